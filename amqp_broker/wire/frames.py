@@ -1,0 +1,155 @@
+"""AMQP's outermost layer: the protocol header, and a stream of bytes cut into frames (AMQP 0-9-1 section 4.2.3).
+
+A frame is its kind (1 byte), channel (2), payload size (4), payload and an end byte. Holds the splitter, the encoder of
+one frame, and the errors that a frame as a whole can be. What a payload means is the other modules' subject.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+
+from amqp_broker.errors import AmqpError, ReplyCode
+
+PROTOCOL_HEADER = b"AMQP\x00\x00\x09\x01"
+
+METHOD = 1
+HEADER = 2
+BODY = 3
+HEARTBEAT = 8
+FRAME_KINDS = frozenset((METHOD, HEADER, BODY, HEARTBEAT))
+
+FRAME_END = 0xCE
+FRAME_HEADER_BYTES = 7
+FRAME_OVERHEAD_BYTES = FRAME_HEADER_BYTES + 1
+HEARTBEAT_FRAME = b"\x08\x00\x00\x00\x00\x00\x00\xce"
+
+# RabbitMQ lets a payload be as large as the whole frame may be, because clients get the limit wrong by the overhead.
+FRAME_SIZE_TOLERANCE_BYTES = FRAME_OVERHEAD_BYTES
+
+_SNIPPET_BYTES = 16
+
+_FRAME_HEADER = struct.Struct(">BHI")
+
+
+class FrameSplitter:
+    """Cuts the bytes of one connection into frames, however they were cut when they came.
+
+    Args:
+        frame_size_bytes_max: the largest frame, overhead included; 0 for any size. It may be changed at any time,
+            between two frames of one chunk as well.
+    """
+
+    def __init__(self, frame_size_bytes_max: int) -> None:
+        self.frame_size_bytes_max = frame_size_bytes_max
+        self._kept = bytearray()
+        self._wanted_bytes = FRAME_HEADER_BYTES
+
+    def split(self, data: bytes) -> Iterator[tuple[int, int, bytes]]:
+        """Yield every frame that is whole with these bytes, and keep what is left for the next call.
+
+        Iterate to the end, or give the connection up: the rest is kept only then. After an error the splitter has lost
+        its place in the stream and must not be used again.
+
+        Args:
+            data: what came next.
+
+        Yields:
+            Kind, channel and payload of each frame.
+
+        Raises:
+            AmqpError: 501 for a frame that is too large, has a wrong end byte, or is of an unknown kind.
+        """
+        if self._kept:
+            # A frame in a thousand pieces is put together once, when its last byte is here.
+            self._kept += data
+            if len(self._kept) < self._wanted_bytes:
+                return
+            data = bytes(self._kept)
+            self._kept.clear()
+        read_header = _FRAME_HEADER.unpack_from
+        offset = 0
+        data_end = len(data)
+        while data_end - offset >= FRAME_HEADER_BYTES:
+            kind, channel, payload_bytes = read_header(data, offset)
+            if payload_bytes > self.frame_size_bytes_max > 0:
+                raise self._frame_too_large(kind, payload_bytes)
+            start = offset + FRAME_HEADER_BYTES
+            end = start + payload_bytes
+            if end >= data_end:
+                self._keep(data, offset, FRAME_OVERHEAD_BYTES + payload_bytes)
+                return
+            payload = data[start:end]
+            if data[end] != FRAME_END:
+                raise frame_error(kind, payload, f"{{invalid_frame_end_marker,{data[end]}}}")
+            if kind not in FRAME_KINDS:
+                raise unknown_frame(kind, payload)
+            yield kind, channel, payload
+            offset = end + 1
+        self._keep(data, offset, FRAME_HEADER_BYTES)
+
+    def _keep(self, data: bytes, offset: int, wanted_bytes: int) -> None:
+        self._kept += data[offset:]
+        self._wanted_bytes = wanted_bytes
+
+    def _frame_too_large(self, kind: int, payload_bytes: int) -> AmqpError:
+        payload_bytes_max = self.frame_size_bytes_max - FRAME_OVERHEAD_BYTES
+        return frame_error(kind, b"", f"{{frame_too_large,{payload_bytes},{payload_bytes_max}}}")
+
+
+def encode_frame(kind: int, channel: int, payload: bytes) -> bytes:
+    """The bytes of one frame.
+
+    Args:
+        kind: ``METHOD``, ``HEADER``, ``BODY`` or ``HEARTBEAT``.
+        channel: 0 for the connection itself.
+        payload: all that stands between header and end byte.
+    """
+    return _FRAME_HEADER.pack(kind, channel, len(payload)) + payload + b"\xce"
+
+
+def frame_error(kind: int, payload: bytes, reason: str) -> AmqpError:
+    """The 501 of a frame that cannot be read.
+
+    Args:
+        kind: the frame's first byte.
+        payload: its payload; at most the first 16 bytes are quoted.
+        reason: what is wrong, in the notation of RabbitMQ's text.
+    """
+    return AmqpError(ReplyCode.FRAME_ERROR, f"{_describe(kind, payload)}: {reason}")
+
+
+def unknown_frame(kind: int, payload: bytes) -> AmqpError:
+    """The 501 of a frame of no known kind, or too short for its kind, or of a heartbeat with a payload."""
+    return frame_error(kind, payload, "unknown_frame")
+
+
+def unexpected_frame(kind: int, payload: bytes) -> AmqpError:
+    """The 505 of a frame that is well-formed and has no business on this channel, or not now."""
+    return AmqpError(ReplyCode.UNEXPECTED_FRAME, _describe(kind, payload))
+
+
+def _describe(kind: int, payload: bytes) -> str:
+    if len(payload) <= _SNIPPET_BYTES:
+        return f"type {kind}, all octets = {erlang_binary(payload)}"
+    return f"type {kind}, first 16 octets = {erlang_binary(payload[:_SNIPPET_BYTES])}"
+
+
+_ERLANG_ESCAPES = {
+    ord("\b"): "\\b",
+    ord("\t"): "\\t",
+    ord("\n"): "\\n",
+    ord("\v"): "\\v",
+    ord("\f"): "\\f",
+    ord("\r"): "\\r",
+    0x1B: "\\e",
+    ord('"'): '\\"',
+    ord("\\"): "\\\\",
+}
+
+
+def erlang_binary(data: bytes) -> str:
+    """Bytes as RabbitMQ's texts quote them: ``<<"abc">>`` where all are printable Latin-1, else ``<<1,2,3>>``."""
+    if data and all(32 <= byte <= 126 or byte >= 160 or byte in _ERLANG_ESCAPES for byte in data):
+        return '<<"' + "".join(_ERLANG_ESCAPES.get(byte) or chr(byte) for byte in data) + '">>'
+    return "<<" + ",".join(str(byte) for byte in data) + ">>"

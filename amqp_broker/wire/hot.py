@@ -1,0 +1,193 @@
+"""The methods and frames that go by once a message, packed by hand.
+
+What is read is a method frame's payload; what is written is whole frames, ready to be sent. An *address* is the
+exchange's name and the routing key as two short strings: it ends ``basic.publish`` but for one octet, and ``basic.deliver``,
+``basic.get-ok`` and ``basic.return`` carry it on, so ``publish_payload[6:-1]`` is never taken apart to be sent again.
+
+All other methods are in ``methods.py``.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from amqp_broker.wire.errors import WireError
+from amqp_broker.wire.frames import BODY, FRAME_END, FRAME_OVERHEAD_BYTES, HEADER, METHOD
+from amqp_broker.wire.strings import encode_shortstr
+
+# The class and method ids that begin a method frame's payload.
+PUBLISH = b"\x00\x3c\x00\x28"
+RETURN = b"\x00\x3c\x00\x32"
+DELIVER = b"\x00\x3c\x00\x3c"
+GET = b"\x00\x3c\x00\x46"
+GET_OK = b"\x00\x3c\x00\x47"
+ACK = b"\x00\x3c\x00\x50"
+REJECT = b"\x00\x3c\x00\x5a"
+NACK = b"\x00\x3c\x00\x78"
+
+_END = bytes((FRAME_END,))
+
+_FRAME = struct.Struct(">BHI")
+_END_AND_FRAME = struct.Struct(">BBHI")
+_METHOD_FRAME = struct.Struct(">BHI4s")
+_TAG_AND_BITS = struct.Struct(">QB")
+_TAGGED_METHOD = struct.Struct(">4xQB")
+_TAGGED_FRAME = struct.Struct(">BHI4sQB")
+_TAGGED_FRAME_AND_END = struct.Struct(">BHI4sQBB")
+_COUNT_AND_END = struct.Struct(">IB")
+_RETURN_FRAME = struct.Struct(">BHI4sH")
+
+_MULTIPLE = 1
+_REQUEUE = 2
+
+
+def encode_address(exchange: str, routing_key: str) -> bytes:
+    """Exchange and routing key as they follow each other in four methods.
+
+    Raises:
+        WireError: one of them is longer than 255 bytes.
+    """
+    return encode_shortstr(exchange) + encode_shortstr(routing_key)
+
+
+def decode_publish(payload: bytes) -> tuple[str, str, bool, bool]:
+    """Read ``basic.publish``.
+
+    Returns:
+        Exchange, routing key, mandatory, immediate.
+
+    Raises:
+        WireError: the payload is cut short or has bytes left over.
+    """
+    try:
+        exchange_end = 7 + payload[6]
+        key_start = exchange_end + 1
+        key_end = key_start + payload[exchange_end]
+        bits = payload[key_end]
+    except IndexError:
+        raise WireError("Basic.Publish is cut short") from None
+    if key_end + 1 != len(payload):
+        raise WireError("bytes are left over behind Basic.Publish")
+    return (
+        payload[7:exchange_end].decode("utf-8", "surrogateescape"),
+        payload[key_start:key_end].decode("utf-8", "surrogateescape"),
+        bits & 1 == 1,
+        bits & 2 == 2,
+    )
+
+
+def decode_ack(payload: bytes) -> tuple[int, bool]:
+    """Read ``basic.ack``: delivery tag, multiple.
+
+    Raises:
+        WireError: the payload has not the length of an ack.
+    """
+    delivery_tag, bits = _decode_tagged(payload)
+    return delivery_tag, bits & _MULTIPLE != 0
+
+
+def decode_nack(payload: bytes) -> tuple[int, bool, bool]:
+    """Read ``basic.nack``: delivery tag, multiple, requeue.
+
+    Raises:
+        WireError: the payload has not the length of a nack.
+    """
+    delivery_tag, bits = _decode_tagged(payload)
+    return delivery_tag, bits & _MULTIPLE != 0, bits & _REQUEUE != 0
+
+
+def decode_reject(payload: bytes) -> tuple[int, bool]:
+    """Read ``basic.reject``: delivery tag, requeue.
+
+    Raises:
+        WireError: the payload has not the length of a reject.
+    """
+    delivery_tag, bits = _decode_tagged(payload)
+    return delivery_tag, bits & 1 != 0
+
+
+def _decode_tagged(payload: bytes) -> tuple[int, int]:
+    try:
+        delivery_tag, bits = _TAGGED_METHOD.unpack(payload)
+    except struct.error:
+        raise WireError("an acknowledgement has the wrong length") from None
+    return delivery_tag, bits
+
+
+def encode_deliver(
+    channel: int, consumer_tag_shortstr: bytes, delivery_tag: int, redelivered: bool, address: bytes
+) -> bytes:
+    """The frame of ``basic.deliver``.
+
+    Args:
+        channel: where it goes.
+        consumer_tag_shortstr: the consumer's tag, encoded once when it began to consume.
+        delivery_tag: the number the client acknowledges it by.
+        redelivered: whether it may have been delivered before.
+        address: exchange and routing key it was published with.
+    """
+    payload_bytes = 13 + len(consumer_tag_shortstr) + len(address)
+    return (
+        _METHOD_FRAME.pack(METHOD, channel, payload_bytes, DELIVER)
+        + consumer_tag_shortstr
+        + _TAG_AND_BITS.pack(delivery_tag, redelivered)
+        + address
+        + _END
+    )
+
+
+def encode_get_ok(channel: int, delivery_tag: int, redelivered: bool, address: bytes, message_count: int) -> bytes:
+    """The frame of ``basic.get-ok``; ``message_count`` is how many messages are still ready."""
+    return (
+        _TAGGED_FRAME.pack(METHOD, channel, 17 + len(address), GET_OK, delivery_tag, redelivered)
+        + address
+        + _COUNT_AND_END.pack(message_count, FRAME_END)
+    )
+
+
+def encode_return(channel: int, reply_code: int, reply_text: str, address: bytes) -> bytes:
+    """The frame of ``basic.return``.
+
+    Raises:
+        WireError: the text is longer than 255 bytes.
+    """
+    text = encode_shortstr(reply_text)
+    payload_bytes = 6 + len(text) + len(address)
+    return _RETURN_FRAME.pack(METHOD, channel, payload_bytes, RETURN, reply_code) + text + address + _END
+
+
+def encode_ack(channel: int, delivery_tag: int, multiple: bool) -> bytes:
+    """The frame of ``basic.ack``, which confirms what was published."""
+    return _TAGGED_FRAME_AND_END.pack(METHOD, channel, 13, ACK, delivery_tag, multiple, FRAME_END)
+
+
+def encode_nack(channel: int, delivery_tag: int, multiple: bool, requeue: bool = False) -> bytes:
+    """The frame of ``basic.nack``, which refuses what was published."""
+    bits = multiple | requeue << 1
+    return _TAGGED_FRAME_AND_END.pack(METHOD, channel, 13, NACK, delivery_tag, bits, FRAME_END)
+
+
+def encode_content(channel: int, header_payload: bytes, body: bytes, frame_size_bytes_max: int) -> bytes:
+    """The frames of one message behind its method: the content header, and the body in as many as it needs, or none.
+
+    Args:
+        channel: where they go.
+        header_payload: the content header's payload, as it was published.
+        body: the whole body.
+        frame_size_bytes_max: the largest frame the peer takes, overhead included; 0 for any size.
+    """
+    header = _FRAME.pack(HEADER, channel, len(header_payload)) + header_payload
+    body_bytes = len(body)
+    if not body_bytes:
+        return header + _END
+    payload_bytes_max = frame_size_bytes_max - FRAME_OVERHEAD_BYTES if frame_size_bytes_max else body_bytes
+    if body_bytes <= payload_bytes_max:
+        return header + _END_AND_FRAME.pack(FRAME_END, BODY, channel, body_bytes) + body + _END
+    parts: list[bytes | memoryview] = [header]
+    whole = memoryview(body)
+    for start in range(0, body_bytes, payload_bytes_max):
+        piece = whole[start : start + payload_bytes_max]
+        parts.append(_END_AND_FRAME.pack(FRAME_END, BODY, channel, len(piece)))
+        parts.append(piece)
+    parts.append(_END)
+    return b"".join(parts)
