@@ -1,0 +1,41 @@
+"""The direct exchange: the routing key equals the binding's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from amqp_broker.broker.binding import Binding
+from amqp_broker.broker.exchanges.destinations import Destinations
+from amqp_broker.wire.table import Table
+
+if TYPE_CHECKING:
+    from amqp_broker.broker.exchange import Exchange
+    from amqp_broker.broker.queue import Queue
+
+
+class DirectMatcher:
+    """Destinations by routing key (AMQP 0-9-1, 3.1.3.1)."""
+
+    reads_headers = False
+
+    def __init__(self) -> None:
+        self._by_key: dict[str, Destinations] = {}
+
+    def check(self, binding: Binding) -> None:
+        """Every key will do."""
+
+    def add(self, binding: Binding) -> None:
+        """File it under its key."""
+        self._by_key.setdefault(binding.routing_key, Destinations()).add(binding.destination)
+
+    def remove(self, binding: Binding) -> None:
+        """Take it out from under its key."""
+        destinations = self._by_key[binding.routing_key]
+        destinations.remove(binding.destination)
+        if not destinations:
+            del self._by_key[binding.routing_key]
+
+    def match(self, routing_key: str, headers: Table | None) -> Iterable[Exchange | Queue]:
+        """All that was bound with this key."""
+        return self._by_key.get(routing_key, ())

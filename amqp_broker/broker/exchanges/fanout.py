@@ -1,0 +1,38 @@
+"""The fanout exchange: every binding matches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from amqp_broker.broker.binding import Binding
+from amqp_broker.broker.exchanges.destinations import Destinations
+from amqp_broker.wire.table import Table
+
+if TYPE_CHECKING:
+    from amqp_broker.broker.exchange import Exchange
+    from amqp_broker.broker.queue import Queue
+
+
+class FanoutMatcher:
+    """All destinations (AMQP 0-9-1, 3.1.3.2)."""
+
+    reads_headers = False
+
+    def __init__(self) -> None:
+        self._destinations = Destinations()
+
+    def check(self, binding: Binding) -> None:
+        """Every binding will do."""
+
+    def add(self, binding: Binding) -> None:
+        """One more destination."""
+        self._destinations.add(binding.destination)
+
+    def remove(self, binding: Binding) -> None:
+        """One destination less."""
+        self._destinations.remove(binding.destination)
+
+    def match(self, routing_key: str, headers: Table | None) -> Iterable[Exchange | Queue]:
+        """All that was bound."""
+        return self._destinations

@@ -1,0 +1,104 @@
+"""The topic exchange: words between dots; ``*`` stands for one word, ``#`` for any number of them, none included.
+
+The patterns are a trie of words, so that a key is compared with many patterns at once. The walk keeps the set of nodes that the words so far may have reached, which
+bounds it by the trie's size: a pattern of many ``#`` cannot make it explode.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from amqp_broker.broker.binding import Binding
+from amqp_broker.broker.exchanges.destinations import Destinations
+from amqp_broker.wire.table import Table
+
+if TYPE_CHECKING:
+    from amqp_broker.broker.exchange import Exchange
+    from amqp_broker.broker.queue import Queue
+
+ONE_WORD = "*"
+ANY_WORDS = "#"
+
+
+class _Node:
+    """One word of some patterns; ``destinations`` are those of the patterns that end here.
+
+    A node for ``#`` keeps every further word to itself: once reached, it stays reached.
+    """
+
+    __slots__ = ("children", "destinations", "keeps_words")
+
+    def __init__(self, word: str = "") -> None:
+        self.children: dict[str, _Node] = {}
+        self.destinations = Destinations()
+        self.keeps_words = word == ANY_WORDS
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.children and not self.destinations
+
+
+class TopicMatcher:
+    """Destinations by pattern (AMQP 0-9-1, 3.1.3.3)."""
+
+    reads_headers = False
+
+    def __init__(self) -> None:
+        self._root = _Node()
+
+    def check(self, binding: Binding) -> None:
+        """Every pattern will do."""
+
+    def add(self, binding: Binding) -> None:
+        """Grow the pattern's branch."""
+        node = self._root
+        for word in _words(binding.routing_key):
+            if word not in node.children:
+                node.children[word] = _Node(word)
+            node = node.children[word]
+        node.destinations.add(binding.destination)
+
+    def remove(self, binding: Binding) -> None:
+        """Take the destination off, and cut what the branch no longer needs."""
+        node = self._root
+        path: list[tuple[_Node, str]] = []
+        for word in _words(binding.routing_key):
+            path.append((node, word))
+            node = node.children[word]
+        node.destinations.remove(binding.destination)
+        for parent, word in reversed(path):
+            if not parent.children[word].is_empty:
+                return
+            del parent.children[word]
+
+    def match(self, routing_key: str, headers: Table | None) -> Iterable[Exchange | Queue]:
+        """All whose pattern fits the key."""
+        reached: dict[_Node, None] = {}
+        _reach(reached, self._root)
+        for word in _words(routing_key):
+            before, reached = reached, {}
+            for node in before:
+                if node.keeps_words:
+                    _reach(reached, node)
+                for pattern in (word, ONE_WORD):
+                    child = node.children.get(pattern)
+                    if child is not None and not child.keeps_words:
+                        _reach(reached, child)
+        for node in reached:
+            yield from node.destinations
+
+
+def _reach(reached: dict[_Node, None], node: _Node) -> None:
+    """The words so far lead to this node, and, since ``#`` may stand for no word at all, to the chain of ``#`` below it."""
+    while node not in reached:
+        reached[node] = None
+        below = node.children.get(ANY_WORDS)
+        if below is None:
+            return
+        node = below
+
+
+def _words(key: str) -> list[str]:
+    """The words of a key or pattern; an empty one has none, but dots always stand between two words, even empty ones."""
+    return key.split(".") if key else []

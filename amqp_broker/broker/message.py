@@ -1,0 +1,140 @@
+"""A message as a queue holds it, and what is known of it without decoding it again.
+
+The content header and the body travel as the bytes that came; ``Address`` keeps the exchange and routing key in both
+forms, because every delivery repeats them on the wire. A message belongs to one queue: a publish that reaches ten queues makes ten
+messages, which share address, header and body. Holds no routing and no queue.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from amqp_broker.errors import precondition_failed
+from amqp_broker.wire.content import Properties, decode_properties
+from amqp_broker.wire.table import FieldValue, type_name
+
+DELIVERY_MODE_PERSISTENT = 2
+EXPIRATION_MS_MAX = 315_360_000_000  # RabbitMQ's limit of a TTL: ten years of 365 days
+
+
+class Address:
+    """Where a message was published to.
+
+    Args:
+        exchange: the exchange's name, empty for the default exchange.
+        routing_key: the routing key of the publish.
+        encoded: both as two short strings, as publish, deliver, get-ok and return carry them.
+        extra_routing_keys: the keys of the CC and BCC headers.
+    """
+
+    __slots__ = ("encoded", "exchange", "extra_routing_keys", "routing_key")
+
+    def __init__(self, exchange: str, routing_key: str, encoded: bytes, extra_routing_keys: tuple[str, ...] = ()) -> None:
+        self.exchange = exchange
+        self.routing_key = routing_key
+        self.encoded = encoded
+        self.extra_routing_keys = extra_routing_keys
+
+    @property
+    def routing_keys(self) -> tuple[str, ...]:
+        """All the keys that route the message, the published one first."""
+        return (self.routing_key, *self.extra_routing_keys)
+
+
+class Message:
+    """One message in one queue.
+
+    ``position`` orders the messages of a queue and is kept when a message is requeued; ``expires_at_ms`` is in the broker's
+    monotonic milliseconds, None for never; ``reference`` is where the journal holds it, 0 for nowhere.
+    """
+
+    __slots__ = (
+        "address",
+        "body",
+        "delivery_count",
+        "expires_at_ms",
+        "header",
+        "is_persistent",
+        "position",
+        "priority",
+        "redelivered",
+        "reference",
+    )
+
+    def __init__(self, address: Address, header: bytes, body: bytes, is_persistent: bool, priority: int) -> None:
+        self.address = address
+        self.header = header
+        self.body = body
+        self.is_persistent = is_persistent
+        self.priority = priority
+        self.position = 0
+        self.expires_at_ms: int | None = None
+        self.redelivered = False
+        self.delivery_count = 0
+        self.reference = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """What the broker itself needs of a content header's properties."""
+
+    is_persistent: bool
+    priority: int
+    expiration_ms: int | None
+    user_id: str | None
+    reply_to: str | None
+    headers: dict[str, FieldValue] | None
+    extra_routing_keys: tuple[str, ...]
+    has_blind_copies: bool
+
+
+def digest_of(header: bytes) -> Digest:
+    """Decode a content header as far as the broker itself needs it.
+
+    Raises:
+        AmqpError: 406 for an expiration that is no number of milliseconds, or CC/BCC headers that are no array of long strings.
+        WireError: the header's bytes are malformed.
+    """
+    properties = decode_properties(header)
+    headers = properties.headers
+    return Digest(
+        is_persistent=properties.delivery_mode == DELIVERY_MODE_PERSISTENT,
+        priority=properties.priority or 0,
+        expiration_ms=_expiration_ms(properties),
+        user_id=properties.user_id,
+        reply_to=properties.reply_to,
+        headers=headers,
+        extra_routing_keys=() if headers is None else (*_copies(headers, "CC"), *_copies(headers, "BCC")),
+        has_blind_copies=headers is not None and "BCC" in headers,
+    )
+
+
+def _expiration_ms(properties: Properties) -> int | None:
+    """The per-message TTL, read as RabbitMQ reads it: decimal digits with an optional sign, nothing after them."""
+    text = properties.expiration
+    if text is None:
+        return None
+    sign_length = 1 if text[:1] in ("+", "-") else 0
+    digits_end = sign_length
+    while digits_end < len(text) and text[digits_end] in "0123456789":
+        digits_end += 1
+    if digits_end == sign_length:
+        raise precondition_failed(f"invalid expiration '{text}': no_integer")
+    if digits_end < len(text):
+        raise precondition_failed(f"invalid expiration '{text}': {{leftover_string,\"{text[digits_end:]}\"}}")
+    value = int(text)
+    if value < 0:
+        raise precondition_failed(f"invalid expiration '{text}': {{value_negative,{value}}}")
+    if value > EXPIRATION_MS_MAX:
+        raise precondition_failed(f"invalid expiration '{text}': {{value_too_large,{value}}}")
+    return value
+
+
+def _copies(headers: dict[str, FieldValue], name: str) -> tuple[str, ...]:
+    """The extra routing keys that one of the headers CC and BCC names (RabbitMQ's sender-selected distribution)."""
+    if name not in headers:
+        return ()
+    value = headers[name]
+    if not isinstance(value, list):
+        raise precondition_failed(f'invalid message: {{unacceptable_type_in_header,"{name}",{type_name(value)}}}')
+    return tuple(key for key in value if isinstance(key, str))

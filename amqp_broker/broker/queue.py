@@ -1,0 +1,390 @@
+"""A queue: messages that are ready, messages that wait for their acknowledgement, and the consumers they go to.
+
+Theory of operation. A published message goes straight to a consumer that is ready when nothing waits before it; else it is
+appended to the ready messages. Whatever may let a waiting message go (an acknowledgement, a requeue, a new consumer, a drained socket) only marks the queue as
+changed; when the chunk that is being handled is done, the broker pumps every changed queue once. Expiry looks at the head only, as in
+RabbitMQ's classic queues, and one timer stands for the head's deadline.
+
+Holds no routing and no permissions. What a quorum queue does otherwise is in ``quorum_queue.py``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from amqp_broker.broker.arguments import QueueArguments, check_consumer_arguments
+from amqp_broker.broker.consumer import Consumer, Consumers, Deliveries
+from amqp_broker.broker.dead_letter import DeathReason
+from amqp_broker.broker.message import Message
+from amqp_broker.broker.ready import ByPriority, FirstInFirstOut, ReadyMessages
+from amqp_broker.errors import AmqpError, ReplyCode, access_refused
+from amqp_broker.wire.table import Table
+
+if TYPE_CHECKING:
+    from amqp_broker.broker.timers import Timer
+    from amqp_broker.broker.virtual_host import VirtualHost
+
+
+class Queue:
+    """A classic queue.
+
+    Args:
+        virtual_host: where it lives.
+        name: its name.
+        durable: whether its definition outlives the broker.
+        auto_delete: whether it goes when its last consumer goes.
+        owner: the connection that alone may use it (an exclusive queue); None for everybody's.
+        table: the arguments as they were declared.
+        arguments: the same, read.
+    """
+
+    def __init__(
+        self,
+        virtual_host: VirtualHost,
+        name: str,
+        *,
+        durable: bool,
+        auto_delete: bool,
+        owner: object | None,
+        table: Table,
+        arguments: QueueArguments,
+    ) -> None:
+        self.virtual_host = virtual_host
+        self.name = name
+        self.durable = durable
+        self.auto_delete = auto_delete
+        self.owner = owner
+        self.table = table
+        self.arguments = arguments
+        self.consumers = Consumers(arguments.has_single_active_consumer)
+        self.ready: ReadyMessages = self._make_ready()
+        self.ready_count = 0
+        self.ready_bytes = 0
+        self.unacknowledged_count = 0
+        self.is_deleted = False
+        self.is_changed = False
+        self._had_consumers = False
+        self._position = 0
+        self._head_timer: Timer | None = None
+        self._unused_timer: Timer | None = None
+        self._may_expire = arguments.message_ttl_ms is not None
+        self._has_length_limit = arguments.length_max is not None or arguments.length_bytes_max is not None
+        self._refuses_overflow = self._has_length_limit and arguments.overflow != "drop-head"
+        self.restart_unused_timer()
+
+    def __str__(self) -> str:
+        return f"queue '{self.name}' in vhost '{self.virtual_host.name}'"
+
+    # --- what subclasses do otherwise
+
+    def _make_ready(self) -> ReadyMessages:
+        if self.arguments.priority_max is None:
+            return FirstInFirstOut()
+        return ByPriority(self.arguments.priority_max)
+
+    def header_to_deliver(self, message: Message) -> bytes:
+        """The content header that goes to a client with this message."""
+        return message.header
+
+    def check_channel_prefetch(self) -> None:
+        """Refuse a consumer whose channel shares one prefetch window, where the queue's type cannot do that."""
+
+    def check_get(self) -> None:
+        """Refuse ``basic.get`` where the queue's type cannot do that."""
+
+    # --- access
+
+    def check_access(self, owner: object) -> None:
+        """Refuse anybody but the owner of an exclusive queue.
+
+        Raises:
+            AmqpError: 405.
+        """
+        if self.owner is not None and self.owner is not owner:
+            raise self.locked()
+
+    def locked(self) -> AmqpError:
+        """The 405 that everybody but its owner gets."""
+        return AmqpError(
+            ReplyCode.RESOURCE_LOCKED,
+            f"cannot obtain exclusive access to locked {self}. It could be originally declared on another connection or the "
+            "exclusive property value does not match that of the original declaration.",
+        )
+
+    # --- messages in
+
+    def publish(self, message: Message) -> bool:
+        """Take a message that was routed here; returns False when the length limit refuses it."""
+        if self._refuses_overflow and self._would_overflow(message):
+            if self.arguments.overflow == "reject-publish-dlx":
+                self._dead_letter([message], DeathReason.MAXLEN)
+            return False
+        self._position = message.position = self._position + 1
+        if self._may_expire and self.arguments.message_ttl_ms is not None:
+            self._limit_life(message, self.arguments.message_ttl_ms)
+        elif message.expires_at_ms is not None:
+            self._may_expire = True
+        if not self.ready_count:
+            consumer = self.consumers.next_ready()
+            if consumer is not None:
+                self._deliver(consumer, message)
+                return True
+        self.ready.append(message)
+        self.ready_count += 1
+        self.ready_bytes += len(message.body)
+        if self._has_length_limit:
+            self._drop_overflow()
+        if self._may_expire and self._head_timer is None:
+            self._expire_head()
+        return True
+
+    def _limit_life(self, message: Message, ttl_ms: int) -> None:
+        deadline_ms = self.virtual_host.clock.monotonic_ms() + ttl_ms
+        if message.expires_at_ms is None or deadline_ms < message.expires_at_ms:
+            message.expires_at_ms = deadline_ms
+
+    def _would_overflow(self, message: Message) -> bool:
+        limits = self.arguments
+        if limits.length_max is not None and self.ready_count + 1 > limits.length_max:
+            return True
+        return limits.length_bytes_max is not None and self.ready_bytes + len(message.body) > limits.length_bytes_max
+
+    def _drop_overflow(self) -> None:
+        """Drop from the head until the limits hold."""
+        if self.arguments.overflow != "drop-head":
+            return
+        length_max, bytes_max = self.arguments.length_max, self.arguments.length_bytes_max
+        dropped = []
+        while (length_max is not None and self.ready_count > length_max) or (
+            bytes_max is not None and self.ready_bytes > bytes_max and self.ready_count
+        ):
+            dropped.append(self._take_ready())
+        if dropped:
+            self._discard(dropped, DeathReason.MAXLEN)
+
+    # --- messages out
+
+    def pump(self) -> None:
+        """Deliver what can be delivered now."""
+        self.is_changed = False
+        if self._may_expire:
+            self._expire_head()
+        while self.ready_count:
+            consumer = self.consumers.next_ready()
+            if consumer is None:
+                return
+            self._deliver(consumer, self._take_ready())
+
+    def changed(self) -> None:
+        """Have the queue pumped when the present chunk is done."""
+        if not self.is_changed:
+            self.is_changed = True
+            self.virtual_host.changed_queues.append(self)
+
+    def catch_up(self) -> None:
+        """Do now what ``changed`` put off, because somebody asks how things stand."""
+        if self.is_changed:
+            self.pump()
+
+    def get(self, no_ack: bool) -> Message | None:
+        """Take the next message (``basic.get``); None when there is none."""
+        self.check_get()
+        self.restart_unused_timer()
+        self.catch_up()
+        if self._may_expire:
+            self._expire_head()
+        if not self.ready_count:
+            return None
+        message = self._take_ready()
+        self._handed_over(message, no_ack)
+        if self._may_expire:
+            self._expire_head()
+        return message
+
+    def _take_ready(self) -> Message:
+        message = self.ready.pop()
+        self.ready_count -= 1
+        self.ready_bytes -= len(message.body)
+        return message
+
+    def _deliver(self, consumer: Consumer, message: Message) -> None:
+        self._handed_over(message, consumer.no_ack)
+        consumer.deliveries.deliver(consumer, message, self.header_to_deliver(message))
+
+    def _handed_over(self, message: Message, no_ack: bool) -> None:
+        if no_ack:
+            self._forget(message)
+        else:
+            self.unacknowledged_count += 1
+
+    # --- settlement
+
+    def acknowledge(self, message: Message) -> None:
+        """The client has done with a message."""
+        if not self.is_deleted:
+            self.unacknowledged_count -= 1
+            self._forget(message)
+
+    def reject(self, messages: list[Message]) -> None:
+        """The client refuses messages, the oldest first: they die here."""
+        if not self.is_deleted:
+            self.unacknowledged_count -= len(messages)
+            self._discard(messages, DeathReason.REJECTED)
+
+    def requeue(self, messages: list[Message]) -> None:
+        """Messages come back to be delivered again, where they were before."""
+        if self.is_deleted or not messages:
+            return
+        self.unacknowledged_count -= len(messages)
+        messages = self._returned(messages)
+        if not messages:
+            return
+        self.ready.requeue(messages)
+        self.ready_count += len(messages)
+        self.ready_bytes += sum(len(message.body) for message in messages)
+        if self._has_length_limit:
+            self._drop_overflow()
+        self.changed()
+
+    def _returned(self, messages: list[Message]) -> list[Message]:
+        """Mark what came back; returns what may be delivered again, in the order of the positions."""
+        for message in messages:
+            message.redelivered = True
+        return sorted(messages, key=lambda message: message.position)
+
+    def _forget(self, message: Message) -> None:
+        """The message is no longer the queue's business."""
+
+    # --- death
+
+    def _discard(self, messages: list[Message], reason: DeathReason) -> None:
+        self._dead_letter(messages, reason)
+        for message in messages:
+            self._forget(message)
+
+    def _dead_letter(self, messages: list[Message], reason: DeathReason) -> None:
+        exchange = self.arguments.dead_letter_exchange
+        if exchange is not None:
+            for message in messages:
+                self.virtual_host.dead_letters.append((self, message, reason))
+
+    def _expire_head(self) -> None:
+        """Let the messages die whose time has come, as far as they stand at the head; wait for the next one's time."""
+        now_ms = self.virtual_host.clock.monotonic_ms()
+        expired = []
+        head = self.ready.head()
+        while head is not None and head.expires_at_ms is not None and head.expires_at_ms <= now_ms:
+            expired.append(self._take_ready())
+            head = self.ready.head()
+        if expired:
+            self._discard(expired, DeathReason.EXPIRED)
+        self._wait_for(None if head is None else head.expires_at_ms)
+
+    def _wait_for(self, deadline_ms: int | None) -> None:
+        timer = self._head_timer
+        if timer is not None:
+            if deadline_ms is not None and timer.deadline_ms <= deadline_ms:
+                return
+            timer.cancel()
+            self._head_timer = None
+        if deadline_ms is not None:
+            self._head_timer = self.virtual_host.timers.at(deadline_ms, self._head_is_due)
+
+    def _head_is_due(self) -> None:
+        self._head_timer = None
+        if not self.is_deleted:
+            self._expire_head()
+
+    # --- consumers
+
+    def add_consumer(
+        self,
+        tag: str,
+        deliveries: Deliveries,
+        *,
+        no_ack: bool,
+        exclusive: bool,
+        prefetch_count: int,
+        has_channel_prefetch: bool,
+        arguments: Table,
+    ) -> Consumer:
+        """Start a consumer (``basic.consume``); it gets its first messages when the present chunk is done.
+
+        Raises:
+            AmqpError: 403 in exclusive use; 406 for a wrong argument; 540 for what the queue's type does not do.
+        """
+        priority = check_consumer_arguments(str(self), self.arguments.queue_type, arguments)
+        if has_channel_prefetch:
+            self.check_channel_prefetch()
+        if self.consumers.is_held_exclusively or (exclusive and (len(self.consumers) or self.arguments.has_single_active_consumer)):
+            raise access_refused(f"{self} in exclusive use")
+        consumer = Consumer(
+            self,
+            tag,
+            deliveries,
+            no_ack=no_ack,
+            is_exclusive=exclusive,
+            priority=priority,
+            prefetch_count=prefetch_count,
+            arguments=arguments,
+        )
+        self.consumers.add(consumer)
+        self._had_consumers = True
+        self.changed()
+        return consumer
+
+    def remove_consumer(self, consumer: Consumer) -> None:
+        """A consumer was cancelled, or its channel has gone; an auto-delete queue goes with its last one."""
+        if self.is_deleted:
+            return
+        self.consumers.remove(consumer)
+        if not len(self.consumers):
+            if self.auto_delete and self._had_consumers:
+                self.virtual_host.remove_queue(self)
+                return
+            self.restart_unused_timer()
+        self.changed()
+
+    def resume(self, consumer: Consumer) -> None:
+        """A consumer may have room again."""
+        if self.consumers.resume(consumer) and self.ready_count:
+            self.changed()
+
+    # --- the end
+
+    def restart_unused_timer(self) -> None:
+        """Begin the time after which an unused queue goes (``x-expires``) anew."""
+        expires_ms = self.arguments.expires_ms
+        if expires_ms is None or len(self.consumers):
+            return
+        if self._unused_timer is not None:
+            self._unused_timer.cancel()
+        self._unused_timer = self.virtual_host.timers.after(expires_ms, self._unused_too_long)
+
+    def _unused_too_long(self) -> None:
+        self._unused_timer = None
+        if not self.is_deleted and not len(self.consumers):
+            self.virtual_host.remove_queue(self)
+
+    def purge(self) -> int:
+        """Drop all ready messages; returns how many there were."""
+        self.catch_up()
+        dropped, self.ready = self.ready, self._make_ready()
+        count, self.ready_count, self.ready_bytes = self.ready_count, 0, 0
+        for message in dropped:
+            self._forget(message)
+        return count
+
+    def close(self) -> None:
+        """The queue is gone: nothing more comes in or goes out, its consumers are told."""
+        self.is_deleted = True
+        for timer in (self._head_timer, self._unused_timer):
+            if timer is not None:
+                timer.cancel()
+        consumers, self.consumers = list(self.consumers), Consumers()
+        for consumer in consumers:
+            consumer.deliveries.consumer_cancelled(consumer)
+        dropped, self.ready = self.ready, self._make_ready()
+        self.ready_count = self.ready_bytes = 0
+        for message in dropped:
+            self._forget(message)

@@ -1,0 +1,83 @@
+"""What is to be done later: one agenda a broker, kept in the order of its deadlines.
+
+Nothing here waits. The server floor asks for the next deadline, sleeps as long as it likes and calls ``run_due``; a test
+moves its clock by hand and does the same.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+
+from amqp_broker.broker.ports import Clock
+
+
+class Timer:
+    """One appointment. ``cancel`` it, and it never runs."""
+
+    __slots__ = ("_action", "deadline_ms")
+
+    def __init__(self, deadline_ms: int, action: Callable[[], None]) -> None:
+        self.deadline_ms = deadline_ms
+        self._action: Callable[[], None] | None = action
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether it was cancelled, or has run."""
+        return self._action is None
+
+    def cancel(self) -> None:
+        """Forget the action; the agenda drops the empty appointment when its time comes."""
+        self._action = None
+
+    def run(self) -> None:
+        """Do what was to be done, once."""
+        action, self._action = self._action, None
+        if action is not None:
+            action()
+
+
+class Timers:
+    """The agenda.
+
+    Args:
+        clock: tells the present; deadlines are its monotonic milliseconds.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._agenda: list[tuple[int, int, Timer]] = []
+        self._count = 0
+        self.on_earlier_deadline: Callable[[], None] | None = None
+
+    def after(self, delay_ms: int, action: Callable[[], None]) -> Timer:
+        """Run ``action`` once ``delay_ms`` milliseconds from now."""
+        return self.at(self._clock.monotonic_ms() + delay_ms, action)
+
+    def at(self, deadline_ms: int, action: Callable[[], None]) -> Timer:
+        """Run ``action`` once the clock has reached ``deadline_ms``."""
+        timer = Timer(deadline_ms, action)
+        self._count += 1
+        is_earliest = not self._agenda or deadline_ms < self._agenda[0][0]
+        heapq.heappush(self._agenda, (deadline_ms, self._count, timer))
+        if is_earliest and self.on_earlier_deadline is not None:
+            self.on_earlier_deadline()
+        return timer
+
+    def next_deadline_ms(self) -> int | None:
+        """The earliest deadline still wanted, or None."""
+        agenda = self._agenda
+        while agenda and agenda[0][2].is_cancelled:
+            heapq.heappop(agenda)
+        return agenda[0][0] if agenda else None
+
+    def run_due(self) -> int:
+        """Run all that is due now, in the order of the deadlines; returns how many ran."""
+        ran = 0
+        now_ms = self._clock.monotonic_ms()
+        while self._agenda and self._agenda[0][0] <= now_ms:
+            timer = heapq.heappop(self._agenda)[2]
+            if not timer.is_cancelled:
+                timer.run()
+                ran += 1
+        return ran
