@@ -1,0 +1,1 @@
+"""The same behaviour asked of this broker and of RabbitMQ. See README.md beside this file."""

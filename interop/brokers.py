@@ -1,0 +1,294 @@
+"""Starts and ends the brokers that are asked, RabbitMQ and ours: own ports, own folders, loopback only.
+
+Everything that is started here ends with the process that started it, also when that one is killed.
+Not here: what is asked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import unquote, urlsplit
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+START_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 10.0
+
+RABBITMQ_CONFIG = """\
+listeners.tcp.1 = 127.0.0.1:{port}
+loopback_users = none
+# Tests hold deliveries unacknowledged; none of them wants to be timed out.
+consumer_timeout = 3600000
+log.file.level = info
+"""
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a broker listens, and who may log in."""
+
+    host: str
+    port: int
+    user: str = "guest"
+    password: str = "guest"
+    vhost: str = "/"
+
+    @property
+    def url(self) -> str:
+        vhost = "%2F" if self.vhost == "/" else self.vhost
+        return f"amqp://{self.user}:{self.password}@{self.host}:{self.port}/{vhost}"
+
+    @classmethod
+    def parse(cls, url: str) -> Address:
+        parts = urlsplit(url)
+        return cls(
+            parts.hostname or "localhost",
+            parts.port or 5672,
+            unquote(parts.username or "guest"),
+            unquote(parts.password or "guest"),
+            unquote(parts.path[1:]) or "/",
+        )
+
+
+class BrokerProcess(Protocol):
+    """A broker that is asked, started here or found running."""
+
+    kind: str
+    address: Address
+
+    def stop(self) -> None:
+        """Ends what was started here."""
+
+    def restart(self) -> None:
+        """A clean stop and a start on the same data; raises NotImplementedError for a broker that was found running."""
+
+    def kill_and_restart(self) -> None:
+        """kill -9 and a start on the same data."""
+
+
+class RunningBroker:
+    """A broker somebody else started."""
+
+    def __init__(self, kind: str, url: str) -> None:
+        self.kind = kind
+        self.address = Address.parse(url)
+
+    def stop(self) -> None:
+        pass
+
+    def restart(self) -> None:
+        raise NotImplementedError("this broker was not started by the tests")
+
+    kill_and_restart = restart
+
+
+class OurBroker:
+    """`python -m amqp_broker serve` in a folder of its own."""
+
+    kind = "ours"
+
+    def __init__(self, *, options: Sequence[str] = (), environment: Mapping[str, str] | None = None) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="interop-ours-"))
+        self._options = list(options)
+        self._environment = dict(environment or {})
+        self._port = 0
+        self._start()
+
+    def _start(self) -> None:
+        command = [sys.executable, "-m", "amqp_broker", "serve"]
+        command += ["--port", str(self._port), "--data-dir", str(self._folder / "data"), *self._options]
+        path = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH", "")]))
+        self._log_path = self._folder / "log"
+        with self._log_path.open("ab") as log:
+            self._log_start_bytes = log.tell()
+            self._process = _start_process(
+                command, {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", **self._environment}, log
+            )
+        self.address = Address("127.0.0.1", self._await_port())
+        self._port = self.address.port
+        _await_amqp(self.address, self._process, self._log_path)
+
+    def _await_port(self) -> int:
+        """The port from the line that says where it listens, for instance `listening on amqp://127.0.0.1:40123`."""
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < deadline and self._process.poll() is None:
+            said = self._log_path.read_bytes()[self._log_start_bytes :].decode(errors="replace")
+            if found := re.search(r"amqp://\S*?:(\d+)\b", said):
+                return int(found.group(1))
+            time.sleep(0.01)
+        code = self._process.poll()
+        end_process(self._process)
+        log = self._log_path.read_text(errors="replace")[-4000:]
+        raise RuntimeError(f"our broker did not say where it listens (exit code {code}):\n{log}")
+
+    def restart(self) -> None:
+        end_process(self._process)
+        self._start()
+
+    def kill_and_restart(self) -> None:
+        end_process(self._process, signal.SIGKILL)
+        self._start()
+
+    def stop(self) -> None:
+        end_process(self._process)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+class RabbitMQ:
+    """RabbitMQ from the machine's package, with an epmd of its own, so that nothing of it is shared or left behind."""
+
+    kind = "rabbitmq"
+
+    def __init__(self, *, config: str = "", plugins: Sequence[str] = ()) -> None:
+        """`config` is added to rabbitmq.conf; plugins are named as for rabbitmq-plugins."""
+        server = find_rabbitmq()
+        if server is None:
+            raise RuntimeError("RabbitMQ is not installed: no rabbitmq-server in /usr/lib/rabbitmq/bin or on the PATH")
+        self._programs = server.parent
+        self._folder = Path(tempfile.mkdtemp(prefix="interop-rabbitmq-"))
+        port, distribution_port, epmd_port = free_ports(3)
+        self.address = Address("127.0.0.1", port)
+        self.node = f"interop-{os.getpid()}-{port}@localhost"
+        (self._folder / "rabbitmq.conf").write_text(RABBITMQ_CONFIG.format(port=port) + config)
+        (self._folder / "enabled_plugins").write_text(f"[{','.join(plugins)}].")
+        self._environment = {
+            **os.environ,
+            "HOME": str(self._folder),
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+            "ERL_EPMD_PORT": str(epmd_port),
+            "RABBITMQ_NODENAME": self.node,
+            "RABBITMQ_DIST_PORT": str(distribution_port),
+            "RABBITMQ_MNESIA_BASE": str(self._folder / "data"),
+            "RABBITMQ_LOG_BASE": str(self._folder / "log"),
+            "RABBITMQ_CONFIG_FILE": str(self._folder / "rabbitmq"),
+            "RABBITMQ_ADVANCED_CONFIG_FILE": str(self._folder / "advanced"),
+            "RABBITMQ_CONF_ENV_FILE": str(self._folder / "rabbitmq-env.conf"),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(self._folder / "enabled_plugins"),
+            "RABBITMQ_GENERATED_CONFIG_DIR": str(self._folder / "config"),
+            # Without it the start script stays in between, and a signal would reach only the script.
+            "RABBITMQ_ALLOW_INPUT": "1",
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-noinput -kernel inet_dist_use_interface {127,0,0,1}",
+        }
+        self._epmd = _start_process(
+            [_epmd_program(), "-port", str(epmd_port), "-address", "127.0.0.1"], self._environment
+        )
+        self._start()
+
+    def _start(self) -> None:
+        log_path = self._folder / "output"
+        with log_path.open("ab") as log:
+            self._process = _start_process([str(self._programs / "rabbitmq-server")], self._environment, log)
+        try:
+            _await_amqp(self.address, self._process, log_path)
+        except BaseException:
+            self.stop()
+            raise
+
+    def ctl(self, *arguments: str) -> str:
+        """rabbitmqctl against this node; takes a second or more. Returns what it printed."""
+        command = [str(self._programs / "rabbitmqctl"), "-q", "-n", self.node, *arguments]
+        done = subprocess.run(command, env=self._environment, capture_output=True, text=True, timeout=60, check=False)
+        if done.returncode != 0:
+            raise RuntimeError(f"rabbitmqctl {' '.join(arguments)}: {done.stdout}{done.stderr}")
+        return done.stdout
+
+    def log_text(self) -> str:
+        """All that the node has logged."""
+        return "".join(path.read_text(errors="replace") for path in sorted((self._folder / "log").glob("*.log")))
+
+    def restart(self) -> None:
+        end_process(self._process)
+        self._start()
+
+    def kill_and_restart(self) -> None:
+        end_process(self._process, signal.SIGKILL)
+        self._start()
+
+    def stop(self) -> None:
+        end_process(self._process, signal.SIGKILL)  # its data is thrown away, and a clean stop takes seconds
+        end_process(self._epmd, signal.SIGKILL)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def find_rabbitmq() -> Path | None:
+    """The rabbitmq-server program, or None.
+
+    /usr/lib comes first: what Debian has on the PATH is a wrapper that changes the user.
+    """
+    debian = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
+    if debian.exists():
+        return debian
+    found = shutil.which("rabbitmq-server")
+    return Path(found).resolve() if found else None
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of 127.0.0.1 that were free a moment ago."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+def end_process(process: subprocess.Popen[bytes], first_signal: signal.Signals = signal.SIGTERM) -> None:
+    """Ends a process and its group: this signal first, SIGKILL when it does not obey within STOP_TIMEOUT_S."""
+    for number in (first_signal, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(STOP_TIMEOUT_S)
+            return
+
+
+def _start_process(
+    command: list[str], environment: Mapping[str, str], output: object = subprocess.DEVNULL
+) -> subprocess.Popen[bytes]:
+    """A process in a group of its own; with setpriv (Linux) the kernel kills it when we die without a goodbye."""
+    if threading.current_thread() is threading.main_thread() and (setpriv := shutil.which("setpriv")):
+        command = [setpriv, "--pdeathsig", "KILL", *command]
+    process: subprocess.Popen[bytes] = subprocess.Popen(
+        command,
+        env=dict(environment),
+        stdin=subprocess.DEVNULL,
+        stdout=output,  # type: ignore[call-overload]
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    return process
+
+
+def _epmd_program() -> str:
+    found = shutil.which("epmd")
+    if found is None:
+        raise RuntimeError("Erlang's epmd is not on the PATH")
+    return found
+
+
+def _await_amqp(address: Address, process: subprocess.Popen[bytes], log_path: Path) -> None:
+    """Returns when the broker answers a protocol header with connection.start."""
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline and process.poll() is None:
+        with contextlib.suppress(OSError), socket.create_connection((address.host, address.port), timeout=2) as probe:
+            probe.sendall(b"AMQP\x00\x00\x09\x01")
+            if probe.recv(1) == b"\x01":
+                return
+        time.sleep(0.02)
+    code = process.poll()
+    end_process(process, signal.SIGKILL)
+    raise RuntimeError(
+        f"no AMQP on port {address.port} (exit code {code}):\n{log_path.read_text(errors='replace')[-4000:]}"
+    )
