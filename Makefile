@@ -1,0 +1,68 @@
+# Everything that is done with this repository, by name. Each target makes what it needs by itself: the virtual
+# environment is built once and again only when pyproject.toml changes.
+
+.DEFAULT_GOAL := help
+.PHONY: help serve test lint format interop fuzz bench clean
+
+# The first Python on this machine that is new enough.
+PYTHON ?= $(shell for candidate in python3.11 python3.12 python3.13 python3.14 python3 python; do \
+	"$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$candidate" && break; done)
+VENV ?= .venv
+RUN := $(VENV)/bin/python
+PIP_INSTALL := $(RUN) -m pip install --quiet --disable-pip-version-check --no-input
+
+# Arguments for what is run: make serve ARGS="--port 5673", make test ARGS="-k floors".
+ARGS ?=
+
+help:
+	@echo 'make serve     run the broker            ARGS="--port 5673 --log-level debug"'
+	@echo 'make test      run the tests             ARGS="-k hello"'
+	@echo 'make lint      ruff and mypy strict'
+	@echo 'make format    let ruff mend what it can'
+	@echo 'make interop   the same behaviour asked of this broker and of RabbitMQ'
+	@echo 'make fuzz      random programs on both brokers, until one differs'
+	@echo 'make bench     this broker and RabbitMQ side by side'
+	@echo 'make clean     remove all that was built'
+
+# Two stamps: serving needs four small packages, developing needs many.
+$(RUN):
+	@test -n "$(PYTHON)" || { echo 'Python 3.11 or newer is needed; name it with PYTHON=/path/to/python' >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) 2>/dev/null || { \
+	  $(PYTHON) -m venv --clear --without-pip $(VENV) && $(PYTHON) -m pip --python $(VENV) install --quiet pip; } || { \
+	  rm -rf $(VENV); echo 'Cannot make $(VENV): install your system'"'"'s venv package (Debian: python3-venv)' >&2; exit 1; }
+
+$(VENV)/.serve-stamp: pyproject.toml | $(RUN)
+	@$(PIP_INSTALL) --editable .
+	@touch $@
+
+$(VENV)/.develop-stamp: pyproject.toml | $(RUN)
+	@$(PIP_INSTALL) --editable '.[dev]'
+	@touch $(VENV)/.serve-stamp $@
+
+serve: $(VENV)/.serve-stamp
+	@exec $(RUN) -m amqp_broker serve $(ARGS)
+
+test: $(VENV)/.develop-stamp
+	@$(RUN) -m pytest $(ARGS)
+
+lint: $(VENV)/.develop-stamp
+	@$(RUN) -m ruff check .
+	@$(RUN) -m ruff format --check .
+	@$(RUN) -m mypy
+
+format: $(VENV)/.develop-stamp
+	@$(RUN) -m ruff check --fix .
+	@$(RUN) -m ruff format .
+
+interop: $(VENV)/.develop-stamp
+	@$(RUN) -m pytest interop $(ARGS)
+
+fuzz: $(VENV)/.develop-stamp
+	@$(RUN) -m interop.fuzz $(ARGS)
+
+bench: $(VENV)/.develop-stamp
+	@$(RUN) -m benchmarks $(ARGS)
+
+clean:
+	@rm -rf $(VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache *.egg-info
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,190 @@
+"""Every limit and default of the broker, in one frozen dataclass.
+
+Holds what can be set, what it means, its default and which values it takes. Does not hold where a value comes from
+(command line, environment, file): that is ``cli/configuration.py``.
+
+A unit stands at the end of the name. A maximum of 0 means "no limit" where its text says so.
+"""
+
+from __future__ import annotations
+
+import typing
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, TypeVar
+
+Value = TypeVar("Value")
+
+LogLevel = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["text", "json"]
+Fsync = Literal["always", "interval", "never"]
+
+
+class SettingError(ValueError):
+    """A setting has a value that it cannot have; the text names the setting and what it takes."""
+
+
+def _setting(default: Value, text: str, *, minimum: int | None = None, maximum: int | None = None) -> Value:
+    """A dataclass field that carries its own documentation and its bounds."""
+    return field(default=default, metadata={"text": text, "minimum": minimum, "maximum": maximum})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What an administrator can choose. Made once, never changed; every part of the broker is handed the same one.
+
+    Raises:
+        SettingError: a value has the wrong type or is out of bounds.
+    """
+
+    # Where clients reach the broker
+    host: tuple[str, ...] = _setting(
+        ("localhost",),
+        "Names or addresses to listen on. localhost stands for both loopbacks, 127.0.0.1 and ::1; "
+        "* stands for every address of this machine.",
+    )
+    port: int = _setting(5672, "TCP port for AMQP; 0 lets the system pick one.", minimum=0, maximum=65535)
+
+    # Where it keeps things and how it speaks about itself
+    data_dir: str = _setting("", "Folder that holds the broker's data. Empty: the user's state folder of the platform.")
+    log_level: LogLevel = _setting("info", "Least severity that is logged.")
+    log_format: LogFormat = _setting("text", "text writes key=value lines, json writes one JSON object a line.")
+
+    # What a new broker holds
+    default_user: str = _setting("guest", "Administrator that a new data folder starts with.")
+    default_password: str = _setting("guest", "Password of that administrator.")
+    default_virtual_host: str = _setting("/", "Virtual host that a new data folder starts with.")
+    loopback_users: tuple[str, ...] = _setting(("guest",), "Users who may log in from this machine only.")
+
+    # What a client is told
+    product: str = _setting(
+        "RabbitMQ", "Product name in server-properties. Clients such as kombu choose their ways by it."
+    )
+    product_version: str = _setting("3.13.7", "Version in server-properties; it belongs to the product name.")
+    cluster_name: str = _setting("amqp-broker@localhost", "Cluster name in server-properties.")
+
+    # What is negotiated with a client
+    frame_size_bytes_max: int = _setting(131_072, "Largest frame, offered in connection.tune.", minimum=4096)
+    channels_per_connection_max: int = _setting(
+        2047, "Most open channels on a connection, offered in connection.tune. 0: no limit.", minimum=0, maximum=65535
+    )
+    heartbeat_s: int = _setting(60, "Heartbeat interval offered in connection.tune. 0: none.", minimum=0, maximum=65535)
+
+    # Limits
+    connections_max: int = _setting(0, "Most open connections. 0: no limit.", minimum=0)
+    handshake_timeout_ms: int = _setting(
+        10_000, "Time from connecting until connection.open must have succeeded.", minimum=1
+    )
+    message_size_bytes_max: int = _setting(134_217_728, "Largest message body.", minimum=0, maximum=536_870_912)
+    consumer_timeout_ms: int = _setting(
+        1_800_000,
+        "Longest time a delivery may stay unacknowledged before its channel is closed. 0: no limit.",
+        minimum=0,
+    )
+    consumer_timeout_sweep_ms: int = _setting(
+        60_000, "How often deliveries are checked against consumer_timeout_ms.", minimum=1
+    )
+
+    # Flow
+    read_chunk_bytes: int = _setting(
+        262_144, "Most that is read from a connection before the others have their turn.", minimum=4096
+    )
+    outbound_high_water_bytes: int = _setting(
+        1_048_576,
+        "Output waiting for a connection's client above which its consumers are given nothing more.",
+        minimum=4096,
+    )
+
+    # Durability
+    fsync: Fsync = _setting(
+        "always",
+        "When the journal is synced to disk. always: before a publisher is confirmed, a crash loses nothing that was "
+        "confirmed; interval: every fsync_interval_ms, a power failure may cost that long; never: the system decides.",
+    )
+    fsync_interval_ms: int = _setting(200, "Time between two syncs when fsync is interval.", minimum=1)
+    segment_size_bytes: int = _setting(67_108_864, "Size at which the journal starts its next file.", minimum=65_536)
+
+    # The end
+    shutdown_grace_ms: int = _setting(
+        3_000, "Time that clients are given to answer connection.close when the broker ends.", minimum=0, maximum=4_500
+    )
+
+    def __post_init__(self) -> None:
+        for name in DESCRIPTIONS:
+            check(name, getattr(self, name))
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What there is to know of one setting."""
+
+    name: str
+    kind: Any  # the type: int, str, tuple[str, ...] or a Literal
+    default: object
+    text: str
+    minimum: int | None
+    maximum: int | None
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The only values it takes; empty where there is no such list."""
+        return typing.get_args(self.kind) if typing.get_origin(self.kind) is Literal else ()
+
+    @property
+    def is_list(self) -> bool:
+        """Whether it takes several texts."""
+        return typing.get_origin(self.kind) is tuple
+
+    @property
+    def takes(self) -> str:
+        """Which values it takes, in words."""
+        if self.choices:
+            return "one of " + ", ".join(self.choices)
+        if self.is_list:
+            return "a list of texts"
+        if self.kind is str:
+            return "a text"
+        if self.maximum is not None:
+            return f"a whole number from {self.minimum} to {self.maximum}"
+        return f"a whole number, {self.minimum} or more"
+
+    def accepts(self, value: object) -> bool:
+        """Whether the setting can have this value."""
+        if self.choices:
+            return value in self.choices
+        if self.is_list:
+            return isinstance(value, tuple) and value != () and all(isinstance(item, str) for item in value)
+        if self.kind is str:
+            return isinstance(value, str)
+        if not isinstance(value, int) or isinstance(value, bool):
+            return False
+        return (self.minimum is None or self.minimum <= value) and (self.maximum is None or value <= self.maximum)
+
+
+def _describe() -> dict[str, Description]:
+    kinds = typing.get_type_hints(Settings)
+    return {
+        one.name: Description(
+            one.name,
+            kinds[one.name],
+            one.default,
+            one.metadata["text"],
+            one.metadata["minimum"],
+            one.metadata["maximum"],
+        )
+        for one in fields(Settings)
+    }
+
+
+# Every setting by name, in the order in which it is documented.
+DESCRIPTIONS: dict[str, Description] = _describe()
+
+
+def check(name: str, value: object) -> None:
+    """Make sure that a setting can have this value.
+
+    Raises:
+        SettingError: it cannot.
+    """
+    description = DESCRIPTIONS[name]
+    if not description.accepts(value):
+        raise SettingError(f"{name} takes {description.takes}, not {value!r}")
