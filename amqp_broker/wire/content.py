@@ -33,10 +33,12 @@ FLAG_APP_ID = 0x0008
 FLAG_CLUSTER_ID = 0x0004
 FLAG_CONTINUATION = 0x0001
 
+PROPERTIES_OFFSET = 14
+
 _FIXED = struct.Struct(">HHQH")
 _BODY_SIZE = struct.Struct(">4xQ")
 _FLAGS = struct.Struct(">12xH")
-_LENGTH = struct.Struct(">I")
+
 _OCTET = struct.Struct(">B")
 _TIMESTAMP = struct.Struct(">Q")
 
@@ -127,16 +129,17 @@ def delivery_mode(header_payload: bytes) -> int | None:
     flags = property_flags(header_payload)
     if not flags & FLAG_DELIVERY_MODE:
         return None
-    offset = _FIXED.size
+    offset = PROPERTIES_OFFSET
     try:
         if flags & FLAG_CONTENT_TYPE:
             offset += 1 + header_payload[offset]
         if flags & FLAG_CONTENT_ENCODING:
             offset += 1 + header_payload[offset]
         if flags & FLAG_HEADERS:
-            offset += _LENGTH.size + _LENGTH.unpack_from(header_payload, offset)[0]
+            start = offset + 4
+            offset = start + int.from_bytes(header_payload[offset:start], "big")
         return header_payload[offset]
-    except (IndexError, struct.error):
+    except IndexError:
         raise WireError("a content header ends before its delivery mode") from None
 
 
@@ -151,7 +154,7 @@ def decode_properties(header_payload: bytes) -> Properties:
     """
     flags = property_flags(header_payload)
     properties = Properties()
-    offset = _FIXED.size
+    offset = PROPERTIES_OFFSET
     try:
         for flag, name, decode, _ in _PLAN:
             if flags & flag:

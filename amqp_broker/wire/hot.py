@@ -1,8 +1,9 @@
 """The methods and frames that go by once a message, packed by hand.
 
 What is read is a method frame's payload; what is written is whole frames, ready to be sent. An *address* is the
-exchange's name and the routing key as two short strings: it ends ``basic.publish`` but for one octet, and ``basic.deliver``,
-``basic.get-ok`` and ``basic.return`` carry it on, so ``publish_payload[6:-1]`` is never taken apart to be sent again.
+exchange's name and the routing key as two short strings: it ends ``basic.publish`` but for one octet, and
+``basic.deliver``, ``basic.get-ok`` and ``basic.return`` carry it on, so ``publish_payload[6:-1]`` is sent again as it
+is.
 
 All other methods are in ``methods.py``.
 """

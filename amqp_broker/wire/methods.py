@@ -105,6 +105,16 @@ def _integer_codec(layout: str) -> _Codec:
     return _Codec(decode, packer.pack, int)
 
 
+def _decode_utf8_shortstr(data: bytes, offset: int) -> tuple[str, int]:
+    text, end = decode_shortstr(data, offset)
+    if not text.isascii():
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError:
+            raise AmqpError(ReplyCode.FRAME_ERROR, "Malformed UTF-8 in shortstr") from None
+    return text, end
+
+
 _CODECS = {
     "octet": _integer_codec(">B"),
     "short": _integer_codec(">H"),
@@ -114,6 +124,10 @@ _CODECS = {
     "longstr": _Codec(decode_longstr, encode_longstr, str),
     "table": _Codec(decode_table, encode_table, dict),
 }
+_UTF8_SHORTSTR = _Codec(_decode_utf8_shortstr, encode_shortstr, str)
+
+# RabbitMQ looks at the UTF-8 of no short string in these, because they go by once a message.
+_WITH_CONTENT = (Basic.Publish, Basic.Return, Basic.Deliver, Basic.GetOk)
 
 
 def _bits_codec(names: tuple[str, ...]) -> _Codec:
@@ -137,6 +151,13 @@ class _Step(NamedTuple):
     codec: _Codec
 
 
+def _field_codec(method_class: type[Method], name: str) -> _Codec:
+    amqp_type = method_class.amqp_type(name)
+    if amqp_type == "shortstr" and method_class not in _WITH_CONTENT:
+        return _UTF8_SHORTSTR
+    return _CODECS[amqp_type]
+
+
 def _plan(method_class: type[Method]) -> tuple[_Step, ...]:
     def steps() -> Iterator[_Step]:
         for is_bits, group in groupby(method_class.__slots__, lambda name: method_class.amqp_type(name) == "bit"):
@@ -147,7 +168,7 @@ def _plan(method_class: type[Method]) -> tuple[_Step, ...]:
                     yield _Step(sharing, True, _bits_codec(sharing))
             else:
                 for name in names:
-                    yield _Step((name,), False, _CODECS[method_class.amqp_type(name)])
+                    yield _Step((name,), False, _field_codec(method_class, name))
 
     return tuple(steps())
 
@@ -186,6 +207,7 @@ def decode_method(payload: bytes) -> Method:
     Raises:
         UnknownMethod: no method has these ids.
         WireError: a field is cut short or malformed, or bytes are left over.
+        AmqpError: 501 for a short string that is not UTF-8, but in methods that carry content.
     """
     if len(payload) < _INDEX.size:
         raise WireError("a method frame is too short for its ids")
