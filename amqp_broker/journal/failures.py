@@ -1,0 +1,77 @@
+"""What can go wrong with a journal, and how final each of it is.
+
+Holds the exceptions and the warning that recovery gives. Does not hold the operating system's errors: the journal
+translates those before they leave this floor.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class JournalError(Exception):
+    """Anything that a journal reports; its text is fit for an operator to read."""
+
+
+class JournalFull(JournalError):
+    """There was no room for the next segment, and nothing of the batch was written.
+
+    Not final: the same batch may be written again when there is room.
+    """
+
+
+class JournalFailed(JournalError):
+    """A write or a sync failed. Final: nothing after it is ever confirmed, and it is not tried again."""
+
+
+class RecordGone(JournalError, LookupError):
+    """The record asked for is not in the journal: it was dropped, or never put."""
+
+
+class FormatNotSupported(JournalError):
+    """A segment was written by a release whose format this one does not read."""
+
+
+class FolderInUse(JournalError):
+    """Another process holds the data folder.
+
+    Args:
+        folder: the folder's path.
+        holder: the process that holds it, as it wrote itself into the lock file; "" when it could not be read.
+    """
+
+    def __init__(self, folder: str, holder: str) -> None:
+        super().__init__(f"{folder} is in use by process {holder or 'unknown'}")
+        self.folder = folder
+        self.holder = holder
+
+
+class JournalDamaged(JournalError):
+    """Bytes that were once durable are not what was written.
+
+    Args:
+        file: the file's full name.
+        offset: where in it the damage begins, in bytes.
+        reason: what is wrong there.
+    """
+
+    def __init__(self, file: str, offset: int, reason: str) -> None:
+        super().__init__(f"{file} is damaged at byte {offset}: {reason}")
+        self.file = file
+        self.offset = offset
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class TornTail:
+    """The end of the journal that a crash left half written, and that recovery cut off. Nothing in it was confirmed.
+
+    ``cut_bytes`` counts from ``offset`` to the last byte that was not zero.
+    """
+
+    file: str
+    offset: int
+    cut_bytes: int
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.cut_bytes} bytes of an unfinished write cut off at byte {self.offset}"

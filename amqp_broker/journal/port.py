@@ -1,0 +1,174 @@
+"""What a journal offers to those above it, and what it promises. The small port that another store could fill as well.
+
+Holds the Protocol and its vocabulary, no implementation (that is `journal.py`). Every call belongs to the owner's
+thread, except the three that say that they may run in another one.
+
+The vocabulary:
+
+reference
+    A position in the journal, an int that only grows. `put` returns the record's; a record with several claims has one
+    reference for each, `reference + 0` to `reference + claims - 1`. Rewriting a segment changes no reference.
+claim
+    One reason to keep a record: one queue that holds the message, say. A record is live until all its claims are dropped.
+batch
+    All that was put and dropped between one `take_batch` and the next. After a crash a batch is seen whole or not at
+    all, however large it is: a transaction is atomic because it is done in one go, with no `take_batch` in its middle.
+position
+    `position < flushed_position` says that all that was done up to that position is as durable as was asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Protocol, TypeAlias
+
+LiveRecord: TypeAlias = tuple[int, int, bytes, Sequence[int]]
+"""What recovery yields: reference, kind, payload, and the references of those claims that are still live."""
+
+Progress: TypeAlias = Callable[[int, int], None]
+"""Called now and then during recovery with the bytes read so far and the bytes there are."""
+
+
+class Batch(Protocol):
+    """What is written and committed at once. Made by `Journal.take_batch`; opaque to the owner."""
+
+    @property
+    def end_position(self) -> int:
+        """What `flushed_position` will be when this batch is committed."""
+
+
+class Reclaim(Protocol):
+    """The work of freeing disk space that dead records hold. Made by `Journal.take_reclaim`."""
+
+    def step(self) -> bool:
+        """Do one bounded slice of the work (about 256 KiB read and copied). May run in another thread.
+
+        Returns:
+            True when the work is finished and `Journal.reclaimed` is to be called; False when there is more to do.
+        """
+
+
+class Journal(Protocol):
+    """One write-ahead journal, held by one owner."""
+
+    # --- reading what there is, once, at the start -----------------------------------------------------------------
+
+    def recover(self, progress: Progress | None = None) -> Iterator[LiveRecord]:
+        """Yield every live record in the order of their references. To be exhausted before anything is put.
+
+        Raises:
+            JournalDamaged: damage that is not a torn tail; names file and offset.
+            FormatNotSupported: a segment of a newer format.
+        """
+
+    # --- the owner's thread: gathering -----------------------------------------------------------------------------
+
+    def put(self, kind: int, payload: bytes, claims: int = 1) -> int:
+        """Append a record that lives until all its claims are dropped.
+
+        Args:
+            kind: 1 to 255, the owner's meaning.
+            payload: opaque bytes, up to 2 GiB.
+            claims: how many claims the record starts with, at least 1.
+
+        Returns:
+            The reference of the first claim; the others follow it without a gap.
+        """
+
+    def drop(self, reference: int) -> None:
+        """Drop one claim. Dropping a claim twice is harmless."""
+
+    def drop_many(self, references: Iterable[int]) -> None:
+        """Drop many claims; the same as `drop` for each, faster."""
+
+    def replace(self, old: int | None, kind: int, payload: bytes) -> int:
+        """Put a record in place of an older one, atomically: the last writer wins.
+
+        This is how a value that changes is kept (a queue's delivered position, a policy): when it changes many times
+        between two batches, only the last value is written.
+
+        Args:
+            old: the reference of the record that it takes the place of; None when there is none yet.
+        """
+
+    @property
+    def position(self) -> int:
+        """The position of what was done last: all of it is flushed when `position < flushed_position`."""
+
+    @property
+    def flushed_position(self) -> int:
+        """Everything at a position below this one is committed."""
+
+    @property
+    def pending_bytes(self) -> int:
+        """The bytes that were put and are not committed yet: the measure for holding publishers back."""
+
+    def read(self, reference: int) -> tuple[int, bytes]:
+        """Read a live record's kind and payload again. May run in another thread, at any time.
+
+        Args:
+            reference: any claim of the record.
+
+        Raises:
+            RecordGone: no live record has this reference.
+            JournalDamaged: what is on disk is not what was written.
+        """
+
+    # --- group commit ----------------------------------------------------------------------------------------------
+
+    def take_batch(self, *, sync: bool = True) -> Batch | None:
+        """Hand over all that has gathered; what comes from now on gathers for the next batch. Costs next to nothing.
+
+        Args:
+            sync: whether `write` ends with a sync. The policies are the owner's: always True (`always`), True when the
+                last one is too long ago (`interval`), False (`never`). With nothing gathered and `sync`, a batch that
+                only syncs is returned when an earlier one was written without.
+
+        Returns:
+            The batch; None when there is nothing to do. One batch at a time: `committed` before the next one.
+
+        Raises:
+            JournalFailed: the journal failed before.
+        """
+
+    def write(self, batch: Batch) -> None:
+        """Write a batch, and sync it. Blocks on the disk; **meant for another thread**. Never raises for what the disk
+        does: the outcome is in the batch, and `committed` tells it.
+        """
+
+    def committed(self, batch: Batch) -> None:
+        """Take notice of a written batch: advances `flushed_position`.
+
+        Raises:
+            JournalFull: there was no room, nothing was written: give the same batch to `write` again, later.
+            JournalFailed: final. Nothing after it is confirmed; put and drop go on gathering, for nothing.
+        """
+
+    # --- free space ------------------------------------------------------------------------------------------------
+
+    def take_reclaim(self) -> Reclaim | None:
+        """The next piece of work that frees disk space; None when there is none worth doing. One at a time."""
+
+    def reclaimed(self, reclaim: Reclaim) -> None:
+        """Take notice of a finished piece of work.
+
+        Raises:
+            JournalFailed: final, as in `committed`. A full disk is no failure here: the work was given up.
+        """
+
+    # --- the state of things ---------------------------------------------------------------------------------------
+
+    @property
+    def failure(self) -> str:
+        """Why the journal failed; "" when it did not."""
+
+    @property
+    def live_bytes(self) -> int:
+        """The bytes of live records on disk."""
+
+    @property
+    def disk_bytes(self) -> int:
+        """The bytes that the journal's files take."""
+
+    def close(self) -> None:
+        """Write what is left, mark the end as intended, let go of the files. Blocks. Does not raise twice."""
