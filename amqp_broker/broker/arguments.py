@@ -117,13 +117,13 @@ def _check_integer(value: FieldValue, _arguments: Table) -> str | None:
 
 
 def _check_not_negative(value: FieldValue, arguments: Table) -> str | None:
-    return _check_integer(value, arguments) or (f"{{value_negative,{value}}}" if _number(value) < 0 else None)
+    return _check_integer(value, arguments) or (f"{{value_negative,{_number(value)}}}" if _number(value) < 0 else None)
 
 
 def _check_ttl(value: FieldValue, arguments: Table) -> str | None:
     if problem := _check_not_negative(value, arguments):
         return problem
-    return f"{{value_too_large,{value}}}" if _number(value) > TTL_MS_MAX else None
+    return f"{{value_too_large,{_number(value)}}}" if _number(value) > TTL_MS_MAX else None
 
 
 def _check_positive_ttl(value: FieldValue, arguments: Table) -> str | None:
@@ -139,7 +139,7 @@ def _check_positive(value: FieldValue, arguments: Table) -> str | None:
 def _check_priority_max(value: FieldValue, arguments: Table) -> str | None:
     if problem := _check_not_negative(value, arguments):
         return problem
-    return f"{{max_value_exceeded,{value}}}" if _number(value) > PRIORITY_MAX else None
+    return f"{{max_value_exceeded,{_number(value)}}}" if _number(value) > PRIORITY_MAX else None
 
 
 def _check_string(value: FieldValue, _arguments: Table) -> str | None:
@@ -166,7 +166,7 @@ def _one_of(allowed: Sequence[str], problem: str) -> Check:
 def _check_queue_version(value: FieldValue, arguments: Table) -> str | None:
     if problem := _check_not_negative(value, arguments):
         return problem
-    return None if value in (1, 2) else f'"unsupported queue version \'{value}\'"'
+    return None if value in (1, 2) else f'"unsupported queue version \'{_number(value)}\'"'
 
 
 def _check_maximum_age(value: FieldValue, arguments: Table) -> str | None:

@@ -41,7 +41,8 @@ class QuorumQueue(Queue):
 
     def _returned(self, messages: list[Message]) -> list[Message]:
         limit = self.arguments.delivery_limit
-        again, poison = [], []
+        again: list[Message] = []
+        poison: list[Message] = []
         for message in messages:
             message.redelivered = True
             message.delivery_count += 1

@@ -1,0 +1,66 @@
+"""The broker: its virtual hosts and users, and the to-do lists that every chunk of work ends with.
+
+Whatever is handled (a chunk of a connection's bytes, timers that are due) ends with one call of ``settle``: it pumps the queues that
+changed, sends dead letters on their way, and lets channels write their confirms. Several brokers in one process share nothing.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from amqp_broker.access.users import Users
+from amqp_broker.broker.dead_letter import DeathReason
+from amqp_broker.broker.message import Message
+from amqp_broker.broker.ports import Clock
+from amqp_broker.broker.queue import Queue
+from amqp_broker.broker.timers import Timers
+from amqp_broker.broker.virtual_host import VirtualHost
+from amqp_broker.settings import Settings
+
+
+class Broker:
+    """All that clients can see.
+
+    Args:
+        settings: limits and defaults.
+        clock: tells the time.
+    """
+
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        self.settings = settings
+        self.clock = clock
+        self.timers = Timers(clock)
+        self.changed_queues: list[Queue] = []
+        self.dead_letters: deque[tuple[Queue, Message, DeathReason]] = deque()
+        self.to_finish: list[Callable[[], None]] = []  # what channels do last: confirms
+        self.users = Users()
+        self.users.add(settings.default_user, settings.default_password, tags=("administrator",))
+        self.virtual_hosts: dict[str, VirtualHost] = {}
+        self.add_virtual_host(settings.default_virtual_host)
+        self.users.permit_all(settings.default_user, settings.default_virtual_host)
+
+    def add_virtual_host(self, name: str) -> VirtualHost:
+        """Create a virtual host with the predeclared exchanges."""
+        virtual_host = self.virtual_hosts[name] = VirtualHost(self, name)
+        return virtual_host
+
+    def settle(self) -> None:
+        """Do all that the work so far has left to do."""
+        while self.changed_queues or self.dead_letters:
+            while self.changed_queues:
+                queue = self.changed_queues.pop()
+                if queue.is_changed:
+                    queue.pump()
+            while self.dead_letters:
+                queue, message, reason = self.dead_letters.popleft()
+                queue.virtual_host.publish_dead_letter(queue, message, reason)
+        if self.to_finish:
+            to_finish, self.to_finish = self.to_finish, []
+            for finish in to_finish:
+                finish()
+
+    def run_due(self) -> None:
+        """Do what is due by the clock, and all that follows from it."""
+        if self.timers.run_due():
+            self.settle()

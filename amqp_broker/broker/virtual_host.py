@@ -1,0 +1,446 @@
+"""A virtual host: its exchanges, queues and bindings, and every change that is made to them.
+
+All declarations, deletions and bindings go through here, in the order of RabbitMQ's checks, because the first check that fails gives
+the text that the client sees. Whoever asks comes along as an Authorizer: it owns exclusive queues and says what its user may do.
+
+``topology_epoch`` grows with every change that could alter a route, so that whoever remembers routes knows when to forget them.
+"""
+
+from __future__ import annotations
+
+import base64
+import secrets
+from typing import TYPE_CHECKING
+
+from amqp_broker.broker.arguments import (
+    ARGUMENTS_OF_TYPE,
+    check_arguments_equivalent,
+    check_equivalent,
+    check_queue_arguments,
+)
+from amqp_broker.broker.binding import Binding
+from amqp_broker.broker.dead_letter import DeathReason, dead_lettered, would_cycle
+from amqp_broker.broker.exchange import Exchange
+from amqp_broker.broker.exchanges import EXCHANGE_TYPES
+from amqp_broker.broker.message import Address, Digest, Message
+from amqp_broker.broker.ports import Authorizer
+from amqp_broker.broker.queue import Queue
+from amqp_broker.broker.quorum_queue import QuorumQueue
+from amqp_broker.broker.routing import find_route
+from amqp_broker.errors import access_refused, not_found, not_implemented, precondition_failed
+from amqp_broker.wire.table import FieldValue, Table, type_name
+
+if TYPE_CHECKING:
+    from amqp_broker.broker.broker import Broker
+
+DEFAULT_EXCHANGE = ""
+RESERVED_PREFIX = "amq."
+PREDECLARED_EXCHANGES = {
+    "amq.direct": "direct",
+    "amq.fanout": "fanout",
+    "amq.topic": "topic",
+    "amq.headers": "headers",
+    "amq.match": "headers",
+    "amq.rabbitmq.trace": "topic",
+}
+
+
+class VirtualHost:
+    """A name space of exchanges and queues.
+
+    Args:
+        broker: whose clock, timers and to-do lists it shares.
+        name: its name.
+    """
+
+    def __init__(self, broker: Broker, name: str) -> None:
+        self.name = name
+        self.clock = broker.clock
+        self.timers = broker.timers
+        self.changed_queues = broker.changed_queues
+        self.dead_letters = broker.dead_letters
+        self.queues: dict[str, Queue] = {}
+        self.exchanges: dict[str, Exchange] = {}
+        self.topology_epoch = 0
+        self._bindings_to: dict[Exchange | Queue, dict[Binding, None]] = {}
+        self.exchanges[DEFAULT_EXCHANGE] = Exchange("", "direct", EXCHANGE_TYPES["direct"](), durable=True)
+        for exchange_name, type_name_ in PREDECLARED_EXCHANGES.items():
+            is_internal = exchange_name == "amq.rabbitmq.trace"
+            self.exchanges[exchange_name] = Exchange(
+                exchange_name, type_name_, EXCHANGE_TYPES[type_name_](), durable=True, internal=is_internal
+            )
+
+    def described(self, kind: str, name: str) -> str:
+        """A queue or exchange as texts name it: ``queue 'q' in vhost '/'``."""
+        return f"{kind} '{name}' in vhost '{self.name}'"
+
+    # --- exchanges
+
+    def exchange(self, name: str) -> Exchange:
+        """Look an exchange up.
+
+        Raises:
+            AmqpError: 404.
+        """
+        exchange = self.exchanges.get(name)
+        if exchange is None:
+            raise not_found("exchange", name, self.name)
+        return exchange
+
+    def declare_exchange(
+        self,
+        who: Authorizer,
+        name: str,
+        type_name: str,
+        *,
+        durable: bool,
+        auto_delete: bool,
+        internal: bool,
+        arguments: Table,
+    ) -> Exchange:
+        """Create an exchange, or find that it exists with the same properties (``exchange.declare``).
+
+        Raises:
+            AmqpError: 403 for the default exchange, a reserved name or a missing permission; 406 for an unknown type
+                or properties that differ.
+        """
+        if type_name not in EXCHANGE_TYPES:
+            raise precondition_failed(f"unknown exchange type '{type_name}'")
+        name = without_line_breaks(name)
+        check_not_default_exchange(name)
+        who.check_configure("exchange", name)
+        exchange = self.exchanges.get(name)
+        if exchange is None:
+            check_not_reserved("exchange", name)
+            self._check_alternate(who, name, arguments)
+            matcher = EXCHANGE_TYPES[type_name]()
+            exchange = Exchange(
+                name,
+                type_name,
+                matcher,
+                durable=durable,
+                auto_delete=auto_delete,
+                internal=internal,
+                table=arguments,
+            )
+            self.exchanges[name] = exchange
+            self.topology_epoch += 1
+        resource = self.described("exchange", name)
+        check_equivalent(resource, "type", exchange.type_name, type_name)
+        check_equivalent(resource, "durable", exchange.durable, durable)
+        check_equivalent(resource, "auto_delete", exchange.auto_delete, auto_delete)
+        check_equivalent(resource, "internal", exchange.internal, internal)
+        check_arguments_equivalent(resource, ("alternate-exchange",), exchange.table, arguments)
+        return exchange
+
+    def _check_alternate(self, who: Authorizer, name: str, arguments: Table) -> None:
+        alternate = self._name_argument("exchange", name, arguments, "alternate-exchange")
+        if alternate is not None:
+            who.check_read("exchange", name)
+            who.check_write("exchange", alternate)
+
+    def _name_argument(self, kind: str, name: str, arguments: Table, argument: str) -> str | None:
+        """An argument that names an exchange."""
+        if argument not in arguments:
+            return None
+        value: FieldValue = arguments[argument]
+        if not isinstance(value, str):
+            raise precondition_failed(
+                f"invalid type '{type_name(value)}' for arg '{argument}' in {self.described(kind, name)}"
+            )
+        return value
+
+    def delete_exchange(self, who: Authorizer, name: str, *, if_unused: bool) -> None:
+        """Delete an exchange with its bindings; one that does not exist is deleted already (``exchange.delete``).
+
+        Raises:
+            AmqpError: 403 for the default or a system exchange or a missing permission; 406 in use.
+        """
+        name = without_line_breaks(name)
+        check_not_default_exchange(name)
+        if name.startswith(RESERVED_PREFIX):
+            raise access_refused(f"deletion of system {self.described('exchange', name)} not allowed")
+        who.check_configure("exchange", name)
+        exchange = self.exchanges.get(name)
+        if exchange is None:
+            return
+        if if_unused and exchange.bindings:
+            raise precondition_failed(f"{self.described('exchange', name)} in use")
+        self._remove_exchange(exchange)
+
+    def _remove_exchange(self, exchange: Exchange) -> None:
+        del self.exchanges[exchange.name]
+        self.topology_epoch += 1
+        for binding in list(exchange.bindings.values()):
+            self._remove_binding(binding)
+        self._remove_bindings_to(exchange)
+
+    # --- bindings
+
+    def bind(
+        self, who: Authorizer, source: str, kind: str, destination: str, routing_key: str, arguments: Table
+    ) -> None:
+        """Bind a queue or an exchange to an exchange (``queue.bind``, ``exchange.bind``).
+
+        Args:
+            kind: of the destination, ``queue`` or ``exchange``.
+
+        Raises:
+            AmqpError: 403, 404, 405 or 406.
+        """
+        source, destination = self._check_binding(who, source, kind, destination, routing_key)
+        source_exchange = self.exchange(source)
+        target = self._destination(kind, destination)
+        binding = Binding(source_exchange, target, routing_key, arguments)
+        source_exchange.matcher.check(binding)
+        if isinstance(target, Queue):
+            target.check_access(who)
+        if source_exchange.bind(binding):
+            self._bindings_to.setdefault(target, {})[binding] = None
+            self.topology_epoch += 1
+
+    def unbind(
+        self, who: Authorizer, source: str, kind: str, destination: str, routing_key: str, arguments: Table
+    ) -> None:
+        """Remove a binding; one that does not exist is removed already (``queue.unbind``, ``exchange.unbind``).
+
+        Raises:
+            AmqpError: 403 or 405.
+        """
+        source, destination = self._check_binding(who, source, kind, destination, routing_key)
+        source_exchange = self.exchanges.get(source)
+        target = (self.queues if kind == "queue" else self.exchanges).get(destination)
+        if source_exchange is None or target is None:
+            return
+        identity = Binding(source_exchange, target, routing_key, arguments).identity
+        binding = source_exchange.bindings.get(identity)
+        if binding is None:
+            return
+        if isinstance(target, Queue):
+            target.check_access(who)
+        self._remove_binding(binding)
+
+    def _check_binding(
+        self, who: Authorizer, source: str, kind: str, destination: str, routing_key: str
+    ) -> tuple[str, str]:
+        source, destination = without_line_breaks(source), without_line_breaks(destination)
+        who.check_write(kind, destination)
+        if kind == "exchange":
+            check_not_default_exchange(destination)
+        check_not_default_exchange(source)
+        who.check_read("exchange", source)
+        exchange = self.exchanges.get(source)
+        if exchange is not None and exchange.type_name == "topic":
+            who.check_topic_read(source, routing_key)
+        return source, destination
+
+    def _destination(self, kind: str, name: str) -> Exchange | Queue:
+        return self.exchange(name) if kind == "exchange" else self.queue(name)
+
+    def _remove_binding(self, binding: Binding) -> None:
+        """Remove a binding, and an auto-delete exchange with its last one."""
+        source = binding.source
+        if source.unbind(binding.identity) is None:
+            return
+        self.topology_epoch += 1
+        incoming = self._bindings_to.get(binding.destination)
+        if incoming is not None:
+            incoming.pop(binding, None)
+            if not incoming:
+                del self._bindings_to[binding.destination]
+        if source.auto_delete and not source.bindings and source.name in self.exchanges:
+            self._remove_exchange(source)
+
+    def _remove_bindings_to(self, destination: Exchange | Queue) -> None:
+        for binding in list(self._bindings_to.get(destination, ())):
+            self._remove_binding(binding)
+
+    # --- queues
+
+    def queue(self, name: str) -> Queue:
+        """Look a queue up.
+
+        Raises:
+            AmqpError: 404.
+        """
+        queue = self.queues.get(name)
+        if queue is None:
+            raise not_found("queue", name, self.name)
+        return queue
+
+    def accessible_queue(self, who: Authorizer, name: str) -> Queue:
+        """Look a queue up that is not another connection's.
+
+        Raises:
+            AmqpError: 404 or 405.
+        """
+        queue = self.queue(name)
+        queue.check_access(who)
+        return queue
+
+    def declare_queue(
+        self,
+        who: Authorizer,
+        name: str,
+        *,
+        durable: bool,
+        exclusive: bool,
+        auto_delete: bool,
+        arguments: Table,
+    ) -> Queue:
+        """Create a queue, or find that it exists with the same properties (``queue.declare``).
+
+        Args:
+            name: empty for a name that the broker makes up.
+
+        Raises:
+            AmqpError: 403, 405 or 406.
+        """
+        name = without_line_breaks(name)
+        durable = durable and not exclusive
+        if name:
+            check_not_reserved("queue", name)
+        else:
+            queue_type = arguments.get("x-queue-type", "classic")
+            if queue_type in ARGUMENTS_OF_TYPE and queue_type != "classic":
+                raise precondition_failed(
+                    f"Cannot declare a server-named queue for type rabbit_{queue_type}_queue"
+                )
+            name = generated_name("amq.gen")
+        who.check_configure("queue", name)
+        queue = self.queues.get(name)
+        if queue is None:
+            return self._create_queue(who, name, durable, exclusive, auto_delete, arguments)
+        if queue.owner is not (who if exclusive else None):
+            raise queue.locked()
+        check_equivalent(str(queue), "durable", queue.durable, durable)
+        check_equivalent(str(queue), "auto_delete", queue.auto_delete, auto_delete)
+        names = ARGUMENTS_OF_TYPE[queue.arguments.queue_type]
+        check_arguments_equivalent(str(queue), names, queue.table, arguments)
+        queue.restart_unused_timer()
+        return queue
+
+    def _create_queue(
+        self, who: Authorizer, name: str, durable: bool, exclusive: bool, auto_delete: bool, arguments: Table
+    ) -> Queue:
+        dead_letter_exchange = self._name_argument("queue", name, arguments, "x-dead-letter-exchange")
+        if dead_letter_exchange is not None:
+            who.check_read("queue", name)
+            who.check_write("exchange", dead_letter_exchange)
+        resource = self.described("queue", name)
+        checked = check_queue_arguments(resource, arguments)
+        if checked.queue_type == "stream":
+            raise not_implemented(f"{resource}: queue type 'stream' is not supported by amqp-broker yet")
+        if checked.queue_type == "quorum":
+            for is_wrong, what in (
+                (auto_delete, "auto-delete"),
+                (exclusive, "exclusive-owner"),
+                (not durable, "non-durable"),
+            ):
+                if is_wrong:
+                    raise precondition_failed(f"invalid property '{what}' for {resource}")
+        make = QuorumQueue if checked.queue_type == "quorum" else Queue
+        queue = make(
+            self,
+            name,
+            durable=durable,
+            auto_delete=auto_delete,
+            owner=who if exclusive else None,
+            table=arguments,
+            arguments=checked,
+        )
+        self.queues[name] = queue
+        self.topology_epoch += 1
+        return queue
+
+    def delete_queue(self, who: Authorizer, name: str, *, if_unused: bool, if_empty: bool) -> int:
+        """Delete a queue; returns how many ready messages went with it (``queue.delete``).
+
+        Raises:
+            AmqpError: 403, 405, or 406 in use or not empty.
+        """
+        who.check_configure("queue", name)
+        queue = self.queues.get(name)
+        if queue is None:
+            return 0
+        queue.check_access(who)
+        queue.catch_up()
+        if if_empty and queue.ready_count:
+            raise precondition_failed(f"{queue} not empty")
+        if if_unused and len(queue.consumers):
+            raise precondition_failed(f"{queue} in use")
+        count = queue.ready_count
+        self.remove_queue(queue)
+        return count
+
+    def remove_queue(self, queue: Queue) -> None:
+        """A queue goes: its bindings first, then what it holds."""
+        if self.queues.get(queue.name) is not queue:
+            return
+        del self.queues[queue.name]
+        self.topology_epoch += 1
+        self._remove_bindings_to(queue)
+        queue.close()
+
+    def remove_exclusive_queues(self, owner: object) -> None:
+        """A connection has gone, and its exclusive queues with it."""
+        for queue in [queue for queue in self.queues.values() if queue.owner is owner]:
+            self.remove_queue(queue)
+
+    # --- messages
+
+    def publish(self, queues: tuple[Queue, ...], address: Address, header: bytes, body: bytes, digest: Digest) -> bool:
+        """Put a message into the queues that its route names; returns False when one of them refused it."""
+        expires_at_ms = None
+        if digest.expiration_ms is not None:
+            expires_at_ms = self.clock.monotonic_ms() + digest.expiration_ms
+        accepted = True
+        for queue in queues:
+            message = Message(address, header, body, digest.is_persistent, digest.priority)
+            message.expires_at_ms = expires_at_ms
+            if not queue.publish(message):
+                accepted = False
+        return accepted
+
+    def publish_dead_letter(self, queue: Queue, message: Message, reason: DeathReason) -> None:
+        """Send a message that died in a queue to the queue's dead-letter exchange, where there is one."""
+        name = queue.arguments.dead_letter_exchange
+        exchange = None if name is None else self.exchanges.get(name)
+        if exchange is None:
+            return
+        dead, headers = dead_lettered(
+            message, reason, queue.name, exchange.name, queue.arguments.dead_letter_routing_key, self.clock.wall_ms()
+        )
+        for target in find_route(self, exchange, dead.address.routing_keys, headers).queues:
+            if not would_cycle(target.name, reason, headers):
+                target.publish(Message(dead.address, dead.header, dead.body, dead.is_persistent, dead.priority))
+
+
+def without_line_breaks(name: str) -> str:
+    """RabbitMQ drops line breaks from the names that clients send."""
+    return name.replace("\r", "").replace("\n", "") if "\n" in name or "\r" in name else name
+
+
+def check_not_default_exchange(name: str) -> None:
+    """Refuse what nobody may do to the default exchange.
+
+    Raises:
+        AmqpError: 403.
+    """
+    if name == DEFAULT_EXCHANGE:
+        raise access_refused("operation not permitted on the default exchange")
+
+
+def check_not_reserved(kind: str, name: str) -> None:
+    """Refuse to create what has one of the broker's own names.
+
+    Raises:
+        AmqpError: 403.
+    """
+    if name.startswith(RESERVED_PREFIX):
+        raise access_refused(f"{kind} name '{name}' contains reserved prefix 'amq.*'")
+
+
+def generated_name(prefix: str) -> str:
+    """A name that nobody has: the prefix, a hyphen and 128 random bits in base 64 for URLs."""
+    return f"{prefix}-{base64.urlsafe_b64encode(secrets.token_bytes(16)).decode().rstrip('=')}"
