@@ -1,0 +1,124 @@
+"""`python -m interop.suites`: the command that runs them. See README.md beside this file."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from interop.brokers import BrokerProcess, OurBroker, RabbitMQ, RunningBroker, find_rabbitmq
+from interop.suites.catalogue import SUITES, Suite
+from interop.suites.preparation import PreparationError, default_cache_folder
+from interop.suites.running import Results, run_suite
+
+
+def main() -> int:
+    """Returns the exit code: 0 when the brokers agree on every test (or, with one broker, when none failed), 1 otherwise,
+    2 when something could not be run.
+    """
+    options = _parser().parse_args()
+    if options.list:
+        _print_list()
+        return 0
+    suites = [SUITES[name] for name in options.suites or SUITES]
+    options.cache.mkdir(parents=True, exist_ok=True)
+    try:
+        return max(_run_one(suite, options) for suite in suites)
+    except PreparationError as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m interop.suites", description="Runs the test suites of stock AMQP clients against brokers."
+    )
+    parser.add_argument("suites", nargs="*", metavar="SUITE", choices=[*SUITES, []], help=", ".join(SUITES))
+    parser.add_argument("--broker", choices=["ours", "rabbitmq", "both"], help="which brokers to start and ask")
+    parser.add_argument("--ours-url", help="ask our broker that runs at this amqp:// address instead of starting one")
+    parser.add_argument("--rabbitmq-url", help="ask the RabbitMQ at this amqp:// address instead of starting one")
+    parser.add_argument("--source", type=Path, help="a tree of the client's source to take in place of the pinned one")
+    parser.add_argument("--pytest", action="append", default=[], metavar="ARGUMENT", help="one more pytest argument")
+    parser.add_argument("--cache", type=Path, default=default_cache_folder(), help="where archives and environments stay")
+    parser.add_argument("--list", action="store_true", help="say which suites there are, and what is left out of each")
+    return parser
+
+
+def _run_one(suite: Suite, options: argparse.Namespace) -> int:
+    print(f"{suite.name} {options.source or suite.version}", flush=True)
+    everything = []
+    for kind in _chosen_kinds(options):
+        log_path = options.cache / f"{suite.name}-{kind}.log"
+        with _broker(kind, options) as broker:
+            results = run_suite(
+                suite,
+                kind,
+                broker.address,
+                options.cache,
+                own_tree=options.source,
+                more_arguments=tuple(options.pytest),
+                log_path=log_path,
+            )
+        print(f"  {kind:9} {results.summary()}  {log_path}", flush=True)
+        everything.append(results)
+    if len(everything) == 1:
+        return _print_failures(everything[0])
+    return _print_differences(*everything)
+
+
+def _chosen_kinds(options: argparse.Namespace) -> list[str]:
+    named = [kind for kind in ("rabbitmq", "ours") if getattr(options, f"{kind}_url")]
+    if options.broker is None and named:
+        return named
+    if options.broker in (None, "both"):
+        return ["rabbitmq", "ours"] if options.rabbitmq_url or find_rabbitmq() else ["ours"]
+    return [options.broker]
+
+
+@contextmanager
+def _broker(kind: str, options: argparse.Namespace) -> Iterator[BrokerProcess]:
+    """A broker of its own for each suite, because a suite may leave queues behind."""
+    url: str | None = getattr(options, f"{kind}_url")
+    broker: BrokerProcess
+    if url:
+        broker = RunningBroker(kind, url)
+    else:
+        broker = RabbitMQ() if kind == "rabbitmq" else OurBroker()
+    try:
+        yield broker
+    finally:
+        broker.stop()
+
+
+def _print_failures(results: Results) -> int:
+    for test in results.failed():
+        print(f"    failed {test}\n           {results.reasons[test]}")
+    return 1 if results.failed() else 0
+
+
+def _print_differences(one: Results, other: Results) -> int:
+    """Prints what failed on both in short, and where they differ in full."""
+    tests = sorted({*one.outcomes, *other.outcomes})
+    differing = [test for test in tests if one.outcomes.get(test) != other.outcomes.get(test)]
+    for test in one.failed():
+        if test not in differing:
+            print(f"    failed on both  {test}")
+    for test in differing:
+        print(f"    differs  {test}")
+        for results in (one, other):
+            print(f"      {results.broker:9} {results.outcomes.get(test, 'not run'):8} {results.reasons.get(test, '')}")
+    print(f"    {len(tests) - len(differing)} tests the same on both, {len(differing)} differ")
+    return 1 if differing else 0
+
+
+def _print_list() -> None:
+    for suite in SUITES.values():
+        print(f"{suite.name} {suite.version}")
+        for each in suite.left_out:
+            print(f"  without {' '.join(each.arguments)}: {each.reason}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,132 @@
+"""Makes what a suite needs: its archive (checked against the pinned hash), a fresh unpacked copy, a virtual environment.
+
+Archives and environments are kept in the cache folder and made once. Not here: running anything.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import urllib.error
+import urllib.request
+import venv
+from pathlib import Path
+
+from interop.suites.catalogue import Archive, Folder, Sdist, Setting, Suite
+
+DOWNLOAD_TIMEOUT_S = 60
+
+
+class PreparationError(Exception):
+    """A suite cannot be had; the text says why."""
+
+
+def default_cache_folder() -> Path:
+    """The user's cache folder, as XDG names it."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "amqp-broker" / "suites"
+
+
+def python_for(suite: Suite, cache: Path) -> Path:
+    """The Python of the suite's virtual environment, which is built first where it is missing or its packages changed.
+
+    Raises:
+        PreparationError: pip could not install the packages.
+    """
+    wanted = hashlib.sha256("\n".join([sys.version, *suite.requirements]).encode()).hexdigest()
+    folder = cache / f"{suite.name}-{suite.version}-environment"
+    python = folder / "bin" / "python"
+    stamp = folder / "built-from"
+    if stamp.exists() and stamp.read_text() == wanted:
+        return python
+    print(f"{suite.name}: building its environment in {folder}", flush=True)
+    venv.create(folder, clear=True, with_pip=True)
+    _run_pip(python, "install", "--only-binary=:all:", "--prefer-binary", *suite.requirements)
+    stamp.write_text(wanted)
+    return python
+
+
+def unpacked_copy(suite: Suite, cache: Path, python: Path, destination: Path, own_tree: Path | None = None) -> Path:
+    """A fresh copy of the suite's tree, unchanged as yet.
+
+    Args:
+        destination: an empty folder to put it in.
+        own_tree: take this tree of the client's source in place of the pinned archive.
+
+    Raises:
+        PreparationError: it cannot be fetched, or is not what was pinned.
+    """
+    tree = own_tree or (suite.source.path if isinstance(suite.source, Folder) else None)
+    if tree is not None:
+        copy = destination / "tree"
+        shutil.copytree(tree, copy, ignore=shutil.ignore_patterns(".git", "__pycache__"))
+        return copy
+    assert not isinstance(suite.source, Folder)
+    with tarfile.open(_archive(suite.source, cache, python)) as archive:
+        archive.extractall(destination, filter="data")
+    (copy,) = destination.iterdir()
+    return copy
+
+
+def apply_setting(tree: Path, setting: Setting, host: str, port: int) -> None:
+    """Rewrites one line of configuration in the copy.
+
+    Raises:
+        PreparationError: the line is not there, so the suite would not talk to the broker under test.
+    """
+    path = tree / setting.path
+    text = path.read_text()
+    if setting.old not in text:
+        raise PreparationError(f"{setting.path} has no {setting.old!r}: the setting in catalogue.py no longer fits")
+    path.write_text(text.replace(setting.old, setting.new.replace("{host}", host).replace("{port}", str(port))))
+
+
+def _archive(source: Sdist | Archive, cache: Path, python: Path) -> Path:
+    cache.mkdir(parents=True, exist_ok=True)
+    kept = cache / f"{source.sha256}.tar.gz"
+    if kept.exists() and _sha256(kept) == source.sha256:
+        return kept
+    if isinstance(source, Sdist):
+        _download_sdist(source, kept, python)
+    else:
+        _download_archive(source, kept)
+    found = _sha256(kept)
+    if found != source.sha256:
+        kept.unlink()
+        raise PreparationError(f"{source} was pinned with another hash than what came: {found}")
+    return kept
+
+
+def _download_sdist(source: Sdist, kept: Path, python: Path) -> None:
+    folder = kept.with_suffix(".download")
+    shutil.rmtree(folder, ignore_errors=True)
+    _run_pip(python, "download", "--no-deps", "--no-binary=:all:", "--dest", str(folder), source.requirement)
+    (sdist,) = folder.glob("*.tar.gz")
+    sdist.rename(kept)
+    shutil.rmtree(folder)
+
+
+def _download_archive(source: Archive, kept: Path) -> None:
+    refusals = []
+    for url in source.urls:
+        try:
+            with urllib.request.urlopen(url, timeout=DOWNLOAD_TIMEOUT_S) as answer, kept.open("wb") as file:
+                shutil.copyfileobj(answer, file)
+            return
+        except (urllib.error.URLError, OSError) as error:
+            refusals.append(f"{url}: {error}")
+    raise PreparationError("none of the archive's addresses has it:\n  " + "\n  ".join(refusals))
+
+
+def _run_pip(python: Path, *arguments: str) -> None:
+    command = [str(python), "-m", "pip", "--quiet", "--disable-pip-version-check", "--no-input", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise PreparationError(f"{' '.join(command)}\n{done.stderr[-4000:]}")
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

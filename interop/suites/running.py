@@ -1,0 +1,122 @@
+"""Runs a prepared suite against one broker and reads what came of it.
+
+Not here: preparing it, and choosing brokers.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from xml.etree import ElementTree
+
+from interop.brokers import Address
+from interop.suites.catalogue import Suite
+from interop.suites.preparation import PreparationError, apply_setting, python_for, unpacked_copy
+
+WORST_FIRST = ("failed", "passed", "skipped")
+
+
+@dataclass
+class Results:
+    """The outcome of every test by its id: passed, failed (errors included) or skipped."""
+
+    broker: str
+    duration_s: float = 0.0
+    outcomes: dict[str, str] = field(default_factory=dict)
+    reasons: dict[str, str] = field(default_factory=dict)
+
+    def count(self, outcome: str) -> int:
+        return Counter(self.outcomes.values())[outcome]
+
+    def failed(self) -> list[str]:
+        return sorted(test for test, outcome in self.outcomes.items() if outcome == "failed")
+
+    def summary(self) -> str:
+        counts = f"{self.count('passed')} passed, {self.count('failed')} failed"
+        if skipped := self.count("skipped"):
+            counts += f", {skipped} skipped"
+        return f"{counts} ({self.duration_s:.0f} s)"
+
+
+def run_suite(
+    suite: Suite,
+    broker: str,
+    address: Address,
+    cache: Path,
+    *,
+    own_tree: Path | None = None,
+    more_arguments: tuple[str, ...] = (),
+    log_path: Path | None = None,
+) -> Results:
+    """Runs the suite from a fresh copy of its tree.
+
+    Args:
+        broker: what to call the broker in the results.
+        own_tree: a tree of the client's source in place of the pinned archive.
+        more_arguments: further pytest arguments.
+        log_path: where pytest's output is kept.
+
+    Raises:
+        PreparationError: the suite cannot be had, or did not run to an end.
+    """
+    python = python_for(suite, cache)
+    with tempfile.TemporaryDirectory(prefix=f"suite-{suite.name}-") as folder:
+        (Path(folder) / "unpacked").mkdir()
+        tree = unpacked_copy(suite, cache, python, Path(folder) / "unpacked", own_tree)
+        for setting in suite.settings:
+            apply_setting(tree, setting, address.host, address.port)
+        report = Path(folder) / "report.xml"
+        started = time.monotonic()
+        done = subprocess.run(
+            [str(python), "-m", "pytest", *_pytest_arguments(suite, report), *more_arguments],
+            cwd=tree,
+            env=_environment(suite, address),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            check=False,
+        )
+        if log_path is not None:
+            log_path.write_bytes(done.stdout)
+        if done.returncode not in (0, 1) or not report.exists():
+            output = done.stdout.decode(errors="replace")[-4000:]
+            raise PreparationError(f"{suite.name} did not run to its end (pytest's exit code {done.returncode}):\n{output}")
+        return read_report(report, broker, time.monotonic() - started)
+
+
+def _pytest_arguments(suite: Suite, report: Path) -> list[str]:
+    arguments = ["-q", "-p", "no:cacheprovider", f"--junitxml={report}", f"--timeout={suite.test_timeout_s}"]
+    for each in suite.left_out:
+        arguments += each.arguments
+    return [*arguments, *suite.arguments]
+
+
+def _environment(suite: Suite, address: Address) -> dict[str, str]:
+    """Ours without what would lead Python or pytest elsewhere, and the suite's own."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "PYTEST"))}
+    places = {"{host}": address.host, "{port}": str(address.port), "{url}": address.url}
+    for name, value in suite.environment.items():
+        for place, meant in places.items():
+            value = value.replace(place, meant)
+        kept[name] = value
+    return {**kept, "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def read_report(report: Path, broker: str, duration_s: float) -> Results:
+    """Reads pytest's JUnit file. A test that has several entries (an error while cleaning up) counts once, by the worst."""
+    results = Results(broker, duration_s)
+    for case in ElementTree.parse(report).iter("testcase"):
+        test = f"{case.get('classname', '')}::{case.get('name', '')}"
+        trouble = next((each for each in case if each.tag in ("failure", "error")), None)
+        if trouble is not None:
+            outcome = "failed"
+            results.reasons[test] = (trouble.get("message") or "").strip().split("\n")[0][:200]
+        else:
+            outcome = "skipped" if case.find("skipped") is not None else "passed"
+        results.outcomes[test] = min(outcome, results.outcomes.get(test, outcome), key=WORST_FIRST.index)
+    return results
