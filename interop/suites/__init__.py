@@ -1,1 +1,1 @@
-"""The test suites of stock AMQP clients, run against our broker and against RabbitMQ. See README.md beside this file."""
+"""The test suites of stock AMQP clients, run against both brokers. See README.md beside this file."""

@@ -15,8 +15,11 @@ from interop.suites.running import Results, run_suite
 
 
 def main() -> int:
-    """Returns the exit code: 0 when the brokers agree on every test (or, with one broker, when none failed), 1 otherwise,
-    2 when something could not be run.
+    """Runs what the command line asks for.
+
+    Returns:
+        The exit code: 0 when both brokers did the same in every test (or none failed, with one broker), 1 otherwise,
+        2 when something could not be run.
     """
     options = _parser().parse_args()
     if options.list:
@@ -41,7 +44,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rabbitmq-url", help="ask the RabbitMQ at this amqp:// address instead of starting one")
     parser.add_argument("--source", type=Path, help="a tree of the client's source to take in place of the pinned one")
     parser.add_argument("--pytest", action="append", default=[], metavar="ARGUMENT", help="one more pytest argument")
-    parser.add_argument("--cache", type=Path, default=default_cache_folder(), help="where archives and environments stay")
+    parser.add_argument(
+        "--cache", type=Path, default=default_cache_folder(), help="where archives and environments are kept"
+    )
     parser.add_argument("--list", action="store_true", help="say which suites there are, and what is left out of each")
     return parser
 

@@ -1,4 +1,4 @@
-"""Which suites there are: where each comes from, what it needs, how it is told where the broker is, and what is left out.
+"""Which suites there are: where each comes from, what it needs, how it finds the broker, and what is left out.
 
 Every archive is pinned by version and hash, every package of a suite's environment by version. Not here: how they are
 fetched (preparation.py) and run (running.py).

@@ -1,4 +1,4 @@
-"""Makes what a suite needs: its archive (checked against the pinned hash), a fresh unpacked copy, a virtual environment.
+"""Makes what a suite needs: its archive (checked by its hash), a fresh unpacked copy, a virtual environment.
 
 Archives and environments are kept in the cache folder and made once. Not here: running anything.
 """

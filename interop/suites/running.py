@@ -85,7 +85,9 @@ def run_suite(
             log_path.write_bytes(done.stdout)
         if done.returncode not in (0, 1) or not report.exists():
             output = done.stdout.decode(errors="replace")[-4000:]
-            raise PreparationError(f"{suite.name} did not run to its end (pytest's exit code {done.returncode}):\n{output}")
+            raise PreparationError(
+                f"{suite.name} did not run to its end (pytest's exit code {done.returncode}):\n{output}"
+            )
         return read_report(report, broker, time.monotonic() - started)
 
 
@@ -108,7 +110,7 @@ def _environment(suite: Suite, address: Address) -> dict[str, str]:
 
 
 def read_report(report: Path, broker: str, duration_s: float) -> Results:
-    """Reads pytest's JUnit file. A test that has several entries (an error while cleaning up) counts once, by the worst."""
+    """Reads pytest's JUnit file. A test with several entries (an error while cleaning up) counts once, by the worst."""
     results = Results(broker, duration_s)
     for case in ElementTree.parse(report).iter("testcase"):
         test = f"{case.get('classname', '')}::{case.get('name', '')}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from types import TracebackType
+from typing import Self
 
 
 class DockerContainer:
@@ -12,20 +13,20 @@ class DockerContainer:
     def __init__(self, image: str) -> None:
         self.image = image
 
-    def __enter__(self) -> DockerContainer:
+    def __enter__(self) -> Self:
         return self.start()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         pass
 
-    def with_exposed_ports(self, *ports: int) -> DockerContainer:
+    def with_exposed_ports(self, *_: int) -> Self:
         return self
 
-    def start(self) -> DockerContainer:
+    def start(self) -> Self:
         return self
 
     def get_container_host_ip(self) -> str:
         return os.environ["BROKER_UNDER_TEST_HOST"]
 
-    def get_exposed_port(self, port: int) -> str:
+    def get_exposed_port(self, _: int) -> str:
         return os.environ["BROKER_UNDER_TEST_PORT"]
