@@ -1,0 +1,136 @@
+"""A broker on the network: the domain, its timers, its listeners and one pump for each client, put together.
+
+Holds the start and the end. Does not decide where to listen or how to log (``settings``), nor what signals mean
+(``cli/serve.py``). Nothing here is global: several servers run in one process, each in a nursery of its own.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+from functools import partial
+
+import trio
+
+from amqp_broker.broker.broker import Broker
+from amqp_broker.broker.ports import Clock
+from amqp_broker.server.clock import SystemClock
+from amqp_broker.server.connection_log import ConnectionLog
+from amqp_broker.server.listeners import Endpoint, Listener, accept_forever, bind, bracketed, listen
+from amqp_broker.server.logs import log_event, log_internal_error
+from amqp_broker.server.pump import Pump
+from amqp_broker.server.socket_stream import SocketStream
+from amqp_broker.server.timers import run_timers
+from amqp_broker.session.connection import Connection
+from amqp_broker.settings import Settings
+
+
+class BrokerServer:
+    """One broker and the clients that are connected to it.
+
+    ::
+
+        server = BrokerServer(settings)
+        async with trio.open_nursery() as nursery:
+            endpoints = await nursery.start(server.run)
+            ...
+            server.shut_down()
+
+    Args:
+        settings: where to listen, limits and defaults.
+        clock: the broker's time; the machine's when left out.
+    """
+
+    def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
+        self.settings = settings
+        self.broker = Broker(settings, clock or SystemClock())
+        self._listeners: list[Listener] = []
+        self._connections: set[Connection] = set()
+        self._shutdown_requested = trio.Event()
+        self._all_gone = trio.Event()
+
+    async def bind(self) -> list[Endpoint]:
+        """Take the addresses; ``run`` does it when it was not done before.
+
+        Raises:
+            CannotListen: an address is not to be had.
+        """
+        self._listeners = await bind(self.settings.host, self.settings.port)
+        return [listener.endpoint for listener in self._listeners]
+
+    async def run(self, *, task_status: trio.TaskStatus[list[Endpoint]] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve until ``shut_down``, then let the clients go and return. Starts with the endpoints that it listens on.
+
+        Raises:
+            CannotListen: an address is not to be had.
+        """
+        try:
+            if not self._listeners:
+                await self.bind()
+            listen(self._listeners)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(run_timers, self.broker)
+                async with trio.open_nursery() as accepting:
+                    for listener in self._listeners:
+                        accepting.start_soon(accept_forever, listener, partial(self._serve_socket, nursery))
+                    task_status.started([listener.endpoint for listener in self._listeners])
+                    await self._shutdown_requested.wait()
+                    accepting.cancel_scope.cancel()
+                self._close_listeners()
+                await self._say_farewell()
+                nursery.cancel_scope.cancel()
+        finally:
+            self._close_listeners()
+
+    def shut_down(self) -> None:
+        """Begin the end: no new clients, ``connection.close`` 320 to each that is here; then ``run`` returns."""
+        self._shutdown_requested.set()
+
+    # --- clients ---------------------------------------------------------------------------------------------------
+
+    def _serve_socket(self, nursery: trio.Nursery, accepted: socket.socket) -> None:
+        try:
+            peer = _peer_of(accepted)
+            stream = SocketStream(accepted)
+        except OSError as error:  # it left before it was greeted
+            log_event(logging.DEBUG, "connection failed", reason=error.strerror)
+            accepted.close()
+            return
+        nursery.start_soon(self._serve_stream, stream, peer)
+
+    async def _serve_stream(self, stream: trio.abc.Stream, peer: str) -> None:
+        """Have one client's conversation, from its first byte to its last."""
+        pump = Pump(stream, self.settings.read_chunk_bytes)
+        try:
+            connection = Connection(self.broker, peer, pump.notify)
+        except Exception as error:
+            log_internal_error("connection", error, peer=peer)
+            await trio.aclose_forcefully(stream)
+            return
+        self._connections.add(connection)
+        try:
+            await pump.run(connection, ConnectionLog(peer, connection))
+        finally:
+            self._connections.discard(connection)
+            if not self._connections:
+                self._all_gone.set()
+
+    async def _say_farewell(self) -> None:
+        for connection in tuple(self._connections):
+            try:
+                connection.shut_down("shutdown")
+            except Exception as error:
+                log_internal_error("shutdown", error)
+        if self._connections:
+            self._all_gone = trio.Event()
+            with trio.move_on_after(self.settings.shutdown_grace_ms / 1000):
+                await self._all_gone.wait()
+
+    def _close_listeners(self) -> None:
+        for listener in self._listeners:
+            listener.close()
+
+
+def _peer_of(accepted: socket.socket) -> str:
+    host, port = accepted.getpeername()[:2]
+    return f"{bracketed(host)}:{port}"

@@ -1,0 +1,76 @@
+"""The folder that holds the broker's data, and the lock that keeps a second process out of it.
+
+Does not hold what is in the folder; that is the journal's.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
+LOCK_FILE_NAME = "lock"
+
+
+class CannotUseDataFolder(Exception):
+    """The data folder cannot be used; the text names it, the reason and the way out."""
+
+
+class DataFolder:
+    """A data folder, held by this process from ``with`` to the end of its block.
+
+    The lock is the operating system's: it goes with the process, however that ends. The file tells who holds it.
+
+    Args:
+        path: the folder; made when it is not there, readable by its owner only.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._descriptor = -1
+
+    def __enter__(self) -> Self:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            descriptor = os.open(self.path / LOCK_FILE_NAME, os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise CannotUseDataFolder(
+                f"data folder {self.path} cannot be used: {error.strerror}: choose another with --data-dir"
+            ) from error
+        if not _try_lock(descriptor):
+            holder = os.read(descriptor, 32).decode("ascii", "replace").strip()
+            os.close(descriptor)
+            raise CannotUseDataFolder(
+                f"data folder {self.path} is held by another broker{f' (process {holder})' if holder else ''}: "
+                "stop that one, or choose another folder with --data-dir"
+            )
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"{os.getpid()}\n".encode())
+        self._descriptor = descriptor
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        os.ftruncate(self._descriptor, 0)
+        os.close(self._descriptor)
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        if sys.platform == "win32":
+            os.lseek(descriptor, 1024, os.SEEK_SET)  # past the text: a locked byte cannot be read by others
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+            os.lseek(descriptor, 0, os.SEEK_SET)
+        else:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

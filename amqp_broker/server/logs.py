@@ -1,0 +1,89 @@
+"""What the broker tells its administrator: structured lines on standard error, through the standard logging module.
+
+A line is an event with fields, written as ``key=value`` or as a JSON object. Every value is quoted so that nothing a
+client sends can begin a line of its own or pass for another field. Passwords and message bodies are never handed in.
+Does not hold which events there are; who sees them happen logs them.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import sys
+import time
+from typing import TextIO
+
+from amqp_broker.settings import LogFormat, LogLevel
+
+LOGGER = logging.getLogger("amqp_broker")
+
+FieldValue = str | int | float | bool | None
+
+_NEEDS_NO_QUOTES = re.compile(r"[A-Za-z0-9_.:/@%+*,\[\]-]+")
+
+
+def log_event(severity: int, event: str, **fields: FieldValue) -> None:
+    """Write one line; fields that are None are left out.
+
+    Args:
+        severity: a level of the standard logging module.
+        event: what happened, always the same words for the same event.
+        fields: the particulars.
+    """
+    if LOGGER.isEnabledFor(severity):
+        given = {key: value for key, value in fields.items() if value is not None}
+        LOGGER.log(severity, event, extra={"fields": given})
+
+
+def log_internal_error(where: str, error: BaseException, **fields: FieldValue) -> None:
+    """Write one line about a defect of the broker itself; with its traceback when debug is on."""
+    log_event(logging.ERROR, "internal error", where=where, error=f"{type(error).__name__}: {error}", **fields)
+    LOGGER.debug("traceback of the internal error in %s", where, exc_info=error)
+
+
+def set_up_logs(level: LogLevel, log_format: LogFormat, stream: TextIO | None = None) -> None:
+    """Send the broker's log lines to a stream from now on.
+
+    Args:
+        level: the least severity that is written.
+        log_format: how a line is written.
+        stream: where to; standard error when left out.
+    """
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
+    LOGGER.handlers[:] = [handler]
+    LOGGER.propagate = False
+    LOGGER.setLevel(level.upper())
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return json.dumps(_fields_of(record))
+
+
+class TextFormatter(logging.Formatter):
+    """``key=value`` pairs, quoted as in JSON where a value holds more than plain characters."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return " ".join(f"{key}={_quoted(value)}" for key, value in _fields_of(record).items())
+
+
+def _fields_of(record: logging.LogRecord) -> dict[str, FieldValue]:
+    fields: dict[str, FieldValue] = {
+        "time": f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(record.created))}.{int(record.msecs):03d}Z",
+        "level": record.levelname.lower(),
+        "event": record.getMessage(),
+    }
+    fields.update(getattr(record, "fields", {}))
+    if record.exc_info:
+        fields["traceback"] = logging.Formatter().formatException(record.exc_info)
+    return fields
+
+
+def _quoted(value: FieldValue) -> str:
+    if isinstance(value, str) and not _NEEDS_NO_QUOTES.fullmatch(value):
+        return json.dumps(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)

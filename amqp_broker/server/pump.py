@@ -1,0 +1,212 @@
+"""One client's byte stream joined to its conversation: what arrives goes in, what is to be said goes out.
+
+The conversation (``session.Connection``) knows no sockets, so these are the duties of this side:
+
+- hand in what was read, at most one chunk before every other connection has had its turn;
+- do not read while the conversation says so, so that a publisher that is too fast is held back by TCP;
+- send what it has to say, many frames in one call, and tell it how much has left, so that consumers go on;
+- when it has finished: send what is left, close our half, and give the client a moment to close its own, because a
+  socket closed with bytes unread resets the connection and may destroy what we said last;
+- whatever ends the stream (an end, a reset, a cancellation, a defect), tell it once, so that it gives everything back.
+
+A reader and a writer share each connection. A defect in the conversation's code ends this connection only: a stand-in
+takes its place that says 541 to the client and listens to nothing more.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Protocol
+
+import trio
+
+from amqp_broker.errors import ReplyCode
+from amqp_broker.server.connection_log import ConnectionLog
+from amqp_broker.server.wake_up import WakeUp
+from amqp_broker.wire.frames import METHOD, encode_frame
+from amqp_broker.wire.methods import Connection as ConnectionMethods
+from amqp_broker.wire.methods import encode_method
+
+# How long a client may take to read the last words and to close its half.
+FAREWELL_TIMEOUT_S = 3.0
+
+# Frames are joined up to this size; joining a large body as a whole would hold it in memory twice.
+SEND_BYTES_MAX = 1_048_576
+
+
+class Conversation(Protocol):
+    """What is pumped; ``session.Connection`` is one. Its duties and ours are in ``docs/architecture.md``."""
+
+    finished: bool
+    is_reading_paused: bool
+
+    def receive(self, data: bytes) -> None:
+        """Take in what was read."""
+
+    def take_output(self) -> list[bytes]:
+        """Hand over all that may be sent now, whole frames in order."""
+
+    def output_sent(self, sent_bytes: int) -> None:
+        """Take notice that this much has left."""
+
+    def lost(self, reason: str) -> None:
+        """Give everything back: the stream is gone."""
+
+
+class Pump:
+    """Joins a stream to a conversation, and runs until both have ended.
+
+    Args:
+        stream: the client's bytes; closed at the end.
+        read_chunk_bytes: the most that is read at once.
+    """
+
+    def __init__(self, stream: trio.abc.Stream, read_chunk_bytes: int) -> None:
+        self._stream = stream
+        self._read_chunk_bytes = read_chunk_bytes
+        self._output_ready = WakeUp()
+        self._reading_resumed = WakeUp()
+        self._scope = trio.CancelScope()
+        self._conversation: Conversation
+        self._log: ConnectionLog
+        self._is_crashed = False
+        self._lost_because = ""
+
+    def notify(self) -> None:
+        """The conversation's ``on_output``: it has something to say, has finished, or lets us read again."""
+        self._output_ready.set()
+        self._reading_resumed.set()
+        if self._conversation.finished and self._scope.deadline == math.inf:
+            self._scope.deadline = trio.current_time() + FAREWELL_TIMEOUT_S
+
+    async def run(self, conversation: Conversation, log: ConnectionLog) -> None:
+        """Pump until the conversation has finished or the stream is gone. Raises nothing but cancellation."""
+        self._conversation = conversation
+        self._log = log
+        log.connected()
+        try:
+            with self._scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._guard, self._write)
+                    nursery.start_soon(self._guard, self._read)
+        finally:
+            self._end()
+            await trio.aclose_forcefully(self._stream)
+
+    # --- the two tasks ---------------------------------------------------------------------------------------------
+
+    async def _read(self) -> None:
+        receive_some, read_chunk_bytes, log = self._stream.receive_some, self._read_chunk_bytes, self._log
+        while True:
+            if self._conversation.is_reading_paused:
+                await self._reading_resumed.wait()
+                continue
+            data = await receive_some(read_chunk_bytes)
+            if not data:
+                self._lose("the client closed the TCP connection")
+                return
+            if self._conversation.finished:
+                continue  # nobody listens any more; it is read so that closing does not become a reset
+            self._conversation.receive(bytes(data))  # no copy: it is bytes already
+            if not log.is_opened:
+                log.note_opened()
+
+    async def _write(self) -> None:
+        while True:
+            output = self._conversation.take_output()
+            if output:
+                for data in _joined(output):
+                    await self._stream.send_all(data)
+                    self._conversation.output_sent(len(data))
+            elif self._conversation.finished:
+                break
+            else:
+                await self._output_ready.wait()
+        if isinstance(self._stream, trio.abc.HalfCloseableStream):
+            await self._stream.send_eof()
+        else:
+            self._scope.cancel()
+
+    # --- how it ends -----------------------------------------------------------------------------------------------
+
+    async def _guard(self, task: Callable[[], Awaitable[None]]) -> None:
+        """Run one of the two tasks; what goes wrong in it ends the connection in an orderly way."""
+        while True:
+            try:
+                await task()
+                return
+            except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+                self._lose(f"the TCP connection failed: {error}")
+                return
+            except Exception as error:
+                self._crash(error)  # and round again, with the stand-in
+
+    def _lose(self, reason: str) -> None:
+        self._lost_because = reason
+        self._scope.cancel()
+
+    def _crash(self, error: Exception) -> None:
+        if self._is_crashed:
+            self._lose("internal error")
+            return
+        self._is_crashed = True
+        self._log.crashed(error)
+        crashed, self._conversation = self._conversation, _Apology()
+        self._give_back(crashed, "internal error")
+        self.notify()
+
+    def _end(self) -> None:
+        if self._is_crashed:
+            return
+        if self._conversation.finished:
+            self._log.closed()
+        else:
+            self._log.failed(self._lost_because or "the broker shut down")
+        self._give_back(self._conversation, self._lost_because or "the connection was closed")
+
+    def _give_back(self, conversation: Conversation, reason: str) -> None:
+        try:
+            conversation.lost(reason)
+        except Exception as error:
+            self._log.crashed(error)
+
+
+class _Apology:
+    """Stands in for a conversation that crashed: tells the client 541 and is done."""
+
+    finished = True
+    is_reading_paused = False
+
+    def __init__(self) -> None:
+        code = ReplyCode.INTERNAL_ERROR
+        close = ConnectionMethods.Close(reply_code=int(code), reply_text=code.name, class_id=0, method_id=0)
+        self._output = [encode_frame(METHOD, 0, encode_method(close))]
+
+    def receive(self, data: bytes) -> None:
+        """Ignore it."""
+
+    def take_output(self) -> list[bytes]:
+        """The apology, once."""
+        output, self._output = self._output, []
+        return output
+
+    def output_sent(self, sent_bytes: int) -> None:
+        """Ignore it."""
+
+    def lost(self, reason: str) -> None:
+        """There is nothing to give back."""
+
+
+def _joined(output: list[bytes]) -> Iterator[bytes]:
+    """The output in as few pieces as ``SEND_BYTES_MAX`` allows."""
+    if len(output) == 1:
+        yield output[0]
+        return
+    first, size_bytes = 0, 0
+    for position, part in enumerate(output):
+        if size_bytes and size_bytes + len(part) > SEND_BYTES_MAX:
+            yield b"".join(output[first:position])
+            first, size_bytes = position, 0
+        size_bytes += len(part)
+    yield b"".join(output[first:])

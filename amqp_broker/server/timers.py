@@ -1,0 +1,42 @@
+"""The one task that wakes the broker when something is due. What is due, and what then happens, the domain knows."""
+
+from __future__ import annotations
+
+import trio
+
+from amqp_broker.broker.broker import Broker
+from amqp_broker.server.logs import log_internal_error
+from amqp_broker.server.wake_up import WakeUp
+
+# After a failure the deadline that failed may still stand; without a pause the loop would spin on it.
+PAUSE_AFTER_FAILURE_S = 0.1
+
+
+async def run_timers(broker: Broker) -> None:
+    """Do what the broker's agenda holds when it is due; never returns, ends by cancellation."""
+    deadline_came_forward = WakeUp()
+    broker.timers.on_earlier_deadline = deadline_came_forward.set
+    try:
+        while True:
+            await _sleep_until_due(broker, deadline_came_forward)
+            try:
+                broker.run_due()
+            except Exception as error:
+                log_internal_error("timer", error)
+                await trio.sleep(PAUSE_AFTER_FAILURE_S)
+    finally:
+        broker.timers.on_earlier_deadline = None
+
+
+async def _sleep_until_due(broker: Broker, deadline_came_forward: WakeUp) -> None:
+    await trio.lowlevel.checkpoint()
+    while True:
+        deadline_ms = broker.timers.next_deadline_ms()
+        if deadline_ms is None:
+            await deadline_came_forward.wait()
+            continue
+        wait_ms = deadline_ms - broker.clock.monotonic_ms()
+        if wait_ms <= 0:
+            return
+        with trio.move_on_after(wait_ms / 1000):
+            await deadline_came_forward.wait()
