@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterator
 from itertools import groupby
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar, cast
 
 from pamqp.base import Frame as Method
 from pamqp.commands import Basic, Channel, Confirm, Connection, Exchange, Queue, Tx
@@ -18,7 +18,7 @@ from pamqp.commands import Basic, Channel, Confirm, Connection, Exchange, Queue,
 from amqp_broker.errors import AmqpError, ReplyCode
 from amqp_broker.wire.errors import UnknownMethod, WireError
 from amqp_broker.wire.strings import decode_longstr, decode_shortstr, encode_longstr, encode_shortstr
-from amqp_broker.wire.table import decode_table, encode_table
+from amqp_broker.wire.table import Table, decode_table, encode_table
 
 __all__ = [
     "Access",
@@ -30,6 +30,7 @@ __all__ = [
     "Method",
     "Queue",
     "Tx",
+    "arguments_of",
     "build",
     "class_and_method_id",
     "decode_method",
@@ -267,6 +268,15 @@ def build(method_class: type[MethodT], **fields: Any) -> MethodT:
     if fields:
         raise TypeError(f"{method_class.name} has no field {', '.join(fields)}")
     return method
+
+
+def arguments_of(method: Method) -> Table:
+    """The table ``arguments`` of a decoded method, under its own type; pamqp declares it as one of pamqp's values.
+
+    Raises:
+        AttributeError: the method has no arguments.
+    """
+    return cast(Table, method.arguments)  # type: ignore[attr-defined]
 
 
 def class_and_method_id(method: Method | type[Method]) -> tuple[int, int]:

@@ -1,0 +1,68 @@
+"""The splitter yields the same frames however their bytes arrive, and an error with a name for everything else."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from amqp_broker.errors import AmqpError, ReplyCode
+from amqp_broker.wire.frames import BODY, HEADER, HEARTBEAT, METHOD, FrameSplitter, encode_frame
+
+Frame = tuple[int, int, bytes]
+
+FRAMES = st.tuples(
+    st.sampled_from([METHOD, HEADER, BODY, HEARTBEAT]),
+    st.integers(0, 2**16 - 1),
+    st.binary(max_size=40) | st.integers(0, 5000).map(bytes),
+)
+
+
+def encode(frames: list[Frame]) -> bytes:
+    return b"".join(encode_frame(*frame) for frame in frames)
+
+
+def split_all(splitter: FrameSplitter, pieces: list[bytes]) -> list[Frame]:
+    return [frame for piece in pieces for frame in splitter.split(piece)]
+
+
+@given(st.lists(FRAMES, max_size=5), st.data())
+def test_the_frames_are_the_same_however_they_were_cut(frames: list[Frame], data: st.DataObject) -> None:
+    stream = encode(frames)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=10)))
+    pieces = [stream[start:end] for start, end in zip([0, *cuts], [*cuts, len(stream)], strict=True)]
+    assert split_all(FrameSplitter(0), [stream]) == frames
+    assert split_all(FrameSplitter(0), pieces) == frames
+
+
+@given(st.lists(st.tuples(st.just(METHOD), st.integers(0, 9), st.binary(max_size=20)), max_size=4))
+def test_the_frames_are_the_same_byte_by_byte(frames: list[Frame]) -> None:
+    assert split_all(FrameSplitter(28), [bytes((byte,)) for byte in encode(frames)]) == frames
+
+
+@given(st.lists(FRAMES, max_size=3), FRAMES, st.data())
+def test_bytes_after_the_last_whole_frame_are_kept(frames: list[Frame], last: Frame, data: st.DataObject) -> None:
+    whole = encode_frame(*last)
+    cut = data.draw(st.integers(0, len(whole) - 1))
+    splitter = FrameSplitter(0)
+    assert list(splitter.split(encode(frames) + whole[:cut])) == frames
+    assert list(splitter.split(whole[cut:])) == [last]
+
+
+@given(st.lists(st.binary(max_size=60), max_size=6), st.sampled_from([0, 16, 64]))
+def test_garbage_is_frames_or_an_amqp_error(pieces: list[bytes], frame_size_bytes_max: int) -> None:
+    with contextlib.suppress(AmqpError):
+        split_all(FrameSplitter(frame_size_bytes_max), pieces)
+
+
+@given(st.lists(FRAMES, max_size=3), FRAMES, st.integers(0, 255).filter(lambda byte: byte != 0xCE))
+def test_frames_before_a_wrong_end_byte_are_still_yielded(frames: list[Frame], last: Frame, end: int) -> None:
+    stream = encode(frames) + encode_frame(*last)[:-1] + bytes((end,))
+    got: list[Frame] = []
+    with pytest.raises(AmqpError) as caught:
+        got.extend(FrameSplitter(0).split(stream))
+    assert caught.value.code is ReplyCode.FRAME_ERROR
+    assert caught.value.explanation.endswith(f": {{invalid_frame_end_marker,{end}}}")
+    assert got == frames
