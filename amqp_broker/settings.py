@@ -23,9 +23,14 @@ class SettingError(ValueError):
     """A setting has a value that it cannot have; the text names the setting and what it takes."""
 
 
-def _setting(default: Value, text: str, *, minimum: int | None = None, maximum: int | None = None) -> Value:
-    """A dataclass field that carries its own documentation and its bounds."""
-    return field(default=default, metadata={"text": text, "minimum": minimum, "maximum": maximum})
+def _setting(
+    default: Value, text: str, *, minimum: int | None = None, maximum: int | None = None, secret: bool = False
+) -> Value:
+    """A dataclass field that carries its own documentation and its bounds (of a list: of its length); a secret one is
+    never shown.
+    """
+    metadata = {"text": text, "minimum": minimum, "maximum": maximum, "is_secret": secret}
+    return field(default=default, metadata=metadata, repr=not secret)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +46,7 @@ class Settings:
         ("localhost",),
         "Names or addresses to listen on. localhost stands for both loopbacks, 127.0.0.1 and ::1; "
         "* stands for every address of this machine.",
+        minimum=1,
     )
     port: int = _setting(5672, "TCP port for AMQP; 0 lets the system pick one.", minimum=0, maximum=65535)
 
@@ -51,7 +57,7 @@ class Settings:
 
     # What a new broker holds
     default_user: str = _setting("guest", "Administrator that a new data folder starts with.")
-    default_password: str = _setting("guest", "Password of that administrator.")
+    default_password: str = _setting("guest", "Password of that administrator.", secret=True)
     default_virtual_host: str = _setting("/", "Virtual host that a new data folder starts with.")
     loopback_users: tuple[str, ...] = _setting(("guest",), "Users who may log in from this machine only.")
 
@@ -97,8 +103,9 @@ class Settings:
     # Durability
     fsync: Fsync = _setting(
         "always",
-        "When the journal is synced to disk. always: before a publisher is confirmed, a crash loses nothing that was "
-        "confirmed; interval: every fsync_interval_ms, a power failure may cost that long; never: the system decides.",
+        "Takes effect once the journal is wired in; until then all is kept in memory. When the journal is synced to "
+        "disk. always: before a publisher is confirmed, a crash loses nothing that was confirmed; interval: every "
+        "fsync_interval_ms, a power failure may cost that long; never: the system decides.",
     )
     fsync_interval_ms: int = _setting(200, "Time between two syncs when fsync is interval.", minimum=1)
     segment_size_bytes: int = _setting(67_108_864, "Size at which the journal starts its next file.", minimum=65_536)
@@ -123,6 +130,7 @@ class Description:
     text: str
     minimum: int | None
     maximum: int | None
+    is_secret: bool
 
     @property
     def choices(self) -> tuple[str, ...]:
@@ -140,7 +148,7 @@ class Description:
         if self.choices:
             return "one of " + ", ".join(self.choices)
         if self.is_list:
-            return "a list of texts"
+            return f"a list of {self.minimum} or more texts" if self.minimum else "a list of texts"
         if self.kind is str:
             return "a text"
         if self.maximum is not None:
@@ -149,28 +157,22 @@ class Description:
 
     def accepts(self, value: object) -> bool:
         """Whether the setting can have this value."""
+        least = self.minimum or 0
         if self.choices:
             return value in self.choices
         if self.is_list:
-            return isinstance(value, tuple) and value != () and all(isinstance(item, str) for item in value)
+            return isinstance(value, tuple) and len(value) >= least and all(isinstance(item, str) for item in value)
         if self.kind is str:
             return isinstance(value, str)
         if not isinstance(value, int) or isinstance(value, bool):
             return False
-        return (self.minimum is None or self.minimum <= value) and (self.maximum is None or value <= self.maximum)
+        return least <= value and (self.maximum is None or value <= self.maximum)
 
 
 def _describe() -> dict[str, Description]:
     kinds = typing.get_type_hints(Settings)
     return {
-        one.name: Description(
-            one.name,
-            kinds[one.name],
-            one.default,
-            one.metadata["text"],
-            one.metadata["minimum"],
-            one.metadata["maximum"],
-        )
+        one.name: Description(name=one.name, kind=kinds[one.name], default=one.default, **one.metadata)
         for one in fields(Settings)
     }
 
@@ -187,4 +189,5 @@ def check(name: str, value: object) -> None:
     """
     description = DESCRIPTIONS[name]
     if not description.accepts(value):
-        raise SettingError(f"{name} takes {description.takes}, not {value!r}")
+        but = "" if description.is_secret else f", not {value!r}"
+        raise SettingError(f"{name} takes {description.takes}{but}")

@@ -16,11 +16,12 @@ from amqp_broker.broker.broker import Broker
 from amqp_broker.broker.ports import Clock
 from amqp_broker.server.clock import SystemClock
 from amqp_broker.server.connection_log import ConnectionLog
-from amqp_broker.server.listeners import Endpoint, Listener, accept_forever, bind, bracketed, listen
+from amqp_broker.server.listeners import Endpoint, Listener, accept_forever, bind, listen
 from amqp_broker.server.logs import log_event, log_internal_error
 from amqp_broker.server.pump import Pump
 from amqp_broker.server.socket_stream import SocketStream
 from amqp_broker.server.timers import run_timers
+from amqp_broker.session.client import Peer
 from amqp_broker.session.connection import Connection
 from amqp_broker.settings import Settings
 
@@ -98,18 +99,18 @@ class BrokerServer:
             return
         nursery.start_soon(self._serve_stream, stream, peer)
 
-    async def _serve_stream(self, stream: trio.abc.Stream, peer: str) -> None:
+    async def _serve_stream(self, stream: trio.abc.Stream, peer: Peer) -> None:
         """Have one client's conversation, from its first byte to its last."""
         pump = Pump(stream, self.settings.read_chunk_bytes)
         try:
             connection = Connection(self.broker, peer, pump.notify)
         except Exception as error:
-            log_internal_error("connection", error, peer=peer)
+            log_internal_error("connection", error, peer=str(peer))
             await trio.aclose_forcefully(stream)
             return
         self._connections.add(connection)
         try:
-            await pump.run(connection, ConnectionLog(peer, connection))
+            await pump.run(connection, ConnectionLog(str(peer), connection))
         finally:
             self._connections.discard(connection)
             if not self._connections:
@@ -131,6 +132,6 @@ class BrokerServer:
             listener.close()
 
 
-def _peer_of(accepted: socket.socket) -> str:
+def _peer_of(accepted: socket.socket) -> Peer:
     host, port = accepted.getpeername()[:2]
-    return f"{bracketed(host)}:{port}"
+    return Peer(host, port, is_loopback=host == "::1" or host.removeprefix("::ffff:").startswith("127."))

@@ -36,13 +36,18 @@ class ConnectionLog:
             self.is_opened = True
             self._log(logging.INFO, "connection opened", None)
 
-    def closed(self) -> None:
-        """The conversation came to its end, whoever wanted it."""
-        self._log(logging.INFO, "connection closed", self._particular("close_reason"), with_duration=True)
+    def ended(self, reason: str, *, is_orderly: bool) -> None:
+        """Write the line about the end: closed when a connection was open and both sides said goodbye, else failed.
 
-    def failed(self, reason: str) -> None:
-        """The connection ended without a word, or before anything was agreed."""
-        self._log(logging.WARNING, "connection failed", reason, with_duration=True)
+        Args:
+            reason: why, where the conversation knows no better.
+            is_orderly: whether the conversation came to its end before the stream did.
+        """
+        reason = self._particular("close_reason") or reason
+        if is_orderly and self.is_opened:
+            self._log(logging.INFO, "connection closed", reason, with_duration=True)
+        else:
+            self._log(logging.WARNING, "connection failed", reason, with_duration=True)
 
     def crashed(self, error: BaseException) -> None:
         """A defect of ours ended it."""

@@ -159,11 +159,10 @@ class Pump:
     def _end(self) -> None:
         if self._is_crashed:
             return
-        if self._conversation.finished:
-            self._log.closed()
-        else:
-            self._log.failed(self._lost_because or "the broker shut down")
-        self._give_back(self._conversation, self._lost_because or "the connection was closed")
+        is_finished = self._conversation.finished
+        reason = self._lost_because or ("it has finished" if is_finished else "the broker has shut down")
+        self._log.ended(reason, is_orderly=is_finished)
+        self._give_back(self._conversation, reason)
 
     def _give_back(self, conversation: Conversation, reason: str) -> None:
         try:

@@ -1,0 +1,61 @@
+"""``amqp-broker config``: the settings, what they mean, and where their values come from."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+
+import typer
+
+from amqp_broker.cli import options
+from amqp_broker.cli.configuration import Configuration, environment_name
+from amqp_broker.settings import DESCRIPTIONS, Description
+
+_WIDTH = 100
+
+application = typer.Typer(
+    help="The settings, what they mean, and where their values come from.", no_args_is_help=True, rich_markup_mode=None
+)
+
+
+@application.callback()
+def _group() -> None:
+    """The settings, what they mean, and where their values come from."""
+
+
+@application.command("show")
+def show(
+    host: options.Host = None,
+    port: options.Port = None,
+    data_dir: options.DataDir = None,
+    config: options.ConfigFile = None,
+    log_level: options.LogLevel = None,
+    log_format: options.LogFormat = None,
+) -> None:
+    """Print every setting as 'serve' would take it, given the same options.
+
+    What is printed is a TOML file: save it, change it, and hand it to 'serve --config'.
+    """
+    configuration = options.configure(host, port, data_dir, config, log_level, log_format)
+    print("\n\n".join(_entry(description, configuration) for description in DESCRIPTIONS.values()))
+
+
+def _entry(description: Description, configuration: Configuration) -> str:
+    name, origin = description.name, configuration.origins[description.name]
+    text = f"{description.text} Takes {description.takes}."
+    value = getattr(configuration.settings, name)
+    line = f"{name} = {_toml(value)}"
+    if description.is_secret and value != description.default:
+        line = f"# {name} is set, and not shown"
+    return "\n".join(
+        [
+            *textwrap.wrap(text, _WIDTH, initial_indent="# ", subsequent_indent="# "),
+            f"# environment {environment_name(name)}; this value: {origin}",
+            line,
+        ]
+    )
+
+
+def _toml(value: object) -> str:
+    # JSON's texts, numbers and lists of texts are TOML's as well.
+    return json.dumps(value)

@@ -1,0 +1,183 @@
+"""Where the settings come from: command line, environment, a TOML file, RabbitMQ's own variables, defaults.
+
+The earlier in that list, the stronger. Holds reading and checking them, and who set what. Does not hold which settings
+there are; that is ``settings.py``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import sys
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from amqp_broker.settings import DESCRIPTIONS, Description, Settings
+
+ENVIRONMENT_PREFIX = "AMQP_BROKER_"
+CONFIG_VARIABLE = ENVIRONMENT_PREFIX + "CONFIG"
+
+# RabbitMQ's container image takes these; so do we, below our own.
+RABBITMQ_VARIABLES = {
+    "RABBITMQ_DEFAULT_USER": "default_user",
+    "RABBITMQ_DEFAULT_PASS": "default_password",
+    "RABBITMQ_DEFAULT_VHOST": "default_virtual_host",
+}
+
+# Kubernetes sets AMQP_BROKER_PORT=tcp://10.0.0.1:5672 in every pod beside a service that is called amqp-broker.
+_KUBERNETES_PORT = re.compile(r"(tcp|udp|sctp)://")
+
+_WHOLE_NUMBER = re.compile(r"[+-]?[0-9]+")
+
+
+class ConfigurationError(Exception):
+    """A setting cannot be taken; the text, one line, names it, where it stands, and the way out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """Settings, and for each of them by name who set it, in words."""
+
+    settings: Settings
+    origins: Mapping[str, str]
+
+
+def environment_name(setting: str) -> str:
+    """The environment variable of a setting."""
+    return ENVIRONMENT_PREFIX + setting.upper()
+
+
+def option_name(setting: str) -> str:
+    """The command line option of a setting that has one."""
+    return "--" + setting.replace("_", "-")
+
+
+def load(
+    command_line: Mapping[str, str | None], config_file: Path | None, environment: Mapping[str, str]
+) -> Configuration:
+    """Gather the settings from everywhere.
+
+    Args:
+        command_line: texts by setting; None where nothing was given.
+        config_file: the TOML file; when left out, the one that ``AMQP_BROKER_CONFIG`` names, if any.
+        environment: the environment variables.
+
+    Raises:
+        ConfigurationError: a key is unknown, a value is wrong, the file cannot be read.
+    """
+    values: dict[str, object] = {}
+    origins = dict.fromkeys(DESCRIPTIONS, "default")
+
+    def take(name: str, value: object, origin: str) -> None:
+        values[name] = value
+        origins[name] = origin
+
+    for variable, name in RABBITMQ_VARIABLES.items():
+        if variable in environment:
+            take(name, _from_text(name, environment[variable], variable), f"environment {variable}")
+    if config_file is None and environment.get(CONFIG_VARIABLE):
+        config_file = Path(environment[CONFIG_VARIABLE])
+    if config_file is not None:
+        for name, value in _read_file(config_file).items():
+            take(name, value, f"file {config_file}")
+    for variable, name in _settings_in(environment).items():
+        take(name, _from_text(name, environment[variable], variable), f"environment {variable}")
+    for name, text in command_line.items():
+        if text is not None:
+            take(name, _from_text(name, text, option_name(name)), f"command line {option_name(name)}")
+
+    data_folder = Path(str(values.get("data_dir") or default_data_folder(sys.platform, environment)))
+    values["data_dir"] = str(data_folder.expanduser().absolute())
+    return Configuration(Settings(**values), origins)  # type: ignore[arg-type]  # each was checked by its name
+
+
+def default_data_folder(platform: str, environment: Mapping[str, str]) -> Path:
+    """The user's folder for state, as the platform names it, with one of our own in it.
+
+    Args:
+        platform: as ``sys.platform`` says it.
+        environment: the environment variables.
+    """
+    home = Path(environment.get("HOME") or Path.home())
+    if platform == "win32":
+        base = environment.get("LOCALAPPDATA") or home / "AppData" / "Local"
+    elif platform == "darwin":
+        base = home / "Library" / "Application Support"
+    else:
+        base = environment.get("XDG_STATE_HOME") or home / ".local" / "state"
+    return Path(base) / "amqp-broker"
+
+
+def _read_file(path: Path) -> dict[str, object]:
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError(
+            f"config file {path} cannot be read: {error.strerror}: name another with --config"
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"config file {path} is not valid TOML: {error}: mend that place") from error
+    return {_known(name, path): _from_toml(name, value, path) for name, value in document.items()}
+
+
+def _known(name: str, path: Path) -> str:
+    if name in DESCRIPTIONS:
+        return name
+    near = _nearest(name)
+    way_out = f"did you mean {near}?" if near else "'amqp-broker config show' lists the settings"
+    raise ConfigurationError(f"config file {path} has an unknown setting {name!r}: {way_out}")
+
+
+def _settings_in(environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables that set something, with the name of the setting. A misspelt one is refused, a stranger ignored."""
+    found = {}
+    for variable, value in environment.items():
+        if not variable.startswith(ENVIRONMENT_PREFIX) or variable == CONFIG_VARIABLE:
+            continue
+        name = variable.removeprefix(ENVIRONMENT_PREFIX).lower()
+        if name == "port" and _KUBERNETES_PORT.match(value):
+            continue
+        if name in DESCRIPTIONS:
+            found[variable] = name
+        elif near := _nearest(name):
+            raise ConfigurationError(
+                f"environment variable {variable} sets nothing: did you mean {environment_name(near)}?"
+            )
+    return found
+
+
+def _nearest(name: str) -> str | None:
+    found = difflib.get_close_matches(name.lower().replace("-", "_"), DESCRIPTIONS, n=1, cutoff=0.8)
+    return found[0] if found else None
+
+
+def _from_text(name: str, text: str, where: str) -> object:
+    """A value as the command line and the environment give it."""
+    description = DESCRIPTIONS[name]
+    value: object = text
+    if description.is_list:
+        value = _split(text)
+    elif description.kind is int and _WHOLE_NUMBER.fullmatch(text):
+        value = int(text)
+    return _checked(description, value, where, text)
+
+
+def _from_toml(name: str, value: object, path: Path) -> object:
+    description = DESCRIPTIONS[name]
+    given = value
+    if description.is_list:
+        value = _split(value) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
+    return _checked(description, value, f"{name} in config file {path}", given)
+
+
+def _split(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _checked(description: Description, value: object, where: str, given: object) -> object:
+    if not description.accepts(value):
+        but = "" if description.is_secret else f", not {given!r}"
+        raise ConfigurationError(f"{where} takes {description.takes}{but}")
+    return value

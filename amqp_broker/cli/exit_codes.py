@@ -1,0 +1,21 @@
+"""What the exit code of ``amqp-broker`` says. Documented in its ``--help`` as well; keep the two together."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """The exit codes; anything else is a signal's, 128 plus its number as the shell shows it."""
+
+    OK = 0  # done, or ended by SIGTERM or Ctrl-C
+    INTERNAL_ERROR = 1  # a defect of ours
+    WRONG_USE = 2  # a wrong command line, setting or configuration file
+    CANNOT_LISTEN = 3  # a port in use, an address that is not here
+    CANNOT_USE_DATA_FOLDER = 4  # held by another broker, or not to be written
+
+
+EPILOG = (
+    "Exit codes: 0 done, or ended by SIGTERM or Ctrl-C; 1 a defect of amqp-broker; 2 a wrong command line, setting or "
+    "configuration file; 3 cannot listen; 4 cannot use the data folder."
+)

@@ -1,0 +1,68 @@
+"""The options that several commands share: which settings the command line can give, and how a command ends badly."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from amqp_broker.cli.configuration import Configuration, ConfigurationError, load
+from amqp_broker.cli.exit_codes import ExitCode
+
+Host = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--host",
+        metavar="NAME",
+        help="Listen on this name or address; more than once, or with commas between. Default: localhost, which is "
+        "both 127.0.0.1 and ::1. '*' is every address of this machine.",
+    ),
+]
+Port = Annotated[
+    str | None,
+    typer.Option("--port", metavar="NUMBER", help="TCP port. Default: 5672; 0 takes a free one and prints it."),
+]
+DataDir = Annotated[
+    str | None,
+    typer.Option("--data-dir", metavar="FOLDER", help="The broker's data. Default: the user's state folder."),
+]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", metavar="FILE", help="TOML file; takes every setting of 'config show'.")
+]
+LogLevel = Annotated[
+    str | None, typer.Option("--log-level", metavar="LEVEL", help="debug, info, warning or error. Default: info.")
+]
+LogFormat = Annotated[
+    str | None, typer.Option("--log-format", metavar="FORMAT", help="text (key=value) or json. Default: text.")
+]
+
+
+def configure(
+    host: list[str] | None,
+    port: str | None,
+    data_dir: str | None,
+    config: Path | None,
+    log_level: str | None,
+    log_format: str | None,
+) -> Configuration:
+    """The configuration, or the end of the command with one line that says what is wrong with it."""
+    command_line = {
+        "host": ",".join(host) if host else None,
+        "port": port,
+        "data_dir": data_dir,
+        "log_level": log_level,
+        "log_format": log_format,
+    }
+    try:
+        return load(command_line, config, os.environ)
+    except ConfigurationError as error:
+        fail(ExitCode.WRONG_USE, str(error))
+
+
+def fail(code: ExitCode, text: str) -> NoReturn:
+    """End the command: one line on standard error, and the exit code."""
+    print(f"amqp-broker: {text}", file=sys.stderr, flush=True)
+    raise typer.Exit(int(code))

@@ -1,0 +1,103 @@
+"""``amqp-broker serve``: the broker in the foreground, from its settings to its exit code."""
+
+from __future__ import annotations
+
+import gc
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from amqp_broker.cli import options
+from amqp_broker.cli.exit_codes import ExitCode
+
+if TYPE_CHECKING:
+    from amqp_broker.server.broker_server import BrokerServer
+    from amqp_broker.server.data_folder import DataFolder
+    from amqp_broker.server.listeners import Endpoint
+
+_LOADED_S = time.monotonic()
+
+
+def serve(
+    host: options.Host = None,
+    port: options.Port = None,
+    data_dir: options.DataDir = None,
+    config: options.ConfigFile = None,
+    log_level: options.LogLevel = None,
+    log_format: options.LogFormat = None,
+) -> None:
+    """Run the broker until SIGTERM or Ctrl-C; a second one ends it at once.
+
+    \b
+    amqp-broker serve
+    amqp-broker serve --port 0 --data-dir /tmp/throw-away
+    amqp-broker serve --host '*' --config broker.toml --log-format json
+    RABBITMQ_DEFAULT_USER=me RABBITMQ_DEFAULT_PASS=secret amqp-broker serve
+
+    Each setting has an environment variable as well (AMQP_BROKER_PORT=5673); 'amqp-broker config show' lists them all.
+    The command line wins over the environment, that over the file, that over RabbitMQ's variables.
+    """
+    settings = options.configure(host, port, data_dir, config, log_level, log_format).settings
+
+    import trio
+
+    from amqp_broker.server.broker_server import BrokerServer
+    from amqp_broker.server.data_folder import CannotUseDataFolder, DataFolder
+    from amqp_broker.server.listeners import CannotListen
+    from amqp_broker.server.logs import set_up_logs
+
+    set_up_logs(settings.log_level, settings.log_format)
+    try:
+        trio.run(_serve, BrokerServer(settings), DataFolder(Path(settings.data_dir)))
+    except CannotListen as error:
+        options.fail(ExitCode.CANNOT_LISTEN, str(error))
+    except CannotUseDataFolder as error:
+        options.fail(ExitCode.CANNOT_USE_DATA_FOLDER, str(error))
+
+
+async def _serve(server: BrokerServer, data_folder: DataFolder) -> None:
+    import trio
+
+    # The port first: when it is taken, the data folder must not have been touched.
+    await server.bind()
+    with data_folder:
+        async with trio.open_nursery() as nursery:
+            endpoints = await nursery.start(server.run)
+            _announce(endpoints, data_folder.path)
+            await _wait_for_signal()
+            server.shut_down()
+
+
+async def _wait_for_signal() -> None:
+    """Return at the first SIGTERM or Ctrl-C. From then on they do what they do to any process: end it at once."""
+    import signal
+
+    import trio
+
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for _ in signals:
+            break
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _announce(endpoints: list[Endpoint], data_folder: Path) -> None:
+    """Say on standard output where the broker listens, where its data is, and that it is ready."""
+    gc.freeze()  # what has been loaded until here stays for good: the collector need not walk it again and again
+    for url in dict.fromkeys(endpoint.url for endpoint in endpoints):
+        addresses = ", ".join(str(endpoint) for endpoint in endpoints if endpoint.url == url)
+        print(f"listening on {url} ({addresses})")
+    print(f"data folder {data_folder}; messages are kept in memory only")
+    print(f"ready after {_running_s():.2f} s", flush=True)
+
+
+def _running_s() -> float:
+    """The time since this process was started; where the system does not tell, since this module was loaded."""
+    try:
+        stat = Path("/proc/self/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return time.monotonic() - _LOADED_S
+    # The 22nd field, counted from behind the program's name, which may hold anything and ends with the last bracket.
+    started_s = int(stat.rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - started_s
