@@ -38,5 +38,21 @@ DIFFERENCES: dict[str, Difference] = {
             why="kombu and Celery choose their code by this version, and 3.13 is what we follow where the two differ.",
             source="kombu/transport/pyamqp.py, qos_semantics_matches_spec: product RabbitMQ, 3.3 or later",
         ),
+        Difference(
+            topic="tune-refusal",
+            rabbitmq="connection.tune-ok outside the limits: silence, and the socket ends after 3 s; only the log says why",
+            ours="connection.close 530 `NOT_ALLOWED - negotiated channel_max = 2048 is higher than the maximum allowed "
+            "value (2047)` and its kin",
+            why="The client learns what is wrong. RabbitMQ has the text and the branch that would send it, "
+            "but does not reach it.",
+            source="rabbit_reader:fail_negotiation/4 and handle_method0/3 of 3.10.8; measured",
+        ),
+        Difference(
+            topic="amqp-0-8",
+            rabbitmq="a protocol header of AMQP 0-8 is answered with connection.start of version 8-0",
+            ours="it is answered with the header of 0-9-1, as any version that is not spoken",
+            why="No client of 0-8 is left; the method formats differ.",
+            source="rabbit_reader:handshake/2",
+        ),
     ]
 }

@@ -471,7 +471,16 @@ class ChannelUnderTest:
         return self.client.take(method, channel=self.number)
 
     def next(self) -> Received:
+        """Whatever comes next."""
         return self.client.next(channel=self.number)
+
+    def take_all(self, method: MethodType) -> list[Received]:
+        """All such methods that have come already; a round trip before makes sure of what is due."""
+        waiting = self.client._queues.setdefault(self.number, deque())
+        taken = [received for received in waiting if received.method is method]
+        for received in taken:
+            waiting.remove(received)
+        return taken
 
     def expect_close(
         self, code: int, text: str | re.Pattern[str], *, cause: MethodType | None = None, reply: bool = True
