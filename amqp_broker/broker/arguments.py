@@ -1,8 +1,8 @@
 """The optional arguments of queues, exchanges and consumers: what is allowed, what they mean, when two sets are equal.
 
-RabbitMQ's texts name a wrong value the way Erlang prints a term, and clients match on them; ``erlang_term`` prints the few
-shapes that occur. Each queue type knows a set of arguments: those are checked and compared, an argument that only another type knows is refused,
-and any other is kept and ignored.
+RabbitMQ's texts name a wrong value the way Erlang prints a term, and clients match on them; ``erlang_term`` prints
+the few shapes that occur. Each queue type knows a set of arguments: those are checked and compared, an argument that
+only another type knows is refused, and any other is kept and ignored.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from amqp_broker.errors import precondition_failed
+from amqp_broker.errors import AmqpError, precondition_failed
 from amqp_broker.wire.table import FieldValue, Table, type_name
 
 TTL_MS_MAX = 315_360_000_000
@@ -78,7 +78,7 @@ class QueueArguments:
 
 
 def erlang_term(value: object) -> str:
-    """How Erlang's ``~p`` prints a value that may stand in a text: numbers, atoms, strings, tuples and lists of them."""
+    """How Erlang's ``~p`` prints a value that may stand in a text: numbers, atoms, strings, lists."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if value is None:
@@ -166,7 +166,7 @@ def _one_of(allowed: Sequence[str], problem: str) -> Check:
 def _check_queue_version(value: FieldValue, arguments: Table) -> str | None:
     if problem := _check_not_negative(value, arguments):
         return problem
-    return None if value in (1, 2) else f'"unsupported queue version \'{_number(value)}\'"'
+    return None if value in (1, 2) else f"\"unsupported queue version '{_number(value)}'\""
 
 
 def _check_maximum_age(value: FieldValue, arguments: Table) -> str | None:
@@ -177,6 +177,7 @@ def _check_maximum_age(value: FieldValue, arguments: Table) -> str | None:
     return None if digits.isdigit() and int(digits) > 0 and unit in "YMDhms" else "invalid_max_age"
 
 
+LEADER_LOCATORS = ("client-local", "balanced", "random", "least-leaders")
 QUEUE_CHECKS: dict[str, Check] = {
     "x-expires": _check_positive_ttl,
     "x-message-ttl": _check_ttl,
@@ -197,7 +198,7 @@ QUEUE_CHECKS: dict[str, Check] = {
     "x-max-age": _check_maximum_age,
     "x-stream-max-segment-size-bytes": _check_not_negative,
     "x-initial-cluster-size": _check_positive,
-    "x-queue-leader-locator": _one_of(("client-local", "balanced", "random", "least-leaders"), "invalid_queue_locator_arg"),
+    "x-queue-leader-locator": _one_of(LEADER_LOCATORS, "invalid_queue_locator_arg"),
 }
 CONSUMER_CHECKS: dict[str, Check] = {"x-priority": _check_integer, "x-cancel-on-ha-failover": _check_boolean}
 CONSUMER_ARGUMENTS_OF_TYPE = {
@@ -250,7 +251,11 @@ def check_consumer_arguments(queue: str, queue_type: str, arguments: Table) -> i
 
 
 def _check_values(
-    queue: str, arguments: Table, names: Sequence[str] | dict[str, Check], checks: dict[str, Check], known: Sequence[str] = ()
+    queue: str,
+    arguments: Table,
+    names: Sequence[str] | dict[str, Check],
+    checks: dict[str, Check],
+    known: Sequence[str] = (),
 ) -> None:
     for name in names:
         if name in arguments and (not known or name in known):
@@ -272,9 +277,7 @@ def check_equivalent(resource: str, name: str, current: FieldValue, received: Fi
         AmqpError: 406 ``inequivalent arg``.
     """
     if current != received:
-        raise precondition_failed(
-            f"inequivalent arg '{name}' for {resource}: received '{_plain(received)}' but current is '{_plain(current)}'"
-        )
+        raise _inequivalent(resource, name, f"'{_plain(current)}'", f"'{_plain(received)}'")
 
 
 def check_arguments_equivalent(resource: str, names: Sequence[str], current: Table, received: Table) -> None:
@@ -286,17 +289,17 @@ def check_arguments_equivalent(resource: str, names: Sequence[str], current: Tab
     for name in names:
         if name in current and name in received:
             if _type_class(current[name]) != _type_class(received[name]) or current[name] != received[name]:
-                check_equivalent_text(resource, name, f"'{_plain(current[name])}'", f"'{_plain(received[name])}'")
+                raise _inequivalent(resource, name, f"'{_plain(current[name])}'", f"'{_plain(received[name])}'")
         elif name in current or name in received:
             if name == "x-queue-type" and "classic" in (current.get(name), received.get(name)):
                 continue
-            check_equivalent_text(resource, name, _described(current, name), _described(received, name))
+            raise _inequivalent(resource, name, _described(current, name), _described(received, name))
 
 
-def check_equivalent_text(resource: str, name: str, current: str, received: str) -> None:
-    """Refuse with texts that are quoted already."""
-    if current != received:
-        raise precondition_failed(f"inequivalent arg '{name}' for {resource}: received {received} but current is {current}")
+def _inequivalent(resource: str, name: str, current: str, received: str) -> AmqpError:
+    return precondition_failed(
+        f"inequivalent arg '{name}' for {resource}: received {received} but current is {current}"
+    )
 
 
 def _described(arguments: Table, name: str) -> str:

@@ -1,7 +1,8 @@
 """The broker: its virtual hosts and users, and the to-do lists that every chunk of work ends with.
 
-Whatever is handled (a chunk of a connection's bytes, timers that are due) ends with one call of ``settle``: it pumps the queues that
-changed, sends dead letters on their way, and lets channels write their confirms. Several brokers in one process share nothing.
+Whatever is handled (a chunk of a connection's bytes, timers that are due) ends with one call of ``settle``: it pumps
+the queues that changed, sends dead letters on their way, and lets channels write their confirms. Several brokers in
+one process share nothing.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ from collections.abc import Callable
 
 from amqp_broker.access.users import Users
 from amqp_broker.broker.dead_letter import DeathReason
-from amqp_broker.broker.message import Message
+from amqp_broker.broker.message import Address, Message
 from amqp_broker.broker.ports import Clock
 from amqp_broker.broker.queue import Queue
 from amqp_broker.broker.timers import Timers
 from amqp_broker.broker.virtual_host import VirtualHost
 from amqp_broker.settings import Settings
+
+ReplyConsumer = Callable[[Address, bytes, bytes], None]  # takes address, content header and body of a direct reply
 
 
 class Broker:
@@ -34,6 +37,7 @@ class Broker:
         self.changed_queues: list[Queue] = []
         self.dead_letters: deque[tuple[Queue, Message, DeathReason]] = deque()
         self.to_finish: list[Callable[[], None]] = []  # what channels do last: confirms
+        self.reply_consumers: dict[str, ReplyConsumer] = {}  # by the routing key of their replies
         self.users = Users()
         self.users.add(settings.default_user, settings.default_password, tags=("administrator",))
         self.virtual_hosts: dict[str, VirtualHost] = {}

@@ -1,8 +1,9 @@
 """Consumers of a queue, and whose turn it is.
 
-A consumer is *ready* while its prefetch window and its channel have room. Those that are not are parked, so that choosing the next one never walks over
-blocked ones; whoever makes room (an acknowledgement, a drained socket, a changed prefetch) calls ``resume``. Among the ready ones of the
-highest priority it goes round robin (RabbitMQ, "Consumer Priorities"). Holds no messages.
+A consumer is *ready* while its prefetch window and its channel have room. Those that are not are parked, so that
+choosing the next one never walks over blocked ones; whoever makes room (an acknowledgement, a drained socket, a
+changed prefetch) calls ``resume``. Among the ready ones of the highest priority it goes round robin (RabbitMQ,
+"Consumer Priorities"). Holds no messages.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 from sortedcontainers import SortedDict
 
 from amqp_broker.broker.message import Message
+from amqp_broker.wire.strings import encode_shortstr
 from amqp_broker.wire.table import Table
 
 if TYPE_CHECKING:
@@ -45,6 +47,7 @@ class Consumer:
     __slots__ = (
         "arguments",
         "deliveries",
+        "encoded_tag",
         "is_exclusive",
         "is_parked",
         "no_ack",
@@ -69,6 +72,7 @@ class Consumer:
     ) -> None:
         self.queue = queue
         self.tag = tag
+        self.encoded_tag = encode_shortstr(tag)
         self.deliveries = deliveries
         self.no_ack = no_ack
         self.is_exclusive = is_exclusive

@@ -1,7 +1,7 @@
-"""What becomes of a message when it dies in a queue: its ``x-death`` history, its new address, and where it must not go again.
+"""What becomes of a message when it dies in a queue: its ``x-death`` history, its new address, where it must not go.
 
-Holds the making of the dead-lettered message only; a queue decides that a message dies, and the virtual host routes the result.
-(RabbitMQ docs, "Dead Letter Exchanges".)
+Holds the making of the dead-lettered message only; a queue decides that a message dies, and the virtual host routes
+the result. (RabbitMQ docs, "Dead Letter Exchanges".)
 """
 
 from __future__ import annotations
@@ -97,13 +97,13 @@ def _grouped(history: list[FieldValue]) -> list[Table]:
             key = (str(entry.get("queue")), str(entry.get("reason")))
             if key in grouped:
                 continue
-            alike = sum(1 for e in history if isinstance(e, dict) and (str(e.get("queue")), str(e.get("reason"))) == key)
-            grouped[key] = entry if "count" in entry else {"count": alike, **entry}
+            alike = [e for e in history if isinstance(e, dict) and (str(e.get("queue")), str(e.get("reason"))) == key]
+            grouped[key] = entry if "count" in entry else {"count": len(alike), **entry}
     return list(grouped.values())
 
 
 def would_cycle(queue: str, reason: DeathReason, headers: Table) -> bool:
-    """Whether a dead letter that goes to this queue would go round for ever: it has died there before, and nobody rejected it since.
+    """Whether a dead letter would go round for ever in this queue: it died there before, nobody rejected it since.
 
     Args:
         queue: the queue it is about to enter.

@@ -1,8 +1,8 @@
 """A message as a queue holds it, and what is known of it without decoding it again.
 
 The content header and the body travel as the bytes that came; ``Address`` keeps the exchange and routing key in both
-forms, because every delivery repeats them on the wire. A message belongs to one queue: a publish that reaches ten queues makes ten
-messages, which share address, header and body. Holds no routing and no queue.
+forms, because every delivery repeats them on the wire. A message belongs to one queue: a publish that reaches ten
+queues makes ten messages, which share address, header and body. Holds no routing and no queue.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ class Address:
 
     __slots__ = ("encoded", "exchange", "extra_routing_keys", "routing_key")
 
-    def __init__(self, exchange: str, routing_key: str, encoded: bytes, extra_routing_keys: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, exchange: str, routing_key: str, encoded: bytes, extra_routing_keys: tuple[str, ...] = ()
+    ) -> None:
         self.exchange = exchange
         self.routing_key = routing_key
         self.encoded = encoded
@@ -44,8 +46,8 @@ class Address:
 class Message:
     """One message in one queue.
 
-    ``position`` orders the messages of a queue and is kept when a message is requeued; ``expires_at_ms`` is in the broker's
-    monotonic milliseconds, None for never; ``reference`` is where the journal holds it, 0 for nowhere.
+    ``position`` orders the messages of a queue and is kept when a message is requeued; ``expires_at_ms`` is in the
+    broker's monotonic milliseconds, None for never; ``reference`` is where the journal holds it, 0 for nowhere.
     """
 
     __slots__ = (
@@ -92,8 +94,8 @@ def digest_of(header: bytes) -> Digest:
     """Decode a content header as far as the broker itself needs it.
 
     Raises:
-        AmqpError: 406 for an expiration that is no number of milliseconds, or CC/BCC headers that are no array of long strings.
-        WireError: the header's bytes are malformed.
+        AmqpError: 406 for an expiration that is no number of milliseconds, or CC/BCC headers that are no array of
+        long strings. WireError: the header's bytes are malformed.
     """
     properties = decode_properties(header)
     headers = properties.headers

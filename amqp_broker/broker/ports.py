@@ -21,8 +21,8 @@ class Clock(Protocol):
 class Authorizer(Protocol):
     """Who wants something: it may own exclusive queues, and it is refused what its user may not do.
 
-    The session floor's connections are authorizers. Each check raises AmqpError 403. ``kind`` is ``queue`` or ``exchange``
-    (RabbitMQ docs, "Access Control").
+    The session floor's connections are authorizers. Each check raises AmqpError 403. ``kind`` is ``queue`` or
+    ``exchange`` (RabbitMQ docs, "Access Control").
     """
 
     def check_configure(self, kind: str, name: str) -> None:

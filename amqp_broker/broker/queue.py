@@ -1,9 +1,10 @@
 """A queue: messages that are ready, messages that wait for their acknowledgement, and the consumers they go to.
 
-Theory of operation. A published message goes straight to a consumer that is ready when nothing waits before it; else it is
-appended to the ready messages. Whatever may let a waiting message go (an acknowledgement, a requeue, a new consumer, a drained socket) only marks the queue as
-changed; when the chunk that is being handled is done, the broker pumps every changed queue once. Expiry looks at the head only, as in
-RabbitMQ's classic queues, and one timer stands for the head's deadline.
+Theory of operation. A published message goes straight to a consumer that is ready when nothing waits before it; else
+it is appended to the ready messages. Whatever may let a waiting message go (an acknowledgement, a requeue, a new
+consumer, a drained socket) only marks the queue as changed; when the chunk that is being handled is done, the broker
+pumps every changed queue once. Expiry looks at the head only, as in RabbitMQ's classic queues, and one timer stands
+for the head's deadline.
 
 Holds no routing and no permissions. What a quorum queue does otherwise is in ``quorum_queue.py``.
 """
@@ -107,8 +108,8 @@ class Queue:
         """The 405 that everybody but its owner gets."""
         return AmqpError(
             ReplyCode.RESOURCE_LOCKED,
-            f"cannot obtain exclusive access to locked {self}. It could be originally declared on another connection or the "
-            "exclusive property value does not match that of the original declaration.",
+            f"cannot obtain exclusive access to locked {self}. It could be originally declared on another connection "
+            "or the exclusive property value does not match that of the original declaration.",
         )
 
     # --- messages in
@@ -316,7 +317,8 @@ class Queue:
         priority = check_consumer_arguments(str(self), self.arguments.queue_type, arguments)
         if has_channel_prefetch:
             self.check_channel_prefetch()
-        if self.consumers.is_held_exclusively or (exclusive and (len(self.consumers) or self.arguments.has_single_active_consumer)):
+        is_shared = len(self.consumers) > 0 or self.arguments.has_single_active_consumer
+        if self.consumers.is_held_exclusively or (exclusive and is_shared):
             raise access_refused(f"{self} in exclusive use")
         consumer = Consumer(
             self,

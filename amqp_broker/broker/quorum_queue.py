@@ -1,7 +1,8 @@
 """A quorum queue on one machine: what it does otherwise than a classic queue.
 
-It counts deliveries, shows the count to consumers as ``x-delivery-count``, and gives up on a message after ``x-delivery-limit`` returns. What is returned is delivered
-before everything else, in the order of its return. (RabbitMQ docs, "Quorum Queues", as of 3.10.)
+It counts deliveries, shows the count to consumers as ``x-delivery-count``, and gives up on a message after
+``x-delivery-limit`` returns. What is returned is delivered before everything else, in the order of its return.
+(RabbitMQ docs, "Quorum Queues", as of 3.10.)
 """
 
 from __future__ import annotations

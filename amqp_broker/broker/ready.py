@@ -1,7 +1,8 @@
 """The messages of a queue that wait for a consumer, in the order in which they will be delivered.
 
-Two orders: first in, first out; and by priority, a first-in-first-out band for each. A requeued message goes back to its original position, which
-its ``position`` tells. Holds no rule about expiry, length or consumers: that is the queue's.
+Two orders: first in, first out; and by priority, a first-in-first-out band for each. A requeued message goes back to
+its original position, which its ``position`` tells. Holds no rule about expiry, length or consumers: that is the
+queue's.
 """
 
 from __future__ import annotations
@@ -39,8 +40,8 @@ class ReadyMessages(Protocol):
 class FirstInFirstOut:
     """Ready messages in the order of their positions.
 
-    What is requeued before everything else (the usual case: the oldest were being delivered) goes to the front of the deque;
-    only what belongs into the middle waits in a heap of its own, and ``pop`` takes whichever comes first.
+    What is requeued before everything else (the usual case: the oldest were being delivered) goes to the front of the
+    deque; only what belongs into the middle waits in a heap of its own, and ``pop`` takes whichever comes first.
     """
 
     __slots__ = ("_messages", "_returned")

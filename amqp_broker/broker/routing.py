@@ -1,6 +1,7 @@
 """The walk from an exchange to the queues: alternate exchanges, bindings between exchanges, loops.
 
-Each queue gets a message once, by however many ways it is reached (RabbitMQ docs, "Exchange to Exchange Bindings" and "Alternate Exchanges").
+Each queue gets a message once, by however many ways it is reached (RabbitMQ docs, "Exchange to Exchange Bindings" and
+"Alternate Exchanges").
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 class Route(NamedTuple):
     """Where a message goes.
 
-    ``reads_headers`` tells that the answer holds for these headers only, not for every message with this exchange and key.
+    ``reads_headers`` tells that the answer holds for these headers only, not for every message with this exchange and
+    key.
     """
 
     queues: tuple[Queue, ...]

@@ -1,7 +1,7 @@
 """What is to be done later: one agenda a broker, kept in the order of its deadlines.
 
-Nothing here waits. The server floor asks for the next deadline, sleeps as long as it likes and calls ``run_due``; a test
-moves its clock by hand and does the same.
+Nothing here waits. The server floor asks for the next deadline, sleeps as long as it likes and calls ``run_due``; a
+test moves its clock by hand and does the same.
 """
 
 from __future__ import annotations

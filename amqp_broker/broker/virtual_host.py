@@ -1,9 +1,11 @@
 """A virtual host: its exchanges, queues and bindings, and every change that is made to them.
 
-All declarations, deletions and bindings go through here, in the order of RabbitMQ's checks, because the first check that fails gives
-the text that the client sees. Whoever asks comes along as an Authorizer: it owns exclusive queues and says what its user may do.
+All declarations, deletions and bindings go through here, in the order of RabbitMQ's checks, because the first check
+that fails gives the text that the client sees. Whoever asks comes along as an Authorizer: it owns exclusive queues
+and says what its user may do.
 
-``topology_epoch`` grows with every change that could alter a route, so that whoever remembers routes knows when to forget them.
+``topology_epoch`` grows with every change that could alter a route, so that whoever remembers routes knows when to
+forget them.
 """
 
 from __future__ import annotations
@@ -303,9 +305,7 @@ class VirtualHost:
         else:
             queue_type = arguments.get("x-queue-type", "classic")
             if queue_type in ARGUMENTS_OF_TYPE and queue_type != "classic":
-                raise precondition_failed(
-                    f"Cannot declare a server-named queue for type rabbit_{queue_type}_queue"
-                )
+                raise precondition_failed(f"Cannot declare a server-named queue for type rabbit_{queue_type}_queue")
             name = generated_name("amq.gen")
         who.check_configure("queue", name)
         queue = self.queues.get(name)

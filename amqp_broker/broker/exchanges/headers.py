@@ -75,7 +75,7 @@ class _Pattern:
 
 
 def _same(wanted: FieldValue, found: FieldValue) -> bool:
-    """Whether a header's value is the wanted one: nothing wanted (void) means any, numbers of every width are equal, booleans are no numbers."""
+    """Whether a header's value is the wanted one: void wants any, widths do not count, a boolean is no number."""
     if wanted is None:
         return True
     if isinstance(wanted, bool) or isinstance(found, bool):

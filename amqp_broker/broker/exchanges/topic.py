@@ -1,7 +1,8 @@
 """The topic exchange: words between dots; ``*`` stands for one word, ``#`` for any number of them, none included.
 
-The patterns are a trie of words, so that a key is compared with many patterns at once. The walk keeps the set of nodes that the words so far may have reached, which
-bounds it by the trie's size: a pattern of many ``#`` cannot make it explode.
+The patterns are a trie of words, so that a key is compared with many patterns at once. The walk keeps the set of
+nodes that the words so far may have reached, which bounds it by the trie's size: a pattern of many ``#`` cannot make
+it explode.
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ class TopicMatcher:
 
 
 def _reach(reached: dict[_Node, None], node: _Node) -> None:
-    """The words so far lead to this node, and, since ``#`` may stand for no word at all, to the chain of ``#`` below it."""
+    """The words so far lead to this node, and, since ``#`` may stand for no word, to the chain of ``#`` below it."""
     while node not in reached:
         reached[node] = None
         below = node.children.get(ANY_WORDS)
@@ -100,5 +101,5 @@ def _reach(reached: dict[_Node, None], node: _Node) -> None:
 
 
 def _words(key: str) -> list[str]:
-    """The words of a key or pattern; an empty one has none, but dots always stand between two words, even empty ones."""
+    """The words of a key or pattern: an empty one has none, but a dot always stands between two, even empty ones."""
     return key.split(".") if key else []

@@ -1,0 +1,236 @@
+"""A channel: which frames and methods may come when, and who handles them.
+
+The methods that come once a message (publish, ack, nack, reject) are told by the first four bytes of their payload
+and never become objects; all others are decoded and looked up in ``HANDLERS``. After a soft error the channel is
+``closing``: all is ignored until the client has answered (AMQP 0-9-1, 1.5.2; RabbitMQ answers a channel.close that
+crossed ours).
+
+Publishing is in ``publishing.py``, consumers and acknowledgements in ``consuming.py``, exchanges and queues in
+``topology.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Any
+
+from amqp_broker.errors import AmqpError, ReplyCode, not_implemented, precondition_failed
+from amqp_broker.session import topology
+from amqp_broker.session.consuming import Consuming
+from amqp_broker.session.publishing import Publishing
+from amqp_broker.session.transaction import Transaction
+from amqp_broker.wire import hot, methods
+from amqp_broker.wire.frames import METHOD
+from amqp_broker.wire.methods import Access, Method, build, decode_method
+
+if TYPE_CHECKING:
+    from amqp_broker.session.connection import Connection
+
+
+class ChannelState(Enum):
+    """Where a channel is in its life."""
+
+    STARTING = auto()
+    OPEN = auto()
+    CLOSING = auto()
+
+
+class Channel:
+    """One channel of a connection.
+
+    Args:
+        connection: whose.
+        number: from 1.
+    """
+
+    def __init__(self, connection: Connection, number: int) -> None:
+        self.connection = connection
+        self.number = number
+        self.state = ChannelState.STARTING
+        self.last_declared_queue = ""
+        self.transaction: Transaction | None = None
+        self.publishing = Publishing(self)
+        self.consuming = Consuming(self)
+        self._hot: dict[bytes, Callable[[bytes], None]] = {
+            hot.PUBLISH: self.publishing.begin,
+            hot.ACK: self.consuming.ack,
+            hot.NACK: self.consuming.nack,
+            hot.REJECT: self.consuming.reject,
+        }
+
+    # --- frames
+
+    def receive(self, kind: int, payload: bytes) -> None:
+        """Handle one frame.
+
+        Raises:
+            AmqpError: what the client is to be told.
+            WireError: the payload means nothing.
+        """
+        if self.state is not ChannelState.OPEN:
+            self._receive_unopened(kind, payload)
+        elif self.publishing.is_receiving:
+            self.publishing.receive(kind, payload)
+        elif kind == METHOD:
+            handle = self._hot.get(payload[:4])
+            if handle is not None:
+                handle(payload)
+            else:
+                self._handle(decode_method(payload))
+        else:
+            raise _expected_method()
+
+    def _receive_unopened(self, kind: int, payload: bytes) -> None:
+        if self.state is ChannelState.CLOSING:
+            if kind == METHOD:
+                self._handle_closing(decode_method(payload))
+            return
+        if kind != METHOD:
+            raise _expected_method()
+        if not isinstance(decode_method(payload), methods.Channel.Open):
+            raise AmqpError(ReplyCode.CHANNEL_ERROR, "expected 'channel.open'")
+        self.state = ChannelState.OPEN
+        self.reply(build(methods.Channel.OpenOk))
+
+    def _handle_closing(self, method: Method) -> None:
+        if isinstance(method, methods.Channel.CloseOk):
+            del self.connection.channels[self.number]
+        elif isinstance(method, methods.Channel.Close):
+            self.reply(methods.Channel.CloseOk())
+
+    def _handle(self, method: Method) -> None:
+        handler = HANDLERS.get(type(method))
+        if handler is None:
+            raise AmqpError(ReplyCode.COMMAND_INVALID, "unimplemented method")
+        handler(self, method)
+
+    def reply(self, method: Method) -> None:
+        """Send a method on this channel."""
+        self.connection.send_method(self.number, method)
+
+    def named_queue(self, name: str) -> str:
+        """A queue's name, where an empty one means the queue that was declared last on this channel.
+
+        Raises:
+            AmqpError: 404, there is no such queue.
+        """
+        if name:
+            return name
+        if not self.last_declared_queue:
+            raise AmqpError(ReplyCode.NOT_FOUND, "no previously declared queue")
+        return self.last_declared_queue
+
+    # --- the end
+
+    def fail(self, error: AmqpError, method_ids: tuple[int, int]) -> None:
+        """Close the channel with a soft error and give back what it had."""
+        if self.state is ChannelState.CLOSING:
+            return
+        self.release()
+        self.state = ChannelState.CLOSING
+        close = build(
+            methods.Channel.Close,
+            reply_code=int(error.code),
+            reply_text=error.reply_text,
+            class_id=method_ids[0],
+            method_id=method_ids[1],
+        )
+        self.reply(close)
+
+    def release(self) -> None:
+        """Give back consumers and unacknowledged messages; forget a transaction."""
+        self.transaction = None
+        self.publishing.release()
+        self.consuming.release()
+
+
+# --- the methods that are handled here: the channel's own, and the switches of confirms and transactions
+
+
+def _open_again(channel: Channel, method: methods.Channel.Open) -> None:
+    raise AmqpError(ReplyCode.CHANNEL_ERROR, "second 'channel.open' seen")
+
+
+def _close(channel: Channel, method: methods.Channel.Close) -> None:
+    channel.publishing.finish()
+    channel.release()
+    del channel.connection.channels[channel.number]
+    channel.reply(methods.Channel.CloseOk())
+
+
+def _flow(channel: Channel, method: methods.Channel.Flow) -> None:
+    if not method.active:
+        raise not_implemented("active=false")
+    channel.reply(build(methods.Channel.FlowOk, active=True))
+
+
+def _confirm_select(channel: Channel, method: methods.Confirm.Select) -> None:
+    if channel.transaction is not None:
+        raise precondition_failed("cannot switch from tx to confirm mode")
+    channel.publishing.confirms = True
+    if not method.nowait:
+        channel.reply(methods.Confirm.SelectOk())
+
+
+def _tx_select(channel: Channel, method: methods.Tx.Select) -> None:
+    if channel.publishing.confirms:
+        raise precondition_failed("cannot switch from confirm to tx mode")
+    if channel.transaction is None:
+        channel.transaction = Transaction()
+    channel.reply(methods.Tx.SelectOk())
+
+
+def _tx_commit(channel: Channel, method: methods.Tx.Commit) -> None:
+    transaction = _transaction(channel)
+    channel.transaction = Transaction()
+    transaction.commit(channel)
+    channel.reply(methods.Tx.CommitOk())
+
+
+def _tx_rollback(channel: Channel, method: methods.Tx.Rollback) -> None:
+    transaction = _transaction(channel)
+    channel.transaction = Transaction()
+    transaction.roll_back(channel)
+    channel.reply(methods.Tx.RollbackOk())
+
+
+def _transaction(channel: Channel) -> Transaction:
+    if channel.transaction is None:
+        raise precondition_failed("channel is not transactional")
+    return channel.transaction
+
+
+def _access_request(channel: Channel, method: Access.Request) -> None:
+    channel.reply(build(Access.RequestOk, ticket=1))
+
+
+def _expected_method() -> AmqpError:
+    return AmqpError(ReplyCode.UNEXPECTED_FRAME, "expected method frame, got non method frame instead")
+
+
+HANDLERS: dict[type[Method], Callable[[Channel, Any], None]] = {
+    methods.Channel.Open: _open_again,
+    methods.Channel.Close: _close,
+    methods.Channel.Flow: _flow,
+    methods.Confirm.Select: _confirm_select,
+    methods.Tx.Select: _tx_select,
+    methods.Tx.Commit: _tx_commit,
+    methods.Tx.Rollback: _tx_rollback,
+    Access.Request: _access_request,
+    methods.Exchange.Declare: topology.declare_exchange,
+    methods.Exchange.Delete: topology.delete_exchange,
+    methods.Exchange.Bind: topology.bind_exchange,
+    methods.Exchange.Unbind: topology.unbind_exchange,
+    methods.Queue.Declare: topology.declare_queue,
+    methods.Queue.Bind: topology.bind_queue,
+    methods.Queue.Unbind: topology.unbind_queue,
+    methods.Queue.Purge: topology.purge_queue,
+    methods.Queue.Delete: topology.delete_queue,
+    methods.Basic.Qos: lambda channel, method: channel.consuming.qos(method),
+    methods.Basic.Consume: lambda channel, method: channel.consuming.consume(method),
+    methods.Basic.Cancel: lambda channel, method: channel.consuming.cancel(method),
+    methods.Basic.Get: lambda channel, method: channel.consuming.get(method),
+    methods.Basic.Recover: lambda channel, method: channel.consuming.recover(method),
+    methods.Basic.RecoverAsync: lambda channel, method: channel.consuming.recover(method),
+}

@@ -1,0 +1,354 @@
+"""One client's connection, without its socket: bytes in, bytes out.
+
+What the server floor owes it:
+
+- ``receive`` with whatever the socket read, in order, one call at a time; it never raises for what a peer sends;
+- to send what ``take_output`` returns, in order, and to say so with ``output_sent`` when it is sent: that is what
+  opens the connection's back-pressure again. ``on_output`` is called when there is something to take, when
+  ``finished`` has become true, and when ``is_reading_paused`` has become false;
+- to close the socket once ``finished`` is true and the last output is sent;
+- to call ``lost`` when the socket ends, for whatever reason, also after ``finished``.
+
+The states: ``handshake`` until connection.open succeeded, ``open``, ``closing`` after we sent connection.close until
+it is answered (all else is ignored), ``closed``. Channel 0 is handled here and in ``handshake.py``, the others in
+``channel.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum, auto
+from typing import TYPE_CHECKING
+
+from amqp_broker.errors import AmqpError, ReplyCode, not_allowed
+from amqp_broker.session.channel import Channel
+from amqp_broker.session.client import Client, Peer
+from amqp_broker.session.handshake import Handshake
+from amqp_broker.session.heartbeat import Heartbeat
+from amqp_broker.wire import methods
+from amqp_broker.wire.errors import UnknownMethod, WireError
+from amqp_broker.wire.frames import (
+    HEARTBEAT,
+    METHOD,
+    PROTOCOL_HEADER,
+    FrameSplitter,
+    encode_frame,
+    unexpected_frame,
+    unknown_frame,
+)
+from amqp_broker.wire.methods import Method, build, decode_method, encode_method, undecodable
+
+if TYPE_CHECKING:
+    from amqp_broker.broker.broker import Broker
+    from amqp_broker.broker.virtual_host import VirtualHost
+
+HANDSHAKE_FRAME_SIZE_BYTES_MAX = 131_072
+CLOSE_ANSWER_MS = 30_000  # how long connection.close may stay unanswered
+SILENT_CLOSE_MS = 3_000  # a peer that is not trusted yet waits that long for the end of its connection
+NO_METHOD = (0, 0)
+BASIC_PUBLISH = (60, 40)
+
+
+class ConnectionState(Enum):
+    """Where a connection is in its life."""
+
+    HANDSHAKE = auto()
+    OPEN = auto()
+    CLOSING = auto()
+    CLOSED = auto()
+
+
+class Connection:
+    """The session of one client.
+
+    Args:
+        broker: what it talks to.
+        peer: who is at the other end.
+        on_output: called when there is something to send, the connection is finished, or reading may go on.
+    """
+
+    def __init__(self, broker: Broker, peer: Peer, on_output: Callable[[], None]) -> None:
+        self.broker = broker
+        self.peer = peer
+        self.on_output = on_output
+        self.state = ConnectionState.HANDSHAKE
+        self.finished = False
+        self.is_reading_paused = False
+        self.close_reason = ""
+        self.is_congested = False  # more output waits than the high-water mark allows
+        self.frame_size_bytes_max = HANDSHAKE_FRAME_SIZE_BYTES_MAX
+        self.channels_max = 0
+        self.client_capabilities: frozenset[str] = frozenset()
+        self.channels: dict[int, Channel] = {}
+        self.received_bytes = 0
+        self.sent_bytes = 0
+        self._client: Client | None = None
+        self._virtual_host: VirtualHost | None = None
+        self._outbound: list[bytes] = []
+        self._outbound_bytes = 0
+        self._header = b""
+        self._has_lost_its_place = False
+        self._splitter = FrameSplitter(HANDSHAKE_FRAME_SIZE_BYTES_MAX)
+        self._handshake = Handshake(self)
+        self._heartbeat = Heartbeat(self)
+        settings = broker.settings
+        self._high_water_bytes = settings.outbound_high_water_bytes
+        self._deadline = broker.timers.after(settings.handshake_timeout_ms, self._handshake_took_too_long)
+
+    # --- who it is
+
+    @property
+    def client(self) -> Client:
+        """The user in the virtual host; there is none before connection.open."""
+        assert self._client is not None
+        return self._client
+
+    @property
+    def virtual_host(self) -> VirtualHost:
+        """The virtual host; there is none before connection.open."""
+        assert self._virtual_host is not None
+        return self._virtual_host
+
+    @property
+    def user_name(self) -> str:
+        """Who has authenticated, empty before."""
+        return self._handshake.user_name
+
+    @property
+    def virtual_host_name(self) -> str:
+        """The virtual host's name, empty before connection.open."""
+        return self._virtual_host.name if self._virtual_host is not None else ""
+
+    # --- bytes in
+
+    def receive(self, data: bytes) -> None:
+        """Handle all that the socket read, and what follows from it."""
+        self.received_bytes += len(data)
+        if self.finished or self._has_lost_its_place:
+            return
+        try:
+            if self._header != PROTOCOL_HEADER:
+                data = self._read_protocol_header(data)
+            for kind, number, payload in self._splitter.split(data):
+                try:
+                    self._handle_frame(kind, number, payload)
+                except AmqpError as error:
+                    self.fail(number, error, _method_ids(kind, payload))
+                except WireError as error:
+                    self.fail(number, _undecodable(payload, error), NO_METHOD)
+                if self._is_over():
+                    break
+        except AmqpError as error:  # the splitter has lost its place: nothing more can be read
+            self._has_lost_its_place = True
+            self.fail(0, error, NO_METHOD)
+            self._finish_later(SILENT_CLOSE_MS)
+        self.broker.settle()
+
+    def _read_protocol_header(self, data: bytes) -> bytes:
+        """Take the protocol header off; an impossible one is answered with the one that works (AMQP 0-9-1, 4.2.2)."""
+        missing = len(PROTOCOL_HEADER) - len(self._header)
+        self._header += data[:missing]
+        if len(self._header) < len(PROTOCOL_HEADER):
+            return b""
+        if self._header not in (PROTOCOL_HEADER, b"AMQP\x01\x01\x00\x09"):
+            self.send(PROTOCOL_HEADER)
+            self.close_reason = "wrong protocol header " + repr(self._header)
+            self.finish()
+            return b""
+        minor_version = 0 if self._header != PROTOCOL_HEADER else 9
+        self._header = PROTOCOL_HEADER
+        self._handshake.start(minor_version)
+        return data[missing:]
+
+    def _handle_frame(self, kind: int, number: int, payload: bytes) -> None:
+        if number and self.state is ConnectionState.OPEN:
+            channel = self.channels.get(number)
+            if channel is None:
+                if kind == HEARTBEAT:
+                    raise unexpected_frame(kind, payload)
+                channel = self._add_channel(number)
+            channel.receive(kind, payload)
+        elif number:
+            if self.state is ConnectionState.HANDSHAKE:
+                raise unexpected_frame(kind, payload)
+        elif kind == METHOD:
+            self._handle_method(decode_method(payload))
+        elif kind == HEARTBEAT:
+            if payload:
+                raise unknown_frame(kind, payload)
+        elif self.state is not ConnectionState.CLOSING:
+            raise unexpected_frame(kind, payload)
+
+    def _add_channel(self, number: int) -> Channel:
+        if self.channels_max and len(self.channels) >= self.channels_max:
+            raise not_allowed(
+                f"number of channels opened ({len(self.channels)}) has reached the negotiated channel_max "
+                f"({self.channels_max})"
+            )
+        channel = self.channels[number] = Channel(self, number)
+        return channel
+
+    def _handle_method(self, method: Method) -> None:
+        if self.state is ConnectionState.HANDSHAKE:
+            self._handshake.handle(method)
+        elif isinstance(method, methods.Connection.Close):
+            self._close_reply(method)
+        elif self.state is ConnectionState.CLOSING:
+            if isinstance(method, methods.Connection.CloseOk):
+                self.finish()
+        elif isinstance(method, methods.Connection.UpdateSecret):
+            self.send_method(0, methods.Connection.UpdateSecretOk())
+        else:
+            raise AmqpError(ReplyCode.CHANNEL_ERROR, "unexpected method in connection state running")
+
+    def _is_over(self) -> bool:
+        return self.finished
+
+    # --- the handshake's results
+
+    def tuned(self, frame_size_bytes_max: int, channels_max: int, heartbeat_s: int) -> None:
+        """What client and broker have agreed on."""
+        self.frame_size_bytes_max = frame_size_bytes_max
+        self.channels_max = channels_max
+        self._splitter.frame_size_bytes_max = frame_size_bytes_max
+        self._heartbeat.start(heartbeat_s)
+
+    def opened(self, client: Client, virtual_host: VirtualHost) -> None:
+        """The handshake is done."""
+        self._deadline.cancel()
+        self._client = client
+        self._virtual_host = virtual_host
+        self.state = ConnectionState.OPEN
+
+    def _handshake_took_too_long(self) -> None:
+        self.close_reason = "handshake timeout"
+        self.finish()
+
+    # --- bytes out
+
+    def send(self, data: bytes) -> None:
+        """Queue bytes for the client."""
+        if not self._outbound:
+            self.on_output()
+        self._outbound.append(data)
+        self._outbound_bytes += len(data)
+        if self._outbound_bytes > self._high_water_bytes and not self.is_congested:
+            self.is_congested = True
+            for channel in self.channels.values():
+                channel.consuming.update_room()
+
+    def send_method(self, channel: int, method: Method) -> None:
+        """Queue one method frame for the client."""
+        self.send(encode_frame(METHOD, channel, encode_method(method)))
+
+    def take_output(self) -> list[bytes]:
+        """All that may be sent now, in order."""
+        output, self._outbound = self._outbound, []
+        return output
+
+    def output_sent(self, sent_bytes: int) -> None:
+        """So many bytes have left: consumers that were held back may have more."""
+        self.sent_bytes += sent_bytes
+        self._outbound_bytes -= sent_bytes
+        if self.is_congested and self._outbound_bytes <= self._high_water_bytes // 2:
+            self.is_congested = False
+            for channel in self.channels.values():
+                channel.consuming.update_room()
+            self.broker.settle()
+
+    # --- the end
+
+    def fail(self, number: int, error: AmqpError, method_ids: tuple[int, int]) -> None:
+        """Tell the client of an error: close the channel or, for a hard error or one on channel 0, the connection."""
+        if self.state is ConnectionState.CLOSING:
+            return
+        if self.state is ConnectionState.HANDSHAKE:
+            self._fail_handshake(error, method_ids)
+        elif error.is_hard or number == 0:
+            self._close(error, method_ids)
+        else:
+            self.channels[number].fail(error, method_ids)
+
+    def _fail_handshake(self, error: AmqpError, method_ids: tuple[int, int]) -> None:
+        """Who has not opened the connection yet is told only what RabbitMQ tells it, and waits for the end else."""
+        self.close_reason = str(error)
+        if self._handshake.tells(error):
+            self._close(error, method_ids)
+        else:
+            self.state = ConnectionState.CLOSING
+            self._finish_later(SILENT_CLOSE_MS)
+
+    def _close(self, error: AmqpError, method_ids: tuple[int, int]) -> None:
+        self.close_reason = str(error)
+        self._release()
+        self.state = ConnectionState.CLOSING
+        close = build(
+            methods.Connection.Close,
+            reply_code=int(error.code),
+            reply_text=error.reply_text,
+            class_id=method_ids[0],
+            method_id=method_ids[1],
+        )
+        self.send_method(0, close)
+        self._finish_later(CLOSE_ANSWER_MS)
+
+    def _close_reply(self, method: methods.Connection.Close) -> None:
+        """The client ends the connection."""
+        if self.state is ConnectionState.OPEN:
+            self.close_reason = "closed by client"
+            self._release()
+        self.send_method(0, methods.Connection.CloseOk())
+        if self.state is not ConnectionState.CLOSING:
+            self.finish()
+
+    def shut_down(self, reason: str) -> None:
+        """End the connection because the broker ends, or an administrator wants it."""
+        if self.state is ConnectionState.HANDSHAKE:
+            self.close_reason = reason
+            self.finish()
+        elif self.state is ConnectionState.OPEN:
+            text = f"broker forced connection closure with reason '{reason}'"
+            self._close(AmqpError(ReplyCode.CONNECTION_FORCED, text), NO_METHOD)
+            self.broker.settle()
+
+    def lost(self, reason: str) -> None:
+        """The socket has ended: give back all that the client had."""
+        if self.state is not ConnectionState.CLOSED:
+            if not self.close_reason:
+                self.close_reason = reason
+            self.finish()
+            self.broker.settle()
+
+    def finish(self) -> None:
+        """Nothing more comes in; what waits goes out, then the socket may be closed."""
+        self._release()
+        self.state = ConnectionState.CLOSED
+        self._deadline.cancel()
+        self._heartbeat.stop()
+        self.finished = True
+        self.on_output()
+
+    def _finish_later(self, delay_ms: int) -> None:
+        self._deadline.cancel()
+        self._deadline = self.broker.timers.after(delay_ms, self.finish)
+
+    def _release(self) -> None:
+        """Give back what the client had: its channels' consumers and messages, its exclusive queues."""
+        channels, self.channels = self.channels, {}
+        for channel in channels.values():
+            channel.release()
+        if self._client is not None:
+            self.virtual_host.remove_exclusive_queues(self._client)
+
+
+def _method_ids(kind: int, payload: bytes) -> tuple[int, int]:
+    """The ids of the method that failed: the frame's own, or basic.publish's for content."""
+    if kind != METHOD:
+        return BASIC_PUBLISH
+    return int.from_bytes(payload[:2], "big"), int.from_bytes(payload[2:4], "big")
+
+
+def _undecodable(payload: bytes, error: WireError) -> AmqpError:
+    if isinstance(error, UnknownMethod):
+        return AmqpError(ReplyCode.COMMAND_INVALID, str(error))
+    return undecodable(payload)

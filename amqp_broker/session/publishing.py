@@ -1,0 +1,278 @@
+"""From basic.publish to the queues, and back to the publisher: content assembly, routing, returns, confirms.
+
+This is the hot path. A publish comes as three frames: the method's payload is remembered, the content header's too,
+and with the last body frame the message is whole. What a payload means is looked up by its bytes: the same exchange,
+routing key and flags lead to the same queues until the virtual host's topology changes, and the same properties mean
+the same to the broker for ever. Both memories are bounded.
+
+Confirms are numbered from 1 and sent once a chunk, the longest run first: ``basic.ack`` with ``multiple`` for all
+that is confirmed in order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
+
+from amqp_broker.broker.exchange import Exchange
+from amqp_broker.broker.message import Address, Digest, digest_of
+from amqp_broker.broker.queue import Queue
+from amqp_broker.broker.routing import find_route
+from amqp_broker.errors import AmqpError, ReplyCode, access_refused, not_implemented, precondition_failed
+from amqp_broker.wire import hot
+from amqp_broker.wire.content import BASIC_CLASS_ID, body_size, decode_properties, encode_content_header
+from amqp_broker.wire.errors import WireError
+from amqp_broker.wire.frames import BODY, HEADER
+
+if TYPE_CHECKING:
+    from amqp_broker.session.channel import Channel
+
+REPLY_TO = "amq.rabbitmq.reply-to"
+ROUTES_REMEMBERED_MAX = 4096
+DIGESTS_REMEMBERED_MAX = 4096
+DIGEST_KEY_BYTES_MAX = 256
+IMPERSONATOR = "impersonator"
+PROPERTIES_OFFSET = 12  # of a content header's payload: after class, weight and body size
+
+
+class Target(NamedTuple):
+    """What a basic.publish asks for, looked up."""
+
+    exchange: Exchange
+    address: Address
+    mandatory: bool
+    queues: tuple[Queue, ...]
+    reads_headers: bool  # the queues are to be found for each message anew
+
+
+class Publication(NamedTuple):
+    """A publish that was checked and routed."""
+
+    queues: tuple[Queue, ...]
+    address: Address
+    header: bytes
+    body: bytes
+    digest: Digest
+    mandatory: bool
+    number: int  # among the channel's publishes, from 1; 0 without confirms
+
+
+class Publishing:
+    """The publisher's side of a channel."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self.is_receiving = False
+        self.confirms = False
+        self._method = b""
+        self._header = b""
+        self._missing_bytes = 0
+        self._parts: list[bytes] = []
+        self._targets: dict[bytes, Target] = {}
+        self._targets_epoch = -1
+        self._digests: dict[bytes, Digest] = {}
+        self._number = 0
+        self._confirmed: list[int] = []
+        self._refused: list[int] = []
+        self._will_finish = False
+
+    # --- content assembly
+
+    def begin(self, payload: bytes) -> None:
+        """A basic.publish: its content follows."""
+        self._method = payload
+        self._header = b""
+        self.is_receiving = True
+
+    def receive(self, kind: int, payload: bytes) -> None:
+        """The next frame of the content."""
+        if not self._header:
+            self._receive_header(kind, payload)
+        elif kind != BODY:
+            raise AmqpError(ReplyCode.UNEXPECTED_FRAME, "expected content body, got non content body frame instead")
+        else:
+            missing_bytes = self._missing_bytes - len(payload)
+            if missing_bytes == 0 and not self._parts:
+                self.is_receiving = False
+                self._publish(payload)
+                return
+            self._parts.append(payload)
+            self._missing_bytes = missing_bytes
+            if missing_bytes == 0:
+                body, self._parts = b"".join(self._parts), []
+                self.is_receiving = False
+                self._publish(body)
+            elif missing_bytes < 0:
+                raise AmqpError(ReplyCode.UNEXPECTED_FRAME, "content body is larger than its header said")
+
+    def _receive_header(self, kind: int, payload: bytes) -> None:
+        if kind != HEADER:
+            raise AmqpError(
+                ReplyCode.UNEXPECTED_FRAME,
+                f"expected content header for class {BASIC_CLASS_ID}, got non content header frame instead",
+            )
+        class_id = int.from_bytes(payload[:2], "big")
+        if class_id != BASIC_CLASS_ID:
+            raise AmqpError(
+                ReplyCode.UNEXPECTED_FRAME,
+                f"expected content header for class {BASIC_CLASS_ID}, got one for class {class_id} instead",
+            )
+        size_bytes = body_size(payload)
+        self._header = payload
+        self._missing_bytes = size_bytes
+        if size_bytes == 0:
+            self.is_receiving = False
+            self._publish(b"")
+        elif size_bytes > self._channel.connection.broker.settings.message_size_bytes_max:
+            self.is_receiving = False
+            size_bytes_max = self._channel.connection.broker.settings.message_size_bytes_max
+            raise precondition_failed(f"message size {size_bytes} is larger than max size {size_bytes_max}")
+
+    # --- checks and routing
+
+    def _publish(self, body: bytes) -> None:
+        channel = self._channel
+        virtual_host = channel.connection.virtual_host
+        if self._targets_epoch != virtual_host.topology_epoch:
+            self._targets.clear()
+            self._targets_epoch = virtual_host.topology_epoch
+        target = self._targets.get(self._method) or self._look_up(self._method)
+        header = self._header
+        digest = self._digests.get(header[PROPERTIES_OFFSET:])
+        if digest is None:
+            header, digest = self._read(header)
+        address, queues = target.address, target.queues
+        if digest.extra_routing_keys or target.reads_headers:
+            address, queues = self._route_anew(target, digest)
+            if digest.has_blind_copies:
+                header = _without_blind_copies(header)
+        number = 0
+        if self.confirms:
+            number = self._number = self._number + 1
+        publication = Publication(queues, address, header, body, digest, target.mandatory, number)
+        if channel.transaction is not None:
+            channel.transaction.publish(publication)
+        else:
+            self.route(publication)
+
+    def _look_up(self, payload: bytes) -> Target:
+        """Decode a basic.publish and find where it leads.
+
+        Raises:
+            AmqpError: 403, 404, or 540 for ``immediate``.
+        """
+        connection = self._channel.connection
+        exchange_name, routing_key, mandatory, immediate = hot.decode_publish(payload)
+        if immediate:
+            raise not_implemented("immediate=true")
+        connection.client.check_write("exchange", exchange_name)
+        exchange = connection.virtual_host.exchange(exchange_name)
+        if exchange.internal:
+            described = connection.virtual_host.described("exchange", exchange_name)
+            raise access_refused(f"cannot publish to internal {described}")
+        if exchange.type_name == "topic":
+            connection.client.check_topic_write(exchange_name, routing_key)
+        route = find_route(connection.virtual_host, exchange, (routing_key,), None)
+        address = Address(exchange_name, routing_key, payload[6:-1])
+        target = Target(exchange, address, mandatory, route.queues, route.reads_headers)
+        if len(self._targets) >= ROUTES_REMEMBERED_MAX:
+            self._targets.clear()
+        self._targets[payload] = target
+        return target
+
+    def _read(self, header: bytes) -> tuple[bytes, Digest]:
+        """Read the properties, and check what they claim.
+
+        Raises:
+            AmqpError: 406.
+        """
+        try:
+            digest = digest_of(header)
+        except WireError as error:
+            raise AmqpError(ReplyCode.FRAME_ERROR, "cannot decode the content header's properties") from error
+        if digest.reply_to == REPLY_TO:
+            reply_to = self._channel.consuming.reply_to()
+            properties = replace(decode_properties(header), reply_to=reply_to)
+            header = encode_content_header(body_size(header), properties)
+        user = self._channel.connection.client.user
+        if digest.user_id is not None and digest.user_id != user.name and IMPERSONATOR not in user.tags:
+            raise precondition_failed(
+                f"user_id property set to '{digest.user_id}' but authenticated user was '{user.name}'"
+            )
+        key = header[PROPERTIES_OFFSET:]
+        if digest.reply_to != REPLY_TO and len(key) <= DIGEST_KEY_BYTES_MAX:
+            if len(self._digests) >= DIGESTS_REMEMBERED_MAX:
+                self._digests.clear()
+            self._digests[key] = digest
+        return header, digest
+
+    def _route_anew(self, target: Target, digest: Digest) -> tuple[Address, tuple[Queue, ...]]:
+        """The route of a message whose own headers decide about it."""
+        address = target.address
+        if digest.extra_routing_keys:
+            address = Address(address.exchange, address.routing_key, address.encoded, digest.extra_routing_keys)
+        virtual_host = self._channel.connection.virtual_host
+        return address, find_route(virtual_host, target.exchange, address.routing_keys, digest.headers).queues
+
+    def route(self, publication: Publication) -> bool:
+        """Put a message into its queues, return it if it has none, confirm it; returns whether all queues took it."""
+        queues, address, header, body, digest, mandatory, number = publication
+        accepted = True
+        if queues:
+            accepted = self._channel.connection.virtual_host.publish(queues, address, header, body, digest)
+        elif mandatory:
+            self._return(address, header, body)
+        if not address.exchange:
+            self._reply_directly(publication)
+        if number:
+            (self._confirmed if accepted else self._refused).append(number)
+            self._finish_with_the_chunk()
+        return accepted
+
+    def _return(self, address: Address, header: bytes, body: bytes) -> None:
+        """basic.return; it comes before the publish's confirm."""
+        connection, number = self._channel.connection, self._channel.number
+        method = hot.encode_return(number, int(ReplyCode.NO_ROUTE), "NO_ROUTE", address.encoded)
+        connection.send(method + hot.encode_content(number, header, body, connection.frame_size_bytes_max))
+
+    def _reply_directly(self, publication: Publication) -> None:
+        """Hand a reply to the channel that waits for it (RabbitMQ docs, "Direct Reply-to")."""
+        reply_consumers = self._channel.connection.broker.reply_consumers
+        for key in publication.address.routing_keys:
+            if key in reply_consumers:
+                reply_consumers[key](publication.address, publication.header, publication.body)
+
+    # --- confirms
+
+    def _finish_with_the_chunk(self) -> None:
+        if not self._will_finish:
+            self._will_finish = True
+            self._channel.connection.broker.to_finish.append(self.finish)
+
+    def finish(self) -> None:
+        """Send the confirms that have gathered."""
+        self._will_finish = False
+        confirmed, self._confirmed = self._confirmed, []
+        refused, self._refused = self._refused, []
+        connection, channel_number = self._channel.connection, self._channel.number
+        if confirmed:
+            in_order = [number for number in confirmed if not refused or number < refused[0]]
+            if in_order:
+                connection.send(hot.encode_ack(channel_number, in_order[-1], len(in_order) > 1))
+            for number in confirmed[len(in_order) :]:
+                connection.send(hot.encode_ack(channel_number, number, False))
+        for number in refused:
+            connection.send(hot.encode_nack(channel_number, number, False))
+
+    def release(self) -> None:
+        """The channel ends: nothing that has not been confirmed will be."""
+        self._confirmed, self._refused = [], []
+        self.is_receiving = False
+        self._parts = []
+
+
+def _without_blind_copies(header: bytes) -> bytes:
+    """The content header as consumers may see it: BCC is nobody's business."""
+    properties = decode_properties(header)
+    headers = {name: value for name, value in (properties.headers or {}).items() if name != "BCC"}
+    return encode_content_header(body_size(header), replace(properties, headers=headers))

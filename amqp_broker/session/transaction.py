@@ -1,0 +1,51 @@
+"""What a transactional channel has put off: publishes, and settlements of messages it got.
+
+At commit the publishes go first, then the settlements (RabbitMQ docs, "Broker Semantics"). A publish's route was
+found when it came; its errors were reported then.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from amqp_broker.errors import precondition_failed
+from amqp_broker.session.consuming import Settlement, Unacknowledged
+from amqp_broker.session.publishing import Publication
+
+if TYPE_CHECKING:
+    from amqp_broker.session.channel import Channel
+
+
+class Transaction:
+    """One transaction of a channel."""
+
+    def __init__(self) -> None:
+        self._publications: list[Publication] = []
+        self._settlements: list[tuple[Settlement, dict[int, Unacknowledged]]] = []
+
+    def publish(self, publication: Publication) -> None:
+        """Put a publish off."""
+        self._publications.append(publication)
+
+    def settle(self, settlement: Settlement, deliveries: dict[int, Unacknowledged]) -> None:
+        """Put an acknowledgement or rejection off; the deliveries can't be settled again meanwhile."""
+        self._settlements.append((settlement, deliveries))
+
+    def commit(self, channel: Channel) -> None:
+        """Do all of it.
+
+        Raises:
+            AmqpError: 406, a queue refused one of the messages.
+        """
+        accepted = True
+        for publication in self._publications:
+            accepted = channel.publishing.route(publication) and accepted
+        for settlement, deliveries in self._settlements:
+            channel.consuming.settle(settlement, list(deliveries.values()))
+        if not accepted:
+            raise precondition_failed("partial tx completion")
+
+    def roll_back(self, channel: Channel) -> None:
+        """Forget the publishes; what was settled is unacknowledged again."""
+        for _, deliveries in self._settlements:
+            channel.consuming.restore(deliveries)
