@@ -125,7 +125,7 @@ def _read_file(path: Path) -> dict[str, object]:
 def _known(name: str, path: Path) -> str:
     if name in DESCRIPTIONS:
         return name
-    near = _nearest(name)
+    near = _nearest(name, 0.6)
     way_out = f"did you mean {near}?" if near else "'amqp-broker config show' lists the settings"
     raise ConfigurationError(f"config file {path} has an unknown setting {name!r}: {way_out}")
 
@@ -141,15 +141,15 @@ def _settings_in(environment: Mapping[str, str]) -> dict[str, str]:
             continue
         if name in DESCRIPTIONS:
             found[variable] = name
-        elif near := _nearest(name):
+        elif near := _nearest(name, 0.8):  # not lower: AMQP_BROKER_URL is likely to be an application's own
             raise ConfigurationError(
                 f"environment variable {variable} sets nothing: did you mean {environment_name(near)}?"
             )
     return found
 
 
-def _nearest(name: str) -> str | None:
-    found = difflib.get_close_matches(name.lower().replace("-", "_"), DESCRIPTIONS, n=1, cutoff=0.8)
+def _nearest(name: str, likeness: float) -> str | None:
+    found = difflib.get_close_matches(name.lower().replace("-", "_"), DESCRIPTIONS, n=1, cutoff=likeness)
     return found[0] if found else None
 
 

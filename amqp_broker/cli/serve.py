@@ -62,6 +62,7 @@ async def _serve(server: BrokerServer, data_folder: DataFolder) -> None:
     # The port first: when it is taken, the data folder must not have been touched.
     await server.bind()
     with data_folder:
+        server.listen()
         async with trio.open_nursery() as nursery:
             endpoints = await nursery.start(server.run)
             _announce(endpoints, data_folder.path)

@@ -50,17 +50,26 @@ class BrokerServer:
         self._shutdown_requested = trio.Event()
         self._all_gone = trio.Event()
 
-    async def bind(self) -> list[Endpoint]:
-        """Take the addresses; ``run`` does it when it was not done before.
+    async def bind(self) -> None:
+        """Take the addresses, so that nobody else can; clients cannot connect yet.
 
         Raises:
             CannotListen: an address is not to be had.
         """
         self._listeners = await bind(self.settings.host, self.settings.port)
-        return [listener.endpoint for listener in self._listeners]
+
+    def listen(self) -> None:
+        """Let clients connect; they are answered as soon as ``run`` runs.
+
+        Raises:
+            CannotListen: another process took an address in the meantime.
+        """
+        listen(self._listeners)
 
     async def run(self, *, task_status: trio.TaskStatus[list[Endpoint]] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until ``shut_down``, then let the clients go and return. Starts with the endpoints that it listens on.
+
+        Binds and listens first where that was not done before.
 
         Raises:
             CannotListen: an address is not to be had.
@@ -68,7 +77,7 @@ class BrokerServer:
         try:
             if not self._listeners:
                 await self.bind()
-            listen(self._listeners)
+            self.listen()
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(run_timers, self.broker)
                 async with trio.open_nursery() as accepting:

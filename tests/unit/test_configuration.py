@@ -1,0 +1,180 @@
+"""Where settings come from: who wins, what is refused, and what the refusal says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from amqp_broker.cli.configuration import Configuration, ConfigurationError, default_data_folder, load
+
+HOME = {"HOME": "/home/somebody"}
+
+
+def configuration(
+    *,
+    command_line: dict[str, str | None] | None = None,
+    file: Path | None = None,
+    environment: dict[str, str] | None = None,
+) -> Configuration:
+    return load(command_line or {}, file, {**HOME, **(environment or {})})
+
+
+def refusal(**given: object) -> str:
+    with pytest.raises(ConfigurationError) as refused:
+        configuration(**given)  # type: ignore[arg-type]
+    text = str(refused.value)
+    assert "\n" not in text
+    return text
+
+
+@pytest.fixture
+def toml(tmp_path: Path) -> Path:
+    return tmp_path / "broker.toml"
+
+
+def test_defaults_when_nothing_is_given() -> None:
+    found = configuration()
+    assert found.settings.port == 5672
+    assert found.settings.data_dir == "/home/somebody/.local/state/amqp-broker"
+    assert set(found.origins.values()) == {"default"}
+
+
+def test_the_command_line_wins_over_the_environment_over_the_file_over_rabbitmqs_variables(toml: Path) -> None:
+    layers: list[tuple[str, str]] = []
+    environment = {"RABBITMQ_DEFAULT_USER": "of-rabbitmq"}
+    command_line: dict[str, str | None] = {"default_user": None}
+
+    def note() -> None:
+        found = configuration(command_line=command_line, file=toml, environment=environment)
+        layers.append((found.settings.default_user, found.origins["default_user"]))
+
+    toml.write_text("")
+    note()
+    toml.write_text("default_user = 'of-file'")
+    note()
+    environment["AMQP_BROKER_DEFAULT_USER"] = "of-environment"
+    note()
+    command_line["default_user"] = "of-command-line"
+    note()
+    assert layers == [
+        ("of-rabbitmq", "environment RABBITMQ_DEFAULT_USER"),
+        ("of-file", f"file {toml}"),
+        ("of-environment", "environment AMQP_BROKER_DEFAULT_USER"),
+        ("of-command-line", "command line --default-user"),
+    ]
+
+
+def test_the_variables_of_rabbitmqs_container_image() -> None:
+    settings = configuration(
+        environment={
+            "RABBITMQ_DEFAULT_USER": "me",
+            "RABBITMQ_DEFAULT_PASS": "secret",
+            "RABBITMQ_DEFAULT_VHOST": "shop",
+        }
+    ).settings
+    assert (settings.default_user, settings.default_password, settings.default_virtual_host) == ("me", "secret", "shop")
+
+
+def test_every_kind_of_value_in_a_file(toml: Path) -> None:
+    toml.write_text("port = 1\nhost = ['a', 'b']\nloopback_users = []\nlog_format = 'json'\nproduct = 'x'")
+    settings = configuration(file=toml).settings
+    assert (settings.port, settings.host, settings.loopback_users) == (1, ("a", "b"), ())
+    assert (settings.log_format, settings.product) == ("json", "x")
+
+
+@pytest.mark.parametrize(
+    ("text", "hosts"), [("a", ("a",)), ("a, b", ("a", "b")), ("::1,127.0.0.1", ("::1", "127.0.0.1"))]
+)
+def test_lists_are_written_with_commas(text: str, hosts: tuple[str, ...], toml: Path) -> None:
+    toml.write_text(f"host = '{text}'")
+    assert configuration(file=toml).settings.host == hosts
+    assert configuration(command_line={"host": text}).settings.host == hosts
+    assert configuration(environment={"AMQP_BROKER_HOST": text}).settings.host == hosts
+
+
+def test_the_environment_names_the_file(toml: Path) -> None:
+    toml.write_text("port = 7")
+    assert configuration(environment={"AMQP_BROKER_CONFIG": str(toml)}).settings.port == 7
+
+
+def test_data_folders_are_made_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert configuration(command_line={"data_dir": "here"}).settings.data_dir == str(tmp_path / "here")
+    assert configuration(command_line={"data_dir": ""}).settings.data_dir.endswith("/amqp-broker")
+
+
+@pytest.mark.parametrize(
+    ("platform", "environment", "folder"),
+    [
+        ("linux", {"HOME": "/h"}, "/h/.local/state/amqp-broker"),
+        ("linux", {"HOME": "/h", "XDG_STATE_HOME": "/state"}, "/state/amqp-broker"),
+        ("darwin", {"HOME": "/h"}, "/h/Library/Application Support/amqp-broker"),
+        ("win32", {"HOME": "/h", "LOCALAPPDATA": "/l"}, "/l/amqp-broker"),
+        ("win32", {"HOME": "/h"}, "/h/AppData/Local/amqp-broker"),
+    ],
+)
+def test_the_default_data_folder_of_each_platform(platform: str, environment: dict[str, str], folder: str) -> None:
+    assert default_data_folder(platform, environment) == Path(folder)
+
+
+def test_an_unknown_key_is_refused_with_what_was_probably_meant(toml: Path) -> None:
+    toml.write_text("prot = 5672")
+    assert refusal(file=toml) == f"config file {toml} has an unknown setting 'prot': did you mean port?"
+    toml.write_text("colour = 'red'")
+    assert refusal(file=toml) == (
+        f"config file {toml} has an unknown setting 'colour': 'amqp-broker config show' lists the settings"
+    )
+    toml.write_text("[listeners]\nport = 1")
+    assert "unknown setting 'listeners'" in refusal(file=toml)
+
+
+def test_a_wrong_value_is_refused_with_its_place_and_what_is_taken(toml: Path) -> None:
+    toml.write_text("port = '5672'")
+    assert refusal(file=toml) == f"port in config file {toml} takes a whole number from 0 to 65535, not '5672'"
+    assert refusal(environment={"AMQP_BROKER_LOG_LEVEL": "loud"}) == (
+        "AMQP_BROKER_LOG_LEVEL takes one of debug, info, warning, error, not 'loud'"
+    )
+    assert refusal(command_line={"port": "70000"}) == "--port takes a whole number from 0 to 65535, not '70000'"
+    assert refusal(command_line={"host": ""}) == "--host takes a list of 1 or more texts, not ''"
+
+
+def test_a_wrong_value_is_refused_even_where_another_one_would_win(toml: Path) -> None:
+    toml.write_text("port = 'x'")
+    assert "takes a whole number" in refusal(file=toml, command_line={"port": "5672"})
+
+
+def test_a_wrong_password_is_not_repeated(toml: Path) -> None:
+    toml.write_text("default_password = 4711")
+    assert refusal(file=toml) == f"default_password in config file {toml} takes a text"
+
+
+def test_a_misspelt_variable_is_refused_and_a_strange_one_is_ignored() -> None:
+    assert refusal(environment={"AMQP_BROKER_DEFAULT_PASWORD": "x"}) == (
+        "environment variable AMQP_BROKER_DEFAULT_PASWORD sets nothing: did you mean AMQP_BROKER_DEFAULT_PASSWORD?"
+    )
+    found = configuration(environment={"AMQP_BROKER_URL": "amqp://elsewhere"})
+    assert set(found.origins.values()) == {"default"}
+
+
+def test_what_kubernetes_sets_for_a_service_of_our_name_is_not_taken_for_a_port() -> None:
+    found = configuration(
+        environment={
+            "AMQP_BROKER_PORT": "tcp://10.0.0.7:5672",
+            "AMQP_BROKER_PORT_5672_TCP_ADDR": "10.0.0.7",
+            "AMQP_BROKER_SERVICE_HOST": "10.0.0.7",
+        }
+    )
+    assert found.settings.port == 5672
+
+
+def test_files_that_cannot_be_read(tmp_path: Path, toml: Path) -> None:
+    missing = tmp_path / "missing.toml"
+    assert refusal(file=missing) == (
+        f"config file {missing} cannot be read: No such file or directory: name another with --config"
+    )
+    assert refusal(file=tmp_path).startswith(f"config file {tmp_path} cannot be read: ")
+    toml.write_text("port = ")
+    assert refusal(file=toml).startswith(f"config file {toml} is not valid TOML: ")
+    toml.write_bytes(b"product = '\xff'")
+    assert refusal(file=toml).startswith(f"config file {toml} is not valid TOML: ")
