@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from pamqp.commands import Basic
 
-from amqp_broker.wire import hot
+from amqp_broker.wire import content, hot
 from amqp_broker.wire.content import (
     FLAG_CONTINUATION,
     FLAG_DELIVERY_MODE,
@@ -32,6 +33,13 @@ def test_a_header_byte_by_byte() -> None:
     assert property_flags(payload) == 0x3800
     assert delivery_mode(payload) == 2
     assert encode_content_header(12, Properties(headers={"a": None}, delivery_mode=2, priority=9)) == payload
+
+
+def test_the_flags_are_those_of_the_properties() -> None:
+    flags = {name.removeprefix("FLAG_").lower(): value for name, value in vars(content).items() if "FLAG_" in name}
+    flags["message_type"] = flags.pop("type")
+    del flags["continuation"]
+    assert flags == Basic.Properties.flags
 
 
 def test_no_properties_at_all() -> None:
@@ -84,8 +92,8 @@ def test_a_property_that_does_not_fit_is_refused(properties: Properties) -> None
 @pytest.mark.parametrize("body_bytes", [0, 1, 4088, 4089, 8176, 8177])
 def test_a_body_is_cut_where_the_frame_ends(body_bytes: int) -> None:
     body = bytes(index % 251 for index in range(body_bytes))
-    content = hot.encode_content(5, encode_content_header(body_bytes, Properties()), body, 4096)
-    _, *frames = FrameSplitter(4096).split(content)
+    encoded = hot.encode_content(5, encode_content_header(body_bytes, Properties()), body, 4096)
+    _, *frames = FrameSplitter(4096).split(encoded)
     sizes = [len(payload) for _, _, payload in frames]
     assert sizes == [4088] * (body_bytes // 4088) + [body_bytes % 4088] * (body_bytes % 4088 > 0)
     assert b"".join(payload for _, _, payload in frames) == body
