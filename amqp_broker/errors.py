@@ -10,6 +10,7 @@ from __future__ import annotations
 from enum import IntEnum
 
 REPLY_TEXT_BYTES_MAX = 255
+NO_METHOD = (0, 0)  # the class and method id of an error that no method is to blame for
 
 
 class ReplyCode(IntEnum):
@@ -55,14 +56,15 @@ class AmqpError(Exception):
     Args:
         code: the reply code; it decides between soft and hard.
         explanation: what went wrong, without the code's name (the name is put before it).
-        hard: closes the connection even where the code alone would close only the channel.
+        blamed: class and method id of the method that failed, where it is not the one being handled.
     """
 
-    def __init__(self, code: ReplyCode, explanation: str, *, hard: bool = False) -> None:
+    def __init__(self, code: ReplyCode, explanation: str, *, blamed: tuple[int, int] | None = None) -> None:
         super().__init__(code, explanation)
         self.code = code
         self.explanation = explanation
-        self.is_hard = hard or code not in SOFT_REPLY_CODES
+        self.blamed = blamed
+        self.is_hard = code not in SOFT_REPLY_CODES
 
     @property
     def reply_text(self) -> str:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from amqp_broker.errors import AmqpError, ReplyCode, not_implemented, precondition_failed
 from amqp_broker.session import topology
 from amqp_broker.session.consuming import Consuming
-from amqp_broker.session.publishing import Publishing
+from amqp_broker.session.publishing import Publishing, misplaced
 from amqp_broker.session.transaction import Transaction
 from amqp_broker.wire import hot, methods
 from amqp_broker.wire.frames import METHOD
@@ -79,7 +79,7 @@ class Channel:
             else:
                 self._handle(decode_method(payload))
         else:
-            raise _expected_method()
+            raise misplaced(kind, payload, "expected method frame, got non method frame instead")
 
     def _receive_unopened(self, kind: int, payload: bytes) -> None:
         if self.state is ChannelState.CLOSING:
@@ -87,7 +87,7 @@ class Channel:
                 self._handle_closing(decode_method(payload))
             return
         if kind != METHOD:
-            raise _expected_method()
+            raise misplaced(kind, payload, "expected method frame, got non method frame instead")
         if not isinstance(decode_method(payload), methods.Channel.Open):
             raise AmqpError(ReplyCode.CHANNEL_ERROR, "expected 'channel.open'")
         self.state = ChannelState.OPEN
@@ -203,10 +203,6 @@ def _transaction(channel: Channel) -> Transaction:
 
 def _access_request(channel: Channel, method: Access.Request) -> None:
     channel.reply(build(Access.RequestOk, ticket=1))
-
-
-def _expected_method() -> AmqpError:
-    return AmqpError(ReplyCode.UNEXPECTED_FRAME, "expected method frame, got non method frame instead")
 
 
 HANDLERS: dict[type[Method], Callable[[Channel, Any], None]] = {

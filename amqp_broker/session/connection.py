@@ -20,13 +20,14 @@ from collections.abc import Callable
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
-from amqp_broker.errors import AmqpError, ReplyCode, not_allowed
+from amqp_broker.errors import NO_METHOD, AmqpError, ReplyCode, not_allowed
 from amqp_broker.session.channel import Channel
 from amqp_broker.session.client import Client, Peer
 from amqp_broker.session.handshake import Handshake
 from amqp_broker.session.heartbeat import Heartbeat
+from amqp_broker.session.publishing import BASIC_PUBLISH
 from amqp_broker.wire import methods
-from amqp_broker.wire.errors import UnknownMethod, WireError
+from amqp_broker.wire.errors import MalformedTable, UnknownMethod, WireError
 from amqp_broker.wire.frames import (
     HEARTBEAT,
     METHOD,
@@ -45,8 +46,6 @@ if TYPE_CHECKING:
 HANDSHAKE_FRAME_SIZE_BYTES_MAX = 131_072
 CLOSE_ANSWER_MS = 30_000  # how long connection.close may stay unanswered
 SILENT_CLOSE_MS = 3_000  # a peer that is not trusted yet waits that long for the end of its connection
-NO_METHOD = (0, 0)
-BASIC_PUBLISH = (60, 40)
 
 
 class ConnectionState(Enum):
@@ -134,8 +133,10 @@ class Connection:
                     self._handle_frame(kind, number, payload)
                 except AmqpError as error:
                     self.fail(number, error, _method_ids(kind, payload))
-                except WireError as error:
-                    self.fail(number, _undecodable(payload, error), NO_METHOD)
+                except (MalformedTable, UnknownMethod) as error:
+                    self._end_silently(error)
+                except WireError:
+                    self.fail(number, undecodable(payload), _method_ids(kind, payload))
                 if self._is_over():
                     break
         except AmqpError as error:  # the splitter has lost its place: nothing more can be read
@@ -259,7 +260,13 @@ class Connection:
     # --- the end
 
     def fail(self, number: int, error: AmqpError, method_ids: tuple[int, int]) -> None:
-        """Tell the client of an error: close the channel or, for a hard error or one on channel 0, the connection."""
+        """Tell the client of an error: close the channel or, for a hard error or one on channel 0, the connection.
+
+        Args:
+            method_ids: class and method id of the method that failed, unless the error says otherwise.
+        """
+        if error.blamed is not None:
+            method_ids = error.blamed
         if self.state is ConnectionState.CLOSING:
             return
         if self.state is ConnectionState.HANDSHAKE:
@@ -268,6 +275,11 @@ class Connection:
             self._close(error, method_ids)
         else:
             self.channels[number].fail(error, method_ids)
+
+    def _end_silently(self, error: WireError) -> None:
+        """What RabbitMQ cannot read at all ends the connection without a word."""
+        self.close_reason = str(error)
+        self.finish()
 
     def _fail_handshake(self, error: AmqpError, method_ids: tuple[int, int]) -> None:
         """Who has not opened the connection yet is told only what RabbitMQ tells it, and waits for the end else."""
@@ -342,13 +354,7 @@ class Connection:
 
 
 def _method_ids(kind: int, payload: bytes) -> tuple[int, int]:
-    """The ids of the method that failed: the frame's own, or basic.publish's for content."""
+    """The method that a frame belongs to: its own ids, or basic.publish's for content."""
     if kind != METHOD:
         return BASIC_PUBLISH
     return int.from_bytes(payload[:2], "big"), int.from_bytes(payload[2:4], "big")
-
-
-def _undecodable(payload: bytes, error: WireError) -> AmqpError:
-    if isinstance(error, UnknownMethod):
-        return AmqpError(ReplyCode.COMMAND_INVALID, str(error))
-    return undecodable(payload)

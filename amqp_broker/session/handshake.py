@@ -16,7 +16,7 @@ from amqp_broker.errors import AmqpError, ReplyCode, access_refused, not_allowed
 from amqp_broker.session.client import Client
 from amqp_broker.session.server_properties import server_properties
 from amqp_broker.wire import methods
-from amqp_broker.wire.methods import Method, build
+from amqp_broker.wire.methods import Method, build, class_and_method_id
 
 if TYPE_CHECKING:
     from amqp_broker.session.connection import Connection
@@ -138,7 +138,12 @@ class Handshake:
 def _check_negotiated(name: str, value: int, minimum: int, maximum: int) -> None:
     """Refuse what lies outside of the bounds; 0 means no limit, on either side."""
     if value and value < minimum:
-        raise not_allowed(f"negotiated {name} = {value} is lower than the minimum allowed value ({minimum})")
+        raise _refuse(f"negotiated {name} = {value} is lower than the minimum allowed value ({minimum})")
     if maximum and (value == 0 or value > maximum):
         shown = "0 (no limit)" if value == 0 else str(value)
-        raise not_allowed(f"negotiated {name} = {shown} is higher than the maximum allowed value ({maximum})")
+        raise _refuse(f"negotiated {name} = {shown} is higher than the maximum allowed value ({maximum})")
+
+
+def _refuse(explanation: str) -> AmqpError:
+    """The 530 of a negotiation that failed; RabbitMQ blames its own connection.tune for it."""
+    return AmqpError(ReplyCode.NOT_ALLOWED, explanation, blamed=class_and_method_id(methods.Connection.Tune))

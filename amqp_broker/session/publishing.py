@@ -18,11 +18,11 @@ from amqp_broker.broker.exchange import Exchange
 from amqp_broker.broker.message import Address, Digest, digest_of
 from amqp_broker.broker.queue import Queue
 from amqp_broker.broker.routing import find_route
-from amqp_broker.errors import AmqpError, ReplyCode, access_refused, not_implemented, precondition_failed
+from amqp_broker.errors import NO_METHOD, AmqpError, ReplyCode, access_refused, not_implemented, precondition_failed
 from amqp_broker.wire import hot
 from amqp_broker.wire.content import BASIC_CLASS_ID, body_size, decode_properties, encode_content_header
 from amqp_broker.wire.errors import WireError
-from amqp_broker.wire.frames import BODY, HEADER
+from amqp_broker.wire.frames import BODY, HEADER, HEARTBEAT, unexpected_frame
 
 if TYPE_CHECKING:
     from amqp_broker.session.channel import Channel
@@ -31,6 +31,7 @@ REPLY_TO = "amq.rabbitmq.reply-to"
 ROUTES_REMEMBERED_MAX = 4096
 DIGESTS_REMEMBERED_MAX = 4096
 DIGEST_KEY_BYTES_MAX = 256
+BASIC_PUBLISH = (60, 40)
 IMPERSONATOR = "impersonator"
 PROPERTIES_OFFSET = 12  # of a content header's payload: after class, weight and body size
 
@@ -89,7 +90,7 @@ class Publishing:
         if not self._header:
             self._receive_header(kind, payload)
         elif kind != BODY:
-            raise AmqpError(ReplyCode.UNEXPECTED_FRAME, "expected content body, got non content body frame instead")
+            raise misplaced(kind, payload, "expected content body, got non content body frame instead", BASIC_PUBLISH)
         else:
             missing_bytes = self._missing_bytes - len(payload)
             if missing_bytes == 0 and not self._parts:
@@ -103,20 +104,16 @@ class Publishing:
                 self.is_receiving = False
                 self._publish(body)
             elif missing_bytes < 0:
-                raise AmqpError(ReplyCode.UNEXPECTED_FRAME, "content body is larger than its header said")
+                # RabbitMQ goes on waiting for a body that can't end any more, until a frame of another kind comes.
+                self._parts = [b""]
 
     def _receive_header(self, kind: int, payload: bytes) -> None:
-        if kind != HEADER:
-            raise AmqpError(
-                ReplyCode.UNEXPECTED_FRAME,
-                f"expected content header for class {BASIC_CLASS_ID}, got non content header frame instead",
-            )
-        class_id = int.from_bytes(payload[:2], "big")
+        class_id, weight = int.from_bytes(payload[:2], "big"), payload[2:4]
+        expected = f"expected content header for class {BASIC_CLASS_ID}"
+        if kind != HEADER or weight != b"\0\0":
+            raise misplaced(kind, payload, f"{expected}, got non content header frame instead", BASIC_PUBLISH)
         if class_id != BASIC_CLASS_ID:
-            raise AmqpError(
-                ReplyCode.UNEXPECTED_FRAME,
-                f"expected content header for class {BASIC_CLASS_ID}, got one for class {class_id} instead",
-            )
+            raise misplaced(kind, payload, f"{expected}, got one for class {class_id} instead", BASIC_PUBLISH)
         size_bytes = body_size(payload)
         self._header = payload
         self._missing_bytes = size_bytes
@@ -269,6 +266,13 @@ class Publishing:
         self._confirmed, self._refused = [], []
         self.is_receiving = False
         self._parts = []
+
+
+def misplaced(kind: int, payload: bytes, explanation: str, blamed: tuple[int, int] = NO_METHOD) -> AmqpError:
+    """The 505 of a frame that comes when another kind should; a heartbeat belongs on channel 0 at any time."""
+    if kind == HEARTBEAT:
+        return unexpected_frame(kind, payload)
+    return AmqpError(ReplyCode.UNEXPECTED_FRAME, explanation, blamed=blamed)
 
 
 def _without_blind_copies(header: bytes) -> bytes:

@@ -10,6 +10,10 @@ class WireError(ValueError):
     """Bytes that AMQP's encoding rules do not allow, or a value that cannot be encoded by them."""
 
 
+class MalformedTable(WireError):
+    """A field table whose bytes are not a table, within the bounds that its length gave it."""
+
+
 class UnknownMethod(WireError):
     """A method frame whose class and method ids name no method.
 

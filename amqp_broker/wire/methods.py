@@ -15,7 +15,7 @@ from typing import Any, ClassVar, NamedTuple, TypeVar, cast
 from pamqp.base import Frame as Method
 from pamqp.commands import Basic, Channel, Confirm, Connection, Exchange, Queue, Tx
 
-from amqp_broker.errors import AmqpError, ReplyCode
+from amqp_broker.errors import NO_METHOD, AmqpError, ReplyCode
 from amqp_broker.wire.errors import UnknownMethod, WireError
 from amqp_broker.wire.strings import decode_longstr, decode_shortstr, encode_longstr, encode_shortstr
 from amqp_broker.wire.table import Table, decode_table, encode_table
@@ -112,7 +112,7 @@ def _decode_utf8_shortstr(data: bytes, offset: int) -> tuple[str, int]:
         try:
             text.encode("utf-8")
         except UnicodeEncodeError:
-            raise AmqpError(ReplyCode.FRAME_ERROR, "Malformed UTF-8 in shortstr") from None
+            raise AmqpError(ReplyCode.FRAME_ERROR, "Malformed UTF-8 in shortstr", blamed=NO_METHOD) from None
     return text, end
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple, TypeAlias
 
-from amqp_broker.wire.errors import WireError
+from amqp_broker.wire.errors import MalformedTable, WireError
 from amqp_broker.wire.strings import decode_shortstr, encode_longstr, encode_shortstr
 
 NESTING_DEPTH_MAX = 100
@@ -126,10 +126,14 @@ def decode_table(data: bytes, offset: int) -> tuple[Table, int]:
         The table, and the offset behind it.
 
     Raises:
-        WireError: it is cut short, holds an unknown type, or is nested deeper than ``NESTING_DEPTH_MAX``.
+        WireError: it is longer than the data.
+        MalformedTable: it holds an unknown type, a value that is cut short, or too deep a nesting.
     """
     start, end = _read_bounds(data, offset, len(data))
-    return _read_table(data, start, end, 1), end
+    try:
+        return _read_table(data, start, end, 1), end
+    except WireError as error:
+        raise MalformedTable(str(error)) from error
 
 
 def encode_table(table: Table) -> bytes:

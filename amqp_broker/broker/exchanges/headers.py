@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from amqp_broker.broker.binding import Binding, BindingIdentity
 from amqp_broker.errors import precondition_failed
-from amqp_broker.wire.table import FieldValue, Table, type_name
+from amqp_broker.wire.table import FieldValue, Table, encode_table, type_name
 
 if TYPE_CHECKING:
     from amqp_broker.broker.exchange import Exchange
@@ -80,6 +80,8 @@ def _same(wanted: FieldValue, found: FieldValue) -> bool:
         return True
     if isinstance(wanted, bool) or isinstance(found, bool):
         return wanted is found
+    if isinstance(wanted, list | dict) or isinstance(found, list | dict):
+        return encode_table({"": wanted}) == encode_table({"": found})  # inside, widths do count
     return _comparable(wanted) == _comparable(found)
 
 
