@@ -40,7 +40,7 @@ DIFFERENCES: dict[str, Difference] = {
         ),
         Difference(
             topic="tune-refusal",
-            rabbitmq="connection.tune-ok outside the limits: silence, and the socket ends after 3 s; only the log says why",
+            rabbitmq="connection.tune-ok outside the limits: silence, and the socket ends after 3 s; the log says why",
             ours="connection.close 530 `NOT_ALLOWED - negotiated channel_max = 2048 is higher than the maximum allowed "
             "value (2047)` and its kin",
             why="The client learns what is wrong. RabbitMQ has the text and the branch that would send it, "

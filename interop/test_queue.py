@@ -184,8 +184,7 @@ def test_redeclare_with_a_name_of_another_type(ch: ChannelUnderTest, q: str) -> 
     ch.send(Queue.Declare, queue=q, durable=True, arguments={"x-queue-type": "quorum"})
     ch.expect_close(
         406,
-        f"durable",
-        "received 'true' but current is 'false'",
+        f"inequivalent arg 'durable' for queue '{q}' in vhost '/': received 'true' but current is 'false'",
         cause=Queue.Declare,
     )
 
