@@ -41,7 +41,6 @@ __all__ = [
 MethodT = TypeVar("MethodT", bound=Method)
 
 _INDEX = struct.Struct(">I")
-_BITS_PER_OCTET = 8
 
 
 class Access:
@@ -132,7 +131,7 @@ _WITH_CONTENT = (Basic.Publish, Basic.Return, Basic.Deliver, Basic.GetOk)
 
 
 def _bits_codec(names: tuple[str, ...]) -> _Codec:
-    """Up to eight bits share an octet, the first of them in its lowest bit."""
+    """Bits that follow each other share an octet, the first in its lowest bit; no method has more than eight."""
 
     def decode(data: bytes, offset: int) -> tuple[tuple[bool, ...], int]:
         octet = data[offset]
@@ -164,9 +163,7 @@ def _plan(method_class: type[Method]) -> tuple[_Step, ...]:
         for is_bits, group in groupby(method_class.__slots__, lambda name: method_class.amqp_type(name) == "bit"):
             names = tuple(group)
             if is_bits:
-                for first in range(0, len(names), _BITS_PER_OCTET):
-                    sharing = names[first : first + _BITS_PER_OCTET]
-                    yield _Step(sharing, True, _bits_codec(sharing))
+                yield _Step(names, True, _bits_codec(names))
             else:
                 for name in names:
                     yield _Step((name,), False, _field_codec(method_class, name))

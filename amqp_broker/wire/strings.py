@@ -62,8 +62,6 @@ def decode_longstr(data: bytes, offset: int) -> tuple[str, int]:
         WireError: the data ends before the string does.
     """
     start = offset + 4
-    if start > len(data):
-        raise WireError("the data ends before a long string")
     end = start + int.from_bytes(data[offset:start], "big")
     if end > len(data):
         raise WireError("the data ends within a long string")

@@ -150,8 +150,6 @@ def encode_table(table: Table) -> bytes:
 def _read_bounds(data: bytes, offset: int, end: int) -> tuple[int, int]:
     """Where the contents behind a four-byte length begin and end."""
     start = offset + 4
-    if start > end:
-        raise WireError("the data ends within a length")
     stop = start + int.from_bytes(data[offset:start], "big")
     if stop > end:
         raise WireError("a length goes beyond what holds it")
