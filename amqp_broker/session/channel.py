@@ -140,7 +140,9 @@ class Channel:
 
     def release(self) -> None:
         """Give back consumers and unacknowledged messages; forget a transaction."""
-        self.transaction = None
+        if self.transaction is not None:
+            self.transaction.roll_back(self)
+            self.transaction = None
         self.publishing.release()
         self.consuming.release()
 

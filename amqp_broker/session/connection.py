@@ -279,7 +279,11 @@ class Connection:
     def _end_silently(self, error: WireError) -> None:
         """What RabbitMQ cannot read at all ends the connection without a word."""
         self.close_reason = str(error)
-        self.finish()
+        if self.state is ConnectionState.HANDSHAKE:
+            self.state = ConnectionState.CLOSING
+            self._finish_later(SILENT_CLOSE_MS)
+        else:
+            self.finish()
 
     def _fail_handshake(self, error: AmqpError, method_ids: tuple[int, int]) -> None:
         """Who has not opened the connection yet is told only what RabbitMQ tells it, and waits for the end else."""
