@@ -92,7 +92,14 @@ def run_suite(
 
 
 def _pytest_arguments(suite: Suite, report: Path) -> list[str]:
-    arguments = ["-q", "-p", "no:cacheprovider", f"--junitxml={report}", f"--timeout={suite.test_timeout_s}"]
+    arguments = [
+        "-q",
+        "--durations=10",
+        "-p",
+        "no:cacheprovider",
+        f"--junitxml={report}",
+        f"--timeout={suite.test_timeout_s}",
+    ]
     for each in suite.left_out:
         arguments += each.arguments
     return [*arguments, *suite.arguments]

@@ -6,6 +6,7 @@ real workers and real deadlines.
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import subprocess
@@ -16,7 +17,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import application
 import pytest
 from celery import chord, group
 from celery.result import allow_join_result
@@ -45,7 +45,7 @@ class Worker:
         self._log_path = celery.folder / f"{self.name}.log"
         command = [sys.executable, "-m", "celery", "--app", "application", "worker", "--hostname", self.name]
         with self._log_path.open("wb") as log:
-            self._process = subprocess.Popen(
+            self.process = subprocess.Popen(
                 [*command, "--loglevel", "info", *options],
                 cwd=HERE,
                 env={**os.environ, **celery.environment, "AUTOSCALE_KEEPALIVE": "0.5"},
@@ -54,22 +54,22 @@ class Worker:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        wait_until("the worker is ready", lambda: " ready." in self.log() or self._process.poll() is not None)
-        assert self._process.poll() is None, self.log()
+        wait_until("the worker is ready", lambda: " ready." in self.log() or self.process.poll() is not None)
+        assert self.process.poll() is None, self.log()
 
     def log(self) -> str:
         return self._log_path.read_text(errors="replace")
 
     def stop(self) -> None:
         """A warm shutdown; it must end well."""
-        self._process.send_signal(signal.SIGTERM)
-        assert self._process.wait(PATIENCE_S) == 0, self.log()
+        self.process.send_signal(signal.SIGTERM)
+        assert self.process.wait(PATIENCE_S) == 0, self.log()
 
     def kill(self) -> None:
         """kill -9 of the worker and all its children."""
-        if self._process.poll() is None:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
 
 
 class CeleryUnderTest:
@@ -98,7 +98,7 @@ Start = Callable[..., tuple[Any, CeleryUnderTest]]
 
 @pytest.fixture
 def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
-    """Makes the application anew with a queue of its own; returns its module and what starts its workers."""
+    """Loads the application with a queue of its own; returns its module and what starts its workers."""
     running: list[CeleryUnderTest] = []
 
     def make(queue_type: str = "classic", results: str = "rpc://") -> tuple[Any, CeleryUnderTest]:
@@ -107,7 +107,7 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
         for name, value in celery.environment.items():
             monkeypatch.setenv(name, value)
         sys.modules.pop("application", None)
-        return __import__("application"), celery
+        return importlib.import_module("application"), celery
 
     yield make
     for celery in running:
@@ -138,11 +138,11 @@ def test_countdown_and_eta_are_kept(start: Start, pool: str) -> None:
 
     sent = time.time()
     after_countdown = tasks.now.apply_async(countdown=1.0).get(timeout=PATIENCE_S)
-    assert 1.0 <= after_countdown - sent < 5.0
+    assert 1.0 <= after_countdown - sent < PATIENCE_S
 
     eta = time.time() + 1.0
     at_eta = tasks.now.apply_async(eta=tasks.app.now().fromtimestamp(eta, tasks.app.timezone)).get(timeout=PATIENCE_S)
-    assert eta - 0.01 <= at_eta < eta + 4.0
+    assert eta - 0.01 <= at_eta < eta + PATIENCE_S
     worker.stop()
 
 
@@ -152,11 +152,13 @@ def test_tasks_that_wait_for_their_time_hold_up_nobody(start: Start, pool: str) 
     tasks, celery = start()
     worker = celery.start_worker("--pool", pool, "--concurrency", "1")
 
-    late = [tasks.now.apply_async(countdown=6.0) for _ in range(10)]
-    at_once = tasks.now.apply_async().get(timeout=PATIENCE_S)
+    sent = time.time()
+    for _ in range(3):
+        tasks.now.apply_async(countdown=PATIENCE_S)
+    at_once = tasks.now.delay().get(timeout=PATIENCE_S / 2)
 
-    assert all(at_once < result.get(timeout=PATIENCE_S) for result in late)
-    worker.stop()
+    assert at_once - sent < PATIENCE_S / 2
+    worker.kill()
 
 
 @pytest.mark.parametrize("pool", POOLS)
@@ -170,7 +172,7 @@ def test_retries(start: Start, pool: str) -> None:
 
 def test_the_rpc_backend_refuses_chords(start: Start) -> None:
     """Celery's own limit, whatever the broker is."""
-    tasks, celery = start()
+    tasks, _ = start()
 
     with pytest.raises(NotImplementedError, match="does not support chords"):
         chord([tasks.add.s(1, 1), tasks.add.s(2, 2)])(tasks.total.s())
@@ -213,11 +215,11 @@ def test_a_warm_shutdown_finishes_what_runs_and_leaves_the_rest(start: Start, po
     wait_until("the task has started", lambda: celery.started("running"))
     left = tasks.add.delay(1, 2)
 
-    first._process.send_signal(signal.SIGTERM)
+    first.process.send_signal(signal.SIGTERM)
     wait_until("the worker shuts down", lambda: "Warm shutdown" in first.log())
     celery.release()
     assert running.get(timeout=PATIENCE_S) is False
-    assert first._process.wait(PATIENCE_S) == 0
+    assert first.process.wait(PATIENCE_S) == 0
 
     second = celery.start_worker("--pool", pool, "--concurrency", "1")
     assert left.get(timeout=PATIENCE_S) == 3
@@ -267,7 +269,7 @@ def test_remote_control(start: Start, pool: str) -> None:
 
     control.shutdown(destination=names)
     for worker in workers:
-        assert worker._process.wait(PATIENCE_S) == 0
+        assert worker.process.wait(PATIENCE_S) == 0
 
 
 def test_autoscale_grows_and_shrinks(start: Start) -> None:
@@ -292,7 +294,7 @@ def test_autoscale_grows_and_shrinks(start: Start) -> None:
 
 @pytest.mark.parametrize("pool", POOLS)
 def test_native_delayed_delivery_with_quorum_queues(start: Start, pool: str) -> None:
-    """The broker holds the delayed task in Celery's chain of 28 queues, the longest of which keeps it for four years."""
+    """The broker holds the delayed task in Celery's chain of 28 queues; the longest can keep it for four years."""
     tasks, celery = start(queue_type="quorum")
     worker = celery.start_worker("--pool", pool, "--concurrency", "1")
     inspect = tasks.app.control.inspect(destination=[worker.name], timeout=PATIENCE_S, limit=1)
@@ -307,5 +309,5 @@ def test_native_delayed_delivery_with_quorum_queues(start: Start, pool: str) -> 
     assert tasks.add.delay(1, 1).get(timeout=PATIENCE_S) == 2
     assert inspect.scheduled() == {worker.name: []}, "the worker holds the task, not the broker"
     # Celery counts in whole seconds here.
-    assert 4.0 <= delayed.get(timeout=PATIENCE_S) - sent < 12.0
+    assert 4.0 <= delayed.get(timeout=PATIENCE_S) - sent < PATIENCE_S
     worker.stop()
