@@ -179,7 +179,9 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
                 for number, client in enumerate(under_test.clients)
                 for line in [
                     f"connection {number}",
-                    *raw_client.transcript_text(raw_client.normalise(client.transcript)).splitlines(),
+                    *raw_client.transcript_text(
+                        sorted(raw_client.normalise(client.transcript), key=lambda entry: entry[1])
+                    ).splitlines(),
                 ]
             ]
     report.user_properties.append(("interop", found))

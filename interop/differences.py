@@ -54,5 +54,12 @@ DIFFERENCES: dict[str, Difference] = {
             why="No client of 0-8 is left; the method formats differ.",
             source="rabbit_reader:handshake/2",
         ),
+        Difference(
+            topic="long-start-ok",
+            rabbitmq="a connection.start-ok over 4096 bytes is refused in silence",
+            ours="up to 8192 bytes are taken",
+            why="Tokens (JWT) in the response are often longer than 4096 bytes; RabbitMQ raised the limit for them.",
+            source="RabbitMQ's initial_frame_max: 4096 in 3.10.8, 8192 later",
+        ),
     ]
 }

@@ -1,4 +1,4 @@
-"""Getting messages: basic.get, consumers, prefetch, acknowledgement in all its ways, and the order of what comes back."""
+"""Getting messages: basic.get, consumers, prefetch, acknowledgement in all its ways, and the order of requeues."""
 
 from __future__ import annotations
 
