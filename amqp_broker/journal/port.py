@@ -9,7 +9,8 @@ reference
     A position in the journal, an int that only grows. `put` returns the record's; a record with several claims has one
     reference for each, `reference + 0` to `reference + claims - 1`. Rewriting a segment changes no reference.
 claim
-    One reason to keep a record: one queue that holds the message, say. A record is live until all its claims are dropped.
+    One reason to keep a record: one queue that holds the message, say. A record is live until all its claims are
+    dropped.
 batch
     All that was put and dropped between one `take_batch` and the next. After a crash a batch is seen whole or not at
     all, however large it is: a transaction is atomic because it is done in one go, with no `take_batch` in its middle.

@@ -1,0 +1,127 @@
+"""A batch: what gathers in memory until it is written, and what became of it.
+
+Holds the gathered records, their flags and the drops. The owner's thread fills it and hands it over; from then on the
+writing thread reads records and drops and fills in the outcome, and the owner's thread keeps away from those.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_right
+
+from amqp_broker.journal.failures import JournalError
+from amqp_broker.journal.files import File
+from amqp_broker.journal.index import DEAD, SHARED, SINGLE
+from amqp_broker.journal.records import Record, Runs, decode_record, encode_record
+
+
+class NewSegment:
+    """A segment that the writing thread began while it wrote a batch."""
+
+    __slots__ = ("file", "name", "number", "previous_bytes")
+
+    def __init__(self, name: str, number: int, file: File, previous_bytes: int) -> None:
+        self.name = name
+        self.number = number
+        self.file = file
+        self.previous_bytes = previous_bytes
+        """The size of the segment before it, now that it is closed."""
+
+
+class GatheredBatch:
+    """Records and drops of one batch.
+
+    ``records`` has one entry a reference. That of a record with several claims lies at its last claim, b"" at the
+    others, as at all that were dropped before they were written.
+    """
+
+    __slots__ = (
+        "_shared_bases",
+        "_shared_left",
+        "disk_bytes",
+        "drops",
+        "end_position",
+        "first_reference",
+        "flags",
+        "new_segment",
+        "offsets",
+        "outcome",
+        "put_bytes",
+        "records",
+        "runs",
+        "sync",
+    )
+
+    def __init__(self, first_reference: int) -> None:
+        self.first_reference = first_reference
+        self.records: list[bytes] = []
+        self.flags = bytearray()
+        self.drops: list[int] = []
+        self.put_bytes = 0
+        self._shared_bases: list[int] = []
+        self._shared_left: list[int] = []
+        # set when it is handed over
+        self.end_position = 0
+        self.sync = True
+        # set by the writing thread
+        self.runs = Runs()
+        self.offsets: array[int] | None = None
+        self.new_segment: NewSegment | None = None
+        self.disk_bytes = 0
+        self.outcome: JournalError | None = None
+
+    def put_shared(self, kind: int, payload: bytes, reference: int, claims: int) -> None:
+        """Add a record with several claims."""
+        self._shared_bases.append(len(self.records))
+        self._shared_left.append(claims)
+        record = encode_record(kind, payload, reference, claims)
+        self.records.extend([b""] * (claims - 1))
+        self.records.append(record)
+        self.flags.extend(bytes([SHARED]) * claims)
+        self.put_bytes += len(record)
+
+    def drop(self, index: int) -> None:
+        """Drop a claim that is in this batch: a record that loses its last one here is not written."""
+        flag = self.flags[index]
+        self.flags[index] = DEAD
+        if flag == SINGLE:
+            self._forget(index)
+        elif flag == SHARED:
+            number = bisect_right(self._shared_bases, index) - 1
+            self._shared_left[number] -= 1
+            if not self._shared_left[number]:
+                base = self._shared_bases[number]
+                while not self.records[base]:
+                    base += 1
+                self._forget(base)
+
+    def _forget(self, index: int) -> None:
+        self.put_bytes -= len(self.records[index])
+        self.records[index] = b""
+
+    def record_of(self, reference: int) -> Record | None:
+        """The record of a live claim in this batch; None when it is not here. Any thread may ask."""
+        index = reference - self.first_reference
+        if not 0 <= index < len(self.flags) or self.flags[index] == DEAD:
+            return None
+        while not self.records[index]:
+            index += 1
+        return decode_record(self.records[index])
+
+    def hand_over(self, sync: bool) -> None:
+        """Say that nothing more will be added."""
+        self.sync = sync
+        self.end_position = self.first_reference + len(self.records) + 1
+        for number, base in enumerate(self._shared_bases):
+            if self._shared_left[number]:
+                self._add_drops_of_shared(base)
+
+    def _add_drops_of_shared(self, base: int) -> None:
+        """A record that is written although some of its claims are dropped: their drops are written with it."""
+        index = base
+        while True:
+            if self.flags[index] == DEAD:
+                self.drops.append(self.first_reference + index)
+            if self.records[index]:
+                return
+            index += 1

@@ -1,0 +1,94 @@
+"""Reading records of a segment again, by where the index says they lie.
+
+Holds the reading of one record and of a slice of many, large ones put together from their blocks. Everything returned
+was checked. Safe in any thread: it only reads, and what it reads does not change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import compress
+from typing import NamedTuple
+
+from amqp_broker.journal.blocks import BLOCK_BYTES_MAX, BLOCK_HEADER_BYTES
+from amqp_broker.journal.failures import JournalDamaged
+from amqp_broker.journal.index import Segment
+from amqp_broker.journal.records import RECORD_HEADER_BYTES, Record, decode_record, is_intact, record_size
+
+SLICE_BYTES = BLOCK_BYTES_MAX
+
+
+class EncodedRecord(NamedTuple):
+    """A record's bytes, and the references of those of its claims that are live."""
+
+    data: bytes
+    live_claims: Sequence[int]
+
+
+def read_record(segment: Segment, index: int) -> Record:
+    """The record at an index of a segment.
+
+    Raises:
+        JournalDamaged: it is not what was written.
+    """
+    start, size = segment.extent(index)
+    record = decode_record(_whole_record(segment, start, segment.file.read_at(start, size)))
+    if record is None:
+        raise JournalDamaged(segment.full_name, start, "a record fails its checksum")
+    return record
+
+
+def live_records(segment: Segment, flags: bytes) -> Iterator[list[EncodedRecord]]:
+    """All live records of a segment, in slices that are near each other in the file, each read at once.
+
+    Args:
+        segment: it may go on changing meanwhile.
+        flags: a copy of its flags.
+
+    Raises:
+        JournalDamaged: a record is not what was written.
+    """
+    wanted: list[tuple[int, list[int]]] = []
+    for index in compress(range(len(flags)), flags):
+        start = segment.offsets[index]
+        reference = segment.reference_at(index)
+        if wanted and wanted[-1][0] == start:
+            wanted[-1][1].append(reference)
+            continue
+        if wanted and start - wanted[0][0] > SLICE_BYTES:
+            yield _read_slice(segment, wanted)
+            wanted = []
+        wanted.append((start, [reference]))
+    if wanted:
+        yield _read_slice(segment, wanted)
+
+
+def _read_slice(segment: Segment, wanted: list[tuple[int, list[int]]]) -> list[EncodedRecord]:
+    first_start = wanted[0][0]
+    last_start, last_claims = wanted[-1]
+    _, last_size = segment.extent(segment.index_of(last_claims[-1]))
+    data = segment.file.read_at(first_start, last_start + last_size - first_start)
+    result = []
+    for start, claims in wanted:
+        at = start - first_start
+        size = record_size(data, at)
+        if size > BLOCK_BYTES_MAX:
+            record = _whole_record(segment, start, data[at:])
+        else:
+            record = data[at : at + size]
+        if len(record) < RECORD_HEADER_BYTES or len(record) != size or not is_intact(record, 0, size):
+            raise JournalDamaged(segment.full_name, start, "a record fails its checksum")
+        result.append(EncodedRecord(record, claims))
+    return result
+
+
+def _whole_record(segment: Segment, start: int, data: bytes) -> bytes:
+    """The record that begins bytes of a file, without the headers of the blocks that it goes on in."""
+    size = record_size(data, 0)
+    if not size:
+        raise JournalDamaged(segment.full_name, start, "there is no record")
+    if size <= BLOCK_BYTES_MAX:
+        return data[:size]
+    stride = BLOCK_BYTES_MAX + BLOCK_HEADER_BYTES
+    pieces = [data[piece : piece + BLOCK_BYTES_MAX] for piece in range(0, len(data), stride)]
+    return b"".join(pieces)[:size]

@@ -1,0 +1,156 @@
+"""The little that a journal asks of a file system, and the real one.
+
+Holds the port (one folder of files that are written at offsets and synced) and its implementation over the operating
+system. Does not hold the lock on the folder (`folder_lock.py`), nor what the files contain.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from typing import Protocol
+
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""The errors that say that the disk is full."""
+
+
+class File(Protocol):
+    """An open file. Closed when nobody holds it any more: so a reader in another thread may finish with a file that
+    was removed meanwhile. Every method raises OSError where the operating system does.
+    """
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """Up to so many bytes from an offset; fewer only at the end of the file."""
+
+    def write_at(self, offset: int, data: bytes) -> None:
+        """Write all of the bytes at an offset. They are durable only after `sync`."""
+
+    def truncate(self, size: int) -> None:
+        """Cut the file to this size; durable only after `sync`."""
+
+    def sync(self) -> None:
+        """Make everything written so far durable. Once it has failed, nothing it says later can be believed."""
+
+    def size(self) -> int:
+        """The file's size in bytes."""
+
+
+class FileSystem(Protocol):
+    """The files of one folder, by name. Every method raises OSError where the operating system does."""
+
+    def names(self) -> list[str]:
+        """The names of all files in the folder."""
+
+    def create(self, name: str, reserve_bytes: int) -> File:
+        """Make a new file of that many zero bytes, with the room for them reserved on the disk.
+
+        Raises:
+            OSError: ENOSPC when there is no room; there may be a file left that is to be removed.
+        """
+
+    def open(self, name: str) -> File:
+        """Open a file for reading and writing."""
+
+    def rename(self, old: str, new: str) -> None:
+        """Give a file another name, in place of any that had it; durable only after `sync_folder`."""
+
+    def remove(self, name: str) -> None:
+        """Remove a file; durable only after `sync_folder`."""
+
+    def sync_folder(self) -> None:
+        """Make all creations, renames and removals durable."""
+
+    def full_name(self, name: str) -> str:
+        """The name as an operator would look for it."""
+
+
+class RealFile:
+    """A file of the operating system."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def __del__(self) -> None:
+        os.close(self._descriptor)
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        data = os.pread(self._descriptor, size, offset)
+        while len(data) < size:
+            more = os.pread(self._descriptor, size - len(data), offset + len(data))
+            if not more:
+                break
+            data += more
+        return data
+
+    def write_at(self, offset: int, data: bytes) -> None:
+        written = os.pwrite(self._descriptor, data, offset)
+        while written < len(data):
+            written += os.pwrite(self._descriptor, memoryview(data)[written:], offset + written)
+
+    def truncate(self, size: int) -> None:
+        os.ftruncate(self._descriptor, size)
+
+    def sync(self) -> None:
+        _sync_data(self._descriptor)
+
+    def size(self) -> int:
+        return os.fstat(self._descriptor).st_size
+
+
+class RealFiles:
+    """A folder of the operating system.
+
+    Args:
+        folder: made when it is not there yet, for its owner only.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        if not folder.is_dir():
+            folder.mkdir(mode=0o700, parents=True)
+            _sync_folder(folder.parent)
+
+    def names(self) -> list[str]:
+        return sorted(entry.name for entry in os.scandir(self._folder) if entry.is_file())
+
+    def create(self, name: str, reserve_bytes: int) -> RealFile:
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        descriptor = os.open(self._folder / name, flags, 0o600)
+        file = RealFile(descriptor)
+        if reserve_bytes:
+            _reserve(descriptor, reserve_bytes)
+        return file
+
+    def open(self, name: str) -> RealFile:
+        return RealFile(os.open(self._folder / name, os.O_RDWR | os.O_CLOEXEC))
+
+    def rename(self, old: str, new: str) -> None:
+        os.replace(self._folder / old, self._folder / new)
+
+    def remove(self, name: str) -> None:
+        os.unlink(self._folder / name)
+
+    def sync_folder(self) -> None:
+        _sync_folder(self._folder)
+
+    def full_name(self, name: str) -> str:
+        return str(self._folder / name)
+
+
+_sync_data = getattr(os, "fdatasync", os.fsync)  # not every system has the cheaper one
+
+
+def _reserve(descriptor: int, size: int) -> None:
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(descriptor, 0, size)
+    else:
+        os.ftruncate(descriptor, size)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,277 @@
+"""The journal: what its owner's thread does with it.
+
+Holds the gathering of batches, the bookkeeping when they are committed, reading records again, and the start and the
+end. The formats are in `records.py`, `blocks.py` and `segments.py`, the writing thread's work in `writer.py`, the
+reading at the start in `recovery.py`, and the freeing of space in `reclaim.py`. `port.py` says what each call promises.
+
+Who touches what: the owner's thread everything but the writer; the writing thread the writer and the batch that it was
+given; any thread may `read`. A batch that was handed over stays readable until the index knows its records.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from amqp_broker.journal.batches import GatheredBatch
+from amqp_broker.journal.cold_reads import read_record
+from amqp_broker.journal.failures import JournalFailed, RecordGone, TornTail
+from amqp_broker.journal.files import FileSystem
+from amqp_broker.journal.index import DEAD, SINGLE, Index, Segment
+from amqp_broker.journal.port import LiveRecord, Progress
+from amqp_broker.journal.reclaim import SegmentReclaim, choose_segments
+from amqp_broker.journal.records import CLAIMS_MAX, KIND_MAX, encode_record
+from amqp_broker.journal.recovery import Recovery
+from amqp_broker.journal.writer import SegmentWriter
+
+SEGMENT_BYTES_DEFAULT = 64 * 1024 * 1024
+SEGMENT_BYTES_MIN = 4 * 1024
+
+
+class SegmentJournal:
+    """A journal in the segments of one folder. See `amqp_broker.journal.port.Journal` for what each call does.
+
+    Args:
+        files: the folder; nobody else uses it meanwhile.
+        segment_bytes: the size of a segment. Only new segments take notice of it.
+    """
+
+    def __init__(self, files: FileSystem, segment_bytes: int = SEGMENT_BYTES_DEFAULT) -> None:
+        if segment_bytes < SEGMENT_BYTES_MIN:
+            raise ValueError(f"a segment of {segment_bytes} bytes is too small: at least {SEGMENT_BYTES_MIN}")
+        self._files = files
+        self._segment_bytes = segment_bytes
+        self._index = Index()
+        self._writer: SegmentWriter | None = None
+        self._epoch = 0
+        self._gathering = GatheredBatch(1)
+        self._writing: GatheredBatch | None = None
+        self._batches: tuple[GatheredBatch, ...] = (self._gathering,)
+        self._reclaim: SegmentReclaim | None = None
+        self._may_reclaim = True
+        self._flushed_position = 0
+        self._is_synced = True
+        self._must_sync = False
+        """Space can be freed only for drops that are durable: whatever was asked for, the next batch is synced."""
+        self._failure = ""
+        self.torn_tail: TornTail | None = None
+        """What recovery cut off."""
+
+    # --- the start -------------------------------------------------------------------------------------------------
+
+    def recover(self, progress: Progress | None = None) -> Iterator[LiveRecord]:
+        if self._writer is not None:
+            raise RuntimeError("a journal is recovered once")
+        recovery = Recovery(self._files)
+        yield from recovery.run(progress)
+        self.torn_tail = recovery.torn_tail
+        self._epoch = recovery.epoch + 1
+        self._index.set_segments(tuple(recovery.segments))
+        self._writer = SegmentWriter(self._files, self._segment_bytes, self._epoch, recovery.number, recovery.batch)
+        self._flushed_position = recovery.next_reference
+        self._gather(recovery.next_reference)
+
+    def _gather(self, first_reference: int) -> None:
+        self._gathering = GatheredBatch(first_reference)
+        writing = (self._writing,) if self._writing is not None else ()
+        self._batches = (*writing, self._gathering)
+
+    # --- gathering -------------------------------------------------------------------------------------------------
+
+    def put(self, kind: int, payload: bytes, claims: int = 1) -> int:
+        batch = self._gathering
+        records = batch.records
+        reference = batch.first_reference + len(records)
+        if claims == 1 and kind:
+            record = encode_record(kind, payload, reference, 1)
+            records.append(record)
+            batch.flags.append(SINGLE)
+            batch.put_bytes += len(record)
+        elif not 1 <= claims <= CLAIMS_MAX or not 1 <= kind <= KIND_MAX:
+            raise ValueError(f"a record of kind {kind} with {claims} claims cannot be kept")
+        else:
+            batch.put_shared(kind, payload, reference, claims)
+        return reference
+
+    def drop(self, reference: int) -> None:
+        batch = self._gathering
+        if reference < batch.first_reference:
+            batch.drops.append(reference)
+        else:
+            batch.drop(reference - batch.first_reference)
+
+    def drop_many(self, references: Iterable[int]) -> None:
+        first = self._gathering.first_reference
+        older = []
+        for reference in references:
+            if reference < first:
+                older.append(reference)
+            else:
+                self._gathering.drop(reference - first)
+        self._gathering.drops.extend(older)
+
+    def replace(self, old: int | None, kind: int, payload: bytes) -> int:
+        if old is not None:
+            self.drop(old)
+        return self.put(kind, payload)
+
+    @property
+    def position(self) -> int:
+        return self._gathering.first_reference + len(self._gathering.records)
+
+    @property
+    def flushed_position(self) -> int:
+        return self._flushed_position
+
+    @property
+    def pending_bytes(self) -> int:
+        return sum(batch.put_bytes for batch in self._batches)
+
+    # --- group commit ----------------------------------------------------------------------------------------------
+
+    def take_batch(self, *, sync: bool = True) -> GatheredBatch | None:
+        if self._failure:
+            raise JournalFailed(self._failure)
+        if self._writing is not None:
+            raise RuntimeError("a batch is taken only when the one before it is committed")
+        batch = self._gathering
+        sync = sync or self._must_sync
+        has_something = bool(batch.records or batch.drops)
+        if not has_something and (self._is_synced or not sync):
+            return None
+        batch.hand_over(sync)
+        self._writing = batch
+        self._gather(batch.end_position)
+        return batch
+
+    def write(self, batch: GatheredBatch) -> None:
+        if self._writer is None:
+            raise RuntimeError("a journal is recovered before it is written to")
+        self._writer.write(batch)
+
+    def committed(self, batch: GatheredBatch) -> None:
+        if batch is not self._writing:
+            raise RuntimeError("this batch was not taken, or is committed already")
+        if batch.outcome is not None:
+            if isinstance(batch.outcome, JournalFailed):
+                self._failure = str(batch.outcome)
+            raise batch.outcome
+        self._install(batch)
+        self._writing = None
+        self._batches = (self._gathering,)
+        self._must_sync = False
+        self._is_synced = batch.sync or (self._is_synced and batch.offsets is None)
+        self._flushed_position = batch.end_position
+
+    def _install(self, batch: GatheredBatch) -> None:
+        if batch.new_segment is not None:
+            self._add_segment(batch)
+        if batch.offsets is None:
+            return
+        segment = self._index.segments[-1]
+        segment.append(batch.first_reference, batch.flags, batch.offsets)
+        segment.disk_bytes = batch.disk_bytes
+        segment.drops.extend(batch.runs)
+        for first, count in batch.runs:
+            self._index.drop(first, count)
+        if len(batch.runs):
+            self._may_reclaim = True
+            if self._reclaim is not None:
+                self._reclaim.drops_meanwhile.extend(batch.runs)
+
+    def _add_segment(self, batch: GatheredBatch) -> None:
+        new = batch.new_segment
+        if new is None:
+            raise RuntimeError("no segment was begun")
+        segments = self._index.segments
+        if new.previous_bytes:
+            segments[-1].disk_bytes = new.previous_bytes
+        full_name = self._files.full_name(new.name)
+        segment = Segment(new.name, full_name, (new.number, new.number), new.file, batch.first_reference)
+        self._index.set_segments((*segments, segment))
+        self._may_reclaim = True
+
+    # --- reading again ---------------------------------------------------------------------------------------------
+
+    def read(self, reference: int) -> tuple[int, bytes]:
+        for batch in self._batches:
+            if reference >= batch.first_reference:
+                record = batch.record_of(reference)
+                if record is not None:
+                    return record.kind, record.payload
+        segment = self._index.find(reference)
+        index = segment.index_of(reference) if segment is not None else -1
+        if segment is None or index < 0 or segment.flags[index] == DEAD:
+            raise RecordGone(f"the journal holds no live record {reference}")
+        record = read_record(segment, index)
+        return record.kind, record.payload
+
+    # --- free space ------------------------------------------------------------------------------------------------
+
+    def take_reclaim(self) -> SegmentReclaim | None:
+        if self._reclaim is not None or not self._may_reclaim or self._failure:
+            return None
+        segments = self._index.segments
+        chosen = choose_segments(segments[:-1], self._segment_bytes)
+        if not chosen:
+            self._may_reclaim = False
+        elif not self._is_synced:
+            self._must_sync = True
+        else:
+            self._reclaim = SegmentReclaim(self._files, segments, chosen, self._epoch)
+        return self._reclaim
+
+    def reclaimed(self, reclaim: SegmentReclaim) -> None:
+        if reclaim is not self._reclaim:
+            raise RuntimeError("this work was not taken, or is finished already")
+        self._reclaim = None
+        if reclaim.outcome is not None:
+            if isinstance(reclaim.outcome, JournalFailed):
+                self._failure = str(reclaim.outcome)
+            for segment in reclaim.chosen:
+                segment.is_damaged = True
+            raise reclaim.outcome
+        if reclaim.was_given_up:
+            self._may_reclaim = False
+            return
+        self._replace(reclaim)
+
+    def _replace(self, reclaim: SegmentReclaim) -> None:
+        replacement = reclaim.replacement
+        if replacement is not None:
+            for first, count in reclaim.drops_meanwhile:
+                replacement.drop(first, count)
+        segments = self._index.segments
+        place = segments.index(reclaim.chosen[0])
+        later = segments[place + len(reclaim.chosen) :]
+        for segment in later:
+            segment.overhead_bytes = 0  # its drops may have been for records that are gone now
+        self._index.set_segments((*segments[:place], *([replacement] if replacement else []), *later))
+
+    # --- the state of things ---------------------------------------------------------------------------------------
+
+    @property
+    def failure(self) -> str:
+        return self._failure
+
+    @property
+    def live_bytes(self) -> int:
+        return self._index.live_bytes
+
+    @property
+    def disk_bytes(self) -> int:
+        return self._index.disk_bytes
+
+    def close(self) -> None:
+        if self._writer is None or self._failure:
+            return
+        writer = self._writer
+        batch = self._writing or self.take_batch()
+        if batch is not None:
+            writer.write(batch)
+            self.committed(batch)
+        try:
+            writer.seal()
+        except OSError as error:
+            self._failure = f"closing the journal failed: {error}"
+            raise JournalFailed(self._failure) from error
+        self._failure = "the journal is closed"

@@ -1,0 +1,196 @@
+"""The smallest thing in a journal: a record, and the runs of references that one record of drops holds.
+
+Holds the encoding of both, and the search for valid records among damaged bytes. Does not know blocks, segments or
+files. The layout is specified in ``docs/journal.md``.
+"""
+
+from __future__ import annotations
+
+import struct
+import sys
+from array import array
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+from zlib import crc32
+
+DROPS_KIND = 0
+KIND_MAX = 255
+PAYLOAD_BYTES_MAX = 2**31
+CLAIMS_MAX = 2**32 - 1
+
+_CRC = struct.Struct("<I")
+_FIELDS = struct.Struct("<IQIB")  # payload length, reference, claims, kind
+_HEADER = struct.Struct("<IIQIB")  # the CRC of all that follows it, and the fields
+RECORD_HEADER_BYTES = _HEADER.size
+_RUN_BYTES = 12
+
+
+class Record(NamedTuple):
+    """A record as it was read."""
+
+    kind: int
+    payload: bytes
+    reference: int
+    claims: int
+
+
+def encode_record(kind: int, payload: bytes, reference: int, claims: int) -> bytes:
+    """A record's bytes. The reference is in them, so that a record means the same wherever it is found."""
+    body = _FIELDS.pack(len(payload), reference, claims, kind) + payload
+    return _CRC.pack(crc32(body)) + body
+
+
+def record_size(data: bytes, offset: int) -> int:
+    """The size in bytes that the record at an offset says it has, header included; 0 where no header fits."""
+    if len(data) - offset < RECORD_HEADER_BYTES:
+        return 0
+    return RECORD_HEADER_BYTES + int(_HEADER.unpack_from(data, offset)[1])
+
+
+def record_base(data: bytes) -> int:
+    """The reference of the first claim of the record that these bytes are."""
+    return int(_HEADER.unpack_from(data)[2])
+
+
+def record_claims(data: bytes) -> int:
+    """How many claims the record that these bytes are began with."""
+    return int(_HEADER.unpack_from(data)[3])
+
+
+def is_intact(data: bytes, offset: int, size: int) -> bool:
+    """Whether the CRC of the record of that size at an offset is right."""
+    return bool(_CRC.unpack_from(data, offset)[0] == crc32(memoryview(data)[offset + 4 : offset + size]))
+
+
+def decode_record(data: bytes, offset: int = 0) -> Record | None:
+    """The record at an offset; None when there is no whole and intact one."""
+    size = record_size(data, offset)
+    if not size or offset + size > len(data) or not is_intact(data, offset, size):
+        return None
+    _, _, reference, claims, kind = _HEADER.unpack_from(data, offset)
+    return Record(kind, data[offset + RECORD_HEADER_BYTES : offset + size], reference, claims)
+
+
+def record_fields(data: bytes) -> Iterator[tuple[int, int, int, int, int]]:
+    """Walk bytes that are known to be good: yield (offset, size, reference, claims, kind) of each record in them.
+
+    The header's CRC is not looked at: the block that holds the records has one of its own.
+    """
+    unpack = _HEADER.unpack_from
+    offset = 0
+    end = len(data)
+    while offset < end:
+        _, length, reference, claims, kind = unpack(data, offset)
+        size = RECORD_HEADER_BYTES + length
+        yield offset, size, reference, claims, kind
+        offset += size
+
+
+def find_records(data: bytes, references: range) -> Iterator[tuple[int, int]]:
+    """Search damaged bytes for intact records, at every offset: yield (offset, size) of each.
+
+    Args:
+        data: the bytes.
+        references: what a record's reference may be there; it spares most of the CRCs. Records of drops have 0.
+    """
+    offset = 0
+    while offset + RECORD_HEADER_BYTES <= len(data):
+        _, length, reference, claims, kind = _HEADER.unpack_from(data, offset)
+        size = RECORD_HEADER_BYTES + length
+        is_plausible = reference in references if kind != DROPS_KIND else (reference == 0 and claims == 1)
+        if is_plausible and claims and offset + size <= len(data) and is_intact(data, offset, size):
+            yield offset, size
+            offset += size
+        else:
+            offset += 1
+
+
+class Runs:
+    """References as runs: each a first one and how many follow it without a gap. Packed, in ascending order."""
+
+    __slots__ = ("counts", "firsts")
+
+    def __init__(self) -> None:
+        self.firsts = array("Q")
+        self.counts = array("I")
+
+    def __len__(self) -> int:
+        return len(self.firsts)
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        return zip(self.firsts, self.counts, strict=True)
+
+    @property
+    def encoded_bytes(self) -> int:
+        """The size of these runs in a record."""
+        return len(self.firsts) * _RUN_BYTES
+
+    @property
+    def end(self) -> int:
+        """One past the last reference; 0 when there is none."""
+        return self.firsts[-1] + self.counts[-1] if self.firsts else 0
+
+    def append(self, first: int, count: int) -> None:
+        """Add a run after all others."""
+        self.firsts.append(first)
+        self.counts.append(count)
+
+    def extend(self, other: Runs) -> None:
+        """Add another's runs after these, in the order they come: the result need not be sorted any more."""
+        self.firsts.extend(other.firsts)
+        self.counts.extend(other.counts)
+
+    def merged(self) -> Runs:
+        """The same references in ascending order, each once, in as few runs as possible."""
+        result = Runs()
+        start = end = 0
+        for first, count in sorted(self):
+            if first > end:
+                if end > start:
+                    result.append(start, end - start)
+                start = first
+            end = max(end, first + count)
+        if end > start:
+            result.append(start, end - start)
+        return result
+
+
+def runs_of(references: Iterable[int]) -> Runs:
+    """The runs in references that come in ascending order; a reference that comes twice counts once."""
+    runs = Runs()
+    first = end = -1
+    for reference in references:
+        if reference == end:
+            end += 1
+        elif reference >= end:
+            if first >= 0:
+                runs.append(first, end - first)
+            first = reference
+            end = reference + 1
+    if first >= 0:
+        runs.append(first, end - first)
+    return runs
+
+
+def encode_runs(runs: Runs) -> bytes:
+    """The payload of a record of drops: all firsts as unsigned 64-bit, then all counts as unsigned 32-bit integers."""
+    return _little_endian(runs.firsts).tobytes() + _little_endian(runs.counts).tobytes()
+
+
+def decode_runs(payload: bytes) -> Runs:
+    """The runs in the payload of a record of drops."""
+    runs = Runs()
+    split = len(payload) // _RUN_BYTES * 8
+    runs.firsts.frombytes(payload[:split])
+    runs.counts.frombytes(payload[split:])
+    runs.firsts = _little_endian(runs.firsts)
+    runs.counts = _little_endian(runs.counts)
+    return runs
+
+
+def _little_endian(numbers: array[int]) -> array[int]:
+    if sys.byteorder == "little":
+        return numbers
+    swapped = array(numbers.typecode, numbers)
+    swapped.byteswap()
+    return swapped

@@ -1,0 +1,287 @@
+"""Reading a journal at the start: what is live, where it lies, and what a crash left unfinished.
+
+Holds the three passes. First the last segment is read to its end, and an unfinished batch there is cut off; then the
+drops of all segments are gathered, the rest being passed over; then every segment is read once from front to back and
+its live records are yielded. So memory holds the index, the drops, and one block. Damage is never repaired here.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterator
+from itertools import repeat
+from typing import NamedTuple
+
+from amqp_broker.journal.blocks import (
+    BLOCK_HEADER_BYTES,
+    HOLDS_DROPS,
+    IS_LAST_OF_BATCH,
+    IS_SEAL,
+    Stamp,
+    encode_seal,
+)
+from amqp_broker.journal.failures import JournalDamaged, TornTail
+from amqp_broker.journal.files import FileSystem
+from amqp_broker.journal.index import DEAD, SHARED, SINGLE, Segment
+from amqp_broker.journal.port import LiveRecord, Progress
+from amqp_broker.journal.records import RECORD_HEADER_BYTES, Runs, decode_record, decode_runs, record_fields
+from amqp_broker.journal.segments import (
+    IS_REWRITTEN,
+    NEW_SUFFIX,
+    SEGMENT_HEADER_BYTES,
+    BadBlock,
+    Block,
+    SegmentReader,
+    segment_name,
+    segment_numbers,
+)
+
+_NO_MORE = 2**64
+
+
+class End(NamedTuple):
+    """Where the last segment really ends."""
+
+    offset: int
+    batch: int
+    is_sealed: bool
+    torn_tail: TornTail | None
+
+
+def list_segments(files: FileSystem) -> tuple[list[str], list[str]]:
+    """The names of the segments that count, in order, and those of files that a crash left and nothing needs.
+
+    Raises:
+        JournalDamaged: two files claim the same place in the journal.
+    """
+    leftovers = [name for name in files.names() if name.endswith(NEW_SUFFIX)]
+    ranges = [numbers for name in files.names() if (numbers := segment_numbers(name)) is not None]
+    ranges.sort(key=lambda numbers: (numbers[0], -numbers[1]))
+    names: list[str] = []
+    last = 0
+    for first_number, last_number in ranges:
+        name = segment_name(first_number, last_number)
+        if first_number > last:
+            names.append(name)
+            last = last_number
+        elif last_number <= last:
+            leftovers.append(name)
+        else:
+            raise JournalDamaged(files.full_name(name), 0, f"it overlaps {files.full_name(names[-1])}")
+    return names, leftovers
+
+
+def find_end(reader: SegmentReader) -> End:
+    """Read the last segment to the end of its last whole batch.
+
+    Raises:
+        JournalDamaged: what follows was once durable.
+    """
+    end = offset = SEGMENT_HEADER_BYTES
+    batch = reader.header.batch
+    bad = BadBlock(offset, "")
+    is_sealed = False
+    while not is_sealed:
+        try:
+            block = reader.block(offset)
+        except BadBlock as error:
+            bad = error
+            break
+        offset = block.end
+        if block.header.flags & IS_LAST_OF_BATCH:
+            end, batch = block.end, block.header.batch
+        is_sealed = bool(block.header.flags & IS_SEAL)
+    rest_bytes = reader.last_nonzero_byte(end) - end
+    if not rest_bytes:
+        return End(end, batch, is_sealed, None)
+    if any(header.synced_batch > batch for _, header in reader.headers_after(end)):
+        raise JournalDamaged(reader.full_name, bad.offset, f"{bad.reason}, and there are durable batches after it")
+    return End(end, batch, is_sealed, TornTail(reader.full_name, end, rest_bytes))
+
+
+class Recovery:
+    """One reading of a journal. After `run` is exhausted, the attributes say how to go on.
+
+    Args:
+        files: the journal's folder.
+    """
+
+    def __init__(self, files: FileSystem) -> None:
+        self._files = files
+        self.segments: list[Segment] = []
+        self.next_reference = 1
+        self.number = 0
+        self.batch = 0
+        self.epoch = 0
+        self.torn_tail: TornTail | None = None
+
+    def run(self, progress: Progress | None) -> Iterator[LiveRecord]:
+        """Yield the live records in the order of their references.
+
+        Raises:
+            JournalDamaged: damage that is not a torn tail.
+            FormatNotSupported: a segment of another format.
+        """
+        names, leftovers = list_segments(self._files)
+        readers = [SegmentReader(self._files, name) for name in names]
+        if readers:
+            self._close_end(readers[-1])
+        self._remove(leftovers)
+        self.segments = [_segment(reader, name) for reader, name in zip(readers, names, strict=True)]
+        drops = self._gather_drops(readers)
+        total_bytes = sum(reader.size_bytes for reader in readers)
+        done_bytes = 0
+        for reader, segment in zip(readers, self.segments, strict=True):
+            self.epoch = max(self.epoch, reader.header.epoch)
+            self.next_reference = max(self.next_reference, segment.first_reference)
+            reading = _Reading(reader, segment, drops.pop(0).merged())
+            try:
+                for block in reader.blocks():
+                    yield from reading.block(block)
+                    if progress is not None:
+                        progress(done_bytes + block.end, total_bytes)
+            except BadBlock as bad:
+                raise JournalDamaged(reader.full_name, bad.offset, bad.reason) from None
+            self.next_reference = max(self.next_reference, reading.finish())
+            done_bytes += reader.size_bytes
+
+    def _remove(self, names: list[str]) -> None:
+        for name in names:
+            self._files.remove(name)
+        if names:
+            self._files.sync_folder()
+
+    def _close_end(self, reader: SegmentReader) -> None:
+        """Cut an unfinished batch off the last segment and seal it: it is not appended to any more."""
+        end = find_end(reader)
+        self.number = reader.header.last_number
+        self.batch = end.batch
+        self.torn_tail = end.torn_tail
+        if end.is_sealed and end.offset == reader.size_bytes:
+            return
+        reader.file.truncate(end.offset)
+        if not end.is_sealed:
+            self.batch += 1
+            stamp = Stamp(reader.header.epoch, self.batch, end.batch)
+            reader.file.write_at(end.offset, encode_seal(stamp))
+        reader.file.sync()
+        reader.reopen()
+
+    def _gather_drops(self, readers: list[SegmentReader]) -> list[Runs]:
+        """All drops, sorted by the segment that their records are in; each segment keeps those that it holds."""
+        firsts = [segment.first_reference for segment in self.segments]
+        by_target = [Runs() for _ in firsts]
+        for reader, segment in zip(readers, self.segments, strict=True):
+            try:
+                for block in reader.drops():
+                    runs = drops_in(block)
+                    segment.drops.extend(runs)
+                    self.next_reference = max(self.next_reference, runs.end)
+                    for first, count in runs:
+                        low = max(bisect_right(firsts, first) - 1, 0)
+                        high = bisect_right(firsts, first + count - 1)
+                        for target in range(low, high):
+                            by_target[target].append(first, count)
+            except BadBlock as bad:
+                raise JournalDamaged(reader.full_name, bad.offset, bad.reason) from None
+        return by_target
+
+
+def drops_in(block: Block) -> Runs:
+    """The drops that a block of drops holds.
+
+    Raises:
+        BadBlock: it holds something else.
+    """
+    record = decode_record(block.payload)
+    if record is None:
+        raise BadBlock(block.offset, "a record of drops fails its checksum")
+    return decode_runs(record.payload)
+
+
+def _segment(reader: SegmentReader, name: str) -> Segment:
+    header = reader.header
+    numbers = (header.first_number, header.last_number)
+    segment = Segment(name, reader.full_name, numbers, reader.file, header.first_reference)
+    segment.disk_bytes = reader.size_bytes
+    return segment
+
+
+class _Reading:
+    """Fills the index of one segment from its blocks and finds the live records in them."""
+
+    def __init__(self, reader: SegmentReader, segment: Segment, drops: Runs) -> None:
+        self._segment = segment
+        is_rewritten = bool(reader.header.flags & IS_REWRITTEN)
+        self._references: array[int] | None = array("Q") if is_rewritten else None
+        self._flags = bytearray()
+        self._offsets: array[int] = array("I" if reader.size_bytes < 2**32 else "Q")
+        self._end = SEGMENT_HEADER_BYTES
+        self._next_reference = segment.first_reference
+        self._drops = iter(drops)
+        self._drop_first, self._drop_end = -1, 0
+        self._next_drop(0)
+
+    def _next_drop(self, reference: int) -> None:
+        while self._drop_end <= reference:
+            first, count = next(self._drops, (_NO_MORE, _NO_MORE))
+            self._drop_first, self._drop_end = first, first + count
+
+    def block(self, block: Block) -> Iterator[LiveRecord]:
+        """Index a block's records and yield the live ones."""
+        if block.header.flags & (HOLDS_DROPS | IS_SEAL):
+            return
+        payload = block.payload
+        base = block.offset + BLOCK_HEADER_BYTES
+        flags, offsets, references = self._flags, self._offsets, self._references
+        following = self._next_reference
+        end = self._end
+        for offset, size, reference, claims, kind in record_fields(payload):
+            if reference != following:
+                if reference < following:
+                    raise BadBlock(block.offset, "its records are not in order")
+                if references is None:
+                    flags.extend(bytes(reference - following))
+                    offsets.extend(repeat(end, reference - following))
+            if reference >= self._drop_end:
+                self._next_drop(reference)
+            if claims == 1:
+                offsets.append(base + offset)
+                if reference < self._drop_first:
+                    flags.append(SINGLE)
+                    yield reference, kind, payload[offset + RECORD_HEADER_BYTES : offset + size], (reference,)
+                else:
+                    flags.append(DEAD)
+            else:
+                offsets.extend(repeat(base + offset, claims))
+                live = self._live_claims(reference, claims)
+                if live:
+                    yield reference, kind, payload[offset + RECORD_HEADER_BYTES : offset + size], live
+            following = reference + claims
+            if references is not None:
+                references.extend(range(reference, following))
+            end = base + offset + size
+        self._next_reference = following
+        self._end = block.end
+
+    def _live_claims(self, reference: int, claims: int) -> list[int]:
+        live = []
+        for claim in range(reference, reference + claims):
+            if claim >= self._drop_end:
+                self._next_drop(claim)
+            is_live = claim < self._drop_first
+            self._flags.append(SHARED if is_live else DEAD)
+            if is_live:
+                live.append(claim)
+        return live
+
+    def finish(self) -> int:
+        """Hand the index to the segment.
+
+        Returns:
+            One past the highest reference in it.
+        """
+        self._offsets.append(self._end)
+        self._segment.fill(self._references, self._flags, self._offsets)
+        return self._next_reference

@@ -1,0 +1,98 @@
+"""A segment that takes the place of others: what was left of them, written anew.
+
+Holds the writing of such a segment under a name that does not count until it is whole. Does not choose what to keep.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from array import array
+from itertools import repeat
+
+from amqp_broker.journal.blocks import BLOCK_BYTES_MAX, Layout, Stamp, encode_seal
+from amqp_broker.journal.cold_reads import EncodedRecord
+from amqp_broker.journal.files import FileSystem
+from amqp_broker.journal.index import SHARED, SINGLE, Segment
+from amqp_broker.journal.records import Runs, record_claims
+from amqp_broker.journal.segments import NEW_SUFFIX, SegmentHeader
+
+
+class RewrittenSegment:
+    """Writes one segment.
+
+    Args:
+        files: where it is made.
+        header: its header.
+    """
+
+    def __init__(self, files: FileSystem, header: SegmentHeader) -> None:
+        self._files = files
+        self._header = header
+        self._stamp = Stamp(header.epoch, header.batch, header.batch)
+        self._name = header.name
+        self._file = files.create(self._name + NEW_SUFFIX, 0)
+        self._waiting: list[EncodedRecord] = []
+        self._waiting_bytes = 0
+        self._references = array("Q")
+        self._flags = bytearray()
+        self._offsets: array[int] = array("Q")
+        self._end = 0
+        self._write(header.encode())
+
+    def _write(self, data: bytes) -> None:
+        self._file.write_at(self._end, data)
+        self._end += len(data)
+
+    def add(self, record: EncodedRecord) -> None:
+        """Add a record that comes after all others."""
+        if self._waiting_bytes + len(record.data) > BLOCK_BYTES_MAX:
+            self._write_waiting()
+        self._waiting.append(record)
+        self._waiting_bytes += len(record.data)
+
+    def _write_waiting(self) -> None:
+        layout = Layout([record.data for record in self._waiting], Runs())
+        offsets = layout.offsets(self._end)
+        for record, offset in zip(self._waiting, offsets[:-1], strict=True):
+            claims = record.live_claims
+            flag = SINGLE if record_claims(record.data) == 1 else SHARED
+            self._references.extend(claims)
+            self._offsets.extend(repeat(offset, len(claims)))
+            self._flags.extend(repeat(flag, len(claims)))
+        self._write(layout.encode(self._stamp))
+        self._waiting = []
+        self._waiting_bytes = 0
+
+    def finish(self, drops: Runs) -> Segment:
+        """Write what is left and give the file its name. Blocks on the disk.
+
+        Args:
+            drops: those that must go on being known.
+        """
+        if self._waiting:
+            self._write_waiting()
+        self._offsets.append(self._end)
+        if len(drops):
+            self._write(Layout([], drops).encode(self._stamp))
+        self._write(encode_seal(self._stamp))
+        self._file.sync()
+        self._files.rename(self._name + NEW_SUFFIX, self._name)
+        self._files.sync_folder()
+        return self._segment(drops)
+
+    def _segment(self, drops: Runs) -> Segment:
+        header = self._header
+        numbers = (header.first_number, header.last_number)
+        full_name = self._files.full_name(self._name)
+        segment = Segment(self._name, full_name, numbers, self._file, header.first_reference)
+        offsets = array("I", self._offsets) if self._end < 2**32 else self._offsets
+        segment.fill(self._references, self._flags, offsets)
+        segment.drops = drops
+        segment.disk_bytes = self._end
+        segment.overhead_bytes = self._end - segment.live_bytes
+        return segment
+
+    def abandon(self) -> None:
+        """Remove the file again."""
+        with contextlib.suppress(FileNotFoundError):
+            self._files.remove(self._name + NEW_SUFFIX)

@@ -1,0 +1,142 @@
+"""The writing thread's side of the journal: puts batches into the segment that is open, and begins new ones.
+
+Holds the open segment's file and how far it is filled; nobody else touches them. Does not know which records are live.
+
+A segment is ended so: the next one's file is made under a name that does not count, with its room reserved, and synced;
+the old one gets a seal, is cut to its size and synced; the new one gets its name and the folder is synced. So a full
+disk is met before anything of a batch is written, and only the last segment ever holds bytes that were not synced.
+"""
+
+from __future__ import annotations
+
+import contextlib
+
+from amqp_broker.journal.batches import GatheredBatch, NewSegment
+from amqp_broker.journal.blocks import BLOCK_HEADER_BYTES, Layout, Stamp, encode_seal
+from amqp_broker.journal.failures import JournalError, JournalFailed, JournalFull
+from amqp_broker.journal.files import NO_ROOM, File, FileSystem
+from amqp_broker.journal.records import runs_of
+from amqp_broker.journal.segments import (
+    FORMAT_VERSION,
+    NEW_SUFFIX,
+    SEGMENT_HEADER_BYTES,
+    SegmentHeader,
+    segment_name,
+)
+
+REFERENCES_PER_SEGMENT_MAX = 2**21
+"""Ends a segment in which few bytes but many references gather, because each costs memory."""
+
+
+class SegmentWriter:
+    """Writes batches.
+
+    Args:
+        files: where the segments are.
+        segment_bytes: the size of a segment; a batch that is larger gets a segment of its own.
+        epoch: the owner's; it is in every block.
+        number: of the last segment there is.
+        batch: the number of the last batch there is; all up to it are durable.
+    """
+
+    def __init__(self, files: FileSystem, segment_bytes: int, epoch: int, number: int, batch: int) -> None:
+        self._files = files
+        self._segment_bytes = segment_bytes
+        self._epoch = epoch
+        self._number = number
+        self._batch = batch
+        self._synced_batch = batch
+        self._file: File | None = None
+        self._first_reference = 0
+        self._offset = 0
+        self._reserved_bytes = 0
+        self._failure = ""
+
+    def write(self, batch: GatheredBatch) -> None:
+        """Write a batch and note its outcome in it. Never raises for what the disk does."""
+        batch.outcome = None
+        try:
+            self._write(batch)
+        except JournalError as error:
+            batch.outcome = error
+        except OSError as error:
+            self._failure = f"writing the journal failed: {error}"
+            batch.outcome = JournalFailed(self._failure)
+
+    def _write(self, batch: GatheredBatch) -> None:
+        if self._failure:
+            raise JournalFailed(self._failure)
+        batch.runs = runs_of(sorted(batch.drops))
+        layout = Layout(batch.records, batch.runs)
+        size = layout.size_bytes
+        if size:
+            file = self._file
+            if file is None or not self._has_room(batch, size):
+                file = self._begin_segment(batch, size)
+            self._batch += 1
+            file.write_at(self._offset, layout.encode(Stamp(self._epoch, self._batch, self._synced_batch)))
+            batch.offsets = layout.offsets(self._offset)
+            self._offset += size
+            batch.disk_bytes = self._reserved_bytes
+        if batch.sync:
+            self._sync()
+
+    def _has_room(self, batch: GatheredBatch, size: int) -> bool:
+        has_bytes = self._offset + size + BLOCK_HEADER_BYTES <= self._reserved_bytes
+        return has_bytes and batch.end_position - self._first_reference <= REFERENCES_PER_SEGMENT_MAX
+
+    def _sync(self) -> None:
+        if self._file is not None and self._synced_batch < self._batch:
+            self._file.sync()
+            self._synced_batch = self._batch
+
+    def _begin_segment(self, batch: GatheredBatch, size: int) -> File:
+        number = self._number + 1
+        name = segment_name(number, number)
+        header = SegmentHeader(FORMAT_VERSION, 0, number, number, self._epoch, batch.first_reference, self._batch)
+        reserved_bytes = max(self._segment_bytes, SEGMENT_HEADER_BYTES + size + BLOCK_HEADER_BYTES)
+        file = self._reserve(name + NEW_SUFFIX, reserved_bytes, header.encode())
+        previous_bytes = self.seal()
+        self._files.rename(name + NEW_SUFFIX, name)
+        self._files.sync_folder()
+        batch.new_segment = NewSegment(name, number, file, previous_bytes)
+        self._number = number
+        self._first_reference = batch.first_reference
+        self._file = file
+        self._offset = SEGMENT_HEADER_BYTES
+        self._reserved_bytes = reserved_bytes
+        return file
+
+    def _reserve(self, name: str, size: int, header: bytes) -> File:
+        try:
+            file = self._files.create(name, size)
+            file.write_at(0, header)
+            file.sync()
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                raise
+            with contextlib.suppress(FileNotFoundError):
+                self._files.remove(name)
+            raise JournalFull(f"no room for another {size} bytes in the journal's folder: {error}") from error
+        return file
+
+    def seal(self) -> int:
+        """End the open segment on purpose.
+
+        Returns:
+            Its size in bytes; 0 when none was open.
+        """
+        if self._file is None:
+            return 0
+        self._batch += 1
+        self._file.write_at(self._offset, encode_seal(Stamp(self._epoch, self._batch, self._synced_batch)))
+        self._offset += BLOCK_HEADER_BYTES
+        self._file.truncate(self._offset)
+        self._sync()
+        self._file = None
+        return self._offset
+
+    @property
+    def is_failed(self) -> bool:
+        """Whether nothing can be written any more."""
+        return bool(self._failure)
