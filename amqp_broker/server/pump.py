@@ -74,7 +74,7 @@ class Pump:
         self._lost_because = ""
 
     def notify(self) -> None:
-        """The conversation's ``on_output``: it has something to say, has finished, or lets us read again."""
+        """The conversation's ``on_output``, from ``run`` on: it has something to say, has finished, or lets us read."""
         self._output_ready.set()
         self._reading_resumed.set()
         if self._conversation.finished and self._scope.deadline == math.inf:

@@ -1,0 +1,363 @@
+"""The pump: chunks in, output out, back-pressure, fairness, and every way in which a connection can end.
+
+The stream is in memory. The conversation is a stand-in that notes what it was told, because what is tested here is
+whether the pump does its duties towards any conversation.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+import trio.testing
+
+from amqp_broker.server.connection_log import ConnectionLog
+from amqp_broker.server.pump import FAREWELL_TIMEOUT_S, SEND_BYTES_MAX, Pump
+from amqp_broker.wire.frames import METHOD, FrameSplitter
+from amqp_broker.wire.methods import Connection, decode_method
+from tests.unit.in_trio import in_trio
+
+CHUNK_BYTES = 16
+SOON_S = 0.01  # of the test's clock: enough for everything to have happened that can happen by itself
+
+
+class StandIn:
+    """A conversation that echoes by default; a test sets ``on_receive`` to make it do something else."""
+
+    user_name = "somebody"
+    virtual_host_name = ""
+    close_reason = ""
+
+    def __init__(self) -> None:
+        self.finished = False
+        self.is_reading_paused = False
+        self.received: list[bytes] = []
+        self.sent_bytes: list[int] = []
+        self.lost_because: list[str] = []
+        self.output: list[bytes] = []
+        self.on_output: Callable[[], None] = lambda: None
+        self.on_receive: Callable[[bytes], None] = self.say
+
+    def say(self, *parts: bytes) -> None:
+        self.output.extend(parts)
+        self.on_output()
+
+    def finish(self) -> None:
+        self.finished = True
+        self.on_output()
+
+    def receive(self, data: bytes) -> None:
+        self.received.append(data)
+        self.on_receive(data)
+
+    def take_output(self) -> list[bytes]:
+        output, self.output = self.output, []
+        return output
+
+    def output_sent(self, sent_bytes: int) -> None:
+        self.sent_bytes.append(sent_bytes)
+
+    def lost(self, reason: str) -> None:
+        self.lost_because.append(reason)
+
+
+class Pumped:
+    """A conversation being pumped, and the client's end of its stream."""
+
+    def __init__(self, stream: trio.abc.Stream | None = None) -> None:
+        self.client, server = trio.testing.memory_stream_pair()
+        self.pump = Pump(stream or server, CHUNK_BYTES)
+        self.conversation = StandIn()
+        self.conversation.on_output = self.pump.notify
+        self.ended = trio.Event()
+
+    async def run(self) -> None:
+        try:
+            await self.pump.run(self.conversation, ConnectionLog("peer", self.conversation))
+        finally:
+            self.ended.set()
+
+
+@asynccontextmanager
+async def pumped(stream: trio.abc.Stream | None = None) -> AsyncIterator[Pumped]:
+    one = Pumped(stream)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(one.run)
+        await trio.testing.wait_all_tasks_blocked()
+        yield one
+        nursery.cancel_scope.cancel()
+
+
+@in_trio
+async def test_bytes_go_in_and_out_in_order() -> None:
+    async with pumped() as one:
+        await one.client.send_all(b"first")
+        assert await one.client.receive_some() == b"first"
+        await one.client.send_all(b"second")
+        assert await one.client.receive_some() == b"second"
+        assert one.conversation.received == [b"first", b"second"]
+        assert one.conversation.sent_bytes == [5, 6]
+
+
+@in_trio
+async def test_no_chunk_is_larger_than_was_asked_for() -> None:
+    async with pumped() as one:
+        await one.client.send_all(b"x" * (2 * CHUNK_BYTES + 1))
+        await trio.sleep(SOON_S)
+        assert [len(chunk) for chunk in one.conversation.received] == [CHUNK_BYTES, CHUNK_BYTES, 1]
+
+
+class CountingStream(trio.abc.HalfCloseableStream):
+    """Never has anything to read; notes what is sent in one call."""
+
+    def __init__(self) -> None:
+        self.sent: list[bytes] = []
+        self.is_open = trio.Event()
+        self.is_open.set()
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await self.is_open.wait()
+        self.sent.append(bytes(data))
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self.is_open.wait()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        await trio.sleep_forever()
+        raise AssertionError("unreachable")
+
+    async def send_eof(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def aclose(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+
+@in_trio
+async def test_all_that_is_to_be_said_goes_in_one_call() -> None:
+    stream = CountingStream()
+    async with pumped(stream) as one:
+        one.conversation.say(b"a", b"b", b"c")
+        one.conversation.say(b"d")
+        await trio.sleep(SOON_S)
+        assert stream.sent == [b"abcd"]
+        assert one.conversation.sent_bytes == [4]
+
+
+@in_trio
+async def test_large_output_is_not_joined_as_a_whole() -> None:
+    stream = CountingStream()
+    half = bytes(SEND_BYTES_MAX // 2)
+    async with pumped(stream) as one:
+        one.conversation.say(half, half, b"x", bytes(3 * SEND_BYTES_MAX), b"y")
+        await trio.sleep(SOON_S)
+        assert [len(data) for data in stream.sent] == [SEND_BYTES_MAX, 1, 3 * SEND_BYTES_MAX, 1]
+        assert one.conversation.sent_bytes == [len(data) for data in stream.sent]
+
+
+@in_trio
+async def test_what_comes_while_a_send_waits_goes_out_after_it() -> None:
+    stream = CountingStream()
+    stream.is_open = trio.Event()
+    async with pumped(stream) as one:
+        one.conversation.say(b"first")
+        await trio.sleep(SOON_S)
+        one.conversation.say(b"second")
+        one.conversation.say(b"third")
+        await trio.sleep(SOON_S)
+        assert one.conversation.sent_bytes == []  # nothing has left, so nothing opens the back-pressure
+        stream.is_open.set()
+        await trio.sleep(SOON_S)
+        assert stream.sent == [b"first", b"secondthird"]
+
+
+@in_trio
+async def test_nothing_is_read_while_the_conversation_says_so() -> None:
+    async with pumped() as one:
+        conversation = one.conversation
+
+        def pause(_: bytes) -> None:
+            conversation.is_reading_paused = True
+
+        conversation.on_receive = pause
+        await one.client.send_all(b"one")
+        await trio.sleep(SOON_S)
+        await one.client.send_all(b"two")
+        await trio.sleep(SOON_S)
+        conversation.on_output()  # a call for another reason does not resume it
+        await trio.sleep(SOON_S)
+        assert conversation.received == [b"one"]
+
+        conversation.is_reading_paused = False
+        conversation.on_output()
+        await trio.sleep(SOON_S)
+        assert conversation.received == [b"one", b"two"]
+
+
+@in_trio
+async def test_a_flood_on_one_connection_lets_the_others_have_their_turn() -> None:
+    turns: list[str] = []
+    async with pumped() as flood, pumped() as calm:
+        flood.conversation.on_receive = lambda _: turns.append("flood")
+        calm.conversation.on_receive = lambda _: turns.append("calm")
+        await calm.client.send_all(b"x" * CHUNK_BYTES * 3)
+        await flood.client.send_all(b"x" * CHUNK_BYTES * 100)
+        await trio.sleep(SOON_S)
+    last_calm = len(turns) - 1 - turns[::-1].index("calm")
+    assert turns.count("calm") == 3
+    assert turns[: last_calm + 1].count("flood") <= 2 * 3
+
+
+@in_trio
+async def test_the_last_words_are_sent_before_the_stream_ends() -> None:
+    async with pumped() as one:
+        one.conversation.say(b"goodbye")
+        one.conversation.finish()
+        assert await one.client.receive_some() == b"goodbye"
+        assert await one.client.receive_some() == b""
+        await one.client.aclose()
+        await one.ended.wait()
+        assert one.conversation.lost_because == ["the client closed the TCP connection"]
+
+
+@in_trio
+async def test_after_the_end_bytes_are_read_and_ignored() -> None:
+    async with pumped() as one:
+        one.conversation.finish()
+        assert await one.client.receive_some() == b""
+        await one.client.send_all(b"too late")
+        await trio.sleep(SOON_S)
+        assert one.conversation.received == []
+        assert not one.ended.is_set()
+
+
+@in_trio
+async def test_a_client_that_does_not_close_its_half_is_not_waited_for_long() -> None:
+    async with pumped() as one:
+        before_s = trio.current_time()
+        one.conversation.finish()
+        await one.ended.wait()
+        assert trio.current_time() - before_s == pytest.approx(FAREWELL_TIMEOUT_S)
+        assert len(one.conversation.lost_because) == 1
+
+
+@in_trio
+async def test_a_client_that_does_not_read_the_last_words_is_not_waited_for_long() -> None:
+    stream = CountingStream()
+    stream.is_open = trio.Event()
+    async with pumped(stream) as one:
+        one.conversation.say(b"goodbye")
+        one.conversation.finish()
+        await one.ended.wait()
+        assert stream.sent == []
+        assert len(one.conversation.lost_because) == 1
+
+
+@in_trio
+async def test_the_clients_end_of_stream_is_told_once() -> None:
+    async with pumped() as one:
+        await one.client.send_eof()
+        await one.ended.wait()
+        assert one.conversation.lost_because == ["the client closed the TCP connection"]
+
+
+@in_trio
+async def test_a_client_that_leaves_while_we_send_is_told_once() -> None:
+    async with pumped() as one:
+        one.conversation.on_receive = lambda _: setattr(one.conversation, "is_reading_paused", True)
+        await one.client.send_all(b"x")
+        await trio.sleep(SOON_S)
+        await one.client.aclose()
+        one.conversation.say(b"anybody there?")
+        await one.ended.wait()
+        assert len(one.conversation.lost_because) == 1
+        assert one.conversation.lost_because[0].startswith("the TCP connection failed")
+
+
+@in_trio
+async def test_cancellation_gives_everything_back() -> None:
+    async with pumped() as one:
+        await one.client.send_all(b"x")
+        await trio.sleep(SOON_S)
+    assert one.conversation.lost_because == ["the broker has shut down"]
+    assert one.ended.is_set()
+
+
+def closing_code(data: bytes) -> int:
+    """The reply code of the one connection.close that is in the data."""
+    ((kind, channel, payload),) = FrameSplitter(4096).split(data)
+    assert (kind, channel) == (METHOD, 0)
+    method = decode_method(payload)
+    assert isinstance(method, Connection.Close)
+    return int(method.reply_code)
+
+
+@pytest.mark.parametrize("defect", ["receive", "take_output", "output_sent"])
+@in_trio
+async def test_a_defect_closes_this_connection_with_541_and_harms_no_other(
+    defect: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("a defect")
+
+    async with pumped() as one, pumped() as other:
+        monkeypatch.setattr(one.conversation, defect, fail)
+        await one.client.send_all(b"x")
+        data = b"".join([bytes(chunk) async for chunk in one.client])
+        assert closing_code(data.removeprefix(b"x")) == 541
+        await one.client.aclose()
+        await one.ended.wait()
+        assert one.conversation.lost_because == ["internal error"]
+
+        await other.client.send_all(b"still here")
+        assert await other.client.receive_some() == b"still here"
+    errors = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert [record.getMessage() for record in errors] == ["internal error"]
+    assert errors[0].exc_info is None  # the traceback is for debug only
+
+
+@in_trio
+async def test_a_defect_while_giving_back_ends_in_a_log_line(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: str) -> None:
+        raise ZeroDivisionError("a defect")
+
+    async with pumped() as one:
+        monkeypatch.setattr(one.conversation, "lost", fail)
+        await one.client.aclose()
+        await one.ended.wait()
+    assert "internal error" in [record.getMessage() for record in caplog.records]
+
+
+@in_trio
+async def test_one_line_when_a_connection_opens_and_one_when_it_closes(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "amqp_broker")
+    async with pumped() as one:
+        await one.client.send_all(b"hello")
+        await trio.sleep(SOON_S)
+        one.conversation.virtual_host_name = "/"
+        await one.client.send_all(b"open")
+        await one.client.send_all(b"more")
+        await trio.sleep(SOON_S)
+        one.conversation.close_reason = "closed by client"
+        one.conversation.finish()
+        await one.ended.wait()
+    assert [record.getMessage() for record in caplog.records] == ["connection opened", "connection closed"]
+    fields = [record.__dict__["fields"] for record in caplog.records]
+    assert fields[0] == {"peer": "peer", "user": "somebody", "vhost": "/"}
+    assert fields[1]["reason"] == "closed by client"
+
+
+@in_trio
+async def test_one_line_when_a_connection_fails(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "amqp_broker")
+    async with pumped() as one:
+        await one.client.aclose()
+        await one.ended.wait()
+    (record,) = caplog.records
+    assert (record.getMessage(), record.levelno) == ("connection failed", logging.WARNING)
+    assert record.__dict__["fields"]["reason"] == "the client closed the TCP connection"
