@@ -155,6 +155,13 @@ def _feature_of(item: pytest.Item) -> str:
     return str(getattr(module, "FEATURE", item.path.stem.removeprefix("test_").replace("_", " ")))
 
 
+def _lines_by_channel(number: int, client: Client) -> list[str]:
+    """A connection's frames, a channel after the other: how channels interleave is not fixed."""
+    frames = [entry for entry in raw_client.normalise(client.transcript) if entry[1] >= 0]
+    frames.sort(key=lambda entry: entry[1])
+    return [f"connection {number}", *raw_client.transcript_text(frames).splitlines()]
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
     """Puts what the report needs on pytest's own report, so that it also comes back from pytest-xdist's workers."""
@@ -175,14 +182,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         found["broker"] = f"{start.get('product', '?')} {start.get('version', '?')}" if start else ""
         if item.config.getoption("--transcripts"):
             found["transcripts"] = [
-                line
-                for number, client in enumerate(under_test.clients)
-                for line in [
-                    f"connection {number}",
-                    *raw_client.transcript_text(
-                        sorted(raw_client.normalise(client.transcript), key=lambda entry: entry[1])
-                    ).splitlines(),
-                ]
+                line for number, client in enumerate(under_test.clients) for line in _lines_by_channel(number, client)
             ]
     report.user_properties.append(("interop", found))
 
