@@ -48,6 +48,11 @@ class Reclaim(Protocol):
             True when the work is finished and `Journal.reclaimed` is to be called; False when there is more to do.
         """
 
+    def release(self) -> None:
+        """Let go of the old files, after `Journal.reclaimed`. May run in another thread, and had better: that is when
+        the operating system frees their space.
+        """
+
 
 class Journal(Protocol):
     """One write-ahead journal, held by one owner."""

@@ -129,6 +129,12 @@ class SegmentReclaim:
             return True
         return False
 
+    def release(self) -> None:
+        """Let go of the segments that were replaced. May run in another thread: closing a large file that is removed
+        takes as long as freeing its space does.
+        """
+        self.chosen = ()
+
     def _abandon(self) -> None:
         if self._rewritten is not None:
             with contextlib.suppress(OSError):  # the next start removes it
