@@ -38,6 +38,7 @@ class User:
     password_hash: bytes
     tags: tuple[str, ...] = ()
     permissions: dict[str, Permission] = field(default_factory=dict)
+    reference: int = 0  # of the journal's record
 
 
 class Users:
@@ -48,8 +49,15 @@ class Users:
 
     def add(self, name: str, password: str, tags: tuple[str, ...] = ()) -> User:
         """Create a user, or replace one of the same name."""
-        user = self._users[name] = User(name, hash_password(password.encode()), tags)
+        return self.put(User(name, hash_password(password.encode()), tags))
+
+    def put(self, user: User) -> User:
+        """Add a user who has a password hash already."""
+        self._users[user.name] = user
         return user
+
+    def __len__(self) -> int:
+        return len(self._users)
 
     def get(self, name: str) -> User | None:
         """The user of this name."""

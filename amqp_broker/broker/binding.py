@@ -23,14 +23,20 @@ class Binding:
         arguments: the headers exchange matches these.
     """
 
-    __slots__ = ("arguments", "destination", "identity", "routing_key", "source")
+    __slots__ = ("arguments", "destination", "identity", "reference", "routing_key", "source")
 
     def __init__(self, source: Exchange, destination: Exchange | Queue, routing_key: str, arguments: Table) -> None:
         self.source = source
         self.destination = destination
         self.routing_key = routing_key
         self.arguments = arguments
+        self.reference = 0  # of the journal's record
         self.identity: BindingIdentity = (destination, routing_key, encode_table(dict(sorted(arguments.items()))))
+
+    @property
+    def is_to_queue(self) -> bool:
+        """Whether the destination is a queue, not an exchange."""
+        return not hasattr(self.destination, "bindings")
 
     @property
     def is_durable(self) -> bool:

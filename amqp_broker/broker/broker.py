@@ -12,11 +12,14 @@ from collections.abc import Callable
 
 from amqp_broker.access.users import Users
 from amqp_broker.broker.dead_letter import DeathReason
+from amqp_broker.broker.durability import Durability
 from amqp_broker.broker.message import Address, Message
 from amqp_broker.broker.ports import Clock
 from amqp_broker.broker.queue import Queue
+from amqp_broker.broker.recovery import Recovery
 from amqp_broker.broker.timers import Timers
 from amqp_broker.broker.virtual_host import VirtualHost
+from amqp_broker.journal.port import Journal, Progress
 from amqp_broker.settings import Settings
 
 ReplyConsumer = Callable[[Address, bytes, bytes], None]  # takes address, content header and body of a direct reply
@@ -28,9 +31,16 @@ class Broker:
     Args:
         settings: limits and defaults.
         clock: tells the time.
+        journal: where what is durable is kept, and read from now; None keeps nothing.
+        progress: called while the journal is read, with the bytes read so far and the bytes there are.
+
+    Raises:
+        JournalDamaged, FormatNotSupported: the journal cannot be read.
     """
 
-    def __init__(self, settings: Settings, clock: Clock) -> None:
+    def __init__(
+        self, settings: Settings, clock: Clock, journal: Journal | None = None, progress: Progress | None = None
+    ) -> None:
         self.settings = settings
         self.clock = clock
         self.timers = Timers(clock)
@@ -38,15 +48,32 @@ class Broker:
         self.dead_letters: deque[tuple[Queue, Message, DeathReason]] = deque()
         self.to_finish: list[Callable[[], None]] = []  # what channels do last: confirms
         self.reply_consumers: dict[str, ReplyConsumer] = {}  # by the routing key of their replies
+        self.durability = Durability(journal)
+        self.awaiting_commit: dict[Callable[[], None], None] = {}  # called when the journal has committed more
         self.users = Users()
-        self.users.add(settings.default_user, settings.default_password, tags=("administrator",))
         self.virtual_hosts: dict[str, VirtualHost] = {}
-        self.add_virtual_host(settings.default_virtual_host)
-        self.users.permit_all(settings.default_user, settings.default_virtual_host)
+        if journal is not None:
+            Recovery(self, journal).run(progress)
+        if not self.virtual_hosts and not len(self.users):
+            self._furnish()
+        self.settle()
 
-    def add_virtual_host(self, name: str) -> VirtualHost:
-        """Create a virtual host with the predeclared exchanges."""
+    def _furnish(self) -> None:
+        """Give a new broker its first virtual host and user."""
+        settings = self.settings
+        self.durability.keep_virtual_host(self.add_virtual_host(settings.default_virtual_host))
+        user = self.users.add(settings.default_user, settings.default_password, tags=("administrator",))
+        self.users.permit_all(settings.default_user, settings.default_virtual_host)
+        self.durability.keep_user(user)
+
+    def add_virtual_host(self, name: str, reference: int = 0) -> VirtualHost:
+        """Create a virtual host with the predeclared exchanges.
+
+        Args:
+            reference: of its record, when it was read from the journal.
+        """
         virtual_host = self.virtual_hosts[name] = VirtualHost(self, name)
+        virtual_host.reference = reference
         return virtual_host
 
     def settle(self) -> None:
@@ -63,6 +90,11 @@ class Broker:
             to_finish, self.to_finish = self.to_finish, []
             for finish in to_finish:
                 finish()
+
+    def committed(self) -> None:
+        """The journal has committed more: whoever waited for that goes on."""
+        for go_on in list(self.awaiting_commit):
+            go_on()
 
     def run_due(self) -> None:
         """Do what is due by the clock, and all that follows from it."""

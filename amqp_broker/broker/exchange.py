@@ -68,6 +68,7 @@ class Exchange:
         alternate = self.table.get("alternate-exchange")
         self.alternate = alternate if isinstance(alternate, str) else None
         self.bindings: dict[BindingIdentity, Binding] = {}
+        self.reference = 0  # of the journal's record
 
     def bind(self, binding: Binding) -> bool:
         """Add a binding; returns False when it was there already."""

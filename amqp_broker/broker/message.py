@@ -14,6 +14,7 @@ from amqp_broker.wire.content import Properties, decode_properties
 from amqp_broker.wire.table import FieldValue, type_name
 
 DELIVERY_MODE_PERSISTENT = 2
+DELIVERY_MODES = (None, 1, DELIVERY_MODE_PERSISTENT)
 EXPIRATION_MS_MAX = 315_360_000_000  # RabbitMQ's limit of a TTL: ten years of 365 days
 
 
@@ -99,10 +100,13 @@ def digest_of(header: bytes) -> Digest:
     """
     properties = decode_properties(header)
     headers = properties.headers
+    expiration_ms = _expiration_ms(properties)
+    if properties.delivery_mode not in DELIVERY_MODES:
+        raise precondition_failed(f"invalid message: {{delivery_mode_unknown,{properties.delivery_mode}}}")
     return Digest(
         is_persistent=properties.delivery_mode == DELIVERY_MODE_PERSISTENT,
         priority=properties.priority or 0,
-        expiration_ms=_expiration_ms(properties),
+        expiration_ms=expiration_ms,
         user_id=properties.user_id,
         reply_to=properties.reply_to,
         headers=headers,

@@ -64,6 +64,10 @@ class Queue:
         self.unacknowledged_count = 0
         self.is_deleted = False
         self.is_changed = False
+        self.reference = 0  # of the journal's record
+        self.handed_out_reference = 0  # of the record that keeps the marks below
+        self.handed_out_through = [0] * ((arguments.priority_max or 0) + 1)  # a message's reference, by priority
+        self.has_moved_mark = False
         self._had_consumers = False
         self._position = 0
         self._head_timer: Timer | None = None
@@ -138,6 +142,15 @@ class Queue:
         if self._may_expire and self._head_timer is None:
             self._expire_head()
         return True
+
+    def restore(self, message: Message) -> None:
+        """Put a message that was read from the journal back; they come in the order of their publishing."""
+        self._position = message.position = self._position + 1
+        message.redelivered = message.reference <= self.handed_out_through[self._band_of(message)]
+        self._may_expire = self._may_expire or message.expires_at_ms is not None
+        self.ready.append(message)
+        self.ready_count += 1
+        self.ready_bytes += len(message.body)
 
     def _limit_life(self, message: Message, ttl_ms: int) -> None:
         deadline_ms = self.virtual_host.clock.monotonic_ms() + ttl_ms
@@ -217,26 +230,44 @@ class Queue:
             self._forget(message)
         else:
             self.unacknowledged_count += 1
+            if message.reference:
+                self._move_mark(message)
+
+    def _move_mark(self, message: Message) -> None:
+        """Remember that this kept message was handed out, unless a later one was."""
+        band = self._band_of(message)
+        if message.reference > self.handed_out_through[band]:
+            self.handed_out_through[band] = message.reference
+            if not self.has_moved_mark:
+                self.has_moved_mark = True
+                self.virtual_host.durability.handed_out(self)
+
+    def _band_of(self, message: Message) -> int:
+        """Messages of one band are handed out in the order in which they came."""
+        highest = self.arguments.priority_max
+        return 0 if highest is None else min(message.priority, highest)
 
     # --- settlement
 
     def acknowledge(self, message: Message) -> None:
         """The client has done with a message."""
-        if not self.is_deleted:
-            self.unacknowledged_count -= 1
-            self._forget(message)
+        self.unacknowledged_count -= 1
+        self._forget(message)
 
     def reject(self, messages: list[Message]) -> None:
         """The client refuses messages, the oldest first: they die here."""
-        if not self.is_deleted:
-            self.unacknowledged_count -= len(messages)
+        self.unacknowledged_count -= len(messages)
+        if self.is_deleted:
+            self.virtual_host.durability.forget_messages(messages)
+        else:
             self._discard(messages, DeathReason.REJECTED)
 
     def requeue(self, messages: list[Message]) -> None:
         """Messages come back to be delivered again, where they were before."""
-        if self.is_deleted or not messages:
-            return
         self.unacknowledged_count -= len(messages)
+        if self.is_deleted:
+            self.virtual_host.durability.forget_messages(messages)
+            return
         messages = self._returned(messages)
         if not messages:
             return
@@ -255,6 +286,8 @@ class Queue:
 
     def _forget(self, message: Message) -> None:
         """The message is no longer the queue's business."""
+        if message.reference:
+            self.virtual_host.durability.forget_message(message)
 
     # --- death
 
@@ -352,7 +385,12 @@ class Queue:
         if self.consumers.resume(consumer) and self.ready_count:
             self.changed()
 
-    # --- the end
+    # --- the beginning and the end
+
+    def recovered(self) -> None:
+        """All that the journal holds of this queue is back: its head may be due."""
+        if self._may_expire:
+            self._expire_head()
 
     def restart_unused_timer(self) -> None:
         """Begin the time after which an unused queue goes (``x-expires``) anew."""
@@ -373,8 +411,7 @@ class Queue:
         self.catch_up()
         dropped, self.ready = self.ready, self._make_ready()
         count, self.ready_count, self.ready_bytes = self.ready_count, 0, 0
-        for message in dropped:
-            self._forget(message)
+        self.virtual_host.durability.forget_messages(dropped)
         return count
 
     def close(self) -> None:
@@ -388,5 +425,4 @@ class Queue:
             consumer.deliveries.consumer_cancelled(consumer)
         dropped, self.ready = self.ready, self._make_ready()
         self.ready_count = self.ready_bytes = 0
-        for message in dropped:
-            self._forget(message)
+        self.virtual_host.durability.forget_queue(self, dropped)

@@ -47,6 +47,7 @@ class QuorumQueue(Queue):
         for message in messages:
             message.redelivered = True
             message.delivery_count += 1
+            self.virtual_host.durability.note_returned(message)
             (poison if limit is not None and message.delivery_count > limit else again).append(message)
         if poison:
             self._discard(poison, DeathReason.DELIVERY_LIMIT)

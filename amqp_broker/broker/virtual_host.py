@@ -24,7 +24,7 @@ from amqp_broker.broker.binding import Binding
 from amqp_broker.broker.dead_letter import DeathReason, dead_lettered, would_cycle
 from amqp_broker.broker.exchange import Exchange
 from amqp_broker.broker.exchanges import EXCHANGE_TYPES
-from amqp_broker.broker.message import Address, Digest, Message
+from amqp_broker.broker.message import Address, Digest, Message, digest_of
 from amqp_broker.broker.ports import Authorizer
 from amqp_broker.broker.queue import Queue
 from amqp_broker.broker.quorum_queue import QuorumQueue
@@ -61,6 +61,8 @@ class VirtualHost:
         self.timers = broker.timers
         self.changed_queues = broker.changed_queues
         self.dead_letters = broker.dead_letters
+        self.durability = broker.durability
+        self.reference = 0  # of the journal's record
         self.queues: dict[str, Queue] = {}
         self.exchanges: dict[str, Exchange] = {}
         self.topology_epoch = 0
@@ -115,24 +117,32 @@ class VirtualHost:
         if exchange is None:
             check_not_reserved("exchange", name)
             self._check_alternate(who, name, arguments)
-            matcher = EXCHANGE_TYPES[type_name]()
-            exchange = Exchange(
-                name,
-                type_name,
-                matcher,
-                durable=durable,
-                auto_delete=auto_delete,
-                internal=internal,
-                table=arguments,
+            exchange = self.add_exchange(
+                name, type_name, durable=durable, auto_delete=auto_delete, internal=internal, table=arguments
             )
-            self.exchanges[name] = exchange
-            self.topology_epoch += 1
+            self.durability.keep_exchange(self, exchange)
         resource = self.described("exchange", name)
         check_equivalent(resource, "type", exchange.type_name, type_name)
         check_equivalent(resource, "durable", exchange.durable, durable)
         check_equivalent(resource, "auto_delete", exchange.auto_delete, auto_delete)
         check_equivalent(resource, "internal", exchange.internal, internal)
         check_arguments_equivalent(resource, ("alternate-exchange",), exchange.table, arguments)
+        return exchange
+
+    def add_exchange(
+        self, name: str, type_name: str, *, durable: bool, auto_delete: bool, internal: bool, table: Table
+    ) -> Exchange:
+        """Add an exchange that was checked, or read from the journal."""
+        exchange = self.exchanges[name] = Exchange(
+            name,
+            type_name,
+            EXCHANGE_TYPES[type_name](),
+            durable=durable,
+            auto_delete=auto_delete,
+            internal=internal,
+            table=table,
+        )
+        self.topology_epoch += 1
         return exchange
 
     def _check_alternate(self, who: Authorizer, name: str, arguments: Table) -> None:
@@ -173,6 +183,7 @@ class VirtualHost:
     def _remove_exchange(self, exchange: Exchange) -> None:
         del self.exchanges[exchange.name]
         self.topology_epoch += 1
+        self.durability.forget(exchange)
         for binding in list(exchange.bindings.values()):
             self._remove_binding(binding)
         self._remove_bindings_to(exchange)
@@ -197,9 +208,18 @@ class VirtualHost:
         source_exchange.matcher.check(binding)
         if isinstance(target, Queue):
             target.check_access(who)
-        if source_exchange.bind(binding):
-            self._bindings_to.setdefault(target, {})[binding] = None
-            self.topology_epoch += 1
+        if binding.identity not in source_exchange.bindings:
+            self.durability.keep_binding(self, self.add_binding(source_exchange, target, routing_key, arguments))
+
+    def add_binding(
+        self, source: Exchange, destination: Exchange | Queue, routing_key: str, arguments: Table
+    ) -> Binding:
+        """Add a binding that was checked and is new, or was read from the journal."""
+        binding = Binding(source, destination, routing_key, arguments)
+        source.bind(binding)
+        self._bindings_to.setdefault(destination, {})[binding] = None
+        self.topology_epoch += 1
+        return binding
 
     def unbind(
         self, who: Authorizer, source: str, kind: str, destination: str, routing_key: str, arguments: Table
@@ -244,6 +264,7 @@ class VirtualHost:
         source = binding.source
         if source.unbind(binding.identity) is None:
             return
+        self.durability.forget(binding)
         self.topology_epoch += 1
         incoming = self._bindings_to.get(binding.destination)
         if incoming is not None:
@@ -339,17 +360,19 @@ class VirtualHost:
             ):
                 if is_wrong:
                     raise precondition_failed(f"invalid property '{what}' for {resource}")
-        make = QuorumQueue if checked.queue_type == "quorum" else Queue
-        queue = make(
-            self,
-            name,
-            durable=durable,
-            auto_delete=auto_delete,
-            owner=who if exclusive else None,
-            table=arguments,
-            arguments=checked,
+        queue = self.add_queue(
+            name, durable=durable, auto_delete=auto_delete, owner=who if exclusive else None, table=arguments
         )
-        self.queues[name] = queue
+        self.durability.keep_queue(queue)
+        return queue
+
+    def add_queue(self, name: str, *, durable: bool, auto_delete: bool, owner: object | None, table: Table) -> Queue:
+        """Add a queue that was checked, or read from the journal."""
+        arguments = check_queue_arguments(self.described("queue", name), table)
+        make = QuorumQueue if arguments.queue_type == "quorum" else Queue
+        queue = self.queues[name] = make(
+            self, name, durable=durable, auto_delete=auto_delete, owner=owner, table=table, arguments=arguments
+        )
         self.topology_epoch += 1
         return queue
 
@@ -391,16 +414,29 @@ class VirtualHost:
 
     def publish(self, queues: tuple[Queue, ...], address: Address, header: bytes, body: bytes, digest: Digest) -> bool:
         """Put a message into the queues that its route names; returns False when one of them refused it."""
-        expires_at_ms = None
+        messages = [Message(address, header, body, digest.is_persistent, digest.priority) for _ in queues]
         if digest.expiration_ms is not None:
             expires_at_ms = self.clock.monotonic_ms() + digest.expiration_ms
+            for message in messages:
+                message.expires_at_ms = expires_at_ms
+        if digest.is_persistent:
+            self._keep(queues, messages, digest.expiration_ms)
         accepted = True
-        for queue in queues:
-            message = Message(address, header, body, digest.is_persistent, digest.priority)
-            message.expires_at_ms = expires_at_ms
+        for queue, message in zip(queues, messages, strict=True):
             if not queue.publish(message):
+                self.durability.forget_message(message)
                 accepted = False
         return accepted
+
+    def _keep(self, queues: tuple[Queue, ...], messages: list[Message], expiration_ms: int | None) -> None:
+        """Write a persistent message to the journal, for those of its queues that are durable."""
+        kept = [(queue, message) for queue, message in zip(queues, messages, strict=True) if queue.durable]
+        if kept:
+            now_wall_ms = self.clock.wall_ms()
+            expires_wall_ms = 0 if expiration_ms is None else now_wall_ms + expiration_ms
+            self.durability.keep_message(
+                [queue for queue, _ in kept], [message for _, message in kept], now_wall_ms, expires_wall_ms
+            )
 
     def publish_dead_letter(self, queue: Queue, message: Message, reason: DeathReason) -> None:
         """Send a message that died in a queue to the queue's dead-letter exchange, where there is one."""
@@ -411,9 +447,9 @@ class VirtualHost:
         dead, headers = dead_lettered(
             message, reason, queue.name, exchange.name, queue.arguments.dead_letter_routing_key, self.clock.wall_ms()
         )
-        for target in find_route(self, exchange, dead.address.routing_keys, headers).queues:
-            if not would_cycle(target.name, reason, headers):
-                target.publish(Message(dead.address, dead.header, dead.body, dead.is_persistent, dead.priority))
+        route = find_route(self, exchange, dead.address.routing_keys, headers)
+        queues = tuple(queue for queue in route.queues if not would_cycle(queue.name, reason, headers))
+        self.publish(queues, dead.address, dead.header, dead.body, digest_of(dead.header))
 
 
 def without_line_breaks(name: str) -> str:

@@ -187,6 +187,7 @@ def _tx_commit(channel: Channel, method: methods.Tx.Commit) -> None:
     transaction = _transaction(channel)
     channel.transaction = Transaction()
     transaction.commit(channel)
+    channel.connection.hold_output(channel.connection.broker.durability.position)
     channel.reply(methods.Tx.CommitOk())
 
 

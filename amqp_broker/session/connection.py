@@ -16,11 +16,12 @@ it is answered (all else is ignored), ``closed``. Channel 0 is handled here and 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from enum import Enum, auto
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from amqp_broker.errors import NO_METHOD, AmqpError, ReplyCode, not_allowed
+from amqp_broker.errors import NO_METHOD, AmqpError, ReplyCode
 from amqp_broker.session.channel import Channel
 from amqp_broker.session.client import Client, Peer
 from amqp_broker.session.handshake import Handshake
@@ -46,6 +47,13 @@ if TYPE_CHECKING:
 HANDSHAKE_FRAME_SIZE_BYTES_MAX = 131_072
 CLOSE_ANSWER_MS = 30_000  # how long connection.close may stay unanswered
 SILENT_CLOSE_MS = 3_000  # a peer that is not trusted yet waits that long for the end of its connection
+
+
+class Hold(NamedTuple):
+    """From this index of the output on, it waits until the journal has kept all up to this position."""
+
+    start: int
+    position: int
 
 
 class ConnectionState(Enum):
@@ -85,6 +93,7 @@ class Connection:
         self._virtual_host: VirtualHost | None = None
         self._outbound: list[bytes] = []
         self._outbound_bytes = 0
+        self._holds: deque[Hold] = deque()
         self._header = b""
         self._has_lost_its_place = False
         self._splitter = FrameSplitter(HANDSHAKE_FRAME_SIZE_BYTES_MAX)
@@ -123,7 +132,7 @@ class Connection:
     def receive(self, data: bytes) -> None:
         """Handle all that the socket read, and what follows from it."""
         self.received_bytes += len(data)
-        if self.finished or self._has_lost_its_place:
+        if self.state is ConnectionState.CLOSED or self._has_lost_its_place:
             return
         try:
             if self._header != PROTOCOL_HEADER:
@@ -137,7 +146,7 @@ class Connection:
                     self._end_silently(error)
                 except WireError:
                     self.fail(number, undecodable(payload), _method_ids(kind, payload))
-                if self._is_over():
+                if self._is_closed():
                     break
         except AmqpError as error:  # the splitter has lost its place: nothing more can be read
             self._has_lost_its_place = True
@@ -182,10 +191,8 @@ class Connection:
 
     def _add_channel(self, number: int) -> Channel:
         if self.channels_max and len(self.channels) >= self.channels_max:
-            raise not_allowed(
-                f"number of channels opened ({len(self.channels)}) has reached the negotiated channel_max "
-                f"({self.channels_max})"
-            )
+            text = f"number of channels opened ({len(self.channels)}) has reached the negotiated channel_max"
+            raise AmqpError(ReplyCode.NOT_ALLOWED, f"{text} ({self.channels_max})", blamed=NO_METHOD)
         channel = self.channels[number] = Channel(self, number)
         return channel
 
@@ -202,8 +209,8 @@ class Connection:
         else:
             raise AmqpError(ReplyCode.CHANNEL_ERROR, "unexpected method in connection state running")
 
-    def _is_over(self) -> bool:
-        return self.finished
+    def _is_closed(self) -> bool:
+        return self.state is ConnectionState.CLOSED
 
     # --- the handshake's results
 
@@ -244,8 +251,39 @@ class Connection:
 
     def take_output(self) -> list[bytes]:
         """All that may be sent now, in order."""
+        if self._holds:
+            return self._take_unheld_output()
         output, self._outbound = self._outbound, []
         return output
+
+    # --- output that waits for the journal
+
+    def hold_output(self, position: int) -> None:
+        """Send what comes from now on only when the journal has kept all up to a position.
+
+        The client is not to read that something durable was done before it is.
+        """
+        if not self.broker.durability.is_kept(position):
+            self._holds.append(Hold(len(self._outbound), position))
+            self.broker.awaiting_commit[self._journal_committed] = None
+
+    def _take_unheld_output(self) -> list[bytes]:
+        is_kept = self.broker.durability.is_kept
+        while self._holds and is_kept(self._holds[0].position):
+            self._holds.popleft()
+        if not self._holds:
+            return self.take_output()
+        held_from = self._holds[0].start
+        output, self._outbound = self._outbound[:held_from], self._outbound[held_from:]
+        self._holds = deque(Hold(hold.start - held_from, hold.position) for hold in self._holds)
+        return output
+
+    def _journal_committed(self) -> None:
+        if not self._holds or self.broker.durability.is_kept(self._holds[-1].position):
+            self.broker.awaiting_commit.pop(self._journal_committed, None)
+            self._holds.clear()
+            self.finished = self.state is ConnectionState.CLOSED
+        self.on_output()
 
     def output_sent(self, sent_bytes: int) -> None:
         """So many bytes have left: consumers that were held back may have more."""
@@ -332,6 +370,7 @@ class Connection:
         if self.state is not ConnectionState.CLOSED:
             if not self.close_reason:
                 self.close_reason = reason
+            self._holds.clear()
             self.finish()
             self.broker.settle()
 
@@ -341,7 +380,7 @@ class Connection:
         self.state = ConnectionState.CLOSED
         self._deadline.cancel()
         self._heartbeat.stop()
-        self.finished = True
+        self.finished = not self._holds
         self.on_output()
 
     def _finish_later(self, delay_ms: int) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from amqp_broker.access.mechanisms import MECHANISMS, BadResponse, read_response
 from amqp_broker.access.users import User
-from amqp_broker.errors import AmqpError, ReplyCode, access_refused, not_allowed
+from amqp_broker.errors import NO_METHOD, AmqpError, ReplyCode, not_allowed
 from amqp_broker.session.client import Client
 from amqp_broker.session.server_properties import server_properties
 from amqp_broker.wire import methods
@@ -101,9 +101,8 @@ class Handshake:
         user = connection.broker.users.authenticate(name, password)
         is_local_only = name in connection.broker.settings.loopback_users
         if user is None or (is_local_only and not connection.peer.is_loopback):
-            raise access_refused(
-                f"Login was refused using authentication mechanism {mechanism}. For details see the broker logfile."
-            )
+            text = f"Login was refused using authentication mechanism {mechanism}. For details see the broker logfile."
+            raise AmqpError(ReplyCode.ACCESS_REFUSED, text, blamed=NO_METHOD)
         self._user = user
         settings = connection.broker.settings
         tune = build(

@@ -5,12 +5,13 @@ and with the last body frame the message is whole. What a payload means is looke
 routing key and flags lead to the same queues until the virtual host's topology changes, and the same properties mean
 the same to the broker for ever. Both memories are bounded.
 
-Confirms are numbered from 1 and sent once a chunk, the longest run first: ``basic.ack`` with ``multiple`` for all
-that is confirmed in order.
+Confirms are numbered from 1 and sent in order: at the end of a chunk, or when the journal has committed what they
+wait for, one ``basic.ack`` with ``multiple`` for each run.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -58,6 +59,14 @@ class Publication(NamedTuple):
     number: int  # among the channel's publishes, from 1; 0 without confirms
 
 
+class Unconfirmed(NamedTuple):
+    """A publish whose confirm is not sent yet."""
+
+    number: int
+    position: int  # of the journal: it must be kept up to there
+    accepted: bool
+
+
 class Publishing:
     """The publisher's side of a channel."""
 
@@ -73,8 +82,7 @@ class Publishing:
         self._targets_epoch = -1
         self._digests: dict[bytes, Digest] = {}
         self._number = 0
-        self._confirmed: list[int] = []
-        self._refused: list[int] = []
+        self._unconfirmed: deque[Unconfirmed] = deque()
         self._will_finish = False
 
     # --- content assembly
@@ -222,7 +230,9 @@ class Publishing:
         if not address.exchange:
             self._reply_directly(publication)
         if number:
-            (self._confirmed if accepted else self._refused).append(number)
+            is_kept = digest.is_persistent and any(queue.durable for queue in queues)
+            position = self._channel.connection.broker.durability.position if is_kept else 0
+            self._unconfirmed.append(Unconfirmed(number, position, accepted))
             self._finish_with_the_chunk()
         return accepted
 
@@ -247,23 +257,32 @@ class Publishing:
             self._channel.connection.broker.to_finish.append(self.finish)
 
     def finish(self) -> None:
-        """Send the confirms that have gathered."""
+        """Send the confirms of all that is as durable as it must be, in the order of the publishes."""
         self._will_finish = False
-        confirmed, self._confirmed = self._confirmed, []
-        refused, self._refused = self._refused, []
         connection, channel_number = self._channel.connection, self._channel.number
-        if confirmed:
-            in_order = [number for number in confirmed if not refused or number < refused[0]]
-            if in_order:
-                connection.send(hot.encode_ack(channel_number, in_order[-1], len(in_order) > 1))
-            for number in confirmed[len(in_order) :]:
-                connection.send(hot.encode_ack(channel_number, number, False))
-        for number in refused:
+        is_kept = connection.broker.durability.is_kept
+        unconfirmed = self._unconfirmed
+        count = last = 0
+        while unconfirmed and is_kept(unconfirmed[0].position):
+            number, _, accepted = unconfirmed.popleft()
+            if accepted:
+                count, last = count + 1, number
+                continue
+            if count:
+                connection.send(hot.encode_ack(channel_number, last, count > 1))
+                count = 0
             connection.send(hot.encode_nack(channel_number, number, False))
+        if count:
+            connection.send(hot.encode_ack(channel_number, last, count > 1))
+        if unconfirmed:
+            connection.broker.awaiting_commit[self.finish] = None
+        else:
+            connection.broker.awaiting_commit.pop(self.finish, None)
 
     def release(self) -> None:
         """The channel ends: nothing that has not been confirmed will be."""
-        self._confirmed, self._refused = [], []
+        self._unconfirmed.clear()
+        self._channel.connection.broker.awaiting_commit.pop(self.finish, None)
         self.is_receiving = False
         self._parts = []
 

@@ -116,7 +116,7 @@ def unbind_queue(channel: Channel, method: methods.Queue.Unbind) -> None:
     virtual_host, client = _parties(channel)
     queue, key = channel.named_queue(method.queue), _routing_key(channel, method.queue, method.routing_key)
     virtual_host.unbind(client, method.exchange, "queue", queue, key, arguments_of(method))
-    channel.reply(methods.Queue.UnbindOk())
+    _reply_unless(False, channel, methods.Queue.UnbindOk())
 
 
 def _routing_key(channel: Channel, queue: str, routing_key: str) -> str:
@@ -146,5 +146,8 @@ def _parties(channel: Channel) -> tuple[VirtualHost, Client]:
 
 
 def _reply_unless(nowait: bool, channel: Channel, reply: Method) -> None:
+    """Reply, but not before what was changed is durable."""
     if not nowait:
+        connection = channel.connection
+        connection.hold_output(connection.broker.durability.last_change)
         channel.reply(reply)

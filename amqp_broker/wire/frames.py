@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
-from amqp_broker.errors import AmqpError, ReplyCode
+from amqp_broker.errors import NO_METHOD, AmqpError, ReplyCode
 
 PROTOCOL_HEADER = b"AMQP\x00\x00\x09\x01"
 
@@ -116,7 +116,7 @@ def frame_error(kind: int, payload: bytes, reason: str) -> AmqpError:
         payload: its payload; at most the first 16 bytes are quoted.
         reason: what is wrong, in the notation of RabbitMQ's text.
     """
-    return AmqpError(ReplyCode.FRAME_ERROR, f"{_describe(kind, payload)}: {reason}")
+    return AmqpError(ReplyCode.FRAME_ERROR, f"{_describe(kind, payload)}: {reason}", blamed=NO_METHOD)
 
 
 def unknown_frame(kind: int, payload: bytes) -> AmqpError:
@@ -126,7 +126,7 @@ def unknown_frame(kind: int, payload: bytes) -> AmqpError:
 
 def unexpected_frame(kind: int, payload: bytes) -> AmqpError:
     """The 505 of a frame that is well-formed and has no business on this channel, or not now."""
-    return AmqpError(ReplyCode.UNEXPECTED_FRAME, _describe(kind, payload))
+    return AmqpError(ReplyCode.UNEXPECTED_FRAME, _describe(kind, payload), blamed=NO_METHOD)
 
 
 def _describe(kind: int, payload: bytes) -> str:

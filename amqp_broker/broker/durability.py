@@ -1,0 +1,301 @@
+"""What outlives the broker: which changes are written to the journal, in which form, and how they are read back.
+
+Theory of operation. Whatever is durable has one record, and keeps the record's reference; when it goes, the record is
+dropped. A message has one record however many queues it is in: each queue's copy is one claim. Since the journal
+commits what gathers between two of its batches whole or not at all, a transaction, or a message on its way from a queue
+to its dead-letter exchange, is never seen half done: the broker does each in one go.
+
+Which messages had been delivered is not written for each: a queue notes, once a batch, up to which one it has handed
+messages out; what is still there after a restart and not beyond that mark is marked redelivered. The number of returns
+to a quorum queue is written for the message itself.
+
+Holds the records' contents. ``docs/journal.md`` describes the layers below. Recovery is in ``recovery.py``.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+from enum import IntEnum
+from typing import TYPE_CHECKING, NamedTuple
+
+from amqp_broker.access.users import User
+from amqp_broker.broker.message import Address, Message
+from amqp_broker.journal.port import Journal
+from amqp_broker.wire.strings import decode_shortstr, encode_shortstr
+from amqp_broker.wire.table import Table, encode_table
+
+if TYPE_CHECKING:
+    from amqp_broker.broker.binding import Binding
+    from amqp_broker.broker.exchange import Exchange
+    from amqp_broker.broker.queue import Queue
+    from amqp_broker.broker.virtual_host import VirtualHost
+
+NOT_KEPT = 0  # the reference of what has no record
+
+
+class RecordKind(IntEnum):
+    """The kinds of records. A number is never given a new meaning."""
+
+    VIRTUAL_HOST = 1
+    USER = 2
+    EXCHANGE = 3
+    QUEUE = 4
+    BINDING = 5
+    MESSAGE = 6
+    HANDED_OUT = 7
+    RETURNED = 8
+
+
+_COUNT = struct.Struct(">H")
+_REFERENCE = struct.Struct(">Q")
+_TIMES = struct.Struct(">QQ")  # published, expires: milliseconds since 1970, 0 for never
+_LENGTH = struct.Struct(">I")
+_RETURNED = struct.Struct(">QI")
+
+
+class KeptMessage(NamedTuple):
+    """A message as its record holds it."""
+
+    queues: tuple[int, ...]  # the references of the queues' records, in the order of the claims
+    published_wall_ms: int
+    expires_wall_ms: int
+    address: Address
+    header: bytes
+    body: bytes
+
+
+class Durability:
+    """Writes what is durable to a journal.
+
+    Args:
+        journal: where to; None keeps nothing, and everything counts as kept at once.
+    """
+
+    def __init__(self, journal: Journal | None) -> None:
+        self._journal = journal
+        self._handed_out: list[Queue] = []  # whose mark has moved since the last batch
+        self._returns: dict[int, int] = {}  # by the message's reference, that of its RETURNED record
+        self.last_change = NOT_KEPT  # the position of what was last declared, deleted, bound or purged
+
+    # --- how far it is
+
+    @property
+    def position(self) -> int:
+        """The position of what was written last, as of now."""
+        return self._journal.position if self._journal is not None else NOT_KEPT
+
+    def is_kept(self, position: int) -> bool:
+        """Whether all up to a position is as durable as was asked for."""
+        return self._journal is None or position == NOT_KEPT or position < self._journal.flushed_position
+
+    # --- virtual hosts, users, exchanges, queues, bindings
+
+    def _keep(self, kind: RecordKind, table: Table) -> int:
+        if self._journal is None:
+            return NOT_KEPT
+        reference = self._journal.put(kind, encode_table(table))
+        self.last_change = self._journal.position
+        return reference
+
+    def _drop(self, reference: int) -> None:
+        if reference and self._journal is not None:
+            self._journal.drop(reference)
+
+    def _changed(self) -> None:
+        if self._journal is not None:
+            self.last_change = self._journal.position
+
+    def keep_virtual_host(self, virtual_host: VirtualHost) -> None:
+        """A virtual host was created."""
+        virtual_host.reference = self._keep(RecordKind.VIRTUAL_HOST, {"name": virtual_host.name})
+
+    def keep_user(self, user: User) -> None:
+        """A user was created or changed."""
+        permissions: Table = {
+            name: [permission.configure.pattern, permission.write.pattern, permission.read.pattern]
+            for name, permission in user.permissions.items()
+        }
+        before = user.reference
+        user.reference = self._keep(
+            RecordKind.USER,
+            {
+                "name": user.name,
+                "password_hash": user.password_hash,
+                "tags": list(user.tags),
+                "permissions": permissions,
+            },
+        )
+        self._drop(before)
+
+    def keep_exchange(self, virtual_host: VirtualHost, exchange: Exchange) -> None:
+        """An exchange was declared."""
+        if exchange.durable:
+            exchange.reference = self._keep(
+                RecordKind.EXCHANGE,
+                {
+                    "virtual_host": virtual_host.name,
+                    "name": exchange.name,
+                    "type": exchange.type_name,
+                    "auto_delete": exchange.auto_delete,
+                    "internal": exchange.internal,
+                    "arguments": exchange.table,
+                },
+            )
+
+    def keep_queue(self, queue: Queue) -> None:
+        """A queue was declared."""
+        if queue.durable:
+            queue.reference = self._keep(
+                RecordKind.QUEUE,
+                {
+                    "virtual_host": queue.virtual_host.name,
+                    "name": queue.name,
+                    "auto_delete": queue.auto_delete,
+                    "arguments": queue.table,
+                },
+            )
+
+    def keep_binding(self, virtual_host: VirtualHost, binding: Binding) -> None:
+        """A binding was made."""
+        if binding.is_durable:
+            binding.reference = self._keep(
+                RecordKind.BINDING,
+                {
+                    "virtual_host": virtual_host.name,
+                    "source": binding.source.name,
+                    "to_queue": binding.is_to_queue,
+                    "destination": binding.destination.name,
+                    "routing_key": binding.routing_key,
+                    "arguments": binding.arguments,
+                },
+            )
+
+    def forget(self, gone: Exchange | Binding | VirtualHost | User) -> None:
+        """Something that may have had a record is gone."""
+        if gone.reference:
+            self._drop(gone.reference)
+            gone.reference = NOT_KEPT
+            self._changed()
+
+    def forget_queue(self, queue: Queue, messages: Iterable[Message]) -> None:
+        """A queue is gone, with these messages that were ready in it."""
+        if queue.reference:
+            self._drop(queue.handed_out_reference)
+            self._drop(queue.reference)
+            queue.reference = queue.handed_out_reference = NOT_KEPT
+            self.forget_messages(messages)
+            self._changed()
+
+    # --- messages
+
+    def keep_message(
+        self, queues: list[Queue], messages: list[Message], now_wall_ms: int, expires_wall_ms: int
+    ) -> None:
+        """A persistent message goes to durable queues: write it once, and give each copy its claim.
+
+        Args:
+            queues: durable ones, at least one.
+            messages: the copy of each.
+            now_wall_ms: milliseconds since 1970.
+            expires_wall_ms: when the message's own expiration ends, 0 for never; a queue's limit is the queue's.
+        """
+        if self._journal is None:
+            return
+        payload = _encode_message(queues, messages[0], now_wall_ms, expires_wall_ms)
+        reference = self._journal.put(RecordKind.MESSAGE, payload, len(queues))
+        for message in messages:
+            message.reference = reference
+            reference += 1
+
+    def forget_message(self, message: Message) -> None:
+        """A kept message has left its queue for good."""
+        reference, message.reference = message.reference, NOT_KEPT
+        self._drop(reference)
+        if self._returns:
+            self._drop(self._returns.pop(reference, NOT_KEPT))
+
+    def forget_messages(self, messages: Iterable[Message]) -> None:
+        """Many messages have left their queue for good; those that are not kept are none of our business."""
+        if self._journal is None:
+            return
+        if self._returns:
+            for message in messages:
+                if message.reference:
+                    self.forget_message(message)
+        else:
+            self._journal.drop_many(message.reference for message in messages if message.reference)
+
+    def handed_out(self, queue: Queue) -> None:
+        """A queue has handed out a message beyond its mark."""
+        self._handed_out.append(queue)
+
+    def note_handed_out(self) -> None:
+        """Write the marks that have moved; to be called before a batch is taken."""
+        queues, self._handed_out = self._handed_out, []
+        for queue in queues:
+            queue.has_moved_mark = False
+            if queue.reference and self._journal is not None:
+                payload = encode_table({"queue": queue.reference, "marks": list(queue.handed_out_through)})
+                before = queue.handed_out_reference or None
+                queue.handed_out_reference = self._journal.replace(before, RecordKind.HANDED_OUT, payload)
+
+    def note_returned(self, message: Message) -> None:
+        """A kept message has come back to its quorum queue once more."""
+        if message.reference and self._journal is not None:
+            payload = _RETURNED.pack(message.reference, message.delivery_count)
+            before = self._returns.get(message.reference)
+            self._returns[message.reference] = self._journal.replace(before, RecordKind.RETURNED, payload)
+
+    def adopt_returned(self, message_reference: int, reference: int) -> None:
+        """A RETURNED record was read back."""
+        self._returns[message_reference] = reference
+
+
+def _encode_message(queues: list[Queue], message: Message, now_wall_ms: int, expires_wall_ms: int) -> bytes:
+    address, header = message.address, message.header
+    keys = address.extra_routing_keys
+    return b"".join(
+        (
+            _COUNT.pack(len(queues)),
+            *[_REFERENCE.pack(queue.reference) for queue in queues],
+            _TIMES.pack(now_wall_ms, expires_wall_ms),
+            address.encoded,
+            _COUNT.pack(len(keys)),
+            *[encode_shortstr(key) for key in keys],
+            _LENGTH.pack(len(header)),
+            header,
+            message.body,
+        )
+    )
+
+
+def decode_message(payload: bytes) -> KeptMessage:
+    """Read a MESSAGE record."""
+    (count,) = _COUNT.unpack_from(payload, 0)
+    offset = _COUNT.size
+    queues = struct.unpack_from(f">{count}Q", payload, offset)
+    offset += count * _REFERENCE.size
+    published_wall_ms, expires_wall_ms = _TIMES.unpack_from(payload, offset)
+    offset += _TIMES.size
+    address_start = offset
+    exchange, offset = decode_shortstr(payload, offset)
+    routing_key, offset = decode_shortstr(payload, offset)
+    encoded = payload[address_start:offset]
+    (count,) = _COUNT.unpack_from(payload, offset)
+    offset += _COUNT.size
+    keys = []
+    for _ in range(count):
+        key, offset = decode_shortstr(payload, offset)
+        keys.append(key)
+    (header_bytes,) = _LENGTH.unpack_from(payload, offset)
+    offset += _LENGTH.size
+    header = payload[offset : offset + header_bytes]
+    address = Address(exchange, routing_key, encoded, tuple(keys))
+    return KeptMessage(queues, published_wall_ms, expires_wall_ms, address, header, payload[offset + header_bytes :])
+
+
+def decode_returned(payload: bytes) -> tuple[int, int]:
+    """Read a RETURNED record: the message's reference, and how often it has come back."""
+    reference, count = _RETURNED.unpack(payload)
+    return reference, count

@@ -1,0 +1,177 @@
+"""From the journal back to a broker: the records are applied in the order in which they were written.
+
+A message whose queue is gone is dropped here; one whose time came while the broker was down is put into its queue all
+the same, and dies there as any other does, so that it is dead-lettered. Holds no formats; those are in
+``durability.py``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from amqp_broker.access.users import Permission, User
+from amqp_broker.broker.durability import RecordKind, decode_message, decode_returned
+from amqp_broker.broker.message import Message, digest_of
+from amqp_broker.wire.table import FieldValue, Table, decode_table
+
+if TYPE_CHECKING:
+    from amqp_broker.broker.broker import Broker
+    from amqp_broker.broker.queue import Queue
+    from amqp_broker.journal.port import Journal, Progress
+
+
+class Recovery:
+    """One reading of a journal into an empty broker.
+
+    Args:
+        broker: empty.
+        journal: not recovered yet.
+    """
+
+    def __init__(self, broker: Broker, journal: Journal) -> None:
+        self._broker = broker
+        self._journal = journal
+        self._queues: dict[int, Queue] = {}
+        self._messages: dict[int, Message] = {}  # of quorum queues, whose returns are counted
+        self._orphans: list[int] = []
+        self._now_ms = broker.clock.monotonic_ms()
+        self._now_wall_ms = broker.clock.wall_ms()
+
+    def run(self, progress: Progress | None) -> None:
+        """Read it all.
+
+        Args:
+            progress: called now and then with the bytes read so far and the bytes there are.
+
+        Raises:
+            JournalDamaged: what is on disk is not what was written.
+            FormatNotSupported: a newer release wrote it.
+        """
+        for reference, kind, payload, claims in self._journal.recover(progress):
+            if kind == RecordKind.MESSAGE:
+                self._restore_message(reference, payload, claims)
+            elif kind == RecordKind.RETURNED:
+                self._restore_returned(reference, payload)
+            else:
+                table, _ = decode_table(payload, 0)
+                RESTORERS[RecordKind(kind)](self, reference, table)
+        self._journal.drop_many(self._orphans)
+        for queue in self._queues.values():
+            queue.recovered()
+
+    def _restore_virtual_host(self, reference: int, table: Table) -> None:
+        self._broker.add_virtual_host(_text(table["name"]), reference)
+
+    def _restore_user(self, reference: int, table: Table) -> None:
+        password_hash, tags, permissions = table["password_hash"], table["tags"], table["permissions"]
+        assert isinstance(password_hash, bytes)
+        assert isinstance(tags, list)
+        assert isinstance(permissions, dict)
+        user = User(_text(table["name"]), password_hash, tuple(_text(tag) for tag in tags), reference=reference)
+        for virtual_host, patterns in permissions.items():
+            assert isinstance(patterns, list)
+            configure, write, read = (re.compile(_text(pattern)) for pattern in patterns)
+            user.permissions[virtual_host] = Permission(configure, write, read)
+        self._broker.users.put(user)
+
+    def _restore_exchange(self, reference: int, table: Table) -> None:
+        virtual_host = self._broker.virtual_hosts[_text(table["virtual_host"])]
+        exchange = virtual_host.add_exchange(
+            _text(table["name"]),
+            _text(table["type"]),
+            durable=True,
+            auto_delete=table["auto_delete"] is True,
+            internal=table["internal"] is True,
+            table=_table(table["arguments"]),
+        )
+        exchange.reference = reference
+
+    def _restore_queue(self, reference: int, table: Table) -> None:
+        virtual_host = self._broker.virtual_hosts[_text(table["virtual_host"])]
+        queue = virtual_host.add_queue(
+            _text(table["name"]),
+            durable=True,
+            auto_delete=table["auto_delete"] is True,
+            owner=None,
+            table=_table(table["arguments"]),
+        )
+        queue.reference = reference
+        self._queues[reference] = queue
+
+    def _restore_binding(self, reference: int, table: Table) -> None:
+        virtual_host = self._broker.virtual_hosts[_text(table["virtual_host"])]
+        source = virtual_host.exchanges.get(_text(table["source"]))
+        name = _text(table["destination"])
+        destination = (virtual_host.queues if table["to_queue"] is True else virtual_host.exchanges).get(name)
+        if source is None or destination is None:
+            self._orphans.append(reference)
+            return
+        binding = virtual_host.add_binding(source, destination, _text(table["routing_key"]), _table(table["arguments"]))
+        binding.reference = reference
+
+    def _restore_handed_out(self, reference: int, table: Table) -> None:
+        queue = self._queues.get(_integer(table["queue"]))
+        marks = table["marks"]
+        if queue is None or not isinstance(marks, list):
+            self._orphans.append(reference)
+            return
+        queue.handed_out_reference = reference
+        queue.handed_out_through = [_integer(mark) for mark in marks]
+
+    def _restore_message(self, reference: int, payload: bytes, claims: Sequence[int]) -> None:
+        kept = decode_message(payload)
+        digest = digest_of(kept.header)
+        for claim in claims:
+            queue = self._queues.get(kept.queues[claim - reference])
+            if queue is None:
+                self._orphans.append(claim)
+                continue
+            message = Message(kept.address, kept.header, kept.body, True, digest.priority)
+            message.reference = claim
+            message.expires_at_ms = self._deadline_ms(queue, kept.published_wall_ms, kept.expires_wall_ms)
+            queue.restore(message)
+            if queue.arguments.queue_type == "quorum":
+                self._messages[claim] = message
+
+    def _deadline_ms(self, queue: Queue, published_wall_ms: int, expires_wall_ms: int) -> int | None:
+        """The wall-clock deadline of a message in a queue, on the clock that the broker counts by."""
+        deadlines_ms = [expires_wall_ms] if expires_wall_ms else []
+        if queue.arguments.message_ttl_ms is not None:
+            deadlines_ms.append(published_wall_ms + queue.arguments.message_ttl_ms)
+        return self._now_ms + min(deadlines_ms) - self._now_wall_ms if deadlines_ms else None
+
+    def _restore_returned(self, reference: int, payload: bytes) -> None:
+        message_reference, count = decode_returned(payload)
+        message = self._messages.get(message_reference)
+        if message is None:
+            self._orphans.append(reference)
+            return
+        message.delivery_count = count
+        self._broker.durability.adopt_returned(message_reference, reference)
+
+
+RESTORERS = {
+    RecordKind.VIRTUAL_HOST: Recovery._restore_virtual_host,
+    RecordKind.USER: Recovery._restore_user,
+    RecordKind.EXCHANGE: Recovery._restore_exchange,
+    RecordKind.QUEUE: Recovery._restore_queue,
+    RecordKind.BINDING: Recovery._restore_binding,
+    RecordKind.HANDED_OUT: Recovery._restore_handed_out,
+}
+
+
+def _text(value: FieldValue) -> str:
+    assert isinstance(value, str)
+    return value
+
+
+def _integer(value: FieldValue) -> int:
+    assert isinstance(value, int)
+    return int(value)
+
+
+def _table(value: FieldValue) -> Table:
+    assert isinstance(value, dict)
+    return value
