@@ -36,18 +36,19 @@ class ConnectionLog:
             self.is_opened = True
             self._log(logging.INFO, "connection opened", None)
 
-    def ended(self, reason: str, *, is_orderly: bool) -> None:
-        """Write the line about the end: closed when a connection was open and both sides said goodbye, else failed.
+    def ended(self, reason: str) -> None:
+        """Write the line about the end: "closed" when one side said goodbye to an open connection, else "failed".
+
+        A client that leaves without answering our connection.close (pika does) is no failure.
 
         Args:
-            reason: why, where the conversation knows no better.
-            is_orderly: whether the conversation came to its end before the stream did.
+            reason: why the stream ended; the conversation's own reason is preferred, where it has one.
         """
-        reason = self._particular("close_reason") or reason
-        if is_orderly and self.is_opened:
-            self._log(logging.INFO, "connection closed", reason, with_duration=True)
+        said_goodbye = self._particular("close_reason")
+        if said_goodbye and self.is_opened:
+            self._log(logging.INFO, "connection closed", said_goodbye, with_duration=True)
         else:
-            self._log(logging.WARNING, "connection failed", reason, with_duration=True)
+            self._log(logging.WARNING, "connection failed", said_goodbye or reason, with_duration=True)
 
     def crashed(self, error: BaseException) -> None:
         """A defect of ours ended it."""

@@ -159,9 +159,9 @@ class Pump:
     def _end(self) -> None:
         if self._is_crashed:
             return
-        is_finished = self._conversation.finished
-        reason = self._lost_because or ("it has finished" if is_finished else "the broker has shut down")
-        self._log.ended(reason, is_orderly=is_finished)
+        has_finished = self._conversation.finished
+        reason = self._lost_because or ("it has finished" if has_finished else "the broker has shut down")
+        self._log.ended(reason)
         self._give_back(self._conversation, reason)
 
     def _give_back(self, conversation: Conversation, reason: str) -> None:

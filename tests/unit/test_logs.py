@@ -1,0 +1,86 @@
+"""Log lines: what a client sends can neither forge a field nor begin a line."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from amqp_broker.server.logs import LOGGER, log_event, log_internal_error, set_up_logs
+from amqp_broker.settings import LogFormat, LogLevel
+
+
+@pytest.fixture(autouse=True)
+def _restored_logger() -> Iterator[None]:
+    before = LOGGER.handlers[:], LOGGER.propagate, LOGGER.level
+    yield
+    LOGGER.handlers[:], LOGGER.propagate = before[:2]
+    LOGGER.setLevel(before[2])
+
+
+def logged(log_format: LogFormat = "text", level: LogLevel = "info") -> io.StringIO:
+    stream = io.StringIO()
+    set_up_logs(level, log_format, stream)
+    return stream
+
+
+def test_a_line_is_time_level_event_and_fields() -> None:
+    stream = logged()
+    log_event(logging.INFO, "connection opened", peer="[::1]:5", user="guest", vhost="/", nothing=None, duration_s=1.5)
+    time, rest = stream.getvalue().split(" ", 1)
+    assert time.startswith("time=20")
+    assert time.endswith("Z")
+    assert rest == 'level=info event="connection opened" peer=[::1]:5 user=guest vhost=/ duration_s=1.5\n'
+
+
+@pytest.mark.parametrize(
+    "hostile", ['x" level=error event="forged', "x\nlevel=error", "x level=error", "\x1b[2J", "", "a=b", "\udc80", "é"]
+)
+def test_a_hostile_value_stays_one_quoted_value(hostile: str) -> None:
+    stream = logged()
+    log_event(logging.INFO, "event", user=hostile)
+    line = stream.getvalue()
+    assert line.count("\n") == 1
+    assert line.isascii()
+    assert line.isprintable() or line[:-1].isprintable()
+    quoted = line.rstrip("\n").split(" user=", 1)[1]
+    assert json.loads(quoted) == hostile
+
+
+def test_json_lines() -> None:
+    stream = logged("json")
+    log_event(logging.WARNING, "connection failed", user='x"\n', count=3)
+    (line,) = stream.getvalue().splitlines()
+    assert json.loads(line) == {
+        "time": json.loads(line)["time"],
+        "level": "warning",
+        "event": "connection failed",
+        "user": 'x"\n',
+        "count": 3,
+    }
+
+
+def test_the_level_decides_what_is_written() -> None:
+    stream = logged(level="warning")
+    log_event(logging.INFO, "not this")
+    log_event(logging.WARNING, "but this")
+    assert "not this" not in stream.getvalue()
+    assert "but this" in stream.getvalue()
+
+
+@pytest.mark.parametrize(("level", "lines"), [("info", 1), ("debug", 2)])
+def test_an_internal_error_is_one_line_and_its_traceback_is_for_debug(level: LogLevel, lines: int) -> None:
+    stream = logged(level=level)
+    try:
+        raise ZeroDivisionError("by nothing")
+    except ZeroDivisionError as error:
+        log_internal_error("connection", error, peer="p")
+    written = stream.getvalue().splitlines()
+    assert len(written) == lines
+    assert written[0].endswith(
+        'level=error event="internal error" where=connection error="ZeroDivisionError: by nothing" peer=p'
+    )
+    assert ("test_logs.py" in stream.getvalue()) is (level == "debug")

@@ -1,0 +1,79 @@
+"""The task that wakes the broker: on time, earlier when a deadline comes forward, and alive after a failure."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+from amqp_broker.broker.broker import Broker
+from amqp_broker.server.timers import run_timers
+from amqp_broker.settings import Settings
+from tests.unit.in_trio import in_trio
+
+
+class TrioClock:
+    """The test's own clock, as the domain asks for it."""
+
+    def monotonic_ms(self) -> int:
+        return round(trio.current_time() * 1000)
+
+    def wall_ms(self) -> int:
+        return self.monotonic_ms()
+
+
+class Agenda:
+    """A broker, and when the things that were put on its agenda were done."""
+
+    def __init__(self) -> None:
+        self.clock = TrioClock()
+        self.broker = Broker(Settings(), self.clock)
+        self.start_ms = self.clock.monotonic_ms()
+        self.done_ms: list[int] = []
+
+    def note(self) -> None:
+        self.done_ms.append(self.clock.monotonic_ms() - self.start_ms)
+
+    def after(self, delay_ms: int) -> None:
+        self.broker.timers.after(delay_ms, self.note)
+
+
+@in_trio
+async def test_what_is_due_is_done_at_its_time() -> None:
+    agenda = Agenda()
+    for delay_ms in (0, 250, 60_000, 30_000):
+        agenda.after(delay_ms)
+    with trio.move_on_after(100):
+        await run_timers(agenda.broker)
+    assert agenda.done_ms == [0, 250, 30_000, 60_000]
+
+
+@in_trio
+async def test_an_earlier_deadline_wakes_the_task() -> None:
+    agenda = Agenda()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run_timers, agenda.broker)
+        await trio.sleep(1)
+        agenda.after(60_000)
+        await trio.sleep(1)
+        agenda.after(10)
+        await trio.sleep(1)
+        assert agenda.done_ms == [2010]
+        await trio.sleep(100)
+        assert agenda.done_ms == [2010, 61_000]
+        nursery.cancel_scope.cancel()
+    assert agenda.broker.timers.on_earlier_deadline is None
+
+
+@in_trio
+async def test_a_failure_is_logged_and_the_task_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+    agenda = Agenda()
+
+    def fail() -> None:
+        raise ZeroDivisionError("a defect")
+
+    agenda.broker.timers.after(10, fail)
+    agenda.after(20)
+    with trio.move_on_after(1):
+        await run_timers(agenda.broker)
+    assert len(agenda.done_ms) == 1
+    assert [record.getMessage() for record in caplog.records] == ["internal error"]
