@@ -226,3 +226,57 @@ def test_content_header_with_a_weight(client: Client) -> None:
     client.expect_connection_close(
         505, "expected content header for class 60, got non content header frame instead", cause=Basic.Publish
     )
+
+
+def test_body_of_a_refused_publish_is_swallowed(broker: BrokerUnderTest, q: str, x: str) -> None:
+    """The rest of the content, and more publishes, are on their way when the channel closes."""
+    ch = broker.channel(frame_max=4096)
+    ch.declare(q)
+    ch.publish(x, "key", b"x" * 20000)
+    ch.publish("", q, b"y" * 20000)
+    ch.publish(x, "key", b"z" * 20000)
+    ch.expect_close(404, f"no exchange '{x}' in vhost '/'", cause=Basic.Publish)
+    assert ch.reopen().depth(q) == (0, 0)
+
+
+def test_channel_that_is_closed_within_a_content(client: Client, ch: ChannelUnderTest) -> None:
+    client.send_frame(METHOD, 1, encode_method(Basic.Publish, {"routing_key": "q"}))
+    ch.send(Channel.Close, reply_code=200, reply_text="done")
+    client.expect_connection_close(
+        505, "expected content header for class 60, got non content header frame instead", cause=Basic.Publish
+    )
+
+
+def test_reopened_channel_knows_nothing_of_the_old_one(ch: ChannelUnderTest, q: str) -> None:
+    ch.declare(q)
+    ch.confirm()
+    ch.publish("", q, b"1")
+    ch.expect(Basic.Ack)
+    ch.get_one(q, no_ack=False)
+    ch.call(Channel.Close, reply_code=200, reply_text="done")
+    ch.reopen()
+    ch.send(Basic.Get, queue="")
+    ch.expect_close(404, "no previously declared queue", cause=Basic.Get)
+    ch.reopen()
+    ch.publish("", q, b"2")
+    ch.expect_nothing(q)
+    assert ch.get_one(q, no_ack=False).delivery_tag == 1
+    ch.confirm()
+    ch.publish("", q, b"3")
+    assert ch.expect(Basic.Ack).delivery_tag == 1
+
+
+def test_error_of_a_method_that_nobody_waits_for(ch: ChannelUnderTest, q: str, x: str) -> None:
+    ch.send(Queue.Bind, queue=q, exchange=x, nowait=True)
+    ch.expect_close(404, f"no exchange '{x}' in vhost '/'", cause=Queue.Bind)
+
+
+def test_closing_one_channel_leaves_the_content_of_another(client: Client, q: str) -> None:
+    first, second = client.channel(), client.channel()
+    first.declare(q)
+    client.send_frame(METHOD, 1, encode_method(Basic.Publish, {"routing_key": q}))
+    client.send_frame(HEADER, 1, encode_content_header(4, {}))
+    second.send(Queue.Declare, queue="no such queue", passive=True)
+    second.expect_close(404, "no queue 'no such queue' in vhost '/'")
+    client.send_frame(BODY, 1, b"body")
+    assert first.get_one(q).body == b"body"

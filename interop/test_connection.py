@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from interop.codec import encode_method, encode_table
+from interop.codec import encode_content_header, encode_method, encode_table
 from interop.raw_client import BODY, HEADER, METHOD, NO_CAUSE, Basic, Channel, Client, Connection, Queue, T
 from interop.under_test import BrokerUnderTest
 
@@ -452,3 +452,27 @@ def test_table_in_client_properties_is_cut_short(broker: BrokerUnderTest) -> Non
     client.begin()
     client.send_start_ok(client_properties=encode_table({"a": "b"})[4:-1])  # type: ignore[arg-type]
     client.nothing_within(0.1)
+
+
+def test_table_name_that_is_not_utf_8_is_accepted(client: Client) -> None:
+    ch = client.channel()
+    ch.send(Queue.Declare, queue="", exclusive=True, arguments={b"\xff\xfe": 1})
+    assert ch.next().name == "Queue.DeclareOk"
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 8])
+def test_frames_may_come_in_pieces(client: Client, q: str, count: int) -> None:
+    """A declare, a publish and a get, cut anywhere."""
+    ch = client.channel()
+    payloads = [
+        (METHOD, encode_method(Queue.Declare, {"queue": q})),
+        (METHOD, encode_method(Basic.Publish, {"routing_key": q})),
+        (HEADER, encode_content_header(4, {"message_id": "m"})),
+        (BODY, b"body"),
+        (METHOD, encode_method(Basic.Get, {"queue": q, "no_ack": True})),
+    ]
+    raw = b"".join(struct.pack(">BHI", kind, 1, len(payload)) + payload + b"\xce" for kind, payload in payloads)
+    for start in range(0, len(raw), count):
+        client.send_bytes(raw[start : start + count])
+    ch.expect(Queue.DeclareOk)
+    assert ch.expect(Basic.GetOk).body == b"body"

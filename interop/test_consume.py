@@ -707,3 +707,92 @@ def test_counts_while_deliveries_are_out(client: Client, ch: ChannelUnderTest, q
     other.deliveries(2)
     assert ch.depth(q) == (1, 1)
     assert ch.get_one(q).message_count == 0
+
+
+def test_prefetch_that_is_changed_counts_for_the_next_consumer(ch: ChannelUnderTest, q: str) -> None:
+    ch.declare(q)
+    ch.qos(1)
+    ch.consume(q, consumer_tag="first")
+    ch.qos(3)
+    ch.consume(q, consumer_tag="second")
+    ch.publish_all(q, [b"%d" % number for number in range(6)])
+    tags = [delivery.consumer_tag for delivery in ch.deliveries(4)]
+    assert sorted(tags) == ["first", "second", "second", "second"]
+    ch.expect_nothing(q)
+
+
+def test_deliveries_count_against_the_prefetch_until_settled_in_any_way(ch: ChannelUnderTest, q: str) -> None:
+    ch.declare(q)
+    ch.publish_all(q, [b"1", b"2", b"3", b"4"])
+    ch.qos(1)
+    ch.consume(q)
+    assert bodies(ch, 1) == [b"1"]
+    ch.reject(1, requeue=False)
+    assert bodies(ch, 1) == [b"2"]
+    ch.nack(2, requeue=False)
+    assert bodies(ch, 1) == [b"3"]
+    ch.nack(3, requeue=True)
+    delivery = ch.expect(Basic.Deliver)
+    assert (delivery.body, delivery.redelivered) == (b"3", True)
+
+
+def test_cancelled_consumer_still_counts_against_the_global_prefetch(ch: ChannelUnderTest, q: str) -> None:
+    ch.declare(q)
+    ch.publish_all(q, [b"1", b"2"])
+    ch.qos(1, globally=True)
+    ch.consume(q, consumer_tag="first")
+    assert bodies(ch, 1) == [b"1"]
+    ch.call(Basic.Cancel, consumer_tag="first")
+    ch.consume(q, consumer_tag="second")
+    ch.expect_nothing(q)
+    ch.ack(1)
+    assert bodies(ch, 1) == [b"2"]
+
+
+def test_ack_multiple_leaves_other_channels_alone(client: Client, ch: ChannelUnderTest, q: str) -> None:
+    other = client.channel()
+    ch.declare(q)
+    ch.publish_all(q, [b"1", b"2"])
+    other.get_one(q, no_ack=False)
+    ch.get_one(q, no_ack=False)
+    ch.ack(0, multiple=True)
+    ch.sync()
+    other.nack(0, multiple=True)
+    assert other.drain(q) == [b"1"]
+
+
+def test_a_large_backlog_comes_in_order(ch: ChannelUnderTest, q: str) -> None:
+    ch.declare(q)
+    expected = [b"%d" % number for number in range(1000)]
+    ch.publish_all(q, expected)
+    ch.qos(100)
+    ch.consume(q)
+    got = []
+    for number in range(1, 1001):
+        got.append(ch.expect(Basic.Deliver).body)
+        if number % 50 == 0:
+            ch.ack(number, multiple=True)
+    assert got == expected
+
+
+def test_consumer_priority_beats_age(client: Client, ch: ChannelUnderTest, q: str) -> None:
+    """Consumers of one priority take turns, and only the highest that has room is asked."""
+    first, second, late = (client.channel() for _ in range(3))
+    ch.declare(q)
+    first.consume(q)
+    second.consume(q)
+    late.consume(q, arguments={"x-priority": T("l", 1)})
+    ch.publish_all(q, [b"1", b"2", b"3"])
+    assert bodies(late, 3) == [b"1", b"2", b"3"]
+    first.expect_nothing(q)
+    second.expect_nothing(q)
+
+
+def test_consumers_of_a_deleted_queue_may_be_cancelled(client: Client, ch: ChannelUnderTest, q: str) -> None:
+    ch.declare(q)
+    ch.consume(q, consumer_tag="t")
+    client.channel().call(Queue.Delete, queue=q)
+    ch.expect(Basic.Cancel)
+    ch.call(Basic.Cancel, consumer_tag="t")
+    ch.declare(q)
+    ch.consume(q, consumer_tag="t")

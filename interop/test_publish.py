@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from interop.codec import PROPERTY_NAMES
-from interop.raw_client import Basic, Channel, ChannelUnderTest, Client, Confirm, T, Tx
+from interop.raw_client import Basic, Channel, ChannelUnderTest, Client, Confirm, Connection, T, Tx
 from interop.under_test import BrokerUnderTest
 
 # Bodies and properties
@@ -356,3 +356,39 @@ def test_messages_published_through_several_channels_keep_their_own_order(
     numbers = [body[0] for body in ch.drain(q)]
     assert [number for number in numbers if number % 2] == list(range(1, 20, 2))
     assert [number for number in numbers if number % 2 == 0] == list(range(0, 20, 2))
+
+
+def test_routing_key_that_is_not_utf_8(ch: ChannelUnderTest, q: str, x: str) -> None:
+    ch.declare_exchange(x, "fanout")
+    ch.declare(q)
+    ch.bind(q, x)
+    ch.publish(x, b"\xff\xfe", b"body")
+    assert ch.get_one(q).routing_key == "\udcff\udcfe"
+
+
+def test_exchange_name_that_is_not_utf_8(ch: ChannelUnderTest) -> None:
+    ch.send(Basic.Publish, exchange=b"\xff", properties={}, body=b"")
+    ch.expect_close(404, "no exchange '\udcff' in vhost '/'", cause=Basic.Publish)
+
+
+def test_property_that_is_not_utf_8_comes_back(ch: ChannelUnderTest, q: str) -> None:
+    ch.declare(q)
+    ch.publish("", q, b"", message_id=b"\xff\xfe", headers={b"\xff": 1})
+    message = ch.get_one(q)
+    assert message.properties == {"message_id": "\udcff\udcfe", "headers": {"\udcff": 1}}
+
+
+def test_header_name_twice(ch: ChannelUnderTest, q: str) -> None:
+    """A table as it should not be goes through as it is."""
+    table = b"\x01at\x01\x01at\x00"
+    ch.declare(q)
+    ch.publish("", q, b"", headers=table)
+    message = ch.get_one(q)
+    assert message.typed_headers == {"a": T("t", False)}
+
+
+def test_headers_that_cannot_be_decoded(client: Client, ch: ChannelUnderTest, q: str) -> None:
+    ch.declare(q)
+    ch.publish("", q, b"", headers=b"\x01aQ")
+    close = client.take(Connection.Close)
+    assert (close.reply_code, close.reply_text, close.class_id, close.method_id) == (541, "INTERNAL_ERROR", 0, 0)

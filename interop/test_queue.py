@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from typing import Any
 
 import pytest
@@ -529,3 +530,62 @@ def test_acknowledgements_after_the_queue_was_deleted(ch: ChannelUnderTest, q: s
     ch.ack(first.delivery_tag)
     ch.nack(second.delivery_tag)
     ch.sync()
+
+
+def test_server_named_queue_need_not_be_exclusive(broker: BrokerUnderTest, ch: ChannelUnderTest) -> None:
+    name = ch.declare("", durable=True).queue
+    other = broker.channel()
+    assert other.declare(name, passive=True).queue == name
+    other.call(Queue.Delete, queue=name)
+
+
+def test_bindings_differ_by_the_width_of_integers(ch: ChannelUnderTest, q: str) -> None:
+    ch.declare(q)
+    ch.bind(q, "amq.direct", q, arguments={"a": T("I", 1)})
+    ch.call(Queue.Unbind, queue=q, exchange="amq.direct", routing_key=q, arguments={"a": T("l", 1)})
+    ch.publish("amq.direct", q, b"still bound")
+    assert ch.drain(q) == [b"still bound"]
+
+
+def test_order_of_binding_arguments_does_not_matter(ch: ChannelUnderTest, q: str) -> None:
+    ch.declare(q)
+    ch.bind(q, "amq.direct", q, arguments={"a": 1, "b": 2})
+    ch.call(Queue.Unbind, queue=q, exchange="amq.direct", routing_key=q, arguments={"b": 2, "a": 1})
+    ch.publish("amq.direct", q, b"no longer", mandatory=True)
+    assert ch.expect(Basic.Return).reply_code == 312
+
+
+def test_exclusive_queue_ends_with_a_connection_that_is_lost(
+    broker: BrokerUnderTest, ch: ChannelUnderTest, q: str
+) -> None:
+    """That takes the broker a moment; until then it answers 405."""
+    lost = broker.connect()
+    lost.channel().declare(q, exclusive=True)
+    lost.abort()
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        ch.send(Queue.Declare, queue=q, passive=True)
+        close = ch.take(Channel.Close)
+        ch.send(Channel.CloseOk)
+        ch.reopen()
+        if close.reply_code == 404:
+            break
+        assert close.reply_code == 405
+    assert close.reply_code == 404
+
+
+def test_delete_by_the_owner_frees_the_name(broker: BrokerUnderTest, ch: ChannelUnderTest, q: str) -> None:
+    ch.declare(q, exclusive=True)
+    ch.call(Queue.Delete, queue=q)
+    broker.channel().declare(q, durable=True)
+
+
+def test_unacknowledged_messages_of_a_deleted_queue_do_not_come_back(ch: ChannelUnderTest, q: str) -> None:
+    ch.declare(q)
+    ch.publish("", q, b"1")
+    tag = ch.get_one(q, no_ack=False).delivery_tag
+    ch.call(Queue.Delete, queue=q)
+    ch.declare(q)
+    ch.nack(tag)
+    ch.sync()
+    assert ch.depth(q) == (0, 0)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
+from interop.codec import MethodType
 from interop.raw_client import Basic, Channel, ChannelUnderTest, Client, Queue
 from interop.under_test import BrokerUnderTest
 
@@ -161,3 +164,39 @@ def test_delivery_tags_are_shared_with_other_consumers(broker: BrokerUnderTest, 
     assert ch.get_one(q).delivery_tag == 1
     responder.publish("", reply_to, b"answer")
     assert ch.expect(Basic.Deliver).delivery_tag == 2
+
+
+def test_reply_to_the_bare_name_goes_nowhere(ch: ChannelUnderTest) -> None:
+    ch.consume(PSEUDO_QUEUE, no_ack=True)
+    ch.publish("", PSEUDO_QUEUE, b"to nobody", mandatory=True)
+    assert ch.expect(Basic.Return).reply_code == 312
+
+
+@pytest.mark.parametrize("method", [Basic.Get, Queue.Purge])
+def test_the_pseudo_queue_is_no_queue(ch: ChannelUnderTest, method: MethodType) -> None:
+    ch.send(method, queue=PSEUDO_QUEUE)
+    ch.expect_close(404, f"no queue '{PSEUDO_QUEUE}' in vhost '/'", cause=method)
+
+
+def test_delete_of_the_pseudo_queue_succeeds(ch: ChannelUnderTest) -> None:
+    assert ch.call(Queue.Delete, queue=PSEUDO_QUEUE).message_count == 0
+
+
+def test_binding_the_pseudo_queue(ch: ChannelUnderTest) -> None:
+    ch.send(Queue.Bind, queue=PSEUDO_QUEUE, exchange="amq.direct", routing_key="k")
+    ch.expect_close(404, f"no queue '{PSEUDO_QUEUE}' in vhost '/'", cause=Queue.Bind)
+
+
+def test_reply_to_an_older_channel_of_the_same_number(broker: BrokerUnderTest, ch: ChannelUnderTest, q: str) -> None:
+    ch.declare(q)
+    ch.consume(PSEUDO_QUEUE, no_ack=True)
+    responder = broker.channel()
+    old = asked(ch, responder, q)
+    ch.call(Channel.Close, reply_code=200, reply_text="done")
+    ch.reopen()
+    ch.consume(PSEUDO_QUEUE, no_ack=True)
+    new = asked(ch, responder, q)
+    responder.publish("", old, b"old")
+    responder.publish("", new, b"new")
+    assert ch.expect(Basic.Deliver).body == b"new"
+    ch.expect_nothing()
