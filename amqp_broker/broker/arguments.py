@@ -1,7 +1,7 @@
 """The optional arguments of queues, exchanges and consumers: what is allowed, what they mean, when two sets are equal.
 
-RabbitMQ's texts name a wrong value the way Erlang prints a term, and clients match on them; ``erlang_term`` prints
-the few shapes that occur. Each queue type knows a set of arguments: those are checked and compared, an argument that
+RabbitMQ's texts name a wrong value the way Erlang prints a term, and clients match on them (``erlang_text.py``). Each
+queue type knows a set of arguments: those are checked and compared, an argument that
 only another type knows is refused, and any other is kept and ignored.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from amqp_broker.broker.erlang_text import bare, erlang_string, erlang_term
 from amqp_broker.errors import AmqpError, precondition_failed
 from amqp_broker.wire.table import FieldValue, Table, type_name
 
@@ -77,31 +78,7 @@ class QueueArguments:
     delivery_limit: int | None = None
 
 
-def erlang_term(value: object) -> str:
-    """How Erlang's ``~p`` prints a value that may stand in a text: numbers, atoms, strings, lists."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if value is None:
-        return "undefined"
-    if isinstance(value, int | float):
-        return str(value)
-    if isinstance(value, str):
-        return f'<<"{value}">>'
-    if isinstance(value, bytes):
-        return "<<" + ",".join(str(byte) for byte in value) + ">>"
-    if isinstance(value, dict):
-        return "[" + ",".join(f"{{{erlang_term(k)},{type_name(v)},{erlang_term(v)}}}" for k, v in value.items()) + "]"
-    if isinstance(value, list):
-        return "[" + ",".join(f"{{{type_name(v)},{erlang_term(v)}}}" for v in value) + "]"
-    return str(value)
-
-
-def _plain(value: FieldValue) -> str:
-    """A value as RabbitMQ's texts show it between quotes: strings bare, all else as Erlang terms."""
-    return value if isinstance(value, str) else erlang_term(value)
-
-
-def is_integer(value: FieldValue) -> bool:
+def _is_integer(value: FieldValue) -> bool:
     """Whether a field holds an integer of any width (a boolean and a time stamp are none)."""
     return isinstance(value, int) and type_name(value) in INTEGER_TYPE_NAMES
 
@@ -113,7 +90,7 @@ Check = Callable[[FieldValue, Table], str | None]
 
 
 def _check_integer(value: FieldValue, _arguments: Table) -> str | None:
-    return None if is_integer(value) else f'"expected integer, got {type_name(value)}"'
+    return None if _is_integer(value) else erlang_string(f"expected integer, got {type_name(value)}")
 
 
 def _check_not_negative(value: FieldValue, arguments: Table) -> str | None:
@@ -127,7 +104,7 @@ def _check_ttl(value: FieldValue, arguments: Table) -> str | None:
 
 
 def _check_positive_ttl(value: FieldValue, arguments: Table) -> str | None:
-    if is_integer(value) and _number(value) == 0:
+    if _is_integer(value) and _number(value) == 0:
         return "{value_zero,0}"
     return _check_ttl(value, arguments)
 
@@ -157,8 +134,14 @@ def _check_dead_letter_routing_key(value: FieldValue, arguments: Table) -> str |
 
 
 def _one_of(allowed: Sequence[str], problem: str) -> Check:
+    """A check for one of a few texts; the problem is an atom, or a text that shows the value where its ``{}`` is."""
+
     def check(value: FieldValue, arguments: Table) -> str | None:
-        return _check_string(value, arguments) or (None if value in allowed else problem.format(value))
+        if wrong_type := _check_string(value, arguments):
+            return wrong_type
+        if value in allowed:
+            return None
+        return erlang_string(problem.format(value)) if "{}" in problem else problem
 
     return check
 
@@ -166,7 +149,7 @@ def _one_of(allowed: Sequence[str], problem: str) -> Check:
 def _check_queue_version(value: FieldValue, arguments: Table) -> str | None:
     if problem := _check_not_negative(value, arguments):
         return problem
-    return None if value in (1, 2) else f"\"unsupported queue version '{_number(value)}'\""
+    return None if value in (1, 2) else erlang_string(f"unsupported queue version '{_number(value)}'")
 
 
 def _check_maximum_age(value: FieldValue, arguments: Table) -> str | None:
@@ -190,10 +173,10 @@ QUEUE_CHECKS: dict[str, Check] = {
     "x-max-in-memory-bytes": _check_not_negative,
     "x-max-priority": _check_priority_max,
     "x-overflow": _one_of(("drop-head", "reject-publish", "reject-publish-dlx"), "invalid_overflow"),
-    "x-queue-mode": _one_of(("default", "lazy"), "\"unsupported queue mode '{}'\""),
+    "x-queue-mode": _one_of(("default", "lazy"), "unsupported queue mode '{}'"),
     "x-queue-version": _check_queue_version,
     "x-single-active-consumer": _check_boolean,
-    "x-queue-type": _one_of(("classic", "quorum", "stream"), "\"unsupported queue type '{}'\""),
+    "x-queue-type": _one_of(("classic", "quorum", "stream"), "unsupported queue type '{}'"),
     "x-quorum-initial-group-size": _check_positive,
     "x-max-age": _check_maximum_age,
     "x-stream-max-segment-size-bytes": _check_not_negative,
@@ -218,11 +201,11 @@ def check_queue_arguments(queue: str, arguments: Table) -> QueueArguments:
     Raises:
         AmqpError: 406 that names the argument and what is wrong with it.
     """
-    _check_values(queue, arguments, ("x-queue-type",), QUEUE_CHECKS)
+    _check_values(queue, arguments, QUEUE_CHECKS, ("x-queue-type",))
     queue_type = _text(arguments.get("x-queue-type")) or "classic"
-    _check_values(queue, arguments, QUEUE_CHECKS, QUEUE_CHECKS, known=ARGUMENTS_OF_TYPE[queue_type])
-    foreign = ALL_QUEUE_ARGUMENTS.difference(ARGUMENTS_OF_TYPE[queue_type])
-    _refuse_foreign(queue, arguments, foreign, queue_type)
+    known = ARGUMENTS_OF_TYPE[queue_type]
+    _check_values(queue, arguments, QUEUE_CHECKS, known)
+    _refuse_foreign(queue, arguments, ALL_QUEUE_ARGUMENTS.difference(known), queue_type)
     return QueueArguments(
         queue_type=queue_type,
         message_ttl_ms=_integer(arguments.get("x-message-ttl")),
@@ -245,21 +228,16 @@ def check_consumer_arguments(queue: str, queue_type: str, arguments: Table) -> i
         AmqpError: 406 that names the argument and what is wrong with it.
     """
     known = CONSUMER_ARGUMENTS_OF_TYPE[queue_type]
-    _check_values(queue, arguments, CONSUMER_CHECKS, CONSUMER_CHECKS, known=known)
+    _check_values(queue, arguments, CONSUMER_CHECKS, known)
     _refuse_foreign(queue, arguments, ALL_CONSUMER_ARGUMENTS.difference(known), queue_type)
     return _integer(arguments.get("x-priority")) or 0
 
 
-def _check_values(
-    queue: str,
-    arguments: Table,
-    names: Sequence[str] | dict[str, Check],
-    checks: dict[str, Check],
-    known: Sequence[str] = (),
-) -> None:
-    for name in names:
-        if name in arguments and (not known or name in known):
-            problem = checks[name](arguments[name], arguments)
+def _check_values(queue: str, arguments: Table, checks: dict[str, Check], known: Sequence[str]) -> None:
+    """Check what is known, in the order of the checks."""
+    for name, check in checks.items():
+        if name in arguments and name in known:
+            problem = check(arguments[name], arguments)
             if problem is not None:
                 raise precondition_failed(f"invalid arg '{name}' for {queue}: {problem}")
 
@@ -277,19 +255,22 @@ def check_equivalent(resource: str, name: str, current: FieldValue, received: Fi
         AmqpError: 406 ``inequivalent arg``.
     """
     if current != received:
-        raise _inequivalent(resource, name, f"'{_plain(current)}'", f"'{_plain(received)}'")
+        raise _inequivalent(resource, name, f"'{bare(current)}'", f"'{bare(received)}'")
 
 
 def check_arguments_equivalent(resource: str, names: Sequence[str], current: Table, received: Table) -> None:
-    """Refuse a declaration whose arguments differ, as far as ``names`` goes; all widths of integers are equal.
+    """Refuse a declaration whose arguments differ, as far as ``names`` goes.
+
+    Values are equal when they are one term in Erlang: widths of integers and kinds of strings do not matter, nor does
+    it whether a number stands for a time.
 
     Raises:
         AmqpError: 406 ``inequivalent arg``.
     """
     for name in names:
         if name in current and name in received:
-            if _type_class(current[name]) != _type_class(received[name]) or current[name] != received[name]:
-                raise _inequivalent(resource, name, f"'{_plain(current[name])}'", f"'{_plain(received[name])}'")
+            if erlang_term(current[name]) != erlang_term(received[name]):
+                raise _inequivalent(resource, name, _shown(current[name]), _shown(received[name]))
         elif name in current or name in received:
             if name == "x-queue-type" and "classic" in (current.get(name), received.get(name)):
                 continue
@@ -302,18 +283,15 @@ def _inequivalent(resource: str, name: str, current: str, received: str) -> Amqp
     )
 
 
+def _shown(value: FieldValue) -> str:
+    return "none" if value is None else f"'{bare(value)}'"
+
+
 def _described(arguments: Table, name: str) -> str:
     if name not in arguments:
         return "none"
     value = arguments[name]
-    return f"the value '{_plain(value)}' of type '{type_name(value)}'"
-
-
-def _type_class(value: FieldValue) -> str:
-    name = type_name(value)
-    if name in INTEGER_TYPE_NAMES or name == "decimal":
-        return "int"
-    return "float" if name == "double" else name
+    return f"the value '{bare(value)}' of type '{type_name(value)}'"
 
 
 def _number(value: FieldValue) -> int:
