@@ -1,8 +1,8 @@
 """Every error that AMQP 0-9-1 lets a broker report, and the two ways it is reported.
 
-Holds the reply codes with their names, and the one exception that carries them. A soft error closes a channel, a hard one
-the connection; which of the two follows from the code alone (AMQP 0-9-1 section 4.8, and RabbitMQ's extension of the list).
-Does not hold the texts: they are written where the error is found, because clients match on them.
+Holds the reply codes with their names, and the one exception that carries them. A soft error closes a channel, a hard
+one the connection; which of the two follows from the code alone (AMQP 0-9-1 section 4.8, and RabbitMQ's extension of
+the list). Does not hold the texts: they are written where the error is found, because clients match on them.
 """
 
 from __future__ import annotations

@@ -108,6 +108,9 @@ class Settings:
         "fsync_interval_ms, a power failure may cost that long; never: the system decides.",
     )
     fsync_interval_ms: int = _setting(200, "Time between two syncs when fsync is interval.", minimum=1)
+    journal_pending_bytes_max: int = _setting(
+        16_777_216, "Bytes waiting for the disk above which clients that send more are not read.", minimum=1
+    )
     segment_size_bytes: int = _setting(67_108_864, "Size at which the journal starts its next file.", minimum=65_536)
 
     # The end

@@ -49,6 +49,7 @@ class Broker:
         self.to_finish: list[Callable[[], None]] = []  # what channels do last: confirms
         self.reply_consumers: dict[str, ReplyConsumer] = {}  # by the routing key of their replies
         self.durability = Durability(journal)
+        self.on_journal_work: Callable[[], None] | None = None  # called when the journal has something to write
         self.awaiting_commit: dict[Callable[[], None], None] = {}  # called when the journal has committed more
         self.users = Users()
         self.virtual_hosts: dict[str, VirtualHost] = {}
@@ -90,6 +91,8 @@ class Broker:
             to_finish, self.to_finish = self.to_finish, []
             for finish in to_finish:
                 finish()
+        if self.durability.is_dirty and self.on_journal_work is not None:
+            self.on_journal_work()
 
     def committed(self) -> None:
         """The journal has committed more: whoever waited for that goes on."""

@@ -76,6 +76,7 @@ class Durability:
         self._journal = journal
         self._handed_out: list[Queue] = []  # whose mark has moved since the last batch
         self._returns: dict[int, int] = {}  # by the message's reference, that of its RETURNED record
+        self.is_dirty = False  # something has gathered since this was set to False
         self.last_change = NOT_KEPT  # the position of what was last declared, deleted, bound or purged
 
     # --- how far it is
@@ -95,16 +96,18 @@ class Durability:
         if self._journal is None:
             return NOT_KEPT
         reference = self._journal.put(kind, encode_table(table))
-        self.last_change = self._journal.position
+        self._changed()
         return reference
 
     def _drop(self, reference: int) -> None:
         if reference and self._journal is not None:
             self._journal.drop(reference)
+            self.is_dirty = True
 
     def _changed(self) -> None:
         if self._journal is not None:
             self.last_change = self._journal.position
+            self.is_dirty = True
 
     def keep_virtual_host(self, virtual_host: VirtualHost) -> None:
         """A virtual host was created."""
@@ -204,6 +207,7 @@ class Durability:
             return
         payload = _encode_message(queues, messages[0], now_wall_ms, expires_wall_ms)
         reference = self._journal.put(RecordKind.MESSAGE, payload, len(queues))
+        self.is_dirty = True
         for message in messages:
             message.reference = reference
             reference += 1
@@ -219,6 +223,7 @@ class Durability:
         """Many messages have left their queue for good; those that are not kept are none of our business."""
         if self._journal is None:
             return
+        self.is_dirty = True
         if self._returns:
             for message in messages:
                 if message.reference:
@@ -229,6 +234,12 @@ class Durability:
     def handed_out(self, queue: Queue) -> None:
         """A queue has handed out a message beyond its mark."""
         self._handed_out.append(queue)
+        self.is_dirty = True
+
+    @property
+    def pending_bytes(self) -> int:
+        """What waits for the disk."""
+        return self._journal.pending_bytes if self._journal is not None else 0
 
     def note_handed_out(self) -> None:
         """Write the marks that have moved; to be called before a batch is taken."""

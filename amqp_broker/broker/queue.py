@@ -146,7 +146,6 @@ class Queue:
     def restore(self, message: Message) -> None:
         """Put a message that was read from the journal back; they come in the order of their publishing."""
         self._position = message.position = self._position + 1
-        message.redelivered = message.reference <= self.handed_out_through[self._band_of(message)]
         self._may_expire = self._may_expire or message.expires_at_ms is not None
         self.ready.append(message)
         self.ready_count += 1
@@ -388,7 +387,10 @@ class Queue:
     # --- the beginning and the end
 
     def recovered(self) -> None:
-        """All that the journal holds of this queue is back: its head may be due."""
+        """All that the journal holds of this queue is back: some had been handed out, and its head may be due."""
+        if any(self.handed_out_through):
+            for message in self.ready:
+                message.redelivered = message.reference <= self.handed_out_through[self._band_of(message)]
         if self._may_expire:
             self._expire_head()
 

@@ -13,9 +13,12 @@ class ExitCode(IntEnum):
     WRONG_USE = 2  # a wrong command line, setting or configuration file
     CANNOT_LISTEN = 3  # a port in use, an address that is not here
     CANNOT_USE_DATA_FOLDER = 4  # held by another broker, or not to be written
+    JOURNAL_DAMAGED = 5  # the journal cannot be read: damaged, or of a newer format
+    JOURNAL_FAILED = 6  # the disk failed while the broker ran
 
 
 EPILOG = (
     "Exit codes: 0 done, or ended by SIGTERM or Ctrl-C; 1 a defect of amqp-broker; 2 a wrong command line, setting or "
-    "configuration file; 3 cannot listen; 4 cannot use the data folder."
+    "configuration file; 3 cannot listen; 4 cannot use the data folder; 5 the journal cannot be read; 6 the disk "
+    "failed."
 )

@@ -6,16 +6,18 @@ import gc
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from amqp_broker.cli import options
 from amqp_broker.cli.exit_codes import ExitCode
 
 if TYPE_CHECKING:
+    from amqp_broker.journal.failures import JournalError
     from amqp_broker.server.broker_server import BrokerServer
     from amqp_broker.server.data_folder import DataFolder
     from amqp_broker.server.listeners import Endpoint
 
+ErrorT = TypeVar("ErrorT", bound=BaseException)
 _LOADED_S = time.monotonic()
 
 
@@ -42,6 +44,7 @@ def serve(
 
     import trio
 
+    from amqp_broker.journal.failures import JournalError
     from amqp_broker.server.broker_server import BrokerServer
     from amqp_broker.server.data_folder import CannotUseDataFolder, DataFolder
     from amqp_broker.server.listeners import CannotListen
@@ -50,18 +53,43 @@ def serve(
     set_up_logs(settings.log_level, settings.log_format)
     try:
         trio.run(_serve, BrokerServer(settings), DataFolder(Path(settings.data_dir)))
-    except CannotListen as error:
-        options.fail(ExitCode.CANNOT_LISTEN, str(error))
-    except CannotUseDataFolder as error:
-        options.fail(ExitCode.CANNOT_USE_DATA_FOLDER, str(error))
+    except* JournalError as errors:
+        _fail_for_the_journal(_first(errors), settings.data_dir)
+    except* CannotListen as errors:
+        options.fail(ExitCode.CANNOT_LISTEN, str(_first(errors)))
+    except* CannotUseDataFolder as errors:
+        options.fail(ExitCode.CANNOT_USE_DATA_FOLDER, str(_first(errors)))
+
+
+def _first(errors: BaseExceptionGroup[ErrorT]) -> ErrorT:
+    """What went wrong first: trio hands errors out of its nurseries in groups, and groups of groups."""
+    error: ErrorT | BaseExceptionGroup[ErrorT] = errors
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _fail_for_the_journal(error: JournalError, data_dir: str) -> NoReturn:
+    """Say what is wrong with the journal, and the way out."""
+    from amqp_broker.journal.failures import FormatNotSupported, JournalDamaged
+
+    if isinstance(error, JournalDamaged):
+        way_out = f"see 'amqp-broker journal check {data_dir}', and 'journal repair' to save what can be saved"
+        options.fail(ExitCode.JOURNAL_DAMAGED, f"{error}: {way_out}")
+    if isinstance(error, FormatNotSupported):
+        options.fail(ExitCode.JOURNAL_DAMAGED, f"{error}: use the release that wrote it, or a newer one")
+    options.fail(ExitCode.JOURNAL_FAILED, f"{error}: nothing was confirmed since; mend the disk and start again")
 
 
 async def _serve(server: BrokerServer, data_folder: DataFolder) -> None:
     import trio
 
+    from amqp_broker.server.journal_folder import RecoveryProgress, open_journal
+
     # The port first: when it is taken, the data folder must not have been touched.
     await server.bind()
     with data_folder:
+        server.open(open_journal(data_folder.path, server.settings), RecoveryProgress())
         server.listen()
         async with trio.open_nursery() as nursery:
             endpoints = await nursery.start(server.run)
@@ -89,7 +117,7 @@ def _announce(endpoints: list[Endpoint], data_folder: Path) -> None:
     for url in dict.fromkeys(endpoint.url for endpoint in endpoints):
         addresses = ", ".join(str(endpoint) for endpoint in endpoints if endpoint.url == url)
         print(f"listening on {url} ({addresses})")
-    print(f"data folder {data_folder}; messages are kept in memory only")
+    print(f"data folder {data_folder}")
     print(f"ready after {_running_s():.2f} s", flush=True)
 
 

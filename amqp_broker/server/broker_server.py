@@ -14,8 +14,10 @@ import trio
 
 from amqp_broker.broker.broker import Broker
 from amqp_broker.broker.ports import Clock
+from amqp_broker.journal.port import Journal, Progress
 from amqp_broker.server.clock import SystemClock
 from amqp_broker.server.connection_log import ConnectionLog
+from amqp_broker.server.journal_flusher import JournalFlusher
 from amqp_broker.server.listeners import Endpoint, Listener, accept_forever, bind, listen
 from amqp_broker.server.logs import log_event, log_internal_error
 from amqp_broker.server.pump import Pump
@@ -44,11 +46,32 @@ class BrokerServer:
 
     def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
         self.settings = settings
-        self.broker = Broker(settings, clock or SystemClock())
+        self._clock = clock or SystemClock()
+        self._broker: Broker | None = None
+        self._journal: Journal | None = None
         self._listeners: list[Listener] = []
         self._connections: set[Connection] = set()
         self._shutdown_requested = trio.Event()
         self._all_gone = trio.Event()
+
+    @property
+    def broker(self) -> Broker:
+        """The broker; without a call of ``open`` before, one that keeps nothing."""
+        if self._broker is None:
+            self._broker = Broker(self.settings, self._clock)
+        return self._broker
+
+    def open(self, journal: Journal, progress: Progress | None = None) -> None:
+        """Read a journal, and keep in it from now on. To be called before ``run``.
+
+        Args:
+            progress: called now and then with the bytes read so far and the bytes there are.
+
+        Raises:
+            JournalDamaged, FormatNotSupported: the journal cannot be read.
+        """
+        self._broker = Broker(self.settings, self._clock, journal, progress)
+        self._journal = journal
 
     async def bind(self) -> None:
         """Take the addresses, so that nobody else can; clients cannot connect yet.
@@ -73,6 +96,7 @@ class BrokerServer:
 
         Raises:
             CannotListen: an address is not to be had.
+            JournalFailed: what should be durable could not be written; alone or in an exception group.
         """
         try:
             if not self._listeners:
@@ -80,6 +104,8 @@ class BrokerServer:
             self.listen()
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(run_timers, self.broker)
+                if self._journal is not None:
+                    nursery.start_soon(JournalFlusher(self.broker, self._journal, self.settings).run)
                 async with trio.open_nursery() as accepting:
                     for listener in self._listeners:
                         accepting.start_soon(accept_forever, listener, partial(self._serve_socket, nursery))
@@ -91,6 +117,9 @@ class BrokerServer:
                 nursery.cancel_scope.cancel()
         finally:
             self._close_listeners()
+            if self._journal is not None:
+                self.broker.durability.note_handed_out()
+                self._journal.close()
 
     def shut_down(self) -> None:
         """Begin the end: no new clients, ``connection.close`` 320 to each that is here; then ``run`` returns."""

@@ -100,6 +100,7 @@ class Connection:
         self._handshake = Handshake(self)
         self._heartbeat = Heartbeat(self)
         settings = broker.settings
+        self._pending_bytes_max = settings.journal_pending_bytes_max
         self._high_water_bytes = settings.outbound_high_water_bytes
         self._deadline = broker.timers.after(settings.handshake_timeout_ms, self._handshake_took_too_long)
 
@@ -153,6 +154,19 @@ class Connection:
             self.fail(0, error, NO_METHOD)
             self._finish_later(SILENT_CLOSE_MS)
         self.broker.settle()
+        if self.broker.durability.pending_bytes > self._pending_bytes_max:
+            self._pause_reading()
+
+    def _pause_reading(self) -> None:
+        """The disk is behind: what this client sends next waits in its socket."""
+        self.is_reading_paused = True
+        self.broker.awaiting_commit[self._resume_reading] = None
+
+    def _resume_reading(self) -> None:
+        if self.broker.durability.pending_bytes <= self._pending_bytes_max:
+            self.broker.awaiting_commit.pop(self._resume_reading, None)
+            self.is_reading_paused = False
+            self.on_output()
 
     def _read_protocol_header(self, data: bytes) -> bytes:
         """Take the protocol header off; an impossible one is answered with the one that works (AMQP 0-9-1, 4.2.2)."""
@@ -371,6 +385,8 @@ class Connection:
             if not self.close_reason:
                 self.close_reason = reason
             self._holds.clear()
+            for waiting in (self._journal_committed, self._resume_reading):
+                self.broker.awaiting_commit.pop(waiting, None)
             self.finish()
             self.broker.settle()
 

@@ -7,6 +7,8 @@ or returned when the channel ends. Tags only grow, so ``multiple`` walks from th
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import Enum, auto
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,7 +18,7 @@ from amqp_broker.broker.queue import Queue
 from amqp_broker.broker.virtual_host import generated_name
 from amqp_broker.errors import not_allowed, not_implemented, precondition_failed
 from amqp_broker.wire import hot, methods
-from amqp_broker.wire.methods import arguments_of, build
+from amqp_broker.wire.methods import Method, arguments_of, build
 from amqp_broker.wire.strings import encode_shortstr
 
 if TYPE_CHECKING:
@@ -58,6 +60,7 @@ class Consuming:
         self._is_released = False
         self._reply_tag = ""
         self._reply_key = ""
+        self._held_notices: list[Method] | None = None
 
     # --- deliveries
 
@@ -83,7 +86,24 @@ class Consuming:
         """The consumer's queue has gone: tell the client, if it wants to know."""
         self.consumers.pop(consumer.tag, None)
         if "consumer_cancel_notify" in self._channel.connection.client_capabilities:
-            self._channel.reply(build(methods.Basic.Cancel, consumer_tag=consumer.tag, nowait=True))
+            notice = build(methods.Basic.Cancel, consumer_tag=consumer.tag, nowait=True)
+            if self._held_notices is None:
+                self._channel.reply(notice)
+            else:
+                self._held_notices.append(notice)
+
+    @contextmanager
+    def cancel_notices_held(self) -> Iterator[None]:
+        """Within it, notices of cancelled consumers wait: a channel that deletes a queue which it consumes itself gets
+        the answer first, as from RabbitMQ. (kombu fails when the notice overtakes it.)
+        """
+        self._held_notices = []
+        try:
+            yield
+        finally:
+            held, self._held_notices = self._held_notices, None
+            for notice in held:
+                self._channel.reply(notice)
 
     def update_room(self) -> None:
         """The socket's congestion may have changed: let the consumers know."""

@@ -137,8 +137,9 @@ def delete_queue(channel: Channel, method: methods.Queue.Delete) -> None:
     """queue.delete."""
     virtual_host, client = _parties(channel)
     name = without_line_breaks(channel.named_queue(method.queue))
-    count = virtual_host.delete_queue(client, name, if_unused=method.if_unused, if_empty=method.if_empty)
-    _reply_unless(method.nowait, channel, build(methods.Queue.DeleteOk, message_count=count))
+    with channel.consuming.cancel_notices_held():
+        count = virtual_host.delete_queue(client, name, if_unused=method.if_unused, if_empty=method.if_empty)
+        _reply_unless(method.nowait, channel, build(methods.Queue.DeleteOk, message_count=count))
 
 
 def _parties(channel: Channel) -> tuple[VirtualHost, Client]:

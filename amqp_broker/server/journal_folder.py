@@ -1,0 +1,51 @@
+"""The journal's place in the data folder, and what is shown while it is read.
+
+Does not hold the lock on the data folder (``data_folder.py``).
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import cast
+
+from amqp_broker.journal.files import RealFiles
+from amqp_broker.journal.journal import SegmentJournal
+from amqp_broker.journal.port import Journal
+from amqp_broker.settings import Settings
+
+JOURNAL_FOLDER_NAME = "journal"
+SHOWN_AFTER_S = 1.0
+SHOWN_EVERY_S = 0.25
+
+
+def open_journal(data_folder: Path, settings: Settings) -> Journal:
+    """The journal in a data folder that this process holds; not recovered yet.
+
+    Raises:
+        OSError: the folder cannot be made or read.
+    """
+    folder = data_folder / JOURNAL_FOLDER_NAME
+    folder.mkdir(mode=0o700, exist_ok=True)
+    # It takes back only the batches that it gave out, which its own types say and the port's cannot.
+    return cast(Journal, SegmentJournal(RealFiles(folder), settings.segment_size_bytes))
+
+
+class RecoveryProgress:
+    """Shows on standard error how far recovery is, once it takes longer than a second."""
+
+    def __init__(self) -> None:
+        self._started_s = time.monotonic()
+        self._shown_s = 0.0
+
+    def __call__(self, read_bytes: int, all_bytes: int) -> None:
+        now_s = time.monotonic()
+        is_done = read_bytes >= all_bytes
+        if now_s - self._started_s < SHOWN_AFTER_S or (now_s - self._shown_s < SHOWN_EVERY_S and not is_done):
+            return
+        self._shown_s = now_s
+        percent = 100 * read_bytes // max(all_bytes, 1)
+        end = "\r" if sys.stderr.isatty() and not is_done else "\n"
+        sys.stderr.write(f"reading the journal: {percent} % of {all_bytes / 1e6:.0f} MB{end}")
+        sys.stderr.flush()
