@@ -325,3 +325,12 @@ def test_exchange_types_of_the_specification_are_there(broker: BrokerUnderTest, 
     for source in kinds:
         for destination in kinds:
             ch.call(Exchange.Bind, source=broker.exchange_name(source), destination=broker.exchange_name(destination))
+
+
+def test_queue_delete_answers_before_the_cancel_notice(ch: ChannelUnderTest, q: str) -> None:
+    """A client deletes a queue that it consumes on the same channel: kombu fails when the notice overtakes the answer."""
+    ch.declare(q)
+    ch.consume(q, consumer_tag="t")
+    ch.send(Queue.Delete, queue=q)
+    ch.expect(Queue.DeleteOk)
+    assert ch.expect(Basic.Cancel).consumer_tag == "t"
