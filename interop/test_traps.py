@@ -328,7 +328,7 @@ def test_exchange_types_of_the_specification_are_there(broker: BrokerUnderTest, 
 
 
 def test_queue_delete_answers_before_the_cancel_notice(ch: ChannelUnderTest, q: str) -> None:
-    """A client deletes a queue that it consumes on the same channel: kombu fails when the notice overtakes the answer."""
+    """A client deletes a queue that it consumes itself: kombu fails when the notice overtakes the answer."""
     ch.declare(q)
     ch.consume(q, consumer_tag="t")
     ch.send(Queue.Delete, queue=q)
