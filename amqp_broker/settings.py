@@ -76,7 +76,9 @@ class Settings:
     heartbeat_s: int = _setting(60, "Heartbeat interval offered in connection.tune. 0: none.", minimum=0, maximum=65535)
 
     # Limits
-    connections_max: int = _setting(0, "Most open connections. 0: no limit.", minimum=0)
+    connections_max: int = _setting(
+        0, "Most open connections; more are refused. 0: no limit but the system's, on open files.", minimum=0
+    )
     handshake_timeout_ms: int = _setting(
         10_000, "Time from connecting until connection.open must have succeeded.", minimum=1
     )

@@ -47,10 +47,12 @@ def serve(
     from amqp_broker.journal.failures import JournalError
     from amqp_broker.server.broker_server import BrokerServer
     from amqp_broker.server.data_folder import CannotUseDataFolder, DataFolder
+    from amqp_broker.server.descriptors import take_all_descriptors
     from amqp_broker.server.listeners import CannotListen
     from amqp_broker.server.logs import set_up_logs
 
     set_up_logs(settings.log_level, settings.log_format)
+    take_all_descriptors()
     try:
         trio.run(_serve, BrokerServer(settings), DataFolder(Path(settings.data_dir)))
     except* JournalError as errors:

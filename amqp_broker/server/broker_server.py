@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import sys
 from functools import partial
 
 import trio
@@ -17,6 +18,7 @@ from amqp_broker.broker.ports import Clock
 from amqp_broker.journal.port import Journal, Progress
 from amqp_broker.server.clock import SystemClock
 from amqp_broker.server.connection_log import ConnectionLog
+from amqp_broker.server.descriptors import connections_that_fit
 from amqp_broker.server.journal_flusher import JournalFlusher
 from amqp_broker.server.listeners import Endpoint, Listener, accept_forever, bind, listen
 from amqp_broker.server.logs import log_event, log_internal_error
@@ -51,6 +53,7 @@ class BrokerServer:
         self._journal: Journal | None = None
         self._listeners: list[Listener] = []
         self._connections: set[Connection] = set()
+        self._is_refusing = False
         self._shutdown_requested = trio.Event()
         self._all_gone = trio.Event()
 
@@ -128,6 +131,9 @@ class BrokerServer:
     # --- clients ---------------------------------------------------------------------------------------------------
 
     def _serve_socket(self, nursery: trio.Nursery, accepted: socket.socket) -> None:
+        if self._refuses_more():
+            accepted.close()
+            return
         try:
             peer = _peer_of(accepted)
             stream = SocketStream(accepted)
@@ -136,6 +142,16 @@ class BrokerServer:
             accepted.close()
             return
         nursery.start_soon(self._serve_stream, stream, peer)
+
+    def _refuses_more(self) -> bool:
+        """Whether there is no room for one more client; said once, until there is room again."""
+        room = min(connections_that_fit(), self.settings.connections_max or sys.maxsize)
+        refuses = len(self._connections) >= room
+        if refuses and not self._is_refusing:
+            reason = f"{room} are open: raise connections_max, or the limit on open files (ulimit -n)"
+            log_event(logging.ERROR, "refusing connections", reason=reason)
+        self._is_refusing = refuses
+        return refuses
 
     async def _serve_stream(self, stream: trio.abc.Stream, peer: Peer) -> None:
         """Have one client's conversation, from its first byte to its last."""
