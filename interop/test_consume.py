@@ -148,6 +148,7 @@ def test_exclusive_consumer_does_not_keep_get_out(client: Client, ch: ChannelUnd
     ch.consume(q, exclusive=True)
     ch.publish_all(q, [b"1", b"2"])
     assert bodies(ch, 1) == [b"1"]
+    ch.sync()
     assert client.channel().get_one(q).body == b"2"
 
 
@@ -686,6 +687,7 @@ def test_single_active_consumer_does_not_keep_get_out(client: Client, ch: Channe
     ch.consume(q)
     ch.publish_all(q, [b"1", b"2"])
     assert bodies(ch, 1) == [b"1"]
+    ch.sync()
     assert client.channel().get_one(q).body == b"2"
 
 
@@ -753,6 +755,7 @@ def test_ack_multiple_leaves_other_channels_alone(client: Client, ch: ChannelUnd
     other = client.channel()
     ch.declare(q)
     ch.publish_all(q, [b"1", b"2"])
+    ch.sync()
     other.get_one(q, no_ack=False)
     ch.get_one(q, no_ack=False)
     ch.ack(0, multiple=True)

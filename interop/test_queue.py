@@ -107,6 +107,7 @@ def test_passive_declare_without_a_name(ch: ChannelUnderTest) -> None:
 def test_passive_declare_makes_it_the_last_declared(client: Client, ch: ChannelUnderTest, q: str) -> None:
     ch.declare(q)
     ch.publish("", q, b"body")
+    ch.sync()
     other = client.channel()
     other.declare(q, passive=True)
     assert other.get_one("").body == b"body"
