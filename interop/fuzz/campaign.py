@@ -1,0 +1,218 @@
+"""Plays programs on both brokers, compares, and shortens what differs to something a person can read.
+
+Not here: how a program is made (generate.py) and played (player.py).
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import zip_longest
+
+from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
+
+from interop.differences import DIFFERENCES
+from interop.fuzz.generate import programs
+from interop.fuzz.player import Player
+from interop.fuzz.program import Operation, Program, program_text
+
+REPLAYS = 4
+"""How often a difference is looked at again before it counts: RabbitMQ may be of two minds about a program."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Where the two transcripts of a program part."""
+
+    step: int
+    operation: Operation
+    rabbitmq: str
+    ours: str
+
+    @property
+    def signature(self) -> tuple[str, str, str]:
+        """The same for two programs that very likely show the same difference."""
+        return (self.operation.name, _outline(self.rabbitmq), _outline(self.ours))
+
+
+@dataclass
+class Finding:
+    """A shortened program and what each broker makes of it."""
+
+    program: Program
+    difference: Difference
+    rabbitmq: list[str]
+    ours: list[str]
+
+
+@dataclass
+class Campaign:
+    """Two players, and what was found so far."""
+
+    rabbitmq: Player
+    ours: Player
+    say: Callable[[str], None] = print
+    played: int = 0
+    operations: int = 0
+    on_purpose: Counter[str] = field(default_factory=Counter)
+    undecided: int = 0
+    repeated: int = 0
+    findings: list[Finding] = field(default_factory=list)
+    _signatures: set[tuple[str, str, str]] = field(default_factory=set)
+
+    def run(self, first_seed: int, program_count: int, operation_count: int, seconds: float) -> None:
+        """Plays programs until there have been as many as asked, or the time is up."""
+        deadline = time.monotonic() + seconds
+        batch_seed = first_seed
+        while self.played < program_count and time.monotonic() < deadline:
+            batch = min(program_count - self.played, 100)
+            for program in generated(batch_seed, batch, operation_count):
+                self._try(program)
+                if time.monotonic() > deadline:
+                    break
+            batch_seed += 1
+
+    def _try(self, program: Program) -> None:
+        self.played += 1
+        self.operations += len(program)
+        difference = self.difference(program)
+        if difference is None:
+            return
+        if not self._is_steady(program, difference):
+            self.undecided += 1
+            return
+        if difference.signature in self._signatures:
+            self.repeated += 1
+            return
+        self._signatures.add(difference.signature)
+        short = shortened(program, lambda each: self._still_differs(each, difference))
+        found = self.difference(short) or difference
+        self._signatures.add(found.signature)
+        finding = Finding(short, found, self.rabbitmq.play(short), self.ours.play(short))
+        self.findings.append(finding)
+        self.say(finding_text(finding, len(self.findings)))
+
+    def difference(self, program: Program) -> Difference | None:
+        """The first place where the brokers do not do the same, unless it is meant to be so."""
+        rabbitmq, ours = self.rabbitmq.play(program), self.ours.play(program)
+        for step, (theirs, our) in enumerate(zip_longest(rabbitmq, ours, fillvalue="(not played)")):
+            if theirs == our:
+                continue
+            topic = purpose_of(theirs, our)
+            if topic is None:
+                return Difference(step, program[step], theirs, our)
+            self.on_purpose[topic] += 1
+            return None  # from here on the two are in different states
+        return None
+
+    def _is_steady(self, program: Program, difference: Difference) -> bool:
+        """Whether both brokers do each time what they did the first time."""
+        upto = program[: difference.step + 1]
+        return all(self.difference(upto) == difference for _ in range(REPLAYS))
+
+    def _still_differs(self, program: Program, difference: Difference) -> bool:
+        now = self.difference(program)
+        return now is not None and now.operation.name == difference.operation.name and self.difference(program) == now
+
+
+def shortened(program: Program, differs: Callable[[Program], bool]) -> Program:
+    """The program without what it does not need to differ: operations first, then fields, then keys of tables.
+
+    Not by Hypothesis: it shortens the choices a program was made of, and an operation taken out moves all that follow.
+    """
+    size = len(program) // 2
+    while size:
+        start = 0
+        while start < len(program):
+            shorter = program[:start] + program[start + size :]
+            if shorter and differs(shorter):
+                program = shorter
+            else:
+                start += size
+        size //= 2
+    for index in reversed(range(len(program))):
+        for operation in _plainer(program[index]):
+            plainer = [*program[:index], operation, *program[index + 1 :]]
+            if differs(plainer):
+                return shortened(plainer, differs)
+    return program
+
+
+def _plainer(operation: Operation) -> Iterator[Operation]:
+    """The operation with one thing less."""
+    if operation.channel:
+        yield operation._replace(channel=0)
+    for name, value in operation.fields.items():
+        if name in ("routing_key", "exchange_type", "consumer_tag", "reply_code", "reply_text", "body", "delivery"):
+            continue
+        if isinstance(value, dict):
+            for inner in value:
+                without = {key: item for key, item in value.items() if key != inner}
+                yield operation._replace(fields={**operation.fields, name: without})
+                if isinstance(value[inner], dict):
+                    yield from (
+                        operation._replace(fields={**operation.fields, name: {**value, inner: plainer}})
+                        for plainer in ({k: v for k, v in value[inner].items() if k != key} for key in value[inner])
+                    )
+        if not value or isinstance(value, bool):
+            yield operation._replace(fields={key: item for key, item in operation.fields.items() if key != name})
+
+
+def purpose_of(rabbitmq: str, ours: str) -> str | None:
+    """The topic of the list of differences under which this one falls, or None."""
+    if "503" in rabbitmq and "unknown exchange type" in rabbitmq and "unknown exchange type" in ours:
+        return DIFFERENCES["unknown-exchange-type"].topic
+    return None
+
+
+def finding_text(finding: Finding, number: int) -> str:
+    """A finding as a test that can be put into a file, and what our broker did instead."""
+    name = re.sub(r"\W+", "_", finding.difference.operation.name.lower())
+    lines = [
+        f"def test_{name}_{number}(broker: BrokerUnderTest) -> None:",
+        "    assert_plays(",
+        "        broker,",
+        "        [",
+        program_text(finding.program, " " * 12).rstrip("\n"),
+        "        ],",
+        '        """',
+        *(f"        {line}" for line in expected_lines(finding.rabbitmq)),
+        '        """,',
+        "    )",
+        "",
+        f"# ours, at operation {finding.difference.step}:",
+        *(f"#   {line}" for line in finding.difference.ours.splitlines() or ["nothing"]),
+        "# RabbitMQ:",
+        *(f"#   {line}" for line in finding.difference.rabbitmq.splitlines() or ["nothing"]),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def expected_lines(played: list[str]) -> list[str]:
+    """A played program as lines: the number of each operation, then what came."""
+    return [f"{step}: {line}" for step, text in enumerate(played) for line in text.splitlines() or ["nothing"]]
+
+
+def _outline(text: str) -> str:
+    """What came, without names and numbers."""
+    return re.sub(r"\b[qxcmh]?\d+\b|b'.*?'|properties=\{.*?\} body", "#", text)
+
+
+def generated(batch_seed: int, count: int, operations: int) -> Iterator[Program]:
+    """Programs, the same ones for the same seed. Hypothesis has no generator, so they are made in one go."""
+    made: list[Program] = []
+
+    @seed(batch_seed)
+    @settings(
+        max_examples=count, deadline=None, database=None, phases=[Phase.generate], verbosity=Verbosity.quiet,
+        suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
+    @given(programs(operations))
+    def gather(program: Program) -> None:
+        made.append(program)
+
+    gather()
+    return iter(made)
