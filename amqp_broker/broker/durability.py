@@ -76,15 +76,15 @@ class Durability:
         self._journal = journal
         self._handed_out: list[Queue] = []  # whose mark has moved since the last batch
         self._returns: dict[int, int] = {}  # by the message's reference, that of its RETURNED record
-        self.is_dirty = False  # something has gathered since this was set to False
+        self.is_dirty = False  # something has gathered since the last batch was taken
         self.last_change = NOT_KEPT  # the position of what was last declared, deleted, bound or purged
 
     # --- how far it is
 
     @property
     def position(self) -> int:
-        """The position of what was written last, as of now."""
-        return self._journal.position if self._journal is not None else NOT_KEPT
+        """What must be kept for all that has gathered to be kept; ``NOT_KEPT`` when nothing has."""
+        return self._journal.position if self._journal is not None and self.is_dirty else NOT_KEPT
 
     def is_kept(self, position: int) -> bool:
         """Whether all up to a position is as durable as was asked for."""
