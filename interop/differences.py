@@ -61,5 +61,12 @@ DIFFERENCES: dict[str, Difference] = {
             why="Tokens (JWT) in the response are often longer than 4096 bytes; RabbitMQ raised the limit for them.",
             source="RabbitMQ's initial_frame_max: 4096 in 3.10.8, 8192 later",
         ),
+        Difference(
+            topic="undecodable-properties",
+            rabbitmq="message properties that cannot be decoded crash the channel: connection.close 541 `INTERNAL_ERROR`",
+            ours="connection.close 501 `FRAME_ERROR`, which blames basic.publish",
+            why="The client sent something malformed; that is its error and not an internal one.",
+            source="AMQP 0-9-1 section 4.2; measured on 3.10.8, where rabbit_binary_parser has no matching clause",
+        ),
     ]
 }

@@ -387,8 +387,11 @@ def test_header_name_twice(ch: ChannelUnderTest, q: str) -> None:
     assert message.typed_headers == {"a": T("t", False)}
 
 
-def test_headers_that_cannot_be_decoded(client: Client, ch: ChannelUnderTest, q: str) -> None:
+def test_headers_that_cannot_be_decoded(broker: BrokerUnderTest, client: Client, ch: ChannelUnderTest, q: str) -> None:
     ch.declare(q)
     ch.publish("", q, b"", headers=b"\x01aQ")
     close = client.take(Connection.Close)
-    assert (close.reply_code, close.reply_text, close.class_id, close.method_id) == (541, "INTERNAL_ERROR", 0, 0)
+    if broker.differs("undecodable-properties"):
+        assert (close.reply_code, close.class_id, close.method_id) == (501, 60, 40)
+    else:
+        assert (close.reply_code, close.reply_text, close.class_id, close.method_id) == (541, "INTERNAL_ERROR", 0, 0)
