@@ -63,7 +63,7 @@ DIFFERENCES: dict[str, Difference] = {
         ),
         Difference(
             topic="undecodable-properties",
-            rabbitmq="message properties that cannot be decoded crash the channel: connection.close 541 `INTERNAL_ERROR`",
+            rabbitmq="properties that cannot be decoded crash the channel: connection.close 541 `INTERNAL_ERROR`",
             ours="connection.close 501 `FRAME_ERROR`, which blames basic.publish",
             why="The client sent something malformed; that is its error and not an internal one.",
             source="AMQP 0-9-1 section 4.2; measured on 3.10.8, where rabbit_binary_parser has no matching clause",
