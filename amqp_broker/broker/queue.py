@@ -137,9 +137,8 @@ class Queue:
         self.ready.append(message)
         self.ready_count += 1
         self.ready_bytes += len(message.body)
-        if self._has_length_limit:
-            self._drop_overflow()
-        if self._may_expire and self._head_timer is None:
+        has_dropped = self._has_length_limit and self._drop_overflow()
+        if self._may_expire and (has_dropped or self.ready.head() is message):
             self._expire_head()
         return True
 
@@ -162,18 +161,18 @@ class Queue:
             return True
         return limits.length_bytes_max is not None and self.ready_bytes + len(message.body) > limits.length_bytes_max
 
-    def _drop_overflow(self) -> None:
-        """Drop from the head until the limits hold."""
-        if self.arguments.overflow != "drop-head":
-            return
+    def _drop_overflow(self) -> bool:
+        """Drop from the head until the limits hold; returns whether there is another head now."""
+        if self._refuses_overflow:
+            return False
         length_max, bytes_max = self.arguments.length_max, self.arguments.length_bytes_max
         dropped = []
         while (length_max is not None and self.ready_count > length_max) or (
             bytes_max is not None and self.ready_bytes > bytes_max and self.ready_count
         ):
             dropped.append(self._take_ready())
-        if dropped:
-            self._discard(dropped, DeathReason.MAXLEN)
+        self._discard(dropped, DeathReason.MAXLEN)
+        return bool(dropped)
 
     # --- messages out
 
@@ -187,6 +186,8 @@ class Queue:
             if consumer is None:
                 return
             self._deliver(consumer, self._take_ready())
+            if self._may_expire:
+                self._expire_head()
 
     def changed(self) -> None:
         """Have the queue pumped when the present chunk is done."""
@@ -314,14 +315,13 @@ class Queue:
         self._wait_for(None if head is None else head.expires_at_ms)
 
     def _wait_for(self, deadline_ms: int | None) -> None:
+        """Be woken at this time or before; a timer that is early is left alone, because it looks again."""
         timer = self._head_timer
+        if deadline_ms is None or (timer is not None and timer.deadline_ms <= deadline_ms):
+            return
         if timer is not None:
-            if deadline_ms is not None and timer.deadline_ms <= deadline_ms:
-                return
             timer.cancel()
-            self._head_timer = None
-        if deadline_ms is not None:
-            self._head_timer = self.virtual_host.timers.at(deadline_ms, self._head_is_due)
+        self._head_timer = self.virtual_host.timers.at(deadline_ms, self._head_is_due)
 
     def _head_is_due(self) -> None:
         self._head_timer = None
