@@ -33,10 +33,12 @@ $(RUN):
 
 $(VENV)/.serve-stamp: pyproject.toml | $(RUN)
 	@$(PIP_INSTALL) --editable .
+	@$(RUN) -m compileall -q amqp_broker
 	@touch $@
 
 $(VENV)/.develop-stamp: pyproject.toml | $(RUN)
 	@$(PIP_INSTALL) --editable '.[dev]'
+	@$(RUN) -m compileall -q amqp_broker
 	@touch $(VENV)/.serve-stamp $@
 
 serve: $(VENV)/.serve-stamp
