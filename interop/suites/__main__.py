@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from interop.brokers import BrokerProcess, OurBroker, RabbitMQ, RunningBroker, find_rabbitmq
+from interop.differences import DIFFERENCES
 from interop.suites.catalogue import SUITES, Suite
 from interop.suites.preparation import PreparationError, default_cache_folder
 from interop.suites.running import Results, run_suite
@@ -18,7 +19,7 @@ def main() -> int:
     """Runs what the command line asks for.
 
     Returns:
-        The exit code: 0 when both brokers did the same in every test (or none failed, with one broker), 1 otherwise,
+        The exit code: 0 when the brokers differ only on purpose (with one broker: when no test failed), 1 otherwise,
         2 when something could not be run.
     """
     options = _parser().parse_args()
@@ -70,7 +71,7 @@ def _run_one(suite: Suite, options: argparse.Namespace) -> int:
         everything.append(results)
     if len(everything) == 1:
         return _print_failures(everything[0])
-    return _print_differences(*everything)
+    return _print_differences(suite, *everything)
 
 
 def _chosen_kinds(options: argparse.Namespace) -> list[str]:
@@ -103,7 +104,7 @@ def _print_failures(results: Results) -> int:
     return 1 if results.failed() else 0
 
 
-def _print_differences(one: Results, other: Results) -> int:
+def _print_differences(suite: Suite, one: Results, other: Results) -> int:
     """Prints what failed on both in short, and where they differ in full."""
     tests = sorted({*one.outcomes, *other.outcomes})
     differing = [test for test in tests if one.outcomes.get(test) != other.outcomes.get(test)]
@@ -111,11 +112,14 @@ def _print_differences(one: Results, other: Results) -> int:
         if test not in differing:
             print(f"    failed on both  {test}")
     for test in differing:
-        print(f"    differs  {test}")
+        topic = suite.meant.get(test)
+        print(f"    differs  {test}" + (f", on purpose: {DIFFERENCES[topic].topic}" if topic else ""))
         for results in (one, other):
             print(f"      {results.broker:9} {results.outcomes.get(test, 'not run'):8} {results.reasons.get(test, '')}")
-    print(f"    {len(tests) - len(differing)} tests the same on both, {len(differing)} differ")
-    return 1 if differing else 0
+    unmeant = [test for test in differing if test not in suite.meant]
+    same, on_purpose = len(tests) - len(differing), len(differing) - len(unmeant)
+    print(f"    {same} the same on both, {on_purpose} different on purpose, {len(unmeant)} different")
+    return 1 if unmeant else 0
 
 
 def _print_list() -> None:

@@ -72,16 +72,17 @@ def unpacked_copy(suite: Suite, cache: Path, python: Path, destination: Path, ow
 
 
 def apply_setting(tree: Path, setting: Setting, host: str, port: int) -> None:
-    """Rewrites one line of configuration in the copy.
+    """Rewrites a piece of configuration in the copy.
 
     Raises:
-        PreparationError: the line is not there, so the suite would not talk to the broker under test.
+        PreparationError: it is nowhere to be found, so the suite would not talk to the broker under test.
     """
-    path = tree / setting.path
-    text = path.read_text()
-    if setting.old not in text:
-        raise PreparationError(f"{setting.path} has no {setting.old!r}: the setting in catalogue.py no longer fits")
-    path.write_text(text.replace(setting.old, setting.new.replace("{host}", host).replace("{port}", str(port))))
+    new = setting.new.replace("{host}", host).replace("{port}", str(port))
+    affected = [path for path in tree.glob(setting.paths) if setting.old in path.read_text()]
+    if not affected:
+        raise PreparationError(f"no {setting.old!r} in {setting.paths}: the setting in catalogue.py no longer fits")
+    for path in affected:
+        path.write_text(path.read_text().replace(setting.old, new))
 
 
 def _archive(source: Sdist | Archive, cache: Path, python: Path) -> Path:
