@@ -121,6 +121,14 @@ class FuzzClient(Client):
     def _has_come(self, method: MethodType, channel: int) -> bool:
         return any(received.method is method and received.channel == channel for received in self.arrived)
 
+    def say_goodbye(self) -> None:
+        """Closes the connection and reads until the broker has ended it. Never fails."""
+        with contextlib.suppress(OSError, Hung):
+            self.send(Connection.Close, reply_code=200, reply_text="bye")
+            self.wait_for(Connection.CloseOk, 0)
+            self.hang_up()
+        self.abort()
+
     def hang_up(self) -> None:
         """Ends our side of the socket, and reads until the broker has ended its side: then it has noticed."""
         with contextlib.suppress(OSError):
@@ -405,7 +413,7 @@ class Player:
     def _clean_up(self) -> None:
         """Closes the connections and deletes all that may be left, so that the next program starts on nothing."""
         for client in self._clients.values():
-            client.close()
+            client.say_goodbye()
         self._clients.clear()
         self._quiescence.wait()
         if self._janitor is None:

@@ -25,9 +25,9 @@ ABORT = "abort"
 class Operation(NamedTuple):
     """One thing a client does.
 
-    `channel` counts over all connections: 0 and 1 are on the first connection, 2 and 3 on the second. `fields` are those of
-    `Client.send`. A settling method takes either `delivery_tag`, as it is, or `delivery`: the n-th message that is not
-    settled on the channel, counted from the oldest and, where there are fewer, round again.
+    `channel` counts over all connections: 0 and 1 are on the first connection, 2 and 3 on the second. `fields` are
+    those of `Client.send`. A settling method takes either `delivery_tag`, as it is, or `delivery`: the n-th message
+    that is not settled on the channel, counted from the oldest and, where there are fewer, round again.
     """
 
     channel: int

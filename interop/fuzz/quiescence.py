@@ -2,7 +2,8 @@
 
 RabbitMQ is many processes that send one another messages, and no round trip of AMQP proves that the last of them has
 arrived: a passive declare even overtakes messages on their way into the queue. So a small Erlang module is loaded into
-the node, which answers when all its processes are idle. Our broker is one thread: a round trip on each connection is all.
+the node, which answers when all its processes are idle. Our broker is one thread: a round trip on each connection is
+all it takes.
 """
 
 from __future__ import annotations
