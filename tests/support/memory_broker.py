@@ -1,0 +1,133 @@
+"""A broker without sockets, journal or real time, and what must always be true of it.
+
+``check_invariants`` looks inside: it compares what queues count with what they hold, and with what the channels of all
+connections hold of them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from amqp_broker.broker.broker import Broker
+from amqp_broker.broker.consumer import Consumer
+from amqp_broker.broker.queue import Queue
+from amqp_broker.broker.virtual_host import VirtualHost
+from amqp_broker.session.channel import Channel
+from amqp_broker.session.connection import Connection
+from amqp_broker.settings import Settings
+from tests.support.manual_clock import ManualClock
+
+
+class MemoryBroker(Broker):
+    """A broker whose time a test moves.
+
+    Args:
+        settings: by name, where they differ from the defaults.
+    """
+
+    clock: ManualClock
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(Settings(**settings), ManualClock())
+        self.connections: list[Connection] = []  # those that clients of the test have made
+
+    @property
+    def virtual_host(self) -> VirtualHost:
+        """The one that a new broker has."""
+        return self.virtual_hosts[self.settings.default_virtual_host]
+
+    def queue(self, name: str) -> Queue:
+        """A queue of that virtual host."""
+        return self.virtual_host.queue(name)
+
+    def advance(self, duration_ms: int) -> None:
+        """Let time pass, and do at each deadline on the way what is due then."""
+        end_ms = self.clock.monotonic_ms() + duration_ms
+        while True:
+            deadline_ms = self.timers.next_deadline_ms()
+            if deadline_ms is None or deadline_ms > end_ms:
+                break
+            self.clock.advance(max(0, deadline_ms - self.clock.monotonic_ms()))
+            self.run_due()
+        self.clock.advance(end_ms - self.clock.monotonic_ms())
+
+    # --- what must always be true
+
+    def check_invariants(self) -> None:
+        """Assert that every count is that of what is there, and that nobody waits for what could be had."""
+        assert not self.changed_queues
+        assert not self.dead_letters
+        assert not self.to_finish
+        channels = [channel for connection in self.connections for channel in connection.channels.values()]
+        for virtual_host in self.virtual_hosts.values():
+            _check_bindings(virtual_host)
+            for name, queue in virtual_host.queues.items():
+                assert queue.name == name
+                _check_queue(queue, channels)
+        for channel in channels:
+            _check_channel(channel)
+        waiting_for_replies = [channel for channel in channels if channel.consuming._reply_key]
+        assert len(self.reply_consumers) == len(waiting_for_replies)
+
+
+def _check_queue(queue: Queue, channels: list[Channel]) -> None:
+    assert not queue.is_deleted
+    assert not queue.is_changed
+    messages = list(queue.ready)
+    assert queue.ready_count == len(messages) == len(queue.ready)
+    assert queue.ready_bytes == sum(len(message.body) for message in messages)
+    if messages:
+        assert queue.ready.head() is messages[0]
+    else:
+        assert queue.ready.head() is None
+    held = [delivery for channel in channels for delivery in _deliveries_held(channel) if delivery.queue is queue]
+    assert queue.unacknowledged_count == len(held)
+    assert not {id(delivery.message) for delivery in held} & {id(message) for message in messages}
+    consumers = [
+        consumer for channel in channels for consumer in channel.consuming.consumers.values() if consumer.queue is queue
+    ]
+    assert Counter(consumers) == Counter(queue.consumers)
+    for consumer in consumers:
+        assert not (consumer.is_parked and consumer.is_ready), "a consumer that could have messages is left aside"
+    if messages:
+        served = [queue.consumers.active] if queue.arguments.has_single_active_consumer else consumers
+        assert not any(consumer is not None and consumer.is_ready for consumer in served), "a message waits for nothing"
+
+
+def _deliveries_held(channel: Channel) -> list[Any]:
+    """What a channel has unacknowledged, including what its open transaction has settled so far."""
+    deliveries = list(channel.consuming.unacknowledged.values())
+    if channel.transaction is not None:
+        for _, settled in channel.transaction._settlements:
+            deliveries.extend(settled.values())
+    return deliveries
+
+
+def _check_channel(channel: Channel) -> None:
+    consuming = channel.consuming
+    held = [delivery for delivery in _deliveries_held(channel) if delivery.consumer is not None]
+    assert consuming._consumers_unacknowledged == len(held)
+    by_consumer: Counter[Consumer] = Counter(delivery.consumer for delivery in held)
+    for consumer in consuming.consumers.values():
+        assert consumer.unacknowledged_count == by_consumer[consumer]
+        if consumer.prefetch_count:
+            assert consumer.unacknowledged_count <= consumer.prefetch_count
+        assert consumer.queue.virtual_host.queues.get(consumer.queue.name) is consumer.queue
+    assert all(tag < consuming._next_tag for tag in consuming.unacknowledged)
+    assert all(tag >= consuming._lowest_tag for tag in consuming.unacknowledged)
+
+
+def _check_bindings(virtual_host: VirtualHost) -> None:
+    outgoing = {
+        binding.identity: binding
+        for exchange in virtual_host.exchanges.values()
+        for binding in exchange.bindings.values()
+    }
+    incoming = [binding for bindings in virtual_host._bindings_to.values() for binding in bindings]
+    count = sum(len(exchange.bindings) for exchange in virtual_host.exchanges.values())
+    assert len(incoming) == count
+    for binding in incoming:
+        assert binding.identity in outgoing
+        holder = virtual_host.exchanges if not binding.is_to_queue else virtual_host.queues
+        assert holder.get(binding.destination.name) is binding.destination
