@@ -92,6 +92,14 @@ class Settings:
         60_000, "How often deliveries are checked against consumer_timeout_ms.", minimum=1
     )
 
+    memory_high_water_bytes: int = _setting(
+        0, "Resident memory above which publishers are held back. 0: 40 % of the machine's memory.", minimum=0
+    )
+    disk_free_limit_bytes: int = _setting(
+        50_000_000, "Free space in the data folder below which publishers are held back.", minimum=0
+    )
+    resource_check_ms: int = _setting(1000, "How often memory and free space are looked at.", minimum=10)
+
     # Flow
     read_chunk_bytes: int = _setting(
         262_144, "Most that is read from a connection before the others have their turn.", minimum=4096

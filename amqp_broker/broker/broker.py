@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 
 from amqp_broker.access.users import Users
+from amqp_broker.broker.alarms import Alarms
 from amqp_broker.broker.dead_letter import DeathReason
 from amqp_broker.broker.durability import Durability
 from amqp_broker.broker.message import Address, Message
@@ -48,6 +49,7 @@ class Broker:
         self.dead_letters: deque[tuple[Queue, Message, DeathReason]] = deque()
         self.to_finish: list[Callable[[], None]] = []  # what channels do last: confirms
         self.reply_consumers: dict[str, ReplyConsumer] = {}  # by the routing key of their replies
+        self.alarms = Alarms()
         self.durability = Durability(journal)
         self.on_journal_work: Callable[[], None] | None = None  # called when the journal has something to write
         self.awaiting_commit: dict[Callable[[], None], None] = {}  # called when the journal has committed more

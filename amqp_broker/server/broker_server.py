@@ -23,6 +23,7 @@ from amqp_broker.server.journal_flusher import JournalFlusher
 from amqp_broker.server.listeners import Endpoint, Listener, accept_forever, bind, listen
 from amqp_broker.server.logs import log_event, log_internal_error
 from amqp_broker.server.pump import Pump
+from amqp_broker.server.resources import watch_resources
 from amqp_broker.server.socket_stream import SocketStream
 from amqp_broker.server.timers import run_timers
 from amqp_broker.session.client import Peer
@@ -107,6 +108,7 @@ class BrokerServer:
             self.listen()
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(run_timers, self.broker)
+                nursery.start_soon(watch_resources, self.broker, self.settings, self._journal is not None)
                 if self._journal is not None:
                     nursery.start_soon(JournalFlusher(self.broker, self._journal, self.settings).run)
                 async with trio.open_nursery() as accepting:

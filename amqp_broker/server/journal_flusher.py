@@ -13,6 +13,7 @@ import logging
 
 import trio
 
+from amqp_broker.broker.alarms import Resource
 from amqp_broker.broker.broker import Broker
 from amqp_broker.journal.failures import JournalFull
 from amqp_broker.journal.port import Batch, Journal
@@ -76,7 +77,8 @@ class JournalFlusher:
                 self._journal.committed(batch)
                 break
             except JournalFull as error:
-                log_event(logging.ERROR, "disk full", reason=str(error), retry_s=FULL_DISK_RETRY_S)
+                if self._broker.alarms.set(Resource.DISK, True):
+                    log_event(logging.ERROR, "disk full", reason=str(error), retry_s=FULL_DISK_RETRY_S)
                 await trio.sleep(FULL_DISK_RETRY_S)
         self._broker.committed()
 

@@ -27,6 +27,7 @@ from amqp_broker.session.client import Client, Peer
 from amqp_broker.session.handshake import Handshake
 from amqp_broker.session.heartbeat import Heartbeat
 from amqp_broker.session.publishing import BASIC_PUBLISH
+from amqp_broker.session.throttle import Throttle
 from amqp_broker.wire import methods
 from amqp_broker.wire.errors import MalformedTable, UnknownMethod, WireError
 from amqp_broker.wire.frames import (
@@ -99,8 +100,8 @@ class Connection:
         self._splitter = FrameSplitter(HANDSHAKE_FRAME_SIZE_BYTES_MAX)
         self._handshake = Handshake(self)
         self._heartbeat = Heartbeat(self)
+        self._throttle = Throttle(self)
         settings = broker.settings
-        self._pending_bytes_max = settings.journal_pending_bytes_max
         self._high_water_bytes = settings.outbound_high_water_bytes
         self._deadline = broker.timers.after(settings.handshake_timeout_ms, self._handshake_took_too_long)
 
@@ -154,19 +155,7 @@ class Connection:
             self.fail(0, error, NO_METHOD)
             self._finish_later(SILENT_CLOSE_MS)
         self.broker.settle()
-        if self.broker.durability.pending_bytes > self._pending_bytes_max:
-            self._pause_reading()
-
-    def _pause_reading(self) -> None:
-        """The disk is behind: what this client sends next waits in its socket."""
-        self.is_reading_paused = True
-        self.broker.awaiting_commit[self._resume_reading] = None
-
-    def _resume_reading(self) -> None:
-        if self.broker.durability.pending_bytes <= self._pending_bytes_max:
-            self.broker.awaiting_commit.pop(self._resume_reading, None)
-            self.is_reading_paused = False
-            self.on_output()
+        self._throttle.chunk_was_handled()
 
     def _read_protocol_header(self, data: bytes) -> bytes:
         """Take the protocol header off; an impossible one is answered with the one that works (AMQP 0-9-1, 4.2.2)."""
@@ -241,6 +230,7 @@ class Connection:
         self._client = client
         self._virtual_host = virtual_host
         self.state = ConnectionState.OPEN
+        self._throttle.start()
 
     def _handshake_took_too_long(self) -> None:
         self.close_reason = "handshake timeout"
@@ -385,8 +375,7 @@ class Connection:
             if not self.close_reason:
                 self.close_reason = reason
             self._holds.clear()
-            for waiting in (self._journal_committed, self._resume_reading):
-                self.broker.awaiting_commit.pop(waiting, None)
+            self.broker.awaiting_commit.pop(self._journal_committed, None)
             self.finish()
             self.broker.settle()
 
@@ -396,6 +385,7 @@ class Connection:
         self.state = ConnectionState.CLOSED
         self._deadline.cancel()
         self._heartbeat.stop()
+        self._throttle.stop()
         self.finished = not self._holds
         self.on_output()
 

@@ -60,8 +60,8 @@ class Heartbeat:
         self._receive_timer = self._connection.broker.timers.after(self._interval_ms, self._an_interval_passed)
 
     def _an_interval_passed(self) -> None:
-        if self._connection.received_bytes != self._received_bytes:
-            self._missed = 0
+        if self._connection.received_bytes != self._received_bytes or self._connection.is_reading_paused:
+            self._missed = 0  # who is not read cannot be heard
         else:
             self._missed += 1
             if self._missed > MISSED_MAX:

@@ -73,6 +73,7 @@ class Publishing:
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
         self.is_receiving = False
+        self.has_published = False
         self.confirms = False
         self._method = b""
         self._header = b""
@@ -91,7 +92,7 @@ class Publishing:
         """A basic.publish: its content follows."""
         self._method = payload
         self._header = b""
-        self.is_receiving = True
+        self.is_receiving = self.has_published = True
 
     def receive(self, kind: int, payload: bytes) -> None:
         """The next frame of the content."""

@@ -1,0 +1,59 @@
+"""The task that watches memory and disk, and raises the alarms that hold publishers back."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import trio
+
+from amqp_broker.broker.alarms import Resource
+from amqp_broker.broker.broker import Broker
+from amqp_broker.server.logs import log_event
+from amqp_broker.settings import Settings
+
+MEMORY_SHARE = 0.4  # of the machine's memory, where no number of bytes is set
+
+
+async def watch_resources(broker: Broker, settings: Settings, has_disk: bool) -> None:
+    """Look every ``resource_check_ms``, until cancelled.
+
+    Args:
+        has_disk: whether the broker keeps anything on disk.
+    """
+    memory_limit_bytes = settings.memory_high_water_bytes or int(machine_memory_bytes() * MEMORY_SHARE)
+    while True:
+        used_bytes = resident_bytes()
+        _set(
+            broker, Resource.MEMORY, used_bytes, limit_bytes=memory_limit_bytes, is_low=used_bytes > memory_limit_bytes
+        )
+        if has_disk:
+            limit_bytes = settings.disk_free_limit_bytes
+            free_bytes = shutil.disk_usage(settings.data_dir).free
+            _set(broker, Resource.DISK, free_bytes, limit_bytes=limit_bytes, is_low=free_bytes < limit_bytes)
+        await trio.sleep(settings.resource_check_ms / 1000)
+
+
+def _set(broker: Broker, resource: Resource, measured_bytes: int, *, limit_bytes: int, is_low: bool) -> None:
+    if broker.alarms.set(resource, is_low):
+        event = "alarm raised" if is_low else "alarm cleared"
+        log_event(logging.WARNING, event, resource=resource, bytes=measured_bytes, limit_bytes=limit_bytes)
+
+
+def resident_bytes() -> int:
+    """The memory that this process occupies; 0 where the system does not tell."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    except OSError:
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def machine_memory_bytes() -> int:
+    """The machine's memory; where the system does not tell, more than there can be."""
+    if sys.platform == "win32":
+        return sys.maxsize
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

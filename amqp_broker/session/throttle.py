@@ -1,0 +1,77 @@
+"""When a connection is not read: an alarm is raised and it publishes, or the disk is behind with what it sent.
+
+As in RabbitMQ, an alarm stops only who publishes while it is raised, and stops it altogether: its acknowledgements
+wait as well. It is told so with ``connection.blocked``, if it said that it understands that, and with
+``connection.unblocked`` when no alarm is left.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from amqp_broker.wire import methods
+from amqp_broker.wire.methods import build
+
+if TYPE_CHECKING:
+    from amqp_broker.session.connection import Connection
+
+CAPABILITY = "connection.blocked"
+
+
+class Throttle:
+    """Holds one connection's reading back."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._is_blocked = False  # by an alarm
+        self._is_behind = False  # the disk is
+        self._pending_bytes_max = connection.broker.settings.journal_pending_bytes_max
+
+    def start(self) -> None:
+        """The connection is open: begin to listen to alarms."""
+        self._connection.broker.alarms.listen(self._alarms_changed)
+
+    def stop(self) -> None:
+        """The connection has ended."""
+        broker = self._connection.broker
+        broker.alarms.unlisten(self._alarms_changed)
+        broker.awaiting_commit.pop(self._committed, None)
+
+    def chunk_was_handled(self) -> None:
+        """Look whether what the client sent must be the last for a while."""
+        broker = self._connection.broker
+        if broker.alarms.are_raised and not self._is_blocked and self._has_published():
+            self._is_blocked = True
+            if CAPABILITY in self._connection.client_capabilities:
+                self._connection.send_method(0, build(methods.Connection.Blocked, reason=broker.alarms.reason))
+            self._update()
+        if not self._is_behind and broker.durability.pending_bytes > self._pending_bytes_max:
+            self._is_behind = True
+            broker.awaiting_commit[self._committed] = None
+            self._update()
+
+    def _has_published(self) -> bool:
+        return any(channel.publishing.has_published for channel in self._connection.channels.values())
+
+    def _alarms_changed(self) -> None:
+        if not self._connection.broker.alarms.are_raised:
+            if self._is_blocked:
+                self._is_blocked = False
+                if CAPABILITY in self._connection.client_capabilities:
+                    self._connection.send_method(0, methods.Connection.Unblocked())
+                self._update()
+        elif not self._is_blocked:
+            for channel in self._connection.channels.values():
+                channel.publishing.has_published = False  # what counts is a publish from now on
+
+    def _committed(self) -> None:
+        broker = self._connection.broker
+        if broker.durability.pending_bytes <= self._pending_bytes_max:
+            broker.awaiting_commit.pop(self._committed, None)
+            self._is_behind = False
+            self._update()
+
+    def _update(self) -> None:
+        self._connection.is_reading_paused = self._is_blocked or self._is_behind
+        if not self._connection.is_reading_paused:
+            self._connection.on_output()
