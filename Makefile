@@ -2,7 +2,7 @@
 # environment is built once and again only when pyproject.toml changes.
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint format interop fuzz bench clean
+.PHONY: help serve test lint format interop suites fuzz bench clean
 
 # The first Python on this machine that is new enough.
 PYTHON ?= $(shell for candidate in python3.11 python3.12 python3.13 python3.14 python3 python; do \
@@ -20,6 +20,7 @@ help:
 	@echo 'make lint      ruff and mypy strict'
 	@echo 'make format    let ruff mend what it can'
 	@echo 'make interop   the same behaviour asked of this broker and of RabbitMQ'
+	@echo 'make suites    stock clients'"'"' own tests   ARGS="pika kombu"'
 	@echo 'make fuzz      random programs on both brokers, until one differs'
 	@echo 'make bench     this broker and RabbitMQ side by side'
 	@echo 'make clean     remove all that was built'
@@ -58,6 +59,9 @@ format: $(VENV)/.develop-stamp
 
 interop: $(VENV)/.develop-stamp
 	@$(RUN) -m pytest interop $(ARGS)
+
+suites: $(VENV)/.develop-stamp
+	@$(RUN) -m interop.suites $(ARGS)
 
 fuzz: $(VENV)/.develop-stamp
 	@$(RUN) -m interop.fuzz $(ARGS)
