@@ -265,8 +265,7 @@ class SegmentJournal:
         if self._writer is None or self._failure:
             return
         writer = self._writer
-        batch = self._writing or self.take_batch()
-        if batch is not None:
+        while (batch := self._writing or self.take_batch()) is not None:
             writer.write(batch)
             self.committed(batch)
         try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Iterator
 from itertools import repeat
 from typing import NamedTuple
@@ -47,6 +48,8 @@ class End(NamedTuple):
     batch: int
     is_sealed: bool
     torn_tail: TornTail | None
+    unsynced_offset: int
+    """From here on, what can be read is not known to be on the disk: a sync of it may have failed."""
 
 
 def list_segments(files: FileSystem) -> tuple[list[str], list[str]]:
@@ -80,6 +83,7 @@ def find_end(reader: SegmentReader) -> End:
     """
     end = offset = SEGMENT_HEADER_BYTES
     batch = reader.header.batch
+    starts: deque[tuple[int, int]] = deque()
     bad = BadBlock(offset, "")
     is_sealed = False
     while not is_sealed:
@@ -90,14 +94,18 @@ def find_end(reader: SegmentReader) -> End:
             break
         offset = block.end
         if block.header.flags & IS_LAST_OF_BATCH:
+            starts.append((block.header.batch, end))
             end, batch = block.end, block.header.batch
+        while starts and starts[0][0] <= block.header.synced_batch:
+            starts.popleft()
         is_sealed = bool(block.header.flags & IS_SEAL)
+    unsynced_offset = starts[0][1] if starts else end
     rest_bytes = reader.last_nonzero_byte(end) - end
     if not rest_bytes:
-        return End(end, batch, is_sealed, None)
+        return End(end, batch, is_sealed, None, unsynced_offset)
     if any(header.synced_batch > batch for _, header in reader.headers_after(end)):
         raise JournalDamaged(reader.full_name, bad.offset, f"{bad.reason}, and there are durable batches after it")
-    return End(end, batch, is_sealed, TornTail(reader.full_name, end, rest_bytes))
+    return End(end, batch, is_sealed, TornTail(reader.full_name, end, rest_bytes), unsynced_offset)
 
 
 class Recovery:
@@ -126,6 +134,7 @@ class Recovery:
         names, leftovers = list_segments(self._files)
         readers = [SegmentReader(self._files, name) for name in names]
         if readers:
+            self._files.sync_folder()  # what can be seen need not be durable yet
             self._close_end(readers[-1])
         self._remove(leftovers)
         self.segments = [_segment(reader, name) for reader, name in zip(readers, names, strict=True)]
@@ -153,19 +162,24 @@ class Recovery:
             self._files.sync_folder()
 
     def _close_end(self, reader: SegmentReader) -> None:
-        """Cut an unfinished batch off the last segment and seal it: it is not appended to any more."""
+        """Cut an unfinished batch off the last segment and seal it: it is not appended to any more.
+
+        What was not synced is written again: had its sync failed before the process ended, it could be read, and a
+        sync would say that all is well, but it would not be on the disk.
+        """
         end = find_end(reader)
         self.number = reader.header.last_number
         self.batch = end.batch
         self.torn_tail = end.torn_tail
-        if end.is_sealed and end.offset == reader.size_bytes:
-            return
-        reader.file.truncate(end.offset)
+        file = reader.file
+        if end.offset < reader.size_bytes:
+            file.truncate(end.offset)
+        file.write_at(end.unsynced_offset, file.read_at(end.unsynced_offset, end.offset - end.unsynced_offset))
+        file.sync()
         if not end.is_sealed:
             self.batch += 1
-            stamp = Stamp(reader.header.epoch, self.batch, end.batch)
-            reader.file.write_at(end.offset, encode_seal(stamp))
-        reader.file.sync()
+            file.write_at(end.offset, encode_seal(Stamp(reader.header.epoch, self.batch, end.batch)))
+            file.sync()
         reader.reopen()
 
     def _gather_drops(self, readers: list[SegmentReader]) -> list[Runs]:

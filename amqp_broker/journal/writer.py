@@ -93,7 +93,8 @@ class SegmentWriter:
     def _begin_segment(self, batch: GatheredBatch, size: int) -> File:
         number = self._number + 1
         name = segment_name(number, number)
-        header = SegmentHeader(FORMAT_VERSION, 0, number, number, self._epoch, batch.first_reference, self._batch)
+        last_batch = self._batch if self._file is None else self._batch + 1  # the seal to come counts as one
+        header = SegmentHeader(FORMAT_VERSION, 0, number, number, self._epoch, batch.first_reference, last_batch)
         reserved_bytes = max(self._segment_bytes, SEGMENT_HEADER_BYTES + size + BLOCK_HEADER_BYTES)
         file = self._reserve(name + NEW_SUFFIX, reserved_bytes, header.encode())
         previous_bytes = self.seal()
