@@ -49,7 +49,7 @@ class SocketStream(trio.abc.HalfCloseableStream):
         Raises:
             BrokenResourceError: the connection failed; the cause tells why.
         """
-        await trio.lowlevel.checkpoint()
+        await trio.lowlevel.checkpoint_if_cancelled()
         rest = data
         while True:
             try:
@@ -59,6 +59,8 @@ class SocketStream(trio.abc.HalfCloseableStream):
             except OSError as error:
                 raise trio.BrokenResourceError(str(error)) from error
             if sent_bytes == len(rest):
+                # Now, not before: the others have their turn after the client has been answered.
+                await trio.lowlevel.cancel_shielded_checkpoint()
                 return
             rest = memoryview(rest)[sent_bytes:]
             await trio.lowlevel.wait_writable(self._socket)
