@@ -68,5 +68,14 @@ DIFFERENCES: dict[str, Difference] = {
             why="The client sent something malformed; that is its error and not an internal one.",
             source="AMQP 0-9-1 section 4.2; measured on 3.10.8, where rabbit_binary_parser has no matching clause",
         ),
+        Difference(
+            topic="expired-at-the-head-of-priorities",
+            rabbitmq="a message with a TTL that is published to a priority queue in front of others is not expired, "
+            "but delivered however late",
+            ours="it dies when its time has come, as at the head of any queue",
+            why="A TTL promises that a message is not delivered after it; RabbitMQ looks for expired messages after a "
+            "publish only where the queue was empty before it.",
+            source="rabbit_amqqueue_process:deliver_or_enqueue/3, the optimisation by QLen; measured",
+        ),
     ]
 }

@@ -255,8 +255,10 @@ class Queue:
         self._forget(message)
 
     def reject(self, messages: list[Message]) -> None:
-        """The client refuses messages, the oldest first: they die here."""
+        """The client refuses messages, the oldest first: they die here, those of a higher priority before others."""
         self.unacknowledged_count -= len(messages)
+        if self.arguments.priority_max is not None:
+            messages = sorted(messages, key=self._band_of, reverse=True)
         if self.is_deleted:
             self.virtual_host.durability.forget_messages(messages)
         else:
