@@ -25,6 +25,8 @@ GOES_ON = 4
 """The record in this block is larger than a block, and its bytes go on in the next one."""
 IS_SEAL = 8
 """Nothing comes after this block: the segment was ended on purpose."""
+BEGINS_INSIDE = 16
+"""This block's bytes begin inside the record that the block before it holds the start of."""
 
 _FIELDS = struct.Struct("<IIIQQQ")  # payload CRC, payload length, flags, epoch, batch, synced batch
 BLOCK_HEADER_BYTES = 4 + 4 + _FIELDS.size
@@ -102,7 +104,8 @@ class Layout:
         for start in range(0, len(payload), BLOCK_BYTES_MAX):
             piece = payload[start : start + BLOCK_BYTES_MAX]
             goes_on = GOES_ON if start + BLOCK_BYTES_MAX < len(payload) else 0
-            self._pieces.append((flags | goes_on, piece))
+            begins_inside = BEGINS_INSIDE if start else 0
+            self._pieces.append((flags | goes_on | begins_inside, piece))
 
     @property
     def size_bytes(self) -> int:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
+from collections.abc import Iterable
 from itertools import compress, islice, repeat
 from operator import sub
 
@@ -22,6 +23,8 @@ SINGLE = 1
 """The flag of a live claim that is its record's only one."""
 SHARED = 2
 """The flag of a live claim of a record that began with several."""
+
+_NO_REFERENCE = 2**64
 
 
 class Segment:
@@ -123,7 +126,10 @@ class Segment:
     def extent(self, index: int) -> tuple[int, int]:
         """The (offset, size) of the bytes in the file that hold the record at an index, or a little more."""
         start = self.offsets[index]
-        return start, self.offsets[bisect_right(self.offsets, start, index)] - start
+        end = self.offsets[index + 1]
+        if end == start:
+            end = self.offsets[bisect_right(self.offsets, start, index)]
+        return start, end - start
 
     def drop(self, first: int, count: int) -> None:
         """Mark a run of references as dead; those that are not here, or dead already, do not matter."""
@@ -141,6 +147,18 @@ class Segment:
                 self.live_bytes -= offsets[index + 1] - offsets[index]
             elif flag == SHARED:
                 self._drop_shared(index)
+
+    def drop_runs(self, runs: Iterable[tuple[int, int]]) -> None:
+        """Mark many runs of references as dead: `drop` for each, faster where they are short."""
+        flags, offsets = self.flags, self.offsets
+        base = self.first_reference if self.references is None else _NO_REFERENCE
+        for first, count in runs:
+            index = first - base
+            if count == 1 and 0 <= index < len(flags) and flags[index] == SINGLE:
+                flags[index] = DEAD
+                self.live_bytes -= offsets[index + 1] - offsets[index]
+            else:
+                self.drop(first, count)
 
     def _drop_shared(self, index: int) -> None:
         start = self.offsets[index]
@@ -197,6 +215,17 @@ class Index:
         high = bisect_left(firsts, first + count)
         for segment in segments[low:high]:
             segment.drop(first, count)
+
+    def drop_runs(self, runs: Runs) -> None:
+        """Mark runs that are in ascending order as dead, in whichever segments they are."""
+        firsts, segments = self._table
+        low = 0
+        for segment, bound in zip(segments, (*firsts[1:], _NO_REFERENCE), strict=True):
+            high = bisect_left(runs.firsts, bound, low)
+            segment.drop_runs(zip(runs.firsts[low:high], runs.counts[low:high], strict=True))
+            if high > low and runs.end_at(high - 1) > bound:
+                self.drop(bound, runs.end_at(high - 1) - bound)
+            low = high
 
     @property
     def live_bytes(self) -> int:

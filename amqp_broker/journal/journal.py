@@ -171,9 +171,8 @@ class SegmentJournal:
         segment.append(batch.first_reference, batch.flags, batch.offsets)
         segment.disk_bytes = batch.disk_bytes
         segment.drops.extend(batch.runs)
-        for first, count in batch.runs:
-            self._index.drop(first, count)
         if len(batch.runs):
+            self._index.drop_runs(batch.runs)
             self._may_reclaim = True
             if self._reclaim is not None:
                 self._reclaim.drops_meanwhile.extend(batch.runs)

@@ -6,6 +6,7 @@ files. The layout is specified in ``docs/journal.md``.
 
 from __future__ import annotations
 
+import re
 import struct
 import sys
 from array import array
@@ -23,6 +24,8 @@ _FIELDS = struct.Struct("<IQIB")  # payload length, reference, claims, kind
 _HEADER = struct.Struct("<IIQIB")  # the CRC of all that follows it, and the fields
 RECORD_HEADER_BYTES = _HEADER.size
 _RUN_BYTES = 12
+_ZEROS = bytes(2 * RECORD_HEADER_BYTES)
+_NOT_ZERO = re.compile(rb"[^\0]")
 
 
 class Record(NamedTuple):
@@ -95,6 +98,10 @@ def find_records(data: bytes, references: range) -> Iterator[tuple[int, int]]:
     """
     offset = 0
     while offset + RECORD_HEADER_BYTES <= len(data):
+        if data.startswith(_ZEROS, offset):
+            something = _NOT_ZERO.search(data, offset)
+            offset = max(offset + 1, (something.start() if something else len(data)) - RECORD_HEADER_BYTES)
+            continue
         _, length, reference, claims, kind = _HEADER.unpack_from(data, offset)
         size = RECORD_HEADER_BYTES + length
         is_plausible = reference in references if kind != DROPS_KIND else (reference == 0 and claims == 1)
@@ -128,7 +135,11 @@ class Runs:
     @property
     def end(self) -> int:
         """One past the last reference; 0 when there is none."""
-        return self.firsts[-1] + self.counts[-1] if self.firsts else 0
+        return self.end_at(-1) if self.firsts else 0
+
+    def end_at(self, number: int) -> int:
+        """One past the last reference of a run."""
+        return self.firsts[number] + self.counts[number]
 
     def append(self, first: int, count: int) -> None:
         """Add a run after all others."""

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from zlib import crc32
 
 from amqp_broker.journal.blocks import (
+    BEGINS_INSIDE,
     BLOCK_HEADER_BYTES,
     GOES_ON,
     HOLDS_DROPS,
@@ -102,18 +103,26 @@ class SegmentReader:
         files: where the segment is.
         name: its file's name.
 
+        is_header_needed: whether a damaged header is an error; else what the file's name says takes its place.
+
     Raises:
         JournalDamaged: the header is not what was written.
         FormatNotSupported: the header is of another version.
     """
 
-    def __init__(self, files: FileSystem, name: str) -> None:
+    def __init__(self, files: FileSystem, name: str, *, is_header_needed: bool = True) -> None:
         self.full_name = files.full_name(name)
         self.file = files.open(name)
         self.size_bytes = self.file.size()
         self._window = b""
         self._window_start = 0
-        self.header = self._read_header(name)
+        try:
+            self.header = self._read_header(name)
+        except JournalDamaged:
+            if is_header_needed:
+                raise
+            numbers = segment_numbers(name) or (0, 0)
+            self.header = SegmentHeader(FORMAT_VERSION, 0, *numbers, 0, 0, 0)
 
     def _read_header(self, name: str) -> SegmentHeader:
         data = self.file.read_at(0, SEGMENT_HEADER_BYTES)
@@ -166,6 +175,8 @@ class SegmentReader:
             BadBlock: there is no intact one.
         """
         first, payload = self._piece(offset)
+        if first.flags & BEGINS_INSIDE:
+            raise BadBlock(offset, "the start of a large record is missing")
         end = offset + BLOCK_HEADER_BYTES + len(payload)
         if not first.flags & GOES_ON:
             return Block(offset, end, first, payload)
@@ -173,7 +184,7 @@ class SegmentReader:
         header = first
         while header.flags & GOES_ON:
             header, payload = self._piece(end)
-            if header.batch != first.batch:
+            if header.batch != first.batch or not header.flags & BEGINS_INSIDE:
                 raise BadBlock(end, "the rest of a large record is missing")
             pieces.append(payload)
             end += BLOCK_HEADER_BYTES + len(payload)
