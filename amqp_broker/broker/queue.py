@@ -88,7 +88,11 @@ class Queue:
         return ByPriority(self.arguments.priority_max)
 
     def header_to_deliver(self, message: Message) -> bytes:
-        """The content header that goes to a client with this message."""
+        """The content header that goes to a consumer with this message."""
+        return message.header
+
+    def header_to_get(self, message: Message) -> bytes:
+        """The content header that goes to a client that asked for this message with ``basic.get``."""
         return message.header
 
     def check_channel_prefetch(self) -> None:

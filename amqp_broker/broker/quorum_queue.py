@@ -24,7 +24,11 @@ class QuorumQueue(Queue):
         return ReturnedFirst()
 
     def header_to_deliver(self, message: Message) -> bytes:
-        """The published content header with the number of earlier deliveries in ``x-delivery-count``."""
+        """The published content header, and from the second time on the number of earlier deliveries."""
+        return self.header_to_get(message) if message.delivery_count else message.header
+
+    def header_to_get(self, message: Message) -> bytes:
+        """The published content header with the number of earlier deliveries in ``x-delivery-count``, even 0."""
         properties = decode_properties(message.header)
         headers = dict(sorted({**(properties.headers or {}), "x-delivery-count": message.delivery_count}.items()))
         return encode_content_header(len(message.body), replace(properties, headers=headers))

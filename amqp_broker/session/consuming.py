@@ -190,7 +190,7 @@ class Consuming:
         if not method.no_ack:
             now_ms = connection.broker.clock.monotonic_ms()
             self.unacknowledged[tag] = Unacknowledged(message, queue, None, now_ms)
-        header = queue.header_to_deliver(message)
+        header = queue.header_to_get(message)
         connection.send(
             hot.encode_get_ok(channel.number, tag, message.redelivered, message.address.encoded, queue.ready_count)
             + hot.encode_content(channel.number, header, message.body, connection.frame_size_bytes_max)
