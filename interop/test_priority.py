@@ -18,7 +18,7 @@ def declare(ch: ChannelUnderTest, q: str, highest: int = 5, **fields: Any) -> No
 
 def publish(ch: ChannelUnderTest, q: str, *messages: tuple[bytes, int | None], **properties: Any) -> None:
     for body, priority in messages:
-        ch.publish("", q, body, **({} if priority is None else {"priority": priority}), **properties)
+        ch.publish("", q, body, **properties | ({} if priority is None else {"priority": priority}))
 
 
 def bodies(ch: ChannelUnderTest, count: int) -> list[bytes]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from enum import StrEnum
 
+from amqp_broker.broker.erlang_text import erlang_term
 from amqp_broker.broker.message import Address, Message
 from amqp_broker.wire.content import decode_properties, encode_content_header
 from amqp_broker.wire.hot import encode_address
@@ -71,35 +72,44 @@ def _record_death(
     if expiration is not None:
         death["original-expiration"] = expiration
     history = headers.get("x-death")
-    if "x-death" not in headers:
+    if isinstance(history, list):
+        headers["x-death"] = _with_death(history, death)
+        return
+    if "x-death" not in headers:  # what a client sent in its place is replaced and leaves nothing else behind
         headers["x-first-death-reason"] = str(reason)
         headers["x-first-death-queue"] = queue
         headers["x-first-death-exchange"] = address.exchange
-        headers["x-death"] = [death]
-        return
-    if not isinstance(history, list):
-        headers["x-death"] = [death]
-        return
+    headers["x-death"] = [death]
+
+
+def _with_death(history: list[FieldValue], death: Table) -> list[FieldValue]:
+    """The history with one death more: in front, as an entry of its own or as one more on the count of its like."""
     entries = _grouped(history)
-    earlier = next((entry for entry in entries if entry.get("queue") == queue and entry.get("reason") == reason), None)
-    if earlier is not None:
-        entries.remove(earlier)
-        count = earlier.get("count")
-        death = {**earlier, "count": (count if isinstance(count, int) else 0) + 1}
-    headers["x-death"] = [dict(sorted(death.items())), *entries]
+    alike = [entry for entry in entries if _kind(entry) == _kind(death)]
+    if alike:
+        count = alike[0].get("count")
+        death = {**alike[0], "count": count + 1 if isinstance(count, int) else 1}
+    return [dict(sorted(death.items())), *(entry for entry in entries if entry not in alike)]
 
 
 def _grouped(history: list[FieldValue]) -> list[Table]:
-    """The history's tables, one for each queue and reason (a client may have sent several)."""
-    grouped: dict[tuple[object, object], Table] = {}
-    for entry in history:
-        if isinstance(entry, dict):
-            key = (str(entry.get("queue")), str(entry.get("reason")))
-            if key in grouped:
-                continue
-            alike = [e for e in history if isinstance(e, dict) and (str(e.get("queue")), str(e.get("reason"))) == key]
-            grouped[key] = entry if "count" in entry else {"count": len(alike), **entry}
-    return list(grouped.values())
+    """The history's tables, one for each queue and reason (clients and old brokers may have sent several).
+
+    Where there are several, RabbitMQ reverses them at each death, so only the newest one has its place for certain.
+    """
+    entries = [entry for entry in history if isinstance(entry, dict)]
+    if len(entries) < 2:
+        return entries
+    groups: dict[str, list[Table]] = {}
+    for entry in entries:
+        groups.setdefault(_kind(entry), []).append(entry)
+    first_ones = [group[0] if "count" in group[0] else {"count": len(group), **group[0]} for group in groups.values()]
+    return first_ones[::-1]
+
+
+def _kind(death: Table) -> str:
+    """What makes two deaths alike: the queue and the reason."""
+    return f"{erlang_term(death.get('queue'))} {erlang_term(death.get('reason'))}"
 
 
 def would_cycle(queue: str, reason: DeathReason, headers: Table) -> bool:
