@@ -21,7 +21,7 @@ from tests.support.memory_broker import MemoryBroker
 
 LOOPBACK = Peer("127.0.0.1", 40000, True)
 PROTOCOL_HEADER = b"AMQP\x00\x00\x09\x01"
-CAPABILITIES = {
+CAPABILITIES: FieldTable = {
     "authentication_failure_close": True,
     "basic.nack": True,
     "connection.blocked": True,
@@ -260,6 +260,10 @@ class Client:
         channel.call(commands.Channel.Open())
         return channel
 
+    def is_finished(self) -> bool:
+        """Whether the broker has done with the connection."""
+        return self.connection.finished
+
     def closed_with(self) -> commands.Connection.Close:
         """The connection.close that has come."""
         return self.received()[-1].expect(commands.Connection.Close)
@@ -294,13 +298,15 @@ class ClientChannel:
         return self.client.one(method_class, self.number)
 
     def call(self, method: base.Frame) -> base.Frame:
-        """Send a method and return its answer, which must be the next that comes and of the right class."""
+        """Send a method and return its answer, which must be the next that comes, deliveries aside."""
         self.send(method)
         received = self.received()
-        assert received, f"no answer to {method.name}"
-        answer, rest = received[0], received[1:]
+        answers = [one for one in received if not isinstance(one.method, commands.Basic.Deliver)]
+        assert answers, f"no answer to {method.name}"
+        answer = answers[0]
         assert answer.method.name in method.valid_responses, f"{answer.method.name} {dict(answer.method)}"
-        self.client._inbox(self.number).extend(rest)
+        received.remove(answer)
+        self.client._inbox(self.number).extend(received)
         return answer.method
 
     def declare(self, name: str, arguments: FieldTable | None = None, **flags: bool) -> commands.Queue.DeclareOk:
