@@ -32,20 +32,6 @@ class FormatNotSupported(JournalError):
     """A segment was written by a release whose format this one does not read."""
 
 
-class FolderInUse(JournalError):
-    """Another process holds the data folder.
-
-    Args:
-        folder: the folder's path.
-        holder: the process that holds it, as it wrote itself into the lock file; "" when it could not be read.
-    """
-
-    def __init__(self, folder: str, holder: str) -> None:
-        super().__init__(f"{folder} is in use by process {holder or 'unknown'}")
-        self.folder = folder
-        self.holder = holder
-
-
 class JournalDamaged(JournalError):
     """Bytes that were once durable are not what was written.
 

@@ -1,7 +1,7 @@
 """The little that a journal asks of a file system, and the real one.
 
 Holds the port (one folder of files that are written at offsets and synced) and its implementation over the operating
-system. Does not hold the lock on the folder (`folder_lock.py`), nor what the files contain.
+system. Does not hold the lock that keeps other processes out, nor what the files contain.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from amqp_broker.journal.cold_reads import read_record
 from amqp_broker.journal.failures import JournalFailed, RecordGone, TornTail
 from amqp_broker.journal.files import FileSystem
 from amqp_broker.journal.index import DEAD, SINGLE, Index, Segment
-from amqp_broker.journal.port import LiveRecord, Progress
+from amqp_broker.journal.port import Batch, LiveRecord, Progress, Reclaim
 from amqp_broker.journal.reclaim import SegmentReclaim, choose_segments
 from amqp_broker.journal.records import CLAIMS_MAX, KIND_MAX, encode_record
 from amqp_broker.journal.recovery import Recovery
@@ -143,24 +143,29 @@ class SegmentJournal:
         self._gather(batch.end_position)
         return batch
 
-    def write(self, batch: GatheredBatch) -> None:
+    def write(self, batch: Batch) -> None:
         if self._writer is None:
             raise RuntimeError("a journal is recovered before it is written to")
-        self._writer.write(batch)
+        self._writer.write(self._taken(batch))
 
-    def committed(self, batch: GatheredBatch) -> None:
-        if batch is not self._writing:
-            raise RuntimeError("this batch was not taken, or is committed already")
-        if batch.outcome is not None:
-            if isinstance(batch.outcome, JournalFailed):
-                self._failure = str(batch.outcome)
-            raise batch.outcome
-        self._install(batch)
+    def committed(self, batch: Batch) -> None:
+        written = self._taken(batch)
+        if written.outcome is not None:
+            if isinstance(written.outcome, JournalFailed):
+                self._failure = str(written.outcome)
+            raise written.outcome
+        self._install(written)
         self._writing = None
         self._batches = (self._gathering,)
         self._must_sync = False
-        self._is_synced = batch.sync or (self._is_synced and batch.offsets is None)
-        self._flushed_position = batch.end_position
+        self._is_synced = written.sync or (self._is_synced and written.offsets is None)
+        self._flushed_position = written.end_position
+
+    def _taken(self, batch: Batch) -> GatheredBatch:
+        writing = self._writing
+        if writing is None or batch is not writing:
+            raise RuntimeError("this batch was not taken, or is committed already")
+        return writing
 
     def _install(self, batch: GatheredBatch) -> None:
         if batch.new_segment is not None:
@@ -219,20 +224,21 @@ class SegmentJournal:
             self._reclaim = SegmentReclaim(self._files, segments, chosen, self._epoch)
         return self._reclaim
 
-    def reclaimed(self, reclaim: SegmentReclaim) -> None:
-        if reclaim is not self._reclaim:
+    def reclaimed(self, reclaim: Reclaim) -> None:
+        work = self._reclaim
+        if work is None or reclaim is not work:
             raise RuntimeError("this work was not taken, or is finished already")
         self._reclaim = None
-        if reclaim.outcome is not None:
-            if isinstance(reclaim.outcome, JournalFailed):
-                self._failure = str(reclaim.outcome)
-            for segment in reclaim.chosen:
+        if work.outcome is not None:
+            if isinstance(work.outcome, JournalFailed):
+                self._failure = str(work.outcome)
+            for segment in work.chosen:
                 segment.is_damaged = True
-            raise reclaim.outcome
-        if reclaim.was_given_up:
+            raise work.outcome
+        if work.was_given_up:
             self._may_reclaim = False
             return
-        self._replace(reclaim)
+        self._replace(work)
 
     def _replace(self, reclaim: SegmentReclaim) -> None:
         replacement = reclaim.replacement

@@ -1,0 +1,40 @@
+"""What the tests of the journal have in common: opening one, committing, reclaiming."""
+
+from __future__ import annotations
+
+from amqp_broker.journal.files import FileSystem
+from amqp_broker.journal.journal import SegmentJournal
+from amqp_broker.journal.port import LiveRecord
+
+SEGMENT_BYTES = 4096
+
+
+def opened(files: FileSystem, segment_bytes: int = SEGMENT_BYTES) -> tuple[SegmentJournal, list[LiveRecord]]:
+    """A journal that is ready, and what it found."""
+    journal = SegmentJournal(files, segment_bytes)
+    return journal, list(journal.recover())
+
+
+def commit(journal: SegmentJournal, *, sync: bool = True) -> None:
+    """Write and commit what has gathered, if anything has."""
+    batch = journal.take_batch(sync=sync)
+    if batch is not None:
+        journal.write(batch)
+        journal.committed(batch)
+
+
+def reclaim_all(journal: SegmentJournal) -> int:
+    """Free all space that can be freed; returns how many pieces of work that took."""
+    count = 0
+    while (reclaim := journal.take_reclaim()) is not None:
+        while not reclaim.step():
+            pass
+        journal.reclaimed(reclaim)
+        reclaim.release()
+        count += 1
+    return count
+
+
+def live_payloads(found: list[LiveRecord]) -> list[bytes]:
+    """The payloads of what was found, in order."""
+    return [payload for _, _, payload, _ in found]

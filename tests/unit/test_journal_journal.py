@@ -1,0 +1,275 @@
+"""The journal as its owner sees it: positions, claims, batches, reading again, failures."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from amqp_broker.journal.failures import JournalFailed, JournalFull, RecordGone
+from amqp_broker.journal.files import FileSystem, RealFiles
+from amqp_broker.journal.journal import SegmentJournal
+from amqp_broker.journal.memory_files import MemoryFiles
+from amqp_broker.journal.port import Journal
+from tests.unit.journal_helpers import SEGMENT_BYTES, commit, live_payloads, opened, reclaim_all
+
+
+@pytest.fixture(params=["memory", "real"])
+def files(request: pytest.FixtureRequest, tmp_path: Path) -> FileSystem:
+    """Either kind of file system."""
+    return MemoryFiles() if request.param == "memory" else RealFiles(tmp_path / "data" / "journal")
+
+
+def test_it_fills_the_port(files: FileSystem) -> None:
+    journal: Journal = SegmentJournal(files)
+    assert list(journal.recover()) == []
+
+
+def test_what_was_committed_is_there_after_a_restart(files: FileSystem) -> None:
+    journal, found = opened(files)
+    assert found == []
+    first = journal.put(1, b"one")
+    second = journal.put(2, b"two", claims=3)
+    third = journal.put(3, b"")
+    commit(journal)
+    journal.drop(second + 1)
+    commit(journal)
+    journal.put(4, b"not committed")
+    _, found = opened(files)
+    assert found == [
+        (first, 1, b"one", (first,)),
+        (second, 2, b"two", [second, second + 2]),
+        (third, 3, b"", (third,)),
+    ]
+
+
+def test_a_position_is_flushed_when_its_batch_is_committed(files: FileSystem) -> None:
+    journal, _ = opened(files)
+    reference = journal.put(1, b"x")
+    mark = journal.position
+    assert reference >= journal.flushed_position
+    batch = journal.take_batch()
+    assert batch is not None
+    journal.drop(reference)
+    later_mark = journal.position
+    journal.write(batch)
+    assert mark >= journal.flushed_position
+    journal.committed(batch)
+    assert reference < mark < journal.flushed_position == batch.end_position
+    assert later_mark >= journal.flushed_position, "the drop is in the next batch"
+    commit(journal)
+    assert later_mark < journal.flushed_position
+    assert journal.take_batch() is None
+
+
+def test_a_record_dropped_in_its_own_batch_is_not_written_but_counts_as_flushed() -> None:
+    files = MemoryFiles()
+    journal, _ = opened(files)
+    single = journal.put(1, b"single")
+    shared = journal.put(1, b"shared", claims=2)
+    journal.drop_many([single, shared, shared + 1])
+    assert journal.pending_bytes == 0
+    commit(journal)
+    assert max(single, shared) < journal.flushed_position
+    assert files.names() == []
+
+
+def test_a_record_partly_dropped_in_its_own_batch_keeps_the_other_claims(files: FileSystem) -> None:
+    journal, _ = opened(files)
+    reference = journal.put(1, b"shared", claims=3)
+    journal.drop(reference)
+    journal.drop(reference + 2)
+    assert journal.read(reference + 1) == (1, b"shared")
+    commit(journal)
+    assert journal.read(reference + 1) == (1, b"shared")
+    _, found = opened(files)
+    assert found == [(reference, 1, b"shared", [reference + 1])]
+
+
+def test_a_value_that_is_replaced_again_and_again_is_written_once_a_batch() -> None:
+    files = MemoryFiles()
+    journal, _ = opened(files)
+    reference = None
+    for number in range(50):
+        reference = journal.replace(reference, 1, b"%d" % number)
+    commit(journal)
+    assert sum(files.content(name).count(b"\x01" + b"%d" % 49) for name in files.names()) == 1
+    _, found = opened(files)
+    assert live_payloads(found) == [b"49"]
+
+
+def test_a_batch_larger_than_a_segment_and_its_blocks_is_one_batch() -> None:
+    files = MemoryFiles(seed=3)
+    journal, _ = opened(files)
+    payloads = [bytes([number]) * 300_000 for number in range(4)]
+    references = [journal.put(1, payload) for payload in payloads]
+    commit(journal)
+    assert [journal.read(reference)[1] for reference in references] == payloads
+    for number in range(4):
+        journal.put(2, bytes([number]) * 300_000)
+    files.fail_at_step = files.steps + 6
+    commit_fails(journal)
+    files.lose_power()
+    _, found = opened(files)
+    assert live_payloads(found) == payloads
+
+
+def commit_fails(journal: SegmentJournal) -> None:
+    batch = journal.take_batch()
+    assert batch is not None
+    journal.write(batch)
+    with pytest.raises(JournalFailed):
+        journal.committed(batch)
+
+
+def test_a_record_can_be_read_wherever_it_is(files: FileSystem) -> None:
+    journal, _ = opened(files)
+    reference = journal.put(9, b"payload" * 50)
+    assert journal.read(reference) == (9, b"payload" * 50), "gathering"
+    batch = journal.take_batch()
+    assert batch is not None
+    assert journal.read(reference) == (9, b"payload" * 50), "being written"
+    journal.write(batch)
+    journal.committed(batch)
+    assert journal.read(reference) == (9, b"payload" * 50), "in the open segment"
+    others = [journal.put(1, bytes(500)) for _ in range(50)]
+    commit(journal)
+    journal.put(1, bytes(SEGMENT_BYTES))
+    commit(journal)
+    journal.drop_many(others)
+    commit(journal)
+    assert reclaim_all(journal) > 0
+    assert journal.read(reference) == (9, b"payload" * 50), "rewritten"
+    journal.drop(reference)
+    commit(journal)
+    with pytest.raises(RecordGone):
+        journal.read(reference)
+
+
+def test_another_thread_reads_while_segments_come_and_go(tmp_path: Path) -> None:
+    journal, _ = opened(RealFiles(tmp_path / "journal"))
+    kept = [journal.put(1, b"%d" % number * 40) for number in range(20)]
+    commit(journal)
+    wrong: list[object] = []
+    rounds = [0]
+    is_over = threading.Event()
+
+    def read() -> None:
+        while not is_over.is_set():
+            rounds[0] += 1
+            for number, reference in enumerate(kept):
+                try:
+                    if journal.read(reference) != (1, b"%d" % number * 40):
+                        wrong.append(reference)
+                except Exception as error:
+                    wrong.append(error)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        work = 0
+        while work < 30 or not rounds[0]:
+            others = [journal.put(1, bytes(400)) for _ in range(15)]
+            commit(journal)
+            journal.drop_many(others)
+            commit(journal)
+            work += reclaim_all(journal)
+    finally:
+        is_over.set()
+        reader.join()
+    assert not wrong
+
+
+def test_a_full_disk_is_met_before_anything_is_written_and_is_not_final() -> None:
+    files = MemoryFiles()
+    journal, _ = opened(files)
+    journal.put(1, b"before")
+    commit(journal)
+    journal.put(1, bytes(SEGMENT_BYTES))
+    files.capacity_bytes = files.used_bytes + 100
+    before = {name: files.content(name) for name in files.names()}
+    batch = journal.take_batch()
+    assert batch is not None
+    journal.write(batch)
+    with pytest.raises(JournalFull):
+        journal.committed(batch)
+    assert {name: files.content(name) for name in files.names()} == before
+    assert journal.failure == ""
+    files.capacity_bytes = None
+    journal.write(batch)
+    journal.committed(batch)
+    _, found = opened(files)
+    assert live_payloads(found) == [b"before", bytes(SEGMENT_BYTES)]
+
+
+def test_a_failed_sync_is_final_and_is_not_tried_again() -> None:
+    files = MemoryFiles()
+    journal, _ = opened(files)
+    journal.put(1, b"first")
+    commit(journal)
+    flushed = journal.flushed_position
+    journal.put(1, b"second")
+    files.fail_at_step = files.steps + 2
+    commit_fails(journal)
+    steps = files.steps
+    journal.put(1, b"third")
+    with pytest.raises(JournalFailed, match="Input/output error"):
+        journal.take_batch()
+    journal.close()
+    assert files.steps == steps
+    assert journal.flushed_position == flushed
+    assert "Input/output error" in journal.failure
+
+
+def test_without_sync_a_later_batch_syncs_what_was_written_before() -> None:
+    files = MemoryFiles(seed=5)
+    journal, _ = opened(files)
+    journal.put(1, b"x")
+    commit(journal, sync=False)
+    assert journal.take_batch(sync=False) is None
+    batch = journal.take_batch(sync=True)
+    assert batch is not None
+    journal.write(batch)
+    journal.committed(batch)
+    assert journal.take_batch(sync=True) is None
+    files.lose_power()
+    assert live_payloads(opened(files)[1]) == [b"x"]
+
+
+@pytest.mark.parametrize(("kind", "claims"), [(0, 1), (1, 0), (0, 2), (256, 2), (1, 2**32)])
+def test_what_cannot_be_kept_is_refused(kind: int, claims: int) -> None:
+    journal, _ = opened(MemoryFiles())
+    with pytest.raises(ValueError, match="cannot be kept"):
+        journal.put(kind, b"", claims)
+
+
+def test_batches_are_taken_one_at_a_time() -> None:
+    journal, _ = opened(MemoryFiles())
+    journal.put(1, b"")
+    journal.take_batch()
+    journal.put(1, b"")
+    with pytest.raises(RuntimeError, match="only when the one before it is committed"):
+        journal.take_batch()
+
+
+def test_closing_writes_what_is_left(files: FileSystem) -> None:
+    journal, _ = opened(files)
+    journal.put(1, b"in flight")
+    assert journal.take_batch() is not None
+    journal.put(1, b"gathered")
+    journal.close()
+    journal.close()
+    assert live_payloads(opened(files)[1]) == [b"in flight", b"gathered"]
+
+
+def test_references_go_on_after_a_restart(files: FileSystem) -> None:
+    journal, _ = opened(files)
+    last = journal.put(1, b"x", claims=7) + 6
+    commit(journal)
+    journal.drop_many(range(last - 6, last + 1))
+    commit(journal)
+    journal.close()
+    journal, found = opened(files)
+    assert found == []
+    assert journal.put(1, b"y") > last
