@@ -7,6 +7,7 @@ one process share nothing.
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Callable
 
@@ -15,6 +16,7 @@ from amqp_broker.broker.alarms import Alarms
 from amqp_broker.broker.dead_letter import DeathReason
 from amqp_broker.broker.durability import Durability
 from amqp_broker.broker.message import Address, Message
+from amqp_broker.broker.paging import Paging
 from amqp_broker.broker.ports import Clock
 from amqp_broker.broker.queue import Queue
 from amqp_broker.broker.recovery import Recovery
@@ -50,7 +52,8 @@ class Broker:
         self.to_finish: list[Callable[[], None]] = []  # what channels do last: confirms
         self.reply_consumers: dict[str, ReplyConsumer] = {}  # by the routing key of their replies
         self.alarms = Alarms()
-        self.durability = Durability(journal)
+        self.durability = Durability(journal, clock)
+        self.paging = Paging(self, settings.memory_budget_bytes or sys.maxsize)
         self.on_journal_work: Callable[[], None] | None = None  # called when the journal has something to write
         self.awaiting_commit: dict[Callable[[], None], None] = {}  # called when the journal has committed more
         self.users = Users()

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from amqp_broker.access.users import User
 from amqp_broker.broker.message import Address, Message
+from amqp_broker.broker.ports import Clock
 from amqp_broker.journal.port import Journal
 from amqp_broker.wire.strings import decode_shortstr, encode_shortstr
 from amqp_broker.wire.table import Table, encode_table
@@ -45,6 +46,7 @@ class RecordKind(IntEnum):
     MESSAGE = 6
     HANDED_OUT = 7
     RETURNED = 8
+    PAGED = 9  # a message that is not kept, out of memory for the moment
 
 
 _COUNT = struct.Struct(">H")
@@ -65,21 +67,35 @@ class KeptMessage(NamedTuple):
     body: bytes
 
 
+class Returned(NamedTuple):
+    """How often a kept message has come back to its quorum queue, and the record that says so."""
+
+    reference: int
+    times: int
+
+
 class Durability:
     """Writes what is durable to a journal.
 
     Args:
         journal: where to; None keeps nothing, and everything counts as kept at once.
+        clock: the wall clock goes into records, deadlines are kept on the monotonic one.
     """
 
-    def __init__(self, journal: Journal | None) -> None:
+    def __init__(self, journal: Journal | None, clock: Clock) -> None:
         self._journal = journal
+        self._clock = clock
         self._handed_out: list[Queue] = []  # whose mark has moved since the last batch
-        self._returns: dict[int, int] = {}  # by the message's reference, that of its RETURNED record
+        self._returns: dict[int, Returned] = {}  # by the message's reference
         self.is_dirty = False  # something has gathered since the last batch was taken
         self.last_change = NOT_KEPT  # the position of what was last declared, deleted, bound or purged
 
     # --- how far it is
+
+    @property
+    def has_journal(self) -> bool:
+        """Whether there is a disk at all."""
+        return self._journal is not None
 
     @property
     def position(self) -> int:
@@ -181,30 +197,28 @@ class Durability:
             gone.reference = NOT_KEPT
             self._changed()
 
-    def forget_queue(self, queue: Queue, messages: Iterable[Message]) -> None:
-        """A queue is gone, with these messages that were ready in it."""
+    def forget_queue(self, queue: Queue) -> None:
+        """A queue is gone; its messages were forgotten before."""
         if queue.reference:
             self._drop(queue.handed_out_reference)
             self._drop(queue.reference)
             queue.reference = queue.handed_out_reference = NOT_KEPT
-            self.forget_messages(messages)
             self._changed()
 
     # --- messages
 
-    def keep_message(
-        self, queues: list[Queue], messages: list[Message], now_wall_ms: int, expires_wall_ms: int
-    ) -> None:
+    def keep_message(self, queues: list[Queue], messages: list[Message], expiration_ms: int | None) -> None:
         """A persistent message goes to durable queues: write it once, and give each copy its claim.
 
         Args:
             queues: durable ones, at least one.
             messages: the copy of each.
-            now_wall_ms: milliseconds since 1970.
-            expires_wall_ms: when the message's own expiration ends, 0 for never; a queue's limit is the queue's.
+            expiration_ms: the message's own; a queue's limit is the queue's.
         """
         if self._journal is None:
             return
+        now_wall_ms = self._clock.wall_ms()
+        expires_wall_ms = 0 if expiration_ms is None else now_wall_ms + expiration_ms
         payload = _encode_message(queues, messages[0], now_wall_ms, expires_wall_ms)
         reference = self._journal.put(RecordKind.MESSAGE, payload, len(queues))
         self.is_dirty = True
@@ -212,12 +226,36 @@ class Durability:
             message.reference = reference
             reference += 1
 
+    def page_out(self, queue: Queue, message: Message) -> None:
+        """Give a message that is not kept a record to be read again from; it is forgotten at the next start."""
+        if self._journal is not None and not message.reference:
+            now_wall_ms, now_ms = self._clock.wall_ms(), self._clock.monotonic_ms()
+            expires_wall_ms = 0 if message.expires_at_ms is None else now_wall_ms + message.expires_at_ms - now_ms
+            payload = _encode_message([queue], message, now_wall_ms, expires_wall_ms)
+            message.reference = self._journal.put(RecordKind.PAGED, payload)
+            self.is_dirty = True
+
+    def deadline_ms(self, queue: Queue, kept: KeptMessage) -> int | None:
+        """When a message that was read back expires in a queue, on the monotonic clock."""
+        deadlines_ms = [kept.expires_wall_ms] if kept.expires_wall_ms else []
+        if queue.arguments.message_ttl_ms is not None:
+            deadlines_ms.append(kept.published_wall_ms + queue.arguments.message_ttl_ms)
+        if not deadlines_ms:
+            return None
+        return self._clock.monotonic_ms() + min(deadlines_ms) - self._clock.wall_ms()
+
+    def forget_references(self, references: Iterable[int]) -> None:
+        """Messages that are on disk only are not wanted any more."""
+        if self._journal is not None:
+            self._journal.drop_many(references)
+            self.is_dirty = True
+
     def forget_message(self, message: Message) -> None:
         """A kept message has left its queue for good."""
         reference, message.reference = message.reference, NOT_KEPT
         self._drop(reference)
-        if self._returns:
-            self._drop(self._returns.pop(reference, NOT_KEPT))
+        if reference in self._returns:
+            self._drop(self._returns.pop(reference).reference)
 
     def forget_messages(self, messages: Iterable[Message]) -> None:
         """Many messages have left their queue for good; those that are not kept are none of our business."""
@@ -256,11 +294,18 @@ class Durability:
         if message.reference and self._journal is not None:
             payload = _RETURNED.pack(message.reference, message.delivery_count)
             before = self._returns.get(message.reference)
-            self._returns[message.reference] = self._journal.replace(before, RecordKind.RETURNED, payload)
+            reference = self._journal.replace(before.reference if before else None, RecordKind.RETURNED, payload)
+            self._returns[message.reference] = Returned(reference, message.delivery_count)
+            self.is_dirty = True
 
-    def adopt_returned(self, message_reference: int, reference: int) -> None:
+    def adopt_returned(self, message_reference: int, returned: Returned) -> None:
         """A RETURNED record was read back."""
-        self._returns[message_reference] = reference
+        self._returns[message_reference] = returned
+
+    def return_count(self, message_reference: int) -> int:
+        """How often a kept message has come back."""
+        returned = self._returns.get(message_reference)
+        return returned.times if returned is not None else 0
 
 
 def _encode_message(queues: list[Queue], message: Message, now_wall_ms: int, expires_wall_ms: int) -> bytes:

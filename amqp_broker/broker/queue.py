@@ -11,12 +11,14 @@ Holds no routing and no permissions. What a quorum queue does otherwise is in ``
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from amqp_broker.broker.arguments import QueueArguments, check_consumer_arguments
 from amqp_broker.broker.consumer import Consumer, Consumers, Deliveries
 from amqp_broker.broker.dead_letter import DeathReason
 from amqp_broker.broker.message import Message
+from amqp_broker.broker.paging import IN_MEMORY_MIN, OVERHEAD_BYTES, HeadOnDisk
 from amqp_broker.broker.ready import ByPriority, FirstInFirstOut, ReadyMessages
 from amqp_broker.errors import AmqpError, ReplyCode, access_refused
 from amqp_broker.wire.table import Table
@@ -68,6 +70,7 @@ class Queue:
         self.handed_out_reference = 0  # of the record that keeps the marks below
         self.handed_out_through = [0] * ((arguments.priority_max or 0) + 1)  # a message's reference, by priority
         self.has_moved_mark = False
+        self._waiting_for_head: list[Callable[[], None]] = []
         self._had_consumers = False
         self._position = 0
         self._head_timer: Timer | None = None
@@ -138,21 +141,54 @@ class Queue:
             if consumer is not None:
                 self._deliver(consumer, message)
                 return True
-        self.ready.append(message)
-        self.ready_count += 1
-        self.ready_bytes += len(message.body)
+        self._append(message)
         has_dropped = self._has_length_limit and self._drop_overflow()
         if self._may_expire and (has_dropped or self.ready.head() is message):
             self._expire_head()
         return True
 
+    def _append(self, message: Message) -> None:
+        """Let a message wait: in memory, or on disk when memory is short or those before it are there."""
+        paging, ready = self.virtual_host.paging, self.ready
+        size_bytes = len(message.body)
+        self.ready_count += 1
+        self.ready_bytes += size_bytes
+        is_short = paging.used_bytes > paging.budget_bytes and paging.has_disk
+        if (is_short and self.ready_count > IN_MEMORY_MIN) or (ready.is_paged and ready.must_page(message)):
+            self.virtual_host.durability.page_out(self, message)
+            ready.append_paged(message)
+            paging.read_ahead(self)
+        else:
+            ready.append(message)
+            paging.used_bytes += size_bytes + OVERHEAD_BYTES
+
     def restore(self, message: Message) -> None:
         """Put a message that was read from the journal back; they come in the order of their publishing."""
         self._position = message.position = self._position + 1
         self._may_expire = self._may_expire or message.expires_at_ms is not None
-        self.ready.append(message)
-        self.ready_count += 1
-        self.ready_bytes += len(message.body)
+        self._append(message)
+
+    def head_was_read(self, messages: list[Message]) -> None:
+        """Some of what was on disk is in memory again, behind all that was before it."""
+        for message in messages:
+            self._position = message.position = self._position + 1
+            self._may_expire = self._may_expire or message.expires_at_ms is not None
+            self.virtual_host.paging.used_bytes += len(message.body) + OVERHEAD_BYTES
+        self.changed()
+        self._let_readers_go_on()
+
+    def _let_readers_go_on(self) -> None:
+        waiting, self._waiting_for_head = self._waiting_for_head, []
+        for go_on in waiting:
+            go_on()
+
+    def wait_for_head(self, go_on: Callable[[], None]) -> None:
+        """Call somebody who got ``HeadOnDisk`` when it is worth asking again."""
+        self._waiting_for_head.append(go_on)
+
+    def was_handed_out(self, message: Message) -> bool:
+        """Whether a message that was read from the journal had been handed out before."""
+        return message.reference <= self.handed_out_through[self._band_of(message)]
 
     def _limit_life(self, message: Message, ttl_ms: int) -> None:
         deadline_ms = self.virtual_host.clock.monotonic_ms() + ttl_ms
@@ -174,6 +210,8 @@ class Queue:
         while (length_max is not None and self.ready_count > length_max) or (
             bytes_max is not None and self.ready_bytes > bytes_max and self.ready_count
         ):
+            if self.ready.head() is None:
+                break  # it is on its way from the disk
             dropped.append(self._take_ready())
         self._discard(dropped, DeathReason.MAXLEN)
         return bool(dropped)
@@ -186,6 +224,8 @@ class Queue:
         if self._may_expire:
             self._expire_head()
         while self.ready_count:
+            if self.ready.is_paged and self.ready.head() is None:
+                return  # it is on its way from the disk
             consumer = self.consumers.next_ready()
             if consumer is None:
                 return
@@ -205,7 +245,11 @@ class Queue:
             self.pump()
 
     def get(self, no_ack: bool) -> Message | None:
-        """Take the next message (``basic.get``); None when there is none."""
+        """Take the next message (``basic.get``); None when there is none.
+
+        Raises:
+            HeadOnDisk: there is one, but it must be read first.
+        """
         self.check_get()
         self.restart_unused_timer()
         self.catch_up()
@@ -213,6 +257,8 @@ class Queue:
             self._expire_head()
         if not self.ready_count:
             return None
+        if self.ready.is_paged and self.ready.head() is None:
+            raise HeadOnDisk(self)
         message = self._take_ready()
         self._handed_over(message, no_ack)
         if self._may_expire:
@@ -221,8 +267,12 @@ class Queue:
 
     def _take_ready(self) -> Message:
         message = self.ready.pop()
+        size_bytes = len(message.body)
         self.ready_count -= 1
-        self.ready_bytes -= len(message.body)
+        self.ready_bytes -= size_bytes
+        self.virtual_host.paging.used_bytes -= size_bytes + OVERHEAD_BYTES
+        if self.ready.is_paged:
+            self.virtual_host.paging.read_ahead(self)
         return message
 
     def _deliver(self, consumer: Consumer, message: Message) -> None:
@@ -279,7 +329,9 @@ class Queue:
             return
         self.ready.requeue(messages)
         self.ready_count += len(messages)
-        self.ready_bytes += sum(len(message.body) for message in messages)
+        body_bytes = sum(len(message.body) for message in messages)
+        self.ready_bytes += body_bytes
+        self.virtual_host.paging.used_bytes += body_bytes + OVERHEAD_BYTES * len(messages)
         if self._has_length_limit:
             self._drop_overflow()
         self.changed()
@@ -396,7 +448,8 @@ class Queue:
         """All that the journal holds of this queue is back: some had been handed out, and its head may be due."""
         if any(self.handed_out_through):
             for message in self.ready:
-                message.redelivered = message.reference <= self.handed_out_through[self._band_of(message)]
+                message.redelivered = self.was_handed_out(message)
+                message.delivery_count = self.virtual_host.durability.return_count(message.reference)
         if self._may_expire:
             self._expire_head()
 
@@ -417,10 +470,20 @@ class Queue:
     def purge(self) -> int:
         """Drop all ready messages; returns how many there were."""
         self.catch_up()
-        dropped, self.ready = self.ready, self._make_ready()
-        count, self.ready_count, self.ready_bytes = self.ready_count, 0, 0
-        self.virtual_host.durability.forget_messages(dropped)
+        count = self.ready_count
+        self._empty()
         return count
+
+    def _empty(self) -> None:
+        """Forget all ready messages, those on disk as well."""
+        dropped, self.ready = self.ready, self._make_ready()
+        durability, paging = self.virtual_host.durability, self.virtual_host.paging
+        for message in dropped:
+            paging.used_bytes -= len(message.body) + OVERHEAD_BYTES
+        self.ready_count = self.ready_bytes = 0
+        durability.forget_messages(dropped)
+        durability.forget_references(dropped.paged_references())
+        self._let_readers_go_on()
 
     def close(self) -> None:
         """The queue is gone: nothing more comes in or goes out, its consumers are told."""
@@ -431,6 +494,5 @@ class Queue:
         consumers, self.consumers = list(self.consumers), Consumers()
         for consumer in consumers:
             consumer.deliveries.consumer_cancelled(consumer)
-        dropped, self.ready = self.ready, self._make_ready()
-        self.ready_count = self.ready_bytes = 0
-        self.virtual_host.durability.forget_queue(self, dropped)
+        self._empty()
+        self.virtual_host.durability.forget_queue(self)

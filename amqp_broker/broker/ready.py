@@ -1,39 +1,93 @@
 """The messages of a queue that wait for a consumer, in the order in which they will be delivered.
 
-Two orders: first in, first out; and by priority, a first-in-first-out band for each. A requeued message goes back to
-its original position, which its ``position`` tells. Holds no rule about expiry, length or consumers: that is the
-queue's.
+Three orders: first in, first out; by priority, a first-in-first-out band for each; and a quorum queue's, where what was
+returned comes first. A requeued message goes back to its original position, which its ``position`` tells. Holds no rule
+about expiry, length or consumers: that is the queue's.
+
+A long backlog is in memory at its head only. What comes behind is on disk: a chunk knows the journal's references of
+its messages and nothing else. ``paging.py`` decides when, and reads chunks back before the head runs out.
 """
 
 from __future__ import annotations
 
 import heapq
+from array import array
 from collections import deque
 from collections.abc import Iterator
+from itertools import chain
 from typing import Protocol
 
 from amqp_broker.broker.message import Message
+
+CHUNK_MESSAGES_MAX = 1024
+CHUNK_BYTES_MAX = 1_048_576
+READ_AHEAD_MESSAGES = 1024  # a chunk is read when fewer are left in memory
+
+
+class Chunk:
+    """Consecutive messages that are on disk only.
+
+    Args:
+        band: where they will be put back.
+    """
+
+    __slots__ = ("_bytes", "band", "is_wanted", "references")
+
+    def __init__(self, band: FirstInFirstOut) -> None:
+        self.band = band
+        self.references = array("Q")
+        self.is_wanted = True  # False once the queue was purged or deleted
+        self._bytes = 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the next message belongs into another chunk."""
+        return len(self.references) >= CHUNK_MESSAGES_MAX or self._bytes >= CHUNK_BYTES_MAX
+
+    def append(self, reference: int, size_bytes: int) -> None:
+        """One more message."""
+        self.references.append(reference)
+        self._bytes += size_bytes
 
 
 class ReadyMessages(Protocol):
     """What a queue needs of its ready messages."""
 
+    @property
+    def is_paged(self) -> bool:
+        """Whether some are on disk only."""
+        ...
+
     def append(self, message: Message) -> None:
         """Add a message that has just been published."""
+
+    def append_paged(self, message: Message) -> None:
+        """The same, but keep only the reference to it."""
+
+    def must_page(self, message: Message) -> bool:
+        """Whether those before it are on disk, so that it has to go there too."""
+        ...
 
     def requeue(self, messages: list[Message]) -> None:
         """Put messages back where they were; they come in the order of their positions."""
 
     def head(self) -> Message | None:
-        """The next message to be delivered, left where it is; None when there is none."""
+        """The next message to be delivered, left where it is; None when there is none, or it is on disk."""
 
     def pop(self) -> Message:
-        """Take the next message to be delivered; there must be one."""
+        """Take the next message to be delivered; it must be in memory."""
+
+    def chunk_to_read(self) -> Chunk | None:
+        """The chunk that should be read now, once; None while enough is in memory."""
 
     def __len__(self) -> int: ...
 
     def __iter__(self) -> Iterator[Message]:
-        """All messages, in the order of delivery."""
+        """All messages in memory, in the order of delivery."""
+        ...
+
+    def paged_references(self) -> Iterator[int]:
+        """The references of those on disk; they are given up, and no chunk is wanted any more."""
         ...
 
 
@@ -44,14 +98,28 @@ class FirstInFirstOut:
     deque; only what belongs into the middle waits in a heap of its own, and ``pop`` takes whichever comes first.
     """
 
-    __slots__ = ("_messages", "_returned")
+    __slots__ = ("_chunks", "_messages", "_paged_count", "_reading", "_returned", "is_paged")
 
     def __init__(self) -> None:
         self._messages: deque[Message] = deque()
         self._returned: list[tuple[int, Message]] = []
+        self._chunks: deque[Chunk] = deque()
+        self._paged_count = 0
+        self._reading: Chunk | None = None
+        self.is_paged = False
 
     def append(self, message: Message) -> None:
         self._messages.append(message)
+
+    def append_paged(self, message: Message) -> None:
+        if not self._chunks or self._chunks[-1].is_full or self._chunks[-1] is self._reading:
+            self._chunks.append(Chunk(self))
+        self._chunks[-1].append(message.reference, len(message.body))
+        self._paged_count += 1
+        self.is_paged = True
+
+    def must_page(self, message: Message) -> bool:
+        return self.is_paged
 
     def requeue(self, messages: list[Message]) -> None:
         ready = self._messages
@@ -76,13 +144,32 @@ class FirstInFirstOut:
             return False
         return not self._messages or self._returned[0][0] < self._messages[0].position
 
+    def chunk_to_read(self) -> Chunk | None:
+        if self._reading is not None or not self._chunks or len(self._messages) >= READ_AHEAD_MESSAGES:
+            return None
+        self._reading = self._chunks[0]
+        return self._reading
+
+    def put_back(self, chunk: Chunk, messages: list[Message]) -> None:
+        """The chunk that was being read is here."""
+        self._chunks.popleft()
+        self._reading = None
+        self._paged_count -= len(chunk.references)
+        self._messages.extend(messages)
+        self.is_paged = bool(self._chunks)
+
     def __len__(self) -> int:
-        return len(self._messages) + len(self._returned)
+        return len(self._messages) + len(self._returned) + self._paged_count
 
     def __iter__(self) -> Iterator[Message]:
         if not self._returned:
             return iter(self._messages)
         return heapq.merge((pair[1] for pair in sorted(self._returned)), self._messages, key=lambda m: m.position)
+
+    def paged_references(self) -> Iterator[int]:
+        for chunk in self._chunks:
+            chunk.is_wanted = False
+        return chain.from_iterable(chunk.references for chunk in self._chunks)
 
 
 class ByPriority:
@@ -97,24 +184,42 @@ class ByPriority:
     def __init__(self, priority_max: int) -> None:
         self._bands = [FirstInFirstOut() for _ in range(priority_max + 1)]
 
+    @property
+    def is_paged(self) -> bool:
+        return any(band.is_paged for band in self._bands)
+
     def append(self, message: Message) -> None:
         self._band_of(message).append(message)
+
+    def append_paged(self, message: Message) -> None:
+        self._band_of(message).append_paged(message)
+
+    def must_page(self, message: Message) -> bool:
+        return self._band_of(message).is_paged
 
     def requeue(self, messages: list[Message]) -> None:
         for message in messages:
             self._band_of(message).requeue([message])
 
     def head(self) -> Message | None:
-        for band in reversed(self._bands):
-            if len(band):
-                return band.head()
-        return None
+        first = self._first_band()
+        return None if first is None else first.head()
 
     def pop(self) -> Message:
+        first = self._first_band()
+        if first is None:
+            raise IndexError("no ready message")
+        return first.pop()
+
+    def chunk_to_read(self) -> Chunk | None:
+        first = self._first_band()
+        return None if first is None else first.chunk_to_read()
+
+    def _first_band(self) -> FirstInFirstOut | None:
         for band in reversed(self._bands):
             if len(band):
-                return band.pop()
-        raise IndexError("no ready message")
+                return band
+        return None
 
     def _band_of(self, message: Message) -> FirstInFirstOut:
         return self._bands[min(message.priority, len(self._bands) - 1)]
@@ -126,6 +231,9 @@ class ByPriority:
         for band in reversed(self._bands):
             yield from band
 
+    def paged_references(self) -> Iterator[int]:
+        return chain.from_iterable(band.paged_references() for band in self._bands)
+
 
 class ReturnedFirst:
     """Ready messages of a quorum queue: what was returned comes first, in the order in which it was returned."""
@@ -133,22 +241,33 @@ class ReturnedFirst:
     __slots__ = ("_messages", "_returned")
 
     def __init__(self) -> None:
-        self._messages: deque[Message] = deque()
+        self._messages = FirstInFirstOut()
         self._returned: deque[Message] = deque()
+
+    @property
+    def is_paged(self) -> bool:
+        return self._messages.is_paged
 
     def append(self, message: Message) -> None:
         self._messages.append(message)
+
+    def append_paged(self, message: Message) -> None:
+        self._messages.append_paged(message)
+
+    def must_page(self, message: Message) -> bool:
+        return self._messages.is_paged
 
     def requeue(self, messages: list[Message]) -> None:
         self._returned.extend(messages)
 
     def head(self) -> Message | None:
-        if self._returned:
-            return self._returned[0]
-        return self._messages[0] if self._messages else None
+        return self._returned[0] if self._returned else self._messages.head()
 
     def pop(self) -> Message:
-        return self._returned.popleft() if self._returned else self._messages.popleft()
+        return self._returned.popleft() if self._returned else self._messages.pop()
+
+    def chunk_to_read(self) -> Chunk | None:
+        return self._messages.chunk_to_read()
 
     def __len__(self) -> int:
         return len(self._messages) + len(self._returned)
@@ -156,3 +275,6 @@ class ReturnedFirst:
     def __iter__(self) -> Iterator[Message]:
         yield from self._returned
         yield from self._messages
+
+    def paged_references(self) -> Iterator[int]:
+        return self._messages.paged_references()

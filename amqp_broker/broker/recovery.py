@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from amqp_broker.access.users import Permission, User
-from amqp_broker.broker.durability import RecordKind, decode_message, decode_returned
+from amqp_broker.broker.durability import RecordKind, Returned, decode_message, decode_returned
 from amqp_broker.broker.message import Message, digest_of
 from amqp_broker.wire.table import FieldValue, Table, decode_table
 
@@ -34,10 +34,8 @@ class Recovery:
         self._broker = broker
         self._journal = journal
         self._queues: dict[int, Queue] = {}
-        self._messages: dict[int, Message] = {}  # of quorum queues, whose returns are counted
+        self._counted: set[int] = set()  # the references of quorum queues' messages, whose returns are counted
         self._orphans: list[int] = []
-        self._now_ms = broker.clock.monotonic_ms()
-        self._now_wall_ms = broker.clock.wall_ms()
 
     def run(self, progress: Progress | None) -> None:
         """Read it all.
@@ -52,6 +50,8 @@ class Recovery:
         for reference, kind, payload, claims in self._journal.recover(progress):
             if kind == RecordKind.MESSAGE:
                 self._restore_message(reference, payload, claims)
+            elif kind == RecordKind.PAGED:
+                self._orphans.append(reference)
             elif kind == RecordKind.RETURNED:
                 self._restore_returned(reference, payload)
             else:
@@ -130,26 +130,17 @@ class Recovery:
                 continue
             message = Message(kept.address, kept.header, kept.body, True, digest.priority)
             message.reference = claim
-            message.expires_at_ms = self._deadline_ms(queue, kept.published_wall_ms, kept.expires_wall_ms)
+            message.expires_at_ms = self._broker.durability.deadline_ms(queue, kept)
             queue.restore(message)
             if queue.arguments.queue_type == "quorum":
-                self._messages[claim] = message
-
-    def _deadline_ms(self, queue: Queue, published_wall_ms: int, expires_wall_ms: int) -> int | None:
-        """The wall-clock deadline of a message in a queue, on the clock that the broker counts by."""
-        deadlines_ms = [expires_wall_ms] if expires_wall_ms else []
-        if queue.arguments.message_ttl_ms is not None:
-            deadlines_ms.append(published_wall_ms + queue.arguments.message_ttl_ms)
-        return self._now_ms + min(deadlines_ms) - self._now_wall_ms if deadlines_ms else None
+                self._counted.add(claim)
 
     def _restore_returned(self, reference: int, payload: bytes) -> None:
         message_reference, count = decode_returned(payload)
-        message = self._messages.get(message_reference)
-        if message is None:
+        if message_reference in self._counted:
+            self._broker.durability.adopt_returned(message_reference, Returned(reference, count))
+        else:
             self._orphans.append(reference)
-            return
-        message.delivery_count = count
-        self._broker.durability.adopt_returned(message_reference, reference)
 
 
 RESTORERS = {

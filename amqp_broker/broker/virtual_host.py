@@ -62,6 +62,7 @@ class VirtualHost:
         self.changed_queues = broker.changed_queues
         self.dead_letters = broker.dead_letters
         self.durability = broker.durability
+        self.paging = broker.paging
         self.reference = 0  # of the journal's record
         self.queues: dict[str, Queue] = {}
         self.exchanges: dict[str, Exchange] = {}
@@ -432,11 +433,7 @@ class VirtualHost:
         """Write a persistent message to the journal, for those of its queues that are durable."""
         kept = [(queue, message) for queue, message in zip(queues, messages, strict=True) if queue.durable]
         if kept:
-            now_wall_ms = self.clock.wall_ms()
-            expires_wall_ms = 0 if expiration_ms is None else now_wall_ms + expiration_ms
-            self.durability.keep_message(
-                [queue for queue, _ in kept], [message for _, message in kept], now_wall_ms, expires_wall_ms
-            )
+            self.durability.keep_message([queue for queue, _ in kept], [message for _, message in kept], expiration_ms)
 
     def publish_dead_letter(self, queue: Queue, message: Message, reason: DeathReason) -> None:
         """Send a message that died in a queue to the queue's dead-letter exchange, where there is one."""

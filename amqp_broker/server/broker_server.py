@@ -22,8 +22,9 @@ from amqp_broker.server.descriptors import connections_that_fit
 from amqp_broker.server.journal_flusher import JournalFlusher
 from amqp_broker.server.listeners import Endpoint, Listener, accept_forever, bind, listen
 from amqp_broker.server.logs import log_event, log_internal_error
+from amqp_broker.server.page_reader import read_pages
 from amqp_broker.server.pump import Pump
-from amqp_broker.server.resources import watch_resources
+from amqp_broker.server.resources import watch_resources, with_memory_budget
 from amqp_broker.server.socket_stream import SocketStream
 from amqp_broker.server.timers import run_timers
 from amqp_broker.session.client import Peer
@@ -48,7 +49,7 @@ class BrokerServer:
     """
 
     def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
-        self.settings = settings
+        self.settings = with_memory_budget(settings)
         self._clock = clock or SystemClock()
         self._broker: Broker | None = None
         self._journal: Journal | None = None
@@ -111,6 +112,7 @@ class BrokerServer:
                 nursery.start_soon(watch_resources, self.broker, self.settings, self._journal is not None)
                 if self._journal is not None:
                     nursery.start_soon(JournalFlusher(self.broker, self._journal, self.settings).run)
+                    nursery.start_soon(read_pages, self.broker, self._journal)
                 async with trio.open_nursery() as accepting:
                     for listener in self._listeners:
                         accepting.start_soon(accept_forever, listener, partial(self._serve_socket, nursery))

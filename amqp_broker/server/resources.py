@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import trio
@@ -15,7 +16,9 @@ from amqp_broker.broker.broker import Broker
 from amqp_broker.server.logs import log_event
 from amqp_broker.settings import Settings
 
-MEMORY_SHARE = 0.4  # of the machine's memory, where no number of bytes is set
+# Shares of the machine's memory, where no number of bytes is set
+MEMORY_HIGH_WATER_SHARE = 0.6
+MEMORY_BUDGET_SHARE = 0.4
 
 
 async def watch_resources(broker: Broker, settings: Settings, has_disk: bool) -> None:
@@ -24,7 +27,7 @@ async def watch_resources(broker: Broker, settings: Settings, has_disk: bool) ->
     Args:
         has_disk: whether the broker keeps anything on disk.
     """
-    memory_limit_bytes = settings.memory_high_water_bytes or int(machine_memory_bytes() * MEMORY_SHARE)
+    memory_limit_bytes = settings.memory_high_water_bytes or int(machine_memory_bytes() * MEMORY_HIGH_WATER_SHARE)
     while True:
         used_bytes = resident_bytes()
         _set(
@@ -35,6 +38,12 @@ async def watch_resources(broker: Broker, settings: Settings, has_disk: bool) ->
             free_bytes = shutil.disk_usage(settings.data_dir).free
             _set(broker, Resource.DISK, free_bytes, limit_bytes=limit_bytes, is_low=free_bytes < limit_bytes)
         await trio.sleep(settings.resource_check_ms / 1000)
+
+
+def with_memory_budget(settings: Settings) -> Settings:
+    """The settings with a memory budget in bytes, where they have none."""
+    budget_bytes = settings.memory_budget_bytes or int(machine_memory_bytes() * MEMORY_BUDGET_SHARE)
+    return replace(settings, memory_budget_bytes=budget_bytes)
 
 
 def _set(broker: Broker, resource: Resource, measured_bytes: int, *, limit_bytes: int, is_low: bool) -> None:

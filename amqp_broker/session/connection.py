@@ -17,10 +17,12 @@ it is answered (all else is ignored), ``closed``. Channel 0 is handled here and 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from enum import Enum, auto
+from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
+from amqp_broker.broker.paging import HeadOnDisk
 from amqp_broker.errors import NO_METHOD, AmqpError, ReplyCode
 from amqp_broker.session.channel import Channel
 from amqp_broker.session.client import Client, Peer
@@ -43,11 +45,15 @@ from amqp_broker.wire.methods import Method, build, decode_method, encode_method
 
 if TYPE_CHECKING:
     from amqp_broker.broker.broker import Broker
+    from amqp_broker.broker.queue import Queue
     from amqp_broker.broker.virtual_host import VirtualHost
 
 HANDSHAKE_FRAME_SIZE_BYTES_MAX = 131_072
 CLOSE_ANSWER_MS = 30_000  # how long connection.close may stay unanswered
 SILENT_CLOSE_MS = 3_000  # a peer that is not trusted yet waits that long for the end of its connection
+
+
+Frame = tuple[int, int, bytes]  # kind, channel, payload
 
 
 class Hold(NamedTuple):
@@ -139,23 +145,40 @@ class Connection:
         try:
             if self._header != PROTOCOL_HEADER:
                 data = self._read_protocol_header(data)
-            for kind, number, payload in self._splitter.split(data):
-                try:
-                    self._handle_frame(kind, number, payload)
-                except AmqpError as error:
-                    self.fail(number, error, _method_ids(kind, payload))
-                except (MalformedTable, UnknownMethod) as error:
-                    self._end_silently(error)
-                except WireError:
-                    self.fail(number, undecodable(payload), _method_ids(kind, payload))
-                if self._is_closed():
-                    break
+            self._handle_frames(self._splitter.split(data))
         except AmqpError as error:  # the splitter has lost its place: nothing more can be read
             self._has_lost_its_place = True
             self.fail(0, error, NO_METHOD)
             self._finish_later(SILENT_CLOSE_MS)
         self.broker.settle()
         self._throttle.chunk_was_handled()
+
+    def _handle_frames(self, frames: Iterator[Frame]) -> None:
+        for kind, number, payload in frames:
+            try:
+                self._handle_frame(kind, number, payload)
+            except AmqpError as error:
+                self.fail(number, error, _method_ids(kind, payload))
+            except (MalformedTable, UnknownMethod) as error:
+                self._end_silently(error)
+            except WireError:
+                self.fail(number, undecodable(payload), _method_ids(kind, payload))
+            except HeadOnDisk as error:
+                self._suspend(error.queue, (kind, number, payload), frames)
+                return
+            if self._is_closed():
+                return
+
+    def _suspend(self, queue: Queue, frame: Frame, frames: Iterator[Frame]) -> None:
+        """The client wants a message that is still on disk: handle this frame and all behind it when it is here."""
+
+        def go_on() -> None:
+            self._throttle.wait_for_disk(False)
+            if not self._is_closed():
+                self._handle_frames(chain((frame,), frames))
+
+        self._throttle.wait_for_disk(True)
+        queue.wait_for_head(go_on)
 
     def _read_protocol_header(self, data: bytes) -> bytes:
         """Take the protocol header off; an impossible one is answered with the one that works (AMQP 0-9-1, 4.2.2)."""

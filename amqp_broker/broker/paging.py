@@ -1,0 +1,81 @@
+"""How much of the queues is in memory: the budget, and the reading back of what is on disk.
+
+Messages that are ready count against the budget. Once it is spent, what is appended to a queue that has some messages
+in memory already goes to disk: a kept message is in the journal anyway, any other is written there to be forgotten at
+the next start. Everything behind it in its queue goes the same way, so that the order stays, until the queue's head
+has caught up.
+
+Reading is asked for before the head runs out, and done by the server floor in a thread; a queue whose head is still
+on its way has nothing to deliver for the moment. ``HeadOnDisk`` suspends a client that asks for a message just then.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from amqp_broker.broker.durability import decode_message
+from amqp_broker.broker.message import Message, digest_of
+
+if TYPE_CHECKING:
+    from amqp_broker.broker.broker import Broker
+    from amqp_broker.broker.queue import Queue
+    from amqp_broker.broker.ready import Chunk
+
+IN_MEMORY_MIN = 64  # a queue keeps so many in memory, whatever the others do
+OVERHEAD_BYTES = 600  # what a message costs beside its body
+
+
+class HeadOnDisk(Exception):
+    """A message was asked for that is not in memory yet; ask again when the queue says so."""
+
+    def __init__(self, queue: Queue) -> None:
+        super().__init__(queue)
+        self.queue = queue
+
+
+class Paging:
+    """The memory of one broker's queues.
+
+    Args:
+        broker: whose.
+        memory_bytes: what the broker may occupy; half of it is for messages that are ready, the rest for all else.
+    """
+
+    def __init__(self, broker: Broker, memory_bytes: int) -> None:
+        self._broker = broker
+        self.budget_bytes = memory_bytes // 2
+        self.used_bytes = 0
+        self.has_disk = broker.durability.has_journal
+        self.reads: deque[tuple[Queue, Chunk]] = deque()  # to be read, the first asked for first
+        self.on_read_wanted: Callable[[], None] | None = None
+
+    def read_ahead(self, queue: Queue) -> None:
+        """Have a queue's next chunk read if its head runs low."""
+        chunk = queue.ready.chunk_to_read()
+        if chunk is not None:
+            self.reads.append((queue, chunk))
+            if self.on_read_wanted is not None:
+                self.on_read_wanted()
+
+    def was_read(self, queue: Queue, chunk: Chunk, payloads: list[bytes]) -> None:
+        """A chunk's records are here, in the order of its references."""
+        if not chunk.is_wanted:
+            return
+        messages = [
+            self._message(queue, reference, payload)
+            for reference, payload in zip(chunk.references, payloads, strict=True)
+        ]
+        chunk.band.put_back(chunk, messages)
+        queue.head_was_read(messages)
+
+    def _message(self, queue: Queue, reference: int, payload: bytes) -> Message:
+        kept = decode_message(payload)
+        digest = digest_of(kept.header)
+        message = Message(kept.address, kept.header, kept.body, digest.is_persistent, digest.priority)
+        message.reference = reference
+        message.delivery_count = self._broker.durability.return_count(reference)
+        message.redelivered = queue.was_handed_out(message)
+        message.expires_at_ms = self._broker.durability.deadline_ms(queue, kept)
+        return message

@@ -1,0 +1,48 @@
+"""The task that reads back what queues have on disk only, a chunk at a time, in a thread: nobody else waits for it."""
+
+from __future__ import annotations
+
+import trio
+
+from amqp_broker.broker.broker import Broker
+from amqp_broker.broker.ready import Chunk
+from amqp_broker.journal.failures import RecordGone
+from amqp_broker.journal.port import Journal
+from amqp_broker.server.wake_up import WakeUp
+
+
+async def read_pages(broker: Broker, journal: Journal) -> None:
+    """Read whatever is asked for, until cancelled.
+
+    Raises:
+        JournalDamaged: what is on disk is not what was written.
+    """
+    wanted = WakeUp()
+    paging = broker.paging
+    paging.on_read_wanted = wanted.set
+    try:
+        while True:
+            await trio.lowlevel.checkpoint()
+            if not paging.reads:
+                await wanted.wait()
+                continue
+            queue, chunk = paging.reads.popleft()
+            if chunk.is_wanted:
+                payloads = await trio.to_thread.run_sync(_read, journal, chunk)
+                paging.was_read(queue, chunk, payloads)
+                broker.settle()
+    finally:
+        paging.on_read_wanted = None
+
+
+def _read(journal: Journal, chunk: Chunk) -> list[bytes]:
+    """The payloads of a chunk's records; fewer when the queue was purged in the meantime."""
+    payloads = []
+    for reference in chunk.references:
+        try:
+            payloads.append(journal.read(reference)[1])
+        except RecordGone:
+            if chunk.is_wanted:
+                raise
+            break
+    return payloads
