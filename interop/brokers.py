@@ -134,6 +134,11 @@ class OurBroker:
         log = self._log_path.read_text(errors="replace")[-4000:]
         raise RuntimeError(f"our broker did not say where it listens (exit code {code}):\n{log}")
 
+    @property
+    def pid(self) -> int:
+        """The broker's process."""
+        return self._process.pid
+
     def restart(self) -> None:
         end_process(self._process)
         self._start()
@@ -196,6 +201,11 @@ class RabbitMQ:
         except BaseException:
             self.stop()
             raise
+
+    @property
+    def pid(self) -> int:
+        """The first of the node's processes; the others are below it."""
+        return self._process.pid
 
     def ctl(self, *arguments: str) -> str:
         """rabbitmqctl against this node; takes a second or more. Returns what it printed."""

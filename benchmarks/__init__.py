@@ -1,0 +1,1 @@
+"""This broker and RabbitMQ under the same load, one after the other: `python -m benchmarks`."""

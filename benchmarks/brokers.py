@@ -1,0 +1,84 @@
+"""The brokers that are compared, and what they take of the machine: processor time and memory, as the kernel counts.
+
+Starting and ending them is the interop suite's ``brokers.py``; both run with their defaults.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from interop.brokers import Address, OurBroker, RabbitMQ
+
+OURS = "ours"
+RABBITMQ = "rabbitmq"
+_TICK_S = 1 / os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True)
+class RunningBroker:
+    """A broker that answers.
+
+    Args:
+        kind: ``OURS`` or ``RABBITMQ``.
+        address: where it listens.
+        pid: its first process; what that started belongs to it.
+        start_s: how long it took from the start of its process to its first answer.
+    """
+
+    kind: str
+    address: Address
+    pid: int
+    start_s: float
+
+
+@contextmanager
+def running(kind: str) -> Iterator[RunningBroker]:
+    """Start a broker in folders of its own, and end it."""
+    started_s = time.monotonic()
+    process = OurBroker() if kind == OURS else RabbitMQ()
+    try:
+        yield RunningBroker(kind, process.address, process.pid, time.monotonic() - started_s)
+    finally:
+        process.stop()
+
+
+def cpu_s(pid: int) -> float:
+    """Processor time of a process, all its threads, and the processes below it, in ticks of the kernel (10 ms)."""
+    return sum(_cpu_ticks(each) for each in process_tree(pid)) * _TICK_S
+
+
+def memory_bytes(pid: int) -> int:
+    """Resident memory of a process and the processes below it."""
+    return sum(_resident_bytes(each) for each in process_tree(pid))
+
+
+def process_tree(pid: int) -> list[int]:
+    """A process and all below it."""
+    found = [pid]
+    for each in found:
+        for task in Path(f"/proc/{each}/task").glob("*/children"):
+            found += [int(child) for child in _read(task).split()]
+    return found
+
+
+def _cpu_ticks(pid: int) -> int:
+    fields = _read(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12]) if fields else 0
+
+
+def _resident_bytes(pid: int) -> int:
+    fields = _read(Path(f"/proc/{pid}/statm")).split()
+    return int(fields[1]) * os.sysconf("SC_PAGE_SIZE") if fields else 0
+
+
+def _read(path: Path) -> str:
+    """A file of /proc; empty when the process has gone."""
+    try:
+        return path.read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
