@@ -162,8 +162,8 @@ def encode_ack(channel: int, delivery_tag: int, multiple: bool) -> bytes:
     return _TAGGED_FRAME_AND_END.pack(METHOD, channel, 13, ACK, delivery_tag, multiple, FRAME_END)
 
 
-def encode_nack(channel: int, delivery_tag: int, multiple: bool, requeue: bool = False) -> bytes:
-    """The frame of ``basic.nack``, which refuses what was published."""
+def encode_nack(channel: int, delivery_tag: int, multiple: bool, requeue: bool = True) -> bytes:
+    """The frame of ``basic.nack``, which refuses what was published; ``requeue`` has its default, as in RabbitMQ."""
     bits = multiple | requeue << 1
     return _TAGGED_FRAME_AND_END.pack(METHOD, channel, 13, NACK, delivery_tag, bits, FRAME_END)
 
