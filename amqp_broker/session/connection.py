@@ -33,6 +33,7 @@ from amqp_broker.session.throttle import Throttle
 from amqp_broker.wire import methods
 from amqp_broker.wire.errors import MalformedTable, UnknownMethod, WireError
 from amqp_broker.wire.frames import (
+    FRAME_KINDS,
     HEARTBEAT,
     METHOD,
     PROTOCOL_HEADER,
@@ -212,6 +213,8 @@ class Connection:
         elif kind == HEARTBEAT:
             if payload:
                 raise unknown_frame(kind, payload)
+        elif kind not in FRAME_KINDS:
+            raise unknown_frame(kind, payload)
         elif self.state is not ConnectionState.CLOSING:
             raise unexpected_frame(kind, payload)
 

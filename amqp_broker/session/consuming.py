@@ -261,7 +261,7 @@ class Consuming:
     def restore(self, deliveries: dict[int, Unacknowledged]) -> None:
         """What a transaction settled is unacknowledged again."""
         self.unacknowledged.update(deliveries)
-        self._lowest_tag = min(self._lowest_tag, *deliveries)
+        self._lowest_tag = min((self._lowest_tag, *deliveries))
 
     def settle(self, settlement: Settlement, deliveries: list[Unacknowledged]) -> None:
         """Tell the queues what the client said, the oldest delivery first."""

@@ -23,7 +23,7 @@ from amqp_broker.errors import NO_METHOD, AmqpError, ReplyCode, access_refused, 
 from amqp_broker.wire import hot
 from amqp_broker.wire.content import BASIC_CLASS_ID, body_size, decode_properties, encode_content_header
 from amqp_broker.wire.errors import WireError
-from amqp_broker.wire.frames import BODY, HEADER, HEARTBEAT, unexpected_frame
+from amqp_broker.wire.frames import BODY, FRAME_KINDS, HEADER, HEARTBEAT, unexpected_frame, unknown_frame
 
 if TYPE_CHECKING:
     from amqp_broker.session.channel import Channel
@@ -106,7 +106,8 @@ class Publishing:
                 self.is_receiving = False
                 self._publish(payload)
                 return
-            self._parts.append(payload)
+            if payload:  # or a client could fill the memory with empty ones
+                self._parts.append(payload)
             self._missing_bytes = missing_bytes
             if missing_bytes == 0:
                 body, self._parts = b"".join(self._parts), []
@@ -246,7 +247,7 @@ class Publishing:
     def _reply_directly(self, publication: Publication) -> None:
         """Hand a reply to the channel that waits for it (RabbitMQ docs, "Direct Reply-to")."""
         reply_consumers = self._channel.connection.broker.reply_consumers
-        for key in publication.address.routing_keys:
+        for key in dict.fromkeys(publication.address.routing_keys):
             if key in reply_consumers:
                 reply_consumers[key](publication.address, publication.header, publication.body)
 
@@ -289,7 +290,12 @@ class Publishing:
 
 
 def misplaced(kind: int, payload: bytes, explanation: str, blamed: tuple[int, int] = NO_METHOD) -> AmqpError:
-    """The 505 of a frame that comes when another kind should; a heartbeat belongs on channel 0 at any time."""
+    """The 505 of a frame that comes when another kind should.
+
+    A heartbeat belongs on channel 0 at any time, and a frame of an unknown kind nowhere.
+    """
+    if kind not in FRAME_KINDS:
+        return unknown_frame(kind, payload)
     if kind == HEARTBEAT:
         return unexpected_frame(kind, payload)
     return AmqpError(ReplyCode.UNEXPECTED_FRAME, explanation, blamed=blamed)

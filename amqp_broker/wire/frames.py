@@ -58,7 +58,8 @@ class FrameSplitter:
             Kind, channel and payload of each frame.
 
         Raises:
-            AmqpError: 501 for a frame that is too large, has a wrong end byte, or is of an unknown kind.
+            AmqpError: 501 for a frame that is too large or has a wrong end byte. A frame of an unknown kind is
+                yielded as any other.
         """
         if self._kept:
             # A frame in a thousand pieces is put together once, when its last byte is here.
@@ -82,8 +83,6 @@ class FrameSplitter:
             payload = data[start:end]
             if data[end] != FRAME_END:
                 raise frame_error(kind, payload, f"{{invalid_frame_end_marker,{data[end]}}}")
-            if kind not in FRAME_KINDS:
-                raise unknown_frame(kind, payload)
             yield kind, channel, payload
             offset = end + 1
         self._keep(data, offset, FRAME_HEADER_BYTES)

@@ -66,8 +66,9 @@ def test_a_wrong_end_byte() -> None:
     assert error.is_hard
 
 
-def test_an_unknown_kind() -> None:
-    error = error_of(FrameSplitter(4096), encode_frame(4, 1, bytes(range(20))))
+def test_an_unknown_kind_is_a_frame_like_any_other() -> None:
+    assert list(FrameSplitter(4096).split(encode_frame(4, 1, bytes(range(20))))) == [(4, 1, bytes(range(20)))]
+    error = unknown_frame(4, bytes(range(20)))
     assert error.explanation == ("type 4, first 16 octets = <<0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15>>: unknown_frame")
 
 
