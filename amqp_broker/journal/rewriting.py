@@ -30,14 +30,19 @@ class RewrittenSegment:
         self._header = header
         self._stamp = Stamp(header.epoch, header.batch, header.batch)
         self._name = header.name
-        self._file = files.create(self._name + NEW_SUFFIX, 0)
         self._waiting: list[EncodedRecord] = []
         self._waiting_bytes = 0
         self._references = array("Q")
         self._flags = bytearray()
         self._offsets: array[int] = array("Q")
         self._end = 0
-        self._write(header.encode())
+        try:
+            self._file = files.create(self._name + NEW_SUFFIX, 0)
+            self._write(header.encode())
+        except OSError:
+            with contextlib.suppress(OSError):  # the next start removes it
+                self.abandon()
+            raise
 
     def _write(self, data: bytes) -> None:
         self._file.write_at(self._end, data)

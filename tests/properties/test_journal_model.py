@@ -189,6 +189,8 @@ class JournalMachine(RuleBasedStateMachine):
 
     def fail(self) -> None:
         """Nothing is accepted any more; start again, sometimes after a power loss."""
+        assert self.files.fail_at_step is not None
+        assert self.files.fail_at_step <= self.files.steps, "it failed, and the disk did not"
         with pytest.raises(JournalFailed):
             self.journal.take_batch()
         assert self.journal.take_reclaim() is None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -64,7 +66,7 @@ def test_merged_runs_hold_the_same_references_once(pieces: list[tuple[int, int]]
     merged = list(runs.merged())
     held = [reference for first, count in merged for reference in range(first, first + count)]
     assert held == sorted({reference for first, count in pieces for reference in range(first, first + count)})
-    assert all(first + count < following for (first, count), (following, _) in zip(merged, merged[1:], strict=False))
+    assert all(first + count < following for (first, count), (following, _) in pairwise(merged))
 
 
 def test_acknowledgements_in_order_are_one_run() -> None:
