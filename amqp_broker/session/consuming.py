@@ -49,7 +49,7 @@ class Consuming:
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
-        self.has_room = True
+        self.has_room = not channel.connection.is_congested
         self.consumers: dict[str, Consumer] = {}
         self.unacknowledged: dict[int, Unacknowledged] = {}
         self._lowest_tag = 1
