@@ -1,0 +1,83 @@
+"""The lean socket stream keeps the promises of a trio stream, over real loopback sockets."""
+
+from __future__ import annotations
+
+import socket
+import struct
+
+import pytest
+import trio
+import trio.testing
+
+from amqp_broker.server.socket_stream import SocketStream
+
+
+def connected_sockets() -> tuple[socket.socket, socket.socket]:
+    """Both ends of a TCP connection."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client = socket.create_connection(listener.getsockname())
+        server, _ = listener.accept()
+    return client, server
+
+
+async def make_streams() -> tuple[SocketStream, SocketStream]:
+    await trio.lowlevel.checkpoint()
+    one, other = connected_sockets()
+    return SocketStream(one), SocketStream(other)
+
+
+def test_it_is_a_trio_stream() -> None:
+    # Without trio's checks of a stream that is full: when the system's buffers are, is the system's secret.
+    trio.run(trio.testing.check_half_closeable_stream, make_streams, None)
+
+
+def test_much_data_arrives_whole_through_small_buffers() -> None:
+    data = bytes(range(256)) * 40_000
+
+    async def main() -> None:
+        one, other = await make_streams()
+        received = bytearray()
+        async with one, other, trio.open_nursery() as nursery:
+            nursery.start_soon(one.send_all, data)
+            while len(received) < len(data):
+                received += await other.receive_some(100_000)
+        assert received == data
+
+    trio.run(main)
+
+
+def test_closing_wakes_a_send_that_waits() -> None:
+    async def main() -> None:
+        one, other = await make_streams()
+
+        async def close_soon() -> None:
+            await trio.testing.wait_all_tasks_blocked()
+            await one.aclose()
+
+        async with other, trio.open_nursery() as nursery:
+            nursery.start_soon(close_soon)
+            with pytest.raises(trio.ClosedResourceError):
+                await one.send_all(bytes(100_000_000))
+
+    trio.run(main)
+
+
+def test_a_reset_is_a_broken_stream_that_says_so() -> None:
+    async def main() -> None:
+        one, other = connected_sockets()
+        stream = SocketStream(one)
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        other.close()
+        async with stream:
+            with pytest.raises(trio.BrokenResourceError, match="reset"):
+                await stream.receive_some()
+
+    trio.run(main)
+
+
+def test_small_frames_are_not_held_back() -> None:
+    one, other = connected_sockets()
+    with other:
+        SocketStream(one)
+        assert one.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
+        one.close()
