@@ -77,5 +77,13 @@ DIFFERENCES: dict[str, Difference] = {
             "publish only where the queue was empty before it.",
             source="rabbit_amqqueue_process:deliver_or_enqueue/3, the optimisation by QLen; measured",
         ),
+        Difference(
+            topic="server-named-queue-of-unknown-type",
+            rabbitmq="an x-queue-type that does not exist crashes the channel, when the server is to name the queue: "
+            "connection.close 541 `INTERNAL_ERROR`",
+            ours="channel.close 406 with the text that every other queue name gets",
+            why="A crash is no behaviour to rely on; the client learns what is wrong, and its other channels live on.",
+            source="rabbit_amqqueue:declare/6 asks rabbit_queue_type:discover/1 before it checks; found by the fuzzer",
+        ),
     ]
 }

@@ -18,6 +18,7 @@ from interop.differences import DIFFERENCES
 from interop.fuzz.generate import programs
 from interop.fuzz.player import Player
 from interop.fuzz.program import Operation, Program, program_text
+from interop.fuzz.replay import played_lines
 
 REPLAYS = 4
 """How often a difference is looked at again before it counts: RabbitMQ may be of two minds about a program."""
@@ -164,8 +165,10 @@ def _plainer(operation: Operation) -> Iterator[Operation]:
 
 def purpose_of(rabbitmq: str, ours: str) -> str | None:
     """The topic of the list of differences under which this one falls, or None."""
-    if "503" in rabbitmq and "unknown exchange type" in rabbitmq and "unknown exchange type" in ours:
+    if "reply_code=503" in rabbitmq and "unknown exchange type" in rabbitmq and "unknown exchange type" in ours:
         return DIFFERENCES["unknown-exchange-type"].topic
+    if "reply_code=541" in rabbitmq and "invalid arg 'x-queue-type' for queue 'amq.gen-" in ours.replace("\\", ""):
+        return DIFFERENCES["server-named-queue-of-unknown-type"].topic
     return None
 
 
@@ -179,8 +182,8 @@ def finding_text(finding: Finding, number: int) -> str:
         "        [",
         program_text(finding.program, " " * 12).rstrip("\n"),
         "        ],",
-        '        """',
-        *(f"        {line}" for line in expected_lines(finding.rabbitmq)),
+        '        r"""',
+        *(f"        {line}" for line in played_lines(finding.rabbitmq)),
         '        """,',
         "    )",
         "",
@@ -190,11 +193,6 @@ def finding_text(finding: Finding, number: int) -> str:
         *(f"#   {line}" for line in finding.difference.rabbitmq.splitlines() or ["nothing"]),
     ]
     return "\n".join(lines) + "\n"
-
-
-def expected_lines(played: list[str]) -> list[str]:
-    """A played program as lines: the number of each operation, then what came."""
-    return [f"{step}: {line}" for step, text in enumerate(played) for line in text.splitlines() or ["nothing"]]
 
 
 def _words(text: str) -> Counter[str]:

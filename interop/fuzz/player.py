@@ -33,6 +33,7 @@ from interop.raw_client import (
     Exchange,
     Queue,
     Received,
+    Tx,
     normalise,
     transcript_text,
 )  # fmt: skip
@@ -102,7 +103,7 @@ class FuzzClient(Client):
         """All that was sent on these channels has been handled, or the broker has closed them."""
         wanted = {}
         for number in channels:
-            if number not in self.closed_channels:
+            if number not in self.closed_channels and not self.is_over:
                 wanted[number] = self._round_trips[number] + 1
                 self.send(Channel.Flow, channel=number, active=True)
         done = self.wait_until(
@@ -227,6 +228,8 @@ class Player:
                 self._open_channel(resolved.channel)
         else:
             client.send(method, channel=number, **fields)
+            if method is Tx.Commit:  # RabbitMQ takes nothing else while it commits
+                client.wait_for(Tx.CommitOk, number)
             client.round_trip([number])
             if not client.is_over and number not in client.closed_channels:
                 self._note_sent(client, resolved)
@@ -386,7 +389,7 @@ class Player:
         ]
 
     def _note_came(self, channel: int, received: Received) -> None:
-        state = self._states[channel]
+        state = self._states.setdefault(channel, _ChannelState())
         match received.name:
             case "Queue.DeclareOk" if received.queue.startswith("amq.gen"):
                 self._generated_queues.add(received.queue)
@@ -459,6 +462,8 @@ def _entries_of(groups: list[list[Received]]) -> list[Entry]:
         if of_chance and received.method in carriers:
             tags.append(received.delivery_tag)
             details = {**details, "delivery_tag": "?"}
+        if received.method in (Basic.Ack, Basic.Nack):  # how many are confirmed at once is the broker's choice
+            details = {name: value for name, value in details.items() if name != "multiple"}
         entries.append((way, channel, what, details))
     if tags:
         entries.append(("<", 0, f"delivery tags {sorted(tags)}", None))

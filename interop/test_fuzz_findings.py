@@ -1,0 +1,76 @@
+"""What the fuzzer has found (interop/fuzz), each a program shortened to what it takes and named after what it shows.
+
+What is expected is what RabbitMQ answered. Replies come first for each operation, then what came for each consumer.
+"""
+
+from __future__ import annotations
+
+import re
+
+from interop.fuzz.program import op
+from interop.fuzz.replay import assert_plays
+from interop.raw_client import Basic, ChannelUnderTest, Client, Confirm, Connection, Queue
+from interop.under_test import BrokerUnderTest
+
+FEATURE = "fuzzer's findings"
+
+
+def test_a_quorum_queue_counts_no_deliveries_for_a_consumer_the_first_time(broker: BrokerUnderTest) -> None:
+    assert_plays(
+        broker,
+        [
+            op(0, Queue.Declare, queue="q0", durable=True, arguments={"x-queue-type": "quorum"}),
+            op(0, Basic.Publish, routing_key="q0", body=b"m1"),
+            op(0, Basic.Consume, queue="q0", consumer_tag="c0"),
+            op(0, Basic.Nack, delivery=0, requeue=True),
+        ],
+        r"""
+        0: < 0 Queue.DeclareOk queue='q0' message_count=0 consumer_count=0
+        1: nothing
+        2: < 0 Basic.ConsumeOk consumer_tag='c0'
+        2: < 0 Basic.Deliver consumer_tag='c0' delivery_tag=1 redelivered=False exchange='' routing_key='q0' properties={} body=b'm1'
+        3: < 0 Basic.Deliver consumer_tag='c0' delivery_tag=2 redelivered=True exchange='' routing_key='q0' properties={headers: {x-delivery-count: ('l', 1)}} body=b'm1'
+        """,  # noqa: E501
+    )
+
+
+def test_a_quorum_queue_counts_deliveries_from_0_for_get(broker: BrokerUnderTest) -> None:
+    assert_plays(
+        broker,
+        [
+            op(0, Queue.Declare, queue="q0", durable=True, arguments={"x-queue-type": "quorum"}),
+            op(0, Basic.Publish, routing_key="q0", body=b"m1"),
+            op(0, Basic.Get, queue="q0"),
+        ],
+        r"""
+        0: < 0 Queue.DeclareOk queue='q0' message_count=0 consumer_count=0
+        1: nothing
+        2: < 0 Basic.GetOk delivery_tag=1 redelivered=False exchange='' routing_key='q0' message_count=0 properties={headers: {x-delivery-count: ('l', 0)}} body=b'm1'
+        """,  # noqa: E501
+    )
+
+
+def test_a_refused_message_is_nacked_with_requeue_set(broker: BrokerUnderTest) -> None:
+    assert_plays(
+        broker,
+        [
+            op(0, Queue.Declare, queue="q0", arguments={"x-max-length": 0, "x-overflow": "reject-publish"}),
+            op(0, Confirm.Select),
+            op(0, Basic.Publish, routing_key="q0", body=b"m1"),
+        ],
+        r"""
+        0: < 0 Queue.DeclareOk queue='q0' message_count=0 consumer_count=0
+        1: < 0 Confirm.SelectOk
+        2: < 0 Basic.Nack delivery_tag=1 requeue=True
+        """,
+    )
+
+
+def test_a_server_named_queue_of_unknown_type(broker: BrokerUnderTest, client: Client, ch: ChannelUnderTest) -> None:
+    ch.send(Queue.Declare, queue="", arguments={"x-queue-type": "other"})
+    if broker.differs("server-named-queue-of-unknown-type"):
+        text = r"invalid arg 'x-queue-type' for queue 'amq\.gen-.+' in vhost '/': \"unsupported queue type 'other'\""
+        ch.expect_close(406, re.compile(text), cause=Queue.Declare)
+    else:
+        closed = client.take(Connection.Close)
+        assert (closed.reply_code, closed.reply_text) == (541, "INTERNAL_ERROR")
