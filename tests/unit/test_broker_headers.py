@@ -1,0 +1,97 @@
+"""The headers exchange: all and any, with and without ``x-`` names, and what counts as equal."""
+
+from __future__ import annotations
+
+import pytest
+
+from amqp_broker.errors import AmqpError
+from amqp_broker.wire.table import Byte, FieldValue, Float32, Short, Table, Timestamp, UnsignedShort
+from tests.support.topology import Topology
+
+
+def matches(pattern: Table, headers: Table | None) -> bool:
+    """Whether a binding with these arguments lets a message with these headers through."""
+    topology = Topology()
+    topology.exchange("x", "headers")
+    topology.queue("q")
+    topology.bind("x", "q", "ignored", pattern)
+    return topology.route("x", "another key", headers=headers) == ["q"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "headers", "expected"),
+    [
+        ({"a": 1, "b": 2}, {"a": 1, "b": 2}, True),
+        ({"a": 1, "b": 2}, {"a": 1, "b": 2, "c": 3}, True),
+        ({"a": 1, "b": 2}, {"a": 1}, False),
+        ({"x-match": "all", "a": 1, "b": 2}, {"a": 1, "b": 3}, False),
+        ({"x-match": "any", "a": 1, "b": 2}, {"b": 2}, True),
+        ({"x-match": "any", "a": 1, "b": 2}, {"a": 2, "b": 1}, False),
+        ({}, {"a": 1}, True),
+        ({}, None, True),
+        ({"x-match": "all"}, {}, True),
+        ({"x-match": "any"}, {"a": 1}, False),
+        ({"x-match": "all-with-x"}, {}, True),
+        ({"x-match": "any-with-x"}, {}, False),
+        ({"x-match": "all", "x-a": 1}, {}, True),
+        ({"x-match": "any", "x-a": 1}, {"x-a": 1}, False),
+        ({"x-match": "all-with-x", "x-a": 1}, {}, False),
+        ({"x-match": "all-with-x", "x-a": 1, "b": 2}, {"x-a": 1, "b": 2}, True),
+        ({"x-match": "any-with-x", "x-a": 1, "b": 2}, {"x-a": 1}, True),
+    ],
+)
+def test_kinds(pattern: Table, headers: Table | None, expected: bool) -> None:
+    assert matches(pattern, headers) is expected
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found", "expected"),
+    [
+        (1, Short(1), True),
+        (Byte(1), UnsignedShort(1), True),
+        (1, 2, False),
+        (1, True, False),
+        (True, True, True),
+        (False, True, False),
+        (True, "true", False),
+        ("1", 1, False),
+        ("a", "a", True),
+        ("a", "A", False),
+        ("", "", True),
+        (None, "anything", True),
+        (None, None, True),
+        ("a", None, False),
+        (1.5, Float32(1.5), True),
+        ([1, "a"], [1, "a"], True),
+        ([1, "a"], ["a", 1], False),
+        ({"b": 1}, {"b": 1}, True),
+        ({"b": 1}, {"b": 2}, False),
+        (Timestamp(5), Timestamp(5), True),
+    ],
+)
+def test_what_counts_as_equal(wanted: FieldValue, found: FieldValue, expected: bool) -> None:
+    assert matches({"a": wanted}, {"a": found}) is expected
+    assert matches({"x-match": "any", "a": wanted}, {"a": found, "b": 1}) is expected
+
+
+def test_presence_is_not_absence() -> None:
+    assert not matches({"a": None}, {"b": 1})
+
+
+@pytest.mark.parametrize("kind", ["some", "", "ALL", 1, True, None])
+def test_an_x_match_that_means_nothing(kind: FieldValue) -> None:
+    with pytest.raises(AmqpError, match="Invalid x-match") as raised:
+        matches({"x-match": kind, "a": 1}, {"a": 1})
+    assert raised.value.code == 406
+
+
+def test_bindings_that_differ_in_their_arguments_are_two() -> None:
+    topology = Topology()
+    topology.exchange("x", "headers")
+    topology.queue("q")
+    topology.bind("x", "q", "", {"a": 1})
+    topology.bind("x", "q", "", {"a": 2})
+    assert topology.route("x", headers={"a": 1}) == topology.route("x", headers={"a": 2}) == ["q"]
+    topology.unbind("x", "q", "", {"a": 1})
+    assert topology.route("x", headers={"a": 1}) == []
+    assert topology.route("x", headers={"a": 2}) == ["q"]
