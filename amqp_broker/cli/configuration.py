@@ -6,10 +6,8 @@ there are; that is ``settings.py``.
 
 from __future__ import annotations
 
-import difflib
 import re
 import sys
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,6 +109,8 @@ def default_data_folder(platform: str, environment: Mapping[str, str]) -> Path:
 
 
 def _read_file(path: Path) -> dict[str, object]:
+    import tomllib  # here, because a start without a file should not pay for it
+
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -149,6 +149,8 @@ def _settings_in(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def _nearest(name: str, likeness: float) -> str | None:
+    import difflib  # here, because a start without a mistake should not pay for it
+
     found = difflib.get_close_matches(name.lower().replace("-", "_"), DESCRIPTIONS, n=1, cutoff=likeness)
     return found[0] if found else None
 
