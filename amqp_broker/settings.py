@@ -119,9 +119,9 @@ class Settings:
     # Durability
     fsync: Fsync = _setting(
         "always",
-        "Takes effect once the journal is wired in; until then all is kept in memory. When the journal is synced to "
-        "disk. always: before a publisher is confirmed, a crash loses nothing that was confirmed; interval: every "
-        "fsync_interval_ms, a power failure may cost that long; never: the system decides.",
+        "When the journal is synced to disk. always: before a publisher is confirmed, so that nothing confirmed is "
+        "ever lost; interval: every fsync_interval_ms, a power failure may cost what was confirmed in that time; "
+        "never: the system decides, a power failure may cost what was confirmed in the last half minute or so.",
     )
     fsync_interval_ms: int = _setting(200, "Time between two syncs when fsync is interval.", minimum=1)
     journal_pending_bytes_max: int = _setting(
