@@ -43,7 +43,7 @@ def pika_publish(broker: RunningBroker, timing: Timing, *, confirms: bool) -> Fi
 def pika_consume(broker: RunningBroker, timing: Timing, *, auto_ack: bool) -> Figures:
     """pika's BlockingConnection consumes, with a prefetch of 100, and acknowledges each message or none."""
     with declared(broker, [QUEUE]) as client:
-        client.fill(QUEUE, int(30_000 * timing.window_s))
+        client.fill(QUEUE, int(100_000 * timing.window_s))
         with pika.BlockingConnection(pika.URLParameters(broker.address.url)) as connection:
             channel = connection.channel()
             channel.basic_qos(prefetch_count=100)
@@ -60,7 +60,7 @@ def pika_consume(broker: RunningBroker, timing: Timing, *, auto_ack: bool) -> Fi
 def pika_get(broker: RunningBroker, timing: Timing) -> Figures:
     """pika's BlockingConnection gets one message after the other."""
     with declared(broker, [QUEUE]) as client:
-        client.fill(QUEUE, int(10_000 * timing.window_s))
+        client.fill(QUEUE, int(20_000 * timing.window_s))
         with pika.BlockingConnection(pika.URLParameters(broker.address.url)) as connection:
             channel = connection.channel()
             return _repeat(broker, timing, lambda: channel.basic_get(QUEUE, auto_ack=True))

@@ -85,5 +85,28 @@ DIFFERENCES: dict[str, Difference] = {
             why="A crash is no behaviour to rely on; the client learns what is wrong, and its other channels live on.",
             source="rabbit_amqqueue:declare/6 asks rabbit_queue_type:discover/1 before it checks; found by the fuzzer",
         ),
+        Difference(
+            topic="quorum-consumer-count",
+            rabbitmq="queue.declare-ok of a quorum queue counts consumers that are gone but have unacknowledged "
+            "messages, each unacknowledged basic.get, and of single active consumers only the active one",
+            ours="it counts the consumers there are, as for a classic queue",
+            why="The count is there to tell whether somebody consumes; who only holds a message does not.",
+            source="rabbit_fifo:query_stat/1, which takes the size of its map of whoever has messages; measured",
+        ),
+        Difference(
+            topic="quorum-global-prefetch",
+            rabbitmq="basic.qos with global set, after a consumer of a quorum queue has started: does nothing to it",
+            ours="it limits the channel, that consumer included",
+            why="A limit that was asked for and not refused is kept. Before the consumer starts, both answer 540.",
+            source="rabbit_quorum_queue:consume/3 looks at the limiter once; measured",
+        ),
+        Difference(
+            topic="stream-queues",
+            rabbitmq="x-queue-type stream declares a stream",
+            ours="connection.close 540 `NOT_IMPLEMENTED - queue 'q' in vhost '/': queue type 'stream' is not "
+            "supported by amqp-broker yet`",
+            why="Streams are not built yet. A queue of another kind in its place would lose what a stream keeps.",
+            source="RabbitMQ docs, Streams",
+        ),
     ]
 }

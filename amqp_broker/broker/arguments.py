@@ -212,13 +212,20 @@ def check_queue_arguments(queue: str, arguments: Table) -> QueueArguments:
         expires_ms=_integer(arguments.get("x-expires")),
         length_max=_integer(arguments.get("x-max-length")),
         length_bytes_max=_integer(arguments.get("x-max-length-bytes")),
-        overflow=_text(arguments.get("x-overflow")) or "drop-head",
+        overflow=_overflow(_text(arguments.get("x-overflow")), queue_type),
         dead_letter_exchange=_text(arguments.get("x-dead-letter-exchange")),
         dead_letter_routing_key=_text(arguments.get("x-dead-letter-routing-key")),
         priority_max=_integer(arguments.get("x-max-priority")) or None,
         has_single_active_consumer=arguments.get("x-single-active-consumer") is True,
         delivery_limit=_integer(arguments.get("x-delivery-limit")) if queue_type == "quorum" else None,
     )
+
+
+def _overflow(wanted: str | None, queue_type: str) -> str:
+    """What to do when the queue is full; a quorum queue takes ``reject-publish-dlx`` and does not do it."""
+    if wanted is None or (queue_type == "quorum" and wanted == "reject-publish-dlx"):
+        return "drop-head"
+    return wanted
 
 
 def check_consumer_arguments(queue: str, queue_type: str, arguments: Table) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from collections import deque
 from collections.abc import Callable
+from typing import ClassVar
 
 from amqp_broker.access.users import Users
 from amqp_broker.broker.alarms import Alarms
@@ -40,6 +41,8 @@ class Broker:
     Raises:
         JournalDamaged, FormatNotSupported: the journal cannot be read.
     """
+
+    virtual_host_type: ClassVar[type[VirtualHost]] = VirtualHost  # a broker in a test has its own
 
     def __init__(
         self, settings: Settings, clock: Clock, journal: Journal | None = None, progress: Progress | None = None
@@ -78,7 +81,7 @@ class Broker:
         Args:
             reference: of its record, when it was read from the journal.
         """
-        virtual_host = self.virtual_hosts[name] = VirtualHost(self, name)
+        virtual_host = self.virtual_hosts[name] = self.virtual_host_type(self, name)
         virtual_host.reference = reference
         return virtual_host
 

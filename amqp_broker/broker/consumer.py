@@ -95,14 +95,16 @@ class Consumers:
 
     Args:
         single_active: only one of them gets messages; when it goes, the next takes over (``x-single-active-consumer``).
+        by_age: whether the next one is the oldest, instead of the oldest of the highest priority.
     """
 
-    __slots__ = ("_active", "_all", "_levels", "_single_active")
+    __slots__ = ("_active", "_all", "_by_age", "_levels", "_single_active")
 
-    def __init__(self, single_active: bool = False) -> None:
+    def __init__(self, single_active: bool = False, by_age: bool = False) -> None:
         self._all: dict[Consumer, None] = {}
         self._levels: SortedDict[int, deque[Consumer]] = SortedDict()  # by falling priority
         self._single_active = single_active
+        self._by_age = by_age
         self._active: Consumer | None = None
 
     def __len__(self) -> int:
@@ -131,10 +133,8 @@ class Consumers:
     def remove(self, consumer: Consumer) -> None:
         """Take a consumer out; with single active consumer the next one becomes active."""
         self._all.pop(consumer, None)
-        level = self._levels.get(-consumer.priority)
-        if level is not None and consumer in level:
-            level.remove(consumer)
-            self._drop_if_empty(consumer.priority, level)
+        self._leave_level(consumer)
+        consumer.is_parked = False  # nobody is to resume it
         if self._active is consumer:
             self._active = self._first()
 
@@ -168,15 +168,14 @@ class Consumers:
         return None
 
     def _first(self) -> Consumer | None:
-        """The next single active consumer: the oldest of the highest priority, parked ones included."""
+        """The next single active consumer, parked ones included."""
+        if self._by_age:
+            return next(iter(self._all), None)
         return max(self._all, key=lambda consumer: consumer.priority, default=None)
 
     def _park(self, consumer: Consumer) -> None:
         consumer.is_parked = True
-        level = self._levels.get(-consumer.priority)
-        if level is not None and consumer in level:
-            level.remove(consumer)
-            self._drop_if_empty(consumer.priority, level)
+        self._leave_level(consumer)
 
     def _queue_up(self, consumer: Consumer) -> None:
         consumer.is_parked = False
@@ -185,6 +184,9 @@ class Consumers:
             level = self._levels[-consumer.priority] = deque()
         level.append(consumer)
 
-    def _drop_if_empty(self, priority: int, level: deque[Consumer]) -> None:
-        if not level:
-            del self._levels[-priority]
+    def _leave_level(self, consumer: Consumer) -> None:
+        level = self._levels.get(-consumer.priority)
+        if level is not None and consumer in level:
+            level.remove(consumer)
+            if not level:
+                del self._levels[-consumer.priority]

@@ -11,6 +11,10 @@ from typing import Protocol
 class Clock(Protocol):
     """Time, asked for and never waited for."""
 
+    @property
+    def is_running(self) -> bool:
+        """Whether time passes by itself; whoever moves a clock that stands still runs what is due then."""
+
     def monotonic_ms(self) -> int:
         """Milliseconds that only grow; deadlines are kept in them."""
 

@@ -20,7 +20,7 @@ from amqp_broker.broker.dead_letter import DeathReason
 from amqp_broker.broker.message import Message
 from amqp_broker.broker.paging import IN_MEMORY_MIN, OVERHEAD_BYTES, HeadOnDisk
 from amqp_broker.broker.ready import ByPriority, FirstInFirstOut, ReadyMessages
-from amqp_broker.errors import AmqpError, ReplyCode, access_refused
+from amqp_broker.errors import AmqpError, ReplyCode, access_refused, precondition_failed
 from amqp_broker.wire.table import Table
 
 if TYPE_CHECKING:
@@ -41,6 +41,8 @@ class Queue:
         arguments: the same, read.
     """
 
+    prefetch_count_default = 0  # for consumers that ask for no limit; 0 gives them none
+
     def __init__(
         self,
         virtual_host: VirtualHost,
@@ -59,7 +61,7 @@ class Queue:
         self.owner = owner
         self.table = table
         self.arguments = arguments
-        self.consumers = Consumers(arguments.has_single_active_consumer)
+        self.consumers = self._make_consumers()
         self.ready: ReadyMessages = self._make_ready()
         self.ready_count = 0
         self.ready_bytes = 0
@@ -90,6 +92,9 @@ class Queue:
             return FirstInFirstOut()
         return ByPriority(self.arguments.priority_max)
 
+    def _make_consumers(self) -> Consumers:
+        return Consumers(self.arguments.has_single_active_consumer)
+
     def header_to_deliver(self, message: Message) -> bytes:
         """The content header that goes to a consumer with this message."""
         return message.header
@@ -103,6 +108,28 @@ class Queue:
 
     def check_get(self) -> None:
         """Refuse ``basic.get`` where the queue's type cannot do that."""
+
+    def check_exclusive_use(self, exclusive: bool) -> None:
+        """Refuse a consumer beside an exclusive one, and an exclusive one beside another.
+
+        Raises:
+            AmqpError: 403.
+        """
+        is_shared = len(self.consumers) > 0 or self.arguments.has_single_active_consumer
+        if self.consumers.is_held_exclusively or (exclusive and is_shared):
+            raise access_refused(f"{self} in exclusive use")
+
+    def check_deletion(self, *, if_unused: bool, if_empty: bool) -> None:
+        """Refuse a deletion whose condition does not hold.
+
+        Raises:
+            AmqpError: 406, or 540 where the queue's type knows no such condition.
+        """
+        self.catch_up()
+        if if_empty and self.ready_count:
+            raise precondition_failed(f"{self} not empty")
+        if if_unused and len(self.consumers):
+            raise precondition_failed(f"{self} in use")
 
     # --- access
 
@@ -319,7 +346,11 @@ class Queue:
             self._discard(messages, DeathReason.REJECTED)
 
     def requeue(self, messages: list[Message]) -> None:
-        """Messages come back to be delivered again, where they were before."""
+        """The client gives messages back, to be delivered again where they were before."""
+        self.take_back(messages)
+
+    def take_back(self, messages: list[Message]) -> None:
+        """Messages come back because the channel that had them is gone."""
         self.unacknowledged_count -= len(messages)
         if self.is_deleted:
             self.virtual_host.durability.forget_messages(messages)
@@ -407,9 +438,7 @@ class Queue:
         priority = check_consumer_arguments(str(self), self.arguments.queue_type, arguments)
         if has_channel_prefetch:
             self.check_channel_prefetch()
-        is_shared = len(self.consumers) > 0 or self.arguments.has_single_active_consumer
-        if self.consumers.is_held_exclusively or (exclusive and is_shared):
-            raise access_refused(f"{self} in exclusive use")
+        self.check_exclusive_use(exclusive)
         consumer = Consumer(
             self,
             tag,
@@ -417,7 +446,7 @@ class Queue:
             no_ack=no_ack,
             is_exclusive=exclusive,
             priority=priority,
-            prefetch_count=prefetch_count,
+            prefetch_count=prefetch_count or self.prefetch_count_default,
             arguments=arguments,
         )
         self.consumers.add(consumer)

@@ -1,14 +1,19 @@
-"""A quorum queue on one machine: what it does otherwise than a classic queue.
+"""A quorum queue on one machine: what it does otherwise than a classic queue, as of RabbitMQ 3.10.
 
-It counts deliveries, shows the count to consumers as ``x-delivery-count``, and gives up on a message after
-``x-delivery-limit`` returns. What is returned is delivered before everything else, in the order of its return.
-(RabbitMQ docs, "Quorum Queues", as of 3.10.)
+It counts the returns of a message, shows the count to consumers as ``x-delivery-count``, and with a limit
+(``x-delivery-limit``) gives up on a message that is returned more often. With a limit, what is returned is delivered
+before everything else, in the order of its return; without one it goes to the back, except for what comes back because
+a channel is gone. It knows no exclusive consumers, and no consumer may hold more than 2000 messages. With
+``reject-publish`` it takes one message beyond its limits, and then no more until it is at four fifths of them.
+
+(RabbitMQ docs, "Quorum Queues"; rabbit_fifo.erl.)
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+from amqp_broker.broker.consumer import Consumers
 from amqp_broker.broker.dead_letter import DeathReason
 from amqp_broker.broker.message import Message
 from amqp_broker.broker.queue import Queue
@@ -16,12 +21,21 @@ from amqp_broker.broker.ready import ReadyMessages, ReturnedFirst
 from amqp_broker.errors import AmqpError, ReplyCode, not_implemented
 from amqp_broker.wire.content import decode_properties, encode_content_header
 
+ROOM_AGAIN_SHARE = 0.8
+
 
 class QuorumQueue(Queue):
     """A queue declared with ``x-queue-type`` quorum."""
 
+    prefetch_count_default = 2000
+
+    _is_refusing = False
+
     def _make_ready(self) -> ReadyMessages:
         return ReturnedFirst()
+
+    def _make_consumers(self) -> Consumers:
+        return Consumers(self.arguments.has_single_active_consumer, by_age=True)
 
     def header_to_deliver(self, message: Message) -> bytes:
         """The published content header, and from the second time on the number of earlier deliveries."""
@@ -43,6 +57,44 @@ class QuorumQueue(Queue):
                 f"cannot obtain access to locked {self}. basic.get operations are not supported by quorum queues with "
                 "single active consumer",
             )
+
+    def check_exclusive_use(self, exclusive: bool) -> None:
+        """Anybody may consume beside anybody."""
+
+    def check_deletion(self, *, if_unused: bool, if_empty: bool) -> None:
+        for is_asked, condition in ((if_unused, "if-unused"), (if_empty, "if-empty")):
+            if is_asked:
+                raise not_implemented(
+                    f"cannot delete {self}. queue.delete operations with {condition} flag set are not supported by "
+                    "quorum queues"
+                )
+        self.catch_up()
+
+    def _would_overflow(self, message: Message) -> bool:
+        length_max, bytes_max = self.arguments.length_max, self.arguments.length_bytes_max
+        fills = [
+            (have, limit)
+            for have, limit in ((self.ready_count, length_max), (self.ready_bytes, bytes_max))
+            if limit is not None
+        ]
+        if any(have > limit for have, limit in fills):
+            self._is_refusing = True
+        elif all(have <= int(limit * ROOM_AGAIN_SHARE) for have, limit in fills):
+            self._is_refusing = False
+        return self._is_refusing
+
+    def requeue(self, messages: list[Message]) -> None:
+        """The client gives messages back."""
+        if self.arguments.delivery_limit is not None or self.is_deleted:
+            self.take_back(messages)
+            return
+        self.unacknowledged_count -= len(messages)
+        for message in self._returned(messages):
+            self._position = message.position = self._position + 1
+            self._append(message)
+        if self._has_length_limit:
+            self._drop_overflow()
+        self.changed()
 
     def _returned(self, messages: list[Message]) -> list[Message]:
         limit = self.arguments.delivery_limit

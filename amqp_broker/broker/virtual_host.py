@@ -381,18 +381,14 @@ class VirtualHost:
         """Delete a queue; returns how many ready messages went with it (``queue.delete``).
 
         Raises:
-            AmqpError: 403, 405, or 406 in use or not empty.
+            AmqpError: 403, 405, 406 in use or not empty, 540 for a condition that the queue's type does not know.
         """
         who.check_configure("queue", name)
         queue = self.queues.get(name)
         if queue is None:
             return 0
         queue.check_access(who)
-        queue.catch_up()
-        if if_empty and queue.ready_count:
-            raise precondition_failed(f"{queue} not empty")
-        if if_unused and len(queue.consumers):
-            raise precondition_failed(f"{queue} in use")
+        queue.check_deletion(if_unused=if_unused, if_empty=if_empty)
         count = queue.ready_count
         self.remove_queue(queue)
         return count

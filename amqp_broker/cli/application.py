@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from amqp_broker.cli import config, serve, version
+from amqp_broker.cli import config, journal, serve, version
 from amqp_broker.cli.exit_codes import EPILOG
 
 # Neither rich nor its tracebacks: importing it costs more than the broker's own code, and logs want plain text.
@@ -21,3 +21,4 @@ application = typer.Typer(
 application.command("serve", epilog=EPILOG)(serve.serve)
 application.command("version")(version.version)
 application.add_typer(config.application, name="config")
+application.add_typer(journal.application, name="journal")

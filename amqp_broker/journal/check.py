@@ -154,7 +154,7 @@ def _search(reader: SegmentReader, start: int, end: int, reason: str) -> Iterato
         pass  # its header is among the damaged bytes
     data = reader.file.read_at(start, end - start)
     position = 0
-    for offset, size in find_records(data, range(max(reader.header.first_reference, 1), 2**63)):
+    for offset, size in find_records(data, range(max(reader.header.first_reference, 1), 2**56)):
         if offset > position:
             yield Damage(reader.full_name, start + position, offset - position, reason)
         record = decode_record(data[offset : offset + size])

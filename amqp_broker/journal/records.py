@@ -23,6 +23,7 @@ _CRC = struct.Struct("<I")
 _FIELDS = struct.Struct("<IQIB")  # payload length, reference, claims, kind
 _HEADER = struct.Struct("<IIQIB")  # the CRC of all that follows it, and the fields
 RECORD_HEADER_BYTES = _HEADER.size
+_REFERENCE_HIGH_BYTE = 15
 _RUN_BYTES = 12
 _ZEROS = bytes(2 * RECORD_HEADER_BYTES)
 _NOT_ZERO = re.compile(rb"[^\0]")
@@ -94,10 +95,14 @@ def find_records(data: bytes, references: range) -> Iterator[tuple[int, int]]:
 
     Args:
         data: the bytes.
-        references: what a record's reference may be there; it spares most of the CRCs. Records of drops have 0.
+        references: what a record's reference may be there, below 2**56; it spares most of the CRCs. Records of drops
+            have 0.
     """
     offset = 0
-    while offset + RECORD_HEADER_BYTES <= len(data):
+    while True:
+        offset = data.find(b"\0", offset + _REFERENCE_HIGH_BYTE) - _REFERENCE_HIGH_BYTE
+        if offset < 0 or offset + RECORD_HEADER_BYTES > len(data):
+            return
         if data.startswith(_ZEROS, offset):
             something = _NOT_ZERO.search(data, offset)
             offset = max(offset + 1, (something.start() if something else len(data)) - RECORD_HEADER_BYTES)

@@ -10,6 +10,7 @@ import logging
 import socket
 import sys
 from functools import partial
+from typing import ClassVar
 
 import trio
 
@@ -46,12 +47,15 @@ class BrokerServer:
     Args:
         settings: where to listen, limits and defaults.
         clock: the broker's time; the machine's when left out.
+        broker: what to serve, where somebody else sees to its journal; one of the server's own when left out.
     """
 
-    def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
+    connection_type: ClassVar[type[Connection]] = Connection  # a broker in a test has its own
+
+    def __init__(self, settings: Settings, clock: Clock | None = None, broker: Broker | None = None) -> None:
         self.settings = with_memory_budget(settings)
         self._clock = clock or SystemClock()
-        self._broker: Broker | None = None
+        self._broker = broker
         self._journal: Journal | None = None
         self._listeners: list[Listener] = []
         self._connections: set[Connection] = set()
@@ -145,7 +149,7 @@ class BrokerServer:
             log_event(logging.DEBUG, "connection failed", reason=error.strerror)
             accepted.close()
             return
-        nursery.start_soon(self._serve_stream, stream, peer)
+        nursery.start_soon(self.serve_stream, stream, peer)
 
     def _refuses_more(self) -> bool:
         """Whether there is no room for one more client; said once, until there is room again."""
@@ -157,11 +161,11 @@ class BrokerServer:
         self._is_refusing = refuses
         return refuses
 
-    async def _serve_stream(self, stream: trio.abc.Stream, peer: Peer) -> None:
+    async def serve_stream(self, stream: trio.abc.Stream, peer: Peer) -> None:
         """Have one client's conversation, from its first byte to its last."""
         pump = Pump(stream, self.settings.read_chunk_bytes)
         try:
-            connection = Connection(self.broker, peer, pump.notify)
+            connection = self.connection_type(self.broker, peer, pump.notify)
         except Exception as error:
             log_internal_error("connection", error, peer=str(peer))
             await trio.aclose_forcefully(stream)

@@ -9,6 +9,7 @@ class SystemClock:
     """The clock of ``broker/ports.py`` that shows the time of the machine."""
 
     __slots__ = ()
+    is_running = True
 
     def monotonic_ms(self) -> int:
         """Milliseconds that only grow, from no particular start."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import trio
 
 from amqp_broker.broker.broker import Broker
@@ -38,5 +40,5 @@ async def _sleep_until_due(broker: Broker, deadline_came_forward: WakeUp) -> Non
         wait_ms = deadline_ms - broker.clock.monotonic_ms()
         if wait_ms <= 0:
             return
-        with trio.move_on_after(wait_ms / 1000):
+        with trio.move_on_after(wait_ms / 1000 if broker.clock.is_running else math.inf):
             await deadline_came_forward.wait()

@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from enum import Enum, auto
 from itertools import chain
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from amqp_broker.broker.paging import HeadOnDisk
 from amqp_broker.errors import NO_METHOD, AmqpError, ReplyCode
@@ -81,6 +81,8 @@ class Connection:
         peer: who is at the other end.
         on_output: called when there is something to send, the connection is finished, or reading may go on.
     """
+
+    channel_type: ClassVar[type[Channel]] = Channel  # a broker in a test has its own
 
     def __init__(self, broker: Broker, peer: Peer, on_output: Callable[[], None]) -> None:
         self.broker = broker
@@ -222,7 +224,7 @@ class Connection:
         if self.channels_max and len(self.channels) >= self.channels_max:
             text = f"number of channels opened ({len(self.channels)}) has reached the negotiated channel_max"
             raise AmqpError(ReplyCode.NOT_ALLOWED, f"{text} ({self.channels_max})", blamed=NO_METHOD)
-        channel = self.channels[number] = Channel(self, number)
+        channel = self.channels[number] = self.channel_type(self, number)
         return channel
 
     def _handle_method(self, method: Method) -> None:

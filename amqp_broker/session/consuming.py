@@ -28,11 +28,12 @@ REPLY_TO = "amq.rabbitmq.reply-to"
 
 
 class Settlement(Enum):
-    """What a client says of a delivery."""
+    """What becomes of a delivery."""
 
     ACKNOWLEDGED = auto()
     REJECTED = auto()
     REQUEUED = auto()
+    ABANDONED = auto()  # its channel ended before the client said anything
 
 
 class Unacknowledged(NamedTuple):
@@ -224,7 +225,7 @@ class Consuming:
         """basic.recover: all that is unacknowledged goes back to its queue."""
         if not method.requeue:
             raise not_implemented("requeue=false")
-        self._requeue_all()
+        self._settle_all(Settlement.REQUEUED)
         if isinstance(method, methods.Basic.Recover):
             self._channel.reply(methods.Basic.RecoverOk())
 
@@ -264,7 +265,7 @@ class Consuming:
         self._lowest_tag = min((self._lowest_tag, *deliveries))
 
     def settle(self, settlement: Settlement, deliveries: list[Unacknowledged]) -> None:
-        """Tell the queues what the client said, the oldest delivery first."""
+        """Tell the queues what became of deliveries, the oldest first."""
         if settlement is Settlement.ACKNOWLEDGED:
             for delivery in deliveries:
                 delivery.queue.acknowledge(delivery.message)
@@ -272,8 +273,10 @@ class Consuming:
             for queue, messages in _by_queue(deliveries).items():
                 if settlement is Settlement.REQUEUED:
                     queue.requeue(messages)
-                else:
+                elif settlement is Settlement.REJECTED:
                     queue.reject(messages)
+                else:
+                    queue.take_back(messages)
         for delivery in deliveries:
             self._make_room(delivery)
 
@@ -289,11 +292,11 @@ class Consuming:
         if consumer.is_parked:
             consumer.queue.resume(consumer)
 
-    def _requeue_all(self) -> None:
+    def _settle_all(self, settlement: Settlement) -> None:
         deliveries = [self.unacknowledged[tag] for tag in sorted(self.unacknowledged)]
         self.unacknowledged.clear()
         self._lowest_tag = self._next_tag
-        self.settle(Settlement.REQUEUED, deliveries)
+        self.settle(settlement, deliveries)
 
     # --- direct reply-to
 
@@ -342,7 +345,7 @@ class Consuming:
         consumers, self.consumers = self.consumers, {}
         for consumer in consumers.values():
             consumer.queue.remove_consumer(consumer)
-        self._requeue_all()
+        self._settle_all(Settlement.ABANDONED)
 
 
 def _by_queue(deliveries: list[Unacknowledged]) -> dict[Queue, list[Message]]:

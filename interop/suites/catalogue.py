@@ -18,9 +18,10 @@ DEBIAN_SNAPSHOT = "https://snapshot.debian.org/file"
 
 @dataclass(frozen=True)
 class Sdist:
-    """A source distribution on PyPI, fetched by pip, so that pip's own settings (mirrors, proxies) apply."""
+    """A source distribution on PyPI, or in the package index that PIP_INDEX_URL names."""
 
-    requirement: str
+    project: str
+    file_name: str
     sha256: str
 
 
@@ -70,6 +71,8 @@ class Suite:
     arguments: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
     settings: tuple[Setting, ...] = ()
+    replaced: Mapping[str, Path] = field(default_factory=dict)
+    """Files of the tree that would start a broker themselves, and what takes their place."""
     left_out: tuple[LeftOut, ...] = ()
     meant: Mapping[str, str] = field(default_factory=dict)
     """Tests that may come out differently on the two brokers, each with its topic in interop/differences.py."""
@@ -117,7 +120,7 @@ PIKA = Suite(
 PY_AMQP = Suite(
     name="py-amqp",
     version="5.4.2",
-    source=Sdist("amqp==5.4.2", "9362660c4a31150cf18e78cae2ce8aa1e929fc6c6739e69f6dd5dbea9c3edc82"),
+    source=Sdist("amqp", "amqp-5.4.2.tar.gz", "9362660c4a31150cf18e78cae2ce8aa1e929fc6c6739e69f6dd5dbea9c3edc82"),
     requirements=("amqp==5.4.2", "pytest==8.4.2", "pytest-timeout==2.4.0", "vine==5.1.0"),
     arguments=("t/integration", "-W", "ignore::pytest.PytestUnknownMarkWarning"),
     environment={"RABBITMQ_HOST": "{host}", "RABBITMQ_5672_TCP": "{port}"},
@@ -127,7 +130,7 @@ PY_AMQP = Suite(
 KOMBU = Suite(
     name="kombu",
     version="5.7.0",
-    source=Sdist("kombu==5.7.0", "31e62fdfd2381caa3422f8e02b84a491d9a2180ddda74507b57f4cb1e1c2c2c9"),
+    source=Sdist("kombu", "kombu-5.7.0.tar.gz", "31e62fdfd2381caa3422f8e02b84a491d9a2180ddda74507b57f4cb1e1c2c2c9"),
     requirements=(
         "amqp==5.4.2",
         "hypothesis==6.170.15",
@@ -142,66 +145,48 @@ KOMBU = Suite(
 
 AIORMQ = Suite(
     name="aiormq",
-    version="6.8.1",
-    source=Archive(
-        (
-            f"{DEBIAN_POOL}/p/python-aiormq/python-aiormq_6.8.1.orig.tar.gz",
-            f"{DEBIAN_SNAPSHOT}/480d0f678b368eaff95656caf8a6750bd77f2564",
-        ),
-        "babf45d414f8754b037a23a3080a55582c1a38162139d25e95b8e83f8c191849",
-    ),
+    version="7.2.4",
+    source=Sdist("aiormq", "aiormq-7.2.4.tar.gz", "5fd20bb9583d73de85572198496b65cf028f27527c1733c9840d458e0b40e8fa"),
     requirements=(
-        "aiomisc==17.5.29",
-        "aiomisc-pytest==1.1.2",
-        "aiormq==6.8.1",
-        "pamqp==3.3.0",
-        "pytest==7.4.4",
+        "aiomisc==18.0.37",
+        "aiomisc-pytest==2.0.0",
+        "aiormq==7.2.4",
+        "pamqp==4.0.1",
+        "pytest==8.4.2",
         "pytest-timeout==2.4.0",
-        "setuptools==69.5.1",
     ),
-    arguments=("tests",),
-    environment={"AMQP_URL": "{url}"},
-    left_out=(
-        LeftOut(
-            (
-                "-k",
-                "not amqps",
-                "--deselect=tests/test_connection.py::test_ssl_verification_fails_without_trusted_ca",
-                "--deselect=tests/test_connection.py::test_ssl_context",
-            ),
-            "TLS needs a broker set up with the suite's certificates",
-        ),
-    ),
-)
-
-AIO_PIKA = Suite(
-    name="aio-pika",
-    version="9.5.6",
-    source=Archive(
-        (
-            f"{DEBIAN_POOL}/p/python-aio-pika/python-aio-pika_9.5.6.orig.tar.gz",
-            f"{DEBIAN_SNAPSHOT}/eaf2293f9ee49887d54e24bf6d16e1db75876bde",
-        ),
-        "441f66037fb6daa3e06d9de38bb8cbe95acb26580690a538514151c29c7c8ab5",
-    ),
-    requirements=(
-        "aio-pika==9.5.6",
-        "aiomisc==17.5.29",
-        "aiomisc-pytest==1.1.2",
-        "aiormq==6.8.1",
-        "pamqp==3.3.0",
-        "pytest==7.4.4",
-        "pytest-timeout==2.4.0",
-        "setuptools==69.5.1",
-        "shortuuid==1.0.13",
-    ),
-    arguments=("tests",),
+    arguments=("tests", "-p", "aiormq_fixtures"),
     environment={
         "BROKER_UNDER_TEST_HOST": "{host}",
         "BROKER_UNDER_TEST_PORT": "{port}",
         "PYTHONPATH": str(HERE / "stand_ins"),
     },
-    left_out=(LeftOut(("--ignore=tests/test_amqps.py",), "TLS needs a broker set up with the suite's certificates"),),
+    left_out=(LeftOut(("-k", "not amqps and not ssl"), "TLS needs a broker set up with the suite's certificates"),),
+)
+
+AIO_PIKA = Suite(
+    name="aio-pika",
+    version="10.2.1",
+    source=Sdist(
+        "aio-pika", "aio_pika-10.2.1.tar.gz", "e4f77afd9179a3cca5a904c3b0a1190256a36d9f90650db908b1b2245eb27487"
+    ),
+    requirements=(
+        "aio-pika==10.2.1",
+        "aiomisc==18.0.37",
+        "aiomisc-pytest==2.0.0",
+        "aiormq==7.2.4",
+        "pamqp==4.0.1",
+        "pytest==8.4.2",
+        "pytest-timeout==2.4.0",
+        "shortuuid==1.0.13",
+    ),
+    arguments=("tests",),
+    environment={"BROKER_UNDER_TEST_HOST": "{host}", "BROKER_UNDER_TEST_PORT": "{port}"},
+    replaced={"tests/docker_client.py": HERE / "stand_ins" / "aio_pika_docker_client.py"},
+    left_out=(
+        LeftOut(("--ignore=tests/test_amqps.py",), "TLS needs a broker set up with the suite's certificates"),
+        LeftOut(("--ignore=tests/test_robust_recovery.py",), "restarts the broker in a container of its own"),
+    ),
 )
 
 CELERY = Suite(

@@ -6,7 +6,9 @@ Archives and environments are kept in the cache folder and made once. Not here: 
 from __future__ import annotations
 
 import hashlib
+import html
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +17,7 @@ import urllib.error
 import urllib.request
 import venv
 from pathlib import Path
+from urllib.parse import urljoin, urlsplit
 
 from interop.suites.catalogue import Archive, Folder, Sdist, Setting, Suite
 
@@ -49,7 +52,7 @@ def python_for(suite: Suite, cache: Path) -> Path:
     return python
 
 
-def unpacked_copy(suite: Suite, cache: Path, python: Path, destination: Path, own_tree: Path | None = None) -> Path:
+def unpacked_copy(suite: Suite, cache: Path, destination: Path, own_tree: Path | None = None) -> Path:
     """A fresh copy of the suite's tree, unchanged as yet.
 
     Args:
@@ -65,7 +68,7 @@ def unpacked_copy(suite: Suite, cache: Path, python: Path, destination: Path, ow
         shutil.copytree(tree, copy, ignore=shutil.ignore_patterns(".git", "__pycache__"))
         return copy
     assert not isinstance(suite.source, Folder)
-    with tarfile.open(_archive(suite.source, cache, python)) as archive:
+    with tarfile.open(_archive(suite.source, cache)) as archive:
         archive.extractall(destination, filter="data")
     (copy,) = destination.iterdir()
     return copy
@@ -85,15 +88,15 @@ def apply_setting(tree: Path, setting: Setting, host: str, port: int) -> None:
         path.write_text(path.read_text().replace(setting.old, new))
 
 
-def _archive(source: Sdist | Archive, cache: Path, python: Path) -> Path:
+def _archive(source: Sdist | Archive, cache: Path) -> Path:
     cache.mkdir(parents=True, exist_ok=True)
     kept = cache / f"{source.sha256}.tar.gz"
     if kept.exists() and _sha256(kept) == source.sha256:
         return kept
     if isinstance(source, Sdist):
-        _download_sdist(source, kept, python)
+        _download_sdist(source, kept)
     else:
-        _download_archive(source, kept)
+        _download(source.urls, kept)
     found = _sha256(kept)
     if found != source.sha256:
         kept.unlink()
@@ -101,18 +104,23 @@ def _archive(source: Sdist | Archive, cache: Path, python: Path) -> Path:
     return kept
 
 
-def _download_sdist(source: Sdist, kept: Path, python: Path) -> None:
-    folder = kept.with_suffix(".download")
-    shutil.rmtree(folder, ignore_errors=True)
-    _run_pip(python, "download", "--no-deps", "--no-binary=:all:", "--dest", str(folder), source.requirement)
-    (sdist,) = folder.glob("*.tar.gz")
-    sdist.rename(kept)
-    shutil.rmtree(folder)
+def _download_sdist(source: Sdist, kept: Path) -> None:
+    """By the index's own page, because pip would build the package to learn its name."""
+    index = os.environ.get("PIP_INDEX_URL", "https://pypi.org/simple").rstrip("/")
+    page = f"{index}/{source.project}/"
+    try:
+        with urllib.request.urlopen(page, timeout=DOWNLOAD_TIMEOUT_S) as answer:
+            links = re.findall(r'href="([^"]+)"', answer.read().decode())
+    except (urllib.error.URLError, OSError) as error:
+        raise PreparationError(f"{page}: {error}") from error
+    found = [urljoin(page, html.unescape(link)) for link in links]
+    urls = tuple(url for url in found if urlsplit(url).path.endswith(f"/{source.file_name}"))
+    _download(urls, kept)
 
 
-def _download_archive(source: Archive, kept: Path) -> None:
+def _download(urls: tuple[str, ...], kept: Path) -> None:
     refusals = []
-    for url in source.urls:
+    for url in urls:
         try:
             with urllib.request.urlopen(url, timeout=DOWNLOAD_TIMEOUT_S) as answer, kept.open("wb") as file:
                 shutil.copyfileobj(answer, file)

@@ -6,6 +6,7 @@ Not here: preparing it, and choosing brokers.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import tempfile
 import time
@@ -67,9 +68,11 @@ def run_suite(
     python = python_for(suite, cache)
     with tempfile.TemporaryDirectory(prefix=f"suite-{suite.name}-") as folder:
         (Path(folder) / "unpacked").mkdir()
-        tree = unpacked_copy(suite, cache, python, Path(folder) / "unpacked", own_tree)
+        tree = unpacked_copy(suite, cache, Path(folder) / "unpacked", own_tree)
         for setting in suite.settings:
             apply_setting(tree, setting, address.host, address.port)
+        for path, stand_in in suite.replaced.items():
+            shutil.copy(stand_in, tree / path)
         report = Path(folder) / "report.xml"
         started = time.monotonic()
         done = subprocess.run(

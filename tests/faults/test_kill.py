@@ -174,7 +174,7 @@ def reject(process: Process, ledger: Ledger) -> None:
     """Everything is rejected into the queue ``dead``."""
     channel = process.connect().channel()
     channel.basic_qos(prefetch_count=10)
-    for method, properties, _ in channel.consume("rejecting"):
+    for method, _, _ in channel.consume("rejecting"):
         channel.basic_reject(method.delivery_tag, requeue=False)
 
 
@@ -237,7 +237,7 @@ def drain(process: Process, ledger: Ledger) -> dict[str, list[str]]:
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # pika leaves sockets to a broker that was killed open
 def test_nothing_confirmed_is_lost_whenever_the_broker_is_killed(tmp_path: Path) -> None:
     seed = int(os.environ.get("FAULTS_SEED", random.randrange(10**6)))
-    print(f"seed {seed}, {KILLS} kills")
+    sys.stdout.write(f"seed {seed}, {KILLS} kills\n")
     source = random.Random(seed)
     ledger = Ledger()
     for _ in range(KILLS):
@@ -253,4 +253,4 @@ def test_nothing_confirmed_is_lost_whenever_the_broker_is_killed(tmp_path: Path)
     assert left["fan-2"] == sorted(left["fan-2"])
     pairs = {name[:-1] for name in left["transactions"]}
     assert left["transactions"] == [name for pair in sorted(pairs) for name in (f"{pair}a", f"{pair}b")]
-    print({queue: len(names) for queue, names in ledger.confirmed.items()})
+    sys.stdout.write(f"confirmed: { {queue: len(names) for queue, names in ledger.confirmed.items()} }\n")

@@ -9,6 +9,8 @@ START_WALL_MS = 1_700_000_000_000
 class ManualClock:
     """The domain's clock, moved by hand."""
 
+    is_running = False
+
     def __init__(self) -> None:
         self._passed_ms = 0
 

@@ -14,6 +14,8 @@ from tests.unit.in_trio import in_trio
 class TrioClock:
     """The test's own clock, as the domain asks for it."""
 
+    is_running = True
+
     def monotonic_ms(self) -> int:
         return round(trio.current_time() * 1000)
 
@@ -62,6 +64,22 @@ async def test_an_earlier_deadline_wakes_the_task() -> None:
         assert agenda.done_ms == [2010, 61_000]
         nursery.cancel_scope.cancel()
     assert agenda.broker.timers.on_earlier_deadline is None
+
+
+@in_trio
+async def test_a_clock_that_stands_still_is_not_waited_for() -> None:
+    agenda = Agenda()
+    agenda.clock.is_running = False
+    agenda.after(10)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run_timers, agenda.broker)
+        await trio.sleep(60)
+        assert agenda.done_ms == []
+        assert agenda.broker.timers.on_earlier_deadline is not None
+        agenda.broker.timers.on_earlier_deadline()  # whoever moved it says so
+        await trio.sleep(1)
+        assert agenda.done_ms == [60_000]
+        nursery.cancel_scope.cancel()
 
 
 @in_trio
