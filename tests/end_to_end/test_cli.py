@@ -293,6 +293,84 @@ def test_config_show_is_a_file_that_serve_takes_and_says_where_values_come_from(
     assert {name: value for name, value in again.items() if name != "default_password"} == shown
 
 
+# --- the journal's tools ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def data_of_a_killed_broker(serve: Serve, tmp_path: Path) -> Path:
+    """A data folder with three confirmed messages, whose broker was killed."""
+    data = tmp_path / "data"
+    broker = serve("--data-dir", str(data))
+    with broker.connect() as connection:
+        channel = connection.channel()
+        channel.queue_declare("kept", durable=True)
+        channel.confirm_delivery()
+        for body in (b"first body", b"second body", b"third body"):
+            channel.basic_publish("", "kept", body, pika.BasicProperties(delivery_mode=2))
+    broker.process.kill()
+    broker.process.wait(PATIENCE_S)
+    return data
+
+
+def damage(data: Path, text: bytes) -> None:
+    """Change one byte of a text in the journal."""
+    for segment in (data / "journal").iterdir():
+        content = bytearray(segment.read_bytes())
+        position = content.find(text)
+        if position >= 0:
+            content[position] ^= 1
+            segment.write_bytes(content)
+            return
+    pytest.fail(f"no {text!r} in the journal")
+
+
+def test_a_journal_is_checked_and_dumped_without_secrets(run: Run, data_of_a_killed_broker: Path) -> None:
+    data = str(data_of_a_killed_broker)
+    checked = run("journal", "check", data)
+    assert checked.returncode == 0, checked.stderr
+    assert "0 damaged places" in checked.stdout
+
+    dumped = run("journal", "dump", data)
+    assert dumped.returncode == 0, dumped.stderr
+    assert dumped.stdout.count("message to '' key 'kept'") == 3
+    assert "body of 10 bytes" in dumped.stdout
+    assert "first body" not in dumped.stdout
+    assert "password" not in dumped.stdout
+    assert "first body" in run("journal", "dump", "--bodies", data).stdout
+
+
+def test_a_damaged_journal_is_refused_checked_and_repaired(
+    serve: Serve, run: Run, data_of_a_killed_broker: Path
+) -> None:
+    data = str(data_of_a_killed_broker)
+    damage(data_of_a_killed_broker, b"second body")
+    assert_refused(run("serve", "--port", "0", "--data-dir", data), 5, data, "amqp-broker journal check")
+    checked = run("journal", "check", data)
+    assert checked.returncode == 5
+    assert "1 damaged places" in checked.stdout
+
+    repaired = run("journal", "repair", data)
+    assert repaired.returncode == 0, repaired.stderr
+    assert "kept aside: " in repaired.stdout
+    with serve("--data-dir", data).connect() as connection:
+        channel = connection.channel()
+        bodies = [channel.basic_get("kept", auto_ack=True)[2] for _ in range(3)]
+    assert bodies == [b"first body", b"third body", None]
+
+
+def test_the_journals_tools_keep_away_from_a_running_broker_and_from_other_folders(
+    serve: Serve, run: Run, tmp_path: Path
+) -> None:
+    data = str(tmp_path / "data")
+    broker = serve("--data-dir", data)
+    for command in ("check", "dump", "repair"):
+        assert_refused(run("journal", command, data), 4, data, f"process {broker.process.pid}")
+    other = tmp_path / "other"
+    other.mkdir()
+    assert_refused(run("journal", "check", str(other)), 4, str(other))
+    assert list(other.iterdir()) == []
+
+
 # --- the broker as a neighbour ---------------------------------------------------------------------------------------
 
 
