@@ -111,7 +111,7 @@ DIFFERENCES: dict[str, Difference] = {
         Difference(
             topic="single-active-consumer-cancelled",
             rabbitmq="basic.cancel of the single active consumer of a classic queue: the next one gets nothing of what "
-            "waits until something else happens in the queue, a publish for instance",
+            "waits until a message is requeued or acknowledged; a publish crashes the queue",
             ours="the next one gets what waits at once, as when the channel of the active one closes",
             why="Messages that wait while a consumer is ready are the mistake that consumers are there to prevent.",
             source="rabbit_amqqueue_process:handle_call/3 of basic_cancel does not run the queue; measured",
