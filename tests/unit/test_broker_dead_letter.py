@@ -1,0 +1,331 @@
+"""Dead letters and length limits: why a message died, what is written on it, where it goes, and where cycles end."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+from pamqp import commands
+from pamqp.common import FieldTable
+
+from amqp_broker.broker.dead_letter import DeathReason, dead_lettered
+from amqp_broker.broker.message import Address, Message
+from amqp_broker.wire.content import Properties, encode_content_header
+from amqp_broker.wire.table import FieldValue
+from tests.support.client import Client, ClientChannel, Received
+from tests.support.memory_broker import MemoryBroker
+
+
+@pytest.fixture
+def channel(broker: MemoryBroker) -> ClientChannel:
+    """A channel that dead letters end up in front of: the queue ``dead``."""
+    made = Client(broker).open().channel()
+    made.declare("dead")
+    made.exchange("dlx", "fanout")
+    made.bind("dead", "dlx")
+    return made
+
+
+def mortal(**arguments: Any) -> FieldTable:
+    """Arguments of a queue whose messages go to ``dlx`` when they die; underscores stand for hyphens."""
+    named = {"x-" + name.replace("_", "-"): value for name, value in arguments.items()}
+    return {"x-dead-letter-exchange": "dlx", **named}
+
+
+def the_dead(channel: ClientChannel, queue: str = "dead") -> Received:
+    """The one message in a queue."""
+    message = channel.get(queue, no_ack=True)
+    assert message is not None
+    assert channel.get(queue) is None
+    return message
+
+
+def deaths(message: Received) -> list[tuple[Any, ...]]:
+    """Queue, reason and count of each entry of its history."""
+    return [(death["queue"], death["reason"], death["count"]) for death in message.headers["x-death"]]
+
+
+# --- the four reasons
+
+
+def test_rejected(channel: ClientChannel) -> None:
+    channel.exchange("x")
+    channel.declare("q", mortal())
+    channel.bind("q", "x", "k")
+    channel.publish("x", "k", b"body", headers={"a": 1}, correlation_id="7")
+    channel.get("q")
+    channel.reject(1, requeue=False)
+    message = the_dead(channel)
+    assert message.body == b"body"
+    assert message.properties is not None
+    assert message.properties.correlation_id == "7"
+    assert message.headers["a"] == 1
+    assert message.headers["x-first-death-reason"] == "rejected"
+    assert message.headers["x-first-death-queue"] == "q"
+    assert message.headers["x-first-death-exchange"] == "x"
+    (death,) = message.headers["x-death"]
+    assert sorted(death) == ["count", "exchange", "queue", "reason", "routing-keys", "time"]
+    assert (death["exchange"], death["routing-keys"], death["count"]) == ("x", ["k"], 1)
+    method = message.expect(commands.Basic.GetOk)
+    assert (method.exchange, method.routing_key, method.redelivered) == ("dlx", "k", False)
+
+
+def test_expired(channel: ClientChannel, broker: MemoryBroker) -> None:
+    channel.declare("q", mortal())
+    channel.publish("", "q", b"body", expiration="50")
+    broker.advance(50)
+    message = the_dead(channel)
+    assert deaths(message) == [("q", "expired", 1)]
+    assert message.headers["x-death"][0]["original-expiration"] == "50"
+    assert message.properties is not None
+    assert not message.properties.expiration
+    broker.advance(1_000)
+
+
+def test_maxlen(channel: ClientChannel) -> None:
+    channel.declare("q", mortal(max_length=1))
+    channel.publish("", "q", b"old")
+    channel.publish("", "q", b"new")
+    message = the_dead(channel)
+    assert (message.body, deaths(message)) == (b"old", [("q", "maxlen", 1)])
+
+
+def test_delivery_limit(channel: ClientChannel) -> None:
+    channel.declare("q", mortal(queue_type="quorum", delivery_limit=2), durable=True)
+    channel.publish("", "q", b"poison")
+    for tag in (1, 2, 3):
+        assert channel.get("q") is not None
+        channel.nack(tag)
+    assert deaths(the_dead(channel)) == [("q", "delivery_limit", 1)]
+    assert channel.get("q") is None
+
+
+# --- where it goes
+
+
+def test_a_routing_key_of_its_own_drops_the_copies(channel: ClientChannel) -> None:
+    channel.declare("cc")
+    channel.declare("q", {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "dead"})
+    channel.publish("", "q", b"x", headers={"CC": ["cc"]})
+    channel.drain("cc")
+    channel.get("q")
+    channel.nack(channel_tag(channel), requeue=False)
+    message = the_dead(channel)
+    assert "CC" not in message.headers
+    assert message.headers["x-death"][0]["routing-keys"] == ["q", "cc"]
+    assert channel.drain("cc") == []
+
+
+def channel_tag(channel: ClientChannel) -> int:
+    """The delivery tag that was given out last."""
+    return channel.client.connection.channels[channel.number].consuming._next_tag - 1
+
+
+def test_without_one_the_keys_and_copies_stay(channel: ClientChannel) -> None:
+    channel.exchange("topics", "topic")
+    channel.declare("by-copy")
+    channel.bind("by-copy", "topics", "copy")
+    channel.declare("q", {"x-dead-letter-exchange": "topics"})
+    channel.publish("", "q", b"x", headers={"CC": ["copy"]})
+    channel.get("q")
+    channel.reject(1, requeue=False)
+    assert the_dead(channel, "by-copy").headers["CC"] == ["copy"]
+
+
+def test_no_exchange_no_letter(channel: ClientChannel) -> None:
+    channel.declare("q", {"x-dead-letter-exchange": "missing"})
+    channel.publish("", "q", b"x")
+    channel.get("q")
+    channel.reject(1, requeue=False)
+    assert channel.received() == []
+    assert channel.drain("dead") == []
+
+
+def test_many_at_once_keep_their_order(channel: ClientChannel, broker: MemoryBroker) -> None:
+    channel.declare("q", mortal(message_ttl=10))
+    for number in range(20):
+        channel.publish("", "q", b"%d" % number)
+    broker.advance(10)
+    assert channel.drain("dead") == [b"%d" % number for number in range(20)]
+
+
+def test_a_consumer_that_waits_gets_the_dead(channel: ClientChannel, broker: MemoryBroker) -> None:
+    channel.consume("dead")
+    channel.declare("q", mortal(message_ttl=10))
+    channel.publish("", "q", b"x")
+    broker.advance(10)
+    assert channel.bodies() == [b"x"]
+
+
+# --- again and again
+
+
+def test_dying_again_counts_up_and_comes_first(channel: ClientChannel) -> None:
+    channel.declare("a", {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "b"})
+    channel.declare("b", {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "a"})
+    channel.publish("", "a", b"x")
+    for index, queue in enumerate(["a", "b", "a"]):
+        assert channel.get(queue) is not None
+        channel.reject(index + 1, requeue=False)
+    message = the_dead(channel, "b")
+    assert deaths(message) == [("a", "rejected", 2), ("b", "rejected", 1)]
+    assert message.headers["x-first-death-queue"] == "a"
+
+
+def test_the_time_is_that_of_the_first_death(channel: ClientChannel, broker: MemoryBroker) -> None:
+    channel.declare("a", {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "a"})
+    channel.publish("", "a", b"x")
+    times = []
+    for tag in (1, 2):
+        channel.get("a")
+        channel.reject(tag, requeue=False)
+        broker.advance(10_000)
+    message = the_dead(channel, "a")
+    times.append(message.headers["x-death"][0]["time"])
+    assert deaths(message) == [("a", "rejected", 2)]
+    assert times[0].timestamp() == (broker.clock.wall_ms() - 20_000) // 1000
+
+
+# --- cycles
+
+
+def test_a_queue_that_dies_into_itself_is_emptied(channel: ClientChannel, broker: MemoryBroker) -> None:
+    channel.declare("q", {"x-message-ttl": 10, "x-dead-letter-exchange": "", "x-dead-letter-routing-key": "q"})
+    channel.publish("", "q", b"x")
+    broker.advance(10)
+    assert broker.queue("q").ready_count == 0
+    assert broker.timers.next_deadline_ms() is None
+
+
+@pytest.mark.parametrize("ttl_ms", [0, 10])
+def test_a_cycle_of_three_ends_where_it_began(channel: ClientChannel, broker: MemoryBroker, ttl_ms: int) -> None:
+    for name, following in (("a", "b"), ("b", "c"), ("c", "a")):
+        channel.declare(
+            name, {"x-message-ttl": ttl_ms, "x-dead-letter-exchange": "", "x-dead-letter-routing-key": following}
+        )
+    channel.publish("", "a", b"x")
+    broker.advance(1_000)
+    assert sum(broker.queue(name).ready_count for name in "abc") == 0
+
+
+def test_a_rejection_on_the_way_is_no_cycle(channel: ClientChannel, broker: MemoryBroker) -> None:
+    channel.declare("delay", {"x-message-ttl": 10, "x-dead-letter-exchange": "", "x-dead-letter-routing-key": "work"})
+    channel.declare("work", {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "delay"})
+    channel.publish("", "work", b"x")
+    for tag in range(1, 6):
+        assert channel.get("work") is not None
+        channel.reject(tag, requeue=False)
+        broker.advance(10)
+    message = the_dead(channel, "work")
+    assert deaths(message) == [("delay", "expired", 5), ("work", "rejected", 5)]
+
+
+def test_two_full_queues_that_refuse_into_each_other(channel: ClientChannel, broker: MemoryBroker) -> None:
+    for name, following in (("a", "b"), ("b", "a")):
+        channel.declare(
+            name,
+            {
+                "x-max-length": 0,
+                "x-overflow": "reject-publish-dlx",
+                "x-dead-letter-exchange": "",
+                "x-dead-letter-routing-key": following,
+            },
+        )
+    channel.publish("", "a", b"x")
+    assert broker.queue("a").ready_count == broker.queue("b").ready_count == 0
+
+
+# --- histories that clients made up
+
+
+@pytest.mark.parametrize(
+    "history", ["text", 5, None, [], ["text", 5], [{}], [{"queue": 1, "reason": 2}], [{"count": "many"}]], ids=repr
+)
+def test_a_made_up_history_does_no_harm(channel: ClientChannel, history: Any) -> None:
+    channel.declare("q", mortal())
+    channel.publish("", "q", b"x", headers={"x-death": history})
+    channel.get("q")
+    channel.reject(1, requeue=False)
+    newest = the_dead(channel).headers["x-death"][0]
+    assert (newest["queue"], newest["reason"], newest["count"]) == ("q", "rejected", 1)
+
+
+def test_a_very_long_made_up_history_costs_little() -> None:
+    history: list[FieldValue] = [{"queue": f"{number:x}"} for number in range(6_000)]
+    header = encode_content_header(0, Properties(headers={"x-death": history}))
+    message = Message(Address("", "q", b"\x00\x01q"), header, b"", False, 0)
+    began_s = time.process_time()
+    _, headers = dead_lettered(message, DeathReason.EXPIRED, "q", "dlx", None, 0)
+    assert time.process_time() - began_s < 1  # not the square of its length
+    entries = headers["x-death"]
+    assert isinstance(entries, list)
+    assert len(entries) == 6_001
+
+
+# --- length
+
+
+def test_drop_head_drops_the_oldest(channel: ClientChannel) -> None:
+    channel.declare("q", mortal(max_length=3))
+    for number in range(10):
+        channel.publish("", "q", b"%d" % number)
+    assert channel.drain("dead") == [b"%d" % number for number in range(7)]
+    assert channel.drain("q") == [b"7", b"8", b"9"]
+
+
+def test_bytes_count_bodies_of_what_is_ready(channel: ClientChannel) -> None:
+    channel.declare("q", mortal(max_length_bytes=10))
+    channel.publish("", "q", b"12345")
+    channel.get("q")
+    channel.publish("", "q", b"1234567890")
+    assert channel.message_count("q") == 1
+    channel.publish("", "q", b"")
+    assert channel.message_count("q") == 2
+    channel.publish("", "q", b"x")
+    assert channel.drain("q") == [b"", b"x"]
+
+
+def test_a_body_larger_than_the_limit_drops_all(channel: ClientChannel) -> None:
+    channel.declare("q", mortal(max_length_bytes=10))
+    channel.publish("", "q", b"small")
+    channel.publish("", "q", b"x" * 11)
+    assert channel.drain("q") == []
+    assert channel.drain("dead") == [b"small", b"x" * 11]
+
+
+def test_a_consumer_that_waits_keeps_a_queue_of_none_going(channel: ClientChannel) -> None:
+    channel.declare("q", mortal(max_length=0))
+    channel.consume("q")
+    channel.publish("", "q", b"x")
+    assert channel.bodies() == [b"x"]
+    assert channel.drain("dead") == []
+
+
+def test_requeued_messages_may_overflow(channel: ClientChannel) -> None:
+    channel.declare("q", mortal(max_length=1))
+    channel.publish("", "q", b"old")
+    channel.get("q")
+    channel.publish("", "q", b"new")
+    channel.nack(1)
+    assert channel.drain("dead") == [b"old"]
+    assert channel.drain("q") == [b"new"]
+
+
+def test_a_queue_of_priorities_drops_the_head(channel: ClientChannel) -> None:
+    channel.declare("q", mortal(max_length=2, max_priority=5))
+    for content, priority in ((b"low", 1), (b"high", 5), (b"middle", 3)):
+        channel.publish("", "q", content, priority=priority)
+    assert channel.drain("dead") == [b"high"]
+    assert channel.drain("q") == [b"middle", b"low"]
+
+
+@pytest.mark.parametrize(("overflow", "is_dead"), [("reject-publish", False), ("reject-publish-dlx", True)])
+def test_refusing_what_is_new(channel: ClientChannel, overflow: str, is_dead: bool) -> None:
+    channel.declare("q", mortal(max_length=1, overflow=overflow))
+    channel.call(commands.Confirm.Select())
+    channel.publish("", "q", b"first")
+    channel.publish("", "q", b"second")
+    assert [method.name for method in channel.methods()] == ["Basic.Ack", "Basic.Nack"]
+    assert channel.drain("q") == [b"first"]
+    assert channel.drain("dead") == ([b"second"] if is_dead else [])
