@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from amqp_broker.cli import config, journal, serve, version
+from amqp_broker.cli import config, diff, journal, serve, version
 from amqp_broker.cli.exit_codes import EPILOG
 
 # Neither rich nor its tracebacks: importing it costs more than the broker's own code, and logs want plain text.
@@ -19,6 +19,7 @@ application = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 application.command("serve", epilog=EPILOG)(serve.serve)
+application.command("diff", epilog=diff.EPILOG)(diff.diff)
 application.command("version")(version.version)
 application.add_typer(config.application, name="config")
 application.add_typer(journal.application, name="journal")
