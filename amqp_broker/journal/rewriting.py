@@ -28,7 +28,7 @@ class RewrittenSegment:
     def __init__(self, files: FileSystem, header: SegmentHeader) -> None:
         self._files = files
         self._header = header
-        self._stamp = Stamp(header.epoch, header.batch, header.batch)
+        self._batch = header.batch
         self._name = header.name
         self._waiting: list[EncodedRecord] = []
         self._waiting_bytes = 0
@@ -48,6 +48,13 @@ class RewrittenSegment:
         self._file.write_at(self._end, data)
         self._end += len(data)
 
+    def _stamp(self) -> Stamp:
+        """Each block is a batch of its own that is durable already, for all is synced before the file has its name: so
+        damage here is never taken for a torn tail.
+        """
+        self._batch += 1
+        return Stamp(self._header.epoch, self._batch, self._batch)
+
     def add(self, record: EncodedRecord) -> None:
         """Add a record that comes after all others."""
         if self._waiting_bytes + len(record.data) > BLOCK_BYTES_MAX:
@@ -64,7 +71,7 @@ class RewrittenSegment:
             self._references.extend(claims)
             self._offsets.extend(repeat(offset, len(claims)))
             self._flags.extend(repeat(flag, len(claims)))
-        self._write(layout.encode(self._stamp))
+        self._write(layout.encode(self._stamp()))
         self._waiting = []
         self._waiting_bytes = 0
 
@@ -78,8 +85,8 @@ class RewrittenSegment:
             self._write_waiting()
         self._offsets.append(self._end)
         if len(drops):
-            self._write(Layout([], drops).encode(self._stamp))
-        self._write(encode_seal(self._stamp))
+            self._write(Layout([], drops).encode(self._stamp()))
+        self._write(encode_seal(self._stamp()))
         self._file.sync()
         self._files.rename(self._name + NEW_SUFFIX, self._name)
         self._files.sync_folder()
