@@ -160,6 +160,7 @@ class Journal(Protocol):
 
         Raises:
             JournalFailed: final, as in `committed`. A full disk is no failure here: the work was given up.
+            JournalDamaged: a live record is not what was written. Its segment stays as it is, and all else goes on.
         """
 
     # --- the state of things ---------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ import trio
 
 from amqp_broker.broker.alarms import Resource
 from amqp_broker.broker.broker import Broker
-from amqp_broker.journal.failures import JournalFull
+from amqp_broker.journal.failures import JournalDamaged, JournalFull
 from amqp_broker.journal.port import Batch, Journal
 from amqp_broker.server.logs import log_event
 from amqp_broker.server.wake_up import WakeUp
@@ -94,7 +94,11 @@ class JournalFlusher:
             batch = self._take_batch()
             if batch is not None:
                 await self._commit(batch)
-        self._journal.reclaimed(reclaim)
+        try:
+            self._journal.reclaimed(reclaim)
+        except JournalDamaged as error:  # those segments stay as they are, and everything else goes on
+            log_event(logging.ERROR, "journal damaged", reason=str(error))
+        await trio.to_thread.run_sync(reclaim.release)
         return True
 
     async def _wait_for_work(self) -> None:
