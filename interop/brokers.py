@@ -157,8 +157,9 @@ class RabbitMQ:
 
     kind = "rabbitmq"
 
-    def __init__(self, *, config: str = "", plugins: Sequence[str] = ()) -> None:
-        """`config` is added to rabbitmq.conf; plugins are named as for rabbitmq-plugins."""
+    def __init__(self, *, config: str = "", advanced: str = "[].", plugins: Sequence[str] = ()) -> None:
+        """`config` is added to rabbitmq.conf, `advanced` is advanced.config; plugins are named as for
+        rabbitmq-plugins."""
         server = find_rabbitmq()
         if server is None:
             raise RuntimeError("RabbitMQ is not installed: no rabbitmq-server in /usr/lib/rabbitmq/bin or on the PATH")
@@ -168,6 +169,7 @@ class RabbitMQ:
         self.address = Address("127.0.0.1", port)
         self.node = f"interop-{os.getpid()}-{port}@localhost"
         (self._folder / "rabbitmq.conf").write_text(RABBITMQ_CONFIG.format(port=port) + config)
+        (self._folder / "advanced.config").write_text(advanced)
         (self._folder / "enabled_plugins").write_text(f"[{','.join(plugins)}].")
         self._environment = {
             **os.environ,
@@ -179,7 +181,7 @@ class RabbitMQ:
             "RABBITMQ_MNESIA_BASE": str(self._folder / "data"),
             "RABBITMQ_LOG_BASE": str(self._folder / "log"),
             "RABBITMQ_CONFIG_FILE": str(self._folder / "rabbitmq"),
-            "RABBITMQ_ADVANCED_CONFIG_FILE": str(self._folder / "advanced"),
+            "RABBITMQ_ADVANCED_CONFIG_FILE": str(self._folder / "advanced.config"),
             "RABBITMQ_CONF_ENV_FILE": str(self._folder / "rabbitmq-env.conf"),
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(self._folder / "enabled_plugins"),
             "RABBITMQ_GENERATED_CONFIG_DIR": str(self._folder / "config"),

@@ -17,6 +17,7 @@ from amqp_broker.broker.message import Address, Message
 from amqp_broker.broker.queue import Queue
 from amqp_broker.broker.virtual_host import generated_name
 from amqp_broker.errors import not_allowed, not_implemented, precondition_failed
+from amqp_broker.session.consumer_timeout import ConsumerTimeout
 from amqp_broker.wire import hot, methods
 from amqp_broker.wire.methods import Method, arguments_of, build
 from amqp_broker.wire.strings import encode_shortstr
@@ -62,6 +63,7 @@ class Consuming:
         self._reply_tag = ""
         self._reply_key = ""
         self._held_notices: list[Method] | None = None
+        self._timeout = ConsumerTimeout(channel)
 
     # --- deliveries
 
@@ -161,6 +163,8 @@ class Consuming:
             arguments=arguments_of(method),
         )
         self.consumers[tag] = consumer
+        if not method.no_ack:
+            self._timeout.watch()
         if not method.nowait:
             channel.reply(build(methods.Basic.ConsumeOk, consumer_tag=tag))
 
@@ -191,6 +195,7 @@ class Consuming:
         if not method.no_ack:
             now_ms = connection.broker.clock.monotonic_ms()
             self.unacknowledged[tag] = Unacknowledged(message, queue, None, now_ms)
+            self._timeout.watch()
         header = queue.header_to_get(message)
         connection.send(
             hot.encode_get_ok(channel.number, tag, message.redelivered, message.address.encoded, queue.ready_count)
@@ -263,6 +268,7 @@ class Consuming:
         """What a transaction settled is unacknowledged again."""
         self.unacknowledged.update(deliveries)
         self._lowest_tag = min((self._lowest_tag, *deliveries))
+        self._timeout.watch()
 
     def settle(self, settlement: Settlement, deliveries: list[Unacknowledged]) -> None:
         """Tell the queues what became of deliveries, the oldest first."""
@@ -341,6 +347,7 @@ class Consuming:
             return
         self._is_released = True
         self.has_room = False
+        self._timeout.stop()
         self._stop_replies()
         consumers, self.consumers = self.consumers, {}
         for consumer in consumers.values():

@@ -1,0 +1,140 @@
+"""Deliveries that nobody acknowledges: the channel is closed after consumer_timeout.
+
+RabbitMQ looks once a minute and waits half an hour by default, so both brokers are started anew with less patience.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from interop import brokers
+from interop.raw_client import Basic, ChannelUnderTest, Queue, Tx
+from interop.under_test import BrokerUnderTest
+from interop.waiting import let_pass
+
+TIMEOUT_MS = 200
+SWEEP_MS = 40
+TEXT = (
+    f"delivery acknowledgement on channel 1 timed out. Timeout value used: {TIMEOUT_MS} ms. "
+    "This timeout value can be configured, see consumers doc guide to learn more"
+)
+
+
+def start(kind: str) -> brokers.BrokerProcess:
+    if kind == "rabbitmq":
+        return brokers.RabbitMQ(
+            config=f"consumer_timeout = {TIMEOUT_MS}\n",
+            advanced=f"[{{rabbit, [{{channel_tick_interval, {SWEEP_MS}}}]}}].",
+        )
+    environment = {
+        "AMQP_BROKER_CONSUMER_TIMEOUT_MS": str(TIMEOUT_MS),
+        "AMQP_BROKER_CONSUMER_TIMEOUT_SWEEP_MS": str(SWEEP_MS),
+    }
+    return brokers.OurBroker(environment=environment)
+
+
+@pytest.fixture(scope="module")
+def impatient_brokers() -> Iterator[dict[str, brokers.BrokerProcess]]:
+    started: dict[str, brokers.BrokerProcess] = {}
+    yield started
+    for process in started.values():
+        process.stop()
+
+
+@pytest.fixture
+def ch(broker: BrokerUnderTest, impatient_brokers: dict[str, brokers.BrokerProcess]) -> Iterator[ChannelUnderTest]:
+    """Channel 1 of a connection to an impatient broker of the same kind."""
+    if broker.kind not in impatient_brokers:
+        impatient_brokers[broker.kind] = start(broker.kind)
+    impatient = BrokerUnderTest(impatient_brokers[broker.kind], broker.test, 5.0)
+    yield impatient.channel()
+    impatient.clean_up()
+
+
+def fill(ch: ChannelUnderTest, q: str, *messages: bytes) -> None:
+    ch.declare(q, exclusive=True)
+    ch.publish_all(q, messages)
+
+
+def test_a_delivery_that_is_not_acknowledged(ch: ChannelUnderTest, q: str) -> None:
+    fill(ch, q, b"1", b"2")
+    ch.qos(1)
+    ch.consume(q)
+    assert ch.expect(Basic.Deliver).body == b"1"
+    close = ch.expect_close(406, TEXT)
+    assert (close.class_id, close.method_id) == (0, 0)
+    ch.reopen()
+    found = ch.get_one(q)
+    assert (found.body, found.redelivered) == (b"1", True)
+
+
+def test_a_message_that_was_got(ch: ChannelUnderTest, q: str) -> None:
+    fill(ch, q, b"1")
+    ch.get_one(q, no_ack=False)
+    ch.expect_close(406, TEXT)
+
+
+def test_in_time(ch: ChannelUnderTest, q: str) -> None:
+    fill(ch, q, b"1", b"2", b"3", b"4")
+    ch.qos(1)
+    ch.consume(q)
+    for tag in range(1, 5):
+        ch.expect(Basic.Deliver)
+        let_pass(TIMEOUT_MS // 3)
+        ch.ack(tag)
+    let_pass(TIMEOUT_MS + 2 * SWEEP_MS)
+    ch.expect_nothing(q)
+
+
+def test_the_oldest_counts(ch: ChannelUnderTest, q: str) -> None:
+    fill(ch, q, *[b"1"] * 5)
+    ch.consume(q)
+    ch.deliveries(5)
+    for tag in (5, 4, 3, 2):
+        ch.ack(tag)
+    ch.expect_close(406, TEXT)
+
+
+def test_without_acknowledgement(ch: ChannelUnderTest, q: str) -> None:
+    fill(ch, q, b"1")
+    ch.consume(q, no_ack=True)
+    ch.expect(Basic.Deliver)
+    let_pass(TIMEOUT_MS + 2 * SWEEP_MS)
+    ch.expect_nothing(q)
+
+
+def test_after_the_consumer_was_cancelled(ch: ChannelUnderTest, q: str) -> None:
+    fill(ch, q, b"1")
+    tag = ch.consume(q)
+    ch.expect(Basic.Deliver)
+    ch.call(Basic.Cancel, consumer_tag=tag)
+    ch.expect_close(406, TEXT)
+
+
+def test_after_the_queue_was_deleted(ch: ChannelUnderTest, q: str) -> None:
+    fill(ch, q, b"1")
+    ch.get_one(q, no_ack=False)
+    ch.call(Queue.Delete, queue=q)
+    ch.expect_close(406, TEXT)
+
+
+def test_acknowledged_in_a_transaction(ch: ChannelUnderTest, q: str) -> None:
+    """What waits for the commit is acknowledged; a rollback takes that back."""
+    fill(ch, q, b"1")
+    ch.call(Tx.Select)
+    found = ch.get_one(q, no_ack=False)
+    ch.ack(found.delivery_tag)
+    let_pass(TIMEOUT_MS + 2 * SWEEP_MS)
+    ch.expect_nothing(q)
+    ch.call(Tx.Rollback)
+    ch.expect_close(406, TEXT)
+
+
+def test_other_channels_go_on(ch: ChannelUnderTest, q: str) -> None:
+    fill(ch, q, b"1", b"2")
+    other = ch.client.channel()
+    ch.get_one(q, no_ack=False)
+    ch.expect_close(406, TEXT)
+    assert other.drain(q) == [b"1", b"2"]
