@@ -197,21 +197,29 @@ class Publishing:
             digest = digest_of(header)
         except WireError as error:
             raise AmqpError(ReplyCode.FRAME_ERROR, "cannot decode the content header's properties") from error
+        except AmqpError:
+            properties = decode_properties(header)
+            self._check_claims(properties.reply_to, properties.user_id)  # who it is from matters first, as in RabbitMQ
+            raise
+        self._check_claims(digest.reply_to, digest.user_id)
         if digest.reply_to == REPLY_TO:
             reply_to = self._channel.consuming.reply_to()
             properties = replace(decode_properties(header), reply_to=reply_to)
             header = encode_content_header(body_size(header), properties)
-        user = self._channel.connection.client.user
-        if digest.user_id is not None and digest.user_id != user.name and IMPERSONATOR not in user.tags:
-            raise precondition_failed(
-                f"user_id property set to '{digest.user_id}' but authenticated user was '{user.name}'"
-            )
         key = header[PROPERTIES_OFFSET:]
         if digest.reply_to != REPLY_TO and len(key) <= DIGEST_KEY_BYTES_MAX:
             if len(self._digests) >= DIGESTS_REMEMBERED_MAX:
                 self._digests.clear()
             self._digests[key] = digest
         return header, digest
+
+    def _check_claims(self, reply_to: str | None, user_id: str | None) -> None:
+        """Refuse a message that asks for replies which nobody waits for, or that names another user than it is from."""
+        if reply_to == REPLY_TO:
+            self._channel.consuming.reply_to()
+        user = self._channel.connection.client.user
+        if user_id is not None and user_id != user.name and IMPERSONATOR not in user.tags:
+            raise precondition_failed(f"user_id property set to '{user_id}' but authenticated user was '{user.name}'")
 
     def _route_anew(self, target: Target, digest: Digest) -> tuple[Address, tuple[Queue, ...]]:
         """The route of a message whose own headers decide about it."""
