@@ -70,7 +70,7 @@ def _run_one(suite: Suite, options: argparse.Namespace) -> int:
         print(f"  {kind:9} {results.summary()}  {log_path}", flush=True)
         everything.append(results)
     if len(everything) == 1:
-        return _print_failures(everything[0])
+        return _print_failures(suite, everything[0])
     return _print_differences(suite, *everything)
 
 
@@ -98,10 +98,10 @@ def _broker(kind: str, options: argparse.Namespace) -> Iterator[BrokerProcess]:
         broker.stop()
 
 
-def _print_failures(results: Results) -> int:
+def _print_failures(suite: Suite, results: Results) -> int:
     for test in results.failed():
-        print(f"    failed {test}\n           {results.reasons[test]}")
-    return 1 if results.failed() else 0
+        print(f"    failed {test}{_remark(suite, test)}\n           {results.reasons[test]}")
+    return 1 if set(results.failed()) - suite.unsteady else 0
 
 
 def _print_differences(suite: Suite, one: Results, other: Results) -> int:
@@ -110,16 +110,26 @@ def _print_differences(suite: Suite, one: Results, other: Results) -> int:
     differing = [test for test in tests if one.outcomes.get(test) != other.outcomes.get(test)]
     for test in one.failed():
         if test not in differing:
-            print(f"    failed on both  {test}")
+            print(f"    failed on both  {test}{_remark(suite, test)}")
     for test in differing:
-        topic = suite.meant.get(test)
-        print(f"    differs  {test}" + (f", on purpose: {DIFFERENCES[topic].topic}" if topic else ""))
+        print(f"    differs  {test}{_remark(suite, test)}")
         for results in (one, other):
             print(f"      {results.broker:9} {results.outcomes.get(test, 'not run'):8} {results.reasons.get(test, '')}")
-    unmeant = [test for test in differing if test not in suite.meant]
-    same, on_purpose = len(tests) - len(differing), len(differing) - len(unmeant)
-    print(f"    {same} the same on both, {on_purpose} different on purpose, {len(unmeant)} different")
-    return 1 if unmeant else 0
+    unsteady = [test for test in differing if test in suite.unsteady]
+    meant = [test for test in differing if test in suite.meant]
+    different = len(differing) - len(unsteady) - len(meant)
+    counts = f"{len(tests) - len(differing)} the same on both, {len(meant)} different on purpose, {different} different"
+    print(f"    {counts}" + (f", {len(unsteady)} unsteady" if unsteady else ""))
+    return 1 if different else 0
+
+
+def _remark(suite: Suite, test: str) -> str:
+    """What catalogue.py says of a test."""
+    if test in suite.unsteady:
+        return " (unsteady on RabbitMQ itself)"
+    if test in suite.meant:
+        return f" (on purpose: {DIFFERENCES[suite.meant[test]].topic})"
+    return ""
 
 
 def _print_list() -> None:

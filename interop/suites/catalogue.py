@@ -76,6 +76,8 @@ class Suite:
     left_out: tuple[LeftOut, ...] = ()
     meant: Mapping[str, str] = field(default_factory=dict)
     """Tests that may come out differently on the two brokers, each with its topic in interop/differences.py."""
+    unsteady: frozenset[str] = frozenset()
+    """Tests that come out now so, now so on RabbitMQ itself: run and shown, but neither a failure nor a difference."""
     test_timeout_s: int = 120
     """A test that takes longer hangs: it fails and the next one runs."""
 
@@ -161,6 +163,18 @@ AIORMQ = Suite(
         "BROKER_UNDER_TEST_PORT": "{port}",
         "PYTHONPATH": str(HERE / "stand_ins"),
     },
+    # They race the client's own close against the broker's close-ok, or against a publish that it holds up itself.
+    unsteady=frozenset(
+        [
+            f"tests.test_connection::test_closing_waiter_cancellation[{url}-{how}-connection-True]"
+            for url in ("amqp", "amqp-named")
+            for how in ("cancel", "timeout")
+        ]
+        + [
+            f"tests.test_connection_futures::test_connection_close_during_publish_drain[{url}]"
+            for url in ("amqp", "amqp-named")
+        ]
+    ),
     left_out=(LeftOut(("-k", "not amqps and not ssl"), "TLS needs a broker set up with the suite's certificates"),),
 )
 
