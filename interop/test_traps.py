@@ -8,6 +8,7 @@ import pytest
 
 from interop.raw_client import Basic, Channel, ChannelUnderTest, Client, Connection, Exchange, Queue, T, Tx
 from interop.under_test import BrokerUnderTest
+from interop.waiting import let_pass, until
 
 FEATURE = "traps"
 
@@ -334,3 +335,82 @@ def test_queue_delete_answers_before_the_cancel_notice(ch: ChannelUnderTest, q: 
     ch.send(Queue.Delete, queue=q)
     ch.expect(Queue.DeleteOk)
     assert ch.expect(Basic.Cancel).consumer_tag == "t"
+
+
+def test_ttl_goes_on_after_a_message_that_never_expires(ch: ChannelUnderTest, q: str) -> None:
+    """LavinMQ #1606: nothing expired any more once a message without a TTL had been the head."""
+    ch.declare(q)
+    ch.publish("", q, b"1", expiration="10")
+    ch.publish("", q, b"2")
+    ch.publish("", q, b"3", expiration="10")
+    until(lambda: ch.depth(q)[0] == 2)
+    assert ch.get_one(q).body == b"2"
+    until(lambda: ch.depth(q)[0] == 0)
+
+
+def test_queue_expiry_starts_at_the_last_consumers_end(client: Client, ch: ChannelUnderTest, q: str) -> None:
+    """LavinMQ #924: it did not start there."""
+    ch.declare(q, arguments={"x-expires": 30})
+    ch.bind(q, "amq.direct", q)
+    ch.call(Basic.Cancel, consumer_tag=ch.consume(q))
+
+    def is_gone() -> bool:
+        ch.publish("amq.direct", q, b"", mandatory=True)
+        ch.sync()
+        return bool(ch.take_all(Basic.Return))
+
+    until(is_gone)
+
+
+def test_dead_letter_cycles_end(broker: BrokerUnderTest, ch: ChannelUnderTest, q: str) -> None:
+    """LavinMQ #1723, #1244: a message that expired in a circle of queues went round for ever."""
+    other = broker.queue_name("other")
+    for name, following in ((q, other), (other, q)):
+        arguments = {"x-message-ttl": 5, "x-dead-letter-exchange": "", "x-dead-letter-routing-key": following}
+        ch.declare(name, arguments=arguments)
+    ch.publish("", q, b"1")
+    until(lambda: ch.depth(q)[0] + ch.depth(other)[0] == 0)
+    let_pass(20)
+    assert (ch.depth(q)[0], ch.depth(other)[0]) == (0, 0)
+
+
+def test_dead_letters_keep_their_headers(broker: BrokerUnderTest, ch: ChannelUnderTest, q: str) -> None:
+    """LavinMQ 1.2.3 and 1.2.4 lost them."""
+    dead = broker.queue_name("dead")
+    ch.declare(dead)
+    ch.declare(q, arguments={"x-dead-letter-exchange": "", "x-dead-letter-routing-key": dead})
+    ch.publish("", q, b"1", headers={"kept": [1, "two"]}, message_id="m")
+    ch.reject(ch.get_one(q, no_ack=False).delivery_tag, requeue=False)
+    until(lambda: ch.depth(dead)[0])
+    found = ch.get_one(dead)
+    assert (found.headers["kept"], found.properties["message_id"]) == ([1, "two"], "m")
+
+
+def test_carbon_copies_are_dead_lettered(broker: BrokerUnderTest, ch: ChannelUnderTest, q: str, x: str) -> None:
+    """LavinMQ: CC and dead-lettering did not know of each other."""
+    copies = broker.queue_name("copies")
+    ch.declare_exchange(x)
+    ch.declare(copies)
+    ch.bind(copies, x, "cc")
+    ch.declare(q, arguments={"x-dead-letter-exchange": x})
+    ch.publish("", q, b"1", headers={"CC": ["cc"]})
+    ch.reject(ch.get_one(q, no_ack=False).delivery_tag, requeue=False)
+    until(lambda: ch.depth(copies)[0])
+    assert ch.get_one(copies).headers["x-death"][0]["routing-keys"] == [q, "cc"]
+
+
+def test_delivery_count_of_the_first_delivery(ch: ChannelUnderTest, q: str) -> None:
+    """LavinMQ #977 began with another number than 0."""
+    ch.declare(q, durable=True, arguments={"x-queue-type": "quorum"})
+    ch.publish("", q, b"1")
+    until(lambda: ch.depth(q)[0])
+    assert ch.get_one(q).headers == {"x-delivery-count": 0}
+
+
+def test_queue_ttl_beyond_32_bits(ch: ChannelUnderTest, q: str) -> None:
+    """LavinMQ #2202: 49.7 days overflowed, and the message was there at once. Celery asks for 4 years."""
+    ch.declare(q, arguments={"x-message-ttl": 134_217_728_000})
+    ch.publish("", q, b"1")
+    ch.publish("", q, b"2", expiration=str(2**32 + 1))
+    let_pass(10)
+    assert ch.drain(q) == [b"1", b"2"]
