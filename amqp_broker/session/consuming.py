@@ -58,7 +58,7 @@ class Consuming:
         self._next_tag = 1
         self._prefetch_count = 0  # for each consumer that starts from now on
         self._channel_prefetch_count = 0  # for all consumers together; 0 for no limit
-        self._channel_unacknowledged = 0  # as the limit for the channel counts, while there is one
+        self._consumers_unacknowledged = 0
         self._is_released = False
         self._reply_tag = ""
         self._reply_key = ""
@@ -76,8 +76,8 @@ class Consuming:
             now_ms = channel.connection.broker.clock.monotonic_ms()
             self.unacknowledged[tag] = Unacknowledged(message, consumer.queue, consumer, now_ms)
             consumer.unacknowledged_count += 1
+            self._consumers_unacknowledged += 1
             if self._channel_prefetch_count:
-                self._channel_unacknowledged += 1
                 self._update_room()
         connection, number = channel.connection, channel.number
         connection.send(
@@ -117,7 +117,7 @@ class Consuming:
 
     def _update_room(self) -> None:
         limit = self._channel_prefetch_count
-        is_full = limit and self._channel_unacknowledged >= limit
+        is_full = limit and self._consumers_unacknowledged >= limit
         self.has_room = not (is_full or self._channel.connection.is_congested or self._is_released)
 
     def _resume_consumers(self) -> None:
@@ -132,8 +132,6 @@ class Consuming:
         if method.prefetch_size:
             raise not_implemented(f"prefetch_size!=0 ({method.prefetch_size})")
         if method.global_:
-            if not self._channel_prefetch_count:  # what basic.get took counts as well, as in RabbitMQ
-                self._channel_unacknowledged = len(self.unacknowledged)
             self._channel_prefetch_count = method.prefetch_count
         else:
             self._prefetch_count = method.prefetch_count
@@ -214,7 +212,6 @@ class Consuming:
             if delivery is None:
                 raise precondition_failed(f"unknown delivery tag {tag}")
             delivery.queue.acknowledge(delivery.message)
-            self._make_channel_room(1)
             self._make_room(delivery)
         else:
             self._settle(Settlement.ACKNOWLEDGED, tag, multiple)
@@ -286,25 +283,18 @@ class Consuming:
                     queue.reject(messages)
                 else:
                     queue.take_back(messages)
-        self._make_channel_room(len(deliveries))
         for delivery in deliveries:
             self._make_room(delivery)
 
-    def _make_channel_room(self, settled_count: int) -> None:
-        """So many deliveries less count against the channel's prefetch window. (RabbitMQ counts as settled also what
-        basic.get took, even where it did not count when it was taken: rabbit_limiter.)
-        """
-        if self._channel_prefetch_count and self._channel_unacknowledged:
-            self._channel_unacknowledged -= settled_count
-            if not self.has_room:
-                self.update_room()
-
     def _make_room(self, delivery: Unacknowledged) -> None:
-        """One delivery less counts against its consumer's prefetch window."""
+        """One delivery less counts against the prefetch windows."""
         consumer = delivery.consumer
         if consumer is None:
             return
         consumer.unacknowledged_count -= 1
+        self._consumers_unacknowledged -= 1
+        if self._channel_prefetch_count and not self.has_room:
+            self.update_room()
         if consumer.is_parked:
             consumer.queue.resume(consumer)
 

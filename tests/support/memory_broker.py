@@ -107,8 +107,7 @@ def _deliveries_held(channel: Channel) -> list[Any]:
 def _check_channel(channel: Channel) -> None:
     consuming = channel.consuming
     held = [delivery for delivery in _deliveries_held(channel) if delivery.consumer is not None]
-    if consuming._channel_prefetch_count:
-        assert consuming._channel_unacknowledged <= len(_deliveries_held(channel))
+    assert consuming._consumers_unacknowledged == len(held)
     by_consumer: Counter[Consumer] = Counter(delivery.consumer for delivery in held)
     for consumer in consuming.consumers.values():
         assert consumer.unacknowledged_count == by_consumer[consumer]
