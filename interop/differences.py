@@ -78,10 +78,12 @@ DIFFERENCES: dict[str, Difference] = {
             source="rabbit_amqqueue_process:deliver_or_enqueue/3, the optimisation by QLen; measured",
         ),
         Difference(
-            topic="server-named-queue-of-unknown-type",
-            rabbitmq="an x-queue-type that does not exist crashes the channel, when the server is to name the queue: "
-            "connection.close 541 `INTERNAL_ERROR`",
-            ours="channel.close 406 with the text that every other queue name gets",
+            topic="crash",
+            rabbitmq="wrong arguments of queue.declare that crash the channel's process, connection.close 541 "
+            "`INTERNAL_ERROR`: an x-queue-type that does not exist, when the server is to name the queue, and an "
+            "x-queue-master-locator that is no text",
+            ours="the former is refused with 406 and the usual text; the latter, which means nothing on one machine, "
+            "is taken",
             why="A crash is no behaviour to rely on; the client learns what is wrong, and its other channels live on.",
             source="rabbit_amqqueue:declare/6 asks rabbit_queue_type:discover/1 before it checks; found by the fuzzer",
         ),
@@ -115,6 +117,22 @@ DIFFERENCES: dict[str, Difference] = {
             ours="the next one gets what waits at once, as when the channel of the active one closes",
             why="Messages that wait while a consumer is ready are the mistake that consumers are there to prevent.",
             source="rabbit_amqqueue_process:handle_call/3 of basic_cancel does not run the queue; measured",
+        ),
+        Difference(
+            topic="quorum-counts",
+            rabbitmq="quorum queues: the consumer_count of queue.declare-ok includes each basic.get that is not settled; "
+            "the message_count of basic.get-ok includes messages behind it that have expired",
+            ours="consumers are counted, and messages that can still be delivered, as for classic queues",
+            why="That a get is a consumer for a while is how RabbitMQ's quorum queues are made; nobody asks for it.",
+            source="rabbit_fifo:apply/3 for #checkout{spec = {dequeue, _}}; found by the fuzzer",
+        ),
+        Difference(
+            topic="global-prefetch-and-get",
+            rabbitmq="basic.qos with global counts what basic.get took before it on the channel, and settling that does "
+            "not give the room back: the channel's consumers may wait for ever",
+            ours="what basic.get takes does not count",
+            why="RabbitMQ's own remark there says that it is not right; basic.get has nothing to do with prefetch.",
+            source="rabbit_channel:handle_method/3 for #'basic.qos'{global = true}, notify_limiter/2",
         ),
     ]
 }

@@ -68,9 +68,73 @@ def test_a_refused_message_is_nacked_with_requeue_set(broker: BrokerUnderTest) -
 
 def test_a_server_named_queue_of_unknown_type(broker: BrokerUnderTest, client: Client, ch: ChannelUnderTest) -> None:
     ch.send(Queue.Declare, queue="", arguments={"x-queue-type": "other"})
-    if broker.differs("server-named-queue-of-unknown-type"):
+    if broker.differs("crash"):
         text = r"invalid arg 'x-queue-type' for queue 'amq\.gen-.+' in vhost '/': \"unsupported queue type 'other'\""
         ch.expect_close(406, re.compile(text), cause=Queue.Declare)
     else:
         closed = client.take(Connection.Close)
         assert (closed.reply_code, closed.reply_text) == (541, "INTERNAL_ERROR")
+
+
+def test_what_a_quorum_queue_counts(broker: BrokerUnderTest, ch: ChannelUnderTest, q: str) -> None:
+    ch.declare(q, durable=True, arguments={"x-queue-type": "quorum"})
+    ch.confirm()
+    ch.publish("", q, b"1")
+    ch.publish("", q, b"2", expiration="0")
+    ch.await_confirms(2)
+    message = ch.get_one(q, no_ack=False)
+    differs = broker.differs("quorum-counts")
+    assert message.message_count == (0 if differs else 1)
+    assert ch.depth(q) == (0, 0 if differs else 1)
+
+
+def test_a_global_prefetch_and_what_get_took_before_it(broker: BrokerUnderTest, ch: ChannelUnderTest, q: str) -> None:
+    ch.declare(q)
+    ch.publish_all(q, [b"1", b"2"])
+    message = ch.get_one(q, no_ack=False)
+    ch.qos(1, globally=True)
+    ch.consume(q)
+    if broker.differs("global-prefetch-and-get"):
+        assert ch.expect(Basic.Deliver).body == b"2"
+    ch.ack(message.delivery_tag)
+    ch.expect_nothing(q)
+
+
+def test_a_wrong_reply_to_counts_before_wrong_copies(broker: BrokerUnderTest) -> None:
+    properties = {"reply_to": "amq.rabbitmq.reply-to", "expiration": "abc", "headers": {"CC": 2}}
+    assert_plays(
+        broker,
+        [op(0, Basic.Publish, routing_key="q0", properties=properties)],
+        r"""
+        0: < 0 Channel.Close reply_code=406 reply_text='PRECONDITION_FAILED - fast reply consumer does not exist' class_id=60 method_id=40
+        """,  # noqa: E501
+    )
+
+
+def test_a_wrong_user_counts_before_a_wrong_expiration(broker: BrokerUnderTest) -> None:
+    properties = {"user_id": "bob", "expiration": "abc"}
+    assert_plays(
+        broker,
+        [op(0, Basic.Publish, routing_key="q0", properties=properties)],
+        r"""
+        0: < 0 Channel.Close reply_code=406 reply_text="PRECONDITION_FAILED - user_id property set to 'bob' but authenticated user was 'guest'" class_id=60 method_id=40
+        """,  # noqa: E501
+    )
+
+
+def test_a_quorum_queue_is_not_deleted_on_conditions(broker: BrokerUnderTest) -> None:
+    assert_plays(
+        broker,
+        [
+            op(0, Queue.Declare, queue="q0", durable=True, arguments={"x-queue-type": "quorum"}),
+            op(0, Queue.Delete, queue="q0", if_empty=True, if_unused=True),
+            op(0, Queue.Delete, queue="q0", if_empty=True),
+        ],
+        r"""
+        0: < 0 Queue.DeclareOk queue='q0' message_count=0 consumer_count=0
+        1: < 0 Connection.Close reply_code=540 reply_text="NOT_IMPLEMENTED - cannot delete queue 'q0' in vhost '/'. queue.delete operations with if-unused flag set are not supported by quorum queues" class_id=50 method_id=40
+        1: < 0 end of the connection
+        2: < 0 Connection.Close reply_code=540 reply_text="NOT_IMPLEMENTED - cannot delete queue 'q0' in vhost '/'. queue.delete operations with if-empty flag set are not supported by quorum queues" class_id=50 method_id=40
+        2: < 0 end of the connection
+        """,  # noqa: E501
+    )

@@ -103,7 +103,7 @@ class Campaign:
         for step, (theirs, our) in enumerate(zip_longest(rabbitmq, ours, fillvalue="(not played)")):
             if theirs == our:
                 continue
-            topic = purpose_of(theirs, our)
+            topic = purpose_of(program[: step + 1], theirs, our)
             if topic is None:
                 return Difference(step, program[step], theirs, our)
             self.on_purpose[topic] += 1
@@ -163,13 +163,24 @@ def _plainer(operation: Operation) -> Iterator[Operation]:
             yield operation._replace(fields={key: item for key, item in operation.fields.items() if key != name})
 
 
-def purpose_of(rabbitmq: str, ours: str) -> str | None:
+def purpose_of(program: Program, rabbitmq: str, ours: str) -> str | None:
     """The topic of the list of differences under which this one falls, or None."""
-    if "reply_code=503" in rabbitmq and "unknown exchange type" in rabbitmq and "unknown exchange type" in ours:
-        return DIFFERENCES["unknown-exchange-type"].topic
-    if "reply_code=541" in rabbitmq and "invalid arg 'x-queue-type' for queue 'amq.gen-" in ours.replace("\\", ""):
-        return DIFFERENCES["server-named-queue-of-unknown-type"].topic
-    return None
+    if "reply_code=503" in rabbitmq and "exchange type" in rabbitmq and "unknown exchange type" in ours:
+        topic = "unknown-exchange-type"
+    elif "reply_code=541" in rabbitmq and "reply_code=541" not in ours:
+        topic = "crash"
+    elif _COUNTS.sub("", rabbitmq) == _COUNTS.sub("", ours) and _has_quorum_queue(program):
+        topic = "quorum-counts"
+    else:
+        return None
+    return DIFFERENCES[topic].topic
+
+
+_COUNTS = re.compile(r"(?<=(?:message|consumer)_count=)\d+")
+
+
+def _has_quorum_queue(program: Program) -> bool:
+    return any(operation.fields.get("arguments", {}).get("x-queue-type") == "quorum" for operation in program)
 
 
 def finding_text(finding: Finding, number: int) -> str:

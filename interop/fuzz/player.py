@@ -150,6 +150,8 @@ class _ChannelState:
 
     unsettled: list[tuple[int, int]] = field(default_factory=list)
     """The delivery tags to be settled, each with the step in which it came."""
+    taken: set[int] = field(default_factory=set)
+    """Those of them that came by basic.get, and some that are settled."""
     consumers: dict[str, str] = field(default_factory=dict)
     """Consumer tag and queue."""
     no_ack_consumers: set[str] = field(default_factory=set)
@@ -319,8 +321,13 @@ class Player:
             fields["routing_key"] = self._last_reply_to
         if operation.method is Basic.Publish:
             fields.setdefault("body", b"")
-        # A prefetch over several queues: which of them gets the last place is chance.
-        if operation.method is Basic.Qos and fields.get("global_") and len(set(state.consumers.values())) > 1:
+        # Over several queues it is chance which of them gets the last place; after a get there is a difference on purpose.
+        has_taken = any(tag in state.taken for tag, _ in state.unsettled)
+        if (
+            operation.method is Basic.Qos
+            and fields.get("global_")
+            and (has_taken or len(set(state.consumers.values())) > 1)
+        ):
             return None
         others = set(state.consumers.values()) - {fields.get("queue", "")}
         if operation.method is Basic.Consume and state.has_global_prefetch and others:
@@ -371,6 +378,8 @@ class Player:
     def _take_arrived(self, connection: int, client: FuzzClient) -> list[Entry]:
         entries: list[Entry] = []
         arrived, client.arrived = client.arrived, []
+        if client.close_came:  # what the other channels still get after an error is of no use to anybody
+            arrived = [received for received in arrived if received.channel == 0]
         for number in sorted({received.channel for received in arrived}):
             channel = max(connection * CHANNELS_EACH_CONNECTION, connection * CHANNELS_EACH_CONNECTION + number - 1)
             groups = self._groups([received for received in arrived if received.channel == number])
@@ -396,6 +405,7 @@ class Player:
             case "Basic.Cancel":
                 state.consumers.pop(received.consumer_tag, None)
             case "Basic.GetOk" if not self._operation.fields.get("no_ack"):
+                state.taken.add(received.delivery_tag)
                 state.unsettled.append((received.delivery_tag, self._step))
             case "Basic.Deliver" if received.consumer_tag not in state.no_ack_consumers:
                 state.unsettled.append((received.delivery_tag, self._step))
