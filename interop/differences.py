@@ -120,7 +120,7 @@ DIFFERENCES: dict[str, Difference] = {
         ),
         Difference(
             topic="quorum-counts",
-            rabbitmq="quorum queues: the consumer_count of queue.declare-ok includes each basic.get that is not settled; "
+            rabbitmq="quorum queues: the consumer_count of queue.declare-ok includes each basic.get not settled yet; "
             "the message_count of basic.get-ok includes messages behind it that have expired",
             ours="consumers are counted, and messages that can still be delivered, as for classic queues",
             why="That a get is a consumer for a while is how RabbitMQ's quorum queues are made; nobody asks for it.",
@@ -128,8 +128,8 @@ DIFFERENCES: dict[str, Difference] = {
         ),
         Difference(
             topic="global-prefetch-and-get",
-            rabbitmq="basic.qos with global counts what basic.get took before it on the channel, and settling that does "
-            "not give the room back: the channel's consumers may wait for ever",
+            rabbitmq="basic.qos with global counts what basic.get took before it on the channel, and settling that "
+            "does not give the room back: the channel's consumers may wait for ever",
             ours="what basic.get takes does not count",
             why="RabbitMQ's own remark there says that it is not right; basic.get has nothing to do with prefetch.",
             source="rabbit_channel:handle_method/3 for #'basic.qos'{global = true}, notify_limiter/2",

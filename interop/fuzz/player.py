@@ -321,7 +321,7 @@ class Player:
             fields["routing_key"] = self._last_reply_to
         if operation.method is Basic.Publish:
             fields.setdefault("body", b"")
-        # Over several queues it is chance which of them gets the last place; after a get there is a difference on purpose.
+        # Over several queues it is chance which of them gets the last place; after a get, brokers differ on purpose.
         has_taken = any(tag in state.taken for tag, _ in state.unsettled)
         if (
             operation.method is Basic.Qos
