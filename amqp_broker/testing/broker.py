@@ -1,0 +1,189 @@
+"""``Broker``: a broker that lives as long as a ``with`` block, and ``AsyncBroker``, the same for ``async with``.
+
+``with`` runs it in a thread of its own, for programs of any kind. ``async with`` runs it in the trio loop of a trio
+program, and in a thread beside an asyncio program. Holds the life of it; what can be asked is in ``view.py``, what can
+be done to it in ``faults.py`` and ``clock.py``.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from types import TracebackType
+from typing import Any, Self
+
+import trio
+
+from amqp_broker.session.client import Peer
+from amqp_broker.testing.clock import IDLE_TIMEOUT_S, AsyncClock, Clock
+from amqp_broker.testing.engine import Engine
+from amqp_broker.testing.faults import AsyncFaults, Faults
+from amqp_broker.testing.runners import NurseryRunner, ThreadRunner
+from amqp_broker.testing.view import View
+
+REMEMBERED_MAX = 10_000
+
+
+class VirtualHostView(View):
+    """One virtual host of a broker in a thread, with the broker's clock.
+
+    Args:
+        engine: the broker.
+        runner: its thread.
+        virtual_host: its name.
+    """
+
+    _runner: ThreadRunner
+
+    def __init__(self, engine: Engine, runner: ThreadRunner, virtual_host: str) -> None:
+        super().__init__(engine, runner, virtual_host)
+        self.clock = Clock(engine, runner)
+        self.fail = Faults(engine, runner, virtual_host)
+
+    def wait_idle(self, timeout_s: float = IDLE_TIMEOUT_S) -> None:
+        """Return when nothing is in flight: all that was sent is handled, every delivery acknowledged, and no consumer
+        has a message to come.
+
+        Args:
+            timeout_s: how long that may take, in real seconds.
+
+        Raises:
+            TimeoutError: something was still in flight; the text says what.
+        """
+        self._runner.run(partial(self._engine.wait_idle, self.virtual_host, timeout_s))
+
+    def restart(self) -> None:
+        """End in good order (clients get 320 CONNECTION_FORCED), and start again: same port, what was durable."""
+        self._runner.stop()
+        self._runner.start()
+
+
+class Broker(VirtualHostView):
+    """A broker for a test.
+
+    ::
+
+        with Broker() as broker:
+            connection = pika.BlockingConnection(pika.URLParameters(broker.url))
+
+    It listens on a free port of 127.0.0.1, and leaves nothing behind: no thread, task, socket or file. What is durable
+    is kept in memory, for ``restart`` and ``crash``. Several can run at once.
+
+    Args:
+        frozen: whether its clock stands still from the start, so that only ``clock.advance`` moves it.
+        remember: how many published messages of each virtual host are remembered.
+        settings: any setting of the broker by its name, for instance ``consumer_timeout_ms=5000``.
+
+    Raises:
+        SettingError: a setting has a value that it cannot have.
+    """
+
+    def __init__(self, *, frozen: bool = False, remember: int = REMEMBERED_MAX, **settings: Any) -> None:
+        engine = Engine(remember, settings)
+        super().__init__(engine, ThreadRunner(engine), engine.settings.default_virtual_host)
+        self._async_broker: AsyncBroker | None = None
+        if frozen:
+            engine.clock.stop()
+
+    def __repr__(self) -> str:
+        return f"<Broker {self.url if self._engine.is_running else 'stopped'}>"
+
+    # --- its life
+
+    def start(self) -> None:
+        """Start, for those who cannot use ``with``; returns when clients can connect.
+
+        Raises:
+            CannotListen: the port that was asked for is taken.
+        """
+        self._runner.start()
+
+    def stop(self) -> None:
+        """End in good order; clients get 320 CONNECTION_FORCED. ``start`` goes on with what was durable."""
+        self._runner.stop()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    async def __aenter__(self) -> AsyncBroker:
+        runner = NurseryRunner(self._engine) if _is_in_trio() else self._runner
+        self._async_broker = AsyncBroker(self._engine, runner, self.virtual_host)
+        await runner.start_async()
+        return self._async_broker
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        assert self._async_broker is not None
+        return await self._async_broker._end(kind, error, traceback)
+
+    # --- virtual hosts
+
+    def add_virtual_host(self, name: str) -> VirtualHostView:
+        """Create one more virtual host, with a world of its own.
+
+        Raises:
+            ValueError: there is one of this name.
+        """
+        self._runner.look(partial(self._engine.add_virtual_host, name))
+        return VirtualHostView(self._engine, self._runner, name)
+
+    def delete_virtual_host(self, name: str) -> None:
+        """Delete a virtual host with all in it; clients that are connected to it are sent away."""
+        self._runner.look(partial(self._engine.delete_virtual_host, name))
+
+
+class AsyncBroker(View):
+    """What ``async with Broker() as broker`` gives: what waits is awaited here. Made by ``Broker`` only."""
+
+    _runner: ThreadRunner | NurseryRunner
+
+    def __init__(self, engine: Engine, runner: ThreadRunner | NurseryRunner, virtual_host: str) -> None:
+        super().__init__(engine, runner, virtual_host)
+        self.clock = AsyncClock(engine, runner)
+        self.fail = AsyncFaults(engine, runner, virtual_host)
+        self._in_memory_count = 0
+
+    async def _end(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        if isinstance(self._runner, NurseryRunner):
+            return await self._runner.close(kind, error, traceback)
+        await self._runner.stop_async()
+        return None
+
+    async def wait_idle(self, timeout_s: float = IDLE_TIMEOUT_S) -> None:
+        """Return when nothing is in flight; as ``Broker.wait_idle``."""
+        await self._runner.run_async(partial(self._engine.wait_idle, self.virtual_host, timeout_s))
+
+    async def restart(self) -> None:
+        """End in good order, and start again; as ``Broker.restart``."""
+        await self._runner.stop_async()
+        await self._runner.start_async()
+
+    async def connect_in_memory(self) -> trio.abc.Stream:
+        """Connect without a socket: the client's end of a stream, for trio programs only.
+
+        Raises:
+            RuntimeError: the program is not a trio program, so that the broker runs in a thread.
+        """
+        if not isinstance(self._runner, NurseryRunner):
+            raise RuntimeError("a stream in memory joins two tasks of one trio program; connect to broker.url instead")
+        self._in_memory_count += 1
+        ours, theirs = trio.testing.memory_stream_pair()
+        peer = Peer("memory", self._in_memory_count, is_loopback=True)
+        self._runner.nursery.start_soon(self._engine.server.serve_stream, ours, peer)
+        return theirs
+
+
+def _is_in_trio() -> bool:
+    try:
+        trio.lowlevel.current_task()
+    except RuntimeError:
+        return False
+    return True

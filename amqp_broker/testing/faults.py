@@ -1,0 +1,211 @@
+"""``broker.fail``: makes happen what is hard to provoke.
+
+Some faults happen at once, some wait for the next publish, some last until they are cleared. Holds the orders; what
+carries them out is in ``watched.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from types import TracebackType
+from typing import Self, TypeVar
+
+from amqp_broker.broker.alarms import Resource
+from amqp_broker.broker.virtual_host import VirtualHost
+from amqp_broker.testing.engine import Engine
+from amqp_broker.testing.runners import NurseryRunner, Runner, ThreadRunner
+from amqp_broker.testing.watch import PublishFault
+from amqp_broker.testing.watched import FAULT, watch_of
+
+Answer = TypeVar("Answer")
+
+
+class LastingFault:
+    """A fault that lasts until it is cleared, or until the end of its ``with`` block.
+
+    Args:
+        clear: ends it; harmless when it has ended.
+    """
+
+    def __init__(self, clear: Callable[[], None]) -> None:
+        self.clear = clear
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.clear()
+
+
+class _FaultOrders:
+    """The faults of one virtual host, or of its broker where that is said.
+
+    Args:
+        engine: the broker.
+        runner: how to reach it.
+        virtual_host: its name.
+    """
+
+    _runner: Runner
+
+    def __init__(self, engine: Engine, runner: Runner, virtual_host: str) -> None:
+        self._engine = engine
+        self._runner = runner
+        self._virtual_host = virtual_host
+
+    # --- the publishes to come
+
+    def nack_next_publish(self, count: int = 1) -> None:
+        """Refuse the next publishes: with confirms their publisher gets ``basic.nack``, and no queue gets them."""
+        self._order(PublishFault.NACK, count)
+
+    def lose_next_publish(self) -> None:
+        """Drop the connection of the next publish before the broker takes it: the message is lost."""
+        self._order(PublishFault.LOSE, 1)
+
+    def drop_before_confirm(self) -> None:
+        """Have the next publish taken and routed, and its connection dropped instead of the confirm."""
+        self._order(PublishFault.DROP_BEFORE_CONFIRM, 1)
+
+    def drop_after_confirm(self) -> None:
+        """Have the next publish taken and confirmed, and then its connection dropped."""
+        self._order(PublishFault.DROP_AFTER_CONFIRM, 1)
+
+    def _order(self, fault: PublishFault, count: int) -> None:
+        self._change(lambda virtual_host: watch_of(virtual_host).publish_faults.extend([fault] * count))
+
+    # --- at once
+
+    def drop_connections(self) -> int:
+        """Drop all connections without a word, as when the network fails; returns how many there were."""
+
+        def drop(virtual_host: VirtualHost) -> int:
+            connections = self._engine.connections(virtual_host.name)
+            for connection in connections:
+                connection.lost(FAULT)
+            return len(connections)
+
+        return self._change(drop)
+
+    def close_connections(self, reason: str = "closed by a test") -> int:
+        """Close all connections with 320 CONNECTION_FORCED, as an administrator would; returns how many there were."""
+
+        def close(virtual_host: VirtualHost) -> int:
+            connections = self._engine.connections(virtual_host.name)
+            for connection in connections:
+                connection.shut_down(reason)
+            return len(connections)
+
+        return self._change(close)
+
+    def cancel_consumers(self, queue: str) -> int:
+        """Cancel a queue's consumers from the broker's side (``basic.cancel`` to those that understand it); returns how
+        many there were.
+        """
+
+        def cancel(virtual_host: VirtualHost) -> int:
+            found = virtual_host.queues.get(queue)
+            if found is None:
+                raise LookupError(f"there is no queue '{queue}'")
+            consumers = list(found.consumers)
+            for consumer in consumers:
+                consumer.deliveries.consumer_cancelled(consumer)
+                found.remove_consumer(consumer)
+            return len(consumers)
+
+        return self._change(cancel)
+
+    # --- until cleared
+
+    def memory_alarm(self) -> LastingFault:
+        """Let the whole broker run out of memory: whoever publishes is blocked until this is cleared."""
+        return self._alarm(Resource.MEMORY)
+
+    def disk_alarm(self) -> LastingFault:
+        """Let the whole broker run out of disk space: whoever publishes is blocked until this is cleared."""
+        return self._alarm(Resource.DISK)
+
+    def _alarm(self, resource: Resource) -> LastingFault:
+        def set_alarm(is_low: bool) -> None:
+            (self._engine.alarms.add if is_low else self._engine.alarms.discard)(resource)
+            if self._engine.is_running:
+                self._engine.broker.alarms.set(resource, is_low)
+
+        self._runner.look(partial(set_alarm, True))
+        return LastingFault(lambda: self._runner.look(partial(set_alarm, False)))
+
+    def hold_deliveries(self) -> LastingFault:
+        """Give consumers nothing until this is cleared; then they get all of it, in order."""
+        self._change(partial(_hold, self._engine, True))
+        return LastingFault(lambda: self._change(partial(_hold, self._engine, False)))
+
+    def delay_deliveries(self, seconds: float) -> LastingFault:
+        """Give consumers nothing for so long on the broker's clock, or until this is cleared."""
+        fault = self.hold_deliveries()
+        engine, name = self._engine, self._virtual_host
+
+        def release() -> None:
+            virtual_host = engine.broker.virtual_hosts.get(name)
+            if virtual_host is not None:
+                _hold(engine, False, virtual_host)
+
+        self._runner.look(lambda: engine.broker.timers.after(round(seconds * 1000), release))
+        return fault
+
+    def nothing(self) -> None:
+        """Take back every fault that waits or lasts."""
+
+        def clear(virtual_host: VirtualHost) -> None:
+            watch_of(virtual_host).publish_faults.clear()
+            _hold(self._engine, False, virtual_host)
+            self._engine.alarms.clear()
+            for resource in Resource:
+                self._engine.broker.alarms.set(resource, False)
+
+        self._change(clear)
+
+    def _change(self, change: Callable[[VirtualHost], Answer]) -> Answer:
+        def do() -> Answer:
+            broker = self._engine.broker
+            virtual_host = broker.virtual_hosts.get(self._virtual_host)
+            if virtual_host is None:
+                raise LookupError(f"there is no virtual host '{self._virtual_host}'")
+            answer = change(virtual_host)
+            broker.settle()
+            return answer
+
+        return self._runner.look(do)
+
+
+class Faults(_FaultOrders):
+    """The faults of a broker in a thread of its own."""
+
+    _runner: ThreadRunner
+
+    def crash(self) -> None:
+        """End the broker as if its process had been killed, and start it again with what was on disk at that moment:
+        the same port, what was durable, and nothing else.
+        """
+        self._runner.stop(crash=True)
+        self._runner.start()
+
+
+class AsyncFaults(_FaultOrders):
+    """The faults of a broker that an asynchronous program uses."""
+
+    _runner: ThreadRunner | NurseryRunner
+
+    async def crash(self) -> None:
+        """End the broker as if its process had been killed, and start it again; as ``Faults.crash``."""
+        await self._runner.stop_async(crash=True)
+        await self._runner.start_async()
+
+
+def _hold(engine: Engine, is_holding: bool, virtual_host: VirtualHost) -> None:
+    watch_of(virtual_host).is_holding_deliveries = is_holding
+    for connection in engine.connections(virtual_host.name):
+        for channel in connection.channels.values():
+            channel.consuming.update_room()

@@ -1,0 +1,217 @@
+"""The pytest plugin: a broker for tests that ask for one. Loaded at every start of pytest, so it imports nothing dear.
+
+Fixtures ``amqp_broker`` and ``amqp_url``, marker ``amqp``, option ``--amqp-broker-url``, ini settings; they are
+described in ``docs/testing.md``. One broker serves a session (under xdist, each worker's); each test has a virtual
+host of its own in it, which is deleted afterwards.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+from collections.abc import Generator, Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from amqp_broker.testing.broker import Broker, VirtualHostView
+
+MARKER = "amqp"
+MARKER_TEXT = (
+    "amqp(no_unacknowledged=False, no_unrouted=False, no_leaked_connections=False, no_leaked_channels=False, "
+    "frozen=False): what must hold at the end of a test that uses amqp_broker or amqp_url, and whether its clock "
+    "stands still (amqp-broker)"
+)
+CHECKS = ("no_unacknowledged", "no_unrouted", "no_leaked_connections", "no_leaked_channels")
+NAME_LENGTH_MAX = 60
+URL_VARIABLE = "AMQP_BROKER_URL"
+SECTION = "AMQP broker"
+
+_VIEW: pytest.StashKey[VirtualHostView] = pytest.StashKey()
+_number = itertools.count(1)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option and the ini settings."""
+    parser.getgroup("amqp-broker").addoption(
+        "--amqp-broker-url",
+        metavar="URL",
+        help="run tests against this broker (a real RabbitMQ, say) in place of one in the test's process",
+    )
+    parser.addini("amqp_broker_url", f"the same as --amqp-broker-url; the environment variable is {URL_VARIABLE}")
+    parser.addini("amqp_checks", "what must hold at the end of every test: " + " ".join(CHECKS), type="args")
+    parser.addini("amqp_settings", "settings of the broker, each as name=value", type="linelist")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the marker known."""
+    config.addinivalue_line("markers", MARKER_TEXT)
+
+
+# --- fixtures
+
+
+@pytest.fixture(scope="session")
+def amqp_broker_session(pytestconfig: pytest.Config) -> Iterator[Broker]:
+    """The broker that all tests of the session share; use ``amqp_broker``."""
+    from amqp_broker.testing.broker import Broker
+
+    with Broker(**_settings(pytestconfig)) as broker:
+        yield broker
+
+
+@pytest.fixture
+def amqp_broker(request: pytest.FixtureRequest) -> Iterator[VirtualHostView | ForeignBroker]:
+    """A broker that is empty, with a virtual host for this test alone."""
+    url = _foreign_url(request.config)
+    if url:
+        yield ForeignBroker(url)
+        return
+    broker: Broker = request.getfixturevalue("amqp_broker_session")
+    view = broker.add_virtual_host(_virtual_host_name(request.node.name))
+    wanted = _wanted(request.node)
+    if wanted.get("frozen"):
+        view.clock.freeze()
+    request.node.stash[_VIEW] = view
+    try:
+        yield view
+        problems = _leaks(view, wanted)
+    finally:
+        del request.node.stash[_VIEW]
+        view.fail.nothing()
+        view.clock.resume()
+        broker.delete_virtual_host(view.virtual_host)
+    if problems:
+        pytest.fail("\n".join(problems), pytrace=False)
+
+
+@pytest.fixture
+def amqp_url(amqp_broker: VirtualHostView | ForeignBroker) -> str:
+    """What a client connects to, user, password and virtual host included."""
+    return amqp_broker.url
+
+
+class ForeignBroker:
+    """What ``amqp_broker`` is with ``--amqp-broker-url``: it has its address. A test that asks for more is skipped.
+
+    Args:
+        url: where it is.
+    """
+
+    def __init__(self, url: str) -> None:
+        from urllib.parse import unquote, urlsplit
+
+        parts = urlsplit(url)
+        self.url = url
+        self.host = parts.hostname or "localhost"
+        self.port = parts.port or 5672
+        self.virtual_host = unquote(parts.path[1:]) or "/"
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        pytest.skip(f"amqp_broker.{name} needs the broker in the test's process, not the one at --amqp-broker-url")
+
+
+def _foreign_url(config: pytest.Config) -> str:
+    url = config.getoption("--amqp-broker-url") or os.environ.get(URL_VARIABLE) or config.getini("amqp_broker_url")
+    return str(url or "")
+
+
+def _settings(config: pytest.Config) -> dict[str, Any]:
+    """The ini file's settings, each of the type that it has in the broker."""
+    from amqp_broker.settings import DESCRIPTIONS
+
+    settings: dict[str, Any] = {}
+    for line in config.getini("amqp_settings"):
+        name, is_given, text = (part.strip() for part in line.partition("="))
+        description = DESCRIPTIONS.get(name)
+        if description is None or not is_given:
+            raise pytest.UsageError(f"amqp_settings: {line!r} is not name=value of a setting of amqp-broker")
+        if description.is_list:
+            settings[name] = tuple(text.split())
+        else:
+            settings[name] = int(text) if description.kind is int else text
+    return settings
+
+
+def _virtual_host_name(test: str) -> str:
+    """A name that tells the test, and that no other test of the session has."""
+    return f"{re.sub('[^A-Za-z0-9_]+', '-', test)[:NAME_LENGTH_MAX].strip('-')}-{next(_number)}"
+
+
+# --- what must hold at the end
+
+
+def _wanted(item: pytest.Item) -> dict[str, Any]:
+    """What the test's markers ask for, the nearest first, then the ini file."""
+    wanted: dict[str, Any] = dict.fromkeys(item.config.getini("amqp_checks"), True)
+    for marker in reversed(list(item.iter_markers(MARKER))):
+        wanted.update(marker.kwargs)
+    unknown = wanted.keys() - {*CHECKS, "frozen"}
+    if unknown:
+        raise pytest.UsageError(f"{MARKER} does not know {', '.join(sorted(unknown))}; it knows {', '.join(CHECKS)}")
+    return wanted
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """After the test, before its fixtures let go of anything: is every message where it should be?"""
+    outcome = yield
+    view = item.stash.get(_VIEW, None)
+    if view is not None:
+        problems = _astray(view, _wanted(item))
+        if problems:
+            pytest.fail("\n".join(problems), pytrace=False)
+    return outcome
+
+
+def _astray(view: VirtualHostView, wanted: dict[str, Any]) -> list[str]:
+    """The messages that are not acknowledged, or that reached no queue."""
+    problems = []
+    if wanted.get("no_unacknowledged"):
+        for name in view.queues:
+            count = view.queue(name).unacknowledged_count
+            if count:
+                problems.append(f"queue '{name}' has {count} unacknowledged at the end of the test")
+        for name, count in view.given_back.items():
+            problems.append(f"queue '{name}' got {count} back unacknowledged when their channels ended")
+    if wanted.get("no_unrouted"):
+        problems += [
+            f"{entry.body[:40]!r} to exchange '{entry.exchange}' with '{entry.routing_key}' went nowhere: "
+            + entry.reason
+            for entry in view.published
+            if not entry.was_routed
+        ]
+    return problems
+
+
+def _leaks(view: VirtualHostView, wanted: dict[str, Any]) -> list[str]:
+    """The connections that are still there, once the other fixtures of the test have gone."""
+    problems = []
+    if wanted.get("no_leaked_connections"):
+        problems += [f"connection {one.peer} was not closed" for one in view.connections]
+    if wanted.get("no_leaked_channels"):
+        still_open = [one.peer for one in view.connections if one.channel_count]
+        problems += [f"connection {peer} had channels that were not closed" for peer in view.left_open + still_open]
+    return problems
+
+
+# --- the picture of what went wrong
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Put a picture of the virtual host into the report of a test that failed."""
+    report = yield
+    view = item.stash.get(_VIEW, None)
+    if view is not None and report.when == "call" and report.failed:
+        try:
+            report.sections.append((SECTION, view.picture()))
+        except Exception as error:  # the report must come, whatever the test did to the broker
+            report.sections.append((SECTION, f"no picture: {error!r}"))
+    return report

@@ -1,0 +1,268 @@
+"""What a test sees of one virtual host, without consuming, and without waiting longer than the traffic needs.
+
+Holds the questions only. Faults are in ``faults.py``, the clock in ``clock.py``, the picture for people in
+``picture.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
+from urllib.parse import quote
+
+from amqp_broker.broker.message import Message as HeldMessage
+from amqp_broker.broker.queue import Queue
+from amqp_broker.broker.virtual_host import VirtualHost
+from amqp_broker.testing.engine import Engine
+from amqp_broker.testing.picture import draw
+from amqp_broker.testing.records import Message, Published, message_seen
+from amqp_broker.testing.runners import Runner
+from amqp_broker.testing.watched import watch_of
+
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True)
+class ConnectionSeen:
+    """A client's open connection."""
+
+    peer: str
+    user: str
+    virtual_host: str
+    channel_count: int
+    consumer_tags: tuple[str, ...]
+    unacknowledged_count: int
+
+
+class BindingSeen(NamedTuple):
+    """A binding; ``destination_kind`` is ``queue`` or ``exchange``."""
+
+    source: str
+    destination_kind: str
+    destination: str
+    routing_key: str
+    arguments: dict[str, Any]
+
+
+class View:
+    """One virtual host of a broker.
+
+    Every question is answered as of now: what clients have sent so far is handled before.
+
+    Args:
+        engine: the broker.
+        runner: how to reach it.
+        virtual_host: its name.
+    """
+
+    def __init__(self, engine: Engine, runner: Runner, virtual_host: str) -> None:
+        self._engine = engine
+        self._runner = runner
+        self.virtual_host = virtual_host
+
+    # --- how clients find it
+
+    @property
+    def host(self) -> str:
+        """The address that it listens on."""
+        return self._engine.settings.host[0]
+
+    @property
+    def port(self) -> int:
+        """The port that it listens on; a restart keeps it."""
+        return self._engine.settings.port
+
+    @property
+    def url(self) -> str:
+        """What a client connects to, user, password and virtual host included."""
+        settings = self._engine.settings
+        user, password = quote(settings.default_user, safe=""), quote(settings.default_password, safe="")
+        return f"amqp://{user}:{password}@{self.host}:{self.port}/{quote(self.virtual_host, safe='')}"
+
+    # --- queues, exchanges, bindings
+
+    def queue(self, name: str) -> QueueView:
+        """A queue by its name; it need not exist yet."""
+        return QueueView(self, name)
+
+    @property
+    def queues(self) -> tuple[str, ...]:
+        """The names of all queues."""
+        return self._ask(lambda virtual_host: tuple(virtual_host.queues))
+
+    @property
+    def exchanges(self) -> tuple[str, ...]:
+        """The names of all exchanges but those that every virtual host has."""
+        return self._ask(
+            lambda virtual_host: tuple(name for name in virtual_host.exchanges if name and not name.startswith("amq."))
+        )
+
+    @property
+    def bindings(self) -> tuple[BindingSeen, ...]:
+        """All bindings, but for those of the default exchange."""
+
+        def bindings(virtual_host: VirtualHost) -> tuple[BindingSeen, ...]:
+            return tuple(
+                BindingSeen(
+                    exchange.name,
+                    "queue" if binding.is_to_queue else "exchange",
+                    binding.destination.name,
+                    binding.routing_key,
+                    dict(binding.arguments),
+                )
+                for exchange in virtual_host.exchanges.values()
+                for binding in exchange.bindings.values()
+            )
+
+        return self._ask(bindings)
+
+    # --- messages
+
+    @property
+    def published(self) -> list[Published]:
+        """What clients have published, the oldest first, with where it went and why it went nowhere."""
+        return [entry for entry in self._remembered() if entry.died_in is None]
+
+    @property
+    def dead_letters(self) -> list[Published]:
+        """What died in queues that have a dead-letter exchange, the oldest first, with where it went from there."""
+        return [entry for entry in self._remembered() if entry.died_in is not None]
+
+    def _remembered(self) -> list[Published]:
+        return self._ask(lambda virtual_host: list(watch_of(virtual_host).remembered))
+
+    # --- clients
+
+    @property
+    def connections(self) -> list[ConnectionSeen]:
+        """The clients that are connected."""
+
+        def connections(virtual_host: VirtualHost) -> list[ConnectionSeen]:
+            return [
+                ConnectionSeen(
+                    peer=str(connection.peer),
+                    user=connection.user_name,
+                    virtual_host=connection.virtual_host_name,
+                    channel_count=len(connection.channels),
+                    consumer_tags=tuple(
+                        tag for channel in connection.channels.values() for tag in channel.consuming.consumers
+                    ),
+                    unacknowledged_count=sum(
+                        len(channel.consuming.unacknowledged) for channel in connection.channels.values()
+                    ),
+                )
+                for connection in self._engine.connections(virtual_host.name)
+            ]
+
+        return self._ask(connections)
+
+    @property
+    def given_back(self) -> dict[str, int]:
+        """By queue, how many messages came back because their channel ended without settling them."""
+        return self._ask(lambda virtual_host: dict(watch_of(virtual_host).given_back))
+
+    @property
+    def left_open(self) -> list[str]:
+        """The peers whose connections ended while they had open channels."""
+        return self._ask(lambda virtual_host: list(watch_of(virtual_host).channels_left_open))
+
+    def picture(self) -> str:
+        """All of it in a few lines for people: exchanges, bindings, queues, consumers, the last messages."""
+        return self._ask(lambda virtual_host: draw(virtual_host, self._engine.connections(virtual_host.name)))
+
+    # --- how it is asked
+
+    def _ask(self, question: Callable[[VirtualHost], Answer]) -> Answer:
+        def ask() -> Answer:
+            virtual_host = self._engine.broker.virtual_hosts.get(self.virtual_host)
+            if virtual_host is None:
+                raise LookupError(f"there is no virtual host '{self.virtual_host}'")
+            return question(virtual_host)
+
+        return self._runner.look(ask)
+
+
+class QueueView:
+    """One queue. Each property raises LookupError while there is no such queue, but for ``exists``.
+
+    Args:
+        view: of its virtual host.
+        name: its name.
+    """
+
+    def __init__(self, view: View, name: str) -> None:
+        self._view = view
+        self.name = name
+
+    def __repr__(self) -> str:
+        return f"<queue '{self.name}'>"
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is such a queue."""
+        return self.name in self._view.queues
+
+    @property
+    def messages(self) -> list[Message]:
+        """The messages that are ready, the next one first; they stay where they are."""
+        return self._ask(
+            lambda queue: [message_seen(message, queue.header_to_deliver(message)) for message in queue.ready]
+        )
+
+    @property
+    def bodies(self) -> list[bytes]:
+        """Their bodies."""
+        return [message.body for message in self.messages]
+
+    @property
+    def unacknowledged(self) -> list[Message]:
+        """The messages that clients have and did not acknowledge yet."""
+        engine = self._view._engine
+
+        def unacknowledged(queue: Queue) -> list[Message]:
+            held: list[HeldMessage] = [
+                delivery.message
+                for connection in engine.connections(self._view.virtual_host)
+                for channel in connection.channels.values()
+                for delivery in channel.consuming.unacknowledged.values()
+                if delivery.queue is queue
+            ]
+            return [message_seen(message) for message in sorted(held, key=lambda message: message.position)]
+
+        return self._ask(unacknowledged)
+
+    @property
+    def message_count(self) -> int:
+        """How many messages are ready."""
+        return self._ask(lambda queue: queue.ready_count)
+
+    @property
+    def unacknowledged_count(self) -> int:
+        """How many messages clients have and did not acknowledge yet."""
+        return self._ask(lambda queue: queue.unacknowledged_count)
+
+    @property
+    def consumers(self) -> tuple[str, ...]:
+        """The tags of its consumers."""
+        return self._ask(lambda queue: tuple(consumer.tag for consumer in queue.consumers))
+
+    @property
+    def durable(self) -> bool:
+        """Whether its definition outlives the broker."""
+        return self._ask(lambda queue: queue.durable)
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Its arguments as they were declared."""
+        return self._ask(lambda queue: dict(queue.table))
+
+    def _ask(self, question: Callable[[Queue], Answer]) -> Answer:
+        def ask(virtual_host: VirtualHost) -> Answer:
+            queue = virtual_host.queues.get(self.name)
+            if queue is None:
+                there_are = ", ".join(f"'{name}'" for name in virtual_host.queues) or "none at all"
+                raise LookupError(f"there is no queue '{self.name}'; there are: {there_are}")
+            return question(queue)
+
+        return self._view._ask(ask)

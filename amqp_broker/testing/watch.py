@@ -1,0 +1,56 @@
+"""What a broker in a test remembers of what went by, and the faults that wait for their moment.
+
+Plain state without behaviour of its own: ``watched.py`` fills it in and acts on it, ``view.py`` and ``faults.py`` offer
+it to tests. It outlives a restart of the broker.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+from amqp_broker.testing.records import Remembered
+
+
+class PublishFault(Enum):
+    """What may happen to a publish."""
+
+    NACK = auto()  # it is refused
+    LOSE = auto()  # the connection drops before the broker takes it
+    DROP_BEFORE_CONFIRM = auto()  # the broker takes it, but its publisher never hears so
+    DROP_AFTER_CONFIRM = auto()
+
+
+@dataclass
+class SpaceWatch:
+    """What is remembered of one virtual host."""
+
+    remembered: Remembered
+    publish_faults: deque[PublishFault] = field(default_factory=deque)  # one for each publish to come
+    is_holding_deliveries: bool = False
+    given_back: Counter[str] = field(default_factory=Counter)  # by queue: unacknowledged when their channel ended
+    channels_left_open: list[str] = field(default_factory=list)  # the peers whose connection ended around them
+
+
+class Watch:
+    """What is remembered of a whole broker.
+
+    Args:
+        remember: how many messages of each virtual host.
+    """
+
+    def __init__(self, remember: int) -> None:
+        self._remember = remember
+        self._spaces: dict[str, SpaceWatch] = {}
+
+    def of(self, virtual_host: str) -> SpaceWatch:
+        """What is remembered of one virtual host."""
+        space = self._spaces.get(virtual_host)
+        if space is None:
+            space = self._spaces[virtual_host] = SpaceWatch(Remembered(self._remember))
+        return space
+
+    def forget(self, virtual_host: str) -> None:
+        """The virtual host is gone."""
+        self._spaces.pop(virtual_host, None)

@@ -1,0 +1,208 @@
+"""The broker's parts as they are in a test: each does what it always does, writes down what a test may ask for, and
+has the faults happen that a test has ordered.
+
+They take the places of their parents through the parents' ``..._type`` attributes, so that a broker outside of a test
+pays nothing for being watchable. Holds no API for tests; that is ``view.py`` and ``faults.py``.
+"""
+
+from __future__ import annotations
+
+from amqp_broker.broker.broker import Broker
+from amqp_broker.broker.dead_letter import DeathReason
+from amqp_broker.broker.message import Address, Digest
+from amqp_broker.broker.message import Message as HeldMessage
+from amqp_broker.broker.ports import Clock
+from amqp_broker.broker.queue import Queue
+from amqp_broker.broker.virtual_host import VirtualHost
+from amqp_broker.journal.port import Journal
+from amqp_broker.server.broker_server import BrokerServer
+from amqp_broker.session.channel import Channel, ChannelState
+from amqp_broker.session.connection import Connection
+from amqp_broker.session.consuming import Consuming
+from amqp_broker.session.publishing import Publication, Publishing
+from amqp_broker.settings import Settings
+from amqp_broker.testing.records import published, why_nowhere
+from amqp_broker.testing.watch import PublishFault, SpaceWatch, Watch
+from amqp_broker.wire import methods
+
+FAULT = "a fault that the test has ordered"
+
+
+class WatchedVirtualHost(VirtualHost):
+    """A virtual host that remembers its dead letters."""
+
+    def __init__(self, broker: Broker, name: str) -> None:
+        super().__init__(broker, name)
+        assert isinstance(broker, WatchedBroker)
+        self.watch = broker.watch.of(name)
+        self.refuses_next = False
+        self._death: tuple[Queue, DeathReason] | None = None
+
+    def publish(self, queues: tuple[Queue, ...], address: Address, header: bytes, body: bytes, digest: Digest) -> bool:
+        """As ever; unless a fault says that it is refused."""
+        if self.refuses_next:
+            self.refuses_next = False
+            return False
+        accepted = super().publish(queues, address, header, body, digest)
+        if self._death is not None:
+            died_in, death_reason = self._death
+            reason = "" if queues else why_nowhere(self, address.exchange, address.routing_key)
+            names = tuple(queue.name for queue in queues)
+            self.watch.remembered.add(
+                published(address, header, body, names, reason, died_in=died_in.name, death_reason=str(death_reason))
+            )
+        return accepted
+
+    def publish_dead_letter(self, queue: Queue, message: HeldMessage, reason: DeathReason) -> None:
+        """As ever, and remembered: also when it is the end of the message."""
+        exchange = queue.arguments.dead_letter_exchange
+        if exchange is None or exchange not in self.exchanges:
+            why = f"dead-letter exchange '{exchange}' does not exist"
+            self.watch.remembered.add(
+                published(
+                    message.address,
+                    message.header,
+                    message.body,
+                    (),
+                    why,
+                    died_in=queue.name,
+                    death_reason=str(reason),
+                )
+            )
+        self._death = (queue, reason)
+        try:
+            super().publish_dead_letter(queue, message, reason)
+        finally:
+            self._death = None
+
+
+class WatchedBroker(Broker):
+    """A broker whose virtual hosts and clients are watched."""
+
+    virtual_host_type = WatchedVirtualHost
+
+    def __init__(self, settings: Settings, clock: Clock, journal: Journal, watch: Watch) -> None:
+        self.watch = watch
+        super().__init__(settings, clock, journal)
+
+
+class WatchedPublishing(Publishing):
+    """A publisher's side that remembers each publish, and where faults happen."""
+
+    _drops_after_confirm = False
+
+    def route(self, publication: Publication) -> bool:
+        """As ever, with the fault whose turn it is."""
+        connection = self._channel.connection
+        virtual_host = _watched(connection)
+        watch = virtual_host.watch
+        fault = watch.publish_faults.popleft() if watch.publish_faults else None
+        if fault is PublishFault.LOSE:
+            self._remember(publication, (), "the connection was dropped before it was taken: " + FAULT)
+            connection.lost(FAULT)
+            return True
+        virtual_host.refuses_next = fault is PublishFault.NACK and bool(publication.queues)
+        is_reply = (
+            not publication.address.exchange and publication.address.routing_key in connection.broker.reply_consumers
+        )
+        accepted = super().route(publication)
+        if fault is PublishFault.NACK:
+            self._remember(publication, (), "refused: " + FAULT)
+        elif is_reply:
+            self._remember(publication, (publication.address.routing_key,), "")
+        else:
+            self._remember_route(publication, accepted)
+        if fault is PublishFault.DROP_BEFORE_CONFIRM:
+            connection.lost(FAULT)
+        elif fault is PublishFault.DROP_AFTER_CONFIRM:
+            if publication.number:
+                self._drops_after_confirm = True
+            else:
+                connection.lost(FAULT)
+        return accepted
+
+    def _remember_route(self, publication: Publication, accepted: bool) -> None:
+        address = publication.address
+        if not publication.queues:
+            virtual_host = self._channel.connection.virtual_host
+            self._remember(publication, (), why_nowhere(virtual_host, address.exchange, address.routing_key))
+        elif accepted:
+            self._remember(publication, tuple(queue.name for queue in publication.queues), "")
+        else:
+            may_refuse = [queue for queue in publication.queues if queue.arguments.overflow.startswith("reject")]
+            full = ", ".join(f"'{queue.name}'" for queue in may_refuse)
+            taken = tuple(queue.name for queue in publication.queues if queue not in may_refuse)
+            self._remember(publication, taken, f"refused by a queue that is full: {full}")
+
+    def _remember(self, publication: Publication, queues: tuple[str, ...], reason: str) -> None:
+        entry = published(publication.address, publication.header, publication.body, queues, reason)
+        _watched(self._channel.connection).watch.remembered.add(entry)
+
+    def finish(self) -> None:
+        """As ever; then the connection may drop."""
+        super().finish()
+        if self._drops_after_confirm and not self._unconfirmed:
+            self._drops_after_confirm = False
+            self._channel.connection.lost(FAULT)
+
+
+class WatchedConsuming(Consuming):
+    """A consumer's side that can be told to wait, and that remembers what it gave back."""
+
+    def _update_room(self) -> None:
+        super()._update_room()
+        if _watched(self._channel.connection).watch.is_holding_deliveries:
+            self.has_room = False
+
+    def consume(self, method: methods.Basic.Consume) -> None:
+        """As ever, and held from the start where deliveries are."""
+        self._update_room()
+        super().consume(method)
+
+    def release(self) -> None:
+        """As ever."""
+        if not self._is_released:
+            given_back = _watched(self._channel.connection).watch.given_back
+            given_back.update(delivery.queue.name for delivery in self.unacknowledged.values())
+        super().release()
+
+
+class WatchedChannel(Channel):
+    """A channel of a watched connection."""
+
+    publishing_type = WatchedPublishing
+    consuming_type = WatchedConsuming
+
+
+class WatchedConnection(Connection):
+    """A connection that remembers which channels were left open when it ended."""
+
+    channel_type = WatchedChannel
+
+    def _release(self) -> None:
+        if any(channel.state is ChannelState.OPEN for channel in self.channels.values()):
+            _watched(self).watch.channels_left_open.append(str(self.peer))
+        super()._release()
+
+
+class WatchedServer(BrokerServer):
+    """A server whose clients are watched."""
+
+    connection_type = WatchedConnection
+
+    @property
+    def connections(self) -> list[Connection]:
+        """All the clients that are connected now."""
+        return list(self._connections)
+
+
+def watch_of(virtual_host: VirtualHost) -> SpaceWatch:
+    """What is remembered of a virtual host."""
+    assert isinstance(virtual_host, WatchedVirtualHost)
+    return virtual_host.watch
+
+
+def _watched(connection: Connection) -> WatchedVirtualHost:
+    virtual_host = connection.virtual_host
+    assert isinstance(virtual_host, WatchedVirtualHost)
+    return virtual_host
