@@ -9,10 +9,10 @@ import argparse
 import random
 import sys
 import time
+from contextlib import closing
 
 from interop import brokers
-from interop.fuzz.campaign import Campaign
-from interop.fuzz.player import Player
+from interop.fuzz.campaign import Campaign, Side
 
 
 def main() -> int:
@@ -26,18 +26,11 @@ def main() -> int:
         f"{arguments.seconds:.0f} s at most",
         flush=True,
     )
-    rabbitmq = brokers.RabbitMQ()
-    try:
-        ours = brokers.OurBroker()
-        try:
-            campaign = Campaign(Player(rabbitmq), Player(ours), say=lambda text: print(f"\n{text}", flush=True))
-            started_s = time.monotonic()
-            campaign.run(seed, arguments.programs, arguments.operations, arguments.seconds)
-            print(_summary(campaign, time.monotonic() - started_s))
-        finally:
-            ours.stop()
-    finally:
-        rabbitmq.stop()
+    with closing(Side(brokers.RabbitMQ)) as rabbitmq, closing(Side(brokers.OurBroker)) as ours:
+        campaign = Campaign(rabbitmq, ours, say=lambda text: print(f"\n{text}", flush=True))
+        started_s = time.monotonic()
+        campaign.run(seed, arguments.programs, arguments.operations, arguments.seconds)
+        print(_summary(campaign, time.monotonic() - started_s))
     return 1 if campaign.findings else 0
 
 

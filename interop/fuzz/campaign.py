@@ -14,6 +14,7 @@ from itertools import zip_longest
 
 from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
 
+from interop.brokers import BrokerProcess
 from interop.differences import DIFFERENCES
 from interop.fuzz.generate import programs
 from interop.fuzz.player import Player
@@ -50,12 +51,42 @@ class Finding:
     ours: list[str]
 
 
+class Side:
+    """One broker of the two, which is started anew when a program has ended it or made it useless."""
+
+    def __init__(self, start: Callable[[], BrokerProcess]) -> None:
+        self._start = start
+        self._begin()
+
+    def _begin(self) -> None:
+        self._process = self._start()
+        try:
+            self._player = Player(self._process)
+        except BaseException:
+            self._process.stop()
+            raise
+
+    def play(self, program: Program) -> list[str]:
+        """What came, a text an operation; a single text when the broker did not survive the program."""
+        try:
+            return self._player.play(program)
+        except Exception as error:
+            self.close()
+            self._begin()
+            return [f"the broker failed: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"]
+
+    def close(self) -> None:
+        """Ends the broker."""
+        self._player.close()
+        self._process.stop()
+
+
 @dataclass
 class Campaign:
-    """Two players, and what was found so far."""
+    """Two brokers, and what was found so far."""
 
-    rabbitmq: Player
-    ours: Player
+    rabbitmq: Side
+    ours: Side
     say: Callable[[str], None] = print
     played: int = 0
     operations: int = 0
@@ -176,7 +207,7 @@ def purpose_of(program: Program, rabbitmq: str, ours: str) -> str | None:
     return DIFFERENCES[topic].topic
 
 
-_COUNTS = re.compile(r"(?<=(?:message|consumer)_count=)\d+")
+_COUNTS = re.compile(r"(?:message|consumer)_count=\d+")
 
 
 def _has_quorum_queue(program: Program) -> bool:

@@ -39,6 +39,7 @@ from interop.raw_client import (
 )  # fmt: skip
 
 PATIENCE_S = 5.0
+CONFIRM_PATIENCE_S = 1.0
 TIMER_PAUSE_S = 0.003
 """RabbitMQ drops what expires at once by a timer of up to a millisecond, which looks like quiet until it fires."""
 
@@ -118,6 +119,10 @@ class FuzzClient(Client):
         """Reads until this method has come, or the connection or the channel is over."""
         if not self.wait_until(lambda: self._has_come(method, channel) or channel in self.closed_channels):
             raise Hung(f"no {method.name} on channel {channel} within {PATIENCE_S} s")
+
+    def wait_for_confirms(self, channel: int, count: int) -> None:
+        """Reads until so many messages are confirmed or refused, or CONFIRM_PATIENCE_S is over."""
+        self.wait_until(lambda: len(self.confirmed[channel]) >= count, CONFIRM_PATIENCE_S)
 
     def _has_come(self, method: MethodType, channel: int) -> bool:
         return any(received.method is method and received.channel == channel for received in self.arrived)
@@ -259,7 +264,7 @@ class Player:
             for number in client.channels:
                 state = self._state(connection, number)
                 if state.confirms:
-                    client.wait_until(lambda c=client, n=number, s=state: len(c.confirmed[n]) >= s.published, 1.0)
+                    client.wait_for_confirms(number, state.published)
 
     def _mend(self) -> bool:
         """Answers what the broker closed and opens it again; True when there was anything."""

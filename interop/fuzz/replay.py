@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import textwrap
 
-from interop.brokers import BrokerProcess
+from interop.brokers import Address
 from interop.fuzz.player import Player
 from interop.fuzz.program import Program
 from interop.under_test import BrokerUnderTest
@@ -13,7 +12,10 @@ from interop.under_test import BrokerUnderTest
 
 def assert_plays(broker: BrokerUnderTest, program: Program, expected: str) -> None:
     """Plays the program and compares, line by line: the number of the operation, and what came."""
-    assert played_lines(_player(broker.process).play(program)) == textwrap.dedent(expected).strip().splitlines()
+    player = _players.get(broker.address)
+    if player is None:
+        player = _players[broker.address] = Player(broker.process)
+    assert played_lines(player.play(program)) == textwrap.dedent(expected).strip().splitlines()
 
 
 def played_lines(played: list[str]) -> list[str]:
@@ -21,6 +23,4 @@ def played_lines(played: list[str]) -> list[str]:
     return [f"{step}: {line}".rstrip() for step, text in enumerate(played) for line in text.splitlines() or ["nothing"]]
 
 
-@functools.cache
-def _player(process: BrokerProcess) -> Player:
-    return Player(process)
+_players: dict[Address, Player] = {}
