@@ -77,6 +77,7 @@ class Queue:
         self._position = 0
         self._head_timer: Timer | None = None
         self._unused_timer: Timer | None = None
+        self._unused_too_long_at_ms = 0
         self._may_expire = arguments.message_ttl_ms is not None
         self._has_length_limit = arguments.length_max is not None or arguments.length_bytes_max is not None
         self._refuses_overflow = self._has_length_limit and arguments.overflow != "drop-head"
@@ -483,18 +484,22 @@ class Queue:
             self._expire_head()
 
     def restart_unused_timer(self) -> None:
-        """Begin the time after which an unused queue goes (``x-expires``) anew."""
+        """Begin the time after which an unused queue goes (``x-expires``) anew; a timer that is early looks again."""
         expires_ms = self.arguments.expires_ms
         if expires_ms is None or len(self.consumers):
             return
-        if self._unused_timer is not None:
-            self._unused_timer.cancel()
-        self._unused_timer = self.virtual_host.timers.after(expires_ms, self._unused_too_long)
+        self._unused_too_long_at_ms = self.virtual_host.clock.monotonic_ms() + expires_ms
+        if self._unused_timer is None:
+            self._unused_timer = self.virtual_host.timers.at(self._unused_too_long_at_ms, self._may_be_unused)
 
-    def _unused_too_long(self) -> None:
+    def _may_be_unused(self) -> None:
         self._unused_timer = None
-        if not self.is_deleted and not len(self.consumers):
+        if self.is_deleted or len(self.consumers):
+            return
+        if self._unused_too_long_at_ms <= self.virtual_host.clock.monotonic_ms():
             self.virtual_host.remove_queue(self)
+        else:
+            self._unused_timer = self.virtual_host.timers.at(self._unused_too_long_at_ms, self._may_be_unused)
 
     def purge(self) -> int:
         """Drop all ready messages; returns how many there were."""

@@ -285,3 +285,28 @@ def test_beyond_32_bits_a_queue_stays_as_long_as_it_should(channel: ClientChanne
     assert "q" in broker.virtual_host.queues
     broker.advance(1)
     assert "q" not in broker.virtual_host.queues
+
+
+def test_use_that_never_ends_leaves_no_timers_behind(channel: ClientChannel, broker: MemoryBroker) -> None:
+    channel.declare("q", {"x-expires": 1000})
+    before = len(broker.timers._agenda)
+    for _ in range(100):
+        assert channel.get("q") is None
+    assert len(broker.timers._agenda) == before
+    broker.advance(500)
+    assert channel.get("q") is None
+    broker.advance(999)
+    assert "q" in broker.virtual_host.queues
+    broker.advance(1)
+    assert "q" not in broker.virtual_host.queues
+
+
+def test_an_empty_queue_that_fills_and_empties_leaves_no_timers_behind(
+    channel: ClientChannel, broker: MemoryBroker
+) -> None:
+    channel.declare("q", {"x-message-ttl": 1000})
+    before = len(broker.timers._agenda)
+    for _ in range(100):
+        channel.publish("", "q", b"x")
+        assert channel.drain("q") == [b"x"]
+    assert len(broker.timers._agenda) == before + 1
