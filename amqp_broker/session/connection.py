@@ -19,9 +19,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from enum import Enum, auto
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
+from amqp_broker.access.passwords import NotVerifiedYet
 from amqp_broker.broker.paging import HeadOnDisk
 from amqp_broker.errors import NO_METHOD, AmqpError, ReplyCode
 from amqp_broker.session.channel import Channel
@@ -46,7 +48,6 @@ from amqp_broker.wire.methods import Method, build, decode_method, encode_method
 
 if TYPE_CHECKING:
     from amqp_broker.broker.broker import Broker
-    from amqp_broker.broker.queue import Queue
     from amqp_broker.broker.virtual_host import VirtualHost
 
 HANDSHAKE_FRAME_SIZE_BYTES_MAX = 131_072
@@ -71,6 +72,11 @@ class ConnectionState(Enum):
     OPEN = auto()
     CLOSING = auto()
     CLOSED = auto()
+
+
+# Looking a member up in its class takes as long as calling a function; these two are compared with once a frame.
+OPEN = ConnectionState.OPEN
+CLOSED = ConnectionState.CLOSED
 
 
 class Connection:
@@ -145,18 +151,21 @@ class Connection:
         self.received_bytes += len(data)
         if self.state is ConnectionState.CLOSED or self._has_lost_its_place:
             return
-        try:
-            if self._header != PROTOCOL_HEADER:
-                data = self._read_protocol_header(data)
-            self._handle_frames(self._splitter.split(data))
-        except AmqpError as error:  # the splitter has lost its place: nothing more can be read
-            self._has_lost_its_place = True
-            self.fail(0, error, NO_METHOD)
-            self._finish_later(SILENT_CLOSE_MS)
+        if self._header != PROTOCOL_HEADER:
+            data = self._read_protocol_header(data)
+        self._handle_frames(self._splitter.split(data))
         self.broker.settle()
         self._throttle.chunk_was_handled()
 
     def _handle_frames(self, frames: Iterator[Frame]) -> None:
+        try:
+            self._handle_each(frames)
+        except AmqpError as error:  # the splitter has lost its place: nothing more can be read
+            self._has_lost_its_place = True
+            self.fail(0, error, NO_METHOD)
+            self._finish_later(SILENT_CLOSE_MS)
+
+    def _handle_each(self, frames: Iterator[Frame]) -> None:
         for kind, number, payload in frames:
             try:
                 self._handle_frame(kind, number, payload)
@@ -167,13 +176,18 @@ class Connection:
             except WireError:
                 self.fail(number, undecodable(payload), _method_ids(kind, payload))
             except HeadOnDisk as error:
-                self._suspend(error.queue, (kind, number, payload), frames)
+                self._suspend(error.queue.wait_for_head, (kind, number, payload), frames)
                 return
-            if self._is_closed():
+            except NotVerifiedYet as error:
+                self._suspend(partial(self.broker.verify_password, error), (kind, number, payload), frames)
+                return
+            if self.state is CLOSED:
                 return
 
-    def _suspend(self, queue: Queue, frame: Frame, frames: Iterator[Frame]) -> None:
-        """The client wants a message that is still on disk: handle this frame and all behind it when it is here."""
+    def _suspend(self, wait: Callable[[Callable[[], None]], None], frame: Frame, frames: Iterator[Frame]) -> None:
+        """A frame needs what takes a while, a message from the disk or a verdict on a password: handle it again, and
+        all behind it, when that is here.
+        """
 
         def go_on() -> None:
             self._throttle.wait_for_disk(False)
@@ -181,7 +195,7 @@ class Connection:
                 self._handle_frames(chain((frame,), frames))
 
         self._throttle.wait_for_disk(True)
-        queue.wait_for_head(go_on)
+        wait(go_on)
 
     def _read_protocol_header(self, data: bytes) -> bytes:
         """Take the protocol header off; an impossible one is answered with the one that works (AMQP 0-9-1, 4.2.2)."""
@@ -200,7 +214,7 @@ class Connection:
         return data[missing:]
 
     def _handle_frame(self, kind: int, number: int, payload: bytes) -> None:
-        if number and self.state is ConnectionState.OPEN:
+        if number and self.state is OPEN:
             channel = self.channels.get(number)
             if channel is None:
                 if kind == HEARTBEAT:
@@ -224,8 +238,15 @@ class Connection:
         if self.channels_max and len(self.channels) >= self.channels_max:
             text = f"number of channels opened ({len(self.channels)}) has reached the negotiated channel_max"
             raise AmqpError(ReplyCode.NOT_ALLOWED, f"{text} ({self.channels_max})", blamed=NO_METHOD)
+        self._check_channels_of_user()
         channel = self.channels[number] = self.channel_type(self, number)
         return channel
+
+    def _check_channels_of_user(self) -> None:
+        limit = self.client.user.limits.channels_max
+        if limit is not None and self.broker.open_connections.channels_of_user(self.user_name) >= limit:
+            text = f"number of channels opened for user '{self.user_name}' has reached the maximum allowed user limit"
+            raise AmqpError(ReplyCode.NOT_ALLOWED, f"{text} of ({limit})", blamed=NO_METHOD)
 
     def _handle_method(self, method: Method) -> None:
         if self.state is ConnectionState.HANDSHAKE:
@@ -236,9 +257,16 @@ class Connection:
             if isinstance(method, methods.Connection.CloseOk):
                 self.finish()
         elif isinstance(method, methods.Connection.UpdateSecret):
-            self.send_method(0, methods.Connection.UpdateSecretOk())
+            self._update_secret()
         else:
             raise AmqpError(ReplyCode.CHANNEL_ERROR, "unexpected method in connection state running")
+
+    def _update_secret(self) -> None:
+        """The client has renewed its credentials: look again what it may do (RabbitMQ docs, "OAuth 2")."""
+        self.client.check_access()
+        for channel in self.channels.values():
+            channel.consuming.cancel_refused()
+        self.send_method(0, methods.Connection.UpdateSecretOk())
 
     def _is_closed(self) -> bool:
         return self.state is ConnectionState.CLOSED
@@ -258,11 +286,16 @@ class Connection:
         self._client = client
         self._virtual_host = virtual_host
         self.state = ConnectionState.OPEN
+        self.broker.open_connections.add(self)
         self._throttle.start()
 
     def _handshake_took_too_long(self) -> None:
         self.close_reason = "handshake timeout"
         self.finish()
+
+    def take_content(self, number: int) -> tuple[bytes, bytes] | None:
+        """Content header and body that stand behind the frame that is being handled (``FrameSplitter.take_content``)."""
+        return self._splitter.take_content(number)
 
     # --- bytes out
 
@@ -392,9 +425,13 @@ class Connection:
         if self.state is ConnectionState.HANDSHAKE:
             self.close_reason = reason
             self.finish()
-        elif self.state is ConnectionState.OPEN:
-            text = f"broker forced connection closure with reason '{reason}'"
-            self._close(AmqpError(ReplyCode.CONNECTION_FORCED, text), NO_METHOD)
+        else:
+            self.close_forcibly(f"broker forced connection closure with reason '{reason}'")
+
+    def close_forcibly(self, explanation: str) -> None:
+        """connection.close 320 with these words, if the connection is open."""
+        if self.state is ConnectionState.OPEN:
+            self._close(AmqpError(ReplyCode.CONNECTION_FORCED, explanation), NO_METHOD)
             self.broker.settle()
 
     def lost(self, reason: str) -> None:
@@ -411,6 +448,7 @@ class Connection:
         """Nothing more comes in; what waits goes out, then the socket may be closed."""
         self._release()
         self.state = ConnectionState.CLOSED
+        self.broker.open_connections.remove(self)
         self._deadline.cancel()
         self._heartbeat.stop()
         self._throttle.stop()
