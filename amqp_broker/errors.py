@@ -57,10 +57,14 @@ class AmqpError(Exception):
         code: the reply code; it decides between soft and hard.
         explanation: what went wrong, without the code's name (the name is put before it).
         blamed: class and method id of the method that failed, where it is not the one being handled.
+        detail: what the log adds and the peer is not told.
     """
 
-    def __init__(self, code: ReplyCode, explanation: str, *, blamed: tuple[int, int] | None = None) -> None:
+    def __init__(
+        self, code: ReplyCode, explanation: str, *, blamed: tuple[int, int] | None = None, detail: str = ""
+    ) -> None:
         super().__init__(code, explanation)
+        self.detail = detail
         self.code = code
         self.explanation = explanation
         self.blamed = blamed
@@ -76,7 +80,8 @@ class AmqpError(Exception):
         return (encoded[: REPLY_TEXT_BYTES_MAX - 3] + b"...").decode("utf-8", "surrogateescape")
 
     def __str__(self) -> str:
-        return f"{int(self.code)} {self.reply_text}"
+        detail = f" ({self.detail})" if self.detail else ""
+        return f"{int(self.code)} {self.reply_text}{detail}"
 
 
 def not_found(what: str, name: str, virtual_host: str) -> AmqpError:

@@ -1,18 +1,21 @@
 """Users: who they are, how they prove it, and what they may do in which virtual host.
 
-A password is kept as RabbitMQ keeps it: four random bytes of salt, then the SHA-256 of salt and password, so that
-definitions can carry it. Holds no mechanism of authentication and no protocol.
+Holds the users and the answers to "may this one do that?". How passwords are kept is in ``passwords.py``, how patterns
+match in ``patterns.py``; changing users so that it lasts and takes effect is ``broker/administration.py``.
 """
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-import re
 import secrets
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-SALT_BYTES = 4
+from amqp_broker.access.passwords import SHA256, PasswordHash, Verifier
+from amqp_broker.access.patterns import BadPattern, Pattern
+
+NO_PASSWORD = PasswordHash(SHA256, b"")
+DECOY_BYTES = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +25,54 @@ class Permission:
     An empty pattern matches the empty name only (RabbitMQ docs, "Access Control").
     """
 
-    configure: re.Pattern[str]
-    write: re.Pattern[str]
-    read: re.Pattern[str]
+    configure: Pattern
+    write: Pattern
+    read: Pattern
 
 
-EVERYTHING = Permission(re.compile(".*"), re.compile(".*"), re.compile(".*"))
+@dataclass(frozen=True, slots=True)
+class TopicPermission:
+    """Two patterns of routing keys of one topic exchange (RabbitMQ docs, "Topic Authorisation").
+
+    ``{username}`` and ``{vhost}`` in them stand for the user's and the virtual host's name; the patterns are kept as
+    they were written, and ``expanded`` for one user in one virtual host.
+    """
+
+    write: str
+    read: str
+
+    def expanded(self, user: str, virtual_host: str) -> TopicPatterns:
+        """The patterns of writing and of reading for this user there.
+
+        The names are put in as they are, as RabbitMQ does it; where that gives no pattern, nothing is allowed.
+        """
+
+        def expand(source: str) -> Pattern:
+            try:
+                return Pattern(source.replace("{username}", user).replace("{vhost}", virtual_host))
+            except BadPattern:
+                return NOTHING
+
+        return TopicPatterns(expand(self.write), expand(self.read))
+
+
+class TopicPatterns(NamedTuple):
+    """The patterns of a topic permission, for one user in one virtual host."""
+
+    write: Pattern
+    read: Pattern
+
+
+EVERYTHING = Permission(Pattern(".*"), Pattern(".*"), Pattern(".*"))
+NOTHING = Pattern("(?!)")
+
+
+@dataclass(slots=True)
+class UserLimits:
+    """How much a user may have at the same time; None is no limit (RabbitMQ docs, "Per-User Limits")."""
+
+    connections_max: int | None = None
+    channels_max: int | None = None
 
 
 @dataclass(slots=True)
@@ -35,10 +80,24 @@ class User:
     """A user, with the permissions by virtual host."""
 
     name: str
-    password_hash: bytes
+    password_hash: PasswordHash
     tags: tuple[str, ...] = ()
     permissions: dict[str, Permission] = field(default_factory=dict)
+    topic_permissions: dict[str, dict[str, TopicPermission]] = field(default_factory=dict)  # by exchange as well
+    limits: UserLimits = field(default_factory=UserLimits)
     reference: int = 0  # of the journal's record
+    _expanded: dict[tuple[str, str], tuple[TopicPermission, TopicPatterns]] = field(default_factory=dict)
+
+    def topic_patterns(self, virtual_host: str, exchange: str) -> TopicPatterns | None:
+        """The patterns for a topic exchange; None where every key is allowed."""
+        permission = self.topic_permissions.get(virtual_host, {}).get(exchange)
+        if permission is None:
+            return None
+        known = self._expanded.get((virtual_host, exchange))
+        if known is None or known[0] is not permission:
+            known = permission, permission.expanded(self.name, virtual_host)
+            self._expanded[virtual_host, exchange] = known
+        return known[1]
 
 
 class Users:
@@ -46,18 +105,37 @@ class Users:
 
     def __init__(self) -> None:
         self._users: dict[str, User] = {}
+        self.verifier = Verifier()
+        self._decoy = PasswordHash(SHA256, secrets.token_bytes(DECOY_BYTES))
 
-    def add(self, name: str, password: str, tags: tuple[str, ...] = ()) -> User:
-        """Create a user, or replace one of the same name."""
-        return self.put(User(name, hash_password(password.encode()), tags))
+    def add(self, name: str, password: str, tags: tuple[str, ...] = (), *, algorithm: str = SHA256) -> User:
+        """Create a user, or replace one of the same name.
+
+        Args:
+            algorithm: how the password is hashed; one of ``passwords.py``.
+        """
+        return self.put(User(name, self.verifier.hash(password.encode(), algorithm), tags))
 
     def put(self, user: User) -> User:
         """Add a user who has a password hash already."""
         self._users[user.name] = user
+        self.password_changed(user)
         return user
+
+    def password_changed(self, user: User) -> None:
+        """A user has a new password hash."""
+        if user.password_hash.is_slow:
+            self._decoy = PasswordHash(user.password_hash.algorithm, secrets.token_bytes(DECOY_BYTES))
+
+    def remove(self, name: str) -> None:
+        """Forget a user."""
+        del self._users[name]
 
     def __len__(self) -> int:
         return len(self._users)
+
+    def __iter__(self) -> Iterator[User]:
+        return iter(list(self._users.values()))
 
     def get(self, name: str) -> User | None:
         """The user of this name."""
@@ -68,20 +146,15 @@ class Users:
         self._users[name].permissions[virtual_host] = EVERYTHING
 
     def authenticate(self, name: str, password: bytes) -> User | None:
-        """The user, if the password is theirs. Takes the same time whether or not there is such a user."""
+        """The user, if the password is theirs. An empty password is nobody's, as in RabbitMQ.
+
+        A name that nobody has takes as long as one that somebody has: it is compared with a hash of the slowest kind
+        in use.
+
+        Raises:
+            NotVerifiedYet: that is not known, and takes long to find out; ask again then.
+        """
         user = self._users.get(name)
-        stored = user.password_hash if user is not None else bytes(SALT_BYTES + 32)
-        matches = hmac.compare_digest(stored, hash_password(password, stored[:SALT_BYTES]))
-        return user if matches else None
-
-
-def hash_password(password: bytes, salt: bytes | None = None) -> bytes:
-    """Salt and SHA-256 of a password (RabbitMQ's ``rabbit_password_hashing_sha256``).
-
-    Args:
-        password: as the client sends it.
-        salt: four bytes; random ones when left out.
-    """
-    if salt is None:
-        salt = secrets.token_bytes(SALT_BYTES)
-    return salt + hashlib.sha256(salt + password).digest()
+        stored = user.password_hash if user is not None else self._decoy
+        matches = self.verifier.verdict(stored, password)
+        return user if matches and password and user is not None else None

@@ -12,8 +12,11 @@ from collections import deque
 from collections.abc import Callable
 from typing import ClassVar
 
+from amqp_broker.access.passwords import SCRYPT, SHA256, NotVerifiedYet
 from amqp_broker.access.users import Users
+from amqp_broker.broker.administration import Administration
 from amqp_broker.broker.alarms import Alarms
+from amqp_broker.broker.connections import Connections
 from amqp_broker.broker.dead_letter import DeathReason
 from amqp_broker.broker.durability import Durability
 from amqp_broker.broker.message import Address, Message
@@ -24,7 +27,7 @@ from amqp_broker.broker.recovery import Recovery
 from amqp_broker.broker.timers import Timers
 from amqp_broker.broker.virtual_host import VirtualHost
 from amqp_broker.journal.port import Journal, Progress
-from amqp_broker.settings import Settings
+from amqp_broker.settings import DESCRIPTIONS, Settings
 
 ReplyConsumer = Callable[[Address, bytes, bytes], None]  # takes address, content header and body of a direct reply
 
@@ -60,6 +63,9 @@ class Broker:
         self.on_journal_work: Callable[[], None] | None = None  # called when the journal has something to write
         self.awaiting_commit: dict[Callable[[], None], None] = {}  # called when the journal has committed more
         self.users = Users()
+        self.verify_password: Callable[[NotVerifiedYet, Callable[[], None]], None] = verify_at_once
+        self.open_connections = Connections()
+        self.administration = Administration(self)
         self.virtual_hosts: dict[str, VirtualHost] = {}
         if journal is not None:
             Recovery(self, journal).run(progress)
@@ -71,7 +77,14 @@ class Broker:
         """Give a new broker its first virtual host and user."""
         settings = self.settings
         self.durability.keep_virtual_host(self.add_virtual_host(settings.default_virtual_host))
-        user = self.users.add(settings.default_user, settings.default_password, tags=("administrator",))
+        # Everybody knows the default password: hashing it slowly would protect nothing, and every start in a test pay.
+        is_known = settings.default_password == DESCRIPTIONS["default_password"].default
+        user = self.users.add(
+            settings.default_user,
+            settings.default_password,
+            tags=("administrator",),
+            algorithm=SHA256 if is_known else SCRYPT,
+        )
         self.users.permit_all(settings.default_user, settings.default_virtual_host)
         self.durability.keep_user(user)
 
@@ -111,3 +124,9 @@ class Broker:
         """Do what is due by the clock, and all that follows from it."""
         if self.timers.run_due():
             self.settle()
+
+
+def verify_at_once(check: NotVerifiedYet, go_on: Callable[[], None]) -> None:
+    """Find out whether a password is right, however long it takes; the server floor does it in a thread."""
+    check.remember(check.verify())
+    go_on()

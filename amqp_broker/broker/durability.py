@@ -47,6 +47,7 @@ class RecordKind(IntEnum):
     HANDED_OUT = 7
     RETURNED = 8
     PAGED = 9  # a message that is not kept, out of memory for the moment
+    LIMITS = 10  # of a virtual host; a record of its own, because the virtual host's must stay before its queues'
 
 
 _COUNT = struct.Struct(">H")
@@ -132,20 +133,47 @@ class Durability:
     def keep_user(self, user: User) -> None:
         """A user was created or changed."""
         permissions: Table = {
-            name: [permission.configure.pattern, permission.write.pattern, permission.read.pattern]
+            name: [permission.configure.source, permission.write.source, permission.read.source]
             for name, permission in user.permissions.items()
+        }
+        topic_permissions: Table = {
+            name: {exchange: [permission.write, permission.read] for exchange, permission in by_exchange.items()}
+            for name, by_exchange in user.topic_permissions.items()
         }
         before = user.reference
         user.reference = self._keep(
             RecordKind.USER,
             {
                 "name": user.name,
-                "password_hash": user.password_hash,
+                "password_hash": user.password_hash.value,
+                "hashing_algorithm": user.password_hash.algorithm,
                 "tags": list(user.tags),
                 "permissions": permissions,
+                "topic_permissions": topic_permissions,
+                "connections_max": user.limits.connections_max,
+                "channels_max": user.limits.channels_max,
             },
         )
         self._drop(before)
+
+    def keep_limits(self, virtual_host: VirtualHost) -> None:
+        """The limits of a virtual host were changed."""
+        before, limits = virtual_host.limits_reference, virtual_host.limits
+        virtual_host.limits_reference = self._keep(
+            RecordKind.LIMITS,
+            {
+                "virtual_host": virtual_host.name,
+                "connections_max": limits.connections_max,
+                "queues_max": limits.queues_max,
+            },
+        )
+        self._drop(before)
+
+    def forget_virtual_host(self, virtual_host: VirtualHost) -> None:
+        """A virtual host is gone; what was in it was forgotten before."""
+        self._drop(virtual_host.limits_reference)
+        virtual_host.limits_reference = NOT_KEPT
+        self.forget(virtual_host)
 
     def keep_exchange(self, virtual_host: VirtualHost, exchange: Exchange) -> None:
         """An exchange was declared."""

@@ -7,13 +7,15 @@ the same, and dies there as any other does, so that it is dead-lettered. Holds n
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from amqp_broker.access.users import Permission, User
+from amqp_broker.access.passwords import SHA256, PasswordHash
+from amqp_broker.access.patterns import Pattern
+from amqp_broker.access.users import Permission, TopicPermission, User, UserLimits
 from amqp_broker.broker.durability import RecordKind, Returned, decode_message, decode_returned
 from amqp_broker.broker.message import Message, digest_of
+from amqp_broker.broker.virtual_host import VirtualHostLimits
 from amqp_broker.wire.table import FieldValue, Table, decode_table
 
 if TYPE_CHECKING:
@@ -69,12 +71,26 @@ class Recovery:
         assert isinstance(password_hash, bytes)
         assert isinstance(tags, list)
         assert isinstance(permissions, dict)
-        user = User(_text(table["name"]), password_hash, tuple(_text(tag) for tag in tags), reference=reference)
+        stored = PasswordHash(_text(table.get("hashing_algorithm", SHA256)), password_hash)
+        user = User(_text(table["name"]), stored, tuple(_text(tag) for tag in tags), reference=reference)
+        user.limits = UserLimits(_limit(table, "connections_max"), _limit(table, "channels_max"))
         for virtual_host, patterns in permissions.items():
             assert isinstance(patterns, list)
-            configure, write, read = (re.compile(_text(pattern)) for pattern in patterns)
+            configure, write, read = (Pattern(_text(pattern)) for pattern in patterns)
             user.permissions[virtual_host] = Permission(configure, write, read)
+        for virtual_host, by_exchange in _table(table.get("topic_permissions", {})).items():
+            user.topic_permissions[virtual_host] = {
+                exchange: _topic_permission(patterns) for exchange, patterns in _table(by_exchange).items()
+            }
         self._broker.users.put(user)
+
+    def _restore_limits(self, reference: int, table: Table) -> None:
+        virtual_host = self._broker.virtual_hosts.get(_text(table["virtual_host"]))
+        if virtual_host is None:
+            self._orphans.append(reference)
+            return
+        virtual_host.limits = VirtualHostLimits(_limit(table, "connections_max"), _limit(table, "queues_max"))
+        virtual_host.limits_reference = reference
 
     def _restore_exchange(self, reference: int, table: Table) -> None:
         virtual_host = self._broker.virtual_hosts[_text(table["virtual_host"])]
@@ -146,6 +162,7 @@ class Recovery:
 RESTORERS = {
     RecordKind.VIRTUAL_HOST: Recovery._restore_virtual_host,
     RecordKind.USER: Recovery._restore_user,
+    RecordKind.LIMITS: Recovery._restore_limits,
     RecordKind.EXCHANGE: Recovery._restore_exchange,
     RecordKind.QUEUE: Recovery._restore_queue,
     RecordKind.BINDING: Recovery._restore_binding,
@@ -166,3 +183,14 @@ def _integer(value: FieldValue) -> int:
 def _table(value: FieldValue) -> Table:
     assert isinstance(value, dict)
     return value
+
+
+def _limit(table: Table, name: str) -> int | None:
+    value = table.get(name)
+    return None if value is None else _integer(value)
+
+
+def _topic_permission(patterns: FieldValue) -> TopicPermission:
+    assert isinstance(patterns, list)
+    write, read = patterns
+    return TopicPermission(_text(write), _text(read))

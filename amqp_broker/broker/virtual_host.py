@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import base64
 import secrets
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from amqp_broker.broker.arguments import (
@@ -47,6 +48,14 @@ PREDECLARED_EXCHANGES = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class VirtualHostLimits:
+    """How much there may be in a virtual host; None is no limit (RabbitMQ docs, "Per-Virtual-Host Limits")."""
+
+    connections_max: int | None = None
+    queues_max: int | None = None
+
+
 class VirtualHost:
     """A name space of exchanges and queues.
 
@@ -64,6 +73,8 @@ class VirtualHost:
         self.durability = broker.durability
         self.paging = broker.paging
         self.reference = 0  # of the journal's record
+        self.limits = VirtualHostLimits()
+        self.limits_reference = 0
         self.queues: dict[str, Queue] = {}
         self.exchanges: dict[str, Exchange] = {}
         self.topology_epoch = 0
@@ -345,6 +356,10 @@ class VirtualHost:
     def _create_queue(
         self, who: Authorizer, name: str, durable: bool, exclusive: bool, auto_delete: bool, arguments: Table
     ) -> Queue:
+        limit = self.limits.queues_max
+        if limit is not None and len(self.queues) >= limit:
+            text = f"queue limit in vhost '{self.name}' ({limit}) is reached"
+            raise precondition_failed(f"cannot declare queue '{name}': {text}")
         dead_letter_exchange = self._name_argument("queue", name, arguments, "x-dead-letter-exchange")
         if dead_letter_exchange is not None:
             who.check_read("queue", name)
@@ -406,6 +421,15 @@ class VirtualHost:
         """A connection has gone, and its exclusive queues with it."""
         for queue in [queue for queue in self.queues.values() if queue.owner is owner]:
             self.remove_queue(queue)
+
+    def clear(self) -> None:
+        """The virtual host is deleted, and all that is in it."""
+        for queue in list(self.queues.values()):
+            self.remove_queue(queue)
+        for exchange in list(self.exchanges.values()):
+            if exchange.name in self.exchanges:  # an auto-delete one may have gone with its last binding
+                self._remove_exchange(exchange)
+        self.durability.forget_virtual_host(self)
 
     # --- messages
 

@@ -5,11 +5,11 @@ A client owns exclusive queues by its identity, and is the Authorizer that the d
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
+from amqp_broker.access.patterns import Pattern
 from amqp_broker.access.users import User
-from amqp_broker.errors import access_refused
+from amqp_broker.errors import AmqpError, access_refused, not_allowed
 
 DEFAULT_EXCHANGE_IN_PATTERNS = "amq.default"
 
@@ -26,6 +26,12 @@ class Peer:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
+def check_access(user: User, virtual_host: str) -> None:
+    """Raise AmqpError 530 unless a user may do anything, be it nothing, in a virtual host."""
+    if virtual_host not in user.permissions:
+        raise not_allowed(f"access to vhost '{virtual_host}' refused for user '{user.name}'")
+
+
 class Client:
     """A user in a virtual host, on one connection.
 
@@ -37,6 +43,10 @@ class Client:
     def __init__(self, user: User, virtual_host: str) -> None:
         self.user = user
         self._virtual_host = virtual_host
+
+    def check_access(self) -> None:
+        """Raise AmqpError 530 unless the user may use the virtual host at all."""
+        check_access(self.user, self._virtual_host)
 
     def check_configure(self, kind: str, name: str) -> None:
         """Raise AmqpError 403 unless the user may create, change and delete this."""
@@ -53,16 +63,31 @@ class Client:
         permission = self.user.permissions.get(self._virtual_host)
         self._check(permission.read if permission else None, kind, name)
 
+    def may_read(self, kind: str, name: str) -> bool:
+        """Whether the user may read from this."""
+        permission = self.user.permissions.get(self._virtual_host)
+        return permission is not None and permission.read.matches(name)
+
     def check_topic_read(self, exchange: str, routing_key: str) -> None:
         """Raise AmqpError 403 unless the user may bind this topic exchange with this key."""
+        patterns = self.user.topic_patterns(self._virtual_host, exchange)
+        if patterns is not None and not patterns.read.matches(routing_key):
+            raise self._topic_refused(exchange, routing_key)
 
     def check_topic_write(self, exchange: str, routing_key: str) -> None:
         """Raise AmqpError 403 unless the user may publish to this topic exchange with this key."""
+        patterns = self.user.topic_patterns(self._virtual_host, exchange)
+        if patterns is not None and not patterns.write.matches(routing_key):
+            raise self._topic_refused(exchange, routing_key)
 
-    def _check(self, pattern: re.Pattern[str] | None, kind: str, name: str) -> None:
+    def _topic_refused(self, exchange: str, routing_key: str) -> AmqpError:
+        where = f"topic '{routing_key}' in exchange topic '{exchange}' in vhost '{self._virtual_host}'"
+        return access_refused(f"access to {where} refused for user '{self.user.name}'")
+
+    def _check(self, pattern: Pattern | None, kind: str, name: str) -> None:
         if kind == "exchange" and not name:
             name = DEFAULT_EXCHANGE_IN_PATTERNS
-        if pattern is None or not pattern.search(name):
+        if pattern is None or not pattern.matches(name):
             raise access_refused(
                 f"access to {kind} '{name}' in vhost '{self._virtual_host}' refused for user '{self.user.name}'"
             )

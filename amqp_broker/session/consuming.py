@@ -95,6 +95,14 @@ class Consuming:
             else:
                 self._held_notices.append(notice)
 
+    def cancel_refused(self) -> None:
+        """Cancel the consumers of queues that the user may not read any more."""
+        client = self._channel.connection.client
+        for consumer in list(self.consumers.values()):
+            if not client.may_read("queue", consumer.queue.name):
+                consumer.queue.remove_consumer(consumer)
+                self.consumer_cancelled(consumer)
+
     @contextmanager
     def cancel_notices_held(self) -> Iterator[None]:
         """Within it, notices of cancelled consumers wait: a channel that deletes a queue which it consumes itself gets

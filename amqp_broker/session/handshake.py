@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 from amqp_broker.access.mechanisms import MECHANISMS, BadResponse, read_response
 from amqp_broker.access.users import User
 from amqp_broker.errors import NO_METHOD, AmqpError, ReplyCode, not_allowed
-from amqp_broker.session.client import Client
+from amqp_broker.session.client import Client, check_access
 from amqp_broker.session.server_properties import server_properties
 from amqp_broker.wire import methods
 from amqp_broker.wire.methods import Method, build, class_and_method_id
 
 if TYPE_CHECKING:
+    from amqp_broker.broker.virtual_host import VirtualHost
     from amqp_broker.session.connection import Connection
 
 FRAME_SIZE_BYTES_MIN = 4096
@@ -99,10 +100,10 @@ class Handshake:
         except BadResponse as error:
             raise AmqpError(ReplyCode.SYNTAX_ERROR, str(error)) from error
         user = connection.broker.users.authenticate(name, password)
-        is_local_only = name in connection.broker.settings.loopback_users
-        if user is None or (is_local_only and not connection.peer.is_loopback):
-            text = f"Login was refused using authentication mechanism {mechanism}. For details see the broker logfile."
-            raise AmqpError(ReplyCode.ACCESS_REFUSED, text, blamed=NO_METHOD)
+        if user is None:
+            raise _login_refused(mechanism, f"user '{name}' - invalid credentials")
+        if name in connection.broker.settings.loopback_users and not connection.peer.is_loopback:
+            raise _login_refused(mechanism, f"user '{name}' can only connect via localhost")
         self._user = user
         settings = connection.broker.settings
         tune = build(
@@ -128,10 +129,31 @@ class Handshake:
         virtual_host = self._connection.broker.virtual_hosts.get(name)
         if virtual_host is None:
             raise not_allowed(f"vhost {name} not found")
-        if name not in user.permissions:
-            raise not_allowed(f"access to vhost '{name}' refused for user '{user.name}'")
+        self._check_limits(user, virtual_host)
+        check_access(user, name)
         self._connection.opened(Client(user, name), virtual_host)
         self._connection.send_method(0, build(methods.Connection.OpenOk))
+
+    def _check_limits(self, user: User, virtual_host: VirtualHost) -> None:
+        """Refuse one connection more than there may be."""
+        broker = self._connection.broker
+        connections, limit = broker.open_connections, broker.settings.connections_max
+        if limit and len(connections) >= limit:
+            raise not_allowed(f"connection refused: node connection limit ({limit}) is reached")
+        of_virtual_host = virtual_host.limits.connections_max
+        if of_virtual_host is not None and len(connections.in_virtual_host(virtual_host.name)) >= of_virtual_host:
+            refused = f"access to vhost '{virtual_host.name}' refused for user '{user.name}'"
+            raise not_allowed(f"{refused}: connection limit ({of_virtual_host}) is reached")
+        of_user = user.limits.connections_max
+        if of_user is not None and len(connections.of_user(user.name)) >= of_user:
+            refused = f"connection refused for user '{user.name}'"
+            raise not_allowed(f"{refused}: user connection limit ({of_user}) is reached")
+
+
+def _login_refused(mechanism: str, detail: str) -> AmqpError:
+    """The 403 of a login; why stands in the log only, a stranger is not told."""
+    text = f"Login was refused using authentication mechanism {mechanism}. For details see the broker logfile."
+    return AmqpError(ReplyCode.ACCESS_REFUSED, text, blamed=NO_METHOD, detail=detail)
 
 
 def _check_negotiated(name: str, value: int, minimum: int, maximum: int) -> None:

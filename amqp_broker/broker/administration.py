@@ -1,0 +1,261 @@
+"""What an administrator changes: users, their permissions and limits, virtual hosts and theirs.
+
+Every such change goes through here, whoever asks for it: it is checked first, written to the journal, and acts at once
+on the connections that are open. A permission that was withdrawn is missed by the next operation (the routes that
+publishers remember are forgotten); the connections of a user or a virtual host that is deleted are closed.
+
+Holds no way of asking; that is the server floor's control socket.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from amqp_broker.access.passwords import SCRYPT, PasswordHash, UnknownAlgorithm
+from amqp_broker.access.patterns import BadPattern, Pattern
+from amqp_broker.access.users import NO_PASSWORD, Permission, TopicPermission, User
+from amqp_broker.broker.virtual_host import VirtualHost
+
+if TYPE_CHECKING:
+    from amqp_broker.broker.broker import Broker
+
+NAME_BYTES_MAX = 255
+PASSWORD_BYTES_MAX = 1024
+LIMIT_MAX = 2**31 - 1
+
+
+class AdministrationError(Exception):
+    """What was asked for cannot be done, and nothing was changed; the text says why."""
+
+
+class NotThere(AdministrationError):
+    """There is no user or virtual host of that name."""
+
+
+class AlreadyThere(AdministrationError):
+    """There is one of that name already."""
+
+
+class Administration:
+    """The changes that an administrator makes to one broker."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+
+    # --- users
+
+    def user(self, name: str) -> User:
+        """Look a user up.
+
+        Raises:
+            NotThere: there is none of that name.
+        """
+        user = self._broker.users.get(name)
+        if user is None:
+            raise NotThere(f"there is no user '{name}'")
+        return user
+
+    def add_user(self, name: str, password: str | None, tags: tuple[str, ...] = (), *, algorithm: str = SCRYPT) -> User:
+        """Create a user, who may do nothing yet.
+
+        Args:
+            password: None for one who logs in by certificate only.
+            algorithm: how the password is hashed, one of ``access/passwords.py``.
+
+        Raises:
+            AlreadyThere: there is one of that name.
+            AdministrationError: the name, the password or a tag cannot be had.
+        """
+        _check_name("user", name)
+        _check_tags(tags)
+        if self._broker.users.get(name) is not None:
+            raise AlreadyThere(f"there is a user '{name}' already")
+        user = self._broker.users.put(User(name, self._hashed(password, algorithm), tags))
+        self._broker.durability.keep_user(user)
+        return user
+
+    def change_password(self, name: str, password: str | None, *, algorithm: str = SCRYPT) -> None:
+        """Give a user a new password; connections that are open stay open, as in RabbitMQ."""
+        self._set_password(self.user(name), self._hashed(password, algorithm))
+
+    def set_password_hash(self, name: str, stored: PasswordHash) -> None:
+        """Give a user the password of a hash, as definitions carry it."""
+        self._set_password(self.user(name), stored)
+
+    def _set_password(self, user: User, stored: PasswordHash) -> None:
+        user.password_hash = stored
+        self._broker.users.password_changed(user)
+        self._broker.durability.keep_user(user)
+
+    def _hashed(self, password: str | None, algorithm: str) -> PasswordHash:
+        if password is None:
+            return NO_PASSWORD
+        encoded = password.encode("utf-8", "surrogateescape")
+        if not 0 < len(encoded) <= PASSWORD_BYTES_MAX or b"\0" in encoded:
+            raise AdministrationError(f"a password has 1 to {PASSWORD_BYTES_MAX} bytes, none of them zero")
+        try:
+            return self._broker.users.verifier.hash(encoded, algorithm)
+        except UnknownAlgorithm as error:
+            raise AdministrationError(str(error)) from error
+
+    def set_tags(self, name: str, tags: tuple[str, ...]) -> None:
+        """Give a user these tags, and take all others away."""
+        user = self.user(name)
+        _check_tags(tags)
+        user.tags = tags
+        self._user_changed(user)
+
+    def set_user_limits(self, name: str, **limits: int | None) -> None:
+        """Limit what a user may have at the same time; what is left out stays, None is no limit.
+
+        Args:
+            limits: ``connections_max``, ``channels_max``.
+        """
+        user = self.user(name)
+        _check_limits(limits)
+        user.limits = replace(user.limits, **limits)
+        self._user_changed(user)
+
+    def delete_user(self, name: str) -> None:
+        """Delete a user with all permissions, and close the user's connections."""
+        user = self.user(name)
+        user.permissions.clear()
+        user.topic_permissions.clear()
+        self._broker.users.remove(name)
+        self._broker.durability.forget(user)
+        self._forget_routes()
+        for connection in self._broker.open_connections.of_user(name):
+            connection.close_forcibly(f"user '{name}' is deleted")
+
+    def _user_changed(self, user: User) -> None:
+        self._broker.durability.keep_user(user)
+        self._forget_routes()
+
+    def _forget_routes(self) -> None:
+        """Publishers remember what they may do until the topology changes."""
+        for virtual_host in self._broker.virtual_hosts.values():
+            virtual_host.topology_epoch += 1
+
+    # --- permissions
+
+    def set_permission(self, name: str, virtual_host: str, configure: str, write: str, read: str) -> None:
+        """Say what a user may do in a virtual host, in three patterns of names.
+
+        Raises:
+            NotThere: there is no such user or virtual host.
+            AdministrationError: something is no pattern, or not one that can be matched in linear time.
+        """
+        user = self.user(name)
+        self.virtual_host(virtual_host)
+        permission = Permission(_pattern("configure", configure), _pattern("write", write), _pattern("read", read))
+        user.permissions[virtual_host] = permission
+        self._user_changed(user)
+
+    def clear_permission(self, name: str, virtual_host: str) -> None:
+        """Take everything that a user may do in a virtual host away; what was not there is away already."""
+        user = self.user(name)
+        self.virtual_host(virtual_host)
+        if user.permissions.pop(virtual_host, None) is not None:
+            self._user_changed(user)
+
+    def set_topic_permission(self, name: str, virtual_host: str, exchange: str, write: str, read: str) -> None:
+        """Say with which routing keys a user may publish to and bind a topic exchange.
+
+        ``{username}`` and ``{vhost}`` in the patterns stand for the names.
+        """
+        user = self.user(name)
+        self.virtual_host(virtual_host)
+        for which, source in (("write", write), ("read", read)):
+            _pattern(which, source.replace("{username}", "").replace("{vhost}", ""))
+        user.topic_permissions.setdefault(virtual_host, {})[exchange] = TopicPermission(write, read)
+        self._user_changed(user)
+
+    def clear_topic_permission(self, name: str, virtual_host: str, exchange: str | None = None) -> None:
+        """Allow a user every routing key again.
+
+        Args:
+            exchange: of this exchange only; None for all of the virtual host.
+        """
+        user = self.user(name)
+        self.virtual_host(virtual_host)
+        permissions = user.topic_permissions.get(virtual_host, {})
+        for one in list(permissions) if exchange is None else [exchange]:
+            permissions.pop(one, None)
+        if not permissions:
+            user.topic_permissions.pop(virtual_host, None)
+        self._user_changed(user)
+
+    # --- virtual hosts
+
+    def virtual_host(self, name: str) -> VirtualHost:
+        """Look a virtual host up.
+
+        Raises:
+            NotThere: there is none of that name.
+        """
+        virtual_host = self._broker.virtual_hosts.get(name)
+        if virtual_host is None:
+            raise NotThere(f"there is no virtual host '{name}'")
+        return virtual_host
+
+    def add_virtual_host(self, name: str) -> VirtualHost:
+        """Create a virtual host; nobody may do anything in it yet.
+
+        Raises:
+            AlreadyThere: there is one of that name.
+        """
+        _check_name("virtual host", name)
+        if name in self._broker.virtual_hosts:
+            raise AlreadyThere(f"there is a virtual host '{name}' already")
+        virtual_host = self._broker.add_virtual_host(name)
+        self._broker.durability.keep_virtual_host(virtual_host)
+        return virtual_host
+
+    def set_virtual_host_limits(self, name: str, **limits: int | None) -> None:
+        """Limit what there may be in a virtual host; what is left out stays, None is no limit.
+
+        Args:
+            limits: ``connections_max``, ``queues_max``.
+        """
+        virtual_host = self.virtual_host(name)
+        _check_limits(limits)
+        virtual_host.limits = replace(virtual_host.limits, **limits)
+        self._broker.durability.keep_limits(virtual_host)
+
+    def delete_virtual_host(self, name: str) -> None:
+        """Delete a virtual host with all that is in it, and close the connections to it."""
+        virtual_host = self.virtual_host(name)
+        for user in self._broker.users:
+            permission = user.permissions.pop(name, None)
+            topic_permissions = user.topic_permissions.pop(name, None)
+            if permission is not None or topic_permissions is not None:
+                self._broker.durability.keep_user(user)
+        virtual_host.clear()
+        del self._broker.virtual_hosts[name]
+        for connection in self._broker.open_connections.in_virtual_host(name):
+            connection.close_forcibly(f"vhost '{name}' is deleted")
+
+
+def _check_name(what: str, name: str) -> None:
+    size_bytes = len(name.encode("utf-8", "surrogateescape"))
+    if not 0 < size_bytes <= NAME_BYTES_MAX or any(ord(character) < 32 for character in name):
+        raise AdministrationError(f"a {what}'s name has 1 to {NAME_BYTES_MAX} bytes, and no control characters")
+
+
+def _check_tags(tags: tuple[str, ...]) -> None:
+    for tag in tags:
+        _check_name("tag", tag)
+
+
+def _check_limits(limits: dict[str, int | None]) -> None:
+    for name, limit in limits.items():
+        if limit is not None and not 0 <= limit <= LIMIT_MAX:
+            raise AdministrationError(f"{name} is a number from 0 to {LIMIT_MAX}, or none for no limit")
+
+
+def _pattern(which: str, source: str) -> Pattern:
+    try:
+        return Pattern(source)
+    except BadPattern as error:
+        raise AdministrationError(f"the {which} pattern {source!r} cannot be used: {error}") from error
