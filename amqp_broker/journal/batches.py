@@ -104,9 +104,12 @@ class GatheredBatch:
         index = reference - self.first_reference
         if not 0 <= index < len(self.flags) or self.flags[index] == DEAD:
             return None
-        while not self.records[index]:
+        while index < len(self.records) and not self.records[index]:
             index += 1
-        return decode_record(self.records[index])
+        record = decode_record(self.records[index]) if index < len(self.records) else None
+        if record is None or not record.reference <= reference < record.reference + record.claims:
+            return None  # the owner dropped it in this very moment
+        return record
 
     def hand_over(self, sync: bool) -> None:
         """Say that nothing more will be added."""

@@ -220,3 +220,37 @@ def test_it_works_in_slices() -> None:
     assert slices > 20
     journal.reclaimed(reclaim)
     assert [journal.read(reference)[1] for reference in references if reference % 3 == 0] == [bytes(1000)] * 2333
+
+
+def test_a_dropped_claim_of_a_record_that_is_kept_stays_dropped() -> None:
+    """The record is rewritten, then the segment with the drop of its claim is."""
+    files = MemoryFiles()
+    journal, _ = opened(files)
+    shared = journal.put(1, b"shared", claims=3)
+    filler = [journal.put(1, bytes(3000))]
+    commit(journal)
+    journal.drop(shared + 1)
+    filler.append(journal.put(1, bytes(3900)))
+    commit(journal)
+    journal.put(1, bytes(3000))
+    commit(journal)
+    journal.drop(filler[0])
+    commit(journal)
+    assert reclaim_all(journal) == 1
+    journal.drop(filler[1])
+    commit(journal)
+    assert reclaim_all(journal) == 1
+    _, found = opened(files)
+    assert found[0] == (shared, 1, b"shared", [shared, shared + 2])
+
+
+def test_a_shared_record_is_live_until_its_last_claim_is_dropped() -> None:
+    files = MemoryFiles()
+    journal, _ = opened(files)
+    shared = journal.put(1, b"shared", claims=3)
+    commit(journal)
+    size = RECORD_HEADER_BYTES + len(b"shared")
+    for dropped, live_bytes in ((shared + 2, size), (shared, size), (shared, size), (shared + 1, 0)):
+        journal.drop(dropped)
+        commit(journal)
+        assert journal.live_bytes == live_bytes

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from amqp_broker.journal.failures import FormatNotSupported, JournalDamaged
+from amqp_broker.journal.failures import FormatNotSupported, JournalDamaged, JournalFailed
 from amqp_broker.journal.journal import SegmentJournal
-from amqp_broker.journal.memory_files import MemoryFiles
+from amqp_broker.journal.memory_files import MemoryFiles, PowerLoss
 from amqp_broker.journal.segments import SegmentHeader, segment_name
 from tests.unit.journal_helpers import SEGMENT_BYTES, commit, live_payloads, opened, reclaim_all
 
@@ -152,3 +152,42 @@ def test_progress_ends_at_all_there_is() -> None:
     list(SegmentJournal(files, SEGMENT_BYTES).recover(lambda done, total: seen.append((done, total))))
     assert seen == sorted(seen)
     assert seen[-1] == (files.used_bytes, files.used_bytes)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_a_torn_first_batch_of_a_segment_is_a_torn_tail(seed: int) -> None:
+    files = MemoryFiles(seed)
+    journal, _ = opened(files)
+    journal.put(1, b"one")
+    commit(journal)
+    journal.put(1, bytes(range(256)) * 1500)
+    batch = journal.take_batch()
+    assert batch is not None
+    files.fail_at_step = files.steps + 10
+    files.fails_by_power_loss = True
+    with pytest.raises(PowerLoss):
+        journal.write(batch)
+    assert segment_name(2, 2) in files.names()
+    files.lose_power()
+    _, found = opened(files)
+    assert live_payloads(found)[:1] == [b"one"]
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_what_a_failed_sync_left_only_in_memory_is_written_again(seed: int) -> None:
+    files = MemoryFiles(seed)
+    journal, _ = opened(files)
+    journal.put(1, b"one")
+    commit(journal)
+    journal.put(1, b"two")
+    batch = journal.take_batch()
+    assert batch is not None
+    files.fail_at_step = files.steps + 2
+    journal.write(batch)
+    with pytest.raises(JournalFailed):
+        journal.committed(batch)
+    _, found = opened(files)
+    assert live_payloads(found) == [b"one", b"two"]
+    files.lose_power()
+    _, found = opened(files)
+    assert live_payloads(found) == [b"one", b"two"]
