@@ -101,6 +101,7 @@ def digest_of(header: bytes) -> Digest:
     properties = decode_properties(header)
     headers = properties.headers
     expiration_ms = _expiration_ms(properties)
+    extra_routing_keys = () if headers is None else (*_copies(headers, "CC"), *_copies(headers, "BCC"))
     if properties.delivery_mode not in DELIVERY_MODES:
         raise precondition_failed(f"invalid message: {{delivery_mode_unknown,{properties.delivery_mode}}}")
     return Digest(
@@ -110,7 +111,7 @@ def digest_of(header: bytes) -> Digest:
         user_id=properties.user_id,
         reply_to=properties.reply_to,
         headers=headers,
-        extra_routing_keys=() if headers is None else (*_copies(headers, "CC"), *_copies(headers, "BCC")),
+        extra_routing_keys=extra_routing_keys,
         has_blind_copies=headers is not None and "BCC" in headers,
     )
 
