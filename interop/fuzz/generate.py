@@ -14,7 +14,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from interop.codec import T
-from interop.fuzz.player import EXCHANGES, LAST_REPLY_TO, QUEUES
+from interop.fuzz.player import EXCHANGES, LAST_REPLY_TO, ODD_NAME, QUEUES
 from interop.fuzz.program import ABORT, CHANNELS_EACH_CONNECTION, Operation, Program, op
 from interop.raw_client import Basic, Channel, Confirm, Connection, Exchange, Queue, Tx
 
@@ -25,8 +25,8 @@ A_DAY_MS = 86_400_000
 WILD_PERCENT = 8
 
 BUILT_IN_EXCHANGES = ("amq.direct", "amq.fanout", "amq.topic", "amq.match", "amq.headers")
-ANY_QUEUE = (*QUEUES, "", "amq.q", "é")
-ANY_EXCHANGE = (*EXCHANGES, *BUILT_IN_EXCHANGES, "", "amq.x", "amq.rabbitmq.trace", "é")
+ANY_QUEUE = (*QUEUES, "", "amq.q", ODD_NAME)
+ANY_EXCHANGE = (*EXCHANGES, *BUILT_IN_EXCHANGES, "", "amq.x", "amq.rabbitmq.trace", ODD_NAME)
 KEYS = ("a", "a.b", "q0", "q1", "a.b.c", "", "é", ".", "b")
 BINDING_KEYS = ("a", "#", "a.#", "*.b", "a.b", "*", "", "#.b.#", "q0", "é", "*.*", "#.c")
 CONSUMER_TAGS = ("c0", "c1", "c2", "c3", "c4", "c5", "")

@@ -48,6 +48,8 @@ LAST_REPLY_TO = "@last-reply-to"
 
 QUEUES = ("q0", "q1", "q2")
 EXCHANGES = ("x0", "x1", "x2")
+ODD_NAME = "é"
+"""A queue or an exchange whose name is no ASCII."""
 
 
 class Hung(Exception):
@@ -439,14 +441,14 @@ class Player:
             open_connection(self._janitor, self._address)
             self._janitor.channel()
         channel = self._janitor.channels[1]
-        queues = [*QUEUES, *sorted(self._generated_queues)]
+        queues = [*QUEUES, ODD_NAME, *sorted(self._generated_queues)]
         for name in queues:
             channel.send(Queue.Delete, queue=name)
-        for name in EXCHANGES:
+        for name in (*EXCHANGES, ODD_NAME):
             channel.send(Exchange.Delete, exchange=name)
         for _ in queues:
             channel.expect(Queue.DeleteOk)
-        for _ in EXCHANGES:
+        for _ in (*EXCHANGES, ODD_NAME):
             channel.expect(Exchange.DeleteOk)
         self._janitor.transcript.clear()
 

@@ -42,13 +42,15 @@ wait(Times, Deadline) ->
         Busy ->
             case erlang:monotonic_time(millisecond) > Deadline of
                 true ->
-                    logger:warning("not quiet: ~p", [[{P, erlang:process_info(P)} || P <- Busy]]),
-                    <<"t">>;
+                    iolist_to_binary(["not quiet: ", io_lib:format("~0p", [[about(P) || P <- Busy]])]);
                 false ->
                     erlang:yield(),
                     wait(2, Deadline)
             end
     end.
+
+about(Process) ->
+    {Process, erlang:process_info(Process, [registered_name, status, message_queue_len, current_stacktrace, dictionary])}.
 
 busy([]) ->
     [];

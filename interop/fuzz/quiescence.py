@@ -45,8 +45,9 @@ class Quiescence:
             time.sleep(self._pause_s)
         if self._socket is not None:
             self._socket.sendall(b"?")
-            if self._socket.recv(1) != b"q":
-                raise TimeoutError("RabbitMQ does not become quiet")
+            answer = self._socket.recv(65536)
+            if answer != b"q":
+                raise TimeoutError(f"RabbitMQ does not become quiet: {answer.decode(errors='replace')}")
 
     def close(self) -> None:
         if self._socket is not None:
