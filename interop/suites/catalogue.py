@@ -196,6 +196,10 @@ AIO_PIKA = Suite(
     ),
     arguments=("tests",),
     environment={"BROKER_UNDER_TEST_HOST": "{host}", "BROKER_UNDER_TEST_PORT": "{port}"},
+    # Whether the closed channels can already be collected depends on how the client's tasks happened to end.
+    unsteady=frozenset(
+        f"tests.test_memory_leak::test_leak_unclosed_channel[{how}]" for how in ("connect", "connect_robust")
+    ),
     replaced={"tests/docker_client.py": HERE / "stand_ins" / "aio_pika_docker_client.py"},
     left_out=(
         LeftOut(("--ignore=tests/test_amqps.py",), "TLS needs a broker set up with the suite's certificates"),
