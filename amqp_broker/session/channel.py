@@ -36,6 +36,9 @@ class ChannelState(Enum):
     CLOSING = auto()
 
 
+OPEN = ChannelState.OPEN  # looking it up in the class for each frame would take as long as calling a function
+
+
 class Channel:
     """One channel of a connection.
 
@@ -72,7 +75,7 @@ class Channel:
             AmqpError: what the client is to be told.
             WireError: the payload means nothing.
         """
-        if self.state is not ChannelState.OPEN:
+        if self.state is not OPEN:
             self._receive_unopened(kind, payload)
         elif self.publishing.is_receiving:
             self.publishing.receive(kind, payload)

@@ -294,7 +294,7 @@ class Connection:
         self.finish()
 
     def take_content(self, number: int) -> tuple[bytes, bytes] | None:
-        """Content header and body that stand behind the frame that is being handled (``FrameSplitter.take_content``)."""
+        """Header and body behind the frame that is being handled, if they are here (``FrameSplitter.take_content``)."""
         return self._splitter.take_content(number)
 
     # --- bytes out

@@ -24,6 +24,7 @@ from amqp_broker.wire import hot
 from amqp_broker.wire.content import BASIC_CLASS_ID, body_size, decode_properties, encode_content_header
 from amqp_broker.wire.errors import WireError
 from amqp_broker.wire.frames import BODY, FRAME_KINDS, HEADER, HEARTBEAT, unexpected_frame, unknown_frame
+from amqp_broker.wire.methods import undecodable
 
 if TYPE_CHECKING:
     from amqp_broker.session.channel import Channel
@@ -85,14 +86,23 @@ class Publishing:
         self._number = 0
         self._unconfirmed: deque[Unconfirmed] = deque()
         self._will_finish = False
+        self._size_bytes_max = channel.connection.broker.settings.message_size_bytes_max
 
     # --- content assembly
 
     def begin(self, payload: bytes) -> None:
-        """A basic.publish: its content follows."""
-        self._method = payload
-        self._header = b""
-        self.is_receiving = self.has_published = True
+        """A basic.publish: its content follows, or is taken at once when it is here."""
+        channel = self._channel
+        self.has_published = True
+        content = channel.connection.take_content(channel.number)
+        if content is None:
+            self._method = payload
+            self._header = b""
+            self.is_receiving = True
+            return
+        header, body = content
+        self._check_size(len(body))
+        self._publish(payload, header, body)
 
     def receive(self, kind: int, payload: bytes) -> None:
         """The next frame of the content."""
@@ -104,7 +114,7 @@ class Publishing:
             missing_bytes = self._missing_bytes - len(payload)
             if missing_bytes == 0 and not self._parts:
                 self.is_receiving = False
-                self._publish(payload)
+                self._publish(self._method, self._header, payload)
                 return
             if payload:  # or a client could fill the memory with empty ones
                 self._parts.append(payload)
@@ -112,7 +122,7 @@ class Publishing:
             if missing_bytes == 0:
                 body, self._parts = b"".join(self._parts), []
                 self.is_receiving = False
-                self._publish(body)
+                self._publish(self._method, self._header, body)
             elif missing_bytes < 0:
                 # RabbitMQ goes on waiting for a body that can't end any more, until a frame of another kind comes.
                 self._parts = [b""]
@@ -129,22 +139,25 @@ class Publishing:
         self._missing_bytes = size_bytes
         if size_bytes == 0:
             self.is_receiving = False
-            self._publish(b"")
-        elif size_bytes > self._channel.connection.broker.settings.message_size_bytes_max:
+            self._publish(self._method, payload, b"")
+        elif size_bytes > self._size_bytes_max:
             self.is_receiving = False
-            size_bytes_max = self._channel.connection.broker.settings.message_size_bytes_max
-            raise precondition_failed(f"message size {size_bytes} is larger than max size {size_bytes_max}")
+            self._check_size(size_bytes)
+
+    def _check_size(self, size_bytes: int) -> None:
+        """Raises: AmqpError: 406, the body is too large."""
+        if size_bytes > self._size_bytes_max:
+            raise precondition_failed(f"message size {size_bytes} is larger than max size {self._size_bytes_max}")
 
     # --- checks and routing
 
-    def _publish(self, body: bytes) -> None:
+    def _publish(self, method: bytes, header: bytes, body: bytes) -> None:
         channel = self._channel
         virtual_host = channel.connection.virtual_host
         if self._targets_epoch != virtual_host.topology_epoch:
             self._targets.clear()
             self._targets_epoch = virtual_host.topology_epoch
-        target = self._targets.get(self._method) or self._look_up(self._method)
-        header = self._header
+        target = self._targets.get(method) or self._look_up(method)
         digest = self._digests.get(header[PROPERTIES_OFFSET:])
         if digest is None:
             header, digest = self._read(header)
@@ -169,7 +182,10 @@ class Publishing:
             AmqpError: 403, 404, or 540 for ``immediate``.
         """
         connection = self._channel.connection
-        exchange_name, routing_key, mandatory, immediate = hot.decode_publish(payload)
+        try:
+            exchange_name, routing_key, mandatory, immediate = hot.decode_publish(payload)
+        except WireError:
+            raise undecodable(payload) from None
         if immediate:
             raise not_implemented("immediate=true")
         connection.client.check_write("exchange", exchange_name)

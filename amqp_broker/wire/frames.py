@@ -2,6 +2,9 @@
 
 A frame is its kind (1 byte), channel (2), payload size (4), payload and an end byte. Holds the splitter, the encoder of
 one frame, and the errors that a frame as a whole can be. What a payload means is the other modules' subject.
+
+The splitter is on the hot path. A message is published in three frames, nearly always whole in one chunk; whoever gets
+the first may take the other two in one go (``take_content``), which saves two turns through everything above.
 """
 
 from __future__ import annotations
@@ -30,6 +33,12 @@ FRAME_SIZE_TOLERANCE_BYTES = FRAME_OVERHEAD_BYTES
 _SNIPPET_BYTES = 16
 
 _FRAME_HEADER = struct.Struct(">BHI")
+_CONTENT_HEADER_FRAME = struct.Struct(">BHIIQ")  # class id and weight in one
+_END_AND_FRAME_HEADER = struct.Struct(">BBHI")
+
+_CONTENT_HEADER_BYTES_MIN = 14
+_BASIC_CLASS_WITHOUT_WEIGHT = 60 << 16
+_ANY_SIZE = 1 << 32
 
 
 class FrameSplitter:
@@ -44,6 +53,8 @@ class FrameSplitter:
         self.frame_size_bytes_max = frame_size_bytes_max
         self._kept = bytearray()
         self._wanted_bytes = FRAME_HEADER_BYTES
+        self._data = b""  # the chunk that is being cut, and where the next frame begins
+        self._offset = 0
 
     def split(self, data: bytes) -> Iterator[tuple[int, int, bytes]]:
         """Yield every frame that is whole with these bytes, and keep what is left for the next call.
@@ -68,6 +79,7 @@ class FrameSplitter:
                 return
             data = bytes(self._kept)
             self._kept.clear()
+        self._data = data
         read_header = _FRAME_HEADER.unpack_from
         offset = 0
         data_end = len(data)
@@ -83,11 +95,41 @@ class FrameSplitter:
             payload = data[start:end]
             if data[end] != FRAME_END:
                 raise frame_error(kind, payload, f"{{invalid_frame_end_marker,{data[end]}}}")
+            self._offset = end + 1
             yield kind, channel, payload
-            offset = end + 1
+            offset = self._offset
         self._keep(data, offset, FRAME_HEADER_BYTES)
 
+    def take_content(self, channel: int) -> tuple[bytes, bytes] | None:
+        """Take the content that follows the frame which ``split`` has yielded last, if it is here and without fault.
+
+        Returns:
+            The payloads of the content header frame and of the one body frame. None when they are not both whole in the
+            present chunk, or are anything else, or wrong in any way: then ``split`` goes on frame by frame.
+        """
+        data, offset = self._data, self._offset
+        try:
+            kind, number, header_bytes, class_and_weight, body_bytes = _CONTENT_HEADER_FRAME.unpack_from(data, offset)
+            header_end = offset + FRAME_HEADER_BYTES + header_bytes
+            end_byte, body_kind, body_number, payload_bytes = _END_AND_FRAME_HEADER.unpack_from(data, header_end)
+            body_start = header_end + FRAME_OVERHEAD_BYTES
+            body_end = body_start + payload_bytes
+            is_right = (
+                (kind == HEADER and body_kind == BODY and number == channel == body_number)
+                and (class_and_weight == _BASIC_CLASS_WITHOUT_WEIGHT and payload_bytes == body_bytes)
+                and (end_byte == FRAME_END == data[body_end])
+                and _CONTENT_HEADER_BYTES_MIN <= header_bytes <= (self.frame_size_bytes_max or _ANY_SIZE)
+                and 0 < payload_bytes <= (self.frame_size_bytes_max or _ANY_SIZE)
+            )
+        except (struct.error, IndexError):
+            return None
+        if not is_right:
+            return None
+        self._offset = body_end + 1
+        return data[offset + FRAME_HEADER_BYTES : header_end], data[body_start:body_end]
+
     def _keep(self, data: bytes, offset: int, wanted_bytes: int) -> None:
+        self._data = b""
         self._kept += data[offset:]
         self._wanted_bytes = wanted_bytes
 
