@@ -106,8 +106,12 @@ class MemoryFile:
             self._content.resize(size)
 
     def sync(self) -> None:
-        with self._files.step(self._content.fail_sync):
+        with self._files.step(self._fail_sync):
             self._content.sync()
+
+    def _fail_sync(self) -> None:
+        if not self._files.fails_by_power_loss:
+            self._content.fail_sync()
 
     def size(self) -> int:
         return len(self._content.data)

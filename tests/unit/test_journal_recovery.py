@@ -179,7 +179,7 @@ def test_what_a_failed_sync_left_only_in_memory_is_written_again(seed: int) -> N
     journal, _ = opened(files)
     journal.put(1, b"one")
     commit(journal)
-    journal.put(1, b"two")
+    journal.put(1, b"two" * 400)
     batch = journal.take_batch()
     assert batch is not None
     files.fail_at_step = files.steps + 2
@@ -187,7 +187,7 @@ def test_what_a_failed_sync_left_only_in_memory_is_written_again(seed: int) -> N
     with pytest.raises(JournalFailed):
         journal.committed(batch)
     _, found = opened(files)
-    assert live_payloads(found) == [b"one", b"two"]
+    assert live_payloads(found) == [b"one", b"two" * 400]
     files.lose_power()
     _, found = opened(files)
-    assert live_payloads(found) == [b"one", b"two"]
+    assert live_payloads(found) == [b"one", b"two" * 400]
