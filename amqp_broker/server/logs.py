@@ -17,6 +17,7 @@ from typing import TextIO
 from amqp_broker.settings import LogFormat, LogLevel
 
 LOGGER = logging.getLogger("amqp_broker")
+LOGGER.addHandler(logging.NullHandler())  # nothing is written until somebody says where to
 
 FieldValue = str | int | float | bool | None
 

@@ -73,20 +73,26 @@ class Engine:
         journal = open_journal(self._folder)
         self._broker = WatchedBroker(self.settings, self.clock, journal, self.watch)
         write_at_once(self._broker, journal)
-        for resource in self.alarms:
-            self._broker.alarms.set(resource, True)
         self._server = WatchedServer(self.settings, self.clock, self._broker)
         try:
             with self._scope:
                 async with trio.open_nursery() as nursery:
                     endpoints = await nursery.start(self._server.run)
                     self.settings = replace(self.settings, port=endpoints[0].port)
+                    await self._raise_alarms_again()
                     task_status.started(endpoints)
         finally:
             self._broker.on_journal_work = None
             journal.close()
             self._server = self._broker = None
             self._ended.set()
+
+    async def _raise_alarms_again(self) -> None:
+        """The alarms that the test has raised outlive a restart; the server looks at the machine first, once."""
+        if self.alarms:
+            await self.settle()
+            for resource in self.alarms:
+                self.broker.alarms.set(resource, True)
 
     def stop(self, *, crash: bool = False) -> None:
         """Begin to end, in good order or as if the process had been killed."""

@@ -16,7 +16,7 @@ class MovableClock:
     def __init__(self) -> None:
         self._shift_ns = 0
         self._stopped_ns: int | None = None
-        self._wall_minus_monotonic_ns = time.time_ns() - time.monotonic_ns()
+        self._wall_minus_monotonic_ms = (time.time_ns() - time.monotonic_ns()) // NS_PER_MS
 
     @property
     def is_running(self) -> bool:
@@ -33,12 +33,13 @@ class MovableClock:
 
     def wall_ms(self) -> int:
         """Milliseconds since 1970 in UTC."""
-        return (self._now_ns() + self._wall_minus_monotonic_ns) // NS_PER_MS
+        return self.monotonic_ms() + self._wall_minus_monotonic_ms
 
     def stop(self) -> None:
-        """Stand still from now on."""
+        """Stand still from now on, at a whole millisecond."""
         if self._stopped_ns is None:
             self._stopped_ns = time.monotonic_ns()
+            self._shift_ns += -self._now_ns() % NS_PER_MS
 
     def go_on(self) -> None:
         """Pass with real time again, from where it stood."""

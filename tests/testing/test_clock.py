@@ -1,0 +1,198 @@
+"""Time in a test: what becomes due when the clock is moved, in which order, and what has happened when it returns."""
+
+from __future__ import annotations
+
+import threading
+import time
+from datetime import timedelta
+
+import pika
+import pytest
+from pika.adapters.blocking_connection import BlockingChannel
+from pika.exceptions import ChannelClosedByBroker, StreamLostError
+from pika.spec import Basic
+
+from amqp_broker.testing import Broker
+from amqp_broker.testing.movable_clock import MovableClock
+from tests.testing.conftest import Connect
+
+LATE = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "late"}
+
+
+def test_real_time_is_the_default(broker: Broker) -> None:
+    assert not broker.clock.is_frozen
+    assert abs(broker.clock.now().timestamp() - time.time()) < 1
+
+
+def test_a_clock_that_was_stopped_goes_on_from_where_it_stood() -> None:
+    clock = MovableClock()
+    clock.stop()
+    stood_ms, wall_ms = clock.monotonic_ms(), clock.wall_ms()
+    clock.move_to(stood_ms + 5000)
+    clock.move_to(stood_ms)
+    assert (clock.monotonic_ms(), clock.wall_ms()) == (stood_ms + 5000, wall_ms + 5000)
+    clock.go_on()
+    assert clock.is_running
+    assert stood_ms + 5000 <= clock.monotonic_ms() < stood_ms + 60_000
+
+
+def test_messages_expire_at_their_times(broker: Broker, channel: BlockingChannel) -> None:
+    broker.clock.freeze()
+    channel.queue_declare("late")
+    channel.queue_declare("waiting", arguments=LATE)
+    for minutes in (1, 2, 3):
+        properties = pika.BasicProperties(expiration=str(minutes * 60_000))
+        channel.basic_publish("", "waiting", str(minutes).encode(), properties)
+    broker.clock.advance(seconds=59.999)
+    assert broker.queue("waiting").bodies == [b"1", b"2", b"3"]
+    broker.clock.advance(milliseconds=1)
+    assert broker.queue("late").bodies == [b"1"]
+    broker.clock.advance(timedelta(minutes=2))
+    died = [message.headers["x-death"][0]["time"] for message in broker.queue("late").messages]
+    assert [later - died[0] for later in died] == [0, 60, 120], "each at its own time"
+
+
+def test_what_was_sent_before_counts_from_before(broker: Broker, connect: Connect) -> None:
+    """Without confirms, the publish may still be on its way when time is told to pass."""
+    channel = connect().channel()
+    channel.queue_declare("q", arguments={"x-message-ttl": 1000})
+    for _ in range(500):
+        channel.basic_publish("", "q", b"soon gone")
+    broker.clock.advance(seconds=2)
+    assert broker.queue("q").message_count == 0
+    assert len(broker.published) == 500
+
+
+def test_deliveries_have_reached_the_socket(broker: Broker, channel: BlockingChannel, connect: Connect) -> None:
+    channel.queue_declare("late")
+    channel.queue_declare("waiting", arguments={"x-message-ttl": 3_600_000, **LATE})
+    channel.basic_publish("", "waiting", b"hello")
+    consumer = connect().channel()
+    got: list[bytes] = []
+    consumer.basic_consume("late", lambda *delivery: got.append(delivery[3]), auto_ack=True)
+    broker.clock.advance(hours=1)
+    consumer.connection.process_data_events(0)
+    assert got == [b"hello"]
+
+
+def test_an_unused_queue_expires(broker: Broker, channel: BlockingChannel) -> None:
+    channel.queue_declare("q", arguments={"x-expires": 60_000})
+    broker.clock.advance(seconds=30)
+    assert broker.queue("q").exists
+    broker.clock.advance(seconds=31)
+    assert not broker.queue("q").exists
+
+
+def test_a_frozen_clock_stands_still_until_it_is_resumed() -> None:
+    with Broker(frozen=True) as broker, pika.BlockingConnection(pika.URLParameters(broker.url)) as connection:
+        channel = connection.channel()
+        channel.queue_declare("q", arguments={"x-message-ttl": 20})
+        channel.basic_publish("", "q", b"hello")
+        before = broker.clock.now()
+        time.sleep(0.04)
+        assert broker.clock.is_frozen
+        assert broker.clock.now() == before
+        assert broker.queue("q").bodies == [b"hello"]
+        broker.clock.resume()
+        deadline_s = time.monotonic() + 10
+        while broker.queue("q").message_count:
+            assert time.monotonic() < deadline_s
+
+
+def test_clients_count_as_alive_while_time_passes(broker: Broker, connect: Connect) -> None:
+    connection = connect(heartbeat=10)
+    broker.clock.advance(hours=2)
+    connection.channel().queue_declare("q")
+    assert len(broker.connections) == 1
+
+
+def test_silent_clients_are_given_up(broker: Broker, connect: Connect) -> None:
+    connection = connect(heartbeat=10)
+    broker.clock.advance(seconds=29, heartbeats=False)  # in the first ten it has opened the connection
+    assert len(broker.connections) == 1
+    broker.clock.advance(seconds=2, heartbeats=False)
+    assert broker.connections == []
+    with pytest.raises(StreamLostError):
+        connection.channel()
+
+
+def test_a_consumer_that_never_acknowledges_runs_into_its_timeout(broker: Broker, channel: BlockingChannel) -> None:
+    channel.queue_declare("q")
+    channel.basic_publish("", "q", b"hello")
+    channel.basic_get("q")
+    broker.clock.advance(minutes=32)
+    with pytest.raises(ChannelClosedByBroker, match="delivery acknowledgement"):
+        channel.queue_declare("q", passive=True)
+    assert broker.queue("q").bodies == [b"hello"]
+
+
+def test_time_goes_only_forward(broker: Broker) -> None:
+    with pytest.raises(ValueError, match="forward"):
+        broker.clock.advance(seconds=-1)
+
+
+def test_nothing_is_in_flight_after_wait_idle(broker: Broker, channel: BlockingChannel) -> None:
+    """A worker in another thread does what it gets; the test goes on when it has done all."""
+    channel.queue_declare("q")
+    done: list[bytes] = []
+    worker = Worker(broker, done)
+    try:
+        for number in range(100):
+            channel.basic_publish("", "q", str(number).encode())
+        broker.wait_idle()
+        assert len(done) == 100
+    finally:
+        worker.stop()
+
+
+def test_what_stays_in_flight_is_named(broker: Broker, channel: BlockingChannel) -> None:
+    channel.queue_declare("q")
+    channel.basic_publish("", "q", b"hello")
+    channel.basic_get("q")
+    with pytest.raises(TimeoutError, match="queue 'q' in vhost '/' has 1 unacknowledged"):
+        broker.wait_idle(timeout_s=0.01)
+    with pytest.raises(TimeoutError):
+        broker.clock.advance(seconds=1, wait_idle=True, timeout_s=0.01)
+    assert not broker.clock.is_frozen, "a failure leaves the clock as it was"
+
+
+def test_a_worker_keeps_up_when_time_waits_for_it(broker: Broker, channel: BlockingChannel) -> None:
+    """A message that its worker sends round five times, ten minutes each, in one go."""
+    channel.queue_declare("again", arguments={"x-message-ttl": 600_000, "x-dead-letter-exchange": "", **to("q")})
+    channel.queue_declare("q")
+    done: list[bytes] = []
+    worker = Worker(broker, done, then="again")
+    try:
+        channel.basic_publish("", "q", b"hello")
+        broker.clock.advance(minutes=50, wait_idle=True)
+        assert len(done) == 6
+    finally:
+        worker.stop()
+
+
+def to(queue: str) -> dict[str, object]:
+    return {"x-dead-letter-routing-key": queue}
+
+
+class Worker:
+    """A consumer of the queue ``q`` in a thread of its own."""
+
+    def __init__(self, broker: Broker, done: list[bytes], then: str = "") -> None:
+        self._then = then
+        self._done = done
+        self._connection = pika.BlockingConnection(pika.URLParameters(broker.url))
+        self._channel = self._connection.channel()
+        self._channel.basic_consume("q", self._work)
+        self._thread = threading.Thread(target=self._channel.start_consuming)
+        self._thread.start()
+
+    def _work(self, channel: BlockingChannel, method: Basic.Deliver, properties: object, body: bytes) -> None:
+        self._done.append(body)
+        if self._then:
+            channel.basic_publish("", self._then, body)
+        channel.basic_ack(method.delivery_tag)
+
+    def stop(self) -> None:
+        self._connection.add_callback_threadsafe(self._channel.stop_consuming)
+        self._thread.join()
+        self._connection.close()
