@@ -44,14 +44,15 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _summary(campaign: Campaign, elapsed_s: float) -> str:
-    lines = [
-        f"{campaign.played} programs, {campaign.operations} operations in {elapsed_s:.0f} s "
-        f"({campaign.played / elapsed_s:.1f} programs a second)",
-        f"different: {len(campaign.findings)}, and {campaign.repeated} programs more that show the same",
-    ]
-    lines += [f"different on purpose: {count} by {topic}" for topic, count in campaign.on_purpose.items()]
+    lines = [f"different on purpose: {count} programs, {topic}" for topic, count in campaign.on_purpose.items()]
     if campaign.undecided:
-        lines.append(f"not decided, because a broker did not do the same each time: {campaign.undecided}")
+        lines.append(f"not decided, because a broker did not do the same each time: {campaign.undecided} programs")
+    if campaign.repeated:
+        lines.append(f"with a difference that another program had shown: {campaign.repeated} programs")
+    lines.append(
+        f"{campaign.played} programs, {campaign.operations} operations, {len(campaign.findings)} differences, "
+        f"in {elapsed_s:.0f} s ({campaign.played / elapsed_s:.1f} programs a second)"
+    )
     return "\n".join(lines)
 
 

@@ -107,6 +107,7 @@ class Campaign:
                 if time.monotonic() > deadline:
                     break
             batch_seed += 1
+            self.say(f"{self.played} programs played, {len(self.findings)} differences")
 
     def _try(self, program: Program) -> None:
         self.played += 1
