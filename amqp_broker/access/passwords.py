@@ -104,12 +104,21 @@ def _scrypt_parameters(algorithm: str) -> tuple[int, int, int]:
 
 
 class NotVerifiedYet(Exception):
-    """Whether a password is right takes a while to find out: let ``verify`` be called in a thread, then ask again."""
+    """Whether a password is right takes a while to find out: let ``verify`` be called in a thread, then ask again.
 
-    def __init__(self, verify: Callable[[], bool], remember: Callable[[bool], None]) -> None:
+    Args:
+        verify: finds it out. Slow; touches nothing that is shared.
+        is_known: whether it has been found out in the meantime, for another connection.
+        remember: to be told what came out, in the broker's thread.
+    """
+
+    def __init__(
+        self, verify: Callable[[], bool], is_known: Callable[[], bool], remember: Callable[[bool], None]
+    ) -> None:
         super().__init__()
-        self.verify = verify  # slow; touches nothing that is shared
-        self.remember = remember  # to be told what came out, in the thread of the broker
+        self.verify = verify
+        self.is_known = is_known
+        self.remember = remember
 
 
 class Verifier:
@@ -130,7 +139,11 @@ class Verifier:
         key = self._digest(stored, password)
         verdict = self._verdicts.get(key)
         if verdict is None:
-            raise NotVerifiedYet(lambda: stored.matches(password), lambda matches: self._remember(key, matches))
+            raise NotVerifiedYet(
+                lambda: stored.matches(password),
+                lambda: key in self._verdicts,
+                lambda matches: self._remember(key, matches),
+            )
         self._verdicts.move_to_end(key)
         return verdict
 

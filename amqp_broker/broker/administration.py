@@ -56,11 +56,13 @@ class Administration:
             raise NotThere(f"there is no user '{name}'")
         return user
 
-    def add_user(self, name: str, password: str | None, tags: tuple[str, ...] = (), *, algorithm: str = SCRYPT) -> User:
+    def add_user(
+        self, name: str, password: str | PasswordHash | None, tags: tuple[str, ...] = (), *, algorithm: str = SCRYPT
+    ) -> User:
         """Create a user, who may do nothing yet.
 
         Args:
-            password: None for one who logs in by certificate only.
+            password: or its hash, as definitions carry it; None for one who logs in by certificate only.
             algorithm: how the password is hashed, one of ``access/passwords.py``.
 
         Raises:
@@ -75,27 +77,20 @@ class Administration:
         self._broker.durability.keep_user(user)
         return user
 
-    def change_password(self, name: str, password: str | None, *, algorithm: str = SCRYPT) -> None:
+    def change_password(self, name: str, password: str | PasswordHash | None, *, algorithm: str = SCRYPT) -> None:
         """Give a user a new password; connections that are open stay open, as in RabbitMQ."""
-        self._set_password(self.user(name), self._hashed(password, algorithm))
-
-    def set_password_hash(self, name: str, stored: PasswordHash) -> None:
-        """Give a user the password of a hash, as definitions carry it."""
-        self._set_password(self.user(name), stored)
-
-    def _set_password(self, user: User, stored: PasswordHash) -> None:
-        user.password_hash = stored
+        user = self.user(name)
+        user.password_hash = self._hashed(password, algorithm)
         self._broker.users.password_changed(user)
         self._broker.durability.keep_user(user)
 
-    def _hashed(self, password: str | None, algorithm: str) -> PasswordHash:
+    def _hashed(self, password: str | PasswordHash | None, algorithm: str) -> PasswordHash:
         if password is None:
             return NO_PASSWORD
-        encoded = password.encode("utf-8", "surrogateescape")
-        if not 0 < len(encoded) <= PASSWORD_BYTES_MAX or b"\0" in encoded:
-            raise AdministrationError(f"a password has 1 to {PASSWORD_BYTES_MAX} bytes, none of them zero")
+        if isinstance(password, PasswordHash):
+            return password
         try:
-            return self._broker.users.verifier.hash(encoded, algorithm)
+            return self._broker.users.verifier.hash(password_bytes(password), algorithm)
         except UnknownAlgorithm as error:
             raise AdministrationError(str(error)) from error
 
@@ -235,6 +230,18 @@ class Administration:
         del self._broker.virtual_hosts[name]
         for connection in self._broker.open_connections.in_virtual_host(name):
             connection.close_forcibly(f"vhost '{name}' is deleted")
+
+
+def password_bytes(password: str) -> bytes:
+    """A password as clients send it.
+
+    Raises:
+        AdministrationError: clients could not, or it is empty.
+    """
+    encoded = password.encode("utf-8", "surrogateescape")
+    if not 0 < len(encoded) <= PASSWORD_BYTES_MAX or b"\0" in encoded:
+        raise AdministrationError(f"a password has 1 to {PASSWORD_BYTES_MAX} bytes, none of them zero")
+    return encoded
 
 
 def _check_name(what: str, name: str) -> None:

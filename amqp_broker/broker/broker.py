@@ -29,6 +29,7 @@ from amqp_broker.broker.virtual_host import VirtualHost
 from amqp_broker.journal.port import Journal, Progress
 from amqp_broker.settings import DESCRIPTIONS, Settings
 
+VerifyPassword = Callable[[NotVerifiedYet, Callable[[], None], Callable[[], bool]], None]
 ReplyConsumer = Callable[[Address, bytes, bytes], None]  # takes address, content header and body of a direct reply
 
 
@@ -63,7 +64,7 @@ class Broker:
         self.on_journal_work: Callable[[], None] | None = None  # called when the journal has something to write
         self.awaiting_commit: dict[Callable[[], None], None] = {}  # called when the journal has committed more
         self.users = Users()
-        self.verify_password: Callable[[NotVerifiedYet, Callable[[], None]], None] = verify_at_once
+        self.verify_password: VerifyPassword = verify_at_once
         self.open_connections = Connections()
         self.administration = Administration(self)
         self.virtual_hosts: dict[str, VirtualHost] = {}
@@ -126,7 +127,13 @@ class Broker:
             self.settle()
 
 
-def verify_at_once(check: NotVerifiedYet, go_on: Callable[[], None]) -> None:
-    """Find out whether a password is right, however long it takes; the server floor does it in a thread."""
+def verify_at_once(check: NotVerifiedYet, go_on: Callable[[], None], is_wanted: Callable[[], bool]) -> None:
+    """Find out whether a password is right, however long it takes; the server floor does it in a thread.
+
+    Args:
+        check: what to find out.
+        go_on: to be called when it is known.
+        is_wanted: whether whoever asked is still there.
+    """
     check.remember(check.verify())
     go_on()

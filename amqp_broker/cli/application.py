@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from amqp_broker.cli import config, diff, journal, serve, version
+from amqp_broker.cli import config, diff, journal, permissions, serve, users, version, vhosts
 from amqp_broker.cli.exit_codes import EPILOG
 
 # Neither rich nor its tracebacks: importing it costs more than the broker's own code, and logs want plain text.
@@ -23,3 +23,6 @@ application.command("diff", epilog=diff.EPILOG)(diff.diff)
 application.command("version")(version.version)
 application.add_typer(config.application, name="config")
 application.add_typer(journal.application, name="journal")
+application.add_typer(users.application, name="users")
+application.add_typer(vhosts.application, name="vhosts")
+application.add_typer(permissions.application, name="permissions")

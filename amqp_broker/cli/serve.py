@@ -92,6 +92,7 @@ async def _serve(server: BrokerServer, data_folder: DataFolder) -> None:
     await server.bind()
     with data_folder:
         server.open(open_journal(data_folder.path, server.settings), RecoveryProgress())
+        server.control_folder = data_folder.path
         server.listen()
         async with trio.open_nursery() as nursery:
             endpoints = await nursery.start(server.run)

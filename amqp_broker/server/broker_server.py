@@ -10,6 +10,7 @@ import logging
 import socket
 import sys
 from functools import partial
+from pathlib import Path
 from typing import ClassVar
 
 import trio
@@ -19,11 +20,13 @@ from amqp_broker.broker.ports import Clock
 from amqp_broker.journal.port import Journal, Progress
 from amqp_broker.server.clock import SystemClock
 from amqp_broker.server.connection_log import ConnectionLog
+from amqp_broker.server.control import serve_control
 from amqp_broker.server.descriptors import connections_that_fit
 from amqp_broker.server.journal_flusher import JournalFlusher
 from amqp_broker.server.listeners import Endpoint, Listener, accept_forever, bind, listen
 from amqp_broker.server.logs import log_event, log_internal_error
 from amqp_broker.server.page_reader import read_pages
+from amqp_broker.server.password_checks import PasswordChecks
 from amqp_broker.server.pump import Pump
 from amqp_broker.server.resources import watch_resources, with_memory_budget
 from amqp_broker.server.socket_stream import SocketStream
@@ -59,6 +62,7 @@ class BrokerServer:
         self._journal: Journal | None = None
         self._listeners: list[Listener] = []
         self._connections: set[Connection] = set()
+        self.control_folder: Path | None = None  # the data folder, where the command line may reach the broker
         self._is_refusing = False
         self._shutdown_requested = trio.Event()
         self._all_gone = trio.Event()
@@ -114,6 +118,9 @@ class BrokerServer:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(run_timers, self.broker)
                 nursery.start_soon(watch_resources, self.broker, self.settings, self._journal is not None)
+                PasswordChecks(self.broker, nursery)
+                if self.control_folder is not None:
+                    nursery.start_soon(serve_control, self.broker, self.control_folder)
                 if self._journal is not None:
                     nursery.start_soon(JournalFlusher(self.broker, self._journal, self.settings).run)
                     nursery.start_soon(read_pages, self.broker, self._journal)

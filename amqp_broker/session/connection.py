@@ -179,10 +179,13 @@ class Connection:
                 self._suspend(error.queue.wait_for_head, (kind, number, payload), frames)
                 return
             except NotVerifiedYet as error:
-                self._suspend(partial(self.broker.verify_password, error), (kind, number, payload), frames)
+                self._suspend(partial(self._verify_password, error), (kind, number, payload), frames)
                 return
             if self.state is CLOSED:
                 return
+
+    def _verify_password(self, check: NotVerifiedYet, go_on: Callable[[], None]) -> None:
+        self.broker.verify_password(check, go_on, lambda: not self._is_closed())
 
     def _suspend(self, wait: Callable[[Callable[[], None]], None], frame: Frame, frames: Iterator[Frame]) -> None:
         """A frame needs what takes a while, a message from the disk or a verdict on a password: handle it again, and

@@ -1,0 +1,91 @@
+"""How the commands that change a running broker reach it, and how they print what it says.
+
+The other end is ``server/control.py``. Shared by ``users``, ``vhosts`` and ``permissions``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from amqp_broker.cli import options
+from amqp_broker.cli.exit_codes import ExitCode
+
+PATIENCE_S = 30.0
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+VirtualHostName = Annotated[str, typer.Option("--vhost", metavar="NAME", help="The virtual host.")]
+
+
+def ask(data_dir: str | None, config: Path | None, command: str, **arguments: Any) -> Any:
+    """Have a running broker do something; what it refuses ends the command with one line and an exit code.
+
+    Args:
+        data_dir: of the broker, where it is not the default or the one that the environment or the file names.
+        config: the broker's file of settings.
+        command: what to do.
+        arguments: with what.
+    """
+    from amqp_broker.server.control import SOCKET_NAME, reachable_address
+
+    settings = options.configure(None, None, data_dir, config, None, None).settings
+    path = Path(settings.data_dir) / SOCKET_NAME
+    request = json.dumps({"command": command, "arguments": arguments}).encode() + b"\n"
+    try:
+        with reachable_address(path) as address, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(PATIENCE_S)
+            connection.connect(address)
+            connection.sendall(request)
+            with connection.makefile("rb") as answers:
+                answer = json.loads(answers.readline())
+    except (FileNotFoundError, ConnectionRefusedError):
+        options.fail(
+            ExitCode.NOT_RUNNING,
+            f"no broker runs with the data folder {settings.data_dir}: start one, or name its folder with --data-dir",
+        )
+    except (OSError, ValueError) as error:
+        options.fail(ExitCode.NOT_RUNNING, f"cannot reach the broker at {path}: {str(error) or type(error).__name__}")
+    if "error" in answer:
+        options.fail(ExitCode.REFUSED, answer["error"])
+    return answer["result"]
+
+
+def read_password(given_on_stdin: bool) -> str:
+    """The password: one line of standard input, or asked for twice on the terminal."""
+    if given_on_stdin or not os.isatty(0):
+        return typer.get_text_stream("stdin").readline().rstrip("\r\n")
+    return str(typer.prompt("Password", hide_input=True, confirmation_prompt=True))
+
+
+def limit(name: str, text: str | None) -> dict[str, int | None]:
+    """The argument of a limit that was given on the command line: a number, or ``none``."""
+    if text is None:
+        return {}
+    if text == "none":
+        return {name: None}
+    if not text.isascii() or not text.isdigit():
+        options.fail(ExitCode.WRONG_USE, f"a limit is a whole number or none, not {text!r}")
+    return {name: int(text)}
+
+
+def show(rows: list[dict[str, Any]], columns: Sequence[str], as_json: bool) -> None:
+    """Print a list as a table, or as JSON."""
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return
+    table = [list(columns), *([_cell(row[column]) for column in columns] for row in rows)]
+    widths = [max(len(line[number]) for line in table) for number in range(len(columns))]
+    for line in table:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, list):
+        return " ".join(str(one) for one in value) or "-"
+    return "-" if value is None else str(value)

@@ -1,0 +1,129 @@
+"""``amqp-broker users``: the users of a running broker."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from amqp_broker.cli import control, options
+from amqp_broker.cli.exit_codes import EPILOG
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The user's name.")]
+Tags = Annotated[list[str] | None, typer.Option("--tag", metavar="TAG", help="A tag, as administrator; repeatable.")]
+FromStdin = Annotated[
+    bool, typer.Option("--password-stdin", help="Take the password from standard input. Default: ask on the terminal.")
+]
+NoPassword = Annotated[bool, typer.Option("--no-password", help="No password: by certificate only.")]
+Hash = Annotated[
+    str, typer.Option("--hash", metavar="NAME", help="scrypt; or sha256, sha512, which RabbitMQ can read as well.")
+]
+Limit = Annotated[str | None, typer.Option(metavar="NUMBER", help="Most at the same time; none for no limit.")]
+
+application = typer.Typer(
+    help="Users of a running broker. Everything takes effect at once, for connections that are open too.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+
+@application.command("list", epilog=EPILOG)
+def list_users(
+    as_json: control.Json = False, data_dir: options.DataDir = None, config: options.ConfigFile = None
+) -> None:
+    """List the users, their tags, how many connections they have, and their limits.
+
+    \b
+    amqp-broker users list
+    amqp-broker users list --json --data-dir /var/lib/amqp-broker
+    """
+    rows = control.ask(data_dir, config, "users.list")
+    control.show(rows, ("name", "tags", "connections", "connections_max", "channels_max"), as_json)
+
+
+@application.command("add", epilog=EPILOG)
+def add(
+    name: Name,
+    tags: Tags = None,
+    password_stdin: FromStdin = False,
+    no_password: NoPassword = False,
+    hash_name: Hash = "scrypt",
+    data_dir: options.DataDir = None,
+    config: options.ConfigFile = None,
+) -> None:
+    """Create a user, who may do nothing until 'permissions set' says what.
+
+    \b
+    amqp-broker users add ada --tag administrator
+    amqp-broker users add shop --password-stdin < secret
+    amqp-broker users add device-7 --no-password
+    """
+    password = None if no_password else control.read_password(password_stdin)
+    control.ask(data_dir, config, "users.add", name=name, password=password, tags=tags or [], hash=hash_name)
+    print(f"user '{name}' added")
+
+
+@application.command("password", epilog=EPILOG)
+def change_password(
+    name: Name,
+    password_stdin: FromStdin = False,
+    no_password: NoPassword = False,
+    hash_name: Hash = "scrypt",
+    data_dir: options.DataDir = None,
+    config: options.ConfigFile = None,
+) -> None:
+    """Change a user's password; connections that are open stay open.
+
+    \b
+    amqp-broker users password ada
+    """
+    password = None if no_password else control.read_password(password_stdin)
+    control.ask(data_dir, config, "users.password", name=name, password=password, hash=hash_name)
+    print(f"password of user '{name}' changed")
+
+
+@application.command("tags", epilog=EPILOG)
+def set_tags(
+    name: Name,
+    tags: Annotated[list[str] | None, typer.Argument(metavar="[TAG]...", help="All the tags there shall be.")] = None,
+    data_dir: options.DataDir = None,
+    config: options.ConfigFile = None,
+) -> None:
+    """Give a user these tags, and take all others away.
+
+    \b
+    amqp-broker users tags ada administrator impersonator
+    amqp-broker users tags ada
+    """
+    control.ask(data_dir, config, "users.tags", name=name, tags=tags or [])
+    print(f"tags of user '{name}': {' '.join(tags or []) or 'none'}")
+
+
+@application.command("limits", epilog=EPILOG)
+def set_limits(
+    name: Name,
+    connections: Limit = None,
+    channels: Limit = None,
+    data_dir: options.DataDir = None,
+    config: options.ConfigFile = None,
+) -> None:
+    """Limit a user's connections and channels, all connections together; what is not named stays.
+
+    \b
+    amqp-broker users limits shop --connections 20 --channels 100
+    amqp-broker users limits shop --connections none
+    """
+    limits = control.limit("connections_max", connections) | control.limit("channels_max", channels)
+    control.ask(data_dir, config, "users.limits", name=name, **limits)
+    print(f"limits of user '{name}' set")
+
+
+@application.command("delete", epilog=EPILOG)
+def delete(name: Name, data_dir: options.DataDir = None, config: options.ConfigFile = None) -> None:
+    """Delete a user with all permissions, and close the user's connections.
+
+    \b
+    amqp-broker users delete guest
+    """
+    control.ask(data_dir, config, "users.delete", name=name)
+    print(f"user '{name}' deleted")

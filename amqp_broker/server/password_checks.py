@@ -1,0 +1,48 @@
+"""Slow password hashes are computed in threads, few at a time, so that logins never stop the event loop.
+
+Whoever waits waits in line. A check whose client has gone meanwhile, or whose answer another client's check has found,
+costs nothing when its turn comes: a storm of logins with one password is one computation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import trio
+
+from amqp_broker.access.passwords import NotVerifiedYet
+from amqp_broker.broker.broker import Broker
+
+AT_ONCE_MAX = 2
+
+
+class PasswordChecks:
+    """The line of checks of one broker.
+
+    Args:
+        broker: whose; its checks come here until it is given another way.
+        nursery: where they are waited for.
+    """
+
+    def __init__(self, broker: Broker, nursery: trio.Nursery) -> None:
+        self._broker = broker
+        self._nursery = nursery
+        self._limiter = trio.CapacityLimiter(AT_ONCE_MAX)
+        broker.verify_password = self.begin
+
+    def begin(self, check: NotVerifiedYet, go_on: Callable[[], None], is_wanted: Callable[[], bool]) -> None:
+        """Take a check into the line."""
+        self._nursery.start_soon(self._run, check, go_on, is_wanted)
+
+    async def _run(self, check: NotVerifiedYet, go_on: Callable[[], None], is_wanted: Callable[[], bool]) -> None:
+        async with self._limiter:
+            if not is_wanted():
+                return
+            if not check.is_known():
+                # A limiter of its own: trio's is shared with the journal's flusher.
+                matches = await trio.to_thread.run_sync(
+                    check.verify, abandon_on_cancel=True, limiter=trio.CapacityLimiter(1)
+                )
+                check.remember(matches)
+        go_on()
+        self._broker.settle()
