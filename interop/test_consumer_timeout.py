@@ -14,7 +14,7 @@ from interop.raw_client import Basic, ChannelUnderTest, Queue, Tx
 from interop.under_test import BrokerUnderTest
 from interop.waiting import let_pass
 
-TIMEOUT_MS = 200
+TIMEOUT_MS = 300
 SWEEP_MS = 40
 TEXT = (
     f"delivery acknowledgement on channel 1 timed out. Timeout value used: {TIMEOUT_MS} ms. "

@@ -526,7 +526,7 @@ def test_a_rejection_makes_it_no_cycle(broker: BrokerUnderTest, ch: ChannelUnder
 
 def test_an_old_rejection_does_not_help(ch: ChannelUnderTest, q: str) -> None:
     """Rejected and back in the queue, then expired there: nobody decided on that."""
-    declare(ch, q, message_ttl=50)
+    declare(ch, q, message_ttl=200)
     ch.publish("", q, b"1")
     reject(ch, q)
     until(lambda: ch.depth(q)[0])
@@ -703,7 +703,7 @@ def test_dead_letters_reach_consumers(client: Client, ch: ChannelUnderTest, q: s
 
 def test_a_letter_expires_in_its_next_queue(broker: BrokerUnderTest, ch: ChannelUnderTest, q: str) -> None:
     second = broker.queue_name("second")
-    ch.declare(second, arguments={"x-message-ttl": 30})
+    ch.declare(second, arguments={"x-message-ttl": 150})
     declare(ch, q, key=second)
     ch.publish("", q, b"1", expiration="60000")
     reject(ch, q)

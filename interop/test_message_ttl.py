@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from interop.raw_client import Basic, ChannelUnderTest, Client, Confirm, Queue
+from interop.raw_client import Basic, Channel, ChannelUnderTest, Client, Confirm, Queue, Tx
 from interop.under_test import BrokerUnderTest
 from interop.waiting import let_pass, until
 
@@ -30,7 +30,7 @@ def dead_letter_queue(ch: ChannelUnderTest, broker: BrokerUnderTest) -> str:
 
 
 def test_messages_die(ch: ChannelUnderTest, q: str) -> None:
-    ch.declare(q, arguments={"x-message-ttl": 40})
+    ch.declare(q, arguments={"x-message-ttl": 150})
     ch.publish_all(q, [b"1", b"2"])
     assert ch.depth(q)[0] == 2
     until(lambda: is_empty(ch, q))
@@ -45,20 +45,20 @@ def test_messages_live_until_then(ch: ChannelUnderTest, q: str) -> None:
 
 
 def test_each_message_has_its_own_time(ch: ChannelUnderTest, q: str) -> None:
-    ch.declare(q, arguments={"x-message-ttl": 120})
+    ch.declare(q, arguments={"x-message-ttl": 400})
     ch.publish("", q, b"1")
     ch.sync()
-    let_pass(70)
+    let_pass(200)
     ch.publish("", q, b"2")
     until(lambda: ch.depth(q)[0] == 1)
     assert ch.drain(q) == [b"2"]
 
 
 def test_delivered_messages_are_out_of_its_reach(ch: ChannelUnderTest, q: str) -> None:
-    ch.declare(q, arguments={"x-message-ttl": 30})
+    ch.declare(q, arguments={"x-message-ttl": 100})
     ch.publish("", q, b"1")
     message = ch.get_one(q, no_ack=False)
-    let_pass(60)
+    let_pass(130)
     ch.ack(message.delivery_tag)
     ch.expect_nothing(q)
 
@@ -123,7 +123,7 @@ def test_beyond_32_bits(ch: ChannelUnderTest, q: str) -> None:
 
 def test_expiration(ch: ChannelUnderTest, q: str) -> None:
     ch.declare(q)
-    ch.publish("", q, b"1", expiration="40")
+    ch.publish("", q, b"1", expiration="150")
     assert ch.depth(q)[0] == 1
     until(lambda: is_empty(ch, q))
 
@@ -239,16 +239,16 @@ def test_purged_and_published_again(ch: ChannelUnderTest, q: str) -> None:
 
 
 def test_requeue_does_not_start_it_anew(ch: ChannelUnderTest, q: str) -> None:
-    ch.declare(q, arguments={"x-message-ttl": 60})
+    ch.declare(q, arguments={"x-message-ttl": 100})
     ch.publish("", q, b"1")
     message = ch.get_one(q, no_ack=False)
-    let_pass(80)
+    let_pass(130)
     ch.nack(message.delivery_tag)
     assert ch.get(q) is None
 
 
 def test_requeued_in_time(ch: ChannelUnderTest, q: str) -> None:
-    ch.declare(q, arguments={"x-message-ttl": 60})
+    ch.declare(q, arguments={"x-message-ttl": 200})
     ch.publish("", q, b"1")
     message = ch.get_one(q, no_ack=False)
     ch.nack(message.delivery_tag)
@@ -258,10 +258,10 @@ def test_requeued_in_time(ch: ChannelUnderTest, q: str) -> None:
 
 def test_an_expired_message_comes_back_before_one_that_lives(ch: ChannelUnderTest, q: str) -> None:
     ch.declare(q)
-    ch.publish("", q, b"1", expiration="20")
+    ch.publish("", q, b"1", expiration="100")
     ch.publish("", q, b"2")
     first = ch.get_one(q, no_ack=False)
-    let_pass(40)
+    let_pass(130)
     ch.nack(first.delivery_tag)
     assert ch.drain(q) == [b"2"]
 
@@ -269,9 +269,9 @@ def test_an_expired_message_comes_back_before_one_that_lives(ch: ChannelUnderTes
 def test_an_expired_message_comes_back_behind_one_that_lives(ch: ChannelUnderTest, q: str) -> None:
     ch.declare(q)
     ch.publish("", q, b"1")
-    ch.publish("", q, b"2", expiration="20")
+    ch.publish("", q, b"2", expiration="100")
     first, second = (ch.get_one(q, no_ack=False) for _ in range(2))
-    let_pass(40)
+    let_pass(130)
     ch.nack(first.delivery_tag)
     ch.nack(second.delivery_tag)
     assert ch.depth(q)[0] == 2
@@ -279,24 +279,24 @@ def test_an_expired_message_comes_back_behind_one_that_lives(ch: ChannelUnderTes
 
 
 def test_a_channel_that_closes_with_an_expired_message(client: Client, ch: ChannelUnderTest, q: str) -> None:
-    ch.declare(q, arguments={"x-message-ttl": 30})
+    ch.declare(q, arguments={"x-message-ttl": 100})
     ch.publish("", q, b"1")
     other = client.channel()
     other.get_one(q, no_ack=False)
-    let_pass(50)
-    client.abort()
+    let_pass(130)
+    other.call(Channel.Close, reply_code=200, reply_text="done")
+    until(lambda: is_empty(ch, q))
+    assert ch.get(q) is None
 
 
 # With transactions and confirms
 
 
 def test_in_a_transaction_it_starts_with_the_commit(ch: ChannelUnderTest, q: str) -> None:
-    from interop.raw_client import Tx
-
     ch.declare(q)
     ch.call(Tx.Select)
-    ch.publish("", q, b"1", expiration="50")
-    let_pass(80)
+    ch.publish("", q, b"1", expiration="150")
+    let_pass(180)
     ch.call(Tx.Commit)
     assert ch.depth(q)[0] == 1
     until(lambda: is_empty(ch, q))
