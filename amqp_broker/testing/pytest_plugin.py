@@ -30,7 +30,7 @@ URL_VARIABLE = "AMQP_BROKER_URL"
 SECTION = "AMQP broker"
 
 _VIEW: pytest.StashKey[VirtualHostView] = pytest.StashKey()
-_number = itertools.count(1)
+_NUMBERS: pytest.StashKey[Iterator[int]] = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -48,6 +48,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Make the marker known."""
     config.addinivalue_line("markers", MARKER_TEXT)
+    config.stash[_NUMBERS] = itertools.count(1)
 
 
 # --- fixtures
@@ -70,7 +71,8 @@ def amqp_broker(request: pytest.FixtureRequest) -> Iterator[VirtualHostView | Fo
         yield ForeignBroker(url)
         return
     broker: Broker = request.getfixturevalue("amqp_broker_session")
-    view = broker.add_virtual_host(_virtual_host_name(request.node.name))
+    number = next(request.config.stash[_NUMBERS])
+    view = broker.add_virtual_host(_virtual_host_name(request.node.name, number))
     wanted = _wanted(request.node)
     if wanted.get("frozen"):
         view.clock.freeze()
@@ -137,9 +139,9 @@ def _settings(config: pytest.Config) -> dict[str, Any]:
     return settings
 
 
-def _virtual_host_name(test: str) -> str:
+def _virtual_host_name(test: str, number: int) -> str:
     """A name that tells the test, and that no other test of the session has."""
-    return f"{re.sub('[^A-Za-z0-9_]+', '-', test)[:NAME_LENGTH_MAX].strip('-')}-{next(_number)}"
+    return f"{re.sub('[^A-Za-z0-9_]+', '-', test)[:NAME_LENGTH_MAX].strip('-')}-{number}"
 
 
 # --- what must hold at the end

@@ -91,8 +91,9 @@ class WatchedPublishing(Publishing):
 
     _drops_after_confirm = False
 
-    def route(self, publication: Publication) -> bool:
+    def route(self, *fields: Any) -> bool:
         """As ever, with the fault whose turn it is."""
+        publication = Publication(*fields)
         connection = self._channel.connection
         virtual_host = _watched(connection)
         watch = virtual_host.watch
@@ -105,7 +106,7 @@ class WatchedPublishing(Publishing):
         is_reply = (
             not publication.address.exchange and publication.address.routing_key in connection.broker.reply_consumers
         )
-        accepted = super().route(publication)
+        accepted = super().route(*publication)
         if fault is PublishFault.NACK:
             self._remember(publication, (), "refused: " + FAULT)
         elif is_reply:

@@ -1,0 +1,273 @@
+"""The pytest plugin, in sessions of pytest that these tests start."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.metadata import entry_points
+
+import pytest
+
+from amqp_broker.testing import Broker
+
+# Where the package is not installed, only on the path, its plugin has to be named.
+IS_INSTALLED = any(point.name == "amqp-broker" for point in entry_points(group="pytest11"))
+PLUGIN = () if IS_INSTALLED else ("-p", "amqp_broker.testing.pytest_plugin")
+
+HEAD = """
+import pika, pytest, socket
+
+@pytest.fixture
+def channel(amqp_url):
+    with pika.BlockingConnection(pika.URLParameters(amqp_url)) as connection:
+        channel = connection.channel()
+        yield channel
+"""
+
+
+@pytest.fixture
+def run(pytester: pytest.Pytester) -> Run:
+    return Run(pytester)
+
+
+class Run:
+    """Runs a test module in a pytest of its own."""
+
+    def __init__(self, pytester: pytest.Pytester) -> None:
+        self.pytester = pytester
+
+    def __call__(self, tests: str, *arguments: str) -> pytest.RunResult:
+        self.pytester.makepyfile(HEAD + tests)
+        return self.pytester.runpytest_inprocess(*PLUGIN, "-p", "no:cacheprovider", *arguments)
+
+    def apart(self, tests: str) -> pytest.RunResult:
+        """The same in a process of its own, for tests that leave sockets behind."""
+        self.pytester.makepyfile(HEAD + tests)
+        return self.pytester.runpytest_subprocess(*PLUGIN, "-p", "no:cacheprovider")
+
+
+def test_each_test_has_a_world_of_its_own(run: Run) -> None:
+    result = run("""
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_first_to_come(channel, amqp_broker, number):
+    assert amqp_broker.queues == ()
+    channel.queue_declare("q", durable=True)
+    channel.basic_publish("", "q", b"hello")
+    assert amqp_broker.queue("q").bodies == [b"hello"]
+    assert amqp_broker.virtual_host.startswith(f"test_first_to_come-{number}-")
+""")
+    result.assert_outcomes(passed=3)
+
+
+def test_xdist_shares_nothing(run: Run) -> None:
+    pytest.importorskip("xdist")
+    result = run(
+        """
+@pytest.mark.parametrize("number", range(8))
+def test_it(channel, amqp_broker, number):
+    channel.queue_declare("q")
+    channel.basic_publish("", "q", b"hello")
+    assert amqp_broker.queue("q").message_count == 1
+""",
+        "-n2",
+    )
+    result.assert_outcomes(passed=8)
+
+
+def test_a_failure_comes_with_a_picture(run: Run) -> None:
+    result = run("""
+def test_it(channel, amqp_broker):
+    channel.queue_declare("billing")
+    channel.basic_publish("", "biling", b"hello")
+    assert amqp_broker.queue("billing").bodies == [b"hello"]
+""")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*--- AMQP broker ---*",
+            "virtual host 'test_it-1'",
+            "    billing: 0 ready, 0 unacknowledged, consumers: none",
+            "    guest from 127.0.0.1:*, channels: 1",
+            "    b'hello': to '' with 'biling' -> nowhere (there is no queue 'biling')",
+        ]
+    )
+
+
+def test_a_test_that_passes_or_needs_no_broker_shows_none(run: Run) -> None:
+    result = run("""
+def test_passes(channel):
+    pass
+
+def test_fails():
+    assert False
+""")
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.no_fnmatch_line("*AMQP broker*")
+
+
+@pytest.mark.parametrize(
+    ("check", "what_it_says"),
+    [
+        ("no_unacknowledged", "*queue 'q' has 1 unacknowledged at the end of the test*"),
+        ("no_unrouted", "*b'nowhere' to exchange '' with 'nope' went nowhere: there is no queue 'nope'*"),
+    ],
+)
+def test_messages_that_went_astray_fail_the_test_that_says_so(run: Run, check: str, what_it_says: str) -> None:
+    result = run(f"""
+def do(channel):
+    channel.queue_declare("q")
+    channel.basic_publish("", "q", b"hello")
+    channel.basic_get("q")
+    channel.basic_publish("", "nope", b"nowhere")
+
+@pytest.mark.amqp({check}=True)
+def test_that_says_so(channel):
+    do(channel)
+
+def test_that_does_not(channel):
+    do(channel)
+
+@pytest.mark.amqp({check}=True)
+def test_that_is_in_order(channel):
+    channel.queue_declare("q")
+    channel.basic_publish("", "q", b"hello")
+    channel.basic_get("q", auto_ack=True)
+""")
+    result.assert_outcomes(passed=2, failed=1)
+    result.stdout.fnmatch_lines([what_it_says, "FAILED *::test_that_says_so*"])
+
+
+def test_messages_given_back_at_the_end_of_a_channel_were_not_acknowledged(run: Run) -> None:
+    result = run("""
+@pytest.mark.amqp(no_unacknowledged=True)
+def test_it(channel):
+    channel.queue_declare("q")
+    channel.basic_publish("", "q", b"hello")
+    channel.basic_get("q")
+    channel.close()
+""")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*queue 'q' got 1 back unacknowledged when their channels ended*"])
+
+
+def test_leaks_are_found_when_the_fixtures_are_gone(run: Run) -> None:
+    result = run.apart("""
+kept = []
+
+@pytest.mark.amqp(no_leaked_connections=True)
+def test_leaks(amqp_url):
+    kept.append(pika.BlockingConnection(pika.URLParameters(amqp_url)))
+
+@pytest.mark.amqp(no_leaked_connections=True)
+def test_closes(channel):
+    pass
+
+@pytest.mark.amqp(no_leaked_channels=True)
+def test_closes_the_connection_only(amqp_url):
+    connection = pika.BlockingConnection(pika.URLParameters(amqp_url))
+    connection.channel()
+    connection._impl._transport._sock.shutdown(socket.SHUT_RDWR)
+    kept.append(connection)
+
+@pytest.mark.amqp(no_leaked_channels=True)
+def test_closes_the_channel(channel):
+    channel.close()
+""")
+    result.assert_outcomes(passed=4, errors=2)
+    result.stdout.fnmatch_lines(["connection 127.0.0.1:* was not closed", "connection * had channels that were not *"])
+
+
+def test_the_ini_file_and_the_markers_say_what_is_checked(run: Run) -> None:
+    run.pytester.makeini("[pytest]\namqp_checks = no_unrouted\namqp_settings =\n  heartbeat_s = 7\n  product = Mine\n")
+    result = run("""
+def test_checked(channel):
+    channel.basic_publish("", "nope", b"hello")
+
+@pytest.mark.amqp(no_unrouted=False)
+def test_not_checked(channel):
+    channel.basic_publish("", "nope", b"hello")
+
+def test_settings(channel):
+    parameters = channel.connection._impl
+    assert parameters.params.heartbeat == 7
+    assert parameters.server_properties["product"] == "Mine"
+""")
+    result.assert_outcomes(passed=2, failed=1)
+
+
+def test_an_unknown_check_or_setting_is_refused(run: Run) -> None:
+    result = run("""
+@pytest.mark.amqp(no_unrooted=True)
+def test_it(channel):
+    pass
+""")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*amqp does not know no_unrooted*"])
+    run.pytester.makeini("[pytest]\namqp_settings = heartbeats = 7\n")
+    run("def test_it(channel): pass").stdout.fnmatch_lines(["*'heartbeats = 7' is not name=value of a setting*"])
+
+
+def test_a_tests_clock_is_its_own_affair(run: Run) -> None:
+    result = run("""
+@pytest.mark.amqp(frozen=True)
+def test_frozen(amqp_broker):
+    assert amqp_broker.clock.is_frozen
+    amqp_broker.fail.memory_alarm()
+    amqp_broker.fail.nack_next_publish()
+
+def test_afterwards(amqp_broker, channel):
+    assert not amqp_broker.clock.is_frozen
+    channel.confirm_delivery()
+    channel.queue_declare("q")
+    channel.basic_publish("", "q", b"hello")
+    assert amqp_broker.queue("q").bodies == [b"hello"]
+""")
+    result.assert_outcomes(passed=2)
+
+
+def test_a_session_survives_a_crash(run: Run) -> None:
+    result = run("""
+@pytest.mark.parametrize("time", [1, 2])
+def test_crash(amqp_broker, amqp_url, time):
+    with pika.BlockingConnection(pika.URLParameters(amqp_url)) as connection:
+        connection.channel().queue_declare("q", durable=True)
+    amqp_broker.fail.crash()
+    assert amqp_broker.queues == ("q",)
+""")
+    result.assert_outcomes(passed=2)
+
+
+@pytest.mark.parametrize("how", ["option", "ini", "environment"])
+def test_the_same_tests_run_against_a_real_broker(
+    run: Run, broker: Broker, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments: tuple[str, ...] = ()
+    if how == "option":
+        arguments = ("--amqp-broker-url", broker.url)
+    elif how == "ini":
+        run.pytester.makeini(f"[pytest]\namqp_broker_url = {broker.url}\n")
+    else:
+        monkeypatch.setenv("AMQP_BROKER_URL", broker.url)
+    result = run(
+        f"""
+def test_that_needs_an_address(amqp_broker, channel):
+    assert (amqp_broker.host, amqp_broker.port, amqp_broker.virtual_host) == ("127.0.0.1", {broker.port}, "/")
+    channel.queue_declare("q")
+
+def test_that_needs_more(amqp_broker):
+    amqp_broker.clock.advance(hours=1)
+""",
+        *arguments,
+    )
+    result.assert_outcomes(passed=1, skipped=1)
+    assert broker.queues == ("q",)
+
+
+def test_a_session_without_a_broker_does_not_pay_for_one() -> None:
+    """Loading the plugin, as every start of pytest does, loads neither trio nor the broker."""
+    program = (
+        "import sys, amqp_broker.testing.pytest_plugin;"
+        "print(sorted(name for name in sys.modules if name.split('.')[0] == 'trio' or name.startswith('amqp_broker.')))"
+    )
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert loaded.strip() == "['amqp_broker.testing', 'amqp_broker.testing.pytest_plugin']"
