@@ -139,6 +139,18 @@ class OurBroker:
         """The broker's process."""
         return self._process.pid
 
+    def ctl(self, *arguments: str, standard_input: str = "") -> str:
+        """`amqp-broker` against this broker, for instance `users list`. Returns what it printed."""
+        command = [sys.executable, "-m", "amqp_broker", *arguments, "--data-dir", str(self._folder / "data")]
+        path = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH", "")]))
+        environment = {**os.environ, "PYTHONPATH": path}
+        done = subprocess.run(
+            command, env=environment, input=standard_input, capture_output=True, text=True, timeout=60, check=False
+        )
+        if done.returncode != 0:
+            raise RuntimeError(f"amqp-broker {' '.join(arguments)}: {done.stdout}{done.stderr}")
+        return done.stdout
+
     def restart(self) -> None:
         end_process(self._process)
         self._start()
