@@ -1,0 +1,81 @@
+"""Alarms: who is blocked while the disk is low, and what it is told.
+
+Both brokers are started anew with a limit of free disk space that no machine keeps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from interop import brokers
+from interop.raw_client import Basic, Client, Connection
+from interop.under_test import BrokerUnderTest
+
+QUIET_S = 0.2
+
+
+def start(kind: str) -> brokers.BrokerProcess:
+    if kind == "rabbitmq":
+        return brokers.RabbitMQ(config="disk_free_limit.absolute = 900000GB\n")
+    return brokers.OurBroker(environment={"AMQP_BROKER_DISK_FREE_LIMIT_BYTES": str(900_000 * 10**9)})
+
+
+@pytest.fixture(scope="module")
+def full_brokers() -> Iterator[dict[str, brokers.BrokerProcess]]:
+    started: dict[str, brokers.BrokerProcess] = {}
+    yield started
+    for process in started.values():
+        process.stop()
+
+
+@pytest.fixture
+def full(broker: BrokerUnderTest, full_brokers: dict[str, brokers.BrokerProcess]) -> Iterator[BrokerUnderTest]:
+    """A broker of the same kind that is low on disk."""
+    if broker.kind not in full_brokers:
+        full_brokers[broker.kind] = start(broker.kind)
+    under_test = BrokerUnderTest(full_brokers[broker.kind], broker.test, 5.0)
+    yield under_test
+    under_test.clean_up()
+
+
+def test_who_does_not_publish_is_not_blocked(full: BrokerUnderTest) -> None:
+    ch = full.channel()
+    q = full.queue_name()
+    ch.declare(q, exclusive=True)
+    ch.consume(q)
+    ch.sync()
+
+
+def test_who_publishes_is_told(full: BrokerUnderTest, q: str) -> None:
+    client = full.connect()
+    client.channel().publish("", q, b"body")
+    assert client.expect(Connection.Blocked).reason == "low on disk"
+
+
+def test_it_is_told_once_and_not_heard_again(full: BrokerUnderTest, q: str) -> None:
+    client = full.connect()
+    ch = client.channel()
+    ch.publish("", q, b"1")
+    client.expect(Connection.Blocked)
+    ch.publish("", q, b"2")
+    ch.send(Basic.Get, queue=q)
+    client.nothing_within(QUIET_S)
+
+
+def test_who_does_not_understand_it_is_blocked_all_the_same(full: BrokerUnderTest, q: str) -> None:
+    client = full.connect(capabilities={})
+    ch = client.channel()
+    ch.publish("", q, b"1")
+    ch.send(Basic.Get, queue=q)
+    client.nothing_within(QUIET_S)
+
+
+def test_others_go_on(full: BrokerUnderTest, q: str) -> None:
+    blocked: Client = full.connect()
+    blocked.channel().publish("", q, b"1")
+    blocked.expect(Connection.Blocked)
+    other = full.connect().channel()
+    other.declare(full.queue_name(), exclusive=True)
+    other.sync()
