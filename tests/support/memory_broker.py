@@ -11,9 +11,10 @@ from typing import Any
 
 from amqp_broker.broker.broker import Broker
 from amqp_broker.broker.consumer import Consumer
+from amqp_broker.broker.paging import OVERHEAD_BYTES
 from amqp_broker.broker.queue import Queue
 from amqp_broker.broker.virtual_host import VirtualHost
-from amqp_broker.session.channel import Channel
+from amqp_broker.session.channel import Channel, ChannelState
 from amqp_broker.session.connection import Connection
 from amqp_broker.settings import Settings
 from tests.support.manual_clock import ManualClock
@@ -67,6 +68,10 @@ class MemoryBroker(Broker):
                 _check_queue(queue, channels)
         for channel in channels:
             _check_channel(channel)
+        ready = [
+            message for host in self.virtual_hosts.values() for queue in host.queues.values() for message in queue.ready
+        ]
+        assert self.paging.used_bytes == sum(len(message.body) + OVERHEAD_BYTES for message in ready)
         waiting_for_replies = [channel for channel in channels if channel.consuming._reply_key]
         assert len(self.reply_consumers) == len(waiting_for_replies)
 
@@ -108,7 +113,14 @@ def _check_channel(channel: Channel) -> None:
     consuming = channel.consuming
     held = [delivery for delivery in _deliveries_held(channel) if delivery.consumer is not None]
     assert consuming._consumers_unacknowledged == len(held)
-    by_consumer: Counter[Consumer] = Counter(delivery.consumer for delivery in held)
+    limit = consuming._channel_prefetch_count
+    is_full = limit > 0 and consuming._consumers_unacknowledged >= limit
+    if channel.state is ChannelState.OPEN:
+        assert consuming.has_room == (not is_full and not channel.connection.is_congested)
+    else:
+        assert not consuming.consumers
+        assert not held
+    by_consumer: Counter[Consumer] = Counter(delivery.consumer for delivery in held if delivery.consumer)
     for consumer in consuming.consumers.values():
         assert consumer.unacknowledged_count == by_consumer[consumer]
         if consumer.prefetch_count:
