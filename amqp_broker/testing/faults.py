@@ -71,7 +71,9 @@ class _FaultOrders:
         self._order(PublishFault.DROP_BEFORE_CONFIRM, 1)
 
     def drop_after_confirm(self) -> None:
-        """Have the next publish taken and confirmed, and then its connection dropped."""
+        """Have the next publish taken and confirmed, and its connection dropped after that: when the client sends
+        anything more, so that it has surely read the confirm.
+        """
         self._order(PublishFault.DROP_AFTER_CONFIRM, 1)
 
     def _order(self, fault: PublishFault, count: int) -> None:

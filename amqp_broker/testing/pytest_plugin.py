@@ -7,7 +7,6 @@ host of its own in it, which is deleted afterwards.
 
 from __future__ import annotations
 
-import itertools
 import os
 import re
 from collections.abc import Generator, Iterator
@@ -30,7 +29,7 @@ URL_VARIABLE = "AMQP_BROKER_URL"
 SECTION = "AMQP broker"
 
 _VIEW: pytest.StashKey[VirtualHostView] = pytest.StashKey()
-_NUMBERS: pytest.StashKey[Iterator[int]] = pytest.StashKey()
+_NUMBER: pytest.StashKey[int] = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -48,7 +47,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Make the marker known."""
     config.addinivalue_line("markers", MARKER_TEXT)
-    config.stash[_NUMBERS] = itertools.count(1)
+    config.stash[_NUMBER] = 0
 
 
 # --- fixtures
@@ -71,8 +70,9 @@ def amqp_broker(request: pytest.FixtureRequest) -> Iterator[VirtualHostView | Fo
         yield ForeignBroker(url)
         return
     broker: Broker = request.getfixturevalue("amqp_broker_session")
-    number = next(request.config.stash[_NUMBERS])
-    view = broker.add_virtual_host(_virtual_host_name(request.node.name, number))
+    stash = request.config.stash
+    stash[_NUMBER] += 1
+    view = broker.add_virtual_host(_virtual_host_name(request.node.name, stash[_NUMBER]))
     wanted = _wanted(request.node)
     if wanted.get("frozen"):
         view.clock.freeze()

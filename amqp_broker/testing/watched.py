@@ -7,6 +7,8 @@ pays nothing for being watchable. Holds no API for tests; that is ``view.py`` an
 
 from __future__ import annotations
 
+from typing import Any
+
 from amqp_broker.broker.broker import Broker
 from amqp_broker.broker.dead_letter import DeathReason
 from amqp_broker.broker.message import Address, Digest
@@ -89,8 +91,6 @@ class WatchedBroker(Broker):
 class WatchedPublishing(Publishing):
     """A publisher's side that remembers each publish, and where faults happen."""
 
-    _drops_after_confirm = False
-
     def route(self, *fields: Any) -> bool:
         """As ever, with the fault whose turn it is."""
         publication = Publication(*fields)
@@ -116,10 +116,8 @@ class WatchedPublishing(Publishing):
         if fault is PublishFault.DROP_BEFORE_CONFIRM:
             connection.lost(FAULT)
         elif fault is PublishFault.DROP_AFTER_CONFIRM:
-            if publication.number:
-                self._drops_after_confirm = True
-            else:
-                connection.lost(FAULT)
+            assert isinstance(connection, WatchedConnection)
+            connection.drops_when_it_speaks = True
         return accepted
 
     def _remember_route(self, publication: Publication, accepted: bool) -> None:
@@ -138,13 +136,6 @@ class WatchedPublishing(Publishing):
     def _remember(self, publication: Publication, queues: tuple[str, ...], reason: str) -> None:
         entry = published(publication.address, publication.header, publication.body, queues, reason)
         _watched(self._channel.connection).watch.remembered.add(entry)
-
-    def finish(self) -> None:
-        """As ever; then the connection may drop."""
-        super().finish()
-        if self._drops_after_confirm and not self._unconfirmed:
-            self._drops_after_confirm = False
-            self._channel.connection.lost(FAULT)
 
 
 class WatchedConsuming(Consuming):
@@ -179,6 +170,15 @@ class WatchedConnection(Connection):
     """A connection that remembers which channels were left open when it ended."""
 
     channel_type = WatchedChannel
+    drops_when_it_speaks = False
+
+    def receive(self, data: bytes) -> None:
+        """As ever; unless a fault says that the connection drops once the client has read its confirm."""
+        if self.drops_when_it_speaks:
+            self.drops_when_it_speaks = False
+            self.lost(FAULT)
+        else:
+            super().receive(data)
 
     def _release(self) -> None:
         if any(channel.state is ChannelState.OPEN for channel in self.channels.values()):
