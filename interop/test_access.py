@@ -294,7 +294,7 @@ def test_topic_permission_on_publish(access: AccessUnderTest) -> None:
     ch = access.channel("eve")
     ch.publish("mine.topic", "eve.1", b"")
     ch.publish("mine.topic", "bob.1", b"")
-    where = f"topic 'bob.1' in exchange topic 'mine.topic' in vhost '{VHOST}'"
+    where = f"topic 'bob.1' in exchange 'mine.topic' in vhost '{VHOST}'"
     ch.expect_close(403, f"access to {where} refused for user 'eve'", cause=Basic.Publish)
 
 
@@ -308,7 +308,7 @@ def test_topic_permission_on_bind_and_unbind(access: AccessUnderTest) -> None:
     for method in (Queue.Bind, Queue.Unbind):
         ch = client.channel()
         ch.send(method, queue="mine", exchange="mine.topic", routing_key="#")
-        where = f"topic '#' in exchange topic 'mine.topic' in vhost '{VHOST}'"
+        where = f"topic '#' in exchange 'mine.topic' in vhost '{VHOST}'"
         ch.expect_close(403, f"access to {where} refused for user 'eve'", cause=method)
 
 
@@ -400,7 +400,8 @@ def test_virtual_host_deleted_while_connected(access: AccessUnderTest) -> None:
     client = access.connect(vhost="brief")
     client.channel().call(Queue.Declare, queue="q")
     access.administrator.delete_vhost("brief")
-    client.expect_connection_close(320, "vhost 'brief' is deleted", cause=NO_CAUSE)
+    # RabbitMQ tells the connections twice, and either may come first.
+    client.expect_connection_close(320, re.compile("vhost 'brief' is (deleted|down)"), cause=NO_CAUSE)
     access.to_open("ada", "brief").expect_connection_close(530, "vhost brief not found", cause=Connection.Open)
 
 
@@ -420,7 +421,6 @@ def test_password_changed_while_connected(access: AccessUnderTest) -> None:
 
 
 def test_permission_withdrawn_while_connected(access: AccessUnderTest) -> None:
-    """What the channel has not done before is refused at once on both."""
     access.add("eve")
     ch = access.channel("eve")
     ch.publish("", "nowhere", b"")
@@ -431,16 +431,14 @@ def test_permission_withdrawn_while_connected(access: AccessUnderTest) -> None:
 
 
 def test_permission_withdrawn_from_what_was_done_before(access: AccessUnderTest) -> None:
+    """RabbitMQ's channels remember checks while they are busy; this one has been idle while rabbitmqctl ran."""
     access.add("eve")
     ch = access.channel("eve")
     ch.publish("", "nowhere", b"")
     ch.sync()
     access.administrator.permit("eve", "^$", "^$", "^$")
     ch.publish("", "nowhere", b"")
-    if access.broker.differs("permission-withdrawn"):
-        ch.expect_close(403, refused("exchange", "amq.default", "eve"), cause=Basic.Publish)
-    else:
-        ch.sync()
+    ch.expect_close(403, refused("exchange", "amq.default", "eve"), cause=Basic.Publish)
 
 
 def test_virtual_host_withdrawn_leaves_the_connection_open(access: AccessUnderTest) -> None:

@@ -400,12 +400,10 @@ class _Parser:
             return 1 << ESCAPED_BYTES[code]
         if code == ord("x"):
             digits = self._source[self._at : self._at + 2]
-            try:
-                value = int(digits, 16)
-            except ValueError:
-                raise self._error("\\x without two digits") from None
-            self._at += len(digits)
-            return 1 << value
+            if len(digits) < 2 or any(not NAMED_CLASSES[b"xdigit"] >> digit & 1 for digit in digits):
+                raise self._error("\\x without two digits")
+            self._at += 2
+            return 1 << int(digits, 16)
         if chr(code).isalnum() and code < 128:
             what = "a back reference" if chr(code).isdigit() or code in b"gk" else f"\\{chr(code)}"
             raise self._error(f"{what} {NOT_AN_AUTOMATON}:" if what.startswith("a ") else f"{what} is not known:")

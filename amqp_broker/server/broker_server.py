@@ -203,4 +203,4 @@ class BrokerServer:
 
 def _peer_of(accepted: socket.socket) -> Peer:
     host, port = accepted.getpeername()[:2]
-    return Peer(host, port, is_loopback=host == "::1" or host.removeprefix("::ffff:").startswith("127."))
+    return Peer.at(host, port)

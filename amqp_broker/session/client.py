@@ -22,6 +22,11 @@ class Peer:
     port: int
     is_loopback: bool
 
+    @classmethod
+    def at(cls, host: str, port: int) -> Peer:
+        """The peer at an IP address; an IPv4 address may come in IPv6's clothes."""
+        return cls(host, port, host == "::1" or host.removeprefix("::ffff:").startswith("127."))
+
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
@@ -81,7 +86,7 @@ class Client:
             raise self._topic_refused(exchange, routing_key)
 
     def _topic_refused(self, exchange: str, routing_key: str) -> AmqpError:
-        where = f"topic '{routing_key}' in exchange topic '{exchange}' in vhost '{self._virtual_host}'"
+        where = f"topic '{routing_key}' in exchange '{exchange}' in vhost '{self._virtual_host}'"
         return access_refused(f"access to {where} refused for user '{self.user.name}'")
 
     def _check(self, pattern: Pattern | None, kind: str, name: str) -> None:
