@@ -98,11 +98,12 @@ class Consumers:
         by_age: whether the next one is the oldest, instead of the oldest of the highest priority.
     """
 
-    __slots__ = ("_active", "_all", "_by_age", "_levels", "_single_active")
+    __slots__ = ("_active", "_all", "_by_age", "_highest", "_levels", "_single_active")
 
     def __init__(self, single_active: bool = False, by_age: bool = False) -> None:
         self._all: dict[Consumer, None] = {}
         self._levels: SortedDict[int, deque[Consumer]] = SortedDict()  # by falling priority
+        self._highest: deque[Consumer] | None = None  # the first of the levels: asking the dictionary takes long
         self._single_active = single_active
         self._by_age = by_age
         self._active: Consumer | None = None
@@ -155,8 +156,8 @@ class Consumers:
                 return active
             self._park(active)
             return None
-        while self._levels:
-            priority, level = self._levels.peekitem(0)
+        while self._highest:
+            level = self._highest
             while level:
                 consumer = level[0]
                 if consumer.is_ready:
@@ -164,7 +165,7 @@ class Consumers:
                     return consumer
                 level.popleft()
                 consumer.is_parked = True
-            del self._levels[priority]
+            self._drop_level(consumer.priority)
         return None
 
     def _first(self) -> Consumer | None:
@@ -182,6 +183,7 @@ class Consumers:
         level = self._levels.get(-consumer.priority)
         if level is None:
             level = self._levels[-consumer.priority] = deque()
+            self._highest = self._levels.peekitem(0)[1]
         level.append(consumer)
 
     def _leave_level(self, consumer: Consumer) -> None:
@@ -189,4 +191,8 @@ class Consumers:
         if level is not None and consumer in level:
             level.remove(consumer)
             if not level:
-                del self._levels[-consumer.priority]
+                self._drop_level(consumer.priority)
+
+    def _drop_level(self, priority: int) -> None:
+        del self._levels[-priority]
+        self._highest = self._levels.peekitem(0)[1] if self._levels else None

@@ -97,7 +97,7 @@ class Queue:
         return Consumers(self.arguments.has_single_active_consumer)
 
     def header_to_deliver(self, message: Message) -> bytes:
-        """The content header that goes to a consumer with this message."""
+        """The content header that goes to a consumer with a message that was returned before."""
         return message.header
 
     def header_to_get(self, message: Message) -> bytes:
@@ -304,8 +304,10 @@ class Queue:
         return message
 
     def _deliver(self, consumer: Consumer, message: Message) -> None:
-        self._handed_over(message, consumer.no_ack)
-        consumer.deliveries.deliver(consumer, message, self.header_to_deliver(message))
+        if message.reference or not consumer.no_ack:
+            self._handed_over(message, consumer.no_ack)
+        header = self.header_to_deliver(message) if message.delivery_count else message.header
+        consumer.deliveries.deliver(consumer, message, header)
 
     def _handed_over(self, message: Message, no_ack: bool) -> None:
         if no_ack:

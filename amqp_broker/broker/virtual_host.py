@@ -435,6 +435,18 @@ class VirtualHost:
 
     def publish(self, queues: tuple[Queue, ...], address: Address, header: bytes, body: bytes, digest: Digest) -> bool:
         """Put a message into the queues that its route names; returns False when one of them refused it."""
+        if digest.is_persistent or digest.expiration_ms is not None:
+            return self._publish_kept_or_limited(queues, address, header, body, digest)
+        accepted = True
+        for queue in queues:
+            if not queue.publish(Message(address, header, body, False, digest.priority)):
+                accepted = False
+        return accepted
+
+    def _publish_kept_or_limited(
+        self, queues: tuple[Queue, ...], address: Address, header: bytes, body: bytes, digest: Digest
+    ) -> bool:
+        """Publish a message that is persistent or may expire."""
         messages = [Message(address, header, body, digest.is_persistent, digest.priority) for _ in queues]
         if digest.expiration_ms is not None:
             expires_at_ms = self.clock.monotonic_ms() + digest.expiration_ms

@@ -64,6 +64,7 @@ class Consuming:
         self._reply_key = ""
         self._held_notices: list[Method] | None = None
         self._timeout = ConsumerTimeout(channel)
+        self._monotonic_ms = channel.connection.broker.clock.monotonic_ms
 
     # --- deliveries
 
@@ -73,16 +74,23 @@ class Consuming:
         self._next_tag = tag + 1
         channel = self._channel
         if not consumer.no_ack:
-            now_ms = channel.connection.broker.clock.monotonic_ms()
-            self.unacknowledged[tag] = Unacknowledged(message, consumer.queue, consumer, now_ms)
+            self.unacknowledged[tag] = Unacknowledged(message, consumer.queue, consumer, self._monotonic_ms())
             consumer.unacknowledged_count += 1
             self._consumers_unacknowledged += 1
             if self._channel_prefetch_count:
                 self._update_room()
-        connection, number = channel.connection, channel.number
+        connection = channel.connection
         connection.send(
-            hot.encode_deliver(number, consumer.encoded_tag, tag, message.redelivered, message.address.encoded)
-            + hot.encode_content(number, header, message.body, connection.frame_size_bytes_max)
+            hot.encode_delivery(
+                channel.number,
+                consumer.encoded_tag,
+                tag,
+                message.redelivered,
+                message.address.encoded,
+                header,
+                message.body,
+                connection.frame_size_bytes_max,
+            )
         )
 
     def consumer_cancelled(self, consumer: Consumer) -> None:
@@ -201,8 +209,7 @@ class Consuming:
         tag = self._next_tag
         self._next_tag = tag + 1
         if not method.no_ack:
-            now_ms = connection.broker.clock.monotonic_ms()
-            self.unacknowledged[tag] = Unacknowledged(message, queue, None, now_ms)
+            self.unacknowledged[tag] = Unacknowledged(message, queue, None, self._monotonic_ms())
             self._timeout.watch()
         header = queue.header_to_get(message)
         connection.send(

@@ -39,7 +39,7 @@ class Transaction:
         """
         accepted = True
         for publication in self._publications:
-            accepted = channel.publishing.route(publication) and accepted
+            accepted = channel.publishing.route(*publication) and accepted
         for settlement, deliveries in self._settlements:
             channel.consuming.settle(settlement, list(deliveries.values()))
         if not accepted:

@@ -83,7 +83,10 @@ def decode_ack(payload: bytes) -> tuple[int, bool]:
     Raises:
         WireError: the payload has not the length of an ack.
     """
-    delivery_tag, bits = _decode_tagged(payload)
+    try:
+        delivery_tag, bits = _TAGGED_METHOD.unpack(payload)
+    except struct.error:
+        raise _wrong_length() from None
     return delivery_tag, bits & _MULTIPLE != 0
 
 
@@ -111,8 +114,12 @@ def _decode_tagged(payload: bytes) -> tuple[int, int]:
     try:
         delivery_tag, bits = _TAGGED_METHOD.unpack(payload)
     except struct.error:
-        raise WireError("an acknowledgement has the wrong length") from None
+        raise _wrong_length() from None
     return delivery_tag, bits
+
+
+def _wrong_length() -> WireError:
+    return WireError("an acknowledgement has the wrong length")
 
 
 def encode_deliver(
@@ -134,6 +141,40 @@ def encode_deliver(
         + _TAG_AND_BITS.pack(delivery_tag, redelivered)
         + address
         + _END
+    )
+
+
+def encode_delivery(
+    channel: int,
+    consumer_tag_shortstr: bytes,
+    delivery_tag: int,
+    redelivered: bool,
+    address: bytes,
+    header_payload: bytes,
+    body: bytes,
+    frame_size_bytes_max: int,
+) -> bytes:
+    """``basic.deliver`` and its content; the arguments are those of ``encode_deliver`` and ``encode_content``.
+
+    The usual delivery has one body frame. It is made here in one go, because joining eight pieces once takes less than
+    half the time of adding one to the other.
+    """
+    body_bytes = len(body)
+    if not 0 < body_bytes <= (frame_size_bytes_max or body_bytes + FRAME_OVERHEAD_BYTES) - FRAME_OVERHEAD_BYTES:
+        method = encode_deliver(channel, consumer_tag_shortstr, delivery_tag, redelivered, address)
+        return method + encode_content(channel, header_payload, body, frame_size_bytes_max)
+    return b"".join(
+        (
+            _METHOD_FRAME.pack(METHOD, channel, 13 + len(consumer_tag_shortstr) + len(address), DELIVER),
+            consumer_tag_shortstr,
+            _TAG_AND_BITS.pack(delivery_tag, redelivered),
+            address,
+            _END_AND_FRAME.pack(FRAME_END, HEADER, channel, len(header_payload)),
+            header_payload,
+            _END_AND_FRAME.pack(FRAME_END, BODY, channel, body_bytes),
+            body,
+            _END,
+        )
     )
 
 
