@@ -108,7 +108,8 @@ def test_clients_count_as_alive_while_time_passes(broker: Broker, connect: Conne
 
 def test_silent_clients_are_given_up(broker: Broker, connect: Connect) -> None:
     connection = connect(heartbeat=10)
-    broker.clock.advance(seconds=29, heartbeats=False)  # in the first ten it has opened the connection
+    connection.channel()
+    broker.clock.advance(seconds=29, heartbeats=False)  # in the first ten it has spoken
     assert len(broker.connections) == 1
     broker.clock.advance(seconds=2, heartbeats=False)
     assert broker.connections == []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pika
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 from pika.exceptions import ConnectionClosedByBroker, NackError, StreamLostError
