@@ -114,6 +114,7 @@ MODES = st.sampled_from(
         commands.Confirm.Select(),
         commands.Tx.Commit(),
         commands.Tx.Rollback(),
+        commands.Tx.Rollback(),
         commands.Channel.Close(200, "bye", 0, 0),
         commands.Channel.Flow(True),
     ]
@@ -308,6 +309,11 @@ RUDE_STEPS: st.SearchStrategy[Step] = st.one_of(
 )
 
 
+def programs(steps: st.SearchStrategy[Step]) -> st.SearchStrategy[list[Step]]:
+    """Long programs as often as short ones; a list left to itself is mostly short."""
+    return st.integers(1, 80).flatmap(lambda length: st.lists(steps, min_size=length, max_size=length))
+
+
 class Stage:
     """A broker, its clients, and what is always true of them."""
 
@@ -379,18 +385,21 @@ class Stage:
     def _settle(self, client: Client, step: Settle) -> None:
         """Settle on the channel that the step names, or else on any that has something to settle."""
         channels = dict(client.connection.channels)
-        candidates = [channels.pop(step.channel, None), *channels.values()]
-        channel = next((one for one in candidates if one is not None and one.consuming.unacknowledged), None)
+        named = channels.pop(step.channel, None)
+        candidates = [one for one in [named, *channels.values()] if one is not None]
+        channel = next((one for one in candidates if one.consuming.unacknowledged), named)
         if channel is None:
             return
-        tags = [*sorted(channel.consuming.unacknowledged), 0]
-        method = step.method(tags[step.index % len(tags)])
+        tags = [*sorted(channel.consuming.unacknowledged), 0]  # 0: all there are, perhaps none
+        tag = tags[step.index % len(tags)]
+        method = step.method(tag)
         if isinstance(method, commands.Basic.Ack | commands.Basic.Nack):
-            method.multiple = step.multiple or method.delivery_tag == 0
+            method.multiple = step.multiple or tag == 0
+        elif tag == 0:
+            return
         if isinstance(method, commands.Basic.Nack | commands.Basic.Reject):
             method.requeue = step.requeue
-        if method.delivery_tag or not isinstance(method, commands.Basic.Reject):
-            client.send(method, channel=channel.number)
+        client.send(method, channel=channel.number)
 
     def check_output(self, client: Client) -> None:
         """All that comes is whole frames, none too large, that pamqp can read as well."""

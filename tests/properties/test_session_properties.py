@@ -9,15 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pamqp import commands
 
-from tests.properties.session_programs import POLITE_STEPS, RUDE_STEPS, Stage, Step
+from tests.properties.session_programs import POLITE_STEPS, RUDE_STEPS, Stage, Step, programs
 from tests.support.client import PROTOCOL_HEADER, Client, publish_frames
 from tests.support.memory_broker import MemoryBroker
 
 pytestmark = pytest.mark.slow
 
 
-@settings(max_examples=120)
-@given(st.lists(POLITE_STEPS, min_size=10, max_size=100))
+@settings(max_examples=80)
+@given(programs(POLITE_STEPS))
 def test_clients_that_keep_to_the_rules(steps: list[Step]) -> None:
     stage = Stage()
     for step in steps:
@@ -25,8 +25,8 @@ def test_clients_that_keep_to_the_rules(steps: list[Step]) -> None:
     stage.end()
 
 
-@settings(max_examples=120)
-@given(st.lists(POLITE_STEPS | POLITE_STEPS | RUDE_STEPS, min_size=10, max_size=80))
+@settings(max_examples=80)
+@given(programs(POLITE_STEPS | POLITE_STEPS | RUDE_STEPS))
 def test_clients_that_do_not(steps: list[Step]) -> None:
     stage = Stage()
     for step in steps:
