@@ -27,7 +27,7 @@ from amqp_broker.server.listeners import Endpoint, Listener, accept_forever, bin
 from amqp_broker.server.logs import log_event, log_internal_error
 from amqp_broker.server.page_reader import read_pages
 from amqp_broker.server.password_checks import PasswordChecks
-from amqp_broker.server.pump import Pump
+from amqp_broker.server.pump import Outbox, Pump
 from amqp_broker.server.resources import watch_resources, with_memory_budget
 from amqp_broker.server.socket_stream import SocketStream
 from amqp_broker.server.timers import run_timers
@@ -62,6 +62,7 @@ class BrokerServer:
         self._journal: Journal | None = None
         self._listeners: list[Listener] = []
         self._connections: set[Connection] = set()
+        self._outbox = Outbox()
         self.control_folder: Path | None = None  # the data folder, where the command line may reach the broker
         self._is_refusing = False
         self._shutdown_requested = trio.Event()
@@ -170,7 +171,7 @@ class BrokerServer:
 
     async def serve_stream(self, stream: trio.abc.Stream, peer: Peer) -> None:
         """Have one client's conversation, from its first byte to its last."""
-        pump = Pump(stream, self.settings.read_chunk_bytes)
+        pump = Pump(stream, self.settings.read_chunk_bytes, self._outbox)
         try:
             connection = self.connection_type(self.broker, peer, pump.notify)
         except Exception as error:

@@ -9,7 +9,10 @@ The conversation (``session.Connection``) knows no sockets, so these are the dut
   socket closed with bytes unread resets the connection and may destroy what we said last;
 - whatever ends the stream (an end, a reset, a cancellation, a defect), tell it once, so that it gives everything back.
 
-A reader and a writer share each connection. A defect in the conversation's code ends this connection only: a stand-in
+A reader and a writer share each connection. Most of what is said goes out without the writer, though: when a chunk has
+been handled, the reader itself sends what the chunk has made connections say, its own and others, as far as the
+system takes it at once (``Outbox``). Waking a writer takes two rounds of the event loop, which is more than everything
+else that is done for a short answer; the writer sends what is left, and what is said at other times. A defect in the conversation's code ends this connection only: a stand-in
 takes its place that says 541 to the client and listens to nothing more.
 """
 
@@ -23,6 +26,7 @@ import trio
 
 from amqp_broker.errors import ReplyCode
 from amqp_broker.server.connection_log import ConnectionLog
+from amqp_broker.server.socket_stream import SocketStream
 from amqp_broker.server.wake_up import WakeUp
 from amqp_broker.wire.frames import METHOD, encode_frame
 from amqp_broker.wire.methods import Connection as ConnectionMethods
@@ -54,17 +58,46 @@ class Conversation(Protocol):
         """Give everything back: the stream is gone."""
 
 
+class Outbox:
+    """The pumps of one server that have something to send when the chunk that is being handled is done."""
+
+    def __init__(self) -> None:
+        self._waiting: list[Pump] | None = None
+
+    def put(self, pump: Pump) -> bool:
+        """Have a pump send at the end of the chunk; returns False when no chunk is being handled."""
+        if self._waiting is None:
+            return False
+        self._waiting.append(pump)
+        return True
+
+    def handle(self, receive: Callable[[bytes], None], chunk: bytes) -> None:
+        """Have a chunk handled, and all pumps send what comes of it."""
+        self._waiting = []
+        try:
+            receive(chunk)
+        finally:
+            waiting, self._waiting = self._waiting, None
+            for pump in waiting:
+                pump.send_now()
+
+
 class Pump:
     """Joins a stream to a conversation, and runs until both have ended.
 
     Args:
         stream: the client's bytes; closed at the end.
         read_chunk_bytes: the most that is read at once.
+        outbox: shared by all pumps whose conversations may make each other say something.
     """
 
-    def __init__(self, stream: trio.abc.Stream, read_chunk_bytes: int) -> None:
+    def __init__(self, stream: trio.abc.Stream, read_chunk_bytes: int, outbox: Outbox | None = None) -> None:
         self._stream = stream
+        self._send_at_once = stream.send_now if isinstance(stream, SocketStream) else None
         self._read_chunk_bytes = read_chunk_bytes
+        self._outbox = outbox or Outbox()
+        self._rest = b""  # what the system has not taken of what was sent without the writer
+        self._is_writing = False
         self._output_ready = WakeUp()
         self._reading_resumed = WakeUp()
         self._scope = trio.CancelScope()
@@ -75,8 +108,9 @@ class Pump:
 
     def notify(self) -> None:
         """The conversation's ``on_output``, from ``run`` on: it has something to say, has finished, or lets us read."""
-        self._output_ready.set()
         self._reading_resumed.set()
+        if self._send_at_once is None or self._is_writing or not self._outbox.put(self):
+            self._output_ready.set()
         if self._conversation.finished and self._scope.deadline == math.inf:
             self._scope.deadline = trio.current_time() + FAREWELL_TIMEOUT_S
 
@@ -108,17 +142,34 @@ class Pump:
                 return
             if self._conversation.finished:
                 continue  # nobody listens any more; it is read so that closing does not become a reset
-            self._conversation.receive(bytes(data))  # no copy: it is bytes already
+            self._outbox.handle(self._conversation.receive, bytes(data))  # no copy: it is bytes already
             if not log.is_opened:
                 log.note_opened()
 
+    def send_now(self) -> None:
+        """Send what the system takes at once, and leave the rest to the writer."""
+        if self._send_at_once is not None and not self._is_writing and not self._rest:
+            try:
+                data = b"".join(self._conversation.take_output())
+                if data:
+                    sent_bytes = self._send_at_once(data)
+                    self._rest = data[sent_bytes:]
+                    self._conversation.output_sent(sent_bytes)
+            except Exception as error:
+                self._crash(error)
+        if self._rest or self._conversation.finished:
+            self._output_ready.set()
+
     async def _write(self) -> None:
         while True:
-            output = self._conversation.take_output()
+            rest, self._rest = self._rest, b""
+            output = [rest] if rest else self._conversation.take_output()
             if output:
+                self._is_writing = True
                 for data in _joined(output):
                     await self._stream.send_all(data)
                     self._conversation.output_sent(len(data))
+                self._is_writing = False
             elif self._conversation.finished:
                 break
             else:

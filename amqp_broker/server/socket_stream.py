@@ -73,6 +73,16 @@ class SocketStream(trio.abc.HalfCloseableStream):
             rest = memoryview(rest)[sent_bytes:]
             await self._wait(trio.lowlevel.wait_writable)
 
+    def send_now(self, data: bytes) -> int:
+        """Hand as much of the data to the system as it takes at once; returns how many bytes that is.
+
+        A failure counts as nothing: whoever sends the rest with ``send_all`` is told.
+        """
+        try:
+            return self._socket.send(data)
+        except OSError:
+            return 0
+
     async def wait_send_all_might_not_block(self) -> None:
         """Return when the system's buffer has room."""
         await self._wait(trio.lowlevel.wait_writable)
