@@ -17,6 +17,10 @@ Value = TypeVar("Value")
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["text", "json"]
 Fsync = Literal["always", "interval", "never"]
+ClientCertificate = Literal["none", "optional", "required"]
+TlsVersion = Literal["1.2", "1.3"]
+TlsLogin = Literal["common_name", "san_dns", "san_email", "san_uri"]
+ProxyProtocol = Literal["off", "required"]
 
 
 class SettingError(ValueError):
@@ -50,6 +54,29 @@ class Settings:
     )
     port: int = _setting(5672, "TCP port for AMQP; 0 lets the system pick one.", minimum=0, maximum=65535)
 
+    proxy_protocol: ProxyProtocol = _setting(
+        "off",
+        "required: every connection begins with a header of the PROXY protocol, version 1 or 2, as load balancers send "
+        "it. Only where nobody but the load balancer can reach the port: whoever can may claim any address.",
+    )
+
+    # TLS
+    tls_certificate: str = _setting(
+        "", "File in PEM format with the certificate, and what leads up to its authority. Empty: no TLS."
+    )
+    tls_key: str = _setting("", "File in PEM format with the certificate's key. Empty: it is in the same file.")
+    tls_port: int = _setting(
+        5671, "TCP port for AMQP over TLS, with a certificate; 0 lets the system pick one.", minimum=0, maximum=65535
+    )
+    tls_ca: str = _setting("", "File in PEM format with the authorities that clients' certificates must come from.")
+    tls_client_certificate: ClientCertificate = _setting(
+        "none", "Whether a client is asked for a certificate, and refused without one."
+    )
+    tls_login_from: TlsLogin = _setting(
+        "common_name", "Which name in a client's certificate is the user's, for mechanism EXTERNAL."
+    )
+    tls_version_min: TlsVersion = _setting("1.2", "Oldest version of TLS that is spoken.")
+
     # Where it keeps things and how it speaks about itself
     data_dir: str = _setting("", "Folder that holds the broker's data. Empty: the user's state folder of the platform.")
     log_level: LogLevel = _setting("info", "Least severity that is logged.")
@@ -77,7 +104,13 @@ class Settings:
 
     # Limits
     connections_max: int = _setting(
-        0, "Most open connections; more are refused. 0: no limit but the system's, on open files.", minimum=0
+        0, "Most open connections; more are refused with 530. 0: no limit but the system's, on open files.", minimum=0
+    )
+    handshakes_max: int = _setting(
+        1000, "Most connections that have not opened a virtual host yet; more are not taken.", minimum=1
+    )
+    tls_handshakes_max: int = _setting(
+        32, "Most TLS handshakes at once; more wait for their turn, within handshake_timeout_ms.", minimum=1
     )
     handshake_timeout_ms: int = _setting(
         10_000, "Time from connecting until connection.open must have succeeded.", minimum=1

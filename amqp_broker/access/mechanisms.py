@@ -10,6 +10,7 @@ from typing import NamedTuple
 from amqp_broker.wire.table import decode_table
 
 MECHANISMS = ("PLAIN", "AMQPLAIN")
+EXTERNAL = "EXTERNAL"  # who it is, TLS has found out; the response says nothing (RFC 4422, appendix A)
 
 
 class Credentials(NamedTuple):

@@ -29,6 +29,22 @@ DataDir = Annotated[
     str | None,
     typer.Option("--data-dir", metavar="FOLDER", help="The broker's data. Default: the user's state folder."),
 ]
+TlsPort = Annotated[
+    str | None,
+    typer.Option("--tls-port", metavar="NUMBER", help="TCP port for TLS. Default: 5671, with a certificate."),
+]
+TlsCertificate = Annotated[
+    str | None, typer.Option("--tls-certificate", metavar="FILE", help="Certificate in PEM format; switches TLS on.")
+]
+TlsKey = Annotated[
+    str | None, typer.Option("--tls-key", metavar="FILE", help="The certificate's key. Default: in the same file.")
+]
+TlsCa = Annotated[
+    str | None, typer.Option("--tls-ca", metavar="FILE", help="Authorities that clients' certificates come from.")
+]
+TlsClientCertificate = Annotated[
+    str | None, typer.Option("--tls-client-certificate", metavar="HOW", help="none, optional or required.")
+]
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", metavar="FILE", help="TOML file; takes every setting of 'config show'.")
 ]
@@ -47,6 +63,7 @@ def configure(
     config: Path | None,
     log_level: str | None,
     log_format: str | None,
+    **others: str | None,
 ) -> Configuration:
     """The configuration, or the end of the command with one line that says what is wrong with it."""
     command_line = {
@@ -55,6 +72,7 @@ def configure(
         "data_dir": data_dir,
         "log_level": log_level,
         "log_format": log_format,
+        **others,
     }
     try:
         return load(command_line, config, os.environ)

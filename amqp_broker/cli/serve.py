@@ -28,6 +28,11 @@ def serve(
     config: options.ConfigFile = None,
     log_level: options.LogLevel = None,
     log_format: options.LogFormat = None,
+    tls_port: options.TlsPort = None,
+    tls_certificate: options.TlsCertificate = None,
+    tls_key: options.TlsKey = None,
+    tls_ca: options.TlsCa = None,
+    tls_client_certificate: options.TlsClientCertificate = None,
 ) -> None:
     """Run the broker until SIGTERM or Ctrl-C; a second one ends it at once.
 
@@ -35,12 +40,25 @@ def serve(
     amqp-broker serve
     amqp-broker serve --port 0 --data-dir /tmp/throw-away
     amqp-broker serve --host '*' --config broker.toml --log-format json
+    amqp-broker serve --tls-certificate server.pem --tls-key server.key
     RABBITMQ_DEFAULT_USER=me RABBITMQ_DEFAULT_PASS=secret amqp-broker serve
 
     Each setting has an environment variable as well (AMQP_BROKER_PORT=5673); 'amqp-broker config show' lists them all.
     The command line wins over the environment, that over the file, that over RabbitMQ's variables.
     """
-    settings = options.configure(host, port, data_dir, config, log_level, log_format).settings
+    settings = options.configure(
+        host,
+        port,
+        data_dir,
+        config,
+        log_level,
+        log_format,
+        tls_port=tls_port,
+        tls_certificate=tls_certificate,
+        tls_key=tls_key,
+        tls_ca=tls_ca,
+        tls_client_certificate=tls_client_certificate,
+    ).settings
 
     import trio
 
@@ -50,6 +68,7 @@ def serve(
     from amqp_broker.server.descriptors import take_all_descriptors
     from amqp_broker.server.listeners import CannotListen
     from amqp_broker.server.logs import set_up_logs
+    from amqp_broker.server.tls import BadCertificate
 
     set_up_logs(settings.log_level, settings.log_format)
     take_all_descriptors()
@@ -59,6 +78,8 @@ def serve(
         _fail_for_the_journal(_first(errors), settings.data_dir)
     except* CannotListen as errors:
         options.fail(ExitCode.CANNOT_LISTEN, str(_first(errors)))
+    except* BadCertificate as errors:
+        options.fail(ExitCode.WRONG_USE, str(_first(errors)))
     except* CannotUseDataFolder as errors:
         options.fail(ExitCode.CANNOT_USE_DATA_FOLDER, str(_first(errors)))
 
@@ -97,19 +118,26 @@ async def _serve(server: BrokerServer, data_folder: DataFolder) -> None:
         async with trio.open_nursery() as nursery:
             endpoints = await nursery.start(server.run)
             _announce(endpoints, data_folder.path)
-            await _wait_for_signal()
+            await _wait_for_signal(server)
             server.shut_down()
 
 
-async def _wait_for_signal() -> None:
-    """Return at the first SIGTERM or Ctrl-C. From then on they do what they do to any process: end it at once."""
+async def _wait_for_signal(server: BrokerServer) -> None:
+    """Return at the first SIGTERM or Ctrl-C. From then on they do what they do to any process: end it at once.
+
+    SIGHUP has the certificates read again.
+    """
     import signal
 
     import trio
 
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async for _ in signals:
-            break
+    reload = getattr(signal, "SIGHUP", None)  # Windows has none
+    awaited = [signal.SIGTERM, signal.SIGINT, *([reload] if reload is not None else [])]
+    with trio.open_signal_receiver(*awaited) as signals:
+        async for number in signals:
+            if number != reload:
+                break
+            server.reload_certificates()
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 

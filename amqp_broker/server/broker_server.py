@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import socket
-import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
@@ -27,10 +27,12 @@ from amqp_broker.server.listeners import Endpoint, Listener, accept_forever, bin
 from amqp_broker.server.logs import log_event, log_internal_error
 from amqp_broker.server.page_reader import read_pages
 from amqp_broker.server.password_checks import PasswordChecks
+from amqp_broker.server.proxy_protocol import BadProxyHeader, read_proxy_header
 from amqp_broker.server.pump import Outbox, Pump
 from amqp_broker.server.resources import watch_resources, with_memory_budget
 from amqp_broker.server.socket_stream import SocketStream
 from amqp_broker.server.timers import run_timers
+from amqp_broker.server.tls import NoTls, TlsContext, TlsStream, name_in
 from amqp_broker.session.client import Peer
 from amqp_broker.session.connection import Connection
 from amqp_broker.settings import Settings
@@ -65,6 +67,9 @@ class BrokerServer:
         self._outbox = Outbox()
         self.control_folder: Path | None = None  # the data folder, where the command line may reach the broker
         self._is_refusing = False
+        self._tls: TlsContext | None = None
+        self._tls_handshakes = trio.CapacityLimiter(settings.tls_handshakes_max)
+        self._welcoming = 0  # clients whose PROXY header or TLS handshake is awaited
         self._shutdown_requested = trio.Event()
         self._all_gone = trio.Event()
 
@@ -92,8 +97,16 @@ class BrokerServer:
 
         Raises:
             CannotListen: an address is not to be had.
+            BadCertificate: the certificates for TLS cannot be used.
         """
-        self._listeners = await bind(self.settings.host, self.settings.port)
+        settings = self.settings
+        self._tls = TlsContext(settings) if settings.tls_certificate else None
+        listeners = await bind(settings.host, settings.port)
+        try:
+            if self._tls is not None:
+                listeners += await bind(settings.host, settings.tls_port, is_tls=True)
+        finally:
+            self._listeners = listeners  # closed when the server ends, also when that is now
 
     def listen(self) -> None:
         """Let clients connect; they are answered as soon as ``run`` runs.
@@ -127,7 +140,7 @@ class BrokerServer:
                     nursery.start_soon(read_pages, self.broker, self._journal)
                 async with trio.open_nursery() as accepting:
                     for listener in self._listeners:
-                        accepting.start_soon(accept_forever, listener, partial(self._serve_socket, nursery))
+                        accepting.start_soon(accept_forever, listener, partial(self._serve_socket, nursery, listener))
                     task_status.started([listener.endpoint for listener in self._listeners])
                     await self._shutdown_requested.wait()
                     accepting.cancel_scope.cancel()
@@ -144,9 +157,14 @@ class BrokerServer:
         """Begin the end: no new clients, ``connection.close`` 320 to each that is here; then ``run`` returns."""
         self._shutdown_requested.set()
 
+    def reload_certificates(self) -> None:
+        """Read the certificates again, for connections to come; those that are open go on."""
+        if self._tls is not None:
+            self._tls.reload()
+
     # --- clients ---------------------------------------------------------------------------------------------------
 
-    def _serve_socket(self, nursery: trio.Nursery, accepted: socket.socket) -> None:
+    def _serve_socket(self, nursery: trio.Nursery, listener: Listener, accepted: socket.socket) -> None:
         if self._refuses_more():
             accepted.close()
             return
@@ -157,14 +175,52 @@ class BrokerServer:
             log_event(logging.DEBUG, "connection failed", reason=error.strerror)
             accepted.close()
             return
-        nursery.start_soon(self.serve_stream, stream, peer)
+        if listener.endpoint.is_tls or self.settings.proxy_protocol == "required":
+            nursery.start_soon(self._welcome, stream, peer, listener.endpoint.is_tls)
+        else:
+            nursery.start_soon(self.serve_stream, stream, peer)
+
+    async def _welcome(self, transport: SocketStream, peer: Peer, is_tls: bool) -> None:
+        """Have all that comes before AMQP: who the load balancer speaks for, and TLS."""
+        stream: trio.abc.Stream = transport
+        reason = "handshake timeout"
+        self._welcoming += 1
+        try:
+            with trio.move_on_after(self.settings.handshake_timeout_ms / 1000):
+                if self.settings.proxy_protocol == "required":
+                    peer = await read_proxy_header(transport, peer)
+                if is_tls:
+                    stream, peer = await self._begin_tls(transport, peer)
+                reason = ""
+        except (NoTls, BadProxyHeader, trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            reason = str(error)
+        finally:
+            self._welcoming -= 1
+        if reason:
+            log_event(logging.WARNING, "connection failed", peer=str(peer), reason=reason)
+            await trio.aclose_forcefully(stream)
+        else:
+            await self.serve_stream(stream, peer)
+
+    async def _begin_tls(self, transport: SocketStream, peer: Peer) -> tuple[TlsStream, Peer]:
+        assert self._tls is not None
+        stream = TlsStream(transport, self._tls.context)
+        async with self._tls_handshakes:
+            await stream.do_handshake()
+        name = name_in(stream.certificate, self.settings.tls_login_from)
+        return stream, replace(peer, certificate_name=name)
 
     def _refuses_more(self) -> bool:
         """Whether there is no room for one more client; said once, until there is room again."""
-        room = min(connections_that_fit(), self.settings.connections_max or sys.maxsize)
-        refuses = len(self._connections) >= room
+        there = len(self._connections) + self._welcoming
+        unopened = there - len(self.broker.open_connections)
+        reason = ""
+        if there >= connections_that_fit():
+            reason = f"{there} are open: raise the limit on open files (ulimit -n)"
+        elif unopened >= self.settings.handshakes_max:
+            reason = f"{unopened} have not logged in yet: raise handshakes_max if they mean well"
+        refuses = bool(reason)
         if refuses and not self._is_refusing:
-            reason = f"{room} are open: raise connections_max, or the limit on open files (ulimit -n)"
             log_event(logging.ERROR, "refusing connections", reason=reason)
         self._is_refusing = refuses
         return refuses

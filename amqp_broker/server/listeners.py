@@ -7,7 +7,7 @@ import logging
 import socket
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import trio
 
@@ -40,16 +40,18 @@ class Endpoint:
         host: the name as it was asked for.
         address: the IP address that is bound.
         port: the TCP port.
+        is_tls: whether TLS is spoken there.
     """
 
     host: str
     address: str
     port: int
+    is_tls: bool = False
 
     @property
     def url(self) -> str:
         """The endpoint as an AMQP URL, by the name that was asked for."""
-        return f"amqp://{bracketed(self.host)}:{self.port}"
+        return f"{'amqps' if self.is_tls else 'amqp'}://{bracketed(self.host)}:{self.port}"
 
     def __str__(self) -> str:
         return f"{bracketed(self.address)}:{self.port}"
@@ -73,12 +75,13 @@ class Listener:
             self.socket.close()
 
 
-async def bind(hosts: Iterable[str], port: int) -> list[Listener]:
+async def bind(hosts: Iterable[str], port: int, *, is_tls: bool = False) -> list[Listener]:
     """Bind every address of every host, all on the same port. Nobody can connect before ``listen``.
 
     Args:
         hosts: names or addresses; ``localhost`` is both loopbacks, ``*`` is every address.
         port: the TCP port; 0 takes one that is free on all of them.
+        is_tls: whether TLS is to be spoken there.
 
     Raises:
         CannotListen: a host has no address here, or its port is taken.
@@ -86,12 +89,13 @@ async def bind(hosts: Iterable[str], port: int) -> list[Listener]:
     addresses = {host: await _addresses_of(host) for host in dict.fromkeys(hosts)}
     for attempt in range(_PORT_ATTEMPTS):
         try:
-            return _bind_all(addresses, port)
+            bound = _bind_all(addresses, port)
+            return [Listener(one.socket, replace(one.endpoint, is_tls=is_tls)) for one in bound]
         except _PortTaken as taken:
             if port or attempt == _PORT_ATTEMPTS - 1:
                 raise CannotListen(
                     f"port {taken.port} on {taken.address} is in use by another process: stop it, or choose another "
-                    "port with --port"
+                    f"port with {'--tls-port' if is_tls else '--port'}"
                 ) from taken
     raise AssertionError("unreachable")
 

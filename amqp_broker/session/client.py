@@ -21,6 +21,7 @@ class Peer:
     host: str
     port: int
     is_loopback: bool
+    certificate_name: str = ""  # what its verified certificate says that it is; empty without one
 
     @classmethod
     def at(cls, host: str, port: int) -> Peer:

@@ -208,7 +208,9 @@ class Connection:
             return b""
         if self._header not in (PROTOCOL_HEADER, b"AMQP\x01\x01\x00\x09"):
             self.send(PROTOCOL_HEADER)
-            self.close_reason = "wrong protocol header " + repr(self._header)
+            is_tls = self._header.startswith(b"\x16\x03")
+            what = "a TLS client on a port without TLS: " if is_tls else ""
+            self.close_reason = f"{what}wrong protocol header {self._header!r}"
             self.finish()
             return b""
         minor_version = 0 if self._header != PROTOCOL_HEADER else 9

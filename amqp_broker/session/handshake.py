@@ -10,7 +10,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from amqp_broker.access.mechanisms import MECHANISMS, BadResponse, read_response
+from amqp_broker.access.mechanisms import EXTERNAL, MECHANISMS, BadResponse, read_response
 from amqp_broker.access.users import User
 from amqp_broker.errors import NO_METHOD, AmqpError, ReplyCode, not_allowed
 from amqp_broker.session.client import Client, check_access
@@ -48,6 +48,10 @@ class Handshake:
         """Who has authenticated, empty before."""
         return self._user.name if self._user is not None else ""
 
+    @property
+    def _mechanisms(self) -> tuple[str, ...]:
+        return (*MECHANISMS, EXTERNAL) if self._connection.peer.certificate_name else MECHANISMS
+
     def start(self, minor_version: int) -> None:
         """The protocol header was right: begin."""
         start = build(
@@ -55,7 +59,7 @@ class Handshake:
             version_major=0,
             version_minor=minor_version or 9,
             server_properties=server_properties(self._connection.broker.settings),
-            mechanisms=" ".join(MECHANISMS),
+            mechanisms=" ".join(self._mechanisms),
             locales="en_US",
         )
         self._connection.send_method(0, start)
@@ -93,13 +97,17 @@ class Handshake:
         if isinstance(capabilities, dict):
             connection.client_capabilities = frozenset(name for name, value in capabilities.items() if value is True)
         mechanism = method.mechanism
-        if mechanism not in MECHANISMS:
+        if mechanism not in self._mechanisms:
             raise AmqpError(ReplyCode.COMMAND_INVALID, f"unknown authentication mechanism '{mechanism}'")
-        try:
-            name, password = read_response(mechanism, method.response.encode("utf-8", "surrogateescape"))
-        except BadResponse as error:
-            raise AmqpError(ReplyCode.SYNTAX_ERROR, str(error)) from error
-        user = connection.broker.users.authenticate(name, password)
+        if mechanism == EXTERNAL:
+            name = connection.peer.certificate_name
+            user = connection.broker.users.get(name)
+        else:
+            try:
+                name, password = read_response(mechanism, method.response.encode("utf-8", "surrogateescape"))
+            except BadResponse as error:
+                raise AmqpError(ReplyCode.SYNTAX_ERROR, str(error)) from error
+            user = connection.broker.users.authenticate(name, password)
         if user is None:
             raise _login_refused(mechanism, f"user '{name}' - invalid credentials")
         if name in connection.broker.settings.loopback_users and not connection.peer.is_loopback:

@@ -76,6 +76,10 @@ class Program:
         self._process.send_signal(signal.SIGINT)
         return self.finish()
 
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        self._process.send_signal(number)
+
     def kill(self) -> None:
         """kill -9, if it still runs."""
         self._process.kill()

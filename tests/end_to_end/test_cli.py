@@ -335,7 +335,7 @@ def test_a_journal_is_checked_and_dumped_without_secrets(run: Run, data_of_a_kil
     assert dumped.stdout.count("message to '' key 'kept'") == 3
     assert "body of 10 bytes" in dumped.stdout
     assert "first body" not in dumped.stdout
-    assert "password" not in dumped.stdout
+    assert "password_hash" not in dumped.stdout
     assert "first body" in run("journal", "dump", "--bodies", data).stdout
 
 
@@ -396,9 +396,22 @@ def test_more_clients_than_descriptors_are_refused_and_the_broker_goes_on(serve:
 
 def test_more_clients_than_the_setting_allows_are_refused(serve: Serve) -> None:
     broker = serve(AMQP_BROKER_CONNECTIONS_MAX="1")
-    with broker.connect(), pytest.raises(pika.exceptions.IncompatibleProtocolError):
-        broker.connect()
-    wait_until_answered(broker.port)
+    with broker.connect():
+        with pytest.raises(pika.exceptions.ProbableAccessDeniedError, match="node connection limit"):
+            broker.connect()
+    broker.connect().close()
+
+
+def test_more_clients_that_do_not_log_in_than_the_setting_allows_are_refused(serve: Serve) -> None:
+    broker = serve(AMQP_BROKER_HANDSHAKES_MAX="2")
+    with broker.connect():
+        silent = [socket.create_connection(("127.0.0.1", broker.port)) for _ in range(3)]
+        assert broker.process.stderr is not None
+        assert any("handshakes_max" in line for line in broker.process.stderr)  # reads on until it is said
+        assert silent[2].recv(1) == b""
+        for one in silent:
+            one.close()
+        wait_until_answered(broker.port)
 
 
 def wait_until_answered(port: int) -> None:
