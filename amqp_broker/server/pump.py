@@ -10,10 +10,12 @@ The conversation (``session.Connection``) knows no sockets, so these are the dut
 - whatever ends the stream (an end, a reset, a cancellation, a defect), tell it once, so that it gives everything back.
 
 A reader and a writer share each connection. Most of what is said goes out without the writer, though: when a chunk has
-been handled, the reader itself sends what the chunk has made connections say, its own and others, as far as the
-system takes it at once (``Outbox``). Waking a writer takes two rounds of the event loop, which is more than everything
-else that is done for a short answer; the writer sends what is left, and what is said at other times. A defect in the conversation's code ends this connection only: a stand-in
-takes its place that says 541 to the client and listens to nothing more.
+been handled, the reader itself sends what the chunk has made connections say, its own and others, as far as the system
+takes it at once (``Outbox``). Waking a writer takes two rounds of the event loop, which is more than everything else
+that is done for a short answer; the writer sends what is left, and what is said at other times.
+
+A defect in the conversation's code ends this connection only: a stand-in takes its place that says 541 to the client
+and listens to nothing more.
 """
 
 from __future__ import annotations

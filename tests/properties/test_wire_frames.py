@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import struct
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
@@ -66,3 +68,58 @@ def test_frames_before_a_wrong_end_byte_are_still_yielded(frames: list[Frame], l
     assert caught.value.code is ReplyCode.FRAME_ERROR
     assert caught.value.explanation.endswith(f": {{invalid_frame_end_marker,{end}}}")
     assert got == frames
+
+
+HEADERS = st.one_of(
+    st.binary(max_size=20),
+    st.builds(
+        lambda class_id, weight, size, rest: struct.pack(">HHQ", class_id, weight, size) + rest,
+        st.sampled_from([60, 50]),
+        st.sampled_from([0, 1]),
+        st.integers(0, 4),
+        st.sampled_from([b"", b"\x00", b"\x00\x00", b"\x10\x00\x02"]),
+    ),
+)
+CONTENTS = st.lists(
+    st.one_of(
+        st.tuples(st.just(METHOD), st.integers(1, 2), st.just(b"publish")),
+        st.tuples(st.just(HEADER), st.integers(1, 2), HEADERS),
+        st.tuples(st.sampled_from([BODY, HEARTBEAT]), st.integers(1, 2), st.binary(max_size=4)),
+    ),
+    max_size=9,
+)
+
+
+@given(CONTENTS, st.data())
+def test_content_that_is_taken_is_what_would_have_been_yielded(frames: list[Frame], data: st.DataObject) -> None:
+    stream = encode(frames)
+    cut = data.draw(st.integers(0, len(stream)))
+    splitter = FrameSplitter(0)
+    got: list[Frame] = []
+    for piece in (stream[:cut], stream[cut:]):
+        for kind, channel, payload in splitter.split(piece):
+            got.append((kind, channel, payload))
+            content = splitter.take_content(channel) if kind == METHOD else None
+            if content is not None:
+                header, body = content
+                assert struct.unpack_from(">HHQ", header) == (60, 0, len(body))
+                assert body
+                got += [(HEADER, channel, header), (BODY, channel, body)]
+    assert got == frames
+
+
+@given(st.integers(1, 3), st.binary(min_size=1, max_size=9))
+def test_content_that_is_here_is_taken(channel: int, body: bytes) -> None:
+    header = struct.pack(">HHQH", 60, 0, len(body), 0)
+    stream = encode([(METHOD, channel, b"publish"), (HEADER, channel, header), (BODY, channel, body)])
+    splitter = FrameSplitter(0)
+    for _ in splitter.split(stream):
+        assert splitter.take_content(channel) == (header, body)
+    splitter = FrameSplitter(max(len(header), len(body)) - 1)
+    (taken,) = [splitter.take_content(channel) for _ in split_until_error(splitter, stream)][:1]
+    assert taken is None
+
+
+def split_until_error(splitter: FrameSplitter, stream: bytes) -> Iterator[Frame]:
+    with contextlib.suppress(AmqpError):
+        yield from splitter.split(stream)

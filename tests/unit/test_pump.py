@@ -7,6 +7,7 @@ whether the pump does its duties towards any conversation.
 from __future__ import annotations
 
 import logging
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -15,7 +16,8 @@ import trio
 import trio.testing
 
 from amqp_broker.server.connection_log import ConnectionLog
-from amqp_broker.server.pump import FAREWELL_TIMEOUT_S, SEND_BYTES_MAX, Pump
+from amqp_broker.server.pump import FAREWELL_TIMEOUT_S, SEND_BYTES_MAX, Outbox, Pump
+from amqp_broker.server.socket_stream import SocketStream
 from amqp_broker.wire.frames import METHOD, FrameSplitter
 from amqp_broker.wire.methods import Connection, decode_method
 from tests.unit.in_trio import in_trio
@@ -361,3 +363,89 @@ async def test_one_line_when_a_connection_fails(caplog: pytest.LogCaptureFixture
     (record,) = caplog.records
     assert (record.getMessage(), record.levelno) == ("connection failed", logging.WARNING)
     assert record.__dict__["fields"]["reason"] == "the client closed the TCP connection"
+
+
+# --- what goes out without the writer: over real sockets, because only they are sent to at once
+
+
+class Talkers:
+    """Two pumped conversations of one server, and their clients."""
+
+    def __init__(self) -> None:
+        outbox = Outbox()
+        self.clients: list[SocketStream] = []
+        self.pumps: list[Pump] = []
+        self.conversations: list[StandIn] = []
+        for _ in range(2):
+            with socket.create_server(("127.0.0.1", 0)) as listener:
+                self.clients.append(SocketStream(socket.create_connection(listener.getsockname())))
+                pump = Pump(SocketStream(listener.accept()[0]), CHUNK_BYTES, outbox)
+            conversation = StandIn()
+            conversation.on_output = pump.notify
+            self.pumps.append(pump)
+            self.conversations.append(conversation)
+
+
+@asynccontextmanager
+async def two_talkers() -> AsyncIterator[Talkers]:
+    talkers = Talkers()
+    async with trio.open_nursery() as nursery:
+        for pump, conversation in zip(talkers.pumps, talkers.conversations, strict=True):
+            nursery.start_soon(pump.run, conversation, ConnectionLog("peer", conversation))
+        await trio.testing.wait_all_tasks_blocked()
+        yield talkers
+        nursery.cancel_scope.cancel()
+    for client in talkers.clients:
+        await client.aclose()
+
+
+@in_trio
+async def test_a_chunk_may_make_another_connection_speak() -> None:
+    async with two_talkers() as talkers:
+        one, other = talkers.conversations
+        one.on_receive = other.say
+        await talkers.clients[0].send_all(b"hello")
+        assert await talkers.clients[1].receive_some() == b"hello"
+        assert other.sent_bytes == [5]
+        assert one.sent_bytes == []
+
+
+@in_trio
+async def test_what_the_system_does_not_take_is_sent_in_order() -> None:
+    async with two_talkers() as talkers:
+        one = talkers.conversations[0]
+        pieces = [bytes((number,)) * 1_000_000 for number in range(3)]
+        said = iter(pieces)
+        one.on_receive = lambda data: one.say(next(said))
+        for _ in pieces:
+            await talkers.clients[0].send_all(b"more")
+            await trio.testing.wait_all_tasks_blocked()
+        expected = b"".join(pieces)
+        received = bytearray()
+        while len(received) < len(expected):
+            received += await talkers.clients[0].receive_some()
+        assert received == expected
+        await trio.testing.wait_all_tasks_blocked()
+        assert sum(one.sent_bytes) == len(expected)
+
+
+@in_trio
+async def test_a_defect_in_what_another_connection_says_ends_only_that_one() -> None:
+    async with two_talkers() as talkers:
+        one, other = talkers.conversations
+
+        def fail() -> list[bytes]:
+            raise RuntimeError("a defect")
+
+        other.take_output = fail  # type: ignore[method-assign]
+
+        def both_speak(data: bytes) -> None:
+            other.say(data)
+            one.say(data)
+
+        one.on_receive = both_speak
+        await talkers.clients[0].send_all(b"hello")
+        assert await talkers.clients[0].receive_some() == b"hello"
+        assert b"INTERNAL_ERROR" in await talkers.clients[1].receive_some()
+        assert other.lost_because == ["internal error"]
+        assert one.lost_because == []
