@@ -2,7 +2,7 @@
 # environment is built once and again only when pyproject.toml changes.
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint format interop suites fuzz bench clean
+.PHONY: help serve test test-examples lint format interop suites fuzz bench clean
 
 # The first Python on this machine that is new enough.
 PYTHON ?= $(shell for candidate in python3.11 python3.12 python3.13 python3.14 python3 python; do \
@@ -17,6 +17,7 @@ ARGS ?=
 help:
 	@echo 'make serve     run the broker            ARGS="--port 5673 --log-level debug"'
 	@echo 'make test      run the tests             ARGS="-k hello"'
+	@echo 'make test-examples  the tests of examples/testing, with an installed wheel in a fresh environment'
 	@echo 'make lint      ruff and mypy strict'
 	@echo 'make format    let ruff mend what it can'
 	@echo 'make interop   the same behaviour asked of this broker and of RabbitMQ'
@@ -47,6 +48,9 @@ serve: $(VENV)/.serve-stamp
 
 test: $(VENV)/.develop-stamp
 	@$(RUN) -m pytest $(ARGS)
+
+test-examples: $(VENV)/.develop-stamp
+	@AMQP_BROKER_TEST_EXAMPLES=1 $(RUN) -m pytest tests/testing/test_example_project.py $(ARGS)
 
 lint: $(VENV)/.develop-stamp
 	@$(RUN) -m ruff check .

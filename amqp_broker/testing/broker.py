@@ -7,20 +7,23 @@ be done to it in ``faults.py`` and ``clock.py``.
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import trio
 
 from amqp_broker.session.client import Peer
 from amqp_broker.testing.clock import IDLE_TIMEOUT_S, AsyncClock, Clock
-from amqp_broker.testing.engine import Engine
+from amqp_broker.testing.engine import POLL_S, Engine
 from amqp_broker.testing.faults import AsyncFaults, Faults
 from amqp_broker.testing.runners import NurseryRunner, ThreadRunner
 from amqp_broker.testing.view import View
 
 REMEMBERED_MAX = 10_000
+Answer = TypeVar("Answer")
 
 
 class VirtualHostView(View):
@@ -50,6 +53,23 @@ class VirtualHostView(View):
             TimeoutError: something was still in flight; the text says what.
         """
         self._runner.run(partial(self._engine.wait_idle, self.virtual_host, timeout_s))
+
+    def wait_until(self, condition: Callable[[], Answer], timeout_s: float = IDLE_TIMEOUT_S) -> Answer:
+        """Ask again and again, until the answer is true; returns that answer.
+
+        Args:
+            condition: a question to this broker, or to anything else.
+            timeout_s: how long that may take, in real seconds.
+
+        Raises:
+            TimeoutError: the answer never was; the text shows how things stand.
+        """
+        deadline_s = time.monotonic() + timeout_s
+        while not (answer := condition()):
+            if time.monotonic() >= deadline_s:
+                raise TimeoutError(f"not so after {timeout_s:g} s:\n{self.picture()}")
+            time.sleep(POLL_S)
+        return answer
 
     def restart(self) -> None:
         """End in good order (clients get 320 CONNECTION_FORCED), and start again: same port, what was durable."""
@@ -160,6 +180,15 @@ class AsyncBroker(View):
     async def wait_idle(self, timeout_s: float = IDLE_TIMEOUT_S) -> None:
         """Return when nothing is in flight; as ``Broker.wait_idle``."""
         await self._runner.run_async(partial(self._engine.wait_idle, self.virtual_host, timeout_s))
+
+    async def wait_until(self, condition: Callable[[], Answer], timeout_s: float = IDLE_TIMEOUT_S) -> Answer:
+        """Ask again and again, until the answer is true; as ``Broker.wait_until``."""
+        deadline_s = time.monotonic() + timeout_s
+        while not (answer := condition()):
+            if time.monotonic() >= deadline_s:
+                raise TimeoutError(f"not so after {timeout_s:g} s:\n{self.picture()}")
+            await self._runner.sleep(POLL_S)
+        return answer
 
     async def restart(self) -> None:
         """End in good order, and start again; as ``Broker.restart``."""

@@ -140,6 +140,10 @@ class ThreadRunner:
         token.run_sync_soon(partial(trio.lowlevel.spawn_system_task, do))
         return await outcome
 
+    async def sleep(self, duration_s: float) -> None:
+        """Let an asyncio program's own tasks go on for a while."""
+        await asyncio.sleep(duration_s)
+
     def _running_token(self) -> trio.lowlevel.TrioToken:
         if self._token is None:
             raise RuntimeError("the broker is not running: use it within its 'with' block, or call start()")
@@ -212,6 +216,10 @@ class NurseryRunner:
     async def run_async(self, task: Callable[[], Awaitable[Answer]]) -> Answer:
         """Have something done in this loop."""
         return await task()
+
+    async def sleep(self, duration_s: float) -> None:
+        """Let the program's own tasks go on for a while."""
+        await trio.sleep(duration_s)
 
 
 def _alone(error: BaseException) -> BaseException:

@@ -193,7 +193,7 @@ def test_an_asyncio_program_awaits_what_waits() -> None:
         async with Broker() as broker:
             await asyncio.to_thread(publish_one, broker.url)
             await broker.wait_idle()
-            assert broker.queue("q").bodies == [b"hello"]
+            assert await broker.wait_until(lambda: broker.queue("q").bodies) == [b"hello"]
             before = broker.clock.now()
             await broker.clock.advance(hours=1)
             assert (broker.clock.now() - before).total_seconds() >= 3600
@@ -217,7 +217,7 @@ def test_a_trio_program_runs_it_in_its_own_loop() -> None:
             with trio.fail_after(10):
                 await trio.to_thread.run_sync(publish_one, broker.url)
                 await broker.wait_idle()
-                assert broker.queue("q").bodies == [b"hello"]
+                assert await broker.wait_until(lambda: broker.queue("q").bodies) == [b"hello"]
                 await broker.clock.advance(minutes=5)
                 await broker.fail.crash()
                 assert broker.queues == ()

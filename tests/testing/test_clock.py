@@ -157,6 +157,14 @@ def test_what_stays_in_flight_is_named(broker: Broker, channel: BlockingChannel)
     assert not broker.clock.is_frozen, "a failure leaves the clock as it was"
 
 
+def test_a_condition_is_waited_for(broker: Broker, channel: BlockingChannel) -> None:
+    answers = iter([[], [], ["at last"]])
+    assert broker.wait_until(lambda: next(answers)) == ["at last"]
+    channel.queue_declare("q")
+    with pytest.raises(TimeoutError, match="q: 0 ready"):
+        broker.wait_until(lambda: broker.queue("q").messages, timeout_s=0.01)
+
+
 def test_a_worker_keeps_up_when_time_waits_for_it(broker: Broker, channel: BlockingChannel) -> None:
     """A message that its worker sends round five times, ten minutes each, in one go."""
     channel.queue_declare("again", arguments={"x-message-ttl": 600_000, "x-dead-letter-exchange": "", **to("q")})

@@ -1,0 +1,45 @@
+"""examples/testing, run as a user would run it: an installed wheel, a fresh virtual environment, its own folder.
+
+It installs a dozen packages, so it runs only where AMQP_BROKER_TEST_EXAMPLES is set: ``make test-examples``.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+PROJECT = REPOSITORY / "examples" / "testing"
+
+
+def run(*command: str | Path, folder: Path) -> str:
+    """Run a program to its end, away from the repository; returns what it printed."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "PYTHON"))}
+    done = subprocess.run(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    assert done.returncode == 0, f"{command} ended with {done.returncode}:\n{done.stdout}"
+    return done.stdout
+
+
+@pytest.mark.skipif("AMQP_BROKER_TEST_EXAMPLES" not in os.environ, reason="make test-examples runs it")
+def test_the_project_passes_its_tests_with_the_wheel(tmp_path: Path) -> None:
+    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check")
+    run(*pip, "wheel", "--quiet", "--no-deps", "--wheel-dir", tmp_path, REPOSITORY, folder=tmp_path)
+    (wheel,) = tmp_path.glob("amqp_broker-*.whl")
+    run(sys.executable, "-m", "venv", tmp_path / "venv", folder=tmp_path)
+    python = tmp_path / "venv" / "bin" / "python"
+    project = shutil.copytree(PROJECT, tmp_path / "project", ignore=shutil.ignore_patterns("__pycache__", ".*"))
+    run(python, "-m", "pip", "install", "--quiet", wheel, "-r", project / "requirements.txt", folder=project)
+
+    where = run(python, "-c", "import amqp_broker; print(amqp_broker.__file__)", folder=project)
+    assert where.startswith(str(tmp_path)), "it must be the installed package that is tested"
+    report = run(python, "-m", "pytest", "-v", folder=project)
+    assert report.count("PASSED") >= 14
+    for failure in ("FAILED", "SKIPPED", "ERROR", "XFAIL"):
+        assert failure not in report
