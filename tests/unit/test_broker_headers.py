@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from amqp_broker.errors import AmqpError
 from amqp_broker.wire.table import Byte, FieldValue, Float32, Short, Table, Timestamp, UnsignedShort
@@ -95,3 +97,26 @@ def test_bindings_that_differ_in_their_arguments_are_two() -> None:
     topology.unbind("x", "q", "", {"a": 1})
     assert topology.route("x", headers={"a": 1}) == []
     assert topology.route("x", headers={"a": 2}) == ["q"]
+
+
+VALUES = st.sampled_from([None, True, False, 1, 1.0, 2, "a", b"a", [1], {"b": 1}])
+PATTERNS = st.builds(
+    lambda kind, wanted: {"x-match": kind, **wanted},
+    st.sampled_from(["all", "any"]),
+    st.dictionaries(st.sampled_from(["a", "b", "c"]), VALUES, max_size=3),
+)
+
+
+@given(st.lists(PATTERNS, max_size=8), st.dictionaries(st.sampled_from(["a", "b", "c"]), VALUES), st.data())
+def test_many_bindings_together_match_as_each_alone(patterns: list[Table], headers: Table, data: st.DataObject) -> None:
+    topology = Topology()
+    topology.exchange("x", "headers")
+    kept = [data.draw(st.booleans()) for _ in patterns]
+    for number, pattern in enumerate(patterns):
+        topology.queue(f"q{number}")
+        topology.bind("x", f"q{number}", "", pattern)
+    for number, pattern in enumerate(patterns):
+        if not kept[number]:
+            topology.unbind("x", f"q{number}", "", pattern)
+    expected = [f"q{number}" for number in range(len(patterns)) if kept[number] and matches(patterns[number], headers)]
+    assert sorted(topology.route("x", headers=headers)) == expected

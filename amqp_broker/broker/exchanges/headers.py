@@ -1,8 +1,13 @@
-"""The headers exchange: the message's headers against the binding's arguments."""
+"""The headers exchange: the message's headers against the binding's arguments.
+
+A binding is found by what it wants: one that wants all is kept under one of its pairs of name and value, the one that
+the fewest others are kept under; one that is content with any, under each of them. So a message meets the bindings
+that one of its headers speaks for, instead of every one.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from amqp_broker.broker.binding import Binding, BindingIdentity
@@ -16,6 +21,9 @@ if TYPE_CHECKING:
 X_MATCH = "x-match"
 MATCH_KINDS = ("all", "any", "all-with-x", "any-with-x")
 
+_Key = tuple[str, str, object]
+_ALWAYS: _Key = ("", "always", None)  # what wants nothing in particular is kept under this
+
 
 class HeadersMatcher:
     """Destinations by headers (AMQP 0-9-1, 3.1.3.4; RabbitMQ's ``-with-x`` kinds)."""
@@ -23,7 +31,8 @@ class HeadersMatcher:
     reads_headers = True
 
     def __init__(self) -> None:
-        self._patterns: dict[BindingIdentity, tuple[_Pattern, Exchange | Queue]] = {}
+        self._patterns: dict[BindingIdentity, _Pattern] = {}
+        self._found_by: dict[_Key, dict[BindingIdentity, _Pattern]] = {}
 
     def check(self, binding: Binding) -> None:
         """Refuse an ``x-match`` that means nothing."""
@@ -39,39 +48,74 @@ class HeadersMatcher:
 
     def add(self, binding: Binding) -> None:
         """Prepare its pattern."""
-        self._patterns[binding.identity] = (_Pattern(binding.arguments), binding.destination)
+        pattern = self._patterns[binding.identity] = _Pattern(binding.arguments, binding.destination)
+        pattern.kept_under = self._keys_for(pattern)
+        for key in pattern.kept_under:
+            self._found_by.setdefault(key, {})[binding.identity] = pattern
 
     def remove(self, binding: Binding) -> None:
         """Forget its pattern."""
-        del self._patterns[binding.identity]
+        for key in self._patterns.pop(binding.identity).kept_under:
+            patterns = self._found_by[key]
+            del patterns[binding.identity]
+            if not patterns:
+                del self._found_by[key]
+
+    def _keys_for(self, pattern: _Pattern) -> list[_Key]:
+        keys = list(dict.fromkeys(_key(name, value) for name, value in pattern.wanted))
+        if not pattern.needs_all:
+            return keys
+        return [min(keys, key=lambda key: len(self._found_by.get(key, ())), default=_ALWAYS)]
 
     def match(self, routing_key: str, headers: Table | None) -> Iterable[Exchange | Queue]:
         """All whose pattern fits the headers."""
         headers = headers or {}
-        for pattern, destination in self._patterns.values():
-            if pattern.fits(headers):
-                yield destination
+        found_by = self._found_by
+        for key in _keys_of(headers):
+            for pattern in found_by.get(key, {}).values():
+                if pattern.fits(headers):
+                    yield pattern.destination
 
 
 class _Pattern:
     """A binding's arguments, made ready to be compared."""
 
-    __slots__ = ("_needs_all", "_wanted")
+    __slots__ = ("destination", "kept_under", "needs_all", "wanted")
 
-    def __init__(self, arguments: Table) -> None:
+    def __init__(self, arguments: Table, destination: Exchange | Queue) -> None:
+        self.destination = destination
+        self.kept_under: list[_Key] = []
         kind = arguments.get(X_MATCH, "all")
         with_x = kind in ("all-with-x", "any-with-x")
-        self._needs_all = kind in ("all", "all-with-x")
-        self._wanted = [
+        self.needs_all = kind in ("all", "all-with-x")
+        self.wanted = [
             (name, value)
             for name, value in arguments.items()
             if name != X_MATCH and (with_x or not name.startswith("x-"))
         ]
 
     def fits(self, headers: Table) -> bool:
-        if self._needs_all:
-            return all(name in headers and _same(value, headers[name]) for name, value in self._wanted)
-        return any(name in headers and _same(value, headers[name]) for name, value in self._wanted)
+        if self.needs_all:
+            return all(name in headers and _same(value, headers[name]) for name, value in self.wanted)
+        return any(name in headers and _same(value, headers[name]) for name, value in self.wanted)
+
+
+def _keys_of(headers: Table) -> Iterator[_Key]:
+    """What patterns that may fit these headers are kept under."""
+    yield _ALWAYS
+    for name, value in headers.items():
+        yield _key(name, None)
+        if value is not None:
+            yield _key(name, value)
+
+
+def _key(name: str, value: FieldValue) -> _Key:
+    """Equal for values that are the same to a pattern; None is the void, which wants the header with any value."""
+    if value is None or isinstance(value, bool):
+        return (name, str(value), None)
+    if isinstance(value, list | dict):
+        return (name, "nested", encode_table({"": value}))
+    return (name, "plain", _comparable(value))
 
 
 def _same(wanted: FieldValue, found: FieldValue) -> bool:
