@@ -17,7 +17,7 @@ ARGS ?=
 help:
 	@echo 'make serve     run the broker            ARGS="--port 5673 --log-level debug"'
 	@echo 'make test      run the tests             ARGS="-k hello"'
-	@echo 'make test-examples  the tests of examples/testing, with an installed wheel in a fresh environment'
+	@echo 'make test-examples   the tests of examples/testing, from an installed wheel'
 	@echo 'make lint      ruff and mypy strict'
 	@echo 'make format    let ruff mend what it can'
 	@echo 'make interop   the same behaviour asked of this broker and of RabbitMQ'

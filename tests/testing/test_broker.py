@@ -7,6 +7,7 @@ import gc
 import os
 import socket
 import threading
+import weakref
 from pathlib import Path
 
 import pika
@@ -89,6 +90,15 @@ def test_nothing_is_left_behind() -> None:
         with Broker() as broker:
             publish_one(broker.url)
     assert footprint() == before
+
+
+def test_no_part_of_a_stopped_broker_is_left_in_memory() -> None:
+    with Broker() as broker:
+        publish_one(broker.url)
+        domain = weakref.ref(broker._engine.broker)
+        server = weakref.ref(broker._engine.server)
+    gc.collect()
+    assert (domain(), server()) == (None, None)
 
 
 def test_a_client_that_was_left_open_does_not_hold_up_the_end() -> None:
