@@ -115,6 +115,9 @@ class Settings:
     handshake_timeout_ms: int = _setting(
         10_000, "Time from connecting until connection.open must have succeeded.", minimum=1
     )
+    queues_max: int = _setting(0, "Most queues, all virtual hosts together. 0: no limit.", minimum=0)
+    bindings_max: int = _setting(0, "Most bindings in a virtual host. 0: no limit.", minimum=0)
+    consumers_per_channel_max: int = _setting(0, "Most consumers on a channel. 0: no limit.", minimum=0)
     message_size_bytes_max: int = _setting(134_217_728, "Largest message body.", minimum=0, maximum=536_870_912)
     consumer_timeout_ms: int = _setting(
         1_800_000,
@@ -147,6 +150,12 @@ class Settings:
         1_048_576,
         "Output waiting for a connection's client above which its consumers are given nothing more.",
         minimum=4096,
+    )
+
+    output_stall_timeout_ms: int = _setting(
+        1_800_000,
+        "How long a client may take nothing of what waits for it before its connection is ended. 0: for ever.",
+        minimum=0,
     )
 
     # Durability

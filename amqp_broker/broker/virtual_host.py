@@ -66,6 +66,7 @@ class VirtualHost:
 
     def __init__(self, broker: Broker, name: str) -> None:
         self.name = name
+        self._broker = broker
         self.clock = broker.clock
         self.timers = broker.timers
         self.changed_queues = broker.changed_queues
@@ -221,6 +222,9 @@ class VirtualHost:
         if isinstance(target, Queue):
             target.check_access(who)
         if binding.identity not in source_exchange.bindings:
+            limit = self._broker.settings.bindings_max
+            if limit and sum(map(len, self._bindings_to.values())) >= limit:
+                raise precondition_failed(f"cannot bind: binding limit in vhost '{self.name}' ({limit}) is reached")
             self.durability.keep_binding(self, self.add_binding(source_exchange, target, routing_key, arguments))
 
     def add_binding(
@@ -356,6 +360,7 @@ class VirtualHost:
     def _create_queue(
         self, who: Authorizer, name: str, durable: bool, exclusive: bool, auto_delete: bool, arguments: Table
     ) -> Queue:
+        self._check_queue_count(name)
         limit = self.limits.queues_max
         if limit is not None and len(self.queues) >= limit:
             text = f"queue limit in vhost '{self.name}' ({limit}) is reached"
@@ -381,6 +386,11 @@ class VirtualHost:
         )
         self.durability.keep_queue(queue)
         return queue
+
+    def _check_queue_count(self, name: str) -> None:
+        limit = self._broker.settings.queues_max
+        if limit and sum(len(one.queues) for one in self._broker.virtual_hosts.values()) >= limit:
+            raise precondition_failed(f"cannot declare queue '{name}': queue limit in cluster ({limit}) is reached")
 
     def add_queue(self, name: str, *, durable: bool, auto_delete: bool, owner: object | None, table: Table) -> Queue:
         """Add a queue that was checked, or read from the journal."""

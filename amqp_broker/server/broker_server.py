@@ -31,6 +31,7 @@ from amqp_broker.server.proxy_protocol import BadProxyHeader, read_proxy_header
 from amqp_broker.server.pump import Outbox, Pump
 from amqp_broker.server.resources import watch_resources, with_memory_budget
 from amqp_broker.server.socket_stream import SocketStream
+from amqp_broker.server.stalled import shed_stalled
 from amqp_broker.server.timers import run_timers
 from amqp_broker.server.tls import NoTls, TlsContext, TlsStream, name_in
 from amqp_broker.session.client import Peer
@@ -133,6 +134,8 @@ class BrokerServer:
                 nursery.start_soon(run_timers, self.broker)
                 nursery.start_soon(watch_resources, self.broker, self.settings, self._journal is not None)
                 PasswordChecks(self.broker, nursery)
+                stall_timeout_ms = self.settings.output_stall_timeout_ms
+                nursery.start_soon(shed_stalled, lambda: tuple(self._connections), stall_timeout_ms)
                 if self.control_folder is not None:
                     nursery.start_soon(serve_control, self.broker, self.control_folder)
                 if self._journal is not None:
@@ -170,6 +173,7 @@ class BrokerServer:
             return
         try:
             peer = _peer_of(accepted)
+            accepted.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # finds hosts that are gone
             stream = SocketStream(accepted)
         except OSError as error:  # it left before it was greeted
             log_event(logging.DEBUG, "connection failed", reason=error.strerror)

@@ -140,6 +140,11 @@ class Connection:
         return self._handshake.user_name
 
     @property
+    def waiting_bytes(self) -> int:
+        """What is to be sent and has not left."""
+        return self._outbound_bytes
+
+    @property
     def virtual_host_name(self) -> str:
         """The virtual host's name, empty before connection.open."""
         return self._virtual_host.name if self._virtual_host is not None else ""

@@ -165,6 +165,9 @@ class Consuming:
         if name == REPLY_TO:
             self._consume_replies(tag, method)
             return
+        limit = channel.connection.broker.settings.consumers_per_channel_max
+        if limit and len(self.consumers) >= limit:
+            raise not_allowed(f"reached maximum ({limit}) of consumers per channel")
         client = channel.connection.client
         client.check_read("queue", name)
         queue = channel.connection.virtual_host.accessible_queue(client, name)

@@ -1,0 +1,205 @@
+"""Bytes that mean harm: whatever a client sends, one connection may end and nothing else happens.
+
+Hypothesis mutates whole conversations: real handshakes and methods, cut, doubled, reordered, with bytes changed and
+lengths that lie. After each, the broker must be in good order, hold little memory, and still serve an honest client.
+
+``HOSTILE_EXAMPLES`` in the environment sets how many are tried for each test; ``make test`` tries few.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import tracemalloc
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from pamqp import body, commands, frame, header
+
+from amqp_broker.access.mechanisms import MECHANISMS, BadResponse, read_response
+from amqp_broker.errors import AmqpError
+from amqp_broker.session.connection import Connection
+from amqp_broker.wire.content import decode_properties
+from amqp_broker.wire.errors import WireError
+from amqp_broker.wire.frames import FrameSplitter
+from amqp_broker.wire.methods import decode_method
+from amqp_broker.wire.table import decode_table
+from tests.support.client import LOOPBACK, PROTOCOL_HEADER, Client
+from tests.support.memory_broker import MemoryBroker
+
+EXAMPLES = int(os.environ.get("HOSTILE_EXAMPLES", "60"))
+MEMORY_BYTES_MAX = 8 * 1024 * 1024
+hostile = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+
+HANDSHAKE = [
+    frame.marshal(commands.Connection.StartOk({"capabilities": {}}, "PLAIN", "\0guest\0guest", "en_US"), 0),
+    frame.marshal(commands.Connection.TuneOk(2047, 131072, 0), 0),
+    frame.marshal(commands.Connection.Open("/"), 0),
+    frame.marshal(commands.Channel.Open(), 1),
+]
+METHODS = [
+    *[
+        frame.marshal(method, 1)
+        for method in (
+            commands.Queue.Declare(queue="q", arguments={"x-max-length": 5, "x-dead-letter-exchange": ""}),
+            commands.Queue.Declare(queue="", exclusive=True),
+            commands.Exchange.Declare(exchange="x", exchange_type="headers"),
+            commands.Queue.Bind(queue="q", exchange="amq.topic", routing_key="a.*.#", arguments={"n": {"m": [1, "s"]}}),
+            commands.Exchange.Bind(destination="amq.fanout", source="amq.topic", routing_key="#"),
+            commands.Exchange.Bind(destination="amq.topic", source="amq.fanout"),
+            commands.Basic.Qos(0, 2, True),
+            commands.Basic.Consume(queue="q", consumer_tag="t"),
+            commands.Basic.Consume(queue="amq.rabbitmq.reply-to", no_ack=True),
+            commands.Basic.Get(queue="q"),
+            commands.Basic.Ack(1, True),
+            commands.Basic.Nack(2, True, True),
+            commands.Basic.Reject(1, False),
+            commands.Basic.Recover(True),
+            commands.Basic.Cancel("t"),
+            commands.Confirm.Select(),
+            commands.Tx.Select(),
+            commands.Tx.Commit(),
+            commands.Queue.Purge(queue="q"),
+            commands.Queue.Delete(queue="q"),
+            commands.Channel.Flow(False),
+            commands.Channel.Close(200, "", 0, 0),
+            commands.Channel.CloseOk(),
+        )
+    ],
+    frame.marshal(commands.Connection.Close(200, "", 0, 0), 0),
+    frame.marshal(commands.Connection.UpdateSecret("s", "r"), 0),
+    b"".join(
+        [
+            frame.marshal(commands.Basic.Publish(exchange="amq.topic", routing_key="a.b.c", mandatory=True), 1),
+            frame.marshal(
+                header.ContentHeader(
+                    0, 5, commands.Basic.Properties(expiration="10", headers={"CC": ["q"], "x": {"y": [None, True]}})
+                ),
+                1,
+            ),
+            frame.marshal(body.ContentBody(b"hello"), 1),
+        ]
+    ),
+    frame.marshal(commands.Channel.Open(), 2),
+    b"\x08\0\0\0\0\0\0\xce",
+    struct.pack(">BHI", 1, 1, 0xFFFF_FFF0),
+    struct.pack(">BHI", 2, 1, 14) + struct.pack(">HHQH", 60, 0, 2**63, 0) + b"\xce",
+]
+
+
+@st.composite
+def mutated(draw: st.DrawFn, original: bytes) -> bytes:
+    """The bytes with some of them changed, left out, doubled, or strange ones put in."""
+    data = bytearray(original)
+    for _ in range(draw(st.integers(0, 3))):
+        at = draw(st.integers(0, max(0, len(data) - 1)))
+        match draw(st.sampled_from(["change", "remove", "insert", "double", "length"])):
+            case "change" if data:
+                data[at] = draw(st.integers(0, 255))
+            case "remove":
+                del data[at : at + draw(st.integers(1, 8))]
+            case "insert":
+                data[at:at] = draw(st.binary(max_size=8))
+            case "double":
+                data[at:at] = data[at : at + 32]
+            case "length":
+                data[at : at + 4] = draw(st.sampled_from([b"\0\0\0\0", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff"]))
+    return bytes(data)
+
+
+@st.composite
+def conversations(draw: st.DrawFn) -> list[bytes]:
+    """Chunks that a hostile client sends: mostly a right handshake, then methods in any order, some mutated."""
+    parts = [PROTOCOL_HEADER, *HANDSHAKE, *draw(st.lists(st.sampled_from(METHODS), max_size=12))]
+    for _ in range(draw(st.integers(0, 3))):
+        at = draw(st.integers(0, len(parts) - 1))
+        parts[at] = draw(mutated(parts[at]))
+    if draw(st.booleans()):
+        return parts
+    whole, chunk_bytes = b"".join(parts), draw(st.integers(1, 50))
+    return [whole[at : at + chunk_bytes] for at in range(0, len(whole), chunk_bytes)]
+
+
+@hostile
+@given(st.lists(conversations(), min_size=1, max_size=3), st.integers(0, 20_000))
+@example([[b"AMQP\0\0\x09\x01", b"\x01\0\0\xff\xff\xff\xff" + b"x" * 100]], 0)
+@example([[b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03"]], 0)
+@example([[PROTOCOL_HEADER, *HANDSHAKE, METHODS[-1], METHODS[0] * 3]], 0)
+def test_a_hostile_conversation_harms_nobody_else(conversation: list[list[bytes]], time_ms: int) -> None:
+    broker = MemoryBroker()
+    honest = Client(broker).open()
+    channel = honest.channel()
+    channel.declare("honest")
+    hostile_ones = []
+    for chunks in conversation:
+        connection = Connection(broker, LOOPBACK, lambda: None)
+        broker.connections.append(connection)
+        hostile_ones.append(connection)
+        for chunk in chunks:
+            connection.receive(chunk)  # raises nothing, whatever it is
+            broker.check_invariants()
+    broker.advance(time_ms)
+    for connection in hostile_ones:
+        connection.take_output()
+        connection.lost("the test is over")
+        assert connection.finished
+    broker.check_invariants()
+    assert list(broker.open_connections) == [honest.connection]
+    channel.publish("", "honest", b"a message")
+    assert channel.drain("honest") == [b"a message"]
+
+
+@hostile
+@given(conversations())
+def test_memory_follows_what_was_sent(conversation: list[bytes]) -> None:
+    broker = MemoryBroker()
+    connection = Connection(broker, LOOPBACK, lambda: None)
+    tracemalloc.start()
+    try:
+        for chunk in conversation:
+            connection.receive(chunk)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < MEMORY_BYTES_MAX
+
+
+@hostile
+@given(st.one_of(st.binary(max_size=300), st.sampled_from(METHODS).flatmap(mutated)), st.integers(1, 20))
+def test_the_splitter_raises_only_what_it_says(data: bytes, chunk_bytes: int) -> None:
+    splitter = FrameSplitter(4096)
+    try:
+        for at in range(0, len(data), chunk_bytes):
+            for kind, channel, payload in splitter.split(data[at : at + chunk_bytes]):
+                assert 0 <= kind <= 255
+                assert 0 <= channel <= 65535
+                assert len(payload) <= 4096
+    except AmqpError:
+        pass
+
+
+@hostile
+@given(st.one_of(st.binary(max_size=300), st.sampled_from(METHODS).flatmap(lambda one: mutated(one[7:-1]))))
+def test_decoders_raise_only_what_they_say(data: bytes) -> None:
+    for decode in (lambda: decode_table(data, 0), lambda: decode_method(data), lambda: decode_properties(data)):
+        try:
+            decode()
+        except (WireError, AmqpError):
+            pass
+    for mechanism in MECHANISMS:
+        try:
+            read_response(mechanism, data)
+        except BadResponse:
+            pass
+
+
+@pytest.mark.parametrize("code", [b"A", b"F"])
+def test_tables_nested_without_end_are_refused(code: bytes) -> None:
+    data = b""
+    for _ in range(10_000):
+        data = (b"\x01k" if code == b"F" else b"") + code + struct.pack(">I", len(data)) + data
+    if code == b"A":
+        data = b"\x01k" + data
+    with pytest.raises(WireError):
+        decode_table(struct.pack(">I", len(data)) + data, 0)
