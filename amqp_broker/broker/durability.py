@@ -261,6 +261,8 @@ class Durability:
             expires_wall_ms = 0 if message.expires_at_ms is None else now_wall_ms + message.expires_at_ms - now_ms
             payload = _encode_message([queue], message, now_wall_ms, expires_wall_ms)
             message.reference = self._journal.put(RecordKind.PAGED, payload)
+            if message.delivery_count:
+                self.note_returned(message)
             self.is_dirty = True
 
     def deadline_ms(self, queue: Queue, kept: KeptMessage) -> int | None:
@@ -275,8 +277,15 @@ class Durability:
     def forget_references(self, references: Iterable[int]) -> None:
         """Messages that are on disk only are not wanted any more."""
         if self._journal is not None:
+            if self._returns:
+                references = list(references)
+                self._drop_returns(references)
             self._journal.drop_many(references)
             self.is_dirty = True
+
+    def _drop_returns(self, references: Iterable[int]) -> None:
+        for reference in self._returns.keys() & references:
+            self._drop(self._returns.pop(reference).reference)
 
     def forget_message(self, message: Message) -> None:
         """A kept message has left its queue for good."""

@@ -76,6 +76,6 @@ class Paging:
         message = Message(kept.address, kept.header, kept.body, digest.is_persistent, digest.priority)
         message.reference = reference
         message.delivery_count = self._broker.durability.return_count(reference)
-        message.redelivered = queue.was_handed_out(message)
+        message.redelivered = message.delivery_count > 0 or queue.was_handed_out(message)
         message.expires_at_ms = self._broker.durability.deadline_ms(queue, kept)
         return message

@@ -202,6 +202,8 @@ class Queue:
             self._position = message.position = self._position + 1
             self._may_expire = self._may_expire or message.expires_at_ms is not None
             self.virtual_host.paging.used_bytes += len(message.body) + OVERHEAD_BYTES
+        if self._has_length_limit:
+            self._drop_overflow()
         self.changed()
         self._let_readers_go_on()
 

@@ -1,0 +1,168 @@
+"""A broker in memory with a journal, on a disk in memory: what goes to the disk and comes back is the test's to say.
+
+Batches are written as soon as there is something to write, and pages are read as soon as they are wanted, unless a test
+holds them back. Holds no assertions but the invariants of what it adds.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from amqp_broker.broker import queue as queue_module
+from amqp_broker.broker import ready
+from amqp_broker.broker.broker import Broker
+from amqp_broker.journal.failures import RecordGone
+from amqp_broker.journal.journal import SegmentJournal
+from amqp_broker.journal.memory_files import MemoryFiles
+from amqp_broker.settings import Settings
+from tests.support.client import Client
+from tests.support.manual_clock import ManualClock
+from tests.support.memory_broker import MemoryBroker
+
+SEGMENT_BYTES = 4096
+
+
+class DiskBroker(MemoryBroker):
+    """A broker with a journal.
+
+    Args:
+        files: the disk; an empty one when left out.
+        clock: the time, which goes on over restarts.
+        settings: by name, where they differ from the defaults.
+    """
+
+    def __init__(self, files: MemoryFiles | None = None, clock: ManualClock | None = None, **settings: Any) -> None:
+        self.files = files if files is not None else MemoryFiles()
+        self.journal = SegmentJournal(self.files, SEGMENT_BYTES)
+        self.given_settings = settings
+        self.writes_at_once = self.reads_at_once = False
+        Broker.__init__(self, Settings(**settings), clock or ManualClock(), self.journal)  # type: ignore[arg-type]
+        self.connections = []
+        self.on_journal_work = self._journal_has_work
+        self.write()
+        self.writes_at_once = self.reads_at_once = True
+        self.read_pages()
+
+    def client(self) -> Client:
+        """A connection that is open."""
+        return Client(self).open()
+
+    # --- writing
+
+    def _journal_has_work(self) -> None:
+        if self.writes_at_once:
+            self.write()
+
+    def write(self, *, sync: bool = True) -> None:
+        """Write and commit what has gathered, as the flusher does."""
+        self.durability.is_dirty = False
+        self.durability.note_handed_out()
+        batch = self.journal.take_batch(sync=sync)
+        if batch is not None:
+            self.journal.write(batch)
+            self.journal.committed(batch)
+            self.committed()
+
+    @contextmanager
+    def holding_writes(self) -> Iterator[None]:
+        """Let everything gather; it is written in the end."""
+        self.writes_at_once = False
+        yield
+        self.writes_at_once = True
+        self.write()
+
+    def reclaim(self) -> None:
+        """Free all space that can be freed."""
+        while (work := self.journal.take_reclaim()) is not None:
+            while not work.step():
+                pass
+            self.journal.reclaimed(work)
+            work.release()
+
+    # --- reading
+
+    def settle(self) -> None:
+        """Do what is left to do, and read what is wanted now."""
+        super().settle()
+        if self.reads_at_once and not self._is_reading:
+            self.read_pages()
+
+    def read_pages(self, count: int = sys.maxsize) -> None:
+        """Read what is asked for, so many chunks at most, as the page reader does."""
+        self._is_reading = True
+        while self.paging.reads and count:
+            count -= 1
+            queue, chunk = self.paging.reads.popleft()
+            if chunk.is_wanted:
+                self.paging.was_read(queue, chunk, [self.journal.read(reference)[1] for reference in chunk.references])
+                self.settle()
+        self._is_reading = False
+
+    _is_reading = False
+
+    @contextmanager
+    def holding_reads(self) -> Iterator[None]:
+        """Let the reading wait; it is done in the end."""
+        self.reads_at_once = False
+        yield
+        self.reads_at_once = True
+        self.read_pages()
+
+    # --- the end, and what follows
+
+    def restarted(self, *, down_ms: int = 0, **settings: Any) -> DiskBroker:
+        """End in good order, and start again on the same disk."""
+        for connection in self.connections:
+            connection.lost("the broker has shut down")
+        self.settle()
+        self.durability.note_handed_out()
+        self.journal.close()
+        return self._next(down_ms, settings)
+
+    def killed(self, *, down_ms: int = 0, **settings: Any) -> DiskBroker:
+        """End at once: what was written is there, what was not is gone. Start again on the same disk."""
+        return self._next(down_ms, settings)
+
+    def without_power(self, *, down_ms: int = 0, **settings: Any) -> DiskBroker:
+        """The same, and what was not synced may be gone or torn."""
+        self.files.lose_power()
+        return self._next(down_ms, settings)
+
+    def _next(self, down_ms: int, settings: dict[str, Any]) -> DiskBroker:
+        self.clock.advance(down_ms)
+        return DiskBroker(self.files, self.clock, **{**self.given_settings, **settings})
+
+    # --- looking in
+
+    def on_disk_only(self, name: str) -> int:
+        """How many of a queue's ready messages are not in memory."""
+        queue = self.queue(name)
+        return queue.ready_count - len(list(queue.ready))
+
+    def live_records(self) -> int:
+        """How many claims the journal keeps, once all that has gathered is written."""
+        self.write()
+        return sum(1 for segment in self.journal._index.segments for flag in segment.flags if flag)
+
+    def is_gone(self, reference: int) -> bool:
+        """Whether the journal holds no such record."""
+        try:
+            self.journal.read(reference)
+        except RecordGone:
+            return True
+        return False
+
+
+@contextmanager
+def small_pages(in_memory: int = 2, chunk: int = 4, read_ahead: int = 3) -> Iterator[None]:
+    """Let few messages be many: so many stay in memory, are in a chunk, are left when the next chunk is read."""
+    before = (queue_module.IN_MEMORY_MIN, ready.CHUNK_MESSAGES_MAX, ready.READ_AHEAD_MESSAGES)
+    queue_module.IN_MEMORY_MIN = in_memory  # type: ignore[attr-defined]
+    ready.CHUNK_MESSAGES_MAX, ready.READ_AHEAD_MESSAGES = chunk, read_ahead
+    try:
+        yield
+    finally:
+        queue_module.IN_MEMORY_MIN, ready.CHUNK_MESSAGES_MAX, ready.READ_AHEAD_MESSAGES = before  # type: ignore[attr-defined]
