@@ -39,7 +39,8 @@ class Transaction:
         """
         accepted = True
         for publication in self._publications:
-            accepted = channel.publishing.route(*publication) and accepted
+            queues = tuple(queue for queue in publication.queues if not queue.is_deleted)
+            accepted = channel.publishing.route(*publication._replace(queues=queues)) and accepted
         for settlement, deliveries in self._settlements:
             channel.consuming.settle(settlement, list(deliveries.values()))
         if not accepted:

@@ -109,16 +109,7 @@ CONSUMING = st.one_of(
     st.builds(commands.Basic.Get, queue=QUEUE_NAMES),
     st.just(commands.Basic.Recover(True)),
 )
-MODES = st.sampled_from(
-    [
-        commands.Confirm.Select(),
-        commands.Tx.Commit(),
-        commands.Tx.Rollback(),
-        commands.Tx.Rollback(),
-        commands.Channel.Close(200, "bye", 0, 0),
-        commands.Channel.Flow(True),
-    ]
-)
+CHANNEL_METHODS = st.sampled_from([commands.Channel.Close(200, "bye", 0, 0), commands.Channel.Flow(True)])
 DELIVERY_TAGS = st.integers(0, 8) | st.just(2**40)
 MISTAKES = st.one_of(
     st.sampled_from(
@@ -133,6 +124,8 @@ MISTAKES = st.one_of(
             commands.Queue.DeclareOk("a", 0, 0),
             commands.Connection.UpdateSecret("s", "r"),
             commands.Tx.Select(),
+            commands.Tx.Commit(),
+            commands.Confirm.Select(),
         ]
     ),
     st.builds(commands.Basic.Ack, delivery_tag=DELIVERY_TAGS, multiple=FLAGS),
@@ -270,12 +263,18 @@ POLITE_STEPS: st.SearchStrategy[Step] = st.one_of(
     st.builds(Call, **WHO, method=DECLARATIONS),
     st.builds(Call, **WHO, method=CONSUMING),
     st.builds(Call, **WHO, method=CONSUMING),
-    st.builds(Call, **WHO, method=st.one_of(MODES, REMOVALS)),
+    st.builds(Call, **WHO, method=CHANNEL_METHODS | REMOVALS),
     PUBLISHES,
     PUBLISHES,
     PUBLISHES,
     SETTLEMENTS,
     SETTLEMENTS,
+    st.builds(
+        Call,
+        client=WHO["client"],
+        channel=st.just(2),
+        method=st.sampled_from([commands.Tx.Commit(), commands.Tx.Rollback()]),
+    ),
     st.builds(Wait, **WHO, duration_ms=st.sampled_from([1, 30, 60, 1_000])),
 )
 METHOD_PAYLOADS = st.builds(
@@ -312,6 +311,15 @@ RUDE_STEPS: st.SearchStrategy[Step] = st.one_of(
 def programs(steps: st.SearchStrategy[Step]) -> st.SearchStrategy[list[Step]]:
     """Long programs as often as short ones; a list left to itself is mostly short."""
     return st.integers(1, 80).flatmap(lambda length: st.lists(steps, min_size=length, max_size=length))
+
+
+# What a polite client says first on each of its channels: so there is always a transaction, and somebody with confirms.
+SETUP_OF_CHANNEL: dict[int, list[base.Frame]] = {
+    1: [],
+    2: [commands.Tx.Select(), commands.Basic.Qos(prefetch_count=2)],
+    3: [commands.Confirm.Select(), commands.Basic.Qos(prefetch_count=1)],
+    4: [],
+}
 
 
 class Stage:
@@ -373,12 +381,10 @@ class Stage:
         if channel is None or channel.state is ChannelState.CLOSING:
             if channel is not None:
                 client.send(commands.Channel.CloseOk(), channel=number)
-            client.send(commands.Channel.Open(), commands.Basic.Qos(prefetch_count=number - 1), channel=number)
+            client.send(commands.Channel.Open(), *SETUP_OF_CHANNEL[number], channel=number)
             channel = client.connection.channels.get(number)
         if channel is None:
             return
-        if isinstance(method, commands.Tx.Commit | commands.Tx.Rollback) and channel.transaction is None:
-            client.send(commands.Tx.Select(), channel=number)
         if isinstance(method, commands.Basic.Consume) and method.consumer_tag in channel.consuming.consumers:
             client.send(commands.Basic.Cancel(method.consumer_tag), channel=number)
 

@@ -93,7 +93,11 @@ def _check_queue(queue: Queue, channels: list[Channel]) -> None:
         consumer for channel in channels for consumer in channel.consuming.consumers.values() if consumer.queue is queue
     ]
     assert Counter(consumers) == Counter(queue.consumers)
+    in_turn = [consumer for level in queue.consumers._levels.values() for consumer in level]
+    assert len(in_turn) == len(set(in_turn))
+    assert set(in_turn) <= set(consumers), "one that has gone has its turn"
     for consumer in consumers:
+        assert consumer.is_parked != (consumer in in_turn)
         assert not (consumer.is_parked and consumer.is_ready), "a consumer that could have messages is left aside"
     if messages:
         served = [queue.consumers.active] if queue.arguments.has_single_active_consumer else consumers

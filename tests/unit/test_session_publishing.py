@@ -501,6 +501,20 @@ def test_a_missing_exchange_is_told_at_once(client: Client) -> None:
     assert channel.closed_with().reply_code == 404
 
 
+@pytest.mark.parametrize("mandatory", [False, True])
+def test_a_queue_that_is_gone_at_the_commit(client: Client, mandatory: bool) -> None:
+    channel, other = client.channel(1), client.channel(2)
+    channel.declare("q", {"x-message-ttl": 100})
+    channel.call(commands.Tx.Select())
+    channel.publish("", "q", b"x", mandatory=mandatory)
+    other.call(commands.Queue.Delete(queue="q"))
+    channel.send(commands.Tx.Commit())
+    names = [method.name for method in channel.methods()]
+    assert names == [*(["Basic.Return"] if mandatory else []), "Tx.CommitOk"]
+    assert client.broker.paging.used_bytes == 0
+    assert client.broker.timers.next_deadline_ms() is None
+
+
 def test_returns_come_before_commit_ok(client: Client) -> None:
     channel = client.channel()
     channel.call(commands.Tx.Select())
