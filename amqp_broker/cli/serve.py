@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import time
 from pathlib import Path
@@ -107,6 +106,7 @@ def _fail_for_the_journal(error: JournalError, data_dir: str) -> NoReturn:
 async def _serve(server: BrokerServer, data_folder: DataFolder) -> None:
     import trio
 
+    from amqp_broker.server.garbage import collect_garbage
     from amqp_broker.server.journal_folder import RecoveryProgress, open_journal
 
     # The port first: when it is taken, the data folder must not have been touched.
@@ -115,11 +115,14 @@ async def _serve(server: BrokerServer, data_folder: DataFolder) -> None:
         server.open(open_journal(data_folder.path, server.settings), RecoveryProgress())
         server.control_folder = data_folder.path
         server.listen()
-        async with trio.open_nursery() as nursery:
-            endpoints = await nursery.start(server.run)
-            _announce(endpoints, data_folder.path)
-            await _wait_for_signal(server)
-            server.shut_down()
+        async with trio.open_nursery() as background:
+            async with trio.open_nursery() as nursery:
+                endpoints = await nursery.start(server.run)
+                background.start_soon(collect_garbage, server.broker, lambda: server.connections_ended)
+                _announce(endpoints, data_folder.path)
+                await _wait_for_signal(server)
+                server.shut_down()
+            background.cancel_scope.cancel()
 
 
 async def _wait_for_signal(server: BrokerServer) -> None:
@@ -144,7 +147,6 @@ async def _wait_for_signal(server: BrokerServer) -> None:
 
 def _announce(endpoints: list[Endpoint], data_folder: Path) -> None:
     """Say on standard output where the broker listens, where its data is, and that it is ready."""
-    gc.freeze()  # what has been loaded until here stays for good: the collector need not walk it again and again
     for url in dict.fromkeys(endpoint.url for endpoint in endpoints):
         addresses = ", ".join(str(endpoint) for endpoint in endpoints if endpoint.url == url)
         print(f"listening on {url} ({addresses})")

@@ -66,6 +66,7 @@ class BrokerServer:
         self._listeners: list[Listener] = []
         self._connections: set[Connection] = set()
         self._outbox = Outbox()
+        self.connections_ended = 0
         self.control_folder: Path | None = None  # the data folder, where the command line may reach the broker
         self._is_refusing = False
         self._tls: TlsContext | None = None
@@ -243,6 +244,7 @@ class BrokerServer:
             await pump.run(connection, ConnectionLog(str(peer), connection))
         finally:
             self._connections.discard(connection)
+            self.connections_ended += 1
             if not self._connections:
                 self._all_gone.set()
 

@@ -1,0 +1,56 @@
+"""When the process looks for garbage that reference counting leaves: objects that refer to each other in a circle.
+
+CPython looks through all objects whenever their number has grown by a quarter. Each message that is ready is an object,
+so a growing backlog would be looked through again and again, 100 ms for each million of messages, in which nobody is
+answered. Messages are in no circles; a connection and its channels are. Therefore:
+
+- what exists when the broker has started is never looked at (``gc.freeze``);
+- young objects are looked at as ever, in portions that take few milliseconds: that finds what short connections leave;
+- old ones when it takes no longer than that because there are few messages, or when so many connections have ended
+  that it is worth the pause.
+
+These are settings of the whole process, so they belong to the command line, not to a broker that a program embeds.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+
+import trio
+
+from amqp_broker.broker.broker import Broker
+
+YOUNG_OBJECTS = 10_000
+YOUNG_PORTIONS = 10
+NEVER = 1_000_000_000
+INTERVAL_S = 10.0
+FEW_MESSAGES = 50_000
+MANY_CONNECTIONS = 1_000
+
+
+async def collect_garbage(broker: Broker, connections_ended: Callable[[], int]) -> None:
+    """Take the collector over; never returns, ends by cancellation.
+
+    Args:
+        broker: whose messages are counted.
+        connections_ended: tells how many have ended so far.
+    """
+    gc.freeze()
+    gc.set_threshold(YOUNG_OBJECTS, YOUNG_PORTIONS, NEVER)
+    seen = 0
+    while True:
+        await trio.sleep(INTERVAL_S)
+        ended = connections_ended()
+        if ended != seen and (ended - seen >= MANY_CONNECTIONS or _messages(broker) < FEW_MESSAGES):
+            seen = ended
+            gc.collect()
+
+
+def _messages(broker: Broker) -> int:
+    """How many messages are in the broker."""
+    return sum(
+        queue.ready_count + queue.unacknowledged_count
+        for virtual_host in broker.virtual_hosts.values()
+        for queue in virtual_host.queues.values()
+    )

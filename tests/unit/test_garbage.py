@@ -1,0 +1,86 @@
+"""The collector's rhythm, with a clock that jumps: what is frozen, what is looked at when."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import trio
+
+from amqp_broker.broker.queue import Queue
+from amqp_broker.server import garbage
+from amqp_broker.server.garbage import FEW_MESSAGES, INTERVAL_S, MANY_CONNECTIONS, collect_garbage
+from tests.support.memory_broker import MemoryBroker
+from tests.unit.in_trio import in_trio
+
+
+class Circle:
+    """Garbage that reference counting does not find."""
+
+    alive = 0
+
+    def __init__(self) -> None:
+        self.itself = self
+        Circle.alive += 1
+
+    def __del__(self) -> None:
+        Circle.alive -= 1
+
+
+@contextmanager
+def thresholds_kept() -> Iterator[None]:
+    """What is set for the whole process is set back."""
+    before = gc.get_threshold()
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
+
+
+async def circles_left(broker: MemoryBroker, connections_ended: int) -> int:
+    """How many of three circles are still there after the collector's first round."""
+    Circle.alive = 0
+    with thresholds_kept():
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(collect_garbage, broker, lambda: connections_ended)
+            await trio.sleep(INTERVAL_S / 2)
+            for _ in range(3):
+                Circle()
+            await trio.sleep(INTERVAL_S)
+            nursery.cancel_scope.cancel()
+        return Circle.alive
+
+
+def with_messages(broker: MemoryBroker, count: int, monkeypatch: pytest.MonkeyPatch) -> MemoryBroker:
+    """A broker that seems to hold so many messages."""
+    monkeypatch.setattr(garbage, "_messages", lambda asked: count)
+    return broker
+
+
+@in_trio
+async def test_a_broker_with_few_messages_is_tidy() -> None:
+    assert await circles_left(MemoryBroker(), 1) == 0
+
+
+@in_trio
+async def test_nothing_is_looked_through_while_nobody_has_left() -> None:
+    assert await circles_left(MemoryBroker(), 0) == 3
+
+
+@in_trio
+async def test_many_messages_are_looked_through_only_when_many_have_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    broker = with_messages(MemoryBroker(), FEW_MESSAGES, monkeypatch)
+    assert await circles_left(broker, MANY_CONNECTIONS - 1) == 3
+    assert await circles_left(broker, MANY_CONNECTIONS) == 0
+
+
+def test_ready_and_unacknowledged_messages_count() -> None:
+    broker = MemoryBroker()
+    for name, ready, unacknowledged in (("a", 2, 3), ("b", 10, 0)):
+        queue = broker.virtual_host.add_queue(name, durable=False, auto_delete=False, owner=None, table={})
+        assert isinstance(queue, Queue)
+        queue.ready_count, queue.unacknowledged_count = ready, unacknowledged
+    assert garbage._messages(broker) == 15
