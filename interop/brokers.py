@@ -139,6 +139,10 @@ class OurBroker:
         """The broker's process."""
         return self._process.pid
 
+    def log_text(self) -> str:
+        """All that the broker has printed and logged."""
+        return self._log_path.read_text(errors="replace")
+
     def ctl(self, *arguments: str, standard_input: str = "") -> str:
         """`amqp-broker` against this broker, for instance `users list`. Returns what it printed."""
         command = [sys.executable, "-m", "amqp_broker", *arguments, "--data-dir", str(self._folder / "data")]

@@ -1,0 +1,115 @@
+"""200 hostile clients beside 20 honest ones: every honest message is delivered in its order, and soon; nothing is left
+behind, no task of another connection dies, and no traceback reaches the log.
+
+A few seconds in ``make test``; ``HOSTILE_SECONDS=60`` in the environment makes it the whole minute, and asks RabbitMQ
+for the same where it is installed, so that the latency under attack can be compared: p99 may be three times the calm
+one, or RabbitMQ's.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import trio
+
+from interop.brokers import OurBroker, RabbitMQ, find_rabbitmq
+from tests.faults.hostile_crowd import Honest, percentile
+
+pytestmark = pytest.mark.slow
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SECONDS = float(os.environ.get("HOSTILE_SECONDS", "4"))
+IS_LONG = SECONDS >= 60
+HONEST, HOSTILE = 20, 200
+MESSAGES_PER_S = 20.0
+MEMORY_LEFT_BYTES_MAX = 100 * 1024 * 1024
+SETTLE_S = 60.0
+
+
+class Seen(NamedTuple):
+    """What the honest clients saw."""
+
+    published: int
+    delivered: int
+    out_of_order: int
+    calm_p99_s: float
+    attacked_p50_s: float
+    attacked_p99_s: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.delivered} of {self.published} delivered, {self.out_of_order} out of order; p99 calm "
+            f"{self.calm_p99_s * 1000:.1f} ms, under attack {self.attacked_p99_s * 1000:.1f} ms "
+            f"(p50 {self.attacked_p50_s * 1000:.1f} ms)"
+        )
+
+
+async def attack(port: int) -> Seen:
+    """Honest clients alone, and then with the hostile crowd."""
+    crowd = [Honest(port, f"honest-{number}") for number in range(HONEST)]
+    command = [sys.executable, "-m", "tests.faults.hostile_crowd", "--port", str(port)]
+    command += ["--hostile", str(HOSTILE), "--seconds", str(SECONDS)]
+    async with trio.open_nursery() as nursery:
+        for honest in crowd:
+            await nursery.start(honest.run, MESSAGES_PER_S)
+        await trio.sleep(SECONDS / 4)
+        calm = [latency for honest in crowd for latency in honest.latencies_s]
+        counts = [len(honest.latencies_s) for honest in crowd]
+        await trio.run_process(command, cwd=REPOSITORY)
+        attacked = [
+            latency for honest, count in zip(crowd, counts, strict=True) for latency in honest.latencies_s[count:]
+        ]
+        for honest in crowd:
+            honest.finish()
+    return Seen(
+        sum(honest.published for honest in crowd),
+        sum(honest.delivered for honest in crowd),
+        sum(honest.out_of_order for honest in crowd),
+        percentile(calm, 0.99),
+        percentile(attacked, 0.5),
+        percentile(attacked, 0.99),
+    )
+
+
+def resident_bytes(pid: int) -> int:
+    """The memory that a process occupies."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+async def until_memory_is_back(pid: int, limit_bytes: int) -> int:
+    """Wait until the process occupies no more than this, or for a while; returns what it occupies then."""
+    with trio.move_on_after(SETTLE_S):
+        while resident_bytes(pid) > limit_bytes:  # noqa: ASYNC110  # nobody could tell us
+            await trio.sleep(0.1)
+    return resident_bytes(pid)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads memory from /proc")
+def test_a_hostile_crowd_harms_no_honest_client(capsys: pytest.CaptureFixture[str]) -> None:
+    broker = OurBroker()
+    try:
+        before_bytes = resident_bytes(broker.pid)
+        seen = trio.run(attack, broker.address.port)
+        after_bytes = trio.run(until_memory_is_back, broker.pid, before_bytes + MEMORY_LEFT_BYTES_MAX)
+        log = broker.log_text()
+    finally:
+        broker.stop()
+    with capsys.disabled():
+        sys.stdout.write(f"\nours: {seen}; memory {before_bytes >> 20} MiB before, {after_bytes >> 20} MiB after\n")
+    assert "Traceback" not in log
+    assert "internal error" not in log
+    assert (seen.delivered, seen.out_of_order) == (seen.published, 0)
+    assert after_bytes <= before_bytes + MEMORY_LEFT_BYTES_MAX
+    if IS_LONG and find_rabbitmq() is not None:
+        rabbitmq = RabbitMQ()
+        try:
+            theirs = trio.run(attack, rabbitmq.address.port)
+        finally:
+            rabbitmq.stop()
+        with capsys.disabled():
+            sys.stdout.write(f"RabbitMQ: {theirs}\n")
+        assert seen.attacked_p99_s <= max(3 * seen.calm_p99_s, theirs.attacked_p99_s)
