@@ -7,7 +7,6 @@ one process share nothing.
 
 from __future__ import annotations
 
-import sys
 from collections import deque
 from collections.abc import Callable
 from typing import ClassVar
@@ -60,7 +59,7 @@ class Broker:
         self.reply_consumers: dict[str, ReplyConsumer] = {}  # by the routing key of their replies
         self.alarms = Alarms()
         self.durability = Durability(journal, clock)
-        self.paging = Paging(self, settings.memory_budget_bytes or sys.maxsize)
+        self.paging = Paging(self, settings.memory_budget_bytes)
         self.on_journal_work: Callable[[], None] | None = None  # called when the journal has something to write
         self.awaiting_commit: dict[Callable[[], None], None] = {}  # called when the journal has committed more
         self.users = Users()

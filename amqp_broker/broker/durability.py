@@ -20,7 +20,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 from amqp_broker.access.users import User
-from amqp_broker.broker.message import Address, Message
+from amqp_broker.broker.message import Address, Digest, Message, digest_of
 from amqp_broker.broker.ports import Clock
 from amqp_broker.journal.port import Journal
 from amqp_broker.wire.strings import decode_shortstr, encode_shortstr
@@ -66,6 +66,7 @@ class KeptMessage(NamedTuple):
     address: Address
     header: bytes
     body: bytes
+    digest: Digest  # of the header
 
 
 class Returned(NamedTuple):
@@ -363,29 +364,67 @@ def _encode_message(queues: list[Queue], message: Message, now_wall_ms: int, exp
     )
 
 
+class MessageDecoder:
+    """Reads MESSAGE and PAGED records. What one has in common with the one before it is not decoded again.
+
+    Most messages of a backlog are alike in all but their bodies, and there may be millions.
+    """
+
+    def __init__(self) -> None:
+        self._queues_bytes: bytes | None = None
+        self._address_bytes = self._header_bytes = b""  # the latter with its length before it
+        self._queues: tuple[int, ...] = ()
+        self._address: Address
+        self._header = b""
+        self._digest: Digest
+
+    def decode(self, payload: bytes) -> KeptMessage:
+        """Read a record's payload."""
+        is_other = self._queues_bytes is None or not payload.startswith(self._queues_bytes)
+        times_offset = self._read_queues(payload) if is_other else len(self._queues_bytes or b"")
+        offset = times_offset + _TIMES.size
+        if is_other or not payload.startswith(self._address_bytes, offset):
+            self._read_address(payload, offset)
+        offset += len(self._address_bytes)
+        if is_other or not payload.startswith(self._header_bytes, offset):
+            self._read_header(payload, offset)
+        published_wall_ms, expires_wall_ms = _TIMES.unpack_from(payload, times_offset)
+        body = payload[offset + len(self._header_bytes) :]
+        return KeptMessage(
+            self._queues, published_wall_ms, expires_wall_ms, self._address, self._header, body, self._digest
+        )
+
+    def _read_queues(self, payload: bytes) -> int:
+        (count,) = _COUNT.unpack_from(payload, 0)
+        self._queues = struct.unpack_from(f">{count}Q", payload, _COUNT.size)
+        end = _COUNT.size + int(count) * _REFERENCE.size
+        self._queues_bytes = payload[:end]
+        return end
+
+    def _read_address(self, payload: bytes, start: int) -> None:
+        exchange, offset = decode_shortstr(payload, start)
+        routing_key, offset = decode_shortstr(payload, offset)
+        encoded = payload[start:offset]
+        (count,) = _COUNT.unpack_from(payload, offset)
+        offset += _COUNT.size
+        keys = []
+        for _ in range(count):
+            key, offset = decode_shortstr(payload, offset)
+            keys.append(key)
+        self._address = Address(exchange, routing_key, encoded, tuple(keys))
+        self._address_bytes = payload[start:offset]
+
+    def _read_header(self, payload: bytes, start: int) -> None:
+        (header_bytes,) = _LENGTH.unpack_from(payload, start)
+        end = start + _LENGTH.size + header_bytes
+        self._header = payload[start + _LENGTH.size : end]
+        self._header_bytes = payload[start:end]
+        self._digest = digest_of(self._header)
+
+
 def decode_message(payload: bytes) -> KeptMessage:
-    """Read a MESSAGE record."""
-    (count,) = _COUNT.unpack_from(payload, 0)
-    offset = _COUNT.size
-    queues = struct.unpack_from(f">{count}Q", payload, offset)
-    offset += count * _REFERENCE.size
-    published_wall_ms, expires_wall_ms = _TIMES.unpack_from(payload, offset)
-    offset += _TIMES.size
-    address_start = offset
-    exchange, offset = decode_shortstr(payload, offset)
-    routing_key, offset = decode_shortstr(payload, offset)
-    encoded = payload[address_start:offset]
-    (count,) = _COUNT.unpack_from(payload, offset)
-    offset += _COUNT.size
-    keys = []
-    for _ in range(count):
-        key, offset = decode_shortstr(payload, offset)
-        keys.append(key)
-    (header_bytes,) = _LENGTH.unpack_from(payload, offset)
-    offset += _LENGTH.size
-    header = payload[offset : offset + header_bytes]
-    address = Address(exchange, routing_key, encoded, tuple(keys))
-    return KeptMessage(queues, published_wall_ms, expires_wall_ms, address, header, payload[offset + header_bytes :])
+    """Read one MESSAGE or PAGED record."""
+    return MessageDecoder().decode(payload)
 
 
 def decode_returned(payload: bytes) -> tuple[int, int]:

@@ -15,8 +15,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from amqp_broker.broker.durability import decode_message
-from amqp_broker.broker.message import Message, digest_of
+from amqp_broker.broker.durability import MessageDecoder
+from amqp_broker.broker.message import Message
 
 if TYPE_CHECKING:
     from amqp_broker.broker.broker import Broker
@@ -41,15 +41,22 @@ class Paging:
     Args:
         broker: whose.
         memory_bytes: what the broker may occupy; half of it is for messages that are ready, the rest for all else.
+            0 keeps everything in memory.
     """
 
     def __init__(self, broker: Broker, memory_bytes: int) -> None:
         self._broker = broker
         self.budget_bytes = memory_bytes // 2
         self.used_bytes = 0
-        self.has_disk = broker.durability.has_journal
+        self.has_disk = bool(memory_bytes) and broker.durability.has_journal
         self.reads: deque[tuple[Queue, Chunk]] = deque()  # to be read, the first asked for first
         self.on_read_wanted: Callable[[], None] | None = None
+        self._decode = MessageDecoder().decode
+
+    @property
+    def is_short(self) -> bool:
+        """Whether the budget is spent, and there is a disk to go to."""
+        return self.used_bytes > self.budget_bytes and self.has_disk
 
     def read_ahead(self, queue: Queue) -> None:
         """Have a queue's next chunk read if its head runs low."""
@@ -71,9 +78,8 @@ class Paging:
         queue.head_was_read(messages)
 
     def _message(self, queue: Queue, reference: int, payload: bytes) -> Message:
-        kept = decode_message(payload)
-        digest = digest_of(kept.header)
-        message = Message(kept.address, kept.header, kept.body, digest.is_persistent, digest.priority)
+        kept = self._decode(payload)
+        message = Message(kept.address, kept.header, kept.body, kept.digest.is_persistent, kept.digest.priority)
         message.reference = reference
         message.delivery_count = self._broker.durability.return_count(reference)
         message.redelivered = message.delivery_count > 0 or queue.was_handed_out(message)

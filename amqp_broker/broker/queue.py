@@ -169,20 +169,19 @@ class Queue:
             if consumer is not None:
                 self._deliver(consumer, message)
                 return True
-        self._append(message)
+        self._append(message, self.virtual_host.paging.is_short)
         has_dropped = self._has_length_limit and self._drop_overflow()
         if self._may_expire and (has_dropped or self.ready.head() is message):
             self._expire_head()
         return True
 
-    def _append(self, message: Message) -> None:
-        """Let a message wait: in memory, or on disk when memory is short or those before it are there."""
+    def _append(self, message: Message, may_page: bool) -> None:
+        """Let a message wait: in memory, or on disk when it may go there or those before it are there."""
         paging, ready = self.virtual_host.paging, self.ready
         size_bytes = len(message.body)
         self.ready_count += 1
         self.ready_bytes += size_bytes
-        is_short = paging.used_bytes > paging.budget_bytes and paging.has_disk
-        if (is_short and self.ready_count > IN_MEMORY_MIN) or (ready.is_paged and ready.must_page(message)):
+        if (may_page and self.ready_count > IN_MEMORY_MIN) or (ready.is_paged and ready.must_page(message)):
             self.virtual_host.durability.page_out(self, message)
             ready.append_paged(message)
             paging.read_ahead(self)
@@ -191,10 +190,13 @@ class Queue:
             paging.used_bytes += size_bytes + OVERHEAD_BYTES
 
     def restore(self, message: Message) -> None:
-        """Put a message that was read from the journal back; they come in the order of their publishing."""
+        """Put a message that was read from the journal back; they come in the order of their publishing.
+
+        But for the head they stay on disk: a start should take as little time and memory as it can.
+        """
         self._position = message.position = self._position + 1
         self._may_expire = self._may_expire or message.expires_at_ms is not None
-        self._append(message)
+        self._append(message, self.virtual_host.paging.has_disk)
 
     def head_was_read(self, messages: list[Message]) -> None:
         """Some of what was on disk is in memory again, behind all that was before it."""

@@ -91,7 +91,7 @@ class QuorumQueue(Queue):
         self.unacknowledged_count -= len(messages)
         for message in self._returned(messages):
             self._position = message.position = self._position + 1
-            self._append(message)
+            self._append(message, self.virtual_host.paging.is_short)
         if self._has_length_limit:
             self._drop_overflow()
         self.changed()

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from amqp_broker.access.passwords import SHA256, PasswordHash
 from amqp_broker.access.patterns import Pattern
 from amqp_broker.access.users import Permission, TopicPermission, User, UserLimits
-from amqp_broker.broker.durability import RecordKind, Returned, decode_message, decode_returned
-from amqp_broker.broker.message import Message, digest_of
+from amqp_broker.broker.durability import MessageDecoder, RecordKind, Returned, decode_returned
+from amqp_broker.broker.message import Message
 from amqp_broker.broker.virtual_host import VirtualHostLimits
 from amqp_broker.wire.table import FieldValue, Table, decode_table
 
@@ -38,6 +38,7 @@ class Recovery:
         self._queues: dict[int, Queue] = {}
         self._counted: set[int] = set()  # the references of quorum queues' messages, whose returns are counted
         self._orphans: list[int] = []
+        self._decode_message = MessageDecoder().decode
 
     def run(self, progress: Progress | None) -> None:
         """Read it all.
@@ -137,14 +138,13 @@ class Recovery:
         queue.handed_out_through = [_integer(mark) for mark in marks]
 
     def _restore_message(self, reference: int, payload: bytes, claims: Sequence[int]) -> None:
-        kept = decode_message(payload)
-        digest = digest_of(kept.header)
+        kept = self._decode_message(payload)
         for claim in claims:
             queue = self._queues.get(kept.queues[claim - reference])
             if queue is None:
                 self._orphans.append(claim)
                 continue
-            message = Message(kept.address, kept.header, kept.body, True, digest.priority)
+            message = Message(kept.address, kept.header, kept.body, True, kept.digest.priority)
             message.reference = claim
             message.expires_at_ms = self._broker.durability.deadline_ms(queue, kept)
             queue.restore(message)

@@ -7,12 +7,12 @@ was checked. Safe in any thread: it only reads, and what it reads does not chang
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import compress
+from itertools import compress, islice
 from typing import NamedTuple
 
 from amqp_broker.journal.blocks import BLOCK_BYTES_MAX, BLOCK_HEADER_BYTES
 from amqp_broker.journal.failures import JournalDamaged
-from amqp_broker.journal.index import Segment
+from amqp_broker.journal.index import DEAD, Segment
 from amqp_broker.journal.records import RECORD_HEADER_BYTES, Record, decode_record, is_intact, record_size
 
 SLICE_BYTES = BLOCK_BYTES_MAX
@@ -36,6 +36,42 @@ def read_record(segment: Segment, index: int) -> Record:
     if record is None:
         raise JournalDamaged(segment.full_name, start, "a record fails its checksum")
     return record
+
+
+def read_near(segment: Segment, references: Sequence[int], first: int) -> list[bytes]:
+    """The payloads of some records that lie in order in one slice of a segment, read at once.
+
+    Args:
+        references: what is wanted; as many of them are read as are live, here, and near each other.
+        first: the position in them to begin at.
+
+    Returns:
+        At least one, but for a reference that is not here, or a record that is larger than a slice: then none.
+
+    Raises:
+        JournalDamaged: a record is not what was written.
+    """
+    starts: list[int] = []
+    slice_start = slice_end = 0
+    for reference in islice(references, first, None):
+        index = segment.index_of(reference)
+        if index < 0 or segment.flags[index] == DEAD:
+            break
+        start, size = segment.extent(index)
+        if not starts:
+            slice_start = slice_end = start
+        if start + size > slice_start + SLICE_BYTES or start < slice_end:
+            break
+        starts.append(start)
+        slice_end = start + size
+    data = segment.file.read_at(slice_start, slice_end - slice_start) if starts else b""
+    payloads = []
+    for start in starts:
+        record = decode_record(data, start - slice_start)
+        if record is None:
+            raise JournalDamaged(segment.full_name, start, "a record fails its checksum")
+        payloads.append(record.payload)
+    return payloads
 
 
 def live_records(segment: Segment, flags: bytes) -> Iterator[list[EncodedRecord]]:

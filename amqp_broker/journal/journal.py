@@ -10,10 +10,10 @@ given; any thread may `read`. A batch that was handed over stays readable until 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from amqp_broker.journal.batches import GatheredBatch
-from amqp_broker.journal.cold_reads import read_record
+from amqp_broker.journal.cold_reads import read_near, read_record
 from amqp_broker.journal.failures import JournalFailed, RecordGone, TornTail
 from amqp_broker.journal.files import FileSystem
 from amqp_broker.journal.index import DEAD, SINGLE, Index, Segment
@@ -208,6 +208,15 @@ class SegmentJournal:
             raise RecordGone(f"the journal holds no live record {reference}")
         record = read_record(segment, index)
         return record.kind, record.payload
+
+    def read_many(self, references: Sequence[int]) -> list[bytes]:
+        payloads: list[bytes] = []
+        while len(payloads) < len(references):
+            next_reference = references[len(payloads)]
+            segment = self._index.find(next_reference)
+            near = read_near(segment, references, len(payloads)) if segment is not None else []
+            payloads.extend(near or (self.read(next_reference)[1],))
+        return payloads
 
     # --- free space ------------------------------------------------------------------------------------------------
 

@@ -36,13 +36,10 @@ async def read_pages(broker: Broker, journal: Journal) -> None:
 
 
 def _read(journal: Journal, chunk: Chunk) -> list[bytes]:
-    """The payloads of a chunk's records; fewer when the queue was purged in the meantime."""
-    payloads = []
-    for reference in chunk.references:
-        try:
-            payloads.append(journal.read(reference)[1])
-        except RecordGone:
-            if chunk.is_wanted:
-                raise
-            break
-    return payloads
+    """The payloads of a chunk's records; none when the queue was purged in the meantime."""
+    try:
+        return journal.read_many(chunk.references)
+    except RecordGone:
+        if chunk.is_wanted:
+            raise
+        return []

@@ -14,6 +14,7 @@ from typing import Any
 from amqp_broker.broker import queue as queue_module
 from amqp_broker.broker import ready
 from amqp_broker.broker.broker import Broker
+from amqp_broker.broker.paging import IN_MEMORY_MIN
 from amqp_broker.journal.failures import RecordGone
 from amqp_broker.journal.journal import SegmentJournal
 from amqp_broker.journal.memory_files import MemoryFiles
@@ -39,7 +40,7 @@ class DiskBroker(MemoryBroker):
         self.journal = SegmentJournal(self.files, SEGMENT_BYTES)
         self.given_settings = settings
         self.writes_at_once = self.reads_at_once = False
-        Broker.__init__(self, Settings(**settings), clock or ManualClock(), self.journal)  # type: ignore[arg-type]
+        Broker.__init__(self, Settings(**settings), clock or ManualClock(), self.journal)
         self.connections = []
         self.on_journal_work = self._journal_has_work
         self.write()
@@ -97,7 +98,7 @@ class DiskBroker(MemoryBroker):
             count -= 1
             queue, chunk = self.paging.reads.popleft()
             if chunk.is_wanted:
-                self.paging.was_read(queue, chunk, [self.journal.read(reference)[1] for reference in chunk.references])
+                self.paging.was_read(queue, chunk, self.journal.read_many(chunk.references))
                 self.settle()
         self._is_reading = False
 
@@ -159,7 +160,7 @@ class DiskBroker(MemoryBroker):
 @contextmanager
 def small_pages(in_memory: int = 2, chunk: int = 4, read_ahead: int = 3) -> Iterator[None]:
     """Let few messages be many: so many stay in memory, are in a chunk, are left when the next chunk is read."""
-    before = (queue_module.IN_MEMORY_MIN, ready.CHUNK_MESSAGES_MAX, ready.READ_AHEAD_MESSAGES)
+    before = (IN_MEMORY_MIN, ready.CHUNK_MESSAGES_MAX, ready.READ_AHEAD_MESSAGES)
     queue_module.IN_MEMORY_MIN = in_memory  # type: ignore[attr-defined]
     ready.CHUNK_MESSAGES_MAX, ready.READ_AHEAD_MESSAGES = chunk, read_ahead
     try:

@@ -12,7 +12,7 @@ from tests.support.client import ClientChannel
 from tests.support.disk_broker import DiskBroker, small_pages
 
 COUNT = 30
-QUORUM = {"x-queue-type": "quorum"}
+QUORUM: dict[str, Any] = {"x-queue-type": "quorum"}
 
 
 @pytest.fixture(autouse=True)
