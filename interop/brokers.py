@@ -100,8 +100,11 @@ class OurBroker:
 
     kind = "ours"
 
-    def __init__(self, *, options: Sequence[str] = (), environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, *, options: Sequence[str] = (), environment: Mapping[str, str] | None = None, subfolder: str = "data"
+    ) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="interop-ours-"))
+        self.data_folder = self._folder / subfolder
         self._options = list(options)
         self._environment = dict(environment or {})
         self._port = 0
@@ -109,7 +112,7 @@ class OurBroker:
 
     def _start(self) -> None:
         command = [sys.executable, "-m", "amqp_broker", "serve"]
-        command += ["--port", str(self._port), "--data-dir", str(self._folder / "data"), *self._options]
+        command += ["--port", str(self._port), "--data-dir", str(self.data_folder), *self._options]
         path = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH", "")]))
         self._log_path = self._folder / "log"
         with self._log_path.open("ab") as log:
@@ -145,7 +148,7 @@ class OurBroker:
 
     def ctl(self, *arguments: str, standard_input: str = "") -> str:
         """`amqp-broker` against this broker, for instance `users list`. Returns what it printed."""
-        command = [sys.executable, "-m", "amqp_broker", *arguments, "--data-dir", str(self._folder / "data")]
+        command = [sys.executable, "-m", "amqp_broker", *arguments, "--data-dir", str(self.data_folder)]
         path = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH", "")]))
         environment = {**os.environ, "PYTHONPATH": path}
         done = subprocess.run(
