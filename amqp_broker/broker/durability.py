@@ -15,6 +15,7 @@ Holds the records' contents. ``docs/journal.md`` describes the layers below. Rec
 from __future__ import annotations
 
 import struct
+from array import array
 from collections.abc import Iterable
 from enum import IntEnum
 from typing import TYPE_CHECKING, NamedTuple
@@ -277,12 +278,11 @@ class Durability:
 
     def forget_references(self, references: Iterable[int]) -> None:
         """Messages that are on disk only are not wanted any more."""
-        if self._journal is not None:
+        if self._journal is not None and (dropped := array("Q", references)):
             if self._returns:
-                references = list(references)
-                self._drop_returns(references)
-            self._journal.drop_many(references)
-            self.is_dirty = True
+                self._drop_returns(dropped)
+            self._journal.drop_many(dropped)
+            self._changed()
 
     def _drop_returns(self, references: Iterable[int]) -> None:
         for reference in self._returns.keys() & references:
@@ -299,13 +299,7 @@ class Durability:
         """Many messages have left their queue for good; those that are not kept are none of our business."""
         if self._journal is None:
             return
-        self.is_dirty = True
-        if self._returns:
-            for message in messages:
-                if message.reference:
-                    self.forget_message(message)
-        else:
-            self._journal.drop_many(message.reference for message in messages if message.reference)
+        self.forget_references(message.reference for message in messages if message.reference)
 
     def handed_out(self, queue: Queue) -> None:
         """A queue has handed out a message beyond its mark."""

@@ -1,0 +1,378 @@
+"""What a restart leaves as it was, what it takes away, and what is whole or not there after a crash."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pamqp import commands
+
+from tests.support.client import Client, ClientChannel
+from tests.support.disk_broker import DiskBroker, small_pages
+
+QUORUM: dict[str, Any] = {"x-queue-type": "quorum"}
+TO_DEAD: dict[str, Any] = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "dead"}
+
+
+@pytest.fixture
+def broker() -> DiskBroker:
+    return DiskBroker()
+
+
+@pytest.fixture
+def channel(broker: DiskBroker) -> ClientChannel:
+    return broker.client().channel()
+
+
+def after_restart(broker: DiskBroker, **how: Any) -> ClientChannel:
+    return broker.restarted(**how).client().channel()
+
+
+def keep(channel: ClientChannel, queue: str, *bodies: bytes, **properties: Any) -> None:
+    for body in bodies:
+        channel.publish("", queue, body, delivery_mode=2, **properties)
+
+
+# --- definitions
+
+
+def test_durable_queues_exchanges_and_bindings_outlive_a_restart(broker: DiskBroker, channel: ClientChannel) -> None:
+    channel.exchange("head", "headers", durable=True)
+    channel.exchange("next", "topic", durable=True)
+    channel.declare("q", {"x-max-priority": 5, "x-message-ttl": 60_000}, durable=True)
+    channel.call(commands.Exchange.Bind(destination="next", source="head", arguments={"x-match": "all", "n": 1}))
+    channel.bind("q", "next", "a.#")
+    again = after_restart(broker)
+    again.declare("q", {"x-max-priority": 5, "x-message-ttl": 60_000}, durable=True)
+    again.exchange("head", "headers", durable=True)
+    again.publish("head", "a.b", b"matches", headers={"n": 1})
+    again.publish("head", "a.b", b"does not", headers={"n": 2})
+    again.publish("next", "b", b"does not either")
+    assert again.drain("q") == [b"matches"]
+
+
+def test_what_is_not_durable_is_gone(broker: DiskBroker, channel: ClientChannel) -> None:
+    channel.declare("passing")
+    channel.declare("mine", durable=True, exclusive=True)
+    channel.exchange("x", "fanout")
+    again = after_restart(broker)
+    for name in ("passing", "mine"):
+        again.send(commands.Queue.Declare(queue=name, passive=True))
+        assert again.closed_with().reply_code == 404
+        again = again.client.channel(again.number + 1)
+    again.send(commands.Exchange.Declare(exchange="x", passive=True))
+    assert again.closed_with().reply_code == 404
+
+
+def test_a_binding_of_a_durable_queue_to_a_passing_exchange_is_gone(broker: DiskBroker, channel: ClientChannel) -> None:
+    channel.declare("q", durable=True)
+    channel.exchange("x", "fanout")
+    channel.bind("q", "x")
+    again = after_restart(broker)
+    again.exchange("x", "fanout")
+    again.publish("x", "", b"nowhere")
+    assert again.message_count("q") == 0
+
+
+def test_what_was_deleted_stays_deleted(broker: DiskBroker, channel: ClientChannel) -> None:
+    records = broker.live_records()
+    channel.exchange("x", "fanout", durable=True)
+    channel.declare("q", durable=True)
+    channel.declare("other", durable=True)
+    channel.bind("q", "x")
+    channel.bind("other", "x")
+    keep(channel, "q", b"1", b"2")
+    channel.call(commands.Queue.Unbind(queue="other", exchange="x", routing_key=""))
+    channel.call(commands.Queue.Delete(queue="q"))
+    channel.call(commands.Queue.Delete(queue="other"))
+    channel.call(commands.Exchange.Delete(exchange="x"))
+    again = broker.restarted()
+    assert again.live_records() == records
+    assert not again.virtual_host.queues
+    assert "x" not in again.virtual_host.exchanges
+
+
+def test_a_queue_that_was_declared_again_has_none_of_the_first_ones_messages(
+    broker: DiskBroker, channel: ClientChannel
+) -> None:
+    channel.declare("q", durable=True)
+    keep(channel, "q", b"old")
+    channel.call(commands.Queue.Delete(queue="q"))
+    channel.declare("q", {"x-max-priority": 2}, durable=True)
+    keep(channel, "q", b"new")
+    assert after_restart(broker).drain("q") == [b"new"]
+
+
+def test_users_and_their_permissions_outlive_a_restart(broker: DiskBroker) -> None:
+    broker.users.add("eve", "secret", tags=("monitoring",))
+    broker.users.permit_all("eve", "/")
+    broker.durability.keep_user(broker.users.get("eve"))  # type: ignore[arg-type]
+    broker.settle()
+    again = broker.restarted()
+    client = Client(again).open(user="eve", password="secret")
+    client.channel().declare("hers")
+    refused = Client(again)
+    with pytest.raises(AssertionError, match="ACCESS_REFUSED"):
+        refused.start(user="eve", password="wrong")
+
+
+# --- messages
+
+
+def test_persistent_messages_outlive_a_restart_in_order(broker: DiskBroker, channel: ClientChannel) -> None:
+    channel.declare("q", durable=True)
+    for number in range(100):
+        channel.publish("", "q", b"%d" % number, delivery_mode=1 + number % 2)
+    assert after_restart(broker).drain("q") == [b"%d" % number for number in range(1, 100, 2)]
+
+
+def test_a_persistent_message_in_a_passing_queue_is_gone(broker: DiskBroker, channel: ClientChannel) -> None:
+    channel.declare("q")
+    records = broker.live_records()
+    keep(channel, "q", b"gone")
+    assert broker.live_records() == records
+    again = after_restart(broker)
+    assert again.declare("q").message_count == 0
+
+
+def test_a_message_is_as_it_was(broker: DiskBroker, channel: ClientChannel) -> None:
+    channel.declare("q", durable=True)
+    channel.exchange("x", "direct", durable=True)
+    channel.bind("q", "x", "the key")
+    properties = {
+        "content_type": "text/plain",
+        "headers": {"nested": {"list": [1, "two", None]}, "number": 2**40},
+        "priority": 3,
+        "correlation_id": "c",
+        "message_id": "m",
+        "message_type": "t",
+        "app_id": "a",
+    }
+    channel.publish("x", "the key", bytes(300_000), delivery_mode=2, **properties)
+    got = after_restart(broker).get("q")
+    assert got is not None
+    ok = got.expect(commands.Basic.GetOk)
+    assert (ok.exchange, ok.routing_key, ok.redelivered) == ("x", "the key", False)
+    assert got.body == bytes(300_000)
+    assert got.properties is not None
+    for name, value in properties.items():
+        assert getattr(got.properties, name) == value
+
+
+def test_one_record_serves_all_queues_and_goes_with_the_last(broker: DiskBroker, channel: ClientChannel) -> None:
+    channel.exchange("fan", "fanout", durable=True)
+    for name in ("a", "b", "c"):
+        channel.declare(name, durable=True)
+        channel.bind(name, "fan")
+    before = broker.journal.live_bytes
+    channel.publish("fan", "", bytes(1000), delivery_mode=2)
+    assert 1000 < broker.journal.live_bytes - before < 1200
+    assert channel.drain("b") == [bytes(1000)]
+    again = broker.restarted()
+    left = again.client().channel()
+    assert [left.message_count(name) for name in ("a", "b", "c")] == [1, 0, 1]
+    left.drain("a")
+    left.drain("c")
+    assert again.journal.live_bytes < before + 200
+
+
+def test_priorities_hold_after_a_restart(broker: DiskBroker, channel: ClientChannel) -> None:
+    channel.declare("q", {"x-max-priority": 3}, durable=True)
+    for number in range(8):
+        keep(channel, "q", b"%d" % number, priority=number % 4)
+    assert after_restart(broker).drain("q") == [b"3", b"7", b"2", b"6", b"1", b"5", b"0", b"4"]
+
+
+def test_what_was_handed_out_is_redelivered_and_the_rest_is_not(broker: DiskBroker, channel: ClientChannel) -> None:
+    channel.declare("q", durable=True)
+    channel.qos(2)
+    keep(channel, "q", b"0", b"1", b"2")
+    channel.consume("q")
+    channel.ack(1)
+    assert len(channel.deliveries()) == 3
+    again = after_restart(broker)
+    keep(again, "q", b"3")
+    got = [again.get("q", no_ack=True) for _ in range(3)]
+    assert [(one.body, one.expect(commands.Basic.GetOk).redelivered) for one in got if one] == [
+        (b"1", True),
+        (b"2", True),
+        (b"3", False),
+    ]
+
+
+def test_what_was_acknowledged_does_not_come_back(broker: DiskBroker, channel: ClientChannel) -> None:
+    channel.declare("q", durable=True)
+    keep(channel, "q", *(b"%d" % number for number in range(10)))
+    channel.consume("q")
+    assert len(channel.deliveries()) == 10
+    for tag in (1, 4, 10):
+        channel.ack(tag)
+    again = broker.killed().client().channel()
+    assert again.drain("q") == [b"1", b"2", b"4", b"5", b"6", b"7", b"8"]
+
+
+def test_purge_is_durable(broker: DiskBroker, channel: ClientChannel) -> None:
+    channel.declare("q", durable=True)
+    keep(channel, "q", b"1", b"2")
+    with broker.holding_writes():
+        channel.send(commands.Queue.Purge(queue="q"))
+        assert channel.received() == [], "purge-ok must wait for the disk"
+    channel.one(commands.Queue.PurgeOk)
+    assert broker.without_power().client().channel().message_count("q") == 0
+
+
+def test_the_deliveries_of_a_quorum_queue_are_counted_over_restarts(broker: DiskBroker, channel: ClientChannel) -> None:
+    channel.declare("dead", durable=True)
+    channel.declare("q", {**QUORUM, "x-delivery-limit": 2, **TO_DEAD}, durable=True)
+    keep(channel, "q", b"poison")
+    for returns in (0, 1, 2):
+        got = channel.get("q")
+        assert got is not None
+        assert got.headers["x-delivery-count"] == returns
+        channel.nack(1)
+        if returns < 2:
+            broker = broker.restarted()
+            channel = broker.client().channel()
+    dead = channel.get("dead")
+    assert dead is not None
+    assert dead.headers["x-death"][0]["reason"] == "delivery_limit"
+
+
+# --- time
+
+
+def test_the_deadline_is_that_of_the_wall_clock(broker: DiskBroker, channel: ClientChannel) -> None:
+    channel.declare("q", durable=True)
+    channel.declare("with-limit", {"x-message-ttl": 1000}, durable=True)
+    keep(channel, "q", b"own", expiration="1000")
+    keep(channel, "with-limit", b"of the queue")
+    again = broker.restarted(down_ms=600)
+    left = again.client().channel()
+    again.advance(399)
+    assert [left.message_count(name) for name in ("q", "with-limit")] == [1, 1]
+    again.advance(1)
+    assert [left.message_count(name) for name in ("q", "with-limit")] == [0, 0]
+
+
+def test_what_expired_while_the_broker_was_down_is_dead_lettered(broker: DiskBroker, channel: ClientChannel) -> None:
+    channel.declare("dead", durable=True)
+    channel.declare("q", TO_DEAD, durable=True)
+    keep(channel, "q", b"1", b"2", expiration="500")
+    keep(channel, "q", b"3")
+    again = broker.restarted(down_ms=10_000)
+    left = again.client().channel()
+    assert left.drain("q") == [b"3"]
+    died = [left.get("dead", no_ack=True) for _ in range(2)]
+    assert [one.body for one in died if one] == [b"1", b"2"]
+    assert all(one.headers["x-death"][0]["reason"] == "expired" for one in died if one)
+
+
+def test_many_expired_messages_of_a_long_queue_are_dead_lettered_too() -> None:
+    with small_pages():
+        broker = DiskBroker(memory_budget_bytes=2)
+        channel = broker.client().channel()
+        channel.declare("dead", durable=True)
+        channel.declare("q", {**TO_DEAD, "x-message-ttl": 500}, durable=True)
+        bodies = [b"%02d" % number for number in range(40)]
+        keep(channel, "q", *bodies)
+        left = broker.killed(down_ms=10_000).client().channel()
+        assert left.drain("dead") == bodies
+        assert left.message_count("q") == 0
+
+
+def test_the_death_history_goes_on_over_a_restart(broker: DiskBroker, channel: ClientChannel) -> None:
+    channel.declare("dead", {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "q"}, durable=True)
+    channel.declare("q", TO_DEAD, durable=True)
+    keep(channel, "q", b"again and again")
+    for count in (1, 2):
+        assert channel.get("q") is not None
+        channel.reject(1, requeue=False)
+        channel = after_restart(broker) if count == 1 else channel
+        got = channel.get("dead")
+        assert got is not None
+        death = got.headers["x-death"]
+        assert next(one for one in death if one["queue"] == "q")["count"] == count
+        channel.reject(1 if count == 1 else 2, requeue=False)
+        broker = channel.client.broker  # type: ignore[assignment]
+        channel = broker.client().channel()
+
+
+# --- whole or not at all
+
+
+def test_a_confirm_waits_for_the_disk(broker: DiskBroker, channel: ClientChannel) -> None:
+    channel.declare("q", durable=True)
+    channel.call(commands.Confirm.Select())
+    with broker.holding_writes():
+        keep(channel, "q", b"kept")
+        assert channel.received() == []
+    channel.one(commands.Basic.Ack)
+    assert broker.without_power().client().channel().drain("q") == [b"kept"]
+
+
+def test_a_transaction_is_there_as_a_whole(broker: DiskBroker, channel: ClientChannel) -> None:
+    channel.declare("from", durable=True)
+    channel.declare("to", durable=True)
+    keep(channel, "from", b"1", b"2")
+    channel.call(commands.Tx.Select())
+    for _ in range(2):
+        assert channel.get("from") is not None
+    keep(channel, "to", b"a", b"b")
+    channel.ack(0, multiple=True)
+    with broker.holding_writes():
+        channel.send(commands.Tx.Commit())
+        assert channel.received() == []
+    channel.one(commands.Tx.CommitOk)
+    again = broker.without_power().client().channel()
+    assert again.drain("from") == []
+    assert again.drain("to") == [b"a", b"b"]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_transaction_that_a_crash_cuts_off_is_there_as_a_whole_or_not_at_all(seed: int) -> None:
+    broker = DiskBroker()
+    broker.files.random.seed(seed)
+    channel = broker.client().channel()
+    channel.declare("from", durable=True)
+    channel.declare("to", durable=True)
+    keep(channel, "from", b"1", b"2")
+    channel.call(commands.Tx.Select())
+    for _ in range(2):
+        assert channel.get("from") is not None
+    keep(channel, "to", bytes(2000), bytes(2000), bytes(2000))
+    channel.ack(0, multiple=True)
+    broker.writes_at_once = False
+    channel.send(commands.Tx.Commit())
+    batch = broker.journal.take_batch(sync=False)
+    assert batch is not None
+    broker.journal.write(batch)
+    again = broker.without_power().client().channel()
+    counts = again.message_count("from"), again.message_count("to")
+    assert counts in {(2, 0), (0, 3)}
+
+
+def test_a_dead_letter_is_in_one_queue_whenever_the_power_fails(broker: DiskBroker, channel: ClientChannel) -> None:
+    channel.declare("dead", durable=True)
+    channel.declare("q", TO_DEAD, durable=True)
+    keep(channel, "q", b"one")
+    assert channel.get("q") is not None
+    broker.writes_at_once = False
+    channel.reject(1, requeue=False)
+    batch = broker.journal.take_batch()
+    assert batch is not None
+    again = broker.without_power().client().channel()
+    assert (again.message_count("q"), again.message_count("dead")) == (1, 0)
+
+
+def test_nothing_is_left_behind_after_many_restarts(broker: DiskBroker, channel: ClientChannel) -> None:
+    channel.declare("q", QUORUM, durable=True)
+    records = broker.live_records()
+    for _ in range(5):
+        keep(channel, "q", b"1", b"2", b"3")
+        assert channel.get("q") is not None
+        channel.nack(1)
+        broker = broker.restarted()
+        channel = broker.client().channel()
+        assert len(channel.drain("q")) == 3
+    broker.reclaim()
+    assert broker.live_records() <= records + 1  # the mark of what was handed out
