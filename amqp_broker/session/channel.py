@@ -103,6 +103,7 @@ class Channel:
     def _handle_closing(self, method: Method) -> None:
         if isinstance(method, methods.Channel.CloseOk):
             del self.connection.channels[self.number]
+            self.dissolve()
         elif isinstance(method, methods.Channel.Close):
             self.reply(methods.Channel.CloseOk())
 
@@ -153,6 +154,15 @@ class Channel:
         self.publishing.release()
         self.consuming.release()
 
+    def dissolve(self) -> None:
+        """The channel was released, and is its connection's no longer: let go of its parts, which hold on to it.
+
+        Else they would wait for the garbage collector, and a client that opens channels by the thousand and goes away,
+        again and again, would leave much for it.
+        """
+        self._hot = {}
+        del self.publishing, self.consuming
+
 
 # --- the methods that are handled here: the channel's own, and the switches of confirms and transactions
 
@@ -165,6 +175,7 @@ def _close(channel: Channel, method: methods.Channel.Close) -> None:
     channel.publishing.finish()
     channel.release()
     del channel.connection.channels[channel.number]
+    channel.dissolve()
     channel.reply(methods.Channel.CloseOk())
 
 

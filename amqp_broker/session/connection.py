@@ -452,6 +452,7 @@ class Connection:
             self._holds.clear()
             self.broker.awaiting_commit.pop(self._journal_committed, None)
             self.finish()
+            self._outbound.clear()
             self.broker.settle()
 
     def finish(self) -> None:
@@ -474,6 +475,7 @@ class Connection:
         channels, self.channels = self.channels, {}
         for channel in channels.values():
             channel.release()
+            channel.dissolve()
         if self._client is not None:
             self.virtual_host.remove_exclusive_queues(self._client)
 
