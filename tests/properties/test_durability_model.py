@@ -1,0 +1,378 @@
+"""The whole broker on a disk that crashes, tears, fills up and fails at any step.
+
+A client publishes with confirms, takes, acknowledges, requeues, rejects, declares, deletes, purges and commits
+transactions, with more in the queues than memory may hold. The model keeps the queues as they are, and as they were in
+each batch that may be on the disk: what a restart finds must be one of those, exactly. So nothing confirmed is lost,
+nothing durably acknowledged comes back, the order is kept, a transaction or a dead-lettering is whole or not there.
+Beside that every message that is taken must be the one that was due, and no confirm may come before its batch.
+
+DURABILITY_EXAMPLES and DURABILITY_STEPS in the environment make it run for longer.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from random import Random
+from typing import Any, NamedTuple
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from pamqp import commands
+
+from amqp_broker.journal.batches import GatheredBatch
+from amqp_broker.journal.failures import JournalFailed, JournalFull
+from amqp_broker.journal.memory_files import MemoryFiles, PowerLoss
+from tests.support.client import ClientChannel
+from tests.support.disk_broker import DiskBroker, small_pages
+from tests.support.manual_clock import ManualClock
+
+ARGUMENTS: dict[str, dict[str, Any]] = {
+    "a": {},
+    "b": {},
+    "rejecting": {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "dead"},
+    "dead": {},
+    "priority": {"x-max-priority": 2},
+}
+QUEUES = st.sampled_from(list(ARGUMENTS))
+SIZES = st.sampled_from([0, 0, 50, 500, 3000])
+
+
+class Held(NamedTuple):
+    """A message in the model."""
+
+    number: int
+    is_kept: bool
+    priority: int
+
+
+Queues = dict[str, list[Held]]
+State = dict[str, tuple[int, ...]]
+
+
+class Statistics:
+    """What all examples together did."""
+
+    steps = restarts = crashes = failures = confirmed = taken = 0
+
+
+class DurabilityMachine(RuleBasedStateMachine):
+    """One broker, its disk, one client, and what may be found after a crash."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stack = ExitStack()
+        self.stack.enter_context(small_pages())
+
+    def teardown(self) -> None:
+        self.stack.close()
+
+    @initialize(seed=st.integers(0, 2**32))
+    def begin(self, seed: int) -> None:
+        self.random = Random(seed)
+        self.files = MemoryFiles(seed)
+        self.clock = ManualClock()
+        self.next_number = 0
+        self.possible: list[State] = [{}]
+        self.start()
+
+    @invariant()
+    def count(self) -> None:
+        Statistics.steps += 1
+
+    # --- starting, and what must be there then
+
+    def start(self) -> None:
+        while True:
+            try:
+                self.broker = DiskBroker(self.files, self.clock, memory_budget_bytes=2)
+            except PowerLoss:
+                self.files.lose_power()
+            except (OSError, JournalFull, JournalFailed):
+                self.files.fail_at_step = self.files.capacity_bytes = None
+            else:
+                break
+        self.broker.writes_at_once = False
+        self.batch: GatheredBatch | None = None
+        self.taken: tuple[State, int] | None = None
+        self.channel = self.connect()
+        self.queues: Queues = self.found()
+        state = self.state()
+        assert state in self.possible, f"found {state}, possible were {self.possible}"
+        self.possible = [state]
+        self.tags: dict[int, int] = {}
+        self.unconfirmed: dict[int, int] = {}
+        self.published = 0
+        self.committed_number = self.next_number
+        self.channel.send(commands.Confirm.Select())
+        assert isinstance(self.channel.received()[0].method, commands.Confirm.SelectOk)
+
+    def connect(self) -> ClientChannel:
+        return self.broker.client().channel()
+
+    def found(self) -> Queues:
+        """All messages that are ready, in the order of delivery; they are given back."""
+        channel = self.connect()
+        queues: Queues = {}
+        for name in ARGUMENTS:
+            if name in self.broker.virtual_host.queues:
+                queues[name] = []
+                while (message := channel.get(name)) is not None:
+                    assert message.properties is not None
+                    number = int(message.body[:8])
+                    queues[name].append(Held(number, True, message.properties.priority or 0))
+        channel.client.connection.lost("looked around")
+        self.broker.settle()
+        return queues
+
+    def state(self) -> State:
+        return {name: tuple(one.number for one in held if one.is_kept) for name, held in sorted(self.queues.items())}
+
+    # --- what a client does
+
+    @rule(queue=QUEUES, size=SIZES, kept=st.sampled_from([True, True, False]), count=st.integers(1, 12))
+    def publish(self, queue: str, size: int, kept: bool, count: int) -> None:
+        if queue in self.queues:
+            for _ in range(count):
+                self.publish_one(self.channel, queue, size, kept)
+                self.published += 1
+                self.unconfirmed[self.published] = self.next_number if kept else 0
+            self.see_confirms()
+
+    def publish_one(self, channel: ClientChannel, queue: str, size: int, kept: bool) -> None:
+        self.next_number += 1
+        priority = self.random.randrange(3)
+        body = b"%08d" % self.next_number + bytes(size)
+        channel.publish("", queue, body, delivery_mode=2 if kept else 1, priority=priority)
+        self.append(queue, Held(self.next_number, kept, priority))
+
+    def append(self, queue: str, message: Held) -> None:
+        self.queues[queue].append(message)
+        if queue == "priority":
+            self.queues[queue].sort(key=lambda one: -one.priority)  # stable
+
+    def ready(self, queue: str) -> list[Held]:
+        return [one for one in self.queues.get(queue, ()) if one.number not in self.tags]
+
+    @rule(queue=QUEUES, count=st.integers(1, 15))
+    def take(self, queue: str, count: int) -> None:
+        for due in self.ready(queue)[:count]:
+            self.channel.send(commands.Basic.Get(queue=queue))
+            answers = [one for one in self.channel.received() if not self.is_confirm(one.method)]
+            message = answers[0]
+            self.tags[due.number] = message.expect(commands.Basic.GetOk).delivery_tag or 0
+            assert int(message.body[:8]) == due.number, "another message was due"
+            Statistics.taken += 1
+
+    def some_taken(self, queue: str, share: float) -> list[Held]:
+        held = [one for one in self.queues.get(queue, ()) if one.number in self.tags]
+        return [one for one in held if self.random.random() < share]
+
+    @rule(queue=QUEUES, share=st.sampled_from([0.3, 1.0]))
+    def acknowledge(self, queue: str, share: float) -> None:
+        for one in self.some_taken(queue, share):
+            self.channel.ack(self.tags.pop(one.number))
+            self.queues[queue].remove(one)
+
+    @rule(queue=QUEUES, share=st.sampled_from([0.3, 1.0]))
+    def requeue(self, queue: str, share: float) -> None:
+        for one in self.some_taken(queue, share):
+            self.channel.nack(self.tags.pop(one.number))
+
+    @rule(share=st.sampled_from([0.3, 1.0]))
+    def reject(self, share: float) -> None:
+        for one in self.some_taken("rejecting", share):
+            self.channel.reject(self.tags.pop(one.number), requeue=False)
+            self.queues["rejecting"].remove(one)
+            if "dead" in self.queues:
+                self.append("dead", one)
+
+    @rule(queue=QUEUES)
+    def purge(self, queue: str) -> None:
+        if queue in self.queues:
+            self.channel.send(commands.Queue.Purge(queue=queue))
+            self.queues[queue] = [one for one in self.queues[queue] if one.number in self.tags]
+
+    @rule(queue=QUEUES)
+    def declare(self, queue: str) -> None:
+        self.channel.send(commands.Queue.Declare(queue=queue, durable=True, arguments=ARGUMENTS[queue]))
+        self.queues.setdefault(queue, [])
+
+    @rule(queue=QUEUES)
+    def delete(self, queue: str) -> None:
+        self.channel.send(commands.Queue.Delete(queue=queue))
+        for one in self.queues.pop(queue, ()):
+            self.tags.pop(one.number, None)
+
+    @rule(queue=QUEUES, to=QUEUES, count=st.integers(1, 4))
+    def commit_transaction(self, queue: str, to: str, count: int) -> None:
+        """Take from one queue and publish to another in one transaction."""
+        if queue not in self.queues or to not in self.queues:
+            return
+        channel = self.connect()
+        channel.call(commands.Tx.Select())
+        for due in self.ready(queue)[:count]:
+            message = channel.get(queue)
+            assert message is not None
+            assert int(message.body[:8]) == due.number
+            self.queues[queue].remove(due)
+        channel.ack(0, multiple=True)
+        for _ in range(count):
+            self.publish_one(channel, to, 100, True)
+        channel.send(commands.Tx.Commit())
+        channel.client.connection.lost("done")
+        self.broker.settle()
+
+    @rule()
+    def lose_connection(self) -> None:
+        """All that the client holds comes back to its place."""
+        self.channel.client.connection.lost("gone")
+        self.broker.settle()
+        self.channel = self.connect()
+        self.channel.call(commands.Confirm.Select())
+        self.tags.clear()
+        self.unconfirmed.clear()
+        self.published = 0
+
+    # --- confirms
+
+    @staticmethod
+    def is_confirm(method: object) -> bool:
+        return isinstance(
+            method, commands.Basic.Ack | commands.Queue.PurgeOk | commands.Queue.DeclareOk | commands.Queue.DeleteOk
+        )
+
+    def see_confirms(self) -> None:
+        for one in self.channel.received():
+            assert self.is_confirm(one.method), one.method.name
+            if isinstance(one.method, commands.Basic.Ack):
+                through = one.method.delivery_tag or 0
+                first = min(self.unconfirmed) if one.method.multiple else through
+                for tag in range(first, through + 1):
+                    number = self.unconfirmed.pop(tag, 0)
+                    assert number <= self.committed_number, "confirmed before it was on the disk"
+                    Statistics.confirmed += 1
+
+    # --- the disk
+
+    @precondition(lambda self: self.batch is None)
+    @rule()
+    def take_batch(self) -> None:
+        self.broker.durability.is_dirty = False
+        self.broker.durability.note_handed_out()
+        self.batch = self.broker.journal.take_batch()
+        if self.batch is not None:
+            self.taken = (self.state(), self.next_number)
+
+    @precondition(lambda self: self.batch is not None)
+    @rule()
+    def finish_batch(self) -> None:
+        assert self.batch is not None
+        assert self.taken is not None
+        try:
+            self.broker.journal.write(self.batch)
+            self.broker.journal.committed(self.batch)
+        except PowerLoss:
+            self.crash()
+        except JournalFull:
+            self.files.capacity_bytes = None
+        except JournalFailed:
+            self.fail()
+        else:
+            self.possible = [self.taken[0]]
+            self.committed_number = self.taken[1]
+            self.batch = self.taken = None
+            self.broker.committed()
+
+    @rule()
+    def commit(self) -> None:
+        for _ in range(3):
+            if self.batch is None:
+                self.take_batch()
+            if self.batch is None:
+                break
+            self.finish_batch()
+        else:
+            return
+        self.see_confirms()
+        assert not self.unconfirmed, "all is on the disk and not all is confirmed"
+
+    @precondition(lambda self: self.batch is None)
+    @rule()
+    def reclaim(self) -> None:
+        try:
+            self.broker.reclaim()
+        except PowerLoss:
+            self.crash()
+        except JournalFailed:
+            self.fail()
+
+    def crash(self) -> None:
+        Statistics.crashes += 1
+        self.files.lose_power()
+        self.start_again()
+
+    def fail(self) -> None:
+        """The disk failed; the broker ends, and sometimes the machine with it."""
+        Statistics.failures += 1
+        self.files.fail_at_step = None
+        if self.random.random() < 0.5:
+            self.files.lose_power()
+        self.start_again()
+
+    def start_again(self) -> None:
+        if self.taken is not None:
+            self.possible.append(self.taken[0])
+        self.start()
+
+    @rule()
+    def lose_power(self) -> None:
+        self.crash()
+
+    @rule()
+    def kill(self) -> None:
+        self.start_again()
+
+    @rule()
+    def restart(self) -> None:
+        Statistics.restarts += 1
+        state = self.state()
+        try:
+            self.channel.client.connection.lost("the broker has shut down")
+            self.broker.settle()
+            self.broker.durability.note_handed_out()
+            self.broker.journal.close()
+        except PowerLoss:
+            self.possible.append(state)
+            self.crash()
+        except JournalFull:
+            self.files.capacity_bytes = None
+            self.possible.append(state)
+            self.start_again()
+        except JournalFailed:
+            self.possible.append(state)
+            self.fail()
+        else:
+            self.possible = [state]
+            self.taken = None
+            self.start()
+
+    @rule(steps=st.integers(1, 15), power_loss=st.booleans())
+    def fail_soon(self, steps: int, power_loss: bool) -> None:
+        self.files.fail_at_step = self.files.steps + steps
+        self.files.fails_by_power_loss = power_loss
+
+    @rule(room=st.integers(0, 10_000))
+    def fill_disk(self, room: int) -> None:
+        self.files.capacity_bytes = self.files.used_bytes + room
+
+
+DurabilityMachine.TestCase.settings = settings(
+    max_examples=int(os.environ.get("DURABILITY_EXAMPLES", "25")),
+    stateful_step_count=int(os.environ.get("DURABILITY_STEPS", "50")),
+    deadline=None,
+    report_multiple_bugs=False,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
+)
+TestDurability = DurabilityMachine.TestCase
