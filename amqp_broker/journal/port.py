@@ -23,6 +23,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol, TypeAlias
 
+from amqp_broker.journal.failures import TornTail
+
 LiveRecord: TypeAlias = tuple[int, int, bytes, Sequence[int]]
 """What recovery yields: reference, kind, payload, and the references of those claims that are still live."""
 
@@ -66,6 +68,9 @@ class Journal(Protocol):
             JournalDamaged: damage that is not a torn tail; names file and offset.
             FormatNotSupported: a segment of a newer format.
         """
+
+    torn_tail: TornTail | None
+    """What recovery cut off: a write that a crash left unfinished."""
 
     # --- the owner's thread: gathering -----------------------------------------------------------------------------
 

@@ -93,6 +93,9 @@ class BrokerServer:
         """
         self._broker = Broker(self.settings, self._clock, journal, progress)
         self._journal = journal
+        if journal.torn_tail is not None:
+            torn = journal.torn_tail
+            log_event(logging.WARNING, "journal cut", file=torn.file, offset=torn.offset, cut_bytes=torn.cut_bytes)
 
     async def bind(self) -> None:
         """Take the addresses, so that nobody else can; clients cannot connect yet.

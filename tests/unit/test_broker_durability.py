@@ -139,7 +139,7 @@ def test_a_message_is_as_it_was(broker: DiskBroker, channel: ClientChannel) -> N
     channel.declare("q", durable=True)
     channel.exchange("x", "direct", durable=True)
     channel.bind("q", "x", "the key")
-    properties = {
+    properties: dict[str, Any] = {
         "content_type": "text/plain",
         "headers": {"nested": {"list": [1, "two", None]}, "number": 2**40},
         "priority": 3,
