@@ -21,6 +21,8 @@ from amqp_broker.cli.application import application
 from interop.brokers import REPOSITORY, OurBroker
 from tests.support.client import PROTOCOL_HEADER
 
+pytestmark = pytest.mark.slow
+
 REFUSED, NOT_RUNNING, WRONG_USE = 8, 7, 2
 
 

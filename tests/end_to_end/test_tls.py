@@ -22,6 +22,8 @@ import trustme
 
 from tests.end_to_end.conftest import REPOSITORY, Program
 
+pytestmark = pytest.mark.slow
+
 AUTHORITY = trustme.CA()
 
 
