@@ -6,9 +6,25 @@ wait for the broker to load.
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
+
 
 def main() -> None:
     """Run the command that the process was called with."""
-    from amqp_broker.cli.application import application
+    if sys.argv[1:2] == ["serve"]:
+        _end_well_on_signals()
 
-    application()
+    from amqp_broker.cli.application import run
+
+    run()
+
+
+def _end_well_on_signals() -> None:
+    """Have Ctrl-C and SIGTERM end the process with 0 while it loads: nothing is begun yet that would have to be ended.
+
+    ``serve`` takes them over when it begins.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: os._exit(0))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+
 import typer
 
 from amqp_broker.cli import config, diff, journal, permissions, serve, users, version, vhosts
-from amqp_broker.cli.exit_codes import EPILOG
+from amqp_broker.cli.exit_codes import EPILOG, ExitCode
 
 # Neither rich nor its tracebacks: importing it costs more than the broker's own code, and logs want plain text.
 application = typer.Typer(
@@ -26,3 +28,33 @@ application.add_typer(journal.application, name="journal")
 application.add_typer(users.application, name="users")
 application.add_typer(vhosts.application, name="vhosts")
 application.add_typer(permissions.application, name="permissions")
+
+
+@application.callback()
+def _options(show_version: version.ShowVersion = False) -> None:
+    """An AMQP 0-9-1 message broker: a RabbitMQ in one Python process."""
+
+
+def run() -> None:
+    """Run the command that the process was called with; a wrong command line is told in one line, as all that is wrong.
+
+    Raises:
+        SystemExit: always, with the exit code.
+    """
+    try:
+        code = application(prog_name="amqp-broker", standalone_mode=False)
+    except typer.Abort:
+        sys.exit(int(ExitCode.INTERNAL_ERROR))
+    except Exception as error:
+        # Releases of typer differ in whose class this is, click's or their own; what it can do is the same.
+        if not hasattr(error, "format_message"):
+            raise
+        text = str(error.format_message())
+        is_help = "\n" in text  # a group of commands that was called without one
+        print(text if is_help else f"amqp-broker: {_with_way_out(text)}", file=sys.stderr)
+        sys.exit(int(ExitCode.WRONG_USE))
+    sys.exit(code if isinstance(code, int) else int(ExitCode.OK))
+
+
+def _with_way_out(text: str) -> str:
+    return text if text.endswith("?") else f"{text.removesuffix('.')}: see --help"

@@ -46,7 +46,13 @@ TlsClientCertificate = Annotated[
     str | None, typer.Option("--tls-client-certificate", metavar="HOW", help="none, optional or required.")
 ]
 ConfigFile = Annotated[
-    Path | None, typer.Option("--config", metavar="FILE", help="TOML file; takes every setting of 'config show'.")
+    Path | None,
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        help="TOML file; takes every setting of 'config show'.",
+        readable=False,  # whether it can be read is for reading to find out, and to say in our way
+    ),
 ]
 LogLevel = Annotated[
     str | None, typer.Option("--log-level", metavar="LEVEL", help="debug, info, warning or error. Default: info.")

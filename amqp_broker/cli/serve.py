@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
+from collections.abc import AsyncIterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
@@ -11,6 +14,8 @@ from amqp_broker.cli import options
 from amqp_broker.cli.exit_codes import ExitCode
 
 if TYPE_CHECKING:
+    import trio
+
     from amqp_broker.journal.failures import JournalError
     from amqp_broker.server.broker_server import BrokerServer
     from amqp_broker.server.data_folder import DataFolder
@@ -18,6 +23,10 @@ if TYPE_CHECKING:
 
 ErrorT = TypeVar("ErrorT", bound=BaseException)
 _LOADED_S = time.monotonic()
+
+_ENDINGS = (signal.SIGTERM, signal.SIGINT)
+_RELOAD: signal.Signals | None = getattr(signal, "SIGHUP", None)  # Windows has none
+_SIGNALS = (*_ENDINGS, *([_RELOAD] if _RELOAD is not None else []))
 
 
 def serve(
@@ -104,45 +113,60 @@ def _fail_for_the_journal(error: JournalError, data_dir: str) -> NoReturn:
 
 
 async def _serve(server: BrokerServer, data_folder: DataFolder) -> None:
+    """Start, announce, and serve until a signal; the signals are received before anything is begun."""
     import trio
 
     from amqp_broker.server.garbage import collect_garbage
-    from amqp_broker.server.journal_folder import RecoveryProgress, open_journal
 
-    # The port first: when it is taken, the data folder must not have been touched.
-    await server.bind()
-    with data_folder:
-        server.open(open_journal(data_folder.path, server.settings), RecoveryProgress())
-        server.control_folder = data_folder.path
-        server.listen()
+    starting = trio.CancelScope()
+    with trio.open_signal_receiver(*_SIGNALS) as signals, ExitStack() as held:
         async with trio.open_nursery() as background:
-            async with trio.open_nursery() as nursery:
-                endpoints = await nursery.start(server.run)
-                background.start_soon(collect_garbage, server.broker, lambda: server.connections_ended)
-                _announce(endpoints, data_folder.path)
-                await _wait_for_signal(server)
-                server.shut_down()
+            background.start_soon(_obey, signals, server, starting)
+            with starting:
+                await _open(server, data_folder, held)
+            if not starting.cancelled_caught:
+                async with trio.open_nursery() as nursery:
+                    endpoints = await nursery.start(server.run)
+                    background.start_soon(collect_garbage, server.broker, lambda: server.connections_ended)
+                    _announce(endpoints, data_folder.path)
             background.cancel_scope.cancel()
 
 
-async def _wait_for_signal(server: BrokerServer) -> None:
-    """Return at the first SIGTERM or Ctrl-C. From then on they do what they do to any process: end it at once.
+async def _open(server: BrokerServer, data_folder: DataFolder, held: ExitStack) -> None:
+    """Take the addresses and the data folder, read the journal, and let clients connect; can be cancelled."""
+    import trio
+
+    from amqp_broker.server.journal_folder import RecoveryProgress, open_journal
+
+    # The port first: when it is taken, the data folder must not have been touched.
+    held.callback(server.stop_listening)
+    await server.bind()
+    held.enter_context(data_folder)
+    show = RecoveryProgress()
+
+    def progress(read_bytes: int, all_bytes: int) -> None:
+        trio.from_thread.check_cancelled()
+        show(read_bytes, all_bytes)
+
+    # In a thread, so that a signal is heard while a long journal is read.
+    await trio.to_thread.run_sync(server.open, open_journal(data_folder.path, server.settings), progress)
+    server.control_folder = data_folder.path
+    server.listen()
+
+
+async def _obey(signals: AsyncIterator[int], server: BrokerServer, starting: trio.CancelScope) -> None:
+    """End the broker at the first SIGTERM or Ctrl-C. From then on they do what they do to any process: end it at once.
 
     SIGHUP has the certificates read again.
     """
-    import signal
-
-    import trio
-
-    reload = getattr(signal, "SIGHUP", None)  # Windows has none
-    awaited = [signal.SIGTERM, signal.SIGINT, *([reload] if reload is not None else [])]
-    with trio.open_signal_receiver(*awaited) as signals:
-        async for number in signals:
-            if number != reload:
-                break
+    async for number in signals:
+        if number == _RELOAD:
             server.reload_certificates()
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            continue
+        for ending in _ENDINGS:
+            signal.signal(ending, signal.SIG_DFL)
+        starting.cancel()
+        server.shut_down()
 
 
 def _announce(endpoints: list[Endpoint], data_folder: Path) -> None:

@@ -1,6 +1,10 @@
-"""``amqp-broker version``."""
+"""``amqp-broker version`` and ``amqp-broker --version``."""
 
 from __future__ import annotations
+
+from typing import Annotated
+
+import typer
 
 from amqp_broker import __version__
 
@@ -8,3 +12,14 @@ from amqp_broker import __version__
 def version() -> None:
     """Print the version."""
     print(__version__)
+
+
+def _print_and_exit(is_asked: bool) -> None:
+    if is_asked:
+        version()
+        raise typer.Exit
+
+
+ShowVersion = Annotated[
+    bool, typer.Option("--version", help="Print the version and exit.", callback=_print_and_exit, is_eager=True)
+]

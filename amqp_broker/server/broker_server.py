@@ -151,11 +151,11 @@ class BrokerServer:
                     task_status.started([listener.endpoint for listener in self._listeners])
                     await self._shutdown_requested.wait()
                     accepting.cancel_scope.cancel()
-                self._close_listeners()
+                self.stop_listening()
                 await self._say_farewell()
                 nursery.cancel_scope.cancel()
         finally:
-            self._close_listeners()
+            self.stop_listening()
             if self._journal is not None:
                 self.broker.durability.note_handed_out()
                 self._journal.close()
@@ -262,7 +262,8 @@ class BrokerServer:
             with trio.move_on_after(self.settings.shutdown_grace_ms / 1000):
                 await self._all_gone.wait()
 
-    def _close_listeners(self) -> None:
+    def stop_listening(self) -> None:
+        """Give the addresses back; ``run`` does so when it ends."""
         for listener in self._listeners:
             listener.close()
 

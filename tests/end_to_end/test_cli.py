@@ -168,6 +168,75 @@ def test_a_client_that_answers_nothing_does_not_hold_up_the_end(serve: Serve) ->
         client.process_data_events(PATIENCE_S)
 
 
+@pytest.fixture
+def begin(tmp_path: Path) -> Iterator[Callable[[], subprocess.Popen[str]]]:
+    """Start a broker, and do not wait for anything."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start() -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "amqp_broker", "serve", "--port", "0", "--data-dir", str(tmp_path / "data")],
+            cwd=REPOSITORY,
+            env=environment(tmp_path),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def has_taken_signals_over(process: subprocess.Popen[str]) -> bool:
+    """Whether SIGTERM does not simply kill it any more: from the first line of our own on."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    caught = re.search(r"^SigCgt:\s*([0-9a-f]+)", status, re.MULTILINE)
+    assert caught is not None
+    return bool(int(caught.group(1), 16) >> (signal.SIGTERM - 1) & 1)
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline_s = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.001)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells which signals are caught")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("delay_s", [0.0, 0.1, 0.3])
+def test_a_signal_at_any_moment_of_the_start_is_a_clean_end(
+    begin: Callable[[], subprocess.Popen[str]], tmp_path: Path, number: signal.Signals, delay_s: float
+) -> None:
+    process = begin()
+    wait_for(lambda: has_taken_signals_over(process))
+    time.sleep(delay_s)
+    process.send_signal(number)
+    _, log = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 0, log
+    assert "Traceback" not in log
+    lock = tmp_path / "data" / "lock"
+    assert not lock.exists() or lock.read_text() == ""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_when_the_data_folder_is_taken_is_a_clean_end(
+    begin: Callable[[], subprocess.Popen[str]], tmp_path: Path, number: signal.Signals
+) -> None:
+    process = begin()
+    wait_for((tmp_path / "data" / "lock").exists)
+    process.send_signal(number)
+    _, log = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 0, log
+    assert log == ""
+    assert (tmp_path / "data" / "lock").read_text() == ""
+
+
 def test_a_second_signal_ends_it_at_once(serve: Serve) -> None:
     broker = serve(AMQP_BROKER_SHUTDOWN_GRACE_MS="4500")
     client = broker.connect()  # never answers connection.close, since nobody runs its loop
@@ -258,16 +327,25 @@ def test_a_host_that_is_not_here(run: Run) -> None:
 
 def test_an_unknown_option_or_command(run: Run) -> None:
     for arguments in (("serve", "--prot", "1"), ("sreve",)):
+        assert_refused(run(*arguments), 2, "No such", arguments[-1] if len(arguments) == 1 else "--prot")
+    assert_refused(run("serve", "--port"), 2, "--port")
+
+
+def test_a_group_of_commands_alone_says_which_there_are(run: Run) -> None:
+    for arguments in ((), ("users",)):
         done = run(*arguments)
         assert done.returncode == 2
-        assert "Error: No such" in done.stderr
+        assert done.stderr.startswith("Usage: amqp-broker ")
+        assert "Commands:" in done.stderr
 
 
 # --- the other commands ----------------------------------------------------------------------------------------------
 
 
 def test_version(run: Run) -> None:
-    assert run("version").stdout == f"{__version__}\n"
+    for arguments in ("version", "--version"):
+        done = run(arguments)
+        assert (done.returncode, done.stdout, done.stderr) == (0, f"{__version__}\n", "")
 
 
 def test_help_has_examples_and_exit_codes(run: Run) -> None:
