@@ -58,12 +58,21 @@ class AmqpError(Exception):
         explanation: what went wrong, without the code's name (the name is put before it).
         blamed: class and method id of the method that failed, where it is not the one being handled.
         detail: what the log adds and the peer is not told.
+        quotes_peer: the explanation shows bytes that the peer sent. They go back to the peer and nowhere else, because
+            a password or a message's body may be among them.
     """
 
     def __init__(
-        self, code: ReplyCode, explanation: str, *, blamed: tuple[int, int] | None = None, detail: str = ""
+        self,
+        code: ReplyCode,
+        explanation: str,
+        *,
+        blamed: tuple[int, int] | None = None,
+        detail: str = "",
+        quotes_peer: bool = False,
     ) -> None:
         super().__init__(code, explanation)
+        self._quotes_peer = quotes_peer
         self.detail = detail
         self.code = code
         self.explanation = explanation
@@ -80,8 +89,10 @@ class AmqpError(Exception):
         return (encoded[: REPLY_TEXT_BYTES_MAX - 3] + b"...").decode("utf-8", "surrogateescape")
 
     def __str__(self) -> str:
+        """The error as it goes into a log."""
         detail = f" ({self.detail})" if self.detail else ""
-        return f"{int(self.code)} {self.reply_text}{detail}"
+        text = f"{self.code.name} (the client was told what it sent)" if self._quotes_peer else self.reply_text
+        return f"{int(self.code)} {text}{detail}"
 
 
 def not_found(what: str, name: str, virtual_host: str) -> AmqpError:

@@ -21,6 +21,7 @@ and listens to nothing more.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Protocol
 
@@ -28,7 +29,7 @@ import trio
 
 from amqp_broker.errors import ReplyCode
 from amqp_broker.server.connection_log import ConnectionLog
-from amqp_broker.server.socket_stream import SocketStream
+from amqp_broker.server.socket_stream import Part, SocketStream
 from amqp_broker.server.wake_up import WakeUp
 from amqp_broker.wire.frames import METHOD, encode_frame
 from amqp_broker.wire.methods import Connection as ConnectionMethods
@@ -37,7 +38,12 @@ from amqp_broker.wire.methods import encode_method
 # How long a client may take to read the last words and to close its half.
 FAREWELL_TIMEOUT_S = 3.0
 
-# Frames are joined up to this size; joining a large body as a whole would hold it in memory twice.
+# What was read at once is handled in about this time, so that the other connections have their turn; but never less is
+# read than this.
+TURN_S_MAX = 0.004
+READ_CHUNK_BYTES_MIN = 16_384
+
+# What is handed over at once: behind each portion the conversation learns that there is room again.
 SEND_BYTES_MAX = 1_048_576
 
 
@@ -50,7 +56,7 @@ class Conversation(Protocol):
     def receive(self, data: bytes) -> None:
         """Take in what was read."""
 
-    def take_output(self) -> list[bytes]:
+    def take_output(self) -> list[Part]:
         """Hand over all that may be sent now, whole frames in order."""
 
     def output_sent(self, sent_bytes: int) -> None:
@@ -95,10 +101,10 @@ class Pump:
 
     def __init__(self, stream: trio.abc.Stream, read_chunk_bytes: int, outbox: Outbox | None = None) -> None:
         self._stream = stream
-        self._send_at_once = stream.send_now if isinstance(stream, SocketStream) else None
+        self._socket_stream = stream if isinstance(stream, SocketStream) else None
         self._read_chunk_bytes = read_chunk_bytes
         self._outbox = outbox or Outbox()
-        self._rest = b""  # what the system has not taken of what was sent without the writer
+        self._rest: list[Part] = []  # what the system has not taken of what was sent without the writer
         self._is_writing = False
         self._output_ready = WakeUp()
         self._reading_resumed = WakeUp()
@@ -111,7 +117,7 @@ class Pump:
     def notify(self) -> None:
         """The conversation's ``on_output``, from ``run`` on: it has something to say, has finished, or lets us read."""
         self._reading_resumed.set()
-        if self._send_at_once is None or self._is_writing or not self._outbox.put(self):
+        if self._socket_stream is None or self._is_writing or not self._outbox.put(self):
             self._output_ready.set()
         if self._conversation.finished and self._scope.deadline == math.inf:
             self._scope.deadline = trio.current_time() + FAREWELL_TIMEOUT_S
@@ -133,30 +139,40 @@ class Pump:
     # --- the two tasks ---------------------------------------------------------------------------------------------
 
     async def _read(self) -> None:
-        receive_some, read_chunk_bytes, log = self._stream.receive_some, self._read_chunk_bytes, self._log
+        receive_some, log = self._stream.receive_some, self._log
+        chunk_bytes = min(READ_CHUNK_BYTES_MIN, self._read_chunk_bytes)
         while True:
             if self._conversation.is_reading_paused:
                 await self._reading_resumed.wait()
                 continue
-            data = await receive_some(read_chunk_bytes)
+            data = await receive_some(chunk_bytes)
             if not data:
                 self._lose("the client closed the TCP connection")
                 return
             if self._conversation.finished:
                 continue  # nobody listens any more; it is read so that closing does not become a reset
+            began_s = time.perf_counter()
             self._outbox.handle(self._conversation.receive, bytes(data))  # no copy: it is bytes already
+            chunk_bytes = self._next_chunk_bytes(chunk_bytes, len(data), time.perf_counter() - began_s)
             if not log.is_opened:
                 log.note_opened()
 
+    def _next_chunk_bytes(self, chunk_bytes: int, read_bytes: int, took_s: float) -> int:
+        """How much to read at once next time: a turn must not take long, whatever the messages are like."""
+        if took_s > TURN_S_MAX:
+            return max(chunk_bytes // 2, READ_CHUNK_BYTES_MIN)
+        if read_bytes == chunk_bytes and took_s < TURN_S_MAX / 3:
+            return min(chunk_bytes * 2, self._read_chunk_bytes)
+        return chunk_bytes
+
     def send_now(self) -> None:
         """Send what the system takes at once, and leave the rest to the writer."""
-        if self._send_at_once is not None and not self._is_writing and not self._rest:
+        if self._socket_stream is not None and not self._is_writing and not self._rest:
             try:
-                data = b"".join(self._conversation.take_output())
-                if data:
-                    sent_bytes = self._send_at_once(data)
-                    self._rest = data[sent_bytes:]
-                    self._conversation.output_sent(sent_bytes)
+                output = self._conversation.take_output()
+                if output:
+                    self._rest = self._socket_stream.send_now(output)
+                    self._conversation.output_sent(_size_bytes(output) - _size_bytes(self._rest))
             except Exception as error:
                 self._crash(error)
         if self._rest or self._conversation.finished:
@@ -164,13 +180,13 @@ class Pump:
 
     async def _write(self) -> None:
         while True:
-            rest, self._rest = self._rest, b""
-            output = [rest] if rest else self._conversation.take_output()
+            rest, self._rest = self._rest, []
+            output = rest or self._conversation.take_output()
             if output:
                 self._is_writing = True
-                for data in _joined(output):
-                    await self._stream.send_all(data)
-                    self._conversation.output_sent(len(data))
+                for portion in _portions(output):
+                    await self._send(portion)
+                    self._conversation.output_sent(_size_bytes(portion))
                 self._is_writing = False
             elif self._conversation.finished:
                 break
@@ -180,6 +196,12 @@ class Pump:
             await self._stream.send_eof()
         else:
             self._scope.cancel()
+
+    async def _send(self, portion: list[Part]) -> None:
+        if self._socket_stream is not None:
+            await self._socket_stream.send_parts(portion)
+        else:
+            await self._stream.send_all(b"".join(portion))
 
     # --- how it ends -----------------------------------------------------------------------------------------------
 
@@ -233,12 +255,12 @@ class _Apology:
     def __init__(self) -> None:
         code = ReplyCode.INTERNAL_ERROR
         close = ConnectionMethods.Close(reply_code=int(code), reply_text=code.name, class_id=0, method_id=0)
-        self._output = [encode_frame(METHOD, 0, encode_method(close))]
+        self._output: list[Part] = [encode_frame(METHOD, 0, encode_method(close))]
 
     def receive(self, data: bytes) -> None:
         """Ignore it."""
 
-    def take_output(self) -> list[bytes]:
+    def take_output(self) -> list[Part]:
         """The apology, once."""
         output, self._output = self._output, []
         return output
@@ -250,15 +272,16 @@ class _Apology:
         """There is nothing to give back."""
 
 
-def _joined(output: list[bytes]) -> Iterator[bytes]:
-    """The output in as few pieces as ``SEND_BYTES_MAX`` allows."""
-    if len(output) == 1:
-        yield output[0]
-        return
+def _portions(output: list[Part]) -> Iterator[list[Part]]:
+    """The output in as few portions as ``SEND_BYTES_MAX`` allows."""
     first, size_bytes = 0, 0
     for position, part in enumerate(output):
         if size_bytes and size_bytes + len(part) > SEND_BYTES_MAX:
-            yield b"".join(output[first:position])
+            yield output[first:position]
             first, size_bytes = position, 0
         size_bytes += len(part)
-    yield b"".join(output[first:])
+    yield output[first:]
+
+
+def _size_bytes(parts: list[Part]) -> int:
+    return sum(map(len, parts))

@@ -15,6 +15,12 @@ import trio
 
 _CHUNK_BYTES = 262_144
 
+Part = bytes | memoryview
+
+_LARGE_BYTES = 4096  # what is larger is not copied in order to be sent in one piece with others
+_CAN_GATHER = hasattr(socket.socket, "sendmsg")  # Windows has none
+_PARTS_MAX = 512  # POSIX promises 16, every system that we know takes 1024
+
 
 class SocketStream(trio.abc.HalfCloseableStream):
     """One connected, non-blocking TCP socket.
@@ -73,15 +79,43 @@ class SocketStream(trio.abc.HalfCloseableStream):
             rest = memoryview(rest)[sent_bytes:]
             await self._wait(trio.lowlevel.wait_writable)
 
-    def send_now(self, data: bytes) -> int:
-        """Hand as much of the data to the system as it takes at once; returns how many bytes that is.
+    def send_now(self, parts: list[Part]) -> list[Part]:
+        """Hand as much to the system as it takes at once; returns what is left.
 
-        A failure counts as nothing: whoever sends the rest with ``send_all`` is told.
+        A failure counts as nothing taken: whoever sends the rest with ``send_parts`` is told.
         """
+        parts = _gathered(parts)
         try:
-            return self._socket.send(data)
+            return _behind(parts, self._send_some(parts))
         except OSError:
-            return 0
+            return parts
+
+    async def send_parts(self, parts: list[Part]) -> None:
+        """Hand all parts to the system, as ``send_all`` does; large ones are not joined.
+
+        Raises:
+            BrokenResourceError: the connection failed; the cause tells why.
+            ClosedResourceError: this stream was closed.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        rest = _gathered(parts)
+        while True:
+            try:
+                rest = _behind(rest, self._send_some(rest))
+            except (BlockingIOError, InterruptedError):
+                pass
+            except OSError as error:
+                raise self._failure(error) from error
+            if not rest:
+                # Now, not before: the others have their turn after the client has been answered.
+                await trio.lowlevel.cancel_shielded_checkpoint()
+                return
+            await self._wait(trio.lowlevel.wait_writable)
+
+    def _send_some(self, parts: list[Part]) -> int:
+        if len(parts) == 1 or not _CAN_GATHER:
+            return self._socket.send(parts[0])
+        return self._socket.sendmsg(parts[:_PARTS_MAX])
 
     async def wait_send_all_might_not_block(self) -> None:
         """Return when the system's buffer has room."""
@@ -114,3 +148,33 @@ class SocketStream(trio.abc.HalfCloseableStream):
         if self._socket.fileno() < 0 or (isinstance(error, BrokenPipeError) and self._is_half_closed):
             return trio.ClosedResourceError("this stream was closed")
         return trio.BrokenResourceError(str(error))
+
+
+def _gathered(parts: list[Part]) -> list[Part]:
+    """The same bytes in as few parts as is possible without copying a large one."""
+    if len(parts) < 2:
+        return parts
+    if max(map(len, parts)) < _LARGE_BYTES:
+        return [b"".join(parts)]
+    gathered: list[Part] = []
+    small: list[Part] = []
+    for part in parts:
+        if len(part) < _LARGE_BYTES:
+            small.append(part)
+            continue
+        if small:
+            gathered.append(b"".join(small))
+            small = []
+        gathered.append(part)
+    if small:
+        gathered.append(b"".join(small))
+    return gathered
+
+
+def _behind(parts: list[Part], sent_bytes: int) -> list[Part]:
+    """What is left of the parts when so many bytes have been sent."""
+    for position, part in enumerate(parts):
+        if sent_bytes < len(part):
+            return [memoryview(part)[sent_bytes:], *parts[position + 1 :]]
+        sent_bytes -= len(part)
+    return []

@@ -52,6 +52,8 @@ if TYPE_CHECKING:
 
 HANDSHAKE_FRAME_SIZE_BYTES_MAX = 131_072
 CLOSE_ANSWER_MS = 30_000  # how long connection.close may stay unanswered
+# Above the high-water mark consumers get nothing more; above so many times the mark the client is not heard any more.
+OUTPUT_MAX_FACTOR = 16
 SILENT_CLOSE_MS = 3_000  # a peer that is not trusted yet waits that long for the end of its connection
 
 
@@ -107,9 +109,10 @@ class Connection:
         self.sent_bytes = 0
         self._client: Client | None = None
         self._virtual_host: VirtualHost | None = None
-        self._outbound: list[bytes] = []
+        self._outbound: list[bytes | memoryview] = []
         self._outbound_bytes = 0
         self._holds: deque[Hold] = deque()
+        self._room_again: Callable[[], None] | None = None
         self._header = b""
         self._has_lost_its_place = False
         self._splitter = FrameSplitter(HANDSHAKE_FRAME_SIZE_BYTES_MAX)
@@ -118,6 +121,7 @@ class Connection:
         self._throttle = Throttle(self)
         settings = broker.settings
         self._high_water_bytes = settings.outbound_high_water_bytes
+        self._output_max_bytes = OUTPUT_MAX_FACTOR * self._high_water_bytes
         self._deadline = broker.timers.after(settings.handshake_timeout_ms, self._handshake_took_too_long)
 
     # --- who it is
@@ -181,28 +185,33 @@ class Connection:
             except WireError:
                 self.fail(number, undecodable(payload), _method_ids(kind, payload))
             except HeadOnDisk as error:
-                self._suspend(error.queue.wait_for_head, (kind, number, payload), frames)
+                self._suspend(error.queue.wait_for_head, chain(((kind, number, payload),), frames))
                 return
             except NotVerifiedYet as error:
-                self._suspend(partial(self._verify_password, error), (kind, number, payload), frames)
+                self._suspend(partial(self._verify_password, error), chain(((kind, number, payload),), frames))
                 return
             if self.state is CLOSED:
+                return
+            if self._outbound_bytes > self._output_max_bytes:
+                self._suspend(self._wait_for_room, frames)
                 return
 
     def _verify_password(self, check: NotVerifiedYet, go_on: Callable[[], None]) -> None:
         self.broker.verify_password(check, go_on, lambda: not self._is_closed())
 
-    def _suspend(self, wait: Callable[[Callable[[], None]], None], frame: Frame, frames: Iterator[Frame]) -> None:
-        """A frame needs what takes a while, a message from the disk or a verdict on a password: handle it again, and
-        all behind it, when that is here.
-        """
+    def _wait_for_room(self, go_on: Callable[[], None]) -> None:
+        """The client asks for more and more and reads none of it: it is heard again when it has."""
+        self._room_again = go_on
+
+    def _suspend(self, wait: Callable[[Callable[[], None]], None], frames: Iterator[Frame]) -> None:
+        """Handle these frames when what they need is here: a message from the disk, a verdict on a password, room."""
 
         def go_on() -> None:
-            self._throttle.wait_for_disk(False)
+            self._throttle.suspend(False)
             if not self._is_closed():
-                self._handle_frames(chain((frame,), frames))
+                self._handle_frames(frames)
 
-        self._throttle.wait_for_disk(True)
+        self._throttle.suspend(True)
         wait(go_on)
 
     def _read_protocol_header(self, data: bytes) -> bytes:
@@ -215,7 +224,7 @@ class Connection:
             self.send(PROTOCOL_HEADER)
             is_tls = self._header.startswith(b"\x16\x03")
             what = "a TLS client on a port without TLS: " if is_tls else ""
-            self.close_reason = f"{what}wrong protocol header {self._header!r}"
+            self.close_reason = f"{what}wrong protocol header"
             self.finish()
             return b""
         minor_version = 0 if self._header != PROTOCOL_HEADER else 9
@@ -309,7 +318,7 @@ class Connection:
 
     # --- bytes out
 
-    def send(self, data: bytes) -> None:
+    def send(self, data: bytes | memoryview) -> None:
         """Queue bytes for the client."""
         if not self._outbound:
             self.on_output()
@@ -324,7 +333,7 @@ class Connection:
         """Queue one method frame for the client."""
         self.send(encode_frame(METHOD, channel, encode_method(method)))
 
-    def take_output(self) -> list[bytes]:
+    def take_output(self) -> list[bytes | memoryview]:
         """All that may be sent now, in order."""
         if self._holds:
             return self._take_unheld_output()
@@ -342,7 +351,7 @@ class Connection:
             self._holds.append(Hold(len(self._outbound), position))
             self.broker.awaiting_commit[self._journal_committed] = None
 
-    def _take_unheld_output(self) -> list[bytes]:
+    def _take_unheld_output(self) -> list[bytes | memoryview]:
         is_kept = self.broker.durability.is_kept
         while self._holds and is_kept(self._holds[0].position):
             self._holds.popleft()
@@ -368,6 +377,9 @@ class Connection:
             self.is_congested = False
             for channel in self.channels.values():
                 channel.consuming.update_room()
+            go_on, self._room_again = self._room_again, None
+            if go_on is not None:
+                go_on()
             self.broker.settle()
 
     # --- the end
@@ -450,6 +462,8 @@ class Connection:
             if not self.close_reason:
                 self.close_reason = reason
             self._holds.clear()
+            self._outbound.clear()  # nobody will take it; the garbage collector may take its time
+            self._room_again = None
             self.broker.awaiting_commit.pop(self._journal_committed, None)
             self.finish()
             self._outbound.clear()

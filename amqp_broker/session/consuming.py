@@ -7,7 +7,7 @@ or returned when the channel ends. Tags only grow, so ``multiple`` walks from th
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import Enum, auto
 from typing import TYPE_CHECKING, NamedTuple
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from amqp_broker.session.channel import Channel
 
 REPLY_TO = "amq.rabbitmq.reply-to"
+SENT_IN_PARTS_BYTES_MIN = 4096
 
 
 class Settlement(Enum):
@@ -80,6 +81,9 @@ class Consuming:
             if self._channel_prefetch_count:
                 self._update_room()
         connection = channel.connection
+        if len(message.body) >= SENT_IN_PARTS_BYTES_MIN:
+            self._deliver_in_parts(consumer, tag, message, header)
+            return
         connection.send(
             hot.encode_delivery(
                 channel.number,
@@ -92,6 +96,14 @@ class Consuming:
                 connection.frame_size_bytes_max,
             )
         )
+
+    def _deliver_in_parts(self, consumer: Consumer, tag: int, message: Message, header: bytes) -> None:
+        """Send a message whose body is too large to be copied without need."""
+        connection, number = self._channel.connection, self._channel.number
+        address = message.address.encoded
+        connection.send(hot.encode_deliver(number, consumer.encoded_tag, tag, message.redelivered, address))
+        for part in hot.content_parts(number, header, message.body, connection.frame_size_bytes_max):
+            connection.send(part)
 
     def consumer_cancelled(self, consumer: Consumer) -> None:
         """The consumer's queue has gone: tell the client, if it wants to know."""
@@ -274,11 +286,11 @@ class Consuming:
             last = tag
         if not multiple:
             return {tag: unacknowledged.pop(tag)}
-        collected = {}
-        for number in range(self._lowest_tag, last + 1):
-            delivery = unacknowledged.pop(number, None)
-            if delivery is not None:
-                collected[number] = delivery
+        # Most often all tags from the lowest on are there; after many that wanted no acknowledgement few are.
+        tags: Sequence[int] = range(self._lowest_tag, last + 1)
+        if len(tags) > 4 * len(unacknowledged):
+            tags = sorted(number for number in unacknowledged if number <= last)
+        collected = {number: unacknowledged.pop(number) for number in tags if number in unacknowledged}
         self._lowest_tag = last + 1
         return collected
 

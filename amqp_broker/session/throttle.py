@@ -25,7 +25,7 @@ class Throttle:
         self._connection = connection
         self._is_blocked = False  # by an alarm
         self._is_behind = False  # the disk is
-        self._waits_for_disk = False  # a message that was asked for is being read
+        self._is_suspended = False  # what the client asked for last takes a while
         self._pending_bytes_max = connection.broker.settings.journal_pending_bytes_max
 
     def start(self) -> None:
@@ -72,12 +72,12 @@ class Throttle:
             self._is_behind = False
             self._update()
 
-    def wait_for_disk(self, waits: bool) -> None:
-        """A message that the client asked for is being read, or is here."""
-        self._waits_for_disk = waits
+    def suspend(self, is_suspended: bool) -> None:
+        """What the client asked for last takes a while, or is here."""
+        self._is_suspended = is_suspended
         self._update()
 
     def _update(self) -> None:
-        self._connection.is_reading_paused = self._is_blocked or self._is_behind or self._waits_for_disk
+        self._connection.is_reading_paused = self._is_blocked or self._is_behind or self._is_suspended
         if not self._connection.is_reading_paused:
             self._connection.on_output()

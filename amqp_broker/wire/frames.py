@@ -72,16 +72,16 @@ class FrameSplitter:
             AmqpError: 501 for a frame that is too large or has a wrong end byte. A frame of an unknown kind is
                 yielded as any other.
         """
-        if self._kept:
-            # A frame in a thousand pieces is put together once, when its last byte is here.
-            self._kept += data
-            if len(self._kept) < self._wanted_bytes:
-                return
-            data = bytes(self._kept)
-            self._kept.clear()
         self._data = data
-        read_header = _FRAME_HEADER.unpack_from
         offset = 0
+        if self._kept:
+            offset = self._offset = self._fill_up(data)
+            if len(self._kept) < self._wanted_bytes:
+                self._data = b""
+                return
+            yield self._take_kept()
+            offset = self._offset
+        read_header = _FRAME_HEADER.unpack_from
         data_end = len(data)
         while data_end - offset >= FRAME_HEADER_BYTES:
             kind, channel, payload_bytes = read_header(data, offset)
@@ -99,6 +99,32 @@ class FrameSplitter:
             yield kind, channel, payload
             offset = self._offset
         self._keep(data, offset, FRAME_HEADER_BYTES)
+
+    def _fill_up(self, data: bytes) -> int:
+        """Give the frame that is kept what it lacks, so that only this one is copied; returns how much it took."""
+        kept = self._kept
+        taken_bytes = 0
+        while len(kept) < self._wanted_bytes:
+            piece = data[taken_bytes : taken_bytes + self._wanted_bytes - len(kept)]
+            if not piece:
+                break
+            kept += piece
+            taken_bytes += len(piece)
+            if len(kept) == self._wanted_bytes == FRAME_HEADER_BYTES:
+                kind, _, payload_bytes = _FRAME_HEADER.unpack(kept)
+                if payload_bytes > self.frame_size_bytes_max > 0:
+                    raise self._frame_too_large(kind, payload_bytes)
+                self._wanted_bytes = FRAME_OVERHEAD_BYTES + payload_bytes
+        return taken_bytes
+
+    def _take_kept(self) -> tuple[int, int, bytes]:
+        """The frame that is kept, now that it is whole."""
+        kept, self._kept = self._kept, bytearray()
+        kind, channel, _ = _FRAME_HEADER.unpack_from(kept)
+        payload = bytes(memoryview(kept)[FRAME_HEADER_BYTES:-1])
+        if kept[-1] != FRAME_END:
+            raise frame_error(kind, payload, f"{{invalid_frame_end_marker,{kept[-1]}}}")
+        return kind, channel, payload
 
     def take_content(self, channel: int) -> tuple[bytes, bytes] | None:
         """Take the content that follows the frame which ``split`` has yielded last, if it is here and without fault.
@@ -157,7 +183,7 @@ def frame_error(kind: int, payload: bytes, reason: str) -> AmqpError:
         payload: its payload; at most the first 16 bytes are quoted.
         reason: what is wrong, in the notation of RabbitMQ's text.
     """
-    return AmqpError(ReplyCode.FRAME_ERROR, f"{_describe(kind, payload)}: {reason}", blamed=NO_METHOD)
+    return AmqpError(ReplyCode.FRAME_ERROR, f"{_describe(kind, payload)}: {reason}", blamed=NO_METHOD, quotes_peer=True)
 
 
 def unknown_frame(kind: int, payload: bytes) -> AmqpError:
@@ -167,7 +193,7 @@ def unknown_frame(kind: int, payload: bytes) -> AmqpError:
 
 def unexpected_frame(kind: int, payload: bytes) -> AmqpError:
     """The 505 of a frame that is well-formed and has no business on this channel, or not now."""
-    return AmqpError(ReplyCode.UNEXPECTED_FRAME, _describe(kind, payload), blamed=NO_METHOD)
+    return AmqpError(ReplyCode.UNEXPECTED_FRAME, _describe(kind, payload), blamed=NO_METHOD, quotes_peer=True)
 
 
 def _describe(kind: int, payload: bytes) -> str:

@@ -162,7 +162,7 @@ def encode_delivery(
     body_bytes = len(body)
     if not 0 < body_bytes <= (frame_size_bytes_max or body_bytes + FRAME_OVERHEAD_BYTES) - FRAME_OVERHEAD_BYTES:
         method = encode_deliver(channel, consumer_tag_shortstr, delivery_tag, redelivered, address)
-        return method + encode_content(channel, header_payload, body, frame_size_bytes_max)
+        return b"".join((method, *content_parts(channel, header_payload, body, frame_size_bytes_max)))
     return b"".join(
         (
             _METHOD_FRAME.pack(METHOD, channel, 13 + len(consumer_tag_shortstr) + len(address), DELIVER),
@@ -210,7 +210,16 @@ def encode_nack(channel: int, delivery_tag: int, multiple: bool, requeue: bool =
 
 
 def encode_content(channel: int, header_payload: bytes, body: bytes, frame_size_bytes_max: int) -> bytes:
+    """The frames of one message behind its method; the arguments are those of ``content_parts``."""
+    return b"".join(content_parts(channel, header_payload, body, frame_size_bytes_max))
+
+
+def content_parts(
+    channel: int, header_payload: bytes, body: bytes, frame_size_bytes_max: int
+) -> list[bytes | memoryview]:
     """The frames of one message behind its method: the content header, and the body in as many as it needs, or none.
+
+    They come in parts, to be sent as they are where the body is so large that copying it takes longer than all else.
 
     Args:
         channel: where they go.
@@ -218,18 +227,16 @@ def encode_content(channel: int, header_payload: bytes, body: bytes, frame_size_
         body: the whole body.
         frame_size_bytes_max: the largest frame the peer takes, overhead included; 0 for any size.
     """
-    header = _FRAME.pack(HEADER, channel, len(header_payload)) + header_payload
     body_bytes = len(body)
-    if not body_bytes:
-        return header + _END
+    header = _FRAME.pack(HEADER, channel, len(header_payload)) + header_payload
     payload_bytes_max = frame_size_bytes_max - FRAME_OVERHEAD_BYTES if frame_size_bytes_max else body_bytes
-    if body_bytes <= payload_bytes_max:
-        return header + _END_AND_FRAME.pack(FRAME_END, BODY, channel, body_bytes) + body + _END
+    if 0 < body_bytes <= payload_bytes_max:
+        return [header + _END_AND_FRAME.pack(FRAME_END, BODY, channel, body_bytes), body, _END]
     parts: list[bytes | memoryview] = [header]
     whole = memoryview(body)
-    for start in range(0, body_bytes, payload_bytes_max):
+    for start in range(0, body_bytes, payload_bytes_max or 1):
         piece = whole[start : start + payload_bytes_max]
         parts.append(_END_AND_FRAME.pack(FRAME_END, BODY, channel, len(piece)))
         parts.append(piece)
     parts.append(_END)
-    return b"".join(parts)
+    return parts

@@ -288,4 +288,4 @@ def undecodable(payload: bytes) -> AmqpError:
         payload: the method frame's payload; all its fields are quoted, and the text is cut at its limit.
     """
     fields = ",".join(str(byte) for byte in payload[_INDEX.size :])
-    return AmqpError(ReplyCode.FRAME_ERROR, f"cannot decode <<{fields}>>")
+    return AmqpError(ReplyCode.FRAME_ERROR, f"cannot decode <<{fields}>>", quotes_peer=True)

@@ -1,0 +1,60 @@
+"""Output that nobody takes, and logs that must not tell: what a client that only sends can cost."""
+
+from __future__ import annotations
+
+import struct
+
+from pamqp import commands
+
+from tests.support.client import PROTOCOL_HEADER, Client
+from tests.support.memory_broker import MemoryBroker
+
+
+def ask_without_reading(client: Client, times: int) -> None:
+    """Get a message of a megabyte again and again; each get leaves an answer that nobody takes."""
+    channel = client.channel()
+    channel.declare("q")
+    channel.publish("", "q", b"x" * 1_000_000)
+    channel.received()
+    channel.send(*[commands.Basic.Get(queue="q"), commands.Basic.Recover(requeue=True)] * times)
+
+
+def test_a_client_that_asks_and_never_reads_is_not_heard_any_more(broker: MemoryBroker) -> None:
+    client = Client(broker).open()
+    ask_without_reading(client, 60)
+    assert client.connection.is_reading_paused
+    assert client.connection.waiting_bytes < 20_000_000
+
+
+def test_it_is_heard_again_when_it_has_read(broker: MemoryBroker) -> None:
+    client = Client(broker).open()
+    ask_without_reading(client, 60)
+    answers = 0
+    while client.connection.waiting_bytes:
+        answers += sum(isinstance(one.method, commands.Basic.GetOk) for one in client.received(1))
+    assert not client.connection.is_reading_paused
+    assert answers == 60
+
+
+def test_output_does_not_outlive_its_connection(broker: MemoryBroker) -> None:
+    client = Client(broker).open()
+    ask_without_reading(client, 5)
+    client.connection.lost("gone")
+    assert client.connection.take_output() == []
+
+
+def test_what_a_client_sent_is_not_logged(broker: MemoryBroker) -> None:
+    """A start-ok with a wrong length: the client is shown its bytes, the log is not."""
+    client = Client(broker)
+    client.send_bytes(PROTOCOL_HEADER)
+    payload = struct.pack(">HHI", 10, 11, 0) + b"\x05PLAIN" + struct.pack(">I", 99) + b"\0guest\0secret"
+    client.send_bytes(struct.pack(">BHI", 1, 0, len(payload)) + payload + b"\xce")
+    assert client.connection.close_reason
+    for secret in ("secret", ",".join(str(byte) for byte in b"secret")):
+        assert secret not in client.connection.close_reason
+
+
+def test_a_wrong_protocol_header_is_not_logged(broker: MemoryBroker) -> None:
+    client = Client(broker)
+    client.send_bytes(b"SECRETPW")
+    assert client.connection.close_reason == "wrong protocol header"
