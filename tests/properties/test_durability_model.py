@@ -76,6 +76,9 @@ class DurabilityMachine(RuleBasedStateMachine):
         self.next_number = 0
         self.possible: list[State] = [{}]
         self.start()
+        for queue in ARGUMENTS:
+            self.declare(queue)
+        self.commit()
 
     @invariant()
     def count(self) -> None:
@@ -157,6 +160,10 @@ class DurabilityMachine(RuleBasedStateMachine):
 
     @rule(queue=QUEUES, count=st.integers(1, 15))
     def take(self, queue: str, count: int) -> None:
+        if self.channel.client.connection._holds:
+            self.commit()  # the answer would wait behind that of a declaration that is not on the disk yet
+        if self.channel.client.connection._holds:
+            return
         for due in self.ready(queue)[:count]:
             self.channel.send(commands.Basic.Get(queue=queue))
             answers = [one for one in self.channel.received() if not self.is_confirm(one.method)]
