@@ -20,6 +20,9 @@ _PAUSE_AFTER_FAILURE_S = 0.1
 # What a name stands for beside what the resolver says: both families, whatever /etc/hosts holds.
 _WELL_KNOWN_HOSTS = {"localhost": ("127.0.0.1", "::1"), "*": ("0.0.0.0", "::")}
 
+# What stands for every address of a family: IPv4, IPv6.
+_EVERY_ADDRESS = ("0.0.0.0", "::")
+
 # This machine has no such address or no such family: no reason to fail while another address serves the same name.
 _NO_SUCH_ADDRESS = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT}
 
@@ -76,17 +79,18 @@ class Listener:
 
 
 async def bind(hosts: Iterable[str], port: int, *, is_tls: bool = False) -> list[Listener]:
-    """Bind every address of every host, all on the same port. Nobody can connect before ``listen``.
+    """Bind every address of every host once, all on the same port. Nobody can connect before ``listen``.
 
     Args:
-        hosts: names or addresses; ``localhost`` is both loopbacks, ``*`` is every address.
+        hosts: names or addresses, those of IPv6 with brackets or without; ``localhost`` is both loopbacks, ``*`` is
+            every address.
         port: the TCP port; 0 takes one that is free on all of them.
         is_tls: whether TLS is to be spoken there.
 
     Raises:
         CannotListen: a host has no address here, or its port is taken.
     """
-    addresses = {host: await _addresses_of(host) for host in dict.fromkeys(hosts)}
+    addresses = _each_once({host: await _addresses_of(host) for host in map(_unbracketed, hosts)})
     for attempt in range(_PORT_ATTEMPTS):
         try:
             bound = _bind_all(addresses, port)
@@ -150,14 +154,35 @@ class _PortTaken(Exception):
         self.port = port
 
 
+def _unbracketed(host: str) -> str:
+    return host[1:-1] if host.startswith("[") and host.endswith("]") and ":" in host else host
+
+
+def _each_once(addresses: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    """Leave out what an earlier host, or one that stands for every address, has already."""
+    everything = {address for found in addresses.values() for address in found}
+    seen: set[str] = set()
+    kept = {}
+    for host, found in addresses.items():
+        kept[host] = tuple(one for one in found if one not in seen and not _is_within_another(one, everything))
+        seen.update(found)
+    return kept
+
+
+def _is_within_another(address: str, others: set[str]) -> bool:
+    every = _EVERY_ADDRESS[":" in address]
+    return address != every and every in others
+
+
 async def _addresses_of(host: str) -> tuple[str, ...]:
     if host in _WELL_KNOWN_HOSTS:
         return _WELL_KNOWN_HOSTS[host]
     try:
         found = await trio.socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError for what can be no name at all: the codec of names refuses it
+        reason = error.strerror if isinstance(error, OSError) else "not a name"
         raise CannotListen(
-            f"host {host!r} is not known here ({error.strerror}): choose a name or address of this machine with --host"
+            f"host {host!r} is not known here ({reason}): choose a name or address of this machine with --host"
         ) from error
     return tuple(dict.fromkeys(str(address[0]) for *_, address in found))
 

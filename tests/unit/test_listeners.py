@@ -47,6 +47,31 @@ def test_an_address_is_itself_and_is_named_once() -> None:
         assert [listener.endpoint.address for listener in listeners] == ["127.0.0.1"]
 
 
+@pytest.mark.parametrize(
+    ("hosts", "addresses"),
+    [
+        (("127.0.0.1", "localhost"), ["127.0.0.1", "::1"]),
+        (("localhost", "127.0.0.1", "::1"), ["127.0.0.1", "::1"]),
+        (("127.0.0.1", "*", "localhost"), ["0.0.0.0", "::"]),
+        (("127.0.0.1", "::"), ["127.0.0.1", "::"]),
+        (("[::1]", "::1"), ["::1"]),
+    ],
+)
+def test_addresses_that_overlap_are_listened_on_once(hosts: tuple[str, ...], addresses: list[str]) -> None:
+    if not has_ipv6():
+        pytest.skip("no IPv6 here")
+    with bound(hosts) as listeners:
+        listen(listeners)
+        assert [listener.endpoint.address for listener in listeners] == addresses
+
+
+def test_an_address_in_brackets_is_shown_in_one_pair_of_them() -> None:
+    if not has_ipv6():
+        pytest.skip("no IPv6 here")
+    with bound(("[::1]",)) as (listener,):
+        assert listener.endpoint.url == f"amqp://[::1]:{listener.endpoint.port}"
+
+
 def test_a_machine_without_ipv6_listens_on_the_other_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
     bind_one = module._bind_one
 
@@ -89,6 +114,13 @@ def test_a_free_port_is_sought_until_it_is_free_on_every_address(monkeypatch: py
 def test_a_host_that_nobody_knows_is_named() -> None:
     with pytest.raises(CannotListen, match=r"host 'no such host' is not known here .*--host"):
         trio.run(bind, ("no such host",), 0)
+
+
+@pytest.mark.parametrize("host", [".foo", "a" * 64 + ".example", "[", "[]"])
+def test_a_host_that_can_be_no_name_is_named(host: str) -> None:
+    with pytest.raises(CannotListen, match=r"is not known here \(.*\): .*--host") as refused:
+        trio.run(bind, (host,), 0)
+    assert repr(host) in str(refused.value)
 
 
 def test_nobody_can_connect_before_listen() -> None:
