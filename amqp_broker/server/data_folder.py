@@ -23,6 +23,14 @@ class CannotUseDataFolder(Exception):
     """The data folder cannot be used; the text names it, the reason and the way out."""
 
 
+def cannot_use(path: Path, error: OSError) -> CannotUseDataFolder:
+    """What to raise when the system refuses something in a data folder."""
+    place = f" ({error.filename})" if error.filename else ""
+    return CannotUseDataFolder(
+        f"data folder {path} cannot be used: {error.strerror}{place}: choose another with --data-dir"
+    )
+
+
 class DataFolder:
     """A data folder, held by this process from ``with`` to the end of its block.
 
@@ -41,9 +49,7 @@ class DataFolder:
             self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
             descriptor = os.open(self.path / LOCK_FILE_NAME, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
-            raise CannotUseDataFolder(
-                f"data folder {self.path} cannot be used: {error.strerror}: choose another with --data-dir"
-            ) from error
+            raise cannot_use(self.path, error) from error
         if not _try_lock(descriptor):
             holder = os.read(descriptor, 32).decode("ascii", "replace").strip()
             os.close(descriptor)

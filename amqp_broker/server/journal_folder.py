@@ -13,6 +13,7 @@ from typing import cast
 from amqp_broker.journal.files import RealFiles
 from amqp_broker.journal.journal import SegmentJournal
 from amqp_broker.journal.port import Journal
+from amqp_broker.server.data_folder import cannot_use
 from amqp_broker.settings import Settings
 
 JOURNAL_FOLDER_NAME = "journal"
@@ -24,12 +25,15 @@ def open_journal(data_folder: Path, settings: Settings) -> Journal:
     """The journal in a data folder that this process holds; not recovered yet.
 
     Raises:
-        OSError: the folder cannot be made or read.
+        CannotUseDataFolder: the folder cannot be made or read.
     """
     folder = data_folder / JOURNAL_FOLDER_NAME
-    folder.mkdir(mode=0o700, exist_ok=True)
-    # It takes back only the batches that it gave out, which its own types say and the port's cannot.
-    return cast(Journal, SegmentJournal(RealFiles(folder), settings.segment_size_bytes))
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        # It takes back only the batches that it gave out, which its own types say and the port's cannot.
+        return cast(Journal, SegmentJournal(RealFiles(folder), settings.segment_size_bytes))
+    except OSError as error:
+        raise cannot_use(data_folder, error) from error
 
 
 class RecoveryProgress:

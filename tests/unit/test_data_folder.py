@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from amqp_broker.server.data_folder import LOCK_FILE_NAME, CannotUseDataFolder, DataFolder
+from amqp_broker.server.journal_folder import JOURNAL_FOLDER_NAME, open_journal
+from amqp_broker.settings import Settings
 
 
 def test_it_is_made_for_its_owner_only_and_names_its_holder(tmp_path: Path) -> None:
@@ -42,3 +44,10 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
         DataFolder(tmp_path / "file" / "data"),
     ):
         pass
+
+
+def test_a_file_in_the_journals_place_is_named_and_left_alone(tmp_path: Path) -> None:
+    (tmp_path / JOURNAL_FOLDER_NAME).write_text("mine")
+    with pytest.raises(CannotUseDataFolder, match=r"File exists \(.*/journal\): choose another with --data-dir"):
+        open_journal(tmp_path, Settings())
+    assert (tmp_path / JOURNAL_FOLDER_NAME).read_text() == "mine"
