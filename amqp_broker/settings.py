@@ -14,6 +14,8 @@ from typing import Any, Literal, TypeVar
 
 Value = TypeVar("Value")
 
+_NAME_BYTES_MAX = 255  # AMQP's short strings are no longer
+
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["text", "json"]
 Fsync = Literal["always", "interval", "never"]
@@ -30,8 +32,9 @@ class SettingError(ValueError):
 def _setting(
     default: Value, text: str, *, minimum: int | None = None, maximum: int | None = None, secret: bool = False
 ) -> Value:
-    """A dataclass field that carries its own documentation and its bounds (of a list: of its length); a secret one is
-    never shown.
+    """A dataclass field that carries its own documentation and its bounds; a secret one is never shown.
+
+    The bounds of a list are those of its length, the bounds of a text those of its bytes in UTF-8.
     """
     metadata = {"text": text, "minimum": minimum, "maximum": maximum, "is_secret": secret}
     return field(default=default, metadata=metadata, repr=not secret)
@@ -83,9 +86,13 @@ class Settings:
     log_format: LogFormat = _setting("text", "text writes key=value lines, json writes one JSON object a line.")
 
     # What a new broker holds
-    default_user: str = _setting("guest", "Administrator that a new data folder starts with.")
+    default_user: str = _setting(
+        "guest", "Administrator that a new data folder starts with.", minimum=1, maximum=_NAME_BYTES_MAX
+    )
     default_password: str = _setting("guest", "Password of that administrator.", secret=True)
-    default_virtual_host: str = _setting("/", "Virtual host that a new data folder starts with.")
+    default_virtual_host: str = _setting(
+        "/", "Virtual host that a new data folder starts with.", minimum=1, maximum=_NAME_BYTES_MAX
+    )
     loopback_users: tuple[str, ...] = _setting(("guest",), "Users who may log in from this machine only.")
 
     # What a client is told
@@ -211,7 +218,7 @@ class Description:
         if self.is_list:
             return f"a list of {self.minimum} or more texts" if self.minimum else "a list of texts"
         if self.kind is str:
-            return "a text"
+            return "a text" if self.maximum is None else f"a text of {self.minimum} to {self.maximum} bytes in UTF-8"
         if self.maximum is not None:
             return f"a whole number from {self.minimum} to {self.maximum}"
         return f"a whole number, {self.minimum} or more"
@@ -224,10 +231,18 @@ class Description:
         if self.is_list:
             return isinstance(value, tuple) and len(value) >= least and all(isinstance(item, str) for item in value)
         if self.kind is str:
-            return isinstance(value, str)
+            return isinstance(value, str) and (self.maximum is None or least <= _utf8_bytes(value) <= self.maximum)
         if not isinstance(value, int) or isinstance(value, bool):
             return False
         return least <= value and (self.maximum is None or value <= self.maximum)
+
+
+def _utf8_bytes(text: str) -> int:
+    """The length in UTF-8; -1 for what is no text, such as the bytes of another encoding in an environment variable."""
+    try:
+        return len(text.encode())
+    except UnicodeEncodeError:
+        return -1
 
 
 def _describe() -> dict[str, Description]:

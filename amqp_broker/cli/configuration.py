@@ -73,7 +73,7 @@ def load(
         origins[name] = origin
 
     for variable, name in RABBITMQ_VARIABLES.items():
-        if variable in environment:
+        if environment.get(variable):  # an empty one counts as not set, as in RabbitMQ
             take(name, _from_text(name, environment[variable], variable), f"environment {variable}")
     if config_file is None and environment.get(CONFIG_VARIABLE):
         config_file = Path(environment[CONFIG_VARIABLE])
@@ -86,9 +86,16 @@ def load(
         if text is not None:
             take(name, _from_text(name, text, option_name(name)), f"command line {option_name(name)}")
 
-    data_folder = Path(str(values.get("data_dir") or default_data_folder(sys.platform, environment)))
-    values["data_dir"] = str(data_folder.expanduser().absolute())
+    values["data_dir"] = _absolute_data_folder(str(values.get("data_dir") or ""), environment, origins["data_dir"])
     return Configuration(Settings(**values), origins)  # type: ignore[arg-type]  # each was checked by its name
+
+
+def _absolute_data_folder(given: str, environment: Mapping[str, str], origin: str) -> str:
+    try:
+        return str(Path(given or default_data_folder(sys.platform, environment)).expanduser().absolute())
+    except (RuntimeError, OSError) as error:  # no such user, a user without a home, a working directory that is gone
+        folder = f"data folder {given!r} ({origin})" if given else "the user's state folder"
+        raise ConfigurationError(f"{folder} cannot be found: {error}: name another with --data-dir") from error
 
 
 def default_data_folder(platform: str, environment: Mapping[str, str]) -> Path:
@@ -141,11 +148,20 @@ def _settings_in(environment: Mapping[str, str]) -> dict[str, str]:
             continue
         if name in DESCRIPTIONS:
             found[variable] = name
-        elif near := _nearest(name, 0.8):  # not lower: AMQP_BROKER_URL is likely to be an application's own
+        elif near := _slip_of(name):
             raise ConfigurationError(
                 f"environment variable {variable} sets nothing: did you mean {environment_name(near)}?"
             )
     return found
+
+
+def _slip_of(name: str) -> str | None:
+    """The setting that was meant, where the name looks like a slip of the finger: most are in the middle of a word.
+
+    Anything less alike, such as AMQP_BROKER_URL or AMQP_BROKER_VHOST, is likely to be an application's own.
+    """
+    near = _nearest(name, 0.75)
+    return near if near and near[:1] == name[:1] and abs(len(near) - len(name)) <= 2 else None
 
 
 def _nearest(name: str, likeness: float) -> str | None:
@@ -179,6 +195,8 @@ def _split(text: str) -> tuple[str, ...]:
 
 
 def _checked(description: Description, value: object, where: str, given: object) -> object:
+    if any("\0" in text for text in (value if isinstance(value, tuple) else (value,)) if isinstance(text, str)):
+        raise ConfigurationError(f"{where} takes {description.takes}, and none with a null character: take it out")
     if not description.accepts(value):
         but = "" if description.is_secret else f", not {given!r}"
         raise ConfigurationError(f"{where} takes {description.takes}{but}")

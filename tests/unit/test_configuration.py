@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,44 @@ def test_the_variables_of_rabbitmqs_container_image() -> None:
         }
     ).settings
     assert (settings.default_user, settings.default_password, settings.default_virtual_host) == ("me", "secret", "shop")
+
+
+def test_an_empty_variable_of_rabbitmq_counts_as_not_set_an_empty_one_of_ours_does_not(toml: Path) -> None:
+    found = configuration(
+        environment={"RABBITMQ_DEFAULT_USER": "", "RABBITMQ_DEFAULT_PASS": "", "RABBITMQ_DEFAULT_VHOST": ""}
+    )
+    assert set(found.origins.values()) == {"default"}
+    for name in ("default_user", "default_virtual_host"):
+        variable = f"AMQP_BROKER_{name.upper()}"
+        assert refusal(environment={variable: ""}) == f"{variable} takes a text of 1 to 255 bytes in UTF-8, not ''"
+        toml.write_text(f"{name} = ''")
+        assert refusal(file=toml).startswith(f"{name} in config file {toml} takes a text of 1 to 255 bytes")
+
+
+def test_names_that_are_too_long_are_refused(toml: Path) -> None:
+    toml.write_text(f"default_virtual_host = '{'x' * 300}'")
+    assert "takes a text of 1 to 255 bytes" in refusal(file=toml)
+    assert "takes a text of 1 to 255 bytes" in refusal(environment={"RABBITMQ_DEFAULT_USER": "\u00e9" * 128})
+
+
+def test_texts_with_a_null_character_are_refused(toml: Path) -> None:
+    for line in ('data_dir = "/tmp/a\\u0000b"', 'tls_key = "\\u0000"', 'host = ["a", "b\\u0000"]'):
+        toml.write_text(line)
+        assert refusal(file=toml).endswith("none with a null character: take it out")
+
+
+def test_a_data_folder_that_cannot_be_found_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert re.fullmatch(
+        r"data folder '~nosuchuser/x' \(command line --data-dir\) cannot be found: .*: name another with --data-dir",
+        refusal(command_line={"data_dir": "~nosuchuser/x"}),
+    )
+
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", homeless)
+    assert refusal(environment={"HOME": ""}).startswith("the user's state folder cannot be found: ")
+    assert configuration(environment={"HOME": ""}, command_line={"data_dir": "/x"}).settings.data_dir == "/x"
 
 
 def test_every_kind_of_value_in_a_file(toml: Path) -> None:
@@ -153,7 +192,9 @@ def test_a_misspelt_variable_is_refused_and_a_strange_one_is_ignored() -> None:
     assert refusal(environment={"AMQP_BROKER_DEFAULT_PASWORD": "x"}) == (
         "environment variable AMQP_BROKER_DEFAULT_PASWORD sets nothing: did you mean AMQP_BROKER_DEFAULT_PASSWORD?"
     )
-    found = configuration(environment={"AMQP_BROKER_URL": "amqp://elsewhere"})
+    assert "did you mean AMQP_BROKER_PORT?" in refusal(environment={"AMQP_BROKER_PROT": "1"})
+    strangers = ("URL", "URI", "NAME", "IMAGE", "USER", "USERNAME", "PASSWORD", "VHOST", "VERSION", "ADDRESS")
+    found = configuration(environment={f"AMQP_BROKER_{name}": "x" for name in strangers})
     assert set(found.origins.values()) == {"default"}
 
 

@@ -61,6 +61,10 @@ def test_settings_cannot_be_changed() -> None:
         ("product", None),
         ("heartbeat_s", 65_536),
         ("read_chunk_bytes", 0),
+        ("default_user", ""),
+        ("default_user", "\udcff"),
+        ("default_virtual_host", ""),
+        ("default_virtual_host", "\u00e9" * 128),
     ],
 )
 def test_wrong_values_are_refused_by_name(name: str, value: object) -> None:
@@ -68,7 +72,17 @@ def test_wrong_values_are_refused_by_name(name: str, value: object) -> None:
         Settings(**{name: value})  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("name", "value"), [("port", 0), ("port", 65_535), ("loopback_users", ()), ("product", "")])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("port", 0),
+        ("port", 65_535),
+        ("loopback_users", ()),
+        ("product", ""),
+        ("default_user", "x"),
+        ("default_virtual_host", "x" * 255),
+    ],
+)
 def test_bounds_belong_to_what_is_taken(name: str, value: object) -> None:
     assert getattr(Settings(**{name: value}), name) == value  # type: ignore[arg-type]
 
