@@ -31,12 +31,29 @@ def show(
     config: options.ConfigFile = None,
     log_level: options.LogLevel = None,
     log_format: options.LogFormat = None,
+    tls_port: options.TlsPort = None,
+    tls_certificate: options.TlsCertificate = None,
+    tls_key: options.TlsKey = None,
+    tls_ca: options.TlsCa = None,
+    tls_client_certificate: options.TlsClientCertificate = None,
 ) -> None:
     """Print every setting as 'serve' would take it, given the same options.
 
     What is printed is a TOML file: save it, change it, and hand it to 'serve --config'.
     """
-    configuration = options.configure(host, port, data_dir, config, log_level, log_format)
+    configuration = options.configure(
+        host,
+        port,
+        data_dir,
+        config,
+        log_level,
+        log_format,
+        tls_port=tls_port,
+        tls_certificate=tls_certificate,
+        tls_key=tls_key,
+        tls_ca=tls_ca,
+        tls_client_certificate=tls_client_certificate,
+    )
     print("\n\n".join(_entry(description, configuration) for description in DESCRIPTIONS.values()))
 
 

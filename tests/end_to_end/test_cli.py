@@ -23,6 +23,7 @@ from amqp_broker import __version__
 REPOSITORY = Path(__file__).resolve().parents[2]
 PATIENCE_S = 60.0
 END_S_MAX = 5.0
+SHOW = ("config", "show")
 
 
 class Served:
@@ -300,6 +301,23 @@ def test_a_data_folder_that_cannot_be_made(run: Run, tmp_path: Path) -> None:
     assert_refused(run("serve", "--port", "0", "--data-dir", data), 4, data, "--data-dir")
 
 
+def test_a_data_folder_with_a_file_in_the_journals_place(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "journal").write_text("mine")
+    assert_refused(run("serve", "--port", "0", "--data-dir", str(tmp_path)), 4, str(tmp_path / "journal"))
+    assert (tmp_path / "journal").read_text() == "mine"
+
+
+def test_what_can_be_no_name_touches_nothing(run: Run, tmp_path: Path) -> None:
+    config = tmp_path / "broker.toml"
+    config.write_text('data_dir = "/tmp/a\\u0000b"')
+    assert_refused(run("serve", "--config", str(config)), 2, "data_dir", str(config))
+    config.write_text(f'default_virtual_host = "{"x" * 300}"')
+    assert_refused(run("serve", "--port", "0", "--config", str(config)), 2, "default_virtual_host", "255 bytes")
+    assert_refused(run("serve", "--data-dir", "~nosuchuser/x"), 2, "~nosuchuser", "--data-dir")
+    assert_refused(run("serve", "--port", "0", "--host", ".foo"), 3, "'.foo'", "--host")
+    assert list(tmp_path.iterdir()) == [config]
+
+
 def test_an_unknown_key(run: Run, tmp_path: Path) -> None:
     config = tmp_path / "broker.toml"
     config.write_text("heartbeats_s = 5")
@@ -369,6 +387,12 @@ def test_config_show_is_a_file_that_serve_takes_and_says_where_values_come_from(
     config.write_text(done.stdout)
     again = tomllib.loads(run("config", "show", "--config", str(config)).stdout)
     assert {name: value for name, value in again.items() if name != "default_password"} == shown
+
+
+def test_config_show_takes_every_option_of_serve(run: Run) -> None:
+    serve, show = (set(re.findall(r"^  (--[a-z-]+)", run(*of, "--help").stdout, re.M)) for of in (["serve"], SHOW))
+    assert serve == show
+    assert tomllib.loads(run(*SHOW, "--tls-port", "5670").stdout)["tls_port"] == 5670
 
 
 # --- the journal's tools ---------------------------------------------------------------------------------------------
