@@ -20,14 +20,14 @@ application = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-application.command("serve", epilog=EPILOG)(serve.serve)
-application.command("diff", epilog=diff.EPILOG)(diff.diff)
+application.command("serve", epilog=EPILOG, short_help="Run the broker.")(serve.serve)
+application.command("diff", epilog=diff.EPILOG, short_help="Show where two brokers differ.")(diff.diff)
 application.command("version")(version.version)
-application.add_typer(config.application, name="config")
-application.add_typer(journal.application, name="journal")
-application.add_typer(users.application, name="users")
-application.add_typer(vhosts.application, name="vhosts")
-application.add_typer(permissions.application, name="permissions")
+application.add_typer(config.application, name="config", short_help="Show the settings.")
+application.add_typer(journal.application, name="journal", short_help="Check, dump or repair a journal.")
+application.add_typer(users.application, name="users", short_help="Users of a running broker.")
+application.add_typer(vhosts.application, name="vhosts", short_help="Virtual hosts of a running broker.")
+application.add_typer(permissions.application, name="permissions", short_help="Who may do what in a running broker.")
 
 
 @application.callback()
@@ -36,7 +36,7 @@ def _options(show_version: version.ShowVersion = False) -> None:
 
 
 def run() -> None:
-    """Run the command that the process was called with; a wrong command line is told in one line, as all that is wrong.
+    """Run the command that the process was called with; a wrong command line is told in one line.
 
     Raises:
         SystemExit: always, with the exit code.

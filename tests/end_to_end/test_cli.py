@@ -366,6 +366,10 @@ def test_version(run: Run) -> None:
         assert (done.returncode, done.stdout, done.stderr) == (0, f"{__version__}\n", "")
 
 
+def test_help_cuts_no_sentence_short(run: Run) -> None:
+    assert "..." not in run("--help").stdout.partition("Commands:")[2]
+
+
 def test_help_has_examples_and_exit_codes(run: Run) -> None:
     done = run("serve", "--help")
     assert done.returncode == 0
