@@ -137,4 +137,4 @@ def test_other_channels_go_on(ch: ChannelUnderTest, q: str) -> None:
     other = ch.client.channel()
     ch.get_one(q, no_ack=False)
     ch.expect_close(406, TEXT)
-    assert other.drain(q) == [b"1", b"2"]
+    assert sorted(other.drain(q)) == [b"1", b"2"]  # RabbitMQ gives the message back when it gets round to it

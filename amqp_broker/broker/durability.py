@@ -90,6 +90,7 @@ class Durability:
         self._clock = clock
         self._handed_out: list[Queue] = []  # whose mark has moved since the last batch
         self._returns: dict[int, Returned] = {}  # by the message's reference
+        self._nothing_left_at = NOT_KEPT
         self.is_dirty = False  # something has gathered since the last batch was taken
         self.last_change = NOT_KEPT  # the position of what was last declared, deleted, bound or purged
 
@@ -107,7 +108,14 @@ class Durability:
 
     def is_kept(self, position: int) -> bool:
         """Whether all up to a position is as durable as was asked for."""
-        return self._journal is None or position == NOT_KEPT or position < self._journal.flushed_position
+        if self._journal is None or position <= self._nothing_left_at:
+            return True
+        return position < self._journal.flushed_position
+
+    def nothing_is_left(self) -> None:
+        """The journal was asked for a batch and had nothing to write: all that was done until now is kept."""
+        if self._journal is not None:
+            self._nothing_left_at = self._journal.position
 
     # --- virtual hosts, users, exchanges, queues, bindings
 

@@ -54,7 +54,10 @@ class JournalFlusher:
                 batch = self._take_batch()
                 if batch is not None:
                     await self._commit(batch)
-                elif not await self._reclaim_step():
+                    continue
+                self._broker.durability.nothing_is_left()
+                self._broker.committed()
+                if not await self._reclaim_step():
                     await self._wait_for_work()
         finally:
             self._broker.on_journal_work = None

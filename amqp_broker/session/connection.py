@@ -192,6 +192,9 @@ class Connection:
                 return
             if self.state is CLOSED:
                 return
+            if self._throttle.is_alarmed and self._throttle.blocks():
+                self._suspend(self._throttle.wait_for_all_clear, frames)
+                return
             if self._outbound_bytes > self._output_max_bytes:
                 self._suspend(self._wait_for_room, frames)
                 return

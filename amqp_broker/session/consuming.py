@@ -172,7 +172,7 @@ class Consuming:
         channel = self._channel
         name = channel.named_queue(method.queue)
         tag = method.consumer_tag
-        if tag in self.consumers or (tag and tag == self._reply_tag):
+        if tag in self.consumers:
             raise not_allowed(f"attempt to reuse consumer tag '{tag}'")
         if name == REPLY_TO:
             self._consume_replies(tag, method)
@@ -301,7 +301,18 @@ class Consuming:
         self._timeout.watch()
 
     def settle(self, settlement: Settlement, deliveries: list[Unacknowledged]) -> None:
-        """Tell the queues what became of deliveries, the oldest first."""
+        """Tell the queues what became of deliveries, the oldest first.
+
+        Where several consumers are concerned, each is done with before the next, and filled up again, as in RabbitMQ.
+        """
+        if settlement is Settlement.ABANDONED or len(self.consumers) < 2:
+            self._settle_together(settlement, deliveries)
+            return
+        for group in _by_consumer(deliveries):
+            self._settle_together(settlement, group)
+            group[0].queue.catch_up()
+
+    def _settle_together(self, settlement: Settlement, deliveries: list[Unacknowledged]) -> None:
         if settlement is Settlement.ACKNOWLEDGED:
             for delivery in deliveries:
                 delivery.queue.acknowledge(delivery.message)
@@ -383,6 +394,15 @@ class Consuming:
         for consumer in consumers.values():
             consumer.queue.remove_consumer(consumer)
         self._settle_all(Settlement.ABANDONED)
+
+
+def _by_consumer(deliveries: list[Unacknowledged]) -> list[list[Unacknowledged]]:
+    """Deliveries by queue and consumer, in the order of their names; what basic.get took comes first."""
+    groups: dict[tuple[str, str], list[Unacknowledged]] = {}
+    for delivery in deliveries:
+        tag = delivery.consumer.tag if delivery.consumer is not None else ""
+        groups.setdefault((delivery.queue.name, tag), []).append(delivery)
+    return [groups[key] for key in sorted(groups)]
 
 
 def _by_queue(deliveries: list[Unacknowledged]) -> dict[Queue, list[Message]]:

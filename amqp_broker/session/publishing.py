@@ -169,8 +169,8 @@ class Publishing:
         address, queues = target.address, target.queues
         if digest.extra_routing_keys or target.reads_headers:
             address, queues = self._route_anew(target, digest)
-            if digest.has_blind_copies:
-                header = _without_blind_copies(header)
+        if digest.has_blind_copies:
+            header = _without_blind_copies(header)
         number = 0
         if self.confirms:
             number = self._number = self._number + 1
@@ -321,7 +321,8 @@ class Publishing:
             if first:
                 connection.send(hot.encode_ack(channel_number, last, last > first))
                 first = 0
-            connection.send(hot.encode_nack(channel_number, run.last, False))
+            # ``multiple`` as RabbitMQ sends it; nothing below is unconfirmed any more.
+            connection.send(hot.encode_nack(channel_number, run.last, True))
         if first:
             connection.send(hot.encode_ack(channel_number, last, last > first))
         if unconfirmed:

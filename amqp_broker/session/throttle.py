@@ -7,6 +7,7 @@ wait as well. It is told so with ``connection.blocked``, if it said that it unde
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from amqp_broker.wire import methods
@@ -23,14 +24,18 @@ class Throttle:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self.is_alarmed = False  # something is running out
         self._is_blocked = False  # by an alarm
+        self._go_on: Callable[[], None] | None = None
         self._is_behind = False  # the disk is
         self._is_suspended = False  # what the client asked for last takes a while
         self._pending_bytes_max = connection.broker.settings.journal_pending_bytes_max
 
     def start(self) -> None:
         """The connection is open: begin to listen to alarms."""
-        self._connection.broker.alarms.listen(self._alarms_changed)
+        alarms = self._connection.broker.alarms
+        self.is_alarmed = alarms.are_raised
+        alarms.listen(self._alarms_changed)
 
     def stop(self) -> None:
         """The connection has ended."""
@@ -39,31 +44,49 @@ class Throttle:
         broker.awaiting_commit.pop(self._committed, None)
 
     def chunk_was_handled(self) -> None:
-        """Look whether what the client sent must be the last for a while."""
+        """Look whether what the client sent must be the last for a while, because the disk is behind."""
         broker = self._connection.broker
-        if broker.alarms.are_raised and not self._is_blocked and self._has_published():
-            self._is_blocked = True
-            if CAPABILITY in self._connection.client_capabilities:
-                self._connection.send_method(0, build(methods.Connection.Blocked, reason=broker.alarms.reason))
-            self._update()
         if not self._is_behind and broker.durability.pending_bytes > self._pending_bytes_max:
             self._is_behind = True
             broker.awaiting_commit[self._committed] = None
             self._update()
 
+    def blocks(self) -> bool:
+        """Whether the frame that was handled last must be the last for a while: it publishes during an alarm."""
+        if self._is_blocked or not self._has_published():
+            return self._is_blocked
+        self._is_blocked = True
+        if CAPABILITY in self._connection.client_capabilities:
+            reason = self._connection.broker.alarms.reason
+            self._connection.send_method(0, build(methods.Connection.Blocked, reason=reason))
+        self._update()
+        return True
+
+    def wait_for_all_clear(self, go_on: Callable[[], None]) -> None:
+        """Call when the connection is not blocked any more."""
+        self._go_on = go_on
+
     def _has_published(self) -> bool:
         return any(channel.publishing.has_published for channel in self._connection.channels.values())
 
     def _alarms_changed(self) -> None:
-        if not self._connection.broker.alarms.are_raised:
+        self.is_alarmed = self._connection.broker.alarms.are_raised
+        if not self.is_alarmed:
             if self._is_blocked:
-                self._is_blocked = False
-                if CAPABILITY in self._connection.client_capabilities:
-                    self._connection.send_method(0, methods.Connection.Unblocked())
-                self._update()
+                self._unblock()
         elif not self._is_blocked:
             for channel in self._connection.channels.values():
                 channel.publishing.has_published = False  # what counts is a publish from now on
+
+    def _unblock(self) -> None:
+        self._is_blocked = False
+        if CAPABILITY in self._connection.client_capabilities:
+            self._connection.send_method(0, methods.Connection.Unblocked())
+        self._update()
+        go_on, self._go_on = self._go_on, None
+        if go_on is not None:
+            go_on()
+            self._connection.broker.settle()
 
     def _committed(self) -> None:
         broker = self._connection.broker

@@ -13,6 +13,8 @@ from amqp_broker.session.consuming import Settlement, Unacknowledged
 from amqp_broker.session.publishing import Publication
 
 if TYPE_CHECKING:
+    from amqp_broker.broker.queue import Queue
+    from amqp_broker.broker.virtual_host import VirtualHost
     from amqp_broker.session.channel import Channel
 
 
@@ -39,7 +41,7 @@ class Transaction:
         """
         accepted = True
         for publication in self._publications:
-            queues = tuple(queue for queue in publication.queues if not queue.is_deleted)
+            queues = _queues_now(channel.connection.virtual_host, publication)
             accepted = channel.publishing.route(*publication._replace(queues=queues)) and accepted
         for settlement, deliveries in self._settlements:
             channel.consuming.settle(settlement, list(deliveries.values()))
@@ -50,3 +52,11 @@ class Transaction:
         """Forget the publishes; what was settled is unacknowledged again."""
         for _, deliveries in self._settlements:
             channel.consuming.restore(deliveries)
+
+
+def _queues_now(virtual_host: VirtualHost, publication: Publication) -> tuple[Queue, ...]:
+    """The queues that a publish is for, by their names: one may have gone since, or been declared again."""
+    address = publication.address
+    names = [queue.name for queue in publication.queues] if address.exchange else address.routing_keys
+    found = (virtual_host.queues.get(name) for name in dict.fromkeys(names))
+    return tuple(queue for queue in found if queue is not None)

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from amqp_broker.broker.binding import Binding, BindingIdentity
+from amqp_broker.broker.erlang_text import erlang_term
 from amqp_broker.errors import precondition_failed
 from amqp_broker.wire.table import FieldValue, Table, encode_table, type_name
 
@@ -39,11 +40,11 @@ class HeadersMatcher:
         kind = binding.arguments.get(X_MATCH, "all")
         if not isinstance(kind, str):
             raise precondition_failed(
-                f"Invalid x-match field type {type_name(kind)} (value {kind!r}); expected longstr"
+                f"Invalid x-match field type {type_name(kind)} (value {erlang_term(kind)}); expected longstr"
             )
         if kind not in MATCH_KINDS:
             raise precondition_failed(
-                f'Invalid x-match field value <<"{kind}">>; expected all, any, all-with-x, or any-with-x'
+                f"Invalid x-match field value {erlang_term(kind)}; expected all, any, all-with-x, or any-with-x"
             )
 
     def add(self, binding: Binding) -> None:
