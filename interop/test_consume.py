@@ -799,3 +799,17 @@ def test_consumers_of_a_deleted_queue_may_be_cancelled(client: Client, ch: Chann
     ch.call(Basic.Cancel, consumer_tag="t")
     ch.declare(q)
     ch.consume(q, consumer_tag="t")
+
+
+def test_consumers_that_are_settled_together_are_filled_up_one_after_the_other(ch: ChannelUnderTest, q: str) -> None:
+    ch.declare(q)
+    ch.qos(3)
+    tags = [ch.consume(q, consumer_tag=tag) for tag in ("c1", "c2")]
+    ch.publish_all(q, [b"%d" % number for number in range(12)])
+    first = [ch.expect(Basic.Deliver) for _ in range(6)]
+    ch.ack(first[-1].delivery_tag, multiple=True)
+    got: dict[str, list[bytes]] = {tag: [] for tag in tags}
+    for _ in range(6):
+        delivery = ch.expect(Basic.Deliver)
+        got[delivery.consumer_tag].append(delivery.body)
+    assert got == {"c1": [b"6", b"7", b"8"], "c2": [b"9", b"10", b"11"]}

@@ -395,3 +395,20 @@ def test_headers_that_cannot_be_decoded(broker: BrokerUnderTest, client: Client,
         assert (close.reply_code, close.class_id, close.method_id) == (501, 60, 40)
     else:
         assert (close.reply_code, close.reply_text, close.class_id, close.method_id) == (541, "INTERNAL_ERROR", 0, 0)
+
+
+def test_empty_bcc_is_stripped(ch: ChannelUnderTest, q: str) -> None:
+    ch.declare(q)
+    ch.publish("", q, b"", headers={"BCC": [], "a": 1})
+    assert ch.get_one(q).headers == {"a": 1}
+
+
+def test_refusals_are_multiple(ch: ChannelUnderTest, q: str) -> None:
+    ch.declare(q, arguments={"x-max-length": 1, "x-overflow": "reject-publish"})
+    ch.call(Confirm.Select)
+    ch.publish("", q, b"1")
+    assert ch.expect(Basic.Ack).delivery_tag == 1
+    for number in (2, 3):
+        ch.publish("", q, b"")
+        nack = ch.expect(Basic.Nack)
+        assert (nack.delivery_tag, nack.multiple) == (number, True)

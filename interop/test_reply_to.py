@@ -200,3 +200,9 @@ def test_reply_to_an_older_channel_of_the_same_number(broker: BrokerUnderTest, c
     responder.publish("", new, b"new")
     assert ch.expect(Basic.Deliver).body == b"new"
     ch.expect_nothing()
+
+
+def test_second_consumer_with_the_same_tag(ch: ChannelUnderTest) -> None:
+    ch.consume(PSEUDO_QUEUE, no_ack=True, consumer_tag="r")
+    ch.send(Basic.Consume, queue=PSEUDO_QUEUE, no_ack=True, consumer_tag="r")
+    ch.expect_close(406, "reply consumer already set", cause=Basic.Consume)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from interop.codec import MethodType
-from interop.raw_client import Basic, Channel, ChannelUnderTest, Client, Confirm, Tx
+from interop.raw_client import Basic, Channel, ChannelUnderTest, Client, Confirm, Queue, Tx
 from interop.under_test import BrokerUnderTest
 
 
@@ -205,3 +205,42 @@ def test_a_consumer_gets_what_was_committed(client: Client, ch: ChannelUnderTest
     consumer.expect_nothing(q)
     ch.call(Tx.Commit)
     assert consumer.expect(Basic.Deliver).body == b"1"
+
+
+@pytest.mark.parametrize("requeue", [True, False])
+def test_commit_of_a_rejection_whose_queue_is_gone(ch: ChannelUnderTest, q: str, requeue: bool) -> None:
+    """The commit is answered, although nothing is left to be done."""
+    ch.declare(q)
+    ch.publish("", q, b"1")
+    ch.call(Tx.Select)
+    ch.nack(ch.get_one(q, no_ack=False).delivery_tag, requeue=requeue)
+    ch.call(Queue.Delete, queue=q)
+    ch.call(Tx.Commit)
+
+
+def test_queue_that_is_gone_at_the_commit_returns_what_is_mandatory(
+    client: Client, ch: ChannelUnderTest, q: str, x: str
+) -> None:
+    other = client.channel()
+    ch.declare(q)
+    ch.declare_exchange(x)
+    ch.call(Queue.Bind, queue=q, exchange=x, routing_key="k")
+    ch.call(Tx.Select)
+    ch.publish(x, "k", b"1", mandatory=True)
+    ch.sync()
+    other.call(Queue.Delete, queue=q)
+    ch.send(Tx.Commit)
+    assert ch.expect(Basic.Return).body == b"1"
+    ch.expect(Tx.CommitOk)
+
+
+def test_queue_that_was_declared_again_before_the_commit(client: Client, ch: ChannelUnderTest, q: str) -> None:
+    other = client.channel()
+    ch.declare(q)
+    ch.call(Tx.Select)
+    ch.publish("", q, b"1")
+    ch.sync()
+    other.call(Queue.Delete, queue=q)
+    other.declare(q)
+    ch.call(Tx.Commit)
+    assert other.drain(q) == [b"1"]

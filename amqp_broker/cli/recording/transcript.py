@@ -151,6 +151,8 @@ class ConnectionTranscript:
 def _field_text(name: str, value: object) -> str:
     if name in _HIDDEN:
         return "(hidden)"
+    if name == "mechanisms":
+        return _shown(sorted(str(value).split()))  # RabbitMQ's order changes from node to node
     if name == "server_properties" and isinstance(value, Mapping):
         return _shown({key: value[key] for key in _COMPARED_SERVER_PROPERTIES if key in value})
     return _shown(value)
