@@ -71,6 +71,7 @@ class BrokerServer:
         self._is_refusing = False
         self._tls: TlsContext | None = None
         self._tls_handshakes = trio.CapacityLimiter(settings.tls_handshakes_max)
+        self._arriving = 0  # clients whose task has not begun yet
         self._welcoming = 0  # clients whose PROXY header or TLS handshake is awaited
         self._shutdown_requested = trio.Event()
         self._all_gone = trio.Event()
@@ -183,10 +184,15 @@ class BrokerServer:
             log_event(logging.DEBUG, "connection failed", reason=error.strerror)
             accepted.close()
             return
-        if listener.endpoint.is_tls or self.settings.proxy_protocol == "required":
-            nursery.start_soon(self._welcome, stream, peer, listener.endpoint.is_tls)
+        self._arriving += 1
+        nursery.start_soon(self._receive_client, stream, peer, listener.endpoint.is_tls)
+
+    async def _receive_client(self, stream: SocketStream, peer: Peer, is_tls: bool) -> None:
+        self._arriving -= 1  # whatever comes now counts the client in its own way before it waits for anything
+        if is_tls or self.settings.proxy_protocol == "required":
+            await self._welcome(stream, peer, is_tls)
         else:
-            nursery.start_soon(self.serve_stream, stream, peer)
+            await self.serve_stream(stream, peer)
 
     async def _welcome(self, transport: SocketStream, peer: Peer, is_tls: bool) -> None:
         """Have all that comes before AMQP: who the load balancer speaks for, and TLS."""
@@ -220,7 +226,7 @@ class BrokerServer:
 
     def _refuses_more(self) -> bool:
         """Whether there is no room for one more client; said once, until there is room again."""
-        there = len(self._connections) + self._welcoming
+        there = len(self._connections) + self._welcoming + self._arriving
         unopened = there - len(self.broker.open_connections)
         reason = ""
         if there >= connections_that_fit():
