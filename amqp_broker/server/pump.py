@@ -215,7 +215,10 @@ class Pump:
                 self._lose(f"the TCP connection failed: {error}")
                 return
             except Exception as error:
-                self._crash(error)  # and round again, with the stand-in
+                was_crashed = self._is_crashed
+                self._crash(error)
+                if was_crashed:
+                    return  # it fails with the stand-in as well, and may never let go of the loop: once round is enough
 
     def _lose(self, reason: str) -> None:
         self._lost_because = reason

@@ -321,6 +321,21 @@ async def test_a_defect_closes_this_connection_with_541_and_harms_no_other(
     assert errors[0].exc_info is None  # the traceback is for debug only
 
 
+class DefectiveStream(CountingStream):
+    """A stream that fails at every read in a way that no stream should, without ever waiting."""
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        raise ZeroDivisionError("a defect of the stream")
+
+
+@in_trio
+async def test_a_defect_that_stays_ends_the_connection_and_not_the_loop() -> None:
+    async with pumped(DefectiveStream()) as one:
+        with trio.fail_after(SOON_S):
+            await one.ended.wait()
+        assert one.conversation.lost_because == ["internal error"]
+
+
 @in_trio
 async def test_a_defect_while_giving_back_ends_in_a_log_line(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
