@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from interop import brokers
-from interop.raw_client import Basic, Client, Connection
+from interop.raw_client import Basic, Client, Connection, Queue
 from interop.under_test import BrokerUnderTest
 
 QUIET_S = 0.2
@@ -79,3 +79,13 @@ def test_others_go_on(full: BrokerUnderTest, q: str) -> None:
     other = full.connect().channel()
     other.declare(full.queue_name(), exclusive=True)
     other.sync()
+
+
+def test_trap_a_queue_declared_while_the_disk_is_low_is_there_and_nobody_gets_an_error(full: BrokerUnderTest) -> None:
+    """Another broker answered 406 and made the queue all the same."""
+    ch = full.channel()
+    q = full.queue_name()
+    ch.declare(q, durable=True)
+    other = full.connect().channel()
+    other.call(Queue.Declare, queue=q, passive=True)
+    other.call(Queue.Delete, queue=q)
