@@ -18,6 +18,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.abandoned import abandoned_connections  # noqa: F401  # a fixture
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 PATIENCE_S = 60.0
 """How long a test waits for what must come before it fails. Nothing is ever waited for this long when all is well."""
