@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from amqp_broker.access.users import User
 from amqp_broker.broker.message import Address, Digest, Message, digest_of
 from amqp_broker.broker.ports import Clock
-from amqp_broker.journal.port import Journal
+from amqp_broker.journal.port import Batch, Journal
 from amqp_broker.wire.strings import decode_shortstr, encode_shortstr
 from amqp_broker.wire.table import Table, encode_table
 
@@ -108,14 +108,26 @@ class Durability:
 
     def is_kept(self, position: int) -> bool:
         """Whether all up to a position is as durable as was asked for."""
-        if self._journal is None or position <= self._nothing_left_at:
+        if self._journal is None or position == NOT_KEPT or position < self._journal.flushed_position:
             return True
-        return position < self._journal.flushed_position
+        return position <= self._nothing_left_at and not self.is_dirty
 
-    def nothing_is_left(self) -> None:
-        """The journal was asked for a batch and had nothing to write: all that was done until now is kept."""
-        if self._journal is not None:
-            self._nothing_left_at = self._journal.position
+    def take_batch(self, *, sync: bool = True) -> Batch | None:
+        """Take what has gathered out of the journal, to be written.
+
+        None says that there is nothing to write, and that all that was done until now is kept. That holds only until
+        something gathers again: what is dropped does not move the journal's position.
+
+        Raises:
+            JournalFailed: the journal failed before.
+        """
+        if self._journal is None:
+            return None
+        self.note_handed_out()
+        self.is_dirty = False
+        batch = self._journal.take_batch(sync=sync)
+        self._nothing_left_at = NOT_KEPT if batch is not None else self._journal.position
+        return batch
 
     # --- virtual hosts, users, exchanges, queues, bindings
 

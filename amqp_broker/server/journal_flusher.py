@@ -55,21 +55,18 @@ class JournalFlusher:
                 if batch is not None:
                     await self._commit(batch)
                     continue
-                self._broker.durability.nothing_is_left()
-                self._broker.committed()
+                self._broker.committed()  # whoever waited for something that left nothing to write
                 if not await self._reclaim_step():
                     await self._wait_for_work()
         finally:
             self._broker.on_journal_work = None
 
     def _take_batch(self) -> Batch | None:
-        self._broker.durability.is_dirty = False
-        self._broker.durability.note_handed_out()
         now_s = trio.current_time()
         sync = self._policy == "always" or (self._policy == "interval" and now_s - self._synced_s >= self._interval_s)
         if sync:
             self._synced_s = now_s
-        return self._journal.take_batch(sync=sync)
+        return self._broker.durability.take_batch(sync=sync)
 
     async def _commit(self, batch: Batch) -> None:
         """Have a batch written, for as long as it takes; a cancellation waits for the disk."""

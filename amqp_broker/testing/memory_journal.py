@@ -107,21 +107,19 @@ def write_at_once(broker: Broker, journal: Journal) -> None:
 
 
 def _write(broker: Broker, journal: Journal) -> None:
-    broker.durability.is_dirty = False
-    broker.durability.note_handed_out()
-    _commit(journal)
+    _commit(broker, journal)
     reclaim = journal.take_reclaim()
     if reclaim is not None:
         while not reclaim.step():
             pass
         journal.reclaimed(reclaim)
         reclaim.release()
-        _commit(journal)
+        _commit(broker, journal)
     broker.committed()
 
 
-def _commit(journal: Journal) -> None:
-    batch = journal.take_batch()
+def _commit(broker: Broker, journal: Journal) -> None:
+    batch = broker.durability.take_batch()
     if batch is not None:
         journal.write(batch)
         journal.committed(batch)

@@ -59,13 +59,11 @@ class DiskBroker(MemoryBroker):
 
     def write(self, *, sync: bool = True) -> None:
         """Write and commit what has gathered, as the flusher does."""
-        self.durability.is_dirty = False
-        self.durability.note_handed_out()
-        batch = self.journal.take_batch(sync=sync)
+        batch = self.durability.take_batch(sync=sync)
         if batch is not None:
             self.journal.write(batch)
             self.journal.committed(batch)
-            self.committed()
+        self.committed()
 
     @contextmanager
     def holding_writes(self) -> Iterator[None]:

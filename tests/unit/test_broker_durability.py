@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from pamqp import commands
+from pamqp import base, commands
 
 from tests.support.client import Client, ClientChannel
 from tests.support.disk_broker import DiskBroker, small_pages
@@ -308,6 +308,42 @@ def test_a_confirm_waits_for_the_disk(broker: DiskBroker, channel: ClientChannel
         assert channel.received() == []
     channel.one(commands.Basic.Ack)
     assert broker.without_power().client().channel().drain("q") == [b"kept"]
+
+
+@pytest.mark.parametrize(
+    ("method", "answer"),
+    [
+        (commands.Queue.Delete(queue="q"), commands.Queue.DeleteOk),
+        (commands.Queue.Purge(queue="q"), commands.Queue.PurgeOk),
+        (commands.Queue.Unbind(queue="q", exchange="amq.direct", routing_key="k"), commands.Queue.UnbindOk),
+    ],
+    ids=["delete", "purge", "unbind"],
+)
+def test_what_only_takes_away_waits_for_the_disk_too(
+    broker: DiskBroker, channel: ClientChannel, method: base.Frame, answer: type[base.Frame]
+) -> None:
+    """Even when the journal was found idle just before, and nothing but a drop has gathered since."""
+    channel.declare("q", durable=True)
+    channel.bind("q", "amq.direct", "k")
+    keep(channel, "q", b"kept")
+    broker.write()
+    broker.write()
+    with broker.holding_writes():
+        channel.send(method)
+        assert channel.received() == []
+    channel.one(answer)
+
+
+def test_a_commit_that_keeps_nothing_is_answered(broker: DiskBroker, channel: ClientChannel) -> None:
+    channel.declare("q")
+    channel.publish("", "q", b"transient")
+    channel.call(commands.Tx.Select())
+    assert channel.get("q") is not None
+    channel.send(commands.Basic.Nack(delivery_tag=1, requeue=False))
+    channel.call(commands.Queue.Delete(queue="q"))
+    channel.send(commands.Tx.Commit())
+    broker.write()
+    channel.one(commands.Tx.CommitOk)
 
 
 def test_a_transaction_is_there_as_a_whole(broker: DiskBroker, channel: ClientChannel) -> None:
