@@ -64,13 +64,13 @@ class Program:
             if text in line:
                 return line
 
-    def finish(self) -> list[str]:
-        """Waits until the program ends by itself with exit code 0; returns all that it printed."""
+    def finish(self, exit_code: int = 0) -> list[str]:
+        """Waits until the program ends by itself with this exit code; returns all that it printed."""
         deadline = time.monotonic() + PATIENCE_S
         while self._next_line(deadline) is not None:
             pass
-        exit_code = self._process.wait(PATIENCE_S)
-        assert exit_code == 0, f"{self.name} ended with {exit_code}:\n" + "\n".join(self.lines)
+        ended_with = self._process.wait(PATIENCE_S)
+        assert ended_with == exit_code, f"{self.name} ended with {ended_with}:\n" + "\n".join(self.lines)
         return self.lines
 
     def interrupt(self) -> list[str]:

@@ -192,4 +192,5 @@ def test_a_certificate_that_cannot_be_used_ends_the_start(tmp_path: Path) -> Non
     line = program.expect("cannot be used for TLS")
     assert "absent.pem" in line
     assert "No such file" in line
+    program.finish(exit_code=2)
     assert not (tmp_path / "data").exists()

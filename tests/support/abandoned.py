@@ -15,8 +15,8 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def abandoned_connections() -> Iterator[None]:
-    """Collect them at the end of the test that left them, without the warnings."""
+    """Collect them at the end of the test that left them, without the warnings about their sockets."""
     yield
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
+        warnings.filterwarnings("ignore", "unclosed", ResourceWarning)
         gc.collect()
