@@ -29,6 +29,16 @@ DataDir = Annotated[
     str | None,
     typer.Option("--data-dir", metavar="FOLDER", help="The broker's data. Default: the user's state folder."),
 ]
+Fsync = Annotated[
+    str | None,
+    typer.Option(
+        "--fsync",
+        metavar="WHEN",
+        help="always: a publisher is confirmed after the sync, nothing confirmed is ever lost. interval: every 200 ms "
+        "(fsync_interval_ms), a power failure may cost what was confirmed since. never: it may cost the last half "
+        "minute or so. kill -9 costs nothing with any. Default: always.",
+    ),
+]
 TlsPort = Annotated[
     str | None,
     typer.Option("--tls-port", metavar="NUMBER", help="TCP port for TLS. Default: 5671, with a certificate."),
