@@ -241,7 +241,7 @@ class BrokerServer:
 
     async def serve_stream(self, stream: trio.abc.Stream, peer: Peer) -> None:
         """Have one client's conversation, from its first byte to its last."""
-        pump = Pump(stream, self.settings.read_chunk_bytes, self._outbox)
+        pump = self.make_pump(stream, self._outbox)
         try:
             connection = self.connection_type(self.broker, peer, pump.notify)
         except Exception as error:
@@ -256,6 +256,10 @@ class BrokerServer:
             self.connections_ended += 1
             if not self._connections:
                 self._all_gone.set()
+
+    def make_pump(self, stream: trio.abc.Stream, outbox: Outbox) -> Pump:
+        """What joins a stream to its conversation; a broker in a test has its own."""
+        return Pump(stream, self.settings.read_chunk_bytes, outbox)
 
     async def _say_farewell(self) -> None:
         for connection in tuple(self._connections):

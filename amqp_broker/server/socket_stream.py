@@ -56,6 +56,16 @@ class SocketStream(trio.abc.HalfCloseableStream):
             except OSError as error:
                 raise self._failure(error) from error
 
+    def receive_now(self, max_bytes: int) -> bytes:
+        """What has arrived already; ``b""`` when nothing has, or the peer sends no more, or the connection failed.
+
+        A task that waits in ``receive_some`` goes on waiting; it is told of an end or a failure.
+        """
+        try:
+            return self._socket.recv(max_bytes)
+        except OSError:
+            return b""
+
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Hand all of the data to the system, waiting as often as its buffer is full.
 

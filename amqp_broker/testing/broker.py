@@ -7,15 +7,15 @@ be done to it in ``faults.py`` and ``clock.py``.
 
 from __future__ import annotations
 
+import inspect
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import trio
 
-from amqp_broker.session.client import Peer
 from amqp_broker.testing.clock import IDLE_TIMEOUT_S, AsyncClock, Clock
 from amqp_broker.testing.engine import POLL_S, Engine
 from amqp_broker.testing.faults import AsyncFaults, Faults
@@ -63,18 +63,21 @@ class VirtualHostView(View):
 
         Raises:
             TimeoutError: the answer never was; the text shows how things stand.
+            TypeError: the answer is one to be awaited.
         """
         deadline_s = time.monotonic() + timeout_s
         while not (answer := condition()):
             if time.monotonic() >= deadline_s:
-                raise TimeoutError(f"not so after {timeout_s:g} s:\n{self.picture()}")
+                raise self._never_was(answer, timeout_s)
             time.sleep(POLL_S)
+        if inspect.iscoroutine(answer):
+            answer.close()
+            raise TypeError("wait_until cannot await its condition: give it a plain function")
         return answer
 
     def restart(self) -> None:
         """End in good order (clients get 320 CONNECTION_FORCED), and start again: same port, what was durable."""
-        self._runner.stop()
-        self._runner.start()
+        self._runner.run(self._runner.restart)
 
 
 class Broker(VirtualHostView):
@@ -94,7 +97,8 @@ class Broker(VirtualHostView):
         settings: any setting of the broker by its name, for instance ``consumer_timeout_ms=5000``.
 
     Raises:
-        SettingError: a setting has a value that it cannot have.
+        SettingError: there is no such setting, or it has a value that it cannot have.
+        ValueError: ``remember`` is less than nothing.
     """
 
     def __init__(self, *, frozen: bool = False, remember: int = REMEMBERED_MAX, **settings: Any) -> None:
@@ -102,7 +106,7 @@ class Broker(VirtualHostView):
         super().__init__(engine, ThreadRunner(engine), engine.settings.default_virtual_host)
         self._async_broker: AsyncBroker | None = None
         if frozen:
-            engine.clock.stop()
+            engine.freeze()
 
     def __repr__(self) -> str:
         return f"<Broker {self.url if self._engine.is_running else 'stopped'}>"
@@ -131,16 +135,17 @@ class Broker(VirtualHostView):
         self.stop()
 
     async def __aenter__(self) -> AsyncBroker:
-        runner = NurseryRunner(self._engine) if _is_in_trio() else self._runner
-        self._async_broker = AsyncBroker(self._engine, runner, self.virtual_host)
+        runner = NurseryRunner(self._engine) if trio.lowlevel.in_trio_task() else self._runner
         await runner.start_async()
+        self._async_broker = AsyncBroker(self._engine, runner, self.virtual_host)
         return self._async_broker
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool | None:
-        assert self._async_broker is not None
-        return await self._async_broker._end(kind, error, traceback)
+        async_broker, self._async_broker = self._async_broker, None
+        assert async_broker is not None
+        return await async_broker._end(kind, error, traceback)
 
     # --- virtual hosts
 
@@ -148,18 +153,28 @@ class Broker(VirtualHostView):
         """Create one more virtual host, with a world of its own.
 
         Raises:
-            ValueError: there is one of this name.
+            ValueError: there is one of this name, or it can be no name.
         """
         self._runner.look(partial(self._engine.add_virtual_host, name))
         return VirtualHostView(self._engine, self._runner, name)
 
     def delete_virtual_host(self, name: str) -> None:
-        """Delete a virtual host with all in it; clients that are connected to it are sent away."""
+        """Delete a virtual host with all in it; clients that are connected to it are sent away.
+
+        Raises:
+            LookupError: there is none of this name.
+        """
         self._runner.look(partial(self._engine.delete_virtual_host, name))
 
 
-class AsyncBroker(View):
-    """What ``async with Broker() as broker`` gives: what waits is awaited here. Made by ``Broker`` only."""
+class AsyncVirtualHostView(View):
+    """One virtual host of a broker that an asynchronous program uses: what waits is awaited here.
+
+    Args:
+        engine: the broker.
+        runner: where it runs.
+        virtual_host: its name.
+    """
 
     _runner: ThreadRunner | NurseryRunner
 
@@ -167,7 +182,51 @@ class AsyncBroker(View):
         super().__init__(engine, runner, virtual_host)
         self.clock = AsyncClock(engine, runner)
         self.fail = AsyncFaults(engine, runner, virtual_host)
-        self._in_memory_count = 0
+
+    async def wait_idle(self, timeout_s: float = IDLE_TIMEOUT_S) -> None:
+        """Return when nothing is in flight; as ``Broker.wait_idle``."""
+        await self._runner.run_async(partial(self._engine.wait_idle, self.virtual_host, timeout_s))
+
+    async def wait_until(
+        self, condition: Callable[[], Answer | Awaitable[Answer]], timeout_s: float = IDLE_TIMEOUT_S
+    ) -> Answer:
+        """Ask again and again, until the answer is true; as ``Broker.wait_until``, and it may be one to be awaited."""
+        deadline_s = time.monotonic() + timeout_s
+        while True:
+            asked = condition()
+            answer: Answer = await asked if inspect.isawaitable(asked) else asked
+            if answer:
+                return answer
+            if time.monotonic() >= deadline_s:
+                raise self._never_was(answer, timeout_s)
+            await self._runner.sleep(POLL_S)
+
+    async def restart(self) -> None:
+        """End in good order, and start again; as ``Broker.restart``."""
+        await self._runner.run_async(self._runner.restart)
+
+    async def connect_in_memory(self) -> trio.abc.HalfCloseableStream:
+        """Connect without a socket: the client's end of a stream, for trio programs only.
+
+        Raises:
+            RuntimeError: the program is not a trio program, so that the broker runs in a thread.
+        """
+        if not isinstance(self._runner, NurseryRunner):
+            raise RuntimeError("a stream in memory joins two tasks of one trio program; connect to broker.url instead")
+        return self._engine.connect_in_memory()
+
+
+class AsyncBroker(AsyncVirtualHostView):
+    """What ``async with Broker() as broker`` gives. Made by ``Broker`` only."""
+
+    def add_virtual_host(self, name: str) -> AsyncVirtualHostView:
+        """Create one more virtual host; as ``Broker.add_virtual_host``, and it takes a moment only."""
+        self._runner.look(partial(self._engine.add_virtual_host, name))
+        return AsyncVirtualHostView(self._engine, self._runner, name)
+
+    def delete_virtual_host(self, name: str) -> None:
+        """Delete a virtual host with all in it; as ``Broker.delete_virtual_host``."""
+        self._runner.look(partial(self._engine.delete_virtual_host, name))
 
     async def _end(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -176,43 +235,3 @@ class AsyncBroker(View):
             return await self._runner.close(kind, error, traceback)
         await self._runner.stop_async()
         return None
-
-    async def wait_idle(self, timeout_s: float = IDLE_TIMEOUT_S) -> None:
-        """Return when nothing is in flight; as ``Broker.wait_idle``."""
-        await self._runner.run_async(partial(self._engine.wait_idle, self.virtual_host, timeout_s))
-
-    async def wait_until(self, condition: Callable[[], Answer], timeout_s: float = IDLE_TIMEOUT_S) -> Answer:
-        """Ask again and again, until the answer is true; as ``Broker.wait_until``."""
-        deadline_s = time.monotonic() + timeout_s
-        while not (answer := condition()):
-            if time.monotonic() >= deadline_s:
-                raise TimeoutError(f"not so after {timeout_s:g} s:\n{self.picture()}")
-            await self._runner.sleep(POLL_S)
-        return answer
-
-    async def restart(self) -> None:
-        """End in good order, and start again; as ``Broker.restart``."""
-        await self._runner.stop_async()
-        await self._runner.start_async()
-
-    async def connect_in_memory(self) -> trio.abc.Stream:
-        """Connect without a socket: the client's end of a stream, for trio programs only.
-
-        Raises:
-            RuntimeError: the program is not a trio program, so that the broker runs in a thread.
-        """
-        if not isinstance(self._runner, NurseryRunner):
-            raise RuntimeError("a stream in memory joins two tasks of one trio program; connect to broker.url instead")
-        self._in_memory_count += 1
-        ours, theirs = trio.testing.memory_stream_pair()
-        peer = Peer("memory", self._in_memory_count, is_loopback=True)
-        self._runner.nursery.start_soon(self._engine.server.serve_stream, ours, peer)
-        return theirs
-
-
-def _is_in_trio() -> bool:
-    try:
-        trio.lowlevel.current_task()
-    except RuntimeError:
-        return False
-    return True

@@ -25,7 +25,7 @@ class _ClockView:
     @property
     def is_frozen(self) -> bool:
         """Whether it stands still."""
-        return not self._engine.clock.is_running
+        return self._engine.is_frozen
 
     def now(self) -> datetime:
         """The time that it shows, in UTC."""
@@ -33,16 +33,11 @@ class _ClockView:
 
     def freeze(self) -> None:
         """Stand still from now on: only ``advance`` moves it."""
-        self._runner.look(self._engine.clock.stop)
+        self._runner.look(self._engine.freeze)
 
     def resume(self) -> None:
         """Go on with real time, from where it stood."""
-
-        def resume() -> None:
-            self._engine.clock.go_on()
-            self._engine.clock_was_moved()
-
-        self._runner.look(resume)
+        self._runner.look(self._engine.resume)
 
 
 class Clock(_ClockView):
@@ -75,12 +70,13 @@ class Clock(_ClockView):
 
         Raises:
             TimeoutError: with ``wait_idle``, something was still in flight.
+            ValueError: the durations are less than nothing, or lead beyond the year 9999.
         """
-        duration = by + timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds, milliseconds=milliseconds)
+        units = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds, milliseconds=milliseconds)
         self._runner.run(
             partial(
                 self._engine.advance,
-                duration // timedelta(milliseconds=1),
+                _in_ms(by, units),
                 heartbeats=heartbeats,
                 idle_timeout_s=timeout_s if wait_idle else None,
             )
@@ -104,12 +100,18 @@ class AsyncClock(_ClockView):
         timeout_s: float = IDLE_TIMEOUT_S,
     ) -> None:
         """Let time pass; as ``Clock.advance``."""
-        duration = by + timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds, milliseconds=milliseconds)
+        units = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds, milliseconds=milliseconds)
         await self._runner.run_async(
             partial(
                 self._engine.advance,
-                duration // timedelta(milliseconds=1),
+                _in_ms(by, units),
                 heartbeats=heartbeats,
                 idle_timeout_s=timeout_s if wait_idle else None,
             )
         )
+
+
+def _in_ms(by: timedelta, units: timedelta) -> int:
+    if not isinstance(by, timedelta):
+        raise TypeError(f"advance({by!r}): of what? Say advance(seconds={by!r}), minutes=, hours=, or give a timedelta")
+    return (by + units) // timedelta(milliseconds=1)

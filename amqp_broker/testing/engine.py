@@ -1,29 +1,36 @@
-"""A broker in a test, seen from its own thread: how it starts, ends and comes back, and how its time is moved.
+"""A broker in a test, seen from its own loop: how it starts, ends and comes back, and how its time is moved.
 
 Everything here runs in the trio loop that serves the broker; ``runners.py`` calls it from elsewhere. What must outlive
-a restart (the clock, the journal's files, what was remembered, the port) is kept here.
+a restart (the clock, the journal's files, what was remembered, the faults that last, the port) is kept here.
 """
 
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterable
 from dataclasses import replace
+from difflib import get_close_matches
 from typing import Any
 
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from amqp_broker.broker.administration import AdministrationError
 from amqp_broker.broker.alarms import Resource
 from amqp_broker.server.listeners import Endpoint
-from amqp_broker.session.connection import Connection, ConnectionState
-from amqp_broker.settings import Settings
+from amqp_broker.session.client import Peer
+from amqp_broker.session.connection import ConnectionState
+from amqp_broker.settings import DESCRIPTIONS, SettingError, Settings
+from amqp_broker.testing.holds import watch_ends
 from amqp_broker.testing.memory_journal import MemoryFolder, open_journal, write_at_once
+from amqp_broker.testing.memory_stream import MemoryStream, stream_pair
 from amqp_broker.testing.movable_clock import MovableClock
 from amqp_broker.testing.watch import Watch
-from amqp_broker.testing.watched import WatchedBroker, WatchedServer
+from amqp_broker.testing.watched import WatchedBroker, WatchedConnection, WatchedServer
 
 TEN_YEARS_MS = 315_360_000_000
+END_OF_TIME_MS = 253_402_300_800_000  # the year 10,000, which no datetime can tell
 
 # How long the clients' traffic may keep a look at the broker waiting: somebody may be sending without a pause.
 SETTLE_TIMEOUT_S = 0.25
@@ -42,24 +49,44 @@ DEFAULTS: dict[str, Any] = {
 }
 
 
+class NotRunning(RuntimeError):
+    """The broker was asked for something while it does not run, or it ended before it could answer."""
+
+    def __init__(self, text: str = "") -> None:
+        super().__init__(
+            text
+            or "the broker is not running: use it within its 'with' block, or call start(); in a trio program, use "
+            "what 'async with Broker() as broker' gives"
+        )
+
+
 class Engine:
     """One broker.
 
     Args:
         remember: how many published messages of each virtual host are remembered.
         settings: by name, where they differ from the defaults.
+
+    Raises:
+        SettingError: there is no such setting, or it cannot have this value.
     """
 
     def __init__(self, remember: int, settings: dict[str, Any]) -> None:
-        self.settings = Settings(**{**DEFAULTS, **settings})
+        self.settings = _settings(settings)
         self.clock = MovableClock()
+        self.is_frozen = False  # as the test wants it; while time is moved, the clock stands anyway
         self.watch = Watch(remember)
-        self.alarms: set[Resource] = set()  # those that the test has raised
+        self.alarms: dict[object, Resource] = {}  # those that the test has raised, by who may clear them
         self._folder = MemoryFolder()
         self._server: WatchedServer | None = None
         self._broker: WatchedBroker | None = None
+        self._nursery: trio.Nursery | None = None
+        self._in_memory_count = 0
         self._scope = trio.CancelScope()
         self._ended = trio.Event()
+        self._is_ending = False
+        self._restarting = trio.Lock()
+        self._advancing = trio.Lock()
 
     # --- start and end
 
@@ -69,42 +96,73 @@ class Engine:
         Raises:
             CannotListen: the port is taken.
         """
-        self._scope, self._ended = trio.CancelScope(), trio.Event()
+        self._scope, self._ended, self._is_ending = trio.CancelScope(), trio.Event(), False
         journal = open_journal(self._folder)
         self._broker = WatchedBroker(self.settings, self.clock, journal, self.watch)
         write_at_once(self._broker, journal)
         self._server = WatchedServer(self.settings, self.clock, self._broker)
         try:
             with self._scope:
-                async with trio.open_nursery() as nursery:
-                    endpoints = await nursery.start(self._server.run)
+                async with trio.open_nursery() as self._nursery:
+                    endpoints = await self._nursery.start(self._serve, self._server)
                     self.settings = replace(self.settings, port=endpoints[0].port)
-                    await self._raise_alarms_again()
+                    await self._order_faults_again()
                     task_status.started(endpoints)
+        except BaseExceptionGroup as group:
+            raise alone(group) from None
         finally:
             self._broker.on_journal_work = None
             journal.close()
-            self._server = self._broker = None
+            self._server = self._broker = self._nursery = None
             self._ended.set()
 
-    async def _raise_alarms_again(self) -> None:
-        """The alarms that the test has raised outlive a restart; the server looks at the machine first, once."""
+    async def _serve(self, server: WatchedServer, *, task_status: trio.TaskStatus[list[Endpoint]]) -> None:
+        await server.run(task_status=task_status)
+        assert self._nursery is not None
+        self._nursery.cancel_scope.cancel()  # clients in memory, who did not take the hint
+
+    async def _order_faults_again(self) -> None:
+        """The faults that the test has ordered outlive a restart; the server looks at the machine first, once."""
         if self.alarms:
-            await self.settle()
-            for resource in self.alarms:
+            await _rest_of_the_loop()
+            for resource in self.alarms.values():
                 self.broker.alarms.set(resource, True)
+        watch_ends(self.broker)
 
     def stop(self, *, crash: bool = False) -> None:
-        """Begin to end, in good order or as if the process had been killed."""
+        """Begin to end, in good order or as if the process had been killed; harmless when it does not run."""
+        if self._server is None:
+            return
+        self._is_ending = True
+        for connection in self._server.connections:
+            connection.is_ended_by_test = True
         if crash:
             self._folder = self._folder.copy()  # what happens to clients from now on happens to no broker
             self._scope.cancel()
         else:
-            self.server.shut_down()
+            self._server.shut_down()
 
     async def wait_ended(self) -> None:
         """Return when ``run`` is done."""
         await self._ended.wait()
+
+    async def restart(self, nursery: trio.Nursery, *, crash: bool = False) -> None:
+        """End, and start again.
+
+        Args:
+            nursery: where it runs from then on.
+            crash: whether it ends as if the process had been killed.
+
+        Raises:
+            NotRunning: there is nothing that could end.
+            CannotListen: somebody else has taken the port meanwhile.
+        """
+        async with self._restarting:
+            if not self.is_running:
+                raise NotRunning
+            self.stop(crash=crash)
+            await self.wait_ended()
+            await nursery.start(self.run)
 
     @property
     def is_running(self) -> bool:
@@ -116,10 +174,10 @@ class Engine:
         """The server.
 
         Raises:
-            RuntimeError: it does not run.
+            NotRunning: it does not run.
         """
         if self._server is None:
-            raise RuntimeError("the broker is not running: use it within its 'with' block, or call start()")
+            raise NotRunning
         return self._server
 
     @property
@@ -127,13 +185,13 @@ class Engine:
         """The domain.
 
         Raises:
-            RuntimeError: it does not run.
+            NotRunning: it does not run.
         """
         if self._broker is None:
-            raise RuntimeError("the broker is not running: use it within its 'with' block, or call start()")
+            raise NotRunning
         return self._broker
 
-    def connections(self, virtual_host: str | None = None) -> list[Connection]:
+    def connections(self, virtual_host: str | None = None) -> list[WatchedConnection]:
         """The clients that are connected, to one virtual host or to any."""
         return [
             connection
@@ -141,46 +199,70 @@ class Engine:
             if connection.state is ConnectionState.OPEN and virtual_host in (None, connection.virtual_host_name)
         ]
 
+    def connect_in_memory(self) -> MemoryStream:
+        """Connect a client of the same loop; returns its end of the stream."""
+        self._in_memory_count += 1
+        ours, theirs = stream_pair()
+        peer = Peer("memory", self._in_memory_count, is_loopback=True)
+        server = self.server
+        assert self._nursery is not None
+        self._nursery.start_soon(server.serve_stream, ours, peer)
+        return theirs
+
     # --- virtual hosts
 
     def add_virtual_host(self, name: str) -> None:
-        """Create a virtual host, in which the default user may do everything."""
+        """Create a virtual host, in which the default user may do everything.
+
+        Raises:
+            ValueError: it cannot be had.
+        """
         broker = self.broker
-        if name in broker.virtual_hosts:
-            raise ValueError(f"there is a virtual host '{name}' already")
-        broker.durability.keep_virtual_host(broker.add_virtual_host(name))
-        user = broker.users.get(self.settings.default_user)
-        assert user is not None
-        broker.users.permit_all(user.name, name)
-        broker.durability.keep_user(user)
+        try:
+            broker.administration.add_virtual_host(name)
+            broker.administration.set_permission(self.settings.default_user, name, ".*", ".*", ".*")
+        except AdministrationError as error:
+            raise ValueError(str(error)) from error
         broker.settle()
 
     def delete_virtual_host(self, name: str) -> None:
-        """Delete a virtual host with all in it; its clients are sent away."""
+        """Delete a virtual host with all in it; its clients are sent away.
+
+        Raises:
+            LookupError: there is none of that name.
+        """
         broker = self.broker
-        for connection in self.connections(name):
-            connection.shut_down(f"vhost '{name}' is down")
-            connection.finish()
-        virtual_host = broker.virtual_hosts.pop(name)
-        for queue in list(virtual_host.queues.values()):
-            virtual_host.remove_queue(queue)
-        for exchange in virtual_host.exchanges.values():
-            for binding in exchange.bindings.values():
-                broker.durability.forget(binding)
-            broker.durability.forget(exchange)
-        user = broker.users.get(self.settings.default_user)
-        if user is not None and user.permissions.pop(name, None) is not None:
-            broker.durability.keep_user(user)
-        broker.durability.forget(virtual_host)
+        if name not in broker.virtual_hosts:
+            raise LookupError(f"there is no virtual host '{name}'")
+        broker.administration.delete_virtual_host(name)
         broker.settle()
         self.watch.forget(name)
 
     # --- quiet
 
     async def settle(self) -> None:
-        """Return when all that clients have sent is handled, and all that they are to get was handed to the sockets."""
-        with trio.move_on_after(SETTLE_TIMEOUT_S):
-            await wait_all_tasks_blocked()
+        """Return when all that clients have sent is handled, and all that they are to get was handed to the sockets.
+
+        A restart that is under way is waited for.
+
+        Raises:
+            NotRunning: the broker has ended.
+        """
+        while True:
+            async with self._restarting:
+                pass
+            await _rest_of_the_loop()
+            if not self._restarting.locked():
+                break
+        if not self.is_running or self._is_ending:
+            raise NotRunning
+
+    def settle_now(self) -> None:
+        """The same for somebody in the very loop that cannot wait: what was sent is handled, and answered later."""
+        deadline_s = time.monotonic() + SETTLE_TIMEOUT_S
+        pumps = self.server.pumps
+        while sum(pump.read_now() for pump in list(pumps)) and time.monotonic() < deadline_s:
+            pass
 
     async def wait_idle(self, virtual_host: str | None, timeout_s: float) -> None:
         """Settle, and wait until no delivery waits for its acknowledgement and no consumer has any to come.
@@ -190,6 +272,7 @@ class Engine:
 
         Raises:
             TimeoutError: something was still in flight after that time; the text says what.
+            NotRunning: the broker has ended.
         """
         deadline_s = trio.current_time() + timeout_s
         await self.settle()
@@ -203,16 +286,29 @@ class Engine:
         for virtual_host in self.broker.virtual_hosts.values():
             if name not in (None, virtual_host.name):
                 continue
+            held = " (a fault of the test holds deliveries back)" if self.watch.of(virtual_host.name).holds else ""
             for queue in virtual_host.queues.values():
                 if queue.unacknowledged_count:
                     yield f"{queue} has {queue.unacknowledged_count} unacknowledged"
                 elif queue.ready_count and len(queue.consumers):
-                    yield f"{queue} has {queue.ready_count} ready for its consumers"
+                    yield f"{queue} has {queue.ready_count} ready for its consumers{held}"
 
     # --- time
 
+    def freeze(self) -> None:
+        """Have the clock stand still, also after time that is being moved now has been moved."""
+        self.is_frozen = True
+        self.clock.stop()
+
+    def resume(self) -> None:
+        """Have the clock go on; once time has been moved, where it is being moved now."""
+        self.is_frozen = False
+        if not self._advancing.locked():
+            self.clock.go_on()
+            self._clock_was_moved()
+
     async def advance(self, duration_ms: int, *, heartbeats: bool, idle_timeout_s: float | None) -> None:
-        """Let time pass, and do at each deadline on the way what is due then.
+        """Let time pass, and do at each deadline on the way what is due then. Who else moves time waits for its turn.
 
         Args:
             duration_ms: how long.
@@ -221,26 +317,34 @@ class Engine:
 
         Raises:
             TimeoutError: something was still in flight.
+            ValueError: time cannot pass like this.
+            NotRunning: the broker has ended.
         """
         if duration_ms < 0:
             raise ValueError("time goes only forward")
-        clock, timers = self.clock, self.broker.timers
-        await self._rest(idle_timeout_s)
-        was_running = clock.is_running
-        clock.stop()
-        end_ms = clock.monotonic_ms() + duration_ms
-        try:
-            while (deadline_ms := timers.next_deadline_ms()) is not None and deadline_ms <= end_ms:
-                clock.move_to(deadline_ms)
-                if heartbeats:
-                    self._hear_all_clients()
-                self.broker.run_due()
-                await self._rest(idle_timeout_s)
-            clock.move_to(end_ms)
-        finally:
-            if was_running:
-                clock.go_on()
-            self.clock_was_moved()
+        if self.clock.wall_ms() + duration_ms >= END_OF_TIME_MS:
+            raise ValueError("no date tells a time so late: the year 9999 is the last")
+        async with self._advancing:
+            await self._rest(idle_timeout_s)
+            self.clock.stop()
+            try:
+                await self._pass(self.clock.monotonic_ms() + duration_ms, heartbeats, idle_timeout_s)
+            finally:
+                self._hear_all_clients()
+                if not self.is_frozen:
+                    self.clock.go_on()
+                self._clock_was_moved()
+
+    async def _pass(self, end_ms: int, heartbeats: bool, idle_timeout_s: float | None) -> None:
+        if heartbeats:
+            self._take_heartbeats_as_sent()
+        while (deadline_ms := self.broker.timers.next_deadline_ms()) is not None and deadline_ms <= end_ms:
+            self.clock.move_to(deadline_ms)
+            self.broker.run_due()
+            await self._rest(idle_timeout_s)
+            if heartbeats:
+                self._take_heartbeats_as_sent()  # of clients that have come meanwhile
+        self.clock.move_to(end_ms)
 
     async def _rest(self, idle_timeout_s: float | None) -> None:
         if idle_timeout_s is None:
@@ -248,12 +352,40 @@ class Engine:
         else:
             await self.wait_idle(None, idle_timeout_s)
 
-    def _hear_all_clients(self) -> None:
+    def _take_heartbeats_as_sent(self) -> None:
         for connection in self.connections():
-            connection.received_bytes += 1  # a heartbeat is noticed by the bytes that have come
+            connection.pause_heartbeats()
 
-    def clock_was_moved(self) -> None:
+    def _hear_all_clients(self) -> None:
+        if self.is_running:
+            for connection in self.connections():
+                connection.resume_heartbeats()
+
+    def _clock_was_moved(self) -> None:
         """Have the task that waits for the next deadline look at the clock again."""
-        look_again = self.broker.timers.on_earlier_deadline
+        look_again = self._broker.timers.on_earlier_deadline if self._broker is not None else None
         if look_again is not None:
             look_again()
+
+
+def _settings(given: dict[str, Any]) -> Settings:
+    for name in given:
+        if name not in DESCRIPTIONS:
+            like_it = get_close_matches(name, DESCRIPTIONS, 1)
+            hint = f": did you mean {like_it[0]}?" if like_it else "; amqp-broker config show lists them"
+            raise SettingError(f"there is no setting {name}{hint}")
+    lists = {name: (value,) for name, value in given.items() if DESCRIPTIONS[name].is_list and isinstance(value, str)}
+    return Settings(**{**DEFAULTS, **given, **lists})
+
+
+async def _rest_of_the_loop() -> None:
+    """Return when every other task has done what it can."""
+    with trio.move_on_after(SETTLE_TIMEOUT_S):
+        await wait_all_tasks_blocked()
+
+
+def alone(error: BaseException) -> BaseException:
+    """The error that trio has wrapped in groups, where it is the only one."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error

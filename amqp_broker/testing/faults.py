@@ -13,10 +13,11 @@ from typing import Self, TypeVar
 
 from amqp_broker.broker.alarms import Resource
 from amqp_broker.broker.virtual_host import VirtualHost
-from amqp_broker.testing.engine import Engine
+from amqp_broker.testing import holds
+from amqp_broker.testing.engine import Engine, NotRunning
 from amqp_broker.testing.runners import NurseryRunner, Runner, ThreadRunner
-from amqp_broker.testing.watch import PublishFault
-from amqp_broker.testing.watched import FAULT, watch_of
+from amqp_broker.testing.watch import Hold, PublishFault
+from amqp_broker.testing.watched import watch_of
 
 Answer = TypeVar("Answer")
 
@@ -77,6 +78,8 @@ class _FaultOrders:
         self._order(PublishFault.DROP_AFTER_CONFIRM, 1)
 
     def _order(self, fault: PublishFault, count: int) -> None:
+        if count < 1:
+            raise ValueError("the next publish is at least one")
         self._change(lambda virtual_host: watch_of(virtual_host).publish_faults.extend([fault] * count))
 
     # --- at once
@@ -87,7 +90,7 @@ class _FaultOrders:
         def drop(virtual_host: VirtualHost) -> int:
             connections = self._engine.connections(virtual_host.name)
             for connection in connections:
-                connection.lost(FAULT)
+                connection.drop()
             return len(connections)
 
         return self._change(drop)
@@ -98,6 +101,7 @@ class _FaultOrders:
         def close(virtual_host: VirtualHost) -> int:
             connections = self._engine.connections(virtual_host.name)
             for connection in connections:
+                connection.is_ended_by_test = True
                 connection.shut_down(reason)
             return len(connections)
 
@@ -131,41 +135,72 @@ class _FaultOrders:
         return self._alarm(Resource.DISK)
 
     def _alarm(self, resource: Resource) -> LastingFault:
-        def set_alarm(is_low: bool) -> None:
-            (self._engine.alarms.add if is_low else self._engine.alarms.discard)(resource)
-            if self._engine.is_running:
-                self._engine.broker.alarms.set(resource, is_low)
+        engine, order = self._engine, object()
 
-        self._runner.look(partial(set_alarm, True))
-        return LastingFault(lambda: self._runner.look(partial(set_alarm, False)))
+        def obey() -> None:
+            if engine.is_running:
+                engine.broker.alarms.set(resource, resource in engine.alarms.values())
+
+        def begin() -> None:
+            engine.alarms[order] = resource
+            obey()
+
+        def clear() -> None:
+            engine.alarms.pop(order, None)
+            obey()
+
+        self._runner.look(begin)
+        return LastingFault(partial(self._clear, clear))
 
     def hold_deliveries(self) -> LastingFault:
         """Give consumers nothing until this is cleared; then they get all of it, in order."""
-        self._change(partial(_hold, self._engine, True))
-        return LastingFault(lambda: self._change(partial(_hold, self._engine, False)))
+        return self._hold(Hold(None))
 
     def delay_deliveries(self, seconds: float) -> LastingFault:
-        """Give consumers nothing for so long on the broker's clock, or until this is cleared."""
-        fault = self.hold_deliveries()
+        """Give consumers nothing for so long on the broker's clock, or until this is cleared.
+
+        Raises:
+            ValueError: that is no time to wait.
+        """
+        if not 0 <= seconds < float("inf"):
+            raise ValueError("deliveries can be delayed for 0 seconds or more")
+        return self._hold(Hold(self._engine.clock.monotonic_ms() + round(seconds * 1000)))
+
+    def _hold(self, hold: Hold) -> LastingFault:
         engine, name = self._engine, self._virtual_host
+        self._change(lambda virtual_host: holds.begin(engine.broker, virtual_host.name, hold))
 
-        def release() -> None:
-            virtual_host = engine.broker.virtual_hosts.get(name)
-            if virtual_host is not None:
-                _hold(engine, False, virtual_host)
+        def clear() -> None:
+            if engine.is_running:
+                holds.end(engine.broker, name, hold)
+            elif name in engine.watch.spaces:
+                engine.watch.of(name).holds.discard(hold)
 
-        self._runner.look(lambda: engine.broker.timers.after(round(seconds * 1000), release))
-        return fault
+        return LastingFault(partial(self._clear, clear))
+
+    def _clear(self, clear: Callable[[], None]) -> None:
+        """End a fault, wherever the broker is by now."""
+
+        def do() -> None:
+            clear()
+            if self._engine.is_running:
+                self._engine.broker.settle()
+
+        try:
+            self._runner.look(do)
+        except NotRunning:
+            clear()  # it is not to come back when the broker does
 
     def nothing(self) -> None:
         """Take back every fault that waits or lasts."""
+        engine = self._engine
 
         def clear(virtual_host: VirtualHost) -> None:
             watch_of(virtual_host).publish_faults.clear()
-            _hold(self._engine, False, virtual_host)
-            self._engine.alarms.clear()
+            holds.end_all(engine.broker, virtual_host.name)
+            engine.alarms.clear()
             for resource in Resource:
-                self._engine.broker.alarms.set(resource, False)
+                engine.broker.alarms.set(resource, False)
 
         self._change(clear)
 
@@ -191,8 +226,7 @@ class Faults(_FaultOrders):
         """End the broker as if its process had been killed, and start it again with what was on disk at that moment:
         the same port, what was durable, and nothing else.
         """
-        self._runner.stop(crash=True)
-        self._runner.start()
+        self._runner.run(partial(self._runner.restart, crash=True))
 
 
 class AsyncFaults(_FaultOrders):
@@ -202,12 +236,4 @@ class AsyncFaults(_FaultOrders):
 
     async def crash(self) -> None:
         """End the broker as if its process had been killed, and start it again; as ``Faults.crash``."""
-        await self._runner.stop_async(crash=True)
-        await self._runner.start_async()
-
-
-def _hold(engine: Engine, is_holding: bool, virtual_host: VirtualHost) -> None:
-    watch_of(virtual_host).is_holding_deliveries = is_holding
-    for connection in engine.connections(virtual_host.name):
-        for channel in connection.channels.values():
-            channel.consuming.update_room()
+        await self._runner.run_async(partial(self._runner.restart, crash=True))

@@ -5,7 +5,7 @@ Holds the layout only.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from amqp_broker.broker.exchange import Exchange
 from amqp_broker.broker.queue import Queue
@@ -19,7 +19,7 @@ LINES_SHOWN_MAX = 20
 BODY_BYTES_SHOWN_MAX = 40
 
 
-def draw(virtual_host: VirtualHost, connections: list[Connection]) -> str:
+def draw(virtual_host: VirtualHost, connections: Sequence[Connection]) -> str:
     """Draw a virtual host.
 
     Args:

@@ -19,6 +19,7 @@ from amqp_broker.wire.content import Properties, decode_properties
 from amqp_broker.wire.table import Table
 
 REMEMBERED_BYTES_MAX = 67_108_864
+UNROUTED_MAX = 10
 KEYS_SHOWN_MAX = 5
 
 
@@ -101,6 +102,20 @@ class Remembered:
 
     def __iter__(self) -> Iterator[Published]:
         return iter(self._entries)
+
+
+class Unrouted:
+    """The publishes of one virtual host that reached no queue: all are counted, the first are kept."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.first: list[Published] = []
+
+    def add(self, entry: Published) -> None:
+        """One more."""
+        self.count += 1
+        if len(self.first) < UNROUTED_MAX:
+            self.first.append(entry)
 
 
 def published(

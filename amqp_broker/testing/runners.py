@@ -1,7 +1,7 @@
 """Where a broker in a test runs: in a thread of its own, or in the nursery of a trio program.
 
-Each offers the same: start and stop, ``look`` (a quick question), ``run`` and ``run_async`` (what has to wait). Holds
-no broker; that is ``engine.py``.
+Each offers the same: start and stop, ``look`` (a quick question), ``run`` and ``run_async`` (what has to wait), and
+``restart``. Holds no broker; that is ``engine.py``.
 """
 
 from __future__ import annotations
@@ -9,14 +9,15 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from concurrent.futures import Future, InvalidStateError
+from contextlib import AbstractAsyncContextManager, suppress
 from functools import partial
 from types import TracebackType
 from typing import Protocol, TypeVar
 
 import trio
 
-from amqp_broker.testing.engine import POLL_S, Engine
+from amqp_broker.testing.engine import POLL_S, Engine, NotRunning, alone
 
 Answer = TypeVar("Answer")
 
@@ -29,7 +30,10 @@ class Runner(Protocol):
 
 
 class ThreadRunner:
-    """Runs an engine in a thread with a trio loop of its own, for callers of any other kind.
+    """Runs an engine in a thread with a trio loop of its own, for callers of any other kind: any thread, with or
+    without a loop of any kind, and any number of them at once.
+
+    The thread and its loop live from ``start`` to ``stop``, also while the broker is restarted.
 
     Args:
         engine: what to run.
@@ -38,9 +42,11 @@ class ThreadRunner:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self._thread: threading.Thread | None = None
-        self._token: trio.lowlevel.TrioToken | None = None
+        self._loop: _Loop | None = None
         self._is_ready = threading.Event()
         self._failure: BaseException | None = None
+
+    # --- start and end
 
     def start(self) -> None:
         """Return when clients can connect.
@@ -50,12 +56,19 @@ class ThreadRunner:
         """
         if self._thread is not None:
             raise RuntimeError("the broker is running already")
-        self._is_ready = threading.Event()
+        self._is_ready.clear()
         self._failure = None
-        self._thread = threading.Thread(target=self._run, name="amqp-broker", daemon=True)
-        self._thread.start()
-        self._is_ready.wait()
-        if self._token is None:
+        thread = threading.Thread(target=self._run, name="amqp-broker", daemon=True)
+        try:
+            thread.start()
+            self._thread = thread
+            self._is_ready.wait()
+        except KeyboardInterrupt:
+            self._thread = thread
+            self._is_ready.wait()  # a few milliseconds; there is nothing yet that could be stopped
+            self.stop()
+            raise
+        if self._loop is None:
             self._join()
 
     async def start_async(self) -> None:
@@ -66,42 +79,46 @@ class ThreadRunner:
         try:
             trio.run(self._serve)
         except BaseException as error:
-            self._failure = _alone(error)
+            self._failure = alone(error)
         finally:
             self._is_ready.set()
 
     async def _serve(self) -> None:
         async with trio.open_nursery() as nursery:
             await nursery.start(self.engine.run)
-            self._token = trio.lowlevel.current_trio_token()
+            loop = self._loop = _Loop(nursery)
             self._is_ready.set()
+            await loop.stop_requested.wait()
+            self.engine.stop()
+            await self.engine.wait_ended()
+            nursery.cancel_scope.cancel()
 
-    def stop(self, *, crash: bool = False) -> None:
-        """Return when the thread has ended; does nothing when it has already.
+    def stop(self) -> None:
+        """End in good order, and return when the thread has ended; does nothing when it has already.
 
         Raises:
             whatever went wrong in the broker.
         """
-        self._begin_to_stop(crash=crash)
+        self._begin_to_stop()
         self._join()
 
-    def _begin_to_stop(self, *, crash: bool) -> None:
-        token, self._token = self._token, None
-        if token is not None:
-            try:
-                token.run_sync_soon(partial(self.engine.stop, crash=crash))
-            except trio.RunFinishedError:
-                pass  # something went wrong in it; whoever joins it will hear
-
-    async def stop_async(self, *, crash: bool = False) -> None:
+    async def stop_async(self) -> None:
         """The same from an asyncio program, whose own tasks go on meanwhile."""
         thread = self._thread
         if thread is None:
             return
-        self._begin_to_stop(crash=crash)
-        while thread.is_alive():  # noqa: ASYNC110 - a thread tells nobody when it has really ended
-            await asyncio.sleep(POLL_S)
-        self._join()
+        self._begin_to_stop()
+        try:
+            while thread.is_alive():  # noqa: ASYNC110 - a thread tells nobody when it has really ended
+                await asyncio.sleep(POLL_S)
+        finally:
+            self._join()
+
+    def _begin_to_stop(self) -> None:
+        loop, self._loop = self._loop, None
+        if loop is not None:
+            with suppress(trio.RunFinishedError):  # something went wrong in it; whoever joins it will hear
+                loop.call_soon(loop.stop_requested.set)
 
     def _join(self) -> None:
         thread, self._thread = self._thread, None
@@ -109,6 +126,12 @@ class ThreadRunner:
             thread.join()
             if self._failure is not None:
                 raise self._failure
+
+    async def restart(self, *, crash: bool = False) -> None:
+        """In the broker's loop: end it and start it again; what waits there for an answer goes on waiting."""
+        await self.engine.restart(self._running_loop().nursery, crash=crash)
+
+    # --- questions
 
     def look(self, question: Callable[[], Answer]) -> Answer:
         """Ask in the broker's thread, once all that was sent so far is handled."""
@@ -120,44 +143,84 @@ class ThreadRunner:
         return self.run(settle_and_ask)
 
     def run(self, task: Callable[[], Awaitable[Answer]]) -> Answer:
-        """Have something done in the broker's thread, and wait for it."""
-        return trio.from_thread.run(task, trio_token=self._running_token())
+        """Have something done in the broker's thread, and wait for it.
+
+        Raises:
+            NotRunning: the broker does not run, or ended before it was done.
+        """
+        if threading.current_thread() is self._thread:
+            raise RuntimeError("this is the broker's own thread (a log handler, say), which would wait for itself")
+        outcome = self._running_loop().request(task)
+        try:
+            return outcome.result()
+        except BaseException:  # Ctrl-C, for one: nobody waits any more
+            outcome.cancel()
+            raise
 
     async def run_async(self, task: Callable[[], Awaitable[Answer]]) -> Answer:
         """The same from an asyncio program, whose own tasks go on meanwhile."""
-        loop = asyncio.get_running_loop()
-        outcome: asyncio.Future[Answer] = loop.create_future()
-
-        async def do() -> None:
-            try:
-                answer = await task()
-            except Exception as error:
-                loop.call_soon_threadsafe(_fail, outcome, error)
-            else:
-                loop.call_soon_threadsafe(_fulfil, outcome, answer)
-
-        token = self._running_token()
-        token.run_sync_soon(partial(trio.lowlevel.spawn_system_task, do))
-        return await outcome
+        return await asyncio.wrap_future(self._running_loop().request(task))
 
     async def sleep(self, duration_s: float) -> None:
         """Let an asyncio program's own tasks go on for a while."""
         await asyncio.sleep(duration_s)
 
-    def _running_token(self) -> trio.lowlevel.TrioToken:
-        if self._token is None:
-            raise RuntimeError("the broker is not running: use it within its 'with' block, or call start()")
-        return self._token
+    def _running_loop(self) -> _Loop:
+        if self._loop is None:
+            raise NotRunning
+        return self._loop
 
 
-def _fulfil(outcome: asyncio.Future[Answer], answer: Answer) -> None:
-    if not outcome.cancelled():
-        outcome.set_result(answer)
+class _Loop:
+    """The loop of a broker's thread, as other threads reach it. Made in that loop.
+
+    Args:
+        nursery: where what they ask for is done; it lives as long as the loop.
+    """
+
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self.nursery = nursery
+        self.stop_requested = trio.Event()
+        self.call_soon = trio.lowlevel.current_trio_token().run_sync_soon
+
+    def request(self, task: Callable[[], Awaitable[Answer]]) -> Future[Answer]:
+        """Begin something in the loop; cancelling the future cancels it."""
+        outcome: Future[Answer] = Future()
+        scope = trio.CancelScope()
+
+        async def do() -> None:
+            try:
+                with scope:
+                    answer = await task()
+                    _settle(outcome, partial(outcome.set_result, answer))
+            except trio.Cancelled:
+                _settle(outcome, partial(outcome.set_exception, NotRunning("the broker was stopped meanwhile")))
+                raise
+            except Exception as error:
+                _settle(outcome, partial(outcome.set_exception, error))
+
+        def begin() -> None:
+            try:
+                self.nursery.start_soon(do)
+            except RuntimeError:  # the nursery has ended
+                _settle(outcome, partial(outcome.set_exception, NotRunning()))
+
+        def end(outcome: Future[Answer]) -> None:
+            if outcome.cancelled():
+                with suppress(trio.RunFinishedError):
+                    self.call_soon(scope.cancel)
+
+        try:
+            self.call_soon(begin)
+        except trio.RunFinishedError:
+            raise NotRunning from None
+        outcome.add_done_callback(end)
+        return outcome
 
 
-def _fail(outcome: asyncio.Future[Answer], error: Exception) -> None:
-    if not outcome.cancelled():
-        outcome.set_exception(error)
+def _settle(outcome: Future[Answer], settle: Callable[[], None]) -> None:
+    with suppress(InvalidStateError):  # nobody waits any more
+        settle()
 
 
 class NurseryRunner:
@@ -171,6 +234,7 @@ class NurseryRunner:
         self.engine = engine
         self._manager: AbstractAsyncContextManager[trio.Nursery] | None = None
         self._nursery: trio.Nursery | None = None
+        self._token: trio.lowlevel.TrioToken | None = None
 
     async def start_async(self) -> None:
         """Return when clients can connect.
@@ -178,40 +242,63 @@ class NurseryRunner:
         Raises:
             CannotListen: the port is taken.
         """
-        if self._nursery is None:
-            self._manager = trio.open_nursery()
-            self._nursery = await self._manager.__aenter__()
-        await self._nursery.start(self.engine.run)
+        if self._nursery is not None or self.engine.is_running:
+            raise RuntimeError("the broker is running already")
+        manager = trio.open_nursery()
+        nursery = await manager.__aenter__()
+        try:
+            await nursery.start(self.engine.run)
+        except BaseException:
+            await manager.__aexit__(None, None, None)
+            raise
+        self._manager, self._nursery = manager, nursery
+        self._token = trio.lowlevel.current_trio_token()
 
-    @property
-    def nursery(self) -> trio.Nursery:
-        """Where the broker's tasks run."""
-        if self._nursery is None:
-            raise RuntimeError("the broker is not running: use it within its 'async with' block")
-        return self._nursery
-
-    async def stop_async(self, *, crash: bool = False) -> None:
-        """Return when the broker has ended; the nursery stays, so that it can start again."""
-        if self.engine.is_running:
-            self.engine.stop(crash=crash)
-            await self.engine.wait_ended()
+    async def stop_async(self) -> None:
+        """Return when the broker has ended; does nothing when it has already."""
+        self.engine.stop()
+        await self.engine.wait_ended()
 
     async def close(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool | None:
-        """End all, and the nursery: the end of an ``async with`` block, with its arguments."""
-        with trio.CancelScope(shield=True):
-            await self.stop_async()
+        """End all, and the nursery: the end of an ``async with`` block, with its arguments.
+
+        What the block has raised goes its own way, not in a group. Only where the broker has failed, and so has
+        cancelled the block, the nursery has to see what became of that.
+        """
         manager, self._manager = self._manager, None
         nursery, self._nursery = self._nursery, None
-        if manager is None or nursery is None:
-            return None
+        assert manager is not None
+        assert nursery is not None
+        with trio.CancelScope(shield=True):
+            await self.stop_async()
+        has_failed = nursery.cancel_scope.cancel_called
         nursery.cancel_scope.cancel()
-        return await manager.__aexit__(kind, error, traceback)
+        if not has_failed:
+            await manager.__aexit__(None, None, None)
+            return None
+        try:
+            return await manager.__aexit__(kind, error, traceback)
+        except BaseExceptionGroup as group:
+            raise alone(group) from None
+
+    async def restart(self, *, crash: bool = False) -> None:
+        """End the broker and start it again."""
+        await self.engine.restart(self._running_nursery(), crash=crash)
 
     def look(self, question: Callable[[], Answer]) -> Answer:
-        """Ask at once: it is the same loop."""
-        return question()
+        """Ask, once all that was sent so far is handled."""
+        if trio.lowlevel.in_trio_run():
+            self.engine.settle_now()
+            return question()
+
+        async def settle_and_ask() -> Answer:
+            await self.engine.settle()
+            return question()
+
+        self._running_nursery()
+        return trio.from_thread.run(settle_and_ask, trio_token=self._token)
 
     async def run_async(self, task: Callable[[], Awaitable[Answer]]) -> Answer:
         """Have something done in this loop."""
@@ -221,9 +308,7 @@ class NurseryRunner:
         """Let the program's own tasks go on for a while."""
         await trio.sleep(duration_s)
 
-
-def _alone(error: BaseException) -> BaseException:
-    """The error that trio has wrapped in groups, where it is the only one."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error
+    def _running_nursery(self) -> trio.Nursery:
+        if self._nursery is None:
+            raise NotRunning
+        return self._nursery

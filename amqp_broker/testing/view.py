@@ -6,6 +6,7 @@ Holds the questions only. Faults are in ``faults.py``, the clock in ``clock.py``
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
@@ -14,6 +15,7 @@ from urllib.parse import quote
 from amqp_broker.broker.message import Message as HeldMessage
 from amqp_broker.broker.queue import Queue
 from amqp_broker.broker.virtual_host import VirtualHost
+from amqp_broker.server.listeners import bracketed
 from amqp_broker.testing.engine import Engine
 from amqp_broker.testing.picture import draw
 from amqp_broker.testing.records import Message, Published, message_seen
@@ -65,8 +67,9 @@ class View:
 
     @property
     def host(self) -> str:
-        """The address that it listens on."""
-        return self._engine.settings.host[0]
+        """The address that it listens on, the first where there are several."""
+        host = self._engine.settings.host[0]
+        return "127.0.0.1" if host == "*" else host
 
     @property
     def port(self) -> int:
@@ -78,7 +81,7 @@ class View:
         """What a client connects to, user, password and virtual host included."""
         settings = self._engine.settings
         user, password = quote(settings.default_user, safe=""), quote(settings.default_password, safe="")
-        return f"amqp://{user}:{password}@{self.host}:{self.port}/{quote(self.virtual_host, safe='')}"
+        return f"amqp://{user}:{password}@{bracketed(self.host)}:{self.port}/{quote(self.virtual_host, safe='')}"
 
     # --- queues, exchanges, bindings
 
@@ -125,6 +128,16 @@ class View:
         return [entry for entry in self._remembered() if entry.died_in is None]
 
     @property
+    def unrouted_count(self) -> int:
+        """How many publishes reached no queue, though the test has ordered no fault for them."""
+        return self._ask(lambda virtual_host: watch_of(virtual_host).unrouted.count)
+
+    @property
+    def unrouted(self) -> list[Published]:
+        """The first ten of them, also when ``published`` has forgotten them."""
+        return self._ask(lambda virtual_host: list(watch_of(virtual_host).unrouted.first))
+
+    @property
     def dead_letters(self) -> list[Published]:
         """What died in queues that have a dead-letter exchange, the oldest first, with where it went from there."""
         return [entry for entry in self._remembered() if entry.died_in is not None]
@@ -158,18 +171,40 @@ class View:
         return self._ask(connections)
 
     @property
+    def unacknowledged(self) -> dict[str, int]:
+        """By queue, how many messages clients have and did not acknowledge yet; also of queues that were deleted."""
+
+        def unacknowledged(virtual_host: VirtualHost) -> dict[str, int]:
+            counts = Counter({queue.name: queue.unacknowledged_count for queue in virtual_host.queues.values()})
+            for connection in self._engine.connections(virtual_host.name):
+                for channel in connection.channels.values():
+                    counts.update(
+                        delivery.queue.name
+                        for delivery in channel.consuming.unacknowledged.values()
+                        if virtual_host.queues.get(delivery.queue.name) is not delivery.queue
+                    )
+            return dict(+counts)
+
+        return self._ask(unacknowledged)
+
+    @property
     def given_back(self) -> dict[str, int]:
-        """By queue, how many messages came back because their channel ended without settling them."""
+        """By queue, how many messages came back because their channel ended without settling them, though the test has
+        ordered no fault that ended it.
+        """
         return self._ask(lambda virtual_host: dict(watch_of(virtual_host).given_back))
 
     @property
     def left_open(self) -> list[str]:
-        """The peers whose connections ended while they had open channels."""
+        """The peers whose connections ended while they had open channels, by no fault that the test has ordered."""
         return self._ask(lambda virtual_host: list(watch_of(virtual_host).channels_left_open))
 
     def picture(self) -> str:
         """All of it in a few lines for people: exchanges, bindings, queues, consumers, the last messages."""
         return self._ask(lambda virtual_host: draw(virtual_host, self._engine.connections(virtual_host.name)))
+
+    def _never_was(self, answer: object, timeout_s: float) -> TimeoutError:
+        return TimeoutError(f"still {answer!r} after {timeout_s:g} s:\n{self.picture()}")
 
     # --- how it is asked
 

@@ -10,7 +10,7 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-from amqp_broker.testing.records import Remembered
+from amqp_broker.testing.records import Remembered, Unrouted
 
 
 class PublishFault(Enum):
@@ -22,13 +22,21 @@ class PublishFault(Enum):
     DROP_AFTER_CONFIRM = auto()
 
 
+@dataclass(eq=False)
+class Hold:
+    """Deliveries are held back; each is ended by its own order."""
+
+    ends_ms: int | None  # on the broker's monotonic clock; None until it is cleared
+
+
 @dataclass
 class SpaceWatch:
     """What is remembered of one virtual host."""
 
     remembered: Remembered
+    unrouted: Unrouted = field(default_factory=Unrouted)
     publish_faults: deque[PublishFault] = field(default_factory=deque)  # one for each publish to come
-    is_holding_deliveries: bool = False
+    holds: set[Hold] = field(default_factory=set)  # while there are any, consumers get nothing
     given_back: Counter[str] = field(default_factory=Counter)  # by queue: unacknowledged when their channel ended
     channels_left_open: list[str] = field(default_factory=list)  # the peers whose connection ended around them
 
@@ -41,6 +49,8 @@ class Watch:
     """
 
     def __init__(self, remember: int) -> None:
+        if remember < 0:
+            raise ValueError("remember is a number of messages, 0 or more")
         self._remember = remember
         self._spaces: dict[str, SpaceWatch] = {}
 
@@ -50,6 +60,11 @@ class Watch:
         if space is None:
             space = self._spaces[virtual_host] = SpaceWatch(Remembered(self._remember))
         return space
+
+    @property
+    def spaces(self) -> dict[str, SpaceWatch]:
+        """What is remembered of each virtual host, by its name."""
+        return self._spaces
 
     def forget(self, virtual_host: str) -> None:
         """The virtual host is gone."""

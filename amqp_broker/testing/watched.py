@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import trio
+
 from amqp_broker.broker.broker import Broker
 from amqp_broker.broker.dead_letter import DeathReason
 from amqp_broker.broker.message import Address, Digest
@@ -18,12 +20,17 @@ from amqp_broker.broker.queue import Queue
 from amqp_broker.broker.virtual_host import VirtualHost
 from amqp_broker.journal.port import Journal
 from amqp_broker.server.broker_server import BrokerServer
+from amqp_broker.server.connection_log import ConnectionLog
+from amqp_broker.server.pump import Conversation, Outbox, Pump
+from amqp_broker.server.socket_stream import SocketStream
 from amqp_broker.session.channel import Channel, ChannelState
 from amqp_broker.session.connection import Connection
 from amqp_broker.session.consuming import Consuming
+from amqp_broker.session.heartbeat import Heartbeat
 from amqp_broker.session.publishing import Publication, Publishing
 from amqp_broker.settings import Settings
-from amqp_broker.testing.records import published, why_nowhere
+from amqp_broker.testing.memory_stream import MemoryStream
+from amqp_broker.testing.records import Published, published, why_nowhere
 from amqp_broker.testing.watch import PublishFault, SpaceWatch, Watch
 from amqp_broker.wire import methods
 
@@ -95,12 +102,13 @@ class WatchedPublishing(Publishing):
         """As ever, with the fault whose turn it is."""
         publication = Publication(*fields)
         connection = self._channel.connection
+        assert isinstance(connection, WatchedConnection)
         virtual_host = _watched(connection)
         watch = virtual_host.watch
         fault = watch.publish_faults.popleft() if watch.publish_faults else None
         if fault is PublishFault.LOSE:
             self._remember(publication, (), "the connection was dropped before it was taken: " + FAULT)
-            connection.lost(FAULT)
+            connection.drop()
             return True
         virtual_host.refuses_next = fault is PublishFault.NACK and bool(publication.queues)
         is_reply = (
@@ -114,28 +122,30 @@ class WatchedPublishing(Publishing):
         else:
             self._remember_route(publication, accepted)
         if fault is PublishFault.DROP_BEFORE_CONFIRM:
-            connection.lost(FAULT)
+            connection.drop()
         elif fault is PublishFault.DROP_AFTER_CONFIRM:
-            assert isinstance(connection, WatchedConnection)
             connection.drops_when_it_speaks = True
         return accepted
 
     def _remember_route(self, publication: Publication, accepted: bool) -> None:
         address = publication.address
+        queues, reason = tuple(queue.name for queue in publication.queues), ""
         if not publication.queues:
             virtual_host = self._channel.connection.virtual_host
-            self._remember(publication, (), why_nowhere(virtual_host, address.exchange, address.routing_key))
-        elif accepted:
-            self._remember(publication, tuple(queue.name for queue in publication.queues), "")
-        else:
+            reason = why_nowhere(virtual_host, address.exchange, address.routing_key)
+        elif not accepted:
             may_refuse = [queue for queue in publication.queues if queue.arguments.overflow.startswith("reject")]
             full = ", ".join(f"'{queue.name}'" for queue in may_refuse)
-            taken = tuple(queue.name for queue in publication.queues if queue not in may_refuse)
-            self._remember(publication, taken, f"refused by a queue that is full: {full}")
+            queues = tuple(queue.name for queue in publication.queues if queue not in may_refuse)
+            reason = f"refused by a queue that is full: {full}"
+        entry = self._remember(publication, queues, reason)
+        if not queues:
+            _watched(self._channel.connection).watch.unrouted.add(entry)
 
-    def _remember(self, publication: Publication, queues: tuple[str, ...], reason: str) -> None:
+    def _remember(self, publication: Publication, queues: tuple[str, ...], reason: str) -> Published:
         entry = published(publication.address, publication.header, publication.body, queues, reason)
         _watched(self._channel.connection).watch.remembered.add(entry)
+        return entry
 
 
 class WatchedConsuming(Consuming):
@@ -143,7 +153,7 @@ class WatchedConsuming(Consuming):
 
     def _update_room(self) -> None:
         super()._update_room()
-        if _watched(self._channel.connection).watch.is_holding_deliveries:
+        if _watched(self._channel.connection).watch.holds:
             self.has_room = False
 
     def consume(self, method: methods.Basic.Consume) -> None:
@@ -153,7 +163,9 @@ class WatchedConsuming(Consuming):
 
     def release(self) -> None:
         """As ever."""
-        if not self._is_released:
+        connection = self._channel.connection
+        assert isinstance(connection, WatchedConnection)
+        if not self._is_released and not connection.is_ended_by_test:
             given_back = _watched(self._channel.connection).watch.given_back
             given_back.update(delivery.queue.name for delivery in self.unacknowledged.values())
         super().release()
@@ -171,19 +183,82 @@ class WatchedConnection(Connection):
 
     channel_type = WatchedChannel
     drops_when_it_speaks = False
+    is_ended_by_test = False  # what it leaves behind is then not the client's fault
+    _heartbeat_s = 0
+    _is_heart_paused = False
 
     def receive(self, data: bytes) -> None:
         """As ever; unless a fault says that the connection drops once the client has read its confirm."""
         if self.drops_when_it_speaks:
             self.drops_when_it_speaks = False
-            self.lost(FAULT)
+            self.drop()
         else:
             super().receive(data)
 
+    def tuned(self, frame_size_bytes_max: int, channels_max: int, heartbeat_s: int) -> None:
+        """As ever."""
+        super().tuned(frame_size_bytes_max, channels_max, heartbeat_s)
+        self._heartbeat_s = heartbeat_s
+
+    def pause_heartbeats(self) -> None:
+        """Neither send nor expect any: the client lives in real time, and the broker's time is about to fly."""
+        if not self._is_heart_paused:
+            self._is_heart_paused = True
+            self._heartbeat.stop()
+
+    def resume_heartbeats(self) -> None:
+        """Go on as if the client had been heard just now."""
+        if self._is_heart_paused:
+            self._is_heart_paused = False
+            self._heartbeat = Heartbeat(self)
+            self._heartbeat.start(self._heartbeat_s)
+
+    def drop(self) -> None:
+        """End it without a word, as a failing network does."""
+        self.is_ended_by_test = True
+        self.lost(FAULT)
+
     def _release(self) -> None:
-        if any(channel.state is ChannelState.OPEN for channel in self.channels.values()):
+        if not self.is_ended_by_test and any(channel.state is ChannelState.OPEN for channel in self.channels.values()):
             _watched(self).watch.channels_left_open.append(str(self.peer))
         super()._release()
+
+
+class WatchedPump(Pump):
+    """A pump that can be told not to wait for its reader's turn.
+
+    Args:
+        pumps: of its server; it is there while it runs.
+    """
+
+    def __init__(self, stream: trio.abc.Stream, read_chunk_bytes: int, outbox: Outbox, pumps: set[WatchedPump]) -> None:
+        super().__init__(stream, read_chunk_bytes, outbox)
+        self._pumps = pumps
+
+    async def run(self, conversation: Conversation, log: ConnectionLog) -> None:
+        """As ever."""
+        self._pumps.add(self)
+        try:
+            await super().run(conversation, log)
+        finally:
+            self._pumps.discard(self)
+
+    def read_now(self) -> bool:
+        """Handle what has arrived already; returns whether there was any. The reader keeps nothing that it has read, so
+        nothing is overtaken.
+        """
+        stream, conversation = self._stream, self._conversation
+        if conversation.finished or conversation.is_reading_paused:
+            return False
+        if not isinstance(stream, SocketStream | MemoryStream):
+            return False  # TLS keeps to itself what it has read
+        data = stream.receive_now(self._read_chunk_bytes)
+        if data:
+            try:
+                self._outbox.handle(conversation.receive, data)
+            except Exception as error:
+                self._crash(error)
+        return bool(data)
 
 
 class WatchedServer(BrokerServer):
@@ -191,10 +266,18 @@ class WatchedServer(BrokerServer):
 
     connection_type = WatchedConnection
 
+    def __init__(self, settings: Settings, clock: Clock, broker: Broker) -> None:
+        super().__init__(settings, clock, broker)
+        self.pumps: set[WatchedPump] = set()
+
+    def make_pump(self, stream: trio.abc.Stream, outbox: Outbox) -> WatchedPump:
+        """As ever."""
+        return WatchedPump(stream, self.settings.read_chunk_bytes, outbox, self.pumps)
+
     @property
-    def connections(self) -> list[Connection]:
+    def connections(self) -> list[WatchedConnection]:
         """All the clients that are connected now."""
-        return list(self._connections)
+        return [connection for connection in self._connections if isinstance(connection, WatchedConnection)]
 
 
 def watch_of(virtual_host: VirtualHost) -> SpaceWatch:

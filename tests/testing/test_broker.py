@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import os
+import signal
 import socket
 import threading
 import weakref
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pika
 import pytest
-import trio
 from pika.adapters.blocking_connection import BlockingChannel
 from pika.exceptions import AMQPConnectionError, ConnectionClosedByBroker, StreamLostError
 
 from amqp_broker.server.listeners import CannotListen
 from amqp_broker.settings import SettingError
 from amqp_broker.testing import Broker
-from amqp_broker.wire.frames import PROTOCOL_HEADER
+from amqp_broker.testing.engine import Engine
 from tests.testing.conftest import Connect
 
 PERSISTENT = pika.BasicProperties(delivery_mode=2)
@@ -78,6 +80,13 @@ def test_settings_are_given_by_name() -> None:
         Broker(heartbeat_s=-1)
 
 
+@pytest.mark.parametrize(("host", "in_url"), [("localhost", "localhost"), ("*", "127.0.0.1"), ("::1", "[::1]")])
+def test_it_listens_where_it_is_told(host: str, in_url: str) -> None:
+    with Broker(host=host) as broker:
+        assert broker.url == f"amqp://guest:guest@{in_url}:{broker.port}/%2F"
+        publish_one(broker.url)
+
+
 def test_nothing_is_left_behind() -> None:
     def footprint() -> tuple[set[str], int]:
         gc.collect()
@@ -106,6 +115,56 @@ def test_a_client_that_was_left_open_does_not_hold_up_the_end() -> None:
         connection = pika.BlockingConnection(pika.URLParameters(broker.url))
     with pytest.raises((ConnectionClosedByBroker, StreamLostError)):
         connection.channel()
+
+
+def test_ctrl_c_while_it_starts_leaves_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The signal comes while the main thread waits for the broker's."""
+    serve = Engine.run
+
+    async def run(engine: Engine, **arguments: Any) -> None:
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        await serve(engine, **arguments)
+
+    monkeypatch.setattr(Engine, "run", run)
+    broker = Broker()
+    with pytest.raises(KeyboardInterrupt):
+        broker.start()
+    assert "amqp-broker" not in {thread.name for thread in threading.enumerate()}
+    monkeypatch.undo()
+    with broker:
+        publish_one(broker.url)
+
+
+def test_ctrl_c_while_a_test_waits_ends_the_wait_only(broker: Broker, channel: BlockingChannel) -> None:
+    channel.queue_declare("q")
+    channel.basic_publish("", "q", b"hello")
+    channel.basic_get("q")
+    sender = threading.Timer(0.02, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT))
+    sender.start()
+    with pytest.raises(KeyboardInterrupt):
+        broker.wait_idle(timeout_s=60)
+    sender.join()
+    assert broker.queue("q").unacknowledged_count == 1
+
+
+def test_the_brokers_own_thread_does_not_wait_for_itself(broker: Broker) -> None:
+    """As a log handler may that a test has installed."""
+    asked: list[str] = []
+
+    def ask() -> None:
+        with pytest.raises(RuntimeError, match="own thread"):
+            _ = broker.queues
+        asked.append("asked")
+
+    broker._runner.look(ask)
+    assert asked == ["asked"]
+
+
+def test_bad_arguments_are_refused() -> None:
+    with pytest.raises(ValueError, match="remember"):
+        Broker(remember=-1)
+    with pytest.raises(SettingError, match="there is no setting heartbeats: did you mean heartbeat_s"):
+        Broker(heartbeats=5)
 
 
 # --- restart and crash
@@ -163,6 +222,92 @@ def test_acknowledged_messages_take_no_memory_for_ever(broker: Broker, channel: 
     assert kept_bytes < 2_000_000
 
 
+@pytest.fixture
+def was_asked(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Set when somebody waits until nothing is in flight."""
+    was_asked, in_flight = threading.Event(), Engine._in_flight
+
+    def note(engine: Engine, name: str | None) -> Iterable[str]:
+        was_asked.set()
+        return in_flight(engine, name)
+
+    monkeypatch.setattr(Engine, "_in_flight", note)
+    return was_asked
+
+
+def test_who_waits_when_the_broker_crashes_goes_on_waiting(
+    broker: Broker, channel: BlockingChannel, was_asked: threading.Event
+) -> None:
+    """The crash gives the message back, nobody consumes it: then nothing is in flight any more."""
+    fill(channel)
+    channel.basic_get("kept")
+    waiting = Waiting(broker.wait_idle)
+    assert was_asked.wait(timeout=10)
+    broker.fail.crash()
+    waiting.end()
+    assert broker.queue("kept").message_count == 1
+
+
+def test_who_waits_when_the_broker_is_stopped_is_told(
+    channel: BlockingChannel, broker: Broker, was_asked: threading.Event
+) -> None:
+    fill(channel)
+    channel.basic_get("kept")
+    waiting = Waiting(broker.wait_idle)
+    assert was_asked.wait(timeout=10)
+    broker.stop()
+    with pytest.raises(RuntimeError, match=r"not running|stopped meanwhile"):
+        waiting.end()
+
+
+def test_questions_of_other_threads_wait_for_a_restart(broker: Broker, channel: BlockingChannel) -> None:
+    fill(channel)
+    with ThreadPoolExecutor(4) as pool:
+        seen = [pool.submit(lambda: broker.queue("kept").exists) for _ in range(50)]
+        restarts = [pool.submit(broker.fail.crash) for _ in range(3)]
+        seen += [pool.submit(lambda: broker.queue("kept").exists) for _ in range(50)]
+    assert all(one.result() for one in seen)
+    assert [one.result() for one in restarts] == [None] * 3
+
+
+def test_a_port_that_was_taken_during_a_restart_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Broker() as broker:
+        ended = Engine.wait_ended
+
+        async def wait_ended_and_take_the_port(engine: Engine) -> None:
+            await ended(engine)
+            taken.append(socket.create_server((broker.host, broker.port)))
+
+        taken: list[socket.socket] = []
+        with monkeypatch.context() as patch:
+            patch.setattr(Engine, "wait_ended", wait_ended_and_take_the_port)
+            with pytest.raises(CannotListen, match=str(broker.port)):
+                broker.restart()
+        with pytest.raises(RuntimeError, match="not running"):
+            _ = broker.queues
+        taken[0].close()
+
+
+class Waiting:
+    """Somebody who waits in a thread of their own."""
+
+    def __init__(self, wait: Callable[[], None]) -> None:
+        self._outcome: Future[None] = Future()
+        self._thread = threading.Thread(target=self._run, args=(wait,))
+        self._thread.start()
+
+    def _run(self, wait: Callable[[], None]) -> None:
+        try:
+            self._outcome.set_result(wait())
+        except BaseException as error:
+            self._outcome.set_exception(error)
+
+    def end(self) -> None:
+        """Return when it is over, however it ended."""
+        self._outcome.result(timeout=10)
+        self._thread.join()
+
+
 # --- virtual hosts
 
 
@@ -193,69 +338,3 @@ def test_a_deleted_virtual_host_is_gone_with_its_clients(broker: Broker) -> None
     again = broker.add_virtual_host("one")
     broker.restart()
     assert again.queues == ()
-
-
-# --- asynchronous programs
-
-
-def test_an_asyncio_program_awaits_what_waits() -> None:
-    async def program() -> None:
-        async with Broker() as broker:
-            await asyncio.to_thread(publish_one, broker.url)
-            await broker.wait_idle()
-            assert await broker.wait_until(lambda: broker.queue("q").bodies) == [b"hello"]
-            before = broker.clock.now()
-            await broker.clock.advance(hours=1)
-            assert (broker.clock.now() - before).total_seconds() >= 3600
-            await broker.restart()
-            await broker.fail.crash()
-            assert broker.queues == ()
-            with pytest.raises(RuntimeError, match="trio program"):
-                await broker.connect_in_memory()
-            with pytest.raises(ValueError, match="forward"):
-                await broker.clock.advance(seconds=-1)
-
-    asyncio.run(program())
-    assert "amqp-broker" not in {thread.name for thread in threading.enumerate()}
-
-
-def test_a_trio_program_runs_it_in_its_own_loop() -> None:
-    async def program() -> None:
-        threads = threading.active_count()
-        async with Broker() as broker:
-            assert threading.active_count() == threads
-            with trio.fail_after(10):
-                await trio.to_thread.run_sync(publish_one, broker.url)
-                await broker.wait_idle()
-                assert await broker.wait_until(lambda: broker.queue("q").bodies) == [b"hello"]
-                await broker.clock.advance(minutes=5)
-                await broker.fail.crash()
-                assert broker.queues == ()
-                await broker.restart()
-        with pytest.raises(OSError, match="connect"):
-            await trio.open_tcp_stream(broker.host, broker.port)
-
-    trio.run(program)
-
-
-def test_a_trio_program_connects_without_a_socket() -> None:
-    async def program() -> None:
-        async with Broker() as broker:
-            stream = await broker.connect_in_memory()
-            async with stream:
-                await stream.send_all(PROTOCOL_HEADER)
-                with trio.fail_after(10):
-                    assert b"AMQPLAIN" in await stream.receive_some()
-
-    trio.run(program)
-
-
-def test_what_fails_in_the_block_comes_out_of_it() -> None:
-    async def program() -> None:
-        async with Broker():
-            raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        asyncio.run(program())
-    with pytest.raises((ZeroDivisionError, ExceptionGroup)):
-        trio.run(program)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from typing import Any
 
 import pika
 import pytest
@@ -130,6 +132,65 @@ def test_a_consumer_that_never_acknowledges_runs_into_its_timeout(broker: Broker
 def test_time_goes_only_forward(broker: Broker) -> None:
     with pytest.raises(ValueError, match="forward"):
         broker.clock.advance(seconds=-1)
+    with pytest.raises(ValueError, match="9999"):
+        broker.clock.advance(days=365 * 9000)
+    with pytest.raises(TypeError, match=r"Say advance\(seconds=30\)"):
+        broker.clock.advance(30)
+
+
+def test_who_moves_time_at_the_same_time_moves_it_one_after_the_other(broker: Broker, channel: BlockingChannel) -> None:
+    broker.clock.freeze()
+    before = broker.clock.now()
+    with ThreadPoolExecutor(8) as pool:
+        for moved in [pool.submit(broker.clock.advance, minutes=1) for _ in range(40)]:
+            moved.result()
+    assert broker.clock.now() - before == timedelta(minutes=40)
+
+
+def test_a_clock_that_is_frozen_while_time_is_moved_stays_frozen(broker: Broker, channel: BlockingChannel) -> None:
+    channel.queue_declare("q", arguments={"x-message-ttl": 1000, **LATE})
+    channel.queue_declare("late")
+    channel.basic_publish("", "q", b"hello")
+    publish = broker._engine.broker.virtual_hosts["/"].publish_dead_letter
+
+    def freeze(*letter: Any) -> None:
+        broker._engine.freeze()  # as another thread may have it done at any deadline
+        publish(*letter)
+
+    broker._engine.broker.virtual_hosts["/"].publish_dead_letter = freeze
+    broker.clock.advance(seconds=2)
+    assert broker.clock.is_frozen
+    assert not broker._engine.clock.is_running
+
+
+def test_a_crash_while_time_is_moved_loses_none(broker: Broker, connect: Connect) -> None:
+    """The consumer does not acknowledge, so time waits for it; the crash takes it away."""
+    broker.clock.freeze()
+    before = broker.clock.now()
+    channel = connect().channel()
+    channel.queue_declare("work", durable=True)
+    channel.basic_publish("", "work", b"hello")
+    channel.basic_get("work")
+    with ThreadPoolExecutor(1) as pool:
+        moved = pool.submit(broker.clock.advance, minutes=5, wait_idle=True)
+        broker.fail.crash()
+        moved.result(timeout=10)
+    assert broker.clock.now() - before == timedelta(minutes=5)
+
+
+def test_years_of_heartbeats_are_neither_sent_nor_expected(broker: Broker, connect: Connect) -> None:
+    """A million of them would fill the client's socket, and take their time."""
+    connection = connect(heartbeat=10)
+    (served,) = broker._engine.connections()
+    broker.wait_idle()
+    sent_bytes = served.sent_bytes
+    broker.clock.advance(days=3650)
+    assert served.sent_bytes == sent_bytes
+    broker.clock.advance(seconds=19, heartbeats=False)
+    connection.process_data_events(0)
+    assert len(broker.connections) == 1, "it was heard after the ten years"
+    broker.clock.advance(seconds=25, heartbeats=False)
+    assert broker.connections == []
 
 
 def test_nothing_is_in_flight_after_wait_idle(broker: Broker, channel: BlockingChannel) -> None:
@@ -163,6 +224,12 @@ def test_a_condition_is_waited_for(broker: Broker, channel: BlockingChannel) -> 
     channel.queue_declare("q")
     with pytest.raises(TimeoutError, match="q: 0 ready"):
         broker.wait_until(lambda: broker.queue("q").messages, timeout_s=0.01)
+
+    async def never_awaited() -> bool:
+        return True
+
+    with pytest.raises(TypeError, match="plain function"):
+        broker.wait_until(never_awaited)
 
 
 def test_a_worker_keeps_up_when_time_waits_for_it(broker: Broker, channel: BlockingChannel) -> None:

@@ -151,6 +151,76 @@ def test_deliveries_are_delayed_on_the_brokers_clock(broker: Broker, channel: Bl
     assert got == [b"slow"]
 
 
+def test_each_fault_ends_by_itself(broker: Broker, channel: BlockingChannel) -> None:
+    """The inner one of two does not end the outer one."""
+    got: list[bytes] = []
+    channel.basic_consume("q", lambda *delivery: got.append(delivery[3]), auto_ack=True)
+    with broker.fail.hold_deliveries():
+        with broker.fail.hold_deliveries():
+            channel.basic_publish("", "q", b"held")
+        with broker.fail.memory_alarm():
+            with broker.fail.memory_alarm():
+                pass
+            assert broker._engine.broker.alarms.are_raised
+        assert not broker._engine.broker.alarms.are_raised
+        with pytest.raises(TimeoutError, match="holds deliveries back"):
+            broker.wait_idle(timeout_s=0.01)
+        channel.connection.process_data_events(0.05)
+        assert got == []
+    channel.connection.process_data_events(0.1)
+    assert got == [b"held"]
+
+
+def test_a_delay_ends_at_its_time_also_after_a_restart(broker: Broker, connect: Connect) -> None:
+    broker.clock.freeze()
+    broker.fail.delay_deliveries(seconds=30)
+    broker.restart()
+    got: list[bytes] = []
+    channel = connect().channel()
+    channel.queue_declare("later")
+    channel.basic_consume("later", lambda *delivery: got.append(delivery[3]), auto_ack=True)
+    channel.basic_publish("", "later", b"slow")
+    broker.clock.advance(seconds=29)
+    channel.connection.process_data_events(0.05)
+    assert got == []
+    broker.clock.advance(seconds=1)
+    channel.connection.process_data_events(0.1)
+    assert got == [b"slow"]
+
+
+def test_a_fault_is_cleared_wherever_the_broker_is_by_then(broker: Broker) -> None:
+    elsewhere = broker.add_virtual_host("elsewhere")
+    gone = elsewhere.fail.hold_deliveries()
+    broker.delete_virtual_host("elsewhere")
+    gone.clear()
+    hold, alarm = broker.fail.hold_deliveries(), broker.fail.disk_alarm()
+    broker.stop()
+    hold.clear()
+    alarm.clear()
+    broker.start()
+    assert not broker._engine.broker.alarms.are_raised
+    assert not broker._engine.watch.of("/").holds
+
+
+def test_faults_that_mean_nothing_are_refused(broker: Broker) -> None:
+    for seconds in (-1, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="0 seconds or more"):
+            broker.fail.delay_deliveries(seconds)
+    with pytest.raises(ValueError, match="at least one"):
+        broker.fail.nack_next_publish(0)
+
+
+def test_what_a_fault_leaves_behind_is_not_the_clients_fault(broker: Broker, connect: Connect) -> None:
+    for fault in (broker.fail.drop_connections, broker.fail.close_connections, broker.fail.crash, broker.restart):
+        channel = connect().channel()
+        channel.queue_declare("work", durable=True)
+        channel.basic_publish("", "work", b"hello")
+        broker.wait_idle()
+        channel.basic_get("work")
+        fault()
+        assert (broker.given_back, broker.left_open) == ({}, [])
+
+
 def test_all_faults_can_be_taken_back(broker: Broker, channel: BlockingChannel) -> None:
     broker.fail.nack_next_publish()
     broker.fail.hold_deliveries()
