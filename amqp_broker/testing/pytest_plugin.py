@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Generator, Iterator
-from typing import TYPE_CHECKING, Any
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
@@ -19,17 +20,29 @@ if TYPE_CHECKING:
 
 MARKER = "amqp"
 MARKER_TEXT = (
-    "amqp(no_unacknowledged=False, no_unrouted=False, no_leaked_connections=False, no_leaked_channels=False, "
+    "amqp(*checks, no_unacknowledged=False, no_unrouted=False, no_leaked_connections=False, no_leaked_channels=False, "
     "frozen=False): what must hold at the end of a test that uses amqp_broker or amqp_url, and whether its clock "
     "stands still (amqp-broker)"
 )
+FIXTURES = ("amqp_broker", "amqp_url")
 CHECKS = ("no_unacknowledged", "no_unrouted", "no_leaked_connections", "no_leaked_channels")
 NAME_LENGTH_MAX = 60
 URL_VARIABLE = "AMQP_BROKER_URL"
 SECTION = "AMQP broker"
 
+# How long what must hold may take to become so: a worker of the test's fixtures may be about to acknowledge.
+GRACE_S = 1.0
+POLL_S = 0.002
+
+Problems = TypeVar("Problems")
+
 _VIEW: pytest.StashKey[VirtualHostView] = pytest.StashKey()
+_PICTURE: pytest.StashKey[str] = pytest.StashKey()
 _NUMBER: pytest.StashKey[int] = pytest.StashKey()
+
+
+class NotChecked(pytest.PytestWarning):
+    """A test asks for something that is not done for it."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -48,6 +61,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Make the marker known."""
     config.addinivalue_line("markers", MARKER_TEXT)
     config.stash[_NUMBER] = 0
+    _check_names("amqp_checks", config.getini("amqp_checks"), CHECKS)
 
 
 # --- fixtures
@@ -65,21 +79,23 @@ def amqp_broker_session(pytestconfig: pytest.Config) -> Iterator[Broker]:
 @pytest.fixture
 def amqp_broker(request: pytest.FixtureRequest) -> Iterator[VirtualHostView | ForeignBroker]:
     """A broker that is empty, with a virtual host for this test alone."""
+    wanted = _wanted(request.node)
     url = _foreign_url(request.config)
     if url:
+        _say_what_is_not_checked(request.node, wanted)
         yield ForeignBroker(url)
         return
     broker: Broker = request.getfixturevalue("amqp_broker_session")
     stash = request.config.stash
     stash[_NUMBER] += 1
     view = broker.add_virtual_host(_virtual_host_name(request.node.name, stash[_NUMBER]))
-    wanted = _wanted(request.node)
     if wanted.get("frozen"):
         view.clock.freeze()
     request.node.stash[_VIEW] = view
     try:
         yield view
-        problems = _leaks(view, wanted)
+        problems = _before_long(lambda: _leaks(view, wanted))
+        request.node.stash[_PICTURE] = _picture(view)  # for what fails from now on: another fixture, or this one
     finally:
         del request.node.stash[_VIEW]
         view.fail.nothing()
@@ -151,11 +167,23 @@ def _wanted(item: pytest.Item) -> dict[str, Any]:
     """What the test's markers ask for, the nearest first, then the ini file."""
     wanted: dict[str, Any] = dict.fromkeys(item.config.getini("amqp_checks"), True)
     for marker in reversed(list(item.iter_markers(MARKER))):
-        wanted.update(marker.kwargs)
-    unknown = wanted.keys() - {*CHECKS, "frozen"}
-    if unknown:
-        raise pytest.UsageError(f"{MARKER} does not know {', '.join(sorted(unknown))}; it knows {', '.join(CHECKS)}")
+        wanted.update(dict.fromkeys(marker.args, True), **marker.kwargs)
+    _check_names(MARKER, wanted, (*CHECKS, "frozen"))
     return wanted
+
+
+def _check_names(where: str, names: Iterable[str], known: tuple[str, ...]) -> None:
+    unknown = [str(name) for name in names if name not in known]
+    if unknown:
+        raise pytest.UsageError(f"{where} does not know {', '.join(sorted(unknown))}; it knows {', '.join(known)}")
+
+
+def _say_what_is_not_checked(item: pytest.Item, wanted: dict[str, Any]) -> None:
+    """Nothing that was asked for may seem to hold because nobody has looked."""
+    asked_for = [name for name in (*CHECKS, "frozen") if wanted.get(name)]
+    if asked_for:
+        text = "without effect with --amqp-broker-url, only the broker in the test's process can do that (amqp-broker)"
+        item.warn(NotChecked(f"{', '.join(asked_for)}: {text}"))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -164,29 +192,51 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     outcome = yield
     view = item.stash.get(_VIEW, None)
     if view is not None:
-        problems = _astray(view, _wanted(item))
+        wanted = _wanted(item)
+        problems = _astray(view, wanted)
         if problems:
             pytest.fail("\n".join(problems), pytrace=False)
+    elif not set(FIXTURES) & set(getattr(item, "fixturenames", ())) and any(
+        marker.name == MARKER for marker in item.own_markers
+    ):
+        item.warn(NotChecked(f"mark.{MARKER}: the test uses neither {' nor '.join(FIXTURES)} (amqp-broker)"))
     return outcome
+
+
+def _before_long(problems: Callable[[], Problems]) -> Problems:
+    """The problems that are still there when those who are about to solve them have had their time."""
+    deadline_s = time.monotonic() + GRACE_S
+    while (found := problems()) and time.monotonic() < deadline_s:
+        time.sleep(POLL_S)
+    return found
 
 
 def _astray(view: VirtualHostView, wanted: dict[str, Any]) -> list[str]:
     """The messages that are not acknowledged, or that reached no queue."""
     problems = []
     if wanted.get("no_unacknowledged"):
-        for name in view.queues:
-            count = view.queue(name).unacknowledged_count
-            if count:
-                problems.append(f"queue '{name}' has {count} unacknowledged at the end of the test")
-        for name, count in view.given_back.items():
-            problems.append(f"queue '{name}' got {count} back unacknowledged when their channels ended")
-    if wanted.get("no_unrouted"):
         problems += [
-            f"{entry.body[:40]!r} to exchange '{entry.exchange}' with '{entry.routing_key}' went nowhere: "
-            + entry.reason
-            for entry in view.published
-            if not entry.was_routed
+            f"queue '{name}' has {count} unacknowledged at the end of the test"
+            for name, count in _before_long(lambda: view.unacknowledged).items()
         ]
+        problems += [
+            f"queue '{name}' got {count} back unacknowledged when their channels ended"
+            for name, count in view.given_back.items()
+        ]
+    if wanted.get("no_unrouted"):
+        problems += _unrouted(view)
+    return problems
+
+
+def _unrouted(view: VirtualHostView) -> list[str]:
+    first = view.unrouted
+    problems = [
+        f"{entry.body[:40]!r} to exchange '{entry.exchange}' with '{entry.routing_key}' went nowhere: {entry.reason}"
+        for entry in first
+    ]
+    more = view.unrouted_count - len(first)
+    if more > 0:
+        problems.append(f"and {more} publishes more went nowhere")
     return problems
 
 
@@ -208,12 +258,20 @@ def _leaks(view: VirtualHostView, wanted: dict[str, Any]) -> list[str]:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Put a picture of the virtual host into the report of a test that failed."""
+    """Put a picture of the virtual host into the report of a test that failed, or that a fixture failed for."""
     report = yield
-    view = item.stash.get(_VIEW, None)
-    if view is not None and report.when == "call" and report.failed:
-        try:
-            report.sections.append((SECTION, view.picture()))
-        except Exception as error:  # the report must come, whatever the test did to the broker
-            report.sections.append((SECTION, f"no picture: {error!r}"))
+    if report.failed:
+        view = item.stash.get(_VIEW, None)
+        picture = item.stash.get(_PICTURE, "") if view is None else _picture(view)
+        if picture:
+            report.sections.append((SECTION, picture))
+    if report.when == "teardown" and _PICTURE in item.stash:
+        del item.stash[_PICTURE]
     return report
+
+
+def _picture(view: VirtualHostView) -> str:
+    try:
+        return view.picture()
+    except Exception as error:  # the report must come, whatever the test did to the broker
+        return f"no picture: {error!r}"

@@ -8,7 +8,7 @@ from importlib.metadata import entry_points
 
 import pytest
 
-from amqp_broker.testing import Broker
+from amqp_broker.testing import Broker, pytest_plugin
 
 # Where the package is not installed, only on the path, its plugin has to be named.
 IS_INSTALLED = any(point.name == "amqp-broker" for point in entry_points(group="pytest11"))
@@ -26,7 +26,8 @@ def channel(amqp_url):
 
 
 @pytest.fixture
-def run(pytester: pytest.Pytester) -> Run:
+def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.setattr(pytest_plugin, "GRACE_S", 0.2)
     return Run(pytester)
 
 
@@ -174,7 +175,10 @@ def test_closes_the_channel(channel):
     channel.close()
 """)
     result.assert_outcomes(passed=4, errors=2)
-    result.stdout.fnmatch_lines(["connection 127.0.0.1:* was not closed", "connection * had channels that were not *"])
+    result.stdout.fnmatch_lines(
+        ["connection 127.0.0.1:* was not closed", "*--- AMQP broker ---*", "    guest from 127*"]
+    )
+    result.stdout.fnmatch_lines(["connection * had channels that were not *"])
 
 
 def test_the_ini_file_and_the_markers_say_what_is_checked(run: Run) -> None:
@@ -271,3 +275,130 @@ def test_a_session_without_a_broker_does_not_pay_for_one() -> None:
     )
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     assert loaded.strip() == "['amqp_broker.testing', 'amqp_broker.testing.pytest_plugin']"
+
+
+def test_an_unrouted_publish_is_not_forgotten(run: Run) -> None:
+    """However many come after it."""
+    run.pytester.makeini("[pytest]\namqp_checks = no_unrouted\n")
+    result = run("""
+def test_it(channel, amqp_broker):
+    for number in range(15):
+        channel.basic_publish("", "nope", b"nowhere %d" % number)
+    channel.queue_declare("q")
+    for _ in range(10_000):
+        channel.basic_publish("", "q", b"hello")
+    assert all(entry.was_routed for entry in amqp_broker.published)
+""")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*b'nowhere 0' to exchange*", "and 5 publishes more went nowhere"])
+
+
+def test_what_the_test_has_refused_itself_is_not_unrouted(run: Run) -> None:
+    result = run("""
+@pytest.mark.amqp("no_unrouted")
+def test_it(channel, amqp_broker):
+    channel.confirm_delivery()
+    channel.queue_declare("q")
+    amqp_broker.fail.nack_next_publish()
+    with pytest.raises(pika.exceptions.NackError):
+        channel.basic_publish("", "q", b"hello")
+    channel.basic_publish("", "q", b"hello")
+""")
+    result.assert_outcomes(passed=1)
+
+
+def test_messages_of_a_queue_that_was_deleted_are_unacknowledged_still(run: Run) -> None:
+    result = run("""
+@pytest.mark.amqp(no_unacknowledged=True)
+def test_it(channel, amqp_broker):
+    channel.queue_declare("q")
+    channel.basic_publish("", "q", b"hello")
+    channel.basic_get("q")
+    channel.queue_delete("q")
+    channel.queue_declare("q")
+    assert amqp_broker.queue("q").unacknowledged_count == 0
+""")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*queue 'q' has 1 unacknowledged at the end of the test*"])
+
+
+def test_a_worker_that_is_about_to_acknowledge_is_waited_for(run: Run) -> None:
+    result = run("""
+import threading
+
+@pytest.mark.amqp(no_unacknowledged=True)
+def test_it(channel, amqp_url):
+    channel.queue_declare("q")
+    channel.basic_publish("", "q", b"hello")
+    method, _, _ = channel.basic_get("q")
+    connection = channel.connection
+    threading.Timer(0.05, lambda: connection.process_data_events(0)).start()
+    connection.add_callback_threadsafe(lambda: channel.basic_ack(method.delivery_tag))
+""")
+    result.assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize("phase", ["setup", "teardown"])
+def test_a_fixture_that_fails_comes_with_a_picture_too(run: Run, phase: str) -> None:
+    result = run(f"""
+@pytest.fixture
+def worker(channel, amqp_broker):
+    channel.queue_declare("billing")
+    assert amqp_broker.queues == ("billing",)
+    if "{phase}" == "setup":
+        raise OSError("cannot work")
+    yield
+    raise OSError("cannot work")
+
+def test_it(worker):
+    pass
+""")
+    result.assert_outcomes(passed=phase == "teardown", errors=1)
+    result.stdout.fnmatch_lines(["*cannot work*", "*--- AMQP broker ---*", "    billing: 0 ready, *"])
+
+
+def test_checks_that_a_real_broker_cannot_answer_are_named(run: Run, broker: Broker) -> None:
+    run.pytester.makeini("[pytest]\namqp_checks = no_unrouted\n")
+    result = run(
+        """
+@pytest.mark.amqp(no_leaked_connections=True)
+def test_it(channel):
+    channel.basic_publish("", "nope", b"hello")
+
+@pytest.mark.amqp(no_unrouted=False)
+def test_that_asks_for_nothing(channel):
+    pass
+""",
+        "--amqp-broker-url",
+        broker.url,
+        "-Walways",
+    )
+    result.assert_outcomes(passed=2, warnings=1)
+    result.stdout.fnmatch_lines(
+        ["*NotChecked: no_unrouted, no_leaked_connections: without effect with --amqp-broker-url*"]
+    )
+
+
+def test_a_marker_without_a_broker_says_so(run: Run) -> None:
+    result = run(
+        """
+pytestmark = pytest.mark.amqp(frozen=True)
+
+@pytest.mark.amqp(no_unrouted=True)
+def test_checks_nothing():
+    pass
+
+def test_says_nothing():
+    pass
+""",
+        "-Walways",
+    )
+    result.assert_outcomes(passed=2, warnings=1)
+    result.stdout.fnmatch_lines(["*NotChecked: mark.amqp: the test uses neither amqp_broker nor amqp_url*"])
+
+
+def test_an_unknown_check_of_the_ini_file_is_refused(run: Run) -> None:
+    run.pytester.makeini("[pytest]\namqp_checks = no_unrooted\n")
+    result = run("def test_it(): pass")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*amqp_checks does not know no_unrooted; it knows no_unacknowledged, *"])
