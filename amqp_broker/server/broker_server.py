@@ -63,6 +63,7 @@ class BrokerServer:
         self._clock = clock or SystemClock()
         self._broker = broker
         self._journal: Journal | None = None
+        self._flusher: JournalFlusher | None = None
         self._listeners: list[Listener] = []
         self._connections: set[Connection] = set()
         self._outbox = Outbox()
@@ -94,6 +95,7 @@ class BrokerServer:
         """
         self._broker = Broker(self.settings, self._clock, journal, progress)
         self._journal = journal
+        self._flusher = JournalFlusher(self._broker, journal, self.settings, self._outbox)
         if journal.torn_tail is not None:
             torn = journal.torn_tail
             log_event(logging.WARNING, "journal cut", file=torn.file, offset=torn.offset, cut_bytes=torn.cut_bytes)
@@ -137,14 +139,14 @@ class BrokerServer:
             self.listen()
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(run_timers, self.broker)
-                nursery.start_soon(watch_resources, self.broker, self.settings, self._journal is not None)
+                nursery.start_soon(watch_resources, self.broker, self.settings, self._flusher)
                 PasswordChecks(self.broker, nursery)
                 stall_timeout_ms = self.settings.output_stall_timeout_ms
                 nursery.start_soon(shed_stalled, lambda: tuple(self._connections), stall_timeout_ms)
                 if self.control_folder is not None:
                     nursery.start_soon(serve_control, self.broker, self.control_folder)
-                if self._journal is not None:
-                    nursery.start_soon(JournalFlusher(self.broker, self._journal, self.settings).run)
+                if self._journal is not None and self._flusher is not None:
+                    nursery.start_soon(self._flusher.run)
                     nursery.start_soon(read_pages, self.broker, self._journal)
                 async with trio.open_nursery() as accepting:
                     for listener in self._listeners:

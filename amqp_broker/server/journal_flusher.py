@@ -1,7 +1,12 @@
-"""The one task that writes the journal: what has gathered is written and synced in a thread, then the broker is told.
+"""What writes the journal: what has gathered is written and synced in a thread, then the broker is told.
 
 While one batch is on its way to the disk the next one gathers, so the more there is to do, the more each sync does.
 Space is freed when there is nothing else to write, one bounded step at a time.
+
+Theory of operation. The thread has one job at a time, and is given the next one at once: when something gathers while
+it has none, or when it is done with the one before. Both happen between two turns of the event loop's tasks, in the
+middle of nobody's work, and no task has to be woken for it: a client that waits for a confirm waits for all of this.
+The task only sees to what takes time or ends everything.
 
 A full disk is waited out: nothing was written, publishers are held back, and the same batch is tried again. Any other
 failure is final.
@@ -10,18 +15,26 @@ failure is final.
 from __future__ import annotations
 
 import logging
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
 
 import trio
 
 from amqp_broker.broker.alarms import Resource
 from amqp_broker.broker.broker import Broker
 from amqp_broker.journal.failures import JournalDamaged, JournalFull
-from amqp_broker.journal.port import Batch, Journal
+from amqp_broker.journal.port import Batch, Journal, Reclaim
+from amqp_broker.server.disk_thread import DiskThread, Job
 from amqp_broker.server.logs import log_event
+from amqp_broker.server.pump import Outbox
 from amqp_broker.server.wake_up import WakeUp
 from amqp_broker.settings import Settings
 
 FULL_DISK_RETRY_S = 1.0
+
+Result = TypeVar("Result")
 
 
 class JournalFlusher:
@@ -31,15 +44,23 @@ class JournalFlusher:
         broker: whose changes gather in the journal.
         journal: recovered.
         settings: when to sync.
+        outbox: sends what clients are told when their changes are kept.
     """
 
-    def __init__(self, broker: Broker, journal: Journal, settings: Settings) -> None:
+    def __init__(self, broker: Broker, journal: Journal, settings: Settings, outbox: Outbox) -> None:
         self._broker = broker
         self._journal = journal
         self._policy = settings.fsync
         self._interval_s = settings.fsync_interval_ms / 1000
-        self._synced_s = 0.0
-        self._work = WakeUp()
+        self._synced_s = -math.inf
+        self._outbox = outbox
+        self.is_disk_full = False  # a batch waits for room, however much room there seems to be
+        self._thread: DiskThread
+        self._has_job = False
+        self._reclaim: Reclaim | None = None
+        self._refused: Batch | None = None  # for want of room; to be tried again
+        self._error: Exception | None = None
+        self._attention = WakeUp()
 
     async def run(self) -> None:
         """Write whenever there is something to write.
@@ -47,19 +68,65 @@ class JournalFlusher:
         Raises:
             JournalFailed: a write or a sync failed; nothing more is confirmed.
         """
-        self._broker.on_journal_work = self._work.set
+        self._thread = DiskThread()
+        self._broker.on_journal_work = self._go_on
         try:
-            while True:
+            self._go_on()
+            while self._error is None:
                 await trio.lowlevel.checkpoint()
-                batch = self._take_batch()
-                if batch is not None:
-                    await self._commit(batch)
-                    continue
-                self._broker.committed()  # whoever waited for something that left nothing to write
-                if not await self._reclaim_step():
-                    await self._wait_for_work()
+                refused, self._refused = self._refused, None
+                if refused is not None:
+                    await trio.sleep(FULL_DISK_RETRY_S)
+                    self._write(refused)
+                await self._wait()
+                self._go_on()
+            raise self._error
         finally:
             self._broker.on_journal_work = None
+            await self._thread.end()
+
+    async def _wait(self) -> None:
+        """Sleep until something has to be seen to; with syncs at intervals, until the next one is due."""
+        with trio.move_on_after(self._interval_s if self._policy == "interval" else math.inf):
+            await self._attention.wait()
+
+    # --- one job after the other
+
+    def _go_on(self) -> None:
+        """Give the thread its next job, if it has none and there is one."""
+        if self._has_job or self._error is not None:
+            return
+        try:
+            batch = self._take_batch()
+            if batch is not None:
+                self._write(batch)
+                return
+            self._broker.committed()  # whoever waited for something that left nothing to write
+            self._reclaim = self._reclaim or self._journal.take_reclaim()
+            if self._reclaim is not None:
+                self._do(self._reclaim.step, self._stepped)
+        except Exception as error:
+            self._fail(error)
+
+    def _do(self, work: Callable[[], Result], done: Callable[[Result], None]) -> None:
+        self._has_job = True
+        self._thread.do(work, partial(self._did, done))
+
+    def _did(self, done: Callable[[Result], None], job: Job[Result]) -> None:
+        """A job is done: tell first, and only then look for the next one."""
+        self._has_job = False
+        try:
+            self._outbox.handle(done, job.result())
+        except Exception as error:
+            self._fail(error)
+        if self._broker.on_journal_work is not None:
+            self._go_on()
+
+    def _fail(self, error: Exception) -> None:
+        self._error = error
+        self._attention.set()
+
+    # --- batches
 
     def _take_batch(self) -> Batch | None:
         now_s = trio.current_time()
@@ -68,43 +135,36 @@ class JournalFlusher:
             self._synced_s = now_s
         return self._broker.durability.take_batch(sync=sync)
 
-    async def _commit(self, batch: Batch) -> None:
-        """Have a batch written, for as long as it takes; a cancellation waits for the disk."""
-        while True:
-            with trio.CancelScope(shield=True):
-                await trio.to_thread.run_sync(self._journal.write, batch)
-            try:
-                self._journal.committed(batch)
-                break
-            except JournalFull as error:
-                if self._broker.alarms.set(Resource.DISK, True):
-                    log_event(logging.ERROR, "disk full", reason=str(error), retry_s=FULL_DISK_RETRY_S)
-                await trio.sleep(FULL_DISK_RETRY_S)
+    def _write(self, batch: Batch) -> None:
+        self._do(partial(self._journal.write, batch), lambda _: self._written(batch))
+
+    def _written(self, batch: Batch) -> None:
+        try:
+            self._journal.committed(batch)
+        except JournalFull as error:
+            self._wait_for_room(batch, error)
+            return
+        self.is_disk_full = False
         self._broker.committed()
 
-    async def _reclaim_step(self) -> bool:
-        """Free some space; returns whether there was something to do."""
-        reclaim = self._journal.take_reclaim()
-        if reclaim is None:
-            return False
-        is_done = False
-        while not is_done:
-            with trio.CancelScope(shield=True):
-                is_done = await trio.to_thread.run_sync(reclaim.step)
-            batch = self._take_batch()
-            if batch is not None:
-                await self._commit(batch)
+    def _wait_for_room(self, batch: Batch, error: JournalFull) -> None:
+        self._has_job = True  # the same batch comes next, and nothing before it
+        self._refused = batch
+        if not self.is_disk_full:
+            self.is_disk_full = True
+            log_event(logging.ERROR, "disk full", reason=str(error), retry_s=FULL_DISK_RETRY_S)
+        self._broker.alarms.set(Resource.DISK, True)
+        self._attention.set()
+
+    # --- free space
+
+    def _stepped(self, is_done: bool) -> None:
+        reclaim = self._reclaim
+        if reclaim is None or not is_done:
+            return
+        self._reclaim = None
         try:
             self._journal.reclaimed(reclaim)
         except JournalDamaged as error:  # those segments stay as they are, and everything else goes on
             log_event(logging.ERROR, "journal damaged", reason=str(error))
-        await trio.to_thread.run_sync(reclaim.release)
-        return True
-
-    async def _wait_for_work(self) -> None:
-        """Sleep until something gathers; with syncs at intervals, until the next one is due."""
-        if self._policy == "interval":
-            with trio.move_on_after(self._interval_s):
-                await self._work.wait()
-        else:
-            await self._work.wait()
+        self._do(reclaim.release, lambda _: None)

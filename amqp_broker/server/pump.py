@@ -23,7 +23,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import trio
 
@@ -45,6 +45,9 @@ READ_CHUNK_BYTES_MIN = 16_384
 
 # What is handed over at once: behind each portion the conversation learns that there is room again.
 SEND_BYTES_MAX = 1_048_576
+
+
+Argument = TypeVar("Argument")
 
 
 class Conversation(Protocol):
@@ -79,11 +82,11 @@ class Outbox:
         self._waiting.append(pump)
         return True
 
-    def handle(self, receive: Callable[[bytes], None], chunk: bytes) -> None:
-        """Have a chunk handled, and all pumps send what comes of it."""
+    def handle(self, work: Callable[[Argument], None], argument: Argument) -> None:
+        """Have a chunk handled, or anything else that makes connections speak, and all pumps send what comes of it."""
         self._waiting = []
         try:
-            receive(chunk)
+            work(argument)
         finally:
             waiting, self._waiting = self._waiting, None
             for pump in waiting:

@@ -13,6 +13,7 @@ import trio
 
 from amqp_broker.broker.alarms import Resource
 from amqp_broker.broker.broker import Broker
+from amqp_broker.server.journal_flusher import JournalFlusher
 from amqp_broker.server.logs import log_event
 from amqp_broker.settings import Settings
 
@@ -21,11 +22,12 @@ MEMORY_HIGH_WATER_SHARE = 0.6
 MEMORY_BUDGET_SHARE = 0.4
 
 
-async def watch_resources(broker: Broker, settings: Settings, has_disk: bool) -> None:
+async def watch_resources(broker: Broker, settings: Settings, flusher: JournalFlusher | None) -> None:
     """Look every ``resource_check_ms``, until cancelled.
 
     Args:
-        has_disk: whether the broker keeps anything on disk.
+        flusher: knows when the disk is full all the same, which free space alone does not tell (a quota, or too little
+            room for what is to be written next); None for a broker that keeps nothing on disk.
     """
     memory_limit_bytes = settings.memory_high_water_bytes or int(machine_memory_bytes() * MEMORY_HIGH_WATER_SHARE)
     while True:
@@ -33,10 +35,11 @@ async def watch_resources(broker: Broker, settings: Settings, has_disk: bool) ->
         _set(
             broker, Resource.MEMORY, used_bytes, limit_bytes=memory_limit_bytes, is_low=used_bytes > memory_limit_bytes
         )
-        if has_disk:
+        if flusher is not None:
             limit_bytes = settings.disk_free_limit_bytes
             free_bytes = shutil.disk_usage(settings.data_dir).free
-            _set(broker, Resource.DISK, free_bytes, limit_bytes=limit_bytes, is_low=free_bytes < limit_bytes)
+            is_low = free_bytes < limit_bytes or flusher.is_disk_full
+            _set(broker, Resource.DISK, free_bytes, limit_bytes=limit_bytes, is_low=is_low)
         await trio.sleep(settings.resource_check_ms / 1000)
 
 

@@ -1,4 +1,6 @@
-"""``amqp-broker`` on a disk that fails: from the sync on whose number is in FAULTS_SYNC_FAILS_AT it reports EIO."""
+"""``amqp-broker`` on a disk that reports EIO: from the sync on whose number is in FAULTS_SYNC_FAILS_AT, or from the
+write on whose number is in FAULTS_WRITE_FAILS_AT; half of what is to be written reaches the file then.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +11,32 @@ import sys
 from amqp_broker.cli import main
 from amqp_broker.journal.files import RealFile
 
-_sync = RealFile.sync
-_left = int(os.environ["FAULTS_SYNC_FAILS_AT"])
+_sync, _write = RealFile.sync, RealFile.write_at
+_syncs_left = int(os.environ.get("FAULTS_SYNC_FAILS_AT", "0"))
+_writes_left = int(os.environ.get("FAULTS_WRITE_FAILS_AT", "0"))
 
 
 def sync(self: RealFile) -> None:
     """Sync, as long as the disk is good."""
-    global _left
-    _left -= 1
-    if _left <= 0:
+    global _syncs_left
+    _syncs_left -= 1
+    if _syncs_left <= 0:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
     _sync(self)
 
 
-RealFile.sync = sync  # type: ignore[method-assign]
+def write_at(self: RealFile, offset: int, data: bytes) -> None:
+    """Write, as long as the disk is good."""
+    global _writes_left
+    _writes_left -= 1
+    if _writes_left <= 0:
+        _write(self, offset, data[: len(data) // 2])
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+    _write(self, offset, data)
+
+
+if _syncs_left:
+    RealFile.sync = sync  # type: ignore[method-assign]
+if _writes_left:
+    RealFile.write_at = write_at  # type: ignore[method-assign]
 sys.exit(main())

@@ -180,8 +180,12 @@ def test_a_full_disk_is_waited_out(small_disk: Path, start: Callable[..., Broker
 
 
 @pytest.mark.parametrize("fails_at", [10, 60])
-def test_a_sync_that_fails_is_final(tmp_path: Path, start: Callable[..., BrokerProcess], fails_at: int) -> None:
-    broker = start(tmp_path / "data", module="tests.faults.broken_disk", FAULTS_SYNC_FAILS_AT=fails_at).ready()
+@pytest.mark.parametrize("what", ["SYNC", "WRITE"])
+def test_a_disk_that_fails_is_final(
+    tmp_path: Path, start: Callable[..., BrokerProcess], what: str, fails_at: int
+) -> None:
+    failing = {f"FAULTS_{what}_FAILS_AT": fails_at}
+    broker = start(tmp_path / "data", module="tests.faults.broken_disk", **failing).ready()
     publisher = Publisher(broker, 100)
     assert broker.ended() == 6
     publisher.thread.join(PATIENCE_S)

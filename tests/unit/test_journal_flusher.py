@@ -1,0 +1,170 @@
+"""What writes the journal: who is told when, what it does on a full and on a failing disk, and how it ends."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import cast
+
+import pytest
+import trio
+
+from amqp_broker.broker.broker import Broker
+from amqp_broker.journal.failures import JournalFailed
+from amqp_broker.journal.journal import SegmentJournal
+from amqp_broker.journal.memory_files import MemoryFiles
+from amqp_broker.journal.port import Journal
+from amqp_broker.server.clock import SystemClock
+from amqp_broker.server.disk_thread import DiskThread, Job
+from amqp_broker.server.journal_flusher import JournalFlusher
+from amqp_broker.server.pump import Outbox
+from amqp_broker.server.resources import watch_resources
+from amqp_broker.settings import Settings
+from tests.unit.in_trio import in_trio
+
+SEGMENT_BYTES = 65_536
+
+
+class Served:
+    """A broker on a disk in memory whose journal is written."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.files = MemoryFiles()
+        journal = cast(Journal, SegmentJournal(self.files, SEGMENT_BYTES))
+        self.broker = Broker(settings, SystemClock(), journal)
+        self.flusher = JournalFlusher(self.broker, journal, settings, Outbox())
+        self.told = 0
+
+    def change(self, size: int = 0) -> int:
+        """Do something durable; returns the position that it is kept at."""
+        self.broker.add_virtual_host(f"{self.told}-{'x' * size}")
+        self.broker.durability.keep_virtual_host(self.broker.virtual_hosts[f"{self.told}-{'x' * size}"])
+        position = self.broker.durability.position
+        self.broker.settle()
+        return position
+
+    async def kept(self, position: int) -> None:
+        """Wait until a position is kept, as a channel does."""
+        is_kept = self.broker.durability.is_kept
+        if not is_kept(position):
+            told = trio.Event()
+            self.broker.awaiting_commit[told.set] = None
+            while not is_kept(position):
+                await told.wait()
+            del self.broker.awaiting_commit[told.set]
+        self.told += 1
+
+    def found(self) -> set[str]:
+        """The virtual hosts that a broker would find that starts now."""
+        journal = cast(Journal, SegmentJournal(self.files, SEGMENT_BYTES))
+        return set(Broker(Settings(), SystemClock(), journal).virtual_hosts)
+
+
+@asynccontextmanager
+async def serving(settings: Settings | None = None) -> AsyncIterator[Served]:
+    served = Served(settings or Settings())
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(served.flusher.run)
+        yield served
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("fsync", ["always", "interval", "never"])
+@in_trio
+async def test_whoever_waits_is_told_when_it_is_written(fsync: str) -> None:
+    async with serving(Settings(fsync=fsync)) as served:  # type: ignore[arg-type]
+        for number in range(5):
+            await served.kept(served.change())
+            assert served.found() == {"/", *(f"{told}-" for told in range(number + 1))}
+
+
+@in_trio
+async def test_at_an_interval_what_was_written_is_synced_without_more_to_write() -> None:
+    async with serving(Settings(fsync="interval", fsync_interval_ms=50)) as served:
+        await served.kept(served.change())
+        await served.kept(served.change())
+        await trio.sleep(0.2)
+        await served.kept(served.change())  # by then the thread has done what it was given before
+        served.files.lose_power()
+        assert served.found() >= {"/", "0-", "1-"}
+
+
+@in_trio
+async def test_a_full_disk_is_waited_out_and_the_alarm_stays_however_much_room_there_seems_to_be(
+    tmp_path: Path,
+) -> None:
+    settings = Settings(data_dir=str(tmp_path), disk_free_limit_bytes=0, resource_check_ms=10)
+    async with serving(settings) as served, trio.open_nursery() as nursery:
+        await served.kept(served.change())
+        served.files.capacity_bytes = served.files.used_bytes
+        position = served.change(SEGMENT_BYTES)
+        alarms, news = served.broker.alarms, trio.Event()
+        alarms.listen(news.set)
+        nursery.start_soon(watch_resources, served.broker, settings, served.flusher)
+        await news.wait()
+        assert alarms.are_raised
+        news = trio.Event()
+        alarms.listen(news.set)
+        await trio.sleep(5)
+        assert not news.is_set()
+        assert not served.broker.durability.is_kept(position)
+        served.files.capacity_bytes = None
+        await served.kept(position)
+        await news.wait()
+        assert not alarms.are_raised
+        nursery.cancel_scope.cancel()
+
+
+@in_trio
+async def test_a_failure_is_final() -> None:
+    served = Served(Settings())
+
+    async def fail() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(served.flusher.run)
+            await served.kept(served.change())
+            served.files.fail_at_step = served.files.steps + 2
+            await served.kept(served.change())
+
+    with pytest.raises(ExceptionGroup) as caught:
+        await fail()
+    assert [type(error) for error in caught.value.exceptions] == [JournalFailed]
+    with pytest.raises(JournalFailed):
+        served.broker.durability.take_batch()
+
+
+@in_trio
+async def test_the_end_waits_for_what_is_being_written() -> None:
+    served = Served(Settings())
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(served.flusher.run)
+        await served.kept(served.change())
+        position = served.change()
+        nursery.cancel_scope.cancel()
+    assert served.broker.durability.is_kept(position)
+    assert served.broker.on_journal_work is None
+
+
+# --- the thread
+
+
+@in_trio
+async def test_jobs_are_done_in_order_and_their_outcomes_told_in_the_loop() -> None:
+    here = threading.get_ident()
+    told: list[object] = []
+
+    def tell(job: Job[int]) -> None:
+        assert threading.get_ident() == here
+        try:
+            told.append(job.result())
+        except ZeroDivisionError as error:
+            told.append(type(error))
+
+    thread = DiskThread()
+    thread.do(lambda: 1, tell)
+    thread.do(lambda: 1 // 0, tell)
+    thread.do(lambda: int(threading.get_ident() == here), tell)
+    await thread.end()
+    assert told == [1, ZeroDivisionError, 0]
