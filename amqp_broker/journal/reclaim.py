@@ -40,7 +40,7 @@ def choose_segments(closed: Sequence[Segment], segment_bytes: int) -> Sequence[S
     """
     for number, segment in enumerate(closed):
         if not segment.is_damaged and (_is_wasteful(segment) or (number == 0 and not segment.live_bytes)):
-            return _with_neighbours(closed, number, segment_bytes)
+            return _with_neighbours(closed, number, segment_bytes) if segment.live_bytes else _dead_from(closed, number)
     disk_bytes = sum(segment.disk_bytes for segment in closed)
     if disk_bytes > 2 * sum(segment.live_bytes for segment in closed) + segment_bytes // 2:
         for number, segment in enumerate(closed):
@@ -61,6 +61,18 @@ def _dead_bytes(segment: Segment) -> int:
 def _is_wasteful(segment: Segment) -> bool:
     overhead_bytes = max(segment.overhead_bytes, _FRAME_BYTES + segment.drops.encoded_bytes)
     return segment.disk_bytes > 2 * (segment.live_bytes + overhead_bytes)
+
+
+def _dead_from(closed: Sequence[Segment], low: int) -> Sequence[Segment]:
+    """Segments that follow each other and hold nothing live. They go alone: on a full disk there is no room to copy
+    what their neighbours hold.
+    """
+    high = low + 1
+    while high - low < SEGMENTS_AT_ONCE_MAX and high < len(closed):
+        if closed[high].live_bytes or closed[high].is_damaged:
+            break
+        high += 1
+    return closed[low:high]
 
 
 def _with_neighbours(closed: Sequence[Segment], number: int, segment_bytes: int) -> Sequence[Segment]:

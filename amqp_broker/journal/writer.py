@@ -27,6 +27,9 @@ from amqp_broker.journal.segments import (
 REFERENCES_PER_SEGMENT_MAX = 2**21
 """Ends a segment in which few bytes but many references gather, because each costs memory."""
 
+SMALL_SEGMENTS = 64
+"""How many segments of the smallest size one of the usual size could hold; the small ones are for a full disk."""
+
 
 class SegmentWriter:
     """Writes batches.
@@ -95,8 +98,7 @@ class SegmentWriter:
         name = segment_name(number, number)
         last_batch = self._batch if self._file is None else self._batch + 1  # the seal to come counts as one
         header = SegmentHeader(FORMAT_VERSION, 0, number, number, self._epoch, batch.first_reference, last_batch)
-        reserved_bytes = max(self._segment_bytes, SEGMENT_HEADER_BYTES + size + BLOCK_HEADER_BYTES)
-        file = self._reserve(name + NEW_SUFFIX, reserved_bytes, header.encode())
+        file, reserved_bytes = self._reserve(name + NEW_SUFFIX, size + BLOCK_HEADER_BYTES, header.encode())
         previous_bytes = self.seal()
         self._files.rename(name + NEW_SUFFIX, name)
         self._files.sync_folder()
@@ -108,17 +110,34 @@ class SegmentWriter:
         self._reserved_bytes = reserved_bytes
         return file
 
-    def _reserve(self, name: str, size: int, header: bytes) -> File:
-        try:
-            file = self._files.create(name, size)
-            file.write_at(0, header)
-            file.sync()
-        except OSError as error:
-            if error.errno not in NO_ROOM:
-                raise
-            with contextlib.suppress(FileNotFoundError):
-                self._files.remove(name)
-            raise JournalFull(f"no room for another {size} bytes in the journal's folder: {error}") from error
+    def _reserve(self, name: str, size: int, header: bytes) -> tuple[File, int]:
+        """Make a file with the room for a segment that holds at least so many bytes behind its header.
+
+        On a disk that is nearly full a small segment has to do: acknowledgements need room as well, and free some.
+
+        Returns:
+            The file, and how large it is.
+        """
+        least_bytes = max(SEGMENT_HEADER_BYTES + size, self._segment_bytes // SMALL_SEGMENTS)
+        reserved_bytes = max(self._segment_bytes, least_bytes)
+        while True:
+            try:
+                return self._create(name, reserved_bytes, header), reserved_bytes
+            except OSError as error:
+                if error.errno not in NO_ROOM:
+                    raise
+                with contextlib.suppress(FileNotFoundError):
+                    self._files.remove(name)
+                if reserved_bytes == least_bytes:
+                    raise JournalFull(
+                        f"no room for another {reserved_bytes} bytes in the journal's folder: {error}"
+                    ) from error
+                reserved_bytes = max(reserved_bytes // 2, least_bytes)
+
+    def _create(self, name: str, size: int, header: bytes) -> File:
+        file = self._files.create(name, size)
+        file.write_at(0, header)
+        file.sync()
         return file
 
     def seal(self) -> int:

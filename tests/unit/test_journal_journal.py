@@ -203,6 +203,23 @@ def test_a_full_disk_is_met_before_anything_is_written_and_is_not_final() -> Non
     assert live_payloads(found) == [b"before", bytes(SEGMENT_BYTES)]
 
 
+def test_a_small_segment_has_to_do_where_there_is_no_room_for_another() -> None:
+    files = MemoryFiles()
+    journal, _ = opened(files, 65_536)
+    references = [journal.put(1, bytes(60_000))]
+    commit(journal)
+    files.capacity_bytes = files.used_bytes + 30_000
+    for _ in range(4):
+        references.append(journal.put(1, bytes(7000)))
+        commit(journal)
+    assert 0 <= files.capacity_bytes - files.used_bytes < 7000
+    journal.drop(references[0])
+    commit(journal)
+    reclaim_all(journal)
+    assert files.capacity_bytes - files.used_bytes > 60_000
+    assert live_payloads(opened(files)[1]) == [bytes(7000)] * 4
+
+
 def test_a_failed_sync_is_final_and_is_not_tried_again() -> None:
     files = MemoryFiles()
     journal, _ = opened(files)
