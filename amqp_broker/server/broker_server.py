@@ -34,6 +34,7 @@ from amqp_broker.server.socket_stream import SocketStream
 from amqp_broker.server.stalled import shed_stalled
 from amqp_broker.server.timers import run_timers
 from amqp_broker.server.tls import NoTls, TlsContext, TlsStream, name_in
+from amqp_broker.server.turns import Turns
 from amqp_broker.session.client import Peer
 from amqp_broker.session.connection import Connection
 from amqp_broker.settings import Settings
@@ -67,6 +68,7 @@ class BrokerServer:
         self._listeners: list[Listener] = []
         self._connections: set[Connection] = set()
         self._outbox = Outbox()
+        self._turns = Turns()
         self.connections_ended = 0
         self.control_folder: Path | None = None  # the data folder, where the command line may reach the broker
         self._is_refusing = False
@@ -139,6 +141,7 @@ class BrokerServer:
             self.listen()
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(run_timers, self.broker)
+                nursery.start_soon(self._turns.run)
                 nursery.start_soon(watch_resources, self.broker, self.settings, self._flusher)
                 PasswordChecks(self.broker, nursery)
                 stall_timeout_ms = self.settings.output_stall_timeout_ms
@@ -261,7 +264,7 @@ class BrokerServer:
 
     def make_pump(self, stream: trio.abc.Stream, outbox: Outbox) -> Pump:
         """What joins a stream to its conversation; a broker in a test has its own."""
-        return Pump(stream, self.settings.read_chunk_bytes, outbox)
+        return Pump(stream, self.settings.read_chunk_bytes, outbox, self._turns)
 
     async def _say_farewell(self) -> None:
         for connection in tuple(self._connections):

@@ -2,7 +2,8 @@
 
 The conversation (``session.Connection``) knows no sockets, so these are the duties of this side:
 
-- hand in what was read, at most one chunk before every other connection has had its turn;
+- hand in what was read, at most one chunk before every other connection has had its turn; who sends much waits in
+  line with all who do (``turns.py``);
 - do not read while the conversation says so, so that a publisher that is too fast is held back by TCP;
 - send what it has to say, many frames in one call, and tell it how much has left, so that consumers go on;
 - when it has finished: send what is left, close our half, and give the client a moment to close its own, because a
@@ -30,6 +31,7 @@ import trio
 from amqp_broker.errors import ReplyCode
 from amqp_broker.server.connection_log import ConnectionLog
 from amqp_broker.server.socket_stream import Part, SocketStream
+from amqp_broker.server.turns import Turns
 from amqp_broker.server.wake_up import WakeUp
 from amqp_broker.wire.frames import METHOD, encode_frame
 from amqp_broker.wire.methods import Connection as ConnectionMethods
@@ -40,8 +42,11 @@ FAREWELL_TIMEOUT_S = 3.0
 
 # What was read at once is handled in about this time, so that the other connections have their turn; but never less is
 # read than this.
-TURN_S_MAX = 0.004
-READ_CHUNK_BYTES_MIN = 16_384
+TURN_S_MAX = 0.002
+READ_CHUNK_BYTES_MIN = 4_096
+
+# A connection is busy when what is read at once is all used, or takes longer than this.
+LIGHT_S_MAX = 0.0005
 
 # What is handed over at once: behind each portion the conversation learns that there is room again.
 SEND_BYTES_MAX = 1_048_576
@@ -100,13 +105,21 @@ class Pump:
         stream: the client's bytes; closed at the end.
         read_chunk_bytes: the most that is read at once.
         outbox: shared by all pumps whose conversations may make each other say something.
+        turns: shared by all pumps of one event loop, so that those with much to read leave room for the others.
     """
 
-    def __init__(self, stream: trio.abc.Stream, read_chunk_bytes: int, outbox: Outbox | None = None) -> None:
+    def __init__(
+        self,
+        stream: trio.abc.Stream,
+        read_chunk_bytes: int,
+        outbox: Outbox | None = None,
+        turns: Turns | None = None,
+    ) -> None:
         self._stream = stream
         self._socket_stream = stream if isinstance(stream, SocketStream) else None
         self._read_chunk_bytes = read_chunk_bytes
         self._outbox = outbox or Outbox()
+        self._turns = turns
         self._rest: list[Part] = []  # what the system has not taken of what was sent without the writer
         self._is_writing = False
         self._output_ready = WakeUp()
@@ -156,9 +169,12 @@ class Pump:
                 continue  # nobody listens any more; it is read so that closing does not become a reset
             began_s = time.perf_counter()
             self._outbox.handle(self._conversation.receive, bytes(data))  # no copy: it is bytes already
-            chunk_bytes = self._next_chunk_bytes(chunk_bytes, len(data), time.perf_counter() - began_s)
+            took_s = time.perf_counter() - began_s
             if not log.is_opened:
                 log.note_opened()
+            if self._turns is not None and (len(data) == chunk_bytes or took_s > LIGHT_S_MAX):
+                await self._turns.take(took_s)
+            chunk_bytes = self._next_chunk_bytes(chunk_bytes, len(data), took_s)
 
     def _next_chunk_bytes(self, chunk_bytes: int, read_bytes: int, took_s: float) -> int:
         """How much to read at once next time: a turn must not take long, whatever the messages are like."""
