@@ -125,6 +125,12 @@ class Settings:
     queues_max: int = _setting(0, "Most queues, all virtual hosts together. 0: no limit.", minimum=0)
     bindings_max: int = _setting(0, "Most bindings in a virtual host. 0: no limit.", minimum=0)
     consumers_per_channel_max: int = _setting(0, "Most consumers on a channel. 0: no limit.", minimum=0)
+    unacknowledged_per_channel_max: int = _setting(
+        0,
+        "Most deliveries that wait for their acknowledgement on a channel; its consumers are given no more until some "
+        "are acknowledged, and basic.get is refused with 406. 0: no limit but the prefetch that the client chooses.",
+        minimum=0,
+    )
     message_size_bytes_max: int = _setting(134_217_728, "Largest message body.", minimum=0, maximum=536_870_912)
     consumer_timeout_ms: int = _setting(
         1_800_000,

@@ -59,6 +59,8 @@ class Consuming:
         self._next_tag = 1
         self._prefetch_count = 0  # for each consumer that starts from now on
         self._channel_prefetch_count = 0  # for all consumers together; 0 for no limit
+        self._unacknowledged_max = channel.connection.broker.settings.unacknowledged_per_channel_max
+        self._is_limited = self._unacknowledged_max > 0  # by one of these two
         self._consumers_unacknowledged = 0
         self._is_released = False
         self._reply_tag = ""
@@ -78,7 +80,7 @@ class Consuming:
             self.unacknowledged[tag] = Unacknowledged(message, consumer.queue, consumer, self._monotonic_ms())
             consumer.unacknowledged_count += 1
             self._consumers_unacknowledged += 1
-            if self._channel_prefetch_count:
+            if self._is_limited:
                 self._update_room()
         connection = channel.connection
         if len(message.body) >= SENT_IN_PARTS_BYTES_MIN:
@@ -145,8 +147,11 @@ class Consuming:
 
     def _update_room(self) -> None:
         limit = self._channel_prefetch_count
-        is_full = limit and self._consumers_unacknowledged >= limit
+        is_full = (limit and self._consumers_unacknowledged >= limit) or self._is_unacknowledged_max_reached()
         self.has_room = not (is_full or self._channel.connection.is_congested or self._is_released)
+
+    def _is_unacknowledged_max_reached(self) -> bool:
+        return 0 < self._unacknowledged_max <= len(self.unacknowledged)
 
     def _resume_consumers(self) -> None:
         for consumer in self.consumers.values():
@@ -164,6 +169,7 @@ class Consuming:
         else:
             self._prefetch_count = method.prefetch_count
             self._channel_prefetch_count = 0
+        self._is_limited = self._channel_prefetch_count > 0 or self._unacknowledged_max > 0
         self.update_room()
         self._channel.reply(methods.Basic.QosOk())
 
@@ -217,6 +223,9 @@ class Consuming:
         name = channel.named_queue(method.queue)
         connection.client.check_read("queue", name)
         queue = connection.virtual_host.accessible_queue(connection.client, name)
+        if not method.no_ack and self._is_unacknowledged_max_reached():
+            limit = self._unacknowledged_max
+            raise precondition_failed(f"reached maximum ({limit}) of unacknowledged deliveries per channel")
         message = queue.get(method.no_ack)
         if message is None:
             channel.reply(build(methods.Basic.GetEmpty))
@@ -226,6 +235,7 @@ class Consuming:
         if not method.no_ack:
             self.unacknowledged[tag] = Unacknowledged(message, queue, None, self._monotonic_ms())
             self._timeout.watch()
+            self._update_room()
         header = queue.header_to_get(message)
         connection.send(
             hot.encode_get_ok(channel.number, tag, message.redelivered, message.address.encoded, queue.ready_count)
@@ -330,13 +340,12 @@ class Consuming:
     def _make_room(self, delivery: Unacknowledged) -> None:
         """One delivery less counts against the prefetch windows."""
         consumer = delivery.consumer
-        if consumer is None:
-            return
-        consumer.unacknowledged_count -= 1
-        self._consumers_unacknowledged -= 1
-        if self._channel_prefetch_count and not self.has_room:
+        if consumer is not None:
+            consumer.unacknowledged_count -= 1
+            self._consumers_unacknowledged -= 1
+        if self._is_limited and not self.has_room:
             self.update_room()
-        if consumer.is_parked:
+        if consumer is not None and consumer.is_parked:
             consumer.queue.resume(consumer)
 
     def _settle_all(self, settlement: Settlement) -> None:

@@ -67,3 +67,32 @@ def test_limit_of_consumers() -> None:
     channel.consume("q")
     channel.send(commands.Basic.Consume(queue="q"))
     assert client.closed_with().reply_text == "NOT_ALLOWED - reached maximum (1) of consumers per channel"
+
+
+def test_limit_of_unacknowledged_deliveries() -> None:
+    broker = MemoryBroker(unacknowledged_per_channel_max=3)
+    channel = Client(broker).open().channel()
+    channel.declare("q")
+    for number in range(6):
+        channel.publish("", "q", b"%d" % number)
+    assert channel.get("q")
+    channel.consume("q", "t")
+    assert [delivery.body for delivery in channel.deliveries()] == [b"1", b"2"]
+    channel.send(commands.Basic.Ack(2))
+    assert [delivery.body for delivery in channel.deliveries()] == [b"3"]
+    channel.send(commands.Basic.Ack(1))  # what basic.get took counts as well
+    assert [delivery.body for delivery in channel.deliveries()] == [b"4"]
+    channel.send(commands.Basic.Ack(0, True))
+    assert [delivery.body for delivery in channel.deliveries()] == [b"5"]
+
+
+def test_more_than_may_be_unacknowledged_cannot_be_got() -> None:
+    broker = MemoryBroker(unacknowledged_per_channel_max=1)
+    channel = Client(broker).open().channel()
+    channel.declare("q")
+    channel.publish("", "q", b"1")
+    channel.publish("", "q", b"2")
+    assert channel.get("q")
+    channel.send(commands.Basic.Get(queue="q"))
+    text = "PRECONDITION_FAILED - reached maximum (1) of unacknowledged deliveries per channel"
+    assert channel.one(commands.Channel.Close).reply_text == text
