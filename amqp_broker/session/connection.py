@@ -30,7 +30,7 @@ from amqp_broker.session.channel import Channel
 from amqp_broker.session.client import Client, Peer
 from amqp_broker.session.handshake import Handshake
 from amqp_broker.session.heartbeat import Heartbeat
-from amqp_broker.session.publishing import BASIC_PUBLISH
+from amqp_broker.session.publishing import BASIC_PUBLISH, Remembered
 from amqp_broker.session.throttle import Throttle
 from amqp_broker.wire import methods
 from amqp_broker.wire.errors import MalformedTable, UnknownMethod, WireError
@@ -105,6 +105,8 @@ class Connection:
         self.channels_max = 0
         self.client_capabilities: frozenset[str] = frozenset()
         self.channels: dict[int, Channel] = {}
+        self.remembered = Remembered()
+        self.has_published = False  # lately; see ``throttle.py``
         self.received_bytes = 0
         self.sent_bytes = 0
         self._client: Client | None = None

@@ -3,7 +3,8 @@
 This is the hot path. A publish comes as three frames: the method's payload is remembered, the content header's too,
 and with the last body frame the message is whole. What a payload means is looked up by its bytes: the same exchange,
 routing key and flags lead to the same queues until the virtual host's topology changes, and the same properties mean
-the same to the broker for ever. Both memories are bounded.
+the same to the broker for ever. Both are remembered for the whole connection, and both memories are bounded: a client
+that opens many channels has no more of them.
 
 Confirms are numbered from 1 and sent in order: at the end of a chunk, or when the journal has committed what they
 wait for, one ``basic.ack`` with ``multiple`` for each run.
@@ -33,6 +34,7 @@ REPLY_TO = "amq.rabbitmq.reply-to"
 ROUTES_REMEMBERED_MAX = 4096
 DIGESTS_REMEMBERED_MAX = 4096
 DIGEST_KEY_BYTES_MAX = 256
+CRUMB_BYTES_MAX = 4096  # a body frame below this is not kept as an object of its own
 BASIC_PUBLISH = (60, 40)
 IMPERSONATOR = "impersonator"
 PROPERTIES_OFFSET = 12  # of a content header's payload: after class, weight and body size
@@ -46,6 +48,64 @@ class Target(NamedTuple):
     mandatory: bool
     queues: tuple[Queue, ...]
     reads_headers: bool  # the queues are to be found for each message anew
+
+
+class PartialBody:
+    """A body that comes in several frames.
+
+    Small ones are put together as they come: an object for each would need many times the bytes that it holds.
+    """
+
+    __slots__ = ("_crumbs", "_parts")
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self._crumbs = bytearray()
+
+    def add(self, payload: bytes) -> None:
+        if len(payload) < CRUMB_BYTES_MAX:
+            self._crumbs += payload
+            return
+        self._sweep_up()
+        self._parts.append(payload)
+
+    def joined(self) -> bytes:
+        self._sweep_up()
+        return b"".join(self._parts)
+
+    def _sweep_up(self) -> None:
+        if self._crumbs:
+            self._parts.append(bytes(self._crumbs))
+            self._crumbs.clear()
+
+
+class Remembered:
+    """What the publishes of one connection have asked for so far, by its bytes, so that it is looked up once."""
+
+    __slots__ = ("digests", "epoch", "targets")
+
+    def __init__(self) -> None:
+        self.targets: dict[bytes, Target] = {}
+        self.epoch = -1  # of the topology that the targets were found in
+        self.digests: dict[bytes, Digest] = {}
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Routes and permissions have changed."""
+        self.targets.clear()
+        self.digests.clear()  # whose user a message may name is a permission, too
+        self.epoch = epoch
+
+    def put_target(self, method: bytes, target: Target) -> None:
+        if len(self.targets) >= ROUTES_REMEMBERED_MAX:
+            self.targets.clear()
+        self.targets[method] = target
+
+    def put_digest(self, properties: bytes, digest: Digest) -> None:
+        if len(properties) > DIGEST_KEY_BYTES_MAX:
+            return
+        if len(self.digests) >= DIGESTS_REMEMBERED_MAX:
+            self.digests.clear()
+        self.digests[properties] = digest
 
 
 class Publication(NamedTuple):
@@ -77,15 +137,12 @@ class Publishing:
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
         self.is_receiving = False
-        self.has_published = False
         self.confirms = False
         self._method = b""
         self._header = b""
         self._missing_bytes = 0
-        self._parts: list[bytes] = []
-        self._targets: dict[bytes, Target] = {}
-        self._targets_epoch = -1
-        self._digests: dict[bytes, Digest] = {}
+        self._partial_body: PartialBody | None = None
+        self._remembered: Remembered = channel.connection.remembered
         self._number = 0
         self._unconfirmed: deque[Unconfirmed] = deque()
         self._will_finish = False
@@ -98,8 +155,9 @@ class Publishing:
     def begin(self, payload: bytes) -> None:
         """A basic.publish: its content follows, or is taken at once when it is here."""
         channel = self._channel
-        self.has_published = True
-        content = channel.connection.take_content(channel.number)
+        connection = channel.connection
+        connection.has_published = True
+        content = connection.take_content(channel.number)
         if content is None:
             self._method = payload
             self._header = b""
@@ -117,20 +175,21 @@ class Publishing:
             raise misplaced(kind, payload, "expected content body, got non content body frame instead", BASIC_PUBLISH)
         else:
             missing_bytes = self._missing_bytes - len(payload)
-            if missing_bytes == 0 and not self._parts:
+            if missing_bytes == 0 and self._partial_body is None:
                 self.is_receiving = False
                 self._publish(self._method, self._header, payload)
                 return
-            if payload:  # or a client could fill the memory with empty ones
-                self._parts.append(payload)
+            if self._partial_body is None:
+                self._partial_body = PartialBody()
+            self._partial_body.add(payload)
             self._missing_bytes = missing_bytes
             if missing_bytes == 0:
-                body, self._parts = b"".join(self._parts), []
+                body, self._partial_body = self._partial_body.joined(), None
                 self.is_receiving = False
                 self._publish(self._method, self._header, body)
             elif missing_bytes < 0:
                 # RabbitMQ goes on waiting for a body that can't end any more, until a frame of another kind comes.
-                self._parts = [b""]
+                self._partial_body = PartialBody()
 
     def _receive_header(self, kind: int, payload: bytes) -> None:
         class_id, weight = int.from_bytes(payload[:2], "big"), payload[2:4]
@@ -159,11 +218,11 @@ class Publishing:
     def _publish(self, method: bytes, header: bytes, body: bytes) -> None:
         channel = self._channel
         virtual_host = self._virtual_host
-        if self._targets_epoch != virtual_host.topology_epoch:
-            self._targets.clear()
-            self._targets_epoch = virtual_host.topology_epoch
-        target = self._targets.get(method) or self._look_up(method)
-        digest = self._digests.get(header[PROPERTIES_OFFSET:])
+        remembered = self._remembered
+        if remembered.epoch != virtual_host.topology_epoch:
+            remembered.begin_epoch(virtual_host.topology_epoch)
+        target = remembered.targets.get(method) or self._look_up(method)
+        digest = remembered.digests.get(header[PROPERTIES_OFFSET:])
         if digest is None:
             header, digest = self._read(header)
         address, queues = target.address, target.queues
@@ -203,9 +262,7 @@ class Publishing:
         route = find_route(connection.virtual_host, exchange, (routing_key,), None)
         address = Address(exchange_name, routing_key, payload[6:-1])
         target = Target(exchange, address, mandatory, route.queues, route.reads_headers)
-        if len(self._targets) >= ROUTES_REMEMBERED_MAX:
-            self._targets.clear()
-        self._targets[payload] = target
+        self._remembered.put_target(payload, target)
         return target
 
     def _read(self, header: bytes) -> tuple[bytes, Digest]:
@@ -227,11 +284,8 @@ class Publishing:
             reply_to = self._channel.consuming.reply_to()
             properties = replace(decode_properties(header), reply_to=reply_to)
             header = encode_content_header(body_size(header), properties)
-        key = header[PROPERTIES_OFFSET:]
-        if digest.reply_to != REPLY_TO and len(key) <= DIGEST_KEY_BYTES_MAX:
-            if len(self._digests) >= DIGESTS_REMEMBERED_MAX:
-                self._digests.clear()
-            self._digests[key] = digest
+        if digest.reply_to != REPLY_TO:
+            self._remembered.put_digest(header[PROPERTIES_OFFSET:], digest)
         return header, digest
 
     def _check_claims(self, reply_to: str | None, user_id: str | None) -> None:
@@ -335,7 +389,7 @@ class Publishing:
         self._unconfirmed.clear()
         self._channel.connection.broker.awaiting_commit.pop(self.finish, None)
         self.is_receiving = False
-        self._parts = []
+        self._partial_body = None
 
 
 def misplaced(kind: int, payload: bytes, explanation: str, blamed: tuple[int, int] = NO_METHOD) -> AmqpError:

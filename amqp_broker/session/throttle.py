@@ -53,7 +53,7 @@ class Throttle:
 
     def blocks(self) -> bool:
         """Whether the frame that was handled last must be the last for a while: it publishes during an alarm."""
-        if self._is_blocked or not self._has_published():
+        if self._is_blocked or not self._connection.has_published:
             return self._is_blocked
         self._is_blocked = True
         if CAPABILITY in self._connection.client_capabilities:
@@ -66,17 +66,13 @@ class Throttle:
         """Call when the connection is not blocked any more."""
         self._go_on = go_on
 
-    def _has_published(self) -> bool:
-        return any(channel.publishing.has_published for channel in self._connection.channels.values())
-
     def _alarms_changed(self) -> None:
         self.is_alarmed = self._connection.broker.alarms.are_raised
         if not self.is_alarmed:
             if self._is_blocked:
                 self._unblock()
         elif not self._is_blocked:
-            for channel in self._connection.channels.values():
-                channel.publishing.has_published = False  # what counts is a publish from now on
+            self._connection.has_published = False  # what counts is a publish from now on
 
     def _unblock(self) -> None:
         self._is_blocked = False

@@ -92,6 +92,17 @@ def test_a_topic_permission_acts_on_a_publisher_at_once(broker: MemoryBroker, ad
     assert "topic 'bob.1'" in str(channel.one(commands.Channel.Close).reply_text)
 
 
+def test_a_tag_that_is_taken_away_is_missed_at_once(broker: MemoryBroker, ada: Client) -> None:
+    broker.administration.set_tags("ada", ("impersonator",))
+    channel = ada.channel()
+    channel.publish("", "nowhere", b"", user_id="guest")
+    assert channel.methods() == []
+    broker.administration.set_tags("ada", ())
+    channel.publish("", "nowhere", b"", user_id="guest")
+    text = "PRECONDITION_FAILED - user_id property set to 'guest' but authenticated user was 'ada'"
+    assert channel.one(commands.Channel.Close).reply_text == text
+
+
 def test_a_name_that_makes_no_pattern_matches_nothing(broker: MemoryBroker) -> None:
     broker.administration.add_user("(", "secret", algorithm=SHA256)
     broker.administration.set_permission("(", "/", ".*", ".*", ".*")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import pytest
 from pamqp import body, commands, header
 
+from amqp_broker.session.publishing import ROUTES_REMEMBERED_MAX
 from tests.support.client import Client, Cut, publish_frames, random_pieces, whole
 from tests.support.memory_broker import MemoryBroker
 
@@ -56,11 +58,39 @@ def test_empty_body_frames_are_nothing(client: Client) -> None:
     channel.send(commands.Basic.Publish(routing_key="q"), header.ContentHeader(0, 2, commands.Basic.Properties()))
     empty = b"\x03\x00\x01\x00\x00\x00\x00\xce"
     client.send_bytes(empty * 100)
-    assert len(client.connection.channels[1].publishing._parts) == 0
     channel.send(body.ContentBody(b"a"))
     client.send_bytes(empty)
     channel.send(body.ContentBody(b"b"))
     assert channel.drain("q") == [b"ab"]
+
+
+def test_a_body_in_crumbs_needs_no_more_memory_than_its_bytes(broker: MemoryBroker) -> None:
+    client = Client(broker).open()
+    channel = client.channel()
+    channel.declare("q")
+    size_bytes = 100_000
+    properties = header.ContentHeader(0, size_bytes, commands.Basic.Properties())
+    channel.send(commands.Basic.Publish(routing_key="q"), properties)
+    crumbs = b"\x03\x00\x01\x00\x00\x00\x02ab\xce\x03\x00\x01\x00\x00\x00\x00\xce"
+    tracemalloc.start()
+    try:
+        for _ in range(size_bytes // 2 - 1):
+            client.connection.receive(crumbs)
+        held_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held_bytes < 2 * size_bytes
+    channel.send(body.ContentBody(b"cd"))
+    assert channel.drain("q") == [b"ab" * (size_bytes // 2 - 1) + b"cd"]
+
+
+def test_many_channels_remember_no_more_routes_than_one(broker: MemoryBroker) -> None:
+    client = Client(broker).open()
+    for number in range(1, 11):
+        channel = client.channel(number)
+        for key in range(ROUTES_REMEMBERED_MAX // 5):
+            channel.publish("amq.direct", f"{number}.{key}", b"")
+    assert len(client.connection.remembered.targets) <= ROUTES_REMEMBERED_MAX
 
 
 def test_two_channels_send_their_contents_in_turns(client: Client) -> None:
