@@ -226,8 +226,9 @@ class BrokerServer:
         stream = TlsStream(transport, self._tls.context)
         async with self._tls_handshakes:
             await stream.do_handshake()
-        name = name_in(stream.certificate, self.settings.tls_login_from)
-        return stream, replace(peer, certificate_name=name)
+        if self.settings.tls_client_certificate != "none":
+            peer = replace(peer, certificate_name=name_in(stream.certificate, self.settings.tls_login_from))
+        return stream, peer
 
     def _refuses_more(self) -> bool:
         """Whether there is no room for one more client; said once, until there is room again."""

@@ -21,7 +21,7 @@ class Peer:
     host: str
     port: int
     is_loopback: bool
-    certificate_name: str = ""  # what its verified certificate says that it is; empty without one
+    certificate_name: str | None = None  # the user that its certificate names, empty if none; None where none was asked
 
     @classmethod
     def at(cls, host: str, port: int) -> Peer:

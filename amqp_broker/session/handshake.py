@@ -50,7 +50,7 @@ class Handshake:
 
     @property
     def _mechanisms(self) -> tuple[str, ...]:
-        return (*MECHANISMS, EXTERNAL) if self._connection.peer.certificate_name else MECHANISMS
+        return MECHANISMS if self._connection.peer.certificate_name is None else (*MECHANISMS, EXTERNAL)
 
     def start(self, minor_version: int) -> None:
         """The protocol header was right: begin."""
@@ -100,7 +100,9 @@ class Handshake:
         if mechanism not in self._mechanisms:
             raise AmqpError(ReplyCode.COMMAND_INVALID, f"unknown authentication mechanism '{mechanism}'")
         if mechanism == EXTERNAL:
-            name = connection.peer.certificate_name
+            name = connection.peer.certificate_name or ""
+            if not name:
+                raise _login_refused(mechanism, "the client showed no certificate that names a user")
             user = connection.broker.users.get(name)
         else:
             try:
