@@ -2,7 +2,7 @@
 # environment is built once and again only when pyproject.toml changes.
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-examples lint format interop suites fuzz bench clean
+.PHONY: help serve test test-examples lint format interop suites fuzz fuzz-bytes bench clean
 
 # The first Python on this machine that is new enough.
 PYTHON ?= $(shell for candidate in python3.11 python3.12 python3.13 python3.14 python3 python; do \
@@ -23,6 +23,7 @@ help:
 	@echo 'make interop   the same behaviour asked of this broker and of RabbitMQ'
 	@echo 'make suites    stock clients'"'"' own tests   ARGS="pika kombu"'
 	@echo 'make fuzz      random programs on both brokers, until one differs'
+	@echo 'make fuzz-bytes   bytes of strangers, guided by coverage   ARGS="session --seconds 600"'
 	@echo 'make bench     this broker and RabbitMQ side by side'
 	@echo 'make clean     remove all that was built'
 
@@ -69,6 +70,10 @@ suites: $(VENV)/.develop-stamp
 
 fuzz: $(VENV)/.develop-stamp
 	@$(RUN) -m interop.fuzz $(ARGS)
+
+fuzz-bytes: $(VENV)/.develop-stamp
+	@$(PIP_INSTALL) --editable '.[fuzz]'
+	@$(RUN) -m tests.fuzz $(ARGS)
 
 bench: $(VENV)/.develop-stamp
 	@$(RUN) -m benchmarks $(ARGS)
