@@ -30,7 +30,7 @@ from amqp_broker.server.password_checks import PasswordChecks
 from amqp_broker.server.proxy_protocol import BadProxyHeader, read_proxy_header
 from amqp_broker.server.pump import Outbox, Pump
 from amqp_broker.server.resources import watch_resources, with_memory_budget
-from amqp_broker.server.socket_stream import SocketStream
+from amqp_broker.server.socket_stream import SocketStream, keep_alive
 from amqp_broker.server.stalled import shed_stalled
 from amqp_broker.server.timers import run_timers
 from amqp_broker.server.tls import NoTls, TlsContext, TlsStream, name_in
@@ -183,7 +183,7 @@ class BrokerServer:
             return
         try:
             peer = _peer_of(accepted)
-            accepted.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # finds hosts that are gone
+            keep_alive(accepted)
             stream = SocketStream(accepted)
         except OSError as error:  # it left before it was greeted
             log_event(logging.DEBUG, "connection failed", reason=error.strerror)

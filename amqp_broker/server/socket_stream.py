@@ -19,6 +19,8 @@ Part = bytes | memoryview
 
 _LARGE_BYTES = 4096  # what is larger is not copied in order to be sent in one piece with others
 _CAN_GATHER = hasattr(socket.socket, "sendmsg")  # Windows has none
+_KEEP_ALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}  # seconds, seconds, and how often
+
 _PARTS_MAX = 512  # POSIX promises 16, every system that we know takes 1024
 
 
@@ -158,6 +160,15 @@ class SocketStream(trio.abc.HalfCloseableStream):
         if self._socket.fileno() < 0 or (isinstance(error, BrokenPipeError) and self._is_half_closed):
             return trio.ClosedResourceError("this stream was closed")
         return trio.BrokenResourceError(str(error))
+
+
+def keep_alive(connected: socket.socket) -> None:
+    """Have the system find out whether the peer's host is still there: in two minutes, where it lets us say so."""
+    connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _KEEP_ALIVE.items():
+        option = getattr(socket, name, None)
+        if option is not None:
+            connected.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def _gathered(parts: list[Part]) -> list[Part]:
