@@ -40,10 +40,11 @@ from amqp_broker.wire.methods import encode_method
 # How long a client may take to read the last words and to close its half.
 FAREWELL_TIMEOUT_S = 3.0
 
-# What was read at once is handled in about this time, so that the other connections have their turn; but never less is
-# read than this.
+# What was read at once is handled in about this time, so that the other connections have their turn: a client is read
+# in small pieces first, and in larger ones as long as they take no longer. Some frames are a piece, whatever they cost.
 TURN_S_MAX = 0.002
-READ_CHUNK_BYTES_MIN = 4_096
+READ_CHUNK_BYTES_FIRST = 4_096
+READ_CHUNK_BYTES_MIN = 256
 
 # A connection is busy when what is read at once is all used, or takes longer than this.
 LIGHT_S_MAX = 0.0005
@@ -156,7 +157,7 @@ class Pump:
 
     async def _read(self) -> None:
         receive_some, log = self._stream.receive_some, self._log
-        chunk_bytes = min(READ_CHUNK_BYTES_MIN, self._read_chunk_bytes)
+        chunk_bytes = min(READ_CHUNK_BYTES_FIRST, self._read_chunk_bytes)
         while True:
             if self._conversation.is_reading_paused:
                 await self._reading_resumed.wait()
@@ -179,7 +180,7 @@ class Pump:
     def _next_chunk_bytes(self, chunk_bytes: int, read_bytes: int, took_s: float) -> int:
         """How much to read at once next time: a turn must not take long, whatever the messages are like."""
         if took_s > TURN_S_MAX:
-            return max(chunk_bytes // 2, READ_CHUNK_BYTES_MIN)
+            return max(chunk_bytes // 2, min(READ_CHUNK_BYTES_MIN, self._read_chunk_bytes))
         if read_bytes == chunk_bytes and took_s < TURN_S_MAX / 3:
             return min(chunk_bytes * 2, self._read_chunk_bytes)
         return chunk_bytes

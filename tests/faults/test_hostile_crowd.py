@@ -28,6 +28,7 @@ HONEST, HOSTILE = 20, 200
 MESSAGES_PER_S = 20.0
 MEMORY_LEFT_BYTES_MAX = 100 * 1024 * 1024
 SETTLE_S = 60.0
+CALM_S_MAX = 10.0
 
 
 class Seen(NamedTuple):
@@ -56,7 +57,7 @@ async def attack(port: int) -> Seen:
     async with trio.open_nursery() as nursery:
         for honest in crowd:
             await nursery.start(honest.run, MESSAGES_PER_S)
-        await trio.sleep(SECONDS / 4)
+        await trio.sleep(min(SECONDS / 4, CALM_S_MAX))
         calm = [latency for honest in crowd for latency in honest.latencies_s]
         counts = [len(honest.latencies_s) for honest in crowd]
         await trio.run_process(command, cwd=REPOSITORY)
@@ -94,22 +95,33 @@ def test_a_hostile_crowd_harms_no_honest_client(capsys: pytest.CaptureFixture[st
     try:
         before_bytes = resident_bytes(broker.pid)
         seen = trio.run(attack, broker.address.port)
+        peak_bytes = resident_bytes(broker.pid)
         after_bytes = trio.run(until_memory_is_back, broker.pid, before_bytes + MEMORY_LEFT_BYTES_MAX)
         log = broker.log_text()
     finally:
         broker.stop()
     with capsys.disabled():
-        sys.stdout.write(f"\nours: {seen}; memory {before_bytes >> 20} MiB before, {after_bytes >> 20} MiB after\n")
+        memory = f"memory {before_bytes >> 20} MiB before, {peak_bytes >> 20} at the end, {after_bytes >> 20} after"
+        sys.stdout.write(f"\nours: {seen}; {memory}\n")
     assert "Traceback" not in log
     assert "internal error" not in log
     assert (seen.delivered, seen.out_of_order) == (seen.published, 0)
     assert after_bytes <= before_bytes + MEMORY_LEFT_BYTES_MAX
     if IS_LONG and find_rabbitmq() is not None:
-        rabbitmq = RabbitMQ()
-        try:
-            theirs = trio.run(attack, rabbitmq.address.port)
-        finally:
-            rabbitmq.stop()
-        with capsys.disabled():
-            sys.stdout.write(f"RabbitMQ: {theirs}\n")
+        theirs = ask_rabbitmq(capsys)
         assert seen.attacked_p99_s <= max(3 * seen.calm_p99_s, theirs.attacked_p99_s)
+
+
+def ask_rabbitmq(capsys: pytest.CaptureFixture[str]) -> Seen:
+    """What RabbitMQ's honest clients see under the same attack."""
+    rabbitmq = RabbitMQ()
+    try:
+        before_bytes = resident_bytes(rabbitmq.pid)
+        theirs = trio.run(attack, rabbitmq.address.port)
+        after_bytes = resident_bytes(rabbitmq.pid)
+    finally:
+        rabbitmq.stop()
+    memory = f"memory {before_bytes >> 20} MiB before, {after_bytes >> 20} MiB at the end of the attack"
+    with capsys.disabled():
+        sys.stdout.write(f"RabbitMQ: {theirs}; {memory}\n")
+    return theirs

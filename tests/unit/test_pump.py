@@ -15,8 +15,17 @@ import pytest
 import trio
 import trio.testing
 
+from amqp_broker.server import pump
 from amqp_broker.server.connection_log import ConnectionLog
-from amqp_broker.server.pump import FAREWELL_TIMEOUT_S, SEND_BYTES_MAX, Outbox, Pump
+from amqp_broker.server.pump import (
+    FAREWELL_TIMEOUT_S,
+    READ_CHUNK_BYTES_FIRST,
+    READ_CHUNK_BYTES_MIN,
+    SEND_BYTES_MAX,
+    TURN_S_MAX,
+    Outbox,
+    Pump,
+)
 from amqp_broker.server.socket_stream import SocketStream
 from amqp_broker.wire.frames import METHOD, FrameSplitter
 from amqp_broker.wire.methods import Connection, decode_method
@@ -110,6 +119,43 @@ async def test_no_chunk_is_larger_than_was_asked_for() -> None:
         await one.client.send_all(b"x" * (2 * CHUNK_BYTES + 1))
         await trio.sleep(SOON_S)
         assert [len(chunk) for chunk in one.conversation.received] == [CHUNK_BYTES, CHUNK_BYTES, 1]
+
+
+@in_trio
+async def test_the_longer_a_chunk_takes_the_less_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Stopwatch()
+    monkeypatch.setattr(pump, "time", clock)
+    client, server = trio.testing.memory_stream_pair()
+    conversation = StandIn()
+    one = Pump(server, 262_144)
+    conversation.on_output = one.notify
+
+    def take_time(data: bytes) -> None:
+        clock.now_s += clock.byte_takes_s * len(data)
+
+    conversation.on_receive = take_time
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(one.run, conversation, ConnectionLog("peer", conversation))
+        clock.byte_takes_s = TURN_S_MAX
+        await client.send_all(b"x" * 20_000)
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(conversation.received[0]) == READ_CHUNK_BYTES_FIRST
+        assert len(conversation.received[-2]) == READ_CHUNK_BYTES_MIN
+        clock.byte_takes_s = 0
+        await client.send_all(b"x" * 1_000_000)
+        await trio.testing.wait_all_tasks_blocked()
+        assert max(map(len, conversation.received)) == 262_144
+        nursery.cancel_scope.cancel()
+
+
+class Stopwatch:
+    """Stands in for the module time."""
+
+    now_s = 0.0
+    byte_takes_s = 0.0
+
+    def perf_counter(self) -> float:
+        return self.now_s
 
 
 class CountingStream(trio.abc.HalfCloseableStream):
