@@ -15,7 +15,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NoReturn
 
-from benchmarks import cells, footprint, growth, stock_clients
+from benchmarks import cells, footprint, growth, pauses, stock_clients
 from benchmarks.brokers import OURS, RABBITMQ, running
 from benchmarks.cells import Cell
 from benchmarks.chart import svg
@@ -27,6 +27,7 @@ from interop.brokers import find_rabbitmq
 TABLES = {
     "Side by side": cells.cells,
     "How cost grows": growth.cells,
+    "Longest pauses": pauses.cells,
     "Start-up and memory": footprint.cells,
     "Stock clients": stock_clients.cells,
 }

@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+from benchmarks.watched import LATENESS_FILE, Lateness
 from interop.brokers import Address, OurBroker, RabbitMQ
 
 OURS = "ours"
@@ -45,6 +47,25 @@ def running(kind: str) -> Iterator[RunningBroker]:
         yield RunningBroker(kind, process.address, process.pid, time.monotonic() - started_s)
     finally:
         process.stop()
+
+
+class _WatchedBroker(OurBroker):
+    module = "benchmarks.watched"
+
+
+@contextmanager
+def watched() -> Iterator[tuple[RunningBroker, Lateness]]:
+    """Start our broker with a task in its loop that notes how late it wakes."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "lateness"
+        Lateness.make(path)
+        started_s = time.monotonic()
+        process = _WatchedBroker(environment={LATENESS_FILE: str(path)})
+        try:
+            start_s = time.monotonic() - started_s
+            yield RunningBroker(OURS, process.address, process.pid, start_s), Lateness(path)
+        finally:
+            process.stop()
 
 
 def cpu_s(pid: int) -> float:

@@ -113,16 +113,17 @@ class Client:
         tag = CONSUMER_TAG.format(number)
         self.socket.sendall(marshal(commands.Basic.Consume(0, queue, tag, no_ack=no_ack, nowait=True), channel))
 
-    def fill(self, queue: str, count: int, body: bytes = b"x" * 12) -> None:
-        """Publish so many transient messages, and return when they are in the queue."""
-        message = publish("", queue, body).frames
+    def fill(self, queue: str, count: int, body: bytes = b"x" * 12, *, persistent: bool = False) -> None:
+        """Publish so many messages more, and return when they are in the queue."""
+        wanted = self.ready_count(queue) + count
+        message = publish("", queue, body, persistent=persistent).frames
         batch = Batch(message * (_FILL_BYTES // len(message)), _FILL_BYTES // len(message))
         whole, rest = divmod(count, batch.count)
         for _ in range(whole):
             self.socket.sendall(batch.frames)
         self.socket.sendall(message * rest)
         deadline_s = time.monotonic() + FILL_TIMEOUT_S
-        while (found := self.ready_count(queue)) < count:  # RabbitMQ counts before the last ones have arrived
+        while (found := self.ready_count(queue)) < wanted:  # RabbitMQ counts before the last ones have arrived
             if time.monotonic() > deadline_s:
-                raise RuntimeError(f"only {found} of {count} messages arrived in {queue}")
+                raise RuntimeError(f"only {found} of {wanted} messages arrived in {queue}")
             time.sleep(0.05)

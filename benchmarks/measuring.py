@@ -20,7 +20,9 @@ CPU = "cpu_us"  # of the broker, for one message
 GENERATOR = "generator_us"  # of all load generators together, for one message
 P50, P99, P999 = "p50_us", "p99_us", "p999_us"
 MEMORY = "memory_mb"
-LONGEST = "longest_ms"
+LONGEST = "longest_ms"  # that a client waited
+LATENESS = "lateness_ms"  # of a task in the broker's own loop
+TOOK = "took_ms"
 
 _POLL_S = 0.01
 

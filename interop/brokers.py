@@ -99,6 +99,7 @@ class OurBroker:
     """`python -m amqp_broker serve` in a folder of its own."""
 
     kind = "ours"
+    module = "amqp_broker"  # what python -m runs
 
     def __init__(
         self, *, options: Sequence[str] = (), environment: Mapping[str, str] | None = None, subfolder: str = "data"
@@ -111,7 +112,7 @@ class OurBroker:
         self._start()
 
     def _start(self) -> None:
-        command = [sys.executable, "-m", "amqp_broker", "serve"]
+        command = [sys.executable, "-m", self.module, "serve"]
         command += ["--port", str(self._port), "--data-dir", str(self.data_folder), *self._options]
         path = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH", "")]))
         self._log_path = self._folder / "log"
