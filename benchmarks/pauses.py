@@ -1,8 +1,8 @@
 """The longest pauses: how long a client that asks for something trivial waits while something large is done.
 
-The client asks every millisecond, and has a connection of its own and gets from an empty queue; the longest time to its answer counts. It is asked
-of both brokers. Ours has a task in its loop besides that should wake every millisecond (``watched.py``): its longest
-lateness is the broker's own share, without the network and the other process.
+The client has a connection of its own and gets from an empty queue, every millisecond; the longest time to its answer
+counts. It is asked of both brokers. Ours has a task in its loop besides that should wake every millisecond
+(``watched.py``): its longest lateness is the broker's own share, without the network and the other process.
 
 Each cell has a fresh broker. A large thing is a generator: what comes before its ``yield`` is preparation, and the
 clock runs from there to its end and a moment longer.

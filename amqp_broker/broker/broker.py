@@ -1,8 +1,9 @@
 """The broker: its virtual hosts and users, and the to-do lists that every chunk of work ends with.
 
 Whatever is handled (a chunk of a connection's bytes, timers that are due) ends with one call of ``settle``: it pumps
-the queues that changed, sends dead letters on their way, and lets channels write their confirms. Several brokers in
-one process share nothing.
+the queues that changed, sends dead letters on their way, and lets channels write their confirms. When there is more of
+that than should be done in one go, it leaves the rest; while something is unfinished, the server floor calls ``go_on``
+between the chunks (``works.py``). Several brokers in one process share nothing.
 """
 
 from __future__ import annotations
@@ -25,11 +26,14 @@ from amqp_broker.broker.queue import Queue
 from amqp_broker.broker.recovery import Recovery
 from amqp_broker.broker.timers import Timers
 from amqp_broker.broker.virtual_host import VirtualHost
+from amqp_broker.broker.works import SLICE_MESSAGES, Works
 from amqp_broker.journal.port import Journal, Progress
 from amqp_broker.settings import DESCRIPTIONS, Settings
 
 VerifyPassword = Callable[[NotVerifiedYet, Callable[[], None], Callable[[], bool]], None]
 ReplyConsumer = Callable[[Address, bytes, bytes], None]  # takes address, content header and body of a direct reply
+
+DEAD_LETTER_COST = 20  # how much longer one takes than a delivery: its header is decoded and made anew
 
 
 class Broker:
@@ -53,7 +57,9 @@ class Broker:
         self.settings = settings
         self.clock = clock
         self.timers = Timers(clock)
-        self.changed_queues: list[Queue] = []
+        self.works = Works()
+        self.on_unfinished: Callable[[], None] | None = None  # called when there is something for ``go_on``
+        self.changed_queues: deque[Queue] = deque()
         self.dead_letters: deque[tuple[Queue, Message, DeathReason]] = deque()
         self.to_finish: list[Callable[[], None]] = []  # what channels do last: confirms
         self.reply_consumers: dict[str, ReplyConsumer] = {}  # by the routing key of their replies
@@ -99,21 +105,39 @@ class Broker:
         return virtual_host
 
     def settle(self) -> None:
-        """Do all that the work so far has left to do."""
-        while self.changed_queues or self.dead_letters:
-            while self.changed_queues:
-                queue = self.changed_queues.pop()
-                if queue.is_changed:
-                    queue.pump()
-            while self.dead_letters:
-                queue, message, reason = self.dead_letters.popleft()
-                queue.virtual_host.publish_dead_letter(queue, message, reason)
+        """Do what the work so far has left to do, as far as it fits into a slice."""
+        self._pump(SLICE_MESSAGES)
         if self.to_finish:
             to_finish, self.to_finish = self.to_finish, []
             for finish in to_finish:
                 finish()
         if self.durability.is_dirty and self.on_journal_work is not None:
             self.on_journal_work()
+        if self.on_unfinished is not None and self.is_unfinished:
+            self.on_unfinished()
+
+    def _pump(self, messages_max: int) -> None:
+        """Deliver what the changed queues can deliver, and route dead letters, until all is done or it was enough."""
+        changed_queues, dead_letters = self.changed_queues, self.dead_letters
+        while messages_max > 0 and (changed_queues or dead_letters):
+            while changed_queues and messages_max > 0:
+                queue = changed_queues.popleft()
+                if queue.is_changed:
+                    messages_max -= queue.pump(messages_max)
+            while dead_letters and messages_max > 0:
+                queue, message, reason = dead_letters.popleft()
+                queue.virtual_host.publish_dead_letter(queue, message, reason)
+                messages_max -= DEAD_LETTER_COST
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether there is something for ``go_on``."""
+        return bool(self.works or self.changed_queues or self.dead_letters)
+
+    def go_on(self) -> None:
+        """Do one slice more of what is unfinished; to be called as long as something is."""
+        self.works.run_slice()
+        self.settle()
 
     def committed(self) -> None:
         """The journal has committed more: whoever waited for that goes on."""

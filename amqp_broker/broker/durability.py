@@ -248,7 +248,7 @@ class Durability:
             self._changed()
 
     def forget_queue(self, queue: Queue) -> None:
-        """A queue is gone; its messages were forgotten before."""
+        """A queue is gone; its messages mean nothing without it, and are forgotten in their own time."""
         if queue.reference:
             self._drop(queue.handed_out_reference)
             self._drop(queue.reference)

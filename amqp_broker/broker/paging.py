@@ -6,7 +6,7 @@ the next start. Everything behind it in its queue goes the same way, so that the
 has caught up.
 
 Reading is asked for before the head runs out, and done by the server floor in a thread; a queue whose head is still
-on its way has nothing to deliver for the moment. ``HeadOnDisk`` suspends a client that asks for a message just then.
+on its way has nothing to deliver for the moment. ``QueueBusy`` suspends a client that asks for a message just then.
 """
 
 from __future__ import annotations
@@ -25,14 +25,6 @@ if TYPE_CHECKING:
 
 IN_MEMORY_MIN = 64  # a queue keeps so many in memory, whatever the others do
 OVERHEAD_BYTES = 600  # what a message costs beside its body
-
-
-class HeadOnDisk(Exception):
-    """A message was asked for that is not in memory yet; ask again when the queue says so."""
-
-    def __init__(self, queue: Queue) -> None:
-        super().__init__(queue)
-        self.queue = queue
 
 
 class Paging:

@@ -11,21 +11,37 @@ Holds no routing and no permissions. What a quorum queue does otherwise is in ``
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from amqp_broker.broker.arguments import QueueArguments, check_consumer_arguments
 from amqp_broker.broker.consumer import Consumer, Consumers, Deliveries
 from amqp_broker.broker.dead_letter import DeathReason
 from amqp_broker.broker.message import Message
-from amqp_broker.broker.paging import IN_MEMORY_MIN, OVERHEAD_BYTES, HeadOnDisk
+from amqp_broker.broker.paging import IN_MEMORY_MIN, OVERHEAD_BYTES
 from amqp_broker.broker.ready import ByPriority, FirstInFirstOut, ReadyMessages
+from amqp_broker.broker.returning import Returning
+from amqp_broker.broker.works import SLICE_MESSAGES, Work
 from amqp_broker.errors import AmqpError, ReplyCode, access_refused, precondition_failed
 from amqp_broker.wire.table import Table
 
 if TYPE_CHECKING:
     from amqp_broker.broker.timers import Timer
     from amqp_broker.broker.virtual_host import VirtualHost
+
+position_of = attrgetter("position")
+
+
+class QueueBusy(Exception):
+    """A queue is asked for what it cannot tell yet: its head is on the disk, or it has much to do. Ask again when it
+    says so (``Queue.wait``).
+    """
+
+    def __init__(self, queue: Queue) -> None:
+        super().__init__(queue)
+        self.queue = queue
 
 
 class Queue:
@@ -72,7 +88,7 @@ class Queue:
         self.handed_out_reference = 0  # of the record that keeps the marks below
         self.handed_out_through = [0] * ((arguments.priority_max or 0) + 1)  # a message's reference, by priority
         self.has_moved_mark = False
-        self._waiting_for_head: list[Callable[[], None]] = []
+        self._waiting: list[Callable[[], None]] = []
         self._had_consumers = False
         self._position = 0
         self._head_timer: Timer | None = None
@@ -126,7 +142,7 @@ class Queue:
         Raises:
             AmqpError: 406, or 540 where the queue's type knows no such condition.
         """
-        self.catch_up()
+        self.be_current()
         if if_empty and self.ready_count:
             raise precondition_failed(f"{self} not empty")
         if if_unused and len(self.consumers):
@@ -156,7 +172,7 @@ class Queue:
     def publish(self, message: Message) -> bool:
         """Take a message that was routed here; returns False when the length limit refuses it."""
         if self._refuses_overflow and self._would_overflow(message):
-            if self.arguments.overflow == "reject-publish-dlx":
+            if self.arguments.overflow == "reject-publish-dlx" and self.arguments.dead_letter_exchange is not None:
                 self._dead_letter([message], DeathReason.MAXLEN)
             return False
         self._position = message.position = self._position + 1
@@ -207,16 +223,16 @@ class Queue:
         if self._has_length_limit:
             self._drop_overflow()
         self.changed()
-        self._let_readers_go_on()
+        self._let_askers_go_on()
 
-    def _let_readers_go_on(self) -> None:
-        waiting, self._waiting_for_head = self._waiting_for_head, []
+    def _let_askers_go_on(self) -> None:
+        waiting, self._waiting = self._waiting, []
         for go_on in waiting:
             go_on()
 
-    def wait_for_head(self, go_on: Callable[[], None]) -> None:
-        """Call somebody who got ``HeadOnDisk`` when it is worth asking again."""
-        self._waiting_for_head.append(go_on)
+    def wait(self, go_on: Callable[[], None]) -> None:
+        """Call somebody who got ``QueueBusy`` when it is worth asking again."""
+        self._waiting.append(go_on)
 
     def was_handed_out(self, message: Message) -> bool:
         """Whether a message that was read from the journal had been handed out before."""
@@ -250,20 +266,28 @@ class Queue:
 
     # --- messages out
 
-    def pump(self) -> None:
-        """Deliver what can be delivered now."""
+    def pump(self, messages_max: int = SLICE_MESSAGES) -> int:
+        """Deliver what can be delivered now, but not more than so much; returns how many messages it was."""
         self.is_changed = False
-        if self._may_expire:
-            self._expire_head()
-        while self.ready_count:
-            if self.ready.is_paged and self.ready.head() is None:
-                return  # it is on its way from the disk
+        delivered = self._pump(messages_max)
+        if self._waiting and not self.is_changed:
+            self._let_askers_go_on()
+        return delivered
+
+    def _pump(self, messages_max: int) -> int:
+        if self._may_expire and not self._expire_head():
+            return messages_max
+        for delivered in range(messages_max):
+            if not self.ready_count or (self.ready.is_paged and self.ready.head() is None):
+                return delivered  # there is none, or it is on its way from the disk
             consumer = self.consumers.next_ready()
             if consumer is None:
-                return
+                return delivered
             self._deliver(consumer, self._take_ready())
-            if self._may_expire:
-                self._expire_head()
+            if self._may_expire and not self._expire_head():
+                return messages_max
+        self.changed()
+        return messages_max
 
     def changed(self) -> None:
         """Have the queue pumped when the present chunk is done."""
@@ -272,25 +296,35 @@ class Queue:
             self.virtual_host.changed_queues.append(self)
 
     def catch_up(self) -> None:
-        """Do now what ``changed`` put off, because somebody asks how things stand."""
+        """Do now what ``changed`` put off, as far as it fits into a slice."""
         if self.is_changed:
             self.pump()
+
+    def be_current(self) -> None:
+        """Do all that ``changed`` put off, because somebody asks how things stand.
+
+        Raises:
+            QueueBusy: it is more than fits into a slice.
+        """
+        self.catch_up()
+        if self.is_changed:
+            raise QueueBusy(self)
 
     def get(self, no_ack: bool) -> Message | None:
         """Take the next message (``basic.get``); None when there is none.
 
         Raises:
-            HeadOnDisk: there is one, but it must be read first.
+            QueueBusy: that cannot be told yet, or there is one, but it must be read first.
         """
         self.check_get()
         self.restart_unused_timer()
-        self.catch_up()
-        if self._may_expire:
-            self._expire_head()
+        self.be_current()
+        if self._may_expire and not self._expire_head():
+            raise QueueBusy(self)
         if not self.ready_count:
             return None
         if self.ready.is_paged and self.ready.head() is None:
-            raise HeadOnDisk(self)
+            raise QueueBusy(self)
         message = self._take_ready()
         self._handed_over(message, no_ack)
         if self._may_expire:
@@ -315,7 +349,7 @@ class Queue:
 
     def _handed_over(self, message: Message, no_ack: bool) -> None:
         if no_ack:
-            self._forget(message)
+            self.forget(message)
         else:
             self.unacknowledged_count += 1
             if message.reference:
@@ -340,7 +374,7 @@ class Queue:
     def acknowledge(self, message: Message) -> None:
         """The client has done with a message."""
         self.unacknowledged_count -= 1
-        self._forget(message)
+        self.forget(message)
 
     def reject(self, messages: list[Message]) -> None:
         """The client refuses messages, the oldest first: they die here, those of a higher priority before others."""
@@ -352,35 +386,38 @@ class Queue:
         else:
             self._discard(messages, DeathReason.REJECTED)
 
-    def requeue(self, messages: list[Message]) -> None:
+    def requeueing(self) -> Returning:
         """The client gives messages back, to be delivered again where they were before."""
-        self.take_back(messages)
+        return self.taking_back()
 
-    def take_back(self, messages: list[Message]) -> None:
+    def taking_back(self) -> Returning:
         """Messages come back because the channel that had them is gone."""
-        self.unacknowledged_count -= len(messages)
-        if self.is_deleted:
-            self.virtual_host.durability.forget_messages(messages)
-            return
-        messages = self._returned(messages)
-        if not messages:
-            return
+        return Returning(self)
+
+    def mark_returned(self, messages: list[Message]) -> list[Message]:
+        """Mark what comes back; returns what may be delivered again, in the order of the positions."""
+        for message in messages:
+            message.redelivered = True
+        return sorted(messages, key=position_of)
+
+    def put_back(self, messages: list[Message], body_bytes: int, *, is_in_order: bool) -> None:
+        """Messages that were marked are ready again.
+
+        Args:
+            body_bytes: of all their bodies together.
+            is_in_order: whether they come in the order of their positions.
+        """
+        if not is_in_order:
+            messages.sort(key=position_of)
         self.ready.requeue(messages)
         self.ready_count += len(messages)
-        body_bytes = sum(len(message.body) for message in messages)
         self.ready_bytes += body_bytes
         self.virtual_host.paging.used_bytes += body_bytes + OVERHEAD_BYTES * len(messages)
         if self._has_length_limit:
             self._drop_overflow()
         self.changed()
 
-    def _returned(self, messages: list[Message]) -> list[Message]:
-        """Mark what came back; returns what may be delivered again, in the order of the positions."""
-        for message in messages:
-            message.redelivered = True
-        return sorted(messages, key=lambda message: message.position)
-
-    def _forget(self, message: Message) -> None:
+    def forget(self, message: Message) -> None:
         """The message is no longer the queue's business."""
         if message.reference:
             self.virtual_host.durability.forget_message(message)
@@ -388,27 +425,35 @@ class Queue:
     # --- death
 
     def _discard(self, messages: list[Message], reason: DeathReason) -> None:
-        self._dead_letter(messages, reason)
-        for message in messages:
-            self._forget(message)
+        """Messages die here; where there is a dead-letter exchange, they are forgotten when they are on their way."""
+        if self.arguments.dead_letter_exchange is None:
+            self.virtual_host.durability.forget_messages(messages)
+        else:
+            self._dead_letter(messages, reason)
 
     def _dead_letter(self, messages: list[Message], reason: DeathReason) -> None:
-        exchange = self.arguments.dead_letter_exchange
-        if exchange is not None:
-            for message in messages:
-                self.virtual_host.dead_letters.append((self, message, reason))
+        for message in messages:
+            self.virtual_host.dead_letters.append((self, message, reason))
 
-    def _expire_head(self) -> None:
-        """Let the messages die whose time has come, as far as they stand at the head; wait for the next one's time."""
+    def _expire_head(self) -> bool:
+        """Let the messages die whose time has come, as far as they stand at the head; wait for the next one's time.
+
+        Returns False when so many have died that others must have their turn before the rest.
+        """
         now_ms = self.virtual_host.clock.monotonic_ms()
-        expired = []
+        expired: list[Message] = []
         head = self.ready.head()
         while head is not None and head.expires_at_ms is not None and head.expires_at_ms <= now_ms:
+            if len(expired) == SLICE_MESSAGES:
+                self._discard(expired, DeathReason.EXPIRED)
+                self.changed()
+                return False
             expired.append(self._take_ready())
             head = self.ready.head()
         if expired:
             self._discard(expired, DeathReason.EXPIRED)
         self._wait_for(None if head is None else head.expires_at_ms)
+        return True
 
     def _wait_for(self, deadline_ms: int | None) -> None:
         """Be woken at this time or before; a timer that is early is left alone, because it looks again."""
@@ -507,26 +552,41 @@ class Queue:
         else:
             self._unused_timer = self.virtual_host.timers.at(self._unused_too_long_at_ms, self._may_be_unused)
 
-    def purge(self) -> int:
-        """Drop all ready messages; returns how many there were."""
-        self.catch_up()
-        count = self.ready_count
-        self._empty()
-        return count
+    def purge(self) -> tuple[int, Work]:
+        """Drop all ready messages; returns how many there were, and what is to be finished before they are forgotten.
 
-    def _empty(self) -> None:
-        """Forget all ready messages, those on disk as well."""
+        Raises:
+            QueueBusy: how many there are cannot be told yet.
+        """
+        self.be_current()
+        count = self.ready_count
+        return count, self.virtual_host.works.begin(self._empty())
+
+    def _empty(self) -> Iterator[None]:
+        """Drop all ready messages at once, those on disk as well; what it takes to forget them is left to be done."""
         dropped, self.ready = self.ready, self._make_ready()
-        durability, paging = self.virtual_host.durability, self.virtual_host.paging
-        for message in dropped:
-            paging.used_bytes -= len(message.body) + OVERHEAD_BYTES
         self.ready_count = self.ready_bytes = 0
-        durability.forget_messages(dropped)
-        durability.forget_references(dropped.paged_references())
-        self._let_readers_go_on()
+        references = dropped.paged_references()
+        self._let_askers_go_on()
+        return self._forget_all(dropped, references)
+
+    def _forget_all(self, dropped: ReadyMessages, references: Iterator[int]) -> Iterator[None]:
+        durability, paging = self.virtual_host.durability, self.virtual_host.paging
+        while messages := dropped.drain(SLICE_MESSAGES):
+            paging.used_bytes -= sum(len(message.body) for message in messages) + OVERHEAD_BYTES * len(messages)
+            durability.forget_messages(messages)
+            if len(messages) == SLICE_MESSAGES:
+                yield
+        while some := list(islice(references, SLICE_MESSAGES)):
+            durability.forget_references(some)
+            if len(some) == SLICE_MESSAGES:
+                yield
 
     def close(self) -> None:
-        """The queue is gone: nothing more comes in or goes out, its consumers are told."""
+        """The queue is gone: nothing more comes in or goes out, its consumers are told.
+
+        Without the queue's own record a start knows that its messages are nobody's, whatever was done for each.
+        """
         self.is_deleted = True
         for timer in (self._head_timer, self._unused_timer):
             if timer is not None:
@@ -534,5 +594,5 @@ class Queue:
         consumers, self.consumers = list(self.consumers), Consumers()
         for consumer in consumers:
             consumer.deliveries.consumer_cancelled(consumer)
-        self._empty()
         self.virtual_host.durability.forget_queue(self)
+        self.virtual_host.works.begin(self._empty())

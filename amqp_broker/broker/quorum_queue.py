@@ -18,6 +18,7 @@ from amqp_broker.broker.dead_letter import DeathReason
 from amqp_broker.broker.message import Message
 from amqp_broker.broker.queue import Queue
 from amqp_broker.broker.ready import ReadyMessages, ReturnedFirst
+from amqp_broker.broker.returning import Returning, ReturningToTheBack
 from amqp_broker.errors import AmqpError, ReplyCode, not_implemented
 from amqp_broker.wire.content import decode_properties, encode_content_header
 
@@ -68,7 +69,7 @@ class QuorumQueue(Queue):
                     f"cannot delete {self}. queue.delete operations with {condition} flag set are not supported by "
                     "quorum queues"
                 )
-        self.catch_up()
+        self.be_current()
 
     def _would_overflow(self, message: Message) -> bool:
         length_max, bytes_max = self.arguments.length_max, self.arguments.length_bytes_max
@@ -83,20 +84,24 @@ class QuorumQueue(Queue):
             self._is_refusing = False
         return self._is_refusing
 
-    def requeue(self, messages: list[Message]) -> None:
+    def requeueing(self) -> Returning:
         """The client gives messages back."""
-        if self.arguments.delivery_limit is not None or self.is_deleted:
-            self.take_back(messages)
-            return
-        self.unacknowledged_count -= len(messages)
-        for message in self._returned(messages):
+        return self.taking_back() if self.arguments.delivery_limit is not None else ReturningToTheBack(self)
+
+    def append_again(self, messages: list[Message]) -> None:
+        """Messages that were marked go to the back."""
+        for message in messages:
             self._position = message.position = self._position + 1
             self._append(message, self.virtual_host.paging.is_short)
         if self._has_length_limit:
             self._drop_overflow()
         self.changed()
 
-    def _returned(self, messages: list[Message]) -> list[Message]:
+    def put_back(self, messages: list[Message], body_bytes: int, *, is_in_order: bool) -> None:
+        """Messages that were marked are ready again, in the order of their return."""
+        super().put_back(messages, body_bytes, is_in_order=True)
+
+    def mark_returned(self, messages: list[Message]) -> list[Message]:
         limit = self.arguments.delivery_limit
         again: list[Message] = []
         poison: list[Message] = []

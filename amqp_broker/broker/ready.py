@@ -80,6 +80,10 @@ class ReadyMessages(Protocol):
     def chunk_to_read(self) -> Chunk | None:
         """The chunk that should be read now, once; None while enough is in memory."""
 
+    def drain(self, count: int) -> list[Message]:
+        """Take up to so many of those in memory out, in any order: they are not wanted any more."""
+        ...
+
     def __len__(self) -> int: ...
 
     def __iter__(self) -> Iterator[Message]:
@@ -95,14 +99,16 @@ class FirstInFirstOut:
     """Ready messages in the order of their positions.
 
     What is requeued before everything else (the usual case: the oldest were being delivered) goes to the front of the
-    deque; only what belongs into the middle waits in a heap of its own, and ``pop`` takes whichever comes first.
+    deque. What belongs into the middle waits beside it, as it came: in runs, each in order and with its next message
+    at its end, in a heap by the positions of these. ``pop`` takes whichever comes first.
     """
 
-    __slots__ = ("_chunks", "_messages", "_paged_count", "_reading", "_returned", "is_paged")
+    __slots__ = ("_chunks", "_messages", "_paged_count", "_reading", "_returned", "_returned_count", "is_paged")
 
     def __init__(self) -> None:
         self._messages: deque[Message] = deque()
-        self._returned: list[tuple[int, Message]] = []
+        self._returned: list[tuple[int, list[Message]]] = []
+        self._returned_count = 0
         self._chunks: deque[Chunk] = deque()
         self._paged_count = 0
         self._reading: Chunk | None = None
@@ -126,18 +132,33 @@ class FirstInFirstOut:
         if not self._returned and (not ready or messages[-1].position < ready[0].position):
             ready.extendleft(reversed(messages))
             return
-        for message in messages:
-            heapq.heappush(self._returned, (message.position, message))
+        run = messages[::-1]
+        heapq.heappush(self._returned, (run[-1].position, run))
+        self._returned_count += len(run)
 
     def head(self) -> Message | None:
         if self._returned_comes_first():
-            return self._returned[0][1]
+            return self._returned[0][1][-1]
         return self._messages[0] if self._messages else None
 
     def pop(self) -> Message:
         if self._returned and self._returned_comes_first():
-            return heapq.heappop(self._returned)[1]
+            return self._pop_returned()
         return self._messages.popleft()
+
+    def _pop_returned(self) -> Message:
+        run = self._returned[0][1]
+        message = run.pop()
+        self._returned_count -= 1
+        if run:
+            heapq.heapreplace(self._returned, (run[-1].position, run))
+        else:
+            heapq.heappop(self._returned)
+        return message
+
+    def drain(self, count: int) -> list[Message]:
+        taken = [self._messages.pop() for _ in range(min(count, len(self._messages)))]
+        return taken or [self._pop_returned() for _ in range(min(count, self._returned_count))]
 
     def _returned_comes_first(self) -> bool:
         if not self._returned:
@@ -159,12 +180,13 @@ class FirstInFirstOut:
         self.is_paged = bool(self._chunks)
 
     def __len__(self) -> int:
-        return len(self._messages) + len(self._returned) + self._paged_count
+        return len(self._messages) + self._returned_count + self._paged_count
 
     def __iter__(self) -> Iterator[Message]:
         if not self._returned:
             return iter(self._messages)
-        return heapq.merge((pair[1] for pair in sorted(self._returned)), self._messages, key=lambda m: m.position)
+        runs = (reversed(run) for _, run in self._returned)
+        return heapq.merge(*runs, self._messages, key=lambda message: message.position)
 
     def paged_references(self) -> Iterator[int]:
         for chunk in self._chunks:
@@ -198,8 +220,11 @@ class ByPriority:
         return self._band_of(message).is_paged
 
     def requeue(self, messages: list[Message]) -> None:
+        by_band: dict[FirstInFirstOut, list[Message]] = {}
         for message in messages:
-            self._band_of(message).requeue([message])
+            by_band.setdefault(self._band_of(message), []).append(message)
+        for band, returned in by_band.items():
+            band.requeue(returned)
 
     def head(self) -> Message | None:
         first = self._first_band()
@@ -231,8 +256,14 @@ class ByPriority:
         for band in reversed(self._bands):
             yield from band
 
+    def drain(self, count: int) -> list[Message]:
+        for band in self._bands:
+            if taken := band.drain(count):
+                return taken
+        return []
+
     def paged_references(self) -> Iterator[int]:
-        return chain.from_iterable(band.paged_references() for band in self._bands)
+        return chain.from_iterable([band.paged_references() for band in self._bands])
 
 
 class ReturnedFirst:
@@ -265,6 +296,10 @@ class ReturnedFirst:
 
     def pop(self) -> Message:
         return self._returned.popleft() if self._returned else self._messages.pop()
+
+    def drain(self, count: int) -> list[Message]:
+        taken = [self._returned.pop() for _ in range(min(count, len(self._returned)))]
+        return taken or self._messages.drain(count)
 
     def chunk_to_read(self) -> Chunk | None:
         return self._messages.chunk_to_read()

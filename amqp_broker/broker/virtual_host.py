@@ -71,6 +71,7 @@ class VirtualHost:
         self.timers = broker.timers
         self.changed_queues = broker.changed_queues
         self.dead_letters = broker.dead_letters
+        self.works = broker.works
         self.durability = broker.durability
         self.paging = broker.paging
         self.reference = 0  # of the journal's record
@@ -478,11 +479,17 @@ class VirtualHost:
             self.durability.keep_message([queue for queue, _ in kept], [message for _, message in kept], expiration_ms)
 
     def publish_dead_letter(self, queue: Queue, message: Message, reason: DeathReason) -> None:
-        """Send a message that died in a queue to the queue's dead-letter exchange, where there is one."""
+        """Send a message that died in a queue to the queue's dead-letter exchange, where there is one.
+
+        Only now is it forgotten here, so that a crash finds it in the one place or in the other.
+        """
         name = queue.arguments.dead_letter_exchange
         exchange = None if name is None else self.exchanges.get(name)
-        if exchange is None:
-            return
+        if exchange is not None:
+            self._publish_dead_letter(exchange, queue, message, reason)
+        queue.forget(message)
+
+    def _publish_dead_letter(self, exchange: Exchange, queue: Queue, message: Message, reason: DeathReason) -> None:
         dead, headers = dead_lettered(
             message, reason, queue.name, exchange.name, queue.arguments.dead_letter_routing_key, self.clock.wall_ms()
         )

@@ -25,6 +25,7 @@ from amqp_broker.server.descriptors import connections_that_fit
 from amqp_broker.server.journal_flusher import JournalFlusher
 from amqp_broker.server.listeners import Endpoint, Listener, accept_forever, bind, listen
 from amqp_broker.server.logs import log_event, log_internal_error
+from amqp_broker.server.long_works import go_on_with_works
 from amqp_broker.server.page_reader import read_pages
 from amqp_broker.server.password_checks import PasswordChecks
 from amqp_broker.server.proxy_protocol import BadProxyHeader, read_proxy_header
@@ -141,6 +142,7 @@ class BrokerServer:
             self.listen()
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(run_timers, self.broker)
+                nursery.start_soon(go_on_with_works, self.broker)
                 nursery.start_soon(self._turns.run)
                 nursery.start_soon(watch_resources, self.broker, self.settings, self._flusher)
                 PasswordChecks(self.broker, nursery)

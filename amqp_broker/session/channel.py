@@ -11,10 +11,12 @@ Publishing is in ``publishing.py``, consumers and acknowledgements in ``consumin
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from enum import Enum, auto
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from amqp_broker.broker.works import Unfinished, Work
 from amqp_broker.errors import AmqpError, ReplyCode, not_implemented, precondition_failed
 from amqp_broker.session import topology
 from amqp_broker.session.consuming import Consuming
@@ -117,6 +119,24 @@ class Channel:
         """Send a method on this channel."""
         self.connection.send_method(self.number, method)
 
+    def wait_for(self, work: Work) -> None:
+        """Hear nothing more from the client before something long is done.
+
+        Raises:
+            Unfinished: it is not done yet.
+        """
+        if not work.is_done:
+            raise Unfinished(work)
+
+    def reply_when(self, work: Work, method: Method) -> None:
+        """Send a method when something long is done, and hear nothing more from the client before.
+
+        Raises:
+            Unfinished: it is not done yet.
+        """
+        work.when_done(partial(self.reply, method))
+        self.wait_for(work)
+
     def named_queue(self, name: str) -> str:
         """A queue's name, where an empty one means the queue that was declared last on this channel.
 
@@ -135,7 +155,7 @@ class Channel:
         """Close the channel with a soft error and give back what it had."""
         if self.state is ChannelState.CLOSING:
             return
-        self.release()
+        self.connection.broker.works.begin(self.release())
         self.state = ChannelState.CLOSING
         close = build(
             methods.Channel.Close,
@@ -146,13 +166,17 @@ class Channel:
         )
         self.reply(close)
 
-    def release(self) -> None:
-        """Give back consumers and unacknowledged messages; forget a transaction."""
+    def release(self) -> Iterator[None]:
+        """Give back consumers and unacknowledged messages; forget a transaction.
+
+        Returns:
+            What is to be done for the unacknowledged messages.
+        """
         if self.transaction is not None:
             self.transaction.roll_back(self)
             self.transaction = None
         self.publishing.release()
-        self.consuming.release()
+        return self.consuming.release()
 
     def dissolve(self) -> None:
         """The channel was released, and is its connection's no longer: let go of its parts, which hold on to it.
@@ -173,10 +197,10 @@ def _open_again(channel: Channel, method: methods.Channel.Open) -> None:
 
 def _close(channel: Channel, method: methods.Channel.Close) -> None:
     channel.publishing.finish()
-    channel.release()
+    work = channel.connection.broker.works.begin(channel.release())
     del channel.connection.channels[channel.number]
     channel.dissolve()
-    channel.reply(methods.Channel.CloseOk())
+    channel.reply_when(work, methods.Channel.CloseOk())
 
 
 def _flow(channel: Channel, method: methods.Channel.Flow) -> None:

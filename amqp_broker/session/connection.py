@@ -24,7 +24,8 @@ from itertools import chain
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from amqp_broker.access.passwords import NotVerifiedYet
-from amqp_broker.broker.paging import HeadOnDisk
+from amqp_broker.broker.queue import QueueBusy
+from amqp_broker.broker.works import Unfinished, Work
 from amqp_broker.errors import NO_METHOD, AmqpError, ReplyCode
 from amqp_broker.session.channel import Channel
 from amqp_broker.session.client import Client, Peer
@@ -186,8 +187,11 @@ class Connection:
                 self._end_silently(error)
             except WireError:
                 self.fail(number, undecodable(payload), _method_ids(kind, payload))
-            except HeadOnDisk as error:
-                self._suspend(error.queue.wait_for_head, chain(((kind, number, payload),), frames))
+            except QueueBusy as error:
+                self._suspend(error.queue.wait, chain(((kind, number, payload),), frames))
+                return
+            except Unfinished as error:
+                self._suspend(error.work.when_done, frames)
                 return
             except NotVerifiedYet as error:
                 self._suspend(partial(self._verify_password, error), chain(((kind, number, payload),), frames))
@@ -442,7 +446,15 @@ class Connection:
         """The client ends the connection."""
         if self.state is ConnectionState.OPEN:
             self.close_reason = "closed by client"
-            self._release()
+            work = self._release()
+            if not work.is_done:
+                work.when_done(self._closed_by_client)
+                raise Unfinished(work)
+        self._closed_by_client()
+
+    def _closed_by_client(self) -> None:
+        if self._is_closed():
+            return  # the socket ended meanwhile
         self.send_method(0, methods.Connection.CloseOk())
         if self.state is not ConnectionState.CLOSING:
             self.finish()
@@ -489,14 +501,16 @@ class Connection:
         self._deadline.cancel()
         self._deadline = self.broker.timers.after(delay_ms, self.finish)
 
-    def _release(self) -> None:
+    def _release(self) -> Work:
         """Give back what the client had: its channels' consumers and messages, its exclusive queues."""
         channels, self.channels = self.channels, {}
+        unfinished = []
         for channel in channels.values():
-            channel.release()
+            unfinished.append(channel.release())
             channel.dissolve()
         if self._client is not None:
             self.virtual_host.remove_exclusive_queues(self._client)
+        return self.broker.works.begin(chain.from_iterable(unfinished))
 
 
 def _method_ids(kind: int, payload: bytes) -> tuple[int, int]:

@@ -42,10 +42,11 @@ class ConsumerTimeout:
     def _sweep(self) -> None:
         self._timer = None
         consuming, connection = self._channel.consuming, self._channel.connection
-        deliveries = consuming.unacknowledged.values()
+        deliveries = consuming.unacknowledged
+        oldest = next(iter(deliveries.values()), None)  # they are in the order of their tags
         timeout_ms = connection.broker.settings.consumer_timeout_ms
         earliest_ms = connection.broker.clock.monotonic_ms() - timeout_ms
-        if any(delivery.delivered_ms < earliest_ms for delivery in deliveries):
+        if oldest is not None and oldest.delivered_ms < earliest_ms:
             error = precondition_failed(
                 f"delivery acknowledgement on channel {self._channel.number} timed out. Timeout value used: "
                 f"{timeout_ms} ms. This timeout value can be configured, see consumers doc guide to learn more"

@@ -1,7 +1,8 @@
 """Messages on their way to a client: consumers, prefetch, deliveries, and what the client says of them.
 
 A delivery that wants an acknowledgement is kept under its delivery tag until it is settled: acknowledged, rejected,
-or returned when the channel ends. Tags only grow, so ``multiple`` walks from the lowest that may still be there.
+or returned when the channel ends. Tags only grow, so ``multiple`` walks from the lowest that may still be there. What
+that means for the queues is in ``settling.py``.
 """
 
 from __future__ import annotations
@@ -9,15 +10,16 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from enum import Enum, auto
-from typing import TYPE_CHECKING, NamedTuple
+from itertools import chain
+from typing import TYPE_CHECKING
 
 from amqp_broker.broker.consumer import Consumer
 from amqp_broker.broker.message import Address, Message
-from amqp_broker.broker.queue import Queue
 from amqp_broker.broker.virtual_host import generated_name
+from amqp_broker.broker.works import SLICE_MESSAGES, Work
 from amqp_broker.errors import not_allowed, not_implemented, precondition_failed
 from amqp_broker.session.consumer_timeout import ConsumerTimeout
+from amqp_broker.session.settling import Settlement, Settling, Unacknowledged
 from amqp_broker.wire import hot, methods
 from amqp_broker.wire.methods import Method, arguments_of, build
 from amqp_broker.wire.strings import encode_shortstr
@@ -27,24 +29,6 @@ if TYPE_CHECKING:
 
 REPLY_TO = "amq.rabbitmq.reply-to"
 SENT_IN_PARTS_BYTES_MIN = 4096
-
-
-class Settlement(Enum):
-    """What becomes of a delivery."""
-
-    ACKNOWLEDGED = auto()
-    REJECTED = auto()
-    REQUEUED = auto()
-    ABANDONED = auto()  # its channel ended before the client said anything
-
-
-class Unacknowledged(NamedTuple):
-    """A delivery that waits for its settlement."""
-
-    message: Message
-    queue: Queue
-    consumer: Consumer | None  # None for basic.get
-    delivered_ms: int
 
 
 class Consuming:
@@ -63,6 +47,7 @@ class Consuming:
         self._is_limited = self._unacknowledged_max > 0  # by one of these two
         self._consumers_unacknowledged = 0
         self._is_released = False
+        self._unfinished: Iterator[None] = iter(())  # what is being settled in slices
         self._reply_tag = ""
         self._reply_key = ""
         self._held_notices: list[Method] | None = None
@@ -252,7 +237,7 @@ class Consuming:
             if delivery is None:
                 raise precondition_failed(f"unknown delivery tag {tag}")
             delivery.queue.acknowledge(delivery.message)
-            self._make_room(delivery)
+            self.made_room(delivery.consumer, 1)
         else:
             self._settle(Settlement.ACKNOWLEDGED, tag, multiple)
 
@@ -270,89 +255,90 @@ class Consuming:
         """basic.recover: all that is unacknowledged goes back to its queue."""
         if not method.requeue:
             raise not_implemented("requeue=false")
-        self._settle_all(Settlement.REQUEUED)
+        work = self._begin(self._settle_through(Settlement.REQUEUED, self._next_tag - 1))
         if isinstance(method, methods.Basic.Recover):
-            self._channel.reply(methods.Basic.RecoverOk())
+            self._channel.reply_when(work, methods.Basic.RecoverOk())
+        else:
+            self._channel.wait_for(work)
 
     def _settle(self, settlement: Settlement, tag: int, multiple: bool) -> None:
-        deliveries = self._collect(tag, multiple)
+        last = self._last_named(tag, multiple)
         if self._channel.transaction is not None:
-            self._channel.transaction.settle(settlement, deliveries)
+            self._channel.transaction.settle(settlement, self._collect(tag, last, multiple))
+        elif multiple:
+            self._channel.wait_for(self._begin(self._settle_through(settlement, last)))
         else:
-            self.settle(settlement, list(deliveries.values()))
+            self.settle(settlement, [self.unacknowledged.pop(tag)])
 
-    def _collect(self, tag: int, multiple: bool) -> dict[int, Unacknowledged]:
-        """Take the deliveries that a settlement names, the oldest first.
+    def _last_named(self, tag: int, multiple: bool) -> int:
+        """The last delivery tag that a settlement names.
 
         Raises:
             AmqpError: 406, there is no such delivery.
         """
-        unacknowledged = self.unacknowledged
         if tag == 0 and multiple:
-            last = self._next_tag - 1
-        elif tag not in unacknowledged:
+            return self._next_tag - 1
+        if tag not in self.unacknowledged:
             raise precondition_failed(f"unknown delivery tag {tag}")
-        else:
-            last = tag
+        return tag
+
+    def _collect(self, tag: int, last: int, multiple: bool) -> dict[int, Unacknowledged]:
+        """Take the deliveries that a settlement names, the oldest first."""
         if not multiple:
-            return {tag: unacknowledged.pop(tag)}
-        # Most often all tags from the lowest on are there; after many that wanted no acknowledgement few are.
-        tags: Sequence[int] = range(self._lowest_tag, last + 1)
-        if len(tags) > 4 * len(unacknowledged):
-            tags = sorted(number for number in unacknowledged if number <= last)
-        collected = {number: unacknowledged.pop(number) for number in tags if number in unacknowledged}
+            return {tag: self.unacknowledged.pop(tag)}
+        tags = self._tags_through(last)
+        collected = {number: self.unacknowledged.pop(number) for number in tags if number in self.unacknowledged}
         self._lowest_tag = last + 1
         return collected
 
+    def _tags_through(self, last: int) -> Sequence[int]:
+        """The tags up to one, those of all deliveries that are there among them."""
+        unacknowledged = self.unacknowledged
+        # Most often all tags from the lowest on are there; after many that wanted no acknowledgement few are.
+        tags = range(self._lowest_tag, last + 1)
+        if len(tags) > 4 * len(unacknowledged):
+            return sorted(number for number in unacknowledged if number <= last)
+        return tags
+
     def restore(self, deliveries: dict[int, Unacknowledged]) -> None:
         """What a transaction settled is unacknowledged again."""
-        self.unacknowledged.update(deliveries)
+        self.unacknowledged = dict(sorted({**self.unacknowledged, **deliveries}.items()))
         self._lowest_tag = min((self._lowest_tag, *deliveries))
         self._timeout.watch()
 
     def settle(self, settlement: Settlement, deliveries: list[Unacknowledged]) -> None:
-        """Tell the queues what became of deliveries, the oldest first.
+        """Tell the queues what became of deliveries, the oldest first, in one go."""
+        settling = Settling(self, settlement)
+        settling.add(deliveries)
+        settling.finish()
 
-        Where several consumers are concerned, each is done with before the next, and filled up again, as in RabbitMQ.
-        """
-        if settlement is Settlement.ABANDONED or len(self.consumers) < 2:
-            self._settle_together(settlement, deliveries)
-            return
-        for group in _by_consumer(deliveries):
-            self._settle_together(settlement, group)
-            group[0].queue.catch_up()
+    def _begin(self, slices: Iterator[None]) -> Work:
+        """Begin to settle; there is one such work at a time, but for the end of the channel, which goes on with it."""
+        self._unfinished = slices
+        return self._channel.connection.broker.works.begin(slices)
 
-    def _settle_together(self, settlement: Settlement, deliveries: list[Unacknowledged]) -> None:
-        if settlement is Settlement.ACKNOWLEDGED:
-            for delivery in deliveries:
-                delivery.queue.acknowledge(delivery.message)
-        else:
-            for queue, messages in _by_queue(deliveries).items():
-                if settlement is Settlement.REQUEUED:
-                    queue.requeue(messages)
-                elif settlement is Settlement.REJECTED:
-                    queue.reject(messages)
-                else:
-                    queue.take_back(messages)
-        for delivery in deliveries:
-            self._make_room(delivery)
+    def _settle_through(self, settlement: Settlement, last: int) -> Iterator[None]:
+        """Settle all deliveries up to a tag, the oldest first."""
+        unacknowledged, tags = self.unacknowledged, self._tags_through(last)
+        settling = Settling(self, settlement)
+        for start in range(0, len(tags), SLICE_MESSAGES):
+            if start:
+                yield
+            some = tags[start : start + SLICE_MESSAGES]
+            settling.add([unacknowledged.pop(number) for number in some if number in unacknowledged])
+            self._lowest_tag = some[-1] + 1
+        self._lowest_tag = last + 1
+        settling.finish()
 
-    def _make_room(self, delivery: Unacknowledged) -> None:
-        """One delivery less counts against the prefetch windows."""
-        consumer = delivery.consumer
+    def made_room(self, consumer: Consumer | None, count: int) -> None:
+        """So many deliveries less count against the prefetch windows; those of basic.get are no consumer's."""
         if consumer is not None:
-            consumer.unacknowledged_count -= 1
-            self._consumers_unacknowledged -= 1
+            consumer.unacknowledged_count -= count
+            self._consumers_unacknowledged -= count
         if self._is_limited and not self.has_room:
             self.update_room()
         if consumer is not None and consumer.is_parked:
             consumer.queue.resume(consumer)
-
-    def _settle_all(self, settlement: Settlement) -> None:
-        deliveries = [self.unacknowledged[tag] for tag in sorted(self.unacknowledged)]
-        self.unacknowledged.clear()
-        self._lowest_tag = self._next_tag
-        self.settle(settlement, deliveries)
 
     # --- direct reply-to
 
@@ -391,10 +377,14 @@ class Consuming:
 
     # --- the end
 
-    def release(self) -> None:
-        """The channel ends: its consumers go, what it had unacknowledged is delivered to others."""
+    def release(self) -> Iterator[None]:
+        """The channel ends: its consumers go at once, and what it had unacknowledged is given back to its queues.
+
+        Returns:
+            What is to be done for the latter.
+        """
         if self._is_released:
-            return
+            return iter(())
         self._is_released = True
         self.has_room = False
         self._timeout.stop()
@@ -402,20 +392,4 @@ class Consuming:
         consumers, self.consumers = self.consumers, {}
         for consumer in consumers.values():
             consumer.queue.remove_consumer(consumer)
-        self._settle_all(Settlement.ABANDONED)
-
-
-def _by_consumer(deliveries: list[Unacknowledged]) -> list[list[Unacknowledged]]:
-    """Deliveries by queue and consumer, in the order of their names; what basic.get took comes first."""
-    groups: dict[tuple[str, str], list[Unacknowledged]] = {}
-    for delivery in deliveries:
-        tag = delivery.consumer.tag if delivery.consumer is not None else ""
-        groups.setdefault((delivery.queue.name, tag), []).append(delivery)
-    return [groups[key] for key in sorted(groups)]
-
-
-def _by_queue(deliveries: list[Unacknowledged]) -> dict[Queue, list[Message]]:
-    messages: dict[Queue, list[Message]] = {}
-    for delivery in deliveries:
-        messages.setdefault(delivery.queue, []).append(delivery.message)
-    return messages
+        return chain(self._unfinished, self._settle_through(Settlement.ABANDONED, self._next_tag - 1))

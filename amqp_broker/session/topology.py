@@ -6,6 +6,7 @@ and the channel's memory of the queue that was declared last.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from amqp_broker.broker.virtual_host import check_not_default_exchange, without_line_breaks
@@ -80,7 +81,7 @@ def declare_queue(channel: Channel, method: methods.Queue.Declare) -> None:
             arguments=arguments_of(method),
         )
     channel.last_declared_queue = queue.name
-    queue.catch_up()
+    queue.be_current()
     _reply_unless(
         method.nowait,
         channel,
@@ -129,8 +130,10 @@ def purge_queue(channel: Channel, method: methods.Queue.Purge) -> None:
     virtual_host, client = _parties(channel)
     name = channel.named_queue(method.queue)
     client.check_read("queue", name)
-    count = virtual_host.accessible_queue(client, name).purge()
-    _reply_unless(method.nowait, channel, build(methods.Queue.PurgeOk, message_count=count))
+    count, work = virtual_host.accessible_queue(client, name).purge()
+    reply = build(methods.Queue.PurgeOk, message_count=count)
+    work.when_done(partial(_reply_unless, method.nowait, channel, reply))
+    channel.wait_for(work)
 
 
 def delete_queue(channel: Channel, method: methods.Queue.Delete) -> None:

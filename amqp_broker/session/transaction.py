@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from amqp_broker.errors import precondition_failed
-from amqp_broker.session.consuming import Settlement, Unacknowledged
 from amqp_broker.session.publishing import Publication
+from amqp_broker.session.settling import Settlement, Unacknowledged
 
 if TYPE_CHECKING:
     from amqp_broker.broker.queue import Queue

@@ -7,6 +7,7 @@ pays nothing for being watchable. Holds no API for tests; that is ``view.py`` an
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import trio
@@ -18,6 +19,7 @@ from amqp_broker.broker.message import Message as HeldMessage
 from amqp_broker.broker.ports import Clock
 from amqp_broker.broker.queue import Queue
 from amqp_broker.broker.virtual_host import VirtualHost
+from amqp_broker.broker.works import Work
 from amqp_broker.journal.port import Journal
 from amqp_broker.server.broker_server import BrokerServer
 from amqp_broker.server.connection_log import ConnectionLog
@@ -161,14 +163,14 @@ class WatchedConsuming(Consuming):
         self._update_room()
         super().consume(method)
 
-    def release(self) -> None:
+    def release(self) -> Iterator[None]:
         """As ever."""
         connection = self._channel.connection
         assert isinstance(connection, WatchedConnection)
         if not self._is_released and not connection.is_ended_by_test:
             given_back = _watched(self._channel.connection).watch.given_back
             given_back.update(delivery.queue.name for delivery in self.unacknowledged.values())
-        super().release()
+        return super().release()
 
 
 class WatchedChannel(Channel):
@@ -218,10 +220,10 @@ class WatchedConnection(Connection):
         self.is_ended_by_test = True
         self.lost(FAULT)
 
-    def _release(self) -> None:
+    def _release(self) -> Work:
         if not self.is_ended_by_test and any(channel.state is ChannelState.OPEN for channel in self.channels.values()):
             _watched(self).watch.channels_left_open.append(str(self.peer))
-        super()._release()
+        return super()._release()
 
 
 class WatchedPump(Pump):

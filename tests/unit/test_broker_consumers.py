@@ -234,7 +234,9 @@ class AnyCrowd(RuleBasedStateMachine):
             self.settled += 1
             return
         consumer, message = inbox.delivered.pop(index)
-        self.stage.queue.requeue([message])
+        requeueing = self.stage.queue.requeueing()
+        requeueing.add([message])
+        requeueing.finish()
         consumer.unacknowledged_count -= 1
         self.stage.queue.resume(consumer)
         self.stage.topology.broker.settle()

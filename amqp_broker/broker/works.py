@@ -1,0 +1,85 @@
+"""Work that takes too long for one go: done in slices, so that nobody else waits for more than one of them.
+
+Whoever has something to do for each of very many messages (a purge, a large acknowledgement, what a lost connection
+leaves) writes it as a generator that yields after each slice. The first slice is done at once, so what is not large is
+done as if there were no slices; the rest goes on between the chunks of clients (``Broker.go_on``, called by the server
+floor). What others can see should change at once or in the end, not slice by slice, wherever that can be had.
+
+A client that asked for something large is not heard again before it is done: ``Unfinished`` suspends it, so that its
+answers come in order and mean what they say.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+
+SLICE_MESSAGES = 1_000  # for each of which some microsecond's work is to be done
+
+
+class Work:
+    """Something that was begun."""
+
+    __slots__ = ("_slices", "_waiting", "is_done")
+
+    def __init__(self, slices: Iterator[None]) -> None:
+        self._slices = slices
+        self._waiting: list[Callable[[], None]] = []
+        self.is_done = False
+
+    def when_done(self, go_on: Callable[[], None]) -> None:
+        """Call somebody when the last slice is done, or now; in the order in which they asked."""
+        if self.is_done:
+            go_on()
+        else:
+            self._waiting.append(go_on)
+
+    def run_slice(self) -> None:
+        """Do one slice. A defect in it ends the work; whoever waits goes on all the same."""
+        try:
+            next(self._slices)
+        except StopIteration:
+            self._end()
+        except BaseException:
+            self._end()
+            raise
+
+    def _end(self) -> None:
+        self.is_done = True
+        waiting, self._waiting = self._waiting, []
+        for go_on in waiting:
+            go_on()
+
+
+class Unfinished(Exception):
+    """What a client asked for takes a while: it is to be heard again when that is done."""
+
+    def __init__(self, work: Work) -> None:
+        super().__init__(work)
+        self.work = work
+
+
+class Works:
+    """All that one broker has begun and not finished. They take turns."""
+
+    def __init__(self) -> None:
+        self._unfinished: deque[Work] = deque()
+
+    def __bool__(self) -> bool:
+        return bool(self._unfinished)
+
+    def begin(self, slices: Iterator[None]) -> Work:
+        """Do the first slice; what is left goes on later."""
+        work = Work(slices)
+        work.run_slice()
+        if not work.is_done:
+            self._unfinished.append(work)
+        return work
+
+    def run_slice(self) -> None:
+        """Do one slice of the work whose turn it is."""
+        if self._unfinished:
+            work = self._unfinished.popleft()
+            work.run_slice()
+            if not work.is_done:
+                self._unfinished.append(work)

@@ -1,0 +1,43 @@
+"""The task that goes on with what takes the broker long, a few milliseconds at a time.
+
+What there is to do, and what a slice of it is, the domain knows (``broker/works.py``).
+"""
+
+from __future__ import annotations
+
+import time
+
+import trio
+
+from amqp_broker.broker.broker import Broker
+from amqp_broker.server.logs import log_internal_error
+from amqp_broker.server.wake_up import WakeUp
+
+# As long as a client's chunk is meant to take: among many busy clients it is one more, not less.
+TURN_S = 0.004
+
+
+async def go_on_with_works(broker: Broker) -> None:
+    """Do what is unfinished, whenever something is; never returns, ends by cancellation."""
+    wanted = WakeUp()
+    broker.on_unfinished = wanted.set
+    try:
+        while True:
+            await trio.lowlevel.checkpoint()
+            if not broker.is_unfinished:
+                await wanted.wait()
+                continue
+            try:
+                _take_a_turn(broker)
+            except Exception as error:
+                log_internal_error("work", error)
+    finally:
+        broker.on_unfinished = None
+
+
+def _take_a_turn(broker: Broker) -> None:
+    end_s = time.perf_counter() + TURN_S
+    while broker.is_unfinished:
+        broker.go_on()
+        if time.perf_counter() > end_s:
+            return
