@@ -266,7 +266,7 @@ class Queue:
 
     # --- messages out
 
-    def pump(self, messages_max: int = SLICE_MESSAGES) -> int:
+    def pump(self, messages_max: int) -> int:
         """Deliver what can be delivered now, but not more than so much; returns how many messages it was."""
         self.is_changed = False
         delivered = self._pump(messages_max)
@@ -298,7 +298,7 @@ class Queue:
     def catch_up(self) -> None:
         """Do now what ``changed`` put off, as far as it fits into a slice."""
         if self.is_changed:
-            self.pump()
+            self.pump(SLICE_MESSAGES)
 
     def be_current(self) -> None:
         """Do all that ``changed`` put off, because somebody asks how things stand.

@@ -13,8 +13,8 @@ from amqp_broker.broker.broker import Broker
 from amqp_broker.server.logs import log_internal_error
 from amqp_broker.server.wake_up import WakeUp
 
-# As long as a client's chunk is meant to take: among many busy clients it is one more, not less.
-TURN_S = 0.004
+# In a round of the event loop; as long as all the busy clients together are read (``turns.py``).
+TURN_S = 0.002
 
 
 async def go_on_with_works(broker: Broker) -> None:

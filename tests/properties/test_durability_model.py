@@ -27,6 +27,7 @@ from amqp_broker.journal.memory_files import MemoryFiles, PowerLoss
 from tests.support.client import ClientChannel
 from tests.support.disk_broker import DiskBroker, small_pages
 from tests.support.manual_clock import ManualClock
+from tests.support.memory_broker import small_slices
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "a": {},
@@ -64,6 +65,7 @@ class DurabilityMachine(RuleBasedStateMachine):
         super().__init__()
         self.stack = ExitStack()
         self.stack.enter_context(small_pages())
+        self.stack.enter_context(small_slices())
 
     def teardown(self) -> None:
         self.stack.close()

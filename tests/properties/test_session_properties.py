@@ -11,27 +11,31 @@ from pamqp import commands
 
 from tests.properties.session_programs import POLITE_STEPS, RUDE_STEPS, Stage, Step, programs
 from tests.support.client import PROTOCOL_HEADER, Client, publish_frames
-from tests.support.memory_broker import MemoryBroker
+from tests.support.memory_broker import MemoryBroker, small_slices
 
 pytestmark = pytest.mark.slow
 
-
-@settings(max_examples=80)
-@given(programs(POLITE_STEPS))
-def test_clients_that_keep_to_the_rules(steps: list[Step]) -> None:
-    stage = Stage()
-    for step in steps:
-        stage.play(step)
-    stage.end()
+SLICES = st.sampled_from([1_000, 1, 2])  # how many messages fit into a slice of long work
 
 
 @settings(max_examples=80)
-@given(programs(POLITE_STEPS | POLITE_STEPS | RUDE_STEPS))
-def test_clients_that_do_not(steps: list[Step]) -> None:
-    stage = Stage()
-    for step in steps:
-        stage.play(step)
-    stage.end()
+@given(programs(POLITE_STEPS), SLICES)
+def test_clients_that_keep_to_the_rules(steps: list[Step], slice_messages: int) -> None:
+    with small_slices(slice_messages):
+        stage = Stage()
+        for step in steps:
+            stage.play(step)
+        stage.end()
+
+
+@settings(max_examples=80)
+@given(programs(POLITE_STEPS | POLITE_STEPS | RUDE_STEPS), SLICES)
+def test_clients_that_do_not(steps: list[Step], slice_messages: int) -> None:
+    with small_slices(slice_messages):
+        stage = Stage()
+        for step in steps:
+            stage.play(step)
+        stage.end()
 
 
 @given(st.lists(st.binary(max_size=60), max_size=6))

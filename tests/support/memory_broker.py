@@ -11,11 +11,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from amqp_broker.broker import broker as broker_module
+from amqp_broker.broker import queue as queue_module
 from amqp_broker.broker.broker import Broker
 from amqp_broker.broker.consumer import Consumer
 from amqp_broker.broker.paging import OVERHEAD_BYTES
 from amqp_broker.broker.queue import Queue
 from amqp_broker.broker.virtual_host import VirtualHost
+from amqp_broker.session import consuming as consuming_module
 from amqp_broker.session.channel import Channel, ChannelState
 from amqp_broker.session.connection import Connection
 from amqp_broker.settings import Settings
@@ -92,6 +95,20 @@ class MemoryBroker(Broker):
         assert self.paging.used_bytes == sum(len(message.body) + OVERHEAD_BYTES for message in ready)
         waiting_for_replies = [channel for channel in channels if channel.consuming._reply_key]
         assert len(self.reply_consumers) == len(waiting_for_replies)
+
+
+@contextmanager
+def small_slices(count: int = 2) -> Iterator[None]:
+    """Let so many messages be as many as fit into a slice of long work."""
+    modules: list[Any] = [broker_module, queue_module, consuming_module]
+    before = [module.SLICE_MESSAGES for module in modules]
+    for module in modules:
+        module.SLICE_MESSAGES = count
+    try:
+        yield
+    finally:
+        for module, was in zip(modules, before, strict=True):
+            module.SLICE_MESSAGES = was
 
 
 def _check_queue(queue: Queue, channels: list[Channel]) -> None:

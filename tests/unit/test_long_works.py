@@ -1,0 +1,332 @@
+"""What takes long is done in slices: nobody can tell, but that others are answered in between."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from pamqp import commands
+
+from amqp_broker.broker.works import Unfinished, Work, Works
+from tests.support.client import Client, ClientChannel
+from tests.support.disk_broker import DiskBroker
+from tests.support.memory_broker import MemoryBroker, small_slices
+
+COUNT = 11
+NAMES = [f"m{number:02}".encode() for number in range(COUNT)]
+QUORUM: dict[str, Any] = {"x-queue-type": "quorum"}
+
+
+@pytest.fixture(autouse=True)
+def slices_are_small() -> Iterator[None]:
+    with small_slices():
+        yield
+
+
+@pytest.fixture
+def channel(broker: MemoryBroker) -> ClientChannel:
+    return Client(broker).open().channel()
+
+
+@pytest.fixture
+def other(broker: MemoryBroker) -> ClientChannel:
+    return Client(broker).open().channel()
+
+
+def fill(channel: ClientChannel, queue: str = "q", **properties: Any) -> None:
+    for name in NAMES:
+        channel.publish("", queue, name, **properties)
+
+
+def take_all(channel: ClientChannel, queue: str = "q") -> None:
+    """Have them all unacknowledged, and no consumer any more."""
+    tag = channel.consume(queue)
+    assert len(channel.received()) == COUNT
+    channel.call(commands.Basic.Cancel(consumer_tag=tag))
+
+
+# --- works
+
+
+def test_a_work_is_begun_at_once_and_done_slice_by_slice() -> None:
+    done: list[int] = []
+
+    def slices() -> Iterator[None]:
+        for number in range(3):
+            if number:
+                yield
+            done.append(number)
+
+    works = Works()
+    work = works.begin(slices())
+    work.when_done(lambda: done.append(-1))
+    assert done == [0]
+    assert works
+    works.run_slice()
+    assert not work.is_done
+    works.run_slice()
+    assert work.is_done
+    assert not works
+    assert done == [0, 1, 2, -1]
+    work.when_done(lambda: done.append(-2))
+    assert done[-1] == -2
+
+
+def test_works_take_turns() -> None:
+    done: list[str] = []
+
+    def slices(name: str, count: int) -> Iterator[None]:
+        for _ in range(count):
+            done.append(name)
+            yield
+
+    works = Works()
+    works.begin(slices("a", 3))
+    works.begin(slices("b", 2))
+    while works:
+        works.run_slice()
+    assert "".join(done) == "ababa"
+
+
+def test_a_defect_ends_a_work_and_whoever_waits_goes_on() -> None:
+    went_on: list[bool] = []
+
+    def slices() -> Iterator[None]:
+        yield
+        raise RuntimeError("a defect")
+
+    works = Works()
+    work = works.begin(slices())
+    work.when_done(lambda: went_on.append(True))
+    with pytest.raises(RuntimeError, match="a defect"):
+        works.run_slice()
+    assert went_on
+    assert not works
+
+
+def test_what_is_not_large_is_done_at_once() -> None:
+    work = Works().begin(iter(()))
+    assert work.is_done
+    assert isinstance(Unfinished(work).work, Work)
+
+
+# --- purge and deletion
+
+
+def test_a_purge_takes_effect_at_once_and_is_answered_in_the_end(
+    broker: MemoryBroker, channel: ClientChannel, other: ClientChannel
+) -> None:
+    channel.declare("q")
+    fill(channel)
+    with broker.holding_works():
+        channel.send(commands.Queue.Purge(queue="q"), commands.Basic.Get(queue="q"))
+        assert channel.received() == []
+        assert other.message_count("q") == 0
+        other.publish("", "q", b"behind it")
+        assert broker.paging.used_bytes > 0
+    answer, got = channel.received()
+    assert answer.expect(commands.Queue.PurgeOk).message_count == COUNT
+    assert got.body == b"behind it"
+
+
+def test_a_deletion_is_answered_at_once(broker: MemoryBroker, channel: ClientChannel, other: ClientChannel) -> None:
+    channel.declare("q")
+    fill(channel)
+    with broker.holding_works():
+        channel.send(commands.Queue.Delete(queue="q"))
+        assert channel.one(commands.Queue.DeleteOk).message_count == COUNT
+        assert other.declare("q").message_count == 0
+        other.publish("", "q", b"new")
+    assert other.drain("q") == [b"new"]
+
+
+def test_what_a_deleted_queue_held_is_not_there_after_a_crash() -> None:
+    broker = DiskBroker()
+    channel = broker.client().channel()
+    before = broker.live_records()
+    channel.declare("q", durable=True)
+    fill(channel, delivery_mode=2)
+    with broker.holding_works():
+        channel.call(commands.Queue.Delete(queue="q"))
+        assert broker.live_records() > before, "the journal was to be left with messages of no queue"
+        after = broker.killed()
+    assert "q" not in after.virtual_host.queues
+    assert after.live_records() == before
+
+
+def test_a_purge_that_was_answered_is_whole_after_a_crash() -> None:
+    broker = DiskBroker()
+    channel = broker.client().channel()
+    channel.declare("q", durable=True)
+    fill(channel, delivery_mode=2)
+    channel.call(commands.Queue.Purge(queue="q"))
+    assert broker.killed().queue("q").ready_count == 0
+
+
+# --- settlement
+
+
+@pytest.mark.parametrize("arguments", [{}, {"x-max-priority": 3}, QUORUM], ids=["classic", "priorities", "quorum"])
+def test_what_is_requeued_comes_back_in_one_piece_and_in_order(
+    broker: MemoryBroker, channel: ClientChannel, other: ClientChannel, arguments: dict[str, Any]
+) -> None:
+    channel.declare("q", arguments, durable=True)
+    fill(channel)
+    take_all(channel)
+    with broker.holding_works():
+        channel.nack(0, multiple=True)
+        other.consume("q", "c")
+        other.publish("", "q", b"last")
+    bodies = other.bodies()
+    assert sorted(bodies) == [b"last", *NAMES]
+    assert [body for body in bodies if body != b"last"] == NAMES
+
+
+def test_nothing_comes_between_what_is_requeued_to_its_own_consumer(
+    broker: MemoryBroker, channel: ClientChannel, other: ClientChannel
+) -> None:
+    channel.declare("q")
+    fill(channel)
+    channel.qos(COUNT)
+    channel.consume("q")
+    channel.received()
+    other.publish("", "q", b"last")
+    channel.send(commands.Basic.Recover(requeue=True))
+    received = channel.received()
+    assert [one.body for one in received if one.body] == NAMES
+    assert sum(isinstance(one.method, commands.Basic.RecoverOk) for one in received) == 1
+
+
+def test_an_acknowledgement_of_many_is_heard_whole_before_the_next_method(
+    broker: MemoryBroker, channel: ClientChannel
+) -> None:
+    channel.declare("q")
+    fill(channel)
+    take_all(channel)
+    with broker.holding_works():
+        channel.send(commands.Basic.Ack(COUNT - 1, True), commands.Basic.Recover(requeue=True))
+        assert 0 < broker.queue("q").unacknowledged_count < COUNT
+        assert channel.received() == []
+    channel.one(commands.Basic.RecoverOk)
+    assert channel.drain("q") == NAMES[-1:]
+
+
+def test_what_was_acknowledged_is_not_delivered_again_when_its_connection_ends_meanwhile(
+    broker: MemoryBroker, channel: ClientChannel, other: ClientChannel
+) -> None:
+    channel.declare("q")
+    fill(channel)
+    take_all(channel)
+    with broker.holding_works():
+        channel.ack(COUNT - 3, multiple=True)
+        channel.client.connection.lost("gone")
+    assert other.drain("q") == NAMES[-3:]
+
+
+def test_a_channel_is_closed_when_its_messages_are_back(
+    broker: MemoryBroker, channel: ClientChannel, other: ClientChannel
+) -> None:
+    channel.declare("q")
+    fill(channel)
+    take_all(channel)
+    with broker.holding_works():
+        channel.send(commands.Channel.Close(200, "", 0, 0))
+        assert channel.received() == []
+    channel.one(commands.Channel.CloseOk)
+    assert other.message_count("q") == COUNT
+
+
+def test_a_connection_is_closed_when_its_messages_are_back(
+    broker: MemoryBroker, channel: ClientChannel, other: ClientChannel
+) -> None:
+    channel.declare("q")
+    fill(channel)
+    take_all(channel)
+    with broker.holding_works():
+        channel.client.send(commands.Connection.Close(200, "", 0, 0))
+        assert channel.client.received() == []
+    channel.client.one(commands.Connection.CloseOk)
+    assert other.message_count("q") == COUNT
+
+
+def test_a_connection_that_ends_while_it_is_being_closed_ends_once(
+    broker: MemoryBroker, channel: ClientChannel, other: ClientChannel
+) -> None:
+    channel.declare("q")
+    fill(channel)
+    take_all(channel)
+    with broker.holding_works():
+        channel.client.send(commands.Connection.Close(200, "", 0, 0))
+        channel.client.connection.lost("gone")
+    assert channel.client.is_finished()
+    assert other.message_count("q") == COUNT
+
+
+def test_what_comes_back_to_a_queue_that_goes_meanwhile_is_gone(
+    broker: MemoryBroker, channel: ClientChannel, other: ClientChannel
+) -> None:
+    channel.declare("q")
+    fill(channel)
+    take_all(channel)
+    with broker.holding_works():
+        channel.nack(0, multiple=True)
+        other.call(commands.Queue.Delete(queue="q"))
+        other.declare("q")
+    assert other.message_count("q") == 0
+
+
+# --- expiry and dead letters
+
+
+def test_nobody_gets_what_has_expired_but_was_not_dropped_yet(
+    broker: MemoryBroker, channel: ClientChannel, other: ClientChannel
+) -> None:
+    channel.declare("q")
+    for _ in range(3):
+        fill(channel, expiration="1000")
+    channel.publish("", "q", b"lasting")
+    with broker.holding_works():
+        broker.advance(1000)
+        other.send(commands.Queue.Declare(queue="q", passive=True))
+        channel.send(commands.Basic.Get(queue="q"))
+        assert other.received() == []
+        assert channel.received() == []
+    assert other.one(commands.Queue.DeclareOk).message_count in (0, 1)  # the get came before it or after it
+    (got,) = channel.received()
+    assert got.body == b"lasting"
+
+
+@pytest.mark.parametrize("slices", range(0, 40, 3))
+def test_a_crash_amid_dead_letters_loses_none_and_doubles_none(slices: int) -> None:
+    broker = DiskBroker()
+    channel = broker.client().channel()
+    channel.declare("dead", durable=True)
+    channel.declare("q", {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "dead"}, durable=True)
+    fill(channel, delivery_mode=2)
+    take_all(channel)
+    with broker.holding_works():
+        channel.nack(0, multiple=True, requeue=False)
+        for _ in range(slices):
+            broker.go_on()
+        after = broker.killed()
+    after_channel = after.client().channel()
+    dead, left = after_channel.drain("dead"), after_channel.drain("q")
+    assert sorted(dead + left) == NAMES
+    assert dead == NAMES[: len(dead)]
+
+
+def test_dead_letters_of_a_queue_that_has_gone_arrive(
+    broker: MemoryBroker, channel: ClientChannel, other: ClientChannel
+) -> None:
+    channel.declare("dead")
+    channel.declare("q", {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "dead"})
+    fill(channel)
+    take_all(channel)
+    with broker.holding_works():
+        channel.nack(COUNT, multiple=True, requeue=False)
+        while broker.queue("q").unacknowledged_count:
+            broker.go_on()
+        other.call(commands.Queue.Delete(queue="q"))
+        assert broker.dead_letters
+    assert len(other.drain("dead")) == COUNT
