@@ -78,10 +78,13 @@ def test_zero_with_a_consumer_that_is_ready(ch: ChannelUnderTest, q: str) -> Non
 
 
 def test_zero_with_a_consumer_that_is_busy(ch: ChannelUnderTest, q: str) -> None:
+    """The confirms say that the queue has had both messages: in RabbitMQ an acknowledgement would overtake the second."""
     ch.declare(q, arguments={"x-message-ttl": 0})
+    ch.confirm()
     ch.qos(1)
     ch.consume(q)
     ch.publish_all(q, [b"1", b"2"])
+    assert ch.await_confirms(2) == [(1, True), (2, True)]
     assert bodies(ch, 1) == [b"1"]
     ch.ack(1)
     ch.expect_nothing(q)
