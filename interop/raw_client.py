@@ -25,7 +25,8 @@ import ssl
 import struct
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -145,6 +146,7 @@ class Client:
         self._queues: dict[int, deque[Received]] = {}
         self._incoming: dict[int, _Incoming] = {}
         self._buffer = bytearray()
+        self._held_back: list[bytes] | None = None
         plain_socket = socket.create_connection((host, port), timeout=timeout_s)
         plain_socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket = tls.wrap_socket(plain_socket, server_hostname=host) if tls else plain_socket
@@ -271,7 +273,18 @@ class Client:
             b"".join(struct.pack(">BHI", kind, channel, len(piece)) + piece + FRAME_END for kind, piece in frames)
         )
 
+    @contextmanager
+    def in_one_write(self) -> Iterator[None]:
+        """What is sent within it goes out at its end, in one piece, as from a client that gathers what it sends."""
+        self._held_back = []
+        yield
+        held_back, self._held_back = self._held_back, None
+        self._write(b"".join(held_back))
+
     def _write(self, raw: bytes) -> None:
+        if self._held_back is not None:
+            self._held_back.append(raw)
+            return
         try:
             self.socket.settimeout(self.timeout_s)
             self.socket.sendall(raw)

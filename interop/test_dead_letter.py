@@ -604,6 +604,23 @@ def test_a_history_of_the_wrong_type_starts_anew(ch: ChannelUnderTest, q: str, d
     assert list(found.headers) == ["x-death"]
 
 
+@pytest.mark.parametrize("forgery", ["no table", "a number behind", "count"])
+def test_a_forged_history(broker: BrokerUnderTest, ch: ChannelUnderTest, q: str, dead: str, forgery: str) -> None:
+    histories: dict[str, list[Any]] = {
+        "no table": [1],
+        "a number behind": [{"queue": "elsewhere", "reason": "expired", "count": 2}, 5],
+        "count": [{"queue": q, "reason": "rejected", "count": "many"}],
+    }
+    declare(ch, q, key=dead)
+    ch.publish("", q, b"1", headers={"x-death": histories[forgery]})
+    reject(ch, q)
+    if broker.differs("forged-x-death"):
+        before = [("elsewhere", "expired", 2)] if forgery == "a number behind" else []
+        assert deaths(letter(ch, dead)) == [(q, "rejected", 1), *before]
+    else:
+        assert ch.depth(dead) == (0, 0)
+
+
 def test_a_cycle_that_a_client_claims(ch: ChannelUnderTest, q: str, dead: str) -> None:
     """A queue where the message says that it expired before is no target for what expires now."""
     declare(ch, q, key=dead)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from interop.raw_client import Basic, Channel, ChannelUnderTest, Client, Confirm, Queue, Tx
@@ -78,7 +80,7 @@ def test_zero_with_a_consumer_that_is_ready(ch: ChannelUnderTest, q: str) -> Non
 
 
 def test_zero_with_a_consumer_that_is_busy(ch: ChannelUnderTest, q: str) -> None:
-    """The confirms say that the queue has had both messages: in RabbitMQ an acknowledgement would overtake the second."""
+    """The confirms tell that the queue has had both messages: in RabbitMQ an ack would overtake the second."""
     ch.declare(q, arguments={"x-message-ttl": 0})
     ch.confirm()
     ch.qos(1)
@@ -177,6 +179,14 @@ def test_expirations_that_are_refused(
     ch.publish("", q, b"1", expiration=expiration)
     ch.expect_close(406, f"invalid expiration '{expiration}': {problem}", cause=Basic.Publish)
     assert client.channel().depth(q)[0] == 0
+
+
+def test_a_long_expiration_that_is_refused(broker: BrokerUnderTest, ch: ChannelUnderTest, q: str) -> None:
+    expiration, quoted = "5" + 50 * "x", '"' + 50 * "x" + '"'
+    broken = "" if broker.differs("long-terms-in-texts") else r"\n +"
+    ch.publish("", q, b"1", expiration=expiration)
+    pattern = re.compile(f"invalid expiration '{expiration}': {{leftover_string,{broken}{quoted}}}")
+    ch.expect_close(406, pattern, cause=Basic.Publish)
 
 
 @pytest.mark.parametrize(("queue_ms", "message_ms"), [(40, LONG_MS), (LONG_MS, 40)])

@@ -557,6 +557,21 @@ def test_publishers_are_refused_after_one_too_many(ch: ChannelUnderTest, q: str)
     until(lambda: confirm_one(ch, q, b"at four fifths"))
 
 
+def test_a_publisher_that_comes_while_others_are_refused(
+    broker: BrokerUnderTest, client: Client, ch: ChannelUnderTest, q: str
+) -> None:
+    declare(ch, q, max_length=10, overflow="reject-publish")
+    ch.confirm()
+    assert [confirm_one(ch, q, b"%d" % number) for number in range(12)] == [True] * 11 + [False]
+    until(lambda: ch.depth(q)[0] == 11)
+    assert [ch.get_one(q).body, ch.get_one(q).body] == [b"0", b"1"]
+    until(lambda: ch.depth(q)[0] == 9)
+    newcomer = client.channel()
+    newcomer.confirm()
+    may = not broker.differs("quorum-refusal-per-channel")
+    assert [confirm_one(each, q, b"more") for each in (ch, newcomer, ch)] == [False, may, False]
+
+
 def test_publishers_without_confirms_are_refused_in_silence(client: Client, ch: ChannelUnderTest, q: str) -> None:
     declare(ch, q, max_length=1, overflow="reject-publish")
     ch.confirm()
@@ -647,7 +662,7 @@ def test_an_exclusive_consumer_beside_a_single_active_one(client: Client, ch: Ch
 
 
 def counted(broker: BrokerUnderTest, ours: int, rabbitmq: int) -> int:
-    return ours if broker.differs("quorum-consumer-count") else rabbitmq
+    return ours if broker.differs("quorum-counts") else rabbitmq
 
 
 def test_what_was_got_counts_as_a_consumer(broker: BrokerUnderTest, ch: ChannelUnderTest, q: str) -> None:
@@ -675,3 +690,19 @@ def test_consumers_that_are_not_active_do_not_count(broker: BrokerUnderTest, ch:
     for _ in range(3):
         ch.consume(q)
     assert ch.depth(q) == (0, counted(broker, ours=3, rabbitmq=1))
+
+
+def test_a_message_that_dies_of_the_limit_and_the_prefetch(
+    broker: BrokerUnderTest, ch: ChannelUnderTest, q: str
+) -> None:
+    declare(ch, q, delivery_limit=0)
+    publish(ch, q, b"1", b"2", b"3", b"4")
+    ch.qos(1)
+    ch.consume(q)
+    ch.deliveries(1)
+    ch.nack(1)
+    assert ch.expect(Basic.Deliver).body == b"2"
+    if broker.differs("quorum-credit"):
+        ch.expect_nothing(q)
+    else:
+        assert ch.expect(Basic.Deliver).body == b"3"

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from interop.codec import MethodType
-from interop.raw_client import Basic, Channel, ChannelUnderTest, Client, Queue
+from interop.raw_client import Basic, Channel, ChannelUnderTest, Client, Queue, Tx
 from interop.under_test import BrokerUnderTest
 
 FEATURE = "direct reply-to"
@@ -206,3 +206,18 @@ def test_second_consumer_with_the_same_tag(ch: ChannelUnderTest) -> None:
     ch.consume(PSEUDO_QUEUE, no_ack=True, consumer_tag="r")
     ch.send(Basic.Consume, queue=PSEUDO_QUEUE, no_ack=True, consumer_tag="r")
     ch.expect_close(406, "reply consumer already set", cause=Basic.Consume)
+
+
+def test_a_reply_in_a_transaction(broker: BrokerUnderTest, ch: ChannelUnderTest, q: str) -> None:
+    ch.declare(q)
+    ch.consume(PSEUDO_QUEUE, no_ack=True)
+    responder = broker.channel()
+    reply_to = asked(ch, responder, q)
+    responder.call(Tx.Select)
+    responder.publish("", reply_to, b"rolled back")
+    responder.call(Tx.Rollback)
+    responder.publish("", reply_to, b"committed")
+    responder.call(Tx.Commit)
+    if not broker.differs("direct-reply-in-a-transaction"):
+        assert ch.expect(Basic.Deliver).body == b"rolled back"
+    assert ch.expect(Basic.Deliver).body == b"committed"

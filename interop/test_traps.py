@@ -178,8 +178,10 @@ def test_ack_sent_together_with_connection_close_counts(broker: BrokerUnderTest,
     consumer = leaving.channel()
     consumer.consume(q)
     consumer.deliveries(1)
-    consumer.ack(1)
-    leaving.call(Connection.Close, reply_code=200, reply_text="bye")
+    with leaving.in_one_write():
+        consumer.ack(1)
+        leaving.send(Connection.Close, reply_code=200, reply_text="bye")
+    leaving.take(Connection.CloseOk)
     assert ch.depth(q) == (0, 0)
 
 

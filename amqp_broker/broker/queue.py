@@ -482,7 +482,7 @@ class Queue:
         has_channel_prefetch: bool,
         arguments: Table,
     ) -> Consumer:
-        """Start a consumer (``basic.consume``); it gets its first messages when the present chunk is done.
+        """Start a consumer (``basic.consume``); it gets its first messages when the queue is pumped.
 
         Raises:
             AmqpError: 403 in exclusive use; 406 for a wrong argument; 540 for what the queue's type does not do.

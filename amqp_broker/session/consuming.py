@@ -189,11 +189,14 @@ class Consuming:
             self._timeout.watch()
         if not method.nowait:
             channel.reply(build(methods.Basic.ConsumeOk, consumer_tag=tag))
+        queue.catch_up()  # what the client has sent after it, for instance a basic.cancel, comes after the messages
 
     def cancel(self, method: methods.Basic.Cancel) -> None:
         """basic.cancel; a tag that nobody has is cancelled already."""
         tag = method.consumer_tag or ""
         consumer = self.consumers.pop(tag, None)
+        if consumer is not None:
+            consumer.queue.catch_up()  # it gets what acknowledgements just before have made room for
         if not method.nowait:
             self._channel.reply(build(methods.Basic.CancelOk, consumer_tag=tag))
         if consumer is not None:
