@@ -266,6 +266,85 @@ def test_passive_declarations_need_no_permission(access: AccessUnderTest) -> Non
     ch.call(Exchange.Declare, exchange="other", exchange_type="direct", passive=True)
 
 
+def test_passive_declarations_of_what_is_not_there_need_no_permission(access: AccessUnderTest) -> None:
+    client = access.connect()
+    for method, fields in (
+        (Queue.Declare, {"queue": "absent", "passive": True}),
+        (Exchange.Declare, {"exchange": "absent", "exchange_type": "direct", "passive": True}),
+    ):
+        ch = client.channel()
+        ch.send(method, **fields)
+        ch.expect_close(404, re.compile(f"no (queue|exchange) 'absent' in vhost '{VHOST}'"), cause=method)
+
+
+def test_what_is_there_may_be_declared_again_without_write_on_where_it_leads(access: AccessUnderTest) -> None:
+    boss, ada = access.channel("boss"), access.channel()
+    queue = {"queue": "mine.again", "arguments": {"x-dead-letter-exchange": "other"}}
+    exchange = {
+        "exchange": "mine.again",
+        "exchange_type": "direct",
+        "arguments": {"alternate-exchange": "other"},
+    }
+    try:
+        boss.call(Queue.Declare, **queue)
+        boss.call(Exchange.Declare, **exchange)
+        ada.call(Queue.Declare, **queue)
+        ada.call(Exchange.Declare, **exchange)
+    finally:
+        boss.call(Queue.Delete, queue="mine.again")
+        boss.call(Exchange.Delete, exchange="mine.again")
+
+
+def test_permission_is_asked_for_before_anything_else(access: AccessUnderTest) -> None:
+    client = access.connect()
+    for method, fields, kind in (
+        (Queue.Declare, {"queue": "other", "durable": True, "exclusive": True}, "queue"),
+        (Queue.Delete, {"queue": "other", "if_empty": True, "if_unused": True}, "queue"),
+        (Exchange.Declare, {"exchange": "other", "exchange_type": "fanout"}, "exchange"),
+        (Exchange.Delete, {"exchange": "other", "if_unused": True}, "exchange"),
+        (Basic.Consume, {"queue": "other", "exclusive": True}, "queue"),
+    ):
+        ch = client.channel()
+        ch.send(method, **fields)
+        ch.expect_close(403, refused(kind, "other"), cause=method)
+
+
+def test_an_exchange_that_is_not_there_is_missed_after_the_permission(access: AccessUnderTest) -> None:
+    client = access.connect()
+    ch = client.channel()
+    ch.publish("absent", "key", b"")
+    ch.expect_close(403, refused("exchange", "absent"), cause=Basic.Publish)
+    ch = client.channel()
+    ch.publish("mine.absent", "key", b"")
+    ch.expect_close(404, f"no exchange 'mine.absent' in vhost '{VHOST}'", cause=Basic.Publish)
+
+
+def test_the_last_declared_queue_is_checked_by_its_name(access: AccessUnderTest) -> None:
+    ch = access.channel()
+    ch.call(Queue.Declare, queue="other", passive=True)
+    ch.send(Queue.Purge, queue="")
+    ch.expect_close(403, refused("queue", "other"), cause=Queue.Purge)
+
+
+def test_direct_replies_need_no_permission_to_read(access: AccessUnderTest) -> None:
+    access.add("eve")
+    access.administrator.permit("eve", "", "^amq\\.default$", "")
+    ch = access.channel("eve")
+    ch.call(Basic.Consume, queue="amq.rabbitmq.reply-to", no_ack=True)
+    ch.publish("", "nowhere", b"", reply_to="amq.rabbitmq.reply-to")
+    ch.sync()
+
+
+def test_patterns_match_anywhere_and_mind_the_case(access: AccessUnderTest) -> None:
+    access.add("eve")
+    access.administrator.permit("eve", "mid", "", "")
+    ch = access.channel("eve")
+    ch.call(Queue.Declare, queue="a-mid-b")
+    ch.call(Queue.Delete, queue="a-mid-b")
+    ch.send(Queue.Declare, queue="A-MID-B")
+    ch.expect_close(403, refused("queue", "A-MID-B", "eve"), cause=Queue.Declare)
+
+
 def test_what_is_allowed(access: AccessUnderTest) -> None:
     ch = access.channel()
     ch.call(Queue.Declare, queue="mine")
@@ -310,6 +389,28 @@ def test_topic_permission_on_bind_and_unbind(access: AccessUnderTest) -> None:
         ch.send(method, queue="mine", exchange="mine.topic", routing_key="#")
         where = f"topic '#' in exchange 'mine.topic' in vhost '{VHOST}'"
         ch.expect_close(403, f"access to {where} refused for user 'eve'", cause=method)
+
+
+def test_topic_permission_on_a_binding_between_exchanges(access: AccessUnderTest) -> None:
+    access.add("eve")
+    access.administrator.permit_topic("eve", "mine.topic", "^no$", "^yes\\.")
+    client = access.connect("eve")
+    ch = client.channel()
+    ch.call(Exchange.Bind, destination="mine", source="mine.topic", routing_key="yes.1")
+    ch.call(Exchange.Unbind, destination="mine", source="mine.topic", routing_key="yes.1")
+    for method in (Exchange.Bind, Exchange.Unbind):
+        ch = client.channel()
+        ch.send(method, destination="mine", source="mine.topic", routing_key="no.1")
+        where = f"topic 'no.1' in exchange 'mine.topic' in vhost '{VHOST}'"
+        ch.expect_close(403, f"access to {where} refused for user 'eve'", cause=method)
+
+
+def test_topic_permission_on_further_keys(access: AccessUnderTest) -> None:
+    access.add("eve")
+    access.administrator.permit_topic("eve", "mine.topic", "^yes\\.", ".*")
+    ch = access.channel("eve")
+    ch.publish("mine.topic", "yes.1", b"", headers={"CC": ["no.1"]})
+    ch.sync()
 
 
 def test_topic_permission_does_not_concern_other_exchanges(access: AccessUnderTest) -> None:
@@ -361,6 +462,44 @@ def test_channel_limit_of_a_user(access: AccessUnderTest) -> None:
     client.channel(1, opened=False).send(Channel.Open)
     text = "number of channels opened for user 'eve' has reached the maximum allowed user limit of (0)"
     client.expect_connection_close(530, text, cause=NO_CAUSE)
+
+
+def test_limits_of_a_user_count_what_is_open(access: AccessUnderTest) -> None:
+    access.add("eve")
+    access.administrator.limit_user("eve", "connections", 2)
+    first = access.connect("eve")
+    first.channel().sync()
+    second = access.connect("eve")
+    text = "connection refused for user 'eve': user connection limit (2) is reached"
+    access.to_open("eve").expect_connection_close(530, text, cause=Connection.Open)
+    access.administrator.limit_user("eve", "channels", 1)  # what is open stays, and counts
+    second.channel(1, opened=False).send(Channel.Open)
+    text = "number of channels opened for user 'eve' has reached the maximum allowed user limit of (1)"
+    second.expect_connection_close(530, text, cause=NO_CAUSE)
+    first.channels[1].sync()
+
+
+def test_a_limit_of_queues_counts_those_of_all_kinds(access: AccessUnderTest) -> None:
+    name = "access-limits"
+    access.administrator.add_vhost(name)
+    try:
+        access.administrator.permit("ada", ".*", ".*", ".*", name)
+        client = access.connect(vhost=name)
+        ch = client.channel()
+        ch.call(Queue.Declare, queue="", exclusive=True)
+        ch.call(Queue.Declare, queue="durable", durable=True)
+        access.administrator.limit_vhost(name, "queues", 1)
+        ch.call(Queue.Declare, queue="durable", durable=True)
+        ch.call(Queue.Declare, queue="durable", passive=True)
+        ch.send(Queue.Declare, queue="one more", exclusive=True)
+        text = f"cannot declare queue 'one more': queue limit in vhost '{name}' (1) is reached"
+        ch.expect_close(406, text, cause=Queue.Declare)
+        ch = client.channel()
+        ch.send(Queue.Declare, queue="")
+        before, after = "cannot declare queue '", f"': queue limit in vhost '{name}' (1) is reached"
+        ch.expect_close(406, re.compile(f"{re.escape(before)}amq\\.gen-.*{re.escape(after)}"), cause=Queue.Declare)
+    finally:
+        access.administrator.delete_vhost(name)
 
 
 def test_limits_of_a_virtual_host(access: AccessUnderTest) -> None:
