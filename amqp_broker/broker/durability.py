@@ -54,6 +54,7 @@ class RecordKind(IntEnum):
 _COUNT = struct.Struct(">H")
 _REFERENCE = struct.Struct(">Q")
 _TIMES = struct.Struct(">QQ")  # published, expires: milliseconds since 1970, 0 for never
+_NEVER = bytes(8)  # the second of the times
 _LENGTH = struct.Struct(">I")
 _RETURNED = struct.Struct(">QI")
 
@@ -434,6 +435,34 @@ class MessageDecoder:
         self._header = payload[start + _LENGTH.size : end]
         self._header_bytes = payload[start:end]
         self._digest = digest_of(self._header)
+
+
+def queues_end(kept: KeptMessage) -> int:
+    """Where in a record's payload the queues end and the times begin."""
+    return _COUNT.size + len(kept.queues) * _REFERENCE.size
+
+
+def middle_offset_of(kept: KeptMessage) -> int:
+    """Where in a record's payload the time of publishing ends: what follows is the same for messages that are alike."""
+    return queues_end(kept) + _TIMES.size // 2
+
+
+def does_expire(payload: bytes, middle_offset: int) -> bool:
+    """Whether the message of a record has a time of its own to die."""
+    return not payload.startswith(_NEVER, middle_offset)
+
+
+def body_offset_of(payload: bytes, middle_offset: int) -> int:
+    """Where in a record's payload the body begins; nothing else is decoded."""
+    offset = middle_offset + len(_NEVER)
+    offset += payload[offset] + 1  # the exchange
+    offset += payload[offset] + 1  # the routing key
+    (count,) = _COUNT.unpack_from(payload, offset)
+    offset += _COUNT.size
+    for _ in range(count):
+        offset += payload[offset] + 1
+    (header_bytes,) = _LENGTH.unpack_from(payload, offset)
+    return offset + _LENGTH.size + int(header_bytes)
 
 
 def decode_message(payload: bytes) -> KeptMessage:

@@ -11,7 +11,7 @@ Holds no routing and no permissions. What a quorum queue does otherwise is in ``
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from operator import attrgetter
 from typing import TYPE_CHECKING
@@ -206,13 +206,20 @@ class Queue:
             paging.used_bytes += size_bytes + OVERHEAD_BYTES
 
     def restore(self, message: Message) -> None:
-        """Put a message that was read from the journal back; they come in the order of their publishing.
-
-        But for the head they stay on disk: a start should take as little time and memory as it can.
-        """
+        """Put a message that was read from the journal back; they come in the order of their publishing."""
         self._position = message.position = self._position + 1
         self._may_expire = self._may_expire or message.expires_at_ms is not None
         self._append(message, self.virtual_host.paging.has_disk)
+
+    def restore_paged(
+        self, references: Sequence[int], size_bytes: int, priority: int, *, may_expire: bool = False
+    ) -> None:
+        """The same for messages that stay on disk: no more than a chunk, of one priority, of so many bytes together."""
+        self.ready_count += len(references)
+        self.ready_bytes += size_bytes
+        self._may_expire = self._may_expire or may_expire
+        self.ready.extend_paged(references, size_bytes, priority)
+        self.virtual_host.paging.read_ahead(self)
 
     def head_was_read(self, messages: list[Message]) -> None:
         """Some of what was on disk is in memory again, behind all that was before it."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 import heapq
 from array import array
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Protocol
 
@@ -49,6 +49,11 @@ class Chunk:
         self.references.append(reference)
         self._bytes += size_bytes
 
+    def extend(self, references: Sequence[int], size_bytes: int) -> None:
+        """Many more, of so many bytes together."""
+        self.references.extend(references)
+        self._bytes += size_bytes
+
 
 class ReadyMessages(Protocol):
     """What a queue needs of its ready messages."""
@@ -63,6 +68,9 @@ class ReadyMessages(Protocol):
 
     def append_paged(self, message: Message) -> None:
         """The same, but keep only the reference to it."""
+
+    def extend_paged(self, references: Sequence[int], size_bytes: int, priority: int) -> None:
+        """Add many that are on disk: no more than a chunk may hold, of one priority, of so many bytes together."""
 
     def must_page(self, message: Message) -> bool:
         """Whether those before it are on disk, so that it has to go there too."""
@@ -118,11 +126,20 @@ class FirstInFirstOut:
         self._messages.append(message)
 
     def append_paged(self, message: Message) -> None:
-        if not self._chunks or self._chunks[-1].is_full or self._chunks[-1] is self._reading:
-            self._chunks.append(Chunk(self))
-        self._chunks[-1].append(message.reference, len(message.body))
+        self._last_chunk().append(message.reference, len(message.body))
         self._paged_count += 1
         self.is_paged = True
+
+    def extend_paged(self, references: Sequence[int], size_bytes: int, priority: int) -> None:
+        self._last_chunk().extend(references, size_bytes)
+        self._paged_count += len(references)
+        self.is_paged = True
+
+    def _last_chunk(self) -> Chunk:
+        """The chunk that the next message belongs into."""
+        if not self._chunks or self._chunks[-1].is_full or self._chunks[-1] is self._reading:
+            self._chunks.append(Chunk(self))
+        return self._chunks[-1]
 
     def must_page(self, message: Message) -> bool:
         return self.is_paged
@@ -216,6 +233,9 @@ class ByPriority:
     def append_paged(self, message: Message) -> None:
         self._band_of(message).append_paged(message)
 
+    def extend_paged(self, references: Sequence[int], size_bytes: int, priority: int) -> None:
+        self._bands[min(priority, len(self._bands) - 1)].extend_paged(references, size_bytes, priority)
+
     def must_page(self, message: Message) -> bool:
         return self._band_of(message).is_paged
 
@@ -284,6 +304,9 @@ class ReturnedFirst:
 
     def append_paged(self, message: Message) -> None:
         self._messages.append_paged(message)
+
+    def extend_paged(self, references: Sequence[int], size_bytes: int, priority: int) -> None:
+        self._messages.extend_paged(references, size_bytes, priority)
 
     def must_page(self, message: Message) -> bool:
         return self._messages.is_paged

@@ -58,7 +58,7 @@ class SegmentJournal:
 
     # --- the start -------------------------------------------------------------------------------------------------
 
-    def recover(self, progress: Progress | None = None) -> Iterator[LiveRecord]:
+    def recover(self, progress: Progress | None = None) -> Iterator[list[LiveRecord]]:
         if self._writer is not None:
             raise RuntimeError("a journal is recovered once")
         recovery = Recovery(self._files)

@@ -26,7 +26,7 @@ from typing import Protocol, TypeAlias
 from amqp_broker.journal.failures import TornTail
 
 LiveRecord: TypeAlias = tuple[int, int, bytes, Sequence[int]]
-"""What recovery yields: reference, kind, payload, and the references of those claims that are still live."""
+"""What recovery yields lists of: reference, kind, payload, and the references of those claims that are still live."""
 
 Progress: TypeAlias = Callable[[int, int], None]
 """Called now and then during recovery with the bytes read so far and the bytes there are."""
@@ -61,8 +61,9 @@ class Journal(Protocol):
 
     # --- reading what there is, once, at the start -----------------------------------------------------------------
 
-    def recover(self, progress: Progress | None = None) -> Iterator[LiveRecord]:
-        """Yield every live record in the order of their references. To be exhausted before anything is put.
+    def recover(self, progress: Progress | None = None) -> Iterator[list[LiveRecord]]:
+        """Yield every live record in the order of their references, those of a block at a time. To be exhausted before
+        anything is put.
 
         Raises:
             JournalDamaged: damage that is not a torn tail; names file and offset.

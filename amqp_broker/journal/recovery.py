@@ -124,8 +124,8 @@ class Recovery:
         self.epoch = 0
         self.torn_tail: TornTail | None = None
 
-    def run(self, progress: Progress | None) -> Iterator[LiveRecord]:
-        """Yield the live records in the order of their references.
+    def run(self, progress: Progress | None) -> Iterator[list[LiveRecord]]:
+        """Yield the live records in the order of their references, those of a block at a time.
 
         Raises:
             JournalDamaged: damage that is not a torn tail.
@@ -147,7 +147,7 @@ class Recovery:
             reading = _Reading(reader, segment, drops.pop(0).merged())
             try:
                 for block in reader.blocks():
-                    yield from reading.block(block)
+                    yield reading.block(block)
                     if progress is not None:
                         progress(done_bytes + block.end, total_bytes)
             except BadBlock as bad:
@@ -242,42 +242,48 @@ class _Reading:
             first, count = next(self._drops, (_NO_MORE, _NO_MORE))
             self._drop_first, self._drop_end = first, first + count
 
-    def block(self, block: Block) -> Iterator[LiveRecord]:
-        """Index a block's records and yield the live ones."""
+    def block(self, block: Block) -> list[LiveRecord]:
+        """Index a block's records; returns the live ones."""
+        found: list[LiveRecord] = []
         if block.header.flags & (HOLDS_DROPS | IS_SEAL):
-            return
+            return found
         payload = block.payload
         base = block.offset + BLOCK_HEADER_BYTES
         flags, offsets, references = self._flags, self._offsets, self._references
         following = self._next_reference
-        end = self._end
-        for offset, size, reference, claims, kind in record_fields(payload):
+        for start, size, reference, claims, kind in record_fields(payload):
+            end = start + size
             if reference != following:
                 if reference < following:
                     raise BadBlock(block.offset, "its records are not in order")
                 if references is None:
-                    flags.extend(bytes(reference - following))
-                    offsets.extend(repeat(end, reference - following))
+                    self._leave_unused(reference - following)
             if reference >= self._drop_end:
                 self._next_drop(reference)
             if claims == 1:
-                offsets.append(base + offset)
+                offsets.append(base + start)
                 if reference < self._drop_first:
                     flags.append(SINGLE)
-                    yield reference, kind, payload[offset + RECORD_HEADER_BYTES : offset + size], (reference,)
+                    found.append((reference, kind, payload[start + RECORD_HEADER_BYTES : end], (reference,)))
                 else:
                     flags.append(DEAD)
             else:
-                offsets.extend(repeat(base + offset, claims))
+                offsets.extend(repeat(base + start, claims))
                 live = self._live_claims(reference, claims)
                 if live:
-                    yield reference, kind, payload[offset + RECORD_HEADER_BYTES : offset + size], live
+                    found.append((reference, kind, payload[start + RECORD_HEADER_BYTES : end], live))
             following = reference + claims
             if references is not None:
                 references.extend(range(reference, following))
-            end = base + offset + size
+            self._end = base + end
         self._next_reference = following
         self._end = block.end
+        return found
+
+    def _leave_unused(self, count: int) -> None:
+        """So many references have no record: they share the offset of what comes next."""
+        self._flags.extend(bytes(count))
+        self._offsets.extend(repeat(self._end, count))
 
     def _live_claims(self, reference: int, claims: int) -> list[int]:
         live = []

@@ -57,7 +57,8 @@ class JournalMachine(RuleBasedStateMachine):
             try:
                 found = [
                     (reference, (kind, payload, frozenset(claims)))
-                    for reference, kind, payload, claims in self.journal.recover()
+                    for records in self.journal.recover()
+                    for reference, kind, payload, claims in records
                 ]
             except PowerLoss:
                 self.files.lose_power()

@@ -9,12 +9,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import ModuleType
 from typing import Any
 
+from amqp_broker.broker import message_recovery, ready
 from amqp_broker.broker import queue as queue_module
-from amqp_broker.broker import ready
 from amqp_broker.broker.broker import Broker
-from amqp_broker.broker.paging import IN_MEMORY_MIN
 from amqp_broker.journal.failures import RecordGone
 from amqp_broker.journal.journal import SegmentJournal
 from amqp_broker.journal.memory_files import MemoryFiles
@@ -158,10 +158,18 @@ class DiskBroker(MemoryBroker):
 @contextmanager
 def small_pages(in_memory: int = 2, chunk: int = 4, read_ahead: int = 3) -> Iterator[None]:
     """Let few messages be many: so many stay in memory, are in a chunk, are left when the next chunk is read."""
-    before = (IN_MEMORY_MIN, ready.CHUNK_MESSAGES_MAX, ready.READ_AHEAD_MESSAGES)
-    queue_module.IN_MEMORY_MIN = in_memory  # type: ignore[attr-defined]
-    ready.CHUNK_MESSAGES_MAX, ready.READ_AHEAD_MESSAGES = chunk, read_ahead
+    small: list[tuple[ModuleType, str, int]] = [
+        (queue_module, "IN_MEMORY_MIN", in_memory),
+        (message_recovery, "IN_MEMORY_MIN", in_memory),
+        (ready, "CHUNK_MESSAGES_MAX", chunk),
+        (message_recovery, "CHUNK_MESSAGES_MAX", chunk),
+        (ready, "READ_AHEAD_MESSAGES", read_ahead),
+    ]
+    before = [(module, name, getattr(module, name)) for module, name, _ in small]
+    for module, name, value in small:
+        setattr(module, name, value)
     try:
         yield
     finally:
-        queue_module.IN_MEMORY_MIN, ready.CHUNK_MESSAGES_MAX, ready.READ_AHEAD_MESSAGES = before  # type: ignore[attr-defined]
+        for module, name, value in before:
+            setattr(module, name, value)

@@ -12,7 +12,7 @@ SEGMENT_BYTES = 4096
 def opened(files: FileSystem, segment_bytes: int = SEGMENT_BYTES) -> tuple[SegmentJournal, list[LiveRecord]]:
     """A journal that is ready, and what it found."""
     journal = SegmentJournal(files, segment_bytes)
-    return journal, list(journal.recover())
+    return journal, [record for records in journal.recover() for record in records]
 
 
 def commit(journal: SegmentJournal, *, sync: bool = True) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from random import Random
 from typing import Any
 
 import pytest
@@ -124,6 +125,46 @@ def test_persistent_messages_outlive_a_restart_in_order(broker: DiskBroker, chan
     for number in range(100):
         channel.publish("", "q", b"%d" % number, delivery_mode=1 + number % 2)
     assert after_restart(broker).drain("q") == [b"%d" % number for number in range(1, 100, 2)]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_messages_of_every_kind_come_back_in_order_however_they_are_mixed(seed: int) -> None:
+    """Those that are like the one before are read back in another way than those that are not."""
+    random = Random(seed)
+    with small_pages():
+        broker = DiskBroker(memory_budget_bytes=2)
+        channel = broker.client().channel()
+        channel.exchange("fan", "fanout", durable=True)
+        queues: dict[str, dict[str, Any]] = {
+            "a": {},
+            "b": {},
+            "priority": {"x-max-priority": 2},
+            "quorum": QUORUM,
+            "ttl": {"x-message-ttl": 60_000},
+        }
+        for name, arguments in queues.items():
+            channel.declare(name, arguments, durable=True)
+            if name != "b":
+                channel.bind(name, "fan")
+        want: dict[str, list[tuple[int, bytes]]] = {name: [] for name in queues}
+        for _ in range(60):
+            alike: dict[str, Any] = random.choice([{}, {}, {"priority": random.randrange(3)}, {"expiration": "60000"}])
+            exchange, key = random.choice([("fan", "")] + [("", name) for name in queues])
+            for _ in range(random.choice([1, 2, 9])):
+                unlike = random.choice([{}, {"message_id": "x" * random.randrange(255)}])
+                body = random.randbytes(random.choice([0, 3, 3, 500]))
+                channel.publish(exchange, key, body, delivery_mode=2, **alike, **unlike)
+                for name in [key] if key else [name for name in queues if name != "b"]:
+                    want[name].append((alike.get("priority", 0), body))
+        want["priority"].sort(key=lambda one: -one[0])
+        again = broker.restarted() if seed % 2 else broker.killed()
+        left = again.client().channel()
+        for name, messages in want.items():
+            queue = again.queue(name)
+            assert queue.ready_bytes == sum(len(body) for _, body in messages)
+            assert left.drain(name) == [body for _, body in messages]
+            assert (queue.ready_count, queue.ready_bytes) == (0, 0)
+        assert again.paging.used_bytes == 0
 
 
 def test_a_persistent_message_in_a_passing_queue_is_gone(broker: DiskBroker, channel: ClientChannel) -> None:
