@@ -109,7 +109,7 @@ class Broker(VirtualHostView):
             engine.freeze()
 
     def __repr__(self) -> str:
-        return f"<Broker {self.url if self._engine.is_running else 'stopped'}>"
+        return f"<Broker {self.url if self._engine.is_running else 'not running'}>"
 
     # --- its life
 

@@ -34,6 +34,9 @@ def draw(virtual_host: VirtualHost, connections: Sequence[Connection]) -> str:
     if len(remembered) <= MESSAGES_SHOWN_MAX:
         title = "messages"
     lines += _section(title, map(_message, remembered[-MESSAGES_SHOWN_MAX:]))
+    errors = list(watch_of(virtual_host).errors)
+    if errors:
+        lines += _section("errors", errors[-MESSAGES_SHOWN_MAX:])
     return "\n".join(lines)
 
 

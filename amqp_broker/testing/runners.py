@@ -153,6 +153,13 @@ class ThreadRunner:
         outcome = self._running_loop().request(task)
         try:
             return outcome.result()
+        except TimeoutError as error:
+            if _is_in_a_loop():
+                error.add_note(
+                    "This thread has an event loop, which stood still meanwhile: consumers that live in it cannot have "
+                    "worked. Wait in another thread: await asyncio.to_thread(...), trio.to_thread.run_sync(...)"
+                )
+            raise
         except BaseException:  # Ctrl-C, for one: nobody waits any more
             outcome.cancel()
             raise
@@ -216,6 +223,10 @@ class _Loop:
             raise NotRunning from None
         outcome.add_done_callback(end)
         return outcome
+
+
+def _is_in_a_loop() -> bool:
+    return trio.lowlevel.in_trio_run() or asyncio._get_running_loop() is not None
 
 
 def _settle(outcome: Future[Answer], settle: Callable[[], None]) -> None:

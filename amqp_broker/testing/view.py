@@ -16,7 +16,7 @@ from amqp_broker.broker.message import Message as HeldMessage
 from amqp_broker.broker.queue import Queue
 from amqp_broker.broker.virtual_host import VirtualHost
 from amqp_broker.server.listeners import bracketed
-from amqp_broker.testing.engine import Engine
+from amqp_broker.testing.engine import Engine, NotRunning
 from amqp_broker.testing.picture import draw
 from amqp_broker.testing.records import Message, Published, message_seen
 from amqp_broker.testing.runners import Runner
@@ -73,8 +73,15 @@ class View:
 
     @property
     def port(self) -> int:
-        """The port that it listens on; a restart keeps it."""
-        return self._engine.settings.port
+        """The port that it listens on; a restart keeps it.
+
+        Raises:
+            NotRunning: it was not started yet, and is to listen on any port that is free.
+        """
+        port = self._engine.settings.port
+        if not port:
+            raise NotRunning
+        return port
 
     @property
     def url(self) -> str:
@@ -169,6 +176,11 @@ class View:
             ]
 
         return self._ask(connections)
+
+    @property
+    def errors(self) -> list[str]:
+        """The last hundred errors that clients were told of when their channel or connection was closed."""
+        return self._ask(lambda virtual_host: list(watch_of(virtual_host).errors))
 
     @property
     def unacknowledged(self) -> dict[str, int]:

@@ -12,6 +12,8 @@ from enum import Enum, auto
 
 from amqp_broker.testing.records import Remembered, Unrouted
 
+ERRORS_MAX = 100
+
 
 class PublishFault(Enum):
     """What may happen to a publish."""
@@ -38,6 +40,7 @@ class SpaceWatch:
     publish_faults: deque[PublishFault] = field(default_factory=deque)  # one for each publish to come
     holds: set[Hold] = field(default_factory=set)  # while there are any, consumers get nothing
     given_back: Counter[str] = field(default_factory=Counter)  # by queue: unacknowledged when their channel ended
+    errors: deque[str] = field(default_factory=lambda: deque(maxlen=ERRORS_MAX))  # that clients were told of
     channels_left_open: list[str] = field(default_factory=list)  # the peers whose connection ended around them
 
 

@@ -8,6 +8,7 @@ pays nothing for being watchable. Holds no API for tests; that is ``view.py`` an
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import trio
@@ -20,13 +21,14 @@ from amqp_broker.broker.ports import Clock
 from amqp_broker.broker.queue import Queue
 from amqp_broker.broker.virtual_host import VirtualHost
 from amqp_broker.broker.works import Work
+from amqp_broker.errors import AmqpError
 from amqp_broker.journal.port import Journal
 from amqp_broker.server.broker_server import BrokerServer
 from amqp_broker.server.connection_log import ConnectionLog
 from amqp_broker.server.pump import Conversation, Outbox, Pump
 from amqp_broker.server.socket_stream import SocketStream
 from amqp_broker.session.channel import Channel, ChannelState
-from amqp_broker.session.connection import Connection
+from amqp_broker.session.connection import Connection, ConnectionState
 from amqp_broker.session.consuming import Consuming
 from amqp_broker.session.heartbeat import Heartbeat
 from amqp_broker.session.publishing import Publication, Publishing
@@ -34,7 +36,8 @@ from amqp_broker.settings import Settings
 from amqp_broker.testing.memory_stream import MemoryStream
 from amqp_broker.testing.records import Published, published, why_nowhere
 from amqp_broker.testing.watch import PublishFault, SpaceWatch, Watch
-from amqp_broker.wire import methods
+from amqp_broker.wire import hot, methods
+from amqp_broker.wire.errors import WireError
 
 FAULT = "a fault that the test has ordered"
 
@@ -129,6 +132,20 @@ class WatchedPublishing(Publishing):
             connection.drops_when_it_speaks = True
         return accepted
 
+    def _publish(self, method: bytes, header: bytes, body: bytes) -> None:
+        """As ever; what is refused with an error is remembered as well."""
+        try:
+            super()._publish(method, header, body)
+        except AmqpError as error:
+            with suppress(WireError):  # it cannot even be read; the error is remembered all the same
+                exchange, routing_key, *_ = hot.decode_publish(method)
+                address = Address(exchange, routing_key, b"")
+                entry = published(address, header, body, (), f"refused with {int(error.code)} {error.reply_text}")
+                watch = _watched(self._channel.connection).watch
+                watch.remembered.add(entry)
+                watch.unrouted.add(entry)
+            raise
+
     def _remember_route(self, publication: Publication, accepted: bool) -> None:
         address = publication.address
         queues, reason = tuple(queue.name for queue in publication.queues), ""
@@ -196,6 +213,12 @@ class WatchedConnection(Connection):
             self.drop()
         else:
             super().receive(data)
+
+    def fail(self, number: int, error: AmqpError, method_ids: tuple[int, int]) -> None:
+        """As ever, and remembered."""
+        if self.state is ConnectionState.OPEN:
+            _watched(self).watch.errors.append(f"{int(error.code)} {error.reply_text} (to {self.peer})")
+        super().fail(number, error, method_ids)
 
     def tuned(self, frame_size_bytes_max: int, channels_max: int, heartbeat_s: int) -> None:
         """As ever."""

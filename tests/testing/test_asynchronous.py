@@ -103,6 +103,22 @@ def test_an_asyncio_program_may_use_the_broker_of_a_thread(broker: Broker) -> No
     asyncio.run(program())
 
 
+def test_a_loop_that_stood_still_is_named(broker: Broker, held: Held) -> None:
+    """It waits for its own consumers, which cannot work meanwhile."""
+
+    async def program() -> None:
+        broker.wait_idle(timeout_s=0.01)
+
+    held.take(broker.url)
+    for run in (trio.run, lambda program: asyncio.run(program())):
+        with pytest.raises(TimeoutError) as caught:
+            run(program)
+        assert "to_thread" in caught.value.__notes__[0]
+    with pytest.raises(TimeoutError) as caught:
+        broker.wait_idle(timeout_s=0.01)
+    assert not hasattr(caught.value, "__notes__")
+
+
 def test_what_an_asyncio_program_no_longer_waits_for_ends(held: Held) -> None:
     async def program() -> None:
         async with Broker() as broker:

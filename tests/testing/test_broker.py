@@ -40,7 +40,7 @@ def test_an_unmodified_client_publishes_and_the_test_looks_in() -> None:
     with Broker() as broker:
         publish_one(broker.url)
         assert broker.queue("q").bodies == [b"hello"]
-    assert repr(broker) == "<Broker stopped>"
+    assert repr(broker) == "<Broker not running>"
 
 
 def test_several_brokers_share_nothing() -> None:
@@ -53,8 +53,9 @@ def test_several_brokers_share_nothing() -> None:
 
 def test_a_stopped_broker_says_how_to_start_it() -> None:
     broker = Broker()
-    with pytest.raises(RuntimeError, match="not running"):
-        _ = broker.queues
+    for ask in (lambda: broker.queues, lambda: broker.port, lambda: broker.url):
+        with pytest.raises(RuntimeError, match="not running"):
+            ask()
     broker.start()
     broker.stop()
     broker.stop()

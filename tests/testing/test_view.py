@@ -5,7 +5,7 @@ from __future__ import annotations
 import pika
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
-from pika.exceptions import NackError, UnroutableError
+from pika.exceptions import ChannelClosedByBroker, NackError, UnroutableError
 
 from amqp_broker.testing import Broker
 from tests.testing.conftest import Connect
@@ -83,6 +83,20 @@ def test_why_a_message_went_nowhere(
     (entry,) = broker.published
     assert not entry.was_routed
     assert entry.reason.startswith(reason)
+
+
+def test_a_publish_that_is_refused_with_an_error_is_seen(broker: Broker, connect: Connect) -> None:
+    channel = connect().channel()
+    channel.basic_publish("nope", "key", b"hello")
+    with pytest.raises(ChannelClosedByBroker):
+        channel.queue_declare("q")
+    (entry,) = broker.published
+    assert (entry.exchange, entry.routing_key, entry.body, entry.queues) == ("nope", "key", b"hello", ())
+    assert entry.reason == "refused with 404 NOT_FOUND - no exchange 'nope' in vhost '/'"
+    assert broker.unrouted == [entry]
+    (error,) = broker.errors
+    assert error.startswith("404 NOT_FOUND - no exchange 'nope' in vhost '/' (to 127.0.0.1:")
+    assert error in broker.picture()
 
 
 def test_where_messages_went(broker: Broker, channel: BlockingChannel) -> None:
