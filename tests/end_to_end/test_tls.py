@@ -149,6 +149,26 @@ def test_messages_over_tls_reload_and_wrong_ports(start_broker: StartBroker) -> 
             assert old.recv(1) == b"\x01"
 
 
+def test_a_reload_under_traffic(start_broker: StartBroker) -> None:
+    broker = start_broker()
+    reloads, published = 10, 0
+    with pika.BlockingConnection(broker.parameters()) as connection:
+        channel = connection.channel()
+        channel.confirm_delivery()
+        channel.queue_declare("traffic")
+        for number in range(reloads):
+            broker.write_certificate(AUTHORITY)
+            broker.program.signal(signal.SIGHUP)
+            for _ in range(20):  # while it reads the files, most likely; confirmed one by one
+                channel.basic_publish("", "traffic", str(published).encode() * 1000)
+                published += 1
+            broker.program.expect("certificates reloaded")
+            with pika.BlockingConnection(broker.parameters()) as newcomer:
+                assert round_trip(newcomer, str(number).encode()) == str(number).encode()
+        bodies = [channel.basic_get("traffic", auto_ack=True)[2] for _ in range(published)]
+        assert bodies == [str(number).encode() * 1000 for number in range(published)]
+
+
 def test_external_by_common_name(start_broker: StartBroker) -> None:
     broker = start_broker("--tls-client-certificate", "required")
     broker.control("users", "add", "device-7", "--no-password")
