@@ -253,6 +253,8 @@ def _check_name(what: str, name: str) -> None:
 def _check_tags(tags: tuple[str, ...]) -> None:
     for tag in tags:
         _check_name("tag", tag)
+        if "," in tag:  # RabbitMQ's definitions separate them so
+            raise AdministrationError(f"'{tag}' is no tag: give each of them by itself, without a comma")
 
 
 def _check_limits(limits: dict[str, int | None]) -> None:
@@ -265,4 +267,4 @@ def _pattern(which: str, source: str) -> Pattern:
     try:
         return Pattern(source)
     except BadPattern as error:
-        raise AdministrationError(f"the {which} pattern {source!r} cannot be used: {error}") from error
+        raise AdministrationError(f"the {which} pattern '{source}' cannot be used: {error}") from error

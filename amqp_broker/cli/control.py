@@ -18,6 +18,7 @@ from amqp_broker.cli import options
 from amqp_broker.cli.exit_codes import ExitCode
 
 PATIENCE_S = 30.0
+HASHES = ("scrypt", "sha256", "sha512")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 VirtualHostName = Annotated[str, typer.Option("--vhost", metavar="NAME", help="The virtual host.")]
@@ -56,22 +57,38 @@ def ask(data_dir: str | None, config: Path | None, command: str, **arguments: An
     return answer["result"]
 
 
-def read_password(given_on_stdin: bool) -> str:
-    """The password: one line of standard input, or asked for twice on the terminal."""
+def read_password(given_on_stdin: bool, has_none: bool) -> str | None:
+    """The password: one line of standard input, or asked for twice on the terminal; None for a user who has none."""
+    if has_none:
+        if given_on_stdin:
+            options.fail(ExitCode.WRONG_USE, "--no-password and --password-stdin do not go together: choose one")
+        return None
     if given_on_stdin or not os.isatty(0):
         return typer.get_text_stream("stdin").readline().rstrip("\r\n")
     return str(typer.prompt("Password", hide_input=True, confirmation_prompt=True))
 
 
-def limit(name: str, text: str | None) -> dict[str, int | None]:
-    """The argument of a limit that was given on the command line: a number, or ``none``."""
-    if text is None:
-        return {}
+def check_hash(name: str) -> None:
+    """End the command when there is no such way of hashing."""
+    if name not in HASHES:
+        options.fail(ExitCode.WRONG_USE, f"--hash takes one of {', '.join(HASHES)}, not {name!r}")
+
+
+def limits(**texts: str | None) -> dict[str, int | None]:
+    """The limits that were given on the command line, at least one: each a number, or ``none``."""
+    given = {name: text for name, text in texts.items() if text is not None}
+    if not given:
+        names = " or ".join(f"--{name.removesuffix('_max')}" for name in texts)
+        options.fail(ExitCode.WRONG_USE, f"name what is to be limited: {names}")
+    return {name: _limit(text) for name, text in given.items()}
+
+
+def _limit(text: str) -> int | None:
     if text == "none":
-        return {name: None}
+        return None
     if not text.isascii() or not text.isdigit():
         options.fail(ExitCode.WRONG_USE, f"a limit is a whole number or none, not {text!r}")
-    return {name: int(text)}
+    return int(text)
 
 
 def show(rows: list[dict[str, Any]], columns: Sequence[str], as_json: bool) -> None:

@@ -58,7 +58,8 @@ def add(
     amqp-broker users add shop --password-stdin < secret
     amqp-broker users add device-7 --no-password
     """
-    password = None if no_password else control.read_password(password_stdin)
+    control.check_hash(hash_name)
+    password = control.read_password(password_stdin, no_password)
     control.ask(data_dir, config, "users.add", name=name, password=password, tags=tags or [], hash=hash_name)
     print(f"user '{name}' added")
 
@@ -77,7 +78,8 @@ def change_password(
     \b
     amqp-broker users password ada
     """
-    password = None if no_password else control.read_password(password_stdin)
+    control.check_hash(hash_name)
+    password = control.read_password(password_stdin, no_password)
     control.ask(data_dir, config, "users.password", name=name, password=password, hash=hash_name)
     print(f"password of user '{name}' changed")
 
@@ -113,7 +115,7 @@ def set_limits(
     amqp-broker users limits shop --connections 20 --channels 100
     amqp-broker users limits shop --connections none
     """
-    limits = control.limit("connections_max", connections) | control.limit("channels_max", channels)
+    limits = control.limits(connections_max=connections, channels_max=channels)
     control.ask(data_dir, config, "users.limits", name=name, **limits)
     print(f"limits of user '{name}' set")
 

@@ -57,7 +57,7 @@ def set_limits(
     amqp-broker vhosts limits orders --connections 100 --queues 1000
     amqp-broker vhosts limits orders --queues none
     """
-    limits = control.limit("connections_max", connections) | control.limit("queues_max", queues)
+    limits = control.limits(connections_max=connections, queues_max=queues)
     control.ask(data_dir, config, "vhosts.limits", name=name, **limits)
     print(f"limits of virtual host '{name}' set")
 

@@ -87,7 +87,7 @@ def test_a_user_from_the_first_day_to_the_last(broker: OurBroker) -> None:
         (("users", "add", "guest", "--no-password"), "there is a user 'guest' already"),
         (("users", "delete", "nobody"), "there is no user 'nobody'"),
         (("users", "add", "", "--no-password"), "name has 1 to 255 bytes"),
-        (("users", "add", "eve", "--password-stdin", "--hash", "md5"), "'md5' is none of"),
+        (("users", "add", "eve", "--no-password", "--tag", "a,b"), "'a,b' is no tag"),
         (("vhosts", "delete", "nowhere"), "there is no virtual host 'nowhere'"),
         (("permissions", "set", "guest", "(", "", ""), "the configure pattern '(' cannot be used"),
     ],
@@ -100,8 +100,22 @@ def test_what_is_refused(broker: OurBroker, arguments: tuple[str, ...], text: st
     assert done.stdout == ""
 
 
-def test_a_limit_is_a_number(broker: OurBroker) -> None:
-    assert run(broker.data_folder, "users", "limits", "guest", "--channels", "many").returncode == WRONG_USE
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("users", "limits", "guest", "--channels", "many"), "a whole number or none, not 'many'"),
+        (("users", "limits", "guest", "--channels", "-1"), "a whole number or none, not '-1'"),
+        (("users", "limits", "guest"), "--connections or --channels"),
+        (("vhosts", "limits", "/"), "--connections or --queues"),
+        (("users", "add", "eve", "--password-stdin", "--hash", "md5"), "scrypt, sha256, sha512, not 'md5'"),
+        (("users", "add", "eve", "--password-stdin", "--no-password"), "choose one"),
+    ],
+)
+def test_a_wrong_command_line(broker: OurBroker, arguments: tuple[str, ...], text: str) -> None:
+    done = run(broker.data_folder, *arguments, typed="secret\n")
+    assert done.returncode == WRONG_USE
+    assert text in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_nobody_is_there(tmp_path: Path) -> None:
