@@ -31,7 +31,7 @@ import trio
 from amqp_broker.errors import ReplyCode
 from amqp_broker.server.connection_log import ConnectionLog
 from amqp_broker.server.socket_stream import Part, SocketStream
-from amqp_broker.server.turns import Turns
+from amqp_broker.server.turns import ROUND_S_MAX, Turns
 from amqp_broker.server.wake_up import WakeUp
 from amqp_broker.wire.frames import METHOD, encode_frame
 from amqp_broker.wire.methods import Connection as ConnectionMethods
@@ -121,6 +121,7 @@ class Pump:
         self._read_chunk_bytes = read_chunk_bytes
         self._outbox = outbox or Outbox()
         self._turns = turns
+        self._has_been_busy = False
         self._rest: list[Part] = []  # what the system has not taken of what was sent without the writer
         self._is_writing = False
         self._output_ready = WakeUp()
@@ -164,7 +165,7 @@ class Pump:
                 continue
             data = await receive_some(chunk_bytes)
             if not data:
-                self._lose("the client closed the TCP connection")
+                await self._lose("the client closed the TCP connection")
                 return
             if self._conversation.finished:
                 continue  # nobody listens any more; it is read so that closing does not become a reset
@@ -174,6 +175,7 @@ class Pump:
             if not log.is_opened:
                 log.note_opened()
             if self._turns is not None and (len(data) == chunk_bytes or took_s > LIGHT_S_MAX):
+                self._has_been_busy = True
                 await self._turns.take(took_s)
             chunk_bytes = self._next_chunk_bytes(chunk_bytes, len(data), took_s)
 
@@ -232,7 +234,7 @@ class Pump:
                 await task()
                 return
             except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-                self._lose(f"the TCP connection failed: {error}")
+                await self._lose(f"the TCP connection failed: {error}")
                 return
             except Exception as error:
                 was_crashed = self._is_crashed
@@ -240,13 +242,18 @@ class Pump:
                 if was_crashed:
                     return  # it fails with the stand-in as well, and may never let go of the loop: once round is enough
 
-    def _lose(self, reason: str) -> None:
+    async def _lose(self, reason: str) -> None:
+        if self._has_been_busy and self._turns is not None:
+            await self._turns.take(ROUND_S_MAX)  # it may have much to give back, and be one of a crowd
+        self._stop(reason)
+
+    def _stop(self, reason: str) -> None:
         self._lost_because = reason
         self._scope.cancel()
 
     def _crash(self, error: Exception) -> None:
         if self._is_crashed:
-            self._lose("internal error")
+            self._stop("internal error")
             return
         self._is_crashed = True
         self._log.crashed(error)
