@@ -7,6 +7,7 @@ import struct
 from pamqp import commands
 
 from tests.support.client import PROTOCOL_HEADER, Client
+from tests.support.disk_broker import DiskBroker
 from tests.support.memory_broker import MemoryBroker
 
 
@@ -58,3 +59,17 @@ def test_a_wrong_protocol_header_is_not_logged(broker: MemoryBroker) -> None:
     client = Client(broker)
     client.send_bytes(b"SECRETPW")
     assert client.connection.close_reason == "wrong protocol header"
+
+
+def test_who_outruns_the_disk_is_not_read_until_it_has_caught_up() -> None:
+    broker = DiskBroker(journal_pending_bytes_max=10_000)
+    client = broker.client()
+    channel = client.channel()
+    channel.declare("q", durable=True)
+    broker.writes_at_once = False
+    channel.publish("", "q", b"x" * 5_000, delivery_mode=2)
+    assert not client.connection.is_reading_paused
+    channel.publish("", "q", b"x" * 10_000, delivery_mode=2)
+    assert client.connection.is_reading_paused
+    broker.write()
+    assert not client.connection.is_reading_paused

@@ -8,107 +8,27 @@ from __future__ import annotations
 import socket
 import ssl
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trio
-import trio.testing
 import trustme
 from pamqp import commands, frame
 
-from amqp_broker.broker.broker import Broker
-from amqp_broker.server.broker_server import BrokerServer
-from amqp_broker.server.socket_stream import SocketStream, keep_alive
-from amqp_broker.settings import Settings
+from amqp_broker.server.socket_stream import keep_alive
 from tests.faults.hostile_crowd import publication
 from tests.support.client import PROTOCOL_HEADER
 from tests.support.conversation import HANDSHAKE
+from tests.support.served import on_a_jumping_clock, seconds_until_the_end, serving, until
 
-AUTOJUMP_S = 0.01  # real; long enough for what was sent to arrive
 HANDSHAKE_S = 10
 HEARTBEAT_S = 20
 STALL_S = 80
 SLACK_S = 5
 
 
-class TrioClock:
-    """The broker's time is that of the loop it runs in."""
-
-    is_running = True
-
-    def monotonic_ms(self) -> int:
-        return int(trio.current_time() * 1000)
-
-    wall_ms = monotonic_ms
-
-
-def on_a_jumping_clock(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
-    def run(tmp_path: Path) -> None:
-        trio.run(test, tmp_path, clock=trio.testing.MockClock(autojump_threshold=AUTOJUMP_S))
-
-    return run
-
-
-class Served:
-    """A server and who is connected to it."""
-
-    def __init__(self, server: BrokerServer, ports: list[int]) -> None:
-        self.server = server
-        self.ports = ports
-
-    @property
-    def broker(self) -> Broker:
-        return self.server.broker
-
-    async def connect(self, receive_buffer_bytes: int = 0, port: int | None = None) -> SocketStream:
-        connected = socket.socket()
-        if receive_buffer_bytes:
-            connected.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
-        connected.connect(("127.0.0.1", port or self.ports[0]))
-        return SocketStream(connected)
-
-    async def opened(self, heartbeat_s: int = 0, receive_buffer_bytes: int = 0) -> SocketStream:
-        """A connection with a channel that has read nothing yet."""
-        before = len(self.broker.open_connections)
-        client = await self.connect(receive_buffer_bytes)
-        tune_ok = frame.marshal(commands.Connection.TuneOk(2047, 131072, heartbeat_s), 0)
-        await client.send_all(PROTOCOL_HEADER + HANDSHAKE[0] + tune_ok + b"".join(HANDSHAKE[2:]))
-        await until(lambda: len(self.broker.open_connections) > before)
-        return client
-
-
-@asynccontextmanager
-async def serving(**settings: Any) -> AsyncIterator[Served]:
-    chosen = {"host": ("127.0.0.1",), "port": 0, "resource_check_ms": 100_000_000, "shutdown_grace_ms": 0}
-    server = BrokerServer(Settings(**(chosen | settings)), TrioClock())
-    async with trio.open_nursery() as nursery:
-        endpoints = await nursery.start(server.run)
-        yield Served(server, [endpoint.port for endpoint in endpoints])
-        nursery.cancel_scope.cancel()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Let time pass until something is so."""
-    while not condition():  # noqa: ASYNC110  # nobody could tell us
-        await trio.sleep(1)
-
-
-async def seconds_until_the_end(client: SocketStream) -> float:
-    """Read until there is no more, and say how long that took."""
-    began_s = trio.current_time()
-    try:
-        while await client.receive_some():
-            pass
-    except trio.BrokenResourceError:
-        pass
-    return trio.current_time() - began_s
-
-
 @on_a_jumping_clock
-async def test_a_handshake_byte_by_byte(tmp_path: Path) -> None:
+async def test_a_handshake_byte_by_byte() -> None:
     async with serving() as served, await served.connect() as client, trio.open_nursery() as nursery:
 
         async def drip() -> None:
@@ -142,14 +62,14 @@ async def test_a_tls_handshake_that_is_never_finished(tmp_path: Path) -> None:
 
 
 @on_a_jumping_clock
-async def test_a_proxy_header_that_never_comes(tmp_path: Path) -> None:
+async def test_a_proxy_header_that_never_comes() -> None:
     async with serving(proxy_protocol="required") as served, await served.connect() as client:
         await client.send_all(b"PROXY TCP4 ")
         assert HANDSHAKE_S <= await seconds_until_the_end(client) <= HANDSHAKE_S + SLACK_S
 
 
 @on_a_jumping_clock
-async def test_a_client_that_has_vanished(tmp_path: Path) -> None:
+async def test_a_client_that_has_vanished() -> None:
     async with serving() as served, await served.opened(HEARTBEAT_S) as client:
         await client.send_all(frame.marshal(commands.Queue.Declare(queue="q", exclusive=True), 1))
         assert 2 * HEARTBEAT_S <= await seconds_until_the_end(client) <= 3 * HEARTBEAT_S
@@ -168,7 +88,7 @@ def test_a_client_that_wants_no_heartbeat_is_asked_by_tcp() -> None:
 
 
 @on_a_jumping_clock
-async def test_a_consumer_that_takes_nothing(tmp_path: Path) -> None:
+async def test_a_consumer_that_takes_nothing() -> None:
     body = b"x" * 100_000
     async with serving(output_stall_timeout_ms=STALL_S * 1000) as served:
         publisher = await served.opened()
@@ -189,7 +109,7 @@ async def test_a_consumer_that_takes_nothing(tmp_path: Path) -> None:
 
 
 @on_a_jumping_clock
-async def test_last_words_that_nobody_takes(tmp_path: Path) -> None:
+async def test_last_words_that_nobody_takes() -> None:
     async with serving() as served, await served.opened(receive_buffer_bytes=4096) as client:
         declare = frame.marshal(commands.Queue.Declare(queue="q"), 1)
         await client.send_all(declare + frame.marshal(commands.Basic.Consume(queue="q", no_ack=True), 1))
@@ -203,7 +123,7 @@ async def test_last_words_that_nobody_takes(tmp_path: Path) -> None:
 
 
 @on_a_jumping_clock
-async def test_a_reset_in_the_middle_of_a_message(tmp_path: Path) -> None:
+async def test_a_reset_in_the_middle_of_a_message() -> None:
     async with serving() as served:
         client = await served.opened()
         await client.send_all(publication("q", b"x" * 100_000)[:-50_000])

@@ -1,0 +1,92 @@
+"""Limits that only a whole server knows: open files, memory, the version of TLS."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from pathlib import Path
+
+import pytest
+import trio
+import trustme
+from pamqp import commands, frame
+
+from amqp_broker.server import broker_server, resources
+from tests.faults.hostile_crowd import publication
+from tests.support.client import PROTOCOL_HEADER
+from tests.support.served import on_a_jumping_clock, seconds_until_the_end, serving, until
+
+
+@on_a_jumping_clock
+async def test_no_more_clients_than_there_may_be_open_files(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(broker_server, "connections_that_fit", lambda: 2)
+    caplog.set_level(logging.ERROR)
+    async with serving() as served:
+        first, second = await served.opened(), await served.opened()
+        for _ in range(3):
+            async with await served.connect() as refused:
+                assert await seconds_until_the_end(refused) < 1
+        assert [record.getMessage() for record in caplog.records] == ["refusing connections"]
+        await first.aclose()
+        await until(lambda: len(served.broker.open_connections) == 1)
+        async with await served.opened():
+            assert len(served.broker.open_connections) == 2
+        await second.aclose()
+
+
+@on_a_jumping_clock
+async def test_no_more_strangers_than_there_may_be_handshakes() -> None:
+    async with serving(handshakes_max=2) as served, await served.opened():  # who has logged in does not count
+        strangers = [await served.connect() for _ in range(3)]
+        assert await seconds_until_the_end(strangers[2]) < 1
+        await strangers[0].aclose()
+        await until(lambda: len(served.server._connections) == 2)
+        async with await served.opened():
+            assert len(served.broker.open_connections) == 2
+        for stranger in strangers:
+            await stranger.aclose()
+
+
+@on_a_jumping_clock
+async def test_memory_above_the_mark_holds_publishers_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    used_bytes = [0]
+    monkeypatch.setattr(resources, "resident_bytes", lambda: used_bytes[0])
+    async with serving(memory_high_water_bytes=1000, resource_check_ms=1000) as served:
+        publisher, consumer = await served.opened(), await served.opened()
+        await publisher.send_all(frame.marshal(commands.Queue.Declare(queue="q"), 1) + publication("q", b"1"))
+        queues = served.broker.virtual_hosts["/"].queues
+        await until(lambda: "q" in queues and queues["q"].ready_count == 1)
+        used_bytes[0] = 1001
+        await until(lambda: served.broker.alarms.are_raised)
+        for _ in range(3):
+            await publisher.send_all(publication("q", b"x"))
+        await until(lambda: queues["q"].ready_count == 2)  # the one that blocks is taken, as by RabbitMQ
+        await consumer.send_all(frame.marshal(commands.Basic.Consume(queue="q", no_ack=True), 1))
+        await until(lambda: queues["q"].ready_count == 0)
+        used_bytes[0] = 999
+        await until(lambda: not served.broker.alarms.are_raised)
+        await until(lambda: not any(one.is_reading_paused for one in served.server._connections))
+        await consumer.aclose()
+        await publisher.aclose()
+
+
+@on_a_jumping_clock
+async def test_an_old_version_of_tls_is_refused(tmp_path: Path) -> None:
+    authority, certificate = trustme.CA(), tmp_path / "server.pem"
+    authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(certificate))
+    async with serving(tls_port=0, tls_certificate=str(certificate), tls_version_min="1.3") as served:
+        for version, is_taken in ((ssl.TLSVersion.TLSv1_3, True), (ssl.TLSVersion.TLSv1_2, False)):
+            context = ssl.create_default_context()
+            authority.configure_trust(context)
+            context.maximum_version = version
+            transport = await served.connect(port=served.ports[1])
+            client = trio.SSLStream(transport, context, server_hostname="localhost")
+            if is_taken:
+                await client.send_all(PROTOCOL_HEADER)
+                assert (await client.receive_some())[:1] == b"\x01"
+            else:
+                with pytest.raises(trio.BrokenResourceError):
+                    await client.do_handshake()
+            await trio.aclose_forcefully(client)
