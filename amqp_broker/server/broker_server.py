@@ -40,6 +40,8 @@ from amqp_broker.session.client import Peer
 from amqp_broker.session.connection import Connection
 from amqp_broker.settings import Settings
 
+TLS_HANDSHAKE_S = 0.001  # about what it takes to sign for one; a storm of them is spread over rounds of the loop
+
 
 class BrokerServer:
     """One broker and the clients that are connected to it.
@@ -227,6 +229,7 @@ class BrokerServer:
         assert self._tls is not None
         stream = TlsStream(transport, self._tls.context)
         async with self._tls_handshakes:
+            await self._turns.take(TLS_HANDSHAKE_S)
             await stream.do_handshake()
         if self.settings.tls_client_certificate != "none":
             peer = replace(peer, certificate_name=name_in(stream.certificate, self.settings.tls_login_from))
