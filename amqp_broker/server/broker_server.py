@@ -264,6 +264,7 @@ class BrokerServer:
             await pump.run(connection, ConnectionLog(str(peer), connection))
         finally:
             self._connections.discard(connection)
+            connection.dissolve()
             self.connections_ended += 1
             if not self._connections:
                 self._all_gone.set()

@@ -2,12 +2,13 @@
 
 CPython looks through all objects whenever their number has grown by a quarter. Each message that is ready is an object,
 so a growing backlog would be looked through again and again, 100 ms for each million of messages, in which nobody is
-answered. Messages are in no circles; a connection and its channels are. Therefore:
+answered. Messages are in no circles, and a connection that has ended has let go of its parts (``dissolve``). Therefore:
 
 - what exists when the broker has started is never looked at (``gc.freeze``);
-- young objects are looked at as ever, in portions that take few milliseconds: that finds what short connections leave;
-- old ones when it takes no longer than that because there are few messages, or when so many connections have ended
-  that it is worth the pause.
+- young objects are looked at as ever, in portions that take few milliseconds;
+- old ones only while there are few objects, so that it takes no longer.
+
+What connections leave free is handed back to the system at any rate; that takes no time.
 
 These are settings of the whole process, so they belong to the command line, not to a broker that a program embeds.
 """
@@ -23,11 +24,11 @@ import trio
 from amqp_broker.broker.broker import Broker
 
 YOUNG_OBJECTS = 10_000
-YOUNG_PORTIONS = 10
+YOUNG_PORTIONS = 4
 NEVER = 1_000_000_000
 INTERVAL_S = 5.0
-FEW_MESSAGES = 50_000
-MANY_CONNECTIONS = 1_000
+FEW_OBJECTS = 50_000
+OBJECTS_OF_A_CONNECTION = 60
 
 
 async def collect_garbage(broker: Broker, connections_ended: Callable[[], int]) -> None:
@@ -43,9 +44,10 @@ async def collect_garbage(broker: Broker, connections_ended: Callable[[], int]) 
     while True:
         await trio.sleep(INTERVAL_S)
         ended = connections_ended()
-        if ended != seen and (ended - seen >= MANY_CONNECTIONS or _messages(broker) < FEW_MESSAGES):
-            seen = ended
-            gc.collect()
+        if ended != seen:
+            if _objects(broker) < FEW_OBJECTS:
+                seen = ended
+                gc.collect()
             _give_memory_back()
 
 
@@ -61,10 +63,11 @@ def _give_memory_back() -> None:
             trim(0)
 
 
-def _messages(broker: Broker) -> int:
-    """How many messages are in the broker."""
-    return sum(
+def _objects(broker: Broker) -> int:
+    """About how many objects there are to look through."""
+    messages = sum(
         queue.ready_count + queue.unacknowledged_count
         for virtual_host in broker.virtual_hosts.values()
         for queue in virtual_host.queues.values()
     )
+    return messages + OBJECTS_OF_A_CONNECTION * len(broker.open_connections)

@@ -7,7 +7,7 @@ What the server floor owes it:
   opens the connection's back-pressure again. ``on_output`` is called when there is something to take, when
   ``finished`` has become true, and when ``is_reading_paused`` has become false;
 - to close the socket once ``finished`` is true and the last output is sent;
-- to call ``lost`` when the socket ends, for whatever reason, also after ``finished``.
+- to call ``lost`` when the socket ends, for whatever reason, also after ``finished``, and ``dissolve`` in the very end.
 
 The states: ``handshake`` until connection.open succeeded, ``open``, ``closing`` after we sent connection.close until
 it is answered (all else is ignored), ``closed``. Channel 0 is handled here and in ``handshake.py``, the others in
@@ -216,8 +216,8 @@ class Connection:
         """Handle these frames when what they need is here: a message from the disk, a verdict on a password, room."""
 
         def go_on() -> None:
-            self._throttle.suspend(False)
             if not self._is_closed():
+                self._throttle.suspend(False)
                 self._handle_frames(frames)
 
         self._throttle.suspend(True)
@@ -486,6 +486,14 @@ class Connection:
             self._outbound.clear()
             self.broker.settle()
 
+    def dissolve(self) -> None:
+        """It is lost, and nobody will ask for anything more: let go of the parts, which hold on to it.
+
+        Else each would wait for the garbage collector, which takes long where there are many messages.
+        """
+        self.on_output = _nobody_listens
+        del self._handshake, self._heartbeat, self._throttle
+
     def finish(self) -> None:
         """Nothing more comes in; what waits goes out, then the socket may be closed."""
         self._release()
@@ -511,6 +519,10 @@ class Connection:
         if self._client is not None:
             self.virtual_host.remove_exclusive_queues(self._client)
         return self.broker.works.begin(chain.from_iterable(unfinished))
+
+
+def _nobody_listens() -> None:
+    pass
 
 
 def _method_ids(kind: int, payload: bytes) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,7 +12,8 @@ import trio
 
 from amqp_broker.broker.queue import Queue
 from amqp_broker.server import garbage
-from amqp_broker.server.garbage import FEW_MESSAGES, INTERVAL_S, MANY_CONNECTIONS, collect_garbage
+from amqp_broker.server.garbage import FEW_OBJECTS, INTERVAL_S, OBJECTS_OF_A_CONNECTION, collect_garbage
+from tests.support.client import Client
 from tests.support.memory_broker import MemoryBroker
 from tests.unit.in_trio import in_trio
 
@@ -54,9 +56,9 @@ async def circles_left(broker: MemoryBroker, connections_ended: int) -> int:
         return Circle.alive
 
 
-def with_messages(broker: MemoryBroker, count: int, monkeypatch: pytest.MonkeyPatch) -> MemoryBroker:
-    """A broker that seems to hold so many messages."""
-    monkeypatch.setattr(garbage, "_messages", lambda asked: count)
+def with_objects(broker: MemoryBroker, count: int, monkeypatch: pytest.MonkeyPatch) -> MemoryBroker:
+    """A broker that seems to hold so many objects."""
+    monkeypatch.setattr(garbage, "_objects", lambda asked: count)
     return broker
 
 
@@ -71,16 +73,37 @@ async def test_nothing_is_looked_through_while_nobody_has_left() -> None:
 
 
 @in_trio
-async def test_many_messages_are_looked_through_only_when_many_have_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    broker = with_messages(MemoryBroker(), FEW_MESSAGES, monkeypatch)
-    assert await circles_left(broker, MANY_CONNECTIONS - 1) == 3
-    assert await circles_left(broker, MANY_CONNECTIONS) == 0
+async def test_many_objects_are_not_looked_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert await circles_left(with_objects(MemoryBroker(), FEW_OBJECTS, monkeypatch), 1_000_000) == 3
+    assert await circles_left(with_objects(MemoryBroker(), FEW_OBJECTS - 1, monkeypatch), 1) == 0
 
 
-def test_ready_and_unacknowledged_messages_count() -> None:
+def test_messages_and_connections_count() -> None:
     broker = MemoryBroker()
     for name, ready, unacknowledged in (("a", 2, 3), ("b", 10, 0)):
         queue = broker.virtual_host.add_queue(name, durable=False, auto_delete=False, owner=None, table={})
         assert isinstance(queue, Queue)
         queue.ready_count, queue.unacknowledged_count = ready, unacknowledged
-    assert garbage._messages(broker) == 15
+    assert garbage._objects(broker) == 15
+    Client(broker).open()
+    assert garbage._objects(broker) == 15 + OBJECTS_OF_A_CONNECTION
+
+
+def test_a_connection_that_has_ended_waits_for_no_collector() -> None:
+    broker = MemoryBroker()
+    client = Client(broker).open(heartbeat_s=10)
+    channel = client.channel()
+    channel.declare("q")
+    channel.publish("", "q", b"m")
+    channel.consume("q")
+    channel.received()
+    connection = weakref.ref(client.connection)
+    gc.disable()
+    try:
+        client.connection.lost("gone")
+        client.connection.dissolve()
+        broker.connections.clear()
+        del client, channel
+        assert connection() is None
+    finally:
+        gc.enable()
