@@ -56,7 +56,38 @@ def test_only_listed_differences_are_on_purpose() -> None:
     ours = "< 0 Channel.Close reply_code=406 reply_text=\"PRECONDITION_FAILED - unknown exchange type 'y'\""
     assert purpose_of([declare], theirs, ours) == "unknown-exchange-type"
     assert purpose_of([declare], theirs, "< 0 Exchange.DeclareOk") is None
-    counts = ("< 0 Queue.DeclareOk consumer_count=1", "< 0 Queue.DeclareOk consumer_count=0")
-    assert purpose_of([op(0, Queue.Declare, queue="q0")], *counts) is None
-    quorum = op(0, Queue.Declare, queue="q0", arguments={"x-queue-type": "quorum"})
-    assert purpose_of([quorum], *counts) == "quorum-counts"
+
+
+def test_only_a_quorum_queue_may_count_otherwise() -> None:
+    counts = (
+        "< 0 Queue.DeclareOk message_count=2 consumer_count=1",
+        "< 0 Queue.DeclareOk message_count=2 consumer_count=0",
+    )
+    classic = op(0, Queue.Declare, queue="q0")
+    quorum = op(0, Queue.Declare, queue="q1", arguments={"x-queue-type": "quorum"})
+    assert purpose_of([classic], *counts) is None
+    assert purpose_of([quorum, classic], *counts) is None
+    assert purpose_of([classic, quorum], *counts) == "quorum-counts"
+    messages = (
+        "< 0 Queue.DeclareOk message_count=2 consumer_count=1",
+        "< 0 Queue.DeclareOk message_count=1 consumer_count=1",
+    )
+    assert purpose_of([classic, quorum], *messages) is None
+
+
+def test_what_get_counts_in_a_quorum_queue_where_something_may_have_expired() -> None:
+    quorum = op(0, Queue.Declare, queue="q1", arguments={"x-queue-type": "quorum"})
+    get = op(0, Basic.Get, queue="q1")
+    counts = ("< 0 Basic.GetOk message_count=2", "< 0 Basic.GetOk message_count=1")
+    assert purpose_of([quorum, get], *counts) is None
+    publish = op(0, Basic.Publish, routing_key="q1", properties={"expiration": "0"})
+    assert purpose_of([quorum, publish, get], *counts) == "quorum-counts"
+    assert purpose_of([quorum, publish, op(0, Basic.Get, queue="q0")], *counts) is None
+
+
+def test_only_listed_crashes_are_on_purpose() -> None:
+    texts = ("< 0 Connection.Close reply_code=541 reply_text='INTERNAL_ERROR'", "< 0 Queue.DeclareOk")
+    assert purpose_of([op(0, Queue.Declare, queue="", arguments={"x-queue-type": "other"})], *texts) == "crash"
+    assert purpose_of([op(0, Queue.Declare, queue="q0", arguments={"x-queue-type": "other"})], *texts) is None
+    assert purpose_of([op(0, Queue.Declare, queue="q0", arguments={"x-queue-master-locator": 1})], *texts) == "crash"
+    assert purpose_of([op(0, Basic.Get, queue="q0")], *texts) is None

@@ -15,11 +15,13 @@ from itertools import zip_longest
 from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
 
 from interop.brokers import BrokerProcess
+from interop.codec import plain
 from interop.differences import DIFFERENCES
 from interop.fuzz.generate import programs
-from interop.fuzz.player import Player
+from interop.fuzz.player import LAST_REPLY_TO, Player
 from interop.fuzz.program import Operation, Program, program_text
 from interop.fuzz.replay import played_lines
+from interop.raw_client import Queue, Tx
 
 REPLAYS = 4
 """How often a difference is looked at again before it counts: RabbitMQ may be of two minds about a program."""
@@ -132,14 +134,17 @@ class Campaign:
     def difference(self, program: Program) -> Difference | None:
         """The first place where the brokers do not do the same, unless it is meant to be so."""
         rabbitmq, ours = self.rabbitmq.play(program), self.ours.play(program)
+        topics = set()
         for step, (theirs, our) in enumerate(zip_longest(rabbitmq, ours, fillvalue="(not played)")):
             if theirs == our:
                 continue
             topic = purpose_of(program[: step + 1], theirs, our)
             if topic is None:
                 return Difference(step, program[step], theirs, our)
-            self.on_purpose[topic] += 1
-            return None  # from here on the two are in different states
+            topics.add(topic)
+            if topic not in WITHOUT_CONSEQUENCES:
+                break  # from here on the two are in different states
+        self.on_purpose.update(topics)
         return None
 
     def _is_steady(self, program: Program, difference: Difference) -> bool:
@@ -195,24 +200,79 @@ def _plainer(operation: Operation) -> Iterator[Operation]:
             yield operation._replace(fields={key: item for key, item in operation.fields.items() if key != name})
 
 
+WITHOUT_CONSEQUENCES = {"quorum-counts"}
+"""Topics of the list after which the two brokers are still in the same state, so that the comparison goes on."""
+
+_QUEUE_TYPES = ("classic", "quorum", "stream")
+
+
 def purpose_of(program: Program, rabbitmq: str, ours: str) -> str | None:
-    """The topic of the list of differences under which this one falls, or None."""
+    """The topic of the list of differences under which this one falls, or None. The program ends where they differ."""
+    operation = program[-1]
     if "reply_code=503" in rabbitmq and "exchange type" in rabbitmq and "unknown exchange type" in ours:
         topic = "unknown-exchange-type"
-    elif "reply_code=541" in rabbitmq and "reply_code=541" not in ours:
+    elif "reply_code=541" in rabbitmq and "reply_code=541" not in ours and _crashes_rabbitmq(operation):
         topic = "crash"
-    elif _COUNTS.sub("", rabbitmq) == _COUNTS.sub("", ours) and _has_quorum_queue(program):
+    elif _are_quorum_counts(program, rabbitmq, ours):
         topic = "quorum-counts"
+    elif operation.fields.get("routing_key") == LAST_REPLY_TO and _is_transactional(program):
+        topic = "direct-reply-in-a-transaction"
     else:
         return None
     return DIFFERENCES[topic].topic
 
 
-_COUNTS = re.compile(r"(?:message|consumer)_count=\d+")
+def _crashes_rabbitmq(operation: Operation) -> bool:
+    """Whether it is a declaration of those that the list names under crash."""
+    if operation.method is not Queue.Declare:
+        return False
+    arguments = operation.fields.get("arguments", {})
+    has_unknown_type = "x-queue-type" in arguments and plain(arguments["x-queue-type"]) not in _QUEUE_TYPES
+    has_wrong_locator = not isinstance(plain(arguments.get("x-queue-master-locator", "")), str)
+    return has_wrong_locator or (has_unknown_type and not operation.fields.get("queue"))
 
 
-def _has_quorum_queue(program: Program) -> bool:
-    return any(operation.fields.get("arguments", {}).get("x-queue-type") == "quorum" for operation in program)
+def _are_quorum_counts(program: Program, rabbitmq: str, ours: str) -> bool:
+    """Whether all that differs is what a declaration or a get of a quorum queue counts: consumers, or what expired."""
+    theirs, our = rabbitmq.splitlines(), ours.splitlines()
+    if len(theirs) != len(our) or not _concerns_quorum_queue(program):
+        return False
+    return all(
+        before == after
+        or _without(before, "Queue.DeclareOk", "consumer_count") == _without(after, "Queue.DeclareOk", "consumer_count")
+        or (
+            _may_expire(program)
+            and _without(before, "Basic.GetOk", "message_count") == _without(after, "Basic.GetOk", "message_count")
+        )
+        for before, after in zip(theirs, our, strict=True)
+    )
+
+
+def _without(line: str, method: str, count: str) -> str:
+    return re.sub(rf"{count}=\d+", "", line) if method in line else line
+
+
+def _concerns_quorum_queue(program: Program) -> bool:
+    """Whether the last operation asks about a queue that was last declared as a quorum queue."""
+    name = program[-1].fields.get("queue", "")
+    declared = [each for each in program if each.method is Queue.Declare and not each.fields.get("passive")]
+    return any(
+        each.fields.get("arguments", {}).get("x-queue-type") == "quorum"
+        for each in declared
+        if each.fields.get("queue") == name or not name
+    )
+
+
+def _may_expire(program: Program) -> bool:
+    return any(
+        "expiration" in operation.fields.get("properties", {})
+        or "x-message-ttl" in operation.fields.get("arguments", {})
+        for operation in program
+    )
+
+
+def _is_transactional(program: Program) -> bool:
+    return any(each.method is Tx.Select and each.channel == program[-1].channel for each in program)
 
 
 def finding_text(finding: Finding, number: int) -> str:
