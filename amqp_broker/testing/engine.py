@@ -34,6 +34,7 @@ END_OF_TIME_MS = 253_402_300_800_000  # the year 10,000, which no datetime can t
 
 # How long the clients' traffic may keep a look at the broker waiting: somebody may be sending without a pause.
 SETTLE_TIMEOUT_S = 0.25
+LONG_WORK_TIMEOUT_S = 10.0  # and how long what is done in slices
 POLL_S = 0.001
 
 # Where a broker in a test differs from one that serves: it does not watch the machine, which is not its own, and no
@@ -243,26 +244,33 @@ class Engine:
     async def settle(self) -> None:
         """Return when all that clients have sent is handled, and all that they are to get was handed to the sockets.
 
-        A restart that is under way is waited for.
+        A restart that is under way is waited for, and work that is done in slices.
 
         Raises:
             NotRunning: the broker has ended.
         """
+        deadline_s = time.monotonic() + LONG_WORK_TIMEOUT_S
         while True:
             async with self._restarting:
                 pass
             await _rest_of_the_loop()
             if not self._restarting.locked():
-                break
-        if not self.is_running or self._is_ending:
-            raise NotRunning
+                if not self.is_running or self._is_ending:
+                    raise NotRunning
+                if not self.broker.is_unfinished or time.monotonic() > deadline_s:
+                    return
 
     def settle_now(self) -> None:
         """The same for somebody in the very loop that cannot wait: what was sent is handled, and answered later."""
-        deadline_s = time.monotonic() + SETTLE_TIMEOUT_S
-        pumps = self.server.pumps
-        while sum(pump.read_now() for pump in list(pumps)) and time.monotonic() < deadline_s:
-            pass
+        deadline_s = time.monotonic() + LONG_WORK_TIMEOUT_S
+        while self._read_now() or self.broker.is_unfinished:
+            if self.broker.is_unfinished:
+                self.broker.go_on()
+            if time.monotonic() > deadline_s:
+                return
+
+    def _read_now(self) -> int:
+        return sum(pump.read_now() for pump in list(self.server.pumps))
 
     async def wait_idle(self, virtual_host: str | None, timeout_s: float) -> None:
         """Settle, and wait until no delivery waits for its acknowledgement and no consumer has any to come.

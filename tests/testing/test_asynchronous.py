@@ -291,8 +291,10 @@ def test_a_look_from_trio_sees_what_was_sent_just_before(how: str) -> None:
             else:
                 stream = await trio.open_tcp_stream(broker.host, broker.port)
             await open_channel(stream)
-            await stream.send_all(PUBLISH * 500)
-            assert broker.queue("q").message_count == 500
+            await stream.send_all(PUBLISH * 5000)
+            assert broker.queue("q").message_count == 5000
+            await stream.send_all(method(commands.Queue.Purge(queue="q")))
+            assert broker.queue("q").message_count == 0
             await stream.aclose()
             await broker.wait_until(lambda: not broker.connections)
 

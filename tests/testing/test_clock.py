@@ -65,6 +65,17 @@ def test_what_was_sent_before_counts_from_before(broker: Broker, connect: Connec
     assert len(broker.published) == 500
 
 
+def test_many_that_expire_at_once_have_all_expired(broker: Broker, connect: Connect) -> None:
+    """The broker does so in slices, for the sake of its clients."""
+    channel = connect().channel()
+    channel.queue_declare("late")
+    channel.queue_declare("waiting", arguments={"x-message-ttl": 1000, **LATE})
+    for _ in range(5000):
+        channel.basic_publish("", "waiting", b"soon gone")
+    broker.clock.advance(seconds=1)
+    assert (broker.queue("waiting").message_count, broker.queue("late").message_count) == (0, 5000)
+
+
 def test_deliveries_have_reached_the_socket(broker: Broker, channel: BlockingChannel, connect: Connect) -> None:
     channel.queue_declare("late")
     channel.queue_declare("waiting", arguments={"x-message-ttl": 3_600_000, **LATE})
