@@ -20,20 +20,37 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from amqp_broker.testing.broker import AsyncBroker, Broker
+    from amqp_broker.testing.broker import AsyncBroker, AsyncVirtualHostView, Broker, VirtualHostView
+    from amqp_broker.testing.engine import NotRunning
     from amqp_broker.testing.records import Message, Published
-    from amqp_broker.testing.view import ConnectionSeen, QueueView, View
+    from amqp_broker.testing.view import BindingSeen, ConnectionSeen, QueueView, View
 
-__all__ = ["AsyncBroker", "Broker", "ConnectionSeen", "Message", "Published", "QueueView", "View"]
+__all__ = [
+    "AsyncBroker",
+    "AsyncVirtualHostView",
+    "BindingSeen",
+    "Broker",
+    "ConnectionSeen",
+    "Message",
+    "NotRunning",
+    "Published",
+    "QueueView",
+    "View",
+    "VirtualHostView",
+]
 
 _HOMES = {
     "AsyncBroker": "broker",
+    "AsyncVirtualHostView": "broker",
+    "BindingSeen": "view",
     "Broker": "broker",
     "ConnectionSeen": "view",
     "Message": "records",
+    "NotRunning": "engine",
     "Published": "records",
     "QueueView": "view",
     "View": "view",
+    "VirtualHostView": "broker",
 }
 
 

@@ -7,6 +7,7 @@ Each offers the same: start and stop, ``look`` (a quick question), ``run`` and `
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future, InvalidStateError
@@ -43,6 +44,7 @@ class ThreadRunner:
         self.engine = engine
         self._thread: threading.Thread | None = None
         self._loop: _Loop | None = None
+        self._process = 0  # where the thread is: what was forked from there has none
         self._is_ready = threading.Event()
         self._failure: BaseException | None = None
 
@@ -58,6 +60,7 @@ class ThreadRunner:
             raise RuntimeError("the broker is running already")
         self._is_ready.clear()
         self._failure = None
+        self._process = os.getpid()
         thread = threading.Thread(target=self._run, name="amqp-broker", daemon=True)
         try:
             thread.start()
@@ -116,7 +119,7 @@ class ThreadRunner:
 
     def _begin_to_stop(self) -> None:
         loop, self._loop = self._loop, None
-        if loop is not None:
+        if loop is not None and os.getpid() == self._process:
             with suppress(trio.RunFinishedError):  # something went wrong in it; whoever joins it will hear
                 loop.call_soon(loop.stop_requested.set)
 
@@ -175,6 +178,10 @@ class ThreadRunner:
     def _running_loop(self) -> _Loop:
         if self._loop is None:
             raise NotRunning
+        if os.getpid() != self._process:
+            raise NotRunning(
+                "the broker runs in the process that this one was forked from: only its url is of use here"
+            )
         return self._loop
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import multiprocessing
 import os
 import signal
 import socket
@@ -159,6 +160,29 @@ def test_the_brokers_own_thread_does_not_wait_for_itself(broker: Broker) -> None
 
     broker._runner.look(ask)
     assert asked == ["asked"]
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_forked_process_uses_the_address_only(broker: Broker) -> None:
+    """As workers that are forked do. The thread is not there, so nobody would ever answer."""
+    processes = multiprocessing.get_context("fork")
+    told = processes.SimpleQueue()
+
+    def child() -> None:
+        publish_one(broker.url)
+        try:
+            told.put(broker.queues)
+        except RuntimeError as error:
+            told.put(str(error))
+        broker.stop()
+
+    process = processes.Process(target=child)
+    process.start()
+    assert "forked" in told.get()
+    process.join()
+    assert process.exitcode == 0
+    assert broker.queue("q").bodies == [b"hello"]
+    told.close()
 
 
 def test_bad_arguments_are_refused() -> None:

@@ -7,6 +7,7 @@ import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 from pika.exceptions import ChannelClosedByBroker, NackError, UnroutableError
 
+from amqp_broker import testing
 from amqp_broker.testing import Broker
 from tests.testing.conftest import Connect
 
@@ -181,3 +182,10 @@ def test_the_picture_tells_all_of_it(broker: Broker, channel: BlockingChannel) -
         "b'astray': to 'orders' with 'nope' -> nowhere (topic exchange 'orders': routing key 'nope' matches none of",
     ):
         assert line in picture
+
+
+def test_all_public_names_are_there_when_they_are_asked_for() -> None:
+    for name in testing.__all__:
+        assert getattr(testing, name).__name__ == name
+    with pytest.raises(AttributeError, match="has no attribute 'Brokr'"):
+        _ = testing.Brokr
