@@ -108,9 +108,6 @@ class Broker(VirtualHostView):
         if frozen:
             engine.freeze()
 
-    def __repr__(self) -> str:
-        return f"<Broker {self.url if self._engine.is_running else 'not running'}>"
-
     # --- its life
 
     def start(self) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pytest
 
 if TYPE_CHECKING:
+    from amqp_broker.settings import Description
     from amqp_broker.testing.broker import Broker, VirtualHostView
 
 MARKER = "amqp"
@@ -148,11 +149,23 @@ def _settings(config: pytest.Config) -> dict[str, Any]:
         description = DESCRIPTIONS.get(name)
         if description is None or not is_given:
             raise pytest.UsageError(f"amqp_settings: {line!r} is not name=value of a setting of amqp-broker")
-        if description.is_list:
-            settings[name] = tuple(text.split())
-        else:
-            settings[name] = int(text) if description.kind is int else text
+        settings[name] = _value(description, text)
     return settings
+
+
+def _value(description: Description, text: str) -> Any:
+    from amqp_broker.settings import SettingError, check
+
+    value: Any = text
+    if description.is_list:
+        value = tuple(text.split())
+    elif description.kind is int and text.removeprefix("-").isdecimal():
+        value = int(text)
+    try:
+        check(description.name, value)
+    except SettingError as error:
+        raise pytest.UsageError(f"amqp_settings: {error}") from None
+    return value
 
 
 def _virtual_host_name(test: str, number: int) -> str:

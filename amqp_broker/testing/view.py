@@ -63,6 +63,10 @@ class View:
         self._runner = runner
         self.virtual_host = virtual_host
 
+    def __repr__(self) -> str:
+        where = self.url if self._engine.is_running else "not running"
+        return f"<{type(self).__name__} {where}>"
+
     # --- how clients find it
 
     @property

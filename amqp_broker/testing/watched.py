@@ -71,17 +71,11 @@ class WatchedVirtualHost(VirtualHost):
         """As ever, and remembered: also when it is the end of the message."""
         exchange = queue.arguments.dead_letter_exchange
         if exchange is None or exchange not in self.exchanges:
+            key = queue.arguments.dead_letter_routing_key
+            address = Address(exchange or "", message.address.routing_key if key is None else key, b"")
             why = f"dead-letter exchange '{exchange}' does not exist"
             self.watch.remembered.add(
-                published(
-                    message.address,
-                    message.header,
-                    message.body,
-                    (),
-                    why,
-                    died_in=queue.name,
-                    death_reason=str(reason),
-                )
+                published(address, message.header, message.body, (), why, died_in=queue.name, death_reason=str(reason))
             )
         self._death = (queue, reason)
         try:

@@ -338,6 +338,7 @@ class Waiting:
 
 def test_virtual_hosts_are_worlds_of_their_own(broker: Broker) -> None:
     one, other = broker.add_virtual_host("one"), broker.add_virtual_host("/other world")
+    assert repr(other) == f"<VirtualHostView amqp://guest:guest@127.0.0.1:{broker.port}/%2Fother%20world>"
     publish_one(one.url)
     publish_one(other.url)
     publish_one(other.url)

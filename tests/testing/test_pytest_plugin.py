@@ -209,6 +209,8 @@ def test_it(channel):
     result.stdout.fnmatch_lines(["*amqp does not know no_unrooted*"])
     run.pytester.makeini("[pytest]\namqp_settings = heartbeats = 7\n")
     run("def test_it(channel): pass").stdout.fnmatch_lines(["*'heartbeats = 7' is not name=value of a setting*"])
+    run.pytester.makeini("[pytest]\namqp_settings = heartbeat_s = soon\n")
+    run("def test_it(channel): pass").stdout.fnmatch_lines(["*amqp_settings: heartbeat_s takes a whole number *"])
 
 
 def test_a_tests_clock_is_its_own_affair(run: Run) -> None:

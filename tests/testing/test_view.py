@@ -143,6 +143,7 @@ def test_dead_letters_are_seen_with_their_reason(broker: Broker, channel: Blocki
     assert (found.died_in, found.death_reason, found.queues) == ("q", "rejected", ("grave",))
     assert lost.reason == "direct exchange 'dead': routing key 'lost' matches none of its bindings ('found')"
     assert void.reason == "dead-letter exchange 'never declared' does not exist"
+    assert (void.exchange, void.routing_key) == ("never declared", "void")
     assert len(broker.published) == 3
 
 
