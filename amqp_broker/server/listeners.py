@@ -17,6 +17,9 @@ _BACKLOG = 1024
 _PORT_ATTEMPTS = 20
 _PAUSE_AFTER_FAILURE_S = 0.1
 
+# In each round of the event loop: with one, a crowd that comes and goes would make all others wait to be let in.
+_ACCEPTED_AT_ONCE_MAX = 8
+
 # What a name stands for beside what the resolver says: both families, whatever /etc/hosts holds.
 _WELL_KNOWN_HOSTS = {"localhost": ("127.0.0.1", "::1"), "*": ("0.0.0.0", "::")}
 
@@ -128,9 +131,12 @@ async def accept_forever(listener: Listener, on_accepted: Callable[[socket.socke
     """
     is_short = False
     while True:
+        await trio.lowlevel.wait_readable(listener.socket)
         try:
-            await trio.lowlevel.wait_readable(listener.socket)
-            accepted, _ = listener.socket.accept()
+            for _ in range(_ACCEPTED_AT_ONCE_MAX):
+                accepted, _ = listener.socket.accept()
+                is_short = False
+                on_accepted(accepted)
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
             continue
         except OSError as error:
@@ -142,9 +148,6 @@ async def accept_forever(listener: Listener, on_accepted: Callable[[socket.socke
                 )
             is_short = True
             await trio.sleep(_PAUSE_AFTER_FAILURE_S)
-            continue
-        is_short = False
-        on_accepted(accepted)
 
 
 class _PortTaken(Exception):

@@ -2,25 +2,34 @@
 
 A client with little to say is read as soon as it has said it. One that fills what is read at once, or whose last chunk
 took long, is busy: in each round of the event loop only so many of the busy ones are read as fit into ``ROUND_S_MAX``,
-in the order in which they came back, so that a crowd of them makes nobody else wait for the whole crowd.
+in the order in which they came back, so that a crowd of them makes nobody else wait for the whole crowd. Where a round
+takes long because of all the others, the busy ones get up to half of it, so that they are not starved either.
 """
 
 from __future__ import annotations
 
+import time
 from collections import deque
+from collections.abc import Callable
 
 import trio
 
 from amqp_broker.server.wake_up import WakeUp
 
-# How long busy connections are handled in one round of the event loop, all together.
+# How long busy connections are handled in one round of the event loop, all together; more in rounds that are long.
 ROUND_S_MAX = 0.002
+LONG_ROUND_S_MAX = 0.010
 
 
 class Turns:
-    """The line of the busy connections of one server."""
+    """The line of the busy connections of one server.
 
-    def __init__(self) -> None:
+    Args:
+        seconds: tells the time that passes.
+    """
+
+    def __init__(self, seconds: Callable[[], float] = time.perf_counter) -> None:
+        self._seconds = seconds
         self._line: deque[tuple[WakeUp, float]] = deque()
         self._left_s = ROUND_S_MAX  # of this round
         self._is_wanted = WakeUp()
@@ -41,9 +50,11 @@ class Turns:
 
     async def run(self) -> None:
         """Begin a round in each round of the event loop in which somebody is busy; ends by cancellation."""
+        began_s = self._seconds()
         while True:
             await self._is_wanted.wait()
-            self._left_s = ROUND_S_MAX
+            last_began_s, began_s = began_s, self._seconds()
+            self._left_s = max(ROUND_S_MAX, min((began_s - last_began_s) / 2, LONG_ROUND_S_MAX))
             while self._line and self._left_s > 0:
                 turn, took_s = self._line.popleft()
                 self._left_s -= took_s

@@ -79,8 +79,16 @@ def test_refused(source: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "source", ["(a+)+$", "(a|a)*$b", "^(.*?,){11}P", "(?!(a+)+$)^((?!x).)*y$", ".*" * 400 + "x", "(){1000}{1000}{1000}"]
-)
+    "source",
+    [
+        "(a+)+$", "(a|a)*$b", "^(.*?,){11}P", "(?!(a+)+$)^((?!x).)*y$", ".*" * 400 + "x", "(){1000}{1000}{1000}",
+        "(a*)*b", "(a|aa)+$", "(.*)*(.*)*(.*)*c$", "(.*a){20}$", "(.*a){300}", "(a?){255}a{255}",
+        "(a|b|ab)*" * 100 + "c", "^(([a-z])+.)+[A-Z]([a-z])+$", "((((((((((a?)?)?)?)?)?)?)?)?)?)*" * 20,
+        "(|a)*" * 150, "(?i)(a|A|\u212a|k)*$",
+        "(?=.*a)" * 100, "(?=a*)*" * 100 + "b", "(?=(?=(?=(?=.*a)*)*)*)*c", "(?!(?!(?!(?!(a+)+$))))", "(?<=(a+)+)b",
+        "(?<=.{0,200})c", "(?<!.*a)" * 30 + "$", "(?:(?=a*)a)*c" * 10, r"(\w+\s?)*$",
+    ],
+)  # fmt: skip
 def test_work_is_bounded_by_pattern_and_text(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a backtracking engine needs for ever: here no state is looked at twice at one position."""
     pattern = Pattern(source)
