@@ -226,7 +226,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         return
     results = results_of(asked.values(), config.stash[BROKERS])
     relied_on = {topic for each in asked.values() for topic in each.differences}
-    whole_suite = not config.option.keyword and all("::" not in argument for argument in config.args)
+    whole_suite = not config.option.keyword and all(Path(argument).is_dir() for argument in config.args)
     terminalreporter.section(
         "interop: " + " beside ".join(f"{kind} ({name})" for kind, name in config.stash[BROKERS].items())
     )
