@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import struct
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import IntEnum
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -56,6 +56,8 @@ _REFERENCE = struct.Struct(">Q")
 _TIMES = struct.Struct(">QQ")  # published, expires: milliseconds since 1970, 0 for never
 _NEVER = bytes(8)  # the second of the times
 _LENGTH = struct.Struct(">I")
+_ONE_QUEUE_AND_TIMES = struct.Struct(">HQQQ")  # the usual beginning of a message's record, in one go
+_NO_EXTRA_KEYS = b"\0\0"
 _RETURNED = struct.Struct(">QI")
 
 
@@ -270,7 +272,7 @@ class Durability:
             return
         now_wall_ms = self._clock.wall_ms()
         expires_wall_ms = 0 if expiration_ms is None else now_wall_ms + expiration_ms
-        payload = _encode_message(queues, messages[0], now_wall_ms, expires_wall_ms)
+        payload = _message_parts(queues, messages[0], now_wall_ms, expires_wall_ms)
         reference = self._journal.put(RecordKind.MESSAGE, payload, len(queues))
         self.is_dirty = True
         for message in messages:
@@ -282,7 +284,7 @@ class Durability:
         if self._journal is not None and not message.reference:
             now_wall_ms, now_ms = self._clock.wall_ms(), self._clock.monotonic_ms()
             expires_wall_ms = 0 if message.expires_at_ms is None else now_wall_ms + message.expires_at_ms - now_ms
-            payload = _encode_message([queue], message, now_wall_ms, expires_wall_ms)
+            payload = _message_parts([queue], message, now_wall_ms, expires_wall_ms)
             message.reference = self._journal.put(RecordKind.PAGED, payload)
             if message.delivery_count:
                 self.note_returned(message)
@@ -361,22 +363,19 @@ class Durability:
         return returned.times if returned is not None else 0
 
 
-def _encode_message(queues: list[Queue], message: Message, now_wall_ms: int, expires_wall_ms: int) -> bytes:
-    address, header = message.address, message.header
+def _message_parts(
+    queues: Sequence[Queue], message: Message, now_wall_ms: int, expires_wall_ms: int
+) -> tuple[bytes, ...]:
+    """A message's record; its parts are joined if it is still wanted when it is written."""
+    address, header, body = message.address, message.header, message.body
+    if len(queues) == 1:
+        start = _ONE_QUEUE_AND_TIMES.pack(1, queues[0].reference, now_wall_ms, expires_wall_ms)
+    else:
+        references = b"".join([_REFERENCE.pack(queue.reference) for queue in queues])
+        start = _COUNT.pack(len(queues)) + references + _TIMES.pack(now_wall_ms, expires_wall_ms)
     keys = address.extra_routing_keys
-    return b"".join(
-        (
-            _COUNT.pack(len(queues)),
-            *[_REFERENCE.pack(queue.reference) for queue in queues],
-            _TIMES.pack(now_wall_ms, expires_wall_ms),
-            address.encoded,
-            _COUNT.pack(len(keys)),
-            *[encode_shortstr(key) for key in keys],
-            _LENGTH.pack(len(header)),
-            header,
-            message.body,
-        )
-    )
+    extra_keys = _COUNT.pack(len(keys)) + b"".join(map(encode_shortstr, keys)) if keys else _NO_EXTRA_KEYS
+    return start, address.encoded, extra_keys, _LENGTH.pack(len(header)), header, body
 
 
 class MessageDecoder:

@@ -12,7 +12,7 @@ from bisect import bisect_right
 from amqp_broker.journal.failures import JournalError
 from amqp_broker.journal.files import File
 from amqp_broker.journal.index import DEAD, SHARED, SINGLE
-from amqp_broker.journal.records import Record, Runs, decode_record, encode_record
+from amqp_broker.journal.records import Part, Record, Runs, Unwritten, encode_unwritten
 
 
 class NewSegment:
@@ -31,7 +31,7 @@ class NewSegment:
 class GatheredBatch:
     """Records and drops of one batch.
 
-    ``records`` has one entry a reference. That of a record with several claims lies at its last claim, b"" at the
+    ``records`` has one entry a reference. That of a record with several claims lies at its last claim, None at the
     others, as at all that were dropped before they were written.
     """
 
@@ -54,7 +54,7 @@ class GatheredBatch:
 
     def __init__(self, first_reference: int) -> None:
         self.first_reference = first_reference
-        self.records: list[bytes] = []
+        self.records: list[Unwritten | None] = []
         self.flags = bytearray()
         self.drops: list[int] = []
         self.put_bytes = 0
@@ -70,15 +70,15 @@ class GatheredBatch:
         self.disk_bytes = 0
         self.outcome: JournalError | None = None
 
-    def put_shared(self, kind: int, payload: bytes, reference: int, claims: int) -> None:
+    def put_shared(self, record: Unwritten) -> None:
         """Add a record with several claims."""
+        _, claims, size_bytes, _ = record
         self._shared_bases.append(len(self.records))
         self._shared_left.append(claims)
-        record = encode_record(kind, payload, reference, claims)
-        self.records.extend([b""] * (claims - 1))
+        self.records.extend([None] * (claims - 1))
         self.records.append(record)
         self.flags.extend(bytes([SHARED]) * claims)
-        self.put_bytes += len(record)
+        self.put_bytes += size_bytes
 
     def drop(self, index: int) -> None:
         """Drop a claim that is in this batch: a record that loses its last one here is not written."""
@@ -91,25 +91,34 @@ class GatheredBatch:
             self._shared_left[number] -= 1
             if not self._shared_left[number]:
                 base = self._shared_bases[number]
-                while not self.records[base]:
+                while self.records[base] is None:
                     base += 1
                 self._forget(base)
 
     def _forget(self, index: int) -> None:
-        self.put_bytes -= len(self.records[index])
-        self.records[index] = b""
+        record, self.records[index] = self.records[index], None
+        self.put_bytes -= record[2] if record is not None else 0
 
     def record_of(self, reference: int) -> Record | None:
         """The record of a live claim in this batch; None when it is not here. Any thread may ask."""
         index = reference - self.first_reference
         if not 0 <= index < len(self.flags) or self.flags[index] == DEAD:
             return None
-        while index < len(self.records) and not self.records[index]:
+        while index < len(self.records):
+            record = self.records[index]
+            if record is not None:
+                kind, claims, _, parts = record
+                first = self.first_reference + index - claims + 1
+                return Record(kind, b"".join(parts), first, claims) if first <= reference else None
             index += 1
-        record = decode_record(self.records[index]) if index < len(self.records) else None
-        if record is None or not record.reference <= reference < record.reference + record.claims:
-            return None  # the owner dropped it in this very moment
-        return record
+        return None  # the owner dropped it in this very moment
+
+    def encoded_records(self) -> list[tuple[Part, ...]]:
+        """All records as they are written, none where there is nothing to write. The writing thread's work."""
+        return [
+            encode_unwritten(record, end - record[1]) if record is not None else ()
+            for end, record in enumerate(self.records, self.first_reference + 1)
+        ]
 
     def hand_over(self, sync: bool) -> None:
         """Say that nothing more will be added."""
@@ -125,6 +134,6 @@ class GatheredBatch:
         while True:
             if self.flags[index] == DEAD:
                 self.drops.append(self.first_reference + index)
-            if self.records[index]:
+            if self.records[index] is not None:
                 return
             index += 1

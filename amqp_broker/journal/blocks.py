@@ -10,11 +10,11 @@ import struct
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
-from itertools import accumulate
+from itertools import accumulate, chain, groupby
 from typing import NamedTuple
 from zlib import crc32
 
-from amqp_broker.journal.records import DROPS_KIND, Runs, encode_record, encode_runs
+from amqp_broker.journal.records import DROPS_KIND, LARGE_BYTES, Part, Runs, encode_record, encode_runs
 
 BLOCK_BYTES_MAX = 256 * 1024
 BLOCK_MAGIC = b"\xb1ock"
@@ -82,46 +82,63 @@ class Stamp(NamedTuple):
     synced_batch: int
 
 
+class _Piece(NamedTuple):
+    """One block's payload."""
+
+    flags: int
+    parts: list[Part]
+    size_bytes: int
+
+
 class Layout:
     """A batch's records and drops, cut into blocks but not yet placed in a file.
 
     Args:
-        records: the encoded records by reference; b"" for a reference that has none of its own.
+        records: the encoded records by reference, each in parts; none for a reference that has none of its own.
         drops: the references dropped, as runs.
     """
 
-    def __init__(self, records: Sequence[bytes], drops: Runs) -> None:
-        self._lengths = list(map(len, records))
+    def __init__(self, records: Sequence[tuple[Part, ...]], drops: Runs) -> None:
+        self._lengths = [sum(map(len, parts)) for parts in records]
         self._cuts: list[tuple[int, int]] = []
-        self._pieces: list[tuple[int, bytes]] = []
+        self._pieces: list[_Piece] = []
         for low, high in _cut(list(accumulate(self._lengths))):
             self._cuts.append((low, high))
-            self._add(0, b"".join(records[low:high]))
+            self._add(0, list(chain.from_iterable(records[low:high])), sum(self._lengths[low:high]))
         if len(drops):
-            self._add(HOLDS_DROPS, encode_record(DROPS_KIND, encode_runs(drops), 0, 1))
+            record = encode_record(DROPS_KIND, encode_runs(drops), 0, 1)
+            self._add(HOLDS_DROPS, [record], len(record))
 
-    def _add(self, flags: int, payload: bytes) -> None:
-        for start in range(0, len(payload), BLOCK_BYTES_MAX):
-            piece = payload[start : start + BLOCK_BYTES_MAX]
-            goes_on = GOES_ON if start + BLOCK_BYTES_MAX < len(payload) else 0
+    def _add(self, flags: int, parts: list[Part], size_bytes: int) -> None:
+        if size_bytes <= BLOCK_BYTES_MAX:
+            if size_bytes:
+                self._pieces.append(_Piece(flags, _gathered(parts), size_bytes))
+            return
+        for start in range(0, size_bytes, BLOCK_BYTES_MAX):
+            piece_bytes = min(BLOCK_BYTES_MAX, size_bytes - start)
+            goes_on = GOES_ON if start + BLOCK_BYTES_MAX < size_bytes else 0
             begins_inside = BEGINS_INSIDE if start else 0
-            self._pieces.append((flags | goes_on | begins_inside, piece))
+            piece, parts = _split(parts, piece_bytes)
+            self._pieces.append(_Piece(flags | goes_on | begins_inside, piece, piece_bytes))
 
     @property
     def size_bytes(self) -> int:
         """The bytes that the blocks take in a file; 0 when there is nothing to write."""
-        return sum(BLOCK_HEADER_BYTES + len(piece) for _, piece in self._pieces)
+        return sum(BLOCK_HEADER_BYTES + piece.size_bytes for piece in self._pieces)
 
-    def encode(self, stamp: Stamp) -> bytes:
-        """All blocks, one after the other, the last one marked as the batch's last."""
-        parts = []
+    def encode(self, stamp: Stamp) -> list[Part]:
+        """All blocks, one after the other, the last one marked as the batch's last; in parts to be written as one."""
+        written: list[Part] = []
         last = len(self._pieces) - 1
-        for number, (flags, piece) in enumerate(self._pieces):
+        for number, (flags, parts, size_bytes) in enumerate(self._pieces):
             if number == last:
                 flags |= IS_LAST_OF_BATCH
-            parts.append(BlockHeader(crc32(piece), len(piece), flags, *stamp).encode())
-            parts.append(piece)
-        return b"".join(parts)
+            crc = 0
+            for part in parts:
+                crc = crc32(part, crc)
+            written.append(BlockHeader(crc, size_bytes, flags, *stamp).encode())
+            written.extend(parts)
+        return written
 
     def offsets(self, start: int) -> array[int]:
         """Where each record lies when the blocks are written at an offset, and where the last one ends.
@@ -141,6 +158,27 @@ class Layout:
             end += size + BLOCK_HEADER_BYTES * -(-size // BLOCK_BYTES_MAX)
         offsets.append(end)
         return offsets
+
+
+def _gathered(parts: list[Part]) -> list[Part]:
+    """The same bytes in fewer parts: what is small is joined, what is large is not copied."""
+    gathered: list[Part] = []
+    for is_large, group in groupby(parts, lambda part: len(part) >= LARGE_BYTES):
+        if is_large:
+            gathered.extend(group)
+        else:
+            gathered.append(b"".join(group))
+    return gathered
+
+
+def _split(parts: list[Part], size_bytes: int) -> tuple[list[Part], list[Part]]:
+    """The parts that make up so many bytes, and those behind them."""
+    for number, part in enumerate(parts):
+        if len(part) > size_bytes:
+            whole = memoryview(part)
+            return [*parts[:number], whole[:size_bytes]], [whole[size_bytes:], *parts[number + 1 :]]
+        size_bytes -= len(part)
+    return parts, []
 
 
 def _cut(ends: list[int]) -> Iterator[tuple[int, int]]:

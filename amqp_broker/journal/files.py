@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
+
+from amqp_broker.journal.records import Part
 
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 """The errors that say that the disk is full."""
@@ -23,8 +26,8 @@ class File(Protocol):
     def read_at(self, offset: int, size: int) -> bytes:
         """Up to so many bytes from an offset; fewer only at the end of the file."""
 
-    def write_at(self, offset: int, data: bytes) -> None:
-        """Write all of the bytes at an offset. They are durable only after `sync`."""
+    def write_at(self, offset: int, *parts: Part) -> None:
+        """Write all of the bytes at an offset, one part behind the other. They are durable only after `sync`."""
 
     def truncate(self, size: int) -> None:
         """Cut the file to this size; durable only after `sync`."""
@@ -83,10 +86,16 @@ class RealFile:
             data += more
         return data
 
-    def write_at(self, offset: int, data: bytes) -> None:
-        written = os.pwrite(self._descriptor, data, offset)
-        while written < len(data):
-            written += os.pwrite(self._descriptor, memoryview(data)[written:], offset + written)
+    def write_at(self, offset: int, *parts: Part) -> None:
+        for first in range(0, len(parts), _PARTS_MAX):
+            portion = parts[first : first + _PARTS_MAX]
+            size = sum(map(len, portion))
+            written = _write_parts(self._descriptor, portion, offset)
+            if written < size:
+                data = memoryview(b"".join(portion))
+                while written < size:
+                    written += os.pwrite(self._descriptor, data[written:], offset + written)
+            offset += size
 
     def truncate(self, size: int) -> None:
         os.ftruncate(self._descriptor, size)
@@ -139,6 +148,13 @@ class RealFiles:
 
 
 _sync_data = getattr(os, "fdatasync", os.fsync)  # not every system has the cheaper one
+_PARTS_MAX = 1024  # in one call
+
+
+def _write_parts(descriptor: int, parts: Sequence[Part], offset: int) -> int:
+    if len(parts) > 1 and hasattr(os, "pwritev"):
+        return os.pwritev(descriptor, parts, offset)
+    return os.pwrite(descriptor, parts[0] if len(parts) == 1 else b"".join(parts), offset)
 
 
 def _reserve(descriptor: int, size: int) -> None:

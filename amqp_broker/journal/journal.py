@@ -19,7 +19,7 @@ from amqp_broker.journal.files import FileSystem
 from amqp_broker.journal.index import DEAD, SINGLE, Index, Segment
 from amqp_broker.journal.port import Batch, LiveRecord, Progress, Reclaim
 from amqp_broker.journal.reclaim import SegmentReclaim, choose_segments
-from amqp_broker.journal.records import CLAIMS_MAX, KIND_MAX, encode_record
+from amqp_broker.journal.records import CLAIMS_MAX, KIND_MAX, Payload
 from amqp_broker.journal.recovery import Recovery
 from amqp_broker.journal.writer import SegmentWriter
 
@@ -77,19 +77,20 @@ class SegmentJournal:
 
     # --- gathering -------------------------------------------------------------------------------------------------
 
-    def put(self, kind: int, payload: bytes, claims: int = 1) -> int:
+    def put(self, kind: int, payload: Payload, claims: int = 1) -> int:
         batch = self._gathering
         records = batch.records
         reference = batch.first_reference + len(records)
-        if claims == 1 and kind:
-            record = encode_record(kind, payload, reference, 1)
-            records.append(record)
-            batch.flags.append(SINGLE)
-            batch.put_bytes += len(record)
-        elif not 1 <= claims <= CLAIMS_MAX or not 1 <= kind <= KIND_MAX:
+        parts = payload if isinstance(payload, tuple) else (payload,)
+        size_bytes = sum(map(len, parts))
+        if not 1 <= claims <= CLAIMS_MAX or not 1 <= kind <= KIND_MAX:
             raise ValueError(f"a record of kind {kind} with {claims} claims cannot be kept")
+        if claims == 1:
+            records.append((kind, 1, size_bytes, parts))
+            batch.flags.append(SINGLE)
+            batch.put_bytes += size_bytes
         else:
-            batch.put_shared(kind, payload, reference, claims)
+            batch.put_shared((kind, claims, size_bytes, parts))
         return reference
 
     def drop(self, reference: int) -> None:
@@ -109,7 +110,7 @@ class SegmentJournal:
                 self._gathering.drop(reference - first)
         self._gathering.drops.extend(older)
 
-    def replace(self, old: int | None, kind: int, payload: bytes) -> int:
+    def replace(self, old: int | None, kind: int, payload: Payload) -> int:
         if old is not None:
             self.drop(old)
         return self.put(kind, payload)

@@ -14,6 +14,8 @@ import errno
 import os
 from random import Random
 
+from amqp_broker.journal.records import Part
+
 SECTOR_BYTES = 512
 
 
@@ -92,7 +94,8 @@ class MemoryFile:
     def read_at(self, offset: int, size: int) -> bytes:
         return bytes(self._content.data[offset : offset + size])
 
-    def write_at(self, offset: int, data: bytes) -> None:
+    def write_at(self, offset: int, *parts: Part) -> None:
+        data = b"".join(parts)
         with self._files.step(lambda: self._tear(offset, data)):
             growth = max(offset + len(data) - len(self._content.data), 0)
             self._files.take_room(growth)

@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol, TypeAlias
 
 from amqp_broker.journal.failures import TornTail
+from amqp_broker.journal.records import Payload
 
 LiveRecord: TypeAlias = tuple[int, int, bytes, Sequence[int]]
 """What recovery yields lists of: reference, kind, payload, and the references of those claims that are still live."""
@@ -75,12 +76,12 @@ class Journal(Protocol):
 
     # --- the owner's thread: gathering -----------------------------------------------------------------------------
 
-    def put(self, kind: int, payload: bytes, claims: int = 1) -> int:
+    def put(self, kind: int, payload: Payload, claims: int = 1) -> int:
         """Append a record that lives until all its claims are dropped.
 
         Args:
             kind: 1 to 255, the owner's meaning.
-            payload: opaque bytes, up to 2 GiB.
+            payload: opaque bytes, up to 2 GiB. They may come in parts, which nobody may change from then on.
             claims: how many claims the record starts with, at least 1.
 
         Returns:
@@ -93,7 +94,7 @@ class Journal(Protocol):
     def drop_many(self, references: Iterable[int]) -> None:
         """Drop many claims; the same as `drop` for each, faster."""
 
-    def replace(self, old: int | None, kind: int, payload: bytes) -> int:
+    def replace(self, old: int | None, kind: int, payload: Payload) -> int:
         """Put a record in place of an older one, atomically: the last writer wins.
 
         This is how a value that changes is kept (a queue's delivered position, a policy): when it changes many times

@@ -11,13 +11,15 @@ import struct
 import sys
 from array import array
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 from zlib import crc32
 
 DROPS_KIND = 0
 KIND_MAX = 255
 PAYLOAD_BYTES_MAX = 2**31
 CLAIMS_MAX = 2**32 - 1
+LARGE_BYTES = 4096
+"""What is larger is not copied in order to be written in one piece with others."""
 
 _CRC = struct.Struct("<I")
 _FIELDS = struct.Struct("<IQIB")  # payload length, reference, claims, kind
@@ -27,6 +29,11 @@ _REFERENCE_HIGH_BYTE = 15
 _RUN_BYTES = 12
 _ZEROS = bytes(2 * RECORD_HEADER_BYTES)
 _NOT_ZERO = re.compile(rb"[^\0]")
+
+
+Part: TypeAlias = bytes | memoryview
+Payload: TypeAlias = bytes | tuple[Part, ...]
+"""What a record holds: bytes, or parts that follow each other and are put together when they are written."""
 
 
 class Record(NamedTuple):
@@ -42,6 +49,27 @@ def encode_record(kind: int, payload: bytes, reference: int, claims: int) -> byt
     """A record's bytes. The reference is in them, so that a record means the same wherever it is found."""
     body = _FIELDS.pack(len(payload), reference, claims, kind) + payload
     return _CRC.pack(crc32(body)) + body
+
+
+Unwritten: TypeAlias = tuple[int, int, int, tuple[Part, ...]]
+"""A record that waits to be written: kind, claims, size of the payload, and its parts.
+
+It is encoded only when it is written, because many never are: they are dropped before. No class, because there is one
+for each message, and to make an instance takes longer than all else.
+"""
+
+
+def encode_unwritten(record: Unwritten, reference: int) -> tuple[Part, ...]:
+    """A record's bytes, in parts; the large ones are the payload's own."""
+    kind, claims, size_bytes, parts = record
+    fields = _FIELDS.pack(size_bytes, reference, claims, kind)
+    if size_bytes < LARGE_BYTES:
+        body = b"".join((fields, *parts))
+        return (_CRC.pack(crc32(body)) + body,)
+    crc = crc32(fields)
+    for part in parts:
+        crc = crc32(part, crc)
+    return (_CRC.pack(crc) + fields, *parts)
 
 
 def record_size(data: bytes, offset: int) -> int:

@@ -13,7 +13,7 @@ from amqp_broker.journal.blocks import BLOCK_BYTES_MAX, Layout, Stamp, encode_se
 from amqp_broker.journal.cold_reads import EncodedRecord
 from amqp_broker.journal.files import FileSystem
 from amqp_broker.journal.index import SHARED, SINGLE, Segment
-from amqp_broker.journal.records import Runs, record_claims
+from amqp_broker.journal.records import Part, Runs, record_claims
 from amqp_broker.journal.segments import NEW_SUFFIX, SegmentHeader
 
 
@@ -44,9 +44,9 @@ class RewrittenSegment:
                 self.abandon()
             raise
 
-    def _write(self, data: bytes) -> None:
-        self._file.write_at(self._end, data)
-        self._end += len(data)
+    def _write(self, *parts: Part) -> None:
+        self._file.write_at(self._end, *parts)
+        self._end += sum(map(len, parts))
 
     def _stamp(self) -> Stamp:
         """Each block is a batch of its own that is durable already, for all is synced before the file has its name: so
@@ -63,7 +63,7 @@ class RewrittenSegment:
         self._waiting_bytes += len(record.data)
 
     def _write_waiting(self) -> None:
-        layout = Layout([record.data for record in self._waiting], Runs())
+        layout = Layout([(record.data,) for record in self._waiting], Runs())
         offsets = layout.offsets(self._end)
         for record, offset in zip(self._waiting, offsets[:-1], strict=True):
             claims = record.live_claims
@@ -71,7 +71,7 @@ class RewrittenSegment:
             self._references.extend(claims)
             self._offsets.extend(repeat(offset, len(claims)))
             self._flags.extend(repeat(flag, len(claims)))
-        self._write(layout.encode(self._stamp()))
+        self._write(*layout.encode(self._stamp()))
         self._waiting = []
         self._waiting_bytes = 0
 
@@ -85,7 +85,7 @@ class RewrittenSegment:
             self._write_waiting()
         self._offsets.append(self._end)
         if len(drops):
-            self._write(Layout([], drops).encode(self._stamp()))
+            self._write(*Layout([], drops).encode(self._stamp()))
         self._write(encode_seal(self._stamp()))
         self._file.sync()
         self._files.rename(self._name + NEW_SUFFIX, self._name)

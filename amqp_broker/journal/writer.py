@@ -70,14 +70,14 @@ class SegmentWriter:
         if self._failure:
             raise JournalFailed(self._failure)
         batch.runs = runs_of(sorted(batch.drops))
-        layout = Layout(batch.records, batch.runs)
+        layout = Layout(batch.encoded_records(), batch.runs)
         size = layout.size_bytes
         if size:
             file = self._file
             if file is None or not self._has_room(batch, size):
                 file = self._begin_segment(batch, size)
             self._batch += 1
-            file.write_at(self._offset, layout.encode(Stamp(self._epoch, self._batch, self._synced_batch)))
+            file.write_at(self._offset, *layout.encode(Stamp(self._epoch, self._batch, self._synced_batch)))
             batch.offsets = layout.offsets(self._offset)
             self._offset += size
             batch.disk_bytes = self._reserved_bytes

@@ -14,6 +14,7 @@ from typing import cast
 from amqp_broker.broker.broker import Broker
 from amqp_broker.journal.journal import SegmentJournal
 from amqp_broker.journal.port import Journal
+from amqp_broker.journal.records import Part
 
 SEGMENT_BYTES = 262_144
 
@@ -28,8 +29,9 @@ class MemoryFile:
         """Up to so many bytes from an offset."""
         return bytes(self._data[offset : offset + size])
 
-    def write_at(self, offset: int, data: bytes) -> None:
+    def write_at(self, offset: int, *parts: Part) -> None:
         """Write the bytes, with zeros before them where the file was shorter."""
+        data = b"".join(parts)
         missing = offset - len(self._data)
         if missing > 0:
             self._data.extend(bytes(missing))

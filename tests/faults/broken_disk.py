@@ -10,6 +10,7 @@ import sys
 
 from amqp_broker.cli import main
 from amqp_broker.journal.files import RealFile
+from amqp_broker.journal.records import Part
 
 _sync, _write = RealFile.sync, RealFile.write_at
 _syncs_left = int(os.environ.get("FAULTS_SYNC_FAILS_AT", "0"))
@@ -25,9 +26,10 @@ def sync(self: RealFile) -> None:
     _sync(self)
 
 
-def write_at(self: RealFile, offset: int, data: bytes) -> None:
+def write_at(self: RealFile, offset: int, *parts: Part) -> None:
     """Write, as long as the disk is good."""
     global _writes_left
+    data = b"".join(parts)
     _writes_left -= 1
     if _writes_left <= 0:
         _write(self, offset, data[: len(data) // 2])

@@ -112,9 +112,9 @@ def test_a_block_header_is_found_among_other_bytes() -> None:
 )
 def test_the_layout_says_where_each_record_lies(sizes: list[int]) -> None:
     records = [bytes([number + 1]) * size for number, size in enumerate(sizes)]
-    layout = Layout(records, Runs())
+    layout = Layout([(record[:3], record[3:]) if record else () for record in records], Runs())
     start = 1000
-    data = bytes(start) + layout.encode(Stamp(1, 2, 1))
+    data = bytes(start) + b"".join(layout.encode(Stamp(1, 2, 1)))
     assert len(data) == start + layout.size_bytes
     offsets = layout.offsets(start)
     assert len(offsets) == len(records) + 1
