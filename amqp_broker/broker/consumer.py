@@ -147,6 +147,13 @@ class Consumers:
         return True
 
     def next_ready(self) -> Consumer | None:
+        """Whose turn it is; None when nobody is ready. It has had its turn with that."""
+        consumer = self.first_ready()
+        if consumer is not None and not self._single_active:
+            self._levels[-consumer.priority].rotate(-1)
+        return consumer
+
+    def first_ready(self) -> Consumer | None:
         """Whose turn it is; None when nobody is ready."""
         if self._single_active:
             active = self._active
@@ -161,7 +168,6 @@ class Consumers:
             while level:
                 consumer = level[0]
                 if consumer.is_ready:
-                    level.rotate(-1)
                     return consumer
                 level.popleft()
                 consumer.is_parked = True

@@ -191,6 +191,17 @@ class Queue:
             self._expire_head()
         return True
 
+    def passes_on(self) -> bool:
+        """Whether a message published now goes straight to a consumer that wants no acknowledgement.
+
+        Then the queue never holds it, and there is nothing to keep. Not to be relied on once another queue has had the
+        message: that may have filled the same connection.
+        """
+        if self.ready_count or self._refuses_overflow:
+            return False
+        consumer = self.consumers.first_ready()
+        return consumer is not None and consumer.no_ack
+
     def _append(self, message: Message, may_page: bool) -> None:
         """Let a message wait: in memory, or on disk when it may go there or those before it are there."""
         paging, ready = self.virtual_host.paging, self.ready

@@ -463,7 +463,7 @@ class VirtualHost:
             expires_at_ms = self.clock.monotonic_ms() + digest.expiration_ms
             for message in messages:
                 message.expires_at_ms = expires_at_ms
-        if digest.is_persistent:
+        if digest.is_persistent and not (len(queues) == 1 and queues[0].passes_on()):
             self._keep(queues, messages, digest.expiration_ms)
         accepted = True
         for queue, message in zip(queues, messages, strict=True):

@@ -176,6 +176,33 @@ def test_a_persistent_message_in_a_passing_queue_is_gone(broker: DiskBroker, cha
     assert again.declare("q").message_count == 0
 
 
+def test_a_message_that_is_handed_on_at_once_is_not_written(broker: DiskBroker, channel: ClientChannel) -> None:
+    channel.declare("q", durable=True)
+    channel.call(commands.Confirm.Select())
+    channel.consume("q", no_ack=True)
+    with broker.holding_writes():
+        position = broker.journal.position
+        keep(channel, "q", b"handed on")
+        assert broker.journal.position == position
+        delivery, confirm = channel.received()
+        assert delivery.body == b"handed on"
+        assert isinstance(confirm.method, commands.Basic.Ack), "nothing has to be waited for"
+
+
+def test_a_message_is_kept_for_the_queue_whose_consumer_has_no_room_left() -> None:
+    broker = DiskBroker(outbound_high_water_bytes=10_000)
+    client = broker.client()
+    channel = client.channel()
+    channel.exchange("x", "fanout", durable=True)
+    for queue in ("first", "second"):
+        channel.declare(queue, durable=True)
+        channel.bind(queue, "x")
+        channel.consume(queue, no_ack=True)
+    broker.client().channel().publish("x", "", bytes(20_000), delivery_mode=2)
+    again = after_restart(broker)
+    assert [again.message_count(queue) for queue in ("first", "second")] == [0, 1]
+
+
 def test_a_message_is_as_it_was(broker: DiskBroker, channel: ClientChannel) -> None:
     channel.declare("q", durable=True)
     channel.exchange("x", "direct", durable=True)
