@@ -1,6 +1,6 @@
-"""`python -m benchmarks`: which cells, how long, and where the results go.
+"""`python -m benchmarks`: this broker and RabbitMQ side by side, on ports of their own, under the same loads.
 
-The table goes to standard output, progress to standard error.
+The tables go to standard output, progress to standard error. Everything with its defaults takes some 20 minutes.
 """
 
 from __future__ import annotations
@@ -9,83 +9,131 @@ import argparse
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NoReturn
 
 from benchmarks import cells, footprint, growth, pauses, stock_clients
-from benchmarks.brokers import OURS, RABBITMQ, running
+from benchmarks.brokers import OURS, RABBITMQ, not_running, running
 from benchmarks.cells import Cell
-from benchmarks.chart import svg
+from benchmarks.chart import growth_svg, svg
 from benchmarks.comparing import Result, compare
 from benchmarks.measuring import Timing
-from benchmarks.report import circumstances, table, to_json
+from benchmarks.report import circumstances, from_json, table, to_json
 from interop.brokers import find_rabbitmq
 
-TABLES = {
-    "Side by side": cells.cells,
-    "How cost grows": growth.cells,
-    "Longest pauses": pauses.cells,
-    "Start-up and memory": footprint.cells,
-    "Stock clients": stock_clients.cells,
-}
+
+@dataclass(frozen=True)
+class Table:
+    """Cells that are shown together.
+
+    Args:
+        title: what they are about.
+        make: makes them.
+        rounds: how often each is run, unless it is said otherwise.
+        shares_brokers: whether they are run on brokers that others have used; else each starts its own.
+    """
+
+    title: str
+    make: Callable[[], list[Cell]]
+    rounds: int
+    shares_brokers: bool = True
+
+
+TABLES = (
+    Table("Side by side", cells.cells, 3),
+    Table("How cost grows", growth.cells, 1),
+    Table("Longest pauses", pauses.cells, 1, shares_brokers=False),
+    Table("Start-up and memory", footprint.cells, 1, shares_brokers=False),
+    Table("Stock clients", stock_clients.cells, 2),
+)
 QUICK = ("*/transient/12B", "*/persistent/1KiB", "get", "rpc", "latency/5000-per-s", "start-up", "pika/*")
+EXAMPLES = """\
+examples:
+  make bench                                                 everything, some 20 minutes
+  make bench ARGS="--quick"                                  a first look, two minutes
+  make bench ARGS="--list"                                   the names of all cells
+  make bench ARGS="--cells 'auto-ack/*' --cells rpc"         some cells
+  make bench ARGS="--cells 'pause/*' --broker ours"          one broker alone
+  make bench ARGS="--json all.json --svg ratios.svg"         for the documentation
+  make bench ARGS="--from a.json b.json --svg ratios.svg"    tables and charts of earlier runs, nothing is run
+"""
 
 
 def main() -> int:
     """Run the benchmarks; returns the exit code."""
     options = _parse()
     signal.signal(signal.SIGTERM, _interrupt)
+    if options.earlier:
+        results, where = from_json([path.read_text() for path in options.earlier])
+        _write(results, where, options)
+        return 0
     patterns = options.cells or (QUICK if options.quick else ("*",))
-    chosen = {
-        title: [cell for cell in make() if any(fnmatchcase(cell.name, pattern) for pattern in patterns)]
-        for title, make in TABLES.items()
-    }
+    chosen = {each: _matching(each.make(), patterns) for each in TABLES}
     if options.list:
         print("\n".join(cell.name for group in chosen.values() for cell in group))
         return 0
-    results: dict[str, list[Result]] = {}
+    if not any(chosen.values()):
+        _say(f"no cell has a name like {' or '.join(patterns)}; --list shows all")
+        return 2
+    results: list[Result] = []
     try:
         _run(chosen, options, results)
     except KeyboardInterrupt:
         _say("interrupted; what is done so far:")
         return 130
     finally:
-        _write(results, options)
-    return 1 if any(result.failures for group in results.values() for result in group) else 0
+        _write(results, circumstances(), options)
+    return 1 if any(result.failures for result in results) else 0
+
+
+def _matching(made: list[Cell], patterns: Sequence[str]) -> list[Cell]:
+    return [cell for cell in made if any(fnmatchcase(cell.name, pattern) for pattern in patterns)]
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.partition("\n")[0])
-    parser.add_argument("--cells", metavar="GLOB", action="append", help="only cells with such a name; may be repeated")
-    parser.add_argument("--list", action="store_true", help="print the cells' names and do nothing")
-    parser.add_argument("--broker", choices=("both", OURS, RABBITMQ), default="both", help="only one of the two")
-    parser.add_argument("--rounds", type=int, metavar="N", help="how often each cell is run on each broker (default 3)")
-    parser.add_argument("--seconds", type=float, metavar="S", help="how long one run is measured (default 3)")
-    parser.add_argument(
-        "--quick", action="store_true", help="few cells, one round of one second, unless said otherwise"
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description=__doc__.partition("\n\n")[0],
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was measured")
-    parser.add_argument("--svg", type=Path, metavar="FILE", help="write a chart of the ratios")
+    add = parser.add_argument
+    add("--cells", metavar="GLOB", action="append", help="only cells with such a name; may be repeated")
+    add("--list", action="store_true", help="print the cells' names and do nothing")
+    add("--broker", choices=("both", OURS, RABBITMQ), default="both", help="only one of the two")
+    add("--rounds", type=int, metavar="N", help="how often each cell is run on each broker (default 3; long ones 1)")
+    add("--seconds", type=float, metavar="S", help="how long one run is measured (default 2)")
+    add("--quick", action="store_true", help="few cells, one round of one second, unless said otherwise")
+    add("--json", type=Path, metavar="FILE", help="write everything that was measured")
+    add("--svg", type=Path, metavar="FILE", help="write a chart of the ratios")
+    add("--growth-svg", type=Path, metavar="FILE", help="write a chart of how cost grows")
+    add("--from", dest="earlier", type=Path, nargs="+", metavar="FILE", help="show what --json has written, together")
     options = parser.parse_args()
-    options.rounds = options.rounds or (1 if options.quick else 3)
-    options.seconds = options.seconds or (1.0 if options.quick else 3.0)
+    if options.quick:
+        options.rounds = options.rounds or 1
+    options.seconds = options.seconds or (1.0 if options.quick else 2.0)
     return options
 
 
-def _run(chosen: dict[str, list[Cell]], options: argparse.Namespace, results: dict[str, list[Result]]) -> None:
+def _run(chosen: dict[Table, list[Cell]], options: argparse.Namespace, results: list[Result]) -> None:
     timing = Timing(warm_up_s=min(0.5, options.seconds / 2), window_s=options.seconds)
-    with ExitStack() as stack:
-        brokers = {kind: stack.enter_context(running(kind)) for kind in _kinds(options.broker)}
-        total, done, begun_s = sum(len(group) for group in chosen.values()), 0, time.monotonic()
-        for title, group in chosen.items():
+    total, begun_s = sum(len(group) for group in chosen.values()), time.monotonic()
+    for each, group in chosen.items():
+        if not group:
+            continue
+        with ExitStack() as stack:
+            kinds = _kinds(options.broker)
+            if each.shares_brokers:
+                brokers = {kind: stack.enter_context(running(kind)) for kind in kinds}
+            else:
+                brokers = {kind: not_running(kind) for kind in kinds}
             for cell in group:
-                done += 1
-                _say(f"[{done}/{total}, {time.monotonic() - begun_s:.0f} s]")
-                result = compare(brokers, cell, options.rounds, timing, _say)
-                results.setdefault(title, []).append(result)
+                _say(f"[{len(results) + 1}/{total}, {time.monotonic() - begun_s:.0f} s]")
+                results.append(compare(brokers, cell, each.title, options.rounds or each.rounds, timing, _say))
 
 
 def _kinds(asked: str) -> Sequence[str]:
@@ -97,17 +145,18 @@ def _kinds(asked: str) -> Sequence[str]:
     return (OURS, RABBITMQ)
 
 
-def _write(results: dict[str, list[Result]], options: argparse.Namespace) -> None:
+def _write(results: list[Result], where: dict[str, str], options: argparse.Namespace) -> None:
     if not results:
         return
-    print(", ".join(f"{name} {value}" for name, value in circumstances().items()))
-    for title, group in results.items():
-        print(f"\n## {title}\n\n{table(group)}", flush=True)
-    everything = [result for group in results.values() for result in group]
+    print(", ".join(f"{name} {value}" for name, value in where.items()))
+    for title in dict.fromkeys(result.table for result in results):
+        print(f"\n## {title}\n\n{table([each for each in results if each.table == title])}", flush=True)
     if options.json:
-        options.json.write_text(to_json(everything, {"rounds": options.rounds, "seconds": options.seconds}))
+        options.json.write_text(to_json(results, where, {"rounds": options.rounds, "seconds": options.seconds}))
     if options.svg:
-        options.svg.write_text(svg(everything))
+        options.svg.write_text(svg([result for result in results if result.table == TABLES[0].title]))
+    if options.growth_svg:
+        options.growth_svg.write_text(growth_svg(results))
 
 
 def _say(text: str) -> None:

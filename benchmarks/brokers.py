@@ -49,6 +49,11 @@ def running(kind: str) -> Iterator[RunningBroker]:
         process.stop()
 
 
+def not_running(kind: str) -> RunningBroker:
+    """A kind of broker, for cells that start their own."""
+    return RunningBroker(kind, Address("", 0), 0, 0.0)
+
+
 class _WatchedBroker(OurBroker):
     module = "benchmarks.watched"
 

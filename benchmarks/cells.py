@@ -63,8 +63,9 @@ class Plan:
 
     @property
     def window(self) -> int:
-        """How many messages may be on their way."""
-        return max(8, min(CONSUMED_WINDOW, WINDOW_BYTES // len(self.publishers[0][0].frames)))
+        """How many messages may be on their way; fewer where each becomes many."""
+        copies_max = max(1, self.copies // 5)
+        return max(8, min(CONSUMED_WINDOW, WINDOW_BYTES // len(self.publishers[0][0].frames)) // copies_max)
 
     def producer(self, broker: RunningBroker) -> Producer:
         """The process that publishes."""

@@ -1,11 +1,13 @@
-"""The ratios as an SVG: one bar a cell, ours by RabbitMQ's, on a logarithmic scale with the line of equality in it."""
+"""Results as SVG: the ratios, one bar a cell on a logarithmic scale; and how cost grows, a panel for each thing."""
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from html import escape
 
+from benchmarks.brokers import OURS, RABBITMQ
 from benchmarks.comparing import Result
 from benchmarks.measuring import CPU, P50, RATE
 
@@ -69,3 +71,63 @@ def _bar(number: int, name: str, ratio: float, figure: str) -> str:
         f'<rect x="{left}" y="{top + 2}" width="{width}" height="{ROW - 5}" fill="{_AHEAD if is_ahead else _BEHIND}"/>'
         f'<text x="{max(zero, x) + 5}" y="{top + 12}">{ratio:.2f}</text>'
     )
+
+
+# --- growth
+
+PANEL_WIDTH, PANEL_HEIGHT = 300, 190
+PLOT_LEFT, PLOT_TOP, PLOT_WIDTH, PLOT_HEIGHT = 44, 56, 230, 96
+PANELS_IN_A_ROW = 3
+_GROWTH_NAME = re.compile(r"growth/(\d+)-(.+)")
+_LINES = ((OURS, _AHEAD, "amqp-broker"), (RABBITMQ, _BEHIND, "RabbitMQ"))
+_GROWTH_STYLE = f"{_STYLE}.n{{font-size:10px}}polyline{{fill:none;stroke-width:2}}"
+
+
+def growth_svg(results: Sequence[Result]) -> str:
+    """A chart of the processor time for a message, for each thing that there is more and more of."""
+    panels: dict[str, list[tuple[int, Result]]] = {}
+    for result in results:
+        if found := _GROWTH_NAME.fullmatch(result.name):
+            panels.setdefault(found[2].replace("-", " "), []).append((int(found[1]), result))
+    rows = -(-len(panels) // PANELS_IN_A_ROW)
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" '
+        f'viewBox="0 0 {PANEL_WIDTH * PANELS_IN_A_ROW} {PANEL_HEIGHT * rows + 30}">',
+        f"<style>{_GROWTH_STYLE}</style>",
+        '<rect width="100%" height="100%" fill="#fff"/>',
+        '<text class="t" x="8" y="20">CPU of the broker for a message, in us (less is better)</text>',
+    ]
+    for number, (what, points) in enumerate(panels.items()):
+        left, top = number % PANELS_IN_A_ROW * PANEL_WIDTH, number // PANELS_IN_A_ROW * PANEL_HEIGHT + 20
+        parts += [f'<g transform="translate({left},{top})">', *_panel(what, sorted(points, key=lambda p: p[0])), "</g>"]
+    return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+def _panel(what: str, points: list[tuple[int, Result]]) -> list[str]:
+    figures = {kind: [result.median(kind, CPU) for _, result in points] for kind, _, _ in _LINES}
+    highest = max([value for line in figures.values() for value in line if value] or [1.0])
+    across = [PLOT_LEFT + round(PLOT_WIDTH * at / max(1, len(points) - 1)) for at in range(len(points))]
+    bottom = PLOT_TOP + PLOT_HEIGHT
+    parts = [
+        f'<text x="8" y="24">{escape(what)}</text>',
+        f'<line class="one" x1="{PLOT_LEFT}" x2="{PLOT_LEFT + PLOT_WIDTH}" y1="{bottom}" y2="{bottom}"/>',
+    ]
+    parts += [
+        f'<text class="n" x="{x}" y="{bottom + 16}" text-anchor="middle">{count:,}</text>'
+        for x, (count, _) in zip(across, points, strict=True)
+    ]
+    for kind, colour, name in _LINES:
+        seen = [
+            (x, round(bottom - PLOT_HEIGHT * value / highest, 1), value)
+            for x, value in zip(across, figures[kind], strict=True)
+            if value is not None
+        ]
+        if not seen:
+            continue
+        corners = " ".join(f"{x},{y}" for x, y, _ in seen)
+        parts.append(f'<polyline points="{corners}" stroke="{colour}"><title>{name}</title></polyline>')
+        parts += [
+            f'<text class="n" x="{x}" y="{y - 5}" text-anchor="middle" fill="{colour}">{value:.1f}</text>'
+            for x, y, value in seen
+        ]
+    return parts

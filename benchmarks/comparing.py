@@ -19,9 +19,10 @@ Progress = Callable[[str], None]
 
 @dataclass
 class Result:
-    """All rounds of one cell, by the kind of broker; a failure says why there are none."""
+    """All rounds of one cell, by the kind of broker; a failure says why there are none, or no more."""
 
     name: str
+    table: str = ""
     rounds: dict[str, list[Figures]] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
 
@@ -38,10 +39,10 @@ class Result:
 
 
 def compare(
-    brokers: Mapping[str, RunningBroker], cell: Cell, rounds: int, timing: Timing, progress: Progress
+    brokers: Mapping[str, RunningBroker], cell: Cell, table: str, rounds: int, timing: Timing, progress: Progress
 ) -> Result:
     """Run a cell on the brokers in turn, so many times; the one that begins changes with every round."""
-    result = Result(cell.name)
+    result = Result(cell.name, table)
     kinds = list(brokers)
     for number in range(rounds):
         for kind in kinds if number % 2 == 0 else reversed(kinds):

@@ -93,7 +93,7 @@ class Crew:
         """Raise when a worker has ended."""
         for process in self._processes:
             if process.exitcode is not None:
-                raise RuntimeError("a load generator failed")
+                raise RuntimeError(f"a load generator ended with exit code {process.exitcode}; what it said is above")
 
 
 def _run(worker: Worker, board: Board, number: int) -> None:

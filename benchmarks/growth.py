@@ -1,4 +1,7 @@
-"""How cost grows with what the broker holds: each load with little of it and with much."""
+"""How cost grows with what the broker holds: the same load with little of it and with much.
+
+The number in a cell's name is how much there is.
+"""
 
 from __future__ import annotations
 
@@ -56,9 +59,12 @@ def idle_connections(broker: RunningBroker, timing: Timing, *, count: int) -> Fi
 def cells() -> list[Cell]:
     """All cells of this table."""
     return [
-        *(Cell(f"growth/{count}-ready", partial(ready, count=count)) for count in (0, MILLION)),
-        *(Cell(f"growth/{count}-queues", partial(queues, count=count)) for count in (10, 10_000)),
-        *(Cell(f"growth/{count}-bindings", partial(bindings, count=count)) for count in (10, 10_000)),
-        *(Cell(f"growth/{2 * count}-busy-connections", partial(many_queues, count=count)) for count in (5, 500)),
-        *(Cell(f"growth/{count}-idle-connections", partial(idle_connections, count=count)) for count in (0, 5_000)),
+        *(Cell(f"growth/{count}-ready", partial(ready, count=count)) for count in (0, 10_000, 100_000, MILLION)),
+        *(Cell(f"growth/{count}-queues", partial(queues, count=count)) for count in (10, 1_000, 10_000)),
+        *(Cell(f"growth/{count}-bindings", partial(bindings, count=count)) for count in (10, 1_000, 10_000)),
+        *(Cell(f"growth/{2 * count}-busy-connections", partial(many_queues, count=count)) for count in (5, 50, 500)),
+        *(
+            Cell(f"growth/{count}-idle-connections", partial(idle_connections, count=count))
+            for count in (0, 500, 5_000)
+        ),
     ]

@@ -24,6 +24,7 @@ LONGEST = "longest_ms"  # that a client waited
 LATENESS = "lateness_ms"  # of a task in the broker's own loop
 TOOK = "took_ms"
 
+STALLED_S = 20.0
 _POLL_S = 0.01
 
 
@@ -62,9 +63,15 @@ def measure(broker: RunningBroker, crew: Crew, counter: Any, timing: Timing, cou
     first = _look(broker, crew, counter)
     _wait(crew, counter, timing.window_s, count_max)
     last = _look(broker, crew, counter)
+    while last.count == first.count:
+        if last.at_s - first.at_s > STALLED_S:
+            raise RuntimeError(
+                f"no message went through for {last.at_s - first.at_s:.0f} s; before, {crew.board.published[0]:,} were "
+                f"published and {crew.board.done[0]:,} consumed"
+            )
+        _wait(crew, counter, timing.window_s, count_max)
+        last = _look(broker, crew, counter)
     count = last.count - first.count
-    if not count:
-        raise RuntimeError("no message went through within the window")
     figures = {
         RATE: count / (last.at_s - first.at_s),
         CPU: (last.broker_s - first.broker_s) / count * 1e6,
@@ -96,7 +103,7 @@ def _await_first(crew: Crew, counter: Any) -> None:
     while not counter[0]:
         crew.check()
         if time.monotonic() > deadline_s:
-            raise RuntimeError("no message went through within 30 s")
+            raise RuntimeError(f"no message went through within 30 s; {crew.board.published[0]:,} were published")
         time.sleep(_POLL_S)
 
 

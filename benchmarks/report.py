@@ -39,11 +39,12 @@ def table(results: Sequence[Result]) -> str:
     return "\n".join(_aligned([[*titles, _GENERATOR_TITLE], *rows]) + _failures(results))
 
 
-def to_json(results: Sequence[Result], options: dict[str, Any]) -> str:
+def to_json(results: Sequence[Result], circumstances: dict[str, str], options: dict[str, Any]) -> str:
     """Everything that was measured, and where."""
     cells = [
         {
             "name": result.name,
+            "table": result.table,
             "median": {
                 kind: {figure: result.median(kind, figure) for figure in figures[0]}
                 for kind, figures in result.rounds.items()
@@ -54,7 +55,26 @@ def to_json(results: Sequence[Result], options: dict[str, Any]) -> str:
         }
         for result in results
     ]
-    return json.dumps({"circumstances": circumstances(), "options": options, "cells": cells}, indent=1)
+    return json.dumps({"circumstances": circumstances, "options": options, "cells": cells}, indent=1)
+
+
+def from_json(texts: Sequence[str]) -> tuple[list[Result], dict[str, str]]:
+    """What earlier runs measured, several of them together: rounds of the same cell are added up.
+
+    Returns:
+        The results, and the circumstances of the last run.
+    """
+    results: dict[str, Result] = {}
+    found: dict[str, str] = {}
+    for text in texts:
+        run = json.loads(text)
+        found = run["circumstances"]
+        for cell in run["cells"]:
+            result = results.setdefault(cell["name"], Result(cell["name"], cell["table"]))
+            result.failures |= cell["failures"]
+            for kind, rounds in cell["rounds"].items():
+                result.rounds.setdefault(kind, []).extend(rounds)
+    return list(results.values()), found
 
 
 def circumstances() -> dict[str, str]:

@@ -81,6 +81,7 @@ class VirtualHost:
         self.exchanges: dict[str, Exchange] = {}
         self.topology_epoch = 0
         self._bindings_to: dict[Exchange | Queue, dict[Binding, None]] = {}
+        self._queues_of: dict[object, dict[Queue, None]] = {}  # exclusive ones, by their owner
         self.exchanges[DEFAULT_EXCHANGE] = Exchange("", "direct", EXCHANGE_TYPES["direct"](), durable=True)
         for exchange_name, type_name_ in PREDECLARED_EXCHANGES.items():
             is_internal = exchange_name == "amq.rabbitmq.trace"
@@ -400,6 +401,8 @@ class VirtualHost:
         queue = self.queues[name] = make(
             self, name, durable=durable, auto_delete=auto_delete, owner=owner, table=table, arguments=arguments
         )
+        if owner is not None:
+            self._queues_of.setdefault(owner, {})[queue] = None
         self.topology_epoch += 1
         return queue
 
@@ -424,14 +427,17 @@ class VirtualHost:
         if self.queues.get(queue.name) is not queue:
             return
         del self.queues[queue.name]
+        if queue.owner in self._queues_of:
+            self._queues_of[queue.owner].pop(queue, None)
         self.topology_epoch += 1
         self._remove_bindings_to(queue)
         queue.close()
 
     def remove_exclusive_queues(self, owner: object) -> None:
         """A connection has gone, and its exclusive queues with it."""
-        for queue in [queue for queue in self.queues.values() if queue.owner is owner]:
+        for queue in list(self._queues_of.get(owner, ())):
             self.remove_queue(queue)
+        self._queues_of.pop(owner, None)
 
     def clear(self) -> None:
         """The virtual host is deleted, and all that is in it."""
