@@ -50,6 +50,9 @@ class Plan:
         publishers: the messages of each publishing connection.
         consumers: the queues of each consuming connection; empty for none.
         copies: how many deliveries one publish leads to.
+        each_max: how many messages each publisher has on their way at most; half of them are sent in one call. 0 leaves
+            both to the usual window.
+        keeps_backlog: the consumer takes no more than is published, so that what was ready before stays so.
         publisher_channels, consumer_channels: of each connection.
     """
 
@@ -58,12 +61,16 @@ class Plan:
     copies: int = 1
     confirms: bool = False
     acks: Acks = Acks.NONE
+    each_max: int = 0
+    keeps_backlog: bool = False
     publisher_channels: int = 1
     consumer_channels: int = 1
 
     @property
     def window(self) -> int:
         """How many messages may be on their way; fewer where each becomes many."""
+        if self.each_max:
+            return self.each_max * len(self.publishers)
         copies_max = max(1, self.copies // 5)
         return max(8, min(CONSUMED_WINDOW, WINDOW_BYTES // len(self.publishers[0][0].frames)) // copies_max)
 
@@ -71,7 +78,7 @@ class Plan:
         """The process that publishes."""
         confirms_window = min(CONFIRMS_WINDOW, self.window) if self.confirms else 0
         smallest = confirms_window or self.window
-        count_max = max(1, smallest // 4 // len(self.publishers))
+        count_max = self.each_max // 2 or max(1, smallest // 4 // len(self.publishers))
         connections: list[list[Batch]] = [batches(messages, count_max) for messages in self.publishers]
         return Producer(
             broker.address,
@@ -86,7 +93,10 @@ class Plan:
         """The process that consumes."""
         prefetch = 0 if self.acks is Acks.NONE else min(CONFIRMS_WINDOW, self.window)
         delivery_bytes = self.publishers[0][0].delivered_bytes
-        return Consumer(broker.address, self.consumers, delivery_bytes, self.acks, prefetch, self.consumer_channels)
+        lead_max = self.window if self.keeps_backlog else 0
+        return Consumer(
+            broker.address, self.consumers, delivery_bytes, self.acks, prefetch, self.consumer_channels, lead_max
+        )
 
 
 def run_plan(broker: RunningBroker, timing: Timing, plan: Plan) -> Figures:

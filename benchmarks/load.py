@@ -125,6 +125,7 @@ class Consumer:
         acks: how it acknowledges.
         prefetch: of each consumer, where it acknowledges.
         channels: of each connection; the queues are spread over them.
+        lead_max: how many more messages it takes than are published meanwhile, so that a backlog stays; 0 for no limit.
     """
 
     address: Address
@@ -133,6 +134,7 @@ class Consumer:
     acks: Acks = Acks.NONE
     prefetch: int = 0
     channels: int = 1
+    lead_max: int = 0
 
     def run(self, board: Board, ready: Callable[[], None]) -> None:
         """Consume until the process is ended."""
@@ -151,6 +153,8 @@ class Consumer:
             while True:
                 stream.receive()
                 board.done[0] = stream.count
+                while self.lead_max and stream.count - board.published[0] > self.lead_max:
+                    time.sleep(PAUSE_S)
         done = 0
         for stream in _readable(streams):
             done += stream.receive()
