@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from amqp_broker.session.channel import Channel
 
 REPLY_TO = "amq.rabbitmq.reply-to"
-ROUTES_REMEMBERED_MAX = 4096
+ROUTES_REMEMBERED_MAX = 131_072  # by all connections together, about half a kilobyte each; and by each at least:
+ROUTES_REMEMBERED_MIN = 1024
 DIGESTS_REMEMBERED_MAX = 4096
 DIGEST_KEY_BYTES_MAX = 256
 CRUMB_BYTES_MAX = 4096  # a body frame below this is not kept as an object of its own
@@ -95,8 +96,9 @@ class Remembered:
         self.digests.clear()  # whose user a message may name is a permission, too
         self.epoch = epoch
 
-    def put_target(self, method: bytes, target: Target) -> None:
-        if len(self.targets) >= ROUTES_REMEMBERED_MAX:
+    def put_target(self, method: bytes, target: Target, connections: int) -> None:
+        """One more, where so many connections are open: the fewer, the more each may have."""
+        if len(self.targets) >= max(ROUTES_REMEMBERED_MIN, ROUTES_REMEMBERED_MAX // max(1, connections)):
             self.targets.clear()
         self.targets[method] = target
 
@@ -262,7 +264,7 @@ class Publishing:
         route = find_route(connection.virtual_host, exchange, (routing_key,), None)
         address = Address(exchange_name, routing_key, payload[6:-1])
         target = Target(exchange, address, mandatory, route.queues, route.reads_headers)
-        self._remembered.put_target(payload, target)
+        self._remembered.put_target(payload, target, len(connection.broker.open_connections))
         return target
 
     def _read(self, header: bytes) -> tuple[bytes, Digest]:

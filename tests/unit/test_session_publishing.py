@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pamqp import body, commands, header
 
-from amqp_broker.session.publishing import ROUTES_REMEMBERED_MAX
+from amqp_broker.session import publishing
 from tests.support.client import Client, Cut, publish_frames, random_pieces, whole
 from tests.support.memory_broker import MemoryBroker
 
@@ -84,13 +84,24 @@ def test_a_body_in_crumbs_needs_no_more_memory_than_its_bytes(broker: MemoryBrok
     assert channel.drain("q") == [b"ab" * (size_bytes // 2 - 1) + b"cd"]
 
 
-def test_many_channels_remember_no_more_routes_than_one(broker: MemoryBroker) -> None:
-    client = Client(broker).open()
-    for number in range(1, 11):
-        channel = client.channel(number)
-        for key in range(ROUTES_REMEMBERED_MAX // 5):
-            channel.publish("amq.direct", f"{number}.{key}", b"")
-    assert len(client.connection.remembered.targets) <= ROUTES_REMEMBERED_MAX
+def test_many_channels_and_connections_remember_no_more_routes_than_one(
+    broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publishing, "ROUTES_REMEMBERED_MAX", 120)
+    monkeypatch.setattr(publishing, "ROUTES_REMEMBERED_MIN", 30)
+
+    def remembered(client: Client) -> int:
+        for number in range(1, 11):
+            channel = client.channel(number)
+            for key in range(11):
+                channel.publish("amq.direct", f"{number}.{key}", b"")
+        return len(client.connection.remembered.targets)
+
+    assert remembered(Client(broker).open()) == 110
+    assert 0 < remembered(Client(broker).open()) <= 120 // 2
+    for _ in range(7):
+        Client(broker).open()
+    assert 0 < remembered(Client(broker).open()) <= 30
 
 
 def test_two_channels_send_their_contents_in_turns(client: Client) -> None:
