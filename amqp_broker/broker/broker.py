@@ -73,8 +73,11 @@ class Broker:
         self.open_connections = Connections()
         self.administration = Administration(self)
         self.virtual_hosts: dict[str, VirtualHost] = {}
+        self.homeless_count = 0  # of messages that the journal held, but not their queues: they were dropped
         if journal is not None:
-            Recovery(self, journal).run(progress)
+            recovery = Recovery(self, journal)
+            recovery.run(progress)
+            self.homeless_count = recovery.homeless_count
         if not self.virtual_hosts and not len(self.users):
             self._furnish()
         self.settle()

@@ -353,9 +353,11 @@ class Durability:
             self._returns[message.reference] = Returned(reference, message.delivery_count)
             self.is_dirty = True
 
-    def adopt_returned(self, message_reference: int, returned: Returned) -> None:
-        """A RETURNED record was read back."""
+    def adopt_returned(self, message_reference: int, returned: Returned) -> Returned | None:
+        """A RETURNED record was read back; returns an older one of the same message, which no healthy journal has."""
+        before = self._returns.get(message_reference)
         self._returns[message_reference] = returned
+        return before
 
     def return_count(self, message_reference: int) -> int:
         """How often a kept message has come back."""

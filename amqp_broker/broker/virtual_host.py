@@ -193,10 +193,12 @@ class VirtualHost:
             return
         if if_unused and exchange.bindings:
             raise precondition_failed(f"{self.described('exchange', name)} in use")
-        self._remove_exchange(exchange)
+        self.remove_exchange(exchange)
 
-    def _remove_exchange(self, exchange: Exchange) -> None:
-        del self.exchanges[exchange.name]
+    def remove_exchange(self, exchange: Exchange) -> None:
+        """An exchange goes with its bindings. Another one of its name stays."""
+        if self.exchanges.get(exchange.name) is exchange:
+            del self.exchanges[exchange.name]
         self.topology_epoch += 1
         self.durability.forget(exchange)
         for binding in list(exchange.bindings.values()):
@@ -290,7 +292,7 @@ class VirtualHost:
             if not incoming:
                 del self._bindings_to[binding.destination]
         if source.auto_delete and not source.bindings and source.name in self.exchanges:
-            self._remove_exchange(source)
+            self.remove_exchange(source)
 
     def _remove_bindings_to(self, destination: Exchange | Queue) -> None:
         for binding in list(self._bindings_to.get(destination, ())):
@@ -423,10 +425,11 @@ class VirtualHost:
         return count
 
     def remove_queue(self, queue: Queue) -> None:
-        """A queue goes: its bindings first, then what it holds."""
-        if self.queues.get(queue.name) is not queue:
+        """A queue goes: its bindings first, then what it holds. Another one of its name stays."""
+        if queue.is_deleted:
             return
-        del self.queues[queue.name]
+        if self.queues.get(queue.name) is queue:
+            del self.queues[queue.name]
         if queue.owner in self._queues_of:
             self._queues_of[queue.owner].pop(queue, None)
         self.topology_epoch += 1
@@ -445,7 +448,7 @@ class VirtualHost:
             self.remove_queue(queue)
         for exchange in list(self.exchanges.values()):
             if exchange.name in self.exchanges:  # an auto-delete one may have gone with its last binding
-                self._remove_exchange(exchange)
+                self.remove_exchange(exchange)
         self.durability.forget_virtual_host(self)
 
     # --- messages

@@ -104,6 +104,10 @@ class BrokerServer:
         if journal.torn_tail is not None:
             torn = journal.torn_tail
             log_event(logging.WARNING, "journal cut", file=torn.file, offset=torn.offset, cut_bytes=torn.cut_bytes)
+        if self._broker.homeless_count:
+            log_event(
+                logging.WARNING, "messages dropped", count=self._broker.homeless_count, reason="their queues are gone"
+            )
 
     async def bind(self) -> None:
         """Take the addresses, so that nobody else can; clients cannot connect yet.

@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 from pamqp import base, commands
 
+from amqp_broker.journal.dump import dump
+from amqp_broker.journal.memory_files import MemoryFiles
+from amqp_broker.journal.repair import repair
 from tests.support.client import Client, ClientChannel
 from tests.support.disk_broker import DiskBroker, small_pages
 
@@ -115,6 +118,60 @@ def test_users_and_their_permissions_outlive_a_restart(broker: DiskBroker) -> No
     refused = Client(again)
     with pytest.raises(AssertionError, match="ACCESS_REFUSED"):
         refused.start(user="eve", password="wrong")
+
+
+def without(broker: DiskBroker, place: int) -> DiskBroker:
+    """A broker that starts after the record at a place of the first segment was damaged, and the journal repaired."""
+    files = MemoryFiles()
+    for name in broker.files.names():
+        files.set_content(name, broker.files.content(name))
+    name = files.names()[0]
+    content = bytearray(files.content(name))
+    content[place + 4] ^= 1
+    files.set_content(name, bytes(content))
+    assert repair(files).lost_bytes
+    return DiskBroker(files, broker.clock)
+
+
+def test_what_is_in_a_virtual_host_whose_record_is_lost_is_there_all_the_same(
+    broker: DiskBroker, channel: ClientChannel
+) -> None:
+    channel.declare("q", durable=True)
+    keep(channel, "q", b"1")
+    broker.journal.close()
+    mended = without(broker, next(int(line.split()[0]) for line in dump(broker.files) if "kind 1," in line))
+    for _ in range(3):
+        assert mended.client().channel().message_count("q") == 1
+        assert mended.virtual_host.reference
+        mended = mended.restarted()
+
+
+def test_what_is_back_because_a_drop_is_lost_gives_way_to_what_is_newer(
+    broker: DiskBroker, channel: ClientChannel
+) -> None:
+    channel.exchange("e", durable=True)
+    channel.declare("q", durable=True)
+    channel.bind("q", "e", "k")
+    keep(channel, "q", b"old")
+    channel.call(commands.Queue.Delete(queue="q"))
+    channel.call(commands.Exchange.Delete(exchange="e"))
+    channel.exchange("e", "fanout", durable=True)
+    channel.declare("q", {"x-max-length": 5}, durable=True)
+    channel.bind("q", "e")
+    keep(channel, "q", b"new")
+    broker.journal.close()
+    drops = [int(line.split()[0]) for line in dump(broker.files) if "drops" in line]
+    assert len(drops) > 1
+    for place in drops:
+        mended = without(broker, place)
+        left = mended.client().channel()
+        left.publish("e", "whatever", b"more", delivery_mode=2)
+        assert mended.queue("q").arguments.length_max == 5
+        assert left.drain("q") == [b"new", b"more"]
+        again = mended.restarted()
+        assert list(again.virtual_host.queues) == ["q"]
+        assert again.homeless_count == 0
+        assert again.client().channel().message_count("q") == 0
 
 
 # --- messages

@@ -5,7 +5,6 @@ JOURNAL_DAMAGES in the environment is how many random places are tried beside th
 
 from __future__ import annotations
 
-import contextlib
 import os
 from random import Random
 
@@ -15,10 +14,18 @@ from amqp_broker.journal.check import check
 from amqp_broker.journal.dump import dump
 from amqp_broker.journal.failures import FormatNotSupported, JournalDamaged
 from amqp_broker.journal.memory_files import MemoryFiles
-from amqp_broker.journal.port import LiveRecord
 from amqp_broker.journal.records import DROPS_KIND
 from amqp_broker.journal.repair import repair
-from amqp_broker.journal.segments import BadBlock, SegmentReader, segment_name
+from amqp_broker.journal.segments import SegmentReader, segment_name
+from tests.support.journal_damage import (
+    assert_names_the_place,
+    assert_repaired,
+    by_reference,
+    copy_of,
+    damaged,
+    places,
+    states,
+)
 from tests.unit.journal_helpers import commit, live_payloads, opened, reclaim_all
 
 RANDOM_PLACES = int(os.environ.get("JOURNAL_DAMAGES", "8"))
@@ -47,57 +54,6 @@ def a_journal(*, is_closed: bool) -> MemoryFiles:
     return files
 
 
-def copy_of(files: MemoryFiles) -> MemoryFiles:
-    copy = MemoryFiles()
-    for name in files.names():
-        copy.set_content(name, files.content(name))
-    return copy
-
-
-def states(files: MemoryFiles) -> list[dict[int, LiveRecord]]:
-    """What may be found after damage that was taken for a torn tail: the journal as of a batch of its last segment."""
-    last = files.names()[-1]
-    content = files.content(last)
-    reader = SegmentReader(files, last)
-    ends = [64]
-    with contextlib.suppress(BadBlock):
-        while True:
-            ends.append(reader.block(ends[-1]).end)
-    result = []
-    for end in ends:
-        copy = copy_of(files)
-        copy.set_content(last, content[:end])
-        result.append(by_reference(opened(copy)[1]))
-    return result
-
-
-def by_reference(found: list[LiveRecord]) -> dict[int, LiveRecord]:
-    return {record[0]: (*record[:3], list(record[3])) for record in found}
-
-
-def places(files: MemoryFiles, name: str) -> list[int]:
-    """Offsets at and around every boundary of a block or a record, and random ones."""
-    size = len(files.content(name).rstrip(b"\0"))
-    boundaries = {0, 8, 12, 60, 64, size}
-    reader = SegmentReader(files, name)
-    offset = 64
-    while offset < size:
-        block = reader.block(offset)
-        boundaries |= {offset, offset + 8, offset + 44, block.end}
-        offset = block.end
-    boundaries |= {int(line.split()[0]) for line in dump(one_file(files, name)) if line.startswith("  ")}
-    nearby = {boundary + step for boundary in boundaries for step in (-1, 0)}
-    random = Random(name)
-    nearby |= {random.randrange(size) for _ in range(RANDOM_PLACES)}
-    return sorted(place for place in nearby if 0 <= place < size)
-
-
-def one_file(files: MemoryFiles, name: str) -> MemoryFiles:
-    copy = MemoryFiles()
-    copy.set_content(name, files.content(name))
-    return copy
-
-
 @pytest.mark.parametrize("is_closed", [True, False])
 @pytest.mark.parametrize("kind", ["flip", "cut", "zero a sector"])
 def test_any_damage_ends_in_a_clean_start_or_in_a_refusal_and_repair_saves_the_rest(kind: str, is_closed: bool) -> None:
@@ -106,7 +62,7 @@ def test_any_damage_ends_in_a_clean_start_or_in_a_refusal_and_repair_saves_the_r
     whole = allowed[-1]
     outcomes = {"refused": 0, "started": 0}
     for name in original.names():
-        for place in places(original, name):
+        for place in places(original, name, RANDOM_PLACES):
             files = copy_of(original)
             files.set_content(name, damaged(original.content(name), place, kind))
             broken = copy_of(files)
@@ -115,49 +71,13 @@ def test_any_damage_ends_in_a_clean_start_or_in_a_refusal_and_repair_saves_the_r
             except JournalDamaged as error:
                 outcomes["refused"] += 1
                 assert_names_the_place(error, original, name)
-                assert_repaired(broken, name, kind, whole)
+                assert_repaired(broken, original, name, place, kind, whole)
             else:
                 outcomes["started"] += 1
                 assert by_reference(found) in allowed
                 assert check(broken).is_intact
     assert outcomes["refused"] > 100
     assert outcomes["started"] > (0 if kind == "cut" or not is_closed else -1)
-
-
-def assert_names_the_place(error: JournalDamaged, files: MemoryFiles, name: str) -> None:
-    assert error.file == f"memory/{name}"
-    assert 0 <= error.offset <= len(files.content(name))
-
-
-def damaged(content: bytes, place: int, kind: str) -> bytes:
-    if kind == "cut":
-        return content[:place]
-    result = bytearray(content)
-    if kind == "flip":
-        result[place] ^= 1 << place % 8
-    else:
-        start = place // 512 * 512
-        result[start : start + 512] = bytes(len(result[start : start + 512]))
-    return bytes(result)
-
-
-def assert_repaired(files: MemoryFiles, name: str, kind: str, whole: dict[int, LiveRecord]) -> None:
-    assert not check(files).is_intact
-    content = files.content(name)
-    report = repair(files)
-    assert report.damages
-    assert len(report.kept_aside) == 1
-    assert files.content(f"{name}.damaged") == content
-    assert check(files).is_intact
-    repaired = by_reference(opened(files)[1])
-    for reference, record in whole.items():
-        if reference in repaired:
-            assert repaired[reference][1:3] == record[1:3]
-            assert set(record[3]) <= set(repaired[reference][3])
-    lost = whole.keys() - repaired.keys()
-    if kind == "flip":
-        assert len(lost) <= 1, "one flipped bit costs at most one record"
-        assert not lost or report.lost_bytes > 0
 
 
 @pytest.mark.parametrize("place", [70, 120, 100_000, 262_250, 262_270, 300_000])
