@@ -119,7 +119,7 @@ async def _answer(broker: Broker, line: bytes) -> dict[str, Any]:
         result = await command(broker, request.get("arguments", {}))
     except AdministrationError as error:
         return {"error": str(error)}
-    except (BadRequest, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (BadRequest, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         return {"error": f"the request was not understood: {error}"}
     except Exception as error:
         log_internal_error("control", error)

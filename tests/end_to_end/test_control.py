@@ -140,6 +140,7 @@ def test_the_control_socket_is_for_its_owner_and_survives_nonsense(broker: OurBr
         b"nonsense\n", b"[]\n", b"{}\n", b'{"command": "no"}\n', b'{"command": "users.add", "arguments": 5}\n',
         b'{"command": "users.add", "arguments": {"name": 5}}\n', b"\xff\n", b'{"command": []}\n',
         b'{"command": "users.limits", "arguments": {"name": "guest", "channels_max": "5"}}\n',
+        b"[" * 60_000 + b"\n", b'{"command": "users.add", "arguments": {"name": "\\ud800", "password": null}}\n',
     ]  # fmt: skip
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(str(path))
