@@ -20,6 +20,7 @@ import pytest
 from amqp_broker.journal.check import check
 from amqp_broker.journal.failures import JournalDamaged
 from amqp_broker.journal.memory_files import MemoryFiles
+from amqp_broker.journal.port import LiveRecord
 from tests.faults.broker_process import BrokerProcess
 from tests.support.disk_broker import DiskBroker
 from tests.support.journal_damage import (
@@ -51,6 +52,12 @@ def journal(tmp_path_factory: pytest.TempPathFactory) -> MemoryFiles:
     finally:
         broker.kill()
     return content_of(folder / "data" / "journal")
+
+
+@pytest.fixture(scope="module")
+def allowed(journal: MemoryFiles) -> list[dict[int, LiveRecord]]:
+    """What may be found in it, as of each of its last batches."""
+    return states(journal)
 
 
 def use(broker: BrokerProcess) -> None:
@@ -108,8 +115,9 @@ def messages(files: MemoryFiles) -> dict[str, list[bytes]]:
 
 
 @pytest.mark.parametrize("kind", ["flip", "cut", "zero a sector"])
-def test_any_damage_of_a_real_journal_ends_in_a_start_or_in_a_refusal(journal: MemoryFiles, kind: str) -> None:
-    allowed = states(journal)
+def test_any_damage_of_a_real_journal_ends_in_a_start_or_in_a_refusal(
+    journal: MemoryFiles, allowed: list[dict[int, LiveRecord]], kind: str
+) -> None:
     whole = allowed[-1]
     assert len(journal.names()) > 2
     refused = started = 0
@@ -124,9 +132,8 @@ def test_any_damage_of_a_real_journal_ends_in_a_start_or_in_a_refusal(journal: M
                 refused += 1
                 assert_names_the_place(error, journal, name)
                 assert_repaired(broken, journal, name, place, kind, whole)
-                left = messages(copy_of(broken))
-                assert messages(broken) == left
-                assert messages(broken).keys() == left.keys()
+                left = messages(broken)
+                assert messages(broken) == {name: [] for name in left}
             else:
                 started += 1
                 assert by_reference(found) in allowed
