@@ -3,6 +3,7 @@
 - ``splitter``: frames out of a stream, however it is cut;
 - ``table``: field tables; what can be read is written and read again as the same;
 - ``decoders``: methods, content headers, responses of the mechanisms;
+- ``pattern``: what an administrator may type as a permission;
 - ``handshake``: the bytes that a stranger sends before the broker knows anything of it;
 - ``stream``: the bytes behind a right handshake;
 - ``session``: several connections that send well-formed frames with any payload, raw bytes in between, while time
@@ -19,6 +20,7 @@ from collections.abc import Callable, Iterator
 from typing import ClassVar, NamedTuple, Self
 
 from amqp_broker.access.mechanisms import MECHANISMS, BadResponse, read_response
+from amqp_broker.access.patterns import BadPattern, Pattern
 from amqp_broker.errors import AmqpError
 from amqp_broker.session.connection import Connection
 from amqp_broker.wire import hot
@@ -104,6 +106,16 @@ def decoders(data: bytes) -> None:
             read_response(mechanism, data)
         except BadResponse:
             pass
+
+
+def pattern(data: bytes) -> None:
+    """An administrator's pattern, and a name behind a zero byte that it is to match."""
+    source, _, name = data.decode("utf-8", "surrogateescape").partition("\0")
+    try:
+        compiled = Pattern(source)
+    except BadPattern:
+        return
+    compiled.matches(name[:255])
 
 
 def handshake(data: bytes) -> None:
@@ -245,10 +257,17 @@ TABLES: list[Table] = [
     {"p": [1, "two", [None, {"three": [[]]}]], "q": {"r": {"s": {}}}},
 ]
 
+PATTERNS = [
+    ".*\0name", "^(?!amq\\.)[a-z]+$\0mine", "(?i)a|b|c\0B", "(?<=x)y{2,3}?\0xyy",
+    "[^\\w\\d_-]*\\b\0 ", "(?:a(?=b))+(?<!c)\0ab",
+    "(?P<n>\\x41\\u0041)\0AA", "\\A\\Z\\S\\s\\.\0.",
+]  # fmt: skip
+
 TARGETS: dict[str, Target] = {
     "splitter": splitter,
     "table": table,
     "decoders": decoders,
+    "pattern": pattern,
     "handshake": handshake,
     "stream": stream,
     "session": session,
@@ -264,6 +283,8 @@ def seeds(target: str) -> list[bytes]:
         return [PROTOCOL_HEADER + b"".join(HANDSHAKE[:count]) for count in range(len(HANDSHAKE) + 1)]
     if target == "stream":
         return [*frames, b"".join(METHODS)]
+    if target == "pattern":
+        return [one.encode() for one in PATTERNS]
     if target == "table":
         return [encode_table(one) for one in TABLES]
     steps = [_step_of(one, number % CONNECTIONS) for number, one in enumerate(frames)]
