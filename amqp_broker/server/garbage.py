@@ -26,6 +26,9 @@ from amqp_broker.broker.broker import Broker
 YOUNG_OBJECTS = 10_000
 YOUNG_PORTIONS = 4
 NEVER = 1_000_000_000
+FREE_BYTES_KEPT = 67_108_864
+OWN_MAPPING_BYTES_MIN = 8_388_608  # what is larger is given back as soon as it is free
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 INTERVAL_S = 5.0
 FEW_OBJECTS = 50_000
 OBJECTS_OF_A_CONNECTION = 60
@@ -38,6 +41,7 @@ async def collect_garbage(broker: Broker, connections_ended: Callable[[], int]) 
         broker: whose messages are counted.
         connections_ended: tells how many have ended so far.
     """
+    _keep_some_memory()
     gc.freeze()
     gc.set_threshold(YOUNG_OBJECTS, YOUNG_PORTIONS, NEVER)
     seen = 0
@@ -55,12 +59,26 @@ def _give_memory_back() -> None:
     """Let the C library hand what it holds free back to the system; of itself it keeps all that lies below something
     that is in use. Only glibc can.
     """
+    _call_c("malloc_trim", 0)
+
+
+def _keep_some_memory() -> None:
+    """Let the C library hold on to some memory that is free, instead of giving it back to get it again at once.
+
+    Each page that comes from the system costs a microsecond or two; a large body that comes and goes has hundreds.
+    """
+    _call_c("mallopt", _M_MMAP_THRESHOLD, OWN_MAPPING_BYTES_MIN)
+    _call_c("mallopt", _M_TRIM_THRESHOLD, FREE_BYTES_KEPT)
+
+
+def _call_c(name: str, *arguments: int) -> None:
+    """Call a function of the C library, where it has one of this name."""
     if sys.platform == "linux":
         import ctypes  # not before the broker is ready
 
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-        if trim is not None:
-            trim(0)
+        function = getattr(ctypes.CDLL(None), name, None)
+        if function is not None:
+            function(*arguments)
 
 
 def _objects(broker: Broker) -> int:

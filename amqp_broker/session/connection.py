@@ -6,6 +6,7 @@ What the server floor owes it:
 - to send what ``take_output`` returns, in order, and to say so with ``output_sent`` when it is sent: that is what
   opens the connection's back-pressure again. ``on_output`` is called when there is something to take, when
   ``finished`` has become true, and when ``is_reading_paused`` has become false;
+- nothing for ``missing_body_bytes``: so much of a message's body is still to come, which is worth reading in one go;
 - to close the socket once ``finished`` is true and the last output is sent;
 - to call ``lost`` when the socket ends, for whatever reason, also after ``finished``, and ``dissolve`` in the very end.
 
@@ -100,6 +101,7 @@ class Connection:
         self.state = ConnectionState.HANDSHAKE
         self.finished = False
         self.is_reading_paused = False
+        self.missing_body_bytes = 0
         self.close_reason = ""
         self.is_congested = False  # more output waits than the high-water mark allows
         self.frame_size_bytes_max = HANDSHAKE_FRAME_SIZE_BYTES_MAX

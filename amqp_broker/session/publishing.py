@@ -177,6 +177,7 @@ class Publishing:
             raise misplaced(kind, payload, "expected content body, got non content body frame instead", BASIC_PUBLISH)
         else:
             missing_bytes = self._missing_bytes - len(payload)
+            self._channel.connection.missing_body_bytes = max(missing_bytes, 0)
             if missing_bytes == 0 and self._partial_body is None:
                 self.is_receiving = False
                 self._publish(self._method, self._header, payload)
@@ -202,12 +203,13 @@ class Publishing:
             raise misplaced(kind, payload, f"{expected}, got one for class {class_id} instead", BASIC_PUBLISH)
         size_bytes = body_size(payload)
         self._header = payload
-        self._missing_bytes = size_bytes
+        self._missing_bytes = self._channel.connection.missing_body_bytes = size_bytes
         if size_bytes == 0:
             self.is_receiving = False
             self._publish(self._method, payload, b"")
         elif size_bytes > self._size_bytes_max:
             self.is_receiving = False
+            self._channel.connection.missing_body_bytes = 0
             self._check_size(size_bytes)
 
     def _check_size(self, size_bytes: int) -> None:
@@ -391,6 +393,7 @@ class Publishing:
         self._unconfirmed.clear()
         self._channel.connection.broker.awaiting_commit.pop(self.finish, None)
         self.is_receiving = False
+        self._channel.connection.missing_body_bytes = 0
         self._partial_body = None
 
 

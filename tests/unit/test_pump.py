@@ -45,6 +45,7 @@ class StandIn:
     def __init__(self) -> None:
         self.finished = False
         self.is_reading_paused = False
+        self.missing_body_bytes = 0
         self.received: list[bytes] = []
         self.sent_bytes: list[int] = []
         self.lost_because: list[str] = []
@@ -119,6 +120,16 @@ async def test_no_chunk_is_larger_than_was_asked_for() -> None:
         await one.client.send_all(b"x" * (2 * CHUNK_BYTES + 1))
         await trio.sleep(SOON_S)
         assert [len(chunk) for chunk in one.conversation.received] == [CHUNK_BYTES, CHUNK_BYTES, 1]
+
+
+@in_trio
+async def test_the_rest_of_a_large_body_is_read_in_larger_pieces() -> None:
+    missing_bytes = [100, 20, 0, 0]
+    async with pumped() as one:
+        one.conversation.on_receive = lambda _: setattr(one.conversation, "missing_body_bytes", missing_bytes.pop(0))
+        await one.client.send_all(b"x" * 84)
+        await trio.sleep(SOON_S)
+        assert [len(chunk) for chunk in one.conversation.received] == [CHUNK_BYTES, 2 * CHUNK_BYTES, 20, CHUNK_BYTES]
 
 
 @in_trio

@@ -43,6 +43,21 @@ def test_a_body_in_frames_smaller_than_they_might_be(client: Client) -> None:
     assert channel.drain("q") == [b"abcdefghij"]
 
 
+def test_it_is_told_how_much_of_a_body_is_still_to_come(client: Client) -> None:
+    channel, connection = client.channel(), client.connection
+    channel.declare("q")
+    properties = commands.Basic.Properties()
+    channel.send(commands.Basic.Publish(routing_key="q"), header.ContentHeader(0, 10, properties))
+    assert connection.missing_body_bytes == 10
+    channel.send(body.ContentBody(b"abcd"))
+    assert connection.missing_body_bytes == 6
+    channel.send(body.ContentBody(b"efghij"))
+    assert connection.missing_body_bytes == 0
+    channel.send(commands.Basic.Publish(routing_key="q"), header.ContentHeader(0, 10, properties))
+    channel.send(commands.Basic.Cancel("none"))  # in the middle of a message: the connection is over
+    assert connection.missing_body_bytes == 0
+
+
 def test_a_large_frame_goes_out_in_the_readers_frame_size(broker: MemoryBroker) -> None:
     writer, reader = Client(broker).open(frame_max=131_072), Client(broker).open(frame_max=4096)
     publishing, getting = writer.channel(), reader.channel()
