@@ -35,6 +35,7 @@ SECTION = "AMQP broker"
 GRACE_S = 1.0
 POLL_S = 0.002
 
+Answer = TypeVar("Answer")
 Problems = TypeVar("Problems")
 
 _VIEW: pytest.StashKey[VirtualHostView] = pytest.StashKey()
@@ -62,7 +63,13 @@ def pytest_configure(config: pytest.Config) -> None:
     """Make the marker known."""
     config.addinivalue_line("markers", MARKER_TEXT)
     config.stash[_NUMBER] = 0
-    _check_names("amqp_checks", config.getini("amqp_checks"), CHECKS)
+    checks = config.getini("amqp_checks")
+    _check_names("amqp_checks", checks, CHECKS)
+    if checks and _foreign_url(config):
+        try:
+            config.issue_config_time_warning(_not_checked(checks), stacklevel=2)
+        except NotChecked as warning:  # where warnings are errors
+            raise pytest.UsageError(str(warning)) from None
 
 
 # --- fixtures
@@ -113,7 +120,8 @@ def amqp_url(amqp_broker: VirtualHostView | ForeignBroker) -> str:
 
 
 class ForeignBroker:
-    """What ``amqp_broker`` is with ``--amqp-broker-url``: it has its address. A test that asks for more is skipped.
+    """What ``amqp_broker`` is with ``--amqp-broker-url``: it has its address, and can wait for what others know. A test
+    that asks for more is skipped.
 
     Args:
         url: where it is.
@@ -127,6 +135,15 @@ class ForeignBroker:
         self.host = parts.hostname or "localhost"
         self.port = parts.port or 5672
         self.virtual_host = unquote(parts.path[1:]) or "/"
+
+    def wait_until(self, condition: Callable[[], Answer], timeout_s: float = 5.0) -> Answer:
+        """Ask again and again, until the answer is true; as ``Broker.wait_until``."""
+        deadline_s = time.monotonic() + timeout_s
+        while not (answer := condition()):
+            if time.monotonic() >= deadline_s:
+                raise TimeoutError(f"still {answer!r} after {timeout_s:g} s")
+            time.sleep(POLL_S)
+        return answer
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
@@ -192,11 +209,16 @@ def _check_names(where: str, names: Iterable[str], known: tuple[str, ...]) -> No
 
 
 def _say_what_is_not_checked(item: pytest.Item, wanted: dict[str, Any]) -> None:
-    """Nothing that was asked for may seem to hold because nobody has looked."""
-    asked_for = [name for name in (*CHECKS, "frozen") if wanted.get(name)]
+    """Nothing that was asked for may seem to hold because nobody has looked. The ini file's checks are told of once."""
+    already_told = item.config.getini("amqp_checks")
+    asked_for = [name for name in (*CHECKS, "frozen") if wanted.get(name) and name not in already_told]
     if asked_for:
-        text = "without effect with --amqp-broker-url, only the broker in the test's process can do that (amqp-broker)"
-        item.warn(NotChecked(f"{', '.join(asked_for)}: {text}"))
+        item.warn(_not_checked(asked_for))
+
+
+def _not_checked(names: Iterable[str]) -> NotChecked:
+    text = "without effect with --amqp-broker-url, only the broker in the test's process can do that (amqp-broker)"
+    return NotChecked(f"{', '.join(names)}: {text}")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -360,6 +360,7 @@ def test_it(worker):
 
 
 def test_checks_that_a_real_broker_cannot_answer_are_named(run: Run, broker: Broker) -> None:
+    """Those of the ini file once, those of a test with the test."""
     run.pytester.makeini("[pytest]\namqp_checks = no_unrouted\n")
     result = run(
         """
@@ -367,18 +368,21 @@ def test_checks_that_a_real_broker_cannot_answer_are_named(run: Run, broker: Bro
 def test_it(channel):
     channel.basic_publish("", "nope", b"hello")
 
-@pytest.mark.amqp(no_unrouted=False)
-def test_that_asks_for_nothing(channel):
-    pass
+def test_that_asks_for_nothing_more(channel, amqp_broker):
+    assert amqp_broker.wait_until(lambda: "at once") == "at once"
+    with pytest.raises(TimeoutError, match="still 0"):
+        amqp_broker.wait_until(lambda: 0, timeout_s=0)
 """,
         "--amqp-broker-url",
         broker.url,
         "-Walways",
     )
-    result.assert_outcomes(passed=2, warnings=1)
-    result.stdout.fnmatch_lines(
-        ["*NotChecked: no_unrouted, no_leaked_connections: without effect with --amqp-broker-url*"]
-    )
+    result.assert_outcomes(passed=2, warnings=2)
+    result.stdout.fnmatch_lines(["*NotChecked: no_unrouted: without effect with --amqp-broker-url*"])
+    result.stdout.fnmatch_lines(["*NotChecked: no_leaked_connections: without effect with --amqp-broker-url*"])
+    result = run("def test_it(): pass", "--amqp-broker-url", broker.url, "-Werror")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: no_unrouted: without effect with --amqp-broker-url*"])
 
 
 def test_a_marker_without_a_broker_says_so(run: Run) -> None:
