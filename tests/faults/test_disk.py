@@ -150,6 +150,26 @@ def test_publishers_are_held_back_before_the_disk_is_full(
     assert broker.end() == 0
 
 
+def test_a_disk_with_less_room_than_a_segment_is_used_to_the_limit_and_freed_again(
+    small_disk: Path, start: Callable[..., BrokerProcess]
+) -> None:
+    broker = start(
+        small_disk, segment_size_bytes=8 * SEGMENT_BYTES, disk_free_limit_bytes=1_000_000, resource_check_ms=20
+    ).ready()
+    publisher = Publisher(broker, 20_000)
+    assert publisher.is_blocked.wait(PATIENCE_S), "the publisher was not told that it is blocked"
+    assert free_bytes(small_disk) < 2_000_000
+    time.sleep(0.5)  # in which the free space is looked at many times
+    assert broker.said.count("alarm raised") + broker.said.count("disk full") == 1, broker.said
+    assert "alarm cleared" not in broker.said
+    confirmed = publisher.confirmed
+    assert drain(broker)[:confirmed] == list(range(1, confirmed + 1))
+    assert publisher.is_unblocked.wait(PATIENCE_S), "the publisher was not told that it may go on"
+    eventually(lambda: publisher.confirmed > confirmed, "the publisher does not go on")
+    publisher.stop()
+    assert broker.end() == 0
+
+
 def test_nothing_confirmed_is_lost_on_a_disk_that_is_full(
     small_disk: Path, start: Callable[..., BrokerProcess]
 ) -> None:
