@@ -292,11 +292,12 @@ class Durability:
 
     def deadline_ms(self, queue: Queue, kept: KeptMessage) -> int | None:
         """When a message that was read back expires in a queue, on the monotonic clock."""
-        deadlines_ms = [kept.expires_wall_ms] if kept.expires_wall_ms else []
-        if queue.arguments.message_ttl_ms is not None:
-            deadlines_ms.append(kept.published_wall_ms + queue.arguments.message_ttl_ms)
-        if not deadlines_ms:
+        ttl_ms = queue.arguments.message_ttl_ms
+        if ttl_ms is None and not kept.expires_wall_ms:
             return None
+        deadlines_ms = [kept.expires_wall_ms] if kept.expires_wall_ms else []
+        if ttl_ms is not None:
+            deadlines_ms.append(kept.published_wall_ms + ttl_ms)
         return self._clock.monotonic_ms() + min(deadlines_ms) - self._clock.wall_ms()
 
     def forget_references(self, references: Iterable[int]) -> None:

@@ -12,10 +12,14 @@ DURABILITY_EXAMPLES and DURABILITY_STEPS in the environment make it run for long
 from __future__ import annotations
 
 import os
+import sys
+from collections import Counter
+from collections.abc import Iterator
 from contextlib import ExitStack
 from random import Random
 from typing import Any, NamedTuple
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -52,10 +56,14 @@ Queues = dict[str, list[Held]]
 State = dict[str, tuple[int, ...]]
 
 
-class Statistics:
-    """What all examples together did."""
+DID: Counter[str] = Counter()  # what all examples together did
 
-    steps = restarts = crashes = failures = confirmed = taken = 0
+
+@pytest.fixture(scope="module", autouse=True)
+def say_what_was_done() -> Iterator[None]:
+    """Shown with ``pytest -s``."""
+    yield
+    sys.stdout.write(f"durability model: {dict(DID)}\n")
 
 
 class DurabilityMachine(RuleBasedStateMachine):
@@ -84,7 +92,7 @@ class DurabilityMachine(RuleBasedStateMachine):
 
     @invariant()
     def count(self) -> None:
-        Statistics.steps += 1
+        DID["steps"] += 1
 
     # --- starting, and what must be there then
 
@@ -172,7 +180,7 @@ class DurabilityMachine(RuleBasedStateMachine):
             message = answers[0]
             self.tags[due.number] = message.expect(commands.Basic.GetOk).delivery_tag or 0
             assert int(message.body[:8]) == due.number, "another message was due"
-            Statistics.taken += 1
+            DID["taken"] += 1
 
     def some_taken(self, queue: str, share: float) -> list[Held]:
         held = [one for one in self.queues.get(queue, ()) if one.number in self.tags]
@@ -261,7 +269,7 @@ class DurabilityMachine(RuleBasedStateMachine):
                 for tag in range(first, through + 1):
                     number = self.unconfirmed.pop(tag, 0)
                     assert number <= self.committed_number, "confirmed before it was on the disk"
-                    Statistics.confirmed += 1
+                    DID["confirmed"] += 1
 
     # --- the disk
 
@@ -318,13 +326,13 @@ class DurabilityMachine(RuleBasedStateMachine):
             self.fail()
 
     def crash(self) -> None:
-        Statistics.crashes += 1
+        DID["crashes"] += 1
         self.files.lose_power()
         self.start_again()
 
     def fail(self) -> None:
         """The disk failed; the broker ends, and sometimes the machine with it."""
-        Statistics.failures += 1
+        DID["failures"] += 1
         self.files.fail_at_step = None
         if self.random.random() < 0.5:
             self.files.lose_power()
@@ -345,7 +353,7 @@ class DurabilityMachine(RuleBasedStateMachine):
 
     @rule()
     def restart(self) -> None:
-        Statistics.restarts += 1
+        DID["restarts"] += 1
         state = self.state()
         try:
             self.channel.client.connection.lost("the broker has shut down")

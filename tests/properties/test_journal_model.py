@@ -11,12 +11,15 @@ JOURNAL_EXAMPLES and JOURNAL_STEPS in the environment make it run for longer.
 from __future__ import annotations
 
 import os
+import sys
+from collections import Counter
+from collections.abc import Iterator
 from random import Random
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from amqp_broker.journal.batches import GatheredBatch
 from amqp_broker.journal.failures import JournalFailed, JournalFull, RecordGone
@@ -27,6 +30,16 @@ from amqp_broker.journal.reclaim import SegmentReclaim
 SEGMENT_BYTES = 4096
 SIZES = st.sampled_from([0, 1, 20, 20, 60, 60, 300, 1000, 3000])
 State = dict[int, tuple[int, bytes, frozenset[int]]]
+
+
+DID: Counter[str] = Counter()  # what all examples together did
+
+
+@pytest.fixture(scope="module", autouse=True)
+def say_what_was_done() -> Iterator[None]:
+    """Shown with ``pytest -s``."""
+    yield
+    sys.stdout.write(f"journal model: {dict(DID)}\n")
 
 
 class JournalMachine(RuleBasedStateMachine):
@@ -40,6 +53,10 @@ class JournalMachine(RuleBasedStateMachine):
         self.gathered: State = {}
         self.highest = 0
         self.open()
+
+    @invariant()
+    def count(self) -> None:
+        DID["steps"] += 1
 
     def open(self, visible: list[State] | None = None) -> None:
         """Start on what is on the disk, and again for as long as the power fails meanwhile.
@@ -78,6 +95,7 @@ class JournalMachine(RuleBasedStateMachine):
         assert all(reference <= self.highest for reference in recovered)
 
     def crash(self) -> None:
+        DID["crashes"] += 1
         self.files.lose_power()
         self.might_be_on_disk()
         self.open()
@@ -190,6 +208,7 @@ class JournalMachine(RuleBasedStateMachine):
 
     def fail(self) -> None:
         """Nothing is accepted any more; start again, sometimes after a power loss."""
+        DID["failures"] += 1
         assert self.files.fail_at_step is not None
         assert self.files.fail_at_step <= self.files.steps, "it failed, and the disk did not"
         with pytest.raises(JournalFailed):
@@ -283,6 +302,7 @@ class JournalMachine(RuleBasedStateMachine):
 
     @rule()
     def restart(self) -> None:
+        DID["restarts"] += 1
         try:
             self.journal.close()
         except PowerLoss:
