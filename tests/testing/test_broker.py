@@ -29,6 +29,19 @@ PERSISTENT = pika.BasicProperties(delivery_mode=2)
 DESCRIPTORS = Path("/proc/self/fd")
 
 
+@pytest.fixture
+def was_asked(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Set when somebody waits until nothing is in flight."""
+    was_asked, in_flight = threading.Event(), Engine._in_flight
+
+    def note(engine: Engine, name: str | None) -> Iterable[str]:
+        was_asked.set()
+        return in_flight(engine, name)
+
+    monkeypatch.setattr(Engine, "_in_flight", note)
+    return was_asked
+
+
 def publish_one(url: str) -> None:
     with pika.BlockingConnection(pika.URLParameters(url)) as connection:
         channel = connection.channel()
@@ -137,11 +150,17 @@ def test_ctrl_c_while_it_starts_leaves_no_thread(monkeypatch: pytest.MonkeyPatch
         publish_one(broker.url)
 
 
-def test_ctrl_c_while_a_test_waits_ends_the_wait_only(broker: Broker, channel: BlockingChannel) -> None:
+def test_ctrl_c_while_a_test_waits_ends_the_wait_only(
+    broker: Broker, channel: BlockingChannel, was_asked: threading.Event
+) -> None:
+    def interrupt() -> None:
+        if was_asked.wait(timeout=10):
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
     channel.queue_declare("q")
     channel.basic_publish("", "q", b"hello")
     channel.basic_get("q")
-    sender = threading.Timer(0.02, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT))
+    sender = threading.Thread(target=interrupt)
     sender.start()
     with pytest.raises(KeyboardInterrupt):
         broker.wait_idle(timeout_s=60)
@@ -245,19 +264,6 @@ def test_acknowledged_messages_take_no_memory_for_ever(broker: Broker, channel: 
     assert broker.queue("q").message_count == 0
     kept_bytes = sum(len(data) for data in broker._engine._folder._files.values())
     assert kept_bytes < 2_000_000
-
-
-@pytest.fixture
-def was_asked(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
-    """Set when somebody waits until nothing is in flight."""
-    was_asked, in_flight = threading.Event(), Engine._in_flight
-
-    def note(engine: Engine, name: str | None) -> Iterable[str]:
-        was_asked.set()
-        return in_flight(engine, name)
-
-    monkeypatch.setattr(Engine, "_in_flight", note)
-    return was_asked
 
 
 def test_who_waits_when_the_broker_crashes_goes_on_waiting(

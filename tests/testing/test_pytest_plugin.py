@@ -324,7 +324,8 @@ def test_it(channel, amqp_broker):
     result.stdout.fnmatch_lines(["*queue 'q' has 1 unacknowledged at the end of the test*"])
 
 
-def test_a_worker_that_is_about_to_acknowledge_is_waited_for(run: Run) -> None:
+def test_a_worker_that_is_about_to_acknowledge_is_waited_for(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pytest_plugin, "GRACE_S", 10.0)
     result = run("""
 import threading
 
