@@ -260,7 +260,7 @@ class Durability:
 
     # --- messages
 
-    def keep_message(self, queues: list[Queue], messages: list[Message], expiration_ms: int | None) -> None:
+    def keep_message(self, queues: Sequence[Queue], messages: Sequence[Message], expiration_ms: int | None) -> None:
         """A persistent message goes to durable queues: write it once, and give each copy its claim.
 
         Args:

@@ -456,6 +456,8 @@ class VirtualHost:
     def publish(self, queues: tuple[Queue, ...], address: Address, header: bytes, body: bytes, digest: Digest) -> bool:
         """Put a message into the queues that its route names; returns False when one of them refused it."""
         if digest.is_persistent or digest.expiration_ms is not None:
+            if len(queues) == 1:
+                return self._publish_to_one(queues[0], address, header, body, digest)
             return self._publish_kept_or_limited(queues, address, header, body, digest)
         accepted = True
         for queue in queues:
@@ -463,16 +465,28 @@ class VirtualHost:
                 accepted = False
         return accepted
 
+    def _publish_to_one(self, queue: Queue, address: Address, header: bytes, body: bytes, digest: Digest) -> bool:
+        """Publish a message that is persistent or may expire to its only queue: the usual case, without lists."""
+        message = Message(address, header, body, digest.is_persistent, digest.priority)
+        if digest.expiration_ms is not None:
+            message.expires_at_ms = self.clock.monotonic_ms() + digest.expiration_ms
+        if digest.is_persistent and queue.durable and not queue.passes_on():
+            self.durability.keep_message((queue,), (message,), digest.expiration_ms)
+        if queue.publish(message):
+            return True
+        self.durability.forget_message(message)
+        return False
+
     def _publish_kept_or_limited(
         self, queues: tuple[Queue, ...], address: Address, header: bytes, body: bytes, digest: Digest
     ) -> bool:
-        """Publish a message that is persistent or may expire."""
+        """Publish a message that is persistent or may expire to several queues."""
         messages = [Message(address, header, body, digest.is_persistent, digest.priority) for _ in queues]
         if digest.expiration_ms is not None:
             expires_at_ms = self.clock.monotonic_ms() + digest.expiration_ms
             for message in messages:
                 message.expires_at_ms = expires_at_ms
-        if digest.is_persistent and not (len(queues) == 1 and queues[0].passes_on()):
+        if digest.is_persistent:
             self._keep(queues, messages, digest.expiration_ms)
         accepted = True
         for queue, message in zip(queues, messages, strict=True):

@@ -330,7 +330,9 @@ class Publishing:
         if self._reply_consumers and not address.exchange:
             self._reply_directly(address, header, body)
         if number:
-            is_kept = digest.is_persistent and any(queue.durable for queue in queues)
+            is_kept = digest.is_persistent and (
+                queues[0].durable if len(queues) == 1 else any(queue.durable for queue in queues)
+            )
             position = self._channel.connection.broker.durability.position if is_kept else 0
             self._confirm_later(number, position, accepted)
         return accepted
@@ -360,7 +362,7 @@ class Publishing:
         elif accepted and self._unconfirmed[-1].accepted:
             run = self._unconfirmed[-1]
             run.last = number
-            run.position = max(position, run.position)
+            run.position = position or run.position  # it only grows
             return
         self._unconfirmed.append(Unconfirmed(number, position, accepted))
 
