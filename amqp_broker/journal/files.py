@@ -128,7 +128,11 @@ class RealFiles:
         descriptor = os.open(self._folder / name, flags, 0o600)
         file = RealFile(descriptor)
         if reserve_bytes:
-            _reserve(descriptor, reserve_bytes)
+            try:
+                _reserve(descriptor, reserve_bytes)
+            except OSError:
+                os.ftruncate(descriptor, 0)  # whoever keeps the error keeps the file open, and what room it got
+                raise
         return file
 
     def open(self, name: str) -> RealFile:
