@@ -149,8 +149,8 @@ class Consumers:
     def next_ready(self) -> Consumer | None:
         """Whose turn it is; None when nobody is ready. It has had its turn with that."""
         consumer = self.first_ready()
-        if consumer is not None and not self._single_active:
-            self._levels[-consumer.priority].rotate(-1)
+        if self._highest is not None and not self._single_active:
+            self._highest.rotate(-1)
         return consumer
 
     def first_ready(self) -> Consumer | None:
