@@ -87,16 +87,20 @@ def serve(
     set_up_logs(settings.log_level, settings.log_format)
     take_all_descriptors()
     sys.setswitchinterval(THREAD_TURN_S)
+    failure: Exception | None = None
     try:
         trio.run(_serve, BrokerServer(settings), DataFolder(Path(settings.data_dir)))
-    except* JournalError as errors:
-        _fail_for_the_journal(_first(errors), settings.data_dir)
-    except* CannotListen as errors:
-        options.fail(ExitCode.CANNOT_LISTEN, str(_first(errors)))
-    except* BadCertificate as errors:
-        options.fail(ExitCode.WRONG_USE, str(_first(errors)))
-    except* CannotUseDataFolder as errors:
-        options.fail(ExitCode.CANNOT_USE_DATA_FOLDER, str(_first(errors)))
+    except* (JournalError, CannotListen, BadCertificate, CannotUseDataFolder) as errors:
+        failure = _first(errors)
+    # Out here: what is raised within except* comes out in a group, until Python 3.11.4 even when it is alone.
+    if isinstance(failure, JournalError):
+        _fail_for_the_journal(failure, settings.data_dir)
+    elif isinstance(failure, CannotListen):
+        options.fail(ExitCode.CANNOT_LISTEN, str(failure))
+    elif isinstance(failure, BadCertificate):
+        options.fail(ExitCode.WRONG_USE, str(failure))
+    elif isinstance(failure, CannotUseDataFolder):
+        options.fail(ExitCode.CANNOT_USE_DATA_FOLDER, str(failure))
 
 
 def _first(errors: BaseExceptionGroup[ErrorT]) -> ErrorT:
