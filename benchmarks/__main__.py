@@ -22,7 +22,8 @@ from benchmarks.cells import Cell
 from benchmarks.chart import growth_svg, svg
 from benchmarks.comparing import Result, compare
 from benchmarks.measuring import Timing
-from benchmarks.report import circumstances, from_json, table, to_json
+from benchmarks.report import circumstances, from_json, tables, to_json
+from benchmarks.targets import targets_table
 from interop.brokers import find_rabbitmq
 
 
@@ -150,7 +151,9 @@ def _write(results: list[Result], where: dict[str, str], options: argparse.Names
         return
     print(", ".join(f"{name} {value}" for name, value in where.items()))
     for title in dict.fromkeys(result.table for result in results):
-        print(f"\n## {title}\n\n{table([each for each in results if each.table == title])}", flush=True)
+        print(f"\n## {title}\n\n{tables([each for each in results if each.table == title])}", flush=True)
+    if reached := targets_table(results):
+        print(f"\n## Targets\n\n{reached}", flush=True)
     if options.json:
         options.json.write_text(to_json(results, where, {"rounds": options.rounds, "seconds": options.seconds}))
     if options.svg:

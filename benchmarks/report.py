@@ -29,14 +29,25 @@ _SHORT = {RATE: "msg/s", CPU: "cpu us", P50: "p50 us", P99: "p99 us", P999: "p99
 _GENERATOR_TITLE = "gen us"
 
 
-def table(results: Sequence[Result]) -> str:
-    """A Markdown table. Of each figure: ours, RabbitMQ's, and ours by RabbitMQ's."""
+def tables(results: Sequence[Result]) -> str:
+    """Markdown tables, one for all cells of which the same was measured."""
+    groups: dict[tuple[str, ...], list[Result]] = {}
+    for result in results:
+        groups.setdefault(tuple(_all_figures([result])), []).append(result)
+    return "\n\n".join(map(_table, groups.values()))
+
+
+def _table(results: Sequence[Result]) -> str:
+    """Of each figure: ours, RabbitMQ's, and ours by RabbitMQ's."""
     shown = [figure for figure in _all_figures(results) if figure != GENERATOR]
     titles = ["cell"]
     for figure in shown:
         titles += [_SHORT.get(figure, figure.replace("_", " ")), "RabbitMQ", "ratio"]
-    rows = [[result.name, *_cells_of(result, shown), _number(result.median(OURS, GENERATOR))] for result in results]
-    return "\n".join(_aligned([[*titles, _GENERATOR_TITLE], *rows]) + _failures(results))
+    rows = [[result.name, *_cells_of(result, shown)] for result in results]
+    if GENERATOR in _all_figures(results):
+        titles.append(_GENERATOR_TITLE)
+        rows = [[*row, _number(each.median(OURS, GENERATOR))] for row, each in zip(rows, results, strict=True)]
+    return "\n".join(_aligned([titles, *rows]) + _failures(results))
 
 
 def to_json(results: Sequence[Result], circumstances: dict[str, str], options: dict[str, Any]) -> str:
