@@ -10,6 +10,7 @@ clock runs from there to its end and a moment longer.
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -110,6 +111,12 @@ def _holding(address: Address, count: int) -> Client:
     return client
 
 
+def _cut(client: Client) -> None:
+    """End a connection that the prober's process has inherited, so that closing it here would not be enough."""
+    client.socket.shutdown(socket.SHUT_RDWR)
+    client.socket.close()
+
+
 def _await_count(client: Client, queue: str, count: int) -> None:
     deadline_s = time.monotonic() + PATIENCE_S
     while (found := client.ready_count(queue)) != count:
@@ -193,7 +200,7 @@ def lose(client: Client, address: Address) -> Iterator[None]:
     _backlog(client, MANY)
     holder = _holding(address, MANY)
     yield
-    holder.socket.close()
+    _cut(holder)
     _await_count(client, BACKLOG, MANY)
 
 
@@ -239,7 +246,7 @@ def many_leave(client: Client, address: Address) -> Iterator[None]:
     clients = [Client(address) for _ in range(2_000)]
     yield
     for each in clients:
-        each.socket.close()
+        _cut(each)
     time.sleep(6)  # garbage is looked for every five seconds
 
 

@@ -33,7 +33,7 @@ from amqp_broker.settings import DESCRIPTIONS, Settings
 VerifyPassword = Callable[[NotVerifiedYet, Callable[[], None], Callable[[], bool]], None]
 ReplyConsumer = Callable[[Address, bytes, bytes], None]  # takes address, content header and body of a direct reply
 
-DEAD_LETTER_COST = 20  # how much longer one takes than a delivery: its header is decoded and made anew
+DEAD_LETTER_COST = 10  # how much longer one takes than a delivery: its header is decoded and made anew
 
 
 class Broker:

@@ -80,6 +80,8 @@ class VirtualHost:
         self.queues: dict[str, Queue] = {}
         self.exchanges: dict[str, Exchange] = {}
         self.topology_epoch = 0
+        self._last_death: tuple[object, ...] = ()
+        self._last_dead: tuple[tuple[Queue, ...], Address, bytes, Digest]
         self._bindings_to: dict[Exchange | Queue, dict[Binding, None]] = {}
         self._queues_of: dict[object, dict[Queue, None]] = {}  # exclusive ones, by their owner
         self.exchanges[DEFAULT_EXCHANGE] = Exchange("", "direct", EXCHANGE_TYPES["direct"](), durable=True)
@@ -201,8 +203,9 @@ class VirtualHost:
             del self.exchanges[exchange.name]
         self.topology_epoch += 1
         self.durability.forget(exchange)
-        for binding in list(exchange.bindings.values()):
-            self._remove_binding(binding)
+        bindings, exchange.bindings = exchange.bindings, {}
+        for binding in bindings.values():  # nobody will match them any more: no need to take each out of the matcher
+            self._forget_binding(binding)
         self._remove_bindings_to(exchange)
 
     # --- bindings
@@ -284,15 +287,18 @@ class VirtualHost:
         source = binding.source
         if source.unbind(binding.identity) is None:
             return
-        self.durability.forget(binding)
+        self._forget_binding(binding)
         self.topology_epoch += 1
+        if source.auto_delete and not source.bindings and source.name in self.exchanges:
+            self.remove_exchange(source)
+
+    def _forget_binding(self, binding: Binding) -> None:
+        self.durability.forget(binding)
         incoming = self._bindings_to.get(binding.destination)
         if incoming is not None:
             incoming.pop(binding, None)
             if not incoming:
                 del self._bindings_to[binding.destination]
-        if source.auto_delete and not source.bindings and source.name in self.exchanges:
-            self.remove_exchange(source)
 
     def _remove_bindings_to(self, destination: Exchange | Queue) -> None:
         for binding in list(self._bindings_to.get(destination, ())):
@@ -513,12 +519,17 @@ class VirtualHost:
         queue.forget(message)
 
     def _publish_dead_letter(self, exchange: Exchange, queue: Queue, message: Message, reason: DeathReason) -> None:
-        dead, headers = dead_lettered(
-            message, reason, queue.name, exchange.name, queue.arguments.dead_letter_routing_key, self.clock.wall_ms()
-        )
-        route = find_route(self, exchange, dead.address.routing_keys, headers)
-        queues = tuple(queue for queue in route.queues if not would_cycle(queue.name, reason, headers))
-        self.publish(queues, dead.address, dead.header, dead.body, digest_of(dead.header))
+        """Most often many messages die that are alike in all but their bodies: then what they become is, too."""
+        wall_ms = self.clock.wall_ms()
+        death = (message.header, message.address, reason, queue, exchange, wall_ms // 1000, self.topology_epoch)
+        if death != self._last_death:
+            routing_key = queue.arguments.dead_letter_routing_key
+            dead, headers = dead_lettered(message, reason, queue.name, exchange.name, routing_key, wall_ms)
+            route = find_route(self, exchange, dead.address.routing_keys, headers)
+            queues = tuple(queue for queue in route.queues if not would_cycle(queue.name, reason, headers))
+            self._last_death, self._last_dead = death, (queues, dead.address, dead.header, digest_of(dead.header))
+        queues, address, header, digest = self._last_dead
+        self.publish(queues, address, header, message.body, digest)
 
 
 def without_line_breaks(name: str) -> str:

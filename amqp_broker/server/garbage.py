@@ -23,14 +23,14 @@ import trio
 
 from amqp_broker.broker.broker import Broker
 
-YOUNG_OBJECTS = 10_000
+YOUNG_OBJECTS = 5_000
 YOUNG_PORTIONS = 4
 NEVER = 1_000_000_000
 FREE_BYTES_KEPT = 67_108_864
 OWN_MAPPING_BYTES_MIN = 8_388_608  # what is larger is given back as soon as it is free
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 INTERVAL_S = 5.0
-FEW_OBJECTS = 50_000
+FEW_OBJECTS = 20_000
 OBJECTS_OF_A_CONNECTION = 60
 
 
@@ -88,4 +88,4 @@ def _objects(broker: Broker) -> int:
         for virtual_host in broker.virtual_hosts.values()
         for queue in virtual_host.queues.values()
     )
-    return messages + OBJECTS_OF_A_CONNECTION * len(broker.open_connections)
+    return messages + len(broker.dead_letters) + OBJECTS_OF_A_CONNECTION * len(broker.open_connections)
