@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,15 +41,17 @@ def test_an_example_runs_as_it_stands(example: str, pytester: pytest.Pytester) -
         exec(compile(example, path, "exec"), {"__name__": "__main__"})
 
 
-def test_the_retry_ladder_takes_less_than_a_second(pytester: pytest.Pytester) -> None:
+def test_the_retry_ladder_takes_less_than_a_second() -> None:
     """The quickest of five: the machine may have other things to do now and then."""
     (example,) = (block for block in BLOCK.findall(PAGE) if "def declare_ladder" in block)
-    pytester.makepyfile(example)
+    names: dict[str, Any] = {}
+    exec(compile(example, "docs/testing.md", "exec"), names)
     took_s = []
     for _ in range(5):
-        started_s = time.monotonic()
-        pytester.runpytest_inprocess(*PLUGIN, "-p", "no:cacheprovider").assert_outcomes(passed=1)
-        took_s.append(time.monotonic() - started_s)
+        with Broker() as broker:
+            started_s = time.monotonic()
+            names["test_a_message_climbs_the_ladder_and_is_given_up"](broker, broker.url)
+            took_s.append(time.monotonic() - started_s)
     assert min(took_s) < 1
 
 

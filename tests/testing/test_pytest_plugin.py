@@ -381,7 +381,7 @@ def test_that_asks_for_nothing_more(channel, amqp_broker):
     result.assert_outcomes(passed=2, warnings=2)
     result.stdout.fnmatch_lines(["*NotChecked: no_unrouted: without effect with --amqp-broker-url*"])
     result.stdout.fnmatch_lines(["*NotChecked: no_leaked_connections: without effect with --amqp-broker-url*"])
-    result = run("def test_it(): pass", "--amqp-broker-url", broker.url, "-Werror")
+    result = run("def test_it(): pass", "--amqp-broker-url", broker.url, "-Werror:no_unrouted")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["ERROR: no_unrouted: without effect with --amqp-broker-url*"])
 
