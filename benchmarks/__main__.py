@@ -107,7 +107,7 @@ def _parse() -> argparse.Namespace:
     add("--list", action="store_true", help="print the cells' names and do nothing")
     add("--broker", choices=("both", OURS, RABBITMQ), default="both", help="only one of the two")
     add("--rounds", type=int, metavar="N", help="how often each cell is run on each broker (default 3; long ones 1)")
-    add("--seconds", type=float, metavar="S", help="how long one run is measured (default 2)")
+    add("--seconds", type=float, metavar="S", help="how long one run is measured (default 1)")
     add("--quick", action="store_true", help="few cells, one round of one second, unless said otherwise")
     add("--json", type=Path, metavar="FILE", help="write everything that was measured")
     add("--svg", type=Path, metavar="FILE", help="write a chart of the ratios")
@@ -116,12 +116,12 @@ def _parse() -> argparse.Namespace:
     options = parser.parse_args()
     if options.quick:
         options.rounds = options.rounds or 1
-    options.seconds = options.seconds or (1.0 if options.quick else 2.0)
+    options.seconds = options.seconds or 1.0
     return options
 
 
 def _run(chosen: dict[Table, list[Cell]], options: argparse.Namespace, results: list[Result]) -> None:
-    timing = Timing(warm_up_s=min(0.5, options.seconds / 2), window_s=options.seconds)
+    timing = Timing(warm_up_s=0.5, window_s=options.seconds)
     total, begun_s = sum(len(group) for group in chosen.values()), time.monotonic()
     for each, group in chosen.items():
         if not group:
