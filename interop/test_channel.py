@@ -4,8 +4,22 @@ from __future__ import annotations
 
 import struct
 
+import pytest
+
 from interop.codec import encode_content_header, encode_method
-from interop.raw_client import BODY, HEADER, METHOD, NO_CAUSE, Basic, Channel, ChannelUnderTest, Client, Confirm, Queue
+from interop.raw_client import (
+    BODY,
+    HEADER,
+    METHOD,
+    NO_CAUSE,
+    Basic,
+    Channel,
+    ChannelUnderTest,
+    Client,
+    Confirm,
+    Connection,
+    Queue,
+)
 from interop.under_test import BrokerUnderTest
 
 
@@ -115,6 +129,33 @@ def test_an_error_gives_the_deliveries_of_the_channel_back(client: Client, ch: C
     ch.ack(99)
     ch.expect_close(406, "unknown delivery tag 99", cause=Basic.Ack)
     assert client.channel().get_one(q).redelivered is True
+
+
+@pytest.mark.parametrize("ending", ["soft error", "hard error", "close", "close of the connection"])
+def test_very_many_deliveries_are_back_when_the_end_is_told(
+    broker: BrokerUnderTest, client: Client, ch: ChannelUnderTest, q: str, ending: str
+) -> None:
+    count = 5_000
+    ch.declare(q)
+    with client.in_one_write():
+        ch.publish_all(q, [b"%d" % number for number in range(count)])
+    leaving = broker.connect()
+    consumer = leaving.channel()
+    consumer.consume(q, consumer_tag="t")
+    consumer.deliveries(count)
+    if ending == "soft error":
+        consumer.ack(count + 1)
+        consumer.expect_close(406, f"unknown delivery tag {count + 1}", cause=Basic.Ack)
+    elif ending == "hard error":
+        consumer.send(Channel.Open)
+        leaving.expect_connection_close(504, "second 'channel.open' seen", cause=Channel.Open, then="stay")
+    elif ending == "close":
+        consumer.call(Channel.Close, reply_code=200, reply_text="")
+    else:
+        leaving.call(Connection.Close, reply_code=200, reply_text="")
+    assert ch.call(Queue.Declare, queue=q, passive=True).message_count == count
+    message = ch.get_one(q)
+    assert (message.body, message.redelivered) == (b"0", True)
 
 
 def test_a_lost_connection_gives_deliveries_back_as_redelivered(

@@ -61,6 +61,7 @@ class Channel:
         self.transaction: Transaction | None = None
         self.publishing = self.publishing_type(self)
         self.consuming = self.consuming_type(self)
+        self._release_work: Work  # once it is closing: what it had is given back
         self._hot: dict[bytes, Callable[[bytes], None]] = {
             hot.PUBLISH: self.publishing.begin,
             hot.ACK: self.consuming.ack,
@@ -107,7 +108,7 @@ class Channel:
             del self.connection.channels[self.number]
             self.dissolve()
         elif isinstance(method, methods.Channel.Close):
-            self.reply(methods.Channel.CloseOk())
+            self.reply_when(self._release_work, methods.Channel.CloseOk())
 
     def _handle(self, method: Method) -> None:
         handler = HANDLERS.get(type(method))
@@ -152,10 +153,14 @@ class Channel:
     # --- the end
 
     def fail(self, error: AmqpError, method_ids: tuple[int, int]) -> None:
-        """Close the channel with a soft error and give back what it had."""
+        """Close the channel with a soft error when what it had is given back.
+
+        Raises:
+            Unfinished: it is not given back yet.
+        """
         if self.state is ChannelState.CLOSING:
             return
-        self.connection.broker.works.begin(self.release())
+        self._release_work = self.connection.broker.works.begin(self.release())
         self.state = ChannelState.CLOSING
         close = build(
             methods.Channel.Close,
@@ -164,7 +169,7 @@ class Channel:
             class_id=method_ids[0],
             method_id=method_ids[1],
         )
-        self.reply(close)
+        self.reply_when(self._release_work, close)
 
     def release(self) -> Iterator[None]:
         """Give back consumers and unacknowledged messages; forget a transaction.

@@ -182,13 +182,14 @@ class Connection:
     def _handle_each(self, frames: Iterator[Frame]) -> None:
         for kind, number, payload in frames:
             try:
-                self._handle_frame(kind, number, payload)
-            except AmqpError as error:
-                self.fail(number, error, _method_ids(kind, payload))
-            except (MalformedTable, UnknownMethod) as error:
-                self._end_silently(error)
-            except WireError:
-                self.fail(number, undecodable(payload), _method_ids(kind, payload))
+                try:
+                    self._handle_frame(kind, number, payload)
+                except AmqpError as error:
+                    self.fail(number, error, _method_ids(kind, payload))
+                except (MalformedTable, UnknownMethod) as error:
+                    self._end_silently(error)
+                except WireError:
+                    self.fail(number, undecodable(payload), _method_ids(kind, payload))
             except QueueBusy as error:
                 self._suspend(error.queue.wait, chain(((kind, number, payload),), frames))
                 return
@@ -400,6 +401,9 @@ class Connection:
 
         Args:
             method_ids: class and method id of the method that failed, unless the error says otherwise.
+
+        Raises:
+            Unfinished: the client is told, and may be heard again, when what the channel had is given back.
         """
         if error.blamed is not None:
             method_ids = error.blamed
@@ -432,7 +436,7 @@ class Connection:
 
     def _close(self, error: AmqpError, method_ids: tuple[int, int]) -> None:
         self.close_reason = str(error)
-        self._release()
+        work = self._release()
         self.state = ConnectionState.CLOSING
         close = build(
             methods.Connection.Close,
@@ -441,7 +445,7 @@ class Connection:
             class_id=method_ids[0],
             method_id=method_ids[1],
         )
-        self.send_method(0, close)
+        work.when_done(partial(self.send_method, 0, close))
         self._finish_later(CLOSE_ANSWER_MS)
 
     def _close_reply(self, method: methods.Connection.Close) -> None:

@@ -7,8 +7,10 @@ Acknowledgement Timeout".)
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from amqp_broker.broker.works import Unfinished
 from amqp_broker.errors import NO_METHOD, precondition_failed
 
 if TYPE_CHECKING:
@@ -51,6 +53,7 @@ class ConsumerTimeout:
                 f"delivery acknowledgement on channel {self._channel.number} timed out. Timeout value used: "
                 f"{timeout_ms} ms. This timeout value can be configured, see consumers doc guide to learn more"
             )
-            connection.fail(self._channel.number, error, NO_METHOD)
+            with suppress(Unfinished):  # the client asked for nothing, so nothing waits
+                connection.fail(self._channel.number, error, NO_METHOD)
         elif deliveries or any(not consumer.no_ack for consumer in consuming.consumers.values()):
             self.watch()

@@ -250,6 +250,51 @@ def test_a_connection_is_closed_when_its_messages_are_back(
     assert other.message_count("q") == COUNT
 
 
+def test_a_channel_that_fails_is_closed_when_its_messages_are_back(
+    broker: MemoryBroker, channel: ClientChannel, other: ClientChannel
+) -> None:
+    channel.declare("q")
+    fill(channel)
+    take_all(channel)
+    with broker.holding_works():
+        channel.send(commands.Basic.Ack(99), commands.Channel.Close(200, "", 0, 0))
+        assert channel.received() == []
+    closed, answered = channel.methods()
+    assert isinstance(closed, commands.Channel.Close)
+    assert isinstance(answered, commands.Channel.CloseOk)
+    assert other.message_count("q") == COUNT
+
+
+def test_a_client_may_close_a_channel_that_was_too_slow_while_its_messages_go_back(
+    broker: MemoryBroker, channel: ClientChannel
+) -> None:
+    channel.declare("q")
+    fill(channel)
+    take_all(channel)
+    with broker.holding_works():
+        broker.advance(32 * 60_000)
+        channel.send(commands.Channel.Close(200, "", 0, 0), commands.Channel.CloseOk(), commands.Channel.Open())
+        assert channel.received() == []
+    closed, answered, opened = channel.methods()
+    assert isinstance(closed, commands.Channel.Close)
+    assert isinstance(answered, commands.Channel.CloseOk)
+    assert isinstance(opened, commands.Channel.OpenOk)
+    assert channel.message_count("q") == COUNT
+
+
+def test_a_connection_that_fails_is_closed_when_its_messages_are_back(
+    broker: MemoryBroker, channel: ClientChannel, other: ClientChannel
+) -> None:
+    channel.declare("q")
+    fill(channel)
+    take_all(channel)
+    with broker.holding_works():
+        channel.send(commands.Channel.Open())
+        assert channel.client.received() == []
+    assert channel.client.closed_with().reply_code == 504
+    assert other.message_count("q") == COUNT
+
+
 def test_a_connection_that_ends_while_it_is_being_closed_ends_once(
     broker: MemoryBroker, channel: ClientChannel, other: ClientChannel
 ) -> None:
