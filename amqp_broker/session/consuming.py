@@ -305,7 +305,9 @@ class Consuming:
 
     def restore(self, deliveries: dict[int, Unacknowledged]) -> None:
         """What a transaction settled is unacknowledged again."""
-        self.unacknowledged = dict(sorted({**self.unacknowledged, **deliveries}.items()))
+        together = sorted({**self.unacknowledged, **deliveries}.items())
+        self.unacknowledged.clear()  # whoever is settling some of them goes on with this dictionary
+        self.unacknowledged.update(together)
         self._lowest_tag = min((self._lowest_tag, *deliveries))
         self._timeout.watch()
 
@@ -395,4 +397,9 @@ class Consuming:
         consumers, self.consumers = self.consumers, {}
         for consumer in consumers.values():
             consumer.queue.remove_consumer(consumer)
-        return chain(self._unfinished, self._settle_through(Settlement.ABANDONED, self._next_tag - 1))
+        return chain(self._unfinished, self._settle_rest())
+
+    def _settle_rest(self) -> Iterator[None]:
+        """Give all that is unacknowledged back, also what a transaction has restored below what was settled last."""
+        self._lowest_tag = next(iter(self.unacknowledged), self._next_tag)
+        yield from self._settle_through(Settlement.ABANDONED, self._next_tag - 1)

@@ -295,6 +295,24 @@ def test_a_connection_that_fails_is_closed_when_its_messages_are_back(
     assert other.message_count("q") == COUNT
 
 
+@pytest.mark.parametrize("slices", range(8))
+def test_a_transaction_ends_while_messages_go_back(
+    broker: MemoryBroker, channel: ClientChannel, other: ClientChannel, slices: int
+) -> None:
+    """What it had acknowledged is given back with the rest, and nothing twice."""
+    channel.declare("q")
+    fill(channel)
+    take_all(channel)
+    channel.call(commands.Tx.Select())
+    with broker.holding_works():
+        channel.send(commands.Basic.Ack(2), commands.Basic.Ack(9), commands.Basic.Recover(requeue=True))
+        for _ in range(slices):
+            broker.go_on()
+        channel.client.connection.lost("gone")
+    assert other.message_count("q") == COUNT
+    assert other.drain("q") == NAMES
+
+
 def test_a_connection_that_ends_while_it_is_being_closed_ends_once(
     broker: MemoryBroker, channel: ClientChannel, other: ClientChannel
 ) -> None:
