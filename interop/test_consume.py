@@ -541,6 +541,20 @@ def test_recover_to_a_consumer(ch: ChannelUnderTest, q: str) -> None:
     ch.expect_close(406, "unknown delivery tag 1", cause=Basic.Ack)
 
 
+def test_recover_is_answered_before_the_deliveries(ch: ChannelUnderTest, q: str) -> None:
+    ch.declare(q)
+    ch.publish_all(q, [b"1", b"2", b"3"])
+    got = ch.get_one(q, no_ack=False)
+    ch.qos(1)
+    ch.consume(q, consumer_tag="a")
+    ch.consume(q, consumer_tag="b")
+    ch.deliveries(2)
+    ch.send(Basic.Recover, requeue=True)
+    ch.expect(Basic.RecoverOk)
+    assert len(ch.deliveries(2)) == 2
+    assert got.body == b"1"
+
+
 def test_recover_async_has_no_answer(ch: ChannelUnderTest, q: str) -> None:
     ch.declare(q)
     ch.publish("", q, b"1")

@@ -139,3 +139,45 @@ def test_a_quorum_queue_is_not_deleted_on_conditions(broker: BrokerUnderTest) ->
         2: < 0 end of the connection
         """,  # noqa: E501
     )
+
+
+def test_recover_gives_back_what_get_took_before_what_consumers_have(broker: BrokerUnderTest) -> None:
+    assert_plays(
+        broker,
+        [
+            op(0, Queue.Declare, queue="q2", arguments={"x-max-length-bytes": 4}),
+            op(0, Basic.Publish, routing_key="q2", body=b"m21"),
+            op(2, Basic.Get, queue="q2"),
+            op(2, Basic.Consume, queue="q2", consumer_tag="c0"),
+            op(0, Basic.Publish, routing_key="q2", body=b"m24"),
+            op(2, Basic.Recover, requeue=True),
+        ],
+        r"""
+        0: < 0 Queue.DeclareOk queue='q2' message_count=0 consumer_count=0
+        1: nothing
+        2: < 2 Basic.GetOk delivery_tag=1 redelivered=False exchange='' routing_key='q2' message_count=0 properties={} body=b'm21'
+        3: < 2 Basic.ConsumeOk consumer_tag='c0'
+        4: < 2 Basic.Deliver consumer_tag='c0' delivery_tag=2 redelivered=False exchange='' routing_key='q2' properties={} body=b'm24'
+        5: < 2 Basic.RecoverOk
+        5: < 2 Basic.Deliver consumer_tag='c0' delivery_tag=3 redelivered=True exchange='' routing_key='q2' properties={} body=b'm21'
+        5: < 2 Basic.Deliver consumer_tag='c0' delivery_tag=4 redelivered=True exchange='' routing_key='q2' properties={} body=b'm24'
+        """,  # noqa: E501
+    )
+
+
+def test_a_connection_that_ends_with_several_consumers_of_a_quorum_queue(
+    broker: BrokerUnderTest, ch: ChannelUnderTest, q: str
+) -> None:
+    ch.declare(q, durable=True, arguments={"x-queue-type": "quorum"})
+    leaving = broker.connect()
+    first = leaving.channel()
+    first.consume(q)
+    ch.confirm()
+    ch.publish("", q, b"1")
+    ch.await_confirms(1)
+    first.deliveries(1)
+    leaving.channel().consume(q)
+    ch.consume(q)
+    leaving.call(Connection.Close, reply_code=200, reply_text="bye")
+    counts = {1} if broker.differs("quorum-count-when-a-connection-ends") else {1, 2}
+    assert ch.expect(Basic.Deliver).headers["x-delivery-count"] in counts

@@ -255,14 +255,12 @@ class Consuming:
         self._settle(Settlement.REQUEUED if requeue else Settlement.REJECTED, tag, False)
 
     def recover(self, method: methods.Basic.Recover | methods.Basic.RecoverAsync) -> None:
-        """basic.recover: all that is unacknowledged goes back to its queue."""
+        """basic.recover: all that is unacknowledged goes back to its queue; the answer comes before the deliveries."""
         if not method.requeue:
             raise not_implemented("requeue=false")
-        work = self._begin(self._settle_through(Settlement.REQUEUED, self._next_tag - 1))
         if isinstance(method, methods.Basic.Recover):
-            self._channel.reply_when(work, methods.Basic.RecoverOk())
-        else:
-            self._channel.wait_for(work)
+            self._channel.reply(methods.Basic.RecoverOk())
+        self._channel.wait_for(self._begin(self._settle_through(Settlement.REQUEUED, self._next_tag - 1)))
 
     def _settle(self, settlement: Settlement, tag: int, multiple: bool) -> None:
         last = self._last_named(tag, multiple)

@@ -44,7 +44,8 @@ Party = tuple[Queue, Consumer | None]  # whom a part of the deliveries concerns;
 class Settling:
     """One settlement of a channel's deliveries.
 
-    Where several consumers are concerned, each is done with before the next, and filled up again, as in RabbitMQ.
+    What basic.get took is done with before what consumers have, and each of these before the next, and filled up again,
+    as in RabbitMQ.
 
     Args:
         consuming: whose deliveries they were.
@@ -56,7 +57,7 @@ class Settling:
     def __init__(self, consuming: Consuming, settlement: Settlement) -> None:
         self._consuming = consuming
         self._settlement = settlement
-        self._is_by_consumer = settlement is not Settlement.ABANDONED and len(consuming.consumers) > 1
+        self._is_by_consumer = settlement is not Settlement.ABANDONED and len(consuming.consumers) > 0
         self._returning: dict[Party, Returning] = {}
         self._room: dict[Party, Counter[Consumer | None]] = {}
 

@@ -215,6 +215,8 @@ def purpose_of(program: Program, rabbitmq: str, ours: str) -> str | None:
         topic = "crash"
     elif _are_quorum_counts(program, rabbitmq, ours):
         topic = "quorum-counts"
+    elif "end of the connection" in rabbitmq and _uncounted(rabbitmq) == _uncounted(ours):
+        topic = "quorum-count-when-a-connection-ends"
     elif operation.fields.get("routing_key") == LAST_REPLY_TO and _is_transactional(program):
         topic = "direct-reply-in-a-transaction"
     else:
@@ -250,6 +252,11 @@ def _are_quorum_counts(program: Program, rabbitmq: str, ours: str) -> bool:
 
 def _without(line: str, method: str, count: str) -> str:
     return re.sub(rf"{count}=\d+", "", line) if method in line else line
+
+
+def _uncounted(text: str) -> str:
+    """What came, without the numbers of earlier deliveries that quorum queues put into it."""
+    return re.sub(r"x-delivery-count: \('l', \d+\)|x-delivery-count: l:\d+", "", text)
 
 
 def _concerns_quorum_queue(program: Program) -> bool:

@@ -185,6 +185,7 @@ class Player:
         self._step = 0
         self._operation = op(0, ABORT)
         self._generated_queues: set[str] = set()
+        self._quorum_queues: set[str] = set()
         self._consumer_order: dict[str, int] = {}
         self._last_reply_to = "nobody"
         self._has_timers = False
@@ -328,15 +329,17 @@ class Player:
             fields["routing_key"] = self._last_reply_to
         if operation.method is Basic.Publish:
             fields.setdefault("body", b"")
-        # Over several queues it is chance which of them gets the last place; after a get, brokers differ on purpose.
+        # Over several queues it is chance which of them gets the last place; after a get, and where there is a consumer
+        # of a quorum queue, brokers differ on purpose.
+        consumed = set(state.consumers.values())
         has_taken = any(tag in state.taken for tag, _ in state.unsettled)
         if (
             operation.method is Basic.Qos
             and fields.get("global_")
-            and (has_taken or len(set(state.consumers.values())) > 1)
+            and (has_taken or len(consumed) > 1 or consumed & self._quorum_queues)
         ):
             return None
-        others = set(state.consumers.values()) - {fields.get("queue", "")}
+        others = consumed - {fields.get("queue", "")}
         if operation.method is Basic.Consume and state.has_global_prefetch and others:
             return None
         return operation._replace(fields=fields)
@@ -351,7 +354,10 @@ class Player:
             case "Confirm.Select":
                 state.confirms = True
             case "Queue.Declare":
-                self._has_timers |= _is_zero(fields.get("arguments", {}).get("x-message-ttl"))
+                arguments = fields.get("arguments", {})
+                self._has_timers |= _is_zero(arguments.get("x-message-ttl"))
+                if arguments.get("x-queue-type") == "quorum":
+                    self._quorum_queues.add(fields["queue"])
             case "Basic.Qos" if fields.get("global_"):
                 state.has_global_prefetch = bool(fields.get("prefetch_count"))
             case "Basic.Consume":
