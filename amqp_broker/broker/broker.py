@@ -128,9 +128,18 @@ class Broker:
                 if queue.is_changed:
                     messages_max -= queue.pump(messages_max)
             while dead_letters and messages_max > 0:
-                queue, message, reason = dead_letters.popleft()
-                queue.virtual_host.publish_dead_letter(queue, message, reason)
+                self._publish_dead_letter()
                 messages_max -= DEAD_LETTER_COST
+
+    def _publish_dead_letter(self) -> None:
+        queue, message, reason = self.dead_letters.popleft()
+        queue.virtual_host.publish_dead_letter(queue, message, reason)
+
+    def publish_dead_letters(self) -> None:
+        """Send all dead letters that wait now on their way in one go, because a crash must not come between."""
+        for _ in range(len(self.dead_letters)):
+            if self.dead_letters:  # each may let somebody go on, who sends others
+                self._publish_dead_letter()
 
     @property
     def is_unfinished(self) -> bool:

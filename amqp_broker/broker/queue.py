@@ -82,6 +82,7 @@ class Queue:
         self.ready_count = 0
         self.ready_bytes = 0
         self.unacknowledged_count = 0
+        self.dying_count = 0  # of messages that died here and are not on their way to the dead-letter exchange yet
         self.is_deleted = False
         self.is_changed = False
         self.reference = 0  # of the journal's record
@@ -450,8 +451,25 @@ class Queue:
             self._dead_letter(messages, reason)
 
     def _dead_letter(self, messages: list[Message], reason: DeathReason) -> None:
+        self.dying_count += len(messages)
         for message in messages:
             self.virtual_host.dead_letters.append((self, message, reason))
+
+    def dead_letter_left(self, message: Message) -> None:
+        """A message that died here is on its way to the dead-letter exchange: only now it is forgotten."""
+        self.forget(message)
+        self.dying_count -= 1
+        if not self.dying_count:
+            self._let_askers_go_on()
+
+    def check_dead_letters_left(self) -> None:
+        """See that none would be lost with the queue: until it is on its way, a start finds it only here.
+
+        Raises:
+            QueueBusy: some are not on their way yet.
+        """
+        if self.dying_count:
+            raise QueueBusy(self)
 
     def _expire_head(self) -> bool:
         """Let the messages die whose time has come, as far as they stand at the head; wait for the next one's time.

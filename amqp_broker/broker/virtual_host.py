@@ -419,6 +419,7 @@ class VirtualHost:
 
         Raises:
             AmqpError: 403, 405, 406 in use or not empty, 540 for a condition that the queue's type does not know.
+            QueueBusy: that cannot be done yet.
         """
         who.check_configure("queue", name)
         queue = self.queues.get(name)
@@ -426,6 +427,7 @@ class VirtualHost:
             return 0
         queue.check_access(who)
         queue.check_deletion(if_unused=if_unused, if_empty=if_empty)
+        queue.check_dead_letters_left()
         count = queue.ready_count
         self.remove_queue(queue)
         return count
@@ -434,6 +436,8 @@ class VirtualHost:
         """A queue goes: its bindings first, then what it holds. Another one of its name stays."""
         if queue.is_deleted:
             return
+        if queue.dying_count:
+            self._broker.publish_dead_letters()
         if self.queues.get(queue.name) is queue:
             del self.queues[queue.name]
         if queue.owner in self._queues_of:
@@ -516,7 +520,7 @@ class VirtualHost:
         exchange = None if name is None else self.exchanges.get(name)
         if exchange is not None:
             self._publish_dead_letter(exchange, queue, message, reason)
-        queue.forget(message)
+        queue.dead_letter_left(message)
 
     def _publish_dead_letter(self, exchange: Exchange, queue: Queue, message: Message, reason: DeathReason) -> None:
         """Most often many messages die that are alike in all but their bodies: then what they become is, too."""

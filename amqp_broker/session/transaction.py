@@ -34,7 +34,7 @@ class Transaction:
         self._settlements.append((settlement, deliveries))
 
     def commit(self, channel: Channel) -> None:
-        """Do all of it.
+        """Do all of it in one go, so that a crash finds all of it or nothing: what it rejects is dead-lettered here.
 
         Raises:
             AmqpError: 406, a queue refused one of the messages.
@@ -45,8 +45,14 @@ class Transaction:
             accepted = channel.publishing.route(*publication._replace(queues=queues)) and accepted
         for settlement, deliveries in self._settlements:
             channel.consuming.settle(settlement, list(deliveries.values()))
+        if self._has_rejections:
+            channel.connection.broker.publish_dead_letters()
         if not accepted:
             raise precondition_failed("partial tx completion")
+
+    @property
+    def _has_rejections(self) -> bool:
+        return any(settlement is Settlement.REJECTED for settlement, _ in self._settlements)
 
     def roll_back(self, channel: Channel) -> None:
         """Forget the publishes; what was settled is unacknowledged again."""

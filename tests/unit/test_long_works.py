@@ -390,6 +390,75 @@ def test_dead_letters_of_a_queue_that_has_gone_arrive(
         channel.nack(COUNT, multiple=True, requeue=False)
         while broker.queue("q").unacknowledged_count:
             broker.go_on()
-        other.call(commands.Queue.Delete(queue="q"))
+        other.send(commands.Queue.Delete(queue="q"))
         assert broker.dead_letters
+        assert other.received() == []
+    other.one(commands.Queue.DeleteOk)
     assert len(other.drain("dead")) == COUNT
+
+
+def dying(broker: DiskBroker, **flags: bool) -> ClientChannel:
+    """A channel that has rejected all messages of its queue, some of which are not dead-lettered yet."""
+    channel = broker.client().channel()
+    channel.declare("dead", durable=True)
+    channel.declare("q", {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "dead"}, durable=True, **flags)
+    fill(channel, delivery_mode=2)
+    channel.consume("q")
+    assert len(channel.received()) == COUNT
+    broker.goes_on = False
+    channel.nack(COUNT, multiple=True, requeue=False)
+    while broker.queue("q").unacknowledged_count:
+        broker.go_on()
+    assert broker.dead_letters
+    return channel
+
+
+@pytest.mark.parametrize("slices", range(0, 12, 2))
+def test_a_crash_after_a_deletion_loses_no_dead_letter(slices: int) -> None:
+    broker = DiskBroker()
+    other = broker.client().channel()
+    dying(broker)
+    other.send(commands.Queue.Delete(queue="q"))
+    assert broker.dead_letters
+    for _ in range(slices):
+        broker.go_on()
+    is_answered = bool(other.received())
+    after = broker.killed()
+    channel = after.client().channel()
+    is_there = "q" in after.virtual_host.queues
+    assert not (is_answered and is_there)
+    dead = channel.drain("dead")
+    assert dead + (channel.drain("q") if is_there else []) == NAMES
+
+
+def test_a_crash_after_a_queue_went_with_its_consumer_loses_no_dead_letter() -> None:
+    broker = DiskBroker()
+    channel = dying(broker, auto_delete=True)
+    channel.client.connection.lost("it went away")
+    broker.settle()
+    after = broker.killed()
+    assert after.client().channel().drain("dead") == NAMES
+    assert "q" not in after.virtual_host.queues
+
+
+@pytest.mark.parametrize("slices", range(0, 12, 2))
+def test_a_transaction_that_rejects_many_is_there_as_a_whole(slices: int) -> None:
+    broker = DiskBroker()
+    channel = broker.client().channel()
+    channel.declare("dead", durable=True)
+    channel.declare("q", {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "dead"}, durable=True)
+    channel.declare("to", durable=True)
+    fill(channel, delivery_mode=2)
+    take_all(channel)
+    channel.call(commands.Tx.Select())
+    channel.publish("", "to", b"done", delivery_mode=2)
+    channel.nack(0, multiple=True, requeue=False)
+    broker.goes_on = False
+    channel.send(commands.Tx.Commit())
+    for _ in range(slices):
+        broker.go_on()
+    channel.one(commands.Tx.CommitOk)
+    after = broker.killed().client().channel()
+    assert after.drain("to") == [b"done"]
+    assert after.drain("q") == []
+    assert after.drain("dead") == NAMES
