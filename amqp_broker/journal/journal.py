@@ -276,6 +276,10 @@ class SegmentJournal:
     def disk_bytes(self) -> int:
         return self._index.disk_bytes
 
+    @property
+    def is_wasteful(self) -> bool:
+        return self.disk_bytes > 2 * (self.live_bytes + self._segment_bytes)
+
     def close(self) -> None:
         if self._writer is None or self._failure:
             return

@@ -193,5 +193,9 @@ class Journal(Protocol):
     def disk_bytes(self) -> int:
         """The bytes that the journal's files take."""
 
+    @property
+    def is_wasteful(self) -> bool:
+        """Whether the files take more than they should, which is twice what is live and two segments."""
+
     def close(self) -> None:
         """Write what is left, mark the end as intended, let go of the files. Blocks. Does not raise twice."""

@@ -1,7 +1,8 @@
 """What writes the journal: what has gathered is written and synced in a thread, then the broker is told.
 
 While one batch is on its way to the disk the next one gathers, so the more there is to do, the more each sync does.
-Space is freed when there is nothing else to write, one bounded step at a time.
+Space is freed one bounded step at a time: when there is nothing else to write, while a batch waits for room, and, once
+the files take more than they should, so many steps after each batch that they do not grow further.
 
 Theory of operation. The thread has one job at a time, and is given the next one at once: when something gathers while
 it has none, or when it is done with the one before. Both happen between two turns of the event loop's tasks, in the
@@ -33,6 +34,8 @@ from amqp_broker.server.wake_up import WakeUp
 from amqp_broker.settings import Settings
 
 FULL_DISK_RETRY_S = 1.0
+STEPS_AFTER_BATCH = 2  # at least, when space has to be freed; and one more for each so many bytes of the batch
+BYTES_FOR_STEP = 131_072  # half of what a step copies, because it frees at least as much as it copies
 
 Result = TypeVar("Result")
 
@@ -54,13 +57,20 @@ class JournalFlusher:
         self._interval_s = settings.fsync_interval_ms / 1000
         self._synced_s = -math.inf
         self._outbox = outbox
-        self.is_disk_full = False  # a batch waits for room, however much room there seems to be
         self._thread: DiskThread
         self._has_job = False
         self._reclaim: Reclaim | None = None
+        self._steps_owed = 0
+        self._batch_bytes = 0
         self._refused: Batch | None = None  # for want of room; to be tried again
+        self._is_retry_due = False
         self._error: Exception | None = None
         self._attention = WakeUp()
+
+    @property
+    def is_disk_full(self) -> bool:
+        """Whether a batch waits for room, however much room there seems to be."""
+        return self._refused is not None
 
     async def run(self) -> None:
         """Write whenever there is something to write.
@@ -74,11 +84,11 @@ class JournalFlusher:
             self._go_on()
             while self._error is None:
                 await trio.lowlevel.checkpoint()
-                refused, self._refused = self._refused, None
-                if refused is not None:
+                if self.is_disk_full:
                     await trio.sleep(FULL_DISK_RETRY_S)
-                    self._write(refused)
-                await self._wait()
+                    self._is_retry_due = True
+                else:
+                    await self._wait()
                 self._go_on()
             raise self._error
         finally:
@@ -97,14 +107,17 @@ class JournalFlusher:
         if self._has_job or self._error is not None:
             return
         try:
-            batch = self._take_batch()
+            if self._steps_owed:
+                self._steps_owed -= 1
+                if self._free_space():
+                    return
+                self._steps_owed = 0
+            batch = self._next_batch()
             if batch is not None:
                 self._write(batch)
                 return
             self._broker.committed()  # whoever waited for something that left nothing to write
-            self._reclaim = self._reclaim or self._journal.take_reclaim()
-            if self._reclaim is not None:
-                self._do(self._reclaim.step, self._stepped)
+            self._free_space()
         except Exception as error:
             self._fail(error)
 
@@ -128,7 +141,16 @@ class JournalFlusher:
 
     # --- batches
 
+    def _next_batch(self) -> Batch | None:
+        if self._refused is None:
+            return self._take_batch()
+        if not self._is_retry_due:
+            return None
+        self._is_retry_due = False
+        return self._refused
+
     def _take_batch(self) -> Batch | None:
+        self._batch_bytes = self._journal.pending_bytes
         now_s = trio.current_time()
         sync = self._policy == "always" or (self._policy == "interval" and now_s - self._synced_s >= self._interval_s)
         if sync:
@@ -144,25 +166,35 @@ class JournalFlusher:
         except JournalFull as error:
             self._wait_for_room(batch, error)
             return
-        self.is_disk_full = False
+        self._refused = None
+        if self._journal.is_wasteful:
+            self._steps_owed = STEPS_AFTER_BATCH + self._batch_bytes // BYTES_FOR_STEP
         self._broker.committed()
 
     def _wait_for_room(self, batch: Batch, error: JournalFull) -> None:
-        self._has_job = True  # the same batch comes next, and nothing before it
-        self._refused = batch
         if not self.is_disk_full:
-            self.is_disk_full = True
             log_event(logging.ERROR, "disk full", reason=str(error), retry_s=FULL_DISK_RETRY_S)
+        self._refused = batch
+        self._is_retry_due = False
         self._broker.alarms.set(Resource.DISK, True)
         self._attention.set()
 
     # --- free space
+
+    def _free_space(self) -> bool:
+        """Have the next step done; returns whether there was one."""
+        self._reclaim = self._reclaim or self._journal.take_reclaim()
+        if self._reclaim is None:
+            return False
+        self._do(self._reclaim.step, self._stepped)
+        return True
 
     def _stepped(self, is_done: bool) -> None:
         reclaim = self._reclaim
         if reclaim is None or not is_done:
             return
         self._reclaim = None
+        self._is_retry_due = True  # there may be room now
         try:
             self._journal.reclaimed(reclaim)
         except JournalDamaged as error:  # those segments stay as they are, and everything else goes on

@@ -12,6 +12,7 @@ import pytest
 import trio
 
 from amqp_broker.broker.broker import Broker
+from amqp_broker.broker.virtual_host import VirtualHost
 from amqp_broker.journal.failures import JournalFailed
 from amqp_broker.journal.journal import SegmentJournal
 from amqp_broker.journal.memory_files import MemoryFiles
@@ -115,6 +116,62 @@ async def test_a_full_disk_is_waited_out_and_the_alarm_stays_however_much_room_t
         await news.wait()
         assert not alarms.are_raised
         nursery.cancel_scope.cancel()
+
+
+class Restless:
+    """Puts the next change in place of the last one as soon as that is kept: there is always something to write."""
+
+    def __init__(self, served: Served, size: int, rounds: int) -> None:
+        self._served = served
+        self._size = size
+        self._left = rounds
+        self._last = VirtualHost(served.broker, "last")
+        self.done = trio.Event()
+        self.disk_bytes_max = 0
+
+    def begin(self) -> None:
+        self._served.broker.awaiting_commit[self.go_on] = None
+        self.go_on()
+
+    def go_on(self) -> None:
+        self.disk_bytes_max = max(self.disk_bytes_max, self._served.files.used_bytes)
+        self._left -= 1
+        if not self._left:
+            del self._served.broker.awaiting_commit[self.go_on]
+            self.done.set()
+            return
+        durability = self._served.broker.durability
+        durability.forget(self._last)
+        self._last = VirtualHost(self._served.broker, f"{self._left}-{'x' * self._size}")
+        durability.keep_virtual_host(self._last)
+        self._served.broker.settle()
+
+
+@pytest.mark.parametrize("size", [1000, SEGMENT_BYTES // 4, 2 * SEGMENT_BYTES])
+@pytest.mark.parametrize("fsync", ["always", "interval", "never"])
+@in_trio
+async def test_space_is_freed_although_there_is_always_something_to_write(fsync: str, size: int) -> None:
+    async with serving(Settings(fsync=fsync, fsync_interval_ms=600_000)) as served:  # type: ignore[arg-type]
+        restless = Restless(served, size, 20 + 20 * SEGMENT_BYTES // size)
+        restless.begin()
+        await restless.done.wait()
+        assert restless.disk_bytes_max <= 6 * max(size, SEGMENT_BYTES)
+
+
+@in_trio
+async def test_space_is_freed_while_a_batch_waits_for_room() -> None:
+    async with serving() as served:
+        broker, files = served.broker, served.files
+        large = [VirtualHost(broker, f"{number}{'x' * (SEGMENT_BYTES // 2)}") for number in range(6)]
+        for each in large:
+            broker.durability.keep_virtual_host(each)
+            await served.kept(served.change())
+        files.capacity_bytes = files.used_bytes + 4096  # enough to copy what is live, too little for what comes
+        for each in large:
+            broker.durability.forget(each)
+        broker.settle()  # this is on its way to the disk when the batch gathers for which there is no room
+        await served.kept(served.change(SEGMENT_BYTES))
+        assert not served.flusher.is_disk_full
 
 
 @in_trio
