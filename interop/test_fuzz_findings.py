@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
 from interop.fuzz.program import op
 from interop.fuzz.replay import assert_plays
 from interop.raw_client import Basic, ChannelUnderTest, Client, Confirm, Connection, Queue
 from interop.under_test import BrokerUnderTest
+from interop.waiting import until
 
 FEATURE = "fuzzer's findings"
 
@@ -181,3 +184,36 @@ def test_a_connection_that_ends_with_several_consumers_of_a_quorum_queue(
     leaving.call(Connection.Close, reply_code=200, reply_text="bye")
     counts = {1} if broker.differs("quorum-count-when-a-connection-ends") else {1, 2}
     assert ch.expect(Basic.Deliver).headers["x-delivery-count"] in counts
+
+
+@pytest.mark.parametrize("arguments", [{}, {"x-delivery-limit": 5}], ids=["no limit", "delivery limit"])
+def test_a_quorum_queue_delivers_what_comes_back_before_it_drops(
+    ch: ChannelUnderTest, q: str, arguments: dict[str, int]
+) -> None:
+    ch.declare(q, durable=True, arguments={"x-queue-type": "quorum", "x-max-length": 1, **arguments})
+    ch.consume(q)
+    ch.publish_all(q, [b"1", b"2"])
+    ch.deliveries(2)
+    ch.call(Basic.Recover, requeue=True)
+    assert [delivery.body for delivery in ch.deliveries(2)] == [b"1", b"2"]
+
+
+def test_a_classic_queue_drops_before_it_delivers_what_comes_back(ch: ChannelUnderTest, q: str) -> None:
+    ch.declare(q, arguments={"x-max-length": 1})
+    ch.consume(q)
+    ch.publish_all(q, [b"1", b"2"])
+    ch.deliveries(2)
+    ch.call(Basic.Recover, requeue=True)
+    assert [delivery.body for delivery in ch.deliveries(1)] == [b"2"]
+    ch.expect_nothing(q)
+
+
+def test_a_quorum_queue_without_a_ready_consumer_drops_what_comes_back(ch: ChannelUnderTest, q: str) -> None:
+    ch.declare(q, durable=True, arguments={"x-queue-type": "quorum", "x-max-length": 1})
+    ch.consume(q, consumer_tag="t")
+    ch.publish_all(q, [b"1", b"2"])
+    ch.deliveries(2)
+    ch.call(Basic.Cancel, consumer_tag="t")
+    ch.call(Basic.Recover, requeue=True)
+    until(lambda: ch.depth(q)[0] == 1)
+    assert ch.get_one(q).body == b"2"

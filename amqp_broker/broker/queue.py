@@ -419,6 +419,11 @@ class Queue:
             message.redelivered = True
         return sorted(messages, key=position_of)
 
+    def _limit_returned(self) -> None:
+        """Keep to the length limits when messages have come back: what comes back may push out what was before it."""
+        if self._has_length_limit:
+            self._drop_overflow()
+
     def put_back(self, messages: list[Message], body_bytes: int, *, is_in_order: bool) -> None:
         """Messages that were marked are ready again.
 
@@ -432,8 +437,7 @@ class Queue:
         self.ready_count += len(messages)
         self.ready_bytes += body_bytes
         self.virtual_host.paging.used_bytes += body_bytes + OVERHEAD_BYTES * len(messages)
-        if self._has_length_limit:
-            self._drop_overflow()
+        self._limit_returned()
         self.changed()
 
     def forget(self, message: Message) -> None:

@@ -93,9 +93,17 @@ class QuorumQueue(Queue):
         for message in messages:
             self._position = message.position = self._position + 1
             self._append(message, self.virtual_host.paging.is_short)
-        if self._has_length_limit:
-            self._drop_overflow()
         self.changed()
+
+    def _limit_returned(self) -> None:
+        """Wait with the limits: here consumers that are ready come first."""
+
+    def pump(self, messages_max: int) -> int:
+        """Deliver what can be delivered now, and drop what then is too much."""
+        delivered = super().pump(messages_max)
+        if self._has_length_limit and not self.is_changed:
+            self._drop_overflow()
+        return delivered
 
     def put_back(self, messages: list[Message], body_bytes: int, *, is_in_order: bool) -> None:
         """Messages that were marked are ready again, in the order of their return."""
