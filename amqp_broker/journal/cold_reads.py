@@ -11,7 +11,7 @@ from itertools import compress, islice
 from typing import NamedTuple
 
 from amqp_broker.journal.blocks import BLOCK_BYTES_MAX, BLOCK_HEADER_BYTES
-from amqp_broker.journal.failures import JournalDamaged
+from amqp_broker.journal.failures import JournalDamaged, JournalFailed
 from amqp_broker.journal.index import DEAD, Segment
 from amqp_broker.journal.records import RECORD_HEADER_BYTES, Record, decode_record, is_intact, record_size
 
@@ -30,9 +30,10 @@ def read_record(segment: Segment, index: int) -> Record:
 
     Raises:
         JournalDamaged: it is not what was written.
+        JournalFailed: the disk cannot read it.
     """
     start, size = segment.extent(index)
-    record = decode_record(_whole_record(segment, start, segment.file.read_at(start, size)))
+    record = decode_record(_whole_record(segment, start, _read(segment, start, size)))
     if record is None:
         raise JournalDamaged(segment.full_name, start, "a record fails its checksum")
     return record
@@ -50,6 +51,7 @@ def read_near(segment: Segment, references: Sequence[int], first: int) -> list[b
 
     Raises:
         JournalDamaged: a record is not what was written.
+        JournalFailed: the disk cannot read it.
     """
     starts: list[int] = []
     slice_start = slice_end = 0
@@ -64,7 +66,7 @@ def read_near(segment: Segment, references: Sequence[int], first: int) -> list[b
             break
         starts.append(start)
         slice_end = start + size
-    data = segment.file.read_at(slice_start, slice_end - slice_start) if starts else b""
+    data = _read(segment, slice_start, slice_end - slice_start) if starts else b""
     payloads = []
     for start in starts:
         record = decode_record(data, start - slice_start)
@@ -72,6 +74,13 @@ def read_near(segment: Segment, references: Sequence[int], first: int) -> list[b
             raise JournalDamaged(segment.full_name, start, "a record fails its checksum")
         payloads.append(record.payload)
     return payloads
+
+
+def _read(segment: Segment, offset: int, size: int) -> bytes:
+    try:
+        return segment.file.read_at(offset, size)
+    except OSError as error:
+        raise JournalFailed(f"reading {segment.full_name} failed: {error}") from error
 
 
 def live_records(segment: Segment, flags: bytes) -> Iterator[list[EncodedRecord]]:

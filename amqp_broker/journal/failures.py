@@ -21,7 +21,7 @@ class JournalFull(JournalError):
 
 
 class JournalFailed(JournalError):
-    """A write or a sync failed. Final: nothing after it is ever confirmed, and it is not tried again."""
+    """A write, a sync or a read failed. Final: nothing after it is ever confirmed, and it is not tried again."""
 
 
 class RecordGone(JournalError, LookupError):

@@ -62,7 +62,10 @@ class SegmentJournal:
         if self._writer is not None:
             raise RuntimeError("a journal is recovered once")
         recovery = Recovery(self._files)
-        yield from recovery.run(progress)
+        try:
+            yield from recovery.run(progress)
+        except OSError as error:
+            raise JournalFailed(f"reading the journal failed: {error}") from error
         self.torn_tail = recovery.torn_tail
         self._epoch = recovery.epoch + 1
         self._index.set_segments(tuple(recovery.segments))

@@ -69,6 +69,7 @@ class Journal(Protocol):
         Raises:
             JournalDamaged: damage that is not a torn tail; names file and offset.
             FormatNotSupported: a segment of a newer format.
+            JournalFailed: the disk cannot read it, or not write what has to be written first.
         """
 
     torn_tail: TornTail | None
@@ -125,6 +126,7 @@ class Journal(Protocol):
         Raises:
             RecordGone: no live record has this reference.
             JournalDamaged: what is on disk is not what was written.
+            JournalFailed: the disk cannot read it.
         """
 
     def read_many(self, references: Sequence[int]) -> list[bytes]:
@@ -133,7 +135,7 @@ class Journal(Protocol):
         May run in another thread, at any time.
 
         Raises:
-            RecordGone, JournalDamaged: as for `read`.
+            RecordGone, JournalDamaged, JournalFailed: as for `read`.
         """
 
     # --- group commit ----------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ async def read_pages(broker: Broker, journal: Journal) -> None:
 
     Raises:
         JournalDamaged: what is on disk is not what was written.
+        JournalFailed: the disk cannot read it.
     """
     wanted = WakeUp()
     paging = broker.paging

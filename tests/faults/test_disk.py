@@ -218,6 +218,21 @@ def test_a_disk_that_fails_is_final(
     assert numbers[confirmed:] in ([], [confirmed + 1])
 
 
+@pytest.mark.parametrize("when", ["at the start", "later"])
+def test_a_disk_that_cannot_be_read_is_final(tmp_path: Path, start: Callable[..., BrokerProcess], when: str) -> None:
+    folder = tmp_path / "data"
+    broker = start(folder).ready()
+    publisher = Publisher(broker, 100)
+    eventually(lambda: publisher.confirmed > 80, "nothing was confirmed")  # more than a start keeps in memory
+    broker.kill()
+    publisher.thread.join(PATIENCE_S)
+    broker = start(folder, module="tests.faults.broken_disk", FAULTS_READS_FAIL=when)
+    assert broker.ended() == 6
+    assert "Input/output error" in broker.said
+    assert "Traceback" not in broker.said
+    assert len(drain(start(folder).ready())) >= publisher.confirmed
+
+
 def test_a_disk_that_cannot_be_written_to_is_refused(small_disk: Path, start: Callable[..., BrokerProcess]) -> None:
     assert start(small_disk, segment_size_bytes=SEGMENT_BYTES).ready().end() == 0
     mount(small_disk, "-o", "remount,ro")
