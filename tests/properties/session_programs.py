@@ -7,8 +7,9 @@ against its invariants. Holds no test.
 from __future__ import annotations
 
 import struct
+from collections import deque
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from hypothesis import strategies as st
 from pamqp import base, body, commands, frame, header, heartbeat
@@ -325,13 +326,15 @@ SETUP_OF_CHANNEL: dict[int, list[base.Frame]] = {
 class Stage:
     """A broker, its clients, and what is always true of them."""
 
+    client_type: ClassVar[type[Client]] = Client
+
     def __init__(self) -> None:
         self.broker = MemoryBroker(outbound_high_water_bytes=HIGH_WATER_BYTES, message_size_bytes_max=MESSAGE_BYTES_MAX)
         self.clients = [self._connect() for _ in range(CLIENTS)]
         self._furnish()
 
     def _connect(self) -> Client:
-        return Client(self.broker).open(frame_max=FRAME_BYTES_MAX)
+        return self.client_type(self.broker).open(frame_max=FRAME_BYTES_MAX)
 
     def _furnish(self) -> None:
         """All that a program declares is there already, so that a short one meets something."""
@@ -369,9 +372,13 @@ class Stage:
                 client.connection.lost("reset by peer")
             case Wait():
                 self.broker.advance(step.duration_ms)
-        self.broker.check_invariants()
+        self.look()
         if client.is_finished():
             self.leave(step.client)
+
+    def look(self) -> None:
+        """See whether all is well between two steps."""
+        self.broker.check_invariants()
 
     def _make_ready(self, client: Client, number: int, method: base.Frame | None = None) -> None:
         """Do first what makes it likely that a step is no mistake: open the channel, free the consumer tag."""
@@ -435,3 +442,49 @@ class Stage:
             assert len(queue.consumers) == 0
             assert queue.owner is None
         assert self.broker.reply_consumers == {}
+
+
+class PatientClient(Client):
+    """A client whose bytes wait while the broker does not read them, as in a socket."""
+
+    def __init__(self, broker: MemoryBroker) -> None:
+        super().__init__(broker)
+        self._waiting: deque[bytes] = deque()
+
+    def send_bytes(self, data: bytes) -> None:
+        self._waiting.append(data)
+        self.send_waiting()
+
+    def send_waiting(self) -> None:
+        """Let the broker read what it reads now."""
+        while self._waiting and not self.connection.is_reading_paused:
+            super().send_bytes(self._waiting.popleft())
+
+
+class BusyStage(Stage):
+    """The same while the broker is busy: between two steps it does one slice of what takes long."""
+
+    client_type = PatientClient
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.broker.goes_on = False
+
+    def look(self) -> None:
+        if self.broker.is_unfinished:
+            self.broker.go_on()
+        self._read_on()
+        if not self.broker.is_unfinished:
+            super().look()
+
+    def _read_on(self) -> None:
+        for client in self.clients:
+            assert isinstance(client, PatientClient)
+            client.send_waiting()
+
+    def end(self) -> None:
+        while self.broker.is_unfinished:
+            self.broker.go_on()
+            self._read_on()
+        self.broker.goes_on = True
+        super().end()

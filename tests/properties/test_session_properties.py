@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pamqp import commands
 
-from tests.properties.session_programs import POLITE_STEPS, RUDE_STEPS, Stage, Step, programs
+from tests.properties.session_programs import POLITE_STEPS, RUDE_STEPS, BusyStage, Stage, Step, programs
 from tests.support.client import PROTOCOL_HEADER, Client, publish_frames
 from tests.support.memory_broker import MemoryBroker, small_slices
 
@@ -33,6 +33,16 @@ def test_clients_that_keep_to_the_rules(steps: list[Step], slice_messages: int) 
 def test_clients_that_do_not(steps: list[Step], slice_messages: int) -> None:
     with small_slices(slice_messages):
         stage = Stage()
+        for step in steps:
+            stage.play(step)
+        stage.end()
+
+
+@settings(max_examples=80)
+@given(programs(POLITE_STEPS | POLITE_STEPS | RUDE_STEPS), st.sampled_from([1, 2]))
+def test_clients_of_a_broker_that_is_busy(steps: list[Step], slice_messages: int) -> None:
+    with small_slices(slice_messages):
+        stage = BusyStage()
         for step in steps:
             stage.play(step)
         stage.end()
