@@ -3,6 +3,8 @@ next, whatever the broker does with the piece as a whole."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from interop.raw_client import Basic, Channel, ChannelUnderTest, Client, Connection, Queue, Tx
@@ -125,3 +127,70 @@ def test_an_error_ends_what_follows(client: Client, ch: ChannelUnderTest, q: str
         ch.send(Queue.Delete, queue=q)
     ch.expect_close(404, "no queue 'no such queue' in vhost '/'", cause=Queue.Declare)
     assert ch.reopen().drain(q) == [b"1"]
+
+
+LIMITS: dict[str, dict[str, Any]] = {
+    "drop-head": {"x-max-length": 1},
+    "reject-publish": {"x-max-length": 1, "x-overflow": "reject-publish"},
+    "priorities": {"x-max-priority": 9},
+}
+
+
+@pytest.mark.parametrize("arguments", LIMITS.values(), ids=LIMITS)
+@pytest.mark.parametrize("requeue", [False, True], ids=["ack", "requeue"])
+def test_what_an_acknowledgement_lets_go_has_gone_before_the_next_publish(
+    client: Client, ch: ChannelUnderTest, q: str, arguments: dict[str, Any], requeue: bool
+) -> None:
+    """A message that waits for room at its consumer does not count against the limits, nor stand behind a later one,
+    once there is room."""
+    ch.declare(q, arguments=arguments)
+    ch.confirm()
+    ch.qos(1)
+    ch.consume(q, consumer_tag="t")
+    ch.publish("", q, b"1", priority=5)
+    ch.deliveries(1)
+    if not requeue:
+        ch.publish("", q, b"2", priority=1)
+    ch.sync()
+    ch.depth(q)
+    with client.in_one_write():
+        if requeue:
+            ch.nack(1)
+        else:
+            ch.ack(1)
+        ch.publish("", q, b"3", priority=9)
+    assert all(is_ack for _, is_ack in ch.await_confirms(2 if requeue else 3))
+    assert ch.expect(Basic.Deliver).body == (b"1" if requeue else b"2")
+    assert ch.depth(q) == (1, 1)
+    ch.ack(2)
+    assert ch.expect(Basic.Deliver).body == b"3"
+
+
+def test_ack_and_consume(client: Client, ch: ChannelUnderTest, q: str) -> None:
+    """The room that the acknowledgement makes is filled before a consumer of a higher priority begins."""
+    ch.declare(q)
+    ch.publish_all(q, [b"1", b"2", b"3"])
+    ch.qos(1)
+    ch.consume(q, consumer_tag="low")
+    ch.deliveries(1)
+    with client.in_one_write():
+        ch.ack(1)
+        ch.send(Basic.Consume, queue=q, consumer_tag="high", arguments={"x-priority": 10})
+    got = [ch.take(Basic.Deliver) for _ in range(2)]
+    assert {(delivery.consumer_tag, delivery.body) for delivery in got} == {("low", b"2"), ("high", b"3")}
+
+
+def test_ack_and_close_the_channel(client: Client, ch: ChannelUnderTest, q: str) -> None:
+    """What the acknowledgement let go had gone, so it comes back as redelivered."""
+    ch.declare(q)
+    ch.publish_all(q, [b"1", b"2"])
+    other = client.channel()
+    other.qos(1)
+    other.consume(q)
+    other.deliveries(1)
+    with client.in_one_write():
+        other.ack(1)
+        other.send(Channel.Close, reply_code=200, reply_text="bye")
+    other.take(Channel.CloseOk)
+    message = ch.get_one(q)
+    assert (message.body, message.redelivered) == (b"2", True)

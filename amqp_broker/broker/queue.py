@@ -98,6 +98,7 @@ class Queue:
         self._may_expire = arguments.message_ttl_ms is not None
         self._has_length_limit = arguments.length_max is not None or arguments.length_bytes_max is not None
         self._refuses_overflow = self._has_length_limit and arguments.overflow != "drop-head"
+        self._minds_what_waits = self._has_length_limit or arguments.priority_max is not None
         self.restart_unused_timer()
 
     def __str__(self) -> str:
@@ -172,6 +173,8 @@ class Queue:
 
     def publish(self, message: Message) -> bool:
         """Take a message that was routed here; returns False when the length limit refuses it."""
+        if self.is_changed and self._minds_what_waits:
+            self._pump(SLICE_MESSAGES)  # what could go before it came neither counts nor lets it go first
         if self._refuses_overflow and self._would_overflow(message):
             if self.arguments.overflow == "reject-publish-dlx" and self.arguments.dead_letter_exchange is not None:
                 self._dead_letter([message], DeathReason.MAXLEN)

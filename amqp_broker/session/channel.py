@@ -160,6 +160,7 @@ class Channel:
         """
         if self.state is ChannelState.CLOSING:
             return
+        self.consuming.catch_up()
         self._release_work = self.connection.broker.works.begin(self.release())
         self.state = ChannelState.CLOSING
         close = build(
@@ -202,6 +203,7 @@ def _open_again(channel: Channel, method: methods.Channel.Open) -> None:
 
 def _close(channel: Channel, method: methods.Channel.Close) -> None:
     channel.publishing.finish()
+    channel.consuming.catch_up()
     work = channel.connection.broker.works.begin(channel.release())
     del channel.connection.channels[channel.number]
     channel.dissolve()

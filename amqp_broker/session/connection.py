@@ -452,6 +452,8 @@ class Connection:
         """The client ends the connection."""
         if self.state is ConnectionState.OPEN:
             self.close_reason = "closed by client"
+            for channel in self.channels.values():
+                channel.consuming.catch_up()
             work = self._release()
             if not work.is_done:
                 work.when_done(self._closed_by_client)

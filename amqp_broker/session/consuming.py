@@ -174,6 +174,7 @@ class Consuming:
         client = channel.connection.client
         client.check_read("queue", name)
         queue = channel.connection.virtual_host.accessible_queue(client, name)
+        queue.catch_up()  # the consumers that it has come first, as far as acknowledgements just before have made room
         tag = tag or generated_name("amq.ctag")
         consumer = queue.add_consumer(
             tag,
@@ -379,6 +380,11 @@ class Consuming:
         self._reply_tag = self._reply_key = ""
 
     # --- the end
+
+    def catch_up(self) -> None:
+        """Deliver what acknowledgements just before have made room for: the end of the consumers comes after it."""
+        for consumer in list(self.consumers.values()):
+            consumer.queue.catch_up()
 
     def release(self) -> Iterator[None]:
         """The channel ends: its consumers go at once, and what it had unacknowledged is given back to its queues.
