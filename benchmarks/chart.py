@@ -95,7 +95,8 @@ def growth_svg(results: Sequence[Result]) -> str:
         f'viewBox="0 0 {PANEL_WIDTH * PANELS_IN_A_ROW} {PANEL_HEIGHT * rows + 30}">',
         f"<style>{_GROWTH_STYLE}</style>",
         '<rect width="100%" height="100%" fill="#fff"/>',
-        '<text class="t" x="8" y="20">CPU of the broker for a message, in us (less is better)</text>',
+        '<text class="t" x="8" y="20">CPU of the broker for a message, in us (less is better): '
+        "amqp-broker green, RabbitMQ red</text>",
     ]
     for number, (what, points) in enumerate(panels.items()):
         left, top = number % PANELS_IN_A_ROW * PANEL_WIDTH, number // PANELS_IN_A_ROW * PANEL_HEIGHT + 20
