@@ -49,14 +49,10 @@ class WatchedVirtualHost(VirtualHost):
         super().__init__(broker, name)
         assert isinstance(broker, WatchedBroker)
         self.watch = broker.watch.of(name)
-        self.refuses_next = False
         self._death: tuple[Queue, DeathReason] | None = None
 
     def publish(self, queues: tuple[Queue, ...], address: Address, header: bytes, body: bytes, digest: Digest) -> bool:
-        """As ever; unless a fault says that it is refused."""
-        if self.refuses_next:
-            self.refuses_next = False
-            return False
+        """As ever."""
         accepted = super().publish(queues, address, header, body, digest)
         if self._death is not None:
             died_in, death_reason = self._death
@@ -102,21 +98,22 @@ class WatchedPublishing(Publishing):
         publication = Publication(*fields)
         connection = self._channel.connection
         assert isinstance(connection, WatchedConnection)
-        virtual_host = _watched(connection)
-        watch = virtual_host.watch
+        watch = _watched(connection).watch
         fault = watch.publish_faults.popleft() if watch.publish_faults else None
         if fault is PublishFault.LOSE:
             self._remember(publication, (), "the connection was dropped before it was taken: " + FAULT)
             connection.drop()
             return True
-        virtual_host.refuses_next = fault is PublishFault.NACK and bool(publication.queues)
+        if fault is PublishFault.NACK:
+            self._remember(publication, (), "refused: " + FAULT)
+            if publication.number:
+                self._confirm_later(publication.number, 0, accepted=False)
+            return False
         is_reply = (
             not publication.address.exchange and publication.address.routing_key in connection.broker.reply_consumers
         )
         accepted = super().route(*publication)
-        if fault is PublishFault.NACK:
-            self._remember(publication, (), "refused: " + FAULT)
-        elif is_reply:
+        if is_reply:
             self._remember(publication, (publication.address.routing_key,), "")
         else:
             self._remember_route(publication, accepted)

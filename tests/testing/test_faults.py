@@ -28,6 +28,15 @@ def test_the_next_publishes_are_refused(broker: Broker, channel: BlockingChannel
     assert broker.published[0].reason.startswith("refused")
 
 
+def test_a_publish_that_no_queue_would_get_is_refused_as_well(broker: Broker, channel: BlockingChannel) -> None:
+    broker.fail.nack_next_publish()
+    with pytest.raises(NackError):
+        channel.basic_publish("", "nowhere", b"refused", mandatory=True)
+    channel.basic_publish("", "nowhere", b"confirmed, and nobody has it")
+    assert broker.published[0].reason.startswith("refused")
+    assert [entry.body for entry in broker.unrouted] == [b"confirmed, and nobody has it"]
+
+
 def test_a_publish_is_lost_with_its_connection(broker: Broker, channel: BlockingChannel) -> None:
     broker.fail.lose_next_publish()
     with pytest.raises(StreamLostError):
