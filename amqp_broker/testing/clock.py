@@ -72,7 +72,7 @@ class Clock(_ClockView):
             TimeoutError: with ``wait_idle``, something was still in flight.
             ValueError: the durations are less than nothing, or lead beyond the year 9999.
         """
-        units = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds, milliseconds=milliseconds)
+        units = {"days": days, "hours": hours, "minutes": minutes, "seconds": seconds, "milliseconds": milliseconds}
         self._runner.run(
             partial(
                 self._engine.advance,
@@ -100,7 +100,7 @@ class AsyncClock(_ClockView):
         timeout_s: float = IDLE_TIMEOUT_S,
     ) -> None:
         """Let time pass; as ``Clock.advance``."""
-        units = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds, milliseconds=milliseconds)
+        units = {"days": days, "hours": hours, "minutes": minutes, "seconds": seconds, "milliseconds": milliseconds}
         await self._runner.run_async(
             partial(
                 self._engine.advance,
@@ -111,7 +111,10 @@ class AsyncClock(_ClockView):
         )
 
 
-def _in_ms(by: timedelta, units: timedelta) -> int:
+def _in_ms(by: timedelta, units: dict[str, float]) -> int:
     if not isinstance(by, timedelta):
         raise TypeError(f"advance({by!r}): of what? Say advance(seconds={by!r}), minutes=, hours=, or give a timedelta")
-    return (by + units) // timedelta(milliseconds=1)
+    try:
+        return (by + timedelta(**units)) // timedelta(milliseconds=1)
+    except OverflowError:
+        raise ValueError("no date tells a time so far away: the year 9999 is the last") from None
