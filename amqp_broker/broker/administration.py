@@ -161,6 +161,8 @@ class Administration:
         """
         user = self.user(name)
         self.virtual_host(virtual_host)
+        if len(exchange.encode("utf-8", "surrogateescape")) > NAME_BYTES_MAX:
+            raise AdministrationError(f"an exchange's name has at most {NAME_BYTES_MAX} bytes")
         for which, source in (("write", write), ("read", read)):
             _pattern(which, source.replace("{username}", "").replace("{vhost}", ""))
         user.topic_permissions.setdefault(virtual_host, {})[exchange] = TopicPermission(write, read)

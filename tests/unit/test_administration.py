@@ -92,6 +92,13 @@ def test_a_topic_permission_acts_on_a_publisher_at_once(broker: MemoryBroker, ad
     assert "topic 'bob.1'" in str(channel.one(commands.Channel.Close).reply_text)
 
 
+def test_a_topic_permission_for_what_no_exchange_is_called_changes_nothing(broker: MemoryBroker) -> None:
+    broker.administration.add_user("eve", None)
+    with pytest.raises(AdministrationError, match="255 bytes"):
+        broker.administration.set_topic_permission("eve", "/", "x" * 256, ".*", ".*")
+    assert broker.administration.user("eve").topic_permissions == {}
+
+
 def test_a_tag_that_is_taken_away_is_missed_at_once(broker: MemoryBroker, ada: Client) -> None:
     broker.administration.set_tags("ada", ("impersonator",))
     channel = ada.channel()
