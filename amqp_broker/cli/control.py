@@ -18,6 +18,7 @@ from amqp_broker.cli import options
 from amqp_broker.cli.exit_codes import ExitCode
 
 PATIENCE_S = 30.0
+LIMIT_DIGITS_MAX = 100  # what has more is no number that somebody means, and Python refuses to read it
 HASHES = ("scrypt", "sha256", "sha512")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
@@ -64,7 +65,7 @@ def read_password(given_on_stdin: bool, has_none: bool) -> str | None:
             options.fail(ExitCode.WRONG_USE, "--no-password and --password-stdin do not go together: choose one")
         return None
     if given_on_stdin or not os.isatty(0):
-        return typer.get_text_stream("stdin").readline().rstrip("\r\n")
+        return typer.get_text_stream("stdin", errors="surrogateescape").readline().rstrip("\r\n")
     return str(typer.prompt("Password", hide_input=True, confirmation_prompt=True))
 
 
@@ -86,8 +87,8 @@ def limits(**texts: str | None) -> dict[str, int | None]:
 def _limit(text: str) -> int | None:
     if text == "none":
         return None
-    if not text.isascii() or not text.isdigit():
-        options.fail(ExitCode.WRONG_USE, f"a limit is a whole number or none, not {text!r}")
+    if not text.isascii() or not text.isdigit() or len(text) > LIMIT_DIGITS_MAX:
+        options.fail(ExitCode.WRONG_USE, f"a limit is a whole number or none, not {text[:LIMIT_DIGITS_MAX]!r}")
     return int(text)
 
 

@@ -105,6 +105,7 @@ def test_what_is_refused(broker: OurBroker, arguments: tuple[str, ...], text: st
     [
         (("users", "limits", "guest", "--channels", "many"), "a whole number or none, not 'many'"),
         (("users", "limits", "guest", "--channels", "-1"), "a whole number or none, not '-1'"),
+        (("users", "limits", "guest", "--channels", "9" * 5000), "a whole number or none, not '999"),
         (("users", "limits", "guest"), "--connections or --channels"),
         (("vhosts", "limits", "/"), "--connections or --queues"),
         (("users", "add", "eve", "--password-stdin", "--hash", "md5"), "scrypt, sha256, sha512, not 'md5'"),
@@ -116,6 +117,13 @@ def test_a_wrong_command_line(broker: OurBroker, arguments: tuple[str, ...], tex
     assert done.returncode == WRONG_USE
     assert text in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_a_password_may_be_any_bytes(broker: OurBroker) -> None:
+    command = [sys.executable, "-m", "amqp_broker", "users", "add", "binary", "--password-stdin"]
+    command += ["--data-dir", str(broker.data_folder)]
+    done = subprocess.run(command, cwd=REPOSITORY, input=b"p\xff\n", capture_output=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_nobody_is_there(tmp_path: Path) -> None:
