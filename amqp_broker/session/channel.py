@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from amqp_broker.session.connection import Connection
 
 
+METHOD_EFFORT = 10  # of one that does not come once a message, about; see ``Connection.has_cost``
+
+
 class ChannelState(Enum):
     """Where a channel is in its life."""
 
@@ -114,6 +117,7 @@ class Channel:
         handler = HANDLERS.get(type(method))
         if handler is None:
             raise AmqpError(ReplyCode.COMMAND_INVALID, "unimplemented method")
+        self.connection.has_cost(METHOD_EFFORT)
         handler(self, method)
 
     def reply(self, method: Method) -> None:

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from amqp_broker.access.passwords import NotVerifiedYet
 from amqp_broker.broker.queue import QueueBusy
-from amqp_broker.broker.works import Unfinished, Work
+from amqp_broker.broker.works import SLICE_MESSAGES, Unfinished, Work
 from amqp_broker.errors import NO_METHOD, AmqpError, ReplyCode
 from amqp_broker.session.channel import Channel
 from amqp_broker.session.client import Client, Peer
@@ -110,6 +110,7 @@ class Connection:
         self.channels: dict[int, Channel] = {}
         self.remembered = Remembered()
         self.has_published = False  # lately; see ``throttle.py``
+        self.effort = 0  # of the frames that are being handled, where they are not cheap; see ``has_cost``
         self.received_bytes = 0
         self.sent_bytes = 0
         self._client: Client | None = None
@@ -179,7 +180,16 @@ class Connection:
             self.fail(0, error, NO_METHOD)
             self._finish_later(SILENT_CLOSE_MS)
 
+    def has_cost(self, effort: int) -> None:
+        """What is being handled costs more than a message for one queue does.
+
+        Args:
+            effort: how much more, in such messages.
+        """
+        self.effort += effort
+
     def _handle_each(self, frames: Iterator[Frame]) -> None:
+        self.effort = 0
         for kind, number, payload in frames:
             try:
                 try:
@@ -206,6 +216,9 @@ class Connection:
                 return
             if self._outbound_bytes > self._output_max_bytes:
                 self._suspend(self._wait_for_room, frames)
+                return
+            if self.effort > SLICE_MESSAGES:  # a few bytes can ask for much: the others come first
+                self._suspend(self.broker.works.begin(_pause()).when_done, frames)
                 return
 
     def _verify_password(self, check: NotVerifiedYet, go_on: Callable[[], None]) -> None:
@@ -531,6 +544,11 @@ class Connection:
 
 def _nobody_listens() -> None:
     pass
+
+
+def _pause() -> Iterator[None]:
+    """A work that is nothing but waiting for one's turn."""
+    yield
 
 
 def _method_ids(kind: int, payload: bytes) -> tuple[int, int]:

@@ -324,6 +324,7 @@ class Consuming:
     def _settle_through(self, settlement: Settlement, last: int) -> Iterator[None]:
         """Settle all deliveries up to a tag, the oldest first."""
         unacknowledged, tags = self.unacknowledged, self._tags_through(last)
+        self._channel.connection.has_cost(len(tags))
         settling = Settling(self, settlement)
         for start in range(0, len(tags), SLICE_MESSAGES):
             if start:

@@ -36,6 +36,7 @@ ROUTES_REMEMBERED_MIN = 1024
 DIGESTS_REMEMBERED_MAX = 4096
 DIGEST_KEY_BYTES_MAX = 256
 CRUMB_BYTES_MAX = 4096  # a body frame below this is not kept as an object of its own
+ROUTE_EFFORT = 10  # to find one, about; see ``Connection.has_cost``
 BASIC_PUBLISH = (60, 40)
 IMPERSONATOR = "impersonator"
 PROPERTIES_OFFSET = 12  # of a content header's payload: after class, weight and body size
@@ -266,6 +267,7 @@ class Publishing:
         route = find_route(connection.virtual_host, exchange, (routing_key,), None)
         address = Address(exchange_name, routing_key, payload[6:-1])
         target = Target(exchange, address, mandatory, route.queues, route.reads_headers)
+        connection.has_cost(ROUTE_EFFORT)
         self._remembered.put_target(payload, target, len(connection.broker.open_connections))
         return target
 
@@ -306,6 +308,7 @@ class Publishing:
         if digest.extra_routing_keys:
             address = Address(address.exchange, address.routing_key, address.encoded, digest.extra_routing_keys)
         virtual_host = self._channel.connection.virtual_host
+        self._channel.connection.has_cost(ROUTE_EFFORT)
         return address, find_route(virtual_host, target.exchange, address.routing_keys, digest.headers).queues
 
     def route(
@@ -324,6 +327,8 @@ class Publishing:
         """
         accepted = True
         if queues:
+            if len(queues) > 1:
+                self._channel.connection.has_cost(len(queues))
             accepted = self._virtual_host.publish(queues, address, header, body, digest)
         elif mandatory:
             self._return(address, header, body)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from pamqp import commands
+from pamqp import body, commands, header
 
 from amqp_broker.broker.works import Unfinished, Work, Works
 from tests.support.client import Client, ClientChannel
@@ -44,6 +44,52 @@ def take_all(channel: ClientChannel, queue: str = "q") -> None:
     tag = channel.consume(queue)
     assert len(channel.received()) == COUNT
     channel.call(commands.Basic.Cancel(consumer_tag=tag))
+
+
+# --- many frames of one chunk
+
+
+def test_a_few_bytes_that_ask_for_much_are_handled_in_turns(
+    broker: MemoryBroker, channel: ClientChannel, other: ClientChannel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("amqp_broker.session.connection.SLICE_MESSAGES", 5)
+    channel.exchange("fan", "fanout")
+    for name in ("a", "b", "c"):
+        channel.declare(name)
+        channel.bind(name, "fan")
+    publish = [commands.Basic.Publish(exchange="fan"), header.ContentHeader(body_size=1), body.ContentBody(b"x")]
+    channel.publish("fan", "")
+    with broker.holding_works():
+        channel.send(*publish * 9, commands.Queue.Purge(queue="a"))
+        assert channel.client.connection.is_reading_paused
+        assert [other.message_count(name) for name in ("a", "b", "c")] == [3, 3, 3]
+        broker.go_on()
+        broker.go_on()
+        assert [other.message_count(name) for name in ("a", "b", "c")] == [5, 5, 5]
+    assert not channel.client.connection.is_reading_paused
+    assert channel.one(commands.Queue.PurgeOk).message_count == 10
+    assert [other.message_count(name) for name in ("a", "b", "c")] == [0, 10, 10]
+
+
+def test_methods_are_handled_in_turns_and_answered_in_order(
+    broker: MemoryBroker, channel: ClientChannel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("amqp_broker.session.connection.SLICE_MESSAGES", 25)
+    with broker.holding_works():
+        channel.send(*[commands.Queue.Declare(queue=f"q{number}") for number in range(7)])
+        assert sorted(broker.virtual_host.queues) == ["q0", "q1", "q2"]
+    declared = [answer.queue for answer in channel.methods() if isinstance(answer, commands.Queue.DeclareOk)]
+    assert declared == [f"q{number}" for number in range(7)]
+
+
+def test_who_leaves_before_its_turn_is_not_heard_again(
+    broker: MemoryBroker, channel: ClientChannel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("amqp_broker.session.connection.SLICE_MESSAGES", 25)
+    with broker.holding_works():
+        channel.send(*[commands.Queue.Declare(queue=f"q{number}") for number in range(7)])
+        channel.client.connection.lost("gone")
+    assert sorted(broker.virtual_host.queues) == ["q0", "q1", "q2"]
 
 
 # --- works
