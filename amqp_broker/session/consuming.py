@@ -136,7 +136,11 @@ class Consuming:
         self.has_room = not (is_full or self._channel.connection.is_congested or self._is_released)
 
     def _is_unacknowledged_max_reached(self) -> bool:
-        return 0 < self._unacknowledged_max <= len(self.unacknowledged)
+        if self._unacknowledged_max == 0:
+            return False
+        transaction = self._channel.transaction
+        put_off = transaction.settled_count if transaction is not None else 0  # nothing is settled before the commit
+        return self._unacknowledged_max <= len(self.unacknowledged) + put_off
 
     def _resume_consumers(self) -> None:
         for consumer in self.consumers.values():

@@ -22,6 +22,7 @@ class Transaction:
     """One transaction of a channel."""
 
     def __init__(self) -> None:
+        self.settled_count = 0  # deliveries whose settlement was put off
         self._publications: list[Publication] = []
         self._settlements: list[tuple[Settlement, dict[int, Unacknowledged]]] = []
 
@@ -32,6 +33,7 @@ class Transaction:
     def settle(self, settlement: Settlement, deliveries: dict[int, Unacknowledged]) -> None:
         """Put an acknowledgement or rejection off; the deliveries can't be settled again meanwhile."""
         self._settlements.append((settlement, deliveries))
+        self.settled_count += len(deliveries)
 
     def commit(self, channel: Channel) -> None:
         """Do all of it in one go, so that a crash finds all of it or nothing: what it rejects is dead-lettered here.

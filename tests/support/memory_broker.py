@@ -154,6 +154,7 @@ def _check_channel(channel: Channel) -> None:
     assert consuming._consumers_unacknowledged == len(held)
     limit = consuming._channel_prefetch_count
     is_full = limit > 0 and consuming._consumers_unacknowledged >= limit
+    is_full = is_full or consuming._is_unacknowledged_max_reached()
     if channel.state is ChannelState.OPEN:
         assert consuming.has_room == (not is_full and not channel.connection.is_congested)
     else:

@@ -86,6 +86,31 @@ def test_limit_of_unacknowledged_deliveries() -> None:
     assert [delivery.body for delivery in channel.deliveries()] == [b"5"]
 
 
+def test_what_a_transaction_has_acknowledged_counts_until_the_commit() -> None:
+    broker = MemoryBroker(unacknowledged_per_channel_max=2)
+    channel = Client(broker).open().channel()
+    channel.declare("q")
+    for number in range(6):
+        channel.publish("", "q", b"%d" % number)
+    channel.call(commands.Tx.Select())
+    assert channel.get("q")
+    assert channel.get("q")
+    channel.ack(2, multiple=True)
+    channel.qos(10)
+    channel.consume("q", "t")
+    assert channel.deliveries() == []
+    channel.call(commands.Tx.Rollback())
+    assert channel.deliveries() == []
+    channel.ack(2, multiple=True)
+    channel.send(commands.Tx.Commit())
+    *deliveries, committed = channel.received()
+    committed.expect(commands.Tx.CommitOk)
+    assert [delivery.body for delivery in deliveries] == [b"2", b"3"]
+    broker.check_invariants()
+    channel.send(commands.Basic.Ack(4, True), commands.Basic.Get(queue="q"))
+    assert channel.closed_with().reply_code == 406
+
+
 def test_more_than_may_be_unacknowledged_cannot_be_got() -> None:
     broker = MemoryBroker(unacknowledged_per_channel_max=1)
     channel = Client(broker).open().channel()
