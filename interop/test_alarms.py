@@ -89,3 +89,16 @@ def test_trap_a_queue_declared_while_the_disk_is_low_is_there_and_nobody_gets_an
     other = full.connect().channel()
     other.call(Queue.Declare, queue=q, passive=True)
     other.call(Queue.Delete, queue=q)
+
+
+def test_what_is_published_meanwhile_waits(full: BrokerUnderTest) -> None:
+    other = full.connect().channel()
+    q = full.queue_name()
+    other.declare(q, exclusive=True)
+    client = full.connect()
+    ch = client.channel()
+    ch.publish("", q, b"1")
+    client.expect(Connection.Blocked)
+    ch.publish("", q, b"2")
+    client.nothing_within(QUIET_S)
+    assert other.declare(q, exclusive=True).message_count == 0

@@ -338,7 +338,12 @@ class Connection:
         self.finish()
 
     def take_content(self, number: int) -> tuple[bytes, bytes] | None:
-        """Header and body behind the frame that is being handled, if they are here (``FrameSplitter.take_content``)."""
+        """Header and body behind the frame that is being handled, if they are here (``FrameSplitter.take_content``).
+
+        During an alarm they wait behind it: as in RabbitMQ, the publish that is blocked reaches no queue yet.
+        """
+        if self._throttle.is_alarmed:
+            return None
         return self._splitter.take_content(number)
 
     # --- bytes out
