@@ -81,7 +81,7 @@ class JournalMachine(RuleBasedStateMachine):
                 self.files.lose_power()
                 expected = self.possible
                 continue
-            except OSError:
+            except JournalFailed:  # the disk failed in one step; it is asked again
                 self.files.fail_at_step = None
                 self.files.capacity_bytes = None
                 continue
