@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+from amqp_broker.journal.direct_writes import DIRECT_BYTES_MIN, DirectWriter
 from amqp_broker.journal.records import Part
 
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -69,13 +70,22 @@ class FileSystem(Protocol):
 
 
 class RealFile:
-    """A file of the operating system."""
+    """A file of the operating system.
 
-    def __init__(self, descriptor: int) -> None:
+    Args:
+        descriptor: open for reading and writing; from now on it belongs to this.
+        direct_writer: writes what is large.
+    """
+
+    def __init__(self, descriptor: int, direct_writer: DirectWriter) -> None:
         self._descriptor = descriptor
+        self._direct_writer = direct_writer
+        self._direct_descriptor: int | None = None  # opened when it is needed first; -1 where there is none
 
     def __del__(self) -> None:
         os.close(self._descriptor)
+        if self._direct_descriptor is not None and self._direct_descriptor >= 0:
+            os.close(self._direct_descriptor)
 
     def read_at(self, offset: int, size: int) -> bytes:
         data = os.pread(self._descriptor, size, offset)
@@ -87,9 +97,16 @@ class RealFile:
         return data
 
     def write_at(self, offset: int, *parts: Part) -> None:
+        sizes = list(map(len, parts))
+        if sum(sizes) >= DIRECT_BYTES_MIN:
+            if self._direct_descriptor is None:
+                self._direct_descriptor = self._direct_writer.open(self._descriptor)
+            if self._direct_descriptor >= 0:
+                self._direct_writer.write(self._descriptor, self._direct_descriptor, parts, offset)
+                return
         for first in range(0, len(parts), _PARTS_MAX):
             portion = parts[first : first + _PARTS_MAX]
-            size = sum(map(len, portion))
+            size = sum(sizes[first : first + _PARTS_MAX])
             written = _write_parts(self._descriptor, portion, offset)
             if written < size:
                 data = memoryview(b"".join(portion))
@@ -116,6 +133,7 @@ class RealFiles:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._direct_writer = DirectWriter()
         if not folder.is_dir():
             folder.mkdir(mode=0o700, parents=True)
             _sync_folder(folder.parent)
@@ -126,7 +144,7 @@ class RealFiles:
     def create(self, name: str, reserve_bytes: int) -> RealFile:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         descriptor = os.open(self._folder / name, flags, 0o600)
-        file = RealFile(descriptor)
+        file = RealFile(descriptor, self._direct_writer)
         if reserve_bytes:
             try:
                 _reserve(descriptor, reserve_bytes)
@@ -136,7 +154,7 @@ class RealFiles:
         return file
 
     def open(self, name: str) -> RealFile:
-        return RealFile(os.open(self._folder / name, os.O_RDWR | os.O_CLOEXEC))
+        return RealFile(os.open(self._folder / name, os.O_RDWR | os.O_CLOEXEC), self._direct_writer)
 
     def rename(self, old: str, new: str) -> None:
         os.replace(self._folder / old, self._folder / new)
