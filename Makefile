@@ -16,7 +16,7 @@ ARGS ?=
 
 help:
 	@echo 'make serve     run the broker            ARGS="--port 5673 --log-level debug"'
-	@echo 'make test      run the tests             ARGS="-k hello"'
+	@echo 'make test      run the tests, on all cores; a few of them in one process: ARGS="-k hello"'
 	@echo 'make test-examples   the tests of examples/testing, from an installed wheel'
 	@echo 'make lint      ruff and mypy strict'
 	@echo 'make format    let ruff mend what it can'
@@ -47,8 +47,9 @@ $(VENV)/.develop-stamp: pyproject.toml | $(RUN)
 serve: $(VENV)/.serve-stamp
 	@exec $(RUN) -m amqp_broker serve $(ARGS)
 
+# All of them take every core there is; those that ARGS chooses run one after the other in one process, as -s and --pdb want.
 test: $(VENV)/.develop-stamp
-	@$(RUN) -m pytest $(ARGS)
+	@$(RUN) -m pytest $(or $(ARGS),-n auto --maxprocesses 8 --dist worksteal)
 
 test-examples: $(VENV)/.develop-stamp
 	@AMQP_BROKER_TEST_EXAMPLES=1 $(RUN) -m pytest tests/testing/test_example_project.py $(ARGS)
