@@ -27,6 +27,7 @@ from amqp_broker.broker.recovery import Recovery
 from amqp_broker.broker.timers import Timers
 from amqp_broker.broker.virtual_host import VirtualHost
 from amqp_broker.broker.works import SLICE_MESSAGES, Works
+from amqp_broker.compilation import mypyc_attr
 from amqp_broker.journal.port import Journal, Progress
 from amqp_broker.settings import DESCRIPTIONS, Settings
 
@@ -36,6 +37,7 @@ ReplyConsumer = Callable[[Address, bytes, bytes], None]  # takes address, conten
 DEAD_LETTER_COST = 10  # how much longer one takes than a delivery: its header is decoded and made anew
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Broker:
     """All that clients can see.
 

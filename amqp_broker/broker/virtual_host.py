@@ -30,6 +30,7 @@ from amqp_broker.broker.ports import Authorizer
 from amqp_broker.broker.queue import Queue
 from amqp_broker.broker.quorum_queue import QuorumQueue
 from amqp_broker.broker.routing import find_route
+from amqp_broker.compilation import mypyc_attr
 from amqp_broker.errors import access_refused, not_found, not_implemented, precondition_failed
 from amqp_broker.wire.table import FieldValue, Table, type_name
 
@@ -56,6 +57,7 @@ class VirtualHostLimits:
     queues_max: int | None = None
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class VirtualHost:
     """A name space of exchanges and queues.
 

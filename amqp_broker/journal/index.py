@@ -180,8 +180,8 @@ def _live_bytes(flags: bytearray, offsets: array[int]) -> int:
         return sum(compress(map(sub, islice(offsets, 1, None), offsets), flags))
     live = 0
     start = -1
-    for index, flag in enumerate(flags):
-        if flag and offsets[index] != start:
+    for index in range(len(flags)):
+        if flags[index] and offsets[index] != start:
             start = offsets[index]
             live += offsets[bisect_right(offsets, start, index)] - start
     return live

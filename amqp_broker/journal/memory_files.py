@@ -56,7 +56,8 @@ class _Content:
         durable = bytearray(self.data)
         for sector in self.lost:
             start, end = sector * SECTOR_BYTES, min((sector + 1) * SECTOR_BYTES, len(durable))
-            durable[start:end] = self.durable[start:end].ljust(max(end - start, 0), b"\0")
+            if start < end:
+                durable[start:end] = self.durable[start:end].ljust(end - start, b"\0")
         self.durable = bytes(durable)
         self.dirty.clear()
 

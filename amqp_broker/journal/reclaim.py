@@ -128,8 +128,8 @@ class SegmentReclaim:
             next(self._work)
         except StopIteration:
             return True
-        except JournalDamaged as error:
-            self.outcome = error
+        except JournalDamaged as damage:
+            self.outcome = damage
             self._abandon()
             return True
         except OSError as error:

@@ -60,8 +60,8 @@ class SegmentWriter:
         batch.outcome = None
         try:
             self._write(batch)
-        except JournalError as error:
-            batch.outcome = error
+        except JournalError as failure:
+            batch.outcome = failure
         except OSError as error:
             self._failure = f"writing the journal failed: {error}"
             batch.outcome = JournalFailed(self._failure)

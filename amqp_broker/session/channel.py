@@ -17,6 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from amqp_broker.broker.works import Unfinished, Work
+from amqp_broker.compilation import mypyc_attr
 from amqp_broker.errors import AmqpError, ReplyCode, not_implemented, precondition_failed
 from amqp_broker.session import topology
 from amqp_broker.session.consuming import Consuming
@@ -44,6 +45,7 @@ class ChannelState(Enum):
 OPEN = ChannelState.OPEN  # looking it up in the class for each frame would take as long as calling a function
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Channel:
     """One channel of a connection.
 
@@ -51,6 +53,8 @@ class Channel:
         connection: whose.
         number: from 1.
     """
+
+    __deletable__ = ("publishing", "consuming")  # by dissolve
 
     # A broker in a test puts its own in their place, so that watching costs nothing elsewhere.
     publishing_type: ClassVar[type[Publishing]] = Publishing

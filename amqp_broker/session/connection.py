@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 from amqp_broker.access.passwords import NotVerifiedYet
 from amqp_broker.broker.queue import QueueBusy
 from amqp_broker.broker.works import SLICE_MESSAGES, Unfinished, Work
+from amqp_broker.compilation import mypyc_attr
 from amqp_broker.errors import NO_METHOD, AmqpError, ReplyCode
 from amqp_broker.session.channel import Channel
 from amqp_broker.session.client import Client, Peer
@@ -83,6 +84,7 @@ OPEN = ConnectionState.OPEN
 CLOSED = ConnectionState.CLOSED
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Connection:
     """The session of one client.
 
@@ -91,6 +93,8 @@ class Connection:
         peer: who is at the other end.
         on_output: called when there is something to send, the connection is finished, or reading may go on.
     """
+
+    __deletable__ = ("_handshake", "_heartbeat", "_throttle")  # by dissolve
 
     channel_type: ClassVar[type[Channel]] = Channel  # a broker in a test has its own
 
@@ -196,18 +200,18 @@ class Connection:
                     self._handle_frame(kind, number, payload)
                 except AmqpError as error:
                     self.fail(number, error, _method_ids(kind, payload))
-                except (MalformedTable, UnknownMethod) as error:
-                    self._end_silently(error)
+                except (MalformedTable, UnknownMethod) as nonsense:
+                    self._end_silently(nonsense)
                 except WireError:
                     self.fail(number, undecodable(payload), _method_ids(kind, payload))
-            except QueueBusy as error:
-                self._suspend(error.queue.wait, chain(((kind, number, payload),), frames))
+            except QueueBusy as busy:
+                self._suspend(busy.queue.wait, chain(((kind, number, payload),), frames))
                 return
-            except Unfinished as error:
-                self._suspend(error.work.when_done, frames)
+            except Unfinished as unfinished:
+                self._suspend(unfinished.work.when_done, frames)
                 return
-            except NotVerifiedYet as error:
-                self._suspend(partial(self._verify_password, error), chain(((kind, number, payload),), frames))
+            except NotVerifiedYet as check:
+                self._suspend(partial(self._verify_password, check), chain(((kind, number, payload),), frames))
                 return
             if self.state is CLOSED:
                 return

@@ -17,6 +17,7 @@ from amqp_broker.broker.consumer import Consumer
 from amqp_broker.broker.message import Address, Message
 from amqp_broker.broker.virtual_host import generated_name
 from amqp_broker.broker.works import SLICE_MESSAGES, Work
+from amqp_broker.compilation import mypyc_attr
 from amqp_broker.errors import not_allowed, not_implemented, precondition_failed
 from amqp_broker.session.consumer_timeout import ConsumerTimeout
 from amqp_broker.session.settling import Settlement, Settling, Unacknowledged
@@ -31,6 +32,7 @@ REPLY_TO = "amq.rabbitmq.reply-to"
 SENT_IN_PARTS_BYTES_MIN = 4096
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Consuming:
     """The consumer's side of a channel; the domain delivers to it."""
 

@@ -20,6 +20,7 @@ from amqp_broker.broker.exchange import Exchange
 from amqp_broker.broker.message import Address, Digest, digest_of
 from amqp_broker.broker.queue import Queue
 from amqp_broker.broker.routing import find_route
+from amqp_broker.compilation import mypyc_attr
 from amqp_broker.errors import NO_METHOD, AmqpError, ReplyCode, access_refused, not_implemented, precondition_failed
 from amqp_broker.wire import hot
 from amqp_broker.wire.content import BASIC_CLASS_ID, body_size, decode_properties, encode_content_header
@@ -134,6 +135,7 @@ class Unconfirmed:
         self.accepted = accepted
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Publishing:
     """The publisher's side of a channel."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -13,6 +12,7 @@ import trio
 from amqp_broker.broker.queue import Queue
 from amqp_broker.server import garbage
 from amqp_broker.server.garbage import FEW_OBJECTS, INTERVAL_S, OBJECTS_OF_A_CONNECTION, collect_garbage
+from amqp_broker.session.connection import Connection
 from tests.support.client import Client
 from tests.support.memory_broker import MemoryBroker
 from tests.unit.in_trio import in_trio
@@ -89,7 +89,13 @@ def test_messages_and_connections_count() -> None:
     assert garbage._objects(broker) == 15 + OBJECTS_OF_A_CONNECTION
 
 
+def connections_alive() -> int:
+    return sum(type(alive) is Connection for alive in gc.get_objects())
+
+
 def test_a_connection_that_has_ended_waits_for_no_collector() -> None:
+    gc.collect()
+    before = connections_alive()
     broker = MemoryBroker()
     client = Client(broker).open(heartbeat_s=10)
     channel = client.channel()
@@ -97,13 +103,13 @@ def test_a_connection_that_has_ended_waits_for_no_collector() -> None:
     channel.publish("", "q", b"m")
     channel.consume("q")
     channel.received()
-    connection = weakref.ref(client.connection)
     gc.disable()
     try:
+        assert connections_alive() == before + 1
         client.connection.lost("gone")
         client.connection.dissolve()
         broker.connections.clear()
         del client, channel
-        assert connection() is None
+        assert connections_alive() == before
     finally:
         gc.enable()
