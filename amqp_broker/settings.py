@@ -175,7 +175,8 @@ class Settings:
     fsync: Fsync = _setting(
         "always",
         "When the journal is synced to disk. always: before a publisher is confirmed, so that nothing confirmed is "
-        "ever lost; interval: every fsync_interval_ms, a power failure may cost what was confirmed in that time; "
+        "ever lost, and within 200 ms what nobody waits for; interval: every fsync_interval_ms, a power failure may "
+        "cost what was confirmed in that time; "
         "never: the system decides, a power failure may cost what was confirmed in the last half minute or so.",
     )
     fsync_interval_ms: int = _setting(200, "Time between two syncs when fsync is interval.", minimum=1)

@@ -66,10 +66,11 @@ class Broker:
         self.to_finish: list[Callable[[], None]] = []  # what channels do last: confirms
         self.reply_consumers: dict[str, ReplyConsumer] = {}  # by the routing key of their replies
         self.alarms = Alarms()
-        self.durability = Durability(journal, clock)
+        self.durability = Durability(journal, clock, is_kept_by_sync=settings.fsync == "always")
         self.paging = Paging(self, settings.memory_budget_bytes)
         self.on_journal_work: Callable[[], None] | None = None  # called when the journal has something to write
-        self.awaiting_commit: dict[Callable[[], None], None] = {}  # called when the journal has committed more
+        self.awaiting_write: dict[Callable[[], None], None] = {}  # called when the journal has written more
+        self.awaiting_commit: dict[Callable[[], None], None] = {}  # the same, for whom something must be kept first
         self.users = Users()
         self.verify_password: VerifyPassword = verify_at_once
         self.open_connections = Connections()
@@ -116,7 +117,7 @@ class Broker:
             to_finish, self.to_finish = self.to_finish, []
             for finish in to_finish:
                 finish()
-        if self.durability.is_dirty and self.on_journal_work is not None:
+        if (self.durability.is_dirty or self.awaiting_commit) and self.on_journal_work is not None:
             self.on_journal_work()
         if self.on_unfinished is not None and self.is_unfinished:
             self.on_unfinished()
@@ -155,7 +156,7 @@ class Broker:
 
     def committed(self) -> None:
         """The journal has committed more: whoever waited for that goes on."""
-        for go_on in list(self.awaiting_commit):
+        for go_on in [*self.awaiting_write, *self.awaiting_commit]:
             go_on()
 
     def run_due(self) -> None:

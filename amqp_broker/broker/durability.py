@@ -15,6 +15,7 @@ Holds the records' contents. ``docs/journal.md`` describes the layers below. Rec
 from __future__ import annotations
 
 import struct
+import sys
 from array import array
 from collections.abc import Iterable, Sequence
 from enum import IntEnum
@@ -86,11 +87,13 @@ class Durability:
     Args:
         journal: where to; None keeps nothing, and everything counts as kept at once.
         clock: the wall clock goes into records, deadlines are kept on the monotonic one.
+        is_kept_by_sync: whether what was written counts as kept only when it was synced.
     """
 
-    def __init__(self, journal: Journal | None, clock: Clock) -> None:
+    def __init__(self, journal: Journal | None, clock: Clock, *, is_kept_by_sync: bool) -> None:
         self._journal = journal
         self._clock = clock
+        self._is_kept_by_sync = is_kept_by_sync
         self._handed_out: list[Queue] = []  # whose mark has moved since the last batch
         self._returns: dict[int, Returned] = {}  # by the message's reference
         self._nothing_left_at = NOT_KEPT
@@ -111,15 +114,29 @@ class Durability:
 
     def is_kept(self, position: int) -> bool:
         """Whether all up to a position is as durable as was asked for."""
-        if self._journal is None or position == NOT_KEPT or position < self._journal.flushed_position:
+        if position == NOT_KEPT or position < self._kept_position:
             return True
         return position <= self._nothing_left_at and not self.is_dirty
+
+    @property
+    def _kept_position(self) -> int:
+        if self._journal is None:
+            return sys.maxsize
+        return self._journal.synced_position if self._is_kept_by_sync else self._journal.written_position
+
+    @property
+    def is_unsynced(self) -> bool:
+        """Whether something was written that a crash of the machine may still cost."""
+        return self._journal is not None and self._journal.synced_position < self._journal.written_position
 
     def take_batch(self, *, sync: bool = True) -> Batch | None:
         """Take what has gathered out of the journal, to be written.
 
-        None says that there is nothing to write, and that all that was done until now is kept. That holds only until
-        something gathers again: what is dropped does not move the journal's position.
+        None says that there is nothing to write, and that all that was done until now is kept, unless it has yet to be
+        synced. That holds only until something gathers again: what is dropped does not move the journal's position.
+
+        Args:
+            sync: whether to sync all that was written, too.
 
         Raises:
             JournalFailed: the journal failed before.
@@ -129,7 +146,8 @@ class Durability:
         self.note_handed_out()
         self.is_dirty = False
         batch = self._journal.take_batch(sync=sync)
-        self._nothing_left_at = NOT_KEPT if batch is not None else self._journal.position
+        has_nothing_left = batch is None and not (self._is_kept_by_sync and self.is_unsynced)
+        self._nothing_left_at = self._journal.position if has_nothing_left else NOT_KEPT
         return batch
 
     # --- virtual hosts, users, exchanges, queues, bindings

@@ -48,8 +48,8 @@ class SegmentJournal:
         self._batches: tuple[GatheredBatch, ...] = (self._gathering,)
         self._reclaim: SegmentReclaim | None = None
         self._may_reclaim = True
-        self._flushed_position = 0
-        self._is_synced = True
+        self._written_position = 0
+        self._synced_position = 0
         self._must_sync = False
         """Space can be freed only for drops that are durable: whatever was asked for, the next batch is synced."""
         self._failure = ""
@@ -70,7 +70,7 @@ class SegmentJournal:
         self._epoch = recovery.epoch + 1
         self._index.set_segments(tuple(recovery.segments))
         self._writer = SegmentWriter(self._files, self._segment_bytes, self._epoch, recovery.number, recovery.batch)
-        self._flushed_position = recovery.next_reference
+        self._written_position = self._synced_position = recovery.next_reference
         self._gather(recovery.next_reference)
 
     def _gather(self, first_reference: int) -> None:
@@ -123,8 +123,12 @@ class SegmentJournal:
         return self._gathering.first_reference + len(self._gathering.records)
 
     @property
-    def flushed_position(self) -> int:
-        return self._flushed_position
+    def written_position(self) -> int:
+        return self._written_position
+
+    @property
+    def synced_position(self) -> int:
+        return self._synced_position
 
     @property
     def pending_bytes(self) -> int:
@@ -140,7 +144,7 @@ class SegmentJournal:
         batch = self._gathering
         sync = sync or self._must_sync
         has_something = bool(batch.records or batch.drops)
-        if not has_something and (self._is_synced or not sync):
+        if not has_something and (not sync or self._synced_position == self._written_position):
             return None
         batch.hand_over(sync)
         self._writing = batch
@@ -157,13 +161,17 @@ class SegmentJournal:
         if written.outcome is not None:
             if isinstance(written.outcome, JournalFailed):
                 self._failure = str(written.outcome)
+            else:
+                self._synced_position = self._written_position
             raise written.outcome
         self._install(written)
         self._writing = None
         self._batches = (self._gathering,)
         self._must_sync = False
-        self._is_synced = written.sync or (self._is_synced and written.offsets is None)
-        self._flushed_position = written.end_position
+        had_nothing_to_sync = self._synced_position == self._written_position and written.offsets is None
+        self._written_position = written.end_position
+        if written.sync or had_nothing_to_sync:
+            self._synced_position = written.end_position
 
     def _taken(self, batch: Batch) -> GatheredBatch:
         writing = self._writing
@@ -231,7 +239,7 @@ class SegmentJournal:
         chosen = choose_segments(segments[:-1], self._segment_bytes)
         if not chosen:
             self._may_reclaim = False
-        elif not self._is_synced:
+        elif self._synced_position < self._written_position:
             self._must_sync = True
         else:
             self._reclaim = SegmentReclaim(self._files, segments, chosen, self._epoch)

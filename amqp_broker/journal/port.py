@@ -15,7 +15,8 @@ batch
     All that was put and dropped between one `take_batch` and the next. After a crash a batch is seen whole or not at
     all, however large it is: a transaction is atomic because it is done in one go, with no `take_batch` in its middle.
 position
-    `position < flushed_position` says that all that was done up to that position is as durable as was asked for.
+    `position < written_position` says that all that was done up to that position outlives this process, and
+    `position < synced_position` that it outlives a crash of the machine as well.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class Batch(Protocol):
 
     @property
     def end_position(self) -> int:
-        """What `flushed_position` will be when this batch is committed."""
+        """What `written_position` will be when this batch is committed."""
 
 
 class Reclaim(Protocol):
@@ -107,11 +108,15 @@ class Journal(Protocol):
 
     @property
     def position(self) -> int:
-        """The position of what was done last: all of it is flushed when `position < flushed_position`."""
+        """The position of what was done last: all of it is written when `position < written_position`."""
 
     @property
-    def flushed_position(self) -> int:
-        """Everything at a position below this one is committed."""
+    def written_position(self) -> int:
+        """Everything at a position below this one is written and committed."""
+
+    @property
+    def synced_position(self) -> int:
+        """Everything at a position below this one is synced as well; never more than `written_position`."""
 
     @property
     def pending_bytes(self) -> int:
@@ -144,9 +149,9 @@ class Journal(Protocol):
         """Hand over all that has gathered; what comes from now on gathers for the next batch. Costs next to nothing.
 
         Args:
-            sync: whether `write` ends with a sync. The policies are the owner's: always True (`always`), True when the
-                last one is too long ago (`interval`), False (`never`). With nothing gathered and `sync`, a batch that
-                only syncs is returned when an earlier one was written without.
+            sync: whether `write` ends with a sync, which syncs what was written before as well. When, is the owner's
+                policy. With nothing gathered and `sync`, a batch that only syncs is returned when an earlier one was
+                written without.
 
         Returns:
             The batch; None when there is nothing to do. One batch at a time: `committed` before the next one.
@@ -161,10 +166,11 @@ class Journal(Protocol):
         """
 
     def committed(self, batch: Batch) -> None:
-        """Take notice of a written batch: advances `flushed_position`.
+        """Take notice of a written batch: advances `written_position` and, if it was synced, `synced_position`.
 
         Raises:
-            JournalFull: there was no room, nothing was written: give the same batch to `write` again, later.
+            JournalFull: there was no room, nothing was written: give the same batch to `write` again, later. All that
+                was written before is synced, so that space can be freed.
             JournalFailed: final. Nothing after it is confirmed; put and drop go on gathering, for nothing.
         """
 

@@ -129,6 +129,7 @@ class SegmentWriter:
                 with contextlib.suppress(FileNotFoundError):
                     self._files.remove(name)
                 if reserved_bytes == least_bytes:
+                    self._sync()  # room is made only where the drops that allow it are durable
                     raise JournalFull(
                         f"no room for another {reserved_bytes} bytes in the journal's folder: {error}"
                     ) from error

@@ -135,6 +135,7 @@ async def _until_durable(broker: Broker) -> None:
     while not broker.durability.is_kept(position):
         committed = trio.Event()
         broker.awaiting_commit[committed.set] = None
+        broker.settle()  # what was written need not have been synced, if nobody waited
         try:
             await committed.wait()
         finally:

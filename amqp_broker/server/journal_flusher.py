@@ -1,6 +1,9 @@
-"""What writes the journal: what has gathered is written and synced in a thread, then the broker is told.
+"""What writes the journal: what has gathered is written in a thread, synced when it should be, and the broker is told.
 
 While one batch is on its way to the disk the next one gathers, so the more there is to do, the more each sync does.
+Where a confirm means a sync, a batch is synced as it is written if anybody waits for anything. Nobody waits for a
+publish without confirms, nor for an acknowledgement: these are written at once as well, so that the end of the process
+costs nothing, and synced a little later.
 Space is freed one bounded step at a time: when there is nothing else to write, while a batch waits for room, and, once
 the files take more than they should, so many steps after each batch that they do not grow further.
 
@@ -34,6 +37,8 @@ from amqp_broker.server.wake_up import WakeUp
 from amqp_broker.settings import Settings
 
 FULL_DISK_RETRY_S = 1.0
+SYNC_DELAY_S = 0.2  # at most, of what nobody waits for; so a sync is a few in a second, however many batches there are
+UNSYNCED_BYTES_MAX = 16_777_216  # about: whoever comes to wait for a sync waits for all that was written before
 STEPS_AFTER_BATCH = 2  # at least, when space has to be freed; and one more for each so many bytes of the batch
 BYTES_FOR_STEP = 131_072  # half of what a step copies, because it frees at least as much as it copies
 
@@ -53,9 +58,11 @@ class JournalFlusher:
     def __init__(self, broker: Broker, journal: Journal, settings: Settings, outbox: Outbox) -> None:
         self._broker = broker
         self._journal = journal
-        self._policy = settings.fsync
-        self._interval_s = settings.fsync_interval_ms / 1000
-        self._synced_s = -math.inf
+        self._is_kept_by_sync = settings.fsync == "always"
+        interval_s = settings.fsync_interval_ms / 1000
+        self._sync_delay_s = {"always": SYNC_DELAY_S, "interval": interval_s, "never": math.inf}[settings.fsync]
+        self._sync_due_s = math.inf  # for what was written and is not synced
+        self._unsynced_bytes = 0
         self._outbox = outbox
         self._thread: DiskThread
         self._has_job = False
@@ -96,8 +103,9 @@ class JournalFlusher:
             await self._thread.end()
 
     async def _wait(self) -> None:
-        """Sleep until something has to be seen to; with syncs at intervals, until the next one is due."""
-        with trio.move_on_after(self._interval_s if self._policy == "interval" else math.inf):
+        """Sleep until something has to be seen to, or a sync becomes due; if it is, it comes after the job."""
+        is_due = trio.current_time() >= self._sync_due_s
+        with trio.move_on_at(math.inf if is_due else self._sync_due_s):
             await self._attention.wait()
 
     # --- one job after the other
@@ -151,11 +159,14 @@ class JournalFlusher:
 
     def _take_batch(self) -> Batch | None:
         self._batch_bytes = self._journal.pending_bytes
-        now_s = trio.current_time()
-        sync = self._policy == "always" or (self._policy == "interval" and now_s - self._synced_s >= self._interval_s)
-        if sync:
-            self._synced_s = now_s
-        return self._broker.durability.take_batch(sync=sync)
+        return self._broker.durability.take_batch(sync=self._must_sync())
+
+    def _must_sync(self) -> bool:
+        if self._is_kept_by_sync and (
+            self._broker.awaiting_commit or self._unsynced_bytes + self._batch_bytes > UNSYNCED_BYTES_MAX
+        ):
+            return True
+        return trio.current_time() >= self._sync_due_s
 
     def _write(self, batch: Batch) -> None:
         self._do(partial(self._journal.write, batch), lambda _: self._written(batch))
@@ -167,9 +178,21 @@ class JournalFlusher:
             self._wait_for_room(batch, error)
             return
         self._refused = None
+        self._note_unsynced()
         if self._journal.is_wasteful:
             self._steps_owed = STEPS_AFTER_BATCH + self._batch_bytes // BYTES_FOR_STEP
         self._broker.committed()
+
+    def _note_unsynced(self) -> None:
+        """See to it that what was written without a sync is synced in time."""
+        if not self._broker.durability.is_unsynced:
+            self._sync_due_s = math.inf
+            self._unsynced_bytes = 0
+            return
+        self._unsynced_bytes += self._batch_bytes
+        if self._sync_due_s == math.inf and self._sync_delay_s < math.inf:
+            self._sync_due_s = trio.current_time() + self._sync_delay_s
+            self._attention.set()
 
     def _wait_for_room(self, batch: Batch, error: JournalFull) -> None:
         if not self.is_disk_full:
@@ -177,6 +200,8 @@ class JournalFlusher:
         self._refused = batch
         self._is_retry_due = False
         self._broker.alarms.set(Resource.DISK, True)
+        self._note_unsynced()
+        self._broker.committed()  # what was written before is synced
         self._attention.set()
 
     # --- free space

@@ -41,14 +41,14 @@ class Throttle:
         """The connection has ended."""
         broker = self._connection.broker
         broker.alarms.unlisten(self._alarms_changed)
-        broker.awaiting_commit.pop(self._committed, None)
+        broker.awaiting_write.pop(self._written, None)
 
     def chunk_was_handled(self) -> None:
         """Look whether what the client sent must be the last for a while, because the disk is behind."""
         broker = self._connection.broker
         if not self._is_behind and broker.durability.pending_bytes > self._pending_bytes_max:
             self._is_behind = True
-            broker.awaiting_commit[self._committed] = None
+            broker.awaiting_write[self._written] = None
             self._update()
 
     def blocks(self) -> bool:
@@ -84,10 +84,10 @@ class Throttle:
             go_on()
             self._connection.broker.settle()
 
-    def _committed(self) -> None:
+    def _written(self) -> None:
         broker = self._connection.broker
         if broker.durability.pending_bytes <= self._pending_bytes_max:
-            broker.awaiting_commit.pop(self._committed, None)
+            broker.awaiting_write.pop(self._written, None)
             self._is_behind = False
             self._update()
 

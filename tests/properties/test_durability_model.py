@@ -1,10 +1,12 @@
 """The whole broker on a disk that crashes, tears, fills up and fails at any step.
 
 A client publishes with confirms, takes, acknowledges, requeues, rejects, declares, deletes, purges and commits
-transactions, with more in the queues than memory may hold. The model keeps the queues as they are, and as they were in
-each batch that may be on the disk: what a restart finds must be one of those, exactly. So nothing confirmed is lost,
+transactions, with more in the queues than memory may hold. Batches are written with a sync or without. The model keeps
+the queues as they are, and as they were in each batch that may be on the disk: what a restart finds must be one of
+those, exactly, and after the end of the process alone the one that was written last. So nothing confirmed is lost,
 nothing durably acknowledged comes back, the order is kept, a transaction or a dead-lettering is whole or not there.
-Beside that every message that is taken must be the one that was due, and no confirm may come before its batch.
+Beside that every message that is taken must be the one that was due, and no confirm may come before its batch is
+synced.
 
 DURABILITY_EXAMPLES and DURABILITY_STEPS in the environment make it run for longer.
 """
@@ -96,12 +98,19 @@ class DurabilityMachine(RuleBasedStateMachine):
 
     # --- starting, and what must be there then
 
-    def start(self) -> None:
+    def start(self, visible: list[State] | None = None) -> None:
+        """Start on what is on the disk, and again for as long as the power fails meanwhile.
+
+        Args:
+            visible: what may be found when only the process ended; a power loss meanwhile makes all possible again.
+        """
+        expected = visible or self.possible
         while True:
             try:
                 self.broker = DiskBroker(self.files, self.clock, memory_budget_bytes=2)
             except PowerLoss:
                 self.files.lose_power()
+                expected = self.possible
             except (OSError, JournalFull, JournalFailed):
                 self.files.fail_at_step = self.files.capacity_bytes = None
             else:
@@ -112,12 +121,12 @@ class DurabilityMachine(RuleBasedStateMachine):
         self.channel = self.connect()
         self.queues: Queues = self.found()
         state = self.state()
-        assert state in self.possible, f"found {state}, possible were {self.possible}"
+        assert state in expected, f"found {state}, possible were {expected}"
         self.possible = [state]
         self.tags: dict[int, int] = {}
         self.unconfirmed: dict[int, int] = {}
         self.published = 0
-        self.committed_number = self.next_number
+        self.written_number = self.synced_number = self.next_number
         self.channel.send(commands.Confirm.Select())
         assert isinstance(self.channel.received()[0].method, commands.Confirm.SelectOk)
 
@@ -268,19 +277,21 @@ class DurabilityMachine(RuleBasedStateMachine):
                 first = min(self.unconfirmed) if one.method.multiple else through
                 for tag in range(first, through + 1):
                     number = self.unconfirmed.pop(tag, 0)
-                    assert number <= self.committed_number, "confirmed before it was on the disk"
+                    assert number <= self.synced_number, "confirmed before it was synced"
                     DID["confirmed"] += 1
 
     # --- the disk
 
     @precondition(lambda self: self.batch is None)
-    @rule()
-    def take_batch(self) -> None:
-        self.broker.durability.is_dirty = False
-        self.broker.durability.note_handed_out()
-        self.batch = self.broker.journal.take_batch()
+    @rule(sync=st.booleans())
+    def take_batch(self, sync: bool) -> None:
+        batch = self.broker.durability.take_batch(sync=sync)
+        assert batch is None or isinstance(batch, GatheredBatch)
+        self.batch = batch
         if self.batch is not None:
             self.taken = (self.state(), self.next_number)
+        else:
+            self.broker.committed()
 
     @precondition(lambda self: self.batch is not None)
     @rule()
@@ -294,11 +305,19 @@ class DurabilityMachine(RuleBasedStateMachine):
             self.crash()
         except JournalFull:
             self.files.capacity_bytes = None
+            self.possible = self.possible[-1:]
+            self.synced_number = self.written_number
+            self.broker.committed()
         except JournalFailed:
             self.fail()
         else:
-            self.possible = [self.taken[0]]
-            self.committed_number = self.taken[1]
+            state, self.written_number = self.taken
+            if self.batch.sync:
+                self.possible = [state]
+                self.synced_number = self.written_number
+            else:
+                DID["written without a sync"] += 1
+                self.possible.append(state)
             self.batch = self.taken = None
             self.broker.committed()
 
@@ -306,7 +325,7 @@ class DurabilityMachine(RuleBasedStateMachine):
     def commit(self) -> None:
         for _ in range(3):
             if self.batch is None:
-                self.take_batch()
+                self.take_batch(True)
             if self.batch is None:
                 break
             self.finish_batch()
@@ -338,10 +357,10 @@ class DurabilityMachine(RuleBasedStateMachine):
             self.files.lose_power()
         self.start_again()
 
-    def start_again(self) -> None:
+    def start_again(self, visible: list[State] | None = None) -> None:
         if self.taken is not None:
             self.possible.append(self.taken[0])
-        self.start()
+        self.start(visible)
 
     @rule()
     def lose_power(self) -> None:
@@ -349,7 +368,9 @@ class DurabilityMachine(RuleBasedStateMachine):
 
     @rule()
     def kill(self) -> None:
-        self.start_again()
+        """The process ends, the machine goes on: what was written is there."""
+        written = self.possible[-1:]
+        self.start_again([*written, self.taken[0]] if self.taken is not None else written)
 
     @rule()
     def restart(self) -> None:

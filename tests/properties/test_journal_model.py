@@ -123,7 +123,7 @@ class JournalMachine(RuleBasedStateMachine):
 
     def note_put(self, reference: int, kind: int, payload: bytes, claims: int) -> None:
         assert reference > self.highest
-        assert reference >= self.journal.flushed_position
+        assert reference >= self.journal.written_position
         self.highest = reference + claims - 1
         self.gathered[reference] = (kind, payload, frozenset(range(reference, reference + claims)))
 
@@ -187,7 +187,7 @@ class JournalMachine(RuleBasedStateMachine):
     def write_and_commit(self) -> None:
         assert self.batch is not None
         assert self.taken is not None
-        before = self.journal.flushed_position
+        before = self.journal.written_position
         try:
             self.journal.write(self.batch)
             self.journal.committed(self.batch)
@@ -195,14 +195,17 @@ class JournalMachine(RuleBasedStateMachine):
             self.crash()
         except JournalFull:
             assert self.files.capacity_bytes is not None
-            assert self.journal.flushed_position == before
+            assert self.journal.synced_position == self.journal.written_position == before
             self.files.capacity_bytes = None
+            self.possible = self.possible[-1:]
         except JournalFailed:
             assert self.journal.failure
-            assert self.journal.flushed_position == before
+            assert self.journal.written_position == before
             self.fail()
         else:
-            assert self.journal.flushed_position == self.batch.end_position
+            assert self.journal.written_position == self.batch.end_position
+            if self.batch.sync:
+                assert self.journal.synced_position == self.batch.end_position
             self.possible = [self.taken] if self.batch.sync else [*self.possible, self.taken]
             self.batch = self.taken = None
 

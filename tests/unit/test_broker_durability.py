@@ -489,6 +489,33 @@ def test_a_transaction_is_there_as_a_whole(broker: DiskBroker, channel: ClientCh
     assert again.drain("to") == [b"a", b"b"]
 
 
+def test_what_was_written_for_nobody_is_synced_before_somebody_is_told_of_it(broker: DiskBroker) -> None:
+    hasty, patient = broker.client().channel(), broker.client().channel()
+    broker.writes_at_once = False
+    hasty.send(commands.Queue.Declare(queue="q", durable=True, nowait=True))
+    broker.write(sync=False)
+    patient.send(commands.Queue.Declare(queue="q", durable=True))
+    assert patient.received() == []
+    broker.write(sync=False)
+    assert patient.received() == [], "there was nothing to write, but something to sync"
+    broker.write()
+    patient.one(commands.Queue.DeclareOk)
+    assert broker.without_power().client().channel().message_count("q") == 0
+
+
+def test_a_confirm_waits_for_the_sync_and_not_only_for_the_writing(broker: DiskBroker, channel: ClientChannel) -> None:
+    channel.declare("q", durable=True)
+    channel.call(commands.Confirm.Select())
+    broker.writes_at_once = False
+    keep(channel, "q", b"1")
+    broker.write(sync=False)
+    assert channel.received() == []
+    keep(channel, "q", b"2")
+    broker.write()
+    assert channel.one(commands.Basic.Ack).delivery_tag == 2
+    assert broker.without_power().client().channel().drain("q") == [b"1", b"2"]
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_a_transaction_that_a_crash_cuts_off_is_there_as_a_whole_or_not_at_all(seed: int) -> None:
     broker = DiskBroker()

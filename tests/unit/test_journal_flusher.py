@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,11 +18,13 @@ from amqp_broker.journal.failures import JournalFailed
 from amqp_broker.journal.journal import SegmentJournal
 from amqp_broker.journal.memory_files import MemoryFiles
 from amqp_broker.journal.port import Journal
+from amqp_broker.server import journal_flusher
 from amqp_broker.server.clock import SystemClock
 from amqp_broker.server.disk_thread import DiskThread, Job
-from amqp_broker.server.journal_flusher import JournalFlusher
+from amqp_broker.server.journal_flusher import SYNC_DELAY_S, JournalFlusher
 from amqp_broker.server.pump import Outbox
 from amqp_broker.server.resources import watch_resources
+from amqp_broker.server.wake_up import WakeUp
 from amqp_broker.settings import Settings
 from tests.unit.in_trio import in_trio
 
@@ -33,9 +36,9 @@ class Served:
 
     def __init__(self, settings: Settings) -> None:
         self.files = MemoryFiles()
-        journal = cast(Journal, SegmentJournal(self.files, SEGMENT_BYTES))
-        self.broker = Broker(settings, SystemClock(), journal)
-        self.flusher = JournalFlusher(self.broker, journal, settings, Outbox())
+        self.journal = cast(Journal, SegmentJournal(self.files, SEGMENT_BYTES))
+        self.broker = Broker(settings, SystemClock(), self.journal)
+        self.flusher = JournalFlusher(self.broker, self.journal, settings, Outbox())
         self.told = 0
 
     def change(self, size: int = 0) -> int:
@@ -46,11 +49,28 @@ class Served:
         self.broker.settle()
         return position
 
+    def change_for_somebody(self) -> int:
+        """The same; somebody waits for it to be kept."""
+        self.broker.awaiting_commit[self._is_told] = None
+        return self.change()
+
+    def _is_told(self) -> None:
+        """What waits is asked again when there is news."""
+
+    async def written(self, position: int) -> None:
+        """Wait until a position is written, as those do who publish more than the disk takes."""
+        news = WakeUp()
+        self.broker.awaiting_write[news.set] = None
+        while position >= self.journal.written_position:
+            await news.wait()
+        del self.broker.awaiting_write[news.set]
+
     async def kept(self, position: int) -> None:
         """Wait until a position is kept, as a channel does."""
         while not self.broker.durability.is_kept(position):
             told = trio.Event()  # a new one each time: who never waits keeps the clock from moving on
             self.broker.awaiting_commit[told.set] = None
+            self.broker.settle()
             await told.wait()
             del self.broker.awaiting_commit[told.set]
         self.told += 1
@@ -88,6 +108,81 @@ async def test_at_an_interval_what_was_written_is_synced_without_more_to_write()
         await served.kept(served.change())  # by then the thread has done what it was given before
         served.files.lose_power()
         assert served.found() >= {"/", "0-", "1-"}
+
+
+@in_trio
+async def test_what_nobody_waits_for_is_written_at_once_and_synced_a_little_later() -> None:
+    async with serving() as served:
+        await served.kept(served.change())
+        position = served.change()
+        await served.written(position)
+        assert served.found() == {"/", "0-", "1-"}
+        assert not served.broker.durability.is_kept(position)
+        await trio.sleep(SYNC_DELAY_S)
+        await served.written(served.change())  # by then the thread has done what it was given before
+        assert served.broker.durability.is_kept(position)
+
+
+@pytest.fixture
+def _no_delayed_sync(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time alone has nothing synced."""
+    monkeypatch.setattr(journal_flusher, "SYNC_DELAY_S", math.inf)
+
+
+@pytest.mark.usefixtures("_no_delayed_sync")
+@in_trio
+async def test_who_comes_to_wait_for_what_was_written_has_it_synced() -> None:
+    async with serving() as served:
+        await served.kept(served.change())
+        position = served.change()
+        await served.written(position)
+        await served.kept(position)
+        served.files.lose_power()
+        assert served.found() == {"/", "0-", "1-"}
+
+
+@pytest.mark.usefixtures("_no_delayed_sync")
+@in_trio
+async def test_a_sync_covers_what_was_written_before_somebody_waited() -> None:
+    async with serving() as served:
+        await served.kept(served.change())
+        for size in (1, 2, SEGMENT_BYTES):  # the last one begins another segment
+            await served.written(served.change(size))
+        await served.kept(served.change())
+        served.files.lose_power()
+        assert served.found() == {"/", "0-", "1-x", "1-xx", f"1-{'x' * SEGMENT_BYTES}", "1-"}
+
+
+@pytest.mark.usefixtures("_no_delayed_sync")
+@in_trio
+async def test_much_that_nobody_waits_for_is_synced_sooner(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal_flusher, "UNSYNCED_BYTES_MAX", 30_000)
+    async with serving() as served:
+        await served.kept(served.change())
+        first = served.change(10_000)
+        await served.written(first)
+        assert not served.broker.durability.is_kept(first)
+        second = served.change(20_000)
+        await served.written(second)
+        assert served.broker.durability.is_kept(second)
+
+
+@in_trio
+async def test_a_sync_that_fails_later_is_final() -> None:
+    served = Served(Settings())
+
+    async def fail() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(served.flusher.run)
+            await served.written(served.change())
+            served.files.fail_at_step = served.files.steps + 1
+            await trio.sleep_forever()
+
+    with pytest.raises(ExceptionGroup) as caught:
+        await fail()
+    assert [type(error) for error in caught.value.exceptions] == [JournalFailed]
+    with pytest.raises(JournalFailed):
+        served.broker.durability.take_batch()
 
 
 @in_trio
@@ -196,7 +291,7 @@ async def test_the_end_waits_for_what_is_being_written() -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(served.flusher.run)
         await served.kept(served.change())
-        position = served.change()
+        position = served.change_for_somebody()
         nursery.cancel_scope.cancel()
     assert served.broker.durability.is_kept(position)
     assert served.broker.on_journal_work is None

@@ -48,18 +48,18 @@ def test_a_position_is_flushed_when_its_batch_is_committed(files: FileSystem) ->
     journal, _ = opened(files)
     reference = journal.put(1, b"x")
     mark = journal.position
-    assert reference >= journal.flushed_position
+    assert reference >= journal.written_position
     batch = journal.take_batch()
     assert batch is not None
     journal.drop(reference)
     later_mark = journal.position
     journal.write(batch)
-    assert mark >= journal.flushed_position
+    assert mark >= journal.written_position
     journal.committed(batch)
-    assert reference < mark < journal.flushed_position == batch.end_position
-    assert later_mark >= journal.flushed_position, "the drop is in the next batch"
+    assert reference < mark < journal.written_position == batch.end_position
+    assert later_mark >= journal.written_position, "the drop is in the next batch"
     commit(journal)
-    assert later_mark < journal.flushed_position
+    assert later_mark < journal.written_position
     assert journal.take_batch() is None
 
 
@@ -71,7 +71,7 @@ def test_a_record_dropped_in_its_own_batch_is_not_written_but_counts_as_flushed(
     journal.drop_many([single, shared, shared + 1])
     assert journal.pending_bytes == 0
     commit(journal)
-    assert max(single, shared) < journal.flushed_position
+    assert max(single, shared) < journal.written_position
     assert files.names() == []
 
 
@@ -225,7 +225,7 @@ def test_a_failed_sync_is_final_and_is_not_tried_again() -> None:
     journal, _ = opened(files)
     journal.put(1, b"first")
     commit(journal)
-    flushed = journal.flushed_position
+    flushed = journal.written_position
     journal.put(1, b"second")
     files.fail_at_step = files.steps + 2
     commit_fails(journal)
@@ -235,7 +235,7 @@ def test_a_failed_sync_is_final_and_is_not_tried_again() -> None:
         journal.take_batch()
     journal.close()
     assert files.steps == steps
-    assert journal.flushed_position == flushed
+    assert journal.written_position == flushed
     assert "Input/output error" in journal.failure
 
 
