@@ -2,7 +2,7 @@
 # environment is built once and again only when pyproject.toml changes.
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-examples lint format interop suites fuzz fuzz-bytes bench clean
+.PHONY: help serve test test-examples lint format interop suites fuzz fuzz-bytes bench wheel-compiled clean
 
 # The first Python on this machine that is new enough.
 PYTHON ?= $(shell for candidate in python3.11 python3.12 python3.13 python3.14 python3 python; do \
@@ -13,6 +13,20 @@ PIP_INSTALL := $(RUN) -m pip install --quiet --disable-pip-version-check --no-in
 
 # Arguments for what is run: make serve ARGS="--port 5673", make test ARGS="-k floors".
 ARGS ?=
+
+# COMPILED=1 runs the build whose floors are compiled (hatch_build.py) instead of the sources as they stand. It is a wheel,
+# unpacked where nothing but this looks; PYTHONSAFEPATH keeps the sources, which are in the working folder, behind it.
+COMPILED ?=
+COMPILED_BUILD := build/compiled
+ifneq ($(filter-out 0,$(COMPILED)),)
+ENVIRONMENT := PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/$(COMPILED_BUILD):$(CURDIR) AMQP_BROKER_UNDER_TEST=compiled
+PYTEST := pytest -o pythonpath=
+BUILT := $(COMPILED_BUILD)/.stamp
+else
+ENVIRONMENT :=
+PYTEST := pytest
+BUILT :=
+endif
 
 help:
 	@echo 'make serve     run the broker            ARGS="--port 5673 --log-level debug"'
@@ -25,6 +39,8 @@ help:
 	@echo 'make fuzz      random programs on both brokers, until one differs'
 	@echo 'make fuzz-bytes   bytes of strangers, guided by coverage   ARGS="session --seconds 600"'
 	@echo 'make bench     this broker and RabbitMQ side by side'
+	@echo 'make wheel-compiled   the wheel with compiled floors, in dist/ (needs a C compiler)'
+	@echo 'COMPILED=1     with serve, test, interop, suites, fuzz, bench: on that build    make test COMPILED=1'
 	@echo 'make clean     remove all that was built'
 
 # Two stamps: serving needs four small packages, developing needs many.
@@ -44,12 +60,26 @@ $(VENV)/.develop-stamp: pyproject.toml | $(RUN)
 	@$(RUN) -m compileall -q amqp_broker
 	@touch $(VENV)/.serve-stamp $@
 
-serve: $(VENV)/.serve-stamp
-	@exec $(RUN) -m amqp_broker serve $(ARGS)
+# What the switch makes, built in an environment of its own: this one need not have mypy.
+$(COMPILED_BUILD)/.stamp: hatch_build.py pyproject.toml $(shell find amqp_broker -name '*.py') | $(RUN)
+	@echo 'compiling, which takes some two minutes' >&2
+	@rm -rf $(COMPILED_BUILD) $(COMPILED_BUILD)-wheel
+	@AMQP_BROKER_COMPILE=1 $(RUN) -m pip wheel --quiet --disable-pip-version-check --no-input --no-deps \
+	  --wheel-dir $(COMPILED_BUILD)-wheel .
+	@$(RUN) -m zipfile -e $(COMPILED_BUILD)-wheel/*.whl $(COMPILED_BUILD)
+	@touch $@
+
+wheel-compiled: $(COMPILED_BUILD)/.stamp
+	@mkdir -p dist
+	@cp $(COMPILED_BUILD)-wheel/*.whl dist/
+	@ls dist/*.whl
+
+serve: $(VENV)/.serve-stamp $(BUILT)
+	@$(ENVIRONMENT) exec $(RUN) -m amqp_broker serve $(ARGS)
 
 # All of them take every core there is; those that ARGS chooses run one after the other in one process, as -s and --pdb want.
-test: $(VENV)/.develop-stamp
-	@$(RUN) -m pytest $(or $(ARGS),-n auto --maxprocesses 8 --dist worksteal)
+test: $(VENV)/.develop-stamp $(BUILT)
+	@$(ENVIRONMENT) $(RUN) -m $(PYTEST) $(or $(ARGS),-n auto --maxprocesses 8 --dist worksteal)
 
 test-examples: $(VENV)/.develop-stamp
 	@AMQP_BROKER_TEST_EXAMPLES=1 $(RUN) -m pytest tests/testing/test_example_project.py $(ARGS)
@@ -63,21 +93,21 @@ format: $(VENV)/.develop-stamp
 	@$(RUN) -m ruff check --fix .
 	@$(RUN) -m ruff format .
 
-interop: $(VENV)/.develop-stamp
-	@$(RUN) -m pytest interop $(ARGS)
+interop: $(VENV)/.develop-stamp $(BUILT)
+	@$(ENVIRONMENT) $(RUN) -m $(PYTEST) interop $(ARGS)
 
-suites: $(VENV)/.develop-stamp
-	@$(RUN) -m interop.suites $(ARGS)
+suites: $(VENV)/.develop-stamp $(BUILT)
+	@$(ENVIRONMENT) $(RUN) -m interop.suites $(ARGS)
 
-fuzz: $(VENV)/.develop-stamp
-	@$(RUN) -m interop.fuzz $(ARGS)
+fuzz: $(VENV)/.develop-stamp $(BUILT)
+	@$(ENVIRONMENT) $(RUN) -m interop.fuzz $(ARGS)
 
 fuzz-bytes: $(VENV)/.develop-stamp
 	@$(PIP_INSTALL) --editable '.[fuzz]'
 	@$(RUN) -m tests.fuzz $(ARGS)
 
-bench: $(VENV)/.develop-stamp
-	@$(RUN) -m benchmarks $(ARGS)
+bench: $(VENV)/.develop-stamp $(BUILT)
+	@$(ENVIRONMENT) $(RUN) -m benchmarks $(ARGS)
 
 clean:
 	@rm -rf $(VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache *.egg-info

@@ -95,6 +95,12 @@ class RunningBroker:
     kill_and_restart = restart
 
 
+def our_environment() -> dict[str, str]:
+    """The environment in which `python -m amqp_broker` is, from any folder, the one that is under test."""
+    path = [os.environ.get("PYTHONPATH", ""), str(REPOSITORY)]  # a build that is to be preferred is named first
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path))}
+
+
 class OurBroker:
     """`python -m amqp_broker serve` in a folder of its own."""
 
@@ -114,13 +120,11 @@ class OurBroker:
     def _start(self) -> None:
         command = [sys.executable, "-m", self.module, "serve"]
         command += ["--port", str(self._port), "--data-dir", str(self.data_folder), *self._options]
-        path = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH", "")]))
         self._log_path = self._folder / "log"
         with self._log_path.open("ab") as log:
             self._log_start_bytes = log.tell()
-            self._process = _start_process(
-                command, {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", **self._environment}, log
-            )
+            environment = {**our_environment(), "PYTHONUNBUFFERED": "1", **self._environment}
+            self._process = _start_process(command, environment, log)
         self.address = Address("127.0.0.1", self._await_port())
         self._port = self.address.port
         _await_amqp(self.address, self._process, self._log_path)
@@ -150,10 +154,14 @@ class OurBroker:
     def ctl(self, *arguments: str, standard_input: str = "") -> str:
         """`amqp-broker` against this broker, for instance `users list`. Returns what it printed."""
         command = [sys.executable, "-m", "amqp_broker", *arguments, "--data-dir", str(self.data_folder)]
-        path = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH", "")]))
-        environment = {**os.environ, "PYTHONPATH": path}
         done = subprocess.run(
-            command, env=environment, input=standard_input, capture_output=True, text=True, timeout=60, check=False
+            command,
+            env=our_environment(),
+            input=standard_input,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
         )
         if done.returncode != 0:
             raise RuntimeError(f"amqp-broker {' '.join(arguments)}: {done.stdout}{done.stderr}")

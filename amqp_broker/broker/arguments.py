@@ -80,7 +80,7 @@ class QueueArguments:
 
 def _is_integer(value: FieldValue) -> bool:
     """Whether a field holds an integer of any width (a boolean and a time stamp are none)."""
-    return isinstance(value, int) and type_name(value) in INTEGER_TYPE_NAMES
+    return type_name(value) in INTEGER_TYPE_NAMES
 
 
 INTEGER_TYPE_NAMES = frozenset({"byte", "short", "signedint", "long", "unsignedbyte", "unsignedshort", "unsignedint"})

@@ -7,11 +7,12 @@ from typing import Annotated
 import typer
 
 from amqp_broker import __version__
+from amqp_broker.wire import strings
 
 
 def version() -> None:
-    """Print the version."""
-    print(__version__)
+    """Print the version, and whether this build is compiled."""
+    print(__version__ if strings.__file__.endswith(".py") else f"{__version__} (compiled)")
 
 
 def _print_and_exit(is_asked: bool) -> None:

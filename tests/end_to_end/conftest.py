@@ -128,7 +128,9 @@ def start_example(broker_url: str) -> Iterator[StartProgram]:
 
     def start(example: str, *arguments: str) -> Program:
         path = REPOSITORY / "examples" / example
-        program = Program([sys.executable, str(path), *arguments], {"AMQP_URL": broker_url}, path.parent)
+        # An example finds its own modules beside it, whatever keeps those of the working folder away.
+        environment = {"AMQP_URL": broker_url, "PYTHONSAFEPATH": ""}
+        program = Program([sys.executable, str(path), *arguments], environment, path.parent)
         started.append(program)
         return program
 

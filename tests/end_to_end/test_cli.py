@@ -361,9 +361,10 @@ def test_a_group_of_commands_alone_says_which_there_are(run: Run) -> None:
 
 
 def test_version(run: Run) -> None:
+    build = " (compiled)" if os.environ.get("AMQP_BROKER_UNDER_TEST") == "compiled" else ""
     for arguments in ("version", "--version"):
         done = run(arguments)
-        assert (done.returncode, done.stdout, done.stderr) == (0, f"{__version__}\n", "")
+        assert (done.returncode, done.stdout, done.stderr) == (0, f"{__version__}{build}\n", "")
 
 
 def test_help_cuts_no_sentence_short(run: Run) -> None:
