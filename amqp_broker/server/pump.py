@@ -53,6 +53,10 @@ BODY_CHUNK_FACTOR = 2
 # A connection is busy when what is read at once is all used, or takes longer than this.
 LIGHT_S_MAX = 0.001
 
+# What an end is reckoned at, on a slow machine: most of it is the event loop's own. One that was busy may have much
+# more to give back.
+END_S = 0.0005
+
 # What a client costs is told in time of ours: what other programs take meanwhile is not its fault. (Windows counts that
 # in steps of 16 ms, which is too coarse.)
 _seconds = time.perf_counter if sys.platform == "win32" else time.thread_time
@@ -260,8 +264,8 @@ class Pump:
                     return  # it fails with the stand-in as well, and may never let go of the loop: once round is enough
 
     async def _lose(self, reason: str) -> None:
-        if self._has_been_busy and self._turns is not None:
-            await self._turns.take(ROUND_S_MAX)  # it may have much to give back, and be one of a crowd
+        if self._turns is not None:  # it may be one of a crowd, and have much to give back
+            await self._turns.take(ROUND_S_MAX if self._has_been_busy else END_S)
         self._stop(reason)
 
     def _stop(self, reason: str) -> None:

@@ -4,6 +4,8 @@ A client with little to say is read as soon as it has said it. One that fills wh
 took long, is busy: in each round of the event loop only so many of the busy ones are read as fit into ``ROUND_S_MAX``,
 in the order in which they came back, so that a crowd of them makes nobody else wait for the whole crowd. Where a round
 takes long because of all the others, the busy ones get up to half of it, so that they are not starved either.
+
+Connections that end take their turns as well: a crowd may leave in the same moment, for instance when a network fails.
 """
 
 from __future__ import annotations

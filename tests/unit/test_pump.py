@@ -10,6 +10,7 @@ import logging
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from itertools import pairwise
 
 import pytest
 import trio
@@ -18,6 +19,7 @@ import trio.testing
 from amqp_broker.server import pump
 from amqp_broker.server.connection_log import ConnectionLog
 from amqp_broker.server.pump import (
+    END_S,
     FAREWELL_TIMEOUT_S,
     READ_CHUNK_BYTES_FIRST,
     READ_CHUNK_BYTES_MIN,
@@ -27,6 +29,7 @@ from amqp_broker.server.pump import (
     Pump,
 )
 from amqp_broker.server.socket_stream import SocketStream
+from amqp_broker.server.turns import ROUND_S_MAX, Turns
 from amqp_broker.wire.frames import METHOD, FrameSplitter
 from amqp_broker.wire.methods import Connection, decode_method
 from tests.unit.in_trio import in_trio
@@ -79,9 +82,9 @@ class StandIn:
 class Pumped:
     """A conversation being pumped, and the client's end of its stream."""
 
-    def __init__(self, stream: trio.abc.Stream | None = None) -> None:
+    def __init__(self, stream: trio.abc.Stream | None = None, turns: Turns | None = None) -> None:
         self.client, server = trio.testing.memory_stream_pair()
-        self.pump = Pump(stream or server, CHUNK_BYTES)
+        self.pump = Pump(stream or server, CHUNK_BYTES, turns=turns)
         self.conversation = StandIn()
         self.conversation.on_output = self.pump.notify
         self.ended = trio.Event()
@@ -318,6 +321,26 @@ async def test_the_clients_end_of_stream_is_told_once() -> None:
         await one.client.send_eof()
         await one.ended.wait()
         assert one.conversation.lost_because == ["the client closed the TCP connection"]
+
+
+@in_trio
+async def test_a_crowd_that_leaves_in_the_same_moment_is_given_back_in_turns() -> None:
+    turns = Turns(seconds=lambda: 0.0)
+    crowd = [Pumped(turns=turns) for _ in range(100)]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(turns.run)
+        for one in crowd:
+            nursery.start_soon(one.run)
+        await trio.testing.wait_all_tasks_blocked()
+        for one in crowd:
+            one.client.send_stream.close()
+        given_back = [0]
+        while given_back[-1] < len(crowd):
+            await trio.lowlevel.checkpoint()
+            given_back.append(sum(len(one.conversation.lost_because) for one in crowd))
+        nursery.cancel_scope.cancel()
+    # Where in its rounds the loop comes to this test differs, so that two rounds may lie between two looks.
+    assert max(after - before for before, after in pairwise(given_back)) <= 2 * ROUND_S_MAX / END_S
 
 
 @in_trio
