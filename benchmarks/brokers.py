@@ -18,6 +18,7 @@ from interop.brokers import Address, OurBroker, RabbitMQ
 
 OURS = "ours"
 RABBITMQ = "rabbitmq"
+REST_S, REST_S_MAX = 0.2, 10.0
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 
 
@@ -76,6 +77,20 @@ def watched() -> Iterator[tuple[RunningBroker, Lateness]]:
 def cpu_s(pid: int) -> float:
     """Processor time of a process, all its threads, and the processes below it, in ticks of the kernel (10 ms)."""
     return sum(_cpu_ticks(each) for each in process_tree(pid)) * _TICK_S
+
+
+def await_rest(pid: int) -> None:
+    """Return when a broker has done with what came before: what producers that were killed had sent already, messages of
+    queues that were deleted. It is at rest when it takes next to no processor time; the wait ends at any rate.
+    """
+    deadline_s = time.monotonic() + REST_S_MAX
+    before_s = cpu_s(pid)
+    while time.monotonic() < deadline_s:
+        time.sleep(REST_S)
+        now_s = cpu_s(pid)
+        if now_s - before_s <= _TICK_S:
+            return
+        before_s = now_s
 
 
 def memory_bytes(pid: int) -> int:

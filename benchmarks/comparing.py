@@ -10,7 +10,7 @@ import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from benchmarks.brokers import OURS, RABBITMQ, RunningBroker
+from benchmarks.brokers import OURS, RABBITMQ, RunningBroker, await_rest
 from benchmarks.cells import Cell
 from benchmarks.measuring import Figures, Timing
 
@@ -49,6 +49,7 @@ def compare(
             if kind in result.failures:
                 continue
             try:
+                await_rest(brokers[kind].pid)
                 figures = cell.run(brokers[kind], timing)
             except (RuntimeError, OSError) as error:
                 result.failures[kind] = str(error) or type(error).__name__
