@@ -85,9 +85,11 @@ class PartialBody:
 class Remembered:
     """What the publishes of one connection have asked for so far, by its bytes, so that it is looked up once."""
 
-    __slots__ = ("digests", "epoch", "targets")
+    __slots__ = ("digest", "digests", "epoch", "header", "targets")
 
     def __init__(self) -> None:
+        self.header = b""  # the last one: often the next is the same, and the messages that wait can share it
+        self.digest: Digest | None = None
         self.targets: dict[bytes, Target] = {}
         self.epoch = -1  # of the topology that the targets were found in
         self.digests: dict[bytes, Digest] = {}
@@ -96,6 +98,7 @@ class Remembered:
         """Routes and permissions have changed."""
         self.targets.clear()
         self.digests.clear()  # whose user a message may name is a permission, too
+        self.digest = None
         self.epoch = epoch
 
     def put_target(self, method: bytes, target: Target, connections: int) -> None:
@@ -229,9 +232,15 @@ class Publishing:
         if remembered.epoch != virtual_host.topology_epoch:
             remembered.begin_epoch(virtual_host.topology_epoch)
         target = remembered.targets.get(method) or self._look_up(method)
-        digest = remembered.digests.get(header[PROPERTIES_OFFSET:])
-        if digest is None:
-            header, digest = self._read(header)
+        digest = remembered.digest
+        if digest is not None and header == remembered.header:
+            header = remembered.header
+        else:
+            digest = remembered.digests.get(header[PROPERTIES_OFFSET:])
+            if digest is None:
+                header, digest = self._read(header)
+            else:
+                remembered.header, remembered.digest = header, digest
         address, queues = target.address, target.queues
         if digest.extra_routing_keys or target.reads_headers:
             address, queues = self._route_anew(target, digest)
