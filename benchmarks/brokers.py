@@ -80,8 +80,9 @@ def cpu_s(pid: int) -> float:
 
 
 def await_rest(pid: int) -> None:
-    """Return when a broker has done with what came before: what producers that were killed had sent already, messages of
-    queues that were deleted. It is at rest when it takes next to no processor time; the wait ends at any rate.
+    """Return when a broker has done with what came before: what killed producers had sent, what deleted queues held.
+
+    It is at rest when it takes next to no processor time; the wait ends at any rate.
     """
     deadline_s = time.monotonic() + REST_S_MAX
     before_s = cpu_s(pid)
