@@ -98,7 +98,7 @@ class Consumers:
         by_age: whether the next one is the oldest, instead of the oldest of the highest priority.
     """
 
-    __slots__ = ("_active", "_all", "_by_age", "_highest", "_levels", "_single_active")
+    __slots__ = ("_active", "_all", "_by_age", "_highest", "_levels", "_single_active", "no_ack_count")
 
     def __init__(self, single_active: bool = False, by_age: bool = False) -> None:
         self._all: dict[Consumer, None] = {}
@@ -107,6 +107,7 @@ class Consumers:
         self._single_active = single_active
         self._by_age = by_age
         self._active: Consumer | None = None
+        self.no_ack_count = 0  # of those that want no acknowledgements
 
     def __len__(self) -> int:
         return len(self._all)
@@ -127,13 +128,16 @@ class Consumers:
     def add(self, consumer: Consumer) -> None:
         """Let a consumer take its turns."""
         self._all[consumer] = None
+        self.no_ack_count += consumer.no_ack
         self._queue_up(consumer)
         if self._single_active and self._active is None:
             self._active = consumer
 
     def remove(self, consumer: Consumer) -> None:
         """Take a consumer out; with single active consumer the next one becomes active."""
-        self._all.pop(consumer, None)
+        if consumer in self._all:
+            del self._all[consumer]
+            self.no_ack_count -= consumer.no_ack
         self._leave_level(consumer)
         consumer.is_parked = False  # nobody is to resume it
         if self._active is consumer:

@@ -58,7 +58,8 @@ _TIMES = struct.Struct(">QQ")  # published, expires: milliseconds since 1970, 0 
 _NEVER = bytes(8)  # the second of the times
 _LENGTH = struct.Struct(">I")
 _ONE_QUEUE_AND_TIMES = struct.Struct(">HQQQ")  # the usual beginning of a message's record, in one go
-_NO_EXTRA_KEYS = b"\0\0"
+_NO_KEYS_AND_LENGTH = struct.Struct(">HI")  # the usual middle: no extra routing keys, and the header's length
+_MESSAGE = int(RecordKind.MESSAGE)  # written with every message: looked up once
 _RETURNED = struct.Struct(">QI")
 
 
@@ -291,11 +292,21 @@ class Durability:
         now_wall_ms = self._clock.wall_ms()
         expires_wall_ms = 0 if expiration_ms is None else now_wall_ms + expiration_ms
         payload = _message_parts(queues, messages[0], now_wall_ms, expires_wall_ms)
-        reference = self._journal.put(RecordKind.MESSAGE, payload, len(queues))
+        reference = self._journal.put(_MESSAGE, payload, len(queues))
         self.is_dirty = True
         for message in messages:
             message.reference = reference
             reference += 1
+
+    def keep_for_one(self, queue: Queue, message: Message, expiration_ms: int | None) -> None:
+        """The same for the usual case, one queue."""
+        journal = self._journal
+        if journal is None:
+            return
+        now_wall_ms = self._clock.wall_ms()
+        expires_wall_ms = 0 if expiration_ms is None else now_wall_ms + expiration_ms
+        message.reference = journal.put(_MESSAGE, _message_parts((queue,), message, now_wall_ms, expires_wall_ms))
+        self.is_dirty = True
 
     def page_out(self, queue: Queue, message: Message) -> None:
         """Give a message that is not kept a record to be read again from; it is forgotten at the next start."""
@@ -331,10 +342,14 @@ class Durability:
             self._drop(self._returns.pop(reference).reference)
 
     def forget_message(self, message: Message) -> None:
-        """A kept message has left its queue for good."""
-        reference, message.reference = message.reference, NOT_KEPT
-        self._drop(reference)
-        if reference in self._returns:
+        """A message has left its queue for good."""
+        reference = message.reference
+        if not reference or self._journal is None:
+            return
+        message.reference = NOT_KEPT
+        self._journal.drop(reference)
+        self.is_dirty = True
+        if self._returns and reference in self._returns:
             self._drop(self._returns.pop(reference).reference)
 
     def forget_messages(self, messages: Iterable[Message]) -> None:
@@ -395,8 +410,11 @@ def _message_parts(
         references = b"".join([_REFERENCE.pack(queue.reference) for queue in queues])
         start = _COUNT.pack(len(queues)) + references + _TIMES.pack(now_wall_ms, expires_wall_ms)
     keys = address.extra_routing_keys
-    extra_keys = _COUNT.pack(len(keys)) + b"".join(map(encode_shortstr, keys)) if keys else _NO_EXTRA_KEYS
-    return start, address.encoded, extra_keys, _LENGTH.pack(len(header)), header, body
+    if keys:
+        middle = _COUNT.pack(len(keys)) + b"".join(map(encode_shortstr, keys)) + _LENGTH.pack(len(header))
+    else:
+        middle = _NO_KEYS_AND_LENGTH.pack(0, len(header))
+    return start, address.encoded, middle, header, body
 
 
 class MessageDecoder:

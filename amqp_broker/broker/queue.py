@@ -98,6 +98,7 @@ class Queue:
         self._may_expire = arguments.message_ttl_ms is not None
         self._has_length_limit = arguments.length_max is not None or arguments.length_bytes_max is not None
         self._refuses_overflow = self._has_length_limit and arguments.overflow != "drop-head"
+        self._has_bands = arguments.priority_max is not None
         self._minds_what_waits = self._has_length_limit or arguments.priority_max is not None
         self.restart_unused_timer()
 
@@ -201,7 +202,7 @@ class Queue:
         Then the queue never holds it, and there is nothing to keep. Not to be relied on once another queue has had the
         message: that may have filled the same connection.
         """
-        if self.ready_count or self._refuses_overflow:
+        if not self.consumers.no_ack_count or self.ready_count or self._refuses_overflow:
             return False
         consumer = self.consumers.first_ready()
         return consumer is not None and consumer.no_ack
@@ -375,16 +376,12 @@ class Queue:
         else:
             self.unacknowledged_count += 1
             if message.reference:
-                self._move_mark(message)
-
-    def _move_mark(self, message: Message) -> None:
-        """Remember that this kept message was handed out, unless a later one was."""
-        band = self._band_of(message)
-        if message.reference > self.handed_out_through[band]:
-            self.handed_out_through[band] = message.reference
-            if not self.has_moved_mark:
-                self.has_moved_mark = True
-                self.virtual_host.durability.handed_out(self)
+                band = self._band_of(message) if self._has_bands else 0
+                if message.reference > self.handed_out_through[band]:  # else a later one was handed out
+                    self.handed_out_through[band] = message.reference
+                    if not self.has_moved_mark:
+                        self.has_moved_mark = True
+                        self.virtual_host.durability.handed_out(self)
 
     def _band_of(self, message: Message) -> int:
         """Messages of one band are handed out in the order in which they came."""
@@ -396,7 +393,8 @@ class Queue:
     def acknowledge(self, message: Message) -> None:
         """The client has done with a message."""
         self.unacknowledged_count -= 1
-        self.forget(message)
+        if message.reference:
+            self.virtual_host.durability.forget_message(message)
 
     def reject(self, messages: list[Message]) -> None:
         """The client refuses messages, the oldest first: they die here, those of a higher priority before others."""

@@ -483,7 +483,7 @@ class VirtualHost:
         if digest.expiration_ms is not None:
             message.expires_at_ms = self.clock.monotonic_ms() + digest.expiration_ms
         if digest.is_persistent and queue.durable and not queue.passes_on():
-            self.durability.keep_message((queue,), (message,), digest.expiration_ms)
+            self.durability.keep_for_one(queue, message, digest.expiration_ms)
         if queue.publish(message):
             return True
         self.durability.forget_message(message)
@@ -492,26 +492,32 @@ class VirtualHost:
     def _publish_kept_or_limited(
         self, queues: tuple[Queue, ...], address: Address, header: bytes, body: bytes, digest: Digest
     ) -> bool:
-        """Publish a message that is persistent or may expire to several queues."""
-        messages = [Message(address, header, body, digest.is_persistent, digest.priority) for _ in queues]
+        """Publish a message that is persistent or may expire to several queues.
+
+        First to those that need not keep it; what the others keep is written once, so they must be known together.
+        """
+        is_persistent, priority = digest.is_persistent, digest.priority
+        expires_at_ms = None
         if digest.expiration_ms is not None:
             expires_at_ms = self.clock.monotonic_ms() + digest.expiration_ms
-            for message in messages:
-                message.expires_at_ms = expires_at_ms
-        if digest.is_persistent:
-            self._keep(queues, messages, digest.expiration_ms)
         accepted = True
-        for queue, message in zip(queues, messages, strict=True):
-            if not queue.publish(message):
-                self.durability.forget_message(message)
+        keeping: list[Queue] = []
+        kept: list[Message] = []
+        for queue in queues:
+            message = Message(address, header, body, is_persistent, priority)
+            message.expires_at_ms = expires_at_ms
+            if is_persistent and queue.durable and not queue.passes_on():
+                keeping.append(queue)
+                kept.append(message)
+            elif not queue.publish(message):
                 accepted = False
+        if keeping:
+            self.durability.keep_message(keeping, kept, digest.expiration_ms)
+            for queue, message in zip(keeping, kept, strict=True):
+                if not queue.publish(message):
+                    self.durability.forget_message(message)
+                    accepted = False
         return accepted
-
-    def _keep(self, queues: tuple[Queue, ...], messages: list[Message], expiration_ms: int | None) -> None:
-        """Write a persistent message to the journal, for those of its queues that are durable."""
-        kept = [(queue, message) for queue, message in zip(queues, messages, strict=True) if queue.durable]
-        if kept:
-            self.durability.keep_message([queue for queue, _ in kept], [message for _, message in kept], expiration_ms)
 
     def publish_dead_letter(self, queue: Queue, message: Message, reason: DeathReason) -> None:
         """Send a message that died in a queue to the queue's dead-letter exchange, where there is one.

@@ -82,8 +82,9 @@ class GatheredBatch:
 
     def drop(self, index: int) -> None:
         """Drop a claim that is in this batch: a record that loses its last one here is not written."""
-        flag = self.flags[index]
-        self.flags[index] = DEAD
+        flags = self.flags
+        flag = flags[index]
+        flags[index] = DEAD
         if flag == SINGLE:
             self._forget(index)
         elif flag == SHARED:
@@ -119,6 +120,11 @@ class GatheredBatch:
             encode_unwritten(record, end - record[1]) if record is not None else ()
             for end, record in enumerate(self.records, self.first_reference + 1)
         ]
+
+    @property
+    def has_nothing_to_write(self) -> bool:
+        """Whether nothing was dropped that came before this batch, and nothing is left of what came with it."""
+        return not self.drops and self.flags.count(DEAD) == len(self.flags)
 
     def hand_over(self, sync: bool) -> None:
         """Say that nothing more will be added."""

@@ -162,6 +162,8 @@ class Layout:
 
 def _gathered(parts: list[Part]) -> list[Part]:
     """The same bytes in fewer parts: what is small is joined, what is large is not copied."""
+    if max(map(len, parts)) < LARGE_BYTES:
+        return [b"".join(parts)]
     gathered: list[Part] = []
     for is_large, group in groupby(parts, lambda part: len(part) >= LARGE_BYTES):
         if is_large:

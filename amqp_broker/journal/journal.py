@@ -98,10 +98,11 @@ class SegmentJournal:
 
     def drop(self, reference: int) -> None:
         batch = self._gathering
-        if reference < batch.first_reference:
+        index = reference - batch.first_reference
+        if index < 0:
             batch.drops.append(reference)
         else:
-            batch.drop(reference - batch.first_reference)
+            batch.drop(index)
 
     def drop_many(self, references: Iterable[int]) -> None:
         first = self._gathering.first_reference
@@ -141,15 +142,26 @@ class SegmentJournal:
             raise JournalFailed(self._failure)
         if self._writing is not None:
             raise RuntimeError("a batch is taken only when the one before it is committed")
-        batch = self._gathering
         sync = sync or self._must_sync
-        has_something = bool(batch.records or batch.drops)
-        if not has_something and (not sync or self._synced_position == self._written_position):
-            return None
+        if self._gathering.has_nothing_to_write:
+            self._pass_over(self._gathering)
+            if not sync or self._synced_position == self._written_position:
+                return None
+        batch = self._gathering
         batch.hand_over(sync)
         self._writing = batch
         self._gather(batch.end_position)
         return batch
+
+    def _pass_over(self, batch: GatheredBatch) -> None:
+        """All that was put was dropped again: that needs no thread to be as good as written."""
+        if not batch.records:
+            return
+        is_synced = self._synced_position == self._written_position
+        self._written_position = batch.first_reference + len(batch.records) + 1
+        if is_synced:
+            self._synced_position = self._written_position
+        self._gather(self._written_position)
 
     def write(self, batch: Batch) -> None:
         if self._writer is None:

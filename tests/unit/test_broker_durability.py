@@ -246,6 +246,36 @@ def test_a_message_that_is_handed_on_at_once_is_not_written(broker: DiskBroker, 
         assert isinstance(confirm.method, commands.Basic.Ack), "nothing has to be waited for"
 
 
+def test_a_message_is_kept_only_for_those_of_its_queues_that_do_not_hand_it_on(
+    broker: DiskBroker, channel: ClientChannel
+) -> None:
+    channel.exchange("x", "fanout", durable=True)
+    for queue in ("passing on", "with acknowledgements", "without consumer", "passing on as well"):
+        channel.declare(queue, durable=True)
+        channel.bind(queue, "x")
+    channel.consume("passing on", no_ack=True)
+    channel.consume("with acknowledgements")
+    channel.consume("passing on as well", no_ack=True)
+    records = broker.live_records()
+    channel.publish("x", "", b"1", delivery_mode=2)
+    assert [one.body for one in channel.received()] == [b"1"] * 3
+    assert broker.live_records() == records + 2 + 1, "a claim of each, and the mark of what was handed out"
+    again = after_restart(broker)
+    assert again.message_count("passing on") == 0
+    assert again.message_count("with acknowledgements") == again.message_count("without consumer") == 1
+
+
+def test_a_consumer_that_wants_no_acknowledgements_and_leaves_hands_nothing_on(
+    broker: DiskBroker, channel: ClientChannel
+) -> None:
+    channel.declare("q", durable=True)
+    for _ in range(2):
+        tag = channel.consume("q", no_ack=True)
+        channel.call(commands.Basic.Cancel(consumer_tag=tag))
+    keep(channel, "q", b"kept")
+    assert after_restart(broker).drain("q") == [b"kept"]
+
+
 def test_a_message_is_kept_for_the_queue_whose_consumer_has_no_room_left() -> None:
     broker = DiskBroker(outbound_high_water_bytes=10_000)
     client = broker.client()

@@ -70,9 +70,28 @@ def test_a_record_dropped_in_its_own_batch_is_not_written_but_counts_as_flushed(
     shared = journal.put(1, b"shared", claims=2)
     journal.drop_many([single, shared, shared + 1])
     assert journal.pending_bytes == 0
-    commit(journal)
-    assert max(single, shared) < journal.written_position
+    assert journal.take_batch() is None
+    assert max(single, shared) < journal.synced_position == journal.written_position
     assert files.names() == []
+    kept = journal.put(1, b"kept")
+    assert kept > shared + 1
+    commit(journal)
+    assert live_payloads(opened(files)[1]) == [b"kept"]
+
+
+def test_what_is_passed_over_does_not_count_as_synced_where_something_before_it_is_not() -> None:
+    journal, _ = opened(MemoryFiles())
+    before = journal.put(1, b"before")
+    commit(journal, sync=False)
+    journal.drop(journal.put(1, b"dropped again"))
+    assert journal.take_batch(sync=False) is None
+    assert journal.synced_position <= before < journal.written_position
+    journal.drop(journal.put(1, b"dropped again"))
+    batch = journal.take_batch(sync=True)
+    assert batch is not None
+    journal.write(batch)
+    journal.committed(batch)
+    assert journal.synced_position == journal.written_position
 
 
 def test_a_record_partly_dropped_in_its_own_batch_keeps_the_other_claims(files: FileSystem) -> None:
