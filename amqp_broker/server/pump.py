@@ -24,14 +24,14 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Protocol, TypeVar
 
 import trio
 
 from amqp_broker.errors import ReplyCode
 from amqp_broker.server.connection_log import ConnectionLog
-from amqp_broker.server.socket_stream import Part, SocketStream
+from amqp_broker.server.socket_stream import CAN_SCATTER, Part, SocketStream
 from amqp_broker.server.turns import ROUND_S_MAX, Turns
 from amqp_broker.server.wake_up import WakeUp
 from amqp_broker.wire.frames import METHOD, encode_frame
@@ -47,7 +47,8 @@ TURN_S_MAX = 0.002
 READ_CHUNK_BYTES_FIRST = 4_096
 READ_CHUNK_BYTES_MIN = 256
 
-# The rest of a large body is read in fewer and larger pieces than anything else, because only its bytes cost anything.
+# The rest of a large body is read in fewer and larger pieces than anything else, because only its bytes cost anything;
+# where that can be done, straight to where it belongs.
 BODY_CHUNK_FACTOR = 2
 
 # A connection is busy when what is read at once is all used, or takes longer than this.
@@ -77,6 +78,13 @@ class Conversation(Protocol):
 
     def receive(self, data: bytes) -> None:
         """Take in what was read."""
+
+    def room(self) -> Sequence[memoryview]:
+        """Where the next bytes may be read to instead, in this order; none when ``receive`` is to have them."""
+        ...
+
+    def room_filled(self, size_bytes: int) -> None:
+        """Take in what was read to there."""
 
     def take_output(self) -> list[Part]:
         """Hand over all that may be sent now, whole frames in order."""
@@ -170,28 +178,41 @@ class Pump:
     # --- the two tasks ---------------------------------------------------------------------------------------------
 
     async def _read(self) -> None:
-        receive_some, log = self._stream.receive_some, self._log
+        receive_some, log, turns = self._stream.receive_some, self._log, self._turns
         chunk_bytes = min(READ_CHUNK_BYTES_FIRST, self._read_chunk_bytes)
         while True:
             if self._conversation.is_reading_paused:
                 await self._reading_resumed.wait()
                 continue
-            data = await receive_some(self._bytes_to_read(chunk_bytes))
-            if not data:
+            size_bytes = await self._fill_room()
+            data = b"" if size_bytes >= 0 else bytes(await receive_some(self._bytes_to_read(chunk_bytes)))  # no copy
+            if size_bytes <= 0 and not data:
                 await self._lose("the client closed the TCP connection")
                 return
-            if self._conversation.finished:
+            conversation = self._conversation
+            if conversation.finished:
                 continue  # nobody listens any more; it is read so that closing does not become a reset
             began_s = _seconds()
-            self._outbox.handle(self._conversation.receive, bytes(data))  # no copy: it is bytes already
+            if data:
+                self._outbox.handle(conversation.receive, data)
+            else:
+                self._outbox.handle(conversation.room_filled, size_bytes)
             took_s = _seconds() - began_s
             if not log.is_opened:
                 log.note_opened()
-            is_full = len(data) >= chunk_bytes
+            is_full = max(size_bytes, len(data)) >= chunk_bytes
             self._has_been_busy |= is_full
-            if self._turns is not None and (is_full or took_s > LIGHT_S_MAX):
-                await self._turns.take(took_s)
+            if turns is not None and (is_full or took_s > LIGHT_S_MAX):
+                await turns.take(took_s)
             chunk_bytes = self._next_chunk_bytes(chunk_bytes, len(data), took_s)
+
+    async def _fill_room(self) -> int:
+        """Read what a large body lacks straight to where it belongs; returns how much, or -1 if there is no room."""
+        if self._socket_stream is None or not CAN_SCATTER:
+            return -1
+        if self._conversation.missing_body_bytes <= self._read_chunk_bytes:
+            return -1
+        return await self._socket_stream.receive_into(self._conversation.room)
 
     def _bytes_to_read(self, chunk_bytes: int) -> int:
         """How much to read at once: more than usual where it is a body's, and the largest chunks took not long."""
@@ -201,7 +222,12 @@ class Pump:
         return chunk_bytes
 
     def _next_chunk_bytes(self, chunk_bytes: int, read_bytes: int, took_s: float) -> int:
-        """How much to read at once next time: a turn must not take long, whatever the messages are like."""
+        """How much to read at once next time: a turn must not take long, whatever the messages are like.
+
+        What comes behind a large body is most often the next one: its first frame's beginning is enough to make room.
+        """
+        if not read_bytes:
+            return min(READ_CHUNK_BYTES_FIRST, self._read_chunk_bytes)
         if took_s > TURN_S_MAX:
             return max(chunk_bytes // 2, min(READ_CHUNK_BYTES_MIN, self._read_chunk_bytes))
         if read_bytes >= chunk_bytes and took_s < TURN_S_MAX / 3:
@@ -310,6 +336,13 @@ class _Apology:
         self._output: list[Part] = [encode_frame(METHOD, 0, encode_method(close))]
 
     def receive(self, data: bytes) -> None:
+        """Ignore it."""
+
+    def room(self) -> Sequence[memoryview]:
+        """There is none."""
+        return ()
+
+    def room_filled(self, size_bytes: int) -> None:
         """Ignore it."""
 
     def take_output(self) -> list[Part]:

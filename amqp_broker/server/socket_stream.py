@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import operator
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import trio
 
@@ -18,6 +18,7 @@ _CHUNK_BYTES = 262_144
 Part = bytes | memoryview
 
 _LARGE_BYTES = 4096  # what is larger is not copied in order to be sent in one piece with others
+CAN_SCATTER = hasattr(socket.socket, "recvmsg_into")  # Windows has none
 _CAN_GATHER = hasattr(socket.socket, "sendmsg")  # Windows has none
 _KEEP_ALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}  # seconds, seconds, and how often
 
@@ -53,6 +54,31 @@ class SocketStream(trio.abc.HalfCloseableStream):
             await self._wait(trio.lowlevel.wait_readable)
             try:
                 return self._socket.recv(size_bytes)
+            except (BlockingIOError, InterruptedError):
+                continue
+            except OSError as error:
+                raise self._failure(error) from error
+
+    async def receive_into(self, room: Callable[[], Sequence[memoryview]]) -> int:
+        """Wait until something has arrived, and put it where it belongs.
+
+        Args:
+            room: asked just before; the buffers are filled in their order.
+
+        Returns:
+            How much it was; 0 when the peer sends no more; -1 when there was no room, and nothing was read.
+
+        Raises:
+            BrokenResourceError: the connection failed; the cause tells why.
+            ClosedResourceError: this stream was closed.
+        """
+        while True:
+            await self._wait(trio.lowlevel.wait_readable)
+            buffers = room()
+            if not buffers:
+                return -1
+            try:
+                return self._socket.recvmsg_into(buffers)[0]
             except (BlockingIOError, InterruptedError):
                 continue
             except OSError as error:

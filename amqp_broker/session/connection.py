@@ -6,7 +6,8 @@ What the server floor owes it:
 - to send what ``take_output`` returns, in order, and to say so with ``output_sent`` when it is sent: that is what
   opens the connection's back-pressure again. ``on_output`` is called when there is something to take, when
   ``finished`` has become true, and when ``is_reading_paused`` has become false;
-- nothing for ``missing_body_bytes``: so much of a message's body is still to come, which is worth reading in one go;
+- nothing for ``missing_body_bytes``: so much of a message's body is still to come, which is worth reading in one go, or
+  into the ``room`` that there may be for it: then ``room_filled`` takes the place of ``receive``;
 - to close the socket once ``finished`` is true and the last output is sent;
 - to call ``lost`` when the socket ends, for whatever reason, also after ``finished``, and ``dissolve`` in the very end.
 
@@ -18,7 +19,7 @@ it is answered (all else is ignored), ``closed``. Channel 0 is handled here and 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from enum import Enum, auto
 from functools import partial
 from itertools import chain
@@ -57,6 +58,9 @@ HANDSHAKE_FRAME_SIZE_BYTES_MAX = 131_072
 CLOSE_ANSWER_MS = 30_000  # how long connection.close may stay unanswered
 # Above the high-water mark consumers get nothing more; above so many times the mark the client is not heard any more.
 OUTPUT_MAX_FACTOR = 16
+# A client gets room for no more of a body than it has sent bytes before, so that its promises alone take no memory.
+ROOM_BYTES_MAX = 4_194_304
+ROOM_BYTES_AT_ONCE = 1_048_576
 SILENT_CLOSE_MS = 3_000  # a peer that is not trusted yet waits that long for the end of its connection
 
 
@@ -172,7 +176,36 @@ class Connection:
             return
         if self._header != PROTOCOL_HEADER:
             data = self._read_protocol_header(data)
-        self._handle_frames(self._splitter.split(data))
+        self._handle_received(self._splitter.split(data))
+
+    def room(self) -> Sequence[memoryview]:
+        """Where the next bytes may be read to; they are reported to ``room_filled`` before anything else.
+
+        Returns:
+            Buffers to be filled in this order; none when the bytes are to be handed to ``receive``.
+        """
+        if self.state is not OPEN or self._has_lost_its_place:
+            return ()
+        channel = self.channels.get(self._splitter.begun_body_channel)
+        missing_bytes = channel.publishing.missing_bytes if channel is not None else 0
+        room_bytes_max = min(ROOM_BYTES_MAX, self.received_bytes)
+        return self._splitter.room(missing_bytes, room_bytes_max, ROOM_BYTES_AT_ONCE)
+
+    def room_filled(self, size_bytes: int) -> None:
+        """Handle what was read into the room."""
+        self.received_bytes += size_bytes
+        if self.state is CLOSED or self._has_lost_its_place:
+            return
+        self._handle_received(self._counted(self._splitter.split_room(size_bytes)))
+
+    def _counted(self, frames: Iterator[Frame]) -> Iterator[Frame]:
+        """Frames each of which counts: what is read at once here may be much, and need not be a body after all."""
+        for frame in frames:
+            self.effort += 1
+            yield frame
+
+    def _handle_received(self, frames: Iterator[Frame]) -> None:
+        self._handle_frames(frames)
         self.broker.settle()
         self._throttle.chunk_was_handled()
 

@@ -160,6 +160,11 @@ class Publishing:
 
     # --- content assembly
 
+    @property
+    def missing_bytes(self) -> int:
+        """What the body that is being received lacks; 0 when none is."""
+        return max(self._missing_bytes, 0) if self.is_receiving and self._header else 0
+
     def begin(self, payload: bytes) -> None:
         """A basic.publish: its content follows, or is taken at once when it is here."""
         channel = self._channel

@@ -10,25 +10,31 @@ the first may take the other two in one go (``take_content``), which saves two t
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from amqp_broker.errors import NO_METHOD, AmqpError, ReplyCode
+from amqp_broker.wire.body_room import BODY as BODY
+from amqp_broker.wire.body_room import FRAME_END as FRAME_END
+from amqp_broker.wire.body_room import BodyRoom
 
 PROTOCOL_HEADER = b"AMQP\x00\x00\x09\x01"
 
 METHOD = 1
 HEADER = 2
-BODY = 3
 HEARTBEAT = 8
 FRAME_KINDS = frozenset((METHOD, HEADER, BODY, HEARTBEAT))
 
-FRAME_END = 0xCE
 FRAME_HEADER_BYTES = 7
 FRAME_OVERHEAD_BYTES = FRAME_HEADER_BYTES + 1
 HEARTBEAT_FRAME = b"\x08\x00\x00\x00\x00\x00\x00\xce"
 
 # RabbitMQ lets a payload be as large as the whole frame may be, because clients get the limit wrong by the overhead.
 FRAME_SIZE_TOLERANCE_BYTES = FRAME_OVERHEAD_BYTES
+
+# Room is made for no more frames of one body at once (each is two buffers, and a system call takes 1024), and for none
+# that are smaller.
+ROOM_FRAMES_MAX = 256
+ROOM_FRAME_BYTES_MIN = 2048
 
 _SNIPPET_BYTES = 16
 
@@ -55,6 +61,7 @@ class FrameSplitter:
         self._wanted_bytes = FRAME_HEADER_BYTES
         self._data = b""  # the chunk that is being cut, and where the next frame begins
         self._offset = 0
+        self._room: BodyRoom | None = None
 
     def split(self, data: bytes) -> Iterator[tuple[int, int, bytes]]:
         """Yield every frame that is whole with these bytes, and keep what is left for the next call.
@@ -72,6 +79,10 @@ class FrameSplitter:
             AmqpError: 501 for a frame that is too large or has a wrong end byte. A frame of an unknown kind is
                 yielded as any other.
         """
+        if self._room is not None:
+            poured_bytes = self._pour(data)
+            yield from self.split_room(poured_bytes)
+            data = data[poured_bytes:]
         self._data = data
         offset = 0
         if self._kept:
@@ -99,6 +110,71 @@ class FrameSplitter:
             yield kind, channel, payload
             offset = self._offset
         self._keep(data, offset, FRAME_HEADER_BYTES)
+
+    @property
+    def begun_body_channel(self) -> int:
+        """The channel of the body frame that has begun and is not whole; 0 when there is none."""
+        if self._room is not None:
+            return self._room.channel
+        if len(self._kept) < FRAME_HEADER_BYTES or self._kept[0] != BODY:
+            return 0
+        return self._kept[1] << 8 | self._kept[2]
+
+    def room(self, body_bytes: int, room_bytes_max: int, bytes_max: int) -> Sequence[memoryview]:
+        """Where the next bytes of the stream may be read to, so that a large body is not copied.
+
+        Args:
+            body_bytes: what the body is known to lack, beginning with the whole frame that has begun.
+            room_bytes_max: the most that room is made for.
+            bytes_max: the most that will be read at once.
+
+        Returns:
+            Buffers to be filled in this order, and reported to ``split_room`` before anything else; none when the bytes
+            are to be handed to ``split``. That may be done in any case.
+        """
+        if self._room is None:
+            self._room = self._make_room(body_bytes, room_bytes_max)
+        return self._room.buffers(bytes_max) if self._room is not None else ()
+
+    def _make_room(self, body_bytes: int, room_bytes_max: int) -> BodyRoom | None:
+        channel = self.begun_body_channel
+        frame_bytes = self._wanted_bytes - FRAME_OVERHEAD_BYTES
+        if not channel or not ROOM_FRAME_BYTES_MIN <= frame_bytes <= min(body_bytes, room_bytes_max):
+            return None
+        frames = min(room_bytes_max // frame_bytes, ROOM_FRAMES_MAX)
+        begun, self._kept = memoryview(self._kept)[FRAME_HEADER_BYTES:], bytearray()
+        return BodyRoom(channel, frame_bytes, begun, min(body_bytes, frames * frame_bytes))
+
+    def split_room(self, size_bytes: int) -> Iterator[tuple[int, int, bytes]]:
+        """Yield what is whole now that so many bytes were read into the room.
+
+        A body's frames come as one, whose payload is all of theirs.
+
+        Raises:
+            AmqpError: as ``split``.
+        """
+        room = self._room
+        if room is None:
+            return
+        is_expected = room.filled(size_bytes)
+        wrong_end = room.wrong_end
+        if wrong_end >= 0:
+            raise frame_error(BODY, room.unended_payload, f"{{invalid_frame_end_marker,{wrong_end}}}")
+        if is_expected and not room.is_full:
+            return
+        self._room = None
+        payload, rest = room.take()
+        yield BODY, room.channel, payload
+        if rest:
+            yield from self.split(rest)
+
+    def _pour(self, data: bytes) -> int:
+        """Copy into the room what has come beside it; returns how much there was room for."""
+        poured_bytes = 0
+        for buffer in self.room(0, 0, len(data)):
+            buffer[:] = memoryview(data)[poured_bytes : poured_bytes + len(buffer)]
+            poured_bytes += len(buffer)
+        return poured_bytes
 
     def _fill_up(self, data: bytes) -> int:
         """Give the frame that is kept what it lacks, so that only this one is copied; returns how much it took."""

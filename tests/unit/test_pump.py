@@ -135,6 +135,80 @@ async def test_the_rest_of_a_large_body_is_read_in_larger_pieces() -> None:
         assert [len(chunk) for chunk in one.conversation.received] == [CHUNK_BYTES, 2 * CHUNK_BYTES, 20, CHUNK_BYTES]
 
 
+class Roomy(StandIn):
+    """A conversation with a buffer for what it lacks."""
+
+    def __init__(self, missing_body_bytes: int) -> None:
+        super().__init__()
+        self.missing_body_bytes = missing_body_bytes
+        self.buffer = bytearray(missing_body_bytes)
+        self.filled_bytes: list[int] = []
+        self.has_room = True
+
+    def room(self) -> list[memoryview]:
+        if not self.has_room:
+            return []
+        free = memoryview(self.buffer)[sum(self.filled_bytes) :]
+        return [free[:3], free[3:]]
+
+    def room_filled(self, size_bytes: int) -> None:
+        self.filled_bytes.append(size_bytes)
+        self.missing_body_bytes -= size_bytes
+
+
+@asynccontextmanager
+async def roomy(missing_body_bytes: int) -> AsyncIterator[tuple[Roomy, SocketStream, trio.Event]]:
+    """A roomy conversation that is pumped over a socket, the client's end of it, and the end of the pump."""
+    conversation, ended = Roomy(missing_body_bytes), trio.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client = SocketStream(socket.create_connection(listener.getsockname()))
+        one = Pump(SocketStream(listener.accept()[0]), CHUNK_BYTES)
+    conversation.on_output = one.notify
+
+    async def run() -> None:
+        await one.run(conversation, ConnectionLog("peer", conversation))
+        ended.set()
+
+    async with client, trio.open_nursery() as nursery:
+        nursery.start_soon(run)
+        yield conversation, client, ended
+        nursery.cancel_scope.cancel()
+
+
+@in_trio
+async def test_the_rest_of_a_large_body_is_read_to_where_it_belongs() -> None:
+    data = bytes(range(1, 101)) + b"and more"
+    async with roomy(100) as (conversation, client, _):
+        await client.send_all(data[:40])
+        while sum(conversation.filled_bytes) < 40:
+            await trio.lowlevel.checkpoint()
+        await client.send_all(data[40:])
+        while b"".join(conversation.received) != b"and more":
+            await trio.lowlevel.checkpoint()
+        assert conversation.buffer == data[:100]
+        assert sum(conversation.filled_bytes) == 100
+
+
+@in_trio
+async def test_where_there_is_no_room_a_body_is_read_as_anything_else() -> None:
+    async with roomy(100) as (conversation, client, _):
+        conversation.has_room = False
+        await client.send_all(b"x" * 50)
+        while len(b"".join(conversation.received)) < 50:
+            await trio.lowlevel.checkpoint()
+        assert conversation.filled_bytes == []
+
+
+@in_trio
+async def test_a_client_that_leaves_in_the_middle_of_a_large_body_is_lost() -> None:
+    async with roomy(100) as (conversation, client, ended):
+        await client.send_all(b"x" * 50)
+        await client.aclose()
+        await ended.wait()
+        assert sum(conversation.filled_bytes) == 50
+        assert conversation.lost_because == ["the client closed the TCP connection"]
+
+
 @in_trio
 async def test_the_longer_a_chunk_takes_the_less_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Stopwatch()

@@ -1,0 +1,139 @@
+"""Room for a large body, into which a socket is read directly.
+
+A body of 1 MiB comes in nine frames. Read as anything else it would be copied three times: cut into payloads, kept
+until each frame is whole, and joined. But when one frame of it has begun, what comes next is nearly always known: the
+rest of that frame, its end byte, the header of the next frame, which is of the same size, and so on to the last. So the
+bytes are read to where they belong, payloads one behind the other, what stands between them beside; and looked at when
+they are there. If the guess was wrong (a heartbeat between two frames, another channel's frame, a frame of another
+size), whatever came behind the frame before is put together again as it came.
+
+Holds the layout and the look at it. Does not know whose body it is, nor how much of it may be expected.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from io import BytesIO
+
+BODY = 3
+FRAME_END = 0xCE
+_END_AND_FRAME_HEADER = struct.Struct(">BBHI")
+_GAP_BYTES = _END_AND_FRAME_HEADER.size  # an end byte and the next frame's header
+
+
+class BodyRoom:
+    """The payloads of one or more frames of a body, as they come.
+
+    Args:
+        channel: the body's.
+        frame_bytes: the payload's size of the frame that has begun. Those behind it are taken to be as large, but
+            for the last.
+        begun: what has come of that frame's payload.
+        size_bytes: of all payloads together.
+    """
+
+    def __init__(self, channel: int, frame_bytes: int, begun: memoryview, size_bytes: int) -> None:
+        self.channel = channel
+        self._frame_bytes = frame_bytes
+        self._size_bytes = size_bytes
+        self._stride_bytes = frame_bytes + _GAP_BYTES
+        self._last = (size_bytes - 1) // frame_bytes  # the number of the last frame; the first is 0
+        self._end = size_bytes + self._last * _GAP_BYTES + 1  # of all that is expected, from the first payload on
+        # What is written to a BytesIO becomes bytes without another copy, as long as nobody looks at it meanwhile.
+        self._payloads = BytesIO()
+        self._payloads.write(begun)
+        self._payloads.seek(size_bytes - 1)
+        self._payloads.write(b"\0")
+        self._payloads_view = self._payloads.getbuffer()
+        self._gaps = bytearray((self._last + 1) * _GAP_BYTES)
+        self._gaps_view = memoryview(self._gaps)
+        self._lent: list[memoryview] = []
+        self._came_bytes = len(begun)
+        self._seen = 0  # the number of the frame whose end is to be looked at next
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the last end byte has come."""
+        return self._came_bytes == self._end
+
+    @property
+    def wrong_end(self) -> int:
+        """What stands where the frame that was not seen to end should do so; -1 when it is right, or not here."""
+        at = self._frame_end(self._seen)
+        end_byte = self._gaps[self._seen * _GAP_BYTES] if at < self._came_bytes else FRAME_END
+        return -1 if end_byte == FRAME_END else end_byte
+
+    @property
+    def unended_payload(self) -> bytes:
+        """The payload of the frame that was not seen to end."""
+        start = self._seen * self._frame_bytes
+        return bytes(self._payloads_view[start : start + self._payload_bytes(self._seen)])
+
+    def buffers(self, bytes_max: int) -> Sequence[memoryview]:
+        """Where the next bytes of the stream belong, in this order; good until they are ``filled``.
+
+        Args:
+            bytes_max: the most that is wanted at once.
+        """
+        self._release()
+        self._lent = self._between(self._came_bytes, min(self._came_bytes + bytes_max, self._end))
+        return self._lent
+
+    def filled(self, size_bytes: int) -> bool:
+        """So many bytes have come into the buffers; returns whether they are, as far as can be told, as expected."""
+        self._came_bytes += size_bytes
+        while self.wrong_end < 0:
+            header_end = (self._seen + 1) * self._stride_bytes
+            if self._seen == self._last or self._came_bytes < header_end:
+                return True
+            expected = (FRAME_END, BODY, self.channel, self._payload_bytes(self._seen + 1))
+            if _END_AND_FRAME_HEADER.unpack_from(self._gaps, self._seen * _GAP_BYTES) != expected:
+                return False
+            self._seen += 1
+        return False
+
+    def take(self) -> tuple[bytes, bytes]:
+        """What has come, when it is all or not what was expected; the room is given up with it.
+
+        Returns:
+            The payloads of the frames that were seen to end, in one; and the bytes that followed them.
+        """
+        self._release()
+        whole_end = self._frame_end(self._seen)
+        self._lent = self._between(whole_end + 1, self._came_bytes)
+        rest = b"".join(self._lent)
+        self._release()
+        self._payloads_view.release()
+        self._payloads.truncate(whole_end - self._seen * _GAP_BYTES)
+        return self._payloads.getvalue(), rest
+
+    def _payload_bytes(self, number: int) -> int:
+        return min(self._frame_bytes, self._size_bytes - number * self._frame_bytes)
+
+    def _frame_end(self, number: int) -> int:
+        """Where in the stream a frame's end byte is."""
+        return number * self._stride_bytes + self._payload_bytes(number)
+
+    def _between(self, start: int, end: int) -> list[memoryview]:
+        """Where a part of the stream is, or will be."""
+        views: list[memoryview] = []
+        while start < end:
+            number, inside = divmod(start, self._stride_bytes)
+            payload_bytes = self._payload_bytes(number)
+            if inside < payload_bytes:
+                size_bytes = min(payload_bytes - inside, end - start)
+                at = number * self._frame_bytes + inside
+                views.append(self._payloads_view[at : at + size_bytes])
+            else:
+                size_bytes = min(payload_bytes + _GAP_BYTES - inside, end - start)
+                at = number * _GAP_BYTES + inside - payload_bytes
+                views.append(self._gaps_view[at : at + size_bytes])
+            start += size_bytes
+        return views
+
+    def _release(self) -> None:
+        """Nothing must look at the payloads any more when they become bytes, or when their buffer changes its size."""
+        for view in self._lent:
+            view.release()
+        self._lent = []
