@@ -7,7 +7,7 @@ pays nothing for being watchable. Holds no API for tests; that is ``view.py`` an
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -204,6 +204,10 @@ class WatchedConnection(Connection):
             self.drop()
         else:
             super().receive(data)
+
+    def room(self) -> Sequence[memoryview]:
+        """As ever; none where ``receive`` must be asked."""
+        return () if self.drops_when_it_speaks else super().room()
 
     def fail(self, number: int, error: AmqpError, method_ids: tuple[int, int]) -> None:
         """As ever, and remembered."""
