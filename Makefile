@@ -40,7 +40,7 @@ help:
 	@echo 'make fuzz-bytes   bytes of strangers, guided by coverage   ARGS="session --seconds 600"'
 	@echo 'make bench     this broker and RabbitMQ side by side'
 	@echo 'make wheel-compiled   the wheel with compiled floors, in dist/ (needs a C compiler)'
-	@echo 'COMPILED=1     with serve, test, interop, suites, fuzz, bench: on that build    make test COMPILED=1'
+	@echo 'COMPILED=1     with serve, test, interop, suites, fuzz: on that build; with bench: that as well'
 	@echo 'make clean     remove all that was built'
 
 # Two stamps: serving needs four small packages, developing needs many.
@@ -107,7 +107,7 @@ fuzz-bytes: $(VENV)/.develop-stamp
 	@$(RUN) -m tests.fuzz $(ARGS)
 
 bench: $(VENV)/.develop-stamp $(BUILT)
-	@$(ENVIRONMENT) $(RUN) -m benchmarks $(ARGS)
+	@$(RUN) -m benchmarks $(if $(BUILT),--compiled) $(ARGS)
 
 clean:
 	@rm -rf $(VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache *.egg-info

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from benchmarks import cells, footprint, growth, pauses, stock_clients
-from benchmarks.brokers import OURS, RABBITMQ, not_running, running
+from benchmarks.brokers import COMPILED, OURS, RABBITMQ, not_running, running
 from benchmarks.cells import Cell
 from benchmarks.chart import growth_svg, svg
 from benchmarks.comparing import Result, compare
@@ -59,6 +59,7 @@ examples:
   make bench ARGS="--list"                                   the names of all cells
   make bench ARGS="--cells 'auto-ack/*' --cells rpc"         some cells
   make bench ARGS="--cells 'pause/*' --broker ours"          one broker alone
+  make bench COMPILED=1                                      everything, and the compiled build in a column of its own
   make bench ARGS="--json all.json --svg ratios.svg"         for the documentation
   make bench ARGS="--from a.json b.json --svg ratios.svg"    tables and charts of earlier runs, nothing is run
 """
@@ -105,7 +106,10 @@ def _parse() -> argparse.Namespace:
     add = parser.add_argument
     add("--cells", metavar="GLOB", action="append", help="only cells with such a name; may be repeated")
     add("--list", action="store_true", help="print the cells' names and do nothing")
-    add("--broker", choices=("both", OURS, RABBITMQ), default="both", help="only one of the two")
+    add("--broker", choices=("both", OURS, COMPILED, RABBITMQ), default="both", help="only one of them")
+    add(
+        "--compiled", action="store_true", help="the compiled build as well, by turns with ours (make bench COMPILED=1)"
+    )
     add("--rounds", type=int, metavar="N", help="how often each cell is run on each broker (default 3; long ones 1)")
     add("--seconds", type=float, metavar="S", help="how long one run is measured (default 1)")
     add("--quick", action="store_true", help="few cells, one round of one second, unless said otherwise")
@@ -127,7 +131,7 @@ def _run(chosen: dict[Table, list[Cell]], options: argparse.Namespace, results: 
         if not group:
             continue
         with ExitStack() as stack:
-            kinds = _kinds(options.broker)
+            kinds = _kinds(options.broker, options.compiled)
             if each.shares_brokers:
                 brokers = {kind: stack.enter_context(running(kind)) for kind in kinds}
             else:
@@ -137,13 +141,14 @@ def _run(chosen: dict[Table, list[Cell]], options: argparse.Namespace, results: 
                 results.append(compare(brokers, cell, each.title, options.rounds or each.rounds, timing, _say))
 
 
-def _kinds(asked: str) -> Sequence[str]:
+def _kinds(asked: str, is_compiled_as_well: bool) -> Sequence[str]:
+    ours = (OURS, COMPILED) if is_compiled_as_well else (OURS,)
     if asked != "both":
-        return (asked,)
+        return ours if asked == OURS else (asked,)
     if find_rabbitmq() is None:
         _say("RabbitMQ is not installed: ours alone")
-        return (OURS,)
-    return (OURS, RABBITMQ)
+        return ours
+    return (*ours, RABBITMQ)
 
 
 def _write(results: list[Result], where: dict[str, str], options: argparse.Namespace) -> None:

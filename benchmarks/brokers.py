@@ -14,11 +14,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks.watched import LATENESS_FILE, Lateness
-from interop.brokers import Address, OurBroker, RabbitMQ
+from interop.brokers import REPOSITORY, Address, OurBroker, RabbitMQ
 
 OURS = "ours"
+COMPILED = "compiled"  # ours as well, with its floors compiled
 RABBITMQ = "rabbitmq"
 REST_S, REST_S_MAX = 0.2, 10.0
+COMPILED_BUILD = REPOSITORY / "build" / "compiled"  # where make leaves it
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 
 
@@ -27,7 +29,7 @@ class RunningBroker:
     """A broker that answers.
 
     Args:
-        kind: ``OURS`` or ``RABBITMQ``.
+        kind: ``OURS``, ``COMPILED`` or ``RABBITMQ``.
         address: where it listens.
         pid: its first process; what that started belongs to it.
         start_s: how long it took from the start of its process to its first answer.
@@ -43,11 +45,20 @@ class RunningBroker:
 def running(kind: str) -> Iterator[RunningBroker]:
     """Start a broker in folders of its own, and end it."""
     started_s = time.monotonic()
-    process = OurBroker() if kind == OURS else RabbitMQ()
+    process = RabbitMQ() if kind == RABBITMQ else OurBroker(environment=_environment(kind))
     try:
         yield RunningBroker(kind, process.address, process.pid, time.monotonic() - started_s)
     finally:
         process.stop()
+
+
+def _environment(kind: str) -> dict[str, str]:
+    """What makes ``python -m amqp_broker`` the build that is meant."""
+    if kind != COMPILED:
+        return {}
+    if not COMPILED_BUILD.is_dir():
+        raise FileNotFoundError(f"there is no compiled build in {COMPILED_BUILD}: 'make wheel-compiled' makes it")
+    return {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join((str(COMPILED_BUILD), str(REPOSITORY)))}
 
 
 def not_running(kind: str) -> RunningBroker:
@@ -60,16 +71,16 @@ class _WatchedBroker(OurBroker):
 
 
 @contextmanager
-def watched() -> Iterator[tuple[RunningBroker, Lateness]]:
+def watched(kind: str) -> Iterator[tuple[RunningBroker, Lateness]]:
     """Start our broker with a task in its loop that notes how late it wakes."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "lateness"
         Lateness.make(path)
         started_s = time.monotonic()
-        process = _WatchedBroker(environment={LATENESS_FILE: str(path)})
+        process = _WatchedBroker(environment={LATENESS_FILE: str(path), **_environment(kind)})
         try:
             start_s = time.monotonic() - started_s
-            yield RunningBroker(OURS, process.address, process.pid, start_s), Lateness(path)
+            yield RunningBroker(kind, process.address, process.pid, start_s), Lateness(path)
         finally:
             process.stop()
 

@@ -31,9 +31,9 @@ class Result:
         values = [figures[figure] for figures in self.rounds.get(kind, ()) if figure in figures]
         return statistics.median(values) if values else None
 
-    def ratio(self, figure: str) -> float | None:
-        """The median of ours divided by RabbitMQ's, round by round."""
-        pairs = zip(self.rounds.get(OURS, ()), self.rounds.get(RABBITMQ, ()), strict=False)
+    def ratio(self, figure: str, kind: str = OURS) -> float | None:
+        """The median of ours, or the compiled build's, divided by RabbitMQ's, round by round."""
+        pairs = zip(self.rounds.get(kind, ()), self.rounds.get(RABBITMQ, ()), strict=False)
         ratios = [ours[figure] / other[figure] for ours, other in pairs if figure in ours and other.get(figure)]
         return statistics.median(ratios) if ratios else None
 

@@ -20,7 +20,7 @@ from typing import Any
 from pamqp import commands
 from pamqp.frame import marshal
 
-from benchmarks.brokers import OURS, RunningBroker, running, watched
+from benchmarks.brokers import RABBITMQ, RunningBroker, running, watched
 from benchmarks.cells import QUEUE, Cell
 from benchmarks.client import CONSUMER_TAG, Client
 from benchmarks.crew import Board, Crew
@@ -64,8 +64,8 @@ def pause(broker: RunningBroker, timing: Timing, *, large: Large) -> Figures:
     """The longest wait for a trivial answer while the broker does something large."""
     with ExitStack() as stack:
         lateness: Lateness | None = None
-        if broker.kind == OURS:
-            fresh, lateness = stack.enter_context(watched())
+        if broker.kind != RABBITMQ:
+            fresh, lateness = stack.enter_context(watched(broker.kind))
         else:
             fresh = stack.enter_context(running(broker.kind))
         client = stack.enter_context(Client(fresh.address))

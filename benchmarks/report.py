@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.brokers import OURS, RABBITMQ
+from benchmarks.brokers import COMPILED, OURS, RABBITMQ
 from benchmarks.comparing import Result
 from benchmarks.measuring import CPU, GENERATOR, MEMORY, P50, P99, P999, RATE
 from interop.brokers import REPOSITORY
@@ -38,15 +38,18 @@ def tables(results: Sequence[Result]) -> str:
 
 
 def _table(results: Sequence[Result]) -> str:
-    """Of each figure: ours, RabbitMQ's, and ours by RabbitMQ's."""
+    """Of each figure: ours (and the compiled build's, if measured), RabbitMQ's, and ours by RabbitMQ's."""
+    kinds = kinds_of(results)
     shown = [figure for figure in _all_figures(results) if figure != GENERATOR]
     titles = ["cell"]
     for figure in shown:
-        titles += [_SHORT.get(figure, figure.replace("_", " ")), "RabbitMQ", "ratio"]
-    rows = [[result.name, *_cells_of(result, shown)] for result in results]
+        name = _SHORT.get(figure, figure.replace("_", " "))
+        builds = [name if kind == OURS else f"{name}, compiled" for kind in kinds]
+        titles += [*builds, "RabbitMQ", *("ratio" if kind == OURS else "compiled" for kind in kinds)]
+    rows = [[result.name, *_cells_of(result, shown, kinds)] for result in results]
     if GENERATOR in _all_figures(results):
         titles.append(_GENERATOR_TITLE)
-        rows = [[*row, _number(each.median(OURS, GENERATOR))] for row, each in zip(rows, results, strict=True)]
+        rows = [[*row, _number(each.median(kinds[0], GENERATOR))] for row, each in zip(rows, results, strict=True)]
     return "\n".join(_aligned([titles, *rows]) + _failures(results))
 
 
@@ -60,7 +63,10 @@ def to_json(results: Sequence[Result], circumstances: dict[str, str], options: d
                 kind: {figure: result.median(kind, figure) for figure in figures[0]}
                 for kind, figures in result.rounds.items()
             },
-            "median_of_ratios": {figure: result.ratio(figure) for figure in _all_figures([result])},
+            "median_of_ratios": {
+                kind: {figure: result.ratio(figure, kind) for figure in _all_figures([result])}
+                for kind in kinds_of([result])
+            },
             "rounds": result.rounds,
             "failures": result.failures,
         }
@@ -120,12 +126,18 @@ def _all_figures(results: Sequence[Result]) -> list[str]:
     return [*(name for name in UNITS if name in found), *sorted(found - UNITS.keys())]
 
 
-def _cells_of(result: Result, figures: list[str]) -> list[str]:
+def kinds_of(results: Sequence[Result]) -> list[str]:
+    """Which builds of ours were measured, the one as it stands first; that one as well where nothing was."""
+    measured = [kind for kind in (OURS, COMPILED) if any(kind in result.rounds for result in results)]
+    return measured or [OURS]
+
+
+def _cells_of(result: Result, figures: list[str], kinds: list[str]) -> list[str]:
     shown = []
     for figure in figures:
-        ratio = result.ratio(figure)
-        shown += [_number(result.median(OURS, figure)), _number(result.median(RABBITMQ, figure))]
-        shown.append("" if ratio is None else f"{ratio:.2f}")
+        shown += [_number(result.median(kind, figure)) for kind in (*kinds, RABBITMQ)]
+        ratios = [result.ratio(figure, kind) for kind in kinds]
+        shown += ["" if ratio is None else f"{ratio:.2f}" for ratio in ratios]
     return shown
 
 
