@@ -1,6 +1,6 @@
 """A channel: which frames and methods may come when, and who handles them.
 
-The methods that come once a message (publish, ack, nack, reject) are told by the first four bytes of their payload
+The methods that come once a message (publish, get, ack, nack, reject) are told by the first four bytes of their payload
 and never become objects; all others are decoded and looked up in ``HANDLERS``. After a soft error the channel is
 ``closing``: all is ignored until the client has answered (AMQP 0-9-1, 1.5.2; RabbitMQ answers a channel.close that
 crossed ours).
@@ -71,6 +71,7 @@ class Channel:
         self._release_work: Work  # once it is closing: what it had is given back
         self._hot: dict[bytes, Callable[[bytes], None]] = {
             hot.PUBLISH: self.publishing.begin,
+            hot.GET: self.consuming.get,
             hot.ACK: self.consuming.ack,
             hot.NACK: self.consuming.nack,
             hot.REJECT: self.consuming.reject,
@@ -286,7 +287,6 @@ HANDLERS: dict[type[Method], Callable[[Channel, Any], None]] = {
     methods.Basic.Qos: lambda channel, method: channel.consuming.qos(method),
     methods.Basic.Consume: lambda channel, method: channel.consuming.consume(method),
     methods.Basic.Cancel: lambda channel, method: channel.consuming.cancel(method),
-    methods.Basic.Get: lambda channel, method: channel.consuming.get(method),
     methods.Basic.Recover: lambda channel, method: channel.consuming.recover(method),
     methods.Basic.RecoverAsync: lambda channel, method: channel.consuming.recover(method),
 }

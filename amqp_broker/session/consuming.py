@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 REPLY_TO = "amq.rabbitmq.reply-to"
 SENT_IN_PARTS_BYTES_MIN = 4096
+GET_EFFORT = 10  # about; see ``Connection.has_cost``
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -211,23 +212,25 @@ class Consuming:
         elif tag and tag == self._reply_tag:
             self._stop_replies()
 
-    def get(self, method: methods.Basic.Get) -> None:
+    def get(self, payload: bytes) -> None:
         """basic.get."""
         channel = self._channel
         connection = channel.connection
-        name = channel.named_queue(method.queue)
+        connection.has_cost(GET_EFFORT)
+        queue_name, no_ack = hot.decode_get(payload)
+        name = channel.named_queue(queue_name)
         connection.client.check_read("queue", name)
         queue = connection.virtual_host.accessible_queue(connection.client, name)
-        if not method.no_ack and self._is_unacknowledged_max_reached():
+        if not no_ack and self._is_unacknowledged_max_reached():
             limit = self._unacknowledged_max
             raise precondition_failed(f"reached maximum ({limit}) of unacknowledged deliveries per channel")
-        message = queue.get(method.no_ack)
+        message = queue.get(no_ack)
         if message is None:
             channel.reply(build(methods.Basic.GetEmpty))
             return
         tag = self._next_tag
         self._next_tag = tag + 1
-        if not method.no_ack:
+        if not no_ack:
             self.unacknowledged[tag] = Unacknowledged(message, queue, None, self._monotonic_ms())
             self._timeout.watch()
             self._update_room()

@@ -14,7 +14,7 @@ import struct
 
 from amqp_broker.wire.errors import WireError
 from amqp_broker.wire.frames import BODY, FRAME_END, FRAME_OVERHEAD_BYTES, HEADER, METHOD
-from amqp_broker.wire.strings import encode_shortstr
+from amqp_broker.wire.strings import decode_utf8_shortstr, encode_shortstr
 
 # The class and method ids that begin a method frame's payload.
 PUBLISH = b"\x00\x3c\x00\x28"
@@ -75,6 +75,19 @@ def decode_publish(payload: bytes) -> tuple[str, str, bool, bool]:
         bits & 1 == 1,
         bits & 2 == 2,
     )
+
+
+def decode_get(payload: bytes) -> tuple[str, bool]:
+    """Read ``basic.get``: queue, no_ack.
+
+    Raises:
+        WireError: the payload is cut short or has bytes left over.
+        AmqpError: 501, the queue's name is not UTF-8.
+    """
+    queue, end = decode_utf8_shortstr(payload, 6)
+    if end + 1 != len(payload):
+        raise WireError("Basic.Get has the wrong length")
+    return queue, payload[end] & 1 == 1
 
 
 def decode_ack(payload: bytes) -> tuple[int, bool]:

@@ -15,9 +15,15 @@ from typing import Any, ClassVar, NamedTuple, TypeVar, cast
 from pamqp.base import Frame as Method
 from pamqp.commands import Basic, Channel, Confirm, Connection, Exchange, Queue, Tx
 
-from amqp_broker.errors import NO_METHOD, AmqpError, ReplyCode
+from amqp_broker.errors import AmqpError, ReplyCode
 from amqp_broker.wire.errors import UnknownMethod, WireError
-from amqp_broker.wire.strings import decode_longstr, decode_shortstr, encode_longstr, encode_shortstr
+from amqp_broker.wire.strings import (
+    decode_longstr,
+    decode_shortstr,
+    decode_utf8_shortstr,
+    encode_longstr,
+    encode_shortstr,
+)
 from amqp_broker.wire.table import Table, decode_table, encode_table
 
 __all__ = [
@@ -105,16 +111,6 @@ def _integer_codec(layout: str) -> _Codec:
     return _Codec(decode, packer.pack, int)
 
 
-def _decode_utf8_shortstr(data: bytes, offset: int) -> tuple[str, int]:
-    text, end = decode_shortstr(data, offset)
-    if not text.isascii():
-        try:
-            text.encode("utf-8")
-        except UnicodeEncodeError:
-            raise AmqpError(ReplyCode.FRAME_ERROR, "Malformed UTF-8 in shortstr", blamed=NO_METHOD) from None
-    return text, end
-
-
 _CODECS = {
     "octet": _integer_codec(">B"),
     "short": _integer_codec(">H"),
@@ -124,7 +120,7 @@ _CODECS = {
     "longstr": _Codec(decode_longstr, encode_longstr, str),
     "table": _Codec(decode_table, encode_table, dict),
 }
-_UTF8_SHORTSTR = _Codec(_decode_utf8_shortstr, encode_shortstr, str)
+_UTF8_SHORTSTR = _Codec(decode_utf8_shortstr, encode_shortstr, str)
 
 # RabbitMQ looks at the UTF-8 of no short string in these, because they go by once a message.
 _WITH_CONTENT = (Basic.Publish, Basic.Return, Basic.Deliver, Basic.GetOk)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 
+from amqp_broker.errors import NO_METHOD, AmqpError, ReplyCode
 from amqp_broker.wire.errors import WireError
 
 SHORTSTR_BYTES_MAX = 255
@@ -34,6 +35,22 @@ def decode_shortstr(data: bytes, offset: int) -> tuple[str, int]:
     if end > len(data):
         raise WireError("the data ends within a short string")
     return data[start:end].decode("utf-8", "surrogateescape"), end
+
+
+def decode_utf8_shortstr(data: bytes, offset: int) -> tuple[str, int]:
+    """Read a short string that has to be UTF-8, as RabbitMQ wants it in all methods but those that carry content.
+
+    Raises:
+        WireError: the data ends before the string does.
+        AmqpError: 501, it is not UTF-8.
+    """
+    text, end = decode_shortstr(data, offset)
+    if not text.isascii():
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError:
+            raise AmqpError(ReplyCode.FRAME_ERROR, "Malformed UTF-8 in shortstr", blamed=NO_METHOD) from None
+    return text, end
 
 
 def encode_shortstr(text: str) -> bytes:

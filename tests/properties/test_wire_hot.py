@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 import pamqp.body
 import pamqp.frame
@@ -11,14 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amqp_broker.errors import ReplyCode
+from amqp_broker.errors import AmqpError, ReplyCode
 from amqp_broker.wire import hot
 from amqp_broker.wire.content import Properties, encode_content_header
 from amqp_broker.wire.errors import WireError
 from amqp_broker.wire.frames import BODY, HEADER, METHOD, FrameSplitter, encode_frame
-from amqp_broker.wire.methods import Basic, Method, build, encode_method
+from amqp_broker.wire.methods import Basic, Method, build, decode_method, encode_method
 from amqp_broker.wire.strings import encode_shortstr
-from tests.properties.wire_strategies import ANY_NAMES, PAMQP_NAMES, PROPERTIES, UINT16, UINT32, UINT64
+from tests.properties.wire_strategies import ANY_NAMES, PAMQP_NAMES, PROPERTIES, UINT16, UINT32, UINT64, UTF8_NAMES
 
 CHANNELS = UINT16
 TAGS = UINT64
@@ -106,6 +107,30 @@ def test_return(channel: int, reply_code: int, reply_text: str, exchange: str, r
         exchange=exchange,
         routing_key=routing_key,
     )
+
+
+@given(UTF8_NAMES, BITS, UINT16)
+def test_get_is_read(queue: str, no_ack: bool, ticket: int) -> None:
+    payload = encode_method(build(Basic.Get, ticket=ticket, queue=queue, no_ack=no_ack))
+    assert payload.startswith(hot.GET)
+    assert hot.decode_get(payload) == (queue, no_ack)
+
+
+@given(st.binary(max_size=20))
+def test_get_is_refused_as_any_other_method_is(rest: bytes) -> None:
+    payload = hot.GET + rest
+
+    def outcome(decode: Callable[[bytes], object]) -> object:
+        try:
+            return decode(payload)
+        except (WireError, AmqpError) as error:
+            return type(error)
+
+    def decode_generally(payload: bytes) -> tuple[str, bool]:
+        method = cast(Basic.Get, decode_method(payload))
+        return method.queue, method.no_ack
+
+    assert outcome(hot.decode_get) == outcome(decode_generally)
 
 
 @given(CHANNELS, TAGS, BITS, BITS)
