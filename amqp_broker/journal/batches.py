@@ -9,10 +9,12 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_right
 
+from amqp_broker.journal.blocks import BLOCK_BYTES_MAX
+from amqp_broker.journal.checksums import Piece
 from amqp_broker.journal.failures import JournalError
 from amqp_broker.journal.files import File
 from amqp_broker.journal.index import DEAD, SHARED, SINGLE
-from amqp_broker.journal.records import Part, Record, Runs, Unwritten, encode_unwritten
+from amqp_broker.journal.records import Record, Runs, Unwritten, encode_unwritten
 
 
 class NewSegment:
@@ -114,10 +116,10 @@ class GatheredBatch:
             index += 1
         return None  # the owner dropped it in this very moment
 
-    def encoded_records(self) -> list[tuple[Part, ...]]:
+    def encoded_records(self) -> list[tuple[Piece, ...]]:
         """All records as they are written, none where there is nothing to write. The writing thread's work."""
         return [
-            encode_unwritten(record, end - record[1]) if record is not None else ()
+            encode_unwritten(record, end - record[1], BLOCK_BYTES_MAX) if record is not None else ()
             for end, record in enumerate(self.records, self.first_reference + 1)
         ]
 

@@ -11,9 +11,10 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from itertools import accumulate, chain, groupby
-from typing import NamedTuple
+from typing import NamedTuple, cast
 from zlib import crc32
 
+from amqp_broker.journal.checksums import Piece, crc_behind, data_of
 from amqp_broker.journal.records import DROPS_KIND, LARGE_BYTES, Part, Runs, encode_record, encode_runs
 
 BLOCK_BYTES_MAX = 256 * 1024
@@ -82,11 +83,11 @@ class Stamp(NamedTuple):
     synced_batch: int
 
 
-class _Piece(NamedTuple):
+class _Block(NamedTuple):
     """One block's payload."""
 
     flags: int
-    parts: list[Part]
+    parts: list[Piece]
     size_bytes: int
 
 
@@ -98,10 +99,10 @@ class Layout:
         drops: the references dropped, as runs.
     """
 
-    def __init__(self, records: Sequence[tuple[Part, ...]], drops: Runs) -> None:
+    def __init__(self, records: Sequence[tuple[Piece, ...]], drops: Runs) -> None:
         self._lengths = [sum(map(len, parts)) for parts in records]
         self._cuts: list[tuple[int, int]] = []
-        self._pieces: list[_Piece] = []
+        self._blocks: list[_Block] = []
         for low, high in _cut(list(accumulate(self._lengths))):
             self._cuts.append((low, high))
             self._add(0, list(chain.from_iterable(records[low:high])), sum(self._lengths[low:high]))
@@ -109,35 +110,35 @@ class Layout:
             record = encode_record(DROPS_KIND, encode_runs(drops), 0, 1)
             self._add(HOLDS_DROPS, [record], len(record))
 
-    def _add(self, flags: int, parts: list[Part], size_bytes: int) -> None:
+    def _add(self, flags: int, parts: list[Piece], size_bytes: int) -> None:
         if size_bytes <= BLOCK_BYTES_MAX:
             if size_bytes:
-                self._pieces.append(_Piece(flags, _gathered(parts), size_bytes))
+                self._blocks.append(_Block(flags, _gathered(parts), size_bytes))
             return
         for start in range(0, size_bytes, BLOCK_BYTES_MAX):
             piece_bytes = min(BLOCK_BYTES_MAX, size_bytes - start)
             goes_on = GOES_ON if start + BLOCK_BYTES_MAX < size_bytes else 0
             begins_inside = BEGINS_INSIDE if start else 0
             piece, parts = _split(parts, piece_bytes)
-            self._pieces.append(_Piece(flags | goes_on | begins_inside, piece, piece_bytes))
+            self._blocks.append(_Block(flags | goes_on | begins_inside, piece, piece_bytes))
 
     @property
     def size_bytes(self) -> int:
         """The bytes that the blocks take in a file; 0 when there is nothing to write."""
-        return sum(BLOCK_HEADER_BYTES + piece.size_bytes for piece in self._pieces)
+        return sum(BLOCK_HEADER_BYTES + block.size_bytes for block in self._blocks)
 
     def encode(self, stamp: Stamp) -> list[Part]:
         """All blocks, one after the other, the last one marked as the batch's last; in parts to be written as one."""
         written: list[Part] = []
-        last = len(self._pieces) - 1
-        for number, (flags, parts, size_bytes) in enumerate(self._pieces):
+        last = len(self._blocks) - 1
+        for number, (flags, parts, size_bytes) in enumerate(self._blocks):
             if number == last:
                 flags |= IS_LAST_OF_BATCH
             crc = 0
             for part in parts:
-                crc = crc32(part, crc)
+                crc = crc_behind(crc, part)
             written.append(BlockHeader(crc, size_bytes, flags, *stamp).encode())
-            written.extend(parts)
+            written.extend(map(data_of, parts))
         return written
 
     def offsets(self, start: int) -> array[int]:
@@ -160,24 +161,26 @@ class Layout:
         return offsets
 
 
-def _gathered(parts: list[Part]) -> list[Part]:
+def _gathered(parts: list[Piece]) -> list[Piece]:
     """The same bytes in fewer parts: what is small is joined, what is large is not copied."""
     if max(map(len, parts)) < LARGE_BYTES:
-        return [b"".join(parts)]
-    gathered: list[Part] = []
+        return [b"".join(cast(list[Part], parts))]  # none of these is a CheckedPart
+    gathered: list[Piece] = []
     for is_large, group in groupby(parts, lambda part: len(part) >= LARGE_BYTES):
         if is_large:
             gathered.extend(group)
         else:
-            gathered.append(b"".join(group))
+            gathered.append(b"".join(map(data_of, group)))
     return gathered
 
 
-def _split(parts: list[Part], size_bytes: int) -> tuple[list[Part], list[Part]]:
+def _split(parts: list[Piece], size_bytes: int) -> tuple[list[Piece], list[Piece]]:
     """The parts that make up so many bytes, and those behind them."""
     for number, part in enumerate(parts):
+        if not size_bytes:
+            return parts[:number], parts[number:]
         if len(part) > size_bytes:
-            whole = memoryview(part)
+            whole = memoryview(data_of(part))
             return [*parts[:number], whole[:size_bytes]], [whole[size_bytes:], *parts[number + 1 :]]
         size_bytes -= len(part)
     return parts, []

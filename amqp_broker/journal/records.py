@@ -14,6 +14,8 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple, TypeAlias
 from zlib import crc32
 
+from amqp_broker.journal.checksums import Piece, checked, crc_behind
+
 DROPS_KIND = 0
 KIND_MAX = 255
 PAYLOAD_BYTES_MAX = 2**31
@@ -59,17 +61,18 @@ for each message, and to make an instance takes longer than all else.
 """
 
 
-def encode_unwritten(record: Unwritten, reference: int) -> tuple[Part, ...]:
-    """A record's bytes, in parts; the large ones are the payload's own."""
+def encode_unwritten(record: Unwritten, reference: int, block_bytes: int) -> tuple[Piece, ...]:
+    """A record's bytes, in pieces; the large ones are the payload's own, cut where another block begins."""
     kind, claims, size_bytes, parts = record
     fields = _FIELDS.pack(size_bytes, reference, claims, kind)
     if size_bytes < LARGE_BYTES:
         body = b"".join((fields, *parts))
         return (_CRC.pack(crc32(body)) + body,)
+    pieces = tuple(checked(parts, RECORD_HEADER_BYTES, block_bytes))
     crc = crc32(fields)
-    for part in parts:
-        crc = crc32(part, crc)
-    return (_CRC.pack(crc) + fields, *parts)
+    for piece in pieces:
+        crc = crc_behind(crc, piece)
+    return (_CRC.pack(crc) + fields, *pieces)
 
 
 def record_size(data: bytes, offset: int) -> int:
