@@ -100,7 +100,7 @@ class Layout:
     """
 
     def __init__(self, records: Sequence[tuple[Piece, ...]], drops: Runs) -> None:
-        self._lengths = [sum(map(len, parts)) for parts in records]
+        self._lengths = [len(parts[0]) if len(parts) == 1 else sum(map(len, parts)) for parts in records]
         self._cuts: list[tuple[int, int]] = []
         self._blocks: list[_Block] = []
         for low, high in _cut(list(accumulate(self._lengths))):

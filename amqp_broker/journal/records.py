@@ -66,7 +66,7 @@ def encode_unwritten(record: Unwritten, reference: int, block_bytes: int) -> tup
     kind, claims, size_bytes, parts = record
     fields = _FIELDS.pack(size_bytes, reference, claims, kind)
     if size_bytes < LARGE_BYTES:
-        body = b"".join((fields, *parts))
+        body = fields + b"".join(parts)
         return (_CRC.pack(crc32(body)) + body,)
     pieces = tuple(checked(parts, RECORD_HEADER_BYTES, block_bytes))
     crc = crc32(fields)
