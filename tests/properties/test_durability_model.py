@@ -290,8 +290,13 @@ class DurabilityMachine(RuleBasedStateMachine):
         self.batch = batch
         if self.batch is not None:
             self.taken = (self.state(), self.next_number)
-        else:
-            self.broker.committed()
+            return
+        assert self.state() == self.possible[-1], "there was something to write"
+        self.written_number = self.next_number
+        if sync or len(self.possible) == 1:
+            self.possible = self.possible[-1:]
+            self.synced_number = self.written_number
+        self.broker.committed()
 
     @precondition(lambda self: self.batch is not None)
     @rule()
@@ -320,6 +325,14 @@ class DurabilityMachine(RuleBasedStateMachine):
                 self.possible.append(state)
             self.batch = self.taken = None
             self.broker.committed()
+
+    @precondition(lambda self: self.batch is None)
+    @rule()
+    def write(self) -> None:
+        """Nobody is waited for: what has gathered is written without a sync."""
+        self.take_batch(False)
+        if self.batch is not None:
+            self.finish_batch()
 
     @rule()
     def commit(self) -> None:
