@@ -19,7 +19,7 @@ import sys
 from array import array
 from collections.abc import Iterable, Sequence
 from enum import IntEnum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from amqp_broker.access.users import User
 from amqp_broker.broker.message import Address, Digest, Message, digest_of
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from amqp_broker.broker.queue import Queue
     from amqp_broker.broker.virtual_host import VirtualHost
 
-NOT_KEPT = 0  # the reference of what has no record
+NOT_KEPT: Final = 0  # the reference of what has no record
 
 
 class RecordKind(IntEnum):
@@ -52,15 +52,15 @@ class RecordKind(IntEnum):
     LIMITS = 10  # of a virtual host; a record of its own, because the virtual host's must stay before its queues'
 
 
-_COUNT = struct.Struct(">H")
-_REFERENCE = struct.Struct(">Q")
-_TIMES = struct.Struct(">QQ")  # published, expires: milliseconds since 1970, 0 for never
-_NEVER = bytes(8)  # the second of the times
-_LENGTH = struct.Struct(">I")
-_ONE_QUEUE_AND_TIMES = struct.Struct(">HQQQ")  # the usual beginning of a message's record, in one go
-_NO_KEYS_AND_LENGTH = struct.Struct(">HI")  # the usual middle: no extra routing keys, and the header's length
-_MESSAGE = int(RecordKind.MESSAGE)  # written with every message: looked up once
-_RETURNED = struct.Struct(">QI")
+_COUNT: Final = struct.Struct(">H")
+_REFERENCE: Final = struct.Struct(">Q")
+_TIMES: Final = struct.Struct(">QQ")  # published, expires: milliseconds since 1970, 0 for never
+_NEVER: Final = bytes(8)  # the second of the times
+_LENGTH: Final = struct.Struct(">I")
+_ONE_QUEUE_AND_TIMES: Final = struct.Struct(">HQQQ")  # the usual beginning of a message's record, in one go
+_NO_KEYS_AND_LENGTH: Final = struct.Struct(">HI")  # the usual middle: no extra routing keys, and the header's length
+_MESSAGE: Final = int(RecordKind.MESSAGE)  # written with every message: looked up once
+_RETURNED: Final = struct.Struct(">QI")
 
 
 class KeptMessage(NamedTuple):

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from amqp_broker.broker.durability import MessageDecoder
 from amqp_broker.broker.message import Message
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from amqp_broker.broker.ready import Chunk
 
 IN_MEMORY_MIN = 64  # a queue keeps so many in memory, whatever the others do
-OVERHEAD_BYTES = 600  # what a message costs beside its body
+OVERHEAD_BYTES: Final = 600  # what a message costs beside its body
 
 
 class Paging:

@@ -11,27 +11,27 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from itertools import accumulate, chain, groupby
-from typing import NamedTuple, cast
+from typing import Final, NamedTuple, cast
 from zlib import crc32
 
 from amqp_broker.journal.checksums import Piece, crc_behind, data_of
 from amqp_broker.journal.records import DROPS_KIND, LARGE_BYTES, Part, Runs, encode_record, encode_runs
 
-BLOCK_BYTES_MAX = 256 * 1024
-BLOCK_MAGIC = b"\xb1ock"
+BLOCK_BYTES_MAX: Final = 256 * 1024
+BLOCK_MAGIC: Final = b"\xb1ock"
 
-IS_LAST_OF_BATCH = 1
-HOLDS_DROPS = 2
-GOES_ON = 4
+IS_LAST_OF_BATCH: Final = 1
+HOLDS_DROPS: Final = 2
+GOES_ON: Final = 4
 """The record in this block is larger than a block, and its bytes go on in the next one."""
-IS_SEAL = 8
+IS_SEAL: Final = 8
 """Nothing comes after this block: the segment was ended on purpose."""
-BEGINS_INSIDE = 16
+BEGINS_INSIDE: Final = 16
 """This block's bytes begin inside the record that the block before it holds the start of."""
 
-_FIELDS = struct.Struct("<IIIQQQ")  # payload CRC, payload length, flags, epoch, batch, synced batch
-BLOCK_HEADER_BYTES = 4 + 4 + _FIELDS.size
-_CRC = struct.Struct("<I")
+_FIELDS: Final = struct.Struct("<IIIQQQ")  # payload CRC, payload length, flags, epoch, batch, synced batch
+BLOCK_HEADER_BYTES: Final = 4 + 4 + _FIELDS.size
+_CRC: Final = struct.Struct("<I")
 
 
 class BlockHeader(NamedTuple):

@@ -14,17 +14,18 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from itertools import compress, islice, repeat
 from operator import sub
+from typing import Final
 
 from amqp_broker.journal.files import File
 from amqp_broker.journal.records import Runs
 
-DEAD = 0
-SINGLE = 1
+DEAD: Final = 0
+SINGLE: Final = 1
 """The flag of a live claim that is its record's only one."""
-SHARED = 2
+SHARED: Final = 2
 """The flag of a live claim of a record that began with several."""
 
-_NO_REFERENCE = 2**64
+_NO_REFERENCE: Final = 2**64
 
 
 class Segment:

@@ -11,26 +11,26 @@ import struct
 import sys
 from array import array
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 from zlib import crc32
 
 from amqp_broker.journal.checksums import Piece, checked, crc_behind
 
-DROPS_KIND = 0
-KIND_MAX = 255
-PAYLOAD_BYTES_MAX = 2**31
-CLAIMS_MAX = 2**32 - 1
-LARGE_BYTES = 4096
+DROPS_KIND: Final = 0
+KIND_MAX: Final = 255
+PAYLOAD_BYTES_MAX: Final = 2**31
+CLAIMS_MAX: Final = 2**32 - 1
+LARGE_BYTES: Final = 4096
 """What is larger is not copied in order to be written in one piece with others."""
 
-_CRC = struct.Struct("<I")
-_FIELDS = struct.Struct("<IQIB")  # payload length, reference, claims, kind
-_HEADER = struct.Struct("<IIQIB")  # the CRC of all that follows it, and the fields
-RECORD_HEADER_BYTES = _HEADER.size
-_REFERENCE_HIGH_BYTE = 15
-_RUN_BYTES = 12
-_ZEROS = bytes(2 * RECORD_HEADER_BYTES)
-_NOT_ZERO = re.compile(rb"[^\0]")
+_CRC: Final = struct.Struct("<I")
+_FIELDS: Final = struct.Struct("<IQIB")  # payload length, reference, claims, kind
+_HEADER: Final = struct.Struct("<IIQIB")  # the CRC of all that follows it, and the fields
+RECORD_HEADER_BYTES: Final = _HEADER.size
+_REFERENCE_HIGH_BYTE: Final = 15
+_RUN_BYTES: Final = 12
+_ZEROS: Final = bytes(2 * RECORD_HEADER_BYTES)
+_NOT_ZERO: Final = re.compile(rb"[^\0]")
 
 
 Part: TypeAlias = bytes | memoryview

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from enum import Enum, auto
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from amqp_broker.broker.works import Unfinished, Work
 from amqp_broker.compilation import mypyc_attr
@@ -42,7 +42,7 @@ class ChannelState(Enum):
     CLOSING = auto()
 
 
-OPEN = ChannelState.OPEN  # looking it up in the class for each frame would take as long as calling a function
+OPEN: Final = ChannelState.OPEN  # looking it up in the class for each frame would take as long as calling a function
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator, Sequence
 from enum import Enum, auto
 from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple
 
 from amqp_broker.access.passwords import NotVerifiedYet
 from amqp_broker.broker.queue import QueueBusy
@@ -84,8 +84,8 @@ class ConnectionState(Enum):
 
 
 # Looking a member up in its class takes as long as calling a function; these two are compared with once a frame.
-OPEN = ConnectionState.OPEN
-CLOSED = ConnectionState.CLOSED
+OPEN: Final = ConnectionState.OPEN
+CLOSED: Final = ConnectionState.CLOSED
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)

@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from amqp_broker.broker.consumer import Consumer
 from amqp_broker.broker.message import Address, Message
@@ -28,8 +28,8 @@ from amqp_broker.wire.strings import encode_shortstr
 if TYPE_CHECKING:
     from amqp_broker.session.channel import Channel
 
-REPLY_TO = "amq.rabbitmq.reply-to"
-SENT_IN_PARTS_BYTES_MIN = 4096
+REPLY_TO: Final = "amq.rabbitmq.reply-to"
+SENT_IN_PARTS_BYTES_MIN: Final = 4096
 GET_EFFORT = 10  # about; see ``Connection.has_cost``
 
 

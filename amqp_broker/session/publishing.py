@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from amqp_broker.broker.exchange import Exchange
 from amqp_broker.broker.message import Address, Digest, digest_of
@@ -31,16 +31,16 @@ from amqp_broker.wire.methods import undecodable
 if TYPE_CHECKING:
     from amqp_broker.session.channel import Channel
 
-REPLY_TO = "amq.rabbitmq.reply-to"
+REPLY_TO: Final = "amq.rabbitmq.reply-to"
 ROUTES_REMEMBERED_MAX = 131_072  # by all connections together, about half a kilobyte each; and by each at least:
 ROUTES_REMEMBERED_MIN = 1024
 DIGESTS_REMEMBERED_MAX = 4096
-DIGEST_KEY_BYTES_MAX = 256
-CRUMB_BYTES_MAX = 4096  # a body frame below this is not kept as an object of its own
+DIGEST_KEY_BYTES_MAX: Final = 256
+CRUMB_BYTES_MAX: Final = 4096  # a body frame below this is not kept as an object of its own
 ROUTE_EFFORT = 10  # to find one, about; see ``Connection.has_cost``
 BASIC_PUBLISH = (60, 40)
 IMPERSONATOR = "impersonator"
-PROPERTIES_OFFSET = 12  # of a content header's payload: after class, weight and body size
+PROPERTIES_OFFSET: Final = 12  # of a content header's payload: after class, weight and body size
 
 
 class Target(NamedTuple):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from enum import Enum, auto
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from amqp_broker.broker.consumer import Consumer
 from amqp_broker.broker.message import Message
@@ -29,13 +29,20 @@ class Settlement(Enum):
     ABANDONED = auto()  # its channel ended before the client said anything
 
 
-class Unacknowledged(NamedTuple):
-    """A delivery that waits for its settlement."""
+class Unacknowledged:
+    """A delivery that waits for its settlement.
 
-    message: Message
-    queue: Queue
-    consumer: Consumer | None  # None for basic.get
-    delivered_ms: int
+    Args:
+        consumer: None for basic.get.
+    """
+
+    __slots__ = ("consumer", "delivered_ms", "message", "queue")
+
+    def __init__(self, message: Message, queue: Queue, consumer: Consumer | None, delivered_ms: int) -> None:
+        self.message = message
+        self.queue = queue
+        self.consumer = consumer
+        self.delivered_ms = delivered_ms
 
 
 Party = tuple[Queue, Consumer | None]  # whom a part of the deliveries concerns; a queue alone where nobody else matters

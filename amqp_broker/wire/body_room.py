@@ -15,11 +15,12 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from io import BytesIO
+from typing import Final
 
-BODY = 3
-FRAME_END = 0xCE
-_END_AND_FRAME_HEADER = struct.Struct(">BBHI")
-_GAP_BYTES = _END_AND_FRAME_HEADER.size  # an end byte and the next frame's header
+BODY: Final = 3
+FRAME_END: Final = 0xCE
+_END_AND_FRAME_HEADER: Final = struct.Struct(">BBHI")
+_GAP_BYTES: Final = _END_AND_FRAME_HEADER.size  # an end byte and the next frame's header
 
 
 class BodyRoom:

@@ -9,38 +9,38 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Final
 
 from amqp_broker.wire.errors import WireError
 from amqp_broker.wire.strings import decode_shortstr, encode_shortstr
 from amqp_broker.wire.table import Table, decode_table, encode_table
 
-BASIC_CLASS_ID = 60
+BASIC_CLASS_ID: Final = 60
 
-FLAG_CONTENT_TYPE = 0x8000
-FLAG_CONTENT_ENCODING = 0x4000
-FLAG_HEADERS = 0x2000
-FLAG_DELIVERY_MODE = 0x1000
-FLAG_PRIORITY = 0x0800
-FLAG_CORRELATION_ID = 0x0400
-FLAG_REPLY_TO = 0x0200
-FLAG_EXPIRATION = 0x0100
-FLAG_MESSAGE_ID = 0x0080
-FLAG_TIMESTAMP = 0x0040
-FLAG_TYPE = 0x0020
-FLAG_USER_ID = 0x0010
-FLAG_APP_ID = 0x0008
-FLAG_CLUSTER_ID = 0x0004
-FLAG_CONTINUATION = 0x0001
+FLAG_CONTENT_TYPE: Final = 0x8000
+FLAG_CONTENT_ENCODING: Final = 0x4000
+FLAG_HEADERS: Final = 0x2000
+FLAG_DELIVERY_MODE: Final = 0x1000
+FLAG_PRIORITY: Final = 0x0800
+FLAG_CORRELATION_ID: Final = 0x0400
+FLAG_REPLY_TO: Final = 0x0200
+FLAG_EXPIRATION: Final = 0x0100
+FLAG_MESSAGE_ID: Final = 0x0080
+FLAG_TIMESTAMP: Final = 0x0040
+FLAG_TYPE: Final = 0x0020
+FLAG_USER_ID: Final = 0x0010
+FLAG_APP_ID: Final = 0x0008
+FLAG_CLUSTER_ID: Final = 0x0004
+FLAG_CONTINUATION: Final = 0x0001
 
-PROPERTIES_OFFSET = 14
+PROPERTIES_OFFSET: Final = 14
 
-_FIXED = struct.Struct(">HHQH")
-_BODY_SIZE = struct.Struct(">4xQ")
-_FLAGS = struct.Struct(">12xH")
+_FIXED: Final = struct.Struct(">HHQH")
+_BODY_SIZE: Final = struct.Struct(">4xQ")
+_FLAGS: Final = struct.Struct(">12xH")
 
-_OCTET = struct.Struct(">B")
-_TIMESTAMP = struct.Struct(">Q")
+_OCTET: Final = struct.Struct(">B")
+_TIMESTAMP: Final = struct.Struct(">Q")
 
 
 @dataclass(slots=True)
@@ -86,7 +86,7 @@ _CODECS: dict[str, tuple[_Decoder, _Encoder]] = {
 }
 
 # Flag, name, decoder and encoder of each property, in the order of the wire; the first property has the highest flag.
-_PLAN = tuple(
+_PLAN: Final = tuple(
     (FLAG_CONTENT_TYPE >> position, field.name, *_CODECS.get(field.name, (decode_shortstr, encode_shortstr)))
     for position, field in enumerate(fields(Properties))
 )

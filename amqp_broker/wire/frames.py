@@ -10,41 +10,47 @@ the first may take the other two in one go (``take_content``), which saves two t
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final
 
 from amqp_broker.errors import NO_METHOD, AmqpError, ReplyCode
 from amqp_broker.wire.body_room import BODY as BODY
 from amqp_broker.wire.body_room import FRAME_END as FRAME_END
 from amqp_broker.wire.body_room import BodyRoom
 
-PROTOCOL_HEADER = b"AMQP\x00\x00\x09\x01"
+PROTOCOL_HEADER: Final = b"AMQP\x00\x00\x09\x01"
 
-METHOD = 1
-HEADER = 2
-HEARTBEAT = 8
-FRAME_KINDS = frozenset((METHOD, HEADER, BODY, HEARTBEAT))
+METHOD: Final = 1
+HEADER: Final = 2
+HEARTBEAT: Final = 8
+FRAME_KINDS: Final = frozenset((METHOD, HEADER, BODY, HEARTBEAT))
 
-FRAME_HEADER_BYTES = 7
-FRAME_OVERHEAD_BYTES = FRAME_HEADER_BYTES + 1
-HEARTBEAT_FRAME = b"\x08\x00\x00\x00\x00\x00\x00\xce"
+FRAME_HEADER_BYTES: Final = 7
+FRAME_OVERHEAD_BYTES: Final = FRAME_HEADER_BYTES + 1
+HEARTBEAT_FRAME: Final = b"\x08\x00\x00\x00\x00\x00\x00\xce"
 
 # RabbitMQ lets a payload be as large as the whole frame may be, because clients get the limit wrong by the overhead.
-FRAME_SIZE_TOLERANCE_BYTES = FRAME_OVERHEAD_BYTES
+FRAME_SIZE_TOLERANCE_BYTES: Final = FRAME_OVERHEAD_BYTES
 
 # Room is made for no more frames of one body at once (each is two buffers, and a system call takes 1024), and for none
 # that are smaller.
-ROOM_FRAMES_MAX = 256
-ROOM_FRAME_BYTES_MIN = 2048
+ROOM_FRAMES_MAX: Final = 256
+ROOM_FRAME_BYTES_MIN: Final = 2048
 
-_SNIPPET_BYTES = 16
+_SNIPPET_BYTES: Final = 16
 
-_FRAME_HEADER = struct.Struct(">BHI")
-_CONTENT_HEADER_FRAME = struct.Struct(">BHIIQ")  # class id and weight in one
-_END_AND_FRAME_HEADER = struct.Struct(">BBHI")
+_FRAME_HEADER: Final = struct.Struct(">BHI")
 
-_CONTENT_HEADER_BYTES_MIN = 14
-_BASIC_CLASS_WITHOUT_WEIGHT = 60 << 16
-_ANY_SIZE = 1 << 32
+# With their types, which a compiler can use.
+_read_header: Final[Callable[[bytes, int], tuple[int, int, int]]] = _FRAME_HEADER.unpack_from
+_read_content_header_frame: Final[Callable[[bytes, int], tuple[int, int, int, int, int]]] = struct.Struct(
+    ">BHIIQ"  # class id and weight in one
+).unpack_from
+_read_end_and_header: Final[Callable[[bytes, int], tuple[int, int, int, int]]] = struct.Struct(">BBHI").unpack_from
+
+_CONTENT_HEADER_BYTES_MIN: Final = 14
+_BASIC_CLASS_WITHOUT_WEIGHT: Final = 60 << 16
+_ANY_SIZE: Final = 1 << 32
 
 
 class FrameSplitter:
@@ -92,10 +98,9 @@ class FrameSplitter:
                 return
             yield self._take_kept()
             offset = self._offset
-        read_header = _FRAME_HEADER.unpack_from
         data_end = len(data)
         while data_end - offset >= FRAME_HEADER_BYTES:
-            kind, channel, payload_bytes = read_header(data, offset)
+            kind, channel, payload_bytes = _read_header(data, offset)
             if payload_bytes > self.frame_size_bytes_max > 0:
                 raise self._frame_too_large(kind, payload_bytes)
             start = offset + FRAME_HEADER_BYTES
@@ -211,9 +216,9 @@ class FrameSplitter:
         """
         data, offset = self._data, self._offset
         try:
-            kind, number, header_bytes, class_and_weight, body_bytes = _CONTENT_HEADER_FRAME.unpack_from(data, offset)
+            kind, number, header_bytes, class_and_weight, body_bytes = _read_content_header_frame(data, offset)
             header_end = offset + FRAME_HEADER_BYTES + header_bytes
-            end_byte, body_kind, body_number, payload_bytes = _END_AND_FRAME_HEADER.unpack_from(data, header_end)
+            end_byte, body_kind, body_number, payload_bytes = _read_end_and_header(data, header_end)
             body_start = header_end + FRAME_OVERHEAD_BYTES
             body_end = body_start + payload_bytes
             is_right = (
@@ -278,7 +283,7 @@ def _describe(kind: int, payload: bytes) -> str:
     return f"type {kind}, first 16 octets = {erlang_binary(payload[:_SNIPPET_BYTES])}"
 
 
-_ERLANG_ESCAPES = {
+_ERLANG_ESCAPES: Final = {
     ord("\b"): "\\b",
     ord("\t"): "\\t",
     ord("\n"): "\\n",

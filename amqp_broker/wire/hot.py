@@ -11,35 +11,37 @@ All other methods are in ``methods.py``.
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
+from typing import Final
 
 from amqp_broker.wire.errors import WireError
 from amqp_broker.wire.frames import BODY, FRAME_END, FRAME_OVERHEAD_BYTES, HEADER, METHOD
 from amqp_broker.wire.strings import decode_utf8_shortstr, encode_shortstr
 
 # The class and method ids that begin a method frame's payload.
-PUBLISH = b"\x00\x3c\x00\x28"
-RETURN = b"\x00\x3c\x00\x32"
-DELIVER = b"\x00\x3c\x00\x3c"
-GET = b"\x00\x3c\x00\x46"
-GET_OK = b"\x00\x3c\x00\x47"
-ACK = b"\x00\x3c\x00\x50"
-REJECT = b"\x00\x3c\x00\x5a"
-NACK = b"\x00\x3c\x00\x78"
+PUBLISH: Final = b"\x00\x3c\x00\x28"
+RETURN: Final = b"\x00\x3c\x00\x32"
+DELIVER: Final = b"\x00\x3c\x00\x3c"
+GET: Final = b"\x00\x3c\x00\x46"
+GET_OK: Final = b"\x00\x3c\x00\x47"
+ACK: Final = b"\x00\x3c\x00\x50"
+REJECT: Final = b"\x00\x3c\x00\x5a"
+NACK: Final = b"\x00\x3c\x00\x78"
 
-_END = bytes((FRAME_END,))
+_END: Final = bytes((FRAME_END,))
 
-_FRAME = struct.Struct(">BHI")
-_END_AND_FRAME = struct.Struct(">BBHI")
-_METHOD_FRAME = struct.Struct(">BHI4s")
-_TAG_AND_BITS = struct.Struct(">QB")
-_TAGGED_METHOD = struct.Struct(">4xQB")
-_TAGGED_FRAME = struct.Struct(">BHI4sQB")
-_TAGGED_FRAME_AND_END = struct.Struct(">BHI4sQBB")
-_COUNT_AND_END = struct.Struct(">IB")
-_RETURN_FRAME = struct.Struct(">BHI4sH")
+_FRAME: Final = struct.Struct(">BHI")
+_END_AND_FRAME: Final = struct.Struct(">BBHI")
+_METHOD_FRAME: Final = struct.Struct(">BHI4s")
+_TAG_AND_BITS: Final = struct.Struct(">QB")
+_read_tag_and_bits: Final[Callable[[bytes], tuple[int, int]]] = struct.Struct(">4xQB").unpack
+_TAGGED_FRAME: Final = struct.Struct(">BHI4sQB")
+_TAGGED_FRAME_AND_END: Final = struct.Struct(">BHI4sQBB")
+_COUNT_AND_END: Final = struct.Struct(">IB")
+_RETURN_FRAME: Final = struct.Struct(">BHI4sH")
 
-_MULTIPLE = 1
-_REQUEUE = 2
+_MULTIPLE: Final = 1
+_REQUEUE: Final = 2
 
 
 def encode_address(exchange: str, routing_key: str) -> bytes:
@@ -97,7 +99,7 @@ def decode_ack(payload: bytes) -> tuple[int, bool]:
         WireError: the payload has not the length of an ack.
     """
     try:
-        delivery_tag, bits = _TAGGED_METHOD.unpack(payload)
+        delivery_tag, bits = _read_tag_and_bits(payload)
     except struct.error:
         raise _wrong_length() from None
     return delivery_tag, bits & _MULTIPLE != 0
@@ -125,7 +127,7 @@ def decode_reject(payload: bytes) -> tuple[int, bool]:
 
 def _decode_tagged(payload: bytes) -> tuple[int, int]:
     try:
-        delivery_tag, bits = _TAGGED_METHOD.unpack(payload)
+        delivery_tag, bits = _read_tag_and_bits(payload)
     except struct.error:
         raise _wrong_length() from None
     return delivery_tag, bits
