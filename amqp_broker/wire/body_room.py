@@ -44,8 +44,9 @@ class BodyRoom:
         # What is written to a BytesIO becomes bytes without another copy, as long as nobody looks at it meanwhile.
         self._payloads = BytesIO()
         self._payloads.write(begun)
-        self._payloads.seek(size_bytes - 1)
-        self._payloads.write(b"\0")
+        if len(begun) < size_bytes:  # else only the end byte is still to come
+            self._payloads.seek(size_bytes - 1)
+            self._payloads.write(b"\0")
         self._payloads_view = self._payloads.getbuffer()
         self._gaps = bytearray((self._last + 1) * _GAP_BYTES)
         self._gaps_view = memoryview(self._gaps)

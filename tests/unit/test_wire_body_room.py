@@ -132,6 +132,18 @@ def test_cut_at_every_byte(name: str) -> None:
         check(name, (stream[:cut], stream[cut:]))
 
 
+@pytest.mark.parametrize("frames", [1, 2])
+def test_room_for_as_much_as_has_begun_wherever_it_is_cut(frames: int) -> None:
+    """A client that has sent little yet gets room for one frame, of which all but the end byte may be here."""
+    content = WHOLE[: frames * FRAME_BYTES]
+    stream = b"".join(framed(content))
+    for cut in range(len(stream) + 1):
+        reader = Reader(len(content), room_bytes_max=FRAME_BYTES)
+        for piece in (stream[:cut], stream[cut:]):
+            reader.read(piece)
+        assert merged(reader.frames) == [(BODY, 1, content)]
+
+
 def in_pieces(stream: bytes, size: Callable[[], int]) -> Iterator[bytes]:
     start = 0
     while start < len(stream):
