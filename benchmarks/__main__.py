@@ -1,6 +1,7 @@
 """`python -m benchmarks`: this broker and RabbitMQ side by side, on ports of their own, under the same loads.
 
-The tables go to standard output, progress to standard error. Everything with its defaults takes half an hour.
+The tables go to standard output, progress to standard error, all figures and the charts into files below build/.
+Everything with its defaults takes half an hour.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from benchmarks.comparing import Result, compare
 from benchmarks.measuring import Timing
 from benchmarks.report import circumstances, from_json, tables, to_json
 from benchmarks.targets import targets_table
-from interop.brokers import find_rabbitmq
+from interop.brokers import REPOSITORY, find_rabbitmq
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ TABLES = (
     Table("Stock clients", stock_clients.cells, 2),
 )
 QUICK = ("*/transient/12B", "*/persistent/1KiB", "get", "rpc", "latency/5000-per-s", "start-up", "pika/*")
+WRITTEN_TO = REPOSITORY / "build" / "benchmarks"  # unless other files are named
 EXAMPLES = """\
 examples:
   make bench                                                 everything, half an hour
@@ -70,9 +72,7 @@ def main() -> int:
     options = _parse()
     signal.signal(signal.SIGTERM, _interrupt)
     if options.earlier:
-        results, where = from_json([path.read_text() for path in options.earlier])
-        _write(results, where, options)
-        return 0
+        return _show(options.earlier, options)
     patterns = options.cells or (QUICK if options.quick else ("*",))
     chosen = {each: _matching(each.make(), patterns) for each in TABLES}
     if options.list:
@@ -81,15 +81,43 @@ def main() -> int:
     if not any(chosen.values()):
         _say(f"no cell has a name like {' or '.join(patterns)}; --list shows all")
         return 2
+    _choose_files(options)
     results: list[Result] = []
     try:
         _run(chosen, options, results)
     except KeyboardInterrupt:
         _say("interrupted; what is done so far:")
         return 130
+    except (RuntimeError, OSError) as error:
+        _say(f"a broker did not start: {error}")
+        return 1
     finally:
         _write(results, circumstances(), options)
     return 1 if any(result.failures for result in results) else 0
+
+
+def _show(paths: Sequence[Path], options: argparse.Namespace) -> int:
+    """Write what earlier runs measured; returns the exit code."""
+    texts = []
+    for path in paths:
+        try:
+            texts.append(path.read_text())
+            from_json(texts)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            _say(f"{path}: not a file that --json has written: {error!r}")
+            return 2
+    results, where = from_json(texts)
+    _write(results, where, options)
+    return 0
+
+
+def _choose_files(options: argparse.Namespace) -> None:
+    """Where everything goes for which no file is named: half an hour is too long to lose what it found."""
+    WRITTEN_TO.mkdir(parents=True, exist_ok=True)
+    name = time.strftime("%Y%m%d-%H%M%S")
+    options.json = options.json or WRITTEN_TO / f"{name}.json"
+    options.svg = options.svg or WRITTEN_TO / f"{name}.svg"
+    options.growth_svg = options.growth_svg or WRITTEN_TO / f"{name}-growth.svg"
 
 
 def _matching(made: list[Cell], patterns: Sequence[str]) -> list[Cell]:
@@ -110,18 +138,44 @@ def _parse() -> argparse.Namespace:
     add(
         "--compiled", action="store_true", help="the compiled build as well, by turns with ours (make bench COMPILED=1)"
     )
-    add("--rounds", type=int, metavar="N", help="how often each cell is run on each broker (default 3; long ones 1)")
-    add("--seconds", type=float, metavar="S", help="how long one run is measured (default 1)")
+    add("--rounds", type=_count, metavar="N", help="how often each cell is run on each broker (default 3; long ones 1)")
+    add("--seconds", type=_seconds, metavar="S", default=1.0, help="how long one run is measured (default 1)")
     add("--quick", action="store_true", help="few cells, one round of one second, unless said otherwise")
-    add("--json", type=Path, metavar="FILE", help="write everything that was measured")
-    add("--svg", type=Path, metavar="FILE", help="write a chart of the ratios")
-    add("--growth-svg", type=Path, metavar="FILE", help="write a chart of how cost grows")
+    for name, what in (
+        ("--json", "everything that was measured"),
+        ("--svg", "a chart of the ratios"),
+        ("--growth-svg", "a chart of how cost grows"),
+    ):
+        add(name, type=_new_file, metavar="FILE", help=f"where to write {what} (default: below build/benchmarks)")
     add("--from", dest="earlier", type=Path, nargs="+", metavar="FILE", help="show what --json has written, together")
     options = parser.parse_args()
     if options.quick:
         options.rounds = options.rounds or 1
-    options.seconds = options.seconds or 1.0
     return options
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 on")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+    return seconds
+
+
+def _new_file(text: str) -> Path:
+    """A file that can be written in the end, which is looked at before the half hour and not behind it."""
+    path = Path(text)
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r} cannot be written: name a file in a folder that exists")
+    return path
 
 
 def _run(chosen: dict[Table, list[Cell]], options: argparse.Namespace, results: list[Result]) -> None:
@@ -160,6 +214,7 @@ def _write(results: list[Result], where: dict[str, str], options: argparse.Names
     if reached := targets_table(results):
         print(f"\n## Targets\n\n{reached}", flush=True)
     if options.json:
+        _say(f"all figures: {options.json}")
         options.json.write_text(to_json(results, where, {"rounds": options.rounds, "seconds": options.seconds}))
     if options.svg:
         options.svg.write_text(svg([result for result in results if result.table == TABLES[0].title]))
