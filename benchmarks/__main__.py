@@ -86,7 +86,7 @@ def main() -> int:
     try:
         _run(chosen, options, results)
     except KeyboardInterrupt:
-        _say("interrupted; what is done so far:")
+        _say("interrupted; what is done so far:" if results else "interrupted before a cell was done")
         return 130
     except (RuntimeError, OSError) as error:
         _say(f"a broker did not start: {error}")

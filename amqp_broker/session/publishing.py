@@ -1,10 +1,11 @@
 """From basic.publish to the queues, and back to the publisher: content assembly, routing, returns, confirms.
 
-This is the hot path. A publish comes as three frames: the method's payload is remembered, the content header's too,
-and with the last body frame the message is whole. What a payload means is looked up by its bytes: the same exchange,
-routing key and flags lead to the same queues until the virtual host's topology changes, and the same properties mean
-the same to the broker for ever. Both are remembered for the whole connection, and both memories are bounded: a client
-that opens many channels has no more of them.
+This is the hot path. A publish comes as three frames. Nearly always all three are here, and the content is taken with
+the method (``begin``); else the method's payload is kept, the content header's too, and with the last body frame the
+message is whole. What a payload means is looked up by its bytes: the same exchange, routing key and flags lead to the
+same queues, and the same properties mean the same to the broker, until the virtual host's topology or somebody's
+permissions change. Both are remembered for the whole connection, and both memories are bounded: a client that opens
+many channels has no more of them.
 
 Confirms are numbered from 1 and sent in order: at the end of a chunk, or when the journal has committed what they
 wait for, one ``basic.ack`` with ``multiple`` for each run.
@@ -22,6 +23,7 @@ from amqp_broker.broker.queue import Queue
 from amqp_broker.broker.routing import find_route
 from amqp_broker.compilation import mypyc_attr
 from amqp_broker.errors import NO_METHOD, AmqpError, ReplyCode, access_refused, not_implemented, precondition_failed
+from amqp_broker.session.consuming import REPLY_TO
 from amqp_broker.wire import hot
 from amqp_broker.wire.content import BASIC_CLASS_ID, body_size, decode_properties, encode_content_header
 from amqp_broker.wire.errors import WireError
@@ -31,7 +33,6 @@ from amqp_broker.wire.methods import undecodable
 if TYPE_CHECKING:
     from amqp_broker.session.channel import Channel
 
-REPLY_TO: Final = "amq.rabbitmq.reply-to"
 ROUTES_REMEMBERED_MAX = 131_072  # by all connections together, about half a kilobyte each; and by each at least:
 ROUTES_REMEMBERED_MIN = 1024
 DIGESTS_REMEMBERED_MAX = 4096
