@@ -67,6 +67,7 @@ $(COMPILED_BUILD)/.stamp: hatch_build.py pyproject.toml $(shell find amqp_broker
 	@AMQP_BROKER_COMPILE=1 $(RUN) -m pip wheel --quiet --disable-pip-version-check --no-input --no-deps \
 	  --wheel-dir $(COMPILED_BUILD)-wheel .
 	@$(RUN) -m zipfile -e $(COMPILED_BUILD)-wheel/*.whl $(COMPILED_BUILD)
+	@$(RUN) -m compileall -q $(COMPILED_BUILD)
 	@touch $@
 
 wheel-compiled: $(COMPILED_BUILD)/.stamp
