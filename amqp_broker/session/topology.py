@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from amqp_broker.broker.virtual_host import check_not_default_exchange, without_line_breaks
 from amqp_broker.errors import not_found
-from amqp_broker.session.publishing import REPLY_TO
+from amqp_broker.session.consuming import REPLY_TO
 from amqp_broker.wire import methods
 from amqp_broker.wire.methods import Method, arguments_of, build
 
