@@ -103,9 +103,9 @@ class JournalFlusher:
             await self._thread.end()
 
     async def _wait(self) -> None:
-        """Sleep until something has to be seen to, or a sync becomes due; if it is, it comes after the job."""
-        is_due = trio.current_time() >= self._sync_due_s
-        with trio.move_on_at(math.inf if is_due else self._sync_due_s):
+        """Sleep until something has to be seen to, or a sync becomes due; if it is, it comes after the job, if any."""
+        comes_after_job = self._has_job and trio.current_time() >= self._sync_due_s
+        with trio.move_on_at(math.inf if comes_after_job else self._sync_due_s):
             await self._attention.wait()
 
     # --- one job after the other

@@ -11,6 +11,7 @@ from typing import cast
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from amqp_broker.broker.broker import Broker
 from amqp_broker.broker.virtual_host import VirtualHost
@@ -121,6 +122,28 @@ async def test_what_nobody_waits_for_is_written_at_once_and_synced_a_little_late
         await trio.sleep(SYNC_DELAY_S)
         await served.written(served.change())  # by then the thread has done what it was given before
         assert served.broker.durability.is_kept(position)
+
+
+@pytest.mark.parametrize("when", [1, 2, 3, 4])
+@in_trio
+async def test_a_sync_that_becomes_due_while_others_are_at_work_is_not_forgotten(when: int) -> None:
+    clock = trio.lowlevel.current_clock()
+    assert isinstance(clock, MockClock)
+    calls = 0
+
+    def take_long() -> None:
+        nonlocal calls
+        calls += 1
+        if calls == when:
+            clock.jump(SYNC_DELAY_S)
+
+    async with serving() as served:
+        await served.kept(served.change())
+        served.broker.awaiting_write[take_long] = None  # called whenever the flusher has looked for what to do
+        position = served.change()
+        await served.written(position)
+        await trio.sleep(2 * SYNC_DELAY_S)
+    assert served.broker.durability.is_kept(position)
 
 
 @pytest.fixture
