@@ -64,11 +64,12 @@ $(VENV)/.develop-stamp: pyproject.toml | $(RUN)
 $(COMPILED_BUILD)/.stamp: hatch_build.py pyproject.toml $(shell find amqp_broker -name '*.py') | $(RUN)
 	@echo 'compiling, which takes some two minutes' >&2
 	@rm -rf $(COMPILED_BUILD) $(COMPILED_BUILD)-wheel
+	@mkdir -p $(COMPILED_BUILD)-wheel && touch $(COMPILED_BUILD)-wheel/.begun
 	@AMQP_BROKER_COMPILE=1 $(RUN) -m pip wheel --quiet --disable-pip-version-check --no-input --no-deps \
 	  --wheel-dir $(COMPILED_BUILD)-wheel .
 	@$(RUN) -m zipfile -e $(COMPILED_BUILD)-wheel/*.whl $(COMPILED_BUILD)
 	@$(RUN) -m compileall -q $(COMPILED_BUILD)
-	@touch $@
+	@touch -r $(COMPILED_BUILD)-wheel/.begun $@ # what was changed while it compiled is newer
 
 wheel-compiled: $(COMPILED_BUILD)/.stamp
 	@mkdir -p dist
