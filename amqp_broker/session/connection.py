@@ -61,6 +61,8 @@ OUTPUT_MAX_FACTOR = 16
 # A client gets room for no more of a body than it has sent bytes before, so that its promises alone take no memory.
 ROOM_BYTES_MAX = 4_194_304
 ROOM_BYTES_AT_ONCE = 1_048_576
+# All connections together get about so much room; each its share, because bodies that were begun may stay so for long.
+ROOMS_BYTES_MAX = 268_435_456
 SILENT_CLOSE_MS = 3_000  # a peer that is not trusted yet waits that long for the end of its connection
 
 
@@ -188,7 +190,8 @@ class Connection:
             return ()
         channel = self.channels.get(self._splitter.begun_body_channel)
         missing_bytes = channel.publishing.missing_bytes if channel is not None else 0
-        room_bytes_max = min(ROOM_BYTES_MAX, self.received_bytes)
+        share_bytes = ROOMS_BYTES_MAX // max(1, len(self.broker.open_connections))
+        room_bytes_max = min(ROOM_BYTES_MAX, share_bytes, self.received_bytes)
         return self._splitter.room(missing_bytes, room_bytes_max, ROOM_BYTES_AT_ONCE)
 
     def room_filled(self, size_bytes: int) -> None:

@@ -139,6 +139,17 @@ def test_a_promise_alone_gets_no_room() -> None:
     assert client.connection.missing_body_bytes == 2 * ROOM_BYTES_MAX
 
 
+def test_where_there_are_many_connections_each_gets_less_room() -> None:
+    broker = MemoryBroker()
+    clients = [Client(broker).open(frame_max=131_072) for _ in range(300)]
+    share_bytes = connection_module.ROOMS_BYTES_MAX // len(clients)
+    for client in clients[:2]:
+        client.channel().declare("q")
+        client.send_bytes(HEARTBEAT * 200_000)  # so that it may have some room
+        client.send_bytes(b"".join(packed(publish_frames("", "q", bytes(ROOM_BYTES_MAX), 131_072))[:3])[:-50])
+        assert share_bytes // 2 < sum(map(len, client.connection.room())) <= share_bytes
+
+
 @pytest.mark.parametrize("size_bytes", [ROOM_BYTES_MAX - 1, ROOM_BYTES_MAX + 1, 2 * ROOM_BYTES_MAX + 200_000])
 def test_a_body_larger_than_any_room_comes_whole(size_bytes: int) -> None:
     broker = MemoryBroker()
