@@ -541,6 +541,7 @@ class Connection:
 
     def lost(self, reason: str) -> None:
         """The socket has ended: give back all that the client had."""
+        self._splitter.give_up()
         if self.state is not ConnectionState.CLOSED:
             if not self.close_reason:
                 self.close_reason = reason

@@ -47,7 +47,6 @@ class BodyRoom:
         if len(begun) < size_bytes:  # else only the end byte is still to come
             self._payloads.seek(size_bytes - 1)
             self._payloads.write(b"\0")
-        self._payloads_view = self._payloads.getbuffer()
         self._gaps = bytearray((self._last + 1) * _GAP_BYTES)
         self._gaps_view = memoryview(self._gaps)
         self._lent: list[memoryview] = []
@@ -70,7 +69,8 @@ class BodyRoom:
     def unended_payload(self) -> bytes:
         """The payload of the frame that was not seen to end."""
         start = self._seen * self._frame_bytes
-        return bytes(self._payloads_view[start : start + self._payload_bytes(self._seen)])
+        self._payloads.seek(start)
+        return self._payloads.read(self._payload_bytes(self._seen))
 
     def buffers(self, bytes_max: int) -> Sequence[memoryview]:
         """Where the next bytes of the stream belong, in this order; good until they are ``filled``.
@@ -78,12 +78,13 @@ class BodyRoom:
         Args:
             bytes_max: the most that is wanted at once.
         """
-        self._release()
+        self.take_back()
         self._lent = self._between(self._came_bytes, min(self._came_bytes + bytes_max, self._end))
         return self._lent
 
     def filled(self, size_bytes: int) -> bool:
         """So many bytes have come into the buffers; returns whether they are, as far as can be told, as expected."""
+        self.take_back()
         self._came_bytes += size_bytes
         while self.wrong_end < 0:
             header_end = (self._seen + 1) * self._stride_bytes
@@ -101,12 +102,11 @@ class BodyRoom:
         Returns:
             The payloads of the frames that were seen to end, in one; and the bytes that followed them.
         """
-        self._release()
+        self.take_back()
         whole_end = self._frame_end(self._seen)
         self._lent = self._between(whole_end + 1, self._came_bytes)
         rest = b"".join(self._lent)
-        self._release()
-        self._payloads_view.release()
+        self.take_back()
         self._payloads.truncate(whole_end - self._seen * _GAP_BYTES)
         return self._payloads.getvalue(), rest
 
@@ -120,22 +120,28 @@ class BodyRoom:
     def _between(self, start: int, end: int) -> list[memoryview]:
         """Where a part of the stream is, or will be."""
         views: list[memoryview] = []
+        payloads = self._payloads.getbuffer()
         while start < end:
             number, inside = divmod(start, self._stride_bytes)
             payload_bytes = self._payload_bytes(number)
             if inside < payload_bytes:
                 size_bytes = min(payload_bytes - inside, end - start)
                 at = number * self._frame_bytes + inside
-                views.append(self._payloads_view[at : at + size_bytes])
+                views.append(payloads[at : at + size_bytes])
             else:
                 size_bytes = min(payload_bytes + _GAP_BYTES - inside, end - start)
                 at = number * _GAP_BYTES + inside - payload_bytes
                 views.append(self._gaps_view[at : at + size_bytes])
             start += size_bytes
+        payloads.release()
         return views
 
-    def _release(self) -> None:
-        """Nothing must look at the payloads any more when they become bytes, or when their buffer changes its size."""
+    def take_back(self) -> None:
+        """End what was lent.
+
+        Nothing must look at the payloads when they become bytes, or when their buffer changes its size; nor when it is
+        thrown away, of which Python 3.13 complains.
+        """
         for view in self._lent:
             view.release()
         self._lent = []

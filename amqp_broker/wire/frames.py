@@ -173,6 +173,12 @@ class FrameSplitter:
         if rest:
             yield from self.split(rest)
 
+    def give_up(self) -> None:
+        """Nothing more comes."""
+        if self._room is not None:
+            self._room.take_back()
+            self._room = None
+
     def _pour(self, data: bytes) -> int:
         """Copy into the room what has come beside it; returns how much there was room for."""
         poured_bytes = 0

@@ -137,6 +137,19 @@ def test_a_promise_alone_gets_no_room() -> None:
     client.send_bytes(frames[0] + frames[1] + frames[2][:50])
     assert sum(map(len, client.connection.room())) <= connection_module.ROOM_BYTES_AT_ONCE
     assert client.connection.missing_body_bytes == 2 * ROOM_BYTES_MAX
+    client.connection.lost("reset by peer")
+
+
+def test_room_that_was_lent_is_taken_back_when_the_connection_is_lost(broker: MemoryBroker) -> None:
+    client = Client(broker).open(frame_max=FRAME_BYTES_MAX)
+    client.channel().declare("q")
+    client.send_bytes(HEARTBEAT * 1_000)
+    client.send_bytes(b"".join(publish(1))[:5_000])
+    (lent, *_) = client.connection.room()
+    lent[0] = 1
+    client.connection.lost("reset by peer")
+    with pytest.raises(ValueError, match="released"):
+        lent[0] = 1
 
 
 def test_where_there_are_many_connections_each_gets_less_room() -> None:
