@@ -66,6 +66,7 @@ class JournalFlusher:
         self._outbox = outbox
         self._thread: DiskThread
         self._has_job = False
+        self._is_telling = False
         self._reclaim: Reclaim | None = None
         self._steps_owed = 0
         self._batch_bytes = 0
@@ -112,7 +113,7 @@ class JournalFlusher:
 
     def _go_on(self) -> None:
         """Give the thread its next job, if it has none and there is one."""
-        if self._has_job or self._error is not None:
+        if self._has_job or self._is_telling or self._error is not None:
             return
         try:
             if self._steps_owed:
@@ -124,10 +125,21 @@ class JournalFlusher:
             if batch is not None:
                 self._write(batch)
                 return
-            self._broker.committed()  # whoever waited for something that left nothing to write
-            self._free_space()
+            self._tell_that_nothing_was_left()
+            if self._broker.durability.is_dirty:
+                self._go_on()
+            else:
+                self._free_space()
         except Exception as error:
             self._fail(error)
+
+    def _tell_that_nothing_was_left(self) -> None:
+        """Let those go on who waited for something that left nothing to write; if they ask for more, it comes after."""
+        self._is_telling = True
+        try:
+            self._broker.committed()
+        finally:
+            self._is_telling = False
 
     def _do(self, work: Callable[[], Result], done: Callable[[Result], None]) -> None:
         self._has_job = True

@@ -275,6 +275,38 @@ async def test_space_is_freed_although_there_is_always_something_to_write(fsync:
 
 
 @in_trio
+async def test_who_is_told_that_nothing_was_left_to_write_may_change_something_while_space_is_to_be_freed() -> None:
+    async with serving() as served:
+        broker = served.broker
+        large = [VirtualHost(broker, f"{number}{'x' * (SEGMENT_BYTES // 2)}") for number in range(6)]
+        for each in large:
+            broker.durability.keep_virtual_host(each)
+            await served.kept(served.change())
+        used_bytes = served.files.used_bytes
+        for each in large[:2]:  # so little that it has time until there is nothing to write
+            broker.durability.forget(each)
+        changed: list[int] = []
+
+        def change_once() -> None:
+            del broker.awaiting_commit[change_once]
+            changed.append(served.change())
+
+        def wait_for_nothing() -> None:
+            del broker.awaiting_commit[wait_for_nothing]
+            broker.awaiting_commit[change_once] = None  # asked next when nothing is left, and space is to be freed
+
+        broker.awaiting_commit[wait_for_nothing] = None
+        broker.settle()
+        while not changed:
+            await trio.testing.wait_all_tasks_blocked()
+            broker.settle()
+        await served.kept(changed[0])
+        assert len(changed) == 1
+        while served.files.used_bytes >= used_bytes:
+            await served.kept(served.change())
+
+
+@in_trio
 async def test_space_is_freed_while_a_batch_waits_for_room() -> None:
     async with serving() as served:
         broker, files = served.broker, served.files
