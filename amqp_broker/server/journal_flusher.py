@@ -126,7 +126,7 @@ class JournalFlusher:
                 self._write(batch)
                 return
             self._tell_that_nothing_was_left()
-            if self._broker.durability.is_dirty:
+            if self._broker.durability.is_dirty and not self.is_disk_full:
                 self._go_on()
             else:
                 self._free_space()
