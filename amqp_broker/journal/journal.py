@@ -204,7 +204,7 @@ class SegmentJournal:
             self._index.drop_runs(batch.runs)
             self._may_reclaim = True
             if self._reclaim is not None:
-                self._reclaim.drops_meanwhile.extend(batch.runs)
+                self._reclaim.note_drops(batch.runs)
 
     def _add_segment(self, batch: GatheredBatch) -> None:
         new = batch.new_segment

@@ -11,6 +11,7 @@ segments; and a removal is made durable before the next drop is forgotten becaus
 from __future__ import annotations
 
 import contextlib
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 
 from amqp_broker.journal.blocks import BLOCK_HEADER_BYTES
@@ -112,9 +113,14 @@ class SegmentReclaim:
         self._files = files
         self._older = [segment for segment in all_segments if segment.first_number < chosen[0].first_number]
         self._epoch = epoch
+        self._first_reference = chosen[0].first_reference
+        # Where the next segment begins: the last one of all is never chosen, because it is written to.
+        self._end_reference = next(
+            each for each in all_segments if each.first_number > chosen[-1].last_number
+        ).first_reference
         self.chosen = chosen
         self.drops_meanwhile = Runs()
-        """Drops that were committed since this was made; they are not in the copies of the flags."""
+        """Drops in the chosen segments that were committed since this was made; the copies of the flags lack them."""
         self.replacement: Segment | None = None
         self.was_given_up = False
         self.outcome: JournalError | None = None
@@ -140,6 +146,17 @@ class SegmentReclaim:
                 self.outcome = JournalFailed(f"rewriting the journal failed: {error}")
             return True
         return False
+
+    def note_drops(self, runs: Runs) -> None:
+        """Drops were committed, anywhere. Of a purge's that go on meanwhile most are for other segments.
+
+        Args:
+            runs: in ascending order.
+        """
+        low = max(bisect_right(runs.firsts, self._first_reference) - 1, 0)
+        high = bisect_left(runs.firsts, self._end_reference)
+        self.drops_meanwhile.firsts.extend(runs.firsts[low:high])
+        self.drops_meanwhile.counts.extend(runs.counts[low:high])
 
     def release(self) -> None:
         """Let go of the segments that were replaced. May run in another thread: closing a large file that is removed
