@@ -335,8 +335,8 @@ def test_it(channel, amqp_url):
     channel.basic_publish("", "q", b"hello")
     method, _, _ = channel.basic_get("q")
     connection = channel.connection
-    threading.Timer(0.05, lambda: connection.process_data_events(0)).start()
     connection.add_callback_threadsafe(lambda: channel.basic_ack(method.delivery_tag))
+    threading.Timer(0.05, lambda: connection.process_data_events(0)).start()
 """)
     result.assert_outcomes(passed=1)
 
