@@ -329,14 +329,20 @@ def test_a_worker_that_is_about_to_acknowledge_is_waited_for(run: Run, monkeypat
     result = run("""
 import threading
 
+@pytest.fixture
+def worker(channel):
+    connection = channel.connection
+    worker = threading.Timer(0.05, lambda: connection.process_data_events(0))
+    yield worker
+    worker.join()  # the channel is closed after it: two threads must not be at pika's connection at once
+
 @pytest.mark.amqp(no_unacknowledged=True)
-def test_it(channel, amqp_url):
+def test_it(channel, worker):
     channel.queue_declare("q")
     channel.basic_publish("", "q", b"hello")
     method, _, _ = channel.basic_get("q")
-    connection = channel.connection
-    connection.add_callback_threadsafe(lambda: channel.basic_ack(method.delivery_tag))
-    threading.Timer(0.05, lambda: connection.process_data_events(0)).start()
+    channel.connection.add_callback_threadsafe(lambda: channel.basic_ack(method.delivery_tag))
+    worker.start()
 """)
     result.assert_outcomes(passed=1)
 
