@@ -19,7 +19,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 SWITCH = "AMQP_BROKER_COMPILE"
 PACKAGE = "amqp_broker"
-FLOORS = ("wire", "journal", "broker", "session")
+FLOORS = ("wire", "journal", "broker", "session", "protocols")
 LEFT_AS_THEY_ARE = (
     "wire/table.py",  # its integers that know their width derive from int, which a compiled class cannot
     "wire/methods.py",  # pamqp's classes all through, and not once a message

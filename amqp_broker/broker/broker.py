@@ -18,12 +18,12 @@ from amqp_broker.broker.administration import Administration
 from amqp_broker.broker.alarms import Alarms
 from amqp_broker.broker.connections import Connections
 from amqp_broker.broker.dead_letter import DeathReason
-from amqp_broker.broker.durability import Durability
 from amqp_broker.broker.message import Address, Message
-from amqp_broker.broker.paging import Paging
+from amqp_broker.broker.persistence.durability import Durability
+from amqp_broker.broker.persistence.recovery import Recovery
 from amqp_broker.broker.ports import Clock
-from amqp_broker.broker.queue import Queue
-from amqp_broker.broker.recovery import Recovery
+from amqp_broker.broker.queues.classic import Queue
+from amqp_broker.broker.queues.paging import Paging
 from amqp_broker.broker.timers import Timers
 from amqp_broker.broker.virtual_host import VirtualHost
 from amqp_broker.broker.works import SLICE_MESSAGES, Works

@@ -21,15 +21,15 @@ from amqp_broker.broker.arguments import (
     check_equivalent,
     check_queue_arguments,
 )
-from amqp_broker.broker.binding import Binding
 from amqp_broker.broker.dead_letter import DeathReason, dead_lettered, would_cycle
-from amqp_broker.broker.exchange import Exchange
-from amqp_broker.broker.exchanges import EXCHANGE_TYPES
+from amqp_broker.broker.exchanges.binding import Binding
+from amqp_broker.broker.exchanges.exchange import Exchange
+from amqp_broker.broker.exchanges.registry import EXCHANGE_TYPES
+from amqp_broker.broker.exchanges.routing import find_route
 from amqp_broker.broker.message import Address, Digest, Message, digest_of
 from amqp_broker.broker.ports import Authorizer
-from amqp_broker.broker.queue import Queue
-from amqp_broker.broker.quorum_queue import QuorumQueue
-from amqp_broker.broker.routing import find_route
+from amqp_broker.broker.queues.classic import Queue
+from amqp_broker.broker.queues.quorum import QuorumQueue
 from amqp_broker.compilation import mypyc_attr
 from amqp_broker.errors import access_refused, not_found, not_implemented, precondition_failed
 from amqp_broker.wire.table import FieldValue, Table, type_name

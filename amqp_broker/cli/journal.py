@@ -113,7 +113,7 @@ def _summary(report: Report) -> str:
 
 def _described(kind: int, payload: bytes, bodies: bool) -> str:
     """What a record means, in one line that holds no password hash."""
-    from amqp_broker.broker.durability import RecordKind, decode_message, decode_returned
+    from amqp_broker.broker.persistence.durability import RecordKind, decode_message, decode_returned
     from amqp_broker.wire.table import decode_table
 
     try:

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     import trio
 
     from amqp_broker.journal.failures import JournalError
+    from amqp_broker.network.listeners import Endpoint
     from amqp_broker.server.broker_server import BrokerServer
     from amqp_broker.server.data_folder import DataFolder
-    from amqp_broker.server.listeners import Endpoint
 
 ErrorT = TypeVar("ErrorT", bound=BaseException)
 _LOADED_S = time.monotonic()
@@ -77,12 +77,12 @@ def serve(
     import trio
 
     from amqp_broker.journal.failures import JournalError
+    from amqp_broker.logs import set_up_logs
+    from amqp_broker.network.listeners import CannotListen
+    from amqp_broker.network.tls import BadCertificate
     from amqp_broker.server.broker_server import BrokerServer
     from amqp_broker.server.data_folder import CannotUseDataFolder, DataFolder
     from amqp_broker.server.descriptors import take_all_descriptors
-    from amqp_broker.server.listeners import CannotListen
-    from amqp_broker.server.logs import set_up_logs
-    from amqp_broker.server.tls import BadCertificate
 
     set_up_logs(settings.log_level, settings.log_format)
     take_all_descriptors()

@@ -15,29 +15,29 @@ from typing import ClassVar
 
 import trio
 
+from amqp_broker.access.client import Peer
 from amqp_broker.broker.broker import Broker
 from amqp_broker.broker.ports import Clock
 from amqp_broker.journal.port import Journal, Progress
+from amqp_broker.logs import log_event, log_internal_error
+from amqp_broker.network.connection_log import ConnectionLog
+from amqp_broker.network.listeners import Endpoint, Listener, accept_forever, bind, listen
+from amqp_broker.network.proxy_protocol import BadProxyHeader, read_proxy_header
+from amqp_broker.network.pump import Outbox, Pump
+from amqp_broker.network.socket_stream import SocketStream, keep_alive
+from amqp_broker.network.tls import NoTls, TlsContext, TlsStream, name_in
+from amqp_broker.network.turns import Turns
+from amqp_broker.protocols.amqp091.connection import Connection
 from amqp_broker.server.clock import SystemClock
-from amqp_broker.server.connection_log import ConnectionLog
 from amqp_broker.server.control import serve_control
 from amqp_broker.server.descriptors import connections_that_fit
 from amqp_broker.server.journal_flusher import JournalFlusher
-from amqp_broker.server.listeners import Endpoint, Listener, accept_forever, bind, listen
-from amqp_broker.server.logs import log_event, log_internal_error
 from amqp_broker.server.long_works import go_on_with_works
 from amqp_broker.server.page_reader import read_pages
 from amqp_broker.server.password_checks import PasswordChecks
-from amqp_broker.server.proxy_protocol import BadProxyHeader, read_proxy_header
-from amqp_broker.server.pump import Outbox, Pump
 from amqp_broker.server.resources import watch_resources, with_memory_budget
-from amqp_broker.server.socket_stream import SocketStream, keep_alive
 from amqp_broker.server.stalled import shed_stalled
 from amqp_broker.server.timers import run_timers
-from amqp_broker.server.tls import NoTls, TlsContext, TlsStream, name_in
-from amqp_broker.server.turns import Turns
-from amqp_broker.session.client import Peer
-from amqp_broker.session.connection import Connection
 from amqp_broker.settings import Settings
 
 TLS_HANDSHAKE_S = 0.001  # about what it takes to sign for one; a storm of them is spread over rounds of the loop

@@ -23,8 +23,8 @@ import trio
 
 from amqp_broker.broker.administration import AdministrationError
 from amqp_broker.broker.broker import Broker
+from amqp_broker.logs import log_event, log_internal_error
 from amqp_broker.server.control_commands import COMMANDS, BadRequest
-from amqp_broker.server.logs import log_event, log_internal_error
 
 SOCKET_NAME = "control"
 LINE_BYTES_MAX = 65_536

@@ -30,10 +30,10 @@ from amqp_broker.broker.alarms import Resource
 from amqp_broker.broker.broker import Broker
 from amqp_broker.journal.failures import JournalDamaged, JournalFull
 from amqp_broker.journal.port import Batch, Journal, Reclaim
+from amqp_broker.logs import log_event
+from amqp_broker.network.pump import Outbox
+from amqp_broker.network.wake_up import WakeUp
 from amqp_broker.server.disk_thread import DiskThread, Job
-from amqp_broker.server.logs import log_event
-from amqp_broker.server.pump import Outbox
-from amqp_broker.server.wake_up import WakeUp
 from amqp_broker.settings import Settings
 
 FULL_DISK_RETRY_S = 1.0

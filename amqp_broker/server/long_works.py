@@ -10,8 +10,8 @@ import time
 import trio
 
 from amqp_broker.broker.broker import Broker
-from amqp_broker.server.logs import log_internal_error
-from amqp_broker.server.wake_up import WakeUp
+from amqp_broker.logs import log_internal_error
+from amqp_broker.network.wake_up import WakeUp
 
 # In a round of the event loop; as long as all the busy clients together are read (``turns.py``).
 TURN_S = 0.002

@@ -5,10 +5,10 @@ from __future__ import annotations
 import trio
 
 from amqp_broker.broker.broker import Broker
-from amqp_broker.broker.ready import Chunk
+from amqp_broker.broker.queues.ready import Chunk
 from amqp_broker.journal.failures import RecordGone
 from amqp_broker.journal.port import Journal
-from amqp_broker.server.wake_up import WakeUp
+from amqp_broker.network.wake_up import WakeUp
 
 
 async def read_pages(broker: Broker, journal: Journal) -> None:

@@ -13,8 +13,8 @@ import trio
 
 from amqp_broker.broker.alarms import Resource
 from amqp_broker.broker.broker import Broker
+from amqp_broker.logs import log_event
 from amqp_broker.server.journal_flusher import JournalFlusher
-from amqp_broker.server.logs import log_event
 from amqp_broker.settings import Settings
 
 # Shares of the machine's memory, where no number of bytes is set

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 
 import trio
 
-from amqp_broker.session.connection import Connection
+from amqp_broker.protocols.amqp091.connection import Connection
 
 LOOKS_PER_TIMEOUT = 8
 

@@ -7,8 +7,8 @@ import math
 import trio
 
 from amqp_broker.broker.broker import Broker
-from amqp_broker.server.logs import log_internal_error
-from amqp_broker.server.wake_up import WakeUp
+from amqp_broker.logs import log_internal_error
+from amqp_broker.network.wake_up import WakeUp
 
 # After a failure the deadline that failed may still stand; without a pause the loop would spin on it.
 PAUSE_AFTER_FAILURE_S = 0.1

@@ -16,11 +16,11 @@ from typing import Any
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from amqp_broker.access.client import Peer
 from amqp_broker.broker.administration import AdministrationError
 from amqp_broker.broker.alarms import Resource
-from amqp_broker.server.listeners import Endpoint
-from amqp_broker.session.client import Peer
-from amqp_broker.session.connection import ConnectionState
+from amqp_broker.network.listeners import Endpoint
+from amqp_broker.protocols.amqp091.connection import ConnectionState
 from amqp_broker.settings import DESCRIPTIONS, SettingError, Settings
 from amqp_broker.testing.holds import watch_ends
 from amqp_broker.testing.memory_journal import MemoryFolder, open_journal, write_at_once

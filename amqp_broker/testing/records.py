@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from amqp_broker.broker.exchange import Exchange
+from amqp_broker.broker.exchanges.exchange import Exchange
 from amqp_broker.broker.message import Address
 from amqp_broker.broker.message import Message as HeldMessage
 from amqp_broker.broker.virtual_host import VirtualHost

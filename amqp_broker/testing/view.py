@@ -13,9 +13,9 @@ from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote
 
 from amqp_broker.broker.message import Message as HeldMessage
-from amqp_broker.broker.queue import Queue
+from amqp_broker.broker.queues.classic import Queue
 from amqp_broker.broker.virtual_host import VirtualHost
-from amqp_broker.server.listeners import bracketed
+from amqp_broker.network.listeners import bracketed
 from amqp_broker.testing.engine import Engine, NotRunning
 from amqp_broker.testing.picture import draw
 from amqp_broker.testing.records import Message, Published, message_seen

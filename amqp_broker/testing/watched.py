@@ -18,20 +18,20 @@ from amqp_broker.broker.dead_letter import DeathReason
 from amqp_broker.broker.message import Address, Digest
 from amqp_broker.broker.message import Message as HeldMessage
 from amqp_broker.broker.ports import Clock
-from amqp_broker.broker.queue import Queue
+from amqp_broker.broker.queues.classic import Queue
 from amqp_broker.broker.virtual_host import VirtualHost
 from amqp_broker.broker.works import Work
 from amqp_broker.errors import AmqpError
 from amqp_broker.journal.port import Journal
+from amqp_broker.network.connection_log import ConnectionLog
+from amqp_broker.network.pump import Conversation, Outbox, Pump
+from amqp_broker.network.socket_stream import SocketStream
+from amqp_broker.protocols.amqp091.channel import Channel, ChannelState
+from amqp_broker.protocols.amqp091.connection import Connection, ConnectionState
+from amqp_broker.protocols.amqp091.consuming import Consuming
+from amqp_broker.protocols.amqp091.heartbeat import Heartbeat
+from amqp_broker.protocols.amqp091.publishing import Publication, Publishing
 from amqp_broker.server.broker_server import BrokerServer
-from amqp_broker.server.connection_log import ConnectionLog
-from amqp_broker.server.pump import Conversation, Outbox, Pump
-from amqp_broker.server.socket_stream import SocketStream
-from amqp_broker.session.channel import Channel, ChannelState
-from amqp_broker.session.connection import Connection, ConnectionState
-from amqp_broker.session.consuming import Consuming
-from amqp_broker.session.heartbeat import Heartbeat
-from amqp_broker.session.publishing import Publication, Publishing
 from amqp_broker.settings import Settings
 from amqp_broker.testing.memory_stream import MemoryStream
 from amqp_broker.testing.records import Published, published, why_nowhere

@@ -22,7 +22,7 @@ from typing import ClassVar, NamedTuple, Self
 from amqp_broker.access.mechanisms import MECHANISMS, BadResponse, read_response
 from amqp_broker.access.patterns import BadPattern, Pattern
 from amqp_broker.errors import AmqpError
-from amqp_broker.session.connection import Connection
+from amqp_broker.protocols.amqp091.connection import Connection
 from amqp_broker.wire import hot
 from amqp_broker.wire.content import decode_properties, delivery_mode
 from amqp_broker.wire.errors import WireError

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from amqp_broker.access.mechanisms import MECHANISMS, BadResponse, read_response
 from amqp_broker.errors import AmqpError
-from amqp_broker.session.connection import Connection
+from amqp_broker.protocols.amqp091.connection import Connection
 from amqp_broker.wire.content import decode_properties
 from amqp_broker.wire.errors import WireError
 from amqp_broker.wire.frames import FrameSplitter

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple, TypeVar
 from pamqp import base, body, commands, frame, header, heartbeat
 from pamqp.common import FieldTable
 
-from amqp_broker.session.client import Peer
-from amqp_broker.session.connection import Connection
+from amqp_broker.access.client import Peer
+from amqp_broker.protocols.amqp091.connection import Connection
 from tests.support.memory_broker import MemoryBroker
 
 LOOPBACK = Peer("127.0.0.1", 40000, True)

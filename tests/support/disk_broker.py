@@ -12,9 +12,10 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
-from amqp_broker.broker import message_recovery, ready
-from amqp_broker.broker import queue as queue_module
 from amqp_broker.broker.broker import Broker
+from amqp_broker.broker.persistence import message_recovery
+from amqp_broker.broker.queues import classic as queue_module
+from amqp_broker.broker.queues import ready
 from amqp_broker.journal.failures import RecordGone
 from amqp_broker.journal.journal import SegmentJournal
 from amqp_broker.journal.memory_files import MemoryFiles

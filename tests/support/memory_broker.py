@@ -12,15 +12,15 @@ from contextlib import contextmanager
 from typing import Any
 
 from amqp_broker.broker import broker as broker_module
-from amqp_broker.broker import queue as queue_module
 from amqp_broker.broker.broker import Broker
-from amqp_broker.broker.consumer import Consumer
-from amqp_broker.broker.paging import OVERHEAD_BYTES
-from amqp_broker.broker.queue import Queue
+from amqp_broker.broker.queues import classic as queue_module
+from amqp_broker.broker.queues.classic import Queue
+from amqp_broker.broker.queues.consumers import Consumer
+from amqp_broker.broker.queues.paging import OVERHEAD_BYTES
 from amqp_broker.broker.virtual_host import VirtualHost
-from amqp_broker.session import consuming as consuming_module
-from amqp_broker.session.channel import Channel, ChannelState
-from amqp_broker.session.connection import Connection
+from amqp_broker.protocols.amqp091 import consuming as consuming_module
+from amqp_broker.protocols.amqp091.channel import Channel, ChannelState
+from amqp_broker.protocols.amqp091.connection import Connection
 from amqp_broker.settings import Settings
 from tests.support.manual_clock import ManualClock
 

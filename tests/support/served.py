@@ -13,8 +13,8 @@ import trio.testing
 from pamqp import commands, frame
 
 from amqp_broker.broker.broker import Broker
+from amqp_broker.network.socket_stream import SocketStream
 from amqp_broker.server.broker_server import BrokerServer
-from amqp_broker.server.socket_stream import SocketStream
 from amqp_broker.settings import Settings
 from tests.support.client import PROTOCOL_HEADER
 from tests.support.conversation import HANDSHAKE

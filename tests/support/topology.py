@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from amqp_broker.broker.queue import Queue
-from amqp_broker.broker.routing import find_route
+from amqp_broker.broker.exchanges.routing import find_route
+from amqp_broker.broker.queues.classic import Queue
 from amqp_broker.wire.table import Table
 from tests.support.authorizer import Everything
 from tests.support.memory_broker import MemoryBroker

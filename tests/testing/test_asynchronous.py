@@ -14,7 +14,7 @@ from pamqp import commands
 from pika.exceptions import AMQPError
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from amqp_broker.server.listeners import CannotListen, Endpoint
+from amqp_broker.network.listeners import CannotListen, Endpoint
 from amqp_broker.testing import Broker
 from amqp_broker.testing.watched import WatchedServer
 from amqp_broker.wire.frames import PROTOCOL_HEADER

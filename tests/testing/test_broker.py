@@ -19,7 +19,7 @@ import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 from pika.exceptions import AMQPConnectionError, ConnectionClosedByBroker, StreamLostError
 
-from amqp_broker.server.listeners import CannotListen
+from amqp_broker.network.listeners import CannotListen
 from amqp_broker.settings import SettingError
 from amqp_broker.testing import Broker
 from amqp_broker.testing.engine import Engine

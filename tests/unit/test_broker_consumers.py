@@ -7,9 +7,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from amqp_broker.broker.consumer import Consumer
 from amqp_broker.broker.message import Address, Message
-from amqp_broker.broker.queue import Queue
+from amqp_broker.broker.queues.classic import Queue
+from amqp_broker.broker.queues.consumers import Consumer
 from amqp_broker.wire.table import Table
 from tests.support.topology import Topology
 

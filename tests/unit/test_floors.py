@@ -22,19 +22,24 @@ FLOORS = {
     "compilation": 0,
     "errors": 0,
     "settings": 0,
+    "logs": 1,
     "wire": 1,
     "journal": 1,
+    "etcd": 1,
     "access": 2,
     "broker": 3,
     "session": 4,
     "plugins": 4,
-    "server": 5,
-    "management": 5,
-    "testing": 6,
-    "cli": 6,
-    "__main__": 7,
+    "protocols": 5,
+    "network": 6,
+    "server": 7,
+    "management": 8,
+    "cluster": 8,
+    "testing": 9,
+    "cli": 9,
+    "__main__": 10,
 }
-TRIO_FLOOR_MIN = 5
+TRIO_FLOOR_MIN = 6
 PAMQP_MODULES = {f"{PACKAGE}.wire.methods"}
 
 
@@ -111,7 +116,7 @@ def test_imports_only_go_down(module: str) -> None:
 
 
 @pytest.mark.parametrize("module", [module for module in MODULES if floor(module) < TRIO_FLOOR_MIN])
-def test_trio_is_imported_from_the_server_up_only(module: str) -> None:
+def test_trio_is_imported_from_the_network_up_only(module: str) -> None:
     assert not imports_package(module, "trio")
 
 

@@ -9,10 +9,10 @@ from contextlib import contextmanager
 import pytest
 import trio
 
-from amqp_broker.broker.queue import Queue
+from amqp_broker.broker.queues.classic import Queue
+from amqp_broker.protocols.amqp091.connection import Connection
 from amqp_broker.server import garbage
 from amqp_broker.server.garbage import FEW_OBJECTS, INTERVAL_S, OBJECTS_OF_A_CONNECTION, collect_garbage
-from amqp_broker.session.connection import Connection
 from tests.support.client import Client
 from tests.support.memory_broker import MemoryBroker
 from tests.unit.in_trio import in_trio

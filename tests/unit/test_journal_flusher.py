@@ -19,13 +19,13 @@ from amqp_broker.journal.failures import JournalFailed
 from amqp_broker.journal.journal import SegmentJournal
 from amqp_broker.journal.memory_files import MemoryFiles
 from amqp_broker.journal.port import Journal
+from amqp_broker.network.pump import Outbox
+from amqp_broker.network.wake_up import WakeUp
 from amqp_broker.server import journal_flusher
 from amqp_broker.server.clock import SystemClock
 from amqp_broker.server.disk_thread import DiskThread, Job
 from amqp_broker.server.journal_flusher import SYNC_DELAY_S, JournalFlusher
-from amqp_broker.server.pump import Outbox
 from amqp_broker.server.resources import watch_resources
-from amqp_broker.server.wake_up import WakeUp
 from amqp_broker.settings import Settings
 from tests.unit.in_trio import in_trio
 

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 import pytest
 import trio
 
-from amqp_broker.server import listeners as module
-from amqp_broker.server.listeners import CannotListen, Endpoint, Listener, accept_forever, bind, listen
+from amqp_broker.network import listeners as module
+from amqp_broker.network.listeners import CannotListen, Endpoint, Listener, accept_forever, bind, listen
 
 
 @contextmanager

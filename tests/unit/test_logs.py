@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from amqp_broker.server.logs import LOGGER, log_event, log_internal_error, set_up_logs
+from amqp_broker.logs import LOGGER, log_event, log_internal_error, set_up_logs
 from amqp_broker.settings import LogFormat, LogLevel
 
 

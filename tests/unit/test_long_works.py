@@ -52,7 +52,7 @@ def take_all(channel: ClientChannel, queue: str = "q") -> None:
 def test_a_few_bytes_that_ask_for_much_are_handled_in_turns(
     broker: MemoryBroker, channel: ClientChannel, other: ClientChannel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("amqp_broker.session.connection.SLICE_MESSAGES", 5)
+    monkeypatch.setattr("amqp_broker.protocols.amqp091.connection.SLICE_MESSAGES", 5)
     channel.exchange("fan", "fanout")
     for name in ("a", "b", "c"):
         channel.declare(name)
@@ -74,7 +74,7 @@ def test_a_few_bytes_that_ask_for_much_are_handled_in_turns(
 def test_methods_are_handled_in_turns_and_answered_in_order(
     broker: MemoryBroker, channel: ClientChannel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("amqp_broker.session.connection.SLICE_MESSAGES", 25)
+    monkeypatch.setattr("amqp_broker.protocols.amqp091.connection.SLICE_MESSAGES", 25)
     with broker.holding_works():
         channel.send(*[commands.Queue.Declare(queue=f"q{number}") for number in range(7)])
         assert sorted(broker.virtual_host.queues) == ["q0", "q1", "q2"]
@@ -85,7 +85,7 @@ def test_methods_are_handled_in_turns_and_answered_in_order(
 def test_who_leaves_before_its_turn_is_not_heard_again(
     broker: MemoryBroker, channel: ClientChannel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("amqp_broker.session.connection.SLICE_MESSAGES", 25)
+    monkeypatch.setattr("amqp_broker.protocols.amqp091.connection.SLICE_MESSAGES", 25)
     with broker.holding_works():
         channel.send(*[commands.Queue.Declare(queue=f"q{number}") for number in range(7)])
         channel.client.connection.lost("gone")

@@ -9,8 +9,8 @@ import pytest
 import trio
 import trio.testing
 
-from amqp_broker.server.proxy_protocol import SIGNATURE_V2, BadProxyHeader, read_proxy_header
-from amqp_broker.session.client import Peer
+from amqp_broker.access.client import Peer
+from amqp_broker.network.proxy_protocol import SIGNATURE_V2, BadProxyHeader, read_proxy_header
 
 BALANCER = Peer("127.0.0.1", 40000, True)
 

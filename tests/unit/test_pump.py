@@ -16,9 +16,9 @@ import pytest
 import trio
 import trio.testing
 
-from amqp_broker.server import pump
-from amqp_broker.server.connection_log import ConnectionLog
-from amqp_broker.server.pump import (
+from amqp_broker.network import pump
+from amqp_broker.network.connection_log import ConnectionLog
+from amqp_broker.network.pump import (
     END_S,
     FAREWELL_TIMEOUT_S,
     READ_CHUNK_BYTES_FIRST,
@@ -28,8 +28,8 @@ from amqp_broker.server.pump import (
     Outbox,
     Pump,
 )
-from amqp_broker.server.socket_stream import SocketStream
-from amqp_broker.server.turns import ROUND_S_MAX, Turns
+from amqp_broker.network.socket_stream import SocketStream
+from amqp_broker.network.turns import ROUND_S_MAX, Turns
 from amqp_broker.wire.frames import METHOD, FrameSplitter
 from amqp_broker.wire.methods import Connection, decode_method
 from tests.unit.in_trio import in_trio

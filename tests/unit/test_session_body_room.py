@@ -9,8 +9,8 @@ from pamqp import commands, frame, heartbeat
 from pamqp.commands import Basic
 
 from amqp_broker.broker.alarms import Resource
-from amqp_broker.session import connection as connection_module
-from amqp_broker.session.connection import ROOM_BYTES_MAX
+from amqp_broker.protocols.amqp091 import connection as connection_module
+from amqp_broker.protocols.amqp091.connection import ROOM_BYTES_MAX
 from tests.support.client import Client, Sendable, publish_frames, random_pieces
 from tests.support.memory_broker import MemoryBroker
 

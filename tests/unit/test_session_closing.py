@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pamqp import body, commands, header
 
-from amqp_broker.session.connection import CLOSE_ANSWER_MS, SILENT_CLOSE_MS
+from amqp_broker.protocols.amqp091.connection import CLOSE_ANSWER_MS, SILENT_CLOSE_MS
 from tests.support.client import Client, Cut, Received
 from tests.support.memory_broker import MemoryBroker
 from tests.unit.conftest import Connect

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from pamqp import body, commands, header, heartbeat
 
+from amqp_broker.access.client import Peer
 from amqp_broker.access.users import EVERYTHING
-from amqp_broker.session.client import Peer
-from amqp_broker.session.connection import SILENT_CLOSE_MS
+from amqp_broker.protocols.amqp091.connection import SILENT_CLOSE_MS
 from amqp_broker.wire.table import encode_table
 from tests.support.client import PROTOCOL_HEADER, Client, Cut
 from tests.support.memory_broker import MemoryBroker

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pamqp import body, commands, header
 
-from amqp_broker.session import publishing
+from amqp_broker.protocols.amqp091 import publishing
 from tests.support.client import Client, Cut, publish_frames, random_pieces, whole
 from tests.support.memory_broker import MemoryBroker
 

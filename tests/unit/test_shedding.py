@@ -15,7 +15,7 @@ import trio
 import trustme
 from pamqp import commands, frame
 
-from amqp_broker.server.socket_stream import keep_alive
+from amqp_broker.network.socket_stream import keep_alive
 from tests.faults.hostile_crowd import publication
 from tests.support.client import PROTOCOL_HEADER
 from tests.support.conversation import HANDSHAKE

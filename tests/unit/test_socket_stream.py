@@ -9,7 +9,7 @@ import pytest
 import trio
 import trio.testing
 
-from amqp_broker.server.socket_stream import SocketStream
+from amqp_broker.network.socket_stream import SocketStream
 
 
 def connected_sockets() -> tuple[socket.socket, socket.socket]:

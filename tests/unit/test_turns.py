@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import trio
 import trio.testing
 
-from amqp_broker.server.turns import ROUND_S_MAX, Turns
+from amqp_broker.network.turns import ROUND_S_MAX, Turns
 from tests.unit.in_trio import in_trio
 
 LONG_S = ROUND_S_MAX

@@ -5,7 +5,7 @@ from __future__ import annotations
 import trio
 import trio.testing
 
-from amqp_broker.server.wake_up import WakeUp
+from amqp_broker.network.wake_up import WakeUp
 from tests.unit.in_trio import in_trio
 
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from amqp_broker.broker.exchange import Exchange
-    from amqp_broker.broker.queue import Queue
+    from amqp_broker.broker.exchanges.exchange import Exchange
+    from amqp_broker.broker.queues.classic import Queue
 
 
 class Destinations:

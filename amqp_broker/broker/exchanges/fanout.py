@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from amqp_broker.broker.binding import Binding
+from amqp_broker.broker.exchanges.binding import Binding
 from amqp_broker.broker.exchanges.destinations import Destinations
 from amqp_broker.wire.table import Table
 
 if TYPE_CHECKING:
-    from amqp_broker.broker.exchange import Exchange
-    from amqp_broker.broker.queue import Queue
+    from amqp_broker.broker.exchanges.exchange import Exchange
+    from amqp_broker.broker.queues.classic import Queue
 
 
 class FanoutMatcher:

@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from amqp_broker.broker.binding import Binding, BindingIdentity
 from amqp_broker.broker.erlang_text import erlang_term
+from amqp_broker.broker.exchanges.binding import Binding, BindingIdentity
 from amqp_broker.errors import precondition_failed
 from amqp_broker.wire.table import FieldValue, Table, encode_table, type_name
 
 if TYPE_CHECKING:
-    from amqp_broker.broker.exchange import Exchange
-    from amqp_broker.broker.queue import Queue
+    from amqp_broker.broker.exchanges.exchange import Exchange
+    from amqp_broker.broker.queues.classic import Queue
 
 X_MATCH = "x-match"
 MATCH_KINDS = ("all", "any", "all-with-x", "any-with-x")

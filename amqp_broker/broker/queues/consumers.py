@@ -1,0 +1,208 @@
+"""Consumers of a queue, and whose turn it is.
+
+A consumer is *ready* while its prefetch window and its channel have room. Those that are not are parked, so that
+choosing the next one never walks over blocked ones; whoever makes room (an acknowledgement, a drained socket, a
+changed prefetch) calls ``resume``. Among the ready ones of the highest priority it goes round robin (RabbitMQ,
+"Consumer Priorities"). Holds no messages.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Protocol
+
+from sortedcontainers import SortedDict
+
+from amqp_broker.broker.message import Message
+from amqp_broker.wire.strings import encode_shortstr
+from amqp_broker.wire.table import Table
+
+if TYPE_CHECKING:
+    from amqp_broker.broker.queues.classic import Queue
+
+
+class Deliveries(Protocol):
+    """Where a consumer's messages go: a channel, as the domain sees it."""
+
+    has_room: bool
+
+    def deliver(self, consumer: Consumer, message: Message, header: bytes) -> None:
+        """Send a message to the client; ``header`` is the content header to send with it."""
+
+    def consumer_cancelled(self, consumer: Consumer) -> None:
+        """The queue has gone, and the consumer with it."""
+
+
+class Consumer:
+    """One ``basic.consume``.
+
+    Args:
+        queue: what it consumes.
+        tag: its consumer tag, unique in its channel.
+        deliveries: the channel that consumes.
+        prefetch_count: at most so many unacknowledged messages; 0 for no limit.
+    """
+
+    __slots__ = (
+        "arguments",
+        "deliveries",
+        "encoded_tag",
+        "is_exclusive",
+        "is_parked",
+        "no_ack",
+        "prefetch_count",
+        "priority",
+        "queue",
+        "tag",
+        "unacknowledged_count",
+    )
+
+    def __init__(
+        self,
+        queue: Queue,
+        tag: str,
+        deliveries: Deliveries,
+        *,
+        no_ack: bool = False,
+        is_exclusive: bool = False,
+        priority: int = 0,
+        prefetch_count: int = 0,
+        arguments: Table | None = None,
+    ) -> None:
+        self.queue = queue
+        self.tag = tag
+        self.encoded_tag = encode_shortstr(tag)
+        self.deliveries = deliveries
+        self.no_ack = no_ack
+        self.is_exclusive = is_exclusive
+        self.priority = priority
+        self.prefetch_count = 0 if no_ack else prefetch_count
+        self.arguments: Table = arguments or {}
+        self.unacknowledged_count = 0
+        self.is_parked = False
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether one more message may be delivered to it now."""
+        if self.prefetch_count and self.unacknowledged_count >= self.prefetch_count:
+            return False
+        return self.deliveries.has_room
+
+
+class Consumers:
+    """All the consumers of one queue.
+
+    Args:
+        single_active: only one of them gets messages; when it goes, the next takes over (``x-single-active-consumer``).
+        by_age: whether the next one is the oldest, instead of the oldest of the highest priority.
+    """
+
+    __slots__ = ("_active", "_all", "_by_age", "_highest", "_levels", "_single_active", "no_ack_count")
+
+    def __init__(self, single_active: bool = False, by_age: bool = False) -> None:
+        self._all: dict[Consumer, None] = {}
+        self._levels: SortedDict[int, deque[Consumer]] = SortedDict()  # by falling priority
+        self._highest: deque[Consumer] | None = None  # the first of the levels: asking the dictionary takes long
+        self._single_active = single_active
+        self._by_age = by_age
+        self._active: Consumer | None = None
+        self.no_ack_count = 0  # of those that want no acknowledgements
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def __iter__(self) -> Iterator[Consumer]:
+        return iter(self._all)
+
+    @property
+    def active(self) -> Consumer | None:
+        """The single active consumer, where there is such a thing."""
+        return self._active
+
+    @property
+    def is_held_exclusively(self) -> bool:
+        """Whether one consumer shut out all others."""
+        return any(consumer.is_exclusive for consumer in self._all)
+
+    def add(self, consumer: Consumer) -> None:
+        """Let a consumer take its turns."""
+        self._all[consumer] = None
+        self.no_ack_count += consumer.no_ack
+        self._queue_up(consumer)
+        if self._single_active and self._active is None:
+            self._active = consumer
+
+    def remove(self, consumer: Consumer) -> None:
+        """Take a consumer out; with single active consumer the next one becomes active."""
+        if consumer in self._all:
+            del self._all[consumer]
+            self.no_ack_count -= consumer.no_ack
+        self._leave_level(consumer)
+        consumer.is_parked = False  # nobody is to resume it
+        if self._active is consumer:
+            self._active = self._first()
+
+    def resume(self, consumer: Consumer) -> bool:
+        """Let a parked consumer take its turns again if it is ready; returns whether it does now."""
+        if not consumer.is_parked or not consumer.is_ready:
+            return False
+        self._queue_up(consumer)
+        return True
+
+    def next_ready(self) -> Consumer | None:
+        """Whose turn it is; None when nobody is ready. It has had its turn with that."""
+        consumer = self.first_ready()
+        if self._highest is not None and not self._single_active:
+            self._highest.rotate(-1)
+        return consumer
+
+    def first_ready(self) -> Consumer | None:
+        """Whose turn it is; None when nobody is ready."""
+        if self._single_active:
+            active = self._active
+            if active is None or active.is_parked:
+                return None
+            if active.is_ready:
+                return active
+            self._park(active)
+            return None
+        while self._highest:
+            level = self._highest
+            while level:
+                consumer = level[0]
+                if consumer.is_ready:
+                    return consumer
+                level.popleft()
+                consumer.is_parked = True
+            self._drop_level(consumer.priority)
+        return None
+
+    def _first(self) -> Consumer | None:
+        """The next single active consumer, parked ones included."""
+        if self._by_age:
+            return next(iter(self._all), None)
+        return max(self._all, key=lambda consumer: consumer.priority, default=None)
+
+    def _park(self, consumer: Consumer) -> None:
+        consumer.is_parked = True
+        self._leave_level(consumer)
+
+    def _queue_up(self, consumer: Consumer) -> None:
+        consumer.is_parked = False
+        level = self._levels.get(-consumer.priority)
+        if level is None:
+            level = self._levels[-consumer.priority] = deque()
+            self._highest = self._levels.peekitem(0)[1]
+        level.append(consumer)
+
+    def _leave_level(self, consumer: Consumer) -> None:
+        level = self._levels.get(-consumer.priority)
+        if level is not None and consumer in level:
+            level.remove(consumer)
+            if not level:
+                self._drop_level(consumer.priority)
+
+    def _drop_level(self, priority: int) -> None:
+        del self._levels[-priority]
+        self._highest = self._levels.peekitem(0)[1] if self._levels else None

@@ -1,0 +1,79 @@
+"""How much of the queues is in memory: the budget, and the reading back of what is on disk.
+
+Messages that are ready count against the budget. Once it is spent, what is appended to a queue that has some messages
+in memory already goes to disk: a kept message is in the journal anyway, any other is written there to be forgotten at
+the next start. Everything behind it in its queue goes the same way, so that the order stays, until the queue's head
+has caught up.
+
+Reading is asked for before the head runs out, and done by the server floor in a thread; a queue whose head is still
+on its way has nothing to deliver for the moment. ``QueueBusy`` suspends a client that asks for a message just then.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from amqp_broker.broker.message import Message
+from amqp_broker.broker.persistence.durability import MessageDecoder
+
+if TYPE_CHECKING:
+    from amqp_broker.broker.broker import Broker
+    from amqp_broker.broker.queues.classic import Queue
+    from amqp_broker.broker.queues.ready import Chunk
+
+IN_MEMORY_MIN = 64  # a queue keeps so many in memory, whatever the others do
+OVERHEAD_BYTES: Final = 600  # what a message costs beside its body
+
+
+class Paging:
+    """The memory of one broker's queues.
+
+    Args:
+        broker: whose.
+        memory_bytes: what the broker may occupy; half of it is for messages that are ready, the rest for all else.
+            0 keeps everything in memory.
+    """
+
+    def __init__(self, broker: Broker, memory_bytes: int) -> None:
+        self._broker = broker
+        self.budget_bytes = memory_bytes // 2
+        self.used_bytes = 0
+        self.has_disk = bool(memory_bytes) and broker.durability.has_journal
+        self.reads: deque[tuple[Queue, Chunk]] = deque()  # to be read, the first asked for first
+        self.on_read_wanted: Callable[[], None] | None = None
+        self._decode = MessageDecoder().decode
+
+    @property
+    def is_short(self) -> bool:
+        """Whether the budget is spent, and there is a disk to go to."""
+        return self.used_bytes > self.budget_bytes and self.has_disk
+
+    def read_ahead(self, queue: Queue) -> None:
+        """Have a queue's next chunk read if its head runs low."""
+        chunk = queue.ready.chunk_to_read()
+        if chunk is not None:
+            self.reads.append((queue, chunk))
+            if self.on_read_wanted is not None:
+                self.on_read_wanted()
+
+    def was_read(self, queue: Queue, chunk: Chunk, payloads: list[bytes]) -> None:
+        """A chunk's records are here, in the order of its references."""
+        if not chunk.is_wanted:
+            return
+        messages = [
+            self._message(queue, reference, payload)
+            for reference, payload in zip(chunk.references, payloads, strict=True)
+        ]
+        chunk.band.put_back(chunk, messages)
+        queue.head_was_read(messages)
+
+    def _message(self, queue: Queue, reference: int, payload: bytes) -> Message:
+        kept = self._decode(payload)
+        message = Message(kept.address, kept.header, kept.body, kept.digest.is_persistent, kept.digest.priority)
+        message.reference = reference
+        message.delivery_count = self._broker.durability.return_count(reference)
+        message.redelivered = message.delivery_count > 0 or queue.was_handed_out(message)
+        message.expires_at_ms = self._broker.durability.deadline_ms(queue, kept)
+        return message

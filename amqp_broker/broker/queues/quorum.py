@@ -1,0 +1,123 @@
+"""A quorum queue on one machine: what it does otherwise than a classic queue, as of RabbitMQ 3.10.
+
+It counts the returns of a message, shows the count to consumers as ``x-delivery-count``, and with a limit
+(``x-delivery-limit``) gives up on a message that is returned more often. With a limit, what is returned is delivered
+before everything else, in the order of its return; without one it goes to the back, except for what comes back because
+a channel is gone. It knows no exclusive consumers, and no consumer may hold more than 2000 messages. With
+``reject-publish`` it takes one message beyond its limits, and then no more until it is at four fifths of them.
+
+(RabbitMQ docs, "Quorum Queues"; rabbit_fifo.erl.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from amqp_broker.broker.dead_letter import DeathReason
+from amqp_broker.broker.message import Message
+from amqp_broker.broker.queues.classic import Queue
+from amqp_broker.broker.queues.consumers import Consumers
+from amqp_broker.broker.queues.ready import ReadyMessages, ReturnedFirst
+from amqp_broker.broker.queues.returning import Returning, ReturningToTheBack
+from amqp_broker.errors import AmqpError, ReplyCode, not_implemented
+from amqp_broker.wire.content import decode_properties, encode_content_header
+
+ROOM_AGAIN_SHARE = 0.8
+
+
+class QuorumQueue(Queue):
+    """A queue declared with ``x-queue-type`` quorum."""
+
+    prefetch_count_default = 2000
+
+    _is_refusing = False
+
+    def _make_ready(self) -> ReadyMessages:
+        return ReturnedFirst()
+
+    def _make_consumers(self) -> Consumers:
+        return Consumers(self.arguments.has_single_active_consumer, by_age=True)
+
+    def header_to_deliver(self, message: Message) -> bytes:
+        """The published content header, and from the second time on the number of earlier deliveries."""
+        return self.header_to_get(message) if message.delivery_count else message.header
+
+    def header_to_get(self, message: Message) -> bytes:
+        """The published content header with the number of earlier deliveries in ``x-delivery-count``, even 0."""
+        properties = decode_properties(message.header)
+        headers = dict(sorted({**(properties.headers or {}), "x-delivery-count": message.delivery_count}.items()))
+        return encode_content_header(len(message.body), replace(properties, headers=headers))
+
+    def check_channel_prefetch(self) -> None:
+        raise not_implemented(f"{self} does not support global qos")
+
+    def check_get(self) -> None:
+        if self.arguments.has_single_active_consumer:
+            raise AmqpError(
+                ReplyCode.RESOURCE_LOCKED,
+                f"cannot obtain access to locked {self}. basic.get operations are not supported by quorum queues with "
+                "single active consumer",
+            )
+
+    def check_exclusive_use(self, exclusive: bool) -> None:
+        """Anybody may consume beside anybody."""
+
+    def check_deletion(self, *, if_unused: bool, if_empty: bool) -> None:
+        for is_asked, condition in ((if_unused, "if-unused"), (if_empty, "if-empty")):
+            if is_asked:
+                raise not_implemented(
+                    f"cannot delete {self}. queue.delete operations with {condition} flag set are not supported by "
+                    "quorum queues"
+                )
+        self.be_current()
+
+    def _would_overflow(self, message: Message) -> bool:
+        length_max, bytes_max = self.arguments.length_max, self.arguments.length_bytes_max
+        fills = [
+            (have, limit)
+            for have, limit in ((self.ready_count, length_max), (self.ready_bytes, bytes_max))
+            if limit is not None
+        ]
+        if any(have > limit for have, limit in fills):
+            self._is_refusing = True
+        elif all(have <= int(limit * ROOM_AGAIN_SHARE) for have, limit in fills):
+            self._is_refusing = False
+        return self._is_refusing
+
+    def requeueing(self) -> Returning:
+        """The client gives messages back."""
+        return self.taking_back() if self.arguments.delivery_limit is not None else ReturningToTheBack(self)
+
+    def append_again(self, messages: list[Message]) -> None:
+        """Messages that were marked go to the back."""
+        for message in messages:
+            self._position = message.position = self._position + 1
+            self._append(message, self.virtual_host.paging.is_short)
+        self.changed()
+
+    def _limit_returned(self) -> None:
+        """Wait with the limits: here consumers that are ready come first."""
+
+    def pump(self, messages_max: int) -> int:
+        """Deliver what can be delivered now, and drop what then is too much."""
+        delivered = super().pump(messages_max)
+        if self._has_length_limit and not self.is_changed:
+            self._drop_overflow()
+        return delivered
+
+    def put_back(self, messages: list[Message], body_bytes: int, *, is_in_order: bool) -> None:
+        """Messages that were marked are ready again, in the order of their return."""
+        super().put_back(messages, body_bytes, is_in_order=True)
+
+    def mark_returned(self, messages: list[Message]) -> list[Message]:
+        limit = self.arguments.delivery_limit
+        again: list[Message] = []
+        poison: list[Message] = []
+        for message in messages:
+            message.redelivered = True
+            message.delivery_count += 1
+            self.virtual_host.durability.note_returned(message)
+            (poison if limit is not None and message.delivery_count > limit else again).append(message)
+        if poison:
+            self._discard(poison, DeathReason.DELIVERY_LIMIT)
+        return again

@@ -1,0 +1,75 @@
+"""Messages on their way back to their queue, because they were not consumed.
+
+They may be very many. So they are marked in portions, and then put back all at once: nobody sees half of them, and
+none overtakes another.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from amqp_broker.broker.message import Message
+
+if TYPE_CHECKING:
+    from amqp_broker.broker.queues.classic import Queue
+    from amqp_broker.broker.queues.quorum import QuorumQueue
+
+
+class Returning:
+    """What comes back to one queue.
+
+    Args:
+        queue: where it comes from and goes to.
+    """
+
+    __slots__ = ("_body_bytes", "_count", "_is_in_order", "_messages", "queue")
+
+    def __init__(self, queue: Queue) -> None:
+        self.queue = queue
+        self._messages: list[Message] = []
+        self._body_bytes = 0
+        self._count = 0
+        self._is_in_order = True
+
+    def add(self, messages: list[Message]) -> None:
+        """Take a portion."""
+        queue = self.queue
+        self._count += len(messages)
+        if queue.is_deleted:
+            queue.virtual_host.durability.forget_messages(messages)
+            return
+        returned = queue.mark_returned(messages)
+        if not returned:
+            return
+        if self._messages and self._messages[-1].position > returned[0].position:
+            self._is_in_order = False
+        self._body_bytes += sum(len(message.body) for message in returned)
+        self._messages += returned
+
+    def finish(self) -> None:
+        """Put all of it back."""
+        queue = self.queue
+        queue.unacknowledged_count -= self._count
+        if queue.is_deleted:
+            queue.virtual_host.durability.forget_messages(self._messages)
+        elif self._messages:
+            queue.put_back(self._messages, self._body_bytes, is_in_order=self._is_in_order)
+
+
+class ReturningToTheBack(Returning):
+    """What goes to the back of its quorum queue: each portion at once."""
+
+    __slots__ = ("_quorum_queue",)
+
+    def __init__(self, queue: QuorumQueue) -> None:
+        super().__init__(queue)
+        self._quorum_queue = queue
+
+    def add(self, messages: list[Message]) -> None:
+        """Take a portion."""
+        queue = self._quorum_queue
+        if queue.is_deleted:
+            super().add(messages)
+        else:
+            queue.unacknowledged_count -= len(messages)
+            queue.append_again(queue.mark_returned(messages))

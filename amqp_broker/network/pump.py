@@ -1,0 +1,372 @@
+"""One client's byte stream joined to its conversation: what arrives goes in, what is to be said goes out.
+
+The conversation (``session.Connection``) knows no sockets, so these are the duties of this side:
+
+- hand in what was read, at most one chunk before every other connection has had its turn; who sends much waits in
+  line with all who do (``turns.py``);
+- do not read while the conversation says so, so that a publisher that is too fast is held back by TCP;
+- send what it has to say, many frames in one call, and tell it how much has left, so that consumers go on;
+- when it has finished: send what is left, close our half, and give the client a moment to close its own, because a
+  socket closed with bytes unread resets the connection and may destroy what we said last;
+- whatever ends the stream (an end, a reset, a cancellation, a defect), tell it once, so that it gives everything back.
+
+A reader and a writer share each connection. Most of what is said goes out without the writer, though: when a chunk has
+been handled, the reader itself sends what the chunk has made connections say, its own and others, as far as the system
+takes it at once (``Outbox``). Waking a writer takes two rounds of the event loop, which is more than everything else
+that is done for a short answer; the writer sends what is left, and what is said at other times.
+
+A defect in the conversation's code ends this connection only: a stand-in takes its place that says 541 to the client
+and listens to nothing more.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import Protocol, TypeVar
+
+import trio
+
+from amqp_broker.errors import ReplyCode
+from amqp_broker.network.connection_log import ConnectionLog
+from amqp_broker.network.socket_stream import CAN_SCATTER, Part, SocketStream
+from amqp_broker.network.turns import ROUND_S_MAX, Turns
+from amqp_broker.network.wake_up import WakeUp
+from amqp_broker.wire.frames import METHOD, encode_frame
+from amqp_broker.wire.methods import Connection as ConnectionMethods
+from amqp_broker.wire.methods import encode_method
+
+# How long a client may take to read the last words and to close its half.
+FAREWELL_TIMEOUT_S = 3.0
+
+# What was read at once is handled in about this time, so that the other connections have their turn: a client is read
+# in small pieces first, and in larger ones as long as they take no longer. Some frames are a piece, whatever they cost.
+TURN_S_MAX = 0.002
+READ_CHUNK_BYTES_FIRST = 4_096
+READ_CHUNK_BYTES_MIN = 256
+
+# The rest of a large body is read in fewer and larger pieces than anything else, because only its bytes cost anything;
+# where that can be done, straight to where it belongs.
+BODY_CHUNK_FACTOR = 2
+
+# A connection is busy when what is read at once is all used, or takes longer than this.
+LIGHT_S_MAX = 0.001
+
+# What an end is reckoned at, on a slow machine: most of it is the event loop's own. One that was busy may have much
+# more to give back.
+END_S = 0.0005
+
+# What a client costs is told in time of ours: what other programs take meanwhile is not its fault. (Windows counts that
+# in steps of 16 ms, which is too coarse.)
+_seconds = time.perf_counter if sys.platform == "win32" else time.thread_time
+
+# What is handed over at once: behind each portion the conversation learns that there is room again.
+SEND_BYTES_MAX = 1_048_576
+
+
+Argument = TypeVar("Argument")
+
+
+class Conversation(Protocol):
+    """What is pumped; ``session.Connection`` is one. Its duties and ours are in ``docs/architecture.md``."""
+
+    finished: bool
+    is_reading_paused: bool
+    missing_body_bytes: int
+
+    def receive(self, data: bytes) -> None:
+        """Take in what was read."""
+
+    def room(self) -> Sequence[memoryview]:
+        """Where the next bytes may be read to instead, in this order; none when ``receive`` is to have them."""
+        ...
+
+    def room_filled(self, size_bytes: int) -> None:
+        """Take in what was read to there."""
+
+    def take_output(self) -> list[Part]:
+        """Hand over all that may be sent now, whole frames in order."""
+
+    def output_sent(self, sent_bytes: int) -> None:
+        """Take notice that this much has left."""
+
+    def lost(self, reason: str) -> None:
+        """Give everything back: the stream is gone."""
+
+
+class Outbox:
+    """The pumps of one server that have something to send when the chunk that is being handled is done."""
+
+    def __init__(self) -> None:
+        self._waiting: list[Pump] | None = None
+
+    def put(self, pump: Pump) -> bool:
+        """Have a pump send at the end of the chunk; returns False when no chunk is being handled."""
+        if self._waiting is None:
+            return False
+        self._waiting.append(pump)
+        return True
+
+    def handle(self, work: Callable[[Argument], None], argument: Argument) -> None:
+        """Have a chunk handled, or anything else that makes connections speak, and all pumps send what comes of it."""
+        self._waiting = []
+        try:
+            work(argument)
+        finally:
+            waiting, self._waiting = self._waiting, None
+            for pump in waiting:
+                pump.send_now()
+
+
+class Pump:
+    """Joins a stream to a conversation, and runs until both have ended.
+
+    Args:
+        stream: the client's bytes; closed at the end.
+        read_chunk_bytes: the most that is read at once.
+        outbox: shared by all pumps whose conversations may make each other say something.
+        turns: shared by all pumps of one event loop, so that those with much to read leave room for the others.
+    """
+
+    def __init__(
+        self,
+        stream: trio.abc.Stream,
+        read_chunk_bytes: int,
+        outbox: Outbox | None = None,
+        turns: Turns | None = None,
+    ) -> None:
+        self._stream = stream
+        self._socket_stream = stream if isinstance(stream, SocketStream) else None
+        self._read_chunk_bytes = read_chunk_bytes
+        self._outbox = outbox or Outbox()
+        self._turns = turns
+        self._has_been_busy = False
+        self._rest: list[Part] = []  # what the system has not taken of what was sent without the writer
+        self._is_writing = False
+        self._output_ready = WakeUp()
+        self._reading_resumed = WakeUp()
+        self._scope = trio.CancelScope()
+        self._conversation: Conversation
+        self._log: ConnectionLog
+        self._is_crashed = False
+        self._lost_because = ""
+
+    def notify(self) -> None:
+        """The conversation's ``on_output``, from ``run`` on: it has something to say, has finished, or lets us read."""
+        self._reading_resumed.set()
+        if self._socket_stream is None or self._is_writing or not self._outbox.put(self):
+            self._output_ready.set()
+        if self._conversation.finished and self._scope.deadline == math.inf:
+            self._scope.deadline = trio.current_time() + FAREWELL_TIMEOUT_S
+
+    async def run(self, conversation: Conversation, log: ConnectionLog) -> None:
+        """Pump until the conversation has finished or the stream is gone. Raises nothing but cancellation."""
+        self._conversation = conversation
+        self._log = log
+        log.connected()
+        try:
+            with self._scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._guard, self._write)
+                    nursery.start_soon(self._guard, self._read)
+        finally:
+            self._end()
+            await trio.aclose_forcefully(self._stream)
+
+    # --- the two tasks ---------------------------------------------------------------------------------------------
+
+    async def _read(self) -> None:
+        receive_some, log, turns = self._stream.receive_some, self._log, self._turns
+        chunk_bytes = min(READ_CHUNK_BYTES_FIRST, self._read_chunk_bytes)
+        while True:
+            if self._conversation.is_reading_paused:
+                await self._reading_resumed.wait()
+                continue
+            size_bytes = await self._fill_room()
+            data = b"" if size_bytes >= 0 else bytes(await receive_some(self._bytes_to_read(chunk_bytes)))  # no copy
+            if size_bytes <= 0 and not data:
+                await self._lose("the client closed the TCP connection")
+                return
+            conversation = self._conversation
+            if conversation.finished:
+                continue  # nobody listens any more; it is read so that closing does not become a reset
+            began_s = _seconds()
+            if data:
+                self._outbox.handle(conversation.receive, data)
+            else:
+                self._outbox.handle(conversation.room_filled, size_bytes)
+            took_s = _seconds() - began_s
+            if not log.is_opened:
+                log.note_opened()
+            is_full = max(size_bytes, len(data)) >= chunk_bytes
+            self._has_been_busy |= is_full
+            if turns is not None and (is_full or took_s > LIGHT_S_MAX):
+                await turns.take(took_s)
+            chunk_bytes = self._next_chunk_bytes(chunk_bytes, len(data), took_s)
+
+    async def _fill_room(self) -> int:
+        """Read what a large body lacks straight to where it belongs; returns how much, or -1 if there is no room."""
+        if self._socket_stream is None or not CAN_SCATTER:
+            return -1
+        if self._conversation.missing_body_bytes <= self._read_chunk_bytes:
+            return -1
+        return await self._socket_stream.receive_into(self._conversation.room)
+
+    def _bytes_to_read(self, chunk_bytes: int) -> int:
+        """How much to read at once: more than usual where it is a body's, and the largest chunks took not long."""
+        missing_bytes = self._conversation.missing_body_bytes
+        if missing_bytes > chunk_bytes == self._read_chunk_bytes:
+            return min(missing_bytes, BODY_CHUNK_FACTOR * chunk_bytes)
+        return chunk_bytes
+
+    def _next_chunk_bytes(self, chunk_bytes: int, read_bytes: int, took_s: float) -> int:
+        """How much to read at once next time: a turn must not take long, whatever the messages are like.
+
+        What comes behind a large body is most often the next one: its first frame's beginning is enough to make room.
+        """
+        if not read_bytes:
+            return min(READ_CHUNK_BYTES_FIRST, self._read_chunk_bytes)
+        if took_s > TURN_S_MAX:
+            return max(chunk_bytes // 2, min(READ_CHUNK_BYTES_MIN, self._read_chunk_bytes))
+        if read_bytes >= chunk_bytes and took_s < TURN_S_MAX / 3:
+            return min(chunk_bytes * 2, self._read_chunk_bytes)
+        return chunk_bytes
+
+    def send_now(self) -> None:
+        """Send what the system takes at once, and leave the rest to the writer."""
+        if self._socket_stream is not None and not self._is_writing and not self._rest:
+            try:
+                output = self._conversation.take_output()
+                if output:
+                    self._rest = self._socket_stream.send_now(output)
+                    self._conversation.output_sent(_size_bytes(output) - _size_bytes(self._rest))
+            except Exception as error:
+                self._crash(error)
+        if self._rest or self._conversation.finished:
+            self._output_ready.set()
+
+    async def _write(self) -> None:
+        while True:
+            rest, self._rest = self._rest, []
+            output = rest or self._conversation.take_output()
+            if output:
+                self._is_writing = True
+                for portion in _portions(output):
+                    await self._send(portion)
+                    self._conversation.output_sent(_size_bytes(portion))
+                self._is_writing = False
+            elif self._conversation.finished:
+                break
+            else:
+                await self._output_ready.wait()
+        if isinstance(self._stream, trio.abc.HalfCloseableStream):
+            await self._stream.send_eof()
+        else:
+            self._scope.cancel()
+
+    async def _send(self, portion: list[Part]) -> None:
+        if self._socket_stream is not None:
+            await self._socket_stream.send_parts(portion)
+        else:
+            await self._stream.send_all(b"".join(portion))
+
+    # --- how it ends -----------------------------------------------------------------------------------------------
+
+    async def _guard(self, task: Callable[[], Awaitable[None]]) -> None:
+        """Run one of the two tasks; what goes wrong in it ends the connection in an orderly way."""
+        while True:
+            try:
+                await task()
+                return
+            except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+                await self._lose(f"the TCP connection failed: {error}")
+                return
+            except Exception as error:
+                was_crashed = self._is_crashed
+                self._crash(error)
+                if was_crashed:
+                    return  # it fails with the stand-in as well, and may never let go of the loop: once round is enough
+
+    async def _lose(self, reason: str) -> None:
+        if self._turns is not None:  # it may be one of a crowd, and have much to give back
+            await self._turns.take(ROUND_S_MAX if self._has_been_busy else END_S)
+        self._stop(reason)
+
+    def _stop(self, reason: str) -> None:
+        self._lost_because = reason
+        self._scope.cancel()
+
+    def _crash(self, error: Exception) -> None:
+        if self._is_crashed:
+            self._stop("internal error")
+            return
+        self._is_crashed = True
+        self._log.crashed(error)
+        crashed, self._conversation = self._conversation, _Apology()
+        self._give_back(crashed, "internal error")
+        self.notify()
+
+    def _end(self) -> None:
+        if self._is_crashed:
+            return
+        has_finished = self._conversation.finished
+        reason = self._lost_because or ("it has finished" if has_finished else "the broker has shut down")
+        self._log.ended(reason)
+        self._give_back(self._conversation, reason)
+
+    def _give_back(self, conversation: Conversation, reason: str) -> None:
+        try:
+            conversation.lost(reason)
+        except Exception as error:
+            self._log.crashed(error)
+
+
+class _Apology:
+    """Stands in for a conversation that crashed: tells the client 541 and is done."""
+
+    finished = True
+    is_reading_paused = False
+    missing_body_bytes = 0
+
+    def __init__(self) -> None:
+        code = ReplyCode.INTERNAL_ERROR
+        close = ConnectionMethods.Close(reply_code=int(code), reply_text=code.name, class_id=0, method_id=0)
+        self._output: list[Part] = [encode_frame(METHOD, 0, encode_method(close))]
+
+    def receive(self, data: bytes) -> None:
+        """Ignore it."""
+
+    def room(self) -> Sequence[memoryview]:
+        """There is none."""
+        return ()
+
+    def room_filled(self, size_bytes: int) -> None:
+        """Ignore it."""
+
+    def take_output(self) -> list[Part]:
+        """The apology, once."""
+        output, self._output = self._output, []
+        return output
+
+    def output_sent(self, sent_bytes: int) -> None:
+        """Ignore it."""
+
+    def lost(self, reason: str) -> None:
+        """There is nothing to give back."""
+
+
+def _portions(output: list[Part]) -> Iterator[list[Part]]:
+    """The output in as few portions as ``SEND_BYTES_MAX`` allows."""
+    first, size_bytes = 0, 0
+    for position, part in enumerate(output):
+        if size_bytes and size_bytes + len(part) > SEND_BYTES_MAX:
+            yield output[first:position]
+            first, size_bytes = position, 0
+        size_bytes += len(part)
+    yield output[first:]
+
+
+def _size_bytes(parts: list[Part]) -> int:
+    return sum(map(len, parts))

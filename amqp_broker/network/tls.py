@@ -1,0 +1,209 @@
+"""TLS: certificates and what they say of a client, and the byte stream over a socket.
+
+The certificates are read at the start and again when an administrator asks for it; connections that are open keep what
+they began with. TLS 1.2 or 1.3, with Python's choice of ciphers. The stream is a small one of our own, because each
+read should give all that has arrived, and the end should reach the client before the socket goes.
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from typing import Any
+
+import trio
+
+from amqp_broker.logs import log_event
+from amqp_broker.network.socket_stream import SocketStream
+from amqp_broker.settings import Settings, TlsLogin
+
+CLIENT_CERTIFICATES = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
+VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
+TLS_HANDSHAKE_RECORD = 22  # the first byte of every TLS connection
+CIPHERTEXT_CHUNK_BYTES = 65_536
+
+
+class BadCertificate(Exception):
+    """The certificates cannot be used; the text names the file, the reason and the way out."""
+
+
+class NoTls(Exception):
+    """A client on the TLS port did not begin TLS; the text says what it did."""
+
+
+class TlsContext:
+    """The certificates of one broker.
+
+    Raises:
+        BadCertificate: they cannot be used.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.context = _load(settings)
+
+    def reload(self) -> None:
+        """Read the files again, for connections to come; when they cannot be used, go on with what there is."""
+        try:
+            self.context = _load(self._settings)
+        except BadCertificate as error:
+            log_event(logging.ERROR, "certificates not reloaded", reason=str(error))
+        else:
+            log_event(logging.INFO, "certificates reloaded", certificate=self._settings.tls_certificate)
+
+
+def _load(settings: Settings) -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = VERSIONS[settings.tls_version_min]
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    file, setting = settings.tls_certificate, "tls_certificate"
+    try:
+        context.load_cert_chain(settings.tls_certificate, settings.tls_key or None, password=_no_password)
+        if settings.tls_client_certificate != "none":
+            file, setting = settings.tls_ca, "tls_ca"
+            context.load_verify_locations(settings.tls_ca or None)
+            context.verify_mode = CLIENT_CERTIFICATES[settings.tls_client_certificate]
+    except (OSError, TypeError, ValueError) as error:  # ssl.SSLError is an OSError
+        reason = error.strerror or str(error) if isinstance(error, OSError) else str(error)
+        if setting == "tls_certificate" and settings.tls_key:
+            file, setting = f"{file} and {settings.tls_key}", "tls_certificate and tls_key"
+        way_out = f"see that {setting} name files in PEM format, and that the key belongs to the certificate"
+        raise BadCertificate(f"{file or 'nothing'} cannot be used for TLS: {reason}: {way_out}") from error
+    return context
+
+
+def _no_password() -> str:
+    raise ValueError("the key has a password, and there is nobody to type it")
+
+
+def name_in(certificate: dict[str, Any], login: TlsLogin) -> str:
+    """The name that a client's certificate gives it for mechanism EXTERNAL; empty where it gives none.
+
+    Args:
+        certificate: as ``ssl`` shows one that it has verified.
+        login: which of its names counts.
+    """
+    if login == "common_name":
+        names = [value for part in certificate.get("subject", ()) for key, value in part if key == "commonName"]
+    else:
+        kind = {"san_dns": "DNS", "san_email": "email", "san_uri": "URI"}[login]
+        names = [value for key, value in certificate.get("subjectAltName", ()) if key == kind]
+    return str(names[0]) if len(names) == 1 or (names and login != "common_name") else ""
+
+
+class TlsStream(trio.abc.HalfCloseableStream):
+    """A TLS connection on a socket.
+
+    Args:
+        transport: the socket; from now on it belongs to the stream.
+        context: the certificates.
+    """
+
+    def __init__(self, transport: SocketStream, context: ssl.SSLContext) -> None:
+        self._transport = transport
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self._sending = trio.Lock()  # what is read can call for an answer, while the writer writes
+
+    async def do_handshake(self) -> None:
+        """Agree on keys, and check the client's certificate.
+
+        Raises:
+            NoTls: the client speaks something else.
+            BrokenResourceError: it failed; the text says why.
+        """
+        is_first = True
+        while True:
+            try:
+                self._tls.do_handshake()
+            except ssl.SSLWantReadError:
+                await self._flush()
+                data = await self._transport.receive_some(CIPHERTEXT_CHUNK_BYTES)
+                if is_first and data and data[0] != TLS_HANDSHAKE_RECORD:
+                    raise NoTls(f"a client without TLS on the TLS port: it began with {data[:8]!r}") from None
+                is_first = False
+                self._take_in(data)
+            except ssl.SSLError as error:
+                await self._flush()  # the alert that tells the client
+                raise trio.BrokenResourceError(f"TLS handshake failed: {_reason(error)}") from error
+            else:
+                await self._flush()
+                return
+
+    @property
+    def certificate(self) -> dict[str, Any]:
+        """The client's certificate, verified; empty where it showed none."""
+        return dict(self._tls.getpeercert() or {})
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        """All that has arrived, up to a limit, waiting for it; ``b""`` when the peer sends no more."""
+        size_bytes = CIPHERTEXT_CHUNK_BYTES if max_bytes is None else max_bytes
+        while True:
+            data = self._decrypted(size_bytes)
+            if data is not None:
+                await trio.lowlevel.checkpoint()
+                return data
+            await self._flush()
+            self._take_in(await self._transport.receive_some(CIPHERTEXT_CHUNK_BYTES))
+
+    def _decrypted(self, size_bytes: int) -> bytes | None:
+        """What can be read now; None when that is nothing yet."""
+        parts: list[bytes] = []
+        while size_bytes > 0:
+            try:
+                data = self._tls.read(size_bytes)
+            except ssl.SSLWantReadError:
+                break
+            except ssl.SSLZeroReturnError:
+                data = b""
+            except ssl.SSLEOFError:  # no goodbye; AMQP has its own
+                data = b""
+            except ssl.SSLError as error:
+                raise trio.BrokenResourceError(f"TLS failed: {_reason(error)}") from error
+            if not data:
+                return b"".join(parts)
+            parts.append(data)
+            size_bytes -= len(data)
+        return b"".join(parts) or None
+
+    def _take_in(self, ciphertext: bytes) -> None:
+        if ciphertext:
+            self._incoming.write(ciphertext)
+        else:
+            self._incoming.write_eof()
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Encrypt and hand over to the system all of the data."""
+        if data:
+            try:
+                self._tls.write(data)
+            except ssl.SSLError as error:
+                raise trio.BrokenResourceError(f"TLS failed: {_reason(error)}") from error
+        await self._flush()
+
+    async def _flush(self) -> None:
+        async with self._sending:
+            ciphertext = self._outgoing.read()
+            if ciphertext:
+                await self._transport.send_all(ciphertext)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """Return when the system's buffer has room."""
+        await self._transport.wait_send_all_might_not_block()
+
+    async def send_eof(self) -> None:
+        """Tell the peer that no more will be sent, in TLS and then in TCP."""
+        try:
+            self._tls.unwrap()
+        except ssl.SSLError:  # it wants to read the peer's goodbye as well, for which we do not wait
+            pass
+        await self._flush()
+        await self._transport.send_eof()
+
+    async def aclose(self) -> None:
+        """Close the socket, without a word."""
+        await self._transport.aclose()
+
+
+def _reason(error: ssl.SSLError) -> str:
+    return (error.reason or str(error)).lower().replace("_", " ")

@@ -1,0 +1,292 @@
+"""A channel: which frames and methods may come when, and who handles them.
+
+The methods that come once a message (publish, get, ack, nack, reject) are told by the first four bytes of their payload
+and never become objects; all others are decoded and looked up in ``HANDLERS``. After a soft error the channel is
+``closing``: all is ignored until the client has answered (AMQP 0-9-1, 1.5.2; RabbitMQ answers a channel.close that
+crossed ours).
+
+Publishing is in ``publishing.py``, consumers and acknowledgements in ``consuming.py``, exchanges and queues in
+``topology.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from enum import Enum, auto
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+from amqp_broker.broker.works import Unfinished, Work
+from amqp_broker.compilation import mypyc_attr
+from amqp_broker.errors import AmqpError, ReplyCode, not_implemented, precondition_failed
+from amqp_broker.protocols.amqp091 import topology
+from amqp_broker.protocols.amqp091.consuming import Consuming
+from amqp_broker.protocols.amqp091.publishing import Publishing, misplaced
+from amqp_broker.protocols.amqp091.transaction import Transaction
+from amqp_broker.wire import hot, methods
+from amqp_broker.wire.frames import METHOD
+from amqp_broker.wire.methods import Access, Method, build, decode_method
+
+if TYPE_CHECKING:
+    from amqp_broker.protocols.amqp091.connection import Connection
+
+
+METHOD_EFFORT = 10  # of one that does not come once a message, about; see ``Connection.has_cost``
+
+
+class ChannelState(Enum):
+    """Where a channel is in its life."""
+
+    STARTING = auto()
+    OPEN = auto()
+    CLOSING = auto()
+
+
+OPEN: Final = ChannelState.OPEN  # looking it up in the class for each frame would take as long as calling a function
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Channel:
+    """One channel of a connection.
+
+    Args:
+        connection: whose.
+        number: from 1.
+    """
+
+    __deletable__ = ("publishing", "consuming")  # by dissolve
+
+    # A broker in a test puts its own in their place, so that watching costs nothing elsewhere.
+    publishing_type: ClassVar[type[Publishing]] = Publishing
+    consuming_type: ClassVar[type[Consuming]] = Consuming
+
+    def __init__(self, connection: Connection, number: int) -> None:
+        self.connection = connection
+        self.number = number
+        self.state = ChannelState.STARTING
+        self.last_declared_queue = ""
+        self.transaction: Transaction | None = None
+        self.publishing = self.publishing_type(self)
+        self.consuming = self.consuming_type(self)
+        self._release_work: Work  # once it is closing: what it had is given back
+        self._hot: dict[bytes, Callable[[bytes], None]] = {
+            hot.PUBLISH: self.publishing.begin,
+            hot.GET: self.consuming.get,
+            hot.ACK: self.consuming.ack,
+            hot.NACK: self.consuming.nack,
+            hot.REJECT: self.consuming.reject,
+        }
+
+    # --- frames
+
+    def receive(self, kind: int, payload: bytes) -> None:
+        """Handle one frame.
+
+        Raises:
+            AmqpError: what the client is to be told.
+            WireError: the payload means nothing.
+        """
+        if self.state is not OPEN:
+            self._receive_unopened(kind, payload)
+        elif self.publishing.is_receiving:
+            self.publishing.receive(kind, payload)
+        elif kind == METHOD:
+            handle = self._hot.get(payload[:4])
+            if handle is not None:
+                handle(payload)
+            else:
+                self._handle(decode_method(payload))
+        else:
+            raise misplaced(kind, payload, "expected method frame, got non method frame instead")
+
+    def _receive_unopened(self, kind: int, payload: bytes) -> None:
+        if self.state is ChannelState.CLOSING:
+            if kind == METHOD:
+                self._handle_closing(decode_method(payload))
+            return
+        if kind != METHOD:
+            raise misplaced(kind, payload, "expected method frame, got non method frame instead")
+        if not isinstance(decode_method(payload), methods.Channel.Open):
+            raise AmqpError(ReplyCode.CHANNEL_ERROR, "expected 'channel.open'")
+        self.state = ChannelState.OPEN
+        self.reply(build(methods.Channel.OpenOk))
+
+    def _handle_closing(self, method: Method) -> None:
+        if isinstance(method, methods.Channel.CloseOk):
+            del self.connection.channels[self.number]
+            self.dissolve()
+        elif isinstance(method, methods.Channel.Close):
+            self.reply_when(self._release_work, methods.Channel.CloseOk())
+
+    def _handle(self, method: Method) -> None:
+        handler = HANDLERS.get(type(method))
+        if handler is None:
+            raise AmqpError(ReplyCode.COMMAND_INVALID, "unimplemented method")
+        self.connection.has_cost(METHOD_EFFORT)
+        handler(self, method)
+
+    def reply(self, method: Method) -> None:
+        """Send a method on this channel."""
+        self.connection.send_method(self.number, method)
+
+    def wait_for(self, work: Work) -> None:
+        """Hear nothing more from the client before something long is done.
+
+        Raises:
+            Unfinished: it is not done yet.
+        """
+        if not work.is_done:
+            raise Unfinished(work)
+
+    def reply_when(self, work: Work, method: Method) -> None:
+        """Send a method when something long is done, and hear nothing more from the client before.
+
+        Raises:
+            Unfinished: it is not done yet.
+        """
+        work.when_done(partial(self.reply, method))
+        self.wait_for(work)
+
+    def named_queue(self, name: str) -> str:
+        """A queue's name, where an empty one means the queue that was declared last on this channel.
+
+        Raises:
+            AmqpError: 404, there is no such queue.
+        """
+        if name:
+            return name
+        if not self.last_declared_queue:
+            raise AmqpError(ReplyCode.NOT_FOUND, "no previously declared queue")
+        return self.last_declared_queue
+
+    # --- the end
+
+    def fail(self, error: AmqpError, method_ids: tuple[int, int]) -> None:
+        """Close the channel with a soft error when what it had is given back.
+
+        Raises:
+            Unfinished: it is not given back yet.
+        """
+        if self.state is ChannelState.CLOSING:
+            return
+        self.consuming.catch_up()
+        self._release_work = self.connection.broker.works.begin(self.release())
+        self.state = ChannelState.CLOSING
+        close = build(
+            methods.Channel.Close,
+            reply_code=int(error.code),
+            reply_text=error.reply_text,
+            class_id=method_ids[0],
+            method_id=method_ids[1],
+        )
+        self.reply_when(self._release_work, close)
+
+    def release(self) -> Iterator[None]:
+        """Give back consumers and unacknowledged messages; forget a transaction.
+
+        Returns:
+            What is to be done for the unacknowledged messages.
+        """
+        if self.transaction is not None:
+            self.transaction.roll_back(self)
+            self.transaction = None
+        self.publishing.release()
+        return self.consuming.release()
+
+    def dissolve(self) -> None:
+        """The channel was released, and is its connection's no longer: let go of its parts, which hold on to it.
+
+        Else they would wait for the garbage collector, and a client that opens channels by the thousand and goes away,
+        again and again, would leave much for it.
+        """
+        self._hot = {}
+        del self.publishing, self.consuming
+
+
+# --- the methods that are handled here: the channel's own, and the switches of confirms and transactions
+
+
+def _open_again(channel: Channel, method: methods.Channel.Open) -> None:
+    raise AmqpError(ReplyCode.CHANNEL_ERROR, "second 'channel.open' seen")
+
+
+def _close(channel: Channel, method: methods.Channel.Close) -> None:
+    channel.publishing.finish()
+    channel.consuming.catch_up()
+    work = channel.connection.broker.works.begin(channel.release())
+    del channel.connection.channels[channel.number]
+    channel.dissolve()
+    channel.reply_when(work, methods.Channel.CloseOk())
+
+
+def _flow(channel: Channel, method: methods.Channel.Flow) -> None:
+    if not method.active:
+        raise not_implemented("active=false")
+    channel.reply(build(methods.Channel.FlowOk, active=True))
+
+
+def _confirm_select(channel: Channel, method: methods.Confirm.Select) -> None:
+    if channel.transaction is not None:
+        raise precondition_failed("cannot switch from tx to confirm mode")
+    channel.publishing.confirms = True
+    if not method.nowait:
+        channel.reply(methods.Confirm.SelectOk())
+
+
+def _tx_select(channel: Channel, method: methods.Tx.Select) -> None:
+    if channel.publishing.confirms:
+        raise precondition_failed("cannot switch from confirm to tx mode")
+    if channel.transaction is None:
+        channel.transaction = Transaction()
+    channel.reply(methods.Tx.SelectOk())
+
+
+def _tx_commit(channel: Channel, method: methods.Tx.Commit) -> None:
+    transaction = _transaction(channel)
+    channel.transaction = Transaction()
+    transaction.commit(channel)
+    channel.connection.hold_output(channel.connection.broker.durability.position)
+    channel.reply(methods.Tx.CommitOk())
+
+
+def _tx_rollback(channel: Channel, method: methods.Tx.Rollback) -> None:
+    transaction = _transaction(channel)
+    channel.transaction = Transaction()
+    transaction.roll_back(channel)
+    channel.reply(methods.Tx.RollbackOk())
+
+
+def _transaction(channel: Channel) -> Transaction:
+    if channel.transaction is None:
+        raise precondition_failed("channel is not transactional")
+    return channel.transaction
+
+
+def _access_request(channel: Channel, method: Access.Request) -> None:
+    channel.reply(build(Access.RequestOk, ticket=1))
+
+
+HANDLERS: dict[type[Method], Callable[[Channel, Any], None]] = {
+    methods.Channel.Open: _open_again,
+    methods.Channel.Close: _close,
+    methods.Channel.Flow: _flow,
+    methods.Confirm.Select: _confirm_select,
+    methods.Tx.Select: _tx_select,
+    methods.Tx.Commit: _tx_commit,
+    methods.Tx.Rollback: _tx_rollback,
+    Access.Request: _access_request,
+    methods.Exchange.Declare: topology.declare_exchange,
+    methods.Exchange.Delete: topology.delete_exchange,
+    methods.Exchange.Bind: topology.bind_exchange,
+    methods.Exchange.Unbind: topology.unbind_exchange,
+    methods.Queue.Declare: topology.declare_queue,
+    methods.Queue.Bind: topology.bind_queue,
+    methods.Queue.Unbind: topology.unbind_queue,
+    methods.Queue.Purge: topology.purge_queue,
+    methods.Queue.Delete: topology.delete_queue,
+    methods.Basic.Qos: lambda channel, method: channel.consuming.qos(method),
+    methods.Basic.Consume: lambda channel, method: channel.consuming.consume(method),
+    methods.Basic.Cancel: lambda channel, method: channel.consuming.cancel(method),
+    methods.Basic.Recover: lambda channel, method: channel.consuming.recover(method),
+    methods.Basic.RecoverAsync: lambda channel, method: channel.consuming.recover(method),
+}

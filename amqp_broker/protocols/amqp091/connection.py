@@ -1,0 +1,604 @@
+"""One client's connection, without its socket: bytes in, bytes out.
+
+What the server floor owes it:
+
+- ``receive`` with whatever the socket read, in order, one call at a time; it never raises for what a peer sends;
+- to send what ``take_output`` returns, in order, and to say so with ``output_sent`` when it is sent: that is what
+  opens the connection's back-pressure again. ``on_output`` is called when there is something to take, when
+  ``finished`` has become true, and when ``is_reading_paused`` has become false;
+- nothing for ``missing_body_bytes``: so much of a message's body is still to come, which is worth reading in one go, or
+  into the ``room`` that there may be for it: then ``room_filled`` takes the place of ``receive``;
+- to close the socket once ``finished`` is true and the last output is sent;
+- to call ``lost`` when the socket ends, for whatever reason, also after ``finished``, and ``dissolve`` in the very end.
+
+The states: ``handshake`` until connection.open succeeded, ``open``, ``closing`` after we sent connection.close until
+it is answered (all else is ignored), ``closed``. Channel 0 is handled here and in ``handshake.py``, the others in
+``channel.py``.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from enum import Enum, auto
+from functools import partial
+from itertools import chain
+from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple
+
+from amqp_broker.access.client import Client, Peer
+from amqp_broker.access.passwords import NotVerifiedYet
+from amqp_broker.broker.queues.classic import QueueBusy
+from amqp_broker.broker.works import SLICE_MESSAGES, Unfinished, Work
+from amqp_broker.compilation import mypyc_attr
+from amqp_broker.errors import NO_METHOD, AmqpError, ReplyCode
+from amqp_broker.protocols.amqp091.channel import Channel
+from amqp_broker.protocols.amqp091.handshake import Handshake
+from amqp_broker.protocols.amqp091.heartbeat import Heartbeat
+from amqp_broker.protocols.amqp091.publishing import BASIC_PUBLISH, Remembered
+from amqp_broker.protocols.amqp091.throttle import Throttle
+from amqp_broker.wire import methods
+from amqp_broker.wire.errors import MalformedTable, UnknownMethod, WireError
+from amqp_broker.wire.frames import (
+    FRAME_KINDS,
+    HEARTBEAT,
+    METHOD,
+    PROTOCOL_HEADER,
+    FrameSplitter,
+    encode_frame,
+    unexpected_frame,
+    unknown_frame,
+)
+from amqp_broker.wire.methods import Method, build, decode_method, encode_method, undecodable
+
+if TYPE_CHECKING:
+    from amqp_broker.broker.broker import Broker
+    from amqp_broker.broker.virtual_host import VirtualHost
+
+HANDSHAKE_FRAME_SIZE_BYTES_MAX = 131_072
+CLOSE_ANSWER_MS = 30_000  # how long connection.close may stay unanswered
+# Above the high-water mark consumers get nothing more; above so many times the mark the client is not heard any more.
+OUTPUT_MAX_FACTOR = 16
+# A client gets room for no more of a body than it has sent bytes before, so that its promises alone take no memory.
+ROOM_BYTES_MAX = 4_194_304
+ROOM_BYTES_AT_ONCE = 1_048_576
+# All connections together get about so much room; each its share, because bodies that were begun may stay so for long.
+ROOMS_BYTES_MAX = 268_435_456
+SILENT_CLOSE_MS = 3_000  # a peer that is not trusted yet waits that long for the end of its connection
+
+
+Frame = tuple[int, int, bytes]  # kind, channel, payload
+
+
+class Hold(NamedTuple):
+    """From this index of the output on, it waits until the journal has kept all up to this position."""
+
+    start: int
+    position: int
+
+
+class ConnectionState(Enum):
+    """Where a connection is in its life."""
+
+    HANDSHAKE = auto()
+    OPEN = auto()
+    CLOSING = auto()
+    CLOSED = auto()
+
+
+# Looking a member up in its class takes as long as calling a function; these two are compared with once a frame.
+OPEN: Final = ConnectionState.OPEN
+CLOSED: Final = ConnectionState.CLOSED
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Connection:
+    """The session of one client.
+
+    Args:
+        broker: what it talks to.
+        peer: who is at the other end.
+        on_output: called when there is something to send, the connection is finished, or reading may go on.
+    """
+
+    __deletable__ = ("_handshake", "_heartbeat", "_throttle")  # by dissolve
+
+    channel_type: ClassVar[type[Channel]] = Channel  # a broker in a test has its own
+
+    def __init__(self, broker: Broker, peer: Peer, on_output: Callable[[], None]) -> None:
+        self.broker = broker
+        self.peer = peer
+        self.on_output = on_output
+        self.state = ConnectionState.HANDSHAKE
+        self.finished = False
+        self.is_reading_paused = False
+        self.missing_body_bytes = 0
+        self.close_reason = ""
+        self.is_congested = False  # more output waits than the high-water mark allows
+        self.frame_size_bytes_max = HANDSHAKE_FRAME_SIZE_BYTES_MAX
+        self.channels_max = 0
+        self.client_capabilities: frozenset[str] = frozenset()
+        self.channels: dict[int, Channel] = {}
+        self.remembered = Remembered()
+        self.has_published = False  # lately; see ``throttle.py``
+        self.effort = 0  # of the frames that are being handled, where they are not cheap; see ``has_cost``
+        self.received_bytes = 0
+        self.sent_bytes = 0
+        self._client: Client | None = None
+        self._virtual_host: VirtualHost | None = None
+        self._outbound: list[bytes | memoryview] = []
+        self._outbound_bytes = 0
+        self._holds: deque[Hold] = deque()
+        self._room_again: Callable[[], None] | None = None
+        self._header = b""
+        self._has_lost_its_place = False
+        self._splitter = FrameSplitter(HANDSHAKE_FRAME_SIZE_BYTES_MAX)
+        self._handshake = Handshake(self)
+        self._heartbeat = Heartbeat(self)
+        self._throttle = Throttle(self)
+        settings = broker.settings
+        self._high_water_bytes = settings.outbound_high_water_bytes
+        self._output_max_bytes = OUTPUT_MAX_FACTOR * self._high_water_bytes
+        self._deadline = broker.timers.after(settings.handshake_timeout_ms, self._handshake_took_too_long)
+
+    # --- who it is
+
+    @property
+    def client(self) -> Client:
+        """The user in the virtual host; there is none before connection.open."""
+        assert self._client is not None
+        return self._client
+
+    @property
+    def virtual_host(self) -> VirtualHost:
+        """The virtual host; there is none before connection.open."""
+        assert self._virtual_host is not None
+        return self._virtual_host
+
+    @property
+    def user_name(self) -> str:
+        """Who has authenticated, empty before."""
+        return self._handshake.user_name
+
+    @property
+    def waiting_bytes(self) -> int:
+        """What is to be sent and has not left."""
+        return self._outbound_bytes
+
+    @property
+    def virtual_host_name(self) -> str:
+        """The virtual host's name, empty before connection.open."""
+        return self._virtual_host.name if self._virtual_host is not None else ""
+
+    # --- bytes in
+
+    def receive(self, data: bytes) -> None:
+        """Handle all that the socket read, and what follows from it."""
+        self.received_bytes += len(data)
+        if self.state is ConnectionState.CLOSED or self._has_lost_its_place:
+            return
+        if self._header != PROTOCOL_HEADER:
+            data = self._read_protocol_header(data)
+        self._handle_received(self._splitter.split(data))
+
+    def room(self) -> Sequence[memoryview]:
+        """Where the next bytes may be read to; they are reported to ``room_filled`` before anything else.
+
+        Returns:
+            Buffers to be filled in this order; none when the bytes are to be handed to ``receive``.
+        """
+        if self.state is not OPEN or self._has_lost_its_place:
+            return ()
+        channel = self.channels.get(self._splitter.begun_body_channel)
+        missing_bytes = channel.publishing.missing_bytes if channel is not None else 0
+        share_bytes = ROOMS_BYTES_MAX // max(1, len(self.broker.open_connections))
+        room_bytes_max = min(ROOM_BYTES_MAX, share_bytes, self.received_bytes)
+        return self._splitter.room(missing_bytes, room_bytes_max, ROOM_BYTES_AT_ONCE)
+
+    def room_filled(self, size_bytes: int) -> None:
+        """Handle what was read into the room."""
+        self.received_bytes += size_bytes
+        if self.state is CLOSED or self._has_lost_its_place:
+            return
+        self._handle_received(self._counted(self._splitter.split_room(size_bytes)))
+
+    def _counted(self, frames: Iterator[Frame]) -> Iterator[Frame]:
+        """Frames each of which counts: what is read at once here may be much, and need not be a body after all."""
+        for frame in frames:
+            self.effort += 1
+            yield frame
+
+    def _handle_received(self, frames: Iterator[Frame]) -> None:
+        self._handle_frames(frames)
+        self.broker.settle()
+        self._throttle.chunk_was_handled()
+
+    def _handle_frames(self, frames: Iterator[Frame]) -> None:
+        try:
+            self._handle_each(frames)
+        except AmqpError as error:  # the splitter has lost its place: nothing more can be read
+            self._has_lost_its_place = True
+            self.fail(0, error, NO_METHOD)
+            self._finish_later(SILENT_CLOSE_MS)
+
+    def has_cost(self, effort: int) -> None:
+        """What is being handled costs more than a message for one queue does.
+
+        Args:
+            effort: how much more, in such messages.
+        """
+        self.effort += effort
+
+    def _handle_each(self, frames: Iterator[Frame]) -> None:
+        self.effort = 0
+        for kind, number, payload in frames:
+            try:
+                try:
+                    self._handle_frame(kind, number, payload)
+                except AmqpError as error:
+                    self.fail(number, error, _method_ids(kind, payload))
+                except (MalformedTable, UnknownMethod) as nonsense:
+                    self._end_silently(nonsense)
+                except WireError:
+                    self.fail(number, undecodable(payload), _method_ids(kind, payload))
+            except QueueBusy as busy:
+                self._suspend(busy.queue.wait, chain(((kind, number, payload),), frames))
+                return
+            except Unfinished as unfinished:
+                self._suspend(unfinished.work.when_done, frames)
+                return
+            except NotVerifiedYet as check:
+                self._suspend(partial(self._verify_password, check), chain(((kind, number, payload),), frames))
+                return
+            if self.state is CLOSED:
+                return
+            if self._throttle.is_alarmed and self._throttle.blocks():
+                self._suspend(self._throttle.wait_for_all_clear, frames)
+                return
+            if self._outbound_bytes > self._output_max_bytes:
+                self._suspend(self._wait_for_room, frames)
+                return
+            if self.effort > SLICE_MESSAGES:  # a few bytes can ask for much: the others come first
+                self._suspend(self.broker.works.begin(_pause()).when_done, frames)
+                return
+
+    def _verify_password(self, check: NotVerifiedYet, go_on: Callable[[], None]) -> None:
+        self.broker.verify_password(check, go_on, lambda: not self._is_closed())
+
+    def _wait_for_room(self, go_on: Callable[[], None]) -> None:
+        """The client asks for more and more and reads none of it: it is heard again when it has."""
+        self._room_again = go_on
+
+    def _suspend(self, wait: Callable[[Callable[[], None]], None], frames: Iterator[Frame]) -> None:
+        """Handle these frames when what they need is here: a message from the disk, a verdict on a password, room."""
+
+        def go_on() -> None:
+            if not self._is_closed():
+                self._throttle.suspend(False)
+                self._handle_frames(frames)
+
+        self._throttle.suspend(True)
+        wait(go_on)
+
+    def _read_protocol_header(self, data: bytes) -> bytes:
+        """Take the protocol header off; an impossible one is answered with the one that works (AMQP 0-9-1, 4.2.2)."""
+        missing = len(PROTOCOL_HEADER) - len(self._header)
+        self._header += data[:missing]
+        if len(self._header) < len(PROTOCOL_HEADER):
+            return b""
+        if self._header not in (PROTOCOL_HEADER, b"AMQP\x01\x01\x00\x09"):
+            self.send(PROTOCOL_HEADER)
+            is_tls = self._header.startswith(b"\x16\x03")
+            what = "a TLS client on a port without TLS: " if is_tls else ""
+            self.close_reason = f"{what}wrong protocol header"
+            self.finish()
+            return b""
+        minor_version = 0 if self._header != PROTOCOL_HEADER else 9
+        self._header = PROTOCOL_HEADER
+        self._handshake.start(minor_version)
+        return data[missing:]
+
+    def _handle_frame(self, kind: int, number: int, payload: bytes) -> None:
+        if number and self.state is OPEN:
+            channel = self.channels.get(number)
+            if channel is None:
+                if kind == HEARTBEAT:
+                    raise unexpected_frame(kind, payload)
+                channel = self._add_channel(number)
+            channel.receive(kind, payload)
+        elif number:
+            if self.state is ConnectionState.HANDSHAKE:
+                raise unexpected_frame(kind, payload)
+        elif kind == METHOD:
+            self._handle_method(decode_method(payload))
+        elif kind == HEARTBEAT:
+            if payload:
+                raise unknown_frame(kind, payload)
+        elif kind not in FRAME_KINDS:
+            raise unknown_frame(kind, payload)
+        elif self.state is not ConnectionState.CLOSING:
+            raise unexpected_frame(kind, payload)
+
+    def _add_channel(self, number: int) -> Channel:
+        if self.channels_max and len(self.channels) >= self.channels_max:
+            text = f"number of channels opened ({len(self.channels)}) has reached the negotiated channel_max"
+            raise AmqpError(ReplyCode.NOT_ALLOWED, f"{text} ({self.channels_max})", blamed=NO_METHOD)
+        self._check_channels_of_user()
+        channel = self.channels[number] = self.channel_type(self, number)
+        return channel
+
+    def _check_channels_of_user(self) -> None:
+        limit = self.client.user.limits.channels_max
+        if limit is not None and self.broker.open_connections.channels_of_user(self.user_name) >= limit:
+            text = f"number of channels opened for user '{self.user_name}' has reached the maximum allowed user limit"
+            raise AmqpError(ReplyCode.NOT_ALLOWED, f"{text} of ({limit})", blamed=NO_METHOD)
+
+    def _handle_method(self, method: Method) -> None:
+        if self.state is ConnectionState.HANDSHAKE:
+            self._handshake.handle(method)
+        elif isinstance(method, methods.Connection.Close):
+            self._close_reply(method)
+        elif self.state is ConnectionState.CLOSING:
+            if isinstance(method, methods.Connection.CloseOk):
+                self.finish()
+        elif isinstance(method, methods.Connection.UpdateSecret):
+            self._update_secret()
+        else:
+            raise AmqpError(ReplyCode.CHANNEL_ERROR, "unexpected method in connection state running")
+
+    def _update_secret(self) -> None:
+        """The client has renewed its credentials: look again what it may do (RabbitMQ docs, "OAuth 2")."""
+        self.client.check_access()
+        for channel in self.channels.values():
+            channel.consuming.cancel_refused()
+        self.send_method(0, methods.Connection.UpdateSecretOk())
+
+    def _is_closed(self) -> bool:
+        return self.state is ConnectionState.CLOSED
+
+    # --- the handshake's results
+
+    def tuned(self, frame_size_bytes_max: int, channels_max: int, heartbeat_s: int) -> None:
+        """What client and broker have agreed on."""
+        self.frame_size_bytes_max = frame_size_bytes_max
+        self.channels_max = channels_max
+        self._splitter.frame_size_bytes_max = frame_size_bytes_max
+        self._heartbeat.start(heartbeat_s)
+
+    def opened(self, client: Client, virtual_host: VirtualHost) -> None:
+        """The handshake is done."""
+        self._deadline.cancel()
+        self._client = client
+        self._virtual_host = virtual_host
+        self.state = ConnectionState.OPEN
+        self.broker.open_connections.add(self)
+        self._throttle.start()
+
+    def _handshake_took_too_long(self) -> None:
+        self.close_reason = "handshake timeout"
+        self.finish()
+
+    def take_content(self, number: int) -> tuple[bytes, bytes] | None:
+        """Header and body behind the frame that is being handled, if they are here (``FrameSplitter.take_content``).
+
+        During an alarm they wait behind it: as in RabbitMQ, the publish that is blocked reaches no queue yet.
+        """
+        if self._throttle.is_alarmed:
+            return None
+        return self._splitter.take_content(number)
+
+    # --- bytes out
+
+    def send(self, data: bytes | memoryview) -> None:
+        """Queue bytes for the client."""
+        if not self._outbound:
+            self.on_output()
+        self._outbound.append(data)
+        self._outbound_bytes += len(data)
+        if self._outbound_bytes > self._high_water_bytes and not self.is_congested:
+            self.is_congested = True
+            for channel in self.channels.values():
+                channel.consuming.update_room()
+
+    def send_method(self, channel: int, method: Method) -> None:
+        """Queue one method frame for the client."""
+        self.send(encode_frame(METHOD, channel, encode_method(method)))
+
+    def take_output(self) -> list[bytes | memoryview]:
+        """All that may be sent now, in order."""
+        if self._holds:
+            return self._take_unheld_output()
+        output, self._outbound = self._outbound, []
+        return output
+
+    # --- output that waits for the journal
+
+    def hold_output(self, position: int) -> None:
+        """Send what comes from now on only when the journal has kept all up to a position.
+
+        The client is not to read that something durable was done before it is.
+        """
+        if not self.broker.durability.is_kept(position):
+            self._holds.append(Hold(len(self._outbound), position))
+            self.broker.awaiting_commit[self._journal_committed] = None
+
+    def _take_unheld_output(self) -> list[bytes | memoryview]:
+        is_kept = self.broker.durability.is_kept
+        while self._holds and is_kept(self._holds[0].position):
+            self._holds.popleft()
+        if not self._holds:
+            return self.take_output()
+        held_from = self._holds[0].start
+        output, self._outbound = self._outbound[:held_from], self._outbound[held_from:]
+        self._holds = deque(Hold(hold.start - held_from, hold.position) for hold in self._holds)
+        return output
+
+    def _journal_committed(self) -> None:
+        if not self._holds or self.broker.durability.is_kept(self._holds[-1].position):
+            self.broker.awaiting_commit.pop(self._journal_committed, None)
+            self._holds.clear()
+            self.finished = self.state is ConnectionState.CLOSED
+        self.on_output()
+
+    def output_sent(self, sent_bytes: int) -> None:
+        """So many bytes have left: consumers that were held back may have more."""
+        self.sent_bytes += sent_bytes
+        self._outbound_bytes -= sent_bytes
+        if self.is_congested and self._outbound_bytes <= self._high_water_bytes // 2:
+            self.is_congested = False
+            for channel in self.channels.values():
+                channel.consuming.update_room()
+            go_on, self._room_again = self._room_again, None
+            if go_on is not None:
+                go_on()
+            self.broker.settle()
+
+    # --- the end
+
+    def fail(self, number: int, error: AmqpError, method_ids: tuple[int, int]) -> None:
+        """Tell the client of an error: close the channel or, for a hard error or one on channel 0, the connection.
+
+        Args:
+            method_ids: class and method id of the method that failed, unless the error says otherwise.
+
+        Raises:
+            Unfinished: the client is told, and may be heard again, when what the channel had is given back.
+        """
+        if error.blamed is not None:
+            method_ids = error.blamed
+        if self.state is ConnectionState.CLOSING:
+            return
+        if self.state is ConnectionState.HANDSHAKE:
+            self._fail_handshake(error, method_ids)
+        elif error.is_hard or number == 0:
+            self._close(error, method_ids)
+        else:
+            self.channels[number].fail(error, method_ids)
+
+    def _end_silently(self, error: WireError) -> None:
+        """What RabbitMQ cannot read at all ends the connection without a word."""
+        self.close_reason = str(error)
+        if self.state is ConnectionState.HANDSHAKE:
+            self.state = ConnectionState.CLOSING
+            self._finish_later(SILENT_CLOSE_MS)
+        else:
+            self.finish()
+
+    def _fail_handshake(self, error: AmqpError, method_ids: tuple[int, int]) -> None:
+        """Who has not opened the connection yet is told only what RabbitMQ tells it, and waits for the end else."""
+        self.close_reason = str(error)
+        if self._handshake.tells(error):
+            self._close(error, method_ids)
+        else:
+            self.state = ConnectionState.CLOSING
+            self._finish_later(SILENT_CLOSE_MS)
+
+    def _close(self, error: AmqpError, method_ids: tuple[int, int]) -> None:
+        self.close_reason = str(error)
+        work = self._release()
+        self.state = ConnectionState.CLOSING
+        close = build(
+            methods.Connection.Close,
+            reply_code=int(error.code),
+            reply_text=error.reply_text,
+            class_id=method_ids[0],
+            method_id=method_ids[1],
+        )
+        work.when_done(partial(self.send_method, 0, close))
+        self._finish_later(CLOSE_ANSWER_MS)
+
+    def _close_reply(self, method: methods.Connection.Close) -> None:
+        """The client ends the connection."""
+        if self.state is ConnectionState.OPEN:
+            self.close_reason = "closed by client"
+            for channel in self.channels.values():
+                channel.consuming.catch_up()
+            work = self._release()
+            if not work.is_done:
+                work.when_done(self._closed_by_client)
+                raise Unfinished(work)
+        self._closed_by_client()
+
+    def _closed_by_client(self) -> None:
+        if self._is_closed():
+            return  # the socket ended meanwhile
+        self.send_method(0, methods.Connection.CloseOk())
+        if self.state is not ConnectionState.CLOSING:
+            self.finish()
+
+    def shut_down(self, reason: str) -> None:
+        """End the connection because the broker ends, or an administrator wants it."""
+        if self.state is ConnectionState.HANDSHAKE:
+            self.close_reason = reason
+            self.finish()
+        else:
+            self.close_forcibly(f"broker forced connection closure with reason '{reason}'")
+
+    def close_forcibly(self, explanation: str) -> None:
+        """connection.close 320 with these words, if the connection is open."""
+        if self.state is ConnectionState.OPEN:
+            self._close(AmqpError(ReplyCode.CONNECTION_FORCED, explanation), NO_METHOD)
+            self.broker.settle()
+
+    def lost(self, reason: str) -> None:
+        """The socket has ended: give back all that the client had."""
+        self._splitter.give_up()
+        if self.state is not ConnectionState.CLOSED:
+            if not self.close_reason:
+                self.close_reason = reason
+            self._holds.clear()
+            self._outbound.clear()  # nobody will take it; the garbage collector may take its time
+            self._room_again = None
+            self.broker.awaiting_commit.pop(self._journal_committed, None)
+            self.finish()
+            self._outbound.clear()
+            self.broker.settle()
+
+    def dissolve(self) -> None:
+        """It is lost, and nobody will ask for anything more: let go of the parts, which hold on to it.
+
+        Else each would wait for the garbage collector, which takes long where there are many messages.
+        """
+        self.on_output = _nobody_listens
+        del self._handshake, self._heartbeat, self._throttle
+
+    def finish(self) -> None:
+        """Nothing more comes in; what waits goes out, then the socket may be closed."""
+        self._release()
+        self.state = ConnectionState.CLOSED
+        self.broker.open_connections.remove(self)
+        self._deadline.cancel()
+        self._heartbeat.stop()
+        self._throttle.stop()
+        self.finished = not self._holds
+        self.on_output()
+
+    def _finish_later(self, delay_ms: int) -> None:
+        self._deadline.cancel()
+        self._deadline = self.broker.timers.after(delay_ms, self.finish)
+
+    def _release(self) -> Work:
+        """Give back what the client had: its channels' consumers and messages, its exclusive queues."""
+        channels, self.channels = self.channels, {}
+        unfinished = []
+        for channel in channels.values():
+            unfinished.append(channel.release())
+            channel.dissolve()
+        if self._client is not None:
+            self.virtual_host.remove_exclusive_queues(self._client)
+        return self.broker.works.begin(chain.from_iterable(unfinished))
+
+
+def _nobody_listens() -> None:
+    pass
+
+
+def _pause() -> Iterator[None]:
+    """A work that is nothing but waiting for one's turn."""
+    yield
+
+
+def _method_ids(kind: int, payload: bytes) -> tuple[int, int]:
+    """The method that a frame belongs to: its own ids, or basic.publish's for content."""
+    if kind != METHOD:
+        return BASIC_PUBLISH
+    return int.from_bytes(payload[:2], "big"), int.from_bytes(payload[2:4], "big")

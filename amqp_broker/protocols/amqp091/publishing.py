@@ -1,0 +1,440 @@
+"""From basic.publish to the queues, and back to the publisher: content assembly, routing, returns, confirms.
+
+This is the hot path. A publish comes as three frames. Nearly always all three are here, and the content is taken with
+the method (``begin``); else the method's payload is kept, the content header's too, and with the last body frame the
+message is whole. What a payload means is looked up by its bytes: the same exchange, routing key and flags lead to the
+same queues, and the same properties mean the same to the broker, until the virtual host's topology or somebody's
+permissions change. Both are remembered for the whole connection, and both memories are bounded: a client that opens
+many channels has no more of them.
+
+Confirms are numbered from 1 and sent in order: at the end of a chunk, or when the journal has committed what they
+wait for, one ``basic.ack`` with ``multiple`` for each run.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from amqp_broker.broker.exchanges.exchange import Exchange
+from amqp_broker.broker.exchanges.routing import find_route
+from amqp_broker.broker.message import Address, Digest, digest_of
+from amqp_broker.broker.queues.classic import Queue
+from amqp_broker.compilation import mypyc_attr
+from amqp_broker.errors import NO_METHOD, AmqpError, ReplyCode, access_refused, not_implemented, precondition_failed
+from amqp_broker.protocols.amqp091.consuming import REPLY_TO
+from amqp_broker.wire import hot
+from amqp_broker.wire.content import BASIC_CLASS_ID, body_size, decode_properties, encode_content_header
+from amqp_broker.wire.errors import WireError
+from amqp_broker.wire.frames import BODY, FRAME_KINDS, HEADER, HEARTBEAT, unexpected_frame, unknown_frame
+from amqp_broker.wire.methods import undecodable
+
+if TYPE_CHECKING:
+    from amqp_broker.protocols.amqp091.channel import Channel
+
+ROUTES_REMEMBERED_MAX = 131_072  # by all connections together, about half a kilobyte each; and by each at least:
+ROUTES_REMEMBERED_MIN = 1024
+DIGESTS_REMEMBERED_MAX = 4096
+DIGEST_KEY_BYTES_MAX: Final = 256
+CRUMB_BYTES_MAX: Final = 4096  # a body frame below this is not kept as an object of its own
+ROUTE_EFFORT = 10  # to find one, about; see ``Connection.has_cost``
+BASIC_PUBLISH = (60, 40)
+IMPERSONATOR = "impersonator"
+PROPERTIES_OFFSET: Final = 12  # of a content header's payload: after class, weight and body size
+
+
+class Target(NamedTuple):
+    """What a basic.publish asks for, looked up."""
+
+    exchange: Exchange
+    address: Address
+    mandatory: bool
+    queues: tuple[Queue, ...]
+    reads_headers: bool  # the queues are to be found for each message anew
+
+
+class PartialBody:
+    """A body that comes in several frames.
+
+    Small ones are put together as they come: an object for each would need many times the bytes that it holds.
+    """
+
+    __slots__ = ("_crumbs", "_parts")
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self._crumbs = bytearray()
+
+    def add(self, payload: bytes) -> None:
+        if len(payload) < CRUMB_BYTES_MAX:
+            self._crumbs += payload
+            return
+        self._sweep_up()
+        self._parts.append(payload)
+
+    def joined(self) -> bytes:
+        self._sweep_up()
+        return b"".join(self._parts)
+
+    def _sweep_up(self) -> None:
+        if self._crumbs:
+            self._parts.append(bytes(self._crumbs))
+            self._crumbs.clear()
+
+
+class Remembered:
+    """What the publishes of one connection have asked for so far, by its bytes, so that it is looked up once."""
+
+    __slots__ = ("digest", "digests", "epoch", "header", "targets")
+
+    def __init__(self) -> None:
+        self.header = b""  # the last one: often the next is the same, and the messages that wait can share it
+        self.digest: Digest | None = None
+        self.targets: dict[bytes, Target] = {}
+        self.epoch = -1  # of the topology that the targets were found in
+        self.digests: dict[bytes, Digest] = {}
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Routes and permissions have changed."""
+        self.targets.clear()
+        self.digests.clear()  # whose user a message may name is a permission, too
+        self.digest = None
+        self.epoch = epoch
+
+    def put_target(self, method: bytes, target: Target, connections: int) -> None:
+        """One more, where so many connections are open: the fewer, the more each may have."""
+        if len(self.targets) >= max(ROUTES_REMEMBERED_MIN, ROUTES_REMEMBERED_MAX // max(1, connections)):
+            self.targets.clear()
+        self.targets[method] = target
+
+    def put_digest(self, properties: bytes, digest: Digest) -> None:
+        if len(properties) > DIGEST_KEY_BYTES_MAX:
+            return
+        if len(self.digests) >= DIGESTS_REMEMBERED_MAX:
+            self.digests.clear()
+        self.digests[properties] = digest
+
+
+class Publication(NamedTuple):
+    """A publish that was checked and routed."""
+
+    queues: tuple[Queue, ...]
+    address: Address
+    header: bytes
+    body: bytes
+    digest: Digest
+    mandatory: bool
+    number: int  # among the channel's publishes, from 1; 0 without confirms
+
+
+class Unconfirmed:
+    """A run of publishes whose confirms are not sent yet: accepted ones of one chunk, or one that was refused."""
+
+    __slots__ = ("accepted", "first", "last", "position")
+
+    def __init__(self, number: int, position: int, accepted: bool) -> None:
+        self.first = self.last = number
+        self.position = position  # of the journal: it must be kept up to there
+        self.accepted = accepted
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Publishing:
+    """The publisher's side of a channel."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self.is_receiving = False
+        self.confirms = False
+        self._method = b""
+        self._header = b""
+        self._missing_bytes = 0
+        self._partial_body: PartialBody | None = None
+        self._remembered: Remembered = channel.connection.remembered
+        self._number = 0
+        self._unconfirmed: deque[Unconfirmed] = deque()
+        self._will_finish = False
+        self._virtual_host = channel.connection.virtual_host
+        self._reply_consumers = channel.connection.broker.reply_consumers
+        self._size_bytes_max = channel.connection.broker.settings.message_size_bytes_max
+
+    # --- content assembly
+
+    @property
+    def missing_bytes(self) -> int:
+        """What the body that is being received lacks; 0 when none is."""
+        return max(self._missing_bytes, 0) if self.is_receiving and self._header else 0
+
+    def begin(self, payload: bytes) -> None:
+        """A basic.publish: its content follows, or is taken at once when it is here."""
+        channel = self._channel
+        connection = channel.connection
+        connection.has_published = True
+        content = connection.take_content(channel.number)
+        if content is None:
+            self._method = payload
+            self._header = b""
+            self.is_receiving = True
+            return
+        header, body = content
+        self._check_size(len(body))
+        self._publish(payload, header, body)
+
+    def receive(self, kind: int, payload: bytes) -> None:
+        """The next frame of the content."""
+        if not self._header:
+            self._receive_header(kind, payload)
+        elif kind != BODY:
+            raise misplaced(kind, payload, "expected content body, got non content body frame instead", BASIC_PUBLISH)
+        else:
+            missing_bytes = self._missing_bytes - len(payload)
+            self._channel.connection.missing_body_bytes = max(missing_bytes, 0)
+            if missing_bytes == 0 and self._partial_body is None:
+                self.is_receiving = False
+                self._publish(self._method, self._header, payload)
+                return
+            if self._partial_body is None:
+                self._partial_body = PartialBody()
+            self._partial_body.add(payload)
+            self._missing_bytes = missing_bytes
+            if missing_bytes == 0:
+                body, self._partial_body = self._partial_body.joined(), None
+                self.is_receiving = False
+                self._publish(self._method, self._header, body)
+            elif missing_bytes < 0:
+                # RabbitMQ goes on waiting for a body that can't end any more, until a frame of another kind comes.
+                self._partial_body = PartialBody()
+
+    def _receive_header(self, kind: int, payload: bytes) -> None:
+        class_id, weight = int.from_bytes(payload[:2], "big"), payload[2:4]
+        expected = f"expected content header for class {BASIC_CLASS_ID}"
+        if kind != HEADER or weight != b"\0\0":
+            raise misplaced(kind, payload, f"{expected}, got non content header frame instead", BASIC_PUBLISH)
+        if class_id != BASIC_CLASS_ID:
+            raise misplaced(kind, payload, f"{expected}, got one for class {class_id} instead", BASIC_PUBLISH)
+        size_bytes = body_size(payload)
+        self._header = payload
+        self._missing_bytes = self._channel.connection.missing_body_bytes = size_bytes
+        if size_bytes == 0:
+            self.is_receiving = False
+            self._publish(self._method, payload, b"")
+        elif size_bytes > self._size_bytes_max:
+            self.is_receiving = False
+            self._channel.connection.missing_body_bytes = 0
+            self._check_size(size_bytes)
+
+    def _check_size(self, size_bytes: int) -> None:
+        """Raises: AmqpError: 406, the body is too large."""
+        if size_bytes > self._size_bytes_max:
+            raise precondition_failed(f"message size {size_bytes} is larger than max size {self._size_bytes_max}")
+
+    # --- checks and routing
+
+    def _publish(self, method: bytes, header: bytes, body: bytes) -> None:
+        channel = self._channel
+        virtual_host = self._virtual_host
+        remembered = self._remembered
+        if remembered.epoch != virtual_host.topology_epoch:
+            remembered.begin_epoch(virtual_host.topology_epoch)
+        target = remembered.targets.get(method) or self._look_up(method)
+        digest = remembered.digest
+        if digest is not None and header == remembered.header:
+            header = remembered.header
+        else:
+            digest = remembered.digests.get(header[PROPERTIES_OFFSET:])
+            if digest is None:
+                header, digest = self._read(header)
+            else:
+                remembered.header, remembered.digest = header, digest
+        address, queues = target.address, target.queues
+        if digest.extra_routing_keys or target.reads_headers:
+            address, queues = self._route_anew(target, digest)
+        if digest.has_blind_copies:
+            header = _without_blind_copies(header)
+        number = 0
+        if self.confirms:
+            number = self._number = self._number + 1
+        if channel.transaction is None:
+            self.route(queues, address, header, body, digest, target.mandatory, number)
+        else:
+            publication = Publication(queues, address, header, body, digest, target.mandatory, number)
+            channel.transaction.publish(publication)
+
+    def _look_up(self, payload: bytes) -> Target:
+        """Decode a basic.publish and find where it leads.
+
+        Raises:
+            AmqpError: 403, 404, or 540 for ``immediate``.
+        """
+        connection = self._channel.connection
+        try:
+            exchange_name, routing_key, mandatory, immediate = hot.decode_publish(payload)
+        except WireError:
+            raise undecodable(payload) from None
+        if immediate:
+            raise not_implemented("immediate=true")
+        connection.client.check_write("exchange", exchange_name)
+        exchange = connection.virtual_host.exchange(exchange_name)
+        if exchange.internal:
+            described = connection.virtual_host.described("exchange", exchange_name)
+            raise access_refused(f"cannot publish to internal {described}")
+        if exchange.type_name == "topic":
+            connection.client.check_topic_write(exchange_name, routing_key)
+        route = find_route(connection.virtual_host, exchange, (routing_key,), None)
+        address = Address(exchange_name, routing_key, payload[6:-1])
+        target = Target(exchange, address, mandatory, route.queues, route.reads_headers)
+        connection.has_cost(ROUTE_EFFORT)
+        self._remembered.put_target(payload, target, len(connection.broker.open_connections))
+        return target
+
+    def _read(self, header: bytes) -> tuple[bytes, Digest]:
+        """Read the properties, and check what they claim.
+
+        Raises:
+            AmqpError: 406.
+        """
+        try:
+            digest = digest_of(header)
+        except WireError as error:
+            raise AmqpError(ReplyCode.FRAME_ERROR, "cannot decode the content header's properties") from error
+        except AmqpError:
+            properties = decode_properties(header)
+            self._check_claims(properties.reply_to, properties.user_id)  # who it is from matters first, as in RabbitMQ
+            raise
+        self._check_claims(digest.reply_to, digest.user_id)
+        if digest.reply_to == REPLY_TO:
+            reply_to = self._channel.consuming.reply_to()
+            properties = replace(decode_properties(header), reply_to=reply_to)
+            header = encode_content_header(body_size(header), properties)
+        if digest.reply_to != REPLY_TO:
+            self._remembered.put_digest(header[PROPERTIES_OFFSET:], digest)
+        return header, digest
+
+    def _check_claims(self, reply_to: str | None, user_id: str | None) -> None:
+        """Refuse a message that asks for replies which nobody waits for, or that names another user than it is from."""
+        if reply_to == REPLY_TO:
+            self._channel.consuming.reply_to()
+        user = self._channel.connection.client.user
+        if user_id is not None and user_id != user.name and IMPERSONATOR not in user.tags:
+            raise precondition_failed(f"user_id property set to '{user_id}' but authenticated user was '{user.name}'")
+
+    def _route_anew(self, target: Target, digest: Digest) -> tuple[Address, tuple[Queue, ...]]:
+        """The route of a message whose own headers decide about it."""
+        address = target.address
+        if digest.extra_routing_keys:
+            address = Address(address.exchange, address.routing_key, address.encoded, digest.extra_routing_keys)
+        virtual_host = self._channel.connection.virtual_host
+        self._channel.connection.has_cost(ROUTE_EFFORT)
+        return address, find_route(virtual_host, target.exchange, address.routing_keys, digest.headers).queues
+
+    def route(
+        self,
+        queues: tuple[Queue, ...],
+        address: Address,
+        header: bytes,
+        body: bytes,
+        digest: Digest,
+        mandatory: bool,
+        number: int,
+    ) -> bool:
+        """Put a message into its queues, return it if it has none, confirm it; returns whether all queues took it.
+
+        The arguments are the fields of a ``Publication``: to make one for each message would take a tenth of the time.
+        """
+        accepted = True
+        if queues:
+            if len(queues) > 1:
+                self._channel.connection.has_cost(len(queues))
+            accepted = self._virtual_host.publish(queues, address, header, body, digest)
+        elif mandatory:
+            self._return(address, header, body)
+        if self._reply_consumers and not address.exchange:
+            self._reply_directly(address, header, body)
+        if number:
+            is_kept = digest.is_persistent and (
+                queues[0].durable if len(queues) == 1 else any(queue.durable for queue in queues)
+            )
+            position = self._channel.connection.broker.durability.position if is_kept else 0
+            self._confirm_later(number, position, accepted)
+        return accepted
+
+    def _return(self, address: Address, header: bytes, body: bytes) -> None:
+        """basic.return; it comes before the publish's confirm."""
+        connection, number = self._channel.connection, self._channel.number
+        method = hot.encode_return(number, int(ReplyCode.NO_ROUTE), "NO_ROUTE", address.encoded)
+        connection.send(method + hot.encode_content(number, header, body, connection.frame_size_bytes_max))
+
+    def _reply_directly(self, address: Address, header: bytes, body: bytes) -> None:
+        """Hand a reply to the channel that waits for it (RabbitMQ docs, "Direct Reply-to")."""
+        for key in dict.fromkeys(address.routing_keys):
+            if key in self._reply_consumers:
+                self._reply_consumers[key](address, header, body)
+
+    # --- confirms
+
+    def _confirm_later(self, number: int, position: int, accepted: bool) -> None:
+        """Confirm a publish with the chunk that is being handled, or when the journal has kept what it must.
+
+        All that one chunk brings gets into one batch of the journal, so what was accepted makes one run.
+        """
+        if not self._will_finish:
+            self._will_finish = True
+            self._channel.connection.broker.to_finish.append(self.finish)
+        elif accepted and self._unconfirmed[-1].accepted:
+            run = self._unconfirmed[-1]
+            run.last = number
+            run.position = position or run.position  # it only grows
+            return
+        self._unconfirmed.append(Unconfirmed(number, position, accepted))
+
+    def finish(self) -> None:
+        """Send the confirms of all that is as durable as it must be, in the order of the publishes."""
+        self._will_finish = False
+        connection, channel_number = self._channel.connection, self._channel.number
+        is_kept = connection.broker.durability.is_kept
+        unconfirmed = self._unconfirmed
+        first = last = 0
+        while unconfirmed and is_kept(unconfirmed[0].position):
+            run = unconfirmed.popleft()
+            if run.accepted:
+                first, last = first or run.first, run.last
+                continue
+            if first:
+                connection.send(hot.encode_ack(channel_number, last, last > first))
+                first = 0
+            # ``multiple`` as RabbitMQ sends it; nothing below is unconfirmed any more.
+            connection.send(hot.encode_nack(channel_number, run.last, True))
+        if first:
+            connection.send(hot.encode_ack(channel_number, last, last > first))
+        if unconfirmed:
+            connection.broker.awaiting_commit[self.finish] = None
+        else:
+            connection.broker.awaiting_commit.pop(self.finish, None)
+
+    def release(self) -> None:
+        """The channel ends: nothing that has not been confirmed will be."""
+        self._unconfirmed.clear()
+        self._channel.connection.broker.awaiting_commit.pop(self.finish, None)
+        self.is_receiving = False
+        self._channel.connection.missing_body_bytes = 0
+        self._partial_body = None
+
+
+def misplaced(kind: int, payload: bytes, explanation: str, blamed: tuple[int, int] = NO_METHOD) -> AmqpError:
+    """The 505 of a frame that comes when another kind should.
+
+    A heartbeat belongs on channel 0 at any time, and a frame of an unknown kind nowhere.
+    """
+    if kind not in FRAME_KINDS:
+        return unknown_frame(kind, payload)
+    if kind == HEARTBEAT:
+        return unexpected_frame(kind, payload)
+    return AmqpError(ReplyCode.UNEXPECTED_FRAME, explanation, blamed=blamed)
+
+
+def _without_blind_copies(header: bytes) -> bytes:
+    """The content header as consumers may see it: BCC is nobody's business."""
+    properties = decode_properties(header)
+    headers = {name: value for name, value in (properties.headers or {}).items() if name != "BCC"}
+    return encode_content_header(body_size(header), replace(properties, headers=headers))

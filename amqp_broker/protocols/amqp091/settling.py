@@ -1,0 +1,124 @@
+"""What becomes of deliveries, told to their queues: acknowledged, rejected, requeued, or given back as a channel ends.
+
+There may be very many of them, so they come in portions. Acknowledgements and rejections take effect one portion after
+the other; what goes back to a queue does so in the end, in one piece, and only then its consumers have room again, so
+that they get it in order.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from enum import Enum, auto
+from typing import TYPE_CHECKING
+
+from amqp_broker.broker.message import Message
+from amqp_broker.broker.queues.classic import Queue
+from amqp_broker.broker.queues.consumers import Consumer
+from amqp_broker.broker.queues.returning import Returning
+
+if TYPE_CHECKING:
+    from amqp_broker.protocols.amqp091.consuming import Consuming
+
+
+class Settlement(Enum):
+    """What becomes of a delivery."""
+
+    ACKNOWLEDGED = auto()
+    REJECTED = auto()
+    REQUEUED = auto()
+    ABANDONED = auto()  # its channel ended before the client said anything
+
+
+class Unacknowledged:
+    """A delivery that waits for its settlement.
+
+    Args:
+        consumer: None for basic.get.
+    """
+
+    __slots__ = ("consumer", "delivered_ms", "message", "queue")
+
+    def __init__(self, message: Message, queue: Queue, consumer: Consumer | None, delivered_ms: int) -> None:
+        self.message = message
+        self.queue = queue
+        self.consumer = consumer
+        self.delivered_ms = delivered_ms
+
+
+Party = tuple[Queue, Consumer | None]  # whom a part of the deliveries concerns; a queue alone where nobody else matters
+
+
+class Settling:
+    """One settlement of a channel's deliveries.
+
+    What basic.get took is done with before what consumers have, and each of these before the next, and filled up again,
+    as in RabbitMQ.
+
+    Args:
+        consuming: whose deliveries they were.
+        settlement: what becomes of them.
+    """
+
+    __slots__ = ("_consuming", "_is_by_consumer", "_returning", "_room", "_settlement")
+
+    def __init__(self, consuming: Consuming, settlement: Settlement) -> None:
+        self._consuming = consuming
+        self._settlement = settlement
+        self._is_by_consumer = settlement is not Settlement.ABANDONED and len(consuming.consumers) > 0
+        self._returning: dict[Party, Returning] = {}
+        self._room: dict[Party, Counter[Consumer | None]] = {}
+
+    def add(self, deliveries: list[Unacknowledged]) -> None:
+        """Take a portion, the oldest first."""
+        settlement = self._settlement
+        for party, part in self._parts(deliveries):
+            queue = party[0]
+            messages = [delivery.message for delivery in part]
+            room = Counter([delivery.consumer for delivery in part])
+            if settlement is Settlement.ACKNOWLEDGED:
+                for message in messages:
+                    queue.acknowledge(message)
+            elif settlement is Settlement.REJECTED:
+                queue.reject(messages)
+            else:
+                self._return(party, messages, room)
+                continue
+            self._make_room(queue, room)
+
+    def _return(self, party: Party, messages: list[Message], room: Counter[Consumer | None]) -> None:
+        if party not in self._returning:
+            queue = party[0]
+            is_requeued = self._settlement is Settlement.REQUEUED
+            self._returning[party] = queue.requeueing() if is_requeued else queue.taking_back()
+            self._room[party] = Counter()
+        self._returning[party].add(messages)
+        self._room[party].update(room)
+
+    def finish(self) -> None:
+        """There are no more."""
+        for party in sorted(self._returning, key=_names) if self._is_by_consumer else self._returning:
+            self._returning[party].finish()
+            self._make_room(party[0], self._room[party])
+
+    def _make_room(self, queue: Queue, room: Counter[Consumer | None]) -> None:
+        for consumer, count in room.items():
+            self._consuming.made_room(consumer, count)
+        if self._is_by_consumer:
+            queue.catch_up()
+
+    def _parts(self, deliveries: list[Unacknowledged]) -> list[tuple[Party, list[Unacknowledged]]]:
+        """The deliveries of each queue or, where it matters, of each consumer in the order of their names."""
+        parts: dict[Party, list[Unacknowledged]] = {}
+        is_by_consumer = self._is_by_consumer
+        for delivery in deliveries:
+            party = (delivery.queue, delivery.consumer if is_by_consumer else None)
+            parts.setdefault(party, []).append(delivery)
+        if is_by_consumer:
+            return sorted(parts.items(), key=lambda part: _names(part[0]))
+        return list(parts.items())
+
+
+def _names(party: Party) -> tuple[str, str]:
+    """The names of queue and consumer; what basic.get took comes first."""
+    queue, consumer = party
+    return queue.name, consumer.tag if consumer is not None else ""

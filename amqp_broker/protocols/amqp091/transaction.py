@@ -1,0 +1,70 @@
+"""What a transactional channel has put off: publishes, and settlements of messages it got.
+
+At commit the publishes go first, then the settlements (RabbitMQ docs, "Broker Semantics"). A publish's route was
+found when it came; its errors were reported then.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from amqp_broker.errors import precondition_failed
+from amqp_broker.protocols.amqp091.publishing import Publication
+from amqp_broker.protocols.amqp091.settling import Settlement, Unacknowledged
+
+if TYPE_CHECKING:
+    from amqp_broker.broker.queues.classic import Queue
+    from amqp_broker.broker.virtual_host import VirtualHost
+    from amqp_broker.protocols.amqp091.channel import Channel
+
+
+class Transaction:
+    """One transaction of a channel."""
+
+    def __init__(self) -> None:
+        self.settled_count = 0  # deliveries whose settlement was put off
+        self._publications: list[Publication] = []
+        self._settlements: list[tuple[Settlement, dict[int, Unacknowledged]]] = []
+
+    def publish(self, publication: Publication) -> None:
+        """Put a publish off."""
+        self._publications.append(publication)
+
+    def settle(self, settlement: Settlement, deliveries: dict[int, Unacknowledged]) -> None:
+        """Put an acknowledgement or rejection off; the deliveries can't be settled again meanwhile."""
+        self._settlements.append((settlement, deliveries))
+        self.settled_count += len(deliveries)
+
+    def commit(self, channel: Channel) -> None:
+        """Do all of it in one go, so that a crash finds all of it or nothing: what it rejects is dead-lettered here.
+
+        Raises:
+            AmqpError: 406, a queue refused one of the messages.
+        """
+        accepted = True
+        for publication in self._publications:
+            queues = _queues_now(channel.connection.virtual_host, publication)
+            accepted = channel.publishing.route(*publication._replace(queues=queues)) and accepted
+        for settlement, deliveries in self._settlements:
+            channel.consuming.settle(settlement, list(deliveries.values()))
+        if self._has_rejections:
+            channel.connection.broker.publish_dead_letters()
+        if not accepted:
+            raise precondition_failed("partial tx completion")
+
+    @property
+    def _has_rejections(self) -> bool:
+        return any(settlement is Settlement.REJECTED for settlement, _ in self._settlements)
+
+    def roll_back(self, channel: Channel) -> None:
+        """Forget the publishes; what was settled is unacknowledged again."""
+        for _, deliveries in self._settlements:
+            channel.consuming.restore(deliveries)
+
+
+def _queues_now(virtual_host: VirtualHost, publication: Publication) -> tuple[Queue, ...]:
+    """The queues that a publish is for, by their names: one may have gone since, or been declared again."""
+    address = publication.address
+    names = [queue.name for queue in publication.queues] if address.exchange else address.routing_keys
+    found = (virtual_host.queues.get(name) for name in dict.fromkeys(names))
+    return tuple(queue for queue in found if queue is not None)
