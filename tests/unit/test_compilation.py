@@ -13,7 +13,7 @@ import sys
 from interop.brokers import our_environment
 from tests.unit.test_floors import MODULES, room
 
-COMPILED_FLOORS = {"wire", "journal", "broker", "session"}
+COMPILED_FLOORS = {"wire", "journal", "broker", "session", "protocols"}
 LEFT_AS_THEY_ARE = {"amqp_broker.wire.table", "amqp_broker.wire.methods"}  # hatch_build.py says why
 IS_ASKED = os.environ.get("AMQP_BROKER_UNDER_TEST") == "compiled"
 
