@@ -15,21 +15,42 @@ DEFAULT_EXCHANGE_IN_PATTERNS = "amq.default"
 
 
 @dataclass(frozen=True, slots=True)
+class Tls:
+    """How a connection is encrypted."""
+
+    version: str
+    cipher: str
+
+
+@dataclass(frozen=True, slots=True)
 class Peer:
-    """The other end of the socket."""
+    """The other end of the socket, and the end that is ours."""
 
     host: str
     port: int
     is_loopback: bool
     certificate_name: str | None = None  # the user that its certificate names, empty if none; None where none was asked
+    our_host: str = ""  # where it has connected to; empty where there is no socket
+    our_port: int = 0
+    tls: Tls | None = None
 
     @classmethod
-    def at(cls, host: str, port: int) -> Peer:
-        """The peer at an IP address; an IPv4 address may come in IPv6's clothes."""
-        return cls(host, port, host == "::1" or host.removeprefix("::ffff:").startswith("127."))
+    def at(cls, host: str, port: int, our_host: str = "", our_port: int = 0) -> Peer:
+        """The peer at an IP address, which may be an IPv4 address written as one of IPv6."""
+        is_loopback = host == "::1" or host.removeprefix("::ffff:").startswith("127.")
+        return cls(host, port, is_loopback, our_host=our_host, our_port=our_port)
 
     def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return _address(self.host, self.port)
+
+    @property
+    def connection_name(self) -> str:
+        """Both ends, as RabbitMQ names a connection: ``127.0.0.1:50000 -> 127.0.0.1:5672``."""
+        return f"{self} -> {_address(self.our_host, self.our_port)}" if self.our_host else str(self)
+
+
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def check_access(user: User, virtual_host: str) -> None:

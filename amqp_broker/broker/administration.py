@@ -1,4 +1,4 @@
-"""What an administrator changes: users, their permissions and limits, virtual hosts and theirs.
+"""What an administrator changes: users, their permissions and limits, virtual hosts and theirs, what clients have left.
 
 Every such change goes through here, whoever asks for it: it is checked first, written to the journal, and acts at once
 on the connections that are open. A permission that was withdrawn is missed by the next operation (the routes that
@@ -16,9 +16,12 @@ from amqp_broker.access.passwords import SCRYPT, PasswordHash, UnknownAlgorithm
 from amqp_broker.access.patterns import BadPattern, Pattern
 from amqp_broker.access.users import NO_PASSWORD, Permission, TopicPermission, User
 from amqp_broker.broker.virtual_host import VirtualHost
+from amqp_broker.broker.works import Work
+from amqp_broker.errors import AmqpError
 
 if TYPE_CHECKING:
     from amqp_broker.broker.broker import Broker
+    from amqp_broker.broker.queues.classic import Queue
 
 NAME_BYTES_MAX = 255
 PASSWORD_BYTES_MAX = 1024
@@ -30,7 +33,7 @@ class AdministrationError(Exception):
 
 
 class NotThere(AdministrationError):
-    """There is no user or virtual host of that name."""
+    """There is nothing of that name."""
 
 
 class AlreadyThere(AdministrationError):
@@ -232,6 +235,78 @@ class Administration:
         del self._broker.virtual_hosts[name]
         for connection in self._broker.open_connections.in_virtual_host(name):
             connection.close_forcibly(f"vhost '{name}' is deleted")
+
+    # --- queues and connections
+
+    def queue(self, virtual_host: str, name: str) -> Queue:
+        """Look a queue up.
+
+        Raises:
+            NotThere: there is no such virtual host, or no queue of that name in it.
+        """
+        queue = self.virtual_host(virtual_host).queues.get(name)
+        if queue is None:
+            raise NotThere(f"there is no queue '{name}' in virtual host '{virtual_host}'")
+        return queue
+
+    def purge_queue(self, virtual_host: str, name: str) -> tuple[int, Work]:
+        """Drop all messages that are ready; those that wait for their acknowledgement stay with the clients.
+
+        Returns:
+            How many there were, and what is to be finished before that is certain.
+
+        Raises:
+            NotThere: there is no such queue.
+            QueueBusy: how many there are cannot be told yet; ask again when the queue says so.
+        """
+        return self.queue(virtual_host, name).purge()
+
+    def delete_queue(self, virtual_host: str, name: str, *, if_unused: bool = False, if_empty: bool = False) -> int:
+        """Delete a queue with all messages in it; its consumers are told. An exclusive queue as well.
+
+        Args:
+            if_unused: only when it has no consumers.
+            if_empty: only when no messages are ready.
+
+        Returns:
+            How many messages were ready.
+
+        Raises:
+            NotThere: there is no such queue.
+            AdministrationError: a condition does not hold, or the queue's type knows no such condition.
+            QueueBusy: that cannot be told yet; ask again when the queue says so.
+        """
+        queue = self.queue(virtual_host, name)
+        try:
+            queue.check_deletion(if_unused=if_unused, if_empty=if_empty)
+        except AmqpError as error:
+            raise AdministrationError(error.explanation) from error
+        queue.check_dead_letters_left()
+        count = queue.ready_count
+        queue.virtual_host.remove_queue(queue)
+        return count
+
+    def close_connections(self, name: str, reason: str) -> int:
+        """Close the connections of this name, as ``Inspection`` shows it, or as the client has named itself.
+
+        Args:
+            reason: what the clients are told.
+
+        Returns:
+            How many there were.
+
+        Raises:
+            NotThere: there is none.
+        """
+        closed = 0
+        for connection in self._broker.open_connections:
+            info = connection.inspect()
+            if name in (info["name"], info["user_provided_name"]):
+                connection.close_forcibly(reason)
+                closed += 1
+        if not closed:
+            raise NotThere(f"there is no connection '{name}'")
+        return closed
 
 
 def password_bytes(password: str) -> bytes:

@@ -6,7 +6,10 @@ Holds no protocol: a connection is whatever has a user, a virtual host, channels
 from __future__ import annotations
 
 from collections.abc import Iterator, Sized
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from amqp_broker.broker.inspection import ChannelInfo, ConnectionInfo
 
 
 class OpenConnection(Protocol):
@@ -27,6 +30,14 @@ class OpenConnection(Protocol):
     def close_forcibly(self, explanation: str) -> None:
         """``connection.close`` 320 with these words."""
 
+    def inspect(self) -> ConnectionInfo:
+        """Describe it, for those who look in."""
+        ...
+
+    def inspect_channels(self) -> Iterator[ChannelInfo]:
+        """Describe its channels."""
+        ...
+
 
 class Connections:
     """The open connections of one broker."""
@@ -38,6 +49,9 @@ class Connections:
 
     def __len__(self) -> int:
         return self._count
+
+    def __contains__(self, connection: OpenConnection) -> bool:
+        return connection in self._by_user.get(connection.user_name, ())
 
     def __iter__(self) -> Iterator[OpenConnection]:
         return iter([connection for connections in self._by_user.values() for connection in connections])

@@ -70,7 +70,7 @@ def _read_v1(line: bytes, peer: Peer) -> Peer:
         host, port = ipaddress.ip_address(words[2]), int(words[4])
     except ValueError as error:
         raise BadProxyHeader(f"the header of the PROXY protocol makes no sense: {line!r}") from error
-    return _peer(host, port)
+    return _peer(host, port, peer)
 
 
 def _read_v2(version_and_command: int, family: int, addresses: bytes, peer: Peer) -> Peer:
@@ -84,11 +84,11 @@ def _read_v2(version_and_command: int, family: int, addresses: bytes, peer: Peer
     if len(addresses) < struct.calcsize(layouts[family]):
         raise BadProxyHeader("the header of the PROXY protocol is too short")
     source, _, port, _ = struct.unpack_from(layouts[family], addresses)
-    return _peer(ipaddress.ip_address(source), port)
+    return _peer(ipaddress.ip_address(source), port, peer)
 
 
-def _peer(address: ipaddress.IPv4Address | ipaddress.IPv6Address, port: int) -> Peer:
-    """The peer; an IPv4 address in IPv6's clothes is shown as what it is."""
+def _peer(address: ipaddress.IPv4Address | ipaddress.IPv6Address, port: int, balancer: Peer) -> Peer:
+    """The peer behind the balancer; an IPv4 address that is written as one of IPv6 is shown as what it is."""
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
         address = address.ipv4_mapped
-    return Peer.at(str(address), port)
+    return Peer.at(str(address), port, balancer.our_host, balancer.our_port)

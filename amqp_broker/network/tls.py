@@ -13,6 +13,7 @@ from typing import Any
 
 import trio
 
+from amqp_broker.access.client import Tls
 from amqp_broker.logs import log_event
 from amqp_broker.network.socket_stream import SocketStream
 from amqp_broker.settings import Settings, TlsLogin
@@ -129,6 +130,12 @@ class TlsStream(trio.abc.HalfCloseableStream):
             else:
                 await self._flush()
                 return
+
+    @property
+    def tls(self) -> Tls:
+        """What was agreed on in the handshake."""
+        cipher = self._tls.cipher()
+        return Tls(self._tls.version() or "", cipher[0] if cipher is not None else "")
 
     @property
     def certificate(self) -> dict[str, Any]:

@@ -235,6 +235,7 @@ class BrokerServer:
         async with self._tls_handshakes:
             await self._turns.take(TLS_HANDSHAKE_S)
             await stream.do_handshake()
+        peer = replace(peer, tls=stream.tls)
         if self.settings.tls_client_certificate != "none":
             peer = replace(peer, certificate_name=name_in(stream.certificate, self.settings.tls_login_from))
         return stream, peer
@@ -295,5 +296,4 @@ class BrokerServer:
 
 
 def _peer_of(accepted: socket.socket) -> Peer:
-    host, port = accepted.getpeername()[:2]
-    return Peer.at(host, port)
+    return Peer.at(*accepted.getpeername()[:2], *accepted.getsockname()[:2])

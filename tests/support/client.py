@@ -216,14 +216,16 @@ class Client:
         mechanism: str = "PLAIN",
         response: str | None = None,
         capabilities: FieldTable | None = None,
+        properties: FieldTable | None = None,
     ) -> commands.Connection.StartOk:
         """The answer to connection.start."""
-        properties: FieldTable = {
+        client_properties: FieldTable = {
             "product": "test",
             "capabilities": CAPABILITIES if capabilities is None else capabilities,
+            **(properties or {}),
         }
         return commands.Connection.StartOk(
-            properties, mechanism, f"\0{user}\0{password}" if response is None else response, "en_US"
+            client_properties, mechanism, f"\0{user}\0{password}" if response is None else response, "en_US"
         )
 
     def start(self, **start_ok: Any) -> commands.Connection.Tune:

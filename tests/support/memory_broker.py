@@ -152,7 +152,7 @@ def _check_channel(channel: Channel) -> None:
     consuming = channel.consuming
     held = [delivery for delivery in _deliveries_held(channel) if delivery.consumer is not None]
     assert consuming._consumers_unacknowledged == len(held)
-    limit = consuming._channel_prefetch_count
+    limit = consuming.channel_prefetch_count
     is_full = limit > 0 and consuming._consumers_unacknowledged >= limit
     is_full = is_full or consuming._is_unacknowledged_max_reached()
     if channel.state is ChannelState.OPEN:

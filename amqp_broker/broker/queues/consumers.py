@@ -19,6 +19,7 @@ from amqp_broker.wire.strings import encode_shortstr
 from amqp_broker.wire.table import Table
 
 if TYPE_CHECKING:
+    from amqp_broker.broker.inspection import ChannelInfo
     from amqp_broker.broker.queues.classic import Queue
 
 
@@ -32,6 +33,10 @@ class Deliveries(Protocol):
 
     def consumer_cancelled(self, consumer: Consumer) -> None:
         """The queue has gone, and the consumer with it."""
+
+    def inspect(self) -> ChannelInfo:
+        """Describe the channel, for those who look in."""
+        ...
 
 
 class Consumer:
@@ -111,6 +116,9 @@ class Consumers:
 
     def __len__(self) -> int:
         return len(self._all)
+
+    def __contains__(self, consumer: Consumer) -> bool:
+        return consumer in self._all
 
     def __iter__(self) -> Iterator[Consumer]:
         return iter(self._all)

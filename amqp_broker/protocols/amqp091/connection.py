@@ -34,6 +34,7 @@ from amqp_broker.errors import NO_METHOD, AmqpError, ReplyCode
 from amqp_broker.protocols.amqp091.channel import Channel
 from amqp_broker.protocols.amqp091.handshake import Handshake
 from amqp_broker.protocols.amqp091.heartbeat import Heartbeat
+from amqp_broker.protocols.amqp091.inspection import channel_info, connection_info
 from amqp_broker.protocols.amqp091.publishing import BASIC_PUBLISH, Remembered
 from amqp_broker.protocols.amqp091.throttle import Throttle
 from amqp_broker.wire import methods
@@ -49,9 +50,11 @@ from amqp_broker.wire.frames import (
     unknown_frame,
 )
 from amqp_broker.wire.methods import Method, build, decode_method, encode_method, undecodable
+from amqp_broker.wire.table import Table
 
 if TYPE_CHECKING:
     from amqp_broker.broker.broker import Broker
+    from amqp_broker.broker.inspection import ChannelInfo, ConnectionInfo
     from amqp_broker.broker.virtual_host import VirtualHost
 
 HANDSHAKE_FRAME_SIZE_BYTES_MAX = 131_072
@@ -116,7 +119,11 @@ class Connection:
         self.is_congested = False  # more output waits than the high-water mark allows
         self.frame_size_bytes_max = HANDSHAKE_FRAME_SIZE_BYTES_MAX
         self.channels_max = 0
+        self.heartbeat_s = 0
+        self.auth_mechanism = ""
+        self.client_properties: Table = {}
         self.client_capabilities: frozenset[str] = frozenset()
+        self.connected_at_ms = broker.clock.wall_ms()
         self.channels: dict[int, Channel] = {}
         self.remembered = Remembered()
         self.has_published = False  # lately; see ``throttle.py``
@@ -168,6 +175,21 @@ class Connection:
     def virtual_host_name(self) -> str:
         """The virtual host's name, empty before connection.open."""
         return self._virtual_host.name if self._virtual_host is not None else ""
+
+    @property
+    def state_name(self) -> str:
+        """How it is, in the words of RabbitMQ's lists: starting, running, blocked, closing, closed."""
+        if self.state is OPEN:
+            return "blocked" if self._throttle.is_blocked else "running"
+        return "starting" if self.state is ConnectionState.HANDSHAKE else self.state.name.lower()
+
+    def inspect(self) -> ConnectionInfo:
+        """Describe it, for those who look in."""
+        return connection_info(self)
+
+    def inspect_channels(self) -> Iterator[ChannelInfo]:
+        """Describe its channels."""
+        return map(channel_info, list(self.channels.values()))
 
     # --- bytes in
 
@@ -361,6 +383,7 @@ class Connection:
         """What client and broker have agreed on."""
         self.frame_size_bytes_max = frame_size_bytes_max
         self.channels_max = channels_max
+        self.heartbeat_s = heartbeat_s
         self._splitter.frame_size_bytes_max = frame_size_bytes_max
         self._heartbeat.start(heartbeat_s)
 

@@ -20,12 +20,14 @@ from amqp_broker.broker.works import SLICE_MESSAGES, Work
 from amqp_broker.compilation import mypyc_attr
 from amqp_broker.errors import not_allowed, not_implemented, precondition_failed
 from amqp_broker.protocols.amqp091.consumer_timeout import ConsumerTimeout
+from amqp_broker.protocols.amqp091.inspection import channel_info
 from amqp_broker.protocols.amqp091.settling import Settlement, Settling, Unacknowledged
 from amqp_broker.wire import hot, methods
 from amqp_broker.wire.methods import Method, arguments_of, build
 from amqp_broker.wire.strings import encode_shortstr
 
 if TYPE_CHECKING:
+    from amqp_broker.broker.inspection import ChannelInfo
     from amqp_broker.protocols.amqp091.channel import Channel
 
 REPLY_TO: Final = "amq.rabbitmq.reply-to"
@@ -44,8 +46,8 @@ class Consuming:
         self.unacknowledged: dict[int, Unacknowledged] = {}
         self._lowest_tag = 1
         self._next_tag = 1
-        self._prefetch_count = 0  # for each consumer that starts from now on
-        self._channel_prefetch_count = 0  # for all consumers together; 0 for no limit
+        self.prefetch_count = 0  # for each consumer that starts from now on
+        self.channel_prefetch_count = 0  # for all consumers together; 0 for no limit
         self._unacknowledged_max = channel.connection.broker.settings.unacknowledged_per_channel_max
         self._is_limited = self._unacknowledged_max > 0  # by one of these two
         self._consumers_unacknowledged = 0
@@ -105,6 +107,10 @@ class Consuming:
             else:
                 self._held_notices.append(notice)
 
+    def inspect(self) -> ChannelInfo:
+        """Describe the channel, for those who look in."""
+        return channel_info(self._channel)
+
     def cancel_refused(self) -> None:
         """Cancel the consumers of queues that the user may not read any more."""
         client = self._channel.connection.client
@@ -134,7 +140,7 @@ class Consuming:
             self._resume_consumers()
 
     def _update_room(self) -> None:
-        limit = self._channel_prefetch_count
+        limit = self.channel_prefetch_count
         is_full = (limit and self._consumers_unacknowledged >= limit) or self._is_unacknowledged_max_reached()
         self.has_room = not (is_full or self._channel.connection.is_congested or self._is_released)
 
@@ -157,11 +163,11 @@ class Consuming:
         if method.prefetch_size:
             raise not_implemented(f"prefetch_size!=0 ({method.prefetch_size})")
         if method.global_:
-            self._channel_prefetch_count = method.prefetch_count
+            self.channel_prefetch_count = method.prefetch_count
         else:
-            self._prefetch_count = method.prefetch_count
-            self._channel_prefetch_count = 0
-        self._is_limited = self._channel_prefetch_count > 0 or self._unacknowledged_max > 0
+            self.prefetch_count = method.prefetch_count
+            self.channel_prefetch_count = 0
+        self._is_limited = self.channel_prefetch_count > 0 or self._unacknowledged_max > 0
         self.update_room()
         self._channel.reply(methods.Basic.QosOk())
 
@@ -188,8 +194,8 @@ class Consuming:
             self,
             no_ack=method.no_ack,
             exclusive=method.exclusive,
-            prefetch_count=self._prefetch_count,
-            has_channel_prefetch=self._channel_prefetch_count > 0,
+            prefetch_count=self.prefetch_count,
+            has_channel_prefetch=self.channel_prefetch_count > 0,
             arguments=arguments_of(method),
         )
         self.consumers[tag] = consumer

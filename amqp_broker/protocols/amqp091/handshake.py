@@ -8,7 +8,7 @@ Each step expects one method; any other is an error. Holds no channels.
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from amqp_broker.access.client import Client, check_access
 from amqp_broker.access.mechanisms import EXTERNAL, MECHANISMS, BadResponse, read_response
@@ -17,6 +17,7 @@ from amqp_broker.errors import NO_METHOD, AmqpError, ReplyCode, not_allowed
 from amqp_broker.protocols.amqp091.server_properties import server_properties
 from amqp_broker.wire import methods
 from amqp_broker.wire.methods import Method, build, class_and_method_id
+from amqp_broker.wire.table import Table
 
 if TYPE_CHECKING:
     from amqp_broker.broker.virtual_host import VirtualHost
@@ -93,12 +94,14 @@ class Handshake:
 
     def _authenticate(self, method: methods.Connection.StartOk) -> None:
         connection = self._connection
-        capabilities = (method.client_properties or {}).get("capabilities")
+        connection.client_properties = cast(Table, method.client_properties or {})  # pamqp declares its own values
+        capabilities = connection.client_properties.get("capabilities")
         if isinstance(capabilities, dict):
             connection.client_capabilities = frozenset(name for name, value in capabilities.items() if value is True)
         mechanism = method.mechanism
         if mechanism not in self._mechanisms:
             raise AmqpError(ReplyCode.COMMAND_INVALID, f"unknown authentication mechanism '{mechanism}'")
+        connection.auth_mechanism = mechanism
         if mechanism == EXTERNAL:
             name = connection.peer.certificate_name or ""
             if not name:

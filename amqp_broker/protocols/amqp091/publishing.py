@@ -373,6 +373,11 @@ class Publishing:
 
     # --- confirms
 
+    @property
+    def unconfirmed_count(self) -> int:
+        """How many publishes wait for their confirm."""
+        return sum(run.last - run.first + 1 for run in self._unconfirmed)
+
     def _confirm_later(self, number: int, position: int, accepted: bool) -> None:
         """Confirm a publish with the chunk that is being handled, or when the journal has kept what it must.
 

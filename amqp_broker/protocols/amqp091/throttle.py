@@ -25,7 +25,7 @@ class Throttle:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self.is_alarmed = False  # something is running out
-        self._is_blocked = False  # by an alarm
+        self.is_blocked = False  # by an alarm
         self._go_on: Callable[[], None] | None = None
         self._is_behind = False  # the disk is
         self._is_suspended = False  # what the client asked for last takes a while
@@ -53,9 +53,9 @@ class Throttle:
 
     def blocks(self) -> bool:
         """Whether the frame that was handled last must be the last for a while: it publishes during an alarm."""
-        if self._is_blocked or not self._connection.has_published:
-            return self._is_blocked
-        self._is_blocked = True
+        if self.is_blocked or not self._connection.has_published:
+            return self.is_blocked
+        self.is_blocked = True
         if CAPABILITY in self._connection.client_capabilities:
             reason = self._connection.broker.alarms.reason
             self._connection.send_method(0, build(methods.Connection.Blocked, reason=reason))
@@ -69,13 +69,13 @@ class Throttle:
     def _alarms_changed(self) -> None:
         self.is_alarmed = self._connection.broker.alarms.are_raised
         if not self.is_alarmed:
-            if self._is_blocked:
+            if self.is_blocked:
                 self._unblock()
-        elif not self._is_blocked:
+        elif not self.is_blocked:
             self._connection.has_published = False  # what counts is a publish from now on
 
     def _unblock(self) -> None:
-        self._is_blocked = False
+        self.is_blocked = False
         if CAPABILITY in self._connection.client_capabilities:
             self._connection.send_method(0, methods.Connection.Unblocked())
         self._update()
@@ -97,6 +97,6 @@ class Throttle:
         self._update()
 
     def _update(self) -> None:
-        self._connection.is_reading_paused = self._is_blocked or self._is_behind or self._is_suspended
+        self._connection.is_reading_paused = self.is_blocked or self._is_behind or self._is_suspended
         if not self._connection.is_reading_paused:
             self._connection.on_output()

@@ -26,6 +26,11 @@ class Transaction:
         self._publications: list[Publication] = []
         self._settlements: list[tuple[Settlement, dict[int, Unacknowledged]]] = []
 
+    @property
+    def publication_count(self) -> int:
+        """How many publishes were put off."""
+        return len(self._publications)
+
     def publish(self, publication: Publication) -> None:
         """Put a publish off."""
         self._publications.append(publication)

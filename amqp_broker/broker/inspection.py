@@ -1,0 +1,481 @@
+"""What those who look in see of a broker: one picture, told once, for the command line, an HTTP API and tests.
+
+Each kind of thing has a typed dictionary that can be written as JSON as it is. The fields have the names of RabbitMQ's
+HTTP API where it has them, because programs that read such lists know those names. Whatever there can be very many of
+comes as an iterator that describes one thing at a time: who reads it takes ``SLICE_OBJECTS`` and lets others have their
+turn. Between two slices things come and go; what has gone is left out, what is new may be missing.
+
+Holds no protocol (a connection of any protocol describes itself, ``connections.OpenConnection``), no way of asking and
+no layout.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from itertools import chain
+from typing import TYPE_CHECKING, Final, TypedDict, TypeVar
+
+from amqp_broker.wire.table import Decimal, FieldValue, Table
+
+if TYPE_CHECKING:
+    from amqp_broker.broker.broker import Broker
+    from amqp_broker.broker.connections import OpenConnection
+    from amqp_broker.broker.exchanges.exchange import Exchange
+    from amqp_broker.broker.queues.classic import Queue
+    from amqp_broker.broker.queues.consumers import Consumer
+    from amqp_broker.broker.virtual_host import VirtualHost
+
+SLICE_OBJECTS: Final = 100  # describing one takes some microseconds
+
+Found = TypeVar("Found")
+
+
+class QueueInfo(TypedDict):
+    """A queue."""
+
+    name: str
+    vhost: str
+    type: str
+    durable: bool
+    auto_delete: bool
+    exclusive: bool
+    arguments: dict[str, object]
+    state: str
+    consumers: int
+    single_active_consumer_tag: str | None
+    messages: int
+    messages_ready: int
+    messages_unacknowledged: int
+    message_bytes_ready: int
+
+
+class ExchangeInfo(TypedDict):
+    """An exchange."""
+
+    name: str
+    vhost: str
+    type: str
+    durable: bool
+    auto_delete: bool
+    internal: bool
+    arguments: dict[str, object]
+
+
+class BindingInfo(TypedDict):
+    """A binding; ``destination_type`` is ``queue`` or ``exchange``."""
+
+    source: str
+    vhost: str
+    destination: str
+    destination_type: str
+    routing_key: str
+    arguments: dict[str, object]
+
+
+class ConnectionInfo(TypedDict):
+    """A client's open connection, of whatever protocol."""
+
+    name: str  # RabbitMQ's: ``peer -> our end``
+    user_provided_name: str | None
+    user: str
+    vhost: str
+    host: str  # our end
+    port: int
+    peer_host: str
+    peer_port: int
+    protocol: str
+    auth_mechanism: str
+    ssl: bool
+    ssl_protocol: str | None
+    ssl_cipher: str | None
+    state: str  # running, blocked, closing
+    timeout: int  # seconds between heartbeats; 0 for none
+    frame_max: int
+    channel_max: int
+    channels: int
+    connected_at: int  # milliseconds since 1970
+    client_properties: dict[str, object]
+    recv_oct: int
+    send_oct: int
+    send_pend: int  # bytes that wait to be sent
+
+
+class ChannelInfo(TypedDict):
+    """A channel of a connection, or what stands for one in a protocol that has none."""
+
+    name: str  # ``connection (number)``
+    number: int
+    user: str
+    vhost: str
+    connection_name: str
+    peer_host: str
+    peer_port: int
+    confirm: bool
+    transactional: bool
+    prefetch_count: int
+    global_prefetch_count: int
+    consumer_count: int
+    messages_unacknowledged: int
+    messages_unconfirmed: int
+    messages_uncommitted: int
+    acks_uncommitted: int
+    state: str
+
+
+class ConsumerInfo(TypedDict):
+    """A consumer of a queue."""
+
+    consumer_tag: str
+    queue: str
+    vhost: str
+    ack_required: bool
+    exclusive: bool
+    active: bool
+    activity_status: str  # up, single_active, waiting
+    prefetch_count: int
+    priority: int
+    messages_unacknowledged: int
+    arguments: dict[str, object]
+    channel: ChannelInfo
+
+
+class VirtualHostInfo(TypedDict):
+    """A virtual host."""
+
+    name: str
+    queues: int
+    exchanges: int
+    connections: int
+    connections_max: int | None
+    queues_max: int | None
+
+
+class UserInfo(TypedDict):
+    """A user."""
+
+    name: str
+    tags: list[str]
+    connections: int
+    connections_max: int | None
+    channels_max: int | None
+
+
+class TopicPermissionInfo(TypedDict):
+    """What a user may do with the routing keys of one topic exchange."""
+
+    exchange: str
+    write: str
+    read: str
+
+
+class PermissionInfo(TypedDict):
+    """What a user may do in a virtual host."""
+
+    user: str
+    vhost: str
+    configure: str
+    write: str
+    read: str
+    topics: list[TopicPermissionInfo]
+
+
+class Counts(TypedDict):
+    """How many of everything there are."""
+
+    virtual_hosts: int
+    users: int
+    connections: int
+    channels: int
+    queues: int
+    exchanges: int
+    consumers: int
+    messages: int
+    messages_ready: int
+    messages_unacknowledged: int
+
+
+class Inspection:
+    """Everything that can be seen of one broker.
+
+    Args:
+        broker: which.
+    """
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+
+    # --- of which there can be very many
+
+    def queues(self, virtual_host: str | None = None) -> Iterator[QueueInfo]:
+        """The queues of one virtual host, or of all.
+
+        Raises:
+            NotThere: there is no virtual host of that name.
+        """
+        return self._in_each(virtual_host, _queues)
+
+    def exchanges(self, virtual_host: str | None = None) -> Iterator[ExchangeInfo]:
+        """The exchanges of one virtual host, or of all; the predeclared ones as well.
+
+        Raises:
+            NotThere: there is no virtual host of that name.
+        """
+        return self._in_each(virtual_host, _exchanges)
+
+    def bindings(self, virtual_host: str | None = None) -> Iterator[BindingInfo]:
+        """The bindings in one virtual host, or in all, but for those of the default exchange (``default_binding``).
+
+        Raises:
+            NotThere: there is no virtual host of that name.
+        """
+        return self._in_each(virtual_host, _bindings)
+
+    def consumers(self, virtual_host: str | None = None) -> Iterator[ConsumerInfo]:
+        """The consumers of the queues of one virtual host, or of all.
+
+        Raises:
+            NotThere: there is no virtual host of that name.
+        """
+        return self._in_each(virtual_host, _consumers)
+
+    def connections(self, virtual_host: str | None = None) -> Iterator[ConnectionInfo]:
+        """The connections that are open in one virtual host, or in all.
+
+        Raises:
+            NotThere: there is no virtual host of that name.
+        """
+        return (connection.inspect() for connection in self._connections(virtual_host))
+
+    def channels(self, virtual_host: str | None = None) -> Iterator[ChannelInfo]:
+        """The channels of the connections that are open in one virtual host, or in all.
+
+        Raises:
+            NotThere: there is no virtual host of that name.
+        """
+        return (channel for connection in self._connections(virtual_host) for channel in connection.inspect_channels())
+
+    def virtual_hosts(self) -> Iterator[VirtualHostInfo]:
+        """The virtual hosts, by name."""
+        for host in self._virtual_hosts(None):
+            yield VirtualHostInfo(
+                name=host.name,
+                queues=len(host.queues),
+                exchanges=len(host.exchanges),
+                connections=len(self._broker.open_connections.in_virtual_host(host.name)),
+                connections_max=host.limits.connections_max,
+                queues_max=host.limits.queues_max,
+            )
+
+    def users(self) -> Iterator[UserInfo]:
+        """The users, by name."""
+        for user in sorted(self._broker.users, key=lambda user: user.name):
+            yield UserInfo(
+                name=user.name,
+                tags=list(user.tags),
+                connections=len(self._broker.open_connections.of_user(user.name)),
+                connections_max=user.limits.connections_max,
+                channels_max=user.limits.channels_max,
+            )
+
+    def permissions(self) -> Iterator[PermissionInfo]:
+        """What users may do, by user and virtual host."""
+        for user in sorted(self._broker.users, key=lambda user: user.name):
+            for virtual_host, permission in sorted(user.permissions.items()):
+                topics = sorted(user.topic_permissions.get(virtual_host, {}).items())
+                yield PermissionInfo(
+                    user=user.name,
+                    vhost=virtual_host,
+                    configure=permission.configure.source,
+                    write=permission.write.source,
+                    read=permission.read.source,
+                    topics=[
+                        TopicPermissionInfo(exchange=exchange, write=topic.write, read=topic.read)
+                        for exchange, topic in topics
+                    ],
+                )
+
+    # --- counts
+
+    def count(self, virtual_host: str | None = None) -> Iterator[Counts]:
+        """Count everything in one virtual host, or in all; each step goes on counting, the last one has it all.
+
+        Raises:
+            NotThere: there is no virtual host of that name.
+        """
+        counts = Counts(
+            virtual_hosts=0,
+            users=len(self._broker.users),
+            connections=0,
+            channels=0,
+            queues=0,
+            exchanges=0,
+            consumers=0,
+            messages=0,
+            messages_ready=0,
+            messages_unacknowledged=0,
+        )
+        yield counts
+        for host in self._virtual_hosts(virtual_host):
+            counts["virtual_hosts"] += 1
+            counts["exchanges"] += len(host.exchanges)
+            for queue in list(host.queues.values()):
+                if not queue.is_deleted:
+                    counts["queues"] += 1
+                    counts["consumers"] += len(queue.consumers)
+                    counts["messages_ready"] += queue.ready_count
+                    counts["messages_unacknowledged"] += queue.unacknowledged_count
+                yield counts
+            for connection in self._connections_to(host):
+                counts["connections"] += 1
+                counts["channels"] += len(connection.channels)
+                yield counts
+        counts["messages"] = counts["messages_ready"] + counts["messages_unacknowledged"]
+        yield counts
+
+    # --- where to look
+
+    def _virtual_hosts(self, name: str | None) -> list[VirtualHost]:
+        if name is not None:
+            return [self._broker.administration.virtual_host(name)]
+        return [host for _, host in sorted(self._broker.virtual_hosts.items())]
+
+    def _connections(self, virtual_host: str | None) -> Iterator[OpenConnection]:
+        return self._in_each(virtual_host, self._connections_to)
+
+    def _connections_to(self, host: VirtualHost) -> Iterator[OpenConnection]:
+        connections = self._broker.open_connections
+        return (one for one in connections.in_virtual_host(host.name) if one in connections)
+
+    def _in_each(self, virtual_host: str | None, look_in: Callable[[VirtualHost], Iterator[Found]]) -> Iterator[Found]:
+        return chain.from_iterable(map(look_in, self._virtual_hosts(virtual_host)))
+
+
+# --- one virtual host
+
+
+def _queues(host: VirtualHost) -> Iterator[QueueInfo]:
+    return (queue_info(queue) for queue in list(host.queues.values()) if not queue.is_deleted)
+
+
+def _exchanges(host: VirtualHost) -> Iterator[ExchangeInfo]:
+    return (
+        exchange_info(exchange, host.name)
+        for exchange in list(host.exchanges.values())
+        if host.exchanges.get(exchange.name) is exchange
+    )
+
+
+def _bindings(host: VirtualHost) -> Iterator[BindingInfo]:
+    for exchange in list(host.exchanges.values()):
+        for binding in list(exchange.bindings.values()):
+            if binding.identity in exchange.bindings:
+                yield BindingInfo(
+                    source=exchange.name,
+                    vhost=host.name,
+                    destination=binding.destination.name,
+                    destination_type="queue" if binding.is_to_queue else "exchange",
+                    routing_key=binding.routing_key,
+                    arguments=json_ready_table(binding.arguments),
+                )
+
+
+def _consumers(host: VirtualHost) -> Iterator[ConsumerInfo]:
+    for queue in list(host.queues.values()):
+        for consumer in list(queue.consumers):
+            if consumer in queue.consumers:
+                yield consumer_info(consumer)
+
+
+# --- one thing
+
+
+def queue_info(queue: Queue) -> QueueInfo:
+    """Describe a queue."""
+    active = queue.consumers.active
+    return QueueInfo(
+        name=queue.name,
+        vhost=queue.virtual_host.name,
+        type=queue.arguments.queue_type,
+        durable=queue.durable,
+        auto_delete=queue.auto_delete,
+        exclusive=queue.owner is not None,
+        arguments=json_ready_table(queue.table),
+        state="running",
+        consumers=len(queue.consumers),
+        single_active_consumer_tag=active.tag if active is not None else None,
+        messages=queue.ready_count + queue.unacknowledged_count,
+        messages_ready=queue.ready_count,
+        messages_unacknowledged=queue.unacknowledged_count,
+        message_bytes_ready=queue.ready_bytes,
+    )
+
+
+def exchange_info(exchange: Exchange, virtual_host: str) -> ExchangeInfo:
+    """Describe an exchange of a virtual host."""
+    return ExchangeInfo(
+        name=exchange.name,
+        vhost=virtual_host,
+        type=exchange.type_name,
+        durable=exchange.durable,
+        auto_delete=exchange.auto_delete,
+        internal=exchange.internal,
+        arguments=json_ready_table(exchange.table),
+    )
+
+
+def default_binding(queue: Queue) -> BindingInfo:
+    """The binding that every queue has to the default exchange, by its name."""
+    return BindingInfo(
+        source="",
+        vhost=queue.virtual_host.name,
+        destination=queue.name,
+        destination_type="queue",
+        routing_key=queue.name,
+        arguments={},
+    )
+
+
+def consumer_info(consumer: Consumer) -> ConsumerInfo:
+    """Describe a consumer."""
+    queue = consumer.queue
+    status = "up"
+    if queue.arguments.has_single_active_consumer:
+        status = "single_active" if queue.consumers.active is consumer else "waiting"
+    return ConsumerInfo(
+        consumer_tag=consumer.tag,
+        queue=queue.name,
+        vhost=queue.virtual_host.name,
+        ack_required=not consumer.no_ack,
+        exclusive=consumer.is_exclusive,
+        active=status != "waiting",
+        activity_status=status,
+        prefetch_count=consumer.prefetch_count,
+        priority=consumer.priority,
+        messages_unacknowledged=consumer.unacknowledged_count,
+        arguments=json_ready_table(consumer.arguments),
+        channel=consumer.deliveries.inspect(),
+    )
+
+
+# --- arguments
+
+
+def json_ready_table(table: Table) -> dict[str, object]:
+    """Arguments or properties as they can be written in JSON."""
+    return {name: json_ready(value) for name, value in table.items()}
+
+
+def json_ready(value: FieldValue) -> object:
+    """A value of a table as it can be written in JSON: bytes as text, a decimal as a number."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "surrogateescape")
+    if isinstance(value, Decimal):
+        return value.unscaled / 10**value.scale
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, dict):
+        return json_ready_table(value)
+    if isinstance(value, list):
+        return [json_ready(one) for one in value]
+    return value
