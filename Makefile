@@ -2,7 +2,7 @@
 # environment is built once and again only when pyproject.toml changes.
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-examples lint format interop suites fuzz fuzz-bytes bench wheel-compiled clean
+.PHONY: help serve test test-examples lint format interop suites fuzz fuzz-bytes bench wheel wheel-compiled clean
 
 # The first Python on this machine that is new enough.
 PYTHON ?= $(shell for candidate in python3.11 python3.12 python3.13 python3.14 python3 python; do \
@@ -39,6 +39,7 @@ help:
 	@echo 'make fuzz      random programs on both brokers, until one differs'
 	@echo 'make fuzz-bytes   bytes of strangers, guided by coverage   ARGS="session --seconds 600"'
 	@echo 'make bench     this broker and RabbitMQ side by side'
+	@echo 'make wheel     the wheel, in dist/'
 	@echo 'make wheel-compiled   the wheel with compiled floors, in dist/ (needs a C compiler)'
 	@echo 'COMPILED=1     with serve, test, interop, suites, fuzz: on that build; with bench: that as well'
 	@echo 'make clean     remove all that was built'
@@ -70,6 +71,10 @@ $(COMPILED_BUILD)/.stamp: hatch_build.py pyproject.toml $(shell find amqp_broker
 	@$(RUN) -m zipfile -e $(COMPILED_BUILD)-wheel/*.whl $(COMPILED_BUILD)
 	@$(RUN) -m compileall -q $(COMPILED_BUILD)
 	@touch -r $(COMPILED_BUILD)-wheel/.begun $@ # what was changed while it compiled is newer
+
+wheel: | $(RUN)
+	@$(RUN) -m pip wheel --quiet --disable-pip-version-check --no-input --no-deps --wheel-dir dist .
+	@ls dist/*-none-any.whl
 
 wheel-compiled: $(COMPILED_BUILD)/.stamp
 	@mkdir -p dist

@@ -1,17 +1,66 @@
-"""The command ``amqp-broker`` and its subcommands, gathered."""
+"""The command ``amqp-broker`` and its subcommands. Each is named here, and loaded from its own file when it is called.
+
+A file of a subcommand holds a ``typer.Typer`` named ``application``: a command, or a group of commands.
+"""
 
 from __future__ import annotations
 
 import sys
+from importlib import import_module
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
-from amqp_broker.cli import config, diff, journal, permissions, serve, users, version, vhosts
+from amqp_broker.cli import version
 from amqp_broker.cli.exit_codes import EPILOG, ExitCode
+
+# What follows ``amqp-broker`` on the command line: the file in this folder, and the line in --help. They are named
+# here, so that neither --help nor another command has to load them.
+COMMANDS = {
+    "serve": "Run the broker.",
+    "diff": "Show where two brokers differ.",
+    "version": "Print the version, and whether this build is compiled.",
+    "config": "Show the settings.",
+    "journal": "Check, dump or repair a journal.",
+    "users": "Users of a running broker.",
+    "vhosts": "Virtual hosts of a running broker.",
+    "permissions": "Who may do what in a running broker.",
+}
+
+
+class LoadedWhenCalled(TyperGroup):
+    """The group of all commands, which loads the file of the command that was called and no other."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.commands.update(dict.fromkeys(COMMANDS))  # type: ignore[arg-type]  # names, for "did you mean"
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """The names of the commands, in the order of --help."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command of that name; None when there is none."""
+        return load(cmd_name) if cmd_name in COMMANDS else None
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the list of commands for --help."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+def load(name: str) -> Any:
+    """The command of that name, or the group of commands, as the library runs it."""
+    command = typer.main.get_command(import_module(f"{__package__}.{name}").application)
+    command.name = name
+    return command
+
 
 # Neither rich nor its tracebacks: importing it costs more than the broker's own code, and logs want plain text.
 application = typer.Typer(
     name="amqp-broker",
+    cls=LoadedWhenCalled,
     help="An AMQP 0-9-1 message broker: a RabbitMQ in one Python process.",
     epilog=EPILOG,
     no_args_is_help=True,
@@ -20,14 +69,6 @@ application = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-application.command("serve", epilog=EPILOG, short_help="Run the broker.")(serve.serve)
-application.command("diff", epilog=diff.EPILOG, short_help="Show where two brokers differ.")(diff.diff)
-application.command("version")(version.version)
-application.add_typer(config.application, name="config", short_help="Show the settings.")
-application.add_typer(journal.application, name="journal", short_help="Check, dump or repair a journal.")
-application.add_typer(users.application, name="users", short_help="Users of a running broker.")
-application.add_typer(vhosts.application, name="vhosts", short_help="Virtual hosts of a running broker.")
-application.add_typer(permissions.application, name="permissions", short_help="Who may do what in a running broker.")
 
 
 @application.callback()

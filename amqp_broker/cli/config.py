@@ -14,7 +14,10 @@ from amqp_broker.settings import DESCRIPTIONS, Description
 _WIDTH = 100
 
 application = typer.Typer(
-    help="The settings, what they mean, and where their values come from.", no_args_is_help=True, rich_markup_mode=None
+    help="The settings, what they mean, and where their values come from.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
 )
 
 

@@ -23,7 +23,10 @@ Url = Annotated[
     str, typer.Argument(metavar="AMQP_URL", help="amqp://user:password@host:port/vhost", show_default=False)
 ]
 
+application = typer.Typer(add_completion=False, rich_markup_mode=None)
 
+
+@application.command("diff", epilog=EPILOG)
 def diff(
     first: Url,
     second: Url,

@@ -25,6 +25,7 @@ Bodies = Annotated[bool, typer.Option("--bodies", help="Print the messages' bodi
 application = typer.Typer(
     help="Look into the journal of a broker that does not run, and mend it.",
     no_args_is_help=True,
+    add_completion=False,
     rich_markup_mode=None,
 )
 

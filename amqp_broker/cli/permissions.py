@@ -20,6 +20,7 @@ application = typer.Typer(
     help="Who may do what in which virtual host of a running broker. Patterns are regular expressions of names; an "
     "empty one matches no name, and '^orders\\.' what begins so. They act at once, on connections that are open too.",
     no_args_is_help=True,
+    add_completion=False,
     rich_markup_mode=None,
 )
 

@@ -11,8 +11,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
+import typer
+
 from amqp_broker.cli import options
-from amqp_broker.cli.exit_codes import ExitCode
+from amqp_broker.cli.exit_codes import EPILOG, ExitCode
 
 if TYPE_CHECKING:
     import trio
@@ -32,7 +34,10 @@ _RELOAD: signal.Signals | None = getattr(signal, "SIGHUP", None)  # Windows has 
 THREAD_TURN_S = 0.0005
 _SIGNALS = (*_ENDINGS, *([_RELOAD] if _RELOAD is not None else []))
 
+application = typer.Typer(add_completion=False, rich_markup_mode=None)
 
+
+@application.command("serve", epilog=EPILOG)
 def serve(
     host: options.Host = None,
     port: options.Port = None,

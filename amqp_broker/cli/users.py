@@ -23,6 +23,7 @@ Limit = Annotated[str | None, typer.Option(metavar="NUMBER", help="Most at the s
 application = typer.Typer(
     help="Users of a running broker. Everything takes effect at once, for connections that are open too.",
     no_args_is_help=True,
+    add_completion=False,
     rich_markup_mode=None,
 )
 

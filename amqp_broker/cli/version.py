@@ -9,7 +9,10 @@ import typer
 from amqp_broker import __version__
 from amqp_broker.wire import strings
 
+application = typer.Typer(add_completion=False, rich_markup_mode=None)
 
+
+@application.command("version")
 def version() -> None:
     """Print the version, and whether this build is compiled."""
     print(__version__ if strings.__file__.endswith(".py") else f"{__version__} (compiled)")

@@ -15,6 +15,7 @@ Limit = Annotated[str | None, typer.Option(metavar="NUMBER", help="Most at the s
 application = typer.Typer(
     help="Virtual hosts of a running broker: name spaces with queues, exchanges and permissions of their own.",
     no_args_is_help=True,
+    add_completion=False,
     rich_markup_mode=None,
 )
 

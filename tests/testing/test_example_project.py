@@ -31,7 +31,7 @@ def run(*command: str | Path, folder: Path) -> str:
 def test_the_project_passes_its_tests_with_the_wheel(tmp_path: Path) -> None:
     pip = (sys.executable, "-m", "pip", "--disable-pip-version-check")
     run(*pip, "wheel", "--quiet", "--no-deps", "--wheel-dir", tmp_path, REPOSITORY, folder=tmp_path)
-    (wheel,) = tmp_path.glob("amqp_broker-*.whl")
+    (wheel,) = tmp_path.glob("amqp_broker_server-*.whl")
     run(sys.executable, "-m", "venv", tmp_path / "venv", folder=tmp_path)
     python = tmp_path / "venv" / "bin" / "python"
     project = shutil.copytree(PROJECT, tmp_path / "project", ignore=shutil.ignore_patterns("__pycache__", ".*"))
