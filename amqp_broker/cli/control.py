@@ -19,6 +19,7 @@ from amqp_broker.cli.exit_codes import ExitCode
 
 PATIENCE_S = 30.0
 LIMIT_DIGITS_MAX = 100  # what has more is no number that somebody means, and Python refuses to read it
+_UNIX = getattr(socket, "AF_UNIX", -1)
 HASHES = ("scrypt", "sha256", "sha512")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
@@ -34,13 +35,14 @@ def ask(data_dir: str | None, config: Path | None, command: str, **arguments: An
         command: what to do.
         arguments: with what.
     """
+    options.refuse_windows(command.partition(".")[0])  # it has no such sockets
     from amqp_broker.server.control import SOCKET_NAME, reachable_address
 
     settings = options.configure(None, None, data_dir, config, None, None).settings
     path = Path(settings.data_dir) / SOCKET_NAME
     request = json.dumps({"command": command, "arguments": arguments}).encode() + b"\n"
     try:
-        with reachable_address(path) as address, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        with reachable_address(path) as address, socket.socket(_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(PATIENCE_S)
             connection.connect(address)
             connection.sendall(request)

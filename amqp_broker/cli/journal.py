@@ -17,7 +17,9 @@ from amqp_broker.cli.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     from amqp_broker.journal.check import Report
-    from amqp_broker.journal.files import RealFiles
+
+    options.refuse_windows("journal")
+    from amqp_broker.journal.real_files import RealFiles
 
 DataFolderPath = Annotated[Path, typer.Argument(metavar="DIR", help="The data folder of a broker that does not run.")]
 Bodies = Annotated[bool, typer.Option("--bodies", help="Print the messages' bodies as well.")]
@@ -80,8 +82,10 @@ def repair(folder: DataFolderPath) -> None:
 @contextmanager
 def _opened(folder: Path) -> Iterator[RealFiles]:
     """The journal's files, held against any broker; a problem ends the command with one line."""
+    options.refuse_windows("journal")
+
     from amqp_broker.journal.failures import JournalError
-    from amqp_broker.journal.files import RealFiles
+    from amqp_broker.journal.real_files import RealFiles
     from amqp_broker.server.data_folder import CannotUseDataFolder, DataFolder
     from amqp_broker.server.journal_folder import JOURNAL_FOLDER_NAME
 

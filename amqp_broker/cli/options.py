@@ -96,6 +96,15 @@ def configure(
         fail(ExitCode.WRONG_USE, str(error))
 
 
+def refuse_windows(command: str) -> None:
+    """End a command that this system cannot run, with one line that says so."""
+    if sys.platform == "win32":
+        fail(
+            ExitCode.WRONG_USE,
+            f"'{command}' does not run on Windows, only the broker for tests does: run it in WSL or in a container",
+        )
+
+
 def fail(code: ExitCode, text: str) -> NoReturn:
     """End the command: one line on standard error, and the exit code."""
     print(f"amqp-broker: {text}", file=sys.stderr, flush=True)

@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
@@ -64,6 +64,7 @@ def serve(
     Each setting has an environment variable as well (AMQP_BROKER_PORT=5673); 'amqp-broker config show' lists them all.
     The command line wins over the environment, that over the file, that over RabbitMQ's variables.
     """
+    options.refuse_windows("serve")
     settings = options.configure(
         host,
         port,
@@ -196,10 +197,11 @@ def _announce(endpoints: list[Endpoint], data_folder: Path) -> None:
 
 def _running_s() -> float:
     """The time since this process was started; where the system does not tell, since this module was loaded."""
-    try:
-        stat = Path("/proc/self/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return time.monotonic() - _LOADED_S
-    # The 22nd field, counted from behind the program's name, which may hold anything and ends with the last bracket.
-    started_s = int(stat.rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
-    return time.clock_gettime(time.CLOCK_BOOTTIME) - started_s
+    if sys.platform == "linux":
+        with suppress(OSError):
+            stat = Path("/proc/self/stat").read_text(encoding="utf-8", errors="replace")
+            # The 22nd field, counted from behind the program's name, which may hold anything and ends with the last
+            # bracket.
+            started_s = int(stat.rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
+            return time.clock_gettime(time.CLOCK_BOOTTIME) - started_s
+    return time.monotonic() - _LOADED_S

@@ -9,6 +9,9 @@ The edges of a write, less than ``ALIGNED_BYTES`` each, go through the page cach
 place with what is beside them. A file system that refuses direct writes gets all of it that way.
 """
 
+# mypy: disable-error-code="attr-defined, no-any-return"
+# Windows has not all of these functions, and does not come here.
+
 from __future__ import annotations
 
 import errno

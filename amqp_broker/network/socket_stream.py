@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import operator
 import socket
+import sys
 from collections.abc import Awaitable, Callable, Sequence
 
 import trio
@@ -19,7 +20,6 @@ Part = bytes | memoryview
 
 _LARGE_BYTES = 4096  # what is larger is not copied in order to be sent in one piece with others
 CAN_SCATTER = hasattr(socket.socket, "recvmsg_into")  # Windows has none
-_CAN_GATHER = hasattr(socket.socket, "sendmsg")  # Windows has none
 _KEEP_ALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}  # seconds, seconds, and how often
 
 _PARTS_MAX = 512  # POSIX promises 16, every system that we know takes 1024
@@ -78,6 +78,8 @@ class SocketStream(trio.abc.HalfCloseableStream):
             if not buffers:
                 return -1
             try:
+                if sys.platform == "win32":  # it cannot scatter
+                    return self._socket.recv_into(buffers[0])
                 return self._socket.recvmsg_into(buffers)[0]
             except (BlockingIOError, InterruptedError):
                 continue
@@ -151,7 +153,7 @@ class SocketStream(trio.abc.HalfCloseableStream):
             await self._wait(trio.lowlevel.wait_writable)
 
     def _send_some(self, parts: list[Part]) -> int:
-        if len(parts) == 1 or not _CAN_GATHER:
+        if sys.platform == "win32" or len(parts) == 1:  # Windows cannot gather
             return self._socket.send(parts[0])
         return self._socket.sendmsg(parts[:_PARTS_MAX])
 

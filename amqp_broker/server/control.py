@@ -85,13 +85,15 @@ def reachable_address(path: Path) -> Iterator[str]:
     if len(os.fsencode(path)) <= ADDRESS_BYTES_MAX:
         yield str(path)
         return
-    if not sys.platform.startswith("linux"):
-        raise OSError(f"the path is longer than {ADDRESS_BYTES_MAX} bytes, which no socket's address holds")
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        yield f"/proc/self/fd/{folder}/{path.name}"
-    finally:
-        os.close(folder)
+    if sys.platform == "linux":
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            yield f"/proc/self/fd/{folder}/{path.name}"
+        finally:
+            os.close(folder)
+    else:
+        way_out = "choose a data folder with a shorter name"
+        raise OSError(f"its path is longer than the {ADDRESS_BYTES_MAX} bytes of a socket's address: {way_out}")
 
 
 async def _serve_client(broker: Broker, stream: trio.SocketStream) -> None:

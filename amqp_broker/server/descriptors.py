@@ -8,30 +8,33 @@ from __future__ import annotations
 
 import sys
 
-if sys.platform != "win32":
-    import resource
-
 # For the journal's segments, the event loop and the standard streams. Of a very low limit it is half.
 RESERVED_FOR_OURSELVES = 100
 
+if sys.platform != "win32":
+    import resource
 
-def connections_that_fit() -> int:
-    """The most connections that leave enough descriptors for ourselves; asked anew, because the limit can change."""
-    if sys.platform == "win32":
+    def connections_that_fit() -> int:
+        """The most connections that leave enough descriptors for ourselves; asked anew, as the limit can change."""
+        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if limit == resource.RLIM_INFINITY:
+            return sys.maxsize
+        return limit - min(RESERVED_FOR_OURSELVES, limit // 2)
+
+    def take_all_descriptors() -> None:
+        """Raise this process's limit as far as the system allows; the usual 1,024 is meant for other programs."""
+        soft_limit, hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if soft_limit != hard_limit:
+            try:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (hard_limit, hard_limit))
+            except (OSError, ValueError):  # macOS shows no limit and accepts none
+                return
+
+else:
+
+    def connections_that_fit() -> int:
+        """No limit: Windows has none for sockets."""
         return sys.maxsize
-    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if limit == resource.RLIM_INFINITY:
-        return sys.maxsize
-    return limit - min(RESERVED_FOR_OURSELVES, limit // 2)
 
-
-def take_all_descriptors() -> None:
-    """Raise this process's limit as far as the system allows; the usual 1,024 is meant for other programs."""
-    if sys.platform == "win32":
-        return
-    soft_limit, hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft_limit != hard_limit:
-        try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard_limit, hard_limit))
-        except (OSError, ValueError):  # macOS shows no limit and accepts none
-            return
+    def take_all_descriptors() -> None:
+        """Nothing is to be raised."""

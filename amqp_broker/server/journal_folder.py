@@ -10,9 +10,9 @@ import time
 from pathlib import Path
 from typing import cast
 
-from amqp_broker.journal.files import RealFiles
 from amqp_broker.journal.journal import SegmentJournal
 from amqp_broker.journal.port import Journal
+from amqp_broker.journal.real_files import RealFiles
 from amqp_broker.server.data_folder import cannot_use
 from amqp_broker.settings import Settings
 

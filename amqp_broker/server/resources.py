@@ -57,6 +57,12 @@ def _set(broker: Broker, resource: Resource, measured_bytes: int, *, limit_bytes
 
 def resident_bytes() -> int:
     """The memory that this process occupies; 0 where the system does not tell."""
+    if sys.platform == "darwin":
+        from amqp_broker.server import macos_memory
+
+        return macos_memory.resident_bytes()
+    if sys.platform == "win32":
+        return 0
     try:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     except OSError:

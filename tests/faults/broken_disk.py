@@ -11,7 +11,7 @@ import sys
 import threading
 
 from amqp_broker.cli import main
-from amqp_broker.journal.files import RealFile
+from amqp_broker.journal.real_files import RealFile
 from amqp_broker.journal.records import Part
 
 _sync, _write, _read = RealFile.sync, RealFile.write_at, RealFile.read_at

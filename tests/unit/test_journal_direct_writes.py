@@ -10,7 +10,7 @@ import pytest
 
 from amqp_broker.journal import direct_writes
 from amqp_broker.journal.direct_writes import ALIGNED_BYTES, BUFFER_BYTES, DIRECT_BYTES_MIN
-from amqp_broker.journal.files import RealFiles
+from amqp_broker.journal.real_files import RealFiles
 from amqp_broker.journal.records import Part
 
 FILE_BYTES = 4 * BUFFER_BYTES

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from amqp_broker.journal.failures import JournalFailed, JournalFull, RecordGone
-from amqp_broker.journal.files import FileSystem, RealFiles
+from amqp_broker.journal.files import FileSystem
 from amqp_broker.journal.journal import SegmentJournal
 from amqp_broker.journal.memory_files import MemoryFiles
 from amqp_broker.journal.port import Journal
+from amqp_broker.journal.real_files import RealFiles
 from tests.unit.journal_helpers import SEGMENT_BYTES, commit, live_payloads, opened, reclaim_all
 
 

@@ -1,0 +1,156 @@
+"""The files of a journal on the operating system's disk. Not for Windows, which writes and syncs in other ways.
+
+Does not hold the lock that keeps other processes out, nor what the files contain.
+"""
+
+# mypy: disable-error-code="attr-defined, no-any-return"
+# Windows has not all of these functions; the commands that come here refuse to run on it.
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from amqp_broker.journal.direct_writes import DIRECT_BYTES_MIN, DirectWriter
+from amqp_broker.journal.records import Part
+
+if sys.platform == "darwin":
+    import fcntl
+
+
+class RealFile:
+    """A file of the operating system.
+
+    Args:
+        descriptor: open for reading and writing; from now on it belongs to this.
+        direct_writer: writes what is large.
+    """
+
+    def __init__(self, descriptor: int, direct_writer: DirectWriter) -> None:
+        self._descriptor = descriptor
+        self._direct_writer = direct_writer
+        self._direct_descriptor: int | None = None  # opened when it is needed first; -1 where there is none
+
+    def __del__(self) -> None:
+        os.close(self._descriptor)
+        if self._direct_descriptor is not None and self._direct_descriptor >= 0:
+            os.close(self._direct_descriptor)
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        data = os.pread(self._descriptor, size, offset)
+        while len(data) < size:
+            more = os.pread(self._descriptor, size - len(data), offset + len(data))
+            if not more:
+                break
+            data += more
+        return data
+
+    def write_at(self, offset: int, *parts: Part) -> None:
+        sizes = list(map(len, parts))
+        if sum(sizes) >= DIRECT_BYTES_MIN:
+            if self._direct_descriptor is None:
+                self._direct_descriptor = self._direct_writer.open(self._descriptor)
+            if self._direct_descriptor >= 0:
+                self._direct_writer.write(self._descriptor, self._direct_descriptor, parts, offset)
+                return
+        for first in range(0, len(parts), _PARTS_MAX):
+            portion = parts[first : first + _PARTS_MAX]
+            size = sum(sizes[first : first + _PARTS_MAX])
+            written = _write_parts(self._descriptor, portion, offset)
+            if written < size:
+                data = memoryview(b"".join(portion))
+                while written < size:
+                    written += os.pwrite(self._descriptor, data[written:], offset + written)
+            offset += size
+
+    def truncate(self, size: int) -> None:
+        os.ftruncate(self._descriptor, size)
+
+    def sync(self) -> None:
+        _sync_data(self._descriptor)
+
+    def size(self) -> int:
+        return os.fstat(self._descriptor).st_size
+
+
+class RealFiles:
+    """A folder of the operating system.
+
+    Args:
+        folder: made when it is not there yet, for its owner only.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._direct_writer = DirectWriter()
+        if not folder.is_dir():
+            folder.mkdir(mode=0o700, parents=True)
+            _sync_folder(folder.parent)
+
+    def names(self) -> list[str]:
+        return sorted(entry.name for entry in os.scandir(self._folder) if entry.is_file())
+
+    def create(self, name: str, reserve_bytes: int) -> RealFile:
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        descriptor = os.open(self._folder / name, flags, 0o600)
+        file = RealFile(descriptor, self._direct_writer)
+        if reserve_bytes:
+            try:
+                _reserve(descriptor, reserve_bytes)
+            except OSError:
+                file.truncate(0)  # whoever keeps the error keeps the file open, and what room it got
+                raise
+        return file
+
+    def open(self, name: str) -> RealFile:
+        return RealFile(os.open(self._folder / name, os.O_RDWR | os.O_CLOEXEC), self._direct_writer)
+
+    def rename(self, old: str, new: str) -> None:
+        os.replace(self._folder / old, self._folder / new)
+
+    def remove(self, name: str) -> None:
+        os.unlink(self._folder / name)
+
+    def sync_folder(self) -> None:
+        _sync_folder(self._folder)
+
+    def full_name(self, name: str) -> str:
+        return str(self._folder / name)
+
+
+_PARTS_MAX = 1024  # in one call
+
+
+def _write_parts(descriptor: int, parts: Sequence[Part], offset: int) -> int:
+    if len(parts) > 1 and hasattr(os, "pwritev"):
+        return os.pwritev(descriptor, parts, offset)
+    return os.pwrite(descriptor, parts[0] if len(parts) == 1 else b"".join(parts), offset)
+
+
+def _reserve(descriptor: int, size: int) -> None:
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(descriptor, 0, size)
+    else:
+        os.ftruncate(descriptor, size)
+
+
+def _sync_data(descriptor: int) -> None:
+    """Have what was written to a file on the disk itself, not in a cache of the drive."""
+    if sys.platform == "darwin":
+        # There, fsync leaves it in the drive's cache, which a power failure empties.
+        try:
+            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+        except OSError:  # a file system that has no such thing, as one of another machine
+            os.fsync(descriptor)
+    else:
+        os.fdatasync(descriptor)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
