@@ -268,6 +268,43 @@ def test_global_prefetch_is_shared_by_the_consumers(broker: BrokerUnderTest, ch:
     assert sorted(bodies(ch, 2)) == [b"3", b"other"]
 
 
+@pytest.mark.parametrize("is_multiple", [False, True])
+@pytest.mark.parametrize("prefetch", [1, 10])
+def test_global_prefetch_goes_round(
+    broker: BrokerUnderTest, ch: ChannelUnderTest, q: str, prefetch: int, is_multiple: bool
+) -> None:
+    """RabbitMQ lets the queues have it in a random order, so each gets some third of it."""
+    queues = [q, broker.queue_name("second"), broker.queue_name("third")]
+    for queue in queues:
+        ch.declare(queue)
+        ch.publish_all(queue, [queue.encode()] * 100)
+    ch.qos(prefetch, globally=True)
+    for queue in queues:
+        ch.consume(queue)
+    waiting = ch.deliveries(prefetch)
+    served = [delivery.body for delivery in waiting]
+    for _ in range(90):
+        ch.ack(waiting.pop(0).delivery_tag, multiple=is_multiple)
+        waiting += ch.deliveries(1)
+        served.append(waiting[-1].body)
+    assert min(served.count(queue.encode()) for queue in queues) >= 10
+
+
+@pytest.mark.parametrize("prefetch", [1, 10])
+def test_global_prefetch_goes_round_among_the_consumers_of_a_queue(ch: ChannelUnderTest, q: str, prefetch: int) -> None:
+    ch.declare(q)
+    ch.publish_all(q, [b"x"] * 100)
+    ch.qos(prefetch, globally=True)
+    tags = [ch.consume(q) for _ in range(3)]
+    waiting = ch.deliveries(prefetch)
+    served = [delivery.consumer_tag for delivery in waiting]
+    for _ in range(90):
+        ch.ack(waiting.pop(0).delivery_tag)
+        waiting += ch.deliveries(1)
+        served.append(waiting[-1].consumer_tag)
+    assert min(served.count(tag) for tag in tags) >= 10
+
+
 def test_both_prefetches_are_kept_to(broker: BrokerUnderTest, ch: ChannelUnderTest, q: str) -> None:
     other = broker.queue_name("other")
     ch.qos(2)

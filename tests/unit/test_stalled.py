@@ -103,7 +103,7 @@ def test_what_a_transaction_has_acknowledged_counts_until_the_commit() -> None:
     assert channel.deliveries() == []
     channel.ack(2, multiple=True)
     channel.send(commands.Tx.Commit())
-    *deliveries, committed = channel.received()
+    committed, *deliveries = channel.received()
     committed.expect(commands.Tx.CommitOk)
     assert [delivery.body for delivery in deliveries] == [b"2", b"3"]
     broker.check_invariants()

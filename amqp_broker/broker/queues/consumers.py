@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from sortedcontainers import SortedDict
 
@@ -21,6 +21,22 @@ from amqp_broker.wire.table import Table
 if TYPE_CHECKING:
     from amqp_broker.broker.inspection import ChannelInfo
     from amqp_broker.broker.queues.classic import Queue
+
+Key = TypeVar("Key")
+Member = TypeVar("Member")
+
+
+def in_turn(members: dict[Key, Member], last_served: Key | None) -> list[Member]:
+    """Members that share room (a channel's consumers, a connection's channels), in the order in which they may take it.
+
+    Who is asked first may take all of it. So the first is the one behind the member that was served last; were it
+    always the oldest, the others would wait until that one wants nothing more.
+    """
+    in_order = list(members.values())
+    if len(in_order) < 2 or last_served not in members:
+        return in_order
+    first = list(members).index(last_served) + 1
+    return in_order[first:] + in_order[:first]
 
 
 class Deliveries(Protocol):

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple
 from amqp_broker.access.client import Client, Peer
 from amqp_broker.access.passwords import NotVerifiedYet
 from amqp_broker.broker.queues.classic import QueueBusy
+from amqp_broker.broker.queues.consumers import in_turn
 from amqp_broker.broker.works import SLICE_MESSAGES, Unfinished, Work
 from amqp_broker.compilation import mypyc_attr
 from amqp_broker.errors import NO_METHOD, AmqpError, ReplyCode
@@ -125,6 +126,7 @@ class Connection:
         self.client_capabilities: frozenset[str] = frozenset()
         self.connected_at_ms = broker.clock.wall_ms()
         self.channels: dict[int, Channel] = {}
+        self.last_served = 0  # the channel that took the last of the room for deliveries
         self.remembered = Remembered()
         self.has_published = False  # lately; see ``throttle.py``
         self.effort = 0  # of the frames that are being handled, where they are not cheap; see ``has_cost``
@@ -468,7 +470,7 @@ class Connection:
         self._outbound_bytes -= sent_bytes
         if self.is_congested and self._outbound_bytes <= self._high_water_bytes // 2:
             self.is_congested = False
-            for channel in self.channels.values():
+            for channel in in_turn(self.channels, self.last_served):
                 channel.consuming.update_room()
             go_on, self._room_again = self._room_again, None
             if go_on is not None:

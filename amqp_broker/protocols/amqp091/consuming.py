@@ -14,7 +14,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from amqp_broker.broker.message import Address, Message
-from amqp_broker.broker.queues.consumers import Consumer
+from amqp_broker.broker.queues.consumers import Consumer, in_turn
 from amqp_broker.broker.virtual_host import generated_name
 from amqp_broker.broker.works import SLICE_MESSAGES, Work
 from amqp_broker.compilation import mypyc_attr
@@ -51,6 +51,7 @@ class Consuming:
         self._unacknowledged_max = channel.connection.broker.settings.unacknowledged_per_channel_max
         self._is_limited = self._unacknowledged_max > 0  # by one of these two
         self._consumers_unacknowledged = 0
+        self._last_served: str | None = None  # the tag of the consumer that took the last of the room
         self._is_released = False
         self._unfinished: Iterator[None] = iter(())  # what is being settled in slices
         self._reply_tag = ""
@@ -75,19 +76,22 @@ class Consuming:
         connection = channel.connection
         if len(message.body) >= SENT_IN_PARTS_BYTES_MIN:
             self._deliver_in_parts(consumer, tag, message, header)
-            return
-        connection.send(
-            hot.encode_delivery(
-                channel.number,
-                consumer.encoded_tag,
-                tag,
-                message.redelivered,
-                message.address.encoded,
-                header,
-                message.body,
-                connection.frame_size_bytes_max,
+        else:
+            connection.send(
+                hot.encode_delivery(
+                    channel.number,
+                    consumer.encoded_tag,
+                    tag,
+                    message.redelivered,
+                    message.address.encoded,
+                    header,
+                    message.body,
+                    connection.frame_size_bytes_max,
+                )
             )
-        )
+        if not self.has_room:
+            self._last_served = consumer.tag
+            connection.last_served = channel.number
 
     def _deliver_in_parts(self, consumer: Consumer, tag: int, message: Message, header: bytes) -> None:
         """Send a message whose body is too large to be copied without need."""
@@ -152,7 +156,7 @@ class Consuming:
         return self._unacknowledged_max <= len(self.unacknowledged) + put_off
 
     def _resume_consumers(self) -> None:
-        for consumer in self.consumers.values():
+        for consumer in in_turn(self.consumers, self._last_served):
             if consumer.is_parked:
                 consumer.queue.resume(consumer)
 

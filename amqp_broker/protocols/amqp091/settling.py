@@ -52,19 +52,20 @@ class Settling:
     """One settlement of a channel's deliveries.
 
     What basic.get took is done with before what consumers have, and each of these before the next, and filled up again,
-    as in RabbitMQ.
+    as in RabbitMQ; but when the whole channel had no room, all its queues have their turn in the end instead.
 
     Args:
         consuming: whose deliveries they were.
         settlement: what becomes of them.
     """
 
-    __slots__ = ("_consuming", "_is_by_consumer", "_returning", "_room", "_settlement")
+    __slots__ = ("_consuming", "_is_by_consumer", "_refills_at_once", "_returning", "_room", "_settlement")
 
     def __init__(self, consuming: Consuming, settlement: Settlement) -> None:
         self._consuming = consuming
         self._settlement = settlement
         self._is_by_consumer = settlement is not Settlement.ABANDONED and len(consuming.consumers) > 0
+        self._refills_at_once = self._is_by_consumer and consuming.has_room
         self._returning: dict[Party, Returning] = {}
         self._room: dict[Party, Counter[Consumer | None]] = {}
 
@@ -103,7 +104,7 @@ class Settling:
     def _make_room(self, queue: Queue, room: Counter[Consumer | None]) -> None:
         for consumer, count in room.items():
             self._consuming.made_room(consumer, count)
-        if self._is_by_consumer:
+        if self._refills_at_once:
             queue.catch_up()
 
     def _parts(self, deliveries: list[Unacknowledged]) -> list[tuple[Party, list[Unacknowledged]]]:
