@@ -47,12 +47,16 @@ class JournalMachine(RuleBasedStateMachine):
 
     @initialize(seed=st.integers(0, 2**32))
     def begin(self, seed: int) -> None:
-        self.files = MemoryFiles(seed)
+        self.files = self.make_files(seed)
         self.random = Random(seed)
         self.possible: list[State] = [{}]
         self.gathered: State = {}
         self.highest = 0
         self.open()
+
+    def make_files(self, seed: int) -> MemoryFiles:
+        """The disk; another kind of it has a machine of its own."""
+        return MemoryFiles(seed)
 
     @invariant()
     def count(self) -> None:
@@ -218,10 +222,14 @@ class JournalMachine(RuleBasedStateMachine):
             self.journal.take_batch()
         assert self.journal.take_reclaim() is None
         self.files.fail_at_step = None
-        if self.random.random() < 0.5:
+        if self.is_power_lost_after_failure():
             self.files.lose_power()
         self.might_be_on_disk()
         self.open()
+
+    def is_power_lost_after_failure(self) -> bool:
+        """Whether the machine ends as well, and not the process alone."""
+        return self.random.random() < 0.5
 
     @rule()
     def commit_all(self) -> None:
@@ -299,7 +307,11 @@ class JournalMachine(RuleBasedStateMachine):
 
     @rule()
     def kill(self) -> None:
-        """The process ends, the machine goes on: what was written is there."""
+        """The process ends."""
+        self.kill_leaves()
+
+    def kill_leaves(self) -> None:
+        """The machine goes on: what was written is there."""
         written = self.possible[-1:]
         self.might_be_on_disk()
         self.open(written + self.possible[-1:])
@@ -314,7 +326,7 @@ class JournalMachine(RuleBasedStateMachine):
             self.crash()
         except JournalFull:
             self.files.capacity_bytes = None
-            self.kill()
+            self.kill_leaves()
         except JournalFailed:
             self.possible.append(dict(self.gathered))
             self.fail()

@@ -1,0 +1,161 @@
+"""A store of keys in memory for `KeptFiles`, that can fail and stop at any transaction."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator, Sequence
+from random import Random
+
+from amqp_broker.journal.kept_files import Delete, Entry, KeptFile, KeptFiles, Put, Transaction
+from amqp_broker.journal.memory_files import MemoryFiles, PowerLoss
+
+
+class FakeStore:
+    """Keys in memory.
+
+    Args:
+        seed: for all that is left to chance.
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        self.random = Random(seed)
+        self.keys: dict[str, tuple[bytes, int]] = {}
+        self.revision = 0
+        self.steps = 0
+        """How many transactions there were so far."""
+        self.fail_at_step: int | None = None
+        self.fails_by_power_loss = False
+        self.capacity_bytes: int | None = None
+
+    def commit(self, transactions: Sequence[Transaction]) -> None:
+        """Apply all; or, when the failing step is among them, any of them."""
+        first, self.steps = self.steps, self.steps + len(transactions)
+        if self.fail_at_step is not None and first < self.fail_at_step <= self.steps:
+            some = [transaction for transaction in transactions if self.random.random() < 0.5]
+            self.random.shuffle(some)
+            for transaction in some:
+                self._apply(transaction)
+            if self.fails_by_power_loss:
+                raise PowerLoss
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        for transaction in self.random.sample(list(transactions), len(transactions)):
+            self._apply(transaction)
+
+    def _apply(self, transaction: Transaction) -> None:
+        assert len({change.key for change in transaction if isinstance(change, Put)}) == sum(
+            isinstance(change, Put) for change in transaction
+        ), "a key twice in one transaction"
+        assert len(transaction) <= 128
+        assert sum(len(change.value) for change in transaction if isinstance(change, Put)) <= 1_400_000
+        self.revision += 1
+        for change in transaction:
+            if isinstance(change, Put):
+                self.keys[change.key] = (change.value, self.revision)
+            else:
+                self._delete(change)
+
+    def _delete(self, change: Delete) -> None:
+        for key in list(self.keys):
+            if key == change.key or (change.end and change.key <= key < change.end):
+                del self.keys[key]
+
+    def entries(self, prefix: str) -> Iterator[Entry]:
+        """All keys with a prefix, in their order."""
+        for key in sorted(self.keys):
+            if key.startswith(prefix):
+                yield Entry(key, *self.keys[key])
+
+    def check_room(self, size: int) -> None:
+        """ENOSPC when the store would hold more than its capacity."""
+        used = sum(len(value) for value, _ in self.keys.values())
+        if self.capacity_bytes is not None and used + size > self.capacity_bytes:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+class CrashingKeptFiles:
+    """`KeptFiles` with the faults of `MemoryFiles`: when the machine goes, another one opens the store.
+
+    Args:
+        seed: for all that is left to chance.
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        self.store = FakeStore(seed)
+        self.random = self.store.random
+        self._open()
+
+    def _open(self) -> None:
+        self.files = KeptFiles(self.store, MemoryFiles())
+        self.files.fetch()
+        self.files.sweep()
+
+    def lose_power(self) -> None:
+        """Another machine takes the store over."""
+        self.store.fail_at_step = None
+        self._open()
+
+    @property
+    def steps(self) -> int:
+        """How often the store was changed so far."""
+        return self.store.steps
+
+    @property
+    def fail_at_step(self) -> int | None:
+        """Which change fails."""
+        return self.store.fail_at_step
+
+    @fail_at_step.setter
+    def fail_at_step(self, step: int | None) -> None:
+        self.store.fail_at_step = step
+
+    @property
+    def fails_by_power_loss(self) -> bool:
+        """Whether the machine goes then."""
+        return self.store.fails_by_power_loss
+
+    @fails_by_power_loss.setter
+    def fails_by_power_loss(self, loss: bool) -> None:
+        self.store.fails_by_power_loss = loss
+
+    @property
+    def capacity_bytes(self) -> int | None:
+        """How much the store holds."""
+        return self.store.capacity_bytes
+
+    @capacity_bytes.setter
+    def capacity_bytes(self, size: int | None) -> None:
+        self.store.capacity_bytes = size
+
+    @property
+    def used_bytes(self) -> int:
+        """The bytes of all files."""
+        return sum(self.files.open(name).size() for name in self.files.names())
+
+    def content(self, name: str) -> bytes:
+        """A file's bytes as they are read now."""
+        file = self.files.open(name)
+        return file.read_at(0, file.size())
+
+    # --- the file system
+
+    def names(self) -> list[str]:
+        return self.files.names()
+
+    def create(self, name: str, reserve_bytes: int) -> KeptFile:
+        return self.files.create(name, reserve_bytes)
+
+    def open(self, name: str) -> KeptFile:
+        return self.files.open(name)
+
+    def rename(self, old: str, new: str) -> None:
+        self.files.rename(old, new)
+
+    def remove(self, name: str) -> None:
+        self.files.remove(name)
+
+    def sync_folder(self) -> None:
+        self.files.sync_folder()
+
+    def full_name(self, name: str) -> str:
+        return self.files.full_name(name)
