@@ -305,15 +305,16 @@ class KeptFiles:
             return
         if kept.cut_to is not None:
             self._sync_truncation(kept, kept.cut_to)
-        changes: Transaction = []
         pieces: dict[int, int] = {}
         for start, end in _joined(kept.dirty):
             offset = self._beginning(kept, start)
             while offset < end:
-                size = max(min(end - offset, PIECE_BYTES_MAX), kept.pieces.get(offset, 0))
-                changes.append(Put(_piece_key(kept.file_id, offset), kept.local.read_at(offset, size)))
-                pieces[offset] = size
+                size = min(end - offset, PIECE_BYTES_MAX)
+                pieces[offset] = size = max(size, kept.pieces.get(offset, 0), pieces.get(offset, 0))
                 offset += size
+        changes: Transaction = [
+            Put(_piece_key(kept.file_id, offset), kept.local.read_at(offset, size)) for offset, size in pieces.items()
+        ]
         if kept.size != kept.kept_size:
             changes.append(Put(_size_key(kept.file_id), kept.size.to_bytes(8, "big")))
         if changes:
