@@ -274,3 +274,33 @@ def check(name: str, value: object) -> None:
     if not description.accepts(value):
         but = "" if description.is_secret else f", not {value!r}"
         raise SettingError(f"{name} takes {description.takes}{but}")
+
+
+_NO_CERTIFICATE = "TLS is off: name a certificate with tls_certificate"
+_NO_CLIENT_CERTIFICATE = "no client is asked for a certificate: set tls_client_certificate to optional or required"
+
+
+def without_effect(settings: Settings) -> list[tuple[str, str]]:
+    """The settings that were changed and yet change nothing, each with the reason and the way out."""
+    found: list[tuple[str, str]] = []
+
+    def need(is_met: bool, reason: str, *names: str) -> None:
+        if not is_met:
+            changed = (name for name in names if getattr(settings, name) != DESCRIPTIONS[name].default)
+            found.extend((name, reason) for name in changed)
+
+    tls = [name for name in DESCRIPTIONS if name.startswith("tls_") and name != "tls_certificate"]
+    need(bool(settings.tls_certificate), _NO_CERTIFICATE, *tls)
+    need(settings.tls_client_certificate != "none", _NO_CLIENT_CERTIFICATE, "tls_ca", "tls_login_from")
+    need(
+        bool(settings.tls_ca),
+        "no authority is trusted: name a file of authorities with tls_ca",
+        "tls_client_certificate",
+    )
+    need(settings.fsync == "interval", f"fsync is {settings.fsync}: set fsync to interval", "fsync_interval_ms")
+    need(
+        settings.consumer_timeout_ms > 0,
+        "consumer_timeout_ms is 0, which is no limit: set it as well",
+        "consumer_timeout_sweep_ms",
+    )
+    return found

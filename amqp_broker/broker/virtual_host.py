@@ -24,7 +24,7 @@ from amqp_broker.broker.arguments import (
 from amqp_broker.broker.dead_letter import DeathReason, dead_lettered, would_cycle
 from amqp_broker.broker.exchanges.binding import Binding
 from amqp_broker.broker.exchanges.exchange import Exchange
-from amqp_broker.broker.exchanges.registry import EXCHANGE_TYPES
+from amqp_broker.broker.exchanges.registry import EXCHANGE_TYPES, WHERE_RABBITMQ_HAS_IT
 from amqp_broker.broker.exchanges.routing import find_route
 from amqp_broker.broker.message import Address, Digest, Message, digest_of
 from amqp_broker.broker.ports import Authorizer
@@ -128,7 +128,9 @@ class VirtualHost:
                 or properties that differ.
         """
         if type_name not in EXCHANGE_TYPES:
-            raise precondition_failed(f"unknown exchange type '{type_name}'")
+            where = WHERE_RABBITMQ_HAS_IT.get(type_name)
+            why = f": RabbitMQ has it with {where}, amqp-broker does not have it yet" if where else ""
+            raise precondition_failed(f"unknown exchange type '{type_name}'{why}")
         name = without_line_breaks(name)
         check_not_default_exchange(name)
         who.check_configure("exchange", name)

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from amqp_broker.settings import DESCRIPTIONS, Description, Settings
+from amqp_broker.settings import DESCRIPTIONS, Description, Settings, without_effect
 
 ENVIRONMENT_PREFIX = "AMQP_BROKER_"
 CONFIG_VARIABLE = ENVIRONMENT_PREFIX + "CONFIG"
@@ -63,7 +63,7 @@ def load(
         environment: the environment variables.
 
     Raises:
-        ConfigurationError: a key is unknown, a value is wrong, the file cannot be read.
+        ConfigurationError: a key is unknown, a value is wrong or would change nothing, the file cannot be read.
     """
     values: dict[str, object] = {}
     origins = dict.fromkeys(DESCRIPTIONS, "default")
@@ -87,7 +87,10 @@ def load(
             take(name, _from_text(name, text, option_name(name)), f"command line {option_name(name)}")
 
     values["data_dir"] = _absolute_data_folder(str(values.get("data_dir") or ""), environment, origins["data_dir"])
-    return Configuration(Settings(**values), origins)  # type: ignore[arg-type]  # each was checked by its name
+    settings = Settings(**values)  # type: ignore[arg-type]  # each was checked by its name
+    for name, reason in without_effect(settings):
+        raise ConfigurationError(f"{name} ({origins[name]}) has no effect: {reason}")
+    return Configuration(settings, origins)
 
 
 def _absolute_data_folder(given: str, environment: Mapping[str, str], origin: str) -> str:
@@ -95,7 +98,8 @@ def _absolute_data_folder(given: str, environment: Mapping[str, str], origin: st
         return str(Path(given or default_data_folder(sys.platform, environment)).expanduser().absolute())
     except (RuntimeError, OSError) as error:  # no such user, a user without a home, a working directory that is gone
         folder = f"data folder {given!r} ({origin})" if given else "the user's state folder"
-        raise ConfigurationError(f"{folder} cannot be found: {error}: name another with --data-dir") from error
+        reason = error.strerror if isinstance(error, OSError) else "there is no such user, or no home folder"
+        raise ConfigurationError(f"{folder} cannot be found: {reason}: name another with --data-dir") from error
 
 
 def default_data_folder(platform: str, environment: Mapping[str, str]) -> Path:
@@ -116,23 +120,24 @@ def default_data_folder(platform: str, environment: Mapping[str, str]) -> Path:
 
 
 def _read_file(path: Path) -> dict[str, object]:
-    import tomllib  # here, because a start without a file should not pay for it
+    from amqp_broker.cli.config_file import (  # a start without a file need not pay for it
+        BadConfigFile,
+        read_config_file,
+    )
 
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigurationError(
-            f"config file {path} cannot be read: {error.strerror}: name another with --config"
-        ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"config file {path} is not valid TOML: {error}: mend that place") from error
+        document = read_config_file(path)
+    except BadConfigFile as error:
+        raise ConfigurationError(str(error)) from error
     return {_known(name, path): _from_toml(name, value, path) for name, value in document.items()}
 
 
 def _known(name: str, path: Path) -> str:
     if name in DESCRIPTIONS:
         return name
-    near = _nearest(name, 0.6)
+    from amqp_broker.cli.config_file import RABBITMQ_KEYS
+
+    near = RABBITMQ_KEYS.get(name) or _nearest(name, 0.6)
     way_out = f"did you mean {near}?" if near else "'amqp-broker config show' lists the settings"
     raise ConfigurationError(f"config file {path} has an unknown setting {name!r}: {way_out}")
 

@@ -54,7 +54,8 @@ def ask(data_dir: str | None, config: Path | None, command: str, **arguments: An
             f"no broker runs with the data folder {settings.data_dir}: start one, or name its folder with --data-dir",
         )
     except (OSError, ValueError) as error:
-        options.fail(ExitCode.NOT_RUNNING, f"cannot reach the broker at {path}: {str(error) or type(error).__name__}")
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "it does not answer as it should"
+        options.fail(ExitCode.NOT_RUNNING, f"cannot reach the broker at {path}: {reason}")
     if "error" in answer:
         options.fail(ExitCode.REFUSED, answer["error"])
     return answer["result"]

@@ -146,6 +146,7 @@ async def _serve(server: BrokerServer, data_folder: DataFolder) -> None:
                     endpoints = await nursery.start(server.run)
                     background.start_soon(collect_garbage, server.broker, lambda: server.connections_ended)
                     _announce(endpoints, data_folder.path)
+                    _warn_if_nobody_can_log_in(endpoints, server)
             background.cancel_scope.cancel()
 
 
@@ -193,6 +194,24 @@ def _announce(endpoints: list[Endpoint], data_folder: Path) -> None:
         print(f"listening on {url} ({addresses})")
     print(f"data folder {data_folder}")
     print(f"ready after {_running_s():.2f} s", flush=True)
+
+
+def _warn_if_nobody_can_log_in(endpoints: list[Endpoint], server: BrokerServer) -> None:
+    """Say so when others may connect, but every user there is may log in from this machine only."""
+    import logging
+
+    from amqp_broker.logs import log_event
+
+    users, settings = server.broker.users, server.settings
+    is_reachable = not all(endpoint.is_loopback for endpoint in endpoints)
+    if is_reachable and all(user.name in settings.loopback_users for user in users):
+        names = " and ".join(user.name for user in users)
+        log_event(
+            logging.WARNING,
+            "nobody can log in from other machines",
+            reason=f"loopback_users lets {names or 'nobody'} in from this machine only",
+            way_out="add a user with 'amqp-broker users add' and 'amqp-broker permissions set'",
+        )
 
 
 def _running_s() -> float:

@@ -26,6 +26,9 @@ _WELL_KNOWN_HOSTS = {"localhost": ("127.0.0.1", "::1"), "*": ("0.0.0.0", "::")}
 # What stands for every address of a family: IPv4, IPv6.
 _EVERY_ADDRESS = ("0.0.0.0", "::")
 
+# What stands for every address is no address that a client could connect to.
+_WITHIN_THIS_MACHINE = {"*": "localhost", "0.0.0.0": "127.0.0.1", "::": "::1"}
+
 # This machine has no such address or no such family: no reason to fail while another address serves the same name.
 _NO_SUCH_ADDRESS = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT}
 
@@ -56,8 +59,14 @@ class Endpoint:
 
     @property
     def url(self) -> str:
-        """The endpoint as an AMQP URL, by the name that was asked for."""
-        return f"{'amqps' if self.is_tls else 'amqp'}://{bracketed(self.host)}:{self.port}"
+        """The endpoint as an AMQP URL that clients on this machine can use, by the name that was asked for."""
+        host = _WITHIN_THIS_MACHINE.get(self.host, self.host)
+        return f"{'amqps' if self.is_tls else 'amqp'}://{bracketed(host)}:{self.port}"
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine reaches it."""
+        return self.address == "::1" or self.address.startswith("127.")
 
     def __str__(self) -> str:
         return f"{bracketed(self.address)}:{self.port}"

@@ -57,24 +57,54 @@ def _load(settings: Settings) -> ssl.SSLContext:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.minimum_version = VERSIONS[settings.tls_version_min]
     context.options |= ssl.OP_NO_RENEGOTIATION
-    file, setting = settings.tls_certificate, "tls_certificate"
+    names = ["tls_certificate", "tls_key"] if settings.tls_key else ["tls_certificate"]
+    _check_readable(settings, *names)
     try:
         context.load_cert_chain(settings.tls_certificate, settings.tls_key or None, password=_no_password)
-        if settings.tls_client_certificate != "none":
-            file, setting = settings.tls_ca, "tls_ca"
-            context.load_verify_locations(settings.tls_ca or None)
-            context.verify_mode = CLIENT_CERTIFICATES[settings.tls_client_certificate]
-    except (OSError, TypeError, ValueError) as error:  # ssl.SSLError is an OSError
-        reason = error.strerror or str(error) if isinstance(error, OSError) else str(error)
-        if setting == "tls_certificate" and settings.tls_key:
-            file, setting = f"{file} and {settings.tls_key}", "tls_certificate and tls_key"
-        way_out = f"see that {setting} name files in PEM format, and that the key belongs to the certificate"
-        raise BadCertificate(f"{file or 'nothing'} cannot be used for TLS: {reason}: {way_out}") from error
+    except _HasPassword as error:
+        raise _refusal(settings, names, "the key has a password: take it off, nobody is here to type it") from error
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        reason = _KEY_OF_ANOTHER if getattr(error, "reason", "") == "KEY_VALUES_MISMATCH" else _NOT_PEM
+        raise _refusal(settings, names, reason) from error
+    if settings.tls_client_certificate != "none":
+        _check_readable(settings, "tls_ca")
+        try:
+            context.load_verify_locations(settings.tls_ca)
+        except (OSError, ValueError) as error:
+            raise _refusal(settings, ["tls_ca"], _NO_AUTHORITY) from error
+        context.verify_mode = CLIENT_CERTIFICATES[settings.tls_client_certificate]
     return context
 
 
+_NOT_PEM = (
+    "there is not both a certificate and its key, in PEM format: name the file that has the key with tls_key, or put "
+    "both into one"
+)
+_KEY_OF_ANOTHER = "the key belongs to another certificate: name the key that it was issued for with tls_key"
+_NO_AUTHORITY = "there is no certificate of an authority in it, in PEM format: name a file that has one"
+
+
+class _HasPassword(Exception):
+    """The key can be used only by somebody who knows its password."""
+
+
 def _no_password() -> str:
-    raise ValueError("the key has a password, and there is nobody to type it")
+    raise _HasPassword
+
+
+def _check_readable(settings: Settings, *names: str) -> None:
+    for name in names:
+        try:
+            with open(getattr(settings, name), "rb"):
+                pass
+        except OSError as error:
+            way_out = f"name a file that this user can read with {name}"
+            raise _refusal(settings, [name], f"{error.strerror or 'it cannot be read'}: {way_out}") from error
+
+
+def _refusal(settings: Settings, names: list[str], reason: str) -> BadCertificate:
+    files = " and ".join(f"{getattr(settings, name) or 'nothing'!r} ({name})" for name in names)
+    return BadCertificate(f"{files} cannot be used for TLS: {reason}")
 
 
 def name_in(certificate: dict[str, Any], login: TlsLogin) -> str:

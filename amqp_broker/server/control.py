@@ -121,8 +121,10 @@ async def _answer(broker: Broker, line: bytes) -> dict[str, Any]:
         result = await command(broker, request.get("arguments", {}))
     except AdministrationError as error:
         return {"error": str(error)}
-    except (BadRequest, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except BadRequest as error:
         return {"error": f"the request was not understood: {error}"}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return {"error": "the request was not understood: call the amqp-broker of the same release as this broker"}
     except Exception as error:
         log_internal_error("control", error)
         return {"error": "internal error; see the broker's log"}

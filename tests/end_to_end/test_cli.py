@@ -116,6 +116,24 @@ def test_it_says_where_it_listens_where_the_data_is_and_when_it_is_ready(serve: 
     assert re.fullmatch(r"ready after \d+\.\d\d s", said[-1])
 
 
+def test_what_listens_everywhere_says_an_address_to_paste_and_that_guest_is_let_in_from_here_only(serve: Serve) -> None:
+    broker = serve("--host", "*")
+    assert re.match(r"listening on amqp://localhost:\d+ \(0\.0\.0\.0:\d+", broker.said[0])
+    log = broker.end(signal.SIGTERM)
+    assert "nobody can log in from other machines" in log
+    assert "amqp-broker users add" in log
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables"),
+    [(["--host", "localhost"], {}), (["--host", "*"], {"RABBITMQ_DEFAULT_USER": "me"})],
+)
+def test_nothing_is_said_of_logins_where_somebody_can(
+    arguments: list[str], variables: dict[str, str], serve: Serve
+) -> None:
+    assert "nobody can log in" not in serve(*arguments, **variables).end(signal.SIGTERM)
+
+
 def test_both_loopbacks_answer(serve: Serve) -> None:
     broker = serve()
     addresses = ["127.0.0.1", "::1"] if "[::1]" in broker.said[0] else ["127.0.0.1"]
@@ -397,7 +415,8 @@ def test_config_show_is_a_file_that_serve_takes_and_says_where_values_come_from(
 def test_config_show_takes_every_option_of_serve(run: Run) -> None:
     serve, show = (set(re.findall(r"^  (--[a-z-]+)", run(*of, "--help").stdout, re.M)) for of in (["serve"], SHOW))
     assert serve == show
-    assert tomllib.loads(run(*SHOW, "--tls-port", "5670").stdout)["tls_port"] == 5670
+    given = ("--tls-port", "5670", "--tls-certificate", "server.pem")
+    assert tomllib.loads(run(*SHOW, *given).stdout)["tls_port"] == 5670
 
 
 # --- the journal's tools ---------------------------------------------------------------------------------------------

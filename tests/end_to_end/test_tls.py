@@ -39,7 +39,8 @@ class TlsBroker:
             [
                 sys.executable, "-m", "amqp_broker", "serve", "--port", "0", "--tls-port", "0",
                 "--data-dir", str(folder / "data"), "--config", str(folder / "settings.toml"),
-                "--tls-certificate", str(folder / "server.pem"), "--tls-ca", str(folder / "ca.pem"), *options,
+                "--tls-certificate", str(folder / "server.pem"), *options,
+                *(["--tls-ca", str(folder / "ca.pem")] if "--tls-client-certificate" in options else []),
             ],
             {},
             REPOSITORY,

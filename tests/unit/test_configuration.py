@@ -164,8 +164,76 @@ def test_an_unknown_key_is_refused_with_what_was_probably_meant(toml: Path) -> N
     assert refusal(file=toml) == (
         f"config file {toml} has an unknown setting 'colour': 'amqp-broker config show' lists the settings"
     )
-    toml.write_text("[listeners]\nport = 1")
-    assert "unknown setting 'listeners'" in refusal(file=toml)
+    toml.write_text("max_message_size = 1")
+    assert refusal(file=toml).endswith("'max_message_size': did you mean message_size_bytes_max?")
+
+
+def test_a_table_is_refused_with_what_to_do_about_it(toml: Path) -> None:
+    toml.write_text("[broker]\nport = 1")
+    assert refusal(file=toml) == (
+        f"config file {toml} has a table [broker], and settings stand in none: take the line [broker] out"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("# mine\nlisteners.tcp.default = 5673", ", line 2: listeners.tcp.default is a setting of rabbitmq.conf, "
+         "and a TOML file is taken: here it is called port"),
+        ("ssl_options.certfile = /etc/a.pem", ", line 1: ssl_options.certfile is a setting of rabbitmq.conf, "
+         "and a TOML file is taken: here it is called tls_certificate"),
+        ("mqtt.exchange = amq.topic", ", line 1: mqtt.exchange is a setting of rabbitmq.conf and has no counterpart "
+         "here: 'amqp-broker config show' lists the settings"),
+        ("default_pass = secret # !", " is not valid TOML: line 1: default_pass is a setting of rabbitmq.conf, and a "
+         "TOML file is taken: here it is called default_password"),
+        ("[{rabbit, [{tcp_listeners, [5673]}]}].", " is RabbitMQ's, in Erlang's form, and a TOML file is taken: "
+         "'amqp-broker config show' lists the settings"),
+    ],
+)  # fmt: skip
+def test_a_file_of_rabbitmqs_gets_a_helpful_word(text: str, word: str, toml: Path) -> None:
+    toml.write_text(text)
+    assert refusal(file=toml) == f"config file {toml}{word}"
+
+
+def test_a_mistake_in_a_file_is_told_in_our_words_with_its_line(toml: Path) -> None:
+    toml.write_text("port = 1\nlog_level = debug  # for now")
+    assert refusal(file=toml) == (
+        f'config file {toml} is not valid TOML: line 2: a text stands in quotes: log_level = "debug"'
+    )
+    toml.write_text("port 5672\n")
+    assert refusal(file=toml) == (
+        f"config file {toml} is not valid TOML: line 1 is not understood: 'port 5672': write it as name = value"
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "missing"),
+    [
+        ({"tls_key": "k.pem"}, "name a certificate with tls_certificate"),
+        ({"tls_ca": "ca.pem"}, "name a certificate with tls_certificate"),
+        ({"tls_client_certificate": "required"}, "name a certificate with tls_certificate"),
+        ({"tls_port": "0"}, "name a certificate with tls_certificate"),
+        ({"tls_version_min": "1.3"}, "name a certificate with tls_certificate"),
+        ({"tls_certificate": "c.pem", "tls_ca": "ca.pem"}, "set tls_client_certificate to optional or required"),
+        ({"tls_certificate": "c.pem", "tls_client_certificate": "required"}, "name a file of authorities with tls_ca"),
+        ({"fsync_interval_ms": "100"}, "set fsync to interval"),
+        ({"consumer_timeout_ms": "0", "consumer_timeout_sweep_ms": "5"}, "is 0, which is no limit: set it as well"),
+    ],
+)
+def test_a_setting_that_would_change_nothing_is_refused_with_what_is_missing(
+    given: dict[str, str | None], missing: str, toml: Path
+) -> None:
+    name = list(given)[-1]
+    said = refusal(command_line=given)
+    assert said.startswith(f"{name} (command line --{name.replace('_', '-')}) has no effect: ")
+    assert said.endswith(missing)
+    toml.write_text("\n".join(f"{key} = {value if value.isdigit() else repr(value)}" for key, value in given.items()))
+    assert refusal(file=toml).endswith(missing)
+
+
+def test_a_setting_at_its_default_may_stand_there_without_effect(toml: Path) -> None:
+    toml.write_text("tls_port = 5671\ntls_ca = ''\nfsync_interval_ms = 200")
+    assert configuration(file=toml).settings.tls_port == 5671
 
 
 def test_a_wrong_value_is_refused_with_its_place_and_what_is_taken(toml: Path) -> None:

@@ -42,6 +42,19 @@ def test_localhost_is_both_loopbacks_on_one_port() -> None:
     assert endpoints[0].url == f"amqp://localhost:{endpoints[0].port}"
 
 
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("*", "amqp://localhost:5672"),
+        ("0.0.0.0", "amqp://127.0.0.1:5672"),
+        ("::", "amqp://[::1]:5672"),
+        ("10.0.0.7", "amqp://10.0.0.7:5672"),
+    ],
+)
+def test_the_url_is_one_that_a_client_can_connect_to(host: str, url: str) -> None:
+    assert Endpoint(host, "0.0.0.0", 5672).url == url
+
+
 def test_an_address_is_itself_and_is_named_once() -> None:
     with bound(("127.0.0.1", "127.0.0.1")) as listeners:
         assert [listener.endpoint.address for listener in listeners] == ["127.0.0.1"]
