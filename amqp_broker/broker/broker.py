@@ -1,18 +1,19 @@
 """The broker: its virtual hosts and users, and the to-do lists that every chunk of work ends with.
 
-Whatever is handled (a chunk of a connection's bytes, timers that are due) ends with one call of ``settle``: it pumps
-the queues that changed, sends dead letters on their way, and lets channels write their confirms. When there is more of
-that than should be done in one go, it leaves the rest; while something is unfinished, the server floor calls ``go_on``
-between the chunks (``works.py``). Several brokers in one process share nothing.
+Whatever is done (a chunk of a connection's bytes, timers that are due, what an administrator asks for) is done by
+``Broker.handle``, which then settles: it pumps the queues that changed, sends dead letters on their way, and lets
+channels write their confirms. When there is more of that than should be done in one go, it leaves the rest. In the end
+the driver (``ports.py``) is told what the broker needs: something is to be written, to be read, or to go on between
+the chunks (``works.py``). Several brokers in one process share nothing.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
-from typing import ClassVar
+from collections.abc import Callable, Iterator
+from typing import ClassVar, TypeVar
 
-from amqp_broker.access.passwords import SCRYPT, SHA256, NotVerifiedYet
+from amqp_broker.access.passwords import SCRYPT, SHA256
 from amqp_broker.access.users import Users
 from amqp_broker.broker.administration import Administration
 from amqp_broker.broker.alarms import Alarms
@@ -21,7 +22,7 @@ from amqp_broker.broker.dead_letter import DeathReason
 from amqp_broker.broker.message import Address, Message
 from amqp_broker.broker.persistence.durability import Durability
 from amqp_broker.broker.persistence.recovery import Recovery
-from amqp_broker.broker.ports import Clock
+from amqp_broker.broker.ports import Clock, Driver, PassiveDriver
 from amqp_broker.broker.queues.classic import Queue
 from amqp_broker.broker.queues.paging import Paging
 from amqp_broker.broker.timers import Timers
@@ -31,62 +32,81 @@ from amqp_broker.compilation import mypyc_attr
 from amqp_broker.journal.port import Journal, Progress
 from amqp_broker.settings import DESCRIPTIONS, Settings
 
-VerifyPassword = Callable[[NotVerifiedYet, Callable[[], None], Callable[[], bool]], None]
 ReplyConsumer = Callable[[Address, bytes, bytes], None]  # takes address, content header and body of a direct reply
+
+Result = TypeVar("Result")
 
 DEAD_LETTER_COST = 10  # how much longer one takes than a delivery: its header is decoded and made anew
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Broker:
-    """All that clients can see.
+    """All that clients can see. Made empty, and of use once it is opened.
 
     Args:
         settings: limits and defaults.
         clock: tells the time.
-        journal: where what is durable is kept, and read from now; None keeps nothing.
-        progress: called while the journal is read, with the bytes read so far and the bytes there are.
-
-    Raises:
-        JournalDamaged, FormatNotSupported: the journal cannot be read.
+        driver: has the broker go on, and is told what it needs for that; one that does nothing when left out.
     """
 
     virtual_host_type: ClassVar[type[VirtualHost]] = VirtualHost  # a broker in a test has its own
 
-    def __init__(
-        self, settings: Settings, clock: Clock, journal: Journal | None = None, progress: Progress | None = None
-    ) -> None:
+    def __init__(self, settings: Settings, clock: Clock, driver: Driver | None = None) -> None:
         self.settings = settings
         self.clock = clock
-        self.timers = Timers(clock)
+        self.driver: Driver = driver if driver is not None else PassiveDriver()
+        self.timers = Timers(clock, self.driver)
         self.works = Works()
-        self.on_unfinished: Callable[[], None] | None = None  # called when there is something for ``go_on``
         self.changed_queues: deque[Queue] = deque()
         self.dead_letters: deque[tuple[Queue, Message, DeathReason]] = deque()
         self.to_finish: list[Callable[[], None]] = []  # what channels do last: confirms
         self.reply_consumers: dict[str, ReplyConsumer] = {}  # by the routing key of their replies
         self.alarms = Alarms()
-        self.durability = Durability(journal, clock, is_kept_by_sync=settings.fsync == "always")
-        self.paging = Paging(self, settings.memory_budget_bytes)
-        self.on_journal_work: Callable[[], None] | None = None  # called when the journal has something to write
+        self._keep_in(None)
         self.awaiting_write: dict[Callable[[], None], None] = {}  # called when the journal has written more
         self.awaiting_commit: dict[Callable[[], None], None] = {}  # the same, for whom something must be kept first
         self.users = Users()
-        self.verify_password: VerifyPassword = verify_at_once
         self.open_connections = Connections()
         self.administration = Administration(self)
         self.virtual_hosts: dict[str, VirtualHost] = {}
         self.homeless_count = 0  # of messages that the journal held, but not their queues: they were dropped
-        if journal is not None:
-            recovery = Recovery(self, journal)
-            recovery.run(progress)
-            self.homeless_count = recovery.homeless_count
-        if not self.virtual_hosts and not len(self.users):
-            self._furnish()
-        self.settle()
+        self._is_handling = False
 
-    def _furnish(self) -> None:
+    def _keep_in(self, journal: Journal | None) -> None:
+        self.durability = Durability(journal, self.clock, is_kept_by_sync=self.settings.fsync == "always")
+        self.paging = Paging(self, self.settings.memory_budget_bytes)
+
+    # --- its start
+
+    def open(self, journal: Journal | None = None, progress: Progress | None = None) -> None:
+        """Read what the journal holds, and keep in it from now on; a broker that is new gets a virtual host and a user.
+
+        Args:
+            journal: where what is durable is kept, not recovered yet; None keeps nothing.
+            progress: called while the journal is read, with the bytes read so far and the bytes there are.
+
+        Raises:
+            JournalDamaged, FormatNotSupported: the journal cannot be read.
+        """
+        for _ in self.opening(journal, progress):
+            pass
+
+    def opening(self, journal: Journal | None, progress: Progress | None = None) -> Iterator[None]:
+        """The same in steps, for who has other things to do meanwhile: the broker is open when there are no more.
+
+        Before that nothing but the next step is to be asked of it.
+        """
+        if journal is not None:
+            self._keep_in(journal)
+            recovery = Recovery(self, journal)
+            yield from recovery.steps(progress)
+            self.homeless_count = recovery.homeless_count
+        self.handle(self._begin)
+
+    def _begin(self) -> None:
         """Give a new broker its first virtual host and user."""
+        if self.virtual_hosts or len(self.users):
+            return
         settings = self.settings
         self.durability.keep_virtual_host(self.add_virtual_host(settings.default_virtual_host))
         # Everybody knows the default password: hashing it slowly would protect nothing, and every start in a test pay.
@@ -110,17 +130,45 @@ class Broker:
         virtual_host.reference = reference
         return virtual_host
 
-    def settle(self) -> None:
-        """Do what the work so far has left to do, as far as it fits into a slice."""
+    # --- its work
+
+    def handle(self, work: Callable[[], Result]) -> Result:
+        """Do a piece of work and all that follows from it, as far as that fits into a slice.
+
+        A piece that is a part of another is settled with the whole. What fails is not settled; what it has left is done
+        with the next piece.
+
+        Args:
+            work: changes something in the broker, and does not wait.
+
+        Returns:
+            What the work returns.
+        """
+        if self._is_handling:
+            return work()
+        self._is_handling = True
+        try:
+            result = work()
+            self._settle()
+        finally:
+            self._is_handling = False
+        self._tell_driver()
+        return result
+
+    def _settle(self) -> None:
         self._pump(SLICE_MESSAGES)
         if self.to_finish:
             to_finish, self.to_finish = self.to_finish, []
             for finish in to_finish:
                 finish()
-        if (self.durability.is_dirty or self.awaiting_commit) and self.on_journal_work is not None:
-            self.on_journal_work()
-        if self.on_unfinished is not None and self.is_unfinished:
-            self.on_unfinished()
+
+    def _tell_driver(self) -> None:
+        if self.durability.is_dirty or self.awaiting_commit:
+            self.driver.journal_has_work()
+        if self.is_unfinished:
+            self.driver.work_is_unfinished()
+        if self.paging.reads:
+            self.driver.pages_are_wanted()
 
     def _pump(self, messages_max: int) -> None:
         """Deliver what the changed queues can deliver, and route dead letters, until all is done or it was enough."""
@@ -151,27 +199,13 @@ class Broker:
 
     def go_on(self) -> None:
         """Do one slice more of what is unfinished; to be called as long as something is."""
-        self.works.run_slice()
-        self.settle()
+        self.handle(self.works.run_slice)
 
     def committed(self) -> None:
-        """The journal has committed more: whoever waited for that goes on."""
+        """The journal has committed more: whoever held something back for that lets go of it, which changes nothing."""
         for go_on in [*self.awaiting_write, *self.awaiting_commit]:
             go_on()
 
     def run_due(self) -> None:
         """Do what is due by the clock, and all that follows from it."""
-        if self.timers.run_due():
-            self.settle()
-
-
-def verify_at_once(check: NotVerifiedYet, go_on: Callable[[], None], is_wanted: Callable[[], bool]) -> None:
-    """Find out whether a password is right, however long it takes; the server floor does it in a thread.
-
-    Args:
-        check: what to find out.
-        go_on: to be called when it is known.
-        is_wanted: whether whoever asked is still there.
-    """
-    check.remember(check.verify())
-    go_on()
+        self.handle(self.timers.run_due)

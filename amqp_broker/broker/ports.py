@@ -1,11 +1,15 @@
 """What the domain is handed from outside, each a small Protocol, so that a test hands in its own.
 
-Holds no implementation.
+Holds no implementation, but of the driver that does nothing by itself.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
+
+from amqp_broker.access.passwords import NotVerifiedYet
+from amqp_broker.compilation import mypyc_attr
 
 
 class Clock(Protocol):
@@ -20,6 +24,62 @@ class Clock(Protocol):
 
     def wall_ms(self) -> int:
         """Milliseconds since 1970 in UTC; time stamps that clients or the journal see."""
+
+
+class Driver(Protocol):
+    """Whoever has a broker do its work: the server floor, or a test. What the broker asks of it comes here.
+
+    The first three are asked at the end of a chunk (``Broker.handle``), again and again as long as they are so. They
+    may be answered at once, from within the call, or later.
+    """
+
+    def journal_has_work(self) -> None:
+        """There is something to write, or somebody waits for what was written to be kept: ``Broker.committed`` is to be
+        called when it is.
+        """
+
+    def work_is_unfinished(self) -> None:
+        """``Broker.go_on`` is to be called until ``Broker.is_unfinished`` is false."""
+
+    def pages_are_wanted(self) -> None:
+        """What stands in ``Paging.reads`` is to be read, and handed to ``Paging.was_read``."""
+
+    def deadline_came_forward(self) -> None:
+        """Something is due earlier than all that was to be done until now; told at once."""
+
+    def verify_password(self, check: NotVerifiedYet, go_on: Callable[[], None], is_wanted: Callable[[], bool]) -> None:
+        """Find out whether a password is right, which may take long.
+
+        Args:
+            check: what to find out.
+            go_on: to be handed to ``Broker.handle`` when it is known, or called in the same chunk.
+            is_wanted: whether whoever asked is still there.
+        """
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class PassiveDriver:
+    """A driver that does nothing by itself, for a broker in memory: whoever has the broker calls it as well.
+
+    What takes long is left until somebody calls ``Broker.go_on``; only a password is verified at once.
+    """
+
+    def journal_has_work(self) -> None:
+        """Leave it."""
+
+    def work_is_unfinished(self) -> None:
+        """Leave it."""
+
+    def pages_are_wanted(self) -> None:
+        """Leave them."""
+
+    def deadline_came_forward(self) -> None:
+        """Nobody sleeps."""
+
+    def verify_password(self, check: NotVerifiedYet, go_on: Callable[[], None], is_wanted: Callable[[], bool]) -> None:
+        """Verify it, however long that takes."""
+        check.remember(check.verify())
+        go_on()
 
 
 class Authorizer(Protocol):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable
 
-from amqp_broker.broker.ports import Clock
+from amqp_broker.broker.ports import Clock, Driver
 
 
 class Timer:
@@ -42,13 +42,14 @@ class Timers:
 
     Args:
         clock: tells the present; deadlines are its monotonic milliseconds.
+        driver: told when a deadline comes forward.
     """
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, driver: Driver) -> None:
         self._clock = clock
+        self._driver = driver
         self._agenda: list[tuple[int, int, Timer]] = []
         self._count = 0
-        self.on_earlier_deadline: Callable[[], None] | None = None
 
     def after(self, delay_ms: int, action: Callable[[], None]) -> Timer:
         """Run ``action`` once ``delay_ms`` milliseconds from now."""
@@ -60,8 +61,8 @@ class Timers:
         self._count += 1
         is_earliest = not self._agenda or deadline_ms < self._agenda[0][0]
         heapq.heappush(self._agenda, (deadline_ms, self._count, timer))
-        if is_earliest and self.on_earlier_deadline is not None:
-            self.on_earlier_deadline()
+        if is_earliest:
+            self._driver.deadline_came_forward()
         return timer
 
     def next_deadline_ms(self) -> int | None:

@@ -31,6 +31,7 @@ from amqp_broker.protocols.amqp091.connection import Connection
 from amqp_broker.server.clock import SystemClock
 from amqp_broker.server.control import serve_control
 from amqp_broker.server.descriptors import connections_that_fit
+from amqp_broker.server.driver import ServerDriver
 from amqp_broker.server.journal_flusher import JournalFlusher
 from amqp_broker.server.long_works import go_on_with_works
 from amqp_broker.server.page_reader import read_pages
@@ -57,15 +58,23 @@ class BrokerServer:
     Args:
         settings: where to listen, limits and defaults.
         clock: the broker's time; the machine's when left out.
-        broker: what to serve, where somebody else sees to its journal; one of the server's own when left out.
+        broker: what to serve, open, where somebody else sees to its journal; one of the server's own when left out.
+        driver: that broker's.
     """
 
     connection_type: ClassVar[type[Connection]] = Connection  # a broker in a test has its own
 
-    def __init__(self, settings: Settings, clock: Clock | None = None, broker: Broker | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Clock | None = None,
+        broker: Broker | None = None,
+        driver: ServerDriver | None = None,
+    ) -> None:
         self.settings = with_memory_budget(settings)
         self._clock = clock or SystemClock()
         self._broker = broker
+        self._driver = driver or ServerDriver()
         self._journal: Journal | None = None
         self._flusher: JournalFlusher | None = None
         self._listeners: list[Listener] = []
@@ -86,7 +95,8 @@ class BrokerServer:
     def broker(self) -> Broker:
         """The broker; without a call of ``open`` before, one that keeps nothing."""
         if self._broker is None:
-            self._broker = Broker(self.settings, self._clock)
+            self._broker = Broker(self.settings, self._clock, self._driver)
+            self._broker.open()
         return self._broker
 
     def open(self, journal: Journal, progress: Progress | None = None) -> None:
@@ -98,9 +108,10 @@ class BrokerServer:
         Raises:
             JournalDamaged, FormatNotSupported: the journal cannot be read.
         """
-        self._broker = Broker(self.settings, self._clock, journal, progress)
+        self._broker = Broker(self.settings, self._clock, self._driver)
+        self._broker.open(journal, progress)
         self._journal = journal
-        self._flusher = JournalFlusher(self._broker, journal, self.settings, self._outbox)
+        self._flusher = self._driver.flusher = JournalFlusher(self._broker, journal, self.settings, self._outbox)
         if journal.torn_tail is not None:
             torn = journal.torn_tail
             log_event(logging.WARNING, "journal cut", file=torn.file, offset=torn.offset, cut_bytes=torn.cut_bytes)
@@ -146,19 +157,20 @@ class BrokerServer:
             if not self._listeners:
                 await self.bind()
             self.listen()
+            driver = self._driver
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(run_timers, self.broker)
-                nursery.start_soon(go_on_with_works, self.broker)
+                nursery.start_soon(run_timers, self.broker, driver.earlier_deadline)
+                nursery.start_soon(go_on_with_works, self.broker, driver.unfinished_work)
                 nursery.start_soon(self._turns.run)
                 nursery.start_soon(watch_resources, self.broker, self.settings, self._flusher)
-                PasswordChecks(self.broker, nursery)
+                driver.password_checks = PasswordChecks(self.broker, nursery)
                 stall_timeout_ms = self.settings.output_stall_timeout_ms
                 nursery.start_soon(shed_stalled, lambda: tuple(self._connections), stall_timeout_ms)
                 if self.control_folder is not None:
                     nursery.start_soon(serve_control, self.broker, self.control_folder)
                 if self._journal is not None and self._flusher is not None:
                     nursery.start_soon(self._flusher.run)
-                    nursery.start_soon(read_pages, self.broker, self._journal)
+                    nursery.start_soon(read_pages, self.broker, self._journal, driver.wanted_pages)
                 async with trio.open_nursery() as accepting:
                     for listener in self._listeners:
                         accepting.start_soon(accept_forever, listener, partial(self._serve_socket, nursery, listener))

@@ -128,7 +128,7 @@ async def _answer(broker: Broker, line: bytes) -> dict[str, Any]:
     except Exception as error:
         log_internal_error("control", error)
         return {"error": "internal error; see the broker's log"}
-    broker.settle()
+    broker.handle(_nothing_more)
     await _until_durable(broker)
     return {"result": result}
 
@@ -139,8 +139,12 @@ async def _until_durable(broker: Broker) -> None:
     while not broker.durability.is_kept(position):
         committed = trio.Event()
         broker.awaiting_commit[committed.set] = None
-        broker.settle()  # what was written need not have been synced, if nobody waited
+        broker.handle(_nothing_more)  # what was written need not have been synced, if nobody waited
         try:
             await committed.wait()
         finally:
             broker.awaiting_commit.pop(committed.set, None)
+
+
+def _nothing_more() -> None:
+    """The command has done it, piece by piece; what follows from it is to be done, and written."""

@@ -65,6 +65,7 @@ class JournalFlusher:
         self._unsynced_bytes = 0
         self._outbox = outbox
         self._thread: DiskThread
+        self._is_running = False
         self._has_job = False
         self._is_telling = False
         self._reclaim: Reclaim | None = None
@@ -80,6 +81,11 @@ class JournalFlusher:
         """Whether a batch waits for room, however much room there seems to be."""
         return self._refused is not None
 
+    def has_work(self) -> None:
+        """Write what has gathered, as soon as the thread has time; before ``run`` and behind it, it stays gathered."""
+        if self._is_running:
+            self._go_on()
+
     async def run(self) -> None:
         """Write whenever there is something to write.
 
@@ -87,7 +93,7 @@ class JournalFlusher:
             JournalFailed: a write or a sync failed; nothing more is confirmed.
         """
         self._thread = DiskThread()
-        self._broker.on_journal_work = self._go_on
+        self._is_running = True
         try:
             self._go_on()
             while self._error is None:
@@ -100,7 +106,7 @@ class JournalFlusher:
                 self._go_on()
             raise self._error
         finally:
-            self._broker.on_journal_work = None
+            self._is_running = False
             await self._thread.end()
 
     async def _wait(self) -> None:
@@ -152,8 +158,7 @@ class JournalFlusher:
             self._outbox.handle(done, job.result())
         except Exception as error:
             self._fail(error)
-        if self._broker.on_journal_work is not None:
-            self._go_on()
+        self.has_work()
 
     def _fail(self, error: Exception) -> None:
         self._error = error

@@ -17,22 +17,21 @@ from amqp_broker.network.wake_up import WakeUp
 TURN_S = 0.002
 
 
-async def go_on_with_works(broker: Broker) -> None:
-    """Do what is unfinished, whenever something is; never returns, ends by cancellation."""
-    wanted = WakeUp()
-    broker.on_unfinished = wanted.set
-    try:
-        while True:
-            await trio.lowlevel.checkpoint()
-            if not broker.is_unfinished:
-                await wanted.wait()
-                continue
-            try:
-                _take_a_turn(broker)
-            except Exception as error:
-                log_internal_error("work", error)
-    finally:
-        broker.on_unfinished = None
+async def go_on_with_works(broker: Broker, unfinished_work: WakeUp) -> None:
+    """Do what is unfinished, whenever something is; never returns, ends by cancellation.
+
+    Args:
+        unfinished_work: set when there is some.
+    """
+    while True:
+        await trio.lowlevel.checkpoint()
+        if not broker.is_unfinished:
+            await unfinished_work.wait()
+            continue
+        try:
+            _take_a_turn(broker)
+        except Exception as error:
+            log_internal_error("work", error)
 
 
 def _take_a_turn(broker: Broker) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import trio
 
 from amqp_broker.broker.broker import Broker
@@ -11,29 +13,26 @@ from amqp_broker.journal.port import Journal
 from amqp_broker.network.wake_up import WakeUp
 
 
-async def read_pages(broker: Broker, journal: Journal) -> None:
+async def read_pages(broker: Broker, journal: Journal, wanted_pages: WakeUp) -> None:
     """Read whatever is asked for, until cancelled.
+
+    Args:
+        wanted_pages: set when something is.
 
     Raises:
         JournalDamaged: what is on disk is not what was written.
         JournalFailed: the disk cannot read it.
     """
-    wanted = WakeUp()
     paging = broker.paging
-    paging.on_read_wanted = wanted.set
-    try:
-        while True:
-            await trio.lowlevel.checkpoint()
-            if not paging.reads:
-                await wanted.wait()
-                continue
-            queue, chunk = paging.reads.popleft()
-            if chunk.is_wanted:
-                payloads = await trio.to_thread.run_sync(_read, journal, chunk)
-                paging.was_read(queue, chunk, payloads)
-                broker.settle()
-    finally:
-        paging.on_read_wanted = None
+    while True:
+        await trio.lowlevel.checkpoint()
+        if not paging.reads:
+            await wanted_pages.wait()
+            continue
+        queue, chunk = paging.reads.popleft()
+        if chunk.is_wanted:
+            payloads = await trio.to_thread.run_sync(_read, journal, chunk)
+            broker.handle(partial(paging.was_read, queue, chunk, payloads))
 
 
 def _read(journal: Journal, chunk: Chunk) -> list[bytes]:

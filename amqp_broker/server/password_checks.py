@@ -20,7 +20,7 @@ class PasswordChecks:
     """The line of checks of one broker.
 
     Args:
-        broker: whose; its checks come here until it is given another way.
+        broker: whose.
         nursery: where they are waited for.
     """
 
@@ -28,7 +28,6 @@ class PasswordChecks:
         self._broker = broker
         self._nursery = nursery
         self._limiter = trio.CapacityLimiter(AT_ONCE_MAX)
-        broker.verify_password = self.begin
 
     def begin(self, check: NotVerifiedYet, go_on: Callable[[], None], is_wanted: Callable[[], bool]) -> None:
         """Take a check into the line."""
@@ -44,5 +43,4 @@ class PasswordChecks:
                     check.verify, abandon_on_cancel=True, limiter=trio.CapacityLimiter(1)
                 )
                 check.remember(matches)
-        go_on()
-        self._broker.settle()
+        self._broker.handle(go_on)

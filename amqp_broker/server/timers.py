@@ -14,31 +14,30 @@ from amqp_broker.network.wake_up import WakeUp
 PAUSE_AFTER_FAILURE_S = 0.1
 
 
-async def run_timers(broker: Broker) -> None:
-    """Do what the broker's agenda holds when it is due; never returns, ends by cancellation."""
-    deadline_came_forward = WakeUp()
-    broker.timers.on_earlier_deadline = deadline_came_forward.set
-    try:
-        while True:
-            await _sleep_until_due(broker, deadline_came_forward)
-            try:
-                broker.run_due()
-            except Exception as error:
-                log_internal_error("timer", error)
-                await trio.sleep(PAUSE_AFTER_FAILURE_S)
-    finally:
-        broker.timers.on_earlier_deadline = None
+async def run_timers(broker: Broker, earlier_deadline: WakeUp) -> None:
+    """Do what the broker's agenda holds when it is due; never returns, ends by cancellation.
+
+    Args:
+        earlier_deadline: set when a deadline comes forward, or the clock was moved.
+    """
+    while True:
+        await _sleep_until_due(broker, earlier_deadline)
+        try:
+            broker.run_due()
+        except Exception as error:
+            log_internal_error("timer", error)
+            await trio.sleep(PAUSE_AFTER_FAILURE_S)
 
 
-async def _sleep_until_due(broker: Broker, deadline_came_forward: WakeUp) -> None:
+async def _sleep_until_due(broker: Broker, earlier_deadline: WakeUp) -> None:
     await trio.lowlevel.checkpoint()
     while True:
         deadline_ms = broker.timers.next_deadline_ms()
         if deadline_ms is None:
-            await deadline_came_forward.wait()
+            await earlier_deadline.wait()
             continue
         wait_ms = deadline_ms - broker.clock.monotonic_ms()
         if wait_ms <= 0:
             return
         with trio.move_on_after(wait_ms / 1000 if broker.clock.is_running else math.inf):
-            await deadline_came_forward.wait()
+            await earlier_deadline.wait()

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import replace
 from difflib import get_close_matches
+from functools import partial
 from typing import Any
 
 import trio
@@ -23,7 +24,7 @@ from amqp_broker.network.listeners import Endpoint
 from amqp_broker.protocols.amqp091.connection import ConnectionState
 from amqp_broker.settings import DESCRIPTIONS, SettingError, Settings
 from amqp_broker.testing.holds import watch_ends
-from amqp_broker.testing.memory_journal import MemoryFolder, open_journal, write_at_once
+from amqp_broker.testing.memory_journal import MemoryFolder, WritingDriver, open_journal
 from amqp_broker.testing.memory_stream import MemoryStream, stream_pair
 from amqp_broker.testing.movable_clock import MovableClock
 from amqp_broker.testing.watch import Watch
@@ -83,6 +84,7 @@ class Engine:
         self._folder = MemoryFolder()
         self._server: WatchedServer | None = None
         self._broker: WatchedBroker | None = None
+        self._driver = WritingDriver()
         self._nursery: trio.Nursery | None = None
         self._in_memory_count = 0
         self._scope = trio.CancelScope()
@@ -101,9 +103,11 @@ class Engine:
         """
         self._scope, self._ended, self._is_ending = trio.CancelScope(), trio.Event(), False
         journal = open_journal(self._folder)
-        self._broker = WatchedBroker(self.settings, self.clock, journal, self.watch)
-        write_at_once(self._broker, journal)
-        self._server = WatchedServer(self.settings, self.clock, self._broker)
+        self._driver = driver = WritingDriver()
+        self._broker = WatchedBroker(self.settings, self.clock, driver, self.watch)
+        self._broker.open(journal)
+        driver.begin_writing(self._broker, journal)
+        self._server = WatchedServer(self.settings, self.clock, self._broker, driver)
         try:
             with self._scope:
                 async with trio.open_nursery() as self._nursery:
@@ -114,9 +118,10 @@ class Engine:
         except BaseExceptionGroup as group:
             raise alone(group) from None
         finally:
-            self._broker.on_journal_work = None
+            driver.end_writing()
             journal.close()
             self._server = self._broker = self._nursery = None
+            self._driver = WritingDriver()
             self._ended.set()
 
     async def _serve(self, server: WatchedServer, *, task_status: trio.TaskStatus[list[Endpoint]]) -> None:
@@ -220,13 +225,15 @@ class Engine:
         Raises:
             ValueError: it cannot be had.
         """
-        broker = self.broker
         try:
-            broker.administration.add_virtual_host(name)
-            broker.administration.set_permission(self.settings.default_user, name, ".*", ".*", ".*")
+            self.broker.handle(partial(self._add_virtual_host, name))
         except AdministrationError as error:
             raise ValueError(str(error)) from error
-        broker.settle()
+
+    def _add_virtual_host(self, name: str) -> None:
+        administration = self.broker.administration
+        administration.add_virtual_host(name)
+        administration.set_permission(self.settings.default_user, name, ".*", ".*", ".*")
 
     def delete_virtual_host(self, name: str) -> None:
         """Delete a virtual host with all in it; its clients are sent away.
@@ -237,8 +244,7 @@ class Engine:
         broker = self.broker
         if name not in broker.virtual_hosts:
             raise LookupError(f"there is no virtual host '{name}'")
-        broker.administration.delete_virtual_host(name)
-        broker.settle()
+        broker.handle(partial(broker.administration.delete_virtual_host, name))
         self.watch.forget(name)
 
     # --- quiet
@@ -373,9 +379,7 @@ class Engine:
 
     def _clock_was_moved(self) -> None:
         """Have the task that waits for the next deadline look at the clock again."""
-        look_again = self._broker.timers.on_earlier_deadline if self._broker is not None else None
-        if look_again is not None:
-            look_again()
+        self._driver.deadline_came_forward()
 
 
 def _settings(given: dict[str, Any]) -> Settings:

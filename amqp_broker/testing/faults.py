@@ -182,9 +182,10 @@ class _FaultOrders:
         """End a fault, wherever the broker is by now."""
 
         def do() -> None:
-            clear()
             if self._engine.is_running:
-                self._engine.broker.settle()
+                self._engine.broker.handle(clear)
+            else:
+                clear()
 
         try:
             self._runner.look(do)
@@ -210,9 +211,7 @@ class _FaultOrders:
             virtual_host = broker.virtual_hosts.get(self._virtual_host)
             if virtual_host is None:
                 raise LookupError(f"there is no virtual host '{self._virtual_host}'")
-            answer = change(virtual_host)
-            broker.settle()
-            return answer
+            return broker.handle(partial(change, virtual_host))
 
         return self._runner.look(do)
 

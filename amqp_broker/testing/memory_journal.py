@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import errno
 import os
-from functools import partial
 from typing import cast
 
 from amqp_broker.broker.broker import Broker
 from amqp_broker.journal.journal import SegmentJournal
 from amqp_broker.journal.port import Journal
 from amqp_broker.journal.records import Part
+from amqp_broker.server.driver import ServerDriver
 
 SEGMENT_BYTES = 262_144
 
@@ -102,13 +102,31 @@ def open_journal(folder: MemoryFolder) -> Journal:
     return cast(Journal, SegmentJournal(folder, SEGMENT_BYTES))
 
 
-def write_at_once(broker: Broker, journal: Journal) -> None:
-    """From now on, have all that a broker does written at the end of each chunk of work."""
-    broker.on_journal_work = partial(_write, broker, journal)
-    _write(broker, journal)
+class WritingDriver(ServerDriver):
+    """The driver of a broker in a test: all that the broker does is written at the end of each chunk of work."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._broker: Broker | None = None
+        self._journal: Journal | None = None
+
+    def begin_writing(self, broker: Broker, journal: Journal) -> None:
+        """A broker was opened: write what that has changed, and from now on all else."""
+        self._broker, self._journal = broker, journal
+        write_all(broker, journal)
+
+    def end_writing(self) -> None:
+        """The broker has ended: whatever happens to its clients now is not written any more."""
+        self._broker = self._journal = None
+
+    def journal_has_work(self) -> None:
+        """Write it."""
+        if self._broker is not None and self._journal is not None:
+            write_all(self._broker, self._journal)
 
 
-def _write(broker: Broker, journal: Journal) -> None:
+def write_all(broker: Broker, journal: Journal) -> None:
+    """Write what has gathered, and free the space that can be freed."""
     _commit(broker, journal)
     reclaim = journal.take_reclaim()
     if reclaim is not None:

@@ -22,7 +22,6 @@ from amqp_broker.broker.queues.classic import Queue
 from amqp_broker.broker.virtual_host import VirtualHost
 from amqp_broker.broker.works import Work
 from amqp_broker.errors import AmqpError
-from amqp_broker.journal.port import Journal
 from amqp_broker.network.connection_log import ConnectionLog
 from amqp_broker.network.pump import Conversation, Outbox, Pump
 from amqp_broker.network.socket_stream import SocketStream
@@ -32,6 +31,7 @@ from amqp_broker.protocols.amqp091.consuming import Consuming
 from amqp_broker.protocols.amqp091.heartbeat import Heartbeat
 from amqp_broker.protocols.amqp091.publishing import Publication, Publishing
 from amqp_broker.server.broker_server import BrokerServer
+from amqp_broker.server.driver import ServerDriver
 from amqp_broker.settings import Settings
 from amqp_broker.testing.memory_stream import MemoryStream
 from amqp_broker.testing.records import Published, published, why_nowhere
@@ -85,9 +85,9 @@ class WatchedBroker(Broker):
 
     virtual_host_type = WatchedVirtualHost
 
-    def __init__(self, settings: Settings, clock: Clock, journal: Journal, watch: Watch) -> None:
+    def __init__(self, settings: Settings, clock: Clock, driver: ServerDriver, watch: Watch) -> None:
         self.watch = watch
-        super().__init__(settings, clock, journal)
+        super().__init__(settings, clock, driver)
 
 
 class WatchedPublishing(Publishing):
@@ -286,8 +286,8 @@ class WatchedServer(BrokerServer):
 
     connection_type = WatchedConnection
 
-    def __init__(self, settings: Settings, clock: Clock, broker: Broker) -> None:
-        super().__init__(settings, clock, broker)
+    def __init__(self, settings: Settings, clock: Clock, broker: Broker, driver: ServerDriver) -> None:
+        super().__init__(settings, clock, broker, driver)
         self.pumps: set[WatchedPump] = set()
 
     def make_pump(self, stream: trio.abc.Stream, outbox: Outbox) -> WatchedPump:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import ModuleType
 from typing import Any
 
-from amqp_broker.broker.broker import Broker
 from amqp_broker.broker.persistence import message_recovery
 from amqp_broker.broker.queues import classic as queue_module
 from amqp_broker.broker.queues import ready
@@ -22,9 +22,25 @@ from amqp_broker.journal.memory_files import MemoryFiles
 from amqp_broker.settings import Settings
 from tests.support.client import Client
 from tests.support.manual_clock import ManualClock
-from tests.support.memory_broker import MemoryBroker
+from tests.support.memory_broker import MemoryBroker, MemoryDriver
 
 SEGMENT_BYTES = 4096
+
+
+class DiskDriver(MemoryDriver):
+    """Has all written and read at once as well, unless the test holds it back."""
+
+    broker: DiskBroker
+
+    def journal_has_work(self) -> None:
+        """Write it."""
+        if self.broker.writes_at_once:
+            self.broker.write()
+
+    def pages_are_wanted(self) -> None:
+        """Read them."""
+        if self.broker.reads_at_once and not self.broker.is_reading:
+            self.broker.read_pages()
 
 
 class DiskBroker(MemoryBroker):
@@ -36,14 +52,15 @@ class DiskBroker(MemoryBroker):
         settings: by name, where they differ from the defaults.
     """
 
+    driver_type = DiskDriver
+
     def __init__(self, files: MemoryFiles | None = None, clock: ManualClock | None = None, **settings: Any) -> None:
         self.files = files if files is not None else MemoryFiles()
         self.journal = SegmentJournal(self.files, SEGMENT_BYTES)
         self.given_settings = settings
         self.writes_at_once = self.reads_at_once = False
-        Broker.__init__(self, Settings(**settings), clock or ManualClock(), self.journal)
-        self.connections = []
-        self.on_journal_work = self._journal_has_work
+        self._make(Settings(**settings), clock or ManualClock())
+        self.open(self.journal)
         self.write()
         self.writes_at_once = self.reads_at_once = True
         self.read_pages()
@@ -53,10 +70,6 @@ class DiskBroker(MemoryBroker):
         return Client(self).open()
 
     # --- writing
-
-    def _journal_has_work(self) -> None:
-        if self.writes_at_once:
-            self.write()
 
     def write(self, *, sync: bool = True) -> None:
         """Write and commit what has gathered, as the flusher does."""
@@ -84,24 +97,18 @@ class DiskBroker(MemoryBroker):
 
     # --- reading
 
-    def settle(self) -> None:
-        """Do what is left to do, and read what is wanted now."""
-        super().settle()
-        if self.reads_at_once and not self._is_reading:
-            self.read_pages()
-
     def read_pages(self, count: int = sys.maxsize) -> None:
         """Read what is asked for, so many chunks at most, as the page reader does."""
-        self._is_reading = True
+        self.is_reading = True
         while self.paging.reads and count:
             count -= 1
             queue, chunk = self.paging.reads.popleft()
             if chunk.is_wanted:
-                self.paging.was_read(queue, chunk, self.journal.read_many(chunk.references))
-                self.settle()
-        self._is_reading = False
+                payloads = self.journal.read_many(chunk.references)
+                self.handle(partial(self.paging.was_read, queue, chunk, payloads))
+        self.is_reading = False
 
-    _is_reading = False
+    is_reading = False
 
     @contextmanager
     def holding_reads(self) -> Iterator[None]:

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 from amqp_broker.broker import broker as broker_module
 from amqp_broker.broker.broker import Broker
+from amqp_broker.broker.ports import PassiveDriver
 from amqp_broker.broker.queues import classic as queue_module
 from amqp_broker.broker.queues.classic import Queue
 from amqp_broker.broker.queues.consumers import Consumer
@@ -25,6 +26,25 @@ from amqp_broker.settings import Settings
 from tests.support.manual_clock import ManualClock
 
 
+class MemoryDriver(PassiveDriver):
+    """Has a broker do all that is left to do at once, unless ``goes_on`` says that long works wait."""
+
+    def __init__(self, broker: MemoryBroker) -> None:
+        self.broker = broker
+        self._is_going_on = False
+
+    def work_is_unfinished(self) -> None:
+        """Go on until it is done."""
+        if self._is_going_on:
+            return
+        self._is_going_on = True
+        try:
+            while self.broker.goes_on and self.broker.is_unfinished:
+                self.broker.go_on()
+        finally:
+            self._is_going_on = False
+
+
 class MemoryBroker(Broker):
     """A broker whose time a test moves.
 
@@ -33,9 +53,14 @@ class MemoryBroker(Broker):
     """
 
     clock: ManualClock
+    driver_type: ClassVar[type[MemoryDriver]] = MemoryDriver
 
     def __init__(self, **settings: Any) -> None:
-        super().__init__(Settings(**settings), ManualClock())
+        self._make(Settings(**settings), ManualClock())
+        self.open()
+
+    def _make(self, settings: Settings, clock: ManualClock) -> None:
+        super().__init__(settings, clock, self.driver_type(self))
         self.connections: list[Connection] = []  # those that clients of the test have made
 
     @property
@@ -48,11 +73,8 @@ class MemoryBroker(Broker):
         return self.virtual_host.queue(name)
 
     def settle(self) -> None:
-        """Do all that is left to do, unless ``goes_on`` says that long works wait."""
-        super().settle()
-        while self.goes_on and self.is_unfinished:
-            self.works.run_slice()
-            super().settle()
+        """Do what follows from what the test has done to parts of the broker itself."""
+        self.handle(_nothing_more)
 
     @contextmanager
     def holding_works(self) -> Iterator[None]:
@@ -109,6 +131,10 @@ def small_slices(count: int = 2) -> Iterator[None]:
     finally:
         for module, was in zip(modules, before, strict=True):
             module.SLICE_MESSAGES = was
+
+
+def _nothing_more() -> None:
+    pass
 
 
 def _check_queue(queue: Queue, channels: list[Channel]) -> None:

@@ -6,8 +6,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from amqp_broker.broker.ports import PassiveDriver
 from amqp_broker.broker.timers import Timer, Timers
 from tests.support.manual_clock import ManualClock
+
+
+class Sleeper(PassiveDriver):
+    """Somebody who would sleep until the next deadline."""
+
+    def __init__(self) -> None:
+        self.timers: Timers | None = None
+        self.told: list[int | None] = []
+
+    def deadline_came_forward(self) -> None:
+        assert self.timers is not None
+        self.told.append(self.timers.next_deadline_ms())
 
 
 class Agenda:
@@ -15,7 +28,8 @@ class Agenda:
 
     def __init__(self) -> None:
         self.clock = ManualClock()
-        self.timers = Timers(self.clock)
+        self.sleeper = Sleeper()
+        self.timers = self.sleeper.timers = Timers(self.clock, self.sleeper)
         self.ran: list[object] = []
 
     def after(self, delay_ms: int, name: object) -> Timer:
@@ -57,12 +71,10 @@ def test_next_deadline() -> None:
 
 def test_an_earlier_deadline_is_told() -> None:
     agenda = Agenda()
-    told: list[int | None] = []
-    agenda.timers.on_earlier_deadline = lambda: told.append(agenda.timers.next_deadline_ms())
     now_ms = agenda.clock.monotonic_ms()
     for delay_ms in (50, 60, 40, 40, 0):
         agenda.after(delay_ms, delay_ms)
-    assert told == [now_ms + 50, now_ms + 40, now_ms]
+    assert agenda.sleeper.told == [now_ms + 50, now_ms + 40, now_ms]
 
 
 def test_a_timer_may_make_another_that_is_due_already() -> None:

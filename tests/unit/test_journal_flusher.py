@@ -24,6 +24,7 @@ from amqp_broker.network.wake_up import WakeUp
 from amqp_broker.server import journal_flusher
 from amqp_broker.server.clock import SystemClock
 from amqp_broker.server.disk_thread import DiskThread, Job
+from amqp_broker.server.driver import ServerDriver
 from amqp_broker.server.journal_flusher import SYNC_DELAY_S, JournalFlusher
 from amqp_broker.server.resources import watch_resources
 from amqp_broker.settings import Settings
@@ -32,14 +33,20 @@ from tests.unit.in_trio import in_trio
 SEGMENT_BYTES = 65_536
 
 
+def nothing_more() -> None:
+    """What was done is to be settled."""
+
+
 class Served:
     """A broker on a disk in memory whose journal is written."""
 
     def __init__(self, settings: Settings) -> None:
         self.files = MemoryFiles()
         self.journal = cast(Journal, SegmentJournal(self.files, SEGMENT_BYTES))
-        self.broker = Broker(settings, SystemClock(), self.journal)
-        self.flusher = JournalFlusher(self.broker, self.journal, settings, Outbox())
+        driver = ServerDriver()
+        self.broker = Broker(settings, SystemClock(), driver)
+        self.broker.open(self.journal)
+        self.flusher = driver.flusher = JournalFlusher(self.broker, self.journal, settings, Outbox())
         self.told = 0
 
     def change(self, size: int = 0) -> int:
@@ -47,7 +54,7 @@ class Served:
         self.broker.add_virtual_host(f"{self.told}-{'x' * size}")
         self.broker.durability.keep_virtual_host(self.broker.virtual_hosts[f"{self.told}-{'x' * size}"])
         position = self.broker.durability.position
-        self.broker.settle()
+        self.broker.handle(nothing_more)
         return position
 
     def change_for_somebody(self) -> int:
@@ -71,7 +78,7 @@ class Served:
         while not self.broker.durability.is_kept(position):
             told = trio.Event()  # a new one each time: who never waits keeps the clock from moving on
             self.broker.awaiting_commit[told.set] = None
-            self.broker.settle()
+            self.broker.handle(nothing_more)
             await told.wait()
             del self.broker.awaiting_commit[told.set]
         self.told += 1
@@ -79,7 +86,9 @@ class Served:
     def found(self) -> set[str]:
         """The virtual hosts that a broker would find that starts now."""
         journal = cast(Journal, SegmentJournal(self.files, SEGMENT_BYTES))
-        return set(Broker(Settings(), SystemClock(), journal).virtual_hosts)
+        broker = Broker(Settings(), SystemClock())
+        broker.open(journal)
+        return set(broker.virtual_hosts)
 
 
 @asynccontextmanager
@@ -260,7 +269,7 @@ class Restless:
         durability.forget(self._last)
         self._last = VirtualHost(self._served.broker, f"{self._left}-{'x' * self._size}")
         durability.keep_virtual_host(self._last)
-        self._served.broker.settle()
+        self._served.broker.handle(nothing_more)
 
 
 @pytest.mark.parametrize("size", [1000, SEGMENT_BYTES // 4, 2 * SEGMENT_BYTES])
@@ -296,10 +305,10 @@ async def test_who_is_told_that_nothing_was_left_to_write_may_change_something_w
             broker.awaiting_commit[change_once] = None  # asked next when nothing is left, and space is to be freed
 
         broker.awaiting_commit[wait_for_nothing] = None
-        broker.settle()
+        broker.handle(nothing_more)
         while not changed:
             await trio.testing.wait_all_tasks_blocked()
-            broker.settle()
+            broker.handle(nothing_more)
         await served.kept(changed[0])
         assert len(changed) == 1
         while served.files.used_bytes >= used_bytes:
@@ -317,7 +326,7 @@ async def test_space_is_freed_while_a_batch_waits_for_room() -> None:
         files.capacity_bytes = files.used_bytes + 4096  # enough to copy what is live, too little for what comes
         for each in large:
             broker.durability.forget(each)
-        broker.settle()  # this is on its way to the disk when the batch gathers for which there is no room
+        broker.handle(nothing_more)  # this is on its way to the disk when the batch gathers for which there is no room
         await served.kept(served.change(SEGMENT_BYTES))
         assert not served.flusher.is_disk_full
 
@@ -349,7 +358,9 @@ async def test_the_end_waits_for_what_is_being_written() -> None:
         position = served.change_for_somebody()
         nursery.cancel_scope.cancel()
     assert served.broker.durability.is_kept(position)
-    assert served.broker.on_journal_work is None
+    left = served.change_for_somebody()
+    await trio.testing.wait_all_tasks_blocked()
+    assert not served.broker.durability.is_kept(left)  # there is no thread any more that could be given it
 
 
 # --- the thread

@@ -6,6 +6,7 @@ import pytest
 import trio
 
 from amqp_broker.broker.broker import Broker
+from amqp_broker.server.driver import ServerDriver
 from amqp_broker.server.timers import run_timers
 from amqp_broker.settings import Settings
 from tests.unit.in_trio import in_trio
@@ -28,9 +29,13 @@ class Agenda:
 
     def __init__(self) -> None:
         self.clock = TrioClock()
-        self.broker = Broker(Settings(), self.clock)
+        self.driver = ServerDriver()
+        self.broker = Broker(Settings(), self.clock, self.driver)
         self.start_ms = self.clock.monotonic_ms()
         self.done_ms: list[int] = []
+
+    async def run(self) -> None:
+        await run_timers(self.broker, self.driver.earlier_deadline)
 
     def note(self) -> None:
         self.done_ms.append(self.clock.monotonic_ms() - self.start_ms)
@@ -45,7 +50,7 @@ async def test_what_is_due_is_done_at_its_time() -> None:
     for delay_ms in (0, 250, 60_000, 30_000):
         agenda.after(delay_ms)
     with trio.move_on_after(100):
-        await run_timers(agenda.broker)
+        await agenda.run()
     assert agenda.done_ms == [0, 250, 30_000, 60_000]
 
 
@@ -53,7 +58,7 @@ async def test_what_is_due_is_done_at_its_time() -> None:
 async def test_an_earlier_deadline_wakes_the_task() -> None:
     agenda = Agenda()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(run_timers, agenda.broker)
+        nursery.start_soon(agenda.run)
         await trio.sleep(1)
         agenda.after(60_000)
         await trio.sleep(1)
@@ -63,7 +68,6 @@ async def test_an_earlier_deadline_wakes_the_task() -> None:
         await trio.sleep(100)
         assert agenda.done_ms == [2010, 61_000]
         nursery.cancel_scope.cancel()
-    assert agenda.broker.timers.on_earlier_deadline is None
 
 
 @in_trio
@@ -72,11 +76,10 @@ async def test_a_clock_that_stands_still_is_not_waited_for() -> None:
     agenda.clock.is_running = False
     agenda.after(10)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(run_timers, agenda.broker)
+        nursery.start_soon(agenda.run)
         await trio.sleep(60)
         assert agenda.done_ms == []
-        assert agenda.broker.timers.on_earlier_deadline is not None
-        agenda.broker.timers.on_earlier_deadline()  # whoever moved it says so
+        agenda.driver.deadline_came_forward()  # whoever moved it says so
         await trio.sleep(1)
         assert agenda.done_ms == [60_000]
         nursery.cancel_scope.cancel()
@@ -92,6 +95,6 @@ async def test_a_failure_is_logged_and_the_task_goes_on(caplog: pytest.LogCaptur
     agenda.broker.timers.after(10, fail)
     agenda.after(20)
     with trio.move_on_after(1):
-        await run_timers(agenda.broker)
+        await agenda.run()
     assert len(agenda.done_ms) == 1
     assert [record.getMessage() for record in caplog.records] == ["internal error"]

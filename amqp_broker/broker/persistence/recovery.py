@@ -10,7 +10,7 @@ of drops, what had been replaced is back beside what it was replaced with, and t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -26,7 +26,7 @@ from amqp_broker.wire.table import FieldValue, Table, decode_table
 if TYPE_CHECKING:
     from amqp_broker.broker.broker import Broker
     from amqp_broker.broker.queues.classic import Queue
-    from amqp_broker.journal.port import Journal, Progress
+    from amqp_broker.journal.port import Journal, LiveRecord, Progress
 
 MESSAGE = int(RecordKind.MESSAGE)  # compared for each record, which takes an Enum's member three times as long
 
@@ -47,8 +47,8 @@ class Recovery:
         self._to_remove: list[Callable[[], None]] = []  # what there is twice
         self._messages = MessageRecovery(broker, self._queues)
 
-    def run(self, progress: Progress | None) -> None:
-        """Read it all.
+    def steps(self, progress: Progress | None) -> Iterator[None]:
+        """Read it all, one portion of records a step.
 
         Args:
             progress: called now and then with the bytes read so far and the bytes there are.
@@ -57,13 +57,20 @@ class Recovery:
             JournalDamaged: what is on disk is not what was written.
             FormatNotSupported: a newer release wrote it.
         """
-        restore_message = self._messages.restore
         for records in self._journal.recover(progress):
-            for reference, kind, payload, claims in records:
-                if kind == MESSAGE:
-                    restore_message(reference, payload, claims)
-                else:
-                    self._restore(reference, kind, payload)
+            self._restore_all(records)
+            yield
+        self._finish()
+
+    def _restore_all(self, records: Sequence[LiveRecord]) -> None:
+        restore_message = self._messages.restore
+        for reference, kind, payload, claims in records:
+            if kind == MESSAGE:
+                restore_message(reference, payload, claims)
+            else:
+                self._restore(reference, kind, payload)
+
+    def _finish(self) -> None:
         self._messages.flush()
         self._journal.drop_many(self._orphans)
         self._journal.drop_many(self._messages.orphans)

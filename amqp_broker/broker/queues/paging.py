@@ -12,7 +12,6 @@ on its way has nothing to deliver for the moment. ``QueueBusy`` suspends a clien
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from amqp_broker.broker.message import Message
@@ -42,7 +41,6 @@ class Paging:
         self.used_bytes = 0
         self.has_disk = bool(memory_bytes) and broker.durability.has_journal
         self.reads: deque[tuple[Queue, Chunk]] = deque()  # to be read, the first asked for first
-        self.on_read_wanted: Callable[[], None] | None = None
         self._decode = MessageDecoder().decode
 
     @property
@@ -55,8 +53,6 @@ class Paging:
         chunk = queue.ready.chunk_to_read()
         if chunk is not None:
             self.reads.append((queue, chunk))
-            if self.on_read_wanted is not None:
-                self.on_read_wanted()
 
     def was_read(self, queue: Queue, chunk: Chunk, payloads: list[bytes]) -> None:
         """A chunk's records are here, in the order of its references."""

@@ -232,8 +232,7 @@ class Connection:
             yield frame
 
     def _handle_received(self, frames: Iterator[Frame]) -> None:
-        self._handle_frames(frames)
-        self.broker.settle()
+        self.broker.handle(partial(self._handle_frames, frames))
         self._throttle.chunk_was_handled()
 
     def _handle_frames(self, frames: Iterator[Frame]) -> None:
@@ -286,7 +285,7 @@ class Connection:
                 return
 
     def _verify_password(self, check: NotVerifiedYet, go_on: Callable[[], None]) -> None:
-        self.broker.verify_password(check, go_on, lambda: not self._is_closed())
+        self.broker.driver.verify_password(check, go_on, lambda: not self._is_closed())
 
     def _wait_for_room(self, go_on: Callable[[], None]) -> None:
         """The client asks for more and more and reads none of it: it is heard again when it has."""
@@ -469,13 +468,15 @@ class Connection:
         self.sent_bytes += sent_bytes
         self._outbound_bytes -= sent_bytes
         if self.is_congested and self._outbound_bytes <= self._high_water_bytes // 2:
-            self.is_congested = False
-            for channel in in_turn(self.channels, self.last_served):
-                channel.consuming.update_room()
-            go_on, self._room_again = self._room_again, None
-            if go_on is not None:
-                go_on()
-            self.broker.settle()
+            self.broker.handle(self._has_room_again)
+
+    def _has_room_again(self) -> None:
+        self.is_congested = False
+        for channel in in_turn(self.channels, self.last_served):
+            channel.consuming.update_room()
+        go_on, self._room_again = self._room_again, None
+        if go_on is not None:
+            go_on()
 
     # --- the end
 
@@ -561,8 +562,8 @@ class Connection:
     def close_forcibly(self, explanation: str) -> None:
         """connection.close 320 with these words, if the connection is open."""
         if self.state is ConnectionState.OPEN:
-            self._close(AmqpError(ReplyCode.CONNECTION_FORCED, explanation), NO_METHOD)
-            self.broker.settle()
+            error = AmqpError(ReplyCode.CONNECTION_FORCED, explanation)
+            self.broker.handle(partial(self._close, error, NO_METHOD))
 
     def lost(self, reason: str) -> None:
         """The socket has ended: give back all that the client had."""
@@ -574,9 +575,8 @@ class Connection:
             self._outbound.clear()  # nobody will take it; the garbage collector may take its time
             self._room_again = None
             self.broker.awaiting_commit.pop(self._journal_committed, None)
-            self.finish()
+            self.broker.handle(self.finish)
             self._outbound.clear()
-            self.broker.settle()
 
     def dissolve(self) -> None:
         """It is lost, and nobody will ask for anything more: let go of the parts, which hold on to it.

@@ -81,8 +81,7 @@ class Throttle:
         self._update()
         go_on, self._go_on = self._go_on, None
         if go_on is not None:
-            go_on()
-            self._connection.broker.settle()
+            self._connection.broker.handle(go_on)
 
     def _written(self) -> None:
         broker = self._connection.broker

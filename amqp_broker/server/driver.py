@@ -1,0 +1,47 @@
+"""What the broker asks of the server floor, and who of it does that: one task or thread for each kind of request.
+
+Holds none of the work; each request has a file of its own (``journal_flusher.py``, ``long_works.py``,
+``page_reader.py``, ``timers.py``, ``password_checks.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from amqp_broker.access.passwords import NotVerifiedYet
+from amqp_broker.network.wake_up import WakeUp
+from amqp_broker.server.journal_flusher import JournalFlusher
+from amqp_broker.server.password_checks import PasswordChecks
+
+
+class ServerDriver:
+    """The driver (``broker/ports.py``) of a broker that is served. What is asked for before it is served waits."""
+
+    def __init__(self) -> None:
+        self.earlier_deadline = WakeUp()
+        self.unfinished_work = WakeUp()
+        self.wanted_pages = WakeUp()
+        self.flusher: JournalFlusher | None = None  # where there is a journal
+        self.password_checks: PasswordChecks | None = None  # while clients are served
+
+    def journal_has_work(self) -> None:
+        """Have it written."""
+        if self.flusher is not None:
+            self.flusher.has_work()
+
+    def work_is_unfinished(self) -> None:
+        """Wake who goes on with it."""
+        self.unfinished_work.set()
+
+    def pages_are_wanted(self) -> None:
+        """Wake who reads them."""
+        self.wanted_pages.set()
+
+    def deadline_came_forward(self) -> None:
+        """Wake who sleeps until the next deadline."""
+        self.earlier_deadline.set()
+
+    def verify_password(self, check: NotVerifiedYet, go_on: Callable[[], None], is_wanted: Callable[[], bool]) -> None:
+        """Have it verified in a thread."""
+        assert self.password_checks is not None, "a client logs in, and nobody is served"
+        self.password_checks.begin(check, go_on, is_wanted)
