@@ -1,0 +1,223 @@
+"""etcd's members, called from a thread: one after the other, until one of them answers.
+
+Holds sockets, time limits and logging in; the protocol is ``etcd/``. What a call means, and whether it may be made
+again, is known to whoever makes it: here an answer is an answer, and everything else is ``EtcdUnavailable``.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from amqp_broker.etcd import messages
+from amqp_broker.etcd.calls import OK, Answer, Calls, ConnectionFailed
+
+CALL_TIMEOUT_S: Final = 1.0  # then the next member is asked; an election of etcd takes about as long
+RECEIVE_BYTES: Final = 262_144
+RESOURCE_EXHAUSTED: Final = 8
+UNAUTHENTICATED: Final = 16
+
+
+class EtcdUnavailable(Exception):
+    """There is no answer: whether the request was carried out is not known."""
+
+
+class EtcdRefused(Exception):
+    """etcd has answered that it will not do it.
+
+    Args:
+        status: gRPC's.
+        explanation: etcd's words.
+    """
+
+    def __init__(self, status: int, explanation: str) -> None:
+        super().__init__(explanation)
+        self.status = status
+
+    @property
+    def is_out_of_space(self) -> bool:
+        """Whether etcd's quota is used up: it takes no more puts until somebody has made room."""
+        return self.status == RESOURCE_EXHAUSTED and "space exceeded" in str(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """How to log in to etcd; without a user there is no login."""
+
+    user: str = ""
+    password: str = ""
+    tls: ssl.SSLContext | None = None
+
+
+class Member:
+    """One member, over one connection that is made when it is needed.
+
+    Args:
+        host: its name or address.
+        port: where it answers calls.
+        credentials: how to log in.
+        timeout_s: how long a call may take.
+    """
+
+    def __init__(
+        self, host: str, port: int, credentials: Credentials | None = None, timeout_s: float = CALL_TIMEOUT_S
+    ) -> None:
+        self._host = host
+        self._port = port
+        self._credentials = credentials or Credentials()
+        self._timeout_s = timeout_s
+        self._socket: socket.socket | None = None
+        self._calls: Calls | None = None
+
+    def __str__(self) -> str:
+        return f"{self._host}:{self._port}"
+
+    def call_all(self, path: str, requests: Sequence[bytes]) -> list[bytes | EtcdRefused | None]:
+        """Make several calls at once.
+
+        Returns:
+            For each its answer, etcd's refusal, or None where nothing is known.
+        """
+        outcomes: list[bytes | EtcdRefused | None] = [None] * len(requests)
+        deadline_s = time.monotonic() + self._timeout_s
+        try:
+            calls, connection = self._connected()
+            numbers = {calls.begin(path, request): place for place, request in enumerate(requests)}
+            connection.sendall(calls.take_output())
+            while numbers:
+                self._await(calls, connection, deadline_s, numbers, outcomes)
+        except (OSError, ConnectionFailed):
+            self.close()
+        if any(isinstance(one, EtcdRefused) and one.status == UNAUTHENTICATED for one in outcomes):
+            self.close()  # the token has expired: the next connection has a new one
+        return outcomes
+
+    def call(self, path: str, request: bytes) -> bytes:
+        """Make one call.
+
+        Raises:
+            EtcdUnavailable: there was no answer.
+            EtcdRefused: etcd will not.
+        """
+        outcome = self.call_all(path, [request])[0]
+        if outcome is None:
+            raise EtcdUnavailable(f"etcd at {self} does not answer")
+        if isinstance(outcome, EtcdRefused):
+            raise outcome
+        return outcome
+
+    def close(self) -> None:
+        """Close the connection; the next call makes another one."""
+        if self._socket is not None:
+            self._socket.close()
+        self._socket = self._calls = None
+
+    def _connected(self) -> tuple[Calls, socket.socket]:
+        if self._calls is None or self._socket is None:
+            credentials = self._credentials
+            connection = socket.create_connection((self._host, self._port), self._timeout_s)
+            try:
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                if credentials.tls is not None:
+                    connection = credentials.tls.wrap_socket(connection, server_hostname=self._host)
+                self._socket = connection
+                self._calls = Calls(str(self), token=self._token(connection), is_tls=credentials.tls is not None)
+            except BaseException:
+                connection.close()
+                self._socket = None
+                raise
+        return self._calls, self._socket
+
+    def _token(self, connection: socket.socket) -> str:
+        """Log in, on the connection that the calls will be made on."""
+        credentials = self._credentials
+        if not credentials.user:
+            return ""
+        login = Member(self._host, self._port, Credentials(tls=credentials.tls), self._timeout_s)
+        try:
+            request = messages.authenticate_request(credentials.user, credentials.password)
+            return messages.token_in(login.call(messages.AUTHENTICATE, request))
+        except EtcdUnavailable as error:
+            raise ConnectionFailed(str(error)) from error
+        finally:
+            login.close()
+
+    def _await(
+        self,
+        calls: Calls,
+        connection: socket.socket,
+        deadline_s: float,
+        numbers: dict[int, int],
+        outcomes: list[bytes | EtcdRefused | None],
+    ) -> None:
+        """Receive once, and note what it answers."""
+        left_s = deadline_s - time.monotonic()
+        if left_s <= 0:
+            raise TimeoutError
+        connection.settimeout(left_s)
+        for event in calls.receive(connection.recv(RECEIVE_BYTES)):
+            place = numbers.get(event.call)
+            if place is None:
+                continue
+            if isinstance(event, Answer):
+                outcomes[place] = event.message
+            else:
+                del numbers[event.call]
+                if event.status != OK:
+                    outcomes[place] = (
+                        None if _is_unknown(event.status) else EtcdRefused(event.status, event.explanation)
+                    )
+        if output := calls.take_output():
+            connection.sendall(output)
+
+
+def _is_unknown(status: int) -> bool:
+    """Whether a status leaves open what was done: cancelled, unknown, deadline exceeded, aborted, unavailable."""
+    return status in (1, 2, 4, 10, 14)
+
+
+class Members:
+    """All members: whoever does not answer is left for the next one.
+
+    Args:
+        members: at least one.
+    """
+
+    def __init__(self, members: Iterable[Member]) -> None:
+        self._members = list(members)
+        self._present = 0
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    @property
+    def present(self) -> Member:
+        """The one that is asked now."""
+        return self._members[self._present]
+
+    def turn_to_next(self) -> None:
+        """Ask another one from now on."""
+        self._present = (self._present + 1) % len(self._members)
+
+    def call(self, path: str, request: bytes) -> bytes:
+        """Make a call that does no harm when it is made twice, at each member in turn.
+
+        Raises:
+            EtcdUnavailable: none has answered.
+            EtcdRefused: etcd will not.
+        """
+        for _ in self._members:
+            try:
+                return self.present.call(path, request)
+            except EtcdUnavailable:
+                self.turn_to_next()
+        raise EtcdUnavailable("no member of etcd answers: " + ", ".join(map(str, self._members)))
+
+    def close(self) -> None:
+        """Close all connections."""
+        for member in self._members:
+            member.close()

@@ -1,0 +1,196 @@
+"""The journal's store over etcd, written by the owner of a shard alone. For the disk's thread: every call blocks.
+
+Theory of operation. Each transaction begins with the fence: it is carried out only while the owner's key has the
+revision that it had when this node became the owner, its epoch. When there is no answer, it is not known whether the
+transaction was carried out, so the same is asked again, of the next member, until it is known. That may carry it out
+twice, and the first copy may even arrive long after: so each transaction has a place in line, one of a few lanes, and
+carries its number in the lane. It holds only while the lane is at the number before, and moves it on; a copy that comes
+late finds the lane further on and does nothing. Transactions in different lanes are under way at the same time.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from amqp_broker.cluster.members import EtcdRefused, EtcdUnavailable, Members
+from amqp_broker.etcd import messages
+from amqp_broker.etcd.messages import Target
+from amqp_broker.journal.kept_files import Entry, Put, Transaction
+
+LANES: Final = 4
+PAGE_KEYS: Final = 64  # of up to 256 KiB each
+RETRY_S: Final = 0.05
+OUT_OF_SPACE_RETRY_S: Final = 0.5
+LANES_PREFIX: Final = "lane/"
+
+
+class OwnershipLost(OSError):
+    """This node does not own the shard any more: nothing that it says from now on is kept."""
+
+
+class EtcdStore:
+    """Keys of one shard.
+
+    Args:
+        members: etcd; not used by another thread.
+        prefix: of the shard's keys, ending in a slash.
+        owner_key: the key that the owner holds.
+        epoch: its revision.
+    """
+
+    def __init__(self, members: Members, prefix: str, owner_key: str, epoch: int) -> None:
+        self._members = members
+        self._prefix = prefix
+        self._owner_key = owner_key.encode()
+        self._epoch = epoch
+        self._numbers = [0] * LANES
+        self._given_up = threading.Event()
+        self.room_bytes: int | None = None  # how much more may be written; None where nobody has looked
+        self.is_out_of_space = False
+
+    def give_up(self) -> None:
+        """From any thread: whoever waits for etcd is told that the ownership is lost."""
+        self._given_up.set()
+
+    def open(self) -> None:
+        """Take the lanes. To be called once, before anything is committed.
+
+        Raises:
+            OwnershipLost: somebody else owns the shard.
+        """
+        epoch = f"{self._epoch:016x}"
+        first = self._lane_key(0)
+        operations = [messages.put(self._lane_key(lane), b"0") for lane in range(LANES)]
+        begin, end = f"{self._prefix}{LANES_PREFIX}", f"{self._prefix}{LANES_PREFIX}{epoch}/"
+        operations.append(messages.delete(begin.encode(), end.encode()))
+        request = messages.transaction_request(
+            [self._fence(), messages.compare(first, Target.CREATE_REVISION, 0)],
+            operations,
+            [messages.get(self._owner_key), messages.get(first)],
+        )
+        while True:
+            outcome = self._members.present.call_all(messages.TRANSACTION, [request])[0]
+            if outcome is not None and self._is_done(outcome, b"0"):
+                return
+            self._wait(outcome)
+
+    def commit(self, transactions: Sequence[Transaction]) -> None:
+        """Apply each transaction once (``Store.commit``).
+
+        Raises:
+            OwnershipLost: it is not known which of them are kept.
+        """
+        for first in range(0, len(transactions), LANES):
+            self._commit_some(transactions[first : first + LANES])
+
+    def _commit_some(self, transactions: Sequence[Transaction]) -> None:
+        requests = {lane: self._request(lane, transaction) for lane, transaction in enumerate(transactions)}
+        while requests:
+            lanes = list(requests)
+            outcomes = self._members.present.call_all(messages.TRANSACTION, [requests[lane] for lane in lanes])
+            for lane, outcome in zip(lanes, outcomes, strict=True):
+                if outcome is not None and self._is_done(outcome, self._lane_value(self._numbers[lane] + 1)):
+                    self._numbers[lane] += 1
+                    del requests[lane]
+            if requests:
+                self._wait(next((outcome for outcome in outcomes if isinstance(outcome, EtcdRefused)), None))
+        self.is_out_of_space = False
+
+    def _is_done(self, outcome: bytes | EtcdRefused, lane_value: bytes) -> bool:
+        """Whether an outcome says that its transaction was carried out, now or by an earlier copy.
+
+        Raises:
+            OwnershipLost: it says that it never will be.
+        """
+        if isinstance(outcome, EtcdRefused):
+            return False
+        answer = messages.TransactionAnswer.read(outcome)
+        if answer.succeeded:
+            return True
+        owner, lane = answer.ranges[0].entries, answer.ranges[1].entries
+        if not owner or owner[0].mod_revision != self._epoch:
+            raise OwnershipLost(errno.EROFS, "another node owns this broker now")
+        if lane and lane[0].value == lane_value:
+            return True
+        raise OwnershipLost(errno.EROFS, "the shard was written by somebody who does not own it")
+
+    def _request(self, lane: int, transaction: Transaction) -> bytes:
+        key, number = self._lane_key(lane), self._numbers[lane]
+        operations = [messages.put(key, self._lane_value(number + 1))]
+        for change in transaction:
+            if isinstance(change, Put):
+                operations.append(messages.put(self._full(change.key), change.value))
+            else:
+                operations.append(
+                    messages.delete(self._full(change.key), self._full(change.end) if change.end else b"")
+                )
+        conditions = [self._fence(), messages.compare(key, Target.VALUE, self._lane_value(number))]
+        return messages.transaction_request(conditions, operations, [messages.get(self._owner_key), messages.get(key)])
+
+    def _fence(self) -> bytes:
+        return messages.compare(self._owner_key, Target.MOD_REVISION, self._epoch)
+
+    def _lane_key(self, lane: int) -> bytes:
+        return f"{self._prefix}{LANES_PREFIX}{self._epoch:016x}/{lane}".encode()
+
+    @staticmethod
+    def _lane_value(number: int) -> bytes:
+        return str(number).encode()
+
+    def _full(self, key: str) -> bytes:
+        return (self._prefix + key).encode()
+
+    def _wait(self, refused: bytes | EtcdRefused | None) -> None:
+        """Before the same is asked again: of another member when this one said nothing.
+
+        Raises:
+            OwnershipLost: nobody should wait any longer.
+        """
+        delay_s = RETRY_S
+        if isinstance(refused, EtcdRefused) and refused.is_out_of_space:
+            self.is_out_of_space = True
+            delay_s = OUT_OF_SPACE_RETRY_S
+        else:
+            self._members.turn_to_next()
+        if self._given_up.wait(delay_s):
+            raise OwnershipLost(errno.EROFS, "the node gave its ownership up")
+
+    def entries(self, prefix: str) -> Iterator[Entry]:
+        """All keys with a prefix (``Store.entries``).
+
+        Raises:
+            OSError: etcd does not answer.
+        """
+        key, end = self._full(prefix), messages.prefix_end(self._full(prefix))
+        revision = 0
+        while True:
+            request = messages.range_request(key, end, limit=PAGE_KEYS, revision=revision)
+            answer = messages.RangeAnswer.read(self._read(request))
+            revision = revision or answer.revision
+            for entry in answer.entries:
+                yield Entry(entry.key.decode().removeprefix(self._prefix), entry.value, entry.mod_revision)
+            if not answer.more or not answer.entries:
+                return
+            key = answer.entries[-1].key + b"\0"
+
+    def _read(self, request: bytes) -> bytes:
+        while True:
+            try:
+                return self._members.call(messages.RANGE, request)
+            except EtcdUnavailable:
+                self._wait(None)
+            except EtcdRefused as error:
+                raise OSError(errno.EIO, f"etcd will not be read: {error}") from error
+
+    def check_room(self, size: int) -> None:
+        """Whether so many bytes more fit into etcd's quota, as far as is known.
+
+        Raises:
+            OSError: ENOSPC, they do not.
+        """
+        if self.room_bytes is not None and size > self.room_bytes:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
