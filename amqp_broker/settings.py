@@ -142,7 +142,10 @@ class Settings:
     )
 
     memory_high_water_bytes: int = _setting(
-        0, "Resident memory above which publishers are held back. 0: 60 % of the machine's memory.", minimum=0
+        0,
+        "Resident memory above which publishers are held back. 0: 60 % of the machine's memory, or of a container's "
+        "(its control group's limit).",
+        minimum=0,
     )
     disk_free_limit_bytes: int = _setting(
         50_000_000, "Free space in the data folder below which publishers are held back.", minimum=0
@@ -150,7 +153,7 @@ class Settings:
     memory_budget_bytes: int = _setting(
         0,
         "Memory that the broker may occupy before messages that wait in queues wait on disk only. "
-        "0: 40 % of the machine's memory.",
+        "0: 40 % of the machine's memory, or of a container's.",
         minimum=0,
     )
     resource_check_ms: int = _setting(1000, "How often memory and free space are looked at.", minimum=10)

@@ -30,6 +30,11 @@ class Alarms:
         return bool(self._raised)
 
     @property
+    def raised(self) -> list[str]:
+        """What is running out: ``memory``, ``disk``."""
+        return [resource.value for resource in self._raised]
+
+    @property
     def reason(self) -> str:
         """What a blocked client is told: ``low on memory & disk``."""
         return "low on " + " & ".join(self._raised)

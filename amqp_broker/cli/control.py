@@ -1,6 +1,6 @@
-"""How the commands that change a running broker reach it, and how they print what it says.
+"""How the commands that look into a running broker, or change it, reach it.
 
-The other end is ``server/control.py``. Shared by ``users``, ``vhosts`` and ``permissions``.
+The other end is ``server/control.py``; how lists are printed is in ``tables.py``.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,6 +23,9 @@ _UNIX = getattr(socket, "AF_UNIX", -1)
 HASHES = ("scrypt", "sha256", "sha512")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+OneVirtualHost = Annotated[
+    str | None, typer.Option("--vhost", metavar="NAME", help="This virtual host only. Default: all of them.")
+]
 VirtualHostName = Annotated[str, typer.Option("--vhost", metavar="NAME", help="The virtual host.")]
 
 
@@ -35,8 +38,21 @@ def ask(data_dir: str | None, config: Path | None, command: str, **arguments: An
         command: what to do.
         arguments: with what.
     """
+    *_, last = _answers(data_dir, config, command, arguments)
+    return last["result"]
+
+
+def ask_list(data_dir: str | None, config: Path | None, command: str, **arguments: Any) -> list[dict[str, Any]]:
+    """The same for what is a list, however long."""
+    return [item for answer in _answers(data_dir, config, command, arguments) for item in answer.get("items", ())]
+
+
+def _answers(
+    data_dir: str | None, config: Path | None, command: str, arguments: dict[str, Any]
+) -> Iterator[dict[str, Any]]:
+    """The lines that the broker answers with; the last one has a result."""
     options.refuse_windows(command.partition(".")[0])  # it has no such sockets
-    from amqp_broker.server.control import SOCKET_NAME, reachable_address
+    from amqp_broker.server.control_address import SOCKET_NAME, reachable_address
 
     settings = options.configure(None, None, data_dir, config, None, None).settings
     path = Path(settings.data_dir) / SOCKET_NAME
@@ -46,8 +62,15 @@ def ask(data_dir: str | None, config: Path | None, command: str, **arguments: An
             connection.settimeout(PATIENCE_S)
             connection.connect(address)
             connection.sendall(request)
-            with connection.makefile("rb") as answers:
-                answer = json.loads(answers.readline())
+            with connection.makefile("rb") as lines:
+                for line in lines:
+                    answer = json.loads(line)
+                    if "error" in answer:
+                        options.fail(ExitCode.REFUSED, answer["error"])
+                    yield answer
+                    if "result" in answer:
+                        return
+        raise ConnectionError("it ended before it had answered")
     except (FileNotFoundError, ConnectionRefusedError):
         options.fail(
             ExitCode.NOT_RUNNING,
@@ -56,9 +79,6 @@ def ask(data_dir: str | None, config: Path | None, command: str, **arguments: An
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "it does not answer as it should"
         options.fail(ExitCode.NOT_RUNNING, f"cannot reach the broker at {path}: {reason}")
-    if "error" in answer:
-        options.fail(ExitCode.REFUSED, answer["error"])
-    return answer["result"]
 
 
 def read_password(given_on_stdin: bool, has_none: bool) -> str | None:
@@ -95,18 +115,11 @@ def _limit(text: str) -> int | None:
     return int(text)
 
 
-def show(rows: list[dict[str, Any]], columns: Sequence[str], as_json: bool) -> None:
-    """Print a list as a table, or as JSON."""
-    if as_json:
-        print(json.dumps(rows, indent=2))
-        return
-    table = [list(columns), *([_cell(row[column]) for column in columns] for row in rows)]
-    widths = [max(len(line[number]) for line in table) for number in range(len(columns))]
-    for line in table:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+def features(row: dict[str, Any], letters: dict[str, str]) -> str:
+    """What is so about something, in a few letters."""
+    return " ".join(letter for name, letter in letters.items() if row[name])
 
 
-def _cell(value: Any) -> str:
-    if isinstance(value, list):
-        return " ".join(str(one) for one in value) or "-"
-    return "-" if value is None else str(value)
+def counted(count: int, what: str) -> str:
+    """So many of something, in words."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"

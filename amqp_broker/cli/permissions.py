@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from amqp_broker.cli import control, options
+from amqp_broker.cli import control, options, tables
 from amqp_broker.cli.exit_codes import EPILOG
 
 User = Annotated[str, typer.Argument(metavar="USER", help="The user's name.")]
@@ -34,15 +34,15 @@ def list_permissions(
     \b
     amqp-broker permissions list
     """
-    rows = control.ask(data_dir, config, "permissions.list")
+    rows = control.ask_list(data_dir, config, "permissions.list")
     if as_json:
         print(json.dumps(rows, indent=2))
         return
-    control.show(rows, ("user", "vhost", "configure", "write", "read"), False)
+    tables.show(rows, ("user", "vhost", "configure", "write", "read"), False)
     topics = [{**row, **topic} for row in rows for topic in row["topics"]]
     if topics:
         print()
-        control.show(topics, ("user", "vhost", "exchange", "write", "read"), False)
+        tables.show(topics, ("user", "vhost", "exchange", "write", "read"), False)
 
 
 @application.command("set", epilog=EPILOG)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from amqp_broker.cli import control, options
+from amqp_broker.cli import control, options, tables
 from amqp_broker.cli.exit_codes import EPILOG
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The user's name.")]
@@ -38,8 +38,8 @@ def list_users(
     amqp-broker users list
     amqp-broker users list --json --data-dir /var/lib/amqp-broker
     """
-    rows = control.ask(data_dir, config, "users.list")
-    control.show(rows, ("name", "tags", "connections", "connections_max", "channels_max"), as_json)
+    rows = control.ask_list(data_dir, config, "users.list")
+    tables.show(rows, ("name", "tags", "connections", "connections_max", "channels_max"), as_json)
 
 
 @application.command("add", epilog=EPILOG)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from amqp_broker.cli import control, options
+from amqp_broker.cli import control, options, tables
 from amqp_broker.cli.exit_codes import EPILOG
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The virtual host's name.")]
@@ -29,8 +29,8 @@ def list_virtual_hosts(
     \b
     amqp-broker vhosts list
     """
-    rows = control.ask(data_dir, config, "vhosts.list")
-    control.show(rows, ("name", "queues", "connections", "queues_max", "connections_max"), as_json)
+    rows = control.ask_list(data_dir, config, "vhosts.list")
+    tables.show(rows, ("name", "queues", "connections", "queues_max", "connections_max"), as_json)
 
 
 @application.command("add", epilog=EPILOG)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -34,10 +35,12 @@ from amqp_broker.server.descriptors import connections_that_fit
 from amqp_broker.server.driver import ServerDriver
 from amqp_broker.server.journal_flusher import JournalFlusher
 from amqp_broker.server.long_works import go_on_with_works
+from amqp_broker.server.memory_limit import available_memory
 from amqp_broker.server.page_reader import read_pages
 from amqp_broker.server.password_checks import PasswordChecks
-from amqp_broker.server.resources import watch_resources, with_memory_budget
+from amqp_broker.server.resources import watch_resources, with_memory_limits
 from amqp_broker.server.stalled import shed_stalled
+from amqp_broker.server.status import server_status
 from amqp_broker.server.timers import run_timers
 from amqp_broker.settings import Settings
 
@@ -71,7 +74,9 @@ class BrokerServer:
         broker: Broker | None = None,
         driver: ServerDriver | None = None,
     ) -> None:
-        self.settings = with_memory_budget(settings)
+        self.memory = available_memory()
+        self.settings = with_memory_limits(settings, self.memory)
+        self.started_s = time.monotonic()
         self._clock = clock or SystemClock()
         self._broker = broker
         self._driver = driver or ServerDriver()
@@ -167,14 +172,14 @@ class BrokerServer:
                 stall_timeout_ms = self.settings.output_stall_timeout_ms
                 nursery.start_soon(shed_stalled, lambda: tuple(self._connections), stall_timeout_ms)
                 if self.control_folder is not None:
-                    nursery.start_soon(serve_control, self.broker, self.control_folder)
+                    nursery.start_soon(serve_control, self.broker, self.control_folder, partial(server_status, self))
                 if self._journal is not None and self._flusher is not None:
                     nursery.start_soon(self._flusher.run)
                     nursery.start_soon(read_pages, self.broker, self._journal, driver.wanted_pages)
                 async with trio.open_nursery() as accepting:
                     for listener in self._listeners:
                         accepting.start_soon(accept_forever, listener, partial(self._serve_socket, nursery, listener))
-                    task_status.started([listener.endpoint for listener in self._listeners])
+                    task_status.started(self.endpoints)
                     await self._shutdown_requested.wait()
                     accepting.cancel_scope.cancel()
                 self.stop_listening()
@@ -194,6 +199,11 @@ class BrokerServer:
         """Read the certificates again, for connections to come; those that are open go on."""
         if self._tls is not None:
             self._tls.reload()
+
+    @property
+    def endpoints(self) -> list[Endpoint]:
+        """Where clients can connect."""
+        return [listener.endpoint for listener in self._listeners]
 
     # --- clients ---------------------------------------------------------------------------------------------------
 

@@ -1,8 +1,9 @@
-"""The control socket: how the command line asks a broker that runs to change its users, permissions and virtual hosts.
+"""The control socket: how the command line looks into a broker that runs, and changes it.
 
 A Unix socket in the data folder, for the broker's own user only (mode 0600): who may open it could read the journal as
 well, so it asks for no password. A request is one line of JSON, ``{"command": "users.add", "arguments": {…}}``; so is
-the answer, ``{"result": …}`` or ``{"error": "…"}``, sent when what was changed is durable.
+the answer, ``{"result": …}`` or ``{"error": "…"}``, sent when what was changed is durable. A list comes before that in
+as many lines as it takes, ``{"items": […]}``, and others have their turn between two of them.
 
 The commands are in ``control_commands.py``. Does not hold the other end; that is ``cli/control.py``.
 """
@@ -13,9 +14,10 @@ import json
 import logging
 import os
 import socket
+import struct
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,21 +25,25 @@ import trio
 
 from amqp_broker.broker.administration import AdministrationError
 from amqp_broker.broker.broker import Broker
+from amqp_broker.broker.inspection import SLICE_OBJECTS
 from amqp_broker.logs import log_event, log_internal_error
-from amqp_broker.server.control_commands import COMMANDS, BadRequest
+from amqp_broker.server.control_address import SOCKET_NAME, reachable_address
+from amqp_broker.server.control_commands import COMMANDS, LISTS, BadRequest, Controlled, nothing_more
+from amqp_broker.server.status import ServerStatus
 
-SOCKET_NAME = "control"
 LINE_BYTES_MAX = 65_536
 CLIENTS_MAX = 16
-PATIENCE_S = 10.0
-ADDRESS_BYTES_MAX = 100  # what fits into a socket's address on every system
+PATIENCE_S = 10.0  # with a client that sends nothing, or takes nothing
+
+Answer = dict[str, Any]
 
 
-async def serve_control(broker: Broker, data_folder: Path) -> None:
+async def serve_control(broker: Broker, data_folder: Path, status: Callable[[], ServerStatus]) -> None:
     """Answer until cancelled. A system without Unix sockets has no control socket.
 
     Args:
         data_folder: held by this process, so that what is left of an earlier socket can be removed.
+        status: tells how the server is; called in a thread.
     """
     if not hasattr(socket, "AF_UNIX"):
         log_event(logging.WARNING, "no control socket", reason="this system has no Unix sockets for Python")
@@ -54,9 +60,8 @@ async def serve_control(broker: Broker, data_folder: Path) -> None:
     served = trio.CapacityLimiter(CLIENTS_MAX)
 
     async def serve_one(stream: trio.SocketStream) -> None:
-        with trio.move_on_after(PATIENCE_S):
-            async with served, stream:
-                await _serve_client(broker, stream)
+        async with served, stream:
+            await _serve_client(Controlled(broker, status, _who(stream)), stream)
 
     try:
         await trio.serve_listeners(serve_one, [listener])
@@ -75,62 +80,68 @@ def _bind(listening: socket.socket, path: Path) -> None:
     listening.listen(CLIENTS_MAX)
 
 
-@contextmanager
-def reachable_address(path: Path) -> Iterator[str]:
-    """A socket's path, in a form that is short enough for an address.
-
-    Raises:
-        OSError: it is too long, and this system knows no way around that.
-    """
-    if len(os.fsencode(path)) <= ADDRESS_BYTES_MAX:
-        yield str(path)
-        return
-    if sys.platform == "linux":
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            yield f"/proc/self/fd/{folder}/{path.name}"
-        finally:
-            os.close(folder)
-    else:
-        way_out = "choose a data folder with a shorter name"
-        raise OSError(f"its path is longer than the {ADDRESS_BYTES_MAX} bytes of a socket's address: {way_out}")
+def _who(stream: trio.SocketStream) -> str:
+    """Who is at the other end, for the log: the system's user, where the system tells."""
+    if sys.platform != "linux":
+        return "control socket"
+    credentials = stream.socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    _, user_id, _ = struct.unpack("3i", credentials)
+    return f"uid {user_id} on the control socket"
 
 
-async def _serve_client(broker: Broker, stream: trio.SocketStream) -> None:
+async def _serve_client(controlled: Controlled, stream: trio.SocketStream) -> None:
     received = b""
     try:
         while True:
             while b"\n" not in received:
-                data = await stream.receive_some(LINE_BYTES_MAX)
+                with trio.fail_after(PATIENCE_S):
+                    data = await stream.receive_some(LINE_BYTES_MAX)
                 if not data or len(received) > LINE_BYTES_MAX:
                     return
                 received += data
             line, _, received = received.partition(b"\n")
-            answer = await _answer(broker, line)
-            await stream.send_all(json.dumps(answer).encode() + b"\n")
-    except trio.BrokenResourceError:
+            await _answer(controlled, line, stream)
+    except (trio.BrokenResourceError, trio.TooSlowError):
         return
 
 
-async def _answer(broker: Broker, line: bytes) -> dict[str, Any]:
+async def _answer(controlled: Controlled, line: bytes, stream: trio.SocketStream) -> None:
     try:
         request = json.loads(line)
-        command = COMMANDS.get(request["command"])
-        if command is None:
-            raise BadRequest(f"unknown command {request['command']!r}")
-        result = await command(broker, request.get("arguments", {}))
+        name, arguments = request["command"], request.get("arguments", {})
+        if name in LISTS:
+            await _send_items(LISTS[name](controlled, arguments), stream)
+            result = None
+        elif name in COMMANDS:
+            result = await COMMANDS[name](controlled, arguments)
+        else:
+            raise BadRequest(f"unknown command {name!r}")
     except AdministrationError as error:
-        return {"error": str(error)}
+        await _send(stream, {"error": str(error)})
+    except (trio.BrokenResourceError, trio.TooSlowError):
+        raise
     except BadRequest as error:
-        return {"error": f"the request was not understood: {error}"}
+        await _send(stream, {"error": f"the request was not understood: {error}"})
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return {"error": "the request was not understood: call the amqp-broker of the same release as this broker"}
+        way_out = "call the amqp-broker of the same release as this broker"
+        await _send(stream, {"error": f"the request was not understood: {way_out}"})
     except Exception as error:
         log_internal_error("control", error)
-        return {"error": "internal error; see the broker's log"}
-    broker.handle(_nothing_more)
-    await _until_durable(broker)
-    return {"result": result}
+        await _send(stream, {"error": "internal error; see the broker's log"})
+    else:
+        controlled.broker.handle(nothing_more)
+        await _until_durable(controlled.broker)
+        await _send(stream, {"result": result})
+
+
+async def _send_items(items: Iterator[Mapping[str, Any]], stream: trio.SocketStream) -> None:
+    while some := list(islice(items, SLICE_OBJECTS)):
+        await _send(stream, {"items": some})
+
+
+async def _send(stream: trio.SocketStream, answer: Answer) -> None:
+    with trio.fail_after(PATIENCE_S):
+        await stream.send_all(json.dumps(answer).encode() + b"\n")
 
 
 async def _until_durable(broker: Broker) -> None:
@@ -139,12 +150,8 @@ async def _until_durable(broker: Broker) -> None:
     while not broker.durability.is_kept(position):
         committed = trio.Event()
         broker.awaiting_commit[committed.set] = None
-        broker.handle(_nothing_more)  # what was written need not have been synced, if nobody waited
+        broker.handle(nothing_more)  # what was written need not have been synced, if nobody waited
         try:
             await committed.wait()
         finally:
             broker.awaiting_commit.pop(committed.set, None)
-
-
-def _nothing_more() -> None:
-    """The command has done it, piece by piece; what follows from it is to be done, and written."""

@@ -1,21 +1,59 @@
-"""What can be asked for on the control socket: each command checks its arguments and calls the administration."""
+"""What can be asked for on the control socket: each command checks its arguments, and calls the inspection or the
+administration.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import trio
 
 from amqp_broker.access.passwords import SCRYPT, SHA256, SHA512, PasswordHash, UnknownAlgorithm, hash_password
-from amqp_broker.broker.administration import AdministrationError, password_bytes
+from amqp_broker.broker.administration import Administration, AdministrationError, password_bytes
 from amqp_broker.broker.broker import Broker
+from amqp_broker.broker.inspection import SLICE_OBJECTS, Inspection
+from amqp_broker.broker.queues.classic import QueueBusy
+from amqp_broker.broker.works import Work
+from amqp_broker.server.status import ServerStatus
 
 Arguments = dict[str, Any]
-Command = Callable[[Broker, Arguments], Awaitable[Any]]
+Result = TypeVar("Result")
+
+SLICE_COUNTED = 10 * SLICE_OBJECTS  # counting one takes a tenth of what describing it does
 
 # The names that people use for ways of hashing.
 ALGORITHMS = {"scrypt": SCRYPT, "sha256": SHA256, "sha512": SHA512}
+
+
+@dataclass(frozen=True, slots=True)
+class Controlled:
+    """What the commands of one client act on.
+
+    Args:
+        broker: the broker.
+        status: tells how the server is; may take some milliseconds.
+        who: the client, for the log.
+    """
+
+    broker: Broker
+    status: Callable[[], ServerStatus]
+    who: str
+
+    @property
+    def inspection(self) -> Inspection:
+        """What can be seen."""
+        return Inspection(self.broker)
+
+    @property
+    def administration(self) -> Administration:
+        """What can be changed."""
+        return self.broker.administration
+
+
+Command = Callable[[Controlled, Arguments], Awaitable[Any]]
+List = Callable[[Controlled, Arguments], Iterator[Mapping[str, Any]]]
 
 
 class BadRequest(Exception):
@@ -56,128 +94,165 @@ async def _password(arguments: Arguments) -> PasswordHash | None:
         raise AdministrationError(str(error)) from error
 
 
+def _flag(arguments: Arguments, name: str) -> bool:
+    value = arguments.get(name, False)
+    if not isinstance(value, bool):
+        raise BadRequest(f"{name} must be true or false")
+    return value
+
+
+def _virtual_host(arguments: Arguments) -> str | None:
+    """The virtual host that a list is limited to."""
+    return None if arguments.get("vhost") is None else _text(arguments, "vhost")
+
+
+# --- the whole
+
+
+async def show_status(controlled: Controlled, arguments: Arguments) -> ServerStatus:
+    """How the server is, with the counts of all that it has."""
+    status = await trio.to_thread.run_sync(controlled.status)
+    for step, counts in enumerate(controlled.inspection.count()):
+        status["counts"] = counts
+        if step % SLICE_COUNTED == 0:
+            await trio.lowlevel.checkpoint()
+    return status
+
+
+# --- queues and connections
+
+
+async def purge_queue(controlled: Controlled, arguments: Arguments) -> int:
+    """Drop what is ready; returns how many messages that were, when they are forgotten."""
+    virtual_host, name = _text(arguments, "vhost"), _text(arguments, "name")
+    count, work = await _when_told(controlled, lambda: controlled.administration.purge_queue(virtual_host, name))
+    done = trio.Event()
+    work.when_done(done.set)
+    await done.wait()
+    return count
+
+
+async def delete_queue(controlled: Controlled, arguments: Arguments) -> int:
+    """Delete a queue; returns how many messages were ready."""
+    virtual_host, name = _text(arguments, "vhost"), _text(arguments, "name")
+    if_unused, if_empty = _flag(arguments, "if_unused"), _flag(arguments, "if_empty")
+    return await _when_told(
+        controlled,
+        lambda: controlled.administration.delete_queue(virtual_host, name, if_unused=if_unused, if_empty=if_empty),
+    )
+
+
+async def close_connections(controlled: Controlled, arguments: Arguments) -> int:
+    """Close the connections of a name; returns how many there were."""
+    return controlled.administration.close_connections(_text(arguments, "name"), _text(arguments, "reason"))
+
+
+async def _when_told(controlled: Controlled, change: Callable[[], Result]) -> Result:
+    """Do something to a queue as soon as the queue can tell how it stands."""
+    while True:
+        try:
+            return controlled.broker.handle(change)
+        except QueueBusy as busy:
+            may_be_asked = trio.Event()
+            busy.queue.wait(may_be_asked.set)
+            controlled.broker.handle(nothing_more)
+            await may_be_asked.wait()
+
+
+def nothing_more() -> None:
+    """What was asked for is done, piece by piece; what follows from it is to be done, and written."""
+
+
 # --- users
 
 
-async def list_users(broker: Broker, arguments: Arguments) -> Any:
-    return [
-        {
-            "name": user.name,
-            "tags": list(user.tags),
-            "connections": len(broker.open_connections.of_user(user.name)),
-            "connections_max": user.limits.connections_max,
-            "channels_max": user.limits.channels_max,
-        }
-        for user in sorted(broker.users, key=lambda user: user.name)
-    ]
-
-
-async def add_user(broker: Broker, arguments: Arguments) -> None:
+async def add_user(controlled: Controlled, arguments: Arguments) -> None:
     stored = await _password(arguments)
-    broker.administration.add_user(_text(arguments, "name"), stored, _texts(arguments, "tags"))
+    controlled.administration.add_user(_text(arguments, "name"), stored, _texts(arguments, "tags"))
 
 
-async def change_password(broker: Broker, arguments: Arguments) -> None:
+async def change_password(controlled: Controlled, arguments: Arguments) -> None:
     stored = await _password(arguments)
-    broker.administration.change_password(_text(arguments, "name"), stored)
+    controlled.administration.change_password(_text(arguments, "name"), stored)
 
 
-async def set_tags(broker: Broker, arguments: Arguments) -> None:
-    broker.administration.set_tags(_text(arguments, "name"), _texts(arguments, "tags"))
+async def set_tags(controlled: Controlled, arguments: Arguments) -> None:
+    controlled.administration.set_tags(_text(arguments, "name"), _texts(arguments, "tags"))
 
 
-async def limit_user(broker: Broker, arguments: Arguments) -> None:
+async def limit_user(controlled: Controlled, arguments: Arguments) -> None:
     limits = _limits(arguments, "connections_max", "channels_max")
-    broker.administration.set_user_limits(_text(arguments, "name"), **limits)
+    controlled.administration.set_user_limits(_text(arguments, "name"), **limits)
 
 
-async def delete_user(broker: Broker, arguments: Arguments) -> None:
-    broker.administration.delete_user(_text(arguments, "name"))
+async def delete_user(controlled: Controlled, arguments: Arguments) -> None:
+    controlled.administration.delete_user(_text(arguments, "name"))
 
 
 # --- virtual hosts
 
 
-async def list_virtual_hosts(broker: Broker, arguments: Arguments) -> Any:
-    return [
-        {
-            "name": virtual_host.name,
-            "queues": len(virtual_host.queues),
-            "connections": len(broker.open_connections.in_virtual_host(virtual_host.name)),
-            "connections_max": virtual_host.limits.connections_max,
-            "queues_max": virtual_host.limits.queues_max,
-        }
-        for _, virtual_host in sorted(broker.virtual_hosts.items())
-    ]
+async def add_virtual_host(controlled: Controlled, arguments: Arguments) -> None:
+    controlled.administration.add_virtual_host(_text(arguments, "name"))
 
 
-async def add_virtual_host(broker: Broker, arguments: Arguments) -> None:
-    broker.administration.add_virtual_host(_text(arguments, "name"))
-
-
-async def limit_virtual_host(broker: Broker, arguments: Arguments) -> None:
+async def limit_virtual_host(controlled: Controlled, arguments: Arguments) -> None:
     limits = _limits(arguments, "connections_max", "queues_max")
-    broker.administration.set_virtual_host_limits(_text(arguments, "name"), **limits)
+    controlled.administration.set_virtual_host_limits(_text(arguments, "name"), **limits)
 
 
-async def delete_virtual_host(broker: Broker, arguments: Arguments) -> None:
-    broker.administration.delete_virtual_host(_text(arguments, "name"))
+async def delete_virtual_host(controlled: Controlled, arguments: Arguments) -> None:
+    controlled.administration.delete_virtual_host(_text(arguments, "name"))
 
 
 # --- permissions
 
 
-async def list_permissions(broker: Broker, arguments: Arguments) -> Any:
-    return [
-        {
-            "user": user.name,
-            "vhost": virtual_host,
-            "configure": permission.configure.source,
-            "write": permission.write.source,
-            "read": permission.read.source,
-            "topics": [
-                {"exchange": exchange, "write": topic.write, "read": topic.read}
-                for exchange, topic in sorted(user.topic_permissions.get(virtual_host, {}).items())
-            ],
-        }
-        for user in sorted(broker.users, key=lambda user: user.name)
-        for virtual_host, permission in sorted(user.permissions.items())
-    ]
-
-
-async def set_permission(broker: Broker, arguments: Arguments) -> None:
-    broker.administration.set_permission(
+async def set_permission(controlled: Controlled, arguments: Arguments) -> None:
+    controlled.administration.set_permission(
         *(_text(arguments, name) for name in ("user", "vhost", "configure", "write", "read"))
     )
 
 
-async def clear_permission(broker: Broker, arguments: Arguments) -> None:
-    broker.administration.clear_permission(_text(arguments, "user"), _text(arguments, "vhost"))
+async def clear_permission(controlled: Controlled, arguments: Arguments) -> None:
+    controlled.administration.clear_permission(_text(arguments, "user"), _text(arguments, "vhost"))
 
 
-async def set_topic_permission(broker: Broker, arguments: Arguments) -> None:
-    broker.administration.set_topic_permission(
+async def set_topic_permission(controlled: Controlled, arguments: Arguments) -> None:
+    controlled.administration.set_topic_permission(
         *(_text(arguments, name) for name in ("user", "vhost", "exchange", "write", "read"))
     )
 
 
-async def clear_topic_permission(broker: Broker, arguments: Arguments) -> None:
+async def clear_topic_permission(controlled: Controlled, arguments: Arguments) -> None:
     exchange = None if arguments.get("exchange") is None else _text(arguments, "exchange")
-    broker.administration.clear_topic_permission(_text(arguments, "user"), _text(arguments, "vhost"), exchange)
+    controlled.administration.clear_topic_permission(_text(arguments, "user"), _text(arguments, "vhost"), exchange)
 
+
+LISTS: dict[str, List] = {
+    "queues.list": lambda controlled, arguments: controlled.inspection.queues(_virtual_host(arguments)),
+    "exchanges.list": lambda controlled, arguments: controlled.inspection.exchanges(_virtual_host(arguments)),
+    "bindings.list": lambda controlled, arguments: controlled.inspection.bindings(_virtual_host(arguments)),
+    "consumers.list": lambda controlled, arguments: controlled.inspection.consumers(_virtual_host(arguments)),
+    "connections.list": lambda controlled, arguments: controlled.inspection.connections(_virtual_host(arguments)),
+    "users.list": lambda controlled, arguments: controlled.inspection.users(),
+    "vhosts.list": lambda controlled, arguments: controlled.inspection.virtual_hosts(),
+    "permissions.list": lambda controlled, arguments: controlled.inspection.permissions(),
+}
 
 COMMANDS: dict[str, Command] = {
-    "users.list": list_users,
+    "status": show_status,
+    "queues.purge": purge_queue,
+    "queues.delete": delete_queue,
+    "connections.close": close_connections,
     "users.add": add_user,
     "users.password": change_password,
     "users.tags": set_tags,
     "users.limits": limit_user,
     "users.delete": delete_user,
-    "vhosts.list": list_virtual_hosts,
     "vhosts.add": add_virtual_host,
     "vhosts.limits": limit_virtual_host,
     "vhosts.delete": delete_virtual_host,
-    "permissions.list": list_permissions,
     "permissions.set": set_permission,
     "permissions.clear": clear_permission,
     "permissions.set-topic": set_topic_permission,

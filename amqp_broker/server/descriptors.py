@@ -16,10 +16,13 @@ if sys.platform != "win32":
 
     def connections_that_fit() -> int:
         """The most connections that leave enough descriptors for ourselves; asked anew, as the limit can change."""
+        limit = descriptors_limit()
+        return sys.maxsize if limit is None else limit - min(RESERVED_FOR_OURSELVES, limit // 2)
+
+    def descriptors_limit() -> int | None:
+        """The most descriptors that the system lets this process have; None where it sets no limit."""
         limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if limit == resource.RLIM_INFINITY:
-            return sys.maxsize
-        return limit - min(RESERVED_FOR_OURSELVES, limit // 2)
+        return None if limit == resource.RLIM_INFINITY else limit
 
     def take_all_descriptors() -> None:
         """Raise this process's limit as far as the system allows; the usual 1,024 is meant for other programs."""
@@ -35,6 +38,10 @@ else:
     def connections_that_fit() -> int:
         """No limit: Windows has none for sockets."""
         return sys.maxsize
+
+    def descriptors_limit() -> int | None:
+        """There is none."""
+        return None
 
     def take_all_descriptors() -> None:
         """Nothing is to be raised."""

@@ -1,4 +1,4 @@
-"""The task that watches memory and disk, and raises the alarms that hold publishers back."""
+"""What the broker uses of memory, disk and descriptors, the limits in force, and the task that raises the alarms."""
 
 from __future__ import annotations
 
@@ -8,18 +8,45 @@ import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import TypedDict
 
 import trio
 
 from amqp_broker.broker.alarms import Resource
 from amqp_broker.broker.broker import Broker
 from amqp_broker.logs import log_event
+from amqp_broker.server.descriptors import descriptors_limit
 from amqp_broker.server.journal_flusher import JournalFlusher
+from amqp_broker.server.memory_limit import MemoryLimit
 from amqp_broker.settings import Settings
 
-# Shares of the machine's memory, where no number of bytes is set
+# Shares of the memory that there is for us, where no number of bytes is set
 MEMORY_HIGH_WATER_SHARE = 0.6
 MEMORY_BUDGET_SHARE = 0.4
+
+
+class MemoryStatus(TypedDict):
+    """Memory, in bytes."""
+
+    used_bytes: int
+    available_bytes: int
+    available_by: str  # what sets that limit
+    high_water_bytes: int  # above it publishers are held back
+    budget_bytes: int  # above it waiting messages go to disk
+
+
+class DiskStatus(TypedDict):
+    """The file system of the data folder."""
+
+    free_bytes: int
+    limit_bytes: int  # below it publishers are held back
+
+
+class DescriptorStatus(TypedDict):
+    """File descriptors; a limit of None is none."""
+
+    used: int
+    limit: int | None
 
 
 async def watch_resources(broker: Broker, settings: Settings, flusher: JournalFlusher | None) -> None:
@@ -29,7 +56,7 @@ async def watch_resources(broker: Broker, settings: Settings, flusher: JournalFl
         flusher: knows when the disk is full all the same, which free space alone does not tell (a quota, or too little
             room for what is to be written next); None for a broker that keeps nothing on disk.
     """
-    memory_limit_bytes = settings.memory_high_water_bytes or int(machine_memory_bytes() * MEMORY_HIGH_WATER_SHARE)
+    memory_limit_bytes = settings.memory_high_water_bytes
     while True:
         used_bytes = resident_bytes()
         _set(
@@ -43,10 +70,36 @@ async def watch_resources(broker: Broker, settings: Settings, flusher: JournalFl
         await trio.sleep(settings.resource_check_ms / 1000)
 
 
-def with_memory_budget(settings: Settings) -> Settings:
-    """The settings with a memory budget in bytes, where they have none."""
-    budget_bytes = settings.memory_budget_bytes or int(machine_memory_bytes() * MEMORY_BUDGET_SHARE)
-    return replace(settings, memory_budget_bytes=budget_bytes)
+def with_memory_limits(settings: Settings, available: MemoryLimit) -> Settings:
+    """The settings with a high-water mark and a budget of memory in bytes, where they have none."""
+    high_water_bytes = settings.memory_high_water_bytes or int(available.size_bytes * MEMORY_HIGH_WATER_SHARE)
+    budget_bytes = settings.memory_budget_bytes or int(available.size_bytes * MEMORY_BUDGET_SHARE)
+    return replace(settings, memory_high_water_bytes=high_water_bytes, memory_budget_bytes=budget_bytes)
+
+
+def memory_status(settings: Settings, available: MemoryLimit) -> MemoryStatus:
+    """What is used of the memory, and the limits in force."""
+    return MemoryStatus(
+        used_bytes=resident_bytes(),
+        available_bytes=available.size_bytes,
+        available_by=available.set_by,
+        high_water_bytes=settings.memory_high_water_bytes,
+        budget_bytes=settings.memory_budget_bytes,
+    )
+
+
+def disk_status(data_folder: Path, settings: Settings) -> DiskStatus:
+    """What is free on the data folder's disk, and the limit in force."""
+    return DiskStatus(free_bytes=shutil.disk_usage(data_folder).free, limit_bytes=settings.disk_free_limit_bytes)
+
+
+def descriptor_status() -> DescriptorStatus:
+    """How many descriptors are in use, and the limit in force; may take some milliseconds where they are many."""
+    try:
+        used = len(os.listdir("/dev/fd"))
+    except OSError:
+        used = 0
+    return DescriptorStatus(used=used, limit=descriptors_limit())
 
 
 def _set(broker: Broker, resource: Resource, measured_bytes: int, *, limit_bytes: int, is_low: bool) -> None:
@@ -68,10 +121,3 @@ def resident_bytes() -> int:
     except OSError:
         return 0
     return pages * os.sysconf("SC_PAGE_SIZE")
-
-
-def machine_memory_bytes() -> int:
-    """The machine's memory; where the system does not tell, more than there can be."""
-    if sys.platform == "win32":
-        return sys.maxsize
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

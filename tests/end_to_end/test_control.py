@@ -157,7 +157,7 @@ def test_the_control_socket_is_for_its_owner_and_survives_nonsense(broker: OurBr
                 client.sendall(request)
                 assert "error" in json.loads(answers.readline())
             client.sendall(b'{"command": "vhosts.list"}\n')
-            assert json.loads(answers.readline())["result"][0]["name"] == "/"
+            assert json.loads(answers.readline())["items"][0]["name"] == "/"
     assert "internal error" not in broker.log_text()
 
 
@@ -166,6 +166,11 @@ def test_each_command_has_examples() -> None:
         "users": ("list", "add", "password", "tags", "limits", "delete"),
         "vhosts": ("list", "add", "limits", "delete"),
         "permissions": ("list", "set", "clear", "set-topic", "clear-topic"),
+        "queues": ("list", "purge", "delete"),
+        "connections": ("list", "close"),
+        "exchanges": ("list",),
+        "bindings": ("list",),
+        "consumers": ("list",),
     }.items():
         for verb in verbs:
             shown = CliRunner().invoke(application, [noun, verb, "--help"]).stdout

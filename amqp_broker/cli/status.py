@@ -1,0 +1,76 @@
+"""``amqp-broker status``: how a running broker is."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import typer
+
+from amqp_broker.cli import control, options
+from amqp_broker.cli.exit_codes import EPILOG
+
+application = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+
+
+@application.command(epilog=EPILOG)
+def status(as_json: control.Json = False, data_dir: options.DataDir = None, config: options.ConfigFile = None) -> None:
+    """Show how a running broker is: where it listens, what it has, what it uses, and what is running out.
+
+    \b
+    amqp-broker status
+    amqp-broker status --json | jq .alarms
+    """
+    said = control.ask(data_dir, config, "status")
+    if as_json:
+        print(json.dumps(said, indent=2))
+        return
+    for name, text in _lines(said):
+        print(f"{name:<15}{text}")
+
+
+def _lines(said: dict[str, Any]) -> list[tuple[str, str]]:
+    counts, memory, disk, descriptors = said["counts"], said["memory"], said["disk"], said["descriptors"]
+    lines = [
+        ("version", said["version"] + (" (compiled)" if said["is_compiled"] else "")),
+        ("running", f"{_duration(said['uptime_s'])}, process {said['pid']}"),
+        *(("listening", where) for where in said["listeners"]),
+        ("data", said["data_folder"] or "kept nowhere"),
+        ("alarms", ", ".join(said["alarms"]) or "none"),
+        (
+            "memory",
+            f"{_size(memory['used_bytes'])} used, publishers wait above {_size(memory['high_water_bytes'])}; messages "
+            f"go to disk above {_size(memory['budget_bytes'])}",
+        ),
+        ("", f"of {_size(memory['available_bytes'])}: {memory['available_by']}"),
+        (
+            "disk",
+            f"{_size(disk['free_bytes'])} free, publishers wait below {_size(disk['limit_bytes'])}"
+            if disk is not None
+            else "not used",
+        ),
+        ("descriptors", f"{descriptors['used']} of {descriptors['limit'] or 'any number'} used"),
+    ]
+    counted = ("virtual_hosts", "connections", "channels", "queues", "consumers", "exchanges")
+    lines += [(name.replace("_", " "), str(counts[name])) for name in counted]
+    ready, unacknowledged = counts["messages_ready"], counts["messages_unacknowledged"]
+    lines.append(("messages", f"{ready} ready, {unacknowledged} unacknowledged"))
+    return lines
+
+
+def _size(size_bytes: int) -> str:
+    size, unit = float(size_bytes), 0
+    while size >= 1024 and unit < len(UNITS) - 1:
+        size, unit = size / 1024, unit + 1
+    return f"{size:.0f} {UNITS[unit]}" if unit < 1 or size >= 100 else f"{size:.1f} {UNITS[unit]}"
+
+
+def _duration(seconds: float) -> str:
+    minutes, hours, days = int(seconds // 60), int(seconds // 3600), int(seconds // 86400)
+    if days:
+        return f"{days} d {hours % 24} h"
+    if hours:
+        return f"{hours} h {minutes % 60} min"
+    return f"{minutes} min {int(seconds) % 60} s" if minutes else f"{seconds:.0f} s"

@@ -1,0 +1,62 @@
+"""What a running broker says of itself to its administrator: process, listeners, limits in force, counts.
+
+Holds the form only; what there is of queues and clients is told by ``broker/inspection.py``.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, TypedDict
+
+from amqp_broker import __version__
+from amqp_broker.broker.inspection import Counts
+from amqp_broker.server.resources import (
+    DescriptorStatus,
+    DiskStatus,
+    MemoryStatus,
+    descriptor_status,
+    disk_status,
+    memory_status,
+)
+from amqp_broker.wire import strings
+
+if TYPE_CHECKING:
+    from amqp_broker.server.broker_server import BrokerServer
+
+
+class ServerStatus(TypedDict):
+    """How a broker is."""
+
+    version: str
+    is_compiled: bool
+    pid: int
+    uptime_s: float
+    listeners: list[str]
+    data_folder: str | None
+    alarms: list[str]
+    memory: MemoryStatus
+    disk: DiskStatus | None
+    descriptors: DescriptorStatus
+    counts: Counts | None  # of what there is in the broker; not known to the server
+
+
+def server_status(server: BrokerServer) -> ServerStatus:
+    """How a server is; but for the counts, which whoever asks has from the broker itself.
+
+    May be called in any thread, and takes some milliseconds where there are many connections.
+    """
+    data_folder = server.control_folder
+    return ServerStatus(
+        version=__version__,
+        is_compiled=not strings.__file__.endswith(".py"),
+        pid=os.getpid(),
+        uptime_s=round(time.monotonic() - server.started_s, 1),
+        listeners=[f"{endpoint.url} ({endpoint})" for endpoint in server.endpoints],
+        data_folder=str(data_folder) if data_folder is not None else None,
+        alarms=server.broker.alarms.raised,
+        memory=memory_status(server.settings, server.memory),
+        disk=disk_status(data_folder, server.settings) if data_folder is not None else None,
+        descriptors=descriptor_status(),
+        counts=None,
+    )

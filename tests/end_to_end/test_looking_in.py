@@ -1,0 +1,124 @@
+"""``amqp-broker status``, ``queues``, ``connections`` and the other lists, against a broker process."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pika
+import pika.exceptions
+import pytest
+from pika.adapters.blocking_connection import BlockingChannel
+
+from amqp_broker import __version__
+from interop.brokers import REPOSITORY, OurBroker, our_environment
+
+pytestmark = pytest.mark.slow
+
+REFUSED, NOT_RUNNING = 8, 7
+NOUNS = ("queues", "exchanges", "bindings", "consumers", "connections")
+
+
+@pytest.fixture(scope="module")
+def broker() -> Iterator[OurBroker]:
+    process = OurBroker()
+    yield process
+    process.stop()
+
+
+@pytest.fixture
+def channel(broker: OurBroker) -> Iterator[BlockingChannel]:
+    properties = {"connection_name": "shop"}
+    parameters = pika.ConnectionParameters("127.0.0.1", broker.address.port, client_properties=properties)
+    connection = pika.BlockingConnection(parameters)
+    yield connection.channel()
+    with contextlib.suppress(pika.exceptions.AMQPError):  # where the test has ended it
+        connection.close()
+
+
+def run(broker: OurBroker, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "amqp_broker", *arguments, "--data-dir", str(broker.data_folder)]
+    environment = {**our_environment(), "COLUMNS": "80"}
+    return subprocess.run(
+        command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def listed(broker: OurBroker, noun: str, *options: str) -> Any:
+    return json.loads(broker.ctl(noun, "list", "--json", *options))
+
+
+def test_what_is_there_is_listed(broker: OurBroker, channel: BlockingChannel) -> None:
+    name = "orders.eu-west.invoices-created.and-some-more-that-makes-this-name-too-long-for-a-line"
+    channel.exchange_declare("orders", "topic", durable=True)
+    channel.queue_declare(name, durable=True, arguments={"x-max-length": 10})
+    channel.queue_bind(name, "orders", "order.#")
+    channel.basic_publish("", name, b"four")
+    channel.basic_consume(name, lambda *_: None, consumer_tag="worker")
+    (queue,) = listed(broker, "queues")
+    assert (queue["name"], queue["arguments"], queue["messages_unacknowledged"]) == (name, {"x-max-length": 10}, 1)
+    assert "orders" in [exchange["name"] for exchange in listed(broker, "exchanges")]
+    (binding,) = listed(broker, "bindings")
+    assert (binding["source"], binding["destination"], binding["routing_key"]) == ("orders", name, "order.#")
+    (consumer,) = listed(broker, "consumers")
+    assert (consumer["consumer_tag"], consumer["channel"]["number"]) == ("worker", 1)
+    (connection,) = listed(broker, "connections")
+    assert (connection["user_provided_name"], connection["user"], connection["ssl"]) == ("shop", "guest", False)
+    for noun in NOUNS:
+        table = run(broker, noun, "list")
+        assert table.returncode == 0
+        assert max(map(len, table.stdout.splitlines())) <= 80
+        assert listed(broker, noun, "--vhost", "/")
+    status = json.loads(broker.ctl("status", "--json"))
+    assert (status["version"], status["counts"]["queues"], status["counts"]["messages"]) == (__version__, 1, 1)
+    assert status["memory"]["used_bytes"] > 0
+    assert "1 unacknowledged" in broker.ctl("status")
+    broker.ctl("queues", "delete", name)
+
+
+def test_a_queue_is_purged_and_deleted(broker: OurBroker, channel: BlockingChannel) -> None:
+    channel.confirm_delivery()
+    channel.queue_declare("q", durable=True)
+    for _ in range(3):
+        channel.basic_publish("", "q", b"", pika.BasicProperties(delivery_mode=2))
+    refused = run(broker, "queues", "delete", "q", "--if-empty")
+    assert (refused.returncode, refused.stderr) == (REFUSED, "amqp-broker: queue 'q' in vhost '/' not empty\n")
+    assert broker.ctl("queues", "purge", "q") == "queue 'q' in '/' purged of 3 messages\n"
+    broker.kill_and_restart()
+    assert [(queue["name"], queue["messages"]) for queue in listed(broker, "queues")] == [("q", 0)]
+    assert (
+        broker.ctl("queues", "delete", "q", "--if-empty", "--if-unused") == "queue 'q' in '/' deleted with 0 messages\n"
+    )
+    assert listed(broker, "queues") == []
+
+
+def test_a_connection_is_closed_with_a_reason(broker: OurBroker, channel: BlockingChannel) -> None:
+    assert broker.ctl("connections", "close", "shop", "--reason", "noon") == "1 connection 'shop' closed\n"
+    with pytest.raises(pika.exceptions.ConnectionClosedByBroker, match="noon"):
+        channel.connection.process_data_events(60)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("queues", "purge", "nope"), "there is no queue 'nope' in virtual host '/'"),
+        (("queues", "delete", "nope", "--vhost", "none"), "there is no virtual host 'none'"),
+        (("queues", "list", "--vhost", "none"), "there is no virtual host 'none'"),
+        (("connections", "list", "--vhost", "none"), "there is no virtual host 'none'"),
+        (("connections", "close", "nope"), "there is no connection 'nope'"),
+    ],
+)
+def test_what_is_not_there_is_named(broker: OurBroker, arguments: tuple[str, ...], text: str) -> None:
+    done = run(broker, *arguments)
+    assert (done.returncode, done.stderr, done.stdout) == (REFUSED, f"amqp-broker: {text}\n", "")
+
+
+def test_more_than_fits_into_one_line(broker: OurBroker, channel: BlockingChannel) -> None:
+    names = [f"many.{number:04}.{'n' * 60}" for number in range(1_000)]
+    for name in names:
+        channel.queue_declare(name, exclusive=True)
+    assert [queue["name"] for queue in listed(broker, "queues")] == names
