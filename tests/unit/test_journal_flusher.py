@@ -26,7 +26,8 @@ from amqp_broker.server.clock import SystemClock
 from amqp_broker.server.disk_thread import DiskThread, Job
 from amqp_broker.server.driver import ServerDriver
 from amqp_broker.server.journal_flusher import SYNC_DELAY_S, JournalFlusher
-from amqp_broker.server.resources import watch_resources
+from amqp_broker.server.memory_limit import available_memory
+from amqp_broker.server.resources import watch_resources, with_memory_limits
 from amqp_broker.settings import Settings
 from tests.unit.in_trio import in_trio
 
@@ -221,7 +222,9 @@ async def test_a_sync_that_fails_later_is_final() -> None:
 async def test_a_full_disk_is_waited_out_and_the_alarm_stays_however_much_room_there_seems_to_be(
     tmp_path: Path,
 ) -> None:
-    settings = Settings(data_dir=str(tmp_path), disk_free_limit_bytes=0, resource_check_ms=10)
+    settings = with_memory_limits(
+        Settings(data_dir=str(tmp_path), disk_free_limit_bytes=0, resource_check_ms=10), available_memory()
+    )
     async with serving(settings) as served, trio.open_nursery() as nursery:
         await served.kept(served.change())
         served.files.capacity_bytes = served.files.used_bytes
