@@ -15,7 +15,6 @@ from amqp_broker.broker.administration import Administration, AdministrationErro
 from amqp_broker.broker.broker import Broker
 from amqp_broker.broker.inspection import SLICE_OBJECTS, Inspection
 from amqp_broker.broker.queues.classic import QueueBusy
-from amqp_broker.broker.works import Work
 from amqp_broker.server.status import ServerStatus
 
 Arguments = dict[str, Any]
