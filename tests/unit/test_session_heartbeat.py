@@ -31,16 +31,25 @@ def test_one_is_sent_after_half_an_interval_of_silence(beating: Client) -> None:
     assert beats(beating) == 1
 
 
-def test_a_silent_connection_sends_one_in_every_interval(beating: Client) -> None:
+def test_a_silent_connection_sends_one_in_every_half_of_an_interval(beating: Client) -> None:
     beating.broker.advance(10_000)
     beats(beating)
     for _ in range(20):
         beating.send(heartbeat.Heartbeat())
-        count = 0
+        counts = []
         for _ in range(10):
             beating.broker.advance(1_000)
-            count += beats(beating)
-        assert count == 1
+            counts.append(beats(beating))
+        assert counts == [0, 0, 0, 0, 1] * 2
+
+
+def test_none_is_put_behind_what_the_client_does_not_take(beating: Client) -> None:
+    beating.broker.advance(10_000)
+    waiting_bytes = beating.connection.waiting_bytes
+    assert waiting_bytes
+    beating.send(heartbeat.Heartbeat())
+    beating.broker.advance(15_000)
+    assert beating.connection.waiting_bytes == waiting_bytes
 
 
 def test_none_is_sent_while_there_is_other_traffic(beating: Client) -> None:
@@ -101,6 +110,7 @@ def test_without_a_heartbeat_silence_is_no_offence(broker: MemoryBroker, cut: Cu
 def test_they_end_with_the_connection(beating: Client) -> None:
     beating.send(commands.Connection.Close(200, "bye", 0, 0))
     beating.one(commands.Connection.CloseOk)
+    beating.connection.lost("the client closed the TCP connection")
     assert beating.broker.timers.next_deadline_ms() is None
 
 
