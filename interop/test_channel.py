@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from typing import Any
 
 import pytest
 
@@ -54,6 +55,40 @@ def test_method_on_a_channel_that_was_closed(client: Client, ch: ChannelUnderTes
     ch.call(Channel.Close, reply_code=200, reply_text="done")
     ch.send(Queue.Declare, queue=q)
     client.expect_connection_close(504, "expected 'channel.open'", cause=Queue.Declare)
+
+
+LATE: dict[str, tuple[type[Any], dict[str, Any]]] = {
+    "ack": (Basic.Ack, {"delivery_tag": 1}),
+    "cancel": (Basic.Cancel, {"consumer_tag": "t"}),
+    "declare": (Queue.Declare, {"queue": "late"}),
+    "error": (Queue.Declare, {"queue": "no such queue", "passive": True}),
+}
+
+
+@pytest.mark.parametrize(("method", "fields"), LATE.values(), ids=LATE)
+def test_what_is_sent_with_channel_close_is_ignored(
+    client: Client, ch: ChannelUnderTest, method: type[Any], fields: dict[str, Any]
+) -> None:
+    """It was on its way when the channel was closed; a second close is answered once more."""
+    other = client.channel()
+    with client.in_one_write():
+        ch.send(Channel.Close, reply_code=200, reply_text="done")
+        ch.send(method, **fields)
+        ch.publish("", "late", b"body")
+        ch.send(Channel.Close, reply_code=200, reply_text="done")
+    ch.expect(Channel.CloseOk)
+    ch.expect(Channel.CloseOk)
+    other.sync()
+    ch.reopen().sync()
+    ch.send(Queue.Declare, queue="late", passive=True)
+    ch.expect_close(404, "no queue 'late' in vhost '/'")
+
+
+def test_open_that_is_sent_with_channel_close(client: Client, ch: ChannelUnderTest) -> None:
+    with client.in_one_write():
+        ch.send(Channel.Close, reply_code=200, reply_text="done")
+        ch.send(Channel.Open)
+    client.take(Connection.Close)
 
 
 def test_close_ok_that_nobody_asked_for(client: Client, ch: ChannelUnderTest) -> None:

@@ -324,6 +324,31 @@ def test_close_that_crosses_the_brokers_close_is_answered(client: Client) -> Non
     client.expect_end()
 
 
+def test_each_close_is_answered_and_the_socket_is_left_to_the_client(client: Client) -> None:
+    with client.in_one_write():
+        for _ in range(3):
+            client.send(Connection.Close, reply_code=200, reply_text="bye")
+        client.send_frame(BODY, 0, b"stray")
+        client.send_frame(METHOD, 1, encode_method(Queue.Declare, {"queue": "late"}))
+    for _ in range(3):
+        client.expect(Connection.CloseOk)
+    client.nothing_within(0.3)
+    assert not client.ended
+    client.send(Connection.Close, reply_code=200, reply_text="bye")
+    client.expect(Connection.CloseOk)
+
+
+@pytest.mark.parametrize("who", ["client", "broker"])
+def test_the_end_after_a_close_takes_no_longer_than_the_heartbeat(broker: BrokerUnderTest, who: str) -> None:
+    client = broker.connect(heartbeat=1)
+    if who == "client":
+        client.call(Connection.Close, reply_code=200, reply_text="bye")
+    else:
+        client.channel().send(Channel.Flow, active=False)
+        client.take(Connection.Close)
+    client.expect_end(within_s=3.0)
+
+
 # connection.update-secret
 
 
@@ -342,6 +367,12 @@ def test_heartbeats_and_what_happens_without_them(broker: BrokerUnderTest) -> No
     client.expect_end()
     assert ("<", 0, "Heartbeat", None) in client.transcript
     assert not [entry for entry in client.transcript if entry[2] == "Connection.Close"]
+
+
+def test_heartbeats_come_twice_in_each_interval(broker: BrokerUnderTest) -> None:
+    client = broker.connect(heartbeat=2)
+    client.nothing_within(3.5)
+    assert client.transcript.count(("<", 0, "Heartbeat", None)) >= 2
 
 
 def test_heartbeats_are_accepted_where_none_were_agreed(client: Client) -> None:

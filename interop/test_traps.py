@@ -315,6 +315,13 @@ def test_long_start_ok(broker: BrokerUnderTest) -> None:
         client.nothing_within(0.1)
 
 
+def test_longer_start_ok(broker: BrokerUnderTest) -> None:
+    client = broker.socket()
+    client.begin()
+    client.send_start_ok(client_properties={"token": "x" * 8192, "capabilities": {}})
+    client.nothing_within(0.1)
+
+
 def test_heartbeat_of_0(broker: BrokerUnderTest) -> None:
     """GarageMQ did not support it for long."""
     broker.channel(heartbeat=0).sync()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from pamqp import body, commands, header
 
-from amqp_broker.protocols.amqp091.connection import CLOSE_ANSWER_MS, SILENT_CLOSE_MS
+from amqp_broker.protocols.amqp091.connection import CLOSING_MS_MAX, SILENT_CLOSE_MS
 from tests.support.client import Client, Cut, Received
-from tests.support.memory_broker import MemoryBroker
+from tests.support.memory_broker import MemoryBroker, small_slices
 from tests.unit.conftest import Connect
 
 MISSING = commands.Queue.Declare(queue="missing", passive=True)
@@ -209,7 +209,7 @@ def test_a_connection_close_that_crosses_ours_is_answered(client: Client) -> Non
 
 def test_a_close_that_nobody_answers(client: Client) -> None:
     client.channel().send(commands.Channel.Open())
-    client.broker.advance(CLOSE_ANSWER_MS - 1)
+    client.broker.advance(CLOSING_MS_MAX - 1)
     assert not client.is_finished()
     client.broker.advance(1)
     assert client.is_finished()
@@ -223,10 +223,105 @@ def test_connection_close(client: Client, broker: MemoryBroker) -> None:
     channel.declare("mine", exclusive=True)
     client.send(commands.Connection.Close(200, "bye", 0, 0))
     client.one(commands.Connection.CloseOk)
-    assert client.is_finished()
     assert client.connection.close_reason == "closed by client"
     assert broker.virtual_host.queues == {}
+    assert len(broker.open_connections) == 0
+    client.connection.lost("the client closed the TCP connection")
+    assert client.is_finished()
+    assert client.connection.close_reason == "closed by client"
     assert broker.timers.next_deadline_ms() is None
+
+
+def test_each_connection_close_is_answered_and_all_else_is_ignored(client: Client, broker: MemoryBroker) -> None:
+    client.channel()
+    close = commands.Connection.Close(200, "bye", 0, 0)
+    client.send(close, close, commands.Connection.CloseOk(), commands.Connection.UpdateSecret("s", "r"))
+    client.send(commands.Queue.Declare(queue="too-late"), body.ContentBody(b"stray"), channel=1)
+    client.send(body.ContentBody(b"stray"))
+    client.send(close)
+    assert [one.method.name for one in client.received()] == ["Connection.CloseOk"] * 3
+    assert broker.virtual_host.queues == {}
+    assert not client.is_finished()
+
+
+@pytest.mark.parametrize(("heartbeat_s", "after_ms"), [(0, CLOSING_MS_MAX), (20, 20_000), (60, CLOSING_MS_MAX)])
+@pytest.mark.parametrize("who", ["client", "broker"])
+def test_how_long_the_socket_stays_open(
+    broker: MemoryBroker, cut: Cut, heartbeat_s: int, after_ms: int, who: str
+) -> None:
+    client = Client(broker, cut=cut).open(heartbeat_s=heartbeat_s)
+    if who == "client":
+        client.send(commands.Connection.Close(200, "bye", 0, 0))
+    else:
+        client.send(commands.Channel.Open(), commands.Channel.Open(), channel=1)
+    broker.advance(after_ms - 1)
+    assert not client.is_finished()
+    broker.advance(1)
+    assert client.is_finished()
+
+
+def test_shut_down_behind_connection_close(client: Client) -> None:
+    client.send(commands.Connection.Close(200, "bye", 0, 0))
+    client.connection.shut_down("shutdown")
+    client.one(commands.Connection.CloseOk)
+    assert client.is_finished()
+
+
+LATE = {
+    "ack": [commands.Basic.Ack(1)],
+    "publish": [
+        commands.Basic.Publish(),
+        header.ContentHeader(0, 4, commands.Basic.Properties()),
+        body.ContentBody(b"late"),
+    ],
+    "declare": [commands.Queue.Declare(queue="late")],
+    "cancel": [commands.Basic.Cancel("t")],
+    "an error": [commands.Queue.Declare(queue="missing", passive=True)],
+}
+
+
+@pytest.mark.parametrize("late", LATE.values(), ids=LATE)
+def test_what_comes_with_channel_close_is_ignored(broker: MemoryBroker, late: list[Client]) -> None:
+    client = Client(broker).open()
+    channel, other = client.channel(1), client.channel(2)
+    close = commands.Channel.Close(200, "bye", 0, 0)
+    client.send(close, *late, close, channel=1)  # type: ignore[arg-type]
+    assert [method.name for method in channel.methods()] == ["Channel.CloseOk", "Channel.CloseOk"]
+    other.declare("q")
+    assert list(broker.virtual_host.queues) == ["q"]
+    client.channel(1).declare("q")
+
+
+def test_what_comes_with_channel_close_is_ignored_also_when_the_answer_takes_a_while(broker: MemoryBroker) -> None:
+    client = Client(broker).open()
+    channel = client.channel(1)
+    channel.declare("q")
+    for number in range(5):
+        channel.publish("", "q", b"%d" % number)
+    channel.consume("q")
+    assert len(channel.deliveries()) == 5
+    close = commands.Channel.Close(200, "bye", 0, 0)
+    with small_slices(), broker.holding_works():
+        client.send(close, commands.Queue.Declare(queue="late"), close, channel=1)
+        assert channel.methods() == []
+    assert [method.name for method in channel.methods()] == ["Channel.CloseOk", "Channel.CloseOk"]
+    client.channel(1)
+    assert list(broker.virtual_host.queues) == ["q"]
+
+
+def test_a_channel_is_opened_again_only_behind_the_answer_to_its_close(broker: MemoryBroker) -> None:
+    client = Client(broker).open()
+    client.channel(1)
+    client.send(commands.Channel.Close(200, "bye", 0, 0), commands.Channel.Open(), channel=1)
+    assert client.closed_with().reply_text == "CHANNEL_ERROR - second 'channel.open' seen"
+
+
+def test_channel_close_ok_behind_channel_close_frees_the_number(broker: MemoryBroker) -> None:
+    client = Client(broker).open()
+    client.channel(1)
+    client.send(commands.Channel.Close(200, "bye", 0, 0), commands.Channel.CloseOk(), channel=1)
+    client.send(commands.Queue.Declare(queue="q"), channel=1)
+    assert client.closed_with().reply_text == "CHANNEL_ERROR - expected 'channel.open'"
 
 
 def test_nothing_is_read_behind_connection_close(client: Client, broker: MemoryBroker) -> None:

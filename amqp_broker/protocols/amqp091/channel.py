@@ -3,7 +3,8 @@
 The methods that come once a message (publish, get, ack, nack, reject) are told by the first four bytes of their payload
 and never become objects; all others are decoded and looked up in ``HANDLERS``. After a soft error the channel is
 ``closing``: all is ignored until the client has answered (AMQP 0-9-1, 1.5.2; RabbitMQ answers a channel.close that
-crossed ours).
+crossed ours). After the client's channel.close it is ``closed by client``, and what came behind it in the same chunk
+is ignored: it was on its way already. Only then its number is free again.
 
 Publishing is in ``publishing.py``, consumers and acknowledgements in ``consuming.py``, exchanges and queues in
 ``topology.py``.
@@ -40,6 +41,7 @@ class ChannelState(Enum):
     STARTING = auto()
     OPEN = auto()
     CLOSING = auto()
+    CLOSED_BY_CLIENT = auto()
 
 
 OPEN: Final = ChannelState.OPEN  # looking it up in the class for each frame would take as long as calling a function
@@ -100,7 +102,7 @@ class Channel:
             raise misplaced(kind, payload, "expected method frame, got non method frame instead")
 
     def _receive_unopened(self, kind: int, payload: bytes) -> None:
-        if self.state is ChannelState.CLOSING:
+        if self.state is not ChannelState.STARTING:
             if kind == METHOD:
                 self._handle_closing(decode_method(payload))
             return
@@ -113,10 +115,11 @@ class Channel:
 
     def _handle_closing(self, method: Method) -> None:
         if isinstance(method, methods.Channel.CloseOk):
-            del self.connection.channels[self.number]
-            self.dissolve()
+            self.connection.forget(self)
         elif isinstance(method, methods.Channel.Close):
             self.reply_when(self._release_work, methods.Channel.CloseOk())
+        elif self.state is ChannelState.CLOSED_BY_CLIENT and isinstance(method, methods.Channel.Open):
+            raise second_open()
 
     def _handle(self, method: Method) -> None:
         handler = HANDLERS.get(type(method))
@@ -167,7 +170,7 @@ class Channel:
         Raises:
             Unfinished: it is not given back yet.
         """
-        if self.state is ChannelState.CLOSING:
+        if self.state is ChannelState.CLOSING or self.state is ChannelState.CLOSED_BY_CLIENT:
             return
         self.consuming.catch_up()
         self._release_work = self.connection.broker.works.begin(self.release())
@@ -180,6 +183,19 @@ class Channel:
             method_id=method_ids[1],
         )
         self.reply_when(self._release_work, close)
+
+    def close(self) -> None:
+        """The client closes the channel: answer when what it had is given back.
+
+        Raises:
+            Unfinished: it is not given back yet.
+        """
+        self.publishing.finish()
+        self.consuming.catch_up()
+        self._release_work = self.connection.broker.works.begin(self.release())
+        self.state = ChannelState.CLOSED_BY_CLIENT
+        self.connection.forget_later(self)
+        self.reply_when(self._release_work, methods.Channel.CloseOk())
 
     def release(self) -> Iterator[None]:
         """Give back consumers and unacknowledged messages; forget a transaction.
@@ -206,17 +222,13 @@ class Channel:
 # --- the methods that are handled here: the channel's own, and the switches of confirms and transactions
 
 
+def second_open() -> AmqpError:
+    """The 504 of a channel that is opened and was open."""
+    return AmqpError(ReplyCode.CHANNEL_ERROR, "second 'channel.open' seen")
+
+
 def _open_again(channel: Channel, method: methods.Channel.Open) -> None:
-    raise AmqpError(ReplyCode.CHANNEL_ERROR, "second 'channel.open' seen")
-
-
-def _close(channel: Channel, method: methods.Channel.Close) -> None:
-    channel.publishing.finish()
-    channel.consuming.catch_up()
-    work = channel.connection.broker.works.begin(channel.release())
-    del channel.connection.channels[channel.number]
-    channel.dissolve()
-    channel.reply_when(work, methods.Channel.CloseOk())
+    raise second_open()
 
 
 def _flow(channel: Channel, method: methods.Channel.Flow) -> None:
@@ -268,7 +280,7 @@ def _access_request(channel: Channel, method: Access.Request) -> None:
 
 HANDLERS: dict[type[Method], Callable[[Channel, Any], None]] = {
     methods.Channel.Open: _open_again,
-    methods.Channel.Close: _close,
+    methods.Channel.Close: lambda channel, method: channel.close(),
     methods.Channel.Flow: _flow,
     methods.Confirm.Select: _confirm_select,
     methods.Tx.Select: _tx_select,

@@ -12,8 +12,9 @@ What the server floor owes it:
 - to call ``lost`` when the socket ends, for whatever reason, also after ``finished``, and ``dissolve`` in the very end.
 
 The states: ``handshake`` until connection.open succeeded, ``open``, ``closing`` after we sent connection.close until
-it is answered (all else is ignored), ``closed``. Channel 0 is handled here and in ``handshake.py``, the others in
-``channel.py``.
+it is answered, ``closed by client`` after we answered the client's until it ends the socket (in both, all but
+connection.close is ignored, and neither lasts for ever), ``closed``. Channel 0 is handled here and in ``handshake.py``,
+the others in ``channel.py``.
 """
 
 from __future__ import annotations
@@ -58,8 +59,8 @@ if TYPE_CHECKING:
     from amqp_broker.broker.inspection import ChannelInfo, ConnectionInfo
     from amqp_broker.broker.virtual_host import VirtualHost
 
-HANDSHAKE_FRAME_SIZE_BYTES_MAX = 131_072
-CLOSE_ANSWER_MS = 30_000  # how long connection.close may stay unanswered
+HANDSHAKE_FRAME_SIZE_BYTES_MAX = 8192  # until both have agreed on another; a token may be longer than 4096 bytes
+CLOSING_MS_MAX = 30_000  # how long connection.close may stay unanswered, and a socket open behind connection.close-ok
 # Above the high-water mark consumers get nothing more; above so many times the mark the client is not heard any more.
 OUTPUT_MAX_FACTOR = 16
 # A client gets room for no more of a body than it has sent bytes before, so that its promises alone take no memory.
@@ -86,6 +87,7 @@ class ConnectionState(Enum):
     HANDSHAKE = auto()
     OPEN = auto()
     CLOSING = auto()
+    CLOSED_BY_CLIENT = auto()
     CLOSED = auto()
 
 
@@ -138,6 +140,7 @@ class Connection:
         self._outbound_bytes = 0
         self._holds: deque[Hold] = deque()
         self._room_again: Callable[[], None] | None = None
+        self._closed_channels: list[Channel] = []  # by the chunk that is being handled
         self._header = b""
         self._has_lost_its_place = False
         self._splitter = FrameSplitter(HANDSHAKE_FRAME_SIZE_BYTES_MAX)
@@ -183,7 +186,9 @@ class Connection:
         """How it is, in the words of RabbitMQ's lists: starting, running, blocked, closing, closed."""
         if self.state is OPEN:
             return "blocked" if self._throttle.is_blocked else "running"
-        return "starting" if self.state is ConnectionState.HANDSHAKE else self.state.name.lower()
+        if self.state is ConnectionState.HANDSHAKE:
+            return "starting"
+        return "closing" if self.state is ConnectionState.CLOSING else "closed"
 
     def inspect(self) -> ConnectionInfo:
         """Describe it, for those who look in."""
@@ -283,6 +288,23 @@ class Connection:
             if self.effort > SLICE_MESSAGES:  # a few bytes can ask for much: the others come first
                 self._suspend(self.broker.works.begin(_pause()).when_done, frames)
                 return
+        if self._closed_channels:
+            self._forget_closed_channels()
+
+    def forget_later(self, channel: Channel) -> None:
+        """A channel was closed by the client: behind this chunk its number is free again."""
+        self._closed_channels.append(channel)
+
+    def _forget_closed_channels(self) -> None:
+        closed_channels, self._closed_channels = self._closed_channels, []
+        for channel in closed_channels:
+            if self.channels.get(channel.number) is channel:
+                self.forget(channel)
+
+    def forget(self, channel: Channel) -> None:
+        """A channel has ended: its number is free again."""
+        del self.channels[channel.number]
+        channel.dissolve()
 
     def _verify_password(self, check: NotVerifiedYet, go_on: Callable[[], None]) -> None:
         self.broker.driver.verify_password(check, go_on, lambda: not self._is_closed())
@@ -338,7 +360,7 @@ class Connection:
                 raise unknown_frame(kind, payload)
         elif kind not in FRAME_KINDS:
             raise unknown_frame(kind, payload)
-        elif self.state is not ConnectionState.CLOSING:
+        elif not self._is_closing:
             raise unexpected_frame(kind, payload)
 
     def _add_channel(self, number: int) -> Channel:
@@ -360,8 +382,8 @@ class Connection:
             self._handshake.handle(method)
         elif isinstance(method, methods.Connection.Close):
             self._close_reply(method)
-        elif self.state is ConnectionState.CLOSING:
-            if isinstance(method, methods.Connection.CloseOk):
+        elif self._is_closing:
+            if self.state is ConnectionState.CLOSING and isinstance(method, methods.Connection.CloseOk):
                 self.finish()
         elif isinstance(method, methods.Connection.UpdateSecret):
             self._update_secret()
@@ -374,6 +396,11 @@ class Connection:
         for channel in self.channels.values():
             channel.consuming.cancel_refused()
         self.send_method(0, methods.Connection.UpdateSecretOk())
+
+    @property
+    def _is_closing(self) -> bool:
+        """Whether one side has said connection.close: nothing else counts any more."""
+        return self.state is ConnectionState.CLOSING or self.state is ConnectionState.CLOSED_BY_CLIENT
 
     def _is_closed(self) -> bool:
         return self.state is ConnectionState.CLOSED
@@ -491,7 +518,7 @@ class Connection:
         """
         if error.blamed is not None:
             method_ids = error.blamed
-        if self.state is ConnectionState.CLOSING:
+        if self._is_closing:
             return
         if self.state is ConnectionState.HANDSHAKE:
             self._fail_handshake(error, method_ids)
@@ -530,7 +557,7 @@ class Connection:
             method_id=method_ids[1],
         )
         work.when_done(partial(self.send_method, 0, close))
-        self._finish_later(CLOSE_ANSWER_MS)
+        self._finish_later(self._closing_ms)
 
     def _close_reply(self, method: methods.Connection.Close) -> None:
         """The client ends the connection."""
@@ -545,16 +572,27 @@ class Connection:
         self._closed_by_client()
 
     def _closed_by_client(self) -> None:
+        """Answer, and leave the socket to the client for a while, which may be about to say the same once more."""
         if self._is_closed():
             return  # the socket ended meanwhile
         self.send_method(0, methods.Connection.CloseOk())
-        if self.state is not ConnectionState.CLOSING:
-            self.finish()
+        if self.state is OPEN:
+            self.state = ConnectionState.CLOSED_BY_CLIENT
+            self.broker.open_connections.remove(self)
+            self._throttle.stop()
+            self._finish_later(self._closing_ms)
+
+    @property
+    def _closing_ms(self) -> int:
+        """How long the end may take: as long as a client may be silent, and no longer than usual."""
+        return min(self.heartbeat_s * 1000, CLOSING_MS_MAX) or CLOSING_MS_MAX
 
     def shut_down(self, reason: str) -> None:
         """End the connection because the broker ends, or an administrator wants it."""
         if self.state is ConnectionState.HANDSHAKE:
             self.close_reason = reason
+            self.finish()
+        elif self.state is ConnectionState.CLOSED_BY_CLIENT:
             self.finish()
         else:
             self.close_forcibly(f"broker forced connection closure with reason '{reason}'")
