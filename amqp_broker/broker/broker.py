@@ -19,12 +19,14 @@ from amqp_broker.broker.administration import Administration
 from amqp_broker.broker.alarms import Alarms
 from amqp_broker.broker.connections import Connections
 from amqp_broker.broker.dead_letter import DeathReason
+from amqp_broker.broker.exchanges.registry import exchange_types
 from amqp_broker.broker.message import Address, Message
 from amqp_broker.broker.persistence.durability import Durability
 from amqp_broker.broker.persistence.recovery import Recovery
 from amqp_broker.broker.ports import Clock, Driver, PassiveDriver
 from amqp_broker.broker.queues.classic import Queue
 from amqp_broker.broker.queues.paging import Paging
+from amqp_broker.broker.queues.registry import queue_types
 from amqp_broker.broker.timers import Timers
 from amqp_broker.broker.virtual_host import VirtualHost
 from amqp_broker.broker.works import SLICE_MESSAGES, Works
@@ -62,6 +64,8 @@ class Broker:
         self.to_finish: list[Callable[[], None]] = []  # what channels do last: confirms
         self.reply_consumers: dict[str, ReplyConsumer] = {}  # by the routing key of their replies
         self.alarms = Alarms()
+        self.exchange_types = exchange_types()
+        self.queue_types = queue_types()
         self._keep_in(None)
         self.awaiting_write: dict[Callable[[], None], None] = {}  # called when the journal has written more
         self.awaiting_commit: dict[Callable[[], None], None] = {}  # the same, for whom something must be kept first

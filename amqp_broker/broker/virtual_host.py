@@ -24,12 +24,12 @@ from amqp_broker.broker.arguments import (
 from amqp_broker.broker.dead_letter import DeathReason, dead_lettered, would_cycle
 from amqp_broker.broker.exchanges.binding import Binding
 from amqp_broker.broker.exchanges.exchange import Exchange
-from amqp_broker.broker.exchanges.registry import EXCHANGE_TYPES, WHERE_RABBITMQ_HAS_IT
+from amqp_broker.broker.exchanges.matcher import Envelope
+from amqp_broker.broker.exchanges.registry import WHERE_RABBITMQ_HAS_IT
 from amqp_broker.broker.exchanges.routing import find_route
 from amqp_broker.broker.message import Address, Digest, Message, digest_of
 from amqp_broker.broker.ports import Authorizer
 from amqp_broker.broker.queues.classic import Queue
-from amqp_broker.broker.queues.quorum import QuorumQueue
 from amqp_broker.compilation import mypyc_attr
 from amqp_broker.errors import access_refused, not_found, not_implemented, precondition_failed
 from amqp_broker.wire.table import FieldValue, Table, type_name
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 DEFAULT_EXCHANGE = ""
 RESERVED_PREFIX = "amq."
 PREDECLARED_EXCHANGES = {
+    DEFAULT_EXCHANGE: "direct",
     "amq.direct": "direct",
     "amq.fanout": "fanout",
     "amq.topic": "topic",
@@ -75,6 +76,8 @@ class VirtualHost:
         self.dead_letters = broker.dead_letters
         self.works = broker.works
         self.durability = broker.durability
+        self.exchange_types = broker.exchange_types
+        self.queue_types = broker.queue_types
         self.paging = broker.paging
         self.reference = 0  # of the journal's record
         self.limits = VirtualHostLimits()
@@ -86,11 +89,10 @@ class VirtualHost:
         self._last_dead: tuple[tuple[Queue, ...], Address, bytes, Digest]
         self._bindings_to: dict[Exchange | Queue, dict[Binding, None]] = {}
         self._queues_of: dict[object, dict[Queue, None]] = {}  # exclusive ones, by their owner
-        self.exchanges[DEFAULT_EXCHANGE] = Exchange("", "direct", EXCHANGE_TYPES["direct"](), durable=True)
-        for exchange_name, type_name_ in PREDECLARED_EXCHANGES.items():
+        for exchange_name, exchange_type in PREDECLARED_EXCHANGES.items():
             is_internal = exchange_name == "amq.rabbitmq.trace"
-            self.exchanges[exchange_name] = Exchange(
-                exchange_name, type_name_, EXCHANGE_TYPES[type_name_](), durable=True, internal=is_internal
+            self.add_exchange(
+                exchange_name, exchange_type, durable=True, auto_delete=False, internal=is_internal, table={}
             )
 
     def described(self, kind: str, name: str) -> str:
@@ -127,7 +129,7 @@ class VirtualHost:
             AmqpError: 403 for the default exchange, a reserved name or a missing permission; 406 for an unknown type
                 or properties that differ.
         """
-        if type_name not in EXCHANGE_TYPES:
+        if type_name not in self.exchange_types:
             where = WHERE_RABBITMQ_HAS_IT.get(type_name)
             why = f": RabbitMQ has it with {where}, amqp-broker does not have it yet" if where else ""
             raise precondition_failed(f"unknown exchange type '{type_name}'{why}")
@@ -153,11 +155,16 @@ class VirtualHost:
     def add_exchange(
         self, name: str, type_name: str, *, durable: bool, auto_delete: bool, internal: bool, table: Table
     ) -> Exchange:
-        """Add an exchange that was checked, or read from the journal."""
+        """Add an exchange that was checked, or read from the journal.
+
+        Raises:
+            UnknownType: there is no such exchange type.
+            AmqpError: 406, an argument makes no sense to the type.
+        """
         exchange = self.exchanges[name] = Exchange(
             name,
             type_name,
-            EXCHANGE_TYPES[type_name](),
+            self.exchange_types[type_name](table),
             durable=durable,
             auto_delete=auto_delete,
             internal=internal,
@@ -279,7 +286,7 @@ class VirtualHost:
         check_not_default_exchange(source)
         who.check_read("exchange", source)
         exchange = self.exchanges.get(source)
-        if exchange is not None and exchange.type_name == "topic":
+        if exchange is not None and exchange.matcher.has_topic_permissions:
             who.check_topic_read(source, routing_key)
         return source, destination
 
@@ -385,8 +392,8 @@ class VirtualHost:
             who.check_write("exchange", dead_letter_exchange)
         resource = self.described("queue", name)
         checked = check_queue_arguments(resource, arguments)
-        if checked.queue_type == "stream":
-            raise not_implemented(f"{resource}: queue type 'stream' is not supported by amqp-broker yet")
+        if checked.queue_type not in self.queue_types:
+            raise not_implemented(f"{resource}: queue type '{checked.queue_type}' is not supported by amqp-broker yet")
         if checked.queue_type == "quorum":
             for is_wrong, what in (
                 (auto_delete, "auto-delete"),
@@ -407,10 +414,13 @@ class VirtualHost:
             raise precondition_failed(f"cannot declare queue '{name}': queue limit in cluster ({limit}) is reached")
 
     def add_queue(self, name: str, *, durable: bool, auto_delete: bool, owner: object | None, table: Table) -> Queue:
-        """Add a queue that was checked, or read from the journal."""
+        """Add a queue that was checked, or read from the journal.
+
+        Raises:
+            UnknownType: there is no such queue type.
+        """
         arguments = check_queue_arguments(self.described("queue", name), table)
-        make = QuorumQueue if arguments.queue_type == "quorum" else Queue
-        queue = self.queues[name] = make(
+        queue = self.queues[name] = self.queue_types[arguments.queue_type](
             self, name, durable=durable, auto_delete=auto_delete, owner=owner, table=table, arguments=arguments
         )
         if owner is not None:
@@ -539,9 +549,11 @@ class VirtualHost:
         if death != self._last_death:
             routing_key = queue.arguments.dead_letter_routing_key
             dead, headers = dead_lettered(message, reason, queue.name, exchange.name, routing_key, wall_ms)
-            route = find_route(self, exchange, dead.address.routing_keys, headers)
+            envelope = Envelope(dead.address.routing_keys, dead.header, headers, dead.body)
+            route = find_route(self, exchange, envelope)
             queues = tuple(queue for queue in route.queues if not would_cycle(queue.name, reason, headers))
-            self._last_death, self._last_dead = death, (queues, dead.address, dead.header, digest_of(dead.header))
+            self._last_death = death if route.may_be_remembered else ()
+            self._last_dead = (queues, dead.address, dead.header, digest_of(dead.header))
         queues, address, header, digest = self._last_dead
         self.publish(queues, address, header, message.body, digest)
 

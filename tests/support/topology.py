@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from amqp_broker.broker.exchanges.matcher import Envelope
 from amqp_broker.broker.exchanges.routing import find_route
 from amqp_broker.broker.queues.classic import Queue
+from amqp_broker.wire.content import Properties, encode_content_header
 from amqp_broker.wire.table import Table
 from tests.support.authorizer import Everything
 from tests.support.memory_broker import MemoryBroker
@@ -44,5 +46,6 @@ class Topology:
 
     def route(self, exchange: str, *keys: str, headers: Table | None = None) -> list[str]:
         """The names of the queues that a message reaches; one that came twice would stand here twice."""
-        route = find_route(self.virtual_host, self.virtual_host.exchange(exchange), keys or ("",), headers)
+        envelope = Envelope(keys or ("",), encode_content_header(0, Properties(headers=headers)), headers)
+        route = find_route(self.virtual_host, self.virtual_host.exchange(exchange), envelope)
         return sorted(queue.name for queue in route.queues)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from amqp_broker.broker.exchanges.binding import Binding
 from amqp_broker.broker.exchanges.destinations import Destinations
+from amqp_broker.broker.exchanges.matcher import Envelope, Matcher
 from amqp_broker.wire.table import Table
 
 if TYPE_CHECKING:
@@ -14,16 +15,12 @@ if TYPE_CHECKING:
     from amqp_broker.broker.queues.classic import Queue
 
 
-class DirectMatcher:
+class DirectMatcher(Matcher):
     """Destinations by routing key (AMQP 0-9-1, 3.1.3.1)."""
 
-    reads_headers = False
-
-    def __init__(self) -> None:
+    def __init__(self, arguments: Table) -> None:
+        super().__init__(arguments)
         self._by_key: dict[str, Destinations] = {}
-
-    def check(self, binding: Binding) -> None:
-        """Every key will do."""
 
     def add(self, binding: Binding) -> None:
         """File it under its key."""
@@ -36,6 +33,7 @@ class DirectMatcher:
         if not destinations:
             del self._by_key[binding.routing_key]
 
-    def match(self, routing_key: str, headers: Table | None) -> Iterable[Exchange | Queue]:
-        """All that was bound with this key."""
-        return self._by_key.get(routing_key, ())
+    def match(self, message: Envelope) -> Iterable[Exchange | Queue]:
+        """All that was bound with one of the keys."""
+        for routing_key in message.routing_keys:
+            yield from self._by_key.get(routing_key, ())

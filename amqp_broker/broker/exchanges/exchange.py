@@ -1,37 +1,13 @@
-"""An exchange: its properties, its bindings, and the small interface that an exchange type implements.
+"""An exchange: its properties and its bindings.
 
-Holds no way of matching (``exchanges/``) and no walk from exchange to exchange (``routing.py``).
+Holds no way of matching (``matcher.py``) and no walk from exchange to exchange (``routing.py``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Protocol
-
 from amqp_broker.broker.exchanges.binding import Binding, BindingIdentity
+from amqp_broker.broker.exchanges.matcher import Matcher
 from amqp_broker.wire.table import Table
-
-if TYPE_CHECKING:
-    from amqp_broker.broker.queues.classic import Queue
-
-
-class Matcher(Protocol):
-    """One exchange's way of choosing destinations; one class an exchange type."""
-
-    reads_headers: bool
-
-    def check(self, binding: Binding) -> None:
-        """Called before a binding is added; raises AmqpError 406 for one that makes no sense."""
-
-    def add(self, binding: Binding) -> None:
-        """Called when a new binding has been added."""
-
-    def remove(self, binding: Binding) -> None:
-        """Called when a binding that was added is gone."""
-
-    def match(self, routing_key: str, headers: Table | None) -> Iterable[Exchange | Queue]:
-        """The destinations of a message; one may come more than once."""
-        ...
 
 
 class Exchange:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from amqp_broker.broker.exchanges.binding import Binding
 from amqp_broker.broker.exchanges.destinations import Destinations
+from amqp_broker.broker.exchanges.matcher import Envelope, Matcher
 from amqp_broker.wire.table import Table
 
 if TYPE_CHECKING:
@@ -14,16 +15,12 @@ if TYPE_CHECKING:
     from amqp_broker.broker.queues.classic import Queue
 
 
-class FanoutMatcher:
+class FanoutMatcher(Matcher):
     """All destinations (AMQP 0-9-1, 3.1.3.2)."""
 
-    reads_headers = False
-
-    def __init__(self) -> None:
+    def __init__(self, arguments: Table) -> None:
+        super().__init__(arguments)
         self._destinations = Destinations()
-
-    def check(self, binding: Binding) -> None:
-        """Every binding will do."""
 
     def add(self, binding: Binding) -> None:
         """One more destination."""
@@ -33,6 +30,6 @@ class FanoutMatcher:
         """One destination less."""
         self._destinations.remove(binding.destination)
 
-    def match(self, routing_key: str, headers: Table | None) -> Iterable[Exchange | Queue]:
+    def match(self, message: Envelope) -> Iterable[Exchange | Queue]:
         """All that was bound."""
         return self._destinations

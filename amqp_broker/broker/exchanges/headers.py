@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from amqp_broker.broker.erlang_text import erlang_term
 from amqp_broker.broker.exchanges.binding import Binding, BindingIdentity
+from amqp_broker.broker.exchanges.matcher import Envelope, Matcher
 from amqp_broker.errors import precondition_failed
 from amqp_broker.wire.table import FieldValue, Table, encode_table, type_name
 
@@ -26,12 +27,13 @@ _Key = tuple[str, str, object]
 _ALWAYS: _Key = ("", "always", None)  # what wants nothing in particular is kept under this
 
 
-class HeadersMatcher:
+class HeadersMatcher(Matcher):
     """Destinations by headers (AMQP 0-9-1, 3.1.3.4; RabbitMQ's ``-with-x`` kinds)."""
 
-    reads_headers = True
+    may_be_remembered = False
 
-    def __init__(self) -> None:
+    def __init__(self, arguments: Table) -> None:
+        super().__init__(arguments)
         self._patterns: dict[BindingIdentity, _Pattern] = {}
         self._found_by: dict[_Key, dict[BindingIdentity, _Pattern]] = {}
 
@@ -68,9 +70,9 @@ class HeadersMatcher:
             return keys
         return [min(keys, key=lambda key: len(self._found_by.get(key, ())), default=_ALWAYS)]
 
-    def match(self, routing_key: str, headers: Table | None) -> Iterable[Exchange | Queue]:
+    def match(self, message: Envelope) -> Iterable[Exchange | Queue]:
         """All whose pattern fits the headers."""
-        headers = headers or {}
+        headers = message.headers or {}
         found_by = self._found_by
         for key in _keys_of(headers):
             for pattern in found_by.get(key, {}).values():

@@ -1,21 +1,16 @@
-"""The exchange types that every broker has, by the name that clients declare them with."""
+"""The exchange types that every broker has, by the names that clients declare them with."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from amqp_broker.broker.exchanges.direct import DirectMatcher
-from amqp_broker.broker.exchanges.exchange import Matcher
 from amqp_broker.broker.exchanges.fanout import FanoutMatcher
 from amqp_broker.broker.exchanges.headers import HeadersMatcher
+from amqp_broker.broker.exchanges.matcher import Matcher
 from amqp_broker.broker.exchanges.topic import TopicMatcher
-
-EXCHANGE_TYPES: dict[str, Callable[[], Matcher]] = {
-    "direct": DirectMatcher,
-    "fanout": FanoutMatcher,
-    "topic": TopicMatcher,
-    "headers": HeadersMatcher,
-}
+from amqp_broker.broker.type_registry import TypeRegistry
+from amqp_broker.wire.table import Table
 
 # Types that RabbitMQ has by a plugin, or in a later release: which one, so that a refusal can name it.
 WHERE_RABBITMQ_HAS_IT = {
@@ -30,3 +25,14 @@ WHERE_RABBITMQ_HAS_IT = {
     "x-recent-history": "plugin rabbitmq_recent_history_exchange",
     "x-rtopic": "plugin rabbitmq_rtopic_exchange",
 }
+
+MakeMatcher = Callable[[Table], Matcher]
+"""Makes the matcher of a new exchange, of its arguments."""
+
+
+def exchange_types() -> TypeRegistry[MakeMatcher]:
+    """The types of a new broker."""
+    return TypeRegistry(
+        "exchange",
+        {"direct": DirectMatcher, "fanout": FanoutMatcher, "topic": TopicMatcher, "headers": HeadersMatcher},
+    )

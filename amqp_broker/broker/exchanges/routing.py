@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from amqp_broker.broker.exchanges.exchange import Exchange
-from amqp_broker.wire.table import Table
+from amqp_broker.broker.exchanges.matcher import Envelope
 
 if TYPE_CHECKING:
     from amqp_broker.broker.queues.classic import Queue
@@ -17,51 +17,50 @@ if TYPE_CHECKING:
 
 
 class Route(NamedTuple):
-    """Where a message goes.
-
-    ``reads_headers`` tells that the answer holds for these headers only, not for every message with this exchange and
-    key.
-    """
+    """Where a message goes, and whether all messages with the same exchange and keys go there."""
 
     queues: tuple[Queue, ...]
-    reads_headers: bool
+    may_be_remembered: bool
 
 
-def find_route(
-    virtual_host: VirtualHost, exchange: Exchange, routing_keys: tuple[str, ...], headers: Table | None
-) -> Route:
+OF_EACH_MESSAGE = Route((), False)  # there is no route without a message
+
+
+def find_route(virtual_host: VirtualHost, exchange: Exchange, message: Envelope) -> Route:
     """Find the queues that a message reaches.
 
     Args:
         virtual_host: where the names are looked up.
         exchange: what it is published to.
-        routing_keys: its routing key, and those of CC and BCC.
-        headers: its headers, for the headers exchanges on the way.
+        message: without a content header it stands for all messages with its routing keys. If an exchange on the way
+            decides by more than these, it is not asked, and no queue is found.
     """
     if not exchange.name:
-        return Route(_named_queues(virtual_host, routing_keys), False)
+        return Route(_named_queues(virtual_host, message.routing_keys), True)
     queues: dict[Queue, None] = {}
     seen = {exchange}
     to_do = [exchange]
-    reads_headers = False
+    may_be_remembered = True
     while to_do:
         current = to_do.pop()
-        reads_headers = reads_headers or current.matcher.reads_headers
+        if not current.matcher.may_be_remembered:
+            if not message.header:
+                return OF_EACH_MESSAGE
+            may_be_remembered = False
         matched = False
-        for routing_key in routing_keys:
-            for destination in current.matcher.match(routing_key, headers):
-                matched = True
-                if not isinstance(destination, Exchange):
-                    queues[destination] = None
-                elif destination not in seen:
-                    seen.add(destination)
-                    to_do.append(destination)
+        for destination in current.matcher.match(message):
+            matched = True
+            if not isinstance(destination, Exchange):
+                queues[destination] = None
+            elif destination not in seen:
+                seen.add(destination)
+                to_do.append(destination)
         if not matched and current.alternate is not None:
             alternate = virtual_host.exchanges.get(current.alternate)
             if alternate is not None and alternate not in seen:
                 seen.add(alternate)
                 to_do.append(alternate)
-    return Route(tuple(queues), reads_headers)
+    return Route(tuple(queues), may_be_remembered)
 
 
 def _named_queues(virtual_host: VirtualHost, routing_keys: tuple[str, ...]) -> tuple[Queue, ...]:

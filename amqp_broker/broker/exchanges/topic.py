@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from amqp_broker.broker.exchanges.binding import Binding
 from amqp_broker.broker.exchanges.destinations import Destinations
+from amqp_broker.broker.exchanges.matcher import Envelope, Matcher
 from amqp_broker.wire.table import Table
 
 if TYPE_CHECKING:
@@ -40,16 +41,14 @@ class _Node:
         return not self.children and not self.destinations
 
 
-class TopicMatcher:
+class TopicMatcher(Matcher):
     """Destinations by pattern (AMQP 0-9-1, 3.1.3.3)."""
 
-    reads_headers = False
+    has_topic_permissions = True
 
-    def __init__(self) -> None:
+    def __init__(self, arguments: Table) -> None:
+        super().__init__(arguments)
         self._root = _Node()
-
-    def check(self, binding: Binding) -> None:
-        """Every pattern will do."""
 
     def add(self, binding: Binding) -> None:
         """Grow the pattern's branch."""
@@ -73,8 +72,12 @@ class TopicMatcher:
                 return
             del parent.children[word]
 
-    def match(self, routing_key: str, headers: Table | None) -> Iterable[Exchange | Queue]:
-        """All whose pattern fits the key."""
+    def match(self, message: Envelope) -> Iterable[Exchange | Queue]:
+        """All whose pattern fits one of the keys."""
+        for routing_key in message.routing_keys:
+            yield from self._match_key(routing_key)
+
+    def _match_key(self, routing_key: str) -> Iterable[Exchange | Queue]:
         reached: dict[_Node, None] = {}
         _reach(reached, self._root)
         for word in _words(routing_key):

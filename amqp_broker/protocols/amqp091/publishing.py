@@ -18,6 +18,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from amqp_broker.broker.exchanges.exchange import Exchange
+from amqp_broker.broker.exchanges.matcher import Envelope
 from amqp_broker.broker.exchanges.routing import find_route
 from amqp_broker.broker.message import Address, Digest, digest_of
 from amqp_broker.broker.queues.classic import Queue
@@ -51,7 +52,7 @@ class Target(NamedTuple):
     address: Address
     mandatory: bool
     queues: tuple[Queue, ...]
-    reads_headers: bool  # the queues are to be found for each message anew
+    may_be_remembered: bool  # else the queues are to be found for each message anew
 
 
 class PartialBody:
@@ -248,8 +249,8 @@ class Publishing:
             else:
                 remembered.header, remembered.digest = header, digest
         address, queues = target.address, target.queues
-        if digest.extra_routing_keys or target.reads_headers:
-            address, queues = self._route_anew(target, digest)
+        if digest.extra_routing_keys or not target.may_be_remembered:
+            address, queues = self._route_anew(target, header, body, digest)
         if digest.has_blind_copies:
             header = _without_blind_copies(header)
         number = 0
@@ -279,11 +280,11 @@ class Publishing:
         if exchange.internal:
             described = connection.virtual_host.described("exchange", exchange_name)
             raise access_refused(f"cannot publish to internal {described}")
-        if exchange.type_name == "topic":
+        if exchange.matcher.has_topic_permissions:
             connection.client.check_topic_write(exchange_name, routing_key)
-        route = find_route(connection.virtual_host, exchange, (routing_key,), None)
+        route = find_route(connection.virtual_host, exchange, Envelope((routing_key,)))
         address = Address(exchange_name, routing_key, payload[6:-1])
-        target = Target(exchange, address, mandatory, route.queues, route.reads_headers)
+        target = Target(exchange, address, mandatory, route.queues, route.may_be_remembered)
         connection.has_cost(ROUTE_EFFORT)
         self._remembered.put_target(payload, target, len(connection.broker.open_connections))
         return target
@@ -319,14 +320,17 @@ class Publishing:
         if user_id is not None and user_id != user.name and IMPERSONATOR not in user.tags:
             raise precondition_failed(f"user_id property set to '{user_id}' but authenticated user was '{user.name}'")
 
-    def _route_anew(self, target: Target, digest: Digest) -> tuple[Address, tuple[Queue, ...]]:
-        """The route of a message whose own headers decide about it."""
+    def _route_anew(
+        self, target: Target, header: bytes, body: bytes, digest: Digest
+    ) -> tuple[Address, tuple[Queue, ...]]:
+        """The route of a message that another one with its exchange and routing key need not have."""
         address = target.address
         if digest.extra_routing_keys:
             address = Address(address.exchange, address.routing_key, address.encoded, digest.extra_routing_keys)
         virtual_host = self._channel.connection.virtual_host
         self._channel.connection.has_cost(ROUTE_EFFORT)
-        return address, find_route(virtual_host, target.exchange, address.routing_keys, digest.headers).queues
+        envelope = Envelope(address.routing_keys, header, digest.headers, body)
+        return address, find_route(virtual_host, target.exchange, envelope).queues
 
     def route(
         self,

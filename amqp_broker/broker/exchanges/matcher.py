@@ -1,0 +1,90 @@
+"""The contract of an exchange type: one matcher for each exchange of the type, and what it may ask of a message.
+
+How to add a type: derive from ``Matcher`` and register the class (or any function that makes one of an exchange's
+arguments) with ``Broker.exchange_types``. ``tests/unit/test_exchange_types.py`` is what every type must pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from amqp_broker.broker.exchanges.binding import Binding
+from amqp_broker.compilation import mypyc_attr
+from amqp_broker.wire.content import Properties, decode_properties
+from amqp_broker.wire.table import Table
+
+if TYPE_CHECKING:
+    from amqp_broker.broker.exchanges.exchange import Exchange
+    from amqp_broker.broker.queues.classic import Queue
+
+
+class Envelope:
+    """What a matcher may ask of a message; what it does not ask for is not decoded.
+
+    Args:
+        routing_keys: the key it was published with, then those of CC and BCC.
+        header: its content header; empty where a route is looked for that all messages with these keys have.
+        headers: the table of its headers, decoded.
+        body: the whole body.
+    """
+
+    __slots__ = ("_properties", "body", "header", "headers", "routing_keys")
+
+    def __init__(
+        self, routing_keys: tuple[str, ...], header: bytes = b"", headers: Table | None = None, body: bytes = b""
+    ) -> None:
+        self.routing_keys = routing_keys
+        self.header = header
+        self.headers = headers
+        self.body = body
+        self._properties: Properties | None = None
+
+    @property
+    def properties(self) -> Properties:
+        """All its properties."""
+        if self._properties is None:
+            self._properties = decode_properties(self.header) if self.header else Properties()
+        return self._properties
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Matcher:
+    """One exchange's way of choosing destinations; one class an exchange type.
+
+    Args:
+        arguments: of the exchange, as they were declared.
+
+    Raises:
+        AmqpError: 406, an argument makes no sense to the type.
+    """
+
+    may_be_remembered = True
+    """Whether the answer depends on nothing but the routing keys and the bindings. Then it is asked for once for many
+    messages; else for each, and only then it may look at more of a message than its routing keys.
+    """
+
+    has_topic_permissions = False
+    """Whether users' topic permissions apply to the routing keys of what is published and bound."""
+
+    def __init__(self, arguments: Table) -> None:
+        self.arguments = arguments
+
+    def check(self, binding: Binding) -> None:
+        """Called before a binding is added.
+
+        Raises:
+            AmqpError: 406, the binding makes no sense.
+        """
+
+    def add(self, binding: Binding) -> None:
+        """Called when a new binding has been added."""
+        raise NotImplementedError
+
+    def remove(self, binding: Binding) -> None:
+        """Called when a binding that was added is gone."""
+        raise NotImplementedError
+
+    def match(self, message: Envelope) -> Iterable[Exchange | Queue]:
+        """The destinations of a message; one may come more than once. Called once for each message that comes here."""
+        raise NotImplementedError
