@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import TYPE_CHECKING, Final, TypedDict, TypeVar
 
-from amqp_broker.wire.table import Decimal, FieldValue, Table
+from amqp_broker.wire.table import Decimal, FieldValue, RepeatedName, Table
 
 if TYPE_CHECKING:
     from amqp_broker.broker.broker import Broker
@@ -462,8 +462,8 @@ def consumer_info(consumer: Consumer) -> ConsumerInfo:
 
 
 def json_ready_table(table: Table) -> dict[str, object]:
-    """Arguments or properties as they can be written in JSON."""
-    return {name: json_ready(value) for name, value in table.items()}
+    """Arguments or properties as they can be written in JSON; of several of one name the first."""
+    return {name: json_ready(value) for name, value in table.items() if not isinstance(name, RepeatedName)}
 
 
 def json_ready(value: FieldValue) -> object:

@@ -2,7 +2,8 @@
 
 What was decoded is encoded to the same bytes again, because RabbitMQ compares and shows arguments by their types: an
 integer remembers its width, a string is told from a byte array. Not kept are an ``L``, which is an ``l`` from then on,
-the byte of a true boolean, which becomes 1 (both as in RabbitMQ), and all but the last of several fields of one name.
+and the byte of a true boolean, which becomes 1 (both as in RabbitMQ). Of several fields of one name the first counts;
+the others stay in the table as well (``RepeatedName``).
 
 Does not hold the rules of comparing arguments.
 """
@@ -16,6 +17,28 @@ from amqp_broker.wire.errors import MalformedTable, WireError
 from amqp_broker.wire.strings import decode_shortstr, encode_longstr, encode_shortstr
 
 NESTING_DEPTH_MAX = 100
+
+
+class RepeatedName(str):
+    """The name of a field that comes behind another one of this name in the same table.
+
+    It equals nothing but itself, so that it neither replaces nor is found in place of the first one, and goes wherever
+    the table is copied, sorted and written to.
+    """
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __ne__(self, other: object) -> bool:
+        return self is not other
+
+    def __hash__(self) -> int:
+        return id(self)
+
+
+def plain_name(name: str) -> str:
+    """The name as a text that equals others: for a ``RepeatedName`` that of the first field."""
+    return name if type(name) is str else "".join((name, ""))
 
 
 class Byte(int):
@@ -161,6 +184,8 @@ def _read_table(data: bytes, offset: int, end: int, depth: int) -> Table:
     table: Table = {}
     while offset < end:
         name, offset = decode_shortstr(data, offset)
+        if name in table:
+            name = RepeatedName(name)
         table[name], offset = _read_value(data, offset, end, depth)
     return table
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from amqp_broker.errors import AmqpError
-from amqp_broker.wire.table import Byte, FieldValue, Float32, Short, Table, Timestamp, UnsignedShort
+from amqp_broker.wire.table import Byte, FieldValue, Float32, RepeatedName, Short, Table, Timestamp, UnsignedShort
 from tests.support.topology import Topology
 
 
@@ -43,6 +43,30 @@ def matches(pattern: Table, headers: Table | None) -> bool:
     ],
 )
 def test_kinds(pattern: Table, headers: Table | None, expected: bool) -> None:
+    assert matches(pattern, headers) is expected
+
+
+def repeating(*values: FieldValue, **others: FieldValue) -> Table:
+    """A table with several fields that are called a."""
+    return {**others, "a": values[0], **{RepeatedName("a"): value for value in values[1:]}}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "headers", "expected"),
+    [
+        ({"a": 1}, repeating(1, 2), True),
+        ({"a": 2}, repeating(1, 2), False),
+        (repeating(1, 2), {"a": 1}, False),
+        (repeating(1, 2), repeating(1, 2), True),
+        (repeating(1, 2), repeating(2, 1), False),
+        (repeating(1, 2), repeating(1, 2, 3), True),
+        (repeating(1, 2, **{"x-match": "any"}), {"a": 1}, True),
+        (repeating(1, 2, **{"x-match": "any"}), {"a": 2}, False),
+        (repeating(1, 2, **{"x-match": "any"}), repeating(3, 2), True),
+        ({"x-match": "any", RepeatedName("x-match"): "all", "a": 1, "b": 2}, {"a": 1}, True),
+    ],
+)
+def test_names_that_repeat_are_compared_in_their_order(pattern: Table, headers: Table, expected: bool) -> None:
     assert matches(pattern, headers) is expected
 
 

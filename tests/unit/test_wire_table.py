@@ -16,6 +16,7 @@ from amqp_broker.wire.table import (
     Decimal,
     FieldValue,
     Float32,
+    RepeatedName,
     Short,
     SignedInt,
     Table,
@@ -25,6 +26,7 @@ from amqp_broker.wire.table import (
     UnsignedShort,
     decode_table,
     encode_table,
+    plain_name,
     type_name,
 )
 
@@ -83,11 +85,6 @@ def test_not_a_number_is_kept() -> None:
     (value,) = decode_table(field(b"d" + struct.pack(">d", math.nan)), 0)[0].values()
     assert isinstance(value, float)
     assert math.isnan(value)
-
-
-def test_the_last_of_two_fields_of_one_name_wins() -> None:
-    fields = b"\x01at\x00\x01at\x01"
-    assert decode_table(len(fields).to_bytes(4, "big") + fields, 0)[0] == {"a": True}
 
 
 @pytest.mark.parametrize(
@@ -186,3 +183,33 @@ def test_strings() -> None:
     for data in (b"", b"\x00\x00\x00", b"\x00\x00\x00\x02a"):
         with pytest.raises(WireError):
             decode_longstr(data, 0)
+
+
+def test_of_fields_of_one_name_the_first_counts_and_all_are_written_again() -> None:
+    fields = b"\x01at\x01" + b"\x01bV" + b"\x01at\x00" + b"\x01at\x01"
+    encoded = len(fields).to_bytes(4, "big") + fields
+    table, _ = decode_table(encoded, 0)
+    assert (table["a"], len(table)) == (True, 4)
+    assert encode_table(table) == encode_table({**table}) == encoded
+    assert [plain_name(name) for name in table] == ["a", "b", "a", "a"]
+    assert encode_table(dict(sorted(table.items()))) == len(fields).to_bytes(4, "big") + (
+        b"\x01at\x01" + b"\x01at\x00" + b"\x01at\x01" + b"\x01bV"
+    )
+
+
+def test_a_repeated_name_equals_itself_only() -> None:
+    again = RepeatedName("a")
+    others: list[object] = ["a", RepeatedName("a")]
+    assert again == again
+    assert not any(again == other or other == again for other in others)
+    assert all(again != other and other != again for other in others)
+    assert plain_name(again) == "a"
+
+
+def test_repeated_names_in_nested_tables_are_read_once_each() -> None:
+    table = b""
+    for _ in range(NESTING_DEPTH_MAX - 1):
+        fields = b"\x01aV\x01aF" + len(table).to_bytes(4, "big") + table
+        table = fields
+    encoded = len(table).to_bytes(4, "big") + table
+    assert encode_table(decode_table(encoded, 0)[0]) == encoded

@@ -14,7 +14,7 @@ from amqp_broker.broker.erlang_text import erlang_term
 from amqp_broker.broker.exchanges.binding import Binding, BindingIdentity
 from amqp_broker.broker.exchanges.matcher import Envelope, Matcher
 from amqp_broker.errors import precondition_failed
-from amqp_broker.wire.table import FieldValue, Table, encode_table, type_name
+from amqp_broker.wire.table import FieldValue, Table, encode_table, plain_name, type_name
 
 if TYPE_CHECKING:
     from amqp_broker.broker.exchanges.exchange import Exchange
@@ -83,7 +83,7 @@ class HeadersMatcher(Matcher):
 class _Pattern:
     """A binding's arguments, made ready to be compared."""
 
-    __slots__ = ("destination", "kept_under", "needs_all", "wanted")
+    __slots__ = ("destination", "kept_under", "names_repeat", "needs_all", "wanted")
 
     def __init__(self, arguments: Table, destination: Exchange | Queue) -> None:
         self.destination = destination
@@ -92,21 +92,38 @@ class _Pattern:
         with_x = kind in ("all-with-x", "any-with-x")
         self.needs_all = kind in ("all", "all-with-x")
         self.wanted = [
-            (name, value)
+            (plain_name(name), value)
             for name, value in arguments.items()
-            if name != X_MATCH and (with_x or not name.startswith("x-"))
+            if plain_name(name) != X_MATCH and (with_x or not name.startswith("x-"))
         ]
+        self.names_repeat = len({name for name, _ in self.wanted}) < len(self.wanted)
 
     def fits(self, headers: Table) -> bool:
+        if self.names_repeat:
+            return self._fits_each_in_turn(headers)
         if self.needs_all:
             return all(name in headers and _same(value, headers[name]) for name, value in self.wanted)
         return any(name in headers and _same(value, headers[name]) for name, value in self.wanted)
+
+    def _fits_each_in_turn(self, headers: Table) -> bool:
+        """Where the pattern has a name several times: the first value against the header's first, and so on."""
+        values: dict[str, list[FieldValue]] = {}
+        for name, value in headers.items():
+            values.setdefault(plain_name(name), []).append(value)
+        fitting = 0
+        for name, value in self.wanted:
+            found = values.get(name)
+            if found and _same(value, found.pop(0)):
+                fitting += 1
+        return fitting == len(self.wanted) if self.needs_all else fitting > 0
 
 
 def _keys_of(headers: Table) -> Iterator[_Key]:
     """What patterns that may fit these headers are kept under."""
     yield _ALWAYS
     for name, value in headers.items():
+        if type(name) is not str:
+            name = plain_name(name)
         yield _key(name, None)
         if value is not None:
             yield _key(name, value)

@@ -445,5 +445,6 @@ def misplaced(kind: int, payload: bytes, explanation: str, blamed: tuple[int, in
 def _without_blind_copies(header: bytes) -> bytes:
     """The content header as consumers may see it: BCC is nobody's business."""
     properties = decode_properties(header)
-    headers = {name: value for name, value in (properties.headers or {}).items() if name != "BCC"}
+    headers = dict(properties.headers or {})
+    headers.pop("BCC", None)
     return encode_content_header(body_size(header), replace(properties, headers=headers))
