@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 _DIFFERENT = 1
 EPILOG = (
-    "Exit codes: 0 the script saw the same; 1 it did not; 2 a wrong command line, or a broker that does not answer."
+    "Exit codes: 0 the script saw the same; 1 it did not; 2 nothing was compared: a wrong command line, a broker that "
+    "does not answer, a script that fails on both or opens no connection."
 )
 
 Url = Annotated[
@@ -73,18 +74,23 @@ def _report(first: Recording, second: Recording) -> int:
     """Print what was found; returns the exit code."""
     from amqp_broker.cli.recording import comparison
 
-    difference = comparison.first_difference(first, second)
-    for name, recording in (("first", first), ("second", second)):
-        print(f"{name:6} {comparison.broker_name(recording)} at {recording.address}")
-        print(f"       {comparison.summary(recording)}")
+    names = comparison.broker_names(first, second)
+    for name, recording in zip(names, (first, second), strict=True):
+        print(name)
+        print(f"    {comparison.summary(recording)}")
         if recording.exit_code:
-            print("".join(f"       | {line}\n" for line in recording.output.splitlines()[-5:]), end="")
+            print("".join(f"    | {line}\n" for line in recording.output.splitlines()[-5:]), end="")
+    difference = comparison.first_difference(first, second)
     if difference is None:
+        reason = comparison.why_nothing_was_compared(first, second)
+        if reason is not None:
+            options.fail(ExitCode.WRONG_USE, f"nothing was compared: {reason}")
         print("the same")
         return int(ExitCode.OK)
+    width = max(map(len, names))
     print(f"different: {difference.where}")
     for line in difference.context:
-        print(f"         {line}")
-    print(f"  first  {difference.first}")
-    print(f"  second {difference.second}")
+        print(f"  {'both':{width}}  {line}")
+    print(f"  {names[0]:{width}}  {difference.first}")
+    print(f"  {names[1]:{width}}  {difference.second}")
     return _DIFFERENT

@@ -9,8 +9,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
+
+from amqp_broker import __version__
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PATIENCE_S = 60
@@ -80,6 +83,10 @@ def script(tmp_path: Path) -> Path:
     return path
 
 
+def address(url: str) -> str:
+    return urlsplit(url).netloc.rpartition("@")[2]
+
+
 def diff(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "amqp_broker", "diff", *map(str, arguments)]
     return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
@@ -99,8 +106,9 @@ def test_another_product_name_is_the_first_difference(
         done = diff(two_brokers[0], other, script)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "different: connection 1, channel 0, replies" in done.stdout
-    assert re.search(r"^  first  < 0 Connection.Start .*product: 'RabbitMQ'", done.stdout, re.MULTILINE)
-    assert re.search(r"^  second < 0 Connection.Start .*product: 'Carrots'", done.stdout, re.MULTILINE)
+    named = [f"amqp-broker {__version__} at {address(url)}" for url in (two_brokers[0], other)]
+    assert re.search(rf"^  {named[0]} +< 0 Connection.Start .*product: 'RabbitMQ'", done.stdout, re.MULTILINE)
+    assert re.search(rf"^  {named[1]} +< 0 Connection.Start .*product: 'Carrots'", done.stdout, re.MULTILINE)
 
 
 def test_an_error_on_one_broker_is_shown_with_what_led_to_it(two_brokers: tuple[str, str], tmp_path: Path) -> None:
@@ -113,10 +121,8 @@ def test_an_error_on_one_broker_is_shown_with_what_led_to_it(two_brokers: tuple[
     assert prepared.returncode == 0, prepared.stdout + prepared.stderr
     assert done.returncode == 1, done.stdout + done.stderr
     assert "> 1 Queue.Declare" in done.stdout
-    assert re.search(r"^  first  < 1 Queue.DeclareOk", done.stdout, re.MULTILINE)
-    assert re.search(
-        r"^  second < 1 Channel.Close reply_code=406 .*inequivalent arg 'durable'", done.stdout, re.MULTILINE
-    )
+    assert re.search(rf"{address(two_brokers[0])} +< 1 Queue.DeclareOk", done.stdout)
+    assert re.search(rf"{address(other)} +< 1 Channel.Close reply_code=406 .*inequivalent arg 'durable'", done.stdout)
     assert "exit code 1" in done.stdout
 
 
@@ -126,10 +132,36 @@ def test_the_password_is_not_shown(two_brokers: tuple[str, str], script: Path) -
 
 def test_a_script_that_does_not_end_is_interrupted(two_brokers: tuple[str, str], tmp_path: Path) -> None:
     script = tmp_path / "for_ever.py"
-    script.write_text(FOR_EVER)
-    done = diff("--timeout", "0.5", *two_brokers, script)
+    script.write_text(HELLO.replace("connection.close()", FOR_EVER))
+    done = diff("--timeout", "2", *two_brokers, script)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("the script did not end in time") == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("print('nobody connects')", "the script opened no connection"),
+        ("import sys; sys.exit(3)", "the script opened no connection"),
+        (HELLO + "raise SystemExit(3)", "the script failed on both, with exit code 3"),
+    ],
+)
+def test_a_script_that_says_nothing_about_the_brokers_is_an_error(
+    text: str, reason: str, two_brokers: tuple[str, str], tmp_path: Path
+) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(text)
+    done = diff(*two_brokers, script)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert done.stderr.startswith(f"amqp-broker: nothing was compared: {reason}")
+    assert "the same" not in done.stdout
+
+
+def test_one_broker_twice_is_told_apart_by_the_run(two_brokers: tuple[str, str], script: Path) -> None:
+    said = diff(two_brokers[0], two_brokers[0], script).stdout
+    where = f"amqp-broker {__version__} at {address(two_brokers[0])}"
+    assert f"{where}, first run\n" in said
+    assert f"{where}, second run\n" in said
 
 
 def test_the_scripts_own_arguments_reach_it(two_brokers: tuple[str, str], tmp_path: Path) -> None:

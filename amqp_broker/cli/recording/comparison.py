@@ -65,9 +65,23 @@ def summary(recording: Recording) -> str:
     return f"{len(recording.connections)} connections, {_end_text(recording)}; {counts or 'nothing came'}"
 
 
-def broker_name(recording: Recording) -> str:
-    """What the broker calls itself."""
-    return next((each.broker for each in recording.connections if each.broker), "no broker")
+def broker_names(first: Recording, second: Recording) -> tuple[str, str]:
+    """What each broker calls itself, and where it is; with the number of the run where that is one broker."""
+    one, other = (f"{_broker_name(recording)} at {recording.address}" for recording in (first, second))
+    return (one, other) if one != other else (f"{one}, first run", f"{other}, second run")
+
+
+def why_nothing_was_compared(first: Recording, second: Recording) -> str | None:
+    """Why two recordings that do not differ say nothing about the brokers; None when they do say something."""
+    if not first.connections and not second.connections:
+        return "the script opened no connection: let pika connect, or connect to AMQP_URL of its environment"
+    if first.exit_code and second.exit_code:
+        return f"the script failed on both, with exit code {first.exit_code}: see what it printed, and mend it"
+    return None
+
+
+def _broker_name(recording: Recording) -> str:
+    return next((each.broker for each in recording.connections if each.broker), "no broker that spoke")
 
 
 def _end_text(recording: Recording) -> str:

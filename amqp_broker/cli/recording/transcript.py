@@ -106,7 +106,9 @@ class _Direction:
             return Entry(self._direction, channel, "unreadable method", {"payload": _shown(payload)})
         if isinstance(method, methods.Connection.Start):
             properties = method.server_properties
-            self.broker = " ".join(str(properties.get(name, "?")) for name in ("product", "version"))
+            # Ours says that it is a RabbitMQ, for the sake of clients, and what it is in keys of its own.
+            names = ("broker", "broker_version") if "broker" in properties else ("product", "version")
+            self.broker = " ".join(str(properties.get(name, "?")) for name in names)
         fields = {name: _field_text(name, getattr(method, name)) for name in method.attributes()}
         if isinstance(method, _CONTENT_METHODS):
             self._unfinished[channel] = _Unfinished(str(method.name), fields)
