@@ -111,7 +111,7 @@ async def bind(hosts: Iterable[str], port: int, *, is_tls: bool = False) -> list
             if port or attempt == _PORT_ATTEMPTS - 1:
                 raise CannotListen(
                     f"port {taken.port} on {taken.address} is in use by another process: stop it, or choose another "
-                    f"port with {'--tls-port' if is_tls else '--port'}"
+                    f"one with the setting {'tls_port' if is_tls else 'port'}"
                 ) from taken
     raise AssertionError("unreachable")
 
@@ -127,7 +127,7 @@ def listen(listeners: Iterable[Listener]) -> None:
             listener.socket.listen(_BACKLOG)
         except OSError as error:
             raise CannotListen(
-                f"cannot listen on {listener.endpoint}: {error.strerror}: choose another port with --port"
+                f"cannot listen on {listener.endpoint}: {error.strerror}: choose another one with the setting port"
             ) from error
 
 
@@ -194,7 +194,7 @@ async def _addresses_of(host: str) -> tuple[str, ...]:
     except (OSError, ValueError) as error:  # ValueError for what can be no name at all: the codec of names refuses it
         reason = error.strerror if isinstance(error, OSError) else "not a name"
         raise CannotListen(
-            f"host {host!r} is not known here ({reason}): choose a name or address of this machine with --host"
+            f"host {host!r} is not known here ({reason}): name one of this machine with the setting host"
         ) from error
     return tuple(dict.fromkeys(str(address[0]) for *_, address in found))
 
@@ -216,7 +216,7 @@ def _bind_all(addresses: dict[str, tuple[str, ...]], port: int) -> list[Listener
                 port = listener.endpoint.port
             if missing is not None and len(bound) == before:
                 raise CannotListen(
-                    f"{host} has no address on this machine ({missing.strerror}): choose another with --host"
+                    f"{host} has no address on this machine ({missing.strerror}): choose another with the setting host"
                 )
     except BaseException:
         for listener in bound:
@@ -228,7 +228,10 @@ def _bind_all(addresses: dict[str, tuple[str, ...]], port: int) -> list[Listener
 def _refusal(address: str, port: int, error: OSError) -> Exception:
     if error.errno == errno.EADDRINUSE:
         return _PortTaken(address, port)
-    way_out = "choose a port above 1023 with --port" if error.errno == errno.EACCES else "choose another with --host"
+    if error.errno == errno.EACCES:
+        way_out = "choose a port above 1023 with the setting port"
+    else:
+        way_out = "choose another with the setting host"
     return CannotListen(f"cannot listen on {bracketed(address)}:{port}: {error.strerror}: {way_out}")
 
 

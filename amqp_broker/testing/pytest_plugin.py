@@ -11,6 +11,8 @@ import os
 import re
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
@@ -27,6 +29,8 @@ MARKER_TEXT = (
 )
 FIXTURES = ("amqp_broker", "amqp_url")
 CHECKS = ("no_unacknowledged", "no_unrouted", "no_leaked_connections", "no_leaked_channels")
+_PACKAGE = Path(__file__).parents[1]
+_LIBRARY = Path(os.__file__).parent
 NAME_LENGTH_MAX = 60
 URL_VARIABLE = "AMQP_BROKER_URL"
 SECTION = "AMQP broker"
@@ -41,6 +45,7 @@ Problems = TypeVar("Problems")
 _VIEW: pytest.StashKey[VirtualHostView] = pytest.StashKey()
 _PICTURE: pytest.StashKey[str] = pytest.StashKey()
 _NUMBER: pytest.StashKey[int] = pytest.StashKey()
+_SETTINGS: pytest.StashKey[dict[str, Any]] = pytest.StashKey()
 
 
 class NotChecked(pytest.PytestWarning):
@@ -60,9 +65,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the marker known."""
+    """Make the marker known, and check what the ini file and the command line say before anything is collected."""
     config.addinivalue_line("markers", MARKER_TEXT)
     config.stash[_NUMBER] = 0
+    config.stash[_SETTINGS] = _settings(config)
+    _check_url(_foreign_url(config))
     checks = config.getini("amqp_checks")
     _check_names("amqp_checks", checks, CHECKS)
     if checks and _foreign_url(config):
@@ -80,7 +87,7 @@ def amqp_broker_session(pytestconfig: pytest.Config) -> Iterator[Broker]:
     """The broker that all tests of the session share; use ``amqp_broker``."""
     from amqp_broker.testing.broker import Broker
 
-    with Broker(**_settings(pytestconfig)) as broker:
+    with Broker(**pytestconfig.stash[_SETTINGS]) as broker:
         yield broker
 
 
@@ -156,18 +163,45 @@ def _foreign_url(config: pytest.Config) -> str:
     return str(url or "")
 
 
+def _check_url(url: str) -> None:
+    """Refuse what no client could connect to."""
+    if not url:
+        return
+    from urllib.parse import urlsplit
+
+    try:
+        parts = urlsplit(url)
+        is_right = parts.scheme in ("amqp", "amqps") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number, brackets that are not closed
+        is_right = False
+    if not is_right:
+        raise pytest.UsageError(f"{url!r} is no address of a broker: it is amqp://user:password@host:port/vhost")
+
+
 def _settings(config: pytest.Config) -> dict[str, Any]:
     """The ini file's settings, each of the type that it has in the broker."""
+    lines = config.getini("amqp_settings")
+    if not lines:
+        return {}
     from amqp_broker.settings import DESCRIPTIONS
 
     settings: dict[str, Any] = {}
-    for line in config.getini("amqp_settings"):
+    for line in lines:
         name, is_given, text = (part.strip() for part in line.partition("="))
         description = DESCRIPTIONS.get(name)
-        if description is None or not is_given:
-            raise pytest.UsageError(f"amqp_settings: {line!r} is not name=value of a setting of amqp-broker")
+        if not is_given:
+            raise pytest.UsageError(f"amqp_settings: {line!r} is not a setting as name=value")
+        if description is None:
+            raise pytest.UsageError(f"amqp_settings: there is no setting {name!r}{_did_you_mean(name, DESCRIPTIONS)}")
         settings[name] = _value(description, text)
     return settings
+
+
+def _did_you_mean(name: str, known: Iterable[str]) -> str:
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, list(known), n=1)
+    return f": did you mean {near[0]}?" if near else "; 'amqp-broker config show' lists them"
 
 
 def _value(description: Description, text: str) -> Any:
@@ -205,7 +239,11 @@ def _wanted(item: pytest.Item) -> dict[str, Any]:
 def _check_names(where: str, names: Iterable[str], known: tuple[str, ...]) -> None:
     unknown = [str(name) for name in names if name not in known]
     if unknown:
-        raise pytest.UsageError(f"{where} does not know {', '.join(sorted(unknown))}; it knows {', '.join(known)}")
+        from difflib import get_close_matches
+
+        near = get_close_matches(unknown[0], known, n=1)
+        way_out = f"did you mean {near[0]}?" if near else f"it knows {', '.join(known)}"
+        raise pytest.UsageError(f"{where} does not know {', '.join(sorted(unknown))}: {way_out}")
 
 
 def _say_what_is_not_checked(item: pytest.Item, wanted: dict[str, Any]) -> None:
@@ -294,6 +332,8 @@ def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Put a picture of the virtual host into the report of a test that failed, or that a fixture failed for."""
+    if call.excinfo is not None and not item.config.getoption("fulltrace", False):
+        _end_in_the_users_line(call.excinfo)
     report = yield
     if report.failed:
         view = item.stash.get(_VIEW, None)
@@ -303,6 +343,34 @@ def pytest_runtest_makereport(
     if report.when == "teardown" and _PICTURE in item.stash:
         del item.stash[_PICTURE]
     return report
+
+
+def _end_in_the_users_line(failure: pytest.ExceptionInfo[BaseException]) -> None:
+    """Leave out what is behind the line that asked, where the answer is an error that the question deserved.
+
+    What comes from a defect of ours keeps all of its frames.
+    """
+    error = failure.type
+    if error not in (LookupError, TimeoutError) and not error.__module__.startswith("amqp_broker."):
+        return
+    last = of_the_user = None
+    entry: TracebackType | None = failure.tb
+    while entry is not None:
+        last, entry = entry, entry.tb_next
+        if _is_the_users(Path(last.tb_frame.f_code.co_filename)):
+            of_the_user = last
+    if last is not None and of_the_user is not None and _is_ours(Path(last.tb_frame.f_code.co_filename)):
+        of_the_user.tb_next = None
+
+
+def _is_ours(path: Path) -> bool:
+    return path.is_relative_to(_PACKAGE)
+
+
+def _is_the_users(path: Path) -> bool:
+    """Whether a line is of the test or of what it uses: not of this package, nor of Python's own library."""
+    is_python = path.is_relative_to(_LIBRARY) and "site-packages" not in path.parts
+    return not _is_ours(path) and not is_python
 
 
 def _picture(view: VirtualHostView) -> str:

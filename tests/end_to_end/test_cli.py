@@ -300,7 +300,7 @@ def test_a_port_in_use_is_named_and_nothing_is_touched(run: Run, tmp_path: Path)
         taken.listen()
         port = str(taken.getsockname()[1])
         data = tmp_path / "data"
-        assert_refused(run("serve", "--port", port, "--data-dir", str(data)), 3, port, "127.0.0.1", "--port")
+        assert_refused(run("serve", "--port", port, "--data-dir", str(data)), 3, port, "127.0.0.1", "the setting port")
     assert not data.exists()
 
 
@@ -332,7 +332,7 @@ def test_what_can_be_no_name_touches_nothing(run: Run, tmp_path: Path) -> None:
     config.write_text(f'default_virtual_host = "{"x" * 300}"')
     assert_refused(run("serve", "--port", "0", "--config", str(config)), 2, "default_virtual_host", "255 bytes")
     assert_refused(run("serve", "--data-dir", "~nosuchuser/x"), 2, "~nosuchuser", "--data-dir")
-    assert_refused(run("serve", "--port", "0", "--host", ".foo"), 3, "'.foo'", "--host")
+    assert_refused(run("serve", "--port", "0", "--host", ".foo"), 3, "'.foo'", "the setting host")
     assert list(tmp_path.iterdir()) == [config]
 
 
@@ -358,7 +358,7 @@ def test_wrong_values(run: Run) -> None:
 
 
 def test_a_host_that_is_not_here(run: Run) -> None:
-    assert_refused(run("serve", "--port", "0", "--host", "192.0.2.1"), 3, "192.0.2.1", "--host")
+    assert_refused(run("serve", "--port", "0", "--host", "192.0.2.1"), 3, "192.0.2.1", "the setting host")
 
 
 def test_an_unknown_option_or_command(run: Run) -> None:

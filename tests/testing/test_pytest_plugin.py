@@ -47,6 +47,48 @@ class Run:
         return self.pytester.runpytest_subprocess(*PLUGIN, "-p", "no:cacheprovider")
 
 
+@pytest.mark.parametrize(
+    ("question", "answer"),
+    [
+        ("amqp_broker.queue('gone').bodies", "LookupError: there is no queue 'gone'"),
+        ("amqp_broker.wait_until(lambda: False, timeout_s=0.01)", "TimeoutError: still False"),
+        ("Broker(prot=1)", "*SettingError: there is no setting prot: did you mean port?"),
+        ("Broker().url", "*NotRunning: the broker is not running*"),
+    ],
+)
+def test_an_error_that_the_question_deserved_ends_in_the_users_own_line(question: str, answer: str, run: Run) -> None:
+    result = run(f"from amqp_broker.testing import Broker\n\ndef test_it(amqp_broker):\n    {question}\n")
+    result.stdout.fnmatch_lines([f">*{question}", f"E*{answer}*", "test_*.py:11: *"])
+    assert "amqp_broker/testing" not in result.stdout.str().replace("\\", "/")
+    assert " --" not in result.stdout.str().split("FAILURES")[1].split("AMQP broker")[0]
+
+
+def test_a_defect_keeps_its_frames(run: Run) -> None:
+    result = run("""
+def test_it(amqp_broker):
+    amqp_broker.queue([]).bodies
+""")
+    result.stdout.fnmatch_lines(["*amqp_broker*view.py:*TypeError"])
+
+
+@pytest.mark.parametrize(
+    ("ini", "said"),
+    [
+        ("amqp_settings = prot=1", "ERROR: amqp_settings: there is no setting 'prot': did you mean port?"),
+        ("amqp_settings = heartbeat_s", "ERROR: amqp_settings: 'heartbeat_s' is not a setting as name=value"),
+        ("amqp_settings = port=x", "ERROR: amqp_settings: port takes a whole number from 0 to 65535, not 'x'"),
+        ("amqp_broker_url = localhost:5672", "ERROR: 'localhost:5672' is no address of a broker: it is amqp://*"),
+        ("amqp_checks = no_unruoted", "ERROR: amqp_checks does not know no_unruoted: did you mean no_unrouted?"),
+    ],
+)
+def test_a_mistake_in_the_ini_file_is_told_once_before_anything_is_collected(ini: str, said: str, run: Run) -> None:
+    run.pytester.makeini(f"[pytest]\n{ini}\n")
+    result = run("def test_it(channel): pass\n\ndef test_another(channel): pass\n")
+    result.stderr.fnmatch_lines([said])
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert result.stderr.str().count("ERROR") == 1
+
+
 def test_each_test_has_a_world_of_its_own(run: Run) -> None:
     result = run("""
 @pytest.mark.parametrize("number", [1, 2, 3])
@@ -199,7 +241,7 @@ def test_settings(channel):
     result.assert_outcomes(passed=2, failed=1)
 
 
-def test_an_unknown_check_or_setting_is_refused(run: Run) -> None:
+def test_an_unknown_check_is_refused(run: Run) -> None:
     result = run("""
 @pytest.mark.amqp(no_unrooted=True)
 def test_it(channel):
@@ -207,10 +249,6 @@ def test_it(channel):
 """)
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(["*amqp does not know no_unrooted*"])
-    run.pytester.makeini("[pytest]\namqp_settings = heartbeats = 7\n")
-    run("def test_it(channel): pass").stdout.fnmatch_lines(["*'heartbeats = 7' is not name=value of a setting*"])
-    run.pytester.makeini("[pytest]\namqp_settings = heartbeat_s = soon\n")
-    run("def test_it(channel): pass").stdout.fnmatch_lines(["*amqp_settings: heartbeat_s takes a whole number *"])
 
 
 def test_a_tests_clock_is_its_own_affair(run: Run) -> None:
@@ -414,4 +452,4 @@ def test_an_unknown_check_of_the_ini_file_is_refused(run: Run) -> None:
     run.pytester.makeini("[pytest]\namqp_checks = no_unrooted\n")
     result = run("def test_it(): pass")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["*amqp_checks does not know no_unrooted; it knows no_unacknowledged, *"])
+    result.stderr.fnmatch_lines(["*amqp_checks does not know no_unrooted: did you mean no_unrouted?"])

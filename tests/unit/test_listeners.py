@@ -96,7 +96,7 @@ def test_a_machine_without_ipv6_listens_on_the_other_loopback(monkeypatch: pytes
     monkeypatch.setattr(module, "_bind_one", without_ipv6)
     with bound(("localhost",)) as listeners:
         assert [listener.endpoint.address for listener in listeners] == ["127.0.0.1"]
-    with pytest.raises(CannotListen, match=r"::1 has no address on this machine .*--host"):
+    with pytest.raises(CannotListen, match=r"::1 has no address on this machine .*the setting host"):
         trio.run(bind, ("::1",), 0)
 
 
@@ -105,7 +105,7 @@ def test_a_port_in_use_is_named_with_the_way_out() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(CannotListen, match=rf"port {port} on 127\.0\.0\.1 is in use .* --port"):
+        with pytest.raises(CannotListen, match=rf"port {port} on 127\.0\.0\.1 is in use .* the setting port"):
             trio.run(bind, ("localhost",), port)
 
 
@@ -125,13 +125,13 @@ def test_a_free_port_is_sought_until_it_is_free_on_every_address(monkeypatch: py
 
 
 def test_a_host_that_nobody_knows_is_named() -> None:
-    with pytest.raises(CannotListen, match=r"host 'no such host' is not known here .*--host"):
+    with pytest.raises(CannotListen, match=r"host 'no such host' is not known here .*the setting host"):
         trio.run(bind, ("no such host",), 0)
 
 
 @pytest.mark.parametrize("host", [".foo", "a" * 64 + ".example", "[", "[]"])
 def test_a_host_that_can_be_no_name_is_named(host: str) -> None:
-    with pytest.raises(CannotListen, match=r"is not known here \(.*\): .*--host") as refused:
+    with pytest.raises(CannotListen, match=r"is not known here \(.*\): .*the setting host") as refused:
         trio.run(bind, (host,), 0)
     assert repr(host) in str(refused.value)
 
