@@ -1,8 +1,11 @@
 """Reading a journal at the start: what is live, where it lies, and what a crash left unfinished.
 
-Holds the three passes. First the last segment is read to its end, and an unfinished batch there is cut off; then the
-drops of all segments are gathered, the rest being passed over; then every segment is read once from front to back and
-its live records are yielded. So memory holds the index, the drops, and one block. Damage is never repaired here.
+Holds the three passes. First the last segment is read, to find where its last whole batch ends; then the drops of all
+segments are gathered, the rest being passed over; then every segment is read once from front to back and its live
+records are yielded. So memory holds the index, the drops, and one block. Damage is never repaired here.
+
+Nothing is written before everything is read: whoever cannot use what he is given, and stops, leaves the files as they
+were. Only then is an unfinished batch cut off, and what a crash left is removed.
 """
 
 from __future__ import annotations
@@ -133,20 +136,19 @@ class Recovery:
         """
         names, leftovers = list_segments(self._files)
         readers = [SegmentReader(self._files, name) for name in names]
-        if readers:
-            self._files.sync_folder()  # what can be seen need not be durable yet
-            self._close_end(readers[-1])
-        self._remove(leftovers)
         self.segments = [_segment(reader, name) for reader, name in zip(readers, names, strict=True)]
-        drops = self._gather_drops(readers)
+        end = find_end(readers[-1]) if readers else None
+        # The last segment may lack its seal; all others have one.
+        ends = [None if end is None or reader is not readers[-1] else end.offset for reader in readers]
+        drops = self._gather_drops(readers, ends)
         total_bytes = sum(reader.size_bytes for reader in readers)
         done_bytes = 0
-        for reader, segment in zip(readers, self.segments, strict=True):
+        for reader, segment, end_offset in zip(readers, self.segments, ends, strict=True):
             self.epoch = max(self.epoch, reader.header.epoch)
             self.next_reference = max(self.next_reference, segment.first_reference)
             reading = _Reading(reader, segment, drops.pop(0).merged())
             try:
-                for block in reader.blocks():
+                for block in reader.blocks(end_offset):
                     yield reading.block(block)
                     if progress is not None:
                         progress(done_bytes + block.end, total_bytes)
@@ -154,6 +156,11 @@ class Recovery:
                 raise JournalDamaged(reader.full_name, bad.offset, bad.reason) from None
             self.next_reference = max(self.next_reference, reading.finish())
             done_bytes += reader.size_bytes
+        if end is not None:
+            self._files.sync_folder()  # what can be seen need not be durable yet
+            self._close_end(readers[-1], end)
+            self.segments[-1].disk_bytes = readers[-1].file.size()
+        self._remove(leftovers)
 
     def _remove(self, names: list[str]) -> None:
         for name in names:
@@ -161,13 +168,12 @@ class Recovery:
         if names:
             self._files.sync_folder()
 
-    def _close_end(self, reader: SegmentReader) -> None:
+    def _close_end(self, reader: SegmentReader, end: End) -> None:
         """Cut an unfinished batch off the last segment and seal it: it is not appended to any more.
 
         What was not synced is written again: had its sync failed before the process ended, it could be read, and a
         sync would say that all is well, but it would not be on the disk.
         """
-        end = find_end(reader)
         self.number = reader.header.last_number
         self.batch = end.batch
         self.torn_tail = end.torn_tail
@@ -180,15 +186,14 @@ class Recovery:
             self.batch += 1
             file.write_at(end.offset, encode_seal(Stamp(reader.header.epoch, self.batch, end.batch)))
             file.sync()
-        reader.reopen()
 
-    def _gather_drops(self, readers: list[SegmentReader]) -> list[Runs]:
+    def _gather_drops(self, readers: list[SegmentReader], ends: list[int | None]) -> list[Runs]:
         """All drops, sorted by the segment that their records are in; each segment keeps those that it holds."""
         firsts = [segment.first_reference for segment in self.segments]
         by_target = [Runs() for _ in firsts]
-        for reader, segment in zip(readers, self.segments, strict=True):
+        for reader, segment, end in zip(readers, self.segments, ends, strict=True):
             try:
-                for block in reader.drops():
+                for block in reader.drops(end):
                     runs = drops_in(block)
                     segment.drops.extend(runs)
                     self.next_reference = max(self.next_reference, runs.end)

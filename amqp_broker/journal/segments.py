@@ -140,11 +140,6 @@ class SegmentReader:
             raise JournalDamaged(self.full_name, 0, f"the file's name is not that of its header, {header.name}")
         return header
 
-    def reopen(self) -> None:
-        """Forget what was read: the file was changed."""
-        self.size_bytes = self.file.size()
-        self._window = b""
-
     def read(self, offset: int, size: int) -> bytes:
         """Up to so many bytes from an offset, through a window of a megabyte."""
         start = offset - self._window_start
@@ -199,29 +194,36 @@ class SegmentReader:
             raise BadBlock(offset, "a block fails its checksum")
         return header, payload
 
-    def blocks(self, offset: int = SEGMENT_HEADER_BYTES) -> Iterator[Block]:
+    def blocks(self, end: int | None = None) -> Iterator[Block]:
         """All blocks up to the seal, which is the last one yielded.
 
-        Raises:
-            BadBlock: where the blocks end without a seal.
-        """
-        while True:
-            block = self.block(offset)
-            yield block
-            if block.header.flags & IS_SEAL:
-                if block.end != self.size_bytes:
-                    raise BadBlock(block.end, "there are bytes after the segment's end")
-                return
-            offset = block.end
-
-    def drops(self) -> Iterator[Block]:
-        """Only the blocks that hold drops; the others are not read, only passed over.
+        Args:
+            end: where they end without one, in the segment that was written to last; None where there must be a seal.
 
         Raises:
             BadBlock: where the blocks end without a seal.
         """
         offset = SEGMENT_HEADER_BYTES
-        while True:
+        while offset != end:
+            block = self.block(offset)
+            yield block
+            if block.header.flags & IS_SEAL:
+                if end is None and block.end != self.size_bytes:
+                    raise BadBlock(block.end, "there are bytes after the segment's end")
+                return
+            offset = block.end
+
+    def drops(self, end: int | None = None) -> Iterator[Block]:
+        """Only the blocks that hold drops; the others are not read, only passed over.
+
+        Args:
+            end: as for `blocks`.
+
+        Raises:
+            BadBlock: where the blocks end without a seal.
+        """
+        offset = SEGMENT_HEADER_BYTES
+        while offset != end:
             header = self.block_header(offset)
             if header.flags & IS_SEAL:
                 return
