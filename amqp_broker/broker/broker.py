@@ -73,7 +73,7 @@ class Broker:
         self.open_connections = Connections()
         self.administration = Administration(self)
         self.virtual_hosts: dict[str, VirtualHost] = {}
-        self.homeless_count = 0  # of messages that the journal held, but not their queues: they were dropped
+        self.dropped_message_count = 0  # of messages that the journal held, but not their queues
         self._is_handling = False
 
     def _keep_in(self, journal: Journal | None) -> None:
@@ -104,7 +104,7 @@ class Broker:
             self._keep_in(journal)
             recovery = Recovery(self, journal)
             yield from recovery.steps(progress)
-            self.homeless_count = recovery.homeless_count
+            self.dropped_message_count = recovery.dropped_message_count
         self.handle(self._begin)
 
     def _begin(self) -> None:

@@ -1,14 +1,16 @@
-"""``amqp-broker journal``: looking into a journal that no broker uses, and mending it. Works on the data folder.
+"""``amqp-broker journal``: looking into a data folder's journal, whether a broker uses it or not, and repairing it.
 
 Does not hold how it is done; that is ``journal/check.py``, ``journal/dump.py`` and ``journal/repair.py``.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,16 +18,18 @@ from amqp_broker.cli import options
 from amqp_broker.cli.exit_codes import ExitCode
 
 if TYPE_CHECKING:
-    from amqp_broker.journal.check import Report
+    from amqp_broker.journal.check import Damage, Report
+    from amqp_broker.journal.dump import DumpedDrops, DumpedRecord
+    from amqp_broker.journal.repair import RepairReport
+    from amqp_broker.journal.snapshot import Snapshot
 
-    options.refuse_windows("journal")
-    from amqp_broker.journal.real_files import RealFiles
-
-DataFolderPath = Annotated[Path, typer.Argument(metavar="DIR", help="The data folder of a broker that does not run.")]
+DataFolderPath = Annotated[Path, typer.Argument(metavar="DIR", help="A broker's data folder.")]
 Bodies = Annotated[bool, typer.Option("--bodies", help="Print the messages' bodies as well.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be saved and lost.")]
 
 application = typer.Typer(
-    help="Look into the journal of a broker that does not run, and mend it.",
+    help="Look into the journal in a data folder, and repair it.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -33,97 +37,177 @@ application = typer.Typer(
 
 
 @application.command("check")
-def check(folder: DataFolderPath) -> None:
-    """Verify every checksum and say what the journal holds. Changes nothing.
+def check(folder: DataFolderPath, as_json: AsJson = False) -> None:
+    """Verify every checksum, say what the journal holds, and whether a broker would start with it. Changes nothing.
 
-    Exit code 0: a broker would start with it; 5: it is damaged.
+    A broker may run: what is checked then is what it had written when the command began.
+
+    Exit code 0: a broker would start; 5: the journal is damaged; 9: it holds what this release does not know.
     """
     from amqp_broker.journal.check import check as check_journal
+    from amqp_broker.journal.failures import FormatNotSupported
+    from amqp_broker.server.journal_folder import WAY_OUT_OF_OTHER_RELEASE, try_start
 
-    with _opened(folder) as files:
+    with _looked_at(folder) as (files, holder):
         report = check_journal(files)
-    print(_summary(report))
-    for damage in report.damages:
-        print(f"damaged: {damage}")
+        problem = ""
+        if report.is_intact:
+            try:
+                try_start(files)
+            except FormatNotSupported as error:
+                problem = f"{error}: {WAY_OUT_OF_OTHER_RELEASE}"
+    if as_json:
+        print(json.dumps({**asdict(report), "is_intact": report.is_intact, "problem": problem, "used_by": holder}))
+    else:
+        print(_summary(report, holder))
     if not report.is_intact:
         options.fail(
             ExitCode.JOURNAL_DAMAGED,
             f"the journal in {folder} is damaged: 'amqp-broker journal repair {folder}' saves all that is still valid",
         )
+    if problem:
+        options.fail(ExitCode.NOT_SUPPORTED, problem)
 
 
 @application.command("dump")
-def dump(folder: DataFolderPath, bodies: Bodies = False) -> None:
-    """Print the journal readably, a line for each record. Changes nothing."""
-    from amqp_broker.journal.dump import dump as dump_journal
+def dump(folder: DataFolderPath, bodies: Bodies = False, as_json: AsJson = False) -> None:
+    """Print the journal readably, a line for each record. Changes nothing, and a broker may run.
 
-    with _opened(folder) as files:
-        for line in dump_journal(files, lambda kind, payload: _described(kind, payload, bodies)):
-            print(line)
+    With --json each line is an object.
+    """
+    from amqp_broker.journal.check import Inspection
+    from amqp_broker.journal.dump import dump as dump_journal
+    from amqp_broker.journal.dump import entries
+
+    with _looked_at(folder) as (files, _):
+        if as_json:
+            for entry in entries(Inspection(files)):
+                print(json.dumps(_entry_as_json(entry, bodies)))
+        else:
+            for line in dump_journal(files, lambda kind, payload: _described(kind, payload, bodies)):
+                print(line)
 
 
 @application.command("repair")
-def repair(folder: DataFolderPath) -> None:
-    """Keep every valid record of a damaged journal, put the damaged files aside, and say what is lost."""
-    from amqp_broker.journal.repair import repair as repair_journal
+def repair(folder: DataFolderPath, dry_run: DryRun = False, as_json: AsJson = False) -> None:
+    """Keep every valid record of a damaged journal, put the damaged files aside, and say what is lost.
 
-    with _opened(folder) as files:
-        report = repair_journal(files)
-    if not report.damages:
-        print("nothing is damaged, and nothing was changed")
-        return
-    for damage in report.damages:
-        print(f"lost: {damage}")
-    for kept in report.kept_aside:
-        print(f"kept aside: {kept}")
-    print(f"saved {report.saved_records} records of the damaged files; {report.lost_bytes} bytes are lost")
+    No broker may run with this data folder, but for --dry-run, which changes nothing.
+    """
+    from amqp_broker.journal.real_files import RealFiles
+    from amqp_broker.journal.repair import repair as repair_journal
+    from amqp_broker.server.data_folder import DataFolder
+    from amqp_broker.server.journal_folder import JOURNAL_FOLDER_NAME
+
+    if dry_run:
+        with _looked_at(folder) as (files, _):
+            report = repair_journal(files, is_dry_run=True)
+    else:
+        with _failures_told(folder), DataFolder(folder):
+            report = repair_journal(RealFiles(folder / JOURNAL_FOLDER_NAME))
+    if as_json:
+        print(json.dumps(asdict(report)))
+    else:
+        print(_repair_summary(report, dry_run))
 
 
 @contextmanager
-def _opened(folder: Path) -> Iterator[RealFiles]:
-    """The journal's files, held against any broker; a problem ends the command with one line."""
+def _looked_at(folder: Path) -> Iterator[tuple[Snapshot, str]]:
+    """The journal's files as they are now, and which process uses them, "" for none."""
+    from amqp_broker.journal.snapshot import Snapshot
+    from amqp_broker.server.data_folder import holder_of
+    from amqp_broker.server.journal_folder import JOURNAL_FOLDER_NAME
+
+    with _failures_told(folder):
+        yield Snapshot(folder / JOURNAL_FOLDER_NAME), holder_of(folder)
+
+
+@contextmanager
+def _failures_told(folder: Path) -> Iterator[None]:
+    """A problem with a data folder ends the command with one line."""
     options.refuse_windows("journal")
 
-    from amqp_broker.journal.failures import JournalError
-    from amqp_broker.journal.real_files import RealFiles
-    from amqp_broker.server.data_folder import CannotUseDataFolder, DataFolder
-    from amqp_broker.server.journal_folder import JOURNAL_FOLDER_NAME
+    from amqp_broker.journal.failures import FormatNotSupported, JournalError
+    from amqp_broker.server.data_folder import CannotUseDataFolder
+    from amqp_broker.server.journal_folder import JOURNAL_FOLDER_NAME, WAY_OUT_OF_OTHER_RELEASE
 
     journal = folder / JOURNAL_FOLDER_NAME
     if not journal.is_dir():
         options.fail(ExitCode.CANNOT_USE_DATA_FOLDER, f"there is no journal in {folder}: name a broker's data folder")
     try:
-        with DataFolder(folder):
-            yield RealFiles(journal)
+        yield
     except CannotUseDataFolder as error:
         options.fail(ExitCode.CANNOT_USE_DATA_FOLDER, str(error))
     except BrokenPipeError:  # whoever read our output has enough of it
         raise
     except OSError as error:
-        options.fail(ExitCode.CANNOT_USE_DATA_FOLDER, f"{error.filename or journal}: {error.strerror}")
+        options.fail(ExitCode.CANNOT_USE_DATA_FOLDER, f"{error.filename or journal}: {error.strerror or error}")
+    except FormatNotSupported as error:
+        options.fail(ExitCode.NOT_SUPPORTED, f"{error}: {WAY_OUT_OF_OTHER_RELEASE}")
     except JournalError as error:
         options.fail(ExitCode.JOURNAL_DAMAGED, str(error))
 
 
-def _summary(report: Report) -> str:
+def _summary(report: Report, holder: str) -> str:
     lines = [
         f"{report.segments} segments, {report.disk_bytes} bytes on disk",
         f"{report.records} records: {report.live_records} live ({report.live_bytes} bytes), {report.dead_records} dead",
         f"{len(report.damages)} damaged places",
     ]
+    if holder:
+        lines.append(f"in use by process {holder}: this is what it had written when the check began")
     if report.torn_tail is not None:
         lines.append(f"unfinished write at the end, which a start cuts off: {report.torn_tail}")
-    return "\n".join(lines)
+    return "\n".join([*lines, *(f"damaged: {damage}" for damage in report.damages)])
+
+
+def _repair_summary(report: RepairReport, is_dry_run: bool) -> str:
+    if not report.damages:
+        return "nothing is damaged, and nothing was changed"
+    would = "would be " if is_dry_run else ""
+    counts = f"{report.saved_records} records of the damaged files {would or 'were '}saved"
+    return "\n".join(
+        [
+            *(f"{would}lost: {damage}" for damage in report.damages),
+            *(f"kept aside: {name}" for name in report.kept_aside),
+            f"{counts}; {report.lost_bytes} bytes {would or 'are '}lost",
+        ]
+    )
+
+
+def _entry_as_json(entry: DumpedRecord | DumpedDrops | Damage, bodies: bool) -> dict[str, Any]:
+    from amqp_broker.journal.check import Damage
+    from amqp_broker.journal.dump import DumpedDrops
+
+    place = {"file": entry.file, "offset": entry.offset}
+    if isinstance(entry, Damage):
+        return {**place, "damaged_bytes": entry.size_bytes, "reason": entry.reason}
+    if isinstance(entry, DumpedDrops):
+        return {**place, "drops": [[first, first + count - 1] for first, count in entry.runs]}
+    record = entry.record
+    return {
+        **place,
+        "reference": record.reference,
+        "kind": record.kind,
+        "size_bytes": len(record.payload),
+        "claims": record.claims,
+        "live_claims": len(entry.live_claims),
+        "meaning": _described(record.kind, record.payload, bodies),
+    }
 
 
 def _described(kind: int, payload: bytes, bodies: bool) -> str:
     """What a record means, in one line that holds no password hash."""
-    from amqp_broker.broker.persistence.durability import RecordKind, decode_message, decode_returned
+    from amqp_broker.broker.persistence.kinds import RecordKind
+    from amqp_broker.broker.persistence.message_records import decode_message, decode_returned
     from amqp_broker.wire.table import decode_table
 
     try:
         record_kind = RecordKind(kind)
-        name = record_kind.name.lower()
+    except ValueError:
+        return "a kind of record that this release does not know"
+    name = record_kind.name.lower()
+    try:
         if record_kind in (RecordKind.MESSAGE, RecordKind.PAGED):
             kept = decode_message(payload)
             body = f" body {kept.body!r}" if bodies else f" body of {len(kept.body)} bytes"
@@ -134,4 +218,4 @@ def _described(kind: int, payload: bytes, bodies: bool) -> str:
         table.pop("password_hash", None)
         return f"{name} {table}"
     except Exception as error:  # a dump goes on after what it cannot read
-        return f"unreadable ({error})"
+        return f"{name}, unreadable ({error})"

@@ -119,13 +119,17 @@ def _first(errors: BaseExceptionGroup[ErrorT]) -> ErrorT:
 
 def _fail_for_the_journal(error: JournalError, data_dir: str) -> NoReturn:
     """Say what is wrong with the journal, and the way out."""
-    from amqp_broker.journal.failures import FormatNotSupported, JournalDamaged
+    from amqp_broker.journal.failures import FormatNotSupported, JournalDamaged, NotAllowed
+    from amqp_broker.server.journal_folder import WAY_OUT_OF_OTHER_RELEASE
 
     if isinstance(error, JournalDamaged):
         way_out = f"see 'amqp-broker journal check {data_dir}', and 'journal repair' to save what can be saved"
         options.fail(ExitCode.JOURNAL_DAMAGED, f"{error}: {way_out}")
     if isinstance(error, FormatNotSupported):
-        options.fail(ExitCode.JOURNAL_DAMAGED, f"{error}: use the release that wrote it, or a newer one")
+        options.fail(ExitCode.NOT_SUPPORTED, f"{error}: {WAY_OUT_OF_OTHER_RELEASE}")
+    if isinstance(error, NotAllowed):
+        way_out = f"let the user that runs this own all in {data_dir}, or choose another folder with --data-dir"
+        options.fail(ExitCode.CANNOT_USE_DATA_FOLDER, f"{error}: {way_out}")
     options.fail(ExitCode.JOURNAL_FAILED, f"{error}: nothing was confirmed since; mend the disk and start again")
 
 

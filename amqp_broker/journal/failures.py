@@ -28,8 +28,12 @@ class RecordGone(JournalError, LookupError):
     """The record asked for is not in the journal: it was dropped, or never put."""
 
 
+class NotAllowed(JournalError):
+    """The operating system does not let this process use the journal's files: another user's, or a read-only disk."""
+
+
 class FormatNotSupported(JournalError):
-    """A segment was written by a release whose format this one does not read."""
+    """What is in the journal is intact, but this release does not know the format or the meaning: another wrote it."""
 
 
 class JournalDamaged(JournalError):

@@ -14,6 +14,9 @@ from amqp_broker.journal.records import Part
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 """The errors that say that the disk is full."""
 
+NOT_ALLOWED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+"""The errors that say that this process may not do that."""
+
 
 class File(Protocol):
     """An open file. Closed when nobody holds it any more: so a reader in another thread may finish with a file that

@@ -14,8 +14,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from amqp_broker.journal.batches import GatheredBatch
 from amqp_broker.journal.cold_reads import read_near, read_record
-from amqp_broker.journal.failures import JournalFailed, RecordGone, TornTail
-from amqp_broker.journal.files import FileSystem
+from amqp_broker.journal.failures import JournalFailed, NotAllowed, RecordGone, TornTail
+from amqp_broker.journal.files import NOT_ALLOWED, FileSystem
 from amqp_broker.journal.index import DEAD, SINGLE, Index, Segment
 from amqp_broker.journal.port import Batch, LiveRecord, Progress, Reclaim
 from amqp_broker.journal.reclaim import SegmentReclaim, choose_segments
@@ -65,6 +65,8 @@ class SegmentJournal:
         try:
             yield from recovery.run(progress)
         except OSError as error:
+            if error.errno in NOT_ALLOWED:
+                raise NotAllowed(f"{error.filename or 'the journal'}: {error.strerror}") from error
             raise JournalFailed(f"reading the journal failed: {error}") from error
         self.torn_tail = recovery.torn_tail
         self._epoch = recovery.epoch + 1

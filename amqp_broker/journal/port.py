@@ -65,11 +65,12 @@ class Journal(Protocol):
 
     def recover(self, progress: Progress | None = None) -> Iterator[list[LiveRecord]]:
         """Yield every live record in the order of their references, those of a block at a time. To be exhausted before
-        anything is put.
+        anything is put; until then nothing is written, so that whoever cannot use a record leaves all as it was.
 
         Raises:
             JournalDamaged: damage that is not a torn tail; names file and offset.
             FormatNotSupported: a segment of a newer format.
+            NotAllowed: the operating system does not let this process use the files.
             JournalFailed: the disk cannot read it, or not write what has to be written first.
         """
 

@@ -36,11 +36,12 @@ class RepairReport:
     lost_bytes: int = 0
 
 
-def repair(files: FileSystem) -> RepairReport:
+def repair(files: FileSystem, *, is_dry_run: bool = False) -> RepairReport:
     """Make a damaged journal one that starts. A torn tail is left to the start itself.
 
     Args:
         files: the journal's folder; nobody else uses it meanwhile.
+        is_dry_run: only say what would be saved and lost, and change nothing; ``kept_aside`` stays empty.
 
     Raises:
         JournalDamaged: two files claim the same place in the journal: nothing is done.
@@ -53,8 +54,11 @@ def repair(files: FileSystem) -> RepairReport:
         if damages:
             report.damages.extend(damages)
             report.lost_bytes += sum(damage.size_bytes for damage in damages)
-            report.kept_aside.append(_keep_aside(files, name))
-            report.saved_records += _write_anew(inspection, name)
+            records, drops = _usable(inspection, name)
+            report.saved_records += len(records)
+            if not is_dry_run:
+                report.kept_aside.append(_keep_aside(files, name))
+                _write_anew(inspection, name, records, drops)
     return report
 
 
@@ -76,7 +80,8 @@ def _keep_aside(files: FileSystem, name: str) -> str:
     return files.full_name(aside)
 
 
-def _write_anew(inspection: Inspection, name: str) -> int:
+def _usable(inspection: Inspection, name: str) -> tuple[dict[int, Record], Runs]:
+    """The records of a damaged segment that are still valid, by their references, and its drops."""
     records: dict[int, Record] = {}
     drops = Runs()
     for item in inspection.items(name):
@@ -86,14 +91,17 @@ def _write_anew(inspection: Inspection, name: str) -> int:
             drops.extend(decode_runs(item.record.payload))
         else:
             records[item.record.reference] = item.record
+    return records, drops.merged()
+
+
+def _write_anew(inspection: Inspection, name: str, records: dict[int, Record], drops: Runs) -> None:
     reader = inspection.reader(name)
     first_reference = reader.header.first_reference or min(records, default=1)
     segment = RewrittenSegment(inspection.files, _header(reader, first_reference))
     for reference, record in sorted(records.items()):
         claims = range(reference, reference + record.claims)
         segment.add(EncodedRecord(encode_record(record.kind, record.payload, reference, record.claims), claims))
-    segment.finish(drops.merged())
-    return len(records)
+    segment.finish(drops)
 
 
 def _header(reader: SegmentReader, first_reference: int) -> SegmentHeader:

@@ -120,9 +120,9 @@ class BrokerServer:
         if journal.torn_tail is not None:
             torn = journal.torn_tail
             log_event(logging.WARNING, "journal cut", file=torn.file, offset=torn.offset, cut_bytes=torn.cut_bytes)
-        if self._broker.homeless_count:
+        if self._broker.dropped_message_count:
             log_event(
-                logging.WARNING, "messages dropped", count=self._broker.homeless_count, reason="their queues are gone"
+                logging.WARNING, "messages dropped", count=self._broker.dropped_message_count, reason="their queues are gone"
             )
 
     async def bind(self) -> None:

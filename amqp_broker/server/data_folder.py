@@ -31,6 +31,25 @@ def cannot_use(path: Path, error: OSError) -> CannotUseDataFolder:
     )
 
 
+def holder_of(path: Path) -> str:
+    """The number of the process that holds a data folder; "" when nobody does. Changes nothing.
+
+    Raises:
+        OSError: that cannot be found out.
+    """
+    try:
+        descriptor = os.open(path / LOCK_FILE_NAME, os.O_RDONLY)
+    except FileNotFoundError:
+        return ""
+    try:
+        holder = os.read(descriptor, 32).decode("ascii", "replace").strip()
+        # The lock is tried only where a number was left, perhaps by a process that was killed: for this moment no
+        # broker could take it.
+        return holder if holder and not _try_lock(descriptor) else ""
+    finally:
+        os.close(descriptor)  # and the lock goes with it
+
+
 class DataFolder:
     """A data folder, held by this process from ``with`` to the end of its block.
 

@@ -1,4 +1,4 @@
-"""The journal's place in the data folder, and what is shown while it is read.
+"""The journal's place in the data folder, what is shown while it is read, and whether a broker would start with it.
 
 Does not hold the lock on the data folder (``data_folder.py``).
 """
@@ -10,15 +10,19 @@ import time
 from pathlib import Path
 from typing import cast
 
+from amqp_broker.broker.broker import Broker
+from amqp_broker.journal.files import FileSystem
 from amqp_broker.journal.journal import SegmentJournal
 from amqp_broker.journal.port import Journal
 from amqp_broker.journal.real_files import RealFiles
+from amqp_broker.server.clock import SystemClock
 from amqp_broker.server.data_folder import cannot_use
 from amqp_broker.settings import Settings
 
 JOURNAL_FOLDER_NAME = "journal"
 SHOWN_AFTER_S = 1.0
 SHOWN_EVERY_S = 0.25
+WAY_OUT_OF_OTHER_RELEASE = "nothing was changed; use the release that wrote it, or a newer one"
 
 
 def open_journal(data_folder: Path, settings: Settings) -> Journal:
@@ -34,6 +38,20 @@ def open_journal(data_folder: Path, settings: Settings) -> Journal:
         return cast(Journal, SegmentJournal(RealFiles(folder), settings.segment_size_bytes))
     except OSError as error:
         raise cannot_use(data_folder, error) from error
+
+
+def try_start(files: FileSystem) -> None:
+    """Have a broker read a journal as it does at its start, and throw it away.
+
+    Args:
+        files: where what is written goes nowhere: a `Snapshot`.
+
+    Raises:
+        JournalError: what a start would end with.
+    """
+    journal = cast(Journal, SegmentJournal(files))
+    broker = Broker(Settings(memory_budget_bytes=1), SystemClock())  # so little that messages stay on the disk
+    broker.open(journal)
 
 
 class RecoveryProgress:

@@ -170,7 +170,7 @@ def test_what_is_back_because_a_drop_is_lost_gives_way_to_what_is_newer(
         assert left.drain("q") == [b"new", b"more"]
         again = mended.restarted()
         assert list(again.virtual_host.queues) == ["q"]
-        assert again.homeless_count == 0
+        assert again.dropped_message_count == 0
         assert again.client().channel().message_count("q") == 0
 
 

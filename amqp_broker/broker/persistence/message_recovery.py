@@ -2,7 +2,7 @@
 
 There may be millions, and all that is needed of one that stays on disk is where it is and how large its body is. Most
 go to the same queue as the one before and are like it in all but their bodies: that is found out by two comparisons,
-and such messages gather until there are enough for a chunk. Holds no formats; those are in ``durability.py``.
+and such messages gather until there are enough for a chunk. Holds no formats; those are in ``message_records.py``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from amqp_broker.broker.message import Message
-from amqp_broker.broker.persistence.durability import (
+from amqp_broker.broker.persistence.message_records import (
     KeptMessage,
     MessageDecoder,
     body_offset_of,

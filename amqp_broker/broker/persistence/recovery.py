@@ -1,34 +1,40 @@
 """From the journal back to a broker: the records are applied in the order in which they were written.
 
 A message whose queue is gone is dropped here; one whose time came while the broker was down is put into its queue all
-the same, and dies there as any other does, so that it is dead-lettered. Holds no formats; those are in
-``durability.py``. What there may be millions of is in ``message_recovery.py``.
+the same, and dies there as any other does, so that it is dead-lettered. Holds no formats; what each kind of record does
+is in ``definitions.py``, and what there may be millions of in ``message_recovery.py``.
 
 After a repair records may be missing. When it is a virtual host's, that is made again for what is in it. When it is one
 of drops, what had been replaced is back beside what it was replaced with, and the newer one counts.
+
+A record that this release cannot give its meaning ends the start, whatever is wrong with it: the journal's checksums
+say that it is what was written, so another release wrote it, and a broker without it would not be the same.
 """
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from amqp_broker.access.passwords import SHA256, PasswordHash
-from amqp_broker.access.patterns import Pattern
-from amqp_broker.access.users import Permission, TopicPermission, User, UserLimits
-from amqp_broker.broker.exchanges.binding import Binding
-from amqp_broker.broker.persistence.durability import RecordKind, Returned, decode_returned
+from amqp_broker.broker.persistence.definitions import RESTORERS, NotUnderstood
+from amqp_broker.broker.persistence.durability import Returned
+from amqp_broker.broker.persistence.kinds import RecordKind
+from amqp_broker.broker.persistence.message_records import decode_returned
 from amqp_broker.broker.persistence.message_recovery import MessageRecovery
-from amqp_broker.broker.virtual_host import VirtualHost, VirtualHostLimits
-from amqp_broker.wire.table import FieldValue, Table, decode_table
+from amqp_broker.broker.virtual_host import VirtualHost
+from amqp_broker.errors import AmqpError
+from amqp_broker.journal.failures import FormatNotSupported
+from amqp_broker.wire.table import decode_table
 
 if TYPE_CHECKING:
     from amqp_broker.broker.broker import Broker
     from amqp_broker.broker.queues.classic import Queue
     from amqp_broker.journal.port import Journal, LiveRecord, Progress
 
-MESSAGE = int(RecordKind.MESSAGE)  # compared for each record, which takes an Enum's member three times as long
+MESSAGE: Final = int(RecordKind.MESSAGE)  # compared for each record, which takes an Enum's member three times as long
+PAGED: Final = int(RecordKind.PAGED)
+RETURNED: Final = int(RecordKind.RETURNED)
 
 
 class Recovery:
@@ -40,12 +46,12 @@ class Recovery:
     """
 
     def __init__(self, broker: Broker, journal: Journal) -> None:
-        self._broker = broker
+        self.broker = broker
+        self.queues: dict[int, Queue] = {}  # by the references of their records
         self._journal = journal
-        self._queues: dict[int, Queue] = {}
-        self._orphans: list[int] = []
-        self._to_remove: list[Callable[[], None]] = []  # what there is twice
-        self._messages = MessageRecovery(broker, self._queues)
+        self._dropped: list[int] = []
+        self._remove_later: list[Callable[[], None]] = []
+        self._messages = MessageRecovery(broker, self.queues)
 
     def steps(self, progress: Progress | None) -> Iterator[None]:
         """Read it all, one portion of records a step.
@@ -55,7 +61,7 @@ class Recovery:
 
         Raises:
             JournalDamaged: what is on disk is not what was written.
-            FormatNotSupported: a newer release wrote it.
+            FormatNotSupported: this release does not know the format, or what a record means; nothing was written.
         """
         for records in self._journal.recover(progress):
             self._restore_all(records)
@@ -65,184 +71,75 @@ class Recovery:
     def _restore_all(self, records: Sequence[LiveRecord]) -> None:
         restore_message = self._messages.restore
         for reference, kind, payload, claims in records:
-            if kind == MESSAGE:
-                restore_message(reference, payload, claims)
-            else:
-                self._restore(reference, kind, payload)
+            try:
+                if kind == MESSAGE:
+                    restore_message(reference, payload, claims)
+                else:
+                    self._restore(reference, kind, payload)
+            except (AmqpError, ValueError, LookupError, struct.error) as error:
+                raise _not_supported(reference, kind, str(error)) from error
 
     def _finish(self) -> None:
         self._messages.flush()
-        self._journal.drop_many(self._orphans)
+        self._journal.drop_many(self._dropped)
         self._journal.drop_many(self._messages.orphans)
-        self._mend()
-        for queue in self._queues.values():
+        self._repair()
+        for queue in self.queues.values():
             queue.recovered()
 
     @property
-    def homeless_count(self) -> int:
+    def dropped_message_count(self) -> int:
         """How many messages were dropped because their queues are gone."""
         return len(self._messages.orphans)
 
-    def _mend(self) -> None:
+    def _repair(self) -> None:
         """Write what was missing, and remove what is there twice."""
-        for virtual_host in self._broker.virtual_hosts.values():
+        for virtual_host in self.broker.virtual_hosts.values():
             if not virtual_host.reference:
-                self._broker.durability.keep_virtual_host(virtual_host)
-        for remove in self._to_remove:
+                self.broker.durability.keep_virtual_host(virtual_host)
+        for remove in self._remove_later:
             remove()
 
     def _restore(self, reference: int, kind: int, payload: bytes) -> None:
-        if kind == RecordKind.PAGED:
-            self._orphans.append(reference)
-        elif kind == RecordKind.RETURNED:
+        if kind == PAGED:
+            self.drop(reference)
+        elif kind == RETURNED:
             self._restore_returned(reference, payload)
+        elif kind in RESTORERS:
+            fields, _ = decode_table(payload, 0)
+            RESTORERS[kind](self, reference, fields)
         else:
-            table, _ = decode_table(payload, 0)
-            RESTORERS[RecordKind(kind)](self, reference, table)
-
-    def _virtual_host_of(self, table: Table) -> VirtualHost:
-        name = _text(table["virtual_host"])
-        return self._broker.virtual_hosts.get(name) or self._broker.add_virtual_host(name)
-
-    def _restore_virtual_host(self, reference: int, table: Table) -> None:
-        name = _text(table["name"])
-        virtual_host = self._broker.virtual_hosts.get(name) or self._broker.add_virtual_host(name)
-        self._drop_older(virtual_host.reference)
-        virtual_host.reference = reference
-
-    def _drop_older(self, reference: int) -> None:
-        """Something has a newer record: the one before, if there is any, is not wanted."""
-        if reference:
-            self._orphans.append(reference)
-
-    def _restore_user(self, reference: int, table: Table) -> None:
-        password_hash, tags, permissions = table["password_hash"], table["tags"], table["permissions"]
-        assert isinstance(password_hash, bytes)
-        assert isinstance(tags, list)
-        assert isinstance(permissions, dict)
-        stored = PasswordHash(_text(table.get("hashing_algorithm", SHA256)), password_hash)
-        user = User(_text(table["name"]), stored, tuple(_text(tag) for tag in tags), reference=reference)
-        user.limits = UserLimits(_limit(table, "connections_max"), _limit(table, "channels_max"))
-        for virtual_host, patterns in permissions.items():
-            assert isinstance(patterns, list)
-            configure, write, read = (Pattern(_text(pattern)) for pattern in patterns)
-            user.permissions[virtual_host] = Permission(configure, write, read)
-        for virtual_host, by_exchange in _table(table.get("topic_permissions", {})).items():
-            user.topic_permissions[virtual_host] = {
-                exchange: _topic_permission(patterns) for exchange, patterns in _table(by_exchange).items()
-            }
-        before = self._broker.users.get(user.name)
-        self._drop_older(before.reference if before is not None else 0)
-        self._broker.users.put(user)
-
-    def _restore_limits(self, reference: int, table: Table) -> None:
-        virtual_host = self._broker.virtual_hosts.get(_text(table["virtual_host"]))
-        if virtual_host is None:
-            self._orphans.append(reference)
-            return
-        virtual_host.limits = VirtualHostLimits(_limit(table, "connections_max"), _limit(table, "queues_max"))
-        self._drop_older(virtual_host.limits_reference)
-        virtual_host.limits_reference = reference
-
-    def _restore_exchange(self, reference: int, table: Table) -> None:
-        virtual_host = self._virtual_host_of(table)
-        name = _text(table["name"])
-        before = virtual_host.exchanges.get(name)
-        if before is not None:
-            self._to_remove.append(partial(virtual_host.remove_exchange, before))
-        exchange = virtual_host.add_exchange(
-            name,
-            _text(table["type"]),
-            durable=True,
-            auto_delete=table["auto_delete"] is True,
-            internal=table["internal"] is True,
-            table=_table(table["arguments"]),
-        )
-        exchange.reference = reference
-
-    def _restore_queue(self, reference: int, table: Table) -> None:
-        virtual_host = self._virtual_host_of(table)
-        name = _text(table["name"])
-        before = virtual_host.queues.get(name)
-        if before is not None:
-            del self._queues[before.reference]
-            self._to_remove.append(partial(virtual_host.remove_queue, before))
-        queue = virtual_host.add_queue(
-            name,
-            durable=True,
-            auto_delete=table["auto_delete"] is True,
-            owner=None,
-            table=_table(table["arguments"]),
-        )
-        queue.reference = reference
-        self._queues[reference] = queue
-
-    def _restore_binding(self, reference: int, table: Table) -> None:
-        virtual_host = self._virtual_host_of(table)
-        source = virtual_host.exchanges.get(_text(table["source"]))
-        name = _text(table["destination"])
-        destination = (virtual_host.queues if table["to_queue"] is True else virtual_host.exchanges).get(name)
-        if source is None or destination is None:
-            self._orphans.append(reference)
-            return
-        routing_key, arguments = _text(table["routing_key"]), _table(table["arguments"])
-        binding = source.bindings.get(Binding(source, destination, routing_key, arguments).identity)
-        if binding is None:
-            binding = virtual_host.add_binding(source, destination, routing_key, arguments)
-        self._drop_older(binding.reference)
-        binding.reference = reference
-
-    def _restore_handed_out(self, reference: int, table: Table) -> None:
-        queue = self._queues.get(_integer(table["queue"]))
-        marks = table["marks"]
-        if queue is None or not isinstance(marks, list):
-            self._orphans.append(reference)
-            return
-        self._drop_older(queue.handed_out_reference)
-        queue.handed_out_reference = reference
-        queue.handed_out_through = [_integer(mark) for mark in marks]
+            raise NotUnderstood("this release does not know this kind of record")
 
     def _restore_returned(self, reference: int, payload: bytes) -> None:
         message_reference, count = decode_returned(payload)
         if self._messages.is_counted(message_reference):
-            before = self._broker.durability.adopt_returned(message_reference, Returned(reference, count))
-            self._drop_older(before.reference if before is not None else 0)
+            before = self.broker.durability.adopt_returned(message_reference, Returned(reference, count))
+            self.drop_older(before.reference if before is not None else 0)
         else:
-            self._orphans.append(reference)
+            self.drop(reference)
+
+    # --- what the kinds of records ask for
+
+    def virtual_host(self, name: str) -> VirtualHost:
+        """The virtual host of a name; made when its record is missing or still to come."""
+        return self.broker.virtual_hosts.get(name) or self.broker.add_virtual_host(name)
+
+    def drop(self, reference: int) -> None:
+        """A record means nothing any more."""
+        self._dropped.append(reference)
+
+    def drop_older(self, reference: int) -> None:
+        """Something has a newer record: the one before, if there is any (0 when not), means nothing any more."""
+        if reference:
+            self._dropped.append(reference)
+
+    def remove_later(self, remove: Callable[[], None]) -> None:
+        """Something is there twice: the older one is removed when everything is back."""
+        self._remove_later.append(remove)
 
 
-RESTORERS = {
-    RecordKind.VIRTUAL_HOST: Recovery._restore_virtual_host,
-    RecordKind.USER: Recovery._restore_user,
-    RecordKind.LIMITS: Recovery._restore_limits,
-    RecordKind.EXCHANGE: Recovery._restore_exchange,
-    RecordKind.QUEUE: Recovery._restore_queue,
-    RecordKind.BINDING: Recovery._restore_binding,
-    RecordKind.HANDED_OUT: Recovery._restore_handed_out,
-}
-
-
-def _text(value: FieldValue) -> str:
-    assert isinstance(value, str)
-    return value
-
-
-def _integer(value: FieldValue) -> int:
-    assert isinstance(value, int)
-    return int(value)
-
-
-def _table(value: FieldValue) -> Table:
-    assert isinstance(value, dict)
-    return value
-
-
-def _limit(table: Table, name: str) -> int | None:
-    value = table.get(name)
-    return None if value is None else _integer(value)
-
-
-def _topic_permission(patterns: FieldValue) -> TopicPermission:
-    assert isinstance(patterns, list)
-    write, read = patterns
-    return TopicPermission(_text(write), _text(read))
+def _not_supported(reference: int, kind: int, problem: str) -> FormatNotSupported:
+    known = {int(known_kind): known_kind.name.lower() for known_kind in RecordKind}
+    name = f", {known[kind]}" if kind in known else ""
+    return FormatNotSupported(f"record {reference} of the journal (kind {kind}{name}) cannot be read: {problem}")

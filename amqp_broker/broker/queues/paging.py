@@ -15,7 +15,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from amqp_broker.broker.message import Message
-from amqp_broker.broker.persistence.durability import MessageDecoder
+from amqp_broker.broker.persistence.message_records import MessageDecoder
 
 if TYPE_CHECKING:
     from amqp_broker.broker.broker import Broker

@@ -1,0 +1,320 @@
+"""The records of what is defined: virtual hosts, users, exchanges, queues, bindings. Each is a field table.
+
+Theory of operation. For each kind a function makes the fields of its record, and one beside it puts what a record says
+back into a broker. A new kind gets a number in ``kinds.py``, these two functions, a line in ``RESTORERS``, and a method
+in ``durability.py`` that writes it. Fields that this release does not know are passed over; what it cannot do without,
+or cannot give its meaning, raises, and the start ends with what it says (``recovery.py``).
+
+Messages have another form (``message_records.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from amqp_broker.access.passwords import SHA256, PasswordHash
+from amqp_broker.access.patterns import Pattern
+from amqp_broker.access.users import Permission, TopicPermission, User, UserLimits
+from amqp_broker.broker.exchanges.binding import Binding
+from amqp_broker.broker.exchanges.registry import EXCHANGE_TYPES
+from amqp_broker.broker.persistence.kinds import RecordKind
+from amqp_broker.broker.virtual_host import VirtualHostLimits
+from amqp_broker.wire.table import FieldValue, Table, type_name
+
+if TYPE_CHECKING:
+    from amqp_broker.broker.exchanges.exchange import Exchange
+    from amqp_broker.broker.persistence.recovery import Recovery
+    from amqp_broker.broker.queues.classic import Queue
+    from amqp_broker.broker.virtual_host import VirtualHost
+
+QUEUE_TYPES: Final = ("classic", "quorum")
+
+
+class NotUnderstood(ValueError):
+    """A record says something that this release cannot give its meaning."""
+
+
+# --- reading fields
+
+
+def text_field(fields: Table, name: str) -> str:
+    """A field that must be there, and hold text.
+
+    Raises:
+        NotUnderstood: it is not, or does not. The same holds for the functions below.
+    """
+    return _text(name, fields.get(name))
+
+
+def _text(name: str, value: FieldValue) -> str:
+    if not isinstance(value, str):
+        raise _unexpected(name, "text", value)
+    return value
+
+
+def integer_field(fields: Table, name: str) -> int:
+    """A field that must be there, and hold an integer."""
+    return _integer(name, fields.get(name))
+
+
+def _integer(name: str, value: FieldValue) -> int:
+    if not isinstance(value, int):
+        raise _unexpected(name, "an integer", value)
+    return int(value)
+
+
+def boolean_field(fields: Table, name: str) -> bool:
+    """A field that must be there, and say yes or no."""
+    value = fields.get(name)
+    if not isinstance(value, bool):
+        raise _unexpected(name, "a boolean", value)
+    return value
+
+
+def table_field(fields: Table, name: str) -> Table:
+    """A field that must be there, and hold a table."""
+    return _table(name, fields.get(name))
+
+
+def _table(name: str, value: FieldValue) -> Table:
+    if not isinstance(value, dict):
+        raise _unexpected(name, "a table", value)
+    return value
+
+
+def list_field(fields: Table, name: str) -> list[FieldValue]:
+    """A field that must be there, and hold a list."""
+    return _list(name, fields.get(name))
+
+
+def _list(name: str, value: FieldValue) -> list[FieldValue]:
+    if not isinstance(value, list):
+        raise _unexpected(name, "a list", value)
+    return value
+
+
+def limit_field(fields: Table, name: str) -> int | None:
+    """A field that holds an integer, or nothing, or is not there, which are the same."""
+    value = fields.get(name)
+    return None if value is None else _integer(name, value)
+
+
+def _unexpected(name: str, expected: str, value: FieldValue) -> NotUnderstood:
+    found = "nothing" if value is None else f"a value of type {type_name(value)}"
+    return NotUnderstood(f"'{name}' should be {expected} and is {found}")
+
+
+# --- virtual hosts
+
+
+def virtual_host_fields(virtual_host: VirtualHost) -> Table:
+    """The fields of VIRTUAL_HOST."""
+    return {"name": virtual_host.name}
+
+
+def restore_virtual_host(recovery: Recovery, reference: int, fields: Table) -> None:
+    """Put a virtual host back."""
+    virtual_host = recovery.virtual_host(text_field(fields, "name"))
+    recovery.drop_older(virtual_host.reference)
+    virtual_host.reference = reference
+
+
+def limits_fields(virtual_host: VirtualHost) -> Table:
+    """The fields of LIMITS."""
+    limits = virtual_host.limits
+    return {
+        "virtual_host": virtual_host.name,
+        "connections_max": limits.connections_max,
+        "queues_max": limits.queues_max,
+    }
+
+
+def restore_limits(recovery: Recovery, reference: int, fields: Table) -> None:
+    """Put the limits of a virtual host back, if it is still there."""
+    virtual_host = recovery.broker.virtual_hosts.get(text_field(fields, "virtual_host"))
+    if virtual_host is None:
+        recovery.drop(reference)
+        return
+    virtual_host.limits = VirtualHostLimits(limit_field(fields, "connections_max"), limit_field(fields, "queues_max"))
+    recovery.drop_older(virtual_host.limits_reference)
+    virtual_host.limits_reference = reference
+
+
+# --- users
+
+
+def user_fields(user: User) -> Table:
+    """The fields of USER."""
+    permissions: Table = {
+        name: [permission.configure.source, permission.write.source, permission.read.source]
+        for name, permission in user.permissions.items()
+    }
+    topic_permissions: Table = {
+        name: {exchange: [permission.write, permission.read] for exchange, permission in by_exchange.items()}
+        for name, by_exchange in user.topic_permissions.items()
+    }
+    return {
+        "name": user.name,
+        "password_hash": user.password_hash.value,
+        "hashing_algorithm": user.password_hash.algorithm,
+        "tags": list(user.tags),
+        "permissions": permissions,
+        "topic_permissions": topic_permissions,
+        "connections_max": user.limits.connections_max,
+        "channels_max": user.limits.channels_max,
+    }
+
+
+def restore_user(recovery: Recovery, reference: int, fields: Table) -> None:
+    """Put a user back, with permissions and limits."""
+    password_hash = fields.get("password_hash")
+    if not isinstance(password_hash, bytes):
+        raise _unexpected("password_hash", "bytes", password_hash)
+    stored = PasswordHash(_text("hashing_algorithm", fields.get("hashing_algorithm", SHA256)), password_hash)
+    tags = tuple(_text("tags", tag) for tag in list_field(fields, "tags"))
+    user = User(text_field(fields, "name"), stored, tags, reference=reference)
+    user.limits = UserLimits(limit_field(fields, "connections_max"), limit_field(fields, "channels_max"))
+    for virtual_host, value in table_field(fields, "permissions").items():
+        configure, write, read = (Pattern(_text("permissions", source)) for source in _list("permissions", value))
+        user.permissions[virtual_host] = Permission(configure, write, read)
+    for virtual_host, value in _table("topic_permissions", fields.get("topic_permissions", {})).items():
+        user.topic_permissions[virtual_host] = {
+            exchange: _topic_permission(patterns) for exchange, patterns in _table("topic_permissions", value).items()
+        }
+    before = recovery.broker.users.get(user.name)
+    recovery.drop_older(before.reference if before is not None else 0)
+    recovery.broker.users.put(user)
+
+
+def _topic_permission(value: FieldValue) -> TopicPermission:
+    write, read = (_text("topic_permissions", source) for source in _list("topic_permissions", value))
+    return TopicPermission(write, read)
+
+
+# --- exchanges, queues, bindings
+
+
+def exchange_fields(virtual_host: VirtualHost, exchange: Exchange) -> Table:
+    """The fields of EXCHANGE."""
+    return {
+        "virtual_host": virtual_host.name,
+        "name": exchange.name,
+        "type": exchange.type_name,
+        "auto_delete": exchange.auto_delete,
+        "internal": exchange.internal,
+        "arguments": exchange.table,
+    }
+
+
+def restore_exchange(recovery: Recovery, reference: int, fields: Table) -> None:
+    """Put an exchange back."""
+    virtual_host = recovery.virtual_host(text_field(fields, "virtual_host"))
+    name, type_of_exchange = text_field(fields, "name"), text_field(fields, "type")
+    if type_of_exchange not in EXCHANGE_TYPES:
+        raise NotUnderstood(f"exchange '{name}' is of type {type_of_exchange!r}, which this release does not have")
+    before = virtual_host.exchanges.get(name)
+    if before is not None:
+        recovery.remove_later(lambda: virtual_host.remove_exchange(before))
+    exchange = virtual_host.add_exchange(
+        name,
+        type_of_exchange,
+        durable=True,
+        auto_delete=boolean_field(fields, "auto_delete"),
+        internal=boolean_field(fields, "internal"),
+        table=table_field(fields, "arguments"),
+    )
+    exchange.reference = reference
+
+
+def queue_fields(queue: Queue) -> Table:
+    """The fields of QUEUE."""
+    return {
+        "virtual_host": queue.virtual_host.name,
+        "name": queue.name,
+        "auto_delete": queue.auto_delete,
+        "arguments": queue.table,
+    }
+
+
+def restore_queue(recovery: Recovery, reference: int, fields: Table) -> None:
+    """Put a queue back, empty."""
+    virtual_host = recovery.virtual_host(text_field(fields, "virtual_host"))
+    name, table = text_field(fields, "name"), table_field(fields, "arguments")
+    queue_type = table.get("x-queue-type", "classic")
+    if queue_type not in QUEUE_TYPES:
+        raise NotUnderstood(f"queue '{name}' is of type {queue_type!r}, which this release does not have")
+    before = virtual_host.queues.get(name)
+    if before is not None:
+        del recovery.queues[before.reference]
+        recovery.remove_later(lambda: virtual_host.remove_queue(before))
+    queue = virtual_host.add_queue(
+        name, durable=True, auto_delete=boolean_field(fields, "auto_delete"), owner=None, table=table
+    )
+    queue.reference = reference
+    recovery.queues[reference] = queue
+
+
+def binding_fields(virtual_host: VirtualHost, binding: Binding) -> Table:
+    """The fields of BINDING."""
+    return {
+        "virtual_host": virtual_host.name,
+        "source": binding.source.name,
+        "to_queue": binding.is_to_queue,
+        "destination": binding.destination.name,
+        "routing_key": binding.routing_key,
+        "arguments": binding.arguments,
+    }
+
+
+def restore_binding(recovery: Recovery, reference: int, fields: Table) -> None:
+    """Put a binding back, if both of its ends are still there."""
+    virtual_host = recovery.virtual_host(text_field(fields, "virtual_host"))
+    source = virtual_host.exchanges.get(text_field(fields, "source"))
+    name = text_field(fields, "destination")
+    is_to_queue = boolean_field(fields, "to_queue")
+    destination = (virtual_host.queues if is_to_queue else virtual_host.exchanges).get(name)
+    if source is None or destination is None:
+        recovery.drop(reference)
+        return
+    routing_key, arguments = text_field(fields, "routing_key"), table_field(fields, "arguments")
+    binding = source.bindings.get(Binding(source, destination, routing_key, arguments).identity)
+    if binding is None:
+        binding = virtual_host.add_binding(source, destination, routing_key, arguments)
+    recovery.drop_older(binding.reference)
+    binding.reference = reference
+
+
+# --- how far a queue has handed its messages out
+
+
+def handed_out_fields(queue: Queue) -> Table:
+    """The fields of HANDED_OUT."""
+    return {"queue": queue.reference, "marks": list(queue.handed_out_through)}
+
+
+def restore_handed_out(recovery: Recovery, reference: int, fields: Table) -> None:
+    """Put the marks of a queue back, if it is still there."""
+    queue = recovery.queues.get(integer_field(fields, "queue"))
+    marks = [_integer("marks", mark) for mark in list_field(fields, "marks")]
+    if queue is None:
+        recovery.drop(reference)
+        return
+    if len(marks) != len(queue.handed_out_through):
+        raise NotUnderstood(f"it holds {len(marks)} marks for {queue}, which has {len(queue.handed_out_through)}")
+    recovery.drop_older(queue.handed_out_reference)
+    queue.handed_out_reference = reference
+    queue.handed_out_through = marks
+
+
+Restorer = Callable[["Recovery", int, Table], None]  # what puts back, with the record's reference and its fields
+
+RESTORERS: Final[dict[int, Restorer]] = {
+    RecordKind.VIRTUAL_HOST: restore_virtual_host,
+    RecordKind.USER: restore_user,
+    RecordKind.LIMITS: restore_limits,
+    RecordKind.EXCHANGE: restore_exchange,
+    RecordKind.QUEUE: restore_queue,
+    RecordKind.BINDING: restore_binding,
+    RecordKind.HANDED_OUT: restore_handed_out,
+}

@@ -1,0 +1,25 @@
+"""The kinds of records that the broker writes to its journal, by number. How each is written and read back:
+``definitions.py``, ``message_records.py``.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Final
+
+NOT_KEPT: Final = 0  # the reference of what has no record
+
+
+class RecordKind(IntEnum):
+    """The kinds of records. A number is never given a new meaning."""
+
+    VIRTUAL_HOST = 1
+    USER = 2
+    EXCHANGE = 3
+    QUEUE = 4
+    BINDING = 5
+    MESSAGE = 6
+    HANDED_OUT = 7
+    RETURNED = 8
+    PAGED = 9  # a message that is not kept, out of memory for the moment
+    LIMITS = 10  # of a virtual host; a record of its own, because the virtual host's must stay before its queues'
