@@ -122,7 +122,10 @@ class BrokerServer:
             log_event(logging.WARNING, "journal cut", file=torn.file, offset=torn.offset, cut_bytes=torn.cut_bytes)
         if self._broker.dropped_message_count:
             log_event(
-                logging.WARNING, "messages dropped", count=self._broker.dropped_message_count, reason="their queues are gone"
+                logging.WARNING,
+                "messages dropped",
+                count=self._broker.dropped_message_count,
+                reason="their queues are gone",
             )
 
     async def bind(self) -> None:

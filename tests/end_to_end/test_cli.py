@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import resource
@@ -474,6 +475,11 @@ def test_a_damaged_journal_is_refused_checked_and_repaired(
     checked = run("journal", "check", data)
     assert checked.returncode == 5
     assert "1 damaged places" in checked.stdout
+    report = json.loads(run("journal", "check", "--json", data).stdout)
+    assert (report["is_intact"], len(report["damages"])) == (False, 1)
+    tried = run("journal", "repair", "--dry-run", data)
+    assert "would be saved" in tried.stdout, tried.stderr
+    assert run("journal", "check", data).returncode == 5
 
     repaired = run("journal", "repair", data)
     assert repaired.returncode == 0, repaired.stderr
@@ -484,13 +490,22 @@ def test_a_damaged_journal_is_refused_checked_and_repaired(
     assert bodies == [b"first body", b"third body", None]
 
 
-def test_the_journals_tools_keep_away_from_a_running_broker_and_from_other_folders(
-    serve: Serve, run: Run, tmp_path: Path
-) -> None:
+def test_a_running_brokers_journal_is_looked_at_and_not_repaired(serve: Serve, run: Run, tmp_path: Path) -> None:
     data = str(tmp_path / "data")
     broker = serve("--data-dir", data)
-    for command in ("check", "dump", "repair"):
-        assert_refused(run("journal", command, data), 4, data, f"process {broker.process.pid}")
+    with broker.connect() as connection:
+        connection.channel().queue_declare("kept", durable=True)
+        checked = run("journal", "check", data)
+        assert checked.returncode == 0, checked.stderr
+        assert f"in use by process {broker.process.pid}" in checked.stdout
+        assert json.loads(run("journal", "check", "--json", data).stdout)["used_by"] == str(broker.process.pid)
+        entries = [json.loads(line) for line in run("journal", "dump", "--json", data).stdout.splitlines()]
+        assert any("'kept'" in entry["meaning"] for entry in entries if entry.get("kind") == 4)
+        assert run("journal", "repair", "--dry-run", data).stdout == "nothing is damaged, and nothing was changed\n"
+        assert_refused(run("journal", "repair", data), 4, data, f"process {broker.process.pid}")
+
+
+def test_the_journals_tools_keep_away_from_other_folders(run: Run, tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.mkdir()
     assert_refused(run("journal", "check", str(other)), 4, str(other))

@@ -1,0 +1,110 @@
+"""What a journal holds that this release does not know: refused by name, and nothing is touched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from amqp_broker.broker.persistence.kinds import RecordKind
+from amqp_broker.cli.application import application
+from amqp_broker.journal.failures import FormatNotSupported, NotAllowed
+from amqp_broker.journal.journal import SegmentJournal
+from amqp_broker.journal.memory_files import MemoryFiles
+from amqp_broker.journal.real_files import RealFiles
+from amqp_broker.wire.table import Table, encode_table
+from tests.support.disk_broker import DiskBroker
+from tests.unit.journal_helpers import commit
+
+QUEUE: Table = {"virtual_host": "/", "name": "q", "auto_delete": False, "arguments": {}}
+EXCHANGE: Table = {
+    "virtual_host": "/",
+    "name": "x",
+    "type": "fanout",
+    "auto_delete": False,
+    "internal": False,
+    "arguments": {},
+}
+USER: Table = {
+    "name": "u",
+    "password_hash": b"",
+    "hashing_algorithm": "rabbit_password_hashing_sha256",
+    "tags": [],
+    "permissions": {},
+}
+
+# kind, content, what the refusal names
+UNKNOWN: list[tuple[int, bytes, str]] = [
+    (99, b"anything", "kind 99"),
+    (RecordKind.EXCHANGE, encode_table({**EXCHANGE, "type": "x-random"}), "exchange 'x' is of type 'x-random'"),
+    (RecordKind.QUEUE, encode_table({**QUEUE, "arguments": {"x-queue-type": "stream"}}), "'q' is of type 'stream'"),
+    (RecordKind.QUEUE, encode_table({**QUEUE, "arguments": {"x-queue-type": "other"}}), "'q' is of type 'other'"),
+    (RecordKind.QUEUE, encode_table({**QUEUE, "arguments": {"x-overflow": "other"}}), "x-overflow"),
+    (RecordKind.QUEUE, encode_table({**QUEUE, "auto_delete": 1}), "'auto_delete' should be a boolean"),
+    (RecordKind.QUEUE, encode_table({"virtual_host": "/"}), "'name' should be text and is nothing"),
+    (RecordKind.QUEUE, b"\0\0\0\x20short", "queue"),
+    (RecordKind.USER, encode_table({**USER, "hashing_algorithm": "argon2"}), "argon2"),
+    (RecordKind.USER, encode_table({**USER, "permissions": {"/": ["(", "", ""]}}), "user"),
+    (RecordKind.USER, encode_table({**USER, "permissions": {"/": ["", ""]}}), "user"),
+    (RecordKind.BINDING, encode_table({"virtual_host": "/", "source": 1}), "'source' should be text"),
+    (RecordKind.HANDED_OUT, encode_table({"queue": "q", "marks": []}), "'queue' should be an integer"),
+    (RecordKind.LIMITS, encode_table({"virtual_host": "/", "queues_max": "many"}), "'queues_max' should be an integer"),
+    (RecordKind.RETURNED, b"short", "returned"),
+    (RecordKind.MESSAGE, b"\0\1short", "message"),
+]
+UNKNOWN_IDS = [f"{number} {names}" for number, (_, _, names) in enumerate(UNKNOWN)]
+
+
+def put(files: Any, kind: int, payload: bytes) -> None:
+    """Add a record to a journal, and end without closing it: the end that a start closes."""
+    journal = SegmentJournal(files, 65_536)
+    for _ in journal.recover():
+        pass
+    journal.put(kind, payload)
+    commit(journal)
+    files.create("leftover.new", 100)
+
+
+@pytest.mark.parametrize(("kind", "payload", "named"), UNKNOWN, ids=UNKNOWN_IDS)
+def test_a_start_is_refused_by_name_and_touches_nothing(kind: int, payload: bytes, named: str) -> None:
+    files = MemoryFiles()
+    DiskBroker(files).client().channel().declare("before", durable=True)
+    put(files, kind, payload)
+    before = {name: files.content(name) for name in files.names()}
+    with pytest.raises(FormatNotSupported) as caught:
+        DiskBroker(files)
+    assert named in str(caught.value)
+    assert {name: files.content(name) for name in files.names()} == before
+
+
+def content_of(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("command", [["serve", "--port", "0", "--data-dir"], ["journal", "check"]])
+def test_serve_and_check_say_the_same_with_an_exit_code_of_its_own(command: list[str], tmp_path: Path) -> None:
+    (tmp_path / "lock").touch()
+    put(RealFiles(tmp_path / "journal"), 99, b"from tomorrow")
+    before = content_of(tmp_path)
+    result = CliRunner().invoke(application, [*command, str(tmp_path)])
+    assert result.exit_code == 9, result.output
+    assert "record 1 of the journal (kind 99)" in result.stderr
+    assert "nothing was changed; use the release that wrote it" in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert content_of(tmp_path) == before
+
+
+class ForeignFiles(MemoryFiles):
+    """The files of another user."""
+
+    def open(self, name: str) -> Any:
+        raise PermissionError(13, "Permission denied", name)
+
+
+def test_another_users_files_are_not_a_failed_disk() -> None:
+    files = ForeignFiles()
+    put(files, 1, b"")
+    with pytest.raises(NotAllowed, match=r"\.segment: Permission denied"):
+        DiskBroker(files)
