@@ -158,6 +158,7 @@ async def _open(server: BrokerServer, data_folder: DataFolder, held: ExitStack) 
     """Take the addresses and the data folder, read the journal, and let clients connect; can be cancelled."""
     import trio
 
+    from amqp_broker.server.garbage import without_collections
     from amqp_broker.server.journal_folder import RecoveryProgress, open_journal
 
     # The port first: when it is taken, the data folder must not have been touched.
@@ -171,7 +172,8 @@ async def _open(server: BrokerServer, data_folder: DataFolder, held: ExitStack) 
         show(read_bytes, all_bytes)
 
     # In a thread, so that a signal is heard while a long journal is read.
-    await trio.to_thread.run_sync(server.open, open_journal(data_folder.path, server.settings), progress)
+    with without_collections():
+        await trio.to_thread.run_sync(server.open, open_journal(data_folder.path, server.settings), progress)
     server.control_folder = data_folder.path
     server.listen()
 

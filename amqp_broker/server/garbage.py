@@ -4,7 +4,7 @@ CPython looks through all objects whenever their number has grown by a quarter. 
 so a growing backlog would be looked through again and again, 100 ms for each million of messages, in which nobody is
 answered. Messages are in no circles, and a connection that has ended has let go of its parts (``dissolve``). Therefore:
 
-- what exists when the broker has started is never looked at (``gc.freeze``);
+- what exists when the broker has started is never looked at (``gc.freeze``), nor is anything while it is made;
 - young objects are looked at as ever, in portions that take few milliseconds;
 - old ones only while there are few objects, so that it takes no longer.
 
@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import trio
 
@@ -32,6 +33,19 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 INTERVAL_S = 5.0
 FEW_OBJECTS = 20_000
 OBJECTS_OF_A_CONNECTION = 60
+
+
+@contextmanager
+def without_collections() -> Iterator[None]:
+    """Look for no garbage while a journal is read: what is made then stays, and with many queues every other
+    microsecond would be spent on looking at it.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 async def collect_garbage(broker: Broker, connections_ended: Callable[[], int]) -> None:

@@ -12,7 +12,13 @@ import trio
 from amqp_broker.broker.queues.classic import Queue
 from amqp_broker.protocols.amqp091.connection import Connection
 from amqp_broker.server import garbage
-from amqp_broker.server.garbage import FEW_OBJECTS, INTERVAL_S, OBJECTS_OF_A_CONNECTION, collect_garbage
+from amqp_broker.server.garbage import (
+    FEW_OBJECTS,
+    INTERVAL_S,
+    OBJECTS_OF_A_CONNECTION,
+    collect_garbage,
+    without_collections,
+)
 from tests.support.client import Client
 from tests.support.memory_broker import MemoryBroker
 from tests.unit.in_trio import in_trio
@@ -113,3 +119,13 @@ def test_a_connection_that_has_ended_waits_for_no_collector() -> None:
         assert connections_alive() == before
     finally:
         gc.enable()
+
+
+def test_nothing_is_looked_at_while_a_journal_is_read_nor_what_was_read_later() -> None:
+    with thresholds_kept():
+        collections = sum(generation["collections"] for generation in gc.get_stats())
+        with without_collections():
+            read = [[] for _ in range(100_000)]  # type: ignore[var-annotated]
+            assert sum(generation["collections"] for generation in gc.get_stats()) == collections
+        assert gc.isenabled()
+        assert gc.get_freeze_count() >= len(read)

@@ -17,7 +17,6 @@ from amqp_broker.access.passwords import SHA256, PasswordHash
 from amqp_broker.access.patterns import Pattern
 from amqp_broker.access.users import Permission, TopicPermission, User, UserLimits
 from amqp_broker.broker.exchanges.binding import Binding
-from amqp_broker.broker.exchanges.registry import EXCHANGE_TYPES
 from amqp_broker.broker.persistence.kinds import RecordKind
 from amqp_broker.broker.virtual_host import VirtualHostLimits
 from amqp_broker.wire.table import FieldValue, Table, type_name
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
     from amqp_broker.broker.persistence.recovery import Recovery
     from amqp_broker.broker.queues.classic import Queue
     from amqp_broker.broker.virtual_host import VirtualHost
-
-QUEUE_TYPES: Final = ("classic", "quorum")
 
 
 class NotUnderstood(ValueError):
@@ -211,7 +208,7 @@ def restore_exchange(recovery: Recovery, reference: int, fields: Table) -> None:
     """Put an exchange back."""
     virtual_host = recovery.virtual_host(text_field(fields, "virtual_host"))
     name, type_of_exchange = text_field(fields, "name"), text_field(fields, "type")
-    if type_of_exchange not in EXCHANGE_TYPES:
+    if type_of_exchange not in virtual_host.exchange_types:
         raise NotUnderstood(f"exchange '{name}' is of type {type_of_exchange!r}, which this release does not have")
     before = virtual_host.exchanges.get(name)
     if before is not None:
@@ -242,7 +239,7 @@ def restore_queue(recovery: Recovery, reference: int, fields: Table) -> None:
     virtual_host = recovery.virtual_host(text_field(fields, "virtual_host"))
     name, table = text_field(fields, "name"), table_field(fields, "arguments")
     queue_type = table.get("x-queue-type", "classic")
-    if queue_type not in QUEUE_TYPES:
+    if queue_type not in virtual_host.queue_types:
         raise NotUnderstood(f"queue '{name}' is of type {queue_type!r}, which this release does not have")
     before = virtual_host.queues.get(name)
     if before is not None:

@@ -22,6 +22,7 @@ from amqp_broker.broker.persistence.durability import Returned
 from amqp_broker.broker.persistence.kinds import RecordKind
 from amqp_broker.broker.persistence.message_records import decode_returned
 from amqp_broker.broker.persistence.message_recovery import MessageRecovery
+from amqp_broker.broker.type_registry import UnknownType
 from amqp_broker.broker.virtual_host import VirtualHost
 from amqp_broker.errors import AmqpError
 from amqp_broker.journal.failures import FormatNotSupported
@@ -76,7 +77,7 @@ class Recovery:
                     restore_message(reference, payload, claims)
                 else:
                     self._restore(reference, kind, payload)
-            except (AmqpError, ValueError, LookupError, struct.error) as error:
+            except (AmqpError, UnknownType, ValueError, LookupError, struct.error) as error:
                 raise _not_supported(reference, kind, str(error)) from error
 
     def _finish(self) -> None:
