@@ -4,20 +4,25 @@ Every such change goes through here, whoever asks for it: it is checked first, w
 on the connections that are open. A permission that was withdrawn is missed by the next operation (the routes that
 publishers remember are forgotten); the connections of a user or a virtual host that is deleted are closed.
 
+Each is a line of the log, at level info: who has changed what, how it was before, and how it is now. That is the audit
+trail; passwords and their hashes are not in it.
+
 Holds no way of asking; that is the server floor's control socket.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+import logging
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
 from amqp_broker.access.passwords import SCRYPT, PasswordHash, UnknownAlgorithm
 from amqp_broker.access.patterns import BadPattern, Pattern
-from amqp_broker.access.users import NO_PASSWORD, Permission, TopicPermission, User
-from amqp_broker.broker.virtual_host import VirtualHost
+from amqp_broker.access.users import NO_PASSWORD, Permission, TopicPermission, User, UserLimits
+from amqp_broker.broker.virtual_host import VirtualHost, VirtualHostLimits
 from amqp_broker.broker.works import Work
 from amqp_broker.errors import AmqpError
+from amqp_broker.logs import log_event
 
 if TYPE_CHECKING:
     from amqp_broker.broker.broker import Broker
@@ -41,10 +46,23 @@ class AlreadyThere(AdministrationError):
 
 
 class Administration:
-    """The changes that an administrator makes to one broker."""
+    """The changes that an administrator makes to one broker.
 
-    def __init__(self, broker: Broker) -> None:
+    Args:
+        broker: which.
+        who: makes them, as it stands in the log.
+    """
+
+    def __init__(self, broker: Broker, who: str = "the program that runs the broker") -> None:
         self._broker = broker
+        self._who = who
+
+    def on_behalf_of(self, who: str) -> Administration:
+        """The same changes, with somebody else's name in the log."""
+        return Administration(self._broker, who)
+
+    def _log(self, event: str, before: str | None, after: str | None, **names: str) -> None:
+        log_event(logging.INFO, event, **names, before=before, after=after, who=self._who)
 
     # --- users
 
@@ -78,6 +96,7 @@ class Administration:
             raise AlreadyThere(f"there is a user '{name}' already")
         user = self._broker.users.put(User(name, self._hashed(password, algorithm), tags))
         self._broker.durability.keep_user(user)
+        self._log("user added", None, _tags_text(tags), user=name)
         return user
 
     def change_password(self, name: str, password: str | PasswordHash | None, *, algorithm: str = SCRYPT) -> None:
@@ -86,6 +105,7 @@ class Administration:
         user.password_hash = self._hashed(password, algorithm)
         self._broker.users.password_changed(user)
         self._broker.durability.keep_user(user)
+        self._log("password changed", None, None, user=name)
 
     def _hashed(self, password: str | PasswordHash | None, algorithm: str) -> PasswordHash:
         if password is None:
@@ -101,8 +121,9 @@ class Administration:
         """Give a user these tags, and take all others away."""
         user = self.user(name)
         _check_tags(tags)
-        user.tags = tags
+        before, user.tags = user.tags, tags
         self._user_changed(user)
+        self._log("user tags changed", _tags_text(before), _tags_text(tags), user=name)
 
     def set_user_limits(self, name: str, **limits: int | None) -> None:
         """Limit what a user may have at the same time; what is left out stays, None is no limit.
@@ -112,8 +133,9 @@ class Administration:
         """
         user = self.user(name)
         _check_limits(limits)
-        user.limits = replace(user.limits, **limits)
+        before, user.limits = user.limits, replace(user.limits, **limits)
         self._user_changed(user)
+        self._log("user limits changed", _limits_text(before), _limits_text(user.limits), user=name)
 
     def delete_user(self, name: str) -> None:
         """Delete a user with all permissions, and close the user's connections."""
@@ -125,6 +147,7 @@ class Administration:
         self._forget_routes()
         for connection in self._broker.open_connections.of_user(name):
             connection.close_forcibly(f"user '{name}' is deleted")
+        self._log("user deleted", _tags_text(user.tags), None, user=name)
 
     def _user_changed(self, user: User) -> None:
         self._broker.durability.keep_user(user)
@@ -147,15 +170,21 @@ class Administration:
         user = self.user(name)
         self.virtual_host(virtual_host)
         permission = Permission(_pattern("configure", configure), _pattern("write", write), _pattern("read", read))
+        before = user.permissions.get(virtual_host)
         user.permissions[virtual_host] = permission
         self._user_changed(user)
+        self._log(
+            "permission set", _permission_text(before), _permission_text(permission), user=name, vhost=virtual_host
+        )
 
     def clear_permission(self, name: str, virtual_host: str) -> None:
         """Take everything that a user may do in a virtual host away; what was not there is away already."""
         user = self.user(name)
         self.virtual_host(virtual_host)
-        if user.permissions.pop(virtual_host, None) is not None:
+        before = user.permissions.pop(virtual_host, None)
+        if before is not None:
             self._user_changed(user)
+            self._log("permission cleared", _permission_text(before), None, user=name, vhost=virtual_host)
 
     def set_topic_permission(self, name: str, virtual_host: str, exchange: str, write: str, read: str) -> None:
         """Say with which routing keys a user may publish to and bind a topic exchange.
@@ -168,8 +197,12 @@ class Administration:
             raise AdministrationError(f"an exchange's name has at most {NAME_BYTES_MAX} bytes")
         for which, source in (("write", write), ("read", read)):
             _pattern(which, source.replace("{username}", "").replace("{vhost}", ""))
-        user.topic_permissions.setdefault(virtual_host, {})[exchange] = TopicPermission(write, read)
+        permission, permissions = TopicPermission(write, read), user.topic_permissions.setdefault(virtual_host, {})
+        before = _topic_text(permissions.get(exchange))
+        permissions[exchange] = permission
         self._user_changed(user)
+        names = {"user": name, "vhost": virtual_host, "exchange": exchange}
+        self._log("topic permission set", before, _topic_text(permission), **names)
 
     def clear_topic_permission(self, name: str, virtual_host: str, exchange: str | None = None) -> None:
         """Allow a user every routing key again.
@@ -180,11 +213,14 @@ class Administration:
         user = self.user(name)
         self.virtual_host(virtual_host)
         permissions = user.topic_permissions.get(virtual_host, {})
-        for one in list(permissions) if exchange is None else [exchange]:
-            permissions.pop(one, None)
+        cleared = {one: permissions.pop(one, None) for one in (list(permissions) if exchange is None else [exchange])}
         if not permissions:
             user.topic_permissions.pop(virtual_host, None)
         self._user_changed(user)
+        for one, before in cleared.items():
+            if before is not None:
+                names = {"user": name, "vhost": virtual_host, "exchange": one}
+                self._log("topic permission cleared", _topic_text(before), None, **names)
 
     # --- virtual hosts
 
@@ -210,6 +246,7 @@ class Administration:
             raise AlreadyThere(f"there is a virtual host '{name}' already")
         virtual_host = self._broker.add_virtual_host(name)
         self._broker.durability.keep_virtual_host(virtual_host)
+        self._log("virtual host added", None, None, vhost=name)
         return virtual_host
 
     def set_virtual_host_limits(self, name: str, **limits: int | None) -> None:
@@ -220,8 +257,9 @@ class Administration:
         """
         virtual_host = self.virtual_host(name)
         _check_limits(limits)
-        virtual_host.limits = replace(virtual_host.limits, **limits)
+        before, virtual_host.limits = virtual_host.limits, replace(virtual_host.limits, **limits)
         self._broker.durability.keep_limits(virtual_host)
+        self._log("virtual host limits changed", _limits_text(before), _limits_text(virtual_host.limits), vhost=name)
 
     def delete_virtual_host(self, name: str) -> None:
         """Delete a virtual host with all that is in it, and close the connections to it."""
@@ -231,10 +269,12 @@ class Administration:
             topic_permissions = user.topic_permissions.pop(name, None)
             if permission is not None or topic_permissions is not None:
                 self._broker.durability.keep_user(user)
+        before = f"queues={len(virtual_host.queues)} exchanges={len(virtual_host.exchanges)}"
         virtual_host.clear()
         del self._broker.virtual_hosts[name]
         for connection in self._broker.open_connections.in_virtual_host(name):
             connection.close_forcibly(f"vhost '{name}' is deleted")
+        self._log("virtual host deleted", before, None, vhost=name)
 
     # --- queues and connections
 
@@ -259,7 +299,9 @@ class Administration:
             NotThere: there is no such queue.
             QueueBusy: how many there are cannot be told yet; ask again when the queue says so.
         """
-        return self.queue(virtual_host, name).purge()
+        count, work = self.queue(virtual_host, name).purge()
+        self._log("queue purged", f"messages={count}", None, queue=name, vhost=virtual_host)
+        return count, work
 
     def delete_queue(self, virtual_host: str, name: str, *, if_unused: bool = False, if_empty: bool = False) -> int:
         """Delete a queue with all messages in it; its consumers are told. An exclusive queue as well.
@@ -284,12 +326,14 @@ class Administration:
         queue.check_dead_letters_left()
         count = queue.ready_count
         queue.virtual_host.remove_queue(queue)
+        self._log("queue deleted", f"messages={count}", None, queue=name, vhost=virtual_host)
         return count
 
     def close_connections(self, name: str, reason: str) -> int:
-        """Close the connections of this name, as ``Inspection`` shows it, or as the client has named itself.
+        """Close the connections of this name.
 
         Args:
+            name: as ``Inspection`` shows it, or the peer's half of that, or how the client has named itself.
             reason: what the clients are told.
 
         Returns:
@@ -301,9 +345,11 @@ class Administration:
         closed = 0
         for connection in self._broker.open_connections:
             info = connection.inspect()
-            if name in (info["name"], info["user_provided_name"]):
+            if name in (info["name"], info["name"].partition(" -> ")[0], info["user_provided_name"]):
                 connection.close_forcibly(reason)
                 closed += 1
+                names = {"connection": info["name"], "user": info["user"], "vhost": info["vhost"], "reason": reason}
+                self._log("connection closed by an administrator", None, None, **names)
         if not closed:
             raise NotThere(f"there is no connection '{name}'")
         return closed
@@ -345,3 +391,25 @@ def _pattern(which: str, source: str) -> Pattern:
         return Pattern(source)
     except BadPattern as error:
         raise AdministrationError(f"the {which} pattern '{source}' cannot be used: {error}") from error
+
+
+# --- how things were and are, for the log
+
+
+def _tags_text(tags: tuple[str, ...]) -> str:
+    return f"tags={','.join(tags) or 'none'}"
+
+
+def _permission_text(permission: Permission | None) -> str | None:
+    if permission is None:
+        return None
+    configure, write, read = permission.configure.source, permission.write.source, permission.read.source
+    return f"configure='{configure}' write='{write}' read='{read}'"
+
+
+def _topic_text(permission: TopicPermission | None) -> str | None:
+    return f"write='{permission.write}' read='{permission.read}'" if permission is not None else None
+
+
+def _limits_text(limits: UserLimits | VirtualHostLimits) -> str:
+    return " ".join(f"{one.name}={getattr(limits, one.name)}" for one in fields(limits))

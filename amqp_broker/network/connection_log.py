@@ -6,7 +6,9 @@ import logging
 import time
 from typing import Any
 
-from amqp_broker.logs import log_event, log_internal_error
+from amqp_broker.logs import FieldValue, log_event, log_internal_error
+
+CLIENT_LEFT = "the client closed the TCP connection"  # why a stream ended that came to its end
 
 
 class ConnectionLog:
@@ -14,8 +16,9 @@ class ConnectionLog:
 
     Args:
         peer: where the client comes from, as ``host:port``.
-        conversation: the session's connection. It is asked for ``user_name``, ``virtual_host_name`` and
-            ``close_reason``; what it does not have is left out of the line.
+        conversation: the session's connection. It is asked for ``user_name``, ``virtual_host_name``, ``close_reason``,
+            ``received_bytes``, ``has_failed``, and ``inspect`` for the particulars of its client; what it does not have
+            is left out of the line.
     """
 
     __slots__ = ("_connected_s", "_conversation", "_peer", "is_opened")
@@ -34,21 +37,33 @@ class ConnectionLog:
         """Write the line about the opening, once the client has opened a virtual host."""
         if self._particular("virtual_host_name"):
             self.is_opened = True
-            self._log(logging.INFO, "connection opened", None)
+            self._log(logging.INFO, "connection opened", **self._client())
 
     def ended(self, reason: str) -> None:
-        """Write the line about the end: "closed" when one side said goodbye to an open connection, else "failed".
+        """Write the line about the end: "closed" when a connection was open and its client has gone, else "failed".
 
-        A client that leaves without answering our connection.close (pika does) is no failure.
+        A client that leaves without answering our connection.close (pika does), or without a word, is no failure. One
+        that has sent nothing at all most often only wants to know whether somebody listens.
 
         Args:
             reason: why the stream ended; the conversation's own reason is preferred, where it has one.
         """
         said_goodbye = self._particular("close_reason")
-        if said_goodbye and self.is_opened:
-            self._log(logging.INFO, "connection closed", said_goodbye, with_duration=True)
+        if self.is_opened and (said_goodbye or reason == CLIENT_LEFT):
+            severity, event = logging.INFO, "connection closed"
+        elif getattr(self._conversation, "received_bytes", None) == 0 and reason == CLIENT_LEFT:
+            severity, event = logging.DEBUG, "connection failed"
         else:
-            self._log(logging.WARNING, "connection failed", said_goodbye or reason, with_duration=True)
+            has_failed = getattr(self._conversation, "has_failed", False)
+            severity, event = logging.ERROR if has_failed else logging.WARNING, "connection failed"
+        duration_s = round(time.monotonic() - self._connected_s, 3)
+        self._log(
+            severity,
+            event,
+            connection_name=self._client().get("connection_name"),
+            reason=said_goodbye or reason,
+            duration_s=duration_s,
+        )
 
     def crashed(self, error: BaseException) -> None:
         """A defect of ours ended it."""
@@ -60,16 +75,34 @@ class ConnectionLog:
             vhost=self._particular("virtual_host_name"),
         )
 
-    def _log(self, severity: int, event: str, reason: str | None, *, with_duration: bool = False) -> None:
+    def _log(self, severity: int, event: str, **particulars: FieldValue) -> None:
         log_event(
             severity,
             event,
             peer=self._peer,
             user=self._particular("user_name"),
             vhost=self._particular("virtual_host_name"),
-            reason=reason,
-            duration_s=round(time.monotonic() - self._connected_s, 3) if with_duration else None,
+            **particulars,
         )
+
+    def _client(self) -> dict[str, FieldValue]:
+        """Who the client says it is, and how it has come."""
+        if not hasattr(self._conversation, "inspect"):
+            return {}
+        info = self._conversation.inspect()
+        properties = info["client_properties"]
+        return {
+            "connection_name": info["user_provided_name"],
+            "product": _text(properties.get("product")),
+            "product_version": _text(properties.get("version")),
+            "protocol": info["protocol"],
+            "tls": info["ssl_protocol"],
+            "listener": f"{info['host']}:{info['port']}" if info["host"] else None,
+        }
 
     def _particular(self, name: str) -> str | None:
         return getattr(self._conversation, name, None) or None
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None

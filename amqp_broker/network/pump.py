@@ -30,7 +30,7 @@ from typing import Protocol, TypeVar
 import trio
 
 from amqp_broker.errors import ReplyCode
-from amqp_broker.network.connection_log import ConnectionLog
+from amqp_broker.network.connection_log import CLIENT_LEFT, ConnectionLog
 from amqp_broker.network.socket_stream import CAN_SCATTER, Part, SocketStream
 from amqp_broker.network.turns import ROUND_S_MAX, Turns
 from amqp_broker.network.wake_up import WakeUp
@@ -187,7 +187,7 @@ class Pump:
             size_bytes = await self._fill_room()
             data = b"" if size_bytes >= 0 else bytes(await receive_some(self._bytes_to_read(chunk_bytes)))  # no copy
             if size_bytes <= 0 and not data:
-                await self._lose("the client closed the TCP connection")
+                await self._lose(CLIENT_LEFT)
                 return
             conversation = self._conversation
             if conversation.finished:

@@ -15,6 +15,7 @@ import trio
 
 from amqp_broker.access.client import Tls
 from amqp_broker.logs import log_event
+from amqp_broker.network.connection_log import CLIENT_LEFT
 from amqp_broker.network.socket_stream import SocketStream
 from amqp_broker.settings import Settings, TlsLogin
 
@@ -30,6 +31,10 @@ class BadCertificate(Exception):
 
 class NoTls(Exception):
     """A client on the TLS port did not begin TLS; the text says what it did."""
+
+
+class SentNothing(NoTls):
+    """A client on the TLS port went without a word: most often it only wants to know whether somebody listens."""
 
 
 class TlsContext:
@@ -140,7 +145,7 @@ class TlsStream(trio.abc.HalfCloseableStream):
         """Agree on keys, and check the client's certificate.
 
         Raises:
-            NoTls: the client speaks something else.
+            NoTls: the client speaks something else, or (SentNothing) nothing at all.
             BrokenResourceError: it failed; the text says why.
         """
         is_first = True
@@ -150,7 +155,9 @@ class TlsStream(trio.abc.HalfCloseableStream):
             except ssl.SSLWantReadError:
                 await self._flush()
                 data = await self._transport.receive_some(CIPHERTEXT_CHUNK_BYTES)
-                if is_first and data and data[0] != TLS_HANDSHAKE_RECORD:
+                if is_first and not data:
+                    raise SentNothing(CLIENT_LEFT) from None
+                if is_first and data[0] != TLS_HANDSHAKE_RECORD:
                     raise NoTls(f"a client without TLS on the TLS port: it began with {data[:8]!r}") from None
                 is_first = False
                 self._take_in(data)

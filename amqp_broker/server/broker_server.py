@@ -26,7 +26,7 @@ from amqp_broker.network.listeners import Endpoint, Listener, accept_forever, bi
 from amqp_broker.network.proxy_protocol import BadProxyHeader, read_proxy_header
 from amqp_broker.network.pump import Outbox, Pump
 from amqp_broker.network.socket_stream import SocketStream, keep_alive
-from amqp_broker.network.tls import NoTls, TlsContext, TlsStream, name_in
+from amqp_broker.network.tls import NoTls, SentNothing, TlsContext, TlsStream, name_in
 from amqp_broker.network.turns import Turns
 from amqp_broker.protocols.amqp091.connection import Connection
 from amqp_broker.server.clock import SystemClock
@@ -235,7 +235,7 @@ class BrokerServer:
     async def _welcome(self, transport: SocketStream, peer: Peer, is_tls: bool) -> None:
         """Have all that comes before AMQP: who the load balancer speaks for, and TLS."""
         stream: trio.abc.Stream = transport
-        reason = "handshake timeout"
+        reason, severity = "handshake timeout", logging.WARNING
         self._welcoming += 1
         try:
             with trio.move_on_after(self.settings.handshake_timeout_ms / 1000):
@@ -244,12 +244,14 @@ class BrokerServer:
                 if is_tls:
                     stream, peer = await self._begin_tls(transport, peer)
                 reason = ""
+        except SentNothing as error:
+            reason, severity = str(error), logging.DEBUG
         except (NoTls, BadProxyHeader, trio.BrokenResourceError, trio.ClosedResourceError) as error:
             reason = str(error)
         finally:
             self._welcoming -= 1
         if reason:
-            log_event(logging.WARNING, "connection failed", peer=str(peer), reason=reason)
+            log_event(severity, "connection failed", peer=str(peer), reason=reason)
             await trio.aclose_forcefully(stream)
         else:
             await self.serve_stream(stream, peer)

@@ -48,7 +48,7 @@ class Controlled:
     @property
     def administration(self) -> Administration:
         """What can be changed."""
-        return self.broker.administration
+        return self.broker.administration.on_behalf_of(self.who)
 
 
 Command = Callable[[Controlled, Arguments], Awaitable[Any]]

@@ -7,6 +7,7 @@ skip pamqp's validation; what a name may be is decided by the broker.
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable, Iterator
 from itertools import groupby
@@ -285,3 +286,9 @@ def undecodable(payload: bytes) -> AmqpError:
     """
     fields = ",".join(str(byte) for byte in payload[_INDEX.size :])
     return AmqpError(ReplyCode.FRAME_ERROR, f"cannot decode <<{fields}>>", quotes_peer=True)
+
+
+def method_name(ids: tuple[int, int]) -> str | None:
+    """The name of the method with these class and method ids, as ``queue.declare``; None when there is none."""
+    found = METHOD_CLASSES.get(ids[0] << 16 | ids[1])
+    return re.sub("(?<=[a-z])(?=[A-Z])", "-", found.name).lower() if found is not None else None

@@ -34,6 +34,7 @@ from amqp_broker.broker.works import SLICE_MESSAGES, Unfinished, Work
 from amqp_broker.compilation import mypyc_attr
 from amqp_broker.errors import NO_METHOD, AmqpError, ReplyCode
 from amqp_broker.protocols.amqp091.channel import Channel
+from amqp_broker.protocols.amqp091.error_log import log_error
 from amqp_broker.protocols.amqp091.handshake import Handshake
 from amqp_broker.protocols.amqp091.heartbeat import Heartbeat
 from amqp_broker.protocols.amqp091.inspection import channel_info, connection_info
@@ -119,6 +120,7 @@ class Connection:
         self.is_reading_paused = False
         self.missing_body_bytes = 0
         self.close_reason = ""
+        self.has_failed = False  # before it was open: refused, or it spoke wrongly
         self.is_congested = False  # more output waits than the high-water mark allows
         self.frame_size_bytes_max = HANDSHAKE_FRAME_SIZE_BYTES_MAX
         self.channels_max = 0
@@ -521,10 +523,13 @@ class Connection:
         if self._is_closing:
             return
         if self.state is ConnectionState.HANDSHAKE:
+            self.has_failed = True
             self._fail_handshake(error, method_ids)
         elif error.is_hard or number == 0:
+            log_error(self, number, error, method_ids)
             self._close(error, method_ids)
         else:
+            log_error(self, number, error, method_ids)
             self.channels[number].fail(error, method_ids)
 
     def _end_silently(self, error: WireError) -> None:
