@@ -1,0 +1,218 @@
+"""The door: carries a client's bytes to whichever node owns the broker, and back, without understanding them.
+
+Holds both ends of a link (``link.py`` says what they say to each other) and the carrying. A door keeps nothing, so
+nothing is lost with it. Flow control is TCP's: what one side does not read is not read from the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import trio
+
+from amqp_broker.access.client import Peer
+from amqp_broker.cluster import link
+from amqp_broker.cluster.keys import Node
+from amqp_broker.cluster.link import FrameReader, Hello, LinkError, NotTheOwner
+
+CARRY_BYTES: Final = 262_144
+LINK_TIMEOUT_S: Final = 3.0
+FRAME_READ_BYTES: Final = 4_096
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """What both ends need to know of their own side.
+
+    Args:
+        cluster: its name.
+        node_id: this node's.
+        secret: that all nodes know.
+    """
+
+    cluster: str
+    node_id: str
+    secret: str
+
+
+class LinkUnreachable(LinkError):
+    """The owner's link port cannot be reached.
+
+    Args:
+        is_refused: whether its machine answers that nobody listens: the process is gone.
+    """
+
+    def __init__(self, explanation: str, *, is_refused: bool) -> None:
+        super().__init__(explanation)
+        self.is_refused = is_refused
+
+
+async def call(caller: Caller, owner: Node, peer: Peer, *, shard: int, is_tls: bool, protocol: str) -> trio.abc.Stream:
+    """Open a link to the owner for one client.
+
+    Returns:
+        A stream of the client's bytes.
+
+    Raises:
+        LinkUnreachable: it does not listen.
+        NotTheOwner: it is not the owner any more.
+        LinkError: it is no node of this cluster.
+    """
+    with trio.move_on_after(LINK_TIMEOUT_S):
+        stream = await _connect(owner)
+        try:
+            return await _introduce(caller, stream, peer, shard, is_tls, protocol)
+        except BaseException:
+            await trio.aclose_forcefully(stream)
+            raise
+    raise LinkUnreachable(f"node '{owner.name}' does not answer on its link port", is_refused=False)
+
+
+async def _connect(owner: Node) -> trio.SocketStream:
+    try:
+        return await trio.open_tcp_stream(owner.link_host, owner.link_port)
+    except OSError as error:
+        text = f"node '{owner.name}' cannot be reached at {owner.link_host}:{owner.link_port}: {error}"
+        raise LinkUnreachable(text, is_refused=_says_that_nobody_listens(error)) from error
+
+
+def _says_that_nobody_listens(error: BaseException | None) -> bool:
+    """Whether every address that was tried refused: trio gives the reasons as the cause, several in a group."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(_says_that_nobody_listens(one) for one in error.exceptions)
+    if isinstance(error, ConnectionRefusedError):
+        return True
+    return error is not None and error.__cause__ is not None and _says_that_nobody_listens(error.__cause__)
+
+
+async def _introduce(
+    caller: Caller, stream: trio.SocketStream, peer: Peer, shard: int, is_tls: bool, protocol: str
+) -> trio.abc.Stream:
+    hello = Hello(
+        caller.cluster,
+        caller.node_id,
+        link.new_nonce(),
+        shard,
+        peer.host,
+        peer.port,
+        peer.is_loopback,
+        peer.certificate_name,
+        is_tls,
+        protocol,
+    )
+    reader = FrameReader()
+    try:
+        await stream.send_all(link.encode_hello(hello))
+        challenge = await _read_frame(stream, reader)
+        nonce = str(challenge.get("nonce"))
+        await stream.send_all(link.encode("proof", proof=link.door_proof(caller.secret, hello, nonce)))
+        answer = await _read_frame(stream, reader)
+    except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+        raise LinkUnreachable(f"the link has ended: {error}", is_refused=False) from error
+    if answer["kind"] == "not-owner":
+        raise NotTheOwner("the node that was called does not own the broker")
+    if answer["kind"] != "accept":
+        raise LinkError(f"the owner refused the link: {answer.get('text')}")
+    if not link.is_same(answer.get("proof"), link.owner_proof(caller.secret, hello, nonce)):
+        raise LinkError("the node that was called does not know the cluster's secret")
+    rest = reader.rest()
+    return _Prefixed(stream, rest) if rest else stream
+
+
+async def answer(
+    caller: Caller, stream: trio.SocketStream, is_owner: Callable[[int], bool]
+) -> tuple[trio.abc.Stream, Hello]:
+    """The owner's end: hear who calls, and let it in.
+
+    Args:
+        is_owner: whether this node owns a shard.
+
+    Returns:
+        A stream of the client's bytes, and what the door has said of the client.
+
+    Raises:
+        LinkError: it is not let in; it was told.
+    """
+    reader = FrameReader()
+    try:
+        with trio.fail_after(LINK_TIMEOUT_S):
+            hello = link.read_hello(await _read_frame(stream, reader))
+            nonce = link.new_nonce()
+            await stream.send_all(link.encode("challenge", nonce=nonce))
+            proof = await _read_frame(stream, reader)
+            refused = ""
+            if not link.is_same(proof.get("proof"), link.door_proof(caller.secret, hello, nonce)):
+                refused = "it does not know the cluster's secret"
+            elif hello.cluster != caller.cluster:
+                refused = f"it is of the cluster '{hello.cluster}', this one is '{caller.cluster}'"
+            if refused:
+                await stream.send_all(link.encode("refused", text=refused))
+                raise LinkError(f"a caller was refused: {refused}")
+            if not is_owner(hello.shard):
+                await stream.send_all(link.encode("not-owner"))
+                raise NotTheOwner("a door has called, and this node is not the owner")
+            await stream.send_all(link.encode("accept", proof=link.owner_proof(caller.secret, hello, nonce)))
+    except trio.TooSlowError as error:
+        raise LinkError("a caller was silent") from error
+    except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+        raise LinkError(f"a caller has gone: {error}") from error
+    rest = reader.rest()
+    return (_Prefixed(stream, rest) if rest else stream), hello
+
+
+async def _read_frame(stream: trio.SocketStream, reader: FrameReader) -> dict[str, object]:
+    while (frame := reader.next()) is None:
+        data = await stream.receive_some(FRAME_READ_BYTES)
+        if not data:
+            raise LinkError("the other side has closed the link")
+        reader.add(bytes(data))
+    return frame
+
+
+class _Prefixed(trio.abc.HalfCloseableStream):
+    """A stream whose first bytes were read already."""
+
+    def __init__(self, stream: trio.SocketStream, first: bytes) -> None:
+        self._stream = stream
+        self._first = first
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        if self._first:
+            first, self._first = self._first[:max_bytes], self._first[max_bytes:] if max_bytes else b""
+            return first
+        return bytes(await self._stream.receive_some(max_bytes))
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await self._stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
+
+    async def send_eof(self) -> None:
+        await self._stream.send_eof()
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+async def carry(client: trio.abc.Stream, owner: trio.abc.Stream) -> None:
+    """Carry bytes both ways until both sides have ended, or one has failed."""
+    async with trio.open_nursery() as nursery:
+
+        async def pass_on(source: trio.abc.Stream, target: trio.abc.Stream) -> None:
+            try:
+                while data := await source.receive_some(CARRY_BYTES):
+                    await target.send_all(data)
+                if isinstance(target, trio.abc.HalfCloseableStream):
+                    await target.send_eof()
+                else:
+                    nursery.cancel_scope.cancel()
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                nursery.cancel_scope.cancel()
+
+        nursery.start_soon(pass_on, client, owner)
+        nursery.start_soon(pass_on, owner, client)
+    for stream in (client, owner):
+        await trio.aclose_forcefully(stream)

@@ -1,0 +1,249 @@
+"""etcd's members, called from the event loop: calls that go on beside each other, leases kept alive, keys watched.
+
+``call`` makes a call that is not answered in time again at the next member; what must not happen twice is made with
+``call_once``, whose caller finds out what became of it. Holds the sockets and the waiting; the protocol is ``etcd/``.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Final
+
+import trio
+
+from amqp_broker.cluster.members import UNAUTHENTICATED, EtcdRefused, EtcdUnavailable
+from amqp_broker.etcd import messages
+from amqp_broker.etcd.calls import OK, Answer, Calls, ConnectionFailed, Ended
+
+RECEIVE_BYTES: Final = 262_144
+CONNECT_PAUSE_S: Final = 0.1
+UNKNOWN_STATUSES: Final = (1, 2, 4, 10, 14)  # they leave open what was done
+
+
+class Address:
+    """Where a member answers, and how to log in there.
+
+    Args:
+        host: its name or address.
+        port: of its clients.
+        user: empty for no login.
+        password: the user's.
+        tls: None for a connection without it.
+    """
+
+    def __init__(
+        self, host: str, port: int, user: str = "", password: str = "", tls: ssl.SSLContext | None = None
+    ) -> None:
+        self.host = host
+        self.port = port
+        self.user = user
+        self.password = password
+        self.tls = tls
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+class _Connection:
+    """One connection to one member, and the calls on it."""
+
+    def __init__(self, stream: trio.abc.Stream, calls: Calls) -> None:
+        self._stream = stream
+        self._calls = calls
+        self._answers: dict[int, trio.MemorySendChannel[Answer | Ended]] = {}
+        self._sending = trio.Lock()
+        self.is_failed = False
+
+    async def begin(self, path: str, request: bytes) -> trio.MemoryReceiveChannel[Answer | Ended]:
+        """Begin a call; its answers come through the channel, which ends without ``Ended`` when the connection does."""
+        if self.is_failed:
+            raise EtcdUnavailable("the connection has failed")
+        send, receive = trio.open_memory_channel[Answer | Ended](10_000)
+        try:
+            self._answers[self._calls.begin(path, request)] = send
+        except ConnectionFailed as error:
+            self.fail()
+            raise EtcdUnavailable(str(error)) from error
+        await self._flush()
+        return receive
+
+    async def _flush(self) -> None:
+        async with self._sending:
+            output = self._calls.take_output()
+            if output:
+                try:
+                    await self._stream.send_all(output)
+                except (trio.BrokenResourceError, trio.ClosedResourceError):
+                    self.fail()
+
+    async def run(self) -> None:
+        """Receive until the connection ends."""
+        try:
+            while not self.is_failed:
+                for event in self._calls.receive(bytes(await self._stream.receive_some(RECEIVE_BYTES))):
+                    channel = self._answers.get(event.call)
+                    if channel is None:
+                        continue
+                    try:
+                        channel.send_nowait(event)
+                    except (trio.WouldBlock, trio.BrokenResourceError):
+                        self._forget(event.call)
+                        continue
+                    if isinstance(event, Ended):
+                        self._forget(event.call)
+                await self._flush()
+        except (ConnectionFailed, trio.BrokenResourceError, trio.ClosedResourceError):
+            pass
+        finally:
+            self.fail()
+            await trio.aclose_forcefully(self._stream)
+
+    def _forget(self, call: int) -> None:
+        channel = self._answers.pop(call, None)
+        if channel is not None:
+            channel.close()
+        self._calls.end(call)
+
+    def fail(self) -> None:
+        """Nothing more comes: whoever waits is told."""
+        self.is_failed = True
+        answers, self._answers = self._answers, {}
+        for channel in answers.values():
+            channel.close()
+
+
+class EtcdClient:
+    """All members, one connection at a time.
+
+    Args:
+        addresses: of the members, at least one.
+        timeout_s: how long one member may take to answer.
+        nursery: for what receives.
+    """
+
+    def __init__(self, addresses: Sequence[Address], timeout_s: float, nursery: trio.Nursery) -> None:
+        self._addresses = list(addresses)
+        self._timeout_s = timeout_s
+        self._nursery = nursery
+        self._present = 0
+        self._connection: _Connection | None = None
+        self._connecting = trio.Lock()
+
+    @property
+    def present(self) -> Address:
+        """The member that is asked now."""
+        return self._addresses[self._present]
+
+    def _turn_to_next(self, failed: _Connection | None) -> None:
+        if failed is self._connection:
+            if failed is not None:
+                failed.fail()
+            self._connection = None
+            self._present = (self._present + 1) % len(self._addresses)
+
+    async def call_once(self, path: str, request: bytes) -> bytes:
+        """Make a call at one member.
+
+        Raises:
+            EtcdUnavailable: what became of it is not known; the next call asks another member.
+            EtcdRefused: etcd will not.
+        """
+        connection: _Connection | None = None
+        with trio.move_on_after(self._timeout_s):
+            try:
+                connection = await self._connected()
+                return await self._answer_of(await connection.begin(path, request))
+            except EtcdUnavailable:
+                self._turn_to_next(connection)
+                raise
+        self._turn_to_next(connection)
+        raise EtcdUnavailable(f"etcd at {self.present} does not answer within {self._timeout_s:g} s")
+
+    async def call(self, path: str, request: bytes) -> bytes:
+        """Make a call that does no harm when it is made twice, at each member in turn.
+
+        Raises:
+            EtcdUnavailable: none has answered.
+            EtcdRefused: etcd will not.
+        """
+        for _ in self._addresses:
+            try:
+                return await self.call_once(path, request)
+            except EtcdUnavailable:
+                await trio.lowlevel.checkpoint()
+        raise EtcdUnavailable("no member of etcd answers: " + ", ".join(map(str, self._addresses)))
+
+    @staticmethod
+    async def _answer_of(channel: trio.MemoryReceiveChannel[Answer | Ended]) -> bytes:
+        message = b""
+        async for event in channel:
+            if isinstance(event, Answer):
+                message = event.message
+            elif event.status == OK:
+                return message
+            elif event.status in UNKNOWN_STATUSES or event.status == UNAUTHENTICATED:
+                raise EtcdUnavailable(event.explanation)
+            else:
+                raise EtcdRefused(event.status, event.explanation)
+        raise EtcdUnavailable("the connection to etcd has ended")
+
+    @asynccontextmanager
+    async def stream(self, path: str, request: bytes) -> AsyncIterator[trio.MemoryReceiveChannel[Answer | Ended]]:
+        """Make a call that has many answers.
+
+        Raises:
+            EtcdUnavailable: it could not be made.
+        """
+        connection: _Connection | None = None
+        channel = None
+        with trio.move_on_after(self._timeout_s):
+            try:
+                connection = await self._connected()
+                channel = await connection.begin(path, request)
+            except EtcdUnavailable:
+                self._turn_to_next(connection)
+                raise
+        if channel is None:
+            self._turn_to_next(connection)
+            raise EtcdUnavailable(f"etcd at {self.present} does not answer within {self._timeout_s:g} s")
+        try:
+            yield channel
+        finally:
+            channel.close()
+
+    async def _connected(self) -> _Connection:
+        async with self._connecting:
+            if self._connection is None or self._connection.is_failed:
+                self._connection = await self._connect(self.present)
+            return self._connection
+
+    async def _connect(self, address: Address) -> _Connection:
+        stream = await self._open(address)
+        token = ""
+        if address.user:
+            login = _Connection(await self._open(address), Calls(str(address), is_tls=address.tls is not None))
+            self._nursery.start_soon(login.run)
+            request = messages.authenticate_request(address.user, address.password)
+            try:
+                token = messages.token_in(await self._answer_of(await login.begin(messages.AUTHENTICATE, request)))
+            finally:
+                login.fail()
+        connection = _Connection(stream, Calls(str(address), token=token, is_tls=address.tls is not None))
+        self._nursery.start_soon(connection.run)
+        return connection
+
+    @staticmethod
+    async def _open(address: Address) -> trio.abc.Stream:
+        try:
+            plain = await trio.open_tcp_stream(address.host, address.port)
+            if address.tls is None:
+                return plain
+            stream: trio.SSLStream[trio.SocketStream] = trio.SSLStream(
+                plain, address.tls, server_hostname=address.host, https_compatible=True
+            )
+            await stream.do_handshake()
+            return stream
+        except (OSError, trio.BrokenResourceError) as error:
+            raise EtcdUnavailable(f"etcd at {address} cannot be reached: {error}") from error

@@ -1,0 +1,88 @@
+"""The keys of a cluster in etcd, and what stands in them.
+
+amqp-broker/CLUSTER/format           the format's number, written once
+amqp-broker/CLUSTER/node/ID          a node: JSON, goes with the node's lease
+amqp-broker/CLUSTER/shard/N/owner    who owns the shard: goes with the lease; its revision is the epoch
+amqp-broker/CLUSTER/shard/N/last     who owned it last
+amqp-broker/CLUSTER/shard/N/f/, d/   the journal's files (``journal/kept_files.py``)
+amqp-broker/CLUSTER/shard/N/lane/    see ``store.py``
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Final
+
+ROOT: Final = "amqp-broker/"
+FORMAT: Final = 1
+
+
+class BadKey(Exception):
+    """What stands in etcd cannot be read: somebody else writes there, or a newer release does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A node as the others see it."""
+
+    node_id: str
+    name: str
+    link_host: str
+    link_port: int
+    version: str
+    started_s: int  # seconds since 1970
+
+    def encode(self) -> bytes:
+        """As it stands in its key."""
+        return json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def decode(cls, value: bytes) -> Node:
+        """Read it; what a newer release has added is passed over.
+
+        Raises:
+            BadKey: it is none.
+        """
+        try:
+            found = json.loads(value)
+            return cls(
+                str(found["node_id"]),
+                str(found["name"]),
+                str(found["link_host"]),
+                int(found["link_port"]),
+                str(found["version"]),
+                int(found["started_s"]),
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise BadKey(f"this is no node of a cluster: {value[:80]!r}") from error
+
+
+class Keys:
+    """The names of one cluster's keys.
+
+    Args:
+        cluster: its name.
+    """
+
+    def __init__(self, cluster: str) -> None:
+        self.prefix = f"{ROOT}{cluster}/"
+        self.format = f"{self.prefix}format"
+        self.nodes = f"{self.prefix}node/"
+        self.shards = f"{self.prefix}shard/"
+
+    def node(self, node_id: str) -> str:
+        """The key of a node."""
+        return self.nodes + node_id
+
+    def shard(self, number: int) -> str:
+        """What the keys of a shard begin with."""
+        return f"{self.shards}{number}/"
+
+    def owner(self, shard: int) -> str:
+        """Who owns a shard."""
+        return f"{self.shard(shard)}owner"
+
+    def last_owner(self, shard: int) -> str:
+        """Who owned it last."""
+        return f"{self.shard(shard)}last"

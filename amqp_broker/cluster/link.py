@@ -1,0 +1,164 @@
+"""What a door and the owner say to each other before a client's bytes flow between them. No socket.
+
+    door                                   owner
+     | ---- hello: who calls, for whom ----> |
+     | <--- challenge ---------------------- |
+     | ---- proof --------------------------> |
+     | <--- accept, not-owner or refused --- |
+     | <=== the client's bytes, both ways ==> |
+
+Both prove that they know the cluster's secret, by an HMAC over what the two of them have said; so nobody who reaches
+the port can speak as a client, and nobody who poses as the owner is handed a password. Frames are a length in four
+bytes and JSON.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import secrets
+import struct
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+VERSION: Final = 1
+FRAME_BYTES_MAX: Final = 65_536
+_LENGTH: Final = struct.Struct(">I")
+
+
+class LinkError(Exception):
+    """The other side is no node of this cluster, or of no use now."""
+
+
+class NotTheOwner(LinkError):
+    """The node that was called does not own the shard."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """Who calls, and for which client.
+
+    Args:
+        cluster: its name.
+        node_id: the calling node's.
+        nonce: random, in hexadecimal.
+        shard: whose owner is wanted.
+        peer_host: the client's address.
+        peer_port: the client's port.
+        is_loopback: whether the client is on the calling node's machine.
+        certificate_name: the user that the client's certificate names; empty if none, None where none was asked.
+        is_tls: whether the client's connection is encrypted.
+        protocol: of the listener that it came to.
+        version: of this conversation.
+    """
+
+    cluster: str
+    node_id: str
+    nonce: str
+    shard: int
+    peer_host: str
+    peer_port: int
+    is_loopback: bool
+    certificate_name: str | None
+    is_tls: bool
+    protocol: str
+    version: int = VERSION
+
+
+def new_nonce() -> str:
+    """128 random bits, in hexadecimal."""
+    return secrets.token_hex(16)
+
+
+def encode(kind: str, **fields: Any) -> bytes:
+    """A frame."""
+    body = json.dumps({"kind": kind, **fields}).encode()
+    return _LENGTH.pack(len(body)) + body
+
+
+def encode_hello(hello: Hello) -> bytes:
+    """The frame that a door begins with."""
+    return encode("hello", **asdict(hello))
+
+
+class FrameReader:
+    """Takes frames off a stream's beginning; what comes behind the last one is the client's."""
+
+    def __init__(self) -> None:
+        self._received = bytearray()
+
+    def add(self, data: bytes) -> None:
+        """Take what was read."""
+        self._received += data
+
+    def next(self) -> dict[str, Any] | None:
+        """The next frame; None while it is not here in full.
+
+        Raises:
+            LinkError: it is none.
+        """
+        if len(self._received) < _LENGTH.size:
+            return None
+        (size,) = _LENGTH.unpack_from(self._received)
+        if size > FRAME_BYTES_MAX:
+            raise LinkError("what came is no frame of a link")
+        if len(self._received) < _LENGTH.size + size:
+            return None
+        body = bytes(self._received[_LENGTH.size : _LENGTH.size + size])
+        del self._received[: _LENGTH.size + size]
+        try:
+            frame = json.loads(body)
+        except ValueError as error:
+            raise LinkError("what came is no frame of a link") from error
+        if not isinstance(frame, dict) or not isinstance(frame.get("kind"), str):
+            raise LinkError("what came is no frame of a link")
+        return frame
+
+    def rest(self) -> bytes:
+        """What has come behind the frames."""
+        rest = bytes(self._received)
+        self._received.clear()
+        return rest
+
+
+def read_hello(frame: dict[str, Any]) -> Hello:
+    """The hello in a frame.
+
+    Raises:
+        LinkError: it is none, or of a version that is not spoken here.
+    """
+    if frame.get("kind") != "hello":
+        raise LinkError("the caller does not say who it is")
+    if frame.get("version") != VERSION:
+        raise LinkError(f"the caller speaks version {frame.get('version')} of the link, this node speaks {VERSION}")
+    fields = {name: frame.get(name) for name in Hello.__dataclass_fields__}
+    try:
+        hello = Hello(**fields)  # type: ignore[arg-type]
+    except TypeError as error:
+        raise LinkError("the caller's hello cannot be read") from error
+    texts = (hello.cluster, hello.node_id, hello.nonce, hello.peer_host, hello.protocol)
+    numbers = (hello.shard, hello.peer_port)
+    if not all(isinstance(text, str) for text in texts) or not all(isinstance(number, int) for number in numbers):
+        raise LinkError("the caller's hello cannot be read")
+    return hello
+
+
+def door_proof(secret: str, hello: Hello, nonce: str) -> str:
+    """What shows the owner that the door knows the secret."""
+    return _proof(secret, "door", hello, nonce)
+
+
+def owner_proof(secret: str, hello: Hello, nonce: str) -> str:
+    """What shows the door that the owner knows the secret."""
+    return _proof(secret, "owner", hello, nonce)
+
+
+def _proof(secret: str, side: str, hello: Hello, nonce: str) -> str:
+    said = json.dumps([side, nonce, asdict(hello)], sort_keys=True).encode()
+    return hmac.new(secret.encode(), said, hashlib.sha256).hexdigest()
+
+
+def is_same(proof: object, expected: str) -> bool:
+    """Whether a proof is right, compared in a time that tells nothing."""
+    return isinstance(proof, str) and hmac.compare_digest(proof.encode(), expected.encode())

@@ -1,0 +1,104 @@
+"""Who owns a shard: taking it, keeping it, giving it up, and taking it back after the lease was lost.
+
+The owner's key goes with the lease of its node; the revision of the key is the epoch, which the store's fence compares
+with. Whoever puts the key while there is none is the owner, so there is at most one at any time, and epochs only grow.
+A put that was not answered is looked for: each carries a word that nobody else uses.
+"""
+
+from __future__ import annotations
+
+import secrets
+
+from amqp_broker.cluster.etcd_client import EtcdClient
+from amqp_broker.cluster.keys import Keys
+from amqp_broker.cluster.members import EtcdUnavailable
+from amqp_broker.etcd import messages
+from amqp_broker.etcd.messages import Target
+
+
+class Ownership:
+    """One node's claims to one shard.
+
+    Args:
+        etcd: the members.
+        keys: of the cluster.
+        shard: its number.
+        node_id: of this node.
+    """
+
+    def __init__(self, etcd: EtcdClient, keys: Keys, shard: int, node_id: str) -> None:
+        self._etcd = etcd
+        self._owner_key = keys.owner(shard).encode()
+        self._last_key = keys.last_owner(shard).encode()
+        self._node_id = node_id
+        self._claim = b""
+
+    @property
+    def claim(self) -> bytes:
+        """What stands in the owner's key while this node has it."""
+        return self._claim
+
+    async def campaign(self, lease: int) -> int | None:
+        """Take the shard if nobody has it.
+
+        Args:
+            lease: of the node.
+
+        Returns:
+            The epoch; None when somebody has it.
+
+        Raises:
+            EtcdUnavailable: it is not known.
+        """
+        return await self._claim_if([], lease)
+
+    async def resume(self, lease: int) -> int | None:
+        """Take the shard back after its key was lost, if nobody had it since.
+
+        Returns:
+            The new epoch; None when somebody else has it, or had it.
+
+        Raises:
+            EtcdUnavailable: it is not known.
+        """
+        unchanged = messages.compare(self._last_key, Target.VALUE, self._claim)
+        return await self._claim_if([unchanged], lease)
+
+    async def _claim_if(self, conditions: list[bytes], lease: int) -> int | None:
+        claim = f"{self._node_id} {secrets.token_hex(8)}".encode()
+        free = messages.compare(self._owner_key, Target.CREATE_REVISION, 0)
+        request = messages.transaction_request(
+            [free, *conditions],
+            [messages.put(self._owner_key, claim, lease), messages.put(self._last_key, claim)],
+            [messages.get(self._owner_key)],
+        )
+        try:
+            answer = messages.TransactionAnswer.read(await self._etcd.call_once(messages.TRANSACTION, request))
+        except EtcdUnavailable:
+            found = messages.RangeAnswer.read(
+                await self._etcd.call(messages.RANGE, messages.range_request(self._owner_key))
+            )
+            if not found.entries or found.entries[0].value != claim:
+                raise
+            self._claim = claim
+            return found.entries[0].mod_revision
+        if not answer.succeeded:
+            return None
+        self._claim = claim
+        return answer.revision
+
+    async def release(self, epoch: int) -> None:
+        """Give the shard up, so that another node may take it at once.
+
+        Raises:
+            EtcdUnavailable: etcd did not answer; the lease ends it.
+        """
+        mine = messages.compare(self._owner_key, Target.MOD_REVISION, epoch)
+        await self._etcd.call(
+            messages.TRANSACTION, messages.transaction_request([mine], [messages.delete(self._owner_key)])
+        )
+
+
+def owner_in(value: bytes) -> str:
+    """The node that a claim is of."""
+    return value.decode("utf-8", "replace").partition(" ")[0]

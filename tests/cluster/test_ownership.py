@@ -1,0 +1,125 @@
+"""Leases and ownership, on a real etcd."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+
+import pytest
+import trio
+
+from amqp_broker.cluster.etcd_client import Address, EtcdClient
+from amqp_broker.cluster.keys import Keys
+from amqp_broker.cluster.lease import Lease
+from amqp_broker.cluster.members import EtcdUnavailable
+from amqp_broker.cluster.ownership import Ownership, owner_in
+from amqp_broker.etcd import messages
+from amqp_broker.etcd.calls import Answer
+from tests.support.etcd_process import ETCD, EtcdMember, free_ports, one_member
+
+
+@pytest.fixture(scope="module")
+def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdMember]:
+    if ETCD is None:
+        pytest.skip("etcd is not installed (Debian: etcd-server)")
+    member = one_member(tmp_path_factory.mktemp("etcd"))
+    yield member
+    member.kill()
+
+
+def with_client(ports: list[int], act: Callable[[EtcdClient], Awaitable[None]]) -> None:
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            client = EtcdClient([Address("127.0.0.1", port) for port in ports], 2.0, nursery)
+            await act(client)
+            nursery.cancel_scope.cancel()
+
+    trio.run(main)
+
+
+def test_one_of_two_owns_it_and_the_other_is_told(etcd: EtcdMember) -> None:
+    keys = Keys("one-of-two")
+
+    async def act(client: EtcdClient) -> None:
+        first, second = Lease(client, 60), Lease(client, 60)
+        await first.grant()
+        await second.grant()
+        mine, others = Ownership(client, keys, 0, "a"), Ownership(client, keys, 0, "b")
+        epoch = await mine.campaign(first.number)
+        assert epoch is not None
+        assert await others.campaign(second.number) is None
+        owner = keys.owner(0).encode()
+        async with client.stream(messages.WATCH, messages.watch_request(owner, start_revision=epoch)) as answers:
+            await mine.release(epoch)
+            seen: list[tuple[bool, str]] = []
+            while len(seen) < 2:
+                event = await answers.receive()
+                assert isinstance(event, Answer)
+                found = messages.WatchAnswer.read(event.message).events
+                seen += [(one.is_delete, owner_in(one.entry.value)) for one in found]
+            assert seen == [(False, "a"), (True, "")]
+        later = await others.campaign(second.number)
+        assert later is not None
+        assert later > epoch
+        await mine.release(epoch)  # too late: it is not its own any more
+        assert await mine.campaign(first.number) is None
+        assert await mine.resume(first.number) is None
+
+    with_client([etcd.client_port], act)
+
+
+def test_who_lost_the_lease_takes_it_back_unless_somebody_else_was_there(etcd: EtcdMember) -> None:
+    keys = Keys("resume")
+
+    async def act(client: EtcdClient) -> None:
+        lease = Lease(client, 60)
+        await lease.grant()
+        mine = Ownership(client, keys, 0, "a")
+        epoch = await mine.campaign(lease.number)
+        assert lease.may_speak
+        await lease.revoke()
+        assert not lease.may_speak
+        await lease.grant()
+        resumed = await mine.resume(lease.number)
+        assert epoch is not None
+        assert resumed is not None
+        assert resumed > epoch
+        await lease.revoke()
+        await lease.grant()
+        other = Ownership(client, keys, 0, "b")
+        taken = await other.campaign(lease.number)
+        assert taken is not None
+        await other.release(taken)
+        assert await mine.resume(lease.number) is None
+
+    with_client([etcd.client_port], act)
+
+
+def test_a_lease_that_is_gone_is_noticed(etcd: EtcdMember) -> None:
+    async def act(client: EtcdClient) -> None:
+        lease = Lease(client, 2)
+        await lease.grant()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(lease.keep_alive)
+            await client.call(messages.LEASE_REVOKE, messages.lease_revoke_request(lease.number))
+            with trio.fail_after(5):
+                await lease.is_lost.wait()
+        assert lease.number == 0
+
+    with_client([etcd.client_port], act)
+
+
+def test_the_next_member_is_asked_when_one_is_not_there(etcd: EtcdMember) -> None:
+    async def act(client: EtcdClient) -> None:
+        answer = messages.RangeAnswer.read(await client.call(messages.RANGE, messages.range_request(b"nothing")))
+        assert answer.count == 0
+        assert client.present.port == etcd.client_port
+
+    with_client([*free_ports(2), etcd.client_port], act)
+
+
+def test_etcd_that_is_not_there() -> None:
+    async def act(client: EtcdClient) -> None:
+        with pytest.raises(EtcdUnavailable, match="no member of etcd answers"):
+            await client.call(messages.RANGE, messages.range_request(b"x"))
+
+    with_client(free_ports(2), act)
