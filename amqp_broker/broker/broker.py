@@ -188,7 +188,7 @@ class Broker:
 
     def _publish_dead_letter(self) -> None:
         queue, message, reason = self.dead_letters.popleft()
-        queue.virtual_host.publish_dead_letter(queue, message, reason)
+        queue.virtual_host.ingress.publish_dead_letter(queue, message, reason)
 
     def publish_dead_letters(self) -> None:
         """Send all dead letters that wait now on their way in one go, because a crash must not come between."""

@@ -7,10 +7,10 @@ queues makes ten messages, which share address, header and body. Holds no routin
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from amqp_broker.errors import precondition_failed
-from amqp_broker.wire.content import Properties, decode_properties
+from amqp_broker.wire.content import Properties, body_size, decode_properties, encode_content_header
 from amqp_broker.wire.table import FieldValue, type_name
 
 DELIVERY_MODE_PERSISTENT = 2
@@ -145,3 +145,11 @@ def _copies(headers: dict[str, FieldValue], name: str) -> tuple[str, ...]:
     if not isinstance(value, list):
         raise precondition_failed(f'invalid message: {{unacceptable_type_in_header,"{name}",{type_name(value)}}}')
     return tuple(key for key in value if isinstance(key, str))
+
+
+def without_blind_copies(header: bytes) -> bytes:
+    """The content header as consumers may see it: BCC is nobody's business."""
+    properties = decode_properties(header)
+    headers = dict(properties.headers or {})
+    headers.pop("BCC", None)
+    return encode_content_header(body_size(header), replace(properties, headers=headers))

@@ -100,3 +100,6 @@ class Authorizer(Protocol):
 
     def check_topic_read(self, exchange: str, routing_key: str) -> None:
         """May it bind a topic exchange with this key?"""
+
+    def check_topic_write(self, exchange: str, routing_key: str) -> None:
+        """May it publish to a topic exchange with this key?"""

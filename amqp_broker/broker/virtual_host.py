@@ -13,7 +13,7 @@ from __future__ import annotations
 import base64
 import secrets
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from amqp_broker.broker.arguments import (
     ARGUMENTS_OF_TYPE,
@@ -21,14 +21,11 @@ from amqp_broker.broker.arguments import (
     check_equivalent,
     check_queue_arguments,
 )
-from amqp_broker.broker.dead_letter import DeathReason, dead_lettered, would_cycle
 from amqp_broker.broker.exchanges.binding import Binding
 from amqp_broker.broker.exchanges.exchange import Exchange
-from amqp_broker.broker.exchanges.matcher import Envelope
 from amqp_broker.broker.exchanges.registry import WHERE_RABBITMQ_HAS_IT
-from amqp_broker.broker.exchanges.routing import find_route
-from amqp_broker.broker.message import Address, Digest, Message, digest_of
 from amqp_broker.broker.ports import Authorizer
+from amqp_broker.broker.publishing import Ingress
 from amqp_broker.broker.queues.classic import Queue
 from amqp_broker.compilation import mypyc_attr
 from amqp_broker.errors import access_refused, not_found, not_implemented, precondition_failed
@@ -67,6 +64,8 @@ class VirtualHost:
         name: its name.
     """
 
+    ingress_type: ClassVar[type[Ingress]] = Ingress  # a virtual host in a test has its own
+
     def __init__(self, broker: Broker, name: str) -> None:
         self.name = name
         self._broker = broker
@@ -85,8 +84,7 @@ class VirtualHost:
         self.queues: dict[str, Queue] = {}
         self.exchanges: dict[str, Exchange] = {}
         self.topology_epoch = 0
-        self._last_death: tuple[object, ...] = ()
-        self._last_dead: tuple[tuple[Queue, ...], Address, bytes, Digest]
+        self.ingress = self.ingress_type(self)
         self._bindings_to: dict[Exchange | Queue, dict[Binding, None]] = {}
         self._queues_of: dict[object, dict[Queue, None]] = {}  # exclusive ones, by their owner
         for exchange_name, exchange_type in PREDECLARED_EXCHANGES.items():
@@ -474,88 +472,6 @@ class VirtualHost:
             if exchange.name in self.exchanges:  # an auto-delete one may have gone with its last binding
                 self.remove_exchange(exchange)
         self.durability.forget_virtual_host(self)
-
-    # --- messages
-
-    def publish(self, queues: tuple[Queue, ...], address: Address, header: bytes, body: bytes, digest: Digest) -> bool:
-        """Put a message into the queues that its route names; returns False when one of them refused it."""
-        if digest.is_persistent or digest.expiration_ms is not None:
-            if len(queues) == 1:
-                return self._publish_to_one(queues[0], address, header, body, digest)
-            return self._publish_kept_or_limited(queues, address, header, body, digest)
-        accepted = True
-        for queue in queues:
-            if not queue.publish(Message(address, header, body, False, digest.priority)):
-                accepted = False
-        return accepted
-
-    def _publish_to_one(self, queue: Queue, address: Address, header: bytes, body: bytes, digest: Digest) -> bool:
-        """Publish a message that is persistent or may expire to its only queue: the usual case, without lists."""
-        message = Message(address, header, body, digest.is_persistent, digest.priority)
-        if digest.expiration_ms is not None:
-            message.expires_at_ms = self.clock.monotonic_ms() + digest.expiration_ms
-        if digest.is_persistent and queue.durable and not queue.passes_on():
-            self.durability.keep_for_one(queue, message, digest.expiration_ms)
-        if queue.publish(message):
-            return True
-        self.durability.forget_message(message)
-        return False
-
-    def _publish_kept_or_limited(
-        self, queues: tuple[Queue, ...], address: Address, header: bytes, body: bytes, digest: Digest
-    ) -> bool:
-        """Publish a message that is persistent or may expire to several queues.
-
-        First to those that need not keep it; what the others keep is written once, so they must be known together.
-        """
-        is_persistent, priority = digest.is_persistent, digest.priority
-        expires_at_ms = None
-        if digest.expiration_ms is not None:
-            expires_at_ms = self.clock.monotonic_ms() + digest.expiration_ms
-        accepted = True
-        keeping: list[Queue] = []
-        kept: list[Message] = []
-        for queue in queues:
-            message = Message(address, header, body, is_persistent, priority)
-            message.expires_at_ms = expires_at_ms
-            if is_persistent and queue.durable and not queue.passes_on():
-                keeping.append(queue)
-                kept.append(message)
-            elif not queue.publish(message):
-                accepted = False
-        if keeping:
-            self.durability.keep_message(keeping, kept, digest.expiration_ms)
-            for queue, message in zip(keeping, kept, strict=True):
-                if not queue.publish(message):
-                    self.durability.forget_message(message)
-                    accepted = False
-        return accepted
-
-    def publish_dead_letter(self, queue: Queue, message: Message, reason: DeathReason) -> None:
-        """Send a message that died in a queue to the queue's dead-letter exchange, where there is one.
-
-        Only now is it forgotten here, so that a crash finds it in the one place or in the other.
-        """
-        name = queue.arguments.dead_letter_exchange
-        exchange = None if name is None else self.exchanges.get(name)
-        if exchange is not None:
-            self._publish_dead_letter(exchange, queue, message, reason)
-        queue.dead_letter_left(message)
-
-    def _publish_dead_letter(self, exchange: Exchange, queue: Queue, message: Message, reason: DeathReason) -> None:
-        """Most often many messages die that are alike in all but their bodies: then what they become is, too."""
-        wall_ms = self.clock.wall_ms()
-        death = (message.header, message.address, reason, queue, exchange, wall_ms // 1000, self.topology_epoch)
-        if death != self._last_death:
-            routing_key = queue.arguments.dead_letter_routing_key
-            dead, headers = dead_lettered(message, reason, queue.name, exchange.name, routing_key, wall_ms)
-            envelope = Envelope(dead.address.routing_keys, dead.header, headers, dead.body)
-            route = find_route(self, exchange, envelope)
-            queues = tuple(queue for queue in route.queues if not would_cycle(queue.name, reason, headers))
-            self._last_death = death if route.may_be_remembered else ()
-            self._last_dead = (queues, dead.address, dead.header, digest_of(dead.header))
-        queues, address, header, digest = self._last_dead
-        self.publish(queues, address, header, message.body, digest)
 
 
 def without_line_breaks(name: str) -> str:

@@ -18,6 +18,7 @@ from amqp_broker.broker.dead_letter import DeathReason
 from amqp_broker.broker.message import Address, Digest
 from amqp_broker.broker.message import Message as HeldMessage
 from amqp_broker.broker.ports import Clock
+from amqp_broker.broker.publishing import REFUSED, Ingress, Outcome
 from amqp_broker.broker.queues.classic import Queue
 from amqp_broker.broker.virtual_host import VirtualHost
 from amqp_broker.broker.works import Work
@@ -42,35 +43,33 @@ from amqp_broker.wire.errors import WireError
 FAULT = "a fault that the test has ordered"
 
 
-class WatchedVirtualHost(VirtualHost):
-    """A virtual host that remembers its dead letters."""
+class WatchedIngress(Ingress):
+    """A way in that remembers the dead letters."""
 
-    def __init__(self, broker: Broker, name: str) -> None:
-        super().__init__(broker, name)
-        assert isinstance(broker, WatchedBroker)
-        self.watch = broker.watch.of(name)
+    def __init__(self, virtual_host: VirtualHost) -> None:
+        super().__init__(virtual_host)
         self._death: tuple[Queue, DeathReason] | None = None
 
-    def publish(self, queues: tuple[Queue, ...], address: Address, header: bytes, body: bytes, digest: Digest) -> bool:
+    def put(self, queues: tuple[Queue, ...], address: Address, header: bytes, body: bytes, digest: Digest) -> Outcome:
         """As ever."""
-        accepted = super().publish(queues, address, header, body, digest)
+        outcome = super().put(queues, address, header, body, digest)
         if self._death is not None:
             died_in, death_reason = self._death
-            reason = "" if queues else why_nowhere(self, address.exchange, address.routing_key)
+            reason = "" if queues else why_nowhere(self._virtual_host, address.exchange, address.routing_key)
             names = tuple(queue.name for queue in queues)
-            self.watch.remembered.add(
+            watch_of(self._virtual_host).remembered.add(
                 published(address, header, body, names, reason, died_in=died_in.name, death_reason=str(death_reason))
             )
-        return accepted
+        return outcome
 
     def publish_dead_letter(self, queue: Queue, message: HeldMessage, reason: DeathReason) -> None:
         """As ever, and remembered: also when it is the end of the message."""
         exchange = queue.arguments.dead_letter_exchange
-        if exchange is None or exchange not in self.exchanges:
+        if exchange is None or exchange not in self._virtual_host.exchanges:
             key = queue.arguments.dead_letter_routing_key
             address = Address(exchange or "", message.address.routing_key if key is None else key, b"")
             why = f"dead-letter exchange '{exchange}' does not exist"
-            self.watch.remembered.add(
+            watch_of(self._virtual_host).remembered.add(
                 published(address, message.header, message.body, (), why, died_in=queue.name, death_reason=str(reason))
             )
         self._death = (queue, reason)
@@ -78,6 +77,17 @@ class WatchedVirtualHost(VirtualHost):
             super().publish_dead_letter(queue, message, reason)
         finally:
             self._death = None
+
+
+class WatchedVirtualHost(VirtualHost):
+    """A virtual host with such a way in."""
+
+    ingress_type = WatchedIngress
+
+    def __init__(self, broker: Broker, name: str) -> None:
+        super().__init__(broker, name)
+        assert isinstance(broker, WatchedBroker)
+        self.watch = broker.watch.of(name)
 
 
 class WatchedBroker(Broker):
@@ -107,7 +117,7 @@ class WatchedPublishing(Publishing):
         if fault is PublishFault.NACK:
             self._remember(publication, (), "refused: " + FAULT)
             if publication.number:
-                self._confirm_later(publication.number, 0, accepted=False)
+                self._confirm_later(publication.number, REFUSED)
             return False
         is_reply = (
             not publication.address.exchange and publication.address.routing_key in connection.broker.reply_consumers

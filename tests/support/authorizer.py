@@ -17,3 +17,6 @@ class Everything:
 
     def check_topic_read(self, exchange: str, routing_key: str) -> None:
         """May do that."""
+
+    def check_topic_write(self, exchange: str, routing_key: str) -> None:
+        """May do that."""

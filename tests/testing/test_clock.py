@@ -165,13 +165,13 @@ def test_a_clock_that_is_frozen_while_time_is_moved_stays_frozen(broker: Broker,
     channel.queue_declare("q", arguments={"x-message-ttl": 1000, **LATE})
     channel.queue_declare("late")
     channel.basic_publish("", "q", b"hello")
-    publish = broker._engine.broker.virtual_hosts["/"].publish_dead_letter
+    publish = broker._engine.broker.virtual_hosts["/"].ingress.publish_dead_letter
 
     def freeze(*letter: Any) -> None:
         broker._engine.freeze()  # as another thread may have it done at any deadline
         publish(*letter)
 
-    broker._engine.broker.virtual_hosts["/"].publish_dead_letter = freeze
+    broker._engine.broker.virtual_hosts["/"].ingress.publish_dead_letter = freeze
     broker.clock.advance(seconds=2)
     assert broker.clock.is_frozen
     assert not broker._engine.clock.is_running

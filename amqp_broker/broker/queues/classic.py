@@ -196,16 +196,19 @@ class Queue:
             self._expire_head()
         return True
 
-    def passes_on(self) -> bool:
-        """Whether a message published now goes straight to a consumer that wants no acknowledgement.
+    def keeps(self) -> bool:
+        """Whether a persistent message that is published now is kept, in the journal.
 
-        Then the queue never holds it, and there is nothing to keep. Not to be relied on once another queue has had the
+        A queue that is not durable keeps none. One that hands the message straight to a consumer which wants no
+        acknowledgement never holds it, so there is nothing to keep. Not to be relied on once another queue has had the
         message: that may have filled the same connection.
         """
-        if not self.consumers.no_ack_count or self.ready_count or self._refuses_overflow:
+        if not self.durable:
             return False
+        if not self.consumers.no_ack_count or self.ready_count or self._refuses_overflow:
+            return True
         consumer = self.consumers.first_ready()
-        return consumer is not None and consumer.no_ack
+        return consumer is None or not consumer.no_ack
 
     def _append(self, message: Message, may_page: bool) -> None:
         """Let a message wait: in memory, or on disk when it may go there or those before it are there."""

@@ -18,12 +18,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from amqp_broker.broker.exchanges.exchange import Exchange
-from amqp_broker.broker.exchanges.matcher import Envelope
-from amqp_broker.broker.exchanges.routing import find_route
-from amqp_broker.broker.message import Address, Digest, digest_of
+from amqp_broker.broker.message import Address, Digest, digest_of, without_blind_copies
+from amqp_broker.broker.publishing import REFUSED, TAKEN, Outcome
 from amqp_broker.broker.queues.classic import Queue
 from amqp_broker.compilation import mypyc_attr
-from amqp_broker.errors import NO_METHOD, AmqpError, ReplyCode, access_refused, not_implemented, precondition_failed
+from amqp_broker.errors import NO_METHOD, AmqpError, ReplyCode, not_implemented, precondition_failed
 from amqp_broker.protocols.amqp091.consuming import REPLY_TO
 from amqp_broker.wire import hot
 from amqp_broker.wire.content import BASIC_CLASS_ID, body_size, decode_properties, encode_content_header
@@ -134,10 +133,10 @@ class Unconfirmed:
 
     __slots__ = ("accepted", "first", "last", "position")
 
-    def __init__(self, number: int, position: int, accepted: bool) -> None:
+    def __init__(self, number: int, outcome: Outcome) -> None:
         self.first = self.last = number
-        self.position = position  # of the journal: it must be kept up to there
-        self.accepted = accepted
+        self.accepted = outcome != REFUSED
+        self.position = outcome if self.accepted else TAKEN  # of the journal: it must be kept up to there
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -157,6 +156,7 @@ class Publishing:
         self._unconfirmed: deque[Unconfirmed] = deque()
         self._will_finish = False
         self._virtual_host = channel.connection.virtual_host
+        self._ingress = self._virtual_host.ingress
         self._reply_consumers = channel.connection.broker.reply_consumers
         self._size_bytes_max = channel.connection.broker.settings.message_size_bytes_max
 
@@ -252,7 +252,7 @@ class Publishing:
         if digest.extra_routing_keys or not target.may_be_remembered:
             address, queues = self._route_anew(target, header, body, digest)
         if digest.has_blind_copies:
-            header = _without_blind_copies(header)
+            header = without_blind_copies(header)
         number = 0
         if self.confirms:
             number = self._number = self._number + 1
@@ -275,14 +275,8 @@ class Publishing:
             raise undecodable(payload) from None
         if immediate:
             raise not_implemented("immediate=true")
-        connection.client.check_write("exchange", exchange_name)
-        exchange = connection.virtual_host.exchange(exchange_name)
-        if exchange.internal:
-            described = connection.virtual_host.described("exchange", exchange_name)
-            raise access_refused(f"cannot publish to internal {described}")
-        if exchange.matcher.has_topic_permissions:
-            connection.client.check_topic_write(exchange_name, routing_key)
-        route = find_route(connection.virtual_host, exchange, Envelope((routing_key,)))
+        exchange = self._ingress.exchange_for(connection.client, exchange_name, routing_key)
+        route = self._ingress.route_of_all(exchange, routing_key)
         address = Address(exchange_name, routing_key, payload[6:-1])
         target = Target(exchange, address, mandatory, route.queues, route.may_be_remembered)
         connection.has_cost(ROUTE_EFFORT)
@@ -327,10 +321,8 @@ class Publishing:
         address = target.address
         if digest.extra_routing_keys:
             address = Address(address.exchange, address.routing_key, address.encoded, digest.extra_routing_keys)
-        virtual_host = self._channel.connection.virtual_host
         self._channel.connection.has_cost(ROUTE_EFFORT)
-        envelope = Envelope(address.routing_keys, header, digest.headers, body)
-        return address, find_route(virtual_host, target.exchange, envelope).queues
+        return address, self._ingress.route(target.exchange, address.routing_keys, header, body, digest)
 
     def route(
         self,
@@ -346,22 +338,18 @@ class Publishing:
 
         The arguments are the fields of a ``Publication``: to make one for each message would take a tenth of the time.
         """
-        accepted = True
+        outcome = TAKEN
         if queues:
             if len(queues) > 1:
                 self._channel.connection.has_cost(len(queues))
-            accepted = self._virtual_host.publish(queues, address, header, body, digest)
+            outcome = self._ingress.put(queues, address, header, body, digest)
         elif mandatory:
             self._return(address, header, body)
         if self._reply_consumers and not address.exchange:
             self._reply_directly(address, header, body)
         if number:
-            is_kept = digest.is_persistent and (
-                queues[0].durable if len(queues) == 1 else any(queue.durable for queue in queues)
-            )
-            position = self._channel.connection.broker.durability.position if is_kept else 0
-            self._confirm_later(number, position, accepted)
-        return accepted
+            self._confirm_later(number, outcome)
+        return outcome != REFUSED
 
     def _return(self, address: Address, header: bytes, body: bytes) -> None:
         """basic.return; it comes before the publish's confirm."""
@@ -382,7 +370,7 @@ class Publishing:
         """How many publishes wait for their confirm."""
         return sum(run.last - run.first + 1 for run in self._unconfirmed)
 
-    def _confirm_later(self, number: int, position: int, accepted: bool) -> None:
+    def _confirm_later(self, number: int, outcome: Outcome) -> None:
         """Confirm a publish with the chunk that is being handled, or when the journal has kept what it must.
 
         All that one chunk brings gets into one batch of the journal, so what was accepted makes one run.
@@ -390,12 +378,12 @@ class Publishing:
         if not self._will_finish:
             self._will_finish = True
             self._channel.connection.broker.to_finish.append(self.finish)
-        elif accepted and self._unconfirmed[-1].accepted:
+        elif outcome != REFUSED and self._unconfirmed[-1].accepted:
             run = self._unconfirmed[-1]
             run.last = number
-            run.position = position or run.position  # it only grows
+            run.position = outcome or run.position  # it only grows
             return
-        self._unconfirmed.append(Unconfirmed(number, position, accepted))
+        self._unconfirmed.append(Unconfirmed(number, outcome))
 
     def finish(self) -> None:
         """Send the confirms of all that is as durable as it must be, in the order of the publishes."""
@@ -440,11 +428,3 @@ def misplaced(kind: int, payload: bytes, explanation: str, blamed: tuple[int, in
     if kind == HEARTBEAT:
         return unexpected_frame(kind, payload)
     return AmqpError(ReplyCode.UNEXPECTED_FRAME, explanation, blamed=blamed)
-
-
-def _without_blind_copies(header: bytes) -> bytes:
-    """The content header as consumers may see it: BCC is nobody's business."""
-    properties = decode_properties(header)
-    headers = dict(properties.headers or {})
-    headers.pop("BCC", None)
-    return encode_content_header(body_size(header), replace(properties, headers=headers))

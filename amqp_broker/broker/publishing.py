@@ -1,0 +1,186 @@
+"""The way into a virtual host's queues, for every protocol: may it, where to, is it kept, and what came of it.
+
+A protocol asks ``exchange_for`` once for an exchange and a routing key, and may remember that and the route until the
+virtual host's topology changes. A message then goes in by ``put``, when its queues are known, or by ``publish``. What
+dies in a queue comes back in by ``publish_dead_letter``.
+
+Header and body travel as bytes, in the encoding of AMQP 0-9-1, whatever protocol they came by. Holds no confirms:
+they are each protocol's, and wait for the outcome.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from amqp_broker.broker.dead_letter import DeathReason, dead_lettered, would_cycle
+from amqp_broker.broker.exchanges.exchange import Exchange
+from amqp_broker.broker.exchanges.matcher import Envelope
+from amqp_broker.broker.exchanges.routing import Route, find_route
+from amqp_broker.broker.message import Address, Digest, Message, digest_of, without_blind_copies
+from amqp_broker.broker.ports import Authorizer
+from amqp_broker.compilation import mypyc_attr
+from amqp_broker.errors import access_refused
+from amqp_broker.wire.hot import encode_address
+
+if TYPE_CHECKING:
+    from amqp_broker.broker.queues.classic import Queue
+    from amqp_broker.broker.virtual_host import VirtualHost
+
+Outcome: TypeAlias = int
+"""What came of a publish: one of the three below, or the journal's position that must be kept before it is confirmed
+(``Durability.is_kept``, which says so of ``TAKEN`` at once).
+"""
+
+TAKEN: Final = 0  # there is nothing to wait for
+REFUSED: Final = -1  # one of its queues did not take it
+UNROUTED: Final = -2  # there is no queue for it
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Ingress:
+    """The way into one virtual host.
+
+    Args:
+        virtual_host: whose exchanges and queues it finds.
+    """
+
+    def __init__(self, virtual_host: VirtualHost) -> None:
+        self._virtual_host = virtual_host
+        self._clock = virtual_host.clock
+        self._durability = virtual_host.durability
+        self._last_death: tuple[object, ...] = ()
+        self._last_dead: tuple[tuple[Queue, ...], Address, bytes, Digest]
+
+    # --- where to
+
+    def exchange_for(self, who: Authorizer, name: str, routing_key: str) -> Exchange:
+        """The exchange that somebody wants to publish to.
+
+        Raises:
+            AmqpError: 403 for a missing permission or an internal exchange, 404.
+        """
+        who.check_write("exchange", name)
+        exchange = self._virtual_host.exchange(name)
+        if exchange.internal:
+            raise access_refused(f"cannot publish to internal {self._virtual_host.described('exchange', name)}")
+        if exchange.matcher.has_topic_permissions:
+            who.check_topic_write(name, routing_key)
+        return exchange
+
+    def route_of_all(self, exchange: Exchange, routing_key: str) -> Route:
+        """The route of all messages with one routing key and no others, where there is one that may be remembered."""
+        return find_route(self._virtual_host, exchange, Envelope((routing_key,)))
+
+    def route(
+        self, exchange: Exchange, routing_keys: tuple[str, ...], header: bytes, body: bytes, digest: Digest
+    ) -> tuple[Queue, ...]:
+        """The queues that one message reaches.
+
+        Args:
+            routing_keys: the one that it was published with, and those of CC and BCC.
+        """
+        return find_route(self._virtual_host, exchange, Envelope(routing_keys, header, digest.headers, body)).queues
+
+    # --- in
+
+    def publish(self, exchange: Exchange, routing_key: str, header: bytes, body: bytes, digest: Digest) -> Outcome:
+        """Find a message's route, and put it into the queues.
+
+        Args:
+            exchange: from ``exchange_for``.
+            digest: of the header (``digest_of``).
+        """
+        encoded = encode_address(exchange.name, routing_key)
+        address = Address(exchange.name, routing_key, encoded, digest.extra_routing_keys)
+        queues = self.route(exchange, address.routing_keys, header, body, digest)
+        if not queues:
+            return UNROUTED
+        if digest.has_blind_copies:
+            header = without_blind_copies(header)
+        return self.put(queues, address, header, body, digest)
+
+    def put(self, queues: tuple[Queue, ...], address: Address, header: bytes, body: bytes, digest: Digest) -> Outcome:
+        """Put a message into the queues that its route names."""
+        if digest.is_persistent or digest.expiration_ms is not None:
+            if len(queues) == 1:
+                return self._put_into_one(queues[0], address, header, body, digest)
+            return self._put_into_several(queues, address, header, body, digest)
+        outcome = TAKEN
+        for queue in queues:
+            if not queue.publish(Message(address, header, body, False, digest.priority)):
+                outcome = REFUSED
+        return outcome
+
+    def _put_into_one(self, queue: Queue, address: Address, header: bytes, body: bytes, digest: Digest) -> Outcome:
+        """Publish a message that is persistent or may expire to its only queue: the usual case, without lists."""
+        message = Message(address, header, body, digest.is_persistent, digest.priority)
+        if digest.expiration_ms is not None:
+            message.expires_at_ms = self._clock.monotonic_ms() + digest.expiration_ms
+        if not (digest.is_persistent and queue.keeps()):
+            return TAKEN if queue.publish(message) else REFUSED
+        self._durability.keep_for_one(queue, message, digest.expiration_ms)
+        if queue.publish(message):
+            return message.reference  # none any more when it was forgotten meanwhile
+        self._durability.forget_message(message)
+        return REFUSED
+
+    def _put_into_several(
+        self, queues: tuple[Queue, ...], address: Address, header: bytes, body: bytes, digest: Digest
+    ) -> Outcome:
+        """Publish a message that is persistent or may expire to several queues.
+
+        First to those that need not keep it; what the others keep is written once, so they must be known together.
+        """
+        is_persistent, priority = digest.is_persistent, digest.priority
+        expires_at_ms = None
+        if digest.expiration_ms is not None:
+            expires_at_ms = self._clock.monotonic_ms() + digest.expiration_ms
+        is_accepted, position = True, TAKEN
+        keeping: list[Queue] = []
+        kept: list[Message] = []
+        for queue in queues:
+            message = Message(address, header, body, is_persistent, priority)
+            message.expires_at_ms = expires_at_ms
+            if is_persistent and queue.keeps():
+                keeping.append(queue)
+                kept.append(message)
+            elif not queue.publish(message):
+                is_accepted = False
+        if keeping:
+            self._durability.keep_message(keeping, kept, digest.expiration_ms)
+            for queue, message in zip(keeping, kept, strict=True):
+                if not queue.publish(message):
+                    self._durability.forget_message(message)
+                    is_accepted = False
+                elif message.reference:
+                    position = message.reference
+        return position if is_accepted else REFUSED
+
+    # --- what died
+
+    def publish_dead_letter(self, queue: Queue, message: Message, reason: DeathReason) -> None:
+        """Send a message that died in a queue to the queue's dead-letter exchange, where there is one.
+
+        Only now is it forgotten here, so that a crash finds it in the one place or in the other.
+        """
+        name = queue.arguments.dead_letter_exchange
+        exchange = None if name is None else self._virtual_host.exchanges.get(name)
+        if exchange is not None:
+            self._publish_dead_letter(exchange, queue, message, reason)
+        queue.dead_letter_left(message)
+
+    def _publish_dead_letter(self, exchange: Exchange, queue: Queue, message: Message, reason: DeathReason) -> None:
+        """Most often many messages die that are alike in all but their bodies: then what they become is, too."""
+        wall_ms = self._clock.wall_ms()
+        epoch = self._virtual_host.topology_epoch
+        death = (message.header, message.address, reason, queue, exchange, wall_ms // 1000, epoch)
+        if death != self._last_death:
+            routing_key = queue.arguments.dead_letter_routing_key
+            dead, headers = dead_lettered(message, reason, queue.name, exchange.name, routing_key, wall_ms)
+            envelope = Envelope(dead.address.routing_keys, dead.header, headers, dead.body)
+            route = find_route(self._virtual_host, exchange, envelope)
+            queues = tuple(queue for queue in route.queues if not would_cycle(queue.name, reason, headers))
+            self._last_death = death if route.may_be_remembered else ()
+            self._last_dead = (queues, dead.address, dead.header, digest_of(dead.header))
+        queues, address, header, digest = self._last_dead
+        self.put(queues, address, header, message.body, digest)
