@@ -156,7 +156,7 @@ class Administration:
     def _forget_routes(self) -> None:
         """Publishers remember what they may do until the topology changes."""
         for virtual_host in self._broker.virtual_hosts.values():
-            virtual_host.topology_epoch += 1
+            virtual_host.lookup_version += 1
 
     # --- permissions
 

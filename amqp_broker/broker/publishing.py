@@ -172,8 +172,8 @@ class Ingress:
     def _publish_dead_letter(self, exchange: Exchange, queue: Queue, message: Message, reason: DeathReason) -> None:
         """Most often many messages die that are alike in all but their bodies: then what they become is, too."""
         wall_ms = self._clock.wall_ms()
-        epoch = self._virtual_host.topology_epoch
-        death = (message.header, message.address, reason, queue, exchange, wall_ms // 1000, epoch)
+        version = self._virtual_host.lookup_version
+        death = (message.header, message.address, reason, queue, exchange, wall_ms // 1000, version)
         if death != self._last_death:
             routing_key = queue.arguments.dead_letter_routing_key
             dead, headers = dead_lettered(message, reason, queue.name, exchange.name, routing_key, wall_ms)

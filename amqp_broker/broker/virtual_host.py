@@ -4,8 +4,8 @@ All declarations, deletions and bindings go through here, in the order of Rabbit
 that fails gives the text that the client sees. Whoever asks comes along as an Authorizer: it owns exclusive queues
 and says what its user may do.
 
-``topology_epoch`` grows with every change that could alter a route, so that whoever remembers routes knows when to
-forget them.
+``lookup_version`` grows with every change after which a route or a permission that somebody has looked up may no longer
+hold: whoever remembers some looks them up again.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class VirtualHost:
         self.limits_reference = 0
         self.queues: dict[str, Queue] = {}
         self.exchanges: dict[str, Exchange] = {}
-        self.topology_epoch = 0
+        self.lookup_version = 0
         self.ingress = self.ingress_type(self)
         self._bindings_to: dict[Exchange | Queue, dict[Binding, None]] = {}
         self._queues_of: dict[object, dict[Queue, None]] = {}  # exclusive ones, by their owner
@@ -168,8 +168,13 @@ class VirtualHost:
             internal=internal,
             table=table,
         )
-        self.topology_epoch += 1
+        self.lookup_version += 1
         return exchange
+
+    def apply_to_exchange(self, exchange: Exchange, alternate: str | None) -> None:
+        """Let another alternate exchange be in force; what was declared stays for comparisons and records."""
+        if exchange.apply(alternate):
+            self.lookup_version += 1
 
     def _check_alternate(self, who: Authorizer, name: str, arguments: Table) -> None:
         alternate = self._name_argument("exchange", name, arguments, "alternate-exchange")
@@ -210,7 +215,7 @@ class VirtualHost:
         """An exchange goes with its bindings. Another one of its name stays."""
         if self.exchanges.get(exchange.name) is exchange:
             del self.exchanges[exchange.name]
-        self.topology_epoch += 1
+        self.lookup_version += 1
         self.durability.forget(exchange)
         bindings, exchange.bindings = exchange.bindings, {}
         for binding in bindings.values():  # nobody will match them any more: no need to take each out of the matcher
@@ -250,7 +255,7 @@ class VirtualHost:
         binding = Binding(source, destination, routing_key, arguments)
         source.bind(binding)
         self._bindings_to.setdefault(destination, {})[binding] = None
-        self.topology_epoch += 1
+        self.lookup_version += 1
         return binding
 
     def unbind(
@@ -297,7 +302,7 @@ class VirtualHost:
         if source.unbind(binding.identity) is None:
             return
         self._forget_binding(binding)
-        self.topology_epoch += 1
+        self.lookup_version += 1
         if source.auto_delete and not source.bindings and source.name in self.exchanges:
             self.remove_exchange(source)
 
@@ -423,7 +428,7 @@ class VirtualHost:
         )
         if owner is not None:
             self._queues_of.setdefault(owner, {})[queue] = None
-        self.topology_epoch += 1
+        self.lookup_version += 1
         return queue
 
     def delete_queue(self, who: Authorizer, name: str, *, if_unused: bool, if_empty: bool) -> int:
@@ -454,7 +459,7 @@ class VirtualHost:
             del self.queues[queue.name]
         if queue.owner in self._queues_of:
             self._queues_of[queue.owner].pop(queue, None)
-        self.topology_epoch += 1
+        self.lookup_version += 1
         self._remove_bindings_to(queue)
         queue.close()
 

@@ -67,11 +67,6 @@ def test_what_goes_straight_to_a_consumer_without_acknowledgements_is_not_kept(
     assert publish(broker, "", "q", delivery_mode=2) == TAKEN
 
 
-def test_what_is_dropped_at_once_is_not_kept(broker: DiskBroker, channel: ClientChannel) -> None:
-    channel.declare("q", {"x-max-length": 0}, durable=True)
-    assert publish(broker, "", "q", delivery_mode=2) == TAKEN
-
-
 @pytest.mark.parametrize("others", [(), ("another",)])
 @pytest.mark.parametrize("delivery_mode", [1, 2])
 def test_refused_by_one_queue(
@@ -97,5 +92,5 @@ def test_blind_copies_reach_their_queue_and_are_not_told(broker: DiskBroker, cha
 
 
 def test_an_internal_exchange_is_nobodys_to_publish_to(broker: DiskBroker, channel: ClientChannel) -> None:
-    with pytest.raises(AmqpError, match="cannot publish to internal exchange 'amq.rabbitmq.trace'"):
+    with pytest.raises(AmqpError, match="cannot publish to internal exchange"):
         publish(broker, "amq.rabbitmq.trace")

@@ -6,6 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.client import Client
+from tests.support.memory_broker import MemoryBroker
 from tests.support.topology import Topology
 
 
@@ -156,3 +158,24 @@ def test_any_graph_of_fanouts_and_alternates(
         to_do.extend(set(following) - reached)
         reached.update(following)
     assert topology.route(start) == sorted(f"q{name}" for name in reached & with_queue)
+
+
+# --- the alternate exchange in force
+
+
+def test_another_alternate_exchange_is_in_force_even_where_the_route_is_remembered(broker: MemoryBroker) -> None:
+    channel = Client(broker).open().channel()
+    channel.exchange("other", "fanout")
+    channel.exchange("x", "fanout", {"alternate-exchange": "amq.fanout"})
+    for queue, name in (("declared", "amq.fanout"), ("applied", "other")):
+        channel.declare(queue)
+        channel.bind(queue, name)
+    exchange = broker.virtual_host.exchange("x")
+    channel.publish("x", "k", b"1")
+    broker.virtual_host.apply_to_exchange(exchange, "other")
+    channel.publish("x", "k", b"2")
+    channel.exchange("x", "fanout", {"alternate-exchange": "amq.fanout"})  # the same as what was declared
+    broker.virtual_host.apply_to_exchange(exchange, exchange.declared_alternate)
+    channel.publish("x", "k", b"3")
+    assert channel.drain("declared") == [b"1", b"3"]
+    assert channel.drain("applied") == [b"2"]

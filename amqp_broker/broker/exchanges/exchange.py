@@ -42,9 +42,22 @@ class Exchange:
         self.internal = internal
         self.table: Table = table or {}
         alternate = self.table.get("alternate-exchange")
-        self.alternate = alternate if isinstance(alternate, str) else None
+        self.declared_alternate = alternate if isinstance(alternate, str) else None
+        self.alternate = self.declared_alternate  # the one in force
         self.bindings: dict[BindingIdentity, Binding] = {}
         self.reference = 0  # of the journal's record
+
+    def apply(self, alternate: str | None) -> bool:
+        """Let another alternate exchange be in force from now on, as a policy gives it; ``table`` stays as declared.
+
+        To withdraw it, apply ``declared_alternate``. The virtual host's routes change with it
+        (``VirtualHost.apply_to_exchange``).
+
+        Returns:
+            Whether it is another one.
+        """
+        before, self.alternate = self.alternate, alternate
+        return before != alternate
 
     def bind(self, binding: Binding) -> bool:
         """Add a binding; returns False when it was there already."""

@@ -86,21 +86,21 @@ class PartialBody:
 class Remembered:
     """What the publishes of one connection have asked for so far, by its bytes, so that it is looked up once."""
 
-    __slots__ = ("digest", "digests", "epoch", "header", "targets")
+    __slots__ = ("digest", "digests", "header", "targets", "version")
 
     def __init__(self) -> None:
         self.header = b""  # the last one: often the next is the same, and the messages that wait can share it
         self.digest: Digest | None = None
         self.targets: dict[bytes, Target] = {}
-        self.epoch = -1  # of the topology that the targets were found in
+        self.version = -1  # of the virtual host's lookups, when these were made
         self.digests: dict[bytes, Digest] = {}
 
-    def begin_epoch(self, epoch: int) -> None:
+    def begin_version(self, version: int) -> None:
         """Routes and permissions have changed."""
         self.targets.clear()
         self.digests.clear()  # whose user a message may name is a permission, too
         self.digest = None
-        self.epoch = epoch
+        self.version = version
 
     def put_target(self, method: bytes, target: Target, connections: int) -> None:
         """One more, where so many connections are open: the fewer, the more each may have."""
@@ -236,8 +236,8 @@ class Publishing:
         channel = self._channel
         virtual_host = self._virtual_host
         remembered = self._remembered
-        if remembered.epoch != virtual_host.topology_epoch:
-            remembered.begin_epoch(virtual_host.topology_epoch)
+        if remembered.version != virtual_host.lookup_version:
+            remembered.begin_version(virtual_host.lookup_version)
         target = remembered.targets.get(method) or self._look_up(method)
         digest = remembered.digest
         if digest is not None and header == remembered.header:
