@@ -179,9 +179,9 @@ class DurabilityMachine(RuleBasedStateMachine):
 
     @rule(queue=QUEUES, count=st.integers(1, 15))
     def take(self, queue: str, count: int) -> None:
-        if self.channel.client.connection._holds:
+        if self.channel.client.connection.output.is_held:
             self.commit()  # the answer would wait behind that of a declaration that is not on the disk yet
-        if self.channel.client.connection._holds:
+        if self.channel.client.connection.output.is_held:
             return
         for due in self.ready(queue)[:count]:
             self.channel.send(commands.Basic.Get(queue=queue))

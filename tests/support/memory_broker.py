@@ -182,7 +182,7 @@ def _check_channel(channel: Channel) -> None:
     is_full = limit > 0 and consuming._consumers_unacknowledged >= limit
     is_full = is_full or consuming._is_unacknowledged_max_reached()
     if channel.state is ChannelState.OPEN:
-        assert consuming.has_room == (not is_full and not channel.connection.is_congested)
+        assert consuming.has_room == (not is_full and not channel.connection.output.is_congested)
     else:
         assert not consuming.consumers
         assert not held

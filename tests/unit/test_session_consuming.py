@@ -437,7 +437,7 @@ def test_settling_what_a_deleted_queue_delivered(client: Client) -> None:
 
 def is_congested(client: Client) -> bool:
     """Whether more waits for a client than it should."""
-    return client.connection.is_congested
+    return client.connection.output.is_congested
 
 
 def test_a_consumer_that_does_not_read_costs_bounded_memory() -> None:
@@ -450,7 +450,7 @@ def test_a_consumer_that_does_not_read_costs_bounded_memory() -> None:
         publishing.publish("", "q", bytes(1000))
     connection = slow.connection
     assert is_congested(slow)
-    assert 10_000 < connection._outbound_bytes < 12_000
+    assert 10_000 < connection.waiting_bytes < 12_000
     assert broker.queue("q").ready_count > 180
     broker.check_invariants()
 
@@ -492,7 +492,7 @@ def test_congestion_ends_at_half_of_the_mark() -> None:
     for data in output:
         connection.output_sent(len(data))
         sent_bytes += len(data)
-        assert is_congested(client) == (connection._outbound_bytes > 5_000)
+        assert is_congested(client) == (connection.waiting_bytes > 5_000)
         if not is_congested(client):
             break
     assert sent_bytes > 5_000
@@ -509,7 +509,7 @@ def test_every_channel_of_a_congested_connection_waits_and_goes_on() -> None:
     for _ in range(20):
         publisher.publish("", "a", bytes(1000))
         publisher.publish("", "b", bytes(1000))
-    assert client.connection._outbound_bytes < 12_000
+    assert client.connection.waiting_bytes < 12_000
     counts = [0, 0]
     for _ in range(10):
         for index, channel in enumerate(channels):

@@ -123,12 +123,12 @@ def test_output_goes_on_when_half_of_the_high_water_mark_is_left(client: Client)
     fill(channel, "q", count=100)
     channel.send(commands.Basic.Consume(queue="q", no_ack=True))
     connection = client.connection
-    assert connection.is_congested
+    assert connection.output.is_congested
     waiting_bytes = connection.waiting_bytes
     assert HIGH_WATER_BYTES < waiting_bytes < HIGH_WATER_BYTES + 2 * len(BODY)
     connection.take_output()
     connection.output_sent(waiting_bytes - HIGH_WATER_BYTES // 2 - 1)
-    assert connection.is_congested
+    assert connection.output.is_congested
     assert connection.waiting_bytes == HIGH_WATER_BYTES // 2 + 1, "below the mark, but not at half of it"
     connection.output_sent(1)
     assert connection.waiting_bytes > HIGH_WATER_BYTES, "it was filled up again"

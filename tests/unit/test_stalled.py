@@ -14,8 +14,8 @@ TIMEOUT_MS = 1000
 def test_who_takes_nothing_of_what_waits_is_found(broker: MemoryBroker) -> None:
     slow, idle, stuck = (Client(broker).open().connection for _ in range(3))
     watch = StallWatch()
-    slow.send(b"x" * 100)
-    stuck.send(b"x" * 100)
+    slow.output.send(b"x" * 100)
+    stuck.output.send(b"x" * 100)
     everybody = [slow, idle, stuck]
     assert watch.look(everybody, 0, TIMEOUT_MS) == []
     slow.output_sent(1)
@@ -28,12 +28,12 @@ def test_who_takes_nothing_of_what_waits_is_found(broker: MemoryBroker) -> None:
 def test_what_is_taken_meanwhile_counts_from_then(broker: MemoryBroker) -> None:
     connection = Client(broker).open().connection
     watch = StallWatch()
-    connection.send(b"x")
+    connection.output.send(b"x")
     watch.look([connection], 0, TIMEOUT_MS)
     connection.take_output()
     connection.output_sent(1)
     watch.look([connection], 500, TIMEOUT_MS)
-    connection.send(b"x")
+    connection.output.send(b"x")
     assert watch.look([connection], 1400, TIMEOUT_MS) == []
     assert watch.look([connection], 1500, TIMEOUT_MS) == [connection]
 

@@ -257,7 +257,7 @@ def _tx_commit(channel: Channel, method: methods.Tx.Commit) -> None:
     transaction = _transaction(channel)
     channel.transaction = Transaction()
     transaction.commit(channel)
-    channel.connection.hold_output(channel.connection.broker.durability.position)
+    channel.connection.output.hold_until(channel.connection.broker.durability.position)
     channel.reply(methods.Tx.CommitOk())
 
 

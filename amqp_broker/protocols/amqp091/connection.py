@@ -19,12 +19,11 @@ the others in ``channel.py``.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from enum import Enum, auto
 from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from amqp_broker.access.client import Client, Peer
 from amqp_broker.access.passwords import NotVerifiedYet
@@ -40,6 +39,7 @@ from amqp_broker.protocols.amqp091.heartbeat import Heartbeat
 from amqp_broker.protocols.amqp091.inspection import channel_info, connection_info
 from amqp_broker.protocols.amqp091.publishing import BASIC_PUBLISH, Remembered
 from amqp_broker.protocols.amqp091.throttle import Throttle
+from amqp_broker.session.output import Output
 from amqp_broker.wire import methods
 from amqp_broker.wire.errors import MalformedTable, UnknownMethod, WireError
 from amqp_broker.wire.frames import (
@@ -62,8 +62,6 @@ if TYPE_CHECKING:
 
 HANDSHAKE_FRAME_SIZE_BYTES_MAX = 8192  # until both have agreed on another; a token may be longer than 4096 bytes
 CLOSING_MS_MAX = 30_000  # how long connection.close may stay unanswered, and a socket open behind connection.close-ok
-# Above the high-water mark consumers get nothing more; above so many times the mark the client is not heard any more.
-OUTPUT_MAX_FACTOR = 16
 # A client gets room for no more of a body than it has sent bytes before, so that its promises alone take no memory.
 ROOM_BYTES_MAX = 4_194_304
 ROOM_BYTES_AT_ONCE = 1_048_576
@@ -73,13 +71,6 @@ SILENT_CLOSE_MS = 3_000  # a peer that is not trusted yet waits that long for th
 
 
 Frame = tuple[int, int, bytes]  # kind, channel, payload
-
-
-class Hold(NamedTuple):
-    """From this index of the output on, it waits until the journal has kept all up to this position."""
-
-    start: int
-    position: int
 
 
 class ConnectionState(Enum):
@@ -121,7 +112,6 @@ class Connection:
         self.missing_body_bytes = 0
         self.close_reason = ""
         self.has_failed = False  # before it was open: refused, or it spoke wrongly
-        self.is_congested = False  # more output waits than the high-water mark allows
         self.frame_size_bytes_max = HANDSHAKE_FRAME_SIZE_BYTES_MAX
         self.channels_max = 0
         self.heartbeat_s = 0
@@ -131,17 +121,20 @@ class Connection:
         self.connected_at_ms = broker.clock.wall_ms()
         self.channels: dict[int, Channel] = {}
         self.last_served = 0  # the channel that took the last of the room for deliveries
+        self.output = Output(
+            broker.settings.outbound_high_water_bytes,
+            broker.durability.is_kept,
+            broker.awaiting_commit,
+            on_output=on_output,
+            on_congestion=self._congestion_changed,
+            on_unheld=self._output_unheld,
+        )
         self.remembered = Remembered()
         self.has_published = False  # lately; see ``throttle.py``
         self.effort = 0  # of the frames that are being handled, where they are not cheap; see ``has_cost``
         self.received_bytes = 0
-        self.sent_bytes = 0
         self._client: Client | None = None
         self._virtual_host: VirtualHost | None = None
-        self._outbound: list[bytes | memoryview] = []
-        self._outbound_bytes = 0
-        self._holds: deque[Hold] = deque()
-        self._room_again: Callable[[], None] | None = None
         self._closed_channels: list[Channel] = []  # by the chunk that is being handled
         self._header = b""
         self._has_lost_its_place = False
@@ -149,10 +142,7 @@ class Connection:
         self._handshake = Handshake(self)
         self._heartbeat = Heartbeat(self)
         self._throttle = Throttle(self)
-        settings = broker.settings
-        self._high_water_bytes = settings.outbound_high_water_bytes
-        self._output_max_bytes = OUTPUT_MAX_FACTOR * self._high_water_bytes
-        self._deadline = broker.timers.after(settings.handshake_timeout_ms, self._handshake_took_too_long)
+        self._deadline = broker.timers.after(broker.settings.handshake_timeout_ms, self._handshake_took_too_long)
 
     # --- who it is
 
@@ -176,7 +166,12 @@ class Connection:
     @property
     def waiting_bytes(self) -> int:
         """What is to be sent and has not left."""
-        return self._outbound_bytes
+        return self.output.waiting_bytes
+
+    @property
+    def sent_bytes(self) -> int:
+        """What has left."""
+        return self.output.sent_bytes
 
     @property
     def virtual_host_name(self) -> str:
@@ -260,6 +255,7 @@ class Connection:
 
     def _handle_each(self, frames: Iterator[Frame]) -> None:
         self.effort = 0
+        output = self.output
         for kind, number, payload in frames:
             try:
                 try:
@@ -284,8 +280,8 @@ class Connection:
             if self._throttle.is_alarmed and self._throttle.blocks():
                 self._suspend(self._throttle.wait_for_all_clear, frames)
                 return
-            if self._outbound_bytes > self._output_max_bytes:
-                self._suspend(self._wait_for_room, frames)
+            if output.waiting_bytes > output.waiting_bytes_max:
+                self._suspend(output.wait_for_room, frames)
                 return
             if self.effort > SLICE_MESSAGES:  # a few bytes can ask for much: the others come first
                 self._suspend(self.broker.works.begin(_pause()).when_done, frames)
@@ -311,10 +307,6 @@ class Connection:
     def _verify_password(self, check: NotVerifiedYet, go_on: Callable[[], None]) -> None:
         self.broker.driver.verify_password(check, go_on, lambda: not self._is_closed())
 
-    def _wait_for_room(self, go_on: Callable[[], None]) -> None:
-        """The client asks for more and more and reads none of it: it is heard again when it has."""
-        self._room_again = go_on
-
     def _suspend(self, wait: Callable[[Callable[[], None]], None], frames: Iterator[Frame]) -> None:
         """Handle these frames when what they need is here: a message from the disk, a verdict on a password, room."""
 
@@ -333,7 +325,7 @@ class Connection:
         if len(self._header) < len(PROTOCOL_HEADER):
             return b""
         if self._header not in (PROTOCOL_HEADER, b"AMQP\x01\x01\x00\x09"):
-            self.send(PROTOCOL_HEADER)
+            self.output.send(PROTOCOL_HEADER)
             is_tls = self._header.startswith(b"\x16\x03")
             what = "a TLS client on a port without TLS: " if is_tls else ""
             self.close_reason = f"{what}wrong protocol header"
@@ -441,71 +433,32 @@ class Connection:
 
     # --- bytes out
 
-    def send(self, data: bytes | memoryview) -> None:
-        """Queue bytes for the client."""
-        if not self._outbound:
-            self.on_output()
-        self._outbound.append(data)
-        self._outbound_bytes += len(data)
-        if self._outbound_bytes > self._high_water_bytes and not self.is_congested:
-            self.is_congested = True
-            for channel in self.channels.values():
-                channel.consuming.update_room()
-
     def send_method(self, channel: int, method: Method) -> None:
         """Queue one method frame for the client."""
-        self.send(encode_frame(METHOD, channel, encode_method(method)))
+        self.output.send(encode_frame(METHOD, channel, encode_method(method)))
 
     def take_output(self) -> list[bytes | memoryview]:
         """All that may be sent now, in order."""
-        if self._holds:
-            return self._take_unheld_output()
-        output, self._outbound = self._outbound, []
-        return output
-
-    # --- output that waits for the journal
-
-    def hold_output(self, position: int) -> None:
-        """Send what comes from now on only when the journal has kept all up to a position.
-
-        The client is not to read that something durable was done before it is.
-        """
-        if not self.broker.durability.is_kept(position):
-            self._holds.append(Hold(len(self._outbound), position))
-            self.broker.awaiting_commit[self._journal_committed] = None
-
-    def _take_unheld_output(self) -> list[bytes | memoryview]:
-        is_kept = self.broker.durability.is_kept
-        while self._holds and is_kept(self._holds[0].position):
-            self._holds.popleft()
-        if not self._holds:
-            return self.take_output()
-        held_from = self._holds[0].start
-        output, self._outbound = self._outbound[:held_from], self._outbound[held_from:]
-        self._holds = deque(Hold(hold.start - held_from, hold.position) for hold in self._holds)
-        return output
-
-    def _journal_committed(self) -> None:
-        if not self._holds or self.broker.durability.is_kept(self._holds[-1].position):
-            self.broker.awaiting_commit.pop(self._journal_committed, None)
-            self._holds.clear()
-            self.finished = self.state is ConnectionState.CLOSED
-        self.on_output()
+        return self.output.take()
 
     def output_sent(self, sent_bytes: int) -> None:
         """So many bytes have left: consumers that were held back may have more."""
-        self.sent_bytes += sent_bytes
-        self._outbound_bytes -= sent_bytes
-        if self.is_congested and self._outbound_bytes <= self._high_water_bytes // 2:
+        self.output.sent(sent_bytes)
+
+    def _congestion_changed(self) -> None:
+        if self.output.is_congested:
+            for channel in self.channels.values():
+                channel.consuming.update_room()
+        else:
             self.broker.handle(self._has_room_again)
 
     def _has_room_again(self) -> None:
-        self.is_congested = False
         for channel in in_turn(self.channels, self.last_served):
             channel.consuming.update_room()
-        go_on, self._room_again = self._room_again, None
-        if go_on is not None:
-            go_on()
+        self.output.tell_room()
+
+    def _output_unheld(self) -> None:
+        self.finished = self.state is ConnectionState.CLOSED
 
     # --- the end
 
@@ -614,12 +567,9 @@ class Connection:
         if self.state is not ConnectionState.CLOSED:
             if not self.close_reason:
                 self.close_reason = reason
-            self._holds.clear()
-            self._outbound.clear()  # nobody will take it; the garbage collector may take its time
-            self._room_again = None
-            self.broker.awaiting_commit.pop(self._journal_committed, None)
+            self.output.discard()
             self.broker.handle(self.finish)
-            self._outbound.clear()
+            self.output.discard()
 
     def dissolve(self) -> None:
         """It is lost, and nobody will ask for anything more: let go of the parts, which hold on to it.
@@ -627,6 +577,7 @@ class Connection:
         Else each would wait for the garbage collector, which takes long where there are many messages.
         """
         self.on_output = _nobody_listens
+        self.output.detach()
         del self._handshake, self._heartbeat, self._throttle
 
     def finish(self) -> None:
@@ -637,7 +588,7 @@ class Connection:
         self._deadline.cancel()
         self._heartbeat.stop()
         self._throttle.stop()
-        self.finished = not self._holds
+        self.finished = not self.output.is_held
         self.on_output()
 
     def _finish_later(self, delay_ms: int) -> None:

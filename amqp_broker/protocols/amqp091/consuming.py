@@ -41,7 +41,8 @@ class Consuming:
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
-        self.has_room = not channel.connection.is_congested
+        self._output = channel.connection.output
+        self.has_room = not self._output.is_congested
         self.consumers: dict[str, Consumer] = {}
         self.unacknowledged: dict[int, Unacknowledged] = {}
         self._lowest_tag = 1
@@ -77,7 +78,7 @@ class Consuming:
         if len(message.body) >= SENT_IN_PARTS_BYTES_MIN:
             self._deliver_in_parts(consumer, tag, message, header)
         else:
-            connection.send(
+            self._output.send(
                 hot.encode_delivery(
                     channel.number,
                     consumer.encoded_tag,
@@ -97,9 +98,9 @@ class Consuming:
         """Send a message whose body is too large to be copied without need."""
         connection, number = self._channel.connection, self._channel.number
         address = message.address.encoded
-        connection.send(hot.encode_deliver(number, consumer.encoded_tag, tag, message.redelivered, address))
+        self._output.send(hot.encode_deliver(number, consumer.encoded_tag, tag, message.redelivered, address))
         for part in hot.content_parts(number, header, message.body, connection.frame_size_bytes_max):
-            connection.send(part)
+            self._output.send(part)
 
     def consumer_cancelled(self, consumer: Consumer) -> None:
         """The consumer's queue has gone: tell the client, if it wants to know."""
@@ -146,7 +147,7 @@ class Consuming:
     def _update_room(self) -> None:
         limit = self.channel_prefetch_count
         is_full = (limit and self._consumers_unacknowledged >= limit) or self._is_unacknowledged_max_reached()
-        self.has_room = not (is_full or self._channel.connection.is_congested or self._is_released)
+        self.has_room = not (is_full or self._output.is_congested or self._is_released)
 
     def _is_unacknowledged_max_reached(self) -> bool:
         if self._unacknowledged_max == 0:
@@ -245,7 +246,7 @@ class Consuming:
             self._timeout.watch()
             self._update_room()
         header = queue.header_to_get(message)
-        connection.send(
+        self._output.send(
             hot.encode_get_ok(channel.number, tag, message.redelivered, message.address.encoded, queue.ready_count)
             + hot.encode_content(channel.number, header, message.body, connection.frame_size_bytes_max)
         )
@@ -390,7 +391,7 @@ class Consuming:
     def _deliver_reply(self, address: Address, header: bytes, body: bytes) -> None:
         channel = self._channel
         tag = encode_shortstr(self._reply_tag)
-        channel.connection.send(
+        self._output.send(
             hot.encode_deliver(channel.number, tag, self._next_tag, False, address.encoded)
             + hot.encode_content(channel.number, header, body, channel.connection.frame_size_bytes_max)
         )

@@ -55,7 +55,7 @@ class Heartbeat:
         # What waits will be heard of when the client takes it; a heartbeat behind it would be heard of no sooner.
         connection = self._connection
         if not connection.waiting_bytes and connection.sent_bytes == self._said_bytes:
-            connection.send(HEARTBEAT_FRAME)
+            connection.output.send(HEARTBEAT_FRAME)
         self._await_sending()
 
     def _await_receiving(self) -> None:

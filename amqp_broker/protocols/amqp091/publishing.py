@@ -355,7 +355,7 @@ class Publishing:
         """basic.return; it comes before the publish's confirm."""
         connection, number = self._channel.connection, self._channel.number
         method = hot.encode_return(number, int(ReplyCode.NO_ROUTE), "NO_ROUTE", address.encoded)
-        connection.send(method + hot.encode_content(number, header, body, connection.frame_size_bytes_max))
+        connection.output.send(method + hot.encode_content(number, header, body, connection.frame_size_bytes_max))
 
     def _reply_directly(self, address: Address, header: bytes, body: bytes) -> None:
         """Hand a reply to the channel that waits for it (RabbitMQ docs, "Direct Reply-to")."""
@@ -398,12 +398,12 @@ class Publishing:
                 first, last = first or run.first, run.last
                 continue
             if first:
-                connection.send(hot.encode_ack(channel_number, last, last > first))
+                connection.output.send(hot.encode_ack(channel_number, last, last > first))
                 first = 0
             # ``multiple`` as RabbitMQ sends it; nothing below is unconfirmed any more.
-            connection.send(hot.encode_nack(channel_number, run.last, True))
+            connection.output.send(hot.encode_nack(channel_number, run.last, True))
         if first:
-            connection.send(hot.encode_ack(channel_number, last, last > first))
+            connection.output.send(hot.encode_ack(channel_number, last, last > first))
         if unconfirmed:
             connection.broker.awaiting_commit[self.finish] = None
         else:

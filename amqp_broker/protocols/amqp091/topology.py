@@ -153,5 +153,5 @@ def _reply_unless(nowait: bool, channel: Channel, reply: Method) -> None:
     """Reply, but not before what was changed is durable."""
     if not nowait:
         connection = channel.connection
-        connection.hold_output(connection.broker.durability.last_change)
+        connection.output.hold_until(connection.broker.durability.last_change)
         channel.reply(reply)
