@@ -38,8 +38,9 @@ from amqp_broker.protocols.amqp091.handshake import Handshake
 from amqp_broker.protocols.amqp091.heartbeat import Heartbeat
 from amqp_broker.protocols.amqp091.inspection import channel_info, connection_info
 from amqp_broker.protocols.amqp091.publishing import BASIC_PUBLISH, Remembered
-from amqp_broker.protocols.amqp091.throttle import Throttle
+from amqp_broker.session.login import Login
 from amqp_broker.session.output import Output
+from amqp_broker.session.throttle import Throttle
 from amqp_broker.wire import methods
 from amqp_broker.wire.errors import MalformedTable, UnknownMethod, WireError
 from amqp_broker.wire.frames import (
@@ -67,6 +68,7 @@ ROOM_BYTES_MAX = 4_194_304
 ROOM_BYTES_AT_ONCE = 1_048_576
 # All connections together get about so much room; each its share, because bodies that were begun may stay so for long.
 ROOMS_BYTES_MAX = 268_435_456
+BLOCKED_CAPABILITY: Final = "connection.blocked"
 SILENT_CLOSE_MS = 3_000  # a peer that is not trusted yet waits that long for the end of its connection
 
 
@@ -98,7 +100,7 @@ class Connection:
         on_output: called when there is something to send, the connection is finished, or reading may go on.
     """
 
-    __deletable__ = ("_handshake", "_heartbeat", "_throttle")  # by dissolve
+    __deletable__ = ("_handshake", "_heartbeat", "throttle")  # by dissolve
 
     channel_type: ClassVar[type[Channel]] = Channel  # a broker in a test has its own
 
@@ -130,7 +132,6 @@ class Connection:
             on_unheld=self._output_unheld,
         )
         self.remembered = Remembered()
-        self.has_published = False  # lately; see ``throttle.py``
         self.effort = 0  # of the frames that are being handled, where they are not cheap; see ``has_cost``
         self.received_bytes = 0
         self._client: Client | None = None
@@ -139,9 +140,15 @@ class Connection:
         self._header = b""
         self._has_lost_its_place = False
         self._splitter = FrameSplitter(HANDSHAKE_FRAME_SIZE_BYTES_MAX)
+        self.login = Login(broker, peer)
         self._handshake = Handshake(self)
         self._heartbeat = Heartbeat(self)
-        self._throttle = Throttle(self)
+        self.throttle = Throttle(
+            broker,
+            on_blocked=self._tell_blocked,
+            on_unblocked=self._tell_unblocked,
+            on_change=self._update_reading,
+        )
         self._deadline = broker.timers.after(broker.settings.handshake_timeout_ms, self._handshake_took_too_long)
 
     # --- who it is
@@ -161,7 +168,7 @@ class Connection:
     @property
     def user_name(self) -> str:
         """Who has authenticated, empty before."""
-        return self._handshake.user_name
+        return self.login.user_name
 
     @property
     def waiting_bytes(self) -> int:
@@ -182,7 +189,7 @@ class Connection:
     def state_name(self) -> str:
         """How it is, in the words of RabbitMQ's lists: starting, running, blocked, closing, closed."""
         if self.state is OPEN:
-            return "blocked" if self._throttle.is_blocked else "running"
+            return "blocked" if self.throttle.is_blocked else "running"
         if self.state is ConnectionState.HANDSHAKE:
             return "starting"
         return "closing" if self.state is ConnectionState.CLOSING else "closed"
@@ -235,7 +242,7 @@ class Connection:
 
     def _handle_received(self, frames: Iterator[Frame]) -> None:
         self.broker.handle(partial(self._handle_frames, frames))
-        self._throttle.chunk_was_handled()
+        self.throttle.chunk_was_handled()
 
     def _handle_frames(self, frames: Iterator[Frame]) -> None:
         try:
@@ -277,8 +284,8 @@ class Connection:
                 return
             if self.state is CLOSED:
                 return
-            if self._throttle.is_alarmed and self._throttle.blocks():
-                self._suspend(self._throttle.wait_for_all_clear, frames)
+            if self.throttle.is_alarmed and self.throttle.blocks():
+                self._suspend(self.throttle.wait_for_all_clear, frames)
                 return
             if output.waiting_bytes > output.waiting_bytes_max:
                 self._suspend(output.wait_for_room, frames)
@@ -312,11 +319,25 @@ class Connection:
 
         def go_on() -> None:
             if not self._is_closed():
-                self._throttle.suspend(False)
+                self.throttle.suspend(False)
                 self._handle_frames(frames)
 
-        self._throttle.suspend(True)
+        self.throttle.suspend(True)
         wait(go_on)
+
+    def _update_reading(self) -> None:
+        self.is_reading_paused = self.throttle.is_paused
+        if not self.is_reading_paused:
+            self.on_output()
+
+    def _tell_blocked(self, reason: str) -> None:
+        """An alarm holds the client back: say so, if it understands that."""
+        if BLOCKED_CAPABILITY in self.client_capabilities:
+            self.send_method(0, build(methods.Connection.Blocked, reason=reason))
+
+    def _tell_unblocked(self) -> None:
+        if BLOCKED_CAPABILITY in self.client_capabilities:
+            self.send_method(0, methods.Connection.Unblocked())
 
     def _read_protocol_header(self, data: bytes) -> bytes:
         """Take the protocol header off; an impossible one is answered with the one that works (AMQP 0-9-1, 4.2.2)."""
@@ -416,7 +437,7 @@ class Connection:
         self._virtual_host = virtual_host
         self.state = ConnectionState.OPEN
         self.broker.open_connections.add(self)
-        self._throttle.start()
+        self.throttle.start()
 
     def _handshake_took_too_long(self) -> None:
         self.close_reason = "handshake timeout"
@@ -427,7 +448,7 @@ class Connection:
 
         During an alarm they wait behind it: as in RabbitMQ, the publish that is blocked reaches no queue yet.
         """
-        if self._throttle.is_alarmed:
+        if self.throttle.is_alarmed:
             return None
         return self._splitter.take_content(number)
 
@@ -537,7 +558,7 @@ class Connection:
         if self.state is OPEN:
             self.state = ConnectionState.CLOSED_BY_CLIENT
             self.broker.open_connections.remove(self)
-            self._throttle.stop()
+            self.throttle.stop()
             self._finish_later(self._closing_ms)
 
     @property
@@ -578,7 +599,7 @@ class Connection:
         """
         self.on_output = _nobody_listens
         self.output.detach()
-        del self._handshake, self._heartbeat, self._throttle
+        del self._handshake, self._heartbeat, self.throttle
 
     def finish(self) -> None:
         """Nothing more comes in; what waits goes out, then the socket may be closed."""
@@ -587,7 +608,7 @@ class Connection:
         self.broker.open_connections.remove(self)
         self._deadline.cancel()
         self._heartbeat.stop()
-        self._throttle.stop()
+        self.throttle.stop()
         self.finished = not self.output.is_held
         self.on_output()
 

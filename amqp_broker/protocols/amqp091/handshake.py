@@ -2,7 +2,8 @@
 
     protocol header -> start -> start-ok -> tune -> tune-ok -> open -> open-ok
 
-Each step expects one method; any other is an error. Holds no channels.
+Each step expects one method; any other is an error. Who may log in is found out by ``session/login.py``; here it gets
+the codes and texts of AMQP 0-9-1. Holds no channels.
 """
 
 from __future__ import annotations
@@ -10,17 +11,14 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING, cast
 
-from amqp_broker.access.client import Client, check_access
-from amqp_broker.access.mechanisms import EXTERNAL, MECHANISMS, BadResponse, read_response
-from amqp_broker.access.users import User
 from amqp_broker.errors import NO_METHOD, AmqpError, ReplyCode, not_allowed
 from amqp_broker.protocols.amqp091.server_properties import server_properties
+from amqp_broker.session.login import Refusal, Refused
 from amqp_broker.wire import methods
 from amqp_broker.wire.methods import Method, build, class_and_method_id
 from amqp_broker.wire.table import Table
 
 if TYPE_CHECKING:
-    from amqp_broker.broker.virtual_host import VirtualHost
     from amqp_broker.protocols.amqp091.connection import Connection
 
 FRAME_SIZE_BYTES_MIN = 4096
@@ -42,16 +40,6 @@ class Handshake:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._step = Step.HEADER
-        self._user: User | None = None
-
-    @property
-    def user_name(self) -> str:
-        """Who has authenticated, empty before."""
-        return self._user.name if self._user is not None else ""
-
-    @property
-    def _mechanisms(self) -> tuple[str, ...]:
-        return MECHANISMS if self._connection.peer.certificate_name is None else (*MECHANISMS, EXTERNAL)
 
     def start(self, minor_version: int) -> None:
         """The protocol header was right: begin."""
@@ -60,7 +48,7 @@ class Handshake:
             version_major=0,
             version_minor=minor_version or 9,
             server_properties=server_properties(self._connection.broker.settings),
-            mechanisms=" ".join(self._mechanisms),
+            mechanisms=" ".join(self._connection.login.mechanisms),
             locales="en_US",
         )
         self._connection.send_method(0, start)
@@ -99,25 +87,12 @@ class Handshake:
         if isinstance(capabilities, dict):
             connection.client_capabilities = frozenset(name for name, value in capabilities.items() if value is True)
         mechanism = method.mechanism
-        if mechanism not in self._mechanisms:
-            raise AmqpError(ReplyCode.COMMAND_INVALID, f"unknown authentication mechanism '{mechanism}'")
-        connection.auth_mechanism = mechanism
-        if mechanism == EXTERNAL:
-            name = connection.peer.certificate_name or ""
-            if not name:
-                raise _login_refused(mechanism, "the client showed no certificate that names a user")
-            user = connection.broker.users.get(name)
-        else:
-            try:
-                name, password = read_response(mechanism, method.response.encode("utf-8", "surrogateescape"))
-            except BadResponse as error:
-                raise AmqpError(ReplyCode.SYNTAX_ERROR, str(error)) from error
-            user = connection.broker.users.authenticate(name, password)
-        if user is None:
-            raise _login_refused(mechanism, f"user '{name}' - invalid credentials")
-        if name in connection.broker.settings.loopback_users and not connection.peer.is_loopback:
-            raise _login_refused(mechanism, f"user '{name}' can only connect via localhost")
-        self._user = user
+        if mechanism in connection.login.mechanisms:
+            connection.auth_mechanism = mechanism
+        try:
+            connection.login.authenticate(mechanism, method.response.encode("utf-8", "surrogateescape"))
+        except Refused as refused:
+            raise _error_of(refused, mechanism) from None
         settings = connection.broker.settings
         tune = build(
             methods.Connection.Tune,
@@ -136,37 +111,22 @@ class Handshake:
         self._step = Step.OPEN
 
     def _open(self, method: methods.Connection.Open) -> None:
-        user = self._user
-        assert user is not None
-        name = method.virtual_host
-        virtual_host = self._connection.broker.virtual_hosts.get(name)
-        if virtual_host is None:
-            raise not_allowed(f"vhost {name} not found")
-        self._check_limits(user, virtual_host)
-        check_access(user, name)
-        self._connection.opened(Client(user, name), virtual_host)
+        try:
+            client, virtual_host = self._connection.login.enter(method.virtual_host)
+        except Refused as refused:
+            raise not_allowed(str(refused)) from None
+        self._connection.opened(client, virtual_host)
         self._connection.send_method(0, build(methods.Connection.OpenOk))
 
-    def _check_limits(self, user: User, virtual_host: VirtualHost) -> None:
-        """Refuse one connection more than there may be."""
-        broker = self._connection.broker
-        connections, limit = broker.open_connections, broker.settings.connections_max
-        if limit and len(connections) >= limit:
-            raise not_allowed(f"connection refused: node connection limit ({limit}) is reached")
-        of_virtual_host = virtual_host.limits.connections_max
-        if of_virtual_host is not None and len(connections.in_virtual_host(virtual_host.name)) >= of_virtual_host:
-            refused = f"access to vhost '{virtual_host.name}' refused for user '{user.name}'"
-            raise not_allowed(f"{refused}: connection limit ({of_virtual_host}) is reached")
-        of_user = user.limits.connections_max
-        if of_user is not None and len(connections.of_user(user.name)) >= of_user:
-            refused = f"connection refused for user '{user.name}'"
-            raise not_allowed(f"{refused}: user connection limit ({of_user}) is reached")
 
-
-def _login_refused(mechanism: str, detail: str) -> AmqpError:
-    """The 403 of a login; why stands in the log only, a stranger is not told."""
+def _error_of(refused: Refused, mechanism: str) -> AmqpError:
+    """What is said of a refused login. Why stands in the log only, a stranger is not told."""
+    if refused.reason is Refusal.UNKNOWN_MECHANISM:
+        return AmqpError(ReplyCode.COMMAND_INVALID, str(refused))
+    if refused.reason is Refusal.MALFORMED_RESPONSE:
+        return AmqpError(ReplyCode.SYNTAX_ERROR, str(refused))
     text = f"Login was refused using authentication mechanism {mechanism}. For details see the broker logfile."
-    return AmqpError(ReplyCode.ACCESS_REFUSED, text, blamed=NO_METHOD, detail=detail)
+    return AmqpError(ReplyCode.ACCESS_REFUSED, text, blamed=NO_METHOD, detail=str(refused))
 
 
 def _check_negotiated(name: str, value: int, minimum: int, maximum: int) -> None:

@@ -152,6 +152,7 @@ class Publishing:
         self._missing_bytes = 0
         self._partial_body: PartialBody | None = None
         self._remembered: Remembered = channel.connection.remembered
+        self._throttle = channel.connection.throttle
         self._number = 0
         self._unconfirmed: deque[Unconfirmed] = deque()
         self._will_finish = False
@@ -171,7 +172,7 @@ class Publishing:
         """A basic.publish: its content follows, or is taken at once when it is here."""
         channel = self._channel
         connection = channel.connection
-        connection.has_published = True
+        self._throttle.has_published = True
         content = connection.take_content(channel.number)
         if content is None:
             self._method = payload

@@ -1,0 +1,140 @@
+"""Who a client is, and whether it may enter a virtual host: for every protocol that has users.
+
+``Login`` is asked in two steps, as most protocols have them: who is it (``authenticate``), and may it be there
+(``enter``). A refusal is a ``Refused`` with a reason, which each protocol says in its own codes.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+
+from amqp_broker.access.client import Client, Peer, check_access
+from amqp_broker.access.mechanisms import EXTERNAL, MECHANISMS, BadResponse, read_response
+from amqp_broker.access.users import User
+from amqp_broker.broker.broker import Broker
+from amqp_broker.broker.virtual_host import VirtualHost
+
+
+class Refusal(Enum):
+    """Why a client is refused."""
+
+    UNKNOWN_MECHANISM = auto()
+    MALFORMED_RESPONSE = auto()
+    LOGIN = auto()  # neither who it is nor from where it comes is good enough; the client is not told which
+    UNKNOWN_VIRTUAL_HOST = auto()
+    TOO_MANY_CONNECTIONS = auto()
+
+
+class Refused(Exception):
+    """A client is refused.
+
+    Args:
+        reason: why, for the protocol.
+        text: why, in words that the client may read; for ``Refusal.LOGIN`` they are for the log only.
+    """
+
+    def __init__(self, reason: Refusal, text: str) -> None:
+        super().__init__(text)
+        self.reason = reason
+
+
+class Login:
+    """The login of one client.
+
+    Args:
+        broker: where it wants to be.
+        peer: what its socket knows of it: address, certificate.
+    """
+
+    def __init__(self, broker: Broker, peer: Peer) -> None:
+        self._broker = broker
+        self._peer = peer
+        self._user: User | None = None
+
+    @property
+    def mechanisms(self) -> tuple[str, ...]:
+        """The names of the SASL mechanisms that this client may use."""
+        return MECHANISMS if self._peer.certificate_name is None else (*MECHANISMS, EXTERNAL)
+
+    @property
+    def user_name(self) -> str:
+        """Who has authenticated, empty before."""
+        return self._user.name if self._user is not None else ""
+
+    def authenticate(self, mechanism: str, response: bytes) -> None:
+        """Find out who the client is, by a SASL mechanism.
+
+        Args:
+            mechanism: one of ``mechanisms``.
+            response: what the client sent for it.
+
+        Raises:
+            Refused: it is nobody that may log in from there.
+            NotVerifiedYet: to be asked again when the password is verified (``Driver.verify_password``).
+        """
+        if mechanism not in self.mechanisms:
+            raise Refused(Refusal.UNKNOWN_MECHANISM, f"unknown authentication mechanism '{mechanism}'")
+        if mechanism == EXTERNAL:
+            self._authenticate_by_certificate()
+            return
+        try:
+            name, password = read_response(mechanism, response)
+        except BadResponse as error:
+            raise Refused(Refusal.MALFORMED_RESPONSE, str(error)) from error
+        self.authenticate_by_password(name, password)
+
+    def authenticate_by_password(self, name: str, password: bytes) -> None:
+        """The same, for protocols that have a user name and a password in fields of their own.
+
+        Raises:
+            Refused: name or password is wrong, or the user may not log in from there.
+            NotVerifiedYet: to be asked again when the password is verified.
+        """
+        self._admit(name, self._broker.users.authenticate(name, password))
+
+    def _authenticate_by_certificate(self) -> None:
+        name = self._peer.certificate_name or ""
+        if not name:
+            raise Refused(Refusal.LOGIN, "the client showed no certificate that names a user")
+        self._admit(name, self._broker.users.get(name))
+
+    def _admit(self, name: str, user: User | None) -> None:
+        if user is None:
+            raise Refused(Refusal.LOGIN, f"user '{name}' - invalid credentials")
+        if name in self._broker.settings.loopback_users and not self._peer.is_loopback:
+            raise Refused(Refusal.LOGIN, f"user '{name}' can only connect via localhost")
+        self._user = user
+
+    def enter(self, name: str) -> tuple[Client, VirtualHost]:
+        """Enter a virtual host, by its name, after ``authenticate``.
+
+        Raises:
+            Refused: there is no such virtual host, or there are too many connections already.
+            AmqpError: the user may not be there.
+        """
+        user = self._user
+        assert user is not None
+        virtual_host = self._broker.virtual_hosts.get(name)
+        if virtual_host is None:
+            raise Refused(Refusal.UNKNOWN_VIRTUAL_HOST, f"vhost {name} not found")
+        self._check_limits(user, virtual_host)
+        check_access(user, name)
+        return Client(user, name), virtual_host
+
+    def _check_limits(self, user: User, virtual_host: VirtualHost) -> None:
+        """Refuse one connection more than there may be."""
+        connections, limit = self._broker.open_connections, self._broker.settings.connections_max
+        if limit and len(connections) >= limit:
+            raise _too_many(f"connection refused: node connection limit ({limit}) is reached")
+        of_virtual_host = virtual_host.limits.connections_max
+        if of_virtual_host is not None and len(connections.in_virtual_host(virtual_host.name)) >= of_virtual_host:
+            refused = f"access to vhost '{virtual_host.name}' refused for user '{user.name}'"
+            raise _too_many(f"{refused}: connection limit ({of_virtual_host}) is reached")
+        of_user = user.limits.connections_max
+        if of_user is not None and len(connections.of_user(user.name)) >= of_user:
+            refused = f"connection refused for user '{user.name}'"
+            raise _too_many(f"{refused}: user connection limit ({of_user}) is reached")
+
+
+def _too_many(text: str) -> Refused:
+    return Refused(Refusal.TOO_MANY_CONNECTIONS, text)
