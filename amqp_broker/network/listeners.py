@@ -37,6 +37,9 @@ _NO_SUCH_ADDRESS = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EPROTONOSUPPO
 _LISTENER_IS_GONE = {errno.EBADF, errno.ENOTSOCK, errno.EINVAL}
 
 
+AMQP = "amqp"  # the protocol of a listener that says no other
+
+
 class CannotListen(Exception):
     """An address cannot be listened on; the text names it, the reason and the way out."""
 
@@ -50,12 +53,14 @@ class Endpoint:
         address: the IP address that is bound.
         port: the TCP port.
         is_tls: whether TLS is spoken there.
+        protocol: the name of the protocol that is spoken there.
     """
 
     host: str
     address: str
     port: int
     is_tls: bool = False
+    protocol: str = AMQP
 
     @property
     def url(self) -> str:
@@ -90,7 +95,7 @@ class Listener:
             self.socket.close()
 
 
-async def bind(hosts: Iterable[str], port: int, *, is_tls: bool = False) -> list[Listener]:
+async def bind(hosts: Iterable[str], port: int, *, is_tls: bool = False, protocol: str = AMQP) -> list[Listener]:
     """Bind every address of every host once, all on the same port. Nobody can connect before ``listen``.
 
     Args:
@@ -98,6 +103,7 @@ async def bind(hosts: Iterable[str], port: int, *, is_tls: bool = False) -> list
             every address.
         port: the TCP port; 0 takes one that is free on all of them.
         is_tls: whether TLS is to be spoken there.
+        protocol: the name of the protocol that is to be spoken there.
 
     Raises:
         CannotListen: a host has no address here, or its port is taken.
@@ -106,7 +112,7 @@ async def bind(hosts: Iterable[str], port: int, *, is_tls: bool = False) -> list
     for attempt in range(_PORT_ATTEMPTS):
         try:
             bound = _bind_all(addresses, port)
-            return [Listener(one.socket, replace(one.endpoint, is_tls=is_tls)) for one in bound]
+            return [Listener(one.socket, replace(one.endpoint, is_tls=is_tls, protocol=protocol)) for one in bound]
         except _PortTaken as taken:
             if port or attempt == _PORT_ATTEMPTS - 1:
                 raise CannotListen(

@@ -1,6 +1,6 @@
 """One client's byte stream joined to its conversation: what arrives goes in, what is to be said goes out.
 
-The conversation (``session.Connection``) knows no sockets, so these are the duties of this side:
+The conversation (a protocol's connection) knows no sockets, so these are the duties of this side:
 
 - hand in what was read, at most one chunk before every other connection has had its turn; who sends much waits in
   line with all who do (``turns.py``);
@@ -15,8 +15,8 @@ been handled, the reader itself sends what the chunk has made connections say, i
 takes it at once (``Outbox``). Waking a writer takes two rounds of the event loop, which is more than everything else
 that is done for a short answer; the writer sends what is left, and what is said at other times.
 
-A defect in the conversation's code ends this connection only: a stand-in takes its place that says 541 to the client
-and listens to nothing more.
+A defect in the conversation's code ends this connection only: a stand-in takes its place that tells the client so, in
+the words of its protocol, and listens to nothing more.
 """
 
 from __future__ import annotations
@@ -29,14 +29,10 @@ from typing import Protocol, TypeVar
 
 import trio
 
-from amqp_broker.errors import ReplyCode
 from amqp_broker.network.connection_log import CLIENT_LEFT, ConnectionLog
 from amqp_broker.network.socket_stream import CAN_SCATTER, Part, SocketStream
 from amqp_broker.network.turns import ROUND_S_MAX, Turns
 from amqp_broker.network.wake_up import WakeUp
-from amqp_broker.wire.frames import METHOD, encode_frame
-from amqp_broker.wire.methods import Connection as ConnectionMethods
-from amqp_broker.wire.methods import encode_method
 
 # How long a client may take to read the last words and to close its half.
 FAREWELL_TIMEOUT_S = 3.0
@@ -70,7 +66,7 @@ Argument = TypeVar("Argument")
 
 
 class Conversation(Protocol):
-    """What is pumped; ``session.Connection`` is one. Its duties and ours are in ``docs/architecture.md``."""
+    """What is pumped; each protocol's connection is one. Its duties and ours are in ``docs/architecture.md``."""
 
     finished: bool
     is_reading_paused: bool
@@ -94,6 +90,10 @@ class Conversation(Protocol):
 
     def lost(self, reason: str) -> None:
         """Give everything back: the stream is gone."""
+
+    def words_for_a_defect(self) -> bytes:
+        """What the client is told when the conversation itself has failed; empty where the protocol has no words."""
+        ...
 
 
 class Outbox:
@@ -304,7 +304,7 @@ class Pump:
             return
         self._is_crashed = True
         self._log.crashed(error)
-        crashed, self._conversation = self._conversation, _Apology()
+        crashed, self._conversation = self._conversation, _Failed(self._conversation.words_for_a_defect())
         self._give_back(crashed, "internal error")
         self.notify()
 
@@ -323,17 +323,15 @@ class Pump:
             self._log.crashed(error)
 
 
-class _Apology:
-    """Stands in for a conversation that crashed: tells the client 541 and is done."""
+class _Failed:
+    """Stands in for a conversation that has failed: tells the client and is done."""
 
     finished = True
     is_reading_paused = False
     missing_body_bytes = 0
 
-    def __init__(self) -> None:
-        code = ReplyCode.INTERNAL_ERROR
-        close = ConnectionMethods.Close(reply_code=int(code), reply_text=code.name, class_id=0, method_id=0)
-        self._output: list[Part] = [encode_frame(METHOD, 0, encode_method(close))]
+    def __init__(self, words: bytes) -> None:
+        self._output: list[Part] = [words] if words else []
 
     def receive(self, data: bytes) -> None:
         """Ignore it."""
@@ -346,7 +344,7 @@ class _Apology:
         """Ignore it."""
 
     def take_output(self) -> list[Part]:
-        """The apology, once."""
+        """What the client is told, once."""
         output, self._output = self._output, []
         return output
 
@@ -355,6 +353,10 @@ class _Apology:
 
     def lost(self, reason: str) -> None:
         """There is nothing to give back."""
+
+    def words_for_a_defect(self) -> bytes:
+        """They are said."""
+        return b""
 
 
 def _portions(output: list[Part]) -> Iterator[list[Part]]:

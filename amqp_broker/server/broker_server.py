@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import socket
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,13 +23,12 @@ from amqp_broker.broker.ports import Clock
 from amqp_broker.journal.port import Journal, Progress
 from amqp_broker.logs import log_event, log_internal_error
 from amqp_broker.network.connection_log import ConnectionLog
-from amqp_broker.network.listeners import Endpoint, Listener, accept_forever, bind, listen
+from amqp_broker.network.listeners import AMQP, Endpoint, Listener, accept_forever, bind, listen
 from amqp_broker.network.proxy_protocol import BadProxyHeader, read_proxy_header
 from amqp_broker.network.pump import Outbox, Pump
 from amqp_broker.network.socket_stream import SocketStream, keep_alive
 from amqp_broker.network.tls import NoTls, SentNothing, TlsContext, TlsStream, name_in
 from amqp_broker.network.turns import Turns
-from amqp_broker.protocols.amqp091.connection import Connection
 from amqp_broker.server.clock import SystemClock
 from amqp_broker.server.control import serve_control
 from amqp_broker.server.descriptors import connections_that_fit
@@ -38,6 +38,7 @@ from amqp_broker.server.long_works import go_on_with_works
 from amqp_broker.server.memory_limit import available_memory
 from amqp_broker.server.page_reader import read_pages
 from amqp_broker.server.password_checks import PasswordChecks
+from amqp_broker.server.protocols import PROTOCOLS, ClientConnection, MakeConnection
 from amqp_broker.server.resources import watch_resources, with_memory_limits
 from amqp_broker.server.stalled import shed_stalled
 from amqp_broker.server.status import server_status
@@ -65,7 +66,7 @@ class BrokerServer:
         driver: that broker's.
     """
 
-    connection_type: ClassVar[type[Connection]] = Connection  # a broker in a test has its own
+    protocols: ClassVar[Mapping[str, MakeConnection]] = PROTOCOLS  # a broker in a test has its own connections
 
     def __init__(
         self,
@@ -83,7 +84,7 @@ class BrokerServer:
         self._journal: Journal | None = None
         self._flusher: JournalFlusher | None = None
         self._listeners: list[Listener] = []
-        self._connections: set[Connection] = set()
+        self._connections: set[ClientConnection] = set()
         self._outbox = Outbox()
         self._turns = Turns()
         self.connections_ended = 0
@@ -223,17 +224,17 @@ class BrokerServer:
             accepted.close()
             return
         self._arriving += 1
-        nursery.start_soon(self._receive_client, stream, peer, listener.endpoint.is_tls)
+        nursery.start_soon(self._receive_client, stream, peer, listener.endpoint)
 
-    async def _receive_client(self, stream: SocketStream, peer: Peer, is_tls: bool) -> None:
+    async def _receive_client(self, stream: SocketStream, peer: Peer, endpoint: Endpoint) -> None:
         self._arriving -= 1  # whatever comes now counts the client in its own way before it waits for anything
-        if is_tls or self.settings.proxy_protocol == "required":
-            await self._welcome(stream, peer, is_tls)
+        if endpoint.is_tls or self.settings.proxy_protocol == "required":
+            await self._welcome(stream, peer, endpoint)
         else:
-            await self.serve_stream(stream, peer)
+            await self.serve_stream(stream, peer, endpoint.protocol)
 
-    async def _welcome(self, transport: SocketStream, peer: Peer, is_tls: bool) -> None:
-        """Have all that comes before AMQP: who the load balancer speaks for, and TLS."""
+    async def _welcome(self, transport: SocketStream, peer: Peer, endpoint: Endpoint) -> None:
+        """Have all that comes before the protocol: who the load balancer speaks for, and TLS."""
         stream: trio.abc.Stream = transport
         reason, severity = "handshake timeout", logging.WARNING
         self._welcoming += 1
@@ -241,7 +242,7 @@ class BrokerServer:
             with trio.move_on_after(self.settings.handshake_timeout_ms / 1000):
                 if self.settings.proxy_protocol == "required":
                     peer = await read_proxy_header(transport, peer)
-                if is_tls:
+                if endpoint.is_tls:
                     stream, peer = await self._begin_tls(transport, peer)
                 reason = ""
         except SentNothing as error:
@@ -254,7 +255,7 @@ class BrokerServer:
             log_event(severity, "connection failed", peer=str(peer), reason=reason)
             await trio.aclose_forcefully(stream)
         else:
-            await self.serve_stream(stream, peer)
+            await self.serve_stream(stream, peer, endpoint.protocol)
 
     async def _begin_tls(self, transport: SocketStream, peer: Peer) -> tuple[TlsStream, Peer]:
         assert self._tls is not None
@@ -282,11 +283,11 @@ class BrokerServer:
         self._is_refusing = refuses
         return refuses
 
-    async def serve_stream(self, stream: trio.abc.Stream, peer: Peer) -> None:
-        """Have one client's conversation, from its first byte to its last."""
+    async def serve_stream(self, stream: trio.abc.Stream, peer: Peer, protocol: str = AMQP) -> None:
+        """Have one client's conversation in a protocol, from its first byte to its last."""
         pump = self.make_pump(stream, self._outbox)
         try:
-            connection = self.connection_type(self.broker, peer, pump.notify)
+            connection = self.protocols[protocol](self.broker, peer, pump.notify)
         except Exception as error:
             log_internal_error("connection", error, peer=str(peer))
             await trio.aclose_forcefully(stream)
@@ -296,7 +297,7 @@ class BrokerServer:
             await pump.run(connection, ConnectionLog(str(peer), connection))
         finally:
             self._connections.discard(connection)
-            connection.dissolve()
+            connection.detach()
             self.connections_ended += 1
             if not self._connections:
                 self._all_gone.set()

@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterable
 
 import trio
 
-from amqp_broker.protocols.amqp091.connection import Connection
+from amqp_broker.server.protocols import ClientConnection
 
 LOOKS_PER_TIMEOUT = 8
 
 
-async def shed_stalled(connections: Callable[[], Iterable[Connection]], timeout_ms: int) -> None:
+async def shed_stalled(connections: Callable[[], Iterable[ClientConnection]], timeout_ms: int) -> None:
     """Look again and again, until cancelled.
 
     Args:
@@ -33,9 +33,9 @@ class StallWatch:
     """Remembers when each client has taken something last."""
 
     def __init__(self) -> None:
-        self._seen: dict[Connection, tuple[int, float]] = {}  # bytes sent until then, and since when no more
+        self._seen: dict[ClientConnection, tuple[int, float]] = {}  # bytes sent until then, and since when no more
 
-    def look(self, connections: Iterable[Connection], now_ms: float, timeout_ms: int) -> list[Connection]:
+    def look(self, connections: Iterable[ClientConnection], now_ms: float, timeout_ms: int) -> list[ClientConnection]:
         """Who has taken nothing for so long, although something waits."""
         before, self._seen = self._seen, {}
         stalled = []

@@ -7,9 +7,9 @@ pays nothing for being watchable. Holds no API for tests; that is ``view.py`` an
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, ClassVar
 
 import trio
 
@@ -24,6 +24,7 @@ from amqp_broker.broker.virtual_host import VirtualHost
 from amqp_broker.broker.works import Work
 from amqp_broker.errors import AmqpError
 from amqp_broker.network.connection_log import ConnectionLog
+from amqp_broker.network.listeners import AMQP
 from amqp_broker.network.pump import Conversation, Outbox, Pump
 from amqp_broker.network.socket_stream import SocketStream
 from amqp_broker.protocols.amqp091.channel import Channel, ChannelState
@@ -33,6 +34,7 @@ from amqp_broker.protocols.amqp091.heartbeat import Heartbeat
 from amqp_broker.protocols.amqp091.publishing import Publication, Publishing
 from amqp_broker.server.broker_server import BrokerServer
 from amqp_broker.server.driver import ServerDriver
+from amqp_broker.server.protocols import MakeConnection
 from amqp_broker.settings import Settings
 from amqp_broker.testing.memory_stream import MemoryStream
 from amqp_broker.testing.records import Published, published, why_nowhere
@@ -294,7 +296,7 @@ class WatchedPump(Pump):
 class WatchedServer(BrokerServer):
     """A server whose clients are watched."""
 
-    connection_type = WatchedConnection
+    protocols: ClassVar[Mapping[str, MakeConnection]] = {AMQP: WatchedConnection}
 
     def __init__(self, settings: Settings, clock: Clock, broker: Broker, driver: ServerDriver) -> None:
         super().__init__(settings, clock, broker, driver)

@@ -120,6 +120,17 @@ def test_trio_is_imported_from_the_network_up_only(module: str) -> None:
     assert not imports_package(module, "trio")
 
 
+@pytest.mark.parametrize("module", [module for module in MODULES if room(module) == "network"])
+def test_the_network_knows_neither_a_protocol_nor_the_broker(module: str) -> None:
+    rooms = {room(name) for name in imports_within_package(module)}
+    assert not rooms & {"wire", "broker", "session", "protocols"}
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if room(module) == "session"])
+def test_what_every_protocol_shares_knows_none(module: str) -> None:
+    assert "wire" not in {room(name) for name in imports_within_package(module)}
+
+
 @pytest.mark.parametrize("module", [module for module in MODULES if module not in PAMQP_MODULES])
 def test_pamqp_is_imported_by_one_module_only(module: str) -> None:
     assert not imports_package(module, "pamqp")

@@ -113,7 +113,7 @@ def test_a_connection_that_has_ended_waits_for_no_collector() -> None:
     try:
         assert connections_alive() == before + 1
         client.connection.lost("gone")
-        client.connection.dissolve()
+        client.connection.detach()
         broker.connections.clear()
         del client, channel
         assert connections_alive() == before

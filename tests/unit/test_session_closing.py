@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from pamqp import body, commands, header
+from pamqp import body, commands, frame, header
 
 from amqp_broker.protocols.amqp091.connection import CLOSING_MS_MAX, SILENT_CLOSE_MS
 from tests.support.client import Client, Cut, Received
@@ -351,6 +351,14 @@ def test_channel_close_in_the_middle_of_a_content(client: Client) -> None:
     channel = client.channel()
     channel.send(commands.Basic.Publish(), commands.Channel.Close(200, "bye", 0, 0))
     assert client.closed_with().reply_code == 505
+
+
+def test_what_is_said_when_the_connection_itself_fails(client: Client) -> None:
+    data = client.connection.words_for_a_defect()
+    _, channel, method = frame.unmarshal(data)
+    assert channel == 0
+    assert isinstance(method, commands.Connection.Close)
+    assert (method.reply_code, method.reply_text) == (541, "INTERNAL_ERROR")
 
 
 # --- lost

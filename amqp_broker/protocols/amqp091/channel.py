@@ -56,7 +56,7 @@ class Channel:
         number: from 1.
     """
 
-    __deletable__ = ("publishing", "consuming")  # by dissolve
+    __deletable__ = ("publishing", "consuming")  # by detach
 
     # A broker in a test puts its own in their place, so that watching costs nothing elsewhere.
     publishing_type: ClassVar[type[Publishing]] = Publishing
@@ -209,7 +209,7 @@ class Channel:
         self.publishing.release()
         return self.consuming.release()
 
-    def dissolve(self) -> None:
+    def detach(self) -> None:
         """The channel was released, and is its connection's no longer: let go of its parts, which hold on to it.
 
         Else they would wait for the garbage collector, and a client that opens channels by the thousand and goes away,

@@ -9,7 +9,7 @@ What the server floor owes it:
 - nothing for ``missing_body_bytes``: so much of a message's body is still to come, which is worth reading in one go, or
   into the ``room`` that there may be for it: then ``room_filled`` takes the place of ``receive``;
 - to close the socket once ``finished`` is true and the last output is sent;
-- to call ``lost`` when the socket ends, for whatever reason, also after ``finished``, and ``dissolve`` in the very end.
+- to call ``lost`` when the socket ends, for whatever reason, also after ``finished``, and ``detach`` in the very end.
 
 The states: ``handshake`` until connection.open succeeded, ``open``, ``closing`` after we sent connection.close until
 it is answered, ``closed by client`` after we answered the client's until it ends the socket (in both, all but
@@ -100,7 +100,7 @@ class Connection:
         on_output: called when there is something to send, the connection is finished, or reading may go on.
     """
 
-    __deletable__ = ("_handshake", "_heartbeat", "throttle")  # by dissolve
+    __deletable__ = ("_handshake", "_heartbeat", "throttle")  # by detach
 
     channel_type: ClassVar[type[Channel]] = Channel  # a broker in a test has its own
 
@@ -269,8 +269,8 @@ class Connection:
                     self._handle_frame(kind, number, payload)
                 except AmqpError as error:
                     self.fail(number, error, _method_ids(kind, payload))
-                except (MalformedTable, UnknownMethod) as nonsense:
-                    self._end_silently(nonsense)
+                except (MalformedTable, UnknownMethod) as unreadable:
+                    self._end_silently(unreadable)
                 except WireError:
                     self.fail(number, undecodable(payload), _method_ids(kind, payload))
             except QueueBusy as busy:
@@ -309,7 +309,7 @@ class Connection:
     def forget(self, channel: Channel) -> None:
         """A channel has ended: its number is free again."""
         del self.channels[channel.number]
-        channel.dissolve()
+        channel.detach()
 
     def _verify_password(self, check: NotVerifiedYet, go_on: Callable[[], None]) -> None:
         self.broker.driver.verify_password(check, go_on, lambda: not self._is_closed())
@@ -592,8 +592,14 @@ class Connection:
             self.broker.handle(self.finish)
             self.output.discard()
 
-    def dissolve(self) -> None:
-        """It is lost, and nobody will ask for anything more: let go of the parts, which hold on to it.
+    def words_for_a_defect(self) -> bytes:
+        """connection.close 541; asks nothing of what may have failed."""
+        code = ReplyCode.INTERNAL_ERROR
+        close = build(methods.Connection.Close, reply_code=int(code), reply_text=code.name, class_id=0, method_id=0)
+        return encode_frame(METHOD, 0, encode_method(close))
+
+    def detach(self) -> None:
+        """Let go of the parts, which hold on to it: it is lost, and nobody will ask for anything more.
 
         Else each would wait for the garbage collector, which takes long where there are many messages.
         """
@@ -622,7 +628,7 @@ class Connection:
         unfinished = []
         for channel in channels.values():
             unfinished.append(channel.release())
-            channel.dissolve()
+            channel.detach()
         if self._client is not None:
             self.virtual_host.remove_exclusive_queues(self._client)
         return self.broker.works.begin(chain.from_iterable(unfinished))

@@ -37,7 +37,7 @@ ROUTES_REMEMBERED_MAX = 131_072  # by all connections together, about half a kil
 ROUTES_REMEMBERED_MIN = 1024
 DIGESTS_REMEMBERED_MAX = 4096
 DIGEST_KEY_BYTES_MAX: Final = 256
-CRUMB_BYTES_MAX: Final = 4096  # a body frame below this is not kept as an object of its own
+SMALL_PART_BYTES_MAX: Final = 4096  # a body frame below this is not kept as an object of its own
 ROUTE_EFFORT = 10  # to find one, about; see ``Connection.has_cost``
 BASIC_PUBLISH = (60, 40)
 IMPERSONATOR = "impersonator"
@@ -60,27 +60,27 @@ class PartialBody:
     Small ones are put together as they come: an object for each would need many times the bytes that it holds.
     """
 
-    __slots__ = ("_crumbs", "_parts")
+    __slots__ = ("_parts", "_small_parts")
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
-        self._crumbs = bytearray()
+        self._small_parts = bytearray()
 
     def add(self, payload: bytes) -> None:
-        if len(payload) < CRUMB_BYTES_MAX:
-            self._crumbs += payload
+        if len(payload) < SMALL_PART_BYTES_MAX:
+            self._small_parts += payload
             return
-        self._sweep_up()
+        self._gather_small_parts()
         self._parts.append(payload)
 
     def joined(self) -> bytes:
-        self._sweep_up()
+        self._gather_small_parts()
         return b"".join(self._parts)
 
-    def _sweep_up(self) -> None:
-        if self._crumbs:
-            self._parts.append(bytes(self._crumbs))
-            self._crumbs.clear()
+    def _gather_small_parts(self) -> None:
+        if self._small_parts:
+            self._parts.append(bytes(self._small_parts))
+            self._small_parts.clear()
 
 
 class Remembered:

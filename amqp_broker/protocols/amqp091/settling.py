@@ -45,7 +45,7 @@ class Unacknowledged:
         self.delivered_ms = delivered_ms
 
 
-Party = tuple[Queue, Consumer | None]  # whom a part of the deliveries concerns; a queue alone where nobody else matters
+Origin = tuple[Queue, Consumer | None]  # where deliveries came from; a queue alone where the consumer does not matter
 
 
 class Settling:
@@ -66,14 +66,14 @@ class Settling:
         self._settlement = settlement
         self._is_by_consumer = settlement is not Settlement.ABANDONED and len(consuming.consumers) > 0
         self._refills_at_once = self._is_by_consumer and consuming.has_room
-        self._returning: dict[Party, Returning] = {}
-        self._room: dict[Party, Counter[Consumer | None]] = {}
+        self._returning: dict[Origin, Returning] = {}
+        self._room: dict[Origin, Counter[Consumer | None]] = {}
 
     def add(self, deliveries: list[Unacknowledged]) -> None:
         """Take a portion, the oldest first."""
         settlement = self._settlement
-        for party, part in self._parts(deliveries):
-            queue = party[0]
+        for origin, part in self._parts(deliveries):
+            queue = origin[0]
             messages = [delivery.message for delivery in part]
             room = Counter([delivery.consumer for delivery in part])
             if settlement is Settlement.ACKNOWLEDGED:
@@ -82,24 +82,24 @@ class Settling:
             elif settlement is Settlement.REJECTED:
                 queue.reject(messages)
             else:
-                self._return(party, messages, room)
+                self._return(origin, messages, room)
                 continue
             self._make_room(queue, room)
 
-    def _return(self, party: Party, messages: list[Message], room: Counter[Consumer | None]) -> None:
-        if party not in self._returning:
-            queue = party[0]
+    def _return(self, origin: Origin, messages: list[Message], room: Counter[Consumer | None]) -> None:
+        if origin not in self._returning:
+            queue = origin[0]
             is_requeued = self._settlement is Settlement.REQUEUED
-            self._returning[party] = queue.requeueing() if is_requeued else queue.taking_back()
-            self._room[party] = Counter()
-        self._returning[party].add(messages)
-        self._room[party].update(room)
+            self._returning[origin] = queue.requeueing() if is_requeued else queue.taking_back()
+            self._room[origin] = Counter()
+        self._returning[origin].add(messages)
+        self._room[origin].update(room)
 
     def finish(self) -> None:
         """There are no more."""
-        for party in sorted(self._returning, key=_names) if self._is_by_consumer else self._returning:
-            self._returning[party].finish()
-            self._make_room(party[0], self._room[party])
+        for origin in sorted(self._returning, key=_names) if self._is_by_consumer else self._returning:
+            self._returning[origin].finish()
+            self._make_room(origin[0], self._room[origin])
 
     def _make_room(self, queue: Queue, room: Counter[Consumer | None]) -> None:
         for consumer, count in room.items():
@@ -107,19 +107,19 @@ class Settling:
         if self._refills_at_once:
             queue.catch_up()
 
-    def _parts(self, deliveries: list[Unacknowledged]) -> list[tuple[Party, list[Unacknowledged]]]:
+    def _parts(self, deliveries: list[Unacknowledged]) -> list[tuple[Origin, list[Unacknowledged]]]:
         """The deliveries of each queue or, where it matters, of each consumer in the order of their names."""
-        parts: dict[Party, list[Unacknowledged]] = {}
+        parts: dict[Origin, list[Unacknowledged]] = {}
         is_by_consumer = self._is_by_consumer
         for delivery in deliveries:
-            party = (delivery.queue, delivery.consumer if is_by_consumer else None)
-            parts.setdefault(party, []).append(delivery)
+            origin = (delivery.queue, delivery.consumer if is_by_consumer else None)
+            parts.setdefault(origin, []).append(delivery)
         if is_by_consumer:
             return sorted(parts.items(), key=lambda part: _names(part[0]))
         return list(parts.items())
 
 
-def _names(party: Party) -> tuple[str, str]:
+def _names(origin: Origin) -> tuple[str, str]:
     """The names of queue and consumer; what basic.get took comes first."""
-    queue, consumer = party
+    queue, consumer = origin
     return queue.name, consumer.tag if consumer is not None else ""

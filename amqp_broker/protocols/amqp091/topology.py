@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def declare_exchange(channel: Channel, method: methods.Exchange.Declare) -> None:
     """exchange.declare."""
-    virtual_host, client = _parties(channel)
+    virtual_host, client = _where_and_who(channel)
     if method.passive:
         name = without_line_breaks(method.exchange)
         check_not_default_exchange(name)
@@ -43,28 +43,28 @@ def declare_exchange(channel: Channel, method: methods.Exchange.Declare) -> None
 
 def delete_exchange(channel: Channel, method: methods.Exchange.Delete) -> None:
     """exchange.delete."""
-    virtual_host, client = _parties(channel)
+    virtual_host, client = _where_and_who(channel)
     virtual_host.delete_exchange(client, method.exchange, if_unused=method.if_unused)
     _reply_unless(method.nowait, channel, methods.Exchange.DeleteOk())
 
 
 def bind_exchange(channel: Channel, method: methods.Exchange.Bind) -> None:
     """exchange.bind."""
-    virtual_host, client = _parties(channel)
+    virtual_host, client = _where_and_who(channel)
     virtual_host.bind(client, method.source, "exchange", method.destination, method.routing_key, arguments_of(method))
     _reply_unless(method.nowait, channel, methods.Exchange.BindOk())
 
 
 def unbind_exchange(channel: Channel, method: methods.Exchange.Unbind) -> None:
     """exchange.unbind."""
-    virtual_host, client = _parties(channel)
+    virtual_host, client = _where_and_who(channel)
     virtual_host.unbind(client, method.source, "exchange", method.destination, method.routing_key, arguments_of(method))
     _reply_unless(method.nowait, channel, methods.Exchange.UnbindOk())
 
 
 def declare_queue(channel: Channel, method: methods.Queue.Declare) -> None:
     """queue.declare."""
-    virtual_host, client = _parties(channel)
+    virtual_host, client = _where_and_who(channel)
     if method.queue.startswith(REPLY_TO):
         _declare_reply_queue(channel, method)
         return
@@ -106,7 +106,7 @@ def _declare_reply_queue(channel: Channel, method: methods.Queue.Declare) -> Non
 
 def bind_queue(channel: Channel, method: methods.Queue.Bind) -> None:
     """queue.bind."""
-    virtual_host, client = _parties(channel)
+    virtual_host, client = _where_and_who(channel)
     queue, key = channel.named_queue(method.queue), _routing_key(channel, method.queue, method.routing_key)
     virtual_host.bind(client, method.exchange, "queue", queue, key, arguments_of(method))
     _reply_unless(method.nowait, channel, methods.Queue.BindOk())
@@ -114,7 +114,7 @@ def bind_queue(channel: Channel, method: methods.Queue.Bind) -> None:
 
 def unbind_queue(channel: Channel, method: methods.Queue.Unbind) -> None:
     """queue.unbind."""
-    virtual_host, client = _parties(channel)
+    virtual_host, client = _where_and_who(channel)
     queue, key = channel.named_queue(method.queue), _routing_key(channel, method.queue, method.routing_key)
     virtual_host.unbind(client, method.exchange, "queue", queue, key, arguments_of(method))
     _reply_unless(False, channel, methods.Queue.UnbindOk())
@@ -127,7 +127,7 @@ def _routing_key(channel: Channel, queue: str, routing_key: str) -> str:
 
 def purge_queue(channel: Channel, method: methods.Queue.Purge) -> None:
     """queue.purge."""
-    virtual_host, client = _parties(channel)
+    virtual_host, client = _where_and_who(channel)
     name = channel.named_queue(method.queue)
     client.check_read("queue", name)
     count, work = virtual_host.accessible_queue(client, name).purge()
@@ -138,14 +138,14 @@ def purge_queue(channel: Channel, method: methods.Queue.Purge) -> None:
 
 def delete_queue(channel: Channel, method: methods.Queue.Delete) -> None:
     """queue.delete."""
-    virtual_host, client = _parties(channel)
+    virtual_host, client = _where_and_who(channel)
     name = without_line_breaks(channel.named_queue(method.queue))
     with channel.consuming.cancel_notices_held():
         count = virtual_host.delete_queue(client, name, if_unused=method.if_unused, if_empty=method.if_empty)
         _reply_unless(method.nowait, channel, build(methods.Queue.DeleteOk, message_count=count))
 
 
-def _parties(channel: Channel) -> tuple[VirtualHost, Client]:
+def _where_and_who(channel: Channel) -> tuple[VirtualHost, Client]:
     return channel.connection.virtual_host, channel.connection.client
 
 

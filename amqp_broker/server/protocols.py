@@ -1,0 +1,38 @@
+"""The protocols that a listener may speak, by name, and how the connection of a new client is made for each.
+
+A protocol that not everybody uses is registered with a function that imports it when its first client comes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final, Protocol
+
+from amqp_broker.access.client import Peer
+from amqp_broker.broker.broker import Broker
+from amqp_broker.network.listeners import AMQP
+from amqp_broker.network.pump import Conversation
+from amqp_broker.protocols.amqp091.connection import Connection
+
+
+class ClientConnection(Conversation, Protocol):
+    """What the server asks of a protocol's connection, beside what the pump does (docs/architecture.md)."""
+
+    @property
+    def waiting_bytes(self) -> int:
+        """What is to be sent and has not left."""
+
+    @property
+    def sent_bytes(self) -> int:
+        """What has left."""
+
+    def shut_down(self, reason: str) -> None:
+        """End the connection, with the protocol's own words for that where it has some."""
+
+    def detach(self) -> None:
+        """Let go of all parts: it was lost, and nothing more is asked of it."""
+
+
+MakeConnection = Callable[[Broker, Peer, Callable[[], None]], ClientConnection]  # the last is ``on_output``
+
+PROTOCOLS: Final[Mapping[str, MakeConnection]] = {AMQP: Connection}
