@@ -21,7 +21,7 @@ from amqp_broker.access.client import Peer
 from amqp_broker.broker.administration import AdministrationError
 from amqp_broker.broker.alarms import Resource
 from amqp_broker.network.listeners import Endpoint
-from amqp_broker.protocols.amqp091.connection import ConnectionState
+from amqp_broker.protocols.amqp091.states import ConnectionState
 from amqp_broker.settings import DESCRIPTIONS, SettingError, Settings
 from amqp_broker.testing.holds import watch_ends
 from amqp_broker.testing.memory_journal import MemoryFolder, WritingDriver, open_journal

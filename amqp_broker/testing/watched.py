@@ -27,11 +27,12 @@ from amqp_broker.network.connection_log import ConnectionLog
 from amqp_broker.network.listeners import AMQP
 from amqp_broker.network.pump import Conversation, Outbox, Pump
 from amqp_broker.network.socket_stream import SocketStream
-from amqp_broker.protocols.amqp091.channel import Channel, ChannelState
-from amqp_broker.protocols.amqp091.connection import Connection, ConnectionState
+from amqp_broker.protocols.amqp091.channel import Channel
+from amqp_broker.protocols.amqp091.connection import Connection
 from amqp_broker.protocols.amqp091.consuming import Consuming
 from amqp_broker.protocols.amqp091.heartbeat import Heartbeat
 from amqp_broker.protocols.amqp091.publishing import Publication, Publishing
+from amqp_broker.protocols.amqp091.states import ChannelState, ConnectionState
 from amqp_broker.server.broker_server import BrokerServer
 from amqp_broker.server.driver import ServerDriver
 from amqp_broker.server.protocols import MakeConnection

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from hypothesis import strategies as st
 from pamqp import base, body, commands, frame, header, heartbeat
 
-from amqp_broker.protocols.amqp091.channel import ChannelState
+from amqp_broker.protocols.amqp091.states import ChannelState
 from amqp_broker.wire.methods import METHOD_CLASSES
 from tests.support.client import Client, Sendable, publish_frames, split
 from tests.support.memory_broker import MemoryBroker

@@ -20,8 +20,9 @@ from amqp_broker.broker.queues.consumers import Consumer
 from amqp_broker.broker.queues.paging import OVERHEAD_BYTES
 from amqp_broker.broker.virtual_host import VirtualHost
 from amqp_broker.protocols.amqp091 import consuming as consuming_module
-from amqp_broker.protocols.amqp091.channel import Channel, ChannelState
+from amqp_broker.protocols.amqp091.channel import Channel
 from amqp_broker.protocols.amqp091.connection import Connection
+from amqp_broker.protocols.amqp091.states import ChannelState
 from amqp_broker.settings import Settings
 from tests.support.manual_clock import ManualClock
 

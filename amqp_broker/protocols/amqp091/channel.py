@@ -13,7 +13,6 @@ Publishing is in ``publishing.py``, consumers and acknowledgements in ``consumin
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from enum import Enum, auto
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -23,6 +22,7 @@ from amqp_broker.errors import AmqpError, ReplyCode, not_implemented, preconditi
 from amqp_broker.protocols.amqp091 import topology
 from amqp_broker.protocols.amqp091.consuming import Consuming
 from amqp_broker.protocols.amqp091.publishing import Publishing, misplaced
+from amqp_broker.protocols.amqp091.states import CHANNEL_TRANSITIONS, ChannelEvent, ChannelState
 from amqp_broker.protocols.amqp091.transaction import Transaction
 from amqp_broker.wire import hot, methods
 from amqp_broker.wire.frames import METHOD
@@ -33,15 +33,6 @@ if TYPE_CHECKING:
 
 
 METHOD_EFFORT = 10  # of one that does not come once a message, about; see ``Connection.has_cost``
-
-
-class ChannelState(Enum):
-    """Where a channel is in its life."""
-
-    STARTING = auto()
-    OPEN = auto()
-    CLOSING = auto()
-    CLOSED_BY_CLIENT = auto()
 
 
 OPEN: Final = ChannelState.OPEN  # looking it up in the class for each frame would take as long as calling a function
@@ -110,8 +101,11 @@ class Channel:
             raise misplaced(kind, payload, "expected method frame, got non method frame instead")
         if not isinstance(decode_method(payload), methods.Channel.Open):
             raise AmqpError(ReplyCode.CHANNEL_ERROR, "expected 'channel.open'")
-        self.state = ChannelState.OPEN
+        self._move(ChannelEvent.OPENED)
         self.reply(build(methods.Channel.OpenOk))
+
+    def _move(self, event: ChannelEvent) -> None:
+        self.state = CHANNEL_TRANSITIONS[self.state][event]
 
     def _handle_closing(self, method: Method) -> None:
         if isinstance(method, methods.Channel.CloseOk):
@@ -174,7 +168,7 @@ class Channel:
             return
         self.consuming.catch_up()
         self._release_work = self.connection.broker.works.begin(self.release())
-        self.state = ChannelState.CLOSING
+        self._move(ChannelEvent.FAILED)
         close = build(
             methods.Channel.Close,
             reply_code=int(error.code),
@@ -193,7 +187,7 @@ class Channel:
         self.publishing.finish()
         self.consuming.catch_up()
         self._release_work = self.connection.broker.works.begin(self.release())
-        self.state = ChannelState.CLOSED_BY_CLIENT
+        self._move(ChannelEvent.CLOSED_BY_CLIENT)
         self.connection.forget_later(self)
         self.reply_when(self._release_work, methods.Channel.CloseOk())
 

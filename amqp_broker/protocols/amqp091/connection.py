@@ -11,16 +11,15 @@ What the server floor owes it:
 - to close the socket once ``finished`` is true and the last output is sent;
 - to call ``lost`` when the socket ends, for whatever reason, also after ``finished``, and ``detach`` in the very end.
 
-The states: ``handshake`` until connection.open succeeded, ``open``, ``closing`` after we sent connection.close until
-it is answered, ``closed by client`` after we answered the client's until it ends the socket (in both, all but
-connection.close is ignored, and neither lasts for ever), ``closed``. Channel 0 is handled here and in ``handshake.py``,
-the others in ``channel.py``.
+The states are in ``states.py``: ``handshake`` until connection.open succeeded, ``open``, ``closing`` after we sent
+connection.close until it is answered, ``closed by client`` after we answered the client's until it ends the socket (in
+both, all but connection.close is ignored, and neither lasts for ever), ``closed``. Channel 0 is handled here and in
+``handshake.py``, the others in ``channel.py``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from enum import Enum, auto
 from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, ClassVar, Final
@@ -38,6 +37,7 @@ from amqp_broker.protocols.amqp091.handshake import Handshake
 from amqp_broker.protocols.amqp091.heartbeat import Heartbeat
 from amqp_broker.protocols.amqp091.inspection import channel_info, connection_info
 from amqp_broker.protocols.amqp091.publishing import BASIC_PUBLISH, Remembered
+from amqp_broker.protocols.amqp091.states import CONNECTION_TRANSITIONS, ConnectionEvent, ConnectionState
 from amqp_broker.session.login import Login
 from amqp_broker.session.output import Output
 from amqp_broker.session.throttle import Throttle
@@ -73,16 +73,6 @@ SILENT_CLOSE_MS = 3_000  # a peer that is not trusted yet waits that long for th
 
 
 Frame = tuple[int, int, bytes]  # kind, channel, payload
-
-
-class ConnectionState(Enum):
-    """Where a connection is in its life."""
-
-    HANDSHAKE = auto()
-    OPEN = auto()
-    CLOSING = auto()
-    CLOSED_BY_CLIENT = auto()
-    CLOSED = auto()
 
 
 # Looking a member up in its class takes as long as calling a function; these two are compared with once a frame.
@@ -399,7 +389,7 @@ class Connection:
             self._close_reply(method)
         elif self._is_closing:
             if self.state is ConnectionState.CLOSING and isinstance(method, methods.Connection.CloseOk):
-                self.finish()
+                self.finish(ConnectionEvent.ANSWERED)
         elif isinstance(method, methods.Connection.UpdateSecret):
             self._update_secret()
         else:
@@ -411,6 +401,9 @@ class Connection:
         for channel in self.channels.values():
             channel.consuming.cancel_refused()
         self.send_method(0, methods.Connection.UpdateSecretOk())
+
+    def _move(self, event: ConnectionEvent) -> None:
+        self.state = CONNECTION_TRANSITIONS[self.state][event]
 
     @property
     def _is_closing(self) -> bool:
@@ -435,7 +428,7 @@ class Connection:
         self._deadline.cancel()
         self._client = client
         self._virtual_host = virtual_host
-        self.state = ConnectionState.OPEN
+        self._move(ConnectionEvent.OPENED)
         self.broker.open_connections.add(self)
         self.throttle.start()
 
@@ -510,7 +503,7 @@ class Connection:
         """What RabbitMQ cannot read at all ends the connection without a word."""
         self.close_reason = str(error)
         if self.state is ConnectionState.HANDSHAKE:
-            self.state = ConnectionState.CLOSING
+            self._move(ConnectionEvent.FAILED)
             self._finish_later(SILENT_CLOSE_MS)
         else:
             self.finish()
@@ -521,13 +514,13 @@ class Connection:
         if self._handshake.tells(error):
             self._close(error, method_ids)
         else:
-            self.state = ConnectionState.CLOSING
+            self._move(ConnectionEvent.FAILED)
             self._finish_later(SILENT_CLOSE_MS)
 
     def _close(self, error: AmqpError, method_ids: tuple[int, int]) -> None:
         self.close_reason = str(error)
         work = self._release()
-        self.state = ConnectionState.CLOSING
+        self._move(ConnectionEvent.FAILED)
         close = build(
             methods.Connection.Close,
             reply_code=int(error.code),
@@ -556,7 +549,7 @@ class Connection:
             return  # the socket ended meanwhile
         self.send_method(0, methods.Connection.CloseOk())
         if self.state is OPEN:
-            self.state = ConnectionState.CLOSED_BY_CLIENT
+            self._move(ConnectionEvent.CLOSED_BY_CLIENT)
             self.broker.open_connections.remove(self)
             self.throttle.stop()
             self._finish_later(self._closing_ms)
@@ -607,10 +600,10 @@ class Connection:
         self.output.detach()
         del self._handshake, self._heartbeat, self.throttle
 
-    def finish(self) -> None:
+    def finish(self, event: ConnectionEvent = ConnectionEvent.ENDED) -> None:
         """Nothing more comes in; what waits goes out, then the socket may be closed."""
         self._release()
-        self.state = ConnectionState.CLOSED
+        self._move(event)
         self.broker.open_connections.remove(self)
         self._deadline.cancel()
         self._heartbeat.stop()
