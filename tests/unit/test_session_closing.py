@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from pamqp import body, commands, frame, header
 
+from amqp_broker.broker.message import Address
 from amqp_broker.protocols.amqp091.connection import CLOSING_MS_MAX, SILENT_CLOSE_MS
-from tests.support.client import Client, Cut, Received
+from tests.support.client import Client, Cut, Received, publish_frames
 from tests.support.memory_broker import MemoryBroker, small_slices
 from tests.unit.conftest import Connect
 
@@ -359,6 +360,31 @@ def test_what_is_said_when_the_connection_itself_fails(client: Client) -> None:
     assert channel == 0
     assert isinstance(method, commands.Connection.Close)
     assert (method.reply_code, method.reply_text) == (541, "INTERNAL_ERROR")
+
+
+def test_a_defect_in_what_goes_on_later_is_that_connections_own(broker: MemoryBroker) -> None:
+    """A client that waited goes on within whatever the broker does then, most often for others."""
+    client, other = Client(broker).open(), Client(broker).open()
+    channel = client.channel()
+    channel.declare("q")
+    for number in range(5):
+        channel.publish("", "q", b"%d" % number)
+    channel.consume("q")
+    assert len(channel.deliveries()) == 5
+
+    def fail(address: Address, header: bytes, body: bytes) -> None:
+        raise RuntimeError("a defect")
+
+    broker.reply_consumers["defective"] = fail
+    with small_slices(), broker.holding_works():
+        nack = commands.Basic.Nack(0, multiple=True, requeue=False)
+        client.send(nack, *publish_frames("", "defective", b"x", 131_072), channel=1)
+        other.channel().declare("r")
+    del broker.reply_consumers["defective"]
+    with pytest.raises(RuntimeError, match="a defect"):
+        client.connection.take_output()
+    client.connection.lost("internal error")
+    other.channel(2)
 
 
 # --- lost

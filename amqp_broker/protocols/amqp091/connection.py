@@ -129,6 +129,7 @@ class Connection:
         self._closed_channels: list[Channel] = []  # by the chunk that is being handled
         self._header = b""
         self._has_lost_its_place = False
+        self._defect: Exception | None = None
         self._splitter = FrameSplitter(HANDSHAKE_FRAME_SIZE_BYTES_MAX)
         self.login = Login(broker, peer)
         self._handshake = Handshake(self)
@@ -310,7 +311,11 @@ class Connection:
         def go_on() -> None:
             if not self._is_closed():
                 self.throttle.suspend(False)
-                self._handle_frames(frames)
+                try:
+                    self._handle_frames(frames)
+                except Exception as error:  # whoever has it go on may be another connection, whose fault it is not
+                    self._defect = error
+                    self.on_output()
 
         self.throttle.suspend(True)
         wait(go_on)
@@ -452,7 +457,9 @@ class Connection:
         self.output.send(encode_frame(METHOD, channel, encode_method(method)))
 
     def take_output(self) -> list[bytes | memoryview]:
-        """All that may be sent now, in order."""
+        """All that may be sent now, in order. A defect that came up while others were served is raised here."""
+        if self._defect is not None:
+            raise self._defect
         return self.output.take()
 
     def output_sent(self, sent_bytes: int) -> None:
