@@ -7,6 +7,7 @@ A protocol is a connection class in a folder of its own below ``protocols/``, wh
 - ``output.Output``: what is to be sent, the high-water mark that holds its consumers back, and what the client is not
   to read before the journal has kept something. ``take_output`` and ``output_sent`` of the connection are
   ``Output.take`` and ``Output.sent``.
+- ``confirms.Confirms``: which publishes are as durable as they must be, in their order.
 - ``throttle.Throttle``: when the client is not read. ``is_reading_paused`` of the connection is ``Throttle.is_paused``.
 
 What is left to the protocol: bytes to frames and back, which request is allowed when, a call of the domain

@@ -120,7 +120,7 @@ class WatchedPublishing(Publishing):
         if fault is PublishFault.NACK:
             self._remember(publication, (), "refused: " + FAULT)
             if publication.number:
-                self._confirm_later(publication.number, REFUSED)
+                self._confirms.add(publication.number, REFUSED)
             return False
         is_reply = (
             not publication.address.exchange and publication.address.routing_key in connection.broker.reply_consumers

@@ -13,17 +13,17 @@ wait for, one ``basic.ack`` with ``multiple`` for each run.
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from amqp_broker.broker.exchanges.exchange import Exchange
 from amqp_broker.broker.message import Address, Digest, digest_of, without_blind_copies
-from amqp_broker.broker.publishing import REFUSED, TAKEN, Outcome
+from amqp_broker.broker.publishing import REFUSED, TAKEN
 from amqp_broker.broker.queues.classic import Queue
 from amqp_broker.compilation import mypyc_attr
 from amqp_broker.errors import NO_METHOD, AmqpError, ReplyCode, not_implemented, precondition_failed
 from amqp_broker.protocols.amqp091.consuming import REPLY_TO
+from amqp_broker.session.confirms import Confirms
 from amqp_broker.wire import hot
 from amqp_broker.wire.content import BASIC_CLASS_ID, body_size, decode_properties, encode_content_header
 from amqp_broker.wire.errors import WireError
@@ -128,17 +128,6 @@ class Publication(NamedTuple):
     number: int  # among the channel's publishes, from 1; 0 without confirms
 
 
-class Unconfirmed:
-    """A run of publishes whose confirms are not sent yet: accepted ones of one chunk, or one that was refused."""
-
-    __slots__ = ("accepted", "first", "last", "position")
-
-    def __init__(self, number: int, outcome: Outcome) -> None:
-        self.first = self.last = number
-        self.accepted = outcome != REFUSED
-        self.position = outcome if self.accepted else TAKEN  # of the journal: it must be kept up to there
-
-
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Publishing:
     """The publisher's side of a channel."""
@@ -154,8 +143,8 @@ class Publishing:
         self._remembered: Remembered = channel.connection.remembered
         self._throttle = channel.connection.throttle
         self._number = 0
-        self._unconfirmed: deque[Unconfirmed] = deque()
-        self._will_finish = False
+        broker = channel.connection.broker
+        self._confirms = Confirms(broker, broker.durability.is_kept, self._confirm)
         self._virtual_host = channel.connection.virtual_host
         self._ingress = self._virtual_host.ingress
         self._reply_consumers = channel.connection.broker.reply_consumers
@@ -349,7 +338,7 @@ class Publishing:
         if self._reply_consumers and not address.exchange:
             self._reply_directly(address, header, body)
         if number:
-            self._confirm_later(number, outcome)
+            self._confirms.add(number, outcome)
         return outcome != REFUSED
 
     def _return(self, address: Address, header: bytes, body: bytes) -> None:
@@ -369,51 +358,22 @@ class Publishing:
     @property
     def unconfirmed_count(self) -> int:
         """How many publishes wait for their confirm."""
-        return sum(run.last - run.first + 1 for run in self._unconfirmed)
+        return self._confirms.unconfirmed_count
 
-    def _confirm_later(self, number: int, outcome: Outcome) -> None:
-        """Confirm a publish with the chunk that is being handled, or when the journal has kept what it must.
-
-        All that one chunk brings gets into one batch of the journal, so what was accepted makes one run.
-        """
-        if not self._will_finish:
-            self._will_finish = True
-            self._channel.connection.broker.to_finish.append(self.finish)
-        elif outcome != REFUSED and self._unconfirmed[-1].accepted:
-            run = self._unconfirmed[-1]
-            run.last = number
-            run.position = outcome or run.position  # it only grows
-            return
-        self._unconfirmed.append(Unconfirmed(number, outcome))
+    def _confirm(self, first: int, last: int, accepted: bool) -> None:
+        """Send one basic.ack or basic.nack for publishes that follow each other."""
+        encode = hot.encode_ack if accepted else hot.encode_nack
+        # ``multiple`` of a nack as RabbitMQ sends it; nothing below is unconfirmed any more.
+        multiple = last > first or not accepted
+        self._channel.connection.output.send(encode(self._channel.number, last, multiple))
 
     def finish(self) -> None:
-        """Send the confirms of all that is as durable as it must be, in the order of the publishes."""
-        self._will_finish = False
-        connection, channel_number = self._channel.connection, self._channel.number
-        is_kept = connection.broker.durability.is_kept
-        unconfirmed = self._unconfirmed
-        first = last = 0
-        while unconfirmed and is_kept(unconfirmed[0].position):
-            run = unconfirmed.popleft()
-            if run.accepted:
-                first, last = first or run.first, run.last
-                continue
-            if first:
-                connection.output.send(hot.encode_ack(channel_number, last, last > first))
-                first = 0
-            # ``multiple`` as RabbitMQ sends it; nothing below is unconfirmed any more.
-            connection.output.send(hot.encode_nack(channel_number, run.last, True))
-        if first:
-            connection.output.send(hot.encode_ack(channel_number, last, last > first))
-        if unconfirmed:
-            connection.broker.awaiting_commit[self.finish] = None
-        else:
-            connection.broker.awaiting_commit.pop(self.finish, None)
+        """Send the confirms of all that is as durable as it must be."""
+        self._confirms.finish()
 
     def release(self) -> None:
         """The channel ends: nothing that has not been confirmed will be."""
-        self._unconfirmed.clear()
-        self._channel.connection.broker.awaiting_commit.pop(self.finish, None)
+        self._confirms.release()
         self.is_receiving = False
         self._channel.connection.missing_body_bytes = 0
         self._partial_body = None
