@@ -8,6 +8,8 @@ A protocol is a connection class in a folder of its own below ``protocols/``, wh
   to read before the journal has kept something. ``take_output`` and ``output_sent`` of the connection are
   ``Output.take`` and ``Output.sent``.
 - ``confirms.Confirms``: which publishes are as durable as they must be, in their order.
+- ``settling.Settling``: what becomes of deliveries, told to their queues, in portions where there are many;
+  ``delivery_timeout.DeliveryTimeout``: those that nobody settles.
 - ``throttle.Throttle``: when the client is not read. ``is_reading_paused`` of the connection is ``Throttle.is_paused``.
 
 What is left to the protocol: bytes to frames and back, which request is allowed when, a call of the domain

@@ -2,26 +2,26 @@
 
 A delivery that wants an acknowledgement is kept under its delivery tag until it is settled: acknowledged, rejected,
 or returned when the channel ends. Tags only grow, so ``multiple`` walks from the lowest that may still be there. What
-that means for the queues is in ``settling.py``.
+that means for the queues is in ``session/settling.py``.
 """
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from amqp_broker.broker.message import Address, Message
 from amqp_broker.broker.queues.consumers import Consumer, in_turn
 from amqp_broker.broker.virtual_host import generated_name
-from amqp_broker.broker.works import SLICE_MESSAGES, Work
+from amqp_broker.broker.works import SLICE_MESSAGES, Unfinished, Work
 from amqp_broker.compilation import mypyc_attr
-from amqp_broker.errors import not_allowed, not_implemented, precondition_failed
-from amqp_broker.protocols.amqp091.consumer_timeout import ConsumerTimeout
+from amqp_broker.errors import NO_METHOD, not_allowed, not_implemented, precondition_failed
 from amqp_broker.protocols.amqp091.inspection import channel_info
-from amqp_broker.protocols.amqp091.settling import Settlement, Settling, Unacknowledged
+from amqp_broker.session.delivery_timeout import DeliveryTimeout
+from amqp_broker.session.settling import Settlement, Settling, Unacknowledged
 from amqp_broker.wire import hot, methods
 from amqp_broker.wire.methods import Method, arguments_of, build
 from amqp_broker.wire.strings import encode_shortstr
@@ -58,7 +58,9 @@ class Consuming:
         self._reply_tag = ""
         self._reply_key = ""
         self._held_notices: list[Method] | None = None
-        self._timeout = ConsumerTimeout(channel)
+        self._timeout = DeliveryTimeout(
+            channel.connection.broker, self.unacknowledged, self._has_manual_consumers, self._fail_after_timeout
+        )
         self._monotonic_ms = channel.connection.broker.clock.monotonic_ms
 
     # --- deliveries
@@ -332,9 +334,12 @@ class Consuming:
 
     def settle(self, settlement: Settlement, deliveries: list[Unacknowledged]) -> None:
         """Tell the queues what became of deliveries, the oldest first, in one go."""
-        settling = Settling(self, settlement)
+        settling = self._settling(settlement)
         settling.add(deliveries)
         settling.finish()
+
+    def _settling(self, settlement: Settlement) -> Settling:
+        return Settling(settlement, self.made_room, has_consumers=len(self.consumers) > 0, has_room=self.has_room)
 
     def _begin(self, slices: Iterator[None]) -> Work:
         """Begin to settle; there is one such work at a time, but for the end of the channel, which goes on with it."""
@@ -345,7 +350,7 @@ class Consuming:
         """Settle all deliveries up to a tag, the oldest first."""
         unacknowledged, tags = self.unacknowledged, self._tags_through(last)
         self._channel.connection.has_cost(len(tags))
-        settling = Settling(self, settlement)
+        settling = self._settling(settlement)
         for start in range(0, len(tags), SLICE_MESSAGES):
             if start:
                 yield
@@ -364,6 +369,21 @@ class Consuming:
             self.update_room()
         if consumer is not None and consumer.is_parked:
             consumer.queue.resume(consumer)
+
+    # --- deliveries that wait for too long
+
+    def _has_manual_consumers(self) -> bool:
+        return any(not consumer.no_ack for consumer in self.consumers.values())
+
+    def _fail_after_timeout(self, timeout_ms: int) -> None:
+        """The channel is closed with 406."""
+        channel = self._channel
+        error = precondition_failed(
+            f"delivery acknowledgement on channel {channel.number} timed out. Timeout value used: "
+            f"{timeout_ms} ms. This timeout value can be configured, see consumers doc guide to learn more"
+        )
+        with suppress(Unfinished):  # the client asked for nothing, so nothing waits
+            channel.connection.fail(channel.number, error, NO_METHOD)
 
     # --- direct reply-to
 

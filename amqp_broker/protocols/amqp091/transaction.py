@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from amqp_broker.errors import precondition_failed
 from amqp_broker.protocols.amqp091.publishing import Publication
-from amqp_broker.protocols.amqp091.settling import Settlement, Unacknowledged
+from amqp_broker.session.settling import Settlement, Unacknowledged
 
 if TYPE_CHECKING:
     from amqp_broker.broker.queues.classic import Queue

@@ -1,4 +1,4 @@
-"""What becomes of deliveries, told to their queues: acknowledged, rejected, requeued, or given back as a channel ends.
+"""What becomes of deliveries, told to the queues: acknowledged, rejected, requeued, or given back in the end.
 
 There may be very many of them, so they come in portions. Acknowledgements and rejections take effect one portion after
 the other; what goes back to a queue does so in the end, in one piece, and only then its consumers have room again, so
@@ -8,16 +8,13 @@ that they get it in order.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from enum import Enum, auto
-from typing import TYPE_CHECKING
 
 from amqp_broker.broker.message import Message
 from amqp_broker.broker.queues.classic import Queue
 from amqp_broker.broker.queues.consumers import Consumer
 from amqp_broker.broker.queues.returning import Returning
-
-if TYPE_CHECKING:
-    from amqp_broker.protocols.amqp091.consuming import Consuming
 
 
 class Settlement(Enum):
@@ -26,14 +23,14 @@ class Settlement(Enum):
     ACKNOWLEDGED = auto()
     REJECTED = auto()
     REQUEUED = auto()
-    ABANDONED = auto()  # its channel ended before the client said anything
+    ABANDONED = auto()  # its receiver ended before the client said anything
 
 
 class Unacknowledged:
     """A delivery that waits for its settlement.
 
     Args:
-        consumer: None for basic.get.
+        consumer: None for what was got without one.
     """
 
     __slots__ = ("consumer", "delivered_ms", "message", "queue")
@@ -49,23 +46,33 @@ Origin = tuple[Queue, Consumer | None]  # where deliveries came from; a queue al
 
 
 class Settling:
-    """One settlement of a channel's deliveries.
+    """One settlement of a receiver's deliveries: what a channel, a session or a subscriber got.
 
-    What basic.get took is done with before what consumers have, and each of these before the next, and filled up again,
-    as in RabbitMQ; but when the whole channel had no room, all its queues have their turn in the end instead.
+    What was got without a consumer is done with before what consumers have, and each of these before the next, and
+    filled up again, as in RabbitMQ; but when the whole receiver had no room, all its queues have their turn in the end
+    instead.
 
     Args:
-        consuming: whose deliveries they were.
         settlement: what becomes of them.
+        made_room: called with a consumer, or None, and how many deliveries less count against its window.
+        has_consumers: whether the receiver has any.
+        has_room: whether they may get more.
     """
 
-    __slots__ = ("_consuming", "_is_by_consumer", "_refills_at_once", "_returning", "_room", "_settlement")
+    __slots__ = ("_is_by_consumer", "_made_room", "_refills_at_once", "_returning", "_room", "_settlement")
 
-    def __init__(self, consuming: Consuming, settlement: Settlement) -> None:
-        self._consuming = consuming
+    def __init__(
+        self,
+        settlement: Settlement,
+        made_room: Callable[[Consumer | None, int], None],
+        *,
+        has_consumers: bool,
+        has_room: bool,
+    ) -> None:
         self._settlement = settlement
-        self._is_by_consumer = settlement is not Settlement.ABANDONED and len(consuming.consumers) > 0
-        self._refills_at_once = self._is_by_consumer and consuming.has_room
+        self._made_room = made_room
+        self._is_by_consumer = settlement is not Settlement.ABANDONED and has_consumers
+        self._refills_at_once = self._is_by_consumer and has_room
         self._returning: dict[Origin, Returning] = {}
         self._room: dict[Origin, Counter[Consumer | None]] = {}
 
@@ -103,7 +110,7 @@ class Settling:
 
     def _make_room(self, queue: Queue, room: Counter[Consumer | None]) -> None:
         for consumer, count in room.items():
-            self._consuming.made_room(consumer, count)
+            self._made_room(consumer, count)
         if self._refills_at_once:
             queue.catch_up()
 
@@ -120,6 +127,6 @@ class Settling:
 
 
 def _names(origin: Origin) -> tuple[str, str]:
-    """The names of queue and consumer; what basic.get took comes first."""
+    """The names of queue and consumer; what was got without one comes first."""
     queue, consumer = origin
     return queue.name, consumer.tag if consumer is not None else ""
