@@ -24,7 +24,9 @@ def main() -> None:
 def _end_well_on_signals() -> None:
     """Have Ctrl-C and SIGTERM end the process with 0 while it loads: nothing is begun yet that would have to be ended.
 
-    ``serve`` takes them over when it begins.
+    SIGHUP does nothing: there is nothing yet to be read again. ``serve`` takes them over when it begins.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: os._exit(0))
+    if sys.platform != "win32":
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)

@@ -7,25 +7,24 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import typer
 
-from amqp_broker.cli import options
+from amqp_broker.cli import announcements, options
 from amqp_broker.cli.exit_codes import EPILOG, ExitCode
 
 if TYPE_CHECKING:
     import trio
 
-    from amqp_broker.journal.failures import JournalError
     from amqp_broker.network.listeners import Endpoint
     from amqp_broker.server.broker_server import BrokerServer
     from amqp_broker.server.data_folder import DataFolder
+    from amqp_broker.server.service_manager import ServiceManager
 
 ErrorT = TypeVar("ErrorT", bound=BaseException)
-_LOADED_S = time.monotonic()
 
 _ENDINGS = (signal.SIGTERM, signal.SIGINT)
 _RELOAD: signal.Signals | None = getattr(signal, "SIGHUP", None)  # Windows has none
@@ -89,24 +88,24 @@ def serve(
     from amqp_broker.server.broker_server import BrokerServer
     from amqp_broker.server.data_folder import CannotUseDataFolder, DataFolder
     from amqp_broker.server.descriptors import take_all_descriptors
+    from amqp_broker.server.service_manager import ServiceManager
 
     set_up_logs(settings.log_level, settings.log_format)
     take_all_descriptors()
     sys.setswitchinterval(THREAD_TURN_S)
+    server, data_folder = BrokerServer(settings), DataFolder(Path(settings.data_dir))
+    announcements.starting(server.settings, server.memory)
     failure: Exception | None = None
     try:
-        trio.run(_serve, BrokerServer(settings), DataFolder(Path(settings.data_dir)))
+        trio.run(_serve, server, data_folder, ServiceManager(os.environ))
     except* (JournalError, CannotListen, BadCertificate, CannotUseDataFolder) as errors:
         failure = _first(errors)
     # Out here: what is raised within except* comes out in a group, until Python 3.11.4 even when it is alone.
-    if isinstance(failure, JournalError):
-        _fail_for_the_journal(failure, settings.data_dir)
-    elif isinstance(failure, CannotListen):
-        options.fail(ExitCode.CANNOT_LISTEN, str(failure))
-    elif isinstance(failure, BadCertificate):
-        options.fail(ExitCode.WRONG_USE, str(failure))
-    elif isinstance(failure, CannotUseDataFolder):
-        options.fail(ExitCode.CANNOT_USE_DATA_FOLDER, str(failure))
+    if failure is not None:
+        code, text = _explained(failure, settings.data_dir)
+        announcements.failed(text, code, settings)
+        raise typer.Exit(int(code))
+    announcements.stopped(time.monotonic() - server.ending_since_s)
 
 
 def _first(errors: BaseExceptionGroup[ErrorT]) -> ErrorT:
@@ -117,23 +116,33 @@ def _first(errors: BaseExceptionGroup[ErrorT]) -> ErrorT:
     return error
 
 
-def _fail_for_the_journal(error: JournalError, data_dir: str) -> NoReturn:
-    """Say what is wrong with the journal, and the way out."""
-    from amqp_broker.journal.failures import FormatNotSupported, JournalDamaged, NotAllowed
+def _explained(error: Exception, data_dir: str) -> tuple[ExitCode, str]:
+    """The exit code of what went wrong, and the text that says what it was and the way out."""
+    from amqp_broker.journal.failures import FormatNotSupported, JournalDamaged, JournalError, NotAllowed
+    from amqp_broker.network.listeners import CannotListen
+    from amqp_broker.network.tls import BadCertificate
     from amqp_broker.server.journal_folder import WAY_OUT_OF_OTHER_RELEASE
 
-    if isinstance(error, JournalDamaged):
-        way_out = f"see 'amqp-broker journal check {data_dir}', and 'journal repair' to save what can be saved"
-        options.fail(ExitCode.JOURNAL_DAMAGED, f"{error}: {way_out}")
-    if isinstance(error, FormatNotSupported):
-        options.fail(ExitCode.NOT_SUPPORTED, f"{error}: {WAY_OUT_OF_OTHER_RELEASE}")
-    if isinstance(error, NotAllowed):
-        way_out = f"let the user that runs this own all in {data_dir}, or choose another folder with --data-dir"
-        options.fail(ExitCode.CANNOT_USE_DATA_FOLDER, f"{error}: {way_out}")
-    options.fail(ExitCode.JOURNAL_FAILED, f"{error}: nothing was confirmed since; mend the disk and start again")
+    match error:
+        case CannotListen():
+            return ExitCode.CANNOT_LISTEN, str(error)
+        case BadCertificate():
+            return ExitCode.WRONG_USE, str(error)
+        case JournalDamaged():
+            way_out = f"see 'amqp-broker journal check {data_dir}', and 'journal repair' to save what can be saved"
+            return ExitCode.JOURNAL_DAMAGED, f"{error}: {way_out}"
+        case FormatNotSupported():
+            return ExitCode.NOT_SUPPORTED, f"{error}: {WAY_OUT_OF_OTHER_RELEASE}"
+        case NotAllowed():
+            way_out = f"let the user that runs this own all in {data_dir}, or choose another folder with --data-dir"
+            return ExitCode.CANNOT_USE_DATA_FOLDER, f"{error}: {way_out}"
+        case JournalError():
+            return ExitCode.JOURNAL_FAILED, f"{error}: nothing was confirmed since; mend the disk and start again"
+        case _:
+            return ExitCode.CANNOT_USE_DATA_FOLDER, str(error)
 
 
-async def _serve(server: BrokerServer, data_folder: DataFolder) -> None:
+async def _serve(server: BrokerServer, data_folder: DataFolder, manager: ServiceManager) -> None:
     """Start, announce, and serve until a signal; the signals are received before anything is begun."""
     import trio
 
@@ -142,15 +151,17 @@ async def _serve(server: BrokerServer, data_folder: DataFolder) -> None:
     starting = trio.CancelScope()
     with trio.open_signal_receiver(*_SIGNALS) as signals, ExitStack() as held:
         async with trio.open_nursery() as background:
-            background.start_soon(_obey, signals, server, starting)
+            background.start_soon(_obey, signals, server, manager, starting)
             with starting:
                 await _open(server, data_folder, held)
             if not starting.cancelled_caught:
                 async with trio.open_nursery() as nursery:
                     endpoints = await nursery.start(server.run)
                     background.start_soon(collect_garbage, server.broker, lambda: server.connections_ended)
-                    _announce(endpoints, data_folder.path)
+                    announcements.ready(endpoints, server.settings, server.memory)
                     _warn_if_nobody_can_log_in(endpoints, server)
+                    manager.ready()
+                    background.start_soon(manager.keep_watchdog)
             background.cancel_scope.cancel()
 
 
@@ -165,41 +176,40 @@ async def _open(server: BrokerServer, data_folder: DataFolder, held: ExitStack) 
     held.callback(server.stop_listening)
     await server.bind()
     held.enter_context(data_folder)
-    show = RecoveryProgress()
+    show = RecoveryProgress(as_events=server.settings.log_format == "json")
 
     def progress(read_bytes: int, all_bytes: int) -> None:
         trio.from_thread.check_cancelled()
         show(read_bytes, all_bytes)
 
+    began_s = time.monotonic()
     # In a thread, so that a signal is heard while a long journal is read.
     with without_collections():
         await trio.to_thread.run_sync(server.open, open_journal(data_folder.path, server.settings), progress)
+    announcements.recovered(server.broker, data_folder.was_left_open, time.monotonic() - began_s)
     server.control_folder = data_folder.path
     server.listen()
 
 
-async def _obey(signals: AsyncIterator[int], server: BrokerServer, starting: trio.CancelScope) -> None:
+async def _obey(
+    signals: AsyncIterator[int], server: BrokerServer, manager: ServiceManager, starting: trio.CancelScope
+) -> None:
     """End the broker at the first SIGTERM or Ctrl-C. From then on they do what they do to any process: end it at once.
 
     SIGHUP has the certificates read again.
     """
     async for number in signals:
         if number == _RELOAD:
+            manager.reloading()
             server.reload_certificates()
+            manager.reloaded()
             continue
         for ending in _ENDINGS:
             signal.signal(ending, signal.SIG_DFL)
+        manager.stopping()
+        announcements.stopping(server.client_count, server.settings)
         starting.cancel()
         server.shut_down()
-
-
-def _announce(endpoints: list[Endpoint], data_folder: Path) -> None:
-    """Say on standard output where the broker listens, where its data is, and that it is ready."""
-    for url in dict.fromkeys(endpoint.url for endpoint in endpoints):
-        addresses = ", ".join(str(endpoint) for endpoint in endpoints if endpoint.url == url)
-        print(f"listening on {url} ({addresses})")
-    print(f"data folder {data_folder}")
-    print(f"ready after {_running_s():.2f} s", flush=True)
 
 
 def _warn_if_nobody_can_log_in(endpoints: list[Endpoint], server: BrokerServer) -> None:
@@ -218,15 +228,3 @@ def _warn_if_nobody_can_log_in(endpoints: list[Endpoint], server: BrokerServer) 
             reason=f"loopback_users lets {names or 'nobody'} in from this machine only",
             way_out="add a user with 'amqp-broker users add' and 'amqp-broker permissions set'",
         )
-
-
-def _running_s() -> float:
-    """The time since this process was started; where the system does not tell, since this module was loaded."""
-    if sys.platform == "linux":
-        with suppress(OSError):
-            stat = Path("/proc/self/stat").read_text(encoding="utf-8", errors="replace")
-            # The 22nd field, counted from behind the program's name, which may hold anything and ends with the last
-            # bracket.
-            started_s = int(stat.rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
-            return time.clock_gettime(time.CLOCK_BOOTTIME) - started_s
-    return time.monotonic() - _LOADED_S

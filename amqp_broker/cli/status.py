@@ -9,10 +9,9 @@ import typer
 
 from amqp_broker.cli import control, options
 from amqp_broker.cli.exit_codes import EPILOG
+from amqp_broker.cli.tables import size_text
 
 application = typer.Typer(add_completion=False, rich_markup_mode=None)
-
-UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
 @application.command(epilog=EPILOG)
@@ -41,13 +40,13 @@ def _lines(said: dict[str, Any]) -> list[tuple[str, str]]:
         ("alarms", ", ".join(said["alarms"]) or "none"),
         (
             "memory",
-            f"{_size(memory['used_bytes'])} used, publishers wait above {_size(memory['high_water_bytes'])}; messages "
-            f"go to disk above {_size(memory['budget_bytes'])}",
+            f"{size_text(memory['used_bytes'])} used, publishers wait above {size_text(memory['high_water_bytes'])}; "
+            f"messages go to disk above {size_text(memory['budget_bytes'])}",
         ),
-        ("", f"of {_size(memory['available_bytes'])}: {memory['available_by']}"),
+        ("", f"of {size_text(memory['available_bytes'])}: {memory['available_by']}"),
         (
             "disk",
-            f"{_size(disk['free_bytes'])} free, publishers wait below {_size(disk['limit_bytes'])}"
+            f"{size_text(disk['free_bytes'])} free, publishers wait below {size_text(disk['limit_bytes'])}"
             if disk is not None
             else "not used",
         ),
@@ -58,13 +57,6 @@ def _lines(said: dict[str, Any]) -> list[tuple[str, str]]:
     ready, unacknowledged = counts["messages_ready"], counts["messages_unacknowledged"]
     lines.append(("messages", f"{ready} ready, {unacknowledged} unacknowledged"))
     return lines
-
-
-def _size(size_bytes: int) -> str:
-    size, unit = float(size_bytes), 0
-    while size >= 1024 and unit < len(UNITS) - 1:
-        size, unit = size / 1024, unit + 1
-    return f"{size:.0f} {UNITS[unit]}" if unit < 1 or size >= 100 else f"{size:.1f} {UNITS[unit]}"
 
 
 def _duration(seconds: float) -> str:

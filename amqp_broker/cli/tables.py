@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 GAP = "  "
+UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 WIDTH_MIN = 8  # a column is not made narrower than this
 
 
@@ -108,6 +109,14 @@ def _ways(texts: set[str], width: int) -> Iterator[Callable[[str], str]]:
     step = max(1, kept // 2)
     for start in range(step, max(map(len, texts)) - kept, step):
         yield lambda text, start=start: mark + text[start : start + kept - len(mark)] + mark  # type: ignore[misc]
+
+
+def size_text(size_bytes: int) -> str:
+    """A number of bytes for people, as ``23.5 GiB``."""
+    size, unit = float(size_bytes), 0
+    while size >= 1024 and unit < len(UNITS) - 1:
+        size, unit = size / 1024, unit + 1
+    return f"{size:.0f} {UNITS[unit]}" if unit < 1 or size >= 100 else f"{size:.1f} {UNITS[unit]}"
 
 
 def _can_print(text: str) -> bool:

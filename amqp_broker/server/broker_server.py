@@ -77,7 +77,7 @@ class BrokerServer:
     ) -> None:
         self.memory = available_memory()
         self.settings = with_memory_limits(settings, self.memory)
-        self.started_s = time.monotonic()
+        self.started_s = self.ending_since_s = time.monotonic()
         self._clock = clock or SystemClock()
         self._broker = broker
         self._driver = driver or ServerDriver()
@@ -197,12 +197,18 @@ class BrokerServer:
 
     def shut_down(self) -> None:
         """Begin the end: no new clients, ``connection.close`` 320 to each that is here; then ``run`` returns."""
+        self.ending_since_s = time.monotonic()
         self._shutdown_requested.set()
 
     def reload_certificates(self) -> None:
         """Read the certificates again, for connections to come; those that are open go on."""
         if self._tls is not None:
             self._tls.reload()
+
+    @property
+    def client_count(self) -> int:
+        """How many clients are connected, whether they have logged in or not."""
+        return len(self._connections)
 
     @property
     def endpoints(self) -> list[Endpoint]:

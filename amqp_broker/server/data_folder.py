@@ -61,6 +61,7 @@ class DataFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.was_left_open = False  # by the broker before, which did not end as it should
         self._descriptor = -1
 
     def __enter__(self) -> Self:
@@ -76,6 +77,7 @@ class DataFolder:
                 f"data folder {self.path} is held by another broker{f' (process {holder})' if holder else ''}: "
                 "stop that one, or choose another folder with --data-dir"
             )
+        self.was_left_open = os.fstat(descriptor).st_size > 0
         os.ftruncate(descriptor, 0)
         os.write(descriptor, f"{os.getpid()}\n".encode())
         self._descriptor = descriptor

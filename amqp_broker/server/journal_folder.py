@@ -5,6 +5,7 @@ Does not hold the lock on the data folder (``data_folder.py``).
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from pathlib import Path
@@ -15,6 +16,7 @@ from amqp_broker.journal.files import FileSystem
 from amqp_broker.journal.journal import SegmentJournal
 from amqp_broker.journal.port import Journal
 from amqp_broker.journal.real_files import RealFiles
+from amqp_broker.logs import log_event
 from amqp_broker.server.clock import SystemClock
 from amqp_broker.server.data_folder import cannot_use
 from amqp_broker.settings import Settings
@@ -55,9 +57,14 @@ def try_start(files: FileSystem) -> None:
 
 
 class RecoveryProgress:
-    """Shows on standard error how far recovery is, once it takes longer than a second."""
+    """Shows on standard error how far recovery is, once it takes longer than a second.
 
-    def __init__(self) -> None:
+    Args:
+        as_events: whether for programs, as events of the log.
+    """
+
+    def __init__(self, *, as_events: bool = False) -> None:
+        self._as_events = as_events
         self._started_s = time.monotonic()
         self._shown_s = 0.0
 
@@ -68,6 +75,9 @@ class RecoveryProgress:
             return
         self._shown_s = now_s
         percent = 100 * read_bytes // max(all_bytes, 1)
+        if self._as_events:
+            log_event(logging.INFO, "reading the journal", percent=percent, all_bytes=all_bytes)
+            return
         end = "\r" if sys.stderr.isatty() and not is_done else "\n"
         sys.stderr.write(f"reading the journal: {percent} % of {all_bytes / 1e6:.0f} MB{end}")
         sys.stderr.flush()

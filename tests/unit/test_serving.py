@@ -12,6 +12,7 @@ from amqp_broker.cli.serve import _serve
 from amqp_broker.journal.port import Journal, Progress
 from amqp_broker.server.broker_server import BrokerServer
 from amqp_broker.server.data_folder import LOCK_FILE_NAME, DataFolder
+from amqp_broker.server.service_manager import ServiceManager
 from amqp_broker.settings import Settings
 
 
@@ -27,6 +28,6 @@ class ReadsForEver(BrokerServer):
 
 def test_a_signal_ends_the_reading_of_a_long_journal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     server = ReadsForEver(Settings(host=("127.0.0.1",), port=0))
-    trio.run(_serve, server, DataFolder(tmp_path))
+    trio.run(_serve, server, DataFolder(tmp_path), ServiceManager({}))
     assert capsys.readouterr().out == ""
     assert (tmp_path / LOCK_FILE_NAME).read_text() == ""

@@ -1,0 +1,130 @@
+"""What a broker says of its own life: it starts, what it has recovered, it is ready, it stops, it fails.
+
+Each is an event of the log. With ``--log-format text`` a person most often looks on: where it listens and that it is
+ready, or what has failed, is printed in words then; with ``json`` every line is an event. Does not hold what happens;
+that is ``serve.py``.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from amqp_broker import __version__
+from amqp_broker.cli.tables import size_text
+from amqp_broker.logs import log_event
+from amqp_broker.wire import strings
+
+if TYPE_CHECKING:
+    from amqp_broker.broker.broker import Broker
+    from amqp_broker.network.listeners import Endpoint
+    from amqp_broker.server.memory_limit import MemoryLimit
+    from amqp_broker.settings import Settings
+
+_LOADED_S = time.monotonic()
+
+
+def starting(settings: Settings, memory: MemoryLimit) -> None:
+    """The broker begins, under these limits. For people they come when it is ready: what fails is told in one line.
+
+    Args:
+        settings: with the limits of memory that are in force.
+        memory: what there is of it.
+    """
+    from amqp_broker.server.descriptors import descriptors_limit
+
+    if settings.log_format == "text":
+        return
+    log_event(
+        logging.INFO,
+        "starting",
+        version=__version__,
+        compiled=not strings.__file__.endswith(".py"),
+        python=platform.python_version(),
+        pid=os.getpid(),
+        data_folder=settings.data_dir,
+        memory_bytes=memory.size_bytes,
+        memory_by=memory.set_by,
+        memory_high_water_bytes=settings.memory_high_water_bytes,
+        memory_budget_bytes=settings.memory_budget_bytes,
+        disk_free_limit_bytes=settings.disk_free_limit_bytes,
+        descriptors=descriptors_limit(),
+    )
+
+
+def recovered(broker: Broker, was_left_open: bool, seconds: float) -> None:
+    """The journal was read; a warning when the broker before had not ended as it should.
+
+    Args:
+        was_left_open: whether that is so: it was killed, or the machine lost its power.
+        seconds: how long the reading took.
+    """
+    queues = [queue for virtual_host in broker.virtual_hosts.values() for queue in virtual_host.queues.values()]
+    log_event(
+        logging.WARNING if was_left_open else logging.INFO,
+        "recovered after an unclean end" if was_left_open else "recovered",
+        queues=len(queues),
+        messages=sum(queue.ready_count for queue in queues),
+        seconds=round(seconds, 3),
+    )
+
+
+def ready(endpoints: Sequence[Endpoint], settings: Settings, memory: MemoryLimit) -> None:
+    """Clients can connect, here.
+
+    Args:
+        settings: with the limits of memory that are in force.
+        memory: what there is of it.
+    """
+    if settings.log_format == "json":
+        for endpoint in endpoints:
+            log_event(logging.INFO, "listening", url=endpoint.url, address=str(endpoint), tls=endpoint.is_tls)
+        log_event(logging.INFO, "ready", seconds=round(_running_s(), 2))
+        return
+    for url in dict.fromkeys(endpoint.url for endpoint in endpoints):
+        addresses = ", ".join(str(endpoint) for endpoint in endpoints if endpoint.url == url)
+        print(f"listening on {url} ({addresses})")
+    print(f"data folder {settings.data_dir}")
+    print(
+        f"memory {size_text(memory.size_bytes)} ({memory.set_by}): publishers wait above "
+        f"{size_text(settings.memory_high_water_bytes)}, messages go to disk above "
+        f"{size_text(settings.memory_budget_bytes)}"
+    )
+    print(f"ready after {_running_s():.2f} s", flush=True)
+
+
+def stopping(clients: int, settings: Settings) -> None:
+    """The end begins: the clients that are here are sent away."""
+    log_event(logging.INFO, "stopping", clients=clients, grace_ms=settings.shutdown_grace_ms)
+
+
+def stopped(seconds: float) -> None:
+    """The end has taken so long, and all is on disk."""
+    log_event(logging.INFO, "stopped", seconds=round(seconds, 3))
+
+
+def failed(text: str, exit_code: int, settings: Settings) -> None:
+    """The broker ends because of what it cannot mend itself."""
+    if settings.log_format == "json":
+        log_event(logging.ERROR, "failed", reason=text, exit_code=exit_code)
+    else:
+        print(f"amqp-broker: {text}", file=sys.stderr, flush=True)
+
+
+def _running_s() -> float:
+    """The time since this process was started; where the system does not tell, since this module was loaded."""
+    if sys.platform == "linux":
+        with suppress(OSError):
+            stat = Path("/proc/self/stat").read_text(encoding="utf-8", errors="replace")
+            # The 22nd field, counted from behind the program's name, which may hold anything and ends with the last
+            # bracket.
+            started_s = int(stat.rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
+            return time.clock_gettime(time.CLOCK_BOOTTIME) - started_s
+    return time.monotonic() - _LOADED_S
