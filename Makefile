@@ -2,7 +2,7 @@
 # environment is built once and again only when pyproject.toml changes.
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-examples lint format interop suites fuzz fuzz-bytes bench wheel wheel-compiled clean
+.PHONY: help serve test test-examples lint format interop suites fuzz fuzz-bytes bench wheel wheel-compiled man clean
 
 # The first Python on this machine that is new enough.
 PYTHON ?= $(shell for candidate in python3.11 python3.12 python3.13 python3.14 python3 python; do \
@@ -40,6 +40,7 @@ help:
 	@echo 'make fuzz-bytes   bytes of strangers, guided by coverage   ARGS="session --seconds 600"'
 	@echo 'make bench     this broker and RabbitMQ side by side'
 	@echo 'make wheel     the wheel, in dist/'
+	@echo 'make man       the manual page, build/amqp-broker.1'
 	@echo 'make wheel-compiled   the wheel with compiled floors, in dist/ (needs a C compiler)'
 	@echo 'COMPILED=1     with serve, test, interop, suites, fuzz: on that build; with bench: that as well'
 	@echo 'make clean     remove all that was built'
@@ -80,6 +81,10 @@ wheel-compiled: $(COMPILED_BUILD)/.stamp
 	@mkdir -p dist
 	@cp $(COMPILED_BUILD)-wheel/*.whl dist/
 	@ls dist/*.whl
+
+man: $(VENV)/.serve-stamp
+	@mkdir -p build
+	@$(RUN) -m amqp_broker.cli.manual_page > build/amqp-broker.1
 
 serve: $(VENV)/.serve-stamp $(BUILT)
 	@$(ENVIRONMENT) exec $(RUN) -m amqp_broker serve $(ARGS)

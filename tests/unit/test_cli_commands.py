@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -43,3 +44,12 @@ def test_a_command_loads_neither_the_others_nor_what_they_need(arguments: list[s
     assert "amqp_broker.cli.application" in loaded
     assert not others & set(loaded)
     assert not {"trio", "rich", "pydantic"} & set(loaded)
+
+
+@pytest.mark.parametrize(("typed", "completed"), [("que", ["queues"]), ("queues pu", ["purge"]), ("user", ["users"])])
+def test_a_shell_completes_commands(typed: str, completed: list[str]) -> None:
+    words = f"amqp-broker {typed}"
+    asked = {"_AMQP_BROKER_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    command = [sys.executable, "-m", "amqp_broker"]
+    done = subprocess.run(command, env={**os.environ, **asked}, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == completed
