@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import base64
 import secrets
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, ClassVar
 
 from amqp_broker.broker.arguments import (
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
     from amqp_broker.broker.broker import Broker
 
 DEFAULT_EXCHANGE = ""
+SLICE_BINDINGS = 200  # to be taken out of a matcher and forgotten, some 10 microseconds each
+SLICE_QUEUES = 50  # to be closed, some 30 microseconds each
 RESERVED_PREFIX = "amq."
 PREDECLARED_EXCHANGES = {
     DEFAULT_EXCHANGE: "direct",
@@ -85,7 +89,7 @@ class VirtualHost:
         self.exchanges: dict[str, Exchange] = {}
         self.lookup_version = 0
         self.ingress = self.ingress_type(self)
-        self._bindings_to: dict[Exchange | Queue, dict[Binding, None]] = {}
+        self._sources_of: dict[Exchange | Queue, dict[Exchange, None]] = {}  # what is bound to them
         self._queues_of: dict[object, dict[Queue, None]] = {}  # exclusive ones, by their owner
         for exchange_name, exchange_type in PREDECLARED_EXCHANGES.items():
             is_internal = exchange_name == "amq.rabbitmq.trace"
@@ -213,14 +217,15 @@ class VirtualHost:
 
     def remove_exchange(self, exchange: Exchange) -> None:
         """An exchange goes with its bindings. Another one of its name stays."""
+        if not exchange.is_deleted:
+            self._hide_exchange(exchange)
+            self._remove_bindings_of(exchange)
+
+    def _hide_exchange(self, exchange: Exchange) -> None:
+        exchange.is_deleted = True
         if self.exchanges.get(exchange.name) is exchange:
             del self.exchanges[exchange.name]
-        self.lookup_version += 1
         self.durability.forget(exchange)
-        bindings, exchange.bindings = exchange.bindings, {}
-        for binding in bindings.values():  # nobody will match them any more: no need to take each out of the matcher
-            self._forget_binding(binding)
-        self._remove_bindings_to(exchange)
 
     # --- bindings
 
@@ -244,7 +249,7 @@ class VirtualHost:
             target.check_access(who)
         if binding.identity not in source_exchange.bindings:
             limit = self._broker.settings.bindings_max
-            if limit and sum(map(len, self._bindings_to.values())) >= limit:
+            if limit and sum(len(exchange.bindings) for exchange in self.exchanges.values()) >= limit:
                 raise precondition_failed(f"cannot bind: binding limit in vhost '{self.name}' ({limit}) is reached")
             self.durability.keep_binding(self, self.add_binding(source_exchange, target, routing_key, arguments))
 
@@ -254,7 +259,7 @@ class VirtualHost:
         """Add a binding that was checked and is new, or was read from the journal."""
         binding = Binding(source, destination, routing_key, arguments)
         source.bind(binding)
-        self._bindings_to.setdefault(destination, {})[binding] = None
+        self._sources_of.setdefault(destination, {})[source] = None
         self.lookup_version += 1
         return binding
 
@@ -298,25 +303,52 @@ class VirtualHost:
 
     def _remove_binding(self, binding: Binding) -> None:
         """Remove a binding, and an auto-delete exchange with its last one."""
-        source = binding.source
-        if source.unbind(binding.identity) is None:
-            return
-        self._forget_binding(binding)
+        source, destination = binding.source, binding.destination
+        source.unbind(binding.identity)
+        if not source.bindings.lead_to(destination):
+            self._forget_source(source, destination)
+        self.durability.forget(binding)
         self.lookup_version += 1
-        if source.auto_delete and not source.bindings and source.name in self.exchanges:
+        if source.auto_delete and not source.bindings:
             self.remove_exchange(source)
 
-    def _forget_binding(self, binding: Binding) -> None:
-        self.durability.forget(binding)
-        incoming = self._bindings_to.get(binding.destination)
-        if incoming is not None:
-            incoming.pop(binding, None)
-            if not incoming:
-                del self._bindings_to[binding.destination]
+    def _forget_source(self, source: Exchange, destination: Exchange | Queue) -> None:
+        sources = self._sources_of[destination]
+        del sources[source]
+        if not sources:
+            del self._sources_of[destination]
 
-    def _remove_bindings_to(self, destination: Exchange | Queue) -> None:
-        for binding in list(self._bindings_to.get(destination, ())):
-            self._remove_binding(binding)
+    def _remove_bindings_of(self, gone: Exchange | Queue) -> None:
+        """Something is deleted: the bindings to it and from it go, and auto-delete exchanges with their last ones.
+
+        However many there are, nobody sees them from now on: nobody finds a deleted exchange, and no route leads to
+        what is deleted. Taking them out of matchers and of the journal is done in slices. A crash before the end does
+        no harm: a start drops a binding whose source or destination is not there when its record is read, and what
+        has the same name by now has a later record.
+        """
+        removed: list[list[Binding]] = []
+        to_do: list[Exchange | Queue] = [gone]
+        while to_do:  # no recursion: clients choose how long a chain of exchanges is
+            current = to_do.pop()
+            if isinstance(current, Exchange):
+                for destination in current.bindings.destinations():
+                    removed.append(current.bindings.take(destination))
+                    self._forget_source(current, destination)
+            for source in self._sources_of.pop(current, ()):
+                removed.append(source.bindings.take(current))
+                if source.auto_delete and not source.bindings and not source.is_deleted:
+                    self._hide_exchange(source)
+                    to_do.append(source)
+        self.lookup_version += 1
+        self.works.begin(self._forget_bindings(removed))
+
+    def _forget_bindings(self, removed: list[list[Binding]]) -> Iterator[None]:
+        for count, binding in enumerate(chain.from_iterable(removed), 1):
+            if not binding.source.is_deleted:  # else nobody will ask its matcher any more
+                binding.source.matcher.remove(binding)
+            self.durability.forget(binding)
+            if count % SLICE_BINDINGS == 0:
+                yield
 
     # --- queues
 
@@ -453,30 +485,61 @@ class VirtualHost:
         """A queue goes: its bindings first, then what it holds. Another one of its name stays."""
         if queue.is_deleted:
             return
+        self._hide_queue(queue)
+        self._take_down(queue)
+
+    def _hide_queue(self, queue: Queue) -> None:
+        """From now on nobody finds it, and no route leads there."""
         if queue.dying_count:
             self._broker.publish_dead_letters()
+        queue.is_deleted = True
         if self.queues.get(queue.name) is queue:
             del self.queues[queue.name]
         if queue.owner in self._queues_of:
             self._queues_of[queue.owner].pop(queue, None)
-        self.lookup_version += 1
-        self._remove_bindings_to(queue)
+
+    def _take_down(self, queue: Queue) -> None:
+        self._remove_bindings_of(queue)
         queue.close()
 
+    def _take_down_all(self, queues: list[Queue]) -> Iterator[None]:
+        for count, queue in enumerate(queues, 1):
+            self._take_down(queue)
+            if count % SLICE_QUEUES == 0:
+                yield
+
     def remove_exclusive_queues(self, owner: object) -> None:
-        """A connection has gone, and its exclusive queues with it."""
-        for queue in list(self._queues_of.get(owner, ())):
-            self.remove_queue(queue)
-        self._queues_of.pop(owner, None)
+        """A connection has gone, and its exclusive queues with it: all of them at once, as far as anybody can see."""
+        queues = list(self._queues_of.pop(owner, ()))
+        if queues:
+            for queue in queues:
+                self._hide_queue(queue)
+            self.lookup_version += 1
+            self.works.begin(self._take_down_all(queues))
 
     def clear(self) -> None:
-        """The virtual host is deleted, and all that is in it."""
-        for queue in list(self.queues.values()):
-            self.remove_queue(queue)
-        for exchange in list(self.exchanges.values()):
-            if exchange.name in self.exchanges:  # an auto-delete one may have gone with its last binding
-                self.remove_exchange(exchange)
+        """The virtual host is deleted, and all that is in it: at once for everybody, and for the journal.
+
+        A record that was left would make a start bring the virtual host back.
+        """
+        queues, exchanges = list(self.queues.values()), list(self.exchanges.values())
+        unused: list[Queue] = []
+        for queue in queues:
+            self._hide_queue(queue)
+        bindings = [binding for exchange in exchanges for binding in exchange.bindings.values()]
+        self.durability.forget_definitions(queues, [*exchanges, *bindings])
+        for exchange in exchanges:
+            exchange.is_deleted = True
+        self.exchanges.clear()
+        self._sources_of.clear()
+        self.lookup_version += 1
         self.durability.forget_virtual_host(self)
+        for queue in queues:
+            if len(queue.consumers):  # to be told now: their connections may be gone before the last slice
+                queue.close()
+            else:
+                unused.append(queue)
+        self.works.begin(self._take_down_all(unused))
 
 
 def without_line_breaks(name: str) -> str:

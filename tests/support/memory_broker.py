@@ -198,15 +198,11 @@ def _check_channel(channel: Channel) -> None:
 
 
 def _check_bindings(virtual_host: VirtualHost) -> None:
-    outgoing = {
-        binding.identity: binding
-        for exchange in virtual_host.exchanges.values()
-        for binding in exchange.bindings.values()
-    }
-    incoming = [binding for bindings in virtual_host._bindings_to.values() for binding in bindings]
-    count = sum(len(exchange.bindings) for exchange in virtual_host.exchanges.values())
-    assert len(incoming) == count
-    for binding in incoming:
-        assert binding.identity in outgoing
+    outgoing = [binding for exchange in virtual_host.exchanges.values() for binding in exchange.bindings.values()]
+    sources = {(source, end) for end, found in virtual_host._sources_of.items() for source in found}
+    assert sources == {(binding.source, binding.destination) for binding in outgoing}
+    assert len(outgoing) == sum(len(exchange.bindings) for exchange in virtual_host.exchanges.values())
+    assert not any(exchange.is_deleted for exchange in virtual_host.exchanges.values())
+    for binding in outgoing:
         holder = virtual_host.exchanges if not binding.is_to_queue else virtual_host.queues
         assert holder.get(binding.destination.name) is binding.destination

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from amqp_broker.wire.table import Table, encode_table
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from amqp_broker.broker.exchanges.exchange import Exchange
     from amqp_broker.broker.queues.classic import Queue
 
-BindingIdentity = tuple[object, str, bytes]
+BindingIdentity: TypeAlias = "tuple[Exchange | Queue, str, bytes]"
 
 
 class Binding:

@@ -6,6 +6,7 @@ Holds no way of matching (``matcher.py``) and no walk from exchange to exchange 
 from __future__ import annotations
 
 from amqp_broker.broker.exchanges.binding import Binding, BindingIdentity
+from amqp_broker.broker.exchanges.bindings import Bindings
 from amqp_broker.broker.exchanges.matcher import Matcher
 from amqp_broker.wire.table import Table
 
@@ -44,7 +45,8 @@ class Exchange:
         alternate = self.table.get("alternate-exchange")
         self.declared_alternate = alternate if isinstance(alternate, str) else None
         self.alternate = self.declared_alternate  # the one in force
-        self.bindings: dict[BindingIdentity, Binding] = {}
+        self.bindings = Bindings()
+        self.is_deleted = False
         self.reference = 0  # of the journal's record
 
     def apply(self, alternate: str | None) -> bool:
@@ -63,13 +65,13 @@ class Exchange:
         """Add a binding; returns False when it was there already."""
         if binding.identity in self.bindings:
             return False
-        self.bindings[binding.identity] = binding
+        self.bindings.add(binding)
         self.matcher.add(binding)
         return True
 
     def unbind(self, identity: BindingIdentity) -> Binding | None:
         """Remove a binding; returns None when there was none."""
-        binding = self.bindings.pop(identity, None)
+        binding = self.bindings.pop(identity)
         if binding is not None:
             self.matcher.remove(binding)
         return binding

@@ -49,6 +49,8 @@ def find_route(virtual_host: VirtualHost, exchange: Exchange, message: Envelope)
             may_be_remembered = False
         matched = False
         for destination in current.matcher.match(message):
+            if destination.is_deleted:
+                continue  # its bindings are being taken out of the matcher
             matched = True
             if not isinstance(destination, Exchange):
                 queues[destination] = None

@@ -185,6 +185,16 @@ class Durability:
             queue.reference = queue.handed_out_reference = NOT_KEPT
             self._changed()
 
+    def forget_definitions(self, queues: Sequence[Queue], others: Sequence[Exchange | Binding]) -> None:
+        """Very many of them are gone together."""
+        references = [thing.reference for thing in others if thing.reference]
+        for queue in queues:
+            references += [reference for reference in (queue.reference, queue.handed_out_reference) if reference]
+            queue.reference = queue.handed_out_reference = NOT_KEPT
+        for thing in others:
+            thing.reference = NOT_KEPT
+        self.forget_references(references)
+
     # --- messages
 
     def keep_message(self, queues: Sequence[Queue], messages: Sequence[Message], expiration_ms: int | None) -> None:
