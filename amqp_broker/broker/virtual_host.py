@@ -14,7 +14,6 @@ import base64
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain
 from typing import TYPE_CHECKING, ClassVar
 
 from amqp_broker.broker.arguments import (
@@ -343,12 +342,17 @@ class VirtualHost:
         self.works.begin(self._forget_bindings(removed))
 
     def _forget_bindings(self, removed: list[list[Binding]]) -> Iterator[None]:
-        for count, binding in enumerate(chain.from_iterable(removed), 1):
-            if not binding.source.is_deleted:  # else nobody will ask its matcher any more
-                binding.source.matcher.remove(binding)
-            self.durability.forget(binding)
-            if count % SLICE_BINDINGS == 0:
-                yield
+        count = 0
+        while removed:
+            bindings = removed.pop()
+            while bindings:
+                binding = bindings.pop()
+                if not binding.source.is_deleted:  # else nobody will ask its matcher any more
+                    binding.source.matcher.remove(binding)
+                self.durability.forget(binding)
+                count += 1
+                if count % SLICE_BINDINGS == 0:
+                    yield
 
     # --- queues
 
@@ -503,9 +507,11 @@ class VirtualHost:
         queue.close()
 
     def _take_down_all(self, queues: list[Queue]) -> Iterator[None]:
-        for count, queue in enumerate(queues, 1):
-            self._take_down(queue)
-            if count % SLICE_QUEUES == 0:
+        """Close queues that were hidden; each leaves the list, because to free them all in the end takes long, too."""
+        queues.reverse()
+        while queues:
+            self._take_down(queues.pop())
+            if len(queues) % SLICE_QUEUES == 0:
                 yield
 
     def remove_exclusive_queues(self, owner: object) -> None:
