@@ -29,7 +29,8 @@ BUILT :=
 endif
 
 help:
-	@echo 'make serve     run the broker            ARGS="--port 5673 --log-level debug"'
+	@echo 'make serve     run the broker; its data is in ~/.local/state/amqp-broker unless --data-dir names another folder'
+	@echo '                                         ARGS="--port 5673 --log-level debug"'
 	@echo 'make test      run the tests, on all cores; a few of them in one process: ARGS="-k hello"'
 	@echo 'make test-examples   the tests of examples/testing, from an installed wheel'
 	@echo 'make lint      ruff, and mypy strict as on Linux, macOS and Windows'
@@ -47,17 +48,20 @@ help:
 
 # Two stamps: serving needs four small packages, developing needs many.
 $(RUN):
+	@echo 'make: making a virtual environment in $(VENV), once' >&2
 	@test -n "$(PYTHON)" || { echo 'Python 3.11 or newer is needed; name it with PYTHON=/path/to/python' >&2; exit 1; }
 	@$(PYTHON) -m venv $(VENV) 2>/dev/null || { \
 	  $(PYTHON) -m venv --clear --without-pip $(VENV) && $(PYTHON) -m pip --python $(VENV) install --quiet pip; } || { \
 	  rm -rf $(VENV); echo 'Cannot make $(VENV): install your system'"'"'s venv package (Debian: python3-venv)' >&2; exit 1; }
 
 $(VENV)/.serve-stamp: pyproject.toml | $(RUN)
+	@echo 'make: installing the broker into $(VENV), once; it takes about half a minute' >&2
 	@$(PIP_INSTALL) --editable .
 	@$(RUN) -m compileall -q amqp_broker
 	@touch $@
 
 $(VENV)/.develop-stamp: pyproject.toml | $(RUN)
+	@echo 'make: installing what the tests need into $(VENV), once; it takes about a minute' >&2
 	@$(PIP_INSTALL) --editable '.[dev]'
 	@$(RUN) -m compileall -q amqp_broker
 	@touch $(VENV)/.serve-stamp $@

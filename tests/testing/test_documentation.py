@@ -1,19 +1,24 @@
-"""docs/testing.md and README.md: every Python example about tests runs as it stands, and every name is documented."""
+"""docs/testing.md and README.md: every Python example runs as it stands, and every name is documented."""
 
 from __future__ import annotations
 
+import html
 import re
+import runpy
 import time
 from pathlib import Path
 from typing import Any
 
+import pika
 import pytest
 
+from amqp_broker.cli.configuration import load
 from amqp_broker.testing import Broker
 from amqp_broker.testing.pytest_plugin import CHECKS
 from tests.testing.test_pytest_plugin import PLUGIN
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+IMAGES = REPOSITORY / "docs" / "images"
 PAGE = (REPOSITORY / "docs" / "testing.md").read_text(encoding="utf-8")
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -34,11 +39,65 @@ def title(block: str) -> str:
 @pytest.mark.parametrize("example", examples())
 def test_an_example_runs_as_it_stands(example: str, pytester: pytest.Pytester) -> None:
     path = pytester.makepyfile(example)
+    pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function\n")
     if "def test_" in example:
         expected = {"passed": example.count("def test_")}
         pytester.runpytest_inprocess(*PLUGIN, "-p", "no:cacheprovider").assert_outcomes(**expected)
     else:
         exec(compile(example, path, "exec"), {"__name__": "__main__"})
+
+
+def test_hello_world_of_the_readme(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both programs as they stand, but for the port; the second one is ended when it has said what it received."""
+    send, receive = (block for block in BLOCK.findall(README) if "hello" in block and "amqp_broker" not in block)
+    said: list[str] = []
+
+    def note(text: str) -> None:
+        said.append(text)
+        if "Received" in text:
+            raise KeyboardInterrupt
+
+    with Broker() as broker:
+        monkeypatch.setattr(pika.ConnectionParameters, "DEFAULT_PORT", broker.port)
+        exec(compile(send, "send.py", "exec"), {"__name__": "__main__", "print": note})
+        names: dict[str, Any] = {"__name__": "__main__", "print": note}
+        with pytest.raises(KeyboardInterrupt):
+            exec(compile(receive, "receive.py", "exec"), names)
+        names["connection"].close()
+    assert said == [" [x] Sent 'Hello World!'", " [x] Received b'Hello World!'"]
+
+
+def test_the_settings_of_the_readme_are_taken(tmp_path: Path) -> None:
+    (block,) = re.findall(r"^```toml\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    (tmp_path / "broker.toml").write_text(block)
+    assert load({}, tmp_path / "broker.toml", {"HOME": "/h"}).settings.host == ("*",)
+
+
+def test_the_picture_of_the_failing_test_is_what_pytest_shows(pytester: pytest.Pytester) -> None:
+    """README's first test with the slip that the text tells of; ports, rulers and line breaks aside."""
+    (block,) = (block for block in BLOCK.findall(README) if "clock.advance" in block)
+    pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function\n")
+    pytester.makepyfile(test_orders=block.replace('routing-key": "cancel"', 'routing-key": "cancelled"'))
+    shown = pytester.runpytest_inprocess(*PLUGIN, "-p", "no:cacheprovider").stdout.str()
+    picture = (REPOSITORY / "docs" / "images" / "failure.svg").read_text(encoding="utf-8")
+    lines = [html.unescape(line) for line in re.findall(r"<text [^>]*>(.*?)</text>", picture)]
+    told = [re.sub(r":\d{4,5}, |, \.\.\.\)$", "", line).strip(" -") for line in lines]
+    missing = [line for line in told if line != "..." and line not in re.sub(r":\d{4,5}, ", "", shown)]
+    assert len(lines) > 12
+    assert not missing
+
+
+def test_the_drawings_are_what_draw_py_draws() -> None:
+    names = runpy.run_path(str(IMAGES / "draw.py"))
+    for name in ("layers", "message", "rates", "failure"):
+        assert (IMAGES / f"{name}.svg").read_text(encoding="utf-8") == names[name]()
+
+
+def test_every_link_of_the_readme_leads_somewhere() -> None:
+    links = re.findall(r"\]\(([^)#]+)(?:#[\w-]+)?\)", README)
+    inside = [link for link in links if "://" not in link]
+    assert len(inside) > 10
+    assert [link for link in inside if not (REPOSITORY / link).exists()] == []
 
 
 def test_the_retry_ladder_takes_less_than_a_second() -> None:
