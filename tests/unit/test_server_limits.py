@@ -11,7 +11,7 @@ import trio
 import trustme
 from pamqp import commands, frame
 
-from amqp_broker.server import broker_server, resources
+from amqp_broker.server import reception, resources
 from tests.faults.hostile_crowd import publication
 from tests.support.client import PROTOCOL_HEADER
 from tests.support.served import on_a_jumping_clock, seconds_until_the_end, serving, until
@@ -21,7 +21,7 @@ from tests.support.served import on_a_jumping_clock, seconds_until_the_end, serv
 async def test_no_more_clients_than_there_may_be_open_files(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(broker_server, "connections_that_fit", lambda: 2)
+    monkeypatch.setattr(reception, "connections_that_fit", lambda: 2)
     caplog.set_level(logging.ERROR)
     async with serving() as served:
         first, second = await served.opened(), await served.opened()

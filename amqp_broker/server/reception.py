@@ -1,0 +1,180 @@
+"""Where clients arrive: listeners, how many there may be, and all that comes before the protocol, PROXY and TLS.
+
+Whoever has come through is handed over as a stream and a peer. Knows no broker and no protocol.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from functools import partial
+
+import trio
+
+from amqp_broker.access.client import Peer
+from amqp_broker.logs import log_event
+from amqp_broker.network.listeners import Endpoint, Listener, accept_forever, bind, listen
+from amqp_broker.network.proxy_protocol import BadProxyHeader, read_proxy_header
+from amqp_broker.network.socket_stream import SocketStream, keep_alive
+from amqp_broker.network.tls import NoTls, SentNothing, TlsContext, TlsStream, name_in
+from amqp_broker.network.turns import Turns
+from amqp_broker.server.descriptors import connections_that_fit
+from amqp_broker.settings import Settings
+
+TLS_HANDSHAKE_S = 0.001  # about what it takes to sign for one; a storm of them is spread over rounds of the loop
+
+Serve = Callable[[trio.abc.Stream, Peer, str], Awaitable[None]]  # the last is the protocol of the listener
+
+
+class Reception:
+    """The listeners of one server.
+
+    Args:
+        settings: where to listen, limits, TLS.
+        turns: shared by all who take much of the event loop.
+        serve: has the conversation of one client who has come through.
+        clients: how many are being served, and how many of them have logged in.
+    """
+
+    def __init__(self, settings: Settings, turns: Turns, serve: Serve, clients: Callable[[], tuple[int, int]]) -> None:
+        self._settings = settings
+        self._turns = turns
+        self._serve = serve
+        self._clients = clients
+        self._listeners: list[Listener] = []
+        self._tls: TlsContext | None = None
+        self._tls_handshakes = trio.CapacityLimiter(settings.tls_handshakes_max)
+        self._is_refusing = False
+        self._arriving = 0  # clients whose task has not begun yet
+        self._welcoming = 0  # clients whose PROXY header or TLS handshake is awaited
+
+    # --- addresses
+
+    @property
+    def endpoints(self) -> list[Endpoint]:
+        """Where clients can connect."""
+        return [listener.endpoint for listener in self._listeners]
+
+    async def bind(self) -> None:
+        """Take the addresses, so that nobody else can; clients cannot connect yet.
+
+        Raises:
+            CannotListen: an address is not to be had.
+            BadCertificate: the certificates for TLS cannot be used.
+        """
+        settings = self._settings
+        self._tls = TlsContext(settings) if settings.tls_certificate else None
+        listeners = await bind(settings.host, settings.port)
+        try:
+            if self._tls is not None:
+                listeners += await bind(settings.host, settings.tls_port, is_tls=True)
+        finally:
+            self._listeners = listeners  # closed when the server ends, also when that is now
+
+    def listen(self) -> None:
+        """Let clients connect; they are answered as soon as ``run`` runs.
+
+        Raises:
+            CannotListen: another process took an address in the meantime.
+        """
+        listen(self._listeners)
+
+    def stop_listening(self) -> None:
+        """Give the addresses back."""
+        for listener in self._listeners:
+            listener.close()
+
+    def reload_certificates(self) -> None:
+        """Read the certificates again, for connections to come; those that are open go on."""
+        if self._tls is not None:
+            self._tls.reload()
+
+    # --- clients
+
+    async def run(self, serving: trio.Nursery) -> None:
+        """Accept clients until cancelled.
+
+        Args:
+            serving: for their conversations, which go on when no more are accepted.
+        """
+        async with trio.open_nursery() as accepting:
+            for listener in self._listeners:
+                accepting.start_soon(accept_forever, listener, partial(self._accept, serving, listener))
+
+    def _accept(self, serving: trio.Nursery, listener: Listener, accepted: socket.socket) -> None:
+        if self._refuses_more():
+            accepted.close()
+            return
+        try:
+            peer = _peer_of(accepted)
+            keep_alive(accepted)
+            stream = SocketStream(accepted)
+        except OSError as error:  # it left before it was greeted
+            log_event(logging.DEBUG, "connection failed", reason=error.strerror)
+            accepted.close()
+            return
+        self._arriving += 1
+        serving.start_soon(self._receive, stream, peer, listener.endpoint)
+
+    async def _receive(self, stream: SocketStream, peer: Peer, endpoint: Endpoint) -> None:
+        self._arriving -= 1  # whatever comes now counts the client in its own way before it waits for anything
+        if endpoint.is_tls or self._settings.proxy_protocol == "required":
+            await self._welcome(stream, peer, endpoint)
+        else:
+            await self._serve(stream, peer, endpoint.protocol)
+
+    async def _welcome(self, transport: SocketStream, peer: Peer, endpoint: Endpoint) -> None:
+        """Have all that comes before the protocol: who the load balancer speaks for, and TLS."""
+        stream: trio.abc.Stream = transport
+        reason, severity = "handshake timeout", logging.WARNING
+        self._welcoming += 1
+        try:
+            with trio.move_on_after(self._settings.handshake_timeout_ms / 1000):
+                if self._settings.proxy_protocol == "required":
+                    peer = await read_proxy_header(transport, peer)
+                if endpoint.is_tls:
+                    stream, peer = await self._begin_tls(transport, peer)
+                reason = ""
+        except SentNothing as error:
+            reason, severity = str(error), logging.DEBUG
+        except (NoTls, BadProxyHeader, trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            reason = str(error)
+        finally:
+            self._welcoming -= 1
+        if reason:
+            log_event(severity, "connection failed", peer=str(peer), reason=reason)
+            await trio.aclose_forcefully(stream)
+        else:
+            await self._serve(stream, peer, endpoint.protocol)
+
+    async def _begin_tls(self, transport: SocketStream, peer: Peer) -> tuple[TlsStream, Peer]:
+        assert self._tls is not None
+        stream = TlsStream(transport, self._tls.context)
+        async with self._tls_handshakes:
+            await self._turns.take(TLS_HANDSHAKE_S)
+            await stream.do_handshake()
+        peer = replace(peer, tls=stream.tls)
+        if self._settings.tls_client_certificate != "none":
+            peer = replace(peer, certificate_name=name_in(stream.certificate, self._settings.tls_login_from))
+        return stream, peer
+
+    def _refuses_more(self) -> bool:
+        """Whether there is no room for one more client; said once, until there is room again."""
+        served, logged_in = self._clients()
+        there = served + self._welcoming + self._arriving
+        reason = ""
+        if there >= connections_that_fit():
+            reason = f"{there} are open: raise the limit on open files (ulimit -n)"
+        elif there - logged_in >= self._settings.handshakes_max:
+            reason = f"{there - logged_in} have not logged in yet: raise handshakes_max if they mean well"
+        refuses = bool(reason)
+        if refuses and not self._is_refusing:
+            log_event(logging.ERROR, "refusing connections", reason=reason)
+        self._is_refusing = refuses
+        return refuses
+
+
+def _peer_of(accepted: socket.socket) -> Peer:
+    return Peer.at(*accepted.getpeername()[:2], *accepted.getsockname()[:2])
