@@ -26,7 +26,7 @@ from amqp_broker.logs import log_event
 
 if TYPE_CHECKING:
     from amqp_broker.broker.broker import Broker
-    from amqp_broker.broker.queues.classic import Queue
+    from amqp_broker.broker.queues.base import Queue
 
 NAME_BYTES_MAX = 255
 PASSWORD_BYTES_MAX = 1024

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from amqp_broker.broker.erlang_text import bare, erlang_string, erlang_term
 from amqp_broker.errors import AmqpError, precondition_failed
@@ -76,6 +77,9 @@ class QueueArguments:
     priority_max: int | None = None
     has_single_active_consumer: bool = False
     delivery_limit: int | None = None
+
+
+NO_QUEUE_ARGUMENTS: Final = QueueArguments()  # one for all the queues that are declared without any
 
 
 def _is_integer(value: FieldValue) -> bool:
@@ -201,6 +205,8 @@ def check_queue_arguments(queue: str, arguments: Table) -> QueueArguments:
     Raises:
         AmqpError: 406 that names the argument and what is wrong with it.
     """
+    if not arguments:
+        return NO_QUEUE_ARGUMENTS
     _check_values(queue, arguments, QUEUE_CHECKS, ("x-queue-type",))
     queue_type = _text(arguments.get("x-queue-type")) or "classic"
     known = ARGUMENTS_OF_TYPE[queue_type]

@@ -24,7 +24,7 @@ from amqp_broker.broker.message import Address, Message
 from amqp_broker.broker.persistence.durability import Durability
 from amqp_broker.broker.persistence.recovery import Recovery
 from amqp_broker.broker.ports import Clock, Driver, PassiveDriver
-from amqp_broker.broker.queues.classic import Queue
+from amqp_broker.broker.queues.base import Queue
 from amqp_broker.broker.queues.paging import Paging
 from amqp_broker.broker.queues.registry import queue_types
 from amqp_broker.broker.timers import Timers

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from amqp_broker.broker.broker import Broker
     from amqp_broker.broker.connections import OpenConnection
     from amqp_broker.broker.exchanges.exchange import Exchange
-    from amqp_broker.broker.queues.classic import Queue
+    from amqp_broker.broker.queues.base import Queue
     from amqp_broker.broker.queues.consumers import Consumer
     from amqp_broker.broker.virtual_host import VirtualHost
 

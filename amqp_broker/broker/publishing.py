@@ -23,7 +23,7 @@ from amqp_broker.errors import access_refused
 from amqp_broker.wire.hot import encode_address
 
 if TYPE_CHECKING:
-    from amqp_broker.broker.queues.classic import Queue
+    from amqp_broker.broker.queues.base import Queue
     from amqp_broker.broker.virtual_host import VirtualHost
 
 Outcome: TypeAlias = int

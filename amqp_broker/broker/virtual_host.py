@@ -27,7 +27,7 @@ from amqp_broker.broker.exchanges.exchange import Exchange
 from amqp_broker.broker.exchanges.registry import WHERE_RABBITMQ_HAS_IT
 from amqp_broker.broker.ports import Authorizer
 from amqp_broker.broker.publishing import Ingress
-from amqp_broker.broker.queues.classic import Queue
+from amqp_broker.broker.queues.base import Queue
 from amqp_broker.compilation import mypyc_attr
 from amqp_broker.errors import access_refused, not_found, not_implemented, precondition_failed
 from amqp_broker.wire.table import FieldValue, Table, type_name

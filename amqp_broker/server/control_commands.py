@@ -14,7 +14,7 @@ from amqp_broker.access.passwords import SCRYPT, SHA256, SHA512, PasswordHash, U
 from amqp_broker.broker.administration import Administration, AdministrationError, password_bytes
 from amqp_broker.broker.broker import Broker
 from amqp_broker.broker.inspection import SLICE_OBJECTS, Inspection
-from amqp_broker.broker.queues.classic import QueueBusy
+from amqp_broker.broker.queues.base import QueueBusy
 from amqp_broker.server.status import ServerStatus
 
 Arguments = dict[str, Any]

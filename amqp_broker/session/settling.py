@@ -12,7 +12,7 @@ from collections.abc import Callable
 from enum import Enum, auto
 
 from amqp_broker.broker.message import Message
-from amqp_broker.broker.queues.classic import Queue
+from amqp_broker.broker.queues.base import Queue
 from amqp_broker.broker.queues.consumers import Consumer
 from amqp_broker.broker.queues.returning import Returning
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from amqp_broker.broker.exchanges.exchange import Exchange
-from amqp_broker.broker.queues.classic import Queue
+from amqp_broker.broker.queues.base import Queue
 from amqp_broker.broker.virtual_host import VirtualHost
 from amqp_broker.protocols.amqp091.connection import Connection
 from amqp_broker.testing.records import Published

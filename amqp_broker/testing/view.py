@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote
 
 from amqp_broker.broker.message import Message as HeldMessage
-from amqp_broker.broker.queues.classic import Queue
+from amqp_broker.broker.queues.base import Queue
 from amqp_broker.broker.virtual_host import VirtualHost
 from amqp_broker.network.listeners import bracketed
 from amqp_broker.testing.engine import Engine, NotRunning
@@ -258,7 +258,7 @@ class QueueView:
     def messages(self) -> list[Message]:
         """The messages that are ready, the next one first; they stay where they are."""
         return self._ask(
-            lambda queue: [message_seen(message, queue.header_to_deliver(message)) for message in queue.ready]
+            lambda queue: [message_seen(message, queue.header_to_deliver(message)) for message in queue.messages()]
         )
 
     @property

@@ -19,7 +19,7 @@ from amqp_broker.broker.message import Address, Digest
 from amqp_broker.broker.message import Message as HeldMessage
 from amqp_broker.broker.ports import Clock
 from amqp_broker.broker.publishing import REFUSED, Ingress, Outcome
-from amqp_broker.broker.queues.classic import Queue
+from amqp_broker.broker.queues.base import Queue
 from amqp_broker.broker.virtual_host import VirtualHost
 from amqp_broker.broker.works import Work
 from amqp_broker.errors import AmqpError

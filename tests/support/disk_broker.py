@@ -14,8 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from amqp_broker.broker.persistence import message_recovery
-from amqp_broker.broker.queues import classic as queue_module
-from amqp_broker.broker.queues import ready
+from amqp_broker.broker.queues import backlog, ready
 from amqp_broker.journal.failures import RecordGone
 from amqp_broker.journal.journal import SegmentJournal
 from amqp_broker.journal.memory_files import MemoryFiles
@@ -147,7 +146,7 @@ class DiskBroker(MemoryBroker):
     def on_disk_only(self, name: str) -> int:
         """How many of a queue's ready messages are not in memory."""
         queue = self.queue(name)
-        return queue.ready_count - len(list(queue.ready))
+        return queue.ready_count - len(list(queue.messages()))
 
     def live_records(self) -> int:
         """How many claims the journal keeps, once all that has gathered is written."""
@@ -167,7 +166,7 @@ class DiskBroker(MemoryBroker):
 def small_pages(in_memory: int = 2, chunk: int = 4, read_ahead: int = 3) -> Iterator[None]:
     """Let few messages be many: so many stay in memory, are in a chunk, are left when the next chunk is read."""
     small: list[tuple[ModuleType, str, int]] = [
-        (queue_module, "IN_MEMORY_MIN", in_memory),
+        (backlog, "IN_MEMORY_MIN", in_memory),
         (message_recovery, "IN_MEMORY_MIN", in_memory),
         (ready, "CHUNK_MESSAGES_MAX", chunk),
         (message_recovery, "CHUNK_MESSAGES_MAX", chunk),

@@ -14,8 +14,11 @@ from typing import Any, ClassVar
 from amqp_broker.broker import broker as broker_module
 from amqp_broker.broker.broker import Broker
 from amqp_broker.broker.ports import PassiveDriver
-from amqp_broker.broker.queues import classic as queue_module
-from amqp_broker.broker.queues.classic import Queue
+from amqp_broker.broker.queues import backlog as backlog_module
+from amqp_broker.broker.queues import base as queue_module
+from amqp_broker.broker.queues import classic as classic_module
+from amqp_broker.broker.queues.base import Queue
+from amqp_broker.broker.queues.classic import ClassicQueue
 from amqp_broker.broker.queues.consumers import Consumer
 from amqp_broker.broker.queues.paging import OVERHEAD_BYTES
 from amqp_broker.broker.virtual_host import VirtualHost
@@ -113,7 +116,10 @@ class MemoryBroker(Broker):
         for channel in channels:
             _check_channel(channel)
         ready = [
-            message for host in self.virtual_hosts.values() for queue in host.queues.values() for message in queue.ready
+            message
+            for host in self.virtual_hosts.values()
+            for queue in host.queues.values()
+            for message in queue.messages()
         ]
         assert self.paging.used_bytes == sum(len(message.body) + OVERHEAD_BYTES for message in ready)
         waiting_for_replies = [channel for channel in channels if channel.consuming._reply_key]
@@ -123,7 +129,7 @@ class MemoryBroker(Broker):
 @contextmanager
 def small_slices(count: int = 2) -> Iterator[None]:
     """Let so many messages be as many as fit into a slice of long work."""
-    modules: list[Any] = [broker_module, queue_module, consuming_module]
+    modules: list[Any] = [broker_module, queue_module, classic_module, backlog_module, consuming_module]
     before = [module.SLICE_MESSAGES for module in modules]
     for module in modules:
         module.SLICE_MESSAGES = count
@@ -141,7 +147,8 @@ def _nothing_more() -> None:
 def _check_queue(queue: Queue, channels: list[Channel]) -> None:
     assert not queue.is_deleted
     assert not queue.is_changed
-    messages = list(queue.ready)
+    messages = list(queue.messages())
+    assert isinstance(queue, ClassicQueue)
     assert queue.ready_count == len(messages) == len(queue.ready)
     assert queue.ready_bytes == sum(len(message.body) for message in messages)
     if messages:
@@ -155,7 +162,7 @@ def _check_queue(queue: Queue, channels: list[Channel]) -> None:
         consumer for channel in channels for consumer in channel.consuming.consumers.values() if consumer.queue is queue
     ]
     assert Counter(consumers) == Counter(queue.consumers)
-    in_turn = [consumer for level in queue.consumers._levels.values() for consumer in level]
+    in_turn = [consumer for level in (queue.consumers._levels or {}).values() for consumer in level]
     assert len(in_turn) == len(set(in_turn))
     assert set(in_turn) <= set(consumers), "one that has gone has its turn"
     for consumer in consumers:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from amqp_broker.broker.exchanges.matcher import Envelope
 from amqp_broker.broker.exchanges.routing import find_route
-from amqp_broker.broker.queues.classic import Queue
+from amqp_broker.broker.queues.base import Queue
 from amqp_broker.wire.content import Properties, encode_content_header
 from amqp_broker.wire.table import Table
 from tests.support.authorizer import Everything

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from amqp_broker.broker.message import Address, Message
-from amqp_broker.broker.queues.classic import Queue
+from amqp_broker.broker.queues.base import Queue
 from amqp_broker.broker.queues.consumers import Consumer
 from amqp_broker.wire.table import Table
 from tests.support.topology import Topology
@@ -275,7 +275,7 @@ class AnyCrowd(RuleBasedStateMachine):
         queue = self.stage.queue
         held = len(self.deliveries())
         assert queue.unacknowledged_count == held
-        assert queue.ready_count == len(list(queue.ready))
+        assert queue.ready_count == len(list(queue.messages()))
         assert queue.ready_count + held + self.settled == self.published
 
     @invariant()

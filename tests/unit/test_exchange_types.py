@@ -15,7 +15,7 @@ from pamqp import commands
 from amqp_broker.broker.exchanges.exchange import Exchange
 from amqp_broker.broker.exchanges.matcher import Envelope, Matcher
 from amqp_broker.broker.exchanges.registry import WHERE_RABBITMQ_HAS_IT, exchange_types
-from amqp_broker.broker.queues.classic import Queue
+from amqp_broker.broker.queues.base import Queue
 from amqp_broker.broker.type_registry import UnknownType
 from amqp_broker.errors import AmqpError, precondition_failed
 from amqp_broker.wire.content import Properties, encode_content_header

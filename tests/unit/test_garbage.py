@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pytest
 import trio
 
-from amqp_broker.broker.queues.classic import Queue
+from amqp_broker.broker.queues.classic import ClassicQueue
 from amqp_broker.protocols.amqp091.connection import Connection
 from amqp_broker.server import garbage
 from amqp_broker.server.garbage import (
@@ -88,8 +88,8 @@ def test_messages_and_connections_count() -> None:
     broker = MemoryBroker()
     for name, ready, unacknowledged in (("a", 2, 3), ("b", 10, 0)):
         queue = broker.virtual_host.add_queue(name, durable=False, auto_delete=False, owner=None, table={})
-        assert isinstance(queue, Queue)
-        queue.ready_count, queue.unacknowledged_count = ready, unacknowledged
+        assert isinstance(queue, ClassicQueue)
+        queue.backlog.count, queue.unacknowledged_count = ready, unacknowledged
     assert garbage._objects(broker) == 15
     Client(broker).open()
     assert garbage._objects(broker) == 15 + OBJECTS_OF_A_CONNECTION

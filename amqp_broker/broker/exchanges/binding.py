@@ -8,7 +8,7 @@ from amqp_broker.wire.table import Table, encode_table
 
 if TYPE_CHECKING:
     from amqp_broker.broker.exchanges.exchange import Exchange
-    from amqp_broker.broker.queues.classic import Queue
+    from amqp_broker.broker.queues.base import Queue
 
 BindingIdentity: TypeAlias = "tuple[Exchange | Queue, str, bytes]"
 

@@ -9,7 +9,7 @@ from amqp_broker.broker.exchanges.binding import Binding, BindingIdentity
 
 if TYPE_CHECKING:
     from amqp_broker.broker.exchanges.exchange import Exchange
-    from amqp_broker.broker.queues.classic import Queue
+    from amqp_broker.broker.queues.base import Queue
 
 
 class Bindings:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from amqp_broker.broker.exchanges.exchange import Exchange
-    from amqp_broker.broker.queues.classic import Queue
+    from amqp_broker.broker.queues.base import Queue
 
 
 class Destinations:

@@ -18,7 +18,7 @@ from amqp_broker.wire.table import FieldValue, Table, encode_table, plain_name, 
 
 if TYPE_CHECKING:
     from amqp_broker.broker.exchanges.exchange import Exchange
-    from amqp_broker.broker.queues.classic import Queue
+    from amqp_broker.broker.queues.base import Queue
 
 X_MATCH = "x-match"
 MATCH_KINDS = ("all", "any", "all-with-x", "any-with-x")

@@ -12,7 +12,7 @@ from amqp_broker.broker.exchanges.exchange import Exchange
 from amqp_broker.broker.exchanges.matcher import Envelope
 
 if TYPE_CHECKING:
-    from amqp_broker.broker.queues.classic import Queue
+    from amqp_broker.broker.queues.base import Queue
     from amqp_broker.broker.virtual_host import VirtualHost
 
 

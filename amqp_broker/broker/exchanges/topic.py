@@ -17,7 +17,7 @@ from amqp_broker.wire.table import Table
 
 if TYPE_CHECKING:
     from amqp_broker.broker.exchanges.exchange import Exchange
-    from amqp_broker.broker.queues.classic import Queue
+    from amqp_broker.broker.queues.base import Queue
 
 ONE_WORD = "*"
 ANY_WORDS = "#"

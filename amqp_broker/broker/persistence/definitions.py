@@ -24,7 +24,7 @@ from amqp_broker.wire.table import FieldValue, Table, type_name
 if TYPE_CHECKING:
     from amqp_broker.broker.exchanges.exchange import Exchange
     from amqp_broker.broker.persistence.recovery import Recovery
-    from amqp_broker.broker.queues.classic import Queue
+    from amqp_broker.broker.queues.base import Queue
     from amqp_broker.broker.virtual_host import VirtualHost
 
 

@@ -32,7 +32,7 @@ from amqp_broker.wire.table import Table, encode_table
 if TYPE_CHECKING:
     from amqp_broker.broker.exchanges.binding import Binding
     from amqp_broker.broker.exchanges.exchange import Exchange
-    from amqp_broker.broker.queues.classic import Queue
+    from amqp_broker.broker.queues.base import Queue
     from amqp_broker.broker.virtual_host import VirtualHost
 
 _MESSAGE: Final = int(RecordKind.MESSAGE)  # written with every message: looked up once

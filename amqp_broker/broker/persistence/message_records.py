@@ -14,7 +14,7 @@ from amqp_broker.broker.message import Address, Digest, Message, digest_of
 from amqp_broker.wire.strings import decode_shortstr, encode_shortstr
 
 if TYPE_CHECKING:
-    from amqp_broker.broker.queues.classic import Queue
+    from amqp_broker.broker.queues.base import Queue
 
 _COUNT: Final = struct.Struct(">H")
 _REFERENCE: Final = struct.Struct(">Q")

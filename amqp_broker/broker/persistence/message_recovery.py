@@ -26,7 +26,7 @@ from amqp_broker.broker.queues.ready import CHUNK_BYTES_MAX, CHUNK_MESSAGES_MAX
 
 if TYPE_CHECKING:
     from amqp_broker.broker.broker import Broker
-    from amqp_broker.broker.queues.classic import Queue
+    from amqp_broker.broker.queues.base import Queue
 
 
 class MessageRecovery:

@@ -30,7 +30,7 @@ from amqp_broker.wire.table import decode_table
 
 if TYPE_CHECKING:
     from amqp_broker.broker.broker import Broker
-    from amqp_broker.broker.queues.classic import Queue
+    from amqp_broker.broker.queues.base import Queue
     from amqp_broker.journal.port import Journal, LiveRecord, Progress
 
 MESSAGE: Final = int(RecordKind.MESSAGE)  # compared for each record, which takes an Enum's member three times as long

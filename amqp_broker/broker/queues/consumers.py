@@ -20,7 +20,7 @@ from amqp_broker.wire.table import Table
 
 if TYPE_CHECKING:
     from amqp_broker.broker.inspection import ChannelInfo
-    from amqp_broker.broker.queues.classic import Queue
+    from amqp_broker.broker.queues.base import Queue
 
 Key = TypeVar("Key")
 Member = TypeVar("Member")
@@ -123,7 +123,7 @@ class Consumers:
 
     def __init__(self, single_active: bool = False, by_age: bool = False) -> None:
         self._all: dict[Consumer, None] = {}
-        self._levels: SortedDict[int, deque[Consumer]] = SortedDict()  # by falling priority
+        self._levels: SortedDict[int, deque[Consumer]] | None = None  # by falling priority; made with the first one
         self._highest: deque[Consumer] | None = None  # the first of the levels: asking the dictionary takes long
         self._single_active = single_active
         self._by_age = by_age
@@ -189,7 +189,7 @@ class Consumers:
                 return None
             if active.is_ready:
                 return active
-            self._park(active)
+            self.park(active)
             return None
         while self._highest:
             level = self._highest
@@ -208,25 +208,31 @@ class Consumers:
             return next(iter(self._all), None)
         return max(self._all, key=lambda consumer: consumer.priority, default=None)
 
-    def _park(self, consumer: Consumer) -> None:
+    def park(self, consumer: Consumer) -> None:
+        """Give it no turn any more until it is resumed: it has no room."""
         consumer.is_parked = True
         self._leave_level(consumer)
 
     def _queue_up(self, consumer: Consumer) -> None:
         consumer.is_parked = False
-        level = self._levels.get(-consumer.priority)
+        levels = self._levels
+        if levels is None:
+            levels = self._levels = SortedDict()
+        level = levels.get(-consumer.priority)
         if level is None:
-            level = self._levels[-consumer.priority] = deque()
-            self._highest = self._levels.peekitem(0)[1]
+            level = levels[-consumer.priority] = deque()
+            self._highest = levels.peekitem(0)[1]
         level.append(consumer)
 
     def _leave_level(self, consumer: Consumer) -> None:
-        level = self._levels.get(-consumer.priority)
+        level = self._levels.get(-consumer.priority) if self._levels is not None else None
         if level is not None and consumer in level:
             level.remove(consumer)
             if not level:
                 self._drop_level(consumer.priority)
 
     def _drop_level(self, priority: int) -> None:
-        del self._levels[-priority]
-        self._highest = self._levels.peekitem(0)[1] if self._levels else None
+        levels = self._levels
+        if levels is not None:
+            del levels[-priority]
+            self._highest = levels.peekitem(0)[1] if levels else None

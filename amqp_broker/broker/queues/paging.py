@@ -19,7 +19,7 @@ from amqp_broker.broker.persistence.message_records import MessageDecoder
 
 if TYPE_CHECKING:
     from amqp_broker.broker.broker import Broker
-    from amqp_broker.broker.queues.classic import Queue
+    from amqp_broker.broker.queues.classic import ClassicQueue
     from amqp_broker.broker.queues.ready import Chunk
 
 IN_MEMORY_MIN = 64  # a queue keeps so many in memory, whatever the others do
@@ -40,7 +40,7 @@ class Paging:
         self.budget_bytes = memory_bytes // 2
         self.used_bytes = 0
         self.has_disk = bool(memory_bytes) and broker.durability.has_journal
-        self.reads: deque[tuple[Queue, Chunk]] = deque()  # to be read, the first asked for first
+        self.reads: deque[tuple[ClassicQueue, Chunk]] = deque()  # to be read, the first asked for first
         self._decode = MessageDecoder().decode
 
     @property
@@ -48,13 +48,13 @@ class Paging:
         """Whether the budget is spent, and there is a disk to go to."""
         return self.used_bytes > self.budget_bytes and self.has_disk
 
-    def read_ahead(self, queue: Queue) -> None:
+    def read_ahead(self, queue: ClassicQueue) -> None:
         """Have a queue's next chunk read if its head runs low."""
-        chunk = queue.ready.chunk_to_read()
+        chunk = queue.backlog.messages.chunk_to_read()
         if chunk is not None:
             self.reads.append((queue, chunk))
 
-    def was_read(self, queue: Queue, chunk: Chunk, payloads: list[bytes]) -> None:
+    def was_read(self, queue: ClassicQueue, chunk: Chunk, payloads: list[bytes]) -> None:
         """A chunk's records are here, in the order of its references."""
         if not chunk.is_wanted:
             return
@@ -65,7 +65,7 @@ class Paging:
         chunk.band.put_back(chunk, messages)
         queue.head_was_read(messages)
 
-    def _message(self, queue: Queue, reference: int, payload: bytes) -> Message:
+    def _message(self, queue: ClassicQueue, reference: int, payload: bytes) -> Message:
         kept = self._decode(payload)
         message = Message(kept.address, kept.header, kept.body, kept.digest.is_persistent, kept.digest.priority)
         message.reference = reference

@@ -13,29 +13,36 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from amqp_broker.broker.arguments import QueueArguments
 from amqp_broker.broker.dead_letter import DeathReason
 from amqp_broker.broker.message import Message
-from amqp_broker.broker.queues.classic import Queue
+from amqp_broker.broker.queues.backlog import Backlog
+from amqp_broker.broker.queues.classic import ClassicQueue
 from amqp_broker.broker.queues.consumers import Consumers
-from amqp_broker.broker.queues.ready import ReadyMessages, ReturnedFirst
+from amqp_broker.broker.queues.limits import LengthLimits, QuorumLengthLimits
+from amqp_broker.broker.queues.ready import ReturnedFirst
 from amqp_broker.broker.queues.returning import Returning, ReturningToTheBack
 from amqp_broker.errors import AmqpError, ReplyCode, not_implemented
 from amqp_broker.wire.content import decode_properties, encode_content_header
 
-ROOM_AGAIN_SHARE = 0.8
+PREFETCH_COUNT_DEFAULT = 2000
 
 
-class QuorumQueue(Queue):
+class QuorumQueue(ClassicQueue):
     """A queue declared with ``x-queue-type`` quorum."""
 
-    prefetch_count_default = 2000
+    __slots__ = ()
 
-    _is_refusing = False
+    def make_backlog(self) -> Backlog:
+        return Backlog(self.virtual_host.paging, self.virtual_host.durability, ReturnedFirst)
 
-    def _make_ready(self) -> ReadyMessages:
-        return ReturnedFirst()
+    def make_limits(self) -> LengthLimits:
+        return QuorumLengthLimits(self.arguments)
 
-    def _make_consumers(self) -> Consumers:
+    def prefetch_count_for(self, wanted: int) -> int:
+        return wanted or PREFETCH_COUNT_DEFAULT
+
+    def make_consumers(self) -> Consumers:
         return Consumers(self.arguments.has_single_active_consumer, by_age=True)
 
     def header_to_deliver(self, message: Message) -> bytes:
@@ -71,38 +78,21 @@ class QuorumQueue(Queue):
                 )
         self.be_current()
 
-    def _would_overflow(self, message: Message) -> bool:
-        length_max, bytes_max = self.arguments.length_max, self.arguments.length_bytes_max
-        fills = [
-            (have, limit)
-            for have, limit in ((self.ready_count, length_max), (self.ready_bytes, bytes_max))
-            if limit is not None
-        ]
-        if any(have > limit for have, limit in fills):
-            self._is_refusing = True
-        elif all(have <= int(limit * ROOM_AGAIN_SHARE) for have, limit in fills):
-            self._is_refusing = False
-        return self._is_refusing
-
     def requeueing(self) -> Returning:
         """The client gives messages back."""
         return self.taking_back() if self.arguments.delivery_limit is not None else ReturningToTheBack(self)
 
-    def append_again(self, messages: list[Message]) -> None:
-        """Messages that were marked go to the back."""
-        for message in messages:
-            self._position = message.position = self._position + 1
-            self._append(message, self.virtual_host.paging.is_short)
-        self.changed()
+    def limits_changed(self, before: QueueArguments) -> None:
+        """Wait with what is too much: here consumers that are ready come first."""
 
-    def _limit_returned(self) -> None:
+    def limit_returned(self) -> None:
         """Wait with the limits: here consumers that are ready come first."""
 
     def pump(self, messages_max: int) -> int:
         """Deliver what can be delivered now, and drop what then is too much."""
         delivered = super().pump(messages_max)
-        if self._has_length_limit and not self.is_changed:
-            self._drop_overflow()
+        if self.limits is not None and not self.is_changed:
+            self.keep_to_limits()
         return delivered
 
     def put_back(self, messages: list[Message], body_bytes: int, *, is_in_order: bool) -> None:
@@ -119,5 +109,5 @@ class QuorumQueue(Queue):
             self.virtual_host.durability.note_returned(message)
             (poison if limit is not None and message.delivery_count > limit else again).append(message)
         if poison:
-            self._discard(poison, DeathReason.DELIVERY_LIMIT)
+            self.discard(poison, DeathReason.DELIVERY_LIMIT)
         return again

@@ -15,7 +15,7 @@ from array import array
 from collections import deque
 from collections.abc import Iterator, Sequence
 from itertools import chain
-from typing import Protocol
+from typing import Final, Protocol
 
 from amqp_broker.broker.message import Message
 
@@ -103,6 +103,55 @@ class ReadyMessages(Protocol):
         ...
 
 
+class NothingReady:
+    """The ready messages of a queue that has none. It takes none either: who has one makes a place for it first."""
+
+    __slots__ = ()
+
+    @property
+    def is_paged(self) -> bool:
+        return False
+
+    def append(self, message: Message) -> None:
+        raise NotImplementedError
+
+    def append_paged(self, message: Message) -> None:
+        raise NotImplementedError
+
+    def extend_paged(self, references: Sequence[int], size_bytes: int, priority: int) -> None:
+        raise NotImplementedError
+
+    def must_page(self, message: Message) -> bool:
+        return False
+
+    def requeue(self, messages: list[Message]) -> None:
+        raise NotImplementedError
+
+    def head(self) -> Message | None:
+        return None
+
+    def pop(self) -> Message:
+        raise IndexError("no ready message")
+
+    def chunk_to_read(self) -> Chunk | None:
+        return None
+
+    def drain(self, count: int) -> list[Message]:
+        return []
+
+    def __len__(self) -> int:
+        return 0
+
+    def __iter__(self) -> Iterator[Message]:
+        return iter(())
+
+    def paged_references(self) -> Iterator[int]:
+        return iter(())
+
+
+NOTHING: Final = NothingReady()
+
+
 class FirstInFirstOut:
     """Ready messages in the order of their positions.
 
@@ -117,7 +166,7 @@ class FirstInFirstOut:
         self._messages: deque[Message] = deque()
         self._returned: list[tuple[int, list[Message]]] = []
         self._returned_count = 0
-        self._chunks: deque[Chunk] = deque()
+        self._chunks: deque[Chunk] | None = None  # made when there is one
         self._paged_count = 0
         self._reading: Chunk | None = None
         self.is_paged = False
@@ -137,9 +186,12 @@ class FirstInFirstOut:
 
     def _last_chunk(self) -> Chunk:
         """The chunk that the next message belongs into."""
-        if not self._chunks or self._chunks[-1].is_full or self._chunks[-1] is self._reading:
-            self._chunks.append(Chunk(self))
-        return self._chunks[-1]
+        chunks = self._chunks
+        if chunks is None:
+            chunks = self._chunks = deque()
+        if not chunks or chunks[-1].is_full or chunks[-1] is self._reading:
+            chunks.append(Chunk(self))
+        return chunks[-1]
 
     def must_page(self, message: Message) -> bool:
         return self.is_paged
@@ -190,11 +242,13 @@ class FirstInFirstOut:
 
     def put_back(self, chunk: Chunk, messages: list[Message]) -> None:
         """The chunk that was being read is here."""
-        self._chunks.popleft()
+        chunks = self._chunks
+        assert chunks, "a chunk comes back that nobody has sent away"
+        chunks.popleft()
         self._reading = None
         self._paged_count -= len(chunk.references)
         self._messages.extend(messages)
-        self.is_paged = bool(self._chunks)
+        self.is_paged = bool(chunks)
 
     def __len__(self) -> int:
         return len(self._messages) + self._returned_count + self._paged_count
@@ -206,9 +260,10 @@ class FirstInFirstOut:
         return heapq.merge(*runs, self._messages, key=lambda message: message.position)
 
     def paged_references(self) -> Iterator[int]:
-        for chunk in self._chunks:
+        chunks = self._chunks or ()
+        for chunk in chunks:
             chunk.is_wanted = False
-        return chain.from_iterable(chunk.references for chunk in self._chunks)
+        return chain.from_iterable([chunk.references for chunk in chunks])
 
 
 class ByPriority:

@@ -9,14 +9,27 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from amqp_broker.broker.message import Message
+from amqp_broker.compilation import mypyc_attr
 
 if TYPE_CHECKING:
-    from amqp_broker.broker.queues.classic import Queue
-    from amqp_broker.broker.queues.quorum import QuorumQueue
+    from amqp_broker.broker.queues.classic import ClassicQueue
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Returning:
-    """What comes back to one queue.
+    """What comes back to one queue. This one does nothing with it: for queues that keep what they hand out."""
+
+    __slots__ = ()
+
+    def add(self, messages: list[Message]) -> None:
+        """Take a portion."""
+
+    def finish(self) -> None:
+        """Put all of it back."""
+
+
+class ReturningInOrder(Returning):
+    """What goes back to where it was.
 
     Args:
         queue: where it comes from and goes to.
@@ -24,7 +37,7 @@ class Returning:
 
     __slots__ = ("_body_bytes", "_count", "_is_in_order", "_messages", "queue")
 
-    def __init__(self, queue: Queue) -> None:
+    def __init__(self, queue: ClassicQueue) -> None:
         self.queue = queue
         self._messages: list[Message] = []
         self._body_bytes = 0
@@ -49,27 +62,23 @@ class Returning:
     def finish(self) -> None:
         """Put all of it back."""
         queue = self.queue
-        queue.unacknowledged_count -= self._count
+        queue.settled(self._count)
         if queue.is_deleted:
             queue.virtual_host.durability.forget_messages(self._messages)
         elif self._messages:
             queue.put_back(self._messages, self._body_bytes, is_in_order=self._is_in_order)
 
 
-class ReturningToTheBack(Returning):
-    """What goes to the back of its quorum queue: each portion at once."""
+class ReturningToTheBack(ReturningInOrder):
+    """What goes to the back of its queue: each portion at once."""
 
-    __slots__ = ("_quorum_queue",)
-
-    def __init__(self, queue: QuorumQueue) -> None:
-        super().__init__(queue)
-        self._quorum_queue = queue
+    __slots__ = ()
 
     def add(self, messages: list[Message]) -> None:
         """Take a portion."""
-        queue = self._quorum_queue
+        queue = self.queue
         if queue.is_deleted:
             super().add(messages)
         else:
-            queue.unacknowledged_count -= len(messages)
+            queue.settled(len(messages))
             queue.append_again(queue.mark_returned(messages))

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 from amqp_broker.access.client import Client, Peer
 from amqp_broker.access.passwords import NotVerifiedYet
-from amqp_broker.broker.queues.classic import QueueBusy
+from amqp_broker.broker.queues.base import QueueBusy
 from amqp_broker.broker.queues.consumers import in_turn
 from amqp_broker.broker.works import SLICE_MESSAGES, Unfinished, Work
 from amqp_broker.compilation import mypyc_attr

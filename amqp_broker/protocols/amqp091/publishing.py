@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from amqp_broker.broker.exchanges.exchange import Exchange
 from amqp_broker.broker.message import Address, Digest, digest_of, without_blind_copies
 from amqp_broker.broker.publishing import REFUSED, TAKEN
-from amqp_broker.broker.queues.classic import Queue
+from amqp_broker.broker.queues.base import Queue
 from amqp_broker.compilation import mypyc_attr
 from amqp_broker.errors import NO_METHOD, AmqpError, ReplyCode, not_implemented, precondition_failed
 from amqp_broker.protocols.amqp091.consuming import REPLY_TO

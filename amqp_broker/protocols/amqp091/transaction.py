@@ -13,7 +13,7 @@ from amqp_broker.protocols.amqp091.publishing import Publication
 from amqp_broker.session.settling import Settlement, Unacknowledged
 
 if TYPE_CHECKING:
-    from amqp_broker.broker.queues.classic import Queue
+    from amqp_broker.broker.queues.base import Queue
     from amqp_broker.broker.virtual_host import VirtualHost
     from amqp_broker.protocols.amqp091.channel import Channel
 
