@@ -49,6 +49,23 @@ def deaths(message: Received) -> list[tuple[Any, ...]]:
 # --- the four reasons
 
 
+def test_each_death_has_its_own_time(channel: ClientChannel, broker: MemoryBroker) -> None:
+    """Messages that are alike die alike, but not at the same time."""
+    channel.declare("q", mortal())
+    for _ in range(3):
+        channel.publish("", "q", b"x")
+    for tag, pause_ms in ((1, 0), (2, 1000), (3, 3000)):
+        broker.advance(pause_ms)
+        channel.get("q")
+        channel.reject(tag, requeue=False)
+    times = []
+    for _ in range(3):
+        message = channel.get("dead", no_ack=True)
+        assert message is not None
+        times.append(message.headers["x-death"][0]["time"].timestamp())
+    assert [time_s - times[0] for time_s in times] == [0, 1, 4]
+
+
 def test_rejected(channel: ClientChannel) -> None:
     channel.exchange("x")
     channel.declare("q", mortal())

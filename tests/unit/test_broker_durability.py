@@ -355,6 +355,19 @@ def test_what_was_handed_out_is_redelivered_and_the_rest_is_not(broker: DiskBrok
     ]
 
 
+def test_the_record_of_what_was_handed_out_goes_with_its_queue(broker: DiskBroker, channel: ClientChannel) -> None:
+    before = broker.live_records()
+    channel.declare("q", durable=True)
+    keep(channel, "q", b"1")
+    channel.get("q")
+    broker.write()
+    assert broker.queue("q").handed_out_reference
+    channel.ack(1)
+    assert broker.live_records() == before + 2, "the queue's own, and what it has handed out"
+    channel.call(commands.Queue.Delete(queue="q"))
+    assert broker.live_records() == before
+
+
 def test_what_was_acknowledged_does_not_come_back(broker: DiskBroker, channel: ClientChannel) -> None:
     channel.declare("q", durable=True)
     keep(channel, "q", *(b"%d" % number for number in range(10)))
