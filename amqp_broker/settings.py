@@ -186,7 +186,9 @@ class Settings:
     journal_pending_bytes_max: int = _setting(
         16_777_216, "Bytes waiting for the disk above which clients that send more are not read.", minimum=1
     )
-    segment_size_bytes: int = _setting(67_108_864, "Size at which the journal starts its next file.", minimum=65_536)
+    segment_size_bytes: int = _setting(
+        67_108_864, "Size at which the journal starts its next file; the first ones are smaller.", minimum=65_536
+    )
 
     # The end
     shutdown_grace_ms: int = _setting(

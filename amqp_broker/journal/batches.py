@@ -101,6 +101,7 @@ class GatheredBatch:
     def _forget(self, index: int) -> None:
         record, self.records[index] = self.records[index], None
         self.put_bytes -= record[2] if record is not None else 0
+        assert self.put_bytes >= 0
 
     def record_of(self, reference: int) -> Record | None:
         """The record of a live claim in this batch; None when it is not here. Any thread may ask."""

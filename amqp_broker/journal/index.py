@@ -160,6 +160,7 @@ class Segment:
                 self.live_bytes -= offsets[index + 1] - offsets[index]
             else:
                 self.drop(first, count)
+        assert self.live_bytes >= 0
 
     def _drop_shared(self, index: int) -> None:
         start = self.offsets[index]

@@ -21,6 +21,7 @@ from amqp_broker.journal.port import Batch, LiveRecord, Progress, Reclaim
 from amqp_broker.journal.reclaim import SegmentReclaim, choose_segments
 from amqp_broker.journal.records import CLAIMS_MAX, KIND_MAX, Payload
 from amqp_broker.journal.recovery import Recovery
+from amqp_broker.journal.reserve import Reserve
 from amqp_broker.journal.writer import SegmentWriter
 
 SEGMENT_BYTES_DEFAULT = 64 * 1024 * 1024
@@ -32,14 +33,16 @@ class SegmentJournal:
 
     Args:
         files: the folder; nobody else uses it meanwhile.
-        segment_bytes: the size of a segment. Only new segments take notice of it.
+        segment_bytes: the size of a full segment; the first ones are smaller. Only new segments take notice of it.
+        reserve_bytes: how much room is set aside for acknowledgements on a full disk; 0 sets none aside.
     """
 
-    def __init__(self, files: FileSystem, segment_bytes: int = SEGMENT_BYTES_DEFAULT) -> None:
+    def __init__(self, files: FileSystem, segment_bytes: int = SEGMENT_BYTES_DEFAULT, reserve_bytes: int = 0) -> None:
         if segment_bytes < SEGMENT_BYTES_MIN:
             raise ValueError(f"a segment of {segment_bytes} bytes is too small: at least {SEGMENT_BYTES_MIN}")
         self._files = files
         self._segment_bytes = segment_bytes
+        self._reserve = Reserve(files, reserve_bytes) if reserve_bytes else None
         self._index = Index()
         self._writer: SegmentWriter | None = None
         self._epoch = 0
@@ -71,7 +74,15 @@ class SegmentJournal:
         self.torn_tail = recovery.torn_tail
         self._epoch = recovery.epoch + 1
         self._index.set_segments(tuple(recovery.segments))
-        self._writer = SegmentWriter(self._files, self._segment_bytes, self._epoch, recovery.number, recovery.batch)
+        self._writer = SegmentWriter(
+            self._files,
+            self._segment_bytes,
+            self._epoch,
+            recovery.number,
+            recovery.batch,
+            self._index.disk_bytes,
+            self._reserve,
+        )
         self._written_position = self._synced_position = recovery.next_reference
         self._gather(recovery.next_reference)
 
@@ -183,6 +194,7 @@ class SegmentJournal:
         self._batches = (self._gathering,)
         self._must_sync = False
         had_nothing_to_sync = self._synced_position == self._written_position and written.offsets is None
+        assert written.end_position > self._written_position  # positions only grow
         self._written_position = written.end_position
         if written.sync or had_nothing_to_sync:
             self._synced_position = written.end_position
@@ -286,6 +298,20 @@ class SegmentJournal:
         for segment in later:
             segment.overhead_bytes = 0  # its drops may have been for records that are gone now
         self._index.set_segments((*segments[:place], *([replacement] if replacement else []), *later))
+
+    # --- a full disk -----------------------------------------------------------------------------------------------
+
+    def keep_room(self) -> None:
+        if self._reserve is None or self._failure:
+            return
+        try:
+            self._reserve.keep()
+        except OSError as error:
+            raise JournalFailed(f"setting room aside in the journal's folder failed: {error}") from error
+
+    @property
+    def is_short_of_room(self) -> bool:
+        return self._reserve is not None and self._reserve.is_released
 
     # --- the state of things ---------------------------------------------------------------------------------------
 

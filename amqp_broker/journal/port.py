@@ -188,6 +188,22 @@ class Journal(Protocol):
             JournalDamaged: a live record is not what was written. Its segment stays as it is, and all else goes on.
         """
 
+    # --- a full disk -----------------------------------------------------------------------------------------------
+
+    def keep_room(self) -> None:
+        """Set room aside for acknowledgements on a full disk, if none is and there is enough. Blocks on the disk;
+        **meant for the thread of** `write`, when it writes nothing.
+
+        Raises:
+            JournalFailed: the disk failed.
+        """
+
+    @property
+    def is_short_of_room(self) -> bool:
+        """Whether the room that is set aside is in use, because the disk was full: publishers had better wait until
+        `keep_room` finds some again.
+        """
+
     # --- the state of things ---------------------------------------------------------------------------------------
 
     @property

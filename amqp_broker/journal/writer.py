@@ -1,10 +1,14 @@
 """The writing thread's side of the journal: puts batches into the segment that is open, and begins new ones.
 
-Holds the open segment's file and how far it is filled; nobody else touches them. Does not know which records are live.
+Holds the open segment's file and how far it is filled; nobody else touches them. Does not know which records are live,
+nor how the room for a full disk is kept (`reserve.py`).
 
 A segment is ended so: the next one's file is made under a name that does not count, with its room reserved, and synced;
 the old one gets a seal, is cut to its size and synced; the new one gets its name and the folder is synced. So a full
 disk is met before anything of a batch is written, and only the last segment ever holds bytes that were not synced.
+
+A new journal begins with a small segment, and each one after it is twice as large, up to the size of a full one: so
+little data takes little room, and much is not spread over many files.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ from amqp_broker.journal.blocks import BLOCK_HEADER_BYTES, Layout, Stamp, encode
 from amqp_broker.journal.failures import JournalError, JournalFailed, JournalFull
 from amqp_broker.journal.files import NO_ROOM, File, FileSystem
 from amqp_broker.journal.records import runs_of
+from amqp_broker.journal.reserve import Reserve
 from amqp_broker.journal.segments import (
     FORMAT_VERSION,
     NEW_SUFFIX,
@@ -30,6 +35,9 @@ REFERENCES_PER_SEGMENT_MAX = 2**21
 SMALL_SEGMENTS = 64
 """How many segments of the smallest size one of the usual size could hold; the small ones are for a full disk."""
 
+FIRST_SEGMENT_BYTES = 1024 * 1024
+"""The size of the first segment, where a full one is larger."""
+
 
 class SegmentWriter:
     """Writes batches.
@@ -40,11 +48,24 @@ class SegmentWriter:
         epoch: the owner's; it is in every block.
         number: of the last segment there is.
         batch: the number of the last batch there is; all up to it are durable.
+        disk_bytes: what the segments there are take.
+        reserve: the room for a full disk; None keeps none.
     """
 
-    def __init__(self, files: FileSystem, segment_bytes: int, epoch: int, number: int, batch: int) -> None:
+    def __init__(
+        self,
+        files: FileSystem,
+        segment_bytes: int,
+        epoch: int,
+        number: int,
+        batch: int,
+        disk_bytes: int,
+        reserve: Reserve | None,
+    ) -> None:
         self._files = files
         self._segment_bytes = segment_bytes
+        self._next_bytes = min(segment_bytes, max(FIRST_SEGMENT_BYTES, disk_bytes))
+        self._reserve_for_full_disk = reserve
         self._epoch = epoch
         self._number = number
         self._batch = batch
@@ -80,6 +101,7 @@ class SegmentWriter:
             file.write_at(self._offset, *layout.encode(Stamp(self._epoch, self._batch, self._synced_batch)))
             batch.offsets = layout.offsets(self._offset)
             self._offset += size
+            assert self._offset + BLOCK_HEADER_BYTES <= self._reserved_bytes  # the seal has its room
             batch.disk_bytes = self._reserved_bytes
         if batch.sync:
             self._sync()
@@ -99,6 +121,7 @@ class SegmentWriter:
         last_batch = self._batch if self._file is None else self._batch + 1  # the seal to come counts as one
         header = SegmentHeader(FORMAT_VERSION, 0, number, number, self._epoch, batch.first_reference, last_batch)
         file, reserved_bytes = self._reserve(name + NEW_SUFFIX, size + BLOCK_HEADER_BYTES, header.encode())
+        self._next_bytes = min(self._segment_bytes, 2 * self._next_bytes)
         previous_bytes = self.seal()
         self._files.rename(name + NEW_SUFFIX, name)
         self._files.sync_folder()
@@ -119,7 +142,7 @@ class SegmentWriter:
             The file, and how large it is.
         """
         least_bytes = max(SEGMENT_HEADER_BYTES + size, self._segment_bytes // SMALL_SEGMENTS)
-        reserved_bytes = max(self._segment_bytes, least_bytes)
+        reserved_bytes = max(self._next_bytes, least_bytes)
         while True:
             try:
                 return self._create(name, reserved_bytes, header), reserved_bytes
@@ -128,12 +151,13 @@ class SegmentWriter:
                     raise
                 with contextlib.suppress(FileNotFoundError):
                     self._files.remove(name)
-                if reserved_bytes == least_bytes:
+                if reserved_bytes > least_bytes:
+                    reserved_bytes = max(reserved_bytes // 2, least_bytes)
+                elif self._reserve_for_full_disk is None or not self._reserve_for_full_disk.release():
                     self._sync()  # room is made only where the drops that allow it are durable
                     raise JournalFull(
                         f"no room for another {reserved_bytes} bytes in the journal's folder: {error}"
                     ) from error
-                reserved_bytes = max(reserved_bytes // 2, least_bytes)
 
     def _create(self, name: str, size: int, header: bytes) -> File:
         file = self._files.create(name, size)

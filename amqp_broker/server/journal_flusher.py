@@ -12,8 +12,9 @@ it has none, or when it is done with the one before. Both happen between two tur
 middle of nobody's work, and no task has to be woken for it: a client that waits for a confirm waits for all of this.
 The task only sees to what takes time or ends everything.
 
-A full disk is waited out: nothing was written, publishers are held back, and the same batch is tried again. Any other
-failure is final.
+On a full disk, the room that the journal has set aside is given free, so that the batch, and the acknowledgements
+behind it, can be written; publishers are held back until there is as much again. When even that is used up, the same
+batch is tried again and again. Any other failure is final.
 """
 
 from __future__ import annotations
@@ -73,13 +74,15 @@ class JournalFlusher:
         self._batch_bytes = 0
         self._refused: Batch | None = None  # for want of room; to be tried again
         self._is_retry_due = False
+        self._is_room_wanted = True  # to be set aside for a full disk
+        self._is_told_full = False
         self._error: Exception | None = None
         self._attention = WakeUp()
 
     @property
     def is_disk_full(self) -> bool:
-        """Whether a batch waits for room, however much room there seems to be."""
-        return self._refused is not None
+        """Whether a batch waits for room, or was written into the last there was, however much there seems to be."""
+        return self._refused is not None or self._journal.is_short_of_room
 
     def has_work(self) -> None:
         """Write what has gathered, as soon as the thread has time; before ``run`` and behind it, it stays gathered."""
@@ -100,7 +103,7 @@ class JournalFlusher:
                 await trio.lowlevel.checkpoint()
                 if self.is_disk_full:
                     await trio.sleep(FULL_DISK_RETRY_S)
-                    self._is_retry_due = True
+                    self._is_retry_due = self._is_room_wanted = True
                 else:
                     await self._wait()
                 self._go_on()
@@ -132,10 +135,10 @@ class JournalFlusher:
                 self._write(batch)
                 return
             self._tell_that_nothing_was_left()
-            if self._broker.durability.is_dirty and not self.is_disk_full:
+            if self._broker.durability.is_dirty and self._refused is None:
                 self._go_on()
-            else:
-                self._free_space()
+            elif not self._free_space():
+                self._set_room_aside()
         except Exception as error:
             self._fail(error)
 
@@ -195,6 +198,10 @@ class JournalFlusher:
             self._wait_for_room(batch, error)
             return
         self._refused = None
+        if self._journal.is_short_of_room:
+            self._hold_publishers_back("what was set aside for acknowledgements is in use")
+        else:
+            self._is_told_full = False
         self._note_unsynced()
         if self._journal.is_wasteful:
             self._steps_owed = STEPS_AFTER_BATCH + self._batch_bytes // BYTES_FOR_STEP
@@ -212,13 +219,17 @@ class JournalFlusher:
             self._attention.set()
 
     def _wait_for_room(self, batch: Batch, error: JournalFull) -> None:
-        if not self.is_disk_full:
-            log_event(logging.ERROR, "disk full", reason=str(error), retry_s=FULL_DISK_RETRY_S)
         self._refused = batch
         self._is_retry_due = False
-        self._broker.alarms.set(Resource.DISK, True)
+        self._hold_publishers_back(str(error))
         self._note_unsynced()
         self._broker.committed()  # what was written before is synced
+
+    def _hold_publishers_back(self, reason: str) -> None:
+        if not self._is_told_full:
+            self._is_told_full = True
+            log_event(logging.ERROR, "disk full", reason=reason, retry_s=FULL_DISK_RETRY_S)
+        self._broker.alarms.set(Resource.DISK, True)
         self._attention.set()
 
     # --- free space
@@ -230,6 +241,18 @@ class JournalFlusher:
             return False
         self._do(self._reclaim.step, self._stepped)
         return True
+
+    def _set_room_aside(self) -> None:
+        """Have room set aside for a full disk, at the start and once there is some again."""
+        if self._is_room_wanted:
+            self._is_room_wanted = False
+            self._do(self._journal.keep_room, self._set_aside)
+
+    def _set_aside(self, _: None) -> None:
+        if self._journal.is_short_of_room:
+            self._hold_publishers_back("too little room to set some aside for acknowledgements")
+        else:
+            self._is_told_full = False
 
     def _stepped(self, is_done: bool) -> None:
         reclaim = self._reclaim

@@ -24,6 +24,8 @@ from amqp_broker.settings import Settings
 JOURNAL_FOLDER_NAME = "journal"
 SHOWN_AFTER_S = 1.0
 SHOWN_EVERY_S = 0.25
+RESERVE_SHARE = 8  # of a segment is set aside for a full disk,
+RESERVE_BYTES_MAX = 4_194_304  # but not more than this
 WAY_OUT_OF_OTHER_RELEASE = "nothing was changed; use the release that wrote it, or a newer one"
 
 
@@ -36,8 +38,9 @@ def open_journal(data_folder: Path, settings: Settings) -> Journal:
     folder = data_folder / JOURNAL_FOLDER_NAME
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
+        reserve_bytes = min(settings.segment_size_bytes // RESERVE_SHARE, RESERVE_BYTES_MAX)
         # It takes back only the batches that it gave out, which its own types say and the port's cannot.
-        return cast(Journal, SegmentJournal(RealFiles(folder), settings.segment_size_bytes))
+        return cast(Journal, SegmentJournal(RealFiles(folder), settings.segment_size_bytes, reserve_bytes))
     except OSError as error:
         raise cannot_use(data_folder, error) from error
 

@@ -187,6 +187,19 @@ def test_nothing_confirmed_is_lost_on_a_disk_that_is_full(
     assert numbers[confirmed:] in ([], [confirmed + 1])
 
 
+def test_draining_makes_room_on_a_disk_that_is_full(small_disk: Path, start: Callable[..., BrokerProcess]) -> None:
+    broker = start(small_disk, segment_size_bytes=SEGMENT_BYTES, disk_free_limit_bytes=0, resource_check_ms=100).ready()
+    publisher = Publisher(broker, 20_000)
+    assert publisher.is_blocked.wait(PATIENCE_S), "the publisher was not told that it is blocked"
+    eventually(lambda: "disk full" in broker.said, "the disk does not become full")
+    confirmed = publisher.confirmed
+    assert drain(broker)[:confirmed] == list(range(1, confirmed + 1))
+    assert publisher.is_unblocked.wait(PATIENCE_S), "the publisher was not told that it may go on"
+    eventually(lambda: publisher.confirmed > confirmed + 1, "the publisher does not go on")
+    publisher.stop()
+    assert broker.end() == 0
+
+
 def test_a_full_disk_is_waited_out(small_disk: Path, start: Callable[..., BrokerProcess]) -> None:
     broker = start(small_disk, segment_size_bytes=SEGMENT_BYTES, disk_free_limit_bytes=0, resource_check_ms=100).ready()
     publisher = Publisher(broker, 20_000)

@@ -9,9 +9,11 @@ from amqp_broker.journal.port import LiveRecord
 SEGMENT_BYTES = 4096
 
 
-def opened(files: FileSystem, segment_bytes: int = SEGMENT_BYTES) -> tuple[SegmentJournal, list[LiveRecord]]:
+def opened(
+    files: FileSystem, segment_bytes: int = SEGMENT_BYTES, reserve_bytes: int = 0
+) -> tuple[SegmentJournal, list[LiveRecord]]:
     """A journal that is ready, and what it found."""
-    journal = SegmentJournal(files, segment_bytes)
+    journal = SegmentJournal(files, segment_bytes, reserve_bytes)
     return journal, [record for records in journal.recover() for record in records]
 
 

@@ -13,6 +13,7 @@ from amqp_broker.journal.journal import SegmentJournal
 from amqp_broker.journal.memory_files import MemoryFiles
 from amqp_broker.journal.port import Journal
 from amqp_broker.journal.real_files import RealFiles
+from amqp_broker.journal.writer import FIRST_SEGMENT_BYTES
 from tests.unit.journal_helpers import SEGMENT_BYTES, commit, live_payloads, opened, reclaim_all
 
 
@@ -238,6 +239,58 @@ def test_a_small_segment_has_to_do_where_there_is_no_room_for_another() -> None:
     reclaim_all(journal)
     assert files.capacity_bytes - files.used_bytes > 60_000
     assert live_payloads(opened(files)[1]) == [bytes(7000)] * 4
+
+
+def test_the_reserve_is_written_to_on_a_full_disk_and_kept_again_when_there_is_room() -> None:
+    files = MemoryFiles()
+    journal, _ = opened(files, reserve_bytes=3 * SEGMENT_BYTES)
+    journal.keep_room()
+    assert not journal.is_short_of_room
+    references = [journal.put(1, bytes(SEGMENT_BYTES)) for _ in range(8)]
+    commit(journal)
+    files.capacity_bytes = files.used_bytes + 100
+    journal.put(2, bytes(SEGMENT_BYTES))
+    commit(journal)
+    assert journal.is_short_of_room
+    journal.keep_room()
+    assert journal.is_short_of_room
+    journal.drop_many(references)
+    commit(journal)
+    reclaim_all(journal)
+    journal.keep_room()
+    assert not journal.is_short_of_room
+    journal.close()
+    journal, found = opened(files, reserve_bytes=3 * SEGMENT_BYTES)
+    assert live_payloads(found) == [bytes(SEGMENT_BYTES)]
+    before = files.used_bytes
+    journal.keep_room()
+    assert (journal.is_short_of_room, files.used_bytes) == (False, before)
+
+
+def test_a_disk_with_no_room_for_the_reserve_is_short_of_it() -> None:
+    files = MemoryFiles()
+    journal, _ = opened(files, reserve_bytes=3 * SEGMENT_BYTES)
+    files.capacity_bytes = 2 * SEGMENT_BYTES
+    journal.keep_room()
+    assert journal.is_short_of_room
+    assert files.names() == []
+
+
+def test_segments_grow_from_small_ones_to_full_ones() -> None:
+    files = MemoryFiles()
+    journal, _ = opened(files, 4 * FIRST_SEGMENT_BYTES)
+    sizes = []
+    for _ in range(4):
+        journal.put(1, bytes(FIRST_SEGMENT_BYTES // 2))
+        journal.put(1, bytes(FIRST_SEGMENT_BYTES // 3))
+        commit(journal)
+        sizes.append(len(files.content(files.names()[-1])) // FIRST_SEGMENT_BYTES)
+    assert sizes == [1, 2, 2, 4]
+    journal.close()
+    journal, _ = opened(files, 4 * FIRST_SEGMENT_BYTES)
+    journal.put(1, b"after a restart")
+    commit(journal)
+    assert 3 < len(files.content(files.names()[-1])) / FIRST_SEGMENT_BYTES < 4
 
 
 def test_a_failed_sync_is_final_and_is_not_tried_again() -> None:

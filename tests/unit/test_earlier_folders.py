@@ -1,0 +1,98 @@
+"""Data folders that earlier commits wrote open with the same content.
+
+``tests/data/folder_of_1c56cbd`` was written by the commit before the records got files of their own: every kind of
+record is in it, and its broker was killed. A kind that comes later gets a folder of its own commit.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from amqp_broker.broker.broker import Broker
+from amqp_broker.broker.persistence.kinds import RecordKind
+from amqp_broker.broker.virtual_host import VirtualHostLimits
+from amqp_broker.journal.check import Inspection
+from amqp_broker.journal.dump import DumpedRecord, entries
+from amqp_broker.journal.memory_files import MemoryFiles
+from tests.support.disk_broker import DiskBroker
+
+FOLDER = Path(__file__).parent.parent / "data" / "folder_of_1c56cbd" / "journal"
+
+
+@pytest.fixture
+def files() -> MemoryFiles:
+    disk = MemoryFiles()
+    for path in sorted(FOLDER.iterdir()):
+        disk.set_content(path.name, path.read_bytes())
+    return disk
+
+
+def test_every_kind_of_record_is_in_the_folder(files: MemoryFiles) -> None:
+    live = {
+        entry.record.kind
+        for entry in entries(Inspection(files))
+        if isinstance(entry, DumpedRecord) and entry.live_claims
+    }
+    assert live == set(RecordKind)
+
+
+def test_it_opens_with_the_same_content(files: MemoryFiles) -> None:
+    broker = DiskBroker(files)
+    assert_definitions(broker)
+    assert_messages(broker)
+    assert_definitions(broker.restarted())
+
+
+def assert_definitions(broker: Broker) -> None:
+    assert set(broker.virtual_hosts) == {"/", "other"}
+    assert broker.virtual_hosts["other"].limits == VirtualHostLimits(5, 7)
+
+    ann = broker.users.get("ann")
+    assert ann is not None
+    assert ann.tags == ("monitoring",)
+    assert (ann.limits.connections_max, ann.limits.channels_max) == (3, 4)
+    permission = ann.permissions["other"]
+    assert [permission.configure.source, permission.write.source, permission.read.source] == ["^c", "^w", ".*"]
+    topic_permission = ann.topic_permissions["other"]["amq.topic"]
+    assert (topic_permission.write, topic_permission.read) == ("^a", "^b")
+    assert ann.password_hash.matches(b"secret")
+    assert broker.users.get("guest") is not None
+
+    virtual_host = broker.virtual_hosts["/"]
+    head, following = virtual_host.exchanges["head"], virtual_host.exchanges["next"]
+    assert (head.type_name, head.table) == ("headers", {"alternate-exchange": "amq.fanout"})
+    assert following.type_name == "topic"
+    assert [(each.destination.name, each.arguments) for each in head.bindings.values()] == [
+        ("next", {"x-match": "all", "n": 1})
+    ]
+    assert sorted((each.destination.name, each.routing_key) for each in following.bindings.values()) == [
+        ("classic", "a.#"),
+        ("pages", "a.b"),
+    ]
+    assert {name: queue.table for name, queue in virtual_host.queues.items()} == {
+        "classic": {"x-max-length": 100, "x-dead-letter-exchange": "next"},
+        "ranked": {"x-max-priority": 5},
+        "limited": {"x-queue-type": "quorum", "x-delivery-limit": 9},
+        "pages": {},
+        "gone": {},
+    }
+
+
+def assert_messages(broker: DiskBroker) -> None:
+    channel = broker.client().channel()
+    handed_out = channel.get("classic", no_ack=True)
+    assert handed_out is not None
+    assert (handed_out.body, handed_out.headers, handed_out.method.redelivered) == (
+        b"to two queues",
+        {"h": "v"},
+        True,
+    )
+    assert channel.drain("ranked") == [b"priority 2", b"priority 1", b"priority 0"]
+    counted = channel.get("limited", no_ack=True)
+    assert counted is not None
+    assert (counted.body, counted.headers["x-delivery-count"]) == (b"counted 0", 1)
+    assert channel.drain("limited") == [b"counted 1"]
+    assert channel.drain("pages") == [b"to two queues", *(b"kept %d" % number for number in range(8))]
+    assert channel.drain("gone") == [b"nobody's"]
