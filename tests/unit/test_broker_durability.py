@@ -224,6 +224,17 @@ def test_messages_of_every_kind_come_back_in_order_however_they_are_mixed(seed: 
         assert again.paging.used_bytes == 0
 
 
+def test_the_mark_of_what_was_handed_out_goes_with_its_queue(broker: DiskBroker, channel: ClientChannel) -> None:
+    records = broker.live_records()
+    channel.declare("q", durable=True)
+    keep(channel, "q", b"handed out")
+    channel.get("q")
+    channel.ack(1)
+    assert broker.live_records() == records + 2, "the queue, and the mark"
+    channel.call(commands.Queue.Delete(queue="q"))
+    assert broker.live_records() == records
+
+
 def test_a_persistent_message_in_a_passing_queue_is_gone(broker: DiskBroker, channel: ClientChannel) -> None:
     channel.declare("q")
     records = broker.live_records()
