@@ -91,7 +91,7 @@ def use(broker: BrokerProcess) -> None:
 
 def content_of(folder: Path) -> MemoryFiles:
     files = MemoryFiles()
-    for path in sorted(folder.iterdir()):
+    for path in sorted(folder.glob("*.segment")):
         files.set_content(path.name, path.read_bytes())
     return files
 
