@@ -71,6 +71,11 @@ class Client:
         self.user = user
         self._virtual_host = virtual_host
 
+    @property
+    def user_name(self) -> str:
+        """The user's name."""
+        return self.user.name
+
     def check_access(self) -> None:
         """Raise AmqpError 530 unless the user may use the virtual host at all."""
         check_access(self.user, self._virtual_host)

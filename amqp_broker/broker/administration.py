@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from amqp_broker.access.passwords import SCRYPT, PasswordHash, UnknownAlgorithm
 from amqp_broker.access.patterns import BadPattern, Pattern
 from amqp_broker.access.users import NO_PASSWORD, Permission, TopicPermission, User, UserLimits
+from amqp_broker.broker.observer import Kind
 from amqp_broker.broker.virtual_host import VirtualHost, VirtualHostLimits
 from amqp_broker.broker.works import Work
 from amqp_broker.errors import AmqpError
@@ -50,7 +51,7 @@ class Administration:
 
     Args:
         broker: which.
-        who: makes them, as it stands in the log.
+        who: makes them, as it stands in the log, and as those are told who look on.
     """
 
     def __init__(self, broker: Broker, who: str = "the program that runs the broker") -> None:
@@ -97,6 +98,7 @@ class Administration:
         user = self._broker.users.put(User(name, self._hashed(password, algorithm), tags))
         self._broker.durability.keep_user(user)
         self._log("user added", None, _tags_text(tags), user=name)
+        self._declared(Kind.USER, "", name, user)
         return user
 
     def change_password(self, name: str, password: str | PasswordHash | None, *, algorithm: str = SCRYPT) -> None:
@@ -106,6 +108,7 @@ class Administration:
         self._broker.users.password_changed(user)
         self._broker.durability.keep_user(user)
         self._log("password changed", None, None, user=name)
+        self._declared(Kind.USER, "", name, user)
 
     def _hashed(self, password: str | PasswordHash | None, algorithm: str) -> PasswordHash:
         if password is None:
@@ -124,6 +127,7 @@ class Administration:
         before, user.tags = user.tags, tags
         self._user_changed(user)
         self._log("user tags changed", _tags_text(before), _tags_text(tags), user=name)
+        self._declared(Kind.USER, "", name, user)
 
     def set_user_limits(self, name: str, **limits: int | None) -> None:
         """Limit what a user may have at the same time; what is left out stays, None is no limit.
@@ -136,6 +140,7 @@ class Administration:
         before, user.limits = user.limits, replace(user.limits, **limits)
         self._user_changed(user)
         self._log("user limits changed", _limits_text(before), _limits_text(user.limits), user=name)
+        self._declared(Kind.USER, "", name, user)
 
     def delete_user(self, name: str) -> None:
         """Delete a user with all permissions, and close the user's connections."""
@@ -145,6 +150,7 @@ class Administration:
         self._broker.users.remove(name)
         self._broker.durability.forget(user)
         self._forget_routes()
+        self._deleted(Kind.USER, "", name, user)
         for connection in self._broker.open_connections.of_user(name):
             connection.close_forcibly(f"user '{name}' is deleted")
         self._log("user deleted", _tags_text(user.tags), None, user=name)
@@ -152,6 +158,14 @@ class Administration:
     def _user_changed(self, user: User) -> None:
         self._broker.durability.keep_user(user)
         self._forget_routes()
+
+    def _declared(self, kind: Kind, virtual_host: str, name: str, thing: object) -> None:
+        if self._broker.observers.present:
+            self._broker.observers.declared(kind, virtual_host, name, thing, self._who)
+
+    def _deleted(self, kind: Kind, virtual_host: str, name: str, thing: object) -> None:
+        if self._broker.observers.present:
+            self._broker.observers.deleted(kind, virtual_host, name, thing, self._who)
 
     def _forget_routes(self) -> None:
         """Publishers remember what they may do until the topology changes."""
@@ -176,6 +190,7 @@ class Administration:
         self._log(
             "permission set", _permission_text(before), _permission_text(permission), user=name, vhost=virtual_host
         )
+        self._declared(Kind.PERMISSION, virtual_host, name, permission)
 
     def clear_permission(self, name: str, virtual_host: str) -> None:
         """Take everything that a user may do in a virtual host away; what was not there is away already."""
@@ -185,6 +200,7 @@ class Administration:
         if before is not None:
             self._user_changed(user)
             self._log("permission cleared", _permission_text(before), None, user=name, vhost=virtual_host)
+            self._deleted(Kind.PERMISSION, virtual_host, name, before)
 
     def set_topic_permission(self, name: str, virtual_host: str, exchange: str, write: str, read: str) -> None:
         """Say with which routing keys a user may publish to and bind a topic exchange.
@@ -203,6 +219,7 @@ class Administration:
         self._user_changed(user)
         names = {"user": name, "vhost": virtual_host, "exchange": exchange}
         self._log("topic permission set", before, _topic_text(permission), **names)
+        self._declared(Kind.TOPIC_PERMISSION, virtual_host, name, permission)
 
     def clear_topic_permission(self, name: str, virtual_host: str, exchange: str | None = None) -> None:
         """Allow a user every routing key again.
@@ -221,6 +238,7 @@ class Administration:
             if before is not None:
                 names = {"user": name, "vhost": virtual_host, "exchange": one}
                 self._log("topic permission cleared", _topic_text(before), None, **names)
+                self._deleted(Kind.TOPIC_PERMISSION, virtual_host, name, before)
 
     # --- virtual hosts
 
@@ -247,6 +265,7 @@ class Administration:
         virtual_host = self._broker.add_virtual_host(name)
         self._broker.durability.keep_virtual_host(virtual_host)
         self._log("virtual host added", None, None, vhost=name)
+        self._declared(Kind.VIRTUAL_HOST, "", name, virtual_host)
         return virtual_host
 
     def set_virtual_host_limits(self, name: str, **limits: int | None) -> None:
@@ -260,6 +279,7 @@ class Administration:
         before, virtual_host.limits = virtual_host.limits, replace(virtual_host.limits, **limits)
         self._broker.durability.keep_limits(virtual_host)
         self._log("virtual host limits changed", _limits_text(before), _limits_text(virtual_host.limits), vhost=name)
+        self._declared(Kind.VIRTUAL_HOST, "", name, virtual_host)
 
     def delete_virtual_host(self, name: str) -> None:
         """Delete a virtual host with all that is in it, and close the connections to it."""
@@ -270,8 +290,9 @@ class Administration:
             if permission is not None or topic_permissions is not None:
                 self._broker.durability.keep_user(user)
         before = f"queues={len(virtual_host.queues)} exchanges={len(virtual_host.exchanges)}"
-        virtual_host.clear()
+        virtual_host.clear(self._who)
         del self._broker.virtual_hosts[name]
+        self._deleted(Kind.VIRTUAL_HOST, "", name, virtual_host)
         for connection in self._broker.open_connections.in_virtual_host(name):
             connection.close_forcibly(f"vhost '{name}' is deleted")
         self._log("virtual host deleted", before, None, vhost=name)
@@ -325,7 +346,7 @@ class Administration:
             raise AdministrationError(error.explanation) from error
         queue.check_dead_letters_left()
         count = queue.ready_count
-        queue.virtual_host.remove_queue(queue)
+        queue.virtual_host.remove_queue(queue, self._who)
         self._log("queue deleted", f"messages={count}", None, queue=name, vhost=virtual_host)
         return count
 

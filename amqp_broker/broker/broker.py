@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import ClassVar, TypeVar
+from typing import TypeVar
 
 from amqp_broker.access.passwords import SCRYPT, SHA256
 from amqp_broker.access.users import Users
@@ -21,6 +21,7 @@ from amqp_broker.broker.connections import Connections
 from amqp_broker.broker.dead_letter import DeathReason
 from amqp_broker.broker.exchanges.registry import exchange_types
 from amqp_broker.broker.message import Address, Message
+from amqp_broker.broker.observer import Observers
 from amqp_broker.broker.persistence.durability import Durability
 from amqp_broker.broker.persistence.recovery import Recovery
 from amqp_broker.broker.ports import Clock, Driver, PassiveDriver
@@ -51,14 +52,13 @@ class Broker:
         driver: has the broker go on, and is told what it needs for that; one that does nothing when left out.
     """
 
-    virtual_host_type: ClassVar[type[VirtualHost]] = VirtualHost  # a broker in a test has its own
-
     def __init__(self, settings: Settings, clock: Clock, driver: Driver | None = None) -> None:
         self.settings = settings
         self.clock = clock
         self.driver: Driver = driver if driver is not None else PassiveDriver()
         self.timers = Timers(clock, self.driver)
         self.works = Works()
+        self.observers = Observers(self.driver)
         self.changed_queues: deque[Queue] = deque()
         self.dead_letters: deque[tuple[Queue, Message, DeathReason]] = deque()
         self.to_finish: list[Callable[[], None]] = []  # what channels do last: confirms
@@ -130,7 +130,7 @@ class Broker:
         Args:
             reference: of its record, when it was read from the journal.
         """
-        virtual_host = self.virtual_hosts[name] = self.virtual_host_type(self, name)
+        virtual_host = self.virtual_hosts[name] = VirtualHost(self, name)
         virtual_host.reference = reference
         return virtual_host
 

@@ -56,6 +56,9 @@ class Driver(Protocol):
             is_wanted: whether whoever asked is still there.
         """
 
+    def observer_failed(self, error: Exception) -> None:
+        """Somebody who looks on (``observer.py``) has raised this."""
+
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class PassiveDriver:
@@ -81,6 +84,10 @@ class PassiveDriver:
         check.remember(check.verify())
         go_on()
 
+    def observer_failed(self, error: Exception) -> None:
+        """Raise it again: a test is to see it."""
+        raise error
+
 
 class Authorizer(Protocol):
     """Who wants something: it may own exclusive queues, and it is refused what its user may not do.
@@ -88,6 +95,11 @@ class Authorizer(Protocol):
     The session floor's connections are authorizers. Each check raises AmqpError 403. ``kind`` is ``queue`` or
     ``exchange`` (RabbitMQ docs, "Access Control").
     """
+
+    @property
+    def user_name(self) -> str:
+        """Who it is."""
+        ...
 
     def check_configure(self, kind: str, name: str) -> None:
         """May it create, change or delete this?"""

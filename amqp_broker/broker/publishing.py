@@ -17,8 +17,8 @@ from amqp_broker.broker.exchanges.exchange import Exchange
 from amqp_broker.broker.exchanges.matcher import Envelope
 from amqp_broker.broker.exchanges.routing import Route, find_route
 from amqp_broker.broker.message import Address, Digest, Message, digest_of, without_blind_copies
+from amqp_broker.broker.observer import Passage
 from amqp_broker.broker.ports import Authorizer
-from amqp_broker.compilation import mypyc_attr
 from amqp_broker.errors import access_refused
 from amqp_broker.wire.hot import encode_address
 
@@ -36,7 +36,6 @@ REFUSED: Final = -1  # one of its queues did not take it
 UNROUTED: Final = -2  # there is no queue for it
 
 
-@mypyc_attr(allow_interpreted_subclasses=True)
 class Ingress:
     """The way into one virtual host.
 
@@ -48,6 +47,7 @@ class Ingress:
         self._virtual_host = virtual_host
         self._clock = virtual_host.clock
         self._durability = virtual_host.durability
+        self._observers = virtual_host.observers
         self._last_death: tuple[object, ...] = ()
         self._last_dead: tuple[tuple[Queue, ...], Address, bytes, Digest]
 
@@ -167,6 +167,8 @@ class Ingress:
         exchange = None if name is None else self._virtual_host.exchanges.get(name)
         if exchange is not None:
             self._publish_dead_letter(exchange, queue, message, reason)
+        elif self._observers.present:
+            self._observers.died(queue, message, reason, None)
         queue.dead_letter_left(message)
 
     def _publish_dead_letter(self, exchange: Exchange, queue: Queue, message: Message, reason: DeathReason) -> None:
@@ -183,4 +185,7 @@ class Ingress:
             self._last_death = death if route.may_be_remembered else ()
             self._last_dead = (queues, dead.address, dead.header, digest_of(dead.header))
         queues, address, header, digest = self._last_dead
-        self.put(queues, address, header, message.body, digest)
+        outcome = self.put(queues, address, header, message.body, digest)
+        if self._observers.present:
+            passage = Passage(self._virtual_host, address, header, message.body, queues, outcome != REFUSED)
+            self._observers.died(queue, message, reason, passage)

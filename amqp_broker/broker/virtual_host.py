@@ -14,7 +14,7 @@ import base64
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from amqp_broker.broker.arguments import (
     ARGUMENTS_OF_TYPE,
@@ -25,10 +25,10 @@ from amqp_broker.broker.arguments import (
 from amqp_broker.broker.exchanges.binding import Binding
 from amqp_broker.broker.exchanges.exchange import Exchange
 from amqp_broker.broker.exchanges.registry import WHERE_RABBITMQ_HAS_IT
+from amqp_broker.broker.observer import Kind
 from amqp_broker.broker.ports import Authorizer
 from amqp_broker.broker.publishing import Ingress
 from amqp_broker.broker.queues.base import Queue
-from amqp_broker.compilation import mypyc_attr
 from amqp_broker.errors import access_refused, not_found, not_implemented, precondition_failed
 from amqp_broker.wire.table import FieldValue, Table, type_name
 
@@ -58,7 +58,6 @@ class VirtualHostLimits:
     queues_max: int | None = None
 
 
-@mypyc_attr(allow_interpreted_subclasses=True)
 class VirtualHost:
     """A name space of exchanges and queues.
 
@@ -66,8 +65,6 @@ class VirtualHost:
         broker: whose clock, timers and to-do lists it shares.
         name: its name.
     """
-
-    ingress_type: ClassVar[type[Ingress]] = Ingress  # a virtual host in a test has its own
 
     def __init__(self, broker: Broker, name: str) -> None:
         self.name = name
@@ -81,13 +78,15 @@ class VirtualHost:
         self.exchange_types = broker.exchange_types
         self.queue_types = broker.queue_types
         self.paging = broker.paging
+        self.observers = broker.observers
+        self.are_deliveries_held = False  # consumers get nothing; a test may want that
         self.reference = 0  # of the journal's record
         self.limits = VirtualHostLimits()
         self.limits_reference = 0
         self.queues: dict[str, Queue] = {}
         self.exchanges: dict[str, Exchange] = {}
         self.lookup_version = 0
-        self.ingress = self.ingress_type(self)
+        self.ingress = Ingress(self)
         self._sources_of: dict[Exchange | Queue, dict[Exchange, None]] = {}  # what is bound to them
         self._queues_of: dict[object, dict[Queue, None]] = {}  # exclusive ones, by their owner
         for exchange_name, exchange_type in PREDECLARED_EXCHANGES.items():
@@ -145,6 +144,7 @@ class VirtualHost:
                 name, type_name, durable=durable, auto_delete=auto_delete, internal=internal, table=arguments
             )
             self.durability.keep_exchange(self, exchange)
+            self._declared(Kind.EXCHANGE, name, exchange, who.user_name)
         resource = self.described("exchange", name)
         check_equivalent(resource, "type", exchange.type_name, type_name)
         check_equivalent(resource, "durable", exchange.durable, durable)
@@ -212,19 +212,24 @@ class VirtualHost:
             return
         if if_unused and exchange.bindings:
             raise precondition_failed(f"{self.described('exchange', name)} in use")
-        self.remove_exchange(exchange)
+        self.remove_exchange(exchange, who.user_name)
 
-    def remove_exchange(self, exchange: Exchange) -> None:
-        """An exchange goes with its bindings. Another one of its name stays."""
+    def remove_exchange(self, exchange: Exchange, by: str = "") -> None:
+        """An exchange goes with its bindings. Another one of its name stays.
+
+        Args:
+            by: the user who wants it; empty for the broker.
+        """
         if not exchange.is_deleted:
-            self._hide_exchange(exchange)
-            self._remove_bindings_of(exchange)
+            self._hide_exchange(exchange, by)
+            self._remove_bindings_of(exchange, by)
 
-    def _hide_exchange(self, exchange: Exchange) -> None:
+    def _hide_exchange(self, exchange: Exchange, by: str) -> None:
         exchange.is_deleted = True
         if self.exchanges.get(exchange.name) is exchange:
             del self.exchanges[exchange.name]
         self.durability.forget(exchange)
+        self._deleted(Kind.EXCHANGE, exchange.name, exchange, by)
 
     # --- bindings
 
@@ -250,7 +255,9 @@ class VirtualHost:
             limit = self._broker.settings.bindings_max
             if limit and sum(len(exchange.bindings) for exchange in self.exchanges.values()) >= limit:
                 raise precondition_failed(f"cannot bind: binding limit in vhost '{self.name}' ({limit}) is reached")
-            self.durability.keep_binding(self, self.add_binding(source_exchange, target, routing_key, arguments))
+            added = self.add_binding(source_exchange, target, routing_key, arguments)
+            self.durability.keep_binding(self, added)
+            self._declared(Kind.BINDING, source, added, who.user_name)
 
     def add_binding(
         self, source: Exchange, destination: Exchange | Queue, routing_key: str, arguments: Table
@@ -281,7 +288,7 @@ class VirtualHost:
             return
         if isinstance(target, Queue):
             target.check_access(who)
-        self._remove_binding(binding)
+        self._remove_binding(binding, who.user_name)
 
     def _check_binding(
         self, who: Authorizer, source: str, kind: str, destination: str, routing_key: str
@@ -300,13 +307,14 @@ class VirtualHost:
     def _destination(self, kind: str, name: str) -> Exchange | Queue:
         return self.exchange(name) if kind == "exchange" else self.queue(name)
 
-    def _remove_binding(self, binding: Binding) -> None:
+    def _remove_binding(self, binding: Binding, by: str) -> None:
         """Remove a binding, and an auto-delete exchange with its last one."""
         source, destination = binding.source, binding.destination
         source.unbind(binding.identity)
         if not source.bindings.lead_to(destination):
             self._forget_source(source, destination)
         self.durability.forget(binding)
+        self._deleted(Kind.BINDING, source.name, binding, by)
         self.lookup_version += 1
         if source.auto_delete and not source.bindings:
             self.remove_exchange(source)
@@ -317,7 +325,7 @@ class VirtualHost:
         if not sources:
             del self._sources_of[destination]
 
-    def _remove_bindings_of(self, gone: Exchange | Queue) -> None:
+    def _remove_bindings_of(self, gone: Exchange | Queue, by: str) -> None:
         """Something is deleted: the bindings to it and from it go, and auto-delete exchanges with their last ones.
 
         However many there are, nobody sees them from now on: nobody finds a deleted exchange, and no route leads to
@@ -336,12 +344,12 @@ class VirtualHost:
             for source in self._sources_of.pop(current, ()):
                 removed.append(source.bindings.take(current))
                 if source.auto_delete and not source.bindings and not source.is_deleted:
-                    self._hide_exchange(source)
+                    self._hide_exchange(source, "")
                     to_do.append(source)
         self.lookup_version += 1
-        self.works.begin(self._forget_bindings(removed))
+        self.works.begin(self._forget_bindings(removed, by))
 
-    def _forget_bindings(self, removed: list[list[Binding]]) -> Iterator[None]:
+    def _forget_bindings(self, removed: list[list[Binding]], by: str) -> Iterator[None]:
         count = 0
         while removed:
             bindings = removed.pop()
@@ -350,9 +358,18 @@ class VirtualHost:
                 if not binding.source.is_deleted:  # else nobody will ask its matcher any more
                     binding.source.matcher.remove(binding)
                 self.durability.forget(binding)
+                self._deleted(Kind.BINDING, binding.source.name, binding, by)
                 count += 1
                 if count % SLICE_BINDINGS == 0:
                     yield
+
+    def _declared(self, kind: Kind, name: str, thing: object, by: str) -> None:
+        if self.observers.present:
+            self.observers.declared(kind, self.name, name, thing, by)
+
+    def _deleted(self, kind: Kind, name: str, thing: object, by: str) -> None:
+        if self.observers.present:
+            self.observers.deleted(kind, self.name, name, thing, by)
 
     # --- queues
 
@@ -445,6 +462,7 @@ class VirtualHost:
             name, durable=durable, auto_delete=auto_delete, owner=who if exclusive else None, table=arguments
         )
         self.durability.keep_queue(queue)
+        self._declared(Kind.QUEUE, name, queue, who.user_name)
         return queue
 
     def _check_queue_count(self, name: str) -> None:
@@ -482,17 +500,21 @@ class VirtualHost:
         queue.check_deletion(if_unused=if_unused, if_empty=if_empty)
         queue.check_dead_letters_left()
         count = queue.ready_count
-        self.remove_queue(queue)
+        self.remove_queue(queue, who.user_name)
         return count
 
-    def remove_queue(self, queue: Queue) -> None:
-        """A queue goes: its bindings first, then what it holds. Another one of its name stays."""
+    def remove_queue(self, queue: Queue, by: str = "") -> None:
+        """A queue goes: its bindings first, then what it holds. Another one of its name stays.
+
+        Args:
+            by: the user who wants it; empty for the broker.
+        """
         if queue.is_deleted:
             return
-        self._hide_queue(queue)
-        self._take_down(queue)
+        self._hide_queue(queue, by)
+        self._take_down(queue, by)
 
-    def _hide_queue(self, queue: Queue) -> None:
+    def _hide_queue(self, queue: Queue, by: str) -> None:
         """From now on nobody finds it, and no route leads there."""
         if queue.dying_count:
             self._broker.publish_dead_letters()
@@ -501,16 +523,17 @@ class VirtualHost:
             del self.queues[queue.name]
         if queue.owner in self._queues_of:
             self._queues_of[queue.owner].pop(queue, None)
+        self._deleted(Kind.QUEUE, queue.name, queue, by)
 
-    def _take_down(self, queue: Queue) -> None:
-        self._remove_bindings_of(queue)
+    def _take_down(self, queue: Queue, by: str) -> None:
+        self._remove_bindings_of(queue, by)
         queue.close()
 
     def _take_down_all(self, queues: list[Queue]) -> Iterator[None]:
         """Close queues that were hidden; each leaves the list, because to free them all in the end takes long, too."""
         queues.reverse()
         while queues:
-            self._take_down(queues.pop())
+            self._take_down(queues.pop(), "")
             if len(queues) % SLICE_QUEUES == 0:
                 yield
 
@@ -519,23 +542,27 @@ class VirtualHost:
         queues = list(self._queues_of.pop(owner, ()))
         if queues:
             for queue in queues:
-                self._hide_queue(queue)
+                self._hide_queue(queue, "")
             self.lookup_version += 1
             self.works.begin(self._take_down_all(queues))
 
-    def clear(self) -> None:
+    def clear(self, by: str = "") -> None:
         """The virtual host is deleted, and all that is in it: at once for everybody, and for the journal.
 
         A record that was left would make a start bring the virtual host back.
+
+        Args:
+            by: the user who wants it; empty for the broker.
         """
         queues, exchanges = list(self.queues.values()), list(self.exchanges.values())
         unused: list[Queue] = []
         for queue in queues:
-            self._hide_queue(queue)
+            self._hide_queue(queue, by)
         bindings = [binding for exchange in exchanges for binding in exchange.bindings.values()]
         self.durability.forget_definitions(queues, [*exchanges, *bindings])
         for exchange in exchanges:
             exchange.is_deleted = True
+            self._deleted(Kind.EXCHANGE, exchange.name, exchange, by)
         self.exchanges.clear()
         self._sources_of.clear()
         self.lookup_version += 1

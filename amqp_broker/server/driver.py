@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from amqp_broker.access.passwords import NotVerifiedYet
+from amqp_broker.logs import log_internal_error
 from amqp_broker.network.wake_up import WakeUp
 from amqp_broker.server.journal_flusher import JournalFlusher
 from amqp_broker.server.password_checks import PasswordChecks
@@ -45,3 +46,7 @@ class ServerDriver:
         """Have it verified in a thread."""
         assert self.password_checks is not None, "a client logs in, and nobody is served"
         self.password_checks.begin(check, go_on, is_wanted)
+
+    def observer_failed(self, error: Exception) -> None:
+        """Log it."""
+        log_internal_error("observer", error)

@@ -9,21 +9,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from enum import Enum, auto
 
 from amqp_broker.broker.message import Message
+from amqp_broker.broker.observer import Settlement
 from amqp_broker.broker.queues.base import Queue
 from amqp_broker.broker.queues.consumers import Consumer
 from amqp_broker.broker.queues.returning import Returning
-
-
-class Settlement(Enum):
-    """What becomes of a delivery."""
-
-    ACKNOWLEDGED = auto()
-    REJECTED = auto()
-    REQUEUED = auto()
-    ABANDONED = auto()  # its receiver ended before the client said anything
 
 
 class Unacknowledged:
@@ -55,22 +46,25 @@ class Settling:
     Args:
         settlement: what becomes of them.
         made_room: called with a consumer, or None, and how many deliveries less count against its window.
+        settled: called with a queue and those of its messages that are settled now.
         has_consumers: whether the receiver has any.
         has_room: whether they may get more.
     """
 
-    __slots__ = ("_is_by_consumer", "_made_room", "_refills_at_once", "_returning", "_room", "_settlement")
+    __slots__ = ("_is_by_consumer", "_made_room", "_refills_at_once", "_returning", "_room", "_settled", "_settlement")
 
     def __init__(
         self,
         settlement: Settlement,
         made_room: Callable[[Consumer | None, int], None],
+        settled: Callable[[Queue, list[Message], Settlement], None],
         *,
         has_consumers: bool,
         has_room: bool,
     ) -> None:
         self._settlement = settlement
         self._made_room = made_room
+        self._settled = settled
         self._is_by_consumer = settlement is not Settlement.ABANDONED and has_consumers
         self._refills_at_once = self._is_by_consumer and has_room
         self._returning: dict[Origin, Returning] = {}
@@ -83,6 +77,7 @@ class Settling:
             queue = origin[0]
             messages = [delivery.message for delivery in part]
             room = Counter([delivery.consumer for delivery in part])
+            self._settled(queue, messages, settlement)
             if settlement is Settlement.ACKNOWLEDGED:
                 for message in messages:
                     queue.acknowledge(message)

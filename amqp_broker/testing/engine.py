@@ -122,6 +122,7 @@ class Engine:
             journal.close()
             self._server = self._broker = self._nursery = None
             self._driver = WritingDriver()
+            self.watch.ended_by_test.clear()
             self._ended.set()
 
     async def _serve(self, server: WatchedServer, *, task_status: trio.TaskStatus[list[Endpoint]]) -> None:
@@ -143,7 +144,7 @@ class Engine:
             return
         self._is_ending = True
         for connection in self._server.connections:
-            connection.is_ended_by_test = True
+            self.watch.ended_by_test.add(connection)
         if crash:
             self._folder = self._folder.copy()  # what happens to clients from now on happens to no broker
             self._scope.cancel()

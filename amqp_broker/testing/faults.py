@@ -17,7 +17,6 @@ from amqp_broker.testing import holds
 from amqp_broker.testing.engine import Engine, NotRunning
 from amqp_broker.testing.runners import NurseryRunner, Runner, ThreadRunner
 from amqp_broker.testing.watch import Hold, PublishFault
-from amqp_broker.testing.watched import watch_of
 
 Answer = TypeVar("Answer")
 
@@ -80,7 +79,9 @@ class _FaultOrders:
     def _order(self, fault: PublishFault, count: int) -> None:
         if count < 1:
             raise ValueError("the next publish is at least one")
-        self._change(lambda virtual_host: watch_of(virtual_host).publish_faults.extend([fault] * count))
+        self._change(
+            lambda virtual_host: self._engine.watch.of(virtual_host.name).publish_faults.extend([fault] * count)
+        )
 
     # --- at once
 
@@ -101,7 +102,7 @@ class _FaultOrders:
         def close(virtual_host: VirtualHost) -> int:
             connections = self._engine.connections(virtual_host.name)
             for connection in connections:
-                connection.is_ended_by_test = True
+                self._engine.watch.ended_by_test.add(connection)
                 connection.shut_down(reason)
             return len(connections)
 
@@ -197,7 +198,7 @@ class _FaultOrders:
         engine = self._engine
 
         def clear(virtual_host: VirtualHost) -> None:
-            watch_of(virtual_host).publish_faults.clear()
+            self._engine.watch.of(virtual_host.name).publish_faults.clear()
             holds.end_all(engine.broker, virtual_host.name)
             engine.alarms.clear()
             for resource in Resource:

@@ -35,6 +35,7 @@ def end_all(broker: WatchedBroker, virtual_host: str) -> None:
 def watch_ends(broker: WatchedBroker) -> None:
     """A broker has come back: holds that have an end still end then."""
     for name, space in broker.watch.spaces.items():
+        _obey(broker, name)
         for hold in space.holds:
             _watch_end(broker, name, hold)
 
@@ -44,7 +45,14 @@ def _watch_end(broker: WatchedBroker, virtual_host: str, hold: Hold) -> None:
         broker.timers.at(hold.ends_ms, partial(end, broker, virtual_host, hold))
 
 
+def _obey(broker: WatchedBroker, name: str) -> None:
+    virtual_host = broker.virtual_hosts.get(name)
+    if virtual_host is not None:
+        virtual_host.are_deliveries_held = bool(broker.watch.of(name).holds)
+
+
 def _tell_consumers(broker: WatchedBroker, virtual_host: str) -> None:
+    _obey(broker, virtual_host)
     for connection in broker.open_connections.in_virtual_host(virtual_host):
         assert isinstance(connection, WatchedConnection)
         for channel in connection.channels.values():

@@ -12,29 +12,30 @@ from amqp_broker.broker.queues.base import Queue
 from amqp_broker.broker.virtual_host import VirtualHost
 from amqp_broker.protocols.amqp091.connection import Connection
 from amqp_broker.testing.records import Published
-from amqp_broker.testing.watched import watch_of
+from amqp_broker.testing.watch import SpaceWatch
 
 MESSAGES_SHOWN_MAX = 10
 LINES_SHOWN_MAX = 20
 BODY_BYTES_SHOWN_MAX = 40
 
 
-def draw(virtual_host: VirtualHost, connections: Sequence[Connection]) -> str:
+def draw(virtual_host: VirtualHost, connections: Sequence[Connection], space: SpaceWatch) -> str:
     """Draw a virtual host.
 
     Args:
         connections: the clients that are connected to it.
+        space: what is remembered of it.
     """
     lines = [f"virtual host '{virtual_host.name}'"]
     lines += _section("exchanges", map(_exchange, filter(_is_worth_a_line, virtual_host.exchanges.values())))
     lines += _section("queues", map(_queue, virtual_host.queues.values()))
     lines += _section("connections", map(_connection, connections))
-    remembered = list(watch_of(virtual_host).remembered)
+    remembered = list(space.remembered)
     title = f"the last {MESSAGES_SHOWN_MAX} of {len(remembered)} messages"
     if len(remembered) <= MESSAGES_SHOWN_MAX:
         title = "messages"
     lines += _section(title, map(_message, remembered[-MESSAGES_SHOWN_MAX:]))
-    errors = list(watch_of(virtual_host).errors)
+    errors = list(space.errors)
     if errors:
         lines += _section("errors", errors[-MESSAGES_SHOWN_MAX:])
     return "\n".join(lines)

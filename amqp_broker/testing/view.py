@@ -20,7 +20,6 @@ from amqp_broker.testing.engine import Engine, NotRunning
 from amqp_broker.testing.picture import draw
 from amqp_broker.testing.records import Message, Published, message_seen
 from amqp_broker.testing.runners import Runner
-from amqp_broker.testing.watched import watch_of
 
 Answer = TypeVar("Answer")
 
@@ -141,12 +140,12 @@ class View:
     @property
     def unrouted_count(self) -> int:
         """How many publishes reached no queue, though the test has ordered no fault for them."""
-        return self._ask(lambda virtual_host: watch_of(virtual_host).unrouted.count)
+        return self._ask(lambda virtual_host: self._engine.watch.of(virtual_host.name).unrouted.count)
 
     @property
     def unrouted(self) -> list[Published]:
         """The first ten of them, also when ``published`` has forgotten them."""
-        return self._ask(lambda virtual_host: list(watch_of(virtual_host).unrouted.first))
+        return self._ask(lambda virtual_host: list(self._engine.watch.of(virtual_host.name).unrouted.first))
 
     @property
     def dead_letters(self) -> list[Published]:
@@ -154,7 +153,7 @@ class View:
         return [entry for entry in self._remembered() if entry.died_in is not None]
 
     def _remembered(self) -> list[Published]:
-        return self._ask(lambda virtual_host: list(watch_of(virtual_host).remembered))
+        return self._ask(lambda virtual_host: list(self._engine.watch.of(virtual_host.name).remembered))
 
     # --- clients
 
@@ -184,7 +183,7 @@ class View:
     @property
     def errors(self) -> list[str]:
         """The last hundred errors that clients were told of when their channel or connection was closed."""
-        return self._ask(lambda virtual_host: list(watch_of(virtual_host).errors))
+        return self._ask(lambda virtual_host: list(self._engine.watch.of(virtual_host.name).errors))
 
     @property
     def unacknowledged(self) -> dict[str, int]:
@@ -208,16 +207,17 @@ class View:
         """By queue, how many messages came back because their channel ended without settling them, though the test has
         ordered no fault that ended it.
         """
-        return self._ask(lambda virtual_host: dict(watch_of(virtual_host).given_back))
+        return self._ask(lambda virtual_host: dict(self._engine.watch.of(virtual_host.name).given_back))
 
     @property
     def left_open(self) -> list[str]:
         """The peers whose connections ended while they had open channels, by no fault that the test has ordered."""
-        return self._ask(lambda virtual_host: list(watch_of(virtual_host).channels_left_open))
+        return self._ask(lambda virtual_host: list(self._engine.watch.of(virtual_host.name).channels_left_open))
 
     def picture(self) -> str:
         """All of it in a few lines for people: exchanges, bindings, queues, consumers, the last messages."""
-        return self._ask(lambda virtual_host: draw(virtual_host, self._engine.connections(virtual_host.name)))
+        engine = self._engine
+        return self._ask(lambda host: draw(host, engine.connections(host.name), engine.watch.of(host.name)))
 
     def _never_was(self, answer: object, timeout_s: float) -> TimeoutError:
         return TimeoutError(f"still {answer!r} after {timeout_s:g} s:\n{self.picture()}")

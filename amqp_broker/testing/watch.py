@@ -1,7 +1,7 @@
 """What a broker in a test remembers of what went by, and the faults that wait for their moment.
 
-Plain state without behaviour of its own: ``watched.py`` fills it in and acts on it, ``view.py`` and ``faults.py`` offer
-it to tests. It outlives a restart of the broker.
+Plain state without behaviour of its own: ``remembering.py`` fills it in, ``watched.py`` acts on it, ``view.py`` and
+``faults.py`` offer it to tests. It outlives a restart of the broker.
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ class Watch:
             raise ValueError("remember is a number of messages, 0 or more")
         self._remember = remember
         self._spaces: dict[str, SpaceWatch] = {}
+        self.ended_by_test: set[object] = set()  # connections: what they leave behind is not their client's fault
 
     def of(self, virtual_host: str) -> SpaceWatch:
         """What is remembered of one virtual host."""

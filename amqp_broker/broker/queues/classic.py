@@ -338,6 +338,9 @@ class ClassicQueue(Queue):
     def discard(self, messages: list[Message], reason: DeathReason) -> None:
         """Messages die here; where there is a dead-letter exchange, they are forgotten when they are on their way."""
         if self.arguments.dead_letter_exchange is None:
+            if self.virtual_host.observers.present:
+                for message in messages:
+                    self.virtual_host.observers.died(self, message, reason, None)
             self.virtual_host.durability.forget_messages(messages)
         else:
             self._dead_letter(messages, reason)

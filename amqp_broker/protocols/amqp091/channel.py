@@ -21,6 +21,7 @@ from amqp_broker.compilation import mypyc_attr
 from amqp_broker.errors import AmqpError, ReplyCode, not_implemented, precondition_failed
 from amqp_broker.protocols.amqp091 import topology
 from amqp_broker.protocols.amqp091.consuming import Consuming
+from amqp_broker.protocols.amqp091.inspection import channel_info
 from amqp_broker.protocols.amqp091.publishing import Publishing, misplaced
 from amqp_broker.protocols.amqp091.states import CHANNEL_TRANSITIONS, ChannelEvent, ChannelState
 from amqp_broker.protocols.amqp091.transaction import Transaction
@@ -29,6 +30,7 @@ from amqp_broker.wire.frames import METHOD
 from amqp_broker.wire.methods import Access, Method, build, decode_method
 
 if TYPE_CHECKING:
+    from amqp_broker.broker.inspection import ChannelInfo
     from amqp_broker.protocols.amqp091.connection import Connection
 
 
@@ -49,9 +51,7 @@ class Channel:
 
     __deletable__ = ("publishing", "consuming")  # by detach
 
-    # A broker in a test puts its own in their place, so that watching costs nothing elsewhere.
-    publishing_type: ClassVar[type[Publishing]] = Publishing
-    consuming_type: ClassVar[type[Consuming]] = Consuming
+    publishing_type: ClassVar[type[Publishing]] = Publishing  # a broker in a test has its own, where faults happen
 
     def __init__(self, connection: Connection, number: int) -> None:
         self.connection = connection
@@ -60,7 +60,7 @@ class Channel:
         self.last_declared_queue = ""
         self.transaction: Transaction | None = None
         self.publishing = self.publishing_type(self)
-        self.consuming = self.consuming_type(self)
+        self.consuming = Consuming(self)
         self._release_work: Work  # once it is closing: what it had is given back
         self._hot: dict[bytes, Callable[[bytes], None]] = {
             hot.PUBLISH: self.publishing.begin,
@@ -69,6 +69,10 @@ class Channel:
             hot.NACK: self.consuming.nack,
             hot.REJECT: self.consuming.reject,
         }
+
+    def inspect(self) -> ChannelInfo:
+        """Describe it, for those who look in."""
+        return channel_info(self)
 
     # --- frames
 
@@ -102,6 +106,8 @@ class Channel:
         if not isinstance(decode_method(payload), methods.Channel.Open):
             raise AmqpError(ReplyCode.CHANNEL_ERROR, "expected 'channel.open'")
         self._move(ChannelEvent.OPENED)
+        if self.connection.broker.observers.present:
+            self.connection.broker.observers.opened(self.connection, self)
         self.reply(build(methods.Channel.OpenOk))
 
     def _move(self, event: ChannelEvent) -> None:
@@ -197,6 +203,8 @@ class Channel:
         Returns:
             What is to be done for the unacknowledged messages.
         """
+        if self.state is OPEN and self.connection.broker.observers.present:
+            self.connection.broker.observers.closed(self.connection, self, self.connection.close_reason)
         if self.transaction is not None:
             self.transaction.roll_back(self)
             self.transaction = None

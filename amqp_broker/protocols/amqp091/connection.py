@@ -124,6 +124,7 @@ class Connection:
         self.remembered = Remembered()
         self.effort = 0  # of the frames that are being handled, where they are not cheap; see ``has_cost``
         self.received_bytes = 0
+        self._has_ended = False
         self._client: Client | None = None
         self._virtual_host: VirtualHost | None = None
         self._closed_channels: list[Channel] = []  # by the chunk that is being handled
@@ -435,6 +436,8 @@ class Connection:
         self._virtual_host = virtual_host
         self._move(ConnectionEvent.OPENED)
         self.broker.open_connections.add(self)
+        if self.broker.observers.present:
+            self.broker.observers.opened(self)
         self.throttle.start()
 
     def _handshake_took_too_long(self) -> None:
@@ -496,6 +499,8 @@ class Connection:
             method_ids = error.blamed
         if self._is_closing:
             return
+        if self.broker.observers.present:
+            self.broker.observers.refused(self, error)
         if self.state is ConnectionState.HANDSHAKE:
             self.has_failed = True
             self._fail_handshake(error, method_ids)
@@ -624,6 +629,9 @@ class Connection:
 
     def _release(self) -> Work:
         """Give back what the client had: its channels' consumers and messages, its exclusive queues."""
+        if self._client is not None and not self._has_ended and self.broker.observers.present:
+            self.broker.observers.closed(self, None, self.close_reason)
+        self._has_ended = True
         channels, self.channels = self.channels, {}
         unfinished = []
         for channel in channels.values():

@@ -14,20 +14,20 @@ from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from amqp_broker.broker.message import Address, Message
+from amqp_broker.broker.observer import Settlement
 from amqp_broker.broker.queues.consumers import Consumer, in_turn
 from amqp_broker.broker.virtual_host import generated_name
 from amqp_broker.broker.works import SLICE_MESSAGES, Unfinished, Work
-from amqp_broker.compilation import mypyc_attr
 from amqp_broker.errors import NO_METHOD, not_allowed, not_implemented, precondition_failed
-from amqp_broker.protocols.amqp091.inspection import channel_info
 from amqp_broker.session.delivery_timeout import DeliveryTimeout
-from amqp_broker.session.settling import Settlement, Settling, Unacknowledged
+from amqp_broker.session.settling import Settling, Unacknowledged
 from amqp_broker.wire import hot, methods
 from amqp_broker.wire.methods import Method, arguments_of, build
 from amqp_broker.wire.strings import encode_shortstr
 
 if TYPE_CHECKING:
     from amqp_broker.broker.inspection import ChannelInfo
+    from amqp_broker.broker.queues.base import Queue
     from amqp_broker.protocols.amqp091.channel import Channel
 
 REPLY_TO: Final = "amq.rabbitmq.reply-to"
@@ -35,14 +35,13 @@ SENT_IN_PARTS_BYTES_MIN: Final = 4096
 GET_EFFORT = 10  # about; see ``Connection.has_cost``
 
 
-@mypyc_attr(allow_interpreted_subclasses=True)
 class Consuming:
     """The consumer's side of a channel; the domain delivers to it."""
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
         self._output = channel.connection.output
-        self.has_room = not self._output.is_congested
+        self.has_room = not (self._output.is_congested or channel.connection.virtual_host.are_deliveries_held)
         self.consumers: dict[str, Consumer] = {}
         self.unacknowledged: dict[int, Unacknowledged] = {}
         self._lowest_tag = 1
@@ -61,6 +60,7 @@ class Consuming:
         self._timeout = DeliveryTimeout(
             channel.connection.broker, self.unacknowledged, self._has_manual_consumers, self._fail_after_timeout
         )
+        self._observers = channel.connection.broker.observers
         self._monotonic_ms = channel.connection.broker.clock.monotonic_ms
 
     # --- deliveries
@@ -95,6 +95,8 @@ class Consuming:
         if not self.has_room:
             self._last_served = consumer.tag
             connection.last_served = channel.number
+        if self._observers.present:
+            self._observers.delivered(channel, consumer.queue, message, consumer, no_ack=consumer.no_ack)
 
     def _deliver_in_parts(self, consumer: Consumer, tag: int, message: Message, header: bytes) -> None:
         """Send a message whose body is too large to be copied without need."""
@@ -116,7 +118,7 @@ class Consuming:
 
     def inspect(self) -> ChannelInfo:
         """Describe the channel, for those who look in."""
-        return channel_info(self._channel)
+        return self._channel.inspect()
 
     def cancel_refused(self) -> None:
         """Cancel the consumers of queues that the user may not read any more."""
@@ -149,7 +151,8 @@ class Consuming:
     def _update_room(self) -> None:
         limit = self.channel_prefetch_count
         is_full = (limit and self._consumers_unacknowledged >= limit) or self._is_unacknowledged_max_reached()
-        self.has_room = not (is_full or self._output.is_congested or self._is_released)
+        is_full = is_full or self._output.is_congested or self._channel.connection.virtual_host.are_deliveries_held
+        self.has_room = not (is_full or self._is_released)
 
     def _is_unacknowledged_max_reached(self) -> bool:
         if self._unacknowledged_max == 0:
@@ -252,8 +255,15 @@ class Consuming:
             hot.encode_get_ok(channel.number, tag, message.redelivered, message.address.encoded, queue.ready_count)
             + hot.encode_content(channel.number, header, message.body, connection.frame_size_bytes_max)
         )
+        if self._observers.present:
+            self._observers.delivered(channel, queue, message, None, no_ack=no_ack)
 
     # --- settlement
+
+    def tell_settled(self, queue: Queue, messages: Sequence[Message], settlement: Settlement) -> None:
+        """Tell those who look on what becomes of a queue's deliveries."""
+        if self._observers.present:
+            self._observers.settled(self._channel, queue, messages, settlement)
 
     def ack(self, payload: bytes) -> None:
         """basic.ack."""
@@ -262,6 +272,8 @@ class Consuming:
             delivery = self.unacknowledged.pop(tag, None)
             if delivery is None:
                 raise precondition_failed(f"unknown delivery tag {tag}")
+            if self._observers.present:
+                self.tell_settled(delivery.queue, [delivery.message], Settlement.ACKNOWLEDGED)
             delivery.queue.acknowledge(delivery.message)
             self.made_room(delivery.consumer, 1)
         else:
@@ -339,7 +351,10 @@ class Consuming:
         settling.finish()
 
     def _settling(self, settlement: Settlement) -> Settling:
-        return Settling(settlement, self.made_room, has_consumers=len(self.consumers) > 0, has_room=self.has_room)
+        has_consumers = len(self.consumers) > 0
+        return Settling(
+            settlement, self.made_room, self.tell_settled, has_consumers=has_consumers, has_room=self.has_room
+        )
 
     def _begin(self, slices: Iterator[None]) -> Work:
         """Begin to settle; there is one such work at a time, but for the end of the channel, which goes on with it."""

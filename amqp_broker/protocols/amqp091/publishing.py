@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from amqp_broker.broker.exchanges.exchange import Exchange
 from amqp_broker.broker.message import Address, Digest, digest_of, without_blind_copies
+from amqp_broker.broker.observer import Passage
 from amqp_broker.broker.publishing import REFUSED, TAKEN
 from amqp_broker.broker.queues.base import Queue
 from amqp_broker.compilation import mypyc_attr
@@ -148,6 +149,7 @@ class Publishing:
         self._virtual_host = channel.connection.virtual_host
         self._ingress = self._virtual_host.ingress
         self._reply_consumers = channel.connection.broker.reply_consumers
+        self._observers = channel.connection.broker.observers
         self._size_bytes_max = channel.connection.broker.settings.message_size_bytes_max
 
     # --- content assembly
@@ -228,16 +230,20 @@ class Publishing:
         remembered = self._remembered
         if remembered.version != virtual_host.lookup_version:
             remembered.begin_version(virtual_host.lookup_version)
-        target = remembered.targets.get(method) or self._look_up(method)
-        digest = remembered.digest
-        if digest is not None and header == remembered.header:
-            header = remembered.header
-        else:
-            digest = remembered.digests.get(header[PROPERTIES_OFFSET:])
-            if digest is None:
-                header, digest = self._read(header)
+        try:
+            target = remembered.targets.get(method) or self._look_up(method)
+            digest = remembered.digest
+            if digest is not None and header == remembered.header:
+                header = remembered.header
             else:
-                remembered.header, remembered.digest = header, digest
+                digest = remembered.digests.get(header[PROPERTIES_OFFSET:])
+                if digest is None:
+                    header, digest = self._read(header)
+                else:
+                    remembered.header, remembered.digest = header, digest
+        except AmqpError as error:
+            self._tell_refused(method, header, body, error)
+            raise
         address, queues = target.address, target.queues
         if digest.extra_routing_keys or not target.may_be_remembered:
             address, queues = self._route_anew(target, header, body, digest)
@@ -339,7 +345,22 @@ class Publishing:
             self._reply_directly(address, header, body)
         if number:
             self._confirms.add(number, outcome)
+        if self._observers.present:
+            passage = Passage(self._virtual_host, address, header, body, queues, outcome != REFUSED)
+            self._observers.published(self._channel, passage)
         return outcome != REFUSED
+
+    def _tell_refused(self, method: bytes, header: bytes, body: bytes, error: AmqpError) -> None:
+        """Tell those who look on of a publish that was refused; one that cannot even be read has no address."""
+        if self._observers.present:
+            try:
+                exchange, routing_key, *_ = hot.decode_publish(method)
+            except WireError:
+                return
+            address = Address(exchange, routing_key, b"")
+            self._observers.published(
+                self._channel, Passage(self._virtual_host, address, header, body, (), accepted=False, error=error)
+            )
 
     def _return(self, address: Address, header: bytes, body: bytes) -> None:
         """basic.return; it comes before the publish's confirm."""

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from amqp_broker.broker.observer import Settlement
 from amqp_broker.errors import precondition_failed
 from amqp_broker.protocols.amqp091.publishing import Publication
-from amqp_broker.session.settling import Settlement, Unacknowledged
+from amqp_broker.session.settling import Unacknowledged
 
 if TYPE_CHECKING:
     from amqp_broker.broker.queues.base import Queue

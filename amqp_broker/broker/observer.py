@@ -1,0 +1,227 @@
+"""Who looks on while a broker works: traces, the broker inside tests. They see what happens and change nothing.
+
+An observer has a method for each kind of event; ``Onlooker`` has them all and does nothing, for those who want a few.
+``Observers`` are all that one broker has. Where something happens it is asked first whether anybody looks on, so that
+nobody there costs one comparison; an event is put into words only for those who do.
+
+Holds no counters (``counters.py``), which would cost too much this way.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from amqp_broker.compilation import mypyc_attr
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from amqp_broker.broker.connections import OpenConnection
+    from amqp_broker.broker.dead_letter import DeathReason
+    from amqp_broker.broker.inspection import ChannelInfo
+    from amqp_broker.broker.message import Address, Message
+    from amqp_broker.broker.ports import Driver
+    from amqp_broker.broker.queues.base import Queue
+    from amqp_broker.broker.queues.consumers import Consumer
+    from amqp_broker.broker.virtual_host import VirtualHost
+    from amqp_broker.errors import AmqpError
+
+
+class Channel(Protocol):
+    """Where a client publishes and consumes; a protocol without channels has what stands for one."""
+
+    @property
+    def number(self) -> int:
+        """Among those of its connection, from 1."""
+        ...
+
+    @property
+    def connection(self) -> OpenConnection:
+        """Whose it is."""
+        ...
+
+    def inspect(self) -> ChannelInfo:
+        """Describe it."""
+        ...
+
+
+class Passage(NamedTuple):
+    """A message on its way in: a client's publish, or a dead letter."""
+
+    virtual_host: VirtualHost
+    address: Address
+    header: bytes
+    body: bytes
+    queues: Sequence[Queue]  # that its route names; none when it went nowhere
+    accepted: bool  # by all of these; False when one refused it because it is full
+    error: AmqpError | None = None  # it was refused with this before it was routed
+
+
+class Settlement(StrEnum):
+    """What becomes of a delivery."""
+
+    ACKNOWLEDGED = "acknowledged"
+    REJECTED = "rejected"
+    REQUEUED = "requeued"
+    ABANDONED = "abandoned"  # its channel ended before the client said anything
+
+
+class Kind(StrEnum):
+    """What can be declared and deleted."""
+
+    EXCHANGE = "exchange"
+    QUEUE = "queue"
+    BINDING = "binding"
+    VIRTUAL_HOST = "virtual host"
+    USER = "user"
+    PERMISSION = "permission"
+    TOPIC_PERMISSION = "topic permission"
+
+
+class Subject(NamedTuple):
+    """What was declared or deleted."""
+
+    kind: Kind
+    virtual_host: str  # its name; empty for a user, and for a virtual host itself
+    name: str  # of a permission, its user's; of a binding, its source's
+    thing: (
+        object  # as the broker has it: ``Exchange``, ``Queue``, ``Binding``, ``VirtualHost``, ``User``, ``Permission``
+    )
+
+
+class Observer(Protocol):
+    """Somebody who looks on. It is called in the middle of the broker's work, and must ask for no more of it."""
+
+    def published(self, channel: Channel, passage: Passage) -> None:
+        """A client's publish was routed, or refused."""
+
+    def delivered(
+        self, channel: Channel, queue: Queue, message: Message, consumer: Consumer | None, *, no_ack: bool
+    ) -> None:
+        """A message went to a client; without a consumer, the client asked for it by ``basic.get``."""
+
+    def settled(self, channel: Channel, queue: Queue, messages: Sequence[Message], settlement: Settlement) -> None:
+        """Deliveries of a queue are settled."""
+
+    def died(self, queue: Queue, message: Message, reason: DeathReason, passage: Passage | None) -> None:
+        """A message died in a queue and has left it: as a dead letter, or for good."""
+
+    def refused(self, connection: OpenConnection, error: AmqpError) -> None:
+        """A client is told of an error, which ends its channel or connection; it need not have logged in."""
+
+    def opened(self, connection: OpenConnection, channel: Channel | None) -> None:
+        """A connection is open or, where one is given, a channel of it."""
+
+    def closed(self, connection: OpenConnection, channel: Channel | None, reason: str) -> None:
+        """It has ended; channels that are open go with their connection, and are still there when it is told."""
+
+    def declared(self, subject: Subject, by: str) -> None:
+        """Something was created or, as users and permissions can be, changed; by this user, empty for the broker."""
+
+    def deleted(self, subject: Subject, by: str) -> None:
+        """Something was deleted, or has gone by itself."""
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Onlooker:
+    """An observer to derive from: it takes no notice of anything."""
+
+    def published(self, channel: Channel, passage: Passage) -> None:
+        """See ``Observer``, as for all of these."""
+
+    def delivered(
+        self, channel: Channel, queue: Queue, message: Message, consumer: Consumer | None, *, no_ack: bool
+    ) -> None:
+        """Take no notice."""
+
+    def settled(self, channel: Channel, queue: Queue, messages: Sequence[Message], settlement: Settlement) -> None:
+        """Take no notice."""
+
+    def died(self, queue: Queue, message: Message, reason: DeathReason, passage: Passage | None) -> None:
+        """Take no notice."""
+
+    def refused(self, connection: OpenConnection, error: AmqpError) -> None:
+        """Take no notice."""
+
+    def opened(self, connection: OpenConnection, channel: Channel | None) -> None:
+        """Take no notice."""
+
+    def closed(self, connection: OpenConnection, channel: Channel | None, reason: str) -> None:
+        """Take no notice."""
+
+    def declared(self, subject: Subject, by: str) -> None:
+        """Take no notice."""
+
+    def deleted(self, subject: Subject, by: str) -> None:
+        """Take no notice."""
+
+
+class Observers:
+    """All who look on at one broker. One that raises is told to the driver, and harms neither the others nor clients.
+
+    Args:
+        driver: told what an observer has raised.
+    """
+
+    def __init__(self, driver: Driver) -> None:
+        self.present = False  # whether there is any: to be asked before an event is told
+        self._driver = driver
+        self._observers: tuple[Observer, ...] = ()
+
+    def add(self, observer: Observer) -> None:
+        """Tell somebody everything from now on, after those who were here before."""
+        self._observers = (*self._observers, observer)
+        self.present = True
+
+    def remove(self, observer: Observer) -> None:
+        """Tell somebody nothing more."""
+        self._observers = tuple(other for other in self._observers if other is not observer)
+        self.present = bool(self._observers)
+
+    def _tell(self, event: Callable[[Observer], None]) -> None:
+        for observer in self._observers:
+            try:
+                event(observer)
+            except Exception as error:
+                self._driver.observer_failed(error)
+
+    def published(self, channel: Channel, passage: Passage) -> None:
+        """A publish was routed, or refused."""
+        self._tell(lambda observer: observer.published(channel, passage))
+
+    def delivered(
+        self, channel: Channel, queue: Queue, message: Message, consumer: Consumer | None, *, no_ack: bool
+    ) -> None:
+        """A message went to a client."""
+        self._tell(lambda observer: observer.delivered(channel, queue, message, consumer, no_ack=no_ack))
+
+    def settled(self, channel: Channel, queue: Queue, messages: Sequence[Message], settlement: Settlement) -> None:
+        """Deliveries are settled."""
+        self._tell(lambda observer: observer.settled(channel, queue, messages, settlement))
+
+    def died(self, queue: Queue, message: Message, reason: DeathReason, passage: Passage | None) -> None:
+        """A message died."""
+        self._tell(lambda observer: observer.died(queue, message, reason, passage))
+
+    def refused(self, connection: OpenConnection, error: AmqpError) -> None:
+        """A client is told of an error."""
+        self._tell(lambda observer: observer.refused(connection, error))
+
+    def opened(self, connection: OpenConnection, channel: Channel | None = None) -> None:
+        """A connection or a channel is open."""
+        self._tell(lambda observer: observer.opened(connection, channel))
+
+    def closed(self, connection: OpenConnection, channel: Channel | None, reason: str) -> None:
+        """A connection or a channel has ended."""
+        self._tell(lambda observer: observer.closed(connection, channel, reason))
+
+    def declared(self, kind: Kind, virtual_host: str, name: str, thing: object, by: str) -> None:
+        """Something was created or changed."""
+        subject = Subject(kind, virtual_host, name, thing)
+        self._tell(lambda observer: observer.declared(subject, by))
+
+    def deleted(self, kind: Kind, virtual_host: str, name: str, thing: object, by: str) -> None:
+        """Something was deleted."""
+        subject = Subject(kind, virtual_host, name, thing)
+        self._tell(lambda observer: observer.deleted(subject, by))
