@@ -1,8 +1,8 @@
 """Heartbeats, both ways (AMQP 0-9-1, 4.2.7).
 
 Any traffic counts, but for our own heartbeats: a frame goes out when nothing else did for half the interval, and again
-after each further half, as from RabbitMQ. A peer that was silent for two whole intervals is given up, without a word,
-since nobody listens.
+after each further half; the first one whatever was said before, as from RabbitMQ. A peer that was silent for two whole
+intervals is given up, without a word, since nobody listens.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from amqp_broker.broker.timers import Timer
     from amqp_broker.protocols.amqp091.connection import Connection
 
+NOTHING_COUNTS = -1  # in the first half of an interval
 MISSED_MAX = 1  # silent intervals that are forgiven
 
 
@@ -38,7 +39,10 @@ class Heartbeat:
         """
         self._interval_ms = interval_s * 1000
         if interval_s:
-            self._await_sending()
+            self._said_bytes = NOTHING_COUNTS
+            self._send_timer = self._connection.broker.timers.after(
+                self._interval_ms // 2, self._half_an_interval_passed
+            )
             self._await_receiving()
 
     def stop(self) -> None:
@@ -54,7 +58,7 @@ class Heartbeat:
     def _half_an_interval_passed(self) -> None:
         # What waits will be heard of when the client takes it; a heartbeat behind it would be heard of no sooner.
         connection = self._connection
-        if not connection.waiting_bytes and connection.sent_bytes == self._said_bytes:
+        if not connection.waiting_bytes and self._said_bytes in (connection.sent_bytes, NOTHING_COUNTS):
             connection.output.send(HEARTBEAT_FRAME)
         self._await_sending()
 
