@@ -1,18 +1,14 @@
-"""A virtual host: its exchanges, queues and bindings, and every change that is made to them.
+"""A virtual host: who may declare, bind and delete what in it.
 
 All declarations, deletions and bindings go through here, in the order of RabbitMQ's checks, because the first check
 that fails gives the text that the client sees. Whoever asks comes along as an Authorizer: it owns exclusive queues
-and says what its user may do.
-
-``lookup_version`` grows with every change after which a route or a permission that somebody has looked up may no longer
-hold: whoever remembers some looks them up again.
+and says what its user may do. What there is, and what goes with something that goes, is ``topology.py``.
 """
 
 from __future__ import annotations
 
 import base64
 import secrets
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -29,6 +25,7 @@ from amqp_broker.broker.observer import Kind
 from amqp_broker.broker.ports import Authorizer
 from amqp_broker.broker.publishing import Ingress
 from amqp_broker.broker.queues.base import Queue
+from amqp_broker.broker.topology import Topology
 from amqp_broker.errors import access_refused, not_found, not_implemented, precondition_failed
 from amqp_broker.wire.table import FieldValue, Table, type_name
 
@@ -36,8 +33,6 @@ if TYPE_CHECKING:
     from amqp_broker.broker.broker import Broker
 
 DEFAULT_EXCHANGE = ""
-SLICE_BINDINGS = 200  # to be taken out of a matcher and forgotten, some 10 microseconds each
-SLICE_QUEUES = 50  # to be closed, some 30 microseconds each
 RESERVED_PREFIX = "amq."
 PREDECLARED_EXCHANGES = {
     DEFAULT_EXCHANGE: "direct",
@@ -58,7 +53,7 @@ class VirtualHostLimits:
     queues_max: int | None = None
 
 
-class VirtualHost:
+class VirtualHost(Topology):
     """A name space of exchanges and queues.
 
     Args:
@@ -67,28 +62,20 @@ class VirtualHost:
     """
 
     def __init__(self, broker: Broker, name: str) -> None:
-        self.name = name
+        super().__init__(name, broker.observers, broker.durability, broker.works, broker.publish_dead_letters)
         self._broker = broker
         self.clock = broker.clock
         self.timers = broker.timers
         self.changed_queues = broker.changed_queues
         self.dead_letters = broker.dead_letters
-        self.works = broker.works
-        self.durability = broker.durability
         self.exchange_types = broker.exchange_types
         self.queue_types = broker.queue_types
         self.paging = broker.paging
-        self.observers = broker.observers
         self.are_deliveries_held = False  # consumers get nothing; a test may want that
         self.reference = 0  # of the journal's record
         self.limits = VirtualHostLimits()
         self.limits_reference = 0
-        self.queues: dict[str, Queue] = {}
-        self.exchanges: dict[str, Exchange] = {}
-        self.lookup_version = 0
         self.ingress = Ingress(self)
-        self._sources_of: dict[Exchange | Queue, dict[Exchange, None]] = {}  # what is bound to them
-        self._queues_of: dict[object, dict[Queue, None]] = {}  # exclusive ones, by their owner
         for exchange_name, exchange_type in PREDECLARED_EXCHANGES.items():
             is_internal = exchange_name == "amq.rabbitmq.trace"
             self.add_exchange(
@@ -144,7 +131,7 @@ class VirtualHost:
                 name, type_name, durable=durable, auto_delete=auto_delete, internal=internal, table=arguments
             )
             self.durability.keep_exchange(self, exchange)
-            self._declared(Kind.EXCHANGE, name, exchange, who.user_name)
+            self.tell_declared(Kind.EXCHANGE, name, exchange, who.user_name)
         resource = self.described("exchange", name)
         check_equivalent(resource, "type", exchange.type_name, type_name)
         check_equivalent(resource, "durable", exchange.durable, durable)
@@ -162,7 +149,7 @@ class VirtualHost:
             UnknownType: there is no such exchange type.
             AmqpError: 406, an argument makes no sense to the type.
         """
-        exchange = self.exchanges[name] = Exchange(
+        exchange = Exchange(
             name,
             type_name,
             self.exchange_types[type_name](table),
@@ -171,13 +158,8 @@ class VirtualHost:
             internal=internal,
             table=table,
         )
-        self.lookup_version += 1
+        self.put_exchange(exchange)
         return exchange
-
-    def apply_to_exchange(self, exchange: Exchange, alternate: str | None) -> None:
-        """Let another alternate exchange be in force; what was declared stays for comparisons and records."""
-        if exchange.apply(alternate):
-            self.lookup_version += 1
 
     def _check_alternate(self, who: Authorizer, name: str, arguments: Table) -> None:
         alternate = self._name_argument("exchange", name, arguments, "alternate-exchange")
@@ -214,23 +196,6 @@ class VirtualHost:
             raise precondition_failed(f"{self.described('exchange', name)} in use")
         self.remove_exchange(exchange, who.user_name)
 
-    def remove_exchange(self, exchange: Exchange, by: str = "") -> None:
-        """An exchange goes with its bindings. Another one of its name stays.
-
-        Args:
-            by: the user who wants it; empty for the broker.
-        """
-        if not exchange.is_deleted:
-            self._hide_exchange(exchange, by)
-            self._remove_bindings_of(exchange, by)
-
-    def _hide_exchange(self, exchange: Exchange, by: str) -> None:
-        exchange.is_deleted = True
-        if self.exchanges.get(exchange.name) is exchange:
-            del self.exchanges[exchange.name]
-        self.durability.forget(exchange)
-        self._deleted(Kind.EXCHANGE, exchange.name, exchange, by)
-
     # --- bindings
 
     def bind(
@@ -257,17 +222,7 @@ class VirtualHost:
                 raise precondition_failed(f"cannot bind: binding limit in vhost '{self.name}' ({limit}) is reached")
             added = self.add_binding(source_exchange, target, routing_key, arguments)
             self.durability.keep_binding(self, added)
-            self._declared(Kind.BINDING, source, added, who.user_name)
-
-    def add_binding(
-        self, source: Exchange, destination: Exchange | Queue, routing_key: str, arguments: Table
-    ) -> Binding:
-        """Add a binding that was checked and is new, or was read from the journal."""
-        binding = Binding(source, destination, routing_key, arguments)
-        source.bind(binding)
-        self._sources_of.setdefault(destination, {})[source] = None
-        self.lookup_version += 1
-        return binding
+            self.tell_declared(Kind.BINDING, source, added, who.user_name)
 
     def unbind(
         self, who: Authorizer, source: str, kind: str, destination: str, routing_key: str, arguments: Table
@@ -288,7 +243,7 @@ class VirtualHost:
             return
         if isinstance(target, Queue):
             target.check_access(who)
-        self._remove_binding(binding, who.user_name)
+        self.remove_binding(binding, who.user_name)
 
     def _check_binding(
         self, who: Authorizer, source: str, kind: str, destination: str, routing_key: str
@@ -306,70 +261,6 @@ class VirtualHost:
 
     def _destination(self, kind: str, name: str) -> Exchange | Queue:
         return self.exchange(name) if kind == "exchange" else self.queue(name)
-
-    def _remove_binding(self, binding: Binding, by: str) -> None:
-        """Remove a binding, and an auto-delete exchange with its last one."""
-        source, destination = binding.source, binding.destination
-        source.unbind(binding.identity)
-        if not source.bindings.lead_to(destination):
-            self._forget_source(source, destination)
-        self.durability.forget(binding)
-        self._deleted(Kind.BINDING, source.name, binding, by)
-        self.lookup_version += 1
-        if source.auto_delete and not source.bindings:
-            self.remove_exchange(source)
-
-    def _forget_source(self, source: Exchange, destination: Exchange | Queue) -> None:
-        sources = self._sources_of[destination]
-        del sources[source]
-        if not sources:
-            del self._sources_of[destination]
-
-    def _remove_bindings_of(self, gone: Exchange | Queue, by: str) -> None:
-        """Something is deleted: the bindings to it and from it go, and auto-delete exchanges with their last ones.
-
-        However many there are, nobody sees them from now on: nobody finds a deleted exchange, and no route leads to
-        what is deleted. Taking them out of matchers and of the journal is done in slices. A crash before the end does
-        no harm: a start drops a binding whose source or destination is not there when its record is read, and what
-        has the same name by now has a later record.
-        """
-        removed: list[list[Binding]] = []
-        to_do: list[Exchange | Queue] = [gone]
-        while to_do:  # no recursion: clients choose how long a chain of exchanges is
-            current = to_do.pop()
-            if isinstance(current, Exchange):
-                for destination in current.bindings.destinations():
-                    removed.append(current.bindings.take(destination))
-                    self._forget_source(current, destination)
-            for source in self._sources_of.pop(current, ()):
-                removed.append(source.bindings.take(current))
-                if source.auto_delete and not source.bindings and not source.is_deleted:
-                    self._hide_exchange(source, "")
-                    to_do.append(source)
-        self.lookup_version += 1
-        self.works.begin(self._forget_bindings(removed, by))
-
-    def _forget_bindings(self, removed: list[list[Binding]], by: str) -> Iterator[None]:
-        count = 0
-        while removed:
-            bindings = removed.pop()
-            while bindings:
-                binding = bindings.pop()
-                if not binding.source.is_deleted:  # else nobody will ask its matcher any more
-                    binding.source.matcher.remove(binding)
-                self.durability.forget(binding)
-                self._deleted(Kind.BINDING, binding.source.name, binding, by)
-                count += 1
-                if count % SLICE_BINDINGS == 0:
-                    yield
-
-    def _declared(self, kind: Kind, name: str, thing: object, by: str) -> None:
-        if self.observers.present:
-            self.observers.declared(kind, self.name, name, thing, by)
-
-    def _deleted(self, kind: Kind, name: str, thing: object, by: str) -> None:
-        if self.observers.present:
-            self.observers.deleted(kind, self.name, name, thing, by)
 
     # --- queues
 
@@ -462,7 +353,7 @@ class VirtualHost:
             name, durable=durable, auto_delete=auto_delete, owner=who if exclusive else None, table=arguments
         )
         self.durability.keep_queue(queue)
-        self._declared(Kind.QUEUE, name, queue, who.user_name)
+        self.tell_declared(Kind.QUEUE, name, queue, who.user_name)
         return queue
 
     def _check_queue_count(self, name: str) -> None:
@@ -477,12 +368,10 @@ class VirtualHost:
             UnknownType: there is no such queue type.
         """
         arguments = check_queue_arguments(self.described("queue", name), table)
-        queue = self.queues[name] = self.queue_types[arguments.queue_type](
+        queue = self.queue_types[arguments.queue_type](
             self, name, durable=durable, auto_delete=auto_delete, owner=owner, table=table, arguments=arguments
         )
-        if owner is not None:
-            self._queues_of.setdefault(owner, {})[queue] = None
-        self.lookup_version += 1
+        self.put_queue(queue)
         return queue
 
     def delete_queue(self, who: Authorizer, name: str, *, if_unused: bool, if_empty: bool) -> int:
@@ -503,76 +392,15 @@ class VirtualHost:
         self.remove_queue(queue, who.user_name)
         return count
 
-    def remove_queue(self, queue: Queue, by: str = "") -> None:
-        """A queue goes: its bindings first, then what it holds. Another one of its name stays.
-
-        Args:
-            by: the user who wants it; empty for the broker.
-        """
-        if queue.is_deleted:
-            return
-        self._hide_queue(queue, by)
-        self._take_down(queue, by)
-
-    def _hide_queue(self, queue: Queue, by: str) -> None:
-        """From now on nobody finds it, and no route leads there."""
-        if queue.dying_count:
-            self._broker.publish_dead_letters()
-        queue.is_deleted = True
-        if self.queues.get(queue.name) is queue:
-            del self.queues[queue.name]
-        if queue.owner in self._queues_of:
-            self._queues_of[queue.owner].pop(queue, None)
-        self._deleted(Kind.QUEUE, queue.name, queue, by)
-
-    def _take_down(self, queue: Queue, by: str) -> None:
-        self._remove_bindings_of(queue, by)
-        queue.close()
-
-    def _take_down_all(self, queues: list[Queue]) -> Iterator[None]:
-        """Close queues that were hidden; each leaves the list, because to free them all in the end takes long, too."""
-        queues.reverse()
-        while queues:
-            self._take_down(queues.pop(), "")
-            if len(queues) % SLICE_QUEUES == 0:
-                yield
-
-    def remove_exclusive_queues(self, owner: object) -> None:
-        """A connection has gone, and its exclusive queues with it: all of them at once, as far as anybody can see."""
-        queues = list(self._queues_of.pop(owner, ()))
-        if queues:
-            for queue in queues:
-                self._hide_queue(queue, "")
-            self.lookup_version += 1
-            self.works.begin(self._take_down_all(queues))
+    # --- all of it
 
     def clear(self, by: str = "") -> None:
-        """The virtual host is deleted, and all that is in it: at once for everybody, and for the journal.
+        """The virtual host is deleted, and all that is in it.
 
         A record that was left would make a start bring the virtual host back.
-
-        Args:
-            by: the user who wants it; empty for the broker.
         """
-        queues, exchanges = list(self.queues.values()), list(self.exchanges.values())
-        unused: list[Queue] = []
-        for queue in queues:
-            self._hide_queue(queue, by)
-        bindings = [binding for exchange in exchanges for binding in exchange.bindings.values()]
-        self.durability.forget_definitions(queues, [*exchanges, *bindings])
-        for exchange in exchanges:
-            exchange.is_deleted = True
-            self._deleted(Kind.EXCHANGE, exchange.name, exchange, by)
-        self.exchanges.clear()
-        self._sources_of.clear()
-        self.lookup_version += 1
+        super().clear(by)
         self.durability.forget_virtual_host(self)
-        for queue in queues:
-            if len(queue.consumers):  # to be told now: their connections may be gone before the last slice
-                queue.close()
-            else:
-                unused.append(queue)
-        self.works.begin(self._take_down_all(unused))
 
 
 def without_line_breaks(name: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from pamqp import commands
 
-from amqp_broker.broker import virtual_host as virtual_host_module
+from amqp_broker.broker import topology
 from tests.support.client import Client, ClientChannel
 from tests.support.disk_broker import DiskBroker
 from tests.support.memory_broker import MemoryBroker
@@ -17,8 +17,8 @@ CHAIN = 2_000  # far beyond what a call for each exchange would survive
 
 @pytest.fixture
 def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(virtual_host_module, "SLICE_BINDINGS", 2)
-    monkeypatch.setattr(virtual_host_module, "SLICE_QUEUES", 2)
+    monkeypatch.setattr(topology, "SLICE_BINDINGS", 2)
+    monkeypatch.setattr(topology, "SLICE_QUEUES", 2)
 
 
 @pytest.fixture
