@@ -18,6 +18,7 @@ from amqp_broker.testing.pytest_plugin import CHECKS
 from tests.testing.test_pytest_plugin import PLUGIN
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+ROOTS = (REPOSITORY, REPOSITORY / "amqp_broker")
 IMAGES = REPOSITORY / "docs" / "images"
 PAGE = (REPOSITORY / "docs" / "testing.md").read_text(encoding="utf-8")
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
@@ -91,6 +92,15 @@ def test_the_drawings_are_what_draw_py_draws() -> None:
     names = runpy.run_path(str(IMAGES / "draw.py"))
     for name in ("layers", "message", "rates", "failure"):
         assert (IMAGES / f"{name}.svg").read_text(encoding="utf-8") == names[name]()
+
+
+def test_every_file_that_a_contributor_is_sent_to_is_there() -> None:
+    page = (REPOSITORY / "docs" / "contributing.md").read_text(encoding="utf-8")
+    paths = {
+        path for path in re.findall(r"`([a-z_/]+/[\w/.-]+\.(?:py|md|json))`", page) if not re.search("[A-Z]", path)
+    }
+    assert len(paths) > 30
+    assert [path for path in sorted(paths) if not any((root / path).exists() for root in ROOTS)] == []
 
 
 def test_every_link_of_the_readme_leads_somewhere() -> None:
