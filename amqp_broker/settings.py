@@ -22,6 +22,7 @@ Fsync = Literal["always", "interval", "never"]
 ClientCertificate = Literal["none", "optional", "required"]
 TlsVersion = Literal["1.2", "1.3"]
 TlsLogin = Literal["common_name", "san_dns", "san_email", "san_uri"]
+BehaveLike = Literal["3.10", "3.13", "4.0", "4.3"]
 ProxyProtocol = Literal["off", "required"]
 
 
@@ -99,8 +100,16 @@ class Settings:
     product: str = _setting(
         "RabbitMQ", "Product name in server-properties. Clients such as kombu choose their ways by it."
     )
-    product_version: str = _setting("3.13.7", "Version in server-properties; it belongs to the product name.")
+    product_version: str = _setting(
+        "", "Version in server-properties; it belongs to the product name. Empty: that of behave_like."
+    )
     cluster_name: str = _setting("amqp-broker@localhost", "Cluster name in server-properties.")
+
+    behave_like: BehaveLike = _setting(
+        "3.13",
+        "Which RabbitMQ's behaviour is shown where RabbitMQs differ, so that an upgrade can be rehearsed "
+        "(docs/compatibility.md).",
+    )
 
     # What is negotiated with a client
     frame_size_bytes_max: int = _setting(131_072, "Largest frame, offered in connection.tune.", minimum=4096)
@@ -131,7 +140,12 @@ class Settings:
         "are acknowledged, and basic.get is refused with 406. 0: no limit but the prefetch that the client chooses.",
         minimum=0,
     )
-    message_size_bytes_max: int = _setting(134_217_728, "Largest message body.", minimum=0, maximum=536_870_912)
+    message_size_bytes_max: int = _setting(
+        0,
+        "Largest message body. 0: that of behave_like, 134217728, from 4.0 on 16777216.",
+        minimum=0,
+        maximum=536_870_912,
+    )
     consumer_timeout_ms: int = _setting(
         1_800_000,
         "Longest time a delivery may stay unacknowledged before its channel is closed. 0: no limit.",

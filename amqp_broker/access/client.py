@@ -65,11 +65,13 @@ class Client:
     Args:
         user: who has authenticated.
         virtual_host: its name.
+        refusals_name_the_permission: whether they say which one is missing (behaviour.py).
     """
 
-    def __init__(self, user: User, virtual_host: str) -> None:
+    def __init__(self, user: User, virtual_host: str, *, refusals_name_the_permission: bool = True) -> None:
         self.user = user
         self._virtual_host = virtual_host
+        self._names_permission = refusals_name_the_permission
 
     @property
     def user_name(self) -> str:
@@ -83,17 +85,17 @@ class Client:
     def check_configure(self, kind: str, name: str) -> None:
         """Raise AmqpError 403 unless the user may create, change and delete this."""
         permission = self.user.permissions.get(self._virtual_host)
-        self._check(permission.configure if permission else None, kind, name)
+        self._check(permission.configure if permission else None, "configure", kind, name)
 
     def check_write(self, kind: str, name: str) -> None:
         """Raise AmqpError 403 unless the user may write to this."""
         permission = self.user.permissions.get(self._virtual_host)
-        self._check(permission.write if permission else None, kind, name)
+        self._check(permission.write if permission else None, "write", kind, name)
 
     def check_read(self, kind: str, name: str) -> None:
         """Raise AmqpError 403 unless the user may read from this."""
         permission = self.user.permissions.get(self._virtual_host)
-        self._check(permission.read if permission else None, kind, name)
+        self._check(permission.read if permission else None, "read", kind, name)
 
     def may_read(self, kind: str, name: str) -> bool:
         """Whether the user may read from this."""
@@ -104,22 +106,24 @@ class Client:
         """Raise AmqpError 403 unless the user may bind this topic exchange with this key."""
         patterns = self.user.topic_patterns(self._virtual_host, exchange)
         if patterns is not None and not patterns.read.matches(routing_key):
-            raise self._topic_refused(exchange, routing_key)
+            raise self._topic_refused("read", exchange, routing_key)
 
     def check_topic_write(self, exchange: str, routing_key: str) -> None:
         """Raise AmqpError 403 unless the user may publish to this topic exchange with this key."""
         patterns = self.user.topic_patterns(self._virtual_host, exchange)
         if patterns is not None and not patterns.write.matches(routing_key):
-            raise self._topic_refused(exchange, routing_key)
+            raise self._topic_refused("write", exchange, routing_key)
 
-    def _topic_refused(self, exchange: str, routing_key: str) -> AmqpError:
+    def _topic_refused(self, permission: str, exchange: str, routing_key: str) -> AmqpError:
         where = f"topic '{routing_key}' in exchange '{exchange}' in vhost '{self._virtual_host}'"
-        return access_refused(f"access to {where} refused for user '{self.user.name}'")
+        return self._refused(permission, where)
 
-    def _check(self, pattern: Pattern | None, kind: str, name: str) -> None:
+    def _check(self, pattern: Pattern | None, permission: str, kind: str, name: str) -> None:
         if kind == "exchange" and not name:
             name = DEFAULT_EXCHANGE_IN_PATTERNS
         if pattern is None or not pattern.matches(name):
-            raise access_refused(
-                f"access to {kind} '{name}' in vhost '{self._virtual_host}' refused for user '{self.user.name}'"
-            )
+            raise self._refused(permission, f"{kind} '{name}' in vhost '{self._virtual_host}'")
+
+    def _refused(self, permission: str, where: str) -> AmqpError:
+        access = f"{permission} access" if self._names_permission else "access"
+        return access_refused(f"{access} to {where} refused for user '{self.user.name}'")

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from amqp_broker.behaviour import Behaviour
 from amqp_broker.broker.erlang_text import bare, erlang_string, erlang_term
 from amqp_broker.errors import AmqpError, precondition_failed
 from amqp_broker.wire.table import FieldValue, Table, type_name
@@ -195,12 +196,13 @@ CONSUMER_ARGUMENTS_OF_TYPE = {
 ALL_CONSUMER_ARGUMENTS = frozenset({"x-cancel-on-ha-failover", "x-priority", "x-credit", "x-stream-offset"})
 
 
-def check_queue_arguments(queue: str, arguments: Table) -> QueueArguments:
+def check_queue_arguments(queue: str, arguments: Table, behaviour: Behaviour) -> QueueArguments:
     """Check a queue's arguments and read them.
 
     Args:
         queue: the queue as texts name it: ``queue 'q' in vhost '/'``.
         arguments: as declared.
+        behaviour: what limits are there without an argument.
 
     Raises:
         AmqpError: 406 that names the argument and what is wrong with it.
@@ -223,8 +225,15 @@ def check_queue_arguments(queue: str, arguments: Table) -> QueueArguments:
         dead_letter_routing_key=_text(arguments.get("x-dead-letter-routing-key")),
         priority_max=_integer(arguments.get("x-max-priority")) or None,
         has_single_active_consumer=arguments.get("x-single-active-consumer") is True,
-        delivery_limit=_integer(arguments.get("x-delivery-limit")) if queue_type == "quorum" else None,
+        delivery_limit=_delivery_limit(arguments, behaviour) if queue_type == "quorum" else None,
     )
+
+
+def _delivery_limit(arguments: Table, behaviour: Behaviour) -> int | None:
+    limit = _integer(arguments.get("x-delivery-limit"))
+    if limit is None:
+        return behaviour.delivery_limit
+    return None if limit < 0 and behaviour.negative_delivery_limit_is_none else limit
 
 
 def _overflow(wanted: str | None, queue_type: str) -> str:

@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from amqp_broker.access.passwords import SCRYPT, SHA256
 from amqp_broker.access.users import Users
+from amqp_broker.behaviour import BEHAVIOURS
 from amqp_broker.broker.administration import Administration
 from amqp_broker.broker.alarms import Alarms
 from amqp_broker.broker.connections import Connections
@@ -54,6 +55,7 @@ class Broker:
 
     def __init__(self, settings: Settings, clock: Clock, driver: Driver | None = None) -> None:
         self.settings = settings
+        self.behaviour = BEHAVIOURS[settings.behave_like]
         self.clock = clock
         self.driver: Driver = driver if driver is not None else PassiveDriver()
         self.timers = Timers(clock, self.driver)

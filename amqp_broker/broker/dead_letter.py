@@ -9,11 +9,14 @@ from __future__ import annotations
 from dataclasses import replace
 from enum import StrEnum
 
+from amqp_broker.behaviour import Behaviour
 from amqp_broker.broker.erlang_text import erlang_term
 from amqp_broker.broker.message import Address, Message
 from amqp_broker.wire.content import decode_properties, encode_content_header
 from amqp_broker.wire.hot import encode_address
 from amqp_broker.wire.table import FieldValue, Table, Timestamp
+
+DEATH_FIELDS = ("count", "reason", "queue", "time", "exchange", "routing-keys")
 
 
 class DeathReason(StrEnum):
@@ -25,8 +28,17 @@ class DeathReason(StrEnum):
     DELIVERY_LIMIT = "delivery_limit"
 
 
+DEATH_REASONS = frozenset(str(reason) for reason in DeathReason)
+
+
 def dead_lettered(
-    message: Message, reason: DeathReason, queue: str, exchange: str, routing_key: str | None, wall_ms: int
+    message: Message,
+    reason: DeathReason,
+    queue: str,
+    exchange: str,
+    routing_key: str | None,
+    wall_ms: int,
+    behaviour: Behaviour,
 ) -> tuple[Message, Table]:
     """Make the message that goes to the dead-letter exchange.
 
@@ -37,31 +49,43 @@ def dead_lettered(
         exchange: the dead-letter exchange.
         routing_key: the queue's dead-letter routing key; None keeps the message's own keys, CC and BCC included.
         wall_ms: now, in milliseconds since 1970.
+        behaviour: which history is kept.
 
     Returns:
         The new message, and its headers.
     """
     properties = decode_properties(message.header)
     headers: Table = dict(properties.headers or {})
-    _record_death(headers, message.address, reason, queue, properties.expiration, wall_ms // 1000)
+    death = _death(message.address, reason, queue, wall_ms // 1000, behaviour, headers.get("CC"))
+    if behaviour.deaths_have_last_headers:
+        if properties.expiration is not None:
+            death = {"original-expiration": str(int(properties.expiration)), **death}
+        is_read = behaviour.reads_deaths_of_clients or message.address.is_dead_letter
+        _record_death(headers, death, _read(headers.get("x-death")) if is_read else None)
+    else:
+        if properties.expiration is not None:
+            death["original-expiration"] = properties.expiration
+        _record_death_like_3_10(headers, death)
     extra_routing_keys = message.address.extra_routing_keys
     if routing_key is None:
         routing_key = message.address.routing_key
     else:
         extra_routing_keys = ()
-        headers.pop("CC", None)
+        if not behaviour.deaths_have_last_headers:
+            headers.pop("CC", None)
     headers = dict(sorted(headers.items()))
     header = encode_content_header(len(message.body), replace(properties, headers=headers, expiration=None))
-    address = Address(exchange, routing_key, encode_address(exchange, routing_key), extra_routing_keys)
+    address = Address(exchange, routing_key, encode_address(exchange, routing_key), extra_routing_keys, True)
     return Message(address, header, message.body, message.is_persistent, message.priority), headers
 
 
-def _record_death(
-    headers: Table, address: Address, reason: DeathReason, queue: str, expiration: str | None, time_s: int
-) -> None:
-    """Add this death to the headers' history: a new entry in front, or one more on the count of an entry alike."""
-    carbon_copies = headers.get("CC")
-    death: Table = {
+def _death(
+    address: Address, reason: DeathReason, queue: str, time_s: int, behaviour: Behaviour, carbon_copies: FieldValue
+) -> Table:
+    """An entry of the history, with its fields in their order."""
+    if behaviour.deaths_have_last_headers and not address.extra_routing_keys:
+        carbon_copies = None  # they were read by a dead-letter exchange that has a routing key
+    return {
         "count": 1,
         "reason": str(reason),
         "queue": queue,
@@ -69,16 +93,57 @@ def _record_death(
         "exchange": address.exchange,
         "routing-keys": [address.routing_key, *(carbon_copies if isinstance(carbon_copies, list) else ())],
     }
-    if expiration is not None:
-        death["original-expiration"] = expiration
+
+
+def _record_death(headers: Table, death: Table, deaths: list[Table] | None) -> None:
+    """Add this death to the headers' history, None for none yet (RabbitMQ from 3.13 on, mc:record_death/4)."""
+    if deaths is None:
+        deaths = []
+        headers["x-first-death-reason"] = death["reason"]
+        headers["x-first-death-queue"] = death["queue"]
+        headers["x-first-death-exchange"] = death["exchange"]
+    headers["x-last-death-reason"] = death["reason"]
+    headers["x-last-death-queue"] = death["queue"]
+    headers["x-last-death-exchange"] = death["exchange"]
+    entry = death
+    for earlier in deaths:
+        count = earlier["count"]
+        if earlier["queue"] == death["queue"] and earlier["reason"] == death["reason"] and isinstance(count, int):
+            entry = {**earlier, "count": int(count) + 1}
+            deaths.remove(earlier)
+            break
+    headers["x-death"] = [entry, *deaths]
+
+
+def _read(history: FieldValue) -> list[Table] | None:
+    """What the header holds of a history; None where it is no history. Entries that lack something are left out."""
+    if not isinstance(history, list):
+        return None
+    return [
+        {name: entry[name] for name in ("original-expiration", *DEATH_FIELDS) if name in entry}
+        for entry in history
+        if isinstance(entry, dict) and _is_whole(entry)
+    ]
+
+
+def _is_whole(entry: Table) -> bool:
+    if not all(name in entry for name in DEATH_FIELDS):
+        return False
+    is_counted = isinstance(entry["count"], int) and isinstance(entry["time"], int)
+    reason = entry["reason"]
+    return is_counted and isinstance(reason, str) and reason in DEATH_REASONS
+
+
+def _record_death_like_3_10(headers: Table, death: Table) -> None:
+    """Add this death to the headers' history: a new entry in front, or one more on the count of an entry alike."""
     history = headers.get("x-death")
     if isinstance(history, list):
         headers["x-death"] = _with_death(history, death)
         return
     if "x-death" not in headers:  # what a client sent in its place is replaced and leaves nothing else behind
-        headers["x-first-death-reason"] = str(reason)
-        headers["x-first-death-queue"] = queue
-        headers["x-first-death-exchange"] = address.exchange
+        headers["x-first-death-reason"] = death["reason"]
+        headers["x-first-death-queue"] = death["queue"]
+        headers["x-first-death-exchange"] = death["exchange"]
     headers["x-death"] = [death]
 
 

@@ -26,17 +26,24 @@ class Address:
         routing_key: the routing key of the publish.
         encoded: both as two short strings, as publish, deliver, get-ok and return carry them.
         extra_routing_keys: the keys of the CC and BCC headers.
+        is_dead_letter: the broker published it, so that its ``x-death`` is the broker's own.
     """
 
-    __slots__ = ("encoded", "exchange", "extra_routing_keys", "routing_key")
+    __slots__ = ("encoded", "exchange", "extra_routing_keys", "is_dead_letter", "routing_key")
 
     def __init__(
-        self, exchange: str, routing_key: str, encoded: bytes, extra_routing_keys: tuple[str, ...] = ()
+        self,
+        exchange: str,
+        routing_key: str,
+        encoded: bytes,
+        extra_routing_keys: tuple[str, ...] = (),
+        is_dead_letter: bool = False,
     ) -> None:
         self.exchange = exchange
         self.routing_key = routing_key
         self.encoded = encoded
         self.extra_routing_keys = extra_routing_keys
+        self.is_dead_letter = is_dead_letter
 
     @property
     def routing_keys(self) -> tuple[str, ...]:

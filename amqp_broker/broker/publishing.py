@@ -48,6 +48,7 @@ class Ingress:
         self._clock = virtual_host.clock
         self._durability = virtual_host.durability
         self._observers = virtual_host.observers
+        self._behaviour = virtual_host.behaviour
         self._last_death: tuple[object, ...] = ()
         self._last_dead: tuple[tuple[Queue, ...], Address, bytes, Digest]
 
@@ -178,7 +179,9 @@ class Ingress:
         death = (message.header, message.address, reason, queue, exchange, wall_ms // 1000, version)
         if death != self._last_death:
             routing_key = queue.arguments.dead_letter_routing_key
-            dead, headers = dead_lettered(message, reason, queue.name, exchange.name, routing_key, wall_ms)
+            dead, headers = dead_lettered(
+                message, reason, queue.name, exchange.name, routing_key, wall_ms, self._behaviour
+            )
             envelope = Envelope(dead.address.routing_keys, dead.header, headers, dead.body)
             route = find_route(self._virtual_host, exchange, envelope)
             queues = tuple(queue for queue in route.queues if not would_cycle(queue.name, reason, headers))

@@ -26,7 +26,7 @@ from amqp_broker.broker.ports import Authorizer
 from amqp_broker.broker.publishing import Ingress
 from amqp_broker.broker.queues.base import Queue
 from amqp_broker.broker.topology import Topology
-from amqp_broker.errors import access_refused, not_found, not_implemented, precondition_failed
+from amqp_broker.errors import AmqpError, ReplyCode, access_refused, not_found, not_implemented, precondition_failed
 from amqp_broker.wire.table import FieldValue, Table, type_name
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ class VirtualHost(Topology):
     def __init__(self, broker: Broker, name: str) -> None:
         super().__init__(name, broker.observers, broker.durability, broker.works, broker.publish_dead_letters)
         self._broker = broker
+        self.behaviour = broker.behaviour
         self.clock = broker.clock
         self.timers = broker.timers
         self.changed_queues = broker.changed_queues
@@ -119,7 +120,10 @@ class VirtualHost(Topology):
         if type_name not in self.exchange_types:
             where = WHERE_RABBITMQ_HAS_IT.get(type_name)
             why = f": RabbitMQ has it with {where}, amqp-broker does not have it yet" if where else ""
-            raise precondition_failed(f"unknown exchange type '{type_name}'{why}")
+            text = f"unknown exchange type '{type_name}'{why}"
+            if self.behaviour.unknown_exchange_type_ends_connection:
+                raise AmqpError(ReplyCode.COMMAND_INVALID, text)
+            raise precondition_failed(text)
         name = without_line_breaks(name)
         check_not_default_exchange(name)
         who.check_configure("exchange", name)
@@ -321,7 +325,10 @@ class VirtualHost(Topology):
         check_equivalent(str(queue), "durable", queue.durable, durable)
         check_equivalent(str(queue), "auto_delete", queue.auto_delete, auto_delete)
         names = ARGUMENTS_OF_TYPE[queue.arguments.queue_type]
-        check_arguments_equivalent(str(queue), names, queue.table, arguments)
+        current, received = queue.table, arguments
+        if self.behaviour.queue_type_is_filled_in:
+            current, received = ({"x-queue-type": "classic", **one} for one in (current, received))
+        check_arguments_equivalent(str(queue), names, current, received)
         queue.restart_unused_timer()
         return queue
 
@@ -338,7 +345,7 @@ class VirtualHost(Topology):
             who.check_read("queue", name)
             who.check_write("exchange", dead_letter_exchange)
         resource = self.described("queue", name)
-        checked = check_queue_arguments(resource, arguments)
+        checked = check_queue_arguments(resource, arguments, self.behaviour)
         if checked.queue_type not in self.queue_types:
             raise not_implemented(f"{resource}: queue type '{checked.queue_type}' is not supported by amqp-broker yet")
         if checked.queue_type == "quorum":
@@ -349,6 +356,9 @@ class VirtualHost(Topology):
             ):
                 if is_wrong:
                     raise precondition_failed(f"invalid property '{what}' for {resource}")
+        if not durable and not exclusive and not self.behaviour.has_transient_queues:
+            text = "Feature `transient_nonexcl_queues` is deprecated: make the queue durable or exclusive"
+            raise AmqpError(ReplyCode.INTERNAL_ERROR, f"{text}, or set behave_like to an earlier version")
         queue = self.add_queue(
             name, durable=durable, auto_delete=auto_delete, owner=who if exclusive else None, table=arguments
         )
@@ -367,7 +377,7 @@ class VirtualHost(Topology):
         Raises:
             UnknownType: there is no such queue type.
         """
-        arguments = check_queue_arguments(self.described("queue", name), table)
+        arguments = check_queue_arguments(self.described("queue", name), table, self.behaviour)
         queue = self.queue_types[arguments.queue_type](
             self, name, durable=durable, auto_delete=auto_delete, owner=owner, table=table, arguments=arguments
         )

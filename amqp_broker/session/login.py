@@ -119,7 +119,8 @@ class Login:
             raise Refused(Refusal.UNKNOWN_VIRTUAL_HOST, f"vhost {name} not found")
         self._check_limits(user, virtual_host)
         check_access(user, name)
-        return Client(user, name), virtual_host
+        names_permission = virtual_host.behaviour.refusals_name_the_permission
+        return Client(user, name, refusals_name_the_permission=names_permission), virtual_host
 
     def _check_limits(self, user: User, virtual_host: VirtualHost) -> None:
         """Refuse one connection more than there may be."""

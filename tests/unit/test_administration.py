@@ -76,7 +76,7 @@ def test_a_withdrawn_permission_stops_a_publisher_at_its_next_message(broker: Me
     channel.publish("", "q", b"1")
     broker.administration.set_permission("ada", "/", ".*", "^$", ".*")
     channel.publish("", "q", b"2")
-    text = "ACCESS_REFUSED - access to exchange 'amq.default' in vhost '/' refused for user 'ada'"
+    text = "ACCESS_REFUSED - write access to exchange 'amq.default' in vhost '/' refused for user 'ada'"
     assert channel.one(commands.Channel.Close).reply_text == text
     assert broker.queue("q").ready_count == 1
 

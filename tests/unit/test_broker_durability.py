@@ -407,7 +407,7 @@ def test_the_deliveries_of_a_quorum_queue_are_counted_over_restarts(broker: Disk
     for returns in (0, 1, 2):
         got = channel.get("q")
         assert got is not None
-        assert got.headers["x-delivery-count"] == returns
+        assert got.headers.get("x-delivery-count", 0) == returns
         channel.nack(1)
         if returns < 2:
             broker = broker.restarted()

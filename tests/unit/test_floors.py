@@ -19,6 +19,7 @@ ROOT = Path(amqp_broker.__file__).parent
 
 FLOORS = {
     "__init__": 0,
+    "behaviour": 0,
     "compilation": 0,
     "errors": 0,
     "settings": 0,

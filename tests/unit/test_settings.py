@@ -23,7 +23,7 @@ def test_defaults_that_clients_see_are_those_of_rabbitmq() -> None:
     assert settings.frame_size_bytes_max == 131_072
     assert settings.channels_per_connection_max == 2047
     assert settings.heartbeat_s == 60
-    assert settings.message_size_bytes_max == 134_217_728
+    assert settings.message_size_bytes_max == 0
     assert settings.consumer_timeout_ms == 1_800_000
     assert (settings.default_user, settings.default_password, settings.default_virtual_host) == ("guest", "guest", "/")
 

@@ -22,6 +22,7 @@ _TIMES: Final = struct.Struct(">QQ")  # published, expires: milliseconds since 1
 _NEVER: Final = bytes(8)  # the second of the times
 _LENGTH: Final = struct.Struct(">I")
 _ONE_QUEUE_AND_TIMES: Final = struct.Struct(">HQQQ")  # the usual beginning of a message's record, in one go
+_DEAD_LETTER: Final = 0x8000  # added to the number of extra routing keys, which fill a frame long before that
 _NO_KEYS_AND_LENGTH: Final = struct.Struct(">HI")  # the usual middle: no extra routing keys, and the header's length
 _RETURNED: Final = struct.Struct(">QI")
 
@@ -56,8 +57,9 @@ def message_parts(
         references = b"".join([_REFERENCE.pack(queue.reference) for queue in queues])
         start = _COUNT.pack(len(queues)) + references + _TIMES.pack(now_wall_ms, expires_wall_ms)
     keys = address.extra_routing_keys
-    if keys:
-        middle = _COUNT.pack(len(keys)) + b"".join(map(encode_shortstr, keys)) + _LENGTH.pack(len(header))
+    if keys or address.is_dead_letter:
+        count = len(keys) | (_DEAD_LETTER if address.is_dead_letter else 0)
+        middle = _COUNT.pack(count) + b"".join(map(encode_shortstr, keys)) + _LENGTH.pack(len(header))
     else:
         middle = _NO_KEYS_AND_LENGTH.pack(0, len(header))
     return start, address.encoded, middle, header, body
@@ -107,10 +109,10 @@ class MessageDecoder:
         (count,) = _COUNT.unpack_from(payload, offset)
         offset += _COUNT.size
         keys = []
-        for _ in range(count):
+        for _ in range(count & ~_DEAD_LETTER):
             key, offset = decode_shortstr(payload, offset)
             keys.append(key)
-        self._address = Address(exchange, routing_key, encoded, tuple(keys))
+        self._address = Address(exchange, routing_key, encoded, tuple(keys), bool(count & _DEAD_LETTER))
         self._address_bytes = payload[start:offset]
 
     def _read_header(self, payload: bytes, start: int) -> None:
@@ -143,7 +145,7 @@ def body_offset_of(payload: bytes, middle_offset: int) -> int:
     offset += payload[offset] + 1  # the routing key
     (count,) = _COUNT.unpack_from(payload, offset)
     offset += _COUNT.size
-    for _ in range(count):
+    for _ in range(count & ~_DEAD_LETTER):
         offset += payload[offset] + 1
     (header_bytes,) = _LENGTH.unpack_from(payload, offset)
     return offset + _LENGTH.size + int(header_bytes)

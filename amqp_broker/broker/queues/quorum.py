@@ -50,7 +50,9 @@ class QuorumQueue(ClassicQueue):
         return self.header_to_get(message) if message.delivery_count else message.header
 
     def header_to_get(self, message: Message) -> bytes:
-        """The published content header with the number of earlier deliveries in ``x-delivery-count``, even 0."""
+        """The published content header with the number of earlier deliveries in ``x-delivery-count``."""
+        if not message.delivery_count and not self.virtual_host.behaviour.first_delivery_is_counted:
+            return message.header
         properties = decode_properties(message.header)
         headers = dict(sorted({**(properties.headers or {}), "x-delivery-count": message.delivery_count}.items()))
         return encode_content_header(len(message.body), replace(properties, headers=headers))

@@ -172,7 +172,7 @@ class Consuming:
         """basic.qos: for consumers to come, or (global) for the whole channel."""
         if method.prefetch_size:
             raise not_implemented(f"prefetch_size!=0 ({method.prefetch_size})")
-        if method.global_:
+        if method.global_ and self._channel.connection.broker.behaviour.has_global_prefetch:
             self.channel_prefetch_count = method.prefetch_count
         else:
             self.prefetch_count = method.prefetch_count

@@ -150,7 +150,8 @@ class Publishing:
         self._ingress = self._virtual_host.ingress
         self._reply_consumers = channel.connection.broker.reply_consumers
         self._observers = channel.connection.broker.observers
-        self._size_bytes_max = channel.connection.broker.settings.message_size_bytes_max
+        broker = channel.connection.broker
+        self._size_bytes_max = broker.settings.message_size_bytes_max or broker.behaviour.message_size_bytes_max
 
     # --- content assembly
 

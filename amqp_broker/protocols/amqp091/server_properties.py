@@ -8,6 +8,7 @@ from __future__ import annotations
 import platform
 
 from amqp_broker import __version__
+from amqp_broker.behaviour import BEHAVIOURS
 from amqp_broker.settings import Settings
 from amqp_broker.wire.table import Table
 
@@ -33,7 +34,7 @@ def server_properties(settings: Settings) -> Table:
         "information": "Licensed under the Apache License, Version 2.0.",
         "platform": f"Python {platform.python_version()}",
         "product": settings.product,
-        "version": settings.product_version,
+        "version": settings.product_version or BEHAVIOURS[settings.behave_like].version,
         "broker": "amqp-broker",
         "broker_version": __version__,
     }

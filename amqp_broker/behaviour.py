@@ -1,0 +1,87 @@
+"""What clients can see of one RabbitMQ and not of another, with a name for each difference (setting ``behave_like``).
+
+Everything that goes by a version asks for a field here; nothing else compares versions. Which rows were asked of a
+RabbitMQ, and which were read in its source, stands in docs/compatibility.md. Does not hold the ways in which the broker
+is unlike every RabbitMQ on purpose: they are listed in interop/differences.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Behaviour:
+    """One RabbitMQ, as far as it differs from others."""
+
+    version: str
+    """What server-properties say, unless ``product_version`` is set."""
+
+    unknown_exchange_type_ends_connection: bool
+    """exchange.declare of a type that is not there: 503 for the connection in place of 406 for the channel."""
+
+    refusals_name_the_permission: bool
+    """``configure access to queue 'q' ...`` in place of ``access to queue 'q' ...``."""
+
+    queue_type_is_filled_in: bool
+    """A queue without ``x-queue-type`` has the argument all the same, as texts about other types show."""
+
+    message_size_bytes_max: int
+    """The largest body, unless the setting of this name is set."""
+
+    deaths_have_last_headers: bool
+    """``x-last-death-*``, the fields of ``x-death`` in a fixed order, CC kept beside a dead-letter routing key."""
+
+    reads_deaths_of_clients: bool
+    """An ``x-death`` that a client published is the beginning of the history of its message."""
+
+    delivery_limit: int | None
+    """Of a quorum queue without ``x-delivery-limit``."""
+
+    negative_delivery_limit_is_none: bool
+    """In place of a limit that the first return goes beyond."""
+
+    first_delivery_is_counted: bool
+    """basic.get of a quorum queue shows ``x-delivery-count`` 0 the first time."""
+
+    has_global_prefetch: bool
+    """basic.qos with global set limits the channel; without it global is taken as not set."""
+
+    has_transient_queues: bool
+    """Queues may be neither durable nor exclusive."""
+
+
+_LIKE_3_10 = Behaviour(
+    version="3.10.8",
+    unknown_exchange_type_ends_connection=True,
+    refusals_name_the_permission=False,
+    queue_type_is_filled_in=False,
+    message_size_bytes_max=134_217_728,
+    deaths_have_last_headers=False,
+    reads_deaths_of_clients=True,
+    delivery_limit=None,
+    negative_delivery_limit_is_none=False,
+    first_delivery_is_counted=True,
+    has_global_prefetch=True,
+    has_transient_queues=True,
+)
+_LIKE_3_13 = replace(
+    _LIKE_3_10,
+    version="3.13.7",
+    unknown_exchange_type_ends_connection=False,
+    refusals_name_the_permission=True,
+    deaths_have_last_headers=True,
+    first_delivery_is_counted=False,
+)
+_LIKE_4_0 = replace(
+    _LIKE_3_13,
+    version="4.0.5",
+    queue_type_is_filled_in=True,
+    message_size_bytes_max=16_777_216,
+    reads_deaths_of_clients=False,
+    delivery_limit=20,
+    negative_delivery_limit_is_none=True,
+)
+_LIKE_4_3 = replace(_LIKE_4_0, version="4.3.0", has_global_prefetch=False, has_transient_queues=False)
+
+BEHAVIOURS: dict[str, Behaviour] = {"3.10": _LIKE_3_10, "3.13": _LIKE_3_13, "4.0": _LIKE_4_0, "4.3": _LIKE_4_3}

@@ -1,0 +1,208 @@
+"""behave_like: each difference between RabbitMQs, as a client sees it. interop/ asks RabbitMQ itself the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pamqp import commands
+
+from amqp_broker.behaviour import BEHAVIOURS
+from amqp_broker.protocols.amqp091.server_properties import server_properties
+from amqp_broker.settings import Settings
+from tests.support.client import Client, ClientChannel, Received
+from tests.support.disk_broker import DiskBroker
+from tests.support.memory_broker import MemoryBroker
+
+ALL = ("3.10", "3.13", "4.0", "4.3")
+QUORUM = {"x-queue-type": "quorum"}
+
+
+def channel_of(series: str, **settings: Any) -> ClientChannel:
+    return Client(MemoryBroker(behave_like=series, **settings)).open().channel()
+
+
+def die(channel: ClientChannel, queue: str) -> Received:
+    """The dead letter of the message in this queue, which is rejected."""
+    taken = channel.get(queue)
+    assert taken is not None
+    channel.reject(taken.expect(commands.Basic.GetOk).delivery_tag or 0, requeue=False)
+    letter = channel.get("dead", no_ack=True)
+    assert letter is not None
+    return letter
+
+
+def mortal(channel: ClientChannel, queue: str = "q", **flags: bool) -> None:
+    channel.declare("dead", **flags)
+    channel.declare(queue, {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "dead"}, **flags)
+
+
+def test_every_choice_of_the_setting_has_its_behaviour() -> None:
+    assert tuple(BEHAVIOURS) == ALL
+
+
+@pytest.mark.parametrize("series", ALL)
+def test_the_version_that_is_announced_is_that_of_the_behaviour(series: Any) -> None:
+    version = server_properties(Settings(behave_like=series))["version"]
+    assert isinstance(version, str)
+    assert version.startswith(series + ".")
+    assert server_properties(Settings(behave_like=series, product_version="3.8.9"))["version"] == "3.8.9"
+
+
+@pytest.mark.parametrize("series", ALL)
+def test_an_unknown_exchange_type(series: str) -> None:
+    channel = channel_of(series)
+    channel.send(commands.Exchange.Declare(exchange="x", exchange_type="x-nope"))
+    if series == "3.10":
+        close = channel.client.closed_with()
+        assert (close.reply_code, close.reply_text) == (503, "COMMAND_INVALID - unknown exchange type 'x-nope'")
+    else:
+        assert channel.closed_with().reply_code == 406
+
+
+@pytest.mark.parametrize("series", ALL)
+def test_the_largest_message(series: str) -> None:
+    size_max = BEHAVIOURS[series].message_size_bytes_max
+    assert size_max == (134_217_728 if series.startswith("3.") else 16_777_216)
+    channel = channel_of(series)
+    channel.send(commands.Basic.Publish(routing_key="q"))
+    header = bytes(2) + (size_max + 1).to_bytes(8, "big") + bytes(2)
+    channel.client.send_bytes(b"\x02\x00\x01" + (len(header) + 2).to_bytes(4, "big") + b"\x00\x3c" + header + b"\xce")
+    text = f"PRECONDITION_FAILED - message size {size_max + 1} is larger than max size {size_max}"
+    assert channel.closed_with().reply_text == text
+
+
+def test_a_largest_message_that_is_set_goes_first() -> None:
+    channel = channel_of("4.0", message_size_bytes_max=3)
+    channel.declare("q")
+    channel.publish("", "q", b"1234")
+    assert channel.closed_with().reply_code == 406
+
+
+@pytest.mark.parametrize("series", ALL)
+def test_the_history_of_a_client(series: str) -> None:
+    channel = channel_of(series)
+    mortal(channel, durable=True)
+    channel.publish("", "q", b"m")
+    first = die(channel, "q")
+    channel.publish("", "q", b"m", headers=first.headers)
+    (death,) = die(channel, "q").headers["x-death"]
+    assert death["count"] == (2 if series.startswith("3.") else 1)
+
+
+@pytest.mark.parametrize("series", ALL)
+def test_the_history_that_the_broker_keeps_goes_on(series: str) -> None:
+    channel = channel_of(series)
+    channel.declare("two", {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "dead"}, durable=True)
+    channel.declare("one", {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "two"}, durable=True)
+    channel.declare("dead", durable=True)
+    channel.publish("", "one", b"m")
+    channel.get("one")
+    channel.reject(1, requeue=False)
+    letter = die(channel, "two")
+    assert [death["queue"] for death in letter.headers["x-death"]] == ["two", "one"]
+    assert letter.headers["x-first-death-queue"] == "one"
+    assert letter.headers.get("x-last-death-queue") == (None if series == "3.10" else "two")
+
+
+def test_the_history_that_the_broker_keeps_outlives_it() -> None:
+    broker = DiskBroker(behave_like="4.0")
+    channel = broker.client().channel()
+    mortal(channel, "one", durable=True)
+    channel.declare("two", {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "one"}, durable=True)
+    channel.publish("", "two", b"m", delivery_mode=2)
+    channel.get("two")
+    channel.reject(1, requeue=False)
+    broker.write()
+    channel = broker.restarted().client().channel()
+    letter = die(channel, "one")
+    assert [death["queue"] for death in letter.headers["x-death"]] == ["one", "two"]
+
+
+@pytest.mark.parametrize("entry", [5, {}, {"queue": "q"}, {"reason": []}, {"count": "1"}])
+def test_an_entry_that_is_none_is_left_out(entry: Any) -> None:
+    whole = {"queue": "q", "reason": "rejected", "count": 1, "time": 5, "exchange": "", "routing-keys": ["q"]}
+    history = [{**whole, **entry} if isinstance(entry, dict) and "queue" not in entry and entry else entry, whole]
+    channel = channel_of("3.13")
+    mortal(channel, durable=True)
+    channel.publish("", "q", b"m", headers={"x-death": history})
+    (death,) = die(channel, "q").headers["x-death"]
+    assert death["count"] == 2
+
+
+@pytest.mark.parametrize("series", ALL)
+def test_the_limit_of_deliveries(series: str) -> None:
+    channel = channel_of(series)
+    channel.declare("q", QUORUM, durable=True)
+    channel.publish("", "q", b"m")
+    returns = 0
+    while returns < 25 and (got := channel.get("q")) is not None:
+        channel.reject(got.expect(commands.Basic.GetOk).delivery_tag or 0, requeue=True)
+        returns += 1
+    assert returns == (25 if series.startswith("3.") else 21)
+
+
+@pytest.mark.parametrize("series", ALL)
+def test_a_negative_limit_of_deliveries(series: str) -> None:
+    channel = channel_of(series)
+    channel.declare("q", {**QUORUM, "x-delivery-limit": -1}, durable=True)
+    channel.publish("", "q", b"m")
+    channel.get("q")
+    channel.reject(1, requeue=True)
+    assert channel.message_count("q") == (0 if series.startswith("3.") else 1)
+
+
+@pytest.mark.parametrize("series", ALL)
+def test_the_count_of_the_first_delivery(series: str) -> None:
+    channel = channel_of(series)
+    channel.declare("q", QUORUM, durable=True)
+    channel.publish("", "q", b"m")
+    got = channel.get("q")
+    assert got is not None
+    assert got.headers == ({"x-delivery-count": 0} if series == "3.10" else {})
+
+
+@pytest.mark.parametrize("series", ALL)
+def test_global_prefetch(series: str) -> None:
+    channel = channel_of(series)
+    channel.declare("q", durable=True)
+    for body in (b"1", b"2", b"3"):
+        channel.publish("", "q", body)
+    channel.qos(1, of_channel=True)
+    channel.consume("q", "a")
+    channel.consume("q", "b")
+    assert channel.bodies() == ([b"1", b"2"] if series == "4.3" else [b"1"])
+
+
+@pytest.mark.parametrize("series", ALL)
+def test_transient_queues(series: str) -> None:
+    channel = channel_of(series)
+    channel.declare("exclusive", exclusive=True)
+    channel.send(commands.Queue.Declare(queue="q"))
+    if series == "4.3":
+        close = channel.client.closed_with()
+        assert (close.reply_code, "transient_nonexcl_queues" in close.reply_text) == (541, True)
+    else:
+        channel.one(commands.Queue.DeclareOk)
+
+
+@pytest.mark.parametrize("series", ALL)
+def test_another_type_of_queue(series: str) -> None:
+    channel = channel_of(series)
+    channel.declare("q", durable=True)
+    channel.declare("q", {"x-queue-type": "classic"}, durable=True)
+    channel.send(commands.Queue.Declare(queue="q", durable=True, arguments=QUORUM))
+    filled_in = "received 'quorum' but current is 'classic'"
+    given = "received the value 'quorum' of type 'longstr' but current is none"
+    assert channel.closed_with().reply_text.endswith(given if series.startswith("3.") else filled_in)
+
+
+@pytest.mark.parametrize("series", ALL)
+def test_a_refusal_names_the_permission(series: str) -> None:
+    broker = MemoryBroker(behave_like=series)
+    broker.administration.set_permission("guest", "/", "^$", ".*", ".*")
+    channel = Client(broker).open().channel()
+    channel.send(commands.Queue.Declare(queue="q"))
+    access = "access" if series == "3.10" else "configure access"
+    text = f"ACCESS_REFUSED - {access} to queue 'q' in vhost '/' refused for user 'guest'"
+    assert channel.closed_with().reply_text == text
