@@ -26,6 +26,7 @@ from urllib.parse import unquote, urlsplit
 REPOSITORY = Path(__file__).resolve().parent.parent
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 10.0
+DEFAULT_SERIES = "3.13"  # what ours behaves like when it is not told
 
 RABBITMQ_CONFIG = """\
 listeners.tcp.1 = 127.0.0.1:{port}
@@ -63,10 +64,43 @@ class Address:
         )
 
 
+OURS = "ours"
+RABBITMQ = "rabbitmq"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Whose broker is asked, and which RabbitMQ it is or behaves like."""
+
+    kind: str
+    series: str  # the first two numbers of RabbitMQ's version
+
+    def __str__(self) -> str:
+        return self.kind + self.series
+
+    def start(
+        self,
+        *,
+        config: str = "",
+        advanced: str = "[].",
+        plugins: Sequence[str] = (),
+        files: Mapping[str, Path] | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> RabbitMQ | OurBroker:
+        """A broker of this choice: all but the environment, which is ours, is RabbitMQ's (class RabbitMQ)."""
+        if self.kind == OURS:
+            return OurBroker(self.series, environment=environment)
+        return RabbitMQ(INSTALLATIONS[self.series](), config=config, advanced=advanced, plugins=plugins, files=files)
+
+
 class BrokerProcess(Protocol):
     """A broker that is asked, started here or found running."""
 
-    kind: str
+    @property
+    def kind(self) -> str:
+        """Whose it is: ours or rabbitmq."""
+
+    choice: Choice
     address: Address
 
     def stop(self) -> None:
@@ -82,8 +116,9 @@ class BrokerProcess(Protocol):
 class RunningBroker:
     """A broker somebody else started."""
 
-    def __init__(self, kind: str, url: str) -> None:
+    def __init__(self, kind: str, url: str, series: str = DEFAULT_SERIES) -> None:
         self.kind = kind
+        self.choice = Choice(kind, series)
         self.address = Address.parse(url)
 
     def stop(self) -> None:
@@ -104,16 +139,22 @@ def our_environment() -> dict[str, str]:
 class OurBroker:
     """`python -m amqp_broker serve` in a folder of its own."""
 
-    kind = "ours"
+    kind = OURS
     module = "amqp_broker"  # what python -m runs
 
     def __init__(
-        self, *, options: Sequence[str] = (), environment: Mapping[str, str] | None = None, subfolder: str = "data"
+        self,
+        series: str = DEFAULT_SERIES,
+        *,
+        options: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+        subfolder: str = "data",
     ) -> None:
+        self.choice = Choice(self.kind, series)
         self._folder = Path(tempfile.mkdtemp(prefix="interop-ours-"))
         self.data_folder = self._folder / subfolder
         self._options = list(options)
-        self._environment = dict(environment or {})
+        self._environment = {"AMQP_BROKER_BEHAVE_LIKE": series, **(environment or {})}
         self._port = 0
         self._start()
 
@@ -180,52 +221,93 @@ class OurBroker:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
+@dataclass(frozen=True)
+class Installation:
+    """A RabbitMQ on this machine: where its programs are, seen from the root folder in which they run."""
+
+    series: str  # the version's first two numbers
+    programs: Path
+    root: Path | None = None  # None: this machine's own root folder
+
+    def command(self, program: str, *arguments: str) -> list[str]:
+        """How one of RabbitMQ's or Erlang's programs is run."""
+        path = self.programs / program
+        if self.root is None:
+            return [str(path) if path.exists() else _on_path(program), *arguments]
+        inside = str(path) if (self.root / str(path).lstrip("/")).exists() else f"/usr/bin/{program}"
+        return ["chroot", str(self.root), inside, *arguments]
+
+    def new_folder(self) -> Path:
+        """A folder that RabbitMQ can reach."""
+        parent = None if self.root is None else self.root / "tmp"
+        return Path(tempfile.mkdtemp(prefix="interop-rabbitmq-", dir=parent))
+
+    def seen_inside(self, path: Path) -> Path:
+        """The path by which RabbitMQ knows this file."""
+        return path if self.root is None else Path("/") / path.relative_to(self.root)
+
+
 class RabbitMQ:
-    """RabbitMQ from the machine's package, with an epmd of its own, so that nothing of it is shared or left behind."""
+    """A RabbitMQ of this machine, with an epmd of its own, so that nothing of it is shared or left behind."""
 
-    kind = "rabbitmq"
+    kind = RABBITMQ
 
-    def __init__(self, *, config: str = "", advanced: str = "[].", plugins: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        installation: Installation | None = None,
+        *,
+        config: str = "",
+        advanced: str = "[].",
+        plugins: Sequence[str] = (),
+        files: Mapping[str, Path] | None = None,
+    ) -> None:
         """`config` is added to rabbitmq.conf, `advanced` is advanced.config; plugins are named as for
-        rabbitmq-plugins."""
-        server = find_rabbitmq()
-        if server is None:
+        rabbitmq-plugins; files are copied under these names to the folder that `config` calls FOLDER. Without an
+        installation it is the one of this machine's package."""
+        found = installation or find_rabbitmq()
+        if found is None:
             raise RuntimeError("RabbitMQ is not installed: no rabbitmq-server in /usr/lib/rabbitmq/bin or on the PATH")
-        self._programs = server.parent
-        self._folder = Path(tempfile.mkdtemp(prefix="interop-rabbitmq-"))
+        self.choice = Choice(self.kind, found.series)
+        self._installation = found
+        self.folder = found.new_folder()
         port, distribution_port, epmd_port = free_ports(3)
         self.address = Address("127.0.0.1", port)
         self.node = f"interop-{os.getpid()}-{port}@localhost"
-        (self._folder / "rabbitmq.conf").write_text(RABBITMQ_CONFIG.format(port=port) + config)
-        (self._folder / "advanced.config").write_text(advanced)
-        (self._folder / "enabled_plugins").write_text(f"[{','.join(plugins)}].")
+        inside = found.seen_inside(self.folder)
+        for name, source in (files or {}).items():
+            shutil.copyfile(source, self.folder / name)
+        (self.folder / "rabbitmq.conf").write_text(
+            RABBITMQ_CONFIG.format(port=port) + config.replace("FOLDER", str(inside))
+        )
+        (self.folder / "advanced.config").write_text(advanced)
+        (self.folder / "enabled_plugins").write_text(f"[{','.join(plugins)}].")
         self._environment = {
             **os.environ,
-            "HOME": str(self._folder),
+            "HOME": str(inside),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
             "ERL_EPMD_PORT": str(epmd_port),
             "RABBITMQ_NODENAME": self.node,
             "RABBITMQ_DIST_PORT": str(distribution_port),
-            "RABBITMQ_MNESIA_BASE": str(self._folder / "data"),
-            "RABBITMQ_LOG_BASE": str(self._folder / "log"),
-            "RABBITMQ_CONFIG_FILE": str(self._folder / "rabbitmq"),
-            "RABBITMQ_ADVANCED_CONFIG_FILE": str(self._folder / "advanced.config"),
-            "RABBITMQ_CONF_ENV_FILE": str(self._folder / "rabbitmq-env.conf"),
-            "RABBITMQ_ENABLED_PLUGINS_FILE": str(self._folder / "enabled_plugins"),
-            "RABBITMQ_GENERATED_CONFIG_DIR": str(self._folder / "config"),
+            "RABBITMQ_MNESIA_BASE": str(inside / "data"),
+            "RABBITMQ_LOG_BASE": str(inside / "log"),
+            "RABBITMQ_CONFIG_FILE": str(inside / "rabbitmq"),
+            "RABBITMQ_ADVANCED_CONFIG_FILE": str(inside / "advanced.config"),
+            "RABBITMQ_CONF_ENV_FILE": str(inside / "rabbitmq-env.conf"),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(inside / "enabled_plugins"),
+            "RABBITMQ_GENERATED_CONFIG_DIR": str(inside / "config"),
             # Without it the start script stays in between, and a signal would reach only the script.
             "RABBITMQ_ALLOW_INPUT": "1",
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-noinput -kernel inet_dist_use_interface {127,0,0,1}",
         }
         self._epmd = _start_process(
-            [_epmd_program(), "-port", str(epmd_port), "-address", "127.0.0.1"], self._environment
+            found.command("epmd", "-port", str(epmd_port), "-address", "127.0.0.1"), self._environment
         )
         self._start()
 
     def _start(self) -> None:
-        log_path = self._folder / "output"
+        log_path = self.folder / "output"
         with log_path.open("ab") as log:
-            self._process = _start_process([str(self._programs / "rabbitmq-server")], self._environment, log)
+            self._process = _start_process(self._installation.command("rabbitmq-server"), self._environment, log)
         try:
             _await_amqp(self.address, self._process, log_path)
         except BaseException:
@@ -239,7 +321,7 @@ class RabbitMQ:
 
     def ctl(self, *arguments: str) -> str:
         """rabbitmqctl against this node; takes a second or more. Returns what it printed."""
-        command = [str(self._programs / "rabbitmqctl"), "-q", "-n", self.node, *arguments]
+        command = self._installation.command("rabbitmqctl", "-q", "-n", self.node, *arguments)
         done = subprocess.run(command, env=self._environment, capture_output=True, text=True, timeout=60, check=False)
         if done.returncode != 0:
             raise RuntimeError(f"rabbitmqctl {' '.join(arguments)}: {done.stdout}{done.stderr}")
@@ -247,7 +329,7 @@ class RabbitMQ:
 
     def log_text(self) -> str:
         """All that the node has logged."""
-        return "".join(path.read_text(errors="replace") for path in sorted((self._folder / "log").glob("*.log")))
+        return "".join(path.read_text(errors="replace") for path in sorted((self.folder / "log").glob("*.log")))
 
     def restart(self) -> None:
         end_process(self._process)
@@ -260,19 +342,35 @@ class RabbitMQ:
     def stop(self) -> None:
         end_process(self._process, signal.SIGKILL)  # its data is thrown away, and a clean stop takes seconds
         end_process(self._epmd, signal.SIGKILL)
-        shutil.rmtree(self._folder, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def find_rabbitmq() -> Path | None:
-    """The rabbitmq-server program, or None.
+def find_rabbitmq() -> Installation | None:
+    """The RabbitMQ of this machine's package, or None.
 
     /usr/lib comes first: what Debian has on the PATH is a wrapper that changes the user.
     """
     debian = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
     if debian.exists():
-        return debian
+        return Installation("3.10", debian.parent)
     found = shutil.which("rabbitmq-server")
-    return Path(found).resolve() if found else None
+    return Installation("3.10", Path(found).resolve().parent) if found else None
+
+
+def find_rabbitmq_4() -> Installation | None:
+    """RabbitMQ 4.0 in the root folder that interop/rabbitmq4.sh makes, or None.
+
+    Only root can enter that folder.
+    """
+    named = os.environ.get("AMQP_BROKER_RABBITMQ_4")
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    root = Path(named) if named else cache / "amqp-broker" / "rabbitmq-4"
+    if os.geteuid() != 0 or not (root / ".complete").exists():
+        return None
+    return Installation("4.0", Path("/usr/lib/rabbitmq/bin"), root)
+
+
+INSTALLATIONS = {"3.10": find_rabbitmq, "4.0": find_rabbitmq_4}
 
 
 def free_ports(count: int) -> list[int]:
@@ -311,10 +409,10 @@ def _start_process(
     return process
 
 
-def _epmd_program() -> str:
-    found = shutil.which("epmd")
+def _on_path(program: str) -> str:
+    found = shutil.which(program)
     if found is None:
-        raise RuntimeError("Erlang's epmd is not on the PATH")
+        raise RuntimeError(f"{program} is not on the PATH")
     return found
 
 

@@ -153,10 +153,13 @@ class Reader:
         return self.take(self.number("I"))
 
     def table(self) -> dict[str, T]:
+        """A table; the second field of a name `a` stands under `a again`, the third under `a again again`."""
         inner = Reader(self.long_string())
-        table = {}
+        table: dict[str, T] = {}
         while inner.offset < len(inner.data):
             key = inner.short_string()
+            while key in table:
+                key += " again"
             table[key] = inner.value()
         return table
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from interop import brokers, raw_client
+from interop.brokers import Choice
 from interop.differences import DIFFERENCES
 from interop.raw_client import ChannelUnderTest, Client
 from interop.report import Asked, report_lines, results_of
@@ -26,6 +27,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--broker",
         choices=["ours", "rabbitmq", "both"],
         help="which brokers to ask (both, where RabbitMQ is installed)",
+    )
+    group.addoption(
+        "--series",
+        action="append",
+        choices=["3.10", "3.13", "4.0", "4.3"],
+        help="which RabbitMQs to ask, and ours as which (all that are here); may be given several times",
     )
     group.addoption(
         "--ours-url", help="ask the broker of ours that runs at this amqp:// address instead of starting one"
@@ -48,18 +55,29 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[TRANSCRIPTS] = {}
 
 
-def chosen_kinds(config: pytest.Config) -> list[str]:
-    """The brokers to ask, RabbitMQ first."""
-    there = brokers.find_rabbitmq() is not None or config.getoption("--rabbitmq-url")
-    choice = config.getoption("--broker") or ("both" if there else "ours")
-    if choice != "ours" and not there:
+def choices(config: pytest.Config) -> list[Choice]:
+    """The brokers to ask: each RabbitMQ that is here, and ours as each of them, and as it is when it is not told."""
+    there = {series for series, find in brokers.INSTALLATIONS.items() if find() is not None}
+    if config.getoption("--rabbitmq-url"):
+        there = set(config.getoption("--series") or ["3.10"])
+    asked = config.getoption("--broker") or ("both" if there else "ours")
+    if asked != "ours" and not there:
         raise pytest.UsageError("RabbitMQ is not installed here: use --broker ours, or --rabbitmq-url")
-    return ["rabbitmq", "ours"] if choice == "both" else [choice]
+    wanted = config.getoption("--series") or ["3.10"]
+    found = []
+    for series in wanted:
+        if asked != "ours" and series in there:
+            found.append(Choice(brokers.RABBITMQ, series))
+        if asked != "rabbitmq":
+            found.append(Choice(brokers.OURS, series))
+    if not found:
+        raise pytest.UsageError(f"there is no RabbitMQ {' or '.join(wanted)} here")
+    return found
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "broker" in metafunc.fixturenames:
-        metafunc.parametrize("broker", chosen_kinds(metafunc.config), indirect=True)
+        metafunc.parametrize("broker", choices(metafunc.config), indirect=True, ids=str)
 
 
 class _Processes:
@@ -67,24 +85,22 @@ class _Processes:
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
-        self._started: dict[str, brokers.BrokerProcess | Exception] = {}
+        self._started: dict[Choice, brokers.BrokerProcess | Exception] = {}
 
-    def get(self, kind: str) -> brokers.BrokerProcess:
-        if kind not in self._started:
+    def get(self, choice: Choice) -> brokers.BrokerProcess:
+        if choice not in self._started:
             try:
-                self._started[kind] = self._start(kind)
+                self._started[choice] = self._start(choice)
             except Exception as error:
-                self._started[kind] = error
-        found = self._started[kind]
+                self._started[choice] = error
+        found = self._started[choice]
         if isinstance(found, Exception):
             raise found
         return found
 
-    def _start(self, kind: str) -> brokers.BrokerProcess:
-        url = self._config.getoption(f"--{kind}-url")
-        if url:
-            return brokers.RunningBroker(kind, url)
-        return brokers.RabbitMQ() if kind == "rabbitmq" else brokers.OurBroker()
+    def _start(self, choice: Choice) -> brokers.BrokerProcess:
+        url = self._config.getoption(f"--{choice.kind}-url")
+        return brokers.RunningBroker(choice.kind, url, choice.series) if url else choice.start()
 
     def stop(self) -> None:
         for process in self._started.values():
@@ -143,9 +159,9 @@ def _test_id(item: pytest.Item) -> str:
     """The test's id without the broker: test_queue.py::test_purge[3]."""
     assert isinstance(item, pytest.Function)
     parameters = dict(item.callspec.params) if hasattr(item, "callspec") else {}
-    kind = parameters.pop("broker", None)
+    choice = str(parameters.pop("broker", ""))
     inner = item.callspec.id if hasattr(item, "callspec") else ""
-    pieces = [piece for piece in inner.split("-") if piece != kind] if kind else [inner]
+    pieces = [piece for piece in inner.split("-") if piece != choice] if choice else [inner]
     suffix = f"[{'-'.join(pieces)}]" if "".join(pieces) else ""
     return f"{item.path.name}::{item.originalname}{suffix}"
 
@@ -173,7 +189,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     found: dict[str, Any] = {
         "feature": _feature_of(item),
         "test": _test_id(item),
-        "kind": item.callspec.params["broker"],  # type: ignore[attr-defined]
+        "choice": str(item.callspec.params["broker"]),  # type: ignore[attr-defined]
         "differences": sorted(set(under_test.relied_on)) if under_test else [],
         "broker": "",
     }
@@ -193,8 +209,8 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     if found is None or _config is None or (report.when != "call" and report.passed):
         return
     asked = _config.stash[ASKED].setdefault(found["test"], Asked(found["feature"], found["test"]))
-    if asked.outcomes.get(found["kind"]) != "failed":
-        asked.outcomes[found["kind"]] = report.outcome
+    if asked.outcomes.get(found["choice"]) != "failed":
+        asked.outcomes[found["choice"]] = report.outcome
     asked.differences = sorted({*asked.differences, *found["differences"]})
     if not report.passed and not asked.reason:
         crash = getattr(report.longrepr, "reprcrash", None)
@@ -207,9 +223,9 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
         )
         asked.reason = why.strip().splitlines()[0] if why.strip() else ""
     if found["broker"]:
-        _config.stash[BROKERS].setdefault(found["kind"], found["broker"])
+        _config.stash[BROKERS].setdefault(found["choice"], found["broker"])
     if "transcripts" in found and report.passed:
-        _config.stash[TRANSCRIPTS].setdefault(found["test"], {})[found["kind"]] = found["transcripts"]
+        _config.stash[TRANSCRIPTS].setdefault(found["test"], {})[found["choice"]] = found["transcripts"]
 
 
 _config: pytest.Config | None = None

@@ -1,5 +1,5 @@
 """The list of differences from RabbitMQ 3.10.8 that are meant to stay. The suite reads it: a test asks
-`broker.differs("unknown-exchange-type")` and expects our way only where an entry says so. Nothing else may differ.
+`broker.differs("tune-refusal")` and expects our way only where an entry says so. Nothing else may differ.
 
 An entry that no test asks for any more is named at the end of a run, so that the list cannot rot.
 """
@@ -24,27 +24,12 @@ DIFFERENCES: dict[str, Difference] = {
     difference.topic: difference
     for difference in [
         Difference(
-            topic="unknown-exchange-type",
-            rabbitmq="exchange.declare of an unknown type closes the connection: "
-            "503 `COMMAND_INVALID - unknown exchange type 'x-nope'`",
-            ours="it closes the channel only: 406 `PRECONDITION_FAILED - unknown exchange type 'x-nope'`",
-            why="A typing mistake in one channel should not take others down; RabbitMQ itself changed this in 3.12.",
-            source="RabbitMQ 3.12 and later, rabbit_exchange:check_type/1; pika's acceptance suite expects 406",
-        ),
-        Difference(
             topic="permission-withdrawn",
             rabbitmq="a channel may go on doing what it has done before, although the permission was withdrawn, until "
             "it has been idle for a while",
             ours="the next operation is refused",
             why="Who withdraws a permission means now. RabbitMQ remembers the last twelve checks of each channel.",
             source="rabbit_channel:check_resource_access/4 and its permission_cache; measured, both happen",
-        ),
-        Difference(
-            topic="server-version",
-            rabbitmq="server-properties say version 3.10.8",
-            ours="they say a version 3.13.x; our own name and version stand in keys of their own",
-            why="kombu and Celery choose their code by this version, and 3.13 is what we follow where the two differ.",
-            source="kombu/transport/pyamqp.py, qos_semantics_matches_spec: product RabbitMQ, 3.3 or later",
         ),
         Difference(
             topic="tune-refusal",

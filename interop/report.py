@@ -31,9 +31,10 @@ class Asked:
         outcomes = set(self.outcomes.values())
         if "skipped" in outcomes:
             return "skipped"
-        if self.outcomes.get("rabbitmq") == "failed":
+        failed = {choice for choice, outcome in self.outcomes.items() if outcome == "failed"}
+        if any(choice.startswith("rabbitmq") for choice in failed):
             return "wrong on RabbitMQ"
-        if self.outcomes.get("ours") == "failed":
+        if failed:
             return "different"
         if len(self.outcomes) < 2:
             return "not compared"

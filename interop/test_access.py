@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from interop.brokers import OurBroker, RabbitMQ
+from interop.brokers import Choice, OurBroker, RabbitMQ
 from interop.raw_client import NO_CAUSE, Basic, Channel, ChannelUnderTest, Client, Connection, Exchange, Queue
 from interop.under_test import BrokerUnderTest
 
@@ -117,9 +117,9 @@ class AccessUnderTest:
 
 
 @pytest.fixture(scope="session")
-def furnished(broker_processes: Any) -> Iterator[dict[str, Administrator]]:
+def furnished(broker_processes: Any) -> Iterator[dict[Choice, Administrator]]:
     """The administrator of each broker that was asked so far; what it made is deleted at the end."""
-    administrators: dict[str, Administrator] = {}
+    administrators: dict[Choice, Administrator] = {}
     yield administrators
     for administrator in administrators.values():
         administrator.delete_user("ada")
@@ -128,12 +128,12 @@ def furnished(broker_processes: Any) -> Iterator[dict[str, Administrator]]:
 
 
 @pytest.fixture
-def access(broker: BrokerUnderTest, furnished: dict[str, Administrator]) -> Iterator[AccessUnderTest]:
+def access(broker: BrokerUnderTest, furnished: dict[Choice, Administrator]) -> Iterator[AccessUnderTest]:
     process = broker.process
     if not isinstance(process, RabbitMQ | OurBroker):
         pytest.skip("users can be changed only where the tests have started the broker")
-    if broker.kind not in furnished:
-        administrator = furnished[broker.kind] = Administrator(process)
+    if broker.choice not in furnished:
+        administrator = furnished[broker.choice] = Administrator(process)
         administrator.add_vhost(VHOST)
         administrator.add_user("ada", "secret")
         administrator.permit("ada", *PATTERNS)
@@ -144,7 +144,7 @@ def access(broker: BrokerUnderTest, furnished: dict[str, Administrator]) -> Iter
             boss.call(Queue.Declare, queue=name)
             boss.call(Exchange.Declare, exchange=name, exchange_type="direct")
         boss.call(Exchange.Declare, exchange="mine.topic", exchange_type="topic")
-    under_test = AccessUnderTest(broker, furnished[broker.kind])
+    under_test = AccessUnderTest(broker, furnished[broker.choice])
     yield under_test
     for name in under_test.names:
         under_test.administrator.delete_user(name)

@@ -16,26 +16,29 @@ from interop.under_test import BrokerUnderTest
 QUIET_S = 0.2
 
 
-def start(kind: str) -> brokers.BrokerProcess:
-    if kind == "rabbitmq":
-        return brokers.RabbitMQ(config="disk_free_limit.absolute = 900000GB\n")
-    return brokers.OurBroker(environment={"AMQP_BROKER_DISK_FREE_LIMIT_BYTES": str(900_000 * 10**9)})
+def start(choice: brokers.Choice) -> brokers.BrokerProcess:
+    return choice.start(
+        config="disk_free_limit.absolute = 900000GB\n",
+        environment={"AMQP_BROKER_DISK_FREE_LIMIT_BYTES": str(900_000 * 10**9)},
+    )
 
 
 @pytest.fixture(scope="module")
-def full_brokers() -> Iterator[dict[str, brokers.BrokerProcess]]:
-    started: dict[str, brokers.BrokerProcess] = {}
+def full_brokers() -> Iterator[dict[brokers.Choice, brokers.BrokerProcess]]:
+    started: dict[brokers.Choice, brokers.BrokerProcess] = {}
     yield started
     for process in started.values():
         process.stop()
 
 
 @pytest.fixture
-def full(broker: BrokerUnderTest, full_brokers: dict[str, brokers.BrokerProcess]) -> Iterator[BrokerUnderTest]:
+def full(
+    broker: BrokerUnderTest, full_brokers: dict[brokers.Choice, brokers.BrokerProcess]
+) -> Iterator[BrokerUnderTest]:
     """A broker of the same kind that is low on disk."""
-    if broker.kind not in full_brokers:
-        full_brokers[broker.kind] = start(broker.kind)
-    under_test = BrokerUnderTest(full_brokers[broker.kind], broker.test, 5.0)
+    if broker.choice not in full_brokers:
+        full_brokers[broker.choice] = start(broker.choice)
+    under_test = BrokerUnderTest(full_brokers[broker.choice], broker.test, 5.0)
     yield under_test
     under_test.clean_up()
 

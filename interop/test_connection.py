@@ -81,11 +81,7 @@ def test_server_properties(broker: BrokerUnderTest) -> None:
     start = broker.socket().begin()
     properties = start.typed["server_properties"]
     assert properties["product"] == T("S", "RabbitMQ")
-    version = properties["version"].value.split(".")
-    if broker.differs("server-version"):
-        assert version[:2] == ["3", "13"]
-    else:
-        assert version[0] == "3"
+    assert properties["version"].value.startswith(f"{broker.choice.series}.")
     assert {name: properties[name].tag for name in ("platform", "copyright", "information", "cluster_name")} == {
         "platform": "S",
         "copyright": "S",

@@ -23,33 +23,33 @@ TEXT = (
 )
 
 
-def start(kind: str) -> brokers.BrokerProcess:
-    if kind == "rabbitmq":
-        return brokers.RabbitMQ(
-            config=f"consumer_timeout = {TIMEOUT_MS}\n",
-            advanced=f"[{{rabbit, [{{channel_tick_interval, {SWEEP_MS}}}]}}].",
-        )
-    environment = {
-        "AMQP_BROKER_CONSUMER_TIMEOUT_MS": str(TIMEOUT_MS),
-        "AMQP_BROKER_CONSUMER_TIMEOUT_SWEEP_MS": str(SWEEP_MS),
-    }
-    return brokers.OurBroker(environment=environment)
+def start(choice: brokers.Choice) -> brokers.BrokerProcess:
+    return choice.start(
+        config=f"consumer_timeout = {TIMEOUT_MS}\n",
+        advanced=f"[{{rabbit, [{{channel_tick_interval, {SWEEP_MS}}}]}}].",
+        environment={
+            "AMQP_BROKER_CONSUMER_TIMEOUT_MS": str(TIMEOUT_MS),
+            "AMQP_BROKER_CONSUMER_TIMEOUT_SWEEP_MS": str(SWEEP_MS),
+        },
+    )
 
 
 @pytest.fixture(scope="module")
-def impatient_brokers() -> Iterator[dict[str, brokers.BrokerProcess]]:
-    started: dict[str, brokers.BrokerProcess] = {}
+def impatient_brokers() -> Iterator[dict[brokers.Choice, brokers.BrokerProcess]]:
+    started: dict[brokers.Choice, brokers.BrokerProcess] = {}
     yield started
     for process in started.values():
         process.stop()
 
 
 @pytest.fixture
-def ch(broker: BrokerUnderTest, impatient_brokers: dict[str, brokers.BrokerProcess]) -> Iterator[ChannelUnderTest]:
+def ch(
+    broker: BrokerUnderTest, impatient_brokers: dict[brokers.Choice, brokers.BrokerProcess]
+) -> Iterator[ChannelUnderTest]:
     """Channel 1 of a connection to an impatient broker of the same kind."""
-    if broker.kind not in impatient_brokers:
-        impatient_brokers[broker.kind] = start(broker.kind)
-    impatient = BrokerUnderTest(impatient_brokers[broker.kind], broker.test, 5.0)
+    if broker.choice not in impatient_brokers:
+        impatient_brokers[broker.choice] = start(broker.choice)
+    impatient = BrokerUnderTest(impatient_brokers[broker.choice], broker.test, 5.0)
     yield impatient.channel()
     impatient.clean_up()
 

@@ -21,9 +21,9 @@ REFUSED = "Login was refused using authentication mechanism {}. For details see 
 
 RABBITMQ_CONFIG = """\
 listeners.ssl.1 = 127.0.0.1:{port}
-ssl_options.cacertfile = {folder}/ca.pem
-ssl_options.certfile = {folder}/server.pem
-ssl_options.keyfile = {folder}/server.key
+ssl_options.cacertfile = FOLDER/ca.pem
+ssl_options.certfile = FOLDER/server.pem
+ssl_options.keyfile = FOLDER/server.key
 ssl_options.verify = verify_peer
 ssl_options.fail_if_no_peer_cert = {is_required}
 auth_mechanisms.1 = PLAIN
@@ -44,35 +44,38 @@ class TlsBrokers:
     def __init__(self, folder: Path) -> None:
         self.authority = trustme.CA()
         self._folder = folder
-        self._started: dict[tuple[str, str], tuple[brokers.RabbitMQ | brokers.OurBroker, int]] = {}
+        self._started: dict[tuple[brokers.Choice, str], tuple[brokers.RabbitMQ | brokers.OurBroker, int]] = {}
         issued = self.authority.issue_cert("localhost", "127.0.0.1")
         self.authority.cert_pem.write_to_path(str(folder / "ca.pem"))
         issued.cert_chain_pems[0].write_to_path(str(folder / "server.pem"))
         issued.private_key_pem.write_to_path(str(folder / "server.key"))
 
-    def get(self, kind: str, login: str) -> tuple[brokers.RabbitMQ | brokers.OurBroker, int]:
-        if (kind, login) not in self._started:
+    def get(self, choice: brokers.Choice, login: str) -> tuple[brokers.RabbitMQ | brokers.OurBroker, int]:
+        if (choice, login) not in self._started:
             (port,) = brokers.free_ports(1)
-            process = self._rabbitmq(login, port) if kind == "rabbitmq" else self._ours(login, port)
-            self._started[kind, login] = process, port
+            process = self._start(choice, login, port)
+            self._started[choice, login] = process, port
             self._add_users(process)
-        return self._started[kind, login]
+        return self._started[choice, login]
 
-    def _rabbitmq(self, login: str, port: int) -> brokers.RabbitMQ:
-        is_required = str(login == ALTERNATIVE_NAME).lower()
-        config = RABBITMQ_CONFIG.format(port=port, folder=self._folder, is_required=is_required)
-        return brokers.RabbitMQ(config=config + RABBITMQ_LOGIN[login], plugins=["rabbitmq_auth_mechanism_ssl"])
-
-    def _ours(self, login: str, port: int) -> brokers.OurBroker:
+    def _start(self, choice: brokers.Choice, login: str, port: int) -> brokers.RabbitMQ | brokers.OurBroker:
+        is_required = login == ALTERNATIVE_NAME
         environment = {
             "TLS_PORT": str(port),
             "TLS_CERTIFICATE": str(self._folder / "server.pem"),
             "TLS_KEY": str(self._folder / "server.key"),
             "TLS_CA": str(self._folder / "ca.pem"),
-            "TLS_CLIENT_CERTIFICATE": "required" if login == ALTERNATIVE_NAME else "optional",
+            "TLS_CLIENT_CERTIFICATE": "required" if is_required else "optional",
             "TLS_LOGIN_FROM": OUR_LOGIN[login],
         }
-        return brokers.OurBroker(environment={f"AMQP_BROKER_{name}": value for name, value in environment.items()})
+        config = RABBITMQ_CONFIG.format(port=port, is_required=str(is_required).lower())
+        files = {name: self._folder / name for name in ("ca.pem", "server.pem", "server.key")}
+        return choice.start(
+            config=config + RABBITMQ_LOGIN[login],
+            files=files,
+            plugins=["rabbitmq_auth_mechanism_ssl"],
+            environment={f"AMQP_BROKER_{name}": value for name, value in environment.items()},
+        )
 
     def _add_users(self, process: brokers.RabbitMQ | brokers.OurBroker) -> None:
         if isinstance(process, brokers.RabbitMQ):
@@ -110,7 +113,7 @@ class TlsUnderTest:
         authority: trustme.CA | None = None,
     ) -> Client:
         """A TLS connection on which nothing has been said yet."""
-        _, port = self._brokers.get(self.broker.kind, login)
+        _, port = self._brokers.get(self.broker.choice, login)
         context = ssl.create_default_context()
         (authority or self._brokers.authority).configure_trust(context)
         if certificate is not None:
@@ -119,7 +122,7 @@ class TlsUnderTest:
         return self.clients[-1]
 
     def plain_socket(self) -> Client:
-        process, _ = self._brokers.get(self.broker.kind, COMMON_NAME)
+        process, _ = self._brokers.get(self.broker.choice, COMMON_NAME)
         self.clients.append(Client("127.0.0.1", process.address.port))
         return self.clients[-1]
 
@@ -233,7 +236,7 @@ def test_no_certificate_where_one_is_required(tls: TlsUnderTest) -> None:
 
 
 def test_a_client_without_tls_on_the_tls_port(tls: TlsUnderTest) -> None:
-    _, port = tls._brokers.get(tls.broker.kind, COMMON_NAME)
+    _, port = tls._brokers.get(tls.broker.choice, COMMON_NAME)
     client = Client("127.0.0.1", port)
     tls.clients.append(client)
     client.send_header()

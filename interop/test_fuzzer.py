@@ -51,11 +51,11 @@ def test_a_difference_is_known_again_whatever_the_names() -> None:
 
 
 def test_only_listed_differences_are_on_purpose() -> None:
-    declare = op(0, Exchange.Declare, exchange="x", exchange_type="y")
-    theirs = "< 0 Connection.Close reply_code=503 reply_text=\"COMMAND_INVALID - unknown exchange type 'y'\""
-    ours = "< 0 Channel.Close reply_code=406 reply_text=\"PRECONDITION_FAILED - unknown exchange type 'y'\""
-    assert purpose_of([declare], theirs, ours) == "unknown-exchange-type"
-    assert purpose_of([declare], theirs, "< 0 Exchange.DeclareOk") is None
+    declare = op(0, Queue.Declare, queue="", arguments={"x-queue-type": "y"})
+    theirs = "< 0 Connection.Close reply_code=541 reply_text='INTERNAL_ERROR'"
+    ours = "< 0 Channel.Close reply_code=406"
+    assert purpose_of([declare], theirs, ours) == "crash"
+    assert purpose_of([declare], theirs, theirs.replace("< 0", "< 1")) is None
 
 
 def test_only_a_quorum_queue_may_count_otherwise() -> None:

@@ -378,15 +378,6 @@ def test_property_that_is_not_utf_8_comes_back(ch: ChannelUnderTest, q: str) -> 
     assert message.properties == {"message_id": "\udcff\udcfe", "headers": {"\udcff": 1}}
 
 
-def test_header_name_twice(ch: ChannelUnderTest, q: str) -> None:
-    """A table as it should not be goes through as it is."""
-    table = b"\x01at\x01\x01at\x00"
-    ch.declare(q)
-    ch.publish("", q, b"", headers=table)
-    message = ch.get_one(q)
-    assert message.typed_headers == {"a": T("t", False)}
-
-
 def test_headers_that_cannot_be_decoded(broker: BrokerUnderTest, client: Client, ch: ChannelUnderTest, q: str) -> None:
     ch.declare(q)
     ch.publish("", q, b"", headers=b"\x01aQ")

@@ -67,24 +67,26 @@ def _fill(ch: ChannelUnderTest, name: str, *messages: bytes) -> None:
 
 
 @pytest.fixture(scope="module")
-def restarted_brokers() -> Iterator[dict[str, brokers.BrokerProcess]]:
-    started: dict[str, brokers.BrokerProcess] = {}
+def restarted_brokers() -> Iterator[dict[brokers.Choice, brokers.BrokerProcess]]:
+    started: dict[brokers.Choice, brokers.BrokerProcess] = {}
     yield started
     for process in started.values():
         process.stop()
 
 
 @pytest.fixture
-def ch(broker: BrokerUnderTest, restarted_brokers: dict[str, brokers.BrokerProcess]) -> Iterator[ChannelUnderTest]:
+def ch(
+    broker: BrokerUnderTest, restarted_brokers: dict[brokers.Choice, brokers.BrokerProcess]
+) -> Iterator[ChannelUnderTest]:
     """Channel 1 of a connection to a broker of the same kind that was restarted."""
-    if broker.kind not in restarted_brokers:
-        process = brokers.RabbitMQ() if broker.kind == "rabbitmq" else brokers.OurBroker()
-        restarted_brokers[broker.kind] = process
+    if broker.choice not in restarted_brokers:
+        process = broker.choice.start()
+        restarted_brokers[broker.choice] = process
         before = BrokerUnderTest(process, "laying out", 5.0)
         lay_out(before.channel())
         before.clean_up()
         process.restart()
-    after = BrokerUnderTest(restarted_brokers[broker.kind], broker.test, 5.0)
+    after = BrokerUnderTest(restarted_brokers[broker.choice], broker.test, 5.0)
     yield after.channel()
     after.clean_up()
 

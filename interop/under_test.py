@@ -16,6 +16,8 @@ class BrokerUnderTest:
     def __init__(self, process: BrokerProcess, test: str, reply_timeout_s: float) -> None:
         self.process = process
         self.kind = process.kind
+        self.choice = process.choice
+        self.version = tuple(map(int, process.choice.series.split(".")))
         self.address = process.address
         self.url = process.address.url
         self.test = test

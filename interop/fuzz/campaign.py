@@ -209,9 +209,7 @@ _QUEUE_TYPES = ("classic", "quorum", "stream")
 def purpose_of(program: Program, rabbitmq: str, ours: str) -> str | None:
     """The topic of the list of differences under which this one falls, or None. The program ends where they differ."""
     operation = program[-1]
-    if "reply_code=503" in rabbitmq and "exchange type" in rabbitmq and "unknown exchange type" in ours:
-        topic = "unknown-exchange-type"
-    elif "reply_code=541" in rabbitmq and "reply_code=541" not in ours and _crashes_rabbitmq(operation):
+    if "reply_code=541" in rabbitmq and "reply_code=541" not in ours and _crashes_rabbitmq(operation):
         topic = "crash"
     elif _are_quorum_counts(program, rabbitmq, ours):
         topic = "quorum-counts"

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from interop.brokers import BrokerProcess, OurBroker, RabbitMQ, RunningBroker, find_rabbitmq
-from interop.differences import DIFFERENCES
 from interop.suites.catalogue import SUITES, Suite
 from interop.suites.preparation import PreparationError, default_cache_folder
 from interop.suites.running import Results, run_suite
@@ -128,7 +127,7 @@ def _remark(suite: Suite, test: str) -> str:
     if test in suite.unsteady:
         return " (unsteady on RabbitMQ itself)"
     if test in suite.meant:
-        return f" (on purpose: {DIFFERENCES[suite.meant[test]].topic})"
+        return f" (on purpose: {suite.meant[test]})"
     return ""
 
 
