@@ -19,6 +19,7 @@ from amqp_broker.behaviour import BEHAVIOURS
 from amqp_broker.broker.administration import Administration
 from amqp_broker.broker.alarms import Alarms
 from amqp_broker.broker.connections import Connections
+from amqp_broker.broker.counters import ChannelCounts
 from amqp_broker.broker.dead_letter import DeathReason
 from amqp_broker.broker.exchanges.registry import exchange_types
 from amqp_broker.broker.message import Address, Message
@@ -61,6 +62,7 @@ class Broker:
         self.timers = Timers(clock, self.driver)
         self.works = Works()
         self.observers = Observers(self.driver)
+        self.counts_of_deleted = ChannelCounts()  # in virtual hosts that are gone
         self.changed_queues: deque[Queue] = deque()
         self.dead_letters: deque[tuple[Queue, Message, DeathReason]] = deque()
         self.to_finish: list[Callable[[], None]] = []  # what channels do last: confirms

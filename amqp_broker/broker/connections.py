@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sized
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from amqp_broker.broker.counters import ChannelCounts
     from amqp_broker.broker.inspection import ChannelInfo, ConnectionInfo
 
 
@@ -29,6 +30,10 @@ class OpenConnection(Protocol):
 
     def close_forcibly(self, explanation: str) -> None:
         """``connection.close`` 320 with these words."""
+
+    def channel_counts(self) -> Iterator[ChannelCounts]:
+        """What its open channels have counted."""
+        ...
 
     def inspect(self) -> ConnectionInfo:
         """Describe it, for those who look in."""

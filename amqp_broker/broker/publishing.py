@@ -108,7 +108,9 @@ class Ingress:
             return self._put_into_several(queues, address, header, body, digest)
         outcome = TAKEN
         for queue in queues:
-            if not queue.publish(Message(address, header, body, False, digest.priority)):
+            if queue.publish(Message(address, header, body, False, digest.priority)):
+                queue.counts.published += 1
+            else:
                 outcome = REFUSED
         return outcome
 
@@ -118,9 +120,13 @@ class Ingress:
         if digest.expiration_ms is not None:
             message.expires_at_ms = self._clock.monotonic_ms() + digest.expiration_ms
         if not (digest.is_persistent and queue.keeps()):
-            return TAKEN if queue.publish(message) else REFUSED
+            if not queue.publish(message):
+                return REFUSED
+            queue.counts.published += 1
+            return TAKEN
         self._durability.keep_for_one(queue, message, digest.expiration_ms)
         if queue.publish(message):
+            queue.counts.published += 1
             return message.reference  # none any more when it was forgotten meanwhile
         self._durability.forget_message(message)
         return REFUSED
@@ -145,7 +151,9 @@ class Ingress:
             if is_persistent and queue.keeps():
                 keeping.append(queue)
                 kept.append(message)
-            elif not queue.publish(message):
+            elif queue.publish(message):
+                queue.counts.published += 1
+            else:
                 is_accepted = False
         if keeping:
             self._durability.keep_message(keeping, kept, digest.expiration_ms)
@@ -153,8 +161,9 @@ class Ingress:
                 if not queue.publish(message):
                     self._durability.forget_message(message)
                     is_accepted = False
-                elif message.reference:
-                    position = message.reference
+                    continue
+                queue.counts.published += 1
+                position = message.reference or position
         return position if is_accepted else REFUSED
 
     # --- what died

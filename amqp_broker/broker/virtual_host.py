@@ -18,6 +18,7 @@ from amqp_broker.broker.arguments import (
     check_equivalent,
     check_queue_arguments,
 )
+from amqp_broker.broker.counters import ChannelCounts
 from amqp_broker.broker.exchanges.binding import Binding
 from amqp_broker.broker.exchanges.exchange import Exchange
 from amqp_broker.broker.exchanges.registry import WHERE_RABBITMQ_HAS_IT
@@ -72,6 +73,7 @@ class VirtualHost(Topology):
         self.exchange_types = broker.exchange_types
         self.queue_types = broker.queue_types
         self.paging = broker.paging
+        self.counts_of_ended = ChannelCounts()  # by channels that are gone
         self.are_deliveries_held = False  # consumers get nothing; a test may want that
         self.reference = 0  # of the journal's record
         self.limits = VirtualHostLimits()

@@ -48,6 +48,8 @@ class Exchange:
         self.bindings = Bindings()
         self.is_deleted = False
         self.reference = 0  # of the journal's record
+        self.published_in = 0  # by clients
+        self.published_out = 0  # the same, once for each queue that they were routed to
 
     def apply(self, alternate: str | None) -> bool:
         """Let another alternate exchange be in force from now on, as a policy gives it; ``table`` stays as declared.

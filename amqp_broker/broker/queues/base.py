@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from amqp_broker.broker.arguments import QueueArguments, check_consumer_arguments
+from amqp_broker.broker.counters import QueueCounts
 from amqp_broker.broker.message import Message
 from amqp_broker.broker.queues.consumers import Consumer, Consumers, Deliveries
 from amqp_broker.broker.queues.expiry import UnusedTimer
@@ -59,6 +60,7 @@ class Queue:
         "arguments",
         "auto_delete",
         "consumers",
+        "counts",
         "declared",
         "durable",
         "handed_out_reference",
@@ -94,6 +96,7 @@ class Queue:
         self.declared = arguments
         self.arguments = arguments  # those in force
         self.consumers = self.make_consumers()
+        self.counts = QueueCounts()
         self.unacknowledged_count = 0
         self.is_deleted = False
         self.is_changed = False

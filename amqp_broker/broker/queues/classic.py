@@ -338,6 +338,8 @@ class ClassicQueue(Queue):
     def discard(self, messages: list[Message], reason: DeathReason) -> None:
         """Messages die here; where there is a dead-letter exchange, they are forgotten when they are on their way."""
         if self.arguments.dead_letter_exchange is None:
+            if messages:
+                self.counts.died(reason, len(messages))
             if self.virtual_host.observers.present:
                 for message in messages:
                     self.virtual_host.observers.died(self, message, reason, None)
@@ -347,6 +349,8 @@ class ClassicQueue(Queue):
 
     def _dead_letter(self, messages: list[Message], reason: DeathReason) -> None:
         self._dying_count += len(messages)
+        if messages:
+            self.counts.died(reason, len(messages))
         for message in messages:
             self.virtual_host.dead_letters.append((self, message, reason))
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
+from amqp_broker.broker.counters import ChannelCounts
 from amqp_broker.broker.works import Unfinished, Work
 from amqp_broker.compilation import mypyc_attr
 from amqp_broker.errors import AmqpError, ReplyCode, not_implemented, precondition_failed
@@ -59,6 +60,8 @@ class Channel:
         self.state = ChannelState.STARTING
         self.last_declared_queue = ""
         self.transaction: Transaction | None = None
+        self.counted = ChannelCounts()  # what its parts have counted; ask ``counts``
+        self.is_counted = False  # in its connection and its virtual host
         self.publishing = self.publishing_type(self)
         self.consuming = Consuming(self)
         self._release_work: Work  # once it is closing: what it had is given back
@@ -69,6 +72,12 @@ class Channel:
             hot.NACK: self.consuming.nack,
             hot.REJECT: self.consuming.reject,
         }
+
+    @property
+    def counts(self) -> ChannelCounts:
+        """What it has counted so far."""
+        self.consuming.count()
+        return self.counted
 
     def inspect(self) -> ChannelInfo:
         """Describe it, for those who look in."""
@@ -208,6 +217,11 @@ class Channel:
         if self.transaction is not None:
             self.transaction.roll_back(self)
             self.transaction = None
+        if not self.is_counted:
+            self.is_counted = True
+            counts = self.counts
+            self.connection.counts_of_ended.add(counts)
+            self.connection.virtual_host.counts_of_ended.add(counts)
         self.publishing.release()
         return self.consuming.release()
 

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 from amqp_broker.access.client import Client, Peer
 from amqp_broker.access.passwords import NotVerifiedYet
+from amqp_broker.broker.counters import ChannelCounts
 from amqp_broker.broker.queues.base import QueueBusy
 from amqp_broker.broker.queues.consumers import in_turn
 from amqp_broker.broker.works import SLICE_MESSAGES, Unfinished, Work
@@ -124,6 +125,7 @@ class Connection:
         self.remembered = Remembered()
         self.effort = 0  # of the frames that are being handled, where they are not cheap; see ``has_cost``
         self.received_bytes = 0
+        self.counts_of_ended = ChannelCounts()  # by channels that are gone
         self._has_ended = False
         self._client: Client | None = None
         self._virtual_host: VirtualHost | None = None
@@ -189,6 +191,10 @@ class Connection:
     def inspect(self) -> ConnectionInfo:
         """Describe it, for those who look in."""
         return connection_info(self)
+
+    def channel_counts(self) -> Iterator[ChannelCounts]:
+        """What its open channels have counted; those that have ended are in ``counts_of_ended``."""
+        return (channel.counts for channel in list(self.channels.values()) if not channel.is_counted)
 
     def inspect_channels(self) -> Iterator[ChannelInfo]:
         """Describe its channels."""

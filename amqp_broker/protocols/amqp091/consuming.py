@@ -61,6 +61,7 @@ class Consuming:
             channel.connection.broker, self.unacknowledged, self._has_manual_consumers, self._fail_after_timeout
         )
         self._observers = channel.connection.broker.observers
+        self._counts = channel.counted
         self._monotonic_ms = channel.connection.broker.clock.monotonic_ms
 
     # --- deliveries
@@ -76,6 +77,13 @@ class Consuming:
             self._consumers_unacknowledged += 1
             if self._is_limited:
                 self._update_room()
+            consumer.queue.counts.delivered += 1
+        else:
+            self._counts.delivered_no_ack += 1
+            consumer.queue.counts.delivered_no_ack += 1
+        if message.redelivered:
+            self._counts.redelivered += 1
+            consumer.queue.counts.redelivered += 1
         connection = channel.connection
         if len(message.body) >= SENT_IN_PARTS_BYTES_MIN:
             self._deliver_in_parts(consumer, tag, message, header)
@@ -241,6 +249,7 @@ class Consuming:
             limit = self._unacknowledged_max
             raise precondition_failed(f"reached maximum ({limit}) of unacknowledged deliveries per channel")
         message = queue.get(no_ack)
+        self._count_get(queue, message, no_ack)
         if message is None:
             channel.reply(build(methods.Basic.GetEmpty))
             return
@@ -258,10 +267,40 @@ class Consuming:
         if self._observers.present:
             self._observers.delivered(channel, queue, message, None, no_ack=no_ack)
 
+    def count(self) -> None:
+        """Count what was not counted once a message: deliveries have got all the other tags, and what has become of
+        them is all that can.
+        """
+        counts, transaction = self._counts, self._channel.transaction
+        counts.delivered = self._next_tag - 1 - counts.delivered_no_ack - counts.got - counts.got_no_ack
+        unsettled = len(self.unacknowledged) + (transaction.settled_count if transaction is not None else 0)
+        counts.acknowledged = counts.delivered + counts.got - unsettled - counts.rejected - counts.requeued
+
+    def _count_get(self, queue: Queue, message: Message | None, no_ack: bool) -> None:
+        for counts in (self._counts, queue.counts):
+            if message is None:
+                counts.got_empty += 1
+                continue
+            if no_ack:
+                counts.got_no_ack += 1
+            else:
+                counts.got += 1
+            if message.redelivered:
+                counts.redelivered += 1
+
     # --- settlement
 
     def tell_settled(self, queue: Queue, messages: Sequence[Message], settlement: Settlement) -> None:
-        """Tell those who look on what becomes of a queue's deliveries."""
+        """Count what becomes of a queue's deliveries, and tell those who look on."""
+        count = len(messages)
+        if settlement is Settlement.ACKNOWLEDGED:
+            queue.counts.acknowledged += count
+        elif settlement is Settlement.REJECTED:
+            self._counts.rejected += count
+            queue.counts.rejected += count
+        elif settlement is Settlement.REQUEUED:
+            self._counts.requeued += count
+            queue.counts.requeued += count
         if self._observers.present:
             self._observers.settled(self._channel, queue, messages, settlement)
 
@@ -272,9 +311,11 @@ class Consuming:
             delivery = self.unacknowledged.pop(tag, None)
             if delivery is None:
                 raise precondition_failed(f"unknown delivery tag {tag}")
+            queue = delivery.queue
             if self._observers.present:
-                self.tell_settled(delivery.queue, [delivery.message], Settlement.ACKNOWLEDGED)
-            delivery.queue.acknowledge(delivery.message)
+                self._observers.settled(self._channel, queue, [delivery.message], Settlement.ACKNOWLEDGED)
+            queue.counts.acknowledged += 1
+            queue.acknowledge(delivery.message)
             self.made_room(delivery.consumer, 1)
         else:
             self._settle(Settlement.ACKNOWLEDGED, tag, multiple)

@@ -147,6 +147,7 @@ class Publishing:
         broker = channel.connection.broker
         self._confirms = Confirms(broker, broker.durability.is_kept, self._confirm)
         self._virtual_host = channel.connection.virtual_host
+        self._counts = channel.counted
         self._ingress = self._virtual_host.ingress
         self._reply_consumers = channel.connection.broker.reply_consumers
         self._observers = channel.connection.broker.observers
@@ -254,6 +255,9 @@ class Publishing:
         if self.confirms:
             number = self._number = self._number + 1
         if channel.transaction is None:
+            exchange = target.exchange
+            exchange.published_in += 1
+            exchange.published_out += len(queues)
             self.route(queues, address, header, body, digest, target.mandatory, number)
         else:
             publication = Publication(queues, address, header, body, digest, target.mandatory, number)
@@ -336,12 +340,16 @@ class Publishing:
         The arguments are the fields of a ``Publication``: to make one for each message would take a tenth of the time.
         """
         outcome = TAKEN
+        self._counts.published += 1
         if queues:
             if len(queues) > 1:
                 self._channel.connection.has_cost(len(queues))
             outcome = self._ingress.put(queues, address, header, body, digest)
         elif mandatory:
+            self._counts.returned += 1
             self._return(address, header, body)
+        elif address.exchange or address.routing_key not in self._reply_consumers:
+            self._counts.dropped += 1
         if self._reply_consumers and not address.exchange:
             self._reply_directly(address, header, body)
         if number:
@@ -385,6 +393,8 @@ class Publishing:
     def _confirm(self, first: int, last: int, accepted: bool) -> None:
         """Send one basic.ack or basic.nack for publishes that follow each other."""
         encode = hot.encode_ack if accepted else hot.encode_nack
+        if accepted:
+            self._counts.confirmed += last - first + 1
         # ``multiple`` of a nack as RabbitMQ sends it; nothing below is unconfirmed any more.
         multiple = last > first or not accepted
         self._channel.connection.output.send(encode(self._channel.number, last, multiple))

@@ -49,7 +49,12 @@ class Transaction:
         """
         accepted = True
         for publication in self._publications:
-            queues = _queues_now(channel.connection.virtual_host, publication)
+            virtual_host = channel.connection.virtual_host
+            queues = _queues_now(virtual_host, publication)
+            exchange = virtual_host.exchanges.get(publication.address.exchange)
+            if exchange is not None:
+                exchange.published_in += 1
+                exchange.published_out += len(queues)
             accepted = channel.publishing.route(*publication._replace(queues=queues)) and accepted
         for settlement, deliveries in self._settlements:
             channel.consuming.settle(settlement, list(deliveries.values()))

@@ -1,0 +1,140 @@
+"""How often what happened to messages: in each queue and exchange, on each channel, connection and virtual host.
+
+Always on, so counting costs no call: whoever does something for a message adds one to a plain integer that it has at
+hand, and sums are made when somebody asks. What a channel has counted goes on in its connection and its virtual host
+when it ends, so that no total shrinks. The names in ``stats`` are those of RabbitMQ's ``message_stats``.
+
+Holds no rates; those are for whoever asks again and again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from amqp_broker.broker.broker import Broker
+    from amqp_broker.broker.dead_letter import DeathReason
+    from amqp_broker.broker.virtual_host import VirtualHost
+
+
+class Counts:
+    """What queues and channels count alike. Each number is for whoever does that to add to."""
+
+    __slots__ = (
+        "acknowledged",
+        "delivered",
+        "delivered_no_ack",
+        "got",
+        "got_empty",
+        "got_no_ack",
+        "published",
+        "redelivered",
+        "rejected",
+        "requeued",
+    )
+
+    def __init__(self) -> None:
+        self.published = 0  # by clients; in a queue all that it took, dead letters as well
+        self.delivered = 0  # to consumers, to be acknowledged
+        self.delivered_no_ack = 0
+        self.got = 0  # by basic.get
+        self.got_no_ack = 0
+        self.got_empty = 0
+        self.redelivered = 0  # of those delivered or got
+        self.acknowledged = 0
+        self.rejected = 0  # for good
+        self.requeued = 0  # by the client
+
+    def stats(self) -> dict[str, int]:
+        """All of them, by RabbitMQ's names where it has one."""
+        return {
+            "publish": self.published,
+            "deliver": self.delivered,
+            "deliver_no_ack": self.delivered_no_ack,
+            "get": self.got,
+            "get_no_ack": self.got_no_ack,
+            "get_empty": self.got_empty,
+            "deliver_get": self.delivered + self.delivered_no_ack + self.got + self.got_no_ack,
+            "redeliver": self.redelivered,
+            "ack": self.acknowledged,
+            "reject": self.rejected,
+            "requeue": self.requeued,
+        }
+
+
+class QueueCounts(Counts):
+    """What a queue counts."""
+
+    __slots__ = ("_deaths",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._deaths: dict[DeathReason, int] | None = None  # most queues know none
+
+    def died(self, reason: DeathReason, count: int) -> None:
+        """So many messages died in the queue."""
+        if self._deaths is None:
+            self._deaths = {}
+        self._deaths[reason] = self._deaths.get(reason, 0) + count
+
+    def deaths(self) -> dict[str, int]:
+        """How many messages died, by the reason; also where no dead-letter exchange took them."""
+        return {str(reason): count for reason, count in (self._deaths or {}).items()}
+
+
+class ChannelCounts(Counts):
+    """What a channel counts, and the sums of connections and virtual hosts."""
+
+    __slots__ = ("confirmed", "dropped", "returned")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.confirmed = 0  # with basic.ack
+        self.returned = 0  # unroutable and mandatory
+        self.dropped = 0  # unroutable
+
+    def add(self, other: ChannelCounts) -> None:
+        """Add what a part has counted."""
+        self.published += other.published
+        self.delivered += other.delivered
+        self.delivered_no_ack += other.delivered_no_ack
+        self.got += other.got
+        self.got_no_ack += other.got_no_ack
+        self.got_empty += other.got_empty
+        self.redelivered += other.redelivered
+        self.acknowledged += other.acknowledged
+        self.rejected += other.rejected
+        self.requeued += other.requeued
+        self.confirmed += other.confirmed
+        self.returned += other.returned
+        self.dropped += other.dropped
+
+    def stats(self) -> dict[str, int]:
+        """All of them, by RabbitMQ's names where it has one."""
+        return super().stats() | {
+            "confirm": self.confirmed,
+            "return_unroutable": self.returned,
+            "drop_unroutable": self.dropped,
+        }
+
+
+def total(parts: Iterable[ChannelCounts]) -> ChannelCounts:
+    """The sum of what several have counted."""
+    sums = ChannelCounts()
+    for part in parts:
+        sums.add(part)
+    return sums
+
+
+def counts_of_virtual_host(broker: Broker, virtual_host: VirtualHost) -> ChannelCounts:
+    """What was counted in a virtual host since the broker began."""
+    connections = broker.open_connections.in_virtual_host(virtual_host.name)
+    open_ones = (counts for connection in connections for counts in connection.channel_counts())
+    return total((virtual_host.counts_of_ended, *open_ones))
+
+
+def counts_of_broker(broker: Broker) -> ChannelCounts:
+    """What was counted in all virtual hosts since the broker began; in those that were deleted as well."""
+    there = (counts_of_virtual_host(broker, virtual_host) for virtual_host in broker.virtual_hosts.values())
+    return total((broker.counts_of_deleted, *there))
