@@ -157,7 +157,9 @@ async def _serve(server: BrokerServer, data_folder: DataFolder, manager: Service
             if not starting.cancelled_caught:
                 async with trio.open_nursery() as nursery:
                     endpoints = await nursery.start(server.run)
-                    background.start_soon(collect_garbage, server.broker, lambda: server.connections_ended)
+                    background.start_soon(
+                        collect_garbage, server.broker, lambda: server.connections_ended, server.memory.size_bytes
+                    )
                     announcements.ready(endpoints, server.settings, server.memory)
                     _warn_if_nobody_can_log_in(endpoints, server)
                     manager.ready()

@@ -27,7 +27,8 @@ from amqp_broker.broker.broker import Broker
 YOUNG_OBJECTS = 5_000
 YOUNG_PORTIONS = 4
 NEVER = 1_000_000_000
-FREE_BYTES_KEPT = 67_108_864
+FREE_BYTES_KEPT_MAX = 67_108_864
+FREE_SHARE_KEPT = 1 / 32  # of the memory that there is; in a small container 64 MiB would be a quarter of it
 OWN_MAPPING_BYTES_MIN = 8_388_608  # what is larger is given back as soon as it is free
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 INTERVAL_S = 5.0
@@ -48,14 +49,15 @@ def without_collections() -> Iterator[None]:
         gc.enable()
 
 
-async def collect_garbage(broker: Broker, connections_ended: Callable[[], int]) -> None:
+async def collect_garbage(broker: Broker, connections_ended: Callable[[], int], memory_bytes: int) -> None:
     """Take the collector over; never returns, ends by cancellation.
 
     Args:
         broker: whose messages are counted.
         connections_ended: tells how many have ended so far.
+        memory_bytes: what this process may have.
     """
-    _keep_some_memory()
+    _keep_some_memory(min(FREE_BYTES_KEPT_MAX, int(memory_bytes * FREE_SHARE_KEPT)))
     gc.freeze()
     gc.set_threshold(YOUNG_OBJECTS, YOUNG_PORTIONS, NEVER)
     seen = 0
@@ -66,23 +68,23 @@ async def collect_garbage(broker: Broker, connections_ended: Callable[[], int]) 
             if _objects(broker) < FEW_OBJECTS:
                 seen = ended
                 gc.collect()
-            _give_memory_back()
+            give_memory_back()
 
 
-def _give_memory_back() -> None:
+def give_memory_back() -> None:
     """Let the C library hand what it holds free back to the system; of itself it keeps all that lies below something
     that is in use. Only glibc can.
     """
     _call_c("malloc_trim", 0)
 
 
-def _keep_some_memory() -> None:
+def _keep_some_memory(size_bytes: int) -> None:
     """Let the C library hold on to some memory that is free, instead of giving it back to get it again at once.
 
     Each page that comes from the system costs a microsecond or two; a large body that comes and goes has hundreds.
     """
     _call_c("mallopt", _M_MMAP_THRESHOLD, OWN_MAPPING_BYTES_MIN)
-    _call_c("mallopt", _M_TRIM_THRESHOLD, FREE_BYTES_KEPT)
+    _call_c("mallopt", _M_TRIM_THRESHOLD, size_bytes)
 
 
 def _call_c(name: str, *arguments: int) -> None:

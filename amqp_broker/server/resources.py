@@ -16,6 +16,7 @@ from amqp_broker.broker.alarms import Resource
 from amqp_broker.broker.broker import Broker
 from amqp_broker.logs import log_event
 from amqp_broker.server.descriptors import descriptors_limit
+from amqp_broker.server.garbage import give_memory_back
 from amqp_broker.server.journal_flusher import JournalFlusher
 from amqp_broker.server.memory_limit import MemoryLimit
 from amqp_broker.settings import Settings
@@ -59,6 +60,9 @@ async def watch_resources(broker: Broker, settings: Settings, flusher: JournalFl
     memory_limit_bytes = settings.memory_high_water_bytes
     while True:
         used_bytes = resident_bytes()
+        if used_bytes > memory_limit_bytes:  # what the C library keeps though nobody uses it must not count
+            give_memory_back()
+            used_bytes = resident_bytes()
         _set(
             broker, Resource.MEMORY, used_bytes, limit_bytes=memory_limit_bytes, is_low=used_bytes > memory_limit_bytes
         )

@@ -369,3 +369,20 @@ def test_with_a_large_budget_nothing_waits_on_disk_only() -> None:
     channel.declare("q", durable=True)
     fill(channel, delivery_mode=2)
     assert broker.on_disk_only("q") == 0
+
+
+@MODES
+def test_of_large_messages_few_are_in_memory(mode: int) -> None:
+    body = bytes(1024 * 1024)
+    with small_pages(in_memory=64, chunk=1024, read_ahead=1024):
+        broker = DiskBroker(memory_budget_bytes=2)
+        channel = broker.client().channel()
+        channel.declare("q", durable=True)
+        for number in range(COUNT):
+            channel.publish("", "q", body + b"%02d" % number, delivery_mode=mode)
+        assert broker.paging.used_bytes < 12 * len(body)
+        if mode == 2:
+            broker = broker.restarted()
+            assert broker.paging.used_bytes < 12 * len(body)
+            channel = broker.client().channel()
+        assert [found[-2:] for found in channel.drain("q")] == [b"%02d" % number for number in range(COUNT)]

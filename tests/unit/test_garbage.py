@@ -53,7 +53,7 @@ async def circles_left(broker: MemoryBroker, connections_ended: int) -> int:
     Circle.alive = 0
     with thresholds_kept():
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(collect_garbage, broker, lambda: connections_ended)
+            nursery.start_soon(collect_garbage, broker, lambda: connections_ended, 2**30)
             await trio.sleep(INTERVAL_S / 2)
             for _ in range(3):
                 Circle()

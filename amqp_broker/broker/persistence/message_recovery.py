@@ -21,7 +21,7 @@ from amqp_broker.broker.persistence.message_records import (
     middle_offset_of,
     queues_end,
 )
-from amqp_broker.broker.queues.paging import IN_MEMORY_MIN
+from amqp_broker.broker.queues.paging import IN_MEMORY_BYTES_MIN, IN_MEMORY_MIN
 from amqp_broker.broker.queues.ready import CHUNK_BYTES_MAX, CHUNK_MESSAGES_MAX
 
 if TYPE_CHECKING:
@@ -118,7 +118,8 @@ class MessageRecovery:
 
     def _has_its_head(self, queue: Queue) -> bool:
         """Whether what comes now stays on disk: a start should take as little time and memory as it can."""
-        return self._broker.paging.has_disk and queue.ready_count >= IN_MEMORY_MIN
+        is_enough = queue.ready_count >= IN_MEMORY_MIN or queue.ready_bytes > IN_MEMORY_BYTES_MIN
+        return self._broker.paging.has_disk and is_enough
 
     def _gather_for(self, queue: Queue, payload: bytes, kept: KeptMessage) -> None:
         self._queue = queue

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from amqp_broker.broker.message import Message
 from amqp_broker.broker.persistence.durability import Durability
-from amqp_broker.broker.queues.paging import IN_MEMORY_MIN, OVERHEAD_BYTES, Paging
+from amqp_broker.broker.queues.paging import IN_MEMORY_BYTES_MIN, IN_MEMORY_MIN, OVERHEAD_BYTES, Paging
 from amqp_broker.broker.queues.ready import NOTHING, ReadyMessages
 from amqp_broker.broker.works import SLICE_MESSAGES
 
@@ -62,7 +62,9 @@ class Backlog:
         size_bytes = len(message.body)
         self.count += 1
         self.bytes += size_bytes
-        if (may_page and self.count > IN_MEMORY_MIN) or (messages.is_paged and messages.must_page(message)):
+        if (may_page and (self.count > IN_MEMORY_MIN or self.bytes > IN_MEMORY_BYTES_MIN)) or (
+            messages.is_paged and messages.must_page(message)
+        ):
             self._durability.page_out(whose, message)
             messages.append_paged(message)
             self._paging.read_ahead(whose)

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from amqp_broker.broker.queues.classic import ClassicQueue
     from amqp_broker.broker.queues.ready import Chunk
 
-IN_MEMORY_MIN = 64  # a queue keeps so many in memory, whatever the others do
+# What a queue keeps in memory, whatever the others do: so many messages, if they have no more bytes than this.
+IN_MEMORY_MIN = 64
+IN_MEMORY_BYTES_MIN: Final = 8_388_608
 OVERHEAD_BYTES: Final = 600  # what a message costs beside its body
 
 

@@ -21,7 +21,9 @@ from amqp_broker.broker.message import Message
 
 CHUNK_MESSAGES_MAX = 1024
 CHUNK_BYTES_MAX = 1_048_576
-READ_AHEAD_MESSAGES = 1024  # a chunk is read when fewer are left in memory
+READ_AHEAD_MESSAGES = 1024  # a chunk is read when fewer are left in memory,
+READ_AHEAD_BYTES = 8_388_608  # and they would have fewer bytes, if they were as large as those of the chunk
+READ_AHEAD_MESSAGES_MIN = 4
 
 
 class Chunk:
@@ -43,6 +45,12 @@ class Chunk:
     def is_full(self) -> bool:
         """Whether the next message belongs into another chunk."""
         return len(self.references) >= CHUNK_MESSAGES_MAX or self._bytes >= CHUNK_BYTES_MAX
+
+    @property
+    def read_ahead_messages(self) -> int:
+        """How many messages in memory are enough, so that this chunk need not be read yet."""
+        mean_bytes = self._bytes // max(1, len(self.references))
+        return min(READ_AHEAD_MESSAGES, max(READ_AHEAD_MESSAGES_MIN, READ_AHEAD_BYTES // max(1, mean_bytes)))
 
     def append(self, reference: int, size_bytes: int) -> None:
         """One more message."""
@@ -235,7 +243,9 @@ class FirstInFirstOut:
         return not self._messages or self._returned[0][0] < self._messages[0].position
 
     def chunk_to_read(self) -> Chunk | None:
-        if self._reading is not None or not self._chunks or len(self._messages) >= READ_AHEAD_MESSAGES:
+        if self._reading is not None or not self._chunks:
+            return None
+        if len(self._messages) >= self._chunks[0].read_ahead_messages:
             return None
         self._reading = self._chunks[0]
         return self._reading
