@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from amqp_broker.broker.exchanges.exchange import Exchange
+from amqp_broker.broker.inspection import queue_info
 from amqp_broker.broker.queues.base import Queue
 from amqp_broker.broker.virtual_host import VirtualHost
 from amqp_broker.protocols.amqp091.connection import Connection
@@ -71,10 +72,10 @@ def _exchange(exchange: Exchange) -> str:
 
 def _queue(queue: Queue) -> str:
     consumers = ", ".join(consumer.tag for consumer in queue.consumers) or "none"
-    text = (
-        f"{queue.name}: {queue.ready_count} ready, {queue.unacknowledged_count} unacknowledged, consumers: {consumers}"
-    )
-    arguments = ", ".join(f"{name}={value!r}" for name, value in queue.table.items())
+    info = queue_info(queue)
+    ready, unacknowledged = info["messages_ready"], info["messages_unacknowledged"]
+    text = f"{info['name']}: {ready} ready, {unacknowledged} unacknowledged, consumers: {consumers}"
+    arguments = ", ".join(f"{name}={value!r}" for name, value in info["arguments"].items())
     return text + (f" ({arguments})" if arguments else "")
 
 

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote
 
+from amqp_broker.broker.inspection import Inspection
 from amqp_broker.broker.message import Message as HeldMessage
 from amqp_broker.broker.queues.base import Queue
 from amqp_broker.broker.virtual_host import VirtualHost
 from amqp_broker.network.listeners import bracketed
+from amqp_broker.protocols.amqp091.connection import Connection
 from amqp_broker.testing.engine import Engine, NotRunning
 from amqp_broker.testing.picture import draw
 from amqp_broker.testing.records import Message, Published, message_seen
@@ -118,14 +120,13 @@ class View:
         def bindings(virtual_host: VirtualHost) -> tuple[BindingSeen, ...]:
             return tuple(
                 BindingSeen(
-                    exchange.name,
-                    "queue" if binding.is_to_queue else "exchange",
-                    binding.destination.name,
-                    binding.routing_key,
-                    dict(binding.arguments),
+                    binding["source"],
+                    binding["destination_type"],
+                    binding["destination"],
+                    binding["routing_key"],
+                    binding["arguments"],
                 )
-                for exchange in virtual_host.exchanges.values()
-                for binding in exchange.bindings.values()
+                for binding in Inspection(self._engine.broker).bindings(virtual_host.name)
             )
 
         return self._ask(bindings)
@@ -162,21 +163,7 @@ class View:
         """The clients that are connected."""
 
         def connections(virtual_host: VirtualHost) -> list[ConnectionSeen]:
-            return [
-                ConnectionSeen(
-                    peer=str(connection.peer),
-                    user=connection.user_name,
-                    virtual_host=connection.virtual_host_name,
-                    channel_count=len(connection.channels),
-                    consumer_tags=tuple(
-                        tag for channel in connection.channels.values() for tag in channel.consuming.consumers
-                    ),
-                    unacknowledged_count=sum(
-                        len(channel.consuming.unacknowledged) for channel in connection.channels.values()
-                    ),
-                )
-                for connection in self._engine.connections(virtual_host.name)
-            ]
+            return [_connection_seen(connection) for connection in self._engine.connections(virtual_host.name)]
 
         return self._ask(connections)
 
@@ -232,6 +219,18 @@ class View:
             return question(virtual_host)
 
         return self._runner.look(ask)
+
+
+def _connection_seen(connection: Connection) -> ConnectionSeen:
+    info = connection.inspect()
+    return ConnectionSeen(
+        peer=str(connection.peer),
+        user=info["user"],
+        virtual_host=info["vhost"],
+        channel_count=info["channels"],
+        consumer_tags=tuple(tag for channel in connection.channels.values() for tag in channel.consuming.consumers),
+        unacknowledged_count=sum(channel["messages_unacknowledged"] for channel in connection.inspect_channels()),
+    )
 
 
 class QueueView:
