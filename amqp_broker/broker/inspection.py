@@ -48,6 +48,7 @@ class QueueInfo(TypedDict):
     messages_ready: int
     messages_unacknowledged: int
     message_bytes_ready: int
+    message_stats: dict[str, int]  # what happened to messages here, ever since it is in memory
 
 
 class ExchangeInfo(TypedDict):
@@ -121,6 +122,7 @@ class ChannelInfo(TypedDict):
     messages_uncommitted: int
     acks_uncommitted: int
     state: str
+    message_stats: dict[str, int]  # what happened to messages here
 
 
 class ConsumerInfo(TypedDict):
@@ -408,6 +410,7 @@ def queue_info(queue: Queue) -> QueueInfo:
         messages_ready=queue.ready_count,
         messages_unacknowledged=queue.unacknowledged_count,
         message_bytes_ready=queue.ready_bytes,
+        message_stats=queue.counts.stats(),
     )
 
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 import trio
 
+_UNIX = getattr(socket, "AF_UNIX", -1)  # Windows has none, and nobody there who wants to know
 WATCHDOG_SHARE = 0.5  # of the time after which systemd takes the broker for dead; as sd_watchdog_enabled(3) advises
 
 
@@ -59,7 +60,7 @@ class ServiceManager:
             return
         address = f"\0{self._address[1:]}" if self._address.startswith("@") else self._address
         try:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notifying:
+            with socket.socket(_UNIX, socket.SOCK_DGRAM) as notifying:
                 notifying.setblocking(False)
                 notifying.sendto(text.encode(), address)
         except OSError:

@@ -39,6 +39,9 @@ def test_a_queue_with_its_messages_and_consumers(broker: MemoryBroker, inspectio
     channel.consume("q", "first")
     channel.consume("q", "second")
     (queue,) = inspection.queues()
+    stats = queue.pop("message_stats")  # type: ignore[misc]
+    assert isinstance(stats, dict)
+    assert (stats["publish"], stats["deliver"], stats["ack"]) == (3, 2, 0)
     assert queue == {
         "name": "q",
         "vhost": "/",

@@ -66,4 +66,5 @@ def channel_info(channel: Channel) -> ChannelInfo:
         messages_uncommitted=transaction.publication_count if transaction is not None else 0,
         acks_uncommitted=transaction.settled_count if transaction is not None else 0,
         state="running",
+        message_stats=channel.counts.stats(),
     )
