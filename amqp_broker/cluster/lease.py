@@ -7,6 +7,7 @@ lease is renewed from the event loop, so a node whose loop hangs loses it.
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import Final
 
@@ -22,8 +23,8 @@ SPEAKING_SHARE: Final = 2 / 3
 
 def now_s() -> float:
     """Seconds that also pass while the machine sleeps or the process is stopped."""
-    clock = getattr(time, "CLOCK_BOOTTIME", None)  # other systems have none
-    return time.clock_gettime(clock) if clock is not None else time.monotonic()
+    # Other systems have no such clock.
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if sys.platform == "linux" else time.monotonic()
 
 
 class Lease:
