@@ -23,8 +23,11 @@ SPEAKING_SHARE: Final = 2 / 3
 
 def now_s() -> float:
     """Seconds that also pass while the machine sleeps or the process is stopped."""
-    # Other systems have no such clock.
-    return time.clock_gettime(time.CLOCK_BOOTTIME) if sys.platform == "linux" else time.monotonic()
+    if sys.platform == "linux":
+        passed_s = time.clock_gettime(time.CLOCK_BOOTTIME)
+    else:  # other systems have no such clock
+        passed_s = time.monotonic()
+    return passed_s
 
 
 class Lease:
