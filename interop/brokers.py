@@ -221,6 +221,11 @@ class OurBroker:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
+# In a mount namespace, so that nothing stays mounted: what Erlang asks of memory and disks it asks of /proc.
+_ENTER = 'mount --bind "$0" "$0" && mount -t proc proc "$0/proc" && exec chroot "$0" "$@"'
+_ENTERING = ("unshare", "--mount", "sh", "-c", _ENTER)
+
+
 @dataclass(frozen=True)
 class Installation:
     """A RabbitMQ on this machine: where its programs are, seen from the root folder in which they run."""
@@ -235,7 +240,7 @@ class Installation:
         if self.root is None:
             return [str(path) if path.exists() else _on_path(program), *arguments]
         inside = str(path) if (self.root / str(path).lstrip("/")).exists() else f"/usr/bin/{program}"
-        return ["chroot", str(self.root), inside, *arguments]
+        return [*_ENTERING, str(self.root), inside, *arguments]
 
     def new_folder(self) -> Path:
         """A folder that RabbitMQ can reach."""
@@ -326,6 +331,10 @@ class RabbitMQ:
         if done.returncode != 0:
             raise RuntimeError(f"rabbitmqctl {' '.join(arguments)}: {done.stdout}{done.stderr}")
         return done.stdout
+
+    def copied(self, source: Path) -> Path:
+        """A copy of a file that the node can read; the path by which it knows it."""
+        return self._installation.seen_inside(Path(shutil.copy(source, self.folder)))
 
     def log_text(self) -> str:
         """All that the node has logged."""

@@ -63,7 +63,7 @@ def choices(config: pytest.Config) -> list[Choice]:
     asked = config.getoption("--broker") or ("both" if there else "ours")
     if asked != "ours" and not there:
         raise pytest.UsageError("RabbitMQ is not installed here: use --broker ours, or --rabbitmq-url")
-    wanted = config.getoption("--series") or ["3.10"]
+    wanted = config.getoption("--series") or sorted({brokers.DEFAULT_SERIES, *brokers.INSTALLATIONS})
     found = []
     for series in wanted:
         if asked != "ours" and series in there:
@@ -77,7 +77,12 @@ def choices(config: pytest.Config) -> list[Choice]:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "broker" in metafunc.fixturenames:
-        metafunc.parametrize("broker", choices(metafunc.config), indirect=True, ids=str)
+        asked = [
+            # With pytest -n 5 --dist loadgroup each worker has one broker, and all are asked at once.
+            pytest.param(choice, id=str(choice), marks=pytest.mark.xdist_group(str(choice)))
+            for choice in choices(metafunc.config)
+        ]
+        metafunc.parametrize("broker", asked, indirect=True)
 
 
 class _Processes:

@@ -18,6 +18,8 @@ class Difference:
     ours: str
     why: str
     source: str
+    series: tuple[str, ...] = ("3.10", "4.0")
+    """The RabbitMQs that do so; the others do as we do."""
 
 
 DIFFERENCES: dict[str, Difference] = {
@@ -119,6 +121,7 @@ DIFFERENCES: dict[str, Difference] = {
             ours="the next one gets what waits at once, as when the channel of the active one closes",
             why="Messages that wait while a consumer is ready are the mistake that consumers are there to prevent.",
             source="rabbit_amqqueue_process:handle_call/3 of basic_cancel does not run the queue; measured",
+            series=("3.10",),
         ),
         Difference(
             topic="quorum-counts",
@@ -145,6 +148,7 @@ DIFFERENCES: dict[str, Difference] = {
             ours="the prefetch is kept to",
             why="A consumer that asks for one message at a time means it.",
             source="rabbit_fifo:return_one/6 gives credit back by complete/5, and return/6 once more; measured",
+            series=("3.10",),
         ),
         Difference(
             topic="quorum-count-when-a-connection-ends",
@@ -173,6 +177,7 @@ DIFFERENCES: dict[str, Difference] = {
             "starts anew",
             why="A message of one client must not destroy those of others.",
             source="rabbit_dead_letter:group_by_queue_and_reason/1 and increment_xdeath_event_count/1; measured",
+            series=("3.10",),
         ),
         Difference(
             topic="long-terms-in-texts",
@@ -190,6 +195,98 @@ DIFFERENCES: dict[str, Difference] = {
             ours="it is delivered at the commit",
             why="A transaction that was rolled back leaves nothing behind.",
             source="rabbit_channel:handle_method/3 of basic.publish routes, and so delivers replies, before the commit",
+        ),
+        Difference(
+            topic="names-that-repeat",
+            rabbitmq="of several headers of one name consumers see the first only; a headers exchange looks at the "
+            "last, and with x-match any finds each of several in a binding",
+            ours="all are kept, and the first counts, as before",
+            why="Nobody relies on it; what a client sent comes out as it went in.",
+            source="mc_amqpl:protocol_state/2 and routing_headers/2 of 4.0.5; measured",
+            series=("4.0",),
+        ),
+        Difference(
+            topic="expiration-as-a-number",
+            rabbitmq="the property expiration is delivered as the number that it is: `0060000` comes out as `60000`",
+            ours="it is delivered as it came",
+            why="What was published is not rewritten without need.",
+            source="mc_amqpl:protocol_state/2 of 4.0.5; measured",
+            series=("4.0",),
+        ),
+        Difference(
+            topic="unknown-delivery-mode",
+            rabbitmq="any delivery mode is taken; what is not 2 is transient",
+            ours="406 `invalid message: {delivery_mode_unknown,3}`, as before",
+            why="A mistake is told where it is made.",
+            source="mc_amqpl:essential_properties/1 of 4.0.5; measured",
+            series=("4.0",),
+        ),
+        Difference(
+            topic="numbers-in-headers",
+            rabbitmq="a headers exchange tells an integer from a float: 1 is not 1.0",
+            ours="1 is 1.0, as before",
+            why="A client's language decides which of the two it sends.",
+            source="rabbit_exchange_type_headers of 4.0.5; measured",
+            series=("4.0",),
+        ),
+        Difference(
+            topic="arguments-of-4",
+            rabbitmq="a classic queue takes x-queue-leader-locator; no consumer knows x-cancel-on-ha-failover any "
+            "more, so it is not checked; of several arguments that a queue does not know another one is named",
+            ours="as 3.10.8 and 3.13",
+            why="They mean nothing on one machine; only the texts differ.",
+            source="rabbit_classic_queue:capabilities/0 of 4.0.5; measured",
+            series=("4.0",),
+        ),
+        Difference(
+            topic="protocols-of-4",
+            rabbitmq="a wrong protocol header is answered with that of AMQP 1.0, which is spoken; mechanism ANONYMOUS "
+            "is offered; a header of 0-8 ends the connection",
+            ours="the header of 0-9-1 answers; who wants to log in has a name",
+            why="AMQP 1.0 is not spoken yet, and a login without a password is nothing to have by default.",
+            source="rabbit_reader:handshake/2 and rabbit_auth_mechanism_anonymous of 4.0.5; measured",
+            series=("4.0",),
+        ),
+        Difference(
+            topic="texts-of-4",
+            rabbitmq="the limit on a user's channels names the node in place of the user; bytes that are not UTF-8 are "
+            "shown as Latin-1",
+            ours="the user is named; bytes are shown as they are, as before",
+            why="The text is meant to name the user.",
+            source="rabbit_reader of 4.0.5; measured",
+            series=("4.0",),
+        ),
+        Difference(
+            topic="topic-permission-on-further-keys",
+            rabbitmq="the topic permission is asked for the keys in CC and BCC too",
+            ours="for the routing key only, as before",
+            why="It is so in 3.10.8 and 3.13 by their source; to be followed with behave_like.",
+            source="rabbit_channel:check_topic_authorisation of 4.0.5; measured",
+            series=("4.0",),
+        ),
+        Difference(
+            topic="commit-to-a-queue-that-is-gone",
+            rabbitmq="tx.commit of a message to a queue that was deleted meanwhile: 406 `partial tx completion`",
+            ours="what is mandatory is returned and the rest committed, as before",
+            why="The client learns of each message what became of it.",
+            source="rabbit_channel of 4.0.5; measured",
+            series=("4.0",),
+        ),
+        Difference(
+            topic="priority-of-0-at-most",
+            rabbitmq="x-max-priority 0 makes a queue with the two priorities 0 and 1",
+            ours="it makes a queue without priorities, as before",
+            why="Nobody asks for it.",
+            source="rabbit_priority_queue of 4.0.5; measured",
+            series=("4.0",),
+        ),
+        Difference(
+            topic="next-single-active-consumer",
+            rabbitmq="the next active consumer of a quorum queue is the one of the highest priority",
+            ours="the oldest, as before",
+            why="To be followed with behave_like.",
+            source="RabbitMQ 4.0 release notes, quorum queues; measured",
+            series=("4.0",),
         ),
     ]
 }

@@ -568,8 +568,10 @@ HEADERS_CASES: dict[str, tuple[dict[str, Any], dict[str, Any] | None, bool]] = {
 
 
 @pytest.mark.parametrize("case", HEADERS_CASES)
-def test_headers(ch: ChannelUnderTest, q: str, x: str, case: str) -> None:
+def test_headers(broker: BrokerUnderTest, ch: ChannelUnderTest, q: str, x: str, case: str) -> None:
     arguments, headers, expected = HEADERS_CASES[case]
+    if case == "int and double":
+        expected = broker.differs("numbers-in-headers")
     ch.declare_exchange(x, "headers")
     ch.declare(q)
     ch.bind(q, x, "ignored", arguments=arguments)

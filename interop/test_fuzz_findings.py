@@ -38,6 +38,8 @@ def test_a_quorum_queue_counts_no_deliveries_for_a_consumer_the_first_time(broke
 
 
 def test_a_quorum_queue_counts_deliveries_from_0_for_get(broker: BrokerUnderTest) -> None:
+    """From 3.13 on it does not show the 0."""
+    count = "{headers: {x-delivery-count: ('l', 0)}}" if broker.version < (3, 13) else "{}"
     assert_plays(
         broker,
         [
@@ -45,10 +47,10 @@ def test_a_quorum_queue_counts_deliveries_from_0_for_get(broker: BrokerUnderTest
             op(0, Basic.Publish, routing_key="q0", body=b"m1"),
             op(0, Basic.Get, queue="q0"),
         ],
-        r"""
+        rf"""
         0: < 0 Queue.DeclareOk queue='q0' message_count=0 consumer_count=0
         1: nothing
-        2: < 0 Basic.GetOk delivery_tag=1 redelivered=False exchange='' routing_key='q0' message_count=0 properties={headers: {x-delivery-count: ('l', 0)}} body=b'm1'
+        2: < 0 Basic.GetOk delivery_tag=1 redelivered=False exchange='' routing_key='q0' message_count=0 properties={count} body=b'm1'
         """,  # noqa: E501
     )
 
@@ -117,6 +119,8 @@ def test_a_wrong_reply_to_counts_before_wrong_copies(broker: BrokerUnderTest) ->
 
 def test_a_wrong_user_counts_before_a_wrong_expiration(broker: BrokerUnderTest) -> None:
     properties = {"user_id": "bob", "expiration": "abc"}
+    if not broker.differs("texts-of-4"):
+        pytest.skip("4.0 answers otherwise")
     assert_plays(
         broker,
         [op(0, Basic.Publish, routing_key="q0", properties=properties)],

@@ -133,10 +133,11 @@ def test_expiration(ch: ChannelUnderTest, q: str) -> None:
     until(lambda: is_empty(ch, q))
 
 
-def test_expiration_is_delivered_as_it_came(ch: ChannelUnderTest, q: str) -> None:
+def test_expiration_is_delivered_as_it_came(broker: BrokerUnderTest, ch: ChannelUnderTest, q: str) -> None:
     ch.declare(q)
     ch.publish("", q, b"1", expiration="0060000")
-    assert ch.get_one(q).properties == {"expiration": "0060000"}
+    expected = "0060000" if broker.differs("expiration-as-a-number") else "60000"
+    assert ch.get_one(q).properties == {"expiration": expected}
 
 
 @pytest.mark.parametrize("expiration", ["0", "+0", "-0", "000"])
@@ -225,6 +226,7 @@ def test_a_message_that_never_expires_does_not_end_it(ch: ChannelUnderTest, q: s
     ch.publish("", q, b"1", expiration="20")
     ch.publish("", q, b"2")
     ch.publish("", q, b"3", expiration="20")
+    let_pass(40)
     until(lambda: ch.depth(q)[0] == 2)
     assert ch.get_one(q).body == b"2"
     until(lambda: is_empty(ch, q))

@@ -96,10 +96,15 @@ def test_types_of_header_values_are_kept(ch: ChannelUnderTest, q: str) -> None:
 
 
 @pytest.mark.parametrize("delivery_mode", [0, 3, 255])
-def test_delivery_mode_that_is_unknown(ch: ChannelUnderTest, q: str, delivery_mode: int) -> None:
+def test_delivery_mode_that_is_unknown(
+    broker: BrokerUnderTest, ch: ChannelUnderTest, q: str, delivery_mode: int
+) -> None:
     ch.declare(q)
     ch.publish("", q, b"", delivery_mode=delivery_mode)
-    ch.expect_close(406, f"invalid message: {{delivery_mode_unknown,{delivery_mode}}}", cause=Basic.Publish)
+    if broker.differs("unknown-delivery-mode"):
+        ch.expect_close(406, f"invalid message: {{delivery_mode_unknown,{delivery_mode}}}", cause=Basic.Publish)
+    else:
+        ch.sync()
 
 
 # mandatory and immediate
@@ -242,10 +247,11 @@ def test_expiration_that_is_no_number_of_milliseconds(
 
 
 @pytest.mark.parametrize("expiration", ["315360000000", "+60000", "0060000"])
-def test_expiration_that_is_accepted(ch: ChannelUnderTest, q: str, expiration: str) -> None:
+def test_expiration_that_is_accepted(broker: BrokerUnderTest, ch: ChannelUnderTest, q: str, expiration: str) -> None:
     ch.declare(q)
     ch.publish("", q, b"", expiration=expiration)
-    assert ch.get_one(q).properties == {"expiration": expiration}
+    expected = expiration if broker.differs("expiration-as-a-number") else str(int(expiration))
+    assert ch.get_one(q).properties == {"expiration": expected}
 
 
 def test_what_is_refused_is_not_queued(client: Client, ch: ChannelUnderTest, q: str) -> None:
@@ -366,9 +372,10 @@ def test_routing_key_that_is_not_utf_8(ch: ChannelUnderTest, q: str, x: str) -> 
     assert ch.get_one(q).routing_key == "\udcff\udcfe"
 
 
-def test_exchange_name_that_is_not_utf_8(ch: ChannelUnderTest) -> None:
+def test_exchange_name_that_is_not_utf_8(broker: BrokerUnderTest, ch: ChannelUnderTest) -> None:
     ch.send(Basic.Publish, exchange=b"\xff", properties={}, body=b"")
-    ch.expect_close(404, "no exchange '\udcff' in vhost '/'", cause=Basic.Publish)
+    shown = "\udcff" if broker.differs("texts-of-4") else "\xff"
+    ch.expect_close(404, f"no exchange '{shown}' in vhost '/'", cause=Basic.Publish)
 
 
 def test_property_that_is_not_utf_8_comes_back(ch: ChannelUnderTest, q: str) -> None:

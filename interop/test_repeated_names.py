@@ -20,10 +20,12 @@ ONE, TWO = T("I", 1), T("I", 2)
 REPEATING = fields(("a", ONE), ("b", True), ("a", TWO))
 
 
-def test_headers_come_out_as_they_went_in(ch: ChannelUnderTest, q: str) -> None:
+def test_headers_come_out_as_they_went_in(broker: BrokerUnderTest, ch: ChannelUnderTest, q: str) -> None:
     ch.declare(q)
     ch.publish("", q, b"m", headers=REPEATING)
-    assert list(ch.get_one(q).typed_headers.items()) == [("a", ONE), ("b", T("t", True)), ("a again", TWO)]
+    names = ["a", "b", "a again"] if broker.differs("names-that-repeat") else ["a", "b"]
+    headers = ch.get_one(q).typed_headers
+    assert (list(headers), headers["a"]) == (names, ONE)
 
 
 def test_headers_of_a_dead_letter(broker: BrokerUnderTest, ch: ChannelUnderTest, q: str) -> None:
@@ -34,36 +36,41 @@ def test_headers_of_a_dead_letter(broker: BrokerUnderTest, ch: ChannelUnderTest,
     ch.reject(ch.get_one(q, no_ack=False).delivery_tag, requeue=False)
     ch.consume(dead, no_ack=True)
     (letter,) = ch.deliveries(1)
-    assert [letter.typed_headers.get(name) for name in ("a", "a again")] == [ONE, TWO]
+    second = TWO if broker.differs("names-that-repeat") else None
+    assert [letter.typed_headers.get(name) for name in ("a", "a again")] == [ONE, second]
 
 
-def test_headers_in_a_quorum_queue(ch: ChannelUnderTest, q: str) -> None:
+def test_headers_in_a_quorum_queue(broker: BrokerUnderTest, ch: ChannelUnderTest, q: str) -> None:
     ch.declare(q, durable=True, arguments={"x-queue-type": "quorum"})
     ch.consume(q, no_ack=True)
     ch.publish("", q, b"m", headers=REPEATING)
     (delivery,) = ch.deliveries(1)
-    assert [delivery.typed_headers.get(name) for name in ("a", "a again")] == [ONE, TWO]
+    second = TWO if broker.differs("names-that-repeat") else None
+    assert [delivery.typed_headers.get(name) for name in ("a", "a again")] == [ONE, second]
 
 
-def test_headers_beside_bcc(ch: ChannelUnderTest, q: str) -> None:
+def test_headers_beside_bcc(broker: BrokerUnderTest, ch: ChannelUnderTest, q: str) -> None:
     ch.declare(q)
     ch.publish("", q, b"m", headers=fields(("a", ONE), ("BCC", ["nowhere"]), ("a", TWO)))
-    assert ch.get_one(q).typed_headers == {"a": ONE, "a again": TWO}
+    second = {"a again": TWO} if broker.differs("names-that-repeat") else {}
+    assert ch.get_one(q).typed_headers == {"a": ONE, **second}
 
 
 @pytest.mark.parametrize(("wanted", "is_routed"), [(ONE, True), (TWO, False)])
 def test_a_headers_exchange_looks_at_the_first(
-    ch: ChannelUnderTest, q: str, x: str, wanted: T, is_routed: bool
+    broker: BrokerUnderTest, ch: ChannelUnderTest, q: str, x: str, wanted: T, is_routed: bool
 ) -> None:
     ch.declare(q)
     ch.declare_exchange(x, "headers")
     ch.call(Queue.Bind, queue=q, exchange=x, arguments={"a": wanted})
     ch.publish(x, "", b"m", headers=REPEATING)
-    assert bool(ch.drain(q)) is is_routed
+    assert bool(ch.drain(q)) is (is_routed if broker.differs("names-that-repeat") else not is_routed)
 
 
 @pytest.mark.parametrize("kind", ["any", "all"])
-def test_a_binding_of_a_headers_exchange(ch: ChannelUnderTest, q: str, x: str, kind: str) -> None:
+def test_a_binding_of_a_headers_exchange(
+    broker: BrokerUnderTest, ch: ChannelUnderTest, q: str, x: str, kind: str
+) -> None:
     ch.declare(q)
     ch.declare_exchange(x, "headers")
     ch.call(
@@ -74,7 +81,8 @@ def test_a_binding_of_a_headers_exchange(ch: ChannelUnderTest, q: str, x: str, k
     )
     for country in ("brazil", "denmark", "chile"):
         ch.publish(x, "", country.encode(), headers={"country": country})
-    assert ch.drain(q) == ([b"brazil"] if kind == "any" else [])
+    fitting = [b"brazil"] if broker.differs("names-that-repeat") else [b"brazil", b"denmark"]
+    assert ch.drain(q) == (fitting if kind == "any" else [])
 
 
 def test_arguments_of_a_queue(ch: ChannelUnderTest, q: str) -> None:

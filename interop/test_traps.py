@@ -352,6 +352,7 @@ def test_ttl_goes_on_after_a_message_that_never_expires(ch: ChannelUnderTest, q:
     ch.publish("", q, b"1", expiration="10")
     ch.publish("", q, b"2")
     ch.publish("", q, b"3", expiration="10")
+    let_pass(40)
     until(lambda: ch.depth(q)[0] == 2)
     assert ch.get_one(q).body == b"2"
     until(lambda: ch.depth(q)[0] == 0)
@@ -408,12 +409,12 @@ def test_carbon_copies_are_dead_lettered(broker: BrokerUnderTest, ch: ChannelUnd
     assert ch.get_one(copies).headers["x-death"][0]["routing-keys"] == [q, "cc"]
 
 
-def test_delivery_count_of_the_first_delivery(ch: ChannelUnderTest, q: str) -> None:
-    """LavinMQ #977 began with another number than 0."""
+def test_delivery_count_of_the_first_delivery(broker: BrokerUnderTest, ch: ChannelUnderTest, q: str) -> None:
+    """LavinMQ #977 began with another number than 0; from 3.13 on 0 is not shown."""
     ch.declare(q, durable=True, arguments={"x-queue-type": "quorum"})
     ch.publish("", q, b"1")
     until(lambda: ch.depth(q)[0])
-    assert ch.get_one(q).headers == {"x-delivery-count": 0}
+    assert ch.get_one(q).headers == ({"x-delivery-count": 0} if broker.version < (3, 13) else {})
 
 
 def test_queue_ttl_beyond_32_bits(ch: ChannelUnderTest, q: str) -> None:

@@ -219,7 +219,7 @@ def test_commit_of_a_rejection_whose_queue_is_gone(ch: ChannelUnderTest, q: str,
 
 
 def test_queue_that_is_gone_at_the_commit_returns_what_is_mandatory(
-    client: Client, ch: ChannelUnderTest, q: str, x: str
+    broker: BrokerUnderTest, client: Client, ch: ChannelUnderTest, q: str, x: str
 ) -> None:
     other = client.channel()
     ch.declare(q)
@@ -230,11 +230,16 @@ def test_queue_that_is_gone_at_the_commit_returns_what_is_mandatory(
     ch.sync()
     other.call(Queue.Delete, queue=q)
     ch.send(Tx.Commit)
-    assert ch.expect(Basic.Return).body == b"1"
-    ch.expect(Tx.CommitOk)
+    if broker.differs("commit-to-a-queue-that-is-gone"):
+        assert ch.expect(Basic.Return).body == b"1"
+        ch.expect(Tx.CommitOk)
+    else:
+        ch.expect_close(406, "partial tx completion")
 
 
-def test_queue_that_was_declared_again_before_the_commit(client: Client, ch: ChannelUnderTest, q: str) -> None:
+def test_queue_that_was_declared_again_before_the_commit(
+    broker: BrokerUnderTest, client: Client, ch: ChannelUnderTest, q: str
+) -> None:
     other = client.channel()
     ch.declare(q)
     ch.call(Tx.Select)
@@ -242,5 +247,9 @@ def test_queue_that_was_declared_again_before_the_commit(client: Client, ch: Cha
     ch.sync()
     other.call(Queue.Delete, queue=q)
     other.declare(q)
-    ch.call(Tx.Commit)
-    assert other.drain(q) == [b"1"]
+    if broker.differs("commit-to-a-queue-that-is-gone"):
+        ch.call(Tx.Commit)
+        assert other.drain(q) == [b"1"]
+    else:
+        ch.send(Tx.Commit)
+        ch.expect_close(406, "partial tx completion")

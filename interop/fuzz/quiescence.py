@@ -33,7 +33,7 @@ class Quiescence:
         self._pause_s = 0.0
         self._socket: socket.socket | None = None
         if isinstance(process, RabbitMQ):
-            port = int(process.ctl("eval", _LOAD.format(path=_MODULE.with_suffix(""))))
+            port = int(process.ctl("eval", _LOAD.format(path=process.copied(_MODULE).with_suffix(""))))
             self._socket = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S)
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         elif process.kind == "rabbitmq":
