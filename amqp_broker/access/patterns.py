@@ -27,7 +27,17 @@ NEWLINE = 1 << 10
 
 
 class BadPattern(ValueError):
-    """The pattern is not well formed, or not of the kind that is matched here; the text says which and where."""
+    """The pattern is not well formed, or not of the kind that is matched here; the text says which and where.
+
+    Args:
+        problem: what is wrong.
+        offset: at which byte; None where it is the pattern as a whole.
+    """
+
+    def __init__(self, problem: str, offset: int | None = None) -> None:
+        super().__init__(problem if offset is None else f"{problem} at offset {offset}")
+        self.problem = problem
+        self.offset = offset or 0
 
 
 # --- what a pattern is made of
@@ -298,11 +308,11 @@ class _Parser:
         """The whole pattern."""
         node = self._choice()
         if self._at < len(self._source):
-            raise self._error("a ')' that closes nothing")
+            raise self._error("unmatched parentheses")
         return node
 
     def _error(self, what: str) -> BadPattern:
-        return BadPattern(f"{what} at offset {self._at}")
+        return BadPattern(what, self._at)
 
     def _peek(self) -> bytes:
         return self._source[self._at : self._at + 1]
@@ -459,7 +469,7 @@ class _Parser:
                 return None
         node = self._choice()
         if not self._take(b")"):
-            raise self._error("a '(' that is not closed")
+            raise self._error("missing )")
         self._depth -= 1
         self._ignores_case, self._dot_is_all = flags
         return node if look is None else Look(node, *look)

@@ -20,6 +20,8 @@ from amqp_broker.access.passwords import SCRYPT, PasswordHash, UnknownAlgorithm
 from amqp_broker.access.patterns import BadPattern, Pattern
 from amqp_broker.access.users import NO_PASSWORD, Permission, TopicPermission, User, UserLimits
 from amqp_broker.broker.observer import Kind
+from amqp_broker.broker.parameter_administration import ParameterAdministration
+from amqp_broker.broker.problems import AdministrationError, AlreadyThere, NotThere
 from amqp_broker.broker.virtual_host import VirtualHost, VirtualHostLimits
 from amqp_broker.broker.works import Work
 from amqp_broker.errors import AmqpError
@@ -32,18 +34,6 @@ if TYPE_CHECKING:
 NAME_BYTES_MAX = 255
 PASSWORD_BYTES_MAX = 1024
 LIMIT_MAX = 2**31 - 1
-
-
-class AdministrationError(Exception):
-    """What was asked for cannot be done, and nothing was changed; the text says why."""
-
-
-class NotThere(AdministrationError):
-    """There is nothing of that name."""
-
-
-class AlreadyThere(AdministrationError):
-    """There is one of that name already."""
 
 
 class Administration:
@@ -61,6 +51,11 @@ class Administration:
     def on_behalf_of(self, who: str) -> Administration:
         """The same changes, with somebody else's name in the log."""
         return Administration(self._broker, who)
+
+    @property
+    def parameters(self) -> ParameterAdministration:
+        """The changes to parameters and policies."""
+        return ParameterAdministration(self._broker, self._who)
 
     def _log(self, event: str, before: str | None, after: str | None, **names: str) -> None:
         log_event(logging.INFO, event, **names, before=before, after=after, who=self._who)

@@ -160,9 +160,13 @@ def _check_queue_version(value: FieldValue, arguments: Table) -> str | None:
 def _check_maximum_age(value: FieldValue, arguments: Table) -> str | None:
     if problem := _check_string(value, arguments):
         return problem
-    text = str(value)
+    return None if is_maximum_age(str(value)) else "invalid_max_age"
+
+
+def is_maximum_age(text: str) -> bool:
+    """Whether a text says how old a stream's messages may become: a number and one of the units ``YMDhms``."""
     digits, unit = text[:-1], text[-1:]
-    return None if digits.isdigit() and int(digits) > 0 and unit in "YMDhms" else "invalid_max_age"
+    return digits.isdigit() and int(digits) > 0 and unit in "YMDhms"
 
 
 LEADER_LOCATORS = ("client-local", "balanced", "random", "least-leaders")
@@ -220,7 +224,7 @@ def check_queue_arguments(queue: str, arguments: Table, behaviour: Behaviour) ->
         expires_ms=_integer(arguments.get("x-expires")),
         length_max=_integer(arguments.get("x-max-length")),
         length_bytes_max=_integer(arguments.get("x-max-length-bytes")),
-        overflow=_overflow(_text(arguments.get("x-overflow")), queue_type),
+        overflow=overflow_in_force(_text(arguments.get("x-overflow")), queue_type),
         dead_letter_exchange=_text(arguments.get("x-dead-letter-exchange")),
         dead_letter_routing_key=_text(arguments.get("x-dead-letter-routing-key")),
         priority_max=_integer(arguments.get("x-max-priority")) or None,
@@ -236,7 +240,7 @@ def _delivery_limit(arguments: Table, behaviour: Behaviour) -> int | None:
     return None if limit < 0 and behaviour.negative_delivery_limit_is_none else limit
 
 
-def _overflow(wanted: str | None, queue_type: str) -> str:
+def overflow_in_force(wanted: str | None, queue_type: str) -> str:
     """What to do when the queue is full; a quorum queue takes ``reject-publish-dlx`` and does not do it."""
     if wanted is None or (queue_type == "quorum" and wanted == "reject-publish-dlx"):
         return "drop-head"

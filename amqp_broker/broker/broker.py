@@ -24,6 +24,7 @@ from amqp_broker.broker.dead_letter import DeathReason
 from amqp_broker.broker.exchanges.registry import exchange_types
 from amqp_broker.broker.message import Address, Message
 from amqp_broker.broker.observer import Observers
+from amqp_broker.broker.parameters import Parameters
 from amqp_broker.broker.persistence.durability import Durability
 from amqp_broker.broker.persistence.recovery import Recovery
 from amqp_broker.broker.ports import Clock, Driver, PassiveDriver
@@ -77,6 +78,7 @@ class Broker:
         self.open_connections = Connections()
         self.administration = Administration(self)
         self.virtual_hosts: dict[str, VirtualHost] = {}
+        self.global_parameters: Parameters = {}
         self.dropped_message_count = 0  # of messages that the journal held, but not their queues
         self._is_handling = False
 

@@ -36,6 +36,17 @@ def erlang_term(value: FieldValue) -> str:
     return f"[{','.join(f'{{{type_name(item)},{erlang_term(item)}}}' for item in value)}]"
 
 
+def erlang_json(value: object) -> str:
+    """A value out of JSON, as RabbitMQ keeps it: an object is a list of pairs, nothing is ``null``."""
+    if value is None:
+        return "null"
+    if isinstance(value, dict):
+        return f"[{','.join(f'{{{erlang_json(key)},{erlang_json(one)}}}' for key, one in value.items())}]"
+    if isinstance(value, list):
+        return f"[{','.join(erlang_json(one) for one in value)}]"
+    return erlang_term(value) if isinstance(value, bool | int | float | str) else erlang_string(str(value))
+
+
 def erlang_string(text: str) -> str:
     """A text that is a list of characters there: quoted and escaped, or as numbers where it cannot be printed."""
     return _characters(_bytes(text), "[{}]")

@@ -16,12 +16,14 @@ from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import TYPE_CHECKING, Final, TypedDict, TypeVar
 
+from amqp_broker.broker.policies import POLICY
 from amqp_broker.wire.table import Decimal, FieldValue, RepeatedName, Table
 
 if TYPE_CHECKING:
     from amqp_broker.broker.broker import Broker
     from amqp_broker.broker.connections import OpenConnection
     from amqp_broker.broker.exchanges.exchange import Exchange
+    from amqp_broker.broker.policies import InForce, Policy
     from amqp_broker.broker.queues.base import Queue
     from amqp_broker.broker.queues.consumers import Consumer
     from amqp_broker.broker.virtual_host import VirtualHost
@@ -41,6 +43,9 @@ class QueueInfo(TypedDict):
     auto_delete: bool
     exclusive: bool
     arguments: dict[str, object]
+    policy: str | None  # the name of the one that counts
+    operator_policy: str | None
+    effective_policy_definition: dict[str, object]  # what both say together
     state: str
     consumers: int
     single_active_consumer_tag: str | None
@@ -61,6 +66,12 @@ class ExchangeInfo(TypedDict):
     auto_delete: bool
     internal: bool
     arguments: dict[str, object]
+    policy: str | None  # the name of the one that counts
+    operator_policy: str | None
+    effective_policy_definition: dict[str, object]  # what both say together
+
+
+PolicyInfo = dict[str, object]  # vhost, name, pattern, apply-to, definition, priority
 
 
 class BindingInfo(TypedDict):
@@ -257,6 +268,19 @@ class Inspection:
         """
         return (channel for connection in self._connections(virtual_host) for channel in connection.inspect_channels())
 
+    def policies(self, virtual_host: str | None = None, component: str = POLICY) -> Iterator[PolicyInfo]:
+        """The policies of one virtual host, or of all; those that count first in front.
+
+        Args:
+            component: ``policy`` or ``operator_policy``.
+
+        Raises:
+            NotThere: there is no virtual host of that name.
+        """
+        for host in self._virtual_hosts(virtual_host):
+            for policy in host.policies.all(component):
+                yield policy_info(policy, host.name)
+
     def virtual_hosts(self) -> Iterator[VirtualHostInfo]:
         """The virtual hosts, by name."""
         for host in self._virtual_hosts(None):
@@ -403,6 +427,9 @@ def queue_info(queue: Queue) -> QueueInfo:
         auto_delete=queue.auto_delete,
         exclusive=queue.owner is not None,
         arguments=json_ready_table(queue.table),
+        policy=_policy_name(queue.in_force),
+        operator_policy=_operator_policy_name(queue.in_force),
+        effective_policy_definition=_definition(queue.in_force),
         state="running",
         consumers=len(queue.consumers),
         single_active_consumer_tag=active.tag if active is not None else None,
@@ -424,7 +451,29 @@ def exchange_info(exchange: Exchange, virtual_host: str) -> ExchangeInfo:
         auto_delete=exchange.auto_delete,
         internal=exchange.internal,
         arguments=json_ready_table(exchange.table),
+        policy=_policy_name(exchange.in_force),
+        operator_policy=_operator_policy_name(exchange.in_force),
+        effective_policy_definition=_definition(exchange.in_force),
     )
+
+
+def _policy_name(in_force: InForce | None) -> str | None:
+    return in_force.policy.name if in_force is not None and in_force.policy is not None else None
+
+
+def _operator_policy_name(in_force: InForce | None) -> str | None:
+    if in_force is None or in_force.operator_policy is None:
+        return None
+    return in_force.operator_policy.name
+
+
+def _definition(in_force: InForce | None) -> dict[str, object]:
+    return in_force.definition if in_force is not None else {}
+
+
+def policy_info(policy: Policy, virtual_host: str) -> PolicyInfo:
+    """Describe a policy of a virtual host."""
+    return {"vhost": virtual_host, "name": policy.name, **policy.value()}
 
 
 def default_binding(queue: Queue) -> BindingInfo:

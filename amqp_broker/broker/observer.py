@@ -77,6 +77,8 @@ class Kind(StrEnum):
     USER = "user"
     PERMISSION = "permission"
     TOPIC_PERMISSION = "topic permission"
+    POLICY = "policy"  # an operator's, too
+    PARAMETER = "parameter"
 
 
 class Subject(NamedTuple):

@@ -12,6 +12,7 @@ import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from amqp_broker.broker.applied_policies import AppliedPolicies
 from amqp_broker.broker.arguments import (
     ARGUMENTS_OF_TYPE,
     check_arguments_equivalent,
@@ -23,6 +24,7 @@ from amqp_broker.broker.exchanges.binding import Binding
 from amqp_broker.broker.exchanges.exchange import Exchange
 from amqp_broker.broker.exchanges.registry import WHERE_RABBITMQ_HAS_IT
 from amqp_broker.broker.observer import Kind
+from amqp_broker.broker.parameters import Parameters
 from amqp_broker.broker.ports import Authorizer
 from amqp_broker.broker.publishing import Ingress
 from amqp_broker.broker.queues.base import Queue
@@ -78,6 +80,8 @@ class VirtualHost(Topology):
         self.reference = 0  # of the journal's record
         self.limits = VirtualHostLimits()
         self.limits_reference = 0
+        self.parameters: Parameters = {}
+        self.policies = AppliedPolicies(self)
         self.ingress = Ingress(self)
         for exchange_name, exchange_type in PREDECLARED_EXCHANGES.items():
             is_internal = exchange_name == "amq.rabbitmq.trace"
@@ -165,6 +169,8 @@ class VirtualHost(Topology):
             table=table,
         )
         self.put_exchange(exchange)
+        if self.policies.are_any:
+            self.policies.apply_to_exchange(exchange)
         return exchange
 
     def _check_alternate(self, who: Authorizer, name: str, arguments: Table) -> None:
@@ -384,6 +390,8 @@ class VirtualHost(Topology):
             self, name, durable=durable, auto_delete=auto_delete, owner=owner, table=table, arguments=arguments
         )
         self.put_queue(queue)
+        if self.policies.are_any:
+            self.policies.apply_to_queue(queue)
         return queue
 
     def delete_queue(self, who: Authorizer, name: str, *, if_unused: bool, if_empty: bool) -> int:

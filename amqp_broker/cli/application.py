@@ -32,6 +32,8 @@ COMMANDS = {
     "users": "Users of a running broker.",
     "vhosts": "Virtual hosts of a running broker.",
     "permissions": "Who may do what in a running broker.",
+    "policies": "Policies of a running broker.",
+    "operator-policies": "Limits that policies cannot exceed.",
 }
 
 
@@ -58,7 +60,7 @@ class LoadedWhenCalled(TyperGroup):
 
 def load(name: str) -> Any:
     """The command of that name, or the group of commands, as the library runs it."""
-    command = typer.main.get_command(import_module(f"{__package__}.{name}").application)
+    command = typer.main.get_command(import_module(f"{__package__}.{name.replace('-', '_')}").application)
     command.name = name
     return command
 

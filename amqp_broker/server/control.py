@@ -23,9 +23,9 @@ from typing import Any
 
 import trio
 
-from amqp_broker.broker.administration import AdministrationError
 from amqp_broker.broker.broker import Broker
 from amqp_broker.broker.inspection import SLICE_OBJECTS
+from amqp_broker.broker.problems import AdministrationError
 from amqp_broker.logs import log_event, log_internal_error
 from amqp_broker.server.control_address import SOCKET_NAME, reachable_address
 from amqp_broker.server.control_commands import COMMANDS, LISTS, BadRequest, Controlled, nothing_more

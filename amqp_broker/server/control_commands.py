@@ -11,10 +11,13 @@ from typing import Any, TypeVar
 import trio
 
 from amqp_broker.access.passwords import SCRYPT, SHA256, SHA512, PasswordHash, UnknownAlgorithm, hash_password
-from amqp_broker.broker.administration import Administration, AdministrationError, password_bytes
+from amqp_broker.broker.administration import Administration, password_bytes
 from amqp_broker.broker.broker import Broker
 from amqp_broker.broker.inspection import SLICE_OBJECTS, Inspection
+from amqp_broker.broker.policies import OPERATOR_POLICY, POLICY
+from amqp_broker.broker.problems import AdministrationError
 from amqp_broker.broker.queues.base import QueueBusy
+from amqp_broker.broker.works import Work
 from amqp_broker.server.status import ServerStatus
 
 Arguments = dict[str, Any]
@@ -125,9 +128,7 @@ async def purge_queue(controlled: Controlled, arguments: Arguments) -> int:
     """Drop what is ready; returns how many messages that were, when they are forgotten."""
     virtual_host, name = _text(arguments, "vhost"), _text(arguments, "name")
     count, work = await _when_told(controlled, lambda: controlled.administration.purge_queue(virtual_host, name))
-    done = trio.Event()
-    work.when_done(done.set)
-    await done.wait()
+    await _when_done(work)
     return count
 
 
@@ -228,6 +229,38 @@ async def clear_topic_permission(controlled: Controlled, arguments: Arguments) -
     controlled.administration.clear_topic_permission(_text(arguments, "user"), _text(arguments, "vhost"), exchange)
 
 
+# --- policies and parameters
+
+
+def _object(arguments: Arguments, name: str) -> dict[str, Any]:
+    value = arguments.get(name)
+    if not isinstance(value, dict):
+        raise BadRequest(f"{name} must be an object")
+    return value
+
+
+def _component(arguments: Arguments) -> str:
+    return OPERATOR_POLICY if _flag(arguments, "operator") else POLICY
+
+
+async def set_policy(controlled: Controlled, arguments: Arguments) -> None:
+    vhost, name, value = _text(arguments, "vhost"), _text(arguments, "name"), _object(arguments, "value")
+    component, parameters = _component(arguments), controlled.administration.parameters
+    await _when_done(controlled.broker.handle(lambda: parameters.set_policy(vhost, name, value, component)))
+
+
+async def clear_policy(controlled: Controlled, arguments: Arguments) -> None:
+    vhost, name = _text(arguments, "vhost"), _text(arguments, "name")
+    component, parameters = _component(arguments), controlled.administration.parameters
+    await _when_done(controlled.broker.handle(lambda: parameters.clear_policy(vhost, name, component)))
+
+
+async def _when_done(work: Work) -> None:
+    done = trio.Event()
+    work.when_done(done.set)
+    await done.wait()
+
+
 LISTS: dict[str, List] = {
     "queues.list": lambda controlled, arguments: controlled.inspection.queues(_virtual_host(arguments)),
     "exchanges.list": lambda controlled, arguments: controlled.inspection.exchanges(_virtual_host(arguments)),
@@ -236,6 +269,9 @@ LISTS: dict[str, List] = {
     "connections.list": lambda controlled, arguments: controlled.inspection.connections(_virtual_host(arguments)),
     "users.list": lambda controlled, arguments: controlled.inspection.users(),
     "vhosts.list": lambda controlled, arguments: controlled.inspection.virtual_hosts(),
+    "policies.list": lambda controlled, arguments: controlled.inspection.policies(
+        _virtual_host(arguments), _component(arguments)
+    ),
     "permissions.list": lambda controlled, arguments: controlled.inspection.permissions(),
 }
 
@@ -252,6 +288,8 @@ COMMANDS: dict[str, Command] = {
     "vhosts.add": add_virtual_host,
     "vhosts.limits": limit_virtual_host,
     "vhosts.delete": delete_virtual_host,
+    "policies.set": set_policy,
+    "policies.clear": clear_policy,
     "permissions.set": set_permission,
     "permissions.clear": clear_permission,
     "permissions.set-topic": set_topic_permission,

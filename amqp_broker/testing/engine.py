@@ -18,8 +18,8 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from amqp_broker.access.client import Peer
-from amqp_broker.broker.administration import AdministrationError
 from amqp_broker.broker.alarms import Resource
+from amqp_broker.broker.problems import AdministrationError
 from amqp_broker.network.listeners import Endpoint
 from amqp_broker.protocols.amqp091.states import ConnectionState
 from amqp_broker.settings import DESCRIPTIONS, SettingError, Settings

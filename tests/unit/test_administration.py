@@ -9,8 +9,8 @@ from pamqp import commands
 
 from amqp_broker.access.client import Peer
 from amqp_broker.access.passwords import SHA256, NotVerifiedYet
-from amqp_broker.broker.administration import AdministrationError, AlreadyThere, NotThere
 from amqp_broker.broker.broker import Broker
+from amqp_broker.broker.problems import AdministrationError, AlreadyThere, NotThere
 from amqp_broker.journal.journal import SegmentJournal
 from amqp_broker.journal.memory_files import MemoryFiles
 from amqp_broker.settings import Settings

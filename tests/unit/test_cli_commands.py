@@ -32,7 +32,7 @@ def test_every_command_can_be_loaded(name: str) -> None:
 
 
 def test_every_file_of_commands_is_in_the_list() -> None:
-    files = {path.stem for path in FOLDER.glob("*.py") if "\napplication = typer.Typer(" in path.read_text()}
+    files = {path.stem.replace("_", "-") for path in FOLDER.glob("*.py") if "\napplication = " in path.read_text()}
     assert files - {"application"} == set(COMMANDS)
 
 

@@ -12,8 +12,8 @@ import pytest
 from pamqp import commands
 
 from amqp_broker.access.client import Peer, Tls
-from amqp_broker.broker.administration import NotThere
 from amqp_broker.broker.inspection import Inspection, default_binding, json_ready
+from amqp_broker.broker.problems import NotThere
 from amqp_broker.wire import table
 from tests.support.client import Client
 from tests.support.memory_broker import MemoryBroker
@@ -50,6 +50,9 @@ def test_a_queue_with_its_messages_and_consumers(broker: MemoryBroker, inspectio
         "auto_delete": False,
         "exclusive": False,
         "arguments": arguments,
+        "policy": None,
+        "operator_policy": None,
+        "effective_policy_definition": {},
         "state": "running",
         "consumers": 2,
         "single_active_consumer_tag": "first",

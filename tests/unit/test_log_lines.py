@@ -11,7 +11,7 @@ from pamqp import commands
 
 from amqp_broker.access.client import Peer, Tls
 from amqp_broker.access.passwords import SHA256
-from amqp_broker.broker.administration import AdministrationError
+from amqp_broker.broker.problems import AdministrationError
 from amqp_broker.network.connection_log import CLIENT_LEFT, ConnectionLog
 from tests.support.client import Client
 from tests.support.memory_broker import MemoryBroker

@@ -5,10 +5,15 @@ Holds no way of matching (``matcher.py``) and no walk from exchange to exchange 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from amqp_broker.broker.exchanges.binding import Binding, BindingIdentity
 from amqp_broker.broker.exchanges.bindings import Bindings
 from amqp_broker.broker.exchanges.matcher import Matcher
 from amqp_broker.wire.table import Table
+
+if TYPE_CHECKING:
+    from amqp_broker.broker.policies import InForce
 
 
 class Exchange:
@@ -45,6 +50,7 @@ class Exchange:
         alternate = self.table.get("alternate-exchange")
         self.declared_alternate = alternate if isinstance(alternate, str) else None
         self.alternate = self.declared_alternate  # the one in force
+        self.in_force: InForce | None = None  # the policies
         self.bindings = Bindings()
         self.is_deleted = False
         self.reference = 0  # of the journal's record

@@ -10,6 +10,7 @@ Messages have another form (``message_records.py``).
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
@@ -17,7 +18,10 @@ from amqp_broker.access.passwords import SHA256, PasswordHash
 from amqp_broker.access.patterns import Pattern
 from amqp_broker.access.users import Permission, TopicPermission, User, UserLimits
 from amqp_broker.broker.exchanges.binding import Binding
+from amqp_broker.broker.parameters import Parameter
 from amqp_broker.broker.persistence.kinds import RecordKind
+from amqp_broker.broker.policy_checks import CHECKS, checked_policy
+from amqp_broker.broker.problems import NotValid
 from amqp_broker.broker.virtual_host import VirtualHostLimits
 from amqp_broker.wire.table import FieldValue, Table, type_name
 
@@ -136,6 +140,37 @@ def restore_limits(recovery: Recovery, reference: int, fields: Table) -> None:
     virtual_host.limits = VirtualHostLimits(limit_field(fields, "connections_max"), limit_field(fields, "queues_max"))
     recovery.drop_older(virtual_host.limits_reference)
     virtual_host.limits_reference = reference
+
+
+# --- parameters, and policies among them
+
+
+def parameter_fields(parameter: Parameter) -> Table:
+    """The fields of PARAMETER."""
+    return {
+        "virtual_host": parameter.virtual_host,
+        "component": parameter.component,
+        "name": parameter.name,
+        "value": parameter.text(),
+    }
+
+
+def restore_parameter(recovery: Recovery, reference: int, fields: Table) -> None:
+    """Put a parameter back, and a policy into force for what comes after it; for the rest when all is back."""
+    host_name, component, name = (text_field(fields, field) for field in ("virtual_host", "component", "name"))
+    parameter = Parameter(host_name, component, name, json.loads(text_field(fields, "value")), reference)
+    host = recovery.virtual_host(host_name) if host_name else None
+    parameters = recovery.broker.global_parameters if host is None else host.parameters
+    before = parameters.get((component, name))
+    recovery.drop_older(before.reference if before is not None else 0)
+    parameters[component, name] = parameter
+    if host is not None and component in CHECKS:
+        if not isinstance(parameter.value, dict):
+            raise NotUnderstood(f"policy '{name}' is none: it should be an object")
+        try:
+            host.policies.put(component, checked_policy(component, name, parameter.value))
+        except NotValid as error:
+            raise NotUnderstood(f"policy '{name}': {'; '.join(error.problems)}") from error
 
 
 # --- users
@@ -314,4 +349,5 @@ RESTORERS: Final[dict[int, Restorer]] = {
     RecordKind.QUEUE: restore_queue,
     RecordKind.BINDING: restore_binding,
     RecordKind.HANDED_OUT: restore_handed_out,
+    RecordKind.PARAMETER: restore_parameter,
 }

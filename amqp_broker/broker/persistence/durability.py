@@ -32,6 +32,7 @@ from amqp_broker.wire.table import Table, encode_table
 if TYPE_CHECKING:
     from amqp_broker.broker.exchanges.binding import Binding
     from amqp_broker.broker.exchanges.exchange import Exchange
+    from amqp_broker.broker.parameters import Parameter
     from amqp_broker.broker.queues.base import Queue
     from amqp_broker.broker.virtual_host import VirtualHost
 
@@ -149,8 +150,16 @@ class Durability:
         virtual_host.limits_reference = self._keep(RecordKind.LIMITS, definitions.limits_fields(virtual_host))
         self._drop(before)
 
+    def keep_parameter(self, parameter: Parameter) -> None:
+        """A parameter was set, or has another value."""
+        before = parameter.reference
+        parameter.reference = self._keep(RecordKind.PARAMETER, definitions.parameter_fields(parameter))
+        self._drop(before)
+
     def forget_virtual_host(self, virtual_host: VirtualHost) -> None:
-        """A virtual host is gone; what was in it was forgotten before."""
+        """A virtual host is gone, with its parameters; what else was in it was forgotten before."""
+        for parameter in virtual_host.parameters.values():
+            self.forget(parameter)
         self._drop(virtual_host.limits_reference)
         virtual_host.limits_reference = NOT_KEPT
         self.forget(virtual_host)
@@ -170,7 +179,7 @@ class Durability:
         if binding.is_durable:
             binding.reference = self._keep(RecordKind.BINDING, definitions.binding_fields(virtual_host, binding))
 
-    def forget(self, gone: Exchange | Binding | VirtualHost | User) -> None:
+    def forget(self, gone: Exchange | Binding | VirtualHost | User | Parameter) -> None:
         """Something that may have had a record is gone."""
         if gone.reference:
             self._drop(gone.reference)

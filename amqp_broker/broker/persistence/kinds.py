@@ -23,3 +23,4 @@ class RecordKind(IntEnum):
     RETURNED = 8
     PAGED = 9  # a message that is not kept, out of memory for the moment
     LIMITS = 10  # of a virtual host; a record of its own, because the virtual host's must stay before its queues'
+    PARAMETER = 11  # of a virtual host, or global; policies are parameters

@@ -85,6 +85,7 @@ class Recovery:
         self._journal.drop_many(self._dropped)
         self._journal.drop_many(self._messages.orphans)
         self._repair()
+        self._apply_policies()
         for queue in self.queues.values():
             queue.recovered()
 
@@ -100,6 +101,13 @@ class Recovery:
                 self.broker.durability.keep_virtual_host(virtual_host)
         for remove in self._remove_later:
             remove()
+
+    def _apply_policies(self) -> None:
+        """What is older than the policies is under them, too."""
+        for virtual_host in self.broker.virtual_hosts.values():
+            if virtual_host.policies.are_any:
+                for _ in virtual_host.policies.apply_to_all():
+                    pass
 
     def _restore(self, reference: int, kind: int, payload: bytes) -> None:
         if kind == PAGED:

@@ -26,6 +26,7 @@ from amqp_broker.errors import AmqpError, ReplyCode, access_refused, preconditio
 from amqp_broker.wire.table import Table
 
 if TYPE_CHECKING:
+    from amqp_broker.broker.policies import InForce
     from amqp_broker.broker.virtual_host import VirtualHost
 
 
@@ -66,6 +67,7 @@ class Queue:
         "handed_out_reference",
         "handed_out_through",
         "has_moved_mark",
+        "in_force",
         "is_changed",
         "is_deleted",
         "name",
@@ -95,6 +97,7 @@ class Queue:
         self.table = table
         self.declared = arguments
         self.arguments = arguments  # those in force
+        self.in_force: InForce | None = None  # the policies
         self.consumers = self.make_consumers()
         self.counts = QueueCounts()
         self.unacknowledged_count = 0

@@ -1,0 +1,132 @@
+"""What an administrator changes of policies and parameters: checked, kept in the journal, in force at once, logged.
+
+Part of ``administration.py``, with its rules.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import TYPE_CHECKING, Final
+
+from amqp_broker.broker.observer import Kind
+from amqp_broker.broker.parameters import Parameter
+from amqp_broker.broker.policies import OPERATOR_POLICY, POLICY, Definition, Policy
+from amqp_broker.broker.policy_checks import checked_policy
+from amqp_broker.broker.problems import AdministrationError, NotThere
+from amqp_broker.logs import log_event
+
+if TYPE_CHECKING:
+    from amqp_broker.broker.broker import Broker
+    from amqp_broker.broker.virtual_host import VirtualHost
+    from amqp_broker.broker.works import Work
+
+NAME_BYTES_MAX: Final = 255
+EVENTS: Final = {POLICY: "policy", OPERATOR_POLICY: "operator policy"}
+
+
+class ParameterAdministration:
+    """The changes that an administrator makes to the policies and parameters of one broker.
+
+    Args:
+        broker: which.
+        who: makes them, as it stands in the log.
+    """
+
+    def __init__(self, broker: Broker, who: str) -> None:
+        self._broker = broker
+        self._who = who
+
+    # --- policies
+
+    def policies(self, virtual_host: str, component: str = POLICY) -> list[Policy]:
+        """The policies of a virtual host, those that count first in front.
+
+        Args:
+            component: ``policy`` or ``operator_policy``; so it is below.
+
+        Raises:
+            NotThere: there is no such virtual host.
+        """
+        return self._virtual_host(virtual_host).policies.all(component)
+
+    def policy(self, virtual_host: str, name: str, component: str = POLICY) -> Policy:
+        """Look a policy up.
+
+        Raises:
+            NotThere: there is no such virtual host, or no policy of that name in it.
+        """
+        policy = self._virtual_host(virtual_host).policies.get(component, name)
+        if policy is None:
+            raise NotThere(f"there is no {EVENTS[component]} '{name}' in virtual host '{virtual_host}'")
+        return policy
+
+    def set_policy(self, virtual_host: str, name: str, value: Definition, component: str = POLICY) -> Work:
+        """Create a policy, or change it.
+
+        Args:
+            value: ``pattern`` and ``definition``, and perhaps ``priority`` and ``apply-to``; others are passed over.
+
+        Returns:
+            What is to be finished before it is in force for all; for what is declared from now on it is already.
+
+        Raises:
+            NotThere: there is no such virtual host.
+            NotValid: something in it is not what it should be.
+        """
+        host = self._virtual_host(virtual_host)
+        _check_name(EVENTS[component], name)
+        policy = checked_policy(component, name, value)
+        before = host.policies.get(component, name)
+        self._keep(host, component, name, policy.value())
+        host.policies.put(component, policy)
+        self._log(f"{EVENTS[component]} set", _text(before), _text(policy), policy=name, vhost=virtual_host)
+        self._tell(Kind.POLICY, virtual_host, name, policy)
+        return host.policies.apply_changed()
+
+    def clear_policy(self, virtual_host: str, name: str, component: str = POLICY) -> Work:
+        """Delete a policy.
+
+        Returns:
+            What is to be finished before nothing is under it any more.
+
+        Raises:
+            NotThere: there is none.
+        """
+        host, before = self._virtual_host(virtual_host), self.policy(virtual_host, name, component)
+        self._broker.durability.forget(host.parameters.pop((component, name)))
+        host.policies.remove(component, name)
+        self._log(f"{EVENTS[component]} cleared", _text(before), None, policy=name, vhost=virtual_host)
+        self._tell(Kind.POLICY, virtual_host, name, before, is_gone=True)
+        return host.policies.apply_changed()
+
+    # --- what they share
+
+    def _keep(self, host: VirtualHost, component: str, name: str, value: object) -> None:
+        parameter = host.parameters.setdefault((component, name), Parameter(host.name, component, name, None))
+        parameter.value = value
+        self._broker.durability.keep_parameter(parameter)
+
+    def _virtual_host(self, name: str) -> VirtualHost:
+        return self._broker.administration.virtual_host(name)
+
+    def _log(self, event: str, before: str | None, after: str | None, **names: str) -> None:
+        log_event(logging.INFO, event, **names, before=before, after=after, who=self._who)
+
+    def _tell(self, kind: Kind, virtual_host: str, name: str, thing: object, *, is_gone: bool = False) -> None:
+        observers = self._broker.observers
+        if observers.present:
+            tell = observers.deleted if is_gone else observers.declared
+            tell(kind, virtual_host, name, thing, self._who)
+
+
+def _check_name(what: str, name: str) -> None:
+    if not 0 < len(name.encode("utf-8", "surrogateescape")) <= NAME_BYTES_MAX:
+        raise AdministrationError(f"a {what}'s name has 1 to {NAME_BYTES_MAX} bytes")
+
+
+def _text(policy: Policy | None) -> str | None:
+    if policy is None:
+        return None
+    shown = json.dumps(policy.definition, ensure_ascii=True)
+    return f"pattern='{policy.pattern.source}' apply-to={policy.apply_to} priority={policy.priority} {shown}"

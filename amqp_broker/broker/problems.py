@@ -1,0 +1,31 @@
+"""Why what an administrator asked for was not done. Nothing was changed then."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class AdministrationError(Exception):
+    """What was asked for cannot be done, and nothing was changed; the text says why."""
+
+
+class NotThere(AdministrationError):
+    """There is nothing of that name."""
+
+
+class AlreadyThere(AdministrationError):
+    """There is one of that name already."""
+
+
+class NotValid(AdministrationError):
+    """A value is not what it should be.
+
+    ``str()`` of it is what RabbitMQ's management API and its command line say, beginning with ``Validation failed``.
+
+    Args:
+        problems: what is wrong, one line each.
+    """
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("Validation failed\n\n" + "".join(f"{problem}\n" for problem in problems))
+        self.problems = tuple(problems)

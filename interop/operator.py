@@ -1,0 +1,70 @@
+"""What an operator does to either broker: with rabbitmqctl there, with our command line here.
+
+Not here: what is asked of the broker then.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from interop.brokers import OurBroker, RabbitMQ
+
+
+class Operator:
+    """Sets policies and parameters of one virtual host.
+
+    Args:
+        process: the broker; one that was started by the tests.
+    """
+
+    def __init__(self, process: RabbitMQ | OurBroker, vhost: str = "/") -> None:
+        self._process = process
+        self._vhost = vhost
+
+    def _run(self, theirs: list[str], ours: list[str]) -> str:
+        if isinstance(self._process, RabbitMQ):
+            return self._process.ctl(*theirs, "-p", self._vhost)
+        return self._process.ctl(*ours, "--vhost", self._vhost)
+
+    def _set(self, is_operators: bool, name: str, pattern: str, definition: Any, more: dict[str, Any]) -> None:
+        options = [word for key, value in more.items() for word in (f"--{key.replace('_', '-')}", str(value))]
+        text = definition if isinstance(definition, str) else json.dumps(definition)
+        words = [name, pattern, text, *options]
+        theirs, ours = "set_operator_policy" if is_operators else "set_policy", _noun(is_operators)
+        self._run([theirs, *words], [ours, "set", *words])
+
+    def set_policy(self, name: str, pattern: str, definition: Any, **more: Any) -> None:
+        """`more`: apply_to, priority."""
+        self._set(False, name, pattern, definition, more)
+
+    def set_operator_policy(self, name: str, pattern: str, definition: Any, **more: Any) -> None:
+        self._set(True, name, pattern, definition, more)
+
+    def clear_policy(self, name: str) -> None:
+        self._run(["clear_policy", name], ["policies", "clear", name])
+
+    def clear_operator_policy(self, name: str) -> None:
+        self._run(["clear_operator_policy", name], ["operator-policies", "clear", name])
+
+    def clear_all(self) -> None:
+        """Clear whatever policies there are."""
+        for is_operators in (False, True):
+            listing = "list_operator_policies" if is_operators else "list_policies"
+            text = self._run([listing, "--formatter", "json"], [_noun(is_operators), "list", "--json"])
+            for policy in json.loads(text):
+                (self.clear_operator_policy if is_operators else self.clear_policy)(policy["name"])
+
+    def queue(self, name: str) -> dict[str, Any]:
+        """What is in force for a queue: policy, operator_policy, effective_policy_definition."""
+        columns = ["policy", "operator_policy", "effective_policy_definition"]
+        theirs = ["list_queues", "name", *columns, "--formatter", "json"]
+        rows = json.loads(self._run(theirs, ["queues", "list", "--json"]))
+        row = next(row for row in rows if row["name"] == name)
+        found = {column: row[column] or None for column in columns}
+        found["effective_policy_definition"] = found["effective_policy_definition"] or {}
+        return found
+
+
+def _noun(is_operators: bool) -> str:
+    return "operator-policies" if is_operators else "policies"

@@ -1,0 +1,111 @@
+"""Policies that are set, changed and removed, in any order, leave the same queues as if they had been declared so.
+
+What the policies are in the end decides, not how they came to be so; only what a queue holds remembers more, and it
+holds nothing here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from amqp_broker.broker.policies import OPERATOR_POLICY, POLICY
+from tests.support.client import Client
+from tests.support.disk_broker import DiskBroker
+
+QUEUES = {
+    "a": {},
+    "ab": {"x-max-length": 3, "x-overflow": "reject-publish"},
+    "b": {"x-queue-type": "quorum", "x-delivery-limit": 4},
+    "ba": {"x-queue-type": "quorum", "x-dead-letter-exchange": "mine"},
+}
+
+definitions = st.fixed_dictionaries(
+    {},
+    optional={
+        "max-length": st.integers(0, 5),
+        "message-ttl": st.integers(0, 1000),
+        "expires": st.integers(1, 1000),
+        "delivery-limit": st.integers(0, 8),
+    },
+).filter(bool)
+more = st.fixed_dictionaries(
+    {},
+    optional={
+        "overflow": st.sampled_from(["drop-head", "reject-publish"]),
+        "dead-letter-exchange": st.sampled_from(["dead", ""]),
+        "alternate-exchange": st.just("amq.fanout"),
+        "queue-mode": st.just("lazy"),
+    },
+)
+names = st.sampled_from(["one", "two", "three"])
+values = st.fixed_dictionaries(
+    {
+        "pattern": st.sampled_from(["", "^a", "a", "b$", "^ab$", "nothing"]),
+        "priority": st.sampled_from([0, 1, -1]),
+        "apply-to": st.sampled_from(["all", "queues", "exchanges", "classic_queues", "quorum_queues"]),
+    }
+)
+set_one = st.builds(
+    lambda name, value, definition, extra: (POLICY, name, value | {"definition": definition | extra}),
+    names,
+    values,
+    definitions,
+    more,
+)
+set_operators = st.builds(
+    lambda name, value, definition: (OPERATOR_POLICY, name, value | {"definition": definition}),
+    names,
+    values,
+    definitions,
+)
+clear_one = st.tuples(st.sampled_from([POLICY, OPERATOR_POLICY]), names, st.none())
+declare_one = st.tuples(st.just("declare"), st.sampled_from(sorted(QUEUES)), st.none())
+restart = st.just(("restart", "", None))
+programs = st.lists(st.one_of(set_one, set_operators, clear_one, declare_one, restart), max_size=14)
+
+
+def declare(broker: DiskBroker, name: str) -> None:
+    channel = Client(broker).open().channel()
+    channel.declare(name, dict(QUEUES[name]), durable=True)
+    channel.exchange(name, durable=True)
+
+
+def state(broker: DiskBroker) -> dict[str, Any]:
+    """What is in force for all."""
+    host = broker.virtual_host
+    queues = {
+        name: (queue.arguments, queue.in_force.definition if queue.in_force else None)
+        for name, queue in host.queues.items()
+    }
+    exchanges = {name: host.exchanges[name].alternate for name in QUEUES if name in host.exchanges}
+    return {"queues": queues, "exchanges": exchanges}
+
+
+@given(programs)
+@settings(max_examples=60, deadline=None)
+def test_only_what_they_are_in_the_end_counts(program: list[tuple[str, str, dict[str, Any] | None]]) -> None:
+    broker = DiskBroker()
+    in_the_end: dict[tuple[str, str], dict[str, Any]] = {}
+    for what, name, value in program:
+        parameters = broker.administration.parameters
+        if what == "declare":
+            declare(broker, name)
+        elif what == "restart":
+            broker = broker.killed()
+        elif value is not None:
+            in_the_end[what, name] = value
+            broker.handle(lambda: parameters.set_policy("/", name, value, what))  # noqa: B023 — called at once
+        elif (what, name) in in_the_end:
+            del in_the_end[what, name]
+            broker.handle(lambda: parameters.clear_policy("/", name, what))  # noqa: B023
+    for name in QUEUES:
+        declare(broker, name)
+    declared_so = DiskBroker()
+    for (component, name), value in in_the_end.items():
+        declared_so.administration.parameters.set_policy("/", name, value, component)
+    for name in QUEUES:
+        declare(declared_so, name)
+    assert state(broker) == state(declared_so)
