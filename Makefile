@@ -2,7 +2,7 @@
 # environment is built once and again only when pyproject.toml changes.
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-examples lint format interop suites fuzz fuzz-bytes bench wheel wheel-compiled man clean
+.PHONY: help serve test test-examples lint format interop suites fuzz fuzz-bytes bench wheel wheel-compiled man cluster-torture clean
 
 # The first Python on this machine that is new enough.
 PYTHON ?= $(shell for candidate in python3.11 python3.12 python3.13 python3.14 python3 python; do \
@@ -44,6 +44,7 @@ help:
 	@echo 'make man       the manual page, build/amqp-broker.1'
 	@echo 'make wheel-compiled   the wheel with compiled floors, in dist/ (needs a C compiler)'
 	@echo 'COMPILED=1     with serve, test, interop, suites, fuzz: on that build; with bench: that as well'
+	@echo 'make cluster-torture   three nodes and etcd as processes, killed and paused for a quarter of an hour'
 	@echo 'make clean     remove all that was built'
 
 # Two stamps: serving needs four small packages, developing needs many.
@@ -126,6 +127,9 @@ fuzz-bytes: $(VENV)/.develop-stamp
 
 bench: $(VENV)/.develop-stamp $(BUILT)
 	@$(RUN) -m benchmarks $(if $(BUILT),--compiled) $(ARGS)
+
+cluster-torture: $(VENV)/.develop-stamp
+	@CLUSTER_ROUNDS=$(or $(ROUNDS),20) $(RUN) -m pytest -s --log-level=CRITICAL tests/cluster/test_failover.py $(ARGS)
 
 clean:
 	@rm -rf $(VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache *.egg-info

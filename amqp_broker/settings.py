@@ -204,6 +204,25 @@ class Settings:
         67_108_864, "Size at which the journal starts its next file; the first ones are smaller.", minimum=65_536
     )
 
+    # Several nodes as one broker
+    cluster: str = _setting(
+        "",
+        "etcd's members and the cluster's name, as etcd://HOST:PORT,HOST:PORT/CLUSTER; etcds:// for TLS. "
+        "Empty: this node is alone. Needs the extra cluster.",
+    )
+    cluster_secret: str = _setting("", "What all nodes of a cluster know and nobody else.", secret=True)
+    node_name: str = _setting("", "How operators call this node of the cluster. Empty: the machine's name.")
+    link_host: str = _setting("127.0.0.1", "Name or address at which the other nodes of the cluster reach this one.")
+    link_port: int = _setting(
+        25672, "TCP port for the other nodes of the cluster; 0 lets the system pick one.", minimum=0, maximum=65535
+    )
+    lease_ttl_ms: int = _setting(
+        3_000, "Time without a word after which a node counts as gone; etcd counts it in seconds.", minimum=2_000
+    )
+    etcd_ca: str = _setting("", "File in PEM format with the authorities of etcd. Empty: those of the system.")
+    etcd_certificate: str = _setting("", "File in PEM format with the certificate that etcd is shown.")
+    etcd_key: str = _setting("", "File in PEM format with its key. Empty: it is in the same file.")
+
     # The end
     shutdown_grace_ms: int = _setting(
         3_000, "Time that clients are given to answer connection.close when the broker ends.", minimum=0, maximum=4_500
@@ -308,6 +327,10 @@ def without_effect(settings: Settings) -> list[tuple[str, str]]:
             changed = (name for name in names if getattr(settings, name) != DESCRIPTIONS[name].default)
             found.extend((name, reason) for name in changed)
 
+    cluster = ("cluster_secret", "node_name", "link_host", "link_port", "lease_ttl_ms")
+    etcd_tls = ("etcd_ca", "etcd_certificate", "etcd_key")
+    need(bool(settings.cluster), "this node is alone: name its cluster with cluster", *cluster, *etcd_tls)
+    need(not settings.cluster or settings.cluster.startswith("etcds:"), "TLS to etcd is off: use etcds://", *etcd_tls)
     tls = [name for name in DESCRIPTIONS if name.startswith("tls_") and name != "tls_certificate"]
     need(bool(settings.tls_certificate), _NO_CERTIFICATE, *tls)
     need(settings.tls_client_certificate != "none", _NO_CLIENT_CERTIFICATE, "tls_ca", "tls_login_from")

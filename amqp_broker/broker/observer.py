@@ -46,16 +46,39 @@ class Channel(Protocol):
         ...
 
 
-class Passage(NamedTuple):
-    """A message on its way in: a client's publish, or a dead letter."""
+class Passage:
+    """A message on its way in: a client's publish, or a dead letter.
 
-    virtual_host: VirtualHost
-    address: Address
-    header: bytes
-    body: bytes
-    queues: Sequence[Queue]  # that its route names; none when it went nowhere
-    accepted: bool  # by all of these; False when one refused it because it is full
-    error: AmqpError | None = None  # it was refused with this before it was routed
+    Args:
+        virtual_host: where.
+        address: exchange and routing keys.
+        header: the content header.
+        body: the body.
+        queues: that its route names; none when it went nowhere.
+        accepted: by all of these; False when one refused it because it is full.
+        error: it was refused with this before it was routed.
+    """
+
+    __slots__ = ("accepted", "address", "body", "error", "header", "queues", "virtual_host")
+
+    # No NamedTuple: compiled, that would ask for the classes of its fields before their modules are there.
+    def __init__(
+        self,
+        virtual_host: VirtualHost,
+        address: Address,
+        header: bytes,
+        body: bytes,
+        queues: Sequence[Queue],
+        accepted: bool,
+        error: AmqpError | None = None,
+    ) -> None:
+        self.virtual_host = virtual_host
+        self.address = address
+        self.header = header
+        self.body = body
+        self.queues = queues
+        self.accepted = accepted
+        self.error = error
 
 
 class Settlement(StrEnum):

@@ -18,11 +18,12 @@ class ExitCode(IntEnum):
     NOT_RUNNING = 7  # no broker answers that could be asked to change something
     REFUSED = 8  # the broker that was asked refused: no such user, a name that is taken, a wrong pattern
     NOT_SUPPORTED = 9  # the journal is intact, and holds what this release does not know
+    CANNOT_JOIN = 10  # etcd, or what the cluster has in it, cannot be used
 
 
 EPILOG = (
     "Exit codes: 0 done, or ended by SIGTERM or Ctrl-C; 1 a defect of amqp-broker; 2 a wrong command line, setting or "
     "configuration file; 3 cannot listen; 4 cannot use the data folder; 5 the journal is damaged; 6 the disk failed; "
     "7 no broker runs with that data folder; 8 the broker refused what was asked; 9 the journal holds what this "
-    "release does not know."
+    "release does not know; 10 the node cannot be part of its cluster."
 )

@@ -39,6 +39,20 @@ Fsync = Annotated[
         "minute or so. kill -9 costs nothing with any. Default: always.",
     ),
 ]
+Cluster = Annotated[
+    str | None,
+    typer.Option(
+        "--cluster", metavar="URL", help="Be a node of a cluster: etcd://HOST:PORT,HOST:PORT/NAME. Default: alone."
+    ),
+]
+NodeName = Annotated[
+    str | None,
+    typer.Option("--node-name", metavar="NAME", help="How operators call this node. Default: the machine's name."),
+]
+LinkHost = Annotated[
+    str | None,
+    typer.Option("--link-host", metavar="ADDRESS", help="Where the other nodes reach this one. Default: 127.0.0.1."),
+]
 TlsPort = Annotated[
     str | None,
     typer.Option("--tls-port", metavar="NUMBER", help="TCP port for TLS. Default: 5671, with a certificate."),

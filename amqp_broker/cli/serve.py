@@ -50,6 +50,9 @@ def serve(
     tls_key: options.TlsKey = None,
     tls_ca: options.TlsCa = None,
     tls_client_certificate: options.TlsClientCertificate = None,
+    cluster: options.Cluster = None,
+    node_name: options.NodeName = None,
+    link_host: options.LinkHost = None,
 ) -> None:
     """Run the broker until SIGTERM or Ctrl-C; a second one ends it at once.
 
@@ -77,6 +80,9 @@ def serve(
         tls_key=tls_key,
         tls_ca=tls_ca,
         tls_client_certificate=tls_client_certificate,
+        cluster=cluster,
+        node_name=node_name,
+        link_host=link_host,
     ).settings
 
     import trio
@@ -93,6 +99,11 @@ def serve(
     set_up_logs(settings.log_level, settings.log_format)
     take_all_descriptors()
     sys.setswitchinterval(THREAD_TURN_S)
+    if settings.cluster:
+        from amqp_broker.cli.serve_cluster import serve_cluster
+
+        serve_cluster(settings)
+        return
     server, data_folder = BrokerServer(settings), DataFolder(Path(settings.data_dir))
     announcements.starting(server.settings, server.memory)
     failure: Exception | None = None

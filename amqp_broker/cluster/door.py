@@ -49,7 +49,7 @@ class LinkUnreachable(LinkError):
         self.is_refused = is_refused
 
 
-async def call(caller: Caller, owner: Node, peer: Peer, *, shard: int, is_tls: bool, protocol: str) -> trio.abc.Stream:
+async def call(caller: Caller, owner: Node, peer: Peer, *, shard: int, protocol: str) -> trio.abc.Stream:
     """Open a link to the owner for one client.
 
     Returns:
@@ -63,7 +63,9 @@ async def call(caller: Caller, owner: Node, peer: Peer, *, shard: int, is_tls: b
     with trio.move_on_after(LINK_TIMEOUT_S):
         stream = await _connect(owner)
         try:
-            return await _introduce(caller, stream, peer, shard, is_tls, protocol)
+            return await _introduce(
+                caller, stream, Hello(caller.cluster, caller.node_id, link.new_nonce(), shard, protocol, peer)
+            )
         except BaseException:
             await trio.aclose_forcefully(stream)
             raise
@@ -87,21 +89,7 @@ def _says_that_nobody_listens(error: BaseException | None) -> bool:
     return error is not None and error.__cause__ is not None and _says_that_nobody_listens(error.__cause__)
 
 
-async def _introduce(
-    caller: Caller, stream: trio.SocketStream, peer: Peer, shard: int, is_tls: bool, protocol: str
-) -> trio.abc.Stream:
-    hello = Hello(
-        caller.cluster,
-        caller.node_id,
-        link.new_nonce(),
-        shard,
-        peer.host,
-        peer.port,
-        peer.is_loopback,
-        peer.certificate_name,
-        is_tls,
-        protocol,
-    )
+async def _introduce(caller: Caller, stream: trio.SocketStream, hello: Hello) -> trio.abc.Stream:
     reader = FrameReader()
     try:
         await stream.send_all(link.encode_hello(hello))

@@ -22,6 +22,8 @@ import struct
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
+from amqp_broker.access.client import Peer, Tls
+
 VERSION: Final = 1
 FRAME_BYTES_MAX: Final = 65_536
 _LENGTH: Final = struct.Struct(">I")
@@ -44,12 +46,8 @@ class Hello:
         node_id: the calling node's.
         nonce: random, in hexadecimal.
         shard: whose owner is wanted.
-        peer_host: the client's address.
-        peer_port: the client's port.
-        is_loopback: whether the client is on the calling node's machine.
-        certificate_name: the user that the client's certificate names; empty if none, None where none was asked.
-        is_tls: whether the client's connection is encrypted.
-        protocol: of the listener that it came to.
+        protocol: of the listener that the client came to.
+        peer: the client, as the door sees it.
         version: of this conversation.
     """
 
@@ -57,12 +55,8 @@ class Hello:
     node_id: str
     nonce: str
     shard: int
-    peer_host: str
-    peer_port: int
-    is_loopback: bool
-    certificate_name: str | None
-    is_tls: bool
     protocol: str
+    peer: Peer
     version: int = VERSION
 
 
@@ -132,16 +126,42 @@ def read_hello(frame: dict[str, Any]) -> Hello:
         raise LinkError("the caller does not say who it is")
     if frame.get("version") != VERSION:
         raise LinkError(f"the caller speaks version {frame.get('version')} of the link, this node speaks {VERSION}")
-    fields = {name: frame.get(name) for name in Hello.__dataclass_fields__}
     try:
-        hello = Hello(**fields)  # type: ignore[arg-type]
-    except TypeError as error:
+        return Hello(
+            _text(frame["cluster"]),
+            _text(frame["node_id"]),
+            _text(frame["nonce"]),
+            _number(frame["shard"]),
+            _text(frame["protocol"]),
+            _read_peer(frame["peer"]),
+        )
+    except (TypeError, KeyError) as error:
         raise LinkError("the caller's hello cannot be read") from error
-    texts = (hello.cluster, hello.node_id, hello.nonce, hello.peer_host, hello.protocol)
-    numbers = (hello.shard, hello.peer_port)
-    if not all(isinstance(text, str) for text in texts) or not all(isinstance(number, int) for number in numbers):
-        raise LinkError("the caller's hello cannot be read")
-    return hello
+
+
+def _read_peer(fields: Any) -> Peer:
+    name, tls = fields["certificate_name"], fields["tls"]
+    return Peer(
+        _text(fields["host"]),
+        _number(fields["port"]),
+        fields["is_loopback"] is True,
+        None if name is None else _text(name),
+        _text(fields["our_host"]),
+        _number(fields["our_port"]),
+        None if tls is None else Tls(_text(tls["version"]), _text(tls["cipher"])),
+    )
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
+def _number(value: Any) -> int:
+    if not isinstance(value, int):
+        raise TypeError
+    return value
 
 
 def door_proof(secret: str, hello: Hello, nonce: str) -> str:

@@ -87,16 +87,15 @@ class Ownership:
         self._claim = claim
         return answer.revision
 
-    async def release(self, epoch: int) -> None:
-        """Give the shard up, so that another node may take it at once.
+    async def disown(self, claim: bytes) -> None:
+        """Delete the owner's key while it holds this claim.
 
         Raises:
-            EtcdUnavailable: etcd did not answer; the lease ends it.
+            EtcdUnavailable: it is not known whether it is gone.
         """
-        mine = messages.compare(self._owner_key, Target.MOD_REVISION, epoch)
-        await self._etcd.call(
-            messages.TRANSACTION, messages.transaction_request([mine], [messages.delete(self._owner_key)])
-        )
+        same = messages.compare(self._owner_key, Target.VALUE, claim)
+        request = messages.transaction_request([same], [messages.delete(self._owner_key)])
+        await self._etcd.call(messages.TRANSACTION, request)
 
 
 def owner_in(value: bytes) -> str:

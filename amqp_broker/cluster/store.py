@@ -32,6 +32,10 @@ class OwnershipLost(OSError):
     """This node does not own the shard any more: nothing that it says from now on is kept."""
 
 
+class _FenceClosed(Exception):
+    """The epoch that was written in is over, and it is not known yet what comes after it."""
+
+
 class EtcdStore:
     """Keys of one shard.
 
@@ -48,13 +52,27 @@ class EtcdStore:
         self._owner_key = owner_key.encode()
         self._epoch = epoch
         self._numbers = [0] * LANES
-        self._given_up = threading.Event()
+        self._change = threading.Condition()
+        self._is_given_up = False
+        self._new_epoch = epoch
         self.room_bytes: int | None = None  # how much more may be written; None where nobody has looked
         self.is_out_of_space = False
 
     def give_up(self) -> None:
         """From any thread: whoever waits for etcd is told that the ownership is lost."""
-        self._given_up.set()
+        with self._change:
+            self._is_given_up = True
+            self._change.notify_all()
+
+    def resume(self, epoch: int) -> None:
+        """From any thread: the owner's key was lost, and this node has taken it back before anybody else had it.
+
+        What was under way is committed again under the new epoch. That does no harm where it was committed before:
+        nobody has written anything since.
+        """
+        with self._change:
+            self._new_epoch = epoch
+            self._change.notify_all()
 
     def open(self) -> None:
         """Take the lanes. To be called once, before anything is committed.
@@ -74,9 +92,12 @@ class EtcdStore:
         )
         while True:
             outcome = self._members.present.call_all(messages.TRANSACTION, [request])[0]
-            if outcome is not None and self._is_done(outcome, b"0"):
-                return
-            self._wait(outcome)
+            try:
+                if outcome is not None and self._is_done(outcome, b"0"):
+                    return
+            except _FenceClosed:
+                raise OwnershipLost(errno.EROFS, "the ownership was lost before it was used") from None
+            self._wait(outcome if isinstance(outcome, EtcdRefused) else None)
 
     def commit(self, transactions: Sequence[Transaction]) -> None:
         """Apply each transaction once (``Store.commit``).
@@ -88,23 +109,53 @@ class EtcdStore:
             self._commit_some(transactions[first : first + LANES])
 
     def _commit_some(self, transactions: Sequence[Transaction]) -> None:
-        requests = {lane: self._request(lane, transaction) for lane, transaction in enumerate(transactions)}
-        while requests:
-            lanes = list(requests)
-            outcomes = self._members.present.call_all(messages.TRANSACTION, [requests[lane] for lane in lanes])
-            for lane, outcome in zip(lanes, outcomes, strict=True):
+        left = dict(enumerate(transactions))
+        while left:
+            try:
+                self._try_to_commit(left)
+            except _FenceClosed:
+                self._await_resumption()
+
+    def _try_to_commit(self, left: dict[int, Transaction]) -> None:
+        """Ask once for all that is left, by lane; what is done is left no longer."""
+        lanes = list(left)
+        requests = [self._request(lane, left[lane]) for lane in lanes]
+        outcomes = self._members.present.call_all(messages.TRANSACTION, requests)
+        is_closed = False
+        for lane, outcome in zip(lanes, outcomes, strict=True):
+            try:
                 if outcome is not None and self._is_done(outcome, self._lane_value(self._numbers[lane] + 1)):
                     self._numbers[lane] += 1
-                    del requests[lane]
-            if requests:
-                self._wait(next((outcome for outcome in outcomes if isinstance(outcome, EtcdRefused)), None))
+                    del left[lane]
+            except _FenceClosed:
+                is_closed = True
+        if is_closed:
+            raise _FenceClosed
+        if left:
+            self._wait(next((outcome for outcome in outcomes if isinstance(outcome, EtcdRefused)), None))
         self.is_out_of_space = False
+
+    def _await_resumption(self) -> None:
+        """Nobody owns the shard: wait until this node does again.
+
+        Raises:
+            OwnershipLost: it gives up.
+        """
+        with self._change:
+            while self._new_epoch == self._epoch and not self._is_given_up:
+                self._change.wait()
+            if self._is_given_up:
+                raise OwnershipLost(errno.EROFS, "the node gave its ownership up")
+            self._epoch = self._new_epoch
+        self._numbers = [0] * LANES
+        self.open()
 
     def _is_done(self, outcome: bytes | EtcdRefused, lane_value: bytes) -> bool:
         """Whether an outcome says that its transaction was carried out, now or by an earlier copy.
 
         Raises:
             OwnershipLost: it says that it never will be.
+            _FenceClosed: nobody owns the shard, or this node does in another epoch.
         """
         if isinstance(outcome, EtcdRefused):
             return False
@@ -112,7 +163,9 @@ class EtcdStore:
         if answer.succeeded:
             return True
         owner, lane = answer.ranges[0].entries, answer.ranges[1].entries
-        if not owner or owner[0].mod_revision != self._epoch:
+        if not owner or self._new_epoch != self._epoch:
+            raise _FenceClosed
+        if owner[0].mod_revision != self._epoch:
             raise OwnershipLost(errno.EROFS, "another node owns this broker now")
         if lane and lane[0].value == lane_value:
             return True
@@ -156,8 +209,9 @@ class EtcdStore:
             delay_s = OUT_OF_SPACE_RETRY_S
         else:
             self._members.turn_to_next()
-        if self._given_up.wait(delay_s):
-            raise OwnershipLost(errno.EROFS, "the node gave its ownership up")
+        with self._change:
+            if self._is_given_up or self._change.wait_for(lambda: self._is_given_up, delay_s):
+                raise OwnershipLost(errno.EROFS, "the node gave its ownership up")
 
     def entries(self, prefix: str) -> Iterator[Entry]:
         """All keys with a prefix (``Store.entries``).

@@ -96,10 +96,26 @@ class Conversation(Protocol):
         ...
 
 
-class Outbox:
-    """The pumps of one server that have something to send when the chunk that is being handled is done."""
+class OutputGate(Protocol):
+    """Says whether a server may speak to its clients: one of several may not while another may have taken its place."""
 
-    def __init__(self) -> None:
+    def is_open(self) -> bool:
+        """Whether output may go out now; asked before each chunk of it."""
+        ...
+
+    async def wait_until_open(self) -> None:
+        """Wait until it may."""
+
+
+class Outbox:
+    """The pumps of one server that have something to send when the chunk that is being handled is done.
+
+    Args:
+        gate: closed while nothing may be sent; None where that never is.
+    """
+
+    def __init__(self, gate: OutputGate | None = None) -> None:
+        self.gate = gate
         self._waiting: list[Pump] | None = None
 
     def put(self, pump: Pump) -> bool:
@@ -236,6 +252,9 @@ class Pump:
 
     def send_now(self) -> None:
         """Send what the system takes at once, and leave the rest to the writer."""
+        if self._outbox.gate is not None and not self._outbox.gate.is_open():
+            self._output_ready.set()
+            return
         if self._socket_stream is not None and not self._is_writing and not self._rest:
             try:
                 output = self._conversation.take_output()
@@ -248,7 +267,10 @@ class Pump:
             self._output_ready.set()
 
     async def _write(self) -> None:
+        gate = self._outbox.gate
         while True:
+            if gate is not None and not gate.is_open():
+                await gate.wait_until_open()
             rest, self._rest = self._rest, []
             output = rest or self._conversation.take_output()
             if output:

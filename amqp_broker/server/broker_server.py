@@ -22,7 +22,7 @@ from amqp_broker.journal.port import Journal, Progress
 from amqp_broker.logs import log_event, log_internal_error
 from amqp_broker.network.connection_log import ConnectionLog
 from amqp_broker.network.listeners import AMQP, Endpoint
-from amqp_broker.network.pump import Outbox, Pump
+from amqp_broker.network.pump import Outbox, OutputGate, Pump
 from amqp_broker.network.turns import Turns
 from amqp_broker.server.clock import SystemClock
 from amqp_broker.server.control import serve_control
@@ -57,6 +57,7 @@ class BrokerServer:
         clock: the broker's time; the machine's when left out.
         broker: what to serve, open, where somebody else sees to its journal; one of the server's own when left out.
         driver: that broker's.
+        output_gate: whether clients may be spoken to; None where they always may.
     """
 
     protocols: ClassVar[Mapping[str, MakeConnection]] = PROTOCOLS  # a broker in a test has its own connections
@@ -67,6 +68,7 @@ class BrokerServer:
         clock: Clock | None = None,
         broker: Broker | None = None,
         driver: ServerDriver | None = None,
+        output_gate: OutputGate | None = None,
     ) -> None:
         self.memory = available_memory()
         self.settings = with_memory_limits(settings, self.memory)
@@ -77,13 +79,14 @@ class BrokerServer:
         self._journal: Journal | None = None
         self._flusher: JournalFlusher | None = None
         self._connections: set[ClientConnection] = set()
-        self._outbox = Outbox()
+        self._outbox = Outbox(output_gate)
         self._turns = Turns()
         self._reception = Reception(self.settings, self._turns, self.serve_stream, self._count_clients)
         self.connections_ended = 0
         self.control_folder: Path | None = None  # the data folder, where the command line may reach the broker
         self._shutdown_requested = trio.Event()
         self._all_gone = trio.Event()
+        self.ended = trio.Event()  # nobody is served any more
 
     @property
     def broker(self) -> Broker:
@@ -147,6 +150,17 @@ class BrokerServer:
             if not self.endpoints:
                 await self.bind()
             self.listen()
+            await self.serve(task_status=task_status)
+        finally:
+            self.stop_listening()
+
+    async def serve(self, *, task_status: trio.TaskStatus[list[Endpoint]] = trio.TASK_STATUS_IGNORED) -> None:
+        """The same for whoever listens itself, and hands clients over with ``serve_stream``.
+
+        Raises:
+            JournalFailed: what should be durable could not be written; alone or in an exception group.
+        """
+        try:
             driver = self._driver
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(run_timers, self.broker, driver.earlier_deadline)
@@ -170,7 +184,7 @@ class BrokerServer:
                 await self._say_farewell()
                 nursery.cancel_scope.cancel()
         finally:
-            self.stop_listening()
+            self.ended.set()
             if self._journal is not None:
                 self.broker.durability.note_handed_out()
                 self._journal.close()

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 import trio
 import trio.testing
 
-from amqp_broker.access.client import Peer
+from amqp_broker.access.client import Peer, Tls
 from amqp_broker.cluster import door, link
 from amqp_broker.cluster.door import Caller, LinkUnreachable
 from amqp_broker.cluster.keys import BadKey, Node
 from amqp_broker.cluster.link import FrameReader, Hello, LinkError, NotTheOwner
 from tests.support.etcd_process import free_ports
 
-PEER = Peer("192.0.2.7", 1234, False, "ada")
+PEER = Peer("192.0.2.7", 1234, False, "ada", "192.0.2.1", 5671, Tls("TLSv1.3", "AES"))
 OWNER = Caller("orders", "owner", "secret")
 DOOR = Caller("orders", "door", "secret")
 
@@ -45,7 +45,7 @@ async def linked(
     async with trio.open_nursery() as nursery:
         nursery.start_soon(trio.serve_listeners, serve, listeners)
         try:
-            stream = await door.call(caller, node, PEER, shard=0, is_tls=True, protocol="amqp")
+            stream = await door.call(caller, node, PEER, shard=0, protocol="amqp")
             await client(stream)
             await stream.aclose()
         finally:
@@ -66,8 +66,7 @@ def test_a_client_comes_through_with_its_address() -> None:
     heard, received = trio.run(linked, OWNER, DOOR, lambda shard: True, say)
     assert received == b"AMQP" * 100_000
     assert len(heard) == 1
-    hello = heard[0]
-    assert (hello.peer_host, hello.peer_port, hello.certificate_name, hello.is_tls) == ("192.0.2.7", 1234, "ada", True)
+    assert heard[0].peer == PEER
 
 
 @pytest.mark.parametrize(
@@ -93,14 +92,14 @@ def test_nobody_listens_there() -> None:
     node = Node("owner", "a", "127.0.0.1", free_ports(1)[0], "1", 0)
 
     async def call() -> None:
-        await door.call(DOOR, node, PEER, shard=0, is_tls=False, protocol="amqp")
+        await door.call(DOOR, node, PEER, shard=0, protocol="amqp")
 
     with pytest.raises(LinkUnreachable) as caught:
         trio.run(call)
     assert caught.value.is_refused
 
 
-HELLO = Hello("orders", "door", "00", 0, "127.0.0.1", 1, True, None, False, "amqp")
+HELLO = Hello("orders", "door", "00", 0, "amqp", Peer.at("127.0.0.1", 1))
 
 
 def test_frames_are_read_however_they_are_cut() -> None:
@@ -128,7 +127,16 @@ def test_what_is_no_frame_is_refused(data: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"kind": "proof"}, {"version": 2}, {"shard": "0"}, {"cluster": None}, {"peer_port": "x"}]
+    "change",
+    [
+        {"kind": "proof"},
+        {"version": 2},
+        {"shard": "0"},
+        {"cluster": None},
+        {"peer": None},
+        {"peer": {}},
+        {"peer": {**asdict(HELLO.peer), "port": "x"}},
+    ],
 )
 def test_a_hello_that_cannot_be_read_is_refused(change: dict[str, object]) -> None:
     reader = FrameReader()
@@ -145,7 +153,7 @@ def test_both_proofs_depend_on_all_that_was_said() -> None:
     others = [
         link.door_proof("secret", HELLO, "m"),
         link.door_proof("other", HELLO, "n"),
-        link.door_proof("secret", replace(HELLO, peer_host="::1"), "n"),
+        link.door_proof("secret", replace(HELLO, peer=PEER), "n"),
         link.owner_proof("secret", HELLO, "n"),
     ]
     assert not any(link.is_same(other, proof) for other in [*others, None, 7, ""])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import threading
 from collections.abc import Iterator
 from random import Random
 
@@ -117,6 +118,39 @@ def test_who_gives_up_waits_no_longer() -> None:
         store.commit([[Put("d/x/1", b"1")]] * 100)  # one of them has no answer at first
 
 
+@given(st.integers(0, 2**32))
+@settings(max_examples=50, deadline=None)
+def test_who_takes_the_shard_back_writes_what_was_under_way(seed: int) -> None:
+    random, etcd = Random(seed), FakeEtcd()
+    members = [UnreliableMember(etcd, random, 0.7) for _ in range(2)]
+    store = owned(etcd, list(members))
+    store.open()
+    store.commit([[Put("d/x/1", b"1")]])
+    etcd.delete(OWNER.encode())  # the lease has ended
+    waiting = threading.Thread(target=lambda: store.commit([[Put("d/x/1", b"2")], [Put("d/x/2", b"2")]]))
+    waiting.start()
+    store.resume(etcd.put(OWNER.encode(), b"a"))
+    waiting.join(10)
+    assert not waiting.is_alive()
+    for member in members:
+        member.deliver_late()
+    assert values(etcd) == {"d/x/1": b"2", "d/x/2": b"2"}
+    store.commit([[Put("d/x/1", b"3")]])
+    assert values(etcd) == {"d/x/1": b"3", "d/x/2": b"2"}
+
+
+def test_who_waits_to_take_it_back_is_told_that_it_will_not() -> None:
+    etcd = FakeEtcd()
+    store = owned(etcd, [UnreliableMember(etcd, Random(1))])
+    store.open()
+    etcd.delete(OWNER.encode())
+    timer = threading.Timer(0.05, store.give_up)
+    timer.start()
+    with pytest.raises(OwnershipLost, match="gave its ownership up"):
+        store.commit([[Put("d/x/1", b"1")]])
+    timer.join()
+
+
 class FullMember(UnreliableMember):
     """Refuses so many transactions, as etcd does when its quota is used up."""
 
@@ -186,8 +220,8 @@ def commit(journal: SegmentJournal) -> None:
 
 def test_a_journal_in_a_real_etcd_is_taken_over(etcd: EtcdMember) -> None:
     refusing, port = free_ports(1)[0], etcd.client_port
-    members = Members([Member("127.0.0.1", refusing), Member("127.0.0.1", port)])
-    others = Members([Member("127.0.0.1", port)])
+    members = Members([Member("127.0.0.1", refusing), Member("127.0.0.1", port, timeout_s=20)])
+    others = Members([Member("127.0.0.1", port, timeout_s=20)])
     _, journal = journal_on(members, "t/1/")
     assert records(journal) == []
     expected = [bytes([number]) * size for number, size in enumerate((10, 5_000, 400_000, 2_000_000, 30))]

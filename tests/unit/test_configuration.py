@@ -160,9 +160,9 @@ def test_the_default_data_folder_of_each_platform(platform: str, environment: di
 def test_an_unknown_key_is_refused_with_what_was_probably_meant(toml: Path) -> None:
     toml.write_text("prot = 5672")
     assert refusal(file=toml) == f"config file {toml} has an unknown setting 'prot': did you mean port?"
-    toml.write_text("colour = 'red'")
+    toml.write_text("zebra = 'red'")
     assert refusal(file=toml) == (
-        f"config file {toml} has an unknown setting 'colour': 'amqp-broker config show' lists the settings"
+        f"config file {toml} has an unknown setting 'zebra': 'amqp-broker config show' lists the settings"
     )
     toml.write_text("max_message_size = 1")
     assert refusal(file=toml).endswith("'max_message_size': did you mean message_size_bytes_max?")

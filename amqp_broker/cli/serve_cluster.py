@@ -1,0 +1,84 @@
+"""``amqp-broker serve`` for a node of a cluster, from its settings to its exit code; ``serve.py`` is for one alone."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from amqp_broker.cli import options
+from amqp_broker.cli.exit_codes import ExitCode
+
+if TYPE_CHECKING:
+    import trio
+
+    from amqp_broker.cluster.node import ClusterNode
+    from amqp_broker.settings import Settings
+
+COPIES_FOLDER_NAME = "cluster"
+
+
+def serve_cluster(settings: Settings) -> None:
+    """Be a node until a signal; its data folder holds nothing that is worth keeping."""
+    import trio
+
+    try:
+        from amqp_broker.cluster.configuration import cluster_configuration
+        from amqp_broker.cluster.node import CannotJoin, ClusterNode
+    except ModuleNotFoundError as error:
+        options.fail(
+            ExitCode.WRONG_USE,
+            f"a cluster needs the package {error.name}: pip install 'amqp-broker-server[cluster]'",
+        )
+    from amqp_broker.network.listeners import CannotListen
+    from amqp_broker.server.data_folder import CannotUseDataFolder, DataFolder
+    from amqp_broker.settings import SettingError
+
+    try:
+        configuration = cluster_configuration(settings)
+    except SettingError as error:
+        options.fail(ExitCode.WRONG_USE, str(error))
+    codes: dict[type[BaseException], ExitCode] = {
+        CannotJoin: ExitCode.CANNOT_JOIN,
+        CannotListen: ExitCode.CANNOT_LISTEN,
+        CannotUseDataFolder: ExitCode.CANNOT_USE_DATA_FOLDER,
+    }
+    failure: BaseException | None = None
+    try:
+        with DataFolder(Path(settings.data_dir)) as folder:
+            node = ClusterNode(settings, configuration, folder.path / COPIES_FOLDER_NAME)
+            trio.run(_serve, node, settings)
+    except* (CannotJoin, CannotListen, CannotUseDataFolder) as errors:
+        failure = errors
+        while isinstance(failure, BaseExceptionGroup):
+            failure = failure.exceptions[0]
+    if failure is not None:
+        options.fail(codes[type(failure)], str(failure))
+
+
+async def _serve(node: ClusterNode, settings: Settings) -> None:
+    import trio
+
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_obey, signals, node)
+            endpoints = await nursery.start(_run, node)
+            for url in dict.fromkeys(endpoint.url for endpoint in endpoints):
+                print(f"listening on {url}")
+            print(f"node of the cluster {settings.cluster.rpartition('/')[2]}", flush=True)
+
+
+async def _run(node: ClusterNode, *, task_status: trio.TaskStatus[object]) -> None:
+    await node.run(task_status=task_status)
+
+
+async def _obey(signals: AsyncIterator[int], node: ClusterNode) -> None:
+    async for number in signals:
+        if number == signal.SIGHUP:
+            node.reload_certificates()
+        else:
+            for ending in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(ending, signal.SIG_DFL)
+            node.shut_down()
+            return

@@ -1,0 +1,90 @@
+"""What a node is told about its cluster: where etcd is, which cluster, who it is itself. Read from the settings.
+
+etcd://10.0.0.1:2379,10.0.0.2:2379,10.0.0.3:2379/orders          etcds:// for TLS; user:password@ before the hosts
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import unquote, urlsplit
+
+from amqp_broker.cluster.etcd_client import Address
+from amqp_broker.settings import SettingError, Settings
+
+ETCD_PORT: Final = 2379
+FORM: Final = "etcd://HOST:PORT,HOST:PORT/CLUSTER"
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterConfiguration:
+    """What one node is told.
+
+    Args:
+        cluster: its name, the same on all nodes.
+        addresses: of etcd's members.
+        secret: that all nodes know.
+        node_name: how operators call this node.
+        link_host: where other nodes reach it.
+        link_port: likewise; 0 picks one.
+        lease_ttl_s: after how long without a word from it a node counts as gone.
+    """
+
+    cluster: str
+    addresses: tuple[Address, ...]
+    secret: str
+    node_name: str
+    link_host: str
+    link_port: int
+    lease_ttl_s: int
+
+
+def cluster_configuration(settings: Settings) -> ClusterConfiguration:
+    """Read the settings that begin with ``cluster``, ``node``, ``link``, ``etcd`` and ``lease``.
+
+    Raises:
+        SettingError: one of them cannot be used; the text names it and the way out.
+    """
+    url = urlsplit(settings.cluster)
+    name = unquote(url.path[1:])
+    if url.scheme not in ("etcd", "etcds") or not url.netloc or not name or "/" in name:
+        raise SettingError(f"cluster takes {FORM}, not '{settings.cluster}'")
+    if not settings.cluster_secret:
+        raise SettingError("cluster_secret is missing: give all nodes the same long random text")
+    login, _, hosts = url.netloc.rpartition("@")
+    user, _, password = login.partition(":")
+    tls = _tls(settings) if url.scheme == "etcds" else None
+    addresses = tuple(_address(one, unquote(user), unquote(password), tls) for one in hosts.split(","))
+    return ClusterConfiguration(
+        name,
+        addresses,
+        settings.cluster_secret,
+        settings.node_name or socket.gethostname(),
+        settings.link_host,
+        settings.link_port,
+        -(-settings.lease_ttl_ms // 1000),
+    )
+
+
+def _address(text: str, user: str, password: str, tls: ssl.SSLContext | None) -> Address:
+    host, colon, port = text.rpartition(":")
+    if not colon or text.endswith("]"):
+        host, port = text, str(ETCD_PORT)
+    if not host or not port.isdecimal() or not 0 < int(port) < 65_536:
+        raise SettingError(f"cluster takes {FORM}: '{text}' is no host and port")
+    return Address(host.strip("[]"), int(port), user, password, tls)
+
+
+def _tls(settings: Settings) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=settings.etcd_ca or None)
+        if settings.etcd_certificate:
+            context.load_cert_chain(settings.etcd_certificate, settings.etcd_key or None)
+    except (OSError, ssl.SSLError) as error:
+        raise SettingError(
+            f"the certificates for etcd (etcd_ca, etcd_certificate, etcd_key) cannot be used: {error}"
+        ) from error
+    context.set_alpn_protocols(["h2"])
+    return context

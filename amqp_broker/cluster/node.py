@@ -1,0 +1,510 @@
+"""One node of a cluster: it owns the broker and serves it, or it is a door to the node that does.
+
+Theory of operation. Every node listens for clients and for links, holds a lease in etcd, and watches who owns the
+shard. While nobody does, the nodes campaign, in an order that differs with each vacancy. Whoever wins reads the
+journal out of etcd (``store.py``, ``journal/kept_files.py``) and has a ``BrokerServer`` serve it, which neither
+listens itself nor knows of the cluster. All others are doors (``door.py``).
+
+An owner whose lease is no longer sure to live says nothing to anybody (``OutputGate``). When the lease was lost and
+nobody else has owned the shard since, it takes it back, and no client notices; else it lets its clients go and becomes
+a door.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import secrets
+import shutil
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, cast
+
+import trio
+
+from amqp_broker import __version__
+from amqp_broker.access.client import Peer
+from amqp_broker.cluster import door
+from amqp_broker.cluster.configuration import ClusterConfiguration
+from amqp_broker.cluster.door import Caller, LinkUnreachable
+from amqp_broker.cluster.etcd_client import EtcdClient
+from amqp_broker.cluster.keys import FORMAT, BadKey, Keys, Node
+from amqp_broker.cluster.lease import Lease
+from amqp_broker.cluster.link import LinkError, NotTheOwner
+from amqp_broker.cluster.members import Credentials as MemberCredentials
+from amqp_broker.cluster.members import EtcdRefused, EtcdUnavailable, Member, Members
+from amqp_broker.cluster.ownership import Ownership, owner_in
+from amqp_broker.cluster.store import EtcdStore
+from amqp_broker.etcd import messages
+from amqp_broker.etcd.calls import Answer
+from amqp_broker.etcd.messages import Target
+from amqp_broker.journal.failures import JournalFailed
+from amqp_broker.journal.journal import SegmentJournal
+from amqp_broker.journal.kept_files import KeptFiles
+from amqp_broker.journal.port import Journal
+from amqp_broker.journal.real_files import RealFiles
+from amqp_broker.logs import log_event
+from amqp_broker.network.listeners import Endpoint
+from amqp_broker.network.turns import Turns
+from amqp_broker.server.broker_server import BrokerServer
+from amqp_broker.server.garbage import without_collections
+from amqp_broker.server.reception import Reception
+from amqp_broker.settings import Settings
+
+SHARD: Final = 0
+CALL_TIMEOUT_S: Final = 1.0
+PAUSE_S: Final = 0.1
+JOIN_TIMEOUT_S: Final = 60.0  # how long a node that starts waits for etcd
+STAGGER_S: Final = 0.2  # between the first who campaigns and the next
+SUSPICION_S: Final = 0.2  # between two links that are refused, before an owner counts as gone
+GATE_PAUSE_S: Final = 0.02
+OLDEST_ETCD: Final = (3, 4, 22)
+BROKEN_ETCD: Final = ((3, 5, 0), (3, 5, 6))  # from, and the first that is right again
+
+
+class CannotJoin(Exception):
+    """This node can be no part of the cluster; the text says why, and the way out."""
+
+
+class ClusterNode:
+    """One node.
+
+    Args:
+        settings: where clients are listened to, limits and defaults.
+        configuration: which cluster, and who this node is.
+        folder: for copies of the journal's files; worth nothing after the node's end.
+    """
+
+    def __init__(self, settings: Settings, configuration: ClusterConfiguration, folder: Path) -> None:
+        self._settings = settings
+        self._configuration = configuration
+        self._folder = folder
+        self._keys = Keys(configuration.cluster)
+        self._node_id = secrets.token_hex(8)
+        self._caller = Caller(configuration.cluster, self._node_id, configuration.secret)
+        self._etcd: EtcdClient
+        self._lease: Lease
+        self._ownership: Ownership
+        self._turns = Turns()
+        self._reception = Reception(settings, self._turns, self._serve_client, self._count_clients)
+        self._clients = 0
+        self._nodes: dict[str, Node] = {}
+        self._claim = b""  # in the owner's key, as far as is known
+        self._suspected: tuple[bytes, float] = (b"", 0.0)  # a claim whose node refused a link, and when
+        self._store: EtcdStore | None = None
+        self._server: BrokerServer | None = None
+        self._conversations: set[trio.CancelScope] = set()  # with clients that this node serves itself
+        self._is_lease_sure = False
+        self._ending = trio.Event()
+        self._lost = trio.Event()  # of the present ownership
+        self._changed = trio.Event()
+
+    # --- what others may ask
+
+    @property
+    def is_owner(self) -> bool:
+        """Whether this node serves the broker."""
+        return self._server is not None
+
+    @property
+    def has_owner(self) -> bool:
+        """Whether there is an owner that this node knows how to reach."""
+        return self.is_owner or self._owner_node() is not None
+
+    @property
+    def endpoints(self) -> list[Endpoint]:
+        """Where clients can connect."""
+        return self._reception.endpoints
+
+    def is_open(self) -> bool:
+        """Whether the owner may speak (``OutputGate``)."""
+        return self._is_lease_sure and self._lease.may_speak
+
+    async def wait_until_open(self) -> None:
+        """Wait until the owner may speak (``OutputGate``)."""
+        while not self.is_open():  # noqa: ASYNC110  # it is time that closes it
+            await trio.sleep(GATE_PAUSE_S)
+
+    # --- life
+
+    async def run(self, *, task_status: trio.TaskStatus[list[Endpoint]] = trio.TASK_STATUS_IGNORED) -> None:
+        """Be a node until ``shut_down``. Starts with the endpoints that clients can connect to.
+
+        Raises:
+            CannotJoin: etcd, or what stands in it, cannot be used.
+            CannotListen: an address is not to be had.
+        """
+        configuration = self._configuration
+        try:
+            await self._reception.bind()
+            async with trio.open_nursery() as nursery:
+                self._etcd = EtcdClient(configuration.addresses, CALL_TIMEOUT_S, nursery)
+                self._lease = Lease(self._etcd, configuration.lease_ttl_s)
+                self._ownership = Ownership(self._etcd, self._keys, SHARD, self._node_id)
+                await self._check_etcd()
+                listeners = await trio.open_tcp_listeners(configuration.link_port, host=configuration.link_host)
+                link_port = listeners[0].socket.getsockname()[1]
+                await self._lease.grant()
+                await self._register(link_port)
+                self._is_lease_sure = True
+                nursery.start_soon(trio.serve_listeners, self._serve_link, listeners)
+                nursery.start_soon(self._keep_lease, link_port)
+                nursery.start_soon(self._watch, self._keys.nodes, True)
+                nursery.start_soon(self._watch, self._keys.owner(SHARD), False)
+                nursery.start_soon(self._turns.run)
+                nursery.start_soon(self._reception.run, nursery)
+                self._reception.listen()
+                task_status.started(self.endpoints)
+                await self._take_part()
+                self._reception.stop_listening()
+                await self._lease.revoke()
+                nursery.cancel_scope.cancel()
+        finally:
+            self._reception.stop_listening()
+
+    def shut_down(self) -> None:
+        """Begin the end: an owner hands the broker over, then ``run`` returns."""
+        self._ending.set()
+        self._tell()
+
+    def reload_certificates(self) -> None:
+        """Read the certificates again, for connections to come."""
+        self._reception.reload_certificates()
+
+    def _tell(self) -> None:
+        """Something has changed: whoever waits looks again."""
+        self._changed.set()
+        self._changed = trio.Event()
+
+    async def _check_etcd(self) -> None:
+        """Wait until etcd answers, because all may be starting together, and see that it can be used."""
+        give_up_s = trio.current_time() + JOIN_TIMEOUT_S
+        while True:
+            try:
+                await self._try_etcd()
+                return
+            except EtcdUnavailable as error:
+                if trio.current_time() > give_up_s:
+                    raise CannotJoin(f"{error}: is etcd running, and is the setting cluster right?") from error
+                log_event(logging.WARNING, "waiting for etcd", reason=str(error))
+                await trio.sleep(1)
+
+    async def _try_etcd(self) -> None:
+        try:
+            status = messages.StatusAnswer.read(await self._etcd.call(messages.STATUS, b""))
+            _check_version(status.version)
+            key = self._keys.format.encode()
+            absent = messages.compare(key, Target.CREATE_REVISION, 0)
+            request = messages.transaction_request(
+                [absent], [messages.put(key, str(FORMAT).encode())], [messages.get(key)]
+            )
+            answer = messages.TransactionAnswer.read(await self._etcd.call(messages.TRANSACTION, request))
+        except EtcdRefused as error:
+            raise CannotJoin(
+                f"etcd refuses this node: {error}: look at the user and password in the setting cluster"
+            ) from error
+        if not answer.succeeded and answer.ranges[0].entries[0].value != str(FORMAT).encode():
+            found = answer.ranges[0].entries[0].value.decode("utf-8", "replace")
+            raise CannotJoin(f"the cluster has format {found}, this release knows {FORMAT}: use a newer release")
+
+    async def _register(self, link_port: int) -> None:
+        configuration = self._configuration
+        node = Node(
+            self._node_id, configuration.node_name, configuration.link_host, link_port, __version__, int(time.time())
+        )
+        operations = [messages.put(self._keys.node(self._node_id).encode(), node.encode(), self._lease.number)]
+        await self._etcd.call(messages.TRANSACTION, messages.transaction_request([], operations))
+
+    async def _keep_lease(self, link_port: int) -> None:
+        while True:
+            await self._lease.keep_alive()
+            self._is_lease_sure = False
+            log_event(logging.WARNING, "lease lost", node=self._configuration.node_name)
+            while self._lease.number == 0:
+                try:
+                    await self._lease.grant()
+                    await self._register(link_port)
+                except (EtcdUnavailable, EtcdRefused):
+                    self._lease.number = 0
+                    await trio.sleep(PAUSE_S)
+            await self._resume()
+
+    async def _resume(self) -> None:
+        """Take the shard back if it was this node's and nobody had it since."""
+        while self._store is not None:
+            try:
+                epoch = await self._ownership.resume(self._lease.number)
+            except (EtcdUnavailable, EtcdRefused):
+                await trio.sleep(PAUSE_S)
+                continue
+            if epoch is None or self._store is None:
+                self._lose("another node has taken over")
+            else:
+                self._store.resume(epoch)
+                log_event(logging.WARNING, "ownership resumed", node=self._configuration.node_name, epoch=epoch)
+            break
+        self._is_lease_sure = True
+
+    def _lose(self, reason: str) -> None:
+        if self._store is not None:
+            log_event(logging.ERROR, "ownership lost", node=self._configuration.node_name, reason=reason)
+            self._store.give_up()
+            self._lost.set()
+
+    # --- who is there
+
+    async def _watch(self, key: str, has_prefix: bool) -> None:
+        """Follow what stands under a key or prefix; begins again whenever etcd's member is lost."""
+        first, end = key.encode(), messages.prefix_end(key.encode()) if has_prefix else b""
+        while True:
+            try:
+                found = messages.RangeAnswer.read(
+                    await self._etcd.call(messages.RANGE, messages.range_request(first, end))
+                )
+                if has_prefix:
+                    self._nodes.clear()
+                else:
+                    self._claim = b""
+                for entry in found.entries:
+                    self._note(entry.key.decode(), entry.value)
+                self._tell()
+                request = messages.watch_request(first, end, start_revision=found.revision + 1)
+                async with self._etcd.stream(messages.WATCH, request) as answers:
+                    async for answer in answers:
+                        if not isinstance(answer, Answer) or not self._note_events(answer.message):
+                            break
+            except (EtcdUnavailable, EtcdRefused):
+                pass
+            await trio.sleep(PAUSE_S)
+
+    def _note_events(self, message: bytes) -> bool:
+        """Take in what a watch has told; returns whether it goes on."""
+        answer = messages.WatchAnswer.read(message)
+        for event in answer.events:
+            self._note(event.entry.key.decode(), b"" if event.is_delete else event.entry.value)
+        if answer.events:
+            self._tell()
+        return not answer.cancelled
+
+    def _note(self, key: str, value: bytes) -> None:
+        if key == self._keys.owner(SHARD):
+            self._claim = value
+            if self._store is not None and value and value != self._ownership.claim:
+                self._lose("another node has taken over")
+        elif key.startswith(self._keys.nodes):
+            node_id = key.removeprefix(self._keys.nodes)
+            self._nodes.pop(node_id, None)
+            if value:
+                with suppress(BadKey):
+                    self._nodes[node_id] = Node.decode(value)
+
+    def _owner_node(self) -> Node | None:
+        return self._nodes.get(owner_in(self._claim)) if self._claim else None
+
+    # --- owning
+
+    async def _take_part(self) -> None:
+        """Campaign while nobody owns the shard, and own it when that is won; until the end."""
+        while not self._ending.is_set():
+            changed = self._changed
+            epoch = None
+            if not self._claim or owner_in(self._claim) == self._node_id:
+                epoch = await self._campaign()
+            if epoch is not None:
+                await self._own(epoch)
+            elif not self._claim:
+                await trio.sleep(PAUSE_S)
+            else:
+                await changed.wait()
+
+    async def _campaign(self) -> int | None:
+        """Try to become the owner, after those who are to try before."""
+        if not self._claim:
+            await trio.sleep(STAGGER_S * self._place_in_line())
+        if self._claim and owner_in(self._claim) != self._node_id:
+            return None
+        try:
+            if self._claim:  # a claim of this node that nobody answered for, and that came late
+                await self._ownership.disown(self._claim)
+            return await self._ownership.campaign(self._lease.number)
+        except (EtcdUnavailable, EtcdRefused):
+            return None
+
+    def _place_in_line(self) -> int:
+        """How many others should try first: another order for each cluster and set of nodes (rendezvous hashing)."""
+
+        def weight(node_id: str) -> bytes:
+            return hashlib.sha256(f"{self._keys.prefix} {node_id}".encode()).digest()
+
+        mine = weight(self._node_id)
+        return sum(weight(node_id) < mine for node_id in self._nodes if node_id != self._node_id)
+
+    async def _own(self, epoch: int) -> None:
+        """Serve the broker until the ownership or the node ends."""
+        self._lost = trio.Event()
+        store = self._store = EtcdStore(
+            self._blocking_members(), self._keys.shard(SHARD), self._keys.owner(SHARD), epoch
+        )
+        server = BrokerServer(self._settings, output_gate=self)
+        began_s = time.monotonic()
+        log_event(logging.INFO, "taking over", node=self._configuration.node_name, epoch=epoch)
+        try:
+            with without_collections():
+                await trio.to_thread.run_sync(self._read_journal, store, server, epoch)
+            log_event(
+                logging.INFO,
+                "owner",
+                node=self._configuration.node_name,
+                epoch=epoch,
+                seconds=round(time.monotonic() - began_s, 3),
+            )
+            await self._serve_broker(server)
+        except* (JournalFailed, OSError) as errors:
+            reason = "; ".join(str(error) for error in errors.exceptions)
+            log_event(logging.ERROR, "ownership lost", node=self._configuration.node_name, reason=reason)
+        finally:
+            self._server = self._store = None
+            store.give_up()
+            for scope in self._conversations:
+                scope.cancel()
+            self._tell()
+        with suppress(EtcdUnavailable, EtcdRefused):
+            await self._ownership.disown(self._ownership.claim)
+
+    def _blocking_members(self) -> Members:
+        members = []
+        for address in self._configuration.addresses:
+            credentials = MemberCredentials(address.user, address.password, address.tls)
+            members.append(Member(address.host, address.port, credentials, CALL_TIMEOUT_S))
+        return Members(members)
+
+    def _read_journal(self, store: EtcdStore, server: BrokerServer, epoch: int) -> None:
+        """In a thread: read all that the store has, and have the server go on with it."""
+        store.open()
+        shutil.rmtree(self._folder, ignore_errors=True)
+        files = KeptFiles(store, RealFiles(self._folder / f"{epoch:x}"), f"etcd {self._keys.prefix}")
+        files.fetch()
+        files.sweep()
+        server.open(cast(Journal, SegmentJournal(files, self._settings.segment_size_bytes)))
+
+    async def _serve_broker(self, server: BrokerServer) -> None:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(server.serve)
+            self._server = server
+            self._tell()
+            nursery.start_soon(self._shut_down_at_the_end, server)
+            await self._wait_for_end(server)
+            self._server = None
+            nursery.cancel_scope.cancel()
+
+    async def _shut_down_at_the_end(self, server: BrokerServer) -> None:
+        await self._ending.wait()
+        server.shut_down()
+
+    async def _wait_for_end(self, server: BrokerServer) -> None:
+        """Until the ownership is lost, or the server has said goodbye to its clients."""
+        async with trio.open_nursery() as nursery:
+
+            async def wait(event: trio.Event) -> None:
+                await event.wait()
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(wait, self._lost)
+            nursery.start_soon(wait, server.ended)
+
+    # --- clients and links
+
+    def _count_clients(self) -> tuple[int, int]:
+        return self._clients, self._clients  # a door does not know who has logged in
+
+    async def _serve_client(self, stream: trio.abc.Stream, peer: Peer, protocol: str) -> None:
+        """Serve a client here, or carry its bytes to the owner; while there is none, it waits."""
+        self._clients += 1
+        try:
+            with trio.move_on_after(self._settings.handshake_timeout_ms / 1000) as waiting:
+                while True:
+                    changed = self._changed
+                    if self._server is not None:
+                        waiting.deadline = float("inf")
+                        await self._converse(self._server, stream, peer, protocol)
+                        return
+                    link = await self._call_owner(peer, protocol)
+                    if link is not None:
+                        waiting.deadline = float("inf")
+                        await door.carry(stream, link)
+                        return
+                    with trio.move_on_after(PAUSE_S):
+                        await changed.wait()
+            log_event(logging.WARNING, "connection failed", peer=str(peer), reason="no node owns the broker")
+        finally:
+            self._clients -= 1
+            with trio.CancelScope(shield=True):
+                await trio.aclose_forcefully(stream)
+
+    async def _converse(self, server: BrokerServer, stream: trio.abc.Stream, peer: Peer, protocol: str) -> None:
+        """Have a client's conversation here, at the longest until this node serves the broker no more."""
+        with trio.CancelScope() as scope:
+            self._conversations.add(scope)
+            try:
+                await server.serve_stream(stream, peer, protocol)
+            finally:
+                self._conversations.discard(scope)
+
+    async def _call_owner(self, peer: Peer, protocol: str) -> trio.abc.Stream | None:
+        owner, claim = self._owner_node(), self._claim
+        if owner is None or owner.node_id == self._node_id:
+            return None
+        try:
+            return await door.call(self._caller, owner, peer, shard=SHARD, protocol=protocol)
+        except NotTheOwner:
+            return None
+        except LinkUnreachable as error:
+            if error.is_refused:
+                await self._suspect(claim)
+            return None
+        except LinkError as error:
+            log_event(logging.ERROR, "link refused", owner=owner.name, reason=str(error))
+            return None
+
+    async def _suspect(self, claim: bytes) -> None:
+        """The owner's machine says that nobody listens: when that is so twice, its key goes before its lease does.
+
+        A wrong suspicion harms nobody: the fence keeps the old owner from writing.
+        """
+        suspected, since_s = self._suspected
+        now_s = trio.current_time()
+        if suspected != claim:
+            self._suspected = (claim, now_s)
+        elif now_s - since_s >= SUSPICION_S and claim == self._claim:
+            self._suspected = (b"", 0.0)
+            log_event(logging.WARNING, "owner is gone", owner=owner_in(claim), reason="its link port is closed")
+            with suppress(EtcdUnavailable, EtcdRefused):
+                await self._ownership.disown(claim)
+
+    async def _serve_link(self, stream: trio.SocketStream) -> None:
+        try:
+            inner, hello = await door.answer(self._caller, stream, lambda shard: shard == SHARD and self.is_owner)
+        except LinkError as error:
+            if not isinstance(error, NotTheOwner):
+                log_event(logging.WARNING, "link failed", reason=str(error))
+            await trio.aclose_forcefully(stream)
+            return
+        server = self._server
+        if server is None:
+            await trio.aclose_forcefully(stream)
+            return
+        self._clients += 1
+        try:
+            await self._converse(server, inner, hello.peer, hello.protocol)
+        finally:
+            self._clients -= 1
+
+
+def _check_version(version: str) -> None:
+    """Refuse an etcd that is known to lose data, or too old."""
+    numbers = tuple(int(part) for part in version.split("-")[0].split(".")[:3] if part.isdecimal())
+    if numbers < OLDEST_ETCD or BROKEN_ETCD[0] <= numbers < BROKEN_ETCD[1]:
+        raise CannotJoin(
+            f"etcd {version} cannot be used: 3.4.22 or newer is needed, and not 3.5.0 to 3.5.5, which may lose data"
+        )
