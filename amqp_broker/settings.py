@@ -64,6 +64,19 @@ class Settings:
         "it. Only where nobody but the load balancer can reach the port: whoever can may claim any address.",
     )
 
+    # Where its administrators reach it
+    management_host: tuple[str, ...] = _setting(
+        ("localhost",),
+        "Names or addresses where the HTTP API is to be had, as for host.",
+        minimum=1,
+    )
+    management_port: int = _setting(
+        15672, "TCP port of the HTTP API; 0 lets the system pick one, -1: none.", minimum=-1, maximum=65535
+    )
+    management_tls_port: int = _setting(
+        15671, "TCP port of the HTTP API over TLS, with a certificate; 0 and -1 likewise.", minimum=-1, maximum=65535
+    )
+
     # TLS
     tls_certificate: str = _setting(
         "", "File in PEM format with the certificate, and what leads up to its authority. Empty: no TLS."
@@ -332,7 +345,7 @@ def without_effect(settings: Settings) -> list[tuple[str, str]]:
     need(bool(settings.cluster), "this node is alone: name its cluster with cluster", *cluster, *etcd_tls)
     need(not settings.cluster or settings.cluster.startswith("etcds:"), "TLS to etcd is off: use etcds://", *etcd_tls)
     tls = [name for name in DESCRIPTIONS if name.startswith("tls_") and name != "tls_certificate"]
-    need(bool(settings.tls_certificate), _NO_CERTIFICATE, *tls)
+    need(bool(settings.tls_certificate), _NO_CERTIFICATE, *tls, "management_tls_port")
     need(settings.tls_client_certificate != "none", _NO_CLIENT_CERTIFICATE, "tls_ca", "tls_login_from")
     need(
         bool(settings.tls_ca),

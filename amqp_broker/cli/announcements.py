@@ -76,21 +76,26 @@ def recovered(broker: Broker, was_left_open: bool, seconds: float) -> None:
     )
 
 
-def ready(endpoints: Sequence[Endpoint], settings: Settings, memory: MemoryLimit) -> None:
+def ready(
+    endpoints: Sequence[Endpoint], http_endpoints: Sequence[Endpoint], settings: Settings, memory: MemoryLimit
+) -> None:
     """Clients can connect, here.
 
     Args:
+        http_endpoints: where the HTTP API is.
         settings: with the limits of memory that are in force.
         memory: what there is of it.
     """
     if settings.log_format == "json":
-        for endpoint in endpoints:
+        for endpoint in (*endpoints, *http_endpoints):
             log_event(logging.INFO, "listening", url=endpoint.url, address=str(endpoint), tls=endpoint.is_tls)
         log_event(logging.INFO, "ready", seconds=round(_running_s(), 2))
         return
     for url in dict.fromkeys(endpoint.url for endpoint in endpoints):
         addresses = ", ".join(str(endpoint) for endpoint in endpoints if endpoint.url == url)
         print(f"listening on {url} ({addresses})")
+    for url in dict.fromkeys(endpoint.url for endpoint in http_endpoints):
+        print(f"management on {url}/")
     print(f"data folder {settings.data_dir}")
     print(
         f"memory {size_text(memory.size_bytes)} ({memory.set_by}): publishers wait above "

@@ -89,6 +89,7 @@ def serve(
 
     from amqp_broker.journal.failures import JournalError
     from amqp_broker.logs import set_up_logs
+    from amqp_broker.management.management import Management
     from amqp_broker.network.listeners import CannotListen
     from amqp_broker.network.tls import BadCertificate
     from amqp_broker.server.broker_server import BrokerServer
@@ -105,6 +106,7 @@ def serve(
         serve_cluster(settings)
         return
     server, data_folder = BrokerServer(settings), DataFolder(Path(settings.data_dir))
+    server.speak_http(Management(server).serve)
     announcements.starting(server.settings, server.memory)
     failure: Exception | None = None
     try:
@@ -171,7 +173,7 @@ async def _serve(server: BrokerServer, data_folder: DataFolder, manager: Service
                     background.start_soon(
                         collect_garbage, server.broker, lambda: server.connections_ended, server.memory.size_bytes
                     )
-                    announcements.ready(endpoints, server.settings, server.memory)
+                    announcements.ready(endpoints, server.http_endpoints, server.settings, server.memory)
                     _warn_if_nobody_can_log_in(endpoints, server)
                     manager.ready()
                     background.start_soon(manager.keep_watchdog)

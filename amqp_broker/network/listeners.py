@@ -38,6 +38,7 @@ _LISTENER_IS_GONE = {errno.EBADF, errno.ENOTSOCK, errno.EINVAL}
 
 
 AMQP = "amqp"  # the protocol of a listener that says no other
+HTTP = "http"
 
 
 class CannotListen(Exception):
@@ -64,9 +65,9 @@ class Endpoint:
 
     @property
     def url(self) -> str:
-        """The endpoint as an AMQP URL that clients on this machine can use, by the name that was asked for."""
+        """The endpoint as a URL that clients on this machine can use, by the name that was asked for."""
         host = _WITHIN_THIS_MACHINE.get(self.host, self.host)
-        return f"{'amqps' if self.is_tls else 'amqp'}://{bracketed(host)}:{self.port}"
+        return f"{self.protocol}{'s' if self.is_tls else ''}://{bracketed(host)}:{self.port}"
 
     @property
     def is_loopback(self) -> bool:
@@ -95,7 +96,9 @@ class Listener:
             self.socket.close()
 
 
-async def bind(hosts: Iterable[str], port: int, *, is_tls: bool = False, protocol: str = AMQP) -> list[Listener]:
+async def bind(
+    hosts: Iterable[str], port: int, *, is_tls: bool = False, protocol: str = AMQP, setting: str = "port"
+) -> list[Listener]:
     """Bind every address of every host once, all on the same port. Nobody can connect before ``listen``.
 
     Args:
@@ -104,6 +107,7 @@ async def bind(hosts: Iterable[str], port: int, *, is_tls: bool = False, protoco
         port: the TCP port; 0 takes one that is free on all of them.
         is_tls: whether TLS is to be spoken there.
         protocol: the name of the protocol that is to be spoken there.
+        setting: which one chooses the port.
 
     Raises:
         CannotListen: a host has no address here, or its port is taken.
@@ -117,7 +121,7 @@ async def bind(hosts: Iterable[str], port: int, *, is_tls: bool = False, protoco
             if port or attempt == _PORT_ATTEMPTS - 1:
                 raise CannotListen(
                     f"port {taken.port} on {taken.address} is in use by another process: stop it, or choose another "
-                    f"one with the setting {'tls_port' if is_tls else 'port'}"
+                    f"one with the setting {setting}"
                 ) from taken
     raise AssertionError("unreachable")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
@@ -21,7 +21,7 @@ from amqp_broker.broker.ports import Clock
 from amqp_broker.journal.port import Journal, Progress
 from amqp_broker.logs import log_event, log_internal_error
 from amqp_broker.network.connection_log import ConnectionLog
-from amqp_broker.network.listeners import AMQP, Endpoint
+from amqp_broker.network.listeners import AMQP, HTTP, Endpoint
 from amqp_broker.network.pump import Outbox, OutputGate, Pump
 from amqp_broker.network.turns import Turns
 from amqp_broker.server.clock import SystemClock
@@ -33,7 +33,7 @@ from amqp_broker.server.memory_limit import available_memory
 from amqp_broker.server.page_reader import read_pages
 from amqp_broker.server.password_checks import PasswordChecks
 from amqp_broker.server.protocols import PROTOCOLS, ClientConnection, MakeConnection
-from amqp_broker.server.reception import Reception
+from amqp_broker.server.reception import Reception, Serve
 from amqp_broker.server.resources import watch_resources, with_memory_limits
 from amqp_broker.server.stalled import shed_stalled
 from amqp_broker.server.status import server_status
@@ -84,6 +84,9 @@ class BrokerServer:
         self._reception = Reception(self.settings, self._turns, self.serve_stream, self._count_clients)
         self.connections_ended = 0
         self.control_folder: Path | None = None  # the data folder, where the command line may reach the broker
+        self._serve_http: Serve | None = None
+        self._http_clients = 0
+        self._nursery: trio.Nursery | None = None  # while clients are served
         self._shutdown_requested = trio.Event()
         self._all_gone = trio.Event()
         self.ended = trio.Event()  # nobody is served any more
@@ -119,6 +122,16 @@ class BrokerServer:
                 count=self._broker.dropped_message_count,
                 reason="their queues are gone",
             )
+
+    def speak_http(self, serve: Serve) -> None:
+        """Let somebody serve the administrators (``management/``). To be called before ``bind``."""
+        self._serve_http = serve
+        self._reception.is_http_served = True
+
+    def in_background(self, task: Callable[[], Awaitable[None]]) -> None:
+        """Have a task run as long as clients are served."""
+        assert self._nursery is not None, "nobody is served"
+        self._nursery.start_soon(task)
 
     async def bind(self) -> None:
         """Take the addresses, so that nobody else can; clients cannot connect yet.
@@ -163,6 +176,7 @@ class BrokerServer:
         try:
             driver = self._driver
             async with trio.open_nursery() as nursery:
+                self._nursery = nursery
                 nursery.start_soon(run_timers, self.broker, driver.earlier_deadline)
                 nursery.start_soon(go_on_with_works, self.broker, driver.unfinished_work)
                 nursery.start_soon(self._turns.run)
@@ -206,15 +220,40 @@ class BrokerServer:
     @property
     def endpoints(self) -> list[Endpoint]:
         """Where clients can connect."""
-        return self._reception.endpoints
+        return [endpoint for endpoint in self._reception.endpoints if endpoint.protocol != HTTP]
+
+    @property
+    def http_endpoints(self) -> list[Endpoint]:
+        """Where administrators can."""
+        return [endpoint for endpoint in self._reception.endpoints if endpoint.protocol == HTTP]
+
+    @property
+    def driver(self) -> ServerDriver:
+        """What the broker asks things of."""
+        return self._driver
 
     # --- clients ---------------------------------------------------------------------------------------------------
 
     def _count_clients(self) -> tuple[int, int]:
-        return len(self._connections), len(self.broker.open_connections)
+        http = self._http_clients  # has limits of its own, so that it keeps no other client out
+        return len(self._connections) + http, len(self.broker.open_connections) + http
+
+    async def _serve_administrator(self, stream: trio.abc.Stream, peer: Peer) -> None:
+        assert self._serve_http is not None
+        self._http_clients += 1
+        try:
+            await self._serve_http(stream, peer, HTTP)
+        except Exception as error:
+            log_internal_error("HTTP", error, peer=str(peer))
+        finally:
+            self._http_clients -= 1
+            await trio.aclose_forcefully(stream)
 
     async def serve_stream(self, stream: trio.abc.Stream, peer: Peer, protocol: str = AMQP) -> None:
         """Have one client's conversation in a protocol, from its first byte to its last."""
+        if protocol == HTTP:
+            await self._serve_administrator(stream, peer)
+            return
         pump = self.make_pump(stream, self._outbox)
         try:
             connection = self.protocols[protocol](self.broker, peer, pump.notify)

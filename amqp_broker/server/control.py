@@ -27,8 +27,9 @@ from amqp_broker.broker.broker import Broker
 from amqp_broker.broker.inspection import SLICE_OBJECTS
 from amqp_broker.broker.problems import AdministrationError
 from amqp_broker.logs import log_event, log_internal_error
+from amqp_broker.server.changes import nothing_more, until_durable
 from amqp_broker.server.control_address import SOCKET_NAME, reachable_address
-from amqp_broker.server.control_commands import COMMANDS, LISTS, BadRequest, Controlled, nothing_more
+from amqp_broker.server.control_commands import COMMANDS, LISTS, BadRequest, Controlled
 from amqp_broker.server.status import ServerStatus
 
 LINE_BYTES_MAX = 65_536
@@ -130,7 +131,7 @@ async def _answer(controlled: Controlled, line: bytes, stream: trio.SocketStream
         await _send(stream, {"error": "internal error; see the broker's log"})
     else:
         controlled.broker.handle(nothing_more)
-        await _until_durable(controlled.broker)
+        await until_durable(controlled.broker)
         await _send(stream, {"result": result})
 
 
@@ -142,16 +143,3 @@ async def _send_items(items: Iterator[Mapping[str, Any]], stream: trio.SocketStr
 async def _send(stream: trio.SocketStream, answer: Answer) -> None:
     with trio.fail_after(PATIENCE_S):
         await stream.send_all(json.dumps(answer).encode() + b"\n")
-
-
-async def _until_durable(broker: Broker) -> None:
-    """Return when the journal has kept all that was changed so far."""
-    position = broker.durability.last_change
-    while not broker.durability.is_kept(position):
-        committed = trio.Event()
-        broker.awaiting_commit[committed.set] = None
-        broker.handle(nothing_more)  # what was written need not have been synced, if nobody waited
-        try:
-            await committed.wait()
-        finally:
-            broker.awaiting_commit.pop(committed.set, None)

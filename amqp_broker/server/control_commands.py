@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import trio
 
@@ -16,13 +16,10 @@ from amqp_broker.broker.broker import Broker
 from amqp_broker.broker.inspection import SLICE_OBJECTS, Inspection
 from amqp_broker.broker.policies import OPERATOR_POLICY, POLICY
 from amqp_broker.broker.problems import AdministrationError
-from amqp_broker.broker.queues.base import QueueBusy
-from amqp_broker.broker.virtual_host import Metadata
-from amqp_broker.broker.works import Work
+from amqp_broker.server.changes import until_done, when_told
 from amqp_broker.server.status import ServerStatus
 
 Arguments = dict[str, Any]
-Result = TypeVar("Result")
 
 SLICE_COUNTED = 10 * SLICE_OBJECTS  # counting one takes a tenth of what describing it does
 
@@ -128,8 +125,8 @@ async def show_status(controlled: Controlled, arguments: Arguments) -> ServerSta
 async def purge_queue(controlled: Controlled, arguments: Arguments) -> int:
     """Drop what is ready; returns how many messages that were, when they are forgotten."""
     virtual_host, name = _text(arguments, "vhost"), _text(arguments, "name")
-    count, work = await _when_told(controlled, lambda: controlled.administration.purge_queue(virtual_host, name))
-    await _when_done(work)
+    count, work = await when_told(controlled.broker, lambda: controlled.administration.purge_queue(virtual_host, name))
+    await until_done(work)
     return count
 
 
@@ -137,8 +134,8 @@ async def delete_queue(controlled: Controlled, arguments: Arguments) -> int:
     """Delete a queue; returns how many messages were ready."""
     virtual_host, name = _text(arguments, "vhost"), _text(arguments, "name")
     if_unused, if_empty = _flag(arguments, "if_unused"), _flag(arguments, "if_empty")
-    return await _when_told(
-        controlled,
+    return await when_told(
+        controlled.broker,
         lambda: controlled.administration.delete_queue(virtual_host, name, if_unused=if_unused, if_empty=if_empty),
     )
 
@@ -146,22 +143,6 @@ async def delete_queue(controlled: Controlled, arguments: Arguments) -> int:
 async def close_connections(controlled: Controlled, arguments: Arguments) -> int:
     """Close the connections of a name; returns how many there were."""
     return controlled.administration.close_connections(_text(arguments, "name"), _text(arguments, "reason"))
-
-
-async def _when_told(controlled: Controlled, change: Callable[[], Result]) -> Result:
-    """Do something to a queue as soon as the queue can tell how it stands."""
-    while True:
-        try:
-            return controlled.broker.handle(change)
-        except QueueBusy as busy:
-            may_be_asked = trio.Event()
-            busy.queue.wait(may_be_asked.set)
-            controlled.broker.handle(nothing_more)
-            await may_be_asked.wait()
-
-
-def nothing_more() -> None:
-    """What was asked for is done, piece by piece; what follows from it is to be done, and written."""
 
 
 # --- users
@@ -193,25 +174,8 @@ async def delete_user(controlled: Controlled, arguments: Arguments) -> None:
 # --- virtual hosts
 
 
-def _metadata(arguments: Arguments, before: Metadata) -> Metadata:
-    """What is said of a virtual host: what was given, and else as it was."""
-    default = arguments.get("default_queue_type", before.default_queue_type)
-    return Metadata(
-        _text(arguments, "description", before.description),
-        _texts(arguments, "tags") if "tags" in arguments else before.tags,
-        None if default is None else _text({"default_queue_type": default}, "default_queue_type"),
-    )
-
-
 async def add_virtual_host(controlled: Controlled, arguments: Arguments) -> None:
-    metadata = _metadata(arguments, Metadata())
-    controlled.administration.add_virtual_host(_text(arguments, "name"), None if metadata == Metadata() else metadata)
-
-
-async def describe_virtual_host(controlled: Controlled, arguments: Arguments) -> None:
-    name = _text(arguments, "name")
-    before = controlled.administration.virtual_host(name).metadata
-    controlled.administration.set_metadata(name, _metadata(arguments, before))
+    controlled.administration.add_virtual_host(_text(arguments, "name"))
 
 
 async def limit_virtual_host(controlled: Controlled, arguments: Arguments) -> None:
@@ -264,46 +228,13 @@ def _component(arguments: Arguments) -> str:
 async def set_policy(controlled: Controlled, arguments: Arguments) -> None:
     vhost, name, value = _text(arguments, "vhost"), _text(arguments, "name"), _object(arguments, "value")
     component, parameters = _component(arguments), controlled.administration.parameters
-    await _when_done(controlled.broker.handle(lambda: parameters.set_policy(vhost, name, value, component)))
+    await until_done(controlled.broker.handle(lambda: parameters.set_policy(vhost, name, value, component)))
 
 
 async def clear_policy(controlled: Controlled, arguments: Arguments) -> None:
     vhost, name = _text(arguments, "vhost"), _text(arguments, "name")
     component, parameters = _component(arguments), controlled.administration.parameters
-    await _when_done(controlled.broker.handle(lambda: parameters.clear_policy(vhost, name, component)))
-
-
-async def set_parameter(controlled: Controlled, arguments: Arguments) -> None:
-    name, value = _text(arguments, "name"), arguments.get("value")
-    if "component" in arguments:
-        component, virtual_host = _text(arguments, "component"), _text(arguments, "vhost")
-        controlled.administration.parameters.set_parameter(virtual_host, component, name, value)
-    else:
-        controlled.administration.parameters.set_global_parameter(name, value)
-
-
-async def clear_parameter(controlled: Controlled, arguments: Arguments) -> None:
-    name = _text(arguments, "name")
-    if "component" in arguments:
-        component, virtual_host = _text(arguments, "component"), _text(arguments, "vhost")
-        controlled.administration.parameters.clear_parameter(virtual_host, component, name)
-    else:
-        controlled.administration.parameters.clear_global_parameter(name)
-
-
-def _parameters(controlled: Controlled, arguments: Arguments) -> Iterator[Mapping[str, Any]]:
-    """Those of virtual hosts, and the global ones where none is named."""
-    virtual_host = _virtual_host(arguments)
-    yield from controlled.inspection.parameters(virtual_host)
-    if virtual_host is None:
-        for parameter in controlled.inspection.global_parameters():
-            yield {"vhost": None, "component": None, **parameter}
-
-
-async def _when_done(work: Work) -> None:
-    done = trio.Event()
-    work.when_done(done.set)
-    await done.wait()
+    await until_done(controlled.broker.handle(lambda: parameters.clear_policy(vhost, name, component)))
 
 
 LISTS: dict[str, List] = {
@@ -317,7 +248,6 @@ LISTS: dict[str, List] = {
     "policies.list": lambda controlled, arguments: controlled.inspection.policies(
         _virtual_host(arguments), _component(arguments)
     ),
-    "parameters.list": _parameters,
     "permissions.list": lambda controlled, arguments: controlled.inspection.permissions(),
 }
 
@@ -332,11 +262,8 @@ COMMANDS: dict[str, Command] = {
     "users.limits": limit_user,
     "users.delete": delete_user,
     "vhosts.add": add_virtual_host,
-    "vhosts.describe": describe_virtual_host,
     "vhosts.limits": limit_virtual_host,
     "vhosts.delete": delete_virtual_host,
-    "parameters.set": set_parameter,
-    "parameters.clear": clear_parameter,
     "policies.set": set_policy,
     "policies.clear": clear_policy,
     "permissions.set": set_permission,

@@ -15,13 +15,13 @@ import trio
 
 from amqp_broker.access.client import Peer
 from amqp_broker.logs import log_event
-from amqp_broker.network.listeners import Endpoint, Listener, accept_forever, bind, listen
+from amqp_broker.network.listeners import HTTP, CannotListen, Endpoint, Listener, accept_forever, bind, listen
 from amqp_broker.network.proxy_protocol import BadProxyHeader, read_proxy_header
 from amqp_broker.network.socket_stream import SocketStream, keep_alive
 from amqp_broker.network.tls import NoTls, SentNothing, TlsContext, TlsStream, name_in
 from amqp_broker.network.turns import Turns
 from amqp_broker.server.descriptors import connections_that_fit
-from amqp_broker.settings import Settings
+from amqp_broker.settings import DESCRIPTIONS, Settings
 
 TLS_HANDSHAKE_S = 0.001  # about what it takes to sign for one; a storm of them is spread over rounds of the loop
 
@@ -37,6 +37,8 @@ class Reception:
         serve: has the conversation of one client who has come through.
         clients: how many are being served, and how many of them have logged in.
     """
+
+    is_http_served = False  # whether somebody speaks it: to be said before ``bind``
 
     def __init__(self, settings: Settings, turns: Turns, serve: Serve, clients: Callable[[], tuple[int, int]]) -> None:
         self._settings = settings
@@ -69,9 +71,27 @@ class Reception:
         listeners = await bind(settings.host, settings.port)
         try:
             if self._tls is not None:
-                listeners += await bind(settings.host, settings.tls_port, is_tls=True)
+                listeners += await bind(settings.host, settings.tls_port, is_tls=True, setting="tls_port")
+            if self.is_http_served:
+                listeners += await self._bind_http("management_port", is_tls=False)
+                if self._tls is not None:
+                    listeners += await self._bind_http("management_tls_port", is_tls=True)
         finally:
             self._listeners = listeners  # closed when the server ends, also when that is now
+
+    async def _bind_http(self, setting: str, *, is_tls: bool) -> list[Listener]:
+        """The administrators' address, if there is to be one. Where nobody chose it, the broker can do without it."""
+        port: int = getattr(self._settings, setting)
+        if port < 0:
+            return []
+        try:
+            hosts = self._settings.management_host
+            return await bind(hosts, port, is_tls=is_tls, protocol=HTTP, setting=setting)
+        except CannotListen as error:
+            if port != DESCRIPTIONS[setting].default:
+                raise
+            _warn_of_missing_http(error)
+            return []
 
     def listen(self) -> None:
         """Let clients connect; they are answered as soon as ``run`` runs.
@@ -79,7 +99,17 @@ class Reception:
         Raises:
             CannotListen: another process took an address in the meantime.
         """
-        listen(self._listeners)
+        for listener in list(self._listeners):
+            try:
+                listen([listener])
+            except CannotListen as error:
+                setting = "management_tls_port" if listener.endpoint.is_tls else "management_port"
+                is_default = listener.endpoint.port == DESCRIPTIONS[setting].default
+                if listener.endpoint.protocol != HTTP or not is_default:
+                    raise
+                _warn_of_missing_http(error)
+                listener.close()
+                self._listeners.remove(listener)
 
     def stop_listening(self) -> None:
         """Give the addresses back."""
@@ -120,10 +150,14 @@ class Reception:
 
     async def _receive(self, stream: SocketStream, peer: Peer, endpoint: Endpoint) -> None:
         self._arriving -= 1  # whatever comes now counts the client in its own way before it waits for anything
-        if endpoint.is_tls or self._settings.proxy_protocol == "required":
+        if endpoint.is_tls or self._comes_by_proxy(endpoint):
             await self._welcome(stream, peer, endpoint)
         else:
             await self._serve(stream, peer, endpoint.protocol)
+
+    def _comes_by_proxy(self, endpoint: Endpoint) -> bool:
+        """Whether a load balancer speaks first: it stands before the clients, not before the administrators."""
+        return self._settings.proxy_protocol == "required" and endpoint.protocol != HTTP
 
     async def _welcome(self, transport: SocketStream, peer: Peer, endpoint: Endpoint) -> None:
         """Have all that comes before the protocol: who the load balancer speaks for, and TLS."""
@@ -132,7 +166,7 @@ class Reception:
         self._welcoming += 1
         try:
             with trio.move_on_after(self._settings.handshake_timeout_ms / 1000):
-                if self._settings.proxy_protocol == "required":
+                if self._comes_by_proxy(endpoint):
                     peer = await read_proxy_header(transport, peer)
                 if endpoint.is_tls:
                     stream, peer = await self._begin_tls(transport, peer)
@@ -174,6 +208,10 @@ class Reception:
             log_event(logging.ERROR, "refusing connections", reason=reason)
         self._is_refusing = refuses
         return refuses
+
+
+def _warn_of_missing_http(error: CannotListen) -> None:
+    log_event(logging.WARNING, "no HTTP API", reason=str(error))
 
 
 def _peer_of(accepted: socket.socket) -> Peer:

@@ -53,9 +53,12 @@ class Served:
 Serve = Callable[..., Served]
 
 
+NO_MANAGEMENT = {"AMQP_BROKER_MANAGEMENT_PORT": "-1"}  # its default port may be taken by another test's broker
+
+
 def environment(home: Path, **more: str) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("AMQP_BROKER_", "RABBITMQ_"))}
-    return {**kept, "HOME": str(home), "XDG_STATE_HOME": str(home / "state"), "COLUMNS": "100", **more}
+    return {**kept, "HOME": str(home), "XDG_STATE_HOME": str(home / "state"), "COLUMNS": "100", **NO_MANAGEMENT, **more}
 
 
 @pytest.fixture

@@ -1,0 +1,37 @@
+"""All the endpoints there are; each noun's are in its own file."""
+
+from __future__ import annotations
+
+from amqp_broker.management.api import (
+    bindings,
+    connections,
+    exchanges,
+    features,
+    health,
+    limits,
+    messages,
+    nodes,
+    overview,
+    permissions,
+    policies,
+    queues,
+    users,
+    virtual_hosts,
+)
+
+ENDPOINTS = (
+    *overview.ENDPOINTS,
+    *nodes.ENDPOINTS,
+    *queues.ENDPOINTS,
+    *messages.ENDPOINTS,
+    *exchanges.ENDPOINTS,
+    *bindings.ENDPOINTS,
+    *connections.ENDPOINTS,
+    *virtual_hosts.ENDPOINTS,
+    *users.ENDPOINTS,
+    *permissions.ENDPOINTS,
+    *policies.ENDPOINTS,
+    *limits.ENDPOINTS,
+    *health.ENDPOINTS,
+    *features.ENDPOINTS,
+)

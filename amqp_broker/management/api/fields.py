@@ -1,0 +1,77 @@
+"""The fields of a request's JSON object: which are needed, and of which kind they are, refused in RabbitMQ's words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from amqp_broker.management.http.messages import bad_request
+from amqp_broker.wire.table import Table
+
+
+def need(body: Mapping[str, Any], *names: str, separator: str = ",") -> None:
+    """See that some fields are there.
+
+    Raises:
+        HttpError: 400.
+    """
+    missing = [f"{{key_missing,{name}}}" for name in names if name not in body]
+    if missing:
+        raise bad_request(f"[{separator.join(missing)}]")
+
+
+def boolean(body: Mapping[str, Any], name: str, default: bool = False) -> bool:
+    """A flag, which may be written as a text.
+
+    Raises:
+        HttpError: 400.
+    """
+    value = body.get(name, default)
+    if value in ("true", "false"):
+        return bool(value == "true")
+    if not isinstance(value, bool):
+        raise bad_request(["not_boolean", value])
+    return value
+
+
+def text(body: Mapping[str, Any], name: str, default: str | None = None) -> str:
+    """A text.
+
+    Raises:
+        HttpError: 400.
+    """
+    value = body.get(name, default)
+    if not isinstance(value, str):
+        raise bad_request(["not_string", name])
+    return value
+
+
+def whole(body: Mapping[str, Any], name: str) -> int:
+    """A whole number, which may be written as a text.
+
+    Raises:
+        HttpError: 400.
+    """
+    value = body[name]
+    if isinstance(value, str) and value.lstrip("-").isdecimal() and value.isascii() and len(value) < 20:
+        return int(value)
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise bad_request(["not_int", name])
+    return value
+
+
+def table(body: Mapping[str, Any], name: str = "arguments") -> Table:
+    """Arguments or headers; an empty list is an empty table, as it is in Erlang.
+
+    Raises:
+        HttpError: 400.
+    """
+    value = body.get(name) or {}
+    if not isinstance(value, dict):
+        raise bad_request(f"{name} must be an object")
+    return value
+
+
+def query_flag(query: Mapping[str, str], name: str) -> bool:
+    """A flag of the query; one without a value is set."""
+    return query.get(name) in ("true", "")

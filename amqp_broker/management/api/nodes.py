@@ -1,0 +1,169 @@
+"""The node: what it uses of its machine, and the limits in force. There is one, as long as there are no clusters."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+import trio
+
+from amqp_broker import __version__
+from amqp_broker.management.api.lists import answer_one, columns_of
+from amqp_broker.management.api.overview import CHURN, contexts, exchange_types, version_of
+from amqp_broker.management.api.rates import zero_rates
+from amqp_broker.management.http.call import Call
+from amqp_broker.management.http.messages import Answer, answer_json, no_such_object
+from amqp_broker.management.http.router import Access, Endpoint
+from amqp_broker.server.status import ServerStatus, server_status
+
+NO_LIMIT = 2**31 - 1
+PROCESSES_TOTAL = 1_048_576  # Erlang's; no client takes one here
+
+IO = ("read", "write", "sync", "seek", "reopen")
+NEVER_COUNTED = (
+    "gc_num",
+    "gc_bytes_reclaimed",
+    "context_switches",
+    *(f"io_{what}_{number}" for what in IO for number in ("count", "bytes", "avg_time")),
+    "mnesia_ram_tx_count",
+    "mnesia_disk_tx_count",
+    "msg_store_read_count",
+    "msg_store_write_count",
+    "queue_index_write_count",
+    "queue_index_read_count",
+)
+MEMORY_PARTS = (
+    "connection_readers",
+    "connection_writers",
+    "connection_channels",
+    "connection_other",
+    "queue_procs",
+    "queue_slave_procs",
+    "quorum_queue_procs",
+    "quorum_queue_dlx_procs",
+    "stream_queue_procs",
+    "stream_queue_replica_reader_procs",
+    "stream_queue_coordinator_procs",
+    "plugins",
+    "other_proc",
+    "metrics",
+    "mgmt_db",
+    "mnesia",
+    "metadata_store",
+    "metadata_store_ets",
+    "quorum_ets",
+    "other_ets",
+    "binary",
+    "msg_index",
+    "code",
+    "atom",
+    "other_system",
+    "allocated_unused",
+    "reserved_unallocated",
+)
+
+
+async def _status(call: Call) -> ServerStatus:
+    return await trio.to_thread.run_sync(server_status, call.management.server)
+
+
+async def describe_node(call: Call) -> dict[str, Any]:
+    """The node."""
+    status = await _status(call)
+    memory, disk, descriptors = status["memory"], status["disk"], status["descriptors"]
+    used = {
+        "mem_used": memory["used_bytes"],
+        "fd_used": descriptors["used"],
+        "sockets_used": len(call.broker.open_connections),
+        "proc_used": 1,
+        "disk_free": disk["free_bytes"] if disk is not None else NO_LIMIT,
+    }
+    node: dict[str, Any] = {
+        "partitions": [],
+        "os_pid": str(status["pid"]),
+        "fd_total": descriptors["limit"] or NO_LIMIT,
+        "sockets_total": descriptors["limit"] or NO_LIMIT,
+        "mem_limit": memory["high_water_bytes"],
+        "mem_alarm": "memory" in status["alarms"],
+        "disk_free_limit": disk["limit_bytes"] if disk is not None else 0,
+        "disk_free_alarm": "disk" in status["alarms"],
+        "proc_total": PROCESSES_TOTAL,
+        "rates_mode": "basic",
+        "uptime": int((time.monotonic() - call.management.server.started_s) * 1000),
+        "run_queue": 0,
+        "processors": os.cpu_count() or 1,
+        "exchange_types": exchange_types(call),
+        "auth_mechanisms": [
+            {"name": "PLAIN", "description": "SASL PLAIN authentication mechanism", "enabled": True},
+            {"name": "AMQPLAIN", "description": "QPid AMQPLAIN mechanism", "enabled": True},
+        ],
+        "applications": [
+            {"name": "rabbit", "description": "RabbitMQ", "version": version_of(call)},
+            {"name": "amqp_broker", "description": "amqp-broker", "version": __version__},
+        ],
+        "contexts": contexts(call),
+        "log_files": ["<stderr>"],
+        "db_dir": status["data_folder"] or "",
+        "config_files": [],
+        "net_ticktime": 60,
+        "enabled_plugins": ["rabbitmq_management"],
+        "mem_calculation_strategy": "rss",
+        "ra_open_file_metrics": {"ra_log_wal": 0, "ra_log_segment_writer": 0},
+        "being_drained": False,
+        "name": call.management.node,
+        "running": True,
+        "type": "disc",
+        "cluster_links": [],
+        "metrics_gc_queue_length": {},
+    }
+    for name, value in used.items():
+        node |= {name: value, f"{name}_details": {"rate": 0.0}}
+    return node | zero_rates(NEVER_COUNTED) | zero_rates(CHURN)
+
+
+async def list_nodes(call: Call) -> Answer:
+    """All of them: one."""
+    return answer_json([columns_of(call, await describe_node(call))])
+
+
+async def show_node(call: Call) -> Answer:
+    """The node of a name."""
+    _check_name(call)
+    return await answer_one(call, await describe_node(call))
+
+
+def _check_name(call: Call) -> None:
+    if call.variables["node"] != call.management.node:
+        raise no_such_object()
+
+
+async def show_memory(call: Call) -> Answer:
+    """What the memory is used for; only the whole is known here."""
+    _check_name(call)
+    used_bytes = (await _status(call))["memory"]["used_bytes"]
+    parts = dict.fromkeys(MEMORY_PARTS, 0) | {"other_system": used_bytes}
+    total = {"erlang": used_bytes, "rss": used_bytes, "allocated": used_bytes}
+    return answer_json({"memory": {**parts, "strategy": "rss", "total": total}})
+
+
+async def show_relative_memory(call: Call) -> Answer:
+    """The same as shares of the whole."""
+    _check_name(call)
+    shares = dict.fromkeys(MEMORY_PARTS, 0) | {"other_system": 100}
+    return answer_json({"memory": {**shares, "total": 100}})
+
+
+async def show_tables(call: Call) -> Answer:
+    """Erlang's tables, of which there are none."""
+    _check_name(call)
+    return answer_json({"ets_tables": []})
+
+
+ENDPOINTS = (
+    Endpoint("/api/nodes", {"GET": (Access.MONITORING, list_nodes)}),
+    Endpoint("/api/nodes/{node}", {"GET": (Access.MONITORING, show_node)}),
+    Endpoint("/api/nodes/{node}/memory", {"GET": (Access.MONITORING, show_memory)}),
+    Endpoint("/api/nodes/{node}/memory/relative", {"GET": (Access.MONITORING, show_relative_memory)}),
+    Endpoint("/api/nodes/{node}/memory/ets", {"GET": (Access.MONITORING, show_tables)}),
+)

@@ -1,0 +1,104 @@
+"""Virtual hosts: listed, looked at, added and deleted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amqp_broker.broker.counters import counts_of_virtual_host
+from amqp_broker.broker.virtual_host import VirtualHost
+from amqp_broker.management.api.lists import Listing, answer_one
+from amqp_broker.management.api.overview import visible_hosts
+from amqp_broker.management.api.rates import BYTES_RANGE, LENGTHS_RANGE, MESSAGES_RANGE, with_rates
+from amqp_broker.management.http.call import Call
+from amqp_broker.management.http.messages import Answer, bad_request
+from amqp_broker.management.http.router import Access, Endpoint
+from amqp_broker.management.things import BYTES, LENGTHS, message_stats
+
+
+def describe(call: Call, host: VirtualHost) -> dict[str, Any] | None:
+    """A row of the list; None when the virtual host has gone."""
+    if call.broker.virtual_hosts.get(host.name) is not host:
+        return None
+    lengths = dict.fromkeys(LENGTHS, 0)
+    for queue in host.queues.values():
+        lengths["messages_ready"] += queue.ready_count
+        lengths["messages_unacknowledged"] += queue.unacknowledged_count
+    lengths["messages"] = lengths["messages_ready"] + lengths["messages_unacknowledged"]
+    octets = dict.fromkeys(BYTES, 0)
+    for connection in call.broker.open_connections.in_virtual_host(host.name):
+        info = connection.inspect()
+        octets["recv_oct"] += info["recv_oct"]
+        octets["send_oct"] += info["send_oct"]
+    key = ("vhost", host.name)
+    stats = message_stats(counts_of_virtual_host(call.broker, host))
+    return {
+        "name": host.name,
+        "description": "",
+        "tags": [],
+        "default_queue_type": "undefined",
+        "metadata": {"description": "", "tags": []},
+        "protected_from_deletion": False,
+        "tracing": False,
+        "cluster_state": {call.management.node: "running"},
+        **with_rates(call, key, octets, BYTES_RANGE),
+        **with_rates(call, key, lengths, LENGTHS_RANGE),
+        "message_stats": with_rates(call, key, stats, MESSAGES_RANGE),
+    }
+
+
+async def list_virtual_hosts(call: Call) -> Answer:
+    """The virtual hosts that the user sees, by name."""
+    hosts = [call.broker.virtual_hosts[name] for name in visible_hosts(call)]
+    return await Listing(call, hosts, lambda one: describe(call, one), lambda one: one.name).answer()
+
+
+async def show_virtual_host(call: Call) -> Answer:
+    """A virtual host."""
+    row = describe(call, call.virtual_host())
+    assert row is not None
+    return await answer_one(call, row)
+
+
+async def put_virtual_host(call: Call) -> Answer:
+    """Add a virtual host; who adds it may do everything there, as in RabbitMQ."""
+    name = call.variables["vhost"]
+    call.body()
+    if name in call.broker.virtual_hosts:
+        return Answer(204)
+
+    def add() -> None:
+        call.administration.add_virtual_host(name)
+        call.administration.set_permission(call.user.name, name, ".*", ".*", ".*")
+
+    await call.change(add)
+    return Answer(201)
+
+
+async def delete_virtual_host(call: Call) -> Answer:
+    """Delete a virtual host with all that is in it."""
+    name = call.virtual_host().name
+    await call.change(lambda: call.administration.delete_virtual_host(name))
+    return Answer(204)
+
+
+async def start_virtual_host(call: Call) -> Answer:
+    """Start a virtual host on a node; here all run always."""
+    call.virtual_host()
+    node = call.variables["node"]
+    if node != call.management.node:
+        raise bad_request(f"Request to node {node} failed with nodedown")
+    return Answer(204)
+
+
+ENDPOINTS = (
+    Endpoint("/api/vhosts", {"GET": (Access.MANAGEMENT, list_virtual_hosts)}),
+    Endpoint(
+        "/api/vhosts/{vhost}",
+        {
+            "GET": (Access.VIRTUAL_HOST, show_virtual_host),
+            "PUT": (Access.ADMINISTRATOR, put_virtual_host),
+            "DELETE": (Access.ADMINISTRATOR, delete_virtual_host),
+        },
+    ),
+    Endpoint("/api/vhosts/{vhost}/start/{node}", {"POST": (Access.ADMINISTRATOR, start_virtual_host)}),
+)

@@ -1,0 +1,115 @@
+"""The HTTP of one server: its connections, and the way from a request through login and access to an endpoint.
+
+There are at most so many connections; where one more comes, the one that has been idle for longest ends, and where none
+is idle, the new one. So whoever holds connections open keeps nobody out. Holds no endpoint.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import trio
+
+from amqp_broker.access.client import Peer
+from amqp_broker.access.passwords import SHA256, PasswordHash
+from amqp_broker.access.users import User
+from amqp_broker.management.api.endpoints import ENDPOINTS
+from amqp_broker.management.http.authentication import check_access, user_of
+from amqp_broker.management.http.call import Call
+from amqp_broker.management.http.conversation import BODY_BYTES_MAX, Conversation, ReadBody
+from amqp_broker.management.http.messages import Answer, HttpError, Request, no_such_object
+from amqp_broker.management.http.router import Access, Router
+
+if TYPE_CHECKING:
+    from amqp_broker.management.management import Management
+
+CONNECTIONS_MAX = 256
+ANYBODYS_BODY_BYTES_MAX = 4_096
+WRITING = ("PUT", "POST", "DELETE", "PATCH")
+
+NOBODY = User("", PasswordHash(SHA256, b""))
+
+
+class HttpService:
+    """The HTTP of one server.
+
+    Args:
+        management: what is served.
+    """
+
+    def __init__(self, management: Management) -> None:
+        self._management = management
+        self._router = Router(ENDPOINTS)
+        self._open: dict[Conversation, trio.CancelScope] = {}
+
+    async def serve(self, stream: trio.abc.Stream, peer: Peer) -> None:
+        """Have one connection's conversation."""
+        if len(self._open) >= CONNECTIONS_MAX and not self._end_an_idle_one():
+            return
+        conversation = Conversation(stream, partial(self._respond, peer))
+        with trio.CancelScope() as scope:
+            self._open[conversation] = scope
+            try:
+                await conversation.run()
+            finally:
+                self._open.pop(conversation, None)
+
+    def _end_an_idle_one(self) -> bool:
+        idle = [
+            (one.idle_since_s, number, one) for number, one in enumerate(self._open) if one.idle_since_s is not None
+        ]
+        if not idle:
+            return False
+        self._open.pop(min(idle)[2]).cancel()
+        return True
+
+    async def _respond(self, peer: Peer, request: Request, read_body: ReadBody) -> Answer:
+        found = self._router.find(request.path)
+        if found is None:
+            if request.path[:1] == ("api",):
+                await user_of(self._management, peer, request.headers.get("authorization"))
+            raise no_such_object()
+        endpoint, variables = found
+        if request.method == "OPTIONS":
+            return Answer(headers={"allow": endpoint.allow})
+        _check_origin(request)
+        method = "GET" if request.method == "HEAD" else request.method
+        if method not in endpoint.methods:
+            raise HttpError(405, allow=endpoint.allow)
+        access, handler = endpoint.methods[method]
+        self._management.was_asked()
+        if access is Access.ANYBODY:
+            user, body_bytes_max = NOBODY, ANYBODYS_BODY_BYTES_MAX
+        else:
+            user = await user_of(self._management, peer, request.headers.get("authorization"))
+            check_access(self._management, user, access, variables, request.method)
+            _check_accepts(request)
+            body_bytes_max = BODY_BYTES_MAX
+        body = await read_body(body_bytes_max)
+        return await handler(Call(self._management, request, variables, user, body, peer))
+
+
+def _check_origin(request: Request) -> None:
+    """A page of somebody else's that a browser shows must change nothing, though the browser knows the password.
+
+    Raises:
+        HttpError: 403.
+    """
+    origin = request.headers.get("origin")
+    is_foreign = origin is not None and origin.partition("://")[2] != request.headers.get("host")
+    if is_foreign and request.method in WRITING:
+        raise HttpError(403, "not_authorised", "The request comes from another site")
+
+
+def _check_accepts(request: Request) -> None:
+    """See that the client takes JSON.
+
+    Raises:
+        HttpError: 406.
+    """
+    accept = request.headers.get("accept")
+    if accept:
+        kinds = {kind.partition(";")[0].strip().lower() for kind in accept.split(",")}
+        if kinds.isdisjoint({"*/*", "application/*", "application/json", "application/bigint"}):
+            raise HttpError(406)
