@@ -228,7 +228,7 @@ async def test_what_is_framed_in_two_ways_is_refused_and_ends_the_connection(lin
 @pytest.mark.parametrize("data", [b"AMQP\0\0\x09\x01\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\r\n\r\n", b"GET\r\n\r\n"])
 async def test_what_is_no_http_is_told_so(data: bytes) -> None:
     async with managing() as managed:
-        assert (await said_to(managed, data)).startswith(b"HTTP/1.1 400 ")
+        assert (await said_to(managed, data)).startswith(b"HTTP/1.1 400 Bad Request\r\n")
 
 
 @on_a_jumping_clock

@@ -10,6 +10,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
+from http import HTTPStatus
 
 import h11
 import trio
@@ -148,7 +149,7 @@ class Conversation:
             pieces = _one(body)
         if is_last:
             headers.append(("connection", "close"))
-        response = h11.Response(status_code=answer.status, headers=headers)
+        response = _response(answer.status, headers)
         async with aclosing(pieces):  # type: ignore[type-var]
             await self._send_all(self._h11.send(response))
             if not is_head_only:
@@ -192,10 +193,14 @@ class Conversation:
         if self._h11.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             answer = HttpError(error.error_status_hint, "bad_request", "this is no request of HTTP/1.1").answer()
             headers = [*_headers(answer), ("content-length", str(len(answer.body))), ("connection", "close")]
-            await self._send_all(self._h11.send(h11.Response(status_code=answer.status, headers=headers)))
+            await self._send_all(self._h11.send(_response(answer.status, headers)))
             await self._send_piece(answer.body)
             await self._send_all(self._h11.send(h11.EndOfMessage()))
             await self._let_it_be_read()
+
+
+def _response(status: int, headers: list[tuple[str, str]]) -> h11.Response:
+    return h11.Response(status_code=status, reason=HTTPStatus(status).phrase, headers=headers)
 
 
 def _request_of(head: h11.Request) -> Request:
