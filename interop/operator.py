@@ -57,13 +57,25 @@ class Operator:
 
     def queue(self, name: str) -> dict[str, Any]:
         """What is in force for a queue: policy, operator_policy, effective_policy_definition."""
-        columns = ["policy", "operator_policy", "effective_policy_definition"]
-        theirs = ["list_queues", "name", *columns, "--formatter", "json"]
-        rows = json.loads(self._run(theirs, ["queues", "list", "--json"]))
-        row = next(row for row in rows if row["name"] == name)
-        found = {column: row[column] or None for column in columns}
-        found["effective_policy_definition"] = found["effective_policy_definition"] or {}
-        return found
+        if isinstance(self._process, RabbitMQ):  # rabbitmqctl shows no more than the first of them
+            text = self._process.ctl("eval", IN_FORCE.format(vhost=self._vhost, name=name))
+            found = json.loads(json.loads(text))
+        else:
+            rows = json.loads(self._run([], ["queues", "list", "--json"]))
+            found = next(row for row in rows if row["name"] == name)
+        columns = ("policy", "operator_policy", "effective_policy_definition")
+        return {column: found[column] or None for column in columns}
+
+
+IN_FORCE = """\
+{{ok, Q}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<"{vhost}">>, queue, <<"{name}">>)),
+Name = fun(none) -> null; (Other) -> Other end,
+Definition = fun(undefined) -> []; (Other) -> Other end,
+binary_to_list(rabbit_json:encode(#{{
+  policy => Name(rabbit_policy:name(Q)),
+  operator_policy => Name(rabbit_policy:name_op(Q)),
+  effective_policy_definition => maps:from_list(Definition(rabbit_policy:effective_definition(Q)))
+}}))."""
 
 
 def _noun(is_operators: bool) -> str:

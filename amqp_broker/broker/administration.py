@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING
 from amqp_broker.access.passwords import SCRYPT, PasswordHash, UnknownAlgorithm
 from amqp_broker.access.patterns import BadPattern, Pattern
 from amqp_broker.access.users import NO_PASSWORD, Permission, TopicPermission, User, UserLimits
+from amqp_broker.broker.arguments import ARGUMENTS_OF_TYPE
 from amqp_broker.broker.observer import Kind
 from amqp_broker.broker.parameter_administration import ParameterAdministration
 from amqp_broker.broker.problems import AdministrationError, AlreadyThere, NotThere
-from amqp_broker.broker.virtual_host import VirtualHost, VirtualHostLimits
+from amqp_broker.broker.virtual_host import Metadata, VirtualHost, VirtualHostLimits
 from amqp_broker.broker.works import Work
 from amqp_broker.errors import AmqpError
 from amqp_broker.logs import log_event
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 NAME_BYTES_MAX = 255
 PASSWORD_BYTES_MAX = 1024
+TEXT_BYTES_MAX = 4096
 LIMIT_MAX = 2**31 - 1
 
 
@@ -248,20 +250,40 @@ class Administration:
             raise NotThere(f"there is no virtual host '{name}'")
         return virtual_host
 
-    def add_virtual_host(self, name: str) -> VirtualHost:
+    def add_virtual_host(self, name: str, metadata: Metadata | None = None) -> VirtualHost:
         """Create a virtual host; nobody may do anything in it yet.
 
         Raises:
             AlreadyThere: there is one of that name.
+            AdministrationError: something in the metadata cannot be had.
         """
         _check_name("virtual host", name)
+        if metadata is not None:
+            check_metadata(metadata)
         if name in self._broker.virtual_hosts:
             raise AlreadyThere(f"there is a virtual host '{name}' already")
         virtual_host = self._broker.add_virtual_host(name)
         self._broker.durability.keep_virtual_host(virtual_host)
+        if metadata is not None:
+            virtual_host.metadata = metadata
+            self._broker.durability.keep_metadata(virtual_host)
         self._log("virtual host added", None, None, vhost=name)
         self._declared(Kind.VIRTUAL_HOST, "", name, virtual_host)
         return virtual_host
+
+    def set_metadata(self, name: str, metadata: Metadata) -> None:
+        """Say something else of a virtual host. Queues that are there keep their type.
+
+        Raises:
+            NotThere: there is none of that name.
+            AdministrationError: something in it cannot be had.
+        """
+        virtual_host = self.virtual_host(name)
+        check_metadata(metadata)
+        before, virtual_host.metadata = virtual_host.metadata, metadata
+        self._broker.durability.keep_metadata(virtual_host)
+        self._log("virtual host metadata changed", _metadata_text(before), _metadata_text(metadata), vhost=name)
+        self._declared(Kind.VIRTUAL_HOST, "", name, virtual_host)
 
     def set_virtual_host_limits(self, name: str, **limits: int | None) -> None:
         """Limit what there may be in a virtual host; what is left out stays, None is no limit.
@@ -397,6 +419,21 @@ def _check_tags(tags: tuple[str, ...]) -> None:
             raise AdministrationError(f"'{tag}' is no tag: give each of them by itself, without a comma")
 
 
+def check_metadata(metadata: Metadata) -> None:
+    """Refuse what cannot be said of a virtual host.
+
+    Raises:
+        AdministrationError: which and why.
+    """
+    default = metadata.default_queue_type
+    if default is not None and default not in ARGUMENTS_OF_TYPE:
+        known = ", ".join(ARGUMENTS_OF_TYPE)
+        raise AdministrationError(f"there is no queue type '{default}': a default queue type is one of {known}")
+    for text in (metadata.description, *metadata.tags):
+        if len(text.encode("utf-8", "surrogateescape")) > TEXT_BYTES_MAX:
+            raise AdministrationError(f"a description and a tag have at most {TEXT_BYTES_MAX} bytes")
+
+
 def _check_limits(limits: dict[str, int | None]) -> None:
     for name, limit in limits.items():
         if limit is not None and not 0 <= limit <= LIMIT_MAX:
@@ -426,6 +463,11 @@ def _permission_text(permission: Permission | None) -> str | None:
 
 def _topic_text(permission: TopicPermission | None) -> str | None:
     return f"write='{permission.write}' read='{permission.read}'" if permission is not None else None
+
+
+def _metadata_text(metadata: Metadata) -> str:
+    type_text = metadata.default_queue_type or "undefined"
+    return f"description='{metadata.description}' tags={','.join(metadata.tags)} default_queue_type={type_text}"
 
 
 def _limits_text(limits: UserLimits | VirtualHostLimits) -> str:

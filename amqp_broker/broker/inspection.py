@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import TYPE_CHECKING, Final, TypedDict, TypeVar
 
+from amqp_broker.broker.limit_values import LIMITS_COMPONENT, limits_value
 from amqp_broker.broker.policies import POLICY
 from amqp_broker.wire.table import Decimal, FieldValue, RepeatedName, Table
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from amqp_broker.broker.broker import Broker
     from amqp_broker.broker.connections import OpenConnection
     from amqp_broker.broker.exchanges.exchange import Exchange
+    from amqp_broker.broker.parameters import Parameter
     from amqp_broker.broker.policies import InForce, Policy
     from amqp_broker.broker.queues.base import Queue
     from amqp_broker.broker.queues.consumers import Consumer
@@ -71,6 +73,7 @@ class ExchangeInfo(TypedDict):
     effective_policy_definition: dict[str, object]  # what both say together
 
 
+ParameterInfo = dict[str, object]  # value, name, and unless it is global vhost and component
 PolicyInfo = dict[str, object]  # vhost, name, pattern, apply-to, definition, priority
 
 
@@ -162,6 +165,9 @@ class VirtualHostInfo(TypedDict):
     connections: int
     connections_max: int | None
     queues_max: int | None
+    description: str
+    tags: list[str]
+    default_queue_type: str | None
 
 
 class UserInfo(TypedDict):
@@ -281,6 +287,28 @@ class Inspection:
             for policy in host.policies.all(component):
                 yield policy_info(policy, host.name)
 
+    def parameters(self, virtual_host: str | None = None, component: str | None = None) -> Iterator[ParameterInfo]:
+        """The parameters of one virtual host, or of all; limits and operator policies are such.
+
+        Args:
+            component: of this one only; policies are shown only to who asks for them.
+
+        Raises:
+            NotThere: there is no virtual host of that name.
+        """
+        for host in self._virtual_hosts(virtual_host):
+            for one in list(host.parameters.values()):
+                if one.component == component or (component is None and one.component != POLICY):
+                    yield _parameter_info(one)
+            limits = limits_value(host.limits)
+            if limits and component in (None, LIMITS_COMPONENT):
+                yield {"value": limits, "vhost": host.name, "component": LIMITS_COMPONENT, "name": "limits"}
+
+    def global_parameters(self) -> Iterator[ParameterInfo]:
+        """The parameters of the whole broker."""
+        for one in list(self._broker.global_parameters.values()):
+            yield {"name": one.name, "value": one.value}
+
     def virtual_hosts(self) -> Iterator[VirtualHostInfo]:
         """The virtual hosts, by name."""
         for host in self._virtual_hosts(None):
@@ -291,6 +319,9 @@ class Inspection:
                 connections=len(self._broker.open_connections.in_virtual_host(host.name)),
                 connections_max=host.limits.connections_max,
                 queues_max=host.limits.queues_max,
+                description=host.metadata.description,
+                tags=list(host.metadata.tags),
+                default_queue_type=host.metadata.default_queue_type,
             )
 
     def users(self) -> Iterator[UserInfo]:
@@ -469,6 +500,11 @@ def _operator_policy_name(in_force: InForce | None) -> str | None:
 
 def _definition(in_force: InForce | None) -> dict[str, object]:
     return in_force.definition if in_force is not None else {}
+
+
+def _parameter_info(parameter: Parameter) -> ParameterInfo:
+    host, component = parameter.virtual_host, parameter.component
+    return {"value": parameter.value, "vhost": host, "component": component, "name": parameter.name}
 
 
 def policy_info(policy: Policy, virtual_host: str) -> PolicyInfo:

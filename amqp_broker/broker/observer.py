@@ -10,7 +10,7 @@ Holds no counters (``counters.py``), which would cost too much this way.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from amqp_broker.compilation import mypyc_attr
 
@@ -104,15 +104,23 @@ class Kind(StrEnum):
     PARAMETER = "parameter"
 
 
-class Subject(NamedTuple):
-    """What was declared or deleted."""
+class Subject:
+    """What was declared or deleted.
 
-    kind: Kind
-    virtual_host: str  # its name; empty for a user, and for a virtual host itself
-    name: str  # of a permission, its user's; of a binding, its source's
-    thing: (
-        object  # as the broker has it: ``Exchange``, ``Queue``, ``Binding``, ``VirtualHost``, ``User``, ``Permission``
-    )
+    Args:
+        kind: of what.
+        virtual_host: its name; empty for a user, and for a virtual host itself.
+        name: of a permission, its user's; of a binding, its source's.
+        thing: as the broker has it: ``Exchange``, ``Queue``, ``Binding``, ``VirtualHost``, ``User``, ``Permission``.
+    """
+
+    __slots__ = ("kind", "name", "thing", "virtual_host")
+
+    def __init__(self, kind: Kind, virtual_host: str, name: str, thing: object) -> None:
+        self.kind = kind
+        self.virtual_host = virtual_host
+        self.name = name
+        self.thing = thing
 
 
 class Observer(Protocol):

@@ -9,11 +9,12 @@ import json
 import logging
 from typing import TYPE_CHECKING, Final
 
+from amqp_broker.broker.limit_values import LIMITS_COMPONENT, USER_LIMITS, VIRTUAL_HOST_LIMITS, checked_limits
 from amqp_broker.broker.observer import Kind
 from amqp_broker.broker.parameters import Parameter
 from amqp_broker.broker.policies import OPERATOR_POLICY, POLICY, Definition, Policy
 from amqp_broker.broker.policy_checks import checked_policy
-from amqp_broker.broker.problems import AdministrationError, NotThere
+from amqp_broker.broker.problems import AdministrationError, NotThere, NotValid
 from amqp_broker.logs import log_event
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from amqp_broker.broker.works import Work
 
 NAME_BYTES_MAX: Final = 255
+# What RabbitMQ has as plugins, and exports: kept, and without effect until there is such a part here.
+COMPONENTS: Final = ("federation-upstream", "federation-upstream-set", "shovel")
 EVENTS: Final = {POLICY: "policy", OPERATOR_POLICY: "operator policy"}
 
 
@@ -100,6 +103,94 @@ class ParameterAdministration:
         self._tell(Kind.POLICY, virtual_host, name, before, is_gone=True)
         return host.policies.apply_changed()
 
+    # --- limits, as RabbitMQ's API has them
+
+    def set_virtual_host_limits(self, name: str, value: object) -> None:
+        """Let these limits of a virtual host hold, and no others: ``max-connections``, ``max-queues``.
+
+        Raises:
+            NotThere: there is no such virtual host.
+            NotValid: something in it is no limit, or no number.
+        """
+        self._virtual_host(name)
+        limits = checked_limits(value, VIRTUAL_HOST_LIMITS, "limits")
+        self._broker.administration.on_behalf_of(self._who).set_virtual_host_limits(name, **limits)
+
+    def set_user_limits(self, name: str, value: object) -> None:
+        """The same for a user: ``max-connections``, ``max-channels``."""
+        self._broker.administration.user(name)
+        limits = checked_limits(value, USER_LIMITS, "user-limits")
+        self._broker.administration.on_behalf_of(self._who).set_user_limits(name, **limits)
+
+    # --- other parameters
+
+    def set_parameter(self, virtual_host: str, component: str, name: str, value: object) -> None:
+        """Set a parameter of a virtual host; ``vhost-limits`` are such, policies have their own way.
+
+        Raises:
+            NotThere: there is no such virtual host.
+            NotValid: there is no such component, or it can make nothing of the value.
+            AdministrationError: it is a policy.
+        """
+        host = self._virtual_host(virtual_host)
+        if component in EVENTS:
+            raise AdministrationError("policies may not be set using this method")
+        if component == LIMITS_COMPONENT:
+            self.set_virtual_host_limits(virtual_host, value)
+            return
+        check_component(component)
+        _check_name("parameter", name)
+        before = host.parameters.get((component, name))
+        before_text = None if before is None else before.text()
+        self._keep(host, component, name, value)
+        parameter = host.parameters[component, name]
+        names = {"component": component, "parameter": name, "vhost": virtual_host}
+        self._log("parameter set", before_text, parameter.text(), **names)
+        self._tell(Kind.PARAMETER, virtual_host, name, parameter)
+
+    def clear_parameter(self, virtual_host: str, component: str, name: str) -> None:
+        """Delete a parameter.
+
+        Raises:
+            NotThere: there is none.
+        """
+        host = self._virtual_host(virtual_host)
+        if component == LIMITS_COMPONENT:
+            self.set_virtual_host_limits(virtual_host, {})
+            return
+        parameter = None if component in EVENTS else host.parameters.pop((component, name), None)
+        if parameter is None:
+            raise NotThere(f"there is no parameter '{name}' of {component} in virtual host '{virtual_host}'")
+        self._broker.durability.forget(parameter)
+        names = {"component": component, "parameter": name, "vhost": virtual_host}
+        self._log("parameter cleared", parameter.text(), None, **names)
+        self._tell(Kind.PARAMETER, virtual_host, name, parameter, is_gone=True)
+
+    def set_global_parameter(self, name: str, value: object) -> None:
+        """Set a parameter of the whole broker to anything that JSON has."""
+        _check_name("parameter", name)
+        parameters = self._broker.global_parameters
+        before = parameters.get(("", name))
+        before_text = None if before is None else before.text()
+        parameter = parameters.setdefault(("", name), Parameter("", "", name, None))
+        parameter.value = value
+        self._broker.durability.keep_parameter(parameter)
+        self._log("global parameter set", before_text, parameter.text(), parameter=name)
+        self._tell(Kind.PARAMETER, "", name, parameter)
+
+    def clear_global_parameter(self, name: str) -> None:
+        """Delete a parameter of the whole broker.
+
+        Raises:
+            NotThere: there is none.
+        """
+        parameter = self._broker.global_parameters.pop(("", name), None)
+        if parameter is None:
+            raise NotThere(f"there is no global parameter '{name}'")
+        self._broker.durability.forget(parameter)
+        self._log("global parameter cleared", parameter.text(), None, parameter=name)
+        self._tell(Kind.PARAMETER, "", name, parameter, is_gone=True)
+
     # --- what they share
 
     def _keep(self, host: VirtualHost, component: str, name: str, value: object) -> None:
@@ -118,6 +209,16 @@ class ParameterAdministration:
         if observers.present:
             tell = observers.deleted if is_gone else observers.declared
             tell(kind, virtual_host, name, thing, self._who)
+
+
+def check_component(component: str) -> None:
+    """Refuse a parameter that concerns nobody.
+
+    Raises:
+        NotValid: there is no such component.
+    """
+    if component not in COMPONENTS:
+        raise NotValid([f"component {component} not found"])
 
 
 def _check_name(what: str, name: str) -> None:

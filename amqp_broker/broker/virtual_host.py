@@ -49,6 +49,21 @@ PREDECLARED_EXCHANGES = {
 
 
 @dataclass(frozen=True, slots=True)
+class Metadata:
+    """What is said of a virtual host.
+
+    Args:
+        description: for people.
+        tags: for people, too.
+        default_queue_type: of queues that are declared without one; None for classic.
+    """
+
+    description: str = ""
+    tags: tuple[str, ...] = ()
+    default_queue_type: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class VirtualHostLimits:
     """How much there may be in a virtual host; None is no limit (RabbitMQ docs, "Per-Virtual-Host Limits")."""
 
@@ -80,6 +95,8 @@ class VirtualHost(Topology):
         self.reference = 0  # of the journal's record
         self.limits = VirtualHostLimits()
         self.limits_reference = 0
+        self.metadata = Metadata()
+        self.metadata_reference = 0
         self.parameters: Parameters = {}
         self.policies = AppliedPolicies(self)
         self.ingress = Ingress(self)
@@ -326,6 +343,8 @@ class VirtualHost(Topology):
             name = generated_name("amq.gen")
         who.check_configure("queue", name)
         queue = self.queues.get(name)
+        if self.metadata.default_queue_type is not None and "x-queue-type" not in arguments:
+            arguments = self._with_default_type(queue, arguments, is_fit=durable and not exclusive and not auto_delete)
         if queue is None:
             return self._create_queue(who, name, durable, exclusive, auto_delete, arguments)
         if queue.owner is not (who if exclusive else None):
@@ -339,6 +358,18 @@ class VirtualHost(Topology):
         check_arguments_equivalent(str(queue), names, current, received)
         queue.restart_unused_timer()
         return queue
+
+    def _with_default_type(self, queue: Queue | None, arguments: Table, *, is_fit: bool) -> Table:
+        """The arguments with the type that queues have here when they are declared without one.
+
+        Args:
+            queue: the one of that name, if there is one; it keeps the type that it has.
+            is_fit: whether the queue can be of any type but classic.
+        """
+        default = self.metadata.default_queue_type
+        if default is None or not is_fit or (queue is not None and queue.declared.queue_type != default):
+            return arguments
+        return {**arguments, "x-queue-type": default}
 
     def _create_queue(
         self, who: Authorizer, name: str, durable: bool, exclusive: bool, auto_delete: bool, arguments: Table

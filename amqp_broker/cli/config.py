@@ -40,6 +40,9 @@ def show(
     tls_key: options.TlsKey = None,
     tls_ca: options.TlsCa = None,
     tls_client_certificate: options.TlsClientCertificate = None,
+    cluster: options.Cluster = None,
+    node_name: options.NodeName = None,
+    link_host: options.LinkHost = None,
 ) -> None:
     """Print every setting as 'serve' would take it, given the same options.
 
@@ -58,6 +61,9 @@ def show(
         tls_key=tls_key,
         tls_ca=tls_ca,
         tls_client_certificate=tls_client_certificate,
+        cluster=cluster,
+        node_name=node_name,
+        link_host=link_host,
     )
     print("\n\n".join(_entry(description, configuration) for description in DESCRIPTIONS.values()))
 

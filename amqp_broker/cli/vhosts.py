@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from amqp_broker.cli import control, options, tables
-from amqp_broker.cli.exit_codes import EPILOG
+from amqp_broker.cli.exit_codes import EPILOG, ExitCode
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The virtual host's name.")]
+Description = Annotated[str | None, typer.Option("--description", metavar="TEXT", help="What it is for.")]
+Tags = Annotated[list[str] | None, typer.Option("--tag", metavar="TAG", help="For people; may be repeated.")]
+DefaultQueueType = Annotated[
+    str | None,
+    typer.Option(
+        "--default-queue-type", metavar="TYPE", help="Of durable queues declared without one: classic, quorum, or none."
+    ),
+]
 Limit = Annotated[str | None, typer.Option(metavar="NUMBER", help="Most at the same time; none for no limit.")]
 
 application = typer.Typer(
@@ -34,14 +42,54 @@ def list_virtual_hosts(
 
 
 @application.command("add", epilog=EPILOG)
-def add(name: Name, data_dir: options.DataDir = None, config: options.ConfigFile = None) -> None:
+def add(
+    name: Name,
+    description: Description = None,
+    tag: Tags = None,
+    default_queue_type: DefaultQueueType = None,
+    data_dir: options.DataDir = None,
+    config: options.ConfigFile = None,
+) -> None:
     """Create a virtual host; nobody may do anything in it until 'permissions set' says who.
 
     \b
     amqp-broker vhosts add orders
+    amqp-broker vhosts add orders --description 'the shop' --default-queue-type quorum
     """
-    control.ask(data_dir, config, "vhosts.add", name=name)
+    control.ask(data_dir, config, "vhosts.add", name=name, **_metadata(description, tag, default_queue_type))
     print(f"virtual host '{name}' added")
+
+
+@application.command("describe", epilog=EPILOG)
+def describe(
+    name: Name,
+    description: Description = None,
+    tag: Tags = None,
+    default_queue_type: DefaultQueueType = None,
+    data_dir: options.DataDir = None,
+    config: options.ConfigFile = None,
+) -> None:
+    """Say what a virtual host is for, and of which type queues are that are declared without one; the rest stays.
+
+    \b
+    amqp-broker vhosts describe orders --description 'the shop' --tag production
+    amqp-broker vhosts describe orders --default-queue-type none
+    """
+    metadata = _metadata(description, tag, default_queue_type)
+    if not metadata:
+        options.fail(ExitCode.WRONG_USE, "say something: --description, --tag or --default-queue-type")
+    control.ask(data_dir, config, "vhosts.describe", name=name, **metadata)
+    print(f"virtual host '{name}' described")
+
+
+def _metadata(description: str | None, tags: list[str] | None, default_queue_type: str | None) -> dict[str, Any]:
+    """What was given on the command line."""
+    metadata: dict[str, Any] = {} if description is None else {"description": description}
+    if tags:
+        metadata["tags"] = tags
+    if default_queue_type is not None:
+        metadata["default_queue_type"] = None if default_queue_type == "none" else default_queue_type
+    return metadata
 
 
 @application.command("limits", epilog=EPILOG)

@@ -16,6 +16,7 @@ from amqp_broker.broker.broker import Broker
 from amqp_broker.broker.inspection import SLICE_OBJECTS, Inspection
 from amqp_broker.broker.policies import OPERATOR_POLICY, POLICY
 from amqp_broker.broker.problems import AdministrationError
+from amqp_broker.broker.virtual_host import Metadata
 from amqp_broker.server.changes import until_done, when_told
 from amqp_broker.server.status import ServerStatus
 
@@ -174,8 +175,25 @@ async def delete_user(controlled: Controlled, arguments: Arguments) -> None:
 # --- virtual hosts
 
 
+def _metadata(arguments: Arguments, before: Metadata) -> Metadata:
+    """What is said of a virtual host: what was given, and else as it was."""
+    default = arguments.get("default_queue_type", before.default_queue_type)
+    return Metadata(
+        _text(arguments, "description", before.description),
+        _texts(arguments, "tags") if "tags" in arguments else before.tags,
+        None if default is None else _text({"default_queue_type": default}, "default_queue_type"),
+    )
+
+
 async def add_virtual_host(controlled: Controlled, arguments: Arguments) -> None:
-    controlled.administration.add_virtual_host(_text(arguments, "name"))
+    metadata = _metadata(arguments, Metadata())
+    controlled.administration.add_virtual_host(_text(arguments, "name"), None if metadata == Metadata() else metadata)
+
+
+async def describe_virtual_host(controlled: Controlled, arguments: Arguments) -> None:
+    name = _text(arguments, "name")
+    before = controlled.administration.virtual_host(name).metadata
+    controlled.administration.set_metadata(name, _metadata(arguments, before))
 
 
 async def limit_virtual_host(controlled: Controlled, arguments: Arguments) -> None:
@@ -237,6 +255,33 @@ async def clear_policy(controlled: Controlled, arguments: Arguments) -> None:
     await until_done(controlled.broker.handle(lambda: parameters.clear_policy(vhost, name, component)))
 
 
+async def set_parameter(controlled: Controlled, arguments: Arguments) -> None:
+    name, value = _text(arguments, "name"), arguments.get("value")
+    if "component" in arguments:
+        component, virtual_host = _text(arguments, "component"), _text(arguments, "vhost")
+        controlled.administration.parameters.set_parameter(virtual_host, component, name, value)
+    else:
+        controlled.administration.parameters.set_global_parameter(name, value)
+
+
+async def clear_parameter(controlled: Controlled, arguments: Arguments) -> None:
+    name = _text(arguments, "name")
+    if "component" in arguments:
+        component, virtual_host = _text(arguments, "component"), _text(arguments, "vhost")
+        controlled.administration.parameters.clear_parameter(virtual_host, component, name)
+    else:
+        controlled.administration.parameters.clear_global_parameter(name)
+
+
+def _parameters(controlled: Controlled, arguments: Arguments) -> Iterator[Mapping[str, Any]]:
+    """Those of virtual hosts, and the global ones where none is named."""
+    virtual_host = _virtual_host(arguments)
+    yield from controlled.inspection.parameters(virtual_host)
+    if virtual_host is None:
+        for parameter in controlled.inspection.global_parameters():
+            yield {"vhost": None, "component": None, **parameter}
+
+
 LISTS: dict[str, List] = {
     "queues.list": lambda controlled, arguments: controlled.inspection.queues(_virtual_host(arguments)),
     "exchanges.list": lambda controlled, arguments: controlled.inspection.exchanges(_virtual_host(arguments)),
@@ -248,6 +293,7 @@ LISTS: dict[str, List] = {
     "policies.list": lambda controlled, arguments: controlled.inspection.policies(
         _virtual_host(arguments), _component(arguments)
     ),
+    "parameters.list": _parameters,
     "permissions.list": lambda controlled, arguments: controlled.inspection.permissions(),
 }
 
@@ -262,8 +308,11 @@ COMMANDS: dict[str, Command] = {
     "users.limits": limit_user,
     "users.delete": delete_user,
     "vhosts.add": add_virtual_host,
+    "vhosts.describe": describe_virtual_host,
     "vhosts.limits": limit_virtual_host,
     "vhosts.delete": delete_virtual_host,
+    "parameters.set": set_parameter,
+    "parameters.clear": clear_parameter,
     "policies.set": set_policy,
     "policies.clear": clear_policy,
     "permissions.set": set_permission,

@@ -5,20 +5,11 @@ from __future__ import annotations
 import io
 import json
 import logging
-from collections.abc import Iterator
 
 import pytest
 
-from amqp_broker.logs import LOGGER, log_event, log_internal_error, set_up_logs
+from amqp_broker.logs import log_event, log_internal_error, set_up_logs
 from amqp_broker.settings import LogFormat, LogLevel
-
-
-@pytest.fixture(autouse=True)
-def _restored_logger() -> Iterator[None]:
-    before = LOGGER.handlers[:], LOGGER.propagate, LOGGER.level
-    yield
-    LOGGER.handlers[:], LOGGER.propagate = before[:2]
-    LOGGER.setLevel(before[2])
 
 
 def logged(log_format: LogFormat = "text", level: LogLevel = "info") -> io.StringIO:

@@ -53,4 +53,6 @@ def test_a_setting_that_no_longer_fits_is_an_error(tmp_path: Path) -> None:
 
 
 def test_every_meant_difference_is_in_the_list() -> None:
-    assert {topic for suite in SUITES.values() for topic in suite.meant.values()} <= set(DIFFERENCES)
+    topics = {topic for suite in SUITES.values() for topic in suite.meant.values()}
+    # What another RabbitMQ than the one asked does is in the table of behave_like, and no difference of ours.
+    assert {topic for topic in topics if not topic.startswith("behave_like ")} <= set(DIFFERENCES)

@@ -22,7 +22,7 @@ from amqp_broker.broker.parameters import Parameter
 from amqp_broker.broker.persistence.kinds import RecordKind
 from amqp_broker.broker.policy_checks import CHECKS, checked_policy
 from amqp_broker.broker.problems import NotValid
-from amqp_broker.broker.virtual_host import VirtualHostLimits
+from amqp_broker.broker.virtual_host import Metadata, VirtualHostLimits
 from amqp_broker.wire.table import FieldValue, Table, type_name
 
 if TYPE_CHECKING:
@@ -140,6 +140,30 @@ def restore_limits(recovery: Recovery, reference: int, fields: Table) -> None:
     virtual_host.limits = VirtualHostLimits(limit_field(fields, "connections_max"), limit_field(fields, "queues_max"))
     recovery.drop_older(virtual_host.limits_reference)
     virtual_host.limits_reference = reference
+
+
+def metadata_fields(virtual_host: VirtualHost) -> Table:
+    """The fields of METADATA."""
+    metadata = virtual_host.metadata
+    return {
+        "virtual_host": virtual_host.name,
+        "description": metadata.description,
+        "tags": list(metadata.tags),
+        "default_queue_type": metadata.default_queue_type,
+    }
+
+
+def restore_metadata(recovery: Recovery, reference: int, fields: Table) -> None:
+    """Put back what is said of a virtual host."""
+    virtual_host = recovery.virtual_host(text_field(fields, "virtual_host"))
+    default = fields.get("default_queue_type")
+    virtual_host.metadata = Metadata(
+        text_field(fields, "description"),
+        tuple(_text("tags", tag) for tag in list_field(fields, "tags")),
+        None if default is None else _text("default_queue_type", default),
+    )
+    recovery.drop_older(virtual_host.metadata_reference)
+    virtual_host.metadata_reference = reference
 
 
 # --- parameters, and policies among them
@@ -350,4 +374,5 @@ RESTORERS: Final[dict[int, Restorer]] = {
     RecordKind.BINDING: restore_binding,
     RecordKind.HANDED_OUT: restore_handed_out,
     RecordKind.PARAMETER: restore_parameter,
+    RecordKind.METADATA: restore_metadata,
 }

@@ -150,6 +150,12 @@ class Durability:
         virtual_host.limits_reference = self._keep(RecordKind.LIMITS, definitions.limits_fields(virtual_host))
         self._drop(before)
 
+    def keep_metadata(self, virtual_host: VirtualHost) -> None:
+        """What is said of a virtual host was changed."""
+        before = virtual_host.metadata_reference
+        virtual_host.metadata_reference = self._keep(RecordKind.METADATA, definitions.metadata_fields(virtual_host))
+        self._drop(before)
+
     def keep_parameter(self, parameter: Parameter) -> None:
         """A parameter was set, or has another value."""
         before = parameter.reference
@@ -161,7 +167,8 @@ class Durability:
         for parameter in virtual_host.parameters.values():
             self.forget(parameter)
         self._drop(virtual_host.limits_reference)
-        virtual_host.limits_reference = NOT_KEPT
+        self._drop(virtual_host.metadata_reference)
+        virtual_host.limits_reference = virtual_host.metadata_reference = NOT_KEPT
         self.forget(virtual_host)
 
     def keep_exchange(self, virtual_host: VirtualHost, exchange: Exchange) -> None:

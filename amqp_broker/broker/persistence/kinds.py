@@ -24,3 +24,4 @@ class RecordKind(IntEnum):
     PAGED = 9  # a message that is not kept, out of memory for the moment
     LIMITS = 10  # of a virtual host; a record of its own, because the virtual host's must stay before its queues'
     PARAMETER = 11  # of a virtual host, or global; policies are parameters
+    METADATA = 12  # of a virtual host; a record of its own, as its limits are
