@@ -109,6 +109,10 @@ class Settings:
     )
     loopback_users: tuple[str, ...] = _setting(("guest",), "Users who may log in from this machine only.")
 
+    load_definitions: str = _setting(
+        "", "File of definitions, or folder of files *.json, to be imported at each start. Empty: none."
+    )
+
     # What a client is told
     product: str = _setting(
         "RabbitMQ", "Product name in server-properties. Clients such as kombu choose their ways by it."

@@ -6,6 +6,7 @@ Not here: what is asked of the broker then.
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 from interop.brokers import OurBroker, RabbitMQ
@@ -65,6 +66,22 @@ class Operator:
             found = next(row for row in rows if row["name"] == name)
         columns = ("policy", "operator_policy", "effective_policy_definition")
         return {column: found[column] or None for column in columns}
+
+    def export(self) -> dict[str, Any]:
+        """The definitions of the whole broker."""
+        ours = isinstance(self._process, OurBroker)
+        found = self._process.ctl("definitions", "export") if ours else self._process.ctl("export_definitions", "-")
+        document: dict[str, Any] = json.loads(found)
+        return document
+
+    def import_file(self, path: Path) -> None:
+        """Import definitions from a file."""
+        ours = isinstance(self._process, OurBroker)
+        self._process.ctl(*(["definitions", "import"] if ours else ["import_definitions"]), str(path))
+
+    def set_vhost_limits(self, value: dict[str, int]) -> None:
+        text = json.dumps(value)
+        self._run(["set_vhost_limits", text], ["parameters", "set", "limits", text, "--component", "vhost-limits"])
 
 
 IN_FORCE = """\

@@ -88,8 +88,8 @@ class Administration:
             AlreadyThere: there is one of that name.
             AdministrationError: the name, the password or a tag cannot be had.
         """
-        _check_name("user", name)
-        _check_tags(tags)
+        check_name("user", name)
+        check_tags(tags)
         if self._broker.users.get(name) is not None:
             raise AlreadyThere(f"there is a user '{name}' already")
         user = self._broker.users.put(User(name, self._hashed(password, algorithm), tags))
@@ -120,7 +120,7 @@ class Administration:
     def set_tags(self, name: str, tags: tuple[str, ...]) -> None:
         """Give a user these tags, and take all others away."""
         user = self.user(name)
-        _check_tags(tags)
+        check_tags(tags)
         before, user.tags = user.tags, tags
         self._user_changed(user)
         self._log("user tags changed", _tags_text(before), _tags_text(tags), user=name)
@@ -257,7 +257,7 @@ class Administration:
             AlreadyThere: there is one of that name.
             AdministrationError: something in the metadata cannot be had.
         """
-        _check_name("virtual host", name)
+        check_name("virtual host", name)
         if metadata is not None:
             check_metadata(metadata)
         if name in self._broker.virtual_hosts:
@@ -406,15 +406,25 @@ def password_bytes(password: str) -> bytes:
     return encoded
 
 
-def _check_name(what: str, name: str) -> None:
+def check_name(what: str, name: str) -> None:
+    """Refuse a name that nothing can have.
+
+    Raises:
+        AdministrationError: why.
+    """
     size_bytes = len(name.encode("utf-8", "surrogateescape"))
     if not 0 < size_bytes <= NAME_BYTES_MAX or any(ord(character) < 32 for character in name):
         raise AdministrationError(f"a {what}'s name has 1 to {NAME_BYTES_MAX} bytes, and no control characters")
 
 
-def _check_tags(tags: tuple[str, ...]) -> None:
+def check_tags(tags: tuple[str, ...]) -> None:
+    """Refuse tags that no user can have.
+
+    Raises:
+        AdministrationError: which and why.
+    """
     for tag in tags:
-        _check_name("tag", tag)
+        check_name("tag", tag)
         if "," in tag:  # RabbitMQ's definitions separate them so
             raise AdministrationError(f"'{tag}' is no tag: give each of them by itself, without a comma")
 

@@ -172,8 +172,16 @@ def arguments_under(declared: QueueArguments, table: Table, definition: Definiti
         overflow=overflow_in_force(overflow, declared.queue_type) if policy_decides else declared.overflow,
         dead_letter_exchange=_first(declared.dead_letter_exchange, _text(definition, "dead-letter-exchange")),
         dead_letter_routing_key=_first(declared.dead_letter_routing_key, _text(definition, "dead-letter-routing-key")),
-        delivery_limit=_smaller(declared.delivery_limit, _number(definition, "delivery-limit") if is_quorum else None),
+        delivery_limit=_delivery_limit(declared, table, definition) if is_quorum else None,
     )
+
+
+def _delivery_limit(declared: QueueArguments, table: Table, definition: Definition) -> int | None:
+    """One that nobody asked for, RabbitMQ 4's own, does not count beside a policy's."""
+    limit = _number(definition, "delivery-limit")
+    if limit is not None and "x-delivery-limit" not in table:
+        return limit
+    return _smaller(declared.delivery_limit, limit)
 
 
 def alternate_under(declared: str | None, definition: Definition) -> str | None:

@@ -100,6 +100,14 @@ class Topology:
         self.lookup_version += 1
         return binding
 
+    def add_binding_if_new(
+        self, source: Exchange, destination: Exchange | Queue, routing_key: str, arguments: Table
+    ) -> Binding | None:
+        """The same for one that was checked and may be there; None when it is."""
+        if Binding(source, destination, routing_key, arguments).identity in source.bindings:
+            return None
+        return self.add_binding(source, destination, routing_key, arguments)
+
     def remove_binding(self, binding: Binding, by: str) -> None:
         """Remove a binding, and an auto-delete exchange with its last one."""
         source, destination = binding.source, binding.destination

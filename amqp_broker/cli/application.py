@@ -33,6 +33,7 @@ COMMANDS = {
     "vhosts": "Virtual hosts of a running broker.",
     "permissions": "Who may do what in a running broker.",
     "policies": "Policies of a running broker.",
+    "definitions": "All but the messages, to and from a file.",
     "parameters": "Parameters of a running broker.",
     "operator-policies": "Limits that policies cannot exceed.",
 }

@@ -94,6 +94,7 @@ def serve(
     from amqp_broker.network.tls import BadCertificate
     from amqp_broker.server.broker_server import BrokerServer
     from amqp_broker.server.data_folder import CannotUseDataFolder, DataFolder
+    from amqp_broker.server.definition_files import CannotLoadDefinitions
     from amqp_broker.server.descriptors import take_all_descriptors
     from amqp_broker.server.service_manager import ServiceManager
 
@@ -111,7 +112,7 @@ def serve(
     failure: Exception | None = None
     try:
         trio.run(_serve, server, data_folder, ServiceManager(os.environ))
-    except* (JournalError, CannotListen, BadCertificate, CannotUseDataFolder) as errors:
+    except* (JournalError, CannotListen, BadCertificate, CannotUseDataFolder, CannotLoadDefinitions) as errors:
         failure = _first(errors)
     # Out here: what is raised within except* comes out in a group, until Python 3.11.4 even when it is alone.
     if failure is not None:
@@ -134,12 +135,13 @@ def _explained(error: Exception, data_dir: str) -> tuple[ExitCode, str]:
     from amqp_broker.journal.failures import FormatNotSupported, JournalDamaged, JournalError, NotAllowed
     from amqp_broker.network.listeners import CannotListen
     from amqp_broker.network.tls import BadCertificate
+    from amqp_broker.server.definition_files import CannotLoadDefinitions
     from amqp_broker.server.journal_folder import WAY_OUT_OF_OTHER_RELEASE
 
     match error:
         case CannotListen():
             return ExitCode.CANNOT_LISTEN, str(error)
-        case BadCertificate():
+        case BadCertificate() | CannotLoadDefinitions():
             return ExitCode.WRONG_USE, str(error)
         case JournalDamaged():
             way_out = f"see 'amqp-broker journal check {data_dir}', and 'journal repair' to save what can be saved"
@@ -202,6 +204,10 @@ async def _open(server: BrokerServer, data_folder: DataFolder, held: ExitStack) 
     with without_collections():
         await trio.to_thread.run_sync(server.open, open_journal(data_folder.path, server.settings), progress)
     announcements.recovered(server.broker, data_folder.was_left_open, time.monotonic() - began_s)
+    if server.settings.load_definitions:
+        from amqp_broker.server.definition_files import load_definitions
+
+        load_definitions(server.broker, server.settings.load_definitions)
     server.control_folder = data_folder.path
     server.listen()
 

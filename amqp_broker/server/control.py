@@ -32,7 +32,8 @@ from amqp_broker.server.control_address import SOCKET_NAME, reachable_address
 from amqp_broker.server.control_commands import COMMANDS, LISTS, BadRequest, Controlled
 from amqp_broker.server.status import ServerStatus
 
-LINE_BYTES_MAX = 65_536
+CHUNK_BYTES = 65_536
+LINE_BYTES_MAX = 64 * 1024 * 1024  # definitions come in one
 CLIENTS_MAX = 16
 PATIENCE_S = 10.0  # with a client that sends nothing, or takes nothing
 
@@ -91,16 +92,20 @@ def _who(stream: trio.SocketStream) -> str:
 
 
 async def _serve_client(controlled: Controlled, stream: trio.SocketStream) -> None:
-    received = b""
+    received = bytearray()
     try:
         while True:
-            while b"\n" not in received:
+            end = received.find(b"\n")
+            while end < 0:
                 with trio.fail_after(PATIENCE_S):
-                    data = await stream.receive_some(LINE_BYTES_MAX)
+                    data = await stream.receive_some(CHUNK_BYTES)
                 if not data or len(received) > LINE_BYTES_MAX:
                     return
+                before = len(received)
                 received += data
-            line, _, received = received.partition(b"\n")
+                end = received.find(b"\n", before)
+            line = bytes(received[:end])
+            del received[: end + 1]
             await _answer(controlled, line, stream)
     except (trio.BrokenResourceError, trio.TooSlowError):
         return

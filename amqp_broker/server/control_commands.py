@@ -282,6 +282,31 @@ def _parameters(controlled: Controlled, arguments: Arguments) -> Iterator[Mappin
             yield {"vhost": None, "component": None, **parameter}
 
 
+# --- definitions
+
+
+def export_definitions(controlled: Controlled, arguments: Arguments) -> Iterator[Mapping[str, Any]]:
+    """What stands before the lists, and then one piece after the other, each with the name of its list."""
+    from amqp_broker.broker.definitions.export import SECTIONS, SECTIONS_OF_VIRTUAL_HOST, header, pieces
+
+    virtual_host = _virtual_host(arguments)
+    sections = SECTIONS if virtual_host is None else SECTIONS_OF_VIRTUAL_HOST
+    yield {"section": None, "item": {**header(controlled.broker), **{name: [] for name in sections}}}
+    for section, one in pieces(controlled.broker, virtual_host):
+        yield {"section": section, "item": one}
+
+
+async def import_into(controlled: Controlled, arguments: Arguments) -> dict[str, int]:
+    from amqp_broker.broker.definitions.applying import import_definitions
+
+    broker, document, who = controlled.broker, arguments.get("definitions"), controlled.who
+    virtual_host = _virtual_host(arguments)
+    counts, works = broker.handle(lambda: import_definitions(broker, document, virtual_host, who=who))
+    for work in works:
+        await until_done(work)
+    return counts
+
+
 LISTS: dict[str, List] = {
     "queues.list": lambda controlled, arguments: controlled.inspection.queues(_virtual_host(arguments)),
     "exchanges.list": lambda controlled, arguments: controlled.inspection.exchanges(_virtual_host(arguments)),
@@ -293,6 +318,7 @@ LISTS: dict[str, List] = {
     "policies.list": lambda controlled, arguments: controlled.inspection.policies(
         _virtual_host(arguments), _component(arguments)
     ),
+    "definitions.export": export_definitions,
     "parameters.list": _parameters,
     "permissions.list": lambda controlled, arguments: controlled.inspection.permissions(),
 }
@@ -313,6 +339,7 @@ COMMANDS: dict[str, Command] = {
     "vhosts.delete": delete_virtual_host,
     "parameters.set": set_parameter,
     "parameters.clear": clear_parameter,
+    "definitions.import": import_into,
     "policies.set": set_policy,
     "policies.clear": clear_policy,
     "permissions.set": set_permission,

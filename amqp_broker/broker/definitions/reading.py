@@ -1,0 +1,420 @@
+"""Definitions as RabbitMQ exports them, read and checked as a whole, before anything is changed.
+
+Those of RabbitMQ 3.10, 3.13 and 4.x are taken; what this release makes nothing of is passed over. What is there already
+stays as it is, if it is a queue, an exchange or a binding; all else is as the definitions say afterwards. As in
+RabbitMQ, names that begin with ``amq.`` and bindings without both of their ends are left out.
+
+What is to be done is in ``applying.py``.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from amqp_broker.access.passwords import SHA256, PasswordHash, UnknownAlgorithm
+from amqp_broker.access.patterns import BadPattern, Pattern
+from amqp_broker.broker.administration import check_metadata, check_name, check_tags
+from amqp_broker.broker.arguments import check_queue_arguments
+from amqp_broker.broker.erlang_text import erlang_json
+from amqp_broker.broker.exchanges.binding import Binding
+from amqp_broker.broker.exchanges.exchange import Exchange
+from amqp_broker.broker.limit_values import LIMITS_COMPONENT, USER_LIMITS, VIRTUAL_HOST_LIMITS, checked_limits
+from amqp_broker.broker.parameter_administration import check_component
+from amqp_broker.broker.policies import OPERATOR_POLICY, POLICY
+from amqp_broker.broker.policy_checks import checked_policy
+from amqp_broker.broker.problems import AdministrationError, NotValid
+from amqp_broker.broker.virtual_host import PREDECLARED_EXCHANGES, RESERVED_PREFIX, Metadata
+from amqp_broker.errors import AmqpError
+from amqp_broker.wire.table import Table, encode_table
+
+if TYPE_CHECKING:
+    from amqp_broker.broker.broker import Broker
+
+Object = dict[str, object]
+
+NAME_BYTES_MAX: Final = 255
+
+
+class NotImported(AdministrationError):
+    """Definitions cannot be imported, and nothing of them was; the text names what is wrong, and where."""
+
+
+@dataclass(slots=True)
+class NewUser:
+    """A user as they should be. None leaves what there is."""
+
+    name: str
+    password: PasswordHash | str | None
+    tags: tuple[str, ...]
+    limits: Object | None
+
+
+@dataclass(slots=True)
+class NewExchange:
+    """An exchange that is not there yet."""
+
+    name: str
+    type_name: str
+    durable: bool
+    auto_delete: bool
+    internal: bool
+    table: Table
+
+
+@dataclass(slots=True)
+class NewQueue:
+    """A queue that is not there yet."""
+
+    name: str
+    durable: bool
+    auto_delete: bool
+    table: Table
+
+
+@dataclass(slots=True)
+class NewBinding:
+    """A binding whose ends are there, or will be; it may be there itself."""
+
+    source: str
+    kind: str
+    destination: str
+    routing_key: str
+    table: Table
+
+
+@dataclass(slots=True)
+class HostPlan:
+    """What is to be done in one virtual host."""
+
+    exchanges: dict[str, NewExchange] = field(default_factory=dict)
+    queues: dict[str, NewQueue] = field(default_factory=dict)
+    bindings: list[NewBinding] = field(default_factory=list)
+    policies: list[tuple[str, str, Object]] = field(default_factory=list)  # component, name, value
+    parameters: list[tuple[str, str, object]] = field(default_factory=list)  # component, name, value
+
+
+@dataclass(slots=True)
+class Plan:
+    """What is to be done: all of it can be."""
+
+    users: list[NewUser] = field(default_factory=list)
+    virtual_hosts: dict[str, Metadata | None] = field(default_factory=dict)
+    permissions: list[tuple[str, str, tuple[str, str, str]]] = field(default_factory=list)
+    topic_permissions: list[tuple[str, str, str, str, str]] = field(default_factory=list)
+    global_parameters: list[tuple[str, object]] = field(default_factory=list)
+    hosts: dict[str, HostPlan] = field(default_factory=dict)
+    left_out_count: int = 0
+
+
+def read_definitions(broker: Broker, document: object, virtual_host: str | None = None) -> Plan:
+    """Read definitions and check them against what there is.
+
+    Args:
+        document: the object of JSON.
+        virtual_host: into which all of it goes, whatever it says; None for what was exported as a whole.
+
+    Raises:
+        NotImported: it cannot be done.
+        NotThere: there is no virtual host of that name.
+    """
+    return _Reader(broker, document, virtual_host).read()
+
+
+class _Reader:
+    def __init__(self, broker: Broker, document: object, virtual_host: str | None) -> None:
+        if not isinstance(document, dict):
+            raise NotImported("definitions are an object of JSON, as RabbitMQ exports them")
+        self._broker = broker
+        self._document: Object = document
+        self._into = virtual_host
+        self._plan = Plan()
+        if virtual_host is not None:
+            broker.administration.virtual_host(virtual_host)
+
+    def read(self) -> Plan:
+        if self._into is None:
+            self._read_whole()
+        self._each("parameters", "parameter", self._read_parameter)
+        self._each("policies", "policy", self._read_policy)
+        self._each("exchanges", "exchange", self._read_exchange)
+        self._each("queues", "queue", self._read_queue)
+        self._each("bindings", "binding", self._read_binding)
+        self._check_queue_count()
+        return self._plan
+
+    def _each(self, section: str, kind: str, read: Callable[[str, Object], None]) -> None:
+        """Read what stands in a list, one after the other; what is wrong with one is told with its name."""
+        found = self._document.get(section, [])
+        if not isinstance(found, list):
+            raise NotImported(f"'{section}' should be a list, and is {erlang_json(found)[:100]}")
+        for number, one in enumerate(found):
+            if not isinstance(one, dict):
+                raise NotImported(f"{section}[{number}] should be an object, and is {erlang_json(one)[:100]}")
+            names = [str(one[key]) for key in ("name", "user", "source") if key in one]
+            what = f"{kind} '{names[0]}'" if names else f"{section}[{number}]"
+            try:
+                read(what, one)
+            except NotImported:
+                raise
+            except AmqpError as error:
+                raise NotImported(f"{what}: {error.explanation}") from error
+            except NotValid as error:
+                raise NotImported(f"{what}: {'; '.join(error.problems)}") from error
+            except AdministrationError as error:
+                raise NotImported(f"{what}: {error}") from error
+
+    # --- users and virtual hosts
+
+    def _read_whole(self) -> None:
+        self._each("users", "user", self._read_user)
+        self._each("vhosts", "virtual host", self._read_virtual_host)
+        self._each("permissions", "permission of user", self._read_permission)
+        self._each("topic_permissions", "topic permission of user", self._read_topic_permission)
+        self._each("global_parameters", "global parameter", self._read_global_parameter)
+
+    def _read_user(self, what: str, one: Object) -> None:
+        name, tags = _name(what, one), _tags(what, one)
+        check_name("user", name)
+        check_tags(tags)
+        limits = one.get("limits")
+        if limits is not None and limits != []:  # Erlang's empty object, now and then
+            checked_limits(limits, USER_LIMITS, "user-limits")
+        else:
+            limits = None
+        self._plan.users.append(NewUser(name, _password(what, one), tags, limits))  # type: ignore[arg-type]
+
+    def _read_virtual_host(self, what: str, one: Object) -> None:
+        name = _name(what, one)
+        check_name("virtual host", name)
+        said = one.get("metadata")
+        found: Object = {**said, **one} if isinstance(said, dict) else one
+        metadata = None
+        if any(found.get(key) not in (None, "undefined") for key in ("description", "tags", "default_queue_type")):
+            default = found.get("default_queue_type")
+            metadata = Metadata(
+                _text(what, found, "description", ""),
+                _tags(what, found),
+                None if default in (None, "undefined") else _text(what, found, "default_queue_type"),
+            )
+            check_metadata(metadata)
+        self._plan.virtual_hosts[name] = metadata
+
+    def _read_permission(self, what: str, one: Object) -> None:
+        patterns = tuple(_text(what, one, key) for key in ("configure", "write", "read"))
+        for pattern in patterns:
+            _check_pattern(what, pattern)
+        self._plan.permissions.append((self._user(what, one), self._host(what, one), patterns))  # type: ignore[arg-type]
+
+    def _read_topic_permission(self, what: str, one: Object) -> None:
+        exchange, write, read = (_text(what, one, key) for key in ("exchange", "write", "read"))
+        for pattern in (write, read):
+            _check_pattern(what, pattern.replace("{username}", "").replace("{vhost}", ""))
+        _check_length(what, exchange)
+        self._plan.topic_permissions.append((self._user(what, one), self._host(what, one), exchange, write, read))
+
+    def _read_global_parameter(self, what: str, one: Object) -> None:
+        self._plan.global_parameters.append((_name(what, one), _wanted(what, one, "value")))
+
+    def _user(self, what: str, one: Object) -> str:
+        name = _text(what, one, "user")
+        if self._broker.users.get(name) is None and all(user.name != name for user in self._plan.users):
+            raise NotImported(f"{what}: there is no user '{name}', neither in the broker nor in the definitions")
+        return name
+
+    def _host(self, what: str, one: Object) -> str:
+        name = self._into if self._into is not None else _text(what, one, "vhost")
+        if name not in self._broker.virtual_hosts and name not in self._plan.virtual_hosts:
+            there = "neither in the broker nor in the definitions"
+            raise NotImported(f"{what}: there is no virtual host '{name}', {there}")
+        return name
+
+    def _host_plan(self, what: str, one: Object) -> tuple[str, HostPlan]:
+        name = self._host(what, one)
+        return name, self._plan.hosts.setdefault(name, HostPlan())
+
+    # --- policies and parameters
+
+    def _read_parameter(self, what: str, one: Object) -> None:
+        component, name, value = _text(what, one, "component"), _name(what, one), _wanted(what, one, "value")
+        if component in (POLICY, OPERATOR_POLICY):
+            if not isinstance(value, dict):
+                raise NotImported(f"{what}: its value should be an object")
+            self._read_policy_of(component, what, {**one, **value})
+            return
+        if component == LIMITS_COMPONENT:
+            checked_limits(value, VIRTUAL_HOST_LIMITS, "limits")
+        else:
+            check_component(component)
+        self._host_plan(what, one)[1].parameters.append((component, name, value))
+
+    def _read_policy(self, what: str, one: Object) -> None:
+        self._read_policy_of(POLICY, what, one)
+
+    def _read_policy_of(self, component: str, what: str, one: Object) -> None:
+        name, value = _name(what, one), {key: one[key] for key in POLICY_KEYS if key in one}
+        checked_policy(component, name, value)
+        self._host_plan(what, one)[1].policies.append((component, name, value))
+
+    # --- exchanges, queues and bindings
+
+    def _read_exchange(self, what: str, one: Object) -> None:
+        name, type_name, table = _name(what, one), _text(what, one, "type"), _table(what, one)
+        host_name, plan = self._host_plan(what, one)
+        if not name or name.startswith(RESERVED_PREFIX):
+            self._plan.left_out_count += 1
+            return
+        if type_name not in self._broker.exchange_types:
+            raise NotImported(f"{what} in virtual host '{host_name}': there is no exchange type '{type_name}' here")
+        self._broker.exchange_types[type_name](table)
+        host = self._broker.virtual_hosts.get(host_name)
+        if host is None or name not in host.exchanges:
+            durable, auto_delete, internal = (_flag(what, one, key) for key in ("durable", "auto_delete", "internal"))
+            plan.exchanges[name] = NewExchange(name, type_name, durable, auto_delete, internal, table)
+
+    def _read_queue(self, what: str, one: Object) -> None:
+        name, table = _name(what, one), _table(what, one)
+        host_name, plan = self._host_plan(what, one)
+        if not name or name.startswith(RESERVED_PREFIX):
+            self._plan.left_out_count += 1
+            return
+        queue_type = one.get("type", "classic")
+        if queue_type != "classic" and "x-queue-type" not in table:
+            table["x-queue-type"] = _text(what, one, "type")
+        arguments = check_queue_arguments(f"queue '{name}' in vhost '{host_name}'", table, self._broker.behaviour)
+        if arguments.queue_type not in self._broker.queue_types:
+            raise NotImported(f"{what} in virtual host '{host_name}': there are no {arguments.queue_type} queues here")
+        durable, auto_delete = _flag(what, one, "durable"), _flag(what, one, "auto_delete")
+        if arguments.queue_type == "quorum" and (auto_delete or not durable):
+            raise NotImported(f"{what} in virtual host '{host_name}': a quorum queue is durable, and not auto-delete")
+        host = self._broker.virtual_hosts.get(host_name)
+        if host is None or name not in host.queues:
+            plan.queues[name] = NewQueue(name, durable, auto_delete, table)
+
+    def _read_binding(self, what: str, one: Object) -> None:
+        source, destination = _text(what, one, "source"), _text(what, one, "destination")
+        kind, key, table = _text(what, one, "destination_type"), _text(what, one, "routing_key"), _table(what, one)
+        if kind not in ("queue", "exchange"):
+            raise NotImported(f"{what}: destination_type is queue or exchange, not {kind}")
+        _check_length(what, key)
+        host_name, plan = self._host_plan(what, one)
+        exchange = self._exchange(host_name, source)
+        if not source or exchange is None or not self._is_there(host_name, kind, destination):
+            self._plan.left_out_count += 1
+            return
+        exchange.matcher.check(Binding(exchange, exchange, key, table))
+        plan.bindings.append(NewBinding(source, kind, destination, key, table))
+
+    def _exchange(self, host_name: str, name: str) -> Exchange | None:
+        """The exchange that is there, or one as it will be."""
+        new = self._plan.hosts[host_name].exchanges.get(name)
+        if new is None:
+            host = self._broker.virtual_hosts.get(host_name)
+            if host is not None:
+                return host.exchanges.get(name)
+            new = _predeclared(name)
+        if new is None:
+            return None
+        matcher = self._broker.exchange_types[new.type_name](new.table)
+        return Exchange(name, new.type_name, matcher, durable=new.durable, table=new.table)
+
+    def _is_there(self, host_name: str, kind: str, name: str) -> bool:
+        if kind == "exchange":
+            return self._exchange(host_name, name) is not None
+        host = self._broker.virtual_hosts.get(host_name)
+        return name in self._plan.hosts[host_name].queues or (host is not None and name in host.queues)
+
+    def _check_queue_count(self) -> None:
+        limit = self._broker.settings.queues_max
+        count = sum(len(host.queues) for host in self._broker.virtual_hosts.values())
+        count += sum(len(plan.queues) for plan in self._plan.hosts.values())
+        if limit and count > limit:
+            raise NotImported(f"there would be {count} queues: queue limit in cluster ({limit}) is reached")
+
+
+POLICY_KEYS: tuple[str, ...] = ("pattern", "definition", "priority", "apply-to")
+
+
+def _predeclared(name: str) -> NewExchange | None:
+    type_name = PREDECLARED_EXCHANGES.get(name)
+    return None if type_name is None else NewExchange(name, type_name, True, False, False, {})
+
+
+# --- values
+
+
+def _wanted(what: str, one: Object, key: str) -> object:
+    if key not in one:
+        raise NotImported(f"{what}: '{key}' is missing")
+    return one[key]
+
+
+def _text(what: str, one: Object, key: str, default: str | None = None) -> str:
+    value = _wanted(what, one, key) if default is None else one.get(key, default)
+    if not isinstance(value, str):
+        raise NotImported(f"{what}: '{key}' should be text, and is {erlang_json(value)[:100]}")
+    return value
+
+
+def _name(what: str, one: Object) -> str:
+    name = _text(what, one, "name")
+    _check_length(what, name)
+    return name
+
+
+def _check_length(what: str, text: str) -> None:
+    if len(text.encode("utf-8", "surrogateescape")) > NAME_BYTES_MAX:
+        raise NotImported(f"{what[:100]}: a name or a routing key has at most {NAME_BYTES_MAX} bytes")
+
+
+def _flag(what: str, one: Object, key: str) -> bool:
+    value = one.get(key, False)
+    if not isinstance(value, bool):
+        raise NotImported(f"{what}: '{key}' should be true or false, and is {erlang_json(value)[:100]}")
+    return value
+
+
+def _tags(what: str, one: Object) -> tuple[str, ...]:
+    """A list, or the text with commas that older releases wrote."""
+    value = one.get("tags", [])
+    if isinstance(value, str):
+        return tuple(tag.strip() for tag in value.split(",") if tag.strip())
+    if not isinstance(value, list) or not all(isinstance(tag, str) for tag in value):
+        raise NotImported(f"{what}: 'tags' should be a list of texts, and is {erlang_json(value)[:100]}")
+    return tuple(value)
+
+
+def _password(what: str, one: Object) -> PasswordHash | str | None:
+    if "password_hash" in one:
+        try:
+            value = base64.b64decode(_text(what, one, "password_hash"), validate=True)
+            return PasswordHash(_text(what, one, "hashing_algorithm", SHA256), value)
+        except (binascii.Error, UnknownAlgorithm, ValueError) as error:
+            raise NotImported(f"{what}: its password_hash cannot be used: {error}") from error
+    return _text(what, one, "password") if "password" in one else None
+
+
+def _check_pattern(what: str, source: str) -> None:
+    try:
+        Pattern(source)
+    except BadPattern as error:
+        raise NotImported(f"{what}: the pattern '{source}' cannot be used: {error}") from error
+
+
+def _table(what: str, one: Object) -> Table:
+    """Arguments, as clients would have sent them."""
+    value = one.get("arguments", {})
+    if value == []:  # Erlang's empty object, now and then
+        return {}
+    if not isinstance(value, dict):
+        raise NotImported(f"{what}: 'arguments' should be an object, and is {erlang_json(value)[:100]}")
+    table: Table = dict(value)
+    try:
+        encode_table(table)
+    except (AmqpError, ValueError, TypeError, LookupError, OverflowError, struct.error, RecursionError) as error:
+        raise NotImported(f"{what}: its arguments cannot be had: {error}") from error
+    return table
