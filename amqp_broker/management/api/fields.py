@@ -75,3 +75,16 @@ def table(body: Mapping[str, Any], name: str = "arguments") -> Table:
 def query_flag(query: Mapping[str, str], name: str) -> bool:
     """A flag of the query; one without a value is set."""
     return query.get(name) in ("true", "")
+
+
+def names(value: object) -> tuple[str, ...]:
+    """Tags: a list of them, or one text with commas between.
+
+    Raises:
+        HttpError: 400.
+    """
+    if isinstance(value, str):
+        return tuple(dict.fromkeys(tag.strip() for tag in value.split(",") if tag.strip()))
+    if isinstance(value, list) and all(isinstance(tag, str) for tag in value):
+        return tuple(dict.fromkeys(tag.strip() for tag in value if tag.strip()))
+    raise bad_request("tags must be a text or a list of texts")

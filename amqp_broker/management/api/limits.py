@@ -2,45 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from amqp_broker.access.users import User
-from amqp_broker.broker.erlang_text import erlang_json
-from amqp_broker.broker.virtual_host import VirtualHost
+from amqp_broker.broker.limit_values import USER_LIMITS, VIRTUAL_HOST_LIMITS, checked_limits, limits_value
+from amqp_broker.broker.problems import NotValid
 from amqp_broker.management.api.fields import need
 from amqp_broker.management.api.queues import hosts_of
 from amqp_broker.management.http.call import Call
 from amqp_broker.management.http.messages import Answer, answer_json, bad_request, no_such_object
 from amqp_broker.management.http.router import Access, Endpoint
 
-OF_VIRTUAL_HOST = {"max-connections": "connections_max", "max-queues": "queues_max"}
-OF_USER = {"max-connections": "connections_max", "max-channels": "channels_max"}
 
+def _limit(call: Call, names: dict[str, str], where: str) -> dict[str, int | None]:
+    """The limit that is asked for, by its field; None for a negative one, which is none.
 
-def limits_of(limited: VirtualHost | User) -> dict[str, int]:
-    """The limits that there are."""
-    names = OF_USER if isinstance(limited, User) else OF_VIRTUAL_HOST
-    limits = {name: getattr(limited.limits, field) for name, field in names.items()}
-    return {name: limit for name, limit in limits.items() if limit is not None}
-
-
-def _checked(names: dict[str, str], name: str, value: object, where: str) -> int:
-    if name not in names:
-        raise ValueError(f"Unrecognised terms [{{{erlang_json(name)},{erlang_json(value)}}}] in {where}")
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise ValueError(f"{name} should be a number, actually was {erlang_json(value)}")
-    return value
-
-
-def _limit(call: Call, names: dict[str, str], where: str, failure: str) -> int | None:
-    """The limit that is asked for; None for a negative one, which is none."""
-    body = call.body()
+    Raises:
+        HttpError: 400.
+        NotValid: it is no limit, or no number.
+    """
+    body, name = call.body(), call.variables["name"]
     need(body, "value")
-    try:
-        value = _checked(names, call.variables["name"], body["value"], where)
-    except ValueError as error:
-        raise bad_request(failure.format(error)) from error
-    return None if value < 0 else value
+    limits = checked_limits({name: body["value"]}, names, where)
+    return {names[name]: limits[names[name]]}
+
+
+def _cleared(call: Call, names: dict[str, str]) -> dict[str, int | None]:
+    field = names.get(call.variables["name"])
+    return {} if field is None else {field: None}
 
 
 # --- of virtual hosts
@@ -48,28 +34,25 @@ def _limit(call: Call, names: dict[str, str], where: str, failure: str) -> int |
 
 async def list_of_virtual_hosts(call: Call) -> Answer:
     """Those of all virtual hosts that have some, or of one."""
-    rows = [{"vhost": host.name, "value": limits_of(host)} for host in hosts_of(call)]
+    rows = [{"vhost": host.name, "value": limits_value(host.limits)} for host in hosts_of(call)]
     return answer_json([row for row in rows if row["value"]])
 
 
 async def set_of_virtual_host(call: Call) -> Answer:
     """Set one of a virtual host."""
     host = call.virtual_host()
-    limit = _limit(call, OF_VIRTUAL_HOST, "limits", "Validation failed\n\n{}\n")
-    await _change(call, host, limit)
+    try:
+        limits = _limit(call, VIRTUAL_HOST_LIMITS, "limits")
+    except NotValid as error:
+        raise bad_request(str(error)) from error
+    await call.change(lambda: call.administration.set_virtual_host_limits(host.name, **limits))
     return Answer(204)
-
-
-async def _change(call: Call, host: VirtualHost, limit: int | None) -> None:
-    field = OF_VIRTUAL_HOST.get(call.variables["name"])
-    if field is not None:
-        changed: dict[str, Any] = {field: limit}
-        await call.change(lambda: call.administration.set_virtual_host_limits(host.name, **changed))
 
 
 async def clear_of_virtual_host(call: Call) -> Answer:
     """Clear one of a virtual host."""
-    await _change(call, call.virtual_host(), None)
+    host, limits = call.virtual_host(), _cleared(call, VIRTUAL_HOST_LIMITS)
+    await call.change(lambda: call.administration.set_virtual_host_limits(host.name, **limits))
     return Answer(204)
 
 
@@ -79,7 +62,7 @@ async def clear_of_virtual_host(call: Call) -> Answer:
 async def list_of_users(call: Call) -> Answer:
     """Those of all users who have some."""
     users = sorted(call.broker.users, key=lambda user: user.name)
-    rows = [{"user": user.name, "value": limits_of(user)} for user in users]
+    rows = [{"user": user.name, "value": limits_value(user.limits)} for user in users]
     return answer_json([row for row in rows if row["value"]])
 
 
@@ -88,29 +71,29 @@ async def list_of_user(call: Call) -> Answer:
     user = call.broker.users.get(call.variables["user"])
     if user is None:
         raise no_such_object()
-    limits = limits_of(user)
+    limits = limits_value(user.limits)
     return answer_json([{"user": user.name, "value": limits}] if limits else [])
 
 
 async def set_of_user(call: Call) -> Answer:
     """Set one of a user."""
-    limit = _limit(call, OF_USER, "user-limits", "{}")
-    await _change_of_user(call, limit)
-    return Answer(204)
-
-
-async def _change_of_user(call: Call, limit: int | None) -> None:
-    name, field = call.variables["user"], OF_USER.get(call.variables["name"])
-    if call.broker.users.get(name) is None:
-        raise bad_request(["no_such_user", name])
-    if field is not None:
-        changed: dict[str, Any] = {field: limit}
-        await call.change(lambda: call.administration.set_user_limits(name, **changed))
+    try:
+        limits = _limit(call, USER_LIMITS, "user-limits")
+    except NotValid as error:
+        raise bad_request("\n".join(error.problems)) from error
+    return await _change_of_user(call, limits)
 
 
 async def clear_of_user(call: Call) -> Answer:
     """Clear one of a user."""
-    await _change_of_user(call, None)
+    return await _change_of_user(call, _cleared(call, USER_LIMITS))
+
+
+async def _change_of_user(call: Call, limits: dict[str, int | None]) -> Answer:
+    name = call.variables["user"]
+    if call.broker.users.get(name) is None:
+        raise bad_request(["no_such_user", name])
+    await call.change(lambda: call.administration.set_user_limits(name, **limits))
     return Answer(204)
 
 

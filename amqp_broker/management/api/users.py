@@ -13,7 +13,7 @@ from amqp_broker.access.passwords import SCRYPT, SHA256, PasswordHash, UnknownAl
 from amqp_broker.access.users import NO_PASSWORD, User
 from amqp_broker.broker.administration import password_bytes
 from amqp_broker.broker.problems import AdministrationError
-from amqp_broker.management.api.fields import need
+from amqp_broker.management.api.fields import names, need
 from amqp_broker.management.api.lists import Listing, answer_one
 from amqp_broker.management.http.authentication import MANAGEMENT, has_tag, log_in
 from amqp_broker.management.http.call import Call
@@ -65,7 +65,7 @@ async def put_user(call: Call) -> Answer:
     name, body = call.variables["user"], call.body()
     if "tags" not in body and "administrator" not in body:
         raise bad_request("tags_not_present")
-    tags = _tags(body.get("tags", "administrator" if body.get("administrator") else ""))
+    tags = names(body.get("tags", "administrator" if body.get("administrator") else ""))
     stored = await _password(body)
     exists = call.broker.users.get(name) is not None
 
@@ -78,14 +78,6 @@ async def put_user(call: Call) -> Answer:
 
     await call.change(put)
     return Answer(204 if exists else 201)
-
-
-def _tags(value: object) -> tuple[str, ...]:
-    if isinstance(value, str):
-        return tuple(dict.fromkeys(tag.strip() for tag in value.split(",") if tag.strip()))
-    if isinstance(value, list) and all(isinstance(tag, str) for tag in value):
-        return tuple(dict.fromkeys(tag.strip() for tag in value if tag.strip()))
-    raise bad_request("tags must be a text or a list of texts")
 
 
 async def _password(body: dict[str, Any]) -> PasswordHash:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from amqp_broker.broker.counters import counts_of_virtual_host
-from amqp_broker.broker.virtual_host import VirtualHost
+from amqp_broker.broker.virtual_host import Metadata, VirtualHost
+from amqp_broker.management.api.fields import names, text
 from amqp_broker.management.api.lists import Listing, answer_one
 from amqp_broker.management.api.overview import visible_hosts
 from amqp_broker.management.api.rates import BYTES_RANGE, LENGTHS_RANGE, MESSAGES_RANGE, with_rates
@@ -29,14 +30,14 @@ def describe(call: Call, host: VirtualHost) -> dict[str, Any] | None:
         info = connection.inspect()
         octets["recv_oct"] += info["recv_oct"]
         octets["send_oct"] += info["send_oct"]
-    key = ("vhost", host.name)
+    key, metadata = ("vhost", host.name), host.metadata
     stats = message_stats(counts_of_virtual_host(call.broker, host))
     return {
         "name": host.name,
-        "description": "",
-        "tags": [],
-        "default_queue_type": "undefined",
-        "metadata": {"description": "", "tags": []},
+        "description": metadata.description,
+        "tags": list(metadata.tags),
+        "default_queue_type": metadata.default_queue_type or "undefined",
+        "metadata": {"description": metadata.description, "tags": list(metadata.tags)},
         "protected_from_deletion": False,
         "tracing": False,
         "cluster_state": {call.management.node: "running"},
@@ -60,18 +61,26 @@ async def show_virtual_host(call: Call) -> Answer:
 
 
 async def put_virtual_host(call: Call) -> Answer:
-    """Add a virtual host; who adds it may do everything there, as in RabbitMQ."""
+    """Add a virtual host, or say something else of it; who adds it may do everything there, as in RabbitMQ."""
     name = call.variables["vhost"]
-    call.body()
-    if name in call.broker.virtual_hosts:
-        return Answer(204)
+    metadata = _metadata(call.body())
 
     def add() -> None:
-        call.administration.add_virtual_host(name)
+        call.administration.add_virtual_host(name, metadata)
         call.administration.set_permission(call.user.name, name, ".*", ".*", ".*")
 
+    if name in call.broker.virtual_hosts:
+        await call.change(lambda: call.administration.set_metadata(name, metadata))
+        return Answer(204)
     await call.change(add)
     return Answer(201)
+
+
+def _metadata(body: dict[str, Any]) -> Metadata:
+    default = text(body, "default_queue_type", "undefined")
+    return Metadata(
+        text(body, "description", ""), names(body.get("tags", "")), None if default == "undefined" else default
+    )
 
 
 async def delete_virtual_host(call: Call) -> Answer:
