@@ -24,6 +24,9 @@ TlsVersion = Literal["1.2", "1.3"]
 TlsLogin = Literal["common_name", "san_dns", "san_email", "san_uri"]
 BehaveLike = Literal["3.10", "3.13", "4.0", "4.3"]
 ProxyProtocol = Literal["off", "required"]
+Switch = Literal["on", "off"]
+
+OTHER_PROTOCOLS = {"mqtt": (1883, 8883)}  # with their usual ports, without TLS and with it
 
 
 class SettingError(ValueError):
@@ -93,6 +96,33 @@ class Settings:
         "common_name", "Which name in a client's certificate is the user's, for mechanism EXTERNAL."
     )
     tls_version_min: TlsVersion = _setting("1.2", "Oldest version of TLS that is spoken.")
+
+    # Other protocols
+    protocols: tuple[str, ...] = _setting(
+        (),
+        "Protocols to speak beside AMQP 0-9-1, on their usual ports: mqtt (1883, and 8883 with a certificate).",
+    )
+    mqtt_port: int = _setting(
+        -1,
+        "TCP port for MQTT. -1: off, or 1883 if protocols names mqtt; 0 lets the system pick one.",
+        minimum=-1,
+        maximum=65535,
+    )
+    mqtt_tls_port: int = _setting(
+        -1,
+        "TCP port for MQTT over TLS, with a certificate. -1: off, or 8883 if protocols names mqtt.",
+        minimum=-1,
+        maximum=65535,
+    )
+    mqtt_allow_anonymous: Switch = _setting(
+        "on", "Whether an MQTT client without a user name is default_user, from where that user may log in."
+    )
+    mqtt_unacknowledged_max: int = _setting(
+        10, "Most messages on their way to an MQTT client that it has not acknowledged.", minimum=1, maximum=65535
+    )
+    mqtt_session_expiry_max_s: int = _setting(
+        86_400, "Longest time that an MQTT client's session outlives its connection.", minimum=0, maximum=315_360_000
+    )
 
     # Where it keeps things and how it speaks about itself
     data_dir: str = _setting("", "Folder that holds the broker's data. Empty: the user's state folder of the platform.")
@@ -248,6 +278,16 @@ class Settings:
     def __post_init__(self) -> None:
         for name in DESCRIPTIONS:
             check(name, getattr(self, name))
+        unknown = [name for name in self.protocols if name not in OTHER_PROTOCOLS]
+        if unknown:
+            raise SettingError(f"protocols names {unknown[0]!r}: there are {', '.join(OTHER_PROTOCOLS)}")
+
+    def port_of(self, protocol: str, *, is_tls: bool = False) -> int | None:
+        """The port of a protocol beside AMQP 0-9-1; None where it is off."""
+        port = self.mqtt_tls_port if is_tls else self.mqtt_port
+        if port < 0:
+            return OTHER_PROTOCOLS[protocol][is_tls] if protocol in self.protocols else None
+        return port
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,7 +327,7 @@ class Description:
 
     def accepts(self, value: object) -> bool:
         """Whether the setting can have this value."""
-        least = self.minimum or 0
+        least = 0 if self.minimum is None else self.minimum
         if self.choices:
             return value in self.choices
         if self.is_list:
@@ -349,7 +389,10 @@ def without_effect(settings: Settings) -> list[tuple[str, str]]:
     need(bool(settings.cluster), "this node is alone: name its cluster with cluster", *cluster, *etcd_tls)
     need(not settings.cluster or settings.cluster.startswith("etcds:"), "TLS to etcd is off: use etcds://", *etcd_tls)
     tls = [name for name in DESCRIPTIONS if name.startswith("tls_") and name != "tls_certificate"]
-    need(bool(settings.tls_certificate), _NO_CERTIFICATE, *tls, "management_tls_port")
+    need(bool(settings.tls_certificate), _NO_CERTIFICATE, *tls, "management_tls_port", "mqtt_tls_port")
+    mqtt = ("mqtt_allow_anonymous", "mqtt_unacknowledged_max", "mqtt_session_expiry_max_s")
+    is_on = any(settings.port_of("mqtt", is_tls=is_tls) is not None for is_tls in (False, True))
+    need(is_on, "MQTT is off: set mqtt_port, or protocols to mqtt", *mqtt)
     need(settings.tls_client_certificate != "none", _NO_CLIENT_CERTIFICATE, "tls_ca", "tls_login_from")
     need(
         bool(settings.tls_ca),

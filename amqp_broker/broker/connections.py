@@ -31,6 +31,9 @@ class OpenConnection(Protocol):
     def close_forcibly(self, explanation: str) -> None:
         """``connection.close`` 320 with these words."""
 
+    def update_room(self) -> None:
+        """Whether its consumers may get more has changed (``VirtualHost.are_deliveries_held``)."""
+
     def channel_counts(self) -> Iterator[ChannelCounts]:
         """What its open channels have counted."""
         ...

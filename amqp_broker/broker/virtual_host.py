@@ -19,6 +19,7 @@ from amqp_broker.broker.arguments import (
     check_equivalent,
     check_queue_arguments,
 )
+from amqp_broker.broker.client_sessions import ClientSessions
 from amqp_broker.broker.counters import ChannelCounts
 from amqp_broker.broker.exchanges.binding import Binding
 from amqp_broker.broker.exchanges.exchange import Exchange
@@ -28,6 +29,7 @@ from amqp_broker.broker.parameters import Parameters
 from amqp_broker.broker.ports import Authorizer
 from amqp_broker.broker.publishing import Ingress
 from amqp_broker.broker.queues.base import Queue
+from amqp_broker.broker.retained import Retained
 from amqp_broker.broker.topology import Topology
 from amqp_broker.errors import AmqpError, ReplyCode, access_refused, not_found, not_implemented, precondition_failed
 from amqp_broker.wire.table import FieldValue, Table, type_name
@@ -100,6 +102,8 @@ class VirtualHost(Topology):
         self.parameters: Parameters = {}
         self.policies = AppliedPolicies(self)
         self.ingress = Ingress(self)
+        self.retained = Retained(name, self.clock, self.durability)
+        self.client_sessions = ClientSessions(self, self.timers, self.durability)
         for exchange_name, exchange_type in PREDECLARED_EXCHANGES.items():
             is_internal = exchange_name == "amq.rabbitmq.trace"
             self.add_exchange(
@@ -450,6 +454,8 @@ class VirtualHost(Topology):
 
         A record that was left would make a start bring the virtual host back.
         """
+        self.client_sessions.clear()
+        self.retained.clear()
         super().clear(by)
         self.durability.forget_virtual_host(self)
 

@@ -53,6 +53,14 @@ LinkHost = Annotated[
     str | None,
     typer.Option("--link-host", metavar="ADDRESS", help="Where the other nodes reach this one. Default: 127.0.0.1."),
 ]
+Protocols = Annotated[
+    str | None,
+    typer.Option("--protocols", metavar="NAMES", help="Others to speak beside AMQP, on their usual ports: mqtt."),
+]
+MqttPort = Annotated[
+    str | None,
+    typer.Option("--mqtt-port", metavar="NUMBER", help="TCP port for MQTT. Default: off; 0 takes a free one."),
+]
 TlsPort = Annotated[
     str | None,
     typer.Option("--tls-port", metavar="NUMBER", help="TCP port for TLS. Default: 5671, with a certificate."),

@@ -39,6 +39,7 @@ _LISTENER_IS_GONE = {errno.EBADF, errno.ENOTSOCK, errno.EINVAL}
 
 AMQP = "amqp"  # the protocol of a listener that says no other
 HTTP = "http"
+MQTT = "mqtt"
 
 
 class CannotListen(Exception):
@@ -65,7 +66,7 @@ class Endpoint:
 
     @property
     def url(self) -> str:
-        """The endpoint as a URL that clients on this machine can use, by the name that was asked for."""
+        """A URL of its protocol that clients on this machine can use, by the name that was asked for."""
         host = _WITHIN_THIS_MACHINE.get(self.host, self.host)
         return f"{self.protocol}{'s' if self.is_tls else ''}://{bracketed(host)}:{self.port}"
 

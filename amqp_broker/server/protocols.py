@@ -10,7 +10,7 @@ from typing import Final, Protocol
 
 from amqp_broker.access.client import Peer
 from amqp_broker.broker.broker import Broker
-from amqp_broker.network.listeners import AMQP
+from amqp_broker.network.listeners import AMQP, MQTT
 from amqp_broker.network.pump import Conversation
 from amqp_broker.protocols.amqp091.connection import Connection
 
@@ -35,4 +35,12 @@ class ClientConnection(Conversation, Protocol):
 
 MakeConnection = Callable[[Broker, Peer, Callable[[], None]], ClientConnection]  # the last is ``on_output``
 
-PROTOCOLS: Final[Mapping[str, MakeConnection]] = {AMQP: Connection}
+
+def mqtt_connection(broker: Broker, peer: Peer, on_output: Callable[[], None]) -> ClientConnection:
+    """The connection of an MQTT client."""
+    from amqp_broker.protocols.mqtt.connection import Connection
+
+    return Connection(broker, peer, on_output)
+
+
+PROTOCOLS: Final[Mapping[str, MakeConnection]] = {AMQP: Connection, MQTT: mqtt_connection}

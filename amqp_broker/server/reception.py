@@ -15,7 +15,7 @@ import trio
 
 from amqp_broker.access.client import Peer
 from amqp_broker.logs import log_event
-from amqp_broker.network.listeners import HTTP, CannotListen, Endpoint, Listener, accept_forever, bind, listen
+from amqp_broker.network.listeners import HTTP, MQTT, CannotListen, Endpoint, Listener, accept_forever, bind, listen
 from amqp_broker.network.proxy_protocol import BadProxyHeader, read_proxy_header
 from amqp_broker.network.socket_stream import SocketStream, keep_alive
 from amqp_broker.network.tls import NoTls, SentNothing, TlsContext, TlsStream, name_in
@@ -76,6 +76,11 @@ class Reception:
                 listeners += await self._bind_http("management_port", is_tls=False)
                 if self._tls is not None:
                     listeners += await self._bind_http("management_tls_port", is_tls=True)
+            port, tls_port = settings.port_of(MQTT), settings.port_of(MQTT, is_tls=True)
+            if port is not None:
+                listeners += await bind(settings.host, port, protocol=MQTT, setting="mqtt_port")
+            if tls_port is not None and self._tls is not None:
+                listeners += await bind(settings.host, tls_port, is_tls=True, protocol=MQTT, setting="mqtt_tls_port")
         finally:
             self._listeners = listeners  # closed when the server ends, also when that is now
 

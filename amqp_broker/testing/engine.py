@@ -20,7 +20,7 @@ from trio.testing import wait_all_tasks_blocked
 from amqp_broker.access.client import Peer
 from amqp_broker.broker.alarms import Resource
 from amqp_broker.broker.problems import AdministrationError
-from amqp_broker.network.listeners import Endpoint
+from amqp_broker.network.listeners import AMQP, Endpoint
 from amqp_broker.protocols.amqp091.states import ConnectionState
 from amqp_broker.settings import DESCRIPTIONS, SettingError, Settings
 from amqp_broker.testing.holds import watch_ends
@@ -112,7 +112,7 @@ class Engine:
             with self._scope:
                 async with trio.open_nursery() as self._nursery:
                     endpoints = await self._nursery.start(self._serve, self._server)
-                    self.settings = replace(self.settings, port=endpoints[0].port)
+                    self.settings = _with_ports(self.settings, endpoints)
                     await self._order_faults_again()
                     task_status.started(endpoints)
         except BaseExceptionGroup as group:
@@ -143,8 +143,8 @@ class Engine:
         if self._server is None:
             return
         self._is_ending = True
-        for connection in self._server.connections:
-            self.watch.ended_by_test.add(connection)
+        self.watch.ended_by_test.update(self._server.connections)
+        self.watch.ended_by_test.update(self.broker.open_connections)  # those of other protocols, too
         if crash:
             self._folder = self._folder.copy()  # what happens to clients from now on happens to no broker
             self._scope.cancel()
@@ -383,6 +383,15 @@ class Engine:
         self._driver.deadline_came_forward()
 
 
+def _with_ports(settings: Settings, endpoints: Iterable[Endpoint]) -> Settings:
+    """The settings that a restart takes the same ports with."""
+    ports: dict[str, Any] = {}
+    for endpoint in endpoints:
+        if not endpoint.is_tls:
+            ports["port" if endpoint.protocol == AMQP else f"{endpoint.protocol}_port"] = endpoint.port
+    return replace(settings, **ports)
+
+
 def _settings(given: dict[str, Any]) -> Settings:
     for name in given:
         if name not in DESCRIPTIONS:
@@ -390,7 +399,10 @@ def _settings(given: dict[str, Any]) -> Settings:
             hint = f": did you mean {like_it[0]}?" if like_it else "; amqp-broker config show lists them"
             raise SettingError(f"there is no setting {name}{hint}")
     lists = {name: (value,) for name, value in given.items() if DESCRIPTIONS[name].is_list and isinstance(value, str)}
-    return Settings(**{**DEFAULTS, **given, **lists})
+    protocols = given.get("protocols", ())
+    ports = {f"{name}_port": 0 for name in ((protocols,) if isinstance(protocols, str) else protocols)}
+    known = {name: port for name, port in ports.items() if name in DESCRIPTIONS}
+    return Settings(**{**DEFAULTS, **known, **given, **lists})
 
 
 async def _rest_of_the_loop() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import partial
 
 from amqp_broker.testing.watch import Hold
-from amqp_broker.testing.watched import WatchedBroker, WatchedConnection
+from amqp_broker.testing.watched import WatchedBroker
 
 
 def begin(broker: WatchedBroker, virtual_host: str, hold: Hold) -> None:
@@ -54,6 +54,4 @@ def _obey(broker: WatchedBroker, name: str) -> None:
 def _tell_consumers(broker: WatchedBroker, virtual_host: str) -> None:
     _obey(broker, virtual_host)
     for connection in broker.open_connections.in_virtual_host(virtual_host):
-        assert isinstance(connection, WatchedConnection)
-        for channel in connection.channels.values():
-            channel.consuming.update_room()
+        connection.update_room()

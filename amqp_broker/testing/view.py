@@ -95,6 +95,20 @@ class View:
         user, password = quote(settings.default_user, safe=""), quote(settings.default_password, safe="")
         return f"amqp://{user}:{password}@{bracketed(self.host)}:{self.port}/{quote(self.virtual_host, safe='')}"
 
+    @property
+    def mqtt_url(self) -> str:
+        """What an MQTT client connects to; the virtual host is a part of the user name, as RabbitMQ has it.
+
+        Raises:
+            NotRunning: it does not listen for MQTT: start it with ``Broker(protocols=["mqtt"])``.
+        """
+        settings = self._engine.settings
+        if settings.mqtt_port <= 0:
+            raise NotRunning("the broker does not listen for MQTT: start it with Broker(protocols=['mqtt'])")
+        user = quote(f"{self.virtual_host}:{settings.default_user}", safe="")
+        password = quote(settings.default_password, safe="")
+        return f"mqtt://{user}:{password}@{bracketed(self.host)}:{settings.mqtt_port}"
+
     # --- queues, exchanges, bindings
 
     def queue(self, name: str) -> QueueView:

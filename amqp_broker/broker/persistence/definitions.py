@@ -22,10 +22,12 @@ from amqp_broker.broker.parameters import Parameter
 from amqp_broker.broker.persistence.kinds import RecordKind
 from amqp_broker.broker.policy_checks import CHECKS, checked_policy
 from amqp_broker.broker.problems import NotValid
+from amqp_broker.broker.retained import RetainedMessage
 from amqp_broker.broker.virtual_host import Metadata, VirtualHostLimits
 from amqp_broker.wire.table import FieldValue, Table, type_name
 
 if TYPE_CHECKING:
+    from amqp_broker.broker.client_sessions import ClientSession
     from amqp_broker.broker.exchanges.exchange import Exchange
     from amqp_broker.broker.persistence.recovery import Recovery
     from amqp_broker.broker.queues.base import Queue
@@ -92,6 +94,14 @@ def list_field(fields: Table, name: str) -> list[FieldValue]:
 def _list(name: str, value: FieldValue) -> list[FieldValue]:
     if not isinstance(value, list):
         raise _unexpected(name, "a list", value)
+    return value
+
+
+def bytes_field(fields: Table, name: str) -> bytes:
+    """A field that must be there, and hold bytes."""
+    value = fields.get(name)
+    if not isinstance(value, bytes):
+        raise _unexpected(name, "bytes", value)
     return value
 
 
@@ -363,6 +373,84 @@ def restore_handed_out(recovery: Recovery, reference: int, fields: Table) -> Non
     queue.handed_out_through = marks
 
 
+# --- retained messages and clients' sessions
+
+
+def retained_fields(virtual_host: str, message: RetainedMessage) -> Table:
+    """The fields of RETAINED."""
+    return {
+        "virtual_host": virtual_host,
+        "topic": message.topic,
+        "header": message.header,
+        "body": message.body,
+        "expires_wall_ms": message.expires_wall_ms,
+    }
+
+
+def restore_retained(recovery: Recovery, reference: int, fields: Table) -> None:
+    """Put a retained message back."""
+    retained = recovery.virtual_host(text_field(fields, "virtual_host")).retained
+    message = RetainedMessage(
+        text_field(fields, "topic"),
+        bytes_field(fields, "header"),
+        bytes_field(fields, "body"),
+        integer_field(fields, "expires_wall_ms"),
+    )
+    message.reference = reference
+    before = retained.restore(message)
+    recovery.drop_older(before.reference if before is not None else 0)
+
+
+def session_fields(virtual_host: str, session: ClientSession) -> Table:
+    """The fields of SESSION."""
+    return {
+        "virtual_host": virtual_host,
+        "client_id": session.client_id,
+        "expiry_s": session.expiry_s,
+        "queues": list(session.queue_names),
+        "subscriptions": [{"filter": name, "options": options} for name, options in session.subscriptions.items()],
+    }
+
+
+def restore_session(recovery: Recovery, reference: int, fields: Table) -> None:
+    """Put a client's session back, whose client is away."""
+    sessions = recovery.virtual_host(text_field(fields, "virtual_host")).client_sessions
+    session = sessions.restore(text_field(fields, "client_id"))
+    session.expiry_s = integer_field(fields, "expiry_s")
+    session.queue_names = [_text("queues", name) for name in list_field(fields, "queues")]
+    subscriptions = [_table("subscriptions", one) for one in list_field(fields, "subscriptions")]
+    session.subscriptions = {text_field(one, "filter"): table_field(one, "options") for one in subscriptions}
+    recovery.drop_older(session.reference)
+    session.reference = reference
+
+
+def packet_ids_fields(virtual_host: str, session: ClientSession) -> Table:
+    """The fields of PACKET_IDS. What was sent is told by the reference of its message; without one it does not last."""
+    sent = {key: number for key, number in session.sent.items() if isinstance(key, int)}
+    return {
+        "virtual_host": virtual_host,
+        "client_id": session.client_id,
+        "received": list(session.received),
+        "released": list(session.released),
+        "sent": list(sent.values()),
+        "sent_messages": list(sent),
+    }
+
+
+def restore_packet_ids(recovery: Recovery, reference: int, fields: Table) -> None:
+    """Put the packet identifiers of a session back."""
+    sessions = recovery.virtual_host(text_field(fields, "virtual_host")).client_sessions
+    session = sessions.restore(text_field(fields, "client_id"))
+    received, released, sent, messages = (
+        [_integer(name, one) for one in list_field(fields, name)]
+        for name in ("received", "released", "sent", "sent_messages")
+    )
+    session.received, session.released = dict.fromkeys(received), dict.fromkeys(released)
+    session.sent = dict(zip(messages, sent, strict=True))
+    recovery.drop_older(session.ids_reference)
+    session.ids_reference = reference
+
+
 Restorer = Callable[["Recovery", int, Table], None]  # what puts back, with the record's reference and its fields
 
 RESTORERS: Final[dict[int, Restorer]] = {
@@ -375,4 +463,7 @@ RESTORERS: Final[dict[int, Restorer]] = {
     RecordKind.HANDED_OUT: restore_handed_out,
     RecordKind.PARAMETER: restore_parameter,
     RecordKind.METADATA: restore_metadata,
+    RecordKind.RETAINED: restore_retained,
+    RecordKind.SESSION: restore_session,
+    RecordKind.PACKET_IDS: restore_packet_ids,
 }

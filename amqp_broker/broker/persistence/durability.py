@@ -30,10 +30,12 @@ from amqp_broker.journal.port import Batch, Journal
 from amqp_broker.wire.table import Table, encode_table
 
 if TYPE_CHECKING:
+    from amqp_broker.broker.client_sessions import ClientSession
     from amqp_broker.broker.exchanges.binding import Binding
     from amqp_broker.broker.exchanges.exchange import Exchange
     from amqp_broker.broker.parameters import Parameter
     from amqp_broker.broker.queues.base import Queue
+    from amqp_broker.broker.retained import RetainedMessage
     from amqp_broker.broker.virtual_host import VirtualHost
 
 _MESSAGE: Final = int(RecordKind.MESSAGE)  # written with every message: looked up once
@@ -210,6 +212,46 @@ class Durability:
         for thing in others:
             thing.reference = NOT_KEPT
         self.forget_references(references)
+
+    # --- retained messages and clients' sessions
+
+    def _replace(self, before: int, kind: RecordKind, table: Table) -> int:
+        if self._journal is None:
+            return NOT_KEPT
+        reference = self._journal.replace(before or None, kind, encode_table(table))
+        self._changed()
+        return reference
+
+    def keep_retained(self, virtual_host: str, message: RetainedMessage, before: RetainedMessage | None) -> None:
+        """A topic has another retained message."""
+        replaced = before.reference if before is not None else NOT_KEPT
+        fields = definitions.retained_fields(virtual_host, message)
+        message.reference = self._replace(replaced, RecordKind.RETAINED, fields)
+
+    def forget_retained(self, message: RetainedMessage) -> None:
+        """A topic has no retained message any more."""
+        if message.reference:
+            self._drop(message.reference)
+            message.reference = NOT_KEPT
+            self._changed()
+
+    def keep_session(self, virtual_host: str, session: ClientSession) -> None:
+        """A client's session is new, or was changed."""
+        fields = definitions.session_fields(virtual_host, session)
+        session.reference = self._replace(session.reference, RecordKind.SESSION, fields)
+
+    def keep_packet_ids(self, virtual_host: str, session: ClientSession) -> None:
+        """The packet identifiers that a session has in use are others."""
+        fields = definitions.packet_ids_fields(virtual_host, session)
+        session.ids_reference = self._replace(session.ids_reference, RecordKind.PACKET_IDS, fields)
+
+    def forget_session(self, session: ClientSession) -> None:
+        """A session has ended, or ends with its connection from now on."""
+        if session.reference or session.ids_reference:
+            self._drop(session.reference)
+            self._drop(session.ids_reference)
+            session.reference = session.ids_reference = NOT_KEPT
+            self._changed()
 
     # --- messages
 

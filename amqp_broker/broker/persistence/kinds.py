@@ -25,3 +25,6 @@ class RecordKind(IntEnum):
     LIMITS = 10  # of a virtual host; a record of its own, because the virtual host's must stay before its queues'
     PARAMETER = 11  # of a virtual host, or global; policies are parameters
     METADATA = 12  # of a virtual host; a record of its own, as its limits are
+    RETAINED = 13  # the last message of a topic
+    SESSION = 14  # what a client has subscribed to
+    PACKET_IDS = 15  # of a client's session: exchanges that are not done

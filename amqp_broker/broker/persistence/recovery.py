@@ -88,6 +88,8 @@ class Recovery:
         self._apply_policies()
         for queue in self.queues.values():
             queue.recovered()
+        for virtual_host in self.broker.virtual_hosts.values():
+            virtual_host.client_sessions.recovered()
 
     @property
     def dropped_message_count(self) -> int:

@@ -483,9 +483,13 @@ class Connection:
             self.broker.handle(self._has_room_again)
 
     def _has_room_again(self) -> None:
+        self.update_room()
+        self.output.tell_room()
+
+    def update_room(self) -> None:
+        """Whether the client's consumers may get more has changed."""
         for channel in in_turn(self.channels, self.last_served):
             channel.consuming.update_room()
-        self.output.tell_room()
 
     def _output_unheld(self) -> None:
         self.finished = self.state is ConnectionState.CLOSED

@@ -1,0 +1,206 @@
+"""What a virtual host remembers of clients while they are away: their subscriptions, and which of their messages are
+on the way (MQTT 5.0, 4.1).
+
+A session belongs to a client identifier and to one connection at a time. One that outlives its connection has two
+records in the journal: what it has subscribed to, and the packet identifiers of exchanges that are not done, which are
+written in the batch that holds the message itself, so that a crash finds both or none.
+
+Holds no protocol: what a subscription means, and what is in the queues, is the protocol's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+from amqp_broker.wire.table import Table
+
+if TYPE_CHECKING:
+    from amqp_broker.broker.persistence.durability import Durability
+    from amqp_broker.broker.timers import Timer, Timers
+    from amqp_broker.broker.topology import Topology
+
+
+class Holder(Protocol):
+    """The connection that a session belongs to now."""
+
+    def session_taken_over(self) -> None:
+        """Another connection has come with the same client identifier: this one is to end at once."""
+
+
+class ClientSession:
+    """The session of one client.
+
+    Args:
+        client_id: whose it is.
+    """
+
+    __slots__ = (
+        "client_id",
+        "expiry_s",
+        "holder",
+        "ids_reference",
+        "queue_names",
+        "received",
+        "reference",
+        "released",
+        "sent",
+        "subscriptions",
+        "timer",
+        "will",
+        "will_timer",
+    )
+
+    def __init__(self, client_id: str) -> None:
+        self.client_id = client_id
+        self.expiry_s = 0  # how long it outlives its connection
+        self.queue_names: list[str] = []  # that go with it
+        self.subscriptions: dict[str, Table] = {}  # by topic filter, in the protocol's terms
+        self.received: dict[int, None] = {}  # packet ids that the client has used and not released
+        self.released: dict[int, None] = {}  # packet ids that we have released, and the client has not said so
+        self.sent: dict[object, int] = {}  # packet ids by message: its reference or, without one, itself
+        self.reference = 0  # of the journal's record
+        self.ids_reference = 0
+        self.holder: Holder | None = None
+        self.timer: Timer | None = None
+        self.will: Callable[[], None] | None = None  # what is to be done when it ends, or before that
+        self.will_timer: Timer | None = None
+
+    @property
+    def is_durable(self) -> bool:
+        """Whether it outlives its connection."""
+        return self.expiry_s > 0
+
+
+class ClientSessions:
+    """The sessions of one virtual host.
+
+    Args:
+        topology: its queues.
+        timers: the broker's agenda.
+        durability: keeps them.
+    """
+
+    def __init__(self, topology: Topology, timers: Timers, durability: Durability) -> None:
+        self._topology = topology
+        self._timers = timers
+        self._durability = durability
+        self._sessions: dict[str, ClientSession] = {}
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def get(self, client_id: str) -> ClientSession | None:
+        """The session of a client, whether it is connected or away."""
+        return self._sessions.get(client_id)
+
+    def is_subscribed(self, topic_filter: str) -> bool:
+        """Whether any client has subscribed to this very filter."""
+        return any(topic_filter in session.subscriptions for session in self._sessions.values())
+
+    def take(self, client_id: str, holder: Holder, *, is_clean: bool) -> tuple[ClientSession, bool]:
+        """Begin or resume the session of a client that has connected.
+
+        The connection that had it is ended.
+
+        Args:
+            is_clean: whether what is remembered is to be forgotten.
+
+        Returns:
+            The session, and whether it was there.
+        """
+        session = self._sessions.get(client_id)
+        if session is not None and session.holder is not None:
+            session.holder.session_taken_over()
+            session = self._sessions.get(client_id)  # it may have gone with its connection
+        if session is not None and is_clean:
+            self.end(session)
+            session = None
+        is_present = session is not None
+        if session is None:
+            session = self._sessions[client_id] = ClientSession(client_id)
+        self._stop_timers(session)
+        session.will = None
+        session.holder = holder
+        return session, is_present
+
+    def leave(self, session: ClientSession) -> None:
+        """The connection of a session has ended; the session ends with it, or in its time."""
+        session.holder = None
+        if session.expiry_s <= 0:
+            self.end(session)
+        else:
+            self._expire_later(session)
+
+    def _expire_later(self, session: ClientSession) -> None:
+        session.timer = self._timers.after(session.expiry_s * 1000, lambda: self.end(session))
+
+    def end(self, session: ClientSession) -> None:
+        """Forget a session, with the queues that are its own."""
+        self._stop_timers(session)
+        will, session.will = session.will, None
+        if self._sessions.get(session.client_id) is session:
+            del self._sessions[session.client_id]
+        for name in session.queue_names:
+            queue = self._topology.queues.get(name)
+            if queue is not None:
+                self._topology.remove_queue(queue)
+        self._durability.forget_session(session)
+        if will is not None:
+            will()
+
+    @staticmethod
+    def _stop_timers(session: ClientSession) -> None:
+        for timer in (session.timer, session.will_timer):
+            if timer is not None:
+                timer.cancel()
+        session.timer = session.will_timer = None
+
+    def will_later(self, session: ClientSession, delay_s: int, will: Callable[[], None]) -> None:
+        """Do something when the client has been away for so long, or its session ends before that."""
+
+        def do() -> None:
+            session.will_timer = session.will = None
+            will()
+
+        session.will = do
+        session.will_timer = self._timers.after(delay_s * 1000, do)
+
+    def clear(self) -> None:
+        """Forget all: the virtual host goes, and all queues with it."""
+        for session in list(self._sessions.values()):
+            session.will = None
+            self._stop_timers(session)
+            self._durability.forget_session(session)
+        self._sessions.clear()
+
+    # --- what is kept
+
+    def keep(self, session: ClientSession) -> None:
+        """Its expiry or its subscriptions have changed."""
+        if session.is_durable:
+            self._durability.keep_session(self._topology.name, session)
+            if not session.ids_reference and (session.received or session.released or session.sent):
+                self.keep_ids(session)
+        else:
+            self._durability.forget_session(session)
+
+    def keep_ids(self, session: ClientSession) -> None:
+        """Its packet identifiers have changed."""
+        if session.is_durable:
+            self._durability.keep_packet_ids(self._topology.name, session)
+
+    def restore(self, client_id: str) -> ClientSession:
+        """The session of a client, made if need be, while the journal is read."""
+        session = self._sessions.get(client_id)
+        if session is None:
+            session = self._sessions[client_id] = ClientSession(client_id)
+        return session
+
+    def recovered(self) -> None:
+        """The journal is read: every client is away, and its time begins anew. What has ids and nothing else, goes."""
+        for session in list(self._sessions.values()):
+            if session.is_durable:
+                self._expire_later(session)
+            else:
+                self.end(session)

@@ -1,0 +1,160 @@
+"""Retained messages: the last one of each topic, for those who subscribe later (MQTT 5.0, 3.3.1.3).
+
+They are kept in the journal, one record a topic, and found by topic filters: a tree of levels, so that a filter with
+wildcards looks at what can match and at nothing else. Holds no protocol and no delivery; a message is kept as it was
+published, its content header and its body.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from amqp_broker.broker.persistence.durability import Durability
+    from amqp_broker.broker.ports import Clock
+
+SEPARATOR: Final = "/"
+ONE_LEVEL: Final = "+"
+ALL_LEVELS: Final = "#"
+
+
+class RetainedMessage:
+    """The last message of a topic.
+
+    Args:
+        topic: as MQTT writes it.
+        header: its content header.
+        body: not empty.
+        expires_wall_ms: when it goes, in milliseconds since 1970; 0 for never.
+    """
+
+    __slots__ = ("body", "expires_wall_ms", "header", "reference", "topic")
+
+    def __init__(self, topic: str, header: bytes, body: bytes, expires_wall_ms: int) -> None:
+        self.topic = topic
+        self.header = header
+        self.body = body
+        self.expires_wall_ms = expires_wall_ms
+        self.reference = 0  # of the journal's record
+
+
+class Level:
+    """One level of the tree: the levels below it, and the message of the topic that ends here."""
+
+    __slots__ = ("below", "message")
+
+    def __init__(self) -> None:
+        self.below: dict[str, Level] | None = None  # most levels are the last of their topic
+        self.message: RetainedMessage | None = None
+
+
+class Retained:
+    """The retained messages of one virtual host.
+
+    Args:
+        virtual_host: its name.
+        clock: tells which have expired.
+        durability: keeps them.
+    """
+
+    def __init__(self, virtual_host: str, clock: Clock, durability: Durability) -> None:
+        self._virtual_host = virtual_host
+        self._clock = clock
+        self._durability = durability
+        self._top = Level()
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def put(self, message: RetainedMessage) -> None:
+        """Keep a message in the place of the one that its topic had."""
+        before = self.restore(message)
+        self._durability.keep_retained(self._virtual_host, message, before)
+
+    def restore(self, message: RetainedMessage) -> RetainedMessage | None:
+        """The same for one that was read from the journal; returns the one before."""
+        level = self._top
+        for name in message.topic.split(SEPARATOR):
+            if level.below is None:
+                level.below = {}
+            following = level.below.get(name)
+            if following is None:
+                following = level.below[name] = Level()
+            level = following
+        before, level.message = level.message, message
+        self._count += before is None
+        return before
+
+    def remove(self, topic: str) -> None:
+        """The topic has no message any more; harmless when it had none."""
+        path: list[tuple[Level, str]] = []
+        level = self._top
+        for name in topic.split(SEPARATOR):
+            following = level.below.get(name) if level.below is not None else None
+            if following is None:
+                return
+            path.append((level, name))
+            level = following
+        if level.message is None:
+            return
+        self._durability.forget_retained(level.message)
+        level.message = None
+        self._count -= 1
+        for above, name in reversed(path):  # branches that lead nowhere any more
+            assert above.below is not None
+            branch = above.below[name]
+            if branch.message is not None or branch.below:
+                return
+            del above.below[name]
+
+    def clear(self) -> None:
+        """Forget all: the virtual host goes."""
+        for message in self._all_below(self._top):
+            self._durability.forget_retained(message)
+        self._top = Level()
+        self._count = 0
+
+    def matching(self, topic_filter: str) -> list[RetainedMessage]:
+        """The messages whose topics match a filter and that have not expired, in the order of the tree.
+
+        Those that have are removed. A filter that begins with a wildcard matches no topic that begins with ``$``
+        (MQTT 5.0, 4.7.2).
+        """
+        found: list[RetainedMessage] = []
+        expired: list[RetainedMessage] = []
+        now_ms = self._clock.wall_ms()
+        for message in self._walk(topic_filter.split(SEPARATOR)):
+            (expired if 0 < message.expires_wall_ms <= now_ms else found).append(message)
+        for message in expired:
+            self.remove(message.topic)
+        return found
+
+    def _walk(self, wanted: list[str]) -> Iterator[RetainedMessage]:
+        to_do: list[tuple[Level, int]] = [(self._top, 0)]
+        while to_do:  # no recursion: clients choose how many levels a topic has
+            level, place = to_do.pop()
+            if place == len(wanted):
+                if level.message is not None:
+                    yield level.message
+                continue
+            name = wanted[place]
+            if name == ALL_LEVELS:
+                yield from self._all_below(level, hides_dollar=place == 0)
+            elif level.below is not None and name == ONE_LEVEL:
+                below = level.below.items()
+                to_do += [(one, place + 1) for key, one in below if place or not key.startswith("$")]
+            elif level.below is not None and name in level.below:
+                to_do.append((level.below[name], place + 1))
+
+    @staticmethod
+    def _all_below(level: Level, *, hides_dollar: bool = False) -> Iterator[RetainedMessage]:
+        to_do = [level]
+        while to_do:
+            current = to_do.pop()
+            if current.message is not None:
+                yield current.message
+            if current.below is not None:
+                hides = hides_dollar and current is level
+                to_do += [one for key, one in current.below.items() if not (hides and key.startswith("$"))]

@@ -1,0 +1,543 @@
+"""One MQTT client's connection, without its socket: bytes in, bytes out (docs/architecture.md: what a pump owes it).
+
+Before CONNECT nothing else is heard; after it packets are handled in their order. An end without DISCONNECT publishes
+the client's will. The parts are ``handshake.py`` (CONNECT), ``publishing.py`` (in), ``subscribing.py`` and
+``delivering.py`` (out); what outlives the connection is in ``broker/client_sessions.py``.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import chain
+from typing import TYPE_CHECKING, Final
+
+from amqp_broker.access.client import Client, Peer
+from amqp_broker.access.passwords import NotVerifiedYet
+from amqp_broker.broker.client_sessions import ClientSession
+from amqp_broker.broker.counters import ChannelCounts
+from amqp_broker.broker.queues.consumers import Consumer
+from amqp_broker.broker.timers import Timer
+from amqp_broker.broker.works import SLICE_MESSAGES, Unfinished
+from amqp_broker.errors import AmqpError
+from amqp_broker.logs import log_event
+from amqp_broker.protocols.mqtt.delivering import Delivering
+from amqp_broker.protocols.mqtt.handshake import (
+    CONNECT_BYTES_MAX,
+    Admitted,
+    admit,
+    connack_properties,
+    session_expiry_s,
+)
+from amqp_broker.protocols.mqtt.inspection import channel_info, connection_info
+from amqp_broker.protocols.mqtt.messages import Translations
+from amqp_broker.protocols.mqtt.packets import (
+    MQTT_3_1_1,
+    MQTT_5,
+    PINGRESP,
+    Acknowledgement,
+    Authenticate,
+    Connect,
+    Disconnect,
+    PacketSplitter,
+    PacketType,
+    PingRequest,
+    Publish,
+    Subscribe,
+    Unsubscribe,
+    Will,
+    decode,
+    encode_connack,
+    encode_disconnect,
+)
+from amqp_broker.protocols.mqtt.properties import Property, number
+from amqp_broker.protocols.mqtt.publishing import Publishing, publish_will
+from amqp_broker.protocols.mqtt.reasons import MqttError, Reason, protocol_error, return_code
+from amqp_broker.protocols.mqtt.subscribing import Subscribing
+from amqp_broker.session.login import Login
+from amqp_broker.session.output import Output
+from amqp_broker.session.throttle import Throttle
+
+if TYPE_CHECKING:
+    from amqp_broker.broker.broker import Broker
+    from amqp_broker.broker.inspection import ChannelInfo, ConnectionInfo
+    from amqp_broker.broker.virtual_host import VirtualHost
+
+PACKET_OVERHEAD_BYTES: Final = 131_072  # beside the payload: topic and properties
+PACKET_BYTES_MAX: Final = 268_435_455
+RECEIVE_MAXIMUM: Final = 65_535  # of a client that names none
+KEEP_ALIVE_FACTOR_MS: Final = 1_500  # for each second of the interval (MQTT 5.0, 3.1.2.10)
+
+Packet = tuple[int, bytes]  # first byte, body
+
+
+class Connection:
+    """The conversation with one client.
+
+    Args:
+        broker: what it talks to.
+        peer: who is at the other end.
+        on_output: called when there is something to send, the connection is finished, or reading may go on.
+    """
+
+    def __init__(self, broker: Broker, peer: Peer, on_output: Callable[[], None]) -> None:
+        self.broker = broker
+        self.peer = peer
+        self.finished = False
+        self.is_reading_paused = False
+        self.missing_body_bytes = 0
+        self.close_reason = ""
+        self.has_failed = False
+        self.received_bytes = 0
+        self.level = 0  # of the protocol; 0 before CONNECT
+        self.client_id = ""
+        self.keep_alive_s = 0
+        self.client_packet_bytes_max = 0  # 0 for no limit
+        self.connected_at_ms = broker.clock.wall_ms()
+        self.counts = ChannelCounts()
+        self.translations = Translations()
+        self.output = Output(
+            broker.settings.outbound_high_water_bytes,
+            broker.durability.is_kept,
+            broker.awaiting_commit,
+            on_output=on_output,
+            on_congestion=self._congestion_changed,
+            on_unheld=self._output_unheld,
+        )
+        self.login = Login(broker, peer)
+        self.throttle = Throttle(
+            broker, on_blocked=_say_nothing_of, on_unblocked=_say_nothing, on_change=self._update_reading
+        )
+        self._on_output = on_output
+        self._splitter = PacketSplitter(CONNECT_BYTES_MAX)
+        self._effort = 0
+        self._is_closed = False
+        self._is_open = False
+        self._defect: Exception | None = None
+        self._will: Will | None = None
+        self._client: Client | None = None
+        self._virtual_host: VirtualHost | None = None
+        self._session: ClientSession | None = None
+        self._publishing: Publishing | None = None
+        self._subscribing: Subscribing | None = None
+        self._delivering: Delivering | None = None
+        self._last_heard_ms = 0
+        self._keep_alive: Timer | None = None
+        self._deadline = broker.timers.after(broker.settings.handshake_timeout_ms, self._connect_took_too_long)
+
+    # --- who it is; most of it is there once CONNECT was accepted
+
+    @property
+    def client(self) -> Client:
+        """The user in the virtual host."""
+        assert self._client is not None
+        return self._client
+
+    @property
+    def virtual_host(self) -> VirtualHost:
+        """The virtual host."""
+        assert self._virtual_host is not None
+        return self._virtual_host
+
+    @property
+    def session(self) -> ClientSession:
+        """What is remembered of the client."""
+        assert self._session is not None
+        return self._session
+
+    @property
+    def publishing(self) -> Publishing:
+        """What it publishes."""
+        assert self._publishing is not None
+        return self._publishing
+
+    @property
+    def subscribing(self) -> Subscribing:
+        """What it has subscribed to."""
+        assert self._subscribing is not None
+        return self._subscribing
+
+    @property
+    def delivering(self) -> Delivering:
+        """What it gets."""
+        assert self._delivering is not None
+        return self._delivering
+
+    @property
+    def user_name(self) -> str:
+        """Who has authenticated, empty before."""
+        return self.login.user_name
+
+    @property
+    def virtual_host_name(self) -> str:
+        """The virtual host's name, empty before CONNECT was accepted."""
+        return self._virtual_host.name if self._virtual_host is not None else ""
+
+    @property
+    def channels(self) -> Sequence[Delivering]:
+        """A connection stands for a channel."""
+        return (self._delivering,) if self._delivering is not None and self._is_open else ()
+
+    @property
+    def waiting_bytes(self) -> int:
+        """What is to be sent and has not left."""
+        return self.output.waiting_bytes
+
+    @property
+    def sent_bytes(self) -> int:
+        """What has left."""
+        return self.output.sent_bytes
+
+    @property
+    def state_name(self) -> str:
+        """How it is, in the words of RabbitMQ's lists."""
+        if self._is_open:
+            return "blocked" if self.throttle.is_blocked else "running"
+        return "closed" if self._is_closed else "starting"
+
+    def inspect(self) -> ConnectionInfo:
+        """Describe it, for those who look in."""
+        return connection_info(self)
+
+    def inspect_channel(self) -> ChannelInfo:
+        """Describe it as a channel."""
+        return channel_info(self)
+
+    def inspect_channels(self) -> Iterator[ChannelInfo]:
+        """Describe what stands for its channels."""
+        return iter([channel_info(self)] if self._is_open else [])
+
+    def channel_counts(self) -> Iterator[ChannelCounts]:
+        """What was counted."""
+        return iter((self.counts,) if self._is_open else ())
+
+    # --- bytes in
+
+    def receive(self, data: bytes) -> None:
+        """Handle all that the socket read, and what follows from it."""
+        if not self.received_bytes and data[0] != PacketType.CONNECT << 4:
+            self.broker.handle(partial(self.fail, protocol_error("the client speaks no MQTT")))
+        self.received_bytes += len(data)
+        if self._is_closed:
+            return
+        self._last_heard_ms = self.broker.clock.monotonic_ms()
+        packets = self._splitter.split(data)
+        self.broker.handle(partial(self._handle_packets, packets))
+        self.missing_body_bytes = self._splitter.missing_bytes
+        self.throttle.chunk_was_handled()
+
+    def room(self) -> Sequence[memoryview]:
+        """There is none: packets are gathered."""
+        return ()
+
+    def room_filled(self, size_bytes: int) -> None:
+        """Nothing was read to a room that there is not."""
+
+    def has_cost(self, effort: int) -> None:
+        """What is being handled costs more than a message for one queue does."""
+        self._effort += effort
+
+    def _handle_packets(self, packets: Iterator[Packet]) -> None:
+        try:
+            self._handle_each(packets)
+        except MqttError as error:
+            self.fail(error)
+
+    def _handle_each(self, packets: Iterator[Packet]) -> None:
+        self._effort = 0
+        output, throttle = self.output, self.throttle
+        for first_byte, body in packets:
+            try:
+                self._handle(first_byte, body)
+            except NotVerifiedYet as check:
+                self._suspend(partial(self._verify_password, check), chain(((first_byte, body),), packets))
+                return
+            except Unfinished as unfinished:
+                self._suspend(unfinished.work.when_done, packets)
+                return
+            if self._is_closed:
+                return
+            if throttle.is_alarmed and throttle.blocks():
+                self._suspend(throttle.wait_for_all_clear, packets)
+                return
+            if output.waiting_bytes > output.waiting_bytes_max:
+                self._suspend(output.wait_for_room, packets)
+                return
+            if self._effort > SLICE_MESSAGES:
+                self._suspend(self.broker.works.begin(_pause()).when_done, packets)
+                return
+
+    def _handle(self, first_byte: int, body: bytes) -> None:
+        if not self._is_open:
+            if first_byte >> 4 != PacketType.CONNECT:
+                raise protocol_error("something else before CONNECT")
+            packet = decode(first_byte, body, 0)
+            assert isinstance(packet, Connect)
+            self._connect(packet)
+            return
+        packet = decode(first_byte, body, self.level)
+        if isinstance(packet, Publish):
+            self.publishing.publish(packet)
+        elif isinstance(packet, Acknowledgement):
+            if packet.type is PacketType.PUBREL:
+                self.publishing.release(packet.packet_id)
+            else:
+                self.delivering.acknowledged(packet)
+        elif isinstance(packet, PingRequest):
+            self.output.send(PINGRESP)
+        elif isinstance(packet, Subscribe):
+            self.subscribing.subscribe(packet)
+        elif isinstance(packet, Unsubscribe):
+            self.subscribing.unsubscribe(packet)
+        elif isinstance(packet, Disconnect):
+            self._disconnect(packet)
+        elif isinstance(packet, Authenticate):
+            raise protocol_error("AUTH without an authentication method")
+        else:
+            raise protocol_error("a second CONNECT")
+
+    def _suspend(self, wait: Callable[[Callable[[], None]], None], packets: Iterator[Packet]) -> None:
+        """Handle these packets when what they need is here: a verdict on a password, room, one's turn."""
+
+        def go_on() -> None:
+            if not self._is_closed:
+                self.throttle.suspend(False)
+                try:
+                    self._handle_packets(packets)
+                except Exception as error:  # whoever has it go on may be another connection, whose fault it is not
+                    self._defect = error
+                    self._on_output()
+
+        self.throttle.suspend(True)
+        wait(go_on)
+
+    def _verify_password(self, check: NotVerifiedYet, go_on: Callable[[], None]) -> None:
+        self.broker.driver.verify_password(check, go_on, lambda: not self._is_closed)
+
+    def _update_reading(self) -> None:
+        self.is_reading_paused = self.throttle.is_paused
+        if not self.is_reading_paused:
+            self._on_output()
+
+    # --- CONNECT
+
+    def _connect(self, packet: Connect) -> None:
+        self.level = packet.level
+        is_loopback, has_certificate = self.peer.is_loopback, self.peer.certificate_name is not None
+        admitted = admit(self.broker, self.login, packet, has_certificate=has_certificate, is_loopback=is_loopback)
+        self._open(packet, admitted)
+
+    def _open(self, packet: Connect, admitted: Admitted) -> None:
+        broker, settings = self.broker, self.broker.settings
+        self._deadline.cancel()
+        self._client, self._virtual_host = admitted.client, admitted.virtual_host
+        self.client_id = admitted.client_id
+        sessions = self.virtual_host.client_sessions
+        session, is_present = sessions.take(self.client_id, self, is_clean=packet.clean_start)
+        session.expiry_s = session_expiry_s(packet, settings.mqtt_session_expiry_max_s)
+        self._session, self._will = session, packet.will
+        self.client_packet_bytes_max = number(packet.properties, Property.MAXIMUM_PACKET_SIZE, 0)
+        receive_maximum = number(packet.properties, Property.RECEIVE_MAXIMUM, RECEIVE_MAXIMUM)
+        self._publishing = Publishing(self)
+        self._subscribing = Subscribing(self)
+        self._delivering = Delivering(self, min(receive_maximum, settings.mqtt_unacknowledged_max))
+        self._is_open = True
+        broker.open_connections.add(self)
+        if broker.observers.present:
+            broker.observers.opened(self)
+        self.throttle.start()
+        self._start_keep_alive(packet.keep_alive_s)
+        size_bytes_max = settings.message_size_bytes_max or broker.behaviour.message_size_bytes_max
+        self._splitter.packet_bytes_max = min(size_bytes_max + PACKET_OVERHEAD_BYTES, PACKET_BYTES_MAX)
+        sessions.keep(session)
+        self.output.hold_until(broker.durability.last_change)
+        properties = connack_properties(packet, admitted, session.expiry_s, self._splitter.packet_bytes_max)
+        has_flag = is_present and packet.level >= MQTT_3_1_1  # MQTT 3.1 has no such flag
+        self.output.send(encode_connack(self.level, has_flag, Reason.SUCCESS, properties))
+        if is_present:
+            self.delivering.release_again()
+            try:
+                self.subscribing.resume()
+            except AmqpError as error:
+                raise MqttError(Reason.NOT_AUTHORIZED, str(error)) from error
+
+    def _connect_took_too_long(self) -> None:
+        self.close_reason = "handshake timeout"
+        self._end(says_will=False)
+
+    # --- keep-alive
+
+    def _start_keep_alive(self, interval_s: int) -> None:
+        self.keep_alive_s = interval_s
+        if interval_s:
+            self._keep_alive = self.broker.timers.after(interval_s * KEEP_ALIVE_FACTOR_MS, self._look_whether_alive)
+
+    def _look_whether_alive(self) -> None:
+        silent_ms = self.broker.clock.monotonic_ms() - self._last_heard_ms
+        left_ms = self.keep_alive_s * KEEP_ALIVE_FACTOR_MS - silent_ms
+        if left_ms > 0 or self.is_reading_paused:  # who is not read cannot be heard
+            self._keep_alive = self.broker.timers.after(max(left_ms, 1000), self._look_whether_alive)
+        else:
+            self.fail(MqttError(Reason.KEEP_ALIVE_TIMEOUT, f"nothing was heard for {silent_ms} ms"))
+
+    # --- bytes out
+
+    def take_output(self) -> list[bytes | memoryview]:
+        """All that may be sent now, in order. A defect that came up while others were served is raised here."""
+        if self._defect is not None:
+            raise self._defect
+        return self.output.take()
+
+    def output_sent(self, sent_bytes: int) -> None:
+        """So many bytes have left: what was held back may go on."""
+        self.output.sent(sent_bytes)
+
+    def _congestion_changed(self) -> None:
+        if self.output.is_congested:
+            if self._delivering is not None:
+                self._delivering.congestion_changed()
+        else:
+            self.broker.handle(self._has_room_again)
+
+    def _has_room_again(self) -> None:
+        self.update_room()
+        self.output.tell_room()
+
+    def update_room(self) -> None:
+        """Whether the client may get more has changed."""
+        if self._delivering is not None:
+            self._delivering.congestion_changed()
+
+    def _output_unheld(self) -> None:
+        self.finished = self._is_closed
+
+    # --- the end
+
+    def _disconnect(self, packet: Disconnect) -> None:
+        """The client says goodbye (MQTT 5.0, 3.14)."""
+        session = self.session
+        expiry = packet.properties.get(Property.SESSION_EXPIRY_INTERVAL)
+        if isinstance(expiry, int):
+            if expiry and not session.expiry_s:
+                raise protocol_error("a session that ends with its connection was to last after all")
+            session.expiry_s = min(expiry, self.broker.settings.mqtt_session_expiry_max_s)
+            self.subscribing.apply_expiry()
+            self.virtual_host.client_sessions.keep(session)
+        self.close_reason = "closed by client"
+        self._end(says_will=packet.reason != Reason.SUCCESS)
+
+    def fail(self, error: MqttError) -> None:
+        """End the connection because of what its client has done, or of what has become of it."""
+        if self._is_closed:
+            return
+        self.close_reason = str(error)
+        self.has_failed = not self._is_open
+        is_refused = self.level > 0 or error.reason == Reason.UNSUPPORTED_PROTOCOL_VERSION
+        if self._is_open:
+            self._log(error)
+            if self.level == MQTT_5:
+                self.output.send(encode_disconnect(error.reason))
+        elif is_refused:
+            code = error.reason if self.level == MQTT_5 else return_code(error.reason)
+            self.output.send(encode_connack(self.level, False, code))
+        self._end(says_will=True)
+
+    def _log(self, error: MqttError) -> None:
+        log_event(
+            logging.ERROR,
+            "connection error",
+            peer=str(self.peer),
+            user=self.user_name,
+            vhost=self.virtual_host_name,
+            client_id=self.client_id,
+            code=f"{int(error.reason):#04x}",
+            reason=str(error),
+        )
+
+    def session_taken_over(self) -> None:
+        """The client has connected anew: this connection is not its any more (MQTT 5.0, 3.1.4)."""
+        self.fail(MqttError(Reason.SESSION_TAKEN_OVER, "the client has connected anew"))
+
+    def queue_has_gone(self, consumer: Consumer) -> None:
+        """Somebody has deleted one of the client's queues."""
+        if self._subscribing is not None:
+            self._subscribing.consumer_has_gone(consumer)
+        self.fail(MqttError(Reason.ADMINISTRATIVE_ACTION, f"{consumer.queue} was deleted"))
+
+    def shut_down(self, reason: str) -> None:
+        """End the connection because the broker ends."""
+        self.broker.handle(partial(self.fail, MqttError(Reason.SERVER_SHUTTING_DOWN, reason)))
+
+    def close_forcibly(self, explanation: str) -> None:
+        """End the connection because an administrator wants it."""
+        if self._is_open:
+            self.broker.handle(partial(self.fail, MqttError(Reason.ADMINISTRATIVE_ACTION, explanation)))
+
+    def lost(self, reason: str) -> None:
+        """The socket has ended: give back all that the client had."""
+        if not self._is_closed:
+            if not self.close_reason:
+                self.close_reason = reason
+            self.broker.handle(partial(self._end, says_will=True))
+        self.output.discard()
+
+    def words_for_a_defect(self) -> bytes:
+        """DISCONNECT 0x80 for MQTT 5; asks nothing of what may have failed."""
+        return encode_disconnect(Reason.UNSPECIFIED_ERROR) if self.level == MQTT_5 and self._is_open else b""
+
+    def detach(self) -> None:
+        """Let go of the parts, which hold on to it: it is lost, and nobody will ask for anything more."""
+        self._on_output = _say_nothing
+        self.output.detach()
+        self._publishing = None
+        self._subscribing = None
+        self._delivering = None
+
+    def _end(self, *, says_will: bool) -> None:
+        """Nothing more comes in; what waits goes out, then the socket may be closed."""
+        if self._is_closed:
+            return
+        was_open, self._is_open, self._is_closed = self._is_open, False, True
+        self._deadline.cancel()
+        if self._keep_alive is not None:
+            self._keep_alive.cancel()
+        self.throttle.stop()
+        if was_open:
+            self._release(says_will=says_will)
+        self.finished = not self.output.is_held
+        self._on_output()
+
+    def _release(self, *, says_will: bool) -> None:
+        """Give back what the client had; its will is published, at once or later (MQTT 5.0, 3.1.2.5)."""
+        broker, virtual_host, session = self.broker, self.virtual_host, self.session
+        if broker.observers.present:
+            broker.observers.closed(self, None, self.close_reason)
+        broker.open_connections.remove(self)
+        virtual_host.counts_of_ended.add(self.counts)
+        self.publishing.stop()
+        self.subscribing.stop()
+        broker.works.begin(self.delivering.stop())
+        virtual_host.remove_exclusive_queues(self.client)
+        will, self._will = self._will, None
+        if will is not None and says_will:
+            do = partial(publish_will, virtual_host, self.client, will)
+            delay_s = min(number(will.properties, Property.WILL_DELAY_INTERVAL, 0), session.expiry_s)
+            if delay_s:
+                virtual_host.client_sessions.will_later(session, delay_s, partial(broker.handle, do))
+            else:
+                do()
+        virtual_host.client_sessions.leave(session)
+
+
+def _say_nothing() -> None:
+    pass
+
+
+def _say_nothing_of(reason: str) -> None:
+    """MQTT has no words for an alarm."""
+
+
+def _pause() -> Iterator[None]:
+    """A work that is nothing but waiting for one's turn."""
+    yield

@@ -1,0 +1,348 @@
+"""Messages on their way out: PUBLISH to the client, its acknowledgements, redelivery.
+
+What a client has subscribed to with QoS 0 comes by one queue without acknowledgements (``DeliveringAtMostOnce``), the
+rest by queues that keep a message until the client has it (``Delivering``), of which so many may be on the way as the
+client can receive.
+
+Theory of operation of QoS 2. Before a PUBLISH leaves, the session remembers which message has its identifier, in the
+journal, so that the message keeps it through reconnects and restarts and the client knows it again. PUBREC takes the
+message out of its queue and has the identifier remembered as released, in one batch, and PUBREL waits for that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+from amqp_broker.broker.inspection import ChannelInfo
+from amqp_broker.broker.message import Message
+from amqp_broker.broker.observer import Settlement
+from amqp_broker.broker.queues.base import Queue
+from amqp_broker.broker.queues.consumers import Consumer
+from amqp_broker.broker.works import SLICE_MESSAGES
+from amqp_broker.protocols.mqtt.messages import Content, Translations
+from amqp_broker.protocols.mqtt.packets import (
+    AT_LEAST_ONCE,
+    EXACTLY_ONCE,
+    MQTT_5,
+    Acknowledgement,
+    PacketType,
+    Publish,
+    encode_acknowledgement,
+    encode_publish,
+)
+from amqp_broker.protocols.mqtt.properties import Properties, Property
+from amqp_broker.protocols.mqtt.reasons import Reason
+from amqp_broker.protocols.mqtt.subscribing import Wanted
+from amqp_broker.protocols.mqtt.topics import topic_of
+from amqp_broker.session.settling import Settling, Unacknowledged
+
+if TYPE_CHECKING:
+    from amqp_broker.protocols.mqtt.connection import Connection
+
+PACKET_IDS: Final = 65_535
+
+
+class DeliveringAtMostOnce:
+    """Where the messages of a client's queue for QoS 0 go."""
+
+    def __init__(self, connection: Connection, composer: Composer) -> None:
+        self._connection = connection
+        self._composer = composer
+        self.has_room = True
+        self.update_room()
+
+    def deliver(self, consumer: Consumer, message: Message, header: bytes) -> None:
+        """Send a message (called by its queue)."""
+        connection = self._connection
+        content = connection.translations.content(header)
+        wanted = connection.subscribing.wanted(consumer.tag, message.address.routing_key, content)
+        if wanted is None:
+            return
+        packet = self._composer.compose(message, content, wanted, 0, 0)
+        if packet:
+            connection.counts.delivered_no_ack += 1
+            consumer.queue.counts.delivered_no_ack += 1
+            connection.output.send(packet)
+            if connection.broker.observers.present:
+                channel = connection.delivering
+                connection.broker.observers.delivered(channel, consumer.queue, message, consumer, no_ack=True)
+
+    def consumer_cancelled(self, consumer: Consumer) -> None:
+        """The queue has gone."""
+        self._connection.queue_has_gone(consumer)
+
+    def inspect(self) -> ChannelInfo:
+        """Describe the connection as a channel, for those who look in."""
+        return self._connection.inspect_channel()
+
+    def update_room(self) -> None:
+        """Whether the client takes what is sent may have changed; returns nothing, consumers are resumed elsewhere."""
+        connection = self._connection
+        self.has_room = not (connection.output.is_congested or connection.virtual_host.are_deliveries_held)
+
+
+class Composer:
+    """Writes the PUBLISH of a delivery.
+
+    Args:
+        connection: whose level and limits hold.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._level = connection.level
+        self._packet_bytes_max = connection.client_packet_bytes_max
+        self._monotonic_ms = connection.broker.clock.monotonic_ms
+
+    def compose(self, message: Message, content: Content, wanted: Wanted, qos: int, packet_id: int) -> bytes:
+        """The packet; empty when the client takes none that is so large (MQTT 5.0, 3.1.2.11.4)."""
+        topic = topic_of(message.address.routing_key)
+        is_retain = content.retained_for is not None or (wanted.retain_as_published and content.is_retain)
+        properties: Properties = {}
+        if self._level == MQTT_5:
+            properties = self._properties(message, content, wanted)
+        duplicate = qos > 0 and message.redelivered
+        packet = Publish(topic, message.body, qos, is_retain, duplicate, packet_id, properties)
+        data = encode_publish(packet, self._level)
+        return data if not self._packet_bytes_max or len(data) <= self._packet_bytes_max else b""
+
+    def _properties(self, message: Message, content: Content, wanted: Wanted) -> Properties:
+        if not wanted.identifiers and message.expires_at_ms is None:
+            return content.properties
+        properties = dict(content.properties)
+        if message.expires_at_ms is not None:
+            left_ms = message.expires_at_ms - self._monotonic_ms()
+            properties[Property.MESSAGE_EXPIRY_INTERVAL] = max(0, -(-left_ms // 1000))
+        if wanted.identifiers:
+            properties[Property.SUBSCRIPTION_IDENTIFIER] = list(wanted.identifiers)
+        return properties
+
+
+class Delivering:
+    """Where the messages go that the client acknowledges; for those who look on, the connection's only channel.
+
+    Args:
+        connection: whose it is.
+        receive_maximum: how many may be on the way.
+    """
+
+    number = 1
+
+    def __init__(self, connection: Connection, receive_maximum: int) -> None:
+        broker = connection.broker
+        self.connection = connection
+        self.has_room = True
+        self.receive_maximum = receive_maximum
+        self.translations: Translations = connection.translations
+        self.unacknowledged: dict[int, Unacknowledged] = {}  # by packet identifier, in the order of the deliveries
+        self.composer = Composer(connection)
+        self.at_most_once = DeliveringAtMostOnce(connection, self.composer)
+        self._qos: dict[int, int] = {}  # of the same
+        self._session = connection.session
+        self._sessions = connection.virtual_host.client_sessions
+        self._durability = broker.durability
+        self._observers = broker.observers
+        self._monotonic_ms = broker.clock.monotonic_ms
+        self._last_id = 0
+        self._is_stopped = False
+
+    # --- out
+
+    def deliver(self, consumer: Consumer, message: Message, header: bytes) -> None:
+        """Send a message (called by its queue)."""
+        connection, queue = self.connection, consumer.queue
+        content = self.translations.content(header)
+        wanted = connection.subscribing.wanted(consumer.tag, message.address.routing_key, content)
+        if wanted is None:  # it matches by AMQP's rules and not by MQTT's, or is not wanted any more
+            queue.acknowledge(message)
+            return
+        qos = min(content.qos, wanted.qos)
+        if qos == 0:
+            self._deliver_once(consumer, message, content, wanted)
+            return
+        packet_id = self._packet_id_for(message, qos)
+        packet = self.composer.compose(message, content, wanted, qos, packet_id)
+        if not packet:
+            self._forget_id(message)
+            queue.reject([message])
+            return
+        self.unacknowledged[packet_id] = Unacknowledged(message, queue, consumer, self._monotonic_ms())
+        self._qos[packet_id] = qos
+        consumer.unacknowledged_count += 1
+        self._count(consumer, message)
+        self.update_room()
+        connection.output.send(packet)
+        if self._observers.present:
+            self._observers.delivered(self, queue, message, consumer, no_ack=False)
+
+    def _deliver_once(self, consumer: Consumer, message: Message, content: Content, wanted: Wanted) -> None:
+        """A message that is worth QoS 0: it is done with when it is sent, and not sent again (MQTT 5.0, 4.3.1)."""
+        packet = b"" if message.redelivered else self.composer.compose(message, content, wanted, 0, 0)
+        if packet:
+            self._count(consumer, message)
+            self.connection.output.send(packet)
+            if self._observers.present:
+                self._observers.delivered(self, consumer.queue, message, consumer, no_ack=False)
+        self._tell_settled(consumer.queue, [message], Settlement.ACKNOWLEDGED)
+        consumer.queue.acknowledge(message)
+
+    def _count(self, consumer: Consumer, message: Message) -> None:
+        counts = self.connection.counts
+        counts.delivered += 1
+        consumer.queue.counts.delivered += 1
+        if message.redelivered:
+            counts.redelivered += 1
+            consumer.queue.counts.redelivered += 1
+
+    def _packet_id_for(self, message: Message, qos: int) -> int:
+        """An identifier that is free, or for QoS 2 the one that the message had before."""
+        if qos == AT_LEAST_ONCE:
+            return self._free_id()
+        sent = self._session.sent
+        key: object = message.reference or message
+        known = sent.get(key)
+        if known is not None and known not in self.unacknowledged:
+            return known
+        packet_id = sent[key] = self._free_id()
+        if self._session.is_durable and message.reference:
+            self._sessions.keep_ids(self._session)
+            self.connection.output.hold_until(self._durability.position)
+        return packet_id
+
+    def _free_id(self) -> int:
+        session = self._session
+        reserved = set(session.sent.values()) if session.sent else ()
+        packet_id = self._last_id
+        for _ in range(PACKET_IDS):
+            packet_id = packet_id % PACKET_IDS + 1
+            if packet_id not in self.unacknowledged and packet_id not in session.released and packet_id not in reserved:
+                break
+        self._last_id = packet_id
+        return packet_id
+
+    def _forget_id(self, message: Message) -> None:
+        key: object = message.reference or message
+        if self._session.sent.pop(key, None) is not None:
+            self._sessions.keep_ids(self._session)
+
+    # --- acknowledgements
+
+    def acknowledged(self, packet: Acknowledgement) -> None:
+        """Handle a PUBACK, PUBREC or PUBCOMP; one that nothing waits for is passed over."""
+        if packet.type is PacketType.PUBCOMP:
+            self._completed(packet.packet_id)
+        elif packet.type is PacketType.PUBACK:
+            if self._qos.get(packet.packet_id) == AT_LEAST_ONCE:
+                self._settle(packet.packet_id, packet.reason)
+        elif self._qos.get(packet.packet_id) == EXACTLY_ONCE:
+            self._received(packet.packet_id, packet.reason)
+        elif self.connection.level == MQTT_5 and packet.packet_id not in self._session.released:
+            self._send_release(packet.packet_id, Reason.PACKET_IDENTIFIER_NOT_FOUND)
+        else:
+            self._send_release(packet.packet_id, Reason.SUCCESS)
+
+    def _received(self, packet_id: int, reason: int) -> None:
+        """The client has a message of QoS 2, or refuses it."""
+        session = self._session
+        message = self.unacknowledged[packet_id].message
+        key: object = message.reference or message
+        session.sent.pop(key, None)
+        if reason < Reason.UNSPECIFIED_ERROR:
+            session.released[packet_id] = None
+        self._sessions.keep_ids(session)
+        self._settle(packet_id, reason)
+        if reason < Reason.UNSPECIFIED_ERROR:
+            self._send_release(packet_id, Reason.SUCCESS)
+
+    def _settle(self, packet_id: int, reason: int) -> None:
+        delivery = self.unacknowledged.pop(packet_id)
+        del self._qos[packet_id]
+        queue, message = delivery.queue, delivery.message
+        if reason >= Reason.UNSPECIFIED_ERROR:
+            self._tell_settled(queue, [message], Settlement.REJECTED)
+            queue.reject([message])
+        else:
+            self._tell_settled(queue, [message], Settlement.ACKNOWLEDGED)
+            queue.acknowledge(message)
+        if delivery.consumer is not None:
+            delivery.consumer.unacknowledged_count -= 1
+        self.update_room()
+
+    def _send_release(self, packet_id: int, reason: int) -> None:
+        packet = Acknowledgement(PacketType.PUBREL, packet_id, reason)
+        position = self._durability.position if self._session.is_durable else 0
+        self.connection.publishing.answer_when_kept(encode_acknowledgement(packet, self.connection.level), position)
+
+    def release_again(self) -> None:
+        """The client is back: say once more which identifiers were released."""
+        for packet_id in self._session.released:
+            self._send_release(packet_id, Reason.SUCCESS)
+
+    def _completed(self, packet_id: int) -> None:
+        if packet_id in self._session.released:
+            del self._session.released[packet_id]
+            self._sessions.keep_ids(self._session)
+            self.update_room()
+
+    def _tell_settled(self, queue: Queue, messages: list[Message], settlement: Settlement) -> None:
+        count = len(messages)
+        counts = self.connection.counts
+        if settlement is Settlement.ACKNOWLEDGED:
+            counts.acknowledged += count
+            queue.counts.acknowledged += count
+        elif settlement is Settlement.REJECTED:
+            counts.rejected += count
+            queue.counts.rejected += count
+        if self._observers.present:
+            self._observers.settled(self, queue, messages, settlement)
+
+    # --- room
+
+    def update_room(self) -> None:
+        """The client may be able to take more, or no more."""
+        had_room, connection = self.has_room, self.connection
+        on_the_way = len(self.unacknowledged) + len(self._session.released)
+        is_full = on_the_way >= self.receive_maximum or connection.output.is_congested
+        self.has_room = not (is_full or self._is_stopped or connection.virtual_host.are_deliveries_held)
+        if self.has_room and not had_room:
+            connection.subscribing.resume_consumers()
+
+    def congestion_changed(self) -> None:
+        """The client takes what is sent, or does not."""
+        self.at_most_once.update_room()
+        self.update_room()
+        if self.at_most_once.has_room:
+            self.connection.subscribing.resume_consumers()
+
+    # --- for those who look on
+
+    def consumer_cancelled(self, consumer: Consumer) -> None:
+        """The queue has gone."""
+        self.connection.queue_has_gone(consumer)
+
+    def inspect(self) -> ChannelInfo:
+        """Describe the connection as a channel."""
+        return self.connection.inspect_channel()
+
+    # --- the end
+
+    def stop(self) -> Iterator[None]:
+        """The connection ends; returns what is to be done to give back what the client has not acknowledged."""
+        self._is_stopped = True
+        self.has_room = self.at_most_once.has_room = False
+        deliveries = list(self.unacknowledged.values())
+        self.unacknowledged.clear()
+        self._qos.clear()
+        return self._give_back(deliveries)
+
+    def _give_back(self, deliveries: list[Unacknowledged]) -> Iterator[None]:
+        settling = Settling(Settlement.ABANDONED, _made_room, self._tell_settled, has_consumers=False, has_room=False)
+        for start in range(0, len(deliveries), SLICE_MESSAGES):
+            if start:
+                yield
+            settling.add(deliveries[start : start + SLICE_MESSAGES])
+        settling.finish()
+
+
+def _made_room(consumer: Consumer | None, count: int) -> None:
+    """Its consumer has gone before."""

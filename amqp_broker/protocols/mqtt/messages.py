@@ -1,0 +1,198 @@
+"""What a message of MQTT is in the queues, and what a message of the queues is in MQTT (docs/mqtt.md has the table).
+
+Header and body travel in the encoding of AMQP 0-9-1. Most messages of a publisher are alike in all but their bodies, so
+what a set of properties becomes is remembered by the bytes it has, in both directions; how much is remembered is
+bounded.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from amqp_broker.broker.message import EXPIRATION_MS_MAX, Digest, digest_of
+from amqp_broker.protocols.mqtt.packets import AT_LEAST_ONCE, EXACTLY_ONCE
+from amqp_broker.protocols.mqtt.properties import Properties, Property, Value, number, text, user_properties
+from amqp_broker.protocols.mqtt.topics import routing_key_of, topic_of
+from amqp_broker.wire import content
+from amqp_broker.wire.content import decode_properties, encode_content_header
+from amqp_broker.wire.table import FieldValue, RepeatedName, Table, UnsignedByte, plain_name
+
+QOS_HEADER: Final = "x-mqtt-publish-qos"
+RETAIN_HEADER: Final = "x-mqtt-retain"  # it was published as one to be retained
+RETAINED_FOR_HEADER: Final = "x-mqtt-retained-for"  # the filter of the new subscription that it is sent for
+FORMAT_HEADER: Final = "x-mqtt-payload-format"
+CORRELATION_HEADER: Final = "x-correlation-id"
+REPLY_HEADER: Final = "x-reply-to-topic"
+OWN_HEADERS: Final = frozenset(
+    {QOS_HEADER, RETAIN_HEADER, RETAINED_FOR_HEADER, FORMAT_HEADER, CORRELATION_HEADER, REPLY_HEADER}
+)
+SHORT_STRING_BYTES_MAX: Final = 255
+TRANSIENT: Final = 1
+PERSISTENT: Final = 2
+REMEMBERED_MAX: Final = 256
+REMEMBERED_BYTES_MAX: Final = 4_096  # a header that is longer is not remembered
+SIZE_OFFSET: Final = 4  # of the body's size in a content header
+FLAGS_OFFSET: Final = 12
+
+
+class Content:
+    """What a message says of itself, in the terms of MQTT.
+
+    Args:
+        qos: that it was published with.
+        is_retain: whether it was to be retained.
+        retained_for: the filter of the subscription that a retained message is sent for; None for one just published.
+        properties: MQTT 5's, without topic alias, subscription identifiers and what is left of its time.
+    """
+
+    __slots__ = ("is_retain", "properties", "qos", "retained_for")
+
+    def __init__(self, qos: int, is_retain: bool, retained_for: str | None, properties: Properties) -> None:
+        self.qos = qos
+        self.is_retain = is_retain
+        self.retained_for = retained_for
+        self.properties = properties
+
+
+class Translations:
+    """Remembers what one connection has translated lately."""
+
+    def __init__(self) -> None:
+        self._headers: dict[tuple[int, bool], tuple[bytes, Digest]] = {}  # of messages without properties
+        self._contents: dict[bytes, Content] = {}
+
+    def header(self, qos: int, retain: bool, properties: Properties, body_bytes: int) -> tuple[bytes, Digest]:
+        """The content header of a message that is published, and what the broker needs of it.
+
+        Raises:
+            AmqpError: it claims something that cannot be.
+            WireError: a property does not fit.
+        """
+        if properties:
+            return encode_header(qos, retain, properties, body_bytes)
+        known = self._headers.get((qos, retain))
+        if known is None:
+            known = self._headers[qos, retain] = encode_header(qos, retain, properties, 0)
+        header, digest = known
+        return header[:SIZE_OFFSET] + body_bytes.to_bytes(8, "big") + header[FLAGS_OFFSET:], digest
+
+    def content(self, header: bytes) -> Content:
+        """What the content header of a delivery means."""
+        key = header[FLAGS_OFFSET:]
+        known = self._contents.get(key)
+        if known is None:
+            known = decode_header(header)
+            if len(self._contents) >= REMEMBERED_MAX:
+                self._contents.clear()
+            if len(key) <= REMEMBERED_BYTES_MAX:
+                self._contents[key] = known
+        return known
+
+
+def encode_header(qos: int, retain: bool, properties: Properties, body_bytes: int) -> tuple[bytes, Digest]:
+    """The content header of a message, and what the broker needs of it; raises as ``Translations.header`` does."""
+    headers: Table = {QOS_HEADER: UnsignedByte(qos)}
+    if retain:
+        headers[RETAIN_HEADER] = True
+    fields = content.Properties(headers=headers, delivery_mode=PERSISTENT if qos else TRANSIENT)
+    if properties:
+        _encode_properties(fields, headers, properties)
+    header = encode_content_header(body_bytes, fields)
+    return header, digest_of(header)
+
+
+def _encode_properties(fields: content.Properties, headers: Table, properties: Properties) -> None:
+    content_type = text(properties, Property.CONTENT_TYPE)
+    if content_type is not None and content_type.isascii() and len(content_type) <= SHORT_STRING_BYTES_MAX:
+        fields.content_type = content_type
+    correlation = properties.get(Property.CORRELATION_DATA)
+    if isinstance(correlation, bytes):
+        _encode_correlation(fields, headers, correlation)
+    response_topic = text(properties, Property.RESPONSE_TOPIC)
+    if response_topic is not None:
+        headers[REPLY_HEADER] = routing_key_of(response_topic)
+    expiry_s = number(properties, Property.MESSAGE_EXPIRY_INTERVAL, -1)
+    if expiry_s >= 0:
+        fields.expiration = str(min(expiry_s * 1000, EXPIRATION_MS_MAX))
+    payload_format = number(properties, Property.PAYLOAD_FORMAT_INDICATOR, -1)
+    if payload_format >= 0:
+        headers[FORMAT_HEADER] = UnsignedByte(payload_format)
+    for name, value in user_properties(properties):
+        if len(name.encode()) <= SHORT_STRING_BYTES_MAX and name not in OWN_HEADERS:
+            headers[RepeatedName(name) if name in headers else name] = value
+
+
+def _encode_correlation(fields: content.Properties, headers: Table, correlation: bytes) -> None:
+    try:
+        as_text = correlation.decode()
+    except UnicodeDecodeError:
+        headers[CORRELATION_HEADER] = correlation
+        return
+    if len(correlation) <= SHORT_STRING_BYTES_MAX:
+        fields.correlation_id = as_text
+    else:
+        headers[CORRELATION_HEADER] = correlation
+
+
+def decode_header(header: bytes) -> Content:
+    """What a content header means in MQTT, whatever protocol it came by."""
+    fields = decode_properties(header)
+    headers: Table = fields.headers or {}
+    properties: Properties = {}
+    if headers.get(FORMAT_HEADER) == 1:
+        properties[Property.PAYLOAD_FORMAT_INDICATOR] = 1
+    if fields.content_type is not None:
+        properties[Property.CONTENT_TYPE] = fields.content_type
+    reply_topic = headers.get(REPLY_HEADER)
+    if isinstance(reply_topic, str):
+        properties[Property.RESPONSE_TOPIC] = topic_of(reply_topic)
+    correlation = headers.get(CORRELATION_HEADER)
+    if fields.correlation_id is not None:
+        properties[Property.CORRELATION_DATA] = fields.correlation_id.encode()
+    elif isinstance(correlation, bytes):
+        properties[Property.CORRELATION_DATA] = correlation
+    elif isinstance(correlation, str):
+        properties[Property.CORRELATION_DATA] = correlation.encode()
+    pairs: list[tuple[str, str]] = []
+    for name, value in headers.items():
+        said = None if plain_name(name) in OWN_HEADERS else _as_text(value)
+        if said is not None:
+            pairs.append((plain_name(name), said))
+    if pairs:
+        told: Value = pairs
+        properties[Property.USER_PROPERTY] = told
+    published_qos = headers.get(QOS_HEADER)
+    if isinstance(published_qos, int) and 0 <= published_qos <= EXACTLY_ONCE:
+        qos = int(published_qos)
+    else:
+        qos = AT_LEAST_ONCE if fields.delivery_mode == PERSISTENT else 0
+    retained_for = headers.get(RETAINED_FOR_HEADER)
+    return Content(
+        qos, headers.get(RETAIN_HEADER) is True, retained_for if isinstance(retained_for, str) else None, properties
+    )
+
+
+def retained_header(header: bytes, topic_filter: str, expiration_ms: int | None) -> tuple[bytes, Digest]:
+    """The content header of a retained message on its way to a new subscription.
+
+    Args:
+        header: that it was published with.
+        topic_filter: of the subscription.
+        expiration_ms: what is left of its time.
+    """
+    fields = decode_properties(header)
+    fields.headers = {**(fields.headers or {}), RETAINED_FOR_HEADER: topic_filter}
+    fields.expiration = None if expiration_ms is None else str(expiration_ms)
+    encoded = encode_content_header(content.body_size(header), fields)
+    return encoded, digest_of(encoded)
+
+
+def _as_text(value: FieldValue) -> str | None:
+    """A value of a header as a user property says it; None for what cannot be said as text."""
+    if isinstance(value, str):
+        return value if "\0" not in value and len(value.encode("utf-8", "surrogateescape")) <= 65_535 else None
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (int, float)):
+        return str(value)
+    return None

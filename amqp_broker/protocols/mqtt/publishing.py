@@ -1,0 +1,281 @@
+"""Messages on their way in: PUBLISH, topic aliases, retained messages, exactly once, and what the client is told of it.
+
+Theory of operation of QoS 2. The identifier of a PUBLISH is remembered in the session, in the journal's batch that has
+the message, before PUBREC; as long as it is remembered, the same PUBLISH is answered and not routed. PUBREL has it
+forgotten, and PUBCOMP waits until that is kept, because from then on the client may use it for another message.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from amqp_broker.access.client import Client
+from amqp_broker.broker.exchanges.exchange import Exchange
+from amqp_broker.broker.message import Address, Digest
+from amqp_broker.broker.observer import Passage
+from amqp_broker.broker.publishing import REFUSED, TAKEN, UNROUTED, Outcome
+from amqp_broker.broker.queues.base import Queue
+from amqp_broker.broker.retained import RetainedMessage
+from amqp_broker.errors import AmqpError
+from amqp_broker.protocols.mqtt.messages import Translations, encode_header
+from amqp_broker.protocols.mqtt.packets import (
+    AT_LEAST_ONCE,
+    EXACTLY_ONCE,
+    MQTT_5,
+    Acknowledgement,
+    PacketType,
+    Publish,
+    Will,
+    encode_acknowledgement,
+)
+from amqp_broker.protocols.mqtt.properties import Property, number, text
+from amqp_broker.protocols.mqtt.reasons import MqttError, Reason, protocol_error
+from amqp_broker.protocols.mqtt.topics import is_topic_name, routing_key_of
+from amqp_broker.session.confirms import Confirms
+from amqp_broker.wire.errors import WireError
+from amqp_broker.wire.hot import encode_address
+
+if TYPE_CHECKING:
+    from amqp_broker.broker.virtual_host import VirtualHost
+    from amqp_broker.protocols.mqtt.connection import Connection
+
+EXCHANGE: Final = "amq.topic"
+TOPIC_ALIASES_MAX: Final = 16
+TARGETS_MAX: Final = 1_024  # topics whose route a connection remembers
+
+
+class Target:
+    """Where the messages of one topic go."""
+
+    __slots__ = ("address", "exchange", "may_be_remembered", "queues")
+
+    def __init__(
+        self, exchange: Exchange, address: Address, queues: tuple[Queue, ...], may_be_remembered: bool
+    ) -> None:
+        self.exchange = exchange
+        self.address = address
+        self.queues = queues
+        self.may_be_remembered = may_be_remembered
+
+
+class Publishing:
+    """The publisher's side of a connection that is open."""
+
+    def __init__(self, connection: Connection) -> None:
+        broker = connection.broker
+        self._connection = connection
+        self._host = connection.virtual_host
+        self._level = connection.level
+        self._translations = Translations()
+        self._confirms = Confirms(broker, broker.durability.is_kept, self._tell)
+        self._number = 0
+        self._answers: dict[int, bytes] = {}  # by the number of what they answer
+        self._aliases: dict[int, str] = {}
+        self._targets: dict[str, Target] = {}
+        self._targets_version = -1
+        self._size_bytes_max = broker.settings.message_size_bytes_max or broker.behaviour.message_size_bytes_max
+
+    @property
+    def unconfirmed_count(self) -> int:
+        """How many of the client's packets wait for their answer."""
+        return len(self._answers)
+
+    # --- PUBLISH
+
+    def publish(self, packet: Publish) -> None:
+        """Handle a PUBLISH.
+
+        Raises:
+            MqttError: it cannot be, or is not allowed.
+        """
+        connection = self._connection
+        topic = self._topic_of(packet)
+        session = connection.session
+        if packet.qos == EXACTLY_ONCE and packet.packet_id in session.received:
+            self._answer(PacketType.PUBREC, packet.packet_id, Reason.SUCCESS, connection.broker.durability.position)
+            return
+        if len(packet.payload) > self._size_bytes_max:
+            raise MqttError(Reason.PACKET_TOO_LARGE, f"a message of more than {self._size_bytes_max} bytes")
+        connection.throttle.has_published = True
+        reason, outcome = self._try_put(packet, topic)
+        if packet.qos == AT_LEAST_ONCE:
+            self._answer(PacketType.PUBACK, packet.packet_id, reason, outcome)
+        elif packet.qos == EXACTLY_ONCE:
+            if reason < Reason.UNSPECIFIED_ERROR:
+                session.received[packet.packet_id] = None
+                self._host.client_sessions.keep_ids(session)
+                outcome = connection.broker.durability.position if session.is_durable else outcome
+            self._answer(PacketType.PUBREC, packet.packet_id, reason, outcome)
+
+    def _topic_of(self, packet: Publish) -> str:
+        """The topic that a PUBLISH names, be it by its alias (MQTT 5.0, 3.3.2.3.4)."""
+        topic = packet.topic
+        alias = number(packet.properties, Property.TOPIC_ALIAS, 0) if packet.properties else 0
+        if alias:
+            if alias > TOPIC_ALIASES_MAX:
+                raise MqttError(Reason.TOPIC_ALIAS_INVALID, f"topic alias {alias} is larger than {TOPIC_ALIASES_MAX}")
+            if topic:
+                self._aliases[alias] = topic
+            else:
+                topic = self._aliases.get(alias, "")
+                if not topic:
+                    raise protocol_error(f"topic alias {alias} stands for nothing yet")
+        if packet.properties and Property.SUBSCRIPTION_IDENTIFIER in packet.properties:
+            raise protocol_error("a client's PUBLISH with a subscription identifier")
+        check_topic(topic)
+        response_topic = text(packet.properties, Property.RESPONSE_TOPIC) if packet.properties else None
+        if response_topic is not None and not is_topic_name(response_topic):
+            raise protocol_error("a response topic with wildcards")
+        return topic
+
+    def _try_put(self, packet: Publish, topic: str) -> tuple[int, Outcome]:
+        """Put a message into its queues; returns what the client is told, and what must be kept before.
+
+        Raises:
+            MqttError: the client may not, and there is no other way to say so.
+        """
+        try:
+            outcome = self._put(packet, topic)
+        except WireError as error:
+            raise MqttError(Reason.IMPLEMENTATION_SPECIFIC_ERROR, str(error)) from error
+        except AmqpError as error:
+            if self._level == MQTT_5 and packet.qos:
+                return Reason.NOT_AUTHORIZED, TAKEN
+            raise MqttError(Reason.NOT_AUTHORIZED, str(error)) from error
+        if packet.retain:
+            self._retain(packet, topic)
+            if outcome != REFUSED:
+                return Reason.SUCCESS, self._connection.broker.durability.position
+        if outcome == UNROUTED:
+            return Reason.NO_MATCHING_SUBSCRIBERS, TAKEN
+        return (Reason.QUOTA_EXCEEDED, TAKEN) if outcome == REFUSED else (Reason.SUCCESS, outcome)
+
+    def _put(self, packet: Publish, topic: str) -> Outcome:
+        target = self._target(topic)
+        payload = packet.payload
+        header, digest = self._translations.header(packet.qos, packet.retain, packet.properties, len(payload))
+        queues = target.queues
+        if digest.extra_routing_keys or not target.may_be_remembered:
+            keys = (target.address.routing_key, *digest.extra_routing_keys)
+            queues = self._host.ingress.route(target.exchange, keys, header, payload, digest)
+        if len(queues) > 1:
+            self._connection.has_cost(len(queues))
+        target.exchange.published_in += 1
+        target.exchange.published_out += len(queues)
+        counts = self._connection.counts
+        counts.published += 1
+        if queues:
+            outcome = self._host.ingress.put(queues, target.address, header, payload, digest)
+        else:
+            outcome = UNROUTED
+            counts.dropped += 1
+        observers = self._connection.broker.observers
+        if observers.present:
+            passage = Passage(self._host, target.address, header, payload, queues, outcome != REFUSED)
+            observers.published(self._connection.delivering, passage)
+        return outcome
+
+    def _target(self, topic: str) -> Target:
+        if self._targets_version != self._host.lookup_version:
+            self.forget_targets()
+            self._targets_version = self._host.lookup_version
+        target = self._targets.get(topic)
+        if target is None:
+            target = self._look_up(topic)
+            if len(self._targets) >= TARGETS_MAX:
+                self._targets.clear()
+            self._targets[topic] = target
+        return target
+
+    def _look_up(self, topic: str) -> Target:
+        routing_key = routing_key_of(topic)
+        ingress = self._host.ingress
+        exchange = ingress.exchange_for(self._connection.client, EXCHANGE, routing_key)
+        address = Address(EXCHANGE, routing_key, encode_address(EXCHANGE, routing_key))
+        route = ingress.route_of_all(exchange, routing_key)
+        self._connection.has_cost(1)
+        own = self._connection.subscribing.not_local(routing_key)
+        queues = tuple(queue for queue in route.queues if queue.name not in own) if own else route.queues
+        return Target(exchange, address, queues, route.may_be_remembered)
+
+    def forget_targets(self) -> None:
+        """Where topics lead has changed, or which of them the client wants back."""
+        self._targets.clear()
+
+    def _retain(self, packet: Publish, topic: str) -> None:
+        header, digest = self._translations.header(packet.qos, True, packet.properties, len(packet.payload))
+        retain(self._host, topic, header, digest, packet.payload)
+
+    # --- PUBREL
+
+    def release(self, packet_id: int) -> None:
+        """Handle a PUBREL: the client will not send the PUBLISH of this identifier again."""
+        session = self._connection.session
+        reason, position = Reason.SUCCESS, TAKEN
+        if packet_id in session.received:
+            del session.received[packet_id]
+            self._host.client_sessions.keep_ids(session)
+            position = self._connection.broker.durability.position if session.is_durable else TAKEN
+        else:
+            reason = Reason.PACKET_IDENTIFIER_NOT_FOUND
+        self._answer(PacketType.PUBCOMP, packet_id, reason, position)
+
+    # --- answers
+
+    def _answer(self, kind: PacketType, packet_id: int, reason: int, position: Outcome) -> None:
+        """Answer when the journal has kept what it must. A refusal has no answer in MQTT 3: the client sends again."""
+        if self._level != MQTT_5 and reason >= Reason.UNSPECIFIED_ERROR and kind is not PacketType.PUBCOMP:
+            return
+        self.answer_when_kept(encode_acknowledgement(Acknowledgement(kind, packet_id, reason), self._level), position)
+
+    def answer_when_kept(self, data: bytes, position: Outcome) -> None:
+        """Send an acknowledgement when the journal has kept what it must, behind those before it."""
+        self._number += 1
+        self._answers[self._number] = data
+        self._confirms.add(self._number, position)
+
+    def _tell(self, first: int, last: int, accepted: bool) -> None:
+        answers = self._answers
+        self._connection.output.send(b"".join([answers.pop(one) for one in range(first, last + 1)]))
+        self._connection.counts.confirmed += last - first + 1
+
+    def stop(self) -> None:
+        """The connection ends: what has not been answered will not be."""
+        self._confirms.release()
+        self._answers.clear()
+
+
+def check_topic(topic: str) -> None:
+    """Refuse a topic that nothing may be published to.
+
+    Raises:
+        MqttError: 0x90.
+    """
+    if not is_topic_name(topic):
+        raise MqttError(Reason.TOPIC_NAME_INVALID, "a topic is empty or has wildcards")
+    if len(topic.encode()) > 255:
+        raise MqttError(Reason.TOPIC_NAME_INVALID, "a topic of more than 255 bytes, which is no routing key")
+
+
+def retain(virtual_host: VirtualHost, topic: str, header: bytes, digest: Digest, body: bytes) -> None:
+    """Keep a message as the topic's last, or nothing if it is empty."""
+    if not body:
+        virtual_host.retained.remove(topic)
+        return
+    expires_wall_ms = 0
+    if digest.expiration_ms is not None:
+        expires_wall_ms = virtual_host.clock.wall_ms() + digest.expiration_ms
+    virtual_host.retained.put(RetainedMessage(topic, header, body, expires_wall_ms))
+
+
+def publish_will(virtual_host: VirtualHost, client: Client, will: Will) -> None:
+    """Publish what a client has left to be said, if it may; it is not there any more to be told."""
+    routing_key = routing_key_of(will.topic)
+    try:
+        exchange = virtual_host.ingress.exchange_for(client, EXCHANGE, routing_key)
+        header, digest = encode_header(will.qos, will.retain, will.properties, len(will.payload))
+        virtual_host.ingress.publish(exchange, routing_key, header, will.payload, digest)
+    except (AmqpError, WireError):
+        return
+    if will.retain:
+        retain(virtual_host, will.topic, header, digest, will.payload)

@@ -1,0 +1,532 @@
+"""MQTT's conversation in memory: CONNECT, sessions, publishing, subscribing, deliveries, wills, retained messages."""
+
+from __future__ import annotations
+
+import pytest
+
+from amqp_broker.protocols.mqtt.packets import Connect, Disconnect, PacketType, PingRequest, Publish, Will
+from amqp_broker.protocols.mqtt.properties import Property
+from amqp_broker.protocols.mqtt.reasons import Reason
+from tests.support.client import Client
+from tests.support.memory_broker import MemoryBroker
+from tests.support.mqtt_client import Answer, MqttClient
+
+
+@pytest.fixture
+def broker() -> MemoryBroker:
+    return MemoryBroker(mqtt_port=0)
+
+
+@pytest.fixture(params=[3, 4, 5])
+def level(request: pytest.FixtureRequest) -> int:
+    found: int = request.param
+    return found
+
+
+def connected(broker: MemoryBroker, client_id: str = "", level: int = 4, **fields: object) -> MqttClient:
+    client = MqttClient(broker, client_id, level)
+    answer = client.connect(**fields)
+    assert answer.codes == [0], answer
+    return client
+
+
+def session_expiry(seconds: int) -> dict[int, object]:
+    return {int(Property.SESSION_EXPIRY_INTERVAL): seconds}
+
+
+def payloads(messages: list[Publish]) -> list[bytes]:
+    return [one.payload for one in messages]
+
+
+# --- CONNECT
+
+
+def test_a_message_goes_from_publisher_to_subscriber_in_every_version_byte_by_byte(
+    broker: MemoryBroker, level: int
+) -> None:
+    subscriber = MqttClient(broker, "s", level, in_bytes=True)
+    assert subscriber.connect().codes == [0]
+    assert subscriber.subscribe("a/+", 2) == 2
+    publisher = MqttClient(broker, "p", level, in_bytes=True)
+    publisher.connect()
+    for qos in range(3):
+        publisher.publish("a/b", b"%d" % qos, qos)
+    assert [(one.topic, one.payload, one.qos, one.retain) for one in subscriber.messages()] == [
+        ("a/b", b"0", 0, False),
+        ("a/b", b"1", 1, False),
+        ("a/b", b"2", 2, False),
+    ]
+
+
+def test_who_may_not_come_in_is_told_so(broker: MemoryBroker) -> None:
+    cases = (
+        (4, {"user_name": "guest", "password": b"wrong"}, 4),
+        (4, {"user_name": "guest"}, 4),
+        (4, {"user_name": "nowhere:guest", "password": b"guest"}, 4),
+        (5, {"user_name": "guest", "password": b"wrong"}, Reason.BAD_USER_NAME_OR_PASSWORD),
+        (5, {"properties": {Property.AUTHENTICATION_METHOD: "x"}}, Reason.BAD_AUTHENTICATION_METHOD),
+        (5, {"will": Will("a/#", b"")}, Reason.TOPIC_NAME_INVALID),
+    )
+    for level, fields, code in cases:
+        client = MqttClient(broker, "c", level)
+        assert client.connect(**fields).codes == [code]
+        assert client.is_closed
+    client = MqttClient(broker, "", 4)
+    assert client.connect(clean=False).codes == [2]
+    assert len(broker.open_connections) == 0
+
+
+def test_a_user_name_names_the_virtual_host(broker: MemoryBroker) -> None:
+    broker.administration.add_virtual_host("other")
+    broker.administration.set_permission("guest", "other", ".*", ".*", ".*")
+    client = connected(broker, "c", user_name="other:guest", password=b"guest")
+    assert client.connection.virtual_host_name == "other"
+
+
+def test_a_stranger_without_a_user_name_is_refused_where_that_is_off() -> None:
+    broker = MemoryBroker(mqtt_port=0, mqtt_allow_anonymous="off")
+    assert MqttClient(broker, "c").connect().codes == [4]
+
+
+def test_an_unknown_level_is_answered_and_what_is_no_mqtt_is_not(broker: MemoryBroker) -> None:
+    client = MqttClient(broker)
+    client.write(b"\x10\x0c\x00\x04MQTT\x09\x02\x00\x00\x00\x00")
+    assert client.connection.take_output() == [b"\x20\x02\x00\x01"]
+    for data in (b"\xc0\x00", b"GET / HTTP/1.1\r\n\r\n", b"\x10\xff\xff\xff\xff\xff"):
+        client = MqttClient(broker)
+        client.write(data)
+        assert (client.connection.take_output(), client.is_closed) == ([], True)
+
+
+def test_a_second_connect_ends_the_connection(broker: MemoryBroker) -> None:
+    client = connected(broker, "c", 5)
+    client.send(Connect(5, "c"))
+    assert client.take() == Answer(PacketType.DISCONNECT, 0, [Reason.PROTOCOL_ERROR])
+    assert client.is_closed
+
+
+def test_who_never_connects_is_sent_away(broker: MemoryBroker) -> None:
+    client = MqttClient(broker)
+    broker.advance(broker.settings.handshake_timeout_ms)
+    assert client.is_closed
+
+
+def test_a_client_without_an_identifier_gets_one(broker: MemoryBroker) -> None:
+    client = MqttClient(broker, "", 5)
+    assigned = client.connect().properties[Property.ASSIGNED_CLIENT_IDENTIFIER]
+    assert isinstance(assigned, str)
+    assert len(assigned) == 22
+
+
+def test_who_is_silent_for_longer_than_its_keep_alive_goes(broker: MemoryBroker) -> None:
+    client = connected(broker, "c", 5, keep_alive_s=10)
+    broker.advance(14_000)
+    client.send(PingRequest())
+    assert client.take() == Answer(PacketType.PINGRESP)
+    broker.advance(14_999)
+    assert not client.is_closed
+    broker.advance(1)
+    assert client.take() == Answer(PacketType.DISCONNECT, 0, [Reason.KEEP_ALIVE_TIMEOUT])
+    assert client.is_closed
+
+
+def test_those_who_look_in_see_it_as_mqtt(broker: MemoryBroker) -> None:
+    client = connected(broker, "c", keep_alive_s=7)
+    client.subscribe("a", 1)
+    (connection,) = broker.open_connections
+    info = connection.inspect()
+    assert (info["protocol"], info["timeout"], info["client_properties"]["client_id"]) == ("MQTT 3.1.1", 7, "c")
+    (channel,) = connection.inspect_channels()
+    assert (channel["consumer_count"], channel["number"]) == (1, 1)
+
+
+def test_an_administrator_ends_it(broker: MemoryBroker) -> None:
+    client = connected(broker, "c", 5)
+    broker.administration.close_connections(client.connection.peer.connection_name, "no more")
+    assert client.take() == Answer(PacketType.DISCONNECT, 0, [Reason.ADMINISTRATIVE_ACTION])
+
+
+# --- sessions
+
+
+def test_a_session_waits_for_its_client(broker: MemoryBroker) -> None:
+    client = connected(broker, "c", clean=False)
+    client.subscribe("a/#", 1)
+    client.disconnect()
+    publisher = connected(broker)
+    publisher.publish("a/b", b"waits", 1)
+    client = MqttClient(broker, "c")
+    assert client.connect(clean=False).session_present
+    (message,) = client.messages()
+    assert (message.payload, message.qos, message.duplicate) == (b"waits", 1, False)
+
+
+def test_a_clean_start_forgets_the_session(broker: MemoryBroker) -> None:
+    client = connected(broker, "c", clean=False)
+    client.subscribe("a", 1)
+    client.disconnect()
+    client = MqttClient(broker, "c")
+    assert not client.connect(clean=True).session_present
+    client.disconnect()
+    assert list(broker.virtual_host.queues) == []
+    assert len(broker.virtual_host.client_sessions) == 0
+
+
+def test_a_session_ends_in_its_time_with_its_queue(broker: MemoryBroker) -> None:
+    client = MqttClient(broker, "c", 5)
+    client.connect(properties=session_expiry(60))
+    client.subscribe("a", 1)
+    assert broker.queue("mqtt-subscription-cqos1").table == {"x-expires": 60_000}
+    client.disconnect(properties=session_expiry(20))
+    broker.advance(19_999)
+    assert len(broker.virtual_host.client_sessions) == 1
+    broker.advance(1)
+    assert len(broker.virtual_host.client_sessions) == 0
+    assert list(broker.virtual_host.queues) == []
+
+
+def test_a_session_that_was_not_to_last_cannot_last_after_all(broker: MemoryBroker) -> None:
+    client = connected(broker, "c", 5)
+    client.send(Disconnect(0, session_expiry(20)))
+    assert client.take() == Answer(PacketType.DISCONNECT, 0, [Reason.PROTOCOL_ERROR])
+
+
+def test_a_client_that_connects_anew_takes_its_session_over(broker: MemoryBroker) -> None:
+    first = connected(broker, "c", 5, properties=session_expiry(60))
+    first.subscribe("a", 1)
+    second = MqttClient(broker, "c", 5)
+    assert second.connect(clean=False, properties=session_expiry(60)).session_present
+    assert first.take() == Answer(PacketType.DISCONNECT, 0, [Reason.SESSION_TAKEN_OVER])
+    assert first.is_closed
+    first.drop()
+    second.publish("a", b"m")
+    assert payloads(second.messages()) == [b"m"]
+
+
+def test_what_was_not_acknowledged_comes_again_as_a_duplicate(broker: MemoryBroker) -> None:
+    client = connected(broker, "c", clean=False)
+    client.subscribe("a", 1)
+    connected(broker).publish("a", b"m", 1)
+    (message,) = client.messages()
+    assert not message.duplicate
+    client.drop()
+    client = connected(broker, "c", clean=False)
+    (message,) = client.messages()
+    assert (message.payload, message.duplicate) == (b"m", True)
+    client.acknowledge(PacketType.PUBACK, message.packet_id)
+    client.drop()
+    assert connected(broker, "c", clean=False).messages() == []
+
+
+# --- QoS 2
+
+
+def test_a_message_of_qos_2_that_comes_again_is_routed_once(broker: MemoryBroker) -> None:
+    subscriber = connected(broker, "s")
+    subscriber.subscribe("a")
+    publisher = connected(broker, "p", clean=False)
+    publisher.publish("a", b"m", 2, packet_id=7)
+    publisher.drop()
+    publisher = connected(broker, "p", clean=False)
+    publisher.publish("a", b"m", 2, packet_id=7, duplicate=True)
+    publisher.acknowledge(PacketType.PUBREL, 7)
+    publisher.publish("a", b"another", 2, packet_id=7)
+    assert [getattr(one, "type", None) for one in publisher.all()] == [
+        PacketType.PUBREC,
+        PacketType.PUBCOMP,
+        PacketType.PUBREC,
+    ]
+    assert payloads(subscriber.messages()) == [b"m", b"another"]
+
+
+def test_what_is_sent_with_qos_2_keeps_its_identifier(broker: MemoryBroker) -> None:
+    client = connected(broker, "c", clean=False)
+    client.subscribe("a", 2)
+    connected(broker).publish("a", b"m", 2)
+    (first,) = client.messages()
+    client.drop()
+    client = connected(broker, "c", clean=False)
+    (again,) = client.messages()
+    assert (again.packet_id, again.duplicate) == (first.packet_id, True)
+    client.acknowledge(PacketType.PUBREC, again.packet_id)
+    assert [getattr(one, "type", None) for one in client.all()] == [PacketType.PUBREL]
+    client.drop()
+    client = connected(broker, "c", clean=False)
+    assert [getattr(one, "type", None) for one in client.all()] == [PacketType.PUBREL]
+    client.acknowledge(PacketType.PUBCOMP, again.packet_id)
+    client.drop()
+    assert connected(broker, "c", clean=False).all() == []
+
+
+# --- publishing
+
+
+def test_what_may_not_be_published_to_ends_the_connection(broker: MemoryBroker) -> None:
+    for topic in ("", "a/#", "+", "x" * 256):
+        client = connected(broker, "c", 5)
+        client.publish(topic)
+        assert client.take() == Answer(PacketType.DISCONNECT, 0, [Reason.TOPIC_NAME_INVALID])
+
+
+def test_what_nobody_gets_is_said_in_mqtt_5(broker: MemoryBroker) -> None:
+    client = connected(broker, "c", 5)
+    client.publish("a", b"m", 1)
+    answer = client.take()
+    assert getattr(answer, "reason", None) == Reason.NO_MATCHING_SUBSCRIBERS
+
+
+def test_who_may_not_publish_is_told_in_mqtt_5_and_sent_away_before(broker: MemoryBroker) -> None:
+    broker.administration.set_permission("guest", "/", ".*", "^mqtt", ".*")
+    client = connected(broker, "c", 5)
+    client.publish("a", b"m", 1)
+    assert getattr(client.take(), "reason", None) == Reason.NOT_AUTHORIZED
+    assert not client.is_closed
+    client = connected(broker, "d", 4)
+    client.publish("a", b"m", 1)
+    assert client.is_closed
+
+
+def test_an_alias_stands_for_its_topic(broker: MemoryBroker) -> None:
+    subscriber = connected(broker, "s")
+    subscriber.subscribe("a")
+    client = connected(broker, "c", 5)
+    client.publish("a", b"1", properties={Property.TOPIC_ALIAS: 3})
+    client.publish("", b"2", properties={Property.TOPIC_ALIAS: 3})
+    assert payloads(subscriber.messages()) == [b"1", b"2"]
+    client.publish("a", b"3", properties={Property.TOPIC_ALIAS: 17})
+    assert client.take() == Answer(PacketType.DISCONNECT, 0, [Reason.TOPIC_ALIAS_INVALID])
+
+
+# --- subscribing
+
+
+def test_a_filter_that_is_none_is_refused(broker: MemoryBroker) -> None:
+    assert connected(broker, "c", 4).subscribe("a/#/b") == 0x80
+    assert connected(broker, "d", 5).subscribe("$share//a") == Reason.TOPIC_FILTER_INVALID
+
+
+def test_wildcards_match_no_topic_that_begins_with_a_dollar(broker: MemoryBroker) -> None:
+    client = connected(broker, "c")
+    client.subscribe("#", 1)
+    client.publish("$x/a", b"hidden")
+    client.publish("x/a", b"seen")
+    assert payloads(client.messages()) == [b"seen"]
+    assert broker.queue("mqtt-subscription-cqos1").unacknowledged_count == 0
+
+
+def test_unsubscribed_is_not_delivered(broker: MemoryBroker) -> None:
+    client = connected(broker, "c", 5)
+    client.subscribe("a", 1)
+    assert client.unsubscribe("a") == [0]
+    assert client.unsubscribe("a") == [Reason.NO_SUBSCRIPTION_EXISTED]
+    client.publish("a", b"m")
+    assert client.messages() == []
+
+
+def test_another_qos_for_a_filter_takes_the_place_of_the_first(broker: MemoryBroker) -> None:
+    client = connected(broker, "c")
+    client.subscribe("a", 0)
+    client.subscribe("a", 1)
+    client.publish("a", b"m", 1)
+    assert [(one.payload, one.qos) for one in client.messages()] == [(b"m", 1)]
+
+
+def test_what_a_client_publishes_itself_does_not_come_back_where_it_says_so(broker: MemoryBroker) -> None:
+    client = connected(broker, "c", 5)
+    client.subscribe("a/#", 1, no_local=True)
+    client.publish("a/b", b"own")
+    connected(broker, "d").publish("a/b", b"another's")
+    assert payloads(client.messages()) == [b"another's"]
+
+
+def test_a_delivery_says_which_subscriptions_it_is_for(broker: MemoryBroker) -> None:
+    client = connected(broker, "c", 5)
+    client.subscribe("a/#", 1, {Property.SUBSCRIPTION_IDENTIFIER: 5})
+    client.subscribe("a/b", 1, {Property.SUBSCRIPTION_IDENTIFIER: 300})
+    client.publish("a/b", b"m")
+    (message,) = client.messages()
+    assert message.properties == {Property.SUBSCRIPTION_IDENTIFIER: [5, 300]}
+
+
+def test_those_who_share_a_subscription_share_the_messages(broker: MemoryBroker) -> None:
+    first, second = connected(broker, "c1", 5), connected(broker, "c2", 5)
+    for client in (first, second):
+        assert client.subscribe("$share/g/a/+", 1) == 1
+    for number in range(4):
+        connected(broker).publish("a/b", b"%d" % number, 1)
+    assert [len(first.messages()), len(second.messages())] == [2, 2]
+    assert first.unsubscribe("$share/g/a/+") == [0]
+    assert second.unsubscribe("$share/g/a/+") == [0]
+    assert "mqtt-shared-g/a/+" not in broker.virtual_host.queues
+
+
+def test_no_more_is_on_the_way_than_the_client_can_receive(broker: MemoryBroker) -> None:
+    client = connected(broker, "c", 5, properties={Property.RECEIVE_MAXIMUM: 2})
+    client.subscribe("a", 2)
+    publisher = connected(broker)
+    for number in range(4):
+        publisher.publish("a", b"%d" % number, 2)
+    first, second = client.messages()
+    client.acknowledge(PacketType.PUBREC, first.packet_id)
+    assert client.messages() == []  # it has not completed
+    client.acknowledge(PacketType.PUBCOMP, first.packet_id)
+    assert payloads(client.messages()) == [b"2"]
+    client.acknowledge(PacketType.PUBREC, second.packet_id, Reason.UNSPECIFIED_ERROR)
+    assert payloads(client.messages()) == [b"3"]
+
+
+def test_a_queue_that_is_deleted_ends_the_connection(broker: MemoryBroker) -> None:
+    client = connected(broker, "c", 5)
+    client.subscribe("a", 1)
+    broker.handle(lambda: broker.virtual_host.remove_queue(broker.queue("mqtt-subscription-cqos1")))
+    assert client.take() == Answer(PacketType.DISCONNECT, 0, [Reason.ADMINISTRATIVE_ACTION])
+
+
+# --- wills
+
+
+def test_a_will_is_published_when_the_client_is_lost_and_not_when_it_says_goodbye(broker: MemoryBroker) -> None:
+    watcher = connected(broker, "w")
+    watcher.subscribe("will/#", 1)
+    connected(broker, "a", will=Will("will/a", b"lost", 1)).drop()
+    connected(broker, "b", will=Will("will/b", b"goodbye", 1)).disconnect()
+    connected(broker, "c", 5, will=Will("will/c", b"on purpose", 1)).disconnect(Reason.DISCONNECT_WITH_WILL)
+    connected(broker, "d", keep_alive_s=1, will=Will("will/d", b"silent", 1))
+    broker.advance(1_500)
+    assert payloads(watcher.messages()) == [b"lost", b"on purpose", b"silent"]
+
+
+def test_a_will_waits_and_is_not_published_when_the_client_is_back_before(broker: MemoryBroker) -> None:
+    watcher = connected(broker, "w")
+    watcher.subscribe("will", 1)
+    will = Will("will", b"m", properties={Property.WILL_DELAY_INTERVAL: 5})
+    for waits_ms, expected in ((4_999, []), (5_000, [b"m"])):
+        connected(broker, "c", 5, will=will, properties=session_expiry(60)).drop()
+        broker.advance(waits_ms)
+        assert payloads(watcher.messages()) == expected
+        connected(broker, "c", 5, clean=False, properties=session_expiry(60)).disconnect()
+        broker.advance(10_000)
+        assert watcher.messages() == []
+
+
+def test_a_will_does_not_wait_longer_than_the_session(broker: MemoryBroker) -> None:
+    watcher = connected(broker, "w")
+    watcher.subscribe("will", 1)
+    will = Will("will", b"m", properties={Property.WILL_DELAY_INTERVAL: 50})
+    connected(broker, "c", 5, will=will, properties=session_expiry(3)).drop()
+    broker.advance(3_000)
+    assert payloads(watcher.messages()) == [b"m"]
+
+
+# --- retained messages
+
+
+def test_the_last_message_of_a_topic_is_kept_for_those_who_subscribe_later(broker: MemoryBroker, level: int) -> None:
+    publisher = connected(broker, "p", level)
+    publisher.publish("a/b", b"old", 1, retain=True)
+    publisher.publish("a/b", b"new", 1, retain=True)
+    publisher.publish("$a/b", b"hidden", retain=True)
+    client = connected(broker, "c", level)
+    client.subscribe("#", 2)
+    assert [(one.topic, one.payload, one.qos, one.retain) for one in client.messages()] == [("a/b", b"new", 1, True)]
+    publisher.publish("a/b", b"", retain=True)
+    assert [one.retain for one in client.messages()] == [False]
+    late = connected(broker, "d", level)
+    late.subscribe("a/b", 1)
+    assert late.messages() == []
+
+
+def test_retain_handling_says_when_they_come(broker: MemoryBroker) -> None:
+    client = connected(broker, "c", 5)
+    client.publish("a", b"m", retain=True)
+    client.subscribe("a", 0, retain_handling=2)
+    assert client.messages() == []
+    client.subscribe("a", 0, retain_handling=1)
+    assert client.messages() == []
+    client.subscribe("a", 0, retain_handling=0)
+    assert payloads(client.messages()) == [b"m"]
+    client.unsubscribe("a")
+    client.subscribe("a", 0, retain_handling=1)
+    assert payloads(client.messages()) == [b"m"]
+
+
+def test_retain_as_published(broker: MemoryBroker) -> None:
+    client = connected(broker, "c", 5)
+    client.subscribe("a", 1, retain_as_published=True)
+    client.publish("a", b"1", retain=True)
+    client.publish("a", b"2")
+    assert [one.retain for one in client.messages()] == [True, False]
+
+
+def test_a_retained_message_expires(broker: MemoryBroker) -> None:
+    client = connected(broker, "c", 5)
+    client.publish("a", b"m", retain=True, properties={Property.MESSAGE_EXPIRY_INTERVAL: 10})
+    broker.advance(4_000)
+    client.subscribe("a")
+    (message,) = client.messages()
+    assert message.properties == {Property.MESSAGE_EXPIRY_INTERVAL: 6}
+    broker.advance(6_000)
+    client.subscribe("a")
+    assert client.messages() == []
+    assert len(broker.virtual_host.retained) == 0
+
+
+# --- properties
+
+
+def test_properties_go_through_from_mqtt_to_mqtt(broker: MemoryBroker) -> None:
+    properties = {
+        Property.PAYLOAD_FORMAT_INDICATOR: 1,
+        Property.CONTENT_TYPE: "text/plain",
+        Property.RESPONSE_TOPIC: "re/ply",
+        Property.CORRELATION_DATA: b"\x00\xff",
+        Property.USER_PROPERTY: [("b", "1"), ("a", "2"), ("b", "3")],
+    }
+    client = connected(broker, "c", 5)
+    client.subscribe("a", 1)
+    client.publish("a", b"m", 1, properties=properties)
+    (message,) = client.messages()
+    assert message.properties == properties
+
+
+def test_properties_go_from_mqtt_to_amqp_and_back(broker: MemoryBroker) -> None:
+    channel = Client(broker).open().channel()
+    channel.declare("q")
+    channel.bind("q", "amq.topic", "a.#")
+    client = connected(broker, "c", 5)
+    client.subscribe("back/#", 1)
+    client.publish(
+        "a/b",
+        b"m",
+        1,
+        properties={
+            Property.CONTENT_TYPE: "text/plain",
+            Property.CORRELATION_DATA: b"id",
+            Property.RESPONSE_TOPIC: "re/ply",
+            Property.MESSAGE_EXPIRY_INTERVAL: 9,
+            Property.USER_PROPERTY: [("k", "v")],
+        },
+    )
+    got = channel.get("q")
+    assert got is not None
+    properties = got.properties
+    assert (properties.content_type, properties.correlation_id, properties.expiration) == ("text/plain", "id", "9000")
+    assert (properties.delivery_mode, got.headers) == (
+        2,
+        {"x-mqtt-publish-qos": 1, "x-reply-to-topic": "re.ply", "k": "v"},
+    )
+    channel.publish("amq.topic", "back.1", b"1")
+    channel.publish("amq.topic", "back.2", b"2", delivery_mode=2, headers={"n": 5, "deep": {"a": 1}})
+    first, second = client.messages()[0:2]
+    assert (first.topic, first.qos) == ("back/1", 0)
+    assert (second.topic, second.qos, second.properties) == ("back/2", 1, {Property.USER_PROPERTY: [("n", "5")]})
+
+
+def test_a_message_that_the_client_cannot_take_is_dropped(broker: MemoryBroker) -> None:
+    client = connected(broker, "c", 5, properties={Property.MAXIMUM_PACKET_SIZE: 30})
+    client.subscribe("a", 1)
+    publisher = connected(broker)
+    publisher.publish("a", bytes(100), 1)
+    publisher.publish("a", b"small", 1)
+    assert payloads(client.messages()) == [b"small"]
+    assert broker.queue("mqtt-subscription-cqos1").unacknowledged_count == 1
