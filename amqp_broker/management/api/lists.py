@@ -84,7 +84,7 @@ class Listing(Generic[Subject]):
             HttpError: 400, there is no such page.
         """
         if self._page is None:
-            return Answer(pieces=_sent_in_pieces(b"[", self._rows(await self._sorted(self._subjects)), b"]"))
+            return Answer(pieces=_sent_in_pieces(b"[", self._rows(self._subjects, slice(None)), b"]"))
         total_count = len(self._subjects)
         subjects = await self._of_the_name()
         page, count = self._page, len(subjects)
@@ -92,18 +92,17 @@ class Listing(Generic[Subject]):
         if page.number > max(page_count, 1):
             text = f"Page out of range, page: {page.number} page size: {page.size}, len: {count}"
             raise HttpError(400, "page_out_of_range", text)
-        first = (page.number - 1) * page.size
-        of_page = (await self._sorted(subjects))[first : first + page.size]
+        of_page = slice((page.number - 1) * page.size, page.number * page.size)
         head = {
             "filtered_count": count,
-            "item_count": len(of_page),
+            "item_count": len(subjects[of_page]),
             "page": page.number,
             "page_count": page_count,
             "page_size": page.size,
             "total_count": total_count,
         }
         opening = to_json(head)[:-1] + b',"items":['
-        return Answer(pieces=_sent_in_pieces(opening, self._rows(of_page), b"]}"))
+        return Answer(pieces=_sent_in_pieces(opening, self._rows(subjects, of_page), b"]}"))
 
     async def _of_the_name(self) -> list[Subject]:
         wanted = self._query.get("name", "")
@@ -139,8 +138,8 @@ class Listing(Generic[Subject]):
             subjects = [subject for _, subject in keyed]
         return subjects[::-1] if self._query.get("sort_reverse") == "true" else subjects
 
-    async def _rows(self, subjects: list[Subject]) -> AsyncIterator[Row]:
-        for subject in subjects:
+    async def _rows(self, subjects: list[Subject], of_page: slice) -> AsyncIterator[Row]:
+        for subject in (await self._sorted(subjects))[of_page]:
             row = self._describe(subject)
             if row is not None:
                 yield row if self._columns is None else only(row, self._columns)
