@@ -5,6 +5,7 @@ from __future__ import annotations
 from amqp_broker.management.api import (
     bindings,
     connections,
+    definitions,
     exchanges,
     features,
     health,
@@ -33,6 +34,7 @@ ENDPOINTS = (
     *permissions.ENDPOINTS,
     *policies.ENDPOINTS,
     *parameters.ENDPOINTS,
+    *definitions.ENDPOINTS,
     *limits.ENDPOINTS,
     *health.ENDPOINTS,
     *features.ENDPOINTS,
