@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(slots=True)
@@ -24,7 +25,7 @@ class Parameter:
     virtual_host: str
     component: str
     name: str
-    value: object
+    value: Any  # compiled, no field can be an ``object``
     reference: int = 0
 
     def text(self) -> str:

@@ -5,13 +5,16 @@ Without this, a run that picks up the other one would be green and say nothing.
 
 from __future__ import annotations
 
+import ast
 import importlib
 import os
 import subprocess
 import sys
 
+import pytest
+
 from interop.brokers import our_environment
-from tests.unit.test_floors import MODULES, room
+from tests.unit.test_floors import MODULES, is_for_type_checkers, room
 
 COMPILED_FLOORS = {"wire", "journal", "broker", "session", "protocols"}
 LEFT_AS_THEY_ARE = {"amqp_broker.wire.table", "amqp_broker.wire.methods"}  # hatch_build.py says why
@@ -31,3 +34,41 @@ def test_so_is_the_broker_that_tests_start() -> None:
     command = [sys.executable, "-m", "amqp_broker", "version"]
     said = subprocess.run(command, env=our_environment(), capture_output=True, text=True, check=True).stdout
     assert said.endswith(" (compiled)\n") == IS_ASKED
+
+
+def fields_that_cannot_be_compiled(source: str) -> list[str]:
+    """Fields of named tuples and dataclasses whose type is ``object`` or a class that is imported for types alone: what
+    mypyc makes of them fails when the module is imported.
+    """
+    tree = ast.parse(source)
+    for_types_alone = {
+        alias.asname or alias.name
+        for node in ast.walk(tree)
+        if is_for_type_checkers(node)
+        for statement in ast.walk(node)
+        if isinstance(statement, ast.ImportFrom)
+        for alias in statement.names
+    }
+    found = []
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.ClassDef):
+            continue
+        makers = [ast.unparse(maker) for maker in (*node.bases, *node.decorator_list)]
+        if any("NamedTuple" in maker or "dataclass" in maker for maker in makers):
+            fields = [one for one in node.body if isinstance(one, ast.AnnAssign)]
+            found += [
+                f"{node.name}: {ast.unparse(one)}"
+                for one in fields
+                if isinstance(one.annotation, ast.Name) and one.annotation.id in {"object", *for_types_alone}
+            ]
+    return found
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if room(name) in COMPILED_FLOORS])
+def test_every_field_can_be_compiled(module: str) -> None:
+    assert fields_that_cannot_be_compiled(MODULES[module].read_text(encoding="utf-8")) == []
+
+
+def test_a_field_that_cannot_be_compiled_is_found() -> None:
+    source = "if TYPE_CHECKING:\n    from a import B\nclass C(NamedTuple):\n    b: B\n    c: object\n    d: int\n"
+    assert fields_that_cannot_be_compiled(source) == ["C: b: B", "C: c: object"]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from amqp_broker.access.client import Client
 from amqp_broker.access.mechanisms import EXTERNAL
+from amqp_broker.broker.virtual_host import VirtualHost
 from amqp_broker.errors import AmqpError
 from amqp_broker.protocols.mqtt.packets import MQTT_5, Connect
 from amqp_broker.protocols.mqtt.properties import Properties, Property, number
@@ -22,7 +23,6 @@ from amqp_broker.session.login import Login, Refusal, Refused
 
 if TYPE_CHECKING:
     from amqp_broker.broker.broker import Broker
-    from amqp_broker.broker.virtual_host import VirtualHost
 
 CONNECT_BYTES_MAX: Final = 65_536  # of any packet before the login
 
