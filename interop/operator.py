@@ -76,8 +76,17 @@ class Operator:
 
     def import_file(self, path: Path) -> None:
         """Import definitions from a file."""
-        ours = isinstance(self._process, OurBroker)
-        self._process.ctl(*(["definitions", "import"] if ours else ["import_definitions"]), str(path))
+        if isinstance(self._process, RabbitMQ):
+            self._process.ctl("import_definitions", str(self._process.copied(path)))
+        else:
+            self._process.ctl("definitions", "import", str(path))
+
+    def trace(self, is_on: bool) -> None:
+        """Turn the firehose on or off."""
+        if isinstance(self._process, RabbitMQ):
+            self._process.ctl("trace_on" if is_on else "trace_off", "-p", self._vhost)
+        else:
+            self._process.ctl("vhosts", "trace", self._vhost, "on" if is_on else "off")
 
     def set_vhost_limits(self, value: dict[str, int]) -> None:
         text = json.dumps(value)

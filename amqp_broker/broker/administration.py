@@ -285,6 +285,20 @@ class Administration:
         self._log("virtual host metadata changed", _metadata_text(before), _metadata_text(metadata), vhost=name)
         self._declared(Kind.VIRTUAL_HOST, "", name, virtual_host)
 
+    def set_tracing(self, name: str, *, is_on: bool) -> None:
+        """Copy all that clients publish and get in a virtual host to ``amq.rabbitmq.trace``, until the next start.
+
+        Raises:
+            NotThere: there is none of that name.
+        """
+        virtual_host, firehose = self.virtual_host(name), self._broker.firehose
+        before = firehose.is_on(name)
+        if is_on:
+            firehose.turn_on(virtual_host)
+        else:
+            firehose.turn_off(name)
+        self._log("firehose changed", f"tracing={before}", f"tracing={is_on}", vhost=name)
+
     def set_virtual_host_limits(self, name: str, **limits: int | None) -> None:
         """Limit what there may be in a virtual host; what is left out stays, None is no limit.
 
@@ -309,6 +323,7 @@ class Administration:
         before = f"queues={len(virtual_host.queues)} exchanges={len(virtual_host.exchanges)}"
         virtual_host.clear(self._who)
         del self._broker.virtual_hosts[name]
+        self._broker.firehose.turn_off(name)
         self._deleted(Kind.VIRTUAL_HOST, "", name, virtual_host)
         for connection in self._broker.open_connections.in_virtual_host(name):
             connection.close_forcibly(f"vhost '{name}' is deleted")

@@ -22,6 +22,7 @@ from amqp_broker.broker.connections import Connections
 from amqp_broker.broker.counters import ChannelCounts
 from amqp_broker.broker.dead_letter import DeathReason
 from amqp_broker.broker.exchanges.registry import exchange_types
+from amqp_broker.broker.firehose import Firehose
 from amqp_broker.broker.message import Address, Message
 from amqp_broker.broker.observer import Observers
 from amqp_broker.broker.parameters import Parameters
@@ -67,6 +68,7 @@ class Broker:
         self.changed_queues: deque[Queue] = deque()
         self.dead_letters: deque[tuple[Queue, Message, DeathReason]] = deque()
         self.to_finish: list[Callable[[], None]] = []  # what channels do last: confirms
+        self.firehose = Firehose(self.observers, self._finish_with, settings.node_name or settings.cluster_name)
         self.reply_consumers: dict[str, ReplyConsumer] = {}  # by the routing key of their replies
         self.alarms = Alarms()
         self.exchange_types = exchange_types()
@@ -171,6 +173,9 @@ class Broker:
             to_finish, self.to_finish = self.to_finish, []
             for finish in to_finish:
                 finish()
+
+    def _finish_with(self, finish: Callable[[], None]) -> None:
+        self.to_finish.append(finish)
 
     def _tell_driver(self) -> None:
         if self.durability.is_dirty or self.awaiting_commit:

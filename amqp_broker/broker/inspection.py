@@ -168,6 +168,7 @@ class VirtualHostInfo(TypedDict):
     description: str
     tags: list[str]
     default_queue_type: str | None
+    tracing: bool  # whether the firehose is on
 
 
 class UserInfo(TypedDict):
@@ -322,6 +323,7 @@ class Inspection:
                 description=host.metadata.description,
                 tags=list(host.metadata.tags),
                 default_queue_type=host.metadata.default_queue_type,
+                tracing=self._broker.firehose.is_on(host.name),
             )
 
     def users(self) -> Iterator[UserInfo]:

@@ -111,6 +111,27 @@ def set_limits(
     print(f"limits of virtual host '{name}' set")
 
 
+@application.command("trace", epilog=EPILOG)
+def trace(
+    name: Name,
+    switch: Annotated[str, typer.Argument(metavar="on|off", help="Whether copies are made.")],
+    data_dir: options.DataDir = None,
+    config: options.ConfigFile = None,
+) -> None:
+    """Copy all that clients publish and are given to the exchange amq.rabbitmq.trace; off again at the next start.
+
+    The keys of the copies are publish.EXCHANGE and deliver.QUEUE: bind a queue with '#' to see them all.
+
+    \b
+    amqp-broker vhosts trace orders on
+    amqp-broker vhosts trace orders off
+    """
+    if switch not in ("on", "off"):
+        options.fail(ExitCode.WRONG_USE, f"say on or off, not {switch!r}")
+    control.ask(data_dir, config, "vhosts.trace", name=name, on=switch == "on")
+    print(f"tracing of virtual host '{name}' is {switch}")
+
+
 @application.command("delete", epilog=EPILOG)
 def delete(name: Name, data_dir: options.DataDir = None, config: options.ConfigFile = None) -> None:
     """Delete a virtual host with all queues and messages in it, and close the connections to it.

@@ -196,6 +196,10 @@ async def describe_virtual_host(controlled: Controlled, arguments: Arguments) ->
     controlled.administration.set_metadata(name, _metadata(arguments, before))
 
 
+async def trace_virtual_host(controlled: Controlled, arguments: Arguments) -> None:
+    controlled.administration.set_tracing(_text(arguments, "name"), is_on=_flag(arguments, "on"))
+
+
 async def limit_virtual_host(controlled: Controlled, arguments: Arguments) -> None:
     limits = _limits(arguments, "connections_max", "queues_max")
     controlled.administration.set_virtual_host_limits(_text(arguments, "name"), **limits)
@@ -335,6 +339,7 @@ COMMANDS: dict[str, Command] = {
     "users.delete": delete_user,
     "vhosts.add": add_virtual_host,
     "vhosts.describe": describe_virtual_host,
+    "vhosts.trace": trace_virtual_host,
     "vhosts.limits": limit_virtual_host,
     "vhosts.delete": delete_virtual_host,
     "parameters.set": set_parameter,
