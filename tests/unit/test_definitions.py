@@ -17,7 +17,7 @@ from tests.support.client import Client
 from tests.support.disk_broker import DiskBroker
 from tests.support.memory_broker import MemoryBroker
 
-# As RabbitMQ 3.10 writes it, with what later releases have added here and there.
+# As RabbitMQ 3.10 writes it, with what later releases have added here and there; pairs are rabbitmqctl's.
 BY_RABBITMQ: dict[str, Any] = {
     "rabbit_version": "3.10.8",
     "users": [
@@ -45,7 +45,7 @@ BY_RABBITMQ: dict[str, Any] = {
     "topic_permissions": [{"user": "app", "vhost": "/", "exchange": "orders", "write": "^{username}", "read": ".*"}],
     "parameters": [
         {
-            "value": {"pattern": "^orders", "definition": {"max-length": 5}, "priority": 1, "apply-to": "queues"},
+            "value": {"pattern": "^orders", "definition": [["max-length", 5]], "priority": 1, "apply-to": "queues"},
             "vhost": "/",
             "component": "operator_policy",
             "name": "cap",

@@ -240,7 +240,7 @@ class _Reader:
     # --- policies and parameters
 
     def _read_parameter(self, what: str, one: Object) -> None:
-        component, name, value = _text(what, one, "component"), _name(what, one), _wanted(what, one, "value")
+        component, name, value = _text(what, one, "component"), _name(what, one), _object(_wanted(what, one, "value"))
         if component in (POLICY, OPERATOR_POLICY):
             if not isinstance(value, dict):
                 raise NotImported(f"{what}: its value should be an object")
@@ -257,6 +257,7 @@ class _Reader:
 
     def _read_policy_of(self, component: str, what: str, one: Object) -> None:
         name, value = _name(what, one), {key: one[key] for key in POLICY_KEYS if key in one}
+        value["definition"] = _object(value.get("definition"))
         checked_policy(component, name, value)
         self._host_plan(what, one)[1].policies.append((component, name, value))
 
@@ -351,6 +352,18 @@ def _wanted(what: str, one: Object, key: str) -> object:
     if key not in one:
         raise NotImported(f"{what}: '{key}' is missing")
     return one[key]
+
+
+def _object(value: object) -> object:
+    """An object that ``rabbitmqctl export_definitions`` has written as a list of pairs; all else as it is."""
+    if not isinstance(value, list) or not value:
+        return value
+    found: Object = {}
+    for pair in value:
+        if not (isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str)):
+            return value
+        found[pair[0]] = pair[1]
+    return found
 
 
 def _text(what: str, one: Object, key: str, default: str | None = None) -> str:
