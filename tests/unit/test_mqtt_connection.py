@@ -286,6 +286,19 @@ def test_who_may_not_publish_is_told_in_mqtt_5_and_sent_away_before(broker: Memo
     assert client.is_closed
 
 
+def test_who_has_more_on_the_way_than_it_may_is_sent_away(broker: MemoryBroker) -> None:
+    client = MqttClient(broker, "c", 5)
+    maximum = client.connect().properties[Property.RECEIVE_MAXIMUM]
+    assert isinstance(maximum, int)
+    for _ in range(maximum):
+        client.publish("a", b"m", 1)  # each is answered
+    for _ in range(maximum):
+        client.publish("a", b"m", 2)
+    assert not client.is_closed
+    client.publish("a", b"m", 1)
+    assert client.all()[-1] == Answer(PacketType.DISCONNECT, 0, [Reason.RECEIVE_MAXIMUM_EXCEEDED])
+
+
 def test_an_alias_stands_for_its_topic(broker: MemoryBroker) -> None:
     subscriber = connected(broker, "s")
     subscriber.subscribe("a")

@@ -16,7 +16,7 @@ from amqp_broker.broker.virtual_host import VirtualHost
 from amqp_broker.errors import AmqpError
 from amqp_broker.protocols.mqtt.packets import MQTT_5, Connect
 from amqp_broker.protocols.mqtt.properties import Properties, Property, number
-from amqp_broker.protocols.mqtt.publishing import TOPIC_ALIASES_MAX, check_topic
+from amqp_broker.protocols.mqtt.publishing import RECEIVE_MAXIMUM, TOPIC_ALIASES_MAX, check_topic
 from amqp_broker.protocols.mqtt.reasons import MqttError, Reason
 from amqp_broker.protocols.mqtt.subscribing import HIGH, NAME_BYTES_MAX, QUEUE_PREFIX
 from amqp_broker.session.login import Login, Refusal, Refused
@@ -113,6 +113,7 @@ def session_expiry_s(packet: Connect, longest_s: int) -> int:
 def connack_properties(packet: Connect, admitted: Admitted, expiry_s: int, packet_bytes_max: int) -> Properties:
     """What an MQTT 5 client is told of what it gets."""
     properties: Properties = {
+        Property.RECEIVE_MAXIMUM: RECEIVE_MAXIMUM,
         Property.TOPIC_ALIAS_MAXIMUM: TOPIC_ALIASES_MAX,
         Property.MAXIMUM_PACKET_SIZE: packet_bytes_max,
     }

@@ -40,7 +40,10 @@ if TYPE_CHECKING:
     from amqp_broker.protocols.mqtt.connection import Connection
 
 EXCHANGE: Final = "amq.topic"
+PUBACK: Final = PacketType.PUBACK << 4  # the first byte of one
 TOPIC_ALIASES_MAX: Final = 16
+RECEIVE_MAXIMUM: Final = 200  # of messages of a client that are on their way; told to MQTT 5 clients
+IDS_AT_COST_OF_ONE: Final = 50  # what is written for a message of QoS 2 are all the identifiers that are in use
 TARGETS_MAX: Final = 1_024  # topics whose route a connection remembers
 
 
@@ -69,6 +72,7 @@ class Publishing:
         self._translations = Translations()
         self._confirms = Confirms(broker, broker.durability.is_kept, self._tell)
         self._number = 0
+        self._unanswered = 0  # messages of QoS 1
         self._answers: dict[int, bytes] = {}  # by the number of what they answer
         self._aliases: dict[int, str] = {}
         self._targets: dict[str, Target] = {}
@@ -96,16 +100,24 @@ class Publishing:
             return
         if len(packet.payload) > self._size_bytes_max:
             raise MqttError(Reason.PACKET_TOO_LARGE, f"a message of more than {self._size_bytes_max} bytes")
+        if packet.qos and self._level == MQTT_5 and self._on_the_way() >= RECEIVE_MAXIMUM:
+            raise MqttError(Reason.RECEIVE_MAXIMUM_EXCEEDED, f"more than {RECEIVE_MAXIMUM} messages on their way")
         connection.throttle.has_published = True
         reason, outcome = self._try_put(packet, topic)
         if packet.qos == AT_LEAST_ONCE:
+            self._unanswered += 1
             self._answer(PacketType.PUBACK, packet.packet_id, reason, outcome)
         elif packet.qos == EXACTLY_ONCE:
             if reason < Reason.UNSPECIFIED_ERROR:
                 session.received[packet.packet_id] = None
                 self._host.client_sessions.keep_ids(session)
+                connection.has_cost(len(session.received) // IDS_AT_COST_OF_ONE)
                 outcome = connection.broker.durability.position if session.is_durable else outcome
             self._answer(PacketType.PUBREC, packet.packet_id, reason, outcome)
+
+    def _on_the_way(self) -> int:
+        """How many of the client's messages are not done with."""
+        return len(self._connection.session.received) + self._unanswered
 
     def _topic_of(self, packet: Publish) -> str:
         """The topic that a PUBLISH names, be it by its alias (MQTT 5.0, 3.3.2.3.4)."""
@@ -235,8 +247,9 @@ class Publishing:
         self._confirms.add(self._number, position)
 
     def _tell(self, first: int, last: int, accepted: bool) -> None:
-        answers = self._answers
-        self._connection.output.send(b"".join([answers.pop(one) for one in range(first, last + 1)]))
+        answers = [self._answers.pop(one) for one in range(first, last + 1)]
+        self._unanswered -= sum(answer[0] == PUBACK for answer in answers)
+        self._connection.output.send(b"".join(answers))
         self._connection.counts.confirmed += last - first + 1
 
     def stop(self) -> None:
