@@ -76,6 +76,12 @@ class Settings:
     management_port: int = _setting(
         15672, "TCP port of the HTTP API; 0 lets the system pick one, -1: none.", minimum=-1, maximum=65535
     )
+    metrics_port: int = _setting(
+        15692,
+        "TCP port where Prometheus reads metrics, without a login, on management_host; 0 and -1 likewise.",
+        minimum=-1,
+        maximum=65535,
+    )
     management_tls_port: int = _setting(
         15671, "TCP port of the HTTP API over TLS, with a certificate; 0 and -1 likewise.", minimum=-1, maximum=65535
     )

@@ -94,8 +94,8 @@ def ready(
     for url in dict.fromkeys(endpoint.url for endpoint in endpoints):
         addresses = ", ".join(str(endpoint) for endpoint in endpoints if endpoint.url == url)
         print(f"listening on {url} ({addresses})")
-    for url in dict.fromkeys(endpoint.url for endpoint in http_endpoints):
-        print(f"management on {url}/")
+    for line in dict.fromkeys(_address_of(endpoint) for endpoint in http_endpoints):
+        print(line)
     print(f"data folder {settings.data_dir}")
     print(
         f"memory {size_text(memory.size_bytes)} ({memory.set_by}): publishers wait above "
@@ -103,6 +103,12 @@ def ready(
         f"{size_text(settings.memory_budget_bytes)}"
     )
     print(f"ready after {_running_s():.2f} s", flush=True)
+
+
+def _address_of(endpoint: Endpoint) -> str:
+    from amqp_broker.network.listeners import METRICS
+
+    return f"metrics on {endpoint.url}/metrics" if endpoint.protocol == METRICS else f"management on {endpoint.url}/"
 
 
 def stopping(clients: int, settings: Settings) -> None:

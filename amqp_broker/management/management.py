@@ -69,7 +69,7 @@ class Management:
             from amqp_broker.management.http.service import HttpService
 
             self._service = HttpService(self)
-        await self._service.serve(stream, peer)
+        await self._service.serve(stream, peer, protocol)
 
     def was_asked(self) -> None:
         """Somebody asks: from now on there are rates."""

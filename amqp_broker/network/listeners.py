@@ -39,6 +39,8 @@ _LISTENER_IS_GONE = {errno.EBADF, errno.ENOTSOCK, errno.EINVAL}
 
 AMQP = "amqp"  # the protocol of a listener that says no other
 HTTP = "http"
+METRICS = "metrics"  # HTTP as well, for Prometheus
+FOR_ADMINISTRATORS = (HTTP, METRICS)
 MQTT = "mqtt"
 
 
@@ -68,7 +70,8 @@ class Endpoint:
     def url(self) -> str:
         """A URL of its protocol that clients on this machine can use, by the name that was asked for."""
         host = _WITHIN_THIS_MACHINE.get(self.host, self.host)
-        return f"{self.protocol}{'s' if self.is_tls else ''}://{bracketed(host)}:{self.port}"
+        scheme = HTTP if self.protocol == METRICS else self.protocol
+        return f"{scheme}{'s' if self.is_tls else ''}://{bracketed(host)}:{self.port}"
 
     @property
     def is_loopback(self) -> bool:

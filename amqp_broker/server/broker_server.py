@@ -21,7 +21,7 @@ from amqp_broker.broker.ports import Clock
 from amqp_broker.journal.port import Journal, Progress
 from amqp_broker.logs import log_event, log_internal_error
 from amqp_broker.network.connection_log import ConnectionLog
-from amqp_broker.network.listeners import AMQP, HTTP, Endpoint
+from amqp_broker.network.listeners import AMQP, FOR_ADMINISTRATORS, Endpoint
 from amqp_broker.network.pump import Outbox, OutputGate, Pump
 from amqp_broker.network.turns import Turns
 from amqp_broker.server.clock import SystemClock
@@ -220,12 +220,12 @@ class BrokerServer:
     @property
     def endpoints(self) -> list[Endpoint]:
         """Where clients can connect."""
-        return [endpoint for endpoint in self._reception.endpoints if endpoint.protocol != HTTP]
+        return [endpoint for endpoint in self._reception.endpoints if endpoint.protocol not in FOR_ADMINISTRATORS]
 
     @property
     def http_endpoints(self) -> list[Endpoint]:
         """Where administrators can."""
-        return [endpoint for endpoint in self._reception.endpoints if endpoint.protocol == HTTP]
+        return [endpoint for endpoint in self._reception.endpoints if endpoint.protocol in FOR_ADMINISTRATORS]
 
     @property
     def driver(self) -> ServerDriver:
@@ -238,11 +238,11 @@ class BrokerServer:
         http = self._http_clients  # has limits of its own, so that it keeps no other client out
         return len(self._connections) + http, len(self.broker.open_connections) + http
 
-    async def _serve_administrator(self, stream: trio.abc.Stream, peer: Peer) -> None:
+    async def _serve_administrator(self, stream: trio.abc.Stream, peer: Peer, protocol: str) -> None:
         assert self._serve_http is not None
         self._http_clients += 1
         try:
-            await self._serve_http(stream, peer, HTTP)
+            await self._serve_http(stream, peer, protocol)
         except Exception as error:
             log_internal_error("HTTP", error, peer=str(peer))
         finally:
@@ -251,8 +251,8 @@ class BrokerServer:
 
     async def serve_stream(self, stream: trio.abc.Stream, peer: Peer, protocol: str = AMQP) -> None:
         """Have one client's conversation in a protocol, from its first byte to its last."""
-        if protocol == HTTP:
-            await self._serve_administrator(stream, peer)
+        if protocol in FOR_ADMINISTRATORS:
+            await self._serve_administrator(stream, peer, protocol)
             return
         pump = self.make_pump(stream, self._outbox)
         try:

@@ -15,7 +15,18 @@ import trio
 
 from amqp_broker.access.client import Peer
 from amqp_broker.logs import log_event
-from amqp_broker.network.listeners import HTTP, MQTT, CannotListen, Endpoint, Listener, accept_forever, bind, listen
+from amqp_broker.network.listeners import (
+    FOR_ADMINISTRATORS,
+    HTTP,
+    METRICS,
+    MQTT,
+    CannotListen,
+    Endpoint,
+    Listener,
+    accept_forever,
+    bind,
+    listen,
+)
 from amqp_broker.network.proxy_protocol import BadProxyHeader, read_proxy_header
 from amqp_broker.network.socket_stream import SocketStream, keep_alive
 from amqp_broker.network.tls import NoTls, SentNothing, TlsContext, TlsStream, name_in
@@ -73,9 +84,10 @@ class Reception:
             if self._tls is not None:
                 listeners += await bind(settings.host, settings.tls_port, is_tls=True, setting="tls_port")
             if self.is_http_served:
-                listeners += await self._bind_http("management_port", is_tls=False)
+                listeners += await self._bind_http(HTTP)
+                listeners += await self._bind_http(METRICS)
                 if self._tls is not None:
-                    listeners += await self._bind_http("management_tls_port", is_tls=True)
+                    listeners += await self._bind_http(HTTP, is_tls=True)
             port, tls_port = settings.port_of(MQTT), settings.port_of(MQTT, is_tls=True)
             if port is not None:
                 listeners += await bind(settings.host, port, protocol=MQTT, setting="mqtt_port")
@@ -84,14 +96,15 @@ class Reception:
         finally:
             self._listeners = listeners  # closed when the server ends, also when that is now
 
-    async def _bind_http(self, setting: str, *, is_tls: bool) -> list[Listener]:
-        """The administrators' address, if there is to be one. Where nobody chose it, the broker can do without it."""
+    async def _bind_http(self, protocol: str, *, is_tls: bool = False) -> list[Listener]:
+        """An address for administrators, if there is to be one. Where nobody chose it, the broker can do without it."""
+        setting = _setting_of(protocol, is_tls)
         port: int = getattr(self._settings, setting)
         if port < 0:
             return []
         try:
             hosts = self._settings.management_host
-            return await bind(hosts, port, is_tls=is_tls, protocol=HTTP, setting=setting)
+            return await bind(hosts, port, is_tls=is_tls, protocol=protocol, setting=setting)
         except CannotListen as error:
             if port != DESCRIPTIONS[setting].default:
                 raise
@@ -108,9 +121,10 @@ class Reception:
             try:
                 listen([listener])
             except CannotListen as error:
-                setting = "management_tls_port" if listener.endpoint.is_tls else "management_port"
-                is_default = listener.endpoint.port == DESCRIPTIONS[setting].default
-                if listener.endpoint.protocol != HTTP or not is_default:
+                endpoint = listener.endpoint
+                if endpoint.protocol not in FOR_ADMINISTRATORS:
+                    raise
+                if endpoint.port != DESCRIPTIONS[_setting_of(endpoint.protocol, endpoint.is_tls)].default:
                     raise
                 _warn_of_missing_http(error)
                 listener.close()
@@ -162,7 +176,7 @@ class Reception:
 
     def _comes_by_proxy(self, endpoint: Endpoint) -> bool:
         """Whether a load balancer speaks first: it stands before the clients, not before the administrators."""
-        return self._settings.proxy_protocol == "required" and endpoint.protocol != HTTP
+        return self._settings.proxy_protocol == "required" and endpoint.protocol not in FOR_ADMINISTRATORS
 
     async def _welcome(self, transport: SocketStream, peer: Peer, endpoint: Endpoint) -> None:
         """Have all that comes before the protocol: who the load balancer speaks for, and TLS."""
@@ -215,8 +229,15 @@ class Reception:
         return refuses
 
 
+def _setting_of(protocol: str, is_tls: bool) -> str:
+    """What chooses the port of an address for administrators."""
+    if protocol == METRICS:
+        return "metrics_port"
+    return "management_tls_port" if is_tls else "management_port"
+
+
 def _warn_of_missing_http(error: CannotListen) -> None:
-    log_event(logging.WARNING, "no HTTP API", reason=str(error))
+    log_event(logging.WARNING, "no HTTP for administrators", reason=str(error))
 
 
 def _peer_of(accepted: socket.socket) -> Peer:

@@ -37,7 +37,13 @@ class Program:
         self._new_lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._process = subprocess.Popen(
             command,
-            env={**os.environ, "AMQP_BROKER_MANAGEMENT_PORT": "-1", **environment, "PYTHONUNBUFFERED": "1"},
+            env={
+                **os.environ,
+                "AMQP_BROKER_MANAGEMENT_PORT": "-1",
+                "AMQP_BROKER_METRICS_PORT": "-1",
+                **environment,
+                "PYTHONUNBUFFERED": "1",
+            },
             cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

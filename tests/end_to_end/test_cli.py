@@ -53,7 +53,7 @@ class Served:
 Serve = Callable[..., Served]
 
 
-NO_MANAGEMENT = {"AMQP_BROKER_MANAGEMENT_PORT": "-1"}  # its default port may be taken by another test's broker
+NO_MANAGEMENT = {"AMQP_BROKER_MANAGEMENT_PORT": "-1", "AMQP_BROKER_METRICS_PORT": "-1"}  # others may have the default
 
 
 def environment(home: Path, **more: str) -> dict[str, str]:

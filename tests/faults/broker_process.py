@@ -34,7 +34,13 @@ class BrokerProcess:
                 [sys.executable, "-m", module, "serve", "--port", "0", "--data-dir", str(folder)],
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, "AMQP_BROKER_MANAGEMENT_PORT": "-1", "PYTHONUNBUFFERED": "1", **environment},
+                env={
+                    **os.environ,
+                    "AMQP_BROKER_MANAGEMENT_PORT": "-1",
+                    "AMQP_BROKER_METRICS_PORT": "-1",
+                    "PYTHONUNBUFFERED": "1",
+                    **environment,
+                },
             )
 
     @property

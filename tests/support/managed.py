@@ -99,7 +99,7 @@ class Managed(Served):
 @asynccontextmanager
 async def managing(**settings: Any) -> AsyncIterator[Managed]:
     """A server with an HTTP API."""
-    http = {"management_host": ("127.0.0.1",), "management_port": 0, "management_tls_port": 0}
+    http = {"management_host": ("127.0.0.1",), "management_port": 0, "management_tls_port": 0, "metrics_port": 0}
     server = BrokerServer(Settings(**(QUIET | http | settings)), TrioClock())
     management = Management(server)
     server.speak_http(management.serve)

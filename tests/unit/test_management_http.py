@@ -80,15 +80,15 @@ async def test_without_its_default_port_the_broker_serves_all_the_same(
         object.__setattr__(DESCRIPTIONS["management_port"], "default", port)
         try:
             async with managing(management_port=port) as managed:
-                assert managed.server.http_endpoints == []
+                assert [endpoint.protocol for endpoint in managed.server.http_endpoints] == ["metrics"]
         finally:
             object.__setattr__(DESCRIPTIONS["management_port"], "default", 15672)
-    assert [record.getMessage() for record in caplog.records] == ["no HTTP API"]
+    assert [record.getMessage() for record in caplog.records] == ["no HTTP for administrators"]
 
 
 @on_a_jumping_clock
 async def test_minus_one_is_none() -> None:
-    async with managing(management_port=-1) as managed:
+    async with managing(management_port=-1, metrics_port=-1) as managed:
         assert managed.server.http_endpoints == []
 
 

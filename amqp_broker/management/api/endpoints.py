@@ -20,6 +20,7 @@ from amqp_broker.management.api import (
     users,
     virtual_hosts,
 )
+from amqp_broker.management.prometheus import scraping
 
 ENDPOINTS = (
     *overview.ENDPOINTS,
@@ -38,4 +39,7 @@ ENDPOINTS = (
     *limits.ENDPOINTS,
     *health.ENDPOINTS,
     *features.ENDPOINTS,
+    *scraping.WITH_LOGIN,
 )
+
+METRICS_ENDPOINTS = scraping.WITHOUT_LOGIN

@@ -80,6 +80,7 @@ class Request:
     path: tuple[str, ...]  # decoded segments
     query: Mapping[str, str]
     headers: Mapping[str, str]  # names in lower case; of several of one name the last
+    query_text: str = ""  # where a name may stand more than once
 
     @classmethod
     def of(cls, method: str, target: str, headers: Mapping[str, str]) -> Request:
@@ -101,7 +102,7 @@ class Request:
             asked = dict(parse_qsl(query, keep_blank_values=True, errors="strict", max_num_fields=100))
         except ValueError as error:
             raise bad_request("the path or the query is no UTF-8, or there are too many fields") from error
-        return cls(method, names, asked, headers)
+        return cls(method, names, asked, headers, query)
 
     def flag(self, name: str) -> bool:
         """Whether the query says that something is wanted."""

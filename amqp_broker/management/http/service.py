@@ -14,12 +14,13 @@ import trio
 from amqp_broker.access.client import Peer
 from amqp_broker.access.passwords import SHA256, PasswordHash
 from amqp_broker.access.users import User
-from amqp_broker.management.api.endpoints import ENDPOINTS
+from amqp_broker.management.api.endpoints import ENDPOINTS, METRICS_ENDPOINTS
 from amqp_broker.management.http.authentication import check_access, user_of
 from amqp_broker.management.http.call import Call
 from amqp_broker.management.http.conversation import BODY_BYTES_MAX, Conversation, ReadBody
 from amqp_broker.management.http.messages import Answer, HttpError, Request, no_such_object
 from amqp_broker.management.http.router import Access, Router
+from amqp_broker.network.listeners import HTTP, METRICS
 
 if TYPE_CHECKING:
     from amqp_broker.management.management import Management
@@ -40,14 +41,14 @@ class HttpService:
 
     def __init__(self, management: Management) -> None:
         self._management = management
-        self._router = Router(ENDPOINTS)
+        self._routers = {HTTP: Router(ENDPOINTS), METRICS: Router(METRICS_ENDPOINTS)}
         self._open: dict[Conversation, trio.CancelScope] = {}
 
-    async def serve(self, stream: trio.abc.Stream, peer: Peer) -> None:
+    async def serve(self, stream: trio.abc.Stream, peer: Peer, protocol: str = HTTP) -> None:
         """Have one connection's conversation."""
         if len(self._open) >= CONNECTIONS_MAX and not self._end_an_idle_one():
             return
-        conversation = Conversation(stream, partial(self._respond, peer))
+        conversation = Conversation(stream, partial(self._respond, peer, self._routers[protocol]))
         with trio.CancelScope() as scope:
             self._open[conversation] = scope
             try:
@@ -64,8 +65,8 @@ class HttpService:
         self._open.pop(min(idle)[2]).cancel()
         return True
 
-    async def _respond(self, peer: Peer, request: Request, read_body: ReadBody) -> Answer:
-        found = self._router.find(request.path)
+    async def _respond(self, peer: Peer, router: Router, request: Request, read_body: ReadBody) -> Answer:
+        found = router.find(request.path)
         if found is None:
             if request.path[:1] == ("api",):
                 await user_of(self._management, peer, request.headers.get("authorization"))
@@ -84,7 +85,8 @@ class HttpService:
         else:
             user = await user_of(self._management, peer, request.headers.get("authorization"))
             check_access(self._management, user, access, variables, request.method)
-            _check_accepts(request)
+            if request.path[:1] == ("api",):
+                _check_accepts(request)
             body_bytes_max = BODY_BYTES_MAX
         body = await read_body(body_bytes_max)
         return await handler(Call(self._management, request, variables, user, body, peer))

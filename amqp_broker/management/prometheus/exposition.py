@@ -1,0 +1,45 @@
+"""Prometheus' text format, version 0.0.4: families of samples, each with its type, its help and its labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+_ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n"})
+
+
+class Family(NamedTuple):
+    """A family: what its samples have in common."""
+
+    name: str
+    kind: str  # counter, gauge, untyped
+    help: str
+
+    def head(self) -> str:
+        """The two lines before its samples."""
+        return f"# TYPE {self.name} {self.kind}\n# HELP {self.name} {self.help}\n"
+
+    def line(self, value: float, labels: str = "") -> str:
+        """A sample.
+
+        Args:
+            labels: encoded (``labels_of``).
+        """
+        return f"{self.name}{{{labels}}} {value}\n" if labels else f"{self.name} {value}\n"
+
+
+Sample = tuple[str, float]  # encoded labels, and the value
+
+
+def labels_of(**labels: str) -> str:
+    """Labels as they stand between the braces; what is no UTF-8 is shown with replacements."""
+    return ",".join(f'{name}="{value.translate(_ESCAPES)}"' for name, value in labels.items())
+
+
+def written(family: Family, samples: Iterable[Sample]) -> Iterator[str]:
+    """A family's lines."""
+    yield family.head()
+    for labels, value in samples:
+        yield family.line(value, labels)

@@ -1,0 +1,300 @@
+"""What Prometheus reads: sums at ``/metrics``, each queue, channel and connection at ``/metrics/per-object``, and some
+groups of these at ``/metrics/detailed``. Looked at in slices, so that a scrape makes nobody wait.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from functools import partial
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl
+
+import trio
+
+from amqp_broker import __version__
+from amqp_broker.broker.counters import counts_of_broker
+from amqp_broker.broker.queues.base import Queue
+from amqp_broker.management.api.nodes import NO_LIMIT
+from amqp_broker.management.api.overview import ERLANG_VERSION, version_of
+from amqp_broker.management.http.call import Call
+from amqp_broker.management.http.messages import Answer
+from amqp_broker.management.http.router import Access, Endpoint
+from amqp_broker.management.prometheus.exposition import CONTENT_TYPE, Family, Sample, labels_of, written
+from amqp_broker.management.prometheus.families import ALWAYS_ZERO, OF_CHANNEL, OF_CONNECTION, OF_QUEUE
+from amqp_broker.server.status import ServerStatus, server_status
+
+Looked = TypeVar("Looked")
+SLICE_S = 0.002
+SLICE_LINES = 500
+TYPES = ("classic", "quorum", "stream")
+
+
+class _Pause:
+    def __init__(self) -> None:
+        self._end_s = time.perf_counter() + SLICE_S
+
+    async def take(self) -> None:
+        if time.perf_counter() > self._end_s:
+            await trio.lowlevel.checkpoint()
+            self._end_s = time.perf_counter() + SLICE_S
+
+
+class Scrape:
+    """One answer to Prometheus.
+
+    Args:
+        call: who asks.
+        prefix: of the names: ``rabbitmq_``, or ``rabbitmq_detailed_``.
+        groups: the families that are wanted; None for all.
+        virtual_hosts: whose queues are wanted; None for all.
+        endpoint: as ``identity_info`` says it.
+    """
+
+    def __init__(
+        self,
+        call: Call,
+        prefix: str,
+        groups: frozenset[str] | None,
+        virtual_hosts: frozenset[str] | None,
+        endpoint: str,
+    ) -> None:
+        self._call = call
+        self._prefix = prefix
+        self._groups = groups
+        self._hosts = virtual_hosts
+        self._endpoint = endpoint
+        self._pause = _Pause()
+
+    def _wants(self, group: str) -> bool:
+        return self._groups is None or group in self._groups
+
+    def _family(self, name: str, kind: str, text: str) -> Family:
+        return Family(self._prefix + name, kind, text)
+
+    # --- everything, as one number or one for each
+
+    async def pieces(self, *, has_objects: bool) -> AsyncIterator[bytes]:
+        """The text."""
+        status = await trio.to_thread.run_sync(server_status, self._call.management.server)
+        lines: list[str] = [*self._information(), *self._of_node(status), *self._zeros()]
+        queues = [queue for queue in self._queues() if not queue.is_deleted]
+        async for piece in self._of_each(OF_QUEUE, queues, _labels_of_queue, has_objects):
+            yield piece
+        connections = list(self._call.broker.open_connections)
+        infos = [one.inspect() for one in connections]
+        async for piece in self._of_each(
+            OF_CONNECTION, infos, lambda info: labels_of(channel=info["name"]), has_objects
+        ):
+            yield piece
+        channels = [channel for one in connections for channel in one.inspect_channels()]
+        async for piece in self._of_each(
+            OF_CHANNEL, channels, lambda info: labels_of(channel=info["name"]), has_objects
+        ):
+            yield piece
+        if self._groups is None:
+            lines += self._totals(queues, len(connections), len(channels))
+        yield "".join(lines).encode("utf-8", "replace")
+
+    def _queues(self) -> Iterator[Queue]:
+        for name, host in sorted(self._call.broker.virtual_hosts.items()):
+            if self._hosts is None or name in self._hosts:
+                yield from list(host.queues.values())
+
+    async def _of_each(
+        self, families: Sequence[Any], things: list[Looked], labels: Callable[[Looked], str], has_objects: bool
+    ) -> AsyncIterator[bytes]:
+        """Those of one kind of thing: first all numbers, then family by family, as the format wants them."""
+        wanted = [one for one in families if self._wants(one.group)]
+        if not wanted:
+            return
+        rows: list[tuple[str, list[float]]] = []
+        sums = [0.0] * len(wanted)
+        for thing in things:
+            numbers = [family.number(thing) for family in wanted]
+            if has_objects:
+                rows.append((labels(thing), numbers))
+            else:
+                sums = [one + other for one, other in zip(sums, numbers, strict=True)]
+            await self._pause.take()
+        if not has_objects:
+            rows = [("", [int(number) if number.is_integer() else number for number in sums])]
+        for place, one in enumerate(wanted):
+            lines: list[str] = []
+            samples: Iterable[Sample] = ((name, numbers[place]) for name, numbers in rows)
+            for line in written(self._family(one.name, one.kind, one.help), samples):
+                lines.append(line)
+                if len(lines) == SLICE_LINES:
+                    yield "".join(lines).encode("utf-8", "replace")
+                    lines.clear()
+                    await self._pause.take()
+            yield "".join(lines).encode("utf-8", "replace")
+
+    # --- the broker
+
+    def _information(self) -> Iterator[str]:
+        call, version = self._call, version_of(self._call)
+        build = labels_of(
+            rabbitmq_version=version,
+            prometheus_plugin_version=version,
+            prometheus_client_version="4.11.0",
+            erlang_version=ERLANG_VERSION,
+        )
+        cluster = call.management.cluster_name
+        identity = labels_of(
+            rabbitmq_node=call.management.node,
+            rabbitmq_cluster=cluster,
+            rabbitmq_cluster_permanent_id=f"rabbitmq-cluster-id-{cluster}",
+            rabbitmq_endpoint=self._endpoint,
+        )
+        yield from written(Family("rabbitmq_build_info", "untyped", "Versions"), [(build, 1)])
+        yield from written(Family("rabbitmq_identity_info", "untyped", "Names of node and cluster"), [(identity, 1)])
+        own = labels_of(version=__version__)
+        yield from written(Family("amqp_broker_build_info", "untyped", "Version of amqp-broker"), [(own, 1)])
+
+    def _of_node(self, status: ServerStatus) -> Iterator[str]:
+        memory, disk, descriptors = status["memory"], status["disk"], status["descriptors"]
+        server, logins = self._call.management.server, self._call.management.http_logins
+        limit = descriptors["limit"] or NO_LIMIT
+        free = disk["free_bytes"] if disk is not None else NO_LIMIT
+        for group, name, kind, text, value in (
+            ("", "alarms_file_descriptor_limit", "untyped", "1 while descriptors run out", 0),
+            ("", "alarms_free_disk_space_watermark", "untyped", "1 while the disk is full", "disk" in status["alarms"]),
+            ("", "alarms_memory_used_watermark", "untyped", "1 while memory is short", "memory" in status["alarms"]),
+            ("connection_churn_metrics", "connections_closed_total", "counter", "Ended", server.connections_ended),
+            ("node_coarse_metrics", "process_open_fds", "gauge", "Open descriptors", descriptors["used"]),
+            ("node_coarse_metrics", "process_open_tcp_sockets", "gauge", "Connections", server.client_count),
+            ("node_coarse_metrics", "process_resident_memory_bytes", "gauge", "Memory in use", memory["used_bytes"]),
+            ("node_coarse_metrics", "disk_space_available_bytes", "gauge", "Free space", free),
+            ("node_metrics", "process_max_fds", "gauge", "Most descriptors", limit),
+            ("node_metrics", "process_max_tcp_sockets", "gauge", "Most connections", limit),
+            (
+                "node_metrics",
+                "resident_memory_limit_bytes",
+                "gauge",
+                "Memory above which publishers wait",
+                memory["high_water_bytes"],
+            ),
+            (
+                "node_metrics",
+                "disk_space_available_limit_bytes",
+                "gauge",
+                "Free space below which publishers wait",
+                disk["limit_bytes"] if disk is not None else 0,
+            ),
+            ("node_metrics", "erlang_net_ticktime_seconds", "gauge", "Of Erlang clusters", 60),
+            ("node_metrics", "erlang_uptime_seconds", "gauge", "Since the start", status["uptime_s"]),
+            ("auth_attempt_metrics", "auth_attempts_total", "counter", "HTTP logins", sum(logins.values())),
+            ("auth_attempt_metrics", "auth_attempts_succeeded_total", "counter", "That worked", logins["succeeded"]),
+            ("auth_attempt_metrics", "auth_attempts_failed_total", "counter", "That did not", logins["failed"]),
+        ):
+            if self._wants(group):
+                yield from written(self._family(name, kind, text), [("", float(value) if value else 0)])
+
+    def _zeros(self) -> Iterator[str]:
+        for group, kind, names in ALWAYS_ZERO:
+            if self._wants(group):
+                for name in names:
+                    yield from written(self._family(name, kind, "Always 0 here"), [("", 0)])
+
+    def _totals(self, queues: list[Queue], connections: int, channels: int) -> Iterator[str]:
+        broker = self._call.broker
+        consumers = sum(len(queue.consumers) for queue in queues)
+        for name, text, value in (
+            ("connections", "Connections open", connections),
+            ("channels", "Channels open", channels),
+            ("consumers", "Consumers", consumers),
+            ("queues", "Queues", len(queues)),
+        ):
+            yield from written(self._family(name, "gauge", text), [("", value)])
+        yield from self._of_protocols(consumers, channels)
+        yield from self._of_deaths(queues)
+        paged = Family("amqp_broker_ready_bytes", "gauge", "Memory that ready messages take, of the budget for them")
+        yield from written(paged, [("", broker.paging.used_bytes)])
+
+    def _of_protocols(self, consumers: int, channels: int) -> Iterator[str]:
+        """What was counted over all; queues of all types together stand as classic ones."""
+        stats, protocol = counts_of_broker(self._call.broker).stats(), labels_of(protocol="amqp091")
+        for name, value in (("global_consumers", consumers), ("global_publishers", channels)):
+            yield from written(self._family(name, "gauge", "Over all protocols"), [(protocol, value)])
+        routed = stats["publish"] - stats["drop_unroutable"] - stats["return_unroutable"]
+        for name, value in (
+            ("received", stats["publish"]),
+            ("received_confirm", stats["confirm"]),
+            ("routed", routed),
+            ("confirmed", stats["confirm"]),
+            ("unroutable_dropped", stats["drop_unroutable"]),
+            ("unroutable_returned", stats["return_unroutable"]),
+        ):
+            yield from written(
+                self._family(f"global_messages_{name}_total", "counter", "Messages"), [(protocol, value)]
+            )
+        for name, value in (
+            ("delivered", stats["deliver_get"]),
+            ("delivered_consume_auto_ack", stats["deliver_no_ack"]),
+            ("delivered_consume_manual_ack", stats["deliver"]),
+            ("delivered_get_auto_ack", stats["get_no_ack"]),
+            ("delivered_get_manual_ack", stats["get"]),
+            ("redelivered", stats["redeliver"]),
+            ("acknowledged", stats["ack"]),
+            ("get_empty", stats["get_empty"]),
+        ):
+            family = self._family(f"global_messages_{name}_total", "counter", "Messages, or questions for one")
+            samples = [
+                (labels_of(protocol="amqp091", queue_type=f"rabbit_{kind}_queue"), value if kind == "classic" else 0)
+                for kind in TYPES
+            ]
+            yield from written(family, samples)
+
+    def _of_deaths(self, queues: list[Queue]) -> Iterator[str]:
+        deaths: dict[tuple[str, str, str], int] = {}
+        for queue in queues:
+            strategy = "at_most_once" if queue.arguments.dead_letter_exchange is not None else "disabled"
+            for reason, count in queue.counts.deaths().items():
+                key = (reason, queue.declared.queue_type, strategy)
+                deaths[key] = deaths.get(key, 0) + count
+        for reason in ("expired", "maxlen", "rejected", "delivery_limit"):
+            family = self._family(
+                f"global_messages_dead_lettered_{reason}_total", "counter", "Died in queues there are"
+            )
+            samples = []
+            for kind in ("classic", "quorum"):
+                for strategy in ("at_most_once", "at_least_once", "disabled"):
+                    labels = labels_of(queue_type=f"rabbit_{kind}_queue", dead_letter_strategy=strategy)
+                    samples.append((labels, deaths.get((reason, kind, strategy), 0)))
+            yield from written(family, samples)
+        confirmed = self._family("global_messages_dead_lettered_confirmed_total", "counter", "Never, here")
+        labels = labels_of(queue_type="rabbit_quorum_queue", dead_letter_strategy="at_least_once")
+        yield from written(confirmed, [(labels, 0)])
+
+
+def _labels_of_queue(queue: Queue) -> str:
+    return labels_of(vhost=queue.virtual_host.name, queue=queue.name)
+
+
+async def scrape(has_objects: bool, call: Call) -> Answer:
+    """All of it."""
+    endpoint = "per-object" if has_objects else "aggregated"
+    one = Scrape(call, "rabbitmq_", None, None, endpoint)
+    return Answer(pieces=one.pieces(has_objects=has_objects), content_type=CONTENT_TYPE)
+
+
+async def scrape_groups(call: Call) -> Answer:
+    """The families that the query names, for each object."""
+    asked = parse_qsl(call.request.query_text)
+    groups = frozenset(value for name, value in asked if name == "family")
+    hosts = frozenset(value for name, value in asked if name == "vhost") or None
+    one = Scrape(call, "rabbitmq_detailed_", groups, hosts, "detailed")
+    return Answer(pieces=one.pieces(has_objects=True), content_type=CONTENT_TYPE)
+
+
+def _endpoints(access: Access) -> tuple[Endpoint, ...]:
+    return (
+        Endpoint("/metrics", {"GET": (access, partial(scrape, False))}),
+        Endpoint("/metrics/per-object", {"GET": (access, partial(scrape, True))}),
+        Endpoint("/metrics/detailed", {"GET": (access, scrape_groups)}),
+    )
+
+
+WITH_LOGIN = _endpoints(Access.MONITORING)
+WITHOUT_LOGIN = _endpoints(Access.ANYBODY)

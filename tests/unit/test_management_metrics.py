@@ -1,0 +1,97 @@
+"""What Prometheus reads: well-formed, every family once, the same names whatever there is, and what there is."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.support.managed import HttpClient, Managed, managing
+from tests.support.served import on_a_jumping_clock
+
+SAMPLE = re.compile(r'^([a-z_]+)(\{(?:[a-z_]+="(?:[^"\\\n]|\\.)*",?)*\})? (-?[0-9.e+]+)$')
+
+
+async def scraped(managed: Managed, path: str) -> dict[str, list[tuple[str, float]]]:
+    """The samples of each family."""
+    port = next(one.port for one in managed.server.http_endpoints if one.protocol == "metrics")
+    client = HttpClient(await managed.connect(port=port))
+    reply = await client.ask("GET", path, user=None)
+    await client.stream.aclose()
+    assert reply.status == 200
+    assert reply.headers["content-type"].startswith("text/plain; version=0.0.4")
+    families: dict[str, list[tuple[str, float]]] = {}
+    for line in reply.body.decode().splitlines():
+        if line.startswith("# TYPE "):
+            name = line.split()[2]
+            assert name not in families, "a family stands in two places"
+            families[name] = []
+        elif not line.startswith("#"):
+            sample = SAMPLE.match(line)
+            assert sample is not None, line
+            families[sample[1]].append((sample[2] or "", float(sample[3])))
+    return families
+
+
+def declare(managed: Managed, *names: str) -> None:
+    for name in names:
+        host = managed.broker.virtual_hosts["/"]
+        host.add_queue(name, durable=True, auto_delete=False, owner=None, table={})
+
+
+@on_a_jumping_clock
+async def test_sums_and_the_same_families_whatever_there_is() -> None:
+    async with managing() as managed:
+        empty = await scraped(managed, "/metrics")
+        declare(managed, "a", "b")
+        async with await managed.opened():
+            full = await scraped(managed, "/metrics")
+        assert empty.keys() == full.keys()
+        assert all(samples for samples in empty.values())
+        assert full["rabbitmq_queues"] == [("", 2)]
+        assert full["rabbitmq_connections"] == [("", 1)]
+        assert 'rabbitmq_endpoint="aggregated"' in full["rabbitmq_identity_info"][0][0]
+
+
+@on_a_jumping_clock
+async def test_each_queue_by_its_name_whatever_that_holds() -> None:
+    async with managing() as managed:
+        declare(managed, 'a"b\\c\nd', "<b>")
+        families = await scraped(managed, "/metrics/per-object")
+        assert families["rabbitmq_queue_messages_ready"] == [
+            ('{vhost="/",queue="a\\"b\\\\c\\nd"}', 0),
+            ('{vhost="/",queue="<b>"}', 0),
+        ]
+
+
+@on_a_jumping_clock
+async def test_some_groups_of_some_virtual_hosts() -> None:
+    async with managing() as managed:
+        declare(managed, "q")
+        managed.broker.administration.add_virtual_host("empty")
+        query = "/metrics/detailed?family=queue_coarse_metrics&family=queue_consumer_count&vhost="
+        found = await scraped(managed, query + "%2F")
+        assert found["rabbitmq_detailed_queue_messages"] == [('{vhost="/",queue="q"}', 0)]
+        assert found["rabbitmq_detailed_queue_consumers"] == [('{vhost="/",queue="q"}', 0)]
+        assert (await scraped(managed, query + "empty"))["rabbitmq_detailed_queue_messages"] == []
+        unknown = await scraped(managed, "/metrics/detailed?family=nope")
+        assert set(unknown) == {"rabbitmq_build_info", "rabbitmq_identity_info", "amqp_broker_build_info"}
+
+
+@on_a_jumping_clock
+@pytest.mark.parametrize("path", ["/metrics", "/metrics/per-object", "/metrics/detailed"])
+async def test_on_the_port_of_the_api_they_need_a_login(path: str) -> None:
+    async with managing() as managed:
+        client = await managed.administrator()
+        assert (await client.ask("GET", path, user=None)).status == 401
+        assert (await client.ask("GET", path, accept="text/plain")).status == 200
+        await client.stream.aclose()
+
+
+@on_a_jumping_clock
+async def test_the_port_for_metrics_shows_nothing_else() -> None:
+    async with managing() as managed:
+        port = next(one.port for one in managed.server.http_endpoints if one.protocol == "metrics")
+        client = HttpClient(await managed.connect(port=port))
+        assert (await client.ask("GET", "/api/overview")).status == 404
+        await client.stream.aclose()
