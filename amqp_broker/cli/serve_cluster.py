@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from amqp_broker.settings import Settings
 
 COPIES_FOLDER_NAME = "cluster"
+_ENDINGS = (signal.SIGTERM, signal.SIGINT)
+_RELOAD: signal.Signals | None = getattr(signal, "SIGHUP", None)  # Windows has none
+_SIGNALS = (*_ENDINGS, *([_RELOAD] if _RELOAD is not None else []))
 
 
 def serve_cluster(settings: Settings) -> None:
@@ -60,7 +63,7 @@ def serve_cluster(settings: Settings) -> None:
 async def _serve(node: ClusterNode, settings: Settings) -> None:
     import trio
 
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+    with trio.open_signal_receiver(*_SIGNALS) as signals:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_obey, signals, node)
             endpoints = await nursery.start(_run, node)
@@ -75,10 +78,10 @@ async def _run(node: ClusterNode, *, task_status: trio.TaskStatus[object]) -> No
 
 async def _obey(signals: AsyncIterator[int], node: ClusterNode) -> None:
     async for number in signals:
-        if number == signal.SIGHUP:
+        if number == _RELOAD:
             node.reload_certificates()
         else:
-            for ending in (signal.SIGTERM, signal.SIGINT):
+            for ending in _ENDINGS:
                 signal.signal(ending, signal.SIG_DFL)
             node.shut_down()
             return
