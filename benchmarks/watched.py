@@ -70,5 +70,5 @@ def _run_watched(run: Callable[..., Any], work: Callable[..., Awaitable[Any]], *
 
 
 if __name__ == "__main__":
-    trio.run = partial(_run_watched, trio.run)
+    trio.run = partial(_run_watched, trio.run)  # type: ignore[assignment]  # what runs is to be watched, and not know it
     main()

@@ -488,8 +488,7 @@ def test_limits_of_a_user_count_what_is_open(access: AccessUnderTest) -> None:
     access.to_open("eve").expect_connection_close(530, text, cause=Connection.Open)
     access.administrator.limit_user("eve", "channels", 1)  # what is open stays, and counts
     second.channel(1, opened=False).send(Channel.Open)
-    text = channel_limit_reached(access, 1)
-    second.expect_connection_close(530, text, cause=NO_CAUSE)
+    second.expect_connection_close(530, channel_limit_reached(access, 1), cause=NO_CAUSE)
     first.channels[1].sync()
 
 

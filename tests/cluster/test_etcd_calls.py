@@ -24,7 +24,7 @@ class Server:
     """The other side in memory: answers each call when it has been heard in full."""
 
     def __init__(self, respond: Respond) -> None:
-        self._connection = H2Connection(H2Configuration(client_side=False, header_encoding="utf-8"))
+        self._connection = H2Connection(H2Configuration(client_side=False))
         self._connection.initiate_connection()
         self._respond = respond
         self._paths: dict[int, str] = {}
@@ -34,7 +34,7 @@ class Server:
         for event in self._connection.receive_data(data):
             if isinstance(event, RequestReceived):
                 stream = event.stream_id or 0
-                self._paths[stream] = str(dict(event.headers or ())[":path"])
+                self._paths[stream] = dict(event.headers or ())[b":path"].decode()
                 self._bodies[stream] = bytearray()
             elif isinstance(event, DataReceived):
                 stream = event.stream_id or 0

@@ -18,7 +18,7 @@ from amqp_broker.etcd import messages
 from amqp_broker.journal.failures import JournalFailed
 from amqp_broker.journal.files import FileSystem
 from amqp_broker.journal.journal import SegmentJournal
-from amqp_broker.journal.kept_files import Delete, KeptFiles, Put
+from amqp_broker.journal.kept_files import Delete, KeptFiles, Put, Transaction
 from amqp_broker.journal.memory_files import MemoryFiles
 from tests.support.etcd_process import ETCD, EtcdMember, free_ports, one_member
 from tests.support.fake_etcd import FakeEtcd, UnreliableMember
@@ -53,7 +53,7 @@ def test_each_transaction_is_applied_once_and_in_turn(seed: int, reliability: fl
     store.open()
     expected: dict[str, bytes] = {}
     for number in range(12):
-        transactions = []
+        transactions: list[Transaction] = []
         for part in range(random.randint(1, 7)):
             key = f"d/{random.randrange(3)}/{part}"  # the same keys again and again
             if random.random() < 0.2:

@@ -180,9 +180,9 @@ def test_external_by_common_name(start_broker: StartBroker) -> None:
     stranger = AUTHORITY.issue_cert("device.example", common_name="stranger")
     with pytest.raises(pika.exceptions.ProbableAuthenticationError):
         pika.BlockingConnection(broker.parameters(certificate=stranger))
-    for certificate in (None, trustme.CA().issue_cert("device.example", common_name="device-7")):
+    for refused in (None, trustme.CA().issue_cert("device.example", common_name="device-7")):
         with pytest.raises(pika.exceptions.AMQPError):
-            pika.BlockingConnection(broker.parameters(certificate=certificate))
+            pika.BlockingConnection(broker.parameters(certificate=refused))
 
 
 def test_external_by_alternative_name_and_proxy_protocol(start_broker: StartBroker) -> None:

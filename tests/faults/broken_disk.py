@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import os
-import sys
 import threading
 
 from amqp_broker.cli import main
@@ -57,4 +56,4 @@ if _syncs_left:
     RealFile.sync = sync  # type: ignore[method-assign]
 if _writes_left:
     RealFile.write_at = write_at  # type: ignore[method-assign]
-sys.exit(main())
+main()

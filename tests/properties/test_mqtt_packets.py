@@ -37,16 +37,17 @@ from amqp_broker.protocols.mqtt.properties import (
     Kind,
     Properties,
     Property,
+    Value,
 )
 from amqp_broker.protocols.mqtt.reasons import MqttError
 
 LEVELS = st.sampled_from((3, 4, 5))
-STRINGS = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=20)
+STRINGS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
 PACKET_IDS = st.integers(1, 65_535)
 MAXIMA = {Kind.BYTE: 255, Kind.TWO_BYTES: 65_535, Kind.FOUR_BYTES: 2**32 - 1, Kind.VARIABLE_INTEGER: 268_435_455}
 
 
-def values(identifier: int) -> st.SearchStrategy[object]:
+def values(identifier: int) -> st.SearchStrategy[Value]:
     kind = KINDS[identifier]
     if kind is Kind.STRING:
         return STRINGS
@@ -59,7 +60,7 @@ def values(identifier: int) -> st.SearchStrategy[object]:
 
 
 def properties(allowed: frozenset[int]) -> st.SearchStrategy[Properties]:
-    return st.fixed_dictionaries({}, optional={identifier: values(identifier) for identifier in sorted(allowed)})  # type: ignore[return-value, arg-type]
+    return st.fixed_dictionaries({}, optional={identifier: values(identifier) for identifier in sorted(allowed)})
 
 
 @st.composite

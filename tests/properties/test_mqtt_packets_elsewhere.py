@@ -29,8 +29,8 @@ from amqp_broker.protocols.mqtt.packets import (
 )
 from amqp_broker.protocols.mqtt.properties import Properties, Property
 
-STRINGS = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=20)
-TOPICS = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0+#"), min_size=1, max_size=20)
+STRINGS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
+TOPICS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0+#"), min_size=1, max_size=20)
 PACKET_IDS = st.integers(1, 65_535)
 QOS = st.integers(0, 2)
 PAIRS = st.lists(st.tuples(STRINGS, STRINGS), max_size=3)
@@ -50,7 +50,7 @@ def read_ours(data: bytes) -> Packet:
 
 def read_theirs(data: bytes) -> Any:
     """One packet, read by them."""
-    packet, size = mqtt5.read(data)
+    packet, size = mqtt5.read(memoryview(data))
     assert size == len(data)
     return packet
 

@@ -6,16 +6,18 @@ holds nothing here.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pamqp.common import FieldTable
 
 from amqp_broker.broker.policies import OPERATOR_POLICY, POLICY
 from tests.support.client import Client
 from tests.support.disk_broker import DiskBroker
 
-QUEUES = {
+QUEUES: dict[str, FieldTable] = {
     "a": {},
     "ab": {"x-max-length": 3, "x-overflow": "reject-publish"},
     "b": {"x-queue-type": "quorum", "x-delivery-limit": 4},
@@ -69,7 +71,7 @@ programs = st.lists(st.one_of(set_one, set_operators, clear_one, declare_one, re
 
 def declare(broker: DiskBroker, name: str) -> None:
     channel = Client(broker).open().channel()
-    channel.declare(name, dict(QUEUES[name]), durable=True)
+    channel.declare(name, QUEUES[name], durable=True)
     channel.exchange(name, durable=True)
 
 
@@ -97,7 +99,7 @@ def test_only_what_they_are_in_the_end_counts(program: list[tuple[str, str, dict
             broker = broker.killed()
         elif value is not None:
             in_the_end[what, name] = value
-            broker.handle(lambda: parameters.set_policy("/", name, value, what))  # noqa: B023 — called at once
+            broker.handle(partial(parameters.set_policy, "/", name, value, what))
         elif (what, name) in in_the_end:
             del in_the_end[what, name]
             broker.handle(lambda: parameters.clear_policy("/", name, what))  # noqa: B023

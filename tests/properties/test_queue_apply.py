@@ -8,6 +8,7 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pamqp import commands
 from pamqp.common import FieldTable
 
 from amqp_broker.broker.arguments import QueueArguments
@@ -79,8 +80,9 @@ def run(channel: ClientChannel, broker: MemoryBroker, program: Sequence[tuple[st
         elif step == "get":
             message = channel.get("q")
             if message is not None:
-                seen.append((message.body, dict(message.method)["redelivered"]))
-                tags.append(dict(message.method)["delivery_tag"])
+                got = message.expect(commands.Basic.GetOk)
+                seen.append((message.body, got.redelivered))
+                tags.append(got.delivery_tag or 0)
         elif step == "advance":
             broker.advance(size)
         elif tags:

@@ -16,9 +16,8 @@ import trio
 from amqp_broker.management.management import Management
 from amqp_broker.server.broker_server import BrokerServer
 from amqp_broker.settings import Settings
-from tests.support.served import Served, TrioClock
+from tests.support.served import QUIET, Served, TrioClock
 
-QUIET = {"host": ("127.0.0.1",), "port": 0, "resource_check_ms": 100_000_000, "shutdown_grace_ms": 0}
 GUEST = "guest:guest"
 
 
@@ -99,7 +98,8 @@ class Managed(Served):
 @asynccontextmanager
 async def managing(**settings: Any) -> AsyncIterator[Managed]:
     """A server with an HTTP API."""
-    http = {"management_host": ("127.0.0.1",), "management_port": 0, "management_tls_port": 0, "metrics_port": 0}
+    ports: dict[str, Any] = dict.fromkeys(("management_port", "management_tls_port", "metrics_port"), 0)
+    http = {"management_host": ("127.0.0.1",), **ports}
     server = BrokerServer(Settings(**(QUIET | http | settings)), TrioClock())
     management = Management(server)
     server.speak_http(management.serve)

@@ -73,10 +73,18 @@ class Served:
         return client
 
 
+# Settings of a server that does nothing by itself.
+QUIET: dict[str, Any] = {
+    "host": ("127.0.0.1",),
+    "port": 0,
+    "resource_check_ms": 100_000_000,
+    "shutdown_grace_ms": 0,
+}
+
+
 @asynccontextmanager
 async def serving(**settings: Any) -> AsyncIterator[Served]:
-    chosen = {"host": ("127.0.0.1",), "port": 0, "resource_check_ms": 100_000_000, "shutdown_grace_ms": 0}
-    server = BrokerServer(Settings(**(chosen | settings)), TrioClock())
+    server = BrokerServer(Settings(**(QUIET | settings)), TrioClock())
     async with trio.open_nursery() as nursery:
         endpoints = await nursery.start(server.run)
         yield Served(server, [endpoint.port for endpoint in endpoints])

@@ -12,7 +12,7 @@ from pika.exceptions import AMQPError
 
 from amqp_broker.testing import Broker
 
-Connect = Callable[[], BlockingConnection]
+Connect = Callable[..., BlockingConnection]
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from amqp_broker.network.listeners import CannotListen, Endpoint
 from amqp_broker.testing import Broker
+from amqp_broker.testing.runners import ThreadRunner
 from amqp_broker.testing.watched import WatchedServer
 from amqp_broker.wire.frames import PROTOCOL_HEADER
 from tests.faults.hostile_crowd import HANDSHAKE, method, publication
@@ -125,7 +126,11 @@ def test_what_an_asyncio_program_no_longer_waits_for_ends(held: Held) -> None:
             await asyncio.to_thread(held.take, broker.url)
             with pytest.raises(asyncio.TimeoutError):
                 await asyncio.wait_for(broker.wait_idle(timeout_s=60), 0.02)
-            assert await broker.wait_until(lambda: len(broker._runner._loop.nursery.child_tasks) == 1)
+            runner = broker._runner
+            assert isinstance(runner, ThreadRunner)
+            loop = runner._loop
+            assert loop is not None
+            assert await broker.wait_until(lambda: len(loop.nursery.child_tasks) == 1)
 
     asyncio.run(program())
 
@@ -167,10 +172,14 @@ def test_what_a_block_raises_comes_out_as_itself() -> None:
         async with Broker():
             raise error
 
-    for run in (asyncio.run, trio.run):
+    runs: list[Callable[[Exception], None]] = [
+        lambda error: asyncio.run(program(error)),
+        lambda error: trio.run(program, error),
+    ]
+    for run in runs:
         for error in (ZeroDivisionError(), ExceptionGroup("two", [ValueError(), KeyError()])):
             with pytest.raises(type(error)) as caught:
-                run(program, error) if run is trio.run else run(program(error))
+                run(error)
             assert caught.value is error
 
 

@@ -132,12 +132,18 @@ def test_a_client_that_was_left_open_does_not_hold_up_the_end() -> None:
         connection.channel()
 
 
+def interrupt_main_thread() -> None:
+    main_thread = threading.main_thread().ident
+    assert main_thread is not None
+    signal.pthread_kill(main_thread, signal.SIGINT)
+
+
 def test_ctrl_c_while_it_starts_leaves_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """The signal comes while the main thread waits for the broker's."""
     serve = Engine.run
 
     async def run(engine: Engine, **arguments: Any) -> None:
-        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        interrupt_main_thread()
         await serve(engine, **arguments)
 
     monkeypatch.setattr(Engine, "run", run)
@@ -155,7 +161,7 @@ def test_ctrl_c_while_a_test_waits_ends_the_wait_only(
 ) -> None:
     def interrupt() -> None:
         if was_asked.wait(timeout=10):
-            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+            interrupt_main_thread()
 
     channel.queue_declare("q")
     channel.basic_publish("", "q", b"hello")
@@ -329,7 +335,8 @@ class Waiting:
 
     def _run(self, wait: Callable[[], None]) -> None:
         try:
-            self._outcome.set_result(wait())
+            wait()
+            self._outcome.set_result(None)
         except BaseException as error:
             self._outcome.set_exception(error)
 

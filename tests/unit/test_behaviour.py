@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from pamqp import commands
+from pamqp.common import FieldTable
 
 from amqp_broker.behaviour import BEHAVIOURS
 from amqp_broker.protocols.amqp091.server_properties import server_properties
@@ -15,7 +16,7 @@ from tests.support.disk_broker import DiskBroker
 from tests.support.memory_broker import MemoryBroker
 
 ALL = ("3.10", "3.13", "4.0", "4.3")
-QUORUM = {"x-queue-type": "quorum"}
+QUORUM: FieldTable = {"x-queue-type": "quorum"}
 
 
 def channel_of(series: str, **settings: Any) -> ClientChannel:
@@ -33,7 +34,7 @@ def die(channel: ClientChannel, queue: str) -> Received:
 
 
 def mortal(channel: ClientChannel, queue: str = "q", **flags: bool) -> None:
-    channel.declare("dead", **flags)
+    channel.declare("dead", None, **flags)
     channel.declare(queue, {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "dead"}, **flags)
 
 

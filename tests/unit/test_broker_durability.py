@@ -208,7 +208,7 @@ def test_messages_of_every_kind_come_back_in_order_however_they_are_mixed(seed: 
             alike: dict[str, Any] = random.choice([{}, {}, {"priority": random.randrange(3)}, {"expiration": "60000"}])
             exchange, key = random.choice([("fan", "")] + [("", name) for name in queues])
             for _ in range(random.choice([1, 2, 9])):
-                unlike = random.choice([{}, {"message_id": "x" * random.randrange(255)}])
+                unlike: dict[str, Any] = random.choice([{}, {"message_id": "x" * random.randrange(255)}])
                 body = random.randbytes(random.choice([0, 3, 3, 500]))
                 channel.publish(exchange, key, body, delivery_mode=2, **alike, **unlike)
                 for name in [key] if key else [name for name in queues if name != "b"]:

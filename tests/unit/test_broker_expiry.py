@@ -79,7 +79,7 @@ def test_only_the_head_expires(channel: ClientChannel, broker: MemoryBroker) -> 
     broker.advance(500)
     assert broker.queue("q").ready_count == 3
     broker.advance(500)
-    assert [message.body for message in broker.queue("q").ready] == [b"for ever"]
+    assert [message.body for message in broker.queue("q").messages()] == [b"for ever"]
 
 
 def test_the_next_head_is_looked_at_when_one_is_taken(channel: ClientChannel, broker: MemoryBroker) -> None:
@@ -90,7 +90,7 @@ def test_the_next_head_is_looked_at_when_one_is_taken(channel: ClientChannel, br
     assert message is not None
     assert message.body == b"0"
     broker.advance(10)
-    assert [message.body for message in broker.queue("q").ready] == [b"2", b"3"]
+    assert [message.body for message in broker.queue("q").messages()] == [b"2", b"3"]
     broker.advance(10)
     assert channel.drain("dead") == [b"1", b"2"]
 

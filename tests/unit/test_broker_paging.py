@@ -49,7 +49,7 @@ def test_a_backlog_is_on_disk_but_for_its_head(broker: DiskBroker, channel: Clie
     fill(channel, delivery_mode=mode)
     assert 0 < COUNT - broker.on_disk_only("q") <= 8
     assert channel.message_count("q") == COUNT
-    assert broker.paging.used_bytes == sum(len(message.body) + 600 for message in broker.queue("q").ready)
+    assert broker.paging.used_bytes == sum(len(message.body) + 600 for message in broker.queue("q").messages())
 
 
 @MODES

@@ -221,10 +221,10 @@ def test_a_mistake_in_a_file_is_told_in_our_words_with_its_line(toml: Path) -> N
     ],
 )
 def test_a_setting_that_would_change_nothing_is_refused_with_what_is_missing(
-    given: dict[str, str | None], missing: str, toml: Path
+    given: dict[str, str], missing: str, toml: Path
 ) -> None:
     name = list(given)[-1]
-    said = refusal(command_line=given)
+    said = refusal(command_line={**given})
     assert said.startswith(f"{name} (command line --{name.replace('_', '-')}) has no effect: ")
     assert said.endswith(missing)
     toml.write_text("\n".join(f"{key} = {value if value.isdigit() else repr(value)}" for key, value in given.items()))

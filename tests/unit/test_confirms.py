@@ -21,7 +21,11 @@ class Publisher:
         )
 
     def chunk(self, *outcomes: int) -> None:
-        self.broker.handle(lambda: [self.confirms.add(number, outcome) for number, outcome in enumerate(outcomes, 1)])
+        def add_all() -> None:
+            for number, outcome in enumerate(outcomes, 1):
+                self.confirms.add(number, outcome)
+
+        self.broker.handle(add_all)
 
     def commit(self, position: int) -> None:
         self.kept_up_to = position

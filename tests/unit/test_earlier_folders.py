@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pamqp import commands
 
 from amqp_broker.broker.broker import Broker
 from amqp_broker.broker.persistence.kinds import RecordKind
@@ -84,7 +85,7 @@ def assert_messages(broker: DiskBroker) -> None:
     channel = broker.client().channel()
     handed_out = channel.get("classic", no_ack=True)
     assert handed_out is not None
-    assert (handed_out.body, handed_out.headers, handed_out.method.redelivered) == (
+    assert (handed_out.body, handed_out.headers, handed_out.expect(commands.Basic.GetOk).redelivered) == (
         b"to two queues",
         {"h": "v"},
         True,

@@ -10,6 +10,7 @@ from itertools import islice
 
 import pytest
 from pamqp import commands
+from pamqp.common import FieldTable
 
 from amqp_broker.access.client import Peer, Tls
 from amqp_broker.broker.inspection import Inspection, default_binding, json_ready
@@ -31,7 +32,7 @@ def last(steps: Iterator[object]) -> object:
 
 def test_a_queue_with_its_messages_and_consumers(broker: MemoryBroker, inspection: Inspection) -> None:
     channel = Client(broker).open().channel()
-    arguments = {"x-max-length": 10, "x-single-active-consumer": True}
+    arguments: FieldTable = {"x-max-length": 10, "x-single-active-consumer": True}
     channel.declare("q", durable=True, arguments=arguments)
     for _ in range(3):
         channel.publish("", "q", b"four")
@@ -155,25 +156,22 @@ def test_what_goes_between_two_slices_is_left_out(broker: MemoryBroker, inspecti
         channel.declare(f"q{number}")
         channel.consume(f"q{number}", f"c{number}")
         channel.bind(f"q{number}", "amq.fanout")
-    lists = inspection.queues(), inspection.consumers(), inspection.bindings()
-    first = [next(each) for each in lists]
+    queues, consumers, bindings = inspection.queues(), inspection.consumers(), inspection.bindings()
+    queue, consumer, binding = next(queues), next(consumers), next(bindings)
     broker.administration.delete_queue("/", "q2")
     channel.received()
     channel.declare("q4")
-    rest = [[*each] for each in lists]
-    assert [first[0]["name"], *(queue["name"] for queue in rest[0])] == ["q0", "q1", "q3"]
-    assert [first[1]["consumer_tag"], *(one["consumer_tag"] for one in rest[1])] == ["c0", "c1", "c3"]
-    assert [first[2]["destination"], *(binding["destination"] for binding in rest[2])] == ["q0", "q1", "q3"]
+    assert [each["name"] for each in (queue, *queues)] == ["q0", "q1", "q3"]
+    assert [each["consumer_tag"] for each in (consumer, *consumers)] == ["c0", "c1", "c3"]
+    assert [each["destination"] for each in (binding, *bindings)] == ["q0", "q1", "q3"]
     connections = inspection.connections()
     client.connection.lost("gone")
     assert list(connections) == []
 
 
 def test_a_virtual_host_that_is_not_there_is_named_at_once(inspection: Inspection) -> None:
-    for look in (inspection.queues, inspection.exchanges, inspection.bindings, inspection.consumers):
-        with pytest.raises(NotThere, match="no virtual host 'nowhere'"):
-            look("nowhere")
-    for look in (inspection.connections, inspection.channels):
+    topology = inspection.queues, inspection.exchanges, inspection.bindings, inspection.consumers
+    for look in (*topology, inspection.connections, inspection.channels):
         with pytest.raises(NotThere, match="no virtual host 'nowhere'"):
             look("nowhere")
 

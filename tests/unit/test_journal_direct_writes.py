@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from amqp_broker.journal import direct_writes
 from amqp_broker.journal.direct_writes import ALIGNED_BYTES, BUFFER_BYTES, DIRECT_BYTES_MIN
 from amqp_broker.journal.real_files import RealFiles
 from amqp_broker.journal.records import Part
@@ -155,7 +154,7 @@ def test_a_write_that_stops_early_is_finished(files: Files, monkeypatch: pytest.
     def write_some(descriptor: int, data: memoryview, offset: int) -> int:
         return pwrite(descriptor, data[: max(len(data) // 2 // ALIGNED_BYTES * ALIGNED_BYTES, 1)], offset)
 
-    monkeypatch.setattr(direct_writes.os, "pwrite", write_some)
+    monkeypatch.setattr(os, "pwrite", write_some)
     data = pattern(BUFFER_BYTES, 1)[:BUFFER_BYTES]
     file.write_at(100, data)
     assert file.read_at(100, len(data)) == data

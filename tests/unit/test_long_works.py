@@ -9,7 +9,7 @@ import pytest
 from pamqp import body, commands, header
 
 from amqp_broker.broker.works import Unfinished, Work, Works
-from tests.support.client import Client, ClientChannel
+from tests.support.client import Client, ClientChannel, Sendable
 from tests.support.disk_broker import DiskBroker
 from tests.support.memory_broker import MemoryBroker, small_slices
 
@@ -57,7 +57,11 @@ def test_a_few_bytes_that_ask_for_much_are_handled_in_turns(
     for name in ("a", "b", "c"):
         channel.declare(name)
         channel.bind(name, "fan")
-    publish = [commands.Basic.Publish(exchange="fan"), header.ContentHeader(body_size=1), body.ContentBody(b"x")]
+    publish: list[Sendable] = [
+        commands.Basic.Publish(exchange="fan"),
+        header.ContentHeader(body_size=1),
+        body.ContentBody(b"x"),
+    ]
     channel.publish("fan", "")
     with broker.holding_works():
         channel.send(*publish * 9, commands.Queue.Purge(queue="a"))

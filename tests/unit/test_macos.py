@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 from types import SimpleNamespace
 from typing import Any
@@ -48,7 +49,7 @@ def test_a_sync_reaches_the_disk_itself_where_the_file_system_can(
 
     monkeypatch.setattr(real_files, "sys", SimpleNamespace(platform="darwin"))
     monkeypatch.setattr(real_files, "fcntl", SimpleNamespace(fcntl=fcntl, F_FULLFSYNC=FULL_SYNC), raising=False)
-    monkeypatch.setattr(real_files.os, "fsync", lambda descriptor: done.append("plain"))
+    monkeypatch.setattr(os, "fsync", lambda descriptor: done.append("plain"))
     file = RealFiles(tmp_path).create("a", 0)
     file.sync()
     assert done == (["full"] if can_full_sync else ["refused", "plain"])

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from amqp_broker.broker.broker import Broker
+from amqp_broker.broker.inspection import ChannelInfo
 from amqp_broker.broker.message import Address, Message
 from amqp_broker.broker.queues.consumers import Consumer
 from amqp_broker.wire.content import Properties, encode_content_header
+from amqp_broker.wire.table import Table
 from tests.support.managed import Managed, managing
 from tests.support.served import on_a_jumping_clock
 from tests.unit.management_differences import DIFFERENCES
@@ -32,11 +34,7 @@ def set_up(broker: Broker) -> None:
     administration.set_user_limits("app", channels_max=100)
     administration.set_permission("app", "/", "^app", ".*", ".*")
     administration.set_topic_permission("app", "/", "orders", "^eu", ".*")
-    for name, kind, table in (
-        ("unrouted", "fanout", {}),
-        ("dlx", "direct", {}),
-        ("orders", "topic", {"alternate-exchange": "unrouted"}),
-    ):
+    for name, kind, table in EXCHANGES:
         host.add_exchange(name, kind, durable=True, auto_delete=False, internal=False, table=table)
     for name, durable, table in QUEUES:
         owner = object() if name.startswith("amq.gen") else None
@@ -49,7 +47,12 @@ def set_up(broker: Broker) -> None:
     host.queues["orders.eu"].consumers.add(Consumer(host.queues["orders.eu"], "eu-worker", NoDeliveries()))
 
 
-QUEUES: list[tuple[str, bool, dict[str, Any]]] = [
+EXCHANGES: list[tuple[str, str, Table]] = [
+    ("unrouted", "fanout", {}),
+    ("dlx", "direct", {}),
+    ("orders", "topic", {"alternate-exchange": "unrouted"}),
+]
+QUEUES: list[tuple[str, bool, Table]] = [
     ("aliveness-test", False, {}),
     ("amq.gen-N9dalIxFaaVGd6yo_cHb4A", False, {}),
     ("backlog", False, {}),
@@ -71,9 +74,9 @@ class NoDeliveries:
 
     has_room = False
 
-    def inspect(self) -> dict[str, object]:
+    def inspect(self) -> ChannelInfo:
         names = ("name", "number", "connection_name", "user", "peer_host", "peer_port")
-        return dict.fromkeys(names, "")
+        return cast("ChannelInfo", dict.fromkeys(names, ""))
 
     def deliver(self, consumer: Consumer, message: Message, header: bytes) -> None:
         raise AssertionError

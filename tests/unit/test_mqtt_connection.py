@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from amqp_broker.protocols.mqtt.packets import Connect, Disconnect, PacketType, PingRequest, Publish, Will
-from amqp_broker.protocols.mqtt.properties import Property
+from amqp_broker.protocols.mqtt.properties import Properties, Property
 from amqp_broker.protocols.mqtt.reasons import Reason
 from tests.support.client import Client
 from tests.support.memory_broker import MemoryBroker
@@ -23,14 +25,14 @@ def level(request: pytest.FixtureRequest) -> int:
     return found
 
 
-def connected(broker: MemoryBroker, client_id: str = "", level: int = 4, **fields: object) -> MqttClient:
+def connected(broker: MemoryBroker, client_id: str = "", level: int = 4, **fields: Any) -> MqttClient:
     client = MqttClient(broker, client_id, level)
     answer = client.connect(**fields)
     assert answer.codes == [0], answer
     return client
 
 
-def session_expiry(seconds: int) -> dict[int, object]:
+def session_expiry(seconds: int) -> Properties:
     return {int(Property.SESSION_EXPIRY_INTERVAL): seconds}
 
 
@@ -523,6 +525,7 @@ def test_properties_go_from_mqtt_to_amqp_and_back(broker: MemoryBroker) -> None:
     got = channel.get("q")
     assert got is not None
     properties = got.properties
+    assert properties is not None
     assert (properties.content_type, properties.correlation_id, properties.expiration) == ("text/plain", "id", "9000")
     assert (properties.delivery_mode, got.headers) == (
         2,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from amqp_broker.broker.inspection import Inspection
@@ -60,12 +62,13 @@ def test_what_cannot_be_set(broker: MemoryBroker) -> None:
         parameters.set_parameter("/", "nope", "x", 1)
     with pytest.raises(AdministrationError, match="policies may not be set using this method"):
         parameters.set_parameter("/", "policy", "x", {})
-    for clear in (
+    clearings: tuple[Callable[[], object], ...] = (
         lambda: parameters.clear_parameter("/", "shovel", "x"),
         lambda: parameters.clear_parameter("/", "policy", "x"),
         lambda: parameters.clear_global_parameter("x"),
         lambda: parameters.set_user_limits("nobody", {}),
-    ):
+    )
+    for clear in clearings:
         with pytest.raises(NotThere):
             clear()
     with pytest.raises(AdministrationError, match="there is no queue type 'zzz'"):

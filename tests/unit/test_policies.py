@@ -174,7 +174,7 @@ def test_many_queues_are_looked_at_in_slices(broker: MemoryBroker, channel: Clie
     for number in range(200):
         channel.declare(f"q{number}")
     broker.goes_on = False
-    value = {"pattern": "^q", "definition": {"max-length": 1}}
+    value: dict[str, object] = {"pattern": "^q", "definition": {"max-length": 1}}
     work = broker.handle(lambda: broker.administration.parameters.set_policy("/", "p", value))
     assert not work.is_done
     assert channel.message_count("q0") == 0  # others have their turn
@@ -260,7 +260,7 @@ def test_a_start_brings_them_back() -> None:
 def test_they_go_with_their_virtual_host() -> None:
     disk = DiskBroker()
     disk.administration.add_virtual_host("orders")
-    value = {"pattern": "", "definition": {"max-length": 2}}
+    value: dict[str, object] = {"pattern": "", "definition": {"max-length": 2}}
     disk.handle(lambda: disk.administration.parameters.set_policy("orders", "p", value))
     disk.handle(lambda: disk.administration.delete_virtual_host("orders"))
     again = disk.restarted()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from itertools import pairwise
 
@@ -28,7 +28,7 @@ from amqp_broker.network.pump import (
     Outbox,
     Pump,
 )
-from amqp_broker.network.socket_stream import SocketStream
+from amqp_broker.network.socket_stream import Part, SocketStream
 from amqp_broker.network.turns import ROUND_S_MAX, Turns
 from tests.unit.in_trio import in_trio
 
@@ -69,9 +69,15 @@ class StandIn:
         self.received.append(data)
         self.on_receive(data)
 
-    def take_output(self) -> list[bytes]:
+    def room(self) -> Sequence[memoryview]:
+        return ()
+
+    def room_filled(self, size_bytes: int) -> None:
+        raise AssertionError("there was no room")
+
+    def take_output(self) -> list[Part]:
         output, self.output = self.output, []
-        return output
+        return [*output]
 
     def output_sent(self, sent_bytes: int) -> None:
         self.sent_bytes.append(sent_bytes)
@@ -595,7 +601,7 @@ async def test_a_defect_in_what_another_connection_says_ends_only_that_one() -> 
     async with two_talkers() as talkers:
         one, other = talkers.conversations
 
-        def fail() -> list[bytes]:
+        def fail() -> list[Part]:
             raise RuntimeError("a defect")
 
         other.take_output = fail  # type: ignore[method-assign]

@@ -166,7 +166,8 @@ def test_where_there_are_many_connections_each_gets_less_room() -> None:
 @pytest.mark.parametrize("size_bytes", [ROOM_BYTES_MAX - 1, ROOM_BYTES_MAX + 1, 2 * ROOM_BYTES_MAX + 200_000])
 def test_a_body_larger_than_any_room_comes_whole(size_bytes: int) -> None:
     broker = MemoryBroker()
-    client = RoomyClient(broker, cut=random_pieces(1, 1_000_000)).open(frame_max=131_072)
+    client = RoomyClient(broker, cut=random_pieces(1, 1_000_000))
+    client.open(frame_max=131_072)
     channel = client.channel()
     channel.declare("q")
     whole = content(1, size_bytes)

@@ -536,7 +536,7 @@ def test_a_lost_connection_rolls_back(client: Client, broker: MemoryBroker) -> N
     channel.ack(1)
     channel.publish("", "q", b"never")
     client.connection.lost("reset by peer")
-    assert [message.body for message in broker.queue("q").ready] == [b"one"]
+    assert [message.body for message in broker.queue("q").messages()] == [b"one"]
     assert broker.queue("q").unacknowledged_count == 0
 
 

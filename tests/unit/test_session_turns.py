@@ -42,7 +42,7 @@ def delivered(received: list[Received]) -> list[commands.Basic.Deliver]:
     return [one.method for one in received if isinstance(one.method, commands.Basic.Deliver)]
 
 
-def serve(channel: ClientChannel, count: int, settlement: Settlement) -> Counter[str]:
+def serve(channel: ClientChannel, count: int, settlement: Settlement) -> Counter[str | None]:
     """Settle the oldest delivery so many times; how many messages each consumer had by then."""
     waiting: deque[commands.Basic.Deliver] = deque(delivered(channel.received()))
     seen = Counter(one.consumer_tag for one in waiting)

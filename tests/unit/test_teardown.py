@@ -38,7 +38,7 @@ def chain(broker: MemoryBroker) -> Iterator[ClientChannel]:
             channel.send(commands.Exchange.Bind(destination=f"x{number}", source=f"x{number - 1}", nowait=True))
     yield channel
     assert [name for name in broker.virtual_host.exchanges if name.startswith("x")] == []
-    assert client.is_finished or channel.declare("alive")
+    assert client.is_finished() or channel.declare("alive")
 
 
 END = f"x{CHAIN - 1}"

@@ -20,8 +20,8 @@ from urllib.parse import unquote, urlsplit
 def redirect_pika(url: str) -> None:
     """Let every set of connection parameters name this address, and its user and virtual host if it has them."""
     try:
-        from pika import PlainCredentials  # type: ignore[import-untyped]
-        from pika.connection import Parameters  # type: ignore[import-untyped]
+        from pika import PlainCredentials
+        from pika.connection import Parameters
     except ImportError:
         return
     parts = urlsplit(url)
