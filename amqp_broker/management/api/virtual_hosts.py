@@ -6,7 +6,7 @@ from typing import Any
 
 from amqp_broker.broker.counters import counts_of_virtual_host
 from amqp_broker.broker.virtual_host import Metadata, VirtualHost
-from amqp_broker.management.api.fields import names, text
+from amqp_broker.management.api.fields import boolean, names, text
 from amqp_broker.management.api.lists import Listing, answer_one
 from amqp_broker.management.api.overview import visible_hosts
 from amqp_broker.management.api.rates import BYTES_RANGE, LENGTHS_RANGE, MESSAGES_RANGE, with_rates
@@ -39,7 +39,7 @@ def describe(call: Call, host: VirtualHost) -> dict[str, Any] | None:
         "default_queue_type": metadata.default_queue_type or "undefined",
         "metadata": {"description": metadata.description, "tags": list(metadata.tags)},
         "protected_from_deletion": False,
-        "tracing": False,
+        "tracing": call.broker.firehose.is_on(host.name),
         "cluster_state": {call.management.node: "running"},
         **with_rates(call, key, octets, BYTES_RANGE),
         **with_rates(call, key, lengths, LENGTHS_RANGE),
@@ -63,14 +63,25 @@ async def show_virtual_host(call: Call) -> Answer:
 async def put_virtual_host(call: Call) -> Answer:
     """Add a virtual host, or say something else of it; who adds it may do everything there, as in RabbitMQ."""
     name = call.variables["vhost"]
-    metadata = _metadata(call.body())
+    body = call.body()
+    metadata = _metadata(body)
+    is_traced = boolean(body, "tracing") if "tracing" in body else None
+
+    def trace() -> None:
+        if is_traced is not None:
+            call.administration.set_tracing(name, is_on=is_traced)
 
     def add() -> None:
         call.administration.add_virtual_host(name, metadata)
         call.administration.set_permission(call.user.name, name, ".*", ".*", ".*")
+        trace()
+
+    def change() -> None:
+        call.administration.set_metadata(name, metadata)
+        trace()
 
     if name in call.broker.virtual_hosts:
-        await call.change(lambda: call.administration.set_metadata(name, metadata))
+        await call.change(change)
         return Answer(204)
     await call.change(add)
     return Answer(201)
