@@ -20,7 +20,8 @@ from trio.testing import wait_all_tasks_blocked
 from amqp_broker.access.client import Peer
 from amqp_broker.broker.alarms import Resource
 from amqp_broker.broker.problems import AdministrationError
-from amqp_broker.network.listeners import AMQP, Endpoint
+from amqp_broker.management.management import Management
+from amqp_broker.network.listeners import AMQP, HTTP, Endpoint
 from amqp_broker.protocols.amqp091.states import ConnectionState
 from amqp_broker.settings import DESCRIPTIONS, SettingError, Settings
 from amqp_broker.testing.holds import watch_ends
@@ -45,12 +46,19 @@ POLL_S = 0.001
 DEFAULTS: dict[str, Any] = {
     "host": ("127.0.0.1",),
     "port": 0,
+    "management_host": ("127.0.0.1",),
+    "management_port": -1,
+    "management_tls_port": -1,
+    "metrics_port": -1,
     "handshake_timeout_ms": TEN_YEARS_MS,
     "memory_budget_bytes": sys.maxsize,
     "memory_high_water_bytes": sys.maxsize,
     "resource_check_ms": TEN_YEARS_MS,
     "shutdown_grace_ms": 100,
 }
+
+
+PORT_SETTINGS = {AMQP: "port", HTTP: "management_port"}  # those that are not named like their protocol
 
 
 class NotRunning(RuntimeError):
@@ -108,11 +116,13 @@ class Engine:
         self._broker.open(journal)
         driver.begin_writing(self._broker, journal)
         self._server = WatchedServer(self.settings, self.clock, self._broker, driver)
+        if self.settings.management_port >= 0 or self.settings.metrics_port >= 0:
+            self._server.speak_http(Management(self._server).serve)
         try:
             with self._scope:
                 async with trio.open_nursery() as self._nursery:
                     endpoints = await self._nursery.start(self._serve, self._server)
-                    self.settings = _with_ports(self.settings, endpoints)
+                    self.settings = _with_ports(self.settings, [*endpoints, *self._server.http_endpoints])
                     await self._order_faults_again()
                     task_status.started(endpoints)
         except BaseExceptionGroup as group:
@@ -388,7 +398,7 @@ def _with_ports(settings: Settings, endpoints: Iterable[Endpoint]) -> Settings:
     ports: dict[str, Any] = {}
     for endpoint in endpoints:
         if not endpoint.is_tls:
-            ports["port" if endpoint.protocol == AMQP else f"{endpoint.protocol}_port"] = endpoint.port
+            ports[PORT_SETTINGS.get(endpoint.protocol, f"{endpoint.protocol}_port")] = endpoint.port
     return replace(settings, **ports)
 
 

@@ -96,6 +96,18 @@ class View:
         return f"amqp://{user}:{password}@{bracketed(self.host)}:{self.port}/{quote(self.virtual_host, safe='')}"
 
     @property
+    def management_url(self) -> str:
+        """Where the HTTP API is, without user and password.
+
+        Raises:
+            NotRunning: there is none: start it with ``Broker(management_port=0)``.
+        """
+        settings = self._engine.settings
+        if settings.management_port <= 0:
+            raise NotRunning("the broker has no HTTP API: start it with Broker(management_port=0)")
+        return f"http://{bracketed(settings.management_host[0])}:{settings.management_port}"
+
+    @property
     def mqtt_url(self) -> str:
         """What an MQTT client connects to; the virtual host is a part of the user name, as RabbitMQ has it.
 

@@ -10,7 +10,7 @@ import trio
 
 from amqp_broker import __version__
 from amqp_broker.management.api.lists import answer_one, columns_of
-from amqp_broker.management.api.overview import CHURN, contexts, exchange_types, version_of
+from amqp_broker.management.api.overview import churn, contexts, exchange_types, version_of
 from amqp_broker.management.api.rates import zero_rates
 from amqp_broker.management.http.call import Call
 from amqp_broker.management.http.messages import Answer, answer_json, no_such_object
@@ -119,7 +119,7 @@ async def describe_node(call: Call) -> dict[str, Any]:
     }
     for name, value in used.items():
         node |= {name: value, f"{name}_details": {"rate": 0.0}}
-    return node | zero_rates(NEVER_COUNTED) | zero_rates(CHURN)
+    return node | zero_rates(NEVER_COUNTED) | churn(call)
 
 
 async def list_nodes(call: Call) -> Answer:

@@ -112,7 +112,7 @@ async def show_overview(call: Call) -> Answer:
             "enable_queue_totals": False,
             "is_op_policy_updating_enabled": True,
             "message_stats": with_rates(call, ALL, message_stats(counts), MESSAGES_RANGE),
-            "churn_rates": zero_rates(CHURN),
+            "churn_rates": churn(call),
             "queue_totals": with_rates(call, ALL, queue_totals, LENGTHS_RANGE),
             "object_totals": totals,
             "statistics_db_event_queue": 0,
@@ -121,6 +121,14 @@ async def show_overview(call: Call) -> Answer:
             "contexts": contexts(call),
         },
     )
+
+
+def churn(call: Call) -> dict[str, Any]:
+    """What came and went since the start; of channels and queues that is not counted."""
+    server = call.management.server
+    ended = server.connections_ended
+    known = {"connection_closed": ended, "connection_created": ended + server.client_count}
+    return zero_rates(CHURN) | known
 
 
 def visible_hosts(call: Call) -> list[str]:

@@ -146,7 +146,7 @@ OF_CONNECTION = (
 # What is nothing here, by the group that it stands in.
 ALWAYS_ZERO = (
     ("connection_churn_metrics", "counter", (
-        "connections_opened_total", "channels_opened_total", "channels_closed_total", "queues_declared_total",
+        "channels_opened_total", "channels_closed_total", "queues_declared_total",
         "queues_created_total", "queues_deleted_total",
     )),
     ("node_coarse_metrics", "gauge", ("erlang_processes_used",)),

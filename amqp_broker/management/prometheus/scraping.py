@@ -155,13 +155,14 @@ class Scrape:
     def _of_node(self, status: ServerStatus) -> Iterator[str]:
         memory, disk, descriptors = status["memory"], status["disk"], status["descriptors"]
         server, logins = self._call.management.server, self._call.management.http_logins
-        limit = descriptors["limit"] or NO_LIMIT
+        limit, ended = descriptors["limit"] or NO_LIMIT, server.connections_ended
         free = disk["free_bytes"] if disk is not None else NO_LIMIT
         for group, name, kind, text, value in (
             ("", "alarms_file_descriptor_limit", "untyped", "1 while descriptors run out", 0),
             ("", "alarms_free_disk_space_watermark", "untyped", "1 while the disk is full", "disk" in status["alarms"]),
             ("", "alarms_memory_used_watermark", "untyped", "1 while memory is short", "memory" in status["alarms"]),
-            ("connection_churn_metrics", "connections_closed_total", "counter", "Ended", server.connections_ended),
+            ("connection_churn_metrics", "connections_opened_total", "counter", "Ever", ended + server.client_count),
+            ("connection_churn_metrics", "connections_closed_total", "counter", "Ended", ended),
             ("node_coarse_metrics", "process_open_fds", "gauge", "Open descriptors", descriptors["used"]),
             ("node_coarse_metrics", "process_open_tcp_sockets", "gauge", "Connections", server.client_count),
             ("node_coarse_metrics", "process_resident_memory_bytes", "gauge", "Memory in use", memory["used_bytes"]),
