@@ -329,6 +329,20 @@ def test_wildcards_match_no_topic_that_begins_with_a_dollar(broker: MemoryBroker
     assert broker.queue("mqtt-subscription-cqos1").unacknowledged_count == 0
 
 
+def test_dots_and_stars_in_a_topic_stay_what_they_are(broker: MemoryBroker) -> None:
+    client = connected(broker, "c", 5)
+    client.subscribe("v1.2/*/#", 1)
+    client.subscribe("v1/2", 1)
+    channel = Client(broker).open().channel()
+    client.publish("v1.2/*/x", b"kept", 1, retain=True)
+    client.publish("v1/2/y/x", b"another topic")
+    channel.publish("amq.topic", "v1.2", b"from AMQP")
+    assert [(one.topic, one.payload) for one in client.messages()] == [("v1.2/*/x", b"kept"), ("v1/2", b"from AMQP")]
+    late = connected(broker, "d")
+    late.subscribe("v1.2/#")
+    assert [(one.topic, one.payload) for one in late.messages()] == [("v1.2/*/x", b"kept")]
+
+
 def test_unsubscribed_is_not_delivered(broker: MemoryBroker) -> None:
     client = connected(broker, "c", 5)
     client.subscribe("a", 1)

@@ -96,7 +96,7 @@ class Composer:
 
     def compose(self, message: Message, content: Content, wanted: Wanted, qos: int, packet_id: int) -> bytes:
         """The packet; empty when the client takes none that is so large (MQTT 5.0, 3.1.2.11.4)."""
-        topic = topic_of(message.address.routing_key)
+        topic = content.topic if content.topic is not None else topic_of(message.address.routing_key)
         is_retain = content.retained_for is not None or (wanted.retain_as_published and content.is_retain)
         properties: Properties = {}
         if self._level == MQTT_5:

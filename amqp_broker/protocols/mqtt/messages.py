@@ -12,7 +12,7 @@ from typing import Final
 from amqp_broker.broker.message import EXPIRATION_MS_MAX, Digest, digest_of
 from amqp_broker.protocols.mqtt.packets import AT_LEAST_ONCE, EXACTLY_ONCE
 from amqp_broker.protocols.mqtt.properties import Properties, Property, Value, number, text, user_properties
-from amqp_broker.protocols.mqtt.topics import routing_key_of, topic_of
+from amqp_broker.protocols.mqtt.topics import is_topic_name, routing_key_of, topic_of
 from amqp_broker.wire import content
 from amqp_broker.wire.content import decode_properties, encode_content_header
 from amqp_broker.wire.table import FieldValue, RepeatedName, Table, UnsignedByte, plain_name
@@ -20,11 +20,12 @@ from amqp_broker.wire.table import FieldValue, RepeatedName, Table, UnsignedByte
 QOS_HEADER: Final = "x-mqtt-publish-qos"
 RETAIN_HEADER: Final = "x-mqtt-retain"  # it was published as one to be retained
 RETAINED_FOR_HEADER: Final = "x-mqtt-retained-for"  # the filter of the new subscription that it is sent for
+TOPIC_HEADER: Final = "x-mqtt-topic"  # where the routing key alone would not bring it back: it has dots or stars
 FORMAT_HEADER: Final = "x-mqtt-payload-format"
 CORRELATION_HEADER: Final = "x-correlation-id"
 REPLY_HEADER: Final = "x-reply-to-topic"
 OWN_HEADERS: Final = frozenset(
-    {QOS_HEADER, RETAIN_HEADER, RETAINED_FOR_HEADER, FORMAT_HEADER, CORRELATION_HEADER, REPLY_HEADER}
+    {QOS_HEADER, TOPIC_HEADER, RETAIN_HEADER, RETAINED_FOR_HEADER, FORMAT_HEADER, CORRELATION_HEADER, REPLY_HEADER}
 )
 SHORT_STRING_BYTES_MAX: Final = 255
 TRANSIENT: Final = 1
@@ -40,15 +41,27 @@ class Content:
 
     Args:
         qos: that it was published with.
+        topic: that it was published to; None where the routing key tells it.
+        is_from_mqtt: whether that was done with MQTT.
         is_retain: whether it was to be retained.
         retained_for: the filter of the subscription that a retained message is sent for; None for one just published.
         properties: MQTT 5's, without topic alias, subscription identifiers and what is left of its time.
     """
 
-    __slots__ = ("is_retain", "properties", "qos", "retained_for")
+    __slots__ = ("is_from_mqtt", "is_retain", "properties", "qos", "retained_for", "topic")
 
-    def __init__(self, qos: int, is_retain: bool, retained_for: str | None, properties: Properties) -> None:
+    def __init__(
+        self,
+        qos: int,
+        topic: str | None,
+        is_from_mqtt: bool,
+        is_retain: bool,
+        retained_for: str | None,
+        properties: Properties,
+    ) -> None:
         self.qos = qos
+        self.topic = topic
+        self.is_from_mqtt = is_from_mqtt
         self.is_retain = is_retain
         self.retained_for = retained_for
         self.properties = properties
@@ -61,18 +74,20 @@ class Translations:
         self._headers: dict[tuple[int, bool], tuple[bytes, Digest]] = {}  # of messages without properties
         self._contents: dict[bytes, Content] = {}
 
-    def header(self, qos: int, retain: bool, properties: Properties, body_bytes: int) -> tuple[bytes, Digest]:
+    def header(
+        self, topic: str, qos: int, retain: bool, properties: Properties, body_bytes: int
+    ) -> tuple[bytes, Digest]:
         """The content header of a message that is published, and what the broker needs of it.
 
         Raises:
             AmqpError: it claims something that cannot be.
             WireError: a property does not fit.
         """
-        if properties:
-            return encode_header(qos, retain, properties, body_bytes)
+        if properties or "." in topic or "*" in topic:
+            return encode_header(topic, qos, retain, properties, body_bytes)
         known = self._headers.get((qos, retain))
         if known is None:
-            known = self._headers[qos, retain] = encode_header(qos, retain, properties, 0)
+            known = self._headers[qos, retain] = encode_header(topic, qos, retain, properties, 0)
         header, digest = known
         return header[:SIZE_OFFSET] + body_bytes.to_bytes(8, "big") + header[FLAGS_OFFSET:], digest
 
@@ -89,11 +104,13 @@ class Translations:
         return known
 
 
-def encode_header(qos: int, retain: bool, properties: Properties, body_bytes: int) -> tuple[bytes, Digest]:
+def encode_header(topic: str, qos: int, retain: bool, properties: Properties, body_bytes: int) -> tuple[bytes, Digest]:
     """The content header of a message, and what the broker needs of it; raises as ``Translations.header`` does."""
     headers: Table = {QOS_HEADER: UnsignedByte(qos)}
     if retain:
         headers[RETAIN_HEADER] = True
+    if "." in topic or "*" in topic:
+        headers[TOPIC_HEADER] = topic
     fields = content.Properties(headers=headers, delivery_mode=PERSISTENT if qos else TRANSIENT)
     if properties:
         _encode_properties(fields, headers, properties)
@@ -166,9 +183,14 @@ def decode_header(header: bytes) -> Content:
         qos = int(published_qos)
     else:
         qos = AT_LEAST_ONCE if fields.delivery_mode == PERSISTENT else 0
-    retained_for = headers.get(RETAINED_FOR_HEADER)
+    topic, retained_for = headers.get(TOPIC_HEADER), headers.get(RETAINED_FOR_HEADER)
     return Content(
-        qos, headers.get(RETAIN_HEADER) is True, retained_for if isinstance(retained_for, str) else None, properties
+        qos,
+        topic if isinstance(topic, str) and is_topic_name(topic) else None,
+        QOS_HEADER in headers,
+        headers.get(RETAIN_HEADER) is True,
+        retained_for if isinstance(retained_for, str) else None,
+        properties,
     )
 
 

@@ -165,7 +165,7 @@ class Publishing:
     def _put(self, packet: Publish, topic: str) -> Outcome:
         target = self._target(topic)
         payload = packet.payload
-        header, digest = self._translations.header(packet.qos, packet.retain, packet.properties, len(payload))
+        header, digest = self._translations.header(topic, packet.qos, packet.retain, packet.properties, len(payload))
         queues = target.queues
         if digest.extra_routing_keys or not target.may_be_remembered:
             keys = (target.address.routing_key, *digest.extra_routing_keys)
@@ -206,7 +206,7 @@ class Publishing:
         address = Address(EXCHANGE, routing_key, encode_address(EXCHANGE, routing_key))
         route = ingress.route_of_all(exchange, routing_key)
         self._connection.has_cost(1)
-        own = self._connection.subscribing.not_local(routing_key)
+        own = self._connection.subscribing.not_local(topic)
         queues = tuple(queue for queue in route.queues if queue.name not in own) if own else route.queues
         return Target(exchange, address, queues, route.may_be_remembered)
 
@@ -215,7 +215,7 @@ class Publishing:
         self._targets.clear()
 
     def _retain(self, packet: Publish, topic: str) -> None:
-        header, digest = self._translations.header(packet.qos, True, packet.properties, len(packet.payload))
+        header, digest = self._translations.header(topic, packet.qos, True, packet.properties, len(packet.payload))
         retain(self._host, topic, header, digest, packet.payload)
 
     # --- PUBREL
@@ -286,7 +286,7 @@ def publish_will(virtual_host: VirtualHost, client: Client, will: Will) -> None:
     routing_key = routing_key_of(will.topic)
     try:
         exchange = virtual_host.ingress.exchange_for(client, EXCHANGE, routing_key)
-        header, digest = encode_header(will.qos, will.retain, will.properties, len(will.payload))
+        header, digest = encode_header(will.topic, will.qos, will.retain, will.properties, len(will.payload))
         virtual_host.ingress.publish(exchange, routing_key, header, will.payload, digest)
     except (AmqpError, WireError):
         return

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 QUEUE_PREFIX: Final = "mqtt-subscription-"
 SHARED_QUEUE_PREFIX: Final = "mqtt-shared-"
 NAME_BYTES_MAX: Final = 255
-WANTED_MAX: Final = 1_024  # routing keys for which a connection remembers which subscriptions match
+WANTED_MAX: Final = 1_024  # topics for which a connection remembers which subscriptions match
 RETAINED_IN_SLICE: Final = 100
 FAILURE: Final = 0x80  # in SUBACK of MQTT 3
 NEW_ONLY: Final = 1  # retain handling: send retained messages if the subscription is new
@@ -107,7 +107,7 @@ class Subscribing:
         self._session = connection.session
         self._options: dict[str, Options] = {}  # by filter; shared ones with their prefix
         self._consumers: dict[str, Consumer] = {}  # by tag: LOW, HIGH, or a shared filter
-        self._wanted: dict[tuple[bool, str], Wanted | None] = {}
+        self._wanted: dict[tuple[bool, bool, str], Wanted | None] = {}
 
     # --- which queue
 
@@ -133,31 +133,32 @@ class Subscribing:
         if content.retained_for is not None:
             options = self._options.get(content.retained_for)
             return Wanted([options]) if options is not None else None
-        key = (tag == HIGH, routing_key)
+        topic = content.topic if content.topic is not None else topic_of(routing_key)
+        key = (tag == HIGH, content.is_from_mqtt, topic)
         if key not in self._wanted:
             if len(self._wanted) >= WANTED_MAX:
                 self._wanted.clear()
-            found = self._matching(topic_of(routing_key), has_qos=tag == HIGH)
+            found = self._matching(topic, has_qos=tag == HIGH, is_exact=content.is_from_mqtt)
             self._wanted[key] = Wanted(found) if found else None
         return self._wanted[key]
 
-    def _matching(self, topic: str, *, has_qos: bool) -> list[Options]:
+    def _matching(self, topic: str, *, has_qos: bool, is_exact: bool) -> list[Options]:
+        """The subscriptions that a message is for; what AMQP's clients publish is looked at by its routing key."""
         return [
             options
             for topic_filter, options in self._options.items()
             if (options.qos > 0) == has_qos
             and not topic_filter.startswith(SHARED_PREFIX)
-            and matches(topic_filter, topic)
+            and matches(topic_filter if is_exact else topic_of(routing_key_of(topic_filter)), topic)
         ]
 
-    def not_local(self, routing_key: str) -> frozenset[str]:
-        """Those of the client's queues that do not want what it publishes itself with this key."""
+    def not_local(self, topic: str) -> frozenset[str]:
+        """Those of the client's queues that do not want what it publishes itself to this topic."""
         if not any(options.no_local for options in self._options.values()):
             return frozenset()
-        topic = topic_of(routing_key)
         left_out = set()
         for tag in (LOW, HIGH):
-            found = self._matching(topic, has_qos=tag == HIGH)
+            found = self._matching(topic, has_qos=tag == HIGH, is_exact=True)
             if found and all(options.no_local for options in found):
                 left_out.add(self.queue_name(tag))
         return frozenset(left_out)
