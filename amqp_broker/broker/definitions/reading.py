@@ -133,6 +133,7 @@ class _Reader:
         self._document: Object = document
         self._into = virtual_host
         self._plan = Plan()
+        self._exchanges: dict[tuple[str, str], Exchange] = {}  # as they will be, by virtual host and name
         if virtual_host is not None:
             broker.administration.virtual_host(virtual_host)
 
@@ -320,8 +321,12 @@ class _Reader:
             new = _predeclared(name)
         if new is None:
             return None
-        matcher = self._broker.exchange_types[new.type_name](new.table)
-        return Exchange(name, new.type_name, matcher, durable=new.durable, table=new.table)
+        exchange = self._exchanges.get((host_name, name))
+        if exchange is None:
+            matcher = self._broker.exchange_types[new.type_name](new.table)
+            exchange = Exchange(name, new.type_name, matcher, durable=new.durable, table=new.table)
+            self._exchanges[host_name, name] = exchange
+        return exchange
 
     def _is_there(self, host_name: str, kind: str, name: str) -> bool:
         if kind == "exchange":
