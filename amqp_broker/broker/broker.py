@@ -34,7 +34,7 @@ from amqp_broker.broker.queues.paging import Paging
 from amqp_broker.broker.queues.registry import queue_types
 from amqp_broker.broker.timers import Timers
 from amqp_broker.broker.virtual_host import VirtualHost
-from amqp_broker.broker.works import SLICE_MESSAGES, Works
+from amqp_broker.broker.works import Works
 from amqp_broker.compilation import mypyc_attr
 from amqp_broker.journal.port import Journal, Progress
 from amqp_broker.settings import DESCRIPTIONS, Settings
@@ -168,7 +168,7 @@ class Broker:
         return result
 
     def _settle(self) -> None:
-        self._pump(SLICE_MESSAGES)
+        self._pump(self.works.slice_messages)
         if self.to_finish:
             to_finish, self.to_finish = self.to_finish, []
             for finish in to_finish:

@@ -60,9 +60,14 @@ class Unfinished(Exception):
 
 
 class Works:
-    """All that one broker has begun and not finished. They take turns."""
+    """All that one broker has begun and not finished. They take turns.
 
-    def __init__(self) -> None:
+    Args:
+        slice_messages: how many messages are handled in a slice.
+    """
+
+    def __init__(self, slice_messages: int = SLICE_MESSAGES) -> None:
+        self.slice_messages = slice_messages
         self._unfinished: deque[Work] = deque()
 
     def __bool__(self) -> bool:

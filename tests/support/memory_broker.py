@@ -11,18 +11,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
-from amqp_broker.broker import broker as broker_module
 from amqp_broker.broker.broker import Broker
 from amqp_broker.broker.ports import PassiveDriver
-from amqp_broker.broker.queues import backlog as backlog_module
-from amqp_broker.broker.queues import base as queue_module
-from amqp_broker.broker.queues import classic as classic_module
 from amqp_broker.broker.queues.base import Queue
 from amqp_broker.broker.queues.classic import ClassicQueue
 from amqp_broker.broker.queues.consumers import Consumer
 from amqp_broker.broker.queues.paging import OVERHEAD_BYTES
 from amqp_broker.broker.virtual_host import VirtualHost
-from amqp_broker.protocols.amqp091 import consuming as consuming_module
+from amqp_broker.broker.works import SLICE_MESSAGES
 from amqp_broker.protocols.amqp091.channel import Channel
 from amqp_broker.protocols.amqp091.connection import Connection
 from amqp_broker.protocols.amqp091.states import ChannelState
@@ -58,6 +54,7 @@ class MemoryBroker(Broker):
 
     clock: ManualClock
     driver_type: ClassVar[type[MemoryDriver]] = MemoryDriver
+    slice_messages: ClassVar[int] = SLICE_MESSAGES
 
     def __init__(self, **settings: Any) -> None:
         self._make(Settings(**settings), ManualClock())
@@ -65,6 +62,7 @@ class MemoryBroker(Broker):
 
     def _make(self, settings: Settings, clock: ManualClock) -> None:
         super().__init__(settings, clock, self.driver_type(self))
+        self.works.slice_messages = self.slice_messages
         self.connections: list[Connection] = []  # those that clients of the test have made
 
     @property
@@ -128,16 +126,13 @@ class MemoryBroker(Broker):
 
 @contextmanager
 def small_slices(count: int = 2) -> Iterator[None]:
-    """Let so many messages be as many as fit into a slice of long work."""
-    modules: list[Any] = [broker_module, queue_module, classic_module, backlog_module, consuming_module]
-    before = [module.SLICE_MESSAGES for module in modules]
-    for module in modules:
-        module.SLICE_MESSAGES = count
+    """Let so many messages be as many as fit into a slice of long work, for the brokers that are made meanwhile."""
+    before = MemoryBroker.slice_messages
+    MemoryBroker.slice_messages = count
     try:
         yield
     finally:
-        for module, was in zip(modules, before, strict=True):
-            module.SLICE_MESSAGES = was
+        MemoryBroker.slice_messages = before
 
 
 def _nothing_more() -> None:

@@ -8,7 +8,7 @@ from pamqp import body, commands, frame, header
 from amqp_broker.broker.message import Address
 from amqp_broker.protocols.amqp091.connection import CLOSING_MS_MAX, SILENT_CLOSE_MS
 from tests.support.client import Client, Cut, Received, publish_frames
-from tests.support.memory_broker import MemoryBroker, small_slices
+from tests.support.memory_broker import MemoryBroker
 from tests.unit.conftest import Connect
 
 MISSING = commands.Queue.Declare(queue="missing", passive=True)
@@ -302,7 +302,8 @@ def test_what_comes_with_channel_close_is_ignored_also_when_the_answer_takes_a_w
     channel.consume("q")
     assert len(channel.deliveries()) == 5
     close = commands.Channel.Close(200, "bye", 0, 0)
-    with small_slices(), broker.holding_works():
+    broker.works.slice_messages = 2
+    with broker.holding_works():
         client.send(close, commands.Queue.Declare(queue="late"), close, channel=1)
         assert channel.methods() == []
     assert [method.name for method in channel.methods()] == ["Channel.CloseOk", "Channel.CloseOk"]
@@ -376,7 +377,8 @@ def test_a_defect_in_what_goes_on_later_is_that_connections_own(broker: MemoryBr
         raise RuntimeError("a defect")
 
     broker.reply_consumers["defective"] = fail
-    with small_slices(), broker.holding_works():
+    broker.works.slice_messages = 2
+    with broker.holding_works():
         nack = commands.Basic.Nack(0, multiple=True, requeue=False)
         client.send(nack, *publish_frames("", "defective", b"x", 131_072), channel=1)
         other.channel().declare("r")

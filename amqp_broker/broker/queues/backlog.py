@@ -17,7 +17,6 @@ from amqp_broker.broker.message import Message
 from amqp_broker.broker.persistence.durability import Durability
 from amqp_broker.broker.queues.paging import IN_MEMORY_BYTES_MIN, IN_MEMORY_MIN, OVERHEAD_BYTES, Paging
 from amqp_broker.broker.queues.ready import NOTHING, ReadyMessages
-from amqp_broker.broker.works import SLICE_MESSAGES
 
 if TYPE_CHECKING:
     from amqp_broker.broker.queues.classic import ClassicQueue
@@ -108,22 +107,22 @@ class Backlog:
         self.bytes += size_bytes
         self._paging.used_bytes += size_bytes + OVERHEAD_BYTES * len(messages)
 
-    def empty(self) -> Iterator[None]:
+    def empty(self, slice_messages: int) -> Iterator[None]:
         """Drop all messages at once, those on disk as well; returns what it takes to forget them, in slices."""
         assert self.count == len(self.messages), "a queue has lost count of what is ready in it"
         assert self.bytes >= 0
         dropped, self.messages = self.messages, NOTHING
         self.count = self.bytes = 0
-        return self._forget_all(dropped, dropped.paged_references())
+        return self._forget_all(dropped, dropped.paged_references(), slice_messages)
 
-    def _forget_all(self, dropped: ReadyMessages, references: Iterator[int]) -> Iterator[None]:
-        while messages := dropped.drain(SLICE_MESSAGES):
+    def _forget_all(self, dropped: ReadyMessages, references: Iterator[int], slice_messages: int) -> Iterator[None]:
+        while messages := dropped.drain(slice_messages):
             self._paging.used_bytes -= sum(len(message.body) for message in messages) + OVERHEAD_BYTES * len(messages)
             assert self._paging.used_bytes >= 0, "more memory was given back than taken"
             self._durability.forget_messages(messages)
-            if len(messages) == SLICE_MESSAGES:
+            if len(messages) == slice_messages:
                 yield
-        while some := list(islice(references, SLICE_MESSAGES)):
+        while some := list(islice(references, slice_messages)):
             self._durability.forget_references(some)
-            if len(some) == SLICE_MESSAGES:
+            if len(some) == slice_messages:
                 yield

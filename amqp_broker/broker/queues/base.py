@@ -20,7 +20,7 @@ from amqp_broker.broker.message import Message
 from amqp_broker.broker.queues.consumers import Consumer, Consumers, Deliveries
 from amqp_broker.broker.queues.expiry import UnusedTimer
 from amqp_broker.broker.queues.returning import Returning
-from amqp_broker.broker.works import SLICE_MESSAGES, Work
+from amqp_broker.broker.works import Work
 from amqp_broker.compilation import mypyc_attr
 from amqp_broker.errors import AmqpError, ReplyCode, access_refused, precondition_failed
 from amqp_broker.wire.table import Table
@@ -307,7 +307,7 @@ class Queue:
     def catch_up(self) -> None:
         """Do now what ``changed`` put off, as far as it fits into a slice."""
         if self.is_changed:
-            self.pump(SLICE_MESSAGES)
+            self.pump(self.virtual_host.works.slice_messages)
 
     def be_current(self) -> None:
         """Do all that ``changed`` put off, because somebody asks how things stand.

@@ -25,7 +25,6 @@ from amqp_broker.broker.queues.expiry import HeadTimer
 from amqp_broker.broker.queues.limits import LengthLimits, has_limits
 from amqp_broker.broker.queues.ready import ByPriority, FirstInFirstOut, ReadyMessages
 from amqp_broker.broker.queues.returning import Returning, ReturningInOrder
-from amqp_broker.broker.works import SLICE_MESSAGES
 from amqp_broker.wire.table import Table
 
 if TYPE_CHECKING:
@@ -141,7 +140,8 @@ class ClassicQueue(Queue):
 
     def publish(self, message: Message) -> bool:
         if self.is_changed and self._catches_up_first:
-            self._pump(SLICE_MESSAGES)  # what could go before it came neither counts nor lets it go first
+            # What could go before it came neither counts nor lets it go first.
+            self._pump(self.virtual_host.works.slice_messages)
         limits, backlog = self.limits, self.backlog
         if limits is not None and limits.refuses and limits.would_overflow(backlog.count, backlog.bytes, message):
             if limits.sends_refused_on:
@@ -387,10 +387,11 @@ class ClassicQueue(Queue):
         """
         now_ms = self.virtual_host.clock.monotonic_ms()
         expired: list[Message] = []
+        slice_messages = self.virtual_host.works.slice_messages
         backlog = self.backlog
         head = backlog.head()
         while head is not None and head.expires_at_ms is not None and head.expires_at_ms <= now_ms:
-            if len(expired) == SLICE_MESSAGES:
+            if len(expired) == slice_messages:
                 self.discard(expired, DeathReason.EXPIRED)
                 self.changed()
                 return False
@@ -411,7 +412,7 @@ class ClassicQueue(Queue):
     # --- the end
 
     def empty(self) -> Iterator[None]:
-        rest = self.backlog.empty()
+        rest = self.backlog.empty(self.virtual_host.works.slice_messages)
         self.let_askers_go_on()
         return rest
 

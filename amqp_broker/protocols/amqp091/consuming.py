@@ -17,7 +17,7 @@ from amqp_broker.broker.message import Address, Message
 from amqp_broker.broker.observer import Settlement
 from amqp_broker.broker.queues.consumers import Consumer, in_turn
 from amqp_broker.broker.virtual_host import generated_name
-from amqp_broker.broker.works import SLICE_MESSAGES, Unfinished, Work
+from amqp_broker.broker.works import Unfinished, Work
 from amqp_broker.errors import NO_METHOD, not_allowed, not_implemented, precondition_failed
 from amqp_broker.session.delivery_timeout import DeliveryTimeout
 from amqp_broker.session.settling import Settling, Unacknowledged
@@ -407,10 +407,11 @@ class Consuming:
         unacknowledged, tags = self.unacknowledged, self._tags_through(last)
         self._channel.connection.has_cost(len(tags))
         settling = self._settling(settlement)
-        for start in range(0, len(tags), SLICE_MESSAGES):
+        slice_messages = self._channel.connection.broker.works.slice_messages
+        for start in range(0, len(tags), slice_messages):
             if start:
                 yield
-            some = tags[start : start + SLICE_MESSAGES]
+            some = tags[start : start + slice_messages]
             settling.add([unacknowledged.pop(number) for number in some if number in unacknowledged])
             self._lowest_tag = some[-1] + 1
         self._lowest_tag = last + 1

@@ -19,7 +19,6 @@ from amqp_broker.broker.message import Message
 from amqp_broker.broker.observer import Settlement
 from amqp_broker.broker.queues.base import Queue
 from amqp_broker.broker.queues.consumers import Consumer
-from amqp_broker.broker.works import SLICE_MESSAGES
 from amqp_broker.protocols.mqtt.messages import Content, Translations
 from amqp_broker.protocols.mqtt.packets import (
     AT_LEAST_ONCE,
@@ -337,10 +336,11 @@ class Delivering:
 
     def _give_back(self, deliveries: list[Unacknowledged]) -> Iterator[None]:
         settling = Settling(Settlement.ABANDONED, _made_room, self._tell_settled, has_consumers=False, has_room=False)
-        for start in range(0, len(deliveries), SLICE_MESSAGES):
+        slice_messages = self.connection.broker.works.slice_messages
+        for start in range(0, len(deliveries), slice_messages):
             if start:
                 yield
-            settling.add(deliveries[start : start + SLICE_MESSAGES])
+            settling.add(deliveries[start : start + slice_messages])
         settling.finish()
 
 
