@@ -1,7 +1,8 @@
 """Data folders that earlier commits wrote open with the same content.
 
 ``tests/data/folder_of_1c56cbd`` was written by the commit before the records got files of their own: every kind of
-record is in it, and its broker was killed. A kind that comes later gets a folder of its own commit.
+record is in it, and its broker was killed. A kind that comes later gets a folder of its own commit: parameters and
+policies, and what is said of virtual hosts, are in ``folder_of_1332166``.
 """
 
 from __future__ import annotations
@@ -12,22 +13,28 @@ import pytest
 from pamqp import commands
 
 from amqp_broker.broker.broker import Broker
+from amqp_broker.broker.inspection import Inspection as Inspect
 from amqp_broker.broker.persistence.kinds import RecordKind
-from amqp_broker.broker.virtual_host import VirtualHostLimits
+from amqp_broker.broker.policies import OPERATOR_POLICY
+from amqp_broker.broker.virtual_host import Metadata, VirtualHostLimits
 from amqp_broker.journal.check import Inspection
 from amqp_broker.journal.dump import DumpedRecord, entries
 from amqp_broker.journal.memory_files import MemoryFiles
 from tests.support.disk_broker import DiskBroker
 
-FOLDER = Path(__file__).parent.parent / "data" / "folder_of_1c56cbd" / "journal"
+DATA = Path(__file__).parent.parent / "data"
+
+
+def files_of(commit: str) -> MemoryFiles:
+    disk = MemoryFiles()
+    for path in sorted((DATA / f"folder_of_{commit}" / "journal").iterdir()):
+        disk.set_content(path.name, path.read_bytes())
+    return disk
 
 
 @pytest.fixture
 def files() -> MemoryFiles:
-    disk = MemoryFiles()
-    for path in sorted(FOLDER.iterdir()):
-        disk.set_content(path.name, path.read_bytes())
-    return disk
+    return files_of("1c56cbd")
 
 
 def test_every_kind_of_record_is_in_the_folder(files: MemoryFiles) -> None:
@@ -97,3 +104,24 @@ def assert_messages(broker: DiskBroker) -> None:
     assert channel.drain("limited") == [b"counted 1"]
     assert channel.drain("pages") == [b"to two queues", *(b"kept %d" % number for number in range(8))]
     assert channel.drain("gone") == [b"nobody's"]
+
+
+def test_parameters_and_policies_open_with_the_same_content() -> None:
+    broker = DiskBroker(files_of("1332166"))
+    for again in (broker, broker.restarted()):
+        inspection = Inspect(again)
+        policies = [(policy["name"], policy["priority"], policy["apply-to"]) for policy in inspection.policies("/")]
+        assert policies == [("p", 1.5, "queues"), ("ae", 0, "all")]
+        assert [policy["name"] for policy in inspection.policies("/", OPERATOR_POLICY)] == ["o"]
+        queue = again.virtual_host.queues["q.1"]
+        assert (queue.arguments.length_max, queue.arguments.message_ttl_ms, queue.table) == (
+            8,
+            600_000,
+            {"x-max-length": 50},
+        )
+        assert again.virtual_host.exchanges["x"].alternate == "amq.fanout"
+        assert {one["name"]: one["value"] for one in inspection.parameters("/", "shovel")} == {
+            "s": {"src-uri": "amqp://"}
+        }
+        assert list(inspection.global_parameters()) == [{"name": "cluster_name", "value": "é"}]
+        assert again.virtual_hosts["shop"].metadata == Metadata("the shop", ("a", "b"), "quorum")
