@@ -332,3 +332,23 @@ async def test_a_large_list_is_begun_before_all_of_it_is_described() -> None:
         assert b'"q0399"' in answered
         assert b'"q0499"' not in answered
         await client.stream.aclose()
+
+
+@on_a_jumping_clock
+@pytest.mark.parametrize("path", [b"/api/queues", b"/metrics/per-object", b"/api/definitions"])
+async def test_who_leaves_in_the_middle_of_an_answer_leaves_nothing_behind(
+    path: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.ERROR)
+    async with managing() as managed:
+        host = managed.broker.virtual_hosts["/"]
+        for number in range(5_000):
+            host.add_queue(f"q{number:04}", durable=False, auto_delete=False, owner=None, table={})
+        async with await managed.connect_http() as leaver:
+            await leaver.send_all(OVERVIEW.replace(b"/api/overview", path) + b"\r\n")
+            await leaver.receive_some(100)
+        client = await managed.administrator()
+        assert (await client.ask("GET", "/api/whoami")).status == 200
+        await until(lambda: managed.server._http_clients == 1)
+        await client.stream.aclose()
+    assert not caplog.records

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from amqp_broker.broker.connections import OpenConnection
@@ -15,13 +15,23 @@ from amqp_broker.management.http.authentication import ADMINISTRATOR, MONITORING
 from amqp_broker.management.http.call import Call
 from amqp_broker.management.http.messages import Answer, no_such_object, not_authorised
 from amqp_broker.management.http.router import Access, Endpoint
+from amqp_broker.management.slices import Slices, in_slices
 from amqp_broker.management.things import no_stats
 
 CLOSED_BY_MANAGEMENT = "Closed via management plugin"
 NO_CERTIFICATE = ("ssl_hash", "ssl_key_exchange", "peer_cert_validity", "peer_cert_issuer", "peer_cert_subject")
 
 
-def _connections(call: Call) -> list[OpenConnection]:
+Named = tuple[str, OpenConnection]
+
+
+async def _named(connections: Iterable[OpenConnection]) -> list[Named]:
+    """Connections with their names, in the order of these."""
+    named = [(one.inspect()["name"], one) async for one in in_slices(connections)]
+    return sorted(named, key=lambda pair: pair[0])
+
+
+async def _connections(call: Call) -> list[Named]:
     """The connections that the user sees: their own, or all."""
     every = list(call.broker.open_connections)
     if not has_tag(call.user, MONITORING):
@@ -29,7 +39,7 @@ def _connections(call: Call) -> list[OpenConnection]:
     if "vhost" in call.variables:
         name = call.virtual_host().name
         every = [one for one in every if one.virtual_host_name == name]
-    return sorted(every, key=lambda one: one.inspect()["name"])
+    return await _named(every)
 
 
 def describe(call: Call, connection: OpenConnection) -> dict[str, Any] | None:
@@ -58,26 +68,26 @@ def describe(call: Call, connection: OpenConnection) -> dict[str, Any] | None:
     return row
 
 
-def _find(call: Call) -> OpenConnection:
-    name = call.variables["connection"]
+async def _find(call: Call) -> OpenConnection:
+    name, slices = call.variables["connection"], Slices()
     for connection in call.broker.open_connections:
         if connection.inspect()["name"] == name:
             if connection.user_name != call.user.name and not has_tag(call.user, MONITORING):
                 raise not_authorised("User not authorised to access object")
             return connection
+        await slices.take_turn()
     raise no_such_object()
 
 
 async def list_connections(call: Call) -> Answer:
     """The connections, by name."""
-    return await Listing(
-        call, _connections(call), lambda one: describe(call, one), lambda one: one.inspect()["name"]
-    ).answer()
+    named = await _connections(call)
+    return await Listing(call, named, lambda one: describe(call, one[1]), lambda one: one[0]).answer()
 
 
 async def show_connection(call: Call) -> Answer:
     """A connection."""
-    row = describe(call, _find(call))
+    row = describe(call, await _find(call))
     if row is None:
         raise no_such_object()
     return await answer_one(call, row)
@@ -85,7 +95,7 @@ async def show_connection(call: Call) -> Answer:
 
 async def close_connection(call: Call) -> Answer:
     """Close a connection; the header ``X-Reason`` says what its client is told."""
-    connection = _find(call)
+    connection = await _find(call)
     if connection.user_name != call.user.name and not has_tag(call.user, ADMINISTRATOR):
         raise not_authorised("User not authorised to access object")
     await _close(call, connection)
@@ -98,11 +108,11 @@ async def _close(call: Call, connection: OpenConnection) -> None:
     await call.change(lambda: call.administration.close_connections(name, reason))
 
 
-def _of_user(call: Call) -> list[OpenConnection]:
+async def _of_user(call: Call) -> list[Named]:
     name = call.variables["user"]
     if name != call.user.name and not has_tag(call.user, MONITORING):
         raise not_authorised("User not authorised to access object")
-    return sorted(call.broker.open_connections.of_user(name), key=lambda one: one.inspect()["name"])
+    return await _named(call.broker.open_connections.of_user(name))
 
 
 async def list_connections_of_user(call: Call) -> Answer:
@@ -112,12 +122,13 @@ async def list_connections_of_user(call: Call) -> Answer:
         info = connection.inspect()
         return {"name": info["name"], "vhost": info["vhost"], "user": info["user"], "node": call.management.node}
 
-    return await Listing(call, _of_user(call), brief, lambda one: one.inspect()["name"], has_pages=False).answer()
+    named = await _of_user(call)
+    return await Listing(call, named, lambda one: brief(one[1]), lambda one: one[0], has_pages=False).answer()
 
 
 async def close_connections_of_user(call: Call) -> Answer:
     """Close the connections of a user."""
-    for connection in _of_user(call):
+    for _, connection in await _of_user(call):
         if connection in call.broker.open_connections:
             await _close(call, connection)
     return Answer(204)
@@ -126,8 +137,9 @@ async def close_connections_of_user(call: Call) -> Answer:
 # --- channels
 
 
-def _channels(call: Call) -> list[ChannelInfo]:
-    return [channel for connection in _connections(call) for channel in connection.inspect_channels()]
+async def _channels(call: Call) -> list[ChannelInfo]:
+    named = await _connections(call)
+    return [channel async for _, connection in in_slices(named) for channel in connection.inspect_channels()]
 
 
 def describe_channel(call: Call, info: ChannelInfo) -> dict[str, Any]:
@@ -155,20 +167,20 @@ def describe_channel(call: Call, info: ChannelInfo) -> dict[str, Any]:
 async def list_channels(call: Call) -> Answer:
     """The channels, by connection and number."""
     return await Listing(
-        call, _channels(call), lambda one: describe_channel(call, one), lambda one: one["name"]
+        call, await _channels(call), lambda one: describe_channel(call, one), lambda one: one["name"]
     ).answer()
 
 
 async def list_channels_of_connection(call: Call) -> Answer:
     """The channels of a connection."""
-    channels = list(_find(call).inspect_channels())
+    channels = list((await _find(call)).inspect_channels())
     return await Listing(call, channels, lambda one: describe_channel(call, one), lambda one: one["name"]).answer()
 
 
 async def show_channel(call: Call) -> Answer:
     """A channel with its consumers."""
     name = call.variables["channel"]
-    for info in _channels(call):
+    for info in await _channels(call):
         if info["name"] == name:
             consumers = [describe_consumer(call, one) for one in call.inspection.consumers(info["vhost"])
                          if one["channel"]["name"] == name]  # fmt: skip

@@ -7,23 +7,21 @@ is sent before the next is. Only what is sorted by something else than its name 
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
-
-import trio
 
 from amqp_broker.management.api.rates import check_ranges
 from amqp_broker.management.http.call import Call
 from amqp_broker.management.http.messages import Answer, HttpError, bad_request, to_json
+from amqp_broker.management.slices import Slices
 
 Subject = TypeVar("Subject")
 Row = Mapping[str, Any]
 
 PAGE_SIZE = 100
 PAGE_SIZE_MAX = 500
-SLICE_S = 0.002
 PIECE_BYTES = 65_536
 NAME_PATTERN_CHARACTERS_MAX = 200
 
@@ -34,18 +32,6 @@ _NUMBER_DIGITS_MAX = 9
 class _Page:
     number: int
     size: int
-
-
-class _Pause:
-    """Lets others have their turn when a slice is done."""
-
-    def __init__(self) -> None:
-        self._end_s = time.perf_counter() + SLICE_S
-
-    async def take(self) -> None:
-        if time.perf_counter() > self._end_s:
-            await trio.lowlevel.checkpoint()
-            self._end_s = time.perf_counter() + SLICE_S
 
 
 class Listing(Generic[Subject]):
@@ -74,7 +60,7 @@ class Listing(Generic[Subject]):
         self._name_of = name_of
         self._page = _page_of(self._query) if has_pages and "page" in self._query else None
         self._columns = _columns_of(self._query)
-        self._pause = _Pause()
+        self._slices = Slices()
         check_ranges(call)
 
     async def answer(self) -> Answer:
@@ -122,7 +108,7 @@ class Listing(Generic[Subject]):
         for subject in self._subjects:
             if matches(self._name_of(subject)):
                 found.append(subject)
-            await self._pause.take()
+            await self._slices.take_turn()
         return found
 
     async def _sorted(self, subjects: list[Subject]) -> list[Subject]:
@@ -133,30 +119,31 @@ class Listing(Generic[Subject]):
                 row = self._describe(subject)
                 if row is not None:
                     keyed.append((_sort_key(row, path.split(".")), subject))
-                await self._pause.take()
+                await self._slices.take_turn()
             keyed.sort(key=lambda pair: pair[0])
             subjects = [subject for _, subject in keyed]
         return subjects[::-1] if self._query.get("sort_reverse") == "true" else subjects
 
-    async def _rows(self, subjects: list[Subject], of_page: slice) -> AsyncIterator[Row]:
+    async def _rows(self, subjects: list[Subject], of_page: slice) -> AsyncGenerator[Row, None]:
         for subject in (await self._sorted(subjects))[of_page]:
             row = self._describe(subject)
             if row is not None:
                 yield row if self._columns is None else only(row, self._columns)
-            await self._pause.take()
+            await self._slices.take_turn()
 
 
-async def _sent_in_pieces(opening: bytes, rows: AsyncIterator[Row], closing: bytes) -> AsyncIterator[bytes]:
+async def _sent_in_pieces(opening: bytes, rows: AsyncGenerator[Row, None], closing: bytes) -> AsyncIterator[bytes]:
     yield opening
     parts: list[bytes] = []
     size_bytes, separator = 0, b""
-    async for row in rows:
-        parts += (separator, to_json(row))
-        separator = b","
-        size_bytes += len(parts[-1])
-        if size_bytes > PIECE_BYTES:
-            yield b"".join(parts)
-            parts, size_bytes = [], 0
+    async with aclosing(rows):
+        async for row in rows:
+            parts += (separator, to_json(row))
+            separator = b","
+            size_bytes += len(parts[-1])
+            if size_bytes > PIECE_BYTES:
+                yield b"".join(parts)
+                parts, size_bytes = [], 0
     yield b"".join((*parts, closing))
 
 

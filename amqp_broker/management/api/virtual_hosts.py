@@ -11,12 +11,24 @@ from amqp_broker.management.api.lists import Listing, answer_one
 from amqp_broker.management.api.overview import visible_hosts
 from amqp_broker.management.api.rates import BYTES_RANGE, LENGTHS_RANGE, MESSAGES_RANGE, with_rates
 from amqp_broker.management.http.call import Call
-from amqp_broker.management.http.messages import Answer, bad_request
+from amqp_broker.management.http.messages import Answer, bad_request, no_such_object
 from amqp_broker.management.http.router import Access, Endpoint
+from amqp_broker.management.slices import in_slices
 from amqp_broker.management.things import BYTES, LENGTHS, message_stats
 
 
-def describe(call: Call, host: VirtualHost) -> dict[str, Any] | None:
+async def _octets(call: Call, hosts: list[VirtualHost]) -> dict[str, dict[str, int]]:
+    """How many bytes have come and gone on the connections that are open, by virtual host."""
+    octets = {host.name: dict.fromkeys(BYTES, 0) for host in hosts}
+    for host in hosts:
+        async for connection in in_slices(call.broker.open_connections.in_virtual_host(host.name)):
+            info = connection.inspect()
+            octets[host.name]["recv_oct"] += info["recv_oct"]
+            octets[host.name]["send_oct"] += info["send_oct"]
+    return octets
+
+
+def describe(call: Call, host: VirtualHost, octets: dict[str, int]) -> dict[str, Any] | None:
     """A row of the list; None when the virtual host has gone."""
     if call.broker.virtual_hosts.get(host.name) is not host:
         return None
@@ -25,11 +37,6 @@ def describe(call: Call, host: VirtualHost) -> dict[str, Any] | None:
         lengths["messages_ready"] += queue.ready_count
         lengths["messages_unacknowledged"] += queue.unacknowledged_count
     lengths["messages"] = lengths["messages_ready"] + lengths["messages_unacknowledged"]
-    octets = dict.fromkeys(BYTES, 0)
-    for connection in call.broker.open_connections.in_virtual_host(host.name):
-        info = connection.inspect()
-        octets["recv_oct"] += info["recv_oct"]
-        octets["send_oct"] += info["send_oct"]
     key, metadata = ("vhost", host.name), host.metadata
     stats = message_stats(counts_of_virtual_host(call.broker, host))
     return {
@@ -50,13 +57,16 @@ def describe(call: Call, host: VirtualHost) -> dict[str, Any] | None:
 async def list_virtual_hosts(call: Call) -> Answer:
     """The virtual hosts that the user sees, by name."""
     hosts = [call.broker.virtual_hosts[name] for name in visible_hosts(call)]
-    return await Listing(call, hosts, lambda one: describe(call, one), lambda one: one.name).answer()
+    octets = await _octets(call, hosts)
+    return await Listing(call, hosts, lambda one: describe(call, one, octets[one.name]), lambda one: one.name).answer()
 
 
 async def show_virtual_host(call: Call) -> Answer:
     """A virtual host."""
-    row = describe(call, call.virtual_host())
-    assert row is not None
+    host = call.virtual_host()
+    row = describe(call, host, (await _octets(call, [host]))[host.name])
+    if row is None:
+        raise no_such_object()
     return await answer_one(call, row)
 
 

@@ -4,8 +4,8 @@ groups of these at ``/metrics/detailed``. Looked at in slices, so that a scrape 
 
 from __future__ import annotations
 
-import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import aclosing
 from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
@@ -22,22 +22,12 @@ from amqp_broker.management.http.messages import Answer
 from amqp_broker.management.http.router import Access, Endpoint
 from amqp_broker.management.prometheus.exposition import CONTENT_TYPE, Family, Sample, labels_of, written
 from amqp_broker.management.prometheus.families import ALWAYS_ZERO, OF_CHANNEL, OF_CONNECTION, OF_QUEUE
+from amqp_broker.management.slices import Slices, in_slices
 from amqp_broker.server.status import ServerStatus, server_status
 
 Looked = TypeVar("Looked")
-SLICE_S = 0.002
 SLICE_LINES = 500
 TYPES = ("classic", "quorum", "stream")
-
-
-class _Pause:
-    def __init__(self) -> None:
-        self._end_s = time.perf_counter() + SLICE_S
-
-    async def take(self) -> None:
-        if time.perf_counter() > self._end_s:
-            await trio.lowlevel.checkpoint()
-            self._end_s = time.perf_counter() + SLICE_S
 
 
 class Scrape:
@@ -64,7 +54,7 @@ class Scrape:
         self._groups = groups
         self._hosts = virtual_hosts
         self._endpoint = endpoint
-        self._pause = _Pause()
+        self._slices = Slices()
 
     def _wants(self, group: str) -> bool:
         return self._groups is None or group in self._groups
@@ -79,19 +69,17 @@ class Scrape:
         status = await trio.to_thread.run_sync(server_status, self._call.management.server)
         lines: list[str] = [*self._information(), *self._of_node(status), *self._zeros()]
         queues = [queue for queue in self._queues() if not queue.is_deleted]
-        async for piece in self._of_each(OF_QUEUE, queues, _labels_of_queue, has_objects):
-            yield piece
         connections = list(self._call.broker.open_connections)
-        infos = [one.inspect() for one in connections]
-        async for piece in self._of_each(
-            OF_CONNECTION, infos, lambda info: labels_of(channel=info["name"]), has_objects
+        infos = [one.inspect() async for one in in_slices(connections)]
+        channels = [channel async for one in in_slices(connections) for channel in one.inspect_channels()]
+        for each in (
+            self._of_each(OF_QUEUE, queues, _labels_of_queue, has_objects),
+            self._of_each(OF_CONNECTION, infos, lambda info: labels_of(channel=info["name"]), has_objects),
+            self._of_each(OF_CHANNEL, channels, lambda info: labels_of(channel=info["name"]), has_objects),
         ):
-            yield piece
-        channels = [channel for one in connections for channel in one.inspect_channels()]
-        async for piece in self._of_each(
-            OF_CHANNEL, channels, lambda info: labels_of(channel=info["name"]), has_objects
-        ):
-            yield piece
+            async with aclosing(each):
+                async for piece in each:
+                    yield piece
         if self._groups is None:
             lines += self._totals(queues, len(connections), len(channels))
         yield "".join(lines).encode("utf-8", "replace")
@@ -103,7 +91,7 @@ class Scrape:
 
     async def _of_each(
         self, families: Sequence[Any], things: list[Looked], labels: Callable[[Looked], str], has_objects: bool
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         """Those of one kind of thing: first all numbers, then family by family, as the format wants them."""
         wanted = [one for one in families if self._wants(one.group)]
         if not wanted:
@@ -116,7 +104,7 @@ class Scrape:
                 rows.append((labels(thing), numbers))
             else:
                 sums = [one + other for one, other in zip(sums, numbers, strict=True)]
-            await self._pause.take()
+            await self._slices.take_turn()
         if not has_objects:
             rows = [("", [int(number) if number.is_integer() else number for number in sums])]
         for place, one in enumerate(wanted):
@@ -127,7 +115,7 @@ class Scrape:
                 if len(lines) == SLICE_LINES:
                     yield "".join(lines).encode("utf-8", "replace")
                     lines.clear()
-                    await self._pause.take()
+                    await self._slices.take_turn()
             yield "".join(lines).encode("utf-8", "replace")
 
     # --- the broker
