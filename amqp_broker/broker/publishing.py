@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from amqp_broker.broker.dead_letter import DeathReason, dead_lettered, would_cycle
 from amqp_broker.broker.exchanges.exchange import Exchange
 from amqp_broker.broker.exchanges.matcher import Envelope
-from amqp_broker.broker.exchanges.routing import Route, find_route
+from amqp_broker.broker.exchanges.routing import OF_EACH_MESSAGE, Route, find_route
 from amqp_broker.broker.message import Address, Digest, Message, digest_of, without_blind_copies
 from amqp_broker.broker.observer import Passage
 from amqp_broker.broker.ports import Authorizer
-from amqp_broker.errors import access_refused
+from amqp_broker.errors import AmqpError, access_refused
 from amqp_broker.wire.hot import encode_address
 
 if TYPE_CHECKING:
@@ -192,7 +192,7 @@ class Ingress:
                 message, reason, queue.name, exchange.name, routing_key, wall_ms, self._behaviour
             )
             envelope = Envelope(dead.address.routing_keys, dead.header, headers, dead.body)
-            route = find_route(self._virtual_host, exchange, envelope)
+            route = self._route_of_nobodys(exchange, envelope)
             queues = tuple(queue for queue in route.queues if not would_cycle(queue.name, reason, headers))
             self._last_death = death if route.may_be_remembered else ()
             self._last_dead = (queues, dead.address, dead.header, digest_of(dead.header))
@@ -201,3 +201,13 @@ class Ingress:
         if self._observers.present:
             passage = Passage(self._virtual_host, address, header, message.body, queues, outcome != REFUSED)
             self._observers.died(queue, message, reason, passage)
+
+    def _route_of_nobodys(self, exchange: Exchange, message: Envelope) -> Route:
+        """The route of a message that no client publishes just now, so that nobody can be refused it.
+
+        Where an exchange type that a package brings fails, which it has logged, there is none.
+        """
+        try:
+            return find_route(self._virtual_host, exchange, message)
+        except AmqpError:
+            return OF_EACH_MESSAGE

@@ -85,6 +85,7 @@ class Topology:
         exchange.is_deleted = True
         if self.exchanges.get(exchange.name) is exchange:
             del self.exchanges[exchange.name]
+        exchange.matcher.removed()
         self.durability.forget(exchange)
         self._deleted(Kind.EXCHANGE, exchange.name, exchange, by)
 
@@ -241,6 +242,7 @@ class Topology:
         self.durability.forget_definitions(queues, [*exchanges, *bindings])
         for exchange in exchanges:
             exchange.is_deleted = True
+            exchange.matcher.removed()
             self._deleted(Kind.EXCHANGE, exchange.name, exchange, by)
         self.exchanges.clear()
         self._sources_of.clear()

@@ -1,11 +1,13 @@
 """The types of something that a broker has, by the names that clients declare them with.
 
-Each broker has registries of its own, so a plugin adds a type to one broker and to no other. Holds no type; those are
+Each broker has registries of its own, so what is registered with one broker is in no other. What installed packages
+bring is looked for when somebody asks for a type that is not there, or for all there are. Holds no type; those are
 named in ``exchanges/registry.py`` and ``queues/registry.py``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -31,11 +33,15 @@ class TypeRegistry(Generic[T]):
     Args:
         kind: of what the types are: ``exchange`` or ``queue``.
         types: those that every broker has.
+        find_more: finds those that packages bring; asked once, and only when it must be.
     """
 
-    def __init__(self, kind: str, types: dict[str, T]) -> None:
+    def __init__(
+        self, kind: str, types: Mapping[str, T], find_more: Callable[[], Mapping[str, T]] | None = None
+    ) -> None:
         self._kind = kind
         self._types = dict(types)
+        self._find_more = find_more
 
     def register(self, name: str, makes_one: T) -> None:
         """Add a type.
@@ -47,7 +53,15 @@ class TypeRegistry(Generic[T]):
             raise ValueError(f"there is an {self._kind} type '{name}' already")
         self._types[name] = makes_one
 
+    def _find(self) -> None:
+        """Look once for what packages bring; what is there already is not replaced."""
+        find_more, self._find_more = self._find_more, None
+        if find_more is not None:
+            self._types = {**find_more(), **self._types}
+
     def __contains__(self, name: object) -> bool:
+        if name not in self._types:
+            self._find()
         return name in self._types
 
     def __getitem__(self, name: str) -> T:
@@ -56,12 +70,12 @@ class TypeRegistry(Generic[T]):
         Raises:
             UnknownType: there is none of that name.
         """
-        makes_one = self._types.get(name)
-        if makes_one is None:
+        if name not in self:
             raise UnknownType(self._kind, name)
-        return makes_one
+        return self._types[name]
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All there are."""
+        """All there are, those that packages bring as well."""
+        self._find()
         return tuple(self._types)

@@ -180,15 +180,17 @@ class VirtualHost(Topology):
             UnknownType: there is no such exchange type.
             AmqpError: 406, an argument makes no sense to the type.
         """
+        matcher = self.exchange_types[type_name](table)
         exchange = Exchange(
             name,
             type_name,
-            self.exchange_types[type_name](table),
+            matcher,
             durable=durable,
             auto_delete=auto_delete,
             internal=internal,
             table=table,
         )
+        matcher.placed(self, exchange)
         self.put_exchange(exchange)
         if self.policies.are_any:
             self.policies.apply_to_exchange(exchange)
@@ -256,6 +258,7 @@ class VirtualHost(Topology):
             added = self.add_binding(source_exchange, target, routing_key, arguments)
             self.durability.keep_binding(self, added)
             self.tell_declared(Kind.BINDING, source, added, who.user_name)
+            source_exchange.matcher.bound(added)
 
     def unbind(
         self, who: Authorizer, source: str, kind: str, destination: str, routing_key: str, arguments: Table

@@ -73,8 +73,8 @@ class Exchange:
         """Add a binding; returns False when it was there already."""
         if binding.identity in self.bindings:
             return False
+        self.matcher.add(binding)  # first, because what a package brings may fail
         self.bindings.add(binding)
-        self.matcher.add(binding)
         return True
 
     def unbind(self, identity: BindingIdentity) -> Binding | None:

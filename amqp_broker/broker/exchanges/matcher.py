@@ -1,7 +1,8 @@
 """The contract of an exchange type: one matcher for each exchange of the type, and what it may ask of a message.
 
-How to add a type: derive from ``Matcher`` and register the class (or any function that makes one of an exchange's
-arguments) with ``Broker.exchange_types``. ``tests/unit/test_exchange_types.py`` is what every type must pass.
+How to add a type: derive from ``Matcher``, and let an entry point of the group ``amqp_broker.exchange_types`` name the
+class, or any function that makes one of an exchange's arguments (docs/plugins.md); or register it with
+``Broker.exchange_types``. ``tests/unit/test_exchange_types.py`` is what every type must pass.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from amqp_broker.wire.table import Table
 if TYPE_CHECKING:
     from amqp_broker.broker.exchanges.exchange import Exchange
     from amqp_broker.broker.queues.base import Queue
+    from amqp_broker.broker.virtual_host import VirtualHost
 
 
 class Envelope:
@@ -70,6 +72,12 @@ class Matcher:
     def __init__(self, arguments: Table) -> None:
         self.arguments = arguments
 
+    def placed(self, virtual_host: VirtualHost, exchange: Exchange) -> None:
+        """Called once, when the exchange is in its virtual host: when it is declared, and at each start again."""
+
+    def removed(self) -> None:
+        """Called when the exchange is deleted."""
+
     def check(self, binding: Binding) -> None:
         """Called before a binding is added.
 
@@ -78,8 +86,11 @@ class Matcher:
         """
 
     def add(self, binding: Binding) -> None:
-        """Called when a new binding has been added."""
+        """Called when a new binding has been added, and at a start for each that is kept."""
         raise NotImplementedError
+
+    def bound(self, binding: Binding) -> None:
+        """Called when somebody has made a binding, after ``add``; not at a start. Messages may be sent there now."""
 
     def remove(self, binding: Binding) -> None:
         """Called when a binding that was added is gone."""

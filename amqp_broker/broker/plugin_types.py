@@ -1,0 +1,75 @@
+"""Types that installed packages bring: found by their entry points, loaded when the first one is made.
+
+Finding them reads the metadata of every installed package, and loading one runs somebody's code: neither is done
+before somebody asks for a type that the broker has not by itself. Whatever fails in such code is named in the log, and
+refused to whoever asked for it. Holds nothing about what a type is; for exchanges that is ``exchanges/plugin.py``.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, Final
+
+from amqp_broker.errors import AmqpError, precondition_failed
+from amqp_broker.logs import log_event
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+EXCHANGE_TYPES: Final = "amqp_broker.exchange_types"
+"""The group of entry points; the name of each is the exchange type's."""
+
+
+class PluginType:
+    """A type that a package brings.
+
+    Args:
+        kind: of what: ``exchange``.
+        entry_point: where it is.
+    """
+
+    def __init__(self, kind: str, entry_point: EntryPoint) -> None:
+        self._kind = kind
+        self._entry_point = entry_point
+        self.name: str = entry_point.name
+        self.value: str = entry_point.value
+
+    @property
+    def package(self) -> str:
+        """The package that brings it, with its version."""
+        distribution = self._entry_point.dist
+        return "an unknown package" if distribution is None else f"{distribution.name} {distribution.version}"
+
+    def load(self) -> Any:
+        """What the entry point names.
+
+        Raises:
+            AmqpError: 406, it cannot be imported.
+        """
+        try:
+            return self._entry_point.load()
+        except Exception as error:
+            raise self.failed(f"cannot be loaded from {self.value}", error) from error
+
+    def failed(self, what: str, error: Exception) -> AmqpError:
+        """Log a failure of the package's code; returns what whoever asked for it is told."""
+        problem = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        log_event(
+            logging.ERROR, "plugin failed", type=self.name, package=self.package, failure=f"it {what}", reason=problem
+        )
+        return precondition_failed(f"{self._kind} type '{self.name}' of {self.package} {what}: {problem}")
+
+
+def find_plugin_types(kind: str, group: str) -> dict[str, PluginType]:
+    """All types that installed packages bring, by name; of several of one name the first that Python finds.
+
+    Args:
+        kind: of what: ``exchange``.
+        group: of the entry points.
+    """
+    from importlib.metadata import entry_points  # half of what it takes to start an interpreter
+
+    found: dict[str, PluginType] = {}
+    for entry_point in entry_points(group=group):
+        found.setdefault(entry_point.name, PluginType(kind, entry_point))
+    return found
