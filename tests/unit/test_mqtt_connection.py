@@ -312,6 +312,18 @@ def test_an_alias_stands_for_its_topic(broker: MemoryBroker) -> None:
     assert client.take() == Answer(PacketType.DISCONNECT, 0, [Reason.TOPIC_ALIAS_INVALID])
 
 
+def test_a_client_gets_aliases_where_it_allows_them(broker: MemoryBroker) -> None:
+    client = connected(broker, "c", 5, properties={Property.TOPIC_ALIAS_MAXIMUM: 1})
+    client.subscribe("#", 1)
+    for topic in ("a", "b", "a"):
+        client.publish(topic, b"m")
+    assert [(one.topic, one.properties) for one in client.messages()] == [
+        ("a", {Property.TOPIC_ALIAS: 1}),
+        ("b", {}),
+        ("", {Property.TOPIC_ALIAS: 1}),
+    ]
+
+
 # --- subscribing
 
 

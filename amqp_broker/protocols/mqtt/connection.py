@@ -94,6 +94,7 @@ class Connection:
         self.client_id = ""
         self.keep_alive_s = 0
         self.client_packet_bytes_max = 0  # 0 for no limit
+        self.client_topic_aliases_max = 0
         self.connected_at_ms = broker.clock.wall_ms()
         self.counts = ChannelCounts()
         self.translations = Translations()
@@ -338,6 +339,7 @@ class Connection:
         session.expiry_s = session_expiry_s(packet, settings.mqtt_session_expiry_max_s)
         self._session, self._will = session, packet.will
         self.client_packet_bytes_max = number(packet.properties, Property.MAXIMUM_PACKET_SIZE, 0)
+        self.client_topic_aliases_max = number(packet.properties, Property.TOPIC_ALIAS_MAXIMUM, 0)
         receive_maximum = number(packet.properties, Property.RECEIVE_MAXIMUM, RECEIVE_MAXIMUM)
         self._publishing = Publishing(self)
         self._subscribing = Subscribing(self)

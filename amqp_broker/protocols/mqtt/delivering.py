@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from amqp_broker.protocols.mqtt.connection import Connection
 
 PACKET_IDS: Final = 65_535
+TOPIC_ALIASES_MAX: Final = 256  # for each client, where it allows as many
 
 
 class DeliveringAtMostOnce:
@@ -92,6 +93,8 @@ class Composer:
         self._level = connection.level
         self._packet_bytes_max = connection.client_packet_bytes_max
         self._monotonic_ms = connection.broker.clock.monotonic_ms
+        self._aliases: dict[str, int] = {}  # of the topics that came first
+        self._aliases_max = min(connection.client_topic_aliases_max, TOPIC_ALIASES_MAX)
 
     def compose(self, message: Message, content: Content, wanted: Wanted, qos: int, packet_id: int) -> bytes:
         """The packet; empty when the client takes none that is so large (MQTT 5.0, 3.1.2.11.4)."""
@@ -102,8 +105,24 @@ class Composer:
             properties = self._properties(message, content, wanted)
         duplicate = qos > 0 and message.redelivered
         packet = Publish(topic, message.body, qos, is_retain, duplicate, packet_id, properties)
+        alias = self._alias(packet) if self._aliases_max else 0
         data = encode_publish(packet, self._level)
-        return data if not self._packet_bytes_max or len(data) <= self._packet_bytes_max else b""
+        if self._packet_bytes_max and len(data) > self._packet_bytes_max:
+            return b""
+        if alias and packet.topic:
+            self._aliases[topic] = alias
+        return data
+
+    def _alias(self, packet: Publish) -> int:
+        """Let the client know a topic by its alias, or say the alias alone; returns it, 0 for none."""
+        alias = self._aliases.get(packet.topic, 0)
+        if alias:
+            packet.topic = ""
+        elif len(self._aliases) < self._aliases_max:
+            alias = len(self._aliases) + 1
+        if alias:
+            packet.properties = {**packet.properties, Property.TOPIC_ALIAS: alias}
+        return alias
 
     def _properties(self, message: Message, content: Content, wanted: Wanted) -> Properties:
         if not wanted.identifiers and message.expires_at_ms is None:
