@@ -253,7 +253,8 @@ class Publishing:
         self._connection.counts.confirmed += last - first + 1
 
     def stop(self) -> None:
-        """The connection ends: what has not been answered will not be."""
+        """The connection ends: what need not wait for the journal is answered, the rest will not be."""
+        self._confirms.finish()
         self._confirms.release()
         self._answers.clear()
 
