@@ -408,11 +408,16 @@ def _settings(given: dict[str, Any]) -> Settings:
             like_it = get_close_matches(name, DESCRIPTIONS, 1)
             hint = f": did you mean {like_it[0]}?" if like_it else "; amqp-broker config show lists them"
             raise SettingError(f"there is no setting {name}{hint}")
-    lists = {name: (value,) for name, value in given.items() if DESCRIPTIONS[name].is_list and isinstance(value, str)}
-    protocols = given.get("protocols", ())
-    ports = {f"{name}_port": 0 for name in ((protocols,) if isinstance(protocols, str) else protocols)}
+    lists = {name: _tuple(value) for name, value in given.items() if DESCRIPTIONS[name].is_list}
+    protocols = lists.get("protocols")
+    ports = {f"{name}_port": 0 for name in protocols} if isinstance(protocols, tuple) else {}
     known = {name: port for name, port in ports.items() if name in DESCRIPTIONS}
     return Settings(**{**DEFAULTS, **known, **given, **lists})
+
+
+def _tuple(value: object) -> Any:
+    """The value of a list, which may be given as one text."""
+    return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
 
 
 async def _rest_of_the_loop() -> None:
