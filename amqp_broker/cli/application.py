@@ -27,6 +27,7 @@ COMMANDS = {
     "bindings": "Bindings of a running broker.",
     "consumers": "Consumers of a running broker.",
     "connections": "Clients of a running broker; end a connection.",
+    "plugins": "What installed packages bring.",
     "config": "Show the settings.",
     "journal": "Check, dump or repair a journal.",
     "users": "Users of a running broker.",

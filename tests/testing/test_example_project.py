@@ -1,6 +1,6 @@
-"""examples/testing, run as a user would run it: an installed wheel, a fresh virtual environment, its own folder.
+"""The examples that are projects, run as a user would run them: installed wheels, fresh environments, own folders.
 
-It installs a dozen packages, so it runs only where AMQP_BROKER_TEST_EXAMPLES is set: ``make test-examples``.
+They install a dozen packages, so they run only where AMQP_BROKER_TEST_EXAMPLES is set: ``make test-examples``.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PROJECT = REPOSITORY / "examples" / "testing"
+EXCHANGE_TYPE = REPOSITORY / "examples" / "exchange_type"
 
 
 def run(*command: str | Path, folder: Path) -> str:
@@ -43,3 +44,22 @@ def test_the_project_passes_its_tests_with_the_wheel(tmp_path: Path) -> None:
     assert report.count("PASSED") >= 17
     for failure in ("FAILED", "SKIPPED", "ERROR", "XFAIL"):
         assert failure not in report
+
+
+@pytest.mark.skipif("AMQP_BROKER_TEST_EXAMPLES" not in os.environ, reason="make test-examples runs it")
+def test_an_exchange_type_of_ones_own_works_from_a_wheel(tmp_path: Path) -> None:
+    wheels = tmp_path / "wheels"
+    project = shutil.copytree(EXCHANGE_TYPE, tmp_path / "project", ignore=shutil.ignore_patterns("__pycache__", ".*"))
+    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check")
+    run(*pip, "wheel", "--quiet", "--no-deps", "--wheel-dir", wheels, REPOSITORY, project, folder=tmp_path)
+    run(sys.executable, "-m", "venv", tmp_path / "venv", folder=tmp_path)
+    python = tmp_path / "venv" / "bin" / "python"
+    run(python, "-m", "pip", "install", "--quiet", *wheels.glob("*.whl"), "pytest", "pika", folder=tmp_path)
+    shutil.rmtree(project / "weekday_exchange")  # it must be the installed one
+
+    report = run(python, "-m", "pytest", "-v", folder=project)
+    assert report.count("PASSED") == 2
+    listed = run(tmp_path / "venv" / "bin" / "amqp-broker", "plugins", "list", "--check", folder=project)
+    (line,) = [line for line in listed.splitlines() if "x-weekday" in line]
+    assert "weekday-exchange 1.0" in line
+    assert line.endswith("loads")
