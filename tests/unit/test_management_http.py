@@ -352,3 +352,21 @@ async def test_who_leaves_in_the_middle_of_an_answer_leaves_nothing_behind(
         await until(lambda: managed.server._http_clients == 1)
         await client.stream.aclose()
     assert not caplog.records
+
+
+@on_a_jumping_clock
+async def test_what_amqp_could_not_say_is_refused_before_anything_is_changed() -> None:
+    async with managing() as managed:
+        client = await managed.administrator()
+        host = managed.broker.virtual_hosts["/"]
+        for path, body in (
+            ("/api/queues/%2F/" + "x" * 256, {}),
+            ("/api/exchanges/%2F/" + "x" * 256, {}),
+            ("/api/queues/%2F/q", {"arguments": {"x" * 256: 1}}),
+            ("/api/queues/%2F/q", {"arguments": {"x": 10**30}}),
+            ("/api/queues/%2F/q", '{"arguments": {"x": "\\ud800"}}'),
+        ):
+            assert (await client.ask("PUT", path, body)).status == 400
+        assert not host.queues
+        assert not any(name.startswith("x") for name in host.exchanges)
+        await client.stream.aclose()

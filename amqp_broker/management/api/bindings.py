@@ -14,7 +14,7 @@ from amqp_broker.broker.inspection import BindingInfo, default_binding, json_rea
 from amqp_broker.broker.queues.base import Queue
 from amqp_broker.broker.virtual_host import VirtualHost
 from amqp_broker.management.api.exchanges import DEFAULT_EXCHANGE, find
-from amqp_broker.management.api.fields import table, text
+from amqp_broker.management.api.fields import short, table, text
 from amqp_broker.management.api.lists import Listing
 from amqp_broker.management.api.queues import hosts_of
 from amqp_broker.management.http.call import Call
@@ -161,7 +161,7 @@ async def bind(call: Call) -> Answer:
     """Make one."""
     host, source, kind, destination = _between(call)
     body = call.body()
-    routing_key, arguments = text(body, "routing_key", ""), table(body)
+    routing_key, arguments = short(text(body, "routing_key", "")), table(body)
     await call.change(lambda: host.bind(call.client(host), source, kind, destination, routing_key, arguments))
     path = f"{quote(destination, safe='')}/{properties_key(routing_key, arguments)}"
     return Answer(201, headers={"location": path})

@@ -8,7 +8,7 @@ from typing import Any
 from amqp_broker.broker.exchanges.exchange import Exchange
 from amqp_broker.broker.inspection import exchange_info
 from amqp_broker.broker.virtual_host import PREDECLARED_EXCHANGES, VirtualHost
-from amqp_broker.management.api.fields import boolean, query_flag, table, text
+from amqp_broker.management.api.fields import boolean, query_flag, short, table, text
 from amqp_broker.management.api.lists import Listing, answer_one
 from amqp_broker.management.api.queues import hosts_of
 from amqp_broker.management.api.rates import MESSAGES_RANGE, with_rates
@@ -74,7 +74,7 @@ async def show_exchange(call: Call) -> Answer:
 
 async def declare_exchange(call: Call) -> Answer:
     """Create an exchange, or find that there is one like it."""
-    host, name, body = call.virtual_host(), exchange_name(call), call.body()
+    host, name, body = call.virtual_host(), short(exchange_name(call)), call.body()
     type_name = text(body, "type", "direct")
     durable, auto_delete = boolean(body, "durable"), boolean(body, "auto_delete")
     internal, arguments = boolean(body, "internal"), table(body)

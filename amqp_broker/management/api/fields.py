@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from amqp_broker.management.http.messages import bad_request
-from amqp_broker.wire.table import Table
+from amqp_broker.wire.errors import WireError
+from amqp_broker.wire.table import Table, encode_table
+
+SHORT_BYTES_MAX = 255
 
 
 def need(body: Mapping[str, Any], *names: str, separator: str = ",") -> None:
@@ -69,7 +72,22 @@ def table(body: Mapping[str, Any], name: str = "arguments") -> Table:
     value = body.get(name) or {}
     if not isinstance(value, dict):
         raise bad_request(f"{name} must be an object")
+    try:
+        encode_table(value)
+    except (WireError, RecursionError) as error:
+        raise bad_request(f"{name} cannot be had: {error}") from error
     return value
+
+
+def short(name: str) -> str:
+    """A name or a routing key, which AMQP lets have 255 bytes.
+
+    Raises:
+        HttpError: 400.
+    """
+    if len(name.encode("utf-8", "surrogateescape")) > SHORT_BYTES_MAX:
+        raise bad_request(f"a name or a routing key has at most {SHORT_BYTES_MAX} bytes")
+    return name
 
 
 def query_flag(query: Mapping[str, str], name: str) -> bool:

@@ -16,7 +16,7 @@ from amqp_broker.broker.queues.base import Queue
 from amqp_broker.broker.virtual_host import VirtualHost
 from amqp_broker.errors import AmqpError, ReplyCode, precondition_failed
 from amqp_broker.management.api.exchanges import exchange_name
-from amqp_broker.management.api.fields import need, text, whole
+from amqp_broker.management.api.fields import need, short, text, whole
 from amqp_broker.management.http.call import REFUSED as REFUSED_CODES
 from amqp_broker.management.http.call import Call
 from amqp_broker.management.http.messages import (
@@ -28,6 +28,7 @@ from amqp_broker.management.http.messages import (
 )
 from amqp_broker.management.http.router import Access, Endpoint
 from amqp_broker.wire.content import Properties, decode_properties, encode_content_header
+from amqp_broker.wire.errors import WireError
 
 NUMBERS = ("delivery_mode", "priority", "timestamp")
 PROPERTIES = tuple(one.name for one in fields(Properties))
@@ -43,8 +44,8 @@ async def publish(call: Call) -> Answer:
     """Publish a message, and say whether a queue has taken it."""
     host, name, body = call.virtual_host(), exchange_name(call), call.body()
     need(body, "properties", "routing_key", "payload", "payload_encoding", separator=",\n ")
-    routing_key, payload = text(body, "routing_key"), _payload(body)
-    header = encode_content_header(len(payload), _properties(body["properties"]))
+    routing_key, payload = short(text(body, "routing_key")), _payload(body)
+    header = _header(len(payload), _properties(body["properties"]))
     outcome = await call.change(_publishing(call, host, name, routing_key, header, payload))
     if outcome == REFUSED:
         raise bad_request("the queue has refused the message")
@@ -110,6 +111,13 @@ def _properties(given: object) -> Properties:
             raise bad_request(["not_string", name])
         known[name] = value
     return Properties(**known)
+
+
+def _header(size_bytes: int, properties: Properties) -> bytes:
+    try:
+        return encode_content_header(size_bytes, properties)
+    except (WireError, RecursionError) as error:
+        raise bad_request(f"a property cannot be had: {error}") from error
 
 
 def _check_no_null(value: object) -> None:

@@ -10,7 +10,7 @@ from amqp_broker.broker.queues.base import Queue
 from amqp_broker.broker.virtual_host import VirtualHost
 from amqp_broker.broker.works import Work
 from amqp_broker.management.api.connections import describe_consumer
-from amqp_broker.management.api.fields import boolean, need, query_flag, table
+from amqp_broker.management.api.fields import boolean, need, query_flag, short, table
 from amqp_broker.management.api.lists import Listing, answer_one
 from amqp_broker.management.api.overview import visible_hosts
 from amqp_broker.management.api.rates import LENGTHS_RANGE, MESSAGES_RANGE, with_rates
@@ -177,7 +177,7 @@ async def show_queue(call: Call) -> Answer:
 
 async def declare_queue(call: Call) -> Answer:
     """Create a queue, or find that there is one like it."""
-    host, name, body = call.virtual_host(), call.variables["queue"], call.body()
+    host, name, body = call.virtual_host(), short(call.variables["queue"]), call.body()
     if body.get("node", call.management.node) != call.management.node:
         raise bad_request(f"Node {body['node']} could not be contacted")
     durable, auto_delete = boolean(body, "durable"), boolean(body, "auto_delete")

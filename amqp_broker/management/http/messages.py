@@ -119,6 +119,8 @@ def read_object(body: bytes, reason: str = "not_json") -> dict[str, Any]:
         return {}
     try:
         value = json.loads(body)
+        if b"\\ud" in body or b"\\uD" in body:  # half of a pair is no character, and cannot be kept
+            json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise bad_request(reason) from error
     if not isinstance(value, dict):
