@@ -21,7 +21,7 @@ from amqp_broker.plugins.hashes import stable_hash
 from amqp_broker.wire.table import FieldValue, Table
 
 PLACES = 200  # on the ring, for each unit of weight: the share of a destination is within some 10 % of its weight
-PLACES_MAX = 100_000  # of one destination: a client chooses the weight
+PLACES_MAX = 20_000  # of one destination: a client chooses the weight, and nobody should wait long for a binding
 PROPERTIES = ("correlation_id", "message_id", "timestamp")
 
 

@@ -15,7 +15,9 @@ from pamqp import commands
 from amqp_broker.broker.exchanges.exchange import Exchange
 from amqp_broker.broker.exchanges.matcher import Envelope, Matcher
 from amqp_broker.broker.queues.base import Queue
+from amqp_broker.journal.failures import FormatNotSupported
 from tests.support.client import Client, ClientChannel
+from tests.support.disk_broker import DiskBroker
 from tests.support.memory_broker import MemoryBroker
 
 
@@ -367,3 +369,34 @@ def test_nobody_who_uses_none_loads_them() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+# --- a start
+
+
+def test_exchanges_of_plugins_and_their_bindings_outlive_a_restart() -> None:
+    broker = DiskBroker()
+    channel = broker.client().channel()
+    channel.exchange("x", "x-consistent-hash", {"hash-header": "h"}, durable=True)
+    channel.exchange("history", "x-recent-history", durable=True)
+    for queue in ("a", "b"):
+        channel.declare(queue, durable=True)
+        channel.bind(queue, "x", "1")
+        channel.bind(queue, "history", "")
+    channel.publish("history", "", b"", delivery_mode=2)
+
+    again = broker.killed().client().channel()
+    for number in range(100):
+        again.publish("x", "same", b"", headers={"h": str(number)})
+    counts = [again.message_count(queue) for queue in ("a", "b")]
+    assert sum(counts) == 102, "each has the one that it had, once"
+    assert min(counts) > 20
+
+
+@pytest.mark.usefixtures("failing")
+def test_without_its_package_a_durable_exchange_ends_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    broker = DiskBroker()
+    broker.client().channel().exchange("x", "x-failing", durable=True)
+    monkeypatch.undo()  # the package is gone
+    with pytest.raises(FormatNotSupported, match="exchange 'x' is of type 'x-failing'"):
+        broker.restarted()

@@ -17,6 +17,7 @@ from amqp_broker.wire.table import Table
 
 # Types that RabbitMQ has by a plugin and this broker has not: which one, so that a refusal can name it.
 WHERE_RABBITMQ_HAS_IT = {
+    "x-delayed-message": "plugin rabbitmq_delayed_message_exchange",
     "x-event": "plugin rabbitmq_event_exchange",
     "x-jms-topic": "plugin rabbitmq_jms_topic_exchange",
     "x-lvc": "plugin rabbitmq_lvc_exchange",
