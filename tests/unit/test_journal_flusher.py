@@ -358,6 +358,8 @@ async def test_the_end_waits_for_what_is_being_written() -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(served.flusher.run)
         await served.kept(served.change())
+        await trio.testing.wait_all_tasks_blocked()  # the thread begins to set room aside, as at each start
+        await served.kept(served.change())  # it has nothing to do any more
         position = served.change_for_somebody()
         nursery.cancel_scope.cancel()
     assert served.broker.durability.is_kept(position)
