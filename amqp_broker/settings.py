@@ -284,9 +284,6 @@ class Settings:
     def __post_init__(self) -> None:
         for name in DESCRIPTIONS:
             check(name, getattr(self, name))
-        unknown = [name for name in self.protocols if name not in OTHER_PROTOCOLS]
-        if unknown:
-            raise SettingError(f"protocols names {unknown[0]!r}: there are {', '.join(OTHER_PROTOCOLS)}")
 
     def port_of(self, protocol: str, *, is_tls: bool = False) -> int | None:
         """The port of a protocol beside AMQP 0-9-1; None where it is off."""
@@ -375,6 +372,10 @@ def check(name: str, value: object) -> None:
     if not description.accepts(value):
         but = "" if description.is_secret else f", not {value!r}"
         raise SettingError(f"{name} takes {description.takes}{but}")
+    if name == "protocols" and isinstance(value, tuple):
+        unknown = [protocol for protocol in value if protocol not in OTHER_PROTOCOLS]
+        if unknown:
+            raise SettingError(f"protocols names {unknown[0]!r}: there are {', '.join(OTHER_PROTOCOLS)}")
 
 
 _NO_CERTIFICATE = "TLS is off: name a certificate with tls_certificate"

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from amqp_broker.settings import DESCRIPTIONS, Description, Settings, without_effect
+from amqp_broker.settings import DESCRIPTIONS, Description, SettingError, Settings, without_effect
 
 ENVIRONMENT_PREFIX = "AMQP_BROKER_"
 CONFIG_VARIABLE = ENVIRONMENT_PREFIX + "CONFIG"
@@ -87,7 +87,10 @@ def load(
             take(name, _from_text(name, text, option_name(name)), f"command line {option_name(name)}")
 
     values["data_dir"] = _absolute_data_folder(str(values.get("data_dir") or ""), environment, origins["data_dir"])
-    settings = Settings(**values)  # type: ignore[arg-type]  # each was checked by its name
+    try:
+        settings = Settings(**values)  # type: ignore[arg-type]  # each was checked by its name
+    except SettingError as error:  # what a list holds is checked as a whole
+        raise ConfigurationError(str(error)) from error
     for name, reason in without_effect(settings):
         raise ConfigurationError(f"{name} ({origins[name]}) has no effect: {reason}")
     return Configuration(settings, origins)

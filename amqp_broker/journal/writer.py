@@ -14,10 +14,11 @@ little data takes little room, and much is not spread over many files.
 from __future__ import annotations
 
 import contextlib
+import errno
 
 from amqp_broker.journal.batches import GatheredBatch, NewSegment
 from amqp_broker.journal.blocks import BLOCK_HEADER_BYTES, Layout, Stamp, encode_seal
-from amqp_broker.journal.failures import JournalError, JournalFailed, JournalFull
+from amqp_broker.journal.failures import JournalError, JournalFailed, JournalFull, NotAllowed
 from amqp_broker.journal.files import NO_ROOM, File, FileSystem
 from amqp_broker.journal.records import runs_of
 from amqp_broker.journal.reserve import Reserve
@@ -85,7 +86,10 @@ class SegmentWriter:
             batch.outcome = failure
         except OSError as error:
             self._failure = f"writing the journal failed: {error}"
-            batch.outcome = JournalFailed(self._failure)
+            if error.errno in (errno.EACCES, errno.EPERM):  # a disk that failed may be read-only, but not another's
+                batch.outcome = NotAllowed(f"{error.filename or 'the journal'}: {error.strerror}")
+            else:
+                batch.outcome = JournalFailed(self._failure)
 
     def _write(self, batch: GatheredBatch) -> None:
         if self._failure:

@@ -287,3 +287,8 @@ def test_files_that_cannot_be_read(tmp_path: Path, toml: Path) -> None:
     assert refusal(file=toml).startswith(f"config file {toml} is not valid TOML: ")
     toml.write_bytes(b"product = '\xff'")
     assert refusal(file=toml).startswith(f"config file {toml} is not valid TOML: ")
+
+
+def test_an_unknown_protocol_is_refused_wherever_it_is_named(toml: Path) -> None:
+    toml.write_text('protocols = ["stomp"]')
+    assert refusal(file=toml) == "protocols names 'stomp': there are mqtt"

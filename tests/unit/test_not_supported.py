@@ -114,3 +114,18 @@ def test_another_users_files_are_not_a_failed_disk() -> None:
     foreign: Any = ForeignFiles(files)
     with pytest.raises(NotAllowed, match=r"\.segment: Permission denied"):
         DiskBroker(foreign)
+
+
+class LockedFolder(MemoryFiles):
+    """A folder in which this process may make no files."""
+
+    def create(self, name: str, reserve_bytes: int) -> Any:
+        raise PermissionError(13, "Permission denied", name)
+
+
+def test_a_folder_in_which_nothing_may_be_made_is_not_a_failed_disk_either() -> None:
+    journal = SegmentJournal(LockedFolder())
+    assert list(journal.recover()) == []
+    journal.put(1, b"")
+    with pytest.raises(NotAllowed, match=r"\.segment.*: Permission denied"):
+        commit(journal)
