@@ -92,6 +92,24 @@ async def test_minus_one_is_none() -> None:
         assert managed.server.http_endpoints == []
 
 
+@on_a_jumping_clock
+async def test_who_changes_what_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    async with managing() as managed:
+        client = await managed.administrator()
+        for method in ("PUT", "GET", "DELETE"):
+            await client.ask(method, "/api/queues/%2F/a%2Fb")
+        await client.stream.aclose()
+    records = [record for record in caplog.records if record.getMessage() == "changed over HTTP"]
+    seen = [
+        tuple(record.__dict__["fields"][name] for name in ("who", "method", "path", "status")) for record in records
+    ]
+    assert seen == [
+        ("guest", "PUT", "/api/queues/%2F/a%2Fb", 201),
+        ("guest", "DELETE", "/api/queues/%2F/a%2Fb", 204),
+    ]
+
+
 # --- who is let in
 
 

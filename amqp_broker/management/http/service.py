@@ -6,14 +6,17 @@ is idle, the new one. So whoever holds connections open keeps nobody out. Holds 
 
 from __future__ import annotations
 
+import logging
 from functools import partial
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import trio
 
 from amqp_broker.access.client import Peer
 from amqp_broker.access.passwords import SHA256, PasswordHash
 from amqp_broker.access.users import User
+from amqp_broker.logs import log_event
 from amqp_broker.management.api.endpoints import ENDPOINTS, METRICS_ENDPOINTS
 from amqp_broker.management.http.authentication import check_access, user_of
 from amqp_broker.management.http.call import Call
@@ -89,7 +92,24 @@ class HttpService:
                 _check_accepts(request)
             body_bytes_max = BODY_BYTES_MAX
         body = await read_body(body_bytes_max)
-        return await handler(Call(self._management, request, variables, user, body, peer))
+        answer = await handler(Call(self._management, request, variables, user, body, peer))
+        if method in WRITING and access is not Access.ANYBODY:
+            _note_change(request, user, peer, answer)
+        return answer
+
+
+def _note_change(request: Request, user: User, peer: Peer, answer: Answer) -> None:
+    """Who has changed what; messages that are published or taken out are no change of an administrator's."""
+    is_message = request.path[-1:] in (("publish",), ("get",))
+    log_event(
+        logging.DEBUG if is_message else logging.INFO,
+        "changed over HTTP",
+        who=user.name,
+        peer=str(peer),
+        method=request.method,
+        path="/" + "/".join(quote(segment, safe="") for segment in request.path),
+        status=answer.status,
+    )
 
 
 def _check_origin(request: Request) -> None:
