@@ -12,7 +12,7 @@ no layout.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import TYPE_CHECKING, Final, TypedDict, TypeVar
 
@@ -265,7 +265,7 @@ class Inspection:
         Raises:
             NotThere: there is no virtual host of that name.
         """
-        return (connection.inspect() for connection in self._connections(virtual_host))
+        return _inspected(self._connections(virtual_host))
 
     def channels(self, virtual_host: str | None = None) -> Iterator[ChannelInfo]:
         """The channels of the connections that are open in one virtual host, or in all.
@@ -273,7 +273,7 @@ class Inspection:
         Raises:
             NotThere: there is no virtual host of that name.
         """
-        return (channel for connection in self._connections(virtual_host) for channel in connection.inspect_channels())
+        return _channels_of(self._connections(virtual_host))
 
     def policies(self, virtual_host: str | None = None, component: str = POLICY) -> Iterator[PolicyInfo]:
         """The policies of one virtual host, or of all; those that count first in front.
@@ -404,25 +404,40 @@ class Inspection:
 
     def _connections_to(self, host: VirtualHost) -> Iterator[OpenConnection]:
         connections = self._broker.open_connections
-        return (one for one in connections.in_virtual_host(host.name) if one in connections)
+        for one in connections.in_virtual_host(host.name):
+            if one in connections:
+                yield one
 
     def _in_each(self, virtual_host: str | None, look_in: Callable[[VirtualHost], Iterator[Found]]) -> Iterator[Found]:
         return chain.from_iterable(map(look_in, self._virtual_hosts(virtual_host)))
+
+
+# --- connections, one after the other. Compiled, a generator expression is a list: what is to be lazy is a function.
+
+
+def _inspected(connections: Iterable[OpenConnection]) -> Iterator[ConnectionInfo]:
+    for connection in connections:
+        yield connection.inspect()
+
+
+def _channels_of(connections: Iterable[OpenConnection]) -> Iterator[ChannelInfo]:
+    for connection in connections:
+        yield from connection.inspect_channels()
 
 
 # --- one virtual host
 
 
 def _queues(host: VirtualHost) -> Iterator[QueueInfo]:
-    return (queue_info(queue) for queue in list(host.queues.values()) if not queue.is_deleted)
+    for queue in list(host.queues.values()):
+        if not queue.is_deleted:
+            yield queue_info(queue)
 
 
 def _exchanges(host: VirtualHost) -> Iterator[ExchangeInfo]:
-    return (
-        exchange_info(exchange, host.name)
-        for exchange in list(host.exchanges.values())
-        if host.exchanges.get(exchange.name) is exchange
-    )
+    for exchange in list(host.exchanges.values()):
+        if host.exchanges.get(exchange.name) is exchange:
+            yield exchange_info(exchange, host.name)
 
 
 def _bindings(host: VirtualHost) -> Iterator[BindingInfo]:

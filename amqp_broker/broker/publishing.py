@@ -64,7 +64,7 @@ class Ingress:
         exchange = self._virtual_host.exchange(name)
         if exchange.internal:
             raise access_refused(f"cannot publish to internal {self._virtual_host.described('exchange', name)}")
-        if exchange.matcher.has_topic_permissions:
+        if exchange.has_topic_permissions:
             who.check_topic_write(name, routing_key)
         return exchange
 

@@ -291,7 +291,7 @@ class VirtualHost(Topology):
         check_not_default_exchange(source)
         who.check_read("exchange", source)
         exchange = self.exchanges.get(source)
-        if exchange is not None and exchange.matcher.has_topic_permissions:
+        if exchange is not None and exchange.has_topic_permissions:
             who.check_topic_read(source, routing_key)
         return source, destination
 

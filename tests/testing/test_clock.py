@@ -14,6 +14,10 @@ from pika.adapters.blocking_connection import BlockingChannel
 from pika.exceptions import ChannelClosedByBroker, StreamLostError
 from pika.spec import Basic
 
+from amqp_broker.broker.dead_letter import DeathReason
+from amqp_broker.broker.message import Message
+from amqp_broker.broker.observer import Onlooker, Passage
+from amqp_broker.broker.queues.base import Queue
 from amqp_broker.testing import Broker
 from amqp_broker.testing.movable_clock import MovableClock
 from tests.testing.conftest import Connect
@@ -167,19 +171,16 @@ def test_who_moves_time_at_the_same_time_moves_it_one_after_the_other(broker: Br
     assert broker.clock.now() - before == timedelta(minutes=40)
 
 
-def test_a_clock_that_is_frozen_while_time_is_moved_stays_frozen(
-    broker: Broker, channel: BlockingChannel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_clock_that_is_frozen_while_time_is_moved_stays_frozen(broker: Broker, channel: BlockingChannel) -> None:
     channel.queue_declare("q", arguments={"x-message-ttl": 1000, **LATE})
     channel.queue_declare("late")
     channel.basic_publish("", "q", b"hello")
-    publish = broker._engine.broker.virtual_hosts["/"].ingress.publish_dead_letter
 
-    def freeze(*letter: Any) -> None:
-        broker._engine.freeze()  # as another thread may have it done at any deadline
-        publish(*letter)
+    class Freezing(Onlooker):
+        def died(self, queue: Queue, message: Message, reason: DeathReason, passage: Passage | None) -> None:
+            broker._engine.freeze()  # as another thread may have it done at any deadline
 
-    monkeypatch.setattr(broker._engine.broker.virtual_hosts["/"].ingress, "publish_dead_letter", freeze)
+    broker._engine.broker.observers.add(Freezing())
     broker.clock.advance(seconds=2)
     assert broker.clock.is_frozen
     assert not broker._engine.clock.is_running

@@ -35,6 +35,10 @@ def test_the_memory_that_is_resident_is_told_not_its_peak_nor_what_is_mapped() -
     assert macos_memory.resident_bytes(Kernel(123 << 20, failure=5)) == 0  # type: ignore[arg-type]
 
 
+IS_COMPILED = os.environ.get("AMQP_BROKER_UNDER_TEST") == "compiled"
+
+
+@pytest.mark.skipif(IS_COMPILED, reason="compiled, the platform is a constant")
 @pytest.mark.parametrize("can_full_sync", [True, False])
 def test_a_sync_reaches_the_disk_itself_where_the_file_system_can(
     can_full_sync: bool, tmp_path: Any, monkeypatch: pytest.MonkeyPatch

@@ -295,7 +295,7 @@ class TestFailing:
         assert not broker.virtual_host.exchange("x").bindings
         broker.check_invariants()
 
-    @pytest.mark.parametrize(("key", "problem"), [("k", "RuntimeError"), ("nonsense", "TypeError: 'no queue'")])
+    @pytest.mark.parametrize(("key", "problem"), [("k", "RuntimeError"), ("nonsense", "TypeError: ")])
     def test_a_publish_is_refused_to_its_publisher_only(self, broker: MemoryBroker, key: str, problem: str) -> None:
         client = Client(broker).open()
         publisher, other = client.channel(1), client.channel(2)

@@ -5,7 +5,7 @@ Holds no way of matching (``matcher.py``) and no walk from exchange to exchange 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from amqp_broker.broker.exchanges.binding import Binding, BindingIdentity
 from amqp_broker.broker.exchanges.bindings import Bindings
@@ -43,6 +43,10 @@ class Exchange:
         self.name = name
         self.type_name = type_name
         self.matcher = matcher
+        # Asked of it as Python would: compiled, what a class of somebody's own says in its body is not seen otherwise.
+        says: Any = matcher
+        self.may_be_remembered: bool = says.may_be_remembered
+        self.has_topic_permissions: bool = says.has_topic_permissions
         self.durable = durable
         self.auto_delete = auto_delete
         self.internal = internal

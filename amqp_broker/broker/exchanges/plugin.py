@@ -37,8 +37,9 @@ class GuardedMatcher(Matcher):
         self._plugin = plugin
         make = plugin.load()
         self._matcher: Matcher = self._guarded("failed to make an exchange", lambda: make(arguments))
-        self.may_be_remembered = bool(self._matcher.may_be_remembered)
-        self.has_topic_permissions = bool(self._matcher.has_topic_permissions)
+        says: Any = self._matcher  # as in ``Exchange``
+        self.may_be_remembered = bool(says.may_be_remembered)
+        self.has_topic_permissions = bool(says.has_topic_permissions)
 
     def _guarded(self, what: str, work: Callable[[], Any]) -> Any:
         try:

@@ -43,7 +43,7 @@ def find_route(virtual_host: VirtualHost, exchange: Exchange, message: Envelope)
     may_be_remembered = True
     while to_do:
         current = to_do.pop()
-        if not current.matcher.may_be_remembered:
+        if not current.may_be_remembered:
             if not message.header:
                 return OF_EACH_MESSAGE
             may_be_remembered = False

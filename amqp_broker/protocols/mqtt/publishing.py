@@ -150,10 +150,10 @@ class Publishing:
             outcome = self._put(packet, topic)
         except WireError as error:
             raise MqttError(Reason.IMPLEMENTATION_SPECIFIC_ERROR, str(error)) from error
-        except AmqpError as error:
+        except AmqpError as refusal:
             if self._level == MQTT_5 and packet.qos:
                 return Reason.NOT_AUTHORIZED, TAKEN
-            raise MqttError(Reason.NOT_AUTHORIZED, str(error)) from error
+            raise MqttError(Reason.NOT_AUTHORIZED, str(refusal)) from refusal
         if packet.retain:
             self._retain(packet, topic)
             if outcome != REFUSED:
