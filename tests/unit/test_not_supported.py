@@ -116,15 +116,23 @@ def test_another_users_files_are_not_a_failed_disk() -> None:
         DiskBroker(foreign)
 
 
-class LockedFolder(MemoryFiles):
+class LockedFolder:
     """A folder in which this process may make no files."""
+
+    def __init__(self) -> None:
+        files = MemoryFiles()
+        self.names = files.names
+        self.full_name = files.full_name
+        self.sync_folder = files.sync_folder
+        self.remove = files.remove
 
     def create(self, name: str, reserve_bytes: int) -> Any:
         raise PermissionError(13, "Permission denied", name)
 
 
 def test_a_folder_in_which_nothing_may_be_made_is_not_a_failed_disk_either() -> None:
-    journal = SegmentJournal(LockedFolder())
+    folder: Any = LockedFolder()
+    journal = SegmentJournal(folder)
     assert list(journal.recover()) == []
     journal.put(1, b"")
     with pytest.raises(NotAllowed, match=r"\.segment.*: Permission denied"):
