@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import re
 import shutil
 import signal
@@ -383,12 +384,18 @@ INSTALLATIONS = {"3.10": find_rabbitmq, "4.0": find_rabbitmq_4}
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 that were free a moment ago."""
+    """Ports of 127.0.0.1 that were free a moment ago, and that the system gives to no client meanwhile.
+
+    A RabbitMQ takes seconds until it binds them, so they are not of those that connections go out from.
+    """
     with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
+        found: list[int] = []
+        while len(found) < count:
+            one = stack.enter_context(socket.socket())
+            with contextlib.suppress(OSError):
+                one.bind(("127.0.0.1", random.randrange(20_000, 32_000)))
+                found.append(one.getsockname()[1])
+        return found
 
 
 def end_process(process: subprocess.Popen[bytes], first_signal: signal.Signals = signal.SIGTERM) -> None:
