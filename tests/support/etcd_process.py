@@ -9,17 +9,15 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from interop.brokers import free_ports as interop_free_ports
+
 ETCD = shutil.which("etcd")
 START_TIMEOUT_S = 20.0
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of the loopback that nobody listens on now."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
+    """Ports of the loopback that nobody listens on now, and that no connection goes out from meanwhile."""
+    return interop_free_ports(count)
 
 
 class EtcdMember:
