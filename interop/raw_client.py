@@ -470,15 +470,20 @@ class Client:
         raise AssertionError(f"{why}\n\n{transcript_text(self.transcript)}")
 
 
+QUESTIONS_MAX = 100  # how often a queue is asked at most, see ChannelUnderTest.depth
+
+
 class ChannelUnderTest:
     """One channel of a client."""
 
     def __init__(self, client: Client, number: int) -> None:
         self.client = client
         self.number = number
+        self._published = 0  # since the last question how deep a queue is
 
     def send(self, method: MethodType, **fields: Any) -> None:
         """A method on this channel; see Client.send."""
+        self._published += method is Basic.Publish
         self.client.send(method, channel=self.number, **fields)
 
     def call(self, method: MethodType, **fields: Any) -> Received:
@@ -621,10 +626,13 @@ class ChannelUnderTest:
     def depth(self, queue: str) -> tuple[int, int]:
         """Messages ready and consumers, by passive declares.
 
-        Two of them: in RabbitMQ the question overtakes what was published just before it (a queue's process answers
-        it first), and by the time of the second one that has been handled.
+        In RabbitMQ the question overtakes what was published just before it (a queue's process answers it first), and
+        between two questions at least one message is handled. So the answer to the question after as many as there
+        were messages counts them all.
         """
-        self.call(Queue.Declare, queue=queue, passive=True)
+        for _ in range(1 + min(self._published, QUESTIONS_MAX)):
+            self.call(Queue.Declare, queue=queue, passive=True)
+        self._published = 0
         reply = self.call(Queue.Declare, queue=queue, passive=True)
         return reply.message_count, reply.consumer_count
 
