@@ -12,6 +12,7 @@ import typer
 
 from amqp_broker.cli import control, options
 from amqp_broker.cli.exit_codes import EPILOG, ExitCode
+from amqp_broker.explanations import json_mistake, system_reason
 
 File = Annotated[str, typer.Argument(metavar="FILE", help="A file of JSON; - for standard output or input.")]
 OneVirtualHost = Annotated[
@@ -54,7 +55,7 @@ def export(
         with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, OWN_FILE_MODE), "w", encoding="utf-8") as out:
             out.write(text)
     except OSError as error:
-        options.fail(ExitCode.WRONG_USE, f"cannot write {file}: {error.strerror}")
+        options.fail(ExitCode.WRONG_USE, f"cannot write {file}: {system_reason(error)}")
     print(f"definitions written to {file}")
 
 
@@ -73,13 +74,14 @@ def import_from(
     amqp-broker definitions import broker.json
     amqp-broker definitions import orders.json --vhost orders
     """
+    name = "standard input" if file == "-" else file
     try:
         text = sys.stdin.read() if file == "-" else Path(file).read_text("utf-8")
         document = json.loads(text)
     except OSError as error:
-        options.fail(ExitCode.WRONG_USE, f"cannot read {file}: {error.strerror}")
+        options.fail(ExitCode.WRONG_USE, f"cannot read {name}: {system_reason(error)}")
     except (ValueError, RecursionError) as error:
-        options.fail(ExitCode.WRONG_USE, f"{file} is no JSON: {error}")
+        options.fail(ExitCode.WRONG_USE, f"{name} is not JSON: {json_mistake(error)}")
     counts = control.ask(data_dir, config, "definitions.import", definitions=document, vhost=vhost)
     left_out = counts.pop("left_out")
     found = ", ".join(f"{count} {what}" for what, count in counts.items() if count)

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from amqp_broker.cli import options
+from amqp_broker.cli.control import counted
 from amqp_broker.cli.exit_codes import ExitCode
+from amqp_broker.explanations import system_reason
 
 if TYPE_CHECKING:
     from amqp_broker.journal.check import Damage, Report
@@ -141,7 +143,7 @@ def _failures_told(folder: Path) -> Iterator[None]:
     except BrokenPipeError:  # whoever read our output has enough of it
         raise
     except OSError as error:
-        options.fail(ExitCode.CANNOT_USE_DATA_FOLDER, f"{error.filename or journal}: {error.strerror or error}")
+        options.fail(ExitCode.CANNOT_USE_DATA_FOLDER, f"{error.filename or journal}: {system_reason(error)}")
     except FormatNotSupported as error:
         options.fail(ExitCode.NOT_SUPPORTED, f"{error}: {WAY_OUT_OF_OTHER_RELEASE}")
     except JournalError as error:
@@ -150,7 +152,7 @@ def _failures_told(folder: Path) -> Iterator[None]:
 
 def _summary(report: Report, holder: str) -> str:
     lines = [
-        f"{report.segments} segments, {report.disk_bytes} bytes on disk",
+        f"{counted(report.segments, 'segment')}, {counted(report.disk_bytes, 'byte')} on disk",
         f"{report.records} records: {report.live_records} live ({report.live_bytes} bytes), {report.dead_records} dead",
         f"{len(report.damages)} damaged places",
     ]

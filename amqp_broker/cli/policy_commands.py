@@ -10,6 +10,7 @@ import typer
 from amqp_broker.cli import control, options, tables
 from amqp_broker.cli.exit_codes import EPILOG, ExitCode
 from amqp_broker.cli.tables import Column
+from amqp_broker.explanations import json_mistake
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The policy's name.")]
 Pattern = Annotated[
@@ -23,6 +24,7 @@ ApplyTo = Annotated[
     ),
 ]
 Priority = Annotated[str, typer.Option("--priority", metavar="NUMBER", help="Of those that match, the highest counts.")]
+PRIORITY_DIGITS_MAX = 18
 COLUMNS = ("vhost", "name", "pattern", "apply-to", "definition", Column("priority", is_number=True))
 
 
@@ -31,7 +33,17 @@ def json_value(text: str, what: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        options.fail(ExitCode.WRONG_USE, f"{what} is no JSON ({error}): quote it, as in '{{\"max-length\": 1000}}'")
+        options.fail(
+            ExitCode.WRONG_USE,
+            f"{what} is not JSON: {json_mistake(error)}; quote it for the shell, as in '{{\"max-length\": 1000}}'",
+        )
+
+
+def _priority(text: str) -> int:
+    number = text.removeprefix("-")
+    if not number.isascii() or not number.isdigit() or len(number) > PRIORITY_DIGITS_MAX:
+        options.fail(ExitCode.WRONG_USE, f"--priority takes a whole number, not {text[:PRIORITY_DIGITS_MAX]!r}")
+    return int(text)
 
 
 def application_for(noun: str, what: str, is_operators: bool, about: str) -> typer.Typer:
@@ -70,7 +82,7 @@ def application_for(noun: str, what: str, is_operators: bool, about: str) -> typ
             "pattern": pattern,
             "definition": json_value(definition, "the definition"),
             "apply-to": apply_to,
-            "priority": json_value(priority, "the priority"),
+            "priority": _priority(priority),
         }
         control.ask(data_dir, config, "policies.set", name=name, vhost=vhost, value=value, operator=is_operators)
         print(f"{what} '{name}' in '{vhost}' set")

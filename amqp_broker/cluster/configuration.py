@@ -12,6 +12,7 @@ from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from amqp_broker.cluster.etcd_client import Address
+from amqp_broker.explanations import system_reason
 from amqp_broker.settings import SettingError, Settings
 
 ETCD_PORT: Final = 2379
@@ -84,7 +85,14 @@ def _tls(settings: Settings) -> ssl.SSLContext:
             context.load_cert_chain(settings.etcd_certificate, settings.etcd_key or None)
     except (OSError, ssl.SSLError) as error:
         raise SettingError(
-            f"the certificates for etcd (etcd_ca, etcd_certificate, etcd_key) cannot be used: {error}"
+            f"the certificates for etcd (etcd_ca, etcd_certificate, etcd_key) cannot be used: {_reason(error)}"
         ) from error
     context.set_alpn_protocols(["h2"])
     return context
+
+
+def _reason(error: OSError) -> str:
+    """Why; what OpenSSL has to say would help nobody."""
+    if isinstance(error, ssl.SSLError):
+        return "one of them is not in PEM format, or the key belongs to another certificate"
+    return system_reason(error)

@@ -16,6 +16,7 @@ from amqp_broker.access.client import Peer
 from amqp_broker.cluster import link
 from amqp_broker.cluster.keys import Node
 from amqp_broker.cluster.link import FrameReader, Hello, LinkError, NotTheOwner
+from amqp_broker.explanations import system_reason
 
 CARRY_BYTES: Final = 262_144
 LINK_TIMEOUT_S: Final = 3.0
@@ -76,7 +77,7 @@ async def _connect(owner: Node) -> trio.SocketStream:
     try:
         return await trio.open_tcp_stream(owner.link_host, owner.link_port)
     except OSError as error:
-        text = f"node '{owner.name}' cannot be reached at {owner.link_host}:{owner.link_port}: {error}"
+        text = f"node '{owner.name}' cannot be reached at {owner.link_host}:{owner.link_port}: {system_reason(error)}"
         raise LinkUnreachable(text, is_refused=_says_that_nobody_listens(error)) from error
 
 

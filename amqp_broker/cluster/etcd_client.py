@@ -16,6 +16,7 @@ import trio
 from amqp_broker.cluster.members import UNAUTHENTICATED, EtcdRefused, EtcdUnavailable
 from amqp_broker.etcd import messages
 from amqp_broker.etcd.calls import OK, Answer, Calls, ConnectionFailed, Ended
+from amqp_broker.explanations import system_reason
 
 RECEIVE_BYTES: Final = 262_144
 CONNECT_PAUSE_S: Final = 0.1
@@ -246,4 +247,10 @@ class EtcdClient:
             await stream.do_handshake()
             return stream
         except (OSError, trio.BrokenResourceError) as error:
-            raise EtcdUnavailable(f"etcd at {address} cannot be reached: {error}") from error
+            raise EtcdUnavailable(f"etcd at {address} cannot be reached: {_reason(error)}") from error
+
+
+def _reason(error: OSError | trio.BrokenResourceError) -> str:
+    """Why; where TLS failed, the cause knows more than trio does."""
+    known = error if isinstance(error, OSError) else error.__cause__
+    return system_reason(known) if isinstance(known, OSError) else str(error)

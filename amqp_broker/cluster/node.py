@@ -39,6 +39,7 @@ from amqp_broker.cluster.store import EtcdStore
 from amqp_broker.etcd import messages
 from amqp_broker.etcd.calls import Answer
 from amqp_broker.etcd.messages import Target
+from amqp_broker.explanations import system_reason
 from amqp_broker.journal.failures import JournalFailed
 from amqp_broker.journal.journal import SegmentJournal
 from amqp_broker.journal.kept_files import KeptFiles
@@ -361,7 +362,9 @@ class ClusterNode:
             )
             await self._serve_broker(server)
         except* (JournalFailed, OSError) as errors:
-            reason = "; ".join(str(error) for error in errors.exceptions)
+            reason = "; ".join(
+                system_reason(error) if isinstance(error, OSError) else str(error) for error in errors.exceptions
+            )
             log_event(logging.ERROR, "ownership lost", node=self._configuration.node_name, reason=reason)
         finally:
             self._server = self._store = None

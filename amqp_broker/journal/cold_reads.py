@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from itertools import compress, islice
 from typing import NamedTuple
 
+from amqp_broker.explanations import system_reason
 from amqp_broker.journal.blocks import BLOCK_BYTES_MAX, BLOCK_HEADER_BYTES
 from amqp_broker.journal.failures import JournalDamaged, JournalFailed
 from amqp_broker.journal.index import DEAD, Segment
@@ -80,7 +81,7 @@ def _read(segment: Segment, offset: int, size: int) -> bytes:
     try:
         return segment.file.read_at(offset, size)
     except OSError as error:
-        raise JournalFailed(f"reading {segment.full_name} failed: {error}") from error
+        raise JournalFailed(f"reading {segment.full_name} failed: {system_reason(error)}") from error
 
 
 def live_records(segment: Segment, flags: bytes) -> Iterator[list[EncodedRecord]]:

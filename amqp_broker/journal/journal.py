@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from amqp_broker.explanations import system_reason
 from amqp_broker.journal.batches import GatheredBatch
 from amqp_broker.journal.cold_reads import read_near, read_record
 from amqp_broker.journal.failures import JournalFailed, NotAllowed, RecordGone, TornTail
@@ -69,8 +70,8 @@ class SegmentJournal:
             yield from recovery.run(progress)
         except OSError as error:
             if error.errno in NOT_ALLOWED:
-                raise NotAllowed(f"{error.filename or 'the journal'}: {error.strerror}") from error
-            raise JournalFailed(f"reading the journal failed: {error}") from error
+                raise NotAllowed(f"{error.filename or 'the journal'}: {system_reason(error)}") from error
+            raise JournalFailed(f"reading the journal failed: {system_reason(error)}") from error
         self.torn_tail = recovery.torn_tail
         self._epoch = recovery.epoch + 1
         self._index.set_segments(tuple(recovery.segments))
@@ -307,7 +308,7 @@ class SegmentJournal:
         try:
             self._reserve.keep()
         except OSError as error:
-            raise JournalFailed(f"setting room aside in the journal's folder failed: {error}") from error
+            raise JournalFailed(f"setting room aside in the journal's folder failed: {system_reason(error)}") from error
 
     @property
     def is_short_of_room(self) -> bool:
@@ -341,6 +342,6 @@ class SegmentJournal:
         try:
             writer.seal()
         except OSError as error:
-            self._failure = f"closing the journal failed: {error}"
+            self._failure = f"closing the journal failed: {system_reason(error)}"
             raise JournalFailed(self._failure) from error
         self._failure = "the journal is closed"

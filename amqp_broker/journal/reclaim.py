@@ -14,6 +14,7 @@ import contextlib
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 
+from amqp_broker.explanations import system_reason
 from amqp_broker.journal.blocks import BLOCK_HEADER_BYTES
 from amqp_broker.journal.cold_reads import EncodedRecord, live_records
 from amqp_broker.journal.failures import JournalDamaged, JournalError, JournalFailed
@@ -143,7 +144,7 @@ class SegmentReclaim:
                 self.was_given_up = True
                 self._abandon()
             else:
-                self.outcome = JournalFailed(f"rewriting the journal failed: {error}")
+                self.outcome = JournalFailed(f"rewriting the journal failed: {system_reason(error)}")
             return True
         return False
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import errno
 
+from amqp_broker.explanations import system_reason
 from amqp_broker.journal.batches import GatheredBatch, NewSegment
 from amqp_broker.journal.blocks import BLOCK_HEADER_BYTES, Layout, Stamp, encode_seal
 from amqp_broker.journal.failures import JournalError, JournalFailed, JournalFull, NotAllowed
@@ -38,6 +39,11 @@ SMALL_SEGMENTS = 64
 
 FIRST_SEGMENT_BYTES = 1024 * 1024
 """The size of the first segment, where a full one is larger."""
+
+
+def _place(error: OSError) -> str:
+    """The file, where the system names one."""
+    return f"{error.filename}: " if error.filename else ""
 
 
 class SegmentWriter:
@@ -85,9 +91,9 @@ class SegmentWriter:
         except JournalError as failure:
             batch.outcome = failure
         except OSError as error:
-            self._failure = f"writing the journal failed: {error}"
+            self._failure = f"writing the journal failed: {_place(error)}{system_reason(error)}"
             if error.errno in (errno.EACCES, errno.EPERM):  # a disk that failed may be read-only, but not another's
-                batch.outcome = NotAllowed(f"{error.filename or 'the journal'}: {error.strerror}")
+                batch.outcome = NotAllowed(f"{error.filename or 'the journal'}: {system_reason(error)}")
             else:
                 batch.outcome = JournalFailed(self._failure)
 
@@ -160,7 +166,7 @@ class SegmentWriter:
                 elif self._reserve_for_full_disk is None or not self._reserve_for_full_disk.release():
                     self._sync()  # room is made only where the drops that allow it are durable
                     raise JournalFull(
-                        f"no room for another {reserved_bytes} bytes in the journal's folder: {error}"
+                        f"no room for another {reserved_bytes} bytes in the journal's folder: {system_reason(error)}"
                     ) from error
 
     def _create(self, name: str, size: int, header: bytes) -> File:

@@ -8,7 +8,11 @@ from typing import Any
 
 from amqp_broker.logs import FieldValue, log_event, log_internal_error
 
-CLIENT_LEFT = "the client closed the TCP connection"  # why a stream ended that came to its end
+# Why a stream ended for which nothing is wrong but that its client has gone, with an orderly end of TCP or without.
+CLIENT_LEFT = "the client closed the TCP connection"
+CLIENT_RESET = "the client reset the TCP connection"
+_HAS_GONE = (CLIENT_LEFT, CLIENT_RESET)
+CLAIMED_NAME_MAX = 255
 
 
 class ConnectionLog:
@@ -16,9 +20,9 @@ class ConnectionLog:
 
     Args:
         peer: where the client comes from, as ``host:port``.
-        conversation: the session's connection. It is asked for ``user_name``, ``virtual_host_name``, ``close_reason``,
-            ``received_bytes``, ``has_failed``, and ``inspect`` for the particulars of its client; what it does not have
-            is left out of the line.
+        conversation: the session's connection. It is asked for ``user_name``, ``login``, ``virtual_host_name``,
+            ``close_reason``, ``received_bytes``, ``has_failed``, and ``inspect`` for the particulars of its client;
+            what it does not have is left out of the line.
     """
 
     __slots__ = ("_connected_s", "_conversation", "_peer", "is_opened")
@@ -49,18 +53,20 @@ class ConnectionLog:
             reason: why the stream ended; the conversation's own reason is preferred, where it has one.
         """
         said_goodbye = self._particular("close_reason")
-        if self.is_opened and (said_goodbye or reason == CLIENT_LEFT):
+        if self.is_opened and (said_goodbye or reason in _HAS_GONE):
             severity, event = logging.INFO, "connection closed"
-        elif getattr(self._conversation, "received_bytes", None) == 0 and reason == CLIENT_LEFT:
+        elif getattr(self._conversation, "received_bytes", None) == 0 and reason in _HAS_GONE:
             severity, event = logging.DEBUG, "connection failed"
         else:
             has_failed = getattr(self._conversation, "has_failed", False)
             severity, event = logging.ERROR if has_failed else logging.WARNING, "connection failed"
         duration_s = round(time.monotonic() - self._connected_s, 3)
+        client = self._client()
         self._log(
             severity,
             event,
-            connection_name=self._client().get("connection_name"),
+            connection_name=client.get("connection_name"),
+            client_id=client.get("client_id"),
             reason=said_goodbye or reason,
             duration_s=duration_s,
         )
@@ -80,7 +86,7 @@ class ConnectionLog:
             severity,
             event,
             peer=self._peer,
-            user=self._particular("user_name"),
+            user=self._particular("user_name") or self._claimed_name(),
             vhost=self._particular("virtual_host_name"),
             **particulars,
         )
@@ -93,12 +99,18 @@ class ConnectionLog:
         properties = info["client_properties"]
         return {
             "connection_name": info["user_provided_name"],
+            "client_id": _text(properties.get("client_id")) if info["protocol"].startswith("MQTT") else None,
             "product": _text(properties.get("product")),
             "product_version": _text(properties.get("version")),
             "protocol": info["protocol"],
             "tls": info["ssl_protocol"],
             "listener": f"{info['host']}:{info['port']}" if info["host"] else None,
         }
+
+    def _claimed_name(self) -> str | None:
+        """Who a client has said it is, whose login was refused or is not decided yet."""
+        login = getattr(self._conversation, "login", None)
+        return login.claimed_name[:CLAIMED_NAME_MAX] or None if login is not None else None
 
     def _particular(self, name: str) -> str | None:
         return getattr(self._conversation, name, None) or None

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import trio
 
+from amqp_broker.explanations import system_reason
 from amqp_broker.logs import log_event
 
 _BACKLOG = 1024
@@ -166,9 +167,7 @@ async def accept_forever(listener: Listener, on_accepted: Callable[[socket.socke
             if error.errno in _LISTENER_IS_GONE:
                 raise
             if not is_short:
-                log_event(
-                    logging.ERROR, "cannot accept", listener=str(listener.endpoint), reason=error.strerror or str(error)
-                )
+                log_event(logging.ERROR, "cannot accept", listener=str(listener.endpoint), reason=system_reason(error))
             is_short = True
             await trio.sleep(_PAUSE_AFTER_FAILURE_S)
 

@@ -12,6 +12,7 @@ import struct
 import trio
 
 from amqp_broker.access.client import Peer
+from amqp_broker.network.socket_stream import receive_first
 
 SIGNATURE_V2 = b"\r\n\r\n\0\r\nQUIT\n"
 LINE_BYTES_MAX = 107
@@ -32,9 +33,11 @@ async def read_proxy_header(stream: trio.abc.ReceiveStream, peer: Peer) -> Peer:
         peer: the load balancer; the answer as well where it speaks for itself, as in a health check.
 
     Raises:
+        SentNothing: the stream ended before anything came.
         BadProxyHeader: there is none, or it makes no sense.
     """
-    start = await _exactly(stream, len(SIGNATURE_V2))
+    start = await receive_first(stream, len(SIGNATURE_V2))
+    start += await _exactly(stream, len(SIGNATURE_V2) - len(start))
     if start == SIGNATURE_V2:
         version_and_command, family, size_bytes = struct.unpack(">BBH", await _exactly(stream, 4))
         if size_bytes > ADDRESSES_BYTES_MAX:

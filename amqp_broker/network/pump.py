@@ -29,7 +29,7 @@ from typing import Protocol, TypeVar
 
 import trio
 
-from amqp_broker.network.connection_log import CLIENT_LEFT, ConnectionLog
+from amqp_broker.network.connection_log import CLIENT_LEFT, CLIENT_RESET, ConnectionLog
 from amqp_broker.network.socket_stream import CAN_SCATTER, Part, SocketStream
 from amqp_broker.network.turns import ROUND_S_MAX, Turns
 from amqp_broker.network.wake_up import WakeUp
@@ -303,7 +303,8 @@ class Pump:
                 await task()
                 return
             except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-                await self._lose(f"the TCP connection failed: {error}")
+                reason = str(error)
+                await self._lose(reason if reason == CLIENT_RESET else f"the TCP connection failed: {reason}")
                 return
             except Exception as error:
                 was_crashed = self._is_crashed

@@ -14,6 +14,9 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import trio
 
+from amqp_broker.explanations import system_reason
+from amqp_broker.network.connection_log import CLIENT_LEFT, CLIENT_RESET
+
 _CHUNK_BYTES = 262_144
 
 Part = bytes | memoryview
@@ -23,6 +26,10 @@ CAN_SCATTER = hasattr(socket.socket, "recvmsg_into")  # Windows has none
 _KEEP_ALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}  # seconds, seconds, and how often
 
 _PARTS_MAX = 512  # POSIX promises 16, every system that we know takes 1024
+
+
+class SentNothing(Exception):
+    """A client went without a word: most often it only wants to know whether somebody listens."""
 
 
 class SocketStream(trio.abc.HalfCloseableStream):
@@ -187,7 +194,24 @@ class SocketStream(trio.abc.HalfCloseableStream):
     def _failure(self, error: OSError) -> Exception:
         if self._socket.fileno() < 0 or (isinstance(error, BrokenPipeError) and self._is_half_closed):
             return trio.ClosedResourceError("this stream was closed")
-        return trio.BrokenResourceError(str(error))
+        if isinstance(error, (ConnectionResetError, BrokenPipeError)):
+            return trio.BrokenResourceError(CLIENT_RESET)
+        return trio.BrokenResourceError(system_reason(error))
+
+
+async def receive_first(stream: trio.abc.ReceiveStream, max_bytes: int) -> bytes:
+    """What a client begins with.
+
+    Raises:
+        SentNothing: it has gone instead.
+    """
+    try:
+        data = await stream.receive_some(max_bytes)
+    except trio.BrokenResourceError as error:
+        raise SentNothing(str(error)) from error
+    if not data:
+        raise SentNothing(CLIENT_LEFT)
+    return bytes(data)
 
 
 def keep_alive(connected: socket.socket) -> None:

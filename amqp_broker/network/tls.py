@@ -15,8 +15,7 @@ import trio
 
 from amqp_broker.access.client import Tls
 from amqp_broker.logs import log_event
-from amqp_broker.network.connection_log import CLIENT_LEFT
-from amqp_broker.network.socket_stream import SocketStream
+from amqp_broker.network.socket_stream import SocketStream, receive_first
 from amqp_broker.settings import Settings, TlsLogin
 
 CLIENT_CERTIFICATES = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
@@ -31,10 +30,6 @@ class BadCertificate(Exception):
 
 class NoTls(Exception):
     """A client on the TLS port did not begin TLS; the text says what it did."""
-
-
-class SentNothing(NoTls):
-    """A client on the TLS port went without a word: most often it only wants to know whether somebody listens."""
 
 
 class TlsContext:
@@ -145,7 +140,8 @@ class TlsStream(trio.abc.HalfCloseableStream):
         """Agree on keys, and check the client's certificate.
 
         Raises:
-            NoTls: the client speaks something else, or (SentNothing) nothing at all.
+            NoTls: the client speaks something else.
+            SentNothing: it says nothing at all.
             BrokenResourceError: it failed; the text says why.
         """
         is_first = True
@@ -154,9 +150,10 @@ class TlsStream(trio.abc.HalfCloseableStream):
                 self._tls.do_handshake()
             except ssl.SSLWantReadError:
                 await self._flush()
-                data = await self._transport.receive_some(CIPHERTEXT_CHUNK_BYTES)
-                if is_first and not data:
-                    raise SentNothing(CLIENT_LEFT) from None
+                if is_first:
+                    data = await receive_first(self._transport, CIPHERTEXT_CHUNK_BYTES)
+                else:
+                    data = await self._transport.receive_some(CIPHERTEXT_CHUNK_BYTES)
                 if is_first and data[0] != TLS_HANDSHAKE_RECORD:
                     raise NoTls(f"a client without TLS on the TLS port: it began with {data[:8]!r}") from None
                 is_first = False
@@ -249,5 +246,33 @@ class TlsStream(trio.abc.HalfCloseableStream):
         await self._transport.aclose()
 
 
+# What OpenSSL calls it, and what it means for somebody who runs a broker.
+_CLIENT_DISTRUSTS = "the client does not trust the broker's certificate"
+_TOO_OLD = "the client speaks only versions of TLS that are not spoken here (tls_version_min)"
+_MEANINGS = {
+    "TLSV1_ALERT_UNKNOWN_CA": _CLIENT_DISTRUSTS,
+    "SSLV3_ALERT_BAD_CERTIFICATE": _CLIENT_DISTRUSTS,
+    "SSLV3_ALERT_CERTIFICATE_UNKNOWN": _CLIENT_DISTRUSTS,
+    "SSLV3_ALERT_CERTIFICATE_EXPIRED": f"{_CLIENT_DISTRUSTS}: it has expired",
+    "SSLV3_ALERT_UNSUPPORTED_CERTIFICATE": f"{_CLIENT_DISTRUSTS}: it is not of a kind that it takes",
+    "SSLV3_ALERT_HANDSHAKE_FAILURE": "the client has broken it off",
+    "TLSV1_ALERT_PROTOCOL_VERSION": "the client wants another version of TLS",
+    "UNSUPPORTED_PROTOCOL": _TOO_OLD,
+    "VERSION_TOO_LOW": _TOO_OLD,
+    "NO_PROTOCOLS_AVAILABLE": _TOO_OLD,
+    "NO_SHARED_CIPHER": "the client offers no cipher that is used here",
+    "PEER_DID_NOT_RETURN_A_CERTIFICATE": "the client shows no certificate, and tls_client_certificate is required",
+    "UNEXPECTED_EOF_WHILE_READING": "the client closed the TCP connection in the middle of it",
+    "EOF_OCCURRED_IN_VIOLATION_OF_PROTOCOL": "the client closed the TCP connection in the middle of it",
+    "WRONG_VERSION_NUMBER": "what the client sent is no TLS",
+    "RECORD_LAYER_FAILURE": "what the client sent is no TLS, or was changed on its way",
+    "DECRYPTION_FAILED_OR_BAD_RECORD_MAC": "what the client sent was changed on its way",
+}
+
+
 def _reason(error: ssl.SSLError) -> str:
-    return (error.reason or str(error)).lower().replace("_", " ")
+    """Why TLS ended, in words; with OpenSSL's own only where it is something rare."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the client's certificate is not accepted ({error.verify_message})"
+    reason = error.reason or type(error).__name__
+    return _MEANINGS.get(reason) or f"OpenSSL calls it {reason}"

@@ -26,6 +26,7 @@ import trio
 from amqp_broker.broker.broker import Broker
 from amqp_broker.broker.inspection import SLICE_OBJECTS
 from amqp_broker.broker.problems import AdministrationError
+from amqp_broker.explanations import system_reason
 from amqp_broker.logs import log_event, log_internal_error
 from amqp_broker.server.changes import nothing_more, until_durable
 from amqp_broker.server.control_address import SOCKET_NAME, reachable_address
@@ -56,7 +57,7 @@ async def serve_control(broker: Broker, data_folder: Path, status: Callable[[], 
         _bind(listening, path)
     except OSError as error:
         listening.close()
-        log_event(logging.ERROR, "no control socket", path=str(path), reason=error.strerror or str(error))
+        log_event(logging.ERROR, "no control socket", path=str(path), reason=system_reason(error))
         return
     listener = trio.SocketListener(trio.socket.from_stdlib_socket(listening))
     served = trio.CapacityLimiter(CLIENTS_MAX)

@@ -11,6 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from amqp_broker.explanations import system_reason
+
 if sys.platform == "win32":
     import msvcrt
 else:
@@ -27,7 +29,7 @@ def cannot_use(path: Path, error: OSError) -> CannotUseDataFolder:
     """What to raise when the system refuses something in a data folder."""
     place = f" ({error.filename})" if error.filename else ""
     return CannotUseDataFolder(
-        f"data folder {path} cannot be used: {error.strerror}{place}: choose another with --data-dir"
+        f"data folder {path} cannot be used: {system_reason(error)}{place}: choose another with --data-dir"
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from amqp_broker.broker.broker import Broker
 from amqp_broker.broker.problems import AdministrationError
+from amqp_broker.explanations import json_mistake, system_reason
 
 WHO = "the setting load_definitions"
 
@@ -36,7 +37,9 @@ def load_definitions(broker: Broker, name: str) -> None:
         document = together([_read(file) for file in files], [str(file) for file in files])
         broker.handle(lambda: import_definitions(broker, document, who=WHO))
     except OSError as error:
-        raise CannotLoadDefinitions(f"load_definitions: {error.filename} cannot be read: {error.strerror}") from error
+        raise CannotLoadDefinitions(
+            f"load_definitions: {error.filename} cannot be read: {system_reason(error)}"
+        ) from error
     except AdministrationError as error:
         raise CannotLoadDefinitions(f"load_definitions: {name}: {error}; nothing of it was loaded") from error
 
@@ -45,7 +48,7 @@ def _read(file: Path) -> object:
     try:
         return json.loads(file.read_text("utf-8"))
     except (ValueError, RecursionError) as error:
-        raise CannotLoadDefinitions(f"load_definitions: {file} is no JSON: {error}") from error
+        raise CannotLoadDefinitions(f"load_definitions: {file} is not JSON: {json_mistake(error)}") from error
 
 
 def together(documents: list[object], names: list[str]) -> dict[str, object]:

@@ -14,6 +14,7 @@ from functools import partial
 import trio
 
 from amqp_broker.access.client import Peer
+from amqp_broker.explanations import system_reason
 from amqp_broker.logs import log_event
 from amqp_broker.network.listeners import (
     FOR_ADMINISTRATORS,
@@ -28,8 +29,8 @@ from amqp_broker.network.listeners import (
     listen,
 )
 from amqp_broker.network.proxy_protocol import BadProxyHeader, read_proxy_header
-from amqp_broker.network.socket_stream import SocketStream, keep_alive
-from amqp_broker.network.tls import NoTls, SentNothing, TlsContext, TlsStream, name_in
+from amqp_broker.network.socket_stream import SentNothing, SocketStream, keep_alive
+from amqp_broker.network.tls import NoTls, TlsContext, TlsStream, name_in
 from amqp_broker.network.turns import Turns
 from amqp_broker.server.descriptors import connections_that_fit
 from amqp_broker.settings import DESCRIPTIONS, Settings
@@ -161,7 +162,7 @@ class Reception:
             keep_alive(accepted)
             stream = SocketStream(accepted)
         except OSError as error:  # it left before it was greeted
-            log_event(logging.DEBUG, "connection failed", reason=error.strerror)
+            log_event(logging.DEBUG, "connection failed", reason=system_reason(error))
             accepted.close()
             return
         self._arriving += 1

@@ -50,6 +50,7 @@ class Login:
         self._broker = broker
         self._peer = peer
         self._user: User | None = None
+        self.claimed_name = ""  # who it says it is, true or not: for the log
 
     @property
     def mechanisms(self) -> tuple[str, ...]:
@@ -90,12 +91,14 @@ class Login:
             Refused: name or password is wrong, or the user may not log in from there.
             NotVerifiedYet: to be asked again when the password is verified.
         """
+        self.claimed_name = name
         self._admit(name, self._broker.users.authenticate(name, password))
 
     def _authenticate_by_certificate(self) -> None:
         name = self._peer.certificate_name or ""
         if not name:
             raise Refused(Refusal.LOGIN, "the client showed no certificate that names a user")
+        self.claimed_name = name
         self._admit(name, self._broker.users.get(name))
 
     def _admit(self, name: str, user: User | None) -> None:

@@ -68,7 +68,7 @@ def test_policies_and_parameters(broker: OurBroker) -> None:
     ("arguments", "code", "text"),
     [
         (("policies", "set", "p", "x", '{"nope": 1}'), REFUSED, "are not recognised policy settings"),
-        (("policies", "set", "p", "x", "max-length"), WRONG_USE, "the definition is no JSON"),
+        (("policies", "set", "p", "x", "max-length"), WRONG_USE, "the definition is not JSON"),
         (("policies", "clear", "p"), REFUSED, "there is no policy 'p' in virtual host '/'"),
         (("parameters", "clear", "p"), REFUSED, "there is no global parameter 'p'"),
         (("definitions", "import", "/no/such/file"), WRONG_USE, "cannot read /no/such/file"),
@@ -129,7 +129,7 @@ def test_definitions_are_loaded_at_the_start(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "text"),
     [
-        ("no JSON", "is no JSON"),
+        ("no JSON", "is not JSON"),
         ('{"queues": [{"name": "q", "vhost": "nope"}]}', "queue 'q': there is no virtual host 'nope'"),
     ],
 )

@@ -208,7 +208,11 @@ def test_policies_are_in_force_for_what_is_there(broker: MemoryBroker) -> None:
 @pytest.mark.parametrize(
     ("section", "wrong", "text"),
     [
-        ("users", {"name": "u", "password_hash": "zz!"}, "user 'u': its password_hash cannot be used"),
+        (
+            "users",
+            {"name": "u", "password_hash": "zz!"},
+            "user 'u': its password_hash cannot be used: it is not base64",
+        ),
         ("users", {"name": "u", "tags": 5}, "user 'u': 'tags' should be a list of texts, and is 5"),
         ("users", {"name": "u", "limits": {"zzz": 1}}, "user 'u': Unrecognised terms"),
         ("users", {}, r"users\[2\]: 'name' is missing"),

@@ -22,6 +22,7 @@ FLOORS = {
     "behaviour": 0,
     "compilation": 0,
     "errors": 0,
+    "explanations": 0,
     "settings": 0,
     "logs": 1,
     "wire": 1,

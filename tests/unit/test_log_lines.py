@@ -12,9 +12,10 @@ from pamqp import commands
 from amqp_broker.access.client import Peer, Tls
 from amqp_broker.access.passwords import SHA256
 from amqp_broker.broker.problems import AdministrationError
-from amqp_broker.network.connection_log import CLIENT_LEFT, ConnectionLog
+from amqp_broker.network.connection_log import CLIENT_LEFT, CLIENT_RESET, ConnectionLog
 from tests.support.client import Client
 from tests.support.memory_broker import MemoryBroker
+from tests.support.mqtt_client import MqttClient
 
 Line = tuple[str, int, dict[str, Any]]
 Lines = Callable[[], list[Line]]
@@ -107,6 +108,7 @@ def test_the_opening_says_who_has_come_and_how(broker: MemoryBroker, lines: Line
 def test_how_a_connection_ends_decides_how_loud_it_is(broker: MemoryBroker, lines: Lines) -> None:
     probe = Client(broker)
     logged(probe).ended(CLIENT_LEFT)
+    logged(probe).ended(CLIENT_RESET)
     half = Client(broker)
     half.send_bytes(b"AMQP")
     logged(half).ended(CLIENT_LEFT)
@@ -119,16 +121,42 @@ def test_how_a_connection_ends_decides_how_loud_it_is(broker: MemoryBroker, line
     log = logged(wordless)
     log.note_opened()
     log.ended(CLIENT_LEFT)
-    log.ended("the TCP connection failed: reset")
+    log.ended(CLIENT_RESET)
+    log.ended("the TCP connection failed: Connection timed out")
     found = [(event, severity) for event, severity, _ in lines()]
     assert found == [
+        ("connection failed", logging.DEBUG),
         ("connection failed", logging.DEBUG),
         ("connection failed", logging.WARNING),
         ("connection failed", logging.ERROR),
         ("connection opened", logging.INFO),
         ("connection closed", logging.INFO),
+        ("connection closed", logging.INFO),
         ("connection failed", logging.WARNING),
     ]
+
+
+def test_a_refused_login_names_the_user_that_was_claimed(broker: MemoryBroker, lines: Lines) -> None:
+    refused = Client(broker)
+    refused.send_bytes(b"AMQP\0\0\x09\x01")
+    refused.received()
+    refused.send(refused.start_ok(user="ada", password="wrong"))
+    logged(refused).ended(CLIENT_LEFT)
+    ((event, _, fields),) = lines()
+    assert (event, fields["user"]) == ("connection failed", "ada")
+    assert "invalid credentials" in fields["reason"]
+    assert "vhost" not in fields
+
+
+def test_a_client_of_mqtt_is_named_by_its_identifier(broker: MemoryBroker, lines: Lines) -> None:
+    opened = MqttClient(broker, "meter-7")
+    opened.connect()
+    ConnectionLog("peer", opened.connection).note_opened()
+    refused = MqttClient(broker, "meter-8")
+    refused.connect(user_name="ada", password=b"wrong")
+    ConnectionLog("peer", refused.connection).ended(CLIENT_LEFT)
+    told = [(event, fields["user"], fields["client_id"]) for event, _, fields in lines()]
+    assert told == [("connection opened", "guest", "meter-7"), ("connection failed", "ada", "meter-8")]
 
 
 def test_each_change_of_an_administrator_is_a_line(broker: MemoryBroker, lines: Lines) -> None:

@@ -11,6 +11,7 @@ import trio.testing
 
 from amqp_broker.access.client import Peer
 from amqp_broker.network.proxy_protocol import SIGNATURE_V2, BadProxyHeader, read_proxy_header
+from amqp_broker.network.socket_stream import SentNothing
 
 BALANCER = Peer("127.0.0.1", 40000, True)
 
@@ -73,7 +74,6 @@ def test_the_peer_is_whom_the_header_names(
 @pytest.mark.parametrize(
     "header",
     [
-        b"",
         b"PROXY",
         b"AMQP\0\0\x09\x01 and more",
         b"PROXY TCP4 10.0.0.7 10.0.0.1 4711\r\n",
@@ -91,3 +91,8 @@ def test_the_peer_is_whom_the_header_names(
 def test_what_is_no_header_is_refused(header: bytes) -> None:
     with pytest.raises(BadProxyHeader):
         read(header, 1000)
+
+
+def test_who_goes_without_a_word_is_no_mistake() -> None:
+    with pytest.raises(SentNothing):
+        read(b"", 1)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import struct
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from itertools import pairwise
@@ -17,7 +18,7 @@ import trio
 import trio.testing
 
 from amqp_broker.network import pump
-from amqp_broker.network.connection_log import ConnectionLog
+from amqp_broker.network.connection_log import CLIENT_RESET, ConnectionLog
 from amqp_broker.network.pump import (
     END_S,
     FAREWELL_TIMEOUT_S,
@@ -530,6 +531,17 @@ async def test_one_line_when_a_connection_fails(caplog: pytest.LogCaptureFixture
     (record,) = caplog.records
     assert (record.getMessage(), record.levelno) == ("connection failed", logging.WARNING)
     assert record.__dict__["fields"]["reason"] == "the client closed the TCP connection"
+
+
+@in_trio
+async def test_a_reset_is_told_as_what_the_client_did_without_the_systems_number() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client = socket.create_connection(listener.getsockname())
+        async with pumped(SocketStream(listener.accept()[0])) as one:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # close sends RST
+            client.close()
+            await one.ended.wait()
+    assert one.conversation.lost_because == [CLIENT_RESET]
 
 
 # --- what goes out without the writer: over real sockets, because only they are sent to at once

@@ -10,7 +10,6 @@ What is to be done is in ``applying.py``.
 from __future__ import annotations
 
 import base64
-import binascii
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -409,11 +408,18 @@ def _tags(what: str, one: Object) -> tuple[str, ...]:
 def _password(what: str, one: Object) -> PasswordHash | str | None:
     if "password_hash" in one:
         try:
-            value = base64.b64decode(_text(what, one, "password_hash"), validate=True)
+            value = _from_base64(what, _text(what, one, "password_hash"))
             return PasswordHash(_text(what, one, "hashing_algorithm", SHA256), value)
-        except (binascii.Error, UnknownAlgorithm, ValueError) as error:
+        except UnknownAlgorithm as error:
             raise NotImported(f"{what}: its password_hash cannot be used: {error}") from error
     return _text(what, one, "password") if "password" in one else None
+
+
+def _from_base64(what: str, text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError:
+        raise NotImported(f"{what}: its password_hash cannot be used: it is not base64") from None
 
 
 def _check_pattern(what: str, source: str) -> None:

@@ -325,6 +325,7 @@ class Connection:
 
     def _connect(self, packet: Connect) -> None:
         self.level = packet.level
+        self.client_id = packet.client_id
         is_loopback, has_certificate = self.peer.is_loopback, self.peer.certificate_name is not None
         admitted = admit(self.broker, self.login, packet, has_certificate=has_certificate, is_loopback=is_loopback)
         self._open(packet, admitted)

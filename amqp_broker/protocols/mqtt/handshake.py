@@ -62,6 +62,7 @@ def admit(broker: Broker, login: Login, packet: Connect, *, has_certificate: boo
             login.authenticate(EXTERNAL, b"")
         else:
             virtual_host_name, user, password = _credentials(broker, packet)
+            login.claimed_name = user
             if user in broker.settings.loopback_users and not is_loopback:
                 raise MqttError(Reason.NOT_AUTHORIZED, f"user '{user}' can only connect via localhost")
             login.authenticate_by_password(user, password)

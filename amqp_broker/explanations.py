@@ -1,0 +1,43 @@
+"""What is told of mistakes that the system and Python's libraries have found, in words for who made them.
+
+Holds the words only. Who tells them says of what, and the way out.
+"""
+
+from __future__ import annotations
+
+import json
+
+# What Python's parser of JSON says begins with one of these. The first that fits counts.
+_JSON_MISTAKES = {
+    "Expecting value": "a value is missing, or a text stands without double quotes",
+    "Expecting property name": "a name in double quotes is missing, or there is a comma too many",
+    "Illegal trailing comma": "there is a comma too many",
+    "Expecting ',' delimiter": "a comma or a closing bracket is missing",
+    "Expecting ':' delimiter": "a colon is missing",
+    "Extra data": "something follows behind the end",
+    "Unterminated string": "the closing quote of a text is missing",
+    "Invalid control character": "a text holds a line break or another control character",
+    "Invalid": "what follows a backslash is no escape",
+    "Unexpected UTF-8 BOM": "it begins with a byte order mark: save it as UTF-8 without one",
+}
+
+
+def system_reason(error: OSError) -> str:
+    """Why the system has refused something, without its number and without the name of the file."""
+    return error.strerror or str(error) or type(error).__name__
+
+
+def json_mistake(error: ValueError | RecursionError) -> str:
+    """What is wrong with a text that was to be JSON, and where.
+
+    Args:
+        error: as ``json.loads`` raises it, or the decoding of the bytes before it.
+    """
+    if isinstance(error, json.JSONDecodeError):
+        found = (text for beginning, text in _JSON_MISTAKES.items() if error.msg.startswith(beginning))
+        return f"line {error.lineno}, column {error.colno}: {next(found, 'it is not understood from here on')}"
+    if isinstance(error, UnicodeError):
+        return "it is not in UTF-8"
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    return "a number in it has too many digits"
