@@ -220,7 +220,7 @@ class Settings:
     memory_budget_bytes: int = _setting(
         0,
         "Memory that the broker may occupy before messages that wait in queues wait on disk only. "
-        "0: 40 % of the machine's memory, or of a container's.",
+        "0: 40 % of the machine's memory, or of a container's, and at most two thirds of memory_high_water_bytes.",
         minimum=0,
     )
     resource_check_ms: int = _setting(1000, "How often memory and free space are looked at.", minimum=10)
@@ -405,6 +405,15 @@ def without_effect(settings: Settings) -> list[tuple[str, str]]:
         bool(settings.tls_ca),
         "no authority is trusted: name a file of authorities with tls_ca",
         "tls_client_certificate",
+    )
+    is_http_on = settings.management_port >= 0 or settings.metrics_port >= 0
+    is_https_on = bool(settings.tls_certificate) and settings.management_tls_port >= 0
+    need(is_http_on or is_https_on, "nothing listens there: set management_port or metrics_port", "management_host")
+    high_water_bytes = settings.memory_high_water_bytes
+    need(
+        not high_water_bytes or settings.memory_budget_bytes < high_water_bytes,
+        f"publishers are held back above {high_water_bytes} bytes already: set it below memory_high_water_bytes",
+        "memory_budget_bytes",
     )
     need(settings.fsync == "interval", f"fsync is {settings.fsync}: set fsync to interval", "fsync_interval_ms")
     need(

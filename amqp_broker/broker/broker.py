@@ -81,6 +81,7 @@ class Broker:
         self.administration = Administration(self)
         self.virtual_hosts: dict[str, VirtualHost] = {}
         self.global_parameters: Parameters = {}
+        self.is_new = False  # nothing was there when it was opened
         self.dropped_message_count = 0  # of messages that the journal held, but not their queues
         self._is_handling = False
 
@@ -119,6 +120,7 @@ class Broker:
         """Give a new broker its first virtual host and user."""
         if self.virtual_hosts or len(self.users):
             return
+        self.is_new = True
         settings = self.settings
         self.durability.keep_virtual_host(self.add_virtual_host(settings.default_virtual_host))
         # Everybody knows the default password: hashing it slowly would protect nothing, and every start in a test pay.

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from amqp_broker import __version__
 from amqp_broker.cli.tables import size_text
 from amqp_broker.logs import log_event
+from amqp_broker.settings import DESCRIPTIONS
 from amqp_broker.wire import strings
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from amqp_broker.settings import Settings
 
 _LOADED_S = time.monotonic()
+_FOR_NEW_FOLDERS = ("default_user", "default_password", "default_virtual_host")
 
 
 def starting(settings: Settings, memory: MemoryLimit) -> None:
@@ -74,6 +76,32 @@ def recovered(broker: Broker, was_left_open: bool, seconds: float) -> None:
         messages=sum(queue.ready_count for queue in queues),
         seconds=round(seconds, 3),
     )
+
+
+def without_effect(settings: Settings, memory: MemoryLimit, broker: Broker) -> None:
+    """The settings that were chosen and change nothing, because of what this machine or this data folder is like.
+
+    What changes nothing anywhere is refused before (``configuration.py``).
+
+    Args:
+        settings: as they were chosen.
+        memory: what there is of it.
+        broker: open.
+    """
+    from amqp_broker.server.resources import memory_limits_without_effect
+
+    for name, reason in memory_limits_without_effect(settings, memory):
+        log_event(logging.WARNING, "setting without effect", setting=name, reason=reason)
+    chosen = [name for name in _FOR_NEW_FOLDERS if getattr(settings, name) != DESCRIPTIONS[name].default]
+    if chosen and not broker.is_new:
+        is_there = broker.users.get(settings.default_user) is not None
+        log_event(
+            logging.INFO if is_there else logging.WARNING,
+            "setting without effect",
+            setting=", ".join(chosen),
+            reason="it counts for a new data folder, and this one has its users already",
+            way_out="change them with 'amqp-broker users', 'vhosts' and 'permissions'",
+        )
 
 
 def ready(

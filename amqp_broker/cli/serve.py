@@ -181,6 +181,7 @@ async def _serve(server: BrokerServer, data_folder: DataFolder, manager: Service
                     )
                     announcements.ready(endpoints, server.http_endpoints, server.settings, server.memory)
                     _warn_if_nobody_can_log_in(endpoints, server)
+                    announcements.without_effect(server.chosen_settings, server.memory, server.broker)
                     manager.ready()
                     background.start_soon(manager.keep_watchdog)
             background.cancel_scope.cancel()

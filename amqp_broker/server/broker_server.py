@@ -71,6 +71,7 @@ class BrokerServer:
         output_gate: OutputGate | None = None,
     ) -> None:
         self.memory = available_memory()
+        self.chosen_settings = settings
         self.settings = with_memory_limits(settings, self.memory)
         self.started_s = self.ending_since_s = time.monotonic()
         self._clock = clock or SystemClock()

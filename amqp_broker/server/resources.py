@@ -77,8 +77,28 @@ async def watch_resources(broker: Broker, settings: Settings, flusher: JournalFl
 def with_memory_limits(settings: Settings, available: MemoryLimit) -> Settings:
     """The settings with a high-water mark and a budget of memory in bytes, where they have none."""
     high_water_bytes = settings.memory_high_water_bytes or int(available.size_bytes * MEMORY_HIGH_WATER_SHARE)
-    budget_bytes = settings.memory_budget_bytes or int(available.size_bytes * MEMORY_BUDGET_SHARE)
+    budget_bytes = settings.memory_budget_bytes or min(
+        int(available.size_bytes * MEMORY_BUDGET_SHARE),
+        int(high_water_bytes * MEMORY_BUDGET_SHARE / MEMORY_HIGH_WATER_SHARE),
+    )
     return replace(settings, memory_high_water_bytes=high_water_bytes, memory_budget_bytes=budget_bytes)
+
+
+def memory_limits_without_effect(settings: Settings, available: MemoryLimit) -> list[tuple[str, str]]:
+    """The limits on memory that were chosen and change nothing on this machine, each with the reason.
+
+    Args:
+        settings: as they were chosen, before ``with_memory_limits``.
+    """
+    found = []
+    if settings.memory_high_water_bytes > available.size_bytes:
+        reason = f"there are {available.size_bytes} bytes ({available.set_by}): publishers are never held back"
+        found.append(("memory_high_water_bytes", reason))
+    high_water_bytes = with_memory_limits(settings, available).memory_high_water_bytes
+    if settings.memory_budget_bytes >= high_water_bytes:
+        reason = f"publishers are held back above {high_water_bytes} bytes already (memory_high_water_bytes)"
+        found.append(("memory_budget_bytes", reason))
+    return found
 
 
 def memory_status(settings: Settings, available: MemoryLimit) -> MemoryStatus:

@@ -97,7 +97,7 @@ class Broker(VirtualHostView):
         settings: any setting of the broker by its name, for instance ``consumer_timeout_ms=5000``.
 
     Raises:
-        SettingError: there is no such setting, or it has a value that it cannot have.
+        SettingError: there is no such setting, it has a value that it cannot have, or it would change nothing.
         ValueError: ``remember`` is less than nothing.
     """
 

@@ -6,11 +6,9 @@ a restart (the clock, the journal's files, what was remembered, the faults that 
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterable
 from dataclasses import replace
-from difflib import get_close_matches
 from functools import partial
 from typing import Any
 
@@ -23,15 +21,15 @@ from amqp_broker.broker.problems import AdministrationError
 from amqp_broker.management.management import Management
 from amqp_broker.network.listeners import AMQP, HTTP, Endpoint
 from amqp_broker.protocols.amqp091.states import ConnectionState
-from amqp_broker.settings import DESCRIPTIONS, SettingError, Settings
+from amqp_broker.settings import Settings
 from amqp_broker.testing.holds import watch_ends
 from amqp_broker.testing.memory_journal import MemoryFolder, WritingDriver, open_journal
 from amqp_broker.testing.memory_stream import MemoryStream, stream_pair
 from amqp_broker.testing.movable_clock import MovableClock
+from amqp_broker.testing.settings import settings_in_tests
 from amqp_broker.testing.watch import Watch
 from amqp_broker.testing.watched import WatchedBroker, WatchedConnection, WatchedServer
 
-TEN_YEARS_MS = 315_360_000_000
 END_OF_TIME_MS = 253_402_300_800_000  # the year 10,000, which no datetime can tell
 
 # How long the clients' traffic may keep a look at the broker waiting: somebody may be sending without a pause. Of the
@@ -40,23 +38,6 @@ SETTLE_PROCESSOR_S = 1.0
 SETTLE_TURN_S = 0.05
 LONG_WORK_TIMEOUT_S = 10.0  # and how long what is done in slices
 POLL_S = 0.001
-
-# Where a broker in a test differs from one that serves: it does not watch the machine, which is not its own, and no
-# client is too slow for a clock that jumps. What the caller gives wins.
-DEFAULTS: dict[str, Any] = {
-    "host": ("127.0.0.1",),
-    "port": 0,
-    "management_host": ("127.0.0.1",),
-    "management_port": -1,
-    "management_tls_port": -1,
-    "metrics_port": -1,
-    "handshake_timeout_ms": TEN_YEARS_MS,
-    "memory_budget_bytes": sys.maxsize,
-    "memory_high_water_bytes": sys.maxsize,
-    "resource_check_ms": TEN_YEARS_MS,
-    "shutdown_grace_ms": 100,
-}
-
 
 PORT_SETTINGS = {AMQP: "port", HTTP: "management_port"}  # those that are not named like their protocol
 
@@ -80,11 +61,11 @@ class Engine:
         settings: by name, where they differ from the defaults.
 
     Raises:
-        SettingError: there is no such setting, or it cannot have this value.
+        SettingError: there is no such setting, it cannot have this value, or it would change nothing.
     """
 
     def __init__(self, remember: int, settings: dict[str, Any]) -> None:
-        self.settings = _settings(settings)
+        self.settings = settings_in_tests(settings)
         self.clock = MovableClock()
         self.is_frozen = False  # as the test wants it; while time is moved, the clock stands anyway
         self.watch = Watch(remember)
@@ -400,24 +381,6 @@ def _with_ports(settings: Settings, endpoints: Iterable[Endpoint]) -> Settings:
         if not endpoint.is_tls:
             ports[PORT_SETTINGS.get(endpoint.protocol, f"{endpoint.protocol}_port")] = endpoint.port
     return replace(settings, **ports)
-
-
-def _settings(given: dict[str, Any]) -> Settings:
-    for name in given:
-        if name not in DESCRIPTIONS:
-            like_it = get_close_matches(name, DESCRIPTIONS, 1)
-            hint = f": did you mean {like_it[0]}?" if like_it else "; amqp-broker config show lists them"
-            raise SettingError(f"there is no setting {name}{hint}")
-    lists = {name: _tuple(value) for name, value in given.items() if DESCRIPTIONS[name].is_list}
-    protocols = lists.get("protocols")
-    ports = {f"{name}_port": 0 for name in protocols} if isinstance(protocols, tuple) else {}
-    known = {name: port for name, port in ports.items() if name in DESCRIPTIONS}
-    return Settings(**{**DEFAULTS, **known, **given, **lists})
-
-
-def _tuple(value: object) -> Any:
-    """The value of a list, which may be given as one text."""
-    return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
 
 
 async def _rest_of_the_loop() -> None:

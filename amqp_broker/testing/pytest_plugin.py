@@ -194,6 +194,13 @@ def _settings(config: pytest.Config) -> dict[str, Any]:
         if description is None:
             raise pytest.UsageError(f"amqp_settings: there is no setting {name!r}{_did_you_mean(name, DESCRIPTIONS)}")
         settings[name] = _value(description, text)
+    from amqp_broker.settings import SettingError
+    from amqp_broker.testing.settings import settings_in_tests
+
+    try:
+        settings_in_tests(settings)
+    except SettingError as error:
+        raise pytest.UsageError(f"amqp_settings: {error}") from None
     return settings
 
 

@@ -217,6 +217,22 @@ def test_bad_arguments_are_refused() -> None:
         Broker(heartbeats=5)
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"tls_key": "key.pem"}, "tls_key has no effect: TLS is off: name a certificate with tls_certificate"),
+        ({"data_dir": "/tmp"}, "data_dir has no effect: a broker in a test keeps everything in memory"),
+        ({"log_level": "debug"}, "log_level has no effect: a broker in a test logs to the logger amqp_broker"),
+        ({"cluster": "etcd://localhost/c"}, "cluster has no effect: a broker in a test is alone"),
+        ({"management_host": "*"}, "management_host has no effect: nothing listens there"),
+    ],
+)
+def test_settings_that_would_change_nothing_are_refused(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(SettingError) as refused:
+        Broker(**settings)
+    assert str(refused.value).startswith(said)
+
+
 # --- restart and crash
 
 

@@ -76,6 +76,12 @@ def test_it(amqp_broker):
     [
         ("amqp_settings = prot=1", "ERROR: amqp_settings: there is no setting 'prot': did you mean port?"),
         ("amqp_settings = heartbeat_s", "ERROR: amqp_settings: 'heartbeat_s' is not a setting as name=value"),
+        ("amqp_settings = protocols=gopher", "ERROR: amqp_settings: protocols names 'gopher': there are *"),
+        (
+            "amqp_settings = tls_key=k.pem",
+            "ERROR: amqp_settings: tls_key has no effect: TLS is off: *",
+        ),
+        ("amqp_settings = data_dir=/tmp/x", "ERROR: amqp_settings: data_dir has no effect: a broker in a test keeps *"),
         ("amqp_settings = port=x", "ERROR: amqp_settings: port takes a whole number from 0 to 65535, not 'x'"),
         ("amqp_broker_url = localhost:5672", "ERROR: 'localhost:5672' is no address of a broker: it is amqp://*"),
         ("amqp_checks = no_unruoted", "ERROR: amqp_checks does not know no_unruoted: did you mean no_unrouted?"),

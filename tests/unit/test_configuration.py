@@ -217,6 +217,14 @@ def test_a_mistake_in_a_file_is_told_in_our_words_with_its_line(toml: Path) -> N
         ({"tls_certificate": "c.pem", "tls_ca": "ca.pem"}, "set tls_client_certificate to optional or required"),
         ({"tls_certificate": "c.pem", "tls_client_certificate": "required"}, "name a file of authorities with tls_ca"),
         ({"fsync_interval_ms": "100"}, "set fsync to interval"),
+        (
+            {"management_port": "-1", "metrics_port": "-1", "management_host": "*"},
+            "set management_port or metrics_port",
+        ),
+        (
+            {"memory_high_water_bytes": "1000", "memory_budget_bytes": "1000"},
+            "held back above 1000 bytes already: set it below memory_high_water_bytes",
+        ),
         ({"consumer_timeout_ms": "0", "consumer_timeout_sweep_ms": "5"}, "is 0, which is no limit: set it as well"),
     ],
 )
@@ -227,7 +235,9 @@ def test_a_setting_that_would_change_nothing_is_refused_with_what_is_missing(
     said = refusal(command_line={**given})
     assert said.startswith(f"{name} (command line --{name.replace('_', '-')}) has no effect: ")
     assert said.endswith(missing)
-    toml.write_text("\n".join(f"{key} = {value if value.isdigit() else repr(value)}" for key, value in given.items()))
+    toml.write_text(
+        "\n".join(f"{key} = {value if value.lstrip('-').isdigit() else repr(value)}" for key, value in given.items())
+    )
     assert refusal(file=toml).endswith(missing)
 
 

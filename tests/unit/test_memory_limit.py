@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from amqp_broker.server.memory_limit import available_memory, machine_memory_bytes
-from amqp_broker.server.resources import with_memory_limits
+from amqp_broker.server.memory_limit import MemoryLimit, available_memory, machine_memory_bytes
+from amqp_broker.server.resources import memory_limits_without_effect, with_memory_limits
 from amqp_broker.settings import Settings
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="control groups are Linux's")
@@ -128,3 +128,19 @@ def test_the_broker_takes_its_share_of_it(machine: Machine) -> None:
     assert (settings.memory_high_water_bytes, settings.memory_budget_bytes) == (60 * MIB, 40 * MIB)
     settings = with_memory_limits(Settings(memory_high_water_bytes=5, memory_budget_bytes=4), available)
     assert (settings.memory_high_water_bytes, settings.memory_budget_bytes) == (5, 4)
+
+
+def test_messages_go_to_disk_before_publishers_are_held_back() -> None:
+    limits = with_memory_limits(Settings(memory_high_water_bytes=300 * MIB), MemoryLimit(1000 * MIB, "the machine"))
+    assert (limits.memory_high_water_bytes, limits.memory_budget_bytes) == (300 * MIB, 200 * MIB)
+
+
+def test_limits_that_change_nothing_on_this_machine_are_named() -> None:
+    memory = MemoryLimit(1000, "the control group's limit")
+    assert memory_limits_without_effect(Settings(memory_high_water_bytes=900, memory_budget_bytes=1), memory) == []
+    assert memory_limits_without_effect(Settings(memory_high_water_bytes=1001), memory) == [
+        ("memory_high_water_bytes", "there are 1000 bytes (the control group's limit): publishers are never held back")
+    ]
+    assert memory_limits_without_effect(Settings(memory_budget_bytes=600), memory) == [
+        ("memory_budget_bytes", "publishers are held back above 600 bytes already (memory_high_water_bytes)")
+    ]
