@@ -23,7 +23,8 @@ from amqp_broker.broker.arguments import ARGUMENTS_OF_TYPE
 from amqp_broker.broker.observer import Kind
 from amqp_broker.broker.parameter_administration import ParameterAdministration
 from amqp_broker.broker.problems import AdministrationError, AlreadyThere, NotThere
-from amqp_broker.broker.virtual_host import Metadata, VirtualHost, VirtualHostLimits
+from amqp_broker.broker.virtual_host import VirtualHost
+from amqp_broker.broker.virtual_host_properties import Metadata, VirtualHostLimits
 from amqp_broker.broker.works import Work
 from amqp_broker.errors import AmqpError
 from amqp_broker.logs import log_event

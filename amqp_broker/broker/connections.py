@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from amqp_broker.broker.counters import ChannelCounts
-    from amqp_broker.broker.inspection import ChannelInfo, ConnectionInfo
+    from amqp_broker.broker.descriptions import ChannelInfo, ConnectionInfo
 
 
 class OpenConnection(Protocol):

@@ -13,9 +13,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from amqp_broker.broker.broker import Broker
     from amqp_broker.broker.dead_letter import DeathReason
-    from amqp_broker.broker.virtual_host import VirtualHost
 
 
 class Counts:
@@ -125,16 +123,3 @@ def total(parts: Iterable[ChannelCounts]) -> ChannelCounts:
     for part in parts:
         sums.add(part)
     return sums
-
-
-def counts_of_virtual_host(broker: Broker, virtual_host: VirtualHost) -> ChannelCounts:
-    """What was counted in a virtual host since the broker began."""
-    connections = broker.open_connections.in_virtual_host(virtual_host.name)
-    open_ones = (counts for connection in connections for counts in connection.channel_counts())
-    return total((virtual_host.counts_of_ended, *open_ones))
-
-
-def counts_of_broker(broker: Broker) -> ChannelCounts:
-    """What was counted in all virtual hosts since the broker began; in those that were deleted as well."""
-    there = (counts_of_virtual_host(broker, virtual_host) for virtual_host in broker.virtual_hosts.values())
-    return total((broker.counts_of_deleted, *there))

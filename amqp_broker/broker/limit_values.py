@@ -10,7 +10,7 @@ from typing import Final
 from amqp_broker.access.users import UserLimits
 from amqp_broker.broker.erlang_text import erlang_json
 from amqp_broker.broker.problems import NotValid
-from amqp_broker.broker.virtual_host import VirtualHostLimits
+from amqp_broker.broker.virtual_host_properties import VirtualHostLimits
 
 VIRTUAL_HOST_LIMITS: Final = {"max-connections": "connections_max", "max-queues": "queues_max"}
 USER_LIMITS: Final = {"max-connections": "connections_max", "max-channels": "channels_max"}

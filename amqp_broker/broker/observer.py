@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from amqp_broker.broker.connections import OpenConnection
     from amqp_broker.broker.dead_letter import DeathReason
-    from amqp_broker.broker.inspection import ChannelInfo
+    from amqp_broker.broker.descriptions import ChannelInfo
     from amqp_broker.broker.message import Address, Message
     from amqp_broker.broker.ports import Driver
     from amqp_broker.broker.queues.base import Queue

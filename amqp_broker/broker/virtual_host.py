@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import secrets
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from amqp_broker.broker.applied_policies import AppliedPolicies
@@ -31,6 +30,7 @@ from amqp_broker.broker.publishing import Ingress
 from amqp_broker.broker.queues.base import Queue
 from amqp_broker.broker.retained import Retained
 from amqp_broker.broker.topology import Topology
+from amqp_broker.broker.virtual_host_properties import Metadata, VirtualHostLimits
 from amqp_broker.errors import AmqpError, ReplyCode, access_refused, not_found, not_implemented, precondition_failed
 from amqp_broker.wire.table import FieldValue, Table, type_name
 
@@ -48,29 +48,6 @@ PREDECLARED_EXCHANGES = {
     "amq.match": "headers",
     "amq.rabbitmq.trace": "topic",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Metadata:
-    """What is said of a virtual host.
-
-    Args:
-        description: for people.
-        tags: for people, too.
-        default_queue_type: of queues that are declared without one; None for classic.
-    """
-
-    description: str = ""
-    tags: tuple[str, ...] = ()
-    default_queue_type: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class VirtualHostLimits:
-    """How much there may be in a virtual host; None is no limit (RabbitMQ docs, "Per-Virtual-Host Limits")."""
-
-    connections_max: int | None = None
-    queues_max: int | None = None
 
 
 class VirtualHost(Topology):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from amqp_broker.broker.counters import ChannelCounts, Counts, counts_of_broker, counts_of_virtual_host
+from amqp_broker.broker.counters import ChannelCounts, Counts
+from amqp_broker.broker.inspection import counts_of_broker, counts_of_virtual_host
 from amqp_broker.management.samples import ALL, Key, Values
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from amqp_broker.broker.broker import Broker
 from amqp_broker.broker.inspection import SLICE_OBJECTS, Inspection
 from amqp_broker.broker.policies import OPERATOR_POLICY, POLICY
 from amqp_broker.broker.problems import AdministrationError
-from amqp_broker.broker.virtual_host import Metadata
+from amqp_broker.broker.virtual_host_properties import Metadata
 from amqp_broker.server.changes import until_done, when_told
 from amqp_broker.server.status import ServerStatus
 

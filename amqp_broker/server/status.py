@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING, TypedDict
 
 from amqp_broker import __version__
-from amqp_broker.broker.inspection import Counts
+from amqp_broker.broker.descriptions import Counts
 from amqp_broker.server.resources import (
     DescriptorStatus,
     DiskStatus,

@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from amqp_broker.broker.inspection import ChannelInfo
+from amqp_broker.broker.descriptions import ChannelInfo
 from amqp_broker.broker.message import Address, Message
 from amqp_broker.broker.queues.base import Queue
 from amqp_broker.broker.queues.consumers import Consumer

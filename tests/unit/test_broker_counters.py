@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pamqp import commands
 
-from amqp_broker.broker.counters import counts_of_broker, counts_of_virtual_host
+from amqp_broker.broker.inspection import counts_of_broker, counts_of_virtual_host
 from tests.support.client import Client
 from tests.support.memory_broker import MemoryBroker
 

@@ -16,7 +16,7 @@ from amqp_broker.broker.broker import Broker
 from amqp_broker.broker.inspection import Inspection as Inspect
 from amqp_broker.broker.persistence.kinds import RecordKind
 from amqp_broker.broker.policies import OPERATOR_POLICY
-from amqp_broker.broker.virtual_host import Metadata, VirtualHostLimits
+from amqp_broker.broker.virtual_host_properties import Metadata, VirtualHostLimits
 from amqp_broker.journal.check import Inspection
 from amqp_broker.journal.dump import DumpedRecord, entries
 from amqp_broker.journal.memory_files import MemoryFiles

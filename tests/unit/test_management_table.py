@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from amqp_broker.broker.broker import Broker
-from amqp_broker.broker.inspection import ChannelInfo
+from amqp_broker.broker.descriptions import ChannelInfo
 from amqp_broker.broker.message import Address, Message
 from amqp_broker.broker.queues.consumers import Consumer
 from amqp_broker.wire.content import Properties, encode_content_header

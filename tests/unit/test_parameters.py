@@ -8,7 +8,7 @@ import pytest
 
 from amqp_broker.broker.inspection import Inspection
 from amqp_broker.broker.problems import AdministrationError, NotThere, NotValid
-from amqp_broker.broker.virtual_host import Metadata
+from amqp_broker.broker.virtual_host_properties import Metadata
 from tests.support.client import Client
 from tests.support.disk_broker import DiskBroker
 from tests.support.memory_broker import MemoryBroker

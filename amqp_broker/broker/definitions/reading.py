@@ -27,7 +27,8 @@ from amqp_broker.broker.parameter_administration import check_component
 from amqp_broker.broker.policies import OPERATOR_POLICY, POLICY
 from amqp_broker.broker.policy_checks import checked_policy
 from amqp_broker.broker.problems import AdministrationError, NotValid
-from amqp_broker.broker.virtual_host import PREDECLARED_EXCHANGES, RESERVED_PREFIX, Metadata
+from amqp_broker.broker.virtual_host import PREDECLARED_EXCHANGES, RESERVED_PREFIX
+from amqp_broker.broker.virtual_host_properties import Metadata
 from amqp_broker.errors import AmqpError
 from amqp_broker.wire.table import Table, encode_table
 

@@ -23,7 +23,7 @@ from amqp_broker.broker.persistence.kinds import RecordKind
 from amqp_broker.broker.policy_checks import CHECKS, checked_policy
 from amqp_broker.broker.problems import NotValid
 from amqp_broker.broker.retained import RetainedMessage
-from amqp_broker.broker.virtual_host import Metadata, VirtualHostLimits
+from amqp_broker.broker.virtual_host_properties import Metadata, VirtualHostLimits
 from amqp_broker.wire.table import FieldValue, Table, type_name
 
 if TYPE_CHECKING:

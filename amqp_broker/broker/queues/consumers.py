@@ -19,7 +19,7 @@ from amqp_broker.wire.strings import encode_shortstr
 from amqp_broker.wire.table import Table
 
 if TYPE_CHECKING:
-    from amqp_broker.broker.inspection import ChannelInfo
+    from amqp_broker.broker.descriptions import ChannelInfo
     from amqp_broker.broker.queues.base import Queue
 
 Key = TypeVar("Key")

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from amqp_broker.broker.connections import OpenConnection
-from amqp_broker.broker.inspection import ChannelInfo, ConsumerInfo, consumer_info
+from amqp_broker.broker.descriptions import ChannelInfo, ConsumerInfo
+from amqp_broker.broker.inspection import consumer_info
 from amqp_broker.broker.queues.base import Queue
 from amqp_broker.management.api.lists import Listing, answer_one
 from amqp_broker.management.api.overview import visible_hosts

@@ -9,8 +9,8 @@ import trio
 
 from amqp_broker import __version__
 from amqp_broker.access.users import User
-from amqp_broker.broker.counters import ChannelCounts, counts_of_broker, counts_of_virtual_host, total
-from amqp_broker.broker.inspection import SLICE_OBJECTS
+from amqp_broker.broker.counters import ChannelCounts, total
+from amqp_broker.broker.inspection import SLICE_OBJECTS, counts_of_broker, counts_of_virtual_host
 from amqp_broker.management.api.fields import need, text
 from amqp_broker.management.api.lists import answer_one
 from amqp_broker.management.api.rates import LENGTHS_RANGE, MESSAGES_RANGE, with_rates, zero_rates

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from amqp_broker.broker.counters import counts_of_virtual_host
-from amqp_broker.broker.virtual_host import Metadata, VirtualHost
+from amqp_broker.broker.inspection import counts_of_virtual_host
+from amqp_broker.broker.virtual_host import VirtualHost
+from amqp_broker.broker.virtual_host_properties import Metadata
 from amqp_broker.management.api.fields import boolean, names, text
 from amqp_broker.management.api.lists import Listing, answer_one
 from amqp_broker.management.api.overview import visible_hosts

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from amqp_broker.broker.inspection import ChannelInfo, ConnectionInfo
+from amqp_broker.broker.descriptions import ChannelInfo, ConnectionInfo
 from amqp_broker.broker.queues.base import Queue
 
 Numbers = dict[str, int]

@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl
 import trio
 
 from amqp_broker import __version__
-from amqp_broker.broker.counters import counts_of_broker
+from amqp_broker.broker.inspection import counts_of_broker
 from amqp_broker.broker.queues.base import Queue
 from amqp_broker.management.api.nodes import NO_LIMIT
 from amqp_broker.management.api.overview import ERLANG_VERSION, version_of

@@ -31,7 +31,7 @@ from amqp_broker.wire.frames import METHOD
 from amqp_broker.wire.methods import Access, Method, build, decode_method
 
 if TYPE_CHECKING:
-    from amqp_broker.broker.inspection import ChannelInfo
+    from amqp_broker.broker.descriptions import ChannelInfo
     from amqp_broker.protocols.amqp091.connection import Connection
 
 

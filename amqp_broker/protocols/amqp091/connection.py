@@ -59,7 +59,7 @@ from amqp_broker.wire.table import Table
 
 if TYPE_CHECKING:
     from amqp_broker.broker.broker import Broker
-    from amqp_broker.broker.inspection import ChannelInfo, ConnectionInfo
+    from amqp_broker.broker.descriptions import ChannelInfo, ConnectionInfo
     from amqp_broker.broker.virtual_host import VirtualHost
 
 HANDSHAKE_FRAME_SIZE_BYTES_MAX = 8192  # until both have agreed on another; a token may be longer than 4096 bytes

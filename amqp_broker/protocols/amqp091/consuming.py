@@ -26,7 +26,7 @@ from amqp_broker.wire.methods import Method, arguments_of, build
 from amqp_broker.wire.strings import encode_shortstr
 
 if TYPE_CHECKING:
-    from amqp_broker.broker.inspection import ChannelInfo
+    from amqp_broker.broker.descriptions import ChannelInfo
     from amqp_broker.broker.queues.base import Queue
     from amqp_broker.protocols.amqp091.channel import Channel
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from amqp_broker.broker.inspection import ChannelInfo, ConnectionInfo, json_ready_table
+from amqp_broker.broker.descriptions import ChannelInfo, ConnectionInfo
+from amqp_broker.broker.inspection import json_ready_table
 
 if TYPE_CHECKING:
     from amqp_broker.protocols.amqp091.channel import Channel

@@ -61,7 +61,7 @@ from amqp_broker.session.throttle import Throttle
 
 if TYPE_CHECKING:
     from amqp_broker.broker.broker import Broker
-    from amqp_broker.broker.inspection import ChannelInfo, ConnectionInfo
+    from amqp_broker.broker.descriptions import ChannelInfo, ConnectionInfo
     from amqp_broker.broker.virtual_host import VirtualHost
 
 PACKET_OVERHEAD_BYTES: Final = 131_072  # beside the payload: topic and properties

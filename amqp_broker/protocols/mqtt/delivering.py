@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
-from amqp_broker.broker.inspection import ChannelInfo
+from amqp_broker.broker.descriptions import ChannelInfo
 from amqp_broker.broker.message import Message
 from amqp_broker.broker.observer import Settlement
 from amqp_broker.broker.queues.base import Queue

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from amqp_broker.broker.inspection import ChannelInfo, ConnectionInfo
+from amqp_broker.broker.descriptions import ChannelInfo, ConnectionInfo
 
 if TYPE_CHECKING:
     from amqp_broker.protocols.mqtt.connection import Connection
