@@ -22,6 +22,7 @@ from amqp_broker.access.users import NO_PASSWORD, Permission, TopicPermission, U
 from amqp_broker.broker.arguments import ARGUMENTS_OF_TYPE
 from amqp_broker.broker.observer import Kind
 from amqp_broker.broker.parameter_administration import ParameterAdministration
+from amqp_broker.broker.persistence.definitions import keep_limits, keep_metadata, keep_user, keep_virtual_host
 from amqp_broker.broker.problems import AdministrationError, AlreadyThere, NotThere
 from amqp_broker.broker.virtual_host import VirtualHost
 from amqp_broker.broker.virtual_host_properties import Metadata, VirtualHostLimits
@@ -94,7 +95,7 @@ class Administration:
         if self._broker.users.get(name) is not None:
             raise AlreadyThere(f"there is a user '{name}' already")
         user = self._broker.users.put(User(name, self._hashed(password, algorithm), tags))
-        self._broker.durability.keep_user(user)
+        keep_user(self._broker.durability, user)
         self._log("user added", None, _tags_text(tags), user=name)
         self._declared(Kind.USER, "", name, user)
         return user
@@ -104,7 +105,7 @@ class Administration:
         user = self.user(name)
         user.password_hash = self._hashed(password, algorithm)
         self._broker.users.password_changed(user)
-        self._broker.durability.keep_user(user)
+        keep_user(self._broker.durability, user)
         self._log("password changed", None, None, user=name)
         self._declared(Kind.USER, "", name, user)
 
@@ -154,7 +155,7 @@ class Administration:
         self._log("user deleted", _tags_text(user.tags), None, user=name)
 
     def _user_changed(self, user: User) -> None:
-        self._broker.durability.keep_user(user)
+        keep_user(self._broker.durability, user)
         self._forget_routes()
 
     def _declared(self, kind: Kind, virtual_host: str, name: str, thing: object) -> None:
@@ -264,10 +265,10 @@ class Administration:
         if name in self._broker.virtual_hosts:
             raise AlreadyThere(f"there is a virtual host '{name}' already")
         virtual_host = self._broker.add_virtual_host(name)
-        self._broker.durability.keep_virtual_host(virtual_host)
+        keep_virtual_host(self._broker.durability, virtual_host)
         if metadata is not None:
             virtual_host.metadata = metadata
-            self._broker.durability.keep_metadata(virtual_host)
+            keep_metadata(self._broker.durability, virtual_host)
         self._log("virtual host added", None, None, vhost=name)
         self._declared(Kind.VIRTUAL_HOST, "", name, virtual_host)
         return virtual_host
@@ -282,7 +283,7 @@ class Administration:
         virtual_host = self.virtual_host(name)
         check_metadata(metadata)
         before, virtual_host.metadata = virtual_host.metadata, metadata
-        self._broker.durability.keep_metadata(virtual_host)
+        keep_metadata(self._broker.durability, virtual_host)
         self._log("virtual host metadata changed", _metadata_text(before), _metadata_text(metadata), vhost=name)
         self._declared(Kind.VIRTUAL_HOST, "", name, virtual_host)
 
@@ -309,7 +310,7 @@ class Administration:
         virtual_host = self.virtual_host(name)
         _check_limits(limits)
         before, virtual_host.limits = virtual_host.limits, replace(virtual_host.limits, **limits)
-        self._broker.durability.keep_limits(virtual_host)
+        keep_limits(self._broker.durability, virtual_host)
         self._log("virtual host limits changed", _limits_text(before), _limits_text(virtual_host.limits), vhost=name)
         self._declared(Kind.VIRTUAL_HOST, "", name, virtual_host)
 
@@ -320,7 +321,7 @@ class Administration:
             permission = user.permissions.pop(name, None)
             topic_permissions = user.topic_permissions.pop(name, None)
             if permission is not None or topic_permissions is not None:
-                self._broker.durability.keep_user(user)
+                keep_user(self._broker.durability, user)
         before = f"queues={len(virtual_host.queues)} exchanges={len(virtual_host.exchanges)}"
         virtual_host.clear(self._who)
         del self._broker.virtual_hosts[name]

@@ -26,6 +26,7 @@ from amqp_broker.broker.firehose import Firehose
 from amqp_broker.broker.message import Address, Message
 from amqp_broker.broker.observer import Observers
 from amqp_broker.broker.parameters import Parameters
+from amqp_broker.broker.persistence.definitions import keep_user, keep_virtual_host
 from amqp_broker.broker.persistence.durability import Durability
 from amqp_broker.broker.persistence.recovery import Recovery
 from amqp_broker.broker.ports import Clock, Driver, PassiveDriver
@@ -87,7 +88,7 @@ class Broker:
 
     def _keep_in(self, journal: Journal | None) -> None:
         self.durability = Durability(journal, self.clock, is_kept_by_sync=self.settings.fsync == "always")
-        self.paging = Paging(self, self.settings.memory_budget_bytes)
+        self.paging = Paging(self.durability, self.settings.memory_budget_bytes)
 
     # --- its start
 
@@ -122,7 +123,7 @@ class Broker:
             return
         self.is_new = True
         settings = self.settings
-        self.durability.keep_virtual_host(self.add_virtual_host(settings.default_virtual_host))
+        keep_virtual_host(self.durability, self.add_virtual_host(settings.default_virtual_host))
         # Everybody knows the default password: hashing it slowly would protect nothing, and every start in a test pay.
         is_known = settings.default_password == DESCRIPTIONS["default_password"].default
         user = self.users.add(
@@ -132,7 +133,7 @@ class Broker:
             algorithm=SHA256 if is_known else SCRYPT,
         )
         self.users.permit_all(settings.default_user, settings.default_virtual_host)
-        self.durability.keep_user(user)
+        keep_user(self.durability, user)
 
     def add_virtual_host(self, name: str, reference: int = 0) -> VirtualHost:
         """Create a virtual host with the predeclared exchanges.

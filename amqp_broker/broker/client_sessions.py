@@ -11,65 +11,15 @@ Holds no protocol: what a subscription means, and what is in the queues, is the 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from amqp_broker.wire.table import Table
+from amqp_broker.broker.client_session import ClientSession, Holder
+from amqp_broker.broker.persistence.definitions import forget_session, keep_packet_ids, keep_session
 
 if TYPE_CHECKING:
     from amqp_broker.broker.persistence.durability import Durability
-    from amqp_broker.broker.timers import Timer, Timers
+    from amqp_broker.broker.timers import Timers
     from amqp_broker.broker.topology import Topology
-
-
-class Holder(Protocol):
-    """The connection that a session belongs to now."""
-
-    def session_taken_over(self) -> None:
-        """Another connection has come with the same client identifier: this one is to end at once."""
-
-
-class ClientSession:
-    """The session of one client.
-
-    Args:
-        client_id: whose it is.
-    """
-
-    __slots__ = (
-        "client_id",
-        "expiry_s",
-        "holder",
-        "ids_reference",
-        "queue_names",
-        "received",
-        "reference",
-        "released",
-        "sent",
-        "subscriptions",
-        "timer",
-        "will",
-        "will_timer",
-    )
-
-    def __init__(self, client_id: str) -> None:
-        self.client_id = client_id
-        self.expiry_s = 0  # how long it outlives its connection
-        self.queue_names: list[str] = []  # that go with it
-        self.subscriptions: dict[str, Table] = {}  # by topic filter, in the protocol's terms
-        self.received: dict[int, None] = {}  # packet ids that the client has used and not released
-        self.released: dict[int, None] = {}  # packet ids that we have released, and the client has not said so
-        self.sent: dict[object, int] = {}  # packet ids by message: its reference or, without one, itself
-        self.reference = 0  # of the journal's record
-        self.ids_reference = 0
-        self.holder: Holder | None = None
-        self.timer: Timer | None = None
-        self.will: Callable[[], None] | None = None  # what is to be done when it ends, or before that
-        self.will_timer: Timer | None = None
-
-    @property
-    def is_durable(self) -> bool:
-        """Whether it outlives its connection."""
-        return self.expiry_s > 0
 
 
 class ClientSessions:
@@ -145,7 +95,7 @@ class ClientSessions:
             queue = self._topology.queues.get(name)
             if queue is not None:
                 self._topology.remove_queue(queue)
-        self._durability.forget_session(session)
+        forget_session(self._durability, session)
         if will is not None:
             will()
 
@@ -171,7 +121,7 @@ class ClientSessions:
         for session in list(self._sessions.values()):
             session.will = None
             self._stop_timers(session)
-            self._durability.forget_session(session)
+            forget_session(self._durability, session)
         self._sessions.clear()
 
     # --- what is kept
@@ -179,16 +129,16 @@ class ClientSessions:
     def keep(self, session: ClientSession) -> None:
         """Its expiry or its subscriptions have changed."""
         if session.is_durable:
-            self._durability.keep_session(self._topology.name, session)
+            keep_session(self._durability, self._topology.name, session)
             if not session.ids_reference and (session.received or session.released or session.sent):
                 self.keep_ids(session)
         else:
-            self._durability.forget_session(session)
+            forget_session(self._durability, session)
 
     def keep_ids(self, session: ClientSession) -> None:
         """Its packet identifiers have changed."""
         if session.is_durable:
-            self._durability.keep_packet_ids(self._topology.name, session)
+            keep_packet_ids(self._durability, self._topology.name, session)
 
     def restore(self, client_id: str) -> ClientSession:
         """The session of a client, made if need be, while the journal is read."""

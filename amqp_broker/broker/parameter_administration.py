@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from amqp_broker.broker.limit_values import LIMITS_COMPONENT, USER_LIMITS, VIRTUAL_HOST_LIMITS, checked_limits
 from amqp_broker.broker.observer import Kind
 from amqp_broker.broker.parameters import Parameter
+from amqp_broker.broker.persistence.definitions import keep_parameter
 from amqp_broker.broker.policies import OPERATOR_POLICY, POLICY, Definition, Policy
 from amqp_broker.broker.policy_checks import checked_policy
 from amqp_broker.broker.problems import AdministrationError, NotThere, NotValid
@@ -174,7 +175,7 @@ class ParameterAdministration:
         before_text = None if before is None else before.text()
         parameter = parameters.setdefault(("", name), Parameter("", "", name, None))
         parameter.value = value
-        self._broker.durability.keep_parameter(parameter)
+        keep_parameter(self._broker.durability, parameter)
         self._log("global parameter set", before_text, parameter.text(), parameter=name)
         self._tell(Kind.PARAMETER, "", name, parameter)
 
@@ -196,7 +197,7 @@ class ParameterAdministration:
     def _keep(self, host: VirtualHost, component: str, name: str, value: object) -> None:
         parameter = host.parameters.setdefault((component, name), Parameter(host.name, component, name, None))
         parameter.value = value
-        self._broker.durability.keep_parameter(parameter)
+        keep_parameter(self._broker.durability, parameter)
 
     def _virtual_host(self, name: str) -> VirtualHost:
         return self._broker.administration.virtual_host(name)

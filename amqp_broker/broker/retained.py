@@ -10,6 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
+from amqp_broker.broker.persistence.definitions import keep_retained
+from amqp_broker.broker.retained_message import RetainedMessage
+
 if TYPE_CHECKING:
     from amqp_broker.broker.persistence.durability import Durability
     from amqp_broker.broker.ports import Clock
@@ -17,26 +20,6 @@ if TYPE_CHECKING:
 SEPARATOR: Final = "/"
 ONE_LEVEL: Final = "+"
 ALL_LEVELS: Final = "#"
-
-
-class RetainedMessage:
-    """The last message of a topic.
-
-    Args:
-        topic: as MQTT writes it.
-        header: its content header.
-        body: not empty.
-        expires_wall_ms: when it goes, in milliseconds since 1970; 0 for never.
-    """
-
-    __slots__ = ("body", "expires_wall_ms", "header", "reference", "topic")
-
-    def __init__(self, topic: str, header: bytes, body: bytes, expires_wall_ms: int) -> None:
-        self.topic = topic
-        self.header = header
-        self.body = body
-        self.expires_wall_ms = expires_wall_ms
-        self.reference = 0  # of the journal's record
 
 
 class Level:
@@ -71,7 +54,7 @@ class Retained:
     def put(self, message: RetainedMessage) -> None:
         """Keep a message in the place of the one that its topic had."""
         before = self.restore(message)
-        self._durability.keep_retained(self._virtual_host, message, before)
+        keep_retained(self._durability, self._virtual_host, message, before)
 
     def restore(self, message: RetainedMessage) -> RetainedMessage | None:
         """The same for one that was read from the journal; returns the one before."""
@@ -99,7 +82,7 @@ class Retained:
             level = following
         if level.message is None:
             return
-        self._durability.forget_retained(level.message)
+        self._durability.forget(level.message)
         level.message = None
         self._count -= 1
         for above, name in reversed(path):  # branches that lead nowhere any more
@@ -112,7 +95,7 @@ class Retained:
     def clear(self) -> None:
         """Forget all: the virtual host goes."""
         for message in self._all_below(self._top):
-            self._durability.forget_retained(message)
+            self._durability.forget(message)
         self._top = Level()
         self._count = 0
 

@@ -25,6 +25,7 @@ from amqp_broker.broker.exchanges.exchange import Exchange
 from amqp_broker.broker.exchanges.registry import WHERE_RABBITMQ_HAS_IT
 from amqp_broker.broker.observer import Kind
 from amqp_broker.broker.parameters import Parameters
+from amqp_broker.broker.persistence.definitions import forget_virtual_host, keep_binding, keep_exchange, keep_queue
 from amqp_broker.broker.ports import Authorizer
 from amqp_broker.broker.publishing import Ingress
 from amqp_broker.broker.queues.base import Queue
@@ -138,7 +139,7 @@ class VirtualHost(Topology):
             exchange = self.add_exchange(
                 name, type_name, durable=durable, auto_delete=auto_delete, internal=internal, table=arguments
             )
-            self.durability.keep_exchange(self, exchange)
+            keep_exchange(self.durability, self.name, exchange)
             self.tell_declared(Kind.EXCHANGE, name, exchange, who.user_name)
         resource = self.described("exchange", name)
         check_equivalent(resource, "type", exchange.type_name, type_name)
@@ -233,7 +234,7 @@ class VirtualHost(Topology):
             if limit and sum(len(exchange.bindings) for exchange in self.exchanges.values()) >= limit:
                 raise precondition_failed(f"cannot bind: binding limit in vhost '{self.name}' ({limit}) is reached")
             added = self.add_binding(source_exchange, target, routing_key, arguments)
-            self.durability.keep_binding(self, added)
+            keep_binding(self.durability, self.name, added)
             self.tell_declared(Kind.BINDING, source, added, who.user_name)
             source_exchange.matcher.bound(added)
 
@@ -385,7 +386,7 @@ class VirtualHost(Topology):
         queue = self.add_queue(
             name, durable=durable, auto_delete=auto_delete, owner=who if exclusive else None, table=arguments
         )
-        self.durability.keep_queue(queue)
+        keep_queue(self.durability, queue)
         self.tell_declared(Kind.QUEUE, name, queue, who.user_name)
         return queue
 
@@ -437,7 +438,7 @@ class VirtualHost(Topology):
         self.client_sessions.clear()
         self.retained.clear()
         super().clear(by)
-        self.durability.forget_virtual_host(self)
+        forget_virtual_host(self.durability, self)
 
 
 def without_line_breaks(name: str) -> str:

@@ -10,6 +10,7 @@ from pamqp import commands
 from amqp_broker.access.client import Peer
 from amqp_broker.access.passwords import SHA256, NotVerifiedYet
 from amqp_broker.broker.broker import Broker
+from amqp_broker.broker.persistence.definitions import keep_queue
 from amqp_broker.broker.problems import AdministrationError, AlreadyThere, NotThere
 from amqp_broker.journal.journal import SegmentJournal
 from amqp_broker.journal.memory_files import MemoryFiles
@@ -255,7 +256,7 @@ def test_all_of_it_outlives_the_broker() -> None:
     administration.set_topic_permission("ada", "orders", "x", "^{username}", ".*")
     administration.set_user_limits("ada", connections_max=3)
     broker.virtual_hosts["orders"].add_queue("q", durable=True, auto_delete=False, owner=None, table={})
-    broker.durability.keep_queue(broker.virtual_hosts["orders"].queues["q"])
+    keep_queue(broker.durability, broker.virtual_hosts["orders"].queues["q"])
     administration.set_virtual_host_limits("orders", queues_max=7)
     administration.set_virtual_host_limits("orders", queues_max=8)
     administration.delete_virtual_host("gone")

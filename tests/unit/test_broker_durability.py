@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from pamqp import base, commands
 
+from amqp_broker.broker.persistence.definitions import keep_user
 from amqp_broker.journal.dump import dump
 from amqp_broker.journal.memory_files import MemoryFiles
 from amqp_broker.journal.repair import repair
@@ -110,7 +111,7 @@ def test_a_queue_that_was_declared_again_has_none_of_the_first_ones_messages(
 def test_users_and_their_permissions_outlive_a_restart(broker: DiskBroker) -> None:
     broker.users.add("eve", "secret", tags=("monitoring",))
     broker.users.permit_all("eve", "/")
-    broker.durability.keep_user(broker.users.get("eve"))  # type: ignore[arg-type]
+    keep_user(broker.durability, broker.users.get("eve"))  # type: ignore[arg-type]
     broker.settle()
     again = broker.restarted()
     client = Client(again).open(user="eve", password="secret")

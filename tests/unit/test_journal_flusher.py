@@ -14,6 +14,7 @@ import trio
 from trio.testing import MockClock
 
 from amqp_broker.broker.broker import Broker
+from amqp_broker.broker.persistence.definitions import keep_virtual_host
 from amqp_broker.broker.virtual_host import VirtualHost
 from amqp_broker.journal.failures import JournalFailed
 from amqp_broker.journal.journal import SegmentJournal
@@ -53,7 +54,7 @@ class Served:
     def change(self, size: int = 0) -> int:
         """Do something durable; returns the position that it is kept at."""
         self.broker.add_virtual_host(f"{self.told}-{'x' * size}")
-        self.broker.durability.keep_virtual_host(self.broker.virtual_hosts[f"{self.told}-{'x' * size}"])
+        keep_virtual_host(self.broker.durability, self.broker.virtual_hosts[f"{self.told}-{'x' * size}"])
         position = self.broker.durability.position
         self.broker.handle(nothing_more)
         return position
@@ -271,7 +272,7 @@ class Restless:
         durability = self._served.broker.durability
         durability.forget(self._last)
         self._last = VirtualHost(self._served.broker, f"{self._left}-{'x' * self._size}")
-        durability.keep_virtual_host(self._last)
+        keep_virtual_host(durability, self._last)
         self._served.broker.handle(nothing_more)
 
 
@@ -292,7 +293,7 @@ async def test_who_is_told_that_nothing_was_left_to_write_may_change_something_w
         broker = served.broker
         large = [VirtualHost(broker, f"{number}{'x' * (SEGMENT_BYTES // 2)}") for number in range(6)]
         for each in large:
-            broker.durability.keep_virtual_host(each)
+            keep_virtual_host(broker.durability, each)
             await served.kept(served.change())
         used_bytes = served.files.used_bytes
         for each in large[:2]:  # so little that it has time until there is nothing to write
@@ -324,7 +325,7 @@ async def test_space_is_freed_while_a_batch_waits_for_room() -> None:
         broker, files = served.broker, served.files
         large = [VirtualHost(broker, f"{number}{'x' * (SEGMENT_BYTES // 2)}") for number in range(6)]
         for each in large:
-            broker.durability.keep_virtual_host(each)
+            keep_virtual_host(broker.durability, each)
             await served.kept(served.change())
         files.capacity_bytes = files.used_bytes + 4096  # enough to copy what is live, too little for what comes
         for each in large:

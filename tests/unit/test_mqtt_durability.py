@@ -6,7 +6,8 @@ from itertools import product
 
 import pytest
 
-from amqp_broker.broker.retained import Retained, RetainedMessage
+from amqp_broker.broker.retained import Retained
+from amqp_broker.broker.retained_message import RetainedMessage
 from amqp_broker.protocols.mqtt.packets import Acknowledgement, PacketType, Publish
 from tests.support.disk_broker import DiskBroker
 from tests.support.mqtt_client import MqttClient

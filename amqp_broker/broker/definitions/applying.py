@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from amqp_broker.broker.definitions.reading import HostPlan, NewUser, Plan, read_definitions
 from amqp_broker.broker.observer import Kind
+from amqp_broker.broker.persistence.definitions import keep_binding, keep_exchange, keep_queue
 from amqp_broker.logs import log_event
 
 if TYPE_CHECKING:
@@ -104,13 +105,13 @@ class _Applying:
                 internal=new.internal,
                 table=new.table,
             )
-            host.durability.keep_exchange(host, exchange)
+            keep_exchange(host.durability, host.name, exchange)
             host.tell_declared(Kind.EXCHANGE, new.name, exchange, self._who)
         for one in plan.queues.values():
             queue = host.add_queue(
                 one.name, durable=one.durable, auto_delete=one.auto_delete, owner=None, table=one.table
             )
-            host.durability.keep_queue(queue)
+            keep_queue(host.durability, queue)
             host.tell_declared(Kind.QUEUE, one.name, queue, self._who)
 
     def _bind(self, host: VirtualHost, plan: HostPlan) -> int:
@@ -120,7 +121,7 @@ class _Applying:
             destination = host.exchanges[new.destination] if new.kind == "exchange" else host.queues[new.destination]
             binding = host.add_binding_if_new(source, destination, new.routing_key, new.table)
             if binding is not None:
-                host.durability.keep_binding(host, binding)
+                keep_binding(host.durability, host.name, binding)
                 host.tell_declared(Kind.BINDING, new.source, binding, self._who)
                 count += 1
         return count

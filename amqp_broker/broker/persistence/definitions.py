@@ -1,137 +1,71 @@
 """The records of what is defined: virtual hosts, users, exchanges, queues, bindings. Each is a field table.
 
-Theory of operation. For each kind a function makes the fields of its record, and one beside it puts what a record says
-back into a broker. A new kind gets a number in ``kinds.py``, these two functions, a line in ``RESTORERS``, and a method
-in ``durability.py`` that writes it. Fields that this release does not know are passed over; what it cannot do without,
-or cannot give its meaning, raises, and the start ends with what it says (``recovery.py``).
+Theory of operation. For each kind a function makes the fields of its record, and one beside it has them written when
+such a thing is new or has changed. A new kind gets a number in ``kinds.py``, these two functions, and in
+``restoring.py`` one that puts what a record says back into a broker.
 
 Messages have another form (``message_records.py``).
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Protocol
 
-from amqp_broker.access.passwords import SHA256, PasswordHash
-from amqp_broker.access.patterns import Pattern
-from amqp_broker.access.users import Permission, TopicPermission, User, UserLimits
-from amqp_broker.broker.exchanges.binding import Binding
-from amqp_broker.broker.parameters import Parameter
-from amqp_broker.broker.persistence.kinds import RecordKind
-from amqp_broker.broker.policy_checks import CHECKS, checked_policy
-from amqp_broker.broker.problems import NotValid
-from amqp_broker.broker.retained import RetainedMessage
+from amqp_broker.access.users import User
+from amqp_broker.broker.client_session import ClientSession
+from amqp_broker.broker.parameters import Parameter, Parameters
+from amqp_broker.broker.persistence.durability import Durability
+from amqp_broker.broker.persistence.kinds import NOT_KEPT, RecordKind
+from amqp_broker.broker.retained_message import RetainedMessage
 from amqp_broker.broker.virtual_host_properties import Metadata, VirtualHostLimits
-from amqp_broker.wire.table import FieldValue, Table, type_name
+from amqp_broker.wire.table import Table
 
 if TYPE_CHECKING:
-    from amqp_broker.broker.client_sessions import ClientSession
+    from amqp_broker.broker.exchanges.binding import Binding
     from amqp_broker.broker.exchanges.exchange import Exchange
-    from amqp_broker.broker.persistence.recovery import Recovery
     from amqp_broker.broker.queues.base import Queue
-    from amqp_broker.broker.virtual_host import VirtualHost
 
 
-class NotUnderstood(ValueError):
-    """A record says something that this release cannot give its meaning."""
+class KeptVirtualHost(Protocol):
+    """What of a virtual host has records of its own, and the references of these."""
 
+    reference: int
+    limits: VirtualHostLimits
+    limits_reference: int
+    metadata: Metadata
+    metadata_reference: int
+    parameters: Parameters
 
-# --- reading fields
-
-
-def text_field(fields: Table, name: str) -> str:
-    """A field that must be there, and hold text.
-
-    Raises:
-        NotUnderstood: it is not, or does not. The same holds for the functions below.
-    """
-    return _text(name, fields.get(name))
-
-
-def _text(name: str, value: FieldValue) -> str:
-    if not isinstance(value, str):
-        raise _unexpected(name, "text", value)
-    return value
-
-
-def integer_field(fields: Table, name: str) -> int:
-    """A field that must be there, and hold an integer."""
-    return _integer(name, fields.get(name))
-
-
-def _integer(name: str, value: FieldValue) -> int:
-    if not isinstance(value, int):
-        raise _unexpected(name, "an integer", value)
-    return int(value)
-
-
-def boolean_field(fields: Table, name: str) -> bool:
-    """A field that must be there, and say yes or no."""
-    value = fields.get(name)
-    if not isinstance(value, bool):
-        raise _unexpected(name, "a boolean", value)
-    return value
-
-
-def table_field(fields: Table, name: str) -> Table:
-    """A field that must be there, and hold a table."""
-    return _table(name, fields.get(name))
-
-
-def _table(name: str, value: FieldValue) -> Table:
-    if not isinstance(value, dict):
-        raise _unexpected(name, "a table", value)
-    return value
-
-
-def list_field(fields: Table, name: str) -> list[FieldValue]:
-    """A field that must be there, and hold a list."""
-    return _list(name, fields.get(name))
-
-
-def _list(name: str, value: FieldValue) -> list[FieldValue]:
-    if not isinstance(value, list):
-        raise _unexpected(name, "a list", value)
-    return value
-
-
-def bytes_field(fields: Table, name: str) -> bytes:
-    """A field that must be there, and hold bytes."""
-    value = fields.get(name)
-    if not isinstance(value, bytes):
-        raise _unexpected(name, "bytes", value)
-    return value
-
-
-def limit_field(fields: Table, name: str) -> int | None:
-    """A field that holds an integer, or nothing, or is not there, which are the same."""
-    value = fields.get(name)
-    return None if value is None else _integer(name, value)
-
-
-def _unexpected(name: str, expected: str, value: FieldValue) -> NotUnderstood:
-    found = "nothing" if value is None else f"a value of type {type_name(value)}"
-    return NotUnderstood(f"'{name}' should be {expected} and is {found}")
+    @property
+    def name(self) -> str:
+        """Its name."""
+        ...
 
 
 # --- virtual hosts
 
 
-def virtual_host_fields(virtual_host: VirtualHost) -> Table:
+def virtual_host_fields(virtual_host: KeptVirtualHost) -> Table:
     """The fields of VIRTUAL_HOST."""
     return {"name": virtual_host.name}
 
 
-def restore_virtual_host(recovery: Recovery, reference: int, fields: Table) -> None:
-    """Put a virtual host back."""
-    virtual_host = recovery.virtual_host(text_field(fields, "name"))
-    recovery.drop_older(virtual_host.reference)
-    virtual_host.reference = reference
+def keep_virtual_host(durability: Durability, virtual_host: KeptVirtualHost) -> None:
+    """A virtual host was created."""
+    virtual_host.reference = durability.keep(RecordKind.VIRTUAL_HOST, virtual_host_fields(virtual_host))
 
 
-def limits_fields(virtual_host: VirtualHost) -> Table:
+def forget_virtual_host(durability: Durability, virtual_host: KeptVirtualHost) -> None:
+    """A virtual host is gone, with its parameters; what else was in it was forgotten before."""
+    for parameter in virtual_host.parameters.values():
+        durability.forget(parameter)
+    durability.drop(virtual_host.limits_reference)
+    durability.drop(virtual_host.metadata_reference)
+    virtual_host.limits_reference = virtual_host.metadata_reference = NOT_KEPT
+    durability.forget(virtual_host)
+
+
+def limits_fields(virtual_host: KeptVirtualHost) -> Table:
     """The fields of LIMITS."""
     limits = virtual_host.limits
     return {
@@ -141,18 +75,14 @@ def limits_fields(virtual_host: VirtualHost) -> Table:
     }
 
 
-def restore_limits(recovery: Recovery, reference: int, fields: Table) -> None:
-    """Put the limits of a virtual host back, if it is still there."""
-    virtual_host = recovery.broker.virtual_hosts.get(text_field(fields, "virtual_host"))
-    if virtual_host is None:
-        recovery.drop(reference)
-        return
-    virtual_host.limits = VirtualHostLimits(limit_field(fields, "connections_max"), limit_field(fields, "queues_max"))
-    recovery.drop_older(virtual_host.limits_reference)
-    virtual_host.limits_reference = reference
+def keep_limits(durability: Durability, virtual_host: KeptVirtualHost) -> None:
+    """The limits of a virtual host were changed."""
+    before = virtual_host.limits_reference
+    virtual_host.limits_reference = durability.keep(RecordKind.LIMITS, limits_fields(virtual_host))
+    durability.drop(before)
 
 
-def metadata_fields(virtual_host: VirtualHost) -> Table:
+def metadata_fields(virtual_host: KeptVirtualHost) -> Table:
     """The fields of METADATA."""
     metadata = virtual_host.metadata
     return {
@@ -163,17 +93,11 @@ def metadata_fields(virtual_host: VirtualHost) -> Table:
     }
 
 
-def restore_metadata(recovery: Recovery, reference: int, fields: Table) -> None:
-    """Put back what is said of a virtual host."""
-    virtual_host = recovery.virtual_host(text_field(fields, "virtual_host"))
-    default = fields.get("default_queue_type")
-    virtual_host.metadata = Metadata(
-        text_field(fields, "description"),
-        tuple(_text("tags", tag) for tag in list_field(fields, "tags")),
-        None if default is None else _text("default_queue_type", default),
-    )
-    recovery.drop_older(virtual_host.metadata_reference)
-    virtual_host.metadata_reference = reference
+def keep_metadata(durability: Durability, virtual_host: KeptVirtualHost) -> None:
+    """What is said of a virtual host was changed."""
+    before = virtual_host.metadata_reference
+    virtual_host.metadata_reference = durability.keep(RecordKind.METADATA, metadata_fields(virtual_host))
+    durability.drop(before)
 
 
 # --- parameters, and policies among them
@@ -189,22 +113,11 @@ def parameter_fields(parameter: Parameter) -> Table:
     }
 
 
-def restore_parameter(recovery: Recovery, reference: int, fields: Table) -> None:
-    """Put a parameter back, and a policy into force for what comes after it; for the rest when all is back."""
-    host_name, component, name = (text_field(fields, field) for field in ("virtual_host", "component", "name"))
-    parameter = Parameter(host_name, component, name, json.loads(text_field(fields, "value")), reference)
-    host = recovery.virtual_host(host_name) if host_name else None
-    parameters = recovery.broker.global_parameters if host is None else host.parameters
-    before = parameters.get((component, name))
-    recovery.drop_older(before.reference if before is not None else 0)
-    parameters[component, name] = parameter
-    if host is not None and component in CHECKS:
-        if not isinstance(parameter.value, dict):
-            raise NotUnderstood(f"policy '{name}' is none: it should be an object")
-        try:
-            host.policies.put(component, checked_policy(component, name, parameter.value))
-        except NotValid as error:
-            raise NotUnderstood(f"policy '{name}': {'; '.join(error.problems)}") from error
+def keep_parameter(durability: Durability, parameter: Parameter) -> None:
+    """A parameter was set, or has another value."""
+    before = parameter.reference
+    parameter.reference = durability.keep(RecordKind.PARAMETER, parameter_fields(parameter))
+    durability.drop(before)
 
 
 # --- users
@@ -232,39 +145,20 @@ def user_fields(user: User) -> Table:
     }
 
 
-def restore_user(recovery: Recovery, reference: int, fields: Table) -> None:
-    """Put a user back, with permissions and limits."""
-    password_hash = fields.get("password_hash")
-    if not isinstance(password_hash, bytes):
-        raise _unexpected("password_hash", "bytes", password_hash)
-    stored = PasswordHash(_text("hashing_algorithm", fields.get("hashing_algorithm", SHA256)), password_hash)
-    tags = tuple(_text("tags", tag) for tag in list_field(fields, "tags"))
-    user = User(text_field(fields, "name"), stored, tags, reference=reference)
-    user.limits = UserLimits(limit_field(fields, "connections_max"), limit_field(fields, "channels_max"))
-    for virtual_host, value in table_field(fields, "permissions").items():
-        configure, write, read = (Pattern(_text("permissions", source)) for source in _list("permissions", value))
-        user.permissions[virtual_host] = Permission(configure, write, read)
-    for virtual_host, value in _table("topic_permissions", fields.get("topic_permissions", {})).items():
-        user.topic_permissions[virtual_host] = {
-            exchange: _topic_permission(patterns) for exchange, patterns in _table("topic_permissions", value).items()
-        }
-    before = recovery.broker.users.get(user.name)
-    recovery.drop_older(before.reference if before is not None else 0)
-    recovery.broker.users.put(user)
-
-
-def _topic_permission(value: FieldValue) -> TopicPermission:
-    write, read = (_text("topic_permissions", source) for source in _list("topic_permissions", value))
-    return TopicPermission(write, read)
+def keep_user(durability: Durability, user: User) -> None:
+    """A user was created or changed."""
+    before = user.reference
+    user.reference = durability.keep(RecordKind.USER, user_fields(user))
+    durability.drop(before)
 
 
 # --- exchanges, queues, bindings
 
 
-def exchange_fields(virtual_host: VirtualHost, exchange: Exchange) -> Table:
+def exchange_fields(virtual_host: str, exchange: Exchange) -> Table:
     """The fields of EXCHANGE."""
     return {
-        "virtual_host": virtual_host.name,
+        "virtual_host": virtual_host,
         "name": exchange.name,
         "type": exchange.type_name,
         "auto_delete": exchange.auto_delete,
@@ -273,24 +167,10 @@ def exchange_fields(virtual_host: VirtualHost, exchange: Exchange) -> Table:
     }
 
 
-def restore_exchange(recovery: Recovery, reference: int, fields: Table) -> None:
-    """Put an exchange back."""
-    virtual_host = recovery.virtual_host(text_field(fields, "virtual_host"))
-    name, type_of_exchange = text_field(fields, "name"), text_field(fields, "type")
-    if type_of_exchange not in virtual_host.exchange_types:
-        raise NotUnderstood(f"exchange '{name}' is of type {type_of_exchange!r}, which this release does not have")
-    before = virtual_host.exchanges.get(name)
-    if before is not None:
-        recovery.remove_later(lambda: virtual_host.remove_exchange(before))
-    exchange = virtual_host.add_exchange(
-        name,
-        type_of_exchange,
-        durable=True,
-        auto_delete=boolean_field(fields, "auto_delete"),
-        internal=boolean_field(fields, "internal"),
-        table=table_field(fields, "arguments"),
-    )
-    exchange.reference = reference
+def keep_exchange(durability: Durability, virtual_host: str, exchange: Exchange) -> None:
+    """An exchange was declared."""
+    if exchange.durable:
+        exchange.reference = durability.keep(RecordKind.EXCHANGE, exchange_fields(virtual_host, exchange))
 
 
 def queue_fields(queue: Queue) -> Table:
@@ -303,28 +183,16 @@ def queue_fields(queue: Queue) -> Table:
     }
 
 
-def restore_queue(recovery: Recovery, reference: int, fields: Table) -> None:
-    """Put a queue back, empty."""
-    virtual_host = recovery.virtual_host(text_field(fields, "virtual_host"))
-    name, table = text_field(fields, "name"), table_field(fields, "arguments")
-    queue_type = table.get("x-queue-type", "classic")
-    if queue_type not in virtual_host.queue_types:
-        raise NotUnderstood(f"queue '{name}' is of type {queue_type!r}, which this release does not have")
-    before = virtual_host.queues.get(name)
-    if before is not None:
-        del recovery.queues[before.reference]
-        recovery.remove_later(lambda: virtual_host.remove_queue(before))
-    queue = virtual_host.add_queue(
-        name, durable=True, auto_delete=boolean_field(fields, "auto_delete"), owner=None, table=table
-    )
-    queue.reference = reference
-    recovery.queues[reference] = queue
+def keep_queue(durability: Durability, queue: Queue) -> None:
+    """A queue was declared."""
+    if queue.durable:
+        queue.reference = durability.keep(RecordKind.QUEUE, queue_fields(queue))
 
 
-def binding_fields(virtual_host: VirtualHost, binding: Binding) -> Table:
+def binding_fields(virtual_host: str, binding: Binding) -> Table:
     """The fields of BINDING."""
     return {
-        "virtual_host": virtual_host.name,
+        "virtual_host": virtual_host,
         "source": binding.source.name,
         "to_queue": binding.is_to_queue,
         "destination": binding.destination.name,
@@ -333,44 +201,10 @@ def binding_fields(virtual_host: VirtualHost, binding: Binding) -> Table:
     }
 
 
-def restore_binding(recovery: Recovery, reference: int, fields: Table) -> None:
-    """Put a binding back, if both of its ends are still there."""
-    virtual_host = recovery.virtual_host(text_field(fields, "virtual_host"))
-    source = virtual_host.exchanges.get(text_field(fields, "source"))
-    name = text_field(fields, "destination")
-    is_to_queue = boolean_field(fields, "to_queue")
-    destination = (virtual_host.queues if is_to_queue else virtual_host.exchanges).get(name)
-    if source is None or destination is None:
-        recovery.drop(reference)
-        return
-    routing_key, arguments = text_field(fields, "routing_key"), table_field(fields, "arguments")
-    binding = source.bindings.get(Binding(source, destination, routing_key, arguments).identity)
-    if binding is None:
-        binding = virtual_host.add_binding(source, destination, routing_key, arguments)
-    recovery.drop_older(binding.reference)
-    binding.reference = reference
-
-
-# --- how far a queue has handed its messages out
-
-
-def handed_out_fields(queue: Queue) -> Table:
-    """The fields of HANDED_OUT."""
-    return {"queue": queue.reference, "marks": list(queue.handed_out_through)}
-
-
-def restore_handed_out(recovery: Recovery, reference: int, fields: Table) -> None:
-    """Put the marks of a queue back, if it is still there."""
-    queue = recovery.queues.get(integer_field(fields, "queue"))
-    marks = [_integer("marks", mark) for mark in list_field(fields, "marks")]
-    if queue is None:
-        recovery.drop(reference)
-        return
-    if len(marks) != len(queue.handed_out_through):
-        raise NotUnderstood(f"it holds {len(marks)} marks for {queue}, which has {len(queue.handed_out_through)}")
-    recovery.drop_older(queue.handed_out_reference)
-    queue.handed_out_reference = reference
-    queue.handed_out_through = marks
+def keep_binding(durability: Durability, virtual_host: str, binding: Binding) -> None:
+    """A binding was made."""
+    if binding.is_durable:
+        binding.reference = durability.keep(RecordKind.BINDING, binding_fields(virtual_host, binding))
 
 
 # --- retained messages and clients' sessions
@@ -387,18 +221,12 @@ def retained_fields(virtual_host: str, message: RetainedMessage) -> Table:
     }
 
 
-def restore_retained(recovery: Recovery, reference: int, fields: Table) -> None:
-    """Put a retained message back."""
-    retained = recovery.virtual_host(text_field(fields, "virtual_host")).retained
-    message = RetainedMessage(
-        text_field(fields, "topic"),
-        bytes_field(fields, "header"),
-        bytes_field(fields, "body"),
-        integer_field(fields, "expires_wall_ms"),
-    )
-    message.reference = reference
-    before = retained.restore(message)
-    recovery.drop_older(before.reference if before is not None else 0)
+def keep_retained(
+    durability: Durability, virtual_host: str, message: RetainedMessage, before: RetainedMessage | None
+) -> None:
+    """A topic has another retained message."""
+    replaced = before.reference if before is not None else NOT_KEPT
+    message.reference = durability.replace(replaced, RecordKind.RETAINED, retained_fields(virtual_host, message))
 
 
 def session_fields(virtual_host: str, session: ClientSession) -> Table:
@@ -412,16 +240,19 @@ def session_fields(virtual_host: str, session: ClientSession) -> Table:
     }
 
 
-def restore_session(recovery: Recovery, reference: int, fields: Table) -> None:
-    """Put a client's session back, whose client is away."""
-    sessions = recovery.virtual_host(text_field(fields, "virtual_host")).client_sessions
-    session = sessions.restore(text_field(fields, "client_id"))
-    session.expiry_s = integer_field(fields, "expiry_s")
-    session.queue_names = [_text("queues", name) for name in list_field(fields, "queues")]
-    subscriptions = [_table("subscriptions", one) for one in list_field(fields, "subscriptions")]
-    session.subscriptions = {text_field(one, "filter"): table_field(one, "options") for one in subscriptions}
-    recovery.drop_older(session.reference)
-    session.reference = reference
+def keep_session(durability: Durability, virtual_host: str, session: ClientSession) -> None:
+    """A client's session is new, or was changed."""
+    fields = session_fields(virtual_host, session)
+    session.reference = durability.replace(session.reference, RecordKind.SESSION, fields)
+
+
+def forget_session(durability: Durability, session: ClientSession) -> None:
+    """A session has ended, or ends with its connection from now on."""
+    if session.reference or session.ids_reference:
+        durability.drop(session.reference)
+        durability.drop(session.ids_reference)
+        session.reference = session.ids_reference = NOT_KEPT
+        durability.changed()
 
 
 def packet_ids_fields(virtual_host: str, session: ClientSession) -> Table:
@@ -437,33 +268,7 @@ def packet_ids_fields(virtual_host: str, session: ClientSession) -> Table:
     }
 
 
-def restore_packet_ids(recovery: Recovery, reference: int, fields: Table) -> None:
-    """Put the packet identifiers of a session back."""
-    sessions = recovery.virtual_host(text_field(fields, "virtual_host")).client_sessions
-    session = sessions.restore(text_field(fields, "client_id"))
-    received, released, sent, messages = (
-        [_integer(name, one) for one in list_field(fields, name)]
-        for name in ("received", "released", "sent", "sent_messages")
-    )
-    session.received, session.released = dict.fromkeys(received), dict.fromkeys(released)
-    session.sent = dict(zip(messages, sent, strict=True))
-    recovery.drop_older(session.ids_reference)
-    session.ids_reference = reference
-
-
-Restorer = Callable[["Recovery", int, Table], None]  # what puts back, with the record's reference and its fields
-
-RESTORERS: Final[dict[int, Restorer]] = {
-    RecordKind.VIRTUAL_HOST: restore_virtual_host,
-    RecordKind.USER: restore_user,
-    RecordKind.LIMITS: restore_limits,
-    RecordKind.EXCHANGE: restore_exchange,
-    RecordKind.QUEUE: restore_queue,
-    RecordKind.BINDING: restore_binding,
-    RecordKind.HANDED_OUT: restore_handed_out,
-    RecordKind.PARAMETER: restore_parameter,
-    RecordKind.METADATA: restore_metadata,
-    RecordKind.RETAINED: restore_retained,
-    RecordKind.SESSION: restore_session,
-    RecordKind.PACKET_IDS: restore_packet_ids,
-}
+def keep_packet_ids(durability: Durability, virtual_host: str, session: ClientSession) -> None:
+    """The packet identifiers that a session has in use are others."""
+    fields = packet_ids_fields(virtual_host, session)
+    session.ids_reference = durability.replace(session.ids_reference, RecordKind.PACKET_IDS, fields)

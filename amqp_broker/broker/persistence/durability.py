@@ -9,8 +9,8 @@ Which messages had been delivered is not written for each: a queue notes, once a
 messages out; what is still there after a restart and not beyond that mark is marked redelivered. The number of returns
 to a quorum queue is written for the message itself.
 
-Holds no formats: those are in ``definitions.py`` and ``message_records.py``. ``docs/journal.md`` describes the layers
-below. What is written is read back by ``recovery.py``.
+Holds no formats: those are in ``definitions.py``, which has its records written here, and ``message_records.py``.
+``docs/journal.md`` describes the layers below. What is written is read back by ``recovery.py``.
 """
 
 from __future__ import annotations
@@ -18,25 +18,15 @@ from __future__ import annotations
 import sys
 from array import array
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
-from amqp_broker.access.users import User
 from amqp_broker.broker.message import Message
-from amqp_broker.broker.persistence import definitions
 from amqp_broker.broker.persistence.kinds import NOT_KEPT, RecordKind
 from amqp_broker.broker.persistence.message_records import KeptMessage, encode_returned, message_parts
 from amqp_broker.broker.ports import Clock
+from amqp_broker.broker.queues.stored import StoredQueue
 from amqp_broker.journal.port import Batch, Journal
 from amqp_broker.wire.table import Table, encode_table
-
-if TYPE_CHECKING:
-    from amqp_broker.broker.client_sessions import ClientSession
-    from amqp_broker.broker.exchanges.binding import Binding
-    from amqp_broker.broker.exchanges.exchange import Exchange
-    from amqp_broker.broker.parameters import Parameter
-    from amqp_broker.broker.queues.base import Queue
-    from amqp_broker.broker.retained import RetainedMessage
-    from amqp_broker.broker.virtual_host import VirtualHost
 
 _MESSAGE: Final = int(RecordKind.MESSAGE)  # written with every message: looked up once
 
@@ -46,6 +36,12 @@ class Returned(NamedTuple):
 
     reference: int
     times: int
+
+
+class Kept(Protocol):
+    """Whatever has a record of its own."""
+
+    reference: int  # of its record; ``NOT_KEPT`` when there is none
 
 
 class Durability:
@@ -61,7 +57,7 @@ class Durability:
         self._journal = journal
         self._clock = clock
         self._is_kept_by_sync = is_kept_by_sync
-        self._handed_out: list[Queue] = []  # whose mark has moved since the last batch
+        self._handed_out: list[StoredQueue] = []  # whose mark has moved since the last batch
         self._returns: dict[int, Returned] = {}  # by the message's reference
         self._nothing_left_at = NOT_KEPT
         self.is_dirty = False  # something has gathered since the last batch was taken
@@ -117,93 +113,52 @@ class Durability:
         self._nothing_left_at = self._journal.position if has_nothing_left else NOT_KEPT
         return batch
 
-    # --- virtual hosts, users, exchanges, queues, bindings
+    # --- records of what is defined (``definitions.py``)
 
-    def _keep(self, kind: RecordKind, table: Table) -> int:
+    def keep(self, kind: RecordKind, table: Table) -> int:
+        """Write a record; returns its reference."""
         if self._journal is None:
             return NOT_KEPT
         reference = self._journal.put(kind, encode_table(table))
-        self._changed()
+        self.changed()
         return reference
 
-    def _drop(self, reference: int) -> None:
+    def replace(self, before: int, kind: RecordKind, table: Table) -> int:
+        """Write a record in the place of another one, if there is one; returns its reference."""
+        if self._journal is None:
+            return NOT_KEPT
+        reference = self._journal.replace(before or None, kind, encode_table(table))
+        self.changed()
+        return reference
+
+    def drop(self, reference: int) -> None:
+        """A record means nothing any more, if there is one."""
         if reference and self._journal is not None:
             self._journal.drop(reference)
             self.is_dirty = True
 
-    def _changed(self) -> None:
+    def changed(self) -> None:
+        """What was done now is a durable change: its answer waits until it is kept."""
         if self._journal is not None:
             self.last_change = self._journal.position
             self.is_dirty = True
 
-    def keep_virtual_host(self, virtual_host: VirtualHost) -> None:
-        """A virtual host was created."""
-        virtual_host.reference = self._keep(RecordKind.VIRTUAL_HOST, definitions.virtual_host_fields(virtual_host))
-
-    def keep_user(self, user: User) -> None:
-        """A user was created or changed."""
-        before = user.reference
-        user.reference = self._keep(RecordKind.USER, definitions.user_fields(user))
-        self._drop(before)
-
-    def keep_limits(self, virtual_host: VirtualHost) -> None:
-        """The limits of a virtual host were changed."""
-        before = virtual_host.limits_reference
-        virtual_host.limits_reference = self._keep(RecordKind.LIMITS, definitions.limits_fields(virtual_host))
-        self._drop(before)
-
-    def keep_metadata(self, virtual_host: VirtualHost) -> None:
-        """What is said of a virtual host was changed."""
-        before = virtual_host.metadata_reference
-        virtual_host.metadata_reference = self._keep(RecordKind.METADATA, definitions.metadata_fields(virtual_host))
-        self._drop(before)
-
-    def keep_parameter(self, parameter: Parameter) -> None:
-        """A parameter was set, or has another value."""
-        before = parameter.reference
-        parameter.reference = self._keep(RecordKind.PARAMETER, definitions.parameter_fields(parameter))
-        self._drop(before)
-
-    def forget_virtual_host(self, virtual_host: VirtualHost) -> None:
-        """A virtual host is gone, with its parameters; what else was in it was forgotten before."""
-        for parameter in virtual_host.parameters.values():
-            self.forget(parameter)
-        self._drop(virtual_host.limits_reference)
-        self._drop(virtual_host.metadata_reference)
-        virtual_host.limits_reference = virtual_host.metadata_reference = NOT_KEPT
-        self.forget(virtual_host)
-
-    def keep_exchange(self, virtual_host: VirtualHost, exchange: Exchange) -> None:
-        """An exchange was declared."""
-        if exchange.durable:
-            exchange.reference = self._keep(RecordKind.EXCHANGE, definitions.exchange_fields(virtual_host, exchange))
-
-    def keep_queue(self, queue: Queue) -> None:
-        """A queue was declared."""
-        if queue.durable:
-            queue.reference = self._keep(RecordKind.QUEUE, definitions.queue_fields(queue))
-
-    def keep_binding(self, virtual_host: VirtualHost, binding: Binding) -> None:
-        """A binding was made."""
-        if binding.is_durable:
-            binding.reference = self._keep(RecordKind.BINDING, definitions.binding_fields(virtual_host, binding))
-
-    def forget(self, gone: Exchange | Binding | VirtualHost | User | Parameter) -> None:
+    def forget(self, gone: Kept) -> None:
         """Something that may have had a record is gone."""
         if gone.reference:
-            self._drop(gone.reference)
+            self.drop(gone.reference)
             gone.reference = NOT_KEPT
-            self._changed()
+            self.changed()
 
-    def forget_queue(self, queue: Queue) -> None:
+    def forget_queue(self, queue: StoredQueue) -> None:
         """A queue is gone; its messages mean nothing without it, and are forgotten in their own time."""
         if queue.reference:
-            self._drop(queue.handed_out_reference)
-            self._drop(queue.reference)
+            self.drop(queue.handed_out_reference)
+            self.drop(queue.reference)
             queue.reference = queue.handed_out_reference = NOT_KEPT
-            self._changed()
+            self.changed()
 
-    def forget_definitions(self, queues: Sequence[Queue], others: Sequence[Exchange | Binding]) -> None:
+    def forget_definitions(self, queues: Sequence[StoredQueue], others: Sequence[Kept]) -> None:
         """Very many of them are gone together."""
         references = [thing.reference for thing in others if thing.reference]
         for queue in queues:
@@ -213,49 +168,11 @@ class Durability:
             thing.reference = NOT_KEPT
         self.forget_references(references)
 
-    # --- retained messages and clients' sessions
-
-    def _replace(self, before: int, kind: RecordKind, table: Table) -> int:
-        if self._journal is None:
-            return NOT_KEPT
-        reference = self._journal.replace(before or None, kind, encode_table(table))
-        self._changed()
-        return reference
-
-    def keep_retained(self, virtual_host: str, message: RetainedMessage, before: RetainedMessage | None) -> None:
-        """A topic has another retained message."""
-        replaced = before.reference if before is not None else NOT_KEPT
-        fields = definitions.retained_fields(virtual_host, message)
-        message.reference = self._replace(replaced, RecordKind.RETAINED, fields)
-
-    def forget_retained(self, message: RetainedMessage) -> None:
-        """A topic has no retained message any more."""
-        if message.reference:
-            self._drop(message.reference)
-            message.reference = NOT_KEPT
-            self._changed()
-
-    def keep_session(self, virtual_host: str, session: ClientSession) -> None:
-        """A client's session is new, or was changed."""
-        fields = definitions.session_fields(virtual_host, session)
-        session.reference = self._replace(session.reference, RecordKind.SESSION, fields)
-
-    def keep_packet_ids(self, virtual_host: str, session: ClientSession) -> None:
-        """The packet identifiers that a session has in use are others."""
-        fields = definitions.packet_ids_fields(virtual_host, session)
-        session.ids_reference = self._replace(session.ids_reference, RecordKind.PACKET_IDS, fields)
-
-    def forget_session(self, session: ClientSession) -> None:
-        """A session has ended, or ends with its connection from now on."""
-        if session.reference or session.ids_reference:
-            self._drop(session.reference)
-            self._drop(session.ids_reference)
-            session.reference = session.ids_reference = NOT_KEPT
-            self._changed()
-
     # --- messages
 
-    def keep_message(self, queues: Sequence[Queue], messages: Sequence[Message], expiration_ms: int | None) -> None:
+    def keep_message(
+        self, queues: Sequence[StoredQueue], messages: Sequence[Message], expiration_ms: int | None
+    ) -> None:
         """A persistent message goes to durable queues: write it once, and give each copy its claim.
 
         Args:
@@ -274,7 +191,7 @@ class Durability:
             message.reference = reference
             reference += 1
 
-    def keep_for_one(self, queue: Queue, message: Message, expiration_ms: int | None) -> None:
+    def keep_for_one(self, queue: StoredQueue, message: Message, expiration_ms: int | None) -> None:
         """The same for the usual case, one queue."""
         journal = self._journal
         if journal is None:
@@ -284,7 +201,7 @@ class Durability:
         message.reference = journal.put(_MESSAGE, message_parts((queue,), message, now_wall_ms, expires_wall_ms))
         self.is_dirty = True
 
-    def page_out(self, queue: Queue, message: Message) -> None:
+    def page_out(self, queue: StoredQueue, message: Message) -> None:
         """Give a message that is not kept a record to be read again from; it is forgotten at the next start."""
         if self._journal is not None and not message.reference:
             now_wall_ms, now_ms = self._clock.wall_ms(), self._clock.monotonic_ms()
@@ -295,7 +212,7 @@ class Durability:
                 self.note_returned(message)
             self.is_dirty = True
 
-    def deadline_ms(self, queue: Queue, kept: KeptMessage) -> int | None:
+    def deadline_ms(self, queue: StoredQueue, kept: KeptMessage) -> int | None:
         """When a message that was read back expires in a queue, on the monotonic clock."""
         ttl_ms = queue.arguments.message_ttl_ms
         if ttl_ms is None and not kept.expires_wall_ms:
@@ -311,11 +228,11 @@ class Durability:
             if self._returns:
                 self._drop_returns(dropped)
             self._journal.drop_many(dropped)
-            self._changed()
+            self.changed()
 
     def _drop_returns(self, references: Iterable[int]) -> None:
         for reference in self._returns.keys() & references:
-            self._drop(self._returns.pop(reference).reference)
+            self.drop(self._returns.pop(reference).reference)
 
     def forget_message(self, message: Message) -> None:
         """A message has left its queue for good."""
@@ -326,7 +243,7 @@ class Durability:
         self._journal.drop(reference)
         self.is_dirty = True
         if self._returns and reference in self._returns:
-            self._drop(self._returns.pop(reference).reference)
+            self.drop(self._returns.pop(reference).reference)
 
     def forget_messages(self, messages: Iterable[Message]) -> None:
         """Many messages have left their queue for good; those that are not kept are none of our business."""
@@ -334,7 +251,7 @@ class Durability:
             return
         self.forget_references(message.reference for message in messages if message.reference)
 
-    def handed_out(self, queue: Queue) -> None:
+    def handed_out(self, queue: StoredQueue) -> None:
         """A queue has handed out a message beyond its mark."""
         self._handed_out.append(queue)
         self.is_dirty = True
@@ -350,7 +267,7 @@ class Durability:
         for queue in queues:
             queue.has_moved_mark = False
             if queue.reference and self._journal is not None:
-                payload = encode_table(definitions.handed_out_fields(queue))
+                payload = encode_table({"queue": queue.reference, "marks": list(queue.handed_out_through)})
                 before = queue.handed_out_reference or None
                 queue.handed_out_reference = self._journal.replace(before, RecordKind.HANDED_OUT, payload)
 

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from amqp_broker.broker.message import Address, Digest, Message, digest_of
+from amqp_broker.broker.queues.stored import StoredQueue
 from amqp_broker.wire.strings import decode_shortstr, encode_shortstr
-
-if TYPE_CHECKING:
-    from amqp_broker.broker.queues.base import Queue
 
 _COUNT: Final = struct.Struct(">H")
 _REFERENCE: Final = struct.Struct(">Q")
@@ -40,7 +38,7 @@ class KeptMessage(NamedTuple):
 
 
 def message_parts(
-    queues: Sequence[Queue], message: Message, now_wall_ms: int, expires_wall_ms: int
+    queues: Sequence[StoredQueue], message: Message, now_wall_ms: int, expires_wall_ms: int
 ) -> tuple[bytes, ...]:
     """A message's record; its parts are joined if it is still wanted when it is written.
 

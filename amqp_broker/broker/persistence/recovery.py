@@ -2,7 +2,7 @@
 
 A message whose queue is gone is dropped here; one whose time came while the broker was down is put into its queue all
 the same, and dies there as any other does, so that it is dead-lettered. Holds no formats; what each kind of record does
-is in ``definitions.py``, and what there may be millions of in ``message_recovery.py``.
+is in ``restoring.py``, and what there may be millions of in ``message_recovery.py``.
 
 After a repair records may be missing. When it is a virtual host's, that is made again for what is in it. When it is one
 of drops, what had been replaced is back beside what it was replaced with, and the newer one counts.
@@ -14,23 +14,22 @@ say that it is what was written, so another release wrote it, and a broker witho
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
-from amqp_broker.broker.persistence.definitions import RESTORERS, NotUnderstood
+from amqp_broker.broker.persistence.definitions import keep_virtual_host
 from amqp_broker.broker.persistence.durability import Returned
 from amqp_broker.broker.persistence.kinds import RecordKind
 from amqp_broker.broker.persistence.message_records import decode_returned
 from amqp_broker.broker.persistence.message_recovery import MessageRecovery
+from amqp_broker.broker.persistence.restoring import RESTORERS, NotUnderstood, Restored
 from amqp_broker.broker.type_registry import UnknownType
-from amqp_broker.broker.virtual_host import VirtualHost
 from amqp_broker.errors import AmqpError
 from amqp_broker.journal.failures import FormatNotSupported
 from amqp_broker.wire.table import decode_table
 
 if TYPE_CHECKING:
     from amqp_broker.broker.broker import Broker
-    from amqp_broker.broker.queues.base import Queue
     from amqp_broker.journal.port import Journal, LiveRecord, Progress
 
 MESSAGE: Final = int(RecordKind.MESSAGE)  # compared for each record, which takes an Enum's member three times as long
@@ -38,7 +37,7 @@ PAGED: Final = int(RecordKind.PAGED)
 RETURNED: Final = int(RecordKind.RETURNED)
 
 
-class Recovery:
+class Recovery(Restored):
     """One reading of a journal into an empty broker.
 
     Args:
@@ -47,11 +46,8 @@ class Recovery:
     """
 
     def __init__(self, broker: Broker, journal: Journal) -> None:
-        self.broker = broker
-        self.queues: dict[int, Queue] = {}  # by the references of their records
+        super().__init__(broker)
         self._journal = journal
-        self._dropped: list[int] = []
-        self._remove_later: list[Callable[[], None]] = []
         self._messages = MessageRecovery(broker, self.queues)
 
     def steps(self, progress: Progress | None) -> Iterator[None]:
@@ -82,7 +78,7 @@ class Recovery:
 
     def _finish(self) -> None:
         self._messages.flush()
-        self._journal.drop_many(self._dropped)
+        self._journal.drop_many(self.dropped)
         self._journal.drop_many(self._messages.orphans)
         self._repair()
         self._apply_policies()
@@ -100,8 +96,8 @@ class Recovery:
         """Write what was missing, and remove what is there twice."""
         for virtual_host in self.broker.virtual_hosts.values():
             if not virtual_host.reference:
-                self.broker.durability.keep_virtual_host(virtual_host)
-        for remove in self._remove_later:
+                keep_virtual_host(self.broker.durability, virtual_host)
+        for remove in self.to_remove:
             remove()
 
     def _apply_policies(self) -> None:
@@ -129,25 +125,6 @@ class Recovery:
             self.drop_older(before.reference if before is not None else 0)
         else:
             self.drop(reference)
-
-    # --- what the kinds of records ask for
-
-    def virtual_host(self, name: str) -> VirtualHost:
-        """The virtual host of a name; made when its record is missing or still to come."""
-        return self.broker.virtual_hosts.get(name) or self.broker.add_virtual_host(name)
-
-    def drop(self, reference: int) -> None:
-        """A record means nothing any more."""
-        self._dropped.append(reference)
-
-    def drop_older(self, reference: int) -> None:
-        """Something has a newer record: the one before, if there is any (0 when not), means nothing any more."""
-        if reference:
-            self._dropped.append(reference)
-
-    def remove_later(self, remove: Callable[[], None]) -> None:
-        """Something is there twice: the older one is removed when everything is back."""
-        self._remove_later.append(remove)
 
 
 def _not_supported(reference: int, kind: int, problem: str) -> FormatNotSupported:

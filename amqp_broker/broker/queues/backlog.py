@@ -11,15 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING
 
 from amqp_broker.broker.message import Message
 from amqp_broker.broker.persistence.durability import Durability
 from amqp_broker.broker.queues.paging import IN_MEMORY_BYTES_MIN, IN_MEMORY_MIN, OVERHEAD_BYTES, Paging
 from amqp_broker.broker.queues.ready import NOTHING, ReadyMessages
-
-if TYPE_CHECKING:
-    from amqp_broker.broker.queues.classic import ClassicQueue
+from amqp_broker.broker.queues.stored import StoredQueue
 
 
 class Backlog:
@@ -53,7 +50,7 @@ class Backlog:
         """Whether there is a next message, and it must be read first."""
         return self.count > 0 and self.messages.is_paged and self.messages.head() is None
 
-    def append(self, whose: ClassicQueue, message: Message, may_page: bool) -> None:
+    def append(self, whose: StoredQueue, message: Message, may_page: bool) -> None:
         """Let a message wait: in memory, or on disk when it may go there or those before it are there."""
         if not self.count:
             self._begin()
@@ -66,7 +63,7 @@ class Backlog:
         ):
             self._durability.page_out(whose, message)
             messages.append_paged(message)
-            self._paging.read_ahead(whose)
+            self._paging.read_ahead(whose, messages)
         else:
             messages.append(message)
             self._paging.used_bytes += size_bytes + OVERHEAD_BYTES
@@ -75,19 +72,19 @@ class Backlog:
         if self.messages is NOTHING:
             self.messages = self._make_ready()
 
-    def extend_paged(self, whose: ClassicQueue, references: Sequence[int], size_bytes: int, priority: int) -> None:
+    def extend_paged(self, whose: StoredQueue, references: Sequence[int], size_bytes: int, priority: int) -> None:
         """Let many wait that are on disk: no more than a chunk, of one priority, of so many bytes together."""
         self._begin()
         self.count += len(references)
         self.bytes += size_bytes
         self.messages.extend_paged(references, size_bytes, priority)
-        self._paging.read_ahead(whose)
+        self._paging.read_ahead(whose, self.messages)
 
     def were_read(self, messages: list[Message]) -> None:
         """Some of those on disk are in memory again."""
         self._paging.used_bytes += sum(len(message.body) for message in messages) + OVERHEAD_BYTES * len(messages)
 
-    def take(self, whose: ClassicQueue) -> Message:
+    def take(self, whose: StoredQueue) -> Message:
         """Take the next message to be delivered; it must be in memory."""
         messages = self.messages
         message = messages.pop()
@@ -96,7 +93,7 @@ class Backlog:
         self.bytes -= size_bytes
         self._paging.used_bytes -= size_bytes + OVERHEAD_BYTES
         if messages.is_paged:
-            self._paging.read_ahead(whose)
+            self._paging.read_ahead(whose, messages)
         return message
 
     def put_back(self, messages: list[Message], size_bytes: int) -> None:

@@ -20,6 +20,7 @@ from amqp_broker.broker.message import Message
 from amqp_broker.broker.queues.consumers import Consumer, Consumers, Deliveries
 from amqp_broker.broker.queues.expiry import UnusedTimer
 from amqp_broker.broker.queues.returning import Returning
+from amqp_broker.broker.queues.stored import StoredQueue
 from amqp_broker.broker.works import Work
 from amqp_broker.compilation import mypyc_attr
 from amqp_broker.errors import AmqpError, ReplyCode, access_refused, precondition_failed
@@ -41,7 +42,7 @@ class QueueBusy(Exception):
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class Queue:
+class Queue(StoredQueue):
     """A queue of any type.
 
     Args:
@@ -58,21 +59,14 @@ class Queue:
         "_had_consumers",
         "_unused_timer",
         "_waiting",
-        "arguments",
         "auto_delete",
         "consumers",
         "counts",
         "declared",
-        "durable",
-        "handed_out_reference",
-        "handed_out_through",
-        "has_moved_mark",
         "in_force",
         "is_changed",
         "is_deleted",
-        "name",
         "owner",
-        "reference",
         "table",
         "unacknowledged_count",
         "virtual_host",
@@ -89,24 +83,18 @@ class Queue:
         table: Table,
         arguments: QueueArguments,
     ) -> None:
+        super().__init__(name, durable, arguments)
         self.virtual_host = virtual_host
-        self.name = name
-        self.durable = durable
         self.auto_delete = auto_delete
         self.owner = owner
         self.table = table
         self.declared = arguments
-        self.arguments = arguments  # those in force
         self.in_force: InForce | None = None  # the policies
         self.consumers = self.make_consumers()
         self.counts = QueueCounts()
         self.unacknowledged_count = 0
         self.is_deleted = False
         self.is_changed = False
-        self.reference = 0  # of the journal's record
-        self.handed_out_reference = 0  # of the record that keeps the marks below
-        self.handed_out_through = [0] * ((arguments.priority_max or 0) + 1)  # a message's reference, by priority
-        self.has_moved_mark = False
         self._waiting: list[Callable[[], None]] | None = None
         self._had_consumers = False
         self._unused_timer: UnusedTimer | None = None

@@ -12,15 +12,13 @@ on its way has nothing to deliver for the moment. ``QueueBusy`` suspends a clien
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from amqp_broker.broker.message import Message
+from amqp_broker.broker.persistence.durability import Durability
 from amqp_broker.broker.persistence.message_records import MessageDecoder
-
-if TYPE_CHECKING:
-    from amqp_broker.broker.broker import Broker
-    from amqp_broker.broker.queues.classic import ClassicQueue
-    from amqp_broker.broker.queues.ready import Chunk
+from amqp_broker.broker.queues.ready import Chunk, ReadyMessages
+from amqp_broker.broker.queues.stored import StoredQueue
 
 # What a queue keeps in memory, whatever the others do: so many messages, if they have no more bytes than this.
 IN_MEMORY_MIN = 64
@@ -32,17 +30,17 @@ class Paging:
     """The memory of one broker's queues.
 
     Args:
-        broker: whose.
+        durability: reads back what else is known of messages that were on disk.
         memory_bytes: what the broker may occupy; half of it is for messages that are ready, the rest for all else.
             0 keeps everything in memory.
     """
 
-    def __init__(self, broker: Broker, memory_bytes: int) -> None:
-        self._broker = broker
+    def __init__(self, durability: Durability, memory_bytes: int) -> None:
+        self._durability = durability
         self.budget_bytes = memory_bytes // 2
         self.used_bytes = 0
-        self.has_disk = bool(memory_bytes) and broker.durability.has_journal
-        self.reads: deque[tuple[ClassicQueue, Chunk]] = deque()  # to be read, the first asked for first
+        self.has_disk = bool(memory_bytes) and durability.has_journal
+        self.reads: deque[tuple[StoredQueue, Chunk]] = deque()  # to be read, the first asked for first
         self._decode = MessageDecoder().decode
 
     @property
@@ -50,13 +48,13 @@ class Paging:
         """Whether the budget is spent, and there is a disk to go to."""
         return self.used_bytes > self.budget_bytes and self.has_disk
 
-    def read_ahead(self, queue: ClassicQueue) -> None:
-        """Have a queue's next chunk read if its head runs low."""
-        chunk = queue.backlog.messages.chunk_to_read()
+    def read_ahead(self, queue: StoredQueue, ready: ReadyMessages) -> None:
+        """Have the next chunk of a queue's ready messages read if their head runs low."""
+        chunk = ready.chunk_to_read()
         if chunk is not None:
             self.reads.append((queue, chunk))
 
-    def was_read(self, queue: ClassicQueue, chunk: Chunk, payloads: list[bytes]) -> None:
+    def was_read(self, queue: StoredQueue, chunk: Chunk, payloads: list[bytes]) -> None:
         """A chunk's records are here, in the order of its references."""
         if not chunk.is_wanted:
             return
@@ -67,11 +65,11 @@ class Paging:
         chunk.band.put_back(chunk, messages)
         queue.head_was_read(messages)
 
-    def _message(self, queue: ClassicQueue, reference: int, payload: bytes) -> Message:
+    def _message(self, queue: StoredQueue, reference: int, payload: bytes) -> Message:
         kept = self._decode(payload)
         message = Message(kept.address, kept.header, kept.body, kept.digest.is_persistent, kept.digest.priority)
         message.reference = reference
-        message.delivery_count = self._broker.durability.return_count(reference)
+        message.delivery_count = self._durability.return_count(reference)
         message.redelivered = message.delivery_count > 0 or queue.was_handed_out(message)
-        message.expires_at_ms = self._broker.durability.deadline_ms(queue, kept)
+        message.expires_at_ms = self._durability.deadline_ms(queue, kept)
         return message

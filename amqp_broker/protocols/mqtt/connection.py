@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from amqp_broker.access.client import Client, Peer
 from amqp_broker.access.passwords import NotVerifiedYet
-from amqp_broker.broker.client_sessions import ClientSession
+from amqp_broker.broker.client_session import ClientSession
 from amqp_broker.broker.counters import ChannelCounts
 from amqp_broker.broker.queues.consumers import Consumer
 from amqp_broker.broker.timers import Timer

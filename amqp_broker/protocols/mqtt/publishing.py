@@ -15,7 +15,7 @@ from amqp_broker.broker.message import Address, Digest
 from amqp_broker.broker.observer import Passage
 from amqp_broker.broker.publishing import REFUSED, TAKEN, UNROUTED, Outcome
 from amqp_broker.broker.queues.base import Queue
-from amqp_broker.broker.retained import RetainedMessage
+from amqp_broker.broker.retained_message import RetainedMessage
 from amqp_broker.errors import AmqpError
 from amqp_broker.protocols.mqtt.messages import Translations, encode_header
 from amqp_broker.protocols.mqtt.packets import (

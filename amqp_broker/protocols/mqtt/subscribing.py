@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from amqp_broker.broker.message import Address
 from amqp_broker.broker.queues.base import Queue
 from amqp_broker.broker.queues.consumers import Consumer
-from amqp_broker.broker.retained import RetainedMessage
+from amqp_broker.broker.retained_message import RetainedMessage
 from amqp_broker.errors import AmqpError, ReplyCode
 from amqp_broker.protocols.mqtt.messages import Content, retained_header
 from amqp_broker.protocols.mqtt.packets import (

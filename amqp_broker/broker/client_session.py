@@ -1,0 +1,62 @@
+"""The session of one client, as it is remembered and kept (``client_sessions.py`` has them all)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+from amqp_broker.wire.table import Table
+
+if TYPE_CHECKING:
+    from amqp_broker.broker.timers import Timer
+
+
+class Holder(Protocol):
+    """The connection that a session belongs to now."""
+
+    def session_taken_over(self) -> None:
+        """Another connection has come with the same client identifier: this one is to end at once."""
+
+
+class ClientSession:
+    """The session of one client.
+
+    Args:
+        client_id: whose it is.
+    """
+
+    __slots__ = (
+        "client_id",
+        "expiry_s",
+        "holder",
+        "ids_reference",
+        "queue_names",
+        "received",
+        "reference",
+        "released",
+        "sent",
+        "subscriptions",
+        "timer",
+        "will",
+        "will_timer",
+    )
+
+    def __init__(self, client_id: str) -> None:
+        self.client_id = client_id
+        self.expiry_s = 0  # how long it outlives its connection
+        self.queue_names: list[str] = []  # that go with it
+        self.subscriptions: dict[str, Table] = {}  # by topic filter, in the protocol's terms
+        self.received: dict[int, None] = {}  # packet ids that the client has used and not released
+        self.released: dict[int, None] = {}  # packet ids that we have released, and the client has not said so
+        self.sent: dict[object, int] = {}  # packet ids by message: its reference or, without one, itself
+        self.reference = 0  # of the journal's record
+        self.ids_reference = 0
+        self.holder: Holder | None = None
+        self.timer: Timer | None = None
+        self.will: Callable[[], None] | None = None  # what is to be done when it ends, or before that
+        self.will_timer: Timer | None = None
+
+    @property
+    def is_durable(self) -> bool:
+        """Whether it outlives its connection."""
+        return self.expiry_s > 0
