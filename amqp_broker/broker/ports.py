@@ -42,7 +42,7 @@ class Driver(Protocol):
         """``Broker.go_on`` is to be called until ``Broker.is_unfinished`` is false."""
 
     def pages_are_wanted(self) -> None:
-        """What stands in ``Paging.reads`` is to be read, and handed to ``Paging.was_read``."""
+        """What stands in ``Paging.reads`` is to be read, and handed to each one's ``was_read``."""
 
     def deadline_came_forward(self) -> None:
         """Something is due earlier than all that was to be done until now; told at once."""

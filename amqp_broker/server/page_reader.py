@@ -1,4 +1,4 @@
-"""The task that reads back what queues have on disk only, a chunk at a time, in a thread: nobody else waits for it."""
+"""The task that reads back what is on disk only, a page at a time, in a thread: nobody else waits for it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from functools import partial
 import trio
 
 from amqp_broker.broker.broker import Broker
-from amqp_broker.broker.queues.ready import Chunk
+from amqp_broker.broker.queues.paging import PageRead
 from amqp_broker.journal.failures import RecordGone
 from amqp_broker.journal.port import Journal
 from amqp_broker.network.wake_up import WakeUp
@@ -29,17 +29,17 @@ async def read_pages(broker: Broker, journal: Journal, wanted_pages: WakeUp) -> 
         if not paging.reads:
             await wanted_pages.wait()
             continue
-        queue, chunk = paging.reads.popleft()
-        if chunk.is_wanted:
-            payloads = await trio.to_thread.run_sync(_read, journal, chunk)
-            broker.handle(partial(paging.was_read, queue, chunk, payloads))
+        page = paging.reads.popleft()
+        if page.is_wanted:
+            payloads = await trio.to_thread.run_sync(_read, journal, page)
+            broker.handle(partial(page.was_read, payloads))
 
 
-def _read(journal: Journal, chunk: Chunk) -> list[bytes]:
-    """The payloads of a chunk's records; none when the queue was purged in the meantime."""
+def _read(journal: Journal, page: PageRead) -> list[bytes]:
+    """The payloads of a page's records; none when it is not wanted any more, and some are gone."""
     try:
-        return journal.read_many(chunk.references)
+        return journal.read_many(page.references)
     except RecordGone:
-        if chunk.is_wanted:
+        if page.is_wanted:
             raise
         return []

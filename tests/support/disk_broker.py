@@ -101,10 +101,10 @@ class DiskBroker(MemoryBroker):
         self.is_reading = True
         while self.paging.reads and count:
             count -= 1
-            queue, chunk = self.paging.reads.popleft()
-            if chunk.is_wanted:
-                payloads = self.journal.read_many(chunk.references)
-                self.handle(partial(self.paging.was_read, queue, chunk, payloads))
+            page = self.paging.reads.popleft()
+            if page.is_wanted:
+                payloads = self.journal.read_many(page.references)
+                self.handle(partial(page.was_read, payloads))
         self.is_reading = False
 
     is_reading = False

@@ -11,6 +11,7 @@ on its way has nothing to deliver for the moment. ``QueueBusy`` suspends a clien
 
 from __future__ import annotations
 
+from array import array
 from collections import deque
 from typing import Final
 
@@ -24,6 +25,28 @@ from amqp_broker.broker.queues.stored import StoredQueue
 IN_MEMORY_MIN = 64
 IN_MEMORY_BYTES_MIN: Final = 8_388_608
 OVERHEAD_BYTES: Final = 600  # what a message costs beside its body
+
+
+class PageRead:
+    """Records that somebody wants to have read; what becomes of them then, those who ask for it say.
+
+    Args:
+        references: of the records.
+    """
+
+    __slots__ = ("references",)
+
+    def __init__(self, references: array[int]) -> None:
+        self.references = references
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether it is still wanted; where it is not, some of the records may be gone."""
+        raise NotImplementedError
+
+    def was_read(self, payloads: list[bytes]) -> None:
+        """The records are here, in the order of their references; there are none if they were not wanted any more."""
+        raise NotImplementedError
 
 
 class Paging:
@@ -40,7 +63,7 @@ class Paging:
         self.budget_bytes = memory_bytes // 2
         self.used_bytes = 0
         self.has_disk = bool(memory_bytes) and durability.has_journal
-        self.reads: deque[tuple[StoredQueue, Chunk]] = deque()  # to be read, the first asked for first
+        self.reads: deque[PageRead] = deque()  # the first asked for first
         self._decode = MessageDecoder().decode
 
     @property
@@ -52,12 +75,10 @@ class Paging:
         """Have the next chunk of a queue's ready messages read if their head runs low."""
         chunk = ready.chunk_to_read()
         if chunk is not None:
-            self.reads.append((queue, chunk))
+            self.reads.append(ChunkRead(self, queue, chunk))
 
-    def was_read(self, queue: StoredQueue, chunk: Chunk, payloads: list[bytes]) -> None:
+    def chunk_was_read(self, queue: StoredQueue, chunk: Chunk, payloads: list[bytes]) -> None:
         """A chunk's records are here, in the order of its references."""
-        if not chunk.is_wanted:
-            return
         messages = [
             self._message(queue, reference, payload)
             for reference, payload in zip(chunk.references, payloads, strict=True)
@@ -73,3 +94,29 @@ class Paging:
         message.redelivered = message.delivery_count > 0 or queue.was_handed_out(message)
         message.expires_at_ms = self._durability.deadline_ms(queue, kept)
         return message
+
+
+class ChunkRead(PageRead):
+    """A chunk of a queue.
+
+    Args:
+        paging: what the messages count for.
+        queue: whose.
+        chunk: which.
+    """
+
+    __slots__ = ("_chunk", "_paging", "_queue")
+
+    def __init__(self, paging: Paging, queue: StoredQueue, chunk: Chunk) -> None:
+        super().__init__(chunk.references)
+        self._paging = paging
+        self._queue = queue
+        self._chunk = chunk
+
+    @property
+    def is_wanted(self) -> bool:
+        return self._chunk.is_wanted
+
+    def was_read(self, payloads: list[bytes]) -> None:
+        if self._chunk.is_wanted:
+            self._paging.chunk_was_read(self._queue, self._chunk, payloads)
