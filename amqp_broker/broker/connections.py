@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from amqp_broker.broker.counters import ChannelCounts
     from amqp_broker.broker.descriptions import ChannelInfo, ConnectionInfo
+    from amqp_broker.broker.queues.unacknowledged import Unacknowledged
 
 
 class OpenConnection(Protocol):
@@ -44,6 +45,10 @@ class OpenConnection(Protocol):
 
     def inspect_channels(self) -> Iterator[ChannelInfo]:
         """Describe its channels."""
+        ...
+
+    def unacknowledged(self) -> Iterator[tuple[str, list[Unacknowledged]]]:
+        """The deliveries that wait for their settlement, by the names of its channels."""
         ...
 
 

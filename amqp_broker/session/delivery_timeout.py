@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from amqp_broker.broker.broker import Broker
+from amqp_broker.broker.queues.unacknowledged import Unacknowledged
 from amqp_broker.broker.timers import Timer
-from amqp_broker.session.settling import Unacknowledged
 
 
 class DeliveryTimeout:

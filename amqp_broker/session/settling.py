@@ -15,23 +15,7 @@ from amqp_broker.broker.observer import Settlement
 from amqp_broker.broker.queues.base import Queue
 from amqp_broker.broker.queues.consumers import Consumer
 from amqp_broker.broker.queues.returning import Returning
-
-
-class Unacknowledged:
-    """A delivery that waits for its settlement.
-
-    Args:
-        consumer: None for what was got without one.
-    """
-
-    __slots__ = ("consumer", "delivered_ms", "message", "queue")
-
-    def __init__(self, message: Message, queue: Queue, consumer: Consumer | None, delivered_ms: int) -> None:
-        self.message = message
-        self.queue = queue
-        self.consumer = consumer
-        self.delivered_ms = delivered_ms
-
+from amqp_broker.broker.queues.unacknowledged import Unacknowledged
 
 Origin = tuple[Queue, Consumer | None]  # where deliveries came from; a queue alone where the consumer does not matter
 

@@ -74,6 +74,9 @@ class AnyOrder(RuleBasedStateMachine):
     def holds_what_the_model_holds(self) -> None:
         assert list(self.ready) == self.waiting
         assert len(self.ready) == len(self.waiting)
+        for skip, count in ((0, 1000), (1, 2), (len(self.waiting) // 2, 3), (len(self.waiting), 1)):
+            stretches = self.ready.stretches(skip, count)
+            assert [one for stretch in stretches for one in stretch.messages] == self.waiting[skip : skip + count]
         assert self.ready.head() is (self.waiting[0] if self.waiting else None)
 
 

@@ -25,6 +25,7 @@ from amqp_broker.broker.persistence.kinds import NOT_KEPT, RecordKind
 from amqp_broker.broker.persistence.message_records import KeptMessage, encode_returned, message_parts
 from amqp_broker.broker.ports import Clock
 from amqp_broker.broker.queues.stored import StoredQueue
+from amqp_broker.journal.failures import RecordGone
 from amqp_broker.journal.port import Batch, Journal
 from amqp_broker.wire.table import Table, encode_table
 
@@ -212,6 +213,22 @@ class Durability:
                 self.note_returned(message)
             self.is_dirty = True
 
+    def read(self, references: Sequence[int]) -> list[bytes | None]:
+        """The records of messages, for somebody who takes nothing: None for those that are gone meanwhile.
+
+        May run in another thread, at any time.
+
+        Raises:
+            JournalDamaged, JournalFailed: as for ``Journal.read``.
+        """
+        journal = self._journal
+        if journal is None:
+            return [None] * len(references)
+        try:
+            return list(journal.read_many(references))
+        except RecordGone:
+            return [_read_one(journal, reference) for reference in references]
+
     def deadline_ms(self, queue: StoredQueue, kept: KeptMessage) -> int | None:
         """When a message that was read back expires in a queue, on the monotonic clock."""
         ttl_ms = queue.arguments.message_ttl_ms
@@ -290,3 +307,10 @@ class Durability:
         """How often a kept message has come back."""
         returned = self._returns.get(message_reference)
         return returned.times if returned is not None else 0
+
+
+def _read_one(journal: Journal, reference: int) -> bytes | None:
+    try:
+        return journal.read(reference)[1]
+    except RecordGone:
+        return None

@@ -19,6 +19,7 @@ from amqp_broker.broker.counters import QueueCounts
 from amqp_broker.broker.message import Message
 from amqp_broker.broker.queues.consumers import Consumer, Consumers, Deliveries
 from amqp_broker.broker.queues.expiry import UnusedTimer
+from amqp_broker.broker.queues.ready import Stretch
 from amqp_broker.broker.queues.returning import Returning
 from amqp_broker.broker.queues.stored import StoredQueue
 from amqp_broker.broker.works import Work
@@ -163,6 +164,10 @@ class Queue(StoredQueue):
 
     def messages(self) -> Iterator[Message]:
         """Those that wait and are in memory, in the order of delivery, for whoever looks in."""
+        raise NotImplementedError
+
+    def stretches(self, skip: int, count: int) -> list[Stretch]:
+        """Up to so many of those that wait, in memory or not, in the order of delivery and without the first ones."""
         raise NotImplementedError
 
     @property

@@ -23,7 +23,7 @@ from amqp_broker.broker.queues.base import Queue, QueueBusy
 from amqp_broker.broker.queues.consumers import Consumer
 from amqp_broker.broker.queues.expiry import HeadTimer
 from amqp_broker.broker.queues.limits import LengthLimits, has_limits
-from amqp_broker.broker.queues.ready import ByPriority, FirstInFirstOut, ReadyMessages
+from amqp_broker.broker.queues.ready import ByPriority, FirstInFirstOut, ReadyMessages, Stretch
 from amqp_broker.broker.queues.returning import Returning, ReturningInOrder
 from amqp_broker.wire.table import Table
 
@@ -105,6 +105,9 @@ class ClassicQueue(Queue):
 
     def messages(self) -> Iterator[Message]:
         return iter(self.backlog.messages)
+
+    def stretches(self, skip: int, count: int) -> list[Stretch]:
+        return self.backlog.messages.stretches(skip, count)
 
     @property
     def dying_count(self) -> int:

@@ -17,7 +17,7 @@ from typing import Final
 
 from amqp_broker.broker.message import Message
 from amqp_broker.broker.persistence.durability import Durability
-from amqp_broker.broker.persistence.message_records import MessageDecoder
+from amqp_broker.broker.persistence.message_records import KeptMessage, MessageDecoder
 from amqp_broker.broker.queues.ready import Chunk, ReadyMessages
 from amqp_broker.broker.queues.stored import StoredQueue
 
@@ -80,14 +80,14 @@ class Paging:
     def chunk_was_read(self, queue: StoredQueue, chunk: Chunk, payloads: list[bytes]) -> None:
         """A chunk's records are here, in the order of its references."""
         messages = [
-            self._message(queue, reference, payload)
+            self.message_of(queue, reference, self._decode(payload))
             for reference, payload in zip(chunk.references, payloads, strict=True)
         ]
         chunk.band.put_back(chunk, messages)
         queue.head_was_read(messages)
 
-    def _message(self, queue: StoredQueue, reference: int, payload: bytes) -> Message:
-        kept = self._decode(payload)
+    def message_of(self, queue: StoredQueue, reference: int, kept: KeptMessage) -> Message:
+        """A queue's message, as its record holds it."""
         message = Message(kept.address, kept.header, kept.body, kept.digest.is_persistent, kept.digest.priority)
         message.reference = reference
         message.delivery_count = self._durability.return_count(reference)

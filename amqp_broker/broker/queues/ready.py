@@ -14,7 +14,7 @@ import heapq
 from array import array
 from collections import deque
 from collections.abc import Iterator, Sequence
-from itertools import chain
+from itertools import chain, islice
 from typing import Final, Protocol
 
 from amqp_broker.broker.message import Message
@@ -63,6 +63,26 @@ class Chunk:
         self._bytes += size_bytes
 
 
+class Stretch:
+    """Consecutive messages of a queue, for those who look in: they are in memory, or all in one chunk.
+
+    Args:
+        messages: those in memory; empty where there is a chunk.
+        references: of those that are on disk only.
+        chunk: where the latter are.
+    """
+
+    __slots__ = ("chunk", "messages", "references")
+
+    def __init__(self, messages: list[Message], references: array[int] | None = None, chunk: Chunk | None = None):
+        self.messages = messages
+        self.references = references if references is not None else array("Q")
+        self.chunk = chunk
+
+    def __len__(self) -> int:
+        return len(self.messages) or len(self.references)
+
+
 class ReadyMessages(Protocol):
     """What a queue needs of its ready messages."""
 
@@ -104,6 +124,10 @@ class ReadyMessages(Protocol):
 
     def __iter__(self) -> Iterator[Message]:
         """All messages in memory, in the order of delivery."""
+        ...
+
+    def stretches(self, skip: int, count: int) -> list[Stretch]:
+        """Up to so many messages in the order of delivery, without the first ones; all stay where they are."""
         ...
 
     def paged_references(self) -> Iterator[int]:
@@ -152,6 +176,9 @@ class NothingReady:
 
     def __iter__(self) -> Iterator[Message]:
         return iter(())
+
+    def stretches(self, skip: int, count: int) -> list[Stretch]:
+        return []
 
     def paged_references(self) -> Iterator[int]:
         return iter(())
@@ -269,6 +296,24 @@ class FirstInFirstOut:
         runs = (reversed(run) for _, run in self._returned)
         return heapq.merge(*runs, self._messages, key=lambda message: message.position)
 
+    def stretches(self, skip: int, count: int) -> list[Stretch]:
+        found: list[Stretch] = []
+        in_memory = len(self._messages) + self._returned_count
+        if skip < in_memory and count > 0:
+            messages = list(islice(iter(self), skip, skip + count))
+            found.append(Stretch(messages))
+            count -= len(messages)
+        skip = max(0, skip - in_memory)
+        for chunk in self._chunks or ():
+            if count <= 0:
+                break
+            references = chunk.references[skip : skip + count]
+            if references:
+                found.append(Stretch([], references, chunk))
+                count -= len(references)
+            skip = max(0, skip - len(chunk.references))
+        return found
+
     def paged_references(self) -> Iterator[int]:
         chunks = self._chunks or ()
         for chunk in chunks:
@@ -341,6 +386,17 @@ class ByPriority:
         for band in reversed(self._bands):
             yield from band
 
+    def stretches(self, skip: int, count: int) -> list[Stretch]:
+        found: list[Stretch] = []
+        for band in reversed(self._bands):
+            if count <= 0:
+                break
+            of_band = band.stretches(skip, count)
+            found += of_band
+            count -= sum(map(len, of_band))
+            skip = max(0, skip - len(band))
+        return found
+
     def drain(self, count: int) -> list[Message]:
         for band in self._bands:
             if taken := band.drain(count):
@@ -398,6 +454,11 @@ class ReturnedFirst:
     def __iter__(self) -> Iterator[Message]:
         yield from self._returned
         yield from self._messages
+
+    def stretches(self, skip: int, count: int) -> list[Stretch]:
+        returned = list(islice(self._returned, skip, skip + count)) if count > 0 else []
+        rest = self._messages.stretches(max(0, skip - len(self._returned)), count - len(returned))
+        return [Stretch(returned), *rest] if returned else rest
 
     def paged_references(self) -> Iterator[int]:
         return self._messages.paged_references()

@@ -29,6 +29,7 @@ from amqp_broker.access.passwords import NotVerifiedYet
 from amqp_broker.broker.counters import ChannelCounts
 from amqp_broker.broker.queues.base import QueueBusy
 from amqp_broker.broker.queues.consumers import in_turn
+from amqp_broker.broker.queues.unacknowledged import Unacknowledged
 from amqp_broker.broker.works import SLICE_MESSAGES, Unfinished, Work
 from amqp_broker.compilation import mypyc_attr
 from amqp_broker.errors import NO_METHOD, AmqpError, ReplyCode
@@ -199,6 +200,13 @@ class Connection:
     def inspect_channels(self) -> Iterator[ChannelInfo]:
         """Describe its channels."""
         return map(channel_info, list(self.channels.values()))
+
+    def unacknowledged(self) -> Iterator[tuple[str, list[Unacknowledged]]]:
+        """The deliveries that wait for their settlement, by channel; those that a transaction settles come first."""
+        for channel in list(self.channels.values()):
+            put_off = channel.transaction.deliveries() if channel.transaction is not None else []
+            name = f"{self.peer.connection_name} ({channel.number})"
+            yield name, put_off + list(channel.consuming.unacknowledged.values())
 
     # --- bytes in
 

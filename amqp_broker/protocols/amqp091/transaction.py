@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from amqp_broker.broker.observer import Settlement
+from amqp_broker.broker.queues.unacknowledged import Unacknowledged
 from amqp_broker.errors import precondition_failed
 from amqp_broker.protocols.amqp091.publishing import Publication
-from amqp_broker.session.settling import Unacknowledged
 
 if TYPE_CHECKING:
     from amqp_broker.broker.queues.base import Queue
@@ -40,6 +40,10 @@ class Transaction:
         """Put an acknowledgement or rejection off; the deliveries can't be settled again meanwhile."""
         self._settlements.append((settlement, deliveries))
         self.settled_count += len(deliveries)
+
+    def deliveries(self) -> list[Unacknowledged]:
+        """The deliveries whose settlement was put off: until the commit they are nobody's but the client's."""
+        return [delivery for _, deliveries in self._settlements for delivery in deliveries.values()]
 
     def commit(self, channel: Channel) -> None:
         """Do all of it in one go, so that a crash finds all of it or nothing: what it rejects is dead-lettered here.

@@ -18,6 +18,7 @@ from amqp_broker.access.passwords import NotVerifiedYet
 from amqp_broker.broker.client_session import ClientSession
 from amqp_broker.broker.counters import ChannelCounts
 from amqp_broker.broker.queues.consumers import Consumer
+from amqp_broker.broker.queues.unacknowledged import Unacknowledged
 from amqp_broker.broker.timers import Timer
 from amqp_broker.broker.works import SLICE_MESSAGES, Unfinished
 from amqp_broker.errors import AmqpError
@@ -208,6 +209,11 @@ class Connection:
     def inspect_channels(self) -> Iterator[ChannelInfo]:
         """Describe what stands for its channels."""
         return iter([channel_info(self)] if self._is_open else [])
+
+    def unacknowledged(self) -> Iterator[tuple[str, list[Unacknowledged]]]:
+        """The deliveries that wait for their settlement, of what stands for its channel."""
+        if self._is_open:
+            yield f"{self.peer.connection_name} (1)", list(self.delivering.unacknowledged.values())
 
     def channel_counts(self) -> Iterator[ChannelCounts]:
         """What was counted."""

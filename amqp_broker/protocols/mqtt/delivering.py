@@ -19,6 +19,7 @@ from amqp_broker.broker.message import Message
 from amqp_broker.broker.observer import Settlement
 from amqp_broker.broker.queues.base import Queue
 from amqp_broker.broker.queues.consumers import Consumer
+from amqp_broker.broker.queues.unacknowledged import Unacknowledged
 from amqp_broker.protocols.mqtt.messages import Content, Translations
 from amqp_broker.protocols.mqtt.packets import (
     AT_LEAST_ONCE,
@@ -34,7 +35,7 @@ from amqp_broker.protocols.mqtt.properties import Properties, Property
 from amqp_broker.protocols.mqtt.reasons import Reason
 from amqp_broker.protocols.mqtt.subscribing import Wanted
 from amqp_broker.protocols.mqtt.topics import topic_of
-from amqp_broker.session.settling import Settling, Unacknowledged
+from amqp_broker.session.settling import Settling
 
 if TYPE_CHECKING:
     from amqp_broker.protocols.mqtt.connection import Connection

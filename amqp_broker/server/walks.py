@@ -1,0 +1,50 @@
+"""Walks through queues (``broker/peeking.py``), a step after the other, with turns for others between them.
+
+What a walk needs from the disk is read in a thread.
+Holds no walk of its own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from functools import partial
+from typing import Final
+
+import trio
+
+from amqp_broker.broker.broker import Broker
+from amqp_broker.broker.peeking import Steps
+
+SLICE_S: Final = 0.002
+
+
+async def walk(broker: Broker, steps: Steps) -> None:
+    """Go to the end of a walk.
+
+    Raises:
+        JournalDamaged: what is on disk is not what was written.
+        JournalFailed: the disk cannot read it.
+    """
+    slice_end_s = time.perf_counter() + SLICE_S
+    references = broker.handle(partial(next_step, steps, None))
+    while references is not None:
+        payloads: Sequence[bytes | None] = ()
+        if references:
+            payloads = await trio.to_thread.run_sync(broker.durability.read, references)
+        elif time.perf_counter() > slice_end_s:
+            await trio.lowlevel.checkpoint()
+            slice_end_s = time.perf_counter() + SLICE_S
+        references = broker.handle(partial(next_step, steps, payloads))
+
+
+def next_step(steps: Steps, payloads: Sequence[bytes | None] | None) -> Sequence[int] | None:
+    """Take a step; returns the records that it needs, and None when it was the last one.
+
+    Args:
+        payloads: the records that the step before needed; None for the first step.
+    """
+    try:
+        return next(steps) if payloads is None else steps.send(payloads)
+    except StopIteration:
+        return None

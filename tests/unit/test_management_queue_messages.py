@@ -1,0 +1,108 @@
+"""The messages of a queue by HTTP: looked at, and by whom."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from tests.support.managed import HttpClient, Managed, managing
+from tests.support.served import on_a_jumping_clock
+
+MESSAGES = "/api/x/queues/%2F/q/messages"
+
+
+@asynccontextmanager
+async def asking() -> AsyncIterator[tuple[Managed, HttpClient]]:
+    """A server, and an administrator who asks it."""
+    async with managing() as managed:
+        client = await managed.administrator()
+        async with client.stream:
+            yield managed, client
+
+
+async def publish(client: HttpClient, payload: str, **properties: Any) -> None:
+    body = {"properties": properties, "routing_key": "q", "payload": payload, "payload_encoding": "string"}
+    assert (await client.ask("POST", "/api/exchanges/%2F/amq.default/publish", body)).json == {"routed": True}
+
+
+async def filled(client: HttpClient) -> None:
+    await client.ask("PUT", "/api/queues/%2F/q", {"durable": True})
+    await publish(client, '{"id": 1}', delivery_mode=2, headers={"tenant": "a.b", "x.y": {"z": [7]}})
+    await publish(client, '{"id": 2}', message_id="two")
+    await publish(client, "drei ä")
+
+
+@on_a_jumping_clock
+async def test_what_is_seen() -> None:
+    async with asking() as (_, client):
+        await filled(client)
+        seen = (await client.ask("GET", MESSAGES)).json
+        assert [one["payload"] for one in seen["messages"]] == ['{"id": 1}', '{"id": 2}', "drei ä"]
+        assert (seen["queue"], seen["vhost"], seen["looked_at"], seen["next_offset"]) == ("q", "/", 3, None)
+        first = seen["messages"][0]
+        assert first["properties"] == {"delivery_mode": 2, "headers": {"tenant": "a.b", "x.y": {"z": [7]}}}
+        assert (first["exchange"], first["routing_key"], first["state"], first["redelivered"]) == (
+            "",
+            "q",
+            "ready",
+            False,
+        )
+        page = (await client.ask("GET", f"{MESSAGES}?offset=1&limit=1&truncate=3")).json
+        assert [(one["payload"], one["is_payload_cut"]) for one in page["messages"]] == [('{"i', True)]
+        assert page["next_offset"] == 2
+
+
+@on_a_jumping_clock
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("search=drei%20%C3%A4", [2]),
+        ("header.tenant=a.b", [0]),
+        ("header.x.y.z=7", [0]),
+        ("property.message_id=t*", [1]),
+        ("json.id=2", [1]),
+        ("routing_key=q&exchange=", [0, 1, 2]),
+        ("state=unacked", []),
+    ],
+)
+async def test_what_is_searched_for(query: str, found: list[int]) -> None:
+    async with asking() as (_, client):
+        await filled(client)
+        seen = (await client.ask("GET", f"{MESSAGES}?{query}")).json
+        assert [one["offset"] for one in seen["messages"]] == found
+
+
+@on_a_jumping_clock
+@pytest.mark.parametrize(
+    ("query", "reason"),
+    [
+        ("limit=501", "limit is a whole number from 0 to 500, not '501'"),
+        ("offset=-1", "offset is a whole number"),
+        ("state=gone", "state is one of ready, unacked, all, not 'gone'"),
+        ("property.id=1", "there is no property 'id'"),
+    ],
+)
+async def test_what_makes_no_sense_is_named(query: str, reason: str) -> None:
+    async with asking() as (_, client):
+        await filled(client)
+        reply = await client.ask("GET", f"{MESSAGES}?{query}")
+        assert reply.status == 400
+        assert reply.json["reason"].startswith(reason)
+
+
+@on_a_jumping_clock
+async def test_who_may_look() -> None:
+    async with asking() as (managed, client):
+        administration = managed.broker.administration
+        await filled(client)
+        administration.add_user("ada", "secret", ("management",), algorithm="rabbit_password_hashing_sha256")
+        assert (await client.ask("GET", MESSAGES, user="ada:secret")).status == 401
+        administration.set_permission("ada", "/", ".*", ".*", "other")
+        assert (await client.ask("GET", MESSAGES, user="ada:secret")).status == 401
+        administration.set_permission("ada", "/", "", "", "q")
+        assert (await client.ask("GET", MESSAGES, user="ada:secret")).status == 200
+        assert (await client.ask("GET", "/api/x/queues/%2F/nope/messages")).status == 404
+        assert (await client.ask("GET", "/api/x/queues/nope/q/messages")).status == 404
