@@ -6,9 +6,7 @@ Holds what can be set, what it means, its default and which values it takes. Doe
 A unit stands at the end of the name. A maximum of 0 means "no limit" where its text says so.
 """
 
-from __future__ import annotations
-
-import typing
+import typing  # and no postponed annotations: each field has its type at hand, which every start would have to find
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypeVar
 
@@ -351,9 +349,8 @@ def _utf8_bytes(text: str) -> int:
 
 
 def _describe() -> dict[str, Description]:
-    kinds = typing.get_type_hints(Settings)
     return {
-        one.name: Description(name=one.name, kind=kinds[one.name], default=one.default, **one.metadata)
+        one.name: Description(name=one.name, kind=one.type, default=one.default, **one.metadata)
         for one in fields(Settings)
     }
 

@@ -62,6 +62,8 @@ class Administration:
         return ParameterAdministration(self._broker, self._who)
 
     def _log(self, event: str, before: str | None, after: str | None, **names: str) -> None:
+        if before is not None and before == after:
+            return  # it was set to what it was
         log_event(logging.INFO, event, **names, before=before, after=after, who=self._who)
 
     # --- users
@@ -103,7 +105,10 @@ class Administration:
     def change_password(self, name: str, password: str | PasswordHash | None, *, algorithm: str = SCRYPT) -> None:
         """Give a user a new password; connections that are open stay open, as in RabbitMQ."""
         user = self.user(name)
-        user.password_hash = self._hashed(password, algorithm)
+        hashed = self._hashed(password, algorithm)
+        if hashed == user.password_hash:
+            return
+        user.password_hash = hashed
         self._broker.users.password_changed(user)
         keep_user(self._broker.durability, user)
         self._log("password changed", None, None, user=name)

@@ -203,6 +203,8 @@ class ParameterAdministration:
         return self._broker.administration.virtual_host(name)
 
     def _log(self, event: str, before: str | None, after: str | None, **names: str) -> None:
+        if before is not None and before == after:
+            return  # it was set to what it was
         log_event(logging.INFO, event, **names, before=before, after=after, who=self._who)
 
     def _tell(self, kind: Kind, virtual_host: str, name: str, thing: object, *, is_gone: bool = False) -> None:

@@ -6,6 +6,7 @@ wait for the broker to load.
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -13,6 +14,7 @@ import sys
 
 def main() -> None:
     """Run the command that the process was called with."""
+    gc.disable()  # nothing is garbage while modules load; ``serve`` turns it on again, no other command lives that long
     if sys.argv[1:2] == ["serve"]:
         _end_well_on_signals()
 

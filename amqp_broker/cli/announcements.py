@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
-import platform
+import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -48,8 +48,8 @@ def starting(settings: Settings, memory: MemoryLimit) -> None:
         logging.INFO,
         "starting",
         version=__version__,
-        compiled=not strings.__file__.endswith(".py"),
-        python=platform.python_version(),
+        compiled=_is_compiled(),
+        python=".".join(map(str, sys.version_info[:3])),
         pid=os.getpid(),
         data_folder=settings.data_dir,
         memory_bytes=memory.size_bytes,
@@ -114,11 +114,14 @@ def ready(
         settings: with the limits of memory that are in force.
         memory: what there is of it.
     """
+    from amqp_broker.server.descriptors import descriptors_limit
+
     if settings.log_format == "json":
         for endpoint in (*endpoints, *http_endpoints):
             log_event(logging.INFO, "listening", url=endpoint.url, address=str(endpoint), tls=endpoint.is_tls)
         log_event(logging.INFO, "ready", seconds=round(_running_s(), 2))
         return
+    print(f"amqp-broker {__version__}{' (compiled)' if _is_compiled() else ''}, {_python()}, process {os.getpid()}")
     for url in dict.fromkeys(endpoint.url for endpoint in endpoints):
         addresses = ", ".join(str(endpoint) for endpoint in endpoints if endpoint.url == url)
         print(f"listening on {url} ({addresses})")
@@ -130,7 +133,19 @@ def ready(
         f"{size_text(settings.memory_high_water_bytes)}, messages go to disk above "
         f"{size_text(settings.memory_budget_bytes)}"
     )
+    free_bytes = shutil.disk_usage(settings.data_dir).free
+    print(f"disk {size_text(free_bytes)} free: publishers wait below {size_text(settings.disk_free_limit_bytes)}")
+    print(f"descriptors: {descriptors_limit() or 'any number'}")
     print(f"ready after {_running_s():.2f} s", flush=True)
+
+
+def _is_compiled() -> bool:
+    return not strings.__file__.endswith(".py")
+
+
+def _python() -> str:
+    """Which Python runs it; ``platform`` knows as well, and takes a millisecond to load."""
+    return f"{sys.implementation.name} {'.'.join(map(str, sys.version_info[:3]))}".replace("cpython", "Python")
 
 
 def _address_of(endpoint: Endpoint) -> str:
@@ -149,9 +164,9 @@ def stopped(seconds: float) -> None:
     log_event(logging.INFO, "stopped", seconds=round(seconds, 3))
 
 
-def failed(text: str, exit_code: int, settings: Settings) -> None:
+def failed(text: str, exit_code: int, log_format: str) -> None:
     """The broker ends because of what it cannot mend itself."""
-    if settings.log_format == "json":
+    if log_format == "json":
         log_event(logging.ERROR, "failed", reason=text, exit_code=exit_code)
     else:
         print(f"amqp-broker: {text}", file=sys.stderr, flush=True)

@@ -15,30 +15,56 @@ from amqp_broker.settings import DESCRIPTIONS
 RABBITMQ_KEYS = {
     "channel_max": "channels_per_connection_max",
     "cluster_name": "cluster_name",
+    "connection_max": "connections_max",
     "consumer_timeout": "consumer_timeout_ms",
     "default_pass": "default_password",
     "default_user": "default_user",
     "default_vhost": "default_virtual_host",
+    "definitions.local.path": "load_definitions",
     "disk_free_limit.absolute": "disk_free_limit_bytes",
+    "disk_free_limit.relative": "disk_free_limit_bytes",
     "frame_max": "frame_size_bytes_max",
     "handshake_timeout": "handshake_timeout_ms",
     "heartbeat": "heartbeat_s",
     "listeners.ssl": "tls_port",
     "listeners.tcp": "port",
+    "log.console.formatter": "log_format",
     "log.console.level": "log_level",
     "log.file.level": "log_level",
     "loopback_users": "loopback_users",
+    "management.listener.port": "management_port",
+    "management.load_definitions": "load_definitions",
+    "management.ssl.port": "management_tls_port",
+    "management.tcp.ip": "management_host",
+    "management.tcp.port": "management_port",
     "max_message_size": "message_size_bytes_max",
+    "mqtt.allow_anonymous": "mqtt_allow_anonymous",
+    "mqtt.listeners.ssl": "mqtt_tls_port",
+    "mqtt.listeners.tcp": "mqtt_port",
+    "mqtt.max_session_expiry_interval_seconds": "mqtt_session_expiry_max_s",
+    "mqtt.prefetch": "mqtt_unacknowledged_max",
+    "prometheus.tcp.port": "metrics_port",
     "proxy_protocol": "proxy_protocol",
     "ssl_options.cacertfile": "tls_ca",
     "ssl_options.certfile": "tls_certificate",
+    "ssl_cert_login_from": "tls_login_from",
+    "ssl_options.fail_if_no_peer_cert": "tls_client_certificate",
     "ssl_options.keyfile": "tls_key",
     "ssl_options.verify": "tls_client_certificate",
+    "ssl_options.versions": "tls_version_min",
     "vm_memory_high_watermark.absolute": "memory_high_water_bytes",
+    "vm_memory_high_watermark.relative": "memory_high_water_bytes",
+    "vm_memory_high_watermark_paging_ratio": "memory_budget_bytes",
+}
+# Shares have no counterpart: what is set is a number of bytes, and the default is a share.
+_IN_BYTES = {
+    "disk_free_limit.relative": "in bytes, no share of the memory",
+    "vm_memory_high_watermark.relative": "in bytes; where it is not set, it is 60 % of the memory",
+    "vm_memory_high_watermark_paging_ratio": "in bytes; where it is not set, it is 40 % of the memory",
 }
 # These begin lines of a rabbitmq.conf and nothing of ours.
 _RABBITMQ_LINE = re.compile(
-    r"\s*(listeners|ssl_options|log|vm_memory_high_watermark\w*|disk_free_limit|cluster_formation|management|auth_\w+|"
+    r"\s*(listeners|ssl_options|log|vm_memory_high_watermark\w*|disk_free_limit|cluster_formation|definitions|management|auth_\w+|prometheus|"
     r"loopback_users|queue_master_locator|mqtt|stomp|stream|tcp_listen_options)\.[\w.-]+\s*="
 )
 _SIMPLE_LINE = re.compile(r"\s*([\w.-]+)\s*=\s*([^\"'\[{#\s][^\"'#]*?)\s*(#.*)?$")
@@ -92,7 +118,8 @@ def _in_our_words(key: str) -> str:
     setting = RABBITMQ_KEYS.get(key) or RABBITMQ_KEYS.get(key.rpartition(".")[0])
     if setting is None:
         return f"{key} is a setting of rabbitmq.conf and has no counterpart here: {_SHOW}"
-    return f"{key} is a setting of rabbitmq.conf, and a TOML file is taken: here it is called {setting}"
+    unit = f" ({_IN_BYTES[key]})" if key in _IN_BYTES else ""
+    return f"{key} is a setting of rabbitmq.conf, and a TOML file is taken: here it is called {setting}{unit}"
 
 
 def _mistake(text: str, reason: str) -> str:
@@ -101,6 +128,8 @@ def _mistake(text: str, reason: str) -> str:
     lines = text.splitlines()
     number = int(place.group(1)) if place else len(lines)
     line = lines[number - 1] if 0 < number <= len(lines) else ""
+    if "overwrite" in reason:
+        return f"line {number}: {line.partition('=')[0].strip()} stands there twice: take one of the lines out"
     simple = _SIMPLE_LINE.match(line)
     if simple is None:
         return f"line {number} is not understood: {line.strip()[:80]!r}: write it as name = value"

@@ -9,10 +9,11 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from amqp_broker.settings import DESCRIPTIONS, Description, SettingError, Settings, without_effect
+from amqp_broker.settings import DESCRIPTIONS, Description, LogFormat, SettingError, Settings, without_effect
 
 ENVIRONMENT_PREFIX = "AMQP_BROKER_"
 CONFIG_VARIABLE = ENVIRONMENT_PREFIX + "CONFIG"
@@ -94,6 +95,25 @@ def load(
     for name, reason in without_effect(settings):
         raise ConfigurationError(f"{name} ({origins[name]}) has no effect: {reason}")
     return Configuration(settings, origins)
+
+
+def wanted_log_format(text: str | None, config_file: Path | None, environment: Mapping[str, str]) -> LogFormat:
+    """The format of log lines that was asked for where the settings as a whole cannot be taken.
+
+    Args:
+        text: as the command line gives it.
+        config_file: as for ``load``.
+        environment: the environment variables.
+    """
+    given: object = text or environment.get(environment_name("log_format"))
+    if config_file is None and environment.get(CONFIG_VARIABLE):
+        config_file = Path(environment[CONFIG_VARIABLE])
+    if not given and config_file is not None:
+        from amqp_broker.cli.config_file import BadConfigFile, read_config_file
+
+        with suppress(BadConfigFile):
+            given = read_config_file(config_file).get("log_format")
+    return "json" if given == "json" else "text"
 
 
 def _absolute_data_folder(given: str, environment: Mapping[str, str], origin: str) -> str:

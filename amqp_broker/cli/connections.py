@@ -60,6 +60,7 @@ def close(
     reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="What the client is told.")] = (
         "closed by an administrator"
     ),
+    as_json: control.Json = False,
     data_dir: options.DataDir = None,
     config: options.ConfigFile = None,
 ) -> None:
@@ -70,7 +71,8 @@ def close(
     amqp-broker connections close shop-7 --reason 'maintenance at noon'
     """
     count = control.ask(data_dir, config, "connections.close", name=name, reason=reason)
-    print(f"{control.counted(count, 'connection')} '{name}' closed")
+    text = f"{control.counted(count, 'connection')} '{name}' closed"
+    control.tell(text, {"name": name, "connections": count}, as_json)
 
 
 def _peer(row: dict[str, Any]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import typer
 
 from amqp_broker.cli import control, options, tables
@@ -11,12 +13,11 @@ from amqp_broker.cli.tables import Column
 COLUMNS = (
     "vhost",
     "queue",
-    Column("tag", "consumer_tag"),
+    Column("tag", "consumer_tag", gives_way=True),
     Column("channel", is_whole=True),
-    Column("ack", "ack_required"),
     Column("prefetch", "prefetch_count", is_number=True),
     Column("unacked", "messages_unacknowledged", is_number=True),
-    Column("active", "active"),
+    "mode",
 )
 
 application = typer.Typer(
@@ -38,7 +39,8 @@ def list_consumers(
 ) -> None:
     """List the consumers: of which queue, on which channel, and how many messages they have not acknowledged yet.
 
-    A prefetch of 0 is no limit. Not active is who waits for a single active consumer to go.
+    A prefetch of 0 is no limit. Modes: auto is acknowledged automatically, excl exclusive, waits for a single active
+    consumer to go.
 
     \b
     amqp-broker consumers list
@@ -46,8 +48,13 @@ def list_consumers(
     """
     rows = control.ask_list(data_dir, config, "consumers.list", vhost=vhost)
     rows.sort(key=lambda row: (row["vhost"], row["queue"]))
-    shown = rows if as_json else [{**row, "channel": _channel(row["channel"])} for row in rows]
+    shown = rows if as_json else [{**row, "channel": _channel(row["channel"]), "mode": _mode(row)} for row in rows]
     tables.show(shown, COLUMNS, as_json)
+
+
+def _mode(row: dict[str, Any]) -> str:
+    modes = {"auto": not row["ack_required"], "excl": row["exclusive"], "waits": not row["active"]}
+    return " ".join(name for name, is_so in modes.items() if is_so)
 
 
 def _channel(channel: dict[str, object]) -> str:

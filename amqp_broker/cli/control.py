@@ -115,6 +115,11 @@ def _limit(text: str) -> int | None:
     return int(text)
 
 
+def tell(text: str, result: dict[str, Any], as_json: bool) -> None:
+    """Say what was done: in words, or as JSON."""
+    print(json.dumps(result) if as_json else text)
+
+
 def features(row: dict[str, Any], letters: dict[str, str]) -> str:
     """What is so about something, in a few letters."""
     return " ".join(letter for name, letter in letters.items() if row[name])

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from amqp_broker.journal.repair import RepairReport
     from amqp_broker.journal.snapshot import Snapshot
 
-DataFolderPath = Annotated[Path, typer.Argument(metavar="DIR", help="A broker's data folder.")]
+# Where it was before --data-dir, which all other commands have; still taken.
+DataFolderPath = Annotated[Path | None, typer.Argument(metavar="[FOLDER]", hidden=True)]
 Bodies = Annotated[bool, typer.Option("--bodies", help="Print the messages' bodies as well.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be saved and lost.")]
@@ -39,17 +40,27 @@ application = typer.Typer(
 
 
 @application.command("check")
-def check(folder: DataFolderPath, as_json: AsJson = False) -> None:
+def check(
+    given: DataFolderPath = None,
+    data_dir: options.DataDir = None,
+    config: options.ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
     """Verify every checksum, say what the journal holds, and whether a broker would start with it. Changes nothing.
 
     A broker may run: what is checked then is what it had written when the command began.
 
     Exit code 0: a broker would start; 5: the journal is damaged; 9: it holds what this release does not know.
+
+    \b
+    amqp-broker journal check
+    amqp-broker journal check --data-dir /var/lib/amqp-broker --json
     """
     from amqp_broker.journal.check import check as check_journal
     from amqp_broker.journal.failures import FormatNotSupported
     from amqp_broker.server.journal_folder import WAY_OUT_OF_OTHER_RELEASE, try_start
 
+    folder = _folder(given, data_dir, config)
     with _looked_at(folder) as (files, holder):
         report = check_journal(files)
         problem = ""
@@ -65,14 +76,21 @@ def check(folder: DataFolderPath, as_json: AsJson = False) -> None:
     if not report.is_intact:
         options.fail(
             ExitCode.JOURNAL_DAMAGED,
-            f"the journal in {folder} is damaged: 'amqp-broker journal repair {folder}' saves all that is still valid",
+            f"the journal in {folder} is damaged: 'amqp-broker journal repair --data-dir {folder}' saves all that is "
+            "still valid",
         )
     if problem:
         options.fail(ExitCode.NOT_SUPPORTED, problem)
 
 
 @application.command("dump")
-def dump(folder: DataFolderPath, bodies: Bodies = False, as_json: AsJson = False) -> None:
+def dump(
+    given: DataFolderPath = None,
+    data_dir: options.DataDir = None,
+    config: options.ConfigFile = None,
+    bodies: Bodies = False,
+    as_json: AsJson = False,
+) -> None:
     """Print the journal readably, a line for each record. Changes nothing, and a broker may run.
 
     With --json each line is an object.
@@ -81,7 +99,7 @@ def dump(folder: DataFolderPath, bodies: Bodies = False, as_json: AsJson = False
     from amqp_broker.journal.dump import dump as dump_journal
     from amqp_broker.journal.dump import entries
 
-    with _looked_at(folder) as (files, _):
+    with _looked_at(_folder(given, data_dir, config)) as (files, _):
         if as_json:
             for entry in entries(Inspection(files)):
                 print(json.dumps(_entry_as_json(entry, bodies)))
@@ -91,7 +109,13 @@ def dump(folder: DataFolderPath, bodies: Bodies = False, as_json: AsJson = False
 
 
 @application.command("repair")
-def repair(folder: DataFolderPath, dry_run: DryRun = False, as_json: AsJson = False) -> None:
+def repair(
+    given: DataFolderPath = None,
+    data_dir: options.DataDir = None,
+    config: options.ConfigFile = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
     """Keep every valid record of a damaged journal, put the damaged files aside, and say what is lost.
 
     No broker may run with this data folder, but for --dry-run, which changes nothing.
@@ -101,6 +125,7 @@ def repair(folder: DataFolderPath, dry_run: DryRun = False, as_json: AsJson = Fa
     from amqp_broker.server.data_folder import DataFolder
     from amqp_broker.server.journal_folder import JOURNAL_FOLDER_NAME
 
+    folder = _folder(given, data_dir, config)
     if dry_run:
         with _looked_at(folder) as (files, _):
             report = repair_journal(files, is_dry_run=True)
@@ -111,6 +136,15 @@ def repair(folder: DataFolderPath, dry_run: DryRun = False, as_json: AsJson = Fa
         print(json.dumps(asdict(report)))
     else:
         print(_repair_summary(report, dry_run))
+
+
+def _folder(given: Path | None, data_dir: str | None, config: Path | None) -> Path:
+    """The data folder: as it was given, or as every command finds it."""
+    if given is not None and data_dir is not None:
+        options.fail(ExitCode.WRONG_USE, "the data folder was given twice: leave --data-dir or the other out")
+    if given is not None:
+        return given
+    return Path(options.configure(None, None, data_dir, config, None, None).settings.data_dir)
 
 
 @contextmanager
@@ -153,8 +187,9 @@ def _failures_told(folder: Path) -> Iterator[None]:
 def _summary(report: Report, holder: str) -> str:
     lines = [
         f"{counted(report.segments, 'segment')}, {counted(report.disk_bytes, 'byte')} on disk",
-        f"{report.records} records: {report.live_records} live ({report.live_bytes} bytes), {report.dead_records} dead",
-        f"{len(report.damages)} damaged places",
+        f"{counted(report.records, 'record')}: {report.live_records} live "
+        f"({counted(report.live_bytes, 'byte')}), {report.dead_records} dead",
+        counted(len(report.damages), "damaged place"),
     ]
     if holder:
         lines.append(f"in use by process {holder}: this is what it had written when the check began")
@@ -167,7 +202,8 @@ def _repair_summary(report: RepairReport, is_dry_run: bool) -> str:
     if not report.damages:
         return "nothing is damaged, and nothing was changed"
     would = "would be " if is_dry_run else ""
-    counts = f"{report.saved_records} records of the damaged files {would or 'were '}saved"
+    were = would or ("was " if report.saved_records == 1 else "were ")
+    counts = f"{counted(report.saved_records, 'record')} of the damaged files {were}saved"
     return "\n".join(
         [
             *(f"{would}lost: {damage}" for damage in report.damages),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -101,9 +102,15 @@ def configure(
     config: Path | None,
     log_level: str | None,
     log_format: str | None,
+    *,
+    refuse: Callable[[ExitCode, str], NoReturn] | None = None,
     **others: str | None,
 ) -> Configuration:
-    """The configuration, or the end of the command with one line that says what is wrong with it."""
+    """The configuration, or the end of the command with one line that says what is wrong with it.
+
+    Args:
+        refuse: ends the command in another way than ``fail`` does.
+    """
     command_line = {
         "host": ",".join(host) if host else None,
         "port": port,
@@ -115,7 +122,7 @@ def configure(
     try:
         return load(command_line, config, os.environ)
     except ConfigurationError as error:
-        fail(ExitCode.WRONG_USE, str(error))
+        (refuse or fail)(ExitCode.WRONG_USE, str(error))
 
 
 def refuse_windows(command: str) -> None:

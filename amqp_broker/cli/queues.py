@@ -58,6 +58,7 @@ def list_queues(
 def purge(
     name: Name,
     vhost: control.VirtualHostName = "/",
+    as_json: control.Json = False,
     data_dir: options.DataDir = None,
     config: options.ConfigFile = None,
 ) -> None:
@@ -68,7 +69,8 @@ def purge(
     amqp-broker queues purge billing --vhost orders
     """
     count = control.ask(data_dir, config, "queues.purge", name=name, vhost=vhost)
-    print(f"queue '{name}' in '{vhost}' purged of {control.counted(count, 'message')}")
+    text = f"queue '{name}' in '{vhost}' purged of {control.counted(count, 'message')}"
+    control.tell(text, {"vhost": vhost, "name": name, "messages": count}, as_json)
 
 
 @application.command("delete", epilog=EPILOG)
@@ -77,6 +79,7 @@ def delete(
     vhost: control.VirtualHostName = "/",
     if_empty: Annotated[bool, typer.Option("--if-empty", help="Only when no messages are ready.")] = False,
     if_unused: Annotated[bool, typer.Option("--if-unused", help="Only when it has no consumers.")] = False,
+    as_json: control.Json = False,
     data_dir: options.DataDir = None,
     config: options.ConfigFile = None,
 ) -> None:
@@ -88,4 +91,5 @@ def delete(
     """
     conditions = {"if_empty": if_empty, "if_unused": if_unused}
     count = control.ask(data_dir, config, "queues.delete", name=name, vhost=vhost, **conditions)
-    print(f"queue '{name}' in '{vhost}' deleted with {control.counted(count, 'message')}")
+    text = f"queue '{name}' in '{vhost}' deleted with {control.counted(count, 'message')}"
+    control.tell(text, {"vhost": vhost, "name": name, "messages": count}, as_json)

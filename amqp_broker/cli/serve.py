@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 import typer
 
@@ -76,6 +78,7 @@ def serve(
         config,
         log_level,
         log_format,
+        refuse=partial(_refuse, log_format, config),
         fsync=fsync,
         protocols=protocols,
         mqtt_port=mqtt_port,
@@ -102,13 +105,14 @@ def serve(
     from amqp_broker.server.descriptors import take_all_descriptors
     from amqp_broker.server.service_manager import ServiceManager
 
+    gc.enable()
     set_up_logs(settings.log_level, settings.log_format)
     take_all_descriptors()
     sys.setswitchinterval(THREAD_TURN_S)
     if settings.cluster:
         from amqp_broker.cli.serve_cluster import serve_cluster
 
-        serve_cluster(settings)
+        serve_cluster(settings, partial(_fail, settings.log_format))
         return
     server, data_folder = BrokerServer(settings), DataFolder(Path(settings.data_dir))
     server.speak_http(Management(server).serve)
@@ -121,9 +125,23 @@ def serve(
     # Out here: what is raised within except* comes out in a group, until Python 3.11.4 even when it is alone.
     if failure is not None:
         code, text = _explained(failure, settings.data_dir)
-        announcements.failed(text, code, settings)
-        raise typer.Exit(int(code))
+        _fail(settings.log_format, code, text)
     announcements.stopped(time.monotonic() - server.ending_since_s)
+
+
+def _fail(log_format: str, code: ExitCode, text: str) -> NoReturn:
+    announcements.failed(text, code, log_format)
+    raise typer.Exit(int(code))
+
+
+def _refuse(log_format: str | None, config: Path | None, code: ExitCode, text: str) -> NoReturn:
+    """End because of settings that cannot be taken: as JSON where that is what the log shall be."""
+    from amqp_broker.cli.configuration import wanted_log_format
+    from amqp_broker.logs import set_up_logs
+
+    wanted = wanted_log_format(log_format, config, os.environ)
+    set_up_logs("info", wanted)
+    _fail(wanted, code, text)
 
 
 def _first(errors: BaseExceptionGroup[ErrorT]) -> ErrorT:
@@ -148,7 +166,9 @@ def _explained(error: Exception, data_dir: str) -> tuple[ExitCode, str]:
         case BadCertificate() | CannotLoadDefinitions():
             return ExitCode.WRONG_USE, str(error)
         case JournalDamaged():
-            way_out = f"see 'amqp-broker journal check {data_dir}', and 'journal repair' to save what can be saved"
+            way_out = (
+                f"see 'amqp-broker journal check --data-dir {data_dir}', and 'journal repair' to save what can be saved"
+            )
             return ExitCode.JOURNAL_DAMAGED, f"{error}: {way_out}"
         case FormatNotSupported():
             return ExitCode.NOT_SUPPORTED, f"{error}: {WAY_OUT_OF_OTHER_RELEASE}"

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
-from amqp_broker.cli import options
 from amqp_broker.cli.exit_codes import ExitCode
 
 if TYPE_CHECKING:
@@ -22,15 +21,19 @@ _RELOAD: signal.Signals | None = getattr(signal, "SIGHUP", None)  # Windows has 
 _SIGNALS = (*_ENDINGS, *([_RELOAD] if _RELOAD is not None else []))
 
 
-def serve_cluster(settings: Settings) -> None:
-    """Be a node until a signal; its data folder holds nothing that is worth keeping."""
+def serve_cluster(settings: Settings, fail: Callable[[ExitCode, str], NoReturn]) -> None:
+    """Be a node until a signal; its data folder holds nothing that is worth keeping.
+
+    Args:
+        fail: ends the command with an exit code, and a line that says why.
+    """
     import trio
 
     try:
         from amqp_broker.cluster.configuration import cluster_configuration
         from amqp_broker.cluster.node import CannotJoin, ClusterNode
     except ModuleNotFoundError as error:
-        options.fail(
+        fail(
             ExitCode.WRONG_USE,
             f"a cluster needs the package {error.name}: pip install 'amqp-broker-server[cluster]'",
         )
@@ -41,7 +44,7 @@ def serve_cluster(settings: Settings) -> None:
     try:
         configuration = cluster_configuration(settings)
     except SettingError as error:
-        options.fail(ExitCode.WRONG_USE, str(error))
+        fail(ExitCode.WRONG_USE, str(error))
     codes: dict[type[BaseException], ExitCode] = {
         CannotJoin: ExitCode.CANNOT_JOIN,
         CannotListen: ExitCode.CANNOT_LISTEN,
@@ -57,7 +60,7 @@ def serve_cluster(settings: Settings) -> None:
         while isinstance(failure, BaseExceptionGroup):
             failure = failure.exceptions[0]
     if failure is not None:
-        options.fail(codes[type(failure)], str(failure))
+        fail(codes[type(failure)], str(failure))
 
 
 async def _serve(node: ClusterNode, settings: Settings) -> None:

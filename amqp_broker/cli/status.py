@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from typing import Any
 
 import typer
@@ -10,6 +11,8 @@ import typer
 from amqp_broker.cli import control, options
 from amqp_broker.cli.exit_codes import EPILOG
 from amqp_broker.cli.tables import size_text
+
+WIDTH, TITLE_WIDTH = 80, 15
 
 application = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -27,7 +30,13 @@ def status(as_json: control.Json = False, data_dir: options.DataDir = None, conf
         print(json.dumps(said, indent=2))
         return
     for name, text in _lines(said):
-        print(f"{name:<15}{text}")
+        print(_wrapped(name, text))
+
+
+def _wrapped(name: str, text: str) -> str:
+    """A line, or several where it is too long: for terminals that are no wider, and in which nothing is to be seen."""
+    lines = textwrap.wrap(text, WIDTH - TITLE_WIDTH, break_long_words=False, break_on_hyphens=False)
+    return f"{name:<{TITLE_WIDTH}}" + f"\n{'':<{TITLE_WIDTH}}".join(lines)
 
 
 def _lines(said: dict[str, Any]) -> list[tuple[str, str]]:
@@ -40,10 +49,10 @@ def _lines(said: dict[str, Any]) -> list[tuple[str, str]]:
         ("alarms", ", ".join(said["alarms"]) or "none"),
         (
             "memory",
-            f"{size_text(memory['used_bytes'])} used, publishers wait above {size_text(memory['high_water_bytes'])}; "
-            f"messages go to disk above {size_text(memory['budget_bytes'])}",
+            f"{size_text(memory['used_bytes'])} used of {size_text(memory['available_bytes'])}, "
+            f"{memory['available_by']}: messages go to disk above {size_text(memory['budget_bytes'])}, "
+            f"publishers wait above {size_text(memory['high_water_bytes'])}",
         ),
-        ("", f"of {size_text(memory['available_bytes'])}: {memory['available_by']}"),
         (
             "disk",
             f"{size_text(disk['free_bytes'])} free, publishers wait below {size_text(disk['limit_bytes'])}"

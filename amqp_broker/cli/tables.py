@@ -28,12 +28,14 @@ class Column:
         key: the field that it shows; the title when left out.
         is_number: whether it is aligned to the right, and never shortened.
         is_whole: whether it is never shortened, because a part of it says nothing.
+        gives_way: whether it is shortened before the others are.
     """
 
     title: str
     key: str = ""
     is_number: bool = False
     is_whole: bool = False
+    gives_way: bool = False
 
     def cell(self, row: Mapping[str, Any]) -> str:
         """What it shows of a row, in one line."""
@@ -76,7 +78,8 @@ def _widths(cells: Sequence[list[str]], layout: Sequence[Column], line_width: in
         wide = [number for number in shrinkable if widths[number] > max(len(layout[number].title), WIDTH_MIN)]
         if not wide:
             break
-        widths[max(wide, key=widths.__getitem__)] -= 1
+        first = [number for number in wide if layout[number].gives_way] or wide
+        widths[max(first, key=widths.__getitem__)] -= 1
         excess -= 1
     return widths
 

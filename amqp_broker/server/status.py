@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 from amqp_broker import __version__
 from amqp_broker.broker.descriptions import Counts
+from amqp_broker.network.listeners import METRICS, Endpoint
 from amqp_broker.server.resources import (
     DescriptorStatus,
     DiskStatus,
@@ -41,6 +42,11 @@ class ServerStatus(TypedDict):
     counts: Counts | None  # of what there is in the broker; not known to the server
 
 
+def _listener(endpoint: Endpoint) -> str:
+    path = "/metrics" if endpoint.protocol == METRICS else ""
+    return f"{endpoint.url}{path} ({endpoint})"
+
+
 def server_status(server: BrokerServer) -> ServerStatus:
     """How a server is; but for the counts, which whoever asks has from the broker itself.
 
@@ -52,7 +58,7 @@ def server_status(server: BrokerServer) -> ServerStatus:
         is_compiled=not strings.__file__.endswith(".py"),
         pid=os.getpid(),
         uptime_s=round(time.monotonic() - server.started_s, 1),
-        listeners=[f"{endpoint.url} ({endpoint})" for endpoint in server.endpoints],
+        listeners=[_listener(endpoint) for endpoint in (*server.endpoints, *server.http_endpoints)],
         data_folder=str(data_folder) if data_folder is not None else None,
         alarms=server.broker.alarms.raised,
         memory=memory_status(server.settings, server.memory),

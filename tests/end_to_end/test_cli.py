@@ -115,14 +115,16 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 def test_it_says_where_it_listens_where_the_data_is_and_when_it_is_ready(serve: Serve, tmp_path: Path) -> None:
     said = serve().said
-    assert re.match(r"listening on amqp://localhost:\d+ \(127\.0\.0\.1:\d+", said[0])
-    assert said[1].startswith(f"data folder {tmp_path / 'state' / 'amqp-broker'}")
+    assert re.fullmatch(rf"amqp-broker {__version__}( \(compiled\))?, \w+ 3\.\d+\.\d+, process \d+", said[0])
+    assert re.match(r"listening on amqp://localhost:\d+ \(127\.0\.0\.1:\d+", said[1])
+    assert said[2].startswith(f"data folder {tmp_path / 'state' / 'amqp-broker'}")
+    assert [line.split()[0] for line in said[3:-1]] == ["memory", "disk", "descriptors:"]
     assert re.fullmatch(r"ready after \d+\.\d\d s", said[-1])
 
 
 def test_what_listens_everywhere_says_an_address_to_paste_and_that_guest_is_let_in_from_here_only(serve: Serve) -> None:
     broker = serve("--host", "*")
-    assert re.match(r"listening on amqp://localhost:\d+ \(0\.0\.0\.0:\d+", broker.said[0])
+    assert re.match(r"listening on amqp://localhost:\d+ \(0\.0\.0\.0:\d+", broker.said[1])
     log = broker.end(signal.SIGTERM)
     assert "nobody can log in from other machines" in log
     assert "amqp-broker users add" in log
@@ -148,7 +150,7 @@ def test_both_loopbacks_answer(serve: Serve) -> None:
 
 def test_a_free_port_is_the_same_on_both_loopbacks(serve: Serve) -> None:
     broker = serve()
-    assert set(re.findall(r":(\d+)[,)]", broker.said[0])) == {str(broker.port)}
+    assert set(re.findall(r":(\d+)[,)]", broker.said[1])) == {str(broker.port)}
 
 
 def test_rabbitmqs_variables_make_the_first_user(serve: Serve) -> None:
@@ -458,7 +460,11 @@ def test_a_journal_is_checked_and_dumped_without_secrets(run: Run, data_of_a_kil
     data = str(data_of_a_killed_broker)
     checked = run("journal", "check", data)
     assert checked.returncode == 0, checked.stderr
+    assert re.match(r"1 segment, \d+ bytes on disk\n", checked.stdout)
     assert "0 damaged places" in checked.stdout
+    assert run("journal", "check", "--data-dir", data).stdout == checked.stdout
+    assert run("journal", "check", AMQP_BROKER_DATA_DIR=data).stdout == checked.stdout
+    assert_refused(run("journal", "check", data, "--data-dir", data), 2, "the data folder was given twice")
 
     dumped = run("journal", "dump", data)
     assert dumped.returncode == 0, dumped.stderr
@@ -477,7 +483,7 @@ def test_a_damaged_journal_is_refused_checked_and_repaired(
     assert_refused(run("serve", "--port", "0", "--data-dir", data), 5, data, "amqp-broker journal check")
     checked = run("journal", "check", data)
     assert checked.returncode == 5
-    assert "1 damaged places" in checked.stdout
+    assert "1 damaged place\n" in checked.stdout
     report = json.loads(run("journal", "check", "--json", data).stdout)
     assert (report["is_intact"], len(report["damages"])) == (False, 1)
     tried = run("journal", "repair", "--dry-run", data)

@@ -101,6 +101,24 @@ def test_a_failure_is_json_too(tmp_path: Path) -> None:
     served.end()
 
 
+@pytest.mark.parametrize("how", ["option", "environment", "file"])
+def test_a_wrong_setting_is_json_too(tmp_path: Path, how: str) -> None:
+    file = tmp_path / "broker.toml"
+    file.write_text("port = 'x'\n" + ("log_format = 'json'\n" if how == "file" else ""))
+    options = ["--log-format", "json"] if how == "option" else []
+    done = subprocess.run(
+        [sys.executable, "-m", "amqp_broker", "serve", "--config", str(file), *options],
+        cwd=REPOSITORY,
+        env={**our_environment(), **({"AMQP_BROKER_LOG_FORMAT": "json"} if how == "environment" else {})},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    line = json.loads(done.stderr)
+    assert (line["event"], line["level"], line["exit_code"], done.returncode) == ("failed", "error", 2, 2)
+    assert line["reason"].startswith(f"port in config file {file} takes a whole number")
+
+
 def test_sighup_before_it_is_ready_does_not_end_it() -> None:
     command = [sys.executable, "-c", SIGHUP_WHILE_IT_LOADS]
     done = subprocess.run(command, cwd=REPOSITORY, env=our_environment(), capture_output=True, text=True, check=True)

@@ -73,6 +73,10 @@ def test_what_is_there_is_listed(broker: OurBroker, channel: BlockingChannel) ->
         assert table.returncode == 0
         assert max(map(len, table.stdout.splitlines())) <= 80
         assert listed(broker, noun, "--vhost", "/")
+    row = run(broker, "consumers", "list").stdout.splitlines()[1]
+    assert max(map(len, row.split())) > 18  # of the queue's name, much is left
+    lines = run(broker, "status").stdout.splitlines()
+    assert max(map(len, lines)) <= 80 or len(str(broker.data_folder)) > 65
     status = json.loads(broker.ctl("status", "--json"))
     assert (status["version"], status["counts"]["queues"], status["counts"]["messages"]) == (__version__, 1, 1)
     assert status["memory"]["used_bytes"] > 0
@@ -90,6 +94,7 @@ def test_a_queue_is_purged_and_deleted(broker: OurBroker, channel: BlockingChann
     assert broker.ctl("queues", "purge", "q") == "queue 'q' in '/' purged of 3 messages\n"
     broker.kill_and_restart()
     assert [(queue["name"], queue["messages"]) for queue in listed(broker, "queues")] == [("q", 0)]
+    assert json.loads(broker.ctl("queues", "purge", "q", "--json")) == {"vhost": "/", "name": "q", "messages": 0}
     assert (
         broker.ctl("queues", "delete", "q", "--if-empty", "--if-unused") == "queue 'q' in '/' deleted with 0 messages\n"
     )
@@ -97,7 +102,8 @@ def test_a_queue_is_purged_and_deleted(broker: OurBroker, channel: BlockingChann
 
 
 def test_a_connection_is_closed_with_a_reason(broker: OurBroker, channel: BlockingChannel) -> None:
-    assert broker.ctl("connections", "close", "shop", "--reason", "noon") == "1 connection 'shop' closed\n"
+    closed = json.loads(broker.ctl("connections", "close", "shop", "--reason", "noon", "--json"))
+    assert closed == {"name": "shop", "connections": 1}
     with pytest.raises(pika.exceptions.ConnectionClosedByBroker, match="noon"):
         channel.connection.process_data_events(60)
 

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from amqp_broker.cli.config_file import RABBITMQ_KEYS
 from amqp_broker.cli.configuration import Configuration, ConfigurationError, default_data_folder, load
+from amqp_broker.settings import DESCRIPTIONS
 
 HOME = {"HOME": "/home/somebody"}
 
@@ -274,6 +276,37 @@ def test_a_misspelt_variable_is_refused_and_a_strange_one_is_ignored() -> None:
     strangers = ("URL", "URI", "NAME", "IMAGE", "USER", "USERNAME", "PASSWORD", "VHOST", "VERSION", "ADDRESS")
     found = configuration(environment={f"AMQP_BROKER_{name}": "x" for name in strangers})
     assert set(found.origins.values()) == {"default"}
+
+
+def test_a_setting_that_stands_there_twice_is_named(toml: Path) -> None:
+    toml.write_text("port = 5673\nhost = 'a'\nport = 5674\n")
+    assert refusal(file=toml) == (
+        f"config file {toml} is not valid TOML: line 3: port stands there twice: take one of the lines out"
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "called"),
+    [
+        (
+            "vm_memory_high_watermark.relative = 0.4",
+            "memory_high_water_bytes (in bytes; where it is not set, ",
+        ),
+        ("disk_free_limit.relative = 1.0", "disk_free_limit_bytes (in bytes, no share of the memory)"),
+        ("management.tcp.port = 15672", "management_port"),
+        ("prometheus.tcp.port = 15692", "metrics_port"),
+        ("mqtt.listeners.tcp.default = 1883", "mqtt_port"),
+        ("definitions.local.path = /etc/defs.json", "load_definitions"),
+        ("ssl_options.versions.1 = tlsv1.3", "tls_version_min"),
+    ],
+)
+def test_lines_of_a_rabbitmq_conf_are_told_in_our_words(line: str, called: str, toml: Path) -> None:
+    toml.write_text(f"{line}\n")
+    assert f"here it is called {called}" in refusal(file=toml)
+
+
+def test_every_counterpart_of_rabbitmqs_settings_is_one() -> None:
+    assert set(RABBITMQ_KEYS.values()) <= set(DESCRIPTIONS)
 
 
 def test_what_kubernetes_sets_for_a_service_of_our_name_is_not_taken_for_a_port() -> None:

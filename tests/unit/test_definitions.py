@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import logging
 from typing import Any
 
 import pytest
@@ -154,6 +155,16 @@ def test_what_rabbitmq_exported_is_taken_and_outlives_the_broker() -> None:
         again = without_header(broker)
         for section in SECTIONS:
             assert sorted(map(json.dumps, again[section])) == sorted(map(json.dumps, before[section])), section
+
+
+def test_what_is_imported_once_more_changes_nothing_and_is_logged_as_one_line(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    broker = MemoryBroker()
+    import_into(broker, copy.deepcopy(BY_RABBITMQ))
+    caplog.set_level(logging.INFO, "amqp_broker")
+    import_into(broker, copy.deepcopy(BY_RABBITMQ))
+    assert [record.getMessage() for record in caplog.records] == ["definitions imported"]
 
 
 def test_what_was_exported_makes_the_same_again() -> None:

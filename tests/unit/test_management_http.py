@@ -13,6 +13,7 @@ import trio
 from amqp_broker.management.http import service
 from amqp_broker.management.http.messages import HttpError, Request
 from amqp_broker.network.listeners import CannotListen
+from amqp_broker.server.status import server_status
 from amqp_broker.settings import DESCRIPTIONS
 from tests.support.managed import HttpClient, Managed, managing
 from tests.support.served import on_a_jumping_clock, seconds_until_the_end, until
@@ -81,6 +82,7 @@ async def test_without_its_default_port_the_broker_serves_all_the_same(
         try:
             async with managing(management_port=port) as managed:
                 assert [endpoint.protocol for endpoint in managed.server.http_endpoints] == ["metrics"]
+                assert "/metrics (127.0.0.1:" in server_status(managed.server)["listeners"][-1]
         finally:
             object.__setattr__(DESCRIPTIONS["management_port"], "default", 15672)
     assert [record.getMessage() for record in caplog.records] == ["no HTTP for administrators"]
