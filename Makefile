@@ -5,7 +5,7 @@
 .PHONY: help serve test test-examples lint format interop suites fuzz fuzz-bytes bench wheel wheel-compiled man cluster-torture clean
 
 # The first Python on this machine that is new enough.
-PYTHON ?= $(shell for candidate in python3.11 python3.12 python3.13 python3.14 python3 python; do \
+PYTHON ?= $(shell for candidate in python3.11 python3.12 python3.13 python3 python; do \
 	"$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$candidate" && break; done)
 VENV ?= .venv
 RUN := $(VENV)/bin/python
@@ -14,7 +14,7 @@ PIP_INSTALL := $(RUN) -m pip install --quiet --disable-pip-version-check --no-in
 # Arguments for what is run: make serve ARGS="--port 5673", make test ARGS="-k floors".
 ARGS ?=
 
-# COMPILED=1 runs the build whose floors are compiled (hatch_build.py) instead of the sources as they stand. It is a wheel,
+# COMPILED=1 runs the build whose layers are compiled (hatch_build.py) instead of the sources as they stand. It is a wheel,
 # unpacked where nothing but this looks; PYTHONSAFEPATH keeps the sources, which are in the working folder, behind it.
 COMPILED ?=
 COMPILED_BUILD := build/compiled
@@ -34,7 +34,7 @@ help:
 	@echo 'make test      run the tests, on all cores; a few of them in one process: ARGS="-k hello"'
 	@echo 'make test-examples   the tests of examples/testing, from an installed wheel'
 	@echo 'make lint      ruff, and mypy strict: all but the examples, and the package as on macOS and Windows'
-	@echo 'make format    let ruff mend what it can'
+	@echo 'make format    let ruff repair what it can'
 	@echo 'make interop   the same behaviour asked of this broker and of RabbitMQ'
 	@echo 'make suites    stock clients'"'"' own tests   ARGS="pika kombu"'
 	@echo 'make fuzz      random programs on both brokers, until one differs'
@@ -42,7 +42,7 @@ help:
 	@echo 'make bench     this broker and RabbitMQ side by side'
 	@echo 'make wheel     the wheel, in dist/'
 	@echo 'make man       the manual page, build/amqp-broker.1'
-	@echo 'make wheel-compiled   the wheel with compiled floors, in dist/ (needs a C compiler)'
+	@echo 'make wheel-compiled   the wheel with compiled layers, in dist/ (needs a C compiler)'
 	@echo 'COMPILED=1     with serve, test, interop, suites, fuzz: on that build; with bench: that as well'
 	@echo 'make cluster-torture   three nodes and etcd as processes, killed and paused for a quarter of an hour'
 	@echo 'make clean     remove all that was built'

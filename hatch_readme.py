@@ -1,8 +1,8 @@
 """README for the package's page: what it links to is not beside it there, so its links become absolute.
 
 ``repository`` in pyproject.toml, at ``[tool.hatch.metadata.hooks.custom]``, is the address of the public repository.
-Where it is empty, a link into the repository is left as its text and an image as its description: no link is better
-than one that leads nowhere, or to a stranger.
+Where it is empty, the addresses are those of the package's page, a link into the repository is left as its text and an
+image as its description: no link is better than one that leads nowhere, or to a stranger.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 
 from hatchling.metadata.plugin.interface import MetadataHookInterface
 
+PAGE = "https://pypi.org/project/amqp-broker-server/"
 _LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\((?!https?://|#)([^)\s]+)\)")
 
 
@@ -33,10 +34,16 @@ class ReadmeAndAddresses(MetadataHookInterface):
 
 
 def addresses(repository: str, tag: str) -> dict[str, str]:
-    """The links beside the description, by name."""
+    """The links beside the description, by name; without a repository they lead to the package's page itself."""
     if not repository:
-        return {}
+        return {
+            "Homepage": PAGE,
+            "Documentation": f"{PAGE}#description",
+            "Changelog": f"{PAGE}#history",
+            "Issues": PAGE,
+        }
     return {
+        "Homepage": repository,
         "Source": repository,
         "Documentation": f"{repository}/tree/{tag}/docs",
         "Changelog": f"{repository}/blob/{tag}/CHANGELOG.md",

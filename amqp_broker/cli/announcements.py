@@ -121,7 +121,6 @@ def ready(
             log_event(logging.INFO, "listening", url=endpoint.url, address=str(endpoint), tls=endpoint.is_tls)
         log_event(logging.INFO, "ready", seconds=round(_running_s(), 2))
         return
-    print(f"amqp-broker {__version__}{' (compiled)' if _is_compiled() else ''}, {_python()}, process {os.getpid()}")
     for url in dict.fromkeys(endpoint.url for endpoint in endpoints):
         addresses = ", ".join(str(endpoint) for endpoint in endpoints if endpoint.url == url)
         print(f"listening on {url} ({addresses})")
@@ -136,6 +135,7 @@ def ready(
     free_bytes = shutil.disk_usage(settings.data_dir).free
     print(f"disk {size_text(free_bytes)} free: publishers wait below {size_text(settings.disk_free_limit_bytes)}")
     print(f"descriptors: {descriptors_limit() or 'any number'}")
+    print(f"amqp-broker {__version__}{' (compiled)' if _is_compiled() else ''}, {_python()}, process {os.getpid()}")
     print(f"ready after {_running_s():.2f} s", flush=True)
 
 

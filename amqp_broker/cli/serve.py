@@ -176,7 +176,7 @@ def _explained(error: Exception, data_dir: str) -> tuple[ExitCode, str]:
             way_out = f"let the user that runs this own all in {data_dir}, or choose another folder with --data-dir"
             return ExitCode.CANNOT_USE_DATA_FOLDER, f"{error}: {way_out}"
         case JournalError():
-            return ExitCode.JOURNAL_FAILED, f"{error}: nothing was confirmed since; mend the disk and start again"
+            return ExitCode.JOURNAL_FAILED, f"{error}: nothing was confirmed since; repair the disk and start again"
         case _:
             return ExitCode.CANNOT_USE_DATA_FOLDER, str(error)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import pika
 import pytest
 
+from amqp_broker import __version__
 from amqp_broker.cli.exit_codes import ExitCode
 from interop.brokers import REPOSITORY, our_environment
 
@@ -81,6 +82,9 @@ def test_it_serves_the_user_of_the_variables(enter: Enter, tmp_path: Path, argum
         RABBITMQ_DEFAULT_USER="ada",
         RABBITMQ_DEFAULT_PASS_FILE=str(tmp_path / "secret"),
         RABBITMQ_DEFAULT_VHOST="orders",
+        AMQP_BROKER_MANAGEMENT_HOST="0.0.0.0",
+        AMQP_BROKER_MANAGEMENT_PORT="-1",
+        AMQP_BROKER_METRICS_PORT="-1",
     )
     credentials = pika.PlainCredentials("ada", "from a file")
     parameters = pika.ConnectionParameters("127.0.0.1", port_of(process), "orders", credentials)
@@ -105,6 +109,28 @@ def test_what_makes_no_sense_is_refused(enter: Enter, variables: dict[str, str],
     assert process.returncode == ExitCode.WRONG_USE
     assert text in said
     assert said.count("\n") == 1
+
+
+def test_what_is_no_command_of_ours_is_run_as_it_is(enter: Enter) -> None:
+    shell = enter("sh", "-c", "echo $0 $1", "in", "a shell")
+    assert shell.communicate(timeout=PATIENCE_S)[0] == "in a shell\n"
+    assert enter("--version").communicate(timeout=PATIENCE_S)[0].startswith(__version__)
+    unknown = enter("sreve")
+    assert "amqp-broker: " in unknown.communicate(timeout=PATIENCE_S)[0]
+    assert unknown.returncode == ExitCode.WRONG_USE
+
+
+def test_the_image_has_rabbitmqs_ports_and_tools(tmp_path: Path) -> None:
+    text = (DEPLOY / "Containerfile").read_text()
+    (exposed,) = re.findall(r"^EXPOSE (.*)$", text, re.MULTILINE)
+    assert {"5671", "5672", "15672", "15692"} <= set(exposed.split())
+    assert "AMQP_BROKER_MANAGEMENT_HOST=0.0.0.0" in text
+    (loop,) = re.findall(r"for name in rabbitmqctl.*?; done", text, re.DOTALL)
+    script = loop.replace("\\\n", " ").replace("/usr/local/bin", str(tmp_path))
+    subprocess.run(["sh", "-c", script], check=True)
+    assert (tmp_path / "rabbitmqctl").read_text() == '#!/bin/sh\nexec amqp-broker ctl "$@"\n'
+    assert (tmp_path / "rabbitmq-diagnostics").read_text() == '#!/bin/sh\nexec amqp-broker diagnostics "$@"\n'
+    assert os.access(tmp_path / "rabbitmqctl", os.X_OK)
 
 
 def test_the_unit_restarts_nothing_that_would_fail_again() -> None:

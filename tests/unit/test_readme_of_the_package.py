@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 import runpy
+import tomllib
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 pytest.importorskip("hatchling", reason="the build's own")
-with_absolute_links = runpy.run_path(str(ROOT / "hatch_readme.py"))["with_absolute_links"]
+HOOK = runpy.run_path(str(ROOT / "hatch_readme.py"))
+with_absolute_links, addresses = HOOK["with_absolute_links"], HOOK["addresses"]
 REPOSITORY = "https://example.org/amqp-broker"
 
 
@@ -30,3 +32,20 @@ def test_nothing_relative_is_left_of_our_own(repository: str) -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     links = re.findall(r"\]\(([^)]+)\)", with_absolute_links(readme, repository, "v1"))
     assert [link for link in links if not link.startswith(("https://", "#"))] == []
+
+
+@pytest.mark.parametrize("repository", ["", REPOSITORY])
+def test_the_page_links_to_what_one_looks_for(repository: str) -> None:
+    links = addresses(repository, "v1")
+    assert {"Homepage", "Documentation", "Changelog", "Issues"} <= set(links)
+    assert all(link.startswith(repository or "https://pypi.org/project/amqp-broker-server/") for link in links.values())
+
+
+def test_pythons_are_the_same_everywhere() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    named = [found[1] for one in project["classifiers"] if (found := re.search(r"Python :: (3\.\d+)$", one))]
+    tried = re.search(r"for candidate in (.*?) python3 python;", (ROOT / "Makefile").read_text())
+    assert tried is not None
+    assert [one.removeprefix("python") for one in tried[1].split()] == named
+    assert f"| Linux | {named[0]} to {named[-1]} |" in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert project["requires-python"] == f">={named[0]}"

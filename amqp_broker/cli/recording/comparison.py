@@ -76,7 +76,7 @@ def why_nothing_was_compared(first: Recording, second: Recording) -> str | None:
     if not first.connections and not second.connections:
         return "the script opened no connection: let pika connect, or connect to AMQP_URL of its environment"
     if first.exit_code and second.exit_code:
-        return f"the script failed on both, with exit code {first.exit_code}: see what it printed, and mend it"
+        return f"the script failed on both, with exit code {first.exit_code}: see what it printed, and correct it"
     return None
 
 
