@@ -31,7 +31,7 @@ from amqp_broker.errors import AmqpError
 from amqp_broker.logs import log_event
 
 if TYPE_CHECKING:
-    from amqp_broker.broker.broker import Broker
+    from amqp_broker.broker.contents import Contents
     from amqp_broker.broker.queues.base import Queue
 
 NAME_BYTES_MAX = 255
@@ -48,7 +48,7 @@ class Administration:
         who: makes them, as it stands in the log, and as those are told who look on.
     """
 
-    def __init__(self, broker: Broker, who: str = "the program that runs the broker") -> None:
+    def __init__(self, broker: Contents, who: str = "the program that runs the broker") -> None:
         self._broker = broker
         self._who = who
 
@@ -59,7 +59,7 @@ class Administration:
     @property
     def parameters(self) -> ParameterAdministration:
         """The changes to parameters and policies."""
-        return ParameterAdministration(self._broker, self._who)
+        return ParameterAdministration(self._broker, self._who, self)
 
     def _log(self, event: str, before: str | None, after: str | None, **names: str) -> None:
         if before is not None and before == after:
@@ -74,10 +74,7 @@ class Administration:
         Raises:
             NotThere: there is none of that name.
         """
-        user = self._broker.users.get(name)
-        if user is None:
-            raise NotThere(f"there is no user '{name}'")
-        return user
+        return self._broker.existing_user(name)
 
     def add_user(
         self, name: str, password: str | PasswordHash | None, tags: tuple[str, ...] = (), *, algorithm: str = SCRYPT
@@ -252,10 +249,7 @@ class Administration:
         Raises:
             NotThere: there is none of that name.
         """
-        virtual_host = self._broker.virtual_hosts.get(name)
-        if virtual_host is None:
-            raise NotThere(f"there is no virtual host '{name}'")
-        return virtual_host
+        return self._broker.existing_virtual_host(name)
 
     def add_virtual_host(self, name: str, metadata: Metadata | None = None) -> VirtualHost:
         """Create a virtual host; nobody may do anything in it yet.

@@ -27,7 +27,7 @@ from amqp_broker.broker.policies import (
 if TYPE_CHECKING:
     from amqp_broker.broker.exchanges.exchange import Exchange
     from amqp_broker.broker.queues.base import Queue
-    from amqp_broker.broker.virtual_host import VirtualHost
+    from amqp_broker.broker.topology import Topology
     from amqp_broker.broker.works import Work
 
 SLICE_NAMES: Final = 50  # to be matched, and some of them changed
@@ -40,7 +40,7 @@ class AppliedPolicies:
         virtual_host: to whose queues and exchanges they are applied.
     """
 
-    def __init__(self, virtual_host: VirtualHost) -> None:
+    def __init__(self, virtual_host: Topology) -> None:
         self._host = virtual_host
         self._named: dict[str, dict[str, Policy]] = {POLICY: {}, OPERATOR_POLICY: {}}
         self._in_order: dict[str, list[Policy]] = {POLICY: [], OPERATOR_POLICY: []}

@@ -9,33 +9,17 @@ the chunks (``works.py``). Several brokers in one process share nothing.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from amqp_broker.access.passwords import SCRYPT, SHA256
-from amqp_broker.access.users import Users
-from amqp_broker.behaviour import BEHAVIOURS
 from amqp_broker.broker.administration import Administration
 from amqp_broker.broker.alarms import Alarms
-from amqp_broker.broker.connections import Connections
-from amqp_broker.broker.counters import ChannelCounts
-from amqp_broker.broker.dead_letter import DeathReason
-from amqp_broker.broker.exchanges.registry import exchange_types
-from amqp_broker.broker.firehose import Firehose
-from amqp_broker.broker.message import Address, Message
-from amqp_broker.broker.observer import Observers
-from amqp_broker.broker.parameters import Parameters
+from amqp_broker.broker.contents import Contents
+from amqp_broker.broker.message import Address
 from amqp_broker.broker.persistence.definitions import keep_user, keep_virtual_host
-from amqp_broker.broker.persistence.durability import Durability
 from amqp_broker.broker.persistence.recovery import Recovery
 from amqp_broker.broker.ports import Clock, Driver, PassiveDriver
-from amqp_broker.broker.queues.base import Queue
-from amqp_broker.broker.queues.paging import Paging
-from amqp_broker.broker.queues.registry import queue_types
-from amqp_broker.broker.timers import Timers
-from amqp_broker.broker.virtual_host import VirtualHost
-from amqp_broker.broker.works import Works
 from amqp_broker.compilation import mypyc_attr
 from amqp_broker.journal.port import Journal, Progress
 from amqp_broker.settings import DESCRIPTIONS, Settings
@@ -48,7 +32,7 @@ DEAD_LETTER_COST = 10  # how much longer one takes than a delivery: its header i
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class Broker:
+class Broker(Contents):
     """All that clients can see. Made empty, and of use once it is opened.
 
     Args:
@@ -58,37 +42,14 @@ class Broker:
     """
 
     def __init__(self, settings: Settings, clock: Clock, driver: Driver | None = None) -> None:
-        self.settings = settings
-        self.behaviour = BEHAVIOURS[settings.behave_like]
-        self.clock = clock
-        self.driver: Driver = driver if driver is not None else PassiveDriver()
-        self.timers = Timers(clock, self.driver)
-        self.works = Works()
-        self.observers = Observers(self.driver)
-        self.counts_of_deleted = ChannelCounts()  # in virtual hosts that are gone
-        self.changed_queues: deque[Queue] = deque()
-        self.dead_letters: deque[tuple[Queue, Message, DeathReason]] = deque()
-        self.to_finish: list[Callable[[], None]] = []  # what channels do last: confirms
-        self.firehose = Firehose(self.observers, self._finish_with, settings.node_name or settings.cluster_name)
+        super().__init__(settings, clock, driver if driver is not None else PassiveDriver())
         self.reply_consumers: dict[str, ReplyConsumer] = {}  # by the routing key of their replies
         self.alarms = Alarms()
-        self.exchange_types = exchange_types()
-        self.queue_types = queue_types()
-        self._keep_in(None)
         self.awaiting_write: dict[Callable[[], None], None] = {}  # called when the journal has written more
         self.awaiting_commit: dict[Callable[[], None], None] = {}  # the same, for whom something must be kept first
-        self.users = Users()
-        self.open_connections = Connections()
         self.administration = Administration(self)
-        self.virtual_hosts: dict[str, VirtualHost] = {}
-        self.global_parameters: Parameters = {}
-        self.is_new = False  # nothing was there when it was opened
         self.dropped_message_count = 0  # of messages that the journal held, but not their queues
         self._is_handling = False
-
-    def _keep_in(self, journal: Journal | None) -> None:
-        self.durability = Durability(journal, self.clock, is_kept_by_sync=self.settings.fsync == "always")
-        self.paging = Paging(self.durability, self.settings.memory_budget_bytes)
 
     # --- its start
 
@@ -111,7 +72,7 @@ class Broker:
         Before that nothing but the next step is to be asked of it.
         """
         if journal is not None:
-            self._keep_in(journal)
+            self.keep_in(journal)
             recovery = Recovery(self, journal)
             yield from recovery.steps(progress)
             self.dropped_message_count = recovery.dropped_message_count
@@ -134,16 +95,6 @@ class Broker:
         )
         self.users.permit_all(settings.default_user, settings.default_virtual_host)
         keep_user(self.durability, user)
-
-    def add_virtual_host(self, name: str, reference: int = 0) -> VirtualHost:
-        """Create a virtual host with the predeclared exchanges.
-
-        Args:
-            reference: of its record, when it was read from the journal.
-        """
-        virtual_host = self.virtual_hosts[name] = VirtualHost(self, name)
-        virtual_host.reference = reference
-        return virtual_host
 
     # --- its work
 
@@ -177,9 +128,6 @@ class Broker:
             for finish in to_finish:
                 finish()
 
-    def _finish_with(self, finish: Callable[[], None]) -> None:
-        self.to_finish.append(finish)
-
     def _tell_driver(self) -> None:
         if self.durability.is_dirty or self.awaiting_commit:
             self.driver.journal_has_work()
@@ -202,7 +150,7 @@ class Broker:
 
     def _publish_dead_letter(self) -> None:
         queue, message, reason = self.dead_letters.popleft()
-        queue.virtual_host.ingress.publish_dead_letter(queue, message, reason)
+        queue.virtual_host.publish_dead_letter(queue, message, reason)
 
     def publish_dead_letters(self) -> None:
         """Send all dead letters that wait now on their way in one go, because a crash must not come between."""

@@ -78,8 +78,8 @@ class Firehose(Onlooker):
     # --- what it sees
 
     def published(self, channel: Channel, passage: Passage) -> None:
-        host = passage.virtual_host
-        if passage.error is None and host.name in self._hosts:
+        host = self._hosts.get(passage.virtual_host.name)
+        if passage.error is None and host is not None:
             routed: Table = {"routed_queues": [queue.name for queue in passage.queues]}
             key = f"publish.{passage.address.exchange}"
             self._copy(host, key, channel, passage.address, passage.header, passage.body, routed)
@@ -87,8 +87,8 @@ class Firehose(Onlooker):
     def delivered(
         self, channel: Channel, queue: Queue, message: Message, consumer: Consumer | None, *, no_ack: bool
     ) -> None:
-        host = queue.virtual_host
-        if host.name in self._hosts and message.address.exchange != TRACE_EXCHANGE:
+        host = self._hosts.get(queue.virtual_host.name)
+        if host is not None and message.address.exchange != TRACE_EXCHANGE:
             redelivered: Table = {"redelivered": int(message.redelivered)}
             key = f"deliver.{queue.name}"
             self._copy(host, key, channel, message.address, message.header, message.body, redelivered)

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from amqp_broker.broker.connections import OpenConnection
     from amqp_broker.broker.dead_letter import DeathReason
     from amqp_broker.broker.descriptions import ChannelInfo
+    from amqp_broker.broker.host import Host
     from amqp_broker.broker.message import Address, Message
     from amqp_broker.broker.ports import Driver
     from amqp_broker.broker.queues.base import Queue
     from amqp_broker.broker.queues.consumers import Consumer
-    from amqp_broker.broker.virtual_host import VirtualHost
     from amqp_broker.errors import AmqpError
 
 
@@ -64,7 +64,7 @@ class Passage:
     # No NamedTuple: compiled, that would ask for the classes of its fields before their modules are there.
     def __init__(
         self,
-        virtual_host: VirtualHost,
+        virtual_host: Host,
         address: Address,
         header: bytes,
         body: bytes,

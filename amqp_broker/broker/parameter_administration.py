@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from amqp_broker.broker.limit_values import LIMITS_COMPONENT, USER_LIMITS, VIRTUAL_HOST_LIMITS, checked_limits
 from amqp_broker.broker.observer import Kind
@@ -19,7 +19,7 @@ from amqp_broker.broker.problems import AdministrationError, NotThere, NotValid
 from amqp_broker.logs import log_event
 
 if TYPE_CHECKING:
-    from amqp_broker.broker.broker import Broker
+    from amqp_broker.broker.contents import Contents
     from amqp_broker.broker.virtual_host import VirtualHost
     from amqp_broker.broker.works import Work
 
@@ -29,17 +29,29 @@ COMPONENTS: Final = ("federation-upstream", "federation-upstream-set", "shovel")
 EVENTS: Final = {POLICY: "policy", OPERATOR_POLICY: "operator policy"}
 
 
+class Limits(Protocol):
+    """Who sets limits; ``administration.py`` does."""
+
+    def set_virtual_host_limits(self, name: str, **limits: int | None) -> None:
+        """Limit what there may be in a virtual host."""
+
+    def set_user_limits(self, name: str, **limits: int | None) -> None:
+        """Limit what a user may have at the same time."""
+
+
 class ParameterAdministration:
     """The changes that an administrator makes to the policies and parameters of one broker.
 
     Args:
         broker: which.
         who: makes them, as it stands in the log.
+        limits: sets those that are parameters in RabbitMQ's API.
     """
 
-    def __init__(self, broker: Broker, who: str) -> None:
+    def __init__(self, broker: Contents, who: str, limits: Limits) -> None:
         self._broker = broker
         self._who = who
+        self._limits = limits
 
     # --- policies
 
@@ -115,13 +127,13 @@ class ParameterAdministration:
         """
         self._virtual_host(name)
         limits = checked_limits(value, VIRTUAL_HOST_LIMITS, "limits")
-        self._broker.administration.on_behalf_of(self._who).set_virtual_host_limits(name, **limits)
+        self._limits.set_virtual_host_limits(name, **limits)
 
     def set_user_limits(self, name: str, value: object) -> None:
         """The same for a user: ``max-connections``, ``max-channels``."""
-        self._broker.administration.user(name)
+        self._broker.existing_user(name)
         limits = checked_limits(value, USER_LIMITS, "user-limits")
-        self._broker.administration.on_behalf_of(self._who).set_user_limits(name, **limits)
+        self._limits.set_user_limits(name, **limits)
 
     # --- other parameters
 
@@ -200,7 +212,7 @@ class ParameterAdministration:
         keep_parameter(self._broker.durability, parameter)
 
     def _virtual_host(self, name: str) -> VirtualHost:
-        return self._broker.administration.virtual_host(name)
+        return self._broker.existing_virtual_host(name)
 
     def _log(self, event: str, before: str | None, after: str | None, **names: str) -> None:
         if before is not None and before == after:

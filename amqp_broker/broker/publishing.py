@@ -24,7 +24,7 @@ from amqp_broker.wire.hot import encode_address
 
 if TYPE_CHECKING:
     from amqp_broker.broker.queues.base import Queue
-    from amqp_broker.broker.virtual_host import VirtualHost
+    from amqp_broker.broker.topology import Topology
 
 Outcome: TypeAlias = int
 """What came of a publish: one of the three below, or the journal's position that must be kept before it is confirmed
@@ -43,7 +43,7 @@ class Ingress:
         virtual_host: whose exchanges and queues it finds.
     """
 
-    def __init__(self, virtual_host: VirtualHost) -> None:
+    def __init__(self, virtual_host: Topology) -> None:
         self._virtual_host = virtual_host
         self._clock = virtual_host.clock
         self._durability = virtual_host.durability

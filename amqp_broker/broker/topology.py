@@ -12,52 +12,67 @@ Holds no rules; who may change what is ``virtual_host.py``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from amqp_broker.broker.exchanges.binding import Binding
 from amqp_broker.broker.exchanges.exchange import Exchange
-from amqp_broker.broker.observer import Kind, Observers
+from amqp_broker.broker.host import Host
+from amqp_broker.broker.observer import Kind
 from amqp_broker.broker.queues.base import Queue
-from amqp_broker.broker.works import Works
+from amqp_broker.errors import not_found
 from amqp_broker.wire.table import Table
 
 if TYPE_CHECKING:
-    from amqp_broker.broker.persistence.durability import Durability
+    from amqp_broker.broker.shared import Shared
 
 SLICE_BINDINGS = 200  # to be taken out of a matcher and forgotten, some 10 microseconds each
 SLICE_QUEUES = 50  # to be closed, some 30 microseconds each
 
 
-class Topology:
+class Topology(Host):
     """Exchanges, queues and bindings that know of each other.
 
     Args:
-        name: of the virtual host, for those who look on.
-        observers: who look on.
-        durability: keeps what is durable of them.
-        works: does what takes long.
-        publish_dead_letters: sends all dead letters that wait on their way, at once.
+        shared: of the broker.
+        name: of the virtual host.
     """
 
-    def __init__(
-        self,
-        name: str,
-        observers: Observers,
-        durability: Durability,
-        works: Works,
-        publish_dead_letters: Callable[[], None],
-    ) -> None:
-        self.name = name
-        self.observers = observers
-        self.durability = durability
-        self.works = works
-        self._publish_dead_letters = publish_dead_letters
+    def __init__(self, shared: Shared, name: str) -> None:
+        super().__init__(shared, name)
+        self._shared = shared
         self.queues: dict[str, Queue] = {}
         self.exchanges: dict[str, Exchange] = {}
-        self.lookup_version = 0
         self._sources_of: dict[Exchange | Queue, dict[Exchange, None]] = {}  # what is bound to them
         self._queues_of: dict[object, dict[Queue, None]] = {}  # exclusive ones, by their owner
+
+    # --- looking them up
+
+    def described(self, kind: str, name: str) -> str:
+        """A queue or exchange as texts name it: ``queue 'q' in vhost '/'``."""
+        return f"{kind} '{name}' in vhost '{self.name}'"
+
+    def exchange(self, name: str) -> Exchange:
+        """Look an exchange up.
+
+        Raises:
+            AmqpError: 404.
+        """
+        exchange = self.exchanges.get(name)
+        if exchange is None:
+            raise not_found("exchange", name, self.name)
+        return exchange
+
+    def queue(self, name: str) -> Queue:
+        """Look a queue up.
+
+        Raises:
+            AmqpError: 404.
+        """
+        queue = self.queues.get(name)
+        if queue is None:
+            raise not_found("queue", name, self.name)
+        return queue
 
     # --- exchanges
 
@@ -184,11 +199,6 @@ class Topology:
         self.lookup_version += 1
 
     def remove_queue(self, queue: Queue, by: str = "") -> None:
-        """A queue goes: its bindings first, then what it holds. Another one of its name stays.
-
-        Args:
-            by: the user who wants it; empty for the broker.
-        """
         if queue.is_deleted:
             return
         self._hide_queue(queue, by)
@@ -197,7 +207,7 @@ class Topology:
     def _hide_queue(self, queue: Queue, by: str) -> None:
         """From now on nobody finds it, and no route leads there."""
         if queue.dying_count:
-            self._publish_dead_letters()
+            self._shared.publish_dead_letters()
         queue.is_deleted = True
         if self.queues.get(queue.name) is queue:
             del self.queues[queue.name]

@@ -20,9 +20,11 @@ from amqp_broker.broker.arguments import (
 )
 from amqp_broker.broker.client_sessions import ClientSessions
 from amqp_broker.broker.counters import ChannelCounts
+from amqp_broker.broker.dead_letter import DeathReason
 from amqp_broker.broker.exchanges.binding import Binding
 from amqp_broker.broker.exchanges.exchange import Exchange
-from amqp_broker.broker.exchanges.registry import WHERE_RABBITMQ_HAS_IT
+from amqp_broker.broker.exchanges.registry import WHERE_RABBITMQ_HAS_IT, MakeMatcher
+from amqp_broker.broker.message import Message
 from amqp_broker.broker.observer import Kind
 from amqp_broker.broker.parameters import Parameters
 from amqp_broker.broker.persistence.definitions import forget_virtual_host, keep_binding, keep_exchange, keep_queue
@@ -31,12 +33,13 @@ from amqp_broker.broker.publishing import Ingress
 from amqp_broker.broker.queues.base import Queue
 from amqp_broker.broker.retained import Retained
 from amqp_broker.broker.topology import Topology
+from amqp_broker.broker.type_registry import TypeRegistry
 from amqp_broker.broker.virtual_host_properties import Metadata, VirtualHostLimits
-from amqp_broker.errors import AmqpError, ReplyCode, access_refused, not_found, not_implemented, precondition_failed
+from amqp_broker.errors import AmqpError, ReplyCode, access_refused, not_implemented, precondition_failed
 from amqp_broker.wire.table import FieldValue, Table, type_name
 
 if TYPE_CHECKING:
-    from amqp_broker.broker.broker import Broker
+    from amqp_broker.broker.shared import Shared
 
 DEFAULT_EXCHANGE = ""
 RESERVED_PREFIX = "amq."
@@ -55,21 +58,22 @@ class VirtualHost(Topology):
     """A name space of exchanges and queues.
 
     Args:
-        broker: whose clock, timers and to-do lists it shares.
+        shared: of the broker.
         name: its name.
+        exchange_types: that there may be.
+        queue_types: likewise.
     """
 
-    def __init__(self, broker: Broker, name: str) -> None:
-        super().__init__(name, broker.observers, broker.durability, broker.works, broker.publish_dead_letters)
-        self._broker = broker
-        self.behaviour = broker.behaviour
-        self.clock = broker.clock
-        self.timers = broker.timers
-        self.changed_queues = broker.changed_queues
-        self.dead_letters = broker.dead_letters
-        self.exchange_types = broker.exchange_types
-        self.queue_types = broker.queue_types
-        self.paging = broker.paging
+    def __init__(
+        self,
+        shared: Shared,
+        name: str,
+        exchange_types: TypeRegistry[MakeMatcher],
+        queue_types: TypeRegistry[type[Queue]],
+    ) -> None:
+        super().__init__(shared, name)
+        self.exchange_types = exchange_types
+        self.queue_types = queue_types
         self.counts_of_ended = ChannelCounts()  # by channels that are gone
         self.are_deliveries_held = False  # consumers get nothing; a test may want that
         self.reference = 0  # of the journal's record
@@ -88,22 +92,7 @@ class VirtualHost(Topology):
                 exchange_name, exchange_type, durable=True, auto_delete=False, internal=is_internal, table={}
             )
 
-    def described(self, kind: str, name: str) -> str:
-        """A queue or exchange as texts name it: ``queue 'q' in vhost '/'``."""
-        return f"{kind} '{name}' in vhost '{self.name}'"
-
     # --- exchanges
-
-    def exchange(self, name: str) -> Exchange:
-        """Look an exchange up.
-
-        Raises:
-            AmqpError: 404.
-        """
-        exchange = self.exchanges.get(name)
-        if exchange is None:
-            raise not_found("exchange", name, self.name)
-        return exchange
 
     def declare_exchange(
         self,
@@ -230,7 +219,7 @@ class VirtualHost(Topology):
         if isinstance(target, Queue):
             target.check_access(who)
         if binding.identity not in source_exchange.bindings:
-            limit = self._broker.settings.bindings_max
+            limit = self._shared.settings.bindings_max
             if limit and sum(len(exchange.bindings) for exchange in self.exchanges.values()) >= limit:
                 raise precondition_failed(f"cannot bind: binding limit in vhost '{self.name}' ({limit}) is reached")
             added = self.add_binding(source_exchange, target, routing_key, arguments)
@@ -277,17 +266,6 @@ class VirtualHost(Topology):
         return self.exchange(name) if kind == "exchange" else self.queue(name)
 
     # --- queues
-
-    def queue(self, name: str) -> Queue:
-        """Look a queue up.
-
-        Raises:
-            AmqpError: 404.
-        """
-        queue = self.queues.get(name)
-        if queue is None:
-            raise not_found("queue", name, self.name)
-        return queue
 
     def accessible_queue(self, who: Authorizer, name: str) -> Queue:
         """Look a queue up that is not another connection's.
@@ -391,8 +369,8 @@ class VirtualHost(Topology):
         return queue
 
     def _check_queue_count(self, name: str) -> None:
-        limit = self._broker.settings.queues_max
-        if limit and sum(len(one.queues) for one in self._broker.virtual_hosts.values()) >= limit:
+        limit = self._shared.settings.queues_max
+        if limit and self._shared.queue_count() >= limit:
             raise precondition_failed(f"cannot declare queue '{name}': queue limit in cluster ({limit}) is reached")
 
     def add_queue(self, name: str, *, durable: bool, auto_delete: bool, owner: object | None, table: Table) -> Queue:
@@ -427,6 +405,11 @@ class VirtualHost(Topology):
         count = queue.ready_count
         self.remove_queue(queue, who.user_name)
         return count
+
+    # --- dead letters
+
+    def publish_dead_letter(self, queue: Queue, message: Message, reason: DeathReason) -> None:
+        self.ingress.publish_dead_letter(queue, message, reason)
 
     # --- all of it
 

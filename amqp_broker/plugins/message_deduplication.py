@@ -15,9 +15,9 @@ from amqp_broker.broker.exchanges.binding import Binding
 from amqp_broker.broker.exchanges.destinations import Destinations
 from amqp_broker.broker.exchanges.exchange import Exchange
 from amqp_broker.broker.exchanges.matcher import Envelope, Matcher
+from amqp_broker.broker.host import Host
 from amqp_broker.broker.ports import Clock
 from amqp_broker.broker.queues.base import Queue
-from amqp_broker.broker.virtual_host import VirtualHost
 from amqp_broker.errors import precondition_failed
 from amqp_broker.wire.table import FieldValue, Table
 
@@ -43,7 +43,7 @@ class MessageDeduplicationMatcher(Matcher):
         self._deadlines_ms: dict[str, int | None] = {}  # by value, the oldest first
         self._clock: Clock | None = None
 
-    def placed(self, virtual_host: VirtualHost, exchange: Exchange) -> None:
+    def placed(self, virtual_host: Host, exchange: Exchange) -> None:
         self._clock = virtual_host.clock
 
     def add(self, binding: Binding) -> None:

@@ -13,6 +13,7 @@ from amqp_broker.broker.exchanges.destinations import Destinations
 from amqp_broker.broker.exchanges.exchange import Exchange
 from amqp_broker.broker.exchanges.matcher import Envelope, Matcher
 from amqp_broker.broker.exchanges.routing import find_route
+from amqp_broker.broker.host import Host
 from amqp_broker.broker.message import Address, digest_of
 from amqp_broker.broker.queues.base import Queue
 from amqp_broker.broker.virtual_host import VirtualHost
@@ -36,7 +37,8 @@ class RecentHistoryMatcher(Matcher):
         self._virtual_host: VirtualHost | None = None
         self._name = ""
 
-    def placed(self, virtual_host: VirtualHost, exchange: Exchange) -> None:
+    def placed(self, virtual_host: Host, exchange: Exchange) -> None:
+        assert isinstance(virtual_host, VirtualHost), "messages are sent on through it"
         self._virtual_host = virtual_host
         self._name = exchange.name
 

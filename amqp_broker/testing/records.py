@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from amqp_broker.broker.exchanges.exchange import Exchange
+from amqp_broker.broker.host import Host
 from amqp_broker.broker.message import Address
 from amqp_broker.broker.message import Message as HeldMessage
 from amqp_broker.broker.virtual_host import VirtualHost
@@ -141,10 +142,11 @@ def published(
     )
 
 
-def why_nowhere(virtual_host: VirtualHost, exchange_name: str, routing_key: str) -> str:
+def why_nowhere(virtual_host: Host, exchange_name: str, routing_key: str) -> str:
     """Why a message that was published like this reached no queue."""
     if not exchange_name:
         return f"there is no queue '{routing_key}'"
+    assert isinstance(virtual_host, VirtualHost)
     exchange = virtual_host.exchanges.get(exchange_name)
     if exchange is None:
         return f"there is no exchange '{exchange_name}'"

@@ -194,7 +194,9 @@ def _check_channel(channel: Channel) -> None:
         assert consumer.unacknowledged_count == by_consumer[consumer]
         if consumer.prefetch_count:
             assert consumer.unacknowledged_count <= consumer.prefetch_count
-        assert consumer.queue.virtual_host.queues.get(consumer.queue.name) is consumer.queue
+        virtual_host = consumer.queue.virtual_host
+        assert isinstance(virtual_host, VirtualHost)
+        assert virtual_host.queues.get(consumer.queue.name) is consumer.queue
     assert all(tag < consuming._next_tag for tag in consuming.unacknowledged)
     assert all(tag >= consuming._lowest_tag for tag in consuming.unacknowledged)
 

@@ -35,6 +35,11 @@ from tests.unit.in_trio import in_trio
 SEGMENT_BYTES = 65_536
 
 
+def a_virtual_host(broker: Broker, name: str) -> VirtualHost:
+    """One that the broker does not have, for the sake of its record."""
+    return VirtualHost(broker, name, broker.exchange_types, broker.queue_types)
+
+
 def nothing_more() -> None:
     """What was done is to be settled."""
 
@@ -254,7 +259,7 @@ class Restless:
         self._served = served
         self._size = size
         self._left = rounds
-        self._last = VirtualHost(served.broker, "last")
+        self._last = a_virtual_host(served.broker, "last")
         self.done = trio.Event()
         self.disk_bytes_max = 0
 
@@ -271,7 +276,7 @@ class Restless:
             return
         durability = self._served.broker.durability
         durability.forget(self._last)
-        self._last = VirtualHost(self._served.broker, f"{self._left}-{'x' * self._size}")
+        self._last = a_virtual_host(self._served.broker, f"{self._left}-{'x' * self._size}")
         keep_virtual_host(durability, self._last)
         self._served.broker.handle(nothing_more)
 
@@ -291,7 +296,7 @@ async def test_space_is_freed_although_there_is_always_something_to_write(fsync:
 async def test_who_is_told_that_nothing_was_left_to_write_may_change_something_while_space_is_to_be_freed() -> None:
     async with serving() as served:
         broker = served.broker
-        large = [VirtualHost(broker, f"{number}{'x' * (SEGMENT_BYTES // 2)}") for number in range(6)]
+        large = [a_virtual_host(broker, f"{number}{'x' * (SEGMENT_BYTES // 2)}") for number in range(6)]
         for each in large:
             keep_virtual_host(broker.durability, each)
             await served.kept(served.change())
@@ -323,7 +328,7 @@ async def test_who_is_told_that_nothing_was_left_to_write_may_change_something_w
 async def test_space_is_freed_while_a_batch_waits_for_room() -> None:
     async with serving() as served:
         broker, files = served.broker, served.files
-        large = [VirtualHost(broker, f"{number}{'x' * (SEGMENT_BYTES // 2)}") for number in range(6)]
+        large = [a_virtual_host(broker, f"{number}{'x' * (SEGMENT_BYTES // 2)}") for number in range(6)]
         for each in large:
             keep_virtual_host(broker.durability, each)
             await served.kept(served.change())

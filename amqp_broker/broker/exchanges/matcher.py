@@ -17,8 +17,8 @@ from amqp_broker.wire.table import Table
 
 if TYPE_CHECKING:
     from amqp_broker.broker.exchanges.exchange import Exchange
+    from amqp_broker.broker.host import Host
     from amqp_broker.broker.queues.base import Queue
-    from amqp_broker.broker.virtual_host import VirtualHost
 
 
 class Envelope:
@@ -72,7 +72,7 @@ class Matcher:
     def __init__(self, arguments: Table) -> None:
         self.arguments = arguments
 
-    def placed(self, virtual_host: VirtualHost, exchange: Exchange) -> None:
+    def placed(self, virtual_host: Host, exchange: Exchange) -> None:
         """Called once, when the exchange is in its virtual host: when it is declared, and at each start again."""
 
     def removed(self) -> None:

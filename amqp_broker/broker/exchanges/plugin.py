@@ -18,7 +18,7 @@ from amqp_broker.errors import AmqpError
 from amqp_broker.wire.table import Table
 
 if TYPE_CHECKING:
-    from amqp_broker.broker.virtual_host import VirtualHost
+    from amqp_broker.broker.host import Host
 
 
 class GuardedMatcher(Matcher):
@@ -49,7 +49,7 @@ class GuardedMatcher(Matcher):
         except Exception as error:
             raise self._plugin.failed(what, error) from error
 
-    def placed(self, virtual_host: VirtualHost, exchange: Exchange) -> None:
+    def placed(self, virtual_host: Host, exchange: Exchange) -> None:
         self._guarded("failed when an exchange was made", lambda: self._matcher.placed(virtual_host, exchange))
 
     def check(self, binding: Binding) -> None:

@@ -13,7 +13,7 @@ from amqp_broker.broker.exchanges.matcher import Envelope
 
 if TYPE_CHECKING:
     from amqp_broker.broker.queues.base import Queue
-    from amqp_broker.broker.virtual_host import VirtualHost
+    from amqp_broker.broker.topology import Topology
 
 
 class Route(NamedTuple):
@@ -26,7 +26,7 @@ class Route(NamedTuple):
 OF_EACH_MESSAGE = Route((), False)  # there is no route without a message
 
 
-def find_route(virtual_host: VirtualHost, exchange: Exchange, message: Envelope) -> Route:
+def find_route(virtual_host: Topology, exchange: Exchange, message: Envelope) -> Route:
     """Find the queues that a message reaches.
 
     Args:
@@ -65,7 +65,7 @@ def find_route(virtual_host: VirtualHost, exchange: Exchange, message: Envelope)
     return Route(tuple(queues), may_be_remembered)
 
 
-def _named_queues(virtual_host: VirtualHost, routing_keys: tuple[str, ...]) -> tuple[Queue, ...]:
+def _named_queues(virtual_host: Topology, routing_keys: tuple[str, ...]) -> tuple[Queue, ...]:
     """The default exchange binds every queue with its own name."""
     found = dict.fromkeys(virtual_host.queues.get(key) for key in routing_keys)
     return tuple(queue for queue in found if queue is not None)

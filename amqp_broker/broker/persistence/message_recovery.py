@@ -25,7 +25,7 @@ from amqp_broker.broker.queues.paging import IN_MEMORY_BYTES_MIN, IN_MEMORY_MIN
 from amqp_broker.broker.queues.ready import CHUNK_BYTES_MAX, CHUNK_MESSAGES_MAX
 
 if TYPE_CHECKING:
-    from amqp_broker.broker.broker import Broker
+    from amqp_broker.broker.contents import Contents
     from amqp_broker.broker.queues.base import Queue
 
 
@@ -37,7 +37,7 @@ class MessageRecovery:
         queues: by the references of their records.
     """
 
-    def __init__(self, broker: Broker, queues: Mapping[int, Queue]) -> None:
+    def __init__(self, broker: Contents, queues: Mapping[int, Queue]) -> None:
         self._broker = broker
         self._queues = queues
         self._decode = MessageDecoder().decode

@@ -29,7 +29,7 @@ from amqp_broker.journal.failures import FormatNotSupported
 from amqp_broker.wire.table import decode_table
 
 if TYPE_CHECKING:
-    from amqp_broker.broker.broker import Broker
+    from amqp_broker.broker.contents import Contents
     from amqp_broker.journal.port import Journal, LiveRecord, Progress
 
 MESSAGE: Final = int(RecordKind.MESSAGE)  # compared for each record, which takes an Enum's member three times as long
@@ -45,7 +45,7 @@ class Recovery(Restored):
         journal: not recovered yet.
     """
 
-    def __init__(self, broker: Broker, journal: Journal) -> None:
+    def __init__(self, broker: Contents, journal: Journal) -> None:
         super().__init__(broker)
         self._journal = journal
         self._messages = MessageRecovery(broker, self.queues)

@@ -23,7 +23,7 @@ from amqp_broker.broker.virtual_host_properties import Metadata, VirtualHostLimi
 from amqp_broker.wire.table import FieldValue, Table, type_name
 
 if TYPE_CHECKING:
-    from amqp_broker.broker.broker import Broker
+    from amqp_broker.broker.contents import Contents
     from amqp_broker.broker.queues.base import Queue
     from amqp_broker.broker.virtual_host import VirtualHost
 
@@ -117,7 +117,7 @@ class Restored:
         broker: into which it is read.
     """
 
-    def __init__(self, broker: Broker) -> None:
+    def __init__(self, broker: Contents) -> None:
         self.broker = broker
         self.queues: dict[int, Queue] = {}  # by the references of their records
         self.dropped: list[int] = []

@@ -28,8 +28,8 @@ from amqp_broker.errors import AmqpError, ReplyCode, access_refused, preconditio
 from amqp_broker.wire.table import Table
 
 if TYPE_CHECKING:
+    from amqp_broker.broker.host import Host
     from amqp_broker.broker.policies import InForce
-    from amqp_broker.broker.virtual_host import VirtualHost
 
 
 class QueueBusy(Exception):
@@ -75,7 +75,7 @@ class Queue(StoredQueue):
 
     def __init__(
         self,
-        virtual_host: VirtualHost,
+        virtual_host: Host,
         name: str,
         *,
         durable: bool,

@@ -28,7 +28,7 @@ from amqp_broker.broker.queues.returning import Returning, ReturningInOrder
 from amqp_broker.wire.table import Table
 
 if TYPE_CHECKING:
-    from amqp_broker.broker.virtual_host import VirtualHost
+    from amqp_broker.broker.host import Host
 
 position_of = attrgetter("position")
 
@@ -49,7 +49,7 @@ class ClassicQueue(Queue):
 
     def __init__(
         self,
-        virtual_host: VirtualHost,
+        virtual_host: Host,
         name: str,
         *,
         durable: bool,
@@ -335,6 +335,10 @@ class ClassicQueue(Queue):
         """The message is no longer the queue's business."""
         if message.reference:
             self.virtual_host.durability.forget_message(message)
+
+    def forget_all(self, messages: list[Message]) -> None:
+        """None of these is the queue's business any more."""
+        self.virtual_host.durability.forget_messages(messages)
 
     # --- death
 

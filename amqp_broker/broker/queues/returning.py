@@ -6,13 +6,32 @@ none overtakes another.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from amqp_broker.broker.message import Message
 from amqp_broker.compilation import mypyc_attr
 
-if TYPE_CHECKING:
-    from amqp_broker.broker.queues.classic import ClassicQueue
+
+class TakesBack(Protocol):
+    """A queue to which messages come back that it has handed out."""
+
+    is_deleted: bool
+
+    def settled(self, count: int) -> None:
+        """So many messages are no client's any more."""
+
+    def mark_returned(self, messages: list[Message]) -> list[Message]:
+        """Mark what comes back; returns what may be delivered again, in the order of the positions."""
+        ...
+
+    def put_back(self, messages: list[Message], body_bytes: int, *, is_in_order: bool) -> None:
+        """Messages that were marked are ready again, with so many bytes together."""
+
+    def append_again(self, messages: list[Message]) -> None:
+        """Messages that were marked go to the back."""
+
+    def forget_all(self, messages: list[Message]) -> None:
+        """The queue is gone: forget what would have come back to it."""
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -37,7 +56,7 @@ class ReturningInOrder(Returning):
 
     __slots__ = ("_body_bytes", "_count", "_is_in_order", "_messages", "queue")
 
-    def __init__(self, queue: ClassicQueue) -> None:
+    def __init__(self, queue: TakesBack) -> None:
         self.queue = queue
         self._messages: list[Message] = []
         self._body_bytes = 0
@@ -49,7 +68,7 @@ class ReturningInOrder(Returning):
         queue = self.queue
         self._count += len(messages)
         if queue.is_deleted:
-            queue.virtual_host.durability.forget_messages(messages)
+            queue.forget_all(messages)
             return
         returned = queue.mark_returned(messages)
         if not returned:
@@ -64,7 +83,7 @@ class ReturningInOrder(Returning):
         queue = self.queue
         queue.settled(self._count)
         if queue.is_deleted:
-            queue.virtual_host.durability.forget_messages(self._messages)
+            queue.forget_all(self._messages)
         elif self._messages:
             queue.put_back(self._messages, self._body_bytes, is_in_order=self._is_in_order)
 

@@ -200,7 +200,7 @@ async def delete_queue(call: Call) -> Answer:
     """Delete a queue."""
     queue, query = _find(call), call.request.query
     if_unused, if_empty = query_flag(query, "if-unused"), query_flag(query, "if-empty")
-    host = queue.virtual_host
+    host = call.broker.existing_virtual_host(queue.virtual_host.name)
     await call.change(lambda: host.delete_queue(call.client(host), queue.name, if_unused=if_unused, if_empty=if_empty))
     return Answer(204)
 
@@ -208,7 +208,7 @@ async def delete_queue(call: Call) -> Answer:
 async def purge_queue(call: Call) -> Answer:
     """Drop what is ready."""
     queue = _find(call)
-    client = call.client(queue.virtual_host)
+    client = call.client(call.broker.existing_virtual_host(queue.virtual_host.name))
 
     def purge() -> Work:
         client.check_read("queue", queue.name)

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from amqp_broker.broker.exchanges.binding import Binding
 from amqp_broker.broker.exchanges.exchange import Exchange
 from amqp_broker.broker.exchanges.matcher import Envelope, Matcher
+from amqp_broker.broker.host import Host
 from amqp_broker.broker.queues.base import Queue
-from amqp_broker.broker.virtual_host import VirtualHost
 from amqp_broker.errors import precondition_failed
 from amqp_broker.wire.table import Table
 
@@ -25,7 +25,7 @@ class WeekdayMatcher(Matcher):
         super().__init__(arguments)
         self._bindings: list[Binding] = []
 
-    def placed(self, virtual_host: VirtualHost, exchange: Exchange) -> None:
+    def placed(self, virtual_host: Host, exchange: Exchange) -> None:
         """The broker's clock, which a test can move, says which day it is."""
         self._clock = virtual_host.clock
 

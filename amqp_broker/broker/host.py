@@ -1,0 +1,48 @@
+"""A virtual host as what lives in it sees it: its name, and what its broker's parts share.
+
+Queues hold on to this. Holds no exchanges and queues (``topology.py``) and no rules (``virtual_host.py``).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from amqp_broker.broker.dead_letter import DeathReason
+    from amqp_broker.broker.message import Message
+    from amqp_broker.broker.queues.base import Queue
+    from amqp_broker.broker.shared import Shared
+
+
+class Host:
+    """Where queues live.
+
+    Args:
+        shared: of the broker.
+        name: of the virtual host.
+    """
+
+    def __init__(self, shared: Shared, name: str) -> None:
+        self.name = name
+        self.behaviour = shared.behaviour
+        self.clock = shared.clock
+        self.timers = shared.timers
+        self.works = shared.works
+        self.observers = shared.observers
+        self.durability = shared.durability
+        self.paging = shared.paging
+        self.changed_queues = shared.changed_queues
+        self.dead_letters = shared.dead_letters
+        self.lookup_version = 0
+
+    def remove_queue(self, queue: Queue, by: str = "") -> None:
+        """A queue goes: its bindings first, then what it holds. Another one of its name stays.
+
+        Args:
+            by: the user who wants it; empty for the broker.
+        """
+        raise NotImplementedError
+
+    def publish_dead_letter(self, queue: Queue, message: Message, reason: DeathReason) -> None:
+        """Send a message that died in a queue to the queue's dead-letter exchange, where there is one."""
+        raise NotImplementedError
