@@ -270,6 +270,11 @@ class Settings:
     lease_ttl_ms: int = _setting(
         3_000, "Time without a word after which a node counts as gone; etcd counts it in seconds.", minimum=2_000
     )
+    etcd_quota_bytes: int = _setting(
+        2_147_483_648,
+        "What etcd's --quota-backend-bytes is; publishers wait when 60 % of it are used.",
+        minimum=16_777_216,
+    )
     etcd_ca: str = _setting("", "File in PEM format with the authorities of etcd. Empty: those of the system.")
     etcd_certificate: str = _setting("", "File in PEM format with the certificate that etcd is shown.")
     etcd_key: str = _setting("", "File in PEM format with its key. Empty: it is in the same file.")
@@ -388,7 +393,7 @@ def without_effect(settings: Settings) -> list[tuple[str, str]]:
             changed = (name for name in names if getattr(settings, name) != DESCRIPTIONS[name].default)
             found.extend((name, reason) for name in changed)
 
-    cluster = ("cluster_secret", "node_name", "link_host", "link_port", "lease_ttl_ms")
+    cluster = ("cluster_secret", "node_name", "link_host", "link_port", "lease_ttl_ms", "etcd_quota_bytes")
     etcd_tls = ("etcd_ca", "etcd_certificate", "etcd_key")
     need(bool(settings.cluster), "this node is alone: name its cluster with cluster", *cluster, *etcd_tls)
     need(not settings.cluster or settings.cluster.startswith("etcds:"), "TLS to etcd is off: use etcds://", *etcd_tls)

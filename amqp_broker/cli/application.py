@@ -28,6 +28,7 @@ COMMANDS = {
     "consumers": "Consumers of a running broker.",
     "connections": "Clients of a running broker; end a connection.",
     "plugins": "What installed packages bring.",
+    "cluster": "Several nodes as one broker: who owns it, and moving in or out.",
     "config": "Show the settings.",
     "journal": "Check, dump or repair a journal.",
     "users": "Users of a running broker.",

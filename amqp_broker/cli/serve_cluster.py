@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from amqp_broker.cluster.node import ClusterNode
     from amqp_broker.settings import Settings
 
-COPIES_FOLDER_NAME = "cluster"
 _ENDINGS = (signal.SIGTERM, signal.SIGINT)
 _RELOAD: signal.Signals | None = getattr(signal, "SIGHUP", None)  # Windows has none
 _SIGNALS = (*_ENDINGS, *([_RELOAD] if _RELOAD is not None else []))
@@ -31,12 +30,14 @@ def serve_cluster(settings: Settings, fail: Callable[[ExitCode, str], NoReturn])
 
     try:
         from amqp_broker.cluster.configuration import cluster_configuration
-        from amqp_broker.cluster.node import CannotJoin, ClusterNode
+        from amqp_broker.cluster.etcd_checks import CannotJoin
+        from amqp_broker.cluster.node import ClusterNode
     except ModuleNotFoundError as error:
         fail(
             ExitCode.WRONG_USE,
             f"a cluster needs the package {error.name}: pip install 'amqp-broker-server[cluster]'",
         )
+    from amqp_broker.management.management import Management
     from amqp_broker.network.listeners import CannotListen
     from amqp_broker.server.data_folder import CannotUseDataFolder, DataFolder
     from amqp_broker.settings import SettingError
@@ -53,7 +54,7 @@ def serve_cluster(settings: Settings, fail: Callable[[ExitCode, str], NoReturn])
     failure: BaseException | None = None
     try:
         with DataFolder(Path(settings.data_dir)) as folder:
-            node = ClusterNode(settings, configuration, folder.path / COPIES_FOLDER_NAME)
+            node = ClusterNode(settings, configuration, folder.path, lambda server: Management(server).serve)
             trio.run(_serve, node, settings)
     except* (CannotJoin, CannotListen, CannotUseDataFolder) as errors:
         failure = errors

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
-from amqp_broker.cluster.etcd_client import Address
+from amqp_broker.cluster.members import Address
 from amqp_broker.explanations import system_reason
 from amqp_broker.settings import SettingError, Settings
 
@@ -42,8 +42,11 @@ class ClusterConfiguration:
     lease_ttl_s: int
 
 
-def cluster_configuration(settings: Settings) -> ClusterConfiguration:
+def cluster_configuration(settings: Settings, *, needs_secret: bool = True) -> ClusterConfiguration:
     """Read the settings that begin with ``cluster``, ``node``, ``link``, ``etcd`` and ``lease``.
+
+    Args:
+        needs_secret: whether nodes are to be talked to, not etcd alone.
 
     Raises:
         SettingError: one of them cannot be used; the text names it and the way out.
@@ -52,7 +55,7 @@ def cluster_configuration(settings: Settings) -> ClusterConfiguration:
     name = unquote(url.path[1:])
     if url.scheme not in ("etcd", "etcds") or not url.netloc or not name or "/" in name:
         raise SettingError(f"cluster takes {FORM}, not '{settings.cluster}'")
-    if not settings.cluster_secret:
+    if needs_secret and not settings.cluster_secret:
         raise SettingError("cluster_secret is missing: give all nodes the same long random text")
     login, _, hosts = url.netloc.rpartition("@")
     user, _, password = login.partition(":")

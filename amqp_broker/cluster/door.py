@@ -107,7 +107,7 @@ async def _introduce(caller: Caller, stream: trio.SocketStream, hello: Hello) ->
     if not link.is_same(answer.get("proof"), link.owner_proof(caller.secret, hello, nonce)):
         raise LinkError("the node that was called does not know the cluster's secret")
     rest = reader.rest()
-    return _Prefixed(stream, rest) if rest else stream
+    return Prefixed(stream, rest) if rest else stream
 
 
 async def answer(
@@ -148,7 +148,7 @@ async def answer(
     except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
         raise LinkError(f"a caller has gone: {error}") from error
     rest = reader.rest()
-    return (_Prefixed(stream, rest) if rest else stream), hello
+    return (Prefixed(stream, rest) if rest else stream), hello
 
 
 async def _read_frame(stream: trio.SocketStream, reader: FrameReader) -> dict[str, object]:
@@ -160,10 +160,10 @@ async def _read_frame(stream: trio.SocketStream, reader: FrameReader) -> dict[st
     return frame
 
 
-class _Prefixed(trio.abc.HalfCloseableStream):
+class Prefixed(trio.abc.HalfCloseableStream):
     """A stream whose first bytes were read already."""
 
-    def __init__(self, stream: trio.SocketStream, first: bytes) -> None:
+    def __init__(self, stream: trio.abc.Stream, first: bytes) -> None:
         self._stream = stream
         self._first = first
 
@@ -180,7 +180,8 @@ class _Prefixed(trio.abc.HalfCloseableStream):
         await self._stream.wait_send_all_might_not_block()
 
     async def send_eof(self) -> None:
-        await self._stream.send_eof()
+        if isinstance(self._stream, trio.abc.HalfCloseableStream):
+            await self._stream.send_eof()
 
     async def aclose(self) -> None:
         await self._stream.aclose()

@@ -6,14 +6,13 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
 import trio
 
-from amqp_broker.cluster.members import UNAUTHENTICATED, EtcdRefused, EtcdUnavailable
+from amqp_broker.cluster.members import UNAUTHENTICATED, Address, EtcdRefused, EtcdUnavailable
 from amqp_broker.etcd import messages
 from amqp_broker.etcd.calls import OK, Answer, Calls, ConnectionFailed, Ended
 from amqp_broker.explanations import system_reason
@@ -21,30 +20,6 @@ from amqp_broker.explanations import system_reason
 RECEIVE_BYTES: Final = 262_144
 CONNECT_PAUSE_S: Final = 0.1
 UNKNOWN_STATUSES: Final = (1, 2, 4, 10, 14)  # they leave open what was done
-
-
-class Address:
-    """Where a member answers, and how to log in there.
-
-    Args:
-        host: its name or address.
-        port: of its clients.
-        user: empty for no login.
-        password: the user's.
-        tls: None for a connection without it.
-    """
-
-    def __init__(
-        self, host: str, port: int, user: str = "", password: str = "", tls: ssl.SSLContext | None = None
-    ) -> None:
-        self.host = host
-        self.port = port
-        self.user = user
-        self.password = password
-        self.tls = tls
-
-    def __str__(self) -> str:
-        return f"{self.host}:{self.port}"
 
 
 class _Connection:

@@ -44,6 +44,30 @@ class EtcdRefused(Exception):
         return self.status == RESOURCE_EXHAUSTED and "space exceeded" in str(self)
 
 
+class Address:
+    """Where a member answers, and how to log in there.
+
+    Args:
+        host: its name or address.
+        port: of its clients.
+        user: empty for no login.
+        password: the user's.
+        tls: None for a connection without it.
+    """
+
+    def __init__(
+        self, host: str, port: int, user: str = "", password: str = "", tls: ssl.SSLContext | None = None
+    ) -> None:
+        self.host = host
+        self.port = port
+        self.user = user
+        self.password = password
+        self.tls = tls
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
 @dataclass(frozen=True, slots=True)
 class Credentials:
     """How to log in to etcd; without a user there is no login."""
@@ -221,3 +245,14 @@ class Members:
         """Close all connections."""
         for member in self._members:
             member.close()
+
+
+def blocking_members(addresses: Iterable[Address], timeout_s: float) -> Members:
+    """The members at these addresses.
+
+    Args:
+        timeout_s: how long one of them may take to answer.
+    """
+    return Members(
+        Member(one.host, one.port, Credentials(one.user, one.password, one.tls), timeout_s) for one in addresses
+    )

@@ -17,6 +17,7 @@ import logging
 import secrets
 import shutil
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, cast
@@ -25,20 +26,23 @@ import trio
 
 from amqp_broker import __version__
 from amqp_broker.access.client import Peer
-from amqp_broker.cluster import door
+from amqp_broker.broker.broker import Broker
+from amqp_broker.broker.problems import AdministrationError
+from amqp_broker.cluster import door, health
 from amqp_broker.cluster.configuration import ClusterConfiguration
 from amqp_broker.cluster.door import Caller, LinkUnreachable
+from amqp_broker.cluster.etcd_checks import CannotJoin, check_etcd
 from amqp_broker.cluster.etcd_client import EtcdClient
-from amqp_broker.cluster.keys import FORMAT, BadKey, Keys, Node
+from amqp_broker.cluster.keys import BadKey, Keys, Node
 from amqp_broker.cluster.lease import Lease
 from amqp_broker.cluster.link import LinkError, NotTheOwner
-from amqp_broker.cluster.members import Credentials as MemberCredentials
-from amqp_broker.cluster.members import EtcdRefused, EtcdUnavailable, Member, Members
+from amqp_broker.cluster.members import EtcdRefused, EtcdUnavailable, blocking_members
+from amqp_broker.cluster.overview import ClusterOverview, overview
 from amqp_broker.cluster.ownership import Ownership, owner_in
 from amqp_broker.cluster.store import EtcdStore
+from amqp_broker.cluster.upkeep import Upkeep
 from amqp_broker.etcd import messages
 from amqp_broker.etcd.calls import Answer
-from amqp_broker.etcd.messages import Target
 from amqp_broker.explanations import system_reason
 from amqp_broker.journal.failures import JournalFailed
 from amqp_broker.journal.journal import SegmentJournal
@@ -46,26 +50,24 @@ from amqp_broker.journal.kept_files import KeptFiles
 from amqp_broker.journal.port import Journal
 from amqp_broker.journal.real_files import RealFiles
 from amqp_broker.logs import log_event
-from amqp_broker.network.listeners import Endpoint
+from amqp_broker.network.listeners import HTTP, Endpoint
 from amqp_broker.network.turns import Turns
 from amqp_broker.server.broker_server import BrokerServer
+from amqp_broker.server.control import Control, serve_control
 from amqp_broker.server.garbage import without_collections
-from amqp_broker.server.reception import Reception
+from amqp_broker.server.reception import Reception, Serve
+from amqp_broker.server.status import ServerStatus, server_status
 from amqp_broker.settings import Settings
 
 SHARD: Final = 0
+COPIES_FOLDER_NAME: Final = "cluster"
 CALL_TIMEOUT_S: Final = 1.0
 PAUSE_S: Final = 0.1
 JOIN_TIMEOUT_S: Final = 60.0  # how long a node that starts waits for etcd
 STAGGER_S: Final = 0.2  # between the first who campaigns and the next
 SUSPICION_S: Final = 0.2  # between two links that are refused, before an owner counts as gone
+LAST_WRITES_S: Final = 5.0  # after the clients have gone
 GATE_PAUSE_S: Final = 0.02
-OLDEST_ETCD: Final = (3, 4, 22)
-BROKEN_ETCD: Final = ((3, 5, 0), (3, 5, 6))  # from, and the first that is right again
-
-
-class CannotJoin(Exception):
-    """This node can be no part of the cluster; the text says why, and the way out."""
 
 
 class ClusterNode:
@@ -74,13 +76,22 @@ class ClusterNode:
     Args:
         settings: where clients are listened to, limits and defaults.
         configuration: which cluster, and who this node is.
-        folder: for copies of the journal's files; worth nothing after the node's end.
+        folder: for the control socket, and for copies of the journal's files, worth nothing after the node's end.
+        administration: serves administrators at the owner, whichever node they come to; None where nobody does.
     """
 
-    def __init__(self, settings: Settings, configuration: ClusterConfiguration, folder: Path) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        configuration: ClusterConfiguration,
+        folder: Path,
+        administration: Callable[[BrokerServer], Serve] | None = None,
+    ) -> None:
         self._settings = settings
         self._configuration = configuration
         self._folder = folder
+        self._copies = folder / COPIES_FOLDER_NAME
+        self._administration = administration
         self._keys = Keys(configuration.cluster)
         self._node_id = secrets.token_hex(8)
         self._caller = Caller(configuration.cluster, self._node_id, configuration.secret)
@@ -89,6 +100,7 @@ class ClusterNode:
         self._ownership: Ownership
         self._turns = Turns()
         self._reception = Reception(settings, self._turns, self._serve_client, self._count_clients)
+        self._reception.is_http_served = administration is not None
         self._clients = 0
         self._nodes: dict[str, Node] = {}
         self._claim = b""  # in the owner's key, as far as is known
@@ -98,6 +110,9 @@ class ClusterNode:
         self._conversations: set[trio.CancelScope] = set()  # with clients that this node serves itself
         self._is_lease_sure = False
         self._ending = trio.Event()
+        self._stepping_down = trio.Event()  # of the present ownership
+        self._released = trio.Event()  # likewise: it has ended
+        self._stands_back_until_s = 0.0
         self._lost = trio.Event()  # of the present ownership
         self._changed = trio.Event()
 
@@ -154,6 +169,7 @@ class ClusterNode:
                 nursery.start_soon(self._watch, self._keys.nodes, True)
                 nursery.start_soon(self._watch, self._keys.owner(SHARD), False)
                 nursery.start_soon(self._turns.run)
+                nursery.start_soon(serve_control, self._control(), self._folder)
                 nursery.start_soon(self._reception.run, nursery)
                 self._reception.listen()
                 task_status.started(self.endpoints)
@@ -169,9 +185,65 @@ class ClusterNode:
         self._ending.set()
         self._tell()
 
+    async def step_down(self) -> str:
+        """Hand the broker over to another node, and stay as a door; returns once this node has let it go.
+
+        Returns:
+            The name of this node.
+
+        Raises:
+            AdministrationError: it is not the owner, or there is nobody else.
+        """
+        name = self._configuration.node_name
+        if not self.is_owner:
+            raise AdministrationError(f"node '{name}' does not own the broker{self._where_the_owner_is()}")
+        if len(self._nodes) < 2:
+            raise AdministrationError(f"node '{name}' is the only one: start another one first")
+        self._stands_back_until_s = trio.current_time() + self._configuration.lease_ttl_s
+        self._stepping_down.set()
+        await self._released.wait()
+        return name
+
+    async def overview(self) -> ClusterOverview:
+        """What there is of the cluster.
+
+        Raises:
+            AdministrationError: etcd does not answer.
+        """
+        quota_bytes = self._settings.etcd_quota_bytes
+        try:
+            return await overview(self._etcd, self._keys, self._configuration, SHARD, quota_bytes)
+        except (EtcdUnavailable, EtcdRefused) as error:
+            raise AdministrationError(str(error)) from error
+
+    def _where_the_owner_is(self) -> str:
+        owner = self._owner_node()
+        return f": ask node '{owner.name}'" if owner is not None else ", and no node does now"
+
+    def _broker(self) -> Broker:
+        """For the control socket: the broker, at its owner."""
+        if self._server is None:
+            name = self._configuration.node_name
+            raise AdministrationError(f"node '{name}' does not own the broker{self._where_the_owner_is()}")
+        return self._server.broker
+
+    def _status(self) -> ServerStatus:
+        server = self._server
+        if server is None:
+            raise AdministrationError(f"node '{self._configuration.node_name}' does not own the broker")
+        status = server_status(server)
+        status["listeners"] = [f"{endpoint.url} ({endpoint})" for endpoint in self.endpoints]
+        status["data_folder"] = f"etcd, cluster '{self._configuration.cluster}'"
+        return status
+
     def reload_certificates(self) -> None:
         """Read the certificates again, for connections to come."""
         self._reception.reload_certificates()
+
+    def _control(self) -> Control:
+        return Control(
+            self._broker, self._status, {"cluster.status": self.overview, "cluster.step-down": self.step_down}
+        )
 
     def _tell(self) -> None:
         """Something has changed: whoever waits looks again."""
@@ -183,31 +255,13 @@ class ClusterNode:
         give_up_s = trio.current_time() + JOIN_TIMEOUT_S
         while True:
             try:
-                await self._try_etcd()
+                await check_etcd(self._etcd, self._keys)
                 return
             except EtcdUnavailable as error:
                 if trio.current_time() > give_up_s:
                     raise CannotJoin(f"{error}: is etcd running, and is the setting cluster right?") from error
                 log_event(logging.WARNING, "waiting for etcd", reason=str(error))
                 await trio.sleep(1)
-
-    async def _try_etcd(self) -> None:
-        try:
-            status = messages.StatusAnswer.read(await self._etcd.call(messages.STATUS, b""))
-            _check_version(status.version)
-            key = self._keys.format.encode()
-            absent = messages.compare(key, Target.CREATE_REVISION, 0)
-            request = messages.transaction_request(
-                [absent], [messages.put(key, str(FORMAT).encode())], [messages.get(key)]
-            )
-            answer = messages.TransactionAnswer.read(await self._etcd.call(messages.TRANSACTION, request))
-        except EtcdRefused as error:
-            raise CannotJoin(
-                f"etcd refuses this node: {error}: look at the user and password in the setting cluster"
-            ) from error
-        if not answer.succeeded and answer.ranges[0].entries[0].value != str(FORMAT).encode():
-            found = answer.ranges[0].entries[0].value.decode("utf-8", "replace")
-            raise CannotJoin(f"the cluster has format {found}, this release knows {FORMAT}: use a newer release")
 
     async def _register(self, link_port: int) -> None:
         configuration = self._configuration
@@ -322,7 +376,8 @@ class ClusterNode:
     async def _campaign(self) -> int | None:
         """Try to become the owner, after those who are to try before."""
         if not self._claim:
-            await trio.sleep(STAGGER_S * self._place_in_line())
+            stand_back_s = self._stands_back_until_s - trio.current_time()
+            await trio.sleep(max(STAGGER_S * self._place_in_line(), stand_back_s))
         if self._claim and owner_in(self._claim) != self._node_id:
             return None
         try:
@@ -343,11 +398,14 @@ class ClusterNode:
 
     async def _own(self, epoch: int) -> None:
         """Serve the broker until the ownership or the node ends."""
-        self._lost = trio.Event()
-        store = self._store = EtcdStore(
-            self._blocking_members(), self._keys.shard(SHARD), self._keys.owner(SHARD), epoch
-        )
+        self._lost, self._stepping_down, self._released = trio.Event(), trio.Event(), trio.Event()
+        members = blocking_members(self._configuration.addresses, CALL_TIMEOUT_S)
+        store = self._store = EtcdStore(members, self._keys.shard(SHARD), self._keys.owner(SHARD), epoch)
         server = BrokerServer(self._settings, output_gate=self)
+        upkeep = Upkeep(self._etcd, store, self._settings.etcd_quota_bytes)
+        server.is_store_low = lambda: upkeep.is_low
+        if self._administration is not None:
+            server.speak_http(self._administration(server))
         began_s = time.monotonic()
         log_event(logging.INFO, "taking over", node=self._configuration.node_name, epoch=epoch)
         try:
@@ -360,7 +418,7 @@ class ClusterNode:
                 epoch=epoch,
                 seconds=round(time.monotonic() - began_s, 3),
             )
-            await self._serve_broker(server)
+            await self._serve_broker(server, upkeep)
         except* (JournalFailed, OSError) as errors:
             reason = "; ".join(
                 system_reason(error) if isinstance(error, OSError) else str(error) for error in errors.exceptions
@@ -374,36 +432,34 @@ class ClusterNode:
             self._tell()
         with suppress(EtcdUnavailable, EtcdRefused):
             await self._ownership.disown(self._ownership.claim)
-
-    def _blocking_members(self) -> Members:
-        members = []
-        for address in self._configuration.addresses:
-            credentials = MemberCredentials(address.user, address.password, address.tls)
-            members.append(Member(address.host, address.port, credentials, CALL_TIMEOUT_S))
-        return Members(members)
+        self._released.set()
 
     def _read_journal(self, store: EtcdStore, server: BrokerServer, epoch: int) -> None:
         """In a thread: read all that the store has, and have the server go on with it."""
         store.open()
-        shutil.rmtree(self._folder, ignore_errors=True)
-        files = KeptFiles(store, RealFiles(self._folder / f"{epoch:x}"), f"etcd {self._keys.prefix}")
+        shutil.rmtree(self._copies, ignore_errors=True)
+        files = KeptFiles(store, RealFiles(self._copies / f"{epoch:x}"), f"etcd {self._keys.prefix}")
         files.fetch()
         files.sweep()
         server.open(cast(Journal, SegmentJournal(files, self._settings.segment_size_bytes)))
 
-    async def _serve_broker(self, server: BrokerServer) -> None:
+    async def _serve_broker(self, server: BrokerServer, upkeep: Upkeep) -> None:
         async with trio.open_nursery() as nursery:
             await nursery.start(server.serve)
+            nursery.start_soon(upkeep.run)
             self._server = server
             self._tell()
-            nursery.start_soon(self._shut_down_at_the_end, server)
+            for event in (self._ending, self._stepping_down):
+                nursery.start_soon(self._shut_down_after, event, server)
             await self._wait_for_end(server)
             self._server = None
             nursery.cancel_scope.cancel()
 
-    async def _shut_down_at_the_end(self, server: BrokerServer) -> None:
-        await self._ending.wait()
+    async def _shut_down_after(self, event: trio.Event, server: BrokerServer) -> None:
+        await event.wait()
         server.shut_down()
+        await trio.sleep(self._settings.shutdown_grace_ms / 1000 + LAST_WRITES_S)
+        self._lose("etcd did not take the last writes in time")
 
     async def _wait_for_end(self, server: BrokerServer) -> None:
         """Until the ownership is lost, or the server has said goodbye to its clients."""
@@ -425,6 +481,11 @@ class ClusterNode:
         """Serve a client here, or carry its bytes to the owner; while there is none, it waits."""
         self._clients += 1
         try:
+            if protocol == HTTP:
+                first = await self._answer_about_health(stream)
+                if not first:
+                    return
+                stream = door.Prefixed(stream, first)
             with trio.move_on_after(self._settings.handshake_timeout_ms / 1000) as waiting:
                 while True:
                     changed = self._changed
@@ -444,6 +505,26 @@ class ClusterNode:
             self._clients -= 1
             with trio.CancelScope(shield=True):
                 await trio.aclose_forcefully(stream)
+
+    async def _answer_about_health(self, stream: trio.abc.Stream) -> bytes:
+        """Answer what a load balancer asks each node; returns how a request begins that is for the owner."""
+        first = b""
+        try:
+            with trio.move_on_after(self._settings.handshake_timeout_ms / 1000):
+                while b"\r\n" not in first and len(first) < health.FIRST_BYTES:
+                    data = await stream.receive_some(health.FIRST_BYTES)
+                    if not data:
+                        return b""
+                    first += data
+                answer = health.answer_to(first, is_owner=self.is_owner, has_owner=self.has_owner)
+                if answer is None and not self.has_owner:
+                    answer = health.no_owner()
+                if answer is not None:
+                    await stream.send_all(answer)
+                    return b""
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return b""
+        return first
 
     async def _converse(self, server: BrokerServer, stream: trio.abc.Stream, peer: Peer, protocol: str) -> None:
         """Have a client's conversation here, at the longest until this node serves the broker no more."""
@@ -502,12 +583,3 @@ class ClusterNode:
             await self._converse(server, inner, hello.peer, hello.protocol)
         finally:
             self._clients -= 1
-
-
-def _check_version(version: str) -> None:
-    """Refuse an etcd that is known to lose data, or too old."""
-    numbers = tuple(int(part) for part in version.split("-")[0].split(".")[:3] if part.isdecimal())
-    if numbers < OLDEST_ETCD or BROKEN_ETCD[0] <= numbers < BROKEN_ETCD[1]:
-        raise CannotJoin(
-            f"etcd {version} cannot be used: 3.4.22 or newer is needed, and not 3.5.0 to 3.5.5, which may lose data"
-        )

@@ -13,7 +13,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from amqp_broker.cluster.members import EtcdRefused, EtcdUnavailable, Members
@@ -219,17 +219,8 @@ class EtcdStore:
         Raises:
             OSError: etcd does not answer.
         """
-        key, end = self._full(prefix), messages.prefix_end(self._full(prefix))
-        revision = 0
-        while True:
-            request = messages.range_request(key, end, limit=PAGE_KEYS, revision=revision)
-            answer = messages.RangeAnswer.read(self._read(request))
-            revision = revision or answer.revision
-            for entry in answer.entries:
-                yield Entry(entry.key.decode().removeprefix(self._prefix), entry.value, entry.mod_revision)
-            if not answer.more or not answer.entries:
-                return
-            key = answer.entries[-1].key + b"\0"
+        for _, entry in entries_in(self._read, self._prefix, prefix, 0):
+            yield entry
 
     def _read(self, request: bytes) -> bytes:
         while True:
@@ -248,3 +239,26 @@ class EtcdStore:
         """
         if self.room_bytes is not None and size > self.room_bytes:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def entries_in(
+    read: Callable[[bytes], bytes], store_prefix: str, prefix: str, revision: int
+) -> Iterator[tuple[int, Entry]]:
+    """All keys with a prefix in the order of the keys, as they stood at one revision, which comes with each.
+
+    Args:
+        read: asks etcd for a range.
+        store_prefix: what the store's keys begin with.
+        prefix: within the store.
+        revision: 0 for the present one.
+    """
+    key = (store_prefix + prefix).encode()
+    end = messages.prefix_end(key)
+    while True:
+        answer = messages.RangeAnswer.read(read(messages.range_request(key, end, limit=PAGE_KEYS, revision=revision)))
+        revision = revision or answer.revision
+        for entry in answer.entries:
+            yield revision, Entry(entry.key.decode().removeprefix(store_prefix), entry.value, entry.mod_revision)
+        if not answer.more or not answer.entries:
+            return
+        key = answer.entries[-1].key + b"\0"

@@ -25,7 +25,7 @@ from amqp_broker.network.listeners import AMQP, FOR_ADMINISTRATORS, Endpoint
 from amqp_broker.network.pump import Outbox, OutputGate, Pump
 from amqp_broker.network.turns import Turns
 from amqp_broker.server.clock import SystemClock
-from amqp_broker.server.control import serve_control
+from amqp_broker.server.control import Control, serve_control
 from amqp_broker.server.driver import ServerDriver
 from amqp_broker.server.journal_flusher import JournalFlusher
 from amqp_broker.server.long_works import go_on_with_works
@@ -85,6 +85,7 @@ class BrokerServer:
         self._reception = Reception(self.settings, self._turns, self.serve_stream, self._count_clients)
         self.connections_ended = 0
         self.control_folder: Path | None = None  # the data folder, where the command line may reach the broker
+        self.is_store_low: Callable[[], bool] = lambda: False  # of a journal that is not on this machine's disk
         self._serve_http: Serve | None = None
         self._http_clients = 0
         self._nursery: trio.Nursery | None = None  # while clients are served
@@ -181,12 +182,14 @@ class BrokerServer:
                 nursery.start_soon(run_timers, self.broker, driver.earlier_deadline)
                 nursery.start_soon(go_on_with_works, self.broker, driver.unfinished_work)
                 nursery.start_soon(self._turns.run)
-                nursery.start_soon(watch_resources, self.broker, self.settings, self._flusher)
+                nursery.start_soon(watch_resources, self.broker, self.settings, self._flusher, self.is_store_low)
                 driver.password_checks = PasswordChecks(self.broker, nursery)
                 stall_timeout_ms = self.settings.output_stall_timeout_ms
                 nursery.start_soon(shed_stalled, lambda: tuple(self._connections), stall_timeout_ms)
                 if self.control_folder is not None:
-                    nursery.start_soon(serve_control, self.broker, self.control_folder, partial(server_status, self))
+                    nursery.start_soon(
+                        serve_control, Control(lambda: self.broker, partial(server_status, self)), self.control_folder
+                    )
                 if self._journal is not None and self._flusher is not None:
                     nursery.start_soon(self._flusher.run)
                     nursery.start_soon(read_pages, self.broker, self._journal, driver.wanted_pages)

@@ -16,7 +16,8 @@ import os
 import socket
 import struct
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -41,12 +42,26 @@ PATIENCE_S = 10.0  # with a client that sends nothing, or takes nothing
 Answer = dict[str, Any]
 
 
-async def serve_control(broker: Broker, data_folder: Path, status: Callable[[], ServerStatus]) -> None:
+@dataclass(frozen=True, slots=True)
+class Control:
+    """What can be controlled.
+
+    Args:
+        broker: the broker; raises AdministrationError where there is none here.
+        status: tells how the server is; called in a thread.
+        node_commands: of a node of a cluster, which need no broker.
+    """
+
+    broker: Callable[[], Broker]
+    status: Callable[[], ServerStatus]
+    node_commands: Mapping[str, Callable[[], Awaitable[Any]]] = field(default_factory=dict)
+
+
+async def serve_control(control: Control, data_folder: Path) -> None:
     """Answer until cancelled. A system without Unix sockets has no control socket.
 
     Args:
         data_folder: held by this process, so that what is left of an earlier socket can be removed.
-        status: tells how the server is; called in a thread.
     """
     if not hasattr(socket, "AF_UNIX"):
         log_event(logging.WARNING, "no control socket", reason="this system has no Unix sockets for Python")
@@ -64,7 +79,7 @@ async def serve_control(broker: Broker, data_folder: Path, status: Callable[[], 
 
     async def serve_one(stream: trio.SocketStream) -> None:
         async with served, stream:
-            await _serve_client(Controlled(broker, status, _who(stream)), stream)
+            await _serve_client(control, _who(stream), stream)
 
     try:
         await trio.serve_listeners(serve_one, [listener])
@@ -92,7 +107,7 @@ def _who(stream: trio.SocketStream) -> str:
     return f"uid {user_id} on the control socket"
 
 
-async def _serve_client(controlled: Controlled, stream: trio.SocketStream) -> None:
+async def _serve_client(control: Control, who: str, stream: trio.SocketStream) -> None:
     received = bytearray()
     try:
         while True:
@@ -107,15 +122,19 @@ async def _serve_client(controlled: Controlled, stream: trio.SocketStream) -> No
                 end = received.find(b"\n", before)
             line = bytes(received[:end])
             del received[: end + 1]
-            await _answer(controlled, line, stream)
+            await _answer(control, who, line, stream)
     except (trio.BrokenResourceError, trio.TooSlowError):
         return
 
 
-async def _answer(controlled: Controlled, line: bytes, stream: trio.SocketStream) -> None:
+async def _answer(control: Control, who: str, line: bytes, stream: trio.SocketStream) -> None:
     try:
         request = json.loads(line)
         name, arguments = request["command"], request.get("arguments", {})
+        if name in control.node_commands:
+            await _send(stream, {"result": await control.node_commands[name]()})
+            return
+        controlled = Controlled(control.broker(), control.status, who)
         if name in LISTS:
             await _send_items(LISTS[name](controlled, arguments), stream)
             result = None

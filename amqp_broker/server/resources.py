@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TypedDict
@@ -50,12 +51,15 @@ class DescriptorStatus(TypedDict):
     limit: int | None
 
 
-async def watch_resources(broker: Broker, settings: Settings, flusher: JournalFlusher | None) -> None:
+async def watch_resources(
+    broker: Broker, settings: Settings, flusher: JournalFlusher | None, is_store_low: Callable[[], bool]
+) -> None:
     """Look every ``resource_check_ms``, until cancelled.
 
     Args:
         flusher: knows when the disk is full all the same, which free space alone does not tell (a quota, or too little
             room for what is to be written next); None for a broker that keeps nothing on disk.
+        is_store_low: whether what keeps the journal in place of this disk runs out of room.
     """
     memory_limit_bytes = settings.memory_high_water_bytes
     while True:
@@ -69,7 +73,7 @@ async def watch_resources(broker: Broker, settings: Settings, flusher: JournalFl
         if flusher is not None:
             limit_bytes = settings.disk_free_limit_bytes
             free_bytes = shutil.disk_usage(settings.data_dir).free
-            is_low = free_bytes < limit_bytes or flusher.is_disk_full
+            is_low = free_bytes < limit_bytes or flusher.is_disk_full or is_store_low()
             _set(broker, Resource.DISK, free_bytes, limit_bytes=limit_bytes, is_low=is_low)
         await trio.sleep(settings.resource_check_ms / 1000)
 

@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Callable, Iterator
 import pytest
 import trio
 
-from amqp_broker.cluster.etcd_client import Address, EtcdClient
+from amqp_broker.cluster.etcd_client import EtcdClient
 from amqp_broker.cluster.keys import Keys
 from amqp_broker.cluster.lease import Lease
-from amqp_broker.cluster.members import EtcdUnavailable
+from amqp_broker.cluster.members import Address, EtcdUnavailable
 from amqp_broker.cluster.ownership import Ownership, owner_in
 from amqp_broker.etcd import messages
 from amqp_broker.etcd.calls import Answer

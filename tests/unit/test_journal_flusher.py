@@ -237,7 +237,7 @@ async def test_a_full_disk_is_waited_out_and_the_alarm_stays_however_much_room_t
         position = served.change(SEGMENT_BYTES)
         alarms, news = served.broker.alarms, trio.Event()
         alarms.listen(news.set)
-        nursery.start_soon(watch_resources, served.broker, settings, served.flusher)
+        nursery.start_soon(watch_resources, served.broker, settings, served.flusher, lambda: False)
         await news.wait()
         assert alarms.are_raised
         news = trio.Event()

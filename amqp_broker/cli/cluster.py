@@ -1,0 +1,217 @@
+"""``amqp-broker cluster``: who is in a cluster and who owns the broker, handing it over, and moving in and out.
+
+Does not hold how a node runs; that is ``serve --cluster`` (``serve_cluster.py``).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from amqp_broker.cli import control, options, tables
+from amqp_broker.cli.exit_codes import EPILOG, ExitCode
+from amqp_broker.cli.tables import size_text
+from amqp_broker.explanations import system_reason
+
+if TYPE_CHECKING:
+    from amqp_broker.cluster.configuration import ClusterConfiguration
+
+SHARD = 0
+SHOWN_EVERY_S = 0.25
+
+Source = Annotated[Path, typer.Argument(metavar="DIR", help="The data folder of a broker that ran alone.")]
+Target = Annotated[Path, typer.Argument(metavar="DIR", help="A new data folder, which serve starts from.")]
+BackupFile = Annotated[Path, typer.Argument(metavar="FILE", help="What to write.")]
+
+application = typer.Typer(
+    help="Several nodes as one broker: who is there, who owns it, and moving in or out.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+
+
+@application.command("status", epilog=EPILOG)
+def status(as_json: control.Json = False, data_dir: options.DataDir = None, config: options.ConfigFile = None) -> None:
+    """Show a cluster as a node on this machine sees it: its nodes, which of them owns the broker, and etcd.
+
+    \b
+    amqp-broker cluster status
+    amqp-broker cluster status --json | jq -r .owner
+    """
+    said = control.ask(data_dir, config, "cluster.status")
+    if as_json:
+        print(json.dumps(said, indent=2))
+        return
+    for name, text in _lines(said):
+        print(f"{name:<11}{text}")
+    rows = [{**node, "role": "owner" if node["is_owner"] else "door", "up": _age(node)} for node in said["nodes"]]
+    print()
+    tables.show(rows, ("name", "role", "link", "version", "up"), False)
+
+
+def _lines(said: dict[str, Any]) -> list[tuple[str, str]]:
+    etcd = said["etcd"]
+    used = f"{size_text(etcd['database_used_bytes'])} used of {size_text(etcd['quota_bytes'])}"
+    owner = f"{said['owner']}, epoch {said['epoch']}" if said["owner"] else "none now: nobody is served"
+    lines = [
+        ("cluster", said["cluster"]),
+        ("asked", f"node {said['node']}"),
+        ("owner", owner),
+        ("etcd", f"{etcd['version']} at {etcd['address']}, {used}, {size_text(etcd['database_bytes'])} on its disk"),
+    ]
+    if not etcd["has_leader"]:
+        lines.append(("", "etcd has no leader: nothing can be written"))
+    return [*lines, *(("", error) for error in etcd["errors"])]
+
+
+def _age(node: dict[str, Any]) -> str:
+    minutes = max(0, int(time.time() - node["started_s"])) // 60
+    return f"{minutes // 1440} d" if minutes >= 2880 else f"{minutes // 60} h" if minutes >= 120 else f"{minutes} min"
+
+
+@application.command("step-down", epilog=EPILOG)
+def step_down(data_dir: options.DataDir = None, config: options.ConfigFile = None) -> None:
+    """Have the owner hand the broker over to another node, before its machine is restarted; its clients reconnect.
+
+    \b
+    amqp-broker cluster step-down
+    """
+    name = control.ask(data_dir, config, "cluster.step-down")
+    print(f"node '{name}' has handed the broker over")
+
+
+@application.command("import", epilog=EPILOG)
+def import_data(folder: Source, cluster: options.Cluster = None, config: options.ConfigFile = None) -> None:
+    """Make the data of a broker that ran alone that of a cluster. No node of it may run yet; DIR stays as it is.
+
+    \b
+    amqp-broker cluster import /var/lib/amqp-broker --cluster etcd://10.0.0.1:2379/orders
+    """
+    from amqp_broker.journal.real_files import RealFiles
+    from amqp_broker.server.data_folder import DataFolder
+    from amqp_broker.server.journal_folder import JOURNAL_FOLDER_NAME
+
+    configuration = _configuration(cluster, config)
+    if not (folder / JOURNAL_FOLDER_NAME).is_dir():
+        options.fail(ExitCode.CANNOT_USE_DATA_FOLDER, f"{folder} is no data folder: it has no {JOURNAL_FOLDER_NAME}")
+    with _failures_told(folder), DataFolder(folder):
+        import trio
+
+        from amqp_broker.cluster.transfer import import_journal
+
+        files = RealFiles(folder / JOURNAL_FOLDER_NAME)
+        size_bytes = trio.run(import_journal, configuration, SHARD, files, _progress("importing"))
+    print(f"the cluster '{configuration.cluster}' has the {size_text(size_bytes)} of {folder}: start its nodes")
+
+
+@application.command("export", epilog=EPILOG)
+def export_data(folder: Target, cluster: options.Cluster = None, config: options.ConfigFile = None) -> None:
+    """Copy a cluster's data into a folder that a broker alone starts from. Nodes may run: it is as of one moment.
+
+    \b
+    amqp-broker cluster export ./alone --cluster etcd://10.0.0.1:2379/orders
+    amqp-broker serve --data-dir ./alone
+    """
+    from amqp_broker.journal.real_files import RealFiles
+    from amqp_broker.server.data_folder import DataFolder
+    from amqp_broker.server.journal_folder import JOURNAL_FOLDER_NAME
+
+    configuration = _configuration(cluster, config)
+    with _failures_told(folder), DataFolder(folder):
+        from amqp_broker.cluster.transfer import export_journal
+
+        journal = folder / JOURNAL_FOLDER_NAME
+        journal.mkdir(mode=0o700, exist_ok=True)
+        if any(journal.iterdir()):
+            options.fail(ExitCode.CANNOT_USE_DATA_FOLDER, f"{folder} has a journal already: name a new folder")
+        size_bytes = export_journal(configuration, SHARD, RealFiles(journal), _progress("exporting"))
+    print(f"{folder} has the {size_text(size_bytes)} of the cluster '{configuration.cluster}'")
+
+
+@application.command("backup", epilog=EPILOG)
+def backup(file: BackupFile, cluster: options.Cluster = None, config: options.ConfigFile = None) -> None:
+    """Write a snapshot of all that etcd has into a file, for 'etcdctl snapshot restore'. Nodes may run.
+
+    \b
+    amqp-broker cluster backup orders.snapshot --cluster etcd://10.0.0.1:2379/orders
+    """
+    configuration = _configuration(cluster, config)
+    with _failures_told(file):
+        import trio
+
+        from amqp_broker.cluster.transfer import back_up
+
+        size_bytes = trio.run(back_up, configuration, file, _progress("receiving"))
+    print(f"{file} has the {size_text(size_bytes)} of etcd")
+
+
+def _configuration(cluster: str | None, config: Path | None) -> ClusterConfiguration:
+    settings = options.configure(None, None, None, config, None, None, cluster=cluster).settings
+    if not settings.cluster:
+        options.fail(ExitCode.WRONG_USE, "name the cluster: --cluster etcd://HOST:PORT,HOST:PORT/NAME")
+    try:
+        from amqp_broker.cluster.configuration import cluster_configuration
+    except ModuleNotFoundError as error:
+        options.fail(
+            ExitCode.WRONG_USE,
+            f"a cluster needs the package {error.name}: pip install 'amqp-broker-server[cluster]'",
+        )
+    from amqp_broker.settings import SettingError
+
+    try:
+        return cluster_configuration(settings, needs_secret=False)
+    except SettingError as error:
+        options.fail(ExitCode.WRONG_USE, str(error))
+
+
+@contextmanager
+def _failures_told(path: Path) -> Iterator[None]:
+    """What goes wrong in a line, with its exit code."""
+    from amqp_broker.cluster.etcd_checks import CannotJoin
+    from amqp_broker.cluster.transfer import CannotTransfer
+    from amqp_broker.server.data_folder import CannotUseDataFolder
+
+    failed: tuple[ExitCode, str] | None = None
+    try:
+        yield
+    except* (CannotJoin, CannotTransfer) as errors:
+        failed = ExitCode.CANNOT_JOIN, str(_first(errors))
+    except* CannotUseDataFolder as errors:
+        failed = ExitCode.CANNOT_USE_DATA_FOLDER, str(_first(errors))
+    except* OSError as errors:
+        error = _first(errors)
+        assert isinstance(error, OSError)
+        failed = ExitCode.CANNOT_USE_DATA_FOLDER, f"{error.filename or path}: {system_reason(error)}"
+    if failed is not None:
+        options.fail(*failed)
+
+
+def _first(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _progress(doing: str) -> Callable[[int, int], None]:
+    """Shows on a terminal how far it is."""
+    shown_s = 0.0
+
+    def show(done_bytes: int, all_bytes: int) -> None:
+        nonlocal shown_s
+        is_done = done_bytes >= all_bytes
+        if not sys.stderr.isatty() or (time.monotonic() - shown_s < SHOWN_EVERY_S and not is_done):
+            return
+        shown_s = time.monotonic()
+        end = "\n" if is_done else "\r"
+        sys.stderr.write(f"{doing}: {100 * done_bytes // max(all_bytes, 1)} % of {all_bytes / 1e6:.0f} MB{end}")
+        sys.stderr.flush()
+
+    return show

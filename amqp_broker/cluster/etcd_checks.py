@@ -1,0 +1,50 @@
+"""Whether an etcd can be used, and whether what stands in it is of this release."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from amqp_broker.cluster.etcd_client import EtcdClient
+from amqp_broker.cluster.keys import FORMAT, Keys
+from amqp_broker.cluster.members import EtcdRefused
+from amqp_broker.etcd import messages
+from amqp_broker.etcd.messages import Target
+
+OLDEST_ETCD: Final = (3, 4, 22)
+BROKEN_ETCD: Final = ((3, 5, 0), (3, 5, 6))  # from, and the first that is right again
+
+
+class CannotJoin(Exception):
+    """This node can be no part of the cluster; the text says why, and the way out."""
+
+
+async def check_etcd(etcd: EtcdClient, keys: Keys) -> None:
+    """See that etcd answers, is none that loses data, and holds a cluster of this release's format, or none yet.
+
+    Raises:
+        CannotJoin: it cannot be used.
+        EtcdUnavailable: it does not answer.
+    """
+    try:
+        status = messages.StatusAnswer.read(await etcd.call(messages.STATUS, b""))
+        _check_version(status.version)
+        key = keys.format.encode()
+        absent = messages.compare(key, Target.CREATE_REVISION, 0)
+        request = messages.transaction_request([absent], [messages.put(key, str(FORMAT).encode())], [messages.get(key)])
+        answer = messages.TransactionAnswer.read(await etcd.call(messages.TRANSACTION, request))
+    except EtcdRefused as error:
+        raise CannotJoin(
+            f"etcd refuses this node: {error}: look at the user and password in the setting cluster"
+        ) from error
+    if not answer.succeeded and answer.ranges[0].entries[0].value != str(FORMAT).encode():
+        found = answer.ranges[0].entries[0].value.decode("utf-8", "replace")
+        raise CannotJoin(f"the cluster has format {found}, this release knows {FORMAT}: use a newer release")
+
+
+def _check_version(version: str) -> None:
+    """Refuse an etcd that is known to lose data, or too old."""
+    numbers = tuple(int(part) for part in version.split("-")[0].split(".")[:3] if part.isdecimal())
+    if numbers < OLDEST_ETCD or BROKEN_ETCD[0] <= numbers < BROKEN_ETCD[1]:
+        raise CannotJoin(
+            f"etcd {version} cannot be used: 3.4.22 or newer is needed, and not 3.5.0 to 3.5.5, which may lose data"
+        )

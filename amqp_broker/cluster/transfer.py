@@ -1,0 +1,211 @@
+"""The journal of a cluster as a folder, and back; and a copy of all that etcd has.
+
+An import happens while the importer owns the shard, and its files get their names all at once at the end: it is there
+as a whole, or not at all. An export reads everything at one revision, so it is what a crash at that moment would have
+left, which a broker starts from.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from amqp_broker.cluster.configuration import ClusterConfiguration
+from amqp_broker.cluster.etcd_checks import check_etcd
+from amqp_broker.cluster.etcd_client import EtcdClient
+from amqp_broker.cluster.keys import Keys
+from amqp_broker.cluster.lease import Lease
+from amqp_broker.cluster.members import EtcdRefused, EtcdUnavailable, blocking_members
+from amqp_broker.cluster.ownership import Ownership
+from amqp_broker.cluster.store import EtcdStore, entries_in
+from amqp_broker.etcd import messages
+from amqp_broker.etcd.calls import OK, Answer
+from amqp_broker.journal.files import FileSystem
+from amqp_broker.journal.kept_files import NAMES, TRANSACTION_CHANGES_MAX, Entry, KeptFiles, Transaction
+from amqp_broker.journal.real_files import RealFiles
+
+COPY_BYTES: Final = 1_048_576
+CALL_TIMEOUT_S: Final = 5.0
+DIGEST_BYTES: Final = 32  # of SHA-256, at the end of etcd's snapshots
+IMPORTER: Final = "importer"
+
+Progress = Callable[[int, int], None]  # bytes done, bytes in all
+
+
+class CannotTransfer(Exception):
+    """Nothing was changed; the text says why, and the way out."""
+
+
+class _AtOneRevision:
+    """The store as it stood when it was first asked; cannot be written."""
+
+    def __init__(self, configuration: ClusterConfiguration, prefix: str) -> None:
+        self._members = blocking_members(configuration.addresses, CALL_TIMEOUT_S)
+        self._prefix = prefix
+        self._revision = 0
+
+    def entries(self, prefix: str) -> Iterator[Entry]:
+        for revision, entry in entries_in(self._read, self._prefix, prefix, self._revision):
+            self._revision = revision
+            yield entry
+
+    def _read(self, request: bytes) -> bytes:
+        try:
+            return self._members.call(messages.RANGE, request)
+        except (EtcdUnavailable, EtcdRefused) as error:
+            raise CannotTransfer(f"{error}: is etcd running, and is the setting cluster right?") from error
+
+    def commit(self, transactions: Sequence[Transaction]) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    def check_room(self, size: int) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+
+def export_journal(configuration: ClusterConfiguration, shard: int, target: FileSystem, progress: Progress) -> int:
+    """Copy a cluster's journal into a folder; nodes may run meanwhile.
+
+    Args:
+        target: an empty folder.
+        progress: called now and then.
+
+    Returns:
+        How many bytes it has.
+
+    Raises:
+        CannotTransfer: etcd does not answer, or has no such cluster.
+        OSError: a file cannot be written.
+    """
+    store = _AtOneRevision(configuration, Keys(configuration.cluster).shard(shard))
+    with tempfile.TemporaryDirectory(prefix="amqp-broker-export-") as folder:
+        source = KeptFiles(store, RealFiles(Path(folder)), "etcd")
+        source.fetch()
+        if not source.names():
+            raise CannotTransfer(f"etcd has no journal of a cluster '{configuration.cluster}'")
+        return _copy(source, target, progress)
+
+
+def _copy(source: FileSystem, target: FileSystem, progress: Progress) -> int:
+    sizes = {name: source.open(name).size() for name in source.names()}
+    done_bytes, all_bytes = 0, sum(sizes.values())
+    for name, size in sizes.items():
+        read, written = source.open(name), target.create(name, 0)
+        for offset in range(0, size, COPY_BYTES):
+            written.write_at(offset, read.read_at(offset, min(COPY_BYTES, size - offset)))
+            done_bytes += min(COPY_BYTES, size - offset)
+            progress(done_bytes, all_bytes)
+        written.sync()
+    target.sync_folder()
+    return all_bytes
+
+
+async def import_journal(
+    configuration: ClusterConfiguration, shard: int, source: FileSystem, progress: Progress
+) -> int:
+    """Make the journal of a broker that ran alone that of a cluster, which must have none yet and no running node.
+
+    Args:
+        source: the files, used by nobody.
+        progress: called now and then, in a thread.
+
+    Returns:
+        How many bytes it has.
+
+    Raises:
+        CannotTransfer: the cluster has a journal or an owner, or etcd does not answer.
+        OSError: it is not known whether all of it arrived; what did has no name and is removed by the next owner.
+    """
+    if len(source.names()) > TRANSACTION_CHANGES_MAX:
+        raise CannotTransfer(
+            f"the journal has {len(source.names())} files, more than etcd can hold: let consumers empty queues first"
+        )
+    keys = Keys(configuration.cluster)
+    async with trio.open_nursery() as nursery:
+        etcd = EtcdClient(configuration.addresses, CALL_TIMEOUT_S, nursery)
+        lease = Lease(etcd, configuration.lease_ttl_s)
+        ownership = Ownership(etcd, keys, shard, IMPORTER)
+        try:
+            await check_etcd(etcd, keys)
+            await _refuse_what_is_there(etcd, keys, shard)
+            await lease.grant()
+            nursery.start_soon(lease.keep_alive)
+            epoch = await ownership.campaign(lease.number)
+            if epoch is None:
+                raise CannotTransfer("a node of the cluster runs: stop all of them first")
+            store = EtcdStore(
+                blocking_members(configuration.addresses, CALL_TIMEOUT_S), keys.shard(shard), keys.owner(shard), epoch
+            )
+            size_bytes = await trio.to_thread.run_sync(_copy_into, store, source, progress)
+            await ownership.disown(ownership.claim)
+            await lease.revoke()
+        except (EtcdUnavailable, EtcdRefused) as error:
+            raise CannotTransfer(f"{error}: is etcd running, and is the setting cluster right?") from error
+        nursery.cancel_scope.cancel()
+    return size_bytes
+
+
+async def _refuse_what_is_there(etcd: EtcdClient, keys: Keys, shard: int) -> None:
+    names = f"{keys.shard(shard)}{NAMES}".encode()
+    request = messages.range_request(names, messages.prefix_end(names), limit=1)
+    if messages.RangeAnswer.read(await etcd.call(messages.RANGE, request)).entries:
+        raise CannotTransfer("the cluster has a journal already: choose another name for it in the setting cluster")
+
+
+def _copy_into(store: EtcdStore, source: FileSystem, progress: Progress) -> int:
+    store.open()
+    with tempfile.TemporaryDirectory(prefix="amqp-broker-import-") as folder:
+        return _copy(source, KeptFiles(store, RealFiles(Path(folder)), "etcd"), progress)
+
+
+async def back_up(configuration: ClusterConfiguration, path: Path, progress: Progress) -> int:
+    """Write a snapshot of all that etcd has into a file, which ``etcdctl snapshot restore`` reads.
+
+    Returns:
+        How many bytes it has.
+
+    Raises:
+        CannotTransfer: etcd does not answer, or the snapshot did not arrive whole; the file is not there then.
+        OSError: the file cannot be written.
+    """
+    part = path.with_name(path.name + ".part")
+    try:
+        with part.open("wb") as file:
+            async with trio.open_nursery() as nursery:
+                etcd = EtcdClient(configuration.addresses, CALL_TIMEOUT_S, nursery)
+                try:
+                    size_bytes = await _receive_snapshot(etcd, file.write, progress)
+                except (EtcdUnavailable, EtcdRefused) as error:
+                    raise CannotTransfer(f"{error}: is etcd running, and is the setting cluster right?") from error
+                nursery.cancel_scope.cancel()
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    return size_bytes
+
+
+async def _receive_snapshot(etcd: EtcdClient, write: Callable[[bytes], object], progress: Progress) -> int:
+    digest, tail, size_bytes = hashlib.sha256(), b"", 0
+    status = None
+    async with etcd.stream(messages.SNAPSHOT, b"") as answers:
+        async for answer in answers:
+            if not isinstance(answer, Answer):
+                status = answer.status
+                break
+            part = messages.SnapshotPart.read(answer.message)
+            write(part.data)
+            size_bytes += len(part.data)
+            progress(size_bytes, size_bytes + part.remaining_bytes)
+            digest.update((tail + part.data)[:-DIGEST_BYTES])
+            tail = (tail + part.data)[-DIGEST_BYTES:]
+    if status != OK or digest.digest() != tail:
+        raise CannotTransfer("the snapshot did not arrive whole: try again")
+    return size_bytes

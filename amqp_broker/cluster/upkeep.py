@@ -1,0 +1,76 @@
+"""What the owner does for etcd: old revisions are compacted away, and publishers wait before etcd's quota is used up.
+
+etcd keeps every value that a key ever had until it is compacted, so the journal's pieces would fill it with what was
+removed long ago. When its quota is used up, it takes no writes at all until somebody has made room; so the broker's
+disk alarm is raised long before, and what is acknowledged meanwhile makes room.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from typing import Final
+
+import trio
+
+from amqp_broker.cluster.etcd_client import EtcdClient
+from amqp_broker.cluster.members import EtcdRefused, EtcdUnavailable
+from amqp_broker.cluster.store import EtcdStore
+from amqp_broker.etcd import messages
+from amqp_broker.logs import log_event
+
+EVERY_S: Final = 3.0
+KEPT_ROUNDS: Final = 10  # revisions of the last half minute stay, for whoever reads at one of them
+PUBLISHERS_WAIT_SHARE: Final = 0.6
+NOTHING_NEW_SHARE: Final = 0.8  # no new segment above it
+
+
+class Upkeep:
+    """The owner's care for etcd.
+
+    Args:
+        etcd: the members.
+        store: the journal's.
+        quota_bytes: etcd's ``--quota-backend-bytes``.
+    """
+
+    def __init__(self, etcd: EtcdClient, store: EtcdStore, quota_bytes: int) -> None:
+        self._etcd = etcd
+        self._store = store
+        self._quota_bytes = quota_bytes
+        self._revisions: deque[int] = deque(maxlen=KEPT_ROUNDS)
+        self._compacted = 0
+        self.is_low = False  # whether publishers are to wait
+
+    async def run(self) -> None:
+        """Look every few seconds, until cancelled."""
+        while True:
+            try:
+                await self.look()
+            except (EtcdUnavailable, EtcdRefused) as error:
+                log_event(logging.DEBUG, "etcd was not looked after", reason=str(error))
+            await trio.sleep(EVERY_S)
+
+    async def look(self) -> None:
+        """Compact what is old, and see how much room there is.
+
+        Raises:
+            EtcdUnavailable: no member answers.
+            EtcdRefused: etcd will not.
+        """
+        status = messages.StatusAnswer.read(await self._etcd.call(messages.STATUS, b""))
+        used_bytes = status.database_used_bytes
+        self._store.room_bytes = max(0, int(self._quota_bytes * NOTHING_NEW_SHARE) - used_bytes)
+        is_low = used_bytes > self._quota_bytes * PUBLISHERS_WAIT_SHARE or self._store.is_out_of_space
+        if is_low != self.is_low:
+            self.is_low = is_low
+            event = "etcd fills up" if is_low else "etcd has room again"
+            log_event(logging.WARNING, event, bytes=used_bytes, quota_bytes=self._quota_bytes)
+        await self._compact()
+
+    async def _compact(self) -> None:
+        some_key = messages.range_request(b"\0", limit=1)
+        self._revisions.append(messages.RangeAnswer.read(await self._etcd.call(messages.RANGE, some_key)).revision)
+        if len(self._revisions) == KEPT_ROUNDS and self._revisions[0] > self._compacted:
+            self._compacted = self._revisions[0]
+            await self._etcd.call(messages.COMPACT, messages.compaction_request(self._compacted))

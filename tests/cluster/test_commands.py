@@ -1,0 +1,158 @@
+"""``amqp-broker cluster``, and what load balancers and administrators meet at each node."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+import pika
+import pytest
+
+from interop.brokers import OurBroker, our_environment
+from tests.support.cluster_processes import ClusterOfThree, NodeProcess
+from tests.support.etcd_process import ETCD, one_member
+
+GUEST = "Basic Z3Vlc3Q6Z3Vlc3Q="
+
+
+def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "amqp_broker", *arguments],
+        env=our_environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def ask(node: NodeProcess, path: str) -> tuple[int, str]:
+    request = Request(f"http://127.0.0.1:{node.management_port}{path}", headers={"Authorization": GUEST})
+    try:
+        with urlopen(request, timeout=10) as answer:
+            return answer.status, answer.read().decode()
+    except HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def publish(port: int, bodies: list[bytes]) -> None:
+    connection = pika.BlockingConnection(pika.ConnectionParameters("127.0.0.1", port))
+    channel = connection.channel()
+    channel.confirm_delivery()
+    channel.queue_declare("kept", durable=True)
+    for body in bodies:
+        channel.basic_publish("", "kept", body, pika.BasicProperties(delivery_mode=2))
+    connection.close()
+
+
+def taken(port: int) -> list[bytes]:
+    connection = pika.BlockingConnection(pika.ConnectionParameters("127.0.0.1", port))
+    channel = connection.channel()
+    bodies = []
+    while (message := channel.basic_get("kept", auto_ack=True))[0] is not None:
+        bodies.append(message[2])
+    connection.close()
+    return bodies
+
+
+def until(is_so: Callable[[], bool]) -> None:
+    deadline_s = time.monotonic() + 30
+    while not is_so():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.02)
+
+
+@pytest.mark.slow
+def test_a_cluster_is_looked_at_handed_over_and_moved_out(cluster: ClusterOfThree, tmp_path: Path) -> None:
+    owner = cluster.wait_for_owner()
+    doors = [node for node in cluster.nodes if node is not owner]
+    url = f"etcd://127.0.0.1:{cluster.etcd.client_port}/test"
+
+    def overview(node: NodeProcess) -> dict[str, object]:
+        done = command("cluster", "status", "--json", "--data-dir", str(node.data_folder))
+        assert done.returncode == 0, done.stderr
+        return dict(json.loads(done.stdout))
+
+    until(lambda: len(overview(owner)["nodes"]) == 3)  # type: ignore[arg-type]
+    assert {overview(node)["owner"] for node in cluster.nodes} == {owner.name}
+
+    # What each node tells a load balancer, and the owner's HTTP API through any of them
+    assert ask(owner, "/owner")[0] == 200
+    assert {ask(node, "/owner")[0] for node in doors} == {503}
+    assert {ask(node, "/ready")[0] for node in cluster.nodes} == {200}
+    publish(doors[0].port, [b"1", b"2"])
+    assert {json.loads(ask(node, "/api/queues/%2F/kept")[1])["name"] for node in cluster.nodes} == {"kept"}
+
+    # A door says where to go
+    done = command("queues", "list", "--data-dir", str(doors[0].data_folder))
+    assert (done.returncode != 0, f"ask node '{owner.name}'" in done.stderr) == (True, True)
+    done = command("cluster", "step-down", "--data-dir", str(doors[0].data_folder))
+    assert (done.returncode != 0, f"ask node '{owner.name}'" in done.stderr) == (True, True)
+    assert command("users", "add", "me", "--no-password", "--data-dir", str(owner.data_folder)).returncode == 0
+
+    done = command("cluster", "step-down", "--data-dir", str(owner.data_folder))
+    assert done.stdout == f"node '{owner.name}' has handed the broker over\n"
+    successor = cluster.wait_for_owner()
+    assert successor is not owner
+    assert owner.process.poll() is None  # it stays as a door
+
+    alone = tmp_path / "alone"
+    done = command("cluster", "export", str(alone), "--cluster", url)
+    assert done.returncode == 0, done.stderr
+    assert command("journal", "check", str(alone)).returncode == 0
+    done = command("cluster", "export", str(alone), "--cluster", url)
+    assert "name a new folder" in done.stderr
+    snapshot = tmp_path / "snapshot"
+    assert command("cluster", "backup", str(snapshot), "--cluster", url).returncode == 0
+    assert snapshot.stat().st_size > 10_000
+    done = command("cluster", "import", str(alone), "--cluster", url)
+    assert "has a journal already" in done.stderr
+
+    broker = OurBroker(subfolder=str(alone))
+    try:
+        assert "me" in broker.ctl("users", "list")
+        assert taken(broker.address.port) == [b"1", b"2"]
+    finally:
+        broker.stop()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(ETCD is None, reason="etcd is not installed (Debian: etcd-server)")
+def test_what_one_broker_had_is_a_clusters(tmp_path: Path) -> None:
+    broker = OurBroker(subfolder=str(tmp_path / "alone"))
+    publish(broker.address.port, [b"%d" % number for number in range(100)])
+    broker.stop()
+    etcd = one_member(tmp_path / "etcd")
+    try:
+        url = f"etcd://127.0.0.1:{etcd.client_port}/moved"
+        done = command("cluster", "import", str(tmp_path / "alone"), "--cluster", url)
+        assert done.returncode == 0, done.stderr
+        done = command("cluster", "export", str(tmp_path / "back"), "--cluster", url)
+        assert done.returncode == 0, done.stderr
+        assert (
+            "no journal of a cluster"
+            in command("cluster", "export", str(tmp_path / "none"), "--cluster", url.replace("moved", "other")).stderr
+        )
+    finally:
+        etcd.kill()
+    broker = OurBroker(subfolder=str(tmp_path / "back"))
+    try:
+        assert taken(broker.address.port) == [b"%d" % number for number in range(100)]
+    finally:
+        broker.stop()
+
+
+def test_without_etcd_a_command_says_so_in_a_line(tmp_path: Path) -> None:
+    done = command("cluster", "backup", str(tmp_path / "file"), "--cluster", "etcd://127.0.0.1:1/none")
+    assert done.returncode == 10
+    assert "is etcd running" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+    done = command("cluster", "backup", str(tmp_path / "file"))
+    assert (done.returncode, "name the cluster" in done.stderr) == (2, True)

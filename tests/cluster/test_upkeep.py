@@ -1,0 +1,108 @@
+"""What the owner does for etcd: compaction, and publishers that wait before its quota is used up."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+import trio
+
+from amqp_broker.cluster.etcd_client import EtcdClient
+from amqp_broker.cluster.store import EtcdStore
+from amqp_broker.cluster.upkeep import KEPT_ROUNDS, Upkeep
+from amqp_broker.etcd import messages
+from amqp_broker.etcd import protobuf as wire
+
+QUOTA_BYTES = 1_000_000
+
+
+class SomeEtcd:
+    """Says what it is told to, and remembers how far it was compacted."""
+
+    def __init__(self) -> None:
+        self.used_bytes = 0
+        self.revision = 0
+        self.compacted: list[int] = []
+
+    async def call(self, path: str, request: bytes) -> bytes:
+        if path == messages.STATUS:
+            return wire.integer(9, self.used_bytes)
+        if path == messages.RANGE:
+            self.revision += 100
+            return wire.data(1, wire.integer(3, self.revision))
+        assert path == messages.COMPACT
+        self.compacted.append(wire.integer_of(wire.decode(request), 1))
+        return b""
+
+
+class SomeStore:
+    room_bytes: int | None = None
+    is_out_of_space = False
+
+
+@pytest.fixture
+def etcd() -> SomeEtcd:
+    return SomeEtcd()
+
+
+@pytest.fixture
+def store() -> SomeStore:
+    return SomeStore()
+
+
+@pytest.fixture
+def upkeep(etcd: SomeEtcd, store: SomeStore) -> Upkeep:
+    return Upkeep(cast(EtcdClient, etcd), cast(EtcdStore, store), QUOTA_BYTES)
+
+
+def look(upkeep: Upkeep, times: int = 1) -> None:
+    async def several_times() -> None:
+        for _ in range(times):
+            await upkeep.look()
+
+    trio.run(several_times)
+
+
+@pytest.mark.parametrize(
+    ("used_bytes", "is_low", "room_bytes"), [(0, False, 800_000), (600_000, False, 200_000), (600_001, True, 199_999)]
+)
+def test_publishers_wait_above_sixty_per_cent(
+    etcd: SomeEtcd, store: SomeStore, upkeep: Upkeep, used_bytes: int, is_low: bool, room_bytes: int
+) -> None:
+    etcd.used_bytes = used_bytes
+    look(upkeep)
+    assert (upkeep.is_low, store.room_bytes) == (is_low, room_bytes)
+
+
+def test_they_go_on_when_there_is_room_again(etcd: SomeEtcd, store: SomeStore, upkeep: Upkeep) -> None:
+    etcd.used_bytes = 900_000
+    look(upkeep)
+    assert (upkeep.is_low, store.room_bytes) == (True, 0)
+    etcd.used_bytes = 100_000
+    look(upkeep)
+    assert not upkeep.is_low
+
+
+def test_they_wait_when_etcd_has_said_that_it_is_full(store: SomeStore, upkeep: Upkeep) -> None:
+    store.is_out_of_space = True
+    look(upkeep)
+    assert upkeep.is_low
+
+
+def test_what_was_overwritten_is_forgotten_after_some_rounds(etcd: SomeEtcd, upkeep: Upkeep) -> None:
+    look(upkeep, KEPT_ROUNDS - 1)
+    assert etcd.compacted == []
+    look(upkeep, 3)
+    assert etcd.compacted == [100, 200, 300]
+
+
+def test_nothing_is_forgotten_twice(etcd: SomeEtcd, upkeep: Upkeep) -> None:
+    look(upkeep, KEPT_ROUNDS)
+    etcd.revision = 0  # whatever it answers, compaction never goes back
+
+    async def many(_: Any = None) -> None:
+        for _ in range(KEPT_ROUNDS):
+            await upkeep.look()
+
+    trio.run(many)
+    assert etcd.compacted == sorted(set(etcd.compacted))
