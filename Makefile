@@ -2,7 +2,7 @@
 # environment is built once and again only when pyproject.toml changes.
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-examples lint format interop suites fuzz fuzz-bytes bench wheel wheel-compiled man cluster-torture clean
+.PHONY: help serve test test-examples lint format interop suites fuzz fuzz-bytes bench wheel wheel-compiled man page cluster-torture clean
 
 # The first Python on this machine that is new enough.
 PYTHON ?= $(shell for candidate in python3.11 python3.12 python3.13 python3 python; do \
@@ -42,6 +42,7 @@ help:
 	@echo 'make bench     this broker and RabbitMQ side by side'
 	@echo 'make wheel     the wheel, in dist/'
 	@echo 'make man       the manual page, build/amqp-broker.1'
+	@echo 'make page      the management page'"'"'s assets, from their sources (needs node 20 and npm)'
 	@echo 'make wheel-compiled   the wheel with compiled layers, in dist/ (needs a C compiler)'
 	@echo 'COMPILED=1     with serve, test, interop, suites, fuzz: on that build; with bench: that as well'
 	@echo 'make cluster-torture   three nodes and etcd as processes, killed and paused for a quarter of an hour'
@@ -90,6 +91,16 @@ wheel-compiled: $(COMPILED_BUILD)/.stamp
 man: $(VENV)/.serve-stamp
 	@mkdir -p build
 	@$(RUN) -m amqp_broker.cli.manual_page > build/amqp-broker.1
+
+# What comes of it is committed: an install needs neither node nor the network. Packages of npm stay in build/.
+PAGE := amqp_broker/management/page
+page: build/page/.installed
+	@node $(PAGE)/source/build.mjs build/page/node_modules $(PAGE)/built
+
+build/page/.installed: $(PAGE)/source/package-lock.json
+	@mkdir -p build/page && cp $(PAGE)/source/package.json $(PAGE)/source/package-lock.json build/page/
+	@npm ci --prefix build/page --silent --no-audit --no-fund --ignore-scripts
+	@touch $@
 
 serve: $(VENV)/.serve-stamp $(BUILT)
 	@$(ENVIRONMENT) exec $(RUN) -m amqp_broker serve $(ARGS)

@@ -18,6 +18,8 @@ from amqp_broker.server.broker_server import BrokerServer
 
 if TYPE_CHECKING:
     from amqp_broker.management.http.service import HttpService
+    from amqp_broker.management.http.sessions import Sessions
+    from amqp_broker.management.log_lines import LogLines
     from amqp_broker.management.samples import Samples
 
 
@@ -35,6 +37,8 @@ class Management:
         self.last_request_s = -math.inf
         self._service: HttpService | None = None
         self._samples: Samples | None = None
+        self._sessions: Sessions | None = None
+        self._log_lines: LogLines | None = None
         self._is_sampling = False
 
     @property
@@ -59,6 +63,25 @@ class Management:
         return self._samples
 
     @property
+    def sessions(self) -> Sessions:
+        """Who has logged in to the page."""
+        if self._sessions is None:
+            from amqp_broker.management.http.sessions import Sessions
+
+            self._sessions = Sessions(trio.current_time)
+        return self._sessions
+
+    @property
+    def log_lines(self) -> LogLines:
+        """The last lines of the log, since an administrator connected for the first time."""
+        if self._log_lines is None:
+            from amqp_broker.management.log_lines import LogLines
+
+            self._log_lines = LogLines()
+            self.server.in_background(self._log_lines.keep)
+        return self._log_lines
+
+    @property
     def node(self) -> str:
         """The name of this node, as RabbitMQ names one."""
         return "rabbit@localhost"
@@ -69,6 +92,7 @@ class Management:
             from amqp_broker.management.http.service import HttpService
 
             self._service = HttpService(self)
+            self.log_lines  # noqa: B018 - kept from now on
         await self._service.serve(stream, peer, protocol)
 
     def was_asked(self) -> None:

@@ -96,6 +96,11 @@ class Samples:
         series = self._series.get(key)
         return 0.0 if series is None else series.rate(name)
 
+    def values(self, key: Key, name: str) -> list[int]:
+        """How a number of something was at the last looks, the oldest first."""
+        series = self._series.get(key)
+        return [] if series is None else [values.get(name, 0) for _, values in series.looks]
+
     def forget(self) -> None:
         """Begin anew."""
         self._series.clear()

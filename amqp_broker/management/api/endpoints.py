@@ -4,23 +4,29 @@ from __future__ import annotations
 
 from amqp_broker.management.api import (
     bindings,
+    brief_queues,
     connections,
     definitions,
     exchanges,
     features,
     health,
     limits,
+    log,
     messages,
     nodes,
     overview,
     parameters,
     permissions,
     policies,
+    problems,
     queue_messages,
     queues,
+    session,
+    topology,
     users,
     virtual_hosts,
 )
+from amqp_broker.management.page import assets
 from amqp_broker.management.prometheus import scraping
 
 ENDPOINTS = (
@@ -42,6 +48,12 @@ ENDPOINTS = (
     *health.ENDPOINTS,
     *features.ENDPOINTS,
     *scraping.WITH_LOGIN,
+    *session.ENDPOINTS,
+    *brief_queues.ENDPOINTS,
+    *problems.ENDPOINTS,
+    *topology.ENDPOINTS,
+    *log.ENDPOINTS,
+    *assets.ENDPOINTS,
 )
 
 METRICS_ENDPOINTS = scraping.WITHOUT_LOGIN

@@ -1,5 +1,5 @@
 """What this broker has, as RabbitMQ names it: extensions, feature flags; what concerns clusters (there are none);
-and the page that says what the API is.
+and the page that says where the API is.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ It asks for a user's name and password; the user needs the tag management, monit
 """
 
 
-async def show_page(call: Call) -> Answer:
+async def show_api(call: Call) -> Answer:
     """What there is here, for a person."""
     return Answer(body=PAGE, content_type="text/html; charset=utf-8")
 
@@ -100,8 +100,7 @@ async def show_configuration(call: Call) -> Answer:
 
 
 ENDPOINTS = (
-    Endpoint("/", {"GET": (Access.ANYBODY, show_page)}),
-    Endpoint("/api", {"GET": (Access.ANYBODY, show_page)}),
+    Endpoint("/api", {"GET": (Access.ANYBODY, show_api)}),
     Endpoint("/api/extensions", {"GET": (Access.MANAGEMENT, list_extensions)}),
     Endpoint("/api/feature-flags", {"GET": (Access.MANAGEMENT, list_feature_flags)}),
     Endpoint("/api/feature-flags/{name}/enable", {"PUT": (Access.ADMINISTRATOR, enable_feature_flag)}),

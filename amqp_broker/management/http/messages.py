@@ -60,6 +60,7 @@ class Answer:
     pieces: AsyncIterator[bytes] | None = None  # in place of a body: what is made while it is sent
     headers: Mapping[str, str] = field(default_factory=dict)
     content_type: str = "application/json"
+    is_live: bool = False  # each piece is news, and waits for no other
 
 
 def to_json(value: object) -> bytes:

@@ -21,8 +21,10 @@ from amqp_broker.management.api.endpoints import ENDPOINTS, METRICS_ENDPOINTS
 from amqp_broker.management.http.authentication import check_access, user_of
 from amqp_broker.management.http.call import Call
 from amqp_broker.management.http.conversation import BODY_BYTES_MAX, Conversation, ReadBody
+from amqp_broker.management.http.looking import EVENTS, Looking
 from amqp_broker.management.http.messages import Answer, HttpError, Request, no_such_object
 from amqp_broker.management.http.router import Access, Router
+from amqp_broker.management.http.sessions import CSRF_HEADER, token_of
 from amqp_broker.network.listeners import HTTP, METRICS
 
 if TYPE_CHECKING:
@@ -44,7 +46,8 @@ class HttpService:
 
     def __init__(self, management: Management) -> None:
         self._management = management
-        self._routers = {HTTP: Router(ENDPOINTS), METRICS: Router(METRICS_ENDPOINTS)}
+        endpoints = (*ENDPOINTS, *Looking(self._look).endpoints)
+        self._routers = {HTTP: Router(endpoints), METRICS: Router(METRICS_ENDPOINTS)}
         self._open: dict[Conversation, trio.CancelScope] = {}
 
     async def serve(self, stream: trio.abc.Stream, peer: Peer, protocol: str = HTTP) -> None:
@@ -72,7 +75,7 @@ class HttpService:
         found = router.find(request.path)
         if found is None:
             if request.path[:1] == ("api",):
-                await user_of(self._management, peer, request.headers.get("authorization"))
+                await self._user_of(peer, request)
             raise no_such_object()
         endpoint, variables = found
         if request.method == "OPTIONS":
@@ -86,9 +89,9 @@ class HttpService:
         if access is Access.ANYBODY:
             user, body_bytes_max = NOBODY, ANYBODYS_BODY_BYTES_MAX
         else:
-            user = await user_of(self._management, peer, request.headers.get("authorization"))
+            user = await self._user_of(peer, request)
             check_access(self._management, user, access, variables, request.method)
-            if request.path[:1] == ("api",):
+            if request.path[:1] == ("api",) and endpoint.path != EVENTS:
                 _check_accepts(request)
             body_bytes_max = BODY_BYTES_MAX
         body = await read_body(body_bytes_max)
@@ -96,6 +99,39 @@ class HttpService:
         if method in WRITING and access is not Access.ANYBODY:
             _note_change(request, user, peer, answer)
         return answer
+
+    async def _user_of(self, peer: Peer, request: Request) -> User:
+        """Who asks: by name and password, or by the cookie of a session.
+
+        Raises:
+            HttpError: 401; 403 where a change is asked for with nothing but the cookie.
+        """
+        authorization, token = request.headers.get("authorization"), token_of(request.headers.get("cookie"))
+        if authorization is None and token is not None:
+            session = self._management.sessions.find(token, self._management.broker.users.get)
+            if session is None:
+                raise HttpError(401, "not_authorized", "The session has ended")
+            if request.method in WRITING and not session.takes(request.headers.get(CSRF_HEADER, "")):
+                raise HttpError(403, "not_authorised", f"With a session, a change needs the header {CSRF_HEADER}")
+            return session.user
+        return await user_of(self._management, peer, authorization)
+
+    async def _look(self, call: Call, request: Request) -> Answer:
+        """Answer a request for whoever made another call, with what they may see now.
+
+        Raises:
+            HttpError: it is refused.
+        """
+        found = self._routers[HTTP].find(request.path)
+        if found is None:
+            raise no_such_object()
+        endpoint, variables = found
+        if "GET" not in endpoint.methods:
+            raise HttpError(405, allow=endpoint.allow)
+        access, handler = endpoint.methods["GET"]
+        check_access(self._management, call.user, access, variables, "GET")
+        self._management.was_asked()
+        return await handler(Call(self._management, request, variables, call.user, b"", call.peer))
 
 
 def _note_change(request: Request, user: User, peer: Peer, answer: Answer) -> None:

@@ -1,0 +1,146 @@
+// The first screen: what is wrong now, then the numbers.
+import { isMonitor, useLive, usePolled } from "./api.js";
+import { bytes, count, duration, plural, rate } from "./format.js";
+import { Chart, Empty, Failed, Figure, Heading, Name, Panel, Sign } from "./parts.jsx";
+import { to, toQuery } from "./route.js";
+
+const COLUMNS = "message_stats,queue_totals,object_totals,cluster_name,node,listeners,amqp_broker_version,rabbitmq_version";
+const SHOWN = 6;
+
+const WORDS = {
+  memory_alarm: () => ["Memory is short: publishers are held back", "Consume what waits, or give the broker more memory.", to("nodes")],
+  disk_alarm: () => ["The disk is nearly full: publishers are held back", "Free some space; publishing goes on by itself.", to("nodes")],
+  blocked_connections: (one) => [`${plural(one.count, "connection")} blocked`, "They publish, and wait until the alarm is over.", to("connections")],
+  unroutable: (one) => [`${rate(one.rate)}/s dropped: no queue takes them`, "See which exchange and routing key.", to("drops")],
+  growing: (one) => [<>{count(one.count)} waiting, nobody consumes, {rate(one.rate)}/s more</>, null, to("queues", one.vhost, one.queue)],
+  waiting: (one) => [<>{count(one.count)} waiting, nobody consumes</>, null, to("queues", one.vhost, one.queue)],
+  unacknowledged: (one) => [<>{count(one.count)} delivered, none acknowledged for a minute</>, null, to("queues", one.vhost, one.queue)],
+};
+const MORE = {
+  growing: { state: "stuck", sort: "in", reverse: "true" },
+  waiting: { state: "stuck", sort: "messages_ready", reverse: "true" },
+  unacknowledged: { state: "unacknowledged", sort: "messages_unacknowledged", reverse: "true" },
+};
+
+function Problems() {
+  const { data, error } = useLive("/api/x/problems");
+  if (error) return <Failed error={error} />;
+  if (!data) return <div class="problems calm"><span class="bone" /></div>;
+  if (!data.problems.length)
+    return <div class="problems calm"><Sign kind="ok">Nothing is wrong</Sign><span class="quiet">No alarm, no queue without consumers, nobody who does not acknowledge.</span></div>;
+  const seen = {};
+  const shown = data.problems.filter((one) => (seen[one.kind] = (seen[one.kind] ?? 0) + 1) <= SHOWN);
+  return (
+    <div class="problems">
+      <h2>Wrong now</h2>
+      <ul>
+        {shown.map((one) => {
+          const [words, hint, where] = (WORDS[one.kind] ?? (() => [one.kind, null, "#/"]))(one);
+          return (
+            <li key={`${one.kind} ${one.vhost} ${one.queue}`}>
+              <a href={where}>
+                <Sign kind={one.severity} />
+                {one.queue !== undefined && <b><Name>{one.queue}</Name></b>}
+                <span class="problem-words">{words}{hint && <span class="quiet"> {hint}</span>}</span>
+              </a>
+            </li>
+          );
+        })}
+        {Object.entries(data.totals).filter(([, total]) => total > SHOWN).map(([kind, total]) => (
+          <li class="more"><a href={toQuery(to("queues"), MORE[kind] ?? {})}>{count(total - SHOWN)} more like {kind === "unacknowledged" ? "these" : "that"}</a></li>
+        ))}
+      </ul>
+    </div>
+  );
+}
+
+/** The growth between two samples, each second; the API has the newest first. */
+function rates(details) {
+  const samples = [...(details?.samples ?? [])].reverse().filter((one) => one.sample !== undefined);
+  const first = samples.findIndex((one) => one.sample > 0);
+  return samples.slice(1).map((one, n) => (n < first ? 0 : Math.max(0, ((one.sample - samples[n].sample) * 1000) / (one.timestamp - samples[n].timestamp))));
+}
+const levels = (details) => [...(details?.samples ?? [])].reverse().map((one) => one.sample);
+
+function Charts() {
+  const names = ["publish", "deliver_get", "ack"].map((name) => `message_stats.${name}_details`);
+  const lengths = ["messages_ready", "messages_unacknowledged"].map((name) => `queue_totals.${name}_details`);
+  const { data } = usePolled(`/api/overview?columns=${[...names, ...lengths].join(",")}&lengths_age=600&lengths_incr=10&msg_rates_age=600&msg_rates_incr=10`, 5000);
+  const stats = data?.message_stats ?? {};
+  const totals = data?.queue_totals ?? {};
+  return (
+    <div class="two">
+      <Panel title="Rates">
+        <Chart unit="/s" minutes={10} series={[{ name: "published", values: rates(stats.publish_details), tone: "tone-1" }, { name: "delivered", values: rates(stats.deliver_get_details), tone: "tone-2" }, { name: "acknowledged", values: rates(stats.ack_details), tone: "tone-3" }]} />
+      </Panel>
+      <Panel title="In queues">
+        <Chart unit="" minutes={10} series={[{ name: "ready", values: levels(totals.messages_ready_details), tone: "tone-1" }, { name: "unacknowledged", values: levels(totals.messages_unacknowledged_details), tone: "tone-2" }]} />
+      </Panel>
+    </div>
+  );
+}
+
+function Meter({ label, used, limit, words, alarm }) {
+  const part = Math.min(1, limit ? used / limit : 0);
+  return (
+    <div class={`meter ${alarm ? "bad" : ""}`}>
+      <div class="meter-words"><span>{label}</span><span class="quiet">{words}</span></div>
+      <svg viewBox="0 0 100 4" preserveAspectRatio="none" role="img" aria-label={`${label}: ${words}`}><rect class="rail" width="100" height="4" /><rect class="fill" width={part * 100} height="4" /></svg>
+    </div>
+  );
+}
+
+function Node() {
+  const { data } = useLive("/api/nodes?columns=name,uptime,mem_used,mem_limit,mem_alarm,disk_free,disk_free_limit,disk_free_alarm,fd_used,fd_total,os_pid");
+  if (!data) return null;
+  return data.map((node) => (
+    <Panel title={<Name>{node.name}</Name>} actions={<span class="quiet">up {duration(node.uptime)}, process {node.os_pid}</span>}>
+      <div class="meters">
+        <Meter label="Memory" used={node.mem_used} limit={node.mem_limit} alarm={node.mem_alarm} words={`${bytes(node.mem_used)} of ${bytes(node.mem_limit)}`} />
+        {node.disk_free_limit > 0 && <Meter label="Disk" used={node.disk_free_limit} limit={node.disk_free} alarm={node.disk_free_alarm} words={`${bytes(node.disk_free)} free, ${bytes(node.disk_free_limit)} needed`} />}
+        <Meter label="File descriptors" used={node.fd_used} limit={node.fd_total} words={`${count(node.fd_used)} of ${count(node.fd_total)}`} />
+      </div>
+    </Panel>
+  ));
+}
+
+export function Overview() {
+  const { data, error } = useLive(`/api/overview?columns=${COLUMNS}`);
+  if (error) return <Failed error={error} />;
+  const stats = data?.message_stats ?? {};
+  const totals = data?.queue_totals ?? {};
+  const objects = data?.object_totals ?? {};
+  const of = (name) => rate(stats[`${name}_details`]?.rate);
+  const isNew = data && !objects.queues && !objects.connections;
+  return (
+    <>
+      <Heading title="Overview" above={data ? <Name>{data.cluster_name}</Name> : " "} />
+      <Problems />
+      {isNew && (
+        <Panel><Empty title="Nobody is here yet.">
+          <p>Connect a client to <code>{listenerOf(data)}</code>, or <a href={toQuery(to("queues"), { add: "true" })}>add a queue</a> and <a href={to("publish")}>publish something</a>.</p>
+        </Empty></Panel>
+      )}
+      <dl class="figures">
+        <Figure label="Published" value={of("publish")} unit="/s" />
+        <Figure label="Delivered" value={of("deliver_get")} unit="/s" />
+        <Figure label="Acknowledged" value={of("ack")} unit="/s" />
+        <Figure label="Ready" value={count(totals.messages_ready)} />
+        <Figure label="Unacknowledged" value={count(totals.messages_unacknowledged)} />
+      </dl>
+      <Charts />
+      <nav class="tiles" aria-label="what there is">
+        {[["queues", "Queues"], ["exchanges", "Exchanges"], ["connections", "Connections"], ["channels", "Channels"], ["consumers", "Consumers"]].map(([name, label]) => (
+          <a class="tile" href={to(name)}><span class="value">{count(objects[name])}</span><span>{label}</span></a>
+        ))}
+      </nav>
+      {isMonitor() && <Node />}
+      <p class="colophon">amqp-broker {data?.amqp_broker_version}, as RabbitMQ {data?.rabbitmq_version}. The HTTP API is at <a href="/api">/api</a>.</p>
+    </>
+  );
+}
+
+const listenerOf = (data) => {
+  const one = data.listeners?.find((listener) => listener.protocol.startsWith("amqp"));
+  return one ? `${one.protocol === "amqp" ? "amqp" : "amqps"}://${one.ip_address}:${one.port}` : "the broker";
+};

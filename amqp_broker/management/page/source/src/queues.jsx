@@ -1,0 +1,156 @@
+// All queues: however many there are, only what can be seen is asked for and drawn.
+import { useEffect, useRef, useState } from "preact/hooks";
+import { path, useLive, withQuery } from "./api.js";
+import { bytes, count, rate } from "./format.js";
+import { attempt, Check, Choice, Empty, Failed, Field, FormDialog, Heading, Name, put, readTable, Search, Sign, Spark, Tag, useVirtualHosts } from "./parts.jsx";
+import { go, setQuery, to, useRoute } from "./route.js";
+
+const ROW = 44;
+const STEP = 20;
+const WINDOW = 80;
+
+const STATES = [["", "any state"], ["stuck", "waiting, nobody consumes"], ["waiting", "with messages ready"], ["unacknowledged", "with unacknowledged"], ["nobody", "without consumers"], ["empty", "empty"]];
+
+const COLUMNS = [
+  { sort: "name", label: "Queue", class: "c-name" },
+  { label: "Features", class: "c-tags" },
+  { label: "Minute", class: "c-spark" },
+  { sort: "messages_ready", label: "Ready", class: "c-number c-ready", number: true },
+  { sort: "messages_unacknowledged", label: "Unacked", class: "c-number c-unacked", number: true },
+  { sort: "consumers", label: "Consumers", class: "c-number c-consumers", number: true },
+  { sort: "in", label: "In /s", class: "c-number c-in", number: true },
+  { sort: "out", label: "Out /s", class: "c-number c-out", number: true },
+];
+
+export function stateOf(queue) {
+  if (queue.messages_ready && !queue.consumers) return queue.in > 0 ? ["bad", "growing, nobody consumes"] : ["mild", "waiting, nobody consumes"];
+  if (queue.consumers) return ["ok", "consumed"];
+  return ["idle", "idle"];
+}
+
+const SHORT = { "x-message-ttl": "TTL", "x-expires": "Exp", "x-max-length": "Lim", "x-max-length-bytes": "LimB", "x-dead-letter-exchange": "DLX", "x-single-active-consumer": "SAC", "x-max-priority": "Pri", "x-overflow": "Ovfl", "x-queue-mode": "Mode" };
+
+export function Features({ queue }) {
+  const marks = [];
+  if (queue.type !== "classic") marks.push([queue.type, `a ${queue.type} queue`]);
+  if (!queue.durable) marks.push(["transient", "it goes with the broker"]);
+  if (queue.auto_delete) marks.push(["AD", "deleted with its last consumer"]);
+  if (queue.exclusive) marks.push(["excl", "of one connection"]);
+  for (const [name, value] of Object.entries(queue.arguments)) if (SHORT[name]) marks.push([SHORT[name], `${name} ${value}`]);
+  if (queue.policy) marks.push([queue.policy, `policy ${queue.policy}`, "accent"]);
+  return <>{marks.map(([words, title, tone]) => <Tag title={title} tone={tone}>{words}</Tag>)}</>;
+}
+
+function Row({ queue, at, showHost }) {
+  const style = { transform: `translateY(${at * ROW}px)` };
+  if (!queue) return <div class="q-row loading" role="row" style={style}><span class="c-name" role="cell"><span class="bone" /></span></div>;
+  const [kind, words] = stateOf(queue);
+  return (
+    <div class="q-row" role="row" style={style} aria-rowindex={at + 2}>
+      <span class="c-name" role="cell">
+        <span title={words}><Sign kind={kind} /><span class="unseen">{words}</span></span>
+        <a href={to("queues", queue.vhost, queue.name)}><Name>{queue.name}</Name></a>
+        {showHost && queue.vhost !== "/" && <span class="quiet vhost"><Name>{queue.vhost}</Name></span>}
+      </span>
+      <span class="c-tags" role="cell"><Features queue={queue} /></span>
+      <span class="c-spark" role="cell"><Spark values={queue.trend} label="messages in the last minute" /></span>
+      <span class="c-number c-ready" role="cell" title={bytes(queue.bytes)}>{count(queue.messages_ready)}</span>
+      <span class="c-number c-unacked" role="cell">{count(queue.messages_unacknowledged)}</span>
+      <span class={`c-number c-consumers ${queue.consumers ? "" : "zero"}`} role="cell">{count(queue.consumers)}</span>
+      <span class={`c-number c-in ${queue.in ? "" : "zero"}`} role="cell">{rate(queue.in)}</span>
+      <span class={`c-number c-out ${queue.out ? "" : "zero"}`} role="cell">{rate(queue.out)}</span>
+    </div>
+  );
+}
+
+export function AddQueue({ onClose }) {
+  const hosts = useVirtualHosts();
+  const { query } = useRoute();
+  return (
+    <FormDialog title="Add a queue" submit="Add queue" onClose={onClose} onSubmit={async (form) => {
+      const table = readTable(form.arguments);
+      if (form.type !== "classic") table["x-queue-type"] = form.type;
+      await put(path("queues", form.vhost, form.name), { durable: form.durable === "on", auto_delete: form.auto_delete === "on", arguments: table });
+      setTimeout(() => go(to("queues", form.vhost, form.name)));
+    }}>
+      <Field label="Name"><input name="name" required maxLength={255} autofocus autocomplete="off" spellcheck={false} /></Field>
+      <Field label="Virtual host"><select name="vhost" value={query.vhost || hosts[0]}>{hosts.map((name) => <option>{name}</option>)}</select></Field>
+      <Field label="Type"><select name="type"><option>classic</option><option>quorum</option></select></Field>
+      <div class="field"><span class="label">Properties</span><div class="checks"><Check name="durable" label="durable" checked /><Check name="auto_delete" label="auto-delete" /></div></div>
+      <Field wide label="Arguments" hint="One a line, such as x-max-length = 1000, or a JSON object."><textarea name="arguments" rows={3} spellcheck={false} /></Field>
+    </FormDialog>
+  );
+}
+
+export function Queues() {
+  const { query } = useRoute();
+  const hosts = useVirtualHosts();
+  const body = useRef(null);
+  const [first, setFirst] = useState(0);
+  useEffect(() => {
+    let frame = 0;
+    const scrolled = () => {
+      cancelAnimationFrame(frame);
+      frame = requestAnimationFrame(() => {
+        if (!body.current) return;
+        const hidden = Math.max(0, -body.current.getBoundingClientRect().top);
+        setFirst(Math.max(0, Math.floor(hidden / ROW / STEP) * STEP - STEP));
+      });
+    };
+    window.addEventListener("scroll", scrolled, { passive: true });
+    window.addEventListener("resize", scrolled);
+    return () => {
+      window.removeEventListener("scroll", scrolled);
+      window.removeEventListener("resize", scrolled);
+      cancelAnimationFrame(frame);
+    };
+  }, []);
+  const filters = { vhost: query.vhost, name: query.name, use_regex: query.regex, type: query.type, state: query.state, sort: query.sort, sort_reverse: query.reverse };
+  const { data, error, isStale } = useLive(withQuery("/api/x/queues", { ...filters, offset: first, limit: WINDOW }));
+  const filtered = data?.filtered ?? 0;
+  useEffect(() => {
+    if (data && !isStale && first >= filtered) setFirst(0);
+  }, [filtered, first, isStale]);
+  const isFiltered = query.vhost || query.name || query.type || query.state;
+  const clear = () => setQuery({ vhost: "", name: "", type: "", state: "", regex: "" });
+  const visible = [];
+  if (data) for (let at = first; at < Math.min(first + WINDOW, filtered); at += 1) visible.push(at);
+  return (
+    <>
+      <Heading title="Queues"><button class="primary" onClick={() => setQuery({ add: "true" })}>Add a queue</button></Heading>
+      {query.add && <AddQueue onClose={() => setQuery({ add: "" })} />}
+      <div class="filters">
+        <Search value={query.name} onValue={(name) => setQuery({ name })} label="Find a queue" />
+        <Check label="pattern" checked={Boolean(query.regex)} onValue={(regex) => setQuery({ regex: regex ? "true" : "" })} />
+        <Choice label="State" value={query.state} options={STATES} onValue={(state) => setQuery({ state })} />
+        <Choice label="Type" value={query.type} options={[["", "any type"], "classic", "quorum"]} onValue={(type) => setQuery({ type })} />
+        {hosts.length > 1 && <Choice label="Virtual host" value={query.vhost} options={[["", "all virtual hosts"], ...hosts]} onValue={(vhost) => setQuery({ vhost })} />}
+        <span class="total" aria-live="polite">{data ? (isFiltered ? `${count(filtered)} of ${count(data.total)}` : count(data.total)) : ""}</span>
+      </div>
+      {error && <Failed error={error} />}
+      {data && !filtered ? (
+        isFiltered
+          ? <Empty title="No queue is like that."><button onClick={clear}>Show all {count(data.total)}</button></Empty>
+          : <Empty title="There is no queue yet."><p>Clients declare the queues they need. You can add one by hand as well.</p><button class="primary" onClick={() => setQuery({ add: "true" })}>Add a queue</button></Empty>
+      ) : (
+        <div class="q-table" role="table" aria-label="queues" aria-rowcount={filtered + 1}>
+          <div class="q-row q-head" role="row">
+            {COLUMNS.map((column) => {
+              const isSorted = column.sort && (query.sort || "name") === column.sort;
+              return (
+                <span role="columnheader" class={column.class} aria-sort={isSorted ? (query.reverse ? "descending" : "ascending") : undefined}>
+                  {column.sort
+                    ? <button class="sorter" onClick={() => setQuery({ sort: column.sort, reverse: (isSorted ? !query.reverse : column.number) ? "true" : "" })}>{column.label}<span aria-hidden="true">{isSorted ? (query.reverse ? " ↓" : " ↑") : ""}</span></button>
+                    : column.label}
+                </span>
+              );
+            })}
+          </div>
+          <div class="q-body" role="rowgroup" ref={body} style={{ height: `${Math.max(filtered, data ? 0 : 8) * ROW}px` }}>
+            {visible.map((at) => <Row key={at} at={at} queue={data.items[at - data.offset]} showHost={!query.vhost && hosts.length > 1} />)}
+          </div>
+        </div>
+      )}
+    </>
+  );
+}
