@@ -20,6 +20,7 @@ from amqp_broker.broker.policies import (
     Policy,
     alternate_under,
     arguments_under,
+    delaying_under,
     in_order,
     merged,
 )
@@ -114,6 +115,10 @@ class AppliedPolicies:
                 declared = exchange.declared_alternate
                 alternate = declared if in_force is None else alternate_under(declared, in_force.definition)
                 self._host.apply_to_exchange(exchange, alternate)
+                delaying = exchange.declared_delaying
+                self._host.let_delay(
+                    exchange, delaying if in_force is None else delaying_under(delaying, in_force.definition)
+                )
 
     def _in_force(self, name: str, kinds: tuple[str, ...], meaningless: frozenset[str]) -> InForce | None:
         policy, operator_policy = (

@@ -6,7 +6,7 @@ names. Holds no way of finding out what stands in them (``inspection.py``; conne
 
 from __future__ import annotations
 
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 
 class QueueInfo(TypedDict):
@@ -45,6 +45,7 @@ class ExchangeInfo(TypedDict):
     policy: str | None  # the name of the one that counts
     operator_policy: str | None
     effective_policy_definition: dict[str, object]  # what both say together
+    messages_delayed: NotRequired[int]  # where some may be
 
 
 ParameterInfo = dict[str, object]  # value, name, and unless it is global vhost and component

@@ -80,7 +80,7 @@ class Firehose(Onlooker):
     def published(self, channel: Channel, passage: Passage) -> None:
         host = self._hosts.get(passage.virtual_host.name)
         if passage.error is None and host is not None:
-            routed: Table = {"routed_queues": [queue.name for queue in passage.queues]}
+            routed: Table = {"routed_queues": [queue.name for queue in passage.queues if not queue.holds_back]}
             key = f"publish.{passage.address.exchange}"
             self._copy(host, key, channel, passage.address, passage.header, passage.body, routed)
 

@@ -326,7 +326,7 @@ def queue_info(queue: Queue) -> QueueInfo:
 
 def exchange_info(exchange: Exchange, virtual_host: str) -> ExchangeInfo:
     """Describe an exchange of a virtual host."""
-    return ExchangeInfo(
+    info = ExchangeInfo(
         name=exchange.name,
         vhost=virtual_host,
         type=exchange.type_name,
@@ -338,6 +338,9 @@ def exchange_info(exchange: Exchange, virtual_host: str) -> ExchangeInfo:
         operator_policy=_operator_policy_name(exchange.in_force),
         effective_policy_definition=_definition(exchange.in_force),
     )
+    if exchange.holder is not None:
+        info["messages_delayed"] = exchange.holder.ready_count
+    return info
 
 
 def _policy_name(in_force: InForce | None) -> str | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from amqp_broker.broker.delayed.header import delay_ms_of
 from amqp_broker.errors import precondition_failed
 from amqp_broker.wire.content import Properties, body_size, decode_properties, encode_content_header
 from amqp_broker.wire.table import FieldValue, type_name
@@ -96,6 +97,7 @@ class Digest:
     headers: dict[str, FieldValue] | None
     extra_routing_keys: tuple[str, ...]
     has_blind_copies: bool
+    delay_ms: int = 0  # by which exchanges that hold messages back do so
 
 
 def digest_of(header: bytes) -> Digest:
@@ -120,6 +122,7 @@ def digest_of(header: bytes) -> Digest:
         headers=headers,
         extra_routing_keys=extra_routing_keys,
         has_blind_copies=headers is not None and "BCC" in headers,
+        delay_ms=0 if headers is None else delay_ms_of(headers),
     )
 
 

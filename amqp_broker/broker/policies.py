@@ -80,6 +80,7 @@ MEANS_NOTHING_TO: Final = {
         }
     ),
 }
+DELAYED_MESSAGE: Final = "delayed-message"  # a key that RabbitMQ does not have
 NOTHING: Final[frozenset[str]] = frozenset()
 
 
@@ -182,6 +183,11 @@ def _delivery_limit(declared: QueueArguments, table: Table, definition: Definiti
     if limit is not None and "x-delivery-limit" not in table:
         return limit
     return _smaller(declared.delivery_limit, limit)
+
+
+def delaying_under(declared: bool, definition: Definition) -> bool:
+    """Whether an exchange holds back what asks for it: by what was declared, or by a policy."""
+    return declared or definition.get(DELAYED_MESSAGE) is True
 
 
 def alternate_under(declared: str | None, definition: Definition) -> str | None:

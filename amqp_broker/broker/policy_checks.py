@@ -12,7 +12,7 @@ from typing import Final
 from amqp_broker.access.patterns import BadPattern, Pattern
 from amqp_broker.broker.arguments import is_maximum_age
 from amqp_broker.broker.erlang_text import erlang_json, erlang_string
-from amqp_broker.broker.policies import OPERATOR_POLICY, POLICY, Definition, Policy
+from amqp_broker.broker.policies import DELAYED_MESSAGE, OPERATOR_POLICY, POLICY, Definition, Policy
 from amqp_broker.broker.problems import NotValid
 
 APPLY_TO: Final = ("all", "queues", "exchanges", "classic_queues", "quorum_queues", "streams")
@@ -125,6 +125,10 @@ def _one_of(what: str, *allowed: object) -> Check:
     )
 
 
+def _yes_or_no(what: str) -> Check:
+    return lambda value: None if isinstance(value, bool) else f"{erlang_json(value)} is not a valid {what}"
+
+
 def _is_age(value: object) -> str | None:
     is_age = isinstance(value, str) and is_maximum_age(value)
     return None if is_age else f"{erlang_json(value)} is not a valid max age"
@@ -195,6 +199,7 @@ POLICY_CHECKS: Final[dict[str, Check]] = {
     "ha-sync-batch-size": _sync_batch_size,
     "ha-promote-on-shutdown": _promotion("ha-promote-on-shutdown"),
     "ha-promote-on-failure": _promotion("ha-promote-on-failure"),
+    DELAYED_MESSAGE: _yes_or_no("delayed message"),
     "federation-upstream": _anything,
     "federation-upstream-set": _anything,
     "federation-upstream-pattern": _anything,

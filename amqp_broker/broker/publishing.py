@@ -10,6 +10,7 @@ they are each protocol's, and wait for the outcome.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from amqp_broker.broker.dead_letter import DeathReason, dead_lettered, would_cycle
@@ -102,6 +103,8 @@ class Ingress:
 
     def put(self, queues: tuple[Queue, ...], address: Address, header: bytes, body: bytes, digest: Digest) -> Outcome:
         """Put a message into the queues that its route names."""
+        if digest.delay_ms:
+            return self._put_delayed(queues, address, header, body, digest)
         if digest.is_persistent or digest.expiration_ms is not None:
             if len(queues) == 1:
                 return self._put_into_one(queues[0], address, header, body, digest)
@@ -166,6 +169,29 @@ class Ingress:
                 position = message.reference or position
         return position if is_accepted else REFUSED
 
+    def _put_delayed(
+        self, queues: tuple[Queue, ...], address: Address, header: bytes, body: bytes, digest: Digest
+    ) -> Outcome:
+        """Publish a message that asks for a delay: exchanges that hold back do so, to all else it is as any other."""
+        outcome = TAKEN
+        others = tuple([queue for queue in queues if not queue.holds_back])
+        if others:
+            outcome = self.put(others, address, header, body, replace(digest, delay_ms=0))
+        for queue in queues:
+            if queue.holds_back:
+                queue.counts.published += 1
+                position = queue.hold(address, header, body, digest.delay_ms)
+                if outcome != REFUSED:
+                    outcome = max(outcome, position)
+        return outcome
+
+    def release(self, exchange: Exchange, address: Address, header: bytes, body: bytes, digest: Digest) -> int:
+        """Put in what an exchange has held back until now; returns how many queues it was routed to."""
+        envelope = Envelope(address.routing_keys, header, digest.headers, body)
+        queues = self._route_of_nobodys(exchange, envelope).queues
+        self.put(queues, address, header, body, digest)
+        return len(queues)
+
     # --- what died
 
     def publish_dead_letter(self, queue: Queue, message: Message, reason: DeathReason) -> None:
@@ -193,7 +219,9 @@ class Ingress:
             )
             envelope = Envelope(dead.address.routing_keys, dead.header, headers, dead.body)
             route = self._route_of_nobodys(exchange, envelope)
-            queues = tuple(queue for queue in route.queues if not would_cycle(queue.name, reason, headers))
+            queues = tuple(
+                queue for queue in route.queues if queue.holds_back or not would_cycle(queue.name, reason, headers)
+            )
             self._last_death = death if route.may_be_remembered else ()
             self._last_dead = (queues, dead.address, dead.header, digest_of(dead.header))
         queues, address, header, digest = self._last_dead

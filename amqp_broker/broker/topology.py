@@ -86,6 +86,10 @@ class Topology(Host):
         if exchange.apply(alternate):
             self.lookup_version += 1
 
+    def let_delay(self, exchange: Exchange, is_delaying: bool) -> None:
+        """Have an exchange hold back what asks for it from now on, or no more; what it holds is let go in its time."""
+        raise NotImplementedError
+
     def remove_exchange(self, exchange: Exchange, by: str = "") -> None:
         """An exchange goes with its bindings. Another one of its name stays.
 
@@ -101,6 +105,8 @@ class Topology(Host):
         if self.exchanges.get(exchange.name) is exchange:
             del self.exchanges[exchange.name]
         exchange.matcher.removed()
+        if exchange.holder is not None:
+            exchange.holder.close()
         self.durability.forget(exchange)
         self._deleted(Kind.EXCHANGE, exchange.name, exchange, by)
 
@@ -253,6 +259,8 @@ class Topology(Host):
         for exchange in exchanges:
             exchange.is_deleted = True
             exchange.matcher.removed()
+            if exchange.holder is not None:
+                exchange.holder.close()
             self._deleted(Kind.EXCHANGE, exchange.name, exchange, by)
         self.exchanges.clear()
         self._sources_of.clear()

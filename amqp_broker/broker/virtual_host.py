@@ -22,7 +22,7 @@ from amqp_broker.broker.client_sessions import ClientSessions
 from amqp_broker.broker.counters import ChannelCounts
 from amqp_broker.broker.dead_letter import DeathReason
 from amqp_broker.broker.exchanges.binding import Binding
-from amqp_broker.broker.exchanges.exchange import Exchange
+from amqp_broker.broker.exchanges.exchange import DELAYED_TYPE, DELAYING_ARGUMENT, INNER_TYPE_ARGUMENT, Exchange
 from amqp_broker.broker.exchanges.registry import WHERE_RABBITMQ_HAS_IT, MakeMatcher
 from amqp_broker.broker.message import Message
 from amqp_broker.broker.observer import Kind
@@ -39,6 +39,7 @@ from amqp_broker.errors import AmqpError, ReplyCode, access_refused, not_impleme
 from amqp_broker.wire.table import FieldValue, Table, type_name
 
 if TYPE_CHECKING:
+    from amqp_broker.broker.delayed.holder import Holder
     from amqp_broker.broker.shared import Shared
 
 DEFAULT_EXCHANGE = ""
@@ -111,13 +112,7 @@ class VirtualHost(Topology):
             AmqpError: 403 for the default exchange, a reserved name or a missing permission; 406 for an unknown type
                 or properties that differ.
         """
-        if type_name not in self.exchange_types:
-            where = WHERE_RABBITMQ_HAS_IT.get(type_name)
-            why = f": RabbitMQ has it with {where}, amqp-broker does not have it yet" if where else ""
-            text = f"unknown exchange type '{type_name}'{why}"
-            if self.behaviour.unknown_exchange_type_ends_connection:
-                raise AmqpError(ReplyCode.COMMAND_INVALID, text)
-            raise precondition_failed(text)
+        self._check_exchange_type(type_name)
         name = without_line_breaks(name)
         check_not_default_exchange(name)
         who.check_configure("exchange", name)
@@ -125,6 +120,7 @@ class VirtualHost(Topology):
         if exchange is None:
             check_not_reserved("exchange", name)
             self._check_alternate(who, name, arguments)
+            self._check_delaying(name, type_name, arguments)
             exchange = self.add_exchange(
                 name, type_name, durable=durable, auto_delete=auto_delete, internal=internal, table=arguments
             )
@@ -158,10 +154,49 @@ class VirtualHost(Topology):
             table=table,
         )
         matcher.placed(self, exchange)
+        if exchange.declared_delaying:
+            self.let_delay(exchange, True)
         self.put_exchange(exchange)
         if self.policies.are_any:
             self.policies.apply_to_exchange(exchange)
         return exchange
+
+    def let_delay(self, exchange: Exchange, is_delaying: bool) -> None:
+        if exchange.is_delaying == is_delaying:
+            return
+        from amqp_broker.broker.delayed.matcher import delay_by  # only who wants that pays for it
+
+        delay_by(exchange, self.holder_of(exchange) if is_delaying else None)
+        self.lookup_version += 1
+
+    def holder_of(self, exchange: Exchange) -> Holder:
+        """What an exchange holds back; made when it is asked for."""
+        from amqp_broker.broker.delayed.holder import Holder
+
+        holder = exchange.holder
+        if not isinstance(holder, Holder):
+            holder = exchange.holder = Holder(self, exchange, self.ingress)
+        return holder
+
+    def _check_exchange_type(self, type_name: str) -> None:
+        if type_name not in self.exchange_types:
+            where = WHERE_RABBITMQ_HAS_IT.get(type_name)
+            why = f": RabbitMQ has it with {where}, amqp-broker does not have it yet" if where else ""
+            text = f"unknown exchange type '{type_name}'{why}"
+            if self.behaviour.unknown_exchange_type_ends_connection:
+                raise AmqpError(ReplyCode.COMMAND_INVALID, text)
+            raise precondition_failed(text)
+
+    def _check_delaying(self, name: str, exchange_type: str, arguments: Table) -> None:
+        inner = arguments.get(INNER_TYPE_ARGUMENT)
+        if exchange_type == DELAYED_TYPE and isinstance(inner, str):
+            self._check_exchange_type(inner)
+        value = arguments.get(DELAYING_ARGUMENT)
+        if value is not None and not isinstance(value, bool):
+            raise precondition_failed(
+                f"invalid arg '{DELAYING_ARGUMENT}' for {self.described('exchange', name)}: it is true or false, "
+                f"not a value of type {type_name(value)}"
+            )
 
     def _check_alternate(self, who: Authorizer, name: str, arguments: Table) -> None:
         alternate = self._name_argument("exchange", name, arguments, "alternate-exchange")

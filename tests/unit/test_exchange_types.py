@@ -85,8 +85,8 @@ def matcher(broker: MemoryBroker, channel: ClientChannel) -> TakingTurns:
 
 
 def test_every_type_is_under_contract() -> None:
-    # message deduplication needs an argument, and has its tests in test_plugins.py
-    assert set(exchange_types().names) == {*TYPES, "x-message-deduplication"}
+    # these two need arguments, and have their tests in test_plugins.py and test_delayed.py
+    assert set(exchange_types().names) == {*TYPES, "x-message-deduplication", "x-delayed-message"}
 
 
 @pytest.mark.parametrize("type_name", TYPES)

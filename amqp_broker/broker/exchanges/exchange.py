@@ -5,7 +5,7 @@ Holds no way of matching (``matcher.py``) and no walk from exchange to exchange 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from amqp_broker.broker.exchanges.binding import Binding, BindingIdentity
 from amqp_broker.broker.exchanges.bindings import Bindings
@@ -14,6 +14,13 @@ from amqp_broker.wire.table import Table
 
 if TYPE_CHECKING:
     from amqp_broker.broker.policies import InForce
+    from amqp_broker.broker.queues.base import Queue
+
+# What holds messages back that ask for it: an exchange of this type, with the type that it routes by in this argument,
+DELAYED_TYPE: Final = "x-delayed-message"
+INNER_TYPE_ARGUMENT: Final = "x-delayed-type"
+# or one of any type with this argument, which is true.
+DELAYING_ARGUMENT: Final = "x-delayed-exchange"
 
 
 class Exchange:
@@ -54,6 +61,9 @@ class Exchange:
         alternate = self.table.get("alternate-exchange")
         self.declared_alternate = alternate if isinstance(alternate, str) else None
         self.alternate = self.declared_alternate  # the one in force
+        self.declared_delaying = type_name == DELAYED_TYPE or self.table.get(DELAYING_ARGUMENT) is True
+        self.is_delaying = False  # whether it holds back what asks for it (``broker/delayed/``)
+        self.holder: Queue | None = None  # what it holds back; there once there was something that might be
         self.in_force: InForce | None = None  # the policies
         self.bindings = Bindings()
         self.is_deleted = False

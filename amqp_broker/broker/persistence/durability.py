@@ -229,6 +229,22 @@ class Durability:
         except RecordGone:
             return [_read_one(journal, reference) for reference in references]
 
+    def keep_holder(self, holder: StoredQueue, virtual_host: str, exchange: str) -> None:
+        """An exchange holds a message back for the first time: a record that those of the messages refer to."""
+        fields: Table = {"virtual_host": virtual_host, "exchange": exchange}
+        holder.reference = self.keep(RecordKind.DELAY_HOLDER, fields)
+
+    def keep_held(self, holder: StoredQueue, message: Message, delay_ms: int) -> int:
+        """A message is held back: write it, whatever its delivery mode; returns the record's reference.
+
+        The record is that of a message, with the time when it is due in the place of the time of publishing.
+        """
+        if self._journal is None:
+            return NOT_KEPT
+        payload = message_parts((holder,), message, self._clock.wall_ms() + delay_ms, 0)
+        self.is_dirty = True
+        return self._journal.put(RecordKind.DELAYED, payload)
+
     def deadline_ms(self, queue: StoredQueue, kept: KeptMessage) -> int | None:
         """When a message that was read back expires in a queue, on the monotonic clock."""
         ttl_ms = queue.arguments.message_ttl_ms

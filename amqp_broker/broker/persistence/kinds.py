@@ -28,3 +28,5 @@ class RecordKind(IntEnum):
     RETAINED = 13  # the last message of a topic
     SESSION = 14  # what a client has subscribed to
     PACKET_IDS = 15  # of a client's session: exchanges that are not done
+    DELAY_HOLDER = 16  # an exchange that holds messages back
+    DELAYED = 17  # a message that is held back

@@ -23,6 +23,7 @@ _ONE_QUEUE_AND_TIMES: Final = struct.Struct(">HQQQ")  # the usual beginning of a
 _DEAD_LETTER: Final = 0x8000  # added to the number of extra routing keys, which fill a frame long before that
 _NO_KEYS_AND_LENGTH: Final = struct.Struct(">HI")  # the usual middle: no extra routing keys, and the header's length
 _RETURNED: Final = struct.Struct(">QI")
+_HOLDER_AND_DUE: Final = struct.Struct(">2xQQ")  # all that a start needs of a message that is held back
 
 
 class KeptMessage(NamedTuple):
@@ -64,7 +65,7 @@ def message_parts(
 
 
 class MessageDecoder:
-    """Reads MESSAGE and PAGED records. What one has in common with the one before it is not decoded again.
+    """Reads MESSAGE, PAGED and DELAYED records. What one has in common with the one before it is not decoded again.
 
     Most messages of a backlog are alike in all but their bodies, and there may be millions.
     """
@@ -150,8 +151,14 @@ def body_offset_of(payload: bytes, middle_offset: int) -> int:
 
 
 def decode_message(payload: bytes) -> KeptMessage:
-    """Read one MESSAGE or PAGED record."""
+    """Read one MESSAGE, PAGED or DELAYED record."""
     return MessageDecoder().decode(payload)
+
+
+def decode_held(payload: bytes) -> tuple[int, int]:
+    """Read the start of a DELAYED record: its holder's reference, and when it is due in milliseconds since 1970."""
+    holder, due_wall_ms = _HOLDER_AND_DUE.unpack_from(payload)
+    return holder, due_wall_ms
 
 
 def encode_returned(message_reference: int, times: int) -> bytes:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 from amqp_broker.broker.persistence.definitions import keep_virtual_host
 from amqp_broker.broker.persistence.durability import Returned
 from amqp_broker.broker.persistence.kinds import RecordKind
-from amqp_broker.broker.persistence.message_records import decode_returned
+from amqp_broker.broker.persistence.message_records import decode_held, decode_returned
 from amqp_broker.broker.persistence.message_recovery import MessageRecovery
 from amqp_broker.broker.persistence.restoring import RESTORERS, NotUnderstood, Restored
 from amqp_broker.broker.type_registry import UnknownType
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 MESSAGE: Final = int(RecordKind.MESSAGE)  # compared for each record, which takes an Enum's member three times as long
 PAGED: Final = int(RecordKind.PAGED)
 RETURNED: Final = int(RecordKind.RETURNED)
+DELAYED: Final = int(RecordKind.DELAYED)
 
 
 class Recovery(Restored):
@@ -49,6 +50,7 @@ class Recovery(Restored):
         super().__init__(broker)
         self._journal = journal
         self._messages = MessageRecovery(broker, self.queues)
+        self._monotonic_less_wall_ms = broker.clock.monotonic_ms() - broker.clock.wall_ms()
 
     def steps(self, progress: Progress | None) -> Iterator[None]:
         """Read it all, one portion of records a step.
@@ -84,6 +86,8 @@ class Recovery(Restored):
         self._apply_policies()
         for queue in self.queues.values():
             queue.recovered()
+        for holder in self.holders.values():
+            holder.recovered()
         for virtual_host in self.broker.virtual_hosts.values():
             virtual_host.client_sessions.recovered()
 
@@ -110,6 +114,8 @@ class Recovery(Restored):
     def _restore(self, reference: int, kind: int, payload: bytes) -> None:
         if kind == PAGED:
             self.drop(reference)
+        elif kind == DELAYED:
+            self._restore_held(reference, payload)
         elif kind == RETURNED:
             self._restore_returned(reference, payload)
         elif kind in RESTORERS:
@@ -117,6 +123,14 @@ class Recovery(Restored):
             RESTORERS[kind](self, reference, fields)
         else:
             raise NotUnderstood("this release does not know this kind of record")
+
+    def _restore_held(self, reference: int, payload: bytes) -> None:
+        holder_reference, due_wall_ms = decode_held(payload)
+        holder = self.holders.get(holder_reference)
+        if holder is None:
+            self.drop(reference)
+        else:
+            holder.restore_held(reference, due_wall_ms + self._monotonic_less_wall_ms)
 
     def _restore_returned(self, reference: int, payload: bytes) -> None:
         message_reference, count = decode_returned(payload)

@@ -24,6 +24,7 @@ from amqp_broker.wire.table import FieldValue, Table, type_name
 
 if TYPE_CHECKING:
     from amqp_broker.broker.contents import Contents
+    from amqp_broker.broker.delayed.holder import Holder
     from amqp_broker.broker.queues.base import Queue
     from amqp_broker.broker.virtual_host import VirtualHost
 
@@ -120,6 +121,7 @@ class Restored:
     def __init__(self, broker: Contents) -> None:
         self.broker = broker
         self.queues: dict[int, Queue] = {}  # by the references of their records
+        self.holders: dict[int, Holder] = {}  # of what exchanges hold back, likewise
         self.dropped: list[int] = []
         self.to_remove: list[Callable[[], None]] = []
 
@@ -304,6 +306,20 @@ def restore_handed_out(restored: Restored, reference: int, fields: Table) -> Non
 # --- retained messages and clients' sessions
 
 
+def restore_holder(restored: Restored, reference: int, fields: Table) -> None:
+    """Put back that an exchange holds messages back, if it is still there; what it holds comes behind this."""
+    virtual_host = restored.broker.virtual_hosts.get(text_field(fields, "virtual_host"))
+    name = text_field(fields, "exchange")
+    exchange = None if virtual_host is None else virtual_host.exchanges.get(name)
+    if virtual_host is None or exchange is None:
+        restored.drop(reference)
+        return
+    holder = virtual_host.holder_of(exchange)
+    restored.drop_older(holder.reference)
+    holder.reference = reference
+    restored.holders[reference] = holder
+
+
 def restore_retained(restored: Restored, reference: int, fields: Table) -> None:
     """Put a retained message back."""
     retained = restored.virtual_host(text_field(fields, "virtual_host")).retained
@@ -359,4 +375,5 @@ RESTORERS: Final[dict[int, Restorer]] = {
     RecordKind.RETAINED: restore_retained,
     RecordKind.SESSION: restore_session,
     RecordKind.PACKET_IDS: restore_packet_ids,
+    RecordKind.DELAY_HOLDER: restore_holder,
 }

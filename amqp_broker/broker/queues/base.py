@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from amqp_broker.broker.arguments import QueueArguments, check_consumer_arguments
 from amqp_broker.broker.counters import QueueCounts
-from amqp_broker.broker.message import Message
+from amqp_broker.broker.message import Address, Message
 from amqp_broker.broker.queues.consumers import Consumer, Consumers, Deliveries
 from amqp_broker.broker.queues.expiry import UnusedTimer
 from amqp_broker.broker.queues.ready import Stretch
@@ -106,6 +106,11 @@ class Queue(StoredQueue):
 
     # --- what a type says of itself
 
+    @property
+    def holds_back(self) -> bool:
+        """Whether this is no queue for clients, but what an exchange holds back (``broker/delayed/holder.py``)."""
+        return False
+
     def make_consumers(self) -> Consumers:
         """What keeps the consumers in their turn."""
         return Consumers(self.arguments.has_single_active_consumer)
@@ -177,6 +182,14 @@ class Queue(StoredQueue):
 
     def publish(self, message: Message) -> bool:
         """Take a message that was routed here; returns False when the queue refuses it."""
+        raise NotImplementedError
+
+    def hold(self, address: Address, header: bytes, body: bytes, delay_ms: int) -> int:
+        """Hold a message back, where ``holds_back`` says that this is what it does.
+
+        Returns:
+            The journal's position that must be kept before it is confirmed.
+        """
         raise NotImplementedError
 
     def keeps(self) -> bool:

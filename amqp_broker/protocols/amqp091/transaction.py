@@ -80,6 +80,8 @@ class Transaction:
 def _queues_now(virtual_host: VirtualHost, publication: Publication) -> tuple[Queue, ...]:
     """The queues that a publish is for, by their names: one may have gone since, or been declared again."""
     address = publication.address
-    names = [queue.name for queue in publication.queues] if address.exchange else address.routing_keys
-    found = (virtual_host.queues.get(name) for name in dict.fromkeys(names))
-    return tuple(queue for queue in found if queue is not None)
+    holders = [queue for queue in publication.queues if queue.holds_back]
+    names = [queue.name for queue in publication.queues if not queue.holds_back]
+    wanted = dict.fromkeys(names if address.exchange else address.routing_keys)
+    found = [virtual_host.queues.get(name) for name in wanted]
+    return (*[queue for queue in found if queue is not None], *holders)
