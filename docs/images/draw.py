@@ -130,11 +130,11 @@ def message() -> str:
             parts.append(arrow(x - 20, 48, x - 2, 48))
     queue, journal = 12 + 3 * (width + 20), 124
     parts += [
-        box(queue - 60, journal, width + 120, 48, "strong"),
+        box(queue - 70, journal, width + 140, 48, "strong"),
         text(queue + width / 2, journal + 20, "journal", "middle title"),
         text(queue + width / 2, journal + 38, "persistent messages, synced in batches", "middle small"),
         arrow(queue + width / 2, 76, queue + width / 2, journal - 2),
-        f'<path d="M{queue - 60} {journal + 24} H76 V78" class="line" marker-end="url(#head)"/>',
+        f'<path d="M{queue - 70} {journal + 24} H76 V78" class="line" marker-end="url(#head)"/>',
         text(90, journal + 16, "confirm, after the sync", "small"),
     ]
     return drawing("The way of a message", 24 + 6 * width + 5 * 20, 190, parts)

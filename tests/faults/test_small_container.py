@@ -68,14 +68,15 @@ class Contained:
     def __init__(self, group: Group, data: Path) -> None:
         command = [sys.executable, "-m", "amqp_broker", "serve", "--port", "0", "--data-dir", str(data)]
         joining = 'echo $$ > "$0/cgroup.procs" && exec "$@"'
-        self.process = subprocess.Popen(
-            ["sh", "-c", joining, str(group.path), *command],
-            cwd=REPOSITORY,
-            env=our_environment(),
-            stdout=subprocess.PIPE,
-            stderr=(data.parent / "log").open("w"),
-            text=True,
-        )
+        with (data.parent / "log").open("w") as log:
+            self.process = subprocess.Popen(
+                ["sh", "-c", joining, str(group.path), *command],
+                cwd=REPOSITORY,
+                env=our_environment(),
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
         self.said: list[str] = []
         self.port = 0
         assert self.process.stdout is not None
