@@ -325,6 +325,7 @@ class Administration:
         virtual_host.clear(self._who)
         del self._broker.virtual_hosts[name]
         self._broker.firehose.turn_off(name)
+        self._broker.drops.forget_virtual_host(name)
         self._deleted(Kind.VIRTUAL_HOST, "", name, virtual_host)
         for connection in self._broker.open_connections.in_virtual_host(name):
             connection.close_forcibly(f"vhost '{name}' is deleted")

@@ -10,7 +10,7 @@ the chunks (``works.py``). Several brokers in one process share nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from amqp_broker.access.passwords import SCRYPT, SHA256
 from amqp_broker.broker.administration import Administration
@@ -23,6 +23,9 @@ from amqp_broker.broker.ports import Clock, Driver, PassiveDriver
 from amqp_broker.compilation import mypyc_attr
 from amqp_broker.journal.port import Journal, Progress
 from amqp_broker.settings import DESCRIPTIONS, Settings
+
+if TYPE_CHECKING:
+    from amqp_broker.broker.message_traces import MessageTraces
 
 ReplyConsumer = Callable[[Address, bytes, bytes], None]  # takes address, content header and body of a direct reply
 
@@ -50,6 +53,7 @@ class Broker(Contents):
         self.administration = Administration(self)
         self.dropped_message_count = 0  # of messages that the journal held, but not their queues
         self._is_handling = False
+        self._message_traces: MessageTraces | None = None
 
     # --- its start
 
@@ -95,6 +99,17 @@ class Broker(Contents):
         )
         self.users.permit_all(settings.default_user, settings.default_virtual_host)
         keep_user(self.durability, user)
+
+    # --- who looks in
+
+    @property
+    def message_traces(self) -> MessageTraces:
+        """The traces of messages; what is not asked for is not loaded either."""
+        if self._message_traces is None:
+            from amqp_broker.broker.message_traces import MessageTraces
+
+            self._message_traces = MessageTraces(self.observers, self.finish_with, self.clock, self.reply_consumers)
+        return self._message_traces
 
     # --- its work
 

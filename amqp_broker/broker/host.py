@@ -33,6 +33,7 @@ class Host:
         self.paging = shared.paging
         self.changed_queues = shared.changed_queues
         self.dead_letters = shared.dead_letters
+        self.drops = shared.drops
         self.lookup_version = 0
 
     def remove_queue(self, queue: Queue, by: str = "") -> None:

@@ -57,9 +57,11 @@ class Passage:
         queues: that its route names; none when it went nowhere.
         accepted: by all of these; False when one refused it because it is full.
         error: it was refused with this before it was routed.
+
+    ``is_cycle`` says of a dead letter that its route led to queues only where it had died.
     """
 
-    __slots__ = ("accepted", "address", "body", "error", "header", "queues", "virtual_host")
+    __slots__ = ("accepted", "address", "body", "error", "header", "is_cycle", "queues", "virtual_host")
 
     # No NamedTuple: compiled, that would ask for the classes of its fields before their modules are there.
     def __init__(
@@ -79,6 +81,7 @@ class Passage:
         self.queues = queues
         self.accepted = accepted
         self.error = error
+        self.is_cycle = False
 
 
 class Settlement(StrEnum):

@@ -52,6 +52,7 @@ class Ingress:
         self._behaviour = virtual_host.behaviour
         self._last_death: tuple[object, ...] = ()
         self._last_dead: tuple[tuple[Queue, ...], Address, bytes, Digest]
+        self._last_is_cycle = False
 
     # --- where to
 
@@ -203,8 +204,10 @@ class Ingress:
         exchange = None if name is None else self._virtual_host.exchanges.get(name)
         if exchange is not None:
             self._publish_dead_letter(exchange, queue, message, reason)
-        elif self._observers.present:
-            self._observers.died(queue, message, reason, None)
+        else:
+            queue.dropped([message], reason)
+            if self._observers.present:
+                self._observers.died(queue, message, reason, None)
         queue.dead_letter_left(message)
 
     def _publish_dead_letter(self, exchange: Exchange, queue: Queue, message: Message, reason: DeathReason) -> None:
@@ -224,10 +227,16 @@ class Ingress:
             )
             self._last_death = death if route.may_be_remembered else ()
             self._last_dead = (queues, dead.address, dead.header, digest_of(dead.header))
+            self._last_is_cycle = len(route.queues) > 0 and not queues
         queues, address, header, digest = self._last_dead
         outcome = self.put(queues, address, header, message.body, digest)
+        if not queues:
+            self._virtual_host.drops.dead_letter_lost(
+                self._virtual_host.name, queue.name, address, is_cycle=self._last_is_cycle
+            )
         if self._observers.present:
             passage = Passage(self._virtual_host, address, header, message.body, queues, outcome != REFUSED)
+            passage.is_cycle = self._last_is_cycle
             self._observers.died(queue, message, reason, passage)
 
     def _route_of_nobodys(self, exchange: Exchange, message: Envelope) -> Route:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from amqp_broker.behaviour import BEHAVIOURS
 from amqp_broker.broker.dead_letter import DeathReason
+from amqp_broker.broker.drops import Drops
 from amqp_broker.broker.message import Message
 from amqp_broker.broker.observer import Observers
 from amqp_broker.broker.persistence.durability import Durability
@@ -45,6 +46,7 @@ class Shared:
         self.timers = Timers(clock, driver)
         self.works = Works()
         self.observers = Observers(driver)
+        self.drops = Drops(clock)
         self.changed_queues: deque[Queue] = deque()
         self.dead_letters: deque[tuple[Queue, Message, DeathReason]] = deque()
         self.to_finish: list[Callable[[], None]] = []  # what is done last: channels' confirms, copies of the firehose

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from amqp_broker.broker.erlang_text import erlang_term
 from amqp_broker.broker.exchanges.binding import Binding
 from amqp_broker.broker.exchanges.exchange import Exchange
-from amqp_broker.broker.exchanges.matcher import Envelope, Matcher
+from amqp_broker.broker.exchanges.matcher import Envelope, Matcher, Verdict
 from amqp_broker.broker.queues.base import Queue
 from amqp_broker.errors import precondition_failed
 from amqp_broker.plugins.hashes import stable_hash
@@ -82,6 +82,11 @@ class ConsistentHashMatcher(Matcher):
             if not destination.is_deleted:  # else its bindings are being taken out
                 return [destination]
         return []
+
+    def explain(self, binding: Binding, message: Envelope) -> Verdict:
+        if binding.destination in self.match(message):
+            return Verdict(True, f"what is hashed, '{self._hashed(message)}', falls to it")
+        return Verdict(False, f"what is hashed, '{self._hashed(message)}', falls to another one")
 
     def _hashed(self, message: Envelope) -> str:
         """What is hashed of a message; messages without it all go the same way."""

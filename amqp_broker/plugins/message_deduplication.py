@@ -14,7 +14,7 @@ from amqp_broker.broker.erlang_text import erlang_term
 from amqp_broker.broker.exchanges.binding import Binding
 from amqp_broker.broker.exchanges.destinations import Destinations
 from amqp_broker.broker.exchanges.exchange import Exchange
-from amqp_broker.broker.exchanges.matcher import Envelope, Matcher
+from amqp_broker.broker.exchanges.matcher import Envelope, Matcher, Verdict
 from amqp_broker.broker.host import Host
 from amqp_broker.broker.ports import Clock
 from amqp_broker.broker.queues.base import Queue
@@ -58,6 +58,16 @@ class MessageDeduplicationMatcher(Matcher):
         if value is None:
             return self._destinations
         return [] if self._is_duplicate(erlang_term(value), headers.get("x-cache-ttl")) else self._destinations
+
+    def explain(self, binding: Binding, message: Envelope) -> Verdict:
+        value = (message.headers or {}).get(HEADER)
+        if value is None:
+            return Verdict(True, f"every message without the header {HEADER} goes to all")
+        now_ms = 0 if self._clock is None else self._clock.monotonic_ms()
+        deadline_ms = self._deadlines_ms.get(erlang_term(value), 0)
+        if deadline_ms is None or deadline_ms > now_ms:
+            return Verdict(False, "there was a message with this value of the header already")
+        return Verdict(True, "there was no message with this value of the header")
 
     def _is_duplicate(self, value: str, ttl: FieldValue) -> bool:
         assert self._clock is not None, "it is in a virtual host before anything comes"

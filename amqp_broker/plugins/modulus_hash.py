@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from amqp_broker.broker.exchanges.binding import Binding
 from amqp_broker.broker.exchanges.destinations import Destinations
 from amqp_broker.broker.exchanges.exchange import Exchange
-from amqp_broker.broker.exchanges.matcher import Envelope, Matcher
+from amqp_broker.broker.exchanges.matcher import Envelope, Matcher, Verdict
 from amqp_broker.broker.queues.base import Queue
 from amqp_broker.plugins.hashes import stable_hash
 from amqp_broker.wire.table import Table
@@ -38,3 +38,8 @@ class ModulusHashMatcher(Matcher):
     def match(self, message: Envelope) -> Iterable[Exchange | Queue]:
         choices = [one for one in self._in_order if not one.is_deleted]
         return [choices[stable_hash(message.routing_keys[0]) % len(choices)]] if choices else []
+
+    def explain(self, binding: Binding, message: Envelope) -> Verdict:
+        if binding.destination in self.match(message):
+            return Verdict(True, "the routing key's hash falls to it")
+        return Verdict(False, "the routing key's hash falls to another one")

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from amqp_broker.broker.exchanges.binding import Binding
 from amqp_broker.broker.exchanges.destinations import Destinations
 from amqp_broker.broker.exchanges.exchange import Exchange
-from amqp_broker.broker.exchanges.matcher import Envelope, Matcher
+from amqp_broker.broker.exchanges.matcher import Envelope, Matcher, Verdict
 from amqp_broker.broker.queues.base import Queue
 from amqp_broker.wire.table import Table
 
@@ -36,3 +36,6 @@ class RandomMatcher(Matcher):
     def match(self, message: Envelope) -> Iterable[Exchange | Queue]:
         choices = [one for one in self._choices if not one.is_deleted]
         return [random.choice(choices)] if choices else []
+
+    def explain(self, binding: Binding, message: Envelope) -> Verdict:
+        return Verdict(None, "one of all bindings is chosen at random")

@@ -11,7 +11,7 @@ from amqp_broker.broker.erlang_text import erlang_term
 from amqp_broker.broker.exchanges.binding import Binding
 from amqp_broker.broker.exchanges.destinations import Destinations
 from amqp_broker.broker.exchanges.exchange import Exchange
-from amqp_broker.broker.exchanges.matcher import Envelope, Matcher
+from amqp_broker.broker.exchanges.matcher import Envelope, Matcher, Verdict
 from amqp_broker.broker.exchanges.routing import find_route
 from amqp_broker.broker.host import Host
 from amqp_broker.broker.message import Address, digest_of
@@ -52,6 +52,9 @@ class RecentHistoryMatcher(Matcher):
         if (message.headers or {}).get("x-recent-history-no-store") is not True:
             self._history.append(message)
         return self._destinations
+
+    def explain(self, binding: Binding, message: Envelope) -> Verdict:
+        return Verdict(True, "every message goes to all")
 
     def bound(self, binding: Binding) -> None:
         for message in self._history:

@@ -29,11 +29,16 @@ from amqp_broker.broker.inspection import SLICE_OBJECTS
 from amqp_broker.broker.problems import AdministrationError
 from amqp_broker.explanations import system_reason
 from amqp_broker.logs import log_event, log_internal_error
+from amqp_broker.server import observing_commands
 from amqp_broker.server.changes import nothing_more, until_durable
 from amqp_broker.server.control_address import SOCKET_NAME, reachable_address
-from amqp_broker.server.control_commands import COMMANDS, LISTS, BadRequest, Controlled
+from amqp_broker.server.control_commands import COMMANDS as CHANGES
+from amqp_broker.server.control_commands import LISTS as THINGS
+from amqp_broker.server.control_commands import BadRequest, Controlled
 from amqp_broker.server.status import ServerStatus
 
+COMMANDS = {**CHANGES, **observing_commands.COMMANDS}
+LISTS = {**THINGS, **observing_commands.LISTS}
 CHUNK_BYTES = 65_536
 LINE_BYTES_MAX = 64 * 1024 * 1024  # definitions come in one
 CLIENTS_MAX = 16

@@ -75,6 +75,7 @@ CLASS_FAMILIES: dict[tuple[str, ...], str] = {
         "management.api.lists",
         "management.api.messages",
         "management.api.nodes",
+        "management.api.observing",
         "management.api.overview",
         "management.api.parameters",
         "management.api.permissions",
@@ -120,6 +121,7 @@ CLASS_FAMILIES: dict[tuple[str, ...], str] = {
         "server.broker_server",
         "server.control",
         "server.control_commands",
+        "server.observing_commands",
         "server.status",
     ): "not untangled yet: the status is asked of the server that shows it",
 }

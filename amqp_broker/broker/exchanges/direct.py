@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from amqp_broker.broker.exchanges.binding import Binding
 from amqp_broker.broker.exchanges.destinations import Destinations
-from amqp_broker.broker.exchanges.matcher import Envelope, Matcher
+from amqp_broker.broker.exchanges.matcher import Envelope, Matcher, Verdict
 from amqp_broker.wire.table import Table
 
 if TYPE_CHECKING:
@@ -37,3 +37,9 @@ class DirectMatcher(Matcher):
         """All that was bound with one of the keys."""
         for routing_key in message.routing_keys:
             yield from self._by_key.get(routing_key, ())
+
+    def explain(self, binding: Binding, message: Envelope) -> Verdict:
+        """Equal, or not."""
+        if binding.routing_key in message.routing_keys:
+            return Verdict(True, "the routing key is the binding's")
+        return Verdict(False, f"the routing key is not '{binding.routing_key}'")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from amqp_broker.broker.exchanges.binding import Binding
 from amqp_broker.broker.exchanges.destinations import Destinations
-from amqp_broker.broker.exchanges.matcher import Envelope, Matcher
+from amqp_broker.broker.exchanges.matcher import Envelope, Matcher, Verdict
 from amqp_broker.wire.table import Table
 
 if TYPE_CHECKING:
@@ -33,3 +33,7 @@ class FanoutMatcher(Matcher):
     def match(self, message: Envelope) -> Iterable[Exchange | Queue]:
         """All that was bound."""
         return self._destinations
+
+    def explain(self, binding: Binding, message: Envelope) -> Verdict:
+        """Always."""
+        return Verdict(True, "a fanout exchange sends every message to all")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from amqp_broker.broker.erlang_text import erlang_term
 from amqp_broker.broker.exchanges.binding import Binding, BindingIdentity
-from amqp_broker.broker.exchanges.matcher import Envelope, Matcher
+from amqp_broker.broker.exchanges.matcher import Envelope, Matcher, Verdict
 from amqp_broker.errors import precondition_failed
 from amqp_broker.wire.table import FieldValue, Table, encode_table, plain_name, type_name
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from amqp_broker.broker.queues.base import Queue
 
 X_MATCH = "x-match"
+SHOWN_CHARACTERS_MAX = 100
 MATCH_KINDS = ("all", "any", "all-with-x", "any-with-x")
 
 _Key = tuple[str, str, object]
@@ -78,6 +79,35 @@ class HeadersMatcher(Matcher):
             for pattern in found_by.get(key, {}).values():
                 if pattern.fits(headers):
                     yield pattern.destination
+
+    def explain(self, binding: Binding, message: Envelope) -> Verdict:
+        """Which header is missing or differs."""
+        pattern = _Pattern(binding.arguments, binding.destination)
+        headers = message.headers or {}
+        kind = "all of them" if pattern.needs_all else "any of them"
+        if not pattern.wanted and pattern.needs_all:
+            return Verdict(True, "the binding wants no header")
+        if not pattern.wanted:
+            return Verdict(False, "the binding wants any of its headers, and has none")
+        if pattern.fits(headers):
+            return Verdict(True, f"the headers are those that the binding wants, {kind}")
+        problems = [_difference(name, value, headers) for name, value in pattern.wanted]
+        return Verdict(False, f"the binding wants {kind}: " + ", ".join(filter(None, problems)))
+
+
+def _difference(name: str, wanted: FieldValue, headers: Table) -> str:
+    """What is wrong with one header, in words; empty where nothing is."""
+    if name not in headers:
+        return f"there is no header '{name}'"
+    found = headers[name]
+    if _same(wanted, found):
+        return ""
+    return f"header '{name}' is {_shown(found)} and not {_shown(wanted)}"
+
+
+def _shown(value: FieldValue) -> str:
+    text = f"'{value}'" if isinstance(value, str) else f"{value!r} ({type_name(value)})"
+    return text if len(text) <= SHOWN_CHARACTERS_MAX else text[:SHOWN_CHARACTERS_MAX] + "..."
 
 
 class _Pattern:

@@ -21,6 +21,21 @@ if TYPE_CHECKING:
     from amqp_broker.broker.queues.base import Queue
 
 
+class Verdict:
+    """What a matcher says of one binding and one message.
+
+    Args:
+        matches: whether the message goes that way; None where that is not known beforehand.
+        why: in words, for people.
+    """
+
+    __slots__ = ("matches", "why")
+
+    def __init__(self, matches: bool | None, why: str) -> None:
+        self.matches = matches
+        self.why = why
+
+
 class Envelope:
     """What a matcher may ask of a message; what it does not ask for is not decoded.
 
@@ -99,3 +114,11 @@ class Matcher:
     def match(self, message: Envelope) -> Iterable[Exchange | Queue]:
         """The destinations of a message; one may come more than once. Called once for each message that comes here."""
         raise NotImplementedError
+
+    def explain(self, binding: Binding, message: Envelope) -> Verdict:
+        """Whether a binding lets a message through, and why; nothing may change by it (``explanation.py``).
+
+        Args:
+            message: its header may be empty and its headers be there all the same.
+        """
+        return Verdict(None, "this type of exchange does not say how it chooses")

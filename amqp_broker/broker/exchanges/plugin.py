@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from amqp_broker.broker.exchanges.binding import Binding
 from amqp_broker.broker.exchanges.exchange import Exchange
-from amqp_broker.broker.exchanges.matcher import Envelope, Matcher
+from amqp_broker.broker.exchanges.matcher import Envelope, Matcher, Verdict
 from amqp_broker.broker.plugin_types import EXCHANGE_TYPES, PluginType, find_plugin_types
 from amqp_broker.broker.queues.base import Queue
 from amqp_broker.errors import AmqpError
@@ -84,6 +84,13 @@ class GuardedMatcher(Matcher):
         except Exception as error:
             raise self._plugin.failed("failed to route a message", error) from error
         return destinations
+
+    def explain(self, binding: Binding, message: Envelope) -> Verdict:
+        try:
+            return self._matcher.explain(binding, message)
+        except Exception as error:
+            self._plugin.failed("failed to explain a route", error)
+            return Verdict(None, "the package that brings this type of exchange failed to say")
 
 
 class PluginExchangeType:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from amqp_broker.broker.exchanges.binding import Binding
 from amqp_broker.broker.exchanges.destinations import Destinations
-from amqp_broker.broker.exchanges.matcher import Envelope, Matcher
+from amqp_broker.broker.exchanges.matcher import Envelope, Matcher, Verdict
 from amqp_broker.wire.table import Table
 
 if TYPE_CHECKING:
@@ -91,6 +91,47 @@ class TopicMatcher(Matcher):
                         _reach(reached, child)
         for node in reached:
             yield from node.destinations
+
+    def explain(self, binding: Binding, message: Envelope) -> Verdict:
+        """The first word that does not fit, where there is one."""
+        problem = ""
+        for routing_key in message.routing_keys:
+            problem = _misfit(_words(binding.routing_key), _words(routing_key))
+            if not problem:
+                return Verdict(True, f"the key '{routing_key}' fits the pattern")
+        return Verdict(False, problem)
+
+
+def _misfit(pattern: list[str], words: list[str]) -> str:
+    """Why the words of a key do not fit a pattern; empty where they do.
+
+    What is told is how far the pattern gets: it is walked as the trie is, a set of places at a time.
+    """
+    reached = _skip_any(pattern, {0})
+    for place, word in enumerate(words):
+        before = reached
+        further = {at for at in before if at < len(pattern) and pattern[at] == ANY_WORDS}
+        further |= {at + 1 for at in before if at < len(pattern) and pattern[at] in (word, ONE_WORD)}
+        reached = _skip_any(pattern, further)
+        if not reached:
+            wanted = sorted({pattern[at] for at in before if at < len(pattern)})
+            if not wanted:
+                return f"the pattern ends before word {place + 1} of the key, '{word}'"
+            return f"word {place + 1} of the key is '{word}', the pattern wants '{wanted[-1]}' there"
+    if len(pattern) in reached:
+        return ""
+    return f"the key ends where the pattern wants '{pattern[max(reached)]}'"
+
+
+def _skip_any(pattern: list[str], places: set[int]) -> set[int]:
+    """These places in a pattern, and those behind a ``#``, which may stand for no word."""
+    found: set[int] = set()
+    for place in places:
+        found.add(place)
+        while place < len(pattern) and pattern[place] == ANY_WORDS:
+            place += 1
+            found.add(place)
+    return found
 
 
 def _reach(reached: dict[_Node, None], node: _Node) -> None:

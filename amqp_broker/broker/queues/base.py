@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING
 
 from amqp_broker.broker.arguments import QueueArguments, check_consumer_arguments
 from amqp_broker.broker.counters import QueueCounts
+from amqp_broker.broker.drops import DropReason
 from amqp_broker.broker.message import Address, Message
+from amqp_broker.broker.policy_limits import policy_behind
 from amqp_broker.broker.queues.consumers import Consumer, Consumers, Deliveries
 from amqp_broker.broker.queues.expiry import UnusedTimer
 from amqp_broker.broker.queues.ready import Stretch
@@ -233,6 +235,13 @@ class Queue(StoredQueue):
         """Drop all messages that nobody has at once; what it takes to forget them is left to be done, in slices."""
         raise NotImplementedError
 
+    def dropped(self, messages: Sequence[Message], reason: str) -> None:
+        """Count messages that died here, or were refused, and go nowhere."""
+        policy = None
+        if self.in_force is not None:
+            policy = policy_behind(self.in_force, self.arguments, self.declared, reason)
+        self.virtual_host.drops.died(self.virtual_host.name, self.name, messages, reason, policy)
+
     def dead_letter_left(self, message: Message) -> None:
         """A message that died here is on its way to the dead-letter exchange."""
 
@@ -426,6 +435,7 @@ class Queue(StoredQueue):
         """
         self.be_current()
         count = self.ready_count
+        self.virtual_host.drops.emptied(self.virtual_host.name, self.name, count, DropReason.PURGED)
         return count, self.virtual_host.works.begin(self.empty())
 
     def close(self) -> None:
@@ -441,4 +451,5 @@ class Queue(StoredQueue):
         for consumer in consumers:
             consumer.deliveries.consumer_cancelled(consumer)
         self.virtual_host.durability.forget_queue(self)
+        self.virtual_host.drops.emptied(self.virtual_host.name, self.name, self.ready_count, DropReason.QUEUE_DELETED)
         self.virtual_host.works.begin(self.empty())

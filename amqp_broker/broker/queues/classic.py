@@ -149,6 +149,8 @@ class ClassicQueue(Queue):
         if limits is not None and limits.refuses and limits.would_overflow(backlog.count, backlog.bytes, message):
             if limits.sends_refused_on:
                 self._dead_letter([message], DeathReason.MAXLEN)
+            else:
+                self.dropped([message], "refused")
             return False
         self._position = message.position = self._position + 1
         if self._may_expire and self.arguments.message_ttl_ms is not None:
@@ -347,6 +349,7 @@ class ClassicQueue(Queue):
         if self.arguments.dead_letter_exchange is None:
             if messages:
                 self.counts.died(reason, len(messages))
+                self.dropped(messages, reason)
             if self.virtual_host.observers.present:
                 for message in messages:
                     self.virtual_host.observers.died(self, message, reason, None)

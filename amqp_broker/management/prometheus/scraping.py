@@ -198,6 +198,7 @@ class Scrape:
             yield from written(self._family(name, "gauge", text), [("", value)])
         yield from self._of_protocols(consumers, channels)
         yield from self._of_deaths(queues)
+        yield from self._of_drops()
         paged = Family("amqp_broker_ready_bytes", "gauge", "Memory that ready messages take, of the budget for them")
         yield from written(paged, [("", broker.paging.used_bytes)])
 
@@ -255,6 +256,12 @@ class Scrape:
         confirmed = self._family("global_messages_dead_lettered_confirmed_total", "counter", "Never, here")
         labels = labels_of(queue_type="rabbit_quorum_queue", dead_letter_strategy="at_least_once")
         yield from written(confirmed, [(labels, 0)])
+
+    def _of_drops(self) -> Iterator[str]:
+        """Messages that went nowhere, each reason from the start."""
+        family = Family("amqp_broker_dropped_total", "counter", "Messages that went nowhere")
+        totals = self._call.broker.drops.totals()
+        yield from written(family, [(labels_of(reason=reason), count) for reason, count in totals.items()])
 
 
 def _labels_of_queue(queue: Queue) -> str:

@@ -350,6 +350,7 @@ class Publishing:
             self._return(address, header, body)
         elif address.exchange or address.routing_key not in self._reply_consumers:
             self._counts.dropped += 1
+            self._virtual_host.drops.unroutable(self._virtual_host.name, address, self._channel.connection.user_name)
         if self._reply_consumers and not address.exchange:
             self._reply_directly(address, header, body)
         if number:

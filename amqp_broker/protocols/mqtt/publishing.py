@@ -181,6 +181,7 @@ class Publishing:
         else:
             outcome = UNROUTED
             counts.dropped += 1
+            self._host.drops.unroutable(self._host.name, target.address, self._connection.user_name)
         observers = self._connection.broker.observers
         if observers.present:
             passage = Passage(self._host, target.address, header, payload, queues, outcome != REFUSED)

@@ -1,0 +1,588 @@
+"""Where did this message go? Every hop of the messages that an operator asks for, kept in memory: when, in which queue,
+to whom, and what became of it; for those that went nowhere, why.
+
+Off until ``start``: then it looks on (``observer.py``), and nobody else pays for it. What is kept is bounded: so many
+messages, the oldest go first, with so many hops each, and bodies only where they are asked for, and only their
+beginning.
+
+A message is known again by its queue, its content header and its body, because a queue may write it to the disk and
+read it back as another object. Messages that are alike in every byte, and in the same queue, are told apart by their
+order. A message may be delivered, or die, before its publish is told: such events wait for the publish (``_early``)
+until the piece of work in the middle of which they came is done. Those that are left then are of messages that were
+there before the trace began.
+
+Holds no counts; those are always on (``drops.py``).
+"""
+
+from __future__ import annotations
+
+import base64
+import logging
+from collections import deque
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypedDict
+
+from amqp_broker.broker.observer import Channel, Kind, Observers, Onlooker, Passage, Settlement, Subject
+from amqp_broker.broker.policy_limits import policy_behind
+from amqp_broker.broker.problems import AdministrationError, NotThere
+from amqp_broker.logs import log_event
+from amqp_broker.wire.content import decode_properties
+from amqp_broker.wire.table import FieldValue, Table
+
+if TYPE_CHECKING:
+    from amqp_broker.broker.dead_letter import DeathReason
+    from amqp_broker.broker.message import Address, Message
+    from amqp_broker.broker.ports import Clock
+    from amqp_broker.broker.queues.base import Queue
+    from amqp_broker.broker.queues.consumers import Consumer
+
+TRACES_MAX: Final = 1000
+TRACES_LIMIT: Final = 100_000  # that somebody may ask for; some two kilobytes each
+SAMPLE_LIMIT: Final = 1_000_000_000
+ASKED: Final = ("vhost", "message_id", "correlation_id", "headers", "sample", "bodies", "limit")
+HOPS_MAX: Final = 100
+BODY_BYTES_MAX: Final = 1024
+
+WAITING: Final = "waiting"
+DELIVERED: Final = "delivered"
+STATE_OF: Final = {
+    "acknowledged": "acknowledged",
+    "rejected": DELIVERED,  # until it is told how it died
+    "requeued": WAITING,
+    "abandoned": WAITING,
+}
+
+Key: TypeAlias = "tuple[str, str, int, int]"  # virtual host, queue, hashes of header and body
+
+
+class Hop(TypedDict):
+    """Something that happened to a message; what does not apply is None."""
+
+    at: int  # milliseconds since 1970
+    event: str  # published, refused, delivered, acknowledged, rejected, requeued, abandoned, died, dead_lettered, ...
+    exchange: str | None
+    routing_key: str | None
+    queues: list[str] | None  # where it went from the exchange
+    queue: str | None  # where it was
+    consumer: str | None  # the tag; None for basic.get
+    connection: str | None
+    channel: int | None
+    user: str | None
+    redelivered: bool | None
+    reason: str | None  # why it died, or went nowhere
+    policy: str | None  # that set the limit at which it died
+
+
+class MessageTraceInfo(TypedDict):
+    """A message and its hops."""
+
+    id: int
+    vhost: str
+    message_id: str | None
+    correlation_id: str | None
+    exchange: str
+    routing_key: str
+    body_bytes: int
+    payload: str | None  # the beginning of the body, where bodies are kept
+    payload_encoding: str | None  # string or base64
+    outcome: str  # how it stands now: the states of its copies, or why it reached no queue
+    reasons: list[str]  # why copies of it went nowhere
+    queues: dict[str, str]  # the state in each queue that it has reached
+    hops: list[Hop]
+    hops_left_out: int
+
+
+class TraceStatus(TypedDict):
+    """Whether messages are traced, and which."""
+
+    on: bool
+    vhost: str | None
+    message_id: str | None
+    correlation_id: str | None
+    headers: Table
+    sample: int
+    bodies: bool
+    traces_max: int
+    traces: int  # that are kept now
+    since: int | None  # when it was started, in milliseconds since 1970
+
+
+class Wanted:
+    """Which messages are to be traced: those of which all is so that is given.
+
+    Args:
+        virtual_host: where they are published.
+        message_id: their message id.
+        correlation_id: their correlation id.
+        headers: which headers they have, with which values.
+        sample: of those the first, and then each of so many.
+        keeps_bodies: whether the beginnings of their bodies are kept.
+        traces_max: how many are kept.
+    """
+
+    __slots__ = ("correlation_id", "headers", "keeps_bodies", "message_id", "sample", "traces_max", "virtual_host")
+
+    def __init__(
+        self,
+        *,
+        virtual_host: str | None = None,
+        message_id: str | None = None,
+        correlation_id: str | None = None,
+        headers: Table | None = None,
+        sample: int = 1,
+        keeps_bodies: bool = False,
+        traces_max: int = TRACES_MAX,
+    ) -> None:
+        self.virtual_host = virtual_host
+        self.message_id = message_id
+        self.correlation_id = correlation_id
+        self.headers: Table = headers or {}
+        self.sample = sample
+        self.keeps_bodies = keeps_bodies
+        self.traces_max = traces_max
+
+    @property
+    def is_by_properties(self) -> bool:
+        """Whether a message's header must be read."""
+        return self.message_id is not None or self.correlation_id is not None or bool(self.headers)
+
+    def fits(self, header: bytes) -> bool:
+        """Whether a message's properties are those."""
+        properties = decode_properties(header)
+        if self.message_id is not None and properties.message_id != self.message_id:
+            return False
+        if self.correlation_id is not None and properties.correlation_id != self.correlation_id:
+            return False
+        headers = properties.headers or {}
+        return all(name in headers and _alike(headers[name], value) for name, value in self.headers.items())
+
+
+def wanted_of(asked: Mapping[str, Any], virtual_hosts: Container[str]) -> Wanted:
+    """What an administrator asks for.
+
+    Args:
+        asked: ``vhost``, ``message_id``, ``correlation_id``, ``headers``, ``sample``, ``bodies``, ``limit``; each may
+            be left out.
+        virtual_hosts: the names of those that there are.
+
+    Raises:
+        NotThere: there is no such virtual host.
+        AdministrationError: something in it cannot be.
+    """
+    for name in asked:
+        if name not in ASKED:
+            raise AdministrationError(f"a trace has no '{name}': it has {', '.join(ASKED)}")
+    for name in ("vhost", "message_id", "correlation_id"):
+        if not isinstance(asked.get(name), str | None):
+            raise AdministrationError(f"{name} must be a text")
+    if asked.get("vhost") is not None and asked["vhost"] not in virtual_hosts:
+        raise NotThere(f"there is no virtual host '{asked['vhost']}'")
+    headers = asked.get("headers") or {}
+    if not isinstance(headers, dict):
+        raise AdministrationError("headers must be an object")
+    if not isinstance(asked.get("bodies", False), bool):
+        raise AdministrationError("bodies must be true or false")
+    return Wanted(
+        virtual_host=asked.get("vhost"),
+        message_id=asked.get("message_id"),
+        correlation_id=asked.get("correlation_id"),
+        headers=headers,
+        sample=_number(asked, "sample", 1, SAMPLE_LIMIT),
+        keeps_bodies=asked.get("bodies", False),
+        traces_max=_number(asked, "limit", TRACES_MAX, TRACES_LIMIT),
+    )
+
+
+def _number(asked: Mapping[str, Any], name: str, default: int, highest: int) -> int:
+    value = asked.get(name)
+    if value is None:
+        return default
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= highest:
+        raise AdministrationError(f"{name} must be a number from 1 to {highest}")
+    return value
+
+
+def _alike(found: FieldValue, wanted: FieldValue) -> bool:
+    """Equal; a boolean is no number."""
+    return isinstance(found, bool) == isinstance(wanted, bool) and found == wanted
+
+
+class MessageTrace:
+    """One message that is traced."""
+
+    __slots__ = (
+        "body_bytes",
+        "body_start",
+        "correlation_id",
+        "exchange",
+        "hops",
+        "hops_left_out",
+        "message_id",
+        "number",
+        "places",
+        "reasons",
+        "routing_key",
+        "states",
+        "virtual_host",
+    )
+
+    def __init__(self, number: int, virtual_host: str, address: Address, header: bytes, body: bytes) -> None:
+        properties = decode_properties(header)
+        self.number = number
+        self.virtual_host = virtual_host
+        self.message_id = properties.message_id
+        self.correlation_id = properties.correlation_id
+        self.exchange = address.exchange
+        self.routing_key = address.routing_key
+        self.body_bytes = len(body)
+        self.body_start: bytes | None = None
+        self.places: dict[Key, None] = {}  # where it can be found
+        self.states: dict[str, str] = {}  # by queue
+        self.reasons: list[str] = []
+        self.hops: list[Hop] = []
+        self.hops_left_out = 0
+
+    def add(self, hop: Hop) -> None:
+        """One hop more."""
+        if len(self.hops) < HOPS_MAX:
+            self.hops.append(hop)
+        else:
+            self.hops_left_out += 1
+
+    def describe(self) -> MessageTraceInfo:
+        """All of it."""
+        payload, encoding = _payload(self.body_start)
+        states = list(dict.fromkeys(self.states.values())) or self.reasons[-1:]
+        return {
+            "id": self.number,
+            "vhost": self.virtual_host,
+            "message_id": self.message_id,
+            "correlation_id": self.correlation_id,
+            "exchange": self.exchange,
+            "routing_key": self.routing_key,
+            "body_bytes": self.body_bytes,
+            "payload": payload,
+            "payload_encoding": encoding,
+            "outcome": ", ".join(states),
+            "reasons": list(self.reasons),
+            "queues": dict(self.states),
+            "hops": list(self.hops),
+            "hops_left_out": self.hops_left_out,
+        }
+
+
+def _payload(start: bytes | None) -> tuple[str | None, str | None]:
+    if start is None:
+        return None, None
+    try:
+        return start.decode(), "string"
+    except UnicodeDecodeError:
+        return base64.b64encode(start).decode(), "base64"
+
+
+class _Event:
+    """Something that happened to a message in a queue."""
+
+    __slots__ = ("channel", "consumer", "ends", "message", "name", "onward", "passage", "queue", "reason", "state")
+
+    def __init__(self, name: str, queue: Queue, message: Message, state: str, *, ends: bool) -> None:
+        self.name = name
+        self.queue = queue
+        self.message = message
+        self.state = state
+        self.ends = ends  # it is not in the queue any more
+        self.channel: Channel | None = None
+        self.consumer: Consumer | None = None
+        self.reason: str | None = None
+        self.passage: Passage | None = None  # as a dead letter
+        self.onward: list[tuple[Key, str]] = []
+
+
+class MessageTraces(Onlooker):
+    """The traces of one broker.
+
+    Args:
+        observers: among whom it looks on while it is on.
+        to_finish: what the broker does at the end of a piece of work.
+        clock: tells when.
+        reply_consumers: the routing keys of direct replies that somebody waits for.
+    """
+
+    def __init__(
+        self,
+        observers: Observers,
+        to_finish: Callable[[Callable[[], None]], None],
+        clock: Clock,
+        reply_consumers: Container[str],
+    ) -> None:
+        self._observers = observers
+        self._to_finish = to_finish
+        self._clock = clock
+        self._reply_consumers = reply_consumers
+        self.is_on = False
+        self._wanted = Wanted()
+        self._since_ms: int | None = None
+        self._seen = 0  # that fit, for the sample
+        self._count = 0
+        self._traces: deque[MessageTrace] = deque()
+        self._at: dict[Key, list[MessageTrace]] = {}
+        self._early: dict[Key, list[_Event]] = {}
+
+    # --- on and off
+
+    def start(self, wanted: Wanted, who: str) -> None:
+        """Trace these messages from now on, and no others; what was kept before is gone.
+
+        Args:
+            who: wants it, for the log.
+        """
+        log_event(logging.INFO, "trace started", vhost=wanted.virtual_host, sample=wanted.sample, who=who)
+        self._wanted = wanted
+        self._seen = 0
+        self._since_ms = self._clock.wall_ms()
+        self._traces.clear()
+        self._at.clear()
+        self._early.clear()
+        if not self.is_on:
+            self.is_on = True
+            self._observers.add(self)
+
+    def stop(self, who: str) -> None:
+        """Trace nothing more; what was seen is kept until the next start."""
+        if self.is_on:
+            log_event(logging.INFO, "trace stopped", who=who)
+            self.is_on = False
+            self._observers.remove(self)
+            self._at.clear()
+            self._early.clear()
+
+    def status(self) -> TraceStatus:
+        """Whether it is on, and what for."""
+        wanted = self._wanted
+        return {
+            "on": self.is_on,
+            "vhost": wanted.virtual_host,
+            "message_id": wanted.message_id,
+            "correlation_id": wanted.correlation_id,
+            "headers": wanted.headers,
+            "sample": wanted.sample,
+            "bodies": wanted.keeps_bodies,
+            "traces_max": wanted.traces_max,
+            "traces": len(self._traces),
+            "since": self._since_ms,
+        }
+
+    def traces(self, message_id: str | None = None, correlation_id: str | None = None) -> Iterator[MessageTraceInfo]:
+        """What was seen, the last message first.
+
+        Args:
+            message_id: of these only.
+            correlation_id: of these only.
+        """
+        for trace in list(reversed(self._traces)):
+            if message_id is not None and trace.message_id != message_id:
+                continue
+            if correlation_id is None or trace.correlation_id == correlation_id:
+                yield trace.describe()
+
+    # --- what it sees
+
+    def published(self, channel: Channel, passage: Passage) -> None:
+        name = passage.virtual_host.name
+        if self._wanted.virtual_host is not None and name != self._wanted.virtual_host:
+            return
+        if not self._wants(passage.header):
+            for queue in passage.queues:
+                self._early.pop(_key(queue, passage.header, passage.body), None)
+            return
+        trace = self._begin(name, passage.address, passage.header, passage.body)
+        hop = self._hop("published" if passage.error is None else "refused", passage.address, channel)
+        hop["queues"] = [queue.name for queue in passage.queues]
+        trace.add(hop)
+        hop["reason"] = self._reason_of_publish(passage)
+        if hop["reason"] is not None:
+            trace.reasons.append(hop["reason"])
+        self._arrives(trace, [(_key(queue, passage.header, passage.body), queue.name) for queue in passage.queues])
+        if not passage.accepted and len(passage.queues) == 1:
+            self._leaves(trace, _key(passage.queues[0], passage.header, passage.body))
+            trace.states[passage.queues[0].name] = "refused"
+
+    def _reason_of_publish(self, passage: Passage) -> str | None:
+        """Why a publish went nowhere, at least not everywhere; None where it did."""
+        if passage.error is not None:
+            return f"{int(passage.error.code)} {passage.error.explanation}"
+        if not passage.accepted:
+            return "refused"
+        if passage.queues:
+            return None
+        if not passage.address.exchange and passage.address.routing_key in self._reply_consumers:
+            return None
+        return "unroutable"
+
+    def delivered(
+        self, channel: Channel, queue: Queue, message: Message, consumer: Consumer | None, *, no_ack: bool
+    ) -> None:
+        event = _Event("delivered", queue, message, DELIVERED, ends=no_ack)
+        event.channel, event.consumer = channel, consumer
+        self._note(event, WAITING)
+
+    def settled(self, channel: Channel, queue: Queue, messages: Sequence[Message], settlement: Settlement) -> None:
+        name = str(settlement)
+        for message in messages:
+            event = _Event(name, queue, message, STATE_OF[name], ends=settlement is Settlement.ACKNOWLEDGED)
+            event.channel = channel
+            self._note(event, DELIVERED)
+
+    def died(self, queue: Queue, message: Message, reason: DeathReason, passage: Passage | None) -> None:
+        event = _Event("died" if passage is None else "dead_lettered", queue, message, str(reason), ends=True)
+        event.reason, event.passage = str(reason), passage
+        if passage is not None:
+            event.onward = [(_key(one, passage.header, passage.body), one.name) for one in passage.queues]
+        self._note(event, "")
+
+    def deleted(self, subject: Subject, by: str) -> None:
+        if subject.kind is not Kind.QUEUE:
+            return
+        for key in [key for key in self._at if key[0] == subject.virtual_host and key[1] == subject.name]:
+            for trace in self._at.pop(key):
+                trace.places.pop(key, None)
+                trace.states[subject.name] = "queue_deleted"
+                trace.reasons.append("queue_deleted")
+                hop = self._hop("queue_deleted", None, None)
+                hop["queue"], hop["user"] = subject.name, by or None
+                trace.add(hop)
+
+    # --- what becomes of it
+
+    def _wants(self, header: bytes) -> bool:
+        wanted = self._wanted
+        if wanted.is_by_properties and not wanted.fits(header):
+            return False
+        self._seen += 1
+        return (self._seen - 1) % wanted.sample == 0
+
+    def _note(self, event: _Event, state: str) -> None:
+        """Something happened to a message that was in this state; in any, where it is empty."""
+        if self._wanted.virtual_host is not None and event.queue.virtual_host.name != self._wanted.virtual_host:
+            return
+        key = _key(event.queue, event.message.header, event.message.body)
+        for trace in self._at.get(key, ()):
+            if not state or trace.states.get(event.queue.name) == state:
+                self._apply(event, trace, key)
+                return
+        if not self._early:
+            self._to_finish(self._flush)
+        self._early.setdefault(key, []).append(event)
+
+    def _apply(self, event: _Event, trace: MessageTrace, key: Key) -> None:
+        queue = event.queue
+        hop = self._hop(event.name, event.message.address, event.channel)
+        hop["queue"] = queue.name
+        hop["consumer"] = None if event.consumer is None else event.consumer.tag
+        if event.name == "delivered":
+            hop["redelivered"] = event.message.redelivered
+        if event.reason is not None:
+            hop["reason"], hop["policy"] = (
+                event.reason,
+                policy_behind(queue.in_force, queue.arguments, queue.declared, event.reason),
+            )
+            lost = _reason_of_death(event)
+            if lost is not None:
+                trace.reasons.append(lost)
+            if event.passage is not None:
+                hop["exchange"], hop["routing_key"] = event.passage.address.exchange, event.passage.address.routing_key
+                hop["queues"] = [name for _, name in event.onward]
+                if lost is not None:
+                    hop["reason"] = f"{event.reason}, {lost}"
+        trace.add(hop)
+        trace.states[queue.name] = event.state
+        if event.ends:
+            self._leaves(trace, key)
+        self._arrives(trace, event.onward)
+
+    def _arrives(self, trace: MessageTrace, places: list[tuple[Key, str]]) -> None:
+        """It is in these queues now; what happened to it there already is told."""
+        for key, name in places:
+            trace.states[name] = WAITING
+            trace.places[key] = None
+            self._at.setdefault(key, []).append(trace)
+        for key, _ in places:
+            for event in self._early.pop(key, ()):
+                self._apply(event, trace, key)
+
+    def _leaves(self, trace: MessageTrace, key: Key) -> None:
+        trace.places.pop(key, None)
+        traces = self._at.get(key)
+        if traces is not None and trace in traces:
+            traces.remove(trace)
+            if not traces:
+                del self._at[key]
+
+    def _begin(self, virtual_host: str, address: Address, header: bytes, body: bytes) -> MessageTrace:
+        self._count += 1
+        trace = MessageTrace(self._count, virtual_host, address, header, body)
+        if self._wanted.keeps_bodies:
+            trace.body_start = bytes(body[:BODY_BYTES_MAX])
+        self._traces.append(trace)
+        if len(self._traces) > self._wanted.traces_max:
+            oldest = self._traces.popleft()
+            for key in list(oldest.places):
+                self._leaves(oldest, key)
+        return trace
+
+    def _flush(self) -> None:
+        """The piece of work is done: what is left is of messages that were there before, or are not wanted."""
+        early, self._early = self._early, {}
+        if not self.is_on or self._wanted.sample != 1:
+            return
+        events = [event for of_key in early.values() for event in of_key]
+        events.sort(key=lambda event: not event.onward)  # what became of dead letters is told after their death
+        for event in events:
+            self._tell_of_old(event)
+
+    def _tell_of_old(self, event: _Event) -> None:
+        queue, message = event.queue, event.message
+        if queue.is_deleted or (self._wanted.is_by_properties and not self._wanted.fits(message.header)):
+            return
+        key = _key(queue, message.header, message.body)
+        traces = self._at.get(key)
+        if traces is not None:
+            self._apply(event, traces[0], key)
+            return
+        trace = self._begin(queue.virtual_host.name, message.address, message.header, message.body)
+        if not event.ends:
+            trace.places[key] = None
+            self._at[key] = [trace]
+        self._apply(event, trace, key)
+
+    def _hop(self, event: str, address: Address | None, channel: Channel | None) -> Hop:
+        info = None if channel is None else channel.inspect()
+        return {
+            "at": self._clock.wall_ms(),
+            "event": event,
+            "exchange": None if address is None else address.exchange,
+            "routing_key": None if address is None else address.routing_key,
+            "queues": None,
+            "queue": None,
+            "consumer": None,
+            "connection": None if info is None else info["connection_name"],
+            "channel": None if channel is None else channel.number,
+            "user": None if info is None else info["user"],
+            "redelivered": None,
+            "reason": None,
+            "policy": None,
+        }
+
+
+def _reason_of_death(event: _Event) -> str | None:
+    """Why a message that died went nowhere; None where it went to a dead-letter queue."""
+    passage = event.passage
+    if passage is None:
+        return event.reason
+    if event.onward:
+        return None
+    return "cycle" if passage.is_cycle else "dead_letter_unroutable"
+
+
+def _key(queue: Queue, header: bytes, body: bytes) -> Key:
+    return (queue.virtual_host.name, queue.name, hash(header), hash(body))

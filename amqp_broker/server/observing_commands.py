@@ -1,0 +1,69 @@
+"""What can be asked for on the control socket of where messages go: what was dropped, traces, routes explained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from amqp_broker.server.control_commands import Arguments, Command, Controlled, List
+
+if TYPE_CHECKING:
+    from amqp_broker.broker.message_traces import TraceStatus
+
+
+def _drops(controlled: Controlled, arguments: Arguments) -> Iterator[Mapping[str, Any]]:
+    virtual_host = arguments.get("vhost")
+    return controlled.broker.drops.rows(virtual_host if isinstance(virtual_host, str) else None)
+
+
+async def count_drops(controlled: Controlled, arguments: Arguments) -> dict[str, int]:
+    """How many messages went nowhere, by the reason."""
+    return controlled.broker.drops.totals()
+
+
+def _traces(controlled: Controlled, arguments: Arguments) -> Iterator[Mapping[str, Any]]:
+    names = {name: arguments.get(name) for name in ("message_id", "correlation_id")}
+    return controlled.broker.message_traces.traces(**names)
+
+
+async def start_trace(controlled: Controlled, arguments: Arguments) -> TraceStatus:
+    """Trace the messages that the arguments describe."""
+    from amqp_broker.broker.message_traces import wanted_of
+
+    traces = controlled.broker.message_traces
+    traces.start(wanted_of(arguments, controlled.broker.virtual_hosts), controlled.who)
+    return traces.status()
+
+
+async def stop_trace(controlled: Controlled, arguments: Arguments) -> TraceStatus:
+    """Trace nothing more."""
+    controlled.broker.message_traces.stop(controlled.who)
+    return controlled.broker.message_traces.status()
+
+
+async def show_trace(controlled: Controlled, arguments: Arguments) -> TraceStatus:
+    """What is traced."""
+    return controlled.broker.message_traces.status()
+
+
+async def explain_route(controlled: Controlled, arguments: Arguments) -> dict[str, object]:
+    """Why a message would go where it would."""
+    from amqp_broker.broker.exchanges.explanation import explanation_of
+
+    explanation = explanation_of(controlled.broker, arguments)
+    for _ in explanation.slices():
+        await trio.lowlevel.checkpoint()
+    return explanation.answer()
+
+
+LISTS: dict[str, List] = {"drops.list": _drops, "trace.show": _traces}
+
+COMMANDS: dict[str, Command] = {
+    "drops.count": count_drops,
+    "trace.start": start_trace,
+    "trace.stop": stop_trace,
+    "trace.status": show_trace,
+    "explain.route": explain_route,
+}
