@@ -1,4 +1,4 @@
-"""The management of one server: what is there before anybody asks, and what the answers to all requests share.
+"""The management of one server, as it is there before anybody asks.
 
 HTTP itself and all endpoints are loaded when the first administrator connects, so that a broker which nobody asks pays
 for neither. Holds no HTTP and no endpoint.
@@ -6,24 +6,19 @@ for neither. Holds no HTTP and no endpoint.
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import trio
 
 from amqp_broker.access.client import Peer
-from amqp_broker.broker.broker import Broker
-from amqp_broker.broker.inspection import Inspection
+from amqp_broker.management.managed_server import ManagedServer
 from amqp_broker.server.broker_server import BrokerServer
 
 if TYPE_CHECKING:
     from amqp_broker.management.http.service import HttpService
-    from amqp_broker.management.http.sessions import Sessions
-    from amqp_broker.management.log_lines import LogLines
-    from amqp_broker.management.samples import Samples
 
 
-class Management:
+class Management(ManagedServer):
     """What administrators see and change of one server.
 
     Args:
@@ -31,60 +26,8 @@ class Management:
     """
 
     def __init__(self, server: BrokerServer) -> None:
-        self.server = server
-        self.cluster_name = server.settings.cluster_name
-        self.http_logins = {"succeeded": 0, "failed": 0}
-        self.last_request_s = -math.inf
+        super().__init__(server)
         self._service: HttpService | None = None
-        self._samples: Samples | None = None
-        self._sessions: Sessions | None = None
-        self._log_lines: LogLines | None = None
-        self._is_sampling = False
-
-    @property
-    def broker(self) -> Broker:
-        """The broker."""
-        return self.server.broker
-
-    @property
-    def inspection(self) -> Inspection:
-        """What can be seen of it."""
-        return Inspection(self.server.broker)
-
-    @property
-    def samples(self) -> Samples:
-        """How its numbers were."""
-        if self._samples is None:
-            from amqp_broker.management.samples import Samples
-            from amqp_broker.management.things import things
-
-            broker = self.broker
-            self._samples = Samples(lambda: things(broker), broker.clock.wall_ms)
-        return self._samples
-
-    @property
-    def sessions(self) -> Sessions:
-        """Who has logged in to the page."""
-        if self._sessions is None:
-            from amqp_broker.management.http.sessions import Sessions
-
-            self._sessions = Sessions(trio.current_time)
-        return self._sessions
-
-    @property
-    def log_lines(self) -> LogLines:
-        """The last lines of the log, since an administrator connected for the first time."""
-        if self._log_lines is None:
-            from amqp_broker.management.log_lines import LogLines
-
-            self._log_lines = LogLines()
-            self.server.in_background(self._log_lines.keep)
-        return self._log_lines
-
-    @property
-    def node(self) -> str:
-        """The name of this node, as RabbitMQ names one."""
-        return "rabbit@localhost"
 
     async def serve(self, stream: trio.abc.Stream, peer: Peer, protocol: str) -> None:
         """Have one administrator's conversation, from its first byte to its last."""
@@ -94,16 +37,3 @@ class Management:
             self._service = HttpService(self)
             self.log_lines  # noqa: B018 - kept from now on
         await self._service.serve(stream, peer, protocol)
-
-    def was_asked(self) -> None:
-        """Somebody asks: from now on there are rates."""
-        self.last_request_s = trio.current_time()
-        if not self._is_sampling:
-            self._is_sampling = True
-            self.server.in_background(self._sample)
-
-    async def _sample(self) -> None:
-        try:
-            await self.samples.run(lambda: self.last_request_s)
-        finally:
-            self._is_sampling = False

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING, TypedDict
+from pathlib import Path
+from typing import Protocol, TypedDict
 
 from amqp_broker import __version__
+from amqp_broker.broker.broker import Broker
 from amqp_broker.broker.descriptions import Counts
 from amqp_broker.network.listeners import METRICS, Endpoint
+from amqp_broker.server.memory_limit import MemoryLimit
 from amqp_broker.server.resources import (
     DescriptorStatus,
     DiskStatus,
@@ -20,10 +23,32 @@ from amqp_broker.server.resources import (
     disk_status,
     memory_status,
 )
+from amqp_broker.settings import Settings
 from amqp_broker.wire import strings
 
-if TYPE_CHECKING:
-    from amqp_broker.server.broker_server import BrokerServer
+
+class Server(Protocol):
+    """The server that says how it is."""
+
+    control_folder: Path | None
+    started_s: float
+    settings: Settings
+    memory: MemoryLimit
+
+    @property
+    def broker(self) -> Broker:
+        """What it serves."""
+        ...
+
+    @property
+    def endpoints(self) -> list[Endpoint]:
+        """Where clients may come."""
+        ...
+
+    @property
+    def http_endpoints(self) -> list[Endpoint]:
+        """Where administrators may come."""
+        ...
 
 
 class ServerStatus(TypedDict):
@@ -47,7 +72,7 @@ def _listener(endpoint: Endpoint) -> str:
     return f"{endpoint.url}{path} ({endpoint})"
 
 
-def server_status(server: BrokerServer) -> ServerStatus:
+def server_status(server: Server) -> ServerStatus:
     """How a server is; but for the counts, which whoever asks has from the broker itself.
 
     May be called in any thread, and takes some milliseconds where there are many connections.

@@ -19,7 +19,7 @@ from amqp_broker.management.http.router import Access
 from amqp_broker.session.login import Login, Refused
 
 if TYPE_CHECKING:
-    from amqp_broker.management.management import Management
+    from amqp_broker.management.managed_server import ManagedServer
 
 CHALLENGE = 'Basic realm="RabbitMQ Management"'
 
@@ -30,7 +30,7 @@ MONITORING = frozenset({"monitoring", "administrator"})
 ADMINISTRATOR = frozenset({"administrator"})
 
 
-async def user_of(management: Management, peer: Peer, authorization: str | None) -> User:
+async def user_of(management: ManagedServer, peer: Peer, authorization: str | None) -> User:
     """The user whose name and password a request carries.
 
     Raises:
@@ -51,7 +51,7 @@ async def user_of(management: Management, peer: Peer, authorization: str | None)
     return await log_in(management, peer, user_name, password)
 
 
-async def log_in(management: Management, peer: Peer, name: str, password: bytes) -> User:
+async def log_in(management: ManagedServer, peer: Peer, name: str, password: bytes) -> User:
     """The user of this name, if the password is theirs and they may log in from there.
 
     Raises:
@@ -90,7 +90,7 @@ def may_see(user: User, virtual_host: str) -> bool:
     return virtual_host in user.permissions or has_tag(user, MONITORING)
 
 
-def check_access(management: Management, user: User, access: Access, variables: dict[str, str], method: str) -> None:
+def check_access(management: ManagedServer, user: User, access: Access, variables: dict[str, str], method: str) -> None:
     """See that a user may call an endpoint.
 
     Raises:

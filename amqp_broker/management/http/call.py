@@ -28,7 +28,7 @@ from amqp_broker.server.changes import until_durable, when_told
 from amqp_broker.wire.errors import WireError
 
 if TYPE_CHECKING:
-    from amqp_broker.management.management import Management
+    from amqp_broker.management.managed_server import ManagedServer
 
 Result = TypeVar("Result")
 
@@ -49,7 +49,7 @@ class Call:
 
     def __init__(
         self,
-        management: Management,
+        management: ManagedServer,
         request: Request,
         variables: dict[str, str],
         user: User,

@@ -28,7 +28,7 @@ from amqp_broker.management.http.sessions import CSRF_HEADER, token_of
 from amqp_broker.network.listeners import HTTP, METRICS
 
 if TYPE_CHECKING:
-    from amqp_broker.management.management import Management
+    from amqp_broker.management.managed_server import ManagedServer
 
 CONNECTIONS_MAX = 256
 ANYBODYS_BODY_BYTES_MAX = 4_096
@@ -44,7 +44,7 @@ class HttpService:
         management: what is served.
     """
 
-    def __init__(self, management: Management) -> None:
+    def __init__(self, management: ManagedServer) -> None:
         self._management = management
         endpoints = (*ENDPOINTS, *Looking(self._look).endpoints)
         self._routers = {HTTP: Router(endpoints), METRICS: Router(METRICS_ENDPOINTS)}
