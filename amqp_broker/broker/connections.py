@@ -5,7 +5,7 @@ Holds no protocol: a connection is whatever has a user, a virtual host, channels
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sized
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -26,8 +26,9 @@ class OpenConnection(Protocol):
         """Where."""
 
     @property
-    def channels(self) -> Sized:
-        """The open channels."""
+    def channel_count(self) -> int:
+        """How many channels are open."""
+        ...
 
     def close_forcibly(self, explanation: str) -> None:
         """``connection.close`` 320 with these words."""
@@ -99,4 +100,4 @@ class Connections:
 
     def channels_of_user(self, name: str) -> int:
         """How many channels a user has open, on all connections."""
-        return sum(len(connection.channels) for connection in self._by_user.get(name, ()))
+        return sum(connection.channel_count for connection in self._by_user.get(name, ()))

@@ -222,7 +222,7 @@ class Inspection:
                 yield counts
             for connection in self._connections_to(host):
                 counts["connections"] += 1
-                counts["channels"] += len(connection.channels)
+                counts["channels"] += connection.channel_count
                 yield counts
         counts["messages"] = counts["messages_ready"] + counts["messages_unacknowledged"]
         yield counts

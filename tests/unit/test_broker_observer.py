@@ -53,7 +53,7 @@ class Diary(Onlooker):
         self._lines.append("opened " + _which(connection, channel))
 
     def closed(self, connection: OpenConnection, channel: Channel | None, reason: str) -> None:
-        self._lines.append(f"closed {_which(connection, channel)}, {len(connection.channels)}")
+        self._lines.append(f"closed {_which(connection, channel)}, {connection.channel_count}")
 
     def declared(self, subject: Subject, by: str) -> None:
         self._lines.append(f"declared {subject.kind} {subject.virtual_host} {subject.name} by {by}")

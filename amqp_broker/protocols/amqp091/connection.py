@@ -40,9 +40,7 @@ from amqp_broker.protocols.amqp091.heartbeat import Heartbeat
 from amqp_broker.protocols.amqp091.inspection import channel_info, connection_info
 from amqp_broker.protocols.amqp091.publishing import BASIC_PUBLISH, Remembered
 from amqp_broker.protocols.amqp091.states import CONNECTION_TRANSITIONS, ConnectionEvent, ConnectionState
-from amqp_broker.session.login import Login
-from amqp_broker.session.output import Output
-from amqp_broker.session.throttle import Throttle
+from amqp_broker.session.connection import ClientConnection
 from amqp_broker.wire import methods
 from amqp_broker.wire.errors import MalformedTable, UnknownMethod, WireError
 from amqp_broker.wire.frames import (
@@ -83,7 +81,7 @@ CLOSED: Final = ConnectionState.CLOSED
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class Connection:
+class Connection(ClientConnection):
     """The session of one client.
 
     Args:
@@ -92,93 +90,32 @@ class Connection:
         on_output: called when there is something to send, the connection is finished, or reading may go on.
     """
 
-    __deletable__ = ("_handshake", "_heartbeat", "throttle")  # by detach
+    __deletable__ = ("_handshake", "_heartbeat")  # by detach
 
     channel_type: ClassVar[type[Channel]] = Channel  # a broker in a test has its own
 
     def __init__(self, broker: Broker, peer: Peer, on_output: Callable[[], None]) -> None:
-        self.broker = broker
-        self.peer = peer
-        self.on_output = on_output
+        super().__init__(broker, peer, on_output)
         self.state = ConnectionState.HANDSHAKE
-        self.finished = False
-        self.is_reading_paused = False
-        self.missing_body_bytes = 0
-        self.close_reason = ""
-        self.has_failed = False  # before it was open: refused, or it spoke wrongly
         self.frame_size_bytes_max = HANDSHAKE_FRAME_SIZE_BYTES_MAX
         self.channels_max = 0
         self.heartbeat_s = 0
         self.auth_mechanism = ""
         self.client_properties: Table = {}
         self.client_capabilities: frozenset[str] = frozenset()
-        self.connected_at_ms = broker.clock.wall_ms()
         self.channels: dict[int, Channel] = {}
         self.last_served = 0  # the channel that took the last of the room for deliveries
-        self.output = Output(
-            broker.settings.outbound_high_water_bytes,
-            broker.durability.is_kept,
-            broker.awaiting_commit,
-            on_output=on_output,
-            on_congestion=self._congestion_changed,
-            on_unheld=self._output_unheld,
-        )
         self.remembered = Remembered()
-        self.effort = 0  # of the frames that are being handled, where they are not cheap; see ``has_cost``
-        self.received_bytes = 0
         self.counts_of_ended = ChannelCounts()  # by channels that are gone
         self._has_ended = False
-        self._client: Client | None = None
-        self._virtual_host: VirtualHost | None = None
         self._closed_channels: list[Channel] = []  # by the chunk that is being handled
         self._header = b""
         self._has_lost_its_place = False
-        self._defect: Exception | None = None
         self._splitter = FrameSplitter(HANDSHAKE_FRAME_SIZE_BYTES_MAX)
-        self.login = Login(broker, peer)
         self._handshake = Handshake(self)
         self._heartbeat = Heartbeat(self)
-        self.throttle = Throttle(
-            broker,
-            on_blocked=self._tell_blocked,
-            on_unblocked=self._tell_unblocked,
-            on_change=self._update_reading,
-        )
-        self._deadline = broker.timers.after(broker.settings.handshake_timeout_ms, self._handshake_took_too_long)
 
     # --- who it is
-
-    @property
-    def client(self) -> Client:
-        """The user in the virtual host; there is none before connection.open."""
-        assert self._client is not None
-        return self._client
-
-    @property
-    def virtual_host(self) -> VirtualHost:
-        """The virtual host; there is none before connection.open."""
-        assert self._virtual_host is not None
-        return self._virtual_host
-
-    @property
-    def user_name(self) -> str:
-        """Who has authenticated, empty before."""
-        return self.login.user_name
-
-    @property
-    def waiting_bytes(self) -> int:
-        """What is to be sent and has not left."""
-        return self.output.waiting_bytes
-
-    @property
-    def sent_bytes(self) -> int:
-        """What has left."""
-        return self.output.sent_bytes
-
-    @property
-    def virtual_host_name(self) -> str:
-        """The virtual host's name, empty before connection.open."""
-        return self._virtual_host.name if self._virtual_host is not None else ""
 
     @property
     def state_name(self) -> str:
@@ -247,24 +184,16 @@ class Connection:
             yield frame
 
     def _handle_received(self, frames: Iterator[Frame]) -> None:
-        self.broker.handle(partial(self._handle_frames, frames))
+        self.broker.handle(partial(self.handle_rest, frames))
         self.throttle.chunk_was_handled()
 
-    def _handle_frames(self, frames: Iterator[Frame]) -> None:
+    def handle_rest(self, items: Iterator[Frame]) -> None:
         try:
-            self._handle_each(frames)
+            self._handle_each(items)
         except AmqpError as error:  # the splitter has lost its place: nothing more can be read
             self._has_lost_its_place = True
             self.fail(0, error, NO_METHOD)
             self._finish_later(SILENT_CLOSE_MS)
-
-    def has_cost(self, effort: int) -> None:
-        """What is being handled costs more than a message for one queue does.
-
-        Args:
-            effort: how much more, in such messages.
-        """
-        self.effort += effort
 
     def _handle_each(self, frames: Iterator[Frame]) -> None:
         self.effort = 0
@@ -280,24 +209,24 @@ class Connection:
                 except WireError:
                     self.fail(number, undecodable(payload), _method_ids(kind, payload))
             except QueueBusy as busy:
-                self._suspend(busy.queue.wait, chain(((kind, number, payload),), frames))
+                self.suspend(busy.queue.wait, chain(((kind, number, payload),), frames))
                 return
             except Unfinished as unfinished:
-                self._suspend(unfinished.work.when_done, frames)
+                self.suspend(unfinished.work.when_done, frames)
                 return
             except NotVerifiedYet as check:
-                self._suspend(partial(self._verify_password, check), chain(((kind, number, payload),), frames))
+                self.suspend(self.verdict_on(check), chain(((kind, number, payload),), frames))
                 return
             if self.state is CLOSED:
                 return
             if self.throttle.is_alarmed and self.throttle.blocks():
-                self._suspend(self.throttle.wait_for_all_clear, frames)
+                self.suspend(self.throttle.wait_for_all_clear, frames)
                 return
             if output.waiting_bytes > output.waiting_bytes_max:
-                self._suspend(output.wait_for_room, frames)
+                self.suspend(output.wait_for_room, frames)
                 return
             if self.effort > SLICE_MESSAGES:  # a few bytes can ask for much: the others come first
-                self._suspend(self.broker.works.begin(_pause()).when_done, frames)
+                self.suspend(self.turn().when_done, frames)
                 return
         if self._closed_channels:
             self._forget_closed_channels()
@@ -317,35 +246,12 @@ class Connection:
         del self.channels[channel.number]
         channel.detach()
 
-    def _verify_password(self, check: NotVerifiedYet, go_on: Callable[[], None]) -> None:
-        self.broker.driver.verify_password(check, go_on, lambda: not self._is_closed())
-
-    def _suspend(self, wait: Callable[[Callable[[], None]], None], frames: Iterator[Frame]) -> None:
-        """Handle these frames when what they need is here: a message from the disk, a verdict on a password, room."""
-
-        def go_on() -> None:
-            if not self._is_closed():
-                self.throttle.suspend(False)
-                try:
-                    self._handle_frames(frames)
-                except Exception as error:  # whoever has it go on may be another connection, whose fault it is not
-                    self._defect = error
-                    self.on_output()
-
-        self.throttle.suspend(True)
-        wait(go_on)
-
-    def _update_reading(self) -> None:
-        self.is_reading_paused = self.throttle.is_paused
-        if not self.is_reading_paused:
-            self.on_output()
-
-    def _tell_blocked(self, reason: str) -> None:
+    def tell_blocked(self, reason: str) -> None:
         """An alarm holds the client back: say so, if it understands that."""
         if BLOCKED_CAPABILITY in self.client_capabilities:
             self.send_method(0, build(methods.Connection.Blocked, reason=reason))
 
-    def _tell_unblocked(self) -> None:
+    def tell_unblocked(self) -> None:
         if BLOCKED_CAPABILITY in self.client_capabilities:
             self.send_method(0, methods.Connection.Unblocked())
 
@@ -426,12 +332,17 @@ class Connection:
         self.state = CONNECTION_TRANSITIONS[self.state][event]
 
     @property
+    def is_closed(self) -> bool:
+        return self.state is CLOSED
+
+    @property
+    def channel_count(self) -> int:
+        return len(self.channels)
+
+    @property
     def _is_closing(self) -> bool:
         """Whether one side has said connection.close: nothing else counts any more."""
         return self.state is ConnectionState.CLOSING or self.state is ConnectionState.CLOSED_BY_CLIENT
-
-    def _is_closed(self) -> bool:
-        return self.state is ConnectionState.CLOSED
 
     # --- the handshake's results
 
@@ -454,8 +365,7 @@ class Connection:
             self.broker.observers.opened(self)
         self.throttle.start()
 
-    def _handshake_took_too_long(self) -> None:
-        self.close_reason = "handshake timeout"
+    def handshake_took_too_long(self) -> None:
         self.finish()
 
     def take_content(self, number: int) -> tuple[bytes, bytes] | None:
@@ -473,34 +383,10 @@ class Connection:
         """Queue one method frame for the client."""
         self.output.send(encode_frame(METHOD, channel, encode_method(method)))
 
-    def take_output(self) -> list[bytes | memoryview]:
-        """All that may be sent now, in order. A defect that came up while others were served is raised here."""
-        if self._defect is not None:
-            raise self._defect
-        return self.output.take()
-
-    def output_sent(self, sent_bytes: int) -> None:
-        """So many bytes have left: consumers that were held back may have more."""
-        self.output.sent(sent_bytes)
-
-    def _congestion_changed(self) -> None:
-        if self.output.is_congested:
-            for channel in self.channels.values():
-                channel.consuming.update_room()
-        else:
-            self.broker.handle(self._has_room_again)
-
-    def _has_room_again(self) -> None:
-        self.update_room()
-        self.output.tell_room()
-
     def update_room(self) -> None:
         """Whether the client's consumers may get more has changed."""
         for channel in in_turn(self.channels, self.last_served):
             channel.consuming.update_room()
-
-    def _output_unheld(self) -> None:
-        self.finished = self.state is ConnectionState.CLOSED
 
     # --- the end
 
@@ -575,7 +461,7 @@ class Connection:
 
     def _closed_by_client(self) -> None:
         """Answer, and leave the socket to the client for a while, which may be about to say the same once more."""
-        if self._is_closed():
+        if self.is_closed:
             return  # the socket ended meanwhile
         self.send_method(0, methods.Connection.CloseOk())
         if self.state is OPEN:
@@ -626,8 +512,7 @@ class Connection:
 
         Else each would wait for the garbage collector, which takes long where there are many messages.
         """
-        self.on_output = _nobody_listens
-        self.output.detach()
+        super().detach()
         del self._handshake, self._heartbeat, self.throttle
 
     def finish(self, event: ConnectionEvent = ConnectionEvent.ENDED) -> None:
@@ -658,15 +543,6 @@ class Connection:
         if self._client is not None:
             self.virtual_host.remove_exclusive_queues(self._client)
         return self.broker.works.begin(chain.from_iterable(unfinished))
-
-
-def _nobody_listens() -> None:
-    pass
-
-
-def _pause() -> Iterator[None]:
-    """A work that is nothing but waiting for one's turn."""
-    yield
 
 
 def _method_ids(kind: int, payload: bytes) -> tuple[int, int]:

@@ -36,7 +36,7 @@ def connection_info(connection: Connection) -> ConnectionInfo:
         timeout=connection.heartbeat_s,
         frame_max=connection.frame_size_bytes_max,
         channel_max=connection.channels_max,
-        channels=len(connection.channels),
+        channels=connection.channel_count,
         connected_at=connection.connected_at_ms,
         client_properties=json_ready_table(connection.client_properties),
         recv_oct=connection.received_bytes,

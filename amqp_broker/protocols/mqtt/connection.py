@@ -13,7 +13,7 @@ from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Final
 
-from amqp_broker.access.client import Client, Peer
+from amqp_broker.access.client import Peer
 from amqp_broker.access.passwords import NotVerifiedYet
 from amqp_broker.broker.client_session import ClientSession
 from amqp_broker.broker.counters import ChannelCounts
@@ -56,14 +56,11 @@ from amqp_broker.protocols.mqtt.properties import Property, number
 from amqp_broker.protocols.mqtt.publishing import Publishing, publish_will
 from amqp_broker.protocols.mqtt.reasons import MqttError, Reason, protocol_error, return_code
 from amqp_broker.protocols.mqtt.subscribing import Subscribing
-from amqp_broker.session.login import Login
-from amqp_broker.session.output import Output
-from amqp_broker.session.throttle import Throttle
+from amqp_broker.session.connection import ClientConnection
 
 if TYPE_CHECKING:
     from amqp_broker.broker.broker import Broker
     from amqp_broker.broker.descriptions import ChannelInfo, ConnectionInfo
-    from amqp_broker.broker.virtual_host import VirtualHost
 
 PACKET_OVERHEAD_BYTES: Final = 131_072  # beside the payload: topic and properties
 PACKET_BYTES_MAX: Final = 268_435_455
@@ -73,7 +70,7 @@ KEEP_ALIVE_FACTOR_MS: Final = 1_500  # for each second of the interval (MQTT 5.0
 Packet = tuple[int, bytes]  # first byte, body
 
 
-class Connection:
+class Connection(ClientConnection):
     """The conversation with one client.
 
     Args:
@@ -83,64 +80,35 @@ class Connection:
     """
 
     def __init__(self, broker: Broker, peer: Peer, on_output: Callable[[], None]) -> None:
-        self.broker = broker
-        self.peer = peer
-        self.finished = False
-        self.is_reading_paused = False
-        self.missing_body_bytes = 0
-        self.close_reason = ""
-        self.has_failed = False
-        self.received_bytes = 0
+        super().__init__(broker, peer, on_output)
         self.level = 0  # of the protocol; 0 before CONNECT
         self.client_id = ""
         self.keep_alive_s = 0
         self.client_packet_bytes_max = 0  # 0 for no limit
         self.client_topic_aliases_max = 0
-        self.connected_at_ms = broker.clock.wall_ms()
         self.counts = ChannelCounts()
         self.translations = Translations()
-        self.output = Output(
-            broker.settings.outbound_high_water_bytes,
-            broker.durability.is_kept,
-            broker.awaiting_commit,
-            on_output=on_output,
-            on_congestion=self._congestion_changed,
-            on_unheld=self._output_unheld,
-        )
-        self.login = Login(broker, peer)
-        self.throttle = Throttle(
-            broker, on_blocked=_say_nothing_of, on_unblocked=_say_nothing, on_change=self._update_reading
-        )
-        self._on_output = on_output
         self._splitter = PacketSplitter(CONNECT_BYTES_MAX)
-        self._effort = 0
         self._is_closed = False
         self._is_open = False
-        self._defect: Exception | None = None
         self._will: Will | None = None
-        self._client: Client | None = None
-        self._virtual_host: VirtualHost | None = None
         self._session: ClientSession | None = None
         self._publishing: Publishing | None = None
         self._subscribing: Subscribing | None = None
         self._delivering: Delivering | None = None
         self._last_heard_ms = 0
         self._keep_alive: Timer | None = None
-        self._deadline = broker.timers.after(broker.settings.handshake_timeout_ms, self._connect_took_too_long)
+
+    @property
+    def is_closed(self) -> bool:
+        return self._is_closed
+
+    @property
+    def channel_count(self) -> int:
+        """A connection stands for a channel."""
+        return int(self._is_open)
 
     # --- who it is; most of it is there once CONNECT was accepted
-
-    @property
-    def client(self) -> Client:
-        """The user in the virtual host."""
-        assert self._client is not None
-        return self._client
-
-    @property
-    def virtual_host(self) -> VirtualHost:
-        """The virtual host."""
-        assert self._virtual_host is not None
-        return self._virtual_host
 
     @property
     def session(self) -> ClientSession:
@@ -165,31 +133,6 @@ class Connection:
         """What it gets."""
         assert self._delivering is not None
         return self._delivering
-
-    @property
-    def user_name(self) -> str:
-        """Who has authenticated, empty before."""
-        return self.login.user_name
-
-    @property
-    def virtual_host_name(self) -> str:
-        """The virtual host's name, empty before CONNECT was accepted."""
-        return self._virtual_host.name if self._virtual_host is not None else ""
-
-    @property
-    def channels(self) -> Sequence[Delivering]:
-        """A connection stands for a channel."""
-        return (self._delivering,) if self._delivering is not None and self._is_open else ()
-
-    @property
-    def waiting_bytes(self) -> int:
-        """What is to be sent and has not left."""
-        return self.output.waiting_bytes
-
-    @property
-    def sent_bytes(self) -> int:
-        """What has left."""
-        return self.output.sent_bytes
 
     @property
     def state_name(self) -> str:
@@ -230,7 +173,7 @@ class Connection:
             return
         self._last_heard_ms = self.broker.clock.monotonic_ms()
         packets = self._splitter.split(data)
-        self.broker.handle(partial(self._handle_packets, packets))
+        self.broker.handle(partial(self.handle_rest, packets))
         self.missing_body_bytes = self._splitter.missing_bytes
         self.throttle.chunk_was_handled()
 
@@ -241,38 +184,34 @@ class Connection:
     def room_filled(self, size_bytes: int) -> None:
         """Nothing was read to a room that there is not."""
 
-    def has_cost(self, effort: int) -> None:
-        """What is being handled costs more than a message for one queue does."""
-        self._effort += effort
-
-    def _handle_packets(self, packets: Iterator[Packet]) -> None:
+    def handle_rest(self, items: Iterator[Packet]) -> None:
         try:
-            self._handle_each(packets)
+            self._handle_each(items)
         except MqttError as error:
             self.fail(error)
 
     def _handle_each(self, packets: Iterator[Packet]) -> None:
-        self._effort = 0
+        self.effort = 0
         output, throttle = self.output, self.throttle
         for first_byte, body in packets:
             try:
                 self._handle(first_byte, body)
             except NotVerifiedYet as check:
-                self._suspend(partial(self._verify_password, check), chain(((first_byte, body),), packets))
+                self.suspend(self.verdict_on(check), chain(((first_byte, body),), packets))
                 return
             except Unfinished as unfinished:
-                self._suspend(unfinished.work.when_done, packets)
+                self.suspend(unfinished.work.when_done, packets)
                 return
             if self._is_closed:
                 return
             if throttle.is_alarmed and throttle.blocks():
-                self._suspend(throttle.wait_for_all_clear, packets)
+                self.suspend(throttle.wait_for_all_clear, packets)
                 return
             if output.waiting_bytes > output.waiting_bytes_max:
-                self._suspend(output.wait_for_room, packets)
+                self.suspend(output.wait_for_room, packets)
                 return
-            if self._effort > SLICE_MESSAGES:
-                self._suspend(self.broker.works.begin(_pause()).when_done, packets)
+            if self.effort > SLICE_MESSAGES:
+                self.suspend(self.turn().when_done, packets)
                 return
 
     def _handle(self, first_byte: int, body: bytes) -> None:
@@ -303,29 +242,6 @@ class Connection:
             raise protocol_error("AUTH without an authentication method")
         else:
             raise protocol_error("a second CONNECT")
-
-    def _suspend(self, wait: Callable[[Callable[[], None]], None], packets: Iterator[Packet]) -> None:
-        """Handle these packets when what they need is here: a verdict on a password, room, one's turn."""
-
-        def go_on() -> None:
-            if not self._is_closed:
-                self.throttle.suspend(False)
-                try:
-                    self._handle_packets(packets)
-                except Exception as error:  # whoever has it go on may be another connection, whose fault it is not
-                    self._defect = error
-                    self._on_output()
-
-        self.throttle.suspend(True)
-        wait(go_on)
-
-    def _verify_password(self, check: NotVerifiedYet, go_on: Callable[[], None]) -> None:
-        self.broker.driver.verify_password(check, go_on, lambda: not self._is_closed)
-
-    def _update_reading(self) -> None:
-        self.is_reading_paused = self.throttle.is_paused
-        if not self.is_reading_paused:
-            self._on_output()
 
     # --- CONNECT
 
@@ -371,8 +287,7 @@ class Connection:
             except AmqpError as error:
                 raise MqttError(Reason.NOT_AUTHORIZED, str(error)) from error
 
-    def _connect_took_too_long(self) -> None:
-        self.close_reason = "handshake timeout"
+    def handshake_took_too_long(self) -> None:
         self._end(says_will=False)
 
     # --- keep-alive
@@ -392,34 +307,10 @@ class Connection:
 
     # --- bytes out
 
-    def take_output(self) -> list[bytes | memoryview]:
-        """All that may be sent now, in order. A defect that came up while others were served is raised here."""
-        if self._defect is not None:
-            raise self._defect
-        return self.output.take()
-
-    def output_sent(self, sent_bytes: int) -> None:
-        """So many bytes have left: what was held back may go on."""
-        self.output.sent(sent_bytes)
-
-    def _congestion_changed(self) -> None:
-        if self.output.is_congested:
-            if self._delivering is not None:
-                self._delivering.congestion_changed()
-        else:
-            self.broker.handle(self._has_room_again)
-
-    def _has_room_again(self) -> None:
-        self.update_room()
-        self.output.tell_room()
-
     def update_room(self) -> None:
         """Whether the client may get more has changed."""
         if self._delivering is not None:
             self._delivering.congestion_changed()
-
-    def _output_unheld(self) -> None:
-        self.finished = self._is_closed
 
     # --- the end
 
@@ -497,8 +388,7 @@ class Connection:
 
     def detach(self) -> None:
         """Let go of the parts, which hold on to it: it is lost, and nobody will ask for anything more."""
-        self._on_output = _say_nothing
-        self.output.detach()
+        super().detach()
         self._publishing = None
         self._subscribing = None
         self._delivering = None
@@ -515,7 +405,7 @@ class Connection:
         if was_open:
             self._release(says_will=says_will)
         self.finished = not self.output.is_held
-        self._on_output()
+        self.on_output()
 
     def _release(self, *, says_will: bool) -> None:
         """Give back what the client had; its will is published, at once or later (MQTT 5.0, 3.1.2.5)."""
@@ -537,16 +427,3 @@ class Connection:
             else:
                 do()
         virtual_host.client_sessions.leave(session)
-
-
-def _say_nothing() -> None:
-    pass
-
-
-def _say_nothing_of(reason: str) -> None:
-    """MQTT has no words for an alarm."""
-
-
-def _pause() -> Iterator[None]:
-    """A work that is nothing but waiting for one's turn."""
-    yield

@@ -34,7 +34,7 @@ def connection_info(connection: Connection) -> ConnectionInfo:
         timeout=connection.keep_alive_s,
         frame_max=0,
         channel_max=1,
-        channels=len(connection.channels),
+        channels=connection.channel_count,
         connected_at=connection.connected_at_ms,
         client_properties={"product": "MQTT client", "client_id": connection.client_id},
         recv_oct=connection.received_bytes,

@@ -1,0 +1,245 @@
+"""What the connections of all protocols are alike in: who it is, what goes out, and how long it is not heard.
+
+A protocol's connection derives from this. What it owes whoever drives it stands in docs/architecture.md ("What a
+protocol's connection asks of its driver"); what comes in, and what the end looks like, is the protocol's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from amqp_broker.access.client import Client, Peer
+from amqp_broker.access.passwords import NotVerifiedYet
+from amqp_broker.broker.works import Work
+from amqp_broker.compilation import mypyc_attr
+from amqp_broker.session.login import Login
+from amqp_broker.session.output import Output
+from amqp_broker.session.throttle import Throttle
+
+if TYPE_CHECKING:
+    from amqp_broker.broker.broker import Broker
+    from amqp_broker.broker.counters import ChannelCounts
+    from amqp_broker.broker.descriptions import ChannelInfo, ConnectionInfo
+    from amqp_broker.broker.queues.unacknowledged import Unacknowledged
+    from amqp_broker.broker.virtual_host import VirtualHost
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class ClientConnection:
+    """The conversation with one client.
+
+    Args:
+        broker: what it talks to.
+        peer: who is at the other end.
+        on_output: called when there is something to send, the connection is finished, or reading may go on.
+    """
+
+    __deletable__ = ("throttle",)  # in the very end
+
+    def __init__(self, broker: Broker, peer: Peer, on_output: Callable[[], None]) -> None:
+        self.broker = broker
+        self.peer = peer
+        self.on_output = on_output
+        self.finished = False
+        self.is_reading_paused = False
+        self.missing_body_bytes = 0
+        self.close_reason = ""
+        self.has_failed = False  # before it was open: refused, or it spoke wrongly
+        self.received_bytes = 0
+        self.connected_at_ms = broker.clock.wall_ms()
+        self.effort = 0  # of what is being handled, where it is not cheap; see ``has_cost``
+        self.output = Output(
+            broker.settings.outbound_high_water_bytes,
+            broker.durability.is_kept,
+            broker.awaiting_commit,
+            on_output=on_output,
+            on_congestion=self._congestion_changed,
+            on_unheld=self._output_unheld,
+        )
+        self.login = Login(broker, peer)
+        self.throttle = Throttle(
+            broker, on_blocked=self.tell_blocked, on_unblocked=self.tell_unblocked, on_change=self._update_reading
+        )
+        self._client: Client | None = None
+        self._virtual_host: VirtualHost | None = None
+        self._defect: Exception | None = None
+        self._deadline = broker.timers.after(broker.settings.handshake_timeout_ms, self._handshake_took_too_long)
+
+    # --- who it is
+
+    @property
+    def client(self) -> Client:
+        """The user in the virtual host; there is none before the client was let in."""
+        assert self._client is not None
+        return self._client
+
+    @property
+    def virtual_host(self) -> VirtualHost:
+        """The virtual host; there is none before the client was let in."""
+        assert self._virtual_host is not None
+        return self._virtual_host
+
+    @property
+    def user_name(self) -> str:
+        """Who has authenticated, empty before."""
+        return self.login.user_name
+
+    @property
+    def virtual_host_name(self) -> str:
+        """The virtual host's name, empty before the client was let in."""
+        return self._virtual_host.name if self._virtual_host is not None else ""
+
+    @property
+    def waiting_bytes(self) -> int:
+        """What is to be sent and has not left."""
+        return self.output.waiting_bytes
+
+    @property
+    def sent_bytes(self) -> int:
+        """What has left."""
+        return self.output.sent_bytes
+
+    # --- what each protocol says for itself
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing of what comes in counts any more."""
+        raise NotImplementedError
+
+    @property
+    def channel_count(self) -> int:
+        """How many channels are open; what stands for them in a protocol that has none."""
+        raise NotImplementedError
+
+    def handle_rest(self, items: Iterator[Any]) -> None:
+        """Handle what has come in: frames, packets, whatever the protocol cuts bytes into."""
+        raise NotImplementedError
+
+    def update_room(self) -> None:
+        """Whether the client's consumers may get more has changed."""
+        raise NotImplementedError
+
+    def handshake_took_too_long(self) -> None:
+        """The client was not let in in time: end the connection."""
+        raise NotImplementedError
+
+    def tell_blocked(self, reason: str) -> None:
+        """An alarm holds the client back: say so, if the protocol has words for that."""
+
+    def tell_unblocked(self) -> None:
+        """It does so no longer."""
+
+    def close_forcibly(self, explanation: str) -> None:
+        """End the connection with these words because an administrator wants it, if it is open."""
+        raise NotImplementedError
+
+    def channel_counts(self) -> Iterator[ChannelCounts]:
+        """What its open channels have counted."""
+        raise NotImplementedError
+
+    def inspect(self) -> ConnectionInfo:
+        """Describe it, for those who look in."""
+        raise NotImplementedError
+
+    def inspect_channels(self) -> Iterator[ChannelInfo]:
+        """Describe its channels."""
+        raise NotImplementedError
+
+    def unacknowledged(self) -> Iterator[tuple[str, list[Unacknowledged]]]:
+        """The deliveries that wait for their settlement, by channel."""
+        raise NotImplementedError
+
+    # --- in
+
+    def has_cost(self, effort: int) -> None:
+        """What is being handled costs more than a message for one queue does.
+
+        Args:
+            effort: how much more, in such messages.
+        """
+        self.effort += effort
+
+    def suspend(self, wait: Callable[[Callable[[], None]], None], items: Iterator[Any]) -> None:
+        """Handle these when what they need is here: a message from the disk, a verdict on a password, room, a turn.
+
+        Args:
+            wait: is handed what is to be called then.
+            items: for ``handle_rest``.
+        """
+
+        def go_on() -> None:
+            if not self.is_closed:
+                self.throttle.suspend(False)
+                try:
+                    self.handle_rest(items)
+                except Exception as error:  # whoever has it go on may be another connection, whose fault it is not
+                    self._defect = error
+                    self.on_output()
+
+        self.throttle.suspend(True)
+        wait(go_on)
+
+    def verdict_on(self, check: NotVerifiedYet) -> Callable[[Callable[[], None]], None]:
+        """What waits until it is known whether a password is right, for ``suspend``."""
+        return partial(self._verify_password, check)
+
+    def _verify_password(self, check: NotVerifiedYet, go_on: Callable[[], None]) -> None:
+        self.broker.driver.verify_password(check, go_on, lambda: not self.is_closed)
+
+    def turn(self) -> Work:
+        """A work that is nothing but waiting until the others had their turn."""
+        return self.broker.works.begin(_pause())
+
+    def _handshake_took_too_long(self) -> None:
+        self.close_reason = "handshake timeout"
+        self.handshake_took_too_long()
+
+    def _update_reading(self) -> None:
+        self.is_reading_paused = self.throttle.is_paused
+        if not self.is_reading_paused:
+            self.on_output()
+
+    # --- out
+
+    def take_output(self) -> list[bytes | memoryview]:
+        """All that may be sent now, in order. A defect that came up while others were served is raised here."""
+        if self._defect is not None:
+            raise self._defect
+        return self.output.take()
+
+    def output_sent(self, sent_bytes: int) -> None:
+        """So many bytes have left: what was held back may go on."""
+        self.output.sent(sent_bytes)
+
+    def _congestion_changed(self) -> None:
+        if self.output.is_congested:
+            self.update_room()
+        else:
+            self.broker.handle(self._has_room_again)
+
+    def _has_room_again(self) -> None:
+        self.update_room()
+        self.output.tell_room()
+
+    def _output_unheld(self) -> None:
+        self.finished = self.is_closed
+
+    # --- the end
+
+    def detach(self) -> None:
+        """Let go of the parts, which hold on to it: it is lost, and nobody will ask for anything more.
+
+        Else each would wait for the garbage collector, which takes long where there are many messages.
+        """
+        self.on_output = _nobody_listens
+        self.output.detach()
+
+
+def _nobody_listens() -> None:
+    pass
+
+
+def _pause() -> Iterator[None]:
+    yield
