@@ -254,39 +254,13 @@ class Peek:
         if not self._wanted.finds(message):
             self._too_large += self._wanted.is_body_too_large(message)
             return
-        row = self._describe(message, place, held)
+        row = describe(self._broker, message, place, held, self._bounds.body_bytes_max)
         self._rows.append(row)
         self._shown_bytes += len(row["payload"])
         if published_wall_ms is not None:
             row["age_ms"] = self._age_ms(published_wall_ms)
         elif message.reference:
             self._kept.append((message, row))
-
-    def _describe(self, message: Message, place: int, held: tuple[str, Unacknowledged] | None) -> PeekedMessage:
-        now_ms = self._broker.clock.monotonic_ms()
-        properties = shown_properties(message)
-        headers = properties.get("headers")
-        deaths = headers.get("x-death") if isinstance(headers, dict) else None
-        payload, encoding = shown_body(message.body, self._bounds.body_bytes_max)
-        expires_at_ms = message.expires_at_ms
-        return PeekedMessage(
-            id=message_id(message),
-            offset=place,
-            state=str(MessageState.READY if held is None else MessageState.UNACKNOWLEDGED),
-            held_by=None if held is None else _holder(held[0], held[1], now_ms),
-            exchange=message.address.exchange,
-            routing_key=message.address.routing_key,
-            redelivered=message.redelivered,
-            delivery_count=message.delivery_count,
-            age_ms=None,
-            expires_in_ms=None if expires_at_ms is None else max(0, expires_at_ms - now_ms),
-            properties=properties,
-            x_death=deaths if isinstance(deaths, list) else [],
-            payload=payload,
-            payload_encoding=encoding,
-            payload_bytes=len(message.body),
-            is_payload_cut=len(message.body) > self._bounds.body_bytes_max,
-        )
 
     def _read_ages(self) -> Steps:
         """The journal knows since when it has a message; those in memory do not know it themselves."""
@@ -306,6 +280,36 @@ class Peek:
 
     def _age_ms(self, published_wall_ms: int) -> int:
         return max(0, self._broker.clock.wall_ms() - published_wall_ms)
+
+
+def describe(
+    broker: Broker, message: Message, place: int, held: tuple[str, Unacknowledged] | None, body_bytes_max: int
+) -> PeekedMessage:
+    """A message at a place, with the beginning of its body; its age is not known here."""
+    now_ms = broker.clock.monotonic_ms()
+    properties = shown_properties(message)
+    headers = properties.get("headers")
+    deaths = headers.get("x-death") if isinstance(headers, dict) else None
+    payload, encoding = shown_body(message.body, body_bytes_max)
+    expires_at_ms = message.expires_at_ms
+    return PeekedMessage(
+        id=message_id(message),
+        offset=place,
+        state=str(MessageState.READY if held is None else MessageState.UNACKNOWLEDGED),
+        held_by=None if held is None else _holder(held[0], held[1], now_ms),
+        exchange=message.address.exchange,
+        routing_key=message.address.routing_key,
+        redelivered=message.redelivered,
+        delivery_count=message.delivery_count,
+        age_ms=None,
+        expires_in_ms=None if expires_at_ms is None else max(0, expires_at_ms - now_ms),
+        properties=properties,
+        x_death=deaths if isinstance(deaths, list) else [],
+        payload=payload,
+        payload_encoding=encoding,
+        payload_bytes=len(message.body),
+        is_payload_cut=len(message.body) > body_bytes_max,
+    )
 
 
 def _holder(channel: str, delivery: Unacknowledged, now_ms: int) -> HolderInfo:

@@ -38,7 +38,11 @@ async def until_done(work: Work) -> None:
 
 async def until_durable(broker: Broker) -> None:
     """Return when the journal has kept all that was changed so far."""
-    position = broker.durability.last_change
+    await until_kept(broker, broker.durability.last_change)
+
+
+async def until_kept(broker: Broker, position: int) -> None:
+    """Return when the journal has kept all up to a position (``Durability.position``)."""
     while not broker.durability.is_kept(position):
         committed = trio.Event()
         broker.awaiting_commit[committed.set] = None

@@ -1,13 +1,13 @@
 """Walks through queues (``broker/peeking.py``), a step after the other, with turns for others between them.
 
-What a walk needs from the disk is read in a thread.
-Holds no walk of its own.
+What a walk needs from the disk is read in a thread. One that has more written than the journal keeps up with waits, as
+publishers do.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Final
 
@@ -15,18 +15,26 @@ import trio
 
 from amqp_broker.broker.broker import Broker
 from amqp_broker.broker.peeking import Steps
+from amqp_broker.server.changes import until_kept
 
 SLICE_S: Final = 0.002
+PENDING_BYTES_MAX: Final = 4_194_304  # of what waits for the disk
+
+Turn = Callable[[], Awaitable[None]]
 
 
-async def walk(broker: Broker, steps: Steps) -> None:
-    """Go to the end of a walk.
+async def walk(broker: Broker, steps: Steps, on_turn: Turn | None = None) -> None:
+    """Go to the end of a walk; what it has changed is durable then.
+
+    Args:
+        on_turn: called when others have had their turn.
 
     Raises:
         JournalDamaged: what is on disk is not what was written.
         JournalFailed: the disk cannot read it.
     """
     slice_end_s = time.perf_counter() + SLICE_S
+    position = 0
     references = broker.handle(partial(next_step, steps, None))
     while references is not None:
         payloads: Sequence[bytes | None] = ()
@@ -34,8 +42,14 @@ async def walk(broker: Broker, steps: Steps) -> None:
             payloads = await trio.to_thread.run_sync(broker.durability.read, references)
         elif time.perf_counter() > slice_end_s:
             await trio.lowlevel.checkpoint()
+            if on_turn is not None:
+                await on_turn()
             slice_end_s = time.perf_counter() + SLICE_S
         references = broker.handle(partial(next_step, steps, payloads))
+        position = max(position, broker.durability.position)
+        if broker.durability.pending_bytes > PENDING_BYTES_MAX:
+            await until_kept(broker, position)
+    await until_kept(broker, position)
 
 
 def next_step(steps: Steps, payloads: Sequence[bytes | None] | None) -> Sequence[int] | None:

@@ -1,7 +1,8 @@
 """The whole broker on a disk that crashes, tears, fills up and fails at any step.
 
 A client publishes with confirms, takes, acknowledges, requeues, rejects, declares, deletes, purges and commits
-transactions, with more in the queues than memory may hold. Batches are written with a sync or without. The model keeps
+transactions, with more in the queues than memory may hold; an administrator moves and deletes some of what is there.
+Batches are written with a sync or without. The model keeps
 the queues as they are, and as they were in each batch that may be on the disk: what a restart finds must be one of
 those, exactly, and after the end of the process alone the one that was written last. So nothing confirmed is lost,
 nothing durably acknowledged comes back, the order is kept, a transaction or a dead-lettering is whole or not there.
@@ -27,6 +28,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from pamqp import commands
 
+from amqp_broker.broker.message_filter import make_filter
+from amqp_broker.broker.move_destinations import ToQueue
+from amqp_broker.broker.moving import Action, Moving, Selection
+from amqp_broker.broker.queues.classic import ClassicQueue
 from amqp_broker.journal.batches import GatheredBatch
 from amqp_broker.journal.failures import JournalFailed, JournalFull
 from amqp_broker.journal.memory_files import MemoryFiles, PowerLoss
@@ -34,6 +39,7 @@ from tests.support.client import ClientChannel
 from tests.support.disk_broker import DiskBroker, small_pages
 from tests.support.manual_clock import ManualClock
 from tests.support.memory_broker import small_slices
+from tests.support.walking import walk_through
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "a": {},
@@ -43,6 +49,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "priority": {"x-max-priority": 2},
 }
 QUEUES = st.sampled_from(list(ARGUMENTS))
+DESTINATIONS = st.sampled_from([*ARGUMENTS, None])  # of what an administrator moves; None for nowhere
 SIZES = st.sampled_from([0, 0, 50, 500, 3000])
 
 
@@ -249,6 +256,26 @@ class DurabilityMachine(RuleBasedStateMachine):
         channel.send(commands.Tx.Commit())
         channel.client.connection.lost("done")
         self.broker.settle()
+
+    @rule(queue=QUEUES, to=DESTINATIONS, digit=st.sampled_from(["", "3"]), limit=st.integers(1, 30))
+    def move(self, queue: str, to: str | None, digit: str, limit: int) -> None:
+        """An administrator moves what is found to another queue, or deletes it."""
+        if queue not in self.queues or (to is not None and to not in self.queues) or queue == to:
+            return
+        source = self.broker.queue(queue)
+        assert isinstance(source, ClassicQueue)
+        destination = ToQueue(source, to, None) if to is not None else None
+        action = Action.MOVE if to is not None else Action.DELETE
+        selection = Selection(make_filter(text=digit), limit=limit)
+        work = Moving(self.broker, source, action, selection, destination, dry_run=False)
+        found = [one for one in self.ready(queue) if digit in f"{one.number:08}"][:limit]
+        walk_through(self.broker, work.steps())
+        assert work.progress()["done"] == len(found)
+        DID["moved"] += len(found)
+        for one in found:
+            self.queues[queue].remove(one)
+            if to is not None:
+                self.append(to, one)
 
     @rule()
     def lose_connection(self) -> None:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from pamqp import commands
 
 from amqp_broker.broker.message_filter import ANY_MESSAGE, MessageFilter, make_filter
-from amqp_broker.broker.peeking import MessageState, Peek, PeekBounds, PeekedMessage, PeekInfo, Steps, shown_body
+from amqp_broker.broker.peeking import MessageState, Peek, PeekBounds, PeekedMessage, PeekInfo, shown_body
 from amqp_broker.server.walks import next_step
 from tests.support.client import ClientChannel
 from tests.support.disk_broker import DiskBroker, small_pages
+from tests.support.walking import walk_through
 
 COUNT = 30
 TYPES: dict[str, dict[str, Any]] = {
@@ -39,16 +40,9 @@ def channel(broker: DiskBroker) -> ClientChannel:
     return broker.client().channel()
 
 
-def go_through(broker: DiskBroker, steps: Steps) -> None:
-    """A walk to its end, with the disk at hand."""
-    wanted: Sequence[int] | None = next_step(steps, None)
-    while wanted is not None:
-        wanted = next_step(steps, broker.durability.read(wanted) if wanted else ())
-
-
 def look(broker: DiskBroker, wanted: MessageFilter = ANY_MESSAGE, *, queue: str = "q", **bounds: Any) -> PeekInfo:
     peek = Peek(broker, broker.queue(queue), PeekBounds(**{"limit": 1000, **bounds}), wanted)
-    go_through(broker, peek.steps())
+    walk_through(broker, peek.steps())
     return peek.seen()
 
 

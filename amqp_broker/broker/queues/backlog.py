@@ -15,7 +15,7 @@ from itertools import islice
 from amqp_broker.broker.message import Message
 from amqp_broker.broker.persistence.durability import Durability
 from amqp_broker.broker.queues.paging import IN_MEMORY_BYTES_MIN, IN_MEMORY_MIN, OVERHEAD_BYTES, Paging
-from amqp_broker.broker.queues.ready import NOTHING, ReadyMessages
+from amqp_broker.broker.queues.ready import NOTHING, Chunk, ReadyMessages
 from amqp_broker.broker.queues.stored import StoredQueue
 
 
@@ -95,6 +95,27 @@ class Backlog:
         if messages.is_paged:
             self._paging.read_ahead(whose, messages)
         return message
+
+    def take_out(self, whose: StoredQueue, messages: list[Message]) -> None:
+        """Take some out of the midst of others; they are in memory, and there (``ReadyMessages.those_there``)."""
+        if not messages:
+            return
+        size_bytes = sum([len(message.body) for message in messages])
+        self.messages.take_out(messages)
+        self.count -= len(messages)
+        self.bytes -= size_bytes
+        self._paging.used_bytes -= size_bytes + OVERHEAD_BYTES * len(messages)
+        if self.messages.is_paged:
+            self._paging.read_ahead(whose, self.messages)
+
+    def take_out_of(self, whose: StoredQueue, chunk: Chunk, messages: list[Message]) -> Chunk:
+        """Take some out that are on disk only, in a chunk that is there; returns the chunk that has what is left."""
+        size_bytes = sum([len(message.body) for message in messages])
+        self.count -= len(messages)
+        self.bytes -= size_bytes
+        rest = chunk.band.take_out_of(chunk, {message.reference for message in messages}, size_bytes)
+        self._paging.read_ahead(whose, self.messages)
+        return rest
 
     def put_back(self, messages: list[Message], size_bytes: int) -> None:
         """Messages were not consumed; they come in order, and have so many bytes together."""

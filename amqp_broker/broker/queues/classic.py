@@ -276,6 +276,31 @@ class ClassicQueue(Queue):
         highest = self.arguments.priority_max
         return 0 if highest is None else min(message.priority, highest)
 
+    # --- messages out, whose turn it is not
+
+    def those_there(self, found: Stretch) -> list[Message]:
+        """Those of a stretch, of which every message is known, that are ready here still.
+
+        Where its chunk was read back in the meantime, they are the messages in memory in place of those that are told.
+        """
+        ready, chunk, messages = self.backlog.messages, found.chunk, found.messages
+        if not found.references:
+            return ready.those_there(messages)
+        if chunk is not None and chunk.band.has(chunk):
+            there = set(chunk.references)
+            return [message for message in messages if message.reference in there]
+        found.chunk = None
+        return ready.with_references({message.reference for message in messages}) if messages else []
+
+    def take_out(self, found: Stretch, messages: list[Message]) -> None:
+        """Some of those that are there (``those_there``) are somebody else's business now: forget them."""
+        if found.chunk is None:
+            self.backlog.take_out(self, messages)
+        elif messages:
+            found.chunk = self.backlog.take_out_of(self, found.chunk, messages)
+        self.virtual_host.durability.forget_messages(messages)
+        self.changed()
+
     # --- settlement
 
     def acknowledge(self, message: Message) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import heapq
 from array import array
+from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Iterator, Sequence
 from itertools import chain, islice
@@ -24,6 +25,7 @@ CHUNK_BYTES_MAX = 1_048_576
 READ_AHEAD_MESSAGES = 1024  # a chunk is read when fewer are left in memory,
 READ_AHEAD_BYTES = 8_388_608  # and they would have fewer bytes, if they were as large as those of the chunk
 READ_AHEAD_MESSAGES_MIN = 4
+PASSED_MAX: Final = 4096  # by those that are taken out of the midst together
 
 
 class Chunk:
@@ -57,10 +59,25 @@ class Chunk:
         self.references.append(reference)
         self._bytes += size_bytes
 
+    def keep(self, references: Sequence[int], of: Chunk, size_bytes: int) -> None:
+        """Hold no others than these, which are left of a chunk when so many bytes are gone."""
+        self._bytes = of._bytes - size_bytes
+        self.references = array("Q", references)
+
     def extend(self, references: Sequence[int], size_bytes: int) -> None:
         """Many more, of so many bytes together."""
         self.references.extend(references)
         self._bytes += size_bytes
+
+
+def position_of(message: Message) -> int:
+    """Its place among those of its queue."""
+    return message.position
+
+
+def descending_position_of(message: Message) -> int:
+    """The same for those that come in the opposite order."""
+    return -message.position
 
 
 class Stretch:
@@ -130,6 +147,17 @@ class ReadyMessages(Protocol):
         """Up to so many messages in the order of delivery, without the first ones; all stay where they are."""
         ...
 
+    def those_there(self, messages: list[Message]) -> list[Message]:
+        """Those of some messages that are in memory here, in the order in which they are asked for."""
+        ...
+
+    def with_references(self, references: set[int]) -> list[Message]:
+        """The messages in memory that the journal holds under these references, in the order of delivery."""
+        ...
+
+    def take_out(self, messages: list[Message]) -> None:
+        """Take messages out of the midst of others; they are there (``those_there``), and best near each other."""
+
     def paged_references(self) -> Iterator[int]:
         """The references of those on disk; they are given up, and no chunk is wanted any more."""
         ...
@@ -179,6 +207,15 @@ class NothingReady:
 
     def stretches(self, skip: int, count: int) -> list[Stretch]:
         return []
+
+    def those_there(self, messages: list[Message]) -> list[Message]:
+        return []
+
+    def with_references(self, references: set[int]) -> list[Message]:
+        return []
+
+    def take_out(self, messages: list[Message]) -> None:
+        raise NotImplementedError
 
     def paged_references(self) -> Iterator[int]:
         return iter(())
@@ -314,6 +351,74 @@ class FirstInFirstOut:
             skip = max(0, skip - len(chunk.references))
         return found
 
+    def those_there(self, messages: list[Message]) -> list[Message]:
+        return [message for message in messages if self._is_there(message)]
+
+    def _is_there(self, message: Message) -> bool:
+        ready, position = self._messages, message.position
+        index = bisect_left(ready, position, key=position_of)
+        if index < len(ready) and ready[index] is message:
+            return True
+        for _, run in self._returned:
+            if run[-1].position <= position <= run[0].position:
+                index = bisect_left(run, -position, key=descending_position_of)
+                if run[index] is message:
+                    return True
+        return False
+
+    def with_references(self, references: set[int]) -> list[Message]:
+        return [message for message in iter(self) if message.reference in references]
+
+    def take_out(self, messages: list[Message]) -> None:
+        gone = set(messages)
+        first, last = messages[0].position, messages[0].position
+        for message in messages:
+            first, last = min(first, message.position), max(last, message.position)
+        ready = self._messages
+        start = bisect_left(ready, first, key=position_of)
+        end = bisect_right(ready, last, key=position_of)
+        if end - start > PASSED_MAX and len(messages) > 1:  # they are far from each other
+            for message in messages:
+                self.take_out([message])
+            return
+        if start < end:
+            ready.rotate(-start)
+            passed = [ready.popleft() for _ in range(end - start)]
+            ready.extendleft([message for message in reversed(passed) if message not in gone])
+            ready.rotate(start)
+        if self._returned:
+            self._take_out_returned(gone)
+
+    def _take_out_returned(self, gone: set[Message]) -> None:
+        runs = [[message for message in run if message not in gone] for _, run in self._returned]
+        self._returned = [(run[-1].position, run) for run in runs if run]
+        heapq.heapify(self._returned)
+        self._returned_count = sum(map(len, runs))
+
+    def has(self, chunk: Chunk) -> bool:
+        """Whether a chunk's messages are on disk only, and wanted."""
+        return chunk.is_wanted and self._chunks is not None and chunk in self._chunks
+
+    def take_out_of(self, chunk: Chunk, references: set[int], size_bytes: int) -> Chunk:
+        """Take some out of a chunk that is there, of so many bytes together.
+
+        Returns:
+            What is left of it. Where it was being read, that is another chunk, which is to be read anew.
+        """
+        chunks = self._chunks
+        assert chunks, "a chunk is taken apart that nobody has"
+        rest = chunk
+        if chunk is self._reading:
+            chunk.is_wanted, self._reading = False, None
+            rest = Chunk(self)
+            chunks[0] = rest
+        rest.keep([reference for reference in chunk.references if reference not in references], chunk, size_bytes)
+        self._paged_count -= len(references)
+        if not rest.references:
+            chunks.remove(rest)
+            self.is_paged = bool(chunks)
+        return rest
+
     def paged_references(self) -> Iterator[int]:
         chunks = self._chunks or ()
         for chunk in chunks:
@@ -397,6 +502,19 @@ class ByPriority:
             skip = max(0, skip - len(band))
         return found
 
+    def those_there(self, messages: list[Message]) -> list[Message]:
+        return [message for message in messages if self._band_of(message).those_there([message])]
+
+    def with_references(self, references: set[int]) -> list[Message]:
+        return [message for message in iter(self) if message.reference in references]
+
+    def take_out(self, messages: list[Message]) -> None:
+        by_band: dict[FirstInFirstOut, list[Message]] = {}
+        for message in messages:
+            by_band.setdefault(self._band_of(message), []).append(message)
+        for band, gone in by_band.items():
+            band.take_out(gone)
+
     def drain(self, count: int) -> list[Message]:
         for band in self._bands:
             if taken := band.drain(count):
@@ -459,6 +577,21 @@ class ReturnedFirst:
         returned = list(islice(self._returned, skip, skip + count)) if count > 0 else []
         rest = self._messages.stretches(max(0, skip - len(self._returned)), count - len(returned))
         return [Stretch(returned), *rest] if returned else rest
+
+    def those_there(self, messages: list[Message]) -> list[Message]:
+        returned = set(self._returned)
+        return [message for message in messages if message in returned or self._messages.those_there([message])]
+
+    def with_references(self, references: set[int]) -> list[Message]:
+        return [message for message in iter(self) if message.reference in references]
+
+    def take_out(self, messages: list[Message]) -> None:
+        gone = set(messages)
+        before = len(self._returned)
+        if before:
+            self._returned = deque([message for message in self._returned if message not in gone])
+        if before - len(self._returned) < len(gone):
+            self._messages.take_out(messages)
 
     def paged_references(self) -> Iterator[int]:
         return self._messages.paged_references()
