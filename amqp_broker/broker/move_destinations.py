@@ -58,12 +58,13 @@ class Destination:
     """Where the messages of a queue go.
 
     Args:
+        virtual_host: where all of this is.
         source: the queue.
     """
 
-    def __init__(self, source: Queue) -> None:
+    def __init__(self, virtual_host: VirtualHost, source: Queue) -> None:
+        self.virtual_host = virtual_host
         self.source = source
-        self.virtual_host: VirtualHost = source.virtual_host
         self._header = b""
         self._digest: Digest | None = None
 
@@ -88,8 +89,8 @@ class ToQueue(Destination):
         AmqpError: 403; 404, there is no such queue; 405, it is exclusive; 406, it is the one where they are.
     """
 
-    def __init__(self, source: Queue, name: str, who: Authorizer | None) -> None:
-        super().__init__(source)
+    def __init__(self, virtual_host: VirtualHost, source: Queue, name: str, who: Authorizer | None) -> None:
+        super().__init__(virtual_host, source)
         if who is not None:
             who.check_write("queue", name)
         self._queue = self.virtual_host.queue(name)
@@ -116,8 +117,10 @@ class ToExchange(Destination):
         AmqpError: 403; 404, there is no such exchange.
     """
 
-    def __init__(self, source: Queue, name: str, routing_key: str | None, who: Authorizer | None) -> None:
-        super().__init__(source)
+    def __init__(
+        self, virtual_host: VirtualHost, source: Queue, name: str, routing_key: str | None, who: Authorizer | None
+    ) -> None:
+        super().__init__(virtual_host, source)
         if who is not None:
             who.check_write("exchange", name)
         exchange = self.virtual_host.exchange(name)
@@ -163,8 +166,8 @@ class ToOrigin(Destination):
         who: may write there; None for somebody who may do anything.
     """
 
-    def __init__(self, source: Queue, who: Authorizer | None) -> None:
-        super().__init__(source)
+    def __init__(self, virtual_host: VirtualHost, source: Queue, who: Authorizer | None) -> None:
+        super().__init__(virtual_host, source)
         self._who = who
 
     def way(self, message: Message) -> Way | Stays:

@@ -3,7 +3,8 @@
 A Unix socket in the data folder, for the broker's own user only (mode 0600): who may open it could read the journal as
 well, so it asks for no password. A request is one line of JSON, ``{"command": "users.add", "arguments": {…}}``; so is
 the answer, ``{"result": …}`` or ``{"error": "…"}``, sent when what was changed is durable. A list comes before that in
-as many lines as it takes, ``{"items": […]}``, and others have their turn between two of them.
+as many lines as it takes, ``{"items": […]}``, and others have their turn between two of them; what takes long may say
+how far it is, ``{"progress": {…}}``.
 
 The commands are in ``control_commands.py``. Does not hold the other end; that is ``cli/control.py``.
 """
@@ -18,6 +19,7 @@ import struct
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -139,7 +141,7 @@ async def _answer(control: Control, who: str, line: bytes, stream: trio.SocketSt
         if name in control.node_commands:
             await _send(stream, {"result": await control.node_commands[name]()})
             return
-        controlled = Controlled(control.broker(), control.status, who)
+        controlled = Controlled(control.broker(), control.status, who, partial(_tell, stream))
         if name in LISTS:
             await _send_items(LISTS[name](controlled, arguments), stream)
             result = None
@@ -168,6 +170,10 @@ async def _answer(control: Control, who: str, line: bytes, stream: trio.SocketSt
 async def _send_items(items: Iterator[Mapping[str, Any]], stream: trio.SocketStream) -> None:
     while some := list(islice(items, SLICE_OBJECTS)):
         await _send(stream, {"items": some})
+
+
+async def _tell(stream: trio.SocketStream, progress: Mapping[str, Any]) -> None:
+    await _send(stream, {"progress": progress})
 
 
 async def _send(stream: trio.SocketStream, answer: Answer) -> None:

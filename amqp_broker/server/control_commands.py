@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import trio
@@ -36,11 +37,13 @@ class Controlled:
         broker: the broker.
         status: tells how the server is; may take some milliseconds.
         who: the client, for the log.
+        tell: sends the client how far something is that takes long; None where it is not to be told.
     """
 
     broker: Broker
     status: Callable[[], ServerStatus]
     who: str
+    tell: Callable[[Mapping[str, Any]], Awaitable[None]] | None = None
 
     @property
     def inspection(self) -> Inspection:
@@ -139,6 +142,19 @@ async def delete_queue(controlled: Controlled, arguments: Arguments) -> int:
         controlled.broker,
         lambda: controlled.administration.delete_queue(virtual_host, name, if_unused=if_unused, if_empty=if_empty),
     )
+
+
+async def peek_queue(controlled: Controlled, arguments: Arguments) -> Mapping[str, Any]:
+    from amqp_broker.server.message_commands import peek
+
+    return await peek(controlled.broker, arguments)
+
+
+async def act_on_messages(action: str, controlled: Controlled, arguments: Arguments) -> Mapping[str, Any]:
+    """Move, copy or delete messages of a queue; returns how many, and what stayed."""
+    from amqp_broker.server.message_commands import act
+
+    return await act(action, controlled.broker, arguments, controlled.who, controlled.tell)
 
 
 async def close_connections(controlled: Controlled, arguments: Arguments) -> int:
@@ -331,6 +347,10 @@ COMMANDS: dict[str, Command] = {
     "status": show_status,
     "queues.purge": purge_queue,
     "queues.delete": delete_queue,
+    "queues.peek": peek_queue,
+    "queues.move": partial(act_on_messages, "move"),
+    "queues.copy": partial(act_on_messages, "copy"),
+    "queues.delete-messages": partial(act_on_messages, "delete"),
     "connections.close": close_connections,
     "users.add": add_user,
     "users.password": change_password,

@@ -264,7 +264,7 @@ class DurabilityMachine(RuleBasedStateMachine):
             return
         source = self.broker.queue(queue)
         assert isinstance(source, ClassicQueue)
-        destination = ToQueue(source, to, None) if to is not None else None
+        destination = ToQueue(self.broker.virtual_host, source, to, None) if to is not None else None
         action = Action.MOVE if to is not None else Action.DELETE
         selection = Selection(make_filter(text=digit), limit=limit)
         work = Moving(self.broker, source, action, selection, destination, dry_run=False)

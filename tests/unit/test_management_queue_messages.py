@@ -1,4 +1,4 @@
-"""The messages of a queue by HTTP: looked at, and by whom."""
+"""The messages of a queue by HTTP: looked at, moved, copied and deleted, and by whom."""
 
 from __future__ import annotations
 
@@ -106,3 +106,85 @@ async def test_who_may_look() -> None:
         assert (await client.ask("GET", MESSAGES, user="ada:secret")).status == 200
         assert (await client.ask("GET", "/api/x/queues/%2F/nope/messages")).status == 404
         assert (await client.ask("GET", "/api/x/queues/nope/q/messages")).status == 404
+
+
+# --- moved, copied, deleted
+
+MOVE, COPY = "/api/x/queues/%2F/q/move", "/api/x/queues/%2F/q/copy"
+
+
+async def payloads(client: HttpClient, queue: str = "q") -> list[str]:
+    seen = (await client.ask("GET", f"/api/x/queues/%2F/{queue}/messages")).json
+    return [one["payload"] for one in seen["messages"]]
+
+
+@on_a_jumping_clock
+async def test_moved_copied_and_deleted() -> None:
+    async with asking() as (_, client):
+        await filled(client)
+        await client.ask("PUT", "/api/queues/%2F/t", {"durable": True})
+        wanted = {"filter": {"json": {"id": "*"}}}
+        dry = (await client.ask("POST", MOVE, wanted | {"to": "t", "dry_run": True})).json
+        assert (dry["done"], dry["looked_at"], [one["payload"] for one in dry["sample"]]) == (
+            2, 3, ['{"id": 1}', '{"id": 2}']
+        )  # fmt: skip
+        assert await payloads(client, "t") == []
+        copied = (
+            await client.ask("POST", COPY, wanted | {"to": {"exchange": "", "routing_key": "t"}, "limit": 1})
+        ).json
+        assert (copied["done"], copied["is_finished"]) == (1, True)
+        moved = (await client.ask("POST", MOVE, wanted | {"to": {"queue": "t"}})).json
+        assert moved["done"] == 2
+        assert await payloads(client, "t") == ['{"id": 1}', '{"id": 1}', '{"id": 2}']
+        assert await payloads(client) == ["drei ä"]
+        (left,) = (await client.ask("GET", MESSAGES)).json["messages"]
+        deleted = await client.ask("DELETE", MESSAGES, {"ids": [left["id"]]})
+        assert (deleted.status, deleted.json["done"]) == (200, 1)
+        assert await payloads(client) == []
+        assert (await client.ask("POST", MOVE, {"origin": True})).json["done"] == 0
+
+
+@on_a_jumping_clock
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "reason"),
+    [
+        ("POST", MOVE, {}, 400, "say where to"),
+        ("POST", MOVE, {"to": "q", "origin": True}, 400, "say where to"),
+        ("POST", MOVE, {"to": 5}, 400, "to is a queue's name"),
+        ("POST", MOVE, {"to": {"exchange": "x", "key": "k"}}, 400, "to is a queue's name"),
+        ("POST", MOVE, {"to": "q"}, 400, "the messages are in queue 'q' in vhost '/' already"),
+        ("POST", MOVE, {"to": "nope"}, 404, "no queue 'nope' in vhost '/'"),
+        ("POST", COPY, {"to": {"exchange": "nope"}}, 404, "no exchange 'nope' in vhost '/'"),
+        ("POST", COPY, {"to": {"exchange": "", "routing_key": "k" * 256}}, 400, "a routing key has at most 255 bytes"),
+        ("POST", MOVE, {"origin": True, "limit": -1}, 400, "limit is a whole number"),
+        ("POST", MOVE, {"origin": True, "dry_run": "yes"}, 400, "dry_run is true or false"),
+        ("POST", MOVE, {"origin": True, "filter": {"body": "x"}}, 400, "a filter has no 'body'; it may have exchange"),
+        ("POST", MOVE, {"origin": True, "filter": {"headers": {"a": 1}}}, 400, "headers is an object of texts"),
+        ("POST", MOVE, {"origin": True, "filter": {"search": 1}}, 400, "search is a text"),
+        ("POST", MOVE, {"origin": True, "filter": [1]}, 400, "a filter is an object"),
+        ("DELETE", MESSAGES, {}, 400, "name ids, a filter or a limit"),
+        ("DELETE", MESSAGES, {"ids": "1"}, 400, "ids is a list of at most 10000 ids"),
+    ],
+)
+async def test_what_cannot_be_done_is_named(method: str, path: str, body: object, status: int, reason: str) -> None:
+    async with asking() as (_, client):
+        await filled(client)
+        reply = await client.ask(method, path, body)
+        assert (reply.status, reply.json["reason"][: len(reason)]) == (status, reason)
+        assert len(await payloads(client)) == 3
+
+
+@on_a_jumping_clock
+async def test_who_may_move() -> None:
+    async with asking() as (managed, client):
+        await filled(client)
+        await client.ask("PUT", "/api/queues/%2F/t", {"durable": True})
+        administration = managed.broker.administration
+        administration.add_user("ada", "secret", ("management",), algorithm="rabbit_password_hashing_sha256")
+        for write, read, status in (("t", "no", 401), ("no", "q", 401), ("t", "q", 200)):
+            administration.set_permission("ada", "/", "", write, read)
+            assert (await client.ask("POST", MOVE, {"to": "t"}, user="ada:secret")).status == status
+        assert len(await payloads(client, "t")) == 3
+        assert (await client.ask("DELETE", MESSAGES, {"limit": 1}, user="ada:secret")).status == 200
+        administration.set_permission("ada", "/", "", "t", "no")
+        assert (await client.ask("DELETE", MESSAGES, {"limit": 1}, user="ada:secret")).status == 401

@@ -51,6 +51,14 @@ def classic(broker: DiskBroker, name: str = "q") -> ClassicQueue:
     return queue
 
 
+def to_queue(broker: DiskBroker, name: str) -> ToQueue:
+    return ToQueue(broker.virtual_host, classic(broker), name, None)
+
+
+def to_exchange(broker: DiskBroker, name: str, key: str | None) -> ToExchange:
+    return ToExchange(broker.virtual_host, classic(broker), name, key, None)
+
+
 def moving(
     broker: DiskBroker,
     destination: Destination | None,
@@ -110,7 +118,7 @@ def test_what_is_found_goes_to_another_queue_as_it_is(
     channel.declare("t", durable=True)
     fill(channel, delivery_mode=mode)
     assert broker.on_disk_only("q")
-    info = move(broker, ToQueue(classic(broker), "t", None), headers={"n": "1"})
+    info = move(broker, to_queue(broker, "t"), headers={"n": "1"})
     assert (info["looked_at"], info["found"], info["done"]) == (COUNT, COUNT // 3, COUNT // 3)
     assert bodies(broker, "t") == names(range(1, COUNT, 3))
     assert bodies(broker) == [name for name in names(range(COUNT)) if name not in bodies(broker, "t")]
@@ -129,7 +137,7 @@ def test_all_of_it(broker: DiskBroker, channel: ClientChannel, arguments: dict[s
     channel.declare("q", arguments, durable=True)
     channel.declare("t", arguments, durable=True)
     fill(channel, delivery_mode=mode)
-    assert move(broker, ToQueue(classic(broker), "t", None))["done"] == COUNT
+    assert move(broker, to_queue(broker, "t"))["done"] == COUNT
     assert bodies(broker) == []
     assert broker.on_disk_only("q") == 0
     fill(channel, 3)
@@ -145,10 +153,10 @@ def test_a_copy_and_a_dry_run_leave_all_where_it_is(
     channel.declare("q", arguments, durable=True)
     channel.declare("t", durable=True)
     fill(channel, delivery_mode=2)
-    dry = move(broker, ToQueue(classic(broker), "t", None), dry_run=True, headers={"n": "0"})
+    dry = move(broker, to_queue(broker, "t"), dry_run=True, headers={"n": "0"})
     assert (dry["done"], dry["dry_run"], bodies(broker, "t")) == (COUNT // 3, True, [])
     assert [one["payload"] for one in dry["sample"]] == names([0, 3, 6, 9, 12])
-    copied = move(broker, ToQueue(classic(broker), "t", None), Action.COPY, limit=10)
+    copied = move(broker, to_queue(broker, "t"), Action.COPY, limit=10)
     assert (copied["done"], copied["found"]) == (10, 10)
     assert bodies(broker, "t") == names(range(10))
     assert bodies(broker) == names(range(COUNT))
@@ -179,7 +187,7 @@ def test_what_consumers_have_is_theirs_and_what_came_back_is_found(broker: DiskB
     channel.nack(2)
     channel.nack(1)
     channel.nack(5)
-    assert move(broker, ToQueue(classic(broker), "t", None))["done"] == 7
+    assert move(broker, to_queue(broker, "t"))["done"] == 7
     assert bodies(broker, "t") == names([0, 1, 4, 6, 7, 8, 9])
     assert bodies(broker) == names([2, 3, 5])
     channel.nack(0, multiple=True)
@@ -193,14 +201,14 @@ def test_through_an_exchange(broker: DiskBroker, channel: ClientChannel) -> None
         channel.declare(queue)
         channel.bind(queue, "x", key)
     fill(channel, 6)
-    info = move(broker, ToExchange(classic(broker), "x", "new.key", None), headers={"n": "0"})
+    info = move(broker, to_exchange(broker, "x", "new.key"), headers={"n": "0"})
     assert info["done"] == 2
     assert [(one["exchange"], one["routing_key"]) for one in look(broker, "a")] == [("x", "new.key")] * 2
-    assert move(broker, ToExchange(classic(broker), "x", None, None), headers={"n": "1"})["done"] == 2
+    assert move(broker, to_exchange(broker, "x", None), headers={"n": "1"})["done"] == 2
     assert bodies(broker, "b") == names([1, 4])
-    nowhere = move(broker, ToExchange(classic(broker), "x", "nowhere", None))
+    nowhere = move(broker, to_exchange(broker, "x", "nowhere"))
     assert (nowhere["unroutable"], nowhere["done"]) == (2, 0)
-    to_itself = move(broker, ToExchange(classic(broker), "", "q", None))
+    to_itself = move(broker, to_exchange(broker, "", "q"))
     assert (to_itself["unroutable"], bodies(broker)) == (2, names([2, 5]))
 
 
@@ -208,7 +216,7 @@ def test_a_full_queue_leaves_them_where_they_are(broker: DiskBroker, channel: Cl
     channel.declare("q", durable=True)
     channel.declare("t", {"x-max-length": 4, "x-overflow": "reject-publish"}, durable=True)
     fill(channel, 10, delivery_mode=2)
-    info = move(broker, ToQueue(classic(broker), "t", None))
+    info = move(broker, to_queue(broker, "t"))
     assert (info["done"], info["refused"]) == (4, 6)
     assert bodies(broker, "t") == names(range(4))
     assert bodies(broker) == names(range(4, 10))
@@ -230,7 +238,7 @@ def test_back_to_where_it_died(broker: DiskBroker, channel: ClientChannel) -> No
     for tag in (1, 2):
         channel.get("w")
         channel.reject(tag, requeue=False)
-    info = move(broker, ToOrigin(classic(broker), None))
+    info = move(broker, ToOrigin(broker.virtual_host, classic(broker), None))
     assert (info["done"], info["without_origin"]) == (2, 1)
     assert bodies(broker) == ["never died"]
     back = look(broker, "w")
@@ -249,7 +257,7 @@ def test_only_the_last_death_is_undone(broker: DiskBroker, channel: ClientChanne
     channel.reject(1, requeue=False)
     channel.get("v")
     channel.reject(2, requeue=False)
-    assert move(broker, ToOrigin(classic(broker), None))["done"] == 1
+    assert move(broker, ToOrigin(broker.virtual_host, classic(broker), None))["done"] == 1
     (back,) = look(broker, "v")
     deaths = [death for death in back["x_death"] if isinstance(death, dict)]
     assert [death["queue"] for death in deaths] == ["first"]
@@ -271,20 +279,20 @@ def test_an_origin_that_is_not_there(broker: DiskBroker, channel: ClientChannel)
     channel.publish("", "q", b"c", headers={"x-death": [{"queue": "w", "exchange": 5}]})
     channel.publish("", "q", b"d", headers={"x-death": [{"queue": "w", "exchange": "x" * 300, "routing-keys": ["k"]}]})
     channel.call(commands.Queue.Delete(queue="w"))
-    assert move(broker, ToOrigin(classic(broker), None))["without_origin"] == 4
+    assert move(broker, ToOrigin(broker.virtual_host, classic(broker), None))["without_origin"] == 4
 
 
 def test_what_makes_no_sense_is_refused_before_anything_is_done(broker: DiskBroker, channel: ClientChannel) -> None:
     channel.declare("q")
     queue = classic(broker)
     with pytest.raises(AmqpError, match="NOT_FOUND - no queue 'nope'"):
-        ToQueue(queue, "nope", None)
+        ToQueue(broker.virtual_host, queue, "nope", None)
     with pytest.raises(AmqpError, match="the messages are in queue 'q' in vhost '/' already"):
-        ToQueue(queue, "q", None)
+        ToQueue(broker.virtual_host, queue, "q", None)
     with pytest.raises(AmqpError, match="no exchange 'nope'"):
-        ToExchange(queue, "nope", None, None)
+        ToExchange(broker.virtual_host, queue, "nope", None, None)
     with pytest.raises(AmqpError, match="internal"):
-        ToExchange(queue, "amq.rabbitmq.trace", None, None)
+        ToExchange(broker.virtual_host, queue, "amq.rabbitmq.trace", None, None)
 
 
 @of_each_type
@@ -295,7 +303,7 @@ def test_others_go_on_meanwhile(arguments: dict[str, Any]) -> None:
         channel.declare("q", arguments, durable=True)
         channel.declare("t", durable=True)
         fill(channel, 150, delivery_mode=2)
-        work = moving(broker, ToQueue(classic(broker), "t", None), headers={"n": "1"})
+        work = moving(broker, to_queue(broker, "t"), headers={"n": "1"})
         steps, taken, number = work.steps(), [], 150
         wanted = one_step(broker, steps, None)
         while wanted is not None:
@@ -335,7 +343,7 @@ def test_a_chunk_that_is_being_read_is_read_anew(
             pass
         assert broker.paging.reads
         before = bodies(broker)
-        assert move(broker, ToQueue(classic(broker), "t", None), headers={"n": "0"})["done"] > 5
+        assert move(broker, to_queue(broker, "t"), headers={"n": "0"})["done"] > 5
     assert sorted([*bodies(broker), *bodies(broker, "t")]) == before
     assert [body.decode() for body in channel.drain("q")] == [name for name in before if int(name[1:]) % 3]
 
@@ -346,7 +354,7 @@ def test_a_queue_that_is_purged_or_deleted_meanwhile(broker: DiskBroker, channel
         channel.declare("q", durable=True)
         channel.declare("t", durable=True)
         fill(channel, 150, delivery_mode=mode)
-        work = moving(broker, ToQueue(classic(broker), "t", None))
+        work = moving(broker, to_queue(broker, "t"))
         steps = work.steps()
         wanted = one_step(broker, steps, None)
         for _ in range(3):
@@ -368,7 +376,7 @@ def test_the_power_fails_at_any_slice(broker: DiskBroker) -> None:
         channel.declare("t", durable=True)
         fill(channel, 150, delivery_mode=2)
         broker.writes_at_once = False
-        steps = moving(broker, ToQueue(classic(broker), "t", None), headers={"n": "2"}).steps()
+        steps = moving(broker, to_queue(broker, "t"), headers={"n": "2"}).steps()
         wanted = one_step(broker, steps, None)
         for number in range(steps_before):
             if wanted is not None:
