@@ -14,7 +14,6 @@ from functools import partial
 import trio
 
 from amqp_broker.access.client import Peer
-from amqp_broker.explanations import system_reason
 from amqp_broker.logs import log_event
 from amqp_broker.network.listeners import (
     FOR_ADMINISTRATORS,
@@ -161,8 +160,8 @@ class Reception:
             peer = _peer_of(accepted)
             keep_alive(accepted)
             stream = SocketStream(accepted)
-        except OSError as error:  # it left before it was greeted
-            log_event(logging.DEBUG, "connection failed", reason=system_reason(error))
+        except OSError:
+            log_event(logging.DEBUG, "connection failed", reason="the client left before it was greeted")
             accepted.close()
             return
         self._arriving += 1

@@ -42,4 +42,5 @@ if [ "$1" = serve ] && [ -r "$config" ]; then
     shift
     set -- serve --config "$config" "$@"
 fi
+trap "" HUP # until the broker takes it over: while Python loads, it would end it
 exec amqp-broker "$@"

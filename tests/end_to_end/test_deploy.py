@@ -120,6 +120,13 @@ def test_what_is_no_command_of_ours_is_run_as_it_is(enter: Enter) -> None:
     assert unknown.returncode == ExitCode.WRONG_USE
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells which signals are ignored")
+def test_a_hangup_while_python_loads_does_not_end_it(enter: Enter, tmp_path: Path) -> None:
+    (tmp_path / "bin/amqp-broker").write_text("#!/bin/sh\nexec grep SigIgn /proc/self/status\n")
+    ignored = enter("serve").communicate(timeout=PATIENCE_S)[0].split()[1]
+    assert int(ignored, 16) & 1 << (signal.SIGHUP - 1)
+
+
 def test_the_image_has_rabbitmqs_ports_and_tools(tmp_path: Path) -> None:
     text = (DEPLOY / "Containerfile").read_text()
     (exposed,) = re.findall(r"^EXPOSE (.*)$", text, re.MULTILINE)
