@@ -24,7 +24,9 @@ BehaveLike = Literal["3.10", "3.13", "4.0", "4.3"]
 ProxyProtocol = Literal["off", "required"]
 Switch = Literal["on", "off"]
 
-OTHER_PROTOCOLS = {"mqtt": (1883, 8883)}  # with their usual ports, without TLS and with it
+OTHER_PROTOCOLS = {"mqtt": (1883, 8883), "stomp": (61613, 61614)}  # with their usual ports, without TLS and with it
+
+OTHER_TLS_PORTS = tuple(f"{protocol}_tls_port" for protocol in OTHER_PROTOCOLS)
 
 
 class SettingError(ValueError):
@@ -104,7 +106,8 @@ class Settings:
     # Other protocols
     protocols: tuple[str, ...] = _setting(
         (),
-        "Protocols to speak beside AMQP 0-9-1, on their usual ports: mqtt (1883, and 8883 with a certificate).",
+        "Protocols to speak beside AMQP 0-9-1, on their usual ports: mqtt (1883, and 8883 with a certificate), "
+        "stomp (61613, 61614).",
     )
     mqtt_port: int = _setting(
         -1,
@@ -126,6 +129,18 @@ class Settings:
     )
     mqtt_session_expiry_max_s: int = _setting(
         86_400, "Longest time that an MQTT client's session outlives its connection.", minimum=0, maximum=315_360_000
+    )
+    stomp_port: int = _setting(
+        -1,
+        "TCP port for STOMP. -1: off, or 61613 if protocols names stomp; 0 lets the system pick one.",
+        minimum=-1,
+        maximum=65535,
+    )
+    stomp_tls_port: int = _setting(
+        -1,
+        "TCP port for STOMP over TLS, with a certificate. -1: off, or 61614 if protocols names stomp.",
+        minimum=-1,
+        maximum=65535,
     )
 
     # Where it keeps things and how it speaks about itself
@@ -290,7 +305,7 @@ class Settings:
 
     def port_of(self, protocol: str, *, is_tls: bool = False) -> int | None:
         """The port of a protocol beside AMQP 0-9-1; None where it is off."""
-        port = self.mqtt_tls_port if is_tls else self.mqtt_port
+        port: int = getattr(self, f"{protocol}_tls_port" if is_tls else f"{protocol}_port")
         if port < 0:
             return OTHER_PROTOCOLS[protocol][is_tls] if protocol in self.protocols else None
         return port
@@ -398,7 +413,7 @@ def without_effect(settings: Settings) -> list[tuple[str, str]]:
     need(bool(settings.cluster), "this node is alone: name its cluster with cluster", *cluster, *etcd_tls)
     need(not settings.cluster or settings.cluster.startswith("etcds:"), "TLS to etcd is off: use etcds://", *etcd_tls)
     tls = [name for name in DESCRIPTIONS if name.startswith("tls_") and name != "tls_certificate"]
-    need(bool(settings.tls_certificate), _NO_CERTIFICATE, *tls, "management_tls_port", "mqtt_tls_port")
+    need(bool(settings.tls_certificate), _NO_CERTIFICATE, *tls, "management_tls_port", *OTHER_TLS_PORTS)
     mqtt = ("mqtt_allow_anonymous", "mqtt_unacknowledged_max", "mqtt_session_expiry_max_s")
     is_on = any(settings.port_of("mqtt", is_tls=is_tls) is not None for is_tls in (False, True))
     need(is_on, "MQTT is off: set mqtt_port, or protocols to mqtt", *mqtt)

@@ -52,6 +52,8 @@ RABBITMQ_KEYS = {
     "ssl_options.keyfile": "tls_key",
     "ssl_options.verify": "tls_client_certificate",
     "ssl_options.versions": "tls_version_min",
+    "stomp.listeners.ssl": "stomp_tls_port",
+    "stomp.listeners.tcp": "stomp_port",
     "vm_memory_high_watermark.absolute": "memory_high_water_bytes",
     "vm_memory_high_watermark.relative": "memory_high_water_bytes",
     "vm_memory_high_watermark_paging_ratio": "memory_budget_bytes",

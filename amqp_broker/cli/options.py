@@ -56,11 +56,15 @@ LinkHost = Annotated[
 ]
 Protocols = Annotated[
     str | None,
-    typer.Option("--protocols", metavar="NAMES", help="Others to speak beside AMQP, on their usual ports: mqtt."),
+    typer.Option("--protocols", metavar="NAMES", help="Others to speak, on their usual ports: mqtt, stomp."),
 ]
 MqttPort = Annotated[
     str | None,
     typer.Option("--mqtt-port", metavar="NUMBER", help="TCP port for MQTT. Default: off; 0 takes a free one."),
+]
+StompPort = Annotated[
+    str | None,
+    typer.Option("--stomp-port", metavar="NUMBER", help="TCP port for STOMP. Default: off; 0 takes a free one."),
 ]
 TlsPort = Annotated[
     str | None,

@@ -43,6 +43,7 @@ HTTP = "http"
 METRICS = "metrics"  # HTTP as well, for Prometheus
 FOR_ADMINISTRATORS = (HTTP, METRICS)
 MQTT = "mqtt"
+STOMP = "stomp"
 
 
 class CannotListen(Exception):

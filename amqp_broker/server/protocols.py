@@ -10,7 +10,7 @@ from typing import Final, Protocol
 
 from amqp_broker.access.client import Peer
 from amqp_broker.broker.broker import Broker
-from amqp_broker.network.listeners import AMQP, MQTT
+from amqp_broker.network.listeners import AMQP, MQTT, STOMP
 from amqp_broker.network.pump import Conversation
 from amqp_broker.protocols.amqp091.connection import Connection
 
@@ -43,4 +43,12 @@ def mqtt_connection(broker: Broker, peer: Peer, on_output: Callable[[], None]) -
     return Connection(broker, peer, on_output)
 
 
-PROTOCOLS: Final[Mapping[str, MakeConnection]] = {AMQP: Connection, MQTT: mqtt_connection}
+def stomp_connection(broker: Broker, peer: Peer, on_output: Callable[[], None]) -> ClientConnection:
+    """The connection of a STOMP client."""
+    from amqp_broker.protocols.stomp.connection import Connection
+
+    return Connection(broker, peer, on_output)
+
+
+OTHERS: Final[Mapping[str, MakeConnection]] = {MQTT: mqtt_connection, STOMP: stomp_connection}
+PROTOCOLS: Final[Mapping[str, MakeConnection]] = {AMQP: Connection, **OTHERS}

@@ -19,7 +19,6 @@ from amqp_broker.network.listeners import (
     FOR_ADMINISTRATORS,
     HTTP,
     METRICS,
-    MQTT,
     CannotListen,
     Endpoint,
     Listener,
@@ -32,7 +31,7 @@ from amqp_broker.network.socket_stream import SentNothing, SocketStream, keep_al
 from amqp_broker.network.tls import NoTls, TlsContext, TlsStream, name_in
 from amqp_broker.network.turns import Turns
 from amqp_broker.server.descriptors import connections_that_fit
-from amqp_broker.settings import DESCRIPTIONS, Settings
+from amqp_broker.settings import DESCRIPTIONS, OTHER_PROTOCOLS, Settings
 
 TLS_HANDSHAKE_S = 0.001  # about what it takes to sign for one; a storm of them is spread over rounds of the loop
 
@@ -88,13 +87,20 @@ class Reception:
                 listeners += await self._bind_http(METRICS)
                 if self._tls is not None:
                     listeners += await self._bind_http(HTTP, is_tls=True)
-            port, tls_port = settings.port_of(MQTT), settings.port_of(MQTT, is_tls=True)
-            if port is not None:
-                listeners += await bind(settings.host, port, protocol=MQTT, setting="mqtt_port")
-            if tls_port is not None and self._tls is not None:
-                listeners += await bind(settings.host, tls_port, is_tls=True, protocol=MQTT, setting="mqtt_tls_port")
+            for protocol in OTHER_PROTOCOLS:
+                listeners += await self._bind_other(protocol)
+                if self._tls is not None:
+                    listeners += await self._bind_other(protocol, is_tls=True)
         finally:
             self._listeners = listeners  # closed when the server ends, also when that is now
+
+    async def _bind_other(self, protocol: str, *, is_tls: bool = False) -> list[Listener]:
+        """An address for a protocol beside AMQP, if there is to be one."""
+        port = self._settings.port_of(protocol, is_tls=is_tls)
+        if port is None:
+            return []
+        setting = f"{protocol}_tls_port" if is_tls else f"{protocol}_port"
+        return await bind(self._settings.host, port, is_tls=is_tls, protocol=protocol, setting=setting)
 
     async def _bind_http(self, protocol: str, *, is_tls: bool = False) -> list[Listener]:
         """An address for administrators, if there is to be one. Where nobody chose it, the broker can do without it."""

@@ -121,6 +121,20 @@ class View:
         password = quote(settings.default_password, safe="")
         return f"mqtt://{user}:{password}@{bracketed(self.host)}:{settings.mqtt_port}"
 
+    @property
+    def stomp_url(self) -> str:
+        """What a STOMP client connects to; the path is the virtual host, which the client says in the header ``host``.
+
+        Raises:
+            NotRunning: it does not listen for STOMP: start it with ``Broker(protocols=["stomp"])``.
+        """
+        settings = self._engine.settings
+        if settings.stomp_port <= 0:
+            raise NotRunning("the broker does not listen for STOMP: start it with Broker(protocols=['stomp'])")
+        user, password = quote(settings.default_user, safe=""), quote(settings.default_password, safe="")
+        path = quote(self.virtual_host, safe="")
+        return f"stomp://{user}:{password}@{bracketed(self.host)}:{settings.stomp_port}/{path}"
+
     # --- queues, exchanges, bindings
 
     def queue(self, name: str) -> QueueView:

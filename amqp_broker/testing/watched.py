@@ -17,7 +17,7 @@ from amqp_broker.broker.broker import Broker
 from amqp_broker.broker.ports import Clock
 from amqp_broker.broker.publishing import REFUSED
 from amqp_broker.network.connection_log import ConnectionLog
-from amqp_broker.network.listeners import AMQP, MQTT
+from amqp_broker.network.listeners import AMQP
 from amqp_broker.network.pump import Conversation, Outbox, Pump
 from amqp_broker.network.socket_stream import SocketStream
 from amqp_broker.protocols.amqp091.channel import Channel
@@ -26,7 +26,7 @@ from amqp_broker.protocols.amqp091.heartbeat import Heartbeat
 from amqp_broker.protocols.amqp091.publishing import Publication, Publishing
 from amqp_broker.server.broker_server import BrokerServer
 from amqp_broker.server.driver import ServerDriver
-from amqp_broker.server.protocols import MakeConnection, mqtt_connection
+from amqp_broker.server.protocols import OTHERS, MakeConnection
 from amqp_broker.settings import Settings
 from amqp_broker.testing.memory_stream import MemoryStream
 from amqp_broker.testing.records import published
@@ -170,7 +170,7 @@ class WatchedPump(Pump):
 class WatchedServer(BrokerServer):
     """A server whose clients are watched."""
 
-    protocols: ClassVar[Mapping[str, MakeConnection]] = {AMQP: WatchedConnection, MQTT: mqtt_connection}
+    protocols: ClassVar[Mapping[str, MakeConnection]] = {AMQP: WatchedConnection, **OTHERS}
 
     def __init__(self, settings: Settings, clock: Clock, broker: Broker, driver: ServerDriver) -> None:
         super().__init__(settings, clock, broker, driver)

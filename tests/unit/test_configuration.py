@@ -296,6 +296,7 @@ def test_a_setting_that_stands_there_twice_is_named(toml: Path) -> None:
         ("management.tcp.port = 15672", "management_port"),
         ("prometheus.tcp.port = 15692", "metrics_port"),
         ("mqtt.listeners.tcp.default = 1883", "mqtt_port"),
+        ("stomp.listeners.ssl.default = 61614", "stomp_tls_port"),
         ("definitions.local.path = /etc/defs.json", "load_definitions"),
         ("ssl_options.versions.1 = tlsv1.3", "tls_version_min"),
     ],
@@ -333,5 +334,5 @@ def test_files_that_cannot_be_read(tmp_path: Path, toml: Path) -> None:
 
 
 def test_an_unknown_protocol_is_refused_wherever_it_is_named(toml: Path) -> None:
-    toml.write_text('protocols = ["stomp"]')
-    assert refusal(file=toml) == "protocols names 'stomp': there are mqtt"
+    toml.write_text('protocols = ["amqp"]')
+    assert refusal(file=toml) == "protocols names 'amqp': there are mqtt, stomp"

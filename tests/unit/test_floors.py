@@ -81,6 +81,15 @@ CLASS_FAMILIES: dict[tuple[str, ...], str] = {
         "protocols.mqtt.publishing",
         "protocols.mqtt.subscribing",
     ): "not untangled yet: the parts of a connection hold on to the whole",
+    (
+        "protocols.stomp.connection",
+        "protocols.stomp.heart_beats",
+        "protocols.stomp.inspection",
+        "protocols.stomp.publishing",
+        "protocols.stomp.subscribing",
+        "protocols.stomp.subscriptions",
+        "protocols.stomp.transactions",
+    ): "the parts of a connection hold on to the whole",
 }
 TRIO_FLOOR_MIN = 6
 PAMQP_MODULES = {f"{PACKAGE}.wire.methods"}

@@ -1,0 +1,420 @@
+"""One STOMP client's connection, without its socket: bytes in, bytes out (docs/architecture.md: what a pump owes it).
+
+Before CONNECT nothing else is heard; after it frames are handled in their order. The parts are ``handshake.py``
+(CONNECT), ``publishing.py`` (SEND, receipts), ``subscribing.py`` with ``subscriptions.py`` (the way out, ACK, NACK),
+``transactions.py`` and ``heart_beats.py``.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import chain
+from typing import TYPE_CHECKING, Final
+
+from amqp_broker.access.client import Peer
+from amqp_broker.access.passwords import NotVerifiedYet
+from amqp_broker.broker.counters import ChannelCounts
+from amqp_broker.broker.queues.base import QueueBusy
+from amqp_broker.broker.queues.unacknowledged import Unacknowledged
+from amqp_broker.broker.virtual_host import generated_name
+from amqp_broker.broker.works import SLICE_MESSAGES, Unfinished
+from amqp_broker.errors import AmqpError, ReplyCode
+from amqp_broker.logs import log_event
+from amqp_broker.protocols.stomp.errors import StompError, of_the_broker
+from amqp_broker.protocols.stomp.frames import Frame, FrameSplitter, Headers, encode_frame
+from amqp_broker.protocols.stomp.handshake import VERSIONS, admit, connected_headers, heart_beat_of, version_of
+from amqp_broker.protocols.stomp.heart_beats import HeartBeats
+from amqp_broker.protocols.stomp.inspection import channel_info, connection_info
+from amqp_broker.protocols.stomp.messages import Translations
+from amqp_broker.protocols.stomp.publishing import Publishing
+from amqp_broker.protocols.stomp.queues import Queues
+from amqp_broker.protocols.stomp.subscribing import Subscribing
+from amqp_broker.protocols.stomp.transactions import Transactions
+from amqp_broker.session.connection import ClientConnection
+
+if TYPE_CHECKING:
+    from amqp_broker.broker.broker import Broker
+    from amqp_broker.broker.descriptions import ChannelInfo, ConnectionInfo
+
+CONNECT_COMMANDS: Final = ("CONNECT", "STOMP")
+CONNECT_BODY_BYTES_MAX: Final = 1_024  # of any frame before the login
+TRANSACTIONAL: Final = ("SEND", "ACK", "NACK")  # what a transaction may hold
+ERRORS_LOGGED_MAX: Final = 10  # of a client that goes on after each
+
+
+class Connection(ClientConnection):
+    """The conversation with one client.
+
+    Args:
+        broker: what it talks to.
+        peer: who is at the other end.
+        on_output: called when there is something to send, the connection is finished, or reading may go on.
+    """
+
+    def __init__(self, broker: Broker, peer: Peer, on_output: Callable[[], None]) -> None:
+        super().__init__(broker, peer, on_output)
+        self.version = ""  # empty before CONNECT was accepted
+        self.session_id = ""
+        self.heart_beat_s = (0, 0)  # of ours, and of the client's
+        self.last_heard_ms = 0
+        self.counts = ChannelCounts()
+        self.translations = Translations()
+        self._splitter = FrameSplitter(CONNECT_BODY_BYTES_MAX)
+        self._errors_logged = 0
+        self._delivery_number = 0
+        self._is_closed = False
+        self._is_open = False
+        self._is_leaving = False  # the client has said DISCONNECT: nothing more is heard
+        self._queues: Queues | None = None
+        self._publishing: Publishing | None = None
+        self._subscribing: Subscribing | None = None
+        self._transactions: Transactions | None = None
+        self._heart_beats = HeartBeats(self)
+
+    @property
+    def is_closed(self) -> bool:
+        return self._is_closed
+
+    @property
+    def channel_count(self) -> int:
+        """A connection stands for a channel."""
+        return int(self._is_open)
+
+    # --- who it is; most of it is there once CONNECT was accepted
+
+    @property
+    def queues(self) -> Queues:
+        """What it declares."""
+        assert self._queues is not None
+        return self._queues
+
+    @property
+    def publishing(self) -> Publishing:
+        """What it sends."""
+        assert self._publishing is not None
+        return self._publishing
+
+    @property
+    def subscribing(self) -> Subscribing:
+        """What it has subscribed to."""
+        assert self._subscribing is not None
+        return self._subscribing
+
+    @property
+    def delivering(self) -> Subscribing:
+        """What stands for its only channel."""
+        return self.subscribing
+
+    @property
+    def transactions(self) -> Transactions:
+        """What it has put off."""
+        assert self._transactions is not None
+        return self._transactions
+
+    @property
+    def state_name(self) -> str:
+        """How it is, in the words of RabbitMQ's lists."""
+        if self._is_open:
+            return "blocked" if self.throttle.is_blocked else "running"
+        return "closed" if self._is_closed else "starting"
+
+    def inspect(self) -> ConnectionInfo:
+        """Describe it, for those who look in."""
+        return connection_info(self)
+
+    def inspect_channel(self) -> ChannelInfo:
+        """Describe it as a channel."""
+        return channel_info(self)
+
+    def inspect_channels(self) -> Iterator[ChannelInfo]:
+        """Describe what stands for its channels."""
+        return iter([channel_info(self)] if self._is_open else [])
+
+    def unacknowledged(self) -> Iterator[tuple[str, list[Unacknowledged]]]:
+        """The deliveries that wait for their settlement, of what stands for its channel."""
+        if self._is_open:
+            yield f"{self.peer.connection_name} (1)", self.subscribing.unacknowledged
+
+    def channel_counts(self) -> Iterator[ChannelCounts]:
+        """What was counted."""
+        return iter((self.counts,) if self._is_open else ())
+
+    # --- bytes in
+
+    def receive(self, data: bytes) -> None:
+        """Handle all that the socket read, and what follows from it."""
+        self.received_bytes += len(data)
+        if self._is_closed or self._is_leaving:
+            return
+        self.last_heard_ms = self.broker.clock.monotonic_ms()
+        frames = self._splitter.split(data)
+        self.broker.handle(partial(self.handle_rest, frames))
+        self.missing_body_bytes = self._splitter.missing_bytes
+        self.throttle.chunk_was_handled()
+
+    def room(self) -> Sequence[memoryview]:
+        """There is none: frames are gathered."""
+        return ()
+
+    def room_filled(self, size_bytes: int) -> None:
+        """Nothing was read to a room that there is not."""
+
+    def next_delivery(self) -> int:
+        """The number of the next MESSAGE."""
+        self._delivery_number += 1
+        return self._delivery_number
+
+    def handle_rest(self, items: Iterator[Frame]) -> None:
+        try:
+            self._handle_each(items)
+        except StompError as error:  # what has come is no frame
+            self.fail(error)
+
+    def _handle_each(self, frames: Iterator[Frame]) -> None:
+        self.effort = 0
+        output, throttle = self.output, self.throttle
+        for frame in frames:
+            try:
+                self._handle(frame)
+            except NotVerifiedYet as check:
+                self.suspend(self.verdict_on(check), chain((frame,), frames))
+                return
+            except QueueBusy as busy:
+                self.suspend(busy.queue.wait, chain((frame,), frames))
+                return
+            except Unfinished as unfinished:
+                self.suspend(unfinished.work.when_done, frames)
+                return
+            if self._is_closed or self._is_leaving:
+                return
+            if throttle.is_alarmed and throttle.blocks():
+                self.suspend(throttle.wait_for_all_clear, frames)
+                return
+            if output.waiting_bytes > output.waiting_bytes_max:
+                self.suspend(output.wait_for_room, frames)
+                return
+            if self.effort > SLICE_MESSAGES:
+                self.suspend(self.turn().when_done, frames)
+                return
+
+    def _handle(self, frame: Frame) -> None:
+        try:
+            if not self._is_open:
+                self._handle_first(frame)
+            else:
+                self._handle_open(frame)
+        except StompError as mistake:
+            self.fail(mistake)
+        except AmqpError as error:
+            self.fail_with(error)
+
+    def _handle_first(self, frame: Frame) -> None:
+        if frame.command not in CONNECT_COMMANDS:
+            raise StompError("Illegal command", "You must log in using CONNECT first", closes=True)
+        is_loopback, has_certificate = self.peer.is_loopback, self.peer.certificate_name is not None
+        version, heart_beat_s = version_of(frame), heart_beat_of(frame)
+        admitted = admit(self.broker, self.login, frame, has_certificate=has_certificate, is_loopback=is_loopback)
+        self._client, self._virtual_host = admitted.client, admitted.virtual_host
+        self.version, self.heart_beat_s = version, heart_beat_s
+        self._open()
+        self._answer(frame)
+
+    def _handle_open(self, frame: Frame) -> None:
+        command = frame.command
+        if command in TRANSACTIONAL and "transaction" in frame.headers:
+            if command == "SEND":
+                self.publishing.check(frame)
+            self.transactions.put_off(frame)
+            if command != "SEND":
+                self._answer(frame)
+            return
+        if command == "SEND":
+            self.publishing.send(frame)
+            return  # its receipt comes when the message is kept
+        if command in ("ACK", "NACK"):
+            self._settle(frame)
+        elif command == "SUBSCRIBE":
+            self.subscribing.subscribe(frame)
+        elif command == "UNSUBSCRIBE":
+            self.subscribing.unsubscribe(frame)
+        elif command == "DISCONNECT":
+            self._disconnect(frame)
+            return
+        elif command == "COMMIT":
+            self._commit(frame)
+            return
+        elif command == "BEGIN":
+            self.transactions.begin(frame)
+        elif command == "ABORT":
+            self.transactions.abort(frame)
+        elif command in CONNECT_COMMANDS:
+            raise StompError("Illegal command", "You are logged in already", closes=True)
+        else:
+            raise StompError("Bad command", f'Could not interpret command "{command}"\n')
+        self._answer(frame)
+
+    def _answer(self, frame: Frame) -> None:
+        """Send the receipt that a frame asks for, behind what it has made us say."""
+        receipt = frame.headers.get("receipt")
+        if receipt is not None:
+            self.output.send(encode_frame("RECEIPT", {"receipt-id": receipt}))
+
+    def _settle(self, frame: Frame) -> None:
+        settled = self.subscribing.named(frame)
+        self.effort += len(settled.numbers)
+        work = self.broker.works.begin(self.subscribing.settle(settled))
+        if not work.is_done:
+            self._answer(frame)
+            raise Unfinished(work)
+
+    def _commit(self, frame: Frame) -> None:
+        self.transactions.commit(frame)
+        receipt = frame.headers.get("receipt")
+        if receipt is not None:
+            self.publishing.receipt_when_kept(receipt, self.broker.durability.position)
+
+    # --- CONNECT
+
+    def _open(self) -> None:
+        broker, settings = self.broker, self.broker.settings
+        self._deadline.cancel()
+        self.session_id = generated_name("session")
+        self._queues = Queues(self.virtual_host, self.client)
+        self._publishing = Publishing(self)
+        self._subscribing = Subscribing(self)
+        self._transactions = Transactions(self)
+        self._is_open = True
+        broker.open_connections.add(self)
+        if broker.observers.present:
+            broker.observers.opened(self)
+        self.throttle.start()
+        self._splitter.body_bytes_max = settings.message_size_bytes_max or broker.behaviour.message_size_bytes_max
+        self.output.send(
+            encode_frame("CONNECTED", connected_headers(settings, self.session_id, self.heart_beat_s, self.version))
+        )
+        self._heart_beats.start(*self.heart_beat_s)
+
+    def handshake_took_too_long(self) -> None:
+        self.end()
+
+    # --- bytes out
+
+    def update_room(self) -> None:
+        """Whether the client may get more has changed."""
+        if self._subscribing is not None:
+            self._subscribing.update_room()
+
+    def say(self, error: StompError, extra: Headers | None = None) -> None:
+        """Send an ERROR.
+
+        Args:
+            extra: further headers, behind the message.
+        """
+        headers = {"message": error.message, **(extra or {}), "content-type": "text/plain"}
+        headers["version"] = ",".join(VERSIONS)
+        self.output.send(encode_frame("ERROR", headers, error.detail.encode("utf-8", "surrogateescape")))
+
+    # --- the end
+
+    def _disconnect(self, frame: Frame) -> None:
+        """The client says goodbye; a receipt comes when all that it has sent is kept (STOMP 1.2, "DISCONNECT")."""
+        self.close_reason = "closed by client"
+        self._is_leaving = True
+        receipt = frame.headers.get("receipt")
+        if receipt is None:
+            self.end()
+        else:
+            self.publishing.say_farewell(receipt)
+
+    def fail_with(self, error: AmqpError) -> None:
+        """End the connection because of an error of the domain."""
+        if self.broker.observers.present and self._is_open:
+            self.broker.observers.refused(self, error)
+        self.fail(of_the_broker(error))
+
+    def fail(self, error: StompError) -> None:
+        """Tell the client what is wrong, and end the connection where it is to end."""
+        if self._is_closed:
+            return
+        closes = error.closes or not self._is_open
+        if self._is_open:
+            self._log(error, closes=closes)
+        if error.is_said:
+            self.say(error)
+        if closes:
+            self.close_reason = str(error)
+            self.has_failed = not self._is_open
+            self.end()
+
+    def _log(self, error: StompError, *, closes: bool) -> None:
+        self._errors_logged += 1
+        if not closes and self._errors_logged > ERRORS_LOGGED_MAX:
+            return
+        log_event(
+            logging.ERROR if closes else logging.WARNING,
+            "connection error" if closes else "frame refused",
+            peer=str(self.peer),
+            user=self.user_name,
+            vhost=self.virtual_host_name,
+            reason=str(error),
+        )
+
+    def shut_down(self, reason: str) -> None:
+        """End the connection because the broker ends."""
+        self.broker.handle(partial(self._fail_forced, reason))
+
+    def close_forcibly(self, explanation: str) -> None:
+        """End the connection because an administrator wants it."""
+        if self._is_open:
+            self.broker.handle(partial(self._fail_forced, explanation))
+
+    def _fail_forced(self, explanation: str) -> None:
+        self.fail(of_the_broker(AmqpError(ReplyCode.CONNECTION_FORCED, explanation)))
+
+    def lost(self, reason: str) -> None:
+        """The socket has ended: give back all that the client had."""
+        if not self._is_closed:
+            if not self.close_reason:
+                self.close_reason = reason
+            self.broker.handle(self.end)
+        self.output.discard()
+
+    def words_for_a_defect(self) -> bytes:
+        """An ERROR; asks nothing of what may have failed."""
+        return (
+            encode_frame("ERROR", {"message": "internal_error", "content-type": "text/plain"}) if self.version else b""
+        )
+
+    def detach(self) -> None:
+        """Let go of the parts, which hold on to it: it is lost, and nobody will ask for anything more."""
+        super().detach()
+        self._queues = None
+        self._publishing = None
+        self._subscribing = None
+        self._transactions = None
+
+    def end(self) -> None:
+        """Nothing more comes in; what waits goes out, then the socket may be closed."""
+        if self._is_closed:
+            return
+        was_open, self._is_open, self._is_closed = self._is_open, False, True
+        self._deadline.cancel()
+        self._heart_beats.stop()
+        self.throttle.stop()
+        if was_open:
+            self._release()
+        self.finished = not self.output.is_held
+        self.on_output()
+
+    def _release(self) -> None:
+        """Give back what the client had."""
+        broker, virtual_host = self.broker, self.virtual_host
+        if broker.observers.present:
+            broker.observers.closed(self, None, self.close_reason)
+        broker.open_connections.remove(self)
+        virtual_host.counts_of_ended.add(self.counts)
+        self.publishing.stop()
+        broker.works.begin(self.subscribing.stop())
+        virtual_host.remove_exclusive_queues(self.client)

@@ -1,0 +1,213 @@
+"""Messages on their way in: SEND, where it goes, receipts when the journal has kept what they answer, temporary queues.
+
+A SEND is prepared, which finds all that can be wrong with it, and then put into its queues, so that a transaction can
+prepare all it holds before anything of it is done. Holds no transaction.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from amqp_broker.broker.exchanges.exchange import Exchange
+from amqp_broker.broker.message import Address, Digest
+from amqp_broker.broker.observer import Passage
+from amqp_broker.broker.publishing import REFUSED, TAKEN, UNROUTED, Outcome
+from amqp_broker.broker.queues.base import Queue
+from amqp_broker.errors import precondition_failed
+from amqp_broker.protocols.stomp.destinations import QUEUE, TEMP_QUEUE, Destination, parse_destination
+from amqp_broker.protocols.stomp.errors import StompError
+from amqp_broker.protocols.stomp.frames import Frame, encode_frame
+from amqp_broker.protocols.stomp.messages import Translations
+from amqp_broker.session.confirms import Confirms
+from amqp_broker.wire.hot import encode_address
+
+if TYPE_CHECKING:
+    from amqp_broker.protocols.stomp.connection import Connection
+
+TARGETS_MAX: Final = 1_024  # destinations whose route a connection remembers
+IMPERSONATOR: Final = "impersonator"  # the tag of users that may publish in the name of others
+
+
+class Target:
+    """Where the messages of one destination go."""
+
+    __slots__ = ("address", "exchange", "may_be_remembered", "queues")
+
+    def __init__(
+        self, exchange: Exchange, address: Address, queues: tuple[Queue, ...], may_be_remembered: bool
+    ) -> None:
+        self.exchange = exchange
+        self.address = address
+        self.queues = queues
+        self.may_be_remembered = may_be_remembered
+
+
+class Prepared:
+    """A message that may go in."""
+
+    __slots__ = ("body", "destination", "digest", "header", "receipt")
+
+    def __init__(self, destination: str, header: bytes, digest: Digest, body: bytes, receipt: str | None) -> None:
+        self.destination = destination
+        self.header = header
+        self.digest = digest
+        self.body = body
+        self.receipt = receipt
+
+
+class Publishing:
+    """The publisher's side of a connection that is open."""
+
+    def __init__(self, connection: Connection) -> None:
+        broker = connection.broker
+        self._connection = connection
+        self._host = connection.virtual_host
+        self._translations = Translations()
+        self._confirms = Confirms(broker, broker.durability.is_kept, self._tell)
+        self._number = 0
+        self._receipts: dict[int, str] = {}  # by the number of what they answer
+        self._farewell = 0  # the number of DISCONNECT
+        self._targets: dict[str, Target] = {}
+        self._targets_version = -1
+
+    @property
+    def unconfirmed_count(self) -> int:
+        """How many receipts are owed."""
+        return len(self._receipts)
+
+    # --- SEND
+
+    def send(self, frame: Frame) -> None:
+        """Handle a SEND outside of transactions.
+
+        Raises:
+            StompError, AmqpError: it cannot be, or is not allowed.
+        """
+        self.put(self.prepare(frame))
+
+    def prepare(self, frame: Frame) -> Prepared:
+        """Find out whether a message may go in; raises as ``send`` does."""
+        path = self.check(frame)
+        self._connection.throttle.has_published = True
+        self._target(path, frame)
+        reply_to = frame.headers.get("reply-to", "")
+        if reply_to.startswith("/temp-queue"):
+            temporary = parse_destination(reply_to)
+            name = self._connection.subscribing.reply_queue(temporary.routing_key)
+            frame = Frame(frame.command, {**frame.headers, "reply-to": name}, frame.body)
+        header, digest = self._translations.header(frame)
+        user = self._connection.client.user
+        if digest.user_id is not None and digest.user_id != user.name and IMPERSONATOR not in user.tags:
+            raise precondition_failed(
+                f"user_id property set to '{digest.user_id}' but authenticated user was '{user.name}'"
+            )
+        return Prepared(path, header, digest, frame.body, frame.headers.get("receipt"))
+
+    @staticmethod
+    def check(frame: Frame) -> str:
+        """The destination of a SEND, if its headers are such that there is any sense in it; raises as ``send``."""
+        if "message-id" in frame.headers:
+            raise StompError("Invalid header", "'message-id' is not allowed on 'SEND'.\n")
+        path = frame.headers.get("destination")
+        if path is None:
+            raise StompError("Missing destination", "\"SEND\" must include a 'destination' header\n")
+        if parse_destination(path).kind == TEMP_QUEUE:
+            raise StompError("Invalid destination", f"'{path}' is not a valid destination for 'SEND'\n")
+        return path
+
+    def put(self, prepared: Prepared) -> None:
+        """Put a message into its queues, and answer when it is kept."""
+        outcome = self._put(prepared)
+        if prepared.receipt is not None:
+            self.receipt_when_kept(prepared.receipt, TAKEN if outcome == UNROUTED else outcome)
+
+    def _put(self, prepared: Prepared) -> Outcome:
+        target = self._target(prepared.destination)
+        header, body, digest, queues = prepared.header, prepared.body, prepared.digest, target.queues
+        address = target.address
+        if digest.extra_routing_keys or not target.may_be_remembered:
+            keys = (address.routing_key, *digest.extra_routing_keys)
+            queues = self._host.ingress.route(target.exchange, keys, header, body, digest)
+        if len(queues) > 1:
+            self._connection.has_cost(len(queues))
+        target.exchange.published_in += 1
+        target.exchange.published_out += len(queues)
+        counts = self._connection.counts
+        counts.published += 1
+        outcome = UNROUTED
+        if queues:
+            outcome = self._host.ingress.put(queues, address, header, body, digest)
+        elif not self._reply(address, header, body):
+            counts.dropped += 1
+        observers = self._connection.broker.observers
+        if observers.present:
+            passage = Passage(self._host, address, header, body, queues, outcome != REFUSED)
+            observers.published(self._connection.delivering, passage)
+        return outcome
+
+    def _reply(self, address: Address, header: bytes, body: bytes) -> bool:
+        """Hand a reply to a client of AMQP that waits for it without a queue; returns whether there is one."""
+        consumers = self._connection.broker.reply_consumers
+        if address.exchange or address.routing_key not in consumers:
+            return False
+        consumers[address.routing_key](address, header, body)
+        return True
+
+    def _target(self, path: str, frame: Frame | None = None) -> Target:
+        """Where a destination's messages go; its queue is declared as the frame wants, where it has one."""
+        if self._targets_version != self._host.lookup_version:
+            self._targets.clear()
+            self._targets_version = self._host.lookup_version
+        target = self._targets.get(path)
+        if target is None:
+            destination = parse_destination(path)
+            if frame is not None and destination.kind == QUEUE:
+                self._connection.queues.declare(destination, destination.routing_key, frame)
+                self._targets_version = self._host.lookup_version
+            target = self._look_up(destination)
+            if len(self._targets) >= TARGETS_MAX:
+                self._targets.clear()
+            self._targets[path] = target
+        return target
+
+    def _look_up(self, destination: Destination) -> Target:
+        name, routing_key = destination.exchange, destination.routing_key
+        ingress = self._host.ingress
+        exchange = ingress.exchange_for(self._connection.client, name, routing_key)
+        route = ingress.route_of_all(exchange, routing_key)
+        self._connection.has_cost(1)
+        address = Address(name, routing_key, encode_address(name, routing_key))
+        return Target(exchange, address, route.queues, route.may_be_remembered)
+
+    # --- receipts
+
+    def receipt_when_kept(self, receipt: str, outcome: Outcome) -> None:
+        """Answer when the journal has kept what it must, behind the receipts before it."""
+        self._number += 1
+        self._receipts[self._number] = receipt
+        self._confirms.add(self._number, outcome)
+
+    def say_farewell(self, receipt: str) -> None:
+        """Answer a DISCONNECT, behind all receipts that are owed, and end the connection."""
+        self._farewell = self._number + 1
+        self.receipt_when_kept(receipt, self._connection.broker.durability.position)
+
+    def _tell(self, first: int, last: int, accepted: bool) -> None:
+        output = self._connection.output
+        for number in range(first, last + 1):
+            receipt = self._receipts.pop(number)
+            if accepted:
+                output.send(encode_frame("RECEIPT", {"receipt-id": receipt}))
+            else:
+                refused = StompError("Message rejected", "A queue that the message was routed to did not take it.\n")
+                self._connection.say(refused, {"receipt-id": receipt})
+        self._connection.counts.confirmed += last - first + 1
+        if self._farewell and last >= self._farewell:
+            self._connection.end()
+
+    def stop(self) -> None:
+        """The connection ends: what need not wait for the journal is answered, the rest will not be."""
+        self._farewell = 0
+        self._confirms.finish()
+        self._confirms.release()
+        self._receipts.clear()

@@ -1,0 +1,102 @@
+"""BEGIN, COMMIT, ABORT: what a client has put off, done in one go (STOMP 1.2, "BEGIN").
+
+At the commit every frame is looked at before anything is done: the messages go in and the deliveries are settled all
+together, in one batch of the journal, or one of them is wrong and nothing has happened.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from amqp_broker.broker.observer import Settlement
+from amqp_broker.protocols.stomp.errors import StompError
+from amqp_broker.protocols.stomp.frames import Frame
+from amqp_broker.protocols.stomp.publishing import Prepared
+from amqp_broker.protocols.stomp.subscribing import Settled
+
+if TYPE_CHECKING:
+    from amqp_broker.protocols.stomp.connection import Connection
+
+TRANSACTIONS_MAX: Final = 256  # at a time
+
+
+class Transactions:
+    """The transactions of a connection that is open."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._frames: dict[str, list[Frame]] = {}  # by the transaction's name
+
+    @property
+    def message_count(self) -> int:
+        """How many messages were put off."""
+        return sum([frame.command == "SEND" for frames in self._frames.values() for frame in frames])
+
+    @property
+    def settlement_count(self) -> int:
+        """How many acknowledgements were put off."""
+        return sum([frame.command != "SEND" for frames in self._frames.values() for frame in frames])
+
+    def begin(self, frame: Frame) -> None:
+        """Handle a BEGIN.
+
+        Raises:
+            StompError: it cannot be.
+        """
+        name = _name_in(frame)
+        if name not in self._frames and len(self._frames) >= TRANSACTIONS_MAX:
+            raise StompError(
+                "Transaction limit exceeded", f"Too many concurrent transactions (limit {TRANSACTIONS_MAX})"
+            )
+        self._frames[name] = []
+
+    def put_off(self, frame: Frame) -> None:
+        """Keep a frame that names a transaction for its commit; raises as ``begin``."""
+        self._frames[self._known(frame)].append(frame)
+        if frame.command == "SEND":
+            self._connection.throttle.has_published = True
+
+    def abort(self, frame: Frame) -> None:
+        """Handle an ABORT; raises as ``begin``."""
+        del self._frames[self._known(frame)]
+
+    def commit(self, frame: Frame) -> None:
+        """Handle a COMMIT.
+
+        Raises:
+            StompError, AmqpError: one of the frames cannot be done; none has been.
+        """
+        frames = self._frames.pop(self._known(frame))
+        publishing, subscribing = self._connection.publishing, self._connection.subscribing
+        messages: list[Prepared] = []
+        settlements: list[Settled] = []
+        named: set[int] = set()
+        for one in frames:
+            if one.command == "SEND":
+                messages.append(publishing.prepare(one))
+                continue
+            settled = subscribing.named(one)
+            settled.numbers = [number for number in settled.numbers if number not in named]
+            named.update(settled.numbers)
+            settlements.append(settled)
+        self._connection.has_cost(len(frames))
+        for message in messages:
+            publishing.put(message)
+        for settled in settlements:
+            for _ in subscribing.settle(settled):
+                pass
+        if Settlement.REJECTED in [settled.settlement for settled in settlements]:
+            self._connection.broker.publish_dead_letters()
+
+    def _known(self, frame: Frame) -> str:
+        name = _name_in(frame)
+        if name not in self._frames:
+            raise StompError("Bad transaction", f'Invalid transaction identifier: "{name}"\n')
+        return name
+
+
+def _name_in(frame: Frame) -> str:
+    name = frame.headers.get("transaction")
+    if name is None:
+        raise StompError("Missing transaction", f"\"{frame.command}\" must include a 'transaction' header\n")
+    return name
