@@ -23,7 +23,8 @@ from amqp_broker.network.socket_stream import SocketStream
 from amqp_broker.protocols.amqp091.channel import Channel
 from amqp_broker.protocols.amqp091.connection import Connection
 from amqp_broker.protocols.amqp091.heartbeat import Heartbeat
-from amqp_broker.protocols.amqp091.publishing import Publication, Publishing
+from amqp_broker.protocols.amqp091.publishing import Publishing
+from amqp_broker.protocols.amqp091.transaction import Publication
 from amqp_broker.server.broker_server import BrokerServer
 from amqp_broker.server.driver import ServerDriver
 from amqp_broker.server.protocols import OTHERS, MakeConnection

@@ -62,18 +62,6 @@ CLASS_FAMILIES: dict[tuple[str, ...], str] = {
         "broker.exchanges.matcher",
     ): "an exchange has bindings and a matcher; a binding names its exchange, and a matcher is told of both",
     (
-        "protocols.amqp091.channel",
-        "protocols.amqp091.connection",
-        "protocols.amqp091.consuming",
-        "protocols.amqp091.error_log",
-        "protocols.amqp091.handshake",
-        "protocols.amqp091.heartbeat",
-        "protocols.amqp091.inspection",
-        "protocols.amqp091.publishing",
-        "protocols.amqp091.topology",
-        "protocols.amqp091.transaction",
-    ): "not untangled yet: the parts of a connection and of a channel hold on to the whole",
-    (
         "protocols.mqtt.connection",
         "protocols.mqtt.delivering",
         "protocols.mqtt.handshake",

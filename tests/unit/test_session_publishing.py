@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pamqp import body, commands, header
 
-from amqp_broker.protocols.amqp091 import publishing
+from amqp_broker.protocols.amqp091 import remembered as remembered_module
 from tests.support.client import Client, Cut, publish_frames, random_pieces, whole
 from tests.support.memory_broker import MemoryBroker
 
@@ -102,8 +102,8 @@ def test_a_body_in_crumbs_needs_no_more_memory_than_its_bytes(broker: MemoryBrok
 def test_many_channels_and_connections_remember_no_more_routes_than_one(
     broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(publishing, "ROUTES_REMEMBERED_MAX", 120)
-    monkeypatch.setattr(publishing, "ROUTES_REMEMBERED_MIN", 30)
+    monkeypatch.setattr(remembered_module, "ROUTES_REMEMBERED_MAX", 120)
+    monkeypatch.setattr(remembered_module, "ROUTES_REMEMBERED_MIN", 30)
 
     def remembered(client: Client) -> int:
         for number in range(1, 11):

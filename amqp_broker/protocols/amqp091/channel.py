@@ -13,27 +13,22 @@ Publishing is in ``publishing.py``, consumers and acknowledgements in ``consumin
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import Any, ClassVar, Final
 
 from amqp_broker.broker.counters import ChannelCounts
-from amqp_broker.broker.works import Unfinished, Work
+from amqp_broker.broker.descriptions import ChannelInfo
+from amqp_broker.broker.works import Work
 from amqp_broker.compilation import mypyc_attr
 from amqp_broker.errors import AmqpError, ReplyCode, not_implemented, precondition_failed
 from amqp_broker.protocols.amqp091 import topology
 from amqp_broker.protocols.amqp091.consuming import Consuming
-from amqp_broker.protocols.amqp091.inspection import channel_info
+from amqp_broker.protocols.amqp091.link import ChannelLink, Link
 from amqp_broker.protocols.amqp091.publishing import Publishing, misplaced
 from amqp_broker.protocols.amqp091.states import CHANNEL_TRANSITIONS, ChannelEvent, ChannelState
 from amqp_broker.protocols.amqp091.transaction import Transaction
 from amqp_broker.wire import hot, methods
 from amqp_broker.wire.frames import METHOD
 from amqp_broker.wire.methods import Access, Method, build, decode_method
-
-if TYPE_CHECKING:
-    from amqp_broker.broker.descriptions import ChannelInfo
-    from amqp_broker.protocols.amqp091.connection import Connection
-
 
 METHOD_EFFORT = 10  # of one that does not come once a message, about; see ``Connection.has_cost``
 
@@ -42,7 +37,7 @@ OPEN: Final = ChannelState.OPEN  # looking it up in the class for each frame wou
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class Channel:
+class Channel(ChannelLink):
     """One channel of a connection.
 
     Args:
@@ -54,16 +49,12 @@ class Channel:
 
     publishing_type: ClassVar[type[Publishing]] = Publishing  # a broker in a test has its own, where faults happen
 
-    def __init__(self, connection: Connection, number: int) -> None:
-        self.connection = connection
-        self.number = number
+    def __init__(self, connection: Link, number: int) -> None:
+        super().__init__(connection, number)
         self.state = ChannelState.STARTING
-        self.last_declared_queue = ""
-        self.transaction: Transaction | None = None
-        self.counted = ChannelCounts()  # what its parts have counted; ask ``counts``
         self.is_counted = False  # in its connection and its virtual host
-        self.publishing = self.publishing_type(self)
         self.consuming = Consuming(self)
+        self.publishing = self.publishing_type(self, self.consuming)
         self._release_work: Work  # once it is closing: what it had is given back
         self._hot: dict[bytes, Callable[[bytes], None]] = {
             hot.PUBLISH: self.publishing.begin,
@@ -81,7 +72,28 @@ class Channel:
 
     def inspect(self) -> ChannelInfo:
         """Describe it, for those who look in."""
-        return channel_info(self)
+        connection, transaction = self.connection, self.transaction
+        peer, consuming = connection.peer, self.consuming
+        return ChannelInfo(
+            name=f"{peer.connection_name} ({self.number})",
+            number=self.number,
+            user=connection.user_name,
+            vhost=connection.virtual_host_name,
+            connection_name=peer.connection_name,
+            peer_host=peer.host,
+            peer_port=peer.port,
+            confirm=self.publishing.confirms,
+            transactional=transaction is not None,
+            prefetch_count=consuming.prefetch_count,
+            global_prefetch_count=consuming.channel_prefetch_count,
+            consumer_count=len(consuming.consumers),
+            messages_unacknowledged=len(consuming.unacknowledged),
+            messages_unconfirmed=self.publishing.unconfirmed_count,
+            messages_uncommitted=transaction.publication_count if transaction is not None else 0,
+            acks_uncommitted=transaction.settled_count if transaction is not None else 0,
+            state="running",
+            message_stats=self.counts.stats(),
+        )
 
     # --- frames
 
@@ -137,40 +149,6 @@ class Channel:
         self.connection.has_cost(METHOD_EFFORT)
         handler(self, method)
 
-    def reply(self, method: Method) -> None:
-        """Send a method on this channel."""
-        self.connection.send_method(self.number, method)
-
-    def wait_for(self, work: Work) -> None:
-        """Hear nothing more from the client before something long is done.
-
-        Raises:
-            Unfinished: it is not done yet.
-        """
-        if not work.is_done:
-            raise Unfinished(work)
-
-    def reply_when(self, work: Work, method: Method) -> None:
-        """Send a method when something long is done, and hear nothing more from the client before.
-
-        Raises:
-            Unfinished: it is not done yet.
-        """
-        work.when_done(partial(self.reply, method))
-        self.wait_for(work)
-
-    def named_queue(self, name: str) -> str:
-        """A queue's name, where an empty one means the queue that was declared last on this channel.
-
-        Raises:
-            AmqpError: 404, there is no such queue.
-        """
-        if name:
-            return name
-        if not self.last_declared_queue:
-            raise AmqpError(ReplyCode.NOT_FOUND, "no previously declared queue")
-        return self.last_declared_queue
-
     # --- the end
 
     def fail(self, error: AmqpError, method_ids: tuple[int, int]) -> None:
@@ -215,7 +193,7 @@ class Channel:
         if self.state is OPEN and self.connection.broker.observers.present:
             self.connection.broker.observers.closed(self.connection, self, self.connection.close_reason)
         if self.transaction is not None:
-            self.transaction.roll_back(self)
+            self.transaction.roll_back(self.consuming.restore)
             self.transaction = None
         if not self.is_counted:
             self.is_counted = True
@@ -272,7 +250,12 @@ def _tx_select(channel: Channel, method: methods.Tx.Select) -> None:
 def _tx_commit(channel: Channel, method: methods.Tx.Commit) -> None:
     transaction = _transaction(channel)
     channel.transaction = Transaction()
-    transaction.commit(channel)
+    transaction.commit(
+        channel.connection.broker,
+        channel.connection.virtual_host,
+        channel.publishing.route,
+        channel.consuming.settle,
+    )
     channel.connection.output.hold_until(channel.connection.broker.durability.position)
     channel.reply(methods.Tx.CommitOk())
 
@@ -280,7 +263,7 @@ def _tx_commit(channel: Channel, method: methods.Tx.Commit) -> None:
 def _tx_rollback(channel: Channel, method: methods.Tx.Rollback) -> None:
     transaction = _transaction(channel)
     channel.transaction = Transaction()
-    transaction.roll_back(channel)
+    transaction.roll_back(channel.consuming.restore)
     channel.reply(methods.Tx.RollbackOk())
 
 

@@ -37,10 +37,10 @@ from amqp_broker.protocols.amqp091.channel import Channel
 from amqp_broker.protocols.amqp091.error_log import log_error
 from amqp_broker.protocols.amqp091.handshake import Handshake
 from amqp_broker.protocols.amqp091.heartbeat import Heartbeat
-from amqp_broker.protocols.amqp091.inspection import channel_info, connection_info
-from amqp_broker.protocols.amqp091.publishing import BASIC_PUBLISH, Remembered
+from amqp_broker.protocols.amqp091.inspection import connection_info
+from amqp_broker.protocols.amqp091.link import HANDSHAKE_FRAME_SIZE_BYTES_MAX, OPEN, ChannelLink, Link
+from amqp_broker.protocols.amqp091.publishing import BASIC_PUBLISH
 from amqp_broker.protocols.amqp091.states import CONNECTION_TRANSITIONS, ConnectionEvent, ConnectionState
-from amqp_broker.session.connection import ClientConnection
 from amqp_broker.wire import methods
 from amqp_broker.wire.errors import MalformedTable, UnknownMethod, WireError
 from amqp_broker.wire.frames import (
@@ -54,14 +54,12 @@ from amqp_broker.wire.frames import (
     unknown_frame,
 )
 from amqp_broker.wire.methods import Method, build, decode_method, encode_method, undecodable
-from amqp_broker.wire.table import Table
 
 if TYPE_CHECKING:
     from amqp_broker.broker.broker import Broker
     from amqp_broker.broker.descriptions import ChannelInfo, ConnectionInfo
     from amqp_broker.broker.virtual_host import VirtualHost
 
-HANDSHAKE_FRAME_SIZE_BYTES_MAX = 8192  # until both have agreed on another; a token may be longer than 4096 bytes
 CLOSING_MS_MAX = 30_000  # how long connection.close may stay unanswered, and a socket open behind connection.close-ok
 # A client gets room for no more of a body than it has sent bytes before, so that its promises alone take no memory.
 ROOM_BYTES_MAX = 4_194_304
@@ -76,12 +74,11 @@ Frame = tuple[int, int, bytes]  # kind, channel, payload
 
 
 # Looking a member up in its class takes as long as calling a function; these two are compared with once a frame.
-OPEN: Final = ConnectionState.OPEN
 CLOSED: Final = ConnectionState.CLOSED
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class Connection(ClientConnection):
+class Connection(Link):
     """The session of one client.
 
     Args:
@@ -96,19 +93,9 @@ class Connection(ClientConnection):
 
     def __init__(self, broker: Broker, peer: Peer, on_output: Callable[[], None]) -> None:
         super().__init__(broker, peer, on_output)
-        self.state = ConnectionState.HANDSHAKE
-        self.frame_size_bytes_max = HANDSHAKE_FRAME_SIZE_BYTES_MAX
-        self.channels_max = 0
-        self.heartbeat_s = 0
-        self.auth_mechanism = ""
-        self.client_properties: Table = {}
-        self.client_capabilities: frozenset[str] = frozenset()
         self.channels: dict[int, Channel] = {}
-        self.last_served = 0  # the channel that took the last of the room for deliveries
-        self.remembered = Remembered()
-        self.counts_of_ended = ChannelCounts()  # by channels that are gone
         self._has_ended = False
-        self._closed_channels: list[Channel] = []  # by the chunk that is being handled
+        self._closed_channels: list[ChannelLink] = []  # by the chunk that is being handled
         self._header = b""
         self._has_lost_its_place = False
         self._splitter = FrameSplitter(HANDSHAKE_FRAME_SIZE_BYTES_MAX)
@@ -116,15 +103,6 @@ class Connection(ClientConnection):
         self._heartbeat = Heartbeat(self)
 
     # --- who it is
-
-    @property
-    def state_name(self) -> str:
-        """How it is, in the words of RabbitMQ's lists: starting, running, blocked, closing, closed."""
-        if self.state is OPEN:
-            return "blocked" if self.throttle.is_blocked else "running"
-        if self.state is ConnectionState.HANDSHAKE:
-            return "starting"
-        return "closing" if self.state is ConnectionState.CLOSING else "closed"
 
     def inspect(self) -> ConnectionInfo:
         """Describe it, for those who look in."""
@@ -136,7 +114,8 @@ class Connection(ClientConnection):
 
     def inspect_channels(self) -> Iterator[ChannelInfo]:
         """Describe its channels."""
-        return map(channel_info, list(self.channels.values()))
+        for channel in list(self.channels.values()):
+            yield channel.inspect()
 
     def unacknowledged(self) -> Iterator[tuple[str, list[Unacknowledged]]]:
         """The deliveries that wait for their settlement, by channel; those that a transaction settles come first."""
@@ -231,7 +210,7 @@ class Connection(ClientConnection):
         if self._closed_channels:
             self._forget_closed_channels()
 
-    def forget_later(self, channel: Channel) -> None:
+    def forget_later(self, channel: ChannelLink) -> None:
         """A channel was closed by the client: behind this chunk its number is free again."""
         self._closed_channels.append(channel)
 
@@ -241,7 +220,7 @@ class Connection(ClientConnection):
             if self.channels.get(channel.number) is channel:
                 self.forget(channel)
 
-    def forget(self, channel: Channel) -> None:
+    def forget(self, channel: ChannelLink) -> None:
         """A channel has ended: its number is free again."""
         del self.channels[channel.number]
         channel.detach()
@@ -378,10 +357,6 @@ class Connection(ClientConnection):
         return self._splitter.take_content(number)
 
     # --- bytes out
-
-    def send_method(self, channel: int, method: Method) -> None:
-        """Queue one method frame for the client."""
-        self.output.send(encode_frame(METHOD, channel, encode_method(method)))
 
     def update_room(self) -> None:
         """Whether the client's consumers may get more has changed."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from itertools import chain
 from typing import TYPE_CHECKING, Final
 
@@ -23,13 +23,13 @@ from amqp_broker.errors import NO_METHOD, not_allowed, not_implemented, precondi
 from amqp_broker.session.delivery_timeout import DeliveryTimeout
 from amqp_broker.session.settling import Settling
 from amqp_broker.wire import hot, methods
-from amqp_broker.wire.methods import Method, arguments_of, build
+from amqp_broker.wire.methods import arguments_of, build
 from amqp_broker.wire.strings import encode_shortstr
 
 if TYPE_CHECKING:
     from amqp_broker.broker.descriptions import ChannelInfo
     from amqp_broker.broker.queues.base import Queue
-    from amqp_broker.protocols.amqp091.channel import Channel
+    from amqp_broker.protocols.amqp091.link import ChannelLink
 
 REPLY_TO: Final = "amq.rabbitmq.reply-to"
 SENT_IN_PARTS_BYTES_MIN: Final = 4096
@@ -39,7 +39,7 @@ GET_EFFORT = 10  # about; see ``Connection.has_cost``
 class Consuming:
     """The consumer's side of a channel; the domain delivers to it."""
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: ChannelLink) -> None:
         self._channel = channel
         self._output = channel.connection.output
         self.has_room = not (self._output.is_congested or channel.connection.virtual_host.are_deliveries_held)
@@ -57,7 +57,6 @@ class Consuming:
         self._unfinished: Iterator[None] = iter(())  # what is being settled in slices
         self._reply_tag = ""
         self._reply_key = ""
-        self._held_notices: list[Method] | None = None
         self._timeout = DeliveryTimeout(
             channel.connection.broker, self.unacknowledged, self._has_manual_consumers, self._fail_after_timeout
         )
@@ -120,10 +119,7 @@ class Consuming:
         self.consumers.pop(consumer.tag, None)
         if "consumer_cancel_notify" in self._channel.connection.client_capabilities:
             notice = build(methods.Basic.Cancel, consumer_tag=consumer.tag, nowait=True)
-            if self._held_notices is None:
-                self._channel.reply(notice)
-            else:
-                self._held_notices.append(notice)
+            self._channel.notify(notice)
 
     def inspect(self) -> ChannelInfo:
         """Describe the channel, for those who look in."""
@@ -136,19 +132,6 @@ class Consuming:
             if not client.may_read("queue", consumer.queue.name):
                 consumer.queue.remove_consumer(consumer)
                 self.consumer_cancelled(consumer)
-
-    @contextmanager
-    def cancel_notices_held(self) -> Iterator[None]:
-        """Within it, notices of cancelled consumers wait: a channel that deletes a queue which it consumes itself gets
-        the answer first, as from RabbitMQ. (kombu fails when the notice overtakes it.)
-        """
-        self._held_notices = []
-        try:
-            yield
-        finally:
-            held, self._held_notices = self._held_notices, None
-            for notice in held:
-                self._channel.reply(notice)
 
     def update_room(self) -> None:
         """The socket's congestion may have changed: let the consumers know."""

@@ -10,10 +10,10 @@ from amqp_broker.logs import log_event
 from amqp_broker.wire.methods import method_name
 
 if TYPE_CHECKING:
-    from amqp_broker.protocols.amqp091.connection import Connection
+    from amqp_broker.protocols.amqp091.link import Link
 
 
-def log_error(connection: Connection, number: int, error: AmqpError, method_ids: tuple[int, int]) -> None:
+def log_error(connection: Link, number: int, error: AmqpError, method_ids: tuple[int, int]) -> None:
     """Write the line: a warning for a channel that is closed, an error for a connection.
 
     Args:

@@ -19,7 +19,7 @@ from amqp_broker.wire.methods import Method, build, class_and_method_id
 from amqp_broker.wire.table import Table
 
 if TYPE_CHECKING:
-    from amqp_broker.protocols.amqp091.connection import Connection
+    from amqp_broker.protocols.amqp091.link import Link
 
 FRAME_SIZE_BYTES_MIN = 4096
 CHANNELS_MIN = 1
@@ -37,7 +37,7 @@ class Step(Enum):
 class Handshake:
     """The handshake of one connection."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Link) -> None:
         self._connection = connection
         self._step = Step.HEADER
 

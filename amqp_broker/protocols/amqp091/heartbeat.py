@@ -13,7 +13,7 @@ from amqp_broker.wire.frames import HEARTBEAT_FRAME
 
 if TYPE_CHECKING:
     from amqp_broker.broker.timers import Timer
-    from amqp_broker.protocols.amqp091.connection import Connection
+    from amqp_broker.protocols.amqp091.link import Link
 
 NOTHING_COUNTS = -1  # in the first half of an interval
 MISSED_MAX = 1  # silent intervals that are forgiven
@@ -22,7 +22,7 @@ MISSED_MAX = 1  # silent intervals that are forgiven
 class Heartbeat:
     """The heartbeats of one connection; none until ``start``."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Link) -> None:
         self._connection = connection
         self._interval_ms = 0
         self._missed = 0

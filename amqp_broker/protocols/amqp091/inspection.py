@@ -1,20 +1,19 @@
-"""How a connection and its channels describe themselves to those who look in (``broker/inspection.py``)."""
+"""How a connection describes itself to those who look in (``broker/inspection.py``)."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from amqp_broker.broker.descriptions import ChannelInfo, ConnectionInfo
+from amqp_broker.broker.descriptions import ConnectionInfo
 from amqp_broker.broker.inspection import json_ready_table
 
 if TYPE_CHECKING:
-    from amqp_broker.protocols.amqp091.channel import Channel
-    from amqp_broker.protocols.amqp091.connection import Connection
+    from amqp_broker.protocols.amqp091.link import Link
 
 PROTOCOL_NAME = "AMQP 0-9-1"
 
 
-def connection_info(connection: Connection) -> ConnectionInfo:
+def connection_info(connection: Link) -> ConnectionInfo:
     """Describe a connection; one that has not opened a virtual host yet has empty names."""
     peer = connection.peer
     name = connection.client_properties.get("connection_name")
@@ -42,30 +41,4 @@ def connection_info(connection: Connection) -> ConnectionInfo:
         recv_oct=connection.received_bytes,
         send_oct=connection.sent_bytes,
         send_pend=connection.waiting_bytes,
-    )
-
-
-def channel_info(channel: Channel) -> ChannelInfo:
-    """Describe a channel of an open connection."""
-    connection, transaction = channel.connection, channel.transaction
-    peer, consuming = connection.peer, channel.consuming
-    return ChannelInfo(
-        name=f"{peer.connection_name} ({channel.number})",
-        number=channel.number,
-        user=connection.user_name,
-        vhost=connection.virtual_host_name,
-        connection_name=peer.connection_name,
-        peer_host=peer.host,
-        peer_port=peer.port,
-        confirm=channel.publishing.confirms,
-        transactional=transaction is not None,
-        prefetch_count=consuming.prefetch_count,
-        global_prefetch_count=consuming.channel_prefetch_count,
-        consumer_count=len(consuming.consumers),
-        messages_unacknowledged=len(consuming.unacknowledged),
-        messages_unconfirmed=channel.publishing.unconfirmed_count,
-        messages_uncommitted=transaction.publication_count if transaction is not None else 0,
-        acks_uncommitted=transaction.settled_count if transaction is not None else 0,
-        state="running",
-        message_stats=channel.counts.stats(),
     )

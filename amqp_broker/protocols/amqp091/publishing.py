@@ -14,16 +14,18 @@ wait for, one ``basic.ack`` with ``multiple`` for each run.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final
 
-from amqp_broker.broker.exchanges.exchange import Exchange
 from amqp_broker.broker.message import Address, Digest, digest_of, without_blind_copies
 from amqp_broker.broker.observer import Passage
 from amqp_broker.broker.publishing import REFUSED, TAKEN
 from amqp_broker.broker.queues.base import Queue
 from amqp_broker.compilation import mypyc_attr
 from amqp_broker.errors import NO_METHOD, AmqpError, ReplyCode, not_implemented, precondition_failed
-from amqp_broker.protocols.amqp091.consuming import REPLY_TO
+from amqp_broker.protocols.amqp091.consuming import REPLY_TO, Consuming
+from amqp_broker.protocols.amqp091.link import ChannelLink
+from amqp_broker.protocols.amqp091.remembered import Remembered, Target
+from amqp_broker.protocols.amqp091.transaction import Publication
 from amqp_broker.session.confirms import Confirms
 from amqp_broker.wire import hot
 from amqp_broker.wire.content import BASIC_CLASS_ID, body_size, decode_properties, encode_content_header
@@ -31,28 +33,11 @@ from amqp_broker.wire.errors import WireError
 from amqp_broker.wire.frames import BODY, FRAME_KINDS, HEADER, HEARTBEAT, unexpected_frame, unknown_frame
 from amqp_broker.wire.methods import undecodable
 
-if TYPE_CHECKING:
-    from amqp_broker.protocols.amqp091.channel import Channel
-
-ROUTES_REMEMBERED_MAX = 131_072  # by all connections together, about half a kilobyte each; and by each at least:
-ROUTES_REMEMBERED_MIN = 1024
-DIGESTS_REMEMBERED_MAX = 4096
-DIGEST_KEY_BYTES_MAX: Final = 256
 SMALL_PART_BYTES_MAX: Final = 4096  # a body frame below this is not kept as an object of its own
 ROUTE_EFFORT = 10  # to find one, about; see ``Connection.has_cost``
 BASIC_PUBLISH = (60, 40)
 IMPERSONATOR = "impersonator"
 PROPERTIES_OFFSET: Final = 12  # of a content header's payload: after class, weight and body size
-
-
-class Target(NamedTuple):
-    """What a basic.publish asks for, looked up."""
-
-    exchange: Exchange
-    address: Address
-    mandatory: bool
-    queues: tuple[Queue, ...]
-    may_be_remembered: bool  # else the queues are to be found for each message anew
 
 
 class PartialBody:
@@ -84,57 +69,18 @@ class PartialBody:
             self._small_parts.clear()
 
 
-class Remembered:
-    """What the publishes of one connection have asked for so far, by its bytes, so that it is looked up once."""
-
-    __slots__ = ("digest", "digests", "header", "targets", "version")
-
-    def __init__(self) -> None:
-        self.header = b""  # the last one: often the next is the same, and the messages that wait can share it
-        self.digest: Digest | None = None
-        self.targets: dict[bytes, Target] = {}
-        self.version = -1  # of the virtual host's lookups, when these were made
-        self.digests: dict[bytes, Digest] = {}
-
-    def begin_version(self, version: int) -> None:
-        """Routes and permissions have changed."""
-        self.targets.clear()
-        self.digests.clear()  # whose user a message may name is a permission, too
-        self.digest = None
-        self.version = version
-
-    def put_target(self, method: bytes, target: Target, connections: int) -> None:
-        """One more, where so many connections are open: the fewer, the more each may have."""
-        if len(self.targets) >= max(ROUTES_REMEMBERED_MIN, ROUTES_REMEMBERED_MAX // max(1, connections)):
-            self.targets.clear()
-        self.targets[method] = target
-
-    def put_digest(self, properties: bytes, digest: Digest) -> None:
-        if len(properties) > DIGEST_KEY_BYTES_MAX:
-            return
-        if len(self.digests) >= DIGESTS_REMEMBERED_MAX:
-            self.digests.clear()
-        self.digests[properties] = digest
-
-
-class Publication(NamedTuple):
-    """A publish that was checked and routed."""
-
-    queues: tuple[Queue, ...]
-    address: Address
-    header: bytes
-    body: bytes
-    digest: Digest
-    mandatory: bool
-    number: int  # among the channel's publishes, from 1; 0 without confirms
-
-
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Publishing:
-    """The publisher's side of a channel."""
+    """The publisher's side of a channel.
 
-    def __init__(self, channel: Channel) -> None:
+    Args:
+        channel: whose.
+        consuming: its consumer's side, which knows where direct replies go.
+    """
+
+    def __init__(self, channel: ChannelLink, consuming: Consuming) -> None:
         self._channel = channel
+        self._consuming = consuming
         self.is_receiving = False
         self.confirms = False
         self._method = b""
@@ -300,7 +246,7 @@ class Publishing:
             raise
         self._check_claims(digest.reply_to, digest.user_id)
         if digest.reply_to == REPLY_TO:
-            reply_to = self._channel.consuming.reply_to()
+            reply_to = self._consuming.reply_to()
             properties = replace(decode_properties(header), reply_to=reply_to)
             header = encode_content_header(body_size(header), properties)
         if digest.reply_to != REPLY_TO:
@@ -310,7 +256,7 @@ class Publishing:
     def _check_claims(self, reply_to: str | None, user_id: str | None) -> None:
         """Refuse a message that asks for replies which nobody waits for, or that names another user than it is from."""
         if reply_to == REPLY_TO:
-            self._channel.consuming.reply_to()
+            self._consuming.reply_to()
         user = self._channel.connection.client.user
         if user_id is not None and user_id != user.name and IMPERSONATOR not in user.tags:
             raise precondition_failed(f"user_id property set to '{user_id}' but authenticated user was '{user.name}'")

@@ -18,10 +18,10 @@ from amqp_broker.wire.methods import Method, arguments_of, build
 if TYPE_CHECKING:
     from amqp_broker.access.client import Client
     from amqp_broker.broker.virtual_host import VirtualHost
-    from amqp_broker.protocols.amqp091.channel import Channel
+    from amqp_broker.protocols.amqp091.link import ChannelLink
 
 
-def declare_exchange(channel: Channel, method: methods.Exchange.Declare) -> None:
+def declare_exchange(channel: ChannelLink, method: methods.Exchange.Declare) -> None:
     """exchange.declare."""
     virtual_host, client = _where_and_who(channel)
     if method.passive:
@@ -41,28 +41,28 @@ def declare_exchange(channel: Channel, method: methods.Exchange.Declare) -> None
     _reply_unless(method.nowait, channel, methods.Exchange.DeclareOk())
 
 
-def delete_exchange(channel: Channel, method: methods.Exchange.Delete) -> None:
+def delete_exchange(channel: ChannelLink, method: methods.Exchange.Delete) -> None:
     """exchange.delete."""
     virtual_host, client = _where_and_who(channel)
     virtual_host.delete_exchange(client, method.exchange, if_unused=method.if_unused)
     _reply_unless(method.nowait, channel, methods.Exchange.DeleteOk())
 
 
-def bind_exchange(channel: Channel, method: methods.Exchange.Bind) -> None:
+def bind_exchange(channel: ChannelLink, method: methods.Exchange.Bind) -> None:
     """exchange.bind."""
     virtual_host, client = _where_and_who(channel)
     virtual_host.bind(client, method.source, "exchange", method.destination, method.routing_key, arguments_of(method))
     _reply_unless(method.nowait, channel, methods.Exchange.BindOk())
 
 
-def unbind_exchange(channel: Channel, method: methods.Exchange.Unbind) -> None:
+def unbind_exchange(channel: ChannelLink, method: methods.Exchange.Unbind) -> None:
     """exchange.unbind."""
     virtual_host, client = _where_and_who(channel)
     virtual_host.unbind(client, method.source, "exchange", method.destination, method.routing_key, arguments_of(method))
     _reply_unless(method.nowait, channel, methods.Exchange.UnbindOk())
 
 
-def declare_queue(channel: Channel, method: methods.Queue.Declare) -> None:
+def declare_queue(channel: ChannelLink, method: methods.Queue.Declare) -> None:
     """queue.declare."""
     virtual_host, client = _where_and_who(channel)
     if method.queue.startswith(REPLY_TO):
@@ -94,7 +94,7 @@ def declare_queue(channel: Channel, method: methods.Queue.Declare) -> None:
     )
 
 
-def _declare_reply_queue(channel: Channel, method: methods.Queue.Declare) -> None:
+def _declare_reply_queue(channel: ChannelLink, method: methods.Queue.Declare) -> None:
     """Asks whether somebody still waits for replies at this address (RabbitMQ docs, "Direct Reply-to")."""
     name = method.queue
     if name != REPLY_TO and name not in channel.connection.broker.reply_consumers:
@@ -104,7 +104,7 @@ def _declare_reply_queue(channel: Channel, method: methods.Queue.Declare) -> Non
     _reply_unless(method.nowait, channel, reply)
 
 
-def bind_queue(channel: Channel, method: methods.Queue.Bind) -> None:
+def bind_queue(channel: ChannelLink, method: methods.Queue.Bind) -> None:
     """queue.bind."""
     virtual_host, client = _where_and_who(channel)
     queue, key = channel.named_queue(method.queue), _routing_key(channel, method.queue, method.routing_key)
@@ -112,7 +112,7 @@ def bind_queue(channel: Channel, method: methods.Queue.Bind) -> None:
     _reply_unless(method.nowait, channel, methods.Queue.BindOk())
 
 
-def unbind_queue(channel: Channel, method: methods.Queue.Unbind) -> None:
+def unbind_queue(channel: ChannelLink, method: methods.Queue.Unbind) -> None:
     """queue.unbind."""
     virtual_host, client = _where_and_who(channel)
     queue, key = channel.named_queue(method.queue), _routing_key(channel, method.queue, method.routing_key)
@@ -120,12 +120,12 @@ def unbind_queue(channel: Channel, method: methods.Queue.Unbind) -> None:
     _reply_unless(False, channel, methods.Queue.UnbindOk())
 
 
-def _routing_key(channel: Channel, queue: str, routing_key: str) -> str:
+def _routing_key(channel: ChannelLink, queue: str, routing_key: str) -> str:
     """With neither queue nor key given, the key is the queue's name."""
     return channel.last_declared_queue if not queue and not routing_key else routing_key
 
 
-def purge_queue(channel: Channel, method: methods.Queue.Purge) -> None:
+def purge_queue(channel: ChannelLink, method: methods.Queue.Purge) -> None:
     """queue.purge."""
     virtual_host, client = _where_and_who(channel)
     name = channel.named_queue(method.queue)
@@ -136,20 +136,23 @@ def purge_queue(channel: Channel, method: methods.Queue.Purge) -> None:
     channel.wait_for(work)
 
 
-def delete_queue(channel: Channel, method: methods.Queue.Delete) -> None:
+def delete_queue(channel: ChannelLink, method: methods.Queue.Delete) -> None:
     """queue.delete."""
     virtual_host, client = _where_and_who(channel)
     name = without_line_breaks(channel.named_queue(method.queue))
-    with channel.consuming.cancel_notices_held():
+    channel.hold_notices()
+    try:
         count = virtual_host.delete_queue(client, name, if_unused=method.if_unused, if_empty=method.if_empty)
         _reply_unless(method.nowait, channel, build(methods.Queue.DeleteOk, message_count=count))
+    finally:
+        channel.send_notices()
 
 
-def _where_and_who(channel: Channel) -> tuple[VirtualHost, Client]:
+def _where_and_who(channel: ChannelLink) -> tuple[VirtualHost, Client]:
     return channel.connection.virtual_host, channel.connection.client
 
 
-def _reply_unless(nowait: bool, channel: Channel, reply: Method) -> None:
+def _reply_unless(nowait: bool, channel: ChannelLink, reply: Method) -> None:
     """Reply, but not before what was changed is durable."""
     if not nowait:
         connection = channel.connection

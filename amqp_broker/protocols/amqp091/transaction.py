@@ -6,17 +6,35 @@ found when it came; its errors were reported then.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
 
+from amqp_broker.broker.message import Address, Digest
 from amqp_broker.broker.observer import Settlement
+from amqp_broker.broker.queues.base import Queue
 from amqp_broker.broker.queues.unacknowledged import Unacknowledged
 from amqp_broker.errors import precondition_failed
-from amqp_broker.protocols.amqp091.publishing import Publication
 
 if TYPE_CHECKING:
-    from amqp_broker.broker.queues.base import Queue
+    from amqp_broker.broker.broker import Broker
     from amqp_broker.broker.virtual_host import VirtualHost
-    from amqp_broker.protocols.amqp091.channel import Channel
+
+
+class Publication(NamedTuple):
+    """A publish that was checked and routed."""
+
+    queues: tuple[Queue, ...]
+    address: Address
+    header: bytes
+    body: bytes
+    digest: Digest
+    mandatory: bool
+    number: int  # among the channel's publishes, from 1; 0 without confirms
+
+
+Route = Callable[..., bool]  # returns whether all queues took it
+Settle = Callable[[Settlement, list[Unacknowledged]], None]
+Restore = Callable[[dict[int, Unacknowledged]], None]
 
 
 class Transaction:
@@ -45,25 +63,28 @@ class Transaction:
         """The deliveries whose settlement was put off: until the commit they are nobody's but the client's."""
         return [delivery for _, deliveries in self._settlements for delivery in deliveries.values()]
 
-    def commit(self, channel: Channel) -> None:
+    def commit(self, broker: Broker, virtual_host: VirtualHost, route: Route, settle: Settle) -> None:
         """Do all of it in one go, so that a crash finds all of it or nothing: what it rejects is dead-lettered here.
+
+        Args:
+            route: the channel's way of putting a publication into its queues; its arguments are the fields of one.
+            settle: the channel's way of settling deliveries.
 
         Raises:
             AmqpError: 406, a queue refused one of the messages.
         """
         accepted = True
         for publication in self._publications:
-            virtual_host = channel.connection.virtual_host
             queues = _queues_now(virtual_host, publication)
             exchange = virtual_host.exchanges.get(publication.address.exchange)
             if exchange is not None:
                 exchange.published_in += 1
                 exchange.published_out += len(queues)
-            accepted = channel.publishing.route(*publication._replace(queues=queues)) and accepted
+            accepted = route(*publication._replace(queues=queues)) and accepted
         for settlement, deliveries in self._settlements:
-            channel.consuming.settle(settlement, list(deliveries.values()))
+            settle(settlement, list(deliveries.values()))
         if self._has_rejections:
-            channel.connection.broker.publish_dead_letters()
+            broker.publish_dead_letters()
         if not accepted:
             raise precondition_failed("partial tx completion")
 
@@ -71,10 +92,10 @@ class Transaction:
     def _has_rejections(self) -> bool:
         return any(settlement is Settlement.REJECTED for settlement, _ in self._settlements)
 
-    def roll_back(self, channel: Channel) -> None:
-        """Forget the publishes; what was settled is unacknowledged again."""
+    def roll_back(self, restore: Restore) -> None:
+        """Forget the publishes; what was settled is unacknowledged again, which ``restore`` sees to."""
         for _, deliveries in self._settlements:
-            channel.consuming.restore(deliveries)
+            restore(deliveries)
 
 
 def _queues_now(virtual_host: VirtualHost, publication: Publication) -> tuple[Queue, ...]:
