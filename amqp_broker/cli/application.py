@@ -26,6 +26,7 @@ COMMANDS = {
     "exchanges": "Exchanges of a running broker.",
     "bindings": "Bindings of a running broker.",
     "consumers": "Consumers of a running broker.",
+    "delayed": "Messages that are held back until they are due.",
     "connections": "Clients of a running broker; end a connection.",
     "explain": "Why a message would go where it would.",
     "drops": "How many messages went nowhere, and why.",

@@ -36,7 +36,7 @@ from amqp_broker.server.changes import nothing_more, until_durable
 from amqp_broker.server.control_address import SOCKET_NAME, reachable_address
 from amqp_broker.server.control_commands import COMMANDS as CHANGES
 from amqp_broker.server.control_commands import LISTS as THINGS
-from amqp_broker.server.control_commands import BadRequest, Controlled
+from amqp_broker.server.control_commands import BadRequest, Command, Controlled
 from amqp_broker.server.status import ServerStatus
 
 COMMANDS = {**CHANGES, **observing_commands.COMMANDS}
@@ -145,10 +145,8 @@ async def _answer(control: Control, who: str, line: bytes, stream: trio.SocketSt
         if name in LISTS:
             await _send_items(LISTS[name](controlled, arguments), stream)
             result = None
-        elif name in COMMANDS:
-            result = await COMMANDS[name](controlled, arguments)
         else:
-            raise BadRequest(f"unknown command {name!r}")
+            result = await _command(name)(controlled, arguments)
     except AdministrationError as error:
         await _send(stream, {"error": str(error)})
     except (trio.BrokenResourceError, trio.TooSlowError):
@@ -165,6 +163,16 @@ async def _answer(control: Control, who: str, line: bytes, stream: trio.SocketSt
         controlled.broker.handle(nothing_more)
         await until_durable(controlled.broker)
         await _send(stream, {"result": result})
+
+
+def _command(name: str) -> Command:
+    if name in COMMANDS:
+        return COMMANDS[name]
+    from amqp_broker.server.delayed_commands import DELAYED_COMMANDS  # few ask for it
+
+    if name in DELAYED_COMMANDS:
+        return DELAYED_COMMANDS[name]
+    raise BadRequest(f"unknown command {name!r}")
 
 
 async def _send_items(items: Iterator[Mapping[str, Any]], stream: trio.SocketStream) -> None:

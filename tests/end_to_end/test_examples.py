@@ -223,6 +223,20 @@ def test_an_unpaid_order_is_cancelled_after_its_deadline(start_example: StartPro
     service.interrupt()
 
 
+def test_an_unpaid_order_is_cancelled_by_a_delayed_message(start_example: StartProgram) -> None:
+    service = start_example("unpaid_order_delayed/order_service.py")
+    service.expect("keeping an eye")
+
+    start_example("unpaid_order/pay.py", "order-1").finish()
+    service.expect("order-1 is paid")
+    start_example("unpaid_order_delayed/place_order.py", "order-1", "--deadline-ms", "100").finish()
+    start_example("unpaid_order_delayed/place_order.py", "order-2", "--deadline-ms", "200").finish()
+
+    service.expect("order-1 was paid in time")
+    service.expect("order-2 is cancelled: not paid within 200 ms")
+    service.interrupt()
+
+
 def test_every_example_is_in_the_index_and_run_here() -> None:
     index = (EXAMPLES / "README.md").read_text()
     tests = Path(__file__).read_text()

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from amqp_broker.broker.arguments import NO_QUEUE_ARGUMENTS
@@ -278,9 +279,9 @@ class Holder(Queue):
             return
         size_bytes = 0
         for reference, payload in zip(read.references, payloads, strict=True):
-            kept = self._decode(payload)
-            self._take(reference, Held(kept.address, kept.header, kept.body, kept.digest))
-            size_bytes += len(kept.body)
+            held = self.decoded(payload)
+            self._take(reference, held)
+            size_bytes += len(held.body)
         fitting = PAGE_BYTES_MAX // (size_bytes // len(payloads) + 1)
         self._page_max = max(1, min(PAGE_MAX, fitting, 2 * self._page_max))
         self._look()
@@ -316,6 +317,44 @@ class Holder(Queue):
         self.virtual_host.durability.drop(reference)
         count = self._ingress.release(self._exchange, held.address, held.header, held.body, held.digest)
         self._exchange.published_out += max(0, count - 1)  # one was counted when it was published
+
+    # --- who looks in
+
+    def some_after(self, place: tuple[int, int] | None, count: int) -> list[tuple[int, int]]:
+        """The due times, on the monotonic clock, and references of what comes behind a place, the next ones first.
+
+        Args:
+            place: a due time and a reference; None for the beginning.
+        """
+        entries = self._due.entries() if place is None else self._due.entries(*place)
+        return list(islice(entries, count))
+
+    def at_hand(self, reference: int) -> Held | None:
+        """A message that is in memory; None for one that is not, or not held any more."""
+        return self._at_hand.get(reference)
+
+    def decoded(self, payload: bytes) -> Held:
+        """A message, of its record."""
+        kept = self._decode(payload)
+        return Held(kept.address, kept.header, kept.body, kept.digest)
+
+    def cancel_reference(self, reference: int) -> bool:
+        """Cancel a message; returns whether it was there."""
+        due_ms = self._due.due_ms_of(reference)
+        return due_ms is not None and self.cancel(due_ms, reference)
+
+    def cancel(self, due_ms: int, reference: int) -> bool:
+        """Forget a message before it is due; returns whether it was there."""
+        if not self._due.remove(due_ms, reference):
+            return False
+        held = self._at_hand.pop(reference, None)
+        if held is not None:
+            self._at_hand_bytes -= len(held.body)
+        self.virtual_host.durability.forget_references([reference])
+        if self._read_ahead is not None and reference in self._read_ahead.references:
+            self._read_ahead.give_up()
+            self._look_again()
+        return True
 
     # --- the end
 

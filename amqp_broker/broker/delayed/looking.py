@@ -1,0 +1,152 @@
+"""What exchanges hold back, looked at and cancelled: in the order of the due times, by filter, in bounded work.
+
+A look changes nothing; what it needs from the disk is read into it alone. It is a walk in small steps, as a look into a
+queue is (``broker/peeking.py``), and goes on where the one before has ended. What is cancelled is gone when the walk is
+done and the journal has kept it; nobody gets it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, TypedDict
+
+from amqp_broker.broker.delayed.holder import Held, Holder
+from amqp_broker.broker.message import Message
+from amqp_broker.broker.message_filter import ANY_MESSAGE, MessageFilter
+from amqp_broker.broker.peeking import Steps, shown_body, shown_properties
+from amqp_broker.broker.problems import AdministrationError
+
+LIMIT_MAX: Final = 500
+LOOKED_AT_MAX: Final = 20_000  # in one look: of a million messages, fifty looks
+BODY_BYTES_MAX: Final = 4_096  # of each that is shown
+PAGE: Final = 100
+
+
+class DelayedMessage(TypedDict):
+    """A message that is held back."""
+
+    id: str  # until it is due; over restarts
+    due: int  # in milliseconds since 1970
+    due_in_ms: int
+    exchange: str  # it was published to, which need not be the one that holds it
+    routing_key: str
+    properties: dict[str, object]
+    payload: str
+    payload_encoding: str  # string or base64
+    payload_bytes: int  # of the whole body
+
+
+class DelayedInfo(TypedDict):
+    """What was seen."""
+
+    held: int  # in all
+    looked_at: int
+    next: str | None  # where the next look goes on; None at the end
+    messages: list[DelayedMessage]
+
+
+class DelayedLook:
+    """One look at what an exchange holds.
+
+    Args:
+        holder: of the exchange.
+        wanted: what is shown.
+        limit: how many are shown.
+        after: where the look before has ended; empty for the beginning.
+        cancels: whether what would be shown is cancelled as well.
+
+    Raises:
+        AdministrationError: ``after`` is nothing that a look has ended with.
+    """
+
+    def __init__(
+        self,
+        holder: Holder,
+        wanted: MessageFilter = ANY_MESSAGE,
+        *,
+        limit: int = 50,
+        after: str = "",
+        cancels: bool = False,
+    ) -> None:
+        self._holder = holder
+        self._wanted = wanted
+        self._limit = min(limit, LIMIT_MAX)
+        self._after = _place(after)
+        self._cancels = cancels
+        self._looked_at = 0
+        self._is_end = False
+        self._rows: list[DelayedMessage] = []
+
+    def steps(self) -> Steps:
+        """Look; when there are no more steps, ``seen`` has it all."""
+        while len(self._rows) < self._limit and self._looked_at < LOOKED_AT_MAX:
+            page = self._holder.some_after(self._after, PAGE)
+            if not page:
+                self._is_end = True
+                return
+            on_disk = [reference for _, reference in page if self._holder.at_hand(reference) is None]
+            payloads: Sequence[bytes | None] = ()
+            if on_disk:
+                payloads = yield on_disk
+            else:
+                yield ()
+            read = dict(zip(on_disk, payloads, strict=True))
+            for due_ms, reference in page:
+                if len(self._rows) >= self._limit:
+                    return
+                self._after = (due_ms, reference)
+                self._looked_at += 1
+                payload = read.get(reference)
+                held = self._holder.at_hand(reference) if payload is None else self._holder.decoded(payload)
+                if held is not None:  # else its time has come meanwhile
+                    self._look_at(due_ms, reference, held)
+
+    def _look_at(self, due_ms: int, reference: int, held: Held) -> None:
+        message = Message(held.address, held.header, held.body, held.digest.is_persistent, held.digest.priority)
+        if not self._wanted.finds(message):
+            return
+        if self._cancels and not self._holder.cancel(due_ms, reference):
+            return
+        clock = self._holder.virtual_host.clock
+        due_in_ms = due_ms - clock.monotonic_ms()
+        payload, encoding = shown_body(held.body, BODY_BYTES_MAX)
+        self._rows.append(
+            DelayedMessage(
+                id=str(reference),
+                due=clock.wall_ms() + due_in_ms,
+                due_in_ms=due_in_ms,
+                exchange=held.address.exchange,
+                routing_key=held.address.routing_key,
+                properties=shown_properties(message),
+                payload=payload,
+                payload_encoding=encoding,
+                payload_bytes=len(held.body),
+            )
+        )
+
+    def seen(self) -> DelayedInfo:
+        """What was seen."""
+        after_ms, reference = self._after or (0, 0)
+        place = None if self._is_end else f"{after_ms}-{reference}"
+        return DelayedInfo(held=self._holder.ready_count, looked_at=self._looked_at, next=place, messages=self._rows)
+
+
+def _place(after: str) -> tuple[int, int] | None:
+    if not after:
+        return None
+    due_ms, _, reference = after.rpartition("-")
+    if not (due_ms.removeprefix("-").isdecimal() and reference.isdecimal() and len(after) < 50 and after.isascii()):
+        raise AdministrationError(f"a look goes on after what the one before has ended with, not after {after[:60]!r}")
+    return int(due_ms), int(reference)
+
+
+def cancel_by_id(holder: Holder, ids: Sequence[str]) -> list[str]:
+    """Cancel messages; returns those of the ids that were there.
+
+    Raises:
+        AdministrationError: something else than an id is among them; nothing was cancelled.
+    """
+    for one in ids:
+        if not (one.isascii() and one.isdecimal() and len(one) < 20):
+            raise AdministrationError(f"{one[:60]!r} is no id of a delayed message: 'delayed list' shows them")
+    return [one for one in ids if holder.cancel_reference(int(one))]
