@@ -37,4 +37,16 @@ export function duration(ms) {
 
 export const time = (ms) => new Date(ms).toLocaleTimeString("en-GB");
 export const moment = (ms) => `${new Date(ms).toLocaleDateString("en-CA")} ${time(ms)}`;
+/** How samples of a counter grew, each second, and how a level was; before anybody looked nothing is known. The newest come first. */
+export function growth(details) {
+  const samples = [...(details?.samples ?? [])].reverse();
+  const known = samples.findIndex((one) => one.sample > 0);
+  return samples.slice(1).map((one, n) => (n < known ? null : Math.max(0, ((one.sample - samples[n].sample) * 1000) / (one.timestamp - samples[n].timestamp))));
+}
+export function levels(details) {
+  const samples = [...(details?.samples ?? [])].reverse().map((one) => one.sample);
+  const known = samples.findIndex((one) => one > 0);
+  return samples.map((one, n) => (n < known ? null : one));
+}
+
 export const plural = (number, one, many = one + "s") => `${count(number)} ${number === 1 ? one : many}`;

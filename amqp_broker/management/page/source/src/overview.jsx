@@ -1,6 +1,6 @@
 // The first screen: what is wrong now, then the numbers.
 import { isMonitor, useLive, usePolled } from "./api.js";
-import { bytes, count, duration, plural, rate } from "./format.js";
+import { bytes, count, duration, growth, levels, plural, rate } from "./format.js";
 import { Chart, Empty, Failed, Figure, Heading, Name, Panel, Sign } from "./parts.jsx";
 import { to, toQuery } from "./route.js";
 
@@ -14,7 +14,7 @@ const WORDS = {
   unroutable: (one) => [`${rate(one.rate)}/s dropped: no queue takes them`, "See which exchange and routing key.", to("drops")],
   growing: (one) => [<>{count(one.count)} waiting, nobody consumes, {rate(one.rate)}/s more</>, null, to("queues", one.vhost, one.queue)],
   waiting: (one) => [<>{count(one.count)} waiting, nobody consumes</>, null, to("queues", one.vhost, one.queue)],
-  unacknowledged: (one) => [<>{count(one.count)} delivered, none acknowledged for a minute</>, null, to("queues", one.vhost, one.queue)],
+  unacknowledged: (one) => [<>{count(one.count)} delivered, none acknowledged lately</>, null, to("queues", one.vhost, one.queue)],
 };
 const MORE = {
   growing: { state: "stuck", sort: "in", reverse: "true" },
@@ -54,14 +54,6 @@ function Problems() {
   );
 }
 
-/** The growth between two samples, each second; the API has the newest first. */
-function rates(details) {
-  const samples = [...(details?.samples ?? [])].reverse().filter((one) => one.sample !== undefined);
-  const first = samples.findIndex((one) => one.sample > 0);
-  return samples.slice(1).map((one, n) => (n < first ? 0 : Math.max(0, ((one.sample - samples[n].sample) * 1000) / (one.timestamp - samples[n].timestamp))));
-}
-const levels = (details) => [...(details?.samples ?? [])].reverse().map((one) => one.sample);
-
 function Charts() {
   const names = ["publish", "deliver_get", "ack"].map((name) => `message_stats.${name}_details`);
   const lengths = ["messages_ready", "messages_unacknowledged"].map((name) => `queue_totals.${name}_details`);
@@ -71,7 +63,7 @@ function Charts() {
   return (
     <div class="two">
       <Panel title="Rates">
-        <Chart unit="/s" minutes={10} series={[{ name: "published", values: rates(stats.publish_details), tone: "tone-1" }, { name: "delivered", values: rates(stats.deliver_get_details), tone: "tone-2" }, { name: "acknowledged", values: rates(stats.ack_details), tone: "tone-3" }]} />
+        <Chart unit="/s" minutes={10} series={[{ name: "published", values: growth(stats.publish_details), tone: "tone-1" }, { name: "delivered", values: growth(stats.deliver_get_details), tone: "tone-2" }, { name: "acknowledged", values: growth(stats.ack_details), tone: "tone-3" }]} />
       </Panel>
       <Panel title="In queues">
         <Chart unit="" minutes={10} series={[{ name: "ready", values: levels(totals.messages_ready_details), tone: "tone-1" }, { name: "unacknowledged", values: levels(totals.messages_unacknowledged_details), tone: "tone-2" }]} />

@@ -88,6 +88,7 @@ export function Chart({ series, unit, minutes }) {
   const height = 150;
   const longest = Math.max(...series.map((one) => one.values.length), 2);
   const highest = niceMax(Math.max(...series.flatMap((one) => one.values), 0));
+  const pointsOf = (values) => values.map((value, n) => (value === null ? null : `${x(n).toFixed(1)},${y(value).toFixed(1)}`)).filter(Boolean).join(" ");
   const x = (n) => 2 + (n / (longest - 1)) * (width - 4);
   const y = (value) => 8 + (1 - value / highest) * (height - 14);
   return (
@@ -95,7 +96,7 @@ export function Chart({ series, unit, minutes }) {
       <svg viewBox={`0 0 ${width} ${height}`} preserveAspectRatio="none" role="img" aria-label={series.map((one) => `${one.name} ${count(Math.round(one.values.at(-1) ?? 0))} ${unit}`).join(", ")}>
         {[0, 0.5, 1].map((part) => <line class="grid" x1="0" x2={width} y1={y(part * highest)} y2={y(part * highest)} />)}
         {series.map((one) => (
-          <polyline class={`line ${one.tone}`} points={one.values.map((value, n) => `${x(n).toFixed(1)},${y(value).toFixed(1)}`).join(" ")} />
+          <polyline class={`line ${one.tone}`} points={pointsOf(one.values)} />
         ))}
       </svg>
       <span class="chart-max">{count(highest)}{unit}</span>

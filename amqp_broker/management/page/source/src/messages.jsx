@@ -1,0 +1,304 @@
+// Messages: how one is shown, how one is published, and what is in a queue without taking it out.
+import { useState } from "preact/hooks";
+import { ask, path, usePolled, withQuery } from "./api.js";
+import { bytes, count, duration, moment, plural } from "./format.js";
+import { attempt, Check, Choice, Dialog, Empty, Failed, Field, formOf, FormDialog, later, Name, Pairs, readTable, say, Search, Sign, Tag, valueOf } from "./parts.jsx";
+import { setQuery, to, useRoute } from "./route.js";
+
+// --- a payload
+
+const decoded = (message) => {
+  if (message.payload_encoding !== "base64") return new TextEncoder().encode(message.payload);
+  return Uint8Array.from(atob(message.payload), (character) => character.charCodeAt(0));
+};
+
+export function hexOf(data) {
+  const lines = [];
+  for (let at = 0; at < Math.min(data.length, 4096); at += 16) {
+    const part = [...data.slice(at, at + 16)];
+    const numbers = part.map((one) => one.toString(16).padStart(2, "0")).join(" ");
+    const text = part.map((one) => (one > 31 && one < 127 ? String.fromCharCode(one) : ".")).join("");
+    lines.push(`${at.toString(16).padStart(6, "0")}  ${numbers.padEnd(47)}  ${text}`);
+  }
+  return lines.join("\n");
+}
+
+/** JSON in colours: parts of text, never HTML. */
+function Json({ value }) {
+  const text = JSON.stringify(value, null, 2);
+  const parts = text.split(/("(?:[^"\\]|\\.)*"(?:\s*:)?|\b(?:true|false|null)\b|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)/);
+  return parts.map((part, n) => (n % 2 ? <span class={part.endsWith(":") ? "json-key" : part.startsWith('"') ? "json-text" : "json-other"}>{part}</span> : part));
+}
+
+export function Payload({ message }) {
+  let json;
+  try {
+    const value = message.payload_encoding === "base64" ? undefined : JSON.parse(message.payload);
+    if (typeof value === "object" && value !== null) json = value;
+  } catch {
+    json = undefined;
+  }
+  const [form, setForm] = useState("");
+  const chosen = form || (json ? "JSON" : message.payload_encoding === "base64" ? "Hex" : "Text");
+  const data = decoded(message);
+  const save = () => {
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(new Blob([data]));
+    link.download = `message-${message.properties?.message_id ?? message.id ?? "body"}`;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+  };
+  return (
+    <div>
+      <div class="filters">
+        <div class="switch" role="group" aria-label="form of the body">
+          {["JSON", "Text", "Hex"].filter((one) => one !== "JSON" || json).map((one) => <button type="button" aria-pressed={one === chosen} onClick={() => setForm(one)}>{one}</button>)}
+        </div>
+        <span class="quiet">{bytes(message.payload_bytes)}{message.is_payload_cut ? `, the first ${bytes(data.length)} are shown` : ""}</span>
+        {data.length > 0 && <button class="small" onClick={save}>Download</button>}
+      </div>
+      {data.length === 0
+        ? <p class="quiet">The body is empty.</p>
+        : <pre class={`payload mono ${chosen === "Hex" ? "hex" : ""}`} tabIndex="0" role="region" aria-label="the body">{chosen === "JSON" ? <Json value={json} /> : chosen === "Hex" ? hexOf(data) : new TextDecoder().decode(data)}</pre>}
+    </div>
+  );
+}
+
+const REASONS = { rejected: "was rejected", expired: "expired", maxlen: "was pushed out by the length limit", delivery_limit: "was delivered too often" };
+
+/** How a message came here, by its deaths: the first at the top. */
+function Deaths({ deaths, at }) {
+  return (
+    <ol class="deaths">
+      {[...deaths].reverse().map((death) => (
+        <li>
+          <div>It {REASONS[death.reason] ?? `died (${death.reason})`} in <b><Name>{death.queue}</Name></b>{death.count > 1 && <>, {plural(death.count, "time")}</>}</div>
+          <div class="quiet">{typeof death.time === "number" ? moment(death.time * 1000) : death.time ? String(death.time) : ""}{death.exchange !== undefined && <>; it was published to <Name empty="the default exchange">{death.exchange}</Name> with <Name empty="an empty key">{death["routing-keys"]?.[0]}</Name></>}</div>
+        </li>
+      ))}
+      {at && <li><div>It is in <b><Name>{at}</Name></b> now</div></li>}
+    </ol>
+  );
+}
+
+export function Message({ message, queue, actions }) {
+  const { headers = {}, ...properties } = message.properties ?? {};
+  const deaths = message.x_death?.length ? message.x_death : Array.isArray(headers["x-death"]) ? headers["x-death"] : [];
+  const others = Object.entries(headers).filter(([name]) => name !== "x-death");
+  return (
+    <div class="stack">
+      {actions}
+      <Pairs pairs={[
+        ["Exchange", <Name empty="(default)">{message.exchange}</Name>],
+        ["Routing key", <Name empty="(empty)">{message.routing_key}</Name>],
+        ["State", message.held_by ? <Sign kind="mild">with {message.held_by.consumer_tag ?? "basic.get"} for {duration(message.held_by.for_ms)}</Sign> : message.state && <Sign kind="ok">{message.state}</Sign>],
+        ["Redelivered", message.redelivered ? "yes" : "no"],
+        ["Age", message.age_ms !== undefined && message.age_ms !== null ? duration(message.age_ms) : null],
+        ["Expires in", message.expires_in_ms !== undefined && message.expires_in_ms !== null ? duration(message.expires_in_ms) : null],
+        ...Object.entries(properties).map(([name, value]) => [name[0].toUpperCase() + name.slice(1).replaceAll("_", " "), <bdi>{valueOf(value)}</bdi>]),
+      ]} />
+      {others.length > 0 && <div><h3>Headers</h3><Pairs pairs={others.map(([name, value]) => [<bdi>{name}</bdi>, <bdi>{valueOf(value)}</bdi>])} /></div>}
+      {deaths.length > 0 && <div><h3>How it came here</h3><Deaths deaths={deaths} at={queue} /></div>}
+      <Payload message={message} />
+    </div>
+  );
+}
+
+// --- publishing
+
+const HISTORY = "published";
+const history = () => {
+  try {
+    return JSON.parse(sessionStorage.getItem(HISTORY)) ?? [];
+  } catch {
+    return [];
+  }
+};
+
+/** A form that publishes; `exchange` and `routingKey` are given where it is clear where to. */
+export function Publish({ vhost, exchange, routingKey, onDone, initial = {} }) {
+  const [error, setError] = useState("");
+  const [isBusy, setBusy] = useState(false);
+  const submitted = async (event) => {
+    const form = formOf(event);
+    setError("");
+    setBusy(true);
+    try {
+      const properties = { delivery_mode: form.persistent === "on" ? 2 : 1, headers: readTable(form.headers) };
+      for (const name of ["content_type", "message_id", "correlation_id", "reply_to", "expiration"]) if (form[name]) properties[name] = form[name];
+      if (form.priority) properties.priority = Number(form.priority);
+      const to_exchange = exchange ?? form.exchange;
+      const { routed } = await ask("POST", path("exchanges", vhost, to_exchange || "amq.default", "publish"), { properties, routing_key: routingKey ?? form.routing_key, payload: form.payload, payload_encoding: "string" });
+      sessionStorage.setItem(HISTORY, JSON.stringify([{ ...form, vhost, exchange: to_exchange, routing_key: routingKey ?? form.routing_key, at: Date.now(), routed }, ...history()].slice(0, 20)));
+      say(routed ? "Published." : "Published, but no queue took it: nothing is bound with that key.", routed ? "ok" : "mild");
+      onDone?.();
+    } catch (problem) {
+      setError(problem.message);
+    }
+    setBusy(false);
+  };
+  return (
+    <form class="form" onSubmit={submitted}>
+      {exchange === undefined && <Field label="Exchange" hint="Leave it empty for the default exchange."><input name="exchange" value={initial.exchange} autocomplete="off" spellcheck={false} /></Field>}
+      {routingKey === undefined && <Field label="Routing key"><input name="routing_key" value={initial.routing_key} autocomplete="off" spellcheck={false} /></Field>}
+      <Field wide label="Body"><textarea name="payload" rows={6} spellcheck={false} value={initial.payload} /></Field>
+      <Field label="Content type"><input name="content_type" list="content-types" value={initial.content_type} /><datalist id="content-types"><option value="application/json" /><option value="text/plain" /></datalist></Field>
+      <Field label="Priority"><input name="priority" type="number" min="0" max="255" value={initial.priority} /></Field>
+      <Field label="Message id"><input name="message_id" value={initial.message_id} /></Field>
+      <Field label="Correlation id"><input name="correlation_id" value={initial.correlation_id} /></Field>
+      <Field label="Reply to"><input name="reply_to" value={initial.reply_to} /></Field>
+      <Field label="Expires after (ms)"><input name="expiration" inputmode="numeric" value={initial.expiration} /></Field>
+      <Field wide label="Headers" hint="One a line, such as source = shop, or a JSON object."><textarea name="headers" rows={2} spellcheck={false} value={initial.headers} /></Field>
+      {error && <Failed error={error} />}
+      <footer><Check name="persistent" label="persistent" checked /><button class="primary" disabled={isBusy}>Publish</button></footer>
+    </form>
+  );
+}
+
+export const publishedBefore = history;
+
+// --- what is in a queue
+
+const SIZE = 50;
+const STATES = [["", "ready and unacked"], ["ready", "ready"], ["unacknowledged", "unacknowledged"]];
+
+/** What the search field says, as the API asks for it: `header.source:shop`, `json.order.id:7`, `key:a.b`, or text. */
+function filterOf(text) {
+  const query = {};
+  const rest = [];
+  for (const word of text.match(/\S+:"[^"]*"|\S+/g) ?? []) {
+    const at = word.indexOf(":");
+    const name = { key: "routing_key", exchange: "exchange", id: "property.message_id" }[word.slice(0, at)] ?? word.slice(0, at);
+    if (at > 0 && /^(header\.|json\.|property\.|routing_key$|exchange$)/.test(name)) query[name] = word.slice(at + 1).replace(/^"|"$/g, "");
+    else rest.push(word);
+  }
+  if (rest.length) query.search = rest.join(" ");
+  return query;
+}
+
+export function MessagesOf({ vhost, name, may }) {
+  const { query } = useRoute();
+  const [offset, setOffset] = useState(0);
+  const [chosen, setChosen] = useState(null);
+  const [marked, setMarked] = useState(new Set());
+  const [act, setAct] = useState("");
+  const filter = filterOf(query.find ?? "");
+  const base = `/api/x${path("queues", vhost, name, "messages").slice(4)}`;
+  const { data, error, status, again } = usePolled(withQuery(base, { offset: offset || "", limit: SIZE, state: query.state, ...filter }), 0);
+  const messages = data?.messages ?? [];
+  const shown = messages.find((one) => one.id === chosen) ?? messages[0];
+  const mark = (id, isOn) => {
+    const next = new Set(marked);
+    if (isOn) next.add(id);
+    else next.delete(id);
+    setMarked(next);
+  };
+  if (error && status === 404) return <Empty title="This broker cannot look into queues yet." />;
+  return (
+    <>
+      <div class="filters">
+        <Search value={query.find} onValue={(find) => (setOffset(0), setQuery({ find }))} label="Text, header.source:shop, json.order:7, key:…" />
+        <Choice label="State" value={query.state} options={STATES} onValue={(state) => (setOffset(0), setQuery({ state }))} />
+        <button onClick={again}>Look again</button>
+        {may && messages.length > 0 && (
+          <span class="actions">
+            <button onClick={() => setAct("move")}>Move</button>
+            <button onClick={() => setAct("copy")}>Copy</button>
+            <button class="danger" onClick={() => setAct("delete")}>Delete</button>
+          </span>
+        )}
+        <span class="total">{marked.size ? `${marked.size} marked` : data ? `${count(data.messages_ready)} ready, ${count(data.messages_unacknowledged)} unacked` : ""}</span>
+      </div>
+      {error && <Failed error={error} />}
+      {data && !messages.length && (query.find || query.state
+        ? <Empty title="No message is like that."><p>{plural(data.looked_at, "message")} looked at.</p><button onClick={() => setQuery({ find: "", state: "" })}>Show all</button></Empty>
+        : <Empty title="The queue is empty."><p>Publish something to it, or wait for its publishers. Looking takes nothing out.</p></Empty>)}
+      {messages.length > 0 && (
+        <div class="messages">
+          <div>
+            <ul class="message-list">
+              {messages.map((message) => (
+                <li key={message.id} aria-current={message === shown ? "true" : undefined}>
+                  {may && message.state === "ready" && <input type="checkbox" aria-label={`mark message ${message.offset + 1}`} checked={marked.has(message.id)} onChange={(event) => mark(message.id, event.target.checked)} />}
+                  <button onClick={() => setChosen(message.id)}>
+                    <span class="line-1"><bdi>{message.routing_key || "(empty key)"}</bdi><span>{message.held_by ? <Sign kind="mild">held</Sign> : bytes(message.payload_bytes)}</span></span>
+                    <span class="line-2 mono">{message.payload_encoding === "base64" ? `${bytes(message.payload_bytes)} that are no text` : message.payload.slice(0, 160) || "(no body)"}</span>
+                  </button>
+                </li>
+              ))}
+            </ul>
+            <div class="pager">
+              {offset > 0 && <button onClick={() => setOffset(0)}>From the head</button>}
+              {data.next_offset !== null && <button onClick={() => setOffset(data.next_offset)}>Further on</button>}
+            </div>
+            {data.stopped_by !== "end" && data.stopped_by !== "limit" && <p class="quiet">{plural(data.looked_at, "message")} looked at; there are more further on.</p>}
+          </div>
+          {shown && <section class="panel" aria-label="a message"><Message key={shown.id} message={shown} queue={name} /></section>}
+        </div>
+      )}
+      {act && <MoveDialog act={act} vhost={vhost} name={name} base={base} filter={filter} marked={[...marked]} onClose={() => setAct("")} onDone={() => (setMarked(new Set()), again())} />}
+    </>
+  );
+}
+
+const ACTS = { move: "Move", copy: "Copy", delete: "Delete" };
+
+/** Move, copy or delete what is marked, or all that the search finds: first it is counted, then it is done. */
+function MoveDialog({ act, vhost, name, base, filter, marked, onClose, onDone }) {
+  const [error, setError] = useState("");
+  const [counted, setCounted] = useState(null);
+  const [target, setTarget] = useState(act === "delete" ? "" : "queue");
+  const what = () => (marked.length ? { ids: marked } : { filter: Object.keys(filter).length ? bodyOf(filter) : {}, all: !Object.keys(filter).length || undefined });
+  const send = (form, dry) => ({ ...what(), dry_run: dry, limit: form.limit ? Number(form.limit) : undefined, ...(act === "delete" ? {} : { to: target === "origin" ? "origin" : target === "queue" ? { queue: form.queue } : { exchange: form.exchange, routing_key: form.routing_key || undefined } }) });
+  const request = (form, dry) => (act === "delete" ? ask("DELETE", base, send(form, dry)) : ask("POST", `${base}/${act}`, send(form, dry)));
+  const submitted = async (event) => {
+    const form = formOf(event);
+    setError("");
+    try {
+      if (!counted) {
+        setCounted(await request(form, true));
+        return;
+      }
+      onClose();
+      const run = async () => {
+        const result = await request(form, false);
+        onDone();
+        say(wordsOf(result, act));
+      };
+      if (act === "delete") later(`Deleting ${plural(numberOf(counted), "message")} of ${name}`, run);
+      else await attempt(run);
+    } catch (problem) {
+      setError(problem.status === 404 || problem.status === 405 ? "This broker cannot do that yet." : problem.message);
+    }
+  };
+  const scope = marked.length ? `the ${plural(marked.length, "message")} that you marked` : Object.keys(filter).length ? "all that the search finds" : "all messages that are ready";
+  return (
+    <Dialog title={`${ACTS[act]} messages`} onClose={onClose}>
+      <form class="form" onSubmit={submitted} onInput={() => setCounted(null)}>
+        <p>{ACTS[act]} {scope} in <b><Name>{name}</Name></b>.</p>
+        {act !== "delete" && <>
+          <Field label="To"><select value={target} onChange={(event) => setTarget(event.target.value)}><option value="queue">a queue</option><option value="exchange">an exchange</option><option value="origin">where each died</option></select></Field>
+          {target === "queue" && <Field label="Queue"><input name="queue" required autocomplete="off" spellcheck={false} /></Field>}
+          {target === "exchange" && <Field label="Exchange"><input name="exchange" autocomplete="off" spellcheck={false} /></Field>}
+          {target === "exchange" && <Field label="Routing key" hint="Left empty, each keeps its own."><input name="routing_key" /></Field>}
+        </>}
+        {!marked.length && <Field label="At most" hint="Left empty: no limit."><input name="limit" type="number" min="1" /></Field>}
+        {counted && <p class="full"><Sign kind="mild">{plural(numberOf(counted), "message")} would be {act === "delete" ? "deleted" : act === "copy" ? "copied" : "moved"}.</Sign></p>}
+        {error && <Failed error={error} />}
+        <footer><button type="button" onClick={onClose}>Cancel</button><button class={act === "delete" && counted ? "danger" : "primary"}>{counted ? `${ACTS[act]} ${count(numberOf(counted))}` : "Count first"}</button></footer>
+      </form>
+    </Dialog>
+  );
+}
+
+const bodyOf = (filter) => {
+  const body = {};
+  for (const [name, value] of Object.entries(filter)) {
+    const at = name.indexOf(".");
+    if (at < 0) body[name] = value;
+    else (body[{ header: "headers", property: "properties", json: "json" }[name.slice(0, at)]] ??= {})[name.slice(at + 1)] = value;
+  }
+  return body;
+};
+const numberOf = (result) => result?.matched ?? result?.moved ?? result?.copied ?? result?.deleted ?? result?.count ?? 0;
+const wordsOf = (result, act) => `${plural(result?.moved ?? result?.copied ?? result?.deleted ?? numberOf(result), "message")} ${act === "delete" ? "deleted" : act === "copy" ? "copied" : "moved"}.`;
