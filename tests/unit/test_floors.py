@@ -62,14 +62,6 @@ CLASS_FAMILIES: dict[tuple[str, ...], str] = {
         "broker.exchanges.matcher",
     ): "an exchange has bindings and a matcher; a binding names its exchange, and a matcher is told of both",
     (
-        "protocols.mqtt.connection",
-        "protocols.mqtt.delivering",
-        "protocols.mqtt.handshake",
-        "protocols.mqtt.inspection",
-        "protocols.mqtt.publishing",
-        "protocols.mqtt.subscribing",
-    ): "not untangled yet: the parts of a connection hold on to the whole",
-    (
         "protocols.stomp.connection",
         "protocols.stomp.heart_beats",
         "protocols.stomp.inspection",

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Final
 
 from amqp_broker.access.client import Peer
 from amqp_broker.access.passwords import NotVerifiedYet
-from amqp_broker.broker.client_session import ClientSession
 from amqp_broker.broker.counters import ChannelCounts
-from amqp_broker.broker.queues.consumers import Consumer
+from amqp_broker.broker.observer import Channel
+from amqp_broker.broker.queues.consumers import Consumer, Deliveries
 from amqp_broker.broker.queues.unacknowledged import Unacknowledged
 from amqp_broker.broker.timers import Timer
 from amqp_broker.broker.works import SLICE_MESSAGES, Unfinished
@@ -32,7 +32,7 @@ from amqp_broker.protocols.mqtt.handshake import (
     session_expiry_s,
 )
 from amqp_broker.protocols.mqtt.inspection import channel_info, connection_info
-from amqp_broker.protocols.mqtt.messages import Translations
+from amqp_broker.protocols.mqtt.link import Link
 from amqp_broker.protocols.mqtt.packets import (
     MQTT_3_1_1,
     MQTT_5,
@@ -56,7 +56,6 @@ from amqp_broker.protocols.mqtt.properties import Property, number
 from amqp_broker.protocols.mqtt.publishing import Publishing, publish_will
 from amqp_broker.protocols.mqtt.reasons import MqttError, Reason, protocol_error, return_code
 from amqp_broker.protocols.mqtt.subscribing import Subscribing
-from amqp_broker.session.connection import ClientConnection
 
 if TYPE_CHECKING:
     from amqp_broker.broker.broker import Broker
@@ -70,7 +69,7 @@ KEEP_ALIVE_FACTOR_MS: Final = 1_500  # for each second of the interval (MQTT 5.0
 Packet = tuple[int, bytes]  # first byte, body
 
 
-class Connection(ClientConnection):
+class Connection(Link):
     """The conversation with one client.
 
     Args:
@@ -81,40 +80,15 @@ class Connection(ClientConnection):
 
     def __init__(self, broker: Broker, peer: Peer, on_output: Callable[[], None]) -> None:
         super().__init__(broker, peer, on_output)
-        self.level = 0  # of the protocol; 0 before CONNECT
-        self.client_id = ""
-        self.keep_alive_s = 0
-        self.client_packet_bytes_max = 0  # 0 for no limit
-        self.client_topic_aliases_max = 0
-        self.counts = ChannelCounts()
-        self.translations = Translations()
         self._splitter = PacketSplitter(CONNECT_BYTES_MAX)
-        self._is_closed = False
-        self._is_open = False
         self._will: Will | None = None
-        self._session: ClientSession | None = None
         self._publishing: Publishing | None = None
         self._subscribing: Subscribing | None = None
         self._delivering: Delivering | None = None
         self._last_heard_ms = 0
         self._keep_alive: Timer | None = None
 
-    @property
-    def is_closed(self) -> bool:
-        return self._is_closed
-
-    @property
-    def channel_count(self) -> int:
-        """A connection stands for a channel."""
-        return int(self._is_open)
-
     # --- who it is; most of it is there once CONNECT was accepted
-
-    @property
-    def session(self) -> ClientSession:
-        """What is remembered of the client."""
-        assert self._session is not None
-        return self._session
 
     @property
     def publishing(self) -> Publishing:
@@ -135,11 +109,14 @@ class Connection(ClientConnection):
         return self._delivering
 
     @property
-    def state_name(self) -> str:
-        """How it is, in the words of RabbitMQ's lists."""
-        if self._is_open:
-            return "blocked" if self.throttle.is_blocked else "running"
-        return "closed" if self._is_closed else "starting"
+    def channel(self) -> Channel:
+        return self.delivering
+
+    def deliveries(self, *, at_most_once: bool) -> Deliveries:
+        return self.delivering.at_most_once if at_most_once else self.delivering
+
+    def not_local(self, topic: str) -> frozenset[str]:
+        return self.subscribing.not_local(topic)
 
     def inspect(self) -> ConnectionInfo:
         """Describe it, for those who look in."""
@@ -147,11 +124,11 @@ class Connection(ClientConnection):
 
     def inspect_channel(self) -> ChannelInfo:
         """Describe it as a channel."""
-        return channel_info(self)
+        return channel_info(self, self.publishing, self.subscribing, self.delivering)
 
     def inspect_channels(self) -> Iterator[ChannelInfo]:
         """Describe what stands for its channels."""
-        return iter([channel_info(self)] if self._is_open else [])
+        return iter([self.inspect_channel()] if self._is_open else [])
 
     def unacknowledged(self) -> Iterator[tuple[str, list[Unacknowledged]]]:
         """The deliveries that wait for their settlement, of what stands for its channel."""
@@ -264,9 +241,10 @@ class Connection(ClientConnection):
         self.client_packet_bytes_max = number(packet.properties, Property.MAXIMUM_PACKET_SIZE, 0)
         self.client_topic_aliases_max = number(packet.properties, Property.TOPIC_ALIAS_MAXIMUM, 0)
         receive_maximum = number(packet.properties, Property.RECEIVE_MAXIMUM, RECEIVE_MAXIMUM)
+        self.receive_maximum = min(receive_maximum, settings.mqtt_unacknowledged_max)
         self._publishing = Publishing(self)
-        self._subscribing = Subscribing(self)
-        self._delivering = Delivering(self, min(receive_maximum, settings.mqtt_unacknowledged_max))
+        self._subscribing = Subscribing(self, self._publishing)
+        self._delivering = Delivering(self, self._publishing, self._subscribing)
         self._is_open = True
         broker.open_connections.add(self)
         if broker.observers.present:

@@ -32,13 +32,14 @@ from amqp_broker.protocols.mqtt.packets import (
     encode_publish,
 )
 from amqp_broker.protocols.mqtt.properties import Properties, Property
+from amqp_broker.protocols.mqtt.publishing import Publishing
 from amqp_broker.protocols.mqtt.reasons import Reason
-from amqp_broker.protocols.mqtt.subscribing import Wanted
+from amqp_broker.protocols.mqtt.subscribing import Subscribing, Wanted
 from amqp_broker.protocols.mqtt.topics import topic_of
 from amqp_broker.session.settling import Settling
 
 if TYPE_CHECKING:
-    from amqp_broker.protocols.mqtt.connection import Connection
+    from amqp_broker.protocols.mqtt.link import Link
 
 PACKET_IDS: Final = 65_535
 TOPIC_ALIASES_MAX: Final = 256  # for each client, where it allows as many
@@ -47,8 +48,9 @@ TOPIC_ALIASES_MAX: Final = 256  # for each client, where it allows as many
 class DeliveringAtMostOnce:
     """Where the messages of a client's queue for QoS 0 go."""
 
-    def __init__(self, connection: Connection, composer: Composer) -> None:
+    def __init__(self, connection: Link, subscribing: Subscribing, composer: Composer) -> None:
         self._connection = connection
+        self._subscribing = subscribing
         self._composer = composer
         self.has_room = True
         self.update_room()
@@ -57,7 +59,7 @@ class DeliveringAtMostOnce:
         """Send a message (called by its queue)."""
         connection = self._connection
         content = connection.translations.content(header)
-        wanted = connection.subscribing.wanted(consumer.tag, message.address.routing_key, content)
+        wanted = self._subscribing.wanted(consumer.tag, message.address.routing_key, content)
         if wanted is None:
             return
         packet = self._composer.compose(message, content, wanted, 0, 0)
@@ -66,7 +68,7 @@ class DeliveringAtMostOnce:
             consumer.queue.counts.delivered_no_ack += 1
             connection.output.send(packet)
             if connection.broker.observers.present:
-                channel = connection.delivering
+                channel = connection.channel
                 connection.broker.observers.delivered(channel, consumer.queue, message, consumer, no_ack=True)
 
     def consumer_cancelled(self, consumer: Consumer) -> None:
@@ -90,7 +92,7 @@ class Composer:
         connection: whose level and limits hold.
     """
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Link) -> None:
         self._level = connection.level
         self._packet_bytes_max = connection.client_packet_bytes_max
         self._monotonic_ms = connection.broker.clock.monotonic_ms
@@ -147,15 +149,17 @@ class Delivering:
 
     number = 1
 
-    def __init__(self, connection: Connection, receive_maximum: int) -> None:
+    def __init__(self, connection: Link, publishing: Publishing, subscribing: Subscribing) -> None:
         broker = connection.broker
+        self._publishing = publishing
+        self._subscribing = subscribing
         self.connection = connection
         self.has_room = True
-        self.receive_maximum = receive_maximum
+        self.receive_maximum = connection.receive_maximum
         self.translations: Translations = connection.translations
         self.unacknowledged: dict[int, Unacknowledged] = {}  # by packet identifier, in the order of the deliveries
         self.composer = Composer(connection)
-        self.at_most_once = DeliveringAtMostOnce(connection, self.composer)
+        self.at_most_once = DeliveringAtMostOnce(connection, subscribing, self.composer)
         self._qos: dict[int, int] = {}  # of the same
         self._session = connection.session
         self._sessions = connection.virtual_host.client_sessions
@@ -171,7 +175,7 @@ class Delivering:
         """Send a message (called by its queue)."""
         connection, queue = self.connection, consumer.queue
         content = self.translations.content(header)
-        wanted = connection.subscribing.wanted(consumer.tag, message.address.routing_key, content)
+        wanted = self._subscribing.wanted(consumer.tag, message.address.routing_key, content)
         if wanted is None:  # it matches by AMQP's rules and not by MQTT's, or is not wanted any more
             queue.acknowledge(message)
             return
@@ -290,7 +294,7 @@ class Delivering:
     def _send_release(self, packet_id: int, reason: int) -> None:
         packet = Acknowledgement(PacketType.PUBREL, packet_id, reason)
         position = self._durability.position if self._session.is_durable else 0
-        self.connection.publishing.answer_when_kept(encode_acknowledgement(packet, self.connection.level), position)
+        self._publishing.answer_when_kept(encode_acknowledgement(packet, self.connection.level), position)
 
     def release_again(self) -> None:
         """The client is back: say once more which identifiers were released."""
@@ -324,14 +328,14 @@ class Delivering:
         is_full = on_the_way >= self.receive_maximum or connection.output.is_congested
         self.has_room = not (is_full or self._is_stopped or connection.virtual_host.are_deliveries_held)
         if self.has_room and not had_room:
-            connection.subscribing.resume_consumers()
+            self._subscribing.resume_consumers()
 
     def congestion_changed(self) -> None:
         """The client takes what is sent, or does not."""
         self.at_most_once.update_room()
         self.update_room()
         if self.at_most_once.has_room:
-            self.connection.subscribing.resume_consumers()
+            self._subscribing.resume_consumers()
 
     # --- for those who look on
 

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Final
 from amqp_broker.broker.descriptions import ChannelInfo, ConnectionInfo
 
 if TYPE_CHECKING:
-    from amqp_broker.protocols.mqtt.connection import Connection
+    from amqp_broker.protocols.mqtt.delivering import Delivering
+    from amqp_broker.protocols.mqtt.link import Link
+    from amqp_broker.protocols.mqtt.publishing import Publishing
+    from amqp_broker.protocols.mqtt.subscribing import Subscribing
 
 VERSIONS: Final = {3: "3.1", 4: "3.1.1", 5: "5.0"}  # by the level of the protocol
 
 
-def connection_info(connection: Connection) -> ConnectionInfo:
+def connection_info(connection: Link) -> ConnectionInfo:
     """Describe a connection; one that has not logged in yet has empty names."""
     peer = connection.peer
     version = VERSIONS.get(connection.level, "")
@@ -43,9 +46,11 @@ def connection_info(connection: Connection) -> ConnectionInfo:
     )
 
 
-def channel_info(connection: Connection) -> ChannelInfo:
+def channel_info(
+    connection: Link, publishing: Publishing, subscribing: Subscribing, delivering: Delivering
+) -> ChannelInfo:
     """Describe what stands for the channel of an open connection."""
-    peer, delivering = connection.peer, connection.delivering
+    peer = connection.peer
     return ChannelInfo(
         name=f"{peer.connection_name} (1)",
         number=1,
@@ -58,9 +63,9 @@ def channel_info(connection: Connection) -> ChannelInfo:
         transactional=False,
         prefetch_count=delivering.receive_maximum,
         global_prefetch_count=0,
-        consumer_count=connection.subscribing.consumer_count,
+        consumer_count=subscribing.consumer_count,
         messages_unacknowledged=len(delivering.unacknowledged),
-        messages_unconfirmed=connection.publishing.unconfirmed_count,
+        messages_unconfirmed=publishing.unconfirmed_count,
         messages_uncommitted=0,
         acks_uncommitted=0,
         state="running",

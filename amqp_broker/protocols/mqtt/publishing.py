@@ -37,7 +37,7 @@ from amqp_broker.wire.hot import encode_address
 
 if TYPE_CHECKING:
     from amqp_broker.broker.virtual_host import VirtualHost
-    from amqp_broker.protocols.mqtt.connection import Connection
+    from amqp_broker.protocols.mqtt.link import Link
 
 EXCHANGE: Final = "amq.topic"
 PUBACK: Final = PacketType.PUBACK << 4  # the first byte of one
@@ -64,7 +64,7 @@ class Target:
 class Publishing:
     """The publisher's side of a connection that is open."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Link) -> None:
         broker = connection.broker
         self._connection = connection
         self._host = connection.virtual_host
@@ -185,7 +185,7 @@ class Publishing:
         observers = self._connection.broker.observers
         if observers.present:
             passage = Passage(self._host, target.address, header, payload, queues, outcome != REFUSED)
-            observers.published(self._connection.delivering, passage)
+            observers.published(self._connection.channel, passage)
         return outcome
 
     def _target(self, topic: str) -> Target:
@@ -207,7 +207,7 @@ class Publishing:
         address = Address(EXCHANGE, routing_key, encode_address(EXCHANGE, routing_key))
         route = ingress.route_of_all(exchange, routing_key)
         self._connection.has_cost(1)
-        own = self._connection.subscribing.not_local(topic)
+        own = self._connection.not_local(topic)
         queues = tuple(queue for queue in route.queues if queue.name not in own) if own else route.queues
         return Target(exchange, address, queues, route.may_be_remembered)
 

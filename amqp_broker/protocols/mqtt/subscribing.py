@@ -26,7 +26,7 @@ from amqp_broker.protocols.mqtt.packets import (
     encode_unsuback,
 )
 from amqp_broker.protocols.mqtt.properties import Property, number
-from amqp_broker.protocols.mqtt.publishing import EXCHANGE
+from amqp_broker.protocols.mqtt.publishing import EXCHANGE, Publishing
 from amqp_broker.protocols.mqtt.reasons import MqttError, Reason, protocol_error
 from amqp_broker.protocols.mqtt.topics import (
     SHARED_PREFIX,
@@ -40,7 +40,7 @@ from amqp_broker.wire.hot import encode_address
 from amqp_broker.wire.table import Table
 
 if TYPE_CHECKING:
-    from amqp_broker.protocols.mqtt.connection import Connection
+    from amqp_broker.protocols.mqtt.link import Link
 
 QUEUE_PREFIX: Final = "mqtt-subscription-"
 SHARED_QUEUE_PREFIX: Final = "mqtt-shared-"
@@ -100,8 +100,9 @@ class Wanted:
 class Subscribing:
     """The subscriptions of a connection that is open."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Link, publishing: Publishing) -> None:
         self._connection = connection
+        self._publishing = publishing
         self._host = connection.virtual_host
         self._client = connection.client
         self._session = connection.session
@@ -278,14 +279,13 @@ class Subscribing:
             return
         queue = self._declared(tag)
         self._client.check_read("queue", queue.name)
-        delivering = self._connection.delivering
         is_low = tag == LOW
         self._consumers[tag] = queue.add_consumer(
             tag,
-            delivering.at_most_once if is_low else delivering,
+            self._connection.deliveries(at_most_once=is_low),
             no_ack=is_low,
             exclusive=False,
-            prefetch_count=0 if is_low else delivering.receive_maximum,
+            prefetch_count=0 if is_low else self._connection.receive_maximum,
             has_channel_prefetch=False,
             arguments={},
         )
@@ -349,7 +349,7 @@ class Subscribing:
         """What the session has subscribed to is other than before: the answer waits until that is kept."""
         connection = self._connection
         self._host.client_sessions.keep(self._session)
-        connection.publishing.forget_targets()
+        self._publishing.forget_targets()
         connection.output.hold_until(connection.broker.durability.last_change)
 
     # --- a session that was there
