@@ -103,6 +103,13 @@ class Settings:
     )
     tls_version_min: TlsVersion = _setting("1.2", "Oldest version of TLS that is spoken.")
 
+    # What operators see
+    event_exchange: Switch = _setting(
+        "off",
+        "Whether what happens (queue.created, connection.closed, user.authentication.failure) is published to the "
+        "exchange amq.rabbitmq.event of the default virtual host.",
+    )
+
     # Other protocols
     protocols: tuple[str, ...] = _setting(
         (),

@@ -97,6 +97,9 @@ class Administration:
         keep_user(self._broker.durability, user)
         self._log("user added", None, _tags_text(tags), user=name)
         self._declared(Kind.USER, "", name, user)
+        self._happened("user.created", name=name)
+        if tags:
+            self._happened("user.tags.set", name=name, tags=list(tags))
         return user
 
     def change_password(self, name: str, password: str | PasswordHash | None, *, algorithm: str = SCRYPT) -> None:
@@ -110,6 +113,7 @@ class Administration:
         keep_user(self._broker.durability, user)
         self._log("password changed", None, None, user=name)
         self._declared(Kind.USER, "", name, user)
+        self._happened("user.password.cleared" if password is None else "user.password.changed", name=name)
 
     def _hashed(self, password: str | PasswordHash | None, algorithm: str) -> PasswordHash:
         if password is None:
@@ -129,6 +133,7 @@ class Administration:
         self._user_changed(user)
         self._log("user tags changed", _tags_text(before), _tags_text(tags), user=name)
         self._declared(Kind.USER, "", name, user)
+        self._happened("user.tags.set", name=name, tags=list(tags))
 
     def set_user_limits(self, name: str, **limits: int | None) -> None:
         """Limit what a user may have at the same time; what is left out stays, None is no limit.
@@ -142,6 +147,7 @@ class Administration:
         self._user_changed(user)
         self._log("user limits changed", _limits_text(before), _limits_text(user.limits), user=name)
         self._declared(Kind.USER, "", name, user)
+        self._tell_of_limits("user", limits, username=name)
 
     def delete_user(self, name: str) -> None:
         """Delete a user with all permissions, and close the user's connections."""
@@ -152,6 +158,7 @@ class Administration:
         self._broker.durability.forget(user)
         self._forget_routes()
         self._deleted(Kind.USER, "", name, user)
+        self._happened("user.deleted", name=name)
         for connection in self._broker.open_connections.of_user(name):
             connection.close_forcibly(f"user '{name}' is deleted")
         self._log("user deleted", _tags_text(user.tags), None, user=name)
@@ -161,12 +168,24 @@ class Administration:
         self._forget_routes()
 
     def _declared(self, kind: Kind, virtual_host: str, name: str, thing: object) -> None:
-        if self._broker.observers.present:
+        if self._broker.observers.present_for_changes:
             self._broker.observers.declared(kind, virtual_host, name, thing, self._who)
 
     def _deleted(self, kind: Kind, virtual_host: str, name: str, thing: object) -> None:
-        if self._broker.observers.present:
+        if self._broker.observers.present_for_changes:
             self._broker.observers.deleted(kind, virtual_host, name, thing, self._who)
+
+    def _happened(self, event: str, **details: object) -> None:
+        if self._broker.observers.present_for_changes:
+            self._broker.observers.happened(event, details, self._who)
+
+    def _tell_of_limits(self, whose: str, limits: dict[str, int | None], **names: object) -> None:
+        """Those that were given, by RabbitMQ's names; without any left they are cleared."""
+        given: dict[str, object] = {}
+        for name, limit in limits.items():
+            if limit is not None:
+                given["max-" + name.removesuffix("_max")] = limit
+        self._happened(f"{whose}.limits.{'set' if given else 'cleared'}", name="limits", **names, **given)
 
     def _forget_routes(self) -> None:
         """Publishers remember what they may do until the topology changes."""
@@ -192,6 +211,7 @@ class Administration:
             "permission set", _permission_text(before), _permission_text(permission), user=name, vhost=virtual_host
         )
         self._declared(Kind.PERMISSION, virtual_host, name, permission)
+        self._happened("permission.created", user=name, vhost=virtual_host, configure=configure, write=write, read=read)
 
     def clear_permission(self, name: str, virtual_host: str) -> None:
         """Take everything that a user may do in a virtual host away; what was not there is away already."""
@@ -202,6 +222,7 @@ class Administration:
             self._user_changed(user)
             self._log("permission cleared", _permission_text(before), None, user=name, vhost=virtual_host)
             self._deleted(Kind.PERMISSION, virtual_host, name, before)
+            self._happened("permission.deleted", user=name, vhost=virtual_host)
 
     def set_topic_permission(self, name: str, virtual_host: str, exchange: str, write: str, read: str) -> None:
         """Say with which routing keys a user may publish to and bind a topic exchange.
@@ -221,6 +242,7 @@ class Administration:
         names = {"user": name, "vhost": virtual_host, "exchange": exchange}
         self._log("topic permission set", before, _topic_text(permission), **names)
         self._declared(Kind.TOPIC_PERMISSION, virtual_host, name, permission)
+        self._happened("topic.permission.created", **names, write=write, read=read)
 
     def clear_topic_permission(self, name: str, virtual_host: str, exchange: str | None = None) -> None:
         """Allow a user every routing key again.
@@ -240,6 +262,7 @@ class Administration:
                 names = {"user": name, "vhost": virtual_host, "exchange": one}
                 self._log("topic permission cleared", _topic_text(before), None, **names)
                 self._deleted(Kind.TOPIC_PERMISSION, virtual_host, name, before)
+                self._happened("topic.permission.deleted", **names)
 
     # --- virtual hosts
 
@@ -270,6 +293,7 @@ class Administration:
             keep_metadata(self._broker.durability, virtual_host)
         self._log("virtual host added", None, None, vhost=name)
         self._declared(Kind.VIRTUAL_HOST, "", name, virtual_host)
+        self._tell_of_virtual_host("vhost.created", virtual_host)
         return virtual_host
 
     def set_metadata(self, name: str, metadata: Metadata) -> None:
@@ -285,6 +309,7 @@ class Administration:
         keep_metadata(self._broker.durability, virtual_host)
         self._log("virtual host metadata changed", _metadata_text(before), _metadata_text(metadata), vhost=name)
         self._declared(Kind.VIRTUAL_HOST, "", name, virtual_host)
+        self._tell_of_virtual_host("vhost.updated", virtual_host)
 
     def set_tracing(self, name: str, *, is_on: bool) -> None:
         """Copy all that clients publish and get in a virtual host to ``amq.rabbitmq.trace``, until the next start.
@@ -299,6 +324,19 @@ class Administration:
         else:
             firehose.turn_off(name)
         self._log("firehose changed", f"tracing={before}", f"tracing={is_on}", vhost=name)
+        if before != is_on:
+            self._tell_of_virtual_host("vhost.updated", virtual_host)
+
+    def _tell_of_virtual_host(self, event: str, virtual_host: VirtualHost) -> None:
+        metadata = virtual_host.metadata
+        self._happened(
+            event,
+            name=virtual_host.name,
+            description=metadata.description,
+            tags=list(metadata.tags),
+            default_queue_type=metadata.default_queue_type or "undefined",
+            tracing=self._broker.firehose.is_on(virtual_host.name),
+        )
 
     def set_virtual_host_limits(self, name: str, **limits: int | None) -> None:
         """Limit what there may be in a virtual host; what is left out stays, None is no limit.
@@ -312,6 +350,7 @@ class Administration:
         keep_limits(self._broker.durability, virtual_host)
         self._log("virtual host limits changed", _limits_text(before), _limits_text(virtual_host.limits), vhost=name)
         self._declared(Kind.VIRTUAL_HOST, "", name, virtual_host)
+        self._tell_of_limits("vhost", limits, vhost=name)
 
     def delete_virtual_host(self, name: str) -> None:
         """Delete a virtual host with all that is in it, and close the connections to it."""
@@ -327,6 +366,7 @@ class Administration:
         self._broker.firehose.turn_off(name)
         self._broker.drops.forget_virtual_host(name)
         self._deleted(Kind.VIRTUAL_HOST, "", name, virtual_host)
+        self._happened("vhost.deleted", name=name)
         for connection in self._broker.open_connections.in_virtual_host(name):
             connection.close_forcibly(f"vhost '{name}' is deleted")
         self._broker.counts_of_deleted.add(virtual_host.counts_of_ended)

@@ -99,12 +99,25 @@ class AppliedPolicies:
         kinds = APPLIES_TO_QUEUES.get(queue_type, ("all", "queues"))
         in_force = self._in_force(queue.name, kinds, MEANS_NOTHING_TO.get(queue_type, NOTHING))
         if in_force is not queue.in_force:
+            if self._host.observers.present_for_changes:
+                self._tell(queue, in_force)
             queue.in_force = in_force
             queue.apply(
                 queue.declared
                 if in_force is None
                 else arguments_under(queue.declared, queue.table, in_force.definition)
             )
+
+    def _tell(self, queue: Queue, in_force: InForce | None) -> None:
+        """Tell those who look on that another policy counts for a queue, or none any more."""
+        kind = queue.declared.queue_type
+        details: dict[str, object] = {"name": queue.name, "vhost": self._host.name, "type": f"rabbit_{kind}_queue"}
+        policy = None if in_force is None else in_force.policy
+        if policy is not None:
+            details = {**details, **policy.value()}
+        elif queue.in_force is None or queue.in_force.policy is None:
+            return  # it is an operator's alone
+        self._host.observers.happened(f"queue.policy.{'cleared' if policy is None else 'updated'}", details, "")
 
     def apply_to_exchange(self, exchange: Exchange) -> None:
         """The same for an exchange; the default exchange has no alternate one."""

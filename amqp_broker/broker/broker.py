@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from amqp_broker.access.passwords import SCRYPT, SHA256
 from amqp_broker.broker.administration import Administration
-from amqp_broker.broker.alarms import Alarms
+from amqp_broker.broker.alarms import Alarms, Resource
 from amqp_broker.broker.contents import Contents
 from amqp_broker.broker.message import Address
 from amqp_broker.broker.persistence.definitions import keep_user, keep_virtual_host
@@ -99,6 +99,16 @@ class Broker(Contents):
         )
         self.users.permit_all(settings.default_user, settings.default_virtual_host)
         keep_user(self.durability, user)
+
+    # --- what runs out
+
+    def set_alarm(self, resource: Resource, is_low: bool) -> bool:
+        """Say how it stands with a resource; returns whether that was news."""
+        is_news = self.alarms.set(resource, is_low)
+        if is_news and self.observers.present_for_changes:
+            details = {"source": resource.value, "node": self.settings.node_name or self.settings.cluster_name}
+            self.handle(lambda: self.observers.happened(f"alarm.{'set' if is_low else 'cleared'}", details, ""))
+        return is_news
 
     # --- who looks in
 

@@ -5,6 +5,8 @@ Holds no rules about who may change it (``administration.py``), and does no work
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from amqp_broker.access.users import User, Users
 from amqp_broker.broker.connections import Connections
 from amqp_broker.broker.counters import ChannelCounts
@@ -18,6 +20,9 @@ from amqp_broker.broker.shared import Shared
 from amqp_broker.broker.virtual_host import VirtualHost
 from amqp_broker.compilation import mypyc_attr
 from amqp_broker.settings import Settings
+
+if TYPE_CHECKING:
+    from amqp_broker.broker.event_exchange import EventExchange
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -33,6 +38,7 @@ class Contents(Shared):
         self.global_parameters: Parameters = {}
         self.open_connections = Connections()
         self.firehose = Firehose(self.observers, self.finish_with, settings.node_name or settings.cluster_name)
+        self._events: EventExchange | None = None
         self.counts_of_deleted = ChannelCounts()  # in virtual hosts that are gone
 
     def add_virtual_host(self, name: str, reference: int = 0) -> VirtualHost:
@@ -43,8 +49,21 @@ class Contents(Shared):
         """
         virtual_host = VirtualHost(self, name, self.exchange_types, self.queue_types)
         virtual_host.reference = reference
+        if self.settings.event_exchange == "on" and name == self.settings.default_virtual_host:
+            self._make_event_exchange(virtual_host)
         self.virtual_hosts[name] = virtual_host
         return virtual_host
+
+    def _make_event_exchange(self, virtual_host: VirtualHost) -> None:
+        from amqp_broker.broker.event_exchange import EventExchange  # only who wants it pays for it
+
+        settings = self.settings
+        node_name = settings.node_name or settings.cluster_name
+        events = EventExchange(virtual_host, self.finish_with, self.clock, node_name)
+        if self._events is not None:
+            self.observers.remove(self._events)  # of a virtual host of the same name that is gone
+        self._events = events
+        self.observers.add(events, of_messages=False)
 
     def existing_virtual_host(self, name: str) -> VirtualHost:
         """Look a virtual host up.

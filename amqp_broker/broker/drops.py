@@ -78,8 +78,12 @@ class Drops:
 
     # --- counting
 
-    def unroutable(self, virtual_host: str, address: Address, user: str) -> None:
-        """A client's publish led nowhere, and the client did not want it back."""
+    def unroutable(self, virtual_host: str, address: Address, user: str | None) -> None:
+        """A client's publish led nowhere, and the client did not want it back.
+
+        Args:
+            user: who published it; None where that is not known any more, because it was held back.
+        """
         key = (virtual_host, "unroutable", address.exchange, address.routing_key, user, None)
         self._add(key, 1, self._clock.wall_ms())
 

@@ -10,12 +10,12 @@ Holds no counters (``counters.py``), which would cost too much this way.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from amqp_broker.compilation import mypyc_attr
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from amqp_broker.broker.connections import OpenConnection
     from amqp_broker.broker.dead_letter import DeathReason
@@ -126,6 +126,23 @@ class Subject:
         self.thing = thing
 
 
+class Happening:
+    """Something that is told by name, as RabbitMQ's events are: ``user.tags.set``, ``consumer.created``.
+
+    Args:
+        name: of the event.
+        details: all that there is to say.
+        by: the user who did it; empty for the broker.
+    """
+
+    __slots__ = ("by", "details", "name")
+
+    def __init__(self, name: str, details: Mapping[str, Any], by: str) -> None:
+        self.name = name
+        self.details = details
+        self.by = by
+
+
 class Observer(Protocol):
     """Somebody who looks on. It is called in the middle of the broker's work, and must ask for no more of it."""
 
@@ -157,6 +174,9 @@ class Observer(Protocol):
 
     def deleted(self, subject: Subject, by: str) -> None:
         """Something was deleted, or has gone by itself."""
+
+    def happened(self, happening: Happening) -> None:
+        """Something else happened: to a user, a consumer, an alarm, a login."""
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -192,6 +212,9 @@ class Onlooker:
     def deleted(self, subject: Subject, by: str) -> None:
         """Take no notice."""
 
+    def happened(self, happening: Happening) -> None:
+        """Take no notice."""
+
 
 class Observers:
     """All who look on at one broker. One that raises is told to the driver, and harms neither the others nor clients.
@@ -201,22 +224,35 @@ class Observers:
     """
 
     def __init__(self, driver: Driver) -> None:
-        self.present = False  # whether there is any: to be asked before an event is told
+        self.present = False  # whether there is any for messages: to be asked before what happens to one is told
+        self.present_for_changes = False  # whether there is any at all: to be asked before anything else is told
         self._driver = driver
         self._observers: tuple[Observer, ...] = ()
+        self._of_messages: tuple[Observer, ...] = ()
 
-    def add(self, observer: Observer) -> None:
-        """Tell somebody everything from now on, after those who were here before."""
+    def add(self, observer: Observer, *, of_messages: bool = True) -> None:
+        """Tell somebody everything from now on, after those who were here before.
+
+        Args:
+            of_messages: also what happens to messages, which costs something for each.
+        """
         self._observers = (*self._observers, observer)
-        self.present = True
+        if of_messages:
+            self._of_messages = (*self._of_messages, observer)
+        self._look()
 
     def remove(self, observer: Observer) -> None:
         """Tell somebody nothing more."""
-        self._observers = tuple(other for other in self._observers if other is not observer)
-        self.present = bool(self._observers)
+        self._observers = tuple([other for other in self._observers if other is not observer])
+        self._of_messages = tuple([other for other in self._of_messages if other is not observer])
+        self._look()
 
-    def _tell(self, event: Callable[[Observer], None]) -> None:
-        for observer in self._observers:
+    def _look(self) -> None:
+        self.present = bool(self._of_messages)
+        self.present_for_changes = bool(self._observers)
+
+    def _tell(self, event: Callable[[Observer], None], observers: tuple[Observer, ...]) -> None:
+        for observer in observers:
             try:
                 event(observer)
             except Exception as error:
@@ -224,40 +260,47 @@ class Observers:
 
     def published(self, channel: Channel, passage: Passage) -> None:
         """A publish was routed, or refused."""
-        self._tell(lambda observer: observer.published(channel, passage))
+        self._tell(lambda observer: observer.published(channel, passage), self._of_messages)
 
     def delivered(
         self, channel: Channel, queue: Queue, message: Message, consumer: Consumer | None, *, no_ack: bool
     ) -> None:
         """A message went to a client."""
-        self._tell(lambda observer: observer.delivered(channel, queue, message, consumer, no_ack=no_ack))
+        self._tell(
+            lambda observer: observer.delivered(channel, queue, message, consumer, no_ack=no_ack), self._of_messages
+        )
 
     def settled(self, channel: Channel, queue: Queue, messages: Sequence[Message], settlement: Settlement) -> None:
         """Deliveries are settled."""
-        self._tell(lambda observer: observer.settled(channel, queue, messages, settlement))
+        self._tell(lambda observer: observer.settled(channel, queue, messages, settlement), self._of_messages)
 
     def died(self, queue: Queue, message: Message, reason: DeathReason, passage: Passage | None) -> None:
         """A message died."""
-        self._tell(lambda observer: observer.died(queue, message, reason, passage))
+        self._tell(lambda observer: observer.died(queue, message, reason, passage), self._of_messages)
 
     def refused(self, connection: OpenConnection, error: AmqpError) -> None:
         """A client is told of an error."""
-        self._tell(lambda observer: observer.refused(connection, error))
+        self._tell(lambda observer: observer.refused(connection, error), self._observers)
 
     def opened(self, connection: OpenConnection, channel: Channel | None = None) -> None:
         """A connection or a channel is open."""
-        self._tell(lambda observer: observer.opened(connection, channel))
+        self._tell(lambda observer: observer.opened(connection, channel), self._observers)
 
     def closed(self, connection: OpenConnection, channel: Channel | None, reason: str) -> None:
         """A connection or a channel has ended."""
-        self._tell(lambda observer: observer.closed(connection, channel, reason))
+        self._tell(lambda observer: observer.closed(connection, channel, reason), self._observers)
 
     def declared(self, kind: Kind, virtual_host: str, name: str, thing: object, by: str) -> None:
         """Something was created or changed."""
         subject = Subject(kind, virtual_host, name, thing)
-        self._tell(lambda observer: observer.declared(subject, by))
+        self._tell(lambda observer: observer.declared(subject, by), self._observers)
 
     def deleted(self, kind: Kind, virtual_host: str, name: str, thing: object, by: str) -> None:
         """Something was deleted."""
         subject = Subject(kind, virtual_host, name, thing)
-        self._tell(lambda observer: observer.deleted(subject, by))
+        self._tell(lambda observer: observer.deleted(subject, by), self._observers)
+
+    def happened(self, name: str, details: Mapping[str, Any], by: str) -> None:
+        """Something else happened."""
+        happening = Happening(name, details, by)
+        self._tell(lambda observer: observer.happened(happening), self._observers)

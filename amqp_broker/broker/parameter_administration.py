@@ -97,8 +97,9 @@ class ParameterAdministration:
         self._keep(host, component, name, policy.value())
         host.policies.put(component, policy)
         self._log(f"{EVENTS[component]} set", _text(before), _text(policy), policy=name, vhost=virtual_host)
-        self._tell(Kind.POLICY, virtual_host, name, policy)
-        return host.policies.apply_changed()
+        work = host.policies.apply_changed()
+        self._tell(Kind.POLICY, virtual_host, name, policy)  # after what it means to the first queues, as in RabbitMQ
+        return work
 
     def clear_policy(self, virtual_host: str, name: str, component: str = POLICY) -> Work:
         """Delete a policy.
@@ -113,8 +114,9 @@ class ParameterAdministration:
         self._broker.durability.forget(host.parameters.pop((component, name)))
         host.policies.remove(component, name)
         self._log(f"{EVENTS[component]} cleared", _text(before), None, policy=name, vhost=virtual_host)
+        work = host.policies.apply_changed()
         self._tell(Kind.POLICY, virtual_host, name, before, is_gone=True)
-        return host.policies.apply_changed()
+        return work
 
     # --- limits, as RabbitMQ's API has them
 
@@ -221,7 +223,7 @@ class ParameterAdministration:
 
     def _tell(self, kind: Kind, virtual_host: str, name: str, thing: object, *, is_gone: bool = False) -> None:
         observers = self._broker.observers
-        if observers.present:
+        if observers.present_for_changes:
             tell = observers.deleted if is_gone else observers.declared
             tell(kind, virtual_host, name, thing, self._who)
 

@@ -191,6 +191,8 @@ class Ingress:
         envelope = Envelope(address.routing_keys, header, digest.headers, body)
         queues = self._route_of_nobodys(exchange, envelope).queues
         self.put(queues, address, header, body, digest)
+        if not queues:
+            self._virtual_host.drops.unroutable(self._virtual_host.name, address, None)
         return len(queues)
 
     # --- what died

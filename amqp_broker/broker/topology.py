@@ -188,11 +188,11 @@ class Topology(Host):
 
     def tell_declared(self, kind: Kind, name: str, thing: object, by: str) -> None:
         """Tell those who look on that something is new."""
-        if self.observers.present:
+        if self.observers.present_for_changes:
             self.observers.declared(kind, self.name, name, thing, by)
 
     def _deleted(self, kind: Kind, name: str, thing: object, by: str) -> None:
-        if self.observers.present:
+        if self.observers.present_for_changes:
             self.observers.deleted(kind, self.name, name, thing, by)
 
     # --- queues

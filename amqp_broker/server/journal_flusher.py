@@ -229,7 +229,7 @@ class JournalFlusher:
         if not self._is_told_full:
             self._is_told_full = True
             log_event(logging.ERROR, "disk full", reason=reason, retry_s=FULL_DISK_RETRY_S)
-        self._broker.alarms.set(Resource.DISK, True)
+        self._broker.set_alarm(Resource.DISK, True)
         self._attention.set()
 
     # --- free space

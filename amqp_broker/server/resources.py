@@ -131,7 +131,7 @@ def descriptor_status() -> DescriptorStatus:
 
 
 def _set(broker: Broker, resource: Resource, measured_bytes: int, *, limit_bytes: int, is_low: bool) -> None:
-    if broker.alarms.set(resource, is_low):
+    if broker.set_alarm(resource, is_low):
         event = "alarm raised" if is_low else "alarm cleared"
         log_event(logging.WARNING, event, resource=resource, bytes=measured_bytes, limit_bytes=limit_bytes)
 

@@ -108,6 +108,30 @@ class Login:
             raise Refused(Refusal.LOGIN, f"user '{name}' can only connect via localhost")
         self._user = user
 
+    def tell(self, mechanism: str, protocol: str, error: str = "") -> None:
+        """Tell those who look on how a login went that a protocol asked for.
+
+        Args:
+            error: why it was refused; empty where it was not.
+        """
+        observers, peer = self._broker.observers, self._peer
+        if not observers.present_for_changes:
+            return
+        details: dict[str, object] = {
+            "name": self.claimed_name,
+            "connection_type": "network",
+            "host": peer.our_host,
+            "connection_name": peer.connection_name,
+            "peer_host": peer.host,
+            "peer_port": peer.port,
+            "protocol": protocol,
+            "auth_mechanism": mechanism,
+            "ssl": peer.tls is not None,
+        }
+        if error:
+            details["error"] = error
+        observers.happened(f"user.authentication.{'failure' if error else 'success'}", details, "")
+
     def enter(self, name: str) -> tuple[Client, VirtualHost]:
         """Enter a virtual host, by its name, after ``authenticate``.
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pamqp import commands
+from pamqp.common import FieldTable
 
 from amqp_broker.broker.exchanges import explanation
 from amqp_broker.broker.exchanges.binding import Binding
@@ -185,3 +186,17 @@ def test_many_bindings_are_asked_in_slices_and_not_all_shown(
 def test_bad_questions(broker: MemoryBroker, asked: Any, error: type[Exception], text: str) -> None:
     with pytest.raises(error, match=text):
         explanation_of(broker, asked)
+
+
+def test_an_exchange_that_holds_back(broker: MemoryBroker, channel: ClientChannel) -> None:
+    arguments: FieldTable = {"x-delayed-type": "direct"}
+    channel.call(commands.Exchange.Declare(exchange="x", exchange_type="x-delayed-message", arguments=arguments))
+    channel.bind("a", "x", "k")
+    assert verdicts(explain(broker, "x", "k")) == [("a", True, "the routing key is the binding's")]
+    said = explain(broker, "x", "k", **{"x-delay": 50})
+    assert (said["queues"], verdicts(said)[0][2]) == (["a"], "after 50 ms: the routing key is the binding's")
+    channel.publish("x", "nobody", b"", headers={"x-delay": 50})
+    broker.advance(50)
+    assert [(row["reason"], row["routing_key"], row["user"]) for row in broker.drops.rows()] == [
+        ("unroutable", "nobody", None)
+    ]

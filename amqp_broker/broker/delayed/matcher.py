@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from amqp_broker.broker.delayed.header import delay_ms_of
 from amqp_broker.broker.exchanges.binding import Binding
-from amqp_broker.broker.exchanges.matcher import Envelope, Matcher
+from amqp_broker.broker.exchanges.matcher import Envelope, Matcher, Verdict
 
 if TYPE_CHECKING:
     from amqp_broker.broker.exchanges.exchange import Exchange
@@ -49,6 +49,11 @@ class DelayingMatcher(Matcher):
         if headers is not None and delay_ms_of(headers):
             return (self._holder,)
         return self.inner.match(message)
+
+    def explain(self, binding: Binding, message: Envelope) -> Verdict:
+        verdict = self.inner.explain(binding, message)
+        delay_ms = delay_ms_of(message.headers) if message.headers is not None else 0
+        return Verdict(verdict.matches, f"after {delay_ms} ms: {verdict.why}") if delay_ms else verdict
 
 
 def delay_by(exchange: Exchange, holder: Queue | None) -> None:

@@ -382,6 +382,8 @@ class Queue(StoredQueue):
         self.consumers.add(consumer)
         self._had_consumers = True
         self.changed()
+        if self.virtual_host.observers.present_for_changes:
+            self._tell_of_consumer("consumer.created", consumer)
         return consumer
 
     def remove_consumer(self, consumer: Consumer) -> None:
@@ -389,12 +391,30 @@ class Queue(StoredQueue):
         if self.is_deleted:
             return
         self.consumers.remove(consumer)
+        if self.virtual_host.observers.present_for_changes:
+            self._tell_of_consumer("consumer.deleted", consumer)
         if not len(self.consumers):
             if self.auto_delete and self._had_consumers:
                 self.virtual_host.remove_queue(self)
                 return
             self.restart_unused_timer()
         self.changed()
+
+    def _tell_of_consumer(self, event: str, consumer: Consumer) -> None:
+        """Tell those who look on that there is a consumer, or no more."""
+        channel = consumer.deliveries.inspect()
+        details: dict[str, object] = {
+            "vhost": self.virtual_host.name,
+            "queue": self.name,
+            "consumer_tag": consumer.tag,
+            "channel": channel["name"],
+        }
+        if event == "consumer.created":
+            details["exclusive"] = consumer.is_exclusive
+            details["ack_required"] = not consumer.no_ack
+            details["prefetch_count"] = consumer.prefetch_count
+            details["arguments"] = consumer.arguments
+        self.virtual_host.observers.happened(event, details, channel["user"])
 
     def resume(self, consumer: Consumer) -> None:
         """A consumer may have room again."""
@@ -449,6 +469,8 @@ class Queue(StoredQueue):
             self._unused_timer = None
         consumers, self.consumers = list(self.consumers), Consumers()
         for consumer in consumers:
+            if self.virtual_host.observers.present_for_changes:
+                self._tell_of_consumer("consumer.deleted", consumer)
             consumer.deliveries.consumer_cancelled(consumer)
         self.virtual_host.durability.forget_queue(self)
         self.virtual_host.drops.emptied(self.virtual_host.name, self.name, self.ready_count, DropReason.QUEUE_DELETED)

@@ -340,7 +340,7 @@ class Connection(Link):
         self._virtual_host = virtual_host
         self._move(ConnectionEvent.OPENED)
         self.broker.open_connections.add(self)
-        if self.broker.observers.present:
+        if self.broker.observers.present_for_changes:
             self.broker.observers.opened(self)
         self.throttle.start()
 
@@ -378,7 +378,7 @@ class Connection(Link):
             method_ids = error.blamed
         if self._is_closing:
             return
-        if self.broker.observers.present:
+        if self.broker.observers.present_for_changes:
             self.broker.observers.refused(self, error)
         if self.state is ConnectionState.HANDSHAKE:
             self.has_failed = True
@@ -507,7 +507,7 @@ class Connection(Link):
 
     def _release(self) -> Work:
         """Give back what the client had: its channels' consumers and messages, its exclusive queues."""
-        if self._client is not None and not self._has_ended and self.broker.observers.present:
+        if self._client is not None and not self._has_ended and self.broker.observers.present_for_changes:
             self.broker.observers.closed(self, None, self.close_reason)
         self._has_ended = True
         channels, self.channels = self.channels, {}

@@ -92,7 +92,9 @@ class Handshake:
         try:
             connection.login.authenticate(mechanism, method.response.encode("utf-8", "surrogateescape"))
         except Refused as refused:
+            connection.login.tell(mechanism, "AMQP 0-9-1", str(refused))
             raise _error_of(refused, mechanism) from None
+        connection.login.tell(mechanism, "AMQP 0-9-1")
         settings = connection.broker.settings
         tune = build(
             methods.Connection.Tune,

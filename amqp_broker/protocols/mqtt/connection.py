@@ -226,7 +226,14 @@ class Connection(Link):
         self.level = packet.level
         self.client_id = packet.client_id
         is_loopback, has_certificate = self.peer.is_loopback, self.peer.certificate_name is not None
-        admitted = admit(self.broker, self.login, packet, has_certificate=has_certificate, is_loopback=is_loopback)
+        mechanism = "EXTERNAL" if has_certificate and packet.user_name is None else "PLAIN"
+        try:
+            admitted = admit(self.broker, self.login, packet, has_certificate=has_certificate, is_loopback=is_loopback)
+        except MqttError as error:
+            if self.login.claimed_name:
+                self.login.tell(mechanism, "MQTT", str(error))
+            raise
+        self.login.tell(mechanism, "MQTT")
         self._open(packet, admitted)
 
     def _open(self, packet: Connect, admitted: Admitted) -> None:
@@ -247,7 +254,7 @@ class Connection(Link):
         self._delivering = Delivering(self, self._publishing, self._subscribing)
         self._is_open = True
         broker.open_connections.add(self)
-        if broker.observers.present:
+        if broker.observers.present_for_changes:
             broker.observers.opened(self)
         self.throttle.start()
         self._start_keep_alive(packet.keep_alive_s)
@@ -388,7 +395,7 @@ class Connection(Link):
     def _release(self, *, says_will: bool) -> None:
         """Give back what the client had; its will is published, at once or later (MQTT 5.0, 3.1.2.5)."""
         broker, virtual_host, session = self.broker, self.virtual_host, self.session
-        if broker.observers.present:
+        if broker.observers.present_for_changes:
             broker.observers.closed(self, None, self.close_reason)
         broker.open_connections.remove(self)
         virtual_host.counts_of_ended.add(self.counts)

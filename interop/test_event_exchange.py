@@ -1,0 +1,207 @@
+"""The event exchange: what happens in a broker comes as messages, with which keys and headers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from interop import brokers
+from interop.brokers import Choice, OurBroker, RabbitMQ
+from interop.operator import Operator
+from interop.raw_client import Basic, ChannelUnderTest, Exchange, Queue
+from interop.under_test import BrokerUnderTest
+from interop.waiting import until
+
+FEATURE = "event exchange"
+EVENTS = "amq.rabbitmq.event"
+
+
+class WithEvents:
+    """The brokers of this module, each started when it is first asked."""
+
+    def __init__(self) -> None:
+        self._started: dict[Choice, brokers.RabbitMQ | brokers.OurBroker] = {}
+
+    def get(self, choice: Choice) -> brokers.RabbitMQ | brokers.OurBroker:
+        if choice not in self._started:
+            on = {"AMQP_BROKER_EVENT_EXCHANGE": "on"}
+            self._started[choice] = choice.start(plugins=("rabbitmq_event_exchange",), environment=on)
+        return self._started[choice]
+
+    def stop(self) -> None:
+        for process in self._started.values():
+            process.stop()
+
+
+@pytest.fixture(scope="module")
+def broker_processes() -> Iterator[WithEvents]:
+    started = WithEvents()
+    yield started
+    started.stop()
+
+
+@pytest.fixture
+def events(broker: BrokerUnderTest, ch: ChannelUnderTest) -> str:
+    """A queue that gets no event yet: ``listen`` says which."""
+    queue = broker.queue_name("events")
+    ch.declare(queue)
+    return queue
+
+
+def listen(ch: ChannelUnderTest, events: str, *keys: str) -> None:
+    for key in keys:
+        ch.bind(events, EVENTS, key)
+    ch.sync()
+    until(lambda: is_silent(ch, events))  # the bindings themselves are no events of these keys
+
+
+def is_silent(ch: ChannelUnderTest, events: str) -> bool:
+    return ch.depth(events)[0] == 0
+
+
+def take(ch: ChannelUnderTest, events: str, *keys: str) -> list[dict[str, Any]]:
+    """The headers of the next events, which have these keys."""
+    until(lambda: ch.depth(events)[0] >= len(keys))
+    found = [ch.get_one(events) for _ in keys]
+    assert [one.routing_key for one in found] == list(keys)
+    for one in found:
+        assert one.body == b""
+        assert one.headers["timestamp_in_ms"] > 1_500_000_000_000
+    return [dict(one.headers) for one in found]
+
+
+def only(headers: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {name: headers.get(name) for name in names}
+
+
+def test_queues_exchanges_and_bindings(broker: BrokerUnderTest, ch: ChannelUnderTest, events: str, q: str) -> None:
+    x = broker.exchange_name("x")
+    listen(ch, events, "queue.*", "exchange.*")
+    ch.declare(q, durable=True)
+    ch.declare(q, durable=True)
+    ch.declare_exchange(x, "topic")
+    ch.bind(events, EVENTS, "binding.*")
+    ch.bind(q, x, "a.b")
+    ch.call(Queue.Unbind, queue=q, exchange=x, routing_key="a.b")
+    ch.call(Exchange.Delete, exchange=x)
+    ch.call(Queue.Delete, queue=q)
+    (queue, exchange) = take(ch, events, "queue.created", "exchange.created")
+    fields = ("name", "vhost", "durable", "auto_delete", "exclusive", "user_who_performed_action")
+    assert only(queue, *fields) == {
+        "name": q,
+        "vhost": "/",
+        "durable": True,
+        "auto_delete": False,
+        "exclusive": False,
+        "user_who_performed_action": "guest",
+    }
+    of_exchange = ("name", "vhost", "type", "durable", "auto_delete", "internal", "policy", "user_who_performed_action")
+    assert only(exchange, *of_exchange) == {
+        "name": x,
+        "vhost": "/",
+        "type": "topic",
+        "durable": False,
+        "auto_delete": False,
+        "internal": False,
+        "policy": "",
+        "user_who_performed_action": "guest",
+    }
+    fields = ("vhost", "source_name", "source_kind", "destination_name", "destination_kind", "routing_key")
+    own, bound, unbound = take(ch, events, "binding.created", "binding.created", "binding.deleted")
+    assert own["source_name"] == EVENTS
+    for binding in (bound, unbound):
+        assert only(binding, *fields) == {
+            "vhost": "/",
+            "source_name": x,
+            "source_kind": "exchange",
+            "destination_name": q,
+            "destination_kind": "queue",
+            "routing_key": "a.b",
+        }
+    gone = take(ch, events, "exchange.deleted", "queue.deleted")
+    assert [only(one, "name", "vhost", "user_who_performed_action") for one in gone] == [
+        {"name": name, "vhost": "/", "user_who_performed_action": "guest"} for name in (x, q)
+    ]
+
+
+def test_connections_channels_and_consumers(broker: BrokerUnderTest, ch: ChannelUnderTest, events: str, q: str) -> None:
+    ch.declare(q)
+    listen(ch, events, "connection.*", "channel.*", "consumer.*", "user.authentication.*")
+    client = broker.connect()
+    other = client.channel()
+    other.consume(q, consumer_tag="tag")
+    other.call(Basic.Cancel, consumer_tag="tag")
+    client.close()
+    login, connected, _, consuming, cancelled = take(
+        ch,
+        events,
+        "user.authentication.success",
+        "connection.created",
+        "channel.created",
+        "consumer.created",
+        "consumer.deleted",
+    )
+    assert only(login, "name", "auth_mechanism", "connection_type", "ssl") == {
+        "name": "guest",
+        "auth_mechanism": "PLAIN",
+        "connection_type": "network",
+        "ssl": False,
+    }
+    assert " -> " in login["connection_name"]
+    assert only(connected, "vhost", "user", "name", "user_who_performed_action") == {
+        "vhost": "/",
+        "user": "guest",
+        "name": login["connection_name"],
+        "user_who_performed_action": "guest",
+    }
+    fields = ("queue", "vhost", "consumer_tag", "ack_required", "exclusive", "prefetch_count")
+    assert only(consuming, *fields) == {
+        "queue": q,
+        "vhost": "/",
+        "consumer_tag": "tag",
+        "ack_required": True,
+        "exclusive": False,
+        "prefetch_count": 0,
+    }
+    assert only(cancelled, "queue", "vhost", "consumer_tag") == {"queue": q, "vhost": "/", "consumer_tag": "tag"}
+    until(lambda: ch.depth(events)[0] >= 2)
+    ended = {str(one.routing_key): one.headers for one in (ch.get_one(events), ch.get_one(events))}
+    assert set(ended) == {"channel.closed", "connection.closed"}
+    assert ended["connection.closed"]["name"] == login["connection_name"]
+
+
+def test_policies_and_limits(broker: BrokerUnderTest, ch: ChannelUnderTest, events: str, q: str) -> None:
+    process: Any = broker.process
+    assert isinstance(process, RabbitMQ | OurBroker)
+    operator = Operator(process)
+    ch.declare(q)
+    listen(ch, events, "policy.*", "queue.policy.*", "vhost.#")
+    operator.set_policy("evp", f"^{q}$", {"max-length": 5})
+    of_queue, policy = take(ch, events, "queue.policy.updated", "policy.set")
+    said = {"pattern": f"^{q}$", "definition": {"max-length": 5}, "priority": 0, "apply-to": "all", "vhost": "/"}
+    assert only(policy, *said) == said
+    assert only(of_queue, *said, "name") == {**said, "name": q}
+    operator.clear_policy("evp")
+    of_queue, policy = take(ch, events, "queue.policy.cleared", "policy.cleared")
+    assert only(of_queue, "name", "vhost") == {"name": q, "vhost": "/"}
+    assert only(policy, "name", "vhost") == {"name": "evp", "vhost": "/"}
+    operator.set_vhost_limits({"max-queues": 1000})
+    (given,) = take(ch, events, "vhost.limits.set")
+    assert only(given, "name", "max-queues") == {"name": "limits", "max-queues": 1000}
+    operator.set_vhost_limits({})
+
+
+def test_a_login_that_fails(broker: BrokerUnderTest, ch: ChannelUnderTest, events: str) -> None:
+    listen(ch, events, "user.authentication.failure")
+    client = broker.socket()
+    client.begin()
+    client.send_start_ok(user="guest", password="wrong")
+    (failed,) = take(ch, events, "user.authentication.failure")
+    assert only(failed, "name", "auth_mechanism") == {"name": "guest", "auth_mechanism": "PLAIN"}
+
+
+def test_nobody_publishes_to_it(broker: BrokerUnderTest, ch: ChannelUnderTest) -> None:
+    ch.publish(EVENTS, "k", b"")
+    ch.expect_close(403, f"cannot publish to internal exchange '{EVENTS}' in vhost '/'", cause=Basic.Publish)
