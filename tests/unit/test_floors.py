@@ -61,15 +61,6 @@ CLASS_FAMILIES: dict[tuple[str, ...], str] = {
         "broker.exchanges.exchange",
         "broker.exchanges.matcher",
     ): "an exchange has bindings and a matcher; a binding names its exchange, and a matcher is told of both",
-    (
-        "protocols.stomp.connection",
-        "protocols.stomp.heart_beats",
-        "protocols.stomp.inspection",
-        "protocols.stomp.publishing",
-        "protocols.stomp.subscribing",
-        "protocols.stomp.subscriptions",
-        "protocols.stomp.transactions",
-    ): "the parts of a connection hold on to the whole",
 }
 TRIO_FLOOR_MIN = 6
 PAMQP_MODULES = {f"{PACKAGE}.wire.methods"}

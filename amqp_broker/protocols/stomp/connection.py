@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from amqp_broker.access.client import Peer
 from amqp_broker.access.passwords import NotVerifiedYet
 from amqp_broker.broker.counters import ChannelCounts
+from amqp_broker.broker.observer import Channel
 from amqp_broker.broker.queues.base import QueueBusy
 from amqp_broker.broker.queues.unacknowledged import Unacknowledged
 from amqp_broker.broker.virtual_host import generated_name
@@ -27,12 +28,11 @@ from amqp_broker.protocols.stomp.frames import Frame, FrameSplitter, Headers, en
 from amqp_broker.protocols.stomp.handshake import VERSIONS, admit, connected_headers, heart_beat_of, version_of
 from amqp_broker.protocols.stomp.heart_beats import HeartBeats
 from amqp_broker.protocols.stomp.inspection import channel_info, connection_info
-from amqp_broker.protocols.stomp.messages import Translations
+from amqp_broker.protocols.stomp.link import Link
 from amqp_broker.protocols.stomp.publishing import Publishing
 from amqp_broker.protocols.stomp.queues import Queues
 from amqp_broker.protocols.stomp.subscribing import Subscribing
 from amqp_broker.protocols.stomp.transactions import Transactions
-from amqp_broker.session.connection import ClientConnection
 
 if TYPE_CHECKING:
     from amqp_broker.broker.broker import Broker
@@ -44,7 +44,7 @@ TRANSACTIONAL: Final = ("SEND", "ACK", "NACK")  # what a transaction may hold
 ERRORS_LOGGED_MAX: Final = 10  # of a client that goes on after each
 
 
-class Connection(ClientConnection):
+class Connection(Link):
     """The conversation with one client.
 
     Args:
@@ -55,32 +55,14 @@ class Connection(ClientConnection):
 
     def __init__(self, broker: Broker, peer: Peer, on_output: Callable[[], None]) -> None:
         super().__init__(broker, peer, on_output)
-        self.version = ""  # empty before CONNECT was accepted
-        self.session_id = ""
-        self.heart_beat_s = (0, 0)  # of ours, and of the client's
-        self.last_heard_ms = 0
-        self.counts = ChannelCounts()
-        self.translations = Translations()
         self._splitter = FrameSplitter(CONNECT_BODY_BYTES_MAX)
         self._errors_logged = 0
-        self._delivery_number = 0
-        self._is_closed = False
-        self._is_open = False
         self._is_leaving = False  # the client has said DISCONNECT: nothing more is heard
         self._queues: Queues | None = None
         self._publishing: Publishing | None = None
         self._subscribing: Subscribing | None = None
         self._transactions: Transactions | None = None
         self._heart_beats = HeartBeats(self)
-
-    @property
-    def is_closed(self) -> bool:
-        return self._is_closed
-
-    @property
-    def channel_count(self) -> int:
-        """A connection stands for a channel."""
-        return int(self._is_open)
 
     # --- who it is; most of it is there once CONNECT was accepted
 
@@ -103,22 +85,20 @@ class Connection(ClientConnection):
         return self._subscribing
 
     @property
-    def delivering(self) -> Subscribing:
-        """What stands for its only channel."""
-        return self.subscribing
-
-    @property
     def transactions(self) -> Transactions:
         """What it has put off."""
         assert self._transactions is not None
         return self._transactions
 
     @property
-    def state_name(self) -> str:
-        """How it is, in the words of RabbitMQ's lists."""
-        if self._is_open:
-            return "blocked" if self.throttle.is_blocked else "running"
-        return "closed" if self._is_closed else "starting"
+    def channel(self) -> Channel:
+        return self.subscribing
+
+    def reply_queue(self, name: str) -> str:
+        return self.subscribing.reply_queue(name)
+
+    def subscription_cancelled(self, tag: str) -> None:
+        self.subscribing.cancelled(tag)
 
     def inspect(self) -> ConnectionInfo:
         """Describe it, for those who look in."""
@@ -126,11 +106,11 @@ class Connection(ClientConnection):
 
     def inspect_channel(self) -> ChannelInfo:
         """Describe it as a channel."""
-        return channel_info(self)
+        return channel_info(self, self.publishing, self.subscribing, self.transactions)
 
     def inspect_channels(self) -> Iterator[ChannelInfo]:
         """Describe what stands for its channels."""
-        return iter([channel_info(self)] if self._is_open else [])
+        return iter([self.inspect_channel()] if self._is_open else [])
 
     def unacknowledged(self) -> Iterator[tuple[str, list[Unacknowledged]]]:
         """The deliveries that wait for their settlement, of what stands for its channel."""
@@ -160,11 +140,6 @@ class Connection(ClientConnection):
 
     def room_filled(self, size_bytes: int) -> None:
         """Nothing was read to a room that there is not."""
-
-    def next_delivery(self) -> int:
-        """The number of the next MESSAGE."""
-        self._delivery_number += 1
-        return self._delivery_number
 
     def handle_rest(self, items: Iterator[Frame]) -> None:
         try:
@@ -282,9 +257,9 @@ class Connection(ClientConnection):
         self._deadline.cancel()
         self.session_id = generated_name("session")
         self._queues = Queues(self.virtual_host, self.client)
-        self._publishing = Publishing(self)
-        self._subscribing = Subscribing(self)
-        self._transactions = Transactions(self)
+        self._publishing = Publishing(self, self._queues)
+        self._subscribing = Subscribing(self, self._queues)
+        self._transactions = Transactions(self, self._publishing, self._subscribing)
         self._is_open = True
         broker.open_connections.add(self)
         if broker.observers.present:

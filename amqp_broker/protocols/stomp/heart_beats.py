@@ -11,7 +11,7 @@ from amqp_broker.protocols.stomp.frames import HEART_BEAT
 
 if TYPE_CHECKING:
     from amqp_broker.broker.timers import Timer
-    from amqp_broker.protocols.stomp.connection import Connection
+    from amqp_broker.protocols.stomp.link import Link
 
 SILENT_INTERVALS_MAX: Final = 2
 
@@ -19,7 +19,7 @@ SILENT_INTERVALS_MAX: Final = 2
 class HeartBeats:
     """The heart-beats of one connection; none until ``start``."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Link) -> None:
         self._connection = connection
         self._half_ms = 0
         self._silence_ms_max = 0

@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING
 from amqp_broker.broker.descriptions import ChannelInfo, ConnectionInfo
 
 if TYPE_CHECKING:
-    from amqp_broker.protocols.stomp.connection import Connection
+    from amqp_broker.protocols.stomp.link import Link
+    from amqp_broker.protocols.stomp.publishing import Publishing
+    from amqp_broker.protocols.stomp.subscribing import Subscribing
+    from amqp_broker.protocols.stomp.transactions import Transactions
 
 
-def connection_info(connection: Connection) -> ConnectionInfo:
+def connection_info(connection: Link) -> ConnectionInfo:
     """Describe a connection; one that has not logged in yet has empty names."""
     peer = connection.peer
     return ConnectionInfo(
@@ -40,9 +43,11 @@ def connection_info(connection: Connection) -> ConnectionInfo:
     )
 
 
-def channel_info(connection: Connection) -> ChannelInfo:
+def channel_info(
+    connection: Link, publishing: Publishing, subscribing: Subscribing, transactions: Transactions
+) -> ChannelInfo:
     """Describe what stands for the channel of an open connection."""
-    peer, subscribing, transactions = connection.peer, connection.subscribing, connection.transactions
+    peer = connection.peer
     return ChannelInfo(
         name=f"{peer.connection_name} (1)",
         number=1,
@@ -57,7 +62,7 @@ def channel_info(connection: Connection) -> ChannelInfo:
         global_prefetch_count=0,
         consumer_count=subscribing.consumer_count,
         messages_unacknowledged=len(subscribing.unacknowledged),
-        messages_unconfirmed=connection.publishing.unconfirmed_count,
+        messages_unconfirmed=publishing.unconfirmed_count,
         messages_uncommitted=transactions.message_count,
         acks_uncommitted=transactions.settlement_count,
         state="running",

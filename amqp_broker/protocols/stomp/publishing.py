@@ -18,11 +18,12 @@ from amqp_broker.protocols.stomp.destinations import QUEUE, TEMP_QUEUE, Destinat
 from amqp_broker.protocols.stomp.errors import StompError
 from amqp_broker.protocols.stomp.frames import Frame, encode_frame
 from amqp_broker.protocols.stomp.messages import Translations
+from amqp_broker.protocols.stomp.queues import Queues
 from amqp_broker.session.confirms import Confirms
 from amqp_broker.wire.hot import encode_address
 
 if TYPE_CHECKING:
-    from amqp_broker.protocols.stomp.connection import Connection
+    from amqp_broker.protocols.stomp.link import Link
 
 TARGETS_MAX: Final = 1_024  # destinations whose route a connection remembers
 IMPERSONATOR: Final = "impersonator"  # the tag of users that may publish in the name of others
@@ -58,8 +59,9 @@ class Prepared:
 class Publishing:
     """The publisher's side of a connection that is open."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Link, queues: Queues) -> None:
         broker = connection.broker
+        self._queues = queues
         self._connection = connection
         self._host = connection.virtual_host
         self._translations = Translations()
@@ -93,7 +95,7 @@ class Publishing:
         reply_to = frame.headers.get("reply-to", "")
         if reply_to.startswith("/temp-queue"):
             temporary = parse_destination(reply_to)
-            name = self._connection.subscribing.reply_queue(temporary.routing_key)
+            name = self._connection.reply_queue(temporary.routing_key)
             frame = Frame(frame.command, {**frame.headers, "reply-to": name}, frame.body)
         header, digest = self._translations.header(frame)
         user = self._connection.client.user
@@ -142,7 +144,7 @@ class Publishing:
         observers = self._connection.broker.observers
         if observers.present:
             passage = Passage(self._host, address, header, body, queues, outcome != REFUSED)
-            observers.published(self._connection.delivering, passage)
+            observers.published(self._connection.channel, passage)
         return outcome
 
     def _reply(self, address: Address, header: bytes, body: bytes) -> bool:
@@ -162,7 +164,7 @@ class Publishing:
         if target is None:
             destination = parse_destination(path)
             if frame is not None and destination.kind == QUEUE:
-                self._connection.queues.declare(destination, destination.routing_key, frame)
+                self._queues.declare(destination, destination.routing_key, frame)
                 self._targets_version = self._host.lookup_version
             target = self._look_up(destination)
             if len(self._targets) >= TARGETS_MAX:

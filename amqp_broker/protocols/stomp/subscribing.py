@@ -26,12 +26,12 @@ from amqp_broker.protocols.stomp.destinations import (
 )
 from amqp_broker.protocols.stomp.errors import StompError
 from amqp_broker.protocols.stomp.frames import Frame
-from amqp_broker.protocols.stomp.queues import consumer_arguments, is_durable
+from amqp_broker.protocols.stomp.queues import Queues, consumer_arguments, is_durable
 from amqp_broker.protocols.stomp.subscriptions import AUTO, MODES, Subscription
 from amqp_broker.wire.table import Table
 
 if TYPE_CHECKING:
-    from amqp_broker.protocols.stomp.connection import Connection
+    from amqp_broker.protocols.stomp.link import Link
 
 OWN_QUEUE_PREFIX: Final = "stomp-subscription"
 PREFETCH_MAX: Final = 65_535
@@ -54,7 +54,8 @@ class Subscribing:
 
     number = 1
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Link, queues: Queues) -> None:
+        self._queues = queues
         self.connection = connection
         self._host = connection.virtual_host
         self._client = connection.client
@@ -126,7 +127,7 @@ class Subscribing:
         if destination.has_queue_of_its_own:
             self._host.exchange(destination.exchange)
         if destination.has_queue_of_its_own or destination.kind == QUEUE:
-            return self.connection.queues.declare(destination, name, frame)
+            return self._queues.declare(destination, name, frame)
         return self._host.accessible_queue(self._client, name)
 
     def _consume(self, subscription: Subscription, queue: Queue, prefetch_count: int, arguments: Table) -> None:
@@ -199,9 +200,11 @@ class Subscribing:
                 subscription.take_over(earlier)
             self._ended[subscription.tag] = subscription
 
-    def cancelled(self, subscription: Subscription) -> None:
+    def cancelled(self, tag: str) -> None:
         """The queue of a subscription has gone: the client is told."""
-        self._subscriptions.pop(subscription.tag, None)
+        subscription = self._subscriptions.pop(tag, None)
+        if subscription is None:
+            return
         subscription.consumer = None
         subscription.stop()
         detail = (

@@ -22,7 +22,7 @@ from amqp_broker.session.delivery_timeout import DeliveryTimeout
 from amqp_broker.session.settling import Settling
 
 if TYPE_CHECKING:
-    from amqp_broker.protocols.stomp.connection import Connection
+    from amqp_broker.protocols.stomp.link import Link
 
 AUTO: Final = "auto"
 CLIENT: Final = "client"
@@ -44,9 +44,7 @@ class Subscription:
         description: how errors speak of it.
     """
 
-    def __init__(
-        self, connection: Connection, tag: str, subscription_id: str | None, mode: str, description: str
-    ) -> None:
+    def __init__(self, connection: Link, tag: str, subscription_id: str | None, mode: str, description: str) -> None:
         self.tag = tag
         self.id = subscription_id
         self.mode = mode
@@ -88,7 +86,7 @@ class Subscription:
         self._send(number, message, connection.translations.lines(header))
         if self._observers.present:
             no_ack = not self._is_acknowledged
-            self._observers.delivered(connection.delivering, queue, message, consumer, no_ack=no_ack)
+            self._observers.delivered(connection.channel, queue, message, consumer, no_ack=no_ack)
 
     def _send(self, number: int, message: Message, lines: bytes) -> None:
         output, body = self._connection.output, message.body
@@ -171,7 +169,7 @@ class Subscription:
             elif settlement is Settlement.REQUEUED:
                 counts.requeued += count
         if self._observers.present:
-            self._observers.settled(self._connection.delivering, queue, messages, settlement)
+            self._observers.settled(self._connection.channel, queue, messages, settlement)
 
     def watch(self) -> None:
         """From now on something may be unacknowledged for too long."""
@@ -211,7 +209,7 @@ class Subscription:
 
     def consumer_cancelled(self, consumer: Consumer) -> None:
         """The queue has gone."""
-        self._connection.subscribing.cancelled(self)
+        self._connection.subscription_cancelled(self.tag)
 
     def inspect(self) -> ChannelInfo:
         """Describe the connection as a channel."""

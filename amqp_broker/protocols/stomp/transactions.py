@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Final
 from amqp_broker.broker.observer import Settlement
 from amqp_broker.protocols.stomp.errors import StompError
 from amqp_broker.protocols.stomp.frames import Frame
-from amqp_broker.protocols.stomp.publishing import Prepared
-from amqp_broker.protocols.stomp.subscribing import Settled
+from amqp_broker.protocols.stomp.publishing import Prepared, Publishing
+from amqp_broker.protocols.stomp.subscribing import Settled, Subscribing
 
 if TYPE_CHECKING:
-    from amqp_broker.protocols.stomp.connection import Connection
+    from amqp_broker.protocols.stomp.link import Link
 
 TRANSACTIONS_MAX: Final = 256  # at a time
 
@@ -23,8 +23,10 @@ TRANSACTIONS_MAX: Final = 256  # at a time
 class Transactions:
     """The transactions of a connection that is open."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Link, publishing: Publishing, subscribing: Subscribing) -> None:
         self._connection = connection
+        self._publishing = publishing
+        self._subscribing = subscribing
         self._frames: dict[str, list[Frame]] = {}  # by the transaction's name
 
     @property
@@ -67,7 +69,7 @@ class Transactions:
             StompError, AmqpError: one of the frames cannot be done; none has been.
         """
         frames = self._frames.pop(self._known(frame))
-        publishing, subscribing = self._connection.publishing, self._connection.subscribing
+        publishing, subscribing = self._publishing, self._subscribing
         messages: list[Prepared] = []
         settlements: list[Settled] = []
         named: set[int] = set()
