@@ -9,7 +9,9 @@ import pytest
 import trio
 import trio.testing
 
-from amqp_broker.network.socket_stream import SocketStream
+from amqp_broker.network.connection_log import CLIENT_LEFT, CLIENT_RESET
+from amqp_broker.network.socket_stream import SentNothing, SocketStream, receive_first
+from tests.unit.in_trio import in_trio
 
 
 def connected_sockets() -> tuple[socket.socket, socket.socket]:
@@ -81,3 +83,16 @@ def test_small_frames_are_not_held_back() -> None:
         SocketStream(one)
         assert one.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
         one.close()
+
+
+@pytest.mark.parametrize("how", [CLIENT_LEFT, CLIENT_RESET])
+@in_trio
+async def test_who_goes_without_a_word_is_told_from_who_fails(how: str) -> None:
+    client, server = connected_sockets()
+    stream = SocketStream(server)
+    if how == CLIENT_RESET:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # close sends RST
+    client.close()
+    with pytest.raises(SentNothing, match=how):
+        await receive_first(stream, 100)
+    await stream.aclose()
