@@ -5,8 +5,11 @@ A file of a subcommand holds a ``typer.Typer`` named ``application``: a command,
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -108,9 +111,33 @@ def run() -> None:
             raise
         text = str(error.format_message())
         is_help = "\n" in text  # a group of commands that was called without one
-        print(text if is_help else f"amqp-broker: {_with_way_out(text)}", file=sys.stderr)
+        if not is_help and sys.argv[1:2] == ["serve"] and _wants_json(sys.argv[2:]):
+            _log_refusal(_with_way_out(text))
+        else:
+            print(text if is_help else f"amqp-broker: {_with_way_out(text)}", file=sys.stderr)
         sys.exit(int(ExitCode.WRONG_USE))
     sys.exit(code if isinstance(code, int) else int(ExitCode.OK))
+
+
+def _wants_json(arguments: list[str]) -> bool:
+    """Whether a broker that was called with these would have logged JSON."""
+    from amqp_broker.cli.configuration import wanted_log_format
+
+    given = {name: value for name, value in pairwise([*arguments, ""]) if name.startswith("--")}
+    for argument in arguments:
+        name, is_given, value = argument.partition("=")
+        if is_given:
+            given[name] = value
+    config = given.get("--config")
+    return wanted_log_format(given.get("--log-format"), Path(config) if config else None, os.environ) == "json"
+
+
+def _log_refusal(text: str) -> None:
+    from amqp_broker.cli.announcements import failed
+    from amqp_broker.logs import set_up_logs
+
+    set_up_logs("info", "json")
+    failed(text, int(ExitCode.WRONG_USE), "json")
 
 
 def _with_way_out(text: str) -> str:

@@ -119,6 +119,15 @@ def test_a_wrong_setting_is_json_too(tmp_path: Path, how: str) -> None:
     assert line["reason"].startswith(f"port in config file {file} takes a whole number")
 
 
+@pytest.mark.parametrize("format_option", [["--log-format", "json"], ["--log-format=json"]])
+def test_a_wrong_option_is_json_too(format_option: list[str]) -> None:
+    command = [sys.executable, "-m", "amqp_broker", "serve", *format_option, "--prot", "5672"]
+    done = subprocess.run(command, cwd=REPOSITORY, env=our_environment(), capture_output=True, text=True, check=False)
+    line = json.loads(done.stderr)
+    assert (line["event"], line["exit_code"], done.returncode) == ("failed", 2, 2)
+    assert "--prot" in line["reason"]
+
+
 def test_sighup_before_it_is_ready_does_not_end_it() -> None:
     command = [sys.executable, "-c", SIGHUP_WHILE_IT_LOADS]
     done = subprocess.run(command, cwd=REPOSITORY, env=our_environment(), capture_output=True, text=True, check=True)
