@@ -24,9 +24,20 @@ BehaveLike = Literal["3.10", "3.13", "4.0", "4.3"]
 ProxyProtocol = Literal["off", "required"]
 Switch = Literal["on", "off"]
 
-OTHER_PROTOCOLS = {"mqtt": (1883, 8883), "stomp": (61613, 61614)}  # with their usual ports, without TLS and with it
+OTHER_PROTOCOLS = {
+    "mqtt": (1883, 8883),
+    "stomp": (61613, 61614),
+    "web-sockets": (15674, 15673),
+}  # with their usual ports, without TLS and with it
 
-OTHER_TLS_PORTS = tuple(f"{protocol}_tls_port" for protocol in OTHER_PROTOCOLS)
+
+def port_setting(protocol: str, *, is_tls: bool = False) -> str:
+    """The name of the setting that chooses the port of a protocol beside AMQP 0-9-1."""
+    name = "web_socket" if protocol == "web-sockets" else protocol
+    return f"{name}_tls_port" if is_tls else f"{name}_port"
+
+
+OTHER_TLS_PORTS = tuple(port_setting(protocol, is_tls=True) for protocol in OTHER_PROTOCOLS)
 
 
 class SettingError(ValueError):
@@ -114,7 +125,7 @@ class Settings:
     protocols: tuple[str, ...] = _setting(
         (),
         "Protocols to speak beside AMQP 0-9-1, on their usual ports: mqtt (1883, and 8883 with a certificate), "
-        "stomp (61613, 61614).",
+        "stomp (61613, 61614), web-sockets (15674, 15673), over which all three are spoken.",
     )
     mqtt_port: int = _setting(
         -1,
@@ -146,6 +157,18 @@ class Settings:
     stomp_tls_port: int = _setting(
         -1,
         "TCP port for STOMP over TLS, with a certificate. -1: off, or 61614 if protocols names stomp.",
+        minimum=-1,
+        maximum=65535,
+    )
+    web_socket_port: int = _setting(
+        -1,
+        "TCP port for web sockets. -1: off, or 15674 if protocols names web-sockets; 0 lets the system pick one.",
+        minimum=-1,
+        maximum=65535,
+    )
+    web_socket_tls_port: int = _setting(
+        -1,
+        "TCP port for web sockets over TLS, with a certificate. -1: off, or 15673 if protocols names web-sockets.",
         minimum=-1,
         maximum=65535,
     )
@@ -312,7 +335,7 @@ class Settings:
 
     def port_of(self, protocol: str, *, is_tls: bool = False) -> int | None:
         """The port of a protocol beside AMQP 0-9-1; None where it is off."""
-        port: int = getattr(self, f"{protocol}_tls_port" if is_tls else f"{protocol}_port")
+        port: int = getattr(self, port_setting(protocol, is_tls=is_tls))
         if port < 0:
             return OTHER_PROTOCOLS[protocol][is_tls] if protocol in self.protocols else None
         return port

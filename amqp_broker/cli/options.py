@@ -56,7 +56,7 @@ LinkHost = Annotated[
 ]
 Protocols = Annotated[
     str | None,
-    typer.Option("--protocols", metavar="NAMES", help="Others to speak, on their usual ports: mqtt, stomp."),
+    typer.Option("--protocols", metavar="NAMES", help="Others to speak, on their ports: mqtt, stomp, web-sockets."),
 ]
 MqttPort = Annotated[
     str | None,

@@ -44,6 +44,7 @@ METRICS = "metrics"  # HTTP as well, for Prometheus
 FOR_ADMINISTRATORS = (HTTP, METRICS)
 MQTT = "mqtt"
 STOMP = "stomp"
+WEB_SOCKETS = "web-sockets"  # those of all protocols
 
 
 class CannotListen(Exception):
@@ -72,8 +73,9 @@ class Endpoint:
     def url(self) -> str:
         """A URL of its protocol that clients on this machine can use, by the name that was asked for."""
         host = _WITHIN_THIS_MACHINE.get(self.host, self.host)
-        scheme = HTTP if self.protocol == METRICS else self.protocol
-        return f"{scheme}{'s' if self.is_tls else ''}://{bracketed(host)}:{self.port}"
+        scheme = {METRICS: HTTP, WEB_SOCKETS: "ws"}.get(self.protocol, self.protocol)
+        path = "/ws" if self.protocol == WEB_SOCKETS else ""
+        return f"{scheme}{'s' if self.is_tls else ''}://{bracketed(host)}:{self.port}{path}"
 
     @property
     def is_loopback(self) -> bool:

@@ -19,6 +19,7 @@ from amqp_broker.network.listeners import (
     FOR_ADMINISTRATORS,
     HTTP,
     METRICS,
+    WEB_SOCKETS,
     CannotListen,
     Endpoint,
     Listener,
@@ -30,10 +31,12 @@ from amqp_broker.network.proxy_protocol import BadProxyHeader, read_proxy_header
 from amqp_broker.network.socket_stream import SentNothing, SocketStream, keep_alive
 from amqp_broker.network.tls import NoTls, TlsContext, TlsStream, name_in
 from amqp_broker.network.turns import Turns
+from amqp_broker.network.web_socket_error import NoWebSocket
 from amqp_broker.server.descriptors import connections_that_fit
-from amqp_broker.settings import DESCRIPTIONS, OTHER_PROTOCOLS, Settings
+from amqp_broker.settings import DESCRIPTIONS, OTHER_PROTOCOLS, Settings, port_setting
 
 TLS_HANDSHAKE_S = 0.001  # about what it takes to sign for one; a storm of them is spread over rounds of the loop
+WEB_SOCKET_HANDSHAKE_S = 0.0003  # the same for reading a request and answering it
 
 Serve = Callable[[trio.abc.Stream, Peer, str], Awaitable[None]]  # the last is the protocol of the listener
 
@@ -99,7 +102,9 @@ class Reception:
         port = self._settings.port_of(protocol, is_tls=is_tls)
         if port is None:
             return []
-        setting = f"{protocol}_tls_port" if is_tls else f"{protocol}_port"
+        if protocol == WEB_SOCKETS:
+            _check_library()
+        setting = port_setting(protocol, is_tls=is_tls)
         return await bind(self._settings.host, port, is_tls=is_tls, protocol=protocol, setting=setting)
 
     async def _bind_http(self, protocol: str, *, is_tls: bool = False) -> list[Listener]:
@@ -175,7 +180,7 @@ class Reception:
 
     async def _receive(self, stream: SocketStream, peer: Peer, endpoint: Endpoint) -> None:
         self._arriving -= 1  # whatever comes now counts the client in its own way before it waits for anything
-        if endpoint.is_tls or self._comes_by_proxy(endpoint):
+        if endpoint.is_tls or endpoint.protocol == WEB_SOCKETS or self._comes_by_proxy(endpoint):
             await self._welcome(stream, peer, endpoint)
         else:
             await self._serve(stream, peer, endpoint.protocol)
@@ -185,8 +190,9 @@ class Reception:
         return self._settings.proxy_protocol == "required" and endpoint.protocol not in FOR_ADMINISTRATORS
 
     async def _welcome(self, transport: SocketStream, peer: Peer, endpoint: Endpoint) -> None:
-        """Have all that comes before the protocol: who the load balancer speaks for, and TLS."""
+        """Have all that comes before the protocol: who the load balancer speaks for, TLS, the web socket."""
         stream: trio.abc.Stream = transport
+        protocol = endpoint.protocol
         reason, severity = "handshake timeout", logging.WARNING
         self._welcoming += 1
         try:
@@ -195,10 +201,12 @@ class Reception:
                     peer = await read_proxy_header(transport, peer)
                 if endpoint.is_tls:
                     stream, peer = await self._begin_tls(transport, peer)
+                if protocol == WEB_SOCKETS:
+                    stream, protocol = await self._begin_web_socket(stream)
                 reason = ""
         except SentNothing as error:
             reason, severity = str(error), logging.DEBUG
-        except (NoTls, BadProxyHeader, trio.BrokenResourceError, trio.ClosedResourceError) as error:
+        except (NoTls, NoWebSocket, BadProxyHeader, trio.BrokenResourceError, trio.ClosedResourceError) as error:
             reason = str(error)
         finally:
             self._welcoming -= 1
@@ -206,7 +214,15 @@ class Reception:
             log_event(severity, "connection failed", peer=str(peer), reason=reason)
             await trio.aclose_forcefully(stream)
         else:
-            await self._serve(stream, peer, endpoint.protocol)
+            await self._serve(stream, peer, protocol)
+
+    async def _begin_web_socket(self, transport: trio.abc.Stream) -> tuple[trio.abc.Stream, str]:
+        """Have the handshake of a web socket; returns the bytes in its messages, and what is spoken in them."""
+        from amqp_broker.network.web_sockets import WebSocketStream
+
+        stream = WebSocketStream(transport)
+        await self._turns.take(WEB_SOCKET_HANDSHAKE_S)
+        return stream, await stream.do_handshake()
 
     async def _begin_tls(self, transport: SocketStream, peer: Peer) -> tuple[TlsStream, Peer]:
         assert self._tls is not None
@@ -233,6 +249,20 @@ class Reception:
             log_event(logging.ERROR, "refusing connections", reason=reason)
         self._is_refusing = refuses
         return refuses
+
+
+def _check_library() -> None:
+    """See that web sockets can be spoken.
+
+    Raises:
+        CannotListen: the library is not here.
+    """
+    try:
+        import websockets  # noqa: F401
+    except ImportError:
+        raise CannotListen(
+            "web sockets need the library websockets: pip install 'amqp-broker-server[web-sockets]'"
+        ) from None
 
 
 def _setting_of(protocol: str, is_tls: bool) -> str:

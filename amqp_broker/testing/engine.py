@@ -21,7 +21,7 @@ from amqp_broker.broker.problems import AdministrationError
 from amqp_broker.management.management import Management
 from amqp_broker.network.listeners import AMQP, HTTP, Endpoint
 from amqp_broker.protocols.amqp091.states import ConnectionState
-from amqp_broker.settings import Settings
+from amqp_broker.settings import Settings, port_setting
 from amqp_broker.testing.holds import watch_ends
 from amqp_broker.testing.memory_journal import MemoryFolder, WritingDriver, open_journal
 from amqp_broker.testing.memory_stream import MemoryStream, stream_pair
@@ -379,7 +379,7 @@ def _with_ports(settings: Settings, endpoints: Iterable[Endpoint]) -> Settings:
     ports: dict[str, Any] = {}
     for endpoint in endpoints:
         if not endpoint.is_tls:
-            ports[PORT_SETTINGS.get(endpoint.protocol, f"{endpoint.protocol}_port")] = endpoint.port
+            ports[PORT_SETTINGS.get(endpoint.protocol) or port_setting(endpoint.protocol)] = endpoint.port
     return replace(settings, **ports)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from amqp_broker.settings import DESCRIPTIONS, SettingError, Settings, without_effect
+from amqp_broker.settings import DESCRIPTIONS, SettingError, Settings, port_setting, without_effect
 
 TEN_YEARS_MS = 315_360_000_000
 
@@ -60,7 +60,7 @@ def settings_in_tests(given: dict[str, Any]) -> Settings:
             raise SettingError(f"{name} has no effect: {WITHOUT_EFFECT[name]}")
     lists = {name: _tuple(value) for name, value in given.items() if DESCRIPTIONS[name].is_list}
     protocols = lists.get("protocols")
-    ports = {f"{name}_port": 0 for name in protocols} if isinstance(protocols, tuple) else {}
+    ports = {port_setting(name): 0 for name in protocols} if isinstance(protocols, tuple) else {}
     known = {name: port for name, port in ports.items() if name in DESCRIPTIONS}
     settings = Settings(**{**DEFAULTS, **known, **given, **lists})
     for name, reason in without_effect(settings):

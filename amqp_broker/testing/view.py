@@ -135,6 +135,18 @@ class View:
         path = quote(self.virtual_host, safe="")
         return f"stomp://{user}:{password}@{bracketed(self.host)}:{settings.stomp_port}/{path}"
 
+    @property
+    def web_socket_url(self) -> str:
+        """What a client of web sockets connects to; it says by a sub-protocol what it speaks: mqtt, v12.stomp, amqp.
+
+        Raises:
+            NotRunning: it does not listen for web sockets: start it with ``Broker(protocols=["web-sockets"])``.
+        """
+        settings = self._engine.settings
+        if settings.web_socket_port <= 0:
+            raise NotRunning("the broker has no web sockets: start it with Broker(protocols=['web-sockets'])")
+        return f"ws://{bracketed(self.host)}:{settings.web_socket_port}/ws"
+
     # --- queues, exchanges, bindings
 
     def queue(self, name: str) -> QueueView:

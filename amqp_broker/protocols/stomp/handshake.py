@@ -86,7 +86,7 @@ def _words_for(refused: Refused, login: Login, virtual_host_name: str) -> str:
 
 
 def _refused(detail: str) -> StompError:
-    return StompError(BAD_CONNECT, f"{detail}\n", closes=True)
+    return StompError(BAD_CONNECT, detail, closes=True)
 
 
 def heart_beat_of(frame: Frame) -> tuple[int, int]:
@@ -100,7 +100,7 @@ def heart_beat_of(frame: Frame) -> tuple[int, int]:
     text = frame.headers.get("heart-beat", "0,0")
     of_client, comma, of_us = text.partition(",")
     if not (comma and _is_interval(of_client) and _is_interval(of_us)):
-        raise StompError(BAD_CONNECT, f"heart-beat takes two numbers of milliseconds, not '{text[:50]}'\n", closes=True)
+        raise StompError(BAD_CONNECT, f"heart-beat takes two numbers of milliseconds, not '{text[:50]}'", closes=True)
     return _seconds(int(of_us)), _seconds(int(of_client))
 
 
