@@ -1,6 +1,6 @@
 """Three members of etcd and three nodes of one broker on this machine, until Ctrl-C.
 
-    python examples/cluster/run.py
+    python run.py
 
 Needs etcd on the path (Debian: etcd-server) and the extra: pip install 'amqp-broker-server[cluster]'. Clients connect
 to any of the ports 5672, 5673 and 5674; kill a node, and watch them come back through another one. Each member and
