@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from amqp_broker.broker.message import Address, Message
-from amqp_broker.broker.queues.ready import ByPriority, FirstInFirstOut, ReadyMessages, ReturnedFirst
+from amqp_broker.broker.queues.ready import FirstInFirstOut, ReadyMessages
+from amqp_broker.broker.queues.ready_in_bands import ByPriority, ReturnedFirst
 
 NOWHERE = Address("", "q", b"\x00\x01q")
 PRIORITY_MAX = 3

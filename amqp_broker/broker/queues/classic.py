@@ -23,7 +23,8 @@ from amqp_broker.broker.queues.base import Queue, QueueBusy
 from amqp_broker.broker.queues.consumers import Consumer
 from amqp_broker.broker.queues.expiry import HeadTimer
 from amqp_broker.broker.queues.limits import LengthLimits, has_limits
-from amqp_broker.broker.queues.ready import ByPriority, FirstInFirstOut, ReadyMessages, Stretch
+from amqp_broker.broker.queues.ready import FirstInFirstOut, ReadyMessages, Stretch
+from amqp_broker.broker.queues.ready_in_bands import ByPriority
 from amqp_broker.broker.queues.returning import Returning, ReturningInOrder
 from amqp_broker.wire.table import Table
 

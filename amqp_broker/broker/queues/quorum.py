@@ -20,7 +20,7 @@ from amqp_broker.broker.queues.backlog import Backlog
 from amqp_broker.broker.queues.classic import ClassicQueue
 from amqp_broker.broker.queues.consumers import Consumers
 from amqp_broker.broker.queues.limits import LengthLimits, QuorumLengthLimits
-from amqp_broker.broker.queues.ready import ReturnedFirst
+from amqp_broker.broker.queues.ready_in_bands import ReturnedFirst
 from amqp_broker.broker.queues.returning import Returning, ReturningToTheBack
 from amqp_broker.errors import AmqpError, ReplyCode, not_implemented
 from amqp_broker.wire.content import decode_properties, encode_content_header

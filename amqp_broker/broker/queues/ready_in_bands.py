@@ -1,0 +1,184 @@
+"""Ready messages in other orders than first in, first out: by priority, a band for each; and returned ones first.
+
+What such an order is asked is in ``ready.py`` (``ReadyMessages``).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from itertools import chain, islice
+
+from amqp_broker.broker.message import Message
+from amqp_broker.broker.queues.ready import Chunk, FirstInFirstOut, Stretch
+
+
+class ByPriority:
+    """Ready messages by priority, the highest first.
+
+    Args:
+        priority_max: the queue's ``x-max-priority``; higher priorities count as this one.
+    """
+
+    __slots__ = ("_bands",)
+
+    def __init__(self, priority_max: int) -> None:
+        self._bands = [FirstInFirstOut() for _ in range(priority_max + 1)]
+
+    @property
+    def is_paged(self) -> bool:
+        return any(band.is_paged for band in self._bands)
+
+    def append(self, message: Message) -> None:
+        self._band_of(message).append(message)
+
+    def append_paged(self, message: Message) -> None:
+        self._band_of(message).append_paged(message)
+
+    def extend_paged(self, references: Sequence[int], size_bytes: int, priority: int) -> None:
+        self._bands[min(priority, len(self._bands) - 1)].extend_paged(references, size_bytes, priority)
+
+    def must_page(self, message: Message) -> bool:
+        return self._band_of(message).is_paged
+
+    def requeue(self, messages: list[Message]) -> None:
+        by_band: dict[FirstInFirstOut, list[Message]] = {}
+        for message in messages:
+            by_band.setdefault(self._band_of(message), []).append(message)
+        for band, returned in by_band.items():
+            band.requeue(returned)
+
+    def head(self) -> Message | None:
+        first = self._first_band()
+        return None if first is None else first.head()
+
+    def pop(self) -> Message:
+        first = self._first_band()
+        if first is None:
+            raise IndexError("no ready message")
+        return first.pop()
+
+    def chunk_to_read(self) -> Chunk | None:
+        first = self._first_band()
+        return None if first is None else first.chunk_to_read()
+
+    def _first_band(self) -> FirstInFirstOut | None:
+        for band in reversed(self._bands):
+            if len(band):
+                return band
+        return None
+
+    def _band_of(self, message: Message) -> FirstInFirstOut:
+        return self._bands[min(message.priority, len(self._bands) - 1)]
+
+    def __len__(self) -> int:
+        return sum(len(band) for band in self._bands)
+
+    def __iter__(self) -> Iterator[Message]:
+        for band in reversed(self._bands):
+            yield from band
+
+    def stretches(self, skip: int, count: int) -> list[Stretch]:
+        found: list[Stretch] = []
+        for band in reversed(self._bands):
+            if count <= 0:
+                break
+            of_band = band.stretches(skip, count)
+            found += of_band
+            count -= sum(map(len, of_band))
+            skip = max(0, skip - len(band))
+        return found
+
+    def those_there(self, messages: list[Message]) -> list[Message]:
+        return [message for message in messages if self._band_of(message).those_there([message])]
+
+    def with_references(self, references: set[int]) -> list[Message]:
+        return [message for message in iter(self) if message.reference in references]
+
+    def take_out(self, messages: list[Message]) -> None:
+        by_band: dict[FirstInFirstOut, list[Message]] = {}
+        for message in messages:
+            by_band.setdefault(self._band_of(message), []).append(message)
+        for band, gone in by_band.items():
+            band.take_out(gone)
+
+    def drain(self, count: int) -> list[Message]:
+        for band in self._bands:
+            if taken := band.drain(count):
+                return taken
+        return []
+
+    def paged_references(self) -> Iterator[int]:
+        return chain.from_iterable([band.paged_references() for band in self._bands])
+
+
+class ReturnedFirst:
+    """Ready messages of a quorum queue: what was returned comes first, in the order in which it was returned."""
+
+    __slots__ = ("_messages", "_returned")
+
+    def __init__(self) -> None:
+        self._messages = FirstInFirstOut()
+        self._returned: deque[Message] = deque()
+
+    @property
+    def is_paged(self) -> bool:
+        return self._messages.is_paged
+
+    def append(self, message: Message) -> None:
+        self._messages.append(message)
+
+    def append_paged(self, message: Message) -> None:
+        self._messages.append_paged(message)
+
+    def extend_paged(self, references: Sequence[int], size_bytes: int, priority: int) -> None:
+        self._messages.extend_paged(references, size_bytes, priority)
+
+    def must_page(self, message: Message) -> bool:
+        return self._messages.is_paged
+
+    def requeue(self, messages: list[Message]) -> None:
+        self._returned.extend(messages)
+
+    def head(self) -> Message | None:
+        return self._returned[0] if self._returned else self._messages.head()
+
+    def pop(self) -> Message:
+        return self._returned.popleft() if self._returned else self._messages.pop()
+
+    def drain(self, count: int) -> list[Message]:
+        taken = [self._returned.pop() for _ in range(min(count, len(self._returned)))]
+        return taken or self._messages.drain(count)
+
+    def chunk_to_read(self) -> Chunk | None:
+        return self._messages.chunk_to_read()
+
+    def __len__(self) -> int:
+        return len(self._messages) + len(self._returned)
+
+    def __iter__(self) -> Iterator[Message]:
+        yield from self._returned
+        yield from self._messages
+
+    def stretches(self, skip: int, count: int) -> list[Stretch]:
+        returned = list(islice(self._returned, skip, skip + count)) if count > 0 else []
+        rest = self._messages.stretches(max(0, skip - len(self._returned)), count - len(returned))
+        return [Stretch(returned), *rest] if returned else rest
+
+    def those_there(self, messages: list[Message]) -> list[Message]:
+        returned = set(self._returned)
+        return [message for message in messages if message in returned or self._messages.those_there([message])]
+
+    def with_references(self, references: set[int]) -> list[Message]:
+        return [message for message in iter(self) if message.reference in references]
+
+    def take_out(self, messages: list[Message]) -> None:
+        gone = set(messages)
+        before = len(self._returned)
+        if before:
+            self._returned = deque([message for message in self._returned if message not in gone])
+        if before - len(self._returned) < len(gone):
+            self._messages.take_out(messages)
+
+    def paged_references(self) -> Iterator[int]:
+        return self._messages.paged_references()
