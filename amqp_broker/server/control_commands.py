@@ -12,11 +12,12 @@ from typing import Any
 import trio
 
 from amqp_broker.access.passwords import SCRYPT, SHA256, SHA512, PasswordHash, UnknownAlgorithm, hash_password
-from amqp_broker.broker.administration import Administration, password_bytes
+from amqp_broker.broker.administration import Administration
 from amqp_broker.broker.broker import Broker
 from amqp_broker.broker.inspection import SLICE_OBJECTS, Inspection
 from amqp_broker.broker.policies import OPERATOR_POLICY, POLICY
 from amqp_broker.broker.problems import AdministrationError
+from amqp_broker.broker.user_administration import password_bytes
 from amqp_broker.broker.virtual_host_properties import Metadata
 from amqp_broker.server.changes import until_done, when_told
 from amqp_broker.server.status import ServerStatus

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from amqp_broker.access.passwords import SHA256, PasswordHash, UnknownAlgorithm
 from amqp_broker.access.patterns import BadPattern, Pattern
-from amqp_broker.broker.administration import check_metadata, check_name, check_tags
+from amqp_broker.broker.administration import check_metadata
 from amqp_broker.broker.arguments import check_queue_arguments
 from amqp_broker.broker.erlang_text import erlang_json
 from amqp_broker.broker.exchanges.binding import Binding
@@ -27,6 +27,7 @@ from amqp_broker.broker.parameter_administration import check_component
 from amqp_broker.broker.policies import OPERATOR_POLICY, POLICY
 from amqp_broker.broker.policy_checks import checked_policy
 from amqp_broker.broker.problems import AdministrationError, NotValid
+from amqp_broker.broker.user_administration import check_name, check_tags
 from amqp_broker.broker.virtual_host import PREDECLARED_EXCHANGES, RESERVED_PREFIX
 from amqp_broker.broker.virtual_host_properties import Metadata
 from amqp_broker.errors import AmqpError

@@ -11,8 +11,8 @@ import trio
 
 from amqp_broker.access.passwords import SCRYPT, SHA256, PasswordHash, UnknownAlgorithm, hash_password
 from amqp_broker.access.users import NO_PASSWORD, User
-from amqp_broker.broker.administration import password_bytes
 from amqp_broker.broker.problems import AdministrationError
+from amqp_broker.broker.user_administration import password_bytes
 from amqp_broker.management.api.fields import names, need
 from amqp_broker.management.api.lists import Listing, answer_one
 from amqp_broker.management.http.authentication import MANAGEMENT, has_tag, log_in
