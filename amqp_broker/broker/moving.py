@@ -12,7 +12,7 @@ A walk like a look (``peeking.py``), whose steps are taken by whoever has the di
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, TypedDict
@@ -147,7 +147,7 @@ class Moving:
             stretch = stretches.pop()
             if stretch.chunk is None:
                 messages, stretch.messages = stretch.messages, []
-                yield from self._go_through(stretch, messages)
+                yield from self._go_through(stretch, iter(messages))
             elif self._is_wanted(stretch.references):
                 payloads = yield stretch.references
                 yield from self._go_through(stretch, self._decoded(stretch, payloads))
@@ -165,16 +165,15 @@ class Moving:
         is_all = self._selection.ids is not None and not self._missing
         return is_all or self._queue.is_deleted or (limit is not None and self._info["found"] >= limit)
 
-    def _decoded(self, stretch: Stretch, payloads: Sequence[bytes | None]) -> list[Message]:
-        decoder, paging, queue, messages = MessageDecoder(), self._broker.paging, self._queue, []
+    def _decoded(self, stretch: Stretch, payloads: Sequence[bytes | None]) -> Iterator[Message]:
+        decoder, paging, queue = MessageDecoder(), self._broker.paging, self._queue
         for reference, payload in zip(stretch.references, payloads, strict=True):
             if payload is None:
                 self._info["looked_at"] += 1
             else:
-                messages.append(paging.message_of(queue, reference, decoder.decode(payload)))
-        return messages
+                yield paging.message_of(queue, reference, decoder.decode(payload))
 
-    def _go_through(self, stretch: Stretch, messages: list[Message]) -> Steps:
+    def _go_through(self, stretch: Stretch, messages: Iterator[Message]) -> Steps:
         """Look at messages of a stretch, and do what is to be done with those that are found, slice by slice."""
         found: list[Message] = []
         for message in messages:

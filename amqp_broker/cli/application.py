@@ -25,7 +25,7 @@ COMMANDS = {
     "diff": "Show where two brokers differ.",
     "version": "Print the version, and whether this build is compiled.",
     "status": "How a running broker is, and what is running out.",
-    "queues": "Queues of a running broker; purge or delete one.",
+    "queues": "Queues of a running broker, and their messages.",
     "exchanges": "Exchanges of a running broker.",
     "bindings": "Bindings of a running broker.",
     "consumers": "Consumers of a running broker.",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -40,6 +40,22 @@ def ask(data_dir: str | None, config: Path | None, command: str, **arguments: An
     """
     *_, last = _answers(data_dir, config, command, arguments)
     return last["result"]
+
+
+def ask_long(
+    data_dir: str | None,
+    config: Path | None,
+    command: str,
+    on_progress: Callable[[dict[str, Any]], None],
+    **arguments: Any,
+) -> Any:
+    """The same as ``ask`` for what takes long: how far it is, is told meanwhile."""
+    result = None
+    for answer in _answers(data_dir, config, command, arguments):
+        if "progress" in answer:
+            on_progress(answer["progress"])
+        result = answer.get("result")
+    return result
 
 
 def ask_list(data_dir: str | None, config: Path | None, command: str, **arguments: Any) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from amqp_broker.cli import control, options, tables
+from amqp_broker.cli import control, options, queue_messages, tables
 from amqp_broker.cli.exit_codes import EPILOG
 from amqp_broker.cli.tables import Column
 
@@ -24,7 +24,7 @@ COLUMNS = (
 FEATURES = {"durable": "D", "auto_delete": "AD", "exclusive": "Excl", "arguments": "Args"}
 
 application = typer.Typer(
-    help="Queues of a running broker: what they hold, and how to empty or delete one.",
+    help="Queues of a running broker: what they hold, and how to empty or delete one, or move what is in it.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -93,3 +93,6 @@ def delete(
     count = control.ask(data_dir, config, "queues.delete", name=name, vhost=vhost, **conditions)
     text = f"queue '{name}' in '{vhost}' deleted with {control.counted(count, 'message')}"
     control.tell(text, {"vhost": vhost, "name": name, "messages": count}, as_json)
+
+
+queue_messages.add_to(application)

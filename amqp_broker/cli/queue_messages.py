@@ -1,0 +1,359 @@
+"""``amqp-broker queues peek``, ``move``, ``copy`` and ``delete-messages``: a queue's messages, in a running broker."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from amqp_broker.cli import control, options, tables
+from amqp_broker.cli.exit_codes import EPILOG, ExitCode
+from amqp_broker.cli.tables import Column
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The queue's name.")]
+Exchange = Annotated[str | None, typer.Option("--exchange", metavar="NAME", help="Published to this one.")]
+Key = Annotated[str | None, typer.Option("--key", metavar="KEY", help="Published with this routing key.")]
+Text = Annotated[str, typer.Option("--text", metavar="TEXT", help="With this in the body.")]
+Header = Annotated[list[str] | None, typer.Option("--header", metavar="PATH=VALUE", help="With this header.")]
+Property = Annotated[list[str] | None, typer.Option("--property", metavar="NAME=VALUE", help="With this property.")]
+JsonValue = Annotated[list[str] | None, typer.Option("--body", metavar="PATH=VALUE", help="With this in a JSON body.")]
+Id = Annotated[list[str] | None, typer.Option("--id", metavar="ID", help="This one, as peek shows it.")]
+Limit = Annotated[int | None, typer.Option("--limit", metavar="N", min=0, help="At most so many.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Do nothing; say what would be done, and show some.")]
+ToQueue = Annotated[str | None, typer.Option("--to-queue", metavar="NAME", help="To this queue.")]
+ToExchange = Annotated[str | None, typer.Option("--to-exchange", metavar="NAME", help="Through this exchange.")]
+ToKey = Annotated[
+    str | None, typer.Option("--to-key", metavar="KEY", help="With this key there. Default: the message's own.")
+]
+ToOrigin = Annotated[bool, typer.Option("--to-origin", help="Back to where each died the last time.")]
+
+COLUMNS = (
+    Column("at", "offset", is_number=True),
+    Column("id", is_whole=True),
+    "state",
+    Column("key", "routing_key"),
+    Column("size", is_number=True),
+    Column("age", is_number=True),
+    Column("body", "payload"),
+)
+BODY_BYTES_OF_A_ROW = 100
+BODY_BYTES = 1_048_576
+UNITS_S = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
+STAYED = {
+    "unroutable": "no queue wants them",
+    "refused": "a queue that is full refuses them",
+    "without_origin": "they never died, or the queue where they did is not there",
+    "gone": "somebody else had them first",
+}
+DONE = {"move": "moved", "copy": "copied", "delete-messages": "deleted"}
+
+
+def add_to(application: typer.Typer) -> None:
+    """Make these commands of a group."""
+    application.command("peek", epilog=EPILOG)(peek)
+    application.command("move", epilog=EPILOG)(move)
+    application.command("copy", epilog=EPILOG)(copy)
+    application.command("delete-messages", epilog=EPILOG)(delete_messages)
+
+
+def peek(
+    name: Name,
+    state: Annotated[str, typer.Option("--state", metavar="STATE", help="ready, unacked or all.")] = "all",
+    offset: Annotated[int, typer.Option("--offset", metavar="N", min=0, help="Pass so many by.")] = 0,
+    limit: Annotated[int, typer.Option("--limit", metavar="N", min=0, max=500, help="Show at most so many.")] = 20,
+    full: Annotated[bool, typer.Option("--full", help="Show each with properties and the whole body.")] = False,
+    exchange: Exchange = None,
+    key: Key = None,
+    text: Text = "",
+    header: Header = None,
+    property_: Property = None,
+    body: JsonValue = None,
+    vhost: control.VirtualHostName = "/",
+    as_json: control.Json = False,
+    data_dir: options.DataDir = None,
+    config: options.ConfigFile = None,
+) -> None:
+    """Look into a queue: nothing is taken out and nothing is marked; nobody can tell.
+
+    What is unacknowledged comes first, then what is ready, in the order of delivery. In values * stands for anything; a
+    path goes into tables and lists with dots. One look passes at most 100000 messages; it says how to go on.
+
+    \b
+    amqp-broker queues peek orders.dead
+    amqp-broker queues peek orders.dead --header x-death.reason=expired --full
+    amqp-broker queues peek orders --body order.customer=17 --json
+    """
+    seen = control.ask(
+        data_dir,
+        config,
+        "queues.peek",
+        name=name,
+        vhost=vhost,
+        state=state,
+        offset=offset,
+        limit=limit,
+        looked_at_max=100_000,
+        ms_max=10_000,
+        truncate=BODY_BYTES if full or as_json else BODY_BYTES_OF_A_ROW,
+        filter=_filter(exchange, key, text, header, property_, body),
+    )
+    if as_json:
+        print(json.dumps(seen, indent=2))
+        return
+    if full:
+        for message in seen["messages"]:
+            _show(message)
+    else:
+        tables.show([_row(message) for message in seen["messages"]], COLUMNS, False)
+    _say_the_rest(seen)
+
+
+def _say_the_rest(seen: dict[str, Any]) -> None:
+    if seen["bodies_too_large"]:
+        print(f"{control.counted(seen['bodies_too_large'], 'body')} too large to search", file=sys.stderr)
+    if seen["next_offset"] is not None:
+        print(f"there is more: go on with --offset {seen['next_offset']}", file=sys.stderr)
+
+
+def _row(message: dict[str, Any]) -> dict[str, Any]:
+    cut = message["payload"] if message["payload_encoding"] == "string" else f"base64 {message['payload']}"
+    return {
+        **message,
+        "size": tables.size_text(message["payload_bytes"]),
+        "age": _age(message["age_ms"]),
+        "payload": cut,
+    }
+
+
+def _age(age_ms: int | None) -> str | None:
+    if age_ms is None:
+        return None
+    for seconds, unit in UNITS_S:
+        if age_ms >= seconds * 1000:
+            return f"{age_ms // (seconds * 1000)} {unit}"
+    return "0 s"
+
+
+def _show(message: dict[str, Any]) -> None:
+    """A message as a paragraph; its body last."""
+    held_by = message["held_by"]
+    lines = {
+        "id": message["id"],
+        "at": message["offset"],
+        "state": message["state"] if held_by is None else f"unacked, {_holder(held_by)}",
+        "exchange": message["exchange"],
+        "key": message["routing_key"],
+        "redelivered": message["redelivered"],
+        "deliveries": message["delivery_count"],
+        "age": _age(message["age_ms"]),
+        "expires in": _age(message["expires_in_ms"]),
+    }
+    lines = {name: value for name, value in lines.items() if value not in (None, False, 0) or name == "at"}
+    for name, value in [*lines.items(), *message["properties"].items()]:
+        print(f"{name + ':':18}{_line(value)}")
+    what = "body, cut" if message["is_payload_cut"] else "body"
+    encoding = "" if message["payload_encoding"] == "string" else ", base64"
+    print(f"{what} ({tables.size_text(message['payload_bytes'])}{encoding}):")
+    print(_body(message["payload"]), end="\n\n")
+
+
+def _holder(held_by: dict[str, Any]) -> str:
+    tag = held_by["consumer_tag"]
+    who = "got by a client" if tag is None else f"consumer {tag}"
+    return f"{who} on {held_by['channel']} for {_age(held_by['for_ms'])}"
+
+
+def _line(value: object) -> str:
+    return value if isinstance(value, str) and value.isprintable() else json.dumps(value)
+
+
+def _body(text: str) -> str:
+    """A body as it is, unless there is in it what a terminal obeys."""
+    return text if all(line.expandtabs().isprintable() for line in text.split("\n")) else json.dumps(text)
+
+
+# --- move, copy, delete
+
+
+def move(
+    name: Name,
+    to_queue: ToQueue = None,
+    to_exchange: ToExchange = None,
+    to_key: ToKey = None,
+    to_origin: ToOrigin = False,
+    exchange: Exchange = None,
+    key: Key = None,
+    text: Text = "",
+    header: Header = None,
+    property_: Property = None,
+    body: JsonValue = None,
+    ids: Id = None,
+    limit: Limit = None,
+    dry_run: DryRun = False,
+    vhost: control.VirtualHostName = "/",
+    as_json: control.Json = False,
+    data_dir: options.DataDir = None,
+    config: options.ConfigFile = None,
+) -> None:
+    """Move messages that are ready: to a queue as they are, through an exchange, or back to where they died.
+
+    Those that consumers have are left alone. A crash in the middle loses none.
+
+    \b
+    amqp-broker queues move orders.dead --to-origin --dry-run
+    amqp-broker queues move orders.dead --to-origin --header tenant=acme
+    amqp-broker queues move orders --to-queue parked --body order.customer=17
+    amqp-broker queues move orders --to-exchange retry --to-key later --limit 100
+    """
+    where = _where(to_queue, to_exchange, to_key, to_origin)
+    what = _what(exchange, key, text, header, property_, body, ids, limit, dry_run)
+    _act(data_dir, config, "move", name, vhost, as_json, where | what)
+
+
+def copy(
+    name: Name,
+    to_queue: ToQueue = None,
+    to_exchange: ToExchange = None,
+    to_key: ToKey = None,
+    exchange: Exchange = None,
+    key: Key = None,
+    text: Text = "",
+    header: Header = None,
+    property_: Property = None,
+    body: JsonValue = None,
+    ids: Id = None,
+    limit: Limit = None,
+    dry_run: DryRun = False,
+    vhost: control.VirtualHostName = "/",
+    as_json: control.Json = False,
+    data_dir: options.DataDir = None,
+    config: options.ConfigFile = None,
+) -> None:
+    """Copy messages that are ready to a queue, or through an exchange; they stay where they are as well.
+
+    \b
+    amqp-broker queues copy orders --to-queue audit --limit 100
+    amqp-broker queues copy orders --to-exchange audit --to-key copy --text refund
+    """
+    where = _where(to_queue, to_exchange, to_key, False)
+    what = _what(exchange, key, text, header, property_, body, ids, limit, dry_run)
+    _act(data_dir, config, "copy", name, vhost, as_json, where | what)
+
+
+def delete_messages(
+    name: Name,
+    exchange: Exchange = None,
+    key: Key = None,
+    text: Text = "",
+    header: Header = None,
+    property_: Property = None,
+    body: JsonValue = None,
+    ids: Id = None,
+    limit: Limit = None,
+    dry_run: DryRun = False,
+    vhost: control.VirtualHostName = "/",
+    as_json: control.Json = False,
+    data_dir: options.DataDir = None,
+    config: options.ConfigFile = None,
+) -> None:
+    """Delete messages that are ready: those of some ids, or that a filter finds. All of them: queues purge.
+
+    \b
+    amqp-broker queues delete-messages orders.dead --id 123456 --id 123457
+    amqp-broker queues delete-messages orders.dead --header x-death.reason=expired --dry-run
+    """
+    what = _what(exchange, key, text, header, property_, body, ids, limit, dry_run)
+    _act(data_dir, config, "delete-messages", name, vhost, as_json, what)
+
+
+def _where(to_queue: str | None, to_exchange: str | None, to_key: str | None, to_origin: bool) -> dict[str, Any]:
+    if (to_queue is not None) + (to_exchange is not None) + to_origin != 1:
+        options.fail(ExitCode.WRONG_USE, "say where to: one of --to-queue, --to-exchange and (to move) --to-origin")
+    if to_exchange is None and to_key is not None:
+        options.fail(ExitCode.WRONG_USE, "--to-key goes with --to-exchange")
+    if to_origin:
+        return {"origin": True}
+    if to_queue is not None:
+        return {"to": {"queue": to_queue}}
+    return {"to": {"exchange": to_exchange} | ({} if to_key is None else {"routing_key": to_key})}
+
+
+def _what(
+    exchange: str | None,
+    key: str | None,
+    text: str,
+    headers: list[str] | None,
+    properties: list[str] | None,
+    body: list[str] | None,
+    ids: list[str] | None,
+    limit: int | None,
+    dry_run: bool,
+) -> dict[str, Any]:
+    return {
+        "filter": _filter(exchange, key, text, headers, properties, body),
+        "ids": ids or None,
+        "limit": limit,
+        "dry_run": dry_run,
+    }
+
+
+def _filter(
+    exchange: str | None,
+    key: str | None,
+    text: str,
+    headers: list[str] | None,
+    properties: list[str] | None,
+    body: list[str] | None,
+) -> dict[str, Any]:
+    return {
+        "exchange": exchange,
+        "routing_key": key,
+        "search": text,
+        "headers": _pairs("--header", headers),
+        "properties": _pairs("--property", properties),
+        "json": _pairs("--body", body),
+    }
+
+
+def _pairs(option: str, texts: list[str] | None) -> dict[str, str]:
+    pairs = {}
+    for text in texts or ():
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            options.fail(ExitCode.WRONG_USE, f"{option} takes a name and a value, as in name=value, not {text[:60]!r}")
+        pairs[name] = value
+    return pairs
+
+
+def _act(
+    data_dir: str | None,
+    config: Path | None,
+    verb: str,
+    name: str,
+    vhost: str,
+    as_json: bool,
+    asked: dict[str, Any],
+) -> None:
+    command = f"queues.{verb}"
+    done = control.ask_long(data_dir, config, command, _say_progress, name=name, vhost=vhost, **asked)
+    if as_json:
+        print(json.dumps(done, indent=2))
+        return
+    would = "would be " if done["dry_run"] else ""
+    print(f"{control.counted(done['done'], 'message')} of queue '{name}' in '{vhost}' {would}{DONE[verb]}")
+    for reason, why in STAYED.items():
+        if done[reason]:
+            print(f"{control.counted(done[reason], 'message')} not: {why}")
+    if done["bodies_too_large"]:
+        print(f"{control.counted(done['bodies_too_large'], 'body')} too large to search")
+    if done["dry_run"] and done["sample"]:
+        tables.show([_row(message) for message in done["sample"]], COLUMNS, False)
+
+
+def _say_progress(progress: dict[str, Any]) -> None:
+    if sys.stderr.isatty():
+        looked_at, all_of_them, done = (progress[name] for name in ("looked_at", "to_look_at", "done"))
+        print(f"\r{looked_at} of {all_of_them} looked at, {done} done\x1b[K", end="\r", file=sys.stderr, flush=True)
