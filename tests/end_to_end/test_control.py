@@ -166,7 +166,7 @@ def test_each_command_has_examples() -> None:
         "users": ("list", "add", "password", "tags", "limits", "delete"),
         "vhosts": ("list", "add", "limits", "delete"),
         "permissions": ("list", "set", "clear", "set-topic", "clear-topic"),
-        "queues": ("list", "purge", "delete"),
+        "queues": ("list", "purge", "delete", "peek", "move", "copy", "delete-messages"),
         "connections": ("list", "close"),
         "exchanges": ("list",),
         "bindings": ("list",),
