@@ -29,6 +29,22 @@ OneVirtualHost = Annotated[
 VirtualHostName = Annotated[str, typer.Option("--vhost", metavar="NAME", help="The virtual host.")]
 
 
+class Refused(Exception):
+    """The broker does not do what was asked; the text says why.
+
+    Args:
+        kind: the name of the error, as NotThere, AlreadyThere or NotValid; empty where it has none.
+    """
+
+    def __init__(self, text: str, kind: str) -> None:
+        super().__init__(text)
+        self.kind = kind
+
+
+class NotReached(Exception):
+    """No broker answers; the text says what to do."""
+
+
 def ask(data_dir: str | None, config: Path | None, command: str, **arguments: Any) -> Any:
     """Have a running broker do something; what it refuses ends the command with one line and an exit code.
 
@@ -68,10 +84,25 @@ def _answers(
 ) -> Iterator[dict[str, Any]]:
     """The lines that the broker answers with; the last one has a result."""
     options.refuse_windows(command.partition(".")[0])  # it has no such sockets
+    settings = options.configure(None, None, data_dir, config, None, None).settings
+    try:
+        yield from exchange(settings.data_dir, command, arguments)
+    except Refused as refused:
+        options.fail(ExitCode.REFUSED, str(refused))
+    except NotReached as error:
+        options.fail(ExitCode.NOT_RUNNING, str(error))
+
+
+def exchange(data_folder: str, command: str, arguments: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The same, for who has a way of its own to say what went wrong.
+
+    Raises:
+        Refused: the broker does not do it.
+        NotReached: there is none, or it does not answer.
+    """
     from amqp_broker.server.control_address import SOCKET_NAME, reachable_address
 
-    settings = options.configure(None, None, data_dir, config, None, None).settings
-    path = Path(settings.data_dir) / SOCKET_NAME
+    path = Path(data_folder) / SOCKET_NAME
     request = json.dumps({"command": command, "arguments": arguments}).encode() + b"\n"
     try:
         with reachable_address(path) as address, socket.socket(_UNIX, socket.SOCK_STREAM) as connection:
@@ -82,19 +113,18 @@ def _answers(
                 for line in lines:
                     answer = json.loads(line)
                     if "error" in answer:
-                        options.fail(ExitCode.REFUSED, answer["error"])
+                        raise Refused(answer["error"], answer.get("kind", ""))
                     yield answer
                     if "result" in answer:
                         return
         raise ConnectionError("it ended before it had answered")
-    except (FileNotFoundError, ConnectionRefusedError):
-        options.fail(
-            ExitCode.NOT_RUNNING,
-            f"no broker runs with the data folder {settings.data_dir}: start one, or name its folder with --data-dir",
-        )
+    except (FileNotFoundError, ConnectionRefusedError) as error:
+        raise NotReached(
+            f"no broker runs with the data folder {data_folder}: start one, or name its folder with --data-dir"
+        ) from error
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "it does not answer as it should"
-        options.fail(ExitCode.NOT_RUNNING, f"cannot reach the broker at {path}: {reason}")
+        raise NotReached(f"cannot reach the broker at {path}: {reason}") from error
 
 
 def read_password(given_on_stdin: bool, has_none: bool) -> str | None:

@@ -56,7 +56,7 @@ from amqp_broker.server.broker_server import BrokerServer
 from amqp_broker.server.control import Control, serve_control
 from amqp_broker.server.garbage import without_collections
 from amqp_broker.server.reception import Reception, Serve
-from amqp_broker.server.status import ServerStatus, server_status
+from amqp_broker.server.status import ServerStatus, ports_of, server_status
 from amqp_broker.settings import Settings
 
 SHARD: Final = 0
@@ -233,6 +233,7 @@ class ClusterNode:
             raise AdministrationError(f"node '{self._configuration.node_name}' does not own the broker")
         status = server_status(server)
         status["listeners"] = [f"{endpoint.url} ({endpoint})" for endpoint in self.endpoints]
+        status["ports"] = ports_of(self.endpoints)
         status["data_folder"] = f"etcd, cluster '{self._configuration.cluster}'"
         return status
 
@@ -240,9 +241,14 @@ class ClusterNode:
         """Read the certificates again, for connections to come."""
         self._reception.reload_certificates()
 
+    async def _end(self) -> None:
+        self.shut_down()
+
     def _control(self) -> Control:
         return Control(
-            self._broker, self._status, {"cluster.status": self.overview, "cluster.step-down": self.step_down}
+            self._broker,
+            self._status,
+            {"cluster.status": self.overview, "cluster.step-down": self.step_down, "broker.end": self._end},
         )
 
     def _tell(self) -> None:

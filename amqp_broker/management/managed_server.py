@@ -13,6 +13,7 @@ import trio
 from amqp_broker.broker.broker import Broker
 from amqp_broker.broker.inspection import Inspection
 from amqp_broker.server.broker_server import BrokerServer
+from amqp_broker.server.status import cluster_name
 
 if TYPE_CHECKING:
     from amqp_broker.management.http.sessions import Sessions
@@ -29,7 +30,6 @@ class ManagedServer:
 
     def __init__(self, server: BrokerServer) -> None:
         self.server = server
-        self.cluster_name = server.settings.cluster_name
         self.http_logins = {"succeeded": 0, "failed": 0}
         self.last_request_s = -math.inf
         self._samples: Samples | None = None
@@ -46,6 +46,11 @@ class ManagedServer:
     def inspection(self) -> Inspection:
         """What can be seen of it."""
         return Inspection(self.server.broker)
+
+    @property
+    def cluster_name(self) -> str:
+        """The name of the cluster."""
+        return cluster_name(self.server)
 
     @property
     def samples(self) -> Samples:

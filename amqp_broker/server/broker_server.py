@@ -187,9 +187,9 @@ class BrokerServer:
                 stall_timeout_ms = self.settings.output_stall_timeout_ms
                 nursery.start_soon(shed_stalled, lambda: tuple(self._connections), stall_timeout_ms)
                 if self.control_folder is not None:
-                    nursery.start_soon(
-                        serve_control, Control(lambda: self.broker, partial(server_status, self)), self.control_folder
-                    )
+                    status, ending = partial(server_status, self), {"broker.end": self._end}
+                    control = Control(lambda: self.broker, status, ending)
+                    nursery.start_soon(serve_control, control, self.control_folder)
                 if self._journal is not None and self._flusher is not None:
                     nursery.start_soon(self._flusher.run)
                     nursery.start_soon(read_pages, self.broker, self._journal, driver.wanted_pages)
@@ -211,6 +211,9 @@ class BrokerServer:
         """Begin the end: no new clients, ``connection.close`` 320 to each that is here; then ``run`` returns."""
         self.ending_since_s = time.monotonic()
         self._shutdown_requested.set()
+
+    async def _end(self) -> None:
+        self.shut_down()
 
     def reload_certificates(self) -> None:
         """Read the certificates again, for connections to come; those that are open go on."""

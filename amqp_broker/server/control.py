@@ -2,11 +2,12 @@
 
 A Unix socket in the data folder, for the broker's own user only (mode 0600): who may open it could read the journal as
 well, so it asks for no password. A request is one line of JSON, ``{"command": "users.add", "arguments": {…}}``; so is
-the answer, ``{"result": …}`` or ``{"error": "…"}``, sent when what was changed is durable. A list comes before that in
-as many lines as it takes, ``{"items": […]}``, and others have their turn between two of them; what takes long may say
-how far it is, ``{"progress": {…}}``.
+the answer, ``{"result": …}`` or ``{"error": "…", "kind": "…"}``, sent when what was changed is durable. A list comes
+before that in as many lines as it takes, ``{"items": […]}``, and others have their turn between two of them; what takes
+long may say how far it is, ``{"progress": {…}}``.
 
-The commands are in ``control_commands.py``. Does not hold the other end; that is ``cli/control.py``.
+The commands are in ``control_commands.py`` and ``control_operations.py``. Does not hold the other end; that is
+``cli/control.py``.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from amqp_broker.broker.inspection import SLICE_OBJECTS
 from amqp_broker.broker.problems import AdministrationError
 from amqp_broker.explanations import system_reason
 from amqp_broker.logs import log_event, log_internal_error
-from amqp_broker.server import observing_commands
+from amqp_broker.server import control_operations, observing_commands
 from amqp_broker.server.changes import nothing_more, until_durable
 from amqp_broker.server.control_address import SOCKET_NAME, reachable_address
 from amqp_broker.server.control_commands import COMMANDS as CHANGES
@@ -39,8 +40,8 @@ from amqp_broker.server.control_commands import LISTS as THINGS
 from amqp_broker.server.control_commands import BadRequest, Command, Controlled
 from amqp_broker.server.status import ServerStatus
 
-COMMANDS = {**CHANGES, **observing_commands.COMMANDS}
-LISTS = {**THINGS, **observing_commands.LISTS}
+COMMANDS = {**CHANGES, **observing_commands.COMMANDS, **control_operations.COMMANDS}
+LISTS = {**THINGS, **observing_commands.LISTS, **control_operations.LISTS}
 CHUNK_BYTES = 65_536
 LINE_BYTES_MAX = 64 * 1024 * 1024  # definitions come in one
 CLIENTS_MAX = 16
@@ -56,7 +57,7 @@ class Control:
     Args:
         broker: the broker; raises AdministrationError where there is none here.
         status: tells how the server is; called in a thread.
-        node_commands: of a node of a cluster, which need no broker.
+        node_commands: of the process, or a node of a cluster; they need no broker.
     """
 
     broker: Callable[[], Broker]
@@ -148,7 +149,7 @@ async def _answer(control: Control, who: str, line: bytes, stream: trio.SocketSt
         else:
             result = await _command(name)(controlled, arguments)
     except AdministrationError as error:
-        await _send(stream, {"error": str(error)})
+        await _send(stream, {"error": str(error), "kind": type(error).__name__})
     except (trio.BrokenResourceError, trio.TooSlowError):
         raise
     except BadRequest as error:

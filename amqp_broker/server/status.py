@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol, TypedDict
 
@@ -51,6 +52,15 @@ class Server(Protocol):
         ...
 
 
+class ListenerStatus(TypedDict):
+    """Where it listens; the protocol is ``amqp``, ``mqtt``, ``http`` or ``metrics``."""
+
+    protocol: str
+    address: str
+    port: int
+    tls: bool
+
+
 class ServerStatus(TypedDict):
     """How a broker is."""
 
@@ -59,12 +69,28 @@ class ServerStatus(TypedDict):
     pid: int
     uptime_s: float
     listeners: list[str]
+    ports: list[ListenerStatus]
+    behaves_like: str  # RabbitMQ's version
+    cluster_name: str
     data_folder: str | None
     alarms: list[str]
     memory: MemoryStatus
     disk: DiskStatus | None
     descriptors: DescriptorStatus
     counts: Counts | None  # of what there is in the broker; not known to the server
+
+
+def cluster_name(server: Server) -> str:
+    """The name that an administrator gave the cluster, and else the setting."""
+    chosen = server.broker.global_parameters.get(("", "cluster_name"))
+    return chosen.value if chosen is not None and isinstance(chosen.value, str) else server.settings.cluster_name
+
+
+def ports_of(endpoints: Iterable[Endpoint]) -> list[ListenerStatus]:
+    """Where it listens, for programs."""
+    return [
+        ListenerStatus(protocol=one.protocol, address=one.address, port=one.port, tls=one.is_tls) for one in endpoints
+    ]
 
 
 def _listener(endpoint: Endpoint) -> str:
@@ -84,6 +110,9 @@ def server_status(server: Server) -> ServerStatus:
         pid=os.getpid(),
         uptime_s=round(time.monotonic() - server.started_s, 1),
         listeners=[_listener(endpoint) for endpoint in (*server.endpoints, *server.http_endpoints)],
+        ports=ports_of((*server.endpoints, *server.http_endpoints)),
+        behaves_like=server.settings.product_version or server.broker.behaviour.version,
+        cluster_name=cluster_name(server),
         data_folder=str(data_folder) if data_folder is not None else None,
         alarms=server.broker.alarms.raised,
         memory=memory_status(server.settings, server.memory),

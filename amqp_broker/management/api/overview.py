@@ -176,10 +176,11 @@ async def show_cluster_name(call: Call) -> Answer:
 
 
 async def set_cluster_name(call: Call) -> Answer:
-    """Another name, until the broker ends."""
+    """Another name; it is kept."""
     body = call.body()
     need(body, "name")
-    call.management.cluster_name = text(body, "name")
+    name = text(body, "name")
+    await call.change(lambda: call.administration.parameters.set_global_parameter("cluster_name", name))
     return Answer(204)
 
 

@@ -1,0 +1,86 @@
+"""Which commands each of RabbitMQ's tools has, and the help on them."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+
+from amqp_broker.cli.rabbitmqctl import checks, lists, node, operations, users, virtual_hosts
+from amqp_broker.cli.rabbitmqctl.commands import Commands
+
+CTL, DIAGNOSTICS = "rabbitmqctl", "rabbitmq-diagnostics"
+SHARED = ("await_startup", "cluster_status", "list_", "ping", "status", "version", "wait", "environment")
+
+_CTL: Commands = {**lists.COMMANDS, **users.COMMANDS, **virtual_hosts.COMMANDS, **operations.COMMANDS, **node.COMMANDS}
+TOOLS: dict[str, Commands] = {
+    CTL: _CTL,
+    DIAGNOSTICS: {
+        **{name: command for name, command in _CTL.items() if name.startswith(SHARED)},
+        **checks.COMMANDS,
+    },
+}
+GENERAL = """\
+General options, before or after the command:
+
+  -n, --node NAME       the node's name in texts; which broker is asked is --data-dir's to say
+  -p, --vhost NAME      the virtual host (default: /)
+  -q, --quiet           no banners
+  -s, --silent          no banners and no line of column names
+  --no-table-headers    no line of column names
+  -t, --timeout N       seconds, for commands that wait
+  --formatter NAME      table, pretty_table, json or csv
+  --data-dir FOLDER     the broker's data (default: as amqp-broker serve has it)
+  --config FILE         the broker's file of settings
+
+Exit codes: 0 done; 64 wrong use; 65 an argument that cannot be used; 67 no such user; 69 no broker, a failed check or a
+refused value; 70 there is one of that name already."""
+
+
+def usage(tool: str, name: str) -> str:
+    """How a command is called."""
+    command = TOOLS[tool][name]
+    return f"{tool} [--node <node>] [--quiet] {name} {command.arguments}".rstrip()
+
+
+def usage_text(tool: str, name: str) -> str:
+    """The same, below a heading."""
+    return f"\x1b[1mUsage\x1b[0m\n\n{usage(tool, name)}"
+
+
+def help_on(tool: str, name: str) -> str:
+    """The help on a command."""
+    command = TOOLS[tool][name]
+    parts = [f"\n{usage_text(tool, name)}\n\n{command.summary}.\n"]
+    if command.columns:
+        parts.append(f"<column>\n\tmust be one of {', '.join(command.columns)}\n")
+    return "\n".join([*parts, GENERAL])
+
+
+def overview(tool: str) -> str:
+    """The help on all commands."""
+    return "\n".join(_overview(tool))
+
+
+def _overview(tool: str) -> Iterator[str]:
+    yield f"\n\x1b[1mUsage\x1b[0m\n\n{tool} [--node <node>] [--timeout <timeout>] [--quiet] <command> [<options>]"
+    yield f"\nFor example:\n\n  {_example(tool)}\n\nAvailable commands:"
+    groups: dict[str, list[str]] = {}
+    for name, command in TOOLS[tool].items():
+        groups.setdefault(command.group, []).append(name)
+    for group, names in groups.items():
+        yield f"\n\x1b[1m{group}\x1b[0m:\n"
+        yield from (f"   {name:<38} {TOOLS[tool][name].summary}" for name in sorted(names))
+    yield f"\n{GENERAL}\n\nUse '{tool} help <command>' to learn more about a specific command"
+
+
+def _example(tool: str) -> str:
+    if tool == CTL:
+        return "rabbitmqctl list_queues -p orders name messages consumers --formatter json"
+    return "rabbitmq-diagnostics -q check_port_listener 5672"
+
+
+def not_found(tool: str, name: str) -> str:
+    """There is no such command: which could have been meant, or all of them."""
+    near = difflib.get_close_matches(name, TOOLS[tool], 1, 0.7)
+    rest = f"Did you mean '{near[0]}'? \n" if near else overview(tool)
+    return f"\nCommand '{name}' not found. \n{rest}"

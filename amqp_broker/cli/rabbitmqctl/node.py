@@ -1,0 +1,387 @@
+"""The commands on the node: how it is, whether it has started, and its end. There is one node, seen from here."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from amqp_broker import __version__
+from amqp_broker.cli.rabbitmqctl.call import Call
+from amqp_broker.cli.rabbitmqctl.commands import Command, Commands
+from amqp_broker.cli.rabbitmqctl.outcome import Code, Failed, Report, Result, Table, WrongUse
+
+NODES, MONITORING, CONFIGURATION = "Nodes", "Monitoring, observability and health checks", "Configuration"
+LOOK_EVERY_S = 0.1
+STARTUP_TIMEOUT_S = 300.0
+PURPOSES = {
+    ("amqp", False): ("amqp", "AMQP 0-9-1"),
+    ("amqp", True): ("amqp/ssl", "AMQP 0-9-1 over TLS"),
+    ("mqtt", False): ("mqtt", "MQTT"),
+    ("mqtt", True): ("mqtt/ssl", "MQTT over TLS"),
+    ("http", False): ("http", "HTTP API"),
+    ("http", True): ("https", "HTTP API over TLS (HTTPS)"),
+    ("metrics", False): ("http/prometheus", "Prometheus exporter API over HTTP"),
+    ("metrics", True): ("https/prometheus", "Prometheus exporter API over TLS (HTTPS)"),
+}
+FEATURE_FLAGS = (
+    "classic_mirrored_queue_version",
+    "drop_unroutable_metric",
+    "empty_basic_get_metric",
+    "implicit_default_bindings",
+    "maintenance_mode_status",
+    "quorum_queue",
+    "user_limits",
+    "virtual_host_metadata",
+)
+
+
+def listeners_of(call: Call, said: dict[str, Any]) -> list[dict[str, Any]]:
+    """Where the broker listens, as RabbitMQ describes it."""
+    found = []
+    for one in said["ports"]:
+        protocol, purpose = PURPOSES.get((one["protocol"], one["tls"]), (one["protocol"], one["protocol"]))
+        interface = f"[{one['address']}]" if ":" in one["address"] else one["address"]
+        found.append(
+            {
+                "interface": interface,
+                "node": call.node,
+                "port": one["port"],
+                "protocol": protocol,
+                "purpose": purpose,
+            }
+        )
+    return found
+
+
+def listener_line(one: dict[str, Any]) -> str:
+    """A listener in words."""
+    return f"Interface: {one['interface']}, port: {one['port']}, protocol: {one['protocol']}, purpose: {one['purpose']}"
+
+
+def alarm_texts(call: Call, said: dict[str, Any]) -> list[str]:
+    """The alarms that are raised, in words."""
+    names = {"memory": "Memory alarm", "disk": "Free disk space alarm"}
+    return [f"{names.get(name, name)} on node {call.node}" for name in said["alarms"]]
+
+
+def _sections(sections: dict[str, list[str]]) -> list[str]:
+    """Headings, in bold, each with its lines."""
+    return "\n\n".join(
+        f"\x1b[1m{title}\x1b[0m\n\n" + "\n".join(lines or ["(none)"]) for title, lines in sections.items()
+    ).splitlines()
+
+
+def _gigabytes(size_bytes: int) -> str:
+    return f"{size_bytes / 1e9:.4f}".rstrip("0").rstrip(".") + " gb"
+
+
+def status(call: Call) -> Result:
+    """How the node is."""
+    call.say(f"Status of node {call.node} ...")
+    said = call.ask("status")
+    counts, memory, disk, descriptors = said["counts"], said["memory"], said["disk"], said["descriptors"]
+    used, limit = descriptors["used"], descriptors["limit"]
+    runtime = [
+        f"OS PID: {said['pid']}",
+        "OS: Linux",
+        f"Uptime (seconds): {int(said['uptime_s'])}",
+        "Is under maintenance?: false",
+        f"RabbitMQ version: {said['behaves_like']}",
+        "RabbitMQ release series support status: supported",
+        f"Node name: {call.node}",
+        f"Product: amqp-broker {said['version']}{' (compiled)' if said['is_compiled'] else ''}",
+    ]
+    lines = _sections(
+        {
+            "Runtime": runtime,
+            "Data directory": [f"Node data directory: {said['data_folder'] or 'kept nowhere'}"],
+            "Alarms": alarm_texts(call, said),
+            "Memory": [
+                f"Total memory used: {_gigabytes(memory['used_bytes'])}",
+                "Calculation strategy: rss",
+                f"Memory high watermark setting: {memory['high_water_bytes']} bytes, "
+                f"computed to: {_gigabytes(memory['high_water_bytes'])}",
+            ],
+            "File Descriptors": [f"Total: {used}, limit: {limit or 'none'}", f"Sockets: {counts['connections']}"],
+            "Free Disk Space": [
+                f"Low free disk space watermark: {_gigabytes(disk['limit_bytes'])}",
+                f"Free disk space: {_gigabytes(disk['free_bytes'])}",
+            ]
+            if disk is not None
+            else [],
+            "Totals": [
+                f"Connection count: {counts['connections']}",
+                f"Queue count: {counts['queues']}",
+                f"Virtual host count: {counts['virtual_hosts']}",
+            ],
+            "Listeners": [listener_line(one) for one in listeners_of(call, said)],
+        }
+    )
+    return Report(lines, _status_value(call, said))
+
+
+def _status_value(call: Call, said: dict[str, Any]) -> dict[str, Any]:
+    counts, memory, disk, descriptors = said["counts"], said["memory"], said["disk"], said["descriptors"]
+    return {
+        "active_plugins": ["rabbitmq_management", "rabbitmq_prometheus"],
+        "alarms": said["alarms"],
+        "config_files": [],
+        "data_directory": said["data_folder"] or "",
+        "disk_free": disk["free_bytes"] if disk is not None else 0,
+        "disk_free_limit": disk["limit_bytes"] if disk is not None else 0,
+        "file_descriptors": {
+            "sockets_limit": descriptors["limit"] or 0,
+            "sockets_used": counts["connections"],
+            "total_limit": descriptors["limit"] or 0,
+            "total_used": descriptors["used"],
+        },
+        "is_under_maintenance": False,
+        "listeners": listeners_of(call, said),
+        "memory": {"strategy": "rss", "total": {"rss": memory["used_bytes"], "allocated": memory["used_bytes"]}},
+        "os": "Linux",
+        "pid": said["pid"],
+        "product_name": "RabbitMQ",
+        "product_version": said["behaves_like"],
+        "rabbitmq_version": said["behaves_like"],
+        "amqp_broker_version": said["version"],
+        "release_series_support_status": "supported",
+        "run_queue": 0,
+        "totals": {
+            "connection_count": counts["connections"],
+            "queue_count": counts["queues"],
+            "virtual_host_count": counts["virtual_hosts"],
+        },
+        "uptime": int(said["uptime_s"]),
+        "vm_memory_calculation_strategy": "rss",
+        "vm_memory_high_watermark_limit": memory["high_water_bytes"],
+    }
+
+
+def cluster_status(call: Call) -> Result:
+    """The node's cluster, as clients see it: one node."""
+    call.say(f"Cluster status of node {call.node} ...")
+    said = call.ask("status")
+    listeners, alarms, node = listeners_of(call, said), alarm_texts(call, said), call.node
+    lines = _sections(
+        {
+            "Basics": [f"Cluster name: {said['cluster_name']}"],
+            "Disk Nodes": [node],
+            "Running Nodes": [node],
+            "Versions": [f"{node}: RabbitMQ {said['behaves_like']} (amqp-broker {said['version']})"],
+            "Maintenance status": [f"Node: {node}, status: not under maintenance"],
+            "Alarms": alarms,
+            "Network Partitions": [],
+            "Listeners": [
+                f"Node: {node}, {listener_line(one)[0].lower()}{listener_line(one)[1:]}" for one in listeners
+            ],
+            "Feature flags": [f"Flag: {name}, state: enabled" for name in FEATURE_FLAGS],
+        }
+    )
+    value = {
+        "alarms": said["alarms"],
+        "cluster_name": said["cluster_name"],
+        "disk_nodes": [node],
+        "feature_flags": [{"name": name, "state": "enabled", "stability": "stable"} for name in FEATURE_FLAGS],
+        "listeners": {node: listeners},
+        "maintenance_status": {node: "not under maintenance"},
+        "partitions": {},
+        "ram_nodes": [],
+        "running_nodes": [node],
+        "versions": {node: {"rabbitmq_name": "RabbitMQ", "rabbitmq_version": said["behaves_like"]}},
+    }
+    return Report(lines, value)
+
+
+def list_feature_flags(call: Call) -> Result:
+    """What RabbitMQ has as feature flags is on."""
+    call.say("Listing feature flags ...")
+    call.ask("status")
+    return Table(("name", "state"), [{"name": name, "state": "enabled"} for name in FEATURE_FLAGS])
+
+
+def _await(call: Call, deadline_s: float) -> None:
+    while True:
+        try:
+            call.ask("status")
+        except Failed:
+            if time.monotonic() > deadline_s:
+                raise
+            time.sleep(LOOK_EVERY_S)
+        else:
+            return
+
+
+def await_startup(call: Call) -> Result:
+    """Return when the broker serves."""
+    _await(call, time.monotonic() + call.timeout_s(STARTUP_TIMEOUT_S))
+    return None
+
+
+def await_online_nodes(call: Call) -> Result:
+    """The same, for the one node that there is."""
+    if not call.words[0].isdecimal() or int(call.words[0]) > 1:
+        raise WrongUse("Bad argument: there is one node", Code.DATA)
+    timeout_s = call.timeout_s(STARTUP_TIMEOUT_S)
+    about = f"at least {call.words[0]} nodes to join the cluster of {call.node}"
+    call.say(f"Will wait for {about}. Timeout: {timeout_s:g} seconds.")
+    _await(call, time.monotonic() + timeout_s)
+    return None
+
+
+def wait(call: Call) -> Result:
+    """Return when the broker serves; a file with its process number is waited for first."""
+    deadline_s = time.monotonic() + call.timeout_s(10)
+    if call.words:
+        call.say(f"Waiting for pid file '{call.words[0]}' to appear")
+        while not Path(call.words[0]).exists():
+            if time.monotonic() > deadline_s:
+                raise Failed(Code.UNAVAILABLE, f"there is no file {call.words[0]}")
+            time.sleep(LOOK_EVERY_S)
+    call.say(f"Will wait for node {call.node} ...")
+    _await(call, deadline_s)
+    return None
+
+
+def ping(call: Call) -> Result:
+    """Whether somebody answers."""
+    about = "This only checks if the OS process is running and registered with epmd."
+    call.say(f"Will ping {call.node}. {about} Timeout: {int(call.timeout_s(60) * 1000)} ms.")
+    call.ask("status")
+    return Report(["Ping succeeded"])
+
+
+def version(call: Call) -> Result:
+    """Of this tool."""
+    return Report([__version__])
+
+
+def stop(call: Call, *, is_waiting: bool) -> Result:
+    """End the broker as SIGTERM does."""
+    if is_waiting:
+        pid = call.ask("status")["pid"]
+        call.say(f"Shutting down RabbitMQ node {call.node} running at PID {pid}")
+    else:
+        call.say(f"Stopping and halting node {call.node} ...")
+    call.ask("broker.end")
+    if not is_waiting:
+        return None
+    deadline_s = time.monotonic() + call.timeout_s(60)
+    while _is_there(call):
+        if time.monotonic() > deadline_s:
+            raise Failed(Code.UNAVAILABLE, f"the broker with process {pid} has not ended yet")
+        time.sleep(LOOK_EVERY_S)
+    return Report([] if call.is_quiet else [f"RabbitMQ node {call.node} running at PID {pid} successfully shut down"])
+
+
+def _is_there(call: Call) -> bool:
+    try:
+        call.ask("status")
+    except Failed:
+        return False
+    return True
+
+
+def refuse(call: Call, *, reason: str) -> Result:
+    """What there is no such thing for here."""
+    raise Failed(Code.UNAVAILABLE, reason)
+
+
+def do_nothing(call: Call, *, banner: str) -> Result:
+    """What need not be done here."""
+    call.say(banner.format(node=call.node))
+    call.ask("status")
+    return None
+
+
+def environment(call: Call) -> Result:
+    """The settings, for which there is a command of our own."""
+    raise Failed(Code.UNAVAILABLE, "settings are no Erlang terms here: amqp-broker config show prints them")
+
+
+def list_node_auth_attempt_stats(call: Call) -> Result:
+    """Attempts to log in are counted over HTTP only."""
+    call.say(f'Listing authentication\n attempts for node "{call.node}" ...')
+    return Report([f"Node {call.node} reported no authentication attempt stats"])
+
+
+def _refused(group: str, summary: str, reason: str, arguments: str = "[...]") -> Command:
+    run: Callable[[Call], Result] = partial(refuse, reason=reason)
+    return Command(group, arguments, summary, run, (0, None))
+
+
+_RESTART = "set {0} in the broker's settings and start it again (amqp-broker config show)"
+_ERLANG = "there is no Erlang here to run it: see amqp-broker --help for what can be asked"
+_NO_APPLICATION = "broker and process are one here: stop ends both, and a start begins both"
+
+COMMANDS: Commands = {
+    "await_online_nodes": Command("Cluster", "<count>", "Waits for the node to start", await_online_nodes, (1, 1)),
+    "await_startup": Command(NODES, "[--timeout <timeout>]", "Waits until the broker serves", await_startup),
+    "cluster_status": Command("Cluster", "[--timeout <timeout>]", "Shows the node's cluster", cluster_status),
+    "enable_feature_flag": Command(
+        "Feature flags",
+        "<all|feature_flag>",
+        "All of them are on",
+        partial(do_nothing, banner="Enabling all feature flags ..."),
+        (1, 1),
+    ),
+    "environment": Command(CONFIGURATION, "", "Refused: see 'amqp-broker config show'", environment),
+    "eval": _refused("Operations", "Refused: there is no Erlang here", _ERLANG, "<expression>"),
+    "force_gc": Command(
+        "Operations",
+        "",
+        "Not needed",
+        partial(do_nothing, banner="Will ask all processes on node {node} to schedule a full sweep GC"),
+    ),
+    "list_feature_flags": Command("Feature flags", "", "Lists feature flags", list_feature_flags, (0, None)),
+    "list_node_auth_attempt_stats": Command(
+        MONITORING,
+        "[--by-source]",
+        "Lists attempts to log in",
+        list_node_auth_attempt_stats,
+        (0, 0),
+        {"by-source": False},
+    ),
+    "ping": Command(MONITORING, "[--timeout <timeout>]", "Asks whether the broker answers", ping),
+    "reset": _refused(NODES, "Refused", "end the broker and remove its data folder instead", ""),
+    "rotate_logs": _refused(NODES, "Refused: the log goes to standard error", "the log goes to standard error", ""),
+    "set_disk_free_limit": _refused(
+        CONFIGURATION, "Refused: a setting", _RESTART.format("disk_free_limit_bytes"), "<disk_limit>"
+    ),
+    "set_log_level": _refused(CONFIGURATION, "Refused: a setting", _RESTART.format("log_level"), "<log_level>"),
+    "set_vm_memory_high_watermark": _refused(
+        CONFIGURATION, "Refused: a setting", _RESTART.format("memory_high_water_bytes"), "<fraction>"
+    ),
+    "shutdown": Command(
+        NODES,
+        "[--wait] [--no-wait] [--timeout <timeout>]",
+        "Ends the broker, and waits for its end",
+        partial(stop, is_waiting=True),
+        options={"wait": False, "no-wait": False},
+    ),
+    "start_app": _refused(NODES, "Refused: broker and process are one", _NO_APPLICATION, ""),
+    "status": Command(
+        MONITORING, "[--unit <unit>] [--timeout <timeout>]", "Shows how the node is", status, options={"unit": True}
+    ),
+    "stop": Command(
+        NODES,
+        "[--idempotent] [<pidfile>]",
+        "Ends the broker",
+        partial(stop, is_waiting=False),
+        (0, 1),
+        {"idempotent": False},
+    ),
+    "stop_app": _refused(NODES, "Refused: broker and process are one", _NO_APPLICATION, ""),
+    "version": Command("Help", "", "Shows the version of this tool", version),
+    "wait": Command(
+        NODES,
+        "[<pidfile>] [--pid|-P <pid>] [--timeout <timeout>]",
+        "Waits until the broker serves",
+        wait,
+        (0, 1),
+        {"pid": True},
+        {"P": "pid"},
+    ),
+}
