@@ -2,7 +2,7 @@
 # environment is built once and again only when pyproject.toml changes.
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-examples lint format interop suites fuzz fuzz-bytes bench wheel wheel-compiled man page cluster-torture clean
+.PHONY: help serve test test-examples lint format interop suites fuzz fuzz-bytes bench wheel wheel-compiled man page browser pictures cluster-torture clean
 
 # The first Python on this machine that is new enough.
 PYTHON ?= $(shell for candidate in python3.11 python3.12 python3.13 python3 python; do \
@@ -43,6 +43,8 @@ help:
 	@echo 'make wheel     the wheel, in dist/'
 	@echo 'make man       the manual page, build/amqp-broker.1'
 	@echo 'make page      the management page'"'"'s assets, from their sources (needs node 20 and npm)'
+	@echo 'make browser   the page in a real browser: chromium, axe-core (needs node 20 and npm)'
+	@echo 'make pictures  pictures of the page, in docs/pictures/'
 	@echo 'make wheel-compiled   the wheel with compiled layers, in dist/ (needs a C compiler)'
 	@echo 'COMPILED=1     with serve, test, interop, suites, fuzz: on that build; with bench: that as well'
 	@echo 'make cluster-torture   three nodes and etcd as processes, killed and paused for a quarter of an hour'
@@ -100,6 +102,17 @@ page: build/page/.installed
 build/page/.installed: $(PAGE)/source/package-lock.json
 	@mkdir -p build/page && cp $(PAGE)/source/package.json $(PAGE)/source/package-lock.json build/page/
 	@npm ci --prefix build/page --silent --no-audit --no-fund --ignore-scripts
+	@touch $@
+
+browser: $(VENV)/.develop-stamp build/browser/.installed
+	@$(RUN) -m tests.browser --test --test-reporter=spec tests/browser/screens.mjs
+
+pictures: $(VENV)/.develop-stamp build/browser/.installed
+	@$(RUN) -m tests.browser tests/browser/pictures.mjs docs/pictures
+
+build/browser/.installed: tests/browser/package-lock.json
+	@mkdir -p build/browser && cp tests/browser/package.json tests/browser/package-lock.json build/browser/
+	@npm ci --prefix build/browser --silent --no-audit --no-fund --ignore-scripts
 	@touch $@
 
 serve: $(VENV)/.serve-stamp $(BUILT)

@@ -160,7 +160,7 @@ export const publishedBefore = history;
 // --- what is in a queue
 
 const SIZE = 50;
-const STATES = [["", "ready and unacked"], ["ready", "ready"], ["unacknowledged", "unacknowledged"]];
+const STATES = [["", "ready and unacked"], ["ready", "ready"], ["unacked", "unacknowledged"]];
 
 /** What the search field says, as the API asks for it: `header.source:shop`, `json.order.id:7`, `key:a.b`, or text. */
 function filterOf(text) {
@@ -248,9 +248,12 @@ function MoveDialog({ act, vhost, name, base, filter, marked, onClose, onDone })
   const [error, setError] = useState("");
   const [counted, setCounted] = useState(null);
   const [target, setTarget] = useState(act === "delete" ? "" : "queue");
-  const what = () => (marked.length ? { ids: marked } : { filter: Object.keys(filter).length ? bodyOf(filter) : {}, all: !Object.keys(filter).length || undefined });
-  const send = (form, dry) => ({ ...what(), dry_run: dry, limit: form.limit ? Number(form.limit) : undefined, ...(act === "delete" ? {} : { to: target === "origin" ? "origin" : target === "queue" ? { queue: form.queue } : { exchange: form.exchange, routing_key: form.routing_key || undefined } }) });
-  const request = (form, dry) => (act === "delete" ? ask("DELETE", base, send(form, dry)) : ask("POST", `${base}/${act}`, send(form, dry)));
+  const what = marked.length ? { ids: marked } : Object.keys(filter).length ? { filter: bodyOf(filter) } : {};
+  const where = (form) => (act === "delete" ? {} : target === "origin" ? { origin: true } : target === "queue" ? { to: { queue: form.queue } } : { to: { exchange: form.exchange, ...(form.routing_key ? { routing_key: form.routing_key } : {}) } });
+  const request = (form, dry) => {
+    const body = { ...what, ...where(form), dry_run: dry, ...(form.limit ? { limit: Number(form.limit) } : {}) };
+    return act === "delete" ? ask("DELETE", base, body) : ask("POST", base.replace(/messages$/, act), body);
+  };
   const submitted = async (event) => {
     const form = formOf(event);
     setError("");
@@ -263,7 +266,7 @@ function MoveDialog({ act, vhost, name, base, filter, marked, onClose, onDone })
       const run = async () => {
         const result = await request(form, false);
         onDone();
-        say(wordsOf(result, act));
+        say(wordsOf(result, act), result.done < result.found ? "mild" : "ok");
       };
       if (act === "delete") later(`Deleting ${plural(numberOf(counted), "message")} of ${name}`, run);
       else await attempt(run);
@@ -283,7 +286,7 @@ function MoveDialog({ act, vhost, name, base, filter, marked, onClose, onDone })
           {target === "exchange" && <Field label="Routing key" hint="Left empty, each keeps its own."><input name="routing_key" /></Field>}
         </>}
         {!marked.length && <Field label="At most" hint="Left empty: no limit."><input name="limit" type="number" min="1" /></Field>}
-        {counted && <p class="full"><Sign kind="mild">{plural(numberOf(counted), "message")} would be {act === "delete" ? "deleted" : act === "copy" ? "copied" : "moved"}.</Sign></p>}
+        {counted && <p class="full"><Sign kind="mild">{plural(numberOf(counted), "message")} would be {act === "delete" ? "deleted" : act === "copy" ? "copied" : "moved"}.{Object.entries(STAYED).filter(([name]) => counted[name]).map(([name, words]) => ` ${count(counted[name])} would stay: ${words}.`)}</Sign></p>}
         {error && <Failed error={error} />}
         <footer><button type="button" onClick={onClose}>Cancel</button><button class={act === "delete" && counted ? "danger" : "primary"}>{counted ? `${ACTS[act]} ${count(numberOf(counted))}` : "Count first"}</button></footer>
       </form>
@@ -300,5 +303,9 @@ const bodyOf = (filter) => {
   }
   return body;
 };
-const numberOf = (result) => result?.matched ?? result?.moved ?? result?.copied ?? result?.deleted ?? result?.count ?? 0;
-const wordsOf = (result, act) => `${plural(result?.moved ?? result?.copied ?? result?.deleted ?? numberOf(result), "message")} ${act === "delete" ? "deleted" : act === "copy" ? "copied" : "moved"}.`;
+const numberOf = (result) => result?.found ?? 0;
+const STAYED = { unroutable: "no queue wants", refused: "the new queue refused", without_origin: "never died, or where it died is gone", not_allowed: "you may not write there", gone: "somebody else had first" };
+const wordsOf = (result, act) => [
+  `${plural(result.done, "message")} ${act === "delete" ? "deleted" : act === "copy" ? "copied" : "moved"}`,
+  ...Object.entries(STAYED).filter(([name]) => result[name]).map(([name, words]) => `${count(result[name])} stayed: ${words}`),
+].join("; ") + ".";

@@ -189,8 +189,8 @@ function Shell() {
       <a class="skip" href="#content" onClick={(event) => (event.preventDefault(), document.getElementById("content").focus())}>Skip to the content</a>
       <header class="bar">
         <button class="plain menu-button" aria-expanded={isOpen} aria-controls="menu" aria-label="menu" onClick={() => setOpen(!isOpen)}><Icon name="menu" /></button>
-        <a class="brand" href="#/"><Logo /><span>amqp-broker</span></a>
-        <button class="find" onClick={() => setFront("palette")}><Icon name="search" /><span>Go to</span><kbd>Ctrl K</kbd></button>
+        <a class="brand" href="#/" aria-label="amqp-broker, overview"><Logo /><span>amqp-broker</span></a>
+        <button class="find" aria-label="Go to, Ctrl K" onClick={() => setFront("palette")}><Icon name="search" /><span>Go to</span><kbd>Ctrl K</kbd></button>
         <div class="bar-end">
           {!online && <Sign kind="bad">not connected</Sign>}
           <ThemeSwitch />

@@ -104,13 +104,13 @@ function Graph({ data, picked, onPick }) {
               const isBad = node.kind === "queue" && node.messages_ready > 0 && !node.consumers;
               return (
                 <g key={node.id} class={`node node-${node.kind} ${near && !near.has(node.id) ? "far" : ""} ${picked === node.id ? "picked" : ""} ${isBad ? "troubled" : ""}`} transform={`translate(${x} ${y})`}
-                  role="button" tabIndex="0" aria-pressed={picked === node.id} aria-label={`${node.kind} ${node.name || "(default)"}`} onClick={() => onPick(node.id)} onKeyDown={(event) => (event.key === "Enter" || event.key === " ") && (event.preventDefault(), onPick(node.id))}>
+                  role="button" tabindex="0" aria-pressed={picked === node.id} aria-label={`${node.kind} ${node.name || "(default)"} ${isBad ? "▲ " : ""}${node.kind === "queue" ? `${count(node.messages_ready)} ready` : node.type} ${rate(node.in)}/s`} onClick={() => onPick(node.id)} onKeyDown={(event) => (event.key === "Enter" || event.key === " ") && (event.preventDefault(), onPick(node.id))}>
                   <title>{node.name || "(default)"}</title>
                   <rect width={WIDTH} height={HEIGHT} rx={node.kind === "queue" ? 6 : 23} />
                   <foreignObject width={WIDTH} height={HEIGHT}>
                     <div class="node-words">
-                      <bdi>{node.name || "(default)"}</bdi>
-                      <span>{node.kind === "queue" ? <>{isBad ? "▲ " : ""}{count(node.messages_ready)} ready<i>{rate(node.in)}/s</i></> : <>{node.type}<i>{rate(node.in)}/s</i></>}</span>
+                      <bdi>{node.name || "(default)"}</bdi>{" "}
+                      <span>{node.kind === "queue" ? <>{isBad ? "▲ " : ""}{count(node.messages_ready)} ready <i>{rate(node.in)}/s</i></> : <>{node.type} <i>{rate(node.in)}/s</i></>}</span>
                     </div>
                   </foreignObject>
                 </g>

@@ -1,0 +1,27 @@
+// Pictures of the page for README and docs: node pictures.mjs FOLDER. Run by `make pictures`.
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
+import { go, logIn, open } from "./browser.mjs";
+
+const folder = process.argv[2];
+const PICTURES = [
+  ["overview", "#/", "Overview", {}],
+  ["overview-dark", "#/", "Overview", { colorScheme: "dark" }],
+  ["queues", "#/queues?sort=messages_ready&reverse=true", "Queues", {}],
+  ["messages", "#/queues/%2F/failed?tab=messages", "failed", {}],
+  ["topology", "#/topology", "Topology", { height: 700 }],
+  ["explain", "#/explain?vhost=%2F&exchange=orders&key=order.7.paid", "Explain a route", {}],
+  ["phone", "#/queues", "Queues", { width: 390, height: 760, colorScheme: "dark" }],
+];
+
+mkdirSync(folder, { recursive: true });
+const browser = await open();
+await new Promise((resolve) => setTimeout(resolve, Number(process.env.WARM_UP_MS ?? 70_000))); // there are rates of a minute then
+for (const [name, address, heading, how] of PICTURES) {
+  const page = await logIn(browser, how);
+  await go(page, address, heading);
+  await page.waitForTimeout(1500);
+  await page.screenshot({ path: join(folder, `${name}.png`) });
+  await page.context().close();
+}
+await browser.close();

@@ -1,0 +1,281 @@
+// The page in a real browser: each screen is opened, its main action is done, and axe-core has no serious finding; in
+// light and dark, 1280 and 390 pixels wide. Run by `make browser`; NODE_MODULES, PAGE_URL and CHROMIUM say with what.
+import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
+import { after, before, describe, it } from "node:test";
+import { base, go, logIn, modules, open } from "./browser.mjs";
+
+const axe = modules.resolve("axe-core/axe.min.js");
+const HOSTILE = '<img src=x onerror="document.title=1">';
+const SCREENS = [
+  ["#/", "Overview"], ["#/queues", "Queues"], ["#/queues/%2F/invoices", "invoices"], ["#/queues/%2F/failed?tab=messages", "failed"], ["#/queues/%2F/orders.paid?tab=consumers", "orders.paid"],
+  ["#/queues/%2F/invoices?tab=bindings", "invoices"], ["#/queues/%2F/invoices?tab=publish", "invoices"], ["#/exchanges", "Exchanges"], ["#/exchanges/%2F/orders", "orders"], ["#/exchanges/%2F/amq.default", "(default)"], ["#/bindings", "Bindings"],
+  ["#/topology", "Topology"], ["#/explain?vhost=%2F&exchange=orders&key=order.1.paid", "Explain a route"], ["#/drops", "Dropped messages"], ["#/trace", "Trace"], ["#/publish", "Publish"],
+  ["#/connections", "Connections"], ["#/channels", "Channels"], ["#/consumers", "Consumers"], ["#/users", "Users"], ["#/users/guest", "guest"], ["#/vhosts", "Virtual hosts"], ["#/vhosts/%2F", "/"],
+  ["#/policies", "Policies"], ["#/definitions", "Definitions"], ["#/nodes", /Node/], ["#/log", "Log"], ["#/nothing", null],
+];
+
+let browser;
+before(async () => {
+  browser = await open();
+});
+after(() => browser.close());
+
+async function findings(page) {
+  const source = await readFile(axe, "utf8");
+  await page.evaluate(source); // by the debugger: the page's policy lets no such script in
+  const { violations } = await page.evaluate(() => window.axe.run(document, { resultTypes: ["violations"] }));
+  return violations.filter((one) => ["serious", "critical"].includes(one.impact)).map((one) => `${one.id}: ${one.nodes.slice(0, 3).map((node) => `${node.html.slice(0, 160)} ${node.failureSummary.split("\n")[1] ?? ""}`).join(" | ")}`);
+}
+
+for (const colorScheme of ["light", "dark"])
+  for (const width of [1280, 390])
+    describe(`${colorScheme}, ${width} pixels wide`, () => {
+      it("each screen opens, fits, and has no serious finding", async () => {
+        const problems = [];
+        const page = await logIn(browser, { width, colorScheme, problems });
+        for (const [address, heading] of SCREENS) {
+          await go(page, address, heading);
+          for (const finding of await findings(page)) problems.push(`${address}: ${finding}`);
+          const beyond = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+          if (beyond > 0) problems.push(`${address}: ${beyond} pixels too wide`);
+        }
+        await page.context().close();
+        assert.deepEqual(problems, []);
+      });
+    });
+
+describe("what can be done", () => {
+  const problems = [];
+  let page;
+  before(async () => {
+    page = await logIn(browser, { problems });
+  });
+  after(async () => {
+    await page.context().close();
+    assert.deepEqual(problems, []);
+  });
+  const note = (text) => page.locator(".note", { hasText: text }).waitFor();
+  const button = (name, within = page) => within.getByRole("button", { name, exact: true });
+
+  it("logging in with a wrong password says so", async () => {
+    const context = await browser.newContext();
+    const stranger = await context.newPage();
+    await stranger.goto(base);
+    await stranger.getByLabel("User").fill("guest");
+    await stranger.getByLabel("Password").fill("wrong");
+    await button("Log in", stranger).click();
+    await stranger.getByText("That is no user and password of this broker.").waitFor();
+    await context.close();
+  });
+
+  it("the overview begins with what is wrong, and leads there", async () => {
+    await go(page, "#/", "Overview");
+    await page.locator(".problems a", { hasText: "failed" }).click();
+    await page.getByRole("heading", { level: 1, name: "failed" }).waitFor();
+  });
+
+  it("queues are found, the filter stands in the address, and a name is never HTML", async () => {
+    await go(page, "#/queues", "Queues");
+    await page.keyboard.press("/");
+    await page.keyboard.type("onerror");
+    await page.getByText(HOSTILE, { exact: true }).waitFor();
+    await page.waitForFunction(() => location.hash.includes("name=onerror"));
+    assert.equal(await page.locator("main img").count(), 0);
+    assert.notEqual(await page.title(), "1");
+    await page.getByText(HOSTILE, { exact: true }).click();
+    await page.getByRole("heading", { level: 1, name: HOSTILE }).waitFor();
+  });
+
+  it("only the rows that can be seen are there, and those below come when they are scrolled to", async () => {
+    await go(page, "#/queues", "Queues");
+    assert.ok((await page.locator(".q-body .q-row").count()) <= 80);
+    await page.evaluate(() => scrollTo(0, document.body.scrollHeight));
+    await page.getByText("tenant.0299.events", { exact: true }).waitFor();
+  });
+
+  it("a queue is added, published to, read without being emptied, purged and deleted, which can be undone", async () => {
+    await go(page, "#/queues", "Queues");
+    await button("Add a queue").click();
+    await page.getByLabel("Name").fill("made by hand/1");
+    await page.getByLabel("Arguments").fill("x-max-length = 10");
+    await button("Add queue").click();
+    await page.getByRole("heading", { level: 1, name: "made by hand/1" }).waitFor();
+    await page.getByText("x-max-length", { exact: true }).waitFor();
+    await page.getByRole("link", { name: "Publish", exact: true }).last().click();
+    await page.getByLabel("Body").fill('{"hello": "world"}');
+    await button("Publish").click();
+    await note("Published.");
+    await page.getByRole("link", { name: "Messages", exact: true }).click();
+    await page.locator(".payload .json-key").waitFor();
+    await button("Hex").click();
+    await page.getByText("000000  7b 22 68").waitFor();
+    await button("Purge").click();
+    await button("Undo 10").or(page.locator(".note button", { hasText: "Undo" })).first().click();
+    await note("Nothing was done.");
+    await button("Purge").click();
+    await button("Now").click();
+    await note("Purged.");
+    await button("Delete").first().click();
+    await button("Now").click();
+    await note("is deleted.");
+    await page.getByRole("heading", { level: 1, name: "Queues" }).waitFor();
+  });
+
+  it("messages are searched by what stands in their headers", async () => {
+    await go(page, "#/queues/%2F/failed?tab=messages&find=header.attempt:2", "failed");
+    await page.locator(".message-list li").first().waitFor();
+    await page.getByText("How it came here").waitFor();
+    await page.getByText(/was rejected/).first().waitFor();
+    assert.ok((await page.locator(".message-list li").count()) < 6);
+  });
+
+  it("an exchange is added, bound, and deleted", async () => {
+    await go(page, "#/exchanges?add=true", "Exchanges");
+    await page.getByLabel("Name", { exact: true }).fill("by-hand");
+    await page.getByLabel("Type").selectOption("topic");
+    await button("Add exchange").click();
+    await page.getByRole("heading", { level: 1, name: "by-hand" }).waitFor();
+    await button("Add a binding").click();
+    const dialog = page.getByRole("dialog");
+    await dialog.getByLabel("Its name").fill("audit");
+    await dialog.getByLabel("Routing key").fill("a.#");
+    await button("Bind", dialog).click();
+    await page.getByRole("cell", { name: "a.#" }).waitFor();
+    await button("Delete").click();
+    await button("Now").click();
+    await note("is deleted.");
+  });
+
+  it("the topology shows what leads where, and picks one by keyboard", async () => {
+    await go(page, "#/topology", "Topology");
+    await page.getByRole("button", { name: /exchange orders/ }).focus();
+    await page.keyboard.press("Enter");
+    await page.getByRole("link", { name: "Only around it" }).click();
+    await button("Show all").waitFor();
+  });
+
+  it("a policy shows what it would match before it is saved", async () => {
+    await go(page, "#/policies", "Policies");
+    await button("Add a policy").click();
+    const dialog = page.getByRole("dialog");
+    await dialog.getByLabel("Name", { exact: true }).fill("tenants");
+    await dialog.getByLabel("Pattern of names").fill("^tenant\\.");
+    await dialog.getByText("matches 300 of").waitFor();
+    await dialog.getByLabel("Definition").fill("max-length = 1000");
+    await button("Save", dialog).click();
+    await note("The policy is in force.");
+    await page.getByRole("cell", { name: "tenants" }).waitFor();
+  });
+
+  it("a user is added, allowed something, and deleted by typing the name", async () => {
+    await go(page, "#/users", "Users");
+    await button("Add a user").click();
+    await page.getByLabel("Name").fill("ada");
+    await page.getByLabel("Password").fill("a long password");
+    await button("Add user").click();
+    await page.getByRole("heading", { level: 1, name: "ada" }).waitFor();
+    await button("Allow").click();
+    await button("Allow", page.getByRole("dialog")).click();
+    await page.getByRole("cell", { name: ".*" }).first().waitFor();
+    await button("Delete").click();
+    const dialog = page.getByRole("dialog");
+    assert.ok(await button("Delete user", dialog).isDisabled());
+    await dialog.getByLabel(/Type/).fill("ada");
+    await button("Delete user", dialog).click();
+    await page.getByRole("heading", { level: 1, name: "Users" }).waitFor();
+  });
+
+  it("definitions are exported and imported", async () => {
+    await go(page, "#/definitions", "Definitions");
+    const [download] = await Promise.all([page.waitForEvent("download"), page.getByRole("link", { name: "Download definitions.json" }).click()]);
+    const file = await download.path();
+    assert.ok(JSON.parse(await readFile(file, "utf8")).queues.length > 300);
+    await page.getByLabel("File").setInputFiles(file);
+    await page.getByRole("button", { name: /^Import/ }).click();
+    await note("All of it is in force.");
+  });
+
+  it("messages go back to where they died, counted first", async () => {
+    await go(page, "#/queues/%2F/failed?tab=messages&find=header.attempt:1", "failed");
+    await page.locator(".message-list li").first().waitFor();
+    await button("Move").click();
+    const dialog = page.getByRole("dialog");
+    await dialog.getByLabel("To", { exact: true }).selectOption("origin");
+    await button("Count first", dialog).click();
+    await dialog.getByText(/messages? would be moved/).waitFor();
+    await dialog.getByRole("button", { name: /^Move \d/ }).click();
+    await note(/messages? moved/);
+  });
+
+  it("a route is explained, binding by binding", async () => {
+    await go(page, "#/explain?vhost=%2F&exchange=orders", "Explain a route");
+    await page.getByLabel("Routing key").fill("order.1.paid");
+    await button("Explain").click();
+    await page.locator(".chips").getByText("orders.paid", { exact: true }).waitFor();
+    await page.getByText("does not", { exact: true }).first().waitFor();
+  });
+
+  it("what was dropped is told with its key, and leads to the route", async () => {
+    await go(page, "#/drops", "Dropped messages");
+    await page.getByRole("cell", { name: "nobody-listens" }).waitFor();
+    await page.getByRole("link", { name: "Explain", exact: true }).first().click();
+    await page.getByText("no queue: it would be dropped").waitFor();
+  });
+
+  it("messages are traced hop by hop", async () => {
+    await go(page, "#/trace", "Trace");
+    await page.getByLabel("One of so many").fill("10");
+    await button("Start").click();
+    await page.locator(".hops li").first().waitFor();
+    await button("Stop").click();
+    await note("The trace has stopped.");
+  });
+
+  it("a connection is closed with a reason", async () => {
+    await go(page, "#/connections", "Connections");
+    await page.getByRole("link", { name: "thumbnailer" }).click();
+    await button("Close").click();
+    await button("Close it").click();
+    await note("Closed.");
+  });
+
+  it("a log line shows who changed what", async () => {
+    await go(page, "#/log", "Log");
+    await page.getByText("changed over HTTP").first().waitFor();
+  });
+
+  it("keys lead anywhere", async () => {
+    await go(page, "#/", "Overview");
+    await page.keyboard.press("g");
+    await page.keyboard.press("q");
+    await page.getByRole("heading", { level: 1, name: "Queues" }).waitFor();
+    await page.keyboard.press("?");
+    await page.getByRole("dialog", { name: "Keys" }).waitFor();
+    await page.keyboard.press("Escape");
+    await page.keyboard.press("Control+k");
+    await page.keyboard.type("invoices");
+    await page.getByRole("option", { name: /invoices/ }).first().waitFor();
+    await page.keyboard.press("Enter");
+    await page.getByRole("heading", { level: 1, name: "invoices" }).waitFor();
+  });
+
+  it("numbers change by themselves", async () => {
+    await go(page, "#/queues/%2F/audit", "audit");
+    const ready = page.locator(".figure .value").first();
+    const first = await ready.textContent();
+    await page.waitForFunction((before) => document.querySelector(".figure .value").textContent !== before, first);
+  });
+
+  it("the theme is switched and kept, and logging out ends the session", async () => {
+    await page.getByTitle(/Now auto/).click();
+    await page.getByTitle(/Now light/).click();
+    assert.equal(await page.evaluate(() => document.documentElement.dataset.theme), "dark");
+    await page.reload();
+    await page.getByTitle(/Now dark/).waitFor();
+    await button("log out").click();
+    await page.getByRole("heading", { name: "Log in" }).waitFor();
+    await page.goto(base + "#/queues");
+    await page.getByRole("heading", { name: "Log in" }).waitFor();
+  });
+});
