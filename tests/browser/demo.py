@@ -126,8 +126,9 @@ def traffic(amqp: str, ended: threading.Event) -> None:
             out.basic_publish("mail", "nobody-listens", b"?")
         out.basic_publish("", "tenant.0007.events", b"picture")
         for one in (publisher, worker, stuck):
-            with suppress(AMQPError):  # one of them is closed by a test
-                one.process_data_events(0.01)
+            if one.is_open:
+                with suppress(AMQPError):  # one of them is closed by a test
+                    one.process_data_events(0.01)
         time.sleep(0.02)
 
 

@@ -174,6 +174,7 @@ function Shell() {
   const [front, setFront] = useState("");
   const [isOpen, setOpen] = useState(false);
   const online = useOnline();
+  const closing = (what) => () => setFront((now) => (now === what ? "" : now)); // the other may be open by then
   useKeys({ openPalette: () => setFront("palette"), openHelp: () => setFront("help") });
   const [noun = "", ...names] = route.names;
   const known = SCREENS[noun];
@@ -190,7 +191,7 @@ function Shell() {
       <header class="bar">
         <button class="plain menu-button" aria-expanded={isOpen} aria-controls="menu" aria-label="menu" onClick={() => setOpen(!isOpen)}><Icon name="menu" /></button>
         <a class="brand" href="#/" aria-label="amqp-broker, overview"><Logo /><span>amqp-broker</span></a>
-        <button class="find" aria-label="Go to, Ctrl K" onClick={() => setFront("palette")}><Icon name="search" /><span>Go to</span><kbd>Ctrl K</kbd></button>
+        <button class="find" onClick={() => setFront("palette")}><Icon name="search" /><span>Go to</span><kbd aria-hidden="true">Ctrl K</kbd></button>
         <div class="bar-end">
           {!online && <Sign kind="bad">not connected</Sign>}
           <ThemeSwitch />
@@ -210,8 +211,8 @@ function Shell() {
       <main id="content" tabIndex="-1">
         {Screen ? <Screen key={address} names={names} /> : <Empty title="There is no such screen."><a href="#/">Overview</a></Empty>}
       </main>
-      {front === "palette" && <Palette onClose={() => setFront("")} />}
-      {front === "help" && <Help onClose={() => setFront("")} />}
+      {front === "palette" && <Palette onClose={closing("palette")} />}
+      {front === "help" && <Help onClose={closing("help")} />}
       <Notes />
     </div>
   );
