@@ -7,9 +7,10 @@
 - ``handshake``: the bytes that a stranger sends before the broker knows anything of it;
 - ``stream``: the bytes behind a right handshake;
 - ``session``: several connections that send well-formed frames with any payload, raw bytes in between, while time
-  passes, output is taken or not, and connections are lost.
+  passes, output is taken or not, and connections are lost;
+- ``stomp``: the bytes behind a right CONNECT of STOMP, in pieces.
 
-The last three run a whole broker, and look after each input whether all its counts are right and an honest client is
+The last four run a whole broker, and look after each input whether all its counts are right and an honest client is
 served.
 """
 
@@ -23,6 +24,7 @@ from amqp_broker.access.mechanisms import MECHANISMS, BadResponse, read_response
 from amqp_broker.access.patterns import BadPattern, Pattern
 from amqp_broker.errors import AmqpError
 from amqp_broker.protocols.amqp091.connection import Connection
+from amqp_broker.protocols.stomp.connection import Connection as StompConnection
 from amqp_broker.wire import hot
 from amqp_broker.wire.content import decode_properties, delivery_mode
 from amqp_broker.wire.errors import WireError
@@ -45,6 +47,7 @@ from amqp_broker.wire.table import (
 from tests.support.client import LOOPBACK, PROTOCOL_HEADER, Client
 from tests.support.conversation import HANDSHAKE, METHODS
 from tests.support.memory_broker import MemoryBroker
+from tests.support.stomp_client import frame_bytes
 
 Target = Callable[[bytes], None]
 
@@ -138,6 +141,22 @@ def session(data: bytes) -> None:
             connection.receive(scene.greeting)
         for step in steps_in(data):
             scene.take(step)
+
+
+def stomp(data: bytes) -> None:
+    """Bytes of a STOMP client that has logged in, in pieces of a size that the first byte says."""
+    if not data:
+        return
+    with Scene() as scene:
+        client = StompConnection(scene.broker, LOOPBACK, lambda: None)
+        client.receive(STOMP_CONNECT)
+        size_bytes = data[0] + 1
+        for at in range(1, len(data), size_bytes):
+            client.receive(data[at : at + size_bytes])
+            client.output_sent(sum(map(len, client.take_output())))
+        scene.broker.advance(len(data))
+        client.lost("the input is over")
+        assert client.finished
 
 
 class Step(NamedTuple):
@@ -271,7 +290,23 @@ TARGETS: dict[str, Target] = {
     "handshake": handshake,
     "stream": stream,
     "session": session,
+    "stomp": stomp,
 }
+
+STOMP_CONNECT = frame_bytes("CONNECT", login="guest", passcode="guest", accept_version="1.2", heart_beat="1000,1000")
+STOMP_FRAMES = [
+    frame_bytes("SUBSCRIBE", destination="/queue/honest", id="0", ack="client", prefetch_count="2"),
+    frame_bytes("SUBSCRIBE", destination="/topic/a.b", id="1", durable="true"),
+    frame_bytes("SEND", b"a message", destination="/topic/a.b", content_length="9", receipt="r", priority="1"),
+    frame_bytes("SEND", b"?", destination="/exchange/amq.fanout/k", reply_to="/temp-queue/t", x="\\:\n\r"),
+    frame_bytes("BEGIN", transaction="t"),
+    frame_bytes("SEND", b"later", destination="/queue/honest", transaction="t", expiration="1000"),
+    frame_bytes("ACK", id="T_0@@session@@1", transaction="t"),
+    frame_bytes("COMMIT", transaction="t", receipt="c"),
+    frame_bytes("NACK", id="T_0@@session@@1", requeue="false"),
+    frame_bytes("UNSUBSCRIBE", id="1", durable="true"),
+    frame_bytes("DISCONNECT", receipt="d"),
+]
 
 
 def seeds(target: str) -> list[bytes]:
@@ -283,6 +318,8 @@ def seeds(target: str) -> list[bytes]:
         return [PROTOCOL_HEADER + b"".join(HANDSHAKE[:count]) for count in range(len(HANDSHAKE) + 1)]
     if target == "stream":
         return [*frames, b"".join(METHODS)]
+    if target == "stomp":
+        return [b"\x40" + one for one in STOMP_FRAMES] + [b"\x07" + b"\n".join(STOMP_FRAMES)]
     if target == "pattern":
         return [one.encode() for one in PATTERNS]
     if target == "table":

@@ -1,0 +1,100 @@
+"""A STOMP client of our own for the tests: it writes frames, and reads what comes."""
+
+from __future__ import annotations
+
+import socket
+import time
+from typing import NamedTuple, Self
+
+from interop import raw_client
+
+PATIENCE_S = raw_client.REPLY_TIMEOUT_S
+
+
+class StompFrame(NamedTuple):
+    """One frame that came."""
+
+    command: str
+    headers: dict[str, str]
+    body: bytes
+
+
+class StompClient:
+    """A connection.
+
+    Args:
+        port: of 127.0.0.1.
+        version: what is offered in CONNECT; none for no CONNECT.
+        headers: more of CONNECT's.
+    """
+
+    def __init__(self, port: int, version: str = "1.2", **headers: str) -> None:
+        self._socket = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S)
+        self._data = b""
+        self.connected: StompFrame | None = None
+        if version:
+            login = {"login": "guest", "passcode": "guest", "host": "/", **headers}
+            self.send("CONNECT", accept_version=version, **login)
+            self.connected = self.take()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._socket.close()
+
+    def write(self, data: bytes) -> None:
+        """Write bytes."""
+        self._socket.sendall(data)
+
+    def send(self, command: str, body: bytes = b"", /, **headers: str) -> None:
+        """Write a frame; underscores in the names of headers are hyphens."""
+        lines = b"".join([f"{name.replace('_', '-')}:{value}\n".encode() for name, value in headers.items()])
+        self.write(b"%b\n%b\n%b\0" % (command.encode(), lines, body))
+
+    def call(self, command: str, body: bytes = b"", /, **headers: str) -> None:
+        """The same, and wait for its receipt."""
+        self.send(command, body, receipt="call", **headers)
+        frame = self.take()
+        assert (frame.command, frame.headers.get("receipt-id")) == ("RECEIPT", "call"), frame
+
+    def take(self) -> StompFrame:
+        """The next frame; fails when none comes."""
+        end_s = time.monotonic() + PATIENCE_S
+        while (frame := self._cut()) is None:
+            assert time.monotonic() < end_s, f"no frame came, only {self._data!r}"
+            part = self._socket.recv(65_536)
+            assert part, "the broker has closed the connection"
+            self._data += part
+        return frame
+
+    def error(self) -> tuple[str, str]:
+        """The next frame, an ERROR: its message and its body."""
+        frame = self.take()
+        assert frame.command == "ERROR", frame
+        return frame.headers["message"], frame.body.decode()
+
+    def is_ended(self) -> bool:
+        """Whether the broker closes the connection; waits for that."""
+        try:
+            return not self._socket.recv(1)
+        except ConnectionResetError:
+            return True
+        except TimeoutError:
+            return False
+
+    def _cut(self) -> StompFrame | None:
+        self._data = self._data.lstrip(b"\n")
+        lines, empty, rest = self._data.partition(b"\n\n")
+        if not empty:
+            return None
+        command, *said = lines.decode().split("\n")
+        headers: dict[str, str] = {}
+        for line in said:
+            name, _, value = line.partition(":")
+            headers.setdefault(name, value)
+        length = int(headers.get("content-length", rest.find(b"\0")))
+        if length < 0 or len(rest) <= length:
+            return None
+        self._data = rest[length + 1 :]
+        return StompFrame(command, headers, rest[:length])
