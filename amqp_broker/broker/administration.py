@@ -140,7 +140,7 @@ class Administration(UserAdministration):
         before = f"queues={len(virtual_host.queues)} exchanges={len(virtual_host.exchanges)}"
         virtual_host.clear(self._who)
         del self._broker.virtual_hosts[name]
-        self._broker.firehose.turn_off(name)
+        self._broker.firehose.forget(name)
         self._broker.drops.forget_virtual_host(name)
         self._deleted(Kind.VIRTUAL_HOST, "", name, virtual_host)
         self._happened("vhost.deleted", name=name)

@@ -25,6 +25,7 @@ from amqp_broker.journal.port import Journal, Progress
 from amqp_broker.settings import DESCRIPTIONS, Settings
 
 if TYPE_CHECKING:
+    from amqp_broker.broker.file_traces import FileTraces
     from amqp_broker.broker.message_traces import MessageTraces
 
 ReplyConsumer = Callable[[Address, bytes, bytes], None]  # takes address, content header and body of a direct reply
@@ -54,6 +55,8 @@ class Broker(Contents):
         self.dropped_message_count = 0  # of messages that the journal held, but not their queues
         self._is_handling = False
         self._message_traces: MessageTraces | None = None
+        self._file_traces: FileTraces | None = None
+        self.on_trace_lines: Callable[[], None] | None = None  # where somebody writes traces to files
 
     # --- its start
 
@@ -120,6 +123,20 @@ class Broker(Contents):
 
             self._message_traces = MessageTraces(self.observers, self.finish_with, self.clock, self.reply_consumers)
         return self._message_traces
+
+    @property
+    def file_traces(self) -> FileTraces:
+        """The traces to files, likewise."""
+        if self._file_traces is None:
+            from amqp_broker.broker.file_traces import FileTraces
+
+            self._file_traces = FileTraces(self.firehose, self.clock, self.on_trace_lines)
+        return self._file_traces
+
+    @property
+    def has_file_traces(self) -> bool:
+        """Whether there have been any."""
+        return self._file_traces is not None
 
     # --- its work
 

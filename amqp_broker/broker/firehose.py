@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from amqp_broker.broker.queues.consumers import Consumer
     from amqp_broker.broker.virtual_host import VirtualHost
 
+Tap = Callable[[str, str, Table, bytes], None]
+"""Takes the virtual host, the key, the headers and the body of a copy."""
+
 TRACE_EXCHANGE: Final = "amq.rabbitmq.trace"
 KEY_BYTES_MAX: Final = 255
 PROPERTY_NAMES: Final = (
@@ -59,6 +62,7 @@ class Firehose(Onlooker):
         self._node_name = node_name
         self._hosts: dict[str, VirtualHost] = {}
         self._gathered: list[tuple[VirtualHost, str, bytes, bytes]] = []  # where, key, header, body
+        self._taps: dict[str, Tap] = {}
 
     def is_on(self, virtual_host: str) -> bool:
         """Whether copies are made in a virtual host."""
@@ -74,6 +78,22 @@ class Firehose(Onlooker):
         """Make no copies there any more."""
         if self._hosts.pop(virtual_host, None) is not None and not self._hosts:
             self._observers.remove(self)
+
+    def forget(self, virtual_host: str) -> None:
+        """A virtual host has gone."""
+        self.turn_off(virtual_host)
+        self._taps.pop(virtual_host, None)
+
+    def is_tapped(self, virtual_host: str) -> bool:
+        """Whether somebody is handed its copies."""
+        return virtual_host in self._taps
+
+    def tap(self, virtual_host: str, tap: Tap | None) -> None:
+        """Hand somebody every copy that is made in a virtual host, or nobody any more."""
+        if tap is None:
+            self._taps.pop(virtual_host, None)
+        else:
+            self._taps[virtual_host] = tap
 
     # --- what it sees
 
@@ -117,6 +137,9 @@ class Firehose(Onlooker):
         }
         if not self._gathered:
             self._to_finish(self._publish)
+        tap = self._taps.get(host.name)
+        if tap is not None:
+            tap(host.name, key, headers, body)
         traced = encode_content_header(len(body), Properties(headers=headers))
         self._gathered.append((host, _cut(key), traced, body))
 

@@ -10,7 +10,6 @@ no layout.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -31,9 +30,9 @@ from amqp_broker.broker.descriptions import (
     UserInfo,
     VirtualHostInfo,
 )
+from amqp_broker.broker.json_values import json_ready_table
 from amqp_broker.broker.limit_values import LIMITS_COMPONENT, limits_value
 from amqp_broker.broker.policies import POLICY
-from amqp_broker.wire.table import Decimal, FieldValue, RepeatedName, Table
 
 if TYPE_CHECKING:
     from amqp_broker.broker.broker import Broker
@@ -399,29 +398,6 @@ def consumer_info(consumer: Consumer) -> ConsumerInfo:
         arguments=json_ready_table(consumer.arguments),
         channel=consumer.deliveries.inspect(),
     )
-
-
-# --- arguments
-
-
-def json_ready_table(table: Table) -> dict[str, object]:
-    """Arguments or properties as they can be written in JSON; of several of one name the first."""
-    return {name: json_ready(value) for name, value in table.items() if not isinstance(name, RepeatedName)}
-
-
-def json_ready(value: FieldValue) -> object:
-    """A value of a table as it can be written in JSON: bytes as text, a decimal as a number."""
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "surrogateescape")
-    if isinstance(value, Decimal):
-        return value.unscaled / 10**value.scale
-    if isinstance(value, float):
-        return value if math.isfinite(value) else str(value)
-    if isinstance(value, dict):
-        return json_ready_table(value)
-    if isinstance(value, list):
-        return [json_ready(one) for one in value]
-    return value
 
 
 # --- what was counted

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, TypeAlias, TypedDict
 
-from amqp_broker.broker.inspection import json_ready, json_ready_table
+from amqp_broker.broker.json_values import json_ready, json_ready_table
 from amqp_broker.broker.message import Message
 from amqp_broker.broker.message_filter import ANY_MESSAGE, MessageFilter
 from amqp_broker.broker.persistence.message_records import MessageDecoder, decode_message

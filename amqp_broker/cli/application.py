@@ -34,6 +34,7 @@ COMMANDS = {
     "explain": "Why a message would go where it would.",
     "drops": "How many messages went nowhere, and why.",
     "trace": "Follow messages: every hop, and what became of them.",
+    "traces": "What clients publish and get, to files.",
     "plugins": "What installed packages bring.",
     "cluster": "Several nodes as one broker: who owns it, and moving in or out.",
     "config": "Show the settings.",

@@ -38,6 +38,7 @@ from amqp_broker.server.resources import watch_resources, with_memory_limits
 from amqp_broker.server.stalled import shed_stalled
 from amqp_broker.server.status import server_status
 from amqp_broker.server.timers import run_timers
+from amqp_broker.server.trace_writer import FOLDER_NAME, write_traces
 from amqp_broker.settings import Settings
 
 
@@ -186,6 +187,9 @@ class BrokerServer:
                 driver.password_checks = PasswordChecks(self.broker, nursery)
                 stall_timeout_ms = self.settings.output_stall_timeout_ms
                 nursery.start_soon(shed_stalled, lambda: tuple(self._connections), stall_timeout_ms)
+                if self.trace_folder is not None:
+                    self.broker.on_trace_lines = driver.trace_lines.set
+                    nursery.start_soon(write_traces, self.broker, self.trace_folder, driver.trace_lines)
                 if self.control_folder is not None:
                     status, ending = partial(server_status, self), {"broker.end": self._end}
                     control = Control(lambda: self.broker, status, ending)
@@ -218,6 +222,11 @@ class BrokerServer:
     def reload_certificates(self) -> None:
         """Read the certificates again, for connections to come; those that are open go on."""
         self._reception.reload_certificates()
+
+    @property
+    def trace_folder(self) -> Path | None:
+        """Where traces are written; None where there is no data folder."""
+        return None if self.control_folder is None else self.control_folder / FOLDER_NAME
 
     @property
     def client_count(self) -> int:

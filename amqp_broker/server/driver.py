@@ -22,6 +22,7 @@ class ServerDriver:
         self.earlier_deadline = WakeUp()
         self.unfinished_work = WakeUp()
         self.wanted_pages = WakeUp()
+        self.trace_lines = WakeUp()
         self.flusher: JournalFlusher | None = None  # where there is a journal
         self.password_checks: PasswordChecks | None = None  # while clients are served
 

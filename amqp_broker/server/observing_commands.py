@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from amqp_broker.server.control_commands import Arguments, Command, Controlled, List
+from amqp_broker.server.control_commands import Arguments, BadRequest, Command, Controlled, List
 
 if TYPE_CHECKING:
     from amqp_broker.broker.message_traces import TraceStatus
@@ -58,7 +58,35 @@ async def explain_route(controlled: Controlled, arguments: Arguments) -> dict[st
     return explanation.answer()
 
 
-LISTS: dict[str, List] = {"drops.list": _drops, "trace.show": _traces}
+# --- traces to files
+
+
+def _file_traces(controlled: Controlled, arguments: Arguments) -> Iterator[Mapping[str, Any]]:
+    virtual_host = arguments.get("vhost")
+    for trace in controlled.broker.file_traces.all(virtual_host if isinstance(virtual_host, str) else None):
+        yield trace.describe()
+
+
+async def add_file_trace(controlled: Controlled, arguments: Arguments) -> Mapping[str, object]:
+    """Begin a trace to a file."""
+    host = controlled.broker.existing_virtual_host(_text(arguments, "vhost"))
+    trace = controlled.broker.file_traces.add(host, _text(arguments, "name"), arguments, controlled.who)
+    return trace.describe()
+
+
+async def remove_file_trace(controlled: Controlled, arguments: Arguments) -> None:
+    """End a trace to a file."""
+    controlled.broker.file_traces.remove(_text(arguments, "vhost"), _text(arguments, "name"), controlled.who)
+
+
+def _text(arguments: Arguments, name: str) -> str:
+    value = arguments.get(name)
+    if not isinstance(value, str):
+        raise BadRequest(f"{name} must be a text")
+    return value
+
+
+LISTS: dict[str, List] = {"drops.list": _drops, "trace.show": _traces, "traces.list": _file_traces}
 
 COMMANDS: dict[str, Command] = {
     "drops.count": count_drops,
@@ -66,4 +94,6 @@ COMMANDS: dict[str, Command] = {
     "trace.stop": stop_trace,
     "trace.status": show_trace,
     "explain.route": explain_route,
+    "traces.add": add_file_trace,
+    "traces.remove": remove_file_trace,
 }

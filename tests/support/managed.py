@@ -8,6 +8,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import h11
@@ -96,11 +97,17 @@ class Managed(Served):
 
 
 @asynccontextmanager
-async def managing(**settings: Any) -> AsyncIterator[Managed]:
-    """A server with an HTTP API."""
+async def managing(control_folder: Path | None = None, **settings: Any) -> AsyncIterator[Managed]:
+    """A server with an HTTP API.
+
+    Args:
+        control_folder: a data folder without a journal, for what else is in it.
+        settings: by name, where they differ from the defaults.
+    """
     ports: dict[str, Any] = dict.fromkeys(("management_port", "management_tls_port", "metrics_port"), 0)
     http = {"management_host": ("127.0.0.1",), **ports}
     server = BrokerServer(Settings(**(QUIET | http | settings)), TrioClock())
+    server.control_folder = control_folder
     management = Management(server)
     server.speak_http(management.serve)
     async with trio.open_nursery() as nursery:

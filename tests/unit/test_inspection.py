@@ -13,7 +13,8 @@ from pamqp import commands
 from pamqp.common import FieldTable
 
 from amqp_broker.access.client import Peer, Tls
-from amqp_broker.broker.inspection import Inspection, default_binding, json_ready
+from amqp_broker.broker.inspection import Inspection, default_binding
+from amqp_broker.broker.json_values import json_ready
 from amqp_broker.broker.problems import NotThere
 from amqp_broker.wire import table
 from tests.support.client import Client

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from amqp_broker.behaviour import BEHAVIOURS
-from amqp_broker.broker.inspection import Inspection, json_ready_table, policy_info
+from amqp_broker.broker.inspection import Inspection, policy_info
+from amqp_broker.broker.json_values import json_ready_table
 from amqp_broker.broker.limit_values import limits_value
 from amqp_broker.broker.policies import POLICY
 from amqp_broker.broker.queues.base import Queue

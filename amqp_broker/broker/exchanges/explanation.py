@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 from amqp_broker.broker.exchanges.exchange import Exchange
 from amqp_broker.broker.exchanges.matcher import Envelope
-from amqp_broker.broker.inspection import json_ready_table
+from amqp_broker.broker.json_values import json_ready_table
 from amqp_broker.broker.problems import AdministrationError, NotThere
 from amqp_broker.wire.errors import WireError
 from amqp_broker.wire.table import Table, encode_table

@@ -102,6 +102,11 @@ class TopicMatcher(Matcher):
         return Verdict(False, problem)
 
 
+def fits(pattern: str, key: str) -> bool:
+    """Whether a routing key fits a pattern, for who has a single one."""
+    return not _misfit(_words(pattern), _words(key))
+
+
 def _misfit(pattern: list[str], words: list[str]) -> str:
     """Why the words of a key do not fit a pattern; empty where they do.
 

@@ -11,7 +11,8 @@ from urllib.parse import quote, quote_plus, unquote
 from amqp_broker.broker.descriptions import BindingInfo
 from amqp_broker.broker.exchanges.binding import Binding
 from amqp_broker.broker.exchanges.exchange import Exchange
-from amqp_broker.broker.inspection import default_binding, json_ready_table
+from amqp_broker.broker.inspection import default_binding
+from amqp_broker.broker.json_values import json_ready_table
 from amqp_broker.broker.queues.base import Queue
 from amqp_broker.broker.virtual_host import VirtualHost
 from amqp_broker.management.api.exchanges import DEFAULT_EXCHANGE, find

@@ -24,6 +24,7 @@ from amqp_broker.management.api import (
     queues,
     session,
     topology,
+    traces,
     users,
     virtual_hosts,
 )
@@ -49,6 +50,7 @@ ENDPOINTS = (
     *health.ENDPOINTS,
     *features.ENDPOINTS,
     *observing.ENDPOINTS,
+    *traces.ENDPOINTS,
     *scraping.WITH_LOGIN,
     *session.ENDPOINTS,
     *brief_queues.ENDPOINTS,

@@ -9,7 +9,7 @@ from dataclasses import fields
 from typing import Any
 
 from amqp_broker.access.client import Client
-from amqp_broker.broker.inspection import json_ready, json_ready_table
+from amqp_broker.broker.json_values import json_ready, json_ready_table
 from amqp_broker.broker.message import Message, digest_of
 from amqp_broker.broker.publishing import REFUSED, UNROUTED
 from amqp_broker.broker.queues.base import Queue

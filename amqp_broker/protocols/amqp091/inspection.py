@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from amqp_broker.broker.descriptions import ConnectionInfo
-from amqp_broker.broker.inspection import json_ready_table
+from amqp_broker.broker.json_values import json_ready_table
 
 if TYPE_CHECKING:
     from amqp_broker.protocols.amqp091.link import Link
