@@ -82,7 +82,7 @@ def test_blocks_of_text(broker: MemoryBroker, channel: ClientChannel) -> None:
         "Exchange:     ",
         'Routing keys: [<<"q">>]',
         'Routed queues: [<<"q">>]',
-        'Properties:   [{<<"priority">>,signedint,2}]',
+        'Properties:   [{<<"priority">>,long,2}]',
         "Payload: ",
         "hel",
         "",
