@@ -31,6 +31,7 @@ from pamqp import commands
 from amqp_broker.broker.message_filter import make_filter
 from amqp_broker.broker.move_destinations import ToQueue
 from amqp_broker.broker.moving import Action, Moving, Selection
+from amqp_broker.broker.peeking import MessageState, Peek, PeekBounds
 from amqp_broker.broker.queues.classic import ClassicQueue
 from amqp_broker.journal.batches import GatheredBatch
 from amqp_broker.journal.failures import JournalFailed, JournalFull
@@ -276,6 +277,20 @@ class DurabilityMachine(RuleBasedStateMachine):
             self.queues[queue].remove(one)
             if to is not None:
                 self.append(to, one)
+
+    @rule(queue=QUEUES)
+    def look(self, queue: str) -> None:
+        """An administrator sees all that is there, in order, and nobody can tell afterwards."""
+        if queue not in self.queues:
+            return
+        peek = Peek(self.broker, self.broker.queue(queue), PeekBounds(limit=100_000))
+        walk_through(self.broker, peek.steps())
+        seen = [(one["state"], int(one["payload"][:8])) for one in peek.seen()["messages"]]
+        ready = [number for state, number in seen if state == MessageState.READY]
+        assert ready == [one.number for one in self.ready(queue)]
+        held = {number for state, number in seen if state == MessageState.UNACKNOWLEDGED}
+        assert held == {one.number for one in self.queues[queue] if one.number in self.tags}
+        DID["seen"] += len(seen)
 
     @rule()
     def lose_connection(self) -> None:
