@@ -46,6 +46,7 @@ COMMANDS = {
     "definitions": "All but the messages, to and from a file.",
     "parameters": "Parameters of a running broker.",
     "operator-policies": "Limits that policies cannot exceed.",
+    "top": "A running broker, live.",
     "bench": "A load on any AMQP broker: rates and latencies.",
     "ctl": "What rabbitmqctl does: its commands, output and exit codes.",
     "diagnostics": "What rabbitmq-diagnostics does.",

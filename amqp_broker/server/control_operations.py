@@ -11,6 +11,7 @@ from typing import Any
 import trio
 
 from amqp_broker.access.passwords import NotVerifiedYet
+from amqp_broker.broker.inspection import counts_of_broker
 from amqp_broker.server.control_commands import Arguments, Command, Controlled, List
 
 
@@ -46,6 +47,11 @@ async def close_many(controlled: Controlled, arguments: Arguments) -> int:
     return len(chosen)
 
 
+async def show_stats(controlled: Controlled, arguments: Arguments) -> dict[str, int]:
+    """What was counted over all, ever."""
+    return counts_of_broker(controlled.broker).stats()
+
+
 def list_bindings(controlled: Controlled, arguments: Arguments) -> Iterator[Mapping[str, Any]]:
     """All bindings, those of the default exchange as well."""
     from amqp_broker.broker.inspection import default_binding
@@ -64,6 +70,7 @@ LISTS: dict[str, List] = {
     "channels.list": lambda controlled, arguments: controlled.inspection.channels(arguments.get("vhost")),
 }
 COMMANDS: dict[str, Command] = {
+    "broker.stats": show_stats,
     "users.authenticate": authenticate,
     "users.set-limits": limit_user,
     "connections.close-many": close_many,
