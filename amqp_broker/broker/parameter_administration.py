@@ -15,7 +15,7 @@ from amqp_broker.broker.parameters import Parameter
 from amqp_broker.broker.persistence.definitions import keep_parameter
 from amqp_broker.broker.policies import OPERATOR_POLICY, POLICY, Definition, Policy
 from amqp_broker.broker.policy_checks import checked_policy
-from amqp_broker.broker.problems import AdministrationError, NotThere, NotValid
+from amqp_broker.broker.problems import AdministrationError, NotThere
 from amqp_broker.logs import log_event
 
 if TYPE_CHECKING:
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from amqp_broker.broker.works import Work
 
 NAME_BYTES_MAX: Final = 255
-# What RabbitMQ has as plugins, and exports: kept, and without effect until there is such a part here.
-COMPONENTS: Final = ("federation-upstream", "federation-upstream-set", "shovel")
 EVENTS: Final = {POLICY: "policy", OPERATOR_POLICY: "operator policy"}
 
 
@@ -153,15 +151,16 @@ class ParameterAdministration:
         if component == LIMITS_COMPONENT:
             self.set_virtual_host_limits(virtual_host, value)
             return
-        check_component(component)
+        self._broker.components.check(component, name, value)
         _check_name("parameter", name)
         before = host.parameters.get((component, name))
-        before_text = None if before is None else before.text()
+        before_text = None if before is None else before.text_for_log()
         self._keep(host, component, name, value)
         parameter = host.parameters[component, name]
         names = {"component": component, "parameter": name, "vhost": virtual_host}
-        self._log("parameter set", before_text, parameter.text(), **names)
+        self._log("parameter set", before_text, parameter.text_for_log(), **names)
         self._tell(Kind.PARAMETER, virtual_host, name, parameter)
+        self._broker.components.changed(component)
 
     def clear_parameter(self, virtual_host: str, component: str, name: str) -> None:
         """Delete a parameter.
@@ -178,19 +177,20 @@ class ParameterAdministration:
             raise NotThere(f"there is no parameter '{name}' of {component} in virtual host '{virtual_host}'")
         self._broker.durability.forget(parameter)
         names = {"component": component, "parameter": name, "vhost": virtual_host}
-        self._log("parameter cleared", parameter.text(), None, **names)
+        self._log("parameter cleared", parameter.text_for_log(), None, **names)
         self._tell(Kind.PARAMETER, virtual_host, name, parameter, is_gone=True)
+        self._broker.components.changed(component)
 
     def set_global_parameter(self, name: str, value: object) -> None:
         """Set a parameter of the whole broker to anything that JSON has."""
         _check_name("parameter", name)
         parameters = self._broker.global_parameters
         before = parameters.get(("", name))
-        before_text = None if before is None else before.text()
+        before_text = None if before is None else before.text_for_log()
         parameter = parameters.setdefault(("", name), Parameter("", "", name, None))
         parameter.value = value
         keep_parameter(self._broker.durability, parameter)
-        self._log("global parameter set", before_text, parameter.text(), parameter=name)
+        self._log("global parameter set", before_text, parameter.text_for_log(), parameter=name)
         self._tell(Kind.PARAMETER, "", name, parameter)
 
     def clear_global_parameter(self, name: str) -> None:
@@ -203,7 +203,7 @@ class ParameterAdministration:
         if parameter is None:
             raise NotThere(f"there is no global parameter '{name}'")
         self._broker.durability.forget(parameter)
-        self._log("global parameter cleared", parameter.text(), None, parameter=name)
+        self._log("global parameter cleared", parameter.text_for_log(), None, parameter=name)
         self._tell(Kind.PARAMETER, "", name, parameter, is_gone=True)
 
     # --- what they share
@@ -226,16 +226,6 @@ class ParameterAdministration:
         if observers.present_for_changes:
             tell = observers.deleted if is_gone else observers.declared
             tell(kind, virtual_host, name, thing, self._who)
-
-
-def check_component(component: str) -> None:
-    """Refuse a parameter that concerns nobody.
-
-    Raises:
-        NotValid: there is no such component.
-    """
-    if component not in COMPONENTS:
-        raise NotValid([f"component {component} not found"])
 
 
 def _check_name(what: str, name: str) -> None:

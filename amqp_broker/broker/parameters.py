@@ -7,8 +7,11 @@ a virtual host are global. Holds no rule about values; those are with what a com
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
+
+_PASSWORD = re.compile(r"(://[^/@:\s\"]*):[^/@\s\"]*@")
 
 
 @dataclass(slots=True)
@@ -31,6 +34,10 @@ class Parameter:
     def text(self) -> str:
         """The value as JSON."""
         return json.dumps(self.value, ensure_ascii=True, separators=(",", ":"))
+
+    def text_for_log(self) -> str:
+        """The same without the passwords in addresses."""
+        return _PASSWORD.sub(r"\1:***@", self.text())
 
 
 Parameters = dict[tuple[str, str], Parameter]  # by component and name

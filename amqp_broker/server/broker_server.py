@@ -35,6 +35,8 @@ from amqp_broker.server.password_checks import PasswordChecks
 from amqp_broker.server.protocols import PROTOCOLS, ClientConnection, MakeConnection
 from amqp_broker.server.reception import Reception, Serve
 from amqp_broker.server.resources import watch_resources, with_memory_limits
+from amqp_broker.server.shovels.supervisor import COMPONENT as SHOVEL
+from amqp_broker.server.shovels.supervisor import Shovels
 from amqp_broker.server.stalled import shed_stalled
 from amqp_broker.server.status import server_status
 from amqp_broker.server.timers import run_timers
@@ -77,6 +79,9 @@ class BrokerServer:
         self.started_s = self.ending_since_s = time.monotonic()
         self._clock = clock or SystemClock()
         self._broker = broker
+        self.shovels = Shovels(self.serve_stream)
+        if broker is not None:
+            broker.components.register(SHOVEL, self.shovels)
         self._driver = driver or ServerDriver()
         self._journal: Journal | None = None
         self._flusher: JournalFlusher | None = None
@@ -98,9 +103,14 @@ class BrokerServer:
     def broker(self) -> Broker:
         """The broker; without a call of ``open`` before, one that keeps nothing."""
         if self._broker is None:
-            self._broker = Broker(self.settings, self._clock, self._driver)
+            self._broker = self._new_broker()
             self._broker.open()
         return self._broker
+
+    def _new_broker(self) -> Broker:
+        broker = Broker(self.settings, self._clock, self._driver)
+        broker.components.register(SHOVEL, self.shovels)
+        return broker
 
     def open(self, journal: Journal, progress: Progress | None = None) -> None:
         """Read a journal, and keep in it from now on. To be called before ``run``.
@@ -111,7 +121,7 @@ class BrokerServer:
         Raises:
             JournalDamaged, FormatNotSupported: the journal cannot be read.
         """
-        self._broker = Broker(self.settings, self._clock, self._driver)
+        self._broker = self._new_broker()
         self._broker.open(journal, progress)
         self._journal = journal
         self._flusher = self._driver.flusher = JournalFlusher(self._broker, journal, self.settings, self._outbox)
@@ -183,6 +193,7 @@ class BrokerServer:
                 nursery.start_soon(run_timers, self.broker, driver.earlier_deadline)
                 nursery.start_soon(go_on_with_works, self.broker, driver.unfinished_work)
                 nursery.start_soon(self._turns.run)
+                nursery.start_soon(self.shovels.run, self.broker)
                 nursery.start_soon(watch_resources, self.broker, self.settings, self._flusher, self.is_store_low)
                 driver.password_checks = PasswordChecks(self.broker, nursery)
                 stall_timeout_ms = self.settings.output_stall_timeout_ms

@@ -20,11 +20,11 @@ from amqp_broker.broker.alarms import Resource
 from amqp_broker.broker.problems import AdministrationError
 from amqp_broker.management.management import Management
 from amqp_broker.network.listeners import AMQP, HTTP, Endpoint
+from amqp_broker.network.memory_stream import MemoryStream, stream_pair
 from amqp_broker.protocols.amqp091.states import ConnectionState
 from amqp_broker.settings import Settings, port_setting
 from amqp_broker.testing.holds import watch_ends
 from amqp_broker.testing.memory_journal import MemoryFolder, WritingDriver, open_journal
-from amqp_broker.testing.memory_stream import MemoryStream, stream_pair
 from amqp_broker.testing.movable_clock import MovableClock
 from amqp_broker.testing.settings import settings_in_tests
 from amqp_broker.testing.watch import Watch

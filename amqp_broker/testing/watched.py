@@ -18,6 +18,7 @@ from amqp_broker.broker.ports import Clock
 from amqp_broker.broker.publishing import REFUSED
 from amqp_broker.network.connection_log import ConnectionLog
 from amqp_broker.network.listeners import AMQP
+from amqp_broker.network.memory_stream import MemoryStream
 from amqp_broker.network.pump import Conversation, Outbox, Pump
 from amqp_broker.network.socket_stream import SocketStream
 from amqp_broker.protocols.amqp091.channel import Channel
@@ -29,7 +30,6 @@ from amqp_broker.server.broker_server import BrokerServer
 from amqp_broker.server.driver import ServerDriver
 from amqp_broker.server.protocols import OTHERS, MakeConnection
 from amqp_broker.settings import Settings
-from amqp_broker.testing.memory_stream import MemoryStream
 from amqp_broker.testing.records import published
 from amqp_broker.testing.remembering import Remembering
 from amqp_broker.testing.watch import PublishFault, Watch

@@ -36,6 +36,7 @@ FLOORS = {
     "plugins": 4,
     "protocols": 5,
     "network": 6,
+    "client": 6,
     "server": 7,
     "management": 8,
     "cluster": 8,

@@ -23,7 +23,6 @@ from amqp_broker.broker.erlang_text import erlang_json
 from amqp_broker.broker.exchanges.binding import Binding
 from amqp_broker.broker.exchanges.exchange import Exchange
 from amqp_broker.broker.limit_values import LIMITS_COMPONENT, USER_LIMITS, VIRTUAL_HOST_LIMITS, checked_limits
-from amqp_broker.broker.parameter_administration import check_component
 from amqp_broker.broker.policies import OPERATOR_POLICY, POLICY
 from amqp_broker.broker.policy_checks import checked_policy
 from amqp_broker.broker.problems import AdministrationError, NotValid
@@ -251,7 +250,7 @@ class _Reader:
         if component == LIMITS_COMPONENT:
             checked_limits(value, VIRTUAL_HOST_LIMITS, "limits")
         else:
-            check_component(component)
+            self._broker.components.check(component, name, value)
         self._host_plan(what, one)[1].parameters.append((component, name, value))
 
     def _read_policy(self, what: str, one: Object) -> None:

@@ -12,11 +12,13 @@ import trio
 class _Way:
     """One direction."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit_bytes: int | None) -> None:
         self.data = bytearray()
+        self._limit_bytes = limit_bytes
         self.is_ended = False  # nothing more comes
         self.is_deaf = False  # nobody will take anything more
         self._readers = trio.lowlevel.ParkingLot()
+        self._writers = trio.lowlevel.ParkingLot()
 
     def put(self, data: bytes | bytearray | memoryview) -> None:
         self.data += data
@@ -29,7 +31,16 @@ class _Way:
     def take(self, max_bytes: int | None) -> bytes:
         taken = bytes(self.data[:max_bytes])
         del self.data[: len(taken)]
+        self._writers.unpark_all()
         return taken
+
+    async def wait_for_room(self) -> None:
+        while self._limit_bytes is not None and len(self.data) > self._limit_bytes and not self.is_deaf:
+            await self._writers.park()
+
+    def stop_taking(self) -> None:
+        self.is_deaf = True
+        self._writers.unpark_all()
 
     async def wait(self) -> None:
         await trio.lowlevel.checkpoint()
@@ -38,7 +49,7 @@ class _Way:
 
 
 class MemoryStream(trio.abc.HalfCloseableStream):
-    """One end. It takes whatever is sent, at once.
+    """One end. It takes whatever is sent at once, unless the stream has a limit.
 
     Args:
         incoming: what the other end sends.
@@ -83,10 +94,12 @@ class MemoryStream(trio.abc.HalfCloseableStream):
         if self._outgoing.is_deaf:
             raise trio.BrokenResourceError("the other end was closed")
         self._outgoing.put(data)
+        await self._outgoing.wait_for_room()
 
     async def wait_send_all_might_not_block(self) -> None:
-        """Return: it never blocks."""
+        """Wait until the other end has taken most of what was sent, where the stream has a limit."""
         await trio.lowlevel.checkpoint()
+        await self._outgoing.wait_for_room()
 
     async def send_eof(self) -> None:
         """Tell the other end that no more will be sent."""
@@ -98,12 +111,16 @@ class MemoryStream(trio.abc.HalfCloseableStream):
         if not self._is_closed:
             self._is_closed = True
             self._outgoing.end()
-            self._incoming.is_deaf = True
+            self._incoming.stop_taking()
             self._incoming.end()  # whoever waits at this end is told
         await trio.lowlevel.checkpoint()
 
 
-def stream_pair() -> tuple[MemoryStream, MemoryStream]:
-    """Two ends of one stream."""
-    here, there = _Way(), _Way()
+def stream_pair(limit_bytes: int | None = None) -> tuple[MemoryStream, MemoryStream]:
+    """Two ends of one stream.
+
+    Args:
+        limit_bytes: whoever sends waits while more than so much was sent and not received; None for never.
+    """
+    here, there = _Way(limit_bytes), _Way(limit_bytes)
     return MemoryStream(here, there), MemoryStream(there, here)

@@ -1,0 +1,169 @@
+"""One shovel while it is there: it connects, carries, and begins again when a connection ends.
+
+How messages are carried is in ``client/carrying.py``. An end without a host is this broker itself, over a stream in
+memory; there the user that the address names needs no password, because only who administers this broker can name it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, replace
+from typing import Final
+
+import trio
+
+from amqp_broker.access.client import Peer
+from amqp_broker.broker.broker import Broker
+from amqp_broker.client.carrying import Carrying, Destination
+from amqp_broker.client.connection import AmqpClient, connected
+from amqp_broker.client.failures import BrokerUnreachable, told_as_one
+from amqp_broker.client.uri import AmqpUri
+from amqp_broker.logs import log_event
+from amqp_broker.network.memory_stream import stream_pair
+from amqp_broker.server.shovels.definition import NEVER, QUEUE_LENGTH, ShovelDefinition
+from amqp_broker.wire.table import Table
+
+HERE: Final = "127.0.0.1"
+LOCAL_TIMEOUT_S: Final = 5.0
+LOCAL_BYTES_MAX: Final = 1_048_576
+
+ServeStream = Callable[[trio.abc.Stream, Peer], Awaitable[None]]
+
+
+@dataclass(slots=True)
+class State:
+    """How a shovel is, for whoever looks."""
+
+    state: str = "starting"  # starting, running, terminated, paused
+    reason: str = ""  # why it does not run
+    since_ms: int = 0  # since 1970
+    carried: int = 0  # since the broker has started
+    source_uri: str = ""
+    destination_uri: str = ""
+
+
+class Shovel:
+    """One shovel.
+
+    Args:
+        broker: whose it is, for the time and its users.
+        serve_stream: has a conversation of this broker over a stream.
+        virtual_host: whose parameter it is, and where an end is that is this broker and names none.
+        name: of the shovel.
+        definition: what it is to do.
+    """
+
+    def __init__(
+        self, broker: Broker, serve_stream: ServeStream, virtual_host: str, name: str, definition: ShovelDefinition
+    ) -> None:
+        self._broker = broker
+        self._serve_stream = serve_stream
+        self.virtual_host = virtual_host
+        self.name = name
+        self.definition = definition
+        self.state = State()
+        self._attempts = 0
+        self._now("starting")
+
+    def _now(self, state: str, reason: str = "") -> None:
+        self.state.state, self.state.reason = state, reason
+        self.state.since_ms = self._broker.clock.wall_ms()
+        level = logging.WARNING if reason else logging.INFO
+        log_event(level, f"shovel {state}", shovel=self.name, vhost=self.virtual_host, reason=reason or None)
+
+    def fail(self, reason: str) -> None:
+        """It does not run any more."""
+        self._now("terminated", reason)
+
+    async def run(self) -> None:
+        """Carry until cancelled, or until it has carried all that it should."""
+        if self.definition.is_paused:
+            self._now("paused")
+            await trio.sleep_forever()
+        while True:
+            try:
+                await self._carry_once()
+            except BrokerUnreachable as error:
+                delay_s = self.definition.reconnect_delay_s
+                self._now("terminated" if not delay_s else "starting", str(error))
+                if not delay_s:
+                    await trio.sleep_forever()
+                await trio.sleep(delay_s)
+            else:
+                return
+
+    async def _carry_once(self) -> None:
+        definition = self.definition
+        source_uri = definition.source_uris[self._attempts % len(definition.source_uris)]
+        destination_uri = definition.destination_uris[self._attempts % len(definition.destination_uris)]
+        self._attempts += 1
+        self.state.source_uri, self.state.destination_uri = str(source_uri), str(destination_uri)
+        before = self.state.carried
+
+        def progress(count: int) -> None:
+            self.state.carried = before + count
+
+        with told_as_one():
+            async with (
+                trio.open_nursery() as nursery,
+                self._connected(source_uri, "source", nursery) as source,
+                self._connected(destination_uri, "destination", nursery) as destination,
+            ):
+                await self._carry(source, destination, progress)
+
+    async def _carry(self, source: AmqpClient, destination: AmqpClient, progress: Callable[[int], None]) -> None:
+        definition = self.definition
+        put_to = replace(definition.destination, headers=self._headers()) if definition.adds_headers else None
+        carrying = Carrying(
+            source, destination, definition.source, put_to or definition.destination, mode=definition.mode,
+            limit=await self._limit(source), progress=progress,
+        )  # fmt: skip
+        self._now("running")
+        await carrying.run()
+
+    async def _limit(self, source: AmqpClient) -> int | None:
+        limit = self.definition.delete_after
+        if limit == QUEUE_LENGTH:
+            return await Carrying(source, source, self.definition.source, Destination()).ready_count()
+        return None if limit == NEVER else int(limit)
+
+    def _headers(self) -> Table:
+        definition, to = self.definition, self.definition.destination
+        shovelled: Table = {
+            "shovelled-by": self._broker.settings.node_name or self._broker.settings.cluster_name,
+            "shovel-type": "dynamic",
+            "shovel-name": self.name,
+            "shovel-vhost": self.virtual_host,
+            "src-uri": self.state.source_uri,
+            "dest-uri": self.state.destination_uri,
+        }
+        named = {
+            "src-queue": definition.source.queue,
+            "src-exchange": definition.source.exchange,
+            "dest-queue": to.queue,
+            "dest-exchange": to.exchange,
+        }
+        return {"x-shovelled": [{**shovelled, **{key: value for key, value in named.items() if value}}]}
+
+    def _connected(self, uri: AmqpUri, end: str, nursery: trio.Nursery) -> AbstractAsyncContextManager[AmqpClient]:
+        name = f"Shovel {self.name}, {end}"
+        if not uri.is_local:
+            return connected(uri, name=name)
+        virtual_host = self.virtual_host if uri.virtual_host is None else uri.virtual_host
+        user = uri.user if uri.user is not None else self._administrator_of(virtual_host)
+        ours, theirs = stream_pair(LOCAL_BYTES_MAX)
+        peer = Peer(HERE, 0, True, certificate_name=user)
+        nursery.start_soon(self._serve_stream, theirs, peer)
+        local = replace(uri, user=None, virtual_host=virtual_host, heartbeat_s=0, timeout_s=LOCAL_TIMEOUT_S)
+        return connected(local, name=name, stream=ours)
+
+    def _administrator_of(self, virtual_host: str) -> str:
+        """Who acts where the address names nobody: an administrator who may do something there."""
+        for user in self._broker.users:
+            if "administrator" in user.tags and virtual_host in user.permissions:
+                return user.name
+        raise BrokerUnreachable(
+            f"no administrator may do anything in virtual host '{virtual_host}': name a user, as in amqp://user@/"
+        )
