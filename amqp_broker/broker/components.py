@@ -41,6 +41,10 @@ class Components:
         """Let parameters of this name concern somebody; in place of whom they did before."""
         self._components[name] = component
 
+    def get(self, name: str) -> Component | None:
+        """Whom parameters of this name concern."""
+        return self._components.get(name)
+
     def check(self, component: str, name: str, value: object) -> None:
         """Refuse a parameter that concerns nobody, or that the component can make nothing of.
 

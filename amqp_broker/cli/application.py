@@ -44,6 +44,8 @@ COMMANDS = {
     "permissions": "Who may do what in a running broker.",
     "policies": "Policies of a running broker.",
     "definitions": "All but the messages, to and from a file.",
+    "shovels": "Carry messages within the broker, from and to others.",
+    "migrate": "Move over from another broker, or to one.",
     "parameters": "Parameters of a running broker.",
     "operator-policies": "Limits that policies cannot exceed.",
     "top": "A running broker, live.",

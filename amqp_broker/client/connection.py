@@ -121,8 +121,8 @@ class AmqpClient:
         failure = self._failure
         assert failure is not None
         if isinstance(failure, RefusedByBroker):
-            return RefusedByBroker(failure.code, str(failure))
-        return BrokerUnreachable(str(failure))
+            return RefusedByBroker(failure.code, f"{self._uri} says {failure}")
+        return BrokerUnreachable(f"{self._uri}: {failure}")
 
     # --- receiving
 
@@ -263,7 +263,7 @@ async def connected(uri: AmqpUri, *, name: str, stream: trio.abc.Stream | None =
         finally:
             await trio.aclose_forcefully(client._stream)
     if opening.cancelled_caught:
-        raise BrokerUnreachable(f"it does not answer within {uri.timeout_s:g} s")
+        raise BrokerUnreachable(f"{uri} does not answer within {uri.timeout_s:g} s")
 
 
 async def _open(uri: AmqpUri) -> trio.abc.Stream:
@@ -279,7 +279,7 @@ async def _open(uri: AmqpUri) -> trio.abc.Stream:
     except (OSError, trio.BrokenResourceError) as error:
         cause = error if isinstance(error, OSError) else error.__cause__
         reason = system_reason(cause) if isinstance(cause, OSError) else "TLS failed"
-        raise BrokerUnreachable(f"it cannot be reached: {reason}") from error
+        raise BrokerUnreachable(f"{uri} cannot be reached: {reason}") from error
 
 
 def _tls(uri: AmqpUri) -> ssl.SSLContext:

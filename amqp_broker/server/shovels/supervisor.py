@@ -40,6 +40,18 @@ class ShovelInfo(TypedDict):
     ack_mode: str
 
 
+def shovels_of(broker: Broker) -> Shovels:
+    """The shovels of the server that serves this broker.
+
+    Raises:
+        AdministrationError: nobody serves it.
+    """
+    shovels = broker.components.get(COMPONENT)
+    if not isinstance(shovels, Shovels):
+        raise AdministrationError("this broker has no shovels")
+    return shovels
+
+
 class Shovels:
     """The shovels of one server.
 
