@@ -41,9 +41,9 @@ from amqp_broker.server.control_commands import BadRequest, Command, Controlled
 from amqp_broker.server.shovels import commands as shovel_commands
 from amqp_broker.server.status import ServerStatus
 
-FAMILIES = (observing_commands, control_operations, shovel_commands)
-COMMANDS = CHANGES | {name: command for family in FAMILIES for name, command in family.COMMANDS.items()}
-LISTS = THINGS | {name: rows for family in FAMILIES for name, rows in family.LISTS.items()}
+COMMANDS: dict[str, Command] = {**CHANGES, **observing_commands.COMMANDS, **control_operations.COMMANDS}
+COMMANDS |= shovel_commands.COMMANDS
+LISTS = {**THINGS, **observing_commands.LISTS, **control_operations.LISTS, **shovel_commands.LISTS}
 CHUNK_BYTES = 65_536
 LINE_BYTES_MAX = 64 * 1024 * 1024  # definitions come in one
 CLIENTS_MAX = 16
