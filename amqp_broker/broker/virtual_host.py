@@ -131,7 +131,7 @@ class VirtualHost(Topology):
         check_equivalent(resource, "durable", exchange.durable, durable)
         check_equivalent(resource, "auto_delete", exchange.auto_delete, auto_delete)
         check_equivalent(resource, "internal", exchange.internal, internal)
-        check_arguments_equivalent(resource, ("alternate-exchange",), exchange.table, arguments)
+        check_arguments_equivalent(resource, ("alternate-exchange", DELAYING_ARGUMENT), exchange.table, arguments)
         return exchange
 
     def add_exchange(

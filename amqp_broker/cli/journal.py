@@ -237,7 +237,7 @@ def _entry_as_json(entry: DumpedRecord | DumpedDrops | Damage, bodies: bool) -> 
 def _described(kind: int, payload: bytes, bodies: bool) -> str:
     """What a record means, in one line that holds no password hash."""
     from amqp_broker.broker.persistence.kinds import RecordKind
-    from amqp_broker.broker.persistence.message_records import decode_message, decode_returned
+    from amqp_broker.broker.persistence.message_records import decode_held, decode_message, decode_returned
     from amqp_broker.wire.table import decode_table
 
     try:
@@ -250,6 +250,12 @@ def _described(kind: int, payload: bytes, bodies: bool) -> str:
             kept = decode_message(payload)
             body = f" body {kept.body!r}" if bodies else f" body of {len(kept.body)} bytes"
             return f"{name} to {kept.address.exchange!r} key {kept.address.routing_key!r} in queues {kept.queues}{body}"
+        if record_kind is RecordKind.DELAYED:
+            kept = decode_message(payload)
+            holder, due_wall_ms = decode_held(payload)
+            body = f" body {kept.body!r}" if bodies else f" body of {len(kept.body)} bytes"
+            address = f"{kept.address.exchange!r} key {kept.address.routing_key!r}"
+            return f"{name} to {address} held by {holder} until {due_wall_ms}{body}"
         if record_kind is RecordKind.RETURNED:
             return f"{name} {decode_returned(payload)}"
         table, _ = decode_table(payload, 0)

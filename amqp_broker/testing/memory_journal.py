@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+from functools import partial
 from typing import cast
 
 from amqp_broker.broker.broker import Broker
@@ -103,17 +104,21 @@ def open_journal(folder: MemoryFolder) -> Journal:
 
 
 class WritingDriver(ServerDriver):
-    """The driver of a broker in a test: all that the broker does is written at the end of each chunk of work."""
+    """The driver of a broker in a test: all that the broker does is written at the end of each chunk of work, and what
+    it wants to have read is read then.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self._broker: Broker | None = None
         self._journal: Journal | None = None
+        self._is_reading = False
 
     def begin_writing(self, broker: Broker, journal: Journal) -> None:
         """A broker was opened: write what that has changed, and from now on all else."""
         self._broker, self._journal = broker, journal
         write_all(broker, journal)
+        self.pages_are_wanted()
 
     def end_writing(self) -> None:
         """The broker has ended: whatever happens to its clients now is not written any more."""
@@ -123,6 +128,19 @@ class WritingDriver(ServerDriver):
         """Write it."""
         if self._broker is not None and self._journal is not None:
             write_all(self._broker, self._journal)
+
+    def pages_are_wanted(self) -> None:
+        """Read them. What that leads to may ask for more, which is read here as well, not deeper and deeper."""
+        if self._is_reading:
+            return
+        self._is_reading = True
+        try:
+            while self._broker is not None and self._journal is not None and self._broker.paging.reads:
+                page = self._broker.paging.reads.popleft()
+                if page.is_wanted:
+                    self._broker.handle(partial(page.was_read, self._journal.read_many(page.references)))
+        finally:
+            self._is_reading = False
 
 
 def write_all(broker: Broker, journal: Journal) -> None:

@@ -313,6 +313,18 @@ def test_who_waits_when_the_broker_is_stopped_is_told(
         waiting.end()
 
 
+def test_many_messages_outlive_a_restart_and_can_all_be_had(
+    broker: Broker, channel: BlockingChannel, connect: Connect
+) -> None:
+    channel.queue_declare("kept", durable=True)
+    for number in range(200):
+        channel.basic_publish("", "kept", b"%d" % number, PERSISTENT)
+    broker.restart()
+    channel = connect().channel()
+    bodies = [channel.basic_get("kept", auto_ack=True)[2] for _ in range(200)]
+    assert bodies == [b"%d" % number for number in range(200)]
+
+
 def test_questions_of_other_threads_wait_for_a_restart(broker: Broker, channel: BlockingChannel) -> None:
     fill(channel)
     with ThreadPoolExecutor(4) as pool:

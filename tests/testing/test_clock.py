@@ -64,6 +64,22 @@ def test_messages_expire_at_their_times(broker: Broker, channel: BlockingChannel
     assert [later - died[0] for later in died] == [0, 60, 120], "each at its own time"
 
 
+def test_delayed_messages_come_at_their_times(broker: Broker, channel: BlockingChannel) -> None:
+    broker.clock.freeze()
+    channel.exchange_declare("later", "x-delayed-message", arguments={"x-delayed-type": "fanout"})
+    channel.queue_declare("due")
+    channel.queue_bind("due", "later")
+    for minutes in (30, 10, 20):
+        properties = pika.BasicProperties(headers={"x-delay": minutes * 60_000})
+        channel.basic_publish("later", "", str(minutes).encode(), properties)
+    broker.clock.advance(seconds=599.999)
+    assert broker.queue("due").bodies == []
+    broker.clock.advance(milliseconds=1)
+    assert broker.queue("due").bodies == [b"10"]
+    broker.clock.advance(minutes=20)
+    assert broker.queue("due").bodies == [b"10", b"20", b"30"]
+
+
 def test_what_was_sent_before_counts_from_before(broker: Broker, connect: Connect) -> None:
     """Without confirms, the publish may still be on its way when time is told to pass."""
     channel = connect().channel()

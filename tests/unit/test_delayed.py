@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import pytest
@@ -16,6 +17,8 @@ from amqp_broker.broker.delayed import holder
 from amqp_broker.broker.delayed.header import DELAY_MS_MAX, delay_ms_of
 from amqp_broker.broker.inspection import Inspection
 from amqp_broker.broker.policies import POLICY
+from amqp_broker.cli.journal import _described
+from amqp_broker.journal.dump import dump
 from amqp_broker.wire.table import Timestamp, UnsignedByte
 from tests.support.client import Client, ClientChannel
 from tests.support.disk_broker import DiskBroker
@@ -356,6 +359,14 @@ def test_an_unknown_type_within_is_refused_as_one_without(broker: MemoryBroker) 
     assert channel.closed_with().reply_text == "PRECONDITION_FAILED - unknown exchange type 'x-nobody'"
 
 
+def test_an_exchange_is_declared_again_as_it_holds_or_does_not(broker: MemoryBroker) -> None:
+    channel = Client(broker).open().channel()
+    channel.exchange("x", "topic", {"x-delayed-exchange": True})
+    channel.exchange("x", "topic", {"x-delayed-exchange": True})
+    channel.send(commands.Exchange.Declare(exchange="x", exchange_type="topic"))
+    assert "inequivalent arg 'x-delayed-exchange' for exchange 'x'" in (channel.closed_with().reply_text or "")
+
+
 # --- any exchange, by an argument or a policy
 
 
@@ -529,6 +540,18 @@ def test_a_message_is_in_one_place_whenever_the_machine_stops(disk: DiskBroker) 
 def test_how_many_are_held_is_told_where_some_may_be(broker: MemoryBroker, channel: ClientChannel) -> None:
     delayed(channel, 10)
     delayed(channel, 20)
+    set_policy(broker, "x", {"alternate-exchange": "other"})
     told = {info["name"]: info.get("messages_delayed") for info in Inspection(broker).exchanges("/")}
     assert told["x"] == 2
     assert told["amq.direct"] is None
+
+
+def test_a_dump_of_the_journal_tells_what_is_held(disk: DiskBroker) -> None:
+    delayed(furnished(disk), HOUR_MS)
+    disk.write()
+    lines = list(dump(disk.files, partial(_described, bodies=True)))
+    holders = [line for line in lines if "delay_holder {'virtual_host': '/', 'exchange': 'x'}" in line]
+    due_ms = disk.clock.wall_ms() + HOUR_MS
+    messages = [line for line in lines if "delayed to 'x' key 'k' held by" in line]
+    assert len(holders) == len(messages) == 1
+    assert messages[0].endswith(f"until {due_ms} body b'late'")
