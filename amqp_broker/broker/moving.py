@@ -130,6 +130,11 @@ class Moving:
             sample=[],
         )
 
+    @property
+    def writes(self) -> bool:
+        """Whether anything is changed."""
+        return not self._dry_run
+
     def progress(self) -> MoveInfo:
         """How far it is."""
         info, stayed = self._info, self._stayed

@@ -67,7 +67,8 @@ async def act(
     except AmqpError as error:
         raise AdministrationError(error.explanation) from error
     try:
-        await walk(broker, work.steps(), None if tell is None else _Teller(work, tell).turn)
+        turn = None if tell is None else _Teller(work, tell).turn
+        await walk(broker, work.steps(), turn, writes=work.writes)
     finally:
         done = work.progress()["done"]
         if done and not work.progress()["dry_run"]:

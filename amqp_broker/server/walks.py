@@ -23,10 +23,11 @@ PENDING_BYTES_MAX: Final = 4_194_304  # of what waits for the disk
 Turn = Callable[[], Awaitable[None]]
 
 
-async def walk(broker: Broker, steps: Steps, on_turn: Turn | None = None) -> None:
+async def walk(broker: Broker, steps: Steps, on_turn: Turn | None = None, *, writes: bool = False) -> None:
     """Go to the end of a walk; what it has changed is durable then.
 
     Args:
+        writes: whether it changes anything. One that only looks waits for no disk, whatever others have written.
         on_turn: called when others have had their turn.
 
     Raises:
@@ -36,7 +37,13 @@ async def walk(broker: Broker, steps: Steps, on_turn: Turn | None = None) -> Non
     slice_end_s = time.perf_counter() + SLICE_S
     position = 0
     references = broker.handle(partial(next_step, steps, None))
-    while references is not None:
+    while True:
+        if writes:
+            position = max(position, broker.durability.position)
+            if broker.durability.pending_bytes > PENDING_BYTES_MAX:
+                await until_kept(broker, position)
+        if references is None:
+            break
         payloads: Sequence[bytes | None] = ()
         if references:
             payloads = await trio.to_thread.run_sync(broker.durability.read, references)
@@ -46,9 +53,6 @@ async def walk(broker: Broker, steps: Steps, on_turn: Turn | None = None) -> Non
                 await on_turn()
             slice_end_s = time.perf_counter() + SLICE_S
         references = broker.handle(partial(next_step, steps, payloads))
-        position = max(position, broker.durability.position)
-        if broker.durability.pending_bytes > PENDING_BYTES_MAX:
-            await until_kept(broker, position)
     await until_kept(broker, position)
 
 

@@ -49,7 +49,7 @@ def _acting(action: Action) -> Callable[[Call], Awaitable[Answer]]:
             raise bad_request(str(error)) from error
         except AmqpError as error:
             raise as_http_error(error) from error
-        await walk(call.broker, work.steps())
+        await walk(call.broker, work.steps(), writes=work.writes)
         return answer_json(work.progress())
 
     return act
