@@ -28,6 +28,8 @@ def delay_ms_of(headers: Table) -> int:
 
 
 def _number(value: FieldValue) -> int:
+    if isinstance(value, bool | Timestamp):  # first: compiled, what is known to be an int is neither any more
+        return 0
     if isinstance(value, bytes):
         value = value.decode("latin-1")
     if isinstance(value, str):
@@ -35,7 +37,7 @@ def _number(value: FieldValue) -> int:
         return int(text) if _NUMBER.fullmatch(text) else 0
     if isinstance(value, float):
         return int(value) if isfinite(value) else 0
-    if isinstance(value, int) and not isinstance(value, bool | Timestamp):
+    if isinstance(value, int):
         return int(value)
     return 0
 
