@@ -66,6 +66,16 @@ class AnyOrder(RuleBasedStateMachine):
     def put_back(self, messages: list[Message]) -> None:
         self.waiting = sorted([*self.waiting, *messages], key=self.order)
 
+    @precondition(lambda self: self.waiting)
+    @rule(data=st.data())
+    def take_out(self, data: st.DataObject) -> None:
+        chosen = data.draw(st.sets(st.integers(0, len(self.waiting) - 1), min_size=1))
+        messages = [self.waiting[index] for index in sorted(chosen)]
+        assert self.ready.those_there([*messages, *self.taken]) == messages
+        self.ready.take_out(messages)
+        self.waiting = [message for message in self.waiting if message not in messages]
+        assert self.ready.those_there(messages) == []
+
     @precondition(lambda self: self.taken)
     @rule(data=st.data())
     def acknowledge(self, data: st.DataObject) -> None:
