@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from amqp_broker.access.client import Peer
 from amqp_broker.broker.alarms import Resource
+from amqp_broker.protocols.stomp.frames import FrameSplitter
 from amqp_broker.wire.content import Properties, decode_properties
 from tests.support.client import Client
 from tests.support.memory_broker import MemoryBroker
@@ -622,3 +625,32 @@ def test_an_alarm_holds_back_who_sends(broker: MemoryBroker) -> None:
     assert client.connection.is_reading_paused
     broker.alarms.set(Resource.MEMORY, False)
     assert not client.connection.is_reading_paused
+
+
+def test_what_a_frame_costs_does_not_depend_on_those_behind_it() -> None:
+    looked_at = 0
+
+    class Watched(bytes):
+        """Bytes that count how far they are searched."""
+
+        def find(self, *arguments: Any) -> int:
+            nonlocal looked_at
+            found = super().find(*arguments)
+            start = arguments[1] if len(arguments) > 1 else 0
+            end = arguments[2] if len(arguments) > 2 else len(self)
+            looked_at += (found if found >= 0 else end) - start
+            return found
+
+    data = b"SEND\ndestination:/queue/a\n\nbody\0" * 200 + b"SEND\r\ndestination:/queue/a\r\n\r\nbody\0" * 200
+    assert len(list(FrameSplitter(1_000).split(Watched(data)))) == 400
+    assert looked_at < 4 * len(data)
+
+
+def test_a_frame_in_very_many_pieces_is_put_together() -> None:
+    splitter = FrameSplitter(1_000)
+    data = b"SEND\n" + b"a:b\n" * 500
+    for one in data:
+        assert not list(splitter.split(bytes((one,))))
+    (frame,) = splitter.split(b"\nbody\0")
+    assert (frame.command, frame.headers, frame.body) == ("SEND", {"a": "b"}, b"body")
+    assert splitter.missing_bytes == 0

@@ -14,6 +14,7 @@ from amqp_broker.protocols.stomp.errors import StompError, malformed
 HEADER_BYTES_MAX: Final = 65_536  # of the command and all headers
 HEADERS_MAX: Final = 1_000
 NUL: Final = 0
+RETURN: Final = 13
 BETWEEN_FRAMES: Final = b"\r\n\0"
 UNESCAPED_COMMANDS: Final = ("CONNECT", "STOMP")  # they are read the same whichever version comes of it
 COMMANDS_WITH_LENGTH: Final = ("SEND",)  # content-length counts in these, as with RabbitMQ
@@ -70,6 +71,7 @@ class FrameSplitter:
         self._size_bytes = 0  # of these
         self._wanted_bytes = 0  # with fewer there is no need to look again; 0 for any more
         self._awaits_nul = False  # there is none in what has come
+        self._lines_bytes = 0  # of a frame that has begun: whole lines, none of them empty
         self._end = 0  # of the frame that was read last
 
     @property
@@ -106,7 +108,7 @@ class FrameSplitter:
 
     def _read(self, data: bytes, offset: int) -> Frame | None:
         """The frame that begins here; None while it lacks something."""
-        lines_end, body_start = _end_of_headers(data, offset)
+        lines_end, body_start = self._end_of_headers(data, offset)
         nul = data.find(b"\0", offset, lines_end if body_start else len(data))
         if nul >= 0:
             raise malformed("a frame ends within its headers")
@@ -130,7 +132,25 @@ class FrameSplitter:
         if data[body_end] != NUL:
             raise malformed("a body is longer than its content-length")
         self._end = body_end + 1
+        self._lines_bytes = 0
         return Frame(command, headers, data[body_start:body_end])
+
+    def _end_of_headers(self, data: bytes, offset: int) -> tuple[int, int]:
+        """Where the last header ends, and where the body begins, which is 0 while the empty line is missing.
+
+        Line by line: to look for the empty line at once would look through all frames behind this one. What was looked
+        through is remembered, for a frame may come in very many pieces.
+        """
+        start = offset + self._lines_bytes
+        while True:
+            end = data.find(b"\n", start)
+            if end < 0:
+                self._lines_bytes = start - offset
+                return 0, 0
+            if end == start or (end == start + 1 and data[start] == RETURN):
+                self._lines_bytes = start - offset
+                return start - 1, end + 1
+            start = end + 1
 
     def _too_large(self) -> StompError:
         return StompError("Frame too large", f"a body of more than {self.body_bytes_max} bytes\n", closes=True)
@@ -143,14 +163,6 @@ def _skip(data: bytes, offset: int) -> int:
     return offset
 
 
-def _end_of_headers(data: bytes, offset: int) -> tuple[int, int]:
-    """Where the last header ends, and where the body begins, which is 0 while the empty line is missing."""
-    plain, with_return = data.find(b"\n\n", offset), data.find(b"\n\r\n", offset)
-    if plain >= 0 and (with_return < 0 or plain < with_return):
-        return plain, plain + 2
-    return (with_return, with_return + 3) if with_return >= 0 else (0, 0)
-
-
 def _length_of(headers: Headers) -> int:
     text = headers["content-length"].strip()
     if not (text.isascii() and text.isdigit() and len(text) <= 19):
@@ -160,47 +172,42 @@ def _length_of(headers: Headers) -> int:
 
 def _read_lines(lines: bytes) -> tuple[str, Headers]:
     """The command and the headers."""
-    command_line, *header_lines = lines.split(b"\n")
-    command = _text(command_line.removesuffix(b"\r"))
+    text = lines.decode("utf-8", "surrogateescape")
+    if "\r" in text:
+        text = text.removesuffix("\r").replace("\r\n", "\n")
+    command, *header_lines = text.split("\n")
     if len(header_lines) > HEADERS_MAX:
         raise malformed(f"more than {HEADERS_MAX} headers")
-    is_escaped = command not in UNESCAPED_COMMANDS
+    is_escaped = "\\" in text and command not in UNESCAPED_COMMANDS
     headers: Headers = {}
     for line in header_lines:
-        line = line.removesuffix(b"\r")
-        name, colon, value = line.partition(b":")
+        name, colon, value = line.partition(":")
         if not colon:
             raise malformed("a header without a colon")
-        if is_escaped and b"\\" in line:
+        if is_escaped:
             name, value = _unescape(name), _unescape(value)
-        headers.setdefault(_text(name), _text(value))
+        if name not in headers:
+            headers[name] = value
     return command, headers
 
 
-def _text(data: bytes) -> str:
-    return data.decode("utf-8", "surrogateescape")
+_ESCAPES: Final = {"n": "\n", "c": ":", "\\": "\\", "r": "\r"}
 
 
-_ESCAPES: Final = {ord("n"): b"\n", ord("c"): b":", ord("\\"): b"\\", ord("r"): b"\r"}
-
-
-def _unescape(data: bytes) -> bytes:
+def _unescape(text: str) -> str:
     """Undo the escapes of a header's name or value (STOMP 1.2, "Value Encoding")."""
-    first, *rest = data.split(b"\\")
-    parts = [first]
-    place = 0
-    while place < len(rest):
-        part = rest[place]
-        if not part and place + 1 < len(rest):  # two backslashes: the second one ends nothing
-            parts += [b"\\", rest[place + 1]]
-            place += 2
-            continue
-        escaped = _ESCAPES.get(part[0]) if part else None
+    if "\\" not in text:
+        return text
+    parts: list[str] = []
+    start = 0
+    while (place := text.find("\\", start)) >= 0:
+        escaped = _ESCAPES.get(text[place + 1 : place + 2])
         if escaped is None:
             raise malformed("an unknown escape in a header")
-        parts += [escaped, part[1:]]
-        place += 1
-    return b"".join(parts)
+        parts += [text[start:place], escaped]
+        start = place + 2
+    parts.append(text[start:])
+    return "".join(parts)
 
 
 def _escape(text: str) -> bytes:

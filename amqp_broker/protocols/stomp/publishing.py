@@ -105,15 +105,14 @@ class Publishing:
             )
         return Prepared(path, header, digest, frame.body, frame.headers.get("receipt"))
 
-    @staticmethod
-    def check(frame: Frame) -> str:
+    def check(self, frame: Frame) -> str:
         """The destination of a SEND, if its headers are such that there is any sense in it; raises as ``send``."""
         if "message-id" in frame.headers:
             raise StompError("Invalid header", "'message-id' is not allowed on 'SEND'.\n")
         path = frame.headers.get("destination")
         if path is None:
             raise StompError("Missing destination", "\"SEND\" must include a 'destination' header\n")
-        if parse_destination(path).kind == TEMP_QUEUE:
+        if path not in self._targets and parse_destination(path).kind == TEMP_QUEUE:
             raise StompError("Invalid destination", f"'{path}' is not a valid destination for 'SEND'\n")
         return path
 
