@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from amqp_broker.broker.message import digest_of
+from amqp_broker.broker.message import digest_of_copy
 from amqp_broker.broker.observer import Channel, Observers, Onlooker, Passage
 from amqp_broker.wire.content import Properties, decode_properties, encode_content_header
 from amqp_broker.wire.table import FieldValue, Table
@@ -61,7 +61,9 @@ class Firehose(Onlooker):
         self._to_finish = to_finish
         self._node_name = node_name
         self._hosts: dict[str, VirtualHost] = {}
-        self._gathered: list[tuple[VirtualHost, str, bytes, bytes]] = []  # where, key, header, body
+        self._gathered: list[tuple[VirtualHost, str, bytes, Table, bytes]] = []  # where, key, header, headers, body
+        self._last_header = b""
+        self._last_properties: Table = {}
         self._taps: dict[str, Tap] = {}
 
     def is_on(self, virtual_host: str) -> bool:
@@ -127,7 +129,7 @@ class Firehose(Onlooker):
         headers: Table = {
             "exchange_name": address.exchange,
             "routing_keys": list(address.routing_keys),
-            "properties": _properties_table(decode_properties(header)),
+            "properties": self._properties(header),
             "node": self._node_name,
             "vhost": host.name,
             "connection": info["connection_name"],
@@ -141,14 +143,21 @@ class Firehose(Onlooker):
         if tap is not None:
             tap(host.name, key, headers, body)
         traced = encode_content_header(len(body), Properties(headers=headers))
-        self._gathered.append((host, _cut(key), traced, body))
+        self._gathered.append((host, _cut(key), traced, headers, body))
+
+    def _properties(self, header: bytes) -> Table:
+        """The properties in a header; most often they are those of the copy before: it is delivered when published."""
+        if header != self._last_header:
+            self._last_properties = _properties_table(decode_properties(header))
+            self._last_header = header
+        return self._last_properties
 
     def _publish(self) -> None:
         gathered, self._gathered = self._gathered, []
-        for host, key, header, body in gathered:
+        for host, key, header, headers, body in gathered:
             exchange = host.exchanges.get(TRACE_EXCHANGE)
             if exchange is not None:  # else the virtual host has gone
-                host.ingress.publish(exchange, key, header, body, digest_of(header))
+                host.ingress.publish(exchange, key, header, body, digest_of_copy(headers))
 
 
 def _cut(key: str) -> str:

@@ -126,6 +126,22 @@ def digest_of(header: bytes) -> Digest:
     )
 
 
+def digest_of_copy(headers: dict[str, FieldValue]) -> Digest:
+    """What there is to know of a message that the broker makes: transient, and nothing but headers that say nothing to
+    the broker itself; what was just encoded need not be decoded.
+    """
+    return Digest(
+        is_persistent=False,
+        priority=0,
+        expiration_ms=None,
+        user_id=None,
+        reply_to=None,
+        headers=headers,
+        extra_routing_keys=(),
+        has_blind_copies=False,
+    )
+
+
 def _expiration_ms(properties: Properties) -> int | None:
     """The per-message TTL, read as RabbitMQ reads it: decimal digits with an optional sign, nothing after them."""
     text = properties.expiration

@@ -327,6 +327,8 @@ class MessageTraces(Onlooker):
         self._traces: deque[MessageTrace] = deque()
         self._at: dict[Key, list[MessageTrace]] = {}
         self._early: dict[Key, list[_Event]] = {}
+        self._last_header = b""
+        self._last_fits = False
 
     # --- on and off
 
@@ -338,6 +340,7 @@ class MessageTraces(Onlooker):
         """
         log_event(logging.INFO, "trace started", vhost=wanted.virtual_host, sample=wanted.sample, who=who)
         self._wanted = wanted
+        self._last_header = b""
         self._seen = 0
         self._since_ms = self._clock.wall_ms()
         self._traces.clear()
@@ -455,11 +458,17 @@ class MessageTraces(Onlooker):
     # --- what becomes of it
 
     def _wants(self, header: bytes) -> bool:
-        wanted = self._wanted
-        if wanted.is_by_properties and not wanted.fits(header):
+        if not self._fits(header):
             return False
         self._seen += 1
-        return (self._seen - 1) % wanted.sample == 0
+        return (self._seen - 1) % self._wanted.sample == 0
+
+    def _fits(self, header: bytes) -> bool:
+        """Whether a message with this header is wanted; most often the next one has the same."""
+        if header != self._last_header:
+            self._last_header = header
+            self._last_fits = not self._wanted.is_by_properties or self._wanted.fits(header)
+        return self._last_fits
 
     def _note(self, event: _Event, state: str) -> None:
         """Something happened to a message that was in this state; in any, where it is empty."""
@@ -542,7 +551,7 @@ class MessageTraces(Onlooker):
 
     def _tell_of_old(self, event: _Event) -> None:
         queue, message = event.queue, event.message
-        if queue.is_deleted or (self._wanted.is_by_properties and not self._wanted.fits(message.header)):
+        if queue.is_deleted or not self._fits(message.header):
             return
         key = _key(queue, message.header, message.body)
         traces = self._at.get(key)

@@ -14,7 +14,7 @@ from amqp_broker.cli.tables import Column
 
 COLUMNS = (
     Column("count", is_number=True),
-    "reason",
+    Column("reason", is_whole=True),
     "vhost",
     "exchange",
     Column("key", "routing_key"),
@@ -50,6 +50,6 @@ def drops(
 
 def _shown(row: dict[str, Any]) -> dict[str, str]:
     last_ms = row["last_at"]
-    shown = "" if last_ms is None else f"{datetime.fromtimestamp(last_ms / 1000, UTC):%Y-%m-%d %H:%M:%SZ}"
-    names = {name: "(others)" for name in ("exchange", "routing_key") if row[name] is None}
-    return {**names, "last": shown}
+    if last_ms is None:
+        return {"exchange": "(others)", "routing_key": "(others)", "last": ""}
+    return {"last": f"{datetime.fromtimestamp(last_ms / 1000, UTC):%m-%d %H:%MZ}"}

@@ -16,6 +16,7 @@ from pika.adapters.blocking_connection import BlockingChannel
 
 from amqp_broker import __version__
 from interop.brokers import REPOSITORY, OurBroker, our_environment
+from interop.waiting import until
 
 pytestmark = pytest.mark.slow
 
@@ -128,3 +129,46 @@ def test_more_than_fits_into_one_line(broker: OurBroker, channel: BlockingChanne
     for name in names:
         channel.queue_declare(name, exclusive=True)
     assert [queue["name"] for queue in listed(broker, "queues")] == names
+
+
+def test_where_messages_went(broker: OurBroker, channel: BlockingChannel) -> None:
+    channel.queue_declare("traced", arguments={"x-message-ttl": 60_000})
+    broker.ctl("trace", "start", "--message-id", "m-1", "--header", "level:=3", "--bodies")
+    properties = pika.BasicProperties(message_id="m-1", headers={"level": 3})
+    channel.basic_publish("", "traced", b"body", properties)
+    channel.basic_publish("amq.topic", "no.such.key", b"", properties)
+    channel.queue_purge("traced")
+    said = json.loads(broker.ctl("trace", "show", "--json"))
+    assert (said["on"], said["message_id"], said["headers"]) == (True, "m-1", {"level": 3})
+    assert [(one["outcome"], one["payload"]) for one in said["messages"]] == [("unroutable", ""), ("waiting", "body")]
+    shown = broker.ctl("trace", "show", "--message-id", "m-1")
+    assert "published exchange amq.topic key 'no.such.key' to no queue by guest because unroutable" in shown
+    assert broker.ctl("trace", "stop") == "trace stopped\n"
+    drops = json.loads(broker.ctl("drops", "--json"))
+    rows = [(row["reason"], row["routing_key"], row["queue"]) for row in drops["drops"]]
+    assert ("unroutable", "no.such.key", None) in rows
+    assert ("purged", None, "traced") in rows
+    assert " unroutable  /  " in run(broker, "drops").stdout
+    explained = broker.ctl("explain", "route", "/", "", "traced")
+    assert explained.startswith("goes to     traced\n")
+    wrong = run(broker, "explain", "route", "/", "none", "k")
+    assert (wrong.returncode, wrong.stderr) == (
+        REFUSED,
+        "amqp-broker: there is no exchange 'none' in virtual host '/'\n",
+    )
+    assert run(broker, "trace", "start", "--header", "nothing").returncode == 2
+
+
+def test_traces_to_files(broker: OurBroker, channel: BlockingChannel) -> None:
+    assert "traces/t.log" in broker.ctl("traces", "add", "t", "--format", "json", "--pattern", "publish.#")
+    channel.confirm_delivery()
+    channel.basic_publish("amq.fanout", "k", b"body")
+    broker.ctl("traces", "remove", "t")
+    assert json.loads(broker.ctl("traces", "list", "--json")) == []
+    path = broker.data_folder / "traces" / "t.log"
+    until(lambda: path.exists() and path.stat().st_size)
+    (line,) = path.read_text().splitlines()
+    assert (json.loads(line)["exchange"], json.loads(line)["payload"]) == ("amq.fanout", "Ym9keQ==")
+    refused = run(broker, "traces", "add", "../t")
+    assert refused.returncode == REFUSED
+    assert "cannot be named '../t'" in refused.stderr
