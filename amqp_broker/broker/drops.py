@@ -124,11 +124,14 @@ class Drops:
         return row
 
     def _put_small_ones_together(self) -> None:
-        rows = sorted(self._rows.items(), key=lambda item: (-item[1].count, -item[1].last_ms))
+        rows = self._largest_first()
         for key, row in rows[ROWS_KEPT:]:
             host_and_reason = (key[0], key[1])
             self._put_together[host_and_reason] = self._put_together.get(host_and_reason, 0) + row.count
         self._rows = dict(rows[:ROWS_KEPT])
+
+    def _largest_first(self) -> list[tuple[RowKey, _Row]]:
+        return sorted(self._rows.items(), key=lambda item: (-item[1].count, -item[1].last_ms))
 
     def forget_virtual_host(self, name: str) -> None:
         """A virtual host has gone; the sums over all stay."""
@@ -147,9 +150,9 @@ class Drops:
         Args:
             virtual_host: of this one only.
         """
-        found = [(key, row) for key, row in self._rows.items() if virtual_host is None or key[0] == virtual_host]
-        for key, row in sorted(found, key=lambda item: (-item[1].count, -item[1].last_ms)):
-            yield _described(key, row.count, row.last_ms, row.policy)
+        for key, row in self._largest_first():
+            if virtual_host is None or key[0] == virtual_host:
+                yield _described(key, row.count, row.last_ms, row.policy)
         for (host, reason), count in list(self._put_together.items()):
             if virtual_host is None or host == virtual_host:
                 yield _described((host, reason, None, None, None, None), count, None, None)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from amqp_broker.broker.virtual_host import VirtualHost
 
 FORMATS: Final = ("json", "text")
-PENDING_BYTES_MAX: Final = 8 * 1024 * 1024  # that wait to be written, of all traces together
+PENDING_BYTES_MAX = 8 * 1024 * 1024  # that wait to be written, of all traces together
 FILE_BYTES_MAX: Final = 100 * 1024 * 1024
 BYTES_LIMIT: Final = 2**40
 NAME: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")

@@ -7,7 +7,7 @@ What the queues would then do with the message (refuse it, let it expire) is not
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Final, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from amqp_broker.broker.exchanges.exchange import Exchange
 from amqp_broker.broker.exchanges.matcher import Envelope
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from amqp_broker.broker.exchanges.binding import Binding
     from amqp_broker.broker.virtual_host import VirtualHost
 
-SLICE_BINDINGS = 200  # to be asked, some microseconds each; tests change it
-BINDINGS_SHOWN_MAX: Final = 500  # of those of one exchange that do not match
+SLICE_BINDINGS = 200  # to be asked, some microseconds each; tests change it, and the next
+BINDINGS_SHOWN_MAX = 500  # of those of one exchange that do not match
 
 
 class BindingVerdict(TypedDict):
