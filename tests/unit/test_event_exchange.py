@@ -12,6 +12,8 @@ from amqp_broker.broker.inspection import Inspection
 from amqp_broker.broker.virtual_host_properties import Metadata
 from tests.support.client import Client, ClientChannel
 from tests.support.memory_broker import MemoryBroker
+from tests.support.mqtt_client import MqttClient
+from tests.support.stomp_client import StompClient
 
 EVENTS = "amq.rabbitmq.event"
 INTERNAL = "rmq-internal"
@@ -19,7 +21,7 @@ INTERNAL = "rmq-internal"
 
 @pytest.fixture
 def broker() -> MemoryBroker:
-    return MemoryBroker(event_exchange="on", node_name="node")
+    return MemoryBroker(event_exchange="on", node_name="node", mqtt_port=0, stomp_port=0)
 
 
 @pytest.fixture
@@ -216,3 +218,29 @@ def test_it_goes_with_its_virtual_host_and_comes_back_with_it(broker: MemoryBrok
     again.declare("q")
     assert [key for key, _ in take(again)] == ["queue.created"]
     assert EVENTS in [exchange["name"] for exchange in Inspection(broker).exchanges()]
+
+
+def test_clients_of_other_protocols(channel: ClientChannel) -> None:
+    broker = channel.client.broker
+    listen(channel, "user.authentication.*", "connection.*")
+    mqtt = MqttClient(broker, "m")
+    mqtt.connect(user_name="guest", password=b"guest")
+    mqtt.publish("no/body")
+    mqtt.disconnect()
+    MqttClient(broker, "n").connect(user_name="guest", password=b"wrong")
+    stomp = StompClient(broker)
+    stomp.connect(login="guest", passcode="guest")
+    stomp.send("SEND", b"1", destination="/exchange/amq.topic/no.body")
+    stomp.drop()
+    StompClient(broker).connect(login="guest", passcode="wrong")
+    broker.settle()
+    events = take(channel)
+    assert [key for key, _ in events] == 2 * [
+        "user.authentication.success",
+        "connection.created",
+        "connection.closed",
+        "user.authentication.failure",
+    ]
+    assert [headers["protocol"] for key, headers in events if "authentication" in key] == 2 * ["MQTT"] + 2 * ["STOMP"]
+    (row,) = broker.drops.rows()
+    assert (row["exchange"], row["routing_key"], row["user"], row["count"]) == ("amq.topic", "no.body", "guest", 2)

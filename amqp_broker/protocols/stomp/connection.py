@@ -190,7 +190,13 @@ class Connection(Link):
             raise StompError("Illegal command", "You must log in using CONNECT first", closes=True)
         is_loopback, has_certificate = self.peer.is_loopback, self.peer.certificate_name is not None
         version, heart_beat_s = version_of(frame), heart_beat_of(frame)
-        admitted = admit(self.broker, self.login, frame, has_certificate=has_certificate, is_loopback=is_loopback)
+        mechanism = "EXTERNAL" if has_certificate and "login" not in frame.headers else "PLAIN"
+        try:
+            admitted = admit(self.broker, self.login, frame, has_certificate=has_certificate, is_loopback=is_loopback)
+        except StompError as error:
+            self.login.tell(mechanism, "STOMP", str(error))
+            raise
+        self.login.tell(mechanism, "STOMP")
         self._client, self._virtual_host = admitted.client, admitted.virtual_host
         self.version, self.heart_beat_s = version, heart_beat_s
         self._open()
@@ -262,7 +268,7 @@ class Connection(Link):
         self._transactions = Transactions(self, self._publishing, self._subscribing)
         self._is_open = True
         broker.open_connections.add(self)
-        if broker.observers.present:
+        if broker.observers.present_for_changes:
             broker.observers.opened(self)
         self.throttle.start()
         self._splitter.body_bytes_max = settings.message_size_bytes_max or broker.behaviour.message_size_bytes_max
@@ -305,7 +311,7 @@ class Connection(Link):
 
     def fail_with(self, error: AmqpError) -> None:
         """End the connection because of an error of the domain."""
-        if self.broker.observers.present and self._is_open:
+        if self.broker.observers.present_for_changes and self._is_open:
             self.broker.observers.refused(self, error)
         self.fail(of_the_broker(error))
 
@@ -386,7 +392,7 @@ class Connection(Link):
     def _release(self) -> None:
         """Give back what the client had."""
         broker, virtual_host = self.broker, self.virtual_host
-        if broker.observers.present:
+        if broker.observers.present_for_changes:
             broker.observers.closed(self, None, self.close_reason)
         broker.open_connections.remove(self)
         virtual_host.counts_of_ended.add(self.counts)

@@ -140,6 +140,7 @@ class Publishing:
             outcome = self._host.ingress.put(queues, address, header, body, digest)
         elif not self._reply(address, header, body):
             counts.dropped += 1
+            self._host.drops.unroutable(self._host.name, address, self._connection.user_name)
         observers = self._connection.broker.observers
         if observers.present:
             passage = Passage(self._host, address, header, body, queues, outcome != REFUSED)
