@@ -95,7 +95,7 @@ export function Channel({ names: [name] }) {
   return (
     <>
       <Heading title={<Name>{name}</Name>} above={<a href={to("channels")}>Channels</a>}>
-        {data && <a href={to("connections", data.connection_details.name)}>Its connection</a>}
+        {data && <a class="button" href={to("connections", data.connection_details.name)}>Its connection</a>}
       </Heading>
       {data && <>
         <dl class="figures">

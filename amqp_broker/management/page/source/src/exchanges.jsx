@@ -55,8 +55,8 @@ export function Exchange({ names: [vhost, name] }) {
   return (
     <>
       <Heading title={title} above={<><a href={to("exchanges")}>Exchanges</a> in <Name>{vhost}</Name></>} sub={data && <><Tag>{data.type}</Tag>{data.internal && <Tag>internal</Tag>}{!data.durable && <Tag>transient</Tag>}</>}>
-        <a href={toQuery(to("explain"), { vhost, exchange: isDefault ? "" : name })}>Explain a route</a>
-        {!isDefault && <a href={toQuery(to("topology"), { vhost, focus: `e:${name}` })}>Topology</a>}
+        <a class="button" href={toQuery(to("explain"), { vhost, exchange: isDefault ? "" : name })}>Explain a route</a>
+        {!isDefault && <a class="button" href={toQuery(to("topology"), { vhost, focus: `e:${name}` })}>Topology</a>}
         {!isPredeclared && <button class="danger" onClick={() => later(`Deleting exchange ${name}`, async () => {
           await ask("DELETE", path("exchanges", vhost, name));
           if (location.hash.startsWith(to("exchanges", vhost, name))) go(to("exchanges"));

@@ -84,7 +84,7 @@ function Deaths({ deaths, at }) {
 export function Message({ message, queue, actions }) {
   const { headers = {}, ...properties } = message.properties ?? {};
   const deaths = message.x_death?.length ? message.x_death : Array.isArray(headers["x-death"]) ? headers["x-death"] : [];
-  const others = Object.entries(headers).filter(([name]) => name !== "x-death");
+  const others = Object.entries(headers).filter(([name]) => !deaths.length || !/^x-(death$|first-death-|last-death-)/.test(name));
   return (
     <div class="stack">
       {actions}

@@ -62,11 +62,11 @@ function Charts() {
   const totals = data?.queue_totals ?? {};
   return (
     <div class="two">
-      <Panel title="Rates">
-        <Chart unit="/s" minutes={10} series={[{ name: "published", values: growth(stats.publish_details), tone: "tone-1" }, { name: "delivered", values: growth(stats.deliver_get_details), tone: "tone-2" }, { name: "acknowledged", values: growth(stats.ack_details), tone: "tone-3" }]} />
+      <Panel title="Rates" actions={<span class="quiet">last 10 minutes</span>}>
+        <Chart unit="/s" series={[{ name: "published", values: growth(stats.publish_details), tone: "tone-1" }, { name: "delivered", values: growth(stats.deliver_get_details), tone: "tone-2" }, { name: "acknowledged", values: growth(stats.ack_details), tone: "tone-3" }]} />
       </Panel>
-      <Panel title="In queues">
-        <Chart unit="" minutes={10} series={[{ name: "ready", values: levels(totals.messages_ready_details), tone: "tone-1" }, { name: "unacknowledged", values: levels(totals.messages_unacknowledged_details), tone: "tone-2" }]} />
+      <Panel title="In queues" actions={<span class="quiet">last 10 minutes</span>}>
+        <Chart unit="" series={[{ name: "ready", values: levels(totals.messages_ready_details), tone: "tone-1" }, { name: "unacknowledged", values: levels(totals.messages_unacknowledged_details), tone: "tone-2" }]} />
       </Panel>
     </div>
   );

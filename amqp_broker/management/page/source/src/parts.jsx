@@ -83,7 +83,7 @@ export function Spark({ values, label }) {
 }
 
 /** Rates over time: lines over one axis. `series`: [{name, values, tone}], the oldest value first. */
-export function Chart({ series, unit, minutes }) {
+export function Chart({ series, unit }) {
   const width = 600;
   const height = 150;
   const longest = Math.max(...series.map((one) => one.values.length), 2);
@@ -102,7 +102,6 @@ export function Chart({ series, unit, minutes }) {
       <span class="chart-max">{count(highest)}{unit}</span>
       <figcaption>
         {series.map((one) => <span class={`key ${one.tone}`}><i />{one.name} <b>{count(Math.round(one.values.at(-1) ?? 0))}{unit}</b></span>)}
-        <span class="quiet">last {minutes} min</span>
       </figcaption>
     </figure>
   );

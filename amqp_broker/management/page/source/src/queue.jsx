@@ -32,8 +32,8 @@ function Overview({ data, vhost, name }) {
         <Figure label="Consumers" value={count(data.consumers)} />
       </dl>
       <div class="two">
-        <Panel title="Rates"><Chart unit="/s" minutes={1} series={[{ name: "in", values: growth(past.publish_details), tone: "tone-1" }, { name: "out", values: growth(past.deliver_get_details), tone: "tone-2" }, { name: "acknowledged", values: growth(past.ack_details), tone: "tone-3" }]} /></Panel>
-        <Panel title="Messages"><Chart unit="" minutes={1} series={[{ name: "ready", values: levels(history?.messages_ready_details), tone: "tone-1" }, { name: "unacknowledged", values: levels(history?.messages_unacknowledged_details), tone: "tone-2" }]} /></Panel>
+        <Panel title="Rates" actions={<span class="quiet">last minute</span>}><Chart unit="/s" series={[{ name: "in", values: growth(past.publish_details), tone: "tone-1" }, { name: "out", values: growth(past.deliver_get_details), tone: "tone-2" }, { name: "acknowledged", values: growth(past.ack_details), tone: "tone-3" }]} /></Panel>
+        <Panel title="Messages" actions={<span class="quiet">last minute</span>}><Chart unit="" series={[{ name: "ready", values: levels(history?.messages_ready_details), tone: "tone-1" }, { name: "unacknowledged", values: levels(history?.messages_unacknowledged_details), tone: "tone-2" }]} /></Panel>
       </div>
       <Panel title="What it is">
         <Pairs pairs={[

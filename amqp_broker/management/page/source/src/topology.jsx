@@ -140,9 +140,9 @@ export function Topology() {
       <Heading title="Topology">
         {node && <>
           <span><b><Name empty="(default)">{node.name}</Name></b></span>
-          <a href={nodeAddress(vhost, node)}>Open</a>
-          <a href={toQuery(to("topology"), { vhost, focus: node.id })}>Only around it</a>
-          {node.kind === "exchange" && <a href={toQuery(to("explain"), { vhost, exchange: node.name })}>Explain a route</a>}
+          <a class="button" href={nodeAddress(vhost, node)}>Open</a>
+          <a class="button" href={toQuery(to("topology"), { vhost, focus: node.id })}>Only around it</a>
+          {node.kind === "exchange" && <a class="button" href={toQuery(to("explain"), { vhost, exchange: node.name })}>Explain a route</a>}
         </>}
       </Heading>
       <div class="filters">
