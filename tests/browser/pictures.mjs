@@ -7,10 +7,8 @@ const folder = process.argv[2];
 const PICTURES = [
   ["overview", "#/", "Overview", {}],
   ["overview-dark", "#/", "Overview", { colorScheme: "dark" }],
-  ["queues", "#/queues?sort=messages_ready&reverse=true", "Queues", {}],
   ["messages", "#/queues/%2F/failed?tab=messages", "failed", {}],
   ["topology", "#/topology", "Topology", { height: 700 }],
-  ["explain", "#/explain?vhost=%2F&exchange=orders&key=order.7.paid", "Explain a route", {}],
   ["phone", "#/queues", "Queues", { width: 390, height: 760, colorScheme: "dark" }],
 ];
 

@@ -89,6 +89,7 @@ describe("what can be done", () => {
 
   it("only the rows that can be seen are there, and those below come when they are scrolled to", async () => {
     await go(page, "#/queues", "Queues");
+    await page.locator(".q-body a").first().waitFor();
     assert.ok((await page.locator(".q-body .q-row").count()) <= 80);
     await page.evaluate(() => scrollTo(0, document.body.scrollHeight));
     await page.getByText("tenant.0299.events", { exact: true }).waitFor();
@@ -118,7 +119,7 @@ describe("what can be done", () => {
     await note("Purged.");
     await button("Delete").first().click();
     await button("Now").click();
-    await note("is deleted.");
+    await note("Queue made by hand/1 is deleted.");
     await page.getByRole("heading", { level: 1, name: "Queues" }).waitFor();
   });
 
@@ -144,7 +145,7 @@ describe("what can be done", () => {
     await page.getByRole("cell", { name: "a.#", exact: true }).waitFor();
     await button("Delete").click();
     await button("Now").click();
-    await note("is deleted.");
+    await note("Exchange by-hand is deleted.");
   });
 
   it("the topology shows what leads where, and picks one by keyboard", async () => {
@@ -266,6 +267,16 @@ describe("what can be done", () => {
     const ready = page.locator(".figure .value").first();
     const first = await ready.textContent();
     await page.waitForFunction((before) => document.querySelector(".figure .value").textContent !== before, first);
+  });
+
+  it("where no stream is to be had, the page asks now and then", async () => {
+    const other = await logIn(browser);
+    await other.route("**/api/x/events**", (route) => route.fulfill({ status: 503, body: "" }));
+    await go(other, "#/queues/%2F/audit", "audit");
+    const ready = other.locator(".figure .value").first();
+    const first = await ready.textContent();
+    await other.waitForFunction((before) => document.querySelector(".figure .value").textContent !== before, first);
+    await other.context().close();
   });
 
   it("the theme is switched and kept, and logging out ends the session", async () => {

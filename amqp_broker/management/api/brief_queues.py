@@ -144,9 +144,8 @@ async def list_in_brief(call: Call) -> Answer:
         if is_wanted(queue):
             found.append((sorter(samples, queue), queue.name, queue.virtual_host.name, queue))
         await slices.take_turn()
-    found.sort(key=lambda one: one[:3])
-    if call.request.flag("sort_reverse"):
-        found.reverse()
+    found.sort(key=lambda one: one[1:3])
+    found.sort(key=lambda one: one[0], reverse=call.request.flag("sort_reverse"))  # of two alike, by name as ever
     window = [brief(samples, one[3]) for one in found[offset : offset + limit] if not one[3].is_deleted]
     return answer_json({"total": total_count, "filtered": len(found), "offset": offset, "items": window})
 

@@ -126,16 +126,13 @@ function reopen() {
   const key = targets.join("\n");
   if (key === open && source && source.readyState !== EventSource.CLOSED) return;
   closeStream();
-  if (!targets.length || !session) return;
+  if (!targets.length || !session || document.hidden) return;
   open = key;
   source = new EventSource("/api/x/events?" + targets.map((target) => "watch=" + encodeURIComponent(target)).join("&"));
   source.onopen = () => setOnline(true);
   source.onmessage = (event) => {
     const { watch, status, body } = JSON.parse(event.data);
-    const entry = watched.get(targets[watch]);
-    if (!entry) return;
-    entry.last = status === 200 ? { data: body } : { error: wordsOf(status, body), status };
-    for (const listener of entry.listeners) listener(entry.last);
+    tell(targets[watch], status === 200 ? { data: body } : { error: wordsOf(status, body), status });
   };
   source.onerror = () => {
     setOnline(false);
@@ -143,15 +140,34 @@ function reopen() {
     setTimeout(async () => {
       if (source !== failed || failed.readyState !== EventSource.CLOSED) return;
       try {
-        if (!(await findSession())) loggedOut();
-        else (open = ""), reopen();
+        if (await findSession()) await lookOnce(targets);
+        else loggedOut();
       } catch {
-        open = "";
-        schedule(3000);
+        // it cannot be reached: again, below
       }
+      open = "";
+      schedule(3000);
     }, 1500);
   };
 }
+
+function tell(target, value) {
+  const entry = watched.get(target);
+  if (!entry) return;
+  entry.last = value;
+  for (const listener of entry.listeners) listener(value);
+}
+
+/** Where no stream is to be had, because too many watch, the page asks now and then. */
+async function lookOnce(targets) {
+  await Promise.all(targets.map((target) => ask("GET", target).then((data) => tell(target, { data }), (error) => error.status && tell(target, { error: error.message, status: error.status }))));
+}
+
+// A tab that nobody sees watches nothing: it costs the broker nothing, and other tabs have the browser's few connections.
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden) closeStream();
+  else schedule(0);
+});
 
 function schedule(delay = 30) {
   clearTimeout(pending);

@@ -197,7 +197,7 @@ export function MessagesOf({ vhost, name, may }) {
   return (
     <>
       <div class="filters">
-        <Search value={query.find} onValue={(find) => (setOffset(0), setQuery({ find }))} label="Text, header.source:shop, json.order:7, key:…" />
+        <Search value={query.find} onValue={(find) => (setOffset(0), setQuery({ find }))} label="Text, header.a:1, json.b:2" />
         <Choice label="State" value={query.state} options={STATES} onValue={(state) => (setOffset(0), setQuery({ state }))} />
         <button onClick={again}>Look again</button>
         {may && messages.length > 0 && (

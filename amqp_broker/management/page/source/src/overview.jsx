@@ -6,6 +6,7 @@ import { to, toQuery } from "./route.js";
 
 const COLUMNS = "message_stats,queue_totals,object_totals,cluster_name,node,listeners,amqp_broker_version,rabbitmq_version";
 const SHOWN = 6;
+const SPANS_MIN = [2, 5, 10];
 
 const WORDS = {
   memory_alarm: () => ["Memory is short: publishers are held back", "Consume what waits, or give the broker more memory.", to("nodes")],
@@ -60,13 +61,18 @@ function Charts() {
   const { data } = usePolled(`/api/overview?columns=${[...names, ...lengths].join(",")}&lengths_age=600&lengths_incr=10&msg_rates_age=600&msg_rates_incr=10`, 5000);
   const stats = data?.message_stats ?? {};
   const totals = data?.queue_totals ?? {};
+  const ready = levels(totals.messages_ready_details);
+  // As long as little is known, the little is drawn large.
+  const steps = SPANS_MIN.map((minutes) => minutes * 6).find((span) => span >= ready.filter((one) => one !== null).length - 1) ?? 60;
+  const last = (values) => values.slice(-steps - 1);
+  const span = <span class="quiet">last {steps / 6} minutes</span>;
   return (
     <div class="two">
-      <Panel title="Rates" actions={<span class="quiet">last 10 minutes</span>}>
-        <Chart unit="/s" series={[{ name: "published", values: growth(stats.publish_details), tone: "tone-1" }, { name: "delivered", values: growth(stats.deliver_get_details), tone: "tone-2" }, { name: "acknowledged", values: growth(stats.ack_details), tone: "tone-3" }]} />
+      <Panel title="Rates" actions={span}>
+        <Chart unit="/s" series={[{ name: "published", values: last(growth(stats.publish_details)), tone: "tone-1" }, { name: "delivered", values: last(growth(stats.deliver_get_details)), tone: "tone-2" }, { name: "acknowledged", values: last(growth(stats.ack_details)), tone: "tone-3" }]} />
       </Panel>
-      <Panel title="In queues" actions={<span class="quiet">last 10 minutes</span>}>
-        <Chart unit="" series={[{ name: "ready", values: levels(totals.messages_ready_details), tone: "tone-1" }, { name: "unacknowledged", values: levels(totals.messages_unacknowledged_details), tone: "tone-2" }]} />
+      <Panel title="In queues" actions={span}>
+        <Chart unit="" series={[{ name: "ready", values: last(ready), tone: "tone-1" }, { name: "unacknowledged", values: last(levels(totals.messages_unacknowledged_details)), tone: "tone-2" }]} />
       </Panel>
     </div>
   );

@@ -72,7 +72,7 @@ export const Figure = ({ label, value, unit, sub, tone = "" }) => (
 
 /** How a number was, small: a line without axes. */
 export function Spark({ values, label }) {
-  if (!values || values.length < 2) return <span class="spark" />;
+  if (!values || values.length < 2 || !values.some(Boolean)) return <span class="spark" />;
   const highest = Math.max(...values, 1);
   const points = values.map((value, n) => `${((n / (values.length - 1)) * 62 + 1).toFixed(1)},${(17 - (value / highest) * 14).toFixed(1)}`);
   return (

@@ -138,7 +138,7 @@ export function Queue({ names: [vhost, name] }) {
   const { data, error } = useLive(path("queues", vhost, name));
   const [front, setFront] = useState("");
   if (error) return <><Heading title={<Name>{name}</Name>} above={<a href={to("queues")}>Queues</a>} /><Empty title={error}><a href={to("queues")}>All queues</a></Empty></>;
-  const brief = data && { ...data, in: data.message_stats.publish_details.rate };
+  const brief = data && { ...data, in: data.message_stats.publish_details.rate, out: data.message_stats.deliver_get_details.rate };
   const [kind, words] = brief ? stateOf(brief) : ["idle", ""];
   const remove = () => later(`Deleting queue ${name}`, async () => {
     await ask("DELETE", path("queues", vhost, name));

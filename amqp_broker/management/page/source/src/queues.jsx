@@ -8,6 +8,7 @@ import { go, setQuery, to, useRoute } from "./route.js";
 const ROW = 44;
 const STEP = 20;
 const WINDOW = 80;
+const SKELETON = 8;
 
 const STATES = [["", "any state"], ["stuck", "waiting, nobody consumes"], ["waiting", "with messages ready"], ["unacknowledged", "with unacknowledged"], ["nobody", "without consumers"], ["empty", "empty"]];
 
@@ -24,6 +25,7 @@ const COLUMNS = [
 
 export function stateOf(queue) {
   if (queue.messages_ready && !queue.consumers) return queue.in > 0 ? ["bad", "growing, nobody consumes"] : ["mild", "waiting, nobody consumes"];
+  if (queue.consumers && queue.messages_ready && queue.in > 0 && queue.out === 0) return ["mild", "growing, its consumers take nothing"];
   if (queue.consumers) return ["ok", "consumed"];
   return ["idle", "idle"];
 }
@@ -114,6 +116,7 @@ export function Queues() {
   const isFiltered = query.vhost || query.name || query.type || query.state;
   const clear = () => setQuery({ vhost: "", name: "", type: "", state: "", regex: "" });
   const visible = [];
+  if (!data && !error) visible.push(...Array(SKELETON).keys());
   if (data) for (let at = first; at < Math.min(first + WINDOW, filtered); at += 1) visible.push(at);
   return (
     <>
@@ -146,8 +149,8 @@ export function Queues() {
               );
             })}
           </div>
-          <div class="q-body" role="rowgroup" ref={body} style={{ height: `${Math.max(filtered, data ? 0 : 8) * ROW}px` }}>
-            {visible.map((at) => <Row key={at} at={at} queue={data.items[at - data.offset]} showHost={!query.vhost && hosts.length > 1} />)}
+          <div class="q-body" role="rowgroup" ref={body} style={{ height: `${Math.max(filtered, data ? 0 : SKELETON) * ROW}px` }}>
+            {visible.map((at) => <Row key={at} at={at} queue={data?.items[at - data.offset]} showHost={!query.vhost && hosts.length > 1} />)}
           </div>
         </div>
       )}
