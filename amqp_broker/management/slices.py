@@ -8,6 +8,8 @@ from typing import TypeVar
 
 import trio
 
+from amqp_broker.broker.connections import Connections, OpenConnection
+
 SLICE_S = 0.002
 
 Item = TypeVar("Item")
@@ -32,3 +34,10 @@ async def in_slices(items: Iterable[Item]) -> AsyncIterator[Item]:
     for item in items:
         yield item
         await slices.take_turn()
+
+
+async def open_in_slices(every: Connections, some: Iterable[OpenConnection]) -> AsyncIterator[OpenConnection]:
+    """Some connections, one after the other, without those that have gone since: they can say nothing of themselves."""
+    async for connection in in_slices(some):
+        if connection in every:
+            yield connection

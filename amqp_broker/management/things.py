@@ -66,6 +66,8 @@ def things(broker: Broker) -> Iterator[tuple[Key, Values]]:
             yield exchange_key(host.name, exchange.name), exchange_numbers(exchange)
         octets = dict.fromkeys(BYTES, 0)
         for connection in broker.open_connections.in_virtual_host(host.name):
+            if connection not in broker.open_connections:  # it has gone between two slices
+                continue
             info = connection.inspect()
             numbers = {"recv_oct": info["recv_oct"], "send_oct": info["send_oct"]}
             for name in BYTES:

@@ -142,9 +142,9 @@ class BrokerServer:
         self._reception.is_http_served = True
 
     def in_background(self, task: Callable[[], Awaitable[None]]) -> None:
-        """Have a task run as long as clients are served."""
+        """Have a task run as long as clients are served; one that fails is logged, and ends nothing else."""
         assert self._nursery is not None, "nobody is served"
-        self._nursery.start_soon(task)
+        self._nursery.start_soon(_logged, task)
 
     async def bind(self) -> None:
         """Take the addresses, so that nobody else can; clients cannot connect yet.
@@ -316,3 +316,10 @@ class BrokerServer:
     def stop_listening(self) -> None:
         """Give the addresses back; ``run`` does so when it ends."""
         self._reception.stop_listening()
+
+
+async def _logged(task: Callable[[], Awaitable[None]]) -> None:
+    try:
+        await task()
+    except Exception as error:
+        log_internal_error("background task", error)

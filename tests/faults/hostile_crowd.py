@@ -20,6 +20,8 @@ from contextlib import suppress
 import trio
 from pamqp import base, body, commands, frame, header
 
+from tests.faults import hostile_http
+
 PROTOCOL_HEADER = b"AMQP\0\0\x09\x01"
 START_OK = commands.Connection.StartOk({"capabilities": {}}, "PLAIN", "\0guest\0guest", "en_US")
 HANDSHAKE = (
@@ -136,22 +138,24 @@ KINDS: list[Callable[[trio.SocketStream], Awaitable[None]]] = [
 ]  # fmt: skip
 
 
-async def be_hostile(port: int, kind: Callable[[trio.SocketStream], Awaitable[None]]) -> None:
+async def be_hostile(port: int | None, kind: Callable[[trio.SocketStream], Awaitable[None]]) -> None:
     """Do harm again and again, until cancelled."""
     while True:
         with suppress(OSError, trio.BrokenResourceError, trio.ClosedResourceError):
-            async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+            async with await trio.open_tcp_stream("127.0.0.1", port or 0) as stream:
                 with trio.move_on_after(20):
                     await kind(stream)
         await trio.sleep(0.01)
 
 
-async def hostile_crowd(port: int, count: int, seconds: float) -> None:
-    """So many hostile clients for so long."""
+async def hostile_crowd(port: int, count: int, seconds: float, http_port: int | None, http_count: int) -> None:
+    """So many hostile clients, of AMQP and of the HTTP API, for so long."""
     with trio.move_on_after(seconds):
         async with trio.open_nursery() as nursery:
             for number in range(count):
                 nursery.start_soon(be_hostile, port, KINDS[number % len(KINDS)])
+            for number in range(http_count if http_port is not None else 0):
+                nursery.start_soon(be_hostile, http_port, hostile_http.KINDS[number % len(hostile_http.KINDS)])
 
 
 # --- honest
@@ -239,8 +243,11 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--hostile", type=int, default=200)
     parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--http-port", type=int)
+    parser.add_argument("--hostile-http", type=int, default=60)
     options = parser.parse_args()
-    trio.run(hostile_crowd, options.port, options.hostile, options.seconds)
+    numbers = (options.port, options.hostile, options.seconds, options.http_port, options.hostile_http)
+    trio.run(hostile_crowd, *numbers)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,17 @@
-"""200 hostile clients beside 20 honest ones: every honest message is delivered in its order, and soon; nothing is left
-behind, no task of another connection dies, and no traceback reaches the log.
+"""200 hostile clients of AMQP, and 60 of the HTTP API, beside 20 honest ones and an honest administrator: every honest
+message is delivered in its order, and soon; the administrator is answered each time; nothing is left behind, no task of
+another connection dies, and no traceback reaches the log.
 
 A few seconds in ``make test``; ``HOSTILE_SECONDS=60`` in the environment makes it the whole minute, and asks RabbitMQ
-for the same where it is installed, so that the latency under attack can be compared: p99 may be three times the calm
-one, or RabbitMQ's.
+for the same where it is installed, without HTTP, so that the latency under attack can be compared: p99 may be three
+times the calm one, or RabbitMQ's.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import time
 from pathlib import Path
@@ -20,6 +22,7 @@ import trio
 
 from interop.brokers import OurBroker, RabbitMQ, find_rabbitmq
 from tests.faults.hostile_crowd import Honest, percentile
+from tests.faults.hostile_http import HonestAdministrator
 
 pytestmark = pytest.mark.slow
 
@@ -53,24 +56,30 @@ class Seen(NamedTuple):
         )
 
 
-async def attack(port: int) -> Seen:
+async def attack(port: int, http_port: int | None = None) -> tuple[Seen, HonestAdministrator | None]:
     """Honest clients alone, and then with the hostile crowd."""
+    administrator = HonestAdministrator(http_port) if http_port is not None else None
     crowd = [Honest(port, f"honest-{number}") for number in range(HONEST)]
     command = [sys.executable, "-m", "tests.faults.hostile_crowd", "--port", str(port)]
     command += ["--hostile", str(HOSTILE), "--seconds", str(SECONDS)]
+    command += ["--http-port", str(http_port)] if http_port is not None else []
     async with trio.open_nursery() as nursery:
         for honest in crowd:
             await nursery.start(honest.run, MESSAGES_PER_S)
         await trio.sleep(min(SECONDS / 4, CALM_S_MAX))
         calm = [latency for honest in crowd for latency in honest.latencies_s]
         counts = [len(honest.latencies_s) for honest in crowd]
-        await trio.run_process(command, cwd=REPOSITORY)
+        async with trio.open_nursery() as asking:
+            if administrator is not None:
+                asking.start_soon(administrator.run)
+            await trio.run_process(command, cwd=REPOSITORY)
+            asking.cancel_scope.cancel()
         attacked = [
             latency for honest, count in zip(crowd, counts, strict=True) for latency in honest.latencies_s[count:]
         ]
         for honest in crowd:
             honest.finish()
-    return Seen(
+    seen = Seen(
         sum(honest.published for honest in crowd),
         sum(honest.delivered for honest in crowd),
         sum(honest.out_of_order for honest in crowd),
@@ -78,6 +87,7 @@ async def attack(port: int) -> Seen:
         percentile(attacked, 0.5),
         percentile(attacked, 0.99),
     )
+    return seen, administrator
 
 
 def resident_bytes(pid: int) -> int:
@@ -108,10 +118,12 @@ def until_only_this_is_held(broker: OurBroker, before: Held) -> Held:
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads memory from /proc")
 def test_a_hostile_crowd_harms_no_honest_client(capsys: pytest.CaptureFixture[str]) -> None:
-    broker = OurBroker()
+    broker = OurBroker(environment={"AMQP_BROKER_MANAGEMENT_PORT": "0"})
     try:
         before, before_bytes = held(broker), resident_bytes(broker.pid)
-        seen = trio.run(attack, broker.address.port)
+        http = re.search(r"management on http://\S+?:(\d+)/", broker.log_text())
+        assert http is not None
+        seen, administrator = trio.run(attack, broker.address.port, int(http[1]))
         peak_bytes = resident_bytes(broker.pid)
         after, after_bytes = until_only_this_is_held(broker, before), resident_bytes(broker.pid)
         log = broker.log_text()
@@ -119,9 +131,12 @@ def test_a_hostile_crowd_harms_no_honest_client(capsys: pytest.CaptureFixture[st
         broker.stop()
     with capsys.disabled():
         memory = f"memory {before_bytes >> 20} MiB before, {peak_bytes >> 20} at the end, {after_bytes >> 20} after"
-        sys.stdout.write(f"\nours: {seen}; {memory}\n")
+        sys.stdout.write(f"\nours: {seen}; {administrator}; {memory}\n")
     assert "Traceback" not in log
     assert "internal error" not in log
+    assert administrator is not None
+    assert administrator.answered > 0
+    assert not administrator.failed
     assert (seen.delivered, seen.out_of_order) == (seen.published, 0)
     assert after == before
     assert after_bytes <= before_bytes + MEMORY_LEFT_BYTES_MAX
@@ -135,7 +150,7 @@ def ask_rabbitmq(capsys: pytest.CaptureFixture[str]) -> Seen:
     rabbitmq = RabbitMQ()
     try:
         before_bytes = resident_bytes(rabbitmq.pid)
-        theirs = trio.run(attack, rabbitmq.address.port)
+        theirs, _ = trio.run(attack, rabbitmq.address.port)
         after_bytes = resident_bytes(rabbitmq.pid)
     finally:
         rabbitmq.stop()

@@ -16,7 +16,7 @@ from amqp_broker.management.http.authentication import ADMINISTRATOR, MONITORING
 from amqp_broker.management.http.call import Call
 from amqp_broker.management.http.messages import Answer, no_such_object, not_authorised
 from amqp_broker.management.http.router import Access, Endpoint
-from amqp_broker.management.slices import Slices, in_slices
+from amqp_broker.management.slices import Slices, open_in_slices
 from amqp_broker.management.things import no_stats
 
 CLOSED_BY_MANAGEMENT = "Closed via management plugin"
@@ -26,9 +26,10 @@ NO_CERTIFICATE = ("ssl_hash", "ssl_key_exchange", "peer_cert_validity", "peer_ce
 Named = tuple[str, OpenConnection]
 
 
-async def _named(connections: Iterable[OpenConnection]) -> list[Named]:
+async def _named(call: Call, connections: Iterable[OpenConnection]) -> list[Named]:
     """Connections with their names, in the order of these."""
-    named = [(one.inspect()["name"], one) async for one in in_slices(connections)]
+    every = call.broker.open_connections
+    named = [(one.inspect()["name"], one) async for one in open_in_slices(every, connections)]
     return sorted(named, key=lambda pair: pair[0])
 
 
@@ -40,7 +41,7 @@ async def _connections(call: Call) -> list[Named]:
     if "vhost" in call.variables:
         name = call.virtual_host().name
         every = [one for one in every if one.virtual_host_name == name]
-    return await _named(every)
+    return await _named(call, every)
 
 
 def describe(call: Call, connection: OpenConnection) -> dict[str, Any] | None:
@@ -72,7 +73,7 @@ def describe(call: Call, connection: OpenConnection) -> dict[str, Any] | None:
 async def _find(call: Call) -> OpenConnection:
     name, slices = call.variables["connection"], Slices()
     for connection in call.broker.open_connections:
-        if connection.inspect()["name"] == name:
+        if connection in call.broker.open_connections and connection.inspect()["name"] == name:
             if connection.user_name != call.user.name and not has_tag(call.user, MONITORING):
                 raise not_authorised("User not authorised to access object")
             return connection
@@ -113,13 +114,15 @@ async def _of_user(call: Call) -> list[Named]:
     name = call.variables["user"]
     if name != call.user.name and not has_tag(call.user, MONITORING):
         raise not_authorised("User not authorised to access object")
-    return await _named(call.broker.open_connections.of_user(name))
+    return await _named(call, call.broker.open_connections.of_user(name))
 
 
 async def list_connections_of_user(call: Call) -> Answer:
     """The connections of a user."""
 
-    def brief(connection: OpenConnection) -> dict[str, Any]:
+    def brief(connection: OpenConnection) -> dict[str, Any] | None:
+        if connection not in call.broker.open_connections:
+            return None
         info = connection.inspect()
         return {"name": info["name"], "vhost": info["vhost"], "user": info["user"], "node": call.management.node}
 
@@ -139,8 +142,8 @@ async def close_connections_of_user(call: Call) -> Answer:
 
 
 async def _channels(call: Call) -> list[ChannelInfo]:
-    named = await _connections(call)
-    return [channel async for _, connection in in_slices(named) for channel in connection.inspect_channels()]
+    every, those = call.broker.open_connections, [connection for _, connection in await _connections(call)]
+    return [channel async for one in open_in_slices(every, those) for channel in one.inspect_channels()]
 
 
 def describe_channel(call: Call, info: ChannelInfo) -> dict[str, Any]:

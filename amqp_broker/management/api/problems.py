@@ -58,7 +58,8 @@ async def list_problems(call: Call) -> Answer:
     if has_tag(call.user, MONITORING):
         blocked = 0
         for connection in list(call.broker.open_connections):
-            blocked += connection.inspect()["state"] in ("blocked", "blocking")
+            if connection in call.broker.open_connections:
+                blocked += connection.inspect()["state"] in ("blocked", "blocking")
             await slices.take_turn()
         if blocked:
             problems.append({"kind": "blocked_connections", "severity": "bad", "count": blocked})

@@ -14,7 +14,7 @@ from amqp_broker.management.api.rates import BYTES_RANGE, LENGTHS_RANGE, MESSAGE
 from amqp_broker.management.http.call import Call
 from amqp_broker.management.http.messages import Answer, bad_request, no_such_object
 from amqp_broker.management.http.router import Access, Endpoint
-from amqp_broker.management.slices import in_slices
+from amqp_broker.management.slices import open_in_slices
 from amqp_broker.management.things import BYTES, LENGTHS, message_stats
 
 
@@ -22,7 +22,8 @@ async def _octets(call: Call, hosts: list[VirtualHost]) -> dict[str, dict[str, i
     """How many bytes have come and gone on the connections that are open, by virtual host."""
     octets = {host.name: dict.fromkeys(BYTES, 0) for host in hosts}
     for host in hosts:
-        async for connection in in_slices(call.broker.open_connections.in_virtual_host(host.name)):
+        every = call.broker.open_connections
+        async for connection in open_in_slices(every, every.in_virtual_host(host.name)):
             info = connection.inspect()
             octets[host.name]["recv_oct"] += info["recv_oct"]
             octets[host.name]["send_oct"] += info["send_oct"]

@@ -22,7 +22,7 @@ from amqp_broker.management.http.messages import Answer
 from amqp_broker.management.http.router import Access, Endpoint
 from amqp_broker.management.prometheus.exposition import CONTENT_TYPE, Family, Sample, labels_of, written
 from amqp_broker.management.prometheus.families import ALWAYS_ZERO, OF_CHANNEL, OF_CONNECTION, OF_QUEUE
-from amqp_broker.management.slices import Slices, in_slices
+from amqp_broker.management.slices import Slices, open_in_slices
 from amqp_broker.server.status import ServerStatus, server_status
 
 Looked = TypeVar("Looked")
@@ -70,8 +70,9 @@ class Scrape:
         lines: list[str] = [*self._information(), *self._of_node(status), *self._zeros()]
         queues = [queue for queue in self._queues() if not queue.is_deleted]
         connections = list(self._call.broker.open_connections)
-        infos = [one.inspect() async for one in in_slices(connections)]
-        channels = [channel async for one in in_slices(connections) for channel in one.inspect_channels()]
+        every = self._call.broker.open_connections
+        infos = [one.inspect() async for one in open_in_slices(every, connections)]
+        channels = [one async for each in open_in_slices(every, connections) for one in each.inspect_channels()]
         for each in (
             self._of_each(OF_QUEUE, queues, _labels_of_queue, has_objects),
             self._of_each(OF_CONNECTION, infos, lambda info: labels_of(channel=info["name"]), has_objects),

@@ -115,11 +115,14 @@ class Connection(Link):
     def inspect_channels(self) -> Iterator[ChannelInfo]:
         """Describe its channels."""
         for channel in list(self.channels.values()):
-            yield channel.inspect()
+            if self.channels.get(channel.number) is channel:  # else it has ended between two of them
+                yield channel.inspect()
 
     def unacknowledged(self) -> Iterator[tuple[str, list[Unacknowledged]]]:
         """The deliveries that wait for their settlement, by channel; those that a transaction settles come first."""
         for channel in list(self.channels.values()):
+            if self.channels.get(channel.number) is not channel:
+                continue
             put_off = channel.transaction.deliveries() if channel.transaction is not None else []
             name = f"{self.peer.connection_name} ({channel.number})"
             yield name, put_off + list(channel.consuming.unacknowledged.values())
