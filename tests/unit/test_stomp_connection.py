@@ -646,6 +646,23 @@ def test_what_a_frame_costs_does_not_depend_on_those_behind_it() -> None:
     assert looked_at < 4 * len(data)
 
 
+@pytest.mark.parametrize(
+    "frames",
+    [
+        [frame_bytes("SUBSCRIBE", id=str(number), destination="/topic/a") for number in range(500)],
+        [frame_bytes("SEND", destination=f"/queue/{number}") for number in range(500)],
+        [frame_bytes("NOTHING")] * 500,
+    ],
+    ids=["subscriptions", "declarations", "mistakes"],
+)
+def test_who_asks_for_much_waits_for_its_turn(broker: MemoryBroker, frames: list[bytes]) -> None:
+    client = connected(broker)
+    with broker.holding_works():
+        client.write(b"".join(frames))
+        assert client.connection.is_reading_paused
+    assert not client.connection.is_reading_paused
+
+
 def test_a_frame_in_very_many_pieces_is_put_together() -> None:
     splitter = FrameSplitter(1_000)
     data = b"SEND\n" + b"a:b\n" * 500

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 CONNECT_COMMANDS: Final = ("CONNECT", "STOMP")
 CONNECT_BODY_BYTES_MAX: Final = 1_024  # of any frame before the login
 TRANSACTIONAL: Final = ("SEND", "ACK", "NACK")  # what a transaction may hold
+ERROR_EFFORT: Final = 10  # about; see ``ClientConnection.has_cost``
 ERRORS_LOGGED_MAX: Final = 10  # of a client that goes on after each
 
 
@@ -320,6 +321,7 @@ class Connection(Link):
         if self._is_closed:
             return
         closes = error.closes or not self._is_open
+        self.has_cost(ERROR_EFFORT)
         if self._is_open:
             self._log(error, closes=closes)
         if error.is_said:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from amqp_broker.protocols.stomp.link import Link
 
 TARGETS_MAX: Final = 1_024  # destinations whose route a connection remembers
+DECLARE_EFFORT: Final = 30  # about; see ``ClientConnection.has_cost``
 IMPERSONATOR: Final = "impersonator"  # the tag of users that may publish in the name of others
 
 
@@ -164,6 +165,7 @@ class Publishing:
         if target is None:
             destination = parse_destination(path)
             if frame is not None and destination.kind == QUEUE:
+                self._connection.has_cost(DECLARE_EFFORT)
                 self._queues.declare(destination, destination.routing_key, frame)
                 self._targets_version = self._host.lookup_version
             target = self._look_up(destination)

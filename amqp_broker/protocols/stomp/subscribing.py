@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from amqp_broker.protocols.stomp.link import Link
 
 OWN_QUEUE_PREFIX: Final = "stomp-subscription"
+SUBSCRIBE_EFFORT: Final = 30  # about; see ``ClientConnection.has_cost``
 PREFETCH_MAX: Final = 65_535
 NUMBER_DIGITS_MAX: Final = 18
 
@@ -71,6 +72,7 @@ class Subscribing:
         Raises:
             StompError, AmqpError: it cannot be, or is not allowed.
         """
+        self.connection.has_cost(SUBSCRIBE_EFFORT)
         path = frame.headers.get("destination")
         if path is None:
             raise StompError("Missing destination", "\"SUBSCRIBE\" must include a 'destination' header\n")
@@ -171,6 +173,7 @@ class Subscribing:
             StompError, AmqpError: it cannot be, or is not allowed.
             QueueBusy: that cannot be done yet.
         """
+        self.connection.has_cost(SUBSCRIBE_EFFORT)
         if "id" not in frame.headers and "destination" not in frame.headers:
             raise StompError("Missing destination or id", "UNSUBSCRIBE must include a 'destination' or 'id' header")
         tag, description = _tag_of(frame)

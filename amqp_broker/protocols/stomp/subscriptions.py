@@ -58,7 +58,8 @@ class Subscription:
         self._monotonic_ms = connection.broker.clock.monotonic_ms
         self._is_acknowledged = mode != AUTO
         self._says_ack = self._is_acknowledged and connection.version == "1.2"
-        self._begin = b"MESSAGE\n" + (encode_header("subscription", subscription_id) if subscription_id else b"")
+        said_id = b"" if subscription_id is None else encode_header("subscription", subscription_id)
+        self._begin = b"MESSAGE\n" + said_id
         self._message_id = encode_header("", f"{tag}@@{connection.session_id}@@")[:-1]  # with the colon before it
         self._destinations: dict[bytes, bytes] = {}
         self._is_stopped = False
