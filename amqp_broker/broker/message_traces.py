@@ -45,6 +45,7 @@ BODY_BYTES_MAX: Final = 1024
 
 WAITING: Final = "waiting"
 DELIVERED: Final = "delivered"
+REFUSED: Final = "refused"
 STATE_OF: Final = {
     "acknowledged": "acknowledged",
     "rejected": DELIVERED,  # until it is told how it died
@@ -403,19 +404,21 @@ class MessageTraces(Onlooker):
         hop["queues"] = [queue.name for queue in passage.queues]
         trace.add(hop)
         hop["reason"] = self._reason_of_publish(passage)
-        if hop["reason"] is not None:
+        is_refused = hop["reason"] == REFUSED
+        sends_on = is_refused and len(passage.queues) == 1 and _sends_refused_on(passage.queues[0])
+        if hop["reason"] is not None and not sends_on:  # else it dies there, and goes on as a dead letter
             trace.reasons.append(hop["reason"])
         self._arrives(trace, [(_key(queue, passage.header, passage.body), queue.name) for queue in passage.queues])
-        if not passage.accepted and len(passage.queues) == 1:
+        if is_refused and len(passage.queues) == 1 and not sends_on:
             self._leaves(trace, _key(passage.queues[0], passage.header, passage.body))
-            trace.states[passage.queues[0].name] = "refused"
+            trace.states[passage.queues[0].name] = REFUSED
 
     def _reason_of_publish(self, passage: Passage) -> str | None:
         """Why a publish went nowhere, at least not everywhere; None where it did."""
         if passage.error is not None:
             return f"{int(passage.error.code)} {passage.error.explanation}"
         if not passage.accepted:
-            return "refused"
+            return REFUSED
         if passage.queues:
             return None
         if not passage.address.exchange and passage.address.routing_key in self._reply_consumers:
@@ -591,6 +594,12 @@ def _reason_of_death(event: _Event) -> str | None:
     if event.onward:
         return None
     return "cycle" if passage.is_cycle else "dead_letter_unroutable"
+
+
+def _sends_refused_on(queue: Queue) -> bool:
+    """Whether what a full queue refuses goes to its dead-letter exchange."""
+    arguments = queue.arguments
+    return arguments.overflow == "reject-publish-dlx" and arguments.dead_letter_exchange is not None
 
 
 def _key(queue: Queue, header: bytes, body: bytes) -> Key:

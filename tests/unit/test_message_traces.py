@@ -251,3 +251,18 @@ def test_a_direct_reply_has_gone_somewhere(broker: MemoryBroker, channel: Client
 def test_bad_questions(asked: Any, error: type[Exception], text: str) -> None:
     with pytest.raises(error, match=text):
         wanted_of(asked, ("/",))
+
+
+def test_what_a_full_queue_refuses_and_sends_on_has_gone_somewhere(
+    broker: MemoryBroker, channel: ClientChannel
+) -> None:
+    arguments = {"x-max-length": 0, "x-overflow": "reject-publish-dlx", "x-dead-letter-exchange": "amq.fanout"}
+    channel.declare("on", arguments)
+    channel.bind("q", "amq.fanout", "")
+    start(broker)
+    channel.publish("", "on", b"1")
+    channel.publish("", "on", b"1")
+    for trace in traces(broker):
+        assert events(trace) == [("published", None), ("dead_lettered", "on")]
+        assert (trace["reasons"], trace["queues"]) == ([], {"on": "maxlen", "q": "waiting"})
+    assert len(traces(broker)) == 2
