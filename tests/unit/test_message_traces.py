@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from pamqp import commands
+from pamqp.common import FieldTable
 
 from amqp_broker.broker.message_traces import HOPS_MAX, MessageTraceInfo, Wanted, wanted_of
 from amqp_broker.broker.problems import AdministrationError, NotThere
@@ -256,7 +257,11 @@ def test_bad_questions(asked: Any, error: type[Exception], text: str) -> None:
 def test_what_a_full_queue_refuses_and_sends_on_has_gone_somewhere(
     broker: MemoryBroker, channel: ClientChannel
 ) -> None:
-    arguments = {"x-max-length": 0, "x-overflow": "reject-publish-dlx", "x-dead-letter-exchange": "amq.fanout"}
+    arguments: FieldTable = {
+        "x-max-length": 0,
+        "x-overflow": "reject-publish-dlx",
+        "x-dead-letter-exchange": "amq.fanout",
+    }
     channel.declare("on", arguments)
     channel.bind("q", "amq.fanout", "")
     start(broker)
