@@ -9,7 +9,7 @@ export const base = process.env.PAGE_URL;
 export const open = () => chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: ["--no-sandbox", "--force-color-profile=srgb"] });
 
 /** A page after the login, as wide and as dark as is asked; what goes wrong in it is written into `problems`. */
-export async function logIn(browser, { width = 1280, height = 860, colorScheme = "light", problems = [], ...others } = {}) {
+export async function logIn(browser, { width = 1280, height = 860, colorScheme = "light", problems = [], user = "guest", ...others } = {}) {
   const context = await browser.newContext({ viewport: { width, height }, colorScheme, acceptDownloads: true, reducedMotion: "reduce", ...others });
   const page = await context.newPage();
   page.setDefaultTimeout(10_000);
@@ -17,8 +17,8 @@ export async function logIn(browser, { width = 1280, height = 860, colorScheme =
   page.on("console", (message) => message.type() === "error" && problems.push(`console: ${message.text()}`));
   page.on("requestfailed", (request) => !request.url().startsWith(base) && problems.push(`asked for ${request.url()}`));
   await page.goto(base);
-  await page.getByLabel("User").fill("guest");
-  await page.getByLabel("Password").fill("guest");
+  await page.getByLabel("User").fill(user);
+  await page.getByLabel("Password").fill(user);
   await page.getByRole("button", { name: "Log in" }).click();
   await page.getByRole("heading", { level: 1, name: "Overview" }).waitFor();
   return page;

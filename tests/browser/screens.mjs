@@ -279,6 +279,21 @@ describe("what can be done", () => {
     await other.context().close();
   });
 
+  it("who may less sees less", async () => {
+    const put = (path, body) => fetch(`${base}api/${path}`, { method: "PUT", headers: { authorization: `Basic ${btoa("guest:guest")}` }, body: JSON.stringify(body) });
+    await put("users/bob", { password: "bob", tags: "management" });
+    await put("permissions/%2F/bob", { configure: "^bob", write: "", read: "" });
+    const other = await logIn(browser, { user: "bob" });
+    assert.equal(await other.getByRole("link", { name: "Users", exact: true }).count(), 0);
+    await go(other, "#/users");
+    await other.getByText("Your user may not see this.").waitFor();
+    await go(other, "#/queues?add=true", "Queues");
+    await other.getByLabel("Name").fill("not-bobs");
+    await button("Add queue", other).click();
+    await other.getByRole("alert").getByText("Access refused.").waitFor();
+    await other.context().close();
+  });
+
   it("the theme is switched and kept, and logging out ends the session", async () => {
     await page.getByTitle(/Now auto/).click();
     await page.getByTitle(/Now light/).click();

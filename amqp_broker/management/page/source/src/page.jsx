@@ -178,6 +178,7 @@ function Shell() {
   useKeys({ openPalette: () => setFront("palette"), openHelp: () => setFront("help") });
   const [noun = "", ...names] = route.names;
   const known = SCREENS[noun];
+  const isAllowed = NAVIGATION.flatMap((group) => group.entries).filter((entry) => (entry.where[0] ?? "") === noun).every(may);
   const Screen = known?.[Math.min(names.length, known.length - 1)];
   const address = route.names.join("\n");
   useEffect(() => {
@@ -209,7 +210,8 @@ function Shell() {
         <button class="plain keys-button" onClick={() => setFront("help")}>Keys <kbd>?</kbd></button>
       </nav>
       <main id="content" tabIndex="-1">
-        {Screen ? <Screen key={address} names={names} /> : <Empty title="There is no such screen."><a href="#/">Overview</a></Empty>}
+        {Screen && !isAllowed ? <Empty title="Your user may not see this."><p>It needs another tag: ask an administrator.</p></Empty>
+          : Screen ? <Screen key={address} names={names} /> : <Empty title="There is no such screen."><a href="#/">Overview</a></Empty>}
       </main>
       {front === "palette" && <Palette onClose={closing("palette")} />}
       {front === "help" && <Help onClose={closing("help")} />}

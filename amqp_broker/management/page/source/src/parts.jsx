@@ -1,6 +1,6 @@
 // What every screen is made of: signs, tables, fields, dialogs, notes. Text of others is only ever shown as text.
 import { useEffect, useRef, useState } from "preact/hooks";
-import { ask, withQuery, useLive, usePolled } from "./api.js";
+import { ask, me, withQuery, useLive, usePolled } from "./api.js";
 import { count } from "./format.js";
 import { setQuery, useRoute } from "./route.js";
 
@@ -389,5 +389,6 @@ export const put = (target, body) => ask("PUT", target, body);
 /** The names of all virtual hosts that the user sees. */
 export function useVirtualHosts() {
   const { data } = usePolled("/api/vhosts?columns=name", 0);
-  return data?.map((one) => one.name) ?? ["/"];
+  const names = data?.map((one) => one.name) ?? me()?.vhosts ?? [];
+  return names.length ? names : ["/"];
 }
