@@ -34,17 +34,17 @@ async def write_traces(broker: Broker, folder: Path, has_lines: WakeUp) -> None:
         has_lines: set when there is something to be written.
     """
     is_failing = False
-    while True:
-        try:
+    try:
+        while True:
             await has_lines.wait()
-        except trio.Cancelled:
-            _write(folder, broker.file_traces.take() if broker.has_file_traces else [])
-            raise
-        problem = await trio.to_thread.run_sync(_write, folder, broker.file_traces.take())
-        if problem is not None and not is_failing:
-            log_event(logging.ERROR, "trace not written", path=str(folder), reason=problem)
-        is_failing = problem is not None
-        await trio.lowlevel.checkpoint()
+            problem = await trio.to_thread.run_sync(_write, folder, broker.file_traces.take())
+            if problem is not None and not is_failing:
+                log_event(logging.ERROR, "trace not written", path=str(folder), reason=problem)
+            is_failing = problem is not None
+            await trio.lowlevel.checkpoint()
+    finally:
+        if broker.has_file_traces:
+            _write(folder, broker.file_traces.take())
 
 
 def _write(folder: Path, pieces: list[tuple[str, bytes, int]]) -> str | None:

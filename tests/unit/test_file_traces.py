@@ -225,3 +225,14 @@ async def test_bad_traces_by_http(tmp_path: Path) -> None:
             refused = await client.ask("PUT", "/api/traces/%2F/t", body)
             assert (refused.status, refused.json["reason"]) == (400, reason)
             await client.stream.aclose()
+
+
+@on_a_jumping_clock
+async def test_what_is_left_at_the_end_is_written(tmp_path: Path) -> None:
+    async with managing(tmp_path) as managed, await managed.opened() as publisher:
+        traces = managed.broker.file_traces
+        traces.add(managed.broker.virtual_hosts["/"], "t", {"format": "json", "pattern": "#"}, "a test")
+        traces._on_lines = lambda: None  # nobody is woken
+        await publish(publisher, b"1")
+        await until(lambda: traces.get("/", "t").written_count == 1)
+    assert b64encode(b"1") in (tmp_path / "traces" / "t.log").read_bytes()
