@@ -538,6 +538,16 @@ def test_what_a_transaction_holds_is_done_at_its_commit(broker: MemoryBroker) ->
     assert left(client) == [b"3"]
 
 
+def test_a_transaction_may_acknowledge_a_delivery_more_than_once(broker: MemoryBroker) -> None:
+    client, ids = three(broker, "client")
+    client.send("BEGIN", transaction="t")
+    for number in (1, 0, 1):
+        client.send("ACK", id=ids[number], transaction="t")
+    client.send("COMMIT", transaction="t", receipt="r")
+    assert client.take().headers == {"receipt-id": "r"}
+    assert left(client) == [b"3"]
+
+
 def test_an_aborted_transaction_never_was(broker: MemoryBroker) -> None:
     client, ids = three(broker, "client")
     client.send("BEGIN", transaction="t")

@@ -245,7 +245,6 @@ class Connection(Link):
 
     def _settle(self, frame: Frame) -> None:
         settled = self.subscribing.named(frame)
-        self.effort += len(settled.numbers)
         work = self.broker.works.begin(self.subscribing.settle(settled))
         if not work.is_done:
             self._answer(frame)

@@ -40,14 +40,18 @@ NUMBER_DIGITS_MAX: Final = 18
 
 
 class Settled:
-    """Deliveries that an ACK or a NACK is about."""
+    """What an ACK or a NACK says.
 
-    __slots__ = ("numbers", "settlement", "subscription")
+    Args:
+        number: of the delivery that it names.
+    """
 
-    def __init__(self, subscription: Subscription, settlement: Settlement, numbers: list[int]) -> None:
+    __slots__ = ("number", "settlement", "subscription")
+
+    def __init__(self, subscription: Subscription, settlement: Settlement, number: int) -> None:
         self.subscription = subscription
         self.settlement = settlement
-        self.numbers = numbers
+        self.number = number
 
 
 class Subscribing:
@@ -244,12 +248,15 @@ class Subscribing:
         if command == "NACK":
             requeue = frame.is_true("requeue") if "requeue" in frame.headers else True
             settlement = Settlement.REQUEUED if requeue else Settlement.REJECTED
-        return Settled(subscription, settlement, subscription.named(number))
+        subscription.check(number)
+        return Settled(subscription, settlement, number)
 
     def settle(self, settled: Settled) -> Iterator[None]:
-        """Do what an ACK or a NACK says, a slice at a time."""
+        """Do what an ACK or a NACK says, a slice at a time; nothing where it was done by another one meanwhile."""
         subscription = settled.subscription
-        yield from subscription.settle(settled.settlement, settled.numbers)
+        numbers = subscription.named(settled.number)
+        self.connection.has_cost(len(numbers))
+        yield from subscription.settle(settled.settlement, numbers)
         if not subscription.unacknowledged and self._ended.get(subscription.tag) is subscription:
             del self._ended[subscription.tag]
 

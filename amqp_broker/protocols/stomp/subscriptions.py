@@ -119,14 +119,19 @@ class Subscription:
 
     # --- acknowledgements
 
-    def named(self, number: int) -> list[int]:
-        """The deliveries that an acknowledgement of this one is about, the oldest first.
+    def check(self, number: int) -> None:
+        """See that there is a delivery of this number to be acknowledged.
 
         Raises:
-            AmqpError: 406, there is no such delivery.
+            AmqpError: 406, there is none.
         """
         if number not in self.unacknowledged:
             raise precondition_failed(f"unknown delivery tag {number}")
+
+    def named(self, number: int) -> list[int]:
+        """The deliveries that an acknowledgement of this one is about, the oldest first."""
+        if number not in self.unacknowledged:
+            return []
         if self.mode == INDIVIDUAL:
             return [number]
         numbers: list[int] = []

@@ -72,15 +72,11 @@ class Transactions:
         publishing, subscribing = self._publishing, self._subscribing
         messages: list[Prepared] = []
         settlements: list[Settled] = []
-        named: set[int] = set()
         for one in frames:
             if one.command == "SEND":
                 messages.append(publishing.prepare(one))
-                continue
-            settled = subscribing.named(one)
-            settled.numbers = [number for number in settled.numbers if number not in named]
-            named.update(settled.numbers)
-            settlements.append(settled)
+            else:
+                settlements.append(subscribing.named(one))
         self._connection.has_cost(len(frames))
         for message in messages:
             publishing.put(message)
