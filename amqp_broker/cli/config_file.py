@@ -57,6 +57,10 @@ RABBITMQ_KEYS = {
     "vm_memory_high_watermark.absolute": "memory_high_water_bytes",
     "vm_memory_high_watermark.relative": "memory_high_water_bytes",
     "vm_memory_high_watermark_paging_ratio": "memory_budget_bytes",
+    "web_mqtt.ssl.port": "web_socket_tls_port",
+    "web_mqtt.tcp.port": "web_socket_port",
+    "web_stomp.ssl.port": "web_socket_tls_port",
+    "web_stomp.tcp.port": "web_socket_port",
 }
 # Shares have no counterpart: what is set is a number of bytes, and the default is a share.
 _IN_BYTES = {
@@ -67,7 +71,7 @@ _IN_BYTES = {
 # These begin lines of a rabbitmq.conf and nothing of ours.
 _RABBITMQ_LINE = re.compile(
     r"\s*(listeners|ssl_options|log|vm_memory_high_watermark\w*|disk_free_limit|cluster_formation|definitions|management|auth_\w+|prometheus|"
-    r"loopback_users|queue_master_locator|mqtt|stomp|stream|tcp_listen_options)\.[\w.-]+\s*="
+    r"loopback_users|queue_master_locator|mqtt|stomp|stream|tcp_listen_options|web_mqtt|web_stomp)\.[\w.-]+\s*="
 )
 _SIMPLE_LINE = re.compile(r"\s*([\w.-]+)\s*=\s*([^\"'\[{#\s][^\"'#]*?)\s*(#.*)?$")
 _PLACE = re.compile(r"\(at line (\d+), column (\d+)\)")

@@ -66,6 +66,10 @@ StompPort = Annotated[
     str | None,
     typer.Option("--stomp-port", metavar="NUMBER", help="TCP port for STOMP. Default: off; 0 takes a free one."),
 ]
+WebSocketPort = Annotated[
+    str | None,
+    typer.Option("--web-socket-port", metavar="NUMBER", help="TCP port for web sockets. Default: off; 0: a free one."),
+]
 TlsPort = Annotated[
     str | None,
     typer.Option("--tls-port", metavar="NUMBER", help="TCP port for TLS. Default: 5671, with a certificate."),

@@ -297,6 +297,7 @@ def test_a_setting_that_stands_there_twice_is_named(toml: Path) -> None:
         ("prometheus.tcp.port = 15692", "metrics_port"),
         ("mqtt.listeners.tcp.default = 1883", "mqtt_port"),
         ("stomp.listeners.ssl.default = 61614", "stomp_tls_port"),
+        ("web_mqtt.tcp.port = 15675", "web_socket_port"),
         ("definitions.local.path = /etc/defs.json", "load_definitions"),
         ("ssl_options.versions.1 = tlsv1.3", "tls_version_min"),
     ],
