@@ -53,5 +53,6 @@ for (const [name, content] of [["icon.svg", icon], ...built.outputFiles.map((fil
   html = html.replaceAll(`/assets/${name}`, `/assets/${hashed}`);
   emit(hashed, content);
 }
+emit("preact-LICENSE.txt", readFileSync(join(modules, "preact/LICENSE"))); // its code is in the script
 emit("index.html", html.replace("HASH_OF_SOURCES", hashOfSources()));
 console.log(`the page is built: ${Math.round(total / 1000)} kB in ${output}`);
