@@ -39,6 +39,7 @@ from amqp_broker.server.shovels.supervisor import COMPONENT as SHOVEL
 from amqp_broker.server.shovels.supervisor import Shovels
 from amqp_broker.server.stalled import shed_stalled
 from amqp_broker.server.status import server_status
+from amqp_broker.server.sync_times import SyncTimes
 from amqp_broker.server.timers import run_timers
 from amqp_broker.server.trace_writer import FOLDER_NAME, write_traces
 from amqp_broker.settings import Settings
@@ -238,6 +239,11 @@ class BrokerServer:
     def trace_folder(self) -> Path | None:
         """Where traces are written; None where there is no data folder."""
         return None if self.control_folder is None else self.control_folder / FOLDER_NAME
+
+    @property
+    def sync_times(self) -> SyncTimes:
+        """How long the journal's syncs took; of a broker that keeps nothing there are none."""
+        return self._flusher.sync_times if self._flusher is not None else SyncTimes()
 
     @property
     def client_count(self) -> int:

@@ -35,6 +35,7 @@ from amqp_broker.logs import log_event
 from amqp_broker.network.pump import Outbox
 from amqp_broker.network.wake_up import WakeUp
 from amqp_broker.server.disk_thread import DiskThread, Job
+from amqp_broker.server.sync_times import SyncTimes
 from amqp_broker.settings import Settings
 
 FULL_DISK_RETRY_S = 1.0
@@ -64,6 +65,8 @@ class JournalFlusher:
         self._sync_delay_s = {"always": SYNC_DELAY_S, "interval": interval_s, "never": math.inf}[settings.fsync]
         self._sync_due_s = math.inf  # for what was written and is not synced
         self._unsynced_bytes = 0
+        self._is_syncing = False  # the present batch is synced as it is written
+        self.sync_times = SyncTimes()
         self._outbox = outbox
         self._thread: DiskThread
         self._is_running = False
@@ -179,7 +182,8 @@ class JournalFlusher:
 
     def _take_batch(self) -> Batch | None:
         self._batch_bytes = self._journal.pending_bytes
-        return self._broker.durability.take_batch(sync=self._must_sync())
+        self._is_syncing = self._must_sync()
+        return self._broker.durability.take_batch(sync=self._is_syncing)
 
     def _must_sync(self) -> bool:
         if self._is_kept_by_sync and (
@@ -189,7 +193,10 @@ class JournalFlusher:
         return trio.current_time() >= self._sync_due_s
 
     def _write(self, batch: Batch) -> None:
-        self._do(partial(self._journal.write, batch), lambda _: self._written(batch))
+        write = partial(self._journal.write, batch)
+        if self._is_syncing:
+            write = partial(self.sync_times.measured, write)
+        self._do(write, lambda _: self._written(batch))
 
     def _written(self, batch: Batch) -> None:
         try:

@@ -9,7 +9,7 @@ import pytest
 from tests.support.managed import HttpClient, Managed, managing
 from tests.support.served import on_a_jumping_clock
 
-SAMPLE = re.compile(r'^([a-z_]+)(\{(?:[a-z_]+="(?:[^"\\\n]|\\.)*",?)*\})? (-?[0-9.e+]+)$')
+SAMPLE = re.compile(r'^([a-z_]+)(\{(?:[a-z_]+="(?:[^"\\\n]|\\.)*",?)*\})? (-?[0-9.e+-]+)$')
 
 
 async def scraped(managed: Managed, path: str) -> dict[str, list[tuple[str, float]]]:
@@ -29,7 +29,8 @@ async def scraped(managed: Managed, path: str) -> dict[str, list[tuple[str, floa
         elif not line.startswith("#"):
             sample = SAMPLE.match(line)
             assert sample is not None, line
-            families[sample[1]].append((sample[2] or "", float(sample[3])))
+            name = sample[1] if sample[1] in families else sample[1].rpartition("_")[0]  # of a histogram
+            families[name].append((sample[2] or "", float(sample[3])))
     return families
 
 
@@ -95,3 +96,12 @@ async def test_the_port_for_metrics_shows_nothing_else() -> None:
         client = HttpClient(await managed.connect(port=port))
         assert (await client.ask("GET", "/api/overview")).status == 404
         await client.stream.aclose()
+
+
+@on_a_jumping_clock
+async def test_syncs_and_the_loop_are_measured() -> None:
+    async with managing() as managed:
+        families = await scraped(managed, "/metrics")
+        ((_, lag_s),) = families["amqp_broker_loop_lag_seconds"]
+        assert 0 < lag_s < 60
+        assert families["amqp_broker_journal_sync_seconds"][-3:] == [('{le="+Inf"}', 0), ("", 0), ("", 0)]

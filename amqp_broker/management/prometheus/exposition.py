@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ class Family(NamedTuple):
     """A family: what its samples have in common."""
 
     name: str
-    kind: str  # counter, gauge, untyped
+    kind: str  # counter, gauge, untyped, histogram
     help: str
 
     def head(self) -> str:
@@ -43,3 +44,17 @@ def written(family: Family, samples: Iterable[Sample]) -> Iterator[str]:
     yield family.head()
     for labels, value in samples:
         yield family.line(value, labels)
+
+
+def written_histogram(family: Family, buckets: Iterable[tuple[float, int]], total: float) -> Iterator[str]:
+    """A histogram's lines.
+
+    Args:
+        buckets: how many were at most so large; the last one, without a bound, is all of them.
+        total: all values together.
+    """
+    yield family.head()
+    count = 0
+    for bound, count in buckets:
+        yield f'{family.name}_bucket{{le="{"+Inf" if bound == math.inf else bound}"}} {count}\n'
+    yield f"{family.name}_sum {total}\n{family.name}_count {count}\n"

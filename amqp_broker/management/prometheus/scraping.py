@@ -4,6 +4,7 @@ groups of these at ``/metrics/detailed``. Looked at in slices, so that a scrape 
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from functools import partial
@@ -20,7 +21,14 @@ from amqp_broker.management.api.overview import ERLANG_VERSION, version_of
 from amqp_broker.management.http.call import Call
 from amqp_broker.management.http.messages import Answer
 from amqp_broker.management.http.router import Access, Endpoint
-from amqp_broker.management.prometheus.exposition import CONTENT_TYPE, Family, Sample, labels_of, written
+from amqp_broker.management.prometheus.exposition import (
+    CONTENT_TYPE,
+    Family,
+    Sample,
+    labels_of,
+    written,
+    written_histogram,
+)
 from amqp_broker.management.prometheus.families import ALWAYS_ZERO, OF_CHANNEL, OF_CONNECTION, OF_QUEUE
 from amqp_broker.management.slices import Slices, open_in_slices
 from amqp_broker.server.status import ServerStatus, server_status
@@ -66,6 +74,7 @@ class Scrape:
 
     async def pieces(self, *, has_objects: bool) -> AsyncIterator[bytes]:
         """The text."""
+        self._lag_s = await _loop_lag_s()
         status = await trio.to_thread.run_sync(server_status, self._call.management.server)
         lines: list[str] = [*self._information(), *self._of_node(status), *self._zeros()]
         queues = [queue for queue in self._queues() if not queue.is_deleted]
@@ -200,6 +209,7 @@ class Scrape:
         yield from self._of_protocols(consumers, channels)
         yield from self._of_deaths(queues)
         yield from self._of_drops()
+        yield from self._of_the_loop_and_the_disk()
         paged = Family("amqp_broker_ready_bytes", "gauge", "Memory that ready messages take, of the budget for them")
         yield from written(paged, [("", broker.paging.used_bytes)])
 
@@ -263,6 +273,21 @@ class Scrape:
         family = Family("amqp_broker_dropped_total", "counter", "Messages that went nowhere")
         totals = self._call.broker.drops.totals()
         yield from written(family, [(labels_of(reason=reason), count) for reason, count in totals.items()])
+
+    def _of_the_loop_and_the_disk(self) -> Iterator[str]:
+        """How late everything is, and how long what is confirmed waits for the disk."""
+        lag = Family("amqp_broker_loop_lag_seconds", "gauge", "How long a turn of the event loop took at this scrape")
+        yield from written(lag, [("", self._lag_s)])
+        times = self._call.management.server.sync_times
+        name = "amqp_broker_journal_sync_seconds"
+        text = "How long batches took to be written and synced"
+        yield from written_histogram(Family(name, "histogram", text), times.buckets(), times.sum_s)
+
+
+async def _loop_lag_s() -> float:
+    begun_s = time.perf_counter()
+    await trio.lowlevel.checkpoint()
+    return time.perf_counter() - begun_s
 
 
 def _labels_of_queue(queue: Queue) -> str:
