@@ -20,6 +20,7 @@ from amqp_broker.wire.content import Properties, decode_properties
 from amqp_broker.wire.table import Decimal
 
 ANY: Final = "*"
+DEPTH_MAX: Final = 100  # of tables and lists within each other that are looked into
 TEXT_BYTES_MAX: Final = 8_388_608  # of a larger body no text is looked for: it would take some milliseconds
 JSON_BYTES_MAX: Final = 1_048_576  # the same for JSON
 PROPERTY_NAMES: Final = frozenset(field.name for field in fields(Properties)) - {"headers"}
@@ -124,21 +125,20 @@ def make_filter(
 
 
 def _are_at(value: object, wanted: Wanted) -> bool:
-    try:
-        return all(is_at(value, path.removeprefix("$."), at_path) for path, at_path in wanted)
-    except RecursionError:  # lists in lists, hundreds deep
+    return all(is_at(value, path.removeprefix("$."), at_path) for path, at_path in wanted)
+
+
+def is_at(value: object, path: str, wanted: str, depth: int = 0) -> bool:
+    """Whether what is wanted is at a path, or one of those that it leads to; nothing is too deep down."""
+    if depth > DEPTH_MAX:
         return False
-
-
-def is_at(value: object, path: str, wanted: str) -> bool:
-    """Whether what is wanted is at a path, or one of those that it leads to."""
     if isinstance(value, dict):
-        if path in value and is_like_any(value[path], wanted):
+        if path in value and is_like_any(value[path], wanted, depth):
             return True
         end = path.find(".")
         while end >= 0:
             name = path[:end]
-            if name in value and is_at(value[name], path[end + 1 :], wanted):
+            if name in value and is_at(value[name], path[end + 1 :], wanted, depth + 1):
                 return True
             end = path.find(".", end + 1)
         return False
@@ -148,15 +148,17 @@ def is_at(value: object, path: str, wanted: str) -> bool:
             place = int(name)
             if place >= len(value):
                 return False
-            return is_at(value[place], rest, wanted) if dot else is_like_any(value[place], wanted)
-        return any(is_at(member, path, wanted) for member in value)
+            return is_at(value[place], rest, wanted, depth + 1) if dot else is_like_any(value[place], wanted, depth)
+        return any(is_at(member, path, wanted, depth + 1) for member in value)
     return False
 
 
-def is_like_any(value: object, wanted: str) -> bool:
+def is_like_any(value: object, wanted: str, depth: int = 0) -> bool:
     """Whether a value, or in a list one of its members, is what is wanted; a table is when anything is."""
     if isinstance(value, list):
-        return wanted == ANY or any(is_like_any(member, wanted) for member in value)
+        if wanted == ANY or depth > DEPTH_MAX:
+            return wanted == ANY
+        return any(is_like_any(member, wanted, depth + 1) for member in value)
     if isinstance(value, dict):
         return wanted == ANY
     return is_like(as_text(value), wanted)
