@@ -10,7 +10,6 @@ import pytest
 import trio
 
 from amqp_broker.broker.queues.classic import ClassicQueue
-from amqp_broker.protocols.amqp091.connection import Connection
 from amqp_broker.server import garbage
 from amqp_broker.server.garbage import (
     FEW_OBJECTS,
@@ -19,8 +18,11 @@ from amqp_broker.server.garbage import (
     collect_garbage,
     without_collections,
 )
+from amqp_broker.session.connection import ClientConnection
 from tests.support.client import Client
 from tests.support.memory_broker import MemoryBroker
+from tests.support.mqtt_client import MqttClient
+from tests.support.stomp_client import StompClient
 from tests.unit.in_trio import in_trio
 
 
@@ -96,7 +98,7 @@ def test_messages_and_connections_count() -> None:
 
 
 def connections_alive() -> int:
-    return sum(type(alive) is Connection for alive in gc.get_objects())
+    return sum(isinstance(alive, ClientConnection) for alive in gc.get_objects())
 
 
 def test_a_connection_that_has_ended_waits_for_no_collector() -> None:
@@ -116,6 +118,29 @@ def test_a_connection_that_has_ended_waits_for_no_collector() -> None:
         client.connection.detach()
         broker.connections.clear()
         del client, channel
+        assert connections_alive() == before
+    finally:
+        gc.enable()
+
+
+def test_a_connection_of_mqtt_or_stomp_that_has_ended_waits_for_no_collector() -> None:
+    gc.collect()
+    before = connections_alive()
+    broker = MemoryBroker(mqtt_port=0, stomp_port=0)
+    mqtt, stomp = MqttClient(broker, "c"), StompClient(broker)
+    mqtt.connect(keep_alive_s=60)
+    mqtt.subscribe("a/#", 1)
+    mqtt.publish("a/b", b"m", 1)
+    stomp.connect(heart_beat="1000,1000")
+    stomp.send("SUBSCRIBE", id="s", destination="/topic/a.b", ack="client")
+    stomp.send("SEND", b"m", destination="/topic/a.b", reply_to="/temp-queue/r")
+    stomp.send("BEGIN", transaction="t")
+    gc.disable()
+    try:
+        assert connections_alive() == before + 2
+        mqtt.drop()
+        stomp.drop()
+        del mqtt, stomp
         assert connections_alive() == before
     finally:
         gc.enable()

@@ -374,6 +374,7 @@ class Connection(Link):
     def detach(self) -> None:
         """Let go of the parts, which hold on to it: it is lost, and nobody will ask for anything more."""
         super().detach()
+        del self.throttle
         self._publishing = None
         self._subscribing = None
         self._delivering = None

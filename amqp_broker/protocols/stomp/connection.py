@@ -54,6 +54,8 @@ class Connection(Link):
         on_output: called when there is something to send, the connection is finished, or reading may go on.
     """
 
+    __deletable__ = ("_heart_beats",)  # by detach
+
     def __init__(self, broker: Broker, peer: Peer, on_output: Callable[[], None]) -> None:
         super().__init__(broker, peer, on_output)
         self._splitter = FrameSplitter(CONNECT_BODY_BYTES_MAX)
@@ -372,6 +374,7 @@ class Connection(Link):
     def detach(self) -> None:
         """Let go of the parts, which hold on to it: it is lost, and nobody will ask for anything more."""
         super().detach()
+        del self._heart_beats, self.throttle
         self._queues = None
         self._publishing = None
         self._subscribing = None
