@@ -37,12 +37,19 @@ export function duration(ms) {
 
 export const time = (ms) => new Date(ms).toLocaleTimeString("en-GB");
 export const moment = (ms) => `${new Date(ms).toLocaleDateString("en-CA")} ${time(ms)}`;
-/** How samples of a counter grew, each second, and how a level was; before anybody looked nothing is known. The newest come first. */
+/** How samples of a counter grew, each second; before anybody looked nothing is known. The newest come first.
+ *
+ * The broker looks each five seconds and not at the very moments that are asked for, and the newest sample is from now: so
+ * that one is left out, and each step is seen with the one before it. */
 export function growth(details) {
-  const samples = [...(details?.samples ?? [])].reverse();
+  const samples = [...(details?.samples ?? [])].reverse().slice(0, -1);
   const known = samples.findIndex((one) => one.sample > 0);
-  return samples.slice(1).map((one, n) => (n < known ? null : Math.max(0, ((one.sample - samples[n].sample) * 1000) / (one.timestamp - samples[n].timestamp))));
+  return samples.slice(1).map((one, n) => {
+    const before = samples[Math.max(n - 1, known, 0)];
+    return n < known || one.timestamp <= before.timestamp ? (n < known ? null : 0) : Math.max(0, ((one.sample - before.sample) * 1000) / (one.timestamp - before.timestamp));
+  });
 }
+/** How a level was. */
 export function levels(details) {
   const samples = [...(details?.samples ?? [])].reverse().map((one) => one.sample);
   const known = samples.findIndex((one) => one > 0);
