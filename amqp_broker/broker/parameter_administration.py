@@ -237,4 +237,4 @@ def _text(policy: Policy | None) -> str | None:
     if policy is None:
         return None
     shown = json.dumps(policy.definition, ensure_ascii=True)
-    return f"pattern='{policy.pattern.source}' apply-to={policy.apply_to} priority={policy.priority} {shown}"
+    return f"pattern='{policy.pattern.source}' apply-to={policy.apply_to} priority={policy.value()['priority']} {shown}"

@@ -113,10 +113,11 @@ class Policy:
 
     def value(self) -> Definition:
         """All but its name, as RabbitMQ writes it."""
+        priority = self.priority  # compiled, a whole number has become a fraction
         return {
             "pattern": self.pattern.source,
             "definition": self.definition,
-            "priority": self.priority,
+            "priority": int(priority) if priority % 1 == 0 else priority,
             "apply-to": self.apply_to,
         }
 

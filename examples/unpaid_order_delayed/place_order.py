@@ -25,11 +25,11 @@ connection = pika.BlockingConnection(pika.URLParameters(os.environ.get("AMQP_URL
 channel = connection.channel()
 channel.confirm_delivery()
 
-channel.exchange_declare("orders", "x-delayed-message", durable=True, arguments={"x-delayed-type": "direct"})
+channel.exchange_declare("deadlines", "x-delayed-message", durable=True, arguments={"x-delayed-type": "direct"})
 channel.queue_declare("orders.deadline-passed", durable=True)
-channel.queue_bind("orders.deadline-passed", "orders", "deadline-passed")
+channel.queue_bind("orders.deadline-passed", "deadlines", "deadline-passed")
 channel.basic_publish(
-    exchange="orders",
+    exchange="deadlines",
     routing_key="deadline-passed",
     body=options.order,
     properties=pika.BasicProperties(

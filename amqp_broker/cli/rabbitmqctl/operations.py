@@ -11,6 +11,7 @@ from typing import Any
 from amqp_broker.cli.rabbitmqctl.call import Call
 from amqp_broker.cli.rabbitmqctl.commands import Command, Commands
 from amqp_broker.cli.rabbitmqctl.outcome import Code, Failed, Report, Result, WrongUse
+from amqp_broker.explanations import json_mistake, system_reason
 
 QUEUES, OPERATIONS, DEFINITIONS = "Queues", "Operations", "Definitions"
 OWN_FILE_MODE = 0o600  # definitions have the hashes of passwords
@@ -119,13 +120,15 @@ def import_definitions(call: Call) -> Result:
             text = Path(file).read_text("utf-8")
         except FileNotFoundError as error:
             raise WrongUse(f"Bad argument: File {file} does not exist", Code.DATA) from error
-        except (OSError, UnicodeDecodeError) as error:
-            raise WrongUse(f"Bad argument: File {file} cannot be read: {error}", Code.DATA) from error
+        except OSError as error:
+            raise WrongUse(f"Bad argument: File {file} cannot be read: {system_reason(error)}", Code.DATA) from error
+        except UnicodeDecodeError as error:
+            raise WrongUse(f"Bad argument: File {file} is not UTF-8", Code.DATA) from error
         call.say(f'Importing definitions in JSON from a file at "{file}" ...')
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise Failed(Code.DATA, f"{file} is not JSON: {error}") from error
+        raise Failed(Code.DATA, f"{file} is not JSON: {json_mistake(error)}") from error
     call.ask("definitions.import", definitions=document, vhost=call.options.get("vhost"))
     return Report([] if call.is_quiet else ["Successfully imported definitions."])
 
