@@ -18,6 +18,7 @@ from amqp_broker.access.passwords import SHA256, PasswordHash
 from amqp_broker.access.users import User
 from amqp_broker.logs import log_event
 from amqp_broker.management.api.endpoints import ENDPOINTS, METRICS_ENDPOINTS
+from amqp_broker.management.http.admission import Admission
 from amqp_broker.management.http.authentication import check_access, user_of
 from amqp_broker.management.http.call import Call
 from amqp_broker.management.http.conversation import BODY_BYTES_MAX, Conversation, ReadBody
@@ -48,6 +49,7 @@ class HttpService:
         self._management = management
         endpoints = (*ENDPOINTS, *Looking(self._look).endpoints)
         self._routers = {HTTP: Router(endpoints), METRICS: Router(METRICS_ENDPOINTS)}
+        self._admission = Admission()
         self._open: dict[Conversation, trio.CancelScope] = {}
 
     async def serve(self, stream: trio.abc.Stream, peer: Peer, protocol: str = HTTP) -> None:
@@ -95,6 +97,7 @@ class HttpService:
                 _check_accepts(request)
             body_bytes_max = BODY_BYTES_MAX
         body = await read_body(body_bytes_max)
+        await self._admission.wait()
         answer = await handler(Call(self._management, request, variables, user, body, peer))
         if method in WRITING and access is not Access.ANYBODY:
             _note_change(request, user, peer, answer)
