@@ -25,17 +25,16 @@ from typing import Final, cast
 import trio
 
 from amqp_broker import __version__
-from amqp_broker.access.client import Peer
 from amqp_broker.broker.broker import Broker
 from amqp_broker.broker.problems import AdministrationError
-from amqp_broker.cluster import door, health
+from amqp_broker.cluster.clients import NodeClients
 from amqp_broker.cluster.configuration import ClusterConfiguration
-from amqp_broker.cluster.door import Caller, LinkUnreachable
+from amqp_broker.cluster.door import Caller
 from amqp_broker.cluster.etcd_checks import CannotJoin, check_etcd
 from amqp_broker.cluster.etcd_client import EtcdClient
 from amqp_broker.cluster.keys import BadKey, Keys, Node
+from amqp_broker.cluster.known import Known
 from amqp_broker.cluster.lease import Lease
-from amqp_broker.cluster.link import LinkError, NotTheOwner
 from amqp_broker.cluster.members import EtcdRefused, EtcdUnavailable, blocking_members
 from amqp_broker.cluster.overview import ClusterOverview, overview
 from amqp_broker.cluster.ownership import Ownership, owner_in
@@ -50,7 +49,7 @@ from amqp_broker.journal.kept_files import KeptFiles
 from amqp_broker.journal.port import Journal
 from amqp_broker.journal.real_files import RealFiles
 from amqp_broker.logs import log_event
-from amqp_broker.network.listeners import HTTP, Endpoint
+from amqp_broker.network.listeners import Endpoint
 from amqp_broker.network.turns import Turns
 from amqp_broker.server.broker_server import BrokerServer
 from amqp_broker.server.control import Control, serve_control
@@ -65,7 +64,6 @@ CALL_TIMEOUT_S: Final = 1.0
 PAUSE_S: Final = 0.1
 JOIN_TIMEOUT_S: Final = 60.0  # how long a node that starts waits for etcd
 STAGGER_S: Final = 0.2  # between the first who campaigns and the next
-SUSPICION_S: Final = 0.2  # between two links that are refused, before an owner counts as gone
 LAST_WRITES_S: Final = 5.0  # after the clients have gone
 GATE_PAUSE_S: Final = 0.02
 
@@ -94,39 +92,24 @@ class ClusterNode:
         self._administration = administration
         self._keys = Keys(configuration.cluster)
         self._node_id = secrets.token_hex(8)
-        self._caller = Caller(configuration.cluster, self._node_id, configuration.secret)
+        self._known = Known(self._node_id)
+        caller = Caller(configuration.cluster, self._node_id, configuration.secret)
+        self._clients = NodeClients(settings, self._known, caller, SHARD, self._disown)
         self._etcd: EtcdClient
         self._lease: Lease
         self._ownership: Ownership
         self._turns = Turns()
-        self._reception = Reception(settings, self._turns, self._serve_client, self._count_clients)
+        self._reception = Reception(settings, self._turns, self._clients.serve, self._clients.count)
         self._reception.is_http_served = administration is not None
-        self._clients = 0
-        self._nodes: dict[str, Node] = {}
-        self._claim = b""  # in the owner's key, as far as is known
-        self._suspected: tuple[bytes, float] = (b"", 0.0)  # a claim whose node refused a link, and when
         self._store: EtcdStore | None = None
-        self._server: BrokerServer | None = None
-        self._conversations: set[trio.CancelScope] = set()  # with clients that this node serves itself
         self._is_lease_sure = False
         self._ending = trio.Event()
         self._stepping_down = trio.Event()  # of the present ownership
         self._released = trio.Event()  # likewise: it has ended
         self._stands_back_until_s = 0.0
         self._lost = trio.Event()  # of the present ownership
-        self._changed = trio.Event()
 
     # --- what others may ask
-
-    @property
-    def is_owner(self) -> bool:
-        """Whether this node serves the broker."""
-        return self._server is not None
-
-    @property
-    def has_owner(self) -> bool:
-        """Whether there is an owner that this node knows how to reach."""
-        return self.is_owner or self._owner_node() is not None
 
     @property
     def endpoints(self) -> list[Endpoint]:
@@ -164,7 +147,7 @@ class ClusterNode:
                 await self._lease.grant()
                 await self._register(link_port)
                 self._is_lease_sure = True
-                nursery.start_soon(trio.serve_listeners, self._serve_link, listeners)
+                nursery.start_soon(trio.serve_listeners, self._clients.serve_link, listeners)
                 nursery.start_soon(self._keep_lease, link_port)
                 nursery.start_soon(self._watch, self._keys.nodes, True)
                 nursery.start_soon(self._watch, self._keys.owner(SHARD), False)
@@ -183,7 +166,7 @@ class ClusterNode:
     def shut_down(self) -> None:
         """Begin the end: an owner hands the broker over, then ``run`` returns."""
         self._ending.set()
-        self._tell()
+        self._known.tell()
 
     async def step_down(self) -> str:
         """Hand the broker over to another node, and stay as a door; returns once this node has let it go.
@@ -195,9 +178,9 @@ class ClusterNode:
             AdministrationError: it is not the owner, or there is nobody else.
         """
         name = self._configuration.node_name
-        if not self.is_owner:
+        if not self._known.is_owner:
             raise AdministrationError(f"node '{name}' does not own the broker{self._where_the_owner_is()}")
-        if len(self._nodes) < 2:
+        if len(self._known.nodes) < 2:
             raise AdministrationError(f"node '{name}' is the only one: start another one first")
         self._stands_back_until_s = trio.current_time() + self._configuration.lease_ttl_s
         self._stepping_down.set()
@@ -217,18 +200,18 @@ class ClusterNode:
             raise AdministrationError(str(error)) from error
 
     def _where_the_owner_is(self) -> str:
-        owner = self._owner_node()
+        owner = self._known.owner
         return f": ask node '{owner.name}'" if owner is not None else ", and no node does now"
 
     def _broker(self) -> Broker:
         """For the control socket: the broker, at its owner."""
-        if self._server is None:
+        if self._known.server is None:
             name = self._configuration.node_name
             raise AdministrationError(f"node '{name}' does not own the broker{self._where_the_owner_is()}")
-        return self._server.broker
+        return self._known.server.broker
 
     def _status(self) -> ServerStatus:
-        server = self._server
+        server = self._known.server
         if server is None:
             raise AdministrationError(f"node '{self._configuration.node_name}' does not own the broker")
         status = server_status(server)
@@ -250,11 +233,6 @@ class ClusterNode:
             self._status,
             {"cluster.status": self.overview, "cluster.step-down": self.step_down, "broker.end": self._end},
         )
-
-    def _tell(self) -> None:
-        """Something has changed: whoever waits looks again."""
-        self._changed.set()
-        self._changed = trio.Event()
 
     async def _check_etcd(self) -> None:
         """Wait until etcd answers, because all may be starting together, and see that it can be used."""
@@ -324,12 +302,12 @@ class ClusterNode:
                     await self._etcd.call(messages.RANGE, messages.range_request(first, end))
                 )
                 if has_prefix:
-                    self._nodes.clear()
+                    self._known.nodes.clear()
                 else:
-                    self._claim = b""
+                    self._known.claim = b""
                 for entry in found.entries:
                     self._note(entry.key.decode(), entry.value)
-                self._tell()
+                self._known.tell()
                 request = messages.watch_request(first, end, start_revision=found.revision + 1)
                 async with self._etcd.stream(messages.WATCH, request) as answers:
                     async for answer in answers:
@@ -345,50 +323,47 @@ class ClusterNode:
         for event in answer.events:
             self._note(event.entry.key.decode(), b"" if event.is_delete else event.entry.value)
         if answer.events:
-            self._tell()
+            self._known.tell()
         return not answer.cancelled
 
     def _note(self, key: str, value: bytes) -> None:
         if key == self._keys.owner(SHARD):
-            self._claim = value
+            self._known.claim = value
             if self._store is not None and value and value != self._ownership.claim:
                 self._lose("another node has taken over")
         elif key.startswith(self._keys.nodes):
             node_id = key.removeprefix(self._keys.nodes)
-            self._nodes.pop(node_id, None)
+            self._known.nodes.pop(node_id, None)
             if value:
                 with suppress(BadKey):
-                    self._nodes[node_id] = Node.decode(value)
-
-    def _owner_node(self) -> Node | None:
-        return self._nodes.get(owner_in(self._claim)) if self._claim else None
+                    self._known.nodes[node_id] = Node.decode(value)
 
     # --- owning
 
     async def _take_part(self) -> None:
         """Campaign while nobody owns the shard, and own it when that is won; until the end."""
         while not self._ending.is_set():
-            changed = self._changed
+            changed = self._known.changed
             epoch = None
-            if not self._claim or owner_in(self._claim) == self._node_id:
+            if not self._known.claim or owner_in(self._known.claim) == self._node_id:
                 epoch = await self._campaign()
             if epoch is not None:
                 await self._own(epoch)
-            elif not self._claim:
+            elif not self._known.claim:
                 await trio.sleep(PAUSE_S)
             else:
                 await changed.wait()
 
     async def _campaign(self) -> int | None:
         """Try to become the owner, after those who are to try before."""
-        if not self._claim:
+        if not self._known.claim:
             stand_back_s = self._stands_back_until_s - trio.current_time()
             await trio.sleep(max(STAGGER_S * self._place_in_line(), stand_back_s))
-        if self._claim and owner_in(self._claim) != self._node_id:
+        if self._known.claim and owner_in(self._known.claim) != self._node_id:
             return None
         try:
-            if self._claim:  # a claim of this node that nobody answered for, and that came late
-                await self._ownership.disown(self._claim)
+            if self._known.claim:  # a claim of this node that nobody answered for, and that came late
+                await self._ownership.disown(self._known.claim)
             return await self._ownership.campaign(self._lease.number)
         except (EtcdUnavailable, EtcdRefused):
             return None
@@ -400,7 +375,10 @@ class ClusterNode:
             return hashlib.sha256(f"{self._keys.prefix} {node_id}".encode()).digest()
 
         mine = weight(self._node_id)
-        return sum(weight(node_id) < mine for node_id in self._nodes if node_id != self._node_id)
+        return sum(weight(node_id) < mine for node_id in self._known.nodes if node_id != self._node_id)
+
+    async def _disown(self, claim: bytes) -> None:
+        await self._ownership.disown(claim)
 
     async def _own(self, epoch: int) -> None:
         """Serve the broker until the ownership or the node ends."""
@@ -431,11 +409,10 @@ class ClusterNode:
             )
             log_event(logging.ERROR, "ownership lost", node=self._configuration.node_name, reason=reason)
         finally:
-            self._server = self._store = None
+            self._known.server = self._store = None
             store.give_up()
-            for scope in self._conversations:
-                scope.cancel()
-            self._tell()
+            self._clients.end_conversations()
+            self._known.tell()
         with suppress(EtcdUnavailable, EtcdRefused):
             await self._ownership.disown(self._ownership.claim)
         self._released.set()
@@ -453,12 +430,12 @@ class ClusterNode:
         async with trio.open_nursery() as nursery:
             await nursery.start(server.serve)
             nursery.start_soon(upkeep.run)
-            self._server = server
-            self._tell()
+            self._known.server = server
+            self._known.tell()
             for event in (self._ending, self._stepping_down):
                 nursery.start_soon(self._shut_down_after, event, server)
             await self._wait_for_end(server)
-            self._server = None
+            self._known.server = None
             nursery.cancel_scope.cancel()
 
     async def _shut_down_after(self, event: trio.Event, server: BrokerServer) -> None:
@@ -477,115 +454,3 @@ class ClusterNode:
 
             nursery.start_soon(wait, self._lost)
             nursery.start_soon(wait, server.ended)
-
-    # --- clients and links
-
-    def _count_clients(self) -> tuple[int, int]:
-        return self._clients, self._clients  # a door does not know who has logged in
-
-    async def _serve_client(self, stream: trio.abc.Stream, peer: Peer, protocol: str) -> None:
-        """Serve a client here, or carry its bytes to the owner; while there is none, it waits."""
-        self._clients += 1
-        try:
-            if protocol == HTTP:
-                first = await self._answer_about_health(stream)
-                if not first:
-                    return
-                stream = door.Prefixed(stream, first)
-            with trio.move_on_after(self._settings.handshake_timeout_ms / 1000) as waiting:
-                while True:
-                    changed = self._changed
-                    if self._server is not None:
-                        waiting.deadline = float("inf")
-                        await self._converse(self._server, stream, peer, protocol)
-                        return
-                    link = await self._call_owner(peer, protocol)
-                    if link is not None:
-                        waiting.deadline = float("inf")
-                        await door.carry(stream, link)
-                        return
-                    with trio.move_on_after(PAUSE_S):
-                        await changed.wait()
-            log_event(logging.WARNING, "connection failed", peer=str(peer), reason="no node owns the broker")
-        finally:
-            self._clients -= 1
-            with trio.CancelScope(shield=True):
-                await trio.aclose_forcefully(stream)
-
-    async def _answer_about_health(self, stream: trio.abc.Stream) -> bytes:
-        """Answer what a load balancer asks each node; returns how a request begins that is for the owner."""
-        first = b""
-        try:
-            with trio.move_on_after(self._settings.handshake_timeout_ms / 1000):
-                while b"\r\n" not in first and len(first) < health.FIRST_BYTES:
-                    data = await stream.receive_some(health.FIRST_BYTES)
-                    if not data:
-                        return b""
-                    first += data
-                answer = health.answer_to(first, is_owner=self.is_owner, has_owner=self.has_owner)
-                if answer is None and not self.has_owner:
-                    answer = health.no_owner()
-                if answer is not None:
-                    await stream.send_all(answer)
-                    return b""
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            return b""
-        return first
-
-    async def _converse(self, server: BrokerServer, stream: trio.abc.Stream, peer: Peer, protocol: str) -> None:
-        """Have a client's conversation here, at the longest until this node serves the broker no more."""
-        with trio.CancelScope() as scope:
-            self._conversations.add(scope)
-            try:
-                await server.serve_stream(stream, peer, protocol)
-            finally:
-                self._conversations.discard(scope)
-
-    async def _call_owner(self, peer: Peer, protocol: str) -> trio.abc.Stream | None:
-        owner, claim = self._owner_node(), self._claim
-        if owner is None or owner.node_id == self._node_id:
-            return None
-        try:
-            return await door.call(self._caller, owner, peer, shard=SHARD, protocol=protocol)
-        except NotTheOwner:
-            return None
-        except LinkUnreachable as error:
-            if error.is_refused:
-                await self._suspect(claim)
-            return None
-        except LinkError as error:
-            log_event(logging.ERROR, "link refused", owner=owner.name, reason=str(error))
-            return None
-
-    async def _suspect(self, claim: bytes) -> None:
-        """The owner's machine says that nobody listens: when that is so twice, its key goes before its lease does.
-
-        A wrong suspicion harms nobody: the fence keeps the old owner from writing.
-        """
-        suspected, since_s = self._suspected
-        now_s = trio.current_time()
-        if suspected != claim:
-            self._suspected = (claim, now_s)
-        elif now_s - since_s >= SUSPICION_S and claim == self._claim:
-            self._suspected = (b"", 0.0)
-            log_event(logging.WARNING, "owner is gone", owner=owner_in(claim), reason="its link port is closed")
-            with suppress(EtcdUnavailable, EtcdRefused):
-                await self._ownership.disown(claim)
-
-    async def _serve_link(self, stream: trio.SocketStream) -> None:
-        try:
-            inner, hello = await door.answer(self._caller, stream, lambda shard: shard == SHARD and self.is_owner)
-        except LinkError as error:
-            if not isinstance(error, NotTheOwner):
-                log_event(logging.WARNING, "link failed", reason=str(error))
-            await trio.aclose_forcefully(stream)
-            return
-        server = self._server
-        if server is None:
-            await trio.aclose_forcefully(stream)
-            return
-        self._clients += 1
-        try:
-            await self._converse(server, inner, hello.peer, hello.protocol)
-        finally:
-            self._clients -= 1

@@ -1,0 +1,178 @@
+"""The clients of a node: served here while it owns the broker, else carried to the node that does, over a link.
+
+A door that finds the owner's link port closed twice lets the owner's key go before its lease has ended. Holds no
+protocol, and does not decide who owns the broker (``node.py``).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Final
+
+import trio
+
+from amqp_broker.access.client import Peer
+from amqp_broker.cluster import door, health
+from amqp_broker.cluster.door import Caller, LinkUnreachable
+from amqp_broker.cluster.known import Known
+from amqp_broker.cluster.link import LinkError, NotTheOwner
+from amqp_broker.cluster.members import EtcdRefused, EtcdUnavailable
+from amqp_broker.cluster.ownership import owner_in
+from amqp_broker.logs import log_event
+from amqp_broker.network.listeners import HTTP
+from amqp_broker.server.broker_server import BrokerServer
+from amqp_broker.settings import Settings
+
+PAUSE_S: Final = 0.1
+SUSPICION_S: Final = 0.2  # between two links that are refused, before an owner counts as gone
+
+
+class NodeClients:
+    """The clients of one node.
+
+    Args:
+        settings: how long a client may wait for an owner.
+        known: what the node knows of the cluster.
+        caller: how this node calls another.
+        shard: whose owner is asked for.
+        disown: takes a claim away in etcd.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        known: Known,
+        caller: Caller,
+        shard: int,
+        disown: Callable[[bytes], Awaitable[None]],
+    ) -> None:
+        self._settings = settings
+        self._known = known
+        self._caller = caller
+        self._shard = shard
+        self._disown = disown
+        self._count = 0
+        self._suspected: tuple[bytes, float] = (b"", 0.0)  # a claim whose node refused a link, and when
+        self._conversations: set[trio.CancelScope] = set()  # with clients that this node serves itself
+
+    def end_conversations(self) -> None:
+        """This node owns the broker no more: let those go whom it served."""
+        for scope in self._conversations:
+            scope.cancel()
+
+    def count(self) -> tuple[int, int]:
+        """How many there are, for the reception's limits."""
+        return self._count, self._count  # a door does not know who has logged in
+
+    async def serve(self, stream: trio.abc.Stream, peer: Peer, protocol: str) -> None:
+        """Serve a client here, or carry its bytes to the owner; while there is none, it waits."""
+        self._count += 1
+        try:
+            if protocol == HTTP:
+                first = await self._answer_about_health(stream)
+                if not first:
+                    return
+                stream = door.Prefixed(stream, first)
+            with trio.move_on_after(self._settings.handshake_timeout_ms / 1000) as waiting:
+                while True:
+                    changed = self._known.changed
+                    if self._known.server is not None:
+                        waiting.deadline = float("inf")
+                        await self._converse(self._known.server, stream, peer, protocol)
+                        return
+                    link = await self._call_owner(peer, protocol)
+                    if link is not None:
+                        waiting.deadline = float("inf")
+                        await door.carry(stream, link)
+                        return
+                    with trio.move_on_after(PAUSE_S):
+                        await changed.wait()
+            log_event(logging.WARNING, "connection failed", peer=str(peer), reason="no node owns the broker")
+        finally:
+            self._count -= 1
+            with trio.CancelScope(shield=True):
+                await trio.aclose_forcefully(stream)
+
+    async def _answer_about_health(self, stream: trio.abc.Stream) -> bytes:
+        """Answer what a load balancer asks each node; returns how a request begins that is for the owner."""
+        first = b""
+        try:
+            with trio.move_on_after(self._settings.handshake_timeout_ms / 1000):
+                while b"\r\n" not in first and len(first) < health.FIRST_BYTES:
+                    data = await stream.receive_some(health.FIRST_BYTES)
+                    if not data:
+                        return b""
+                    first += data
+                answer = health.answer_to(first, is_owner=self._known.is_owner, has_owner=self._known.has_owner)
+                if answer is None and not self._known.has_owner:
+                    answer = health.no_owner()
+                if answer is not None:
+                    await stream.send_all(answer)
+                    return b""
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return b""
+        return first
+
+    async def _converse(self, server: BrokerServer, stream: trio.abc.Stream, peer: Peer, protocol: str) -> None:
+        """Have a client's conversation here, at the longest until this node serves the broker no more."""
+        with trio.CancelScope() as scope:
+            self._conversations.add(scope)
+            try:
+                await server.serve_stream(stream, peer, protocol)
+            finally:
+                self._conversations.discard(scope)
+
+    async def _call_owner(self, peer: Peer, protocol: str) -> trio.abc.Stream | None:
+        owner, claim = self._known.owner, self._known.claim
+        if owner is None or owner.node_id == self._known.node_id:
+            return None
+        try:
+            return await door.call(self._caller, owner, peer, shard=self._shard, protocol=protocol)
+        except NotTheOwner:
+            return None
+        except LinkUnreachable as error:
+            if error.is_refused:
+                await self._suspect(claim)
+            return None
+        except LinkError as error:
+            log_event(logging.ERROR, "link refused", owner=owner.name, reason=str(error))
+            return None
+
+    async def _suspect(self, claim: bytes) -> None:
+        """The owner's machine says that nobody listens: when that is so twice, its key goes before its lease does.
+
+        A wrong suspicion harms nobody: the fence keeps the old owner from writing.
+        """
+        suspected, since_s = self._suspected
+        now_s = trio.current_time()
+        if suspected != claim:
+            self._suspected = (claim, now_s)
+        elif now_s - since_s >= SUSPICION_S and claim == self._known.claim:
+            self._suspected = (b"", 0.0)
+            log_event(logging.WARNING, "owner is gone", owner=owner_in(claim), reason="its link port is closed")
+            with suppress(EtcdUnavailable, EtcdRefused):
+                await self._disown(claim)
+
+    def _is_owner_of(self, shard: int) -> bool:
+        return shard == self._shard and self._known.is_owner
+
+    async def serve_link(self, stream: trio.SocketStream) -> None:
+        """Serve a client whose bytes another node carries here."""
+        try:
+            inner, hello = await door.answer(self._caller, stream, self._is_owner_of)
+        except LinkError as error:
+            if not isinstance(error, NotTheOwner):
+                log_event(logging.WARNING, "link failed", reason=str(error))
+            await trio.aclose_forcefully(stream)
+            return
+        server = self._known.server
+        if server is None:
+            await trio.aclose_forcefully(stream)
+            return
+        self._count += 1
+        try:
+            await self._converse(server, inner, hello.peer, hello.protocol)
+        finally:
+            self._count -= 1
