@@ -56,7 +56,7 @@ def main() -> None:
 def hold(broker: OurBroker, count: int) -> None:
     """Have so many messages held for a long time."""
     with Client(broker.address) as client:
-        furnish(client)
+        prepare(client)
         before_bytes = memory_bytes(broker.pid)
         delays = random.Random(1)
         started_s = time.monotonic()
@@ -69,7 +69,7 @@ def hold(broker: OurBroker, count: int) -> None:
     print(f"memory: {before_bytes / 1e6:.0f} MB before, {grown}")
 
 
-def furnish(client: Client) -> None:
+def prepare(client: Client) -> None:
     """Declare the exchange and its queue; publishes are confirmed from now on."""
     arguments: Any = {"x-delayed-type": "fanout"}
     client.call(commands.Exchange.Declare(0, "later", "x-delayed-message", durable=True, arguments=arguments))
@@ -98,7 +98,7 @@ def send(client: Client, messages: list[tuple[bytes, int]]) -> None:
 def release(broker: OurBroker, *, is_busy: bool) -> None:
     """Have many fall due within a second, and tell how late they come."""
     with Client(broker.address) as publisher, Client(broker.address) as consumer:
-        furnish(publisher)
+        prepare(publisher)
         consumer.call(commands.Basic.Consume(queue="due", no_ack=True))
         first_s = time.monotonic() + AHEAD_MS / 1000
         messages = []

@@ -125,7 +125,7 @@ class AccessUnderTest:
 
 
 @pytest.fixture(scope="session")
-def furnished(broker_processes: Any) -> Iterator[dict[Choice, Administrator]]:
+def administrators(broker_processes: Any) -> Iterator[dict[Choice, Administrator]]:
     """The administrator of each broker that was asked so far; what it made is deleted at the end."""
     administrators: dict[Choice, Administrator] = {}
     yield administrators
@@ -136,12 +136,12 @@ def furnished(broker_processes: Any) -> Iterator[dict[Choice, Administrator]]:
 
 
 @pytest.fixture
-def access(broker: BrokerUnderTest, furnished: dict[Choice, Administrator]) -> Iterator[AccessUnderTest]:
+def access(broker: BrokerUnderTest, administrators: dict[Choice, Administrator]) -> Iterator[AccessUnderTest]:
     process = broker.process
     if not isinstance(process, RabbitMQ | OurBroker):
         pytest.skip("users can be changed only where the tests have started the broker")
-    if broker.choice not in furnished:
-        administrator = furnished[broker.choice] = Administrator(process)
+    if broker.choice not in administrators:
+        administrator = administrators[broker.choice] = Administrator(process)
         administrator.add_vhost(VHOST)
         administrator.add_user("ada", "secret")
         administrator.permit("ada", *PATTERNS)
@@ -152,7 +152,7 @@ def access(broker: BrokerUnderTest, furnished: dict[Choice, Administrator]) -> I
             boss.call(Queue.Declare, queue=name)
             boss.call(Exchange.Declare, exchange=name, exchange_type="direct")
         boss.call(Exchange.Declare, exchange="mine.topic", exchange_type="topic")
-    under_test = AccessUnderTest(broker, furnished[broker.choice])
+    under_test = AccessUnderTest(broker, administrators[broker.choice])
     yield under_test
     for name in under_test.names:
         under_test.administrator.delete_user(name)

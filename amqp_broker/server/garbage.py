@@ -2,7 +2,7 @@
 
 CPython looks through all objects whenever their number has grown by a quarter. Each message that is ready is an object,
 so a growing backlog would be looked through again and again, 100 ms for each million of messages, in which nobody is
-answered. Messages are in no circles, and a connection that has ended has let go of its parts (``dissolve``). Therefore:
+answered. Messages are in no circles, and a connection that has ended has let go of its parts. Therefore:
 
 - what exists when the broker has started is never looked at (``gc.freeze``), nor is anything while it is made;
 - young objects are looked at as ever, in portions that take few milliseconds;

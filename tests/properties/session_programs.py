@@ -331,12 +331,12 @@ class Stage:
     def __init__(self) -> None:
         self.broker = MemoryBroker(outbound_high_water_bytes=HIGH_WATER_BYTES, message_size_bytes_max=MESSAGE_BYTES_MAX)
         self.clients = [self._connect() for _ in range(CLIENTS)]
-        self._furnish()
+        self._prepare()
 
     def _connect(self) -> Client:
         return self.client_type(self.broker).open(frame_max=FRAME_BYTES_MAX)
 
-    def _furnish(self) -> None:
+    def _prepare(self) -> None:
         """All that a program declares is there already, so that a short one meets something."""
         channel = self.clients[0].channel(1)
         for name, properties in EXCHANGES.items():

@@ -1,4 +1,4 @@
-"""A virtual host that a test furnishes in few words, and asks where a message would go. Holds no messages."""
+"""A virtual host that a test fills in few words, and asks where a message would go. Holds no messages."""
 
 from __future__ import annotations
 

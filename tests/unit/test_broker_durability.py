@@ -236,6 +236,19 @@ def test_the_mark_of_what_was_handed_out_goes_with_its_queue(broker: DiskBroker,
     assert broker.live_records() == records
 
 
+@pytest.mark.parametrize("is_handed_out", [False, True])
+def test_the_mark_of_what_was_handed_out_goes_with_its_virtual_host(is_handed_out: bool) -> None:
+    broker = DiskBroker()
+    channel = broker.client().channel()
+    channel.declare("q", durable=True)
+    if is_handed_out:
+        keep(channel, "q", b"handed out")
+        channel.get("q")
+        channel.ack(1)
+    broker.handle(lambda: broker.administration.delete_virtual_host("/"))
+    assert broker.live_records() == 1, "the user"
+
+
 def test_a_persistent_message_in_a_passing_queue_is_gone(broker: DiskBroker, channel: ClientChannel) -> None:
     channel.declare("q")
     records = broker.live_records()

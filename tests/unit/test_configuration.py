@@ -109,10 +109,10 @@ def test_a_data_folder_that_cannot_be_found_is_refused(monkeypatch: pytest.Monke
         refusal(command_line={"data_dir": "~nosuchuser/x"}),
     )
 
-    def homeless() -> Path:
+    def without_home() -> Path:
         raise RuntimeError("Could not determine home directory.")
 
-    monkeypatch.setattr(Path, "home", homeless)
+    monkeypatch.setattr(Path, "home", without_home)
     assert refusal(environment={"HOME": ""}).startswith("the user's state folder cannot be found: ")
     assert configuration(environment={"HOME": ""}, command_line={"data_dir": "/x"}).settings.data_dir == "/x"
 

@@ -54,7 +54,7 @@ def disk() -> DiskBroker:
     return DiskBroker()
 
 
-def furnished(broker: MemoryBroker, inner: str = "direct", **arguments: Any) -> ClientChannel:
+def prepared(broker: MemoryBroker, inner: str = "direct", **arguments: Any) -> ClientChannel:
     """A channel beside a delayed exchange ``x``, to which the queue ``q`` is bound by the key ``k``."""
     channel = Client(broker).open().channel()
     channel.exchange("x", "x-delayed-message", {"x-delayed-type": inner, **arguments}, durable=True)
@@ -66,7 +66,7 @@ def furnished(broker: MemoryBroker, inner: str = "direct", **arguments: Any) -> 
 @pytest.fixture
 def channel(broker: MemoryBroker) -> ClientChannel:
     """The same of the broker under test."""
-    return furnished(broker)
+    return prepared(broker)
 
 
 def delayed(channel: ClientChannel, delay: Any, body: bytes = b"late", exchange: str = "x", **properties: Any) -> None:
@@ -255,7 +255,7 @@ def test_copies_by_cc_and_bcc_come_with_it(broker: MemoryBroker, channel: Client
 
 
 def test_where_nobody_is_bound_the_alternate_exchange_has_it_when_it_is_due(broker: MemoryBroker) -> None:
-    channel = furnished(broker, **{"alternate-exchange": "amq.fanout"})
+    channel = prepared(broker, **{"alternate-exchange": "amq.fanout"})
     channel.declare("other")
     channel.bind("other", "amq.fanout")
     channel.publish("x", "nobody", b"late", headers={"x-delay": 10})
@@ -430,7 +430,7 @@ def test_the_end_of_a_policy_changes_nothing_for_what_was_declared_so(
 def test_what_is_held_goes_with_its_exchange(count: int) -> None:
     with small_slices():
         broker = DiskBroker()
-    channel = furnished(broker)
+    channel = prepared(broker)
     records = broker.live_records()
     for number in range(count):
         delayed(channel, 10 + number)
@@ -441,7 +441,7 @@ def test_what_is_held_goes_with_its_exchange(count: int) -> None:
 
 
 def test_a_virtual_host_takes_along_what_its_exchanges_hold(disk: DiskBroker) -> None:
-    channel = furnished(disk)
+    channel = prepared(disk)
     delayed(channel, 10)
     disk.handle(lambda: disk.administration.delete_virtual_host("/"))
     disk.advance(10)
@@ -454,7 +454,7 @@ def test_a_virtual_host_takes_along_what_its_exchanges_hold(disk: DiskBroker) ->
 @pytest.mark.parametrize("end", ["restarted", "killed", "without_power"])
 @pytest.mark.parametrize("mode", [1, 2])
 def test_what_is_held_survives_whatever_its_delivery_mode(disk: DiskBroker, end: str, mode: int) -> None:
-    channel = furnished(disk)
+    channel = prepared(disk)
     for number, delay in enumerate([HOUR_MS, 10, HOUR_MS - 1, 5 * HOUR_MS, 5]):
         delayed(channel, delay, b"%d" % number, delivery_mode=mode)
     again = getattr(disk, end)(down_ms=1000)
@@ -498,7 +498,7 @@ def test_what_a_policy_lets_be_held_survives_the_policy_too(disk: DiskBroker) ->
 
 
 def test_a_confirm_waits_for_the_disk_even_for_a_transient_message(disk: DiskBroker) -> None:
-    channel = furnished(disk)
+    channel = prepared(disk)
     channel.call(commands.Confirm.Select())
     with disk.holding_writes():
         delayed(channel, HOUR_MS, delivery_mode=1)
@@ -507,7 +507,7 @@ def test_a_confirm_waits_for_the_disk_even_for_a_transient_message(disk: DiskBro
 
 
 def test_with_a_disk_only_what_is_due_soon_is_in_memory(disk: DiskBroker) -> None:
-    channel = furnished(disk)
+    channel = prepared(disk)
     for number in range(50):
         delayed(channel, HOUR_MS + number * 1000, bytes(100))
     kept = disk.virtual_host.exchange("x").holder
@@ -521,7 +521,7 @@ def test_with_a_disk_only_what_is_due_soon_is_in_memory(disk: DiskBroker) -> Non
 
 
 def test_a_message_is_in_one_place_whenever_the_machine_stops(disk: DiskBroker) -> None:
-    channel = furnished(disk)
+    channel = prepared(disk)
     delayed(channel, 10, delivery_mode=2)
     disk.writes_at_once = False
     disk.advance(10)
@@ -547,7 +547,7 @@ def test_how_many_are_held_is_told_where_some_may_be(broker: MemoryBroker, chann
 
 
 def test_a_dump_of_the_journal_tells_what_is_held(disk: DiskBroker) -> None:
-    delayed(furnished(disk), HOUR_MS)
+    delayed(prepared(disk), HOUR_MS)
     disk.write()
     lines = list(dump(disk.files, partial(_described, bodies=True)))
     holders = [line for line in lines if "delay_holder {'virtual_host': '/', 'exchange': 'x'}" in line]

@@ -86,11 +86,11 @@ def test_a_body_in_crumbs_needs_no_more_memory_than_its_bytes(broker: MemoryBrok
     size_bytes = 100_000
     properties = header.ContentHeader(0, size_bytes, commands.Basic.Properties())
     channel.send(commands.Basic.Publish(routing_key="q"), properties)
-    crumbs = b"\x03\x00\x01\x00\x00\x00\x02ab\xce\x03\x00\x01\x00\x00\x00\x00\xce"
+    pieces = b"\x03\x00\x01\x00\x00\x00\x02ab\xce\x03\x00\x01\x00\x00\x00\x00\xce"
     tracemalloc.start()
     try:
         for _ in range(size_bytes // 2 - 1):
-            client.connection.receive(crumbs)
+            client.connection.receive(pieces)
         held_bytes, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
