@@ -19,7 +19,7 @@ from amqp_broker.settings import Settings
 from tests.support.client import PROTOCOL_HEADER
 from tests.support.conversation import HANDSHAKE
 
-AUTOJUMP_S = 0.01  # real; long enough for what was sent to arrive
+AUTOJUMP_S = 0.03  # real; long enough for what was sent to arrive
 Arguments = ParamSpec("Arguments")
 
 
