@@ -7,7 +7,7 @@ import json
 from typing import Any
 from urllib.parse import quote
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from amqp_broker.management.http.messages import HttpError, Request
@@ -52,6 +52,7 @@ QUERIES = st.dictionaries(
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(PLACES), NAMES, BODIES), min_size=5, max_size=15))
+@example([(("PUT", "/api/users/{}"), "q", {"password_hash": "\x80", "tags": "string"})])
 @on_a_jumping_clock
 async def test_no_body_is_too_strange(asked: list[tuple[tuple[str, str], str, Any]]) -> None:
     async with managing() as managed:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -103,10 +102,10 @@ def _hash_of(encoded: object, algorithm: object) -> PasswordHash:
         if not isinstance(encoded, str) or not isinstance(algorithm, str):
             raise bad_request("a hash and its algorithm are texts")
         return PasswordHash(algorithm, base64.b64decode(encoded, validate=True))
-    except binascii.Error as error:
-        raise bad_request(["not_base64", encoded]) from error
     except UnknownAlgorithm as error:
         raise bad_request(str(error)) from error
+    except ValueError as error:
+        raise bad_request(["not_base64", encoded]) from error
 
 
 async def delete_user(call: Call) -> Answer:
