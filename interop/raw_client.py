@@ -34,6 +34,7 @@ from pamqp.commands import Basic, Channel, Confirm, Connection, Exchange, Queue,
 
 from interop import codec
 from interop.codec import MethodType, T, plain
+from interop.waiting import STEP_S
 
 __all__ = [
     "ANY_CAUSE", "NO_CAUSE", "Basic", "Channel", "ChannelUnderTest", "Client", "Confirm", "Connection", "Exchange",
@@ -572,10 +573,15 @@ class ChannelUnderTest:
         return None if reply.method is Basic.GetEmpty else reply
 
     def get_one(self, queue: str = "", *, no_ack: bool = True) -> Received:
-        """A message that must be there."""
-        message = self.get(queue, no_ack=no_ack)
-        if message is None:
-            self.client._fail(f"queue {queue!r} is empty")
+        """A message that must be there, or come within the time for replies.
+
+        RabbitMQ orders nothing between channels: this question may overtake what another channel published before it.
+        """
+        deadline = time.monotonic() + self.client.timeout_s
+        while (message := self.get(queue, no_ack=no_ack)) is None:
+            if time.monotonic() > deadline:
+                self.client._fail(f"queue {queue!r} is empty")
+            time.sleep(STEP_S)
         return message
 
     def drain(self, queue: str) -> list[bytes]:
