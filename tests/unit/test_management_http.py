@@ -10,6 +10,7 @@ import sys
 import pytest
 import trio
 
+from amqp_broker.management import samples
 from amqp_broker.management.http import service
 from amqp_broker.management.http.messages import HttpError, Request
 from amqp_broker.network.listeners import CannotListen
@@ -44,7 +45,10 @@ def test_nothing_of_http_is_loaded_before_somebody_connects() -> None:
 
 
 @on_a_jumping_clock
-async def test_no_rates_are_kept_until_somebody_asks_and_after_a_while_of_silence() -> None:
+async def test_no_rates_are_kept_until_somebody_asks_and_after_a_while_of_silence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(samples, "FORGET_AFTER_S", 15)
     async with managing() as managed:
         assert managed.management._samples is None
         client = await managed.administrator()
