@@ -16,8 +16,9 @@ import trio
 from amqp_broker.access.client import Peer
 from amqp_broker.cluster import door, health
 from amqp_broker.cluster.door import Caller, LinkUnreachable
+from amqp_broker.cluster.keys import Node
 from amqp_broker.cluster.known import Known
-from amqp_broker.cluster.link import LinkError, NotTheOwner
+from amqp_broker.cluster.link import NO_CLIENT, Hello, LinkError, NotTheOwner
 from amqp_broker.cluster.members import EtcdRefused, EtcdUnavailable
 from amqp_broker.cluster.ownership import owner_in
 from amqp_broker.logs import log_event
@@ -38,6 +39,7 @@ class NodeClients:
         caller: how this node calls another.
         shard: whose owner is asked for.
         disown: takes a claim away in etcd.
+        is_open: whether this node may speak for the broker when it owns it.
     """
 
     def __init__(
@@ -47,20 +49,29 @@ class NodeClients:
         caller: Caller,
         shard: int,
         disown: Callable[[bytes], Awaitable[None]],
+        is_open: Callable[[], bool],
     ) -> None:
         self._settings = settings
         self._known = known
         self._caller = caller
         self._shard = shard
         self._disown = disown
+        self._is_open = is_open
         self._count = 0
         self._suspected: tuple[bytes, float] = (b"", 0.0)  # a claim whose node refused a link, and when
         self._conversations: set[trio.CancelScope] = set()  # with clients that this node serves itself
+        self._carried: dict[trio.CancelScope, str] = {}  # clients of another node's, by its identifier
 
     def end_conversations(self) -> None:
         """This node owns the broker no more: let those go whom it served."""
         for scope in self._conversations:
             scope.cancel()
+
+    def end_links_to_others(self, owner_id: str) -> None:
+        """That node owns the broker now: let those go whom this one carries to another, who has nothing to say."""
+        for scope, node_id in self._carried.items():
+            if node_id != owner_id:
+                scope.cancel()
 
     def count(self) -> tuple[int, int]:
         """How many there are, for the reception's limits."""
@@ -82,10 +93,11 @@ class NodeClients:
                         waiting.deadline = float("inf")
                         await self._converse(self._known.server, stream, peer, protocol)
                         return
-                    link = await self._call_owner(peer, protocol)
-                    if link is not None:
+                    owner = self._known.owner
+                    way = await self._call(owner, peer, protocol) if owner is not None else None
+                    if owner is not None and way is not None:
                         waiting.deadline = float("inf")
-                        await door.carry(stream, link)
+                        await self._carry(stream, way, owner)
                         return
                     with trio.move_on_after(PAUSE_S):
                         await changed.wait()
@@ -124,9 +136,18 @@ class NodeClients:
             finally:
                 self._conversations.discard(scope)
 
-    async def _call_owner(self, peer: Peer, protocol: str) -> trio.abc.Stream | None:
-        owner, claim = self._known.owner, self._known.claim
-        if owner is None or owner.node_id == self._known.node_id:
+    async def _carry(self, stream: trio.abc.Stream, way: trio.abc.Stream, owner: Node) -> None:
+        """Carry a client's bytes to the owner, at the longest until another node owns the broker."""
+        with trio.CancelScope() as scope:
+            self._carried[scope] = owner.node_id
+            try:
+                await door.carry(stream, way)
+            finally:
+                del self._carried[scope]
+
+    async def _call(self, owner: Node, peer: Peer, protocol: str) -> trio.abc.Stream | None:
+        claim = self._known.claim
+        if owner.node_id == self._known.node_id:
             return None
         try:
             return await door.call(self._caller, owner, peer, shard=self._shard, protocol=protocol)
@@ -155,20 +176,22 @@ class NodeClients:
             with suppress(EtcdUnavailable, EtcdRefused):
                 await self._disown(claim)
 
-    def _is_owner_of(self, shard: int) -> bool:
-        return shard == self._shard and self._known.is_owner
+    def _is_called_rightly(self, hello: Hello) -> bool:
+        """Whether the caller has found the owner. Who asks for itself gets no yes from one that is silent as well."""
+        is_owner = hello.shard == self._shard and self._known.is_owner
+        return is_owner and (hello.protocol != NO_CLIENT or self._is_open())
 
     async def serve_link(self, stream: trio.SocketStream) -> None:
         """Serve a client whose bytes another node carries here."""
         try:
-            inner, hello = await door.answer(self._caller, stream, self._is_owner_of)
+            inner, hello = await door.answer(self._caller, stream, self._is_called_rightly)
         except LinkError as error:
             if not isinstance(error, NotTheOwner):
                 log_event(logging.WARNING, "link failed", reason=str(error))
             await trio.aclose_forcefully(stream)
             return
         server = self._known.server
-        if server is None:
+        if server is None or hello.protocol == NO_CLIENT:
             await trio.aclose_forcefully(stream)
             return
         self._count += 1

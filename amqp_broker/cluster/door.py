@@ -73,6 +73,17 @@ async def call(caller: Caller, owner: Node, peer: Peer, *, shard: int, protocol:
     raise LinkUnreachable(f"node '{owner.name}' does not answer on its link port", is_refused=False)
 
 
+async def is_owner(caller: Caller, node: Node, *, shard: int) -> bool:
+    """Whether another node says, when it is asked, that it owns the broker."""
+    nobody = Peer("", 0, is_loopback=False)
+    try:
+        stream = await call(caller, node, nobody, shard=shard, protocol=link.NO_CLIENT)
+    except LinkError:
+        return False
+    await trio.aclose_forcefully(stream)
+    return True
+
+
 async def _connect(owner: Node) -> trio.SocketStream:
     try:
         return await trio.open_tcp_stream(owner.link_host, owner.link_port)
@@ -111,12 +122,12 @@ async def _introduce(caller: Caller, stream: trio.SocketStream, hello: Hello) ->
 
 
 async def answer(
-    caller: Caller, stream: trio.SocketStream, is_owner: Callable[[int], bool]
+    caller: Caller, stream: trio.SocketStream, is_called_rightly: Callable[[Hello], bool]
 ) -> tuple[trio.abc.Stream, Hello]:
     """The owner's end: hear who calls, and let it in.
 
     Args:
-        is_owner: whether this node owns a shard.
+        is_called_rightly: whether this node owns what the caller wants.
 
     Returns:
         A stream of the client's bytes, and what the door has said of the client.
@@ -139,7 +150,7 @@ async def answer(
             if refused:
                 await stream.send_all(link.encode("refused", text=refused))
                 raise LinkError(f"a caller was refused: {refused}")
-            if not is_owner(hello.shard):
+            if not is_called_rightly(hello):
                 await stream.send_all(link.encode("not-owner"))
                 raise NotTheOwner("a door has called, and this node is not the owner")
             await stream.send_all(link.encode("accept", proof=link.owner_proof(caller.secret, hello, nonce)))
@@ -189,20 +200,23 @@ class Prefixed(trio.abc.HalfCloseableStream):
 
 async def carry(client: trio.abc.Stream, owner: trio.abc.Stream) -> None:
     """Carry bytes both ways until both sides have ended, or one has failed."""
-    async with trio.open_nursery() as nursery:
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_pass_on, client, owner, nursery.cancel_scope)
+            nursery.start_soon(_pass_on, owner, client, nursery.cancel_scope)
+    finally:
+        for stream in (client, owner):
+            with trio.CancelScope(shield=True):
+                await trio.aclose_forcefully(stream)
 
-        async def pass_on(source: trio.abc.Stream, target: trio.abc.Stream) -> None:
-            try:
-                while data := await source.receive_some(CARRY_BYTES):
-                    await target.send_all(data)
-                if isinstance(target, trio.abc.HalfCloseableStream):
-                    await target.send_eof()
-                else:
-                    nursery.cancel_scope.cancel()
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
-                nursery.cancel_scope.cancel()
 
-        nursery.start_soon(pass_on, client, owner)
-        nursery.start_soon(pass_on, owner, client)
-    for stream in (client, owner):
-        await trio.aclose_forcefully(stream)
+async def _pass_on(source: trio.abc.Stream, target: trio.abc.Stream, both: trio.CancelScope) -> None:
+    try:
+        while data := await source.receive_some(CARRY_BYTES):
+            await target.send_all(data)
+        if isinstance(target, trio.abc.HalfCloseableStream):
+            await target.send_eof()
+        else:
+            both.cancel()
+    except (trio.BrokenResourceError, trio.ClosedResourceError):
+        both.cancel()

@@ -26,6 +26,7 @@ from amqp_broker.access.client import Peer, Tls
 
 VERSION: Final = 1
 FRAME_BYTES_MAX: Final = 65_536
+NO_CLIENT: Final = ""  # in place of a protocol: the caller only wants to know whether it has called the owner
 _LENGTH: Final = struct.Struct(">I")
 
 
@@ -46,7 +47,7 @@ class Hello:
         node_id: the calling node's.
         nonce: random, in hexadecimal.
         shard: whose owner is wanted.
-        protocol: of the listener that the client came to.
+        protocol: of the listener that the client came to; ``NO_CLIENT`` where there is none.
         peer: the client, as the door sees it.
         version: of this conversation.
     """

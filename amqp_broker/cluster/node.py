@@ -27,6 +27,7 @@ import trio
 from amqp_broker import __version__
 from amqp_broker.broker.broker import Broker
 from amqp_broker.broker.problems import AdministrationError
+from amqp_broker.cluster import door
 from amqp_broker.cluster.clients import NodeClients
 from amqp_broker.cluster.configuration import ClusterConfiguration
 from amqp_broker.cluster.door import Caller
@@ -66,6 +67,7 @@ JOIN_TIMEOUT_S: Final = 60.0  # how long a node that starts waits for etcd
 STAGGER_S: Final = 0.2  # between the first who campaigns and the next
 LAST_WRITES_S: Final = 5.0  # after the clients have gone
 GATE_PAUSE_S: Final = 0.02
+ASK_PAUSE_S: Final = 0.5
 
 
 class ClusterNode:
@@ -93,8 +95,8 @@ class ClusterNode:
         self._keys = Keys(configuration.cluster)
         self._node_id = secrets.token_hex(8)
         self._known = Known(self._node_id)
-        caller = Caller(configuration.cluster, self._node_id, configuration.secret)
-        self._clients = NodeClients(settings, self._known, caller, SHARD, self._disown)
+        self._caller = Caller(configuration.cluster, self._node_id, configuration.secret)
+        self._clients = NodeClients(settings, self._known, self._caller, SHARD, self._disown, self.is_open)
         self._etcd: EtcdClient
         self._lease: Lease
         self._ownership: Ownership
@@ -141,11 +143,9 @@ class ClusterNode:
                 self._etcd = EtcdClient(configuration.addresses, CALL_TIMEOUT_S, nursery)
                 self._lease = Lease(self._etcd, configuration.lease_ttl_s)
                 self._ownership = Ownership(self._etcd, self._keys, SHARD, self._node_id)
-                await self._check_etcd()
                 listeners = await trio.open_tcp_listeners(configuration.link_port, host=configuration.link_host)
                 link_port = listeners[0].socket.getsockname()[1]
-                await self._lease.grant()
-                await self._register(link_port)
+                await self._join(link_port)
                 self._is_lease_sure = True
                 nursery.start_soon(trio.serve_listeners, self._clients.serve_link, listeners)
                 nursery.start_soon(self._keep_lease, link_port)
@@ -234,13 +234,17 @@ class ClusterNode:
             {"cluster.status": self.overview, "cluster.step-down": self.step_down, "broker.end": self._end},
         )
 
-    async def _check_etcd(self) -> None:
-        """Wait until etcd answers, because all may be starting together, and see that it can be used."""
+    async def _join(self, link_port: int) -> None:
+        """Wait until etcd answers, because all may be starting together, see that it can be used, and be there."""
         give_up_s = trio.current_time() + JOIN_TIMEOUT_S
         while True:
             try:
                 await check_etcd(self._etcd, self._keys)
+                await self._lease.grant()
+                await self._register(link_port)
                 return
+            except EtcdRefused as error:
+                raise CannotJoin(f"etcd refuses this node: {error}") from error
             except EtcdUnavailable as error:
                 if trio.current_time() > give_up_s:
                     raise CannotJoin(f"{error}: is etcd running, and is the setting cluster right?") from error
@@ -331,6 +335,8 @@ class ClusterNode:
             self._known.claim = value
             if self._store is not None and value and value != self._ownership.claim:
                 self._lose("another node has taken over")
+            if value:
+                self._clients.end_links_to_others(owner_in(value))
         elif key.startswith(self._keys.nodes):
             node_id = key.removeprefix(self._keys.nodes)
             self._known.nodes.pop(node_id, None)
@@ -430,6 +436,7 @@ class ClusterNode:
         async with trio.open_nursery() as nursery:
             await nursery.start(server.serve)
             nursery.start_soon(upkeep.run)
+            nursery.start_soon(self._ask_others_while_silent)
             self._known.server = server
             self._known.tell()
             for event in (self._ending, self._stepping_down):
@@ -437,6 +444,16 @@ class ClusterNode:
             await self._wait_for_end(server)
             self._known.server = None
             nursery.cancel_scope.cancel()
+
+    async def _ask_others_while_silent(self) -> None:
+        """Where etcd cannot be reached, another node may own the broker by now: it says so, and clients go there."""
+        while True:
+            await trio.sleep(ASK_PAUSE_S)
+            if not self.is_open():
+                for node in list(self._known.nodes.values()):
+                    if node.node_id != self._node_id and await door.is_owner(self._caller, node, shard=SHARD):
+                        self._lose(f"node '{node.name}' has taken over")
+                        return
 
     async def _shut_down_after(self, event: trio.Event, server: BrokerServer) -> None:
         await event.wait()

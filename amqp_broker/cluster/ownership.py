@@ -42,10 +42,10 @@ class Ownership:
         """Take the shard if nobody has it.
 
         Args:
-            lease: of the node.
+            lease: of the node; 0 where it has none.
 
         Returns:
-            The epoch; None when somebody has it.
+            The epoch; None when somebody has it, or without a lease, since such a claim would outlive its node.
 
         Raises:
             EtcdUnavailable: it is not known.
@@ -65,6 +65,8 @@ class Ownership:
         return await self._claim_if([unchanged], lease)
 
     async def _claim_if(self, conditions: list[bytes], lease: int) -> int | None:
+        if not lease:
+            return None
         claim = f"{self._node_id} {secrets.token_hex(8)}".encode()
         free = messages.compare(self._owner_key, Target.CREATE_REVISION, 0)
         request = messages.transaction_request(

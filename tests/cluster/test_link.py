@@ -22,7 +22,10 @@ DOOR = Caller("orders", "door", "secret")
 
 
 async def linked(
-    owner: Caller, caller: Caller, is_owner: Callable[[int], bool], client: Callable[[trio.abc.Stream], Awaitable[None]]
+    owner: Caller,
+    caller: Caller,
+    is_owner: Callable[[Hello], bool],
+    client: Callable[[trio.abc.Stream], Awaitable[None]],
 ) -> tuple[list[Hello], bytes]:
     """One link between two nodes of this process; what the owner has heard, and what its client sent."""
     heard: list[Hello] = []
@@ -63,7 +66,7 @@ async def say(stream: trio.abc.Stream) -> None:
 
 
 def test_a_client_comes_through_with_its_address() -> None:
-    heard, received = trio.run(linked, OWNER, DOOR, lambda shard: True, say)
+    heard, received = trio.run(linked, OWNER, DOOR, lambda hello: True, say)
     assert received == b"AMQP" * 100_000
     assert len(heard) == 1
     assert heard[0].peer == PEER
@@ -78,13 +81,13 @@ def test_a_client_comes_through_with_its_address() -> None:
 )
 def test_strangers_are_refused(owner: Caller, error: type[Exception], text: str) -> None:
     with pytest.raises(BaseExceptionGroup) as caught:
-        trio.run(linked, owner, DOOR, lambda shard: True, say)
+        trio.run(linked, owner, DOOR, lambda hello: True, say)
     assert caught.group_contains(error, match=text)
 
 
 def test_who_does_not_own_it_says_so() -> None:
     with pytest.raises(BaseExceptionGroup) as caught:
-        trio.run(linked, OWNER, DOOR, lambda shard: False, say)
+        trio.run(linked, OWNER, DOOR, lambda hello: False, say)
     assert caught.group_contains(NotTheOwner)
 
 

@@ -44,6 +44,7 @@ def test_one_of_two_owns_it_and_the_other_is_told(etcd: EtcdMember) -> None:
         await first.grant()
         await second.grant()
         mine, others = Ownership(client, keys, 0, "a"), Ownership(client, keys, 0, "b")
+        assert await mine.campaign(0) is None  # without a lease it would be nobody's to end
         epoch = await mine.campaign(first.number)
         assert epoch is not None
         assert await others.campaign(second.number) is None

@@ -1,4 +1,4 @@
-"""Three nodes of a cluster and one etcd, as processes; for tests."""
+"""Three nodes of a cluster and their etcd, as processes; for tests."""
 
 from __future__ import annotations
 
@@ -6,36 +6,67 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from amqp_broker.cluster.configuration import ClusterConfiguration
+from amqp_broker.cluster.keys import Keys
+from amqp_broker.cluster.members import Address, EtcdRefused, EtcdUnavailable, Member
+from amqp_broker.cluster.ownership import owner_in
+from amqp_broker.etcd import messages
 from interop.brokers import our_environment
-from tests.support.etcd_process import EtcdMember, free_ports, one_member
+from tests.support.etcd_process import EtcdMember, free_ports
+from tests.support.namespaces import Network
 
 SERVED_TIMEOUT_S = 60.0
+CLUSTER = "test"
+SHARD = 0
 
 
 class NodeProcess:
-    """One node as a process."""
+    """One node as a process.
+
+    Args:
+        folder: for its data and its log.
+        name: its name.
+        etcd: the members.
+        ports: for clients, links and administrators.
+        host: where it listens.
+        within: what its command begins with, to run somewhere else.
+        environment: more of it.
+    """
 
     def __init__(
-        self, folder: Path, name: str, etcd_port: int, *, port: int, link_port: int, management_port: int
+        self,
+        folder: Path,
+        name: str,
+        etcd: Sequence[EtcdMember],
+        ports: tuple[int, int, int],
+        host: str = "127.0.0.1",
+        within: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.name = name
-        self.port = port
-        self.management_port = management_port
+        self.host = host
+        self.port, link_port, self.management_port = ports
         self.data_folder = folder / name
         self._folder = folder
+        members = ",".join(f"{member.host}:{member.client_port}" for member in etcd)
         self._command = [
-            *(sys.executable, "-m", "amqp_broker", "serve", "--host", "127.0.0.1", "--port", str(port)),
+            *within,
+            *(sys.executable, "-m", "amqp_broker", "serve", "--host", host, "--port", str(self.port)),
             *("--data-dir", str(folder / name), "--node-name", name),
-            *("--cluster", f"etcd://127.0.0.1:{etcd_port}/test"),
+            *("--cluster", f"etcd://{members}/{CLUSTER}"),
         ]
         self._environment = {
             **our_environment(),
             "AMQP_BROKER_CLUSTER_SECRET": "secret of the test",
+            "AMQP_BROKER_LINK_HOST": host,
             "AMQP_BROKER_LINK_PORT": str(link_port),
-            "AMQP_BROKER_MANAGEMENT_PORT": str(management_port),
+            "AMQP_BROKER_MANAGEMENT_PORT": str(self.management_port),
             "AMQP_BROKER_METRICS_PORT": "-1",
+            "AMQP_BROKER_LOOPBACK_USERS": "nobody",
+            **(environment or {}),
         }
         self.process: subprocess.Popen[bytes]
         self.start()
@@ -60,27 +91,66 @@ class NodeProcess:
 
 
 class ClusterOfThree:
-    """Three nodes, and which of them owns the broker, as their logs say."""
+    """Three nodes, and which of them owns the broker.
 
-    def __init__(self, folder: Path) -> None:
-        self.etcd: EtcdMember = one_member(folder / "etcd")
-        ports = free_ports(9)
+    Args:
+        folder: for all that they write.
+        members: how many etcd has.
+        network: each node and member is a machine of it; all on the loopback when left out.
+        etcd_options: more of the members' command lines.
+        environment: more of the nodes'.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        members: int = 1,
+        network: Network | None = None,
+        etcd_options: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self.network = network
+        etcd_names, node_names = [f"etcd{number}" for number in range(members)], list("abc")
+        ports = free_ports(9 + 2 * members)
+        hosts = {name: network.address(name) if network else "127.0.0.1" for name in (*etcd_names, *node_names)}
+        within = {name: network.command(name) if network else [] for name in hosts}
+        peer_ports = {name: ports.pop() for name in etcd_names}
+        etcd_hosts = {name: hosts[name] for name in etcd_names}
+        self.members = [
+            EtcdMember(folder / name, name, ports.pop(), peer_ports, etcd_options, etcd_hosts, within[name])
+            for name in etcd_names
+        ]
+        for member in self.members:
+            member.wait_until_ready()
         self.nodes = [
             NodeProcess(
                 folder,
                 name,
-                self.etcd.client_port,
-                port=ports[place],
-                link_port=ports[place + 3],
-                management_port=ports[place + 6],
+                self.members,
+                (ports.pop(), ports.pop(), ports.pop()),
+                hosts[name],
+                within[name],
+                environment,
             )
-            for place, name in enumerate("abc")
+            for name in node_names
         ]
+        self._keys = Keys(CLUSTER)
         self._ownerships = 0
 
     @property
-    def ports(self) -> list[int]:
-        return [node.port for node in self.nodes]
+    def etcd(self) -> EtcdMember:
+        """The first member."""
+        return self.members[0]
+
+    @property
+    def addresses(self) -> list[tuple[str, int]]:
+        """Where clients can connect."""
+        return [(node.host, node.port) for node in self.nodes]
+
+    def configuration(self) -> ClusterConfiguration:
+        """As a node has it."""
+        addresses = tuple(Address(member.host, member.client_port) for member in self.members)
+        return ClusterConfiguration(CLUSTER, addresses, "", "test", "127.0.0.1", 0, 3)
 
     def wait_for_owner(self) -> NodeProcess:
         """The node that has taken over since this was asked last."""
@@ -91,8 +161,55 @@ class ClusterOfThree:
         self._ownerships = sum(len(node.epochs()) for node in self.nodes)
         return max((epoch, node.name, node) for node in self.nodes for epoch in node.epochs())[2]
 
+    def ask_etcd(self, path: str, request: bytes) -> bytes | None:
+        """The answer of whichever member gives one."""
+        for member in self.members:
+            one = Member(member.host, member.client_port)
+            try:
+                return one.call(path, request)
+            except (EtcdUnavailable, EtcdRefused):
+                continue
+            finally:
+                one.close()
+        return None
+
+    def owner(self) -> NodeProcess:
+        """The node that owns the broker now, as etcd has it; waits until there is one that runs."""
+        deadline_s = time.monotonic() + SERVED_TIMEOUT_S
+        while True:
+            found = self._value(self._keys.owner(SHARD))
+            node = self._value(self._keys.node(owner_in(found))) if found else b""
+            names = [one for one in self.nodes if f'"name": "{one.name}"'.encode() in node]
+            if names and names[0].process.poll() is None:
+                return names[0]
+            assert time.monotonic() < deadline_s, "nobody owns the broker"
+            time.sleep(0.05)
+
+    def _value(self, key: str) -> bytes:
+        answer = self.ask_etcd(messages.RANGE, messages.range_request(key.encode()))
+        entries = messages.RangeAnswer.read(answer).entries if answer is not None else []
+        return entries[0].value if entries else b""
+
+    def etcd_leader(self) -> EtcdMember:
+        """The member that leads etcd; waits until there is one."""
+        deadline_s = time.monotonic() + SERVED_TIMEOUT_S
+        while True:
+            for member in self.members:
+                one = Member(member.host, member.client_port)
+                try:
+                    status = messages.StatusAnswer.read(one.call(messages.STATUS, b""))
+                except (EtcdUnavailable, EtcdRefused):
+                    continue
+                finally:
+                    one.close()
+                if status.leader == status.member_id:
+                    return member
+            assert time.monotonic() < deadline_s, "etcd has no leader"
+            time.sleep(0.05)
+
     def end(self) -> None:
         for node in self.nodes:
             if node.process.poll() is None:
                 node.end()
-        self.etcd.kill()
+        for member in self.members:
+            member.kill()

@@ -29,13 +29,25 @@ class EtcdMember:
         client_port: where it answers calls.
         peer_ports: of all members, its own included, by their names.
         options: more of etcd's command line.
+        hosts: where the members are, by their names; all on the loopback when left out.
+        within: what its command begins with, to run somewhere else.
     """
 
     def __init__(
-        self, folder: Path, name: str, client_port: int, peer_ports: dict[str, int], options: Sequence[str] = ()
+        self,
+        folder: Path,
+        name: str,
+        client_port: int,
+        peer_ports: dict[str, int],
+        options: Sequence[str] = (),
+        hosts: dict[str, str] | None = None,
+        within: Sequence[str] = (),
     ) -> None:
         self.name = name
         self.client_port = client_port
+        self._hosts = hosts or dict.fromkeys(peer_ports, "127.0.0.1")
+        self.host = self._hosts[name]
+        self._within = list(within)
         self._folder = folder
         self._peer_ports = peer_ports
         self._options = list(options)
@@ -46,13 +58,14 @@ class EtcdMember:
         """Start it, again after a stop; ``wait_until_ready`` says when it answers."""
         assert ETCD is not None
         self._folder.mkdir(parents=True, exist_ok=True)
-        peer = f"http://127.0.0.1:{self._peer_ports[self.name]}"
-        client = f"http://127.0.0.1:{self.client_port}"
-        members = ",".join(f"{name}=http://127.0.0.1:{port}" for name, port in self._peer_ports.items())
+        peer = f"http://{self.host}:{self._peer_ports[self.name]}"
+        client = f"http://{self.host}:{self.client_port}"
+        members = ",".join(f"{name}=http://{self._hosts[name]}:{port}" for name, port in self._peer_ports.items())
         log = (self._folder / "log").open("ab")
         with log:
             self.process = subprocess.Popen(
                 [
+                    *self._within,
                     ETCD,
                     *("--name", self.name, "--data-dir", str(self._folder / "data")),
                     *("--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer),
@@ -73,7 +86,7 @@ class EtcdMember:
             if self.process.poll() is not None:
                 raise RuntimeError(f"etcd ended: {(self._folder / 'log').read_text()[-2000:]}")
             try:
-                socket.create_connection(("127.0.0.1", self.client_port), timeout=1).close()
+                socket.create_connection((self.host, self.client_port), timeout=1).close()
                 return
             except OSError:
                 if time.monotonic() > deadline_s:

@@ -1,0 +1,175 @@
+"""What is done to a cluster under load: each leaves it as it was, with all nodes and members running and joined."""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import product
+
+from tests.support.cluster_processes import ClusterOfThree, NodeProcess
+from tests.support.etcd_process import EtcdMember
+
+CUT_S = 5.0  # longer than a lease lives
+SHORT_CUT_S = 1.5  # shorter
+
+Disturbance = Callable[[ClusterOfThree, random.Random], None]
+
+
+def doors(cluster: ClusterOfThree) -> list[NodeProcess]:
+    """The nodes that do not own the broker."""
+    owner = cluster.owner()
+    return [node for node in cluster.nodes if node is not owner]
+
+
+def kill_owner(cluster: ClusterOfThree, chance: random.Random) -> None:
+    owner = cluster.owner()
+    owner.end()
+    cluster.owner()
+    owner.start()
+
+
+def kill_door(cluster: ClusterOfThree, chance: random.Random) -> None:
+    door = chance.choice(doors(cluster))
+    door.end()
+    time.sleep(0.5)
+    door.start()
+
+
+def stop_owner(cluster: ClusterOfThree, chance: random.Random) -> None:
+    owner = cluster.owner()
+    assert owner.end(signal.SIGTERM) == 0
+    cluster.owner()
+    owner.start()
+
+
+def pause_owner(cluster: ClusterOfThree, chance: random.Random) -> None:
+    """Longer than its lease lives: when it goes on, it must not speak for the broker."""
+    owner = cluster.owner()
+    owner.process.send_signal(signal.SIGSTOP)
+    time.sleep(CUT_S)
+    cluster.owner()
+    owner.process.send_signal(signal.SIGCONT)
+
+
+def pause_owner_shortly(cluster: ClusterOfThree, chance: random.Random) -> None:
+    owner = cluster.owner()
+    owner.process.send_signal(signal.SIGSTOP)
+    time.sleep(SHORT_CUT_S)
+    owner.process.send_signal(signal.SIGCONT)
+
+
+def kill_etcd_leader(cluster: ClusterOfThree, chance: random.Random) -> None:
+    leader = cluster.etcd_leader()
+    leader.kill()
+    time.sleep(0.3 if len(cluster.members) == 1 else 3)
+    leader.start()
+    leader.wait_until_ready()
+
+
+def pause_etcd_leader(cluster: ClusterOfThree, chance: random.Random) -> None:
+    leader = cluster.etcd_leader().process
+    assert leader is not None
+    leader.send_signal(signal.SIGSTOP)
+    time.sleep(CUT_S)
+    leader.send_signal(signal.SIGCONT)
+
+
+def restart_all_of_etcd(cluster: ClusterOfThree, chance: random.Random) -> None:
+    for member in cluster.members:
+        member.kill()
+    time.sleep(0.3)
+    for member in cluster.members:
+        member.start()
+    for member in cluster.members:
+        member.wait_until_ready()
+
+
+def slow_etcd(cluster: ClusterOfThree, chance: random.Random) -> None:
+    """All members stand still for 200 ms of each second."""
+    processes = [member.process for member in cluster.members if member.process is not None]
+    for _ in range(5):
+        for number, pause_s in ((signal.SIGSTOP, 0.2), (signal.SIGCONT, 0.8)):
+            for process in processes:
+                process.send_signal(number)
+            time.sleep(pause_s)
+
+
+def kill_any_two(cluster: ClusterOfThree, chance: random.Random) -> None:
+    """One soon after the other, before either is back."""
+    victims: list[NodeProcess | EtcdMember] = chance.sample([*cluster.nodes, *cluster.members], 2)
+    for victim in victims:
+        if isinstance(victim, NodeProcess):
+            victim.end()
+        else:
+            victim.kill()
+        time.sleep(chance.random())
+    for victim in victims:
+        victim.start()
+    for member in cluster.members:
+        member.wait_until_ready()
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A partition.
+
+    Args:
+        sides: of two machines or groups of them, as ``owner``, ``door``, ``etcd``, ``etcd leader``, ``others of etcd``.
+        ways: ``both``, ``there`` or ``back``.
+        seconds: how long.
+    """
+
+    sides: tuple[str, str]
+    ways: str
+    seconds: float = CUT_S
+
+    @property
+    def __name__(self) -> str:
+        return f"cut {self.sides[0]} from {self.sides[1]}, {self.ways}, {self.seconds:g} s"
+
+    def __call__(self, cluster: ClusterOfThree, chance: random.Random) -> None:
+        network = cluster.network
+        assert network is not None
+        left, right = (self._machines(cluster, side, chance) for side in self.sides)
+        for one, other in product(left, right):
+            if self.ways in ("both", "there"):
+                network.cut(one, other)
+            if self.ways in ("both", "back"):
+                network.cut(other, one)
+        time.sleep(self.seconds)
+        network.heal()
+
+    @staticmethod
+    def _machines(cluster: ClusterOfThree, side: str, chance: random.Random) -> list[str]:
+        if side == "owner":
+            return [cluster.owner().name]
+        if side == "door":
+            return [chance.choice(doors(cluster)).name]
+        if side == "etcd":
+            return [member.name for member in cluster.members]
+        leader = cluster.etcd_leader().name
+        return [leader] if side == "etcd leader" else [one.name for one in cluster.members if one.name != leader]
+
+
+WAYS = ("both", "there", "back")
+PROCESSES: list[Disturbance] = [
+    kill_owner,
+    pause_owner,
+    stop_owner,
+    kill_door,
+    kill_etcd_leader,
+    kill_any_two,
+    pause_etcd_leader,
+    pause_owner_shortly,
+    slow_etcd,
+    restart_all_of_etcd,
+]
+CUTS: list[Disturbance] = [
+    *(Cut(("owner", "etcd"), ways) for ways in WAYS),
+    *(Cut(("owner", "door"), ways) for ways in WAYS),
+    *(Cut(("etcd leader", "others of etcd"), ways) for ways in WAYS),
+    *(Cut(("owner", "etcd leader"), ways, SHORT_CUT_S) for ways in WAYS),
+]
