@@ -1,7 +1,7 @@
 """A broker on the network: the domain, its timers, its listeners and one pump for each client, put together.
 
 Holds the start and the end. Does not decide where to listen or how to log (``settings``), nor what signals mean
-(``cli/serve.py``). Nothing here is global: several servers run in one process, each in a nursery of its own.
+(``cli/serving.py``). Nothing here is global: several servers run in one process, each in a nursery of its own.
 """
 
 from __future__ import annotations

@@ -11,6 +11,9 @@ import pytest
 
 import amqp_broker.cli
 from amqp_broker.cli.application import COMMANDS, load
+from amqp_broker.cli.configuration import option_name
+from amqp_broker.cli.exit_codes import ExitCode
+from amqp_broker.cli.serve_options import SERVE_OPTIONS, read_plain
 
 FOLDER = Path(amqp_broker.cli.__file__).parent
 IMPORTED = """
@@ -22,6 +25,22 @@ except SystemExit:
     pass
 print(*sorted(name for name in sys.modules if name.startswith("amqp_broker.cli.") or "." not in name))
 """
+
+START = """
+import gc, sys
+from amqp_broker.cli import main
+try:
+    main()
+except SystemExit as end:
+    print(end.code, gc.get_stats()[2]["collections"], *sorted(sys.modules))
+"""
+NOT_AT_THE_START = (
+    "typer click rich pydantic email http asyncio difflib tomllib h11 h2 websockets urllib.request importlib.metadata "
+    "concurrent.futures multiprocessing sqlite3 xml zipfile unittest pytest amqp_broker.cli.application "
+    "amqp_broker.cli.options amqp_broker.cluster amqp_broker.client amqp_broker.plugins amqp_broker.testing "
+    "amqp_broker.broker.definitions amqp_broker.protocols.mqtt amqp_broker.protocols.stomp amqp_broker.management.api "
+    "amqp_broker.management.http amqp_broker.management.page amqp_broker.management.prometheus"
+).split()
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -44,6 +63,32 @@ def test_a_command_loads_neither_the_others_nor_what_they_need(arguments: list[s
     assert "amqp_broker.cli.application" in loaded
     assert not others & set(loaded)
     assert not {"trio", "rich", "pydantic"} & set(loaded)
+
+
+def test_a_start_loads_what_it_runs_and_looks_for_no_garbage_in_it(tmp_path: Path) -> None:
+    """It ends at the data folder, which is a file, when all is loaded. Time cannot be asserted; what takes it can."""
+    (tmp_path / "file").touch()
+    command = [sys.executable, "-c", START, "serve", "--port=0", "--data-dir", str(tmp_path / "file")]
+    kept = {"AMQP_BROKER_MANAGEMENT_PORT": "-1", "AMQP_BROKER_METRICS_PORT": "-1"}
+    done = subprocess.run(command, env={**os.environ, **kept}, capture_output=True, text=True, check=True)
+    code, collections, *loaded = done.stdout.split()
+    assert code == str(int(ExitCode.CANNOT_USE_DATA_FOLDER)), done.stderr
+    assert collections == "0"
+    assert {"trio", "amqp_broker.server.broker_server", "amqp_broker.management.management"} <= set(loaded)
+    assert not set(NOT_AT_THE_START) & set(loaded)
+
+
+def test_a_plain_command_line_of_serve_is_read_as_the_library_reads_it() -> None:
+    options = {param.name: param.opts for param in load("serve").params}
+    assert options == {name: [option_name(name)] for name in SERVE_OPTIONS}
+    given = ["--port", "0", "--host=::1", "--data-dir=/tmp/a=b", "--host", "::2", "--port", "1", "--tls-key", ""]
+    assert read_plain(given) == {"port": "1", "host": "::1,::2", "data_dir": "/tmp/a=b", "tls_key": ""}
+    assert read_plain([]) == {}
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["--prot", "0"], ["--port"], ["x"], ["--port", "0", "--"]])
+def test_what_needs_more_than_reading_is_left_to_the_library(arguments: list[str]) -> None:
+    assert read_plain(arguments) is None
 
 
 @pytest.mark.parametrize(("typed", "completed"), [("que", ["queues"]), ("queues pu", ["purge"]), ("user", ["users"])])

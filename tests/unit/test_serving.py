@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from amqp_broker.cli.serve import _serve
+from amqp_broker.cli.serving import _serve
 from amqp_broker.journal.port import Journal, Progress
 from amqp_broker.server.broker_server import BrokerServer
 from amqp_broker.server.data_folder import LOCK_FILE_NAME, DataFolder
