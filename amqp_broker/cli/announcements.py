@@ -2,7 +2,7 @@
 
 Each is an event of the log. With ``--log-format text`` a person most often looks on: where it listens and that it is
 ready, or what has failed, is printed in words then; with ``json`` every line is an event. Does not hold what happens;
-that is ``serve.py``.
+that is ``serving.py``.
 """
 
 from __future__ import annotations

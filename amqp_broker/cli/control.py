@@ -45,6 +45,10 @@ class NotReached(Exception):
     """No broker answers; the text says what to do."""
 
 
+class NotLetIn(NotReached):
+    """The data folder is not this user's; the text says whose it is."""
+
+
 def ask(data_dir: str | None, config: Path | None, command: str, **arguments: Any) -> Any:
     """Have a running broker do something; what it refuses ends the command with one line and an exit code.
 
@@ -89,6 +93,8 @@ def _answers(
         yield from exchange(settings.data_dir, command, arguments)
     except Refused as refused:
         options.fail(ExitCode.REFUSED, str(refused))
+    except NotLetIn as error:
+        options.fail(ExitCode.CANNOT_USE_DATA_FOLDER, str(error))
     except NotReached as error:
         options.fail(ExitCode.NOT_RUNNING, str(error))
 
@@ -122,6 +128,12 @@ def exchange(data_folder: str, command: str, arguments: dict[str, Any]) -> Itera
         raise NotReached(
             f"no broker runs with the data folder {data_folder}: start one, or name its folder with --data-dir"
         ) from error
+    except PermissionError as error:
+        from amqp_broker.server.data_folder import whose
+
+        owner = whose(path)
+        text = f"cannot reach the broker at {path}: {error.strerror}"
+        raise NotLetIn(f"{text}: {owner}" if owner else text) from error
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "it does not answer as it should"
         raise NotReached(f"cannot reach the broker at {path}: {reason}") from error

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from stat import S_ISDIR
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -164,24 +165,40 @@ def _failures_told(folder: Path) -> Iterator[None]:
     options.refuse_windows("journal")
 
     from amqp_broker.journal.failures import FormatNotSupported, JournalError
-    from amqp_broker.server.data_folder import CannotUseDataFolder
+    from amqp_broker.server.data_folder import CannotUseDataFolder, whose
     from amqp_broker.server.journal_folder import JOURNAL_FOLDER_NAME, WAY_OUT_OF_OTHER_RELEASE
 
     journal = folder / JOURNAL_FOLDER_NAME
-    if not journal.is_dir():
-        options.fail(ExitCode.CANNOT_USE_DATA_FOLDER, f"there is no journal in {folder}: name a broker's data folder")
     try:
+        if not _is_folder(journal):
+            text = f"there is no journal in {folder}: name a broker's data folder"
+            options.fail(ExitCode.CANNOT_USE_DATA_FOLDER, text)
         yield
     except CannotUseDataFolder as error:
         options.fail(ExitCode.CANNOT_USE_DATA_FOLDER, str(error))
     except BrokenPipeError:  # whoever read our output has enough of it
         raise
     except OSError as error:
-        options.fail(ExitCode.CANNOT_USE_DATA_FOLDER, f"{error.filename or journal}: {system_reason(error)}")
+        place = Path(error.filename or journal)
+        owner = whose(place) if isinstance(error, PermissionError) else ""
+        way_out = f": {owner}" if owner else ""
+        options.fail(ExitCode.CANNOT_USE_DATA_FOLDER, f"{place}: {system_reason(error)}{way_out}")
     except FormatNotSupported as error:
         options.fail(ExitCode.NOT_SUPPORTED, f"{error}: {WAY_OUT_OF_OTHER_RELEASE}")
     except JournalError as error:
         options.fail(ExitCode.JOURNAL_DAMAGED, str(error))
+
+
+def _is_folder(path: Path) -> bool:
+    """Whether there is such a folder. (``Path.is_dir`` says no where it may not look, from Python 3.14 on.)
+
+    Raises:
+        OSError: that cannot be found out.
+    """
+    try:
+        return S_ISDIR(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def _summary(report: Report, holder: str) -> str:

@@ -1,4 +1,4 @@
-"""``amqp-broker serve`` for a node of a cluster, from its settings to its exit code; ``serve.py`` is for one alone."""
+"""``amqp-broker serve`` for a node of a cluster, from its settings to its exit code; ``serving.py`` is for others."""
 
 from __future__ import annotations
 

@@ -121,6 +121,7 @@ def _explained(error: Exception, data_dir: str) -> tuple[ExitCode, str]:
     from amqp_broker.journal.failures import FormatNotSupported, JournalDamaged, JournalError, NotAllowed
     from amqp_broker.network.listeners import CannotListen
     from amqp_broker.network.tls import BadCertificate
+    from amqp_broker.server.data_folder import whose
     from amqp_broker.server.definition_files import CannotLoadDefinitions
     from amqp_broker.server.journal_folder import WAY_OUT_OF_OTHER_RELEASE
 
@@ -137,7 +138,8 @@ def _explained(error: Exception, data_dir: str) -> tuple[ExitCode, str]:
         case FormatNotSupported():
             return ExitCode.NOT_SUPPORTED, f"{error}: {WAY_OUT_OF_OTHER_RELEASE}"
         case NotAllowed():
-            way_out = f"let the user that runs this own all in {data_dir}, or choose another folder with --data-dir"
+            other = "choose another folder with --data-dir"
+            way_out = whose(Path(error.file or data_dir), other) or f"let it be read and written, or {other}"
             return ExitCode.CANNOT_USE_DATA_FOLDER, f"{error}: {way_out}"
         case JournalError():
             return ExitCode.JOURNAL_FAILED, f"{error}: nothing was confirmed since; repair the disk and start again"

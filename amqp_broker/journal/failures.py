@@ -29,7 +29,16 @@ class RecordGone(JournalError, LookupError):
 
 
 class NotAllowed(JournalError):
-    """The operating system does not let this process use the journal's files: another user's, or a read-only disk."""
+    """The operating system does not let this process use the journal's files: another user's, or a read-only disk.
+
+    Args:
+        file: the full name of the one that was refused; "" where the system has named none.
+        reason: what the system says.
+    """
+
+    def __init__(self, file: str, reason: str) -> None:
+        super().__init__(f"{file or 'the journal'}: {reason}")
+        self.file = file
 
 
 class FormatNotSupported(JournalError):

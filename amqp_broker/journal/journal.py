@@ -70,7 +70,7 @@ class SegmentJournal:
             yield from recovery.run(progress)
         except OSError as error:
             if error.errno in NOT_ALLOWED:
-                raise NotAllowed(f"{error.filename or 'the journal'}: {system_reason(error)}") from error
+                raise NotAllowed(error.filename or "", system_reason(error)) from error
             raise JournalFailed(f"reading the journal failed: {system_reason(error)}") from error
         self.torn_tail = recovery.torn_tail
         self._epoch = recovery.epoch + 1

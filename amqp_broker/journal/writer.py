@@ -93,7 +93,7 @@ class SegmentWriter:
         except OSError as error:
             self._failure = f"writing the journal failed: {_place(error)}{system_reason(error)}"
             if error.errno in (errno.EACCES, errno.EPERM):  # a disk that failed may be read-only, but not another's
-                batch.outcome = NotAllowed(f"{error.filename or 'the journal'}: {system_reason(error)}")
+                batch.outcome = NotAllowed(error.filename or "", system_reason(error))
             else:
                 batch.outcome = JournalFailed(self._failure)
 

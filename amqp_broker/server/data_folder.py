@@ -28,9 +28,46 @@ class CannotUseDataFolder(Exception):
 def cannot_use(path: Path, error: OSError) -> CannotUseDataFolder:
     """What to raise when the system refuses something in a data folder."""
     place = f" ({error.filename})" if error.filename else ""
-    return CannotUseDataFolder(
-        f"data folder {path} cannot be used: {system_reason(error)}{place}: choose another with --data-dir"
-    )
+    other = "choose another with --data-dir"
+    is_there = bool(error.filename) and os.path.lexists(error.filename)
+    owner = whose(Path(error.filename) if is_there else path, other) if isinstance(error, PermissionError) else ""
+    return CannotUseDataFolder(f"data folder {path} cannot be used: {system_reason(error)}{place}: {owner or other}")
+
+
+def whose(path: Path, *other_ways_out: str) -> str:
+    """Whose it is that the system has refused to this process, and the ways out; "" where it is its own.
+
+    Args:
+        path: what was refused; it may be out of sight, or not there yet, and the folder that it is in counts then.
+        other_ways_out: told behind the usual ones.
+    """
+    if sys.platform == "win32":
+        return ""
+    name, way_in = "it", "have it given to"
+    for place in (path, *path.absolute().parents):
+        try:
+            owner = place.stat().st_uid
+        except FileNotFoundError:
+            name, way_in = str(place.parent), "have the folder made for"
+            continue
+        except OSError:
+            continue
+        if owner == os.geteuid():
+            return ""
+        theirs, ours = _user_name(owner), _user_name(os.geteuid())
+        *ways, last = f"run it as {theirs}", f"{way_in} {ours}", *other_ways_out
+        return f"{name} belongs to {theirs}, and this runs as {ours}: {', '.join(ways)}, or {last}"
+    return ""
+
+
+def _user_name(number: int) -> str:
+    """The name of a user of this system; the number where there is none, as in containers."""
+    import pwd  # where something goes wrong only
+
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return f"user {number}"
 
 
 def holder_of(path: Path) -> str:
