@@ -18,7 +18,7 @@ from amqp_broker.etcd.calls import OK, Answer, Calls, ConnectionFailed, Ended
 from amqp_broker.explanations import system_reason
 
 RECEIVE_BYTES: Final = 262_144
-CONNECT_PAUSE_S: Final = 0.1
+ANSWERS_MAX: Final = 10_000  # of one call that nobody has taken yet; then it ends
 UNKNOWN_STATUSES: Final = (1, 2, 4, 10, 14)  # they leave open what was done
 
 
@@ -32,11 +32,13 @@ class _Connection:
         self._sending = trio.Lock()
         self.is_failed = False
 
-    async def begin(self, path: str, request: bytes) -> trio.MemoryReceiveChannel[Answer | Ended]:
+    async def begin(
+        self, path: str, request: bytes, answers_max: int = ANSWERS_MAX
+    ) -> trio.MemoryReceiveChannel[Answer | Ended]:
         """Begin a call; its answers come through the channel, which ends without ``Ended`` when the connection does."""
         if self.is_failed:
             raise EtcdUnavailable("the connection has failed")
-        send, receive = trio.open_memory_channel[Answer | Ended](10_000)
+        send, receive = trio.open_memory_channel[Answer | Ended](answers_max)
         try:
             self._answers[self._calls.begin(path, request)] = send
         except ConnectionFailed as error:
@@ -166,8 +168,10 @@ class EtcdClient:
         raise EtcdUnavailable("the connection to etcd has ended")
 
     @asynccontextmanager
-    async def stream(self, path: str, request: bytes) -> AsyncIterator[trio.MemoryReceiveChannel[Answer | Ended]]:
-        """Make a call that has many answers.
+    async def stream(
+        self, path: str, request: bytes, answers_max: int = ANSWERS_MAX
+    ) -> AsyncIterator[trio.MemoryReceiveChannel[Answer | Ended]]:
+        """Make a call that has many answers, which end when more of them than that wait to be taken.
 
         Raises:
             EtcdUnavailable: it could not be made.
@@ -177,7 +181,7 @@ class EtcdClient:
         with trio.move_on_after(self._timeout_s):
             try:
                 connection = await self._connected()
-                channel = await connection.begin(path, request)
+                channel = await connection.begin(path, request, answers_max)
             except EtcdUnavailable:
                 self._turn_to_next(connection)
                 raise

@@ -1,9 +1,9 @@
 """One node of a cluster: it owns the broker and serves it, or it is a door to the node that does.
 
 Theory of operation. Every node listens for clients and for links, holds a lease in etcd, and watches who owns the
-shard. While nobody does, the nodes campaign, in an order that differs with each vacancy. Whoever wins reads the
-journal out of etcd (``store.py``, ``journal/kept_files.py``) and has a ``BrokerServer`` serve it, which neither
-listens itself nor knows of the cluster. All others are doors (``door.py``).
+shard. While nobody does, the nodes campaign, in an order that differs with each vacancy. Whoever wins has followed the
+journal in etcd (``standby.py``, ``store.py``, ``journal/kept_files.py``) and has a ``BrokerServer`` serve it, which
+neither listens itself nor knows of the cluster. All others are doors (``door.py``).
 
 An owner whose lease is no longer sure to live says nothing to anybody (``OutputGate``). When the lease was lost and
 nobody else has owned the shard since, it takes it back, and no client notices; else it lets its clients go and becomes
@@ -15,7 +15,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import secrets
-import shutil
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -39,6 +38,7 @@ from amqp_broker.cluster.lease import Lease
 from amqp_broker.cluster.members import EtcdRefused, EtcdUnavailable, blocking_members
 from amqp_broker.cluster.overview import ClusterOverview, overview
 from amqp_broker.cluster.ownership import Ownership, owner_in
+from amqp_broker.cluster.standby import Standby, remove_folder
 from amqp_broker.cluster.store import EtcdStore
 from amqp_broker.cluster.upkeep import Upkeep
 from amqp_broker.etcd import messages
@@ -46,6 +46,7 @@ from amqp_broker.etcd.calls import Answer
 from amqp_broker.explanations import system_reason
 from amqp_broker.journal.failures import JournalFailed
 from amqp_broker.journal.journal import SegmentJournal
+from amqp_broker.journal.kept_copies import KeptCopies
 from amqp_broker.journal.kept_files import KeptFiles
 from amqp_broker.journal.port import Journal
 from amqp_broker.journal.real_files import RealFiles
@@ -347,24 +348,39 @@ class ClusterNode:
     # --- owning
 
     async def _take_part(self) -> None:
-        """Campaign while nobody owns the shard, and own it when that is won; until the end."""
+        """Wait for a turn with the journal at hand, and own the shard when it has come; until the end."""
+        await trio.to_thread.run_sync(remove_folder, self._copies)  # of an earlier life
+        async with trio.open_nursery() as nursery:
+            while not self._ending.is_set():
+                standby = Standby(self._configuration, self._keys.shard(SHARD), self._copies)
+                nursery.start_soon(standby.run)
+                epoch = await self._win(standby)
+                if epoch is not None:
+                    await self._own(epoch, standby)
+                standby.stop()
+
+    async def _win(self, standby: Standby) -> int | None:
+        """Campaign while nobody owns the shard; returns the epoch once that is won, or None at the node's end."""
         while not self._ending.is_set():
             changed = self._known.changed
             epoch = None
             if not self._known.claim or owner_in(self._known.claim) == self._node_id:
-                epoch = await self._campaign()
+                epoch = await self._campaign(standby)
             if epoch is not None:
-                await self._own(epoch)
-            elif not self._known.claim:
+                return epoch
+            if not self._known.claim:
                 await trio.sleep(PAUSE_S)
             else:
                 await changed.wait()
+        return None
 
-    async def _campaign(self) -> int | None:
-        """Try to become the owner, after those who are to try before."""
+    async def _campaign(self, standby: Standby) -> int | None:
+        """Try to become the owner, after those who are to try before; who lacks the journal lets all others try."""
         if not self._known.claim:
             stand_back_s = self._stands_back_until_s - trio.current_time()
             await trio.sleep(max(STAGGER_S * self._place_in_line(), stand_back_s))
+            with trio.move_on_after(STAGGER_S * len(self._known.nodes)):
+                await standby.following.wait()
         if self._known.claim and owner_in(self._known.claim) != self._node_id:
             return None
         try:
@@ -386,7 +402,7 @@ class ClusterNode:
     async def _disown(self, claim: bytes) -> None:
         await self._ownership.disown(claim)
 
-    async def _own(self, epoch: int) -> None:
+    async def _own(self, epoch: int, standby: Standby) -> None:
         """Serve the broker until the ownership or the node ends."""
         self._lost, self._stepping_down, self._released = trio.Event(), trio.Event(), trio.Event()
         members = blocking_members(self._configuration.addresses, CALL_TIMEOUT_S)
@@ -399,14 +415,16 @@ class ClusterNode:
         began_s = time.monotonic()
         log_event(logging.INFO, "taking over", node=self._configuration.node_name, epoch=epoch)
         try:
+            copies = await standby.hand_over(epoch)
             with without_collections():
-                await trio.to_thread.run_sync(self._read_journal, store, server, epoch)
+                await trio.to_thread.run_sync(self._read_journal, store, server, copies)
             log_event(
                 logging.INFO,
                 "owner",
                 node=self._configuration.node_name,
                 epoch=epoch,
                 seconds=round(time.monotonic() - began_s, 3),
+                was_standby=copies is not None,
             )
             await self._serve_broker(server, upkeep)
         except* (JournalFailed, OSError) as errors:
@@ -423,12 +441,15 @@ class ClusterNode:
             await self._ownership.disown(self._ownership.claim)
         self._released.set()
 
-    def _read_journal(self, store: EtcdStore, server: BrokerServer, epoch: int) -> None:
-        """In a thread: read all that the store has, and have the server go on with it."""
+    def _read_journal(self, store: EtcdStore, server: BrokerServer, copies: KeptCopies | None) -> None:
+        """In a thread: have the server go on with all that the store has, which is here, or is read now."""
         store.open()
-        shutil.rmtree(self._copies, ignore_errors=True)
-        files = KeptFiles(store, RealFiles(self._copies / f"{epoch:x}"), f"etcd {self._keys.prefix}")
-        files.fetch()
+        if copies is None:
+            remove_folder(self._copies)
+            copies = KeptCopies(RealFiles(self._copies / secrets.token_hex(4), is_direct=False))
+            copies.load(store)
+        files = KeptFiles(store, copies.local, f"etcd {self._keys.prefix}")
+        files.adopt(copies)
         files.sweep()
         server.open(cast(Journal, SegmentJournal(files, self._settings.segment_size_bytes)))
 

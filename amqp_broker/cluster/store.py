@@ -19,10 +19,11 @@ from typing import Final
 from amqp_broker.cluster.members import EtcdRefused, EtcdUnavailable, Members
 from amqp_broker.etcd import messages
 from amqp_broker.etcd.messages import Target
-from amqp_broker.journal.kept_files import Entry, Put, Transaction
+from amqp_broker.journal.kept_copies import Entry
+from amqp_broker.journal.kept_files import Put, Transaction
 
 LANES: Final = 4
-PAGE_KEYS: Final = 64  # of up to 256 KiB each
+PAGE_KEYS: Final = 32  # of up to 256 KiB each, so much that a slow member sends it in time
 RETRY_S: Final = 0.05
 OUT_OF_SPACE_RETRY_S: Final = 0.5
 LANES_PREFIX: Final = "lane/"
@@ -239,6 +240,26 @@ class EtcdStore:
         """
         if self.room_bytes is not None and size > self.room_bytes:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+class StoreAtOneRevision:
+    """A store as it stood when it was first asked.
+
+    Args:
+        read: asks etcd for a range.
+        prefix: of the store's keys.
+    """
+
+    def __init__(self, read: Callable[[bytes], bytes], prefix: str) -> None:
+        self._read_range = read
+        self._prefix = prefix
+        self.revision = 0
+
+    def entries(self, prefix: str) -> Iterator[Entry]:
+        """All keys with a prefix (``Store.entries``)."""
+        for revision, entry in entries_in(self._read_range, self._prefix, prefix, self.revision):
+            self.revision = revision
+            yield entry
 
 
 def entries_in(

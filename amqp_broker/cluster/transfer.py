@@ -11,7 +11,7 @@ import errno
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -24,11 +24,12 @@ from amqp_broker.cluster.keys import Keys
 from amqp_broker.cluster.lease import Lease
 from amqp_broker.cluster.members import EtcdRefused, EtcdUnavailable, blocking_members
 from amqp_broker.cluster.ownership import Ownership
-from amqp_broker.cluster.store import EtcdStore, entries_in
+from amqp_broker.cluster.store import EtcdStore, StoreAtOneRevision
 from amqp_broker.etcd import messages
 from amqp_broker.etcd.calls import OK, Answer
 from amqp_broker.journal.files import FileSystem
-from amqp_broker.journal.kept_files import NAMES, TRANSACTION_CHANGES_MAX, Entry, KeptFiles, Transaction
+from amqp_broker.journal.kept_copies import NAMES
+from amqp_broker.journal.kept_files import TRANSACTION_CHANGES_MAX, KeptFiles, Transaction
 from amqp_broker.journal.real_files import RealFiles
 
 COPY_BYTES: Final = 1_048_576
@@ -43,18 +44,12 @@ class CannotTransfer(Exception):
     """Nothing was changed; the text says why, and the way out."""
 
 
-class _AtOneRevision:
+class _AtOneRevision(StoreAtOneRevision):
     """The store as it stood when it was first asked; cannot be written."""
 
     def __init__(self, configuration: ClusterConfiguration, prefix: str) -> None:
+        super().__init__(self._read, prefix)
         self._members = blocking_members(configuration.addresses, CALL_TIMEOUT_S)
-        self._prefix = prefix
-        self._revision = 0
-
-    def entries(self, prefix: str) -> Iterator[Entry]:
-        for revision, entry in entries_in(self._read, self._prefix, prefix, self._revision):
-            self._revision = revision
-            yield entry
 
     def _read(self, request: bytes) -> bytes:
         try:

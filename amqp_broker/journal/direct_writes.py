@@ -37,10 +37,13 @@ class DirectWriter:
     """Writes the large pieces of one folder's files; one thread at a time.
 
     Its buffer is made when it is needed first, and kept: memory that was used before is what makes this cheap.
+
+    Args:
+        is_wanted: whether to do so at all.
     """
 
-    def __init__(self) -> None:
-        self._is_possible = bool(_DIRECT)
+    def __init__(self, is_wanted: bool = True) -> None:
+        self._is_possible = is_wanted and bool(_DIRECT)
         self._buffer: memoryview | None = None
 
     def open(self, descriptor: int) -> int:

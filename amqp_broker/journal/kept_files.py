@@ -22,20 +22,17 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Final, NamedTuple, Protocol
 
-from amqp_broker.journal.files import File, FileSystem
+from amqp_broker.journal.files import FileSystem
+from amqp_broker.journal.kept_copies import NAMES, PIECES, SIZE_KEY, Kept, KeptCopies, Readable
 from amqp_broker.journal.records import Part
 
 PIECE_BYTES_MAX: Final = 262_144
 PIECE_BYTES_MIN: Final = 4_096  # a last piece below this is written again with what follows: else small syncs make many
 TRANSACTION_BYTES_MAX: Final = 1_048_576  # etcd takes 1.5 MiB at most, keys and all
 TRANSACTION_CHANGES_MAX: Final = 100  # etcd takes 128
-NAMES: Final = "f/"
-PIECES: Final = "d/"
-SIZE_KEY: Final = "size"
 
 
 class Put(NamedTuple):
@@ -55,15 +52,7 @@ class Delete(NamedTuple):
 Transaction = list[Put | Delete]
 
 
-class Entry(NamedTuple):
-    """A key as it stands in the store."""
-
-    key: str
-    value: bytes
-    revision: int  # of its last change; it only grows, over all keys
-
-
-class Store(Protocol):
+class Store(Readable, Protocol):
     """Keys and values that survive the loss of a machine, written by their present owner alone."""
 
     def commit(self, transactions: Sequence[Transaction]) -> None:
@@ -72,14 +61,6 @@ class Store(Protocol):
         Raises:
             OSError: they are not kept, or it is not known whether they are. It is final: the owner has lost the store.
         """
-
-    def entries(self, prefix: str) -> Iterator[Entry]:
-        """All keys with a prefix, in the order of the keys, as they stood at one moment.
-
-        Raises:
-            OSError: the store cannot be read.
-        """
-        ...
 
     def check_room(self, size: int) -> None:
         """Whether so many bytes more fit.
@@ -102,25 +83,10 @@ def _end_of(file_id: str) -> str:
     return f"{PIECES}{file_id}0"
 
 
-@dataclass(slots=True)
-class _Kept:
-    """What is known of one file: its copy here, and what the store has of it."""
-
-    file_id: str
-    local: File
-    size: int
-    pieces: dict[int, int] = field(default_factory=dict)  # in the store: lengths by offset
-    last_piece: int = 0  # the offset of the last of them
-    kept_size: int = -1  # in the store; -1 for none
-    cut_to: int | None = None  # the least size that it was truncated to since the last sync
-    dirty: list[tuple[int, int]] = field(default_factory=list)  # what was written since: from where to where
-    is_removed: bool = False
-
-
 class KeptFile:
     """A file of a `KeptFiles`."""
 
-    def __init__(self, files: KeptFiles, kept: _Kept) -> None:
+    def __init__(self, files: KeptFiles, kept: Kept) -> None:
         self._files = files
         self._kept = kept
 
@@ -165,8 +131,9 @@ class KeptFiles:
         self._store = store
         self._local = local
         self._label = label
-        self._files: dict[str, _Kept] = {}
+        self._files: dict[str, Kept] = {}
         self._kept_names: dict[str, str] = {}  # in the store: identifiers by name
+        self._nameless: list[str] = []  # identifiers of files that a crash has left without a name
         self._gone: dict[str, None] = {}  # identifiers of files that have lost their names since the folder was synced
 
     # --- opening
@@ -177,48 +144,27 @@ class KeptFiles:
         Raises:
             OSError: the store cannot be read, or the copies cannot be written.
         """
-        for entry in self._store.entries(NAMES):
-            name, file_id = entry.key.removeprefix(NAMES), entry.value.decode("ascii")
-            self._kept_names[name] = file_id
-            self._files[name] = self._fetch_file(file_id)
+        copies = KeptCopies(self._local)
+        copies.load(self._store)
+        self.adopt(copies)
 
-    def _fetch_file(self, file_id: str) -> _Kept:
-        kept = _Kept(file_id, self._local.create(file_id, 0), 0)
-        overlapping: list[Entry] = []
-        end = 0
-        for entry in self._store.entries(f"{PIECES}{file_id}/"):
-            ending = entry.key.rpartition("/")[2]
-            if ending == SIZE_KEY:
-                kept.kept_size = kept.size = int.from_bytes(entry.value, "big")
-                continue
-            offset = int(ending, 16)
-            if overlapping and offset >= end:
-                self._write_pieces(kept, overlapping)
-            overlapping.append(entry)
-            kept.pieces[offset] = len(entry.value)
-            end = max(end, offset + len(entry.value))
-        self._write_pieces(kept, overlapping)
-        kept.local.truncate(kept.size)
-        kept.last_piece = max(kept.pieces, default=0)
-        if end > kept.size:  # a truncation came only half: what reaches beyond is cut before the file grows again
-            kept.cut_to = kept.size
-        return kept
+    def adopt(self, copies: KeptCopies) -> None:
+        """Go on with copies of all that the store has now, in its own place for copies. In place of ``fetch``.
 
-    @staticmethod
-    def _write_pieces(kept: _Kept, entries: list[Entry]) -> None:
-        """Write pieces that overlap, or a single one, to the copy, the newest last."""
-        for entry in sorted(entries, key=lambda entry: entry.revision):
-            kept.local.write_at(int(entry.key.rpartition("/")[2], 16), entry.value)
-        entries.clear()
+        Raises:
+            OSError: a copy cannot be written.
+        """
+        self._kept_names = dict(copies.names)
+        self._files, self._nameless = copies.take()
 
     def sweep(self) -> int:
         """Remove what is left of files without a name; returns of how many there was something."""
-        named = {kept.file_id for kept in self._files.values()} | set(self._kept_names.values())
-        found = {entry.key.removeprefix(PIECES).partition("/")[0] for entry in self._store.entries(PIECES)}
-        lost = sorted(found - named)
+        lost, self._nameless = self._nameless, []
         for first in range(0, len(lost), TRANSACTION_CHANGES_MAX):
             some = lost[first : first + TRANSACTION_CHANGES_MAX]
             self._store.commit([[Delete(f"{PIECES}{file_id}/", _end_of(file_id)) for file_id in some]])
+        for file_id in lost:
+            self._local.remove(file_id)
         return len(lost)
 
     # --- the folder
@@ -233,13 +179,13 @@ class KeptFiles:
         file_id = secrets.token_hex(8)
         local = self._local.create(file_id, 0)
         local.truncate(reserve_bytes)
-        kept = self._files[name] = _Kept(file_id, local, reserve_bytes)
+        kept = self._files[name] = Kept(file_id, local, reserve_bytes)
         return KeptFile(self, kept)
 
     def open(self, name: str) -> KeptFile:
         return KeptFile(self, self._kept(name))
 
-    def _kept(self, name: str) -> _Kept:
+    def _kept(self, name: str) -> Kept:
         if name not in self._files:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
         return self._files[name]
@@ -295,7 +241,7 @@ class KeptFiles:
 
     # --- bytes
 
-    def sync_file(self, kept: _Kept) -> None:
+    def sync_file(self, kept: Kept) -> None:
         """Put what has changed of a file into the store.
 
         Raises:
@@ -325,12 +271,12 @@ class KeptFiles:
         kept.dirty.clear()
 
     @staticmethod
-    def _beginning(kept: _Kept, start: int) -> int:
+    def _beginning(kept: Kept, start: int) -> int:
         """Where a write is to begin: with the last piece, if that is small and ends just there."""
         size = kept.pieces.get(kept.last_piece, 0)
         return kept.last_piece if 0 < size < PIECE_BYTES_MIN and kept.last_piece + size == start else start
 
-    def _sync_truncation(self, kept: _Kept, size: int) -> None:
+    def _sync_truncation(self, kept: Kept, size: int) -> None:
         """Delete what lies beyond, and cut what reaches beyond, in transactions of their own before all else."""
         changes: Transaction = [
             Delete(

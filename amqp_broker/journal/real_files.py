@@ -80,11 +80,12 @@ class RealFiles:
 
     Args:
         folder: made when it is not there yet, for its owner only.
+        is_direct: whether much at once is written past the page cache, because it is hardly ever read.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, is_direct: bool = True) -> None:
         self._folder = folder
-        self._direct_writer = DirectWriter()
+        self._direct_writer = DirectWriter(is_direct)
         if not folder.is_dir():
             folder.mkdir(mode=0o700, parents=True)
             _sync_folder(folder.parent)

@@ -14,6 +14,7 @@ from contextlib import suppress
 
 import pika
 from pika.adapters.blocking_connection import BlockingChannel
+from pika.adapters.utils.connection_workflow import AMQPConnectorException
 from pika.exceptions import AMQPError
 
 from tests.cluster.history import History
@@ -73,8 +74,11 @@ class Client(threading.Thread):
         while not self.stopping.is_set():
             try:
                 self._converse_once()
-            except (AMQPError, OSError, AssertionError):  # pika asserts where a connection ends amid its handshake
-                time.sleep(0.02)
+            except (AMQPError, AMQPConnectorException, OSError, AssertionError):
+                time.sleep(0.02)  # pika asserts where a connection ends amid its handshake
+            except Exception as error:
+                self.history.note_fault(f"a client has failed: {error!r}")
+                raise
 
     def _converse_once(self) -> None:
         host, port = self.random.choice(self._addresses)

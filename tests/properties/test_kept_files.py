@@ -14,7 +14,7 @@ from amqp_broker.journal import kept_files
 from amqp_broker.journal.kept_files import PIECE_BYTES_MAX, KeptFiles
 from amqp_broker.journal.memory_files import MemoryFiles, PowerLoss
 from tests.properties.test_journal_model import JournalMachine
-from tests.support.fake_store import CrashingKeptFiles, FakeStore
+from tests.support.fake_store import CrashingKeptFiles, FakeStore, contents
 
 OPERATIONS = st.lists(
     st.tuples(
@@ -40,6 +40,7 @@ def test_what_was_synced_is_what_another_machine_reads(operations: list[tuple[st
     file = files.create("a", 50)
     file.sync()
     files.sync_folder()
+    follower = store.follow()
     content, synced = bytearray(50), bytes(50)
     for what, place, size in operations:
         if what in ("write", "append"):
@@ -65,6 +66,10 @@ def test_what_was_synced_is_what_another_machine_reads(operations: list[tuple[st
     again = opened(store).open("a")
     assert again.read_at(0, len(content) + 1) == content
     assert again.size() == len(content)
+    store.followers.clear()
+    followed = KeptFiles(store, follower.local)
+    followed.adopt(follower)
+    assert contents(followed) == {"a": content}
 
 
 @given(st.lists(st.integers(1, 400), min_size=1, max_size=60))

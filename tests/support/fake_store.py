@@ -7,7 +7,8 @@ import os
 from collections.abc import Iterator, Sequence
 from random import Random
 
-from amqp_broker.journal.kept_files import Delete, Entry, KeptFile, KeptFiles, Put, Transaction
+from amqp_broker.journal.kept_copies import Entry, KeptCopies
+from amqp_broker.journal.kept_files import Delete, KeptFile, KeptFiles, Put, Transaction
 from amqp_broker.journal.memory_files import MemoryFiles, PowerLoss
 
 
@@ -27,6 +28,8 @@ class FakeStore:
         self.fail_at_step: int | None = None
         self.fails_by_power_loss = False
         self.capacity_bytes: int | None = None
+        self.followers: list[KeptCopies] = []
+        """Who is told of every change."""
 
     def commit(self, transactions: Sequence[Transaction]) -> None:
         """Apply all; or, when the failing step is among them, any of them."""
@@ -52,13 +55,24 @@ class FakeStore:
         for change in transaction:
             if isinstance(change, Put):
                 self.keys[change.key] = (change.value, self.revision)
+                for follower in self.followers:
+                    follower.put(change.key, change.value)
             else:
                 self._delete(change)
 
     def _delete(self, change: Delete) -> None:
-        for key in list(self.keys):
+        for key in sorted(self.keys):
             if key == change.key or (change.end and change.key <= key < change.end):
                 del self.keys[key]
+                for follower in self.followers:
+                    follower.delete(key)
+
+    def follow(self) -> KeptCopies:
+        """Copies that are kept up to date from now on."""
+        copies = KeptCopies(MemoryFiles())
+        copies.load(self)
+        self.followers.append(copies)
+        return copies
 
     def entries(self, prefix: str) -> Iterator[Entry]:
         """All keys with a prefix, in their order."""
@@ -73,8 +87,14 @@ class FakeStore:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
+def contents(files: KeptFiles) -> dict[str, bytes]:
+    """All files, as they are read now."""
+    return {name: files.open(name).read_at(0, files.open(name).size()) for name in files.names()}
+
+
 class CrashingKeptFiles:
-    """`KeptFiles` with the faults of `MemoryFiles`: when the machine goes, another one opens the store.
+    """`KeptFiles` with the faults of `MemoryFiles`: when the machine goes, another one opens the store, which has
+    followed it, and must find the same as one that reads it.
 
     Args:
         seed: for all that is left to chance.
@@ -83,12 +103,18 @@ class CrashingKeptFiles:
     def __init__(self, seed: int = 0) -> None:
         self.store = FakeStore(seed)
         self.random = self.store.random
+        self._follower = self.store.follow()
         self._open()
 
     def _open(self) -> None:
-        self.files = KeptFiles(self.store, MemoryFiles())
-        self.files.fetch()
+        self.store.followers.clear()
+        fetched = KeptFiles(self.store, MemoryFiles())
+        fetched.fetch()
+        self.files = KeptFiles(self.store, self._follower.local)
+        self.files.adopt(self._follower)
+        assert contents(self.files) == contents(fetched)
         self.files.sweep()
+        self._follower = self.store.follow()
 
     def lose_power(self) -> None:
         """Another machine takes the store over."""

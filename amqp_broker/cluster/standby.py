@@ -1,0 +1,194 @@
+"""A node that may own the broker next: it has the journal's files here already, and follows what the owner writes.
+
+So a takeover need not read the store, however much is in it. The owner's key is watched with the journal's: when its
+new claim comes by, all that the owner before has ever written came before it. Holds no broker, and writes nothing to
+etcd.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import shutil
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from amqp_broker.cluster.configuration import ClusterConfiguration
+from amqp_broker.cluster.etcd_client import EtcdClient
+from amqp_broker.cluster.members import EtcdRefused, EtcdUnavailable, blocking_members
+from amqp_broker.cluster.store import StoreAtOneRevision
+from amqp_broker.etcd import messages
+from amqp_broker.etcd.calls import Answer
+from amqp_broker.etcd.messages import Event
+from amqp_broker.explanations import system_reason
+from amqp_broker.journal.kept_copies import KeptCopies
+from amqp_broker.journal.real_files import RealFiles
+from amqp_broker.logs import log_event
+
+CALL_TIMEOUT_S: Final = 1.0
+LOAD_TIMEOUT_S: Final = 5.0  # of one page
+PAUSE_S: Final = 0.1
+LOOK_S: Final = 1.0  # how often it is asked whether the member that is watched still answers
+PATIENCE_S: Final = 3.0  # without a change, until a takeover reads the store instead
+ANSWERS_MAX: Final = 64  # of a watch, not applied yet; then it begins again where it was
+INLINE_BYTES: Final = 65_536  # so little is written without another thread
+
+
+class LeftBehind(Exception):
+    """etcd has forgotten changes that were not told yet: all must be read again."""
+
+
+class Standby:
+    """The copies of one node, from when it begins to wait for its turn until that has come.
+
+    Args:
+        configuration: where etcd is.
+        shard_prefix: what the shard's keys begin with.
+        folder: for the copies, which may be removed at any time before they are handed over.
+    """
+
+    def __init__(self, configuration: ClusterConfiguration, shard_prefix: str, folder: Path) -> None:
+        self._configuration = configuration
+        self._prefix = shard_prefix
+        self._folder = folder
+        self._copies: KeptCopies | None = None
+        self._revision = 0  # up to which all changes are in the copies
+        self._is_loading = False
+        self._moved = trio.Event()  # since this was taken, something has come
+        self._scope = trio.CancelScope()
+        self._ended = trio.Event()
+        self.following = trio.Event()  # all that there was is here
+
+    async def run(self) -> None:
+        """Follow, until ``stop`` or ``hand_over``."""
+        try:
+            with self._scope:
+                async with trio.open_nursery() as nursery:
+                    etcd = EtcdClient(self._configuration.addresses, CALL_TIMEOUT_S, nursery)
+                    nursery.start_soon(self._notice_silence, etcd)
+                    while True:
+                        await self._follow_once(etcd)
+                        await trio.sleep(PAUSE_S)
+        finally:
+            self._ended.set()
+
+    def stop(self) -> None:
+        """Give up; the copies are of no use to anybody."""
+        self._scope.cancel()
+
+    async def hand_over(self, epoch: int) -> KeptCopies | None:
+        """End, with the copies as they are when this node owns the shard, since that epoch.
+
+        Returns:
+            None where they could not be brought up to that in time: whoever asks reads the store.
+        """
+        while self._copies is None or self._revision < epoch:
+            with trio.move_on_after(PATIENCE_S) as patience:
+                await self._moved.wait()
+            if patience.cancelled_caught and not self._is_loading:
+                break
+        self.stop()
+        await self._ended.wait()
+        return self._copies if self._revision >= epoch else None
+
+    # --- following
+
+    async def _follow_once(self, etcd: EtcdClient) -> None:
+        """Follow until the member of etcd is lost."""
+        try:
+            if self._copies is None:
+                await self._load()
+            await self._watch(etcd)
+        except (EtcdUnavailable, EtcdRefused) as error:
+            log_event(logging.DEBUG, "standby waits for etcd", reason=str(error))
+        except LeftBehind:
+            await self._forget("etcd has forgotten what was not read yet")
+        except OSError as error:
+            await self._forget(system_reason(error))
+
+    async def _forget(self, reason: str) -> None:
+        log_event(logging.WARNING, "standby begins again", node=self._configuration.node_name, reason=reason)
+        self._copies, self._revision = None, 0
+        await trio.to_thread.run_sync(remove_folder, self._folder)
+
+    async def _load(self) -> None:
+        began_s = time.monotonic()
+        self._is_loading = True
+        try:
+            self._copies, self._revision = await trio.to_thread.run_sync(self._read_all)
+        finally:
+            self._is_loading = False
+        self._tell()
+        seconds = round(time.monotonic() - began_s, 3)
+        log_event(logging.INFO, "standby", node=self._configuration.node_name, seconds=seconds)
+
+    def _read_all(self) -> tuple[KeptCopies, int]:
+        """In a thread: all that the store has now."""
+        members = blocking_members(self._configuration.addresses, LOAD_TIMEOUT_S)
+
+        def read(request: bytes) -> bytes:
+            trio.from_thread.check_cancelled()
+            return members.call(messages.RANGE, request)
+
+        remove_folder(self._folder)
+        try:
+            store = StoreAtOneRevision(read, self._prefix)
+            copies = KeptCopies(RealFiles(self._folder / secrets.token_hex(4), is_direct=False))
+            copies.load(store)
+            return copies, store.revision
+        finally:
+            members.close()
+
+    async def _watch(self, etcd: EtcdClient) -> None:
+        key = self._prefix.encode()
+        request = messages.watch_request(key, messages.prefix_end(key), start_revision=self._revision + 1)
+        async with etcd.stream(messages.WATCH, request, ANSWERS_MAX) as answers:
+            async for answer in answers:
+                if not isinstance(answer, Answer):
+                    return
+                told = messages.WatchAnswer.read(answer.message)
+                if told.cancelled:
+                    raise LeftBehind
+                self.following.set()
+                if told.events:
+                    await self._apply(told.events)
+
+    async def _apply(self, events: Sequence[Event]) -> None:
+        if sum(len(event.entry.value) for event in events) <= INLINE_BYTES:
+            self._apply_now(events)
+        else:
+            await trio.to_thread.run_sync(self._apply_now, events)
+        self._revision = events[-1].entry.mod_revision
+        self._tell()
+
+    def _apply_now(self, events: Sequence[Event]) -> None:
+        copies = self._copies
+        assert copies is not None
+        for event in events:
+            key = event.entry.key.decode().removeprefix(self._prefix)
+            if event.is_delete:
+                copies.delete(key)
+            else:
+                copies.put(key, event.entry.value)
+
+    def _tell(self) -> None:
+        self._moved.set()
+        self._moved = trio.Event()
+
+    async def _notice_silence(self, etcd: EtcdClient) -> None:
+        """A watch of a member that is cut off would wait forever: a call that fails ends its connection."""
+        request = messages.range_request(self._prefix.encode())
+        while True:
+            await trio.sleep(LOOK_S)
+            with suppress(EtcdUnavailable, EtcdRefused):
+                await etcd.call(messages.RANGE, request)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove copies; in a thread, for there may be much."""
+    shutil.rmtree(folder, ignore_errors=True)

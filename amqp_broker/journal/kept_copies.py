@@ -1,0 +1,151 @@
+"""Copies, on this machine, of the files that a store keeps: read out of it once, and changed as it changes.
+
+The owner of a store begins with them, and writes to them first (``kept_files.py``). Whoever may own it next keeps them
+up to date meanwhile with what it is told of each change, in the order of the store's revisions; so it need not read the
+store when its turn comes. Holds the names of the keys. Knows no network, and writes no store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple, Protocol
+
+from amqp_broker.journal.files import File, FileSystem
+
+NAMES: Final = "f/"
+PIECES: Final = "d/"
+SIZE_KEY: Final = "size"
+
+
+class Entry(NamedTuple):
+    """A key as it stands in the store."""
+
+    key: str
+    value: bytes
+    revision: int  # of its last change; it only grows, over all keys
+
+
+class Readable(Protocol):
+    """Keys and values."""
+
+    def entries(self, prefix: str) -> Iterator[Entry]:
+        """All keys with a prefix, in the order of the keys, as they stood at one moment.
+
+        Raises:
+            OSError: the store cannot be read.
+        """
+        ...
+
+
+@dataclass(slots=True)
+class Kept:
+    """What is known of one file: its copy here, and what the store has of it."""
+
+    file_id: str
+    local: File
+    size: int
+    pieces: dict[int, int] = field(default_factory=dict)  # in the store: lengths by offset
+    last_piece: int = 0  # the offset of the last of them
+    kept_size: int = -1  # in the store; -1 for none
+    cut_to: int | None = None  # the least size that it was truncated to since the last sync
+    dirty: list[tuple[int, int]] = field(default_factory=list)  # what was written since: from where to where
+    is_removed: bool = False
+
+
+class KeptCopies:
+    """The copies of all files of one store.
+
+    Args:
+        local: for the copies; it must be empty.
+    """
+
+    def __init__(self, local: FileSystem) -> None:
+        self.local = local
+        self.names: dict[str, str] = {}  # identifiers by name
+        self._files: dict[str, Kept] = {}  # by identifier
+
+    # --- as the store stands
+
+    def load(self, store: Readable) -> None:
+        """Read all that a store has. To be called once, before any change is told.
+
+        Raises:
+            OSError: the store cannot be read, or the copies cannot be written.
+        """
+        for entry in store.entries(NAMES):
+            self.put(entry.key, entry.value)
+        overlapping: list[Entry] = []
+        file_id, end = "", 0
+        for entry in store.entries(PIECES):
+            found_id, _, ending = entry.key.removeprefix(PIECES).partition("/")
+            offset = 0 if ending == SIZE_KEY else int(ending, 16)
+            if found_id != file_id or ending == SIZE_KEY or offset >= end:
+                self._put_in_order(overlapping)
+                overlapping, file_id, end = [], found_id, 0
+            if ending == SIZE_KEY:  # behind all pieces
+                self._file(file_id).size = self._file(file_id).kept_size = int.from_bytes(entry.value, "big")
+                continue
+            overlapping.append(entry)
+            end = max(end, offset + len(entry.value))
+        self._put_in_order(overlapping)
+
+    def _put_in_order(self, entries: Iterable[Entry]) -> None:
+        """Write pieces that overlap, or a single one, the newest last."""
+        for entry in sorted(entries, key=lambda entry: entry.revision):
+            self.put(entry.key, entry.value)
+
+    # --- as it changes
+
+    def put(self, key: str, value: bytes) -> None:
+        """A key has been given a value; others than those of files are passed over.
+
+        Raises:
+            OSError: the copy cannot be written.
+        """
+        if key.startswith(NAMES):
+            self.names[key.removeprefix(NAMES)] = value.decode("ascii")
+        elif key.startswith(PIECES):
+            file_id, _, ending = key.removeprefix(PIECES).partition("/")
+            kept = self._file(file_id)
+            if ending == SIZE_KEY:
+                kept.size = kept.kept_size = int.from_bytes(value, "big")
+                kept.local.truncate(kept.size)
+            else:
+                offset = int(ending, 16)
+                kept.local.write_at(offset, value)
+                kept.pieces[offset] = len(value)
+
+    def delete(self, key: str) -> None:
+        """A key has been deleted; a file goes with its size, which sorts behind its pieces."""
+        if key.startswith(NAMES):
+            self.names.pop(key.removeprefix(NAMES), None)
+        elif key.startswith(PIECES):
+            file_id, _, ending = key.removeprefix(PIECES).partition("/")
+            kept = self._files.get(file_id)
+            if kept is None:
+                return
+            if ending != SIZE_KEY:
+                kept.pieces.pop(int(ending, 16), None)
+            if ending == SIZE_KEY or (not kept.pieces and kept.kept_size < 0):
+                del self._files[file_id]
+                self.local.remove(file_id)
+
+    def _file(self, file_id: str) -> Kept:
+        kept = self._files.get(file_id)
+        if kept is None:
+            kept = self._files[file_id] = Kept(file_id, self.local.create(file_id, 0), 0)
+        return kept
+
+    # --- the end of following
+
+    def take(self) -> tuple[dict[str, Kept], list[str]]:
+        """Hand the files over, to who writes them from now on: by name, and the identifiers of those without one."""
+        files = {name: self._file(file_id) for name, file_id in self.names.items()}
+        for kept in files.values():
+            kept.local.truncate(kept.size)
+            kept.last_piece = max(kept.pieces, default=0)
+            if any(offset + length > kept.size for offset, length in kept.pieces.items()):
+                kept.cut_to = kept.size  # a truncation came only half: it is done before the file grows again
+        named = {kept.file_id for kept in files.values()}
+        return files, sorted(set(self._files) - named)

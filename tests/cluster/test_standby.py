@@ -1,0 +1,159 @@
+"""A standby follows what the owner writes into a real etcd, and has the same files when its turn comes."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from random import Random
+
+import pytest
+import trio
+
+from amqp_broker.cluster import standby as standby_module
+from amqp_broker.cluster.configuration import ClusterConfiguration
+from amqp_broker.cluster.etcd_client import EtcdClient
+from amqp_broker.cluster.keys import Keys
+from amqp_broker.cluster.lease import Lease
+from amqp_broker.cluster.members import Address, blocking_members
+from amqp_broker.cluster.ownership import Ownership
+from amqp_broker.cluster.standby import Standby
+from amqp_broker.cluster.store import EtcdStore
+from amqp_broker.etcd import messages
+from amqp_broker.journal.kept_files import KeptFiles
+from amqp_broker.journal.memory_files import MemoryFiles
+from tests.support.etcd_process import ETCD, EtcdMember, one_member
+from tests.support.fake_store import contents
+
+pytestmark = pytest.mark.skipif(ETCD is None, reason="etcd is not installed (Debian: etcd-server)")
+
+
+@pytest.fixture(scope="module")
+def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdMember]:
+    member = one_member(tmp_path_factory.mktemp("etcd"))
+    yield member
+    member.kill()
+
+
+class Owner:
+    """Writes files, as the owner of a shard."""
+
+    def __init__(self, configuration: ClusterConfiguration, client: EtcdClient) -> None:
+        self.keys = Keys(configuration.cluster)
+        self.client = client
+        self._members = blocking_members(configuration.addresses, 20.0)
+        self.ownership = Ownership(client, self.keys, 0, "owner")
+        self.lease = Lease(client, 60)
+        self.files: KeptFiles
+
+    async def begin(self) -> int:
+        """Own the shard; returns the epoch."""
+        await self.lease.grant()
+        epoch = await self.ownership.campaign(self.lease.number)
+        assert epoch is not None
+        store = EtcdStore(self._members, self.keys.shard(0), self.keys.owner(0), epoch)
+        store.open()
+        self.files = KeptFiles(store, MemoryFiles())
+        self.files.fetch()
+        return epoch
+
+    async def end(self) -> None:
+        """Own it no more."""
+        await self.ownership.disown(self.ownership.claim)
+        self._members.close()
+
+    def write(self, name: str, data: bytes) -> None:
+        """A file with these bytes, kept."""
+        file = self.files.create(name, 0)
+        file.write_at(0, data)
+        file.sync()
+        self.files.sync_folder()
+
+
+def with_owner(etcd: EtcdMember, cluster: str, act: Callable[[Owner, ClusterConfiguration], Awaitable[None]]) -> None:
+    """Call a coroutine function with an owner that has written something."""
+    addresses = (Address("127.0.0.1", etcd.client_port),)
+    configuration = ClusterConfiguration(cluster, addresses, "", "b", "127.0.0.1", 0, 3)
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            owner = Owner(configuration, EtcdClient(addresses, 20.0, nursery))
+            await owner.begin()
+            owner.write("before", b"before")
+            await act(owner, configuration)
+            nursery.cancel_scope.cancel()
+
+    trio.run(main)
+
+
+def test_it_has_what_the_owner_has_written(etcd: EtcdMember, tmp_path: Path) -> None:
+    async def act(owner: Owner, configuration: ClusterConfiguration) -> None:
+        standby = Standby(configuration, owner.keys.shard(0), tmp_path)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(standby.run)
+            await standby.following.wait()
+            owner.write("large", Random(1).randbytes(700_000))
+            owner.files.open("large").truncate(300_000)
+            owner.files.open("large").sync()
+            owner.write("small", b"small")
+            owner.files.remove("before")
+            owner.files.sync_folder()
+            expected = contents(owner.files)
+            await owner.end()
+            next_owner = Owner(configuration, owner.client)
+            copies = await standby.hand_over(await next_owner.begin())
+            assert copies is not None
+            files = KeptFiles(next_owner.files._store, copies.local)
+            files.adopt(copies)
+            assert contents(files) == expected == contents(next_owner.files)
+            assert sorted(expected) == ["large", "small"]
+            await next_owner.end()
+
+    with_owner(etcd, "followed", act)
+
+
+def test_it_reads_all_again_when_etcd_has_forgotten_what_it_missed(
+    etcd: EtcdMember, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def act(owner: Owner, configuration: ClusterConfiguration) -> None:
+        standby = Standby(configuration, owner.keys.shard(0), tmp_path)
+        read_all = standby._read_all
+
+        def read_and_fall_behind() -> tuple[object, int]:
+            found = read_all()
+            monkeypatch.setattr(standby, "_read_all", read_all)
+            trio.from_thread.run(fall_behind)
+            return found
+
+        async def fall_behind() -> None:
+            for number in range(3):
+                owner.write(f"missed {number}", b"data")
+            some_key = messages.range_request(b"\0", limit=1)
+            revision = messages.RangeAnswer.read(await owner.client.call(messages.RANGE, some_key)).revision
+            await owner.client.call(messages.COMPACT, messages.compaction_request(revision))
+
+        monkeypatch.setattr(standby, "_read_all", read_and_fall_behind)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(standby.run)
+            expected = ["before", "missed 0", "missed 1", "missed 2"]
+            while standby._copies is None or sorted(standby._copies.names) != expected:
+                await standby._moved.wait()
+            standby.stop()
+        await owner.end()
+
+    with_owner(etcd, "forgotten", act)
+
+
+def test_who_cannot_be_brought_up_to_date_says_so(
+    etcd: EtcdMember, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(standby_module, "PATIENCE_S", 0.05)
+
+    async def act(owner: Owner, configuration: ClusterConfiguration) -> None:
+        standby = Standby(configuration, owner.keys.shard(0), tmp_path)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(standby.run)
+            await standby.following.wait()
+            assert await standby.hand_over(2**40) is None  # a revision that never comes
+        await owner.end()
+
+    with_owner(etcd, "impatient", act)
