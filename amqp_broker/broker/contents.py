@@ -89,5 +89,13 @@ class Contents(Shared):
             raise NotThere(f"there is no user '{name}'")
         return user
 
+    @property
+    def cluster_name(self) -> str:
+        """The name that an administrator gave the cluster, and else the setting."""
+        chosen = self.global_parameters.get(("", "cluster_name"))
+        if chosen is None or not isinstance(chosen.value, str):
+            return self.settings.cluster_name
+        return chosen.value
+
     def queue_count(self) -> int:
         return sum(len(virtual_host.queues) for virtual_host in self.virtual_hosts.values())

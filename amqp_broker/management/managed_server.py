@@ -13,7 +13,6 @@ import trio
 from amqp_broker.broker.broker import Broker
 from amqp_broker.broker.inspection import Inspection
 from amqp_broker.server.broker_server import BrokerServer
-from amqp_broker.server.status import cluster_name
 
 if TYPE_CHECKING:
     from amqp_broker.management.http.sessions import Sessions
@@ -50,7 +49,7 @@ class ManagedServer:
     @property
     def cluster_name(self) -> str:
         """The name of the cluster."""
-        return cluster_name(self.server)
+        return self.broker.cluster_name
 
     @property
     def samples(self) -> Samples:

@@ -80,12 +80,6 @@ class ServerStatus(TypedDict):
     counts: Counts | None  # of what there is in the broker; not known to the server
 
 
-def cluster_name(server: Server) -> str:
-    """The name that an administrator gave the cluster, and else the setting."""
-    chosen = server.broker.global_parameters.get(("", "cluster_name"))
-    return chosen.value if chosen is not None and isinstance(chosen.value, str) else server.settings.cluster_name
-
-
 def ports_of(endpoints: Iterable[Endpoint]) -> list[ListenerStatus]:
     """Where it listens, for programs."""
     return [
@@ -112,7 +106,7 @@ def server_status(server: Server) -> ServerStatus:
         listeners=[_listener(endpoint) for endpoint in (*server.endpoints, *server.http_endpoints)],
         ports=ports_of((*server.endpoints, *server.http_endpoints)),
         behaves_like=server.settings.product_version or server.broker.behaviour.version,
-        cluster_name=cluster_name(server),
+        cluster_name=server.broker.cluster_name,
         data_folder=str(data_folder) if data_folder is not None else None,
         alarms=server.broker.alarms.raised,
         memory=memory_status(server.settings, server.memory),

@@ -14,6 +14,7 @@ from typing import Any
 import h11
 import trio
 
+import amqp_broker.management.http.service  # noqa: F401 - while it loads, the clock of a test would jump
 from amqp_broker.management.management import Management
 from amqp_broker.server.broker_server import BrokerServer
 from amqp_broker.settings import Settings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.support.client import PROTOCOL_HEADER
 from tests.support.managed import managing
 from tests.support.served import on_a_jumping_clock
 
@@ -20,3 +21,15 @@ async def test_a_name_that_is_given_is_a_global_parameter() -> None:
             [{"name": "cluster_name", "value": "orders"}],
         )
         await client.stream.aclose()
+
+
+@on_a_jumping_clock
+async def test_clients_are_told_the_name_that_was_given() -> None:
+    async with managing(cluster_name="before") as managed:
+        client = await managed.administrator()
+        await client.ask("PUT", "/api/cluster-name", {"name": "orders"})
+        await client.stream.aclose()
+        async with await managed.connect() as stream:
+            await stream.send_all(PROTOCOL_HEADER)
+            start = bytes(await stream.receive_some())
+            assert b"\x0ccluster_nameS\x00\x00\x00\x06orders" in start

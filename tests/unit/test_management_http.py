@@ -6,11 +6,13 @@ import logging
 import socket
 import subprocess
 import sys
+import threading
+from importlib import import_module
 
 import pytest
 import trio
 
-from amqp_broker.management import samples
+from amqp_broker.management import management, samples
 from amqp_broker.management.http import service
 from amqp_broker.management.http.messages import HttpError, Request
 from amqp_broker.network.listeners import CannotListen
@@ -42,6 +44,25 @@ def test_nothing_of_http_is_loaded_before_somebody_connects() -> None:
         "assert loaded == {'amqp_broker.management.' + name for name in ('management', 'managed_server')}, loaded"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+@on_a_jumping_clock
+async def test_it_is_loaded_in_a_thread_so_that_nobody_else_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    loading: list[tuple[str, int]] = []
+
+    def load(name: str) -> object:
+        loading.append((name, threading.get_ident()))
+        return import_module(name)
+
+    monkeypatch.setattr(management, "import_module", load)
+    async with managing() as managed:
+        for _ in range(2):
+            client = await managed.administrator()
+            assert (await client.ask("GET", "/api/overview")).status == 200
+            await client.stream.aclose()
+    ((name, thread),) = loading
+    assert name == "amqp_broker.management.http.service"
+    assert thread != threading.get_ident()
 
 
 @on_a_jumping_clock

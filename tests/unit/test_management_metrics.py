@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 
 import pytest
+import trio
 
+from amqp_broker.management import slices
 from tests.support.managed import HttpClient, Managed, managing
 from tests.support.served import on_a_jumping_clock
 
@@ -105,3 +107,25 @@ async def test_syncs_and_the_loop_are_measured() -> None:
         ((_, lag_s),) = families["amqp_broker_loop_lag_seconds"]
         assert 0 < lag_s < 60
         assert families["amqp_broker_journal_sync_seconds"][-3:] == [('{le="+Inf"}', 0), ("", 0), ("", 0)]
+
+
+class Turns(trio.abc.Instrument):
+    """How often whoever serves a client had its turn."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        self.count += "Reception" in task.name
+
+
+@on_a_jumping_clock
+async def test_nothing_of_a_scrape_looks_at_all_queues_in_one_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slices, "SLICE_S", -1.0)  # each queue is a slice
+    async with managing() as managed:
+        declare(managed, *(f"q{number}" for number in range(100)))
+        turns = Turns()
+        trio.lowlevel.add_instrument(turns)
+        await scraped(managed, "/metrics")
+        trio.lowlevel.remove_instrument(turns)
+        assert turns.count > 200, "one for each queue's numbers, one for each queue's dead letters"

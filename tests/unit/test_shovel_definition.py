@@ -42,7 +42,7 @@ def test_defaults() -> None:
         ({"dest-protocol": "amqp10"}, "dest-protocol should be amqp091"),
         ({"dest-queue-args": "x"}, "dest-queue-args should be list"),
         ({"paused": "yes"}, "paused should be boolean"),
-        ({"colour": "red"}, r"Unrecognised terms \['colour'\] in s"),
+        ({"colour": "red"}, r'Unrecognised terms \[{<<"colour">>,<<"red">>}\] in s'),
     ],
 )
 def test_what_is_wrong_is_told(more: dict[str, Any], problem: str) -> None:

@@ -34,6 +34,8 @@ from amqp_broker.management.slices import Slices, open_in_slices
 from amqp_broker.server.status import ServerStatus, server_status
 
 Looked = TypeVar("Looked")
+Deaths = dict[tuple[str, str, str], int]  # by the reason, the queue's type and the strategy
+
 SLICE_LINES = 500
 TYPES = ("classic", "quorum", "stream")
 
@@ -91,7 +93,10 @@ class Scrape:
                 async for piece in each:
                     yield piece
         if self._groups is None:
-            lines += self._totals(queues, len(connections), len(channels))
+            deaths = await self._deaths_in(queues)
+            consumers = sum(len(queue.consumers) for queue in queues)
+            lines += self._totals(len(queues), consumers, len(connections), len(channels))
+            lines += self._of_deaths(deaths)
         yield "".join(lines).encode("utf-8", "replace")
 
     def _queues(self) -> Iterator[Queue]:
@@ -196,22 +201,19 @@ class Scrape:
                 for name in names:
                     yield from written(self._family(name, kind, "Always 0 here"), [("", 0)])
 
-    def _totals(self, queues: list[Queue], connections: int, channels: int) -> Iterator[str]:
-        broker = self._call.broker
-        consumers = sum(len(queue.consumers) for queue in queues)
+    def _totals(self, queues: int, consumers: int, connections: int, channels: int) -> Iterator[str]:
         for name, text, value in (
             ("connections", "Connections open", connections),
             ("channels", "Channels open", channels),
             ("consumers", "Consumers", consumers),
-            ("queues", "Queues", len(queues)),
+            ("queues", "Queues", queues),
         ):
             yield from written(self._family(name, "gauge", text), [("", value)])
         yield from self._of_protocols(consumers, channels)
-        yield from self._of_deaths(queues)
         yield from self._of_drops()
         yield from self._of_the_loop_and_the_disk()
         paged = Family("amqp_broker_ready_bytes", "gauge", "Memory that ready messages take, of the budget for them")
-        yield from written(paged, [("", broker.paging.used_bytes)])
+        yield from written(paged, [("", self._call.broker.paging.used_bytes)])
 
     def _of_protocols(self, consumers: int, channels: int) -> Iterator[str]:
         """What was counted over all; queues of all types together stand as classic ones."""
@@ -247,13 +249,17 @@ class Scrape:
             ]
             yield from written(family, samples)
 
-    def _of_deaths(self, queues: list[Queue]) -> Iterator[str]:
-        deaths: dict[tuple[str, str, str], int] = {}
+    async def _deaths_in(self, queues: list[Queue]) -> Deaths:
+        deaths: Deaths = {}
         for queue in queues:
             strategy = "at_most_once" if queue.arguments.dead_letter_exchange is not None else "disabled"
             for reason, count in queue.counts.deaths().items():
                 key = (reason, queue.declared.queue_type, strategy)
                 deaths[key] = deaths.get(key, 0) + count
+            await self._slices.take_turn()
+        return deaths
+
+    def _of_deaths(self, deaths: Deaths) -> Iterator[str]:
         for reason in ("expired", "maxlen", "rejected", "delivery_limit"):
             family = self._family(
                 f"global_messages_dead_lettered_{reason}_total", "counter", "Died in queues there are"

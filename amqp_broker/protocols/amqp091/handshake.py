@@ -43,11 +43,12 @@ class Handshake:
 
     def start(self, minor_version: int) -> None:
         """The protocol header was right: begin."""
+        broker = self._connection.broker
         start = build(
             methods.Connection.Start,
             version_major=0,
             version_minor=minor_version or 9,
-            server_properties=server_properties(self._connection.broker.settings),
+            server_properties=server_properties(broker.settings, broker.cluster_name),
             mechanisms=" ".join(self._connection.login.mechanisms),
             locales="en_US",
         )

@@ -25,11 +25,11 @@ CAPABILITIES = (
 )
 
 
-def server_properties(settings: Settings) -> Table:
+def server_properties(settings: Settings, cluster_name: str) -> Table:
     """The table of ``connection.start``, with RabbitMQ's keys and two of our own."""
     return {
         "capabilities": dict.fromkeys(CAPABILITIES, True),
-        "cluster_name": settings.cluster_name,
+        "cluster_name": cluster_name,
         "copyright": "Copyright the amqp-broker authors.",
         "information": "Licensed under the Apache License, Version 2.0.",
         "platform": f"Python {platform.python_version()}",

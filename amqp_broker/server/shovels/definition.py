@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from amqp_broker.broker.erlang_text import erlang_json
 from amqp_broker.broker.problems import NotValid
 from amqp_broker.client.carrying import AckMode, Destination, Source
 from amqp_broker.client.uri import AmqpUri, BadUri, parse_uri
@@ -104,7 +105,8 @@ def _uris(value: str | list[str]) -> tuple[AmqpUri, ...]:
 
 
 def _problems(name: str, value: dict[str, Any]) -> list[str]:
-    problems = [f'Key "{key}" not found in {name}' for key in ("src-uri", "dest-uri") if key not in value]
+    problems = _end_problems(value)
+    problems += [f'Key "{key}" not found in {name}' for key in ("dest-uri", "src-uri") if key not in value]
     for key in ("src-uri", "dest-uri"):
         problems += _uri_problems(key, value[key]) if key in value else []
     for kind, keys, what in ((str, TEXTS, "binary"), (bool, FLAGS, "boolean"), (dict, TABLES, "list")):
@@ -125,9 +127,9 @@ def _problems(name: str, value: dict[str, Any]) -> list[str]:
     ]
     if value.get("ack-mode", AckMode.ON_CONFIRM) not in list(AckMode):
         problems.append(f"ack-mode should be one of {', '.join(AckMode)}, actually was {value['ack-mode']!r}")
-    problems += _delete_after_problems(value) + _end_problems(value)
-    unknown = sorted(set(value) - KNOWN)
-    return problems + ([f"Unrecognised terms {unknown} in {name}"] if unknown else [])
+    problems += _delete_after_problems(value)
+    unknown = {key: value[key] for key in sorted(set(value) - KNOWN)}
+    return problems + ([f"Unrecognised terms {erlang_json(unknown)} in {name}"] if unknown else [])
 
 
 def _is_number(value: object) -> bool:
