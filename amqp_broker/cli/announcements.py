@@ -139,6 +139,19 @@ def ready(
     print(f"ready after {_running_s():.2f} s", flush=True)
 
 
+def node_ready(endpoints: Sequence[Endpoint], settings: Settings) -> None:
+    """A node of a cluster has its doors open: clients can connect, whether it owns the broker or not."""
+    cluster = settings.cluster.rpartition("/")[2]
+    if settings.log_format == "json":
+        for endpoint in endpoints:
+            log_event(logging.INFO, "listening", url=endpoint.url, address=str(endpoint), tls=endpoint.is_tls)
+        log_event(logging.INFO, "node ready", cluster=cluster, seconds=round(_running_s(), 2))
+        return
+    for url in dict.fromkeys(endpoint.url for endpoint in endpoints):
+        print(f"listening on {url}")
+    print(f"node of the cluster {cluster}", flush=True)
+
+
 def _is_compiled() -> bool:
     return not strings.__file__.endswith(".py")
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from amqp_broker.cli import announcements
 from amqp_broker.cli.exit_codes import ExitCode
 
 if TYPE_CHECKING:
@@ -71,9 +72,7 @@ async def _serve(node: ClusterNode, settings: Settings) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_obey, signals, node)
             endpoints = await nursery.start(_run, node)
-            for url in dict.fromkeys(endpoint.url for endpoint in endpoints):
-                print(f"listening on {url}")
-            print(f"node of the cluster {settings.cluster.rpartition('/')[2]}", flush=True)
+            announcements.node_ready(endpoints, settings)
 
 
 async def _run(node: ClusterNode, *, task_status: trio.TaskStatus[object]) -> None:

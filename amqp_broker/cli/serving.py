@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from amqp_broker.server.broker_server import BrokerServer
     from amqp_broker.server.data_folder import DataFolder
     from amqp_broker.server.service_manager import ServiceManager
+    from amqp_broker.settings import LogFormat, LogLevel
 
 ErrorT = TypeVar("ErrorT", bound=BaseException)
 
@@ -55,11 +56,11 @@ def serve(given: Mapping[str, str | None]) -> None:
         settings = load(command_line, config_file, os.environ).settings
     except ConfigurationError as error:
         refuse(ExitCode.WRONG_USE, str(error))
+    _set_up_logs(settings.log_level, settings.log_format)
 
     import trio
 
     from amqp_broker.journal.failures import JournalError
-    from amqp_broker.logs import set_up_logs
     from amqp_broker.management.management import Management
     from amqp_broker.network.listeners import CannotListen
     from amqp_broker.network.tls import BadCertificate
@@ -71,7 +72,6 @@ def serve(given: Mapping[str, str | None]) -> None:
 
     gc.freeze()  # what was loaded stays: looking through it would take a tenth of the start
     gc.enable()
-    set_up_logs(settings.log_level, settings.log_format)
     take_all_descriptors()
     sys.setswitchinterval(THREAD_TURN_S)
     if settings.cluster:
@@ -94,6 +94,16 @@ def serve(given: Mapping[str, str | None]) -> None:
     announcements.stopped(time.monotonic() - server.ending_since_s)
 
 
+def _set_up_logs(level: LogLevel, log_format: LogFormat) -> None:
+    from amqp_broker.logs import set_up_logs
+
+    set_up_logs(level, log_format)
+    if log_format == "json":
+        from amqp_broker.cli.defects import tell_defects_as_events
+
+        tell_defects_as_events()
+
+
 def _fail(log_format: str, code: ExitCode, text: str) -> NoReturn:
     announcements.failed(text, code, log_format)
     sys.exit(int(code))
@@ -101,10 +111,8 @@ def _fail(log_format: str, code: ExitCode, text: str) -> NoReturn:
 
 def _refuse(log_format: str | None, config: Path | None, code: ExitCode, text: str) -> NoReturn:
     """End because of settings that cannot be taken: as JSON where that is what the log shall be."""
-    from amqp_broker.logs import set_up_logs
-
     wanted = wanted_log_format(log_format, config, os.environ)
-    set_up_logs("info", wanted)
+    _set_up_logs("info", wanted)
     _fail(wanted, code, text)
 
 

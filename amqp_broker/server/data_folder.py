@@ -62,6 +62,8 @@ def whose(path: Path, *other_ways_out: str) -> str:
 
 def _user_name(number: int) -> str:
     """The name of a user of this system; the number where there is none, as in containers."""
+    if sys.platform == "win32":
+        return str(number)
     import pwd  # where something goes wrong only
 
     try:
