@@ -445,8 +445,10 @@ def without_effect(settings: Settings) -> list[tuple[str, str]]:
     tls = [name for name in DESCRIPTIONS if name.startswith("tls_") and name != "tls_certificate"]
     need(bool(settings.tls_certificate), _NO_CERTIFICATE, *tls, "management_tls_port", *OTHER_TLS_PORTS)
     mqtt = ("mqtt_allow_anonymous", "mqtt_unacknowledged_max", "mqtt_session_expiry_max_s")
-    is_on = any(settings.port_of("mqtt", is_tls=is_tls) is not None for is_tls in (False, True))
+    ways_in = ("mqtt", "web-sockets")  # over which all are spoken
+    is_on = any(settings.port_of(way, is_tls=is_tls) is not None for way in ways_in for is_tls in (False, True))
     need(is_on, "MQTT is off: set mqtt_port, or protocols to mqtt", *mqtt)
+    need(not settings.cluster, "a cluster takes definitions by 'amqp-broker definitions import'", "load_definitions")
     need(settings.tls_client_certificate != "none", _NO_CLIENT_CERTIFICATE, "tls_ca", "tls_login_from")
     need(
         bool(settings.tls_ca),

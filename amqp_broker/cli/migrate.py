@@ -66,6 +66,8 @@ def migrate(
     meanwhile is brought over then.
     """
     source, target = _address(old), _address(new)
+    if old_api is None and new_api is None and not no_definitions:
+        _tell_apart(source, target)
     definitions: dict[str, Any] = {"queues": []}
     if not (no_definitions and queue):
         definitions = _definitions(source, old_api or _api_of(source))
@@ -110,6 +112,14 @@ def _counted(definitions: dict[str, Any]) -> str:
 def _api_of(uri: AmqpUri) -> str:
     host = f"[{uri.host}]" if ":" in uri.host else uri.host
     return f"http://{host}:{API_PORT}"
+
+
+def _tell_apart(source: AmqpUri, target: AmqpUri) -> None:
+    """End the command when two brokers would be asked at one address: one of them would be read, and written to."""
+    api = _api_of(source)
+    if api == _api_of(target) and source.port != target.port:
+        way_out = "name one's HTTP API with --old-api or --new-api"
+        options.fail(ExitCode.WRONG_USE, f"both brokers would be asked for their definitions at {api}: {way_out}")
 
 
 def _definitions(uri: AmqpUri, api: str) -> dict[str, Any]:

@@ -219,6 +219,13 @@ def test_a_mistake_in_a_file_is_told_in_our_words_with_its_line(toml: Path) -> N
         ({"tls_certificate": "c.pem", "tls_ca": "ca.pem"}, "set tls_client_certificate to optional or required"),
         ({"tls_certificate": "c.pem", "tls_client_certificate": "required"}, "name a file of authorities with tls_ca"),
         ({"fsync_interval_ms": "100"}, "set fsync to interval"),
+        ({"mqtt_allow_anonymous": "off"}, "MQTT is off: set mqtt_port, or protocols to mqtt"),
+        ({"stomp_port": "0", "mqtt_unacknowledged_max": "5"}, "MQTT is off: set mqtt_port, or protocols to mqtt"),
+        ({"web_socket_port": "0", "web_socket_tls_port": "0"}, "name a certificate with tls_certificate"),
+        ({"management_tls_port": "0"}, "name a certificate with tls_certificate"),
+        ({"cluster_secret": "s"}, "this node is alone: name its cluster with cluster"),
+        ({"cluster": "etcd://h:1/c", "etcd_ca": "ca.pem"}, "TLS to etcd is off: use etcds://"),
+        ({"cluster": "etcd://h:1/c", "load_definitions": "d"}, "definitions by 'amqp-broker definitions import'"),
         (
             {"management_port": "-1", "metrics_port": "-1", "management_host": "*"},
             "set management_port or metrics_port",
@@ -246,6 +253,12 @@ def test_a_setting_that_would_change_nothing_is_refused_with_what_is_missing(
 def test_a_setting_at_its_default_may_stand_there_without_effect(toml: Path) -> None:
     toml.write_text("tls_port = 5671\ntls_ca = ''\nfsync_interval_ms = 200")
     assert configuration(file=toml).settings.tls_port == 5671
+
+
+@pytest.mark.parametrize("way_in", [{"mqtt_port": "0"}, {"protocols": "mqtt"}, {"web_socket_port": "0"}])
+def test_settings_of_mqtt_count_wherever_mqtt_is_spoken(way_in: dict[str, str]) -> None:
+    given = {**way_in, "mqtt_allow_anonymous": "off"}
+    assert configuration(command_line=given).settings.mqtt_allow_anonymous == "off"
 
 
 def test_a_wrong_value_is_refused_with_its_place_and_what_is_taken(toml: Path) -> None:
