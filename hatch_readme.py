@@ -1,7 +1,7 @@
 """README for the package's page: what it links to is not beside it there, so its links become absolute.
 
 ``repository`` in pyproject.toml, at ``[tool.hatch.metadata.hooks.custom]``, is the address of the public repository.
-Where it is empty, the addresses are those of the package's page, a link into the repository is left as its text and an
+Where it is empty, the only address is that of the package's page, a link into the repository is left as its text and an
 image as its description: no link is better than one that leads nowhere, or to a stranger.
 """
 
@@ -34,14 +34,9 @@ class ReadmeAndAddresses(MetadataHookInterface):
 
 
 def addresses(repository: str, tag: str) -> dict[str, str]:
-    """The links beside the description, by name; without a repository they lead to the package's page itself."""
+    """The links beside the description, by name; without a repository the package's page, which publishing makes."""
     if not repository:
-        return {
-            "Homepage": PAGE,
-            "Documentation": f"{PAGE}#description",
-            "Changelog": f"{PAGE}#history",
-            "Issues": PAGE,
-        }
+        return {"Homepage": PAGE}
     return {
         "Homepage": repository,
         "Source": repository,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     import trio
 
     from amqp_broker.cluster.node import ClusterNode
+    from amqp_broker.server.service_manager import ServiceManager
     from amqp_broker.settings import Settings
 
 _ENDINGS = (signal.SIGTERM, signal.SIGINT)
@@ -41,6 +43,7 @@ def serve_cluster(settings: Settings, fail: Callable[[ExitCode, str], NoReturn])
     from amqp_broker.management.management import Management
     from amqp_broker.network.listeners import CannotListen
     from amqp_broker.server.data_folder import CannotUseDataFolder, DataFolder
+    from amqp_broker.server.service_manager import ServiceManager
     from amqp_broker.settings import SettingError
 
     try:
@@ -56,7 +59,7 @@ def serve_cluster(settings: Settings, fail: Callable[[ExitCode, str], NoReturn])
     try:
         with DataFolder(Path(settings.data_dir)) as folder:
             node = ClusterNode(settings, configuration, folder.path, lambda server: Management(server).serve)
-            trio.run(_serve, node, settings)
+            trio.run(_serve, node, settings, ServiceManager(os.environ))
     except* (CannotJoin, CannotListen, CannotUseDataFolder) as errors:
         failure = errors
         while isinstance(failure, BaseExceptionGroup):
@@ -65,26 +68,33 @@ def serve_cluster(settings: Settings, fail: Callable[[ExitCode, str], NoReturn])
         fail(codes[type(failure)], str(failure))
 
 
-async def _serve(node: ClusterNode, settings: Settings) -> None:
+async def _serve(node: ClusterNode, settings: Settings, manager: ServiceManager) -> None:
     import trio
 
     with trio.open_signal_receiver(*_SIGNALS) as signals:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_obey, signals, node)
-            endpoints = await nursery.start(_run, node)
-            announcements.node_ready(endpoints, settings)
+        async with trio.open_nursery() as background:
+            background.start_soon(_obey, signals, node, manager)
+            async with trio.open_nursery() as nursery:
+                endpoints = await nursery.start(_run, node)
+                announcements.node_ready(endpoints, settings)
+                manager.ready()
+                background.start_soon(manager.keep_watchdog)
+            background.cancel_scope.cancel()
 
 
 async def _run(node: ClusterNode, *, task_status: trio.TaskStatus[object]) -> None:
     await node.run(task_status=task_status)
 
 
-async def _obey(signals: AsyncIterator[int], node: ClusterNode) -> None:
+async def _obey(signals: AsyncIterator[int], node: ClusterNode, manager: ServiceManager) -> None:
     async for number in signals:
         if number == _RELOAD:
+            manager.reloading()
             node.reload_certificates()
+            manager.reloaded()
         else:
             for ending in _ENDINGS:
                 signal.signal(ending, signal.SIG_DFL)
+            manager.stopping()
             node.shut_down()
             return

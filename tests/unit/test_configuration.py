@@ -257,7 +257,7 @@ def test_a_setting_at_its_default_may_stand_there_without_effect(toml: Path) -> 
 
 @pytest.mark.parametrize("way_in", [{"mqtt_port": "0"}, {"protocols": "mqtt"}, {"web_socket_port": "0"}])
 def test_settings_of_mqtt_count_wherever_mqtt_is_spoken(way_in: dict[str, str]) -> None:
-    given = {**way_in, "mqtt_allow_anonymous": "off"}
+    given: dict[str, str | None] = {**way_in, "mqtt_allow_anonymous": "off"}
     assert configuration(command_line=given).settings.mqtt_allow_anonymous == "off"
 
 

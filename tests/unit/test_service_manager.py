@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 import trio.testing
 
+from amqp_broker.cli.serve_cluster import _serve
+from amqp_broker.network.listeners import Endpoint
 from amqp_broker.server.service_manager import ServiceManager
+from amqp_broker.settings import Settings
 from tests.unit.in_trio import in_trio
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such sockets")
@@ -74,3 +79,29 @@ async def test_who_does_not_want_to_know_is_not_told(environment: dict[str, str]
     manager.ready()
     manager.stopping()
     await manager.keep_watchdog()
+
+
+class Node:
+    """A node of a cluster that is there until a signal comes, as far as ``serve`` sees it."""
+
+    def __init__(self) -> None:
+        self._ending = trio.Event()
+
+    async def run(self, *, task_status: trio.TaskStatus[list[Endpoint]]) -> None:
+        task_status.started([])
+        await trio.testing.wait_all_tasks_blocked()
+        signal.raise_signal(signal.SIGTERM)
+        await self._ending.wait()
+
+    def shut_down(self) -> None:
+        self._ending.set()
+
+
+def test_a_node_of_a_cluster_says_that_it_is_ready_alive_and_stopping(
+    notified: socket.socket, capsys: pytest.CaptureFixture[str]
+) -> None:
+    environment = {"NOTIFY_SOCKET": notified.getsockname(), "WATCHDOG_USEC": "60000000", "WATCHDOG_PID": ""}
+    node: Any = Node()
+    trio.run(_serve, node, Settings(cluster="etcd://localhost:1/shop"), ServiceManager(environment))
+    assert told(notified) == ["READY=1", "WATCHDOG=1", "STOPPING=1"]
+    assert capsys.readouterr().out == "node of the cluster shop\n"
