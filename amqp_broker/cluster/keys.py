@@ -11,7 +11,7 @@ amqp-broker/CLUSTER/shard/N/lane/    see ``store.py``
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Final
 
 ROOT: Final = "amqp-broker/"
@@ -32,6 +32,7 @@ class Node:
     link_port: int
     version: str
     started_s: int  # seconds since 1970
+    uses: dict[str, int] = field(default_factory=dict)  # of its machine (``server/other_nodes.py``)
 
     def encode(self) -> bytes:
         """As it stands in its key."""
@@ -53,8 +54,9 @@ class Node:
                 int(found["link_port"]),
                 str(found["version"]),
                 int(found["started_s"]),
+                {str(name): int(value) for name, value in found.get("uses", {}).items()},
             )
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise BadKey(f"this is no node of a cluster: {value[:80]!r}") from error
 
 

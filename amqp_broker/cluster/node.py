@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import secrets
 import time
 from collections.abc import Callable
@@ -56,7 +57,10 @@ from amqp_broker.network.turns import Turns
 from amqp_broker.server.broker_server import BrokerServer
 from amqp_broker.server.control import Control, serve_control
 from amqp_broker.server.garbage import without_collections
+from amqp_broker.server.memory_limit import available_memory
+from amqp_broker.server.other_nodes import OtherNode, measured
 from amqp_broker.server.reception import Reception, Serve
+from amqp_broker.server.resources import with_memory_limits
 from amqp_broker.server.status import ServerStatus, ports_of, server_status
 from amqp_broker.settings import Settings
 
@@ -69,6 +73,7 @@ STAGGER_S: Final = 0.2  # between the first who campaigns and the next
 LAST_WRITES_S: Final = 5.0  # after the clients have gone
 GATE_PAUSE_S: Final = 0.02
 ASK_PAUSE_S: Final = 0.5
+REPORT_S: Final = 5.0
 
 
 class ClusterNode:
@@ -101,6 +106,9 @@ class ClusterNode:
         self._etcd: EtcdClient
         self._lease: Lease
         self._ownership: Ownership
+        self._memory = available_memory()
+        self._limits = with_memory_limits(settings, self._memory)
+        self._started_s = int(time.time())
         self._turns = Turns()
         self._reception = Reception(settings, self._turns, self._clients.serve, self._clients.count)
         self._reception.is_http_served = administration is not None
@@ -150,6 +158,7 @@ class ClusterNode:
                 self._is_lease_sure = True
                 nursery.start_soon(trio.serve_listeners, self._clients.serve_link, listeners)
                 nursery.start_soon(self._keep_lease, link_port)
+                nursery.start_soon(self._report, link_port)
                 nursery.start_soon(self._watch, self._keys.nodes, True)
                 nursery.start_soon(self._watch, self._keys.owner(SHARD), False)
                 nursery.start_soon(self._turns.run)
@@ -253,12 +262,41 @@ class ClusterNode:
                 await trio.sleep(1)
 
     async def _register(self, link_port: int) -> None:
+        """Say that this node is there, and what it uses of its machine."""
         configuration = self._configuration
+        uses = await trio.to_thread.run_sync(measured, self._limits, self._memory, self._folder)
+        uses |= {"sockets_used": self._clients.count()[0], "os_pid": os.getpid(), "processors": os.cpu_count() or 1}
         node = Node(
-            self._node_id, configuration.node_name, configuration.link_host, link_port, __version__, int(time.time())
+            self._node_id,
+            configuration.node_name,
+            configuration.link_host,
+            link_port,
+            __version__,
+            self._started_s,
+            {
+                **uses,
+                "sockets_used": self._clients.count()[0],
+                "os_pid": os.getpid(),
+                "processors": os.cpu_count() or 1,
+            },
         )
         operations = [messages.put(self._keys.node(self._node_id).encode(), node.encode(), self._lease.number)]
         await self._etcd.call(messages.TRANSACTION, messages.transaction_request([], operations))
+
+    async def _report(self, link_port: int) -> None:
+        """Say again and again how this node is, for administrators."""
+        while True:
+            await trio.sleep(REPORT_S)
+            if self._lease.number:
+                with suppress(EtcdUnavailable, EtcdRefused):
+                    await self._register(link_port)
+
+    def _other_nodes(self) -> list[OtherNode]:
+        others = [node for node in self._known.nodes.values() if node.node_id != self._node_id]
+        return [
+            OtherNode(one.name, one.version, one.started_s, one.uses)
+            for one in sorted(others, key=lambda one: one.name)
+        ]
 
     async def _keep_lease(self, link_port: int) -> None:
         while True:
@@ -410,6 +448,7 @@ class ClusterNode:
         server = BrokerServer(self._settings, output_gate=self)
         upkeep = Upkeep(self._etcd, store, self._settings.etcd_quota_bytes)
         server.is_store_low = lambda: upkeep.is_low
+        server.node_name, server.other_nodes = self._configuration.node_name, self._other_nodes
         if self._administration is not None:
             server.speak_http(self._administration(server))
         began_s = time.monotonic()

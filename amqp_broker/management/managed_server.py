@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from amqp_broker.management.samples import Samples
 
 
+def name_of_node(name: str) -> str:
+    """A node's name as RabbitMQ has one."""
+    return f"rabbit@{name}"
+
+
 class ManagedServer:
     """What administrators see and change of one server.
 
@@ -84,7 +89,12 @@ class ManagedServer:
     @property
     def node(self) -> str:
         """The name of this node, as RabbitMQ names one."""
-        return "rabbit@localhost"
+        return name_of_node(self.server.node_name)
+
+    @property
+    def nodes(self) -> list[str]:
+        """The names of all nodes of the broker, this one first."""
+        return [self.node, *(name_of_node(one.name) for one in self.server.other_nodes())]
 
     def was_asked(self) -> None:
         """Somebody asks: from now on there are rates."""

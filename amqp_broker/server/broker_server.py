@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import trio
 
@@ -43,6 +43,9 @@ from amqp_broker.server.sync_times import SyncTimes
 from amqp_broker.server.timers import run_timers
 from amqp_broker.server.trace_writer import FOLDER_NAME, write_traces
 from amqp_broker.settings import Settings
+
+if TYPE_CHECKING:
+    from amqp_broker.server.other_nodes import OtherNode
 
 
 class BrokerServer:
@@ -93,6 +96,8 @@ class BrokerServer:
         self.connections_ended = 0
         self.control_folder: Path | None = None  # the data folder, where the command line may reach the broker
         self.is_store_low: Callable[[], bool] = lambda: False  # of a journal that is not on this machine's disk
+        self.node_name = "localhost"  # how administrators are told that this node is called
+        self.other_nodes: Callable[[], Sequence[OtherNode]] = tuple  # of the same broker
         self._serve_http: Serve | None = None
         self._http_clients = 0
         self._nursery: trio.Nursery | None = None  # while clients are served

@@ -89,6 +89,9 @@ def test_a_cluster_is_looked_at_handed_over_and_moved_out(cluster: ClusterOfThre
     publish(doors[0].port, [b"1", b"2"])
     assert {json.loads(ask(node, "/api/queues/%2F/kept")[1])["name"] for node in cluster.nodes} == {"kept"}
 
+    names = [f"rabbit@{node.name}" for node in (owner, *sorted(doors, key=lambda node: node.name))]
+    assert [node["name"] for node in json.loads(ask(doors[0], "/api/nodes")[1])] == names
+
     # A door says where to go
     done = command("queues", "list", "--data-dir", str(doors[0].data_folder))
     assert (done.returncode != 0, f"ask node '{owner.name}'" in done.stderr) == (True, True)

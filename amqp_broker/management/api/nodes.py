@@ -1,20 +1,25 @@
-"""The node: what it uses of its machine, and the limits in force. There is one, as long as there are no clusters."""
+"""The nodes: what each uses of its machine, and the limits in force. A broker alone is one; in a cluster, the one that
+owns the broker answers, and tells of the others what they have last said of themselves.
+"""
 
 from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import trio
 
 from amqp_broker import __version__
 from amqp_broker.management.api.lists import answer_one, columns_of
-from amqp_broker.management.api.overview import churn, contexts, exchange_types, version_of
+from amqp_broker.management.api.overview import CHURN, churn, contexts, exchange_types, version_of
 from amqp_broker.management.api.rates import zero_rates
 from amqp_broker.management.http.call import Call
 from amqp_broker.management.http.messages import Answer, answer_json, no_such_object
 from amqp_broker.management.http.router import Access, Endpoint
+from amqp_broker.management.managed_server import name_of_node
+from amqp_broker.server.other_nodes import OtherNode
 from amqp_broker.server.status import ServerStatus, server_status
 
 NO_LIMIT = 2**31 - 1
@@ -69,30 +74,61 @@ async def _status(call: Call) -> ServerStatus:
 
 
 async def describe_node(call: Call) -> dict[str, Any]:
-    """The node."""
+    """This node."""
     status = await _status(call)
     memory, disk, descriptors = status["memory"], status["disk"], status["descriptors"]
-    used = {
+    uses = {
         "mem_used": memory["used_bytes"],
+        "mem_limit": memory["high_water_bytes"],
         "fd_used": descriptors["used"],
+        "fd_total": descriptors["limit"] or NO_LIMIT,
         "sockets_used": len(call.broker.open_connections),
-        "proc_used": 1,
         "disk_free": disk["free_bytes"] if disk is not None else NO_LIMIT,
+        "disk_free_limit": disk["limit_bytes"] if disk is not None else 0,
+        "os_pid": status["pid"],
+        "processors": os.cpu_count() or 1,
+    }
+    node = _described(call, call.management.node, __version__, uses)
+    return node | {
+        "mem_alarm": "memory" in status["alarms"],
+        "disk_free_alarm": "disk" in status["alarms"],
+        "uptime": int((time.monotonic() - call.management.server.started_s) * 1000),
+        "contexts": contexts(call),
+        "db_dir": status["data_folder"] or "",
+        **churn(call),
+    }
+
+
+def _described_other(call: Call, other: OtherNode) -> dict[str, Any]:
+    """A node that passes its clients on."""
+    node = _described(call, name_of_node(other.name), other.version, other.uses)
+    uptime_ms = max(0, call.broker.clock.wall_ms() - other.started_s * 1000)
+    return node | {"uptime": uptime_ms, **zero_rates(CHURN)}
+
+
+def _described(call: Call, name: str, version: str, uses: Mapping[str, int]) -> dict[str, Any]:
+    """What is the same for all of them."""
+    used = {
+        "mem_used": uses.get("mem_used", 0),
+        "fd_used": uses.get("fd_used", 0),
+        "sockets_used": uses.get("sockets_used", 0),
+        "proc_used": 1,
+        "disk_free": uses.get("disk_free", NO_LIMIT),
     }
     node: dict[str, Any] = {
         "partitions": [],
-        "os_pid": str(status["pid"]),
-        "fd_total": descriptors["limit"] or NO_LIMIT,
-        "sockets_total": descriptors["limit"] or NO_LIMIT,
-        "mem_limit": memory["high_water_bytes"],
-        "mem_alarm": "memory" in status["alarms"],
-        "disk_free_limit": disk["limit_bytes"] if disk is not None else 0,
-        "disk_free_alarm": "disk" in status["alarms"],
+        "os_pid": str(uses.get("os_pid", 0)),
+        "fd_total": uses.get("fd_total", NO_LIMIT),
+        "sockets_total": uses.get("fd_total", NO_LIMIT),
+        "mem_limit": uses.get("mem_limit", 0),
+        "mem_alarm": False,
+        "disk_free_limit": uses.get("disk_free_limit", 0),
+        "disk_free_alarm": False,
         "proc_total": PROCESSES_TOTAL,
         "rates_mode": "basic",
-        "uptime": int((time.monotonic() - call.management.server.started_s) * 1000),
+        "uptime": 0,
         "run_queue": 0,
-        "processors": os.cpu_count() or 1,
+        "processors": uses.get("processors", 1),
         "exchange_types": exchange_types(call),
         "auth_mechanisms": [
             {"name": "PLAIN", "description": "SASL PLAIN authentication mechanism", "enabled": True},
@@ -100,48 +136,54 @@ async def describe_node(call: Call) -> dict[str, Any]:
         ],
         "applications": [
             {"name": "rabbit", "description": "RabbitMQ", "version": version_of(call)},
-            {"name": "amqp_broker", "description": "amqp-broker", "version": __version__},
+            {"name": "amqp_broker", "description": "amqp-broker", "version": version},
         ],
-        "contexts": contexts(call),
+        "contexts": [],
         "log_files": ["<stderr>"],
-        "db_dir": status["data_folder"] or "",
+        "db_dir": "",
         "config_files": [],
         "net_ticktime": 60,
         "enabled_plugins": ["rabbitmq_management"],
         "mem_calculation_strategy": "rss",
         "ra_open_file_metrics": {"ra_log_wal": 0, "ra_log_segment_writer": 0},
         "being_drained": False,
-        "name": call.management.node,
+        "name": name,
         "running": True,
         "type": "disc",
         "cluster_links": [],
         "metrics_gc_queue_length": {},
     }
-    for name, value in used.items():
-        node |= {name: value, f"{name}_details": {"rate": 0.0}}
-    return node | zero_rates(NEVER_COUNTED) | churn(call)
+    for key, value in used.items():
+        node |= {key: value, f"{key}_details": {"rate": 0.0}}
+    return node | zero_rates(NEVER_COUNTED)
+
+
+async def _describe_all(call: Call) -> list[dict[str, Any]]:
+    others = call.management.server.other_nodes()
+    return [await describe_node(call), *(_described_other(call, one) for one in others)]
 
 
 async def list_nodes(call: Call) -> Answer:
-    """All of them: one."""
-    return answer_json([columns_of(call, await describe_node(call))])
+    """All of them."""
+    return answer_json([columns_of(call, node) for node in await _describe_all(call)])
 
 
 async def show_node(call: Call) -> Answer:
     """The node of a name."""
-    _check_name(call)
-    return await answer_one(call, await describe_node(call))
+    return await answer_one(call, await _named(call))
 
 
-def _check_name(call: Call) -> None:
-    if call.variables["node"] != call.management.node:
-        raise no_such_object()
+async def _named(call: Call) -> dict[str, Any]:
+    """The node that is asked for."""
+    for node in await _describe_all(call):
+        if node["name"] == call.variables["node"]:
+            return node
+    raise no_such_object()
 
 
 async def show_memory(call: Call) -> Answer:
     """What the memory is used for; only the whole is known here."""
-    _check_name(call)
-    used_bytes = (await _status(call))["memory"]["used_bytes"]
+    used_bytes = (await _named(call))["mem_used"]
     parts = dict.fromkeys(MEMORY_PARTS, 0) | {"other_system": used_bytes}
     total = {"erlang": used_bytes, "rss": used_bytes, "allocated": used_bytes}
     return answer_json({"memory": {**parts, "strategy": "rss", "total": total}})
@@ -149,14 +191,14 @@ async def show_memory(call: Call) -> Answer:
 
 async def show_relative_memory(call: Call) -> Answer:
     """The same as shares of the whole."""
-    _check_name(call)
+    await _named(call)
     shares = dict.fromkeys(MEMORY_PARTS, 0) | {"other_system": 100}
     return answer_json({"memory": {**shares, "total": 100}})
 
 
 async def show_tables(call: Call) -> Answer:
     """Erlang's tables, of which there are none."""
-    _check_name(call)
+    await _named(call)
     return answer_json({"ets_tables": []})
 
 

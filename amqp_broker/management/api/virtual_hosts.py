@@ -49,7 +49,7 @@ def describe(call: Call, host: VirtualHost, octets: dict[str, int]) -> dict[str,
         "metadata": {"description": metadata.description, "tags": list(metadata.tags)},
         "protected_from_deletion": False,
         "tracing": call.broker.firehose.is_on(host.name),
-        "cluster_state": {call.management.node: "running"},
+        "cluster_state": dict.fromkeys(call.management.nodes, "running"),
         **with_rates(call, key, octets, BYTES_RANGE),
         **with_rates(call, key, lengths, LENGTHS_RANGE),
         "message_stats": with_rates(call, key, stats, MESSAGES_RANGE),
@@ -117,7 +117,7 @@ async def start_virtual_host(call: Call) -> Answer:
     """Start a virtual host on a node; here all run always."""
     call.virtual_host()
     node = call.variables["node"]
-    if node != call.management.node:
+    if node not in call.management.nodes:
         raise bad_request(f"Request to node {node} failed with nodedown")
     return Answer(204)
 

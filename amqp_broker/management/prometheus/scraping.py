@@ -21,6 +21,7 @@ from amqp_broker.management.api.overview import ERLANG_VERSION, version_of
 from amqp_broker.management.http.call import Call
 from amqp_broker.management.http.messages import Answer
 from amqp_broker.management.http.router import Access, Endpoint
+from amqp_broker.management.managed_server import name_of_node
 from amqp_broker.management.prometheus.exposition import (
     CONTENT_TYPE,
     Family,
@@ -154,6 +155,12 @@ class Scrape:
         yield from written(Family("rabbitmq_identity_info", "untyped", "Names of node and cluster"), [(identity, 1)])
         own = labels_of(version=__version__)
         yield from written(Family("amqp_broker_build_info", "untyped", "Version of amqp-broker"), [(own, 1)])
+        # In a family of its own: dashboards join with identity_info, which must be there once.
+        others = call.management.server.other_nodes()
+        nodes = [(labels_of(node=call.management.node, version=__version__, owner="true"), 1)]
+        nodes += [(labels_of(node=name_of_node(one.name), version=one.version, owner="false"), 1) for one in others]
+        if others:
+            yield from written(Family("amqp_broker_node_info", "untyped", "The nodes of the cluster"), nodes)
 
     def _of_node(self, status: ServerStatus) -> Iterator[str]:
         memory, disk, descriptors = status["memory"], status["disk"], status["descriptors"]

@@ -1,0 +1,49 @@
+"""What administrators are told of the nodes, by one that has others."""
+
+from __future__ import annotations
+
+from amqp_broker.server.other_nodes import OtherNode
+from tests.support.managed import HttpClient, Managed, managing
+from tests.support.served import on_a_jumping_clock
+
+OTHER = OtherNode("b", "0.0.9", -100, {"mem_used": 7, "fd_used": 3, "os_pid": 99, "disk_free": 5, "processors": 4})
+
+
+async def scraped(managed: Managed) -> str:
+    """What Prometheus reads."""
+    port = next(one.port for one in managed.server.http_endpoints if one.protocol == "metrics")
+    client = HttpClient(await managed.connect(port=port))
+    reply = await client.ask("GET", "/metrics", user=None)
+    await client.stream.aclose()
+    return reply.body.decode()
+
+
+@on_a_jumping_clock
+async def test_all_nodes_of_a_cluster_are_listed() -> None:
+    async with managing() as managed:
+        managed.server.node_name, managed.server.other_nodes = "a", lambda: [OTHER]
+        client = await managed.administrator()
+        nodes = (await client.ask("GET", "/api/nodes")).json
+        assert [node["name"] for node in nodes] == ["rabbit@a", "rabbit@b"]
+        assert nodes[0].keys() == nodes[1].keys()
+        other = (await client.ask("GET", "/api/nodes/rabbit@b")).json
+        assert (other["mem_used"], other["fd_used"], other["os_pid"], other["processors"]) == (7, 3, "99", 4)
+        assert other["uptime"] >= 100_000
+        memory = (await client.ask("GET", "/api/nodes/rabbit@b/memory")).json
+        assert memory["memory"]["total"]["rss"] == 7
+        assert (await client.ask("GET", "/api/nodes/rabbit@c")).status == 404
+        host = (await client.ask("GET", "/api/vhosts/%2F")).json
+        assert host["cluster_state"] == {"rabbit@a": "running", "rabbit@b": "running"}
+        metrics = await scraped(managed)
+        assert 'amqp_broker_node_info{node="rabbit@b",version="0.0.9",owner="false"} 1' in metrics
+        assert metrics.count("\nrabbitmq_identity_info{") == 1  # dashboards join with it
+        await client.stream.aclose()
+
+
+@on_a_jumping_clock
+async def test_a_broker_alone_is_one_node() -> None:
+    async with managing() as managed:
+        client = await managed.administrator()
+        assert [node["name"] for node in (await client.ask("GET", "/api/nodes")).json] == ["rabbit@localhost"]
+        assert "amqp_broker_node_info" not in await scraped(managed)
+        await client.stream.aclose()
