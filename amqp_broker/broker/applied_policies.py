@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from amqp_broker.broker.policies import (
     APPLIES_TO_QUEUES,
     EXCHANGE,
+    FEDERATION_UPSTREAM,
     MEANS_NOTHING_TO,
     NOTHING,
     OPERATOR_POLICY,
@@ -101,7 +102,8 @@ class AppliedPolicies:
         if in_force is not queue.in_force:
             if self._host.observers.present_for_changes:
                 self._tell(queue, in_force)
-            queue.in_force = in_force
+            before, queue.in_force = queue.in_force, in_force
+            self._tell_federation(before, in_force)
             queue.apply(
                 queue.declared
                 if in_force is None
@@ -123,7 +125,8 @@ class AppliedPolicies:
         """The same for an exchange; the default exchange has no alternate one."""
         in_force = self._in_force(exchange.name, EXCHANGE, NOTHING)
         if in_force is not exchange.in_force:
-            exchange.in_force = in_force
+            before, exchange.in_force = exchange.in_force, in_force
+            self._tell_federation(before, in_force)
             if exchange.name:
                 declared = exchange.declared_alternate
                 alternate = declared if in_force is None else alternate_under(declared, in_force.definition)
@@ -132,6 +135,10 @@ class AppliedPolicies:
                 self._host.let_delay(
                     exchange, delaying if in_force is None else delaying_under(delaying, in_force.definition)
                 )
+
+    def _tell_federation(self, before: InForce | None, now: InForce | None) -> None:
+        if (before is not None and before.federates) or (now is not None and now.federates):
+            self._host.components.changed(FEDERATION_UPSTREAM)
 
     def _in_force(self, name: str, kinds: tuple[str, ...], meaningless: frozenset[str]) -> InForce | None:
         policy, operator_policy = (

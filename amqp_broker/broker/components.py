@@ -1,7 +1,7 @@
 """The components that parameters of virtual hosts concern: each checks what it is told, and hears of changes.
 
-Holds no component. Those of RabbitMQ's plugins that this broker does not have are known by name, so that definitions
-that RabbitMQ has exported can be taken; what they are told is kept, and has no effect.
+Holds no component. Those that whoever serves a broker brings are known by name, so that definitions can be taken where
+nobody serves it, too; what they are told is kept then, and has no effect.
 """
 
 from __future__ import annotations

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from amqp_broker.access.users import User, Users
-from amqp_broker.broker.components import Components
 from amqp_broker.broker.connections import Connections
 from amqp_broker.broker.counters import ChannelCounts
 from amqp_broker.broker.exchanges.registry import exchange_types
@@ -37,7 +36,6 @@ class Contents(Shared):
         self.users = Users()
         self.virtual_hosts: dict[str, VirtualHost] = {}
         self.global_parameters: Parameters = {}
-        self.components = Components()
         self.open_connections = Connections()
         self.firehose = Firehose(self.observers, self.finish_with, settings.node_name or settings.cluster_name)
         self._events: EventExchange | None = None

@@ -29,6 +29,7 @@ class Host:
         self.timers = shared.timers
         self.works = shared.works
         self.observers = shared.observers
+        self.components = shared.components
         self.durability = shared.durability
         self.paging = shared.paging
         self.changed_queues = shared.changed_queues

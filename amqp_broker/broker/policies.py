@@ -80,6 +80,10 @@ MEANS_NOTHING_TO: Final = {
         }
     ),
 }
+FEDERATION_UPSTREAM: Final = "federation-upstream"  # which is the name of a component, too
+FEDERATION_SET: Final = "federation-upstream-set"
+FEDERATION_PATTERN: Final = "federation-upstream-pattern"
+FEDERATION: Final = (FEDERATION_UPSTREAM, FEDERATION_SET, FEDERATION_PATTERN)
 DELAYED_MESSAGE: Final = "delayed-message"  # a key that RabbitMQ does not have
 NOTHING: Final[frozenset[str]] = frozenset()
 
@@ -129,6 +133,11 @@ class InForce:
     policy: Policy | None
     operator_policy: Policy | None
     definition: Definition
+
+    @property
+    def federates(self) -> bool:
+        """Whether what they are in force for is federated."""
+        return any(key in self.definition for key in FEDERATION)
 
 
 def in_order(policies: Iterable[Policy]) -> list[Policy]:

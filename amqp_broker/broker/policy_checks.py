@@ -1,7 +1,7 @@
 """What may stand in a policy, with RabbitMQ's texts where something may not.
 
 Keys that only newer releases of RabbitMQ know are taken, so that what those have exported can be read; keys of classic
-mirrored queues and of federation are taken and do nothing. (rabbit_policies.erl, rabbit_mirror_queue_misc.erl.)
+mirrored queues are taken and do nothing. (rabbit_policies.erl, rabbit_mirror_queue_misc.erl.)
 """
 
 from __future__ import annotations
@@ -12,7 +12,17 @@ from typing import Final
 from amqp_broker.access.patterns import BadPattern, Pattern
 from amqp_broker.broker.arguments import is_maximum_age
 from amqp_broker.broker.erlang_text import erlang_json, erlang_string
-from amqp_broker.broker.policies import DELAYED_MESSAGE, OPERATOR_POLICY, POLICY, Definition, Policy
+from amqp_broker.broker.policies import (
+    DELAYED_MESSAGE,
+    FEDERATION,
+    FEDERATION_PATTERN,
+    FEDERATION_SET,
+    FEDERATION_UPSTREAM,
+    OPERATOR_POLICY,
+    POLICY,
+    Definition,
+    Policy,
+)
 from amqp_broker.broker.problems import NotValid
 
 APPLY_TO: Final = ("all", "queues", "exchanges", "classic_queues", "quorum_queues", "streams")
@@ -73,11 +83,17 @@ def _definition_problem(component: str, definition: object) -> str | None:
             problem = checks[key](value)
             if problem is not None:
                 return problem
-    problem = _mirroring_problem(definition) if component == POLICY else None
+    problem = _federation_problem(definition) or _mirroring_problem(definition) if component == POLICY else None
     unknown = {key: value for key, value in definition.items() if key not in checks}
     if problem is None and unknown:
         return f"{erlang_json(unknown)} are not recognised policy settings"
     return problem
+
+
+def _federation_problem(definition: Definition) -> str | None:
+    if sum(key in definition for key in FEDERATION) < 2:
+        return None
+    return f"cannot specify {FEDERATION_UPSTREAM}, {FEDERATION_SET} or {FEDERATION_PATTERN} together"
 
 
 def _mirroring_problem(definition: Definition) -> str | None:
@@ -159,6 +175,17 @@ def _promotion(key: str) -> Check:
     )
 
 
+def _federation_pattern(value: object) -> str | None:
+    if not isinstance(value, str):
+        return f"{erlang_json(value)} is not a valid federation upstream pattern name"
+    try:
+        Pattern(value)
+    except BadPattern as error:
+        problem = f"{{{erlang_string(error.problem)},{error.offset}}}"
+        return f"could not compile pattern {value} to a regular expression. Error: {problem}"
+    return None
+
+
 def _anything(value: object) -> str | None:
     return None
 
@@ -200,9 +227,9 @@ POLICY_CHECKS: Final[dict[str, Check]] = {
     "ha-promote-on-shutdown": _promotion("ha-promote-on-shutdown"),
     "ha-promote-on-failure": _promotion("ha-promote-on-failure"),
     DELAYED_MESSAGE: _yes_or_no("delayed message"),
-    "federation-upstream": _anything,
-    "federation-upstream-set": _anything,
-    "federation-upstream-pattern": _anything,
+    FEDERATION_UPSTREAM: _text("federation upstream name"),
+    FEDERATION_SET: _text("federation upstream set name"),
+    FEDERATION_PATTERN: _federation_pattern,
     **NEWER,
 }
 CHECKS: Final[dict[str, dict[str, Check]]] = {POLICY: POLICY_CHECKS, OPERATOR_POLICY: {**LIMITS, **NEWER}}

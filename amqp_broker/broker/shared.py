@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from amqp_broker.behaviour import BEHAVIOURS
+from amqp_broker.broker.components import Components
 from amqp_broker.broker.dead_letter import DeathReason
 from amqp_broker.broker.drops import Drops
 from amqp_broker.broker.message import Message
@@ -46,6 +47,7 @@ class Shared:
         self.timers = Timers(clock, driver)
         self.works = Works()
         self.observers = Observers(driver)
+        self.components = Components()
         self.drops = Drops(clock)
         self.changed_queues: deque[Queue] = deque()
         self.dead_letters: deque[tuple[Queue, Message, DeathReason]] = deque()

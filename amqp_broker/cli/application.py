@@ -45,6 +45,7 @@ COMMANDS = {
     "policies": "Policies of a running broker.",
     "definitions": "All but the messages, to and from a file.",
     "shovels": "Carry messages within the broker, from and to others.",
+    "federation": "Exchanges and queues that follow those of other brokers.",
     "migrate": "Move over from another broker, or to one.",
     "parameters": "Parameters of a running broker.",
     "operator-policies": "Limits that policies cannot exceed.",

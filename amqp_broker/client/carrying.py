@@ -1,39 +1,24 @@
 """Messages are carried from a queue or an exchange of one broker to another broker, or to the same one.
 
-Nothing is lost on the way: a message is acknowledged at its source when the destination has confirmed it
-(``ON_CONFIRM``); when a connection ends before that, it is there again, and may then arrive twice. Order is kept. The
-other two ways of acknowledging are faster and promise less, as RabbitMQ's shovels have them (RabbitMQ docs, "Shovel
-Plugin").
+How nothing is lost on the way is in ``forwarding.py``.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from typing import Final
 
-import trio
-
 from amqp_broker.client.connection import AmqpClient
-from amqp_broker.client.conversation import Event, Message, Said
-from amqp_broker.client.failures import BrokerUnreachable, RefusedByBroker, told_as_one
+from amqp_broker.client.conversation import Message
+from amqp_broker.client.failures import RefusedByBroker
+from amqp_broker.client.forwarding import AckMode, Forwarding, Outgoing
 from amqp_broker.errors import ReplyCode
 from amqp_broker.wire.content import encode_content_header
-from amqp_broker.wire.methods import Basic, Confirm, Queue
+from amqp_broker.wire.methods import Basic, Queue
 from amqp_broker.wire.table import Table
 
-BLOCKED_PAUSE_S: Final = 0.05
 CONSUMER_TAG: Final = "carrying"
-
-
-class AckMode(StrEnum):
-    """When a message is acknowledged at its source."""
-
-    ON_CONFIRM = "on-confirm"
-    ON_PUBLISH = "on-publish"
-    NO_ACK = "no-ack"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +85,6 @@ class Carrying:
         self._mode = mode
         self._limit = limit
         self._progress = progress
-        self._published = 0  # on this connection, as confirms count
-        self._arrived = 0
-        self._unconfirmed: deque[tuple[int, int]] = deque()  # publishing numbers and delivery tags
 
     async def run(self) -> int:
         """Carry until the limit is reached; returns how many have arrived.
@@ -113,16 +95,14 @@ class Carrying:
         queue = await self._prepare()
         if self._limit == 0:
             return 0
-        with told_as_one():
-            async with trio.open_nursery() as nursery:
-                if self._mode is AckMode.ON_CONFIRM:
-                    nursery.start_soon(self._take_confirms, nursery.cancel_scope)
-                else:
-                    nursery.start_soon(self._watch_destination)
-                no_ack = self._mode is AckMode.NO_ACK
-                await self._source.call(Basic.Consume, queue=queue, consumer_tag=CONSUMER_TAG, no_ack=no_ack)
-                await self._carry(nursery.cancel_scope)
-        return self._arrived
+        forwarding = Forwarding(
+            self._source, self._destination, self._outgoing, mode=self._mode, limit=self._limit, progress=self._progress
+        )
+
+        async def consume() -> None:
+            await self._source.call(Basic.Consume, queue=queue, consumer_tag=CONSUMER_TAG, no_ack=forwarding.no_ack)
+
+        return await forwarding.run(self._from.prefetch_count, consume)
 
     async def ready_count(self) -> int:
         """How many messages wait in the source queue now."""
@@ -145,94 +125,17 @@ class Carrying:
             )
         if put_to.queue:
             await ensure_queue(self._destination, put_to.queue, put_to.arguments)
-        if self._mode is not AckMode.NO_ACK:
-            await self._source.call(Basic.Qos, prefetch_count=taken_from.prefetch_count)
-        if self._mode is AckMode.ON_CONFIRM:
-            await self._destination.call(Confirm.Select)
         return queue
 
-    # --- there
-
-    async def _carry(self, until: trio.CancelScope) -> None:
-        async for event in self._source.events():
-            if isinstance(event, Said):
-                if isinstance(event.method, Basic.Cancel):
-                    raise BrokerUnreachable("the queue that messages come from was deleted")
-                continue
-            if self._limit is not None and self._arrived + len(self._unconfirmed) >= self._limit:
-                continue  # it goes back when the connection ends
-            while self._destination.is_blocked:  # noqa: ASYNC110  # the broker says it in the midst of events
-                await trio.sleep(BLOCKED_PAUSE_S)
-            self._publish(event)
-            if self._source.has_events:
-                continue
-            await self._destination.flush()
-            if self._mode is not AckMode.ON_CONFIRM:
-                await self._source.flush()
-                self._progress(self._arrived)
-                if self._arrived == self._limit:
-                    until.cancel()
-
-    def _publish(self, message: Message) -> None:
+    def _outgoing(self, message: Message) -> Outgoing:
         method, to = message.method, self._to
         assert isinstance(method, Basic.Deliver)
-        if to.queue:
-            exchange, routing_key = "", to.queue
-        else:
-            exchange = (method.exchange or "") if to.exchange is None else to.exchange
-            routing_key = (method.routing_key or "") if to.routing_key is None else to.routing_key
         header = with_headers(message, to.headers) if to.headers else message.header
-        self._destination.conversation.publish(exchange, routing_key, header, message.body)
-        self._published += 1
-        if self._mode is AckMode.ON_CONFIRM:
-            self._unconfirmed.append((self._published, message.delivery_tag))
-            return
-        self._arrived += 1
-        if self._mode is AckMode.ON_PUBLISH:
-            self._source.conversation.say(Basic.Ack, delivery_tag=message.delivery_tag)
-
-    # --- and back
-
-    async def _watch_destination(self) -> None:
-        async for _ in self._destination.events():
-            pass
-
-    async def _take_confirms(self, until: trio.CancelScope) -> None:
-        async for event in self._destination.events():
-            self._take_confirm(event)
-            if self._destination.has_events:
-                continue
-            await self._source.flush()
-            self._progress(self._arrived)
-            if self._limit is not None and self._arrived >= self._limit:
-                until.cancel()
-
-    def _take_confirm(self, event: Event) -> None:
-        method = event.method
-        if not isinstance(method, Basic.Ack | Basic.Nack):
-            return
-        tags = self._confirmed(int(method.delivery_tag or 0), bool(method.multiple))
-        if isinstance(method, Basic.Nack):
-            for tag in tags:
-                self._source.conversation.say(Basic.Nack, delivery_tag=tag, requeue=True)
-        elif tags:
-            self._arrived += len(tags)
-            is_all_before = not self._unconfirmed or tags[-1] < self._unconfirmed[0][1]
-            for tag in tags[-1:] if is_all_before else tags:
-                self._source.conversation.say(Basic.Ack, delivery_tag=tag, multiple=is_all_before)
-
-    def _confirmed(self, number: int, is_multiple: bool) -> Sequence[int]:
-        """The delivery tags of what a confirm is for, the oldest first."""
-        unconfirmed, tags = self._unconfirmed, []
-        if is_multiple or (unconfirmed and unconfirmed[0][0] == number):
-            while unconfirmed and unconfirmed[0][0] <= number:
-                tags.append(unconfirmed.popleft()[1])
-            return tags
-        for pair in unconfirmed:
-            if pair[0] == number:
-                unconfirmed.remove(pair)
-                return [pair[1]]
-        return []
+        if to.queue:
+            return Outgoing("", to.queue, header)
+        exchange = (method.exchange or "") if to.exchange is None else to.exchange
+        routing_key = (method.routing_key or "") if to.routing_key is None else to.routing_key
+        return Outgoing(exchange, routing_key, header)
 
 
 async def ensure_queue(client: AmqpClient, name: str, arguments: Table) -> None:

@@ -5,7 +5,8 @@
     async with connected(uri, name="errand") as client:
         await client.call(Basic.Qos, prefetch_count=100)
         await client.call(Basic.Consume, queue="orders")
-        async for event in client.events(): ...
+        while True:
+            event = await client.next_event()
 
 What is said between two waits goes out in one write. Holds no meaning of what is said; that is whoever's errand it is.
 """
@@ -14,9 +15,9 @@ from __future__ import annotations
 
 import ssl
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import trio
 
@@ -32,10 +33,25 @@ from amqp_broker.client.failures import BrokerUnreachable, RefusedByBroker, told
 from amqp_broker.client.uri import AmqpUri
 from amqp_broker.explanations import system_reason
 from amqp_broker.wire.methods import Channel, Connection, Method
+from amqp_broker.wire.table import Table
 
 CHUNK_BYTES: Final = 262_144
 CLOSE_TIMEOUT_S: Final = 2.0
 MISSED_BEATS_MAX: Final = 2
+
+
+class _Call:
+    """Somebody waits for a reply.
+
+    Args:
+        replies: the names of the methods that would be one.
+    """
+
+    __slots__ = ("replies", "reply")
+
+    def __init__(self, replies: Sequence[str]) -> None:
+        self.replies = replies
+        self.reply: Method | None = None
 
 
 class AmqpClient:
@@ -51,12 +67,14 @@ class AmqpClient:
         self._uri = uri
         self.conversation = Conversation()
         self._events: deque[Event] = deque()
+        self._calls: list[_Call] = []  # that wait for their replies, the oldest first
         self._arrived = trio.Event()
         self._sending = trio.Lock()
         self._heard_s = trio.current_time()
         self._failure: BrokerUnreachable | None = None
         self._is_channel_closed = False  # by the failure; the connection goes on
         self.is_blocked = False  # whether the broker takes no publishes now
+        self.server_properties: Table = {}  # what the broker says of itself
 
     # --- talking
 
@@ -76,40 +94,40 @@ class AmqpClient:
                     raise self._gone() from error
 
     async def call(self, method: type[Method], channel: int = CHANNEL, **fields: Any) -> Method:
-        """Say something, and wait for its reply; events that come before stay for ``events``.
+        """Say something, and wait for its reply; events that come before stay for ``next_event``.
+
+        May be called while another task waits for ``next_event``: a reply is none of those.
 
         Raises:
             RefusedByBroker: the broker closes the channel or the connection for it.
             BrokerUnreachable: the connection has failed.
         """
-        self.conversation.say(method, channel, **fields)
-        await self.flush()
-        return await self._reply_to(method)
-
-    async def _reply_to(self, method: type[Method]) -> Method:
-        replies = method.valid_responses
-        while True:
-            for event in self._events:
-                if isinstance(event, Said) and event.method.name in replies:
-                    self._events.remove(event)
-                    return event.method
-            await self._wait()
+        call = _Call(method.valid_responses)
+        self._calls.append(call)
+        try:
+            self.conversation.say(method, channel, **fields)
+            await self.flush()
+            while call.reply is None:
+                await self._wait()
+        finally:
+            if call in self._calls:
+                self._calls.remove(call)
+        return call.reply
 
     @property
     def has_events(self) -> bool:
-        """Whether ``events`` has more without waiting."""
+        """Whether ``next_event`` has one without waiting."""
         return bool(self._events)
 
-    async def events(self) -> AsyncIterator[Event]:
-        """What comes, until the connection ends.
+    async def next_event(self) -> Event:
+        """What comes next.
 
         Raises:
-            BrokerUnreachable: it has failed, or the broker has closed it.
+            BrokerUnreachable: the connection has failed, or the broker has closed it.
         """
-        while True:
-            while self._events:
-                yield self._events.popleft()
+        while not self._events:
             await self._wait()
+        return self._events.popleft()
 
     async def _wait(self) -> None:
         if self._failure is not None:
@@ -157,8 +175,16 @@ class AmqpClient:
             answer: type[Method] = Channel.CloseOk if is_channel else Connection.CloseOk
             self.conversation.say(answer, CHANNEL if is_channel else 0)
             self._fail(RefusedByBroker(method.reply_code or 0, closing_reason(method)), is_channel=is_channel)
-        else:
+        elif not self._answers_call(event):
             self._events.append(event)
+
+    def _answers_call(self, event: Event) -> bool:
+        for call in self._calls:
+            if isinstance(event, Said) and event.method.name in call.replies:
+                call.reply = event.method
+                self._calls.remove(call)
+                return True
+        return False
 
     def _fail(self, failure: BrokerUnreachable, *, is_channel: bool = False) -> None:
         if self._failure is None or self._is_channel_closed:
@@ -202,7 +228,9 @@ class AmqpClient:
         uri = self._uri
         await self.flush()
         start = await self._wait_for(Connection.Start)
-        mechanisms = str(start.mechanisms).split()  # type: ignore[attr-defined]
+        assert isinstance(start, Connection.Start)
+        self.server_properties = cast("Table", start.server_properties or {})
+        mechanisms = str(start.mechanisms).split()
         if uri.user is None and "EXTERNAL" in mechanisms:
             self.conversation.start_ok("EXTERNAL", "", name)
         else:

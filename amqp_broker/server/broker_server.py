@@ -27,6 +27,7 @@ from amqp_broker.network.turns import Turns
 from amqp_broker.server.clock import SystemClock
 from amqp_broker.server.control import Control, serve_control
 from amqp_broker.server.driver import ServerDriver
+from amqp_broker.server.federation.supervisor import Federation
 from amqp_broker.server.journal_flusher import JournalFlusher
 from amqp_broker.server.long_works import go_on_with_works
 from amqp_broker.server.memory_limit import available_memory
@@ -84,8 +85,9 @@ class BrokerServer:
         self._clock = clock or SystemClock()
         self._broker = broker
         self.shovels = Shovels(self.serve_stream)
+        self.federation = Federation(self.serve_stream)
         if broker is not None:
-            broker.components.register(SHOVEL, self.shovels)
+            self._carry_for(broker)
         self._driver = driver or ServerDriver()
         self._journal: Journal | None = None
         self._flusher: JournalFlusher | None = None
@@ -115,8 +117,13 @@ class BrokerServer:
 
     def _new_broker(self) -> Broker:
         broker = Broker(self.settings, self._clock, self._driver)
-        broker.components.register(SHOVEL, self.shovels)
+        self._carry_for(broker)
         return broker
+
+    def _carry_for(self, broker: Broker) -> None:
+        """Be what the broker's parameters of shovels and federation concern."""
+        broker.components.register(SHOVEL, self.shovels)
+        self.federation.register(broker)
 
     def open(self, journal: Journal, progress: Progress | None = None) -> None:
         """Read a journal, and keep in it from now on. To be called before ``run``.
@@ -200,6 +207,7 @@ class BrokerServer:
                 nursery.start_soon(go_on_with_works, self.broker, driver.unfinished_work)
                 nursery.start_soon(self._turns.run)
                 nursery.start_soon(self.shovels.run, self.broker)
+                nursery.start_soon(self.federation.run, self.broker)
                 nursery.start_soon(watch_resources, self.broker, self.settings, self._flusher, self.is_store_low)
                 driver.password_checks = PasswordChecks(self.broker, nursery)
                 stall_timeout_ms = self.settings.output_stall_timeout_ms

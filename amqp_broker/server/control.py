@@ -38,12 +38,19 @@ from amqp_broker.server.control_address import SOCKET_NAME, reachable_address
 from amqp_broker.server.control_commands import COMMANDS as CHANGES
 from amqp_broker.server.control_commands import LISTS as THINGS
 from amqp_broker.server.control_commands import BadRequest, Command, Controlled
+from amqp_broker.server.federation import commands as federation_commands
 from amqp_broker.server.shovels import commands as shovel_commands
 from amqp_broker.server.status import ServerStatus
 
 COMMANDS: dict[str, Command] = {**CHANGES, **observing_commands.COMMANDS, **control_operations.COMMANDS}
-COMMANDS |= shovel_commands.COMMANDS
-LISTS = {**THINGS, **observing_commands.LISTS, **control_operations.LISTS, **shovel_commands.LISTS}
+COMMANDS |= shovel_commands.COMMANDS | federation_commands.COMMANDS
+LISTS = {
+    **THINGS,
+    **observing_commands.LISTS,
+    **control_operations.LISTS,
+    **shovel_commands.LISTS,
+    **federation_commands.LISTS,
+}
 CHUNK_BYTES = 65_536
 LINE_BYTES_MAX = 64 * 1024 * 1024  # definitions come in one
 CLIENTS_MAX = 16

@@ -106,8 +106,6 @@ ENDPOINTS = (
     Endpoint("/api/feature-flags/{name}/enable", {"PUT": (Access.ADMINISTRATOR, enable_feature_flag)}),
     Endpoint("/api/deprecated-features", {"GET": (Access.MANAGEMENT, list_nothing)}),
     Endpoint("/api/deprecated-features/used", {"GET": (Access.MANAGEMENT, list_nothing)}),
-    Endpoint("/api/federation-links", {"GET": (Access.MONITORING, list_nothing)}),
-    Endpoint("/api/federation-links/{vhost}", {"GET": (Access.MONITORING, list_nothing)}),
     Endpoint("/api/rebalance/queues", {"POST": (Access.ADMINISTRATOR, do_nothing)}),
     Endpoint("/api/reset", {"DELETE": (Access.ADMINISTRATOR, forget_samples)}),
     Endpoint("/api/reset/{node}", {"DELETE": (Access.ADMINISTRATOR, forget_samples)}),

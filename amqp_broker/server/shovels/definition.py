@@ -10,7 +10,8 @@ from typing import Any, Final
 
 from amqp_broker.broker.erlang_text import erlang_json
 from amqp_broker.broker.problems import NotValid
-from amqp_broker.client.carrying import AckMode, Destination, Source
+from amqp_broker.client.carrying import Destination, Source
+from amqp_broker.client.forwarding import AckMode
 from amqp_broker.client.uri import AmqpUri, BadUri, parse_uri
 from amqp_broker.wire.table import Table
 

@@ -1,35 +1,24 @@
 """One shovel while it is there: it connects, carries, and begins again when a connection ends.
 
-How messages are carried is in ``client/carrying.py``. An end without a host is this broker itself, over a stream in
-memory; there the user that the address names needs no password, because only who administers this broker can name it.
+How messages are carried is in ``client/carrying.py``, what its ends are in ``server/ends.py``.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Final
 
 import trio
 
-from amqp_broker.access.client import Peer
 from amqp_broker.broker.broker import Broker
 from amqp_broker.client.carrying import Carrying, Destination
-from amqp_broker.client.connection import AmqpClient, connected
+from amqp_broker.client.connection import AmqpClient
 from amqp_broker.client.failures import BrokerUnreachable, told_as_one
-from amqp_broker.client.uri import AmqpUri
 from amqp_broker.logs import log_event
-from amqp_broker.network.memory_stream import stream_pair
+from amqp_broker.server.ends import Ends
 from amqp_broker.server.shovels.definition import NEVER, QUEUE_LENGTH, ShovelDefinition
 from amqp_broker.wire.table import Table
-
-HERE: Final = "127.0.0.1"
-LOCAL_TIMEOUT_S: Final = 5.0
-LOCAL_BYTES_MAX: Final = 1_048_576
-
-ServeStream = Callable[[trio.abc.Stream, Peer], Awaitable[None]]
 
 
 @dataclass(slots=True)
@@ -48,18 +37,16 @@ class Shovel:
     """One shovel.
 
     Args:
-        broker: whose it is, for the time and its users.
-        serve_stream: has a conversation of this broker over a stream.
+        broker: whose it is, for the time.
+        ends: where its ends are.
         virtual_host: whose parameter it is, and where an end is that is this broker and names none.
         name: of the shovel.
         definition: what it is to do.
     """
 
-    def __init__(
-        self, broker: Broker, serve_stream: ServeStream, virtual_host: str, name: str, definition: ShovelDefinition
-    ) -> None:
+    def __init__(self, broker: Broker, ends: Ends, virtual_host: str, name: str, definition: ShovelDefinition) -> None:
         self._broker = broker
-        self._serve_stream = serve_stream
+        self._ends = ends
         self.virtual_host = virtual_host
         self.name = name
         self.definition = definition
@@ -108,8 +95,10 @@ class Shovel:
         with told_as_one():
             async with (
                 trio.open_nursery() as nursery,
-                self._connected(source_uri, "source", nursery) as source,
-                self._connected(destination_uri, "destination", nursery) as destination,
+                self._ends.connected(source_uri, self.virtual_host, f"Shovel {self.name}, source", nursery) as source,
+                self._ends.connected(
+                    destination_uri, self.virtual_host, f"Shovel {self.name}, destination", nursery
+                ) as destination,
             ):
                 await self._carry(source, destination, progress)
 
@@ -146,24 +135,3 @@ class Shovel:
             "dest-exchange": to.exchange,
         }
         return {"x-shovelled": [{**shovelled, **{key: value for key, value in named.items() if value}}]}
-
-    def _connected(self, uri: AmqpUri, end: str, nursery: trio.Nursery) -> AbstractAsyncContextManager[AmqpClient]:
-        name = f"Shovel {self.name}, {end}"
-        if not uri.is_local:
-            return connected(uri, name=name)
-        virtual_host = self.virtual_host if uri.virtual_host is None else uri.virtual_host
-        user = uri.user if uri.user is not None else self._administrator_of(virtual_host)
-        ours, theirs = stream_pair(LOCAL_BYTES_MAX)
-        peer = Peer(HERE, 0, True, certificate_name=user)
-        nursery.start_soon(self._serve_stream, theirs, peer)
-        local = replace(uri, user=None, virtual_host=virtual_host, heartbeat_s=0, timeout_s=LOCAL_TIMEOUT_S)
-        return connected(local, name=name, stream=ours)
-
-    def _administrator_of(self, virtual_host: str) -> str:
-        """Who acts where the address names nobody: an administrator who may do something there."""
-        for user in self._broker.users:
-            if "administrator" in user.tags and virtual_host in user.permissions:
-                return user.name
-        raise BrokerUnreachable(
-            f"no administrator may do anything in virtual host '{virtual_host}': name a user, as in amqp://user@/"
-        )

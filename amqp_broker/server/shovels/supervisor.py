@@ -18,7 +18,8 @@ from amqp_broker.logs import log_event, log_internal_error
 from amqp_broker.network.wake_up import WakeUp
 
 if TYPE_CHECKING:
-    from amqp_broker.server.shovels.shovel import ServeStream, Shovel
+    from amqp_broker.server.ends import ServeStream
+    from amqp_broker.server.shovels.shovel import Shovel
 
 COMPONENT: Final = "shovel"
 BY: Final = "shovel"
@@ -103,6 +104,7 @@ class Shovels:
                 self._start(broker, nursery, *key, parameter.text())
 
     def _start(self, broker: Broker, nursery: trio.Nursery, virtual_host: str, name: str, text: str) -> None:
+        from amqp_broker.server.ends import Ends
         from amqp_broker.server.shovels.definition import read_definition
         from amqp_broker.server.shovels.shovel import Shovel
 
@@ -113,7 +115,7 @@ class Shovels:
                 self._refused[virtual_host, name] = text
                 log_event(logging.ERROR, "shovel refused", shovel=name, vhost=virtual_host, reason=str(error))
             return
-        shovel = Shovel(broker, self._serve_stream, virtual_host, name, definition)
+        shovel = Shovel(broker, Ends(broker, self._serve_stream), virtual_host, name, definition)
         scope = trio.CancelScope()
         self._running[virtual_host, name] = (shovel, scope, text)
         nursery.start_soon(self._run_one, broker, shovel, scope)

@@ -1,0 +1,1 @@
+"""Federation: exchanges and queues that policies name get what is published, or waits, at other brokers."""
