@@ -88,6 +88,21 @@ class Operator:
         else:
             self._process.ctl("vhosts", "trace", self._vhost, "on" if is_on else "off")
 
+    def set_parameter(self, component: str, name: str, value: Any) -> None:
+        """Set a parameter of the virtual host."""
+        text = json.dumps(value)
+        self._run(["set_parameter", component, name, text], ["parameters", "set", name, text, "--component", component])
+
+    def clear_parameter(self, component: str, name: str) -> None:
+        self._run(["clear_parameter", component, name], ["parameters", "clear", name, "--component", component])
+
+    def federation_links(self) -> list[dict[str, Any]]:
+        """How the links of all virtual hosts are."""
+        words = ["federation_status", "--formatter", "json"]
+        ours = isinstance(self._process, OurBroker)
+        found: list[dict[str, Any]] = json.loads(self._process.ctl(*(["ctl", "-q"] if ours else []), *words))
+        return found
+
     def set_vhost_limits(self, value: dict[str, int]) -> None:
         text = json.dumps(value)
         self._run(["set_vhost_limits", text], ["parameters", "set", "limits", text, "--component", "vhost-limits"])

@@ -53,7 +53,7 @@ def federate(here: Served, there: Served, **more: Any) -> None:
 
 def set_policy(served: Served, pattern: str, definition: dict[str, object]) -> None:
     parameters = served.broker.administration.on_behalf_of("test").parameters
-    value = {"pattern": pattern, "definition": definition}
+    value: dict[str, object] = {"pattern": pattern, "definition": definition}
     served.broker.handle(lambda: parameters.set_policy("/", "p", value))
 
 
@@ -119,7 +119,7 @@ async def test_what_is_published_there_comes_here_as_far_as_it_is_bound() -> Non
         await mine.call(Basic.Consume, queue="mine")
         message = await next_message(mine)
         place = {
-            "uri": f"amqp://guest@127.0.0.1:{there.ports[0]}",
+            "uri": f"amqp://127.0.0.1:{there.ports[0]}",
             "exchange": "f.x",
             "redelivered": False,
             "cluster-name": "east",
@@ -268,7 +268,7 @@ async def test_a_queue_takes_what_waits_there_while_its_consumers_have_nothing()
             "x-original-cc": ["none"],
         }
         assert place == {
-            "uri": f"amqp://guest@127.0.0.1:{there.ports[0]}",
+            "uri": f"amqp://127.0.0.1:{there.ports[0]}",
             "queue": "f.q",
             "redelivered": False,
             "visit-count": 1,

@@ -5,13 +5,20 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator
 
-from amqp_broker.cli.rabbitmqctl import checks, lists, node, operations, users, virtual_hosts
+from amqp_broker.cli.rabbitmqctl import checks, federation, lists, node, operations, users, virtual_hosts
 from amqp_broker.cli.rabbitmqctl.commands import Commands
 
 CTL, DIAGNOSTICS = "rabbitmqctl", "rabbitmq-diagnostics"
 SHARED = ("await_startup", "cluster_status", "list_", "ping", "status", "version", "wait", "environment")
 
-_CTL: Commands = {**lists.COMMANDS, **users.COMMANDS, **virtual_hosts.COMMANDS, **operations.COMMANDS, **node.COMMANDS}
+_CTL: Commands = {
+    **lists.COMMANDS,
+    **users.COMMANDS,
+    **virtual_hosts.COMMANDS,
+    **operations.COMMANDS,
+    **federation.COMMANDS,
+    **node.COMMANDS,
+}
 TOOLS: dict[str, Commands] = {
     CTL: _CTL,
     DIAGNOSTICS: {

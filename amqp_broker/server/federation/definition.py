@@ -119,12 +119,14 @@ def _refuse(problems: list[str]) -> None:
 
 
 def _problems(name: str, value: dict[str, Any], checks: Mapping[str, Check], mandatory: str) -> list[str]:
+    """In RabbitMQ's order, the last key that can be there first."""
     problems = [] if mandatory in value else [f'Key "{mandatory}" not found in {name}']
     for key, check in checks.items():
         problem = check(key, value[key]) if key in value else None
         problems += [] if problem is None else [problem]
     unknown = {key: one for key, one in value.items() if key not in checks}
-    return problems + ([f"Unrecognised terms {erlang_json(unknown)} in {name}"] if unknown else [])
+    problems.reverse()
+    return [f"Unrecognised terms {erlang_json(unknown)} in {name}", *problems] if unknown else problems
 
 
 # --- the values

@@ -76,7 +76,7 @@ class Link:
         self.upstream = upstream
         self.policy = policy
         self.federated = federated
-        self.state = State(uri=str(upstream.uris[0]))
+        self.state = State(uri=_shown(upstream.uris[0]))
         self.look = WakeUp()  # set when what is federated here may have changed
         self._attempts = 0
         self._serving: trio.CancelScope | None = None
@@ -153,7 +153,7 @@ class Link:
         uris, virtual_host = self.upstream.uris, self.name.virtual_host
         uri = uris[self._attempts % len(uris)]
         self._attempts += 1
-        self.state.uri = str(uri)
+        self.state.uri = _shown(uri)
         there_uri = uri if uri.virtual_host is not None else replace(uri, virtual_host=virtual_host)
         with told_as_one():
             async with (
@@ -180,3 +180,8 @@ class Link:
     def place(self) -> Table:
         """Where messages come from, as their headers tell it."""
         return {"uri": self.state.uri, self.name.kind: self.name.name}
+
+
+def _shown(uri: AmqpUri) -> str:
+    """An address as others are told it: without user and password, as RabbitMQ does it."""
+    return str(replace(uri, user=None))
