@@ -188,6 +188,26 @@ async def test_a_change_that_a_crash_cut_short_is_made_good() -> None:
         assert bindings_from(there, "f.x") == ["k"]
 
 
+@pytest.mark.parametrize("series", ["3.10", "3.13"])
+def test_an_upstream_that_knows_no_federation(series: str) -> None:
+    @on_a_jumping_clock
+    async def run() -> None:
+        async with serving(cluster_name="west") as here, serving(behave_like=series) as there, client_of(here) as mine:
+            there.broker.exchange_types._find_more = None
+            federate(here, there)
+            await declare_bound(mine, "f.x", "mine", "k")
+            await until(lambda: is_running(here))
+            assert exchanges(there)["federation: f.x -> west A"].type_name == "fanout"
+            async with client_of(there) as theirs:
+                been: list[Any] = [{"cluster-name": "west", "vhost": "/"}]
+                await publish(theirs, "f.x", "k", b"been", headers={"x-received-from": been})
+                await publish(theirs, "f.x", "k", b"new")
+                await until(lambda: queues(here)["mine"].ready_count == 1)
+                await until(lambda: queues(there)["federation: f.x -> west"].unacknowledged_count == 0)
+
+    run()
+
+
 @on_a_jumping_clock
 async def test_a_message_goes_round_no_circle() -> None:
     async with brokers("a", "b") as (a, b), client_of(a) as of_a, client_of(b) as of_b:

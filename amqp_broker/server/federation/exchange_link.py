@@ -129,7 +129,7 @@ class ExchangeLink(Link):
     async def _declare_internal(self, there: AmqpClient, name: str, uri: AmqpUri) -> None:
         """The exchange before the queue; a fanout where the upstream knows no federation.
 
-        A broker that does not know the type closes the connection, so it is asked on one of its own.
+        Many a broker that does not know the type closes the connection, so it is asked on one of its own.
         """
         arguments: Table = {
             "x-max-hops": self.upstream.max_hops,
@@ -148,7 +148,7 @@ class ExchangeLink(Link):
                         methods.Exchange.Declare, **declared, exchange_type="x-federation-upstream", arguments=arguments
                     )
         except RefusedByBroker as error:
-            if error.code != ReplyCode.COMMAND_INVALID:
+            if not _is_unknown_type(error):
                 raise
             await there.call(methods.Exchange.Declare, **declared, exchange_type="fanout", arguments=PURPOSE)
 
@@ -223,3 +223,10 @@ async def _is_there(client: AmqpClient, exchange: str) -> bool:
         await client.reopen_channel()
         return False
     return True
+
+
+def _is_unknown_type(error: RefusedByBroker) -> bool:
+    """Whether a broker has no such exchange type; since RabbitMQ 3.13 that is a refusal as others are."""
+    return error.code == ReplyCode.COMMAND_INVALID or (
+        error.code == ReplyCode.PRECONDITION_FAILED and "exchange type" in str(error)
+    )
