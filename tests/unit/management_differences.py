@@ -26,7 +26,7 @@ REASONS: list[tuple[str, set[int]]] = [
     ("a default queue type that there is not is refused, as RabbitMQ 4 refuses it", {257}),
     ("keys and values that RabbitMQ 3.13 or 4 knows are taken, so that what those export can be read", {142, 147, 167}),
     ("a limit below nought is none, and not shown", {196}),
-    ("there is no federation yet, so its parameters are kept as they are", {174, 175, 179}),
+    ("an address of a broker that is none is told in our own words", {175}),
     ("there are no streams yet: RabbitMQ's queue of that type is a classic one", {113, 271, 277, 279, 280, 282}),
     ("the event exchange is there only where it was asked for", {288}),
     ("RabbitMQ lists its own types of exchanges, versions and sums of another time", {10}),
