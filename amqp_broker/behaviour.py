@@ -8,6 +8,7 @@ is unlike every RabbitMQ on purpose: they are listed in interop/differences.py.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +42,9 @@ class Behaviour:
     negative_delivery_limit_is_none: bool
     """In place of a limit that the first return goes beyond."""
 
+    quorum_priorities: Literal[1, 2, 32]
+    """How many priorities quorum queues tell apart: 2 with two turns of three for those above 4, 32 strictly."""
+
     first_delivery_is_counted: bool
     """basic.get of a quorum queue shows ``x-delivery-count`` 0 the first time."""
 
@@ -61,6 +65,7 @@ _LIKE_3_10 = Behaviour(
     reads_deaths_of_clients=True,
     delivery_limit=None,
     negative_delivery_limit_is_none=False,
+    quorum_priorities=1,
     first_delivery_is_counted=True,
     has_global_prefetch=True,
     has_transient_queues=True,
@@ -81,7 +86,14 @@ _LIKE_4_0 = replace(
     reads_deaths_of_clients=False,
     delivery_limit=20,
     negative_delivery_limit_is_none=True,
+    quorum_priorities=2,
 )
-_LIKE_4_3 = replace(_LIKE_4_0, version="4.3.0", has_global_prefetch=False, has_transient_queues=False)
+_LIKE_4_3 = replace(
+    _LIKE_4_0,
+    version="4.3.0",
+    quorum_priorities=32,
+    has_global_prefetch=False,
+    has_transient_queues=False,
+)
 
 BEHAVIOURS: dict[str, Behaviour] = {"3.10": _LIKE_3_10, "3.13": _LIKE_3_13, "4.0": _LIKE_4_0, "4.3": _LIKE_4_3}

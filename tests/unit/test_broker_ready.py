@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from amqp_broker.broker.message import Address, Message
+from amqp_broker.broker.queues.bands import Bands
 from amqp_broker.broker.queues.ready import FirstInFirstOut, ReadyMessages
 from amqp_broker.broker.queues.ready_in_bands import ByPriority, ReturnedFirst
 
@@ -95,7 +96,7 @@ class PriorityOrder(AnyOrder):
     """The highest priority first; what is above the maximum counts as the maximum."""
 
     def make_ready(self) -> ReadyMessages:
-        return ByPriority(PRIORITY_MAX)
+        return ByPriority(Bands(PRIORITY_MAX))
 
     def order(self, message: Message) -> tuple[int, ...]:
         return (-min(message.priority, PRIORITY_MAX), message.position)
@@ -109,7 +110,7 @@ class QuorumOrder(AnyOrder):
         self.returned: list[Message] = []
 
     def make_ready(self) -> ReadyMessages:
-        return ReturnedFirst()
+        return ReturnedFirst(FirstInFirstOut())
 
     def order(self, message: Message) -> tuple[int, ...]:
         returned = getattr(self, "returned", [])

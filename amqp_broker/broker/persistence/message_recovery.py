@@ -48,7 +48,7 @@ class MessageRecovery:
         self._references: list[int] = []
         self._size_bytes = 0
         self._may_expire = False
-        self._priority = 0
+        self._band = 0
         # How they begin, and what most of them have in common behind the time of publishing.
         self._beginning = self._middle = b""
         self._middle_offset = self._body_offset = 0
@@ -60,7 +60,7 @@ class MessageRecovery:
             return
         if payload.startswith(self._middle, self._middle_offset):
             body_offset = self._body_offset
-        elif self._queue.arguments.priority_max is None:
+        elif self._queue.bands is None:
             body_offset = body_offset_of(payload, self._middle_offset)
             self._may_expire = self._may_expire or does_expire(payload, self._middle_offset)
         else:
@@ -75,7 +75,7 @@ class MessageRecovery:
         """Put what has gathered into its queue."""
         queue = self._queue
         if queue is not None and self._references:
-            queue.restore_paged(self._references, self._size_bytes, self._priority, may_expire=self._may_expire)
+            queue.restore_paged(self._references, self._size_bytes, self._band, may_expire=self._may_expire)
             self._count(queue, self._references)
             self._references = []
             self._size_bytes = 0
@@ -109,7 +109,8 @@ class MessageRecovery:
     def _restore_alone(self, queue: Queue, claim: int, kept: KeptMessage) -> None:
         deadline_ms = self._broker.durability.deadline_ms(queue, kept)
         if self._has_its_head(queue):
-            queue.restore_paged([claim], len(kept.body), kept.digest.priority, may_expire=deadline_ms is not None)
+            band = queue.band_of(kept.digest.priority, kept.header)
+            queue.restore_paged([claim], len(kept.body), band, may_expire=deadline_ms is not None)
             return
         message = Message(kept.address, kept.header, kept.body, True, kept.digest.priority)
         message.reference = claim
@@ -123,7 +124,7 @@ class MessageRecovery:
 
     def _gather_for(self, queue: Queue, payload: bytes, kept: KeptMessage) -> None:
         self._queue = queue
-        self._priority = kept.digest.priority
+        self._band = queue.band_of(kept.digest.priority, kept.header)
         self._middle_offset = middle_offset_of(kept)
         self._body_offset = len(payload) - len(kept.body)
         self._beginning = payload[: queues_end(kept)]

@@ -296,11 +296,10 @@ def restore_handed_out(restored: Restored, reference: int, fields: Table) -> Non
     if queue is None:
         restored.drop(reference)
         return
-    if len(marks) != len(queue.handed_out_through):
+    if not queue.adopt_marks(marks):
         raise NotUnderstood(f"it holds {len(marks)} marks for {queue}, which has {len(queue.handed_out_through)}")
     restored.drop_older(queue.handed_out_reference)
     queue.handed_out_reference = reference
-    queue.handed_out_through = marks
 
 
 # --- retained messages and clients' sessions

@@ -72,12 +72,12 @@ class Backlog:
         if self.messages is NOTHING:
             self.messages = self._make_ready()
 
-    def extend_paged(self, whose: StoredQueue, references: Sequence[int], size_bytes: int, priority: int) -> None:
-        """Let many wait that are on disk: no more than a chunk, of one priority, of so many bytes together."""
+    def extend_paged(self, whose: StoredQueue, references: Sequence[int], size_bytes: int, band: int) -> None:
+        """Let many wait that are on disk: no more than a chunk, of one band, of so many bytes together."""
         self._begin()
         self.count += len(references)
         self.bytes += size_bytes
-        self.messages.extend_paged(references, size_bytes, priority)
+        self.messages.extend_paged(references, size_bytes, band)
         self._paging.read_ahead(whose, self.messages)
 
     def were_read(self, messages: list[Message]) -> None:

@@ -19,6 +19,7 @@ from amqp_broker.broker.counters import QueueCounts
 from amqp_broker.broker.drops import DropReason
 from amqp_broker.broker.message import Address, Message
 from amqp_broker.broker.policy_limits import policy_behind
+from amqp_broker.broker.queues.bands import Bands
 from amqp_broker.broker.queues.consumers import Consumer, Consumers, Deliveries
 from amqp_broker.broker.queues.expiry import UnusedTimer
 from amqp_broker.broker.queues.ready import Stretch
@@ -93,6 +94,7 @@ class Queue(StoredQueue):
         self.table = table
         self.declared = arguments
         self.in_force: InForce | None = None  # the policies
+        self.tell_apart(self.make_bands())
         self.consumers = self.make_consumers()
         self.counts = QueueCounts()
         self.unacknowledged_count = 0
@@ -112,6 +114,10 @@ class Queue(StoredQueue):
     def holds_back(self) -> bool:
         """Whether this is no queue for clients, but what an exchange holds back (``broker/delayed/holder.py``)."""
         return False
+
+    def make_bands(self) -> Bands | None:
+        """How it tells messages apart by priority; None where it does not."""
+        return None
 
     def make_consumers(self) -> Consumers:
         """What keeps the consumers in their turn."""
@@ -260,10 +266,8 @@ class Queue(StoredQueue):
         """Put a message that was read from the journal back; they come in the order of their publishing."""
         raise NotImplementedError
 
-    def restore_paged(
-        self, references: Sequence[int], size_bytes: int, priority: int, *, may_expire: bool = False
-    ) -> None:
-        """The same for messages that stay on disk: no more than a chunk, of one priority, of so many bytes together."""
+    def restore_paged(self, references: Sequence[int], size_bytes: int, band: int, *, may_expire: bool = False) -> None:
+        """The same for messages that stay on disk: no more than a chunk, of one band, of so many bytes together."""
         raise NotImplementedError
 
     def recovered(self) -> None:

@@ -19,6 +19,7 @@ from amqp_broker.broker.arguments import QueueArguments
 from amqp_broker.broker.dead_letter import DeathReason
 from amqp_broker.broker.message import Message
 from amqp_broker.broker.queues.backlog import Backlog
+from amqp_broker.broker.queues.bands import Bands
 from amqp_broker.broker.queues.base import Queue, QueueBusy
 from amqp_broker.broker.queues.consumers import Consumer
 from amqp_broker.broker.queues.expiry import HeadTimer
@@ -40,7 +41,6 @@ class ClassicQueue(Queue):
     __slots__ = (
         "_catches_up_first",
         "_dying_count",
-        "_has_bands",
         "_head_timer",
         "_may_expire",
         "_position",
@@ -74,18 +74,21 @@ class ClassicQueue(Queue):
         self._position = 0
         self._head_timer: HeadTimer | None = None
         self._may_expire = False
-        self._has_bands = arguments.priority_max is not None
         self._catches_up_first = False
         self._read_arguments()
 
     # --- what it is made of
 
+    def make_bands(self) -> Bands | None:
+        highest = self.declared.priority_max
+        return None if highest is None else Bands(highest)
+
     def make_backlog(self) -> Backlog:
         """What keeps the ready messages, in the order in which they will be delivered."""
-        host, highest = self.virtual_host, self.declared.priority_max
-        if highest is None:
+        host, bands = self.virtual_host, self.bands
+        if bands is None:
             return Backlog(host.paging, host.durability, FirstInFirstOut)
-        return Backlog(host.paging, host.durability, partial(ByPriority, highest))
+        return Backlog(host.paging, host.durability, partial(ByPriority, bands))
 
     def make_limits(self) -> LengthLimits:
         """What says how long it may become."""
@@ -120,7 +123,7 @@ class ClassicQueue(Queue):
         """Remember of the arguments in force what is asked once a message."""
         self.limits = self.make_limits() if has_limits(self.arguments) else None
         self._may_expire = self._may_expire or self.arguments.message_ttl_ms is not None
-        self._catches_up_first = self.limits is not None or self._has_bands
+        self._catches_up_first = self.limits is not None or self.bands is not None
 
     def arguments_changed(self, before: QueueArguments) -> None:
         """Others are in force than before. A message keeps the time to live that it came with.
@@ -182,11 +185,9 @@ class ClassicQueue(Queue):
         self._may_expire = self._may_expire or message.expires_at_ms is not None
         self.backlog.append(self, message, self.virtual_host.paging.has_disk)
 
-    def restore_paged(
-        self, references: Sequence[int], size_bytes: int, priority: int, *, may_expire: bool = False
-    ) -> None:
+    def restore_paged(self, references: Sequence[int], size_bytes: int, band: int, *, may_expire: bool = False) -> None:
         self._may_expire = self._may_expire or may_expire
-        self.backlog.extend_paged(self, references, size_bytes, priority)
+        self.backlog.extend_paged(self, references, size_bytes, band)
 
     def head_was_read(self, messages: list[Message]) -> None:
         """Some of what was on disk is in memory again, behind all that was before it."""
@@ -201,7 +202,7 @@ class ClassicQueue(Queue):
 
     def was_handed_out(self, message: Message) -> bool:
         """Whether a message that was read from the journal had been handed out before."""
-        return message.reference <= self.handed_out_through[self._band_of(message)]
+        return message.reference <= self.handed_out_through[self.band_of(message.priority, message.header)]
 
     def recovered(self) -> None:
         """All that the journal holds of this queue is back: some had been handed out, and its head may be due."""
@@ -265,17 +266,13 @@ class ClassicQueue(Queue):
         else:
             self.unacknowledged_count += 1
             if message.reference:
-                band = self._band_of(message) if self._has_bands else 0
+                bands = self.bands
+                band = 0 if bands is None else bands.band_of(message.priority, message.header)
                 if message.reference > self.handed_out_through[band]:  # else a later one was handed out
                     self.handed_out_through[band] = message.reference
                     if not self.has_moved_mark:
                         self.has_moved_mark = True
                         self.virtual_host.durability.handed_out(self)
-
-    def _band_of(self, message: Message) -> int:
-        """Messages of one band are handed out in the order in which they came."""
-        highest = self.arguments.priority_max
-        return 0 if highest is None else min(message.priority, highest)
 
     # --- messages out, whose turn it is not
 
@@ -312,12 +309,18 @@ class ClassicQueue(Queue):
     def reject(self, messages: list[Message]) -> None:
         """The client refuses messages, the oldest first: they die here, those of a higher priority before others."""
         self.settled(len(messages))
-        if self.arguments.priority_max is not None:
-            messages = sorted(messages, key=self._band_of, reverse=True)
+        messages = self.in_order_of_death(messages)
         if self.is_deleted:
             self.virtual_host.durability.forget_messages(messages)
         else:
             self.discard(messages, DeathReason.REJECTED)
+
+    def in_order_of_death(self, messages: list[Message]) -> list[Message]:
+        """Messages that are refused together, in the order in which they die."""
+        bands = self.bands
+        if bands is None:
+            return messages
+        return sorted(messages, key=lambda message: bands.band_of(message.priority, message.header), reverse=True)
 
     def settled(self, count: int) -> None:
         """So many messages are no client's any more."""

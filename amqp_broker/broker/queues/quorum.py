@@ -1,10 +1,13 @@
-"""A quorum queue on one machine: what it does otherwise than a classic queue, as of RabbitMQ 3.10.
+"""A quorum queue on one machine: what it does otherwise than a classic queue.
 
 It counts the returns of a message, shows the count to consumers as ``x-delivery-count``, and with a limit
 (``x-delivery-limit``) gives up on a message that is returned more often. With a limit, what is returned is delivered
 before everything else, in the order of its return; without one it goes to the back, except for what comes back because
 a channel is gone. It knows no exclusive consumers, and no consumer may hold more than 2000 messages. With
 ``reject-publish`` it takes one message beyond its limits, and then no more until it is at four fifths of them.
+
+From RabbitMQ 4.0 on it has priorities without an argument (``behaviour.py``): two bands, of which the high one gets two
+turns of three; in 4.3 32, the highest of which goes first. What was returned goes before all of them.
 
 (RabbitMQ docs, "Quorum Queues"; rabbit_fifo.erl.)
 """
@@ -17,10 +20,12 @@ from amqp_broker.broker.arguments import QueueArguments
 from amqp_broker.broker.dead_letter import DeathReason
 from amqp_broker.broker.message import Message
 from amqp_broker.broker.queues.backlog import Backlog
+from amqp_broker.broker.queues.bands import HIGH_AND_NORMAL, THIRTY_TWO, Bands
 from amqp_broker.broker.queues.classic import ClassicQueue
 from amqp_broker.broker.queues.consumers import Consumers
 from amqp_broker.broker.queues.limits import LengthLimits, QuorumLengthLimits
-from amqp_broker.broker.queues.ready_in_bands import ReturnedFirst
+from amqp_broker.broker.queues.ready import FirstInFirstOut, ReadyMessages
+from amqp_broker.broker.queues.ready_in_bands import ByPriority, ReturnedFirst, TwoHighOneNormal
 from amqp_broker.broker.queues.returning import Returning, ReturningToTheBack
 from amqp_broker.errors import AmqpError, ReplyCode, not_implemented
 from amqp_broker.wire.content import decode_properties, encode_content_header
@@ -33,8 +38,21 @@ class QuorumQueue(ClassicQueue):
 
     __slots__ = ()
 
+    def make_bands(self) -> Bands | None:
+        return {1: None, 2: HIGH_AND_NORMAL, 32: THIRTY_TWO}[self.virtual_host.behaviour.quorum_priorities]
+
+    @property
+    def may_have_other_bands(self) -> bool:
+        return True
+
     def make_backlog(self) -> Backlog:
-        return Backlog(self.virtual_host.paging, self.virtual_host.durability, ReturnedFirst)
+        return Backlog(self.virtual_host.paging, self.virtual_host.durability, self._make_ready)
+
+    def _make_ready(self) -> ReadyMessages:
+        bands = self.bands
+        if bands is None:
+            return ReturnedFirst(FirstInFirstOut())
+        return ReturnedFirst(TwoHighOneNormal() if bands is HIGH_AND_NORMAL else ByPriority(bands))
 
     def make_limits(self) -> LengthLimits:
         return QuorumLengthLimits(self.arguments)
@@ -79,6 +97,10 @@ class QuorumQueue(ClassicQueue):
                     "quorum queues"
                 )
         self.be_current()
+
+    def in_order_of_death(self, messages: list[Message]) -> list[Message]:
+        """As they are, whatever their priorities."""
+        return messages
 
     def requeueing(self) -> Returning:
         """The client gives messages back."""

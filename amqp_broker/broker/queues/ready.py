@@ -114,8 +114,8 @@ class ReadyMessages(Protocol):
     def append_paged(self, message: Message) -> None:
         """The same, but keep only the reference to it."""
 
-    def extend_paged(self, references: Sequence[int], size_bytes: int, priority: int) -> None:
-        """Add many that are on disk: no more than a chunk may hold, of one priority, of so many bytes together."""
+    def extend_paged(self, references: Sequence[int], size_bytes: int, band: int) -> None:
+        """Add many that are on disk: no more than a chunk may hold, of one band, of so many bytes together."""
 
     def must_page(self, message: Message) -> bool:
         """Whether those before it are on disk, so that it has to go there too."""
@@ -178,7 +178,7 @@ class NothingReady:
     def append_paged(self, message: Message) -> None:
         raise NotImplementedError
 
-    def extend_paged(self, references: Sequence[int], size_bytes: int, priority: int) -> None:
+    def extend_paged(self, references: Sequence[int], size_bytes: int, band: int) -> None:
         raise NotImplementedError
 
     def must_page(self, message: Message) -> bool:
@@ -251,7 +251,7 @@ class FirstInFirstOut:
         self._paged_count += 1
         self.is_paged = True
 
-    def extend_paged(self, references: Sequence[int], size_bytes: int, priority: int) -> None:
+    def extend_paged(self, references: Sequence[int], size_bytes: int, band: int) -> None:
         self._last_chunk().extend(references, size_bytes)
         self._paged_count += len(references)
         self.is_paged = True

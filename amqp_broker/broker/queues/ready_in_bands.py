@@ -1,4 +1,4 @@
-"""Ready messages in other orders than first in, first out: by priority, a band for each; and returned ones first.
+"""Ready messages in other orders than first in, first out: by bands (``bands.py``), and returned ones first.
 
 What such an order is asked is in ``ready.py`` (``ReadyMessages``).
 """
@@ -8,22 +8,28 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from itertools import chain, islice
+from typing import Final
 
 from amqp_broker.broker.message import Message
-from amqp_broker.broker.queues.ready import Chunk, FirstInFirstOut, Stretch
+from amqp_broker.broker.queues.bands import HIGH_AND_NORMAL, Bands
+from amqp_broker.broker.queues.ready import Chunk, FirstInFirstOut, ReadyMessages, Stretch
+
+HIGH_BEFORE_A_NORMAL: Final = 2
 
 
 class ByPriority:
     """Ready messages by priority, the highest first.
 
     Args:
-        priority_max: the queue's ``x-max-priority``; higher priorities count as this one.
+        bands: which of them go together. What keeps those of a band is made with the first of them.
     """
 
-    __slots__ = ("_bands",)
+    __slots__ = ("_bands", "_made", "_tell_apart")
 
-    def __init__(self, priority_max: int) -> None:
-        self._bands = [FirstInFirstOut() for _ in range(priority_max + 1)]
+    def __init__(self, bands: Bands) -> None:
+        self._tell_apart = bands
+        self._made: dict[int, FirstInFirstOut] = {}
+        self._bands: list[FirstInFirstOut] = []  # the same, the highest first
 
     @property
     def is_paged(self) -> bool:
@@ -35,8 +41,8 @@ class ByPriority:
     def append_paged(self, message: Message) -> None:
         self._band_of(message).append_paged(message)
 
-    def extend_paged(self, references: Sequence[int], size_bytes: int, priority: int) -> None:
-        self._bands[min(priority, len(self._bands) - 1)].extend_paged(references, size_bytes, priority)
+    def extend_paged(self, references: Sequence[int], size_bytes: int, band: int) -> None:
+        self._band(band).extend_paged(references, size_bytes, band)
 
     def must_page(self, message: Message) -> bool:
         return self._band_of(message).is_paged
@@ -63,24 +69,31 @@ class ByPriority:
         return None if first is None else first.chunk_to_read()
 
     def _first_band(self) -> FirstInFirstOut | None:
-        for band in reversed(self._bands):
+        for band in self._bands:
             if len(band):
                 return band
         return None
 
     def _band_of(self, message: Message) -> FirstInFirstOut:
-        return self._bands[min(message.priority, len(self._bands) - 1)]
+        return self._band(self._tell_apart.band_of(message.priority, message.header))
+
+    def _band(self, number: int) -> FirstInFirstOut:
+        band = self._made.get(number)
+        if band is None:
+            band = self._made[number] = FirstInFirstOut()
+            self._bands = [self._made[made] for made in sorted(self._made, reverse=True)]
+        return band
 
     def __len__(self) -> int:
         return sum(len(band) for band in self._bands)
 
     def __iter__(self) -> Iterator[Message]:
-        for band in reversed(self._bands):
+        for band in self._bands:
             yield from band
 
     def stretches(self, skip: int, count: int) -> list[Stretch]:
         found: list[Stretch] = []
-        for band in reversed(self._bands):
+        for band in self._bands:
             if count <= 0:
                 break
             of_band = band.stretches(skip, count)
@@ -103,7 +116,7 @@ class ByPriority:
             band.take_out(gone)
 
     def drain(self, count: int) -> list[Message]:
-        for band in self._bands:
+        for band in self._bands[::-1]:
             if taken := band.drain(count):
                 return taken
         return []
@@ -112,13 +125,54 @@ class ByPriority:
         return chain.from_iterable([band.paged_references() for band in self._bands])
 
 
+class TwoHighOneNormal(ByPriority):
+    """Ready messages of two bands: as long as there are some of both, two of the high one go before each of the other.
+
+    Those that look in see all of the high band first.
+    (rabbit_fifo_q.erl of RabbitMQ 4.0: it counts what is taken, by threes, whatever band it is of; where it is the
+    normal band's turn, a high one that came before goes all the same.)
+    """
+
+    __slots__ = ("_taken",)
+
+    def __init__(self) -> None:
+        super().__init__(HIGH_AND_NORMAL)
+        self._taken = 0  # since the turn of the normal band
+
+    def pop(self) -> Message:
+        message = super().pop()
+        self._taken = 0 if self._taken == HIGH_BEFORE_A_NORMAL else self._taken + 1
+        return message
+
+    def chunk_to_read(self) -> Chunk | None:
+        for band in self._bands:
+            if (chunk := band.chunk_to_read()) is not None:
+                return chunk
+        return None
+
+    def _first_band(self) -> FirstInFirstOut | None:
+        first = super()._first_band()
+        if self._taken < HIGH_BEFORE_A_NORMAL or len(self._bands) < 2 or first is not self._bands[0]:
+            return first
+        normal = self._bands[1]
+        if not len(normal):
+            return first
+        high_head, normal_head = first.head(), normal.head()
+        is_older = high_head is not None and normal_head is not None and high_head.position < normal_head.position
+        return first if is_older else normal
+
+
 class ReturnedFirst:
-    """Ready messages of a quorum queue: what was returned comes first, in the order in which it was returned."""
+    """Ready messages of a quorum queue: what was returned comes first, in the order in which it was returned.
+
+    Args:
+        others: keeps what was not returned.
+    """
 
     __slots__ = ("_messages", "_returned")
 
-    def __init__(self) -> None:
-        self._messages = FirstInFirstOut()
+    def __init__(self, others: ReadyMessages) -> None:
+        self._messages = others
         self._returned: deque[Message] = deque()
 
     @property
@@ -131,11 +185,11 @@ class ReturnedFirst:
     def append_paged(self, message: Message) -> None:
         self._messages.append_paged(message)
 
-    def extend_paged(self, references: Sequence[int], size_bytes: int, priority: int) -> None:
-        self._messages.extend_paged(references, size_bytes, priority)
+    def extend_paged(self, references: Sequence[int], size_bytes: int, band: int) -> None:
+        self._messages.extend_paged(references, size_bytes, band)
 
     def must_page(self, message: Message) -> bool:
-        return self._messages.is_paged
+        return self._messages.must_page(message)
 
     def requeue(self, messages: list[Message]) -> None:
         self._returned.extend(messages)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from amqp_broker.broker.arguments import QueueArguments
 from amqp_broker.broker.message import Message
+from amqp_broker.broker.queues.bands import Bands
 from amqp_broker.compilation import mypyc_attr
 
 
@@ -22,6 +23,7 @@ class StoredQueue:
 
     __slots__ = (
         "arguments",
+        "bands",
         "durable",
         "handed_out_reference",
         "handed_out_through",
@@ -36,8 +38,37 @@ class StoredQueue:
         self.arguments = arguments  # those in force
         self.reference = 0  # of the journal's record
         self.handed_out_reference = 0  # of the record that keeps the marks below
-        self.handed_out_through = [0] * ((arguments.priority_max or 0) + 1)  # a message's reference, by priority
+        self.bands: Bands | None = None  # by priority; none where it means nothing
+        self.handed_out_through = [0]  # a message's reference, by band
         self.has_moved_mark = False
+
+    def band_of(self, priority: int, header: bytes) -> int:
+        """The band of a message: those of one band are handed out in the order in which they came."""
+        return 0 if self.bands is None else self.bands.band_of(priority, header)
+
+    def tell_apart(self, bands: Bands | None) -> None:
+        """Have these bands from the beginning on."""
+        self.bands = bands
+        if bands is not None:
+            self.handed_out_through = [0] * (bands.highest + 1)
+
+    def adopt_marks(self, marks: list[int]) -> bool:
+        """Take over how far messages of each band were handed out before; returns False where these cannot be its own.
+
+        Bands may be others than before only where they follow from ``behave_like``. Then what may have been handed out
+        counts as such.
+        """
+        if len(marks) != len(self.handed_out_through):
+            if not marks or not self.may_have_other_bands:
+                return False
+            marks = [max(marks)] * len(self.handed_out_through)
+        self.handed_out_through = marks
+        return True
+
+    @property
+    def may_have_other_bands(self) -> bool:
+        """Whether the next start may give it other bands, though its arguments stay."""
+        return False
 
     def was_handed_out(self, message: Message) -> bool:
         """Whether a message that was read from the journal had been handed out before."""
