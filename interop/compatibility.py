@@ -41,7 +41,7 @@ read in their source and release notes.
 | delivery limit of a quorum queue | none | none | 20 | 20 |
 | negative `x-delivery-limit` | over at once | over at once | no limit | no limit |
 | `x-delivery-count` at the first basic.get | 0 | absent | absent | absent |
-| priorities of quorum queues | none | none | two: two turns of three for those above 4 | 32, the highest first; none is 4 |
+| priorities of quorum queues | none | none | two: two turns of three for those above 4 | 32, highest first; none is 4 |
 | basic.qos with global | of the channel | of the channel | of the channel | as without it |
 | transient queues that are not exclusive | yes | yes | yes | 541, connection |
 
