@@ -108,7 +108,7 @@ browser: $(VENV)/.develop-stamp build/browser/.installed
 	@$(RUN) -m tests.browser --test --test-reporter=spec tests/browser/screens.mjs
 
 pictures: $(VENV)/.develop-stamp build/browser/.installed
-	@$(RUN) -m tests.browser tests/browser/pictures.mjs docs/pictures
+	@HOSTILE_NAME=mail.bounced $(RUN) -m tests.browser tests/browser/pictures.mjs docs/pictures
 
 build/browser/.installed: tests/browser/package-lock.json
 	@mkdir -p build/browser && cp tests/browser/package.json tests/browser/package-lock.json build/browser/

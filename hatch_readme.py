@@ -14,6 +14,8 @@ from typing import Any
 from hatchling.metadata.plugin.interface import MetadataHookInterface
 
 PAGE = "https://pypi.org/project/amqp-broker-server/"
+# A picture that a dark page has in dark: the package's page shows the one for light pages.
+_PICTURE = re.compile(r'<picture>.*?<img alt="([^"]*)" src="([^"]*)">.*?</picture>', re.DOTALL)
 _LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\((?!https?://|#)([^)\s]+)\)")
 
 
@@ -61,4 +63,4 @@ def with_absolute_links(readme: str, repository: str, tag: str) -> str:
             return f"{image}[{text}]({repository}/{'raw' if image else 'blob'}/{tag}/{path})"
         return f"*({text})*" if image else text
 
-    return _LINK.sub(absolute, readme)
+    return _LINK.sub(absolute, _PICTURE.sub(r"![\1](\2)", readme))

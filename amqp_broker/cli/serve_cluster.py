@@ -71,14 +71,16 @@ def serve_cluster(settings: Settings, fail: Callable[[ExitCode, str], NoReturn])
 async def _serve(node: ClusterNode, settings: Settings, manager: ServiceManager) -> None:
     import trio
 
+    starting = trio.CancelScope()  # it may wait for etcd, a minute
     with trio.open_signal_receiver(*_SIGNALS) as signals:
         async with trio.open_nursery() as background:
-            background.start_soon(_obey, signals, node, manager)
+            background.start_soon(_obey, signals, node, manager, starting)
             async with trio.open_nursery() as nursery:
-                endpoints = await nursery.start(_run, node)
-                announcements.node_ready(endpoints, settings)
-                manager.ready()
-                background.start_soon(manager.keep_watchdog)
+                with starting:
+                    endpoints = await nursery.start(_run, node)
+                    announcements.node_ready(endpoints, settings)
+                    manager.ready()
+                    background.start_soon(manager.keep_watchdog)
             background.cancel_scope.cancel()
 
 
@@ -86,7 +88,9 @@ async def _run(node: ClusterNode, *, task_status: trio.TaskStatus[object]) -> No
     await node.run(task_status=task_status)
 
 
-async def _obey(signals: AsyncIterator[int], node: ClusterNode, manager: ServiceManager) -> None:
+async def _obey(
+    signals: AsyncIterator[int], node: ClusterNode, manager: ServiceManager, starting: trio.CancelScope
+) -> None:
     async for number in signals:
         if number == _RELOAD:
             manager.reloading()
@@ -96,5 +100,6 @@ async def _obey(signals: AsyncIterator[int], node: ClusterNode, manager: Service
             for ending in _ENDINGS:
                 signal.signal(ending, signal.SIG_DFL)
             manager.stopping()
+            starting.cancel()
             node.shut_down()
             return

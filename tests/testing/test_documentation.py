@@ -105,8 +105,10 @@ def test_every_file_that_a_contributor_is_sent_to_is_there() -> None:
 
 def test_every_link_of_the_readme_leads_somewhere() -> None:
     links = re.findall(r"\]\(([^)#]+)(?:#[\w-]+)?\)", README)
-    inside = [link for link in links if "://" not in link]
+    pictures = re.findall(r'(?:src|srcset)="([^"]+)"', README)
+    inside = [link for link in (*links, *pictures) if "://" not in link]
     assert len(inside) > 10
+    assert pictures
     assert [link for link in inside if not (REPOSITORY / link).exists()] == []
 
 

@@ -84,14 +84,16 @@ async def test_who_does_not_want_to_know_is_not_told(environment: dict[str, str]
 class Node:
     """A node of a cluster that is there until a signal comes, as far as ``serve`` sees it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, finds_etcd: bool = True) -> None:
+        self._finds_etcd = finds_etcd
         self._ending = trio.Event()
 
     async def run(self, *, task_status: trio.TaskStatus[list[Endpoint]]) -> None:
-        task_status.started([])
+        if self._finds_etcd:
+            task_status.started([])
         await trio.testing.wait_all_tasks_blocked()
         signal.raise_signal(signal.SIGTERM)
-        await self._ending.wait()
+        await (self._ending if self._finds_etcd else trio.Event()).wait()
 
     def shut_down(self) -> None:
         self._ending.set()
@@ -105,3 +107,9 @@ def test_a_node_of_a_cluster_says_that_it_is_ready_alive_and_stopping(
     trio.run(_serve, node, Settings(cluster="etcd://localhost:1/shop"), ServiceManager(environment))
     assert told(notified) == ["READY=1", "WATCHDOG=1", "STOPPING=1"]
     assert capsys.readouterr().out == "node of the cluster shop\n"
+
+
+def test_a_signal_ends_a_node_that_waits_for_etcd(capsys: pytest.CaptureFixture[str]) -> None:
+    node: Any = Node(finds_etcd=False)
+    trio.run(_serve, node, Settings(cluster="etcd://localhost:1/shop"), ServiceManager({}))
+    assert capsys.readouterr().out == ""
