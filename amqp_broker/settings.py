@@ -145,6 +145,18 @@ class Settings:
     mqtt_unacknowledged_max: int = _setting(
         10, "Most messages on their way to an MQTT client that it has not acknowledged.", minimum=1, maximum=65535
     )
+    mqtt_unanswered_max: int = _setting(
+        200, "Most messages of QoS 1 and 2 of an MQTT 5 client that are on their way.", minimum=1, maximum=65_535
+    )
+    mqtt_topic_aliases_max: int = _setting(
+        16, "Most topic aliases that an MQTT 5 client may use for what it publishes.", minimum=0, maximum=65_535
+    )
+    mqtt_keep_alive_max_s: int = _setting(
+        0,
+        "Longest keep-alive of an MQTT 5 client, which is told this one instead (Server Keep Alive). 0: as it likes.",
+        minimum=0,
+        maximum=65_535,
+    )
     mqtt_session_expiry_max_s: int = _setting(
         86_400, "Longest time that an MQTT client's session outlives its connection.", minimum=0, maximum=315_360_000
     )
@@ -444,7 +456,7 @@ def without_effect(settings: Settings) -> list[tuple[str, str]]:
     need(not settings.cluster or settings.cluster.startswith("etcds:"), "TLS to etcd is off: use etcds://", *etcd_tls)
     tls = [name for name in DESCRIPTIONS if name.startswith("tls_") and name != "tls_certificate"]
     need(bool(settings.tls_certificate), _NO_CERTIFICATE, *tls, "management_tls_port", *OTHER_TLS_PORTS)
-    mqtt = ("mqtt_allow_anonymous", "mqtt_unacknowledged_max", "mqtt_session_expiry_max_s")
+    mqtt = tuple(name for name in DESCRIPTIONS if name.startswith("mqtt_") and not name.endswith("port"))
     ways_in = ("mqtt", "web-sockets")  # over which all are spoken
     is_on = any(settings.port_of(way, is_tls=is_tls) is not None for way in ways_in for is_tls in (False, True))
     need(is_on, "MQTT is off: set mqtt_port, or protocols to mqtt", *mqtt)

@@ -222,6 +222,49 @@ class OurBroker:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
+class Mosquitto:
+    """`mosquitto`, a broker of MQTT alone, without a data folder. Its address is that of MQTT."""
+
+    kind = "mosquitto"
+
+    def __init__(self, port: int, acl: str = "") -> None:
+        """`acl` is its file of who may do what; empty: all may do all."""
+        self._folder = Path(tempfile.mkdtemp(prefix="interop-mosquitto-"))
+        lines = ["user root", f"listener {port} 127.0.0.1", "allow_anonymous true", "max_keepalive 60"]
+        if acl:
+            (self._folder / "acl").write_text(acl)
+            lines.append(f"acl_file {self._folder / 'acl'}")
+        (self._folder / "conf").write_text("\n".join(lines))
+        self.address = Address("127.0.0.1", port)
+        self._process = _start_process([_mosquitto(), "-c", str(self._folder / "conf")], os.environ)
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < deadline and self._process.poll() is None:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=2):
+                return
+            time.sleep(0.02)
+        raise RuntimeError(f"mosquitto does not listen on port {port}")
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def stop(self) -> None:
+        end_process(self._process)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def find_mosquitto() -> str | None:
+    """The program `mosquitto` of this machine, or None. Debian has it where only root's PATH looks."""
+    return shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
+
+
+def _mosquitto() -> str:
+    found = find_mosquitto()
+    if found is None:
+        raise RuntimeError("mosquitto is not installed")
+    return found
+
+
 # In a mount namespace, so that nothing stays mounted: what Erlang asks of memory and disks it asks of /proc.
 _ENTER = 'mount --bind "$0" "$0" && mount -t proc proc "$0/proc" && exec chroot "$0" "$@"'
 _ENTERING = ("unshare", "--mount", "sh", "-c", _ENTER)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
+from amqp_broker.broker.last_will import LastWill
 from amqp_broker.wire.table import Table
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class ClientSession:
         self.ids_reference = 0
         self.holder: Holder | None = None
         self.timer: Timer | None = None
-        self.will: Callable[[], None] | None = None  # what is to be done when it ends, or before that
+        self.will: LastWill | None = None  # unless it was said, or the client has said goodbye
         self.will_timer: Timer | None = None
 
     @property

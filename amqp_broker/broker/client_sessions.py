@@ -3,7 +3,8 @@ on the way (MQTT 5.0, 4.1).
 
 A session belongs to a client identifier and to one connection at a time. One that outlives its connection has two
 records in the journal: what it has subscribed to, and the packet identifiers of exchanges that are not done, which are
-written in the batch that holds the message itself, so that a crash finds both or none.
+written in the batch that holds the message itself, so that a crash finds both or none. The first has the client's will
+as well, which is said after a crash, too: by one who was there then, or whose will was waiting.
 
 Holds no protocol: what a subscription means, and what is in the queues, is the protocol's.
 """
@@ -14,10 +15,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from amqp_broker.broker.client_session import ClientSession, Holder
+from amqp_broker.broker.last_will import LastWill
 from amqp_broker.broker.persistence.definitions import forget_session, keep_packet_ids, keep_session
 
 if TYPE_CHECKING:
     from amqp_broker.broker.persistence.durability import Durability
+    from amqp_broker.broker.ports import Authorizer
     from amqp_broker.broker.timers import Timers
     from amqp_broker.broker.topology import Topology
 
@@ -29,12 +32,16 @@ class ClientSessions:
         topology: its queues.
         timers: the broker's agenda.
         durability: keeps them.
+        publish_will: says what a client has left to be said.
     """
 
-    def __init__(self, topology: Topology, timers: Timers, durability: Durability) -> None:
+    def __init__(
+        self, topology: Topology, timers: Timers, durability: Durability, publish_will: Callable[[LastWill], None]
+    ) -> None:
         self._topology = topology
         self._timers = timers
         self._durability = durability
+        self._publish_will = publish_will
         self._sessions: dict[str, ClientSession] = {}
 
     def __len__(self) -> int:
@@ -74,9 +81,21 @@ class ClientSessions:
         session.holder = holder
         return session, is_present
 
-    def leave(self, session: ClientSession) -> None:
-        """The connection of a session has ended; the session ends with it, or in its time."""
+    def leave(self, session: ClientSession, *, says_will: bool) -> None:
+        """The connection of a session has ended; the session ends with it, or in its time.
+
+        Args:
+            says_will: whether the client's will is said, now or after its delay; otherwise it is forgotten.
+        """
         session.holder = None
+        if session.will is not None:
+            if not says_will:
+                session.will = None
+                self.keep(session)
+            elif session.will.delay_s and session.is_durable:
+                self._say_later(session, session.will.delay_s)
+            else:
+                self._say(session)
         if session.expiry_s <= 0:
             self.end(session)
         else:
@@ -88,7 +107,6 @@ class ClientSessions:
     def end(self, session: ClientSession) -> None:
         """Forget a session, with the queues that are its own."""
         self._stop_timers(session)
-        will, session.will = session.will, None
         if self._sessions.get(session.client_id) is session:
             del self._sessions[session.client_id]
         for name in session.queue_names:
@@ -96,8 +114,9 @@ class ClientSessions:
             if queue is not None:
                 self._topology.remove_queue(queue)
         forget_session(self._durability, session)
+        will, session.will = session.will, None
         if will is not None:
-            will()
+            self._publish_will(will)
 
     @staticmethod
     def _stop_timers(session: ClientSession) -> None:
@@ -106,15 +125,17 @@ class ClientSessions:
                 timer.cancel()
         session.timer = session.will_timer = None
 
-    def will_later(self, session: ClientSession, delay_s: int, will: Callable[[], None]) -> None:
-        """Do something when the client has been away for so long, or its session ends before that."""
+    def _say_later(self, session: ClientSession, delay_s: int) -> None:
+        """Say its will when the client has been away for so long; it is said before that if the session ends."""
+        session.will_timer = self._timers.after(delay_s * 1000, lambda: self._say(session))
 
-        def do() -> None:
-            session.will_timer = session.will = None
-            will()
-
-        session.will = do
-        session.will_timer = self._timers.after(delay_s * 1000, do)
+    def _say(self, session: ClientSession) -> None:
+        """Say its will, in the batch that has it forgotten."""
+        will, session.will = session.will, None
+        session.will_timer = None
+        if will is not None:
+            self.keep(session)
+            self._publish_will(will)
 
     def clear(self) -> None:
         """Forget all: the virtual host goes, and all queues with it."""
@@ -147,10 +168,17 @@ class ClientSessions:
             session = self._sessions[client_id] = ClientSession(client_id)
         return session
 
-    def recovered(self) -> None:
-        """The journal is read: every client is away, and its time begins anew. What has ids and nothing else, goes."""
+    def recovered(self, who_is: Callable[[str], Authorizer | None]) -> None:
+        """The journal is read: every client is away, and its time begins anew. What has ids and nothing else, goes.
+
+        Args:
+            who_is: finds a user by name, who says the wills.
+        """
         for session in list(self._sessions.values()):
             if session.is_durable:
                 self._expire_later(session)
+                if session.will is not None:
+                    session.will.who = who_is(session.will.user_name)
+                    self._say_later(session, session.will.delay_s)
             else:
                 self.end(session)

@@ -56,6 +56,18 @@ class Retained:
         before = self.restore(message)
         keep_retained(self._durability, self._virtual_host, message, before)
 
+    def replace(self, topic: str, header: bytes, body: bytes, expiration_ms: int | None) -> None:
+        """Keep a message as the topic's last, or nothing if it is empty.
+
+        Args:
+            expiration_ms: how long it is worth something; None for ever.
+        """
+        if body:
+            expires_wall_ms = 0 if expiration_ms is None else self._clock.wall_ms() + expiration_ms
+            self.put(RetainedMessage(topic, header, body, expires_wall_ms))
+        else:
+            self.remove(topic)
+
     def restore(self, message: RetainedMessage) -> RetainedMessage | None:
         """The same for one that was read from the journal; returns the one before."""
         level = self._top

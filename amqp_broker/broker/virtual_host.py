@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import secrets
+from functools import partial
 from typing import TYPE_CHECKING
 
 from amqp_broker.broker.applied_policies import AppliedPolicies
@@ -35,6 +36,7 @@ from amqp_broker.broker.retained import Retained
 from amqp_broker.broker.topology import Topology
 from amqp_broker.broker.type_registry import TypeRegistry
 from amqp_broker.broker.virtual_host_properties import Metadata, VirtualHostLimits
+from amqp_broker.broker.wills import publish_will
 from amqp_broker.errors import AmqpError, ReplyCode, access_refused, not_implemented, precondition_failed
 from amqp_broker.wire.table import FieldValue, Table, type_name
 
@@ -86,7 +88,8 @@ class VirtualHost(Topology):
         self.policies = AppliedPolicies(self)
         self.ingress = Ingress(self)
         self.retained = Retained(name, self.clock, self.durability)
-        self.client_sessions = ClientSessions(self, self.timers, self.durability)
+        say = partial(publish_will, self.ingress, self.retained)
+        self.client_sessions = ClientSessions(self, self.timers, self.durability, say)
         for exchange_name, exchange_type in PREDECLARED_EXCHANGES.items():
             is_internal = exchange_name == "amq.rabbitmq.trace"
             self.add_exchange(

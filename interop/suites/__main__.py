@@ -8,10 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from interop.brokers import BrokerProcess, OurBroker, RabbitMQ, RunningBroker, find_rabbitmq
-from interop.suites.catalogue import SUITES, Suite
+from interop.brokers import Address, BrokerProcess, OurBroker, RabbitMQ, RunningBroker, find_rabbitmq
+from interop.suites.catalogue import SUITES
+from interop.suites.mqtt_brokers import kinds_of_mqtt, mqtt_broker
 from interop.suites.preparation import PreparationError, default_cache_folder
 from interop.suites.running import Results, run_suite
+from interop.suites.suite import Suite
 
 
 def main() -> int:
@@ -36,10 +38,12 @@ def main() -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m interop.suites", description="Runs the test suites of stock AMQP clients against brokers."
+        prog="python -m interop.suites", description="Runs the test suites of stock clients against brokers."
     )
     parser.add_argument("suites", nargs="*", metavar="SUITE", choices=[*SUITES, []], help=", ".join(SUITES))
-    parser.add_argument("--broker", choices=["ours", "rabbitmq", "both"], help="which brokers to start and ask")
+    parser.add_argument(
+        "--broker", choices=["ours", "rabbitmq", "mosquitto", "both"], help="which brokers to start and ask; both: all"
+    )
     parser.add_argument("--ours-url", help="ask our broker that runs at this amqp:// address instead of starting one")
     parser.add_argument("--rabbitmq-url", help="ask the RabbitMQ at this amqp:// address instead of starting one")
     parser.add_argument("--source", type=Path, help="a tree of the client's source to take in place of the pinned one")
@@ -54,13 +58,13 @@ def _parser() -> argparse.ArgumentParser:
 def _run_one(suite: Suite, options: argparse.Namespace) -> int:
     print(f"{suite.name} {options.source or suite.version}", flush=True)
     everything = []
-    for kind in _chosen_kinds(options):
+    for kind in _chosen_kinds(suite, options):
         log_path = options.cache / f"{suite.name}-{kind}.log"
-        with _broker(kind, options) as broker:
+        with mqtt_broker(kind) if suite.protocol == "mqtt" else _broker(kind, options) as address:
             results = run_suite(
                 suite,
                 kind,
-                broker.address,
+                address,
                 options.cache,
                 own_tree=options.source,
                 more_arguments=tuple(options.pytest),
@@ -68,12 +72,16 @@ def _run_one(suite: Suite, options: argparse.Namespace) -> int:
             )
         print(f"  {kind:9} {results.summary()}  {log_path}", flush=True)
         everything.append(results)
+    if suite.counted:
+        return _print_what_ours_fails(suite, everything)
     if len(everything) == 1:
         return _print_failures(suite, everything[0])
     return _print_differences(suite, *everything)
 
 
-def _chosen_kinds(options: argparse.Namespace) -> list[str]:
+def _chosen_kinds(suite: Suite, options: argparse.Namespace) -> list[str]:
+    if suite.protocol == "mqtt":
+        return kinds_of_mqtt() if options.broker in (None, "both") else [options.broker]
     named = [kind for kind in ("rabbitmq", "ours") if getattr(options, f"{kind}_url")]
     if options.broker is None and named:
         return named
@@ -83,8 +91,8 @@ def _chosen_kinds(options: argparse.Namespace) -> list[str]:
 
 
 @contextmanager
-def _broker(kind: str, options: argparse.Namespace) -> Iterator[BrokerProcess]:
-    """A broker of its own for each suite, because a suite may leave queues behind."""
+def _broker(kind: str, options: argparse.Namespace) -> Iterator[Address]:
+    """Where a broker is that speaks AMQP: one of its own for each suite, because a suite may leave queues behind."""
     url: str | None = getattr(options, f"{kind}_url")
     broker: BrokerProcess
     if url:
@@ -92,9 +100,21 @@ def _broker(kind: str, options: argparse.Namespace) -> Iterator[BrokerProcess]:
     else:
         broker = RabbitMQ() if kind == "rabbitmq" else OurBroker()
     try:
-        yield broker
+        yield broker.address
     finally:
         broker.stop()
+
+
+def _print_what_ours_fails(suite: Suite, everything: list[Results]) -> int:
+    """Prints each test that our broker fails, why, and how it is on the others."""
+    unexplained = 0
+    for ours in (results for results in everything if results.broker == "ours"):
+        for test in ours.failed():
+            others = ", ".join(f"{each.broker} {each.outcomes.get(test, 'not run')}" for each in everything)
+            why = suite.explained.get(test, "")
+            unexplained += not why and test not in suite.unsteady
+            print(f"    {test} ({others})\n           {why or ours.reasons[test]}")
+    return 1 if unexplained else 0
 
 
 def _print_failures(suite: Suite, results: Results) -> int:

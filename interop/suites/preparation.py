@@ -19,7 +19,7 @@ import venv
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
-from interop.suites.catalogue import Archive, Folder, Sdist, Setting, Suite
+from interop.suites.suite import Archive, Commit, Folder, Sdist, Setting, Suite
 
 DOWNLOAD_TIMEOUT_S = 60
 
@@ -67,6 +67,8 @@ def unpacked_copy(suite: Suite, cache: Path, destination: Path, own_tree: Path |
         copy = destination / "tree"
         shutil.copytree(tree, copy, ignore=shutil.ignore_patterns(".git", "__pycache__"))
         return copy
+    if isinstance(suite.source, Commit):
+        return _checked_out(suite.source, destination / "tree")
     assert not isinstance(suite.source, Folder)
     with tarfile.open(_archive(suite.source, cache)) as archive:
         archive.extractall(destination, filter="data")
@@ -86,6 +88,17 @@ def apply_setting(tree: Path, setting: Setting, host: str, port: int) -> None:
         raise PreparationError(f"no {setting.old!r} in {setting.paths}: the setting in catalogue.py no longer fits")
     for path in affected:
         path.write_text(path.read_text().replace(setting.old, new))
+
+
+def _checked_out(source: Commit, tree: Path) -> Path:
+    """The commit's files; git itself checks that they are what the commit's name says."""
+    tree.mkdir()
+    fetched = ("fetch", "--quiet", "--depth", "1", source.url, source.commit)
+    for arguments in (("init", "--quiet"), fetched, ("checkout", "--quiet", source.commit)):
+        done = subprocess.run(["git", "-C", str(tree), *arguments], capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise PreparationError(f"git {' '.join(arguments)}: {done.stderr.strip()}; --source takes a tree of yours")
+    return tree
 
 
 def _archive(source: Sdist | Archive, cache: Path) -> Path:

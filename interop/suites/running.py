@@ -16,8 +16,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from interop.brokers import Address
-from interop.suites.catalogue import Suite
 from interop.suites.preparation import PreparationError, apply_setting, python_for, unpacked_copy
+from interop.suites.suite import Suite
 
 WORST_FIRST = ("failed", "passed", "skipped")
 
@@ -78,7 +78,7 @@ def run_suite(
         done = subprocess.run(
             [str(python), "-m", "pytest", *_pytest_arguments(suite, report), *more_arguments],
             cwd=tree,
-            env=_environment(suite, address),
+            env=_environment(suite, broker, address),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -108,10 +108,10 @@ def _pytest_arguments(suite: Suite, report: Path) -> list[str]:
     return [*arguments, *suite.arguments]
 
 
-def _environment(suite: Suite, address: Address) -> dict[str, str]:
+def _environment(suite: Suite, broker: str, address: Address) -> dict[str, str]:
     """Ours without what would lead Python or pytest elsewhere, and the suite's own."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "PYTEST"))}
-    places = {"{host}": address.host, "{port}": str(address.port), "{url}": address.url}
+    places = {"{kind}": broker, "{host}": address.host, "{port}": str(address.port), "{url}": address.url}
     for name, value in suite.environment.items():
         for place, meant in places.items():
             value = value.replace(place, meant)

@@ -78,6 +78,25 @@ def test_who_may_not_come_in_is_told_so(broker: MemoryBroker) -> None:
     assert len(broker.open_connections) == 0
 
 
+def test_an_empty_user_name_is_none(broker: MemoryBroker) -> None:
+    for fields in ({"user_name": ""}, {"user_name": "", "password": b""}):
+        assert connected(broker, "c", **fields).connection.user_name == "guest"
+    assert MqttClient(broker, "c").connect(user_name="", password=b"guest").codes == [4]
+
+
+def test_a_client_of_mqtt_5_is_told_a_shorter_keep_alive() -> None:
+    broker = MemoryBroker(mqtt_port=0, mqtt_keep_alive_max_s=60)
+    for level, asked_s, granted_s in ((5, 120, 60), (5, 0, 60), (5, 60, None), (5, 1, None), (4, 120, None)):
+        client = MqttClient(broker, "c", level)
+        answer = client.connect(keep_alive_s=asked_s)
+        assert answer.properties.get(Property.SERVER_KEEP_ALIVE) == granted_s
+        client.disconnect()
+    client = MqttClient(broker, "c", 5)
+    client.connect(keep_alive_s=120)
+    broker.advance(90_000)
+    assert client.is_closed
+
+
 def test_a_user_name_names_the_virtual_host(broker: MemoryBroker) -> None:
     broker.administration.add_virtual_host("other")
     broker.administration.set_permission("guest", "other", ".*", ".*", ".*")

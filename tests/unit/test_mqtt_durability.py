@@ -8,7 +8,8 @@ import pytest
 
 from amqp_broker.broker.retained import Retained
 from amqp_broker.broker.retained_message import RetainedMessage
-from amqp_broker.protocols.mqtt.packets import Acknowledgement, PacketType, Publish
+from amqp_broker.protocols.mqtt.packets import Acknowledgement, PacketType, Publish, Will
+from amqp_broker.protocols.mqtt.properties import Property
 from tests.support.disk_broker import DiskBroker
 from tests.support.mqtt_client import MqttClient
 
@@ -45,6 +46,66 @@ def test_a_session_that_nobody_resumes_ends_after_a_restart_as_well() -> None:
     broker = broker.without_power(mqtt_port=0)
     assert len(broker.virtual_host.client_sessions) == 0
     assert list(broker.virtual_host.queues) == []
+
+
+def test_a_will_outlives_the_broker_with_its_delay_whether_its_client_was_there_or_away() -> None:
+    """A session that lasts keeps it: MQTT 5.0, 3.1.2.5 lets a server that failed say it when it is back."""
+    broker = DiskBroker(mqtt_port=0)
+    watcher = connected(broker, "w")
+    watcher.subscribe("will/#", 1)
+
+    def heard() -> list[bytes]:
+        return sorted(one.payload for one in watcher.messages() if not one.duplicate)
+
+    lasts = {Property.SESSION_EXPIRY_INTERVAL: 3600}
+    clients = {}
+    for name, delay_s in (("there", 10), ("away", 10), ("said", 1), ("goodbye", 10), ("back", 10), ("now", 0)):
+        will = Will(f"will/{name}", b"", 1, True, {Property.WILL_DELAY_INTERVAL: delay_s})
+        will.payload = name.encode()
+        clients[name] = MqttClient(broker, name, 5)
+        clients[name].connect(will=will, properties=lasts)
+    for name in ("away", "said", "back"):
+        clients[name].drop()
+    clients["goodbye"].disconnect()
+    MqttClient(broker, "back", 5).connect(clean=False, properties=lasts)  # without a will
+    broker.advance(1_000)
+    assert heard() == [b"said"]
+    broker = broker.without_power(mqtt_port=0)
+    watcher = MqttClient(broker, "w")
+    assert watcher.connect(clean=False).session_present
+    broker.advance(1)
+    assert heard() == [b"now"]
+    broker.advance(9_990)
+    assert heard() == []
+    broker.advance(10)
+    assert heard() == [b"away", b"there"]
+    broker = broker.without_power(mqtt_port=0)
+    watcher = MqttClient(broker, "w")
+    assert watcher.connect(clean=False).session_present
+    broker.advance(20_000)
+    assert heard() == []
+    watcher.subscribe("+/there", 1)
+    assert [(one.topic, one.payload, one.retain) for one in watcher.messages()] == [("will/there", b"there", True)]
+
+
+def test_a_will_of_a_user_who_is_gone_is_not_said_after_a_restart() -> None:
+    broker = DiskBroker(mqtt_port=0)
+    broker.administration.add_user("device", "secret", ())
+    broker.administration.set_permission("device", "/", ".*", ".*", ".*")
+    watcher = connected(broker, "w")
+    watcher.subscribe("will", 1)
+    client = MqttClient(broker, "c", 5)
+    will = Will("will", b"m", 1, properties={Property.WILL_DELAY_INTERVAL: 1})
+    lasts = {Property.SESSION_EXPIRY_INTERVAL: 60}
+    assert client.connect(user_name="device", password=b"secret", will=will, properties=lasts).codes == [0]
+    client.drop()
+    broker.administration.delete_user("device")
+    broker.write()
+    broker = broker.without_power(mqtt_port=0)
+    watcher = MqttClient(broker, "w")
+    watcher.connect(clean=False)
+    broker.advance(1_000)
+    assert watcher.messages() == []
 
 
 def test_retained_messages_outlive_the_broker_and_take_each_others_place() -> None:

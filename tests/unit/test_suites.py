@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from interop.differences import DIFFERENCES
-from interop.suites.catalogue import SUITES, Setting
+from interop.suites.catalogue import SUITES
 from interop.suites.preparation import PreparationError, apply_setting
 from interop.suites.running import read_report
+from interop.suites.suite import Setting
 
 REPORT = """<testsuites><testsuite>
 <testcase classname="t.A" name="passes" />

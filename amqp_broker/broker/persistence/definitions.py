@@ -230,14 +230,26 @@ def keep_retained(
 
 
 def session_fields(virtual_host: str, session: ClientSession) -> Table:
-    """The fields of SESSION."""
-    return {
+    """The fields of SESSION; without a will there is none of it, as before there were any."""
+    fields: Table = {
         "virtual_host": virtual_host,
         "client_id": session.client_id,
         "expiry_s": session.expiry_s,
         "queues": list(session.queue_names),
         "subscriptions": [{"filter": name, "options": options} for name, options in session.subscriptions.items()],
     }
+    will = session.will
+    if will is not None:
+        fields["will"] = {
+            "user": will.user_name,
+            "exchange": will.exchange,
+            "routing_key": will.routing_key,
+            "header": will.header,
+            "body": will.body,
+            "topic": will.topic,
+            "delay_s": will.delay_s,
+        }
+    return fields
 
 
 def keep_session(durability: Durability, virtual_host: str, session: ClientSession) -> None:

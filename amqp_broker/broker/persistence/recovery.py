@@ -15,8 +15,10 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from amqp_broker.access.client import Client
 from amqp_broker.broker.persistence.definitions import keep_virtual_host
 from amqp_broker.broker.persistence.durability import Returned
 from amqp_broker.broker.persistence.kinds import RecordKind
@@ -89,7 +91,11 @@ class Recovery(Restored):
         for holder in self.holders.values():
             holder.recovered()
         for virtual_host in self.broker.virtual_hosts.values():
-            virtual_host.client_sessions.recovered()
+            virtual_host.client_sessions.recovered(partial(self._client, virtual_host.name))
+
+    def _client(self, virtual_host: str, user_name: str) -> Client | None:
+        user = self.broker.users.get(user_name)
+        return Client(user, virtual_host) if user is not None else None
 
     @property
     def dropped_message_count(self) -> int:

@@ -14,6 +14,7 @@ from amqp_broker.access.passwords import SHA256, PasswordHash
 from amqp_broker.access.patterns import Pattern
 from amqp_broker.access.users import Permission, TopicPermission, User, UserLimits
 from amqp_broker.broker.exchanges.binding import Binding
+from amqp_broker.broker.last_will import LastWill
 from amqp_broker.broker.parameters import Parameter
 from amqp_broker.broker.persistence.kinds import RecordKind
 from amqp_broker.broker.policy_checks import CHECKS, checked_policy
@@ -341,8 +342,22 @@ def restore_session(restored: Restored, reference: int, fields: Table) -> None:
     session.queue_names = [_text("queues", name) for name in list_field(fields, "queues")]
     subscriptions = [_table("subscriptions", one) for one in list_field(fields, "subscriptions")]
     session.subscriptions = {text_field(one, "filter"): table_field(one, "options") for one in subscriptions}
+    session.will = _will(table_field(fields, "will")) if "will" in fields else None
     restored.drop_older(session.reference)
     session.reference = reference
+
+
+def _will(fields: Table) -> LastWill:
+    return LastWill(
+        text_field(fields, "user"),
+        text_field(fields, "exchange"),
+        text_field(fields, "routing_key"),
+        bytes_field(fields, "header"),
+        bytes_field(fields, "body"),
+        text_field(fields, "topic"),
+        integer_field(fields, "delay_s"),
+        None,
+    )
 
 
 def restore_packet_ids(restored: Restored, reference: int, fields: Table) -> None:

@@ -26,9 +26,11 @@ from amqp_broker.logs import log_event
 from amqp_broker.protocols.mqtt.delivering import Delivering
 from amqp_broker.protocols.mqtt.handshake import (
     CONNECT_BYTES_MAX,
+    PACKET_BYTES_MAX,
     Admitted,
     admit,
     connack_properties,
+    keep_alive_s,
     session_expiry_s,
 )
 from amqp_broker.protocols.mqtt.inspection import channel_info, connection_info
@@ -47,13 +49,12 @@ from amqp_broker.protocols.mqtt.packets import (
     Publish,
     Subscribe,
     Unsubscribe,
-    Will,
     decode,
     encode_connack,
     encode_disconnect,
 )
 from amqp_broker.protocols.mqtt.properties import Property, number
-from amqp_broker.protocols.mqtt.publishing import Publishing, publish_will
+from amqp_broker.protocols.mqtt.publishing import Publishing, last_will
 from amqp_broker.protocols.mqtt.reasons import MqttError, Reason, protocol_error, return_code
 from amqp_broker.protocols.mqtt.subscribing import Subscribing
 
@@ -62,7 +63,6 @@ if TYPE_CHECKING:
     from amqp_broker.broker.descriptions import ChannelInfo, ConnectionInfo
 
 PACKET_OVERHEAD_BYTES: Final = 131_072  # beside the payload: topic and properties
-PACKET_BYTES_MAX: Final = 268_435_455
 RECEIVE_MAXIMUM: Final = 65_535  # of a client that names none
 KEEP_ALIVE_FACTOR_MS: Final = 1_500  # for each second of the interval (MQTT 5.0, 3.1.2.10)
 
@@ -81,7 +81,6 @@ class Connection(Link):
     def __init__(self, broker: Broker, peer: Peer, on_output: Callable[[], None]) -> None:
         super().__init__(broker, peer, on_output)
         self._splitter = PacketSplitter(CONNECT_BYTES_MAX)
-        self._will: Will | None = None
         self._publishing: Publishing | None = None
         self._subscribing: Subscribing | None = None
         self._delivering: Delivering | None = None
@@ -242,9 +241,10 @@ class Connection(Link):
         self._client, self._virtual_host = admitted.client, admitted.virtual_host
         self.client_id = admitted.client_id
         sessions = self.virtual_host.client_sessions
+        will = last_will(admitted.client, packet.will) if packet.will is not None else None
         session, is_present = sessions.take(self.client_id, self, is_clean=packet.clean_start)
         session.expiry_s = session_expiry_s(packet, settings.mqtt_session_expiry_max_s)
-        self._session, self._will = session, packet.will
+        self._session, session.will = session, will
         self.client_packet_bytes_max = number(packet.properties, Property.MAXIMUM_PACKET_SIZE, 0)
         self.client_topic_aliases_max = number(packet.properties, Property.TOPIC_ALIAS_MAXIMUM, 0)
         receive_maximum = number(packet.properties, Property.RECEIVE_MAXIMUM, RECEIVE_MAXIMUM)
@@ -257,12 +257,19 @@ class Connection(Link):
         if broker.observers.present_for_changes:
             broker.observers.opened(self)
         self.throttle.start()
-        self._start_keep_alive(packet.keep_alive_s)
+        self._start_keep_alive(keep_alive_s(packet, settings.mqtt_keep_alive_max_s))
         size_bytes_max = settings.message_size_bytes_max or broker.behaviour.message_size_bytes_max
         self._splitter.packet_bytes_max = min(size_bytes_max + PACKET_OVERHEAD_BYTES, PACKET_BYTES_MAX)
         sessions.keep(session)
         self.output.hold_until(broker.durability.last_change)
-        properties = connack_properties(packet, admitted, session.expiry_s, self._splitter.packet_bytes_max)
+        properties = connack_properties(
+            settings,
+            packet,
+            admitted,
+            expiry_s=session.expiry_s,
+            interval_s=self.keep_alive_s,
+            packet_bytes_max=self._splitter.packet_bytes_max,
+        )
         has_flag = is_present and packet.level >= MQTT_3_1_1  # MQTT 3.1 has no such flag
         self.output.send(encode_connack(self.level, has_flag, Reason.SUCCESS, properties))
         if is_present:
@@ -404,12 +411,4 @@ class Connection(Link):
         self.subscribing.stop()
         broker.works.begin(self.delivering.stop())
         virtual_host.remove_exclusive_queues(self.client)
-        will, self._will = self._will, None
-        if will is not None and says_will:
-            do = partial(publish_will, virtual_host, self.client, will)
-            delay_s = min(number(will.properties, Property.WILL_DELAY_INTERVAL, 0), session.expiry_s)
-            if delay_s:
-                virtual_host.client_sessions.will_later(session, delay_s, partial(broker.handle, do))
-            else:
-                do()
-        virtual_host.client_sessions.leave(session)
+        virtual_host.client_sessions.leave(session, says_will=says_will)

@@ -16,15 +16,17 @@ from amqp_broker.broker.virtual_host import VirtualHost
 from amqp_broker.errors import AmqpError
 from amqp_broker.protocols.mqtt.packets import MQTT_5, Connect
 from amqp_broker.protocols.mqtt.properties import Properties, Property, number
-from amqp_broker.protocols.mqtt.publishing import RECEIVE_MAXIMUM, TOPIC_ALIASES_MAX, check_topic
+from amqp_broker.protocols.mqtt.publishing import check_topic
 from amqp_broker.protocols.mqtt.reasons import MqttError, Reason
 from amqp_broker.protocols.mqtt.subscribing import HIGH, NAME_BYTES_MAX, QUEUE_PREFIX
 from amqp_broker.session.login import Login, Refusal, Refused
 
 if TYPE_CHECKING:
     from amqp_broker.broker.broker import Broker
+    from amqp_broker.settings import Settings
 
 CONNECT_BYTES_MAX: Final = 65_536  # of any packet before the login
+PACKET_BYTES_MAX: Final = 268_435_455
 
 _REASONS: Final = {
     Refusal.LOGIN: Reason.BAD_USER_NAME_OR_PASSWORD,
@@ -90,12 +92,12 @@ def _client_id(packet: Connect) -> tuple[str, bool]:
 def _credentials(broker: Broker, packet: Connect) -> tuple[str, str, bytes]:
     """Virtual host, user name and password that CONNECT names, or stands for without any."""
     settings = broker.settings
-    if packet.user_name is None:
+    if not packet.user_name and not packet.password:  # an empty name is no name: some clients always send one
         if settings.mqtt_allow_anonymous == "off":
             raise MqttError(Reason.BAD_USER_NAME_OR_PASSWORD, "no user name, and mqtt_allow_anonymous is off")
         return settings.default_virtual_host, settings.default_user, settings.default_password.encode()
-    if packet.password is None:
-        raise MqttError(Reason.BAD_USER_NAME_OR_PASSWORD, "a user name without a password")
+    if packet.user_name is None or packet.password is None:
+        raise MqttError(Reason.BAD_USER_NAME_OR_PASSWORD, "a user name without a password, or the reverse")
     virtual_host, colon, user = packet.user_name.rpartition(":")
     return virtual_host if colon else settings.default_virtual_host, user, packet.password
 
@@ -111,15 +113,32 @@ def session_expiry_s(packet: Connect, longest_s: int) -> int:
     return min(number(packet.properties, Property.SESSION_EXPIRY_INTERVAL, 0), longest_s)
 
 
-def connack_properties(packet: Connect, admitted: Admitted, expiry_s: int, packet_bytes_max: int) -> Properties:
+def keep_alive_s(packet: Connect, longest_s: int) -> int:
+    """How often the client says something, in seconds; 0 for whenever it likes. MQTT 3 has no way to tell it another.
+
+    Args:
+        longest_s: that is granted to MQTT 5 clients; 0 for any.
+    """
+    asked_s = packet.keep_alive_s
+    if packet.level != MQTT_5 or not longest_s or 0 < asked_s <= longest_s:
+        return asked_s
+    return longest_s
+
+
+def connack_properties(
+    settings: Settings, packet: Connect, admitted: Admitted, *, expiry_s: int, interval_s: int, packet_bytes_max: int
+) -> Properties:
     """What an MQTT 5 client is told of what it gets."""
     properties: Properties = {
-        Property.RECEIVE_MAXIMUM: RECEIVE_MAXIMUM,
-        Property.TOPIC_ALIAS_MAXIMUM: TOPIC_ALIASES_MAX,
-        Property.MAXIMUM_PACKET_SIZE: packet_bytes_max,
+        Property.TOPIC_ALIAS_MAXIMUM: settings.mqtt_topic_aliases_max,
+        Property.RECEIVE_MAXIMUM: settings.mqtt_unanswered_max,
     }
+    if packet_bytes_max < PACKET_BYTES_MAX:
+        properties[Property.MAXIMUM_PACKET_SIZE] = packet_bytes_max
     if admitted.is_id_ours:
         properties[Property.ASSIGNED_CLIENT_IDENTIFIER] = admitted.client_id
     if number(packet.properties, Property.SESSION_EXPIRY_INTERVAL, 0) != expiry_s:
         properties[Property.SESSION_EXPIRY_INTERVAL] = expiry_s
+    if interval_s != packet.keep_alive_s:
+        properties[Property.SERVER_KEEP_ALIVE] = interval_s
     return properties

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Final
 
 from amqp_broker.access.client import Client
 from amqp_broker.broker.exchanges.exchange import Exchange
-from amqp_broker.broker.message import Address, Digest
+from amqp_broker.broker.last_will import LastWill
+from amqp_broker.broker.message import Address
 from amqp_broker.broker.observer import Passage
 from amqp_broker.broker.publishing import REFUSED, TAKEN, UNROUTED, Outcome
 from amqp_broker.broker.queues.base import Queue
-from amqp_broker.broker.retained_message import RetainedMessage
 from amqp_broker.errors import AmqpError
 from amqp_broker.protocols.mqtt.messages import Translations, encode_header
 from amqp_broker.protocols.mqtt.packets import (
@@ -36,13 +36,10 @@ from amqp_broker.wire.errors import WireError
 from amqp_broker.wire.hot import encode_address
 
 if TYPE_CHECKING:
-    from amqp_broker.broker.virtual_host import VirtualHost
     from amqp_broker.protocols.mqtt.link import Link
 
 EXCHANGE: Final = "amq.topic"
 PUBACK: Final = PacketType.PUBACK << 4  # the first byte of one
-TOPIC_ALIASES_MAX: Final = 16
-RECEIVE_MAXIMUM: Final = 200  # of messages of a client that are on their way; told to MQTT 5 clients
 IDS_AT_COST_OF_ONE: Final = 50  # what is written for a message of QoS 2 are all the identifiers that are in use
 TARGETS_MAX: Final = 1_024  # topics whose route a connection remembers
 
@@ -77,6 +74,8 @@ class Publishing:
         self._aliases: dict[int, str] = {}
         self._targets: dict[str, Target] = {}
         self._targets_version = -1
+        self._aliases_max = broker.settings.mqtt_topic_aliases_max
+        self._receive_maximum = broker.settings.mqtt_unanswered_max
         self._size_bytes_max = broker.settings.message_size_bytes_max or broker.behaviour.message_size_bytes_max
 
     @property
@@ -100,8 +99,9 @@ class Publishing:
             return
         if len(packet.payload) > self._size_bytes_max:
             raise MqttError(Reason.PACKET_TOO_LARGE, f"a message of more than {self._size_bytes_max} bytes")
-        if packet.qos and self._level == MQTT_5 and self._on_the_way() >= RECEIVE_MAXIMUM:
-            raise MqttError(Reason.RECEIVE_MAXIMUM_EXCEEDED, f"more than {RECEIVE_MAXIMUM} messages on their way")
+        if packet.qos and self._level == MQTT_5 and self._on_the_way() >= self._receive_maximum:
+            text = f"more than {self._receive_maximum} messages on their way"
+            raise MqttError(Reason.RECEIVE_MAXIMUM_EXCEEDED, text)
         connection.throttle.has_published = True
         reason, outcome = self._try_put(packet, topic)
         if packet.qos == AT_LEAST_ONCE:
@@ -124,8 +124,8 @@ class Publishing:
         topic = packet.topic
         alias = number(packet.properties, Property.TOPIC_ALIAS, 0) if packet.properties else 0
         if alias:
-            if alias > TOPIC_ALIASES_MAX:
-                raise MqttError(Reason.TOPIC_ALIAS_INVALID, f"topic alias {alias} is larger than {TOPIC_ALIASES_MAX}")
+            if alias > self._aliases_max:
+                raise MqttError(Reason.TOPIC_ALIAS_INVALID, f"topic alias {alias} is larger than {self._aliases_max}")
             if topic:
                 self._aliases[alias] = topic
             else:
@@ -217,7 +217,7 @@ class Publishing:
 
     def _retain(self, packet: Publish, topic: str) -> None:
         header, digest = self._translations.header(topic, packet.qos, True, packet.properties, len(packet.payload))
-        retain(self._host, topic, header, digest, packet.payload)
+        self._host.retained.replace(topic, header, packet.payload, digest.expiration_ms)
 
     # --- PUBREL
 
@@ -272,25 +272,17 @@ def check_topic(topic: str) -> None:
         raise MqttError(Reason.TOPIC_NAME_INVALID, "a topic of more than 255 bytes, which is no routing key")
 
 
-def retain(virtual_host: VirtualHost, topic: str, header: bytes, digest: Digest, body: bytes) -> None:
-    """Keep a message as the topic's last, or nothing if it is empty."""
-    if not body:
-        virtual_host.retained.remove(topic)
-        return
-    expires_wall_ms = 0
-    if digest.expiration_ms is not None:
-        expires_wall_ms = virtual_host.clock.wall_ms() + digest.expiration_ms
-    virtual_host.retained.put(RetainedMessage(topic, header, body, expires_wall_ms))
+def last_will(client: Client, will: Will) -> LastWill:
+    """A will as its session keeps it.
 
-
-def publish_will(virtual_host: VirtualHost, client: Client, will: Will) -> None:
-    """Publish what a client has left to be said, if it may; it is not there any more to be told."""
-    routing_key = routing_key_of(will.topic)
+    Raises:
+        MqttError: it cannot be a message.
+    """
     try:
-        exchange = virtual_host.ingress.exchange_for(client, EXCHANGE, routing_key)
-        header, digest = encode_header(will.topic, will.qos, will.retain, will.properties, len(will.payload))
-        virtual_host.ingress.publish(exchange, routing_key, header, will.payload, digest)
-    except (AmqpError, WireError):
-        return
-    if will.retain:
-        retain(virtual_host, will.topic, header, digest, will.payload)
+        header, _ = encode_header(will.topic, will.qos, will.retain, will.properties, len(will.payload))
+    except WireError as error:
+        raise MqttError(Reason.IMPLEMENTATION_SPECIFIC_ERROR, str(error)) from error
+    delay_s = number(will.properties, Property.WILL_DELAY_INTERVAL, 0)
+    topic = will.topic if will.retain else ""
+    key = routing_key_of(will.topic)
+    return LastWill(client.user_name, EXCHANGE, key, header, will.payload, topic, delay_s, client)

@@ -1,0 +1,27 @@
+"""How a client's will is said: published as any message of its user, and retained where it wants that."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from amqp_broker.broker.message import digest_of
+from amqp_broker.errors import AmqpError
+
+if TYPE_CHECKING:
+    from amqp_broker.broker.last_will import LastWill
+    from amqp_broker.broker.publishing import Ingress
+    from amqp_broker.broker.retained import Retained
+
+
+def publish_will(ingress: Ingress, retained: Retained, will: LastWill) -> None:
+    """Publish a will, if its user may: the client is not there any more to be told."""
+    if will.who is None:
+        return
+    digest = digest_of(will.header)
+    try:
+        exchange = ingress.exchange_for(will.who, will.exchange, will.routing_key)
+        ingress.publish(exchange, will.routing_key, will.header, will.body, digest)
+    except AmqpError:
+        return
+    if will.topic:
+        retained.replace(will.topic, will.header, will.body, digest.expiration_ms)

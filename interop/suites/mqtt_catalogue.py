@@ -1,0 +1,105 @@
+"""Which suites of MQTT clients there are. See catalogue.py, which has the others and the table of all.
+
+No test of theirs may ask a server of the internet: the names of public ones are rewritten to the broker under test.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from interop.suites.suite import DEBIAN_POOL, HERE, Archive, Commit, LeftOut, Sdist, Setting, Suite
+
+ECLIPSE = Commit("https://github.com/eclipse/paho.mqtt.testing", "9d7bb80bb8b9d9cfc0b52f8cb4c1916401281103")
+ECLIPSE_CONFTEST = {"interoperability/conftest.py": HERE / "stand_ins" / "eclipse_conftest.py"}
+UNDER_TEST = {"BROKER_UNDER_TEST_HOST": "{host}", "BROKER_UNDER_TEST_PORT": "{port}"}
+PYTEST = ("pytest==8.4.2", "pytest-timeout==2.4.0")
+
+ECLIPSE_3 = Suite(
+    name="eclipse-mqtt-3.1.1",
+    version=ECLIPSE.commit[:10],
+    source=ECLIPSE,
+    requirements=PYTEST,
+    arguments=("interoperability/client_test.py",),
+    environment=UNDER_TEST,
+    replaced=ECLIPSE_CONFTEST,
+    protocol="mqtt",
+    test_timeout_s=30,
+)
+
+ECLIPSE_5 = Suite(
+    name="eclipse-mqtt-5",
+    version=ECLIPSE.commit[:10],
+    source=ECLIPSE,
+    requirements=PYTEST,
+    arguments=("interoperability/client_test5.py",),
+    environment=UNDER_TEST,
+    replaced=ECLIPSE_CONFTEST,
+    protocol="mqtt",
+    test_timeout_s=30,
+)
+
+MOSQUITTO = Suite(
+    name="mosquitto",
+    version="2.0.11",
+    source=Archive(
+        (f"{DEBIAN_POOL}/m/mosquitto/mosquitto_2.0.11.orig.tar.gz",),
+        "7b36a7198bce85cf31b132f5c6ee36dcf5dadf86fb768501eb1e11ce95d4f78a",
+    ),
+    requirements=PYTEST,
+    arguments=("mosquitto_scripts.py", "-o", "python_files=mosquitto_scripts.py"),
+    environment={
+        **UNDER_TEST,
+        "BROKER_UNDER_TEST": "{kind}",
+        "BROKER_PYTHON": sys.executable,
+        "BROKER_ROOT": str(HERE.parent.parent),
+    },
+    settings=(Setting("test/mosq_test.py", "range(0, 20)", "range(0, 200)"),),  # waits for a broker to listen
+    replaced={
+        "mosquitto_scripts.py": HERE / "stand_ins" / "mosquitto_scripts.py",
+        "src/mosquitto": HERE / "stand_ins" / "mosquitto_program.py",
+    },
+    protocol="mqtt",
+    test_timeout_s=60,
+)
+
+GMQTT = Suite(
+    name="gmqtt",
+    version="0.8.0",
+    source=Sdist("gmqtt", "gmqtt-0.8.0.tar.gz", "61fb7641109f57ca29f73d2d8f2cb487de49d76338ef8c68228db961b6e9696a"),
+    requirements=("gmqtt==0.8.0", "pytest-asyncio==1.2.0", *PYTEST),
+    arguments=("tests/test_mqtt5.py",),
+    environment={"HOST": "{host}", "PORT": "{port}", "TOKEN": ""},
+    protocol="mqtt",
+    test_timeout_s=30,
+)
+
+AIOMQTT = Suite(
+    name="aiomqtt",
+    version="2.5.1",
+    source=Sdist("aiomqtt", "aiomqtt-2.5.1.tar.gz", "25a0a47d157e8f158d2da1110ea4786c0615518751e94f7b04976c977a8ff20d"),
+    requirements=("aiomqtt==2.5.1", "anyio==4.11.0", "paho-mqtt==2.1.0", *PYTEST),
+    arguments=("tests", "-W", "ignore::pytest.PytestUnknownMarkWarning"),
+    settings=(
+        Setting("tests/test_client.py", 'HOSTNAME = "test.mosquitto.org"', 'HOSTNAME = "{host}"'),
+        Setting("aiomqtt/client.py", "port: int = 1883", "port: int = {port}"),
+    ),
+    protocol="mqtt",
+    test_timeout_s=30,
+    left_out=(LeftOut(("-k", "not tls and not websockets"), "asks a public server's ports for TLS and web sockets"),),
+)
+
+AIOMQTT_3_COMMIT = Commit("https://github.com/empicano/aiomqtt", "4c362b39a54a64e9a39720d29190cd56f98cb0ca")
+AIOMQTT_3 = Suite(
+    name="aiomqtt-3",
+    version=AIOMQTT_3_COMMIT.commit[:10],
+    source=AIOMQTT_3_COMMIT,  # 3.0.0a1 itself wants an mqtt5 that is no more; a package of the name must be installed
+    requirements=("aiomqtt==2.5.1", "mqtt5==0.7.0", "pytest-asyncio==1.2.0", *PYTEST),
+    arguments=("tests",),
+    environment={"AIOMQTT_TEST_HOSTNAME": "{host}"},
+    settings=(Setting("aiomqtt/_client.py", "port: int = 1883", "port: int = {port}"),),
+    protocol="mqtt",
+    test_timeout_s=30,
+    left_out=(LeftOut(("-k", "not tls and not ssl"), "TLS needs a broker set up with the suite's certificates"),),
+)
+
+MQTT_SUITES = (GMQTT, AIOMQTT, AIOMQTT_3, ECLIPSE_3, ECLIPSE_5, MOSQUITTO)
