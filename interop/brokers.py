@@ -227,13 +227,16 @@ class Mosquitto:
 
     kind = "mosquitto"
 
-    def __init__(self, port: int, acl: str = "") -> None:
-        """`acl` is its file of who may do what; empty: all may do all."""
+    def __init__(self, port: int, *, acl: str = "", user: tuple[str, str] | None = None) -> None:
+        """`acl` is its file of who may do what; empty: all may do all. `user` has a name and a password."""
         self._folder = Path(tempfile.mkdtemp(prefix="interop-mosquitto-"))
         lines = ["user root", f"listener {port} 127.0.0.1", "allow_anonymous true", "max_keepalive 60"]
         if acl:
             (self._folder / "acl").write_text(acl)
             lines.append(f"acl_file {self._folder / 'acl'}")
+        if user:
+            subprocess.run(["mosquitto_passwd", "-b", "-c", str(self._folder / "users"), *user], check=True)
+            lines.append(f"password_file {self._folder / 'users'}")
         (self._folder / "conf").write_text("\n".join(lines))
         self.address = Address("127.0.0.1", port)
         self._process = _start_process([_mosquitto(), "-c", str(self._folder / "conf")], os.environ)

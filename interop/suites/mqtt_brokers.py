@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 from interop.brokers import Address, Mosquitto, OurBroker, RabbitMQ, find_mosquitto, find_rabbitmq, free_ports
 
+USER = ("rw", "readwrite")  # of aiomqtt's suite
 FORBIDDEN = r"^(?!test[./]nosubscribe$)"
 
 
@@ -26,7 +27,7 @@ def mqtt_broker(kind: str) -> Iterator[Address]:
     (port,) = free_ports(1)
     started: Mosquitto | RabbitMQ | OurBroker
     if kind == "mosquitto":
-        started = Mosquitto(port, acl="topic readwrite #\ntopic deny test/nosubscribe\n")
+        started = Mosquitto(port, user=USER, acl="topic readwrite #\ntopic deny test/nosubscribe\n")
     elif kind == "rabbitmq":
         started = RabbitMQ(config=f"mqtt.listeners.tcp.1 = 127.0.0.1:{port}\n", plugins=["rabbitmq_mqtt"])
     else:
@@ -34,8 +35,12 @@ def mqtt_broker(kind: str) -> Iterator[Address]:
         started = OurBroker(options=["--mqtt-port", str(port)], environment=environment)
     try:
         if isinstance(started, RabbitMQ):
+            started.ctl("add_user", *USER)
+            started.ctl("set_permissions", "-p", "/", USER[0], ".*", ".*", ".*")
             started.ctl("set_topic_permissions", "-p", "/", "guest", "amq.topic", ".*", FORBIDDEN)
         elif isinstance(started, OurBroker):
+            started.ctl("users", "add", USER[0], "--password-stdin", standard_input=USER[1])
+            started.ctl("permissions", "set", USER[0], ".*", ".*", ".*")
             started.ctl("permissions", "set-topic", "guest", "amq.topic", ".*", FORBIDDEN)
         yield Address("127.0.0.1", port)
     finally:

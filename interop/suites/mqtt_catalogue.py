@@ -96,7 +96,10 @@ AIOMQTT_3 = Suite(
     requirements=("aiomqtt==2.5.1", "mqtt5==0.7.0", "pytest-asyncio==1.2.0", *PYTEST),
     arguments=("tests",),
     environment={"AIOMQTT_TEST_HOSTNAME": "{host}"},
-    settings=(Setting("aiomqtt/_client.py", "port: int = 1883", "port: int = {port}"),),
+    settings=(
+        Setting("aiomqtt/_client.py", "port: int = 1883", "port: int = {port}"),
+        Setting("tests/test_client.py", "port=1884", "port={port}"),
+    ),
     protocol="mqtt",
     test_timeout_s=30,
     left_out=(LeftOut(("-k", "not tls and not ssl"), "TLS needs a broker set up with the suite's certificates"),),

@@ -8,23 +8,21 @@
 - ``stream``: the bytes behind a right handshake;
 - ``session``: several connections that send well-formed frames with any payload, raw bytes in between, while time
   passes, output is taken or not, and connections are lost;
-- ``stomp``: the bytes behind a right CONNECT of STOMP, in pieces.
+- those of MQTT, STOMP and web sockets are in ``other_protocols.py``.
 
-The last four run a whole broker, and look after each input whether all its counts are right and an honest client is
-served.
+Handshakes, streams and sessions run a whole broker, and look after each input whether all its counts are right and an
+honest client is served.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator
-from typing import ClassVar, NamedTuple, Self
+from typing import NamedTuple
 
 from amqp_broker.access.mechanisms import MECHANISMS, BadResponse, read_response
 from amqp_broker.access.patterns import BadPattern, Pattern
 from amqp_broker.errors import AmqpError
-from amqp_broker.protocols.amqp091.connection import Connection
-from amqp_broker.protocols.stomp.connection import Connection as StompConnection
 from amqp_broker.wire import hot
 from amqp_broker.wire.content import decode_properties, delivery_mode
 from amqp_broker.wire.errors import WireError
@@ -44,15 +42,14 @@ from amqp_broker.wire.table import (
     decode_table,
     encode_table,
 )
-from tests.support.client import LOOPBACK, PROTOCOL_HEADER, Client
+from tests.fuzz import other_protocols
+from tests.fuzz.stage import CONNECTIONS, Scene
+from tests.support.client import PROTOCOL_HEADER
 from tests.support.conversation import HANDSHAKE, METHODS
-from tests.support.memory_broker import MemoryBroker
-from tests.support.stomp_client import frame_bytes
 
 Target = Callable[[bytes], None]
 
 FRAME_HEADER = struct.Struct(">BHI")
-CONNECTIONS = 3
 KINDS = (1, 2, 3, 8)  # the first four of a step's kinds make frames
 RAW, TIME, TAKE, LOSE = range(len(KINDS), len(KINDS) + 4)
 KIND_COUNT = LOSE + 1
@@ -140,23 +137,7 @@ def session(data: bytes) -> None:
         for connection in scene.connections:
             connection.receive(scene.greeting)
         for step in steps_in(data):
-            scene.take(step)
-
-
-def stomp(data: bytes) -> None:
-    """Bytes of a STOMP client that has logged in, in pieces of a size that the first byte says."""
-    if not data:
-        return
-    with Scene() as scene:
-        client = StompConnection(scene.broker, LOOPBACK, lambda: None)
-        client.receive(STOMP_CONNECT)
-        size_bytes = data[0] + 1
-        for at in range(1, len(data), size_bytes):
-            client.receive(data[at : at + size_bytes])
-            client.output_sent(sum(map(len, client.take_output())))
-        scene.broker.advance(len(data))
-        client.lost("the input is over")
-        assert client.finished
+            take(scene, step)
 
 
 class Step(NamedTuple):
@@ -187,85 +168,21 @@ def steps_in(data: bytes) -> Iterator[Step]:
         yield Step(kind % KIND_COUNT, who % CONNECTIONS, who // CONNECTIONS % 4, payload)
 
 
-class Stage:
-    """A broker and an honest client. To make them takes longer than most inputs, so one is used again and again, as
-    long as an input leaves nothing in it.
-    """
-
-    kept: ClassVar[Stage | None] = None
-
-    def __init__(self) -> None:
-        self.broker = MemoryBroker(message_size_bytes_max=100_000)
-        self.honest = Client(self.broker).open()
-        self.channel = self.honest.channel()
-        self.channel.declare("honest")
-        self._furniture = self._names()
-
-    @classmethod
-    def ready(cls) -> Stage:
-        """One on which nobody has left anything."""
-        stage, cls.kept = cls.kept or Stage(), None
-        return stage
-
-    def give_back(self) -> None:
-        """Keep this one for the next input, if it can be."""
-        del self.broker.connections[1:]
-        if self._names() == self._furniture and self.broker.timers.next_deadline_ms() is None:
-            Stage.kept = self
-
-    def _names(self) -> list[object]:
-        host = self.broker.virtual_host
-        bindings = sum(len(exchange.bindings) for exchange in host.exchanges.values())
-        return [sorted(host.queues), sorted(host.exchanges), bindings, self.honest.is_finished()]
-
-
-class Scene:
-    """A stage, and connections that mean no good."""
-
-    greeting = PROTOCOL_HEADER + b"".join(HANDSHAKE)
-
-    def __init__(self) -> None:
-        self._stage = Stage.ready()
-        self.broker = self._stage.broker
-        self.connections = [Connection(self.broker, LOOPBACK, lambda: None) for _ in range(CONNECTIONS)]
-        self.broker.connections.extend(self.connections)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def take(self, step: Step) -> None:
-        """Let it happen."""
-        connection, payload = self.connections[step.connection], step.payload
-        match step.kind:
-            case kind if kind < len(KINDS):
-                header = FRAME_HEADER.pack(KINDS[kind], step.channel, len(payload))
-                connection.receive(header + payload + bytes((FRAME_END,)))
-            case _ if step.kind == RAW:
-                connection.receive(payload)
-            case _ if step.kind == TIME:
-                self.broker.advance(len(payload) * 100)
-            case _ if step.kind == TAKE:
-                connection.output_sent(sum(map(len, connection.take_output())))
-            case _:
-                connection.lost("it is gone")
-
-    def __exit__(self, *error: object) -> None:
-        if error[0] is not None:
-            return
-        self.broker.check_invariants()
-        for connection in self.connections:
-            connection.take_output()
-            connection.lost("the input is over")
-            assert connection.finished
-        self.broker.check_invariants()
-        honest, channel = self._stage.honest, self._stage.channel
-        assert list(self.broker.open_connections) == [honest.connection]
-        if "honest" not in self.broker.virtual_host.queues:  # they may do with it what they like, as with any queue
-            channel.declare("honest")
-        channel.drain("honest")
-        channel.publish("", "honest", b"a message")
-        assert channel.drain("honest") == [b"a message"]
-        self._stage.give_back()
+def take(scene: Scene, step: Step) -> None:
+    """Let it happen."""
+    connection, payload = scene.connections[step.connection], step.payload
+    match step.kind:
+        case kind if kind < len(KINDS):
+            header = FRAME_HEADER.pack(KINDS[kind], step.channel, len(payload))
+            connection.receive(header + payload + bytes((FRAME_END,)))
+        case _ if step.kind == RAW:
+            connection.receive(payload)
+        case _ if step.kind == TIME:
+            scene.broker.advance(len(payload) * 100)
+        case _ if step.kind == TAKE:
+            connection.output_sent(sum(map(len, connection.take_output())))
+        case _:
+            connection.lost("it is gone")
 
 
 TABLES: list[Table] = [
@@ -290,23 +207,8 @@ TARGETS: dict[str, Target] = {
     "handshake": handshake,
     "stream": stream,
     "session": session,
-    "stomp": stomp,
+    **other_protocols.TARGETS,
 }
-
-STOMP_CONNECT = frame_bytes("CONNECT", login="guest", passcode="guest", accept_version="1.2", heart_beat="1000,1000")
-STOMP_FRAMES = [
-    frame_bytes("SUBSCRIBE", destination="/queue/honest", id="0", ack="client", prefetch_count="2"),
-    frame_bytes("SUBSCRIBE", destination="/topic/a.b", id="1", durable="true"),
-    frame_bytes("SEND", b"a message", destination="/topic/a.b", content_length="9", receipt="r", priority="1"),
-    frame_bytes("SEND", b"?", destination="/exchange/amq.fanout/k", reply_to="/temp-queue/t", x="\\:\n\r"),
-    frame_bytes("BEGIN", transaction="t"),
-    frame_bytes("SEND", b"later", destination="/queue/honest", transaction="t", expiration="1000"),
-    frame_bytes("ACK", id="T_0@@session@@1", transaction="t"),
-    frame_bytes("COMMIT", transaction="t", receipt="c"),
-    frame_bytes("NACK", id="T_0@@session@@1", requeue="false"),
-    frame_bytes("UNSUBSCRIBE", id="1", durable="true"),
-    frame_bytes("DISCONNECT", receipt="d"),
-]
 
 
 def seeds(target: str) -> list[bytes]:
@@ -318,8 +220,8 @@ def seeds(target: str) -> list[bytes]:
         return [PROTOCOL_HEADER + b"".join(HANDSHAKE[:count]) for count in range(len(HANDSHAKE) + 1)]
     if target == "stream":
         return [*frames, b"".join(METHODS)]
-    if target == "stomp":
-        return [b"\x40" + one for one in STOMP_FRAMES] + [b"\x07" + b"\n".join(STOMP_FRAMES)]
+    if target in other_protocols.TARGETS:
+        return other_protocols.seeds(target)
     if target == "pattern":
         return [one.encode() for one in PATTERNS]
     if target == "table":

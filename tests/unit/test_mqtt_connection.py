@@ -535,18 +535,19 @@ def test_a_retained_message_expires(broker: MemoryBroker) -> None:
 
 
 def test_properties_go_through_from_mqtt_to_mqtt(broker: MemoryBroker) -> None:
-    properties = {
+    properties: Properties = {
         Property.PAYLOAD_FORMAT_INDICATOR: 1,
         Property.CONTENT_TYPE: "text/plain",
-        Property.RESPONSE_TOPIC: "re/ply",
         Property.CORRELATION_DATA: b"\x00\xff",
         Property.USER_PROPERTY: [("b", "1"), ("a", "2"), ("b", "3")],
     }
     client = connected(broker, "c", 5)
     client.subscribe("a", 1)
-    client.publish("a", b"m", 1, properties=properties)
-    (message,) = client.messages()
-    assert message.properties == properties
+    for response_topic in ("re/ply", "re.ply/of/v1.0", "*"):
+        properties[Property.RESPONSE_TOPIC] = response_topic
+        client.publish("a", b"m", 1, properties=properties)
+        (message,) = client.messages()
+        assert message.properties == properties
 
 
 def test_properties_go_from_mqtt_to_amqp_and_back(broker: MemoryBroker) -> None:

@@ -24,8 +24,18 @@ TOPIC_HEADER: Final = "x-mqtt-topic"  # where the routing key alone would not br
 FORMAT_HEADER: Final = "x-mqtt-payload-format"
 CORRELATION_HEADER: Final = "x-correlation-id"
 REPLY_HEADER: Final = "x-reply-to-topic"
+RESPONSE_TOPIC_HEADER: Final = "x-mqtt-response-topic"  # as TOPIC_HEADER is beside the routing key
 OWN_HEADERS: Final = frozenset(
-    {QOS_HEADER, TOPIC_HEADER, RETAIN_HEADER, RETAINED_FOR_HEADER, FORMAT_HEADER, CORRELATION_HEADER, REPLY_HEADER}
+    (
+        QOS_HEADER,
+        TOPIC_HEADER,
+        RETAIN_HEADER,
+        RETAINED_FOR_HEADER,
+        FORMAT_HEADER,
+        CORRELATION_HEADER,
+        REPLY_HEADER,
+        RESPONSE_TOPIC_HEADER,
+    )
 )
 SHORT_STRING_BYTES_MAX: Final = 255
 TRANSIENT: Final = 1
@@ -128,6 +138,8 @@ def _encode_properties(fields: content.Properties, headers: Table, properties: P
     response_topic = text(properties, Property.RESPONSE_TOPIC)
     if response_topic is not None:
         headers[REPLY_HEADER] = routing_key_of(response_topic)
+        if "." in response_topic or "*" in response_topic:
+            headers[RESPONSE_TOPIC_HEADER] = response_topic
     expiry_s = number(properties, Property.MESSAGE_EXPIRY_INTERVAL, -1)
     if expiry_s >= 0:
         fields.expiration = str(min(expiry_s * 1000, EXPIRATION_MS_MAX))
@@ -160,8 +172,10 @@ def decode_header(header: bytes) -> Content:
         properties[Property.PAYLOAD_FORMAT_INDICATOR] = 1
     if fields.content_type is not None:
         properties[Property.CONTENT_TYPE] = fields.content_type
-    reply_topic = headers.get(REPLY_HEADER)
-    if isinstance(reply_topic, str):
+    reply_topic, response_topic = headers.get(REPLY_HEADER), headers.get(RESPONSE_TOPIC_HEADER)
+    if isinstance(response_topic, str) and is_topic_name(response_topic):
+        properties[Property.RESPONSE_TOPIC] = response_topic
+    elif isinstance(reply_topic, str):
         properties[Property.RESPONSE_TOPIC] = topic_of(reply_topic)
     correlation = headers.get(CORRELATION_HEADER)
     if fields.correlation_id is not None:
