@@ -43,6 +43,7 @@ from amqp_broker.protocols.mqtt.reasons import MqttError
 
 LEVELS = st.sampled_from((3, 4, 5))
 STRINGS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
+FILTERS = STRINGS.filter(bool)
 PACKET_IDS = st.integers(1, 65_535)
 MAXIMA = {Kind.BYTE: 255, Kind.TWO_BYTES: 65_535, Kind.FOUR_BYTES: 2**32 - 1, Kind.VARIABLE_INTEGER: 268_435_455}
 
@@ -92,10 +93,10 @@ def packets(draw: st.DrawFn, level: int) -> Packet:
         )
     if kind == PacketType.SUBSCRIBE:
         options = (st.booleans(), st.booleans(), st.integers(0, 2)) if level == 5 else ()
-        subscriptions = st.lists(st.builds(Subscription, STRINGS, st.integers(0, 2), *options), min_size=1, max_size=3)
+        subscriptions = st.lists(st.builds(Subscription, FILTERS, st.integers(0, 2), *options), min_size=1, max_size=3)
         return Subscribe(draw(PACKET_IDS), draw(subscriptions), with_properties(SUBSCRIBE_PROPERTIES))
     if kind == PacketType.UNSUBSCRIBE:
-        filters = draw(st.lists(STRINGS, min_size=1, max_size=3))
+        filters = draw(st.lists(FILTERS, min_size=1, max_size=3))
         return Unsubscribe(draw(PACKET_IDS), filters, with_properties(UNSUBSCRIBE_PROPERTIES))
     if PacketType.PUBACK <= kind <= PacketType.PUBCOMP:
         found = with_properties(ACKNOWLEDGEMENT_PROPERTIES)

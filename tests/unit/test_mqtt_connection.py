@@ -6,7 +6,15 @@ from typing import Any
 
 import pytest
 
-from amqp_broker.protocols.mqtt.packets import Connect, Disconnect, PacketType, PingRequest, Publish, Will
+from amqp_broker.protocols.mqtt.packets import (
+    Acknowledgement,
+    Connect,
+    Disconnect,
+    PacketType,
+    PingRequest,
+    Publish,
+    Will,
+)
 from amqp_broker.protocols.mqtt.properties import Properties, Property
 from amqp_broker.protocols.mqtt.reasons import Reason
 from tests.support.client import Client
@@ -76,6 +84,47 @@ def test_who_may_not_come_in_is_told_so(broker: MemoryBroker) -> None:
     client = MqttClient(broker, "", 4)
     assert client.connect(clean=False).codes == [2]
     assert len(broker.open_connections) == 0
+
+
+def test_mqtt_3_1_wants_a_client_identifier_and_may_mark_as_repeated(broker: MemoryBroker) -> None:
+    assert MqttClient(broker, "", 3).connect().codes == [2]
+    for level, is_closed in ((3, False), (4, True)):
+        client = connected(broker, "c", level)
+        client.write(b"\x6a\x02\x00\x07")  # PUBREL with DUP
+        assert client.is_closed == is_closed
+
+
+def test_a_client_that_takes_no_packet_as_large_as_connack_gets_nothing(broker: MemoryBroker) -> None:
+    client = MqttClient(broker, "c", 5)
+    client.send(Connect(5, "c", properties={Property.MAXIMUM_PACKET_SIZE: 2}))
+    assert (client.connection.take_output(), client.is_closed) == ([], True)
+
+
+def test_the_wrong_answer_to_a_message_ends_the_connection(broker: MemoryBroker, level: int) -> None:
+    for qos, answer in ((1, PacketType.PUBREC), (1, PacketType.PUBCOMP), (2, PacketType.PUBACK)):
+        client = connected(broker, "c", level)
+        client.subscribe("a", qos)
+        connected(broker, "p").publish("a", b"m", qos)
+        client.send(Acknowledgement(answer, 1))
+        assert client.is_closed
+
+
+def test_malformed_subscriptions_and_properties_are_called_so(broker: MemoryBroker) -> None:
+    for data in (b"\x82\x06\0\1\0\0\0\1", b"\xa2\x05\0\1\0\0\0", b"\x82\x0c\0\1\5\x11\0\0\0\0\0\1a\1"):
+        client = connected(broker, "c", 5)
+        client.write(data)
+        answer = client.take()
+        assert isinstance(answer, Answer)
+        assert (answer.type, answer.codes) == (PacketType.DISCONNECT, [Reason.MALFORMED_PACKET])
+
+
+def test_who_publishes_to_nobody_with_qos_1_is_told_so_even_if_it_is_retained(broker: MemoryBroker) -> None:
+    client = connected(broker, "c", 5)
+    for retain in (False, True):
+        client.send(Publish("nobody", b"m", 1, retain, packet_id=1))
+        answer = client.take()
+        assert isinstance(answer, Acknowledgement)
+        assert answer.reason == Reason.NO_MATCHING_SUBSCRIBERS
 
 
 def test_an_empty_user_name_is_none(broker: MemoryBroker) -> None:

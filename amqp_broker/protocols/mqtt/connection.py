@@ -271,7 +271,12 @@ class Connection(Link):
             packet_bytes_max=self._splitter.packet_bytes_max,
         )
         has_flag = is_present and packet.level >= MQTT_3_1_1  # MQTT 3.1 has no such flag
-        self.output.send(encode_connack(self.level, has_flag, Reason.SUCCESS, properties))
+        answer = encode_connack(self.level, has_flag, Reason.SUCCESS, properties)
+        if 0 < self.client_packet_bytes_max < len(answer):  # nothing can be said to this client
+            raise MqttError(
+                Reason.PACKET_TOO_LARGE, f"the client takes no more than {self.client_packet_bytes_max} bytes"
+            )
+        self.output.send(answer)
         if is_present:
             self.delivering.release_again()
             try:
@@ -328,8 +333,9 @@ class Connection(Link):
         is_refused = self.level > 0 or error.reason == Reason.UNSUPPORTED_PROTOCOL_VERSION
         if self._is_open:
             self._log(error)
-            if self.level == MQTT_5:
-                self.output.send(encode_disconnect(error.reason))
+            said = encode_disconnect(error.reason) if self.level == MQTT_5 else b""
+            if said and not 0 < self.client_packet_bytes_max < len(said):
+                self.output.send(said)
         elif is_refused:
             code = error.reason if self.level == MQTT_5 else return_code(error.reason)
             self.output.send(encode_connack(self.level, False, code))

@@ -33,7 +33,7 @@ from amqp_broker.protocols.mqtt.packets import (
 )
 from amqp_broker.protocols.mqtt.properties import Properties, Property
 from amqp_broker.protocols.mqtt.publishing import Publishing
-from amqp_broker.protocols.mqtt.reasons import Reason
+from amqp_broker.protocols.mqtt.reasons import Reason, protocol_error
 from amqp_broker.protocols.mqtt.subscribing import Subscribing, Wanted
 from amqp_broker.protocols.mqtt.topics import topic_of
 from amqp_broker.session.settling import Settling
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from amqp_broker.protocols.mqtt.link import Link
 
 PACKET_IDS: Final = 65_535
+_ANSWERS: Final = (PacketType.PUBACK, PacketType.PUBACK, PacketType.PUBREC)  # what is waited for first, by QoS
 TOPIC_ALIASES_MAX: Final = 256  # for each client, where it allows as many
 
 
@@ -251,13 +252,20 @@ class Delivering:
     # --- acknowledgements
 
     def acknowledged(self, packet: Acknowledgement) -> None:
-        """Handle a PUBACK, PUBREC or PUBCOMP; one that nothing waits for is passed over."""
+        """Handle a PUBACK, PUBREC or PUBCOMP; one that nothing waits for is passed over.
+
+        Raises:
+            MqttError: something else waits for it.
+        """
+        qos = self._qos.get(packet.packet_id, 0)
+        if qos and packet.type is not _ANSWERS[qos]:
+            raise protocol_error(f"{packet.type.name} for a message of QoS {qos} that waits for {_ANSWERS[qos].name}")
         if packet.type is PacketType.PUBCOMP:
             self._completed(packet.packet_id)
         elif packet.type is PacketType.PUBACK:
-            if self._qos.get(packet.packet_id) == AT_LEAST_ONCE:
+            if qos == AT_LEAST_ONCE:
                 self._settle(packet.packet_id, packet.reason)
-        elif self._qos.get(packet.packet_id) == EXACTLY_ONCE:
+        elif qos == EXACTLY_ONCE:
             self._received(packet.packet_id, packet.reason)
         elif self.connection.level == MQTT_5 and packet.packet_id not in self._session.released:
             self._send_release(packet.packet_id, Reason.PACKET_IDENTIFIER_NOT_FOUND)

@@ -14,7 +14,7 @@ from amqp_broker.access.client import Client
 from amqp_broker.access.mechanisms import EXTERNAL
 from amqp_broker.broker.virtual_host import VirtualHost
 from amqp_broker.errors import AmqpError
-from amqp_broker.protocols.mqtt.packets import MQTT_5, Connect
+from amqp_broker.protocols.mqtt.packets import MQTT_3_1, MQTT_5, Connect
 from amqp_broker.protocols.mqtt.properties import Properties, Property, number
 from amqp_broker.protocols.mqtt.publishing import check_topic
 from amqp_broker.protocols.mqtt.reasons import MqttError, Reason
@@ -84,6 +84,8 @@ def _client_id(packet: Connect) -> tuple[str, bool]:
         if len(f"{QUEUE_PREFIX}{client_id}{HIGH}".encode()) > NAME_BYTES_MAX:
             raise MqttError(Reason.CLIENT_IDENTIFIER_NOT_VALID, "the client identifier is longer than 233 bytes")
         return client_id, False
+    if packet.level == MQTT_3_1:
+        raise MqttError(Reason.CLIENT_IDENTIFIER_NOT_VALID, "MQTT 3.1 has no client without an identifier")
     if packet.level != MQTT_5 and not packet.clean_start:
         raise MqttError(Reason.CLIENT_IDENTIFIER_NOT_VALID, "a session that is to last needs a client identifier")
     return base64.urlsafe_b64encode(secrets.token_bytes(16)).decode().rstrip("="), True

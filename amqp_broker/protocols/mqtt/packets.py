@@ -243,7 +243,8 @@ def decode(first_byte: int, body: bytes, level: int) -> Packet:
     kind = first_byte >> 4
     if kind == PacketType.PUBLISH:
         return _decode_publish(first_byte, body, level)
-    if not 1 <= kind <= 15 or first_byte & 0x0F != _FLAGS.get(PacketType(kind), 0):
+    flags = first_byte & (0x07 if level == MQTT_3_1 and kind in _FLAGS else 0x0F)  # MQTT 3.1: may be marked as repeated
+    if not 1 <= kind <= 15 or flags != _FLAGS.get(PacketType(kind), 0):
         raise malformed(f"a packet begins with {first_byte:#04x}")
     reader = Reader(body)
     packet: Packet
@@ -323,7 +324,7 @@ def _decode_subscribe(reader: Reader, level: int) -> Subscribe:
     properties = read_properties(reader, SUBSCRIBE_PROPERTIES) if level == MQTT_5 else {}
     subscriptions = []
     while reader.left:
-        topic_filter = reader.string()
+        topic_filter = _topic_filter(reader)
         subscriptions.append(_subscription(topic_filter, reader.byte(), level))
     if not subscriptions:
         raise protocol_error("a SUBSCRIBE without a topic filter")
@@ -342,10 +343,18 @@ def _decode_unsubscribe(reader: Reader, level: int) -> Unsubscribe:
     properties = read_properties(reader, UNSUBSCRIBE_PROPERTIES) if level == MQTT_5 else {}
     topic_filters = []
     while reader.left:
-        topic_filters.append(reader.string())
+        topic_filters.append(_topic_filter(reader))
     if not topic_filters:
         raise protocol_error("an UNSUBSCRIBE without a topic filter")
     return Unsubscribe(packet_id, topic_filters, properties)
+
+
+def _topic_filter(reader: Reader) -> str:
+    """A topic filter, well-formed or not, but not empty (MQTT 5.0, 4.7.3)."""
+    topic_filter = reader.string()
+    if not topic_filter:
+        raise malformed("an empty topic filter")
+    return topic_filter
 
 
 def _packet_id(reader: Reader) -> int:

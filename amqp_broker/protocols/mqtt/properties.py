@@ -115,7 +115,8 @@ def read_properties(reader: Reader, allowed: frozenset[int], *, repeated: frozen
         repeated: those that may stand several times, beside user properties; their values become a list.
 
     Raises:
-        MqttError: 0x81 for bytes that cannot be read, 0x82 for a property that does not belong here.
+        MqttError: 0x81 for bytes that cannot be read and for a property that does not belong here (MQTT 5.0, 2.2.2.2),
+            0x82 for one that stands twice or has a value that it must not have.
     """
     size = reader.variable_integer()
     if size == 0:
@@ -127,9 +128,7 @@ def read_properties(reader: Reader, allowed: frozenset[int], *, repeated: frozen
     while reader.offset < end:
         identifier = reader.variable_integer()
         if identifier not in allowed:
-            raise (protocol_error if identifier in KINDS else malformed)(
-                f"property {identifier:#04x} is not allowed here"
-            )
+            raise malformed(f"property {identifier:#04x} is not allowed here")
         _add(properties, identifier, _read_value(reader, identifier), repeated)
     if reader.offset != end:
         raise malformed("the properties end in the middle of one")

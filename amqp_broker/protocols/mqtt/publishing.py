@@ -154,13 +154,16 @@ class Publishing:
             if self._level == MQTT_5 and packet.qos:
                 return Reason.NOT_AUTHORIZED, TAKEN
             raise MqttError(Reason.NOT_AUTHORIZED, str(refusal)) from refusal
+        reason = Reason.SUCCESS
+        if outcome == UNROUTED:
+            outcome = TAKEN
+            if packet.qos == AT_LEAST_ONCE:  # PUBREC says nothing of it: others know it at PUBREL only
+                reason = Reason.NO_MATCHING_SUBSCRIBERS
         if packet.retain:
             self._retain(packet, topic)
             if outcome != REFUSED:
-                return Reason.SUCCESS, self._connection.broker.durability.position
-        if outcome == UNROUTED:
-            return Reason.NO_MATCHING_SUBSCRIBERS, TAKEN
-        return (Reason.QUOTA_EXCEEDED, TAKEN) if outcome == REFUSED else (Reason.SUCCESS, outcome)
+                outcome = self._connection.broker.durability.position
+        return (Reason.QUOTA_EXCEEDED, TAKEN) if outcome == REFUSED else (reason, outcome)
 
     def _put(self, packet: Publish, topic: str) -> Outcome:
         target = self._target(topic)
