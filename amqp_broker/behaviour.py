@@ -45,6 +45,9 @@ class Behaviour:
     quorum_priorities: Literal[1, 2, 32]
     """How many priorities quorum queues tell apart: 2 with two turns of three for those above 4, 32 strictly."""
 
+    highest_consumer_takes_over: bool
+    """The single active consumer of a quorum queue goes by the consumers' priorities, and makes way for a higher one."""
+
     first_delivery_is_counted: bool
     """basic.get of a quorum queue shows ``x-delivery-count`` 0 the first time."""
 
@@ -66,6 +69,7 @@ _LIKE_3_10 = Behaviour(
     delivery_limit=None,
     negative_delivery_limit_is_none=False,
     quorum_priorities=1,
+    highest_consumer_takes_over=False,
     first_delivery_is_counted=True,
     has_global_prefetch=True,
     has_transient_queues=True,
@@ -87,6 +91,7 @@ _LIKE_4_0 = replace(
     delivery_limit=20,
     negative_delivery_limit_is_none=True,
     quorum_priorities=2,
+    highest_consumer_takes_over=True,
 )
 _LIKE_4_3 = replace(
     _LIKE_4_0,

@@ -42,6 +42,8 @@ read in their source and release notes.
 | negative `x-delivery-limit` | over at once | over at once | no limit | no limit |
 | `x-delivery-count` at the first basic.get | 0 | absent | absent | absent |
 | priorities of quorum queues | none | none | two: two turns of three for those above 4 | 32, highest first; none is 4 |
+| the next single active consumer of a quorum queue | the oldest | the oldest | of the highest priority | as 4.0 |
+| a higher one, once the active one has settled all | waits | waits | takes over | takes over |
 | basic.qos with global | of the channel | of the channel | of the channel | as without it |
 | transient queues that are not exclusive | yes | yes | yes | 541, connection |
 

@@ -280,13 +280,5 @@ DIFFERENCES: dict[str, Difference] = {
             source="rabbit_priority_queue of 4.0.5; measured",
             series=("4.0",),
         ),
-        Difference(
-            topic="next-single-active-consumer",
-            rabbitmq="the next active consumer of a quorum queue is the one of the highest priority",
-            ours="the oldest, as before",
-            why="behave_like does not follow it yet.",
-            source="RabbitMQ 4.0 release notes, quorum queues; measured",
-            series=("4.0",),
-        ),
     ]
 }

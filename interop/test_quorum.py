@@ -27,6 +27,14 @@ def publish(ch: ChannelUnderTest, q: str, *messages: bytes, **properties: Any) -
     until(lambda: ch.depth(q)[0] == before + len(messages))
 
 
+def publish_and_confirm(client: Client, q: str, *messages: bytes) -> None:
+    """Messages that the queue has when this returns, whether or not it has handed them out."""
+    ch = client.channel()
+    ch.confirm()
+    ch.publish_all(q, messages)
+    assert ch.await_confirms(len(messages))[-1] == (len(messages), True)
+
+
 def get(ch: ChannelUnderTest, q: str) -> Received:
     """A message, unacknowledged."""
     until(lambda: ch.depth(q)[0])
@@ -645,18 +653,84 @@ def test_single_active_consumer(client: Client, ch: ChannelUnderTest, q: str) ->
     assert (found.body, found.redelivered, found.headers) == (b"2", True, {"x-delivery-count": 1})
 
 
-def test_the_next_active_one_is_the_oldest_whatever_its_priority(
+def contender(client: Client, q: str, tag: str, priority: int, prefetch: int = 0) -> ChannelUnderTest:
+    """A consumer on a channel of its own."""
+    channel = client.channel()
+    channel.qos(prefetch)
+    channel.consume(q, consumer_tag=tag, arguments={"x-priority": priority})
+    return channel
+
+
+def test_the_next_active_one_is_the_oldest_or_from_4_on_that_of_the_highest_priority(
     broker: BrokerUnderTest, client: Client, ch: ChannelUnderTest, q: str
 ) -> None:
     declare(ch, q, single_active_consumer=True)
-    channels = {}
-    for tag, priority in (("a", 0), ("b", 1), ("c", 9)):
-        channels[tag] = client.channel()
-        channels[tag].consume(q, consumer_tag=tag, arguments={"x-priority": priority})
+    channels = {tag: contender(client, q, tag, priority) for tag, priority in (("a", 9), ("b", 1), ("c", 2))}
     channels["a"].call(Basic.Cancel, consumer_tag="a")
     ch.publish("", q, b"1")
-    successor = "b" if broker.differs("next-single-active-consumer") else "c"
-    assert bodies(channels[successor], 1) == [b"1"]
+    assert bodies(channels["c" if broker.version >= (4, 0) else "b"], 1) == [b"1"]
+
+
+def test_of_equals_the_next_active_one_may_have_the_most_from_4_on(
+    broker: BrokerUnderTest, client: Client, ch: ChannelUnderTest, q: str
+) -> None:
+    declare(ch, q, single_active_consumer=True)
+    wanted = {"a": 1, "b": 1, "c": 5, "d": 5}
+    channels = {tag: contender(client, q, tag, 0, prefetch) for tag, prefetch in wanted.items()}
+    channels["a"].call(Basic.Cancel, consumer_tag="a")
+    ch.publish("", q, b"1")
+    assert bodies(channels["c" if broker.version >= (4, 0) else "b"], 1) == [b"1"]
+
+
+def test_a_consumer_of_a_higher_priority_takes_over_from_4_on(
+    broker: BrokerUnderTest, client: Client, ch: ChannelUnderTest, q: str
+) -> None:
+    declare(ch, q, single_active_consumer=True)
+    first = contender(client, q, "low", 1)
+    second = contender(client, q, "high", 2)
+    ch.publish("", q, b"1")
+    active, other = (second, first) if broker.version >= (4, 0) else (first, second)
+    assert bodies(active, 1) == [b"1"]
+    other.expect_nothing(q)
+
+
+def test_it_takes_over_when_the_active_one_has_settled_all(
+    broker: BrokerUnderTest, client: Client, ch: ChannelUnderTest, q: str
+) -> None:
+    declare(ch, q, single_active_consumer=True)
+    first = contender(client, q, "low", 1)
+    publish_and_confirm(client, q, b"1", b"2")
+    assert bodies(first, 2) == [b"1", b"2"]
+    second = contender(client, q, "high", 2)
+    publish_and_confirm(client, q, b"3")
+    if broker.version < (4, 0):
+        assert bodies(first, 1) == [b"3"]
+        return
+    first.ack(1)
+    first.sync()
+    first.expect_nothing(q)
+    second.expect_nothing(q)
+    first.ack(2)
+    assert bodies(second, 1) == [b"3"]
+    second.call(Basic.Cancel, consumer_tag="high")
+    publish_and_confirm(client, q, b"4")
+    assert bodies(first, 1) == [b"4"]
+
+
+def test_the_active_one_settles_all_also_when_the_higher_one_has_gone(
+    broker: BrokerUnderTest, client: Client, ch: ChannelUnderTest, q: str
+) -> None:
+    declare(ch, q, single_active_consumer=True)
+    first = contender(client, q, "low", 1)
+    publish_and_confirm(client, q, b"1")
+    assert bodies(first, 1) == [b"1"]
+    second = contender(client, q, "high", 2)
+    second.call(Basic.Cancel, consumer_tag="high")
+    publish_and_confirm(client, q, b"2")
+    if broker.version >= (4, 0):
+        first.expect_nothing(q)
+        first.ack(1)
+    assert bodies(first, 1) == [b"2"]
 
 
 def test_get_beside_a_single_active_consumer(ch: ChannelUnderTest, q: str) -> None:

@@ -162,13 +162,72 @@ def test_exclusive_consumers_are_like_others(channel: ClientChannel) -> None:
     assert channel.declare("q", passive=True).consumer_count == 2
 
 
-def test_the_oldest_takes_over_from_a_single_active_one(channel: ClientChannel) -> None:
+def single(series: str, *priorities: int) -> ClientChannel:
+    """A quorum queue with a single active consumer; consumers a, b, c ... of these priorities."""
+    channel = Client(MemoryBroker(behave_like=series)).open().channel()
     fill(channel, 0, single_active_consumer=True)
-    for tag, priority in (("a", 0), ("b", 0), ("c", 9)):
+    for tag, priority in zip("abcd", priorities, strict=False):
         channel.consume("q", tag, {"x-priority": priority})
+    return channel
+
+
+def tags(channel: ClientChannel) -> list[str | None]:
+    return [one.expect(commands.Basic.Deliver).consumer_tag for one in channel.deliveries()]
+
+
+@pytest.mark.parametrize(("series", "successor"), [("3.10", "b"), ("3.13", "b"), ("4.0", "c"), ("4.3", "c")])
+def test_who_takes_over_from_a_single_active_one(series: str, successor: str) -> None:
+    channel = single(series, 9, 0, 5, 5)
     channel.call(commands.Basic.Cancel("a"))
     channel.publish("", "q", b"x")
-    assert channel.deliveries()[0].expect(commands.Basic.Deliver).consumer_tag == "b"
+    assert tags(channel) == [successor]
+
+
+def test_of_equals_the_one_takes_over_that_may_have_the_most() -> None:
+    channel = single("4.0", 1)
+    for tag, prefetch in (("b", 1), ("c", 5), ("d", 5)):
+        channel.qos(prefetch)
+        channel.consume("q", tag)
+    channel.call(commands.Basic.Cancel("a"))
+    channel.publish("", "q", b"x")
+    assert tags(channel) == ["c"]
+
+
+@pytest.mark.parametrize(("series", "active"), [("3.13", "a"), ("4.0", "b")])
+def test_a_higher_one_takes_over_at_once_from_one_that_has_nothing(series: str, active: str) -> None:
+    channel = single(series, 1, 2, 0)
+    channel.publish("", "q", b"x")
+    assert tags(channel) == [active]
+
+
+def test_a_higher_one_waits_until_all_is_settled() -> None:
+    channel = single("4.0", 1)
+    for _ in range(2):
+        channel.publish("", "q", b"x")
+    assert tags(channel) == ["a", "a"]
+    channel.consume("q", "b", {"x-priority": 2})
+    channel.publish("", "q", b"x")
+    channel.ack(1)
+    assert tags(channel) == []
+    channel.ack(2)
+    assert tags(channel) == ["b"]
+    channel.call(commands.Basic.Cancel("b"))
+    channel.publish("", "q", b"x")
+    assert tags(channel) == ["a"]
+
+
+def test_the_active_one_makes_way_also_when_it_was_full_and_the_higher_one_has_gone() -> None:
+    channel = single("4.0")
+    channel.qos(1)
+    channel.consume("q", "a")
+    for _ in range(2):
+        channel.publish("", "q", b"x")
+    assert tags(channel) == ["a"]
+    channel.consume("q", "b", {"x-priority": 2})
+    channel.call(commands.Basic.Cancel("b"))
+    assert tags(channel) == []
+    channel.reject(1, requeue=True)
+    assert tags(channel) == ["a"]
 
 
 # --- what is refused

@@ -24,6 +24,7 @@ from amqp_broker.broker.queues.consumers import Consumer, Consumers, Deliveries
 from amqp_broker.broker.queues.expiry import UnusedTimer
 from amqp_broker.broker.queues.ready import Stretch
 from amqp_broker.broker.queues.returning import Returning
+from amqp_broker.broker.queues.single_active import SingleActive
 from amqp_broker.broker.queues.stored import StoredQueue
 from amqp_broker.broker.works import Work
 from amqp_broker.compilation import mypyc_attr
@@ -121,7 +122,7 @@ class Queue(StoredQueue):
 
     def make_consumers(self) -> Consumers:
         """What keeps the consumers in their turn."""
-        return Consumers(self.arguments.has_single_active_consumer)
+        return SingleActive() if self.arguments.has_single_active_consumer else Consumers()
 
     def prefetch_count_for(self, wanted: int) -> int:
         """How many messages a consumer may have unacknowledged that asked for so many; 0 is no limit."""

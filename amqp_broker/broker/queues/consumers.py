@@ -1,4 +1,4 @@
-"""Consumers of a queue, and whose turn it is.
+"""Consumers of a queue, and whose turn it is. Where only one of them gets messages: ``single_active.py``.
 
 A consumer is *ready* while its prefetch window and its channel have room. Those that are not are parked, so that
 choosing the next one never walks over blocked ones; whoever makes room (an acknowledgement, a drained socket, a
@@ -112,22 +112,14 @@ class Consumer:
 
 
 class Consumers:
-    """All the consumers of one queue.
+    """All the consumers of one queue, which take turns."""
 
-    Args:
-        single_active: only one of them gets messages; when it goes, the next takes over (``x-single-active-consumer``).
-        by_age: whether the next one is the oldest, instead of the oldest of the highest priority.
-    """
+    __slots__ = ("_all", "_highest", "_levels", "no_ack_count")
 
-    __slots__ = ("_active", "_all", "_by_age", "_highest", "_levels", "_single_active", "no_ack_count")
-
-    def __init__(self, single_active: bool = False, by_age: bool = False) -> None:
+    def __init__(self) -> None:
         self._all: dict[Consumer, None] = {}
         self._levels: SortedDict[int, deque[Consumer]] | None = None  # by falling priority; made with the first one
         self._highest: deque[Consumer] | None = None  # the first of the levels: asking the dictionary takes long
-        self._single_active = single_active
-        self._by_age = by_age
-        self._active: Consumer | None = None
         self.no_ack_count = 0  # of those that want no acknowledgements
 
     def __len__(self) -> int:
@@ -142,7 +134,7 @@ class Consumers:
     @property
     def active(self) -> Consumer | None:
         """The single active consumer, where there is such a thing."""
-        return self._active
+        return None
 
     @property
     def is_held_exclusively(self) -> bool:
@@ -154,18 +146,14 @@ class Consumers:
         self._all[consumer] = None
         self.no_ack_count += consumer.no_ack
         self._queue_up(consumer)
-        if self._single_active and self._active is None:
-            self._active = consumer
 
     def remove(self, consumer: Consumer) -> None:
-        """Take a consumer out; with single active consumer the next one becomes active."""
+        """Take a consumer out."""
         if consumer in self._all:
             del self._all[consumer]
             self.no_ack_count -= consumer.no_ack
         self._leave_level(consumer)
         consumer.is_parked = False  # nobody is to resume it
-        if self._active is consumer:
-            self._active = self._first()
 
     def resume(self, consumer: Consumer) -> bool:
         """Let a parked consumer take its turns again if it is ready; returns whether it does now."""
@@ -177,20 +165,12 @@ class Consumers:
     def next_ready(self) -> Consumer | None:
         """Whose turn it is; None when nobody is ready. It has had its turn with that."""
         consumer = self.first_ready()
-        if self._highest is not None and not self._single_active:
+        if self._highest is not None:
             self._highest.rotate(-1)
         return consumer
 
     def first_ready(self) -> Consumer | None:
         """Whose turn it is; None when nobody is ready."""
-        if self._single_active:
-            active = self._active
-            if active is None or active.is_parked:
-                return None
-            if active.is_ready:
-                return active
-            self.park(active)
-            return None
         while self._highest:
             level = self._highest
             while level:
@@ -201,12 +181,6 @@ class Consumers:
                 consumer.is_parked = True
             self._drop_level(consumer.priority)
         return None
-
-    def _first(self) -> Consumer | None:
-        """The next single active consumer, parked ones included."""
-        if self._by_age:
-            return next(iter(self._all), None)
-        return max(self._all, key=lambda consumer: consumer.priority, default=None)
 
     def park(self, consumer: Consumer) -> None:
         """Give it no turn any more until it is resumed: it has no room."""

@@ -27,6 +27,7 @@ from amqp_broker.broker.queues.limits import LengthLimits, QuorumLengthLimits
 from amqp_broker.broker.queues.ready import FirstInFirstOut, ReadyMessages
 from amqp_broker.broker.queues.ready_in_bands import ByPriority, ReturnedFirst, TwoHighOneNormal
 from amqp_broker.broker.queues.returning import Returning, ReturningToTheBack
+from amqp_broker.broker.queues.single_active import HighestActive, OldestActive
 from amqp_broker.errors import AmqpError, ReplyCode, not_implemented
 from amqp_broker.wire.content import decode_properties, encode_content_header
 
@@ -61,7 +62,9 @@ class QuorumQueue(ClassicQueue):
         return wanted or PREFETCH_COUNT_DEFAULT
 
     def make_consumers(self) -> Consumers:
-        return Consumers(self.arguments.has_single_active_consumer, by_age=True)
+        if not self.arguments.has_single_active_consumer:
+            return Consumers()
+        return HighestActive() if self.virtual_host.behaviour.highest_consumer_takes_over else OldestActive()
 
     def header_to_deliver(self, message: Message) -> bytes:
         """The published content header, and from the second time on the number of earlier deliveries."""
