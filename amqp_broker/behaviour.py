@@ -46,7 +46,7 @@ class Behaviour:
     """How many priorities quorum queues tell apart: 2 with two turns of three for those above 4, 32 strictly."""
 
     highest_consumer_takes_over: bool
-    """The single active consumer of a quorum queue goes by the consumers' priorities, and makes way for a higher one."""
+    """A quorum queue's single active consumer goes by the consumers' priorities, and makes way for a higher one."""
 
     first_delivery_is_counted: bool
     """basic.get of a quorum queue shows ``x-delivery-count`` 0 the first time."""

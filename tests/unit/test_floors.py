@@ -52,6 +52,7 @@ CLASS_FAMILIES: dict[tuple[str, ...], str] = {
         "broker.observer",
         "broker.queues.base",
         "broker.queues.consumers",
+        "broker.queues.single_active",
         "broker.queues.unacknowledged",
         "broker.shared",
     ): "a queue puts itself on the lists that its broker's parts share, has consumers that know it, and those who look "

@@ -63,8 +63,8 @@ class OldestActive(SingleActive):
 class HighestActive(SingleActive):
     """One of a higher priority takes over as soon as the active one has settled all that it has, and gets no more.
 
-    Of those of one priority it is the one that may have the most messages, and of these the oldest. The active one stays
-    until it has settled all, also when the other has gone meanwhile.
+    Of those of one priority it is the one that may have the most messages, and of these the oldest. The active one
+    stays until it has settled all, also when the other has gone meanwhile.
     """
 
     __slots__ = ("_is_leaving",)
