@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from amqp_broker.broker.dead_letter import DeathReason
-    from amqp_broker.broker.message import Message
+    from amqp_broker.broker.message import Address, Message
     from amqp_broker.broker.queues.base import Queue
     from amqp_broker.broker.shared import Shared
 
@@ -30,12 +30,22 @@ class Host:
         self.works = shared.works
         self.observers = shared.observers
         self.components = shared.components
+        self.interceptors = shared.interceptors
         self.durability = shared.durability
         self.paging = shared.paging
         self.changed_queues = shared.changed_queues
         self.dead_letters = shared.dead_letters
         self.drops = shared.drops
         self.lookup_version = 0
+
+    def intercepted(self, address: Address, user_name: str, header: bytes, body: bytes) -> bytes:
+        """The content header of a client's publish as interceptors leave it, where any are present.
+
+        Raises:
+            AmqpError: one refuses the message, or has failed, which is logged.
+        """
+        exchange, routing_key = address.exchange, address.routing_key
+        return self.interceptors.changed(self.name, exchange, routing_key, user_name, header, body)
 
     def remove_queue(self, queue: Queue, by: str = "") -> None:
         """A queue goes: its bindings first, then what it holds. Another one of its name stays.

@@ -256,7 +256,7 @@ class Observers:
             try:
                 event(observer)
             except Exception as error:
-                self._driver.observer_failed(error)
+                self._driver.observer_failed(observer, error)
 
     def published(self, channel: Channel, passage: Passage) -> None:
         """A publish was routed, or refused."""

@@ -1,8 +1,9 @@
-"""Types that installed packages bring: found by their entry points, loaded when the first one is made.
+"""What installed packages bring to a broker: found by entry points, loaded when it is used for the first time.
 
 Finding them reads the metadata of every installed package, and loading one runs somebody's code: neither is done
-before somebody asks for a type that the broker has not by itself. Whatever fails in such code is named in the log, and
-refused to whoever asked for it. Holds nothing about what a type is; for exchanges that is ``exchanges/plugin.py``.
+before somebody asks for what the broker has not by itself. Whatever fails in such code is named in the log, and refused
+to whoever asked for it. Holds nothing about what a plugin is; for exchanges that is ``exchanges/plugin.py``, for
+messages on their way in ``interceptors.py``, for who looks on ``observer.py``.
 """
 
 from __future__ import annotations
@@ -16,20 +17,31 @@ from amqp_broker.logs import log_event
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-EXCHANGE_TYPES: Final = "amqp_broker.exchange_types"
-"""The group of entry points; the name of each is the exchange type's."""
+EXCHANGE_TYPE: Final = "exchange type"
+INTERCEPTOR: Final = "interceptor"
+OBSERVER: Final = "observer"
+
+GROUPS: Final = {
+    EXCHANGE_TYPE: "amqp_broker.exchange_types",
+    INTERCEPTOR: "amqp_broker.interceptors",
+    OBSERVER: "amqp_broker.observers",
+}
+"""The group of entry points of each kind of plugin; the name of an entry point is the plugin's."""
+
+ON_BY_DEFAULT: Final = frozenset({EXCHANGE_TYPE})
+"""The kinds that are there for whoever asks for them; the others do nothing before somebody switches them on."""
 
 
 class PluginType:
-    """A type that a package brings.
+    """A plugin that a package brings.
 
     Args:
-        kind: of what: ``exchange``.
+        kind: one of ``GROUPS``.
         entry_point: where it is.
     """
 
     def __init__(self, kind: str, entry_point: EntryPoint) -> None:
-        self._kind = kind
+        self.kind = kind
         self._entry_point = entry_point
         self.name: str = entry_point.name
         self.value: str = entry_point.value
@@ -57,19 +69,18 @@ class PluginType:
         log_event(
             logging.ERROR, "plugin failed", type=self.name, package=self.package, failure=f"it {what}", reason=problem
         )
-        return precondition_failed(f"{self._kind} type '{self.name}' of {self.package} {what}: {problem}")
+        return precondition_failed(f"{self.kind} '{self.name}' of {self.package} {what}: {problem}")
 
 
-def find_plugin_types(kind: str, group: str) -> dict[str, PluginType]:
-    """All types that installed packages bring, by name; of several of one name the first that Python finds.
+def find_plugin_types(kind: str) -> dict[str, PluginType]:
+    """All of one kind that installed packages bring, by name; of several of one name the first that Python finds.
 
     Args:
-        kind: of what: ``exchange``.
-        group: of the entry points.
+        kind: one of ``GROUPS``.
     """
     from importlib.metadata import entry_points  # half of what it takes to start an interpreter
 
     found: dict[str, PluginType] = {}
-    for entry_point in entry_points(group=group):
+    for entry_point in entry_points(group=GROUPS[kind]):
         found.setdefault(entry_point.name, PluginType(kind, entry_point))
     return found

@@ -56,8 +56,8 @@ class Driver(Protocol):
             is_wanted: whether whoever asked is still there.
         """
 
-    def observer_failed(self, error: Exception) -> None:
-        """Somebody who looks on (``observer.py``) has raised this."""
+    def observer_failed(self, observer: object, error: Exception) -> None:
+        """This one of those who look on (``observer.py``) has raised this."""
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -84,7 +84,7 @@ class PassiveDriver:
         check.remember(check.verify())
         go_on()
 
-    def observer_failed(self, error: Exception) -> None:
+    def observer_failed(self, observer: object, error: Exception) -> None:
         """Raise it again: a test is to see it."""
         raise error
 

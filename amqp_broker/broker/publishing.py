@@ -102,6 +102,17 @@ class Ingress:
             header = without_blind_copies(header)
         return self.put(queues, address, header, body, digest)
 
+    def publish_of(self, user_name: str, exchange: Exchange, routing_key: str, header: bytes, body: bytes) -> Outcome:
+        """The same for what a user publishes without a connection that remembers routes: interceptors see it first.
+
+        Raises:
+            AmqpError: one of them refuses it, or its properties are none.
+        """
+        host = self._virtual_host
+        if host.interceptors.present:
+            header = host.intercepted(Address(exchange.name, routing_key, b""), user_name, header, body)
+        return self.publish(exchange, routing_key, header, body, digest_of(header))
+
     def put(self, queues: tuple[Queue, ...], address: Address, header: bytes, body: bytes, digest: Digest) -> Outcome:
         """Put a message into the queues that its route names."""
         if digest.delay_ms:

@@ -14,6 +14,7 @@ from amqp_broker.behaviour import BEHAVIOURS
 from amqp_broker.broker.components import Components
 from amqp_broker.broker.dead_letter import DeathReason
 from amqp_broker.broker.drops import Drops
+from amqp_broker.broker.interceptors import Interceptors
 from amqp_broker.broker.message import Message
 from amqp_broker.broker.observer import Observers
 from amqp_broker.broker.persistence.durability import Durability
@@ -48,6 +49,7 @@ class Shared:
         self.works = Works()
         self.observers = Observers(driver)
         self.components = Components()
+        self.interceptors = Interceptors()
         self.drops = Drops(clock)
         self.changed_queues: deque[Queue] = deque()
         self.dead_letters: deque[tuple[Queue, Message, DeathReason]] = deque()

@@ -42,6 +42,8 @@ class TypeRegistry(Generic[T]):
         self._kind = kind
         self._types = dict(types)
         self._find_more = find_more
+        self.switched_off: frozenset[str] = frozenset()  # of those that packages bring: as if they were not there
+        self._brought: frozenset[str] = frozenset()
 
     def register(self, name: str, makes_one: T) -> None:
         """Add a type.
@@ -57,12 +59,17 @@ class TypeRegistry(Generic[T]):
         """Look once for what packages bring; what is there already is not replaced."""
         find_more, self._find_more = self._find_more, None
         if find_more is not None:
-            self._types = {**find_more(), **self._types}
+            found = find_more()
+            self._brought = frozenset([name for name in found if name not in self._types])
+            self._types = {**found, **self._types}
 
     def __contains__(self, name: object) -> bool:
         if name not in self._types:
             self._find()
-        return name in self._types
+        return name in self._types and not self._is_off(name)
+
+    def _is_off(self, name: object) -> bool:
+        return name in self.switched_off and name in self._brought
 
     def __getitem__(self, name: str) -> T:
         """What makes one of this type.
@@ -78,4 +85,10 @@ class TypeRegistry(Generic[T]):
     def names(self) -> tuple[str, ...]:
         """All there are, those that packages bring as well."""
         self._find()
-        return tuple(self._types)
+        return tuple([name for name in self._types if not self._is_off(name)])
+
+    @property
+    def brought(self) -> list[str]:
+        """Those that packages bring, as far as they are switched on."""
+        self._find()
+        return sorted([name for name in self._brought if name not in self.switched_off])

@@ -20,7 +20,7 @@ def publish_will(ingress: Ingress, retained: Retained, will: LastWill) -> None:
     digest = digest_of(will.header)
     try:
         exchange = ingress.exchange_for(will.who, will.exchange, will.routing_key)
-        ingress.publish(exchange, will.routing_key, will.header, will.body, digest)
+        ingress.publish_of(will.user_name, exchange, will.routing_key, will.header, will.body)
     except AmqpError:
         return
     if will.topic:

@@ -1,4 +1,5 @@
-"""The exchange types in the box that RabbitMQ has as plugins: each is found by its entry point, as anybody's is.
+"""The plugins in the box, as RabbitMQ has them: each is found by its entry point, as anybody's is.
 
-They stand in ``pyproject.toml``, and are loaded when the first exchange of the type is declared.
+They stand in ``pyproject.toml``. An exchange type is loaded when the first exchange of it is declared, an interceptor
+when it is switched on.
 """

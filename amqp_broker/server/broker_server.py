@@ -47,6 +47,7 @@ from amqp_broker.settings import Settings
 
 if TYPE_CHECKING:
     from amqp_broker.server.other_nodes import OtherNode
+    from amqp_broker.server.plugins import Plugins
 
 
 class BrokerServer:
@@ -100,6 +101,7 @@ class BrokerServer:
         self.is_store_low: Callable[[], bool] = lambda: False  # of a journal that is not on this machine's disk
         self.node_name = "localhost"  # how administrators are told that this node is called
         self.other_nodes: Callable[[], Sequence[OtherNode]] = tuple  # of the same broker
+        self._plugins: Plugins | None = None
         self._serve_http: Serve | None = None
         self._http_clients = 0
         self._nursery: trio.Nursery | None = None  # while clients are served
@@ -216,8 +218,10 @@ class BrokerServer:
                     self.broker.on_trace_lines = driver.trace_lines.set
                     nursery.start_soon(write_traces, self.broker, self.trace_folder, driver.trace_lines)
                 if self.control_folder is not None:
+                    if (self.control_folder / "enabled_plugins").exists():
+                        self.plugins.start()
                     status, ending = partial(server_status, self), {"broker.end": self._end}
-                    control = Control(lambda: self.broker, status, ending)
+                    control = Control(lambda: self.broker, status, ending, lambda: self.plugins)
                     nursery.start_soon(serve_control, control, self.control_folder)
                 if self._journal is not None and self._flusher is not None:
                     nursery.start_soon(self._flusher.run)
@@ -247,6 +251,21 @@ class BrokerServer:
     def reload_certificates(self) -> None:
         """Read the certificates again, for connections to come; those that are open go on."""
         self._reception.reload_certificates()
+
+    @property
+    def plugins(self) -> Plugins:
+        """What is switched on of what packages bring; loaded for who asks for it."""
+        if self._plugins is None:
+            from amqp_broker.server.plugins import Plugins
+
+            assert self.control_folder is not None, "what is chosen is kept there"
+            self._plugins = Plugins(self.broker, self.control_folder)
+        return self._plugins
+
+    @property
+    def enabled_plugins(self) -> list[str]:
+        """The names of those that are on."""
+        return [*self.broker.exchange_types.brought, *(self._plugins.names if self._plugins is not None else ())]
 
     @property
     def trace_folder(self) -> Path | None:

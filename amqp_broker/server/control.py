@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import trio
 
@@ -41,6 +41,9 @@ from amqp_broker.server.control_commands import BadRequest, Command, Controlled
 from amqp_broker.server.federation import commands as federation_commands
 from amqp_broker.server.shovels import commands as shovel_commands
 from amqp_broker.server.status import ServerStatus
+
+if TYPE_CHECKING:
+    from amqp_broker.server.plugins import Plugins
 
 COMMANDS: dict[str, Command] = {**CHANGES, **observing_commands.COMMANDS, **control_operations.COMMANDS}
 COMMANDS |= shovel_commands.COMMANDS | federation_commands.COMMANDS
@@ -67,11 +70,13 @@ class Control:
         broker: the broker; raises AdministrationError where there is none here.
         status: tells how the server is; called in a thread.
         node_commands: of the process, or a node of a cluster; they need no broker.
+        plugins: of the broker; None where there are none.
     """
 
     broker: Callable[[], Broker]
     status: Callable[[], ServerStatus]
     node_commands: Mapping[str, Callable[[], Awaitable[Any]]] = field(default_factory=dict)
+    plugins: Callable[[], Plugins] | None = None
 
 
 async def serve_control(control: Control, data_folder: Path) -> None:
@@ -151,7 +156,7 @@ async def _answer(control: Control, who: str, line: bytes, stream: trio.SocketSt
         if name in control.node_commands:
             await _send(stream, {"result": await control.node_commands[name]()})
             return
-        controlled = Controlled(control.broker(), control.status, who, partial(_tell, stream))
+        controlled = Controlled(control.broker(), control.status, who, partial(_tell, stream), control.plugins)
         if name in LISTS:
             await _send_items(LISTS[name](controlled, arguments), stream)
             result = None
@@ -182,6 +187,11 @@ def _command(name: str) -> Command:
 
     if name in DELAYED_COMMANDS:
         return DELAYED_COMMANDS[name]
+    if name.startswith("plugins."):
+        from amqp_broker.server.plugin_commands import PLUGIN_COMMANDS  # likewise
+
+        if name in PLUGIN_COMMANDS:
+            return PLUGIN_COMMANDS[name]
     raise BadRequest(f"unknown command {name!r}")
 
 

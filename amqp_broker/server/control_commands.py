@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import trio
 
@@ -21,6 +21,9 @@ from amqp_broker.broker.user_administration import password_bytes
 from amqp_broker.broker.virtual_host_properties import Metadata
 from amqp_broker.server.changes import until_done, when_told
 from amqp_broker.server.status import ServerStatus
+
+if TYPE_CHECKING:
+    from amqp_broker.server.plugins import Plugins
 
 Arguments = dict[str, Any]
 
@@ -39,12 +42,14 @@ class Controlled:
         status: tells how the server is; may take some milliseconds.
         who: the client, for the log.
         tell: sends the client how far something is that takes long; None where it is not to be told.
+        plugins: of the broker; None where there are none.
     """
 
     broker: Broker
     status: Callable[[], ServerStatus]
     who: str
     tell: Callable[[Mapping[str, Any]], Awaitable[None]] | None = None
+    plugins: Callable[[], Plugins] | None = None
 
     @property
     def inspection(self) -> Inspection:

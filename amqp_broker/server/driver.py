@@ -48,6 +48,6 @@ class ServerDriver:
         assert self.password_checks is not None, "a client logs in, and nobody is served"
         self.password_checks.begin(check, go_on, is_wanted)
 
-    def observer_failed(self, error: Exception) -> None:
-        """Log it."""
-        log_internal_error("observer", error)
+    def observer_failed(self, observer: object, error: Exception) -> None:
+        """Log it, with the name of its class, which says whose it is."""
+        log_internal_error("observer", error, observer=f"{type(observer).__module__}.{type(observer).__qualname__}")

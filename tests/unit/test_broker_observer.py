@@ -201,7 +201,7 @@ def test_who_raises_is_told_to_the_driver_and_harms_nobody(
     broker: MemoryBroker, ada: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     errors: list[Exception] = []
-    monkeypatch.setattr(broker.driver, "observer_failed", errors.append)
+    monkeypatch.setattr(broker.driver, "observer_failed", lambda observer, error: errors.append(error))
 
     class Clumsy(Onlooker):
         def published(self, channel: Channel, passage: Passage) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from amqp_broker.broker.exchanges.binding import Binding
 from amqp_broker.broker.exchanges.exchange import Exchange
 from amqp_broker.broker.exchanges.matcher import Envelope, Matcher, Verdict
-from amqp_broker.broker.plugin_types import EXCHANGE_TYPES, PluginType, find_plugin_types
+from amqp_broker.broker.plugin_types import EXCHANGE_TYPE, PluginType, find_plugin_types
 from amqp_broker.broker.queues.base import Queue
 from amqp_broker.errors import AmqpError
 from amqp_broker.wire.table import Table
@@ -109,4 +109,4 @@ class PluginExchangeType:
 
 def find_exchange_types() -> dict[str, Callable[[Table], Matcher]]:
     """Those that installed packages bring, by name; none of them is loaded."""
-    return {name: PluginExchangeType(plugin) for name, plugin in find_plugin_types("exchange", EXCHANGE_TYPES).items()}
+    return {name: PluginExchangeType(plugin) for name, plugin in find_plugin_types(EXCHANGE_TYPE).items()}

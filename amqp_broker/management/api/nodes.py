@@ -143,7 +143,7 @@ def _described(call: Call, name: str, version: str, uses: Mapping[str, int]) -> 
         "db_dir": "",
         "config_files": [],
         "net_ticktime": 60,
-        "enabled_plugins": ["rabbitmq_management"],
+        "enabled_plugins": ["rabbitmq_management", *call.management.server.enabled_plugins],
         "mem_calculation_strategy": "rss",
         "ra_open_file_metrics": {"ra_log_wal": 0, "ra_log_segment_writer": 0},
         "being_drained": False,

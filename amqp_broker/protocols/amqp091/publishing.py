@@ -97,6 +97,7 @@ class Publishing:
         self._ingress = self._virtual_host.ingress
         self._reply_consumers = channel.connection.broker.reply_consumers
         self._observers = channel.connection.broker.observers
+        self._interceptors = channel.connection.broker.interceptors
         broker = channel.connection.broker
         self._size_bytes_max = broker.settings.message_size_bytes_max or broker.behaviour.message_size_bytes_max
 
@@ -180,6 +181,8 @@ class Publishing:
             remembered.begin_version(virtual_host.lookup_version)
         try:
             target = remembered.targets.get(method) or self._look_up(method)
+            if self._interceptors.present:
+                header = virtual_host.intercepted(target.address, channel.connection.user_name, header, body)
             digest = remembered.digest
             if digest is not None and header == remembered.header:
                 header = remembered.header

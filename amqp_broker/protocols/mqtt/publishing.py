@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from amqp_broker.access.client import Client
 from amqp_broker.broker.exchanges.exchange import Exchange
 from amqp_broker.broker.last_will import LastWill
-from amqp_broker.broker.message import Address
+from amqp_broker.broker.message import Address, digest_of
 from amqp_broker.broker.observer import Passage
 from amqp_broker.broker.publishing import REFUSED, TAKEN, UNROUTED, Outcome
 from amqp_broker.broker.queues.base import Queue
@@ -169,6 +169,9 @@ class Publishing:
         target = self._target(topic)
         payload = packet.payload
         header, digest = self._translations.header(topic, packet.qos, packet.retain, packet.properties, len(payload))
+        if self._host.interceptors.present:
+            header = self._host.intercepted(target.address, self._connection.user_name, header, payload)
+            digest = digest_of(header)
         queues = target.queues
         if digest.extra_routing_keys or not target.may_be_remembered:
             keys = (target.address.routing_key, *digest.extra_routing_keys)

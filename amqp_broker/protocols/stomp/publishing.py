@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from amqp_broker.broker.exchanges.exchange import Exchange
-from amqp_broker.broker.message import Address, Digest
+from amqp_broker.broker.message import Address, Digest, digest_of
 from amqp_broker.broker.observer import Passage
 from amqp_broker.broker.publishing import REFUSED, TAKEN, UNROUTED, Outcome
 from amqp_broker.broker.queues.base import Queue
@@ -127,6 +127,9 @@ class Publishing:
         target = self._target(prepared.destination)
         header, body, digest, queues = prepared.header, prepared.body, prepared.digest, target.queues
         address = target.address
+        if self._host.interceptors.present:
+            header = self._host.intercepted(address, self._connection.user_name, header, body)
+            digest = digest_of(header)
         if digest.extra_routing_keys or not target.may_be_remembered:
             keys = (address.routing_key, *digest.extra_routing_keys)
             queues = self._host.ingress.route(target.exchange, keys, header, body, digest)
