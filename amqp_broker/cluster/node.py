@@ -17,7 +17,7 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, cast
@@ -467,9 +467,7 @@ class ClusterNode:
             )
             await self._serve_broker(server, upkeep)
         except* (JournalFailed, OSError) as errors:
-            reason = "; ".join(
-                system_reason(error) if isinstance(error, OSError) else str(error) for error in errors.exceptions
-            )
+            reason = "; ".join(_reasons(errors))
             log_event(logging.ERROR, "ownership lost", node=self._configuration.node_name, reason=reason)
         finally:
             self._known.server = self._store = None
@@ -531,3 +529,12 @@ class ClusterNode:
 
             nursery.start_soon(wait, self._lost)
             nursery.start_soon(wait, server.ended)
+
+
+def _reasons(errors: BaseExceptionGroup[BaseException]) -> Iterator[str]:
+    """Why, of all that are in a group."""
+    for error in errors.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _reasons(error)
+        else:
+            yield system_reason(error) if isinstance(error, OSError) else str(error)

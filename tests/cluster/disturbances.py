@@ -8,10 +8,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
+from pathlib import Path
 
 from tests.support.cluster_processes import ClusterOfThree, NodeProcess
 from tests.support.etcd_process import EtcdMember
 
+JUMPING_CLOCK = Path(__file__).parents[1] / "support" / "jumping_clock"
 CUT_S = 5.0  # longer than a lease lives
 SHORT_CUT_S = 1.5  # shorter
 
@@ -152,6 +154,30 @@ class Cut:
             return [member.name for member in cluster.members]
         leader = cluster.etcd_leader().name
         return [leader] if side == "etcd leader" else [one.name for one in cluster.members if one.name != leader]
+
+
+class Clock:
+    """The wall clock of the nodes, which can jump.
+
+    Args:
+        path: of a file that says by how many seconds it is wrong.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        path.write_text("0")
+        self.environment = {"JUMPING_CLOCK": str(path), "PYTHONPATH": str(JUMPING_CLOCK)}
+
+    def set_clock_forward(self, cluster: ClusterOfThree, chance: random.Random) -> None:
+        self._jump(18_000)
+
+    def set_clock_back(self, cluster: ClusterOfThree, chance: random.Random) -> None:
+        self._jump(-18_000)
+
+    def _jump(self, seconds: int) -> None:
+        self._path.write_text(str(seconds))
+        time.sleep(CUT_S)
+        self._path.write_text("0")
 
 
 WAYS = ("both", "there", "back")

@@ -1,7 +1,9 @@
 """Three nodes and three members of etcd, as processes, under load: what is confirmed survives whatever is done to them.
 
 ``make cluster-torture ROUNDS=10`` does everything that often; without CLUSTER_ROUNDS in the environment this is left
-out. Partitions need the rights of root. Where libfaketime is installed, the clocks of the nodes jump, too.
+out. Partitions need the rights of root. In the environment, CLUSTER_ONLY names what is done instead of everything
+(``kill_owner,stop_owner``), CLUSTER_BACKLOG_MB how much waits in a queue that nobody consumes from, CLUSTER_SEED what
+chance begins with.
 """
 
 from __future__ import annotations
@@ -11,12 +13,13 @@ import random
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 
 import pytest
 
-from tests.cluster.disturbances import CUTS, PROCESSES, Disturbance
+from tests.cluster.disturbances import CUTS, PROCESSES, Clock, Disturbance
 from tests.cluster.history import History
-from tests.cluster.traffic import Traffic
+from tests.cluster.traffic import Traffic, fill
 from tests.support import namespaces
 from tests.support.cluster_processes import SERVED_TIMEOUT_S, ClusterOfThree
 from tests.support.etcd_process import ETCD
@@ -24,6 +27,9 @@ from tests.support.namespaces import Network
 
 ROUNDS = int(os.environ.get("CLUSTER_ROUNDS", "0"))
 SEED = int(os.environ.get("CLUSTER_SEED", "0")) or random.randrange(1, 1_000_000)
+ONLY = [name for name in os.environ.get("CLUSTER_ONLY", "").split(",") if name]
+BACKLOG_MB = int(os.environ.get("CLUSTER_BACKLOG_MB", "0"))
+QUOTA_BYTES = 8 * 2**30
 MACHINES = [*(f"etcd{number}" for number in range(3)), *"abc"]
 
 pytestmark = [
@@ -45,30 +51,45 @@ def network() -> Iterator[Network | None]:
 
 def test_nothing_confirmed_is_lost(tmp_path: Path, network: Network | None) -> None:
     chance = random.Random(SEED)
-    cluster = ClusterOfThree(tmp_path, 3, network)
+    clock = Clock(tmp_path / "clock")
+    environment = {"AMQP_BROKER_ETCD_QUOTA_BYTES": str(QUOTA_BYTES), **clock.environment}
+    cluster = ClusterOfThree(tmp_path, 3, network, ["--quota-backend-bytes", str(QUOTA_BYTES)], environment)
     try:
-        cluster.owner()
+        owner = cluster.owner()
+        if BACKLOG_MB:
+            fill((owner.host, owner.port), BACKLOG_MB * 1_000_000)
         history = History()
         traffic = Traffic(history, cluster.addresses)
         wait_for_confirms(history, 100)
+        gaps_s: dict[str, list[float]] = {}
         for number in range(ROUNDS):
-            disturbances = PROCESSES + (CUTS if network is not None else [])
+            disturbances = chosen(network, clock)
             for disturb in chance.sample(disturbances, len(disturbances)):
-                report(f"{number + 1}: {disturb_and_wait(cluster, history, disturb, chance)}")
+                gap_s = disturb_and_wait(cluster, history, disturb, chance)
+                gaps_s.setdefault(disturb.__name__, []).append(gap_s)
+                report(f"{number + 1}: {gap_s:5.2f} s without a confirm: {disturb.__name__}")
         traffic.end(60)
-        report(f"{len(history.confirmed)} confirmed; seed {SEED}")
+        for name, found in sorted(gaps_s.items()):
+            report(f"p50 {median(found):5.2f} s, worst {max(found):5.2f} s of {len(found)}: {name}")
+        report(f"{len(history.confirmed)} confirmed, seed {SEED}")
         assert history.check() == [], f"seed {SEED}"
     finally:
         cluster.end()
 
 
-def disturb_and_wait(cluster: ClusterOfThree, history: History, disturb: Disturbance, chance: random.Random) -> str:
-    """Do one thing, and see that the broker serves again; returns how long it did not."""
+def chosen(network: Network | None, clock: Clock) -> list[Disturbance]:
+    """What is to be done in a round."""
+    possible = [*PROCESSES, clock.set_clock_forward, clock.set_clock_back, *(CUTS if network is not None else [])]
+    return [one for one in possible if not ONLY or one.__name__ in ONLY]
+
+
+def disturb_and_wait(cluster: ClusterOfThree, history: History, disturb: Disturbance, chance: random.Random) -> float:
+    """Do one thing, and see that the broker serves again; returns for how many seconds it did not."""
     began_s = time.monotonic()
     disturb(cluster, chance)
     wait_for_confirms(history, 100)
     assert history.faults == [], f"seed {SEED}, {disturb.__name__}"
-    return f"{history.longest_gap_s(began_s):5.2f} s without a confirm: {disturb.__name__}"
+    return history.longest_gap_s(began_s)
 
 
 def report(line: str) -> None:

@@ -21,7 +21,8 @@ from tests.cluster.history import History
 
 MARKS = "marks"
 PLAIN, PRIORITIES, REJECTED, DEAD, HELD, TRANSACTED = "plain", "priorities", "rejected", "dead", "held", "transacted"
-DELAYING = "delaying"
+DELAYING, FILLED = "delaying", "filled"
+FILLER_BYTES = 16_384
 DELAY_MS = 300
 COMMIT_EVERY = 20  # acknowledgements
 PREFETCH = 50
@@ -295,3 +296,17 @@ class Traffic:
             client.stopping.set()
         for client in clients:
             client.join(timeout_s)
+
+
+def fill(address: tuple[str, int], size_bytes: int) -> None:
+    """Let so much wait in a queue that nobody consumes from."""
+    host, port = address
+    body = bytes(FILLER_BYTES)
+    connection = pika.BlockingConnection(pika.ConnectionParameters(host, port, heartbeat=0))
+    channel = connection.channel()
+    channel.queue_declare(FILLED, durable=True)
+    for _ in range(size_bytes // FILLER_BYTES):
+        channel.basic_publish("", FILLED, body, properties())
+    channel.confirm_delivery()
+    channel.basic_publish("", FILLED, body, properties())
+    connection.close()

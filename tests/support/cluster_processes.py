@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from amqp_broker.cluster.configuration import ClusterConfiguration
 from amqp_broker.cluster.keys import Keys
@@ -44,7 +46,7 @@ class NodeProcess:
         ports: tuple[int, int, int],
         host: str = "127.0.0.1",
         within: Sequence[str] = (),
-        environment: Mapping[str, str] | None = None,
+        environment: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.name = name
         self.host = host
@@ -58,15 +60,17 @@ class NodeProcess:
             *("--data-dir", str(folder / name), "--node-name", name),
             *("--cluster", f"etcd://{members}/{CLUSTER}"),
         ]
+        paths = (environment.get("PYTHONPATH"), our_environment()["PYTHONPATH"])
         self._environment = {
             **our_environment(),
+            **environment,
+            "PYTHONPATH": os.pathsep.join(filter(None, paths)),
             "AMQP_BROKER_CLUSTER_SECRET": "secret of the test",
             "AMQP_BROKER_LINK_HOST": host,
             "AMQP_BROKER_LINK_PORT": str(link_port),
             "AMQP_BROKER_MANAGEMENT_PORT": str(self.management_port),
             "AMQP_BROKER_METRICS_PORT": "-1",
             "AMQP_BROKER_LOOPBACK_USERS": "nobody",
-            **(environment or {}),
         }
         self.process: subprocess.Popen[bytes]
         self.start()
@@ -107,7 +111,7 @@ class ClusterOfThree:
         members: int = 1,
         network: Network | None = None,
         etcd_options: Sequence[str] = (),
-        environment: Mapping[str, str] | None = None,
+        environment: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.network = network
         etcd_names, node_names = [f"etcd{number}" for number in range(members)], list("abc")
