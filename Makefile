@@ -153,7 +153,7 @@ bench: $(VENV)/.develop-stamp $(BUILT)
 	@$(RUN) -m benchmarks $(if $(BUILT),--compiled) $(ARGS)
 
 cluster-torture: $(VENV)/.develop-stamp
-	@CLUSTER_ROUNDS=$(or $(ROUNDS),10) $(RUN) -m pytest -s --log-level=CRITICAL tests/cluster/test_torture.py $(ARGS)
+	@CLUSTER_ROUNDS=$(or $(ROUNDS),10) $(RUN) -m pytest -s --log-level=CRITICAL tests/cluster/test_etcd_member.py tests/cluster/test_torture.py $(ARGS)
 
 clean:
 	@rm -rf $(VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache *.egg-info

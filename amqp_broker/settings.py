@@ -318,6 +318,11 @@ class Settings:
         "etcd's members and the cluster's name, as etcd://HOST:PORT,HOST:PORT/CLUSTER; etcds:// for TLS. "
         "Empty: this node is alone. Needs the extra cluster.",
     )
+    with_etcd: str = _setting(
+        "",
+        "The nodes that each look after a member of etcd, which is installed, as NAME=HOST,NAME=HOST,NAME=HOST; "
+        "node_name says which of them this is, and cluster is a name or empty. Empty: others look after etcd.",
+    )
     cluster_secret: str = _setting("", "What all nodes of a cluster know and nobody else.", secret=True)
     node_name: str = _setting("", "How operators call this node of the cluster. Empty: the machine's name.")
     link_host: str = _setting("127.0.0.1", "Name or address at which the other nodes of the cluster reach this one.")
@@ -452,15 +457,16 @@ def without_effect(settings: Settings) -> list[tuple[str, str]]:
 
     cluster = ("cluster_secret", "node_name", "link_host", "link_port", "lease_ttl_ms", "etcd_quota_bytes")
     etcd_tls = ("etcd_ca", "etcd_certificate", "etcd_key")
-    need(bool(settings.cluster), "this node is alone: name its cluster with cluster", *cluster, *etcd_tls)
-    need(not settings.cluster or settings.cluster.startswith("etcds:"), "TLS to etcd is off: use etcds://", *etcd_tls)
+    is_node = bool(settings.cluster or settings.with_etcd)
+    need(is_node, "this node is alone: name its cluster with cluster", *cluster, *etcd_tls)
+    need(not is_node or settings.cluster.startswith("etcds:"), "TLS to etcd is off: use etcds://", *etcd_tls)
     tls = [name for name in DESCRIPTIONS if name.startswith("tls_") and name != "tls_certificate"]
     need(bool(settings.tls_certificate), _NO_CERTIFICATE, *tls, "management_tls_port", *OTHER_TLS_PORTS)
     mqtt = tuple(name for name in DESCRIPTIONS if name.startswith("mqtt_") and not name.endswith("port"))
     ways_in = ("mqtt", "web-sockets")  # over which all are spoken
     is_on = any(settings.port_of(way, is_tls=is_tls) is not None for way in ways_in for is_tls in (False, True))
     need(is_on, "MQTT is off: set mqtt_port, or protocols to mqtt", *mqtt)
-    need(not settings.cluster, "a cluster takes definitions by 'amqp-broker definitions import'", "load_definitions")
+    need(not is_node, "a cluster takes definitions by 'amqp-broker definitions import'", "load_definitions")
     need(settings.tls_client_certificate != "none", _NO_CLIENT_CERTIFICATE, "tls_ca", "tls_login_from")
     need(
         bool(settings.tls_ca),

@@ -139,10 +139,9 @@ def ready(
     print(f"ready after {_running_s():.2f} s", flush=True)
 
 
-def node_ready(endpoints: Sequence[Endpoint], settings: Settings) -> None:
+def node_ready(endpoints: Sequence[Endpoint], cluster: str, log_format: str) -> None:
     """A node of a cluster has its doors open: clients can connect, whether it owns the broker or not."""
-    cluster = settings.cluster.rpartition("/")[2]
-    if settings.log_format == "json":
+    if log_format == "json":
         for endpoint in endpoints:
             log_event(logging.INFO, "listening", url=endpoint.url, address=str(endpoint), tls=endpoint.is_tls)
         log_event(logging.INFO, "node ready", cluster=cluster, seconds=round(_running_s(), 2))

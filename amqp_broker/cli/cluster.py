@@ -155,7 +155,7 @@ def backup(file: BackupFile, cluster: options.Cluster = None, config: options.Co
 
 def _configuration(cluster: str | None, config: Path | None) -> ClusterConfiguration:
     settings = options.configure(None, None, None, config, None, None, cluster=cluster).settings
-    if not settings.cluster:
+    if not settings.cluster and not settings.with_etcd:
         options.fail(ExitCode.WRONG_USE, "name the cluster: --cluster etcd://HOST:PORT,HOST:PORT/NAME")
     try:
         from amqp_broker.cluster.configuration import cluster_configuration

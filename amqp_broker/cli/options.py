@@ -46,6 +46,15 @@ Cluster = Annotated[
         "--cluster", metavar="URL", help="Be a node of a cluster: etcd://HOST:PORT,HOST:PORT/NAME. Default: alone."
     ),
 ]
+WithEtcd = Annotated[
+    str | None,
+    typer.Option(
+        "--with-etcd",
+        metavar="NODES",
+        help="Be a node of a cluster, and look after a member of etcd as well: NAME=HOST,NAME=HOST,NAME=HOST, which "
+        "are all nodes and where they are.",
+    ),
+]
 NodeName = Annotated[
     str | None,
     typer.Option("--node-name", metavar="NAME", help="How operators call this node. Default: the machine's name."),

@@ -29,6 +29,7 @@ def serve(
     tls_ca: options.TlsCa = None,
     tls_client_certificate: options.TlsClientCertificate = None,
     cluster: options.Cluster = None,
+    with_etcd: options.WithEtcd = None,
     node_name: options.NodeName = None,
     link_host: options.LinkHost = None,
 ) -> None:
@@ -66,6 +67,7 @@ def serve(
             "tls_ca": tls_ca,
             "tls_client_certificate": tls_client_certificate,
             "cluster": cluster,
+            "with_etcd": with_etcd,
             "node_name": node_name,
             "link_host": link_host,
         }

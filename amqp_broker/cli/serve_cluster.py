@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     import trio
 
     from amqp_broker.cluster.node import ClusterNode
+    from amqp_broker.network.listeners import Endpoint
     from amqp_broker.server.service_manager import ServiceManager
     from amqp_broker.settings import Settings
 
@@ -34,6 +36,7 @@ def serve_cluster(settings: Settings, fail: Callable[[ExitCode, str], NoReturn])
     try:
         from amqp_broker.cluster.configuration import cluster_configuration
         from amqp_broker.cluster.etcd_checks import CannotJoin
+        from amqp_broker.cluster.etcd_member import FOLDER_NAME, EtcdMissing, etcd_command
         from amqp_broker.cluster.node import ClusterNode
     except ModuleNotFoundError as error:
         fail(
@@ -54,13 +57,21 @@ def serve_cluster(settings: Settings, fail: Callable[[ExitCode, str], NoReturn])
         CannotJoin: ExitCode.CANNOT_JOIN,
         CannotListen: ExitCode.CANNOT_LISTEN,
         CannotUseDataFolder: ExitCode.CANNOT_USE_DATA_FOLDER,
+        EtcdMissing: ExitCode.CANNOT_JOIN,
     }
     failure: BaseException | None = None
     try:
         with DataFolder(Path(settings.data_dir)) as folder:
+            etcd = None
+            if configuration.members:
+                place, quota_bytes = folder.path / FOLDER_NAME, settings.etcd_quota_bytes
+                etcd = etcd_command(
+                    configuration.members, configuration.node_name, configuration.cluster, place, quota_bytes
+                )
             node = ClusterNode(settings, configuration, folder.path, lambda server: Management(server).serve)
-            trio.run(_serve, node, settings, ServiceManager(os.environ))
-    except* (CannotJoin, CannotListen, CannotUseDataFolder) as errors:
+            ready = partial(announcements.node_ready, cluster=configuration.cluster, log_format=settings.log_format)
+            trio.run(_serve, node, etcd, ServiceManager(os.environ), ready)
+    except* (CannotJoin, CannotListen, CannotUseDataFolder, EtcdMissing) as errors:
         failure = errors
         while isinstance(failure, BaseExceptionGroup):
             failure = failure.exceptions[0]
@@ -68,23 +79,30 @@ def serve_cluster(settings: Settings, fail: Callable[[ExitCode, str], NoReturn])
         fail(codes[type(failure)], str(failure))
 
 
-async def _serve(node: ClusterNode, settings: Settings, manager: ServiceManager) -> None:
+async def _serve(
+    node: ClusterNode, etcd: list[str] | None, manager: ServiceManager, ready: Callable[[Sequence[Endpoint]], None]
+) -> None:
+    """Run a node, and the member of etcd that it looks after, which ends last."""
     import trio
+
+    from amqp_broker.cluster.etcd_member import look_after
 
     starting = trio.CancelScope()  # it may wait for etcd, a minute
     with trio.open_signal_receiver(*_SIGNALS) as signals:
         async with trio.open_nursery() as background:
             background.start_soon(_obey, signals, node, manager, starting)
+            if etcd is not None:
+                background.start_soon(look_after, etcd)
             async with trio.open_nursery() as nursery:
                 with starting:
                     endpoints = await nursery.start(_run, node)
-                    announcements.node_ready(endpoints, settings)
+                    ready(endpoints)
                     manager.ready()
                     background.start_soon(manager.keep_watchdog)
             background.cancel_scope.cancel()
 
 
-async def _run(node: ClusterNode, *, task_status: trio.TaskStatus[object]) -> None:
+async def _run(node: ClusterNode, *, task_status: trio.TaskStatus[list[Endpoint]]) -> None:
     await node.run(task_status=task_status)
 
 

@@ -27,6 +27,7 @@ SERVE_OPTIONS = (
     "tls_ca",
     "tls_client_certificate",
     "cluster",
+    "with_etcd",
     "node_name",
     "link_host",
 )

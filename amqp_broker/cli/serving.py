@@ -74,7 +74,7 @@ def serve(given: Mapping[str, str | None]) -> None:
     gc.enable()
     take_all_descriptors()
     sys.setswitchinterval(THREAD_TURN_S)
-    if settings.cluster:
+    if settings.cluster or settings.with_etcd:
         from amqp_broker.cli.serve_cluster import serve_cluster
 
         serve_cluster(settings, partial(_fail, settings.log_format))

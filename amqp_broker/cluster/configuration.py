@@ -1,22 +1,27 @@
 """What a node is told about its cluster: where etcd is, which cluster, who it is itself. Read from the settings.
 
 etcd://10.0.0.1:2379,10.0.0.2:2379,10.0.0.3:2379/orders          etcds:// for TLS; user:password@ before the hosts
+
+Where the nodes look after etcd's members themselves (``with_etcd``), those are known already, and the cluster needs no
+more than a name.
 """
 
 from __future__ import annotations
 
 import socket
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
+from amqp_broker.cluster.etcd_member import MemberPlace, members_in
 from amqp_broker.cluster.members import Address
 from amqp_broker.explanations import system_reason
-from amqp_broker.settings import SettingError, Settings
+from amqp_broker.settings import DESCRIPTIONS, SettingError, Settings
 
 ETCD_PORT: Final = 2379
 FORM: Final = "etcd://HOST:PORT,HOST:PORT/CLUSTER"
+NAME: Final = "amqp-broker"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +36,7 @@ class ClusterConfiguration:
         link_host: where other nodes reach it.
         link_port: likewise; 0 picks one.
         lease_ttl_s: after how long without a word from it a node counts as gone.
+        members: of etcd, where the nodes look after them.
     """
 
     cluster: str
@@ -40,6 +46,7 @@ class ClusterConfiguration:
     link_host: str
     link_port: int
     lease_ttl_s: int
+    members: dict[str, MemberPlace] = field(default_factory=dict)  # of etcd, by node; where the nodes look after them
 
 
 def cluster_configuration(settings: Settings, *, needs_secret: bool = True) -> ClusterConfiguration:
@@ -51,12 +58,13 @@ def cluster_configuration(settings: Settings, *, needs_secret: bool = True) -> C
     Raises:
         SettingError: one of them cannot be used; the text names it and the way out.
     """
+    if settings.with_etcd:
+        return _with_etcd(settings, needs_secret)
     url = urlsplit(settings.cluster)
     name = unquote(url.path[1:])
     if url.scheme not in ("etcd", "etcds") or not url.netloc or not name or "/" in name:
         raise SettingError(f"cluster takes {FORM}, not '{settings.cluster}'")
-    if needs_secret and not settings.cluster_secret:
-        raise SettingError("cluster_secret is missing: give all nodes the same long random text")
+    _check_secret(settings, needs_secret)
     login, _, hosts = url.netloc.rpartition("@")
     user, _, password = login.partition(":")
     tls = _tls(settings) if url.scheme == "etcds" else None
@@ -69,6 +77,33 @@ def cluster_configuration(settings: Settings, *, needs_secret: bool = True) -> C
         settings.link_host,
         settings.link_port,
         -(-settings.lease_ttl_ms // 1000),
+    )
+
+
+def _check_secret(settings: Settings, needs_secret: bool) -> None:
+    if needs_secret and not settings.cluster_secret:
+        raise SettingError("cluster_secret is missing: give all nodes the same long random text")
+
+
+def _with_etcd(settings: Settings, needs_secret: bool) -> ClusterConfiguration:
+    """Of a node that looks after a member of etcd."""
+    members = members_in(settings.with_etcd)
+    name = settings.node_name or socket.gethostname()
+    if "/" in settings.cluster:
+        raise SettingError(f"with_etcd says where etcd is: cluster takes a name alone, not '{settings.cluster}'")
+    if needs_secret and name not in members:
+        raise SettingError(f"with_etcd does not name this node, '{name}': name it with node_name")
+    _check_secret(settings, needs_secret)
+    is_unset = settings.link_host == DESCRIPTIONS["link_host"].default
+    return ClusterConfiguration(
+        settings.cluster or NAME,
+        tuple(Address(place.host, place.port) for place in members.values()),
+        settings.cluster_secret,
+        name,
+        members[name].host if is_unset and name in members else settings.link_host,
+        settings.link_port,
+        -(-settings.lease_ttl_ms // 1000),
+        members,
     )
 
 

@@ -68,7 +68,7 @@ SHARD: Final = 0
 COPIES_FOLDER_NAME: Final = "cluster"
 CALL_TIMEOUT_S: Final = 1.0
 PAUSE_S: Final = 0.1
-JOIN_TIMEOUT_S: Final = 60.0  # how long a node that starts waits for etcd
+JOIN_TIMEOUT_S: Final = 60.0  # how long a node that starts waits for an etcd that is not its own
 STAGGER_S: Final = 0.2  # between the first who campaigns and the next
 LAST_WRITES_S: Final = 5.0  # after the clients have gone
 GATE_PAUSE_S: Final = 0.02
@@ -245,7 +245,10 @@ class ClusterNode:
         )
 
     async def _join(self, link_port: int) -> None:
-        """Wait until etcd answers, because all may be starting together, see that it can be used, and be there."""
+        """Wait until etcd answers, because all may be starting together, see that it can be used, and be there.
+
+        Where the nodes look after etcd, it answers only when most of them have started.
+        """
         give_up_s = trio.current_time() + JOIN_TIMEOUT_S
         while True:
             try:
@@ -256,7 +259,7 @@ class ClusterNode:
             except EtcdRefused as error:
                 raise CannotJoin(f"etcd refuses this node: {error}") from error
             except EtcdUnavailable as error:
-                if trio.current_time() > give_up_s:
+                if trio.current_time() > give_up_s and not self._configuration.members:
                     raise CannotJoin(f"{error}: is etcd running, and is the setting cluster right?") from error
                 log_event(logging.WARNING, "waiting for etcd", reason=str(error))
                 await trio.sleep(1)

@@ -65,6 +65,8 @@ def test_nothing_confirmed_is_lost(tmp_path: Path, network: Network | None) -> N
         for number in range(ROUNDS):
             disturbances = chosen(network, clock)
             for disturb in chance.sample(disturbances, len(disturbances)):
+                if BACKLOG_MB:
+                    cluster.wait_for_standbys()
                 gap_s = disturb_and_wait(cluster, history, disturb, chance)
                 gaps_s.setdefault(disturb.__name__, []).append(gap_s)
                 report(f"{number + 1}: {gap_s:5.2f} s without a confirm: {disturb.__name__}")

@@ -88,6 +88,13 @@ class NodeProcess:
         lines = [line for line in self.log.splitlines() if "event=owner " in line]
         return [int(line.rpartition("epoch=")[2].split()[0]) for line in lines]
 
+    @property
+    def is_standby(self) -> bool:
+        """Whether it has the whole journal, and would take over without reading it."""
+        marks = ("listening on ", "event=standby ", "event=owner ")
+        found = [mark for line in self.log.splitlines() for mark in marks if mark in line]
+        return found[-1:] == ["event=standby "]
+
     def end(self, number: int = signal.SIGKILL) -> int:
         self.process.send_signal(signal.SIGCONT)
         self.process.send_signal(number)
@@ -164,6 +171,14 @@ class ClusterOfThree:
             time.sleep(0.02)
         self._ownerships = sum(len(node.epochs()) for node in self.nodes)
         return max((epoch, node.name, node) for node in self.nodes for epoch in node.epochs())[2]
+
+    def wait_for_standbys(self) -> None:
+        """Until all nodes but the owner could take over at once."""
+        deadline_s = time.monotonic() + SERVED_TIMEOUT_S
+        owner = self.owner()
+        while not all(node.is_standby for node in self.nodes if node is not owner):
+            assert time.monotonic() < deadline_s, "a node does not follow the journal"
+            time.sleep(0.1)
 
     def ask_etcd(self, path: str, request: bytes) -> bytes | None:
         """The answer of whichever member gives one."""

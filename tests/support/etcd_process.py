@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import socket
 import subprocess
@@ -18,6 +19,18 @@ START_TIMEOUT_S = 20.0
 def free_ports(count: int) -> list[int]:
     """Ports of the loopback that nobody listens on now, and that no connection goes out from meanwhile."""
     return interop_free_ports(count)
+
+
+def free_pairs(count: int) -> list[int]:
+    """The first of two such ports that follow each other, of so many pairs."""
+    found: list[int] = []
+    while len(found) < count:
+        (first,) = free_ports(1)
+        with socket.socket() as second, contextlib.suppress(OSError):
+            second.bind(("127.0.0.1", first + 1))
+            if all(abs(first - other) > 1 for other in found):
+                found.append(first)
+    return found
 
 
 class EtcdMember:

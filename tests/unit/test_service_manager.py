@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,10 @@ import pytest
 import trio
 import trio.testing
 
+from amqp_broker.cli.announcements import node_ready
 from amqp_broker.cli.serve_cluster import _serve
 from amqp_broker.network.listeners import Endpoint
 from amqp_broker.server.service_manager import ServiceManager
-from amqp_broker.settings import Settings
 from tests.unit.in_trio import in_trio
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such sockets")
@@ -81,6 +82,9 @@ async def test_who_does_not_want_to_know_is_not_told(environment: dict[str, str]
     await manager.keep_watchdog()
 
 
+READY = partial(node_ready, cluster="shop", log_format="text")
+
+
 class Node:
     """A node of a cluster that is there until a signal comes, as far as ``serve`` sees it."""
 
@@ -104,12 +108,12 @@ def test_a_node_of_a_cluster_says_that_it_is_ready_alive_and_stopping(
 ) -> None:
     environment = {"NOTIFY_SOCKET": notified.getsockname(), "WATCHDOG_USEC": "60000000", "WATCHDOG_PID": ""}
     node: Any = Node()
-    trio.run(_serve, node, Settings(cluster="etcd://localhost:1/shop"), ServiceManager(environment))
+    trio.run(_serve, node, None, ServiceManager(environment), READY)
     assert told(notified) == ["READY=1", "WATCHDOG=1", "STOPPING=1"]
     assert capsys.readouterr().out == "node of the cluster shop\n"
 
 
 def test_a_signal_ends_a_node_that_waits_for_etcd(capsys: pytest.CaptureFixture[str]) -> None:
     node: Any = Node(finds_etcd=False)
-    trio.run(_serve, node, Settings(cluster="etcd://localhost:1/shop"), ServiceManager({}))
+    trio.run(_serve, node, None, ServiceManager({}), READY)
     assert capsys.readouterr().out == ""

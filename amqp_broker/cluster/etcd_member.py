@@ -1,0 +1,179 @@
+"""A member of etcd that a node looks after: a process of its own, started with the node and ended with it.
+
+Its data is in the node's data folder. What it logs are events of the node's log. When it ends by itself it is started
+again. Holds no calls to etcd, and does not change which members there are: that is ``etcdctl member``'s.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from amqp_broker.logs import log_event
+from amqp_broker.settings import SettingError
+
+CLIENT_PORT: Final = 2379
+FORM: Final = "NAME=HOST,NAME=HOST,NAME=HOST"
+FOLDER_NAME: Final = "etcd"
+RESTART_PAUSE_S: Final = 1.0
+ENDING_S: Final = 5.0
+LINE_BYTES_MAX: Final = 65_536
+COUNTS: Final = (1, 3, 5, 7)
+LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING}
+PASSED_OVER: Final = ("level", "ts", "logger", "caller", "msg", "stacktrace")
+
+# A process that is killed takes nobody with it; on Linux the kernel can be asked to see to that.
+_LAUNCH: Final = """
+import ctypes, os, sys
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, 15)  # PR_SET_PDEATHSIG, SIGTERM
+if os.getppid() == int(sys.argv[1]):
+    os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+class EtcdMissing(Exception):
+    """etcd is not installed."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemberPlace:
+    """Where a member answers.
+
+    Args:
+        host: its machine.
+        port: of its clients; the other members come to the next one.
+    """
+
+    host: str
+    port: int = CLIENT_PORT
+
+
+def members_in(text: str) -> dict[str, MemberPlace]:
+    """The members that the setting ``with_etcd`` names.
+
+    Raises:
+        SettingError: it cannot be read.
+    """
+    members: dict[str, MemberPlace] = {}
+    for one in text.split(","):
+        name, _, place = one.strip().partition("=")
+        host, colon, port = place.rpartition(":")
+        if not colon or place.endswith("]"):
+            host, port = place, str(CLIENT_PORT)
+        if not name or not host or not port.isdecimal() or not 0 < int(port) < 65_535 or name in members:
+            raise SettingError(f"with_etcd takes {FORM}, each name once: '{one}' is none")
+        members[name] = MemberPlace(host.strip("[]"), int(port))
+    if len(members) not in COUNTS:
+        raise SettingError(f"with_etcd names {len(members)} nodes: etcd wants 3 or 5, or 1 to try things out")
+    return members
+
+
+def etcd_command(members: dict[str, MemberPlace], name: str, cluster: str, folder: Path, quota_bytes: int) -> list[str]:
+    """How a member is started.
+
+    Args:
+        members: all of them.
+        name: which one.
+        cluster: that they are of; members of another one are refused.
+        folder: for its data.
+        quota_bytes: how much it may hold.
+
+    Raises:
+        EtcdMissing: it is not installed.
+        OSError: its folder cannot be made.
+    """
+    program = shutil.which("etcd")
+    if program is None:
+        raise EtcdMissing("etcd is not installed: apt install etcd-server, or see https://etcd.io")
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.chmod(0o700)  # etcd wants it so
+    peers = {one: f"http://{_bracketed(place.host)}:{place.port + 1}" for one, place in members.items()}
+    clients = f"http://{_bracketed(members[name].host)}:{members[name].port}"
+    return [
+        program,
+        *("--name", name, "--data-dir", str(folder), "--initial-cluster-token", f"amqp-broker-{cluster}"),
+        *("--listen-client-urls", clients, "--advertise-client-urls", clients),
+        *("--listen-peer-urls", peers[name], "--initial-advertise-peer-urls", peers[name]),
+        *("--initial-cluster", ",".join(f"{one}={url}" for one, url in peers.items())),
+        *("--initial-cluster-state", "new", "--quota-backend-bytes", str(quota_bytes)),
+        *("--logger", "zap", "--log-outputs", "stderr", "--log-level", "warn"),
+    ]
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+async def look_after(command: list[str]) -> None:
+    """Run a member until cancelled; then end it, and return when it has ended.
+
+    Args:
+        command: as ``etcd_command`` has it.
+    """
+    while True:
+        process = await trio.lowlevel.open_process(
+            [sys.executable, "-I", "-S", "-c", _LAUNCH, str(os.getpid()), *command],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C is for the node, which ends its member when it has no need of it any more
+        )
+        log_event(logging.INFO, "etcd started", process=process.pid)
+        try:
+            assert process.stderr is not None
+            async for line in _lines(process.stderr):
+                _log(line)
+            await process.wait()
+        finally:
+            with trio.CancelScope(shield=True):
+                await _end(process)
+        log_event(logging.ERROR, "etcd ended", exit_code=process.returncode, again_in_s=RESTART_PAUSE_S)
+        await trio.sleep(RESTART_PAUSE_S)
+
+
+async def _end(process: trio.Process) -> None:
+    """Ask it to end; kill it when it does not."""
+    with suppress(ProcessLookupError):
+        process.send_signal(signal.SIGTERM)
+    with trio.move_on_after(ENDING_S):
+        await process.wait()
+    with suppress(ProcessLookupError):
+        process.kill()
+    await process.wait()
+    if process.stderr is not None:
+        await process.stderr.aclose()
+
+
+async def _lines(stream: trio.abc.ReceiveStream) -> AsyncIterator[bytes]:
+    rest = b""
+    async for data in stream:
+        *lines, rest = (rest + bytes(data)).split(b"\n")
+        for line in lines:
+            yield line
+        rest = rest[-LINE_BYTES_MAX:]
+
+
+def _log(line: bytes) -> None:
+    """A line of etcd's as an event; what is none of its JSON is told as it is."""
+    try:
+        found = json.loads(line)
+        level, text = LEVELS.get(found["level"], logging.ERROR), str(found["msg"])
+    except (ValueError, KeyError, TypeError):
+        if line.strip():
+            log_event(logging.WARNING, "etcd", text=line.decode("utf-8", "replace"))
+        return
+    details = " ".join(f"{name}={value}" for name, value in found.items() if name not in PASSED_OVER)
+    log_event(level, "etcd", text=text, **({"details": details} if details else {}))

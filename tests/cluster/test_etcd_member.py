@@ -1,0 +1,131 @@
+"""Nodes that look after etcd's members themselves: what they are told, and three of them as processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from amqp_broker.cluster.configuration import cluster_configuration
+from amqp_broker.cluster.etcd_member import MemberPlace, members_in
+from amqp_broker.settings import SettingError, Settings
+from interop.brokers import our_environment
+from tests.cluster.test_commands import publish, taken
+from tests.support.etcd_process import ETCD, free_pairs, free_ports
+
+THREE = "a=10.0.0.1,b=10.0.0.2:3379, c=[::1]:4379"
+
+
+def test_members_are_named_with_their_machines() -> None:
+    expected = {"a": MemberPlace("10.0.0.1"), "b": MemberPlace("10.0.0.2", 3379), "c": MemberPlace("::1", 4379)}
+    assert members_in(THREE) == expected
+    settings = Settings(with_etcd=THREE, node_name="b", cluster_secret="s")
+    found = cluster_configuration(settings)
+    assert (found.cluster, found.link_host) == ("amqp-broker", "10.0.0.2")
+    assert list(map(str, found.addresses)) == ["10.0.0.1:2379", "10.0.0.2:3379", "::1:4379"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"with_etcd": "a=h,b"}, "takes NAME=HOST"),
+        ({"with_etcd": "a=h,a=i,b=j"}, "each name once"),
+        ({"with_etcd": "a=h:0"}, "takes NAME=HOST"),
+        ({"with_etcd": "a=h,b=i"}, "names 2 nodes: etcd wants 3 or 5"),
+        ({"with_etcd": "a=h", "node_name": "b"}, "does not name this node, 'b'"),
+        ({"with_etcd": "a=h", "cluster": "etcd://h/c", "node_name": "a"}, "a name alone"),
+        ({"with_etcd": "a=h", "node_name": "a"}, "cluster_secret is missing"),
+    ],
+)
+def test_what_cannot_be_is_refused(settings: dict[str, str], text: str) -> None:
+    with pytest.raises(SettingError, match=text):
+        cluster_configuration(Settings(**settings))  # type: ignore[arg-type]
+
+
+class Nodes:
+    """Three nodes on the loopback, one command each."""
+
+    def __init__(self, folder: Path) -> None:
+        places = zip("abc", free_pairs(3), strict=True)
+        self._members = ",".join(f"{name}=127.0.0.1:{port}" for name, port in places)
+        self._folder = folder
+        self.ports = dict(zip("abc", free_ports(3), strict=True))
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self, name: str) -> None:
+        command = [sys.executable, "-m", "amqp_broker", "serve", "--port", str(self.ports[name])]
+        command += ["--with-etcd", self._members, "--node-name", name, "--data-dir", str(self._folder / name)]
+        environment = {
+            "AMQP_BROKER_CLUSTER_SECRET": "secret of the test",
+            "AMQP_BROKER_LINK_PORT": "0",
+            "AMQP_BROKER_MANAGEMENT_PORT": "-1",
+            "AMQP_BROKER_METRICS_PORT": "-1",
+        }
+        with (self._folder / f"{name}.log").open("ab") as log:
+            self.processes[name] = subprocess.Popen(
+                command, stdout=log, stderr=log, env={**our_environment(), **environment}
+            )
+
+    def log(self, name: str) -> str:
+        return (self._folder / f"{name}.log").read_text()
+
+    def etcd_process(self, name: str) -> int:
+        """That of a node's member, the last one that it has started."""
+        started = [line for line in self.log(name).splitlines() if 'event="etcd started"' in line]
+        return int(started[-1].rpartition("process=")[2].split()[0])
+
+
+def until(is_so: Callable[[], bool]) -> None:
+    deadline_s = time.monotonic() + 60
+    while not is_so():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.05)
+
+
+def runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(ETCD is None, reason="etcd is not installed (Debian: etcd-server)")
+@pytest.mark.skipif("CLUSTER_ROUNDS" not in os.environ, reason="takes seconds: make cluster-torture")
+def test_three_commands_are_a_cluster(tmp_path: Path) -> None:
+    nodes = Nodes(tmp_path)
+    try:
+        for name in "abc":
+            nodes.start(name)
+        until(lambda: all("node of the cluster amqp-broker" in nodes.log(name) for name in "abc"))
+        publish(nodes.ports["a"], [b"1", b"2"])
+
+        # A member that ends is started again
+        first = nodes.etcd_process("a")
+        os.kill(first, signal.SIGKILL)
+        until(lambda: nodes.etcd_process("a") != first)
+
+        # A node that ends takes its member with it, and is not missed
+        member = nodes.etcd_process("b")
+        nodes.processes["b"].send_signal(signal.SIGTERM)
+        assert nodes.processes["b"].wait(30) == 0
+        assert not runs(member)
+        assert taken(nodes.ports["c"]) == [b"1", b"2"]
+
+        # Who is killed does, too
+        member = nodes.etcd_process("c")
+        nodes.processes["c"].kill()
+        until(lambda: not runs(member) or sys.platform != "linux")
+    finally:
+        for process in nodes.processes.values():
+            process.send_signal(signal.SIGTERM)
+        for name in "abc":
+            if nodes.processes[name].wait(30) is None:
+                nodes.processes[name].kill()
