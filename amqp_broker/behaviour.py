@@ -24,6 +24,9 @@ class Behaviour:
     refusals_name_the_permission: bool
     """``configure access to queue 'q' ...`` in place of ``access to queue 'q' ...``."""
 
+    topic_permission_is_asked_for_copies: bool
+    """The topic permission is asked for the keys in CC and BCC, as well as for the routing key."""
+
     queue_type_is_filled_in: bool
     """A queue without ``x-queue-type`` has the argument all the same, as texts about other types show."""
 
@@ -62,6 +65,7 @@ _LIKE_3_10 = Behaviour(
     version="3.10.8",
     unknown_exchange_type_ends_connection=True,
     refusals_name_the_permission=False,
+    topic_permission_is_asked_for_copies=False,
     queue_type_is_filled_in=False,
     message_size_bytes_max=134_217_728,
     deaths_have_last_headers=False,
@@ -85,6 +89,7 @@ _LIKE_3_13 = replace(
 _LIKE_4_0 = replace(
     _LIKE_3_13,
     version="4.0.5",
+    topic_permission_is_asked_for_copies=True,
     queue_type_is_filled_in=True,
     message_size_bytes_max=16_777_216,
     reads_deaths_of_clients=False,

@@ -34,6 +34,7 @@ read in their source and release notes.
 | version in server-properties | 3.10.8 | 3.13.7 | 4.0.5 | 4.3.0 |
 | exchange.declare of an unknown type | 503, connection | 406, channel | 406 | 406 |
 | refusals | `access to queue ...` | `configure access to queue ...` | as 3.13 | as 3.13 |
+| topic permission is asked for the keys in CC and BCC | no | no | yes | yes |
 | `x-queue-type` left out, in texts about another type | none | none | classic | classic |
 | largest message | 128 MiB | 128 MiB | 16 MiB | 16 MiB |
 | `x-last-death-*`; a fixed order in `x-death`; CC kept beside a dead-letter routing key | no | yes | yes | yes |

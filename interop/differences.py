@@ -257,14 +257,6 @@ DIFFERENCES: dict[str, Difference] = {
             series=("4.0",),
         ),
         Difference(
-            topic="topic-permission-on-further-keys",
-            rabbitmq="the topic permission is asked for the keys in CC and BCC too",
-            ours="for the routing key only, as before",
-            why="It is so in 3.10.8 and 3.13 by their source; behave_like does not follow it yet.",
-            source="rabbit_channel:check_topic_authorisation of 4.0.5; measured",
-            series=("4.0",),
-        ),
-        Difference(
             topic="commit-to-a-queue-that-is-gone",
             rabbitmq="tx.commit of a message to a queue that was deleted meanwhile: 406 `partial tx completion`",
             ours="what is mandatory is returned and the rest committed, as before",

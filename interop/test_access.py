@@ -408,12 +408,14 @@ def test_topic_permission_on_a_binding_between_exchanges(access: AccessUnderTest
         ch.expect_close(403, access.refusal(where, "eve"), cause=method)
 
 
-def test_topic_permission_on_further_keys(access: AccessUnderTest) -> None:
+@pytest.mark.parametrize("header", ["CC", "BCC"])
+def test_topic_permission_on_further_keys_from_4_on(access: AccessUnderTest, header: str) -> None:
     access.add("eve")
     access.administrator.permit_topic("eve", "mine.topic", "^yes\\.", ".*")
     ch = access.channel("eve")
-    ch.publish("mine.topic", "yes.1", b"", headers={"CC": ["no.1"]})
-    if access.broker.differs("topic-permission-on-further-keys"):
+    ch.publish("mine.topic", "yes.1", b"", headers={header: ["yes.2"]})
+    ch.publish("mine.topic", "yes.1", b"", headers={header: ["yes.2", "no.1", "no.2"]})
+    if access.broker.version < (4, 0):
         ch.sync()
     else:
         where = f"topic 'no.1' in exchange 'mine.topic' in vhost '{VHOST}'"

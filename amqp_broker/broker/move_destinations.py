@@ -135,10 +135,10 @@ class ToExchange(Destination):
         key = message.address.routing_key if self._routing_key is None else self._routing_key
         if host.exchanges.get(exchange.name) is not exchange:
             return Stays.UNROUTABLE
-        if not self._may_write(exchange, key):
-            return Stays.NOT_ALLOWED
         header, body = message.header, message.body
         digest = self._digest_of(header)
+        if not self._may_write(exchange, key, digest):
+            return Stays.NOT_ALLOWED
         keys = digest.extra_routing_keys
         address = Address(exchange.name, key, encode_address(exchange.name, key), keys)
         queues = host.ingress.route(exchange, address.routing_keys, header, body, digest)
@@ -148,12 +148,13 @@ class ToExchange(Destination):
             header = without_blind_copies(header)
         return Way(host.ingress, queues, address, header, digest)
 
-    def _may_write(self, exchange: Exchange, key: str) -> bool:
+    def _may_write(self, exchange: Exchange, key: str, digest: Digest) -> bool:
         who = self._who
         if who is None or not exchange.has_topic_permissions:
             return True
         try:
             who.check_topic_write(exchange.name, key)
+            self.virtual_host.ingress.check_copies(who, exchange, digest)
         except AmqpError:
             return False
         return True

@@ -70,6 +70,16 @@ class Ingress:
             who.check_topic_write(name, routing_key)
         return exchange
 
+    def check_copies(self, who: Authorizer, exchange: Exchange, digest: Digest) -> None:
+        """Refuse a message with keys in CC or BCC that whoever publishes it may not publish to.
+
+        Raises:
+            AmqpError: 403 for a missing topic permission, where the RabbitMQ that is shown asks for it.
+        """
+        if exchange.has_topic_permissions and self._behaviour.topic_permission_is_asked_for_copies:
+            for key in digest.extra_routing_keys:
+                who.check_topic_write(exchange.name, key)
+
     def route_of_all(self, exchange: Exchange, routing_key: str) -> Route:
         """The route of all messages with one routing key and no others, where there is one that may be remembered."""
         return find_route(self._virtual_host, exchange, Envelope((routing_key,)))

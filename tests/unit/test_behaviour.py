@@ -207,3 +207,22 @@ def test_a_refusal_names_the_permission(series: str) -> None:
     access = "access" if series == "3.10" else "configure access"
     text = f"ACCESS_REFUSED - {access} to queue 'q' in vhost '/' refused for user 'guest'"
     assert channel.closed_with().reply_text == text
+
+
+@pytest.mark.parametrize("header", ["CC", "BCC"])
+@pytest.mark.parametrize("series", ALL)
+def test_topic_permission_for_copies(series: str, header: str) -> None:
+    broker = MemoryBroker(behave_like=series)
+    broker.administration.set_topic_permission("guest", "/", "amq.topic", "^yes", ".*")
+    channel = Client(broker).open().channel()
+    channel.publish("amq.topic", "yes", b"", headers={header: ["yes.2"]})
+    assert channel.methods() == []
+    channel.publish("amq.direct", "no", b"", headers={header: ["no"]})
+    assert channel.methods() == []
+    channel.publish("amq.topic", "yes", b"", headers={header: ["yes.2", "no.1", "no.2"]})
+    if series.startswith("3."):
+        assert channel.methods() == []
+    else:
+        where = "topic 'no.1' in exchange 'amq.topic' in vhost '/'"
+        text = f"ACCESS_REFUSED - write access to {where} refused for user 'guest'"
+        assert channel.closed_with().reply_text == text

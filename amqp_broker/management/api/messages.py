@@ -68,6 +68,7 @@ def _publishing(
             if digest.user_id not in (None, user.name) and "impersonator" not in user.tags:
                 claim = f"user_id property set to '{digest.user_id}'"
                 raise precondition_failed(f"{claim} but authenticated user was '{user.name}'")
+            host.ingress.check_copies(client, exchange, digest)
             outcome = host.ingress.publish_of(user.name, exchange, routing_key, header, payload)
         except AmqpError as error:
             if error.code in REFUSED_CODES:

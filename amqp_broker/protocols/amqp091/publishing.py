@@ -197,7 +197,7 @@ class Publishing:
             raise
         address, queues = target.address, target.queues
         if digest.extra_routing_keys or not target.may_be_remembered:
-            address, queues = self._route_anew(target, header, body, digest)
+            address, queues = self._route_anew(target, method, header, body, digest)
         if digest.has_blind_copies:
             header = without_blind_copies(header)
         number = 0
@@ -265,11 +265,20 @@ class Publishing:
             raise precondition_failed(f"user_id property set to '{user_id}' but authenticated user was '{user.name}'")
 
     def _route_anew(
-        self, target: Target, header: bytes, body: bytes, digest: Digest
+        self, target: Target, method: bytes, header: bytes, body: bytes, digest: Digest
     ) -> tuple[Address, tuple[Queue, ...]]:
-        """The route of a message that another one with its exchange and routing key need not have."""
+        """The route of a message that another one with its exchange and routing key need not have.
+
+        Raises:
+            AmqpError: 403 for what is in CC or BCC.
+        """
         address = target.address
         if digest.extra_routing_keys:
+            try:
+                self._ingress.check_copies(self._channel.connection.client, target.exchange, digest)
+            except AmqpError as error:
+                self._tell_refused(method, header, body, error)
+                raise
             address = Address(address.exchange, address.routing_key, address.encoded, digest.extra_routing_keys)
         self._channel.connection.has_cost(ROUTE_EFFORT)
         return address, self._ingress.route(target.exchange, address.routing_keys, header, body, digest)

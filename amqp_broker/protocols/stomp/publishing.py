@@ -92,7 +92,7 @@ class Publishing:
         """Find out whether a message may go in; raises as ``send`` does."""
         path = self.check(frame)
         self._connection.throttle.has_published = True
-        self._target(path, frame)
+        target = self._target(path, frame)
         reply_to = frame.headers.get("reply-to", "")
         if reply_to.startswith("/temp-queue"):
             temporary = parse_destination(reply_to)
@@ -104,6 +104,8 @@ class Publishing:
             raise precondition_failed(
                 f"user_id property set to '{digest.user_id}' but authenticated user was '{user.name}'"
             )
+        if digest.extra_routing_keys:
+            self._host.ingress.check_copies(self._connection.client, target.exchange, digest)
         return Prepared(path, header, digest, frame.body, frame.headers.get("receipt"))
 
     def check(self, frame: Frame) -> str:
