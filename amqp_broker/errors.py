@@ -95,6 +95,18 @@ class AmqpError(Exception):
         return f"{int(self.code)} {text}{detail}"
 
 
+class OtherProtocol(Exception):
+    """A client begins with the header of another protocol that is answered on the same port.
+
+    Args:
+        data: all that it has sent.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self.data = data
+
+
 def not_found(what: str, name: str, virtual_host: str) -> AmqpError:
     """The 404 of a queue or an exchange that does not exist."""
     return AmqpError(ReplyCode.NOT_FOUND, f"no {what} '{name}' in vhost '{virtual_host}'")

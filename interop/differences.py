@@ -240,10 +240,10 @@ DIFFERENCES: dict[str, Difference] = {
         ),
         Difference(
             topic="protocols-of-4",
-            rabbitmq="a wrong protocol header is answered with that of AMQP 1.0, which is spoken; mechanism ANONYMOUS "
-            "is offered; a header of 0-8 ends the connection",
+            rabbitmq="a wrong protocol header is answered with that of AMQP 1.0; mechanism ANONYMOUS is offered; "
+            "a header of 0-8 ends the connection",
             ours="the header of 0-9-1 answers; who wants to log in has a name",
-            why="AMQP 1.0 is not spoken yet, and a login without a password is nothing to have by default.",
+            why="A client of 0-9-1 is told what it speaks; a login without a password is nothing to have by default.",
             source="rabbit_reader:handshake/2 and rabbit_auth_mechanism_anonymous of 4.0.5; measured",
             series=("4.0",),
         ),

@@ -29,6 +29,7 @@ from typing import Protocol, TypeVar
 
 import trio
 
+from amqp_broker.errors import OtherProtocol
 from amqp_broker.network.connection_log import CLIENT_LEFT, CLIENT_RESET, ConnectionLog
 from amqp_broker.network.socket_stream import CAN_SCATTER, Part, SocketStream
 from amqp_broker.network.turns import ROUND_S_MAX, Turns
@@ -107,6 +108,9 @@ class OutputGate(Protocol):
         """Wait until it may."""
 
 
+SpeakOther = Callable[[], tuple[Conversation, ConnectionLog]]
+
+
 class Outbox:
     """The pumps of one server that have something to send when the chunk that is being handled is done.
 
@@ -166,6 +170,7 @@ class Pump:
         self._scope = trio.CancelScope()
         self._conversation: Conversation
         self._log: ConnectionLog
+        self.speak_other: SpeakOther | None = None  # makes what takes the place of a conversation in another protocol
         self._is_crashed = False
         self._lost_because = ""
 
@@ -322,6 +327,9 @@ class Pump:
         self._scope.cancel()
 
     def _crash(self, error: Exception) -> None:
+        if isinstance(error, OtherProtocol) and self.speak_other is not None:
+            self._speak_other(error.data, self.speak_other)
+            return
         if self._is_crashed:
             self._stop("internal error")
             return
@@ -330,6 +338,14 @@ class Pump:
         crashed, self._conversation = self._conversation, _Failed(self._conversation.words_for_a_defect())
         self._give_back(crashed, "internal error")
         self.notify()
+
+    def _speak_other(self, data: bytes, make: SpeakOther) -> None:
+        """The client has begun with the header of another protocol: one that speaks it has the conversation."""
+        self.speak_other = None
+        before = self._conversation
+        self._conversation, self._log = make()
+        self._give_back(before, "the client speaks another protocol")
+        self._outbox.handle(self._conversation.receive, data)
 
     def _end(self) -> None:
         if self._is_crashed:

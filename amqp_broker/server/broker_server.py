@@ -33,7 +33,7 @@ from amqp_broker.server.long_works import go_on_with_works
 from amqp_broker.server.memory_limit import available_memory
 from amqp_broker.server.page_reader import read_pages
 from amqp_broker.server.password_checks import PasswordChecks
-from amqp_broker.server.protocols import PROTOCOLS, ClientConnection, MakeConnection
+from amqp_broker.server.protocols import PROTOCOLS, ClientConnection, MakeConnection, amqp10_connection
 from amqp_broker.server.reception import Reception, Serve
 from amqp_broker.server.resources import watch_resources, with_memory_limits
 from amqp_broker.server.shovels.supervisor import COMPONENT as SHOVEL
@@ -327,11 +327,23 @@ class BrokerServer:
             await trio.aclose_forcefully(stream)
             return
         self._connections.add(connection)
+        served = [connection]
+
+        def speak_other() -> tuple[ClientConnection, ConnectionLog]:
+            """Have AMQP 1.0 in place of AMQP 0-9-1."""
+            other = amqp10_connection(self.broker, peer, pump.notify)
+            served.append(other)
+            self._connections.discard(connection)
+            self._connections.add(other)
+            return other, ConnectionLog(str(peer), other)
+
+        pump.speak_other = speak_other
         try:
             await pump.run(connection, ConnectionLog(str(peer), connection))
         finally:
-            self._connections.discard(connection)
-            connection.detach()
+            for one in served:
+                self._connections.discard(one)
+                one.detach()
             self.connections_ended += 1
             if not self._connections:
                 self._all_gone.set()

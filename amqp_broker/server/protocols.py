@@ -50,5 +50,12 @@ def stomp_connection(broker: Broker, peer: Peer, on_output: Callable[[], None]) 
     return Connection(broker, peer, on_output)
 
 
+def amqp10_connection(broker: Broker, peer: Peer, on_output: Callable[[], None]) -> ClientConnection:
+    """The connection of a client of AMQP 1.0, which comes to AMQP's own listeners: its first bytes say so."""
+    from amqp_broker.protocols.amqp10.connection import Connection
+
+    return Connection(broker, peer, on_output)
+
+
 OTHERS: Final[Mapping[str, MakeConnection]] = {MQTT: mqtt_connection, STOMP: stomp_connection}
 PROTOCOLS: Final[Mapping[str, MakeConnection]] = {AMQP: Connection, **OTHERS}

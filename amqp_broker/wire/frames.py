@@ -19,6 +19,7 @@ from amqp_broker.wire.body_room import FRAME_END as FRAME_END
 from amqp_broker.wire.body_room import BodyRoom
 
 PROTOCOL_HEADER: Final = b"AMQP\x00\x00\x09\x01"
+PROTOCOL_HEADERS_1_0: Final = (b"AMQP\x00\x01\x00\x00", b"AMQP\x03\x01\x00\x00")  # another protocol on the same port
 
 METHOD: Final = 1
 HEADER: Final = 2

@@ -9,6 +9,7 @@ from pamqp import body, commands, header, heartbeat
 
 from amqp_broker.access.client import Peer
 from amqp_broker.access.users import EVERYTHING
+from amqp_broker.errors import OtherProtocol
 from amqp_broker.protocols.amqp091.connection import SILENT_CLOSE_MS
 from amqp_broker.wire.table import encode_table
 from tests.support.client import PROTOCOL_HEADER, Client, Cut
@@ -110,18 +111,27 @@ def test_another_user_and_virtual_host(newcomer: Client) -> None:
 @pytest.mark.parametrize(
     "first_bytes",
     [
-        b"AMQP\x00\x01\x00\x00",
-        b"AMQP\x03\x01\x00\x00",
+        b"AMQP\x00\x00\x08\x00",
+        b"AMQP\x03\x01\x01\x00",
         b"GET / HTTP/1.1\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc",
     ],
-    ids=["AMQP 1.0", "SASL of AMQP 1.0", "HTTP", "TLS"],
+    ids=["AMQP 0-8", "SASL of AMQP 1.1", "HTTP", "TLS"],
 )
 def test_an_impossible_header_is_answered_with_the_right_one(newcomer: Client, first_bytes: bytes) -> None:
     newcomer.send_bytes(first_bytes)
     assert newcomer.take_bytes() == PROTOCOL_HEADER
     assert newcomer.is_finished()
     assert "protocol header" in newcomer.connection.close_reason
+
+
+@pytest.mark.parametrize("header", [b"AMQP\x00\x01\x00\x00", b"AMQP\x03\x01\x00\x00"])
+def test_a_client_of_amqp_1_0_is_handed_over_with_all_that_it_has_sent(newcomer: Client, header: bytes) -> None:
+    with pytest.raises(OtherProtocol) as raised:
+        newcomer.send_bytes(header + b"more")
+    assert (header + b"more").startswith(raised.value.data)
+    assert raised.value.data.startswith(header)
+    assert newcomer.take_bytes() == b""
 
 
 def test_a_header_that_is_cut_short_is_waited_for(newcomer: Client) -> None:

@@ -32,7 +32,7 @@ from amqp_broker.broker.queues.consumers import in_turn
 from amqp_broker.broker.queues.unacknowledged import Unacknowledged
 from amqp_broker.broker.works import SLICE_MESSAGES, Unfinished, Work
 from amqp_broker.compilation import mypyc_attr
-from amqp_broker.errors import NO_METHOD, AmqpError, ReplyCode
+from amqp_broker.errors import NO_METHOD, AmqpError, OtherProtocol, ReplyCode
 from amqp_broker.protocols.amqp091.channel import Channel
 from amqp_broker.protocols.amqp091.error_log import log_error
 from amqp_broker.protocols.amqp091.handshake import Handshake
@@ -48,6 +48,7 @@ from amqp_broker.wire.frames import (
     HEARTBEAT,
     METHOD,
     PROTOCOL_HEADER,
+    PROTOCOL_HEADERS_1_0,
     FrameSplitter,
     encode_frame,
     unexpected_frame,
@@ -243,6 +244,8 @@ class Connection(Link):
         self._header += data[:missing]
         if len(self._header) < len(PROTOCOL_HEADER):
             return b""
+        if self._header in PROTOCOL_HEADERS_1_0:
+            raise OtherProtocol(self._header + data[missing:])
         if self._header not in (PROTOCOL_HEADER, b"AMQP\x01\x01\x00\x09"):
             self.output.send(PROTOCOL_HEADER)
             is_tls = self._header.startswith(b"\x16\x03")

@@ -1,0 +1,188 @@
+"""``attach``: from the source or the target that a client names to a link, its queue and its permissions.
+
+Raises errors that end the session, as RabbitMQ does: what is not there, not allowed, or not supported.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from amqp_broker.broker.queues.base import Queue
+from amqp_broker.protocols.amqp10.addresses import Node, source_of, target_of
+from amqp_broker.protocols.amqp10.codec import Map, symbols
+from amqp_broker.protocols.amqp10.errors import INVALID_FIELD, ProtocolError, not_implemented
+from amqp_broker.protocols.amqp10.incoming import IncomingLink, PublishingLink
+from amqp_broker.protocols.amqp10.outgoing import INITIAL_DELIVERY_COUNT, ConsumingLink, OutgoingLink
+from amqp_broker.protocols.amqp10.performatives import (
+    ATTACH,
+    COORDINATOR,
+    RECEIVER,
+    RELEASED,
+    SECOND,
+    SENDER,
+    SETTLED,
+    Fields,
+    composite,
+    performative,
+)
+from amqp_broker.protocols.amqp10.typed import UByte, UInt, ULong
+from amqp_broker.wire.table import Table
+
+if TYPE_CHECKING:
+    from amqp_broker.protocols.amqp10.context import ConnectionContext, SessionContext
+
+UNSETTLED: Final = 0  # snd-settle-mode
+SOURCE_ADDRESS: Final = 0  # where the fields of sources and targets stand
+DURABLE: Final = 1
+DYNAMIC: Final = 4
+FILTER: Final = 7
+DEFAULT_OUTCOME: Final = 8
+OUTCOMES: Final = 9
+OUTCOME_NAMES: Final = ("amqp:accepted:list", "amqp:rejected:list", "amqp:released:list", "amqp:modified:list")
+
+
+class Attaching:
+    """Attaches the links of one session."""
+
+    def __init__(self, session: SessionContext, connection: ConnectionContext) -> None:
+        self._session = session
+        self._connection = connection
+        self._host = connection.virtual_host
+        self._client = connection.client
+        self._declared: dict[str, Queue] = {}
+
+    def incoming(self, fields: Fields, handle: int) -> IncomingLink:
+        """A link on which the client sends, which is answered.
+
+        Raises:
+            ProtocolError, AmqpError: it cannot be, or is not allowed.
+        """
+        _check(fields)
+        target = fields.composite(6)
+        if target is None or target.code == COORDINATOR:
+            raise not_implemented("Transactions") if target is not None else ProtocolError(INVALID_FIELD, "no target")
+        if target.flag(DYNAMIC):
+            raise not_implemented("Dynamic targets")
+        node = target_of(target.text(SOURCE_ADDRESS))
+        if node.declares:
+            self._declare(node.queue, target)
+        if node.exchange is not None:
+            self._host.ingress.exchange_for(self._client, node.exchange, node.routing_key or "")
+        if node.must_exist:
+            self._host.queue(node.queue)
+        link = PublishingLink(self._session, handle, fields.number(9) or 0, node)
+        self._answer(fields, handle, is_sender=False, source=fields.value(5), target=fields.value(6))
+        return link
+
+    def outgoing(self, fields: Fields, handle: int) -> OutgoingLink:
+        """A link on which the client receives; raises as ``incoming`` does."""
+        _check(fields)
+        source = fields.composite(5)
+        if source is None:
+            raise ProtocolError(INVALID_FIELD, "no source")
+        if source.flag(DYNAMIC):
+            raise not_implemented("Dynamic sources")
+        return ConsumingLink(
+            self._session,
+            handle,
+            is_settled=fields.number(3) == SETTLED,
+            message_bytes_max=fields.number(10) or 0,
+        )
+
+    def consume(self, fields: Fields, link: ConsumingLink) -> None:
+        """Let the link have the messages of its queue, and answer; raises as ``incoming`` does."""
+        source = fields.composite(5)
+        assert source is not None
+        queue = self._queue_of(source_of(source.text(SOURCE_ADDRESS)), source)
+        self._client.check_read("queue", queue.name)
+        queue.check_access(self._client)
+        consumer = queue.add_consumer(
+            f"ctag-{link.handle}",
+            link,
+            no_ack=link.is_settled,
+            exclusive=False,
+            prefetch_count=0,
+            has_channel_prefetch=False,
+            arguments=_arguments(fields, source),
+        )
+        consumer.prefetch_count = 0  # the link's credit is all that counts
+        link.consumer = consumer
+        told = list(source.items) + [None] * (OUTCOMES + 1 - len(source.items))
+        told[DEFAULT_OUTCOME] = composite(RELEASED, [])
+        told[OUTCOMES] = symbols(*OUTCOME_NAMES)
+        self._answer(fields, link.handle, is_sender=True, source=composite(source.code, told), target=fields.value(6))
+
+    def _answer(self, fields: Fields, handle: int, *, is_sender: bool, source: Any, target: Any) -> None:
+        """Our ``attach``, behind what it waits for."""
+        connection = self._connection
+        connection.output.hold_until(connection.broker.durability.last_change)
+        settle_mode = fields.number(3)
+        if is_sender:
+            settle_mode = SETTLED if settle_mode == SETTLED else UNSETTLED
+        size_max = connection.message_bytes_max if not is_sender else fields.number(10)
+        said: list[Any] = [
+            fields.text(0),
+            UInt(handle),
+            SENDER if is_sender else RECEIVER,
+            None if settle_mode is None else UByte(settle_mode),
+            UByte(0),
+            source,
+            target,
+            None,
+            None,
+            UInt(INITIAL_DELIVERY_COUNT) if is_sender else None,
+            None if size_max is None else ULong(size_max),
+            None,
+            None,
+            fields.map(13) if fields.value(13) is not None else None,
+        ]
+        self._session.send(performative(ATTACH, said))
+
+    # --- queues
+
+    def _queue_of(self, node: Node, source: Fields) -> Queue:
+        """The queue that a source stands for."""
+        if node.declares:
+            return self._declare(node.queue, source)
+        if node.queue:
+            return self._host.accessible_queue(self._client, node.queue)
+        exchange, key = node.exchange or "", node.routing_key or ""
+        self._host.exchange(exchange)
+        queue = self._host.declare_queue(
+            self._client, "", durable=False, exclusive=True, auto_delete=True, arguments={}
+        )
+        self._host.bind(self._client, exchange, "queue", queue.name, key, {})
+        return queue
+
+    def _declare(self, name: str, terminus: Fields) -> Queue:
+        """The queue that an address of version 1 names: the one that is there, or a new one."""
+        known = self._host.queues.get(name)
+        if known is not None:
+            known.check_access(self._client)
+            return known
+        durable = (terminus.number(DURABLE) or 0) > 0 or not self._host.behaviour.has_transient_queues
+        return self._host.declare_queue(
+            self._client, name, durable=durable, exclusive=False, auto_delete=False, arguments={}
+        )
+
+    def stop(self) -> None:
+        """The session has ended."""
+        self._declared.clear()
+
+
+def _check(fields: Fields) -> None:
+    """Refuse what is not supported, as RabbitMQ does."""
+    unsettled = fields.value(7)
+    if (isinstance(unsettled, Map) and unsettled.pairs) or fields.flag(8):
+        raise not_implemented("Link recovery")
+    if fields.number(4) == SECOND and fields.number(3) != SETTLED:
+        raise not_implemented("rcv-settle-mode second")
+
+
+def _arguments(fields: Fields, source: Fields) -> Table:
+    """The arguments of the consumer that an attach asks for."""
+    arguments: Table = {}
+    priority = fields.map(13).get("rabbitmq:priority")
+    if isinstance(priority, int) and not isinstance(priority, bool):
+        arguments["x-priority"] = int(priority)
+    return arguments

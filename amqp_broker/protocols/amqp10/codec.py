@@ -1,0 +1,576 @@
+"""AMQP 1.0's types: bytes to values and back (AMQP 1.0, part 1).
+
+What was decoded is encoded to the same meaning again: an integer remembers its width, a symbol is told from a string.
+Holds no performatives and no sections; those are described lists and maps.
+
+| type | value |
+|---|---|
+| null, boolean, string, binary | None, bool, str, bytes |
+| long, double | int, float |
+| the other numbers, timestamp, char, symbol | a class of their own in ``typed.py`` |
+| uuid, decimals | ``Uuid``, ``Decimal``: their bytes |
+| list, map, array | list, ``Map``, ``Array`` |
+| described | ``Described`` |
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any, Final, TypeAlias
+
+from amqp_broker.protocols.amqp10.typed import (
+    Byte,
+    Char,
+    Decimal,
+    Float,
+    Int,
+    Short,
+    Symbol,
+    Timestamp,
+    UByte,
+    UInt,
+    ULong,
+    UShort,
+    Uuid,
+)
+from amqp_broker.wire.errors import WireError
+
+NESTING_DEPTH_MAX: Final = 32
+EMPTY_ITEMS_MAX: Final = 65_536  # of an array whose items take no bytes
+
+
+class Malformed(WireError):
+    """Bytes that are no value of AMQP 1.0."""
+
+
+class Map:
+    """A map: pairs in their order, for a key may be of any type.
+
+    Args:
+        pairs: keys and values.
+    """
+
+    __slots__ = ("pairs",)
+
+    def __init__(self, pairs: list[tuple[Any, Any]]) -> None:
+        self.pairs = pairs
+
+    def get(self, key: str) -> Any:
+        """The value of a string or a symbol; None where there is none."""
+        for one, value in self.pairs:
+            if isinstance(one, str) and one == key:
+                return value
+        return None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Map) and other.pairs == self.pairs
+
+    def __hash__(self) -> int:
+        return len(self.pairs)
+
+    def __repr__(self) -> str:
+        return f"Map({self.pairs!r})"
+
+
+class Array:
+    """An array: items of one type.
+
+    Args:
+        constructor: the bytes that say which, with a descriptor if there is one.
+        items: they.
+    """
+
+    __slots__ = ("constructor", "items")
+
+    def __init__(self, constructor: bytes, items: list[Any]) -> None:
+        self.constructor = constructor
+        self.items = items
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Array) and other.items == self.items
+
+    def __hash__(self) -> int:
+        return len(self.items)
+
+    def __repr__(self) -> str:
+        return f"Array({self.items!r})"
+
+
+class Described:
+    """A value with a descriptor.
+
+    Args:
+        descriptor: most often a number (``ULong``) or a ``Symbol``.
+        value: what is described.
+    """
+
+    __slots__ = ("descriptor", "value")
+
+    def __init__(self, descriptor: Any, value: Any) -> None:
+        self.descriptor = descriptor
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Described) and (other.descriptor, other.value) == (self.descriptor, self.value)
+
+    def __hash__(self) -> int:
+        return 1
+
+    def __repr__(self) -> str:
+        return f"Described({self.descriptor!r}, {self.value!r})"
+
+
+Value: TypeAlias = Any  # of the types above
+
+_U16: Final = struct.Struct(">H")
+_U32: Final = struct.Struct(">I")
+_U64: Final = struct.Struct(">Q")
+_I8: Final = struct.Struct(">b")
+_I16: Final = struct.Struct(">h")
+_I32: Final = struct.Struct(">i")
+_I64: Final = struct.Struct(">q")
+_F32: Final = struct.Struct(">f")
+_F64: Final = struct.Struct(">d")
+_TWO_U32: Final = struct.Struct(">II")
+
+DESCRIBED: Final = 0x00
+NULL: Final = b"\x40"
+# How many bytes a value of a fixed width has, by the upper half of its constructor.
+_WIDTHS: Final = {0x4: 0, 0x5: 1, 0x6: 2, 0x7: 4, 0x8: 8, 0x9: 16}
+
+
+def decode(data: bytes, offset: int) -> tuple[Value, int]:
+    """Read a value.
+
+    Args:
+        data: the bytes it stands in.
+        offset: where it begins.
+
+    Returns:
+        The value, and the offset behind it.
+
+    Raises:
+        Malformed: there is none, it is cut short, or nested too deeply.
+    """
+    try:
+        return _decode(data, offset, 0)
+    except (IndexError, struct.error):
+        raise Malformed("a value is cut short") from None
+
+
+def skip(data: bytes, offset: int) -> int:
+    """The offset behind a value, which is not looked into but for its descriptor; raises as ``decode`` does."""
+    try:
+        code = data[offset]
+        depth = 0
+        while code == DESCRIBED:
+            depth += 1
+            if depth > NESTING_DEPTH_MAX:
+                raise Malformed("descriptors are nested too deeply")
+            offset = skip(data, offset + 1)
+            code = data[offset]
+        offset += 1
+        kind = code >> 4
+        if kind in (0xA, 0xC, 0xE):
+            end = offset + 1 + data[offset]
+        elif kind in (0xB, 0xD, 0xF):
+            end = offset + 4 + int(_U32.unpack_from(data, offset)[0])
+        elif kind in _WIDTHS:
+            end = offset + _WIDTHS[kind]
+        else:
+            raise Malformed(f"unknown type {code:#04x}")
+    except (IndexError, struct.error):
+        raise Malformed("a value is cut short") from None
+    if end > len(data):
+        raise Malformed("a value is cut short")
+    return end
+
+
+def _decode(data: bytes, offset: int, depth: int) -> tuple[Value, int]:
+    code = data[offset]
+    if code == DESCRIBED:
+        _check_depth(depth)
+        descriptor, offset = _decode(data, offset + 1, depth + 1)
+        value, offset = _decode(data, offset, depth + 1)
+        return Described(descriptor, value), offset
+    return _decode_as(code, data, offset + 1, depth)
+
+
+def _check_depth(depth: int) -> None:
+    if depth >= NESTING_DEPTH_MAX:
+        raise Malformed("values are nested too deeply")
+
+
+def _decode_as(code: int, data: bytes, offset: int, depth: int) -> tuple[Value, int]:
+    """Read what stands behind a constructor."""
+    kind = code >> 4
+    if kind == 0x4:
+        return _decode_empty(code), offset
+    if kind <= 0x9:
+        return _decode_fixed(code, data, offset)
+    if kind == 0xA or kind == 0xB:
+        return _decode_variable(code, data, offset)
+    if kind == 0xC or kind == 0xD:
+        return _decode_compound(code, data, offset, depth)
+    return _decode_array(code, data, offset, depth)
+
+
+def _decode_empty(code: int) -> Value:
+    if code == 0x40:
+        return None
+    if code == 0x41:
+        return True
+    if code == 0x42:
+        return False
+    if code == 0x43:
+        return UInt(0)
+    if code == 0x44:
+        return ULong(0)
+    if code == 0x45:
+        return []
+    raise _unknown(code)
+
+
+def _unknown(code: int) -> Malformed:
+    return Malformed(f"unknown type {code:#04x}")
+
+
+def _decode_fixed(code: int, data: bytes, offset: int) -> tuple[Value, int]:
+    if code == 0x52:
+        return UInt(data[offset]), offset + 1
+    if code == 0x53:
+        return ULong(data[offset]), offset + 1
+    if code == 0x50:
+        return UByte(data[offset]), offset + 1
+    if code == 0x51:
+        return Byte(_I8.unpack_from(data, offset)[0]), offset + 1
+    if code == 0x54:
+        return Int(_I8.unpack_from(data, offset)[0]), offset + 1
+    if code == 0x55:
+        return int(_I8.unpack_from(data, offset)[0]), offset + 1
+    if code == 0x56:
+        if data[offset] > 1:
+            raise Malformed("a boolean is neither true nor false")
+        return data[offset] == 1, offset + 1
+    if code == 0x60:
+        return UShort(_U16.unpack_from(data, offset)[0]), offset + 2
+    if code == 0x61:
+        return Short(_I16.unpack_from(data, offset)[0]), offset + 2
+    if code == 0x70:
+        return UInt(_U32.unpack_from(data, offset)[0]), offset + 4
+    if code == 0x71:
+        return Int(_I32.unpack_from(data, offset)[0]), offset + 4
+    if code == 0x72:
+        return Float(_F32.unpack_from(data, offset)[0]), offset + 4
+    if code == 0x73:
+        return _decode_char(data, offset), offset + 4
+    if code == 0x80:
+        return ULong(_U64.unpack_from(data, offset)[0]), offset + 8
+    if code == 0x81:
+        return int(_I64.unpack_from(data, offset)[0]), offset + 8
+    if code == 0x82:
+        return float(_F64.unpack_from(data, offset)[0]), offset + 8
+    if code == 0x83:
+        return Timestamp(_I64.unpack_from(data, offset)[0]), offset + 8
+    if code in (0x74, 0x84, 0x94):
+        end = offset + _WIDTHS[code >> 4]
+        return Decimal(_part(data, offset, end)), end
+    if code == 0x98:
+        return Uuid(_part(data, offset, offset + 16)), offset + 16
+    raise _unknown(code)
+
+
+def _decode_char(data: bytes, offset: int) -> Char:
+    number = int(_U32.unpack_from(data, offset)[0])
+    if number > 0x10FFFF or 0xD800 <= number <= 0xDFFF:
+        raise Malformed(f"{number:#x} is no character")
+    return Char(chr(number))
+
+
+def _part(data: bytes, offset: int, end: int) -> bytes:
+    if end > len(data):
+        raise Malformed("a value is cut short")
+    return data[offset:end]
+
+
+def _decode_variable(code: int, data: bytes, offset: int) -> tuple[Value, int]:
+    if code < 0xB0:
+        start = offset + 1
+        end = start + data[offset]
+    else:
+        start = offset + 4
+        end = start + int(_U32.unpack_from(data, offset)[0])
+    part = _part(data, start, end)
+    kind = code & 0x0F
+    if kind == 0x0:
+        return part, end
+    try:
+        if kind == 0x1:
+            return part.decode(), end
+        if kind == 0x3:
+            return Symbol(part.decode("ascii")), end
+    except UnicodeDecodeError:
+        raise Malformed("a string is no UTF-8, or a symbol no ASCII") from None
+    raise _unknown(code)
+
+
+def _decode_compound(code: int, data: bytes, offset: int, depth: int) -> tuple[Value, int]:
+    _check_depth(depth)
+    if code < 0xD0:
+        end = offset + 1 + data[offset]
+        count = data[offset + 1]
+        start = offset + 2
+    else:
+        size, count = _TWO_U32.unpack_from(data, offset)
+        end = offset + 4 + size
+        start = offset + 8
+    kind = code & 0x0F
+    if kind > 1:
+        raise _unknown(code)
+    if end > len(data) or start > end or count > end - start:
+        raise Malformed("a list or a map is cut short")
+    items: list[Any] = []
+    offset = start
+    for _ in range(count):
+        value, offset = _decode(data, offset, depth + 1)
+        items.append(value)
+    if offset != end:
+        raise Malformed("a list or a map does not end where it says")
+    if kind == 0:
+        return items, end
+    if count & 1:
+        raise Malformed("a map has a key without a value")
+    return Map(list(zip(items[::2], items[1::2], strict=True))), end
+
+
+def _decode_array(code: int, data: bytes, offset: int, depth: int) -> tuple[Value, int]:
+    _check_depth(depth)
+    if code == 0xE0:
+        end = offset + 1 + data[offset]
+        count = data[offset + 1]
+        start = offset + 2
+    elif code == 0xF0:
+        size, count = _TWO_U32.unpack_from(data, offset)
+        end = offset + 4 + size
+        start = offset + 8
+    else:
+        raise _unknown(code)
+    if end > len(data) or start > end:
+        raise Malformed("an array is cut short")
+    offset = start
+    descriptors: list[Any] = []
+    while data[offset] == DESCRIBED:
+        _check_depth(depth + len(descriptors))
+        descriptor, offset = _decode(data, offset + 1, depth + 1)
+        descriptors.append(descriptor)
+    item_code = data[offset]
+    offset += 1
+    constructor = data[start:offset]
+    if count > (EMPTY_ITEMS_MAX if item_code >> 4 == 0x4 else end - offset):
+        raise Malformed("an array is cut short")
+    items: list[Any] = []
+    for _ in range(count):
+        value, offset = _decode_as(item_code, data, offset, depth + 1)
+        for descriptor in reversed(descriptors):
+            value = Described(descriptor, value)
+        items.append(value)
+    if offset != end:
+        raise Malformed("an array does not end where it says")
+    return Array(constructor, items), end
+
+
+# --- values to bytes
+
+
+def encode(value: Value) -> bytes:
+    """The bytes of a value, as few as its type allows; of an array, those that it came in.
+
+    Raises:
+        WireError: there is no such type, or it does not fit.
+    """
+    try:
+        return _encode(value)
+    except (struct.error, UnicodeEncodeError):
+        raise WireError(f"{value!r} does not fit into its type") from None
+
+
+def _encode(value: Value) -> bytes:
+    if value is None:
+        return NULL
+    if isinstance(value, str):
+        return _encode_text(value)
+    if isinstance(value, bool):
+        return b"\x41" if value else b"\x42"
+    if isinstance(value, int):
+        return _encode_int(value)
+    if isinstance(value, bytes):
+        if isinstance(value, Uuid):
+            return b"\x98" + value
+        if isinstance(value, Decimal):
+            return {4: b"\x74", 8: b"\x84", 16: b"\x94"}[len(value)] + value
+        return _sized(0xA0, value)
+    if isinstance(value, float):
+        return b"\x72" + _F32.pack(value) if isinstance(value, Float) else b"\x82" + _F64.pack(value)
+    if isinstance(value, list):
+        return encode_list([_encode(item) for item in value])
+    if isinstance(value, Map):
+        return _encode_map(value)
+    if isinstance(value, Described):
+        return b"\0" + _encode(value.descriptor) + _encode(value.value)
+    if isinstance(value, Array):
+        return _encode_array(value)
+    raise WireError(f"{value!r} has no type of AMQP 1.0")
+
+
+def _sized(code: int, data: bytes) -> bytes:
+    """A value of variable width behind its constructor; ``code`` is the one with a length of one byte."""
+    if len(data) < 256:
+        return bytes((code, len(data))) + data
+    return bytes((code + 0x10,)) + _U32.pack(len(data)) + data
+
+
+def _encode_text(value: str) -> bytes:
+    if isinstance(value, Symbol):
+        return _sized(0xA3, value.encode("ascii"))
+    if isinstance(value, Char):
+        return b"\x73" + _U32.pack(ord(value))
+    return _sized(0xA1, value.encode())
+
+
+def _encode_int(value: int) -> bytes:
+    if isinstance(value, UInt):
+        if 0 <= value < 256:
+            return bytes((0x52, value)) if value else b"\x43"
+        return b"\x70" + _U32.pack(value)
+    if isinstance(value, ULong):
+        if 0 <= value < 256:
+            return bytes((0x53, value)) if value else b"\x44"
+        return b"\x80" + _U64.pack(value)
+    if isinstance(value, UByte):
+        return b"\x50" + value.to_bytes(1, "big")
+    if isinstance(value, UShort):
+        return b"\x60" + _U16.pack(value)
+    if isinstance(value, Byte):
+        return b"\x51" + _I8.pack(value)
+    if isinstance(value, Short):
+        return b"\x61" + _I16.pack(value)
+    if isinstance(value, Int):
+        return b"\x54" + _I8.pack(value) if -128 <= value < 128 else b"\x71" + _I32.pack(value)
+    if isinstance(value, Timestamp):
+        return b"\x83" + _I64.pack(value)
+    return b"\x55" + _I8.pack(value) if -128 <= value < 128 else b"\x81" + _I64.pack(value)
+
+
+def encode_list(items: list[bytes]) -> bytes:
+    """A list of values that are encoded already."""
+    if not items:
+        return b"\x45"
+    return _compound(0xC0, len(items), b"".join(items))
+
+
+def _encode_map(value: Map) -> bytes:
+    parts: list[bytes] = []
+    for key, one in value.pairs:
+        parts.append(_encode(key))
+        parts.append(_encode(one))
+    return _compound(0xC1, len(parts), b"".join(parts))
+
+
+def _compound(code: int, count: int, data: bytes) -> bytes:
+    if len(data) < 255 and count < 256:
+        return bytes((code, len(data) + 1, count)) + data
+    return bytes((code + 0x10,)) + _TWO_U32.pack(len(data) + 4, count) + data
+
+
+def _encode_array(value: Array) -> bytes:
+    code = value.constructor[-1]
+    data = value.constructor + b"".join([_encode_as(code, _undescribed(item)) for item in value.items])
+    return b"\xf0" + _TWO_U32.pack(len(data) + 4, len(value.items)) + data
+
+
+def _undescribed(value: Value) -> Value:
+    while isinstance(value, Described):
+        value = value.value
+    return value
+
+
+def _encode_as(code: int, value: Value) -> bytes:
+    """A value without a constructor, as an array has it."""
+    kind = code >> 4
+    if kind == 0x4:
+        return b""
+    if kind in (0xA, 0xB):
+        data = value.encode() if isinstance(value, str) else bytes(value)
+        return (bytes((len(data),)) if kind == 0xA else _U32.pack(len(data))) + data
+    if kind in (0xC, 0xD):
+        return _encode_compound_as(kind, value)
+    if kind in (0xE, 0xF):
+        data = _encode_array(value)[5:]  # behind constructor and size
+        if kind == 0xE:
+            return bytes((len(data) - 3, len(value.items))) + data[4:]
+        return _U32.pack(len(data)) + data
+    if isinstance(value, bytes):
+        return bytes(value)
+    if isinstance(value, Char):
+        return _U32.pack(ord(value))
+    if code in (0x72, 0x82):
+        return _F32.pack(value) if code == 0x72 else _F64.pack(value)
+    width = _WIDTHS[kind]
+    return int(value).to_bytes(width, "big", signed=code in (0x51, 0x54, 0x55, 0x61, 0x71, 0x81, 0x83))
+
+
+def _encode_compound_as(kind: int, value: Value) -> bytes:
+    parts: list[bytes] = []
+    if isinstance(value, Map):
+        for key, one in value.pairs:
+            parts += (_encode(key), _encode(one))
+    else:
+        parts += [_encode(item) for item in value]
+    data = b"".join(parts)
+    if kind == 0xC:
+        return bytes((len(data) + 1, len(parts))) + data
+    return _TWO_U32.pack(len(data) + 4, len(parts)) + data
+
+
+def symbols(*names: str) -> Array:
+    """An array of symbols."""
+    return Array(b"\xa3", [Symbol(name) for name in names])
+
+
+def descriptor_code(data: bytes, offset: int) -> int:
+    """The number that describes the value at an offset.
+
+    Raises:
+        Malformed: it is described by none.
+    """
+    if len(data) - offset >= 3 and data[offset] == DESCRIBED and data[offset + 1] == 0x53:
+        return data[offset + 2]
+    if offset >= len(data) or data[offset] != DESCRIBED:
+        raise Malformed("a value has no descriptor")
+    descriptor, _ = decode(data, offset + 1)
+    return descriptor_number(descriptor)
+
+
+_NAMES: Final = {
+    "amqp:open:list": 0x10, "amqp:begin:list": 0x11, "amqp:attach:list": 0x12, "amqp:flow:list": 0x13,
+    "amqp:transfer:list": 0x14, "amqp:disposition:list": 0x15, "amqp:detach:list": 0x16, "amqp:end:list": 0x17,
+    "amqp:close:list": 0x18, "amqp:error:list": 0x1D, "amqp:received:list": 0x23, "amqp:accepted:list": 0x24,
+    "amqp:rejected:list": 0x25, "amqp:released:list": 0x26, "amqp:modified:list": 0x27, "amqp:source:list": 0x28,
+    "amqp:target:list": 0x29, "amqp:coordinator:list": 0x30, "amqp:sasl-init:list": 0x41,
+    "amqp:sasl-response:list": 0x43, "amqp:header:list": 0x70, "amqp:delivery-annotations:map": 0x71,
+    "amqp:message-annotations:map": 0x72, "amqp:properties:list": 0x73, "amqp:application-properties:map": 0x74,
+    "amqp:data:binary": 0x75, "amqp:amqp-sequence:list": 0x76, "amqp:amqp-value:*": 0x77, "amqp:footer:map": 0x78,
+}  # fmt: skip
+
+
+def descriptor_number(descriptor: Value) -> int:
+    """The number that a descriptor stands for, which may be said by name.
+
+    Raises:
+        Malformed: it is none that is known.
+    """
+    if isinstance(descriptor, ULong):
+        return int(descriptor)
+    if isinstance(descriptor, Symbol) and descriptor in _NAMES:
+        return _NAMES[descriptor]
+    raise Malformed(f"unknown descriptor {str(descriptor)[:50]!r}")

@@ -1,0 +1,438 @@
+"""One client's connection of AMQP 1.0, without its socket: bytes in, bytes out.
+
+What a pump owes it stands in docs/architecture.md.
+
+First comes SASL behind a protocol header of its own, then the header of AMQP and ``open``; from then on frames are
+handled in their order. The parts are ``handshake.py``, ``heartbeats.py``, and ``session.py`` with its links.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from enum import Enum, auto
+from functools import partial
+from itertools import chain
+from typing import TYPE_CHECKING, Final
+
+from amqp_broker.access.client import Peer
+from amqp_broker.access.passwords import NotVerifiedYet
+from amqp_broker.broker.counters import ChannelCounts
+from amqp_broker.broker.queues.base import QueueBusy
+from amqp_broker.broker.queues.unacknowledged import Unacknowledged
+from amqp_broker.broker.works import SLICE_MESSAGES, Unfinished
+from amqp_broker.errors import AmqpError
+from amqp_broker.logs import log_event
+from amqp_broker.protocols.amqp10.context import ConnectionContext
+from amqp_broker.protocols.amqp10.errors import (
+    CONNECTION_FORCED,
+    FRAME_SIZE_TOO_SMALL,
+    INTERNAL_ERROR,
+    NOT_ALLOWED,
+    RESOURCE_LIMIT_EXCEEDED,
+    ProtocolError,
+    Scope,
+    decode_error,
+    framing_error,
+    of_the_broker,
+)
+from amqp_broker.protocols.amqp10.frames import (
+    AMQP,
+    AMQP_HEADER,
+    FRAME_BYTES_MIN_MAX,
+    HEADERS,
+    PROTOCOL_HEADER,
+    SASL,
+    SASL_HEADER,
+    Frame,
+    FrameSplitter,
+    encode_frame,
+)
+from amqp_broker.protocols.amqp10.handshake import ANONYMOUS, authenticate, enter, idle_ms_of, open_answer
+from amqp_broker.protocols.amqp10.heartbeats import Heartbeats
+from amqp_broker.protocols.amqp10.inspection import connection_info
+from amqp_broker.protocols.amqp10.performatives import (
+    BEGIN,
+    CLOSE,
+    END,
+    OPEN,
+    SASL_INIT,
+    Fields,
+    close_performative,
+    read_performative,
+    sasl_mechanisms,
+    sasl_outcome,
+)
+from amqp_broker.protocols.amqp10.session import Session
+from amqp_broker.session.login import Refused
+
+if TYPE_CHECKING:
+    from amqp_broker.broker.broker import Broker
+    from amqp_broker.broker.descriptions import ChannelInfo, ConnectionInfo
+
+CHANNEL_MAX: Final = 63  # RabbitMQ's: 64 sessions
+SASL_OK: Final = 0
+SASL_REFUSED: Final = 1
+FRAME_BYTES_MAX_OF_CLIENTS: Final = 4_194_304  # we send none that are larger, whatever the client takes
+FRAME_BYTES_MAX_AT_FIRST: Final = 8_192  # before the client was let in
+ERROR_EFFORT: Final = 10  # about; see ``ClientConnection.has_cost``
+
+
+class Step(Enum):
+    """How far a connection is."""
+
+    HEADER = auto()
+    SASL = auto()
+    AUTHENTICATED = auto()  # the header of AMQP comes next
+    OPENING = auto()
+    OPEN = auto()
+    CLOSED = auto()
+
+
+class Connection(ConnectionContext):
+    """The conversation with one client.
+
+    Args:
+        broker: what it talks to.
+        peer: who is at the other end.
+        on_output: called when there is something to send, the connection is finished, or reading may go on.
+    """
+
+    __deletable__ = ("_heartbeats",)  # by detach
+
+    def __init__(self, broker: Broker, peer: Peer, on_output: Callable[[], None]) -> None:
+        super().__init__(broker, peer, on_output)
+        self.sessions: dict[int, Session] = {}
+        self._step = Step.HEADER
+        self._splitter = FrameSplitter(FRAME_BYTES_MAX_AT_FIRST)
+        self._ended_channels: set[int] = set()  # whose session we have ended, and the client has not
+        self._heartbeats = Heartbeats(self)
+
+    # --- who it is
+
+    @property
+    def is_closed(self) -> bool:
+        return self._step is Step.CLOSED
+
+    @property
+    def channel_count(self) -> int:
+        return len(self.sessions)
+
+    @property
+    def state_name(self) -> str:
+        if self._step is Step.OPEN:
+            return "blocked" if self.throttle.is_blocked else "running"
+        return "closed" if self._step is Step.CLOSED else "starting"
+
+    def inspect(self) -> ConnectionInfo:
+        """Describe it, for those who look in."""
+        return connection_info(self)
+
+    def inspect_channels(self) -> Iterator[ChannelInfo]:
+        """Describe its sessions."""
+        for session in list(self.sessions.values()):
+            if self.sessions.get(session.channel_number) is session:  # else it has ended between two of them
+                yield session.inspect()
+
+    def unacknowledged(self) -> Iterator[tuple[str, list[Unacknowledged]]]:
+        """The deliveries that wait for their settlement, by session."""
+        for session in list(self.sessions.values()):
+            yield f"{self.peer.connection_name} ({session.number})", list(session.unsettled.values())
+
+    def channel_counts(self) -> Iterator[ChannelCounts]:
+        """What its sessions have counted."""
+        return iter([session.counts for session in list(self.sessions.values())])
+
+    # --- bytes in
+
+    def receive(self, data: bytes) -> None:
+        """Handle all that the socket read, and what follows from it."""
+        self.received_bytes += len(data)
+        if self._step is Step.CLOSED:
+            return
+        self.last_heard_ms = self.broker.clock.monotonic_ms()
+        frames = self._splitter.split(data)
+        self.broker.handle(partial(self.handle_rest, frames))
+        self.missing_body_bytes = self._splitter.missing_bytes
+        self.throttle.chunk_was_handled()
+
+    def room(self) -> Sequence[memoryview]:
+        """There is none: frames are gathered."""
+        return ()
+
+    def room_filled(self, size_bytes: int) -> None:
+        """Nothing was read to a room that there is not."""
+
+    def handle_rest(self, items: Iterator[Frame]) -> None:
+        try:
+            self._handle_each(items)
+        except ProtocolError as error:  # what has come is no frame
+            self.fail(error)
+
+    def _handle_each(self, frames: Iterator[Frame]) -> None:
+        self.effort = 0
+        output, throttle = self.output, self.throttle
+        for frame in frames:
+            try:
+                self._handle(frame)
+            except NotVerifiedYet as check:
+                self.suspend(self.verdict_on(check), chain((frame,), frames))
+                return
+            except QueueBusy as busy:
+                self.suspend(busy.queue.wait, chain((frame,), frames))
+                return
+            except Unfinished as unfinished:
+                self.suspend(unfinished.work.when_done, frames)
+                return
+            if self._step is Step.CLOSED:
+                return
+            if throttle.is_alarmed and throttle.blocks():
+                self.suspend(throttle.wait_for_all_clear, frames)
+                return
+            if output.waiting_bytes > output.waiting_bytes_max:
+                self.suspend(output.wait_for_room, frames)
+                return
+            if self.effort > SLICE_MESSAGES:
+                self.suspend(self.turn().when_done, frames)
+                return
+
+    def _handle(self, frame: Frame) -> None:
+        kind, channel, body = frame
+        try:
+            if kind == PROTOCOL_HEADER:
+                self._handle_header(body)
+            elif kind == AMQP and self._step in (Step.OPEN, Step.OPENING):
+                fields, offset = read_performative(body)
+                self._handle_performative(channel, fields, body[offset:])
+            elif kind == SASL and self._step is Step.SASL:
+                self._handle_sasl(read_performative(body)[0])
+            else:
+                raise framing_error(f"unexpected frame type {kind}")
+        except ProtocolError as error:
+            self._refuse(channel, error)
+        except AmqpError as broken:
+            self._refuse(channel, of_the_broker(broken))
+
+    def _refuse(self, channel: int, error: ProtocolError) -> None:
+        """End what an error ends."""
+        self.has_cost(ERROR_EFFORT)
+        session = self.sessions.get(channel)
+        if error.scope is Scope.CONNECTION or session is None:
+            self.fail(error)
+        else:
+            self._log("session error", error)
+            self._ended_channels.add(channel)
+            self._end_session(session, error)
+
+    # --- the handshake
+
+    def _handle_header(self, header: bytes) -> None:
+        if self._step is Step.HEADER and header == SASL_HEADER:
+            self._step = Step.SASL
+            names = (*self.login.mechanisms, ANONYMOUS)
+            self.output.send(SASL_HEADER + encode_frame(SASL, 0, sasl_mechanisms(names)))
+        elif self._step is Step.AUTHENTICATED and header == AMQP_HEADER:
+            self._step = Step.OPENING
+            self.output.send(AMQP_HEADER)
+        else:  # who wants no SASL is told that it is needed (AMQP 1.0, 2.2)
+            self.output.send(AMQP_HEADER if self._step is Step.AUTHENTICATED else SASL_HEADER)
+            self.close_reason = "SASL is needed" if header in HEADERS else "wrong protocol header"
+            self.has_failed = True
+            self._finish()
+
+    def _handle_sasl(self, fields: Fields) -> None:
+        if fields.code != SASL_INIT:
+            raise decode_error("something else in place of sasl-init")
+        self.mechanism = fields.text(0) or ""
+        try:
+            authenticate(self.broker, self.login, self.mechanism, fields.binary(1) or b"")
+        except Refused as refused:
+            self.login.tell(self.mechanism, "AMQP 1.0", str(refused))
+            self.output.send(encode_frame(SASL, 0, sasl_outcome(SASL_REFUSED)))
+            self.close_reason = str(refused)
+            self.has_failed = True
+            self._finish()
+            return
+        self.login.tell(self.mechanism, "AMQP 1.0")
+        self._step = Step.AUTHENTICATED
+        self._splitter.expects_header = True
+        self.output.send(encode_frame(SASL, 0, sasl_outcome(SASL_OK)))
+
+    def _open(self, fields: Fields) -> None:
+        broker, settings = self.broker, self.broker.settings
+        self.container = fields.text(0) or ""
+        self.client_properties = fields.map(9)
+        frame_bytes_max = fields.number(2)
+        if frame_bytes_max is not None and frame_bytes_max < FRAME_BYTES_MIN_MAX:
+            text = f"max_frame_size ({frame_bytes_max}) < minimum maximum frame size ({FRAME_BYTES_MIN_MAX})"
+            raise ProtocolError(FRAME_SIZE_TOO_SMALL, text, Scope.CONNECTION)
+        self.idle_ms = idle_ms_of(fields)
+        client, virtual_host = enter(broker, self.login, fields)
+        self._deadline.cancel()
+        self._client, self._virtual_host = client, virtual_host
+        self.frame_bytes_max = min(frame_bytes_max or FRAME_BYTES_MAX_OF_CLIENTS, FRAME_BYTES_MAX_OF_CLIENTS)
+        of_client = fields.number(3)
+        self.channel_max = CHANNEL_MAX if of_client is None else min(CHANNEL_MAX, of_client)
+        self._splitter.frame_bytes_max = settings.frame_size_bytes_max
+        self._step = Step.OPEN
+        broker.open_connections.add(self)
+        if broker.observers.present_for_changes:
+            broker.observers.opened(self)
+        self.throttle.start()
+        silence_ms_max = settings.heartbeat_s * 1000
+        self.output.send(encode_frame(AMQP, 0, open_answer(settings, self.channel_max, silence_ms_max // 2)))
+        self._heartbeats.start(self.idle_ms, silence_ms_max)
+
+    def handshake_took_too_long(self) -> None:
+        self.has_failed = True
+        self._finish()
+
+    # --- frames
+
+    def _handle_performative(self, channel: int, fields: Fields, payload: bytes) -> None:
+        code = fields.code
+        if code == CLOSE:
+            self.close_reason = "closed by client"
+            if self._step is Step.OPEN:
+                self._close(None)
+            else:
+                self._finish()
+        elif self._step is Step.OPENING:
+            if code != OPEN:
+                raise ProtocolError(NOT_ALLOWED, "something else before open", Scope.CONNECTION)
+            self._open(fields)
+        elif code == OPEN:
+            raise ProtocolError(NOT_ALLOWED, "a second open", Scope.CONNECTION)
+        elif channel in self._ended_channels:
+            if code == END:
+                self._ended_channels.discard(channel)
+        elif channel in self.sessions:
+            self._handle_session(self.sessions[channel], fields, payload)
+        elif code == BEGIN:
+            self._begin(channel, fields)
+        elif code != END:
+            raise ProtocolError(NOT_ALLOWED, f"there is no session on channel {channel}", Scope.CONNECTION)
+
+    def _handle_session(self, session: Session, fields: Fields, payload: bytes) -> None:
+        if fields.code == END:
+            self._end_session(session, None)
+        else:
+            session.handle(fields, payload)
+
+    def _begin(self, channel: int, fields: Fields) -> None:
+        if channel > self.channel_max:
+            raise framing_error(f"channel number ({channel}) exceeds maximum channel number ({self.channel_max})")
+        limit = self.client.user.limits.channels_max
+        if limit is not None and self.broker.open_connections.channels_of_user(self.user_name) >= limit:
+            text = f"number of channels opened for user '{self.user_name}' has reached the maximum allowed user limit"
+            raise ProtocolError(RESOURCE_LIMIT_EXCEEDED, f"{text} of ({limit})", Scope.CONNECTION)
+        session = self.sessions[channel] = Session(self, channel, fields)
+        if self.broker.observers.present_for_changes:
+            self.broker.observers.opened(self, session)
+
+    def _end_session(self, session: Session, error: ProtocolError | None) -> None:
+        reason = "" if error is None else str(error)
+        del self.sessions[session.channel_number]
+        if self.broker.observers.present_for_changes:
+            self.broker.observers.closed(self, session, reason)
+        self.virtual_host.counts_of_ended.add(session.counts)
+        self.broker.works.begin(session.stop(error))
+
+    # --- bytes out
+
+    def update_room(self) -> None:
+        """Whether the client may get more has changed."""
+        for session in list(self.sessions.values()):
+            session.update_room()
+
+    # --- the end
+
+    def fail(self, error: ProtocolError) -> None:
+        """Tell the client what is wrong, and end the connection."""
+        if self._step is Step.CLOSED:
+            return
+        self.close_reason = str(error)
+        self.has_failed = self._step is not Step.OPEN
+        if self._step is Step.OPEN:
+            self._log("connection error", error)
+            self._close(error)
+            return
+        if self._step is Step.OPENING:  # it says open first, as the protocol wants it
+            settings = self.broker.settings
+            answer = open_answer(settings, CHANNEL_MAX, 0)
+            self.output.send(encode_frame(AMQP, 0, answer) + encode_frame(AMQP, 0, close_performative(error)))
+        self._finish()
+
+    def _log(self, event: str, error: ProtocolError) -> None:
+        log_event(
+            logging.ERROR,
+            event,
+            peer=str(self.peer),
+            user=self.user_name,
+            vhost=self.virtual_host_name,
+            reason=str(error),
+        )
+
+    def _close(self, error: ProtocolError | None) -> None:
+        """Say ``close``, behind all that is owed, and end the connection."""
+        for session in list(self.sessions.values()):
+            session.finish()
+        self.output.send(encode_frame(AMQP, 0, close_performative(error)))
+        self._finish()
+
+    def shut_down(self, reason: str) -> None:
+        """End the connection because the broker ends."""
+        self.broker.handle(partial(self._fail_forced, reason))
+
+    def close_forcibly(self, explanation: str) -> None:
+        """End the connection because an administrator wants it."""
+        if self._step is Step.OPEN:
+            self.broker.handle(partial(self._fail_forced, explanation))
+
+    def _fail_forced(self, explanation: str) -> None:
+        self.fail(ProtocolError(CONNECTION_FORCED, explanation, Scope.CONNECTION))
+
+    def lost(self, reason: str) -> None:
+        """The socket has ended: give back all that the client had."""
+        if self._step is not Step.CLOSED:
+            if not self.close_reason:
+                self.close_reason = reason
+            self.broker.handle(self._finish)
+        self.output.discard()
+
+    def words_for_a_defect(self) -> bytes:
+        """A ``close``; asks nothing of what may have failed."""
+        error = ProtocolError(INTERNAL_ERROR, "the broker has failed", Scope.CONNECTION)
+        return encode_frame(AMQP, 0, close_performative(error)) if self.container else b""
+
+    def detach(self) -> None:
+        """Let go of the parts, which hold on to it: it is lost, and nobody will ask for anything more."""
+        super().detach()
+        del self._heartbeats, self.throttle
+        self.sessions.clear()
+
+    def _finish(self) -> None:
+        """Nothing more comes in; what waits goes out, then the socket may be closed."""
+        if self._step is Step.CLOSED:
+            return
+        was_open = self._step is Step.OPEN
+        self._step = Step.CLOSED
+        self._deadline.cancel()
+        self._heartbeats.stop()
+        self.throttle.stop()
+        if was_open:
+            self._release()
+        self.finished = not self.output.is_held
+        self.on_output()
+
+    def _release(self) -> None:
+        """Give back what the client had."""
+        broker, virtual_host = self.broker, self.virtual_host
+        if broker.observers.present_for_changes:
+            broker.observers.closed(self, None, self.close_reason)
+        broker.open_connections.remove(self)
+        for session in list(self.sessions.values()):
+            virtual_host.counts_of_ended.add(session.counts)
+            broker.works.begin(session.stop(says=False))
+        self.sessions.clear()
+        virtual_host.remove_exclusive_queues(self.client)

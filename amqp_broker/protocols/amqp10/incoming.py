@@ -1,0 +1,288 @@
+"""Links on which a client sends: messages to an exchange or a queue.
+
+Transfers are put together to deliveries, credit is granted again when half of it is used; what a message becomes is in
+``messages.py``. A delivery that is not settled is settled when the journal has kept it: accepted, released where there
+is no queue for it, rejected where a queue did not take it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from amqp_broker.broker.exchanges.exchange import Exchange
+from amqp_broker.broker.message import Address, Digest, without_blind_copies
+from amqp_broker.broker.observer import Passage
+from amqp_broker.broker.publishing import REFUSED, UNROUTED, Outcome
+from amqp_broker.broker.queues.base import Queue
+from amqp_broker.errors import AmqpError
+from amqp_broker.protocols.amqp10.addresses import Node, target_version_2
+from amqp_broker.protocols.amqp10.codec import Malformed
+from amqp_broker.protocols.amqp10.errors import (
+    FRAMING_ERROR,
+    INVALID_FIELD,
+    MESSAGE_SIZE_EXCEEDED,
+    NOT_FOUND,
+    PRECONDITION_FAILED,
+    TRANSFER_LIMIT_EXCEEDED,
+    UNAUTHORIZED_ACCESS,
+    ProtocolError,
+    Scope,
+    decode_error,
+    of_the_broker,
+)
+from amqp_broker.protocols.amqp10.performatives import (
+    RECEIVER,
+    RELEASED,
+    SECOND,
+    Fields,
+    composite,
+    disposition_performative,
+)
+from amqp_broker.protocols.amqp10.sections import split_sections
+from amqp_broker.wire.errors import WireError
+from amqp_broker.wire.hot import encode_address
+
+if TYPE_CHECKING:
+    from amqp_broker.protocols.amqp10.context import SessionContext
+
+CREDIT: Final = 170  # RabbitMQ's
+TARGETS_MAX: Final = 256  # whose route a link remembers
+IMPERSONATOR: Final = "impersonator"  # the tag of users that may publish in the name of others
+
+
+class IncomingLink:
+    """A link on which the client sends.
+
+    Args:
+        session: whose it is.
+        handle: its number.
+        delivery_count: how many deliveries the client says there were before.
+    """
+
+    credit_max = CREDIT
+
+    def __init__(self, session: SessionContext, handle: int, delivery_count: int) -> None:
+        self.session = session
+        self.handle = handle
+        self.unconfirmed_count = 0
+        self._delivery_count = delivery_count
+        self._credit = 0
+        self._parts: list[bytes] = []  # of the delivery that has begun
+        self._part_bytes = 0
+        self._delivery_id = 0
+        self._is_settled = False
+        self._has_begun = False
+
+    def grant(self) -> None:
+        """Let the client send more, when half of what it may send is used and not too much waits to be kept."""
+        if self._credit <= self.credit_max // 2 and self.unconfirmed_count < self.credit_max:
+            self._credit = self.credit_max
+            self.session.send_flow(self.handle, self._delivery_count, self._credit)
+
+    def transfer(self, fields: Fields, payload: bytes) -> None:
+        """Handle a ``transfer`` of the client.
+
+        Raises:
+            ProtocolError: it cannot be, or the message is none.
+            AmqpError: it is not allowed.
+        """
+        if not self._has_begun:
+            if self._credit <= 0:
+                raise ProtocolError(TRANSFER_LIMIT_EXCEEDED, "there is no link credit left", Scope.LINK)
+            self._delivery_id = fields.needed(1)
+            self._is_settled = fields.flag(4)
+            self._has_begun = True
+        else:
+            self._check_goes_on(fields)
+        if fields.flag(9):  # aborted
+            self._end_delivery()
+            self._delivered()
+            return
+        if fields.number(6) == SECOND and not self._is_settled:
+            raise ProtocolError(INVALID_FIELD, "rcv-settle-mode second not supported")
+        limit = self.session.connection.message_bytes_max
+        if self._part_bytes + len(payload) > limit:
+            size = self._part_bytes + len(payload)
+            raise ProtocolError(
+                MESSAGE_SIZE_EXCEEDED, f"message size ({size} bytes) > maximum message size ({limit} bytes)"
+            )
+        if fields.flag(5):  # more
+            self._parts.append(payload)
+            self._part_bytes += len(payload)
+            return
+        if self._parts:
+            self._parts.append(payload)
+            payload = b"".join(self._parts)
+        delivery_id, is_settled = self._delivery_id, self._is_settled
+        self._end_delivery()
+        self.session.connection.throttle.has_published = True
+        self.deliver(payload, delivery_id, is_settled)
+        self._delivered()
+
+    def _check_goes_on(self, fields: Fields) -> None:
+        """See that a transfer belongs to the delivery that has begun."""
+        delivery_id = fields.number(1)
+        if delivery_id is not None and delivery_id != self._delivery_id:
+            text = f"delivery-id of continuation transfer ({delivery_id}) differs from delivery-id on first transfer"
+            raise ProtocolError(FRAMING_ERROR, f"{text} ({self._delivery_id})")
+        if fields.flag(4):  # settled at one of them is settled
+            self._is_settled = True
+
+    def _end_delivery(self) -> None:
+        self._parts = []
+        self._part_bytes = 0
+        self._has_begun = False
+
+    def _delivered(self) -> None:
+        self._delivery_count = (self._delivery_count + 1) & 0xFFFF_FFFF
+        self._credit -= 1
+        self.grant()
+
+    def deliver(self, payload: bytes, delivery_id: int, is_settled: bool) -> None:
+        """Take a whole message; raises as ``transfer`` does."""
+        raise NotImplementedError
+
+    def stop(self) -> None:
+        """The link has ended."""
+
+
+class Target:
+    """Where messages with one address and key go."""
+
+    __slots__ = ("address", "exchange", "may_be_remembered", "queues")
+
+    def __init__(
+        self, exchange: Exchange, address: Address, queues: tuple[Queue, ...], may_be_remembered: bool
+    ) -> None:
+        self.exchange = exchange
+        self.address = address
+        self.queues = queues
+        self.may_be_remembered = may_be_remembered
+
+
+class PublishingLink(IncomingLink):
+    """A link whose messages go to an exchange.
+
+    Args:
+        node: what its target's address stands for.
+    """
+
+    def __init__(self, session: SessionContext, handle: int, delivery_count: int, node: Node) -> None:
+        super().__init__(session, handle, delivery_count)
+        self._node = node
+        self._host = session.connection.virtual_host
+        self._targets: dict[tuple[str, str], Target] = {}
+        self._targets_version = -1
+
+    def deliver(self, payload: bytes, delivery_id: int, is_settled: bool) -> None:
+        session = self.session
+        connection = session.connection
+        try:
+            found = split_sections(payload)
+            content = connection.translations.content(found)
+        except (Malformed, WireError) as error:
+            raise decode_error(f"a message cannot be read: {error}") from None
+        digest = content.digest
+        user = connection.client.user
+        if digest.user_id is not None and digest.user_id != user.name and IMPERSONATOR not in user.tags:
+            text = f"user_id property set to '{digest.user_id}' but authenticated user was '{user.name}'"
+            raise ProtocolError(UNAUTHORIZED_ACCESS, text)
+        try:
+            target = self._target(content.to, content.subject)
+        except AmqpError as error:
+            mistake = of_the_broker(error)
+            if mistake.condition == NOT_FOUND:  # the link ends, and the client keeps its message
+                self._release(delivery_id, is_settled)
+                mistake.scope = Scope.LINK
+            raise mistake from None
+        outcome = self._put(target, content.header_for(found.body), found.body, digest)
+        if is_settled:
+            return
+        if outcome == UNROUTED:
+            session.counts.returned += 1
+            self._release(delivery_id, is_settled)
+        else:
+            self.unconfirmed_count += 1
+            session.confirm_later(delivery_id, self, outcome)
+
+    def _release(self, delivery_id: int, is_settled: bool) -> None:
+        """The client has its message back."""
+        if not is_settled:
+            state = composite(RELEASED, [])
+            self.session.send(disposition_performative(RECEIVER, delivery_id, delivery_id, state))
+
+    def _target(self, to: str | None, subject: str | None) -> Target:
+        """Where a message goes.
+
+        Raises:
+            ProtocolError: it names no address.
+            AmqpError: that is not there, or not allowed.
+        """
+        node = self._node
+        if node.exchange is None:
+            if to is None:
+                raise ProtocolError(PRECONDITION_FAILED, "anonymous terminus requires 'to' address to be set")
+            try:
+                node = target_version_2(to)
+            except ProtocolError:
+                raise ProtocolError(PRECONDITION_FAILED, f"bad 'to' address string: {to}") from None
+        exchange = node.exchange or ""
+        routing_key = (subject or "") if node.routing_key is None else node.routing_key
+        if self._targets_version != self._host.lookup_version:
+            self._targets.clear()
+            self._targets_version = self._host.lookup_version
+        target = self._targets.get((exchange, routing_key))
+        if target is None:
+            target = self._look_up(exchange, routing_key)
+            if len(self._targets) >= TARGETS_MAX:
+                self._targets.clear()
+            self._targets[exchange, routing_key] = target
+        return target
+
+    def _look_up(self, name: str, routing_key: str) -> Target:
+        connection, ingress = self.session.connection, self._host.ingress
+        try:
+            encoded = encode_address(name, routing_key)
+        except WireError as error:
+            raise ProtocolError(INVALID_FIELD, str(error)) from None
+        exchange = ingress.exchange_for(connection.client, name, routing_key)
+        route = ingress.route_of_all(exchange, routing_key)
+        connection.has_cost(1)
+        return Target(exchange, Address(name, routing_key, encoded), route.queues, route.may_be_remembered)
+
+    def _put(self, target: Target, header: bytes, body: bytes, digest: Digest) -> Outcome:
+        """Put a message into its queues; returns what came of it."""
+        session, host = self.session, self._host
+        queues, address = target.queues, target.address
+        if digest.extra_routing_keys or not target.may_be_remembered:
+            if digest.extra_routing_keys:
+                address = Address(address.exchange, address.routing_key, address.encoded, digest.extra_routing_keys)
+            queues = host.ingress.route(target.exchange, address.routing_keys, header, body, digest)
+        if digest.has_blind_copies:
+            header = without_blind_copies(header)
+        if len(queues) > 1:
+            session.connection.has_cost(len(queues))
+        target.exchange.published_in += 1
+        target.exchange.published_out += len(queues)
+        session.counts.published += 1
+        outcome = UNROUTED
+        if queues:
+            outcome = host.ingress.put(queues, address, header, body, digest)
+        elif self._reply(address, header, body):
+            outcome = 0
+        else:
+            session.counts.dropped += 1
+            host.drops.unroutable(host.name, address, session.connection.user_name)
+        observers = session.connection.broker.observers
+        if observers.present:
+            passage = Passage(host, address, header, body, queues, outcome != REFUSED)
+            observers.published(session.channel, passage)
+        return outcome
+
+    def _reply(self, address: Address, header: bytes, body: bytes) -> bool:
+        """Hand a reply to a client that waits for it without a queue; returns whether there is one."""
+        consumers = self.session.connection.broker.reply_consumers
+        if address.exchange or address.routing_key not in consumers:
+            return False
+        consumers[address.routing_key](address, header, body)
+        return True

@@ -1,0 +1,227 @@
+"""Links on which a client receives: the messages of a queue, as far as the client's credit goes.
+
+A link delivers while it has credit, the session room, and the connection takes what is sent. With ``drain`` the credit
+that is left when the queue has nothing more is used up at once (AMQP 1.0, 2.6.7).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+from amqp_broker.broker.descriptions import ChannelInfo
+from amqp_broker.broker.message import Message
+from amqp_broker.broker.observer import Settlement
+from amqp_broker.broker.queues.base import Queue
+from amqp_broker.broker.queues.consumers import Consumer
+from amqp_broker.broker.queues.unacknowledged import Unacknowledged
+from amqp_broker.protocols.amqp10.errors import RESOURCE_DELETED, ProtocolError
+from amqp_broker.protocols.amqp10.performatives import Fields
+
+if TYPE_CHECKING:
+    from amqp_broker.protocols.amqp10.context import SessionContext
+
+INITIAL_DELIVERY_COUNT: Final = 0xFFFF_FFFB  # RabbitMQ's: clients had better know that it wraps
+AVAILABLE_MAX: Final = 0xFFFF_FFFF
+
+
+class OutgoingLink:
+    """A link on which the client receives.
+
+    Args:
+        session: whose it is.
+        handle: its number.
+    """
+
+    def __init__(self, session: SessionContext, handle: int) -> None:
+        self.session = session
+        self.handle = handle
+        self.credit = 0
+        self.delivery_count = INITIAL_DELIVERY_COUNT
+
+    def flow(self, fields: Fields) -> None:
+        """The client grants credit, or asks how things stand.
+
+        Raises:
+            ProtocolError: a field is of another type.
+        """
+        of_client = fields.number(5)
+        if of_client is None:
+            of_client = INITIAL_DELIVERY_COUNT
+        granted = fields.number(6)
+        if granted is not None:
+            self.credit = max(0, _signed((of_client + granted - self.delivery_count) & 0xFFFF_FFFF))
+        self.credit_changed(fields.flag(8), fields.flag(9))
+
+    def credit_changed(self, drain: bool, echo: bool) -> None:
+        """Go on with other credit.
+
+        Args:
+            drain: what is not used now is to be used up.
+            echo: the client wants to know how things stand then.
+        """
+        raise NotImplementedError
+
+    def use_up(self) -> None:
+        """There is nothing more: the credit that is left is gone."""
+        self.delivery_count = (self.delivery_count + self.credit) & 0xFFFF_FFFF
+        self.credit = 0
+
+    def count_delivery(self) -> None:
+        """One delivery less."""
+        self.delivery_count = (self.delivery_count + 1) & 0xFFFF_FFFF
+        self.credit -= 1
+
+    def update_room(self) -> None:
+        """Whether the session has room may have changed."""
+
+    def stop(self) -> None:
+        """The link has ended."""
+
+
+def _signed(number: int) -> int:
+    return number if number < 0x8000_0000 else number - 0x1_0000_0000
+
+
+class ConsumingLink(OutgoingLink):
+    """A link that gets the messages of a queue.
+
+    Args:
+        is_settled: whether deliveries are settled when they are sent.
+        message_bytes_max: of the largest that the client takes; 0 for no limit.
+    """
+
+    def __init__(self, session: SessionContext, handle: int, *, is_settled: bool, message_bytes_max: int) -> None:
+        super().__init__(session, handle)
+        self.is_settled = is_settled
+        self.consumer: Consumer | None = None
+        self.has_room = False
+        self.unsettled_count = 0
+        self._message_bytes_max = message_bytes_max
+        self._is_draining = False
+        self._is_stopped = False
+        self._counts = session.counts
+        self._observers = session.connection.broker.observers
+        self._translations = session.connection.translations
+        self._monotonic_ms = session.connection.broker.clock.monotonic_ms
+
+    # --- out
+
+    def deliver(self, consumer: Consumer, message: Message, header: bytes) -> None:
+        """Send a message (called by its queue)."""
+        session, queue = self.session, consumer.queue
+        payload = self._translations.outgoing(message).encode(message)
+        if self._message_bytes_max and len(payload) > self._message_bytes_max:
+            self._refuse(queue, message)
+            return
+        delivery_id = session.next_delivery_id()
+        if self.is_settled:
+            self._counts.delivered_no_ack += 1
+            queue.counts.delivered_no_ack += 1
+        else:
+            session.unsettled[delivery_id] = Unacknowledged(message, queue, consumer, self._monotonic_ms())
+            self.unsettled_count += 1
+            consumer.unacknowledged_count += 1
+            self._counts.delivered += 1
+            queue.counts.delivered += 1
+        if message.redelivered:
+            self._counts.redelivered += 1
+            queue.counts.redelivered += 1
+        self.count_delivery()
+        session.send_transfer(self.handle, delivery_id, delivery_id.to_bytes(4, "big"), self.is_settled, payload)
+        if self.credit <= 0:
+            self.has_room = False
+            if self._is_draining:
+                self._drained()
+        if self._observers.present:
+            self._observers.delivered(session.channel, queue, message, consumer, no_ack=self.is_settled)
+
+    def _refuse(self, queue: Queue, message: Message) -> None:
+        """The client takes no message of this size: it dies, as with RabbitMQ."""
+        if not self.is_settled:
+            queue.reject([message])
+
+    # --- credit
+
+    def credit_changed(self, drain: bool, echo: bool) -> None:
+        self._is_draining = drain
+        self.update_room()
+        consumer = self.consumer
+        if consumer is not None:
+            consumer.queue.catch_up()
+        if drain:
+            self._drain()
+        elif echo:
+            self._tell(False)
+
+    def _drain(self) -> None:
+        """Use the credit up, unless the queue has something that is on its way."""
+        if not self._is_draining:
+            return
+        consumer = self.consumer
+        if consumer is not None and self.credit > 0 and consumer in consumer.queue.consumers:
+            queue = consumer.queue
+            active = queue.consumers.active
+            is_on_its_way = queue.ready_count > 0 and (active is None or active is consumer)
+            if queue.is_changed or is_on_its_way:
+                queue.wait(self._drain)
+                return
+        self._drained()
+
+    def _drained(self) -> None:
+        self._is_draining = False
+        self.use_up()
+        self.update_room()
+        self._tell(True)
+
+    def _tell(self, drain: bool) -> None:
+        consumer = self.consumer
+        available = min(consumer.queue.ready_count, AVAILABLE_MAX) if consumer is not None else 0
+        self.session.send_flow(self.handle, self.delivery_count, self.credit, available=available, drain=drain)
+
+    def update_room(self) -> None:
+        had_room = self.has_room
+        self.has_room = self.credit > 0 and self.session.has_room and not self._is_stopped
+        consumer = self.consumer
+        if self.has_room and not had_room and consumer is not None and consumer.is_parked:
+            consumer.queue.resume(consumer)
+
+    # --- settlement
+
+    def made_room(self, consumer: Consumer | None, count: int) -> None:
+        """So many deliveries are settled."""
+        self.unsettled_count -= count
+        if consumer is not None and not self._is_stopped:
+            consumer.unacknowledged_count -= count
+
+    def tell_settled(self, queue: Queue, messages: Sequence[Message], settlement: Settlement) -> None:
+        """Count what becomes of a queue's deliveries, and tell those who look on."""
+        count = len(messages)
+        for counts in (self._counts, queue.counts):
+            if settlement is Settlement.ACKNOWLEDGED:
+                counts.acknowledged += count
+            elif settlement is Settlement.REJECTED:
+                counts.rejected += count
+            elif settlement is Settlement.REQUEUED:
+                counts.requeued += count
+        if self._observers.present:
+            self._observers.settled(self.session.channel, queue, messages, settlement)
+
+    # --- for the queue, and those who look on
+
+    def consumer_cancelled(self, consumer: Consumer) -> None:
+        """The queue has gone."""
+        self.consumer = None
+        self.session.detach_link(self.handle, ProtocolError(RESOURCE_DELETED, f"{consumer.queue} was deleted"))
+
+    def inspect(self) -> ChannelInfo:
+        """Describe the session as a channel."""
+        return self.session.inspect()
+
+    def stop(self) -> None:
+        self._is_stopped = True
+        self._is_draining = False
+        self.has_room = False
+        consumer, self.consumer = self.consumer, None
+        if consumer is not None:
+            consumer.queue.remove_consumer(consumer)

@@ -1,0 +1,253 @@
+"""What frames say: the performatives of connections, sessions and links, and of SASL (AMQP 1.0, parts 2, 3 and 5).
+
+Those that come in are read as lists of fields, each asked for by its place and type; those that go out are made here.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from amqp_broker.protocols.amqp10.codec import (
+    Array,
+    Described,
+    Map,
+    decode,
+    descriptor_number,
+    encode,
+    encode_list,
+    symbols,
+)
+from amqp_broker.protocols.amqp10.errors import ProtocolError, decode_error
+from amqp_broker.protocols.amqp10.typed import Symbol, UByte, UInt, ULong, UShort
+from amqp_broker.wire.errors import WireError
+
+OPEN: Final = 0x10
+BEGIN: Final = 0x11
+ATTACH: Final = 0x12
+FLOW: Final = 0x13
+TRANSFER: Final = 0x14
+DISPOSITION: Final = 0x15
+DETACH: Final = 0x16
+END: Final = 0x17
+CLOSE: Final = 0x18
+ERROR: Final = 0x1D
+RECEIVED: Final = 0x23
+ACCEPTED: Final = 0x24
+REJECTED: Final = 0x25
+RELEASED: Final = 0x26
+MODIFIED: Final = 0x27
+SOURCE: Final = 0x28
+TARGET: Final = 0x29
+COORDINATOR: Final = 0x30
+SASL_MECHANISMS: Final = 0x40
+SASL_INIT: Final = 0x41
+SASL_CHALLENGE: Final = 0x42
+SASL_RESPONSE: Final = 0x43
+SASL_OUTCOME: Final = 0x44
+
+NAMES: Final = {
+    OPEN: "open", BEGIN: "begin", ATTACH: "attach", FLOW: "flow", TRANSFER: "transfer", DISPOSITION: "disposition",
+    DETACH: "detach", END: "end", CLOSE: "close",
+}  # fmt: skip
+
+SENDER: Final = False  # roles
+RECEIVER: Final = True
+SETTLED: Final = 1  # snd-settle-mode
+SECOND: Final = 1  # rcv-settle-mode
+
+
+class Fields:
+    """The fields of one described list.
+
+    Args:
+        code: what describes it.
+        items: its fields; those at the end may be left out.
+    """
+
+    __slots__ = ("code", "items")
+
+    def __init__(self, code: int, items: list[Any]) -> None:
+        self.code = code
+        self.items = items
+
+    def value(self, place: int) -> Any:
+        """A field; None where it is not there."""
+        return self.items[place] if place < len(self.items) else None
+
+    def number(self, place: int) -> int | None:
+        """A field that takes a number; None where it is not there.
+
+        Raises:
+            ProtocolError: it is something else, as for all of these.
+        """
+        value = self.value(place)
+        if value is None:
+            return None
+        if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+            return int(value)
+        raise self._wrong(place)
+
+    def needed(self, place: int) -> int:
+        """A number that must be there."""
+        value = self.number(place)
+        if value is None:
+            raise self._wrong(place)
+        return value
+
+    def text(self, place: int) -> str | None:
+        """A string or a symbol."""
+        value = self.value(place)
+        if value is None or isinstance(value, str):
+            return value
+        raise self._wrong(place)
+
+    def binary(self, place: int) -> bytes | None:
+        """Bytes."""
+        value = self.value(place)
+        if value is None or isinstance(value, bytes):
+            return value
+        raise self._wrong(place)
+
+    def flag(self, place: int, default: bool = False) -> bool:
+        """A boolean."""
+        value = self.value(place)
+        if value is None:
+            return default
+        if isinstance(value, bool):
+            return value
+        raise self._wrong(place)
+
+    def map(self, place: int) -> Map:
+        """A map; an empty one where it is not there."""
+        value = self.value(place)
+        if value is None:
+            return Map([])
+        if isinstance(value, Map):
+            return value
+        raise self._wrong(place)
+
+    def composite(self, place: int) -> Fields | None:
+        """A described list."""
+        value = self.value(place)
+        if value is None:
+            return None
+        if isinstance(value, Described):
+            return fields_of(value)
+        raise self._wrong(place)
+
+    def _wrong(self, place: int) -> ProtocolError:
+        name = NAMES.get(self.code, f"{self.code:#04x}")
+        return decode_error(f"field {place} of {name} is missing, or of another type")
+
+
+def fields_of(described: Described) -> Fields:
+    """The fields of a described list.
+
+    Raises:
+        ProtocolError: it is none.
+    """
+    if not isinstance(described.value, list):
+        raise decode_error("a described list is none")
+    try:
+        return Fields(descriptor_number(described.descriptor), described.value)
+    except WireError as error:
+        raise decode_error(str(error)) from None
+
+
+def read_performative(body: bytes) -> tuple[Fields, int]:
+    """The performative of a frame, and the offset behind it, where a transfer has its payload.
+
+    Raises:
+        ProtocolError: there is none.
+    """
+    try:
+        value, offset = decode(body, 0)
+    except WireError as error:
+        raise decode_error(str(error)) from None
+    if not isinstance(value, Described):
+        raise decode_error("a frame begins with no performative")
+    return fields_of(value), offset
+
+
+def performative(code: int, fields: list[Any]) -> bytes:
+    """The bytes of a performative; fields at the end that are None are left out."""
+    while fields and fields[-1] is None:
+        fields.pop()
+    return bytes((0, 0x53, code)) + encode_list([encode(field) for field in fields])
+
+
+def composite(code: int, fields: list[Any]) -> Described:
+    """A described list within a performative."""
+    return Described(ULong(code), fields)
+
+
+def error_value(condition: str, description: str) -> Described:
+    """An error, as close, end, detach and rejected have it."""
+    said = description.encode("utf-8", "replace").decode()
+    return composite(ERROR, [Symbol(condition), said])
+
+
+def _error_of(error: ProtocolError | None) -> Described | None:
+    return None if error is None else error_value(error.condition, error.description)
+
+
+# --- SASL
+
+
+def sasl_mechanisms(names: tuple[str, ...]) -> bytes:
+    """Which mechanisms there are."""
+    return performative(SASL_MECHANISMS, [symbols(*names)])
+
+
+def sasl_outcome(code: int) -> bytes:
+    """How it went: 0 well, 1 the login was refused, 2 to 4 something failed."""
+    return performative(SASL_OUTCOME, [UByte(code)])
+
+
+# --- connections
+
+
+def open_performative(
+    container: str, frame_bytes_max: int, channel_max: int, idle_ms: int, capabilities: Array, properties: Map
+) -> bytes:
+    """Our ``open``."""
+    fields = [container, None, UInt(frame_bytes_max), UShort(channel_max), UInt(idle_ms) if idle_ms else None]
+    return performative(OPEN, [*fields, None, None, capabilities, None, properties])
+
+
+def close_performative(error: ProtocolError | None) -> bytes:
+    """``close``."""
+    return performative(CLOSE, [_error_of(error)])
+
+
+# --- sessions
+
+
+def begin_performative(remote_channel: int, next_outgoing_id: int, window: int, handle_max: int) -> bytes:
+    """Our answer to ``begin``."""
+    fields = [UShort(remote_channel), UInt(next_outgoing_id), UInt(window), UInt(0xFFFFFFFF), UInt(handle_max)]
+    return performative(BEGIN, fields)
+
+
+def end_performative(error: ProtocolError | None) -> bytes:
+    """``end``."""
+    return performative(END, [_error_of(error)])
+
+
+def detach_performative(handle: int, *, closed: bool, error: ProtocolError | None) -> bytes:
+    """``detach``."""
+    return performative(DETACH, [UInt(handle), closed or None, _error_of(error)])
+
+
+def disposition_performative(role: bool, first: int, last: int, state: Described | None) -> bytes:
+    """A ``disposition`` that settles."""
+    return performative(DISPOSITION, [role, UInt(first), UInt(last) if last != first else None, True, state])
+
+
+def transfer_performative(
+    handle: int, delivery_id: int | None, tag: bytes | None, *, settled: bool, more: bool
+) -> bytes:
+    """A ``transfer``; of those of one delivery only the first says which."""
+    if delivery_id is None:
+        return performative(TRANSFER, [UInt(handle), None, None, None, settled, more])
+    return performative(TRANSFER, [UInt(handle), UInt(delivery_id), tag, UInt(0), settled, more])

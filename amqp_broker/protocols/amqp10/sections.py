@@ -1,0 +1,126 @@
+"""The sections of a message: where each begins in its bytes (AMQP 1.0, 3.2). Looks into none of them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from amqp_broker.protocols.amqp10.codec import Malformed, decode, descriptor_code, skip
+
+HEADER: Final = 0x70
+DELIVERY_ANNOTATIONS: Final = 0x71
+MESSAGE_ANNOTATIONS: Final = 0x72
+PROPERTIES: Final = 0x73
+APPLICATION_PROPERTIES: Final = 0x74
+DATA: Final = 0x75
+SEQUENCE: Final = 0x76
+VALUE: Final = 0x77
+FOOTER: Final = 0x78
+BODIES: Final = (DATA, SEQUENCE, VALUE)
+
+
+class Sections:
+    """One message's sections; each is the bytes that it came in, empty where it is not there.
+
+    ``body`` are the bytes of all data sections together, or for another body its sections with the footer.
+    """
+
+    __slots__ = (
+        "annotations",
+        "application_properties",
+        "body",
+        "body_kind",
+        "data_sizes",
+        "footer",
+        "header",
+        "properties",
+    )
+
+    def __init__(self) -> None:
+        self.header = b""
+        self.annotations = b""
+        self.properties = b""
+        self.application_properties = b""
+        self.body_kind = DATA
+        self.body = b""
+        self.data_sizes: list[int] = []  # of each data section, where there is more than one
+        self.footer = b""
+
+
+def split_sections(data: bytes) -> Sections:
+    """Cut a message into its sections.
+
+    Raises:
+        Malformed: it is none.
+    """
+    found = Sections()
+    offset, end = 0, len(data)
+    before = 0
+    while offset < end:
+        code = descriptor_code(data, offset)
+        if code in BODIES:
+            _split_body(found, data, offset, code)
+            return found
+        if not HEADER <= code <= FOOTER:
+            raise Malformed(f"unknown section {code:#04x}")
+        if code <= before:
+            raise Malformed("the sections of a message are in a wrong order")
+        before = code
+        behind = skip(data, offset)
+        part = data[offset:behind]
+        offset = behind
+        if code == HEADER:
+            found.header = part
+        elif code == MESSAGE_ANNOTATIONS:
+            found.annotations = part
+        elif code == PROPERTIES:
+            found.properties = part
+        elif code == APPLICATION_PROPERTIES:
+            found.application_properties = part
+        elif code == FOOTER:
+            break
+    raise Malformed("a message has no body")
+
+
+def _split_body(found: Sections, data: bytes, offset: int, kind: int) -> None:
+    found.body_kind = kind
+    start, end = offset, len(data)
+    parts: list[bytes] = []
+    while offset < end:
+        code = descriptor_code(data, offset)
+        if code == FOOTER:
+            if skip(data, offset) != end:
+                raise Malformed("something stands behind the footer of a message")
+            break
+        if code != kind or (kind == VALUE and offset != start):
+            raise Malformed("the body of a message has sections that do not go together")
+        behind = skip(data, offset)
+        if kind == DATA:
+            parts.append(_data_of(data, offset, behind))
+        offset = behind
+    if kind != DATA:
+        found.body = data[start:]
+        return
+    found.body = parts[0] if len(parts) == 1 else b"".join(parts)
+    if len(parts) > 1:
+        found.data_sizes = [len(part) for part in parts]
+    found.footer = data[offset:]
+
+
+def _data_of(data: bytes, offset: int, end: int) -> bytes:
+    """The bytes of a data section."""
+    code = data[offset + 3] if data[offset + 1] == 0x53 else -1
+    if code == 0xA0:
+        return data[offset + 5 : end]
+    if code == 0xB0:
+        return data[offset + 8 : end]
+    value, _ = decode(data, offset)
+    content = value.value
+    if type(content) is not bytes:
+        raise Malformed("a data section holds no bytes")
+    return bytes(content)
+
+
+def encode_data(body: bytes) -> bytes:
+    """What stands before the bytes of a data section."""
+    size = len(body)
+    return bytes((0, 0x53, DATA, 0xA0, size)) if size < 256 else b"\0\x53\x75\xb0" + size.to_bytes(4, "big")

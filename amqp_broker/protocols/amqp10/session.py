@@ -1,0 +1,476 @@
+"""A session: its windows, its links, and what becomes of deliveries in both directions (AMQP 1.0, 2.5).
+
+To those who look on it is a channel. Handles and channel numbers of ours are those that the client chose.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+from amqp_broker.broker.descriptions import ChannelInfo
+from amqp_broker.broker.observer import Channel, Settlement
+from amqp_broker.broker.works import Unfinished
+from amqp_broker.protocols.amqp10.attaching import Attaching
+from amqp_broker.protocols.amqp10.context import ConnectionContext, SessionContext, behind
+from amqp_broker.protocols.amqp10.errors import (
+    FRAMING_ERROR,
+    HANDLE_IN_USE,
+    INTERNAL_ERROR,
+    INVALID_FIELD,
+    PRECONDITION_FAILED,
+    UNATTACHED_HANDLE,
+    WINDOW_VIOLATION,
+    ProtocolError,
+    Scope,
+)
+from amqp_broker.protocols.amqp10.frames import AMQP, FRAME_HEADER_BYTES, encode_frame
+from amqp_broker.protocols.amqp10.incoming import IncomingLink
+from amqp_broker.protocols.amqp10.inspection import channel_info
+from amqp_broker.protocols.amqp10.outgoing import ConsumingLink, OutgoingLink
+from amqp_broker.protocols.amqp10.performatives import (
+    ACCEPTED,
+    ATTACH,
+    DETACH,
+    DISPOSITION,
+    FLOW,
+    MODIFIED,
+    NAMES,
+    RECEIVED,
+    RECEIVER,
+    REJECTED,
+    RELEASED,
+    SENDER,
+    TRANSFER,
+    Fields,
+    begin_performative,
+    composite,
+    detach_performative,
+    disposition_performative,
+    end_performative,
+    performative,
+    transfer_performative,
+)
+from amqp_broker.protocols.amqp10.typed import UInt
+from amqp_broker.session.confirms import Confirms
+from amqp_broker.session.delivery_timeout import DeliveryTimeout
+from amqp_broker.session.settling import Settling
+
+if TYPE_CHECKING:
+    from amqp_broker.broker.queues.unacknowledged import Unacknowledged
+
+WINDOW: Final = 400  # transfers that the client may send before it hears more; RabbitMQ's
+HANDLE_MAX: Final = 255
+FIRST_OUTGOING_ID: Final = 0xFFFF_FFFD  # RabbitMQ's: soon it wraps
+ATTACH_EFFORT: Final = 30  # about; see ``ClientConnection.has_cost``
+ID_MASK: Final = 0xFFFF_FFFF
+
+
+class Session(SessionContext):
+    """A session that has begun.
+
+    Args:
+        begin: what the client said.
+    """
+
+    def __init__(self, connection: ConnectionContext, number: int, begin: Fields) -> None:
+        super().__init__(connection, number)
+        broker = connection.broker
+        self.incoming: dict[int, IncomingLink] = {}
+        self.outgoing: dict[int, OutgoingLink] = {}
+        self._next_incoming_id = begin.needed(1)
+        self._incoming_window = WINDOW
+        self._next_outgoing_id = FIRST_OUTGOING_ID
+        self._delivery_id = 0
+        self.window = begin.needed(2)
+        self._waiting: deque[bytes] = deque()  # transfers for which the client's window has no room
+        self._confirms = Confirms(broker, broker.durability.is_kept, self._tell)
+        self._number = 0  # of what is confirmed
+        self._unconfirmed: deque[tuple[int, IncomingLink]] = deque()
+        self._timeout = DeliveryTimeout(broker, self.unsettled, self._may_come, self._timed_out)
+        self._attaching = Attaching(self, connection)
+        self._is_stopped = False
+        of_client = begin.number(4)
+        handle_max = HANDLE_MAX if of_client is None else min(HANDLE_MAX, of_client)
+        self.update_room()
+        self.send(begin_performative(number, FIRST_OUTGOING_ID, WINDOW, handle_max))
+
+    # --- who it is
+
+    @property
+    def channel(self) -> Channel:
+        return self
+
+    def inspect(self) -> ChannelInfo:
+        return channel_info(self, len(self._unconfirmed), self._consumer_count)
+
+    @property
+    def _consumer_count(self) -> int:
+        return sum(isinstance(link, ConsumingLink) for link in self.outgoing.values())
+
+    # --- in
+
+    def handle(self, fields: Fields, payload: bytes) -> None:
+        """Handle a frame of the client.
+
+        Raises:
+            ProtocolError, AmqpError: it cannot be, or is not allowed.
+            Unfinished: what it asks for takes a while.
+            QueueBusy: it cannot be done yet.
+        """
+        code = fields.code
+        if code == TRANSFER:
+            self._transfer(fields, payload)
+        elif code == DISPOSITION:
+            self._disposition(fields)
+        elif code == FLOW:
+            self._flow(fields)
+        elif code == ATTACH:
+            self._attach(fields)
+        elif code == DETACH:
+            self._detach(fields)
+        else:
+            raise ProtocolError(INTERNAL_ERROR, f"unexpected frame {NAMES.get(code, hex(code))}")
+
+    def _transfer(self, fields: Fields, payload: bytes) -> None:
+        self._next_incoming_id = (self._next_incoming_id + 1) & ID_MASK
+        self._incoming_window -= 1
+        if self._incoming_window < -WINDOW:
+            raise ProtocolError(WINDOW_VIOLATION, "incoming window violation")
+        handle = fields.needed(0)
+        link = self.incoming.get(handle)
+        if link is None:
+            raise ProtocolError(UNATTACHED_HANDLE, f"Unattached link handle: {handle}")
+        try:
+            link.transfer(fields, payload)
+        except ProtocolError as error:
+            if error.scope is not Scope.LINK:
+                raise
+            self.detach_link(handle, error)
+        if self._incoming_window <= WINDOW // 2:
+            self._incoming_window = WINDOW
+            self.send(performative(FLOW, self._flow_fields()))
+
+    def _flow(self, fields: Fields) -> None:
+        next_incoming_id = fields.number(0)
+        if next_incoming_id is None:
+            next_incoming_id = FIRST_OUTGOING_ID
+        self.window = behind((next_incoming_id + fields.needed(1)) & ID_MASK, self._next_outgoing_id)
+        self._send_waiting()
+        self.update_room()
+        handle = fields.number(4)
+        if handle is None:
+            if fields.flag(9):
+                self.send(performative(FLOW, self._flow_fields()))
+            return
+        link = self.outgoing.get(handle)
+        if link is not None:
+            link.flow(fields)
+        elif handle not in self.incoming:
+            raise ProtocolError(UNATTACHED_HANDLE, f"Unattached link handle: {handle}")
+
+    # --- links
+
+    def _attach(self, fields: Fields) -> None:
+        handle = fields.needed(1)
+        if handle > HANDLE_MAX:
+            text = f"link handle value ({handle}) exceeds maximum link handle value ({HANDLE_MAX})"
+            raise ProtocolError(FRAMING_ERROR, text, Scope.CONNECTION)
+        if handle in self.incoming or handle in self.outgoing:
+            raise ProtocolError(HANDLE_IN_USE, f"Input handle {handle} is already used by another link")
+        self.connection.has_cost(ATTACH_EFFORT)
+        if fields.value(2) is SENDER:
+            incoming = self._attaching.incoming(fields, handle)
+            self.incoming[handle] = incoming
+            incoming.grant()
+        else:
+            outgoing = self._attaching.outgoing(fields, handle)
+            self.outgoing[handle] = outgoing
+            if isinstance(outgoing, ConsumingLink):
+                self._attaching.consume(fields, outgoing)
+                self._timeout.watch()
+
+    def _detach(self, fields: Fields) -> None:
+        handle, is_closed = fields.needed(0), fields.flag(1)
+        self.connection.has_cost(ATTACH_EFFORT)
+        known = handle in self.incoming or handle in self.outgoing
+        slices = self._take_off(handle)
+        if known:
+            self.send(detach_performative(handle, closed=is_closed, error=None))
+        work = self.connection.broker.works.begin(slices)
+        if not work.is_done:
+            raise Unfinished(work)
+
+    def _take_off(self, handle: int) -> Iterator[None]:
+        """Forget a link; returns what is to be done to give back what the client has not settled."""
+        incoming = self.incoming.pop(handle, None)
+        if incoming is not None:
+            incoming.stop()
+        outgoing = self.outgoing.pop(handle, None)
+        if outgoing is None:
+            return iter(())
+        outgoing.stop()
+        if not isinstance(outgoing, ConsumingLink) or not outgoing.unsettled_count:
+            return iter(())
+        ids = [one for one, delivery in self.unsettled.items() if _link_of(delivery) is outgoing]
+        return self._settle(Settlement.REQUEUED, ids)
+
+    def detach_link(self, handle: int, error: ProtocolError) -> None:
+        slices = self._take_off(handle)
+        self.send(detach_performative(handle, closed=True, error=error))
+        self.connection.broker.works.begin(slices)
+
+    # --- settlement of what has gone out
+
+    def _disposition(self, fields: Fields) -> None:
+        if fields.value(0) is not RECEIVER:
+            return  # of what the client has sent: it was settled when we said so
+        first = fields.needed(1)
+        last = fields.number(2)
+        last = first if last is None else last
+        is_settled = fields.flag(3)
+        state = fields.composite(4)
+        if state is not None and state.code == RECEIVED:
+            return
+        if state is None and not is_settled:
+            return
+        ids = self._named(first, last)
+        settlement = _settlement_of(state)
+        if not is_settled:
+            known = fields.value(4)
+            self.send(disposition_performative(SENDER, first, last, known))
+        if not ids:
+            return
+        if settlement is Settlement.ACKNOWLEDGED and len(ids) <= self.connection.broker.works.slice_messages:
+            self._acknowledge(ids)
+            return
+        self.connection.has_cost(len(ids))
+        work = self.connection.broker.works.begin(self._settle(settlement, ids))
+        if not work.is_done:
+            raise Unfinished(work)
+
+    def _named(self, first: int, last: int) -> list[int]:
+        """The deliveries from one to another that wait for their settlement, the oldest first."""
+        unsettled = self.unsettled
+        count = behind(last, first) + 1
+        if count == 1:
+            return [first] if first in unsettled else []
+        if count <= len(unsettled):
+            return [(first + step) & ID_MASK for step in range(count) if (first + step) & ID_MASK in unsettled]
+        return [one for one in unsettled if 0 <= behind(one, first) < count]
+
+    def _acknowledge(self, ids: list[int]) -> None:
+        """The client has done with these."""
+        unsettled, counts, observers = self.unsettled, self.counts, self.connection.broker.observers
+        for one in ids:
+            delivery = unsettled.pop(one)
+            queue, consumer = delivery.queue, delivery.consumer
+            if observers.present:
+                observers.settled(self, queue, [delivery.message], Settlement.ACKNOWLEDGED)
+            queue.counts.acknowledged += 1
+            queue.acknowledge(delivery.message)
+            link = _link_of(delivery)
+            if link is not None:
+                link.made_room(consumer, 1)
+        counts.acknowledged += len(ids)
+
+    def _settle(self, settlement: Settlement, ids: list[int]) -> Iterator[None]:
+        """Tell the queues what becomes of deliveries, a slice at a time."""
+        is_abandoned = settlement is Settlement.ABANDONED
+        settling = Settling(
+            settlement,
+            _made_room,
+            self._tell_settled,
+            has_consumers=not is_abandoned,
+            has_room=self.has_room and not is_abandoned,
+        )
+        slice_messages = self.connection.broker.works.slice_messages
+        for start in range(0, len(ids), slice_messages):
+            if start:
+                yield
+            some = ids[start : start + slice_messages]
+            settling.add([self.unsettled.pop(one) for one in some if one in self.unsettled])
+        settling.finish()
+
+    def _tell_settled(self, queue: Any, messages: Any, settlement: Settlement) -> None:
+        count = len(messages)
+        for counts in (self.counts, queue.counts):
+            if settlement is Settlement.ACKNOWLEDGED:
+                counts.acknowledged += count
+            elif settlement is Settlement.REJECTED:
+                counts.rejected += count
+            elif settlement is Settlement.REQUEUED:
+                counts.requeued += count
+        observers = self.connection.broker.observers
+        if observers.present:
+            observers.settled(self, queue, messages, settlement)
+
+    def _may_come(self) -> bool:
+        return not self._is_stopped and self._consumer_count > 0
+
+    def _timed_out(self, timeout_ms: int) -> None:
+        text = f"delivery acknowledgement on channel {self.number} timed out. Timeout value used: {timeout_ms} ms"
+        self.connection.fail(ProtocolError(PRECONDITION_FAILED, text, Scope.CONNECTION))
+
+    # --- settlement of what has come in
+
+    def confirm_later(self, delivery_id: int, link: object, outcome: int) -> None:
+        assert isinstance(link, IncomingLink)
+        self._number += 1
+        self._unconfirmed.append((delivery_id, link))
+        self._confirms.add(self._number, outcome)
+
+    def _tell(self, first: int, last: int, accepted: bool) -> None:
+        """Settle deliveries, those that follow each other in one frame."""
+        state = composite(ACCEPTED if accepted else REJECTED, [])
+        count = last - first + 1
+        links: dict[IncomingLink, None] = {}
+        run_first = run_last = -1
+        for _ in range(count):
+            delivery_id, link = self._unconfirmed.popleft()
+            link.unconfirmed_count -= 1
+            links[link] = None
+            if run_first >= 0 and delivery_id == (run_last + 1) & ID_MASK:
+                run_last = delivery_id
+                continue
+            if run_first >= 0:
+                self.send(disposition_performative(RECEIVER, run_first, run_last, state))
+            run_first = run_last = delivery_id
+        self.send(disposition_performative(RECEIVER, run_first, run_last, state))
+        if accepted:
+            self.counts.confirmed += count
+        for link in links:
+            if self.incoming.get(link.handle) is link:
+                link.grant()
+
+    # --- out
+
+    def send(self, body: bytes) -> None:
+        self.connection.output.send(encode_frame(AMQP, self.channel_number, body))
+
+    def next_delivery_id(self) -> int:
+        delivery_id = self._delivery_id
+        self._delivery_id = (delivery_id + 1) & ID_MASK
+        return delivery_id
+
+    def send_transfer(self, handle: int, delivery_id: int, tag: bytes, settled: bool, payload: bytes) -> None:
+        head = transfer_performative(handle, delivery_id, tag, settled=settled, more=False)
+        room = self.connection.frame_bytes_max - FRAME_HEADER_BYTES - len(head)
+        if len(payload) <= room:
+            self._send_transfer_frame(encode_frame(AMQP, self.channel_number, head + payload))
+            return
+        head = transfer_performative(handle, delivery_id, tag, settled=settled, more=True)
+        start = 0
+        while len(payload) - start > room:
+            self._send_transfer_frame(encode_frame(AMQP, self.channel_number, head + payload[start : start + room]))
+            start += room
+            head = transfer_performative(handle, None, None, settled=settled, more=True)
+            room = self.connection.frame_bytes_max - FRAME_HEADER_BYTES - len(head)
+        head = transfer_performative(handle, None, None, settled=settled, more=False)
+        self._send_transfer_frame(encode_frame(AMQP, self.channel_number, head + payload[start:]))
+
+    def _send_transfer_frame(self, frame: bytes) -> None:
+        if self.window <= 0 or self._waiting:
+            self._waiting.append(frame)
+            return
+        self._count_transfer()
+        self.connection.output.send(frame)
+
+    def _count_transfer(self) -> None:
+        self.window -= 1
+        self._next_outgoing_id = (self._next_outgoing_id + 1) & ID_MASK
+        if self.window <= 0:
+            self.update_room()
+
+    def _send_waiting(self) -> None:
+        while self._waiting and self.window > 0:
+            frame = self._waiting.popleft()
+            self._count_transfer()
+            self.connection.output.send(frame)
+
+    def _flow_fields(self) -> list[Any]:
+        return [
+            UInt(self._next_incoming_id),
+            UInt(max(self._incoming_window, 0)),
+            UInt(self._next_outgoing_id),
+            UInt(0xFFFF_FFFF),
+        ]
+
+    def send_flow(
+        self, handle: int, delivery_count: int, credit: int, *, available: int | None = None, drain: bool = False
+    ) -> None:
+        fields = self._flow_fields()
+        said = None if available is None else UInt(available)
+        fields += [UInt(handle), UInt(delivery_count), UInt(credit), said, drain or None]
+        self.send(performative(FLOW, fields))
+
+    def update_room(self) -> None:
+        """Whether links may deliver may have changed."""
+        connection = self.connection
+        is_held = connection.output.is_congested or connection.virtual_host.are_deliveries_held
+        has_room = self.window > 0 and not self._waiting and not is_held and not self._is_stopped
+        if has_room != self.has_room:
+            self.has_room = has_room
+            for link in list(self.outgoing.values()):
+                link.update_room()
+
+    # --- the end
+
+    def finish(self) -> None:
+        """Say what can be said of the deliveries that have come in."""
+        self._confirms.finish()
+
+    def stop(self, error: ProtocolError | None = None, *, says: bool = True) -> Iterator[None]:
+        """The session ends; returns what is to be done to give back what the client has not settled.
+
+        Args:
+            error: why, if something is wrong.
+            says: whether the client is told with ``end``.
+        """
+        if self._is_stopped:
+            return iter(())
+        if says:
+            self._confirms.finish()
+        self._confirms.release()
+        self._unconfirmed.clear()
+        self._is_stopped = True
+        self.has_room = False
+        self._timeout.stop()
+        for incoming in list(self.incoming.values()):
+            incoming.stop()
+        for outgoing in list(self.outgoing.values()):
+            outgoing.stop()
+        self.incoming.clear()
+        self.outgoing.clear()
+        self._waiting.clear()
+        self._attaching.stop()
+        if says:
+            self.send(end_performative(error))
+        return self._settle(Settlement.ABANDONED, list(self.unsettled))
+
+
+def _link_of(delivery: Unacknowledged) -> ConsumingLink | None:
+    consumer = delivery.consumer
+    if consumer is None:
+        return None
+    link = consumer.deliveries
+    return link if isinstance(link, ConsumingLink) else None
+
+
+def _made_room(consumer: Any, count: int) -> None:
+    if consumer is not None and isinstance(consumer.deliveries, ConsumingLink):
+        consumer.deliveries.made_room(consumer, count)
+
+
+def _settlement_of(state: Fields | None) -> Settlement:
+    """What becomes of a delivery with an outcome; one that is settled without any is done with."""
+    if state is None or state.code == ACCEPTED:
+        return Settlement.ACKNOWLEDGED
+    if state.code == REJECTED:
+        return Settlement.REJECTED
+    if state.code == RELEASED:
+        return Settlement.REQUEUED
+    if state.code == MODIFIED:
+        return Settlement.REJECTED if state.flag(1) else Settlement.REQUEUED
+    raise ProtocolError(INVALID_FIELD, f"Unrecognised state: {state.code:#04x} in DISPOSITION")

@@ -1,0 +1,128 @@
+"""Values of AMQP 1.0 as fields of AMQP 0-9-1's tables, and back; what has no type there becomes text or bytes."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any, Final
+
+from amqp_broker.protocols.amqp10 import codec, typed
+from amqp_broker.wire.table import (
+    Byte,
+    Decimal,
+    FieldValue,
+    Float32,
+    Short,
+    SignedInt,
+    Table,
+    Timestamp,
+    UnsignedByte,
+    UnsignedInt,
+    UnsignedShort,
+    plain_name,
+)
+
+LONG_MAX: Final = 0x7FFF_FFFF_FFFF_FFFF
+UTF8_BYTES_MAX: Final = 255  # a longer string of AMQP 0-9-1 is taken for bytes, as with RabbitMQ
+
+
+def to_field(value: Any) -> FieldValue:
+    """A value of AMQP 1.0 as a field."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return "".join((value, ""))
+    if isinstance(value, int):
+        return _number_to_field(value)
+    if isinstance(value, float):
+        return Float32(value) if isinstance(value, typed.Float) else float(value)
+    if isinstance(value, typed.Uuid):
+        return f"urn:uuid:{uuid.UUID(bytes=bytes(value))}"
+    if isinstance(value, bytes):
+        return bytes(value)
+    if isinstance(value, list):
+        return [to_field(item) for item in value]
+    if isinstance(value, codec.Array):
+        return [to_field(item) for item in value.items]
+    if isinstance(value, codec.Map):
+        return table_of(value)
+    return to_field(value.value) if isinstance(value, codec.Described) else None
+
+
+def table_of(value: codec.Map) -> Table:
+    """A map as a table; what is not named by text is left out."""
+    table: Table = {}
+    for key, item in value.pairs:
+        if isinstance(key, str) and len(key.encode()) <= 255:
+            table["".join((key, ""))] = to_field(item)
+    return table
+
+
+def _number_to_field(value: int) -> FieldValue:
+    if isinstance(value, typed.UByte):
+        return UnsignedByte(value)
+    if isinstance(value, typed.UShort):
+        return UnsignedShort(value)
+    if isinstance(value, typed.UInt):
+        return UnsignedInt(value)
+    if isinstance(value, typed.Byte):
+        return Byte(value)
+    if isinstance(value, typed.Short):
+        return Short(value)
+    if isinstance(value, typed.Int):
+        return SignedInt(value)
+    if isinstance(value, typed.Timestamp):
+        return Timestamp(max(int(value) // 1000, 0))
+    return int(value) if value <= LONG_MAX else str(int(value))
+
+
+def from_field(value: FieldValue) -> Any:
+    """A field as a value of AMQP 1.0."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        data = value.encode("utf-8", "surrogateescape")
+        if len(data) > UTF8_BYTES_MAX:
+            return data
+        try:
+            return data.decode()
+        except UnicodeDecodeError:
+            return data
+    if isinstance(value, int):
+        return _number_from_field(value)
+    if isinstance(value, float):
+        return typed.Float(value) if isinstance(value, Float32) else float(value)
+    if isinstance(value, Decimal):
+        return value.unscaled / 10**value.scale
+    if isinstance(value, list):
+        return [from_field(item) for item in value]
+    if isinstance(value, dict):
+        return map_of(value, is_symbol=True)
+    return value
+
+
+def map_of(table: Table, *, is_symbol: bool) -> codec.Map:
+    """A table as a map, its names symbols or strings."""
+    pairs: list[tuple[Any, Any]] = []
+    for name, value in table.items():
+        said = plain_name(name)
+        key = typed.Symbol(said) if is_symbol and said.isascii() else from_field(said)
+        pairs.append((key, from_field(value)))
+    return codec.Map(pairs)
+
+
+def _number_from_field(value: int) -> Any:
+    if isinstance(value, UnsignedByte):
+        return typed.UByte(value)
+    if isinstance(value, Byte):
+        return typed.Byte(value)
+    if isinstance(value, UnsignedShort):
+        return typed.UShort(value)
+    if isinstance(value, Short):
+        return typed.Short(value)
+    if isinstance(value, UnsignedInt):
+        return typed.UInt(value)
+    if isinstance(value, SignedInt):
+        return typed.Int(value)
+    if isinstance(value, Timestamp):
+        return typed.Timestamp(min(int(value) * 1000, LONG_MAX))
+    return int(value)

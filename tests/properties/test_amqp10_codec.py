@@ -1,0 +1,140 @@
+"""AMQP 1.0's types: what is written is read again as the same, by us and by another implementation where it is
+installed (the package ``python-qpid-proton``); no bytes do harm.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from amqp_broker.protocols.amqp10 import typed
+from amqp_broker.protocols.amqp10.codec import Array, Described, Malformed, Map, decode, encode, skip
+from amqp_broker.protocols.amqp10.typed import Symbol, ULong
+
+SINGLE = st.floats(width=32, allow_nan=False).map(typed.Float)
+SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**63), 2**63 - 1),
+    st.floats(allow_nan=False),
+    SINGLE,
+    st.binary(max_size=300),
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=300),
+    st.text(st.characters(max_codepoint=127), max_size=20).map(Symbol),
+    st.integers(0, 2**8 - 1).map(typed.UByte),
+    st.integers(0, 2**16 - 1).map(typed.UShort),
+    st.integers(0, 2**32 - 1).map(typed.UInt),
+    st.integers(0, 2**64 - 1).map(ULong),
+    st.integers(-(2**7), 2**7 - 1).map(typed.Byte),
+    st.integers(-(2**15), 2**15 - 1).map(typed.Short),
+    st.integers(-(2**31), 2**31 - 1).map(typed.Int),
+    st.integers(-(2**63), 2**63 - 1).map(typed.Timestamp),
+    st.characters(exclude_categories=["Cs"]).map(typed.Char),
+    st.binary(min_size=16, max_size=16).map(typed.Uuid),
+    st.sampled_from([4, 8, 16]).flatmap(lambda size: st.binary(min_size=size, max_size=size)).map(typed.Decimal),
+)
+ARRAYS = st.one_of(
+    st.lists(st.integers(0, 2**32 - 1).map(typed.UInt), max_size=5).map(lambda items: Array(b"\x70", items)),
+    st.lists(st.text(max_size=5).map(lambda text: text.encode("utf-8", "replace").decode()), max_size=5).map(
+        lambda items: Array(b"\xb1", items)
+    ),
+    st.lists(st.text(st.characters(max_codepoint=127), max_size=5).map(Symbol), max_size=5).map(
+        lambda items: Array(b"\xa3", items)
+    ),
+)
+
+
+def is_plain(value: Any) -> bool:
+    """Proton loses its place behind a description of what is described."""
+    return not isinstance(value, Described)
+
+
+VALUES = st.recursive(
+    st.one_of(SCALARS, ARRAYS),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=4),
+        st.lists(st.tuples(SCALARS, inner), max_size=3).map(Map),
+        st.builds(Described, st.integers(0, 2**64 - 1).map(ULong), inner.filter(is_plain)),
+    ),
+    max_leaves=12,
+)
+
+
+def types_of(value: Any) -> Any:
+    """The types of a value and all in it."""
+    if isinstance(value, list):
+        return [types_of(item) for item in value]
+    if isinstance(value, Array):
+        return [Array, *[types_of(item) for item in value.items]]
+    if isinstance(value, Map):
+        return [(types_of(key), types_of(item)) for key, item in value.pairs]
+    if isinstance(value, Described):
+        return types_of(value.descriptor), types_of(value.value)
+    return type(value)
+
+
+@given(VALUES, st.binary(max_size=4))
+def test_what_is_written_is_read_as_the_same(value: Any, behind: bytes) -> None:
+    data = encode(value)
+    found, offset = decode(data + behind, 0)
+    assert (found, offset) == (value, len(data))
+    assert types_of(found) == types_of(value)
+    assert skip(data + behind, 0) == len(data)
+
+
+@given(VALUES)
+def test_another_implementation_reads_and_writes_the_same(value: Any) -> None:
+    proton = pytest.importorskip("proton")
+    data = proton.Data()
+    encoded = encode(value)
+    assert data.decode(encoded) == len(encoded)
+    written = bytes(data.encode())
+    found, _ = decode(written, 0)
+    assert found == value
+    assert types_of(found) == types_of(value)
+
+
+@given(VALUES, st.data())
+def test_a_value_that_is_cut_short_is_refused(value: Any, drawn: st.DataObject) -> None:
+    data = encode(value)
+    cut = data[: drawn.draw(st.integers(0, len(data) - 1))]
+    with pytest.raises(Malformed):
+        decode(cut, 0)
+
+
+@settings(max_examples=300)
+@given(st.one_of(st.binary(max_size=60), VALUES.map(encode)), st.data())
+def test_no_bytes_do_harm(data: bytes, drawn: st.DataObject) -> None:
+    changed = bytearray(data)
+    for _ in range(drawn.draw(st.integers(0, 3))):
+        if changed:
+            changed[drawn.draw(st.integers(0, len(changed) - 1))] = drawn.draw(st.integers(0, 255))
+    try:
+        value, offset = decode(bytes(changed), 0)
+    except Malformed:
+        return
+    assert offset <= len(changed)
+    again, _ = decode(encode(value), 0)
+    assert repr(again) == repr(value)  # what is not a number does not equal itself
+
+
+def test_nesting_and_counts_that_lie_are_bounded() -> None:
+    deep = b"\x40"
+    for _ in range(100):
+        deep = b"\xd0" + struct.pack(">II", len(deep) + 4, 1) + deep
+    for data in (
+        deep,
+        b"\0" * 1_000 + b"\x40",
+        b"\xd0\x00\x00\x00\x08\xff\xff\xff\xff\x40\x40\x40\x40",
+        b"\xf0\x00\x00\x00\x05\xff\xff\xff\xff\x40",
+        b"\xe0\x02\xff\x40",
+    ):
+        if data == b"\xe0\x02\xff\x40":
+            assert len(decode(data, 0)[0].items) == 255
+            continue
+        with pytest.raises(Malformed):
+            decode(data, 0)

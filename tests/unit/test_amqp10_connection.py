@@ -1,0 +1,330 @@
+"""AMQP 1.0's conversation in memory: login, links, credit, settlement, errors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from amqp_broker.protocols.amqp10.codec import Described, Map
+from amqp_broker.protocols.amqp10.frames import AMQP_HEADER, SASL_HEADER
+from amqp_broker.protocols.amqp10.performatives import (
+    ATTACH,
+    BEGIN,
+    CLOSE,
+    DETACH,
+    DISPOSITION,
+    END,
+    FLOW,
+    MODIFIED,
+    OPEN,
+    REJECTED,
+    RELEASED,
+    TRANSFER,
+)
+from amqp_broker.protocols.amqp10.typed import Symbol, UInt, ULong
+from tests.support.amqp10_client import Amqp10Client, message, section, sections_of
+from tests.support.client import Client
+from tests.support.memory_broker import MemoryBroker
+
+
+@pytest.fixture
+def broker() -> MemoryBroker:
+    return MemoryBroker()
+
+
+def opened(broker: MemoryBroker, *queues: str, in_bytes: bool = False, **fields: Any) -> Amqp10Client:
+    """A client with a session, and queues."""
+    other = Client(broker).open().channel()
+    for queue in queues:
+        other.declare(queue, durable=True)
+    client = Amqp10Client(broker, in_bytes=in_bytes)
+    assert client.open(**fields).code == OPEN
+    assert client.begin().code == BEGIN
+    return client
+
+
+# --- login
+
+
+@pytest.mark.parametrize(
+    ("mechanism", "response", "code"),
+    [("PLAIN", b"\0guest\0guest", 0), ("ANONYMOUS", b"", 0), ("PLAIN", b"\0guest\0no", 1), ("SCRAM-SHA-1", b"", 1)],
+)
+def test_who_logs_in_is_told_how_it_went(broker: MemoryBroker, mechanism: str, response: bytes, code: int) -> None:
+    client = Amqp10Client(broker)
+    assert client.login(mechanism, response) == code
+    assert client.headers == [SASL_HEADER]
+    assert client.connection.finished is (code != 0)
+
+
+def test_who_comes_without_sasl_is_told_that_it_is_needed(broker: MemoryBroker) -> None:
+    client = Amqp10Client(broker)
+    client.write(AMQP_HEADER)
+    assert (client.read(), client.headers) == ([], [SASL_HEADER])
+    assert client.connection.finished
+
+
+def test_a_virtual_host_that_is_not_there_is_named_in_close(broker: MemoryBroker) -> None:
+    client = Amqp10Client(broker)
+    answer = client.open("vhost:nowhere")
+    assert (answer.code, answer.error) == (CLOSE, "amqp:not-found")
+    assert client.connection.finished
+
+
+def test_open_says_what_was_agreed_on(broker: MemoryBroker) -> None:
+    answer = Amqp10Client(broker).open(channel_max=7)
+    assert (answer.field(2), answer.field(3), answer.field(4)) == (131_072, 7, 30_000)
+
+
+# --- messages
+
+
+@pytest.mark.parametrize("in_bytes", [False, True])
+def test_a_message_goes_from_sender_to_receiver(broker: MemoryBroker, in_bytes: bool) -> None:
+    client = opened(broker, "q", in_bytes=in_bytes)
+    attach, flow = client.sender("/queues/q")
+    assert (attach.code, attach.field(2), flow.code, flow.field(6)) == (ATTACH, True, FLOW, 170)
+    delivery_id = client.transfer(message(b"one"))
+    (settled,) = client.read()
+    assert settled.code == DISPOSITION
+    assert settled.fields == [True, UInt(delivery_id), None, True, Described(ULong(0x24), [])]
+    attach, transfer = client.receiver("/queues/q", credit=1)
+    assert attach.field(9) == 0xFFFF_FFFB
+    found = sections_of(transfer.payload)
+    assert found[0x75] == b"one"
+    assert found[0x72] == Map([(Symbol("x-exchange"), ""), (Symbol("x-routing-key"), "q")])
+    assert broker.queue("q").unacknowledged_count == 1
+    client.settle(transfer.field(1))
+    assert broker.queue("q").unacknowledged_count == broker.queue("q").ready_count == 0
+
+
+def test_what_came_in_many_frames_is_one_message_and_goes_out_in_many(broker: MemoryBroker) -> None:
+    client = opened(broker, "q", frame_bytes=512)
+    client.sender("/queues/q")
+    whole = message(bytes(range(256)) * 8)
+    delivery_id = client.transfer(whole[:700], more=True)
+    client.send(TRANSFER, UInt(0), None, None, None, None, True, payload=whole[700:1500])
+    client.send(TRANSFER, UInt(0), payload=whole[1500:])
+    (settled,) = client.read()
+    assert settled.field(1) == delivery_id
+    _, *transfers = client.receiver("/queues/q", credit=1)
+    assert len(transfers) > 4
+    assert [one.field(5) for one in transfers] == [True] * (len(transfers) - 1) + [False]
+    assert sections_of(b"".join(one.payload for one in transfers))[0x75] == bytes(range(256)) * 8
+
+
+def test_a_message_for_no_queue_is_released(broker: MemoryBroker) -> None:
+    client = opened(broker)
+    client.sender("/exchanges/amq.direct/nobody")
+    client.transfer(message(b"one"))
+    (settled,) = client.read()
+    assert settled.field(4) == Described(ULong(RELEASED), [])
+
+
+def test_a_message_that_a_full_queue_refuses_is_rejected(broker: MemoryBroker) -> None:
+    Client(broker).open().channel().declare("full", arguments={"x-max-length": 1, "x-overflow": "reject-publish"})
+    client = opened(broker)
+    client.sender("/queues/full")
+    client.transfer(message(b"one"))
+    client.transfer(message(b"two"))
+    assert [one.field(4).descriptor for one in client.read()] == [0x24, REJECTED]
+
+
+def test_what_is_settled_is_not_answered(broker: MemoryBroker) -> None:
+    client = opened(broker, "q")
+    client.sender("/queues/q")
+    client.transfer(message(b"one"), settled=True)
+    assert client.read() == []
+    client.receiver("/queues/q", credit=1, settled=True)
+    assert broker.queue("q").unacknowledged_count == broker.queue("q").ready_count == 0
+
+
+def test_a_target_without_an_address_takes_that_of_each_message(broker: MemoryBroker) -> None:
+    client = opened(broker, "q r")
+    client.sender(None)
+    client.transfer(message(b"one", before=section(0x73, [None, None, "/queues/q%20r"])))
+    client.transfer(message(b"two", before=section(0x73, [None, None, "/exchanges/amq.direct/k"])))
+    assert [one.field(4).descriptor for one in client.read()] == [0x24, RELEASED]
+    client.transfer(message(b"three"))
+    (end,) = client.read()
+    assert (end.code, end.error) == (END, "amqp:precondition-failed")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "fields", "ready", "died"),
+    [
+        (REJECTED, (), 0, 1),
+        (RELEASED, (), 1, 0),
+        (MODIFIED, (True,), 1, 0),
+        (MODIFIED, (True, True), 0, 1),
+    ],
+)
+def test_each_outcome_does_what_it_means(
+    broker: MemoryBroker, outcome: int, fields: tuple[bool, ...], ready: int, died: int
+) -> None:
+    client = opened(broker, "dead")
+    Client(broker).open().channel().declare(
+        "q", arguments={"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "dead"}
+    )
+    client.sender("/queues/q")
+    client.transfer(message(b"one"))
+    (transfer,) = [one for one in client.receiver("/queues/q", credit=1) if one.code == TRANSFER]
+    client.settle(transfer.field(1), None, outcome, *fields)
+    assert (broker.queue("q").ready_count, broker.queue("dead").ready_count) == (ready, died)
+
+
+def test_a_range_of_deliveries_is_settled_at_once(broker: MemoryBroker) -> None:
+    client = opened(broker, "q")
+    client.sender("/queues/q")
+    for number in range(10):
+        client.transfer(message(b"%d" % number))
+    client.receiver("/queues/q", credit=10)
+    client.settle(0, 8)
+    assert broker.queue("q").unacknowledged_count == 1
+
+
+# --- credit
+
+
+def test_no_more_comes_than_there_is_credit_for(broker: MemoryBroker) -> None:
+    client = opened(broker, "q")
+    client.sender("/queues/q")
+    for number in range(5):
+        client.transfer(message(b"%d" % number))
+    client.receiver("/queues/q")
+    client.read()
+    client.flow(1, 2)
+    assert len(client.deliveries()) == 2
+    client.flow(1, 2, count=0xFFFF_FFFD)
+    assert len(client.deliveries()) == 2
+
+
+def test_drain_uses_up_the_credit_that_is_left(broker: MemoryBroker) -> None:
+    client = opened(broker, "q")
+    client.sender("/queues/q")
+    client.transfer(message(b"one"))
+    client.receiver("/queues/q")
+    client.read()
+    client.flow(1, 10, drain=True)
+    transfer, flow = client.read()
+    assert (transfer.code, flow.code) == (TRANSFER, FLOW)
+    assert (flow.field(5), flow.field(6), flow.field(8)) == ((0xFFFF_FFFB + 10) & 0xFFFF_FFFF, 0, True)
+    client.transfer(message(b"two"))
+    assert client.deliveries() == []
+
+
+def test_the_window_of_the_session_holds_deliveries_back(broker: MemoryBroker) -> None:
+    client = Amqp10Client(broker)
+    Client(broker).open().channel().declare("q")
+    client.open()
+    client.begin(window=2)
+    client.sender("/queues/q")
+    for number in range(4):
+        client.transfer(message(b"%d" % number))
+    client.receiver("/queues/q")
+    client.read()
+    client.send(FLOW, UInt(0xFFFF_FFFD), UInt(2), UInt(0), UInt(100), UInt(1), None, UInt(10))
+    assert len(client.deliveries()) == 2
+    client.send(FLOW, UInt(0xFFFF_FFFF), UInt(2), UInt(0), UInt(100))
+    assert len(client.deliveries()) == 2
+
+
+def test_a_publisher_gets_credit_again_when_half_is_used(broker: MemoryBroker) -> None:
+    client = opened(broker, "q")
+    client.sender("/queues/q")
+    for _ in range(85):
+        client.transfer(message(b"x"), settled=True)
+    (flow,) = client.read()
+    assert (flow.code, flow.field(5), flow.field(6)) == (FLOW, 85, 170)
+
+
+# --- errors
+
+
+@pytest.mark.parametrize(
+    ("address", "condition"),
+    [
+        ("/queues/nowhere", "amqp:not-found"),
+        ("/exchanges/nowhere", "amqp:not-found"),
+        ("/exchanges/", "amqp:invalid-field"),
+        ("/exchanges/amq.default/q", "amqp:invalid-field"),
+        ("/queues/%ZZ", "amqp:invalid-field"),
+        ("/foo/bar", "amqp:invalid-field"),
+    ],
+)
+def test_a_wrong_target_ends_the_session(broker: MemoryBroker, address: str, condition: str) -> None:
+    client = opened(broker)
+    (end,) = client.sender(address)
+    assert (end.code, end.error) == (END, condition)
+    client.send(END)
+    assert client.begin().code == BEGIN  # the channel is free again
+
+
+def test_a_queue_that_goes_detaches_its_links(broker: MemoryBroker) -> None:
+    client = opened(broker, "q")
+    client.receiver("/queues/q")
+    broker.virtual_host.remove_queue(broker.queue("q"))
+    broker.settle()
+    (detach,) = client.read()
+    assert (detach.code, detach.error) == (DETACH, "amqp:resource-deleted")
+
+
+def test_what_a_lost_client_had_goes_back(broker: MemoryBroker) -> None:
+    client = opened(broker, "q")
+    client.sender("/queues/q")
+    client.transfer(message(b"one"))
+    client.receiver("/queues/q", credit=1)
+    client.drop()
+    assert broker.queue("q").ready_count == 1
+    assert not len(broker.queue("q").consumers)
+
+
+def test_detach_gives_back_what_was_not_settled(broker: MemoryBroker) -> None:
+    client = opened(broker, "q")
+    client.sender("/queues/q")
+    client.transfer(message(b"one"))
+    client.receiver("/queues/q", credit=1)
+    client.send(DETACH, UInt(1), True)
+    (detach,) = client.read()
+    assert (detach.code, detach.error) == (DETACH, "")
+    assert (broker.queue("q").ready_count, broker.queue("q").unacknowledged_count) == (1, 0)
+
+
+def test_close_is_answered(broker: MemoryBroker) -> None:
+    client = opened(broker)
+    client.send(CLOSE)
+    assert [one.code for one in client.read()] == [CLOSE]
+    assert client.connection.finished
+
+
+# --- time
+
+
+def test_a_silent_client_is_given_up(broker: MemoryBroker) -> None:
+    client = opened(broker)
+    broker.advance(70_000)
+    (close,) = client.read()
+    assert (close.code, close.error) == (CLOSE, "amqp:resource-limit-exceeded")
+
+
+def test_a_client_hears_something_in_time(broker: MemoryBroker) -> None:
+    client = opened(broker, idle_ms=10_000)
+    broker.advance(9_999)
+    assert [one.code for one in client.read()] == [0]
+
+
+# --- other protocols
+
+
+def test_messages_of_amqp_0_9_1_come_with_their_properties(broker: MemoryBroker) -> None:
+    client = opened(broker, "q")
+    channel = Client(broker).open().channel()
+    channel.publish("", "q", b"body", content_type="text/plain", headers={"n": 5, "x-y": "z"}, reply_to="r")
+    (transfer,) = [one for one in client.receiver("/queues/q", credit=1) if one.code == TRANSFER]
+    found = sections_of(transfer.payload)
+    assert found[0x75] == b"body"
+    assert found[0x73][4] == "r"
+    assert found[0x73][6] == "text/plain"
+    assert found[0x74].pairs == [("n", 5)]
+    assert found[0x72].get("x-y") == "z"
