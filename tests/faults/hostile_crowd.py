@@ -1,8 +1,8 @@
 """A crowd of hostile clients beside honest ones: what each does, and what the honest ones see.
 
-``python -m tests.faults.hostile_crowd --port N --hostile 200 --seconds 60`` is the hostile crowd, a process of its own,
-so that it does not take the honest clients' time. ``Honest`` is one honest client. ``test_hostile_crowd.py`` puts them
-together.
+``python -m tests.faults.hostile_crowd --port N --hostile 200 --seconds 60 --device-port mqtt=N`` is the hostile crowd,
+a process of its own, so that it does not take the honest clients' time. ``Honest`` is one honest client.
+``test_hostile_crowd.py`` puts them together.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from contextlib import suppress
 import trio
 from pamqp import base, body, commands, frame, header
 
-from tests.faults import hostile_http
+from tests.faults import hostile_devices, hostile_http
 
 PROTOCOL_HEADER = b"AMQP\0\0\x09\x01"
 START_OK = commands.Connection.StartOk({"capabilities": {}}, "PLAIN", "\0guest\0guest", "en_US")
@@ -148,14 +148,19 @@ async def be_hostile(port: int | None, kind: Callable[[trio.SocketStream], Await
         await trio.sleep(0.01)
 
 
-async def hostile_crowd(port: int, count: int, seconds: float, http_port: int | None, http_count: int) -> None:
-    """So many hostile clients, of AMQP and of the HTTP API, for so long."""
+async def hostile_crowd(
+    port: int, count: int, seconds: float, http_port: int | None, http_count: int, device_ports: dict[str, int]
+) -> None:
+    """So many hostile clients, of AMQP and of the HTTP API, for so long; and one of each kind of other protocols."""
     with trio.move_on_after(seconds):
         async with trio.open_nursery() as nursery:
             for number in range(count):
                 nursery.start_soon(be_hostile, port, KINDS[number % len(KINDS)])
             for number in range(http_count if http_port is not None else 0):
                 nursery.start_soon(be_hostile, http_port, hostile_http.KINDS[number % len(hostile_http.KINDS)])
+            for protocol, device_port in device_ports.items():
+                for kind in hostile_devices.KINDS[protocol]:
+                    nursery.start_soon(be_hostile, device_port, kind)
 
 
 # --- honest
@@ -245,9 +250,12 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--http-port", type=int)
     parser.add_argument("--hostile-http", type=int, default=60)
+    parser.add_argument("--device-port", action="append", default=[], metavar="PROTOCOL=PORT")
     options = parser.parse_args()
+    named = [one.partition("=") for one in options.device_port]
+    device_ports = {protocol: int(device_port) for protocol, _, device_port in named}
     numbers = (options.port, options.hostile, options.seconds, options.http_port, options.hostile_http)
-    trio.run(hostile_crowd, *numbers)
+    trio.run(hostile_crowd, *numbers, device_ports)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""200 hostile clients of AMQP, and 60 of the HTTP API, beside 20 honest ones and an honest administrator: every honest
-message is delivered in its order, and soon; the administrator is answered each time; nothing is left behind, no task of
-another connection dies, and no traceback reaches the log.
+"""200 hostile clients of AMQP, 60 of the HTTP API and some of MQTT, STOMP and web sockets, beside 20 honest ones, an
+honest administrator and an honest device: every honest message is delivered in its order, and soon; the administrator
+is answered each time; nothing is left behind, no task of another connection dies, and no traceback reaches the log.
 
 A few seconds in ``make test``; ``HOSTILE_SECONDS=60`` in the environment makes it the whole minute, and asks RabbitMQ
 for the same where it is installed, without HTTP, so that the latency under attack can be compared: p99 may be three
@@ -14,6 +14,7 @@ import os
 import re
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +23,7 @@ import trio
 
 from interop.brokers import OurBroker, RabbitMQ, find_rabbitmq
 from tests.faults.hostile_crowd import Honest, percentile
+from tests.faults.hostile_devices import KINDS, HonestDevice
 from tests.faults.hostile_http import HonestAdministrator
 
 pytestmark = pytest.mark.slow
@@ -56,13 +58,24 @@ class Seen(NamedTuple):
         )
 
 
-async def attack(port: int, http_port: int | None = None) -> tuple[Seen, HonestAdministrator | None]:
-    """Honest clients alone, and then with the hostile crowd."""
-    administrator = HonestAdministrator(http_port) if http_port is not None else None
+class Others(NamedTuple):
+    """Who else is honest."""
+
+    administrator: HonestAdministrator
+    device: HonestDevice
+
+
+async def attack(port: int, others: Others | None = None, ports: Mapping[str, int] = {}) -> Seen:
+    """Honest clients alone, and then with the hostile crowd.
+
+    Args:
+        ports: of the HTTP API, ``http``, and of other protocols.
+    """
     crowd = [Honest(port, f"honest-{number}") for number in range(HONEST)]
     command = [sys.executable, "-m", "tests.faults.hostile_crowd", "--port", str(port)]
     command += ["--hostile", str(HOSTILE), "--seconds", str(SECONDS)]
-    command += ["--http-port", str(http_port)] if http_port is not None else []
+    for name, other_port in ports.items():
+        command += ["--http-port", str(other_port)] if name == "http" else ["--device-port", f"{name}={other_port}"]
     async with trio.open_nursery() as nursery:
         for honest in crowd:
             await nursery.start(honest.run, MESSAGES_PER_S)
@@ -70,8 +83,9 @@ async def attack(port: int, http_port: int | None = None) -> tuple[Seen, HonestA
         calm = [latency for honest in crowd for latency in honest.latencies_s]
         counts = [len(honest.latencies_s) for honest in crowd]
         async with trio.open_nursery() as asking:
-            if administrator is not None:
-                asking.start_soon(administrator.run)
+            if others is not None:
+                asking.start_soon(others.administrator.run)
+                asking.start_soon(others.device.run)
             await trio.run_process(command, cwd=REPOSITORY)
             asking.cancel_scope.cancel()
         attacked = [
@@ -79,7 +93,7 @@ async def attack(port: int, http_port: int | None = None) -> tuple[Seen, HonestA
         ]
         for honest in crowd:
             honest.finish()
-    seen = Seen(
+    return Seen(
         sum(honest.published for honest in crowd),
         sum(honest.delivered for honest in crowd),
         sum(honest.out_of_order for honest in crowd),
@@ -87,7 +101,6 @@ async def attack(port: int, http_port: int | None = None) -> tuple[Seen, HonestA
         percentile(attacked, 0.5),
         percentile(attacked, 0.99),
     )
-    return seen, administrator
 
 
 def resident_bytes(pid: int) -> int:
@@ -118,12 +131,16 @@ def until_only_this_is_held(broker: OurBroker, before: Held) -> Held:
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads memory from /proc")
 def test_a_hostile_crowd_harms_no_honest_client(capsys: pytest.CaptureFixture[str]) -> None:
-    broker = OurBroker(environment={"AMQP_BROKER_MANAGEMENT_PORT": "0"})
+    options = ["--mqtt-port", "0", "--stomp-port", "0", "--web-socket-port", "0"]
+    broker = OurBroker(options=options, environment={"AMQP_BROKER_MANAGEMENT_PORT": "0"})
     try:
         before, before_bytes = held(broker), resident_bytes(broker.pid)
-        http = re.search(r"management on http://\S+?:(\d+)/", broker.log_text())
-        assert http is not None
-        seen, administrator = trio.run(attack, broker.address.port, int(http[1]))
+        ports = {
+            name: int(port) for name, port in re.findall(r" on (http|mqtt|stomp|ws)://\S+?:(\d+)", broker.log_text())
+        }
+        assert ports.keys() == {"http", *KINDS}
+        others = Others(HonestAdministrator(ports["http"]), HonestDevice(ports["mqtt"]))
+        seen = trio.run(attack, broker.address.port, others, ports)
         peak_bytes = resident_bytes(broker.pid)
         after, after_bytes = until_only_this_is_held(broker, before), resident_bytes(broker.pid)
         log = broker.log_text()
@@ -131,12 +148,14 @@ def test_a_hostile_crowd_harms_no_honest_client(capsys: pytest.CaptureFixture[st
         broker.stop()
     with capsys.disabled():
         memory = f"memory {before_bytes >> 20} MiB before, {peak_bytes >> 20} at the end, {after_bytes >> 20} after"
-        sys.stdout.write(f"\nours: {seen}; {administrator}; {memory}\n")
+        sys.stdout.write(f"\nours: {seen}; {others.administrator}; {others.device}; {memory}\n")
     assert "Traceback" not in log
     assert "internal error" not in log
-    assert administrator is not None
-    assert administrator.answered > 0
-    assert not administrator.failed
+    assert others.administrator.answered > 0
+    assert not others.administrator.failed
+    delivered = others.device.delivered
+    assert delivered == list(range(1, len(delivered) + 1))
+    assert len(delivered) in (others.device.published, others.device.published - 1)
     assert (seen.delivered, seen.out_of_order) == (seen.published, 0)
     assert after == before
     assert after_bytes <= before_bytes + MEMORY_LEFT_BYTES_MAX
@@ -150,7 +169,7 @@ def ask_rabbitmq(capsys: pytest.CaptureFixture[str]) -> Seen:
     rabbitmq = RabbitMQ()
     try:
         before_bytes = resident_bytes(rabbitmq.pid)
-        theirs, _ = trio.run(attack, rabbitmq.address.port)
+        theirs = trio.run(attack, rabbitmq.address.port)
         after_bytes = resident_bytes(rabbitmq.pid)
     finally:
         rabbitmq.stop()

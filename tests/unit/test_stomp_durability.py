@@ -31,6 +31,19 @@ def test_a_receipt_comes_when_the_message_is_kept() -> None:
     assert bodies(broker.without_power(), "q") == [b"kept"]
 
 
+def test_a_receipt_of_an_acknowledgement_comes_when_that_is_kept() -> None:
+    broker = DiskBroker(stomp_port=0)
+    client = connected(broker)
+    client.send("SEND", b"m", destination="/queue/q", persistent="true")
+    client.send("SUBSCRIBE", destination="/queue/q", id="s", ack="client")
+    (message,) = client.read()
+    with broker.holding_writes():
+        client.send("ACK", id=message.headers["ack"], receipt="1")
+        assert receipts(client) == []
+    assert receipts(client) == ["1"]
+    assert bodies(broker.without_power(), "q") == []
+
+
 def test_a_goodbye_is_answered_when_all_before_it_is_kept() -> None:
     broker = DiskBroker(stomp_port=0)
     client = connected(broker)

@@ -219,7 +219,8 @@ class Connection(Link):
             return  # its receipt comes when the message is kept
         if command in ("ACK", "NACK"):
             self._settle(frame)
-        elif command == "SUBSCRIBE":
+            return
+        if command == "SUBSCRIBE":
             self.subscribing.subscribe(frame)
         elif command == "UNSUBSCRIBE":
             self.subscribing.unsubscribe(frame)
@@ -249,13 +250,18 @@ class Connection(Link):
         settled = self.subscribing.named(frame)
         work = self.broker.works.begin(self.subscribing.settle(settled))
         if not work.is_done:
-            self._answer(frame)
+            work.when_done(partial(self._answer_when_kept, frame))
             raise Unfinished(work)
+        self._answer_when_kept(frame)
 
     def _commit(self, frame: Frame) -> None:
         self.transactions.commit(frame)
+        self._answer_when_kept(frame)
+
+    def _answer_when_kept(self, frame: Frame) -> None:
+        """Send the receipt that a frame asks for when the journal has kept what it has done."""
         receipt = frame.headers.get("receipt")
-        if receipt is not None:
+        if receipt is not None and self._is_open:
             self.publishing.receipt_when_kept(receipt, self.broker.durability.position)
 
     # --- CONNECT
