@@ -158,7 +158,7 @@ class Settings:
         maximum=65_535,
     )
     mqtt_session_expiry_max_s: int = _setting(
-        86_400, "Longest time that an MQTT client's session outlives its connection.", minimum=0, maximum=315_360_000
+        86_400, "Longest time that an MQTT client's session outlives its connection.", minimum=0, maximum=4_294_967_295
     )
     stomp_port: int = _setting(
         -1,

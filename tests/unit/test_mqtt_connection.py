@@ -13,6 +13,8 @@ from amqp_broker.protocols.mqtt.packets import (
     PacketType,
     PingRequest,
     Publish,
+    Subscribe,
+    Subscription,
     Will,
 )
 from amqp_broker.protocols.mqtt.properties import Properties, Property
@@ -125,6 +127,16 @@ def test_who_publishes_to_nobody_with_qos_1_is_told_so_even_if_it_is_retained(br
         answer = client.take()
         assert isinstance(answer, Acknowledgement)
         assert answer.reason == Reason.NO_MATCHING_SUBSCRIBERS
+
+
+def test_who_does_not_want_its_own_is_not_told_that_nobody_listens(broker: MemoryBroker) -> None:
+    client = connected(broker, "c", 5)
+    client.send(Subscribe(1, [Subscription("a", 1, no_local=True)]))
+    client.take()
+    client.send(Publish("a", b"m", 1, packet_id=2))
+    answer = client.take()
+    assert isinstance(answer, Acknowledgement)
+    assert answer.reason == Reason.SUCCESS
 
 
 def test_an_empty_user_name_is_none(broker: MemoryBroker) -> None:

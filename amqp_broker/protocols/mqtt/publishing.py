@@ -47,15 +47,16 @@ TARGETS_MAX: Final = 1_024  # topics whose route a connection remembers
 class Target:
     """Where the messages of one topic go."""
 
-    __slots__ = ("address", "exchange", "may_be_remembered", "queues")
+    __slots__ = ("address", "exchange", "is_own", "may_be_remembered", "queues")
 
     def __init__(
-        self, exchange: Exchange, address: Address, queues: tuple[Queue, ...], may_be_remembered: bool
+        self, exchange: Exchange, address: Address, queues: tuple[Queue, ...], may_be_remembered: bool, is_own: bool
     ) -> None:
         self.exchange = exchange
         self.address = address
         self.queues = queues
         self.may_be_remembered = may_be_remembered
+        self.is_own = is_own  # nobody but the client itself has subscribed, and it does not want its own
 
 
 class Publishing:
@@ -184,6 +185,8 @@ class Publishing:
         counts.published += 1
         if queues:
             outcome = self._host.ingress.put(queues, target.address, header, payload, digest)
+        elif target.is_own:
+            outcome = TAKEN
         else:
             outcome = UNROUTED
             counts.dropped += 1
@@ -215,7 +218,7 @@ class Publishing:
         self._connection.has_cost(1)
         own = self._connection.not_local(topic)
         queues = tuple(queue for queue in route.queues if queue.name not in own) if own else route.queues
-        return Target(exchange, address, queues, route.may_be_remembered)
+        return Target(exchange, address, queues, route.may_be_remembered, bool(route.queues) and not queues)
 
     def forget_targets(self) -> None:
         """Where topics lead has changed, or which of them the client wants back."""
