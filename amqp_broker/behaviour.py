@@ -54,6 +54,12 @@ class Behaviour:
     first_delivery_is_counted: bool
     """basic.get of a quorum queue shows ``x-delivery-count`` 0 the first time."""
 
+    texts_name_streams: bool
+    """``stream queue 'q'`` in what a consumer of a stream is refused, in place of ``stream queues queue 'q'``."""
+
+    streams_take_refusals: bool
+    """basic.nack and basic.reject of a stream's entry are as basic.ack; without it they end the connection."""
+
     has_global_prefetch: bool
     """basic.qos with global set limits the channel; without it global is taken as not set."""
 
@@ -75,6 +81,8 @@ _LIKE_3_10 = Behaviour(
     quorum_priorities=1,
     highest_consumer_takes_over=False,
     first_delivery_is_counted=True,
+    texts_name_streams=False,
+    streams_take_refusals=False,
     has_global_prefetch=True,
     has_transient_queues=True,
 )
@@ -97,6 +105,8 @@ _LIKE_4_0 = replace(
     negative_delivery_limit_is_none=True,
     quorum_priorities=2,
     highest_consumer_takes_over=True,
+    texts_name_streams=True,
+    streams_take_refusals=True,
 )
 _LIKE_4_3 = replace(
     _LIKE_4_0,

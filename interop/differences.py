@@ -107,12 +107,21 @@ DIFFERENCES: dict[str, Difference] = {
             source="rabbit_quorum_queue:consume/3 looks at the limiter once; measured",
         ),
         Difference(
-            topic="stream-queues",
-            rabbitmq="x-queue-type stream declares a stream",
-            ours="connection.close 540 `NOT_IMPLEMENTED - queue 'q' in vhost '/': queue type 'stream' is not "
-            "supported by amqp-broker yet`",
-            why="Streams are not built yet. A queue of another kind in its place would lose what a stream keeps.",
-            source="RabbitMQ docs, Streams",
+            topic="stream-offset-crash",
+            rabbitmq="an x-stream-offset that is text without a unit of time, a boolean, a float or a table: "
+            "connection.close 541 `INTERNAL_ERROR`",
+            ours="channel.close 406 `invalid arg 'x-stream-offset' for queue 'q' in vhost '/': "
+            "{invalid_stream_offset_arg,...}`, as both answer text like `0h`",
+            why="A crash of the channel is nothing to imitate; RabbitMQ has the text.",
+            source="measured",
+        ),
+        Difference(
+            topic="stream-dead-letters",
+            rabbitmq="what dies in a classic queue never arrives in a stream that is its dead-letter target",
+            ours="it arrives, as in RabbitMQ 4.0",
+            why="It is lost, and RabbitMQ has mended it.",
+            source="measured",
+            series=("3.10",),
         ),
         Difference(
             topic="single-active-consumer-cancelled",

@@ -78,6 +78,7 @@ class QueueArguments:
     priority_max: int | None = None
     has_single_active_consumer: bool = False
     delivery_limit: int | None = None
+    age_ms_max: int | None = None  # of a stream's entries
 
 
 NO_QUEUE_ARGUMENTS: Final = QueueArguments()  # one for all the queues that are declared without any
@@ -165,10 +166,18 @@ def _check_maximum_age(value: FieldValue, arguments: Table) -> str | None:
 
 def is_maximum_age(text: str) -> bool:
     """Whether a text says how old a stream's messages may become: a number and one of the units ``YMDhms``."""
+    return maximum_age_ms(text) is not None
+
+
+def maximum_age_ms(text: str) -> int | None:
+    """The same in milliseconds; None where the text says nothing of the kind."""
     digits, unit = text[:-1], text[-1:]
-    return digits.isdigit() and int(digits) > 0 and unit in "YMDhms"
+    if not (digits.isascii() and digits.isdigit() and int(digits) > 0 and unit in AGE_UNITS_S):
+        return None
+    return int(digits) * AGE_UNITS_S[unit] * 1000
 
 
+AGE_UNITS_S: Final = {"Y": 31_536_000, "M": 2_592_000, "D": 86_400, "h": 3_600, "m": 60, "s": 1}
 LEADER_LOCATORS = ("client-local", "balanced", "random", "least-leaders")
 QUEUE_CHECKS: dict[str, Check] = {
     "x-expires": _check_positive_ttl,
@@ -196,6 +205,7 @@ CONSUMER_CHECKS: dict[str, Check] = {"x-priority": _check_integer, "x-cancel-on-
 CONSUMER_ARGUMENTS_OF_TYPE = {
     "classic": ("x-cancel-on-ha-failover", "x-priority", "x-credit"),
     "quorum": ("x-priority", "x-credit"),
+    "stream": ("x-credit", "x-stream-offset"),
 }
 ALL_CONSUMER_ARGUMENTS = frozenset({"x-cancel-on-ha-failover", "x-priority", "x-credit", "x-stream-offset"})
 
@@ -230,6 +240,7 @@ def check_queue_arguments(queue: str, arguments: Table, behaviour: Behaviour) ->
         priority_max=_integer(arguments.get("x-max-priority")) or None,
         has_single_active_consumer=arguments.get("x-single-active-consumer") is True,
         delivery_limit=_delivery_limit(arguments, behaviour) if queue_type == "quorum" else None,
+        age_ms_max=maximum_age_ms(_text(arguments.get("x-max-age")) or ""),
     )
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from amqp_broker.access.patterns import Pattern
-from amqp_broker.broker.arguments import QueueArguments, overflow_in_force
+from amqp_broker.broker.arguments import QueueArguments, maximum_age_ms, overflow_in_force
 from amqp_broker.wire.table import Table
 
 Definition = dict[str, object]  # values as JSON has them
@@ -184,6 +184,7 @@ def arguments_under(declared: QueueArguments, table: Table, definition: Definiti
         dead_letter_exchange=_first(declared.dead_letter_exchange, _text(definition, "dead-letter-exchange")),
         dead_letter_routing_key=_first(declared.dead_letter_routing_key, _text(definition, "dead-letter-routing-key")),
         delivery_limit=_delivery_limit(declared, table, definition) if is_quorum else None,
+        age_ms_max=_smaller(declared.age_ms_max, maximum_age_ms(_text(definition, "max-age") or "")),
     )
 
 

@@ -133,8 +133,11 @@ class Ingress:
             return self._put_into_several(queues, address, header, body, digest)
         outcome = TAKEN
         for queue in queues:
-            if queue.publish(Message(address, header, body, False, digest.priority)):
+            message = Message(address, header, body, False, digest.priority)
+            if queue.publish(message):
                 queue.counts.published += 1
+                if queue.keeps_all and outcome != REFUSED:
+                    outcome = message.reference
             else:
                 outcome = REFUSED
         return outcome
@@ -148,7 +151,7 @@ class Ingress:
             if not queue.publish(message):
                 return REFUSED
             queue.counts.published += 1
-            return TAKEN
+            return message.reference if queue.keeps_all else TAKEN
         self._durability.keep_for_one(queue, message, digest.expiration_ms)
         if queue.publish(message):
             queue.counts.published += 1
@@ -178,6 +181,8 @@ class Ingress:
                 kept.append(message)
             elif queue.publish(message):
                 queue.counts.published += 1
+                if queue.keeps_all:
+                    position = message.reference
             else:
                 is_accepted = False
         if keeping:

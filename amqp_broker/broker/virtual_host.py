@@ -37,7 +37,7 @@ from amqp_broker.broker.topology import Topology
 from amqp_broker.broker.type_registry import TypeRegistry
 from amqp_broker.broker.virtual_host_properties import Metadata, VirtualHostLimits
 from amqp_broker.broker.wills import publish_will
-from amqp_broker.errors import AmqpError, ReplyCode, access_refused, not_implemented, precondition_failed
+from amqp_broker.errors import AmqpError, ReplyCode, access_refused, precondition_failed
 from amqp_broker.wire.table import FieldValue, Table, type_name
 
 if TYPE_CHECKING:
@@ -386,9 +386,7 @@ class VirtualHost(Topology):
             who.check_write("exchange", dead_letter_exchange)
         resource = self.described("queue", name)
         checked = check_queue_arguments(resource, arguments, self.behaviour)
-        if checked.queue_type not in self.queue_types:
-            raise not_implemented(f"{resource}: queue type '{checked.queue_type}' is not supported by amqp-broker yet")
-        if checked.queue_type == "quorum":
+        if checked.queue_type != "classic":
             for is_wrong, what in (
                 (auto_delete, "auto-delete"),
                 (exclusive, "exclusive-owner"),

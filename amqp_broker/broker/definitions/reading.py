@@ -291,8 +291,9 @@ class _Reader:
         if arguments.queue_type not in self._broker.queue_types:
             raise NotImported(f"{what} in virtual host '{host_name}': there are no {arguments.queue_type} queues here")
         durable, auto_delete = _flag(what, one, "durable"), _flag(what, one, "auto_delete")
-        if arguments.queue_type == "quorum" and (auto_delete or not durable):
-            raise NotImported(f"{what} in virtual host '{host_name}': a quorum queue is durable, and not auto-delete")
+        if arguments.queue_type != "classic" and (auto_delete or not durable):
+            kind = "stream" if arguments.queue_type == "stream" else f"{arguments.queue_type} queue"
+            raise NotImported(f"{what} in virtual host '{host_name}': a {kind} is durable, and not auto-delete")
         host = self._broker.virtual_hosts.get(host_name)
         if host is None or name not in host.queues:
             plan.queues[name] = NewQueue(name, durable, auto_delete, table)

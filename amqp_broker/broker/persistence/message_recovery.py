@@ -101,6 +101,9 @@ class MessageRecovery:
             if queue is None:
                 self.orphans.append(claim)
                 continue
+            if queue.keeps_all:
+                queue.restore_entry(claim, len(kept.body), kept.published_wall_ms)
+                continue
             self._restore_alone(queue, claim, kept)
             self._count(queue, [claim])
             if len(kept.queues) == 1 and self._has_its_head(queue):

@@ -71,6 +71,7 @@ class Queue(StoredQueue):
         "in_force",
         "is_changed",
         "is_deleted",
+        "keeps_all",
         "owner",
         "table",
         "unacknowledged_count",
@@ -99,6 +100,7 @@ class Queue(StoredQueue):
         self.consumers = self.make_consumers()
         self.counts = QueueCounts()
         self.unacknowledged_count = 0
+        self.keeps_all = False  # whether it has every message in the journal, transient ones as well
         self.is_deleted = False
         self.is_changed = False
         self._waiting: list[Callable[[], None]] | None = None
@@ -269,6 +271,10 @@ class Queue(StoredQueue):
 
     def restore_paged(self, references: Sequence[int], size_bytes: int, band: int, *, may_expire: bool = False) -> None:
         """The same for messages that stay on disk: no more than a chunk, of one band, of so many bytes together."""
+        raise NotImplementedError
+
+    def restore_entry(self, reference: int, body_bytes: int, wall_ms: int) -> None:
+        """The same where ``keeps_all``: all that is needed of a message is where it is, and when it came."""
         raise NotImplementedError
 
     def recovered(self) -> None:

@@ -1,0 +1,336 @@
+"""A stream: what is published stays, and each consumer reads all of it from the place that it chooses.
+
+Nothing is consumed: an acknowledgement only makes room for more, and what is dropped goes by size and by age, from the
+oldest on. Everything is kept in the journal, whatever its delivery mode; times to live and priorities mean nothing
+here. Each delivery says its offset in the header ``x-stream-offset``.
+
+The entries are in ``stream_log.py``, a consumer's way through them in ``stream_reader.py``, where it begins in
+``stream_start.py``. (RabbitMQ docs, "Streams and Super Streams"; rabbit_stream_queue.erl.)
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from amqp_broker.broker.arguments import QueueArguments
+from amqp_broker.broker.message import Message
+from amqp_broker.broker.persistence.kinds import RecordKind
+from amqp_broker.broker.queues.base import Queue
+from amqp_broker.broker.queues.consumers import Consumer, Deliveries
+from amqp_broker.broker.queues.expiry import HeadTimer
+from amqp_broker.broker.queues.ready import Stretch
+from amqp_broker.broker.queues.returning import Returning
+from amqp_broker.broker.queues.stream_log import StreamChunk, StreamLog
+from amqp_broker.broker.queues.stream_reader import StreamReader
+from amqp_broker.broker.queues.stream_start import OFFSET_ARGUMENT, Place, StreamStart, stream_filter, stream_start
+from amqp_broker.broker.works import Work
+from amqp_broker.errors import AmqpError, not_implemented, precondition_failed
+from amqp_broker.wire.content import decode_properties, encode_content_header
+from amqp_broker.wire.table import Table
+
+if TYPE_CHECKING:
+    from amqp_broker.broker.host import Host
+
+TURN_ENTRIES_MAX: Final = 32  # that one consumer gets before the next one's turn
+CHUNKS_FORGOTTEN_AT_ONCE: Final = 4
+
+
+class StreamQueue(Queue):
+    """A queue declared with ``x-queue-type`` stream; arguments as of ``Queue``."""
+
+    __slots__ = ("_batch_offset", "_has_new", "_log", "_readers", "_retention_timer", "_turns", "first_offset_kept")
+
+    def __init__(
+        self,
+        virtual_host: Host,
+        name: str,
+        *,
+        durable: bool,
+        auto_delete: bool,
+        owner: object | None,
+        table: Table,
+        arguments: QueueArguments,
+    ) -> None:
+        super().__init__(
+            virtual_host,
+            name,
+            durable=durable,
+            auto_delete=auto_delete,
+            owner=owner,
+            table=table,
+            arguments=arguments,
+        )
+        self.keeps_all = True
+        self._log = StreamLog(has_journal=virtual_host.durability.has_journal)
+        self._batch_offset = 0  # of the first of those that came together last
+        self._has_new = False  # since it was looked at
+        self._readers: dict[Consumer, StreamReader] = {}
+        self._turns: deque[StreamReader] = deque()  # of those that may have something to read
+        self._retention_timer = HeadTimer(virtual_host.timers, self._drop_surplus)
+        self.first_offset_kept = 0  # as the journal says it, until all is back
+
+    # --- what it says of itself
+
+    @property
+    def ready_count(self) -> int:
+        return len(self._log)
+
+    @property
+    def ready_bytes(self) -> int:
+        return self._log.body_bytes
+
+    @property
+    def first_offset(self) -> int:
+        """The offset of the oldest entry there is; that of the next one where there is none."""
+        return self._log.first_offset
+
+    @property
+    def end_offset(self) -> int:
+        """The offset that the next entry gets."""
+        return self._log.end_offset
+
+    def messages(self) -> Iterator[Message]:
+        return self._log.latest_messages()
+
+    def stretches(self, skip: int, count: int) -> list[Stretch]:
+        parts = self._log.parts(self._log.first_offset + skip, count)
+        return [Stretch(messages, references) for messages, references in parts]
+
+    def was_handed_out(self, message: Message) -> bool:
+        """Nothing is ever redelivered: whoever reads it again reads it for the first time."""
+        return False
+
+    def header_to_deliver(self, message: Message) -> bytes:
+        """The published content header with the entry's offset in ``x-stream-offset``."""
+        properties = decode_properties(message.header)
+        headers: Table = {**(properties.headers or {}), OFFSET_ARGUMENT: message.position}
+        return encode_content_header(len(message.body), replace(properties, headers=headers))
+
+    def check_get(self) -> None:
+        raise self._not_supported("basic.get")
+
+    def check_exclusive_use(self, exclusive: bool) -> None:
+        """Anybody may consume beside anybody."""
+
+    def check_deletion(self, *, if_unused: bool, if_empty: bool) -> None:
+        """A stream goes whatever the conditions say."""
+
+    def _not_supported(self, what: str) -> AmqpError:
+        return not_implemented(f"{what} not supported by stream queues {self}")
+
+    # --- in
+
+    def publish(self, message: Message) -> bool:
+        durability = self.virtual_host.durability
+        if not message.reference:
+            durability.keep_for_one(self, message, None)
+        if not self._has_new:
+            self._has_new = True
+            self._batch_offset = self._log.end_offset
+            self.changed()
+        self._log.append(message, self.virtual_host.clock.wall_ms())
+        return True
+
+    def restore_entry(self, reference: int, body_bytes: int, wall_ms: int) -> None:
+        """Put an entry back that was read from the journal; they come in the order of their publishing."""
+        self._log.append_stored(reference, body_bytes, wall_ms)
+
+    def recovered(self) -> None:
+        self._log.begin_at(self.first_offset_kept)
+        self._batch_offset = max(self._log.first_offset, self._log.end_offset - 1)
+        self._drop_surplus()
+
+    # --- out
+
+    def add_consumer(
+        self,
+        tag: str,
+        deliveries: Deliveries,
+        *,
+        no_ack: bool,
+        exclusive: bool,
+        prefetch_count: int,
+        has_channel_prefetch: bool,
+        arguments: Table,
+    ) -> Consumer:
+        names_type = self.virtual_host.behaviour.texts_name_streams
+        if no_ack:
+            name = f"stream {self}" if names_type else f"stream queues {self}"
+            raise not_implemented(f"automatic acknowledgement not supported by {name}")
+        if not prefetch_count or has_channel_prefetch:
+            name = f"stream {self}" if names_type else f"'{self}'"
+            raise precondition_failed(f"consumer prefetch count is not set for {name}")
+        start = stream_start(str(self), arguments, self.virtual_host.clock.wall_ms())
+        wanted = stream_filter(str(self), arguments)
+        consumer = super().add_consumer(
+            tag,
+            deliveries,
+            no_ack=no_ack,
+            exclusive=exclusive,
+            prefetch_count=prefetch_count,
+            has_channel_prefetch=has_channel_prefetch,
+            arguments=arguments,
+        )
+        offset = self._offset_of(start)
+        reader = StreamReader(self._log, consumer, offset, wanted, self.virtual_host.paging, self._take_turn)
+        self._readers[consumer] = reader
+        self._take_turn(reader)
+        return consumer
+
+    def _offset_of(self, start: StreamStart) -> int:
+        log = self._log
+        if start.wall_ms is not None:
+            return log.offset_at(start.wall_ms)
+        if start.offset is not None:
+            return max(start.offset, log.first_offset)
+        if start.place is Place.FIRST:
+            return log.first_offset
+        if start.place is Place.LAST:
+            return max(self._batch_offset, log.first_offset)
+        return log.end_offset
+
+    def remove_consumer(self, consumer: Consumer) -> None:
+        reader = self._readers.pop(consumer, None)
+        if reader is not None:
+            reader.stop()
+            if reader.is_in_turn:
+                self._turns.remove(reader)
+        super().remove_consumer(consumer)
+
+    def resume(self, consumer: Consumer) -> None:
+        if self.consumers.resume(consumer) and consumer in self._readers:
+            self._take_turn(self._readers[consumer])
+
+    def _take_turn(self, reader: StreamReader) -> None:
+        """A reader may have something to deliver."""
+        if not reader.is_in_turn and not reader.consumer.is_parked and reader.may_go_on:
+            reader.is_in_turn = True
+            self._turns.append(reader)
+            self.changed()
+
+    def pump(self, messages_max: int) -> int:
+        self.is_changed = False
+        if self._has_new:
+            self._has_new = False
+            for reader in self._readers.values():
+                self._take_turn(reader)
+            self.is_changed = False
+            self._drop_surplus()
+        delivered = 0
+        while self._turns and delivered < messages_max:
+            reader = self._turns.popleft()
+            reader.is_in_turn = False
+            delivered += self._serve(reader, min(TURN_ENTRIES_MAX, messages_max - delivered))
+        if self._turns:
+            self.changed()
+        elif self._waiting is not None:
+            self.let_askers_go_on()
+        return delivered
+
+    def _serve(self, reader: StreamReader, count: int) -> int:
+        """Deliver up to so many entries to one consumer; returns how many it were."""
+        consumer = reader.consumer
+        for delivered in range(count):
+            if not consumer.is_ready:
+                self.consumers.park(consumer)
+                return delivered
+            message = reader.take()
+            if message is None:
+                return delivered
+            self.unacknowledged_count += 1
+            consumer.deliveries.deliver(consumer, message, self.header_to_deliver(message))
+        if reader.may_go_on:
+            reader.is_in_turn = True
+            self._turns.append(reader)
+        return count
+
+    def get(self, no_ack: bool) -> Message | None:
+        raise self._not_supported("basic.get")
+
+    def acknowledge(self, message: Message) -> None:
+        self.unacknowledged_count -= 1
+
+    def reject(self, messages: list[Message]) -> None:
+        self._check_refusal()
+        self.unacknowledged_count -= len(messages)
+
+    def requeueing(self) -> Returning:
+        self._check_refusal()
+        return ReturningNowhere(self)
+
+    def _check_refusal(self) -> None:
+        if not self.virtual_host.behaviour.streams_take_refusals:
+            raise self._not_supported("basic.nack and basic.reject")
+
+    def taking_back(self) -> Returning:
+        """Nothing is to be put back: what the channel had is still in the stream."""
+        return ReturningNowhere(self)
+
+    # --- what goes
+
+    def purge(self) -> tuple[int, Work]:
+        raise self._not_supported("queue.purge")
+
+    def arguments_changed(self, before: QueueArguments) -> None:
+        super().arguments_changed(before)
+        self._drop_surplus()
+
+    def _drop_surplus(self) -> None:
+        """Drop what is too old or too much now, and look again when the next is too old."""
+        age_ms_max = self.arguments.age_ms_max
+        if age_ms_max is None and self.arguments.length_bytes_max is None:
+            return
+        clock = self.virtual_host.clock
+        wall_ms_min = None if age_ms_max is None else clock.wall_ms() - age_ms_max
+        taken = self._log.take_surplus(self.arguments.length_bytes_max, wall_ms_min)
+        if taken:
+            for reader in self._readers.values():
+                reader.pass_dropped()
+                self._take_turn(reader)
+            if self.reference:  # in the same batch of the journal as the entries' end: offsets never go back
+                fields: Table = {"queue": self.reference, "first_offset": self._log.first_offset}
+                durability = self.virtual_host.durability
+                self.handed_out_reference = durability.replace(self.handed_out_reference, RecordKind.STREAM, fields)
+            self._forget(taken)
+        oldest_wall_ms = self._log.oldest_wall_ms
+        if age_ms_max is not None and oldest_wall_ms is not None:
+            due_in_ms = max(0, oldest_wall_ms + age_ms_max + 1 - clock.wall_ms())
+            self._retention_timer.wait_for(clock.monotonic_ms() + due_in_ms)
+
+    def _forget(self, chunks: Sequence[StreamChunk]) -> None:
+        for chunk in chunks:
+            self.virtual_host.durability.forget_references(chunk.references)
+
+    def empty(self) -> Iterator[None]:
+        chunks = self._log.take_all()
+        for start in range(0, len(chunks), CHUNKS_FORGOTTEN_AT_ONCE):
+            if start:
+                yield
+            self._forget(chunks[start : start + CHUNKS_FORGOTTEN_AT_ONCE])
+
+    def close(self) -> None:
+        self._retention_timer.stop()
+        for reader in self._readers.values():
+            reader.stop()
+        self._readers.clear()
+        self._turns.clear()
+        super().close()
+
+
+class ReturningNowhere(Returning):
+    """What a client had of a stream and does not have any more.
+
+    Args:
+        queue: the stream.
+    """
+
+    __slots__ = ("_queue",)
+
+    def __init__(self, queue: StreamQueue) -> None:
+        self._queue = queue
+
+    def add(self, messages: list[Message]) -> None:
+        self._queue.unacknowledged_count -= len(messages)

@@ -1,0 +1,227 @@
+"""The entries of a stream, by offset: where each is, when it came, and which are too old or too many to stay.
+
+Consecutive entries form a chunk. Of those that the journal has, a chunk knows the references only, which are a range
+as long as nothing else was written between them; without a journal it has the messages. The latest are in memory in
+both cases, because most who read are at the end.
+
+Offsets only grow: the first entry of a stream has 0, and what is dropped takes its offsets along. Holds no consumers,
+no journal and no clock. (RabbitMQ docs, "Streams and Super Streams", "Data Retention".)
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from amqp_broker.broker.message import Message
+
+CHUNK_ENTRIES_MAX: Final = 1024
+CHUNK_BYTES_MAX: Final = 1_048_576
+CHUNK_DURATION_MS_MAX: Final = 1000
+LATEST_ENTRIES_MAX: Final = 1024
+LATEST_BYTES_MAX: Final = 262_144
+
+
+class StreamChunk:
+    """Consecutive entries.
+
+    Args:
+        first_offset: the offset of the first one.
+        wall_ms: when that came, in milliseconds since 1970.
+    """
+
+    __slots__ = ("_references", "body_bytes", "count", "first_offset", "first_wall_ms", "last_wall_ms", "messages")
+
+    def __init__(self, first_offset: int, wall_ms: int) -> None:
+        self.first_offset = first_offset
+        self.first_wall_ms = self.last_wall_ms = wall_ms
+        self.body_bytes = 0
+        self.count = 0
+        self.messages: list[Message] = []  # where there is no journal
+        self._references: Sequence[int] = array("Q")
+
+    @property
+    def end_offset(self) -> int:
+        """The offset behind the last one."""
+        return self.first_offset + self.count
+
+    def takes(self, wall_ms: int) -> bool:
+        """Whether an entry that comes at this time belongs here."""
+        is_full = self.count >= CHUNK_ENTRIES_MAX or self.body_bytes >= CHUNK_BYTES_MAX
+        return not is_full and wall_ms - self.first_wall_ms < CHUNK_DURATION_MS_MAX
+
+    def append(self, reference: int, body_bytes: int, wall_ms: int) -> None:
+        """One entry more."""
+        references = self._references
+        assert isinstance(references, array), "a chunk that is full gets no more"
+        if reference:
+            references.append(reference)
+        self.count += 1
+        self.body_bytes += body_bytes
+        self.last_wall_ms = max(self.last_wall_ms, wall_ms)
+
+    def close(self) -> None:
+        """No more entries come: keep no more of the references than is needed."""
+        references = self._references
+        if len(references) and references[-1] - references[0] == len(references) - 1:
+            self._references = range(references[0], references[-1] + 1)
+
+    @property
+    def references(self) -> Sequence[int]:
+        """Of the journal's records, one for each entry; empty where there is no journal."""
+        return self._references
+
+
+class StreamLog:
+    """All entries of one stream.
+
+    Args:
+        has_journal: whether entries can be read from there.
+    """
+
+    __slots__ = ("_chunks", "_has_journal", "_latest", "_latest_bytes", "body_bytes", "end_offset")
+
+    def __init__(self, *, has_journal: bool) -> None:
+        self._has_journal = has_journal
+        self._chunks: list[StreamChunk] = []
+        self._latest: deque[Message] = deque()
+        self._latest_bytes = 0
+        self.body_bytes = 0
+        self.end_offset = 0  # the next entry's
+
+    def __len__(self) -> int:
+        return self.end_offset - self.first_offset
+
+    @property
+    def first_offset(self) -> int:
+        """The offset of the oldest entry there is; that of the next one where there is none."""
+        return self._chunks[0].first_offset if self._chunks else self.end_offset
+
+    # --- in
+
+    def append(self, message: Message, wall_ms: int) -> None:
+        """Add an entry that has just come; its position becomes its offset."""
+        message.position = self.end_offset
+        self.append_stored(message.reference, len(message.body), wall_ms)
+        if not self._has_journal:
+            self._chunks[-1].messages.append(message)
+            return
+        latest = self._latest
+        latest.append(message)
+        self._latest_bytes += len(message.body)
+        while len(latest) > LATEST_ENTRIES_MAX or (self._latest_bytes > LATEST_BYTES_MAX and len(latest) > 1):
+            self._latest_bytes -= len(latest.popleft().body)
+
+    def append_stored(self, reference: int, body_bytes: int, wall_ms: int) -> None:
+        """Add an entry of which nothing need be in memory."""
+        chunks = self._chunks
+        if not chunks or not chunks[-1].takes(wall_ms):
+            if chunks:
+                chunks[-1].close()
+                wall_ms = max(wall_ms, chunks[-1].last_wall_ms)  # times never go back, whatever the clock does
+            chunks.append(StreamChunk(self.end_offset, wall_ms))
+        chunks[-1].append(reference, body_bytes, wall_ms)
+        self.body_bytes += body_bytes
+        self.end_offset += 1
+
+    def begin_at(self, offset: int) -> None:
+        """The first entry has this offset: those before it were dropped in an earlier life of the broker."""
+        shift = offset - self.first_offset
+        for chunk in self._chunks:
+            chunk.first_offset += shift
+        self.end_offset += shift
+
+    # --- where
+
+    def offset_at(self, wall_ms: int) -> int:
+        """The first entry of the first chunk that has an entry of this time or later; the end where there is none."""
+        for chunk in self._chunks[self._chunk_before(wall_ms) :]:
+            if chunk.last_wall_ms >= wall_ms:
+                return chunk.first_offset
+        return self.end_offset
+
+    def _chunk_before(self, wall_ms: int) -> int:
+        return max(0, bisect_right(self._chunks, wall_ms, key=_first_wall_ms) - 1)
+
+    # --- out
+
+    def latest(self, offset: int) -> Message | None:
+        """An entry that is in memory; None where it must be read."""
+        if not self._has_journal:
+            chunk = self._chunk_of(offset)
+            return chunk.messages[offset - chunk.first_offset]
+        place = len(self._latest) - (self.end_offset - offset)
+        return self._latest[place] if place >= 0 else None
+
+    def references(self, offset: int, count: int) -> array[int]:
+        """The references of up to so many entries from an offset on: those that are in its chunk."""
+        chunk = self._chunk_of(offset)
+        start = offset - chunk.first_offset
+        return array("Q", chunk.references[start : start + count])
+
+    def parts(self, offset: int, count: int) -> Iterator[tuple[list[Message], array[int]]]:
+        """Up to so many entries, chunk by chunk: as messages, or as references."""
+        end = min(self.end_offset, offset + count)
+        while offset < end:
+            chunk = self._chunk_of(offset)
+            start, stop = offset - chunk.first_offset, min(chunk.end_offset, end) - chunk.first_offset
+            yield chunk.messages[start:stop], array("Q", chunk.references[start:stop])
+            offset = chunk.first_offset + stop
+
+    def latest_messages(self) -> Iterator[Message]:
+        """All that are in memory, the oldest first."""
+        if self._has_journal:
+            return iter(self._latest)
+        return iter([message for chunk in self._chunks for message in chunk.messages])
+
+    def _chunk_of(self, offset: int) -> StreamChunk:
+        return self._chunks[bisect_right(self._chunks, offset, key=_first_offset) - 1]
+
+    # --- what goes
+
+    def take_surplus(self, bytes_max: int | None, wall_ms_min: int | None) -> list[StreamChunk]:
+        """Take out the oldest chunks, as long as there are too many bytes or all of one is too old.
+
+        The last chunk always stays.
+
+        Args:
+            bytes_max: of all bodies together; None for no limit.
+            wall_ms_min: what came before this time is too old; None for no limit.
+        """
+        count = 0
+        left_bytes = self.body_bytes
+        for chunk in self._chunks[:-1]:
+            is_too_much = bytes_max is not None and left_bytes > bytes_max
+            if not is_too_much and (wall_ms_min is None or chunk.last_wall_ms >= wall_ms_min):
+                break
+            left_bytes -= chunk.body_bytes
+            count += 1
+        taken = self._chunks[:count]
+        del self._chunks[:count]
+        self.body_bytes = left_bytes
+        while self._latest and self._latest[0].position < self.first_offset:
+            self._latest_bytes -= len(self._latest.popleft().body)
+        return taken
+
+    def take_all(self) -> list[StreamChunk]:
+        """Take out everything: the stream is gone."""
+        taken, self._chunks = self._chunks, []
+        self._latest.clear()
+        self._latest_bytes = self.body_bytes = 0
+        return taken
+
+    @property
+    def oldest_wall_ms(self) -> int | None:
+        """When the last entry of the oldest chunk came that may go; None while there is only one."""
+        return self._chunks[0].last_wall_ms if len(self._chunks) > 1 else None
+
+
+def _first_offset(chunk: StreamChunk) -> int:
+    return chunk.first_offset
+
+
+def _first_wall_ms(chunk: StreamChunk) -> int:
+    return chunk.first_wall_ms
