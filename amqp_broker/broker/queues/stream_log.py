@@ -18,10 +18,10 @@ from typing import Final
 
 from amqp_broker.broker.message import Message
 
-CHUNK_ENTRIES_MAX: Final = 1024
+CHUNK_ENTRIES_MAX = 1024
 CHUNK_BYTES_MAX: Final = 1_048_576
 CHUNK_DURATION_MS_MAX: Final = 1000
-LATEST_ENTRIES_MAX: Final = 1024
+LATEST_ENTRIES_MAX = 1024
 LATEST_BYTES_MAX: Final = 262_144
 
 

@@ -1,0 +1,246 @@
+"""Streams: what stays over restarts and failures of power, what goes by size and by age, who gets what from where."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import product
+from typing import Any
+
+import pytest
+from pamqp import commands
+
+from amqp_broker.broker.message import Address, Message
+from amqp_broker.broker.queues import stream_log
+from amqp_broker.broker.queues.stream import StreamQueue
+from amqp_broker.broker.queues.stream_log import StreamLog
+from tests.support.client import Client, ClientChannel
+from tests.support.disk_broker import DiskBroker
+from tests.support.memory_broker import MemoryBroker
+
+
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few entries are many: a chunk has four, and two are in memory."""
+    monkeypatch.setattr(stream_log, "CHUNK_ENTRIES_MAX", 4)
+    monkeypatch.setattr(stream_log, "LATEST_ENTRIES_MAX", 2)
+
+
+def stream_of(broker: MemoryBroker) -> StreamQueue:
+    queue = broker.queue("s")
+    assert isinstance(queue, StreamQueue)
+    return queue
+
+
+def filled(broker: MemoryBroker, count: int, **arguments: Any) -> ClientChannel:
+    """A stream with numbered entries; arguments with underscores, without the x-."""
+    channel = Client(broker).open().channel()
+    table = {f"x-{name.replace('_', '-')}": value for name, value in arguments.items()}
+    channel.declare("s", {"x-queue-type": "stream", **table}, durable=True)
+    publish(channel, range(count))
+    return channel
+
+
+def publish(channel: ClientChannel, numbers: Sequence[int]) -> None:
+    for number in numbers:
+        channel.publish("", "s", b"%d" % number)
+
+
+def read(broker: MemoryBroker, offset: Any = "first", prefetch: int = 100, **arguments: Any) -> list[tuple[int, bytes]]:
+    """What a new consumer gets, as offsets and bodies; it acknowledges nothing."""
+    channel = Client(broker).open().channel()
+    channel.qos(prefetch)
+    channel.consume("s", arguments={"x-stream-offset": offset, **arguments})
+    return seen(channel)
+
+
+def seen(channel: ClientChannel) -> list[tuple[int, bytes]]:
+    return [(delivery.headers["x-stream-offset"], delivery.body) for delivery in channel.deliveries()]
+
+
+def numbered(numbers: Sequence[int]) -> list[tuple[int, bytes]]:
+    return [(number, b"%d" % number) for number in numbers]
+
+
+# --- from memory and from the disk
+
+
+@pytest.mark.parametrize("broker_type", [MemoryBroker, DiskBroker])
+def test_everything_is_read_from_any_place(broker_type: type[MemoryBroker]) -> None:
+    broker = broker_type()
+    filled(broker, 11)
+    for offset in range(11):
+        assert read(broker, offset) == numbered(range(offset, 11))
+
+
+def test_who_reads_from_the_disk_does_not_hold_up_the_end() -> None:
+    broker = DiskBroker()
+    publisher = filled(broker, 20)
+    slow, fast = Client(broker).open().channel(), Client(broker).open().channel()
+    with broker.holding_reads():
+        for channel, offset in ((slow, "first"), (fast, "next")):
+            channel.qos(100)
+            channel.consume("s", arguments={"x-stream-offset": offset})
+        publish(publisher, [20])
+        assert (seen(slow), seen(fast)) == ([], numbered([20]))
+    assert seen(slow) == numbered(range(21))
+
+
+def test_a_window_of_one_reads_all_in_order() -> None:
+    broker = DiskBroker()
+    filled(broker, 9)
+    channel = Client(broker).open().channel()
+    channel.qos(1)
+    channel.consume("s", arguments={"x-stream-offset": "first"})
+    got: list[tuple[int, bytes]] = []
+    for tag in range(1, 10):
+        got += seen(channel)
+        channel.ack(tag)
+    assert got == numbered(range(9))
+    assert stream_of(broker).unacknowledged_count == 0
+
+
+def test_a_channel_that_ends_gives_nothing_back() -> None:
+    broker = MemoryBroker()
+    filled(broker, 3)
+    channel = Client(broker).open().channel()
+    channel.qos(2)
+    channel.consume("s", arguments={"x-stream-offset": "first"})
+    assert seen(channel) == numbered([0, 1])
+    channel.call(commands.Channel.Close(200, "done", 0, 0))
+    assert stream_of(broker).unacknowledged_count == 0
+    assert read(broker) == numbered(range(3))
+
+
+def test_a_filter() -> None:
+    broker = MemoryBroker()
+    channel = filled(broker, 0)
+    for number, value in enumerate(["a", "b", None, "a"]):
+        headers = {} if value is None else {"x-stream-filter-value": value}
+        channel.publish("", "s", b"%d" % number, headers=headers)
+    assert read(broker, **{"x-stream-filter": "a"}) == numbered([0, 3])
+    assert read(broker, **{"x-stream-filter": ["a", "b"]}) == numbered([0, 1, 3])
+    assert read(broker, **{"x-stream-filter": "b", "x-stream-match-unfiltered": True}) == numbered([1, 2])
+
+
+# --- over restarts
+
+
+@pytest.mark.parametrize("ending", ["restarted", "killed", "without_power"])
+def test_all_is_there_again_transient_or_not(ending: str) -> None:
+    broker = DiskBroker()
+    channel = filled(broker, 5)
+    channel.publish("", "s", b"5", delivery_mode=2)
+    broker = getattr(broker, ending)()
+    assert read(broker) == numbered(range(6))
+    publish(Client(broker).open().channel(), [6])
+    assert read(broker, "last") == numbered([6])
+
+
+def test_an_entry_is_confirmed_when_it_is_kept() -> None:
+    broker = DiskBroker()
+    channel = filled(broker, 0)
+    channel.call(commands.Confirm.Select())
+    with broker.holding_writes():
+        publish(channel, [0])
+        assert channel.received() == []
+    assert isinstance(channel.received()[0].method, commands.Basic.Ack)
+
+
+@pytest.mark.parametrize(("written", "dropped"), [*product([True, False], repeat=2)])
+def test_offsets_never_go_back_when_power_fails(written: bool, dropped: bool) -> None:
+    broker = DiskBroker()
+    channel = filled(broker, 8, max_length_bytes=6)
+    first = stream_of(broker).first_offset
+    broker.writes_at_once = written
+    publish(channel, range(8, 16) if dropped else [])
+    end = stream_of(broker).end_offset
+    if written:
+        first = stream_of(broker).first_offset
+    else:
+        end = 8
+    broker = broker.without_power()
+    assert (stream_of(broker).first_offset, stream_of(broker).end_offset) == (first, end)
+    assert [int(body) for _, body in read(broker)] == list(range(first, end))
+
+
+# --- what goes
+
+
+def test_what_is_too_much_goes_chunk_by_chunk() -> None:
+    broker = DiskBroker()
+    channel = filled(broker, 10, max_length_bytes=6)
+    assert read(broker) == numbered(range(4, 10))
+    publish(channel, [0, 1, 2])
+    assert read(broker, 0)[0] == (8, b"8")
+    broker.reclaim()
+    assert broker.restarted().queue("s").ready_count == 5
+
+
+def test_what_is_too_old_goes_by_the_clock() -> None:
+    broker = DiskBroker()
+    filled(broker, 5, max_age="1m")
+    broker.advance(59_000)
+    assert len(read(broker)) == 5
+    broker.advance(1_001)
+    assert read(broker) == numbered([4])
+    broker.advance(3_600_000)
+    assert read(broker) == numbered([4])  # the last chunk stays
+
+
+def test_what_grew_old_while_the_broker_was_away() -> None:
+    broker = DiskBroker()
+    filled(broker, 5, max_age="1m")
+    broker = broker.restarted(down_ms=60_001)
+    assert read(broker) == numbered([4])
+
+
+def test_a_policy_limits_it_and_a_reader_goes_on_with_what_is_left() -> None:
+    broker = DiskBroker()
+    filled(broker, 9)
+    channel = Client(broker).open().channel()
+    channel.qos(4)
+    channel.consume("s", arguments={"x-stream-offset": "first"})
+    assert seen(channel) == numbered(range(4))
+    with broker.holding_reads():
+        channel.ack(4, multiple=True)  # the next ones are asked for
+        broker.handle(lambda: stream_of(broker).apply(limited(broker, 1)))
+    assert seen(channel) == numbered([8])
+
+
+def limited(broker: MemoryBroker, bytes_max: int) -> Any:
+    return replace(stream_of(broker).declared, length_bytes_max=bytes_max)
+
+
+def test_what_is_deleted_leaves_nothing_in_the_journal() -> None:
+    broker = DiskBroker()
+    channel = Client(broker).open().channel()
+    channel.declare("other", durable=True)
+    before = broker.live_records()
+    channel = filled(broker, 30, max_length_bytes=20)
+    channel.call(commands.Queue.Delete(queue="s"))
+    assert broker.live_records() == before
+    assert "s" not in broker.restarted().virtual_host.queues
+
+
+# --- the log
+
+
+def entry(body: bytes = b"x") -> Message:
+    return Message(Address("", "s", b""), b"", body, True, 0)
+
+
+def test_times() -> None:
+    log = StreamLog(has_journal=False)
+    for wall_ms in (0, 500, 2_000, 1_000, 5_000):  # the clock went back once
+        log.append(entry(), wall_ms)
+    assert [log.offset_at(wall_ms) for wall_ms in (0, 501, 2_000, 2_001, 5_000, 5_001)] == [0, 2, 2, 4, 4, 5]
+
+
+def test_references_that_follow_each_other_are_a_range() -> None:
+    log = StreamLog(has_journal=True)
+    for reference in (1, 2, 3, 4, 10, 12, 13, 14, 20):
+        log.append_stored(reference, 1, 0)
+    assert isinstance(log._chunks[0].references, range)
+    assert not isinstance(log._chunks[1].references, range)
+    assert [list(references) for _, references in log.parts(0, 9)] == [[1, 2, 3, 4], [10, 12, 13, 14], [20]]
