@@ -46,10 +46,10 @@ def publish(channel: ClientChannel, numbers: Sequence[int]) -> None:
         channel.publish("", "s", b"%d" % number)
 
 
-def read(broker: MemoryBroker, offset: Any = "first", prefetch: int = 100, **arguments: Any) -> list[tuple[int, bytes]]:
+def read(broker: MemoryBroker, offset: Any = "first", **arguments: Any) -> list[tuple[int, bytes]]:
     """What a new consumer gets, as offsets and bodies; it acknowledges nothing."""
     channel = Client(broker).open().channel()
-    channel.qos(prefetch)
+    channel.qos(100)
     channel.consume("s", arguments={"x-stream-offset": offset, **arguments})
     return seen(channel)
 
