@@ -171,9 +171,13 @@ class Administration(UserAdministration):
 
         Raises:
             NotThere: there is no such queue.
+            AdministrationError: the queue's type cannot do that.
             QueueBusy: how many there are cannot be told yet; ask again when the queue says so.
         """
-        count, work = self.queue(virtual_host, name).purge()
+        try:
+            count, work = self.queue(virtual_host, name).purge()
+        except AmqpError as error:
+            raise AdministrationError(error.explanation) from error
         self._log("queue purged", f"messages={count}", None, queue=name, vhost=virtual_host)
         return count, work
 

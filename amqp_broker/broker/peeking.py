@@ -204,7 +204,7 @@ class Peek:
             return
         stretches = queue.stretches(skip, left + 1)
         for stretch in stretches:
-            if stretch.chunk is None:
+            if not stretch.references:
                 for message in stretch.messages:
                     if self._is_enough():
                         return

@@ -10,13 +10,17 @@ from typing import Any
 import pytest
 from pamqp import commands
 
+from amqp_broker.broker.administration import Administration
 from amqp_broker.broker.message import Address, Message
+from amqp_broker.broker.peeking import Peek, PeekBounds
+from amqp_broker.broker.problems import AdministrationError
 from amqp_broker.broker.queues import stream_log
 from amqp_broker.broker.queues.stream import StreamQueue
 from amqp_broker.broker.queues.stream_log import StreamLog
 from tests.support.client import Client, ClientChannel
 from tests.support.disk_broker import DiskBroker
 from tests.support.memory_broker import MemoryBroker
+from tests.support.walking import walk_through
 
 
 @pytest.fixture(autouse=True)
@@ -244,3 +248,22 @@ def test_references_that_follow_each_other_are_a_range() -> None:
     assert isinstance(log._chunks[0].references, range)
     assert not isinstance(log._chunks[1].references, range)
     assert [list(references) for _, references in log.parts(0, 9)] == [[1, 2, 3, 4], [10, 12, 13, 14], [20]]
+
+
+# --- operators
+
+
+def test_who_looks_in_sees_all_of_it() -> None:
+    broker = DiskBroker()
+    filled(broker, 6)
+    peek = Peek(broker, stream_of(broker), PeekBounds(offset=1, limit=4))
+    walk_through(broker, peek.steps())
+    seen_messages = peek.seen()["messages"]
+    assert [one["payload"] for one in seen_messages] == ["1", "2", "3", "4"]
+
+
+def test_what_an_operator_cannot_purge() -> None:
+    broker = MemoryBroker()
+    filled(broker, 1)
+    with pytest.raises(AdministrationError, match="purge not supported by stream queues queue 's' in vhost '/'"):
+        Administration(broker).purge_queue("/", "s")
