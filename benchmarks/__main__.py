@@ -17,7 +17,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NoReturn
 
-from benchmarks import cells, footprint, growth, pauses, stock_clients
+from benchmarks import cells, footprint, growth, management, pauses, stock_clients
 from benchmarks.brokers import COMPILED, OURS, RABBITMQ, not_running, running
 from benchmarks.cells import Cell
 from benchmarks.chart import growth_svg, svg
@@ -49,6 +49,7 @@ TABLES = (
     Table("Side by side", cells.cells, 3),
     Table("How cost grows", growth.cells, 3),
     Table("Longest pauses", pauses.cells, 1, shares_brokers=False),
+    Table("Looked at", management.cells, 1, shares_brokers=False),
     Table("Start-up and memory", footprint.cells, 1, shares_brokers=False),
     Table("Stock clients", stock_clients.cells, 2),
 )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,13 +72,13 @@ class _WatchedBroker(OurBroker):
 
 
 @contextmanager
-def watched(kind: str) -> Iterator[tuple[RunningBroker, Lateness]]:
+def watched(kind: str, environment: Mapping[str, str] | None = None) -> Iterator[tuple[RunningBroker, Lateness]]:
     """Start our broker with a task in its loop that notes how late it wakes."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "lateness"
         Lateness.make(path)
         started_s = time.monotonic()
-        process = _WatchedBroker(environment={LATENESS_FILE: str(path), **_environment(kind)})
+        process = _WatchedBroker(environment={LATENESS_FILE: str(path), **_environment(kind), **(environment or {})})
         try:
             start_s = time.monotonic() - started_s
             yield RunningBroker(kind, process.address, process.pid, start_s), Lateness(path)

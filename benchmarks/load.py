@@ -48,6 +48,7 @@ class Producer:
         consumed_window: how many messages may be published and not consumed yet.
         confirms_window: how many may be unconfirmed; 0 for no confirms (one connection only).
         channels: of each connection.
+        rate_per_s: how many are published a second, where the window lets it; 0 for as many as it lets.
     """
 
     address: Address
@@ -56,6 +57,7 @@ class Producer:
     consumed_window: int
     confirms_window: int = 0
     channels: int = 1
+    rate_per_s: int = 0
 
     def run(self, board: Board, ready: Callable[[], None]) -> None:
         """Publish until the process is ended."""
@@ -69,9 +71,11 @@ class Producer:
             self._publish(board, [client.socket for client in clients])
 
     def _publish(self, board: Board, sockets: list[socket.socket]) -> None:
-        sent = 0
+        sent, begun_s = 0, time.monotonic()
         for send, batch in _turns(sockets, self.connections):
             self._wait_for_consumers(board, sent + batch.count)
+            if self.rate_per_s:
+                time.sleep(max(0.0, begun_s + sent / self.rate_per_s - time.monotonic()))
             send(batch.frames)
             sent += batch.count
             board.published[0] = sent
