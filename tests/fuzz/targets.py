@@ -8,7 +8,7 @@
 - ``stream``: the bytes behind a right handshake;
 - ``session``: several connections that send well-formed frames with any payload, raw bytes in between, while time
   passes, output is taken or not, and connections are lost;
-- those of MQTT, STOMP and web sockets are in ``other_protocols.py``.
+- those of MQTT, STOMP and web sockets are in ``other_protocols.py``, those of HTTP in ``http_targets.py``.
 
 Handshakes, streams and sessions run a whole broker, and look after each input whether all its counts are right and an
 honest client is served.
@@ -42,7 +42,7 @@ from amqp_broker.wire.table import (
     decode_table,
     encode_table,
 )
-from tests.fuzz import other_protocols
+from tests.fuzz import http_targets, other_protocols
 from tests.fuzz.stage import CONNECTIONS, Scene
 from tests.support.client import PROTOCOL_HEADER
 from tests.support.conversation import HANDSHAKE, METHODS
@@ -208,6 +208,7 @@ TARGETS: dict[str, Target] = {
     "stream": stream,
     "session": session,
     **other_protocols.TARGETS,
+    **http_targets.TARGETS,
 }
 
 
@@ -222,6 +223,8 @@ def seeds(target: str) -> list[bytes]:
         return [*frames, b"".join(METHODS)]
     if target in other_protocols.TARGETS:
         return other_protocols.seeds(target)
+    if target in http_targets.TARGETS:
+        return http_targets.seeds(target)
     if target == "pattern":
         return [one.encode() for one in PATTERNS]
     if target == "table":
