@@ -24,6 +24,7 @@ async def check_etcd(etcd: EtcdClient, keys: Keys) -> None:
     Raises:
         CannotJoin: it cannot be used.
         EtcdUnavailable: it does not answer.
+        EtcdRefused: it is full.
     """
     try:
         status = messages.StatusAnswer.read(await etcd.call(messages.STATUS, b""))
@@ -33,6 +34,8 @@ async def check_etcd(etcd: EtcdClient, keys: Keys) -> None:
         request = messages.transaction_request([absent], [messages.put(key, str(FORMAT).encode())], [messages.get(key)])
         answer = messages.TransactionAnswer.read(await etcd.call(messages.TRANSACTION, request))
     except EtcdRefused as error:
+        if error.is_out_of_space:
+            raise
         raise CannotJoin(
             f"etcd refuses this node: {error}: look at the user and password in the setting cluster"
         ) from error

@@ -1,14 +1,15 @@
 """What the owner does for etcd: old revisions are compacted away, and publishers wait before etcd's quota is used up.
 
 etcd keeps every value that a key ever had until it is compacted, so the journal's pieces would fill it with what was
-removed long ago. When its quota is used up, it takes no writes at all until somebody has made room; so the broker's
-disk alarm is raised long before, and what is acknowledged meanwhile makes room.
+removed long ago. When its quota is used up, it takes no writes at all until somebody has made room (``room.py``); so
+the broker's disk alarm is raised long before, and what is acknowledged meanwhile makes room.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import deque
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import trio
@@ -21,6 +22,8 @@ from amqp_broker.logs import log_event
 
 EVERY_S: Final = 3.0
 KEPT_ROUNDS: Final = 10  # revisions of the last half minute stay, for whoever reads at one of them
+KEPT_ROUNDS_WHEN_SHORT: Final = 2  # of much that goes through, half a minute is much of the quota
+SHORT_HISTORY_SHARE: Final = 0.3
 PUBLISHERS_WAIT_SHARE: Final = 0.6
 NOTHING_NEW_SHARE: Final = 0.8  # no new segment above it
 
@@ -32,12 +35,16 @@ class Upkeep:
         etcd: the members.
         store: the journal's.
         quota_bytes: etcd's ``--quota-backend-bytes``.
+        make_room: is called when etcd is full.
     """
 
-    def __init__(self, etcd: EtcdClient, store: EtcdStore, quota_bytes: int) -> None:
+    def __init__(
+        self, etcd: EtcdClient, store: EtcdStore, quota_bytes: int, make_room: Callable[[], Awaitable[object]]
+    ) -> None:
         self._etcd = etcd
         self._store = store
         self._quota_bytes = quota_bytes
+        self._make_room = make_room
         self._revisions: deque[int] = deque(maxlen=KEPT_ROUNDS)
         self._compacted = 0
         self.is_low = False  # whether publishers are to wait
@@ -66,11 +73,14 @@ class Upkeep:
             self.is_low = is_low
             event = "etcd fills up" if is_low else "etcd has room again"
             log_event(logging.WARNING, event, bytes=used_bytes, quota_bytes=self._quota_bytes)
-        await self._compact()
+        if self._store.is_out_of_space:
+            await self._make_room()
+        is_short = used_bytes > self._quota_bytes * SHORT_HISTORY_SHARE
+        await self._compact(KEPT_ROUNDS_WHEN_SHORT if is_short else KEPT_ROUNDS)
 
-    async def _compact(self) -> None:
+    async def _compact(self, kept_rounds: int) -> None:
         some_key = messages.range_request(b"\0", limit=1)
         self._revisions.append(messages.RangeAnswer.read(await self._etcd.call(messages.RANGE, some_key)).revision)
-        if len(self._revisions) == KEPT_ROUNDS and self._revisions[0] > self._compacted:
-            self._compacted = self._revisions[0]
+        if len(self._revisions) >= kept_rounds and self._revisions[-kept_rounds] > self._compacted:
+            self._compacted = self._revisions[-kept_rounds]
             await self._etcd.call(messages.COMPACT, messages.compaction_request(self._compacted))

@@ -190,9 +190,13 @@ class TransactionAnswer:
         return cls(_revision_in(fields), bool(wire.integer_of(fields, 2)), ranges)
 
 
-def compaction_request(revision: int) -> bytes:
-    """Forget what was overwritten before a revision."""
-    return wire.integer(1, revision)
+def compaction_request(revision: int, *, is_waited_for: bool = False) -> bytes:
+    """Forget what was overwritten before a revision.
+
+    Args:
+        is_waited_for: the answer comes only when its room is free for others.
+    """
+    return wire.integer(1, revision) + wire.integer(2, is_waited_for)
 
 
 # --- watching

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 import trio
 
 from amqp_broker.cluster.etcd_client import EtcdClient
+from amqp_broker.cluster.members import Address, EtcdRefused
+from amqp_broker.cluster.room import make_room
 from amqp_broker.cluster.store import EtcdStore
 from amqp_broker.cluster.upkeep import KEPT_ROUNDS, Upkeep
 from amqp_broker.etcd import messages
 from amqp_broker.etcd import protobuf as wire
+from tests.support.etcd_process import ETCD, one_member
 
 QUOTA_BYTES = 1_000_000
+FULL_BYTES = 10_000_000
 
 
 class SomeEtcd:
@@ -23,6 +28,7 @@ class SomeEtcd:
         self.used_bytes = 0
         self.revision = 0
         self.compacted: list[int] = []
+        self.room_made = 0
 
     async def call(self, path: str, request: bytes) -> bytes:
         if path == messages.STATUS:
@@ -52,7 +58,10 @@ def store() -> SomeStore:
 
 @pytest.fixture
 def upkeep(etcd: SomeEtcd, store: SomeStore) -> Upkeep:
-    return Upkeep(cast(EtcdClient, etcd), cast(EtcdStore, store), QUOTA_BYTES)
+    async def make_room() -> None:
+        etcd.room_made += 1
+
+    return Upkeep(cast(EtcdClient, etcd), cast(EtcdStore, store), QUOTA_BYTES, make_room)
 
 
 def look(upkeep: Upkeep, times: int = 1) -> None:
@@ -83,10 +92,11 @@ def test_they_go_on_when_there_is_room_again(etcd: SomeEtcd, store: SomeStore, u
     assert not upkeep.is_low
 
 
-def test_they_wait_when_etcd_has_said_that_it_is_full(store: SomeStore, upkeep: Upkeep) -> None:
+def test_they_wait_when_etcd_has_said_that_it_is_full(etcd: SomeEtcd, store: SomeStore, upkeep: Upkeep) -> None:
     store.is_out_of_space = True
     look(upkeep)
     assert upkeep.is_low
+    assert etcd.room_made == 1
 
 
 def test_what_was_overwritten_is_forgotten_after_some_rounds(etcd: SomeEtcd, upkeep: Upkeep) -> None:
@@ -94,6 +104,13 @@ def test_what_was_overwritten_is_forgotten_after_some_rounds(etcd: SomeEtcd, upk
     assert etcd.compacted == []
     look(upkeep, 3)
     assert etcd.compacted == [100, 200, 300]
+
+
+def test_less_of_it_is_kept_when_much_goes_through(etcd: SomeEtcd, upkeep: Upkeep) -> None:
+    look(upkeep, 5)
+    etcd.used_bytes = 300_001
+    look(upkeep, 2)
+    assert etcd.compacted == [500, 600]
 
 
 def test_nothing_is_forgotten_twice(etcd: SomeEtcd, upkeep: Upkeep) -> None:
@@ -106,3 +123,40 @@ def test_nothing_is_forgotten_twice(etcd: SomeEtcd, upkeep: Upkeep) -> None:
 
     trio.run(many)
     assert etcd.compacted == sorted(set(etcd.compacted))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(ETCD is None, reason="etcd is not installed (Debian: etcd-server)")
+def test_an_etcd_that_was_filled_by_others_takes_writes_again(tmp_path: Path) -> None:
+    member = one_member(tmp_path, ["--quota-backend-bytes", str(FULL_BYTES)])
+    address = Address("127.0.0.1", member.client_port)
+
+    def put(key: bytes) -> bytes:
+        return messages.transaction_request([], [messages.put(key, bytes(1_000_000))])
+
+    async def fill(client: EtcdClient) -> None:
+        for number in range(FULL_BYTES // 1_000_000 + 2):
+            await client.call(messages.TRANSACTION, put(b"%d" % number))
+
+    async def act() -> None:
+        async with trio.open_nursery() as nursery:
+            client = EtcdClient([address], 20.0, nursery)
+            with pytest.raises(EtcdRefused) as caught:
+                await fill(client)
+            assert caught.value.is_out_of_space
+            list_alarms = messages.alarm_request(messages.AlarmAction.LIST)
+            while not messages.alarms_in(await client.call(messages.ALARM, list_alarms)):
+                pass  # it is raised a little later
+            assert not await make_room(client, [address], FULL_BYTES // 5)  # more than that is live
+            delete = messages.transaction_request([], [messages.delete(b"0", b"9")])
+            await client.call(messages.TRANSACTION, delete)
+            with pytest.raises(EtcdRefused):
+                await client.call(messages.TRANSACTION, put(b"refused all the same"))
+            assert await make_room(client, [address], FULL_BYTES)
+            await client.call(messages.TRANSACTION, put(b"taken"))
+            nursery.cancel_scope.cancel()
+
+    try:
+        trio.run(act)
+    finally:
+        member.kill()

@@ -1,0 +1,58 @@
+"""What is done when etcd is full: it takes no writes any more, not even those that would make room.
+
+Old revisions are forgotten, each member gives the room back that this has left in its file, and the alarm is cleared,
+as its administrator would do by hand. It helps where what is live is less than etcd may hold; where it is more, the
+alarm stays, because it would be back at once.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Final
+
+import trio
+
+from amqp_broker.cluster.etcd_client import EtcdClient
+from amqp_broker.cluster.members import Address, EtcdRefused
+from amqp_broker.etcd import messages
+from amqp_broker.etcd.messages import AlarmAction
+from amqp_broker.logs import log_event
+
+DEFRAGMENT_TIMEOUT_S: Final = 60.0  # some gigabytes; the member answers nobody meanwhile
+LIVE_SHARE_MAX: Final = 0.7
+
+
+async def make_room(etcd: EtcdClient, addresses: Sequence[Address], quota_bytes: int) -> bool:
+    """Make room in an etcd that is full; returns whether there is some now.
+
+    Args:
+        etcd: all members.
+        addresses: of each of them.
+        quota_bytes: how much etcd may hold.
+
+    Raises:
+        EtcdUnavailable: a member does not answer.
+        EtcdRefused: etcd will not.
+    """
+    some_key = messages.range_request(b"\0", limit=1)
+    revision = messages.RangeAnswer.read(await etcd.call(messages.RANGE, some_key)).revision
+    try:
+        await etcd.call(messages.COMPACT, messages.compaction_request(revision, is_waited_for=True))
+    except EtcdRefused as error:
+        log_event(logging.DEBUG, "etcd was not compacted", reason=str(error))  # another node has done so
+    for address in addresses:
+        async with trio.open_nursery() as nursery:
+            await EtcdClient([address], DEFRAGMENT_TIMEOUT_S, nursery).call(messages.DEFRAGMENT, b"")
+            nursery.cancel_scope.cancel()
+    # Only now is it known: what compaction has freed is not counted as long as nothing is written.
+    used_bytes = messages.StatusAnswer.read(await etcd.call(messages.STATUS, b"")).database_used_bytes
+    if used_bytes > quota_bytes * LIVE_SHARE_MAX:
+        log_event(logging.ERROR, "etcd is full", bytes=used_bytes, quota_bytes=quota_bytes)
+        return False
+    alarms = await etcd.call(messages.ALARM, messages.alarm_request(AlarmAction.LIST))
+    for member_id, alarm in messages.alarms_in(alarms):
+        if alarm == messages.NO_SPACE_ALARM:
+            await etcd.call(messages.ALARM, messages.alarm_request(AlarmAction.CLEAR, member_id, alarm))
+    log_event(logging.WARNING, "etcd was full and has room again", bytes=used_bytes, quota_bytes=quota_bytes)
+    return True
