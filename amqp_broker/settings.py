@@ -23,6 +23,7 @@ TlsLogin = Literal["common_name", "san_dns", "san_email", "san_uri"]
 BehaveLike = Literal["3.10", "3.13", "4.0", "4.3"]
 ProxyProtocol = Literal["off", "required"]
 Switch = Literal["on", "off"]
+HttpMethod = Literal["get", "post"]
 
 OTHER_PROTOCOLS = {
     "mqtt": (1883, 8883),
@@ -199,6 +200,24 @@ class Settings:
         "/", "Virtual host that a new data folder starts with.", minimum=1, maximum=_NAME_BYTES_MAX
     )
     loopback_users: tuple[str, ...] = _setting(("guest",), "Users who may log in from this machine only.")
+
+    # Who else decides who may log in, and do what
+    auth_backends: tuple[str, ...] = _setting(
+        ("internal",),
+        "Who is asked who somebody is, in this order, until one knows them: internal (the broker's own users), http "
+        "(auth_http_...), oauth2 (auth_oauth2_...), or the name of a plugin. Who knows them decides what they may do, "
+        "unless NAME/OTHER lets another one decide that.",
+        minimum=1,
+    )
+    auth_cache_ttl_ms: int = _setting(
+        15_000, "How long what others have allowed is remembered; a refusal is remembered for a second.", minimum=1000
+    )
+    auth_timeout_ms: int = _setting(5_000, "Longest time that others may take to decide; then it is no.", minimum=1)
+    auth_http_method: HttpMethod = _setting("get", "How the back end http is asked.")
+    auth_http_user_path: str = _setting("", "URL where it is asked whether a name and a password are a user's.")
+    auth_http_vhost_path: str = _setting("", "URL where it is asked whether a user may use a virtual host.")
+    auth_http_resource_path: str = _setting("", "URL where it is asked what a user may do with a queue or exchange.")
+    auth_http_topic_path: str = _setting("", "URL where it is asked which keys of a topic exchange a user may use.")
 
     load_definitions: str = _setting(
         "", "File of definitions, or folder of files *.json, to be imported at each start. Empty: none."

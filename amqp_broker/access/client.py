@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from amqp_broker.access.judge import Judge
 from amqp_broker.access.patterns import Pattern
 from amqp_broker.access.users import User
 from amqp_broker.errors import AmqpError, access_refused, not_allowed
 
 DEFAULT_EXCHANGE_IN_PATTERNS = "amq.default"
+ALLOWED_MAX = 1000  # answers from elsewhere that a connection remembers
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +56,21 @@ def _address(host: str, port: int) -> str:
 
 
 def check_access(user: User, virtual_host: str) -> None:
-    """Raise AmqpError 530 unless a user may do anything, be it nothing, in a virtual host."""
-    if virtual_host not in user.permissions:
+    """Raise AmqpError 530 unless a user may do anything, be it nothing, in a virtual host.
+
+    Raises:
+        NotDecidedYet: that is being asked for elsewhere.
+    """
+    judge: Judge | None = user.judge
+    if virtual_host not in user.permissions if judge is None else not judge.may_enter(virtual_host):
         raise not_allowed(f"access to vhost '{virtual_host}' refused for user '{user.name}'")
 
 
 class Client:
     """A user in a virtual host, on one connection.
+
+    Where others decide what the user may do, each check raises NotDecidedYet until they have. What they have allowed
+    is remembered for the connection, as RabbitMQ does it for a channel.
 
     Args:
         user: who has authenticated.
@@ -72,6 +82,16 @@ class Client:
         self.user = user
         self._virtual_host = virtual_host
         self._names_permission = refusals_name_the_permission
+        self._allowed: set[tuple[str, str, str, str]] = set()
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether others decide what the user may do."""
+        return self.user.judge is not None
+
+    def forget_allowed(self) -> None:
+        """Ask anew for all that the user may do."""
+        self._allowed.clear()
 
     @property
     def user_name(self) -> str:
@@ -84,35 +104,81 @@ class Client:
 
     def check_configure(self, kind: str, name: str) -> None:
         """Raise AmqpError 403 unless the user may create, change and delete this."""
+        if self.user.judge is not None:
+            self._check_elsewhere("configure", kind, name)
+            return
         permission = self.user.permissions.get(self._virtual_host)
         self._check(permission.configure if permission else None, "configure", kind, name)
 
     def check_write(self, kind: str, name: str) -> None:
         """Raise AmqpError 403 unless the user may write to this."""
+        if self.user.judge is not None:
+            self._check_elsewhere("write", kind, name)
+            return
         permission = self.user.permissions.get(self._virtual_host)
         self._check(permission.write if permission else None, "write", kind, name)
 
     def check_read(self, kind: str, name: str) -> None:
         """Raise AmqpError 403 unless the user may read from this."""
+        if self.user.judge is not None:
+            self._check_elsewhere("read", kind, name)
+            return
         permission = self.user.permissions.get(self._virtual_host)
         self._check(permission.read if permission else None, "read", kind, name)
 
     def may_read(self, kind: str, name: str) -> bool:
         """Whether the user may read from this."""
+        if self.user.judge is not None:
+            return self._is_allowed_elsewhere("read", kind, name)
         permission = self.user.permissions.get(self._virtual_host)
         return permission is not None and permission.read.matches(name)
 
     def check_topic_read(self, exchange: str, routing_key: str) -> None:
         """Raise AmqpError 403 unless the user may bind this topic exchange with this key."""
+        if self.user.judge is not None:
+            self._check_topic_elsewhere("read", exchange, routing_key)
+            return
         patterns = self.user.topic_patterns(self._virtual_host, exchange)
         if patterns is not None and not patterns.read.matches(routing_key):
             raise self._topic_refused("read", exchange, routing_key)
 
     def check_topic_write(self, exchange: str, routing_key: str) -> None:
         """Raise AmqpError 403 unless the user may publish to this topic exchange with this key."""
+        if self.user.judge is not None:
+            self._check_topic_elsewhere("write", exchange, routing_key)
+            return
         patterns = self.user.topic_patterns(self._virtual_host, exchange)
         if patterns is not None and not patterns.write.matches(routing_key):
             raise self._topic_refused("write", exchange, routing_key)
+
+    def _check_elsewhere(self, permission: str, kind: str, name: str) -> None:
+        if not self._is_allowed_elsewhere(permission, kind, name):
+            shown = name or DEFAULT_EXCHANGE_IN_PATTERNS
+            raise self._refused(permission, f"{kind} '{shown}' in vhost '{self._virtual_host}'")
+
+    def _is_allowed_elsewhere(self, permission: str, kind: str, name: str) -> bool:
+        asked = (permission, kind, name, "")
+        if asked in self._allowed:
+            return True
+        judge: Judge = self.user.judge
+        if not judge.may_access(self._virtual_host, kind, name or DEFAULT_EXCHANGE_IN_PATTERNS, permission):
+            return False
+        self._remember_allowed(asked)
+        return True
+
+    def _check_topic_elsewhere(self, permission: str, exchange: str, routing_key: str) -> None:
+        asked = (permission, "topic", exchange, routing_key)
+        if asked in self._allowed:
+            return
+        judge: Judge = self.user.judge
+        if not judge.may_use_topic(self._virtual_host, exchange, routing_key, permission):
+            raise self._topic_refused(permission, exchange, routing_key)
+        self._remember_allowed(asked)
+
+    def _remember_allowed(self, asked: tuple[str, str, str, str]) -> None:
+        if len(self._allowed) >= ALLOWED_MAX:
+            self._allowed.clear()
+        self._allowed.add(asked)
 
     def _topic_refused(self, permission: str, exchange: str, routing_key: str) -> AmqpError:
         where = f"topic '{routing_key}' in exchange '{exchange}' in vhost '{self._virtual_host}'"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from amqp_broker.access.passwords import SHA256, PasswordHash, Verifier
 from amqp_broker.access.patterns import BadPattern, Pattern
@@ -86,6 +86,7 @@ class User:
     topic_permissions: dict[str, dict[str, TopicPermission]] = field(default_factory=dict)  # by exchange as well
     limits: UserLimits = field(default_factory=UserLimits)
     reference: int = 0  # of the journal's record
+    judge: Any = None  # a Judge (judge.py), where others decide what the user may do
     _expanded: dict[tuple[str, str], tuple[TopicPermission, TopicPatterns]] = field(default_factory=dict)
 
     def topic_patterns(self, virtual_host: str, exchange: str) -> TopicPatterns | None:

@@ -22,6 +22,7 @@ from amqp_broker.compilation import mypyc_attr
 from amqp_broker.settings import Settings
 
 if TYPE_CHECKING:
+    from amqp_broker.access.judge import Authority
     from amqp_broker.broker.event_exchange import EventExchange
 
 
@@ -34,6 +35,7 @@ class Contents(Shared):
         self.exchange_types = exchange_types()
         self.queue_types = queue_types()
         self.users = Users()
+        self.authority: Authority | None = None  # where others than these are asked who somebody is
         self.virtual_hosts: dict[str, VirtualHost] = {}
         self.global_parameters: Parameters = {}
         self.open_connections = Connections()

@@ -17,11 +17,13 @@ from amqp_broker.logs import log_event
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
+AUTH_BACKEND: Final = "login back end"
 EXCHANGE_TYPE: Final = "exchange type"
 INTERCEPTOR: Final = "interceptor"
 OBSERVER: Final = "observer"
 
 GROUPS: Final = {
+    AUTH_BACKEND: "amqp_broker.auth_backends",
     EXCHANGE_TYPE: "amqp_broker.exchange_types",
     INTERCEPTOR: "amqp_broker.interceptors",
     OBSERVER: "amqp_broker.observers",
@@ -30,6 +32,9 @@ GROUPS: Final = {
 
 ON_BY_DEFAULT: Final = frozenset({EXCHANGE_TYPE})
 """The kinds that are there for whoever asks for them; the others do nothing before somebody switches them on."""
+
+BY_SETTING: Final = {AUTH_BACKEND: "auth_backends"}
+"""The kinds that a setting switches on, by naming them."""
 
 
 class PluginType:

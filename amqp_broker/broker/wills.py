@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from amqp_broker.access.judge import NotDecidedYet
 from amqp_broker.broker.message import digest_of
 from amqp_broker.errors import AmqpError
 
@@ -22,6 +23,9 @@ def publish_will(ingress: Ingress, retained: Retained, will: LastWill) -> None:
         exchange = ingress.exchange_for(will.who, will.exchange, will.routing_key)
         ingress.publish_of(will.user_name, exchange, will.routing_key, will.header, will.body)
     except AmqpError:
+        return
+    except NotDecidedYet as undecided:
+        undecided.wait(lambda: publish_will(ingress, retained, will))
         return
     if will.topic:
         retained.replace(will.topic, will.header, will.body, digest.expiration_ms)

@@ -13,6 +13,13 @@ from amqp_broker.settings import DESCRIPTIONS
 
 # What rabbitmq.conf calls it, and what it is called here. Where a unit or a form differs, the setting's text says so.
 RABBITMQ_KEYS = {
+    "auth_backends": "auth_backends",
+    "auth_cache.cache_ttl": "auth_cache_ttl_ms",
+    "auth_http.http_method": "auth_http_method",
+    "auth_http.resource_path": "auth_http_resource_path",
+    "auth_http.topic_path": "auth_http_topic_path",
+    "auth_http.user_path": "auth_http_user_path",
+    "auth_http.vhost_path": "auth_http_vhost_path",
     "channel_max": "channels_per_connection_max",
     "cluster_name": "cluster_name",
     "connection_max": "connections_max",

@@ -16,7 +16,15 @@ from amqp_broker.broker.problems import AdministrationError, NotThere
 from amqp_broker.cli import control, options, tables
 from amqp_broker.cli.exit_codes import EPILOG, ExitCode
 from amqp_broker.errors import AmqpError
-from amqp_broker.server.plugin_choices import find_plugin, installed_plugins, is_on, read_choices, write_choices
+from amqp_broker.server.plugin_choices import (
+    check_switchable,
+    find_plugin,
+    installed_plugins,
+    is_on,
+    read_choices,
+    write_choices,
+)
+from amqp_broker.settings import Settings
 
 COLUMNS = ("kind", "name", "package", "module", "state")
 
@@ -48,7 +56,10 @@ def list_plugins(
     amqp-broker plugins list
     amqp-broker plugins list --check --json
     """
-    choices = _choices(_folder(data_dir, config))
+    settings = _settings(data_dir, config)
+    choices = _choices(Path(settings.data_dir))
+    for one in settings.auth_backends:
+        choices |= dict.fromkeys(one.split("/"), True)
     rows = [_row(plugin, choices, check) for plugin in installed_plugins()]
     tables.show(rows, (*COLUMNS, "check") if check else COLUMNS, as_json)
 
@@ -84,7 +95,7 @@ def disable(
 
 
 def _switch(name: str, to_on: bool, data_dir: str | None, config: Path | None, as_json: bool) -> None:
-    folder = _folder(data_dir, config)
+    folder = Path(_settings(data_dir, config).data_dir)
     command = "plugins.enable" if to_on else "plugins.disable"
     try:
         *_, last = control.exchange(str(folder), command, {"name": name})
@@ -105,6 +116,7 @@ def _switch_without_broker(folder: Path, name: str, to_on: bool) -> str:
     choices = _choices(folder)
     try:
         plugin = find_plugin(name)
+        check_switchable(plugin)
         if to_on:
             plugin.load()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -125,8 +137,8 @@ def _refuse(error: AdministrationError | AmqpError) -> NoReturn:
     options.fail(ExitCode.REFUSED, error.explanation if isinstance(error, AmqpError) else str(error))
 
 
-def _folder(data_dir: str | None, config: Path | None) -> Path:
-    return Path(options.configure(None, None, data_dir, config, None, None).settings.data_dir)
+def _settings(data_dir: str | None, config: Path | None) -> Settings:
+    return options.configure(None, None, data_dir, config, None, None).settings
 
 
 def _choices(folder: Path) -> dict[str, bool]:

@@ -68,6 +68,7 @@ def serve(given: Mapping[str, str | None]) -> None:
     from amqp_broker.server.data_folder import CannotUseDataFolder, DataFolder
     from amqp_broker.server.definition_files import CannotLoadDefinitions
     from amqp_broker.server.descriptors import take_all_descriptors
+    from amqp_broker.server.logins.failures import CannotAskBackend
     from amqp_broker.server.service_manager import ServiceManager
 
     gc.freeze()  # what was loaded stays: looking through it would take a tenth of the start
@@ -85,7 +86,14 @@ def serve(given: Mapping[str, str | None]) -> None:
     failure: Exception | None = None
     try:
         trio.run(_serve, server, data_folder, ServiceManager(os.environ))
-    except* (JournalError, CannotListen, BadCertificate, CannotUseDataFolder, CannotLoadDefinitions) as errors:
+    except* (
+        JournalError,
+        CannotListen,
+        BadCertificate,
+        CannotUseDataFolder,
+        CannotLoadDefinitions,
+        CannotAskBackend,
+    ) as errors:
         failure = _first(errors)
     # Out here: what is raised within except* comes out in a group, until Python 3.11.4 even when it is alone.
     if failure is not None:
@@ -132,11 +140,12 @@ def _explained(error: Exception, data_dir: str) -> tuple[ExitCode, str]:
     from amqp_broker.server.data_folder import whose
     from amqp_broker.server.definition_files import CannotLoadDefinitions
     from amqp_broker.server.journal_folder import WAY_OUT_OF_OTHER_RELEASE
+    from amqp_broker.server.logins.failures import CannotAskBackend
 
     match error:
         case CannotListen():
             return ExitCode.CANNOT_LISTEN, str(error)
-        case BadCertificate() | CannotLoadDefinitions():
+        case BadCertificate() | CannotLoadDefinitions() | CannotAskBackend():
             return ExitCode.WRONG_USE, str(error)
         case JournalDamaged():
             way_out = (

@@ -199,12 +199,17 @@ class BrokerServer:
         """The same for whoever listens itself, and hands clients over with ``serve_stream``.
 
         Raises:
+            CannotAskBackend: a back end that the settings name cannot be used; likewise.
             JournalFailed: what should be durable could not be written; alone or in an exception group.
         """
         try:
             driver = self._driver
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
+                if self.settings.auth_backends != ("internal",):
+                    from amqp_broker.server.logins.authority import make_authority
+
+                    self.broker.authority = make_authority(self.broker, self.settings, nursery.start_soon)
                 nursery.start_soon(run_timers, self.broker, driver.earlier_deadline)
                 nursery.start_soon(go_on_with_works, self.broker, driver.unfinished_work)
                 nursery.start_soon(self._turns.run)

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from amqp_broker.broker.plugin_types import GROUPS, ON_BY_DEFAULT, PluginType, find_plugin_types
+from amqp_broker.broker.plugin_types import BY_SETTING, GROUPS, ON_BY_DEFAULT, PluginType, find_plugin_types
 from amqp_broker.broker.problems import AdministrationError, NotThere
 from amqp_broker.explanations import json_mistake, system_reason
 
@@ -72,6 +72,19 @@ def installed_plugins() -> list[PluginType]:
 def is_on(plugin: PluginType, choices: Mapping[str, bool]) -> bool:
     """Whether a plugin is switched on."""
     return choices.get(plugin.name, plugin.kind in ON_BY_DEFAULT)
+
+
+def check_switchable(plugin: PluginType) -> None:
+    """See that a plugin is one that is switched on and off by itself.
+
+    Raises:
+        AdministrationError: it is not; the text says what switches it on.
+    """
+    setting = BY_SETTING.get(plugin.kind)
+    if setting is not None:
+        raise AdministrationError(
+            f"{plugin.kind} '{plugin.name}' is on where the setting {setting} names it: start the broker with that"
+        )
 
 
 def find_plugin(name: str) -> PluginType:

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from amqp_broker.broker.broker import Broker
-from amqp_broker.broker.plugin_types import EXCHANGE_TYPE, OBSERVER, PluginType
+from amqp_broker.broker.plugin_types import BY_SETTING, EXCHANGE_TYPE, OBSERVER, PluginType
 from amqp_broker.broker.problems import AdministrationError, NotThere
 from amqp_broker.errors import AmqpError
 from amqp_broker.logs import log_event
 from amqp_broker.server.plugin_choices import (
     BadChoices,
+    check_switchable,
     find_plugin,
     installed_plugins,
     is_on,
@@ -59,7 +60,7 @@ class Plugins:
                 way_out=f"install its package again, or 'amqp-broker plugins disable {name}'",
             )
         for plugin in installed:
-            if plugin.name in choices:
+            if plugin.name in choices and plugin.kind not in BY_SETTING:
                 try:
                     self._apply(plugin, is_on(plugin, choices))
                 except AmqpError:
@@ -87,6 +88,7 @@ class Plugins:
             write_choices(self._folder, {other: choice for other, choice in choices.items() if other != name})
             return "plugin"
         try:
+            check_switchable(plugin)
             self._apply(plugin, to_on)
         except AmqpError as error:
             raise AdministrationError(error.explanation) from error

@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from amqp_broker.access.client import Client, Peer
+from amqp_broker.access.judge import NotDecidedYet
 from amqp_broker.access.passwords import NotVerifiedYet
 from amqp_broker.broker.works import Work
 from amqp_broker.compilation import mypyc_attr
@@ -181,8 +182,10 @@ class ClientConnection:
         self.throttle.suspend(True)
         wait(go_on)
 
-    def verdict_on(self, check: NotVerifiedYet) -> Callable[[Callable[[], None]], None]:
-        """What waits until it is known whether a password is right, for ``suspend``."""
+    def verdict_on(self, check: NotVerifiedYet | NotDecidedYet) -> Callable[[Callable[[], None]], None]:
+        """What waits until it is known whether a password is right, or somebody may do something, for ``suspend``."""
+        if isinstance(check, NotDecidedYet):
+            return check.wait
         return partial(self._verify_password, check)
 
     def _verify_password(self, check: NotVerifiedYet, go_on: Callable[[], None]) -> None:

@@ -58,6 +58,12 @@ class Login:
         return MECHANISMS if self._peer.certificate_name is None else (*MECHANISMS, EXTERNAL)
 
     @property
+    def user(self) -> User:
+        """Who has authenticated."""
+        assert self._user is not None
+        return self._user
+
+    @property
     def user_name(self) -> str:
         """Who has authenticated, empty before."""
         return self._user.name if self._user is not None else ""
@@ -72,6 +78,7 @@ class Login:
         Raises:
             Refused: it is nobody that may log in from there.
             NotVerifiedYet: to be asked again when the password is verified (``Driver.verify_password``).
+            NotDecidedYet: the same when somebody else has said.
         """
         if mechanism not in self.mechanisms:
             raise Refused(Refusal.UNKNOWN_MECHANISM, f"unknown authentication mechanism '{mechanism}'")
@@ -89,21 +96,30 @@ class Login:
 
         Raises:
             Refused: name or password is wrong, or the user may not log in from there.
-            NotVerifiedYet: to be asked again when the password is verified.
+            NotVerifiedYet, NotDecidedYet: to be asked again when that is known.
         """
         self.claimed_name = name
-        self._admit(name, self._broker.users.authenticate(name, password))
+        authority = self._broker.authority
+        if authority is None:
+            self._admit(name, self._broker.users.authenticate(name, password))
+        else:
+            self._admit(name, authority.authenticate(name, password, self._peer))
 
     def _authenticate_by_certificate(self) -> None:
         name = self._peer.certificate_name or ""
         if not name:
             raise Refused(Refusal.LOGIN, "the client showed no certificate that names a user")
         self.claimed_name = name
-        self._admit(name, self._broker.users.get(name))
+        authority = self._broker.authority
+        if authority is None:
+            self._admit(name, self._broker.users.get(name))
+        else:
+            self._admit(name, authority.authenticate(name, None, self._peer))
 
     def _admit(self, name: str, user: User | None) -> None:
         if user is None:
             raise Refused(Refusal.LOGIN, f"user '{name}' - invalid credentials")
+        name = user.name
         if name in self._broker.settings.loopback_users and not self._peer.is_loopback:
             raise Refused(Refusal.LOGIN, f"user '{name}' can only connect via localhost")
         self._user = user
@@ -138,6 +154,7 @@ class Login:
         Raises:
             Refused: there is no such virtual host, or there are too many connections already.
             AmqpError: the user may not be there.
+            NotDecidedYet: to be asked again when somebody else has said.
         """
         user = self._user
         assert user is not None

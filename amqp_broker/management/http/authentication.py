@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import trio
 
 from amqp_broker.access.client import Peer
+from amqp_broker.access.judge import NotDecidedYet
 from amqp_broker.access.passwords import NotVerifiedYet
-from amqp_broker.access.users import User
+from amqp_broker.access.users import NOTHING, Permission, User
 from amqp_broker.management.http.messages import HttpError, not_authorised
 from amqp_broker.management.http.router import Access
 from amqp_broker.session.login import Login, Refused
@@ -28,6 +29,7 @@ MANAGEMENT = frozenset({"management", "policymaker", "monitoring", "administrato
 POLICYMAKER = frozenset({"policymaker", "administrator"})
 MONITORING = frozenset({"monitoring", "administrator"})
 ADMINISTRATOR = frozenset({"administrator"})
+NOTHING_BY_PATTERN = Permission(NOTHING, NOTHING, NOTHING)
 
 
 async def user_of(management: ManagedServer, peer: Peer, authorization: str | None) -> User:
@@ -69,11 +71,31 @@ async def log_in(management: ManagedServer, peer: Peer, name: str, password: byt
             verified = trio.Event()
             management.server.driver.verify_password(check, verified.set, lambda: True)
             await verified.wait()
+        except NotDecidedYet as undecided:
+            await decided(undecided)
     management.http_logins["succeeded"] += 1
-    user = management.broker.users.get(name)
-    if user is None:
-        raise _login_failed()
+    user = login.user
+    if user.judge is None:
+        return user
+    for virtual_host in list(management.broker.virtual_hosts):
+        if await _may_enter(user, virtual_host):
+            user.permissions[virtual_host] = NOTHING_BY_PATTERN  # they are there; what they may do is the judge's
     return user
+
+
+async def decided(undecided: NotDecidedYet) -> None:
+    """Wait until what was asked for elsewhere is known."""
+    event = trio.Event()
+    undecided.wait(event.set)
+    await event.wait()
+
+
+async def _may_enter(user: User, virtual_host: str) -> bool:
+    while True:
+        try:
+            return bool(user.judge.may_enter(virtual_host))
+        except NotDecidedYet as undecided:
+            await decided(undecided)
 
 
 def _login_failed() -> HttpError:

@@ -14,17 +14,18 @@ from urllib.parse import quote
 import trio
 
 from amqp_broker.access.client import Peer
+from amqp_broker.access.judge import NotDecidedYet
 from amqp_broker.access.passwords import SHA256, PasswordHash
 from amqp_broker.access.users import User
 from amqp_broker.logs import log_event
 from amqp_broker.management.api.endpoints import ENDPOINTS, METRICS_ENDPOINTS
 from amqp_broker.management.http.admission import Admission
-from amqp_broker.management.http.authentication import check_access, user_of
+from amqp_broker.management.http.authentication import check_access, decided, user_of
 from amqp_broker.management.http.call import Call
 from amqp_broker.management.http.conversation import BODY_BYTES_MAX, Conversation, ReadBody
 from amqp_broker.management.http.looking import EVENTS, Looking
 from amqp_broker.management.http.messages import Answer, HttpError, Request, no_such_object
-from amqp_broker.management.http.router import Access, Router
+from amqp_broker.management.http.router import Access, Handler, Router
 from amqp_broker.management.http.sessions import CSRF_HEADER, token_of
 from amqp_broker.network.listeners import HTTP, METRICS
 
@@ -98,7 +99,7 @@ class HttpService:
             body_bytes_max = BODY_BYTES_MAX
         body = await read_body(body_bytes_max)
         await self._admission.wait()
-        answer = await handler(Call(self._management, request, variables, user, body, peer))
+        answer = await _answer(handler, Call(self._management, request, variables, user, body, peer))
         if method in WRITING and access is not Access.ANYBODY:
             _note_change(request, user, peer, answer)
         return answer
@@ -134,7 +135,16 @@ class HttpService:
         access, handler = endpoint.methods["GET"]
         check_access(self._management, call.user, access, variables, "GET")
         self._management.was_asked()
-        return await handler(Call(self._management, request, variables, call.user, b"", call.peer))
+        return await _answer(handler, Call(self._management, request, variables, call.user, b"", call.peer))
+
+
+async def _answer(handler: Handler, call: Call) -> Answer:
+    """What an endpoint answers; what the user may do is asked for first, where others decide that."""
+    while True:
+        try:
+            return await handler(call)
+        except NotDecidedYet as undecided:
+            await decided(undecided)
 
 
 def _note_change(request: Request, user: User, peer: Peer, answer: Answer) -> None:

@@ -25,6 +25,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from amqp_broker.access.client import Client, Peer
+from amqp_broker.access.judge import NotDecidedYet
 from amqp_broker.access.passwords import NotVerifiedYet
 from amqp_broker.broker.counters import ChannelCounts
 from amqp_broker.broker.queues.base import QueueBusy
@@ -197,7 +198,7 @@ class Connection(Link):
             except Unfinished as unfinished:
                 self.suspend(unfinished.work.when_done, frames)
                 return
-            except NotVerifiedYet as check:
+            except (NotVerifiedYet, NotDecidedYet) as check:
                 self.suspend(self.verdict_on(check), chain(((kind, number, payload),), frames))
                 return
             if self.state is CLOSED:
@@ -309,6 +310,9 @@ class Connection(Link):
     def _update_secret(self) -> None:
         """The client has renewed its credentials: look again what it may do (RabbitMQ docs, "OAuth 2")."""
         self.client.check_access()
+        if self.client.is_judged:
+            self.client.forget_allowed()
+            self.remembered.begin_version(self.virtual_host.lookup_version)
         for channel in self.channels.values():
             channel.consuming.cancel_refused()
         self.send_method(0, methods.Connection.UpdateSecretOk())

@@ -16,12 +16,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
+from amqp_broker.access.judge import NotDecidedYet
 from amqp_broker.broker.message import Address, Digest, digest_of, without_blind_copies
 from amqp_broker.broker.observer import Passage
 from amqp_broker.broker.publishing import REFUSED, TAKEN
 from amqp_broker.broker.queues.base import Queue
 from amqp_broker.compilation import mypyc_attr
-from amqp_broker.errors import NO_METHOD, AmqpError, ReplyCode, not_implemented, precondition_failed
+from amqp_broker.errors import NO_METHOD, AmqpError, ReplyCode, access_refused, not_implemented, precondition_failed
 from amqp_broker.protocols.amqp091.consuming import REPLY_TO, Consuming
 from amqp_broker.protocols.amqp091.link import ChannelLink
 from amqp_broker.protocols.amqp091.remembered import Remembered, Target
@@ -98,6 +99,7 @@ class Publishing:
         self._reply_consumers = channel.connection.broker.reply_consumers
         self._observers = channel.connection.broker.observers
         self._interceptors = channel.connection.broker.interceptors
+        self._is_judged = channel.connection.client.is_judged
         broker = channel.connection.broker
         self._size_bytes_max = broker.settings.message_size_bytes_max or broker.behaviour.message_size_bytes_max
 
@@ -113,6 +115,8 @@ class Publishing:
         channel = self._channel
         connection = channel.connection
         self._throttle.has_published = True
+        if self._is_judged:
+            self._ask_first(payload)
         content = connection.take_content(channel.number)
         if content is None:
             self._method = payload
@@ -122,6 +126,19 @@ class Publishing:
         header, body = content
         self._check_size(len(body))
         self._publish(payload, header, body)
+
+    def _ask_first(self, payload: bytes) -> None:
+        """Find out whether the user may publish before the content is taken: it could not be taken again.
+
+        Raises:
+            NotDecidedYet: others are being asked.
+        """
+        self._remember_for_this_version()
+        if payload not in self._remembered.targets:
+            try:
+                self._look_up(payload)
+            except AmqpError:
+                pass  # told when the content is here
 
     def receive(self, kind: int, payload: bytes) -> None:
         """The next frame of the content."""
@@ -178,7 +195,7 @@ class Publishing:
         virtual_host = self._virtual_host
         remembered = self._remembered
         if remembered.version != virtual_host.lookup_version:
-            remembered.begin_version(virtual_host.lookup_version)
+            self._remember_for_this_version()
         try:
             target = remembered.targets.get(method) or self._look_up(method)
             if self._interceptors.present:
@@ -192,6 +209,8 @@ class Publishing:
                     header, digest = self._read(header)
                 else:
                     remembered.header, remembered.digest = header, digest
+        except NotDecidedYet:  # it was known when the content began to come
+            raise access_refused("whether this may be published is not known any more; try again") from None
         except AmqpError as error:
             self._tell_refused(method, header, body, error)
             raise
@@ -211,6 +230,11 @@ class Publishing:
         else:
             publication = Publication(queues, address, header, body, digest, target.mandatory, number)
             channel.transaction.publish(publication)
+
+    def _remember_for_this_version(self) -> None:
+        version = self._virtual_host.lookup_version
+        if self._remembered.version != version:
+            self._remembered.begin_version(version)
 
     def _look_up(self, payload: bytes) -> Target:
         """Decode a basic.publish and find where it leads.

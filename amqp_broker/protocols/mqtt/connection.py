@@ -14,6 +14,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from amqp_broker.access.client import Peer
+from amqp_broker.access.judge import NotDecidedYet
 from amqp_broker.access.passwords import NotVerifiedYet
 from amqp_broker.broker.counters import ChannelCounts
 from amqp_broker.broker.observer import Channel
@@ -172,7 +173,7 @@ class Connection(Link):
         for first_byte, body in packets:
             try:
                 self._handle(first_byte, body)
-            except NotVerifiedYet as check:
+            except (NotVerifiedYet, NotDecidedYet) as check:
                 self.suspend(self.verdict_on(check), chain(((first_byte, body),), packets))
                 return
             except Unfinished as unfinished:

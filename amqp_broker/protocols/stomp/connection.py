@@ -14,6 +14,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from amqp_broker.access.client import Peer
+from amqp_broker.access.judge import NotDecidedYet
 from amqp_broker.access.passwords import NotVerifiedYet
 from amqp_broker.broker.counters import ChannelCounts
 from amqp_broker.broker.observer import Channel
@@ -156,7 +157,7 @@ class Connection(Link):
         for frame in frames:
             try:
                 self._handle(frame)
-            except NotVerifiedYet as check:
+            except (NotVerifiedYet, NotDecidedYet) as check:
                 self.suspend(self.verdict_on(check), chain((frame,), frames))
                 return
             except QueueBusy as busy:

@@ -1,0 +1,62 @@
+"""Who decides about users that are not the broker's own: somebody who may have to be asked elsewhere, over a network.
+
+Everything here is synchronous. What is not known yet is a ``NotDecidedYet``: whoever asks for a client lets it wait,
+and does the same again when the answer is there; others go on meanwhile. Holds no back end; those are in
+``server/logins/``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from amqp_broker.access.client import Peer
+    from amqp_broker.access.users import User
+
+Wait = Callable[[Callable[[], None]], None]
+"""Is handed what is to be called, once, when the answer is there."""
+
+
+class NotDecidedYet(Exception):
+    """Whether somebody may is being asked elsewhere: ask again when ``wait`` says so.
+
+    Args:
+        wait: is handed what is to be called then.
+    """
+
+    def __init__(self, wait: Wait) -> None:
+        super().__init__()
+        self.wait = wait
+
+
+class Judge(Protocol):
+    """Decides what one user may do. Each question raises NotDecidedYet where the answer is not here."""
+
+    def may_enter(self, virtual_host: str) -> bool:
+        """Whether the user may use a virtual host at all."""
+        ...
+
+    def may_access(self, virtual_host: str, kind: str, name: str, permission: str) -> bool:
+        """Whether the user has a permission, ``configure``, ``write`` or ``read``, on a queue or exchange."""
+        ...
+
+    def may_use_topic(self, virtual_host: str, exchange: str, routing_key: str, permission: str) -> bool:
+        """Whether the user may write with a key to a topic exchange, or read with it from there."""
+        ...
+
+
+class Authority(Protocol):
+    """Finds out who somebody is, where that is not the broker's own users' alone to say."""
+
+    def authenticate(self, name: str, password: bytes | None, peer: Peer) -> User | None:
+        """The user, with who judges them; None where it is nobody.
+
+        Args:
+            password: None where a certificate has proved the name.
+
+        Raises:
+            NotDecidedYet: it is being asked for.
+            NotVerifiedYet: the password is to be compared with one of the broker's own.
+        """
+        ...

@@ -1,0 +1,5 @@
+"""What goes wrong with back ends before anybody is asked. A file of its own: who reports it loads no back end."""
+
+
+class CannotAskBackend(Exception):
+    """A back end that the settings name cannot be used; the text names it, the reason and the way out."""
