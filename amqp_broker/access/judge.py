@@ -8,11 +8,7 @@ and does the same again when the answer is there; others go on meanwhile. Holds 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
-
-if TYPE_CHECKING:
-    from amqp_broker.access.client import Peer
-    from amqp_broker.access.users import User
+from typing import Protocol
 
 Wait = Callable[[Callable[[], None]], None]
 """Is handed what is to be called, once, when the answer is there."""
@@ -43,20 +39,4 @@ class Judge(Protocol):
 
     def may_use_topic(self, virtual_host: str, exchange: str, routing_key: str, permission: str) -> bool:
         """Whether the user may write with a key to a topic exchange, or read with it from there."""
-        ...
-
-
-class Authority(Protocol):
-    """Finds out who somebody is, where that is not the broker's own users' alone to say."""
-
-    def authenticate(self, name: str, password: bytes | None, peer: Peer) -> User | None:
-        """The user, with who judges them; None where it is nobody.
-
-        Args:
-            password: None where a certificate has proved the name.
-
-        Raises:
-            NotDecidedYet: it is being asked for.
-            NotVerifiedYet: the password is to be compared with one of the broker's own.
-        """
         ...

@@ -22,7 +22,7 @@ from amqp_broker.compilation import mypyc_attr
 from amqp_broker.settings import Settings
 
 if TYPE_CHECKING:
-    from amqp_broker.access.judge import Authority
+    from amqp_broker.access.authority import Authority
     from amqp_broker.broker.event_exchange import EventExchange
 
 
