@@ -17,7 +17,7 @@ from amqp_broker.access.client import Peer
 from amqp_broker.broker.broker import Broker
 from amqp_broker.broker.drops import Drops
 from amqp_broker.broker.message import Address
-from amqp_broker.broker.message_traces import Wanted
+from amqp_broker.broker.traced_messages import Wanted
 from amqp_broker.protocols.amqp091.connection import Connection
 from amqp_broker.server.clock import SystemClock
 from amqp_broker.settings import Settings

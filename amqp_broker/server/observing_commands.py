@@ -30,7 +30,7 @@ def _traces(controlled: Controlled, arguments: Arguments) -> Iterator[Mapping[st
 
 async def start_trace(controlled: Controlled, arguments: Arguments) -> TraceStatus:
     """Trace the messages that the arguments describe."""
-    from amqp_broker.broker.message_traces import wanted_of
+    from amqp_broker.broker.traced_messages import wanted_of
 
     traces = controlled.broker.message_traces
     traces.start(wanted_of(arguments, controlled.broker.virtual_hosts), controlled.who)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pamqp import commands
 from pamqp.common import FieldTable
 
-from amqp_broker.broker.message_traces import Wanted
+from amqp_broker.broker.traced_messages import Wanted
 from tests.support.client import Client
 from tests.support.memory_broker import MemoryBroker
 

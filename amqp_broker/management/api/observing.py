@@ -69,7 +69,7 @@ async def show_traces(call: Call) -> Answer:
 
 async def start_trace(call: Call) -> Answer:
     """Trace the messages that the body describes, and no others."""
-    from amqp_broker.broker.message_traces import wanted_of
+    from amqp_broker.broker.traced_messages import wanted_of
 
     try:
         wanted = wanted_of(call.body(), call.broker.virtual_hosts)
