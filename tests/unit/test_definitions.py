@@ -331,3 +331,20 @@ def test_a_user_can_log_in_with_the_password_of_the_other_broker(broker: MemoryB
     second = MemoryBroker()
     import_into(second, document)
     Client(second).open(user="ada", password="secret")
+
+
+def test_bindings_of_an_exchange_are_exported_as_they_were_made() -> None:
+    broker = DiskBroker()
+    channel = broker.client().channel()
+    made = [("first", "a"), ("second", "a"), ("first", "b"), ("transient", "a"), ("second", "b")]
+    for queue in ("first", "second", "transient"):
+        channel.declare(queue, durable=queue != "transient")
+    for queue, key in made:
+        channel.bind(queue, "amq.topic", key)
+    for opened, expected in ((broker, [*made[:3], made[4], made[3]]), (broker.restarted(), [*made[:3], made[4]])):
+        found = [(one["destination"], one["routing_key"]) for one in bindings_of(opened)]
+        assert found == expected
+
+
+def bindings_of(broker: MemoryBroker) -> list[dict[str, Any]]:
+    return [one for one in exported(broker)["bindings"] if one["source"] == "amq.topic"]

@@ -8,6 +8,7 @@ leaves out, because their bindings would mean nothing without them.
 from __future__ import annotations
 
 import base64
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
@@ -148,9 +149,16 @@ def _topology(host: VirtualHost) -> Iterator[tuple[str, Definition]]:
         if not exchange.is_deleted and exchange.name and not exchange.name.startswith(RESERVED_PREFIX):
             yield "exchanges", _exchange(exchange, host)
     for exchange in list(host.exchanges.values()):
-        for binding in list(exchange.bindings.values()):
+        for binding in sorted(exchange.bindings.values(), key=_age):
             if binding.identity in exchange.bindings and not _is_to_exclusive(binding):
                 yield "bindings", _binding(binding, host)
+
+
+def _age(binding: Binding) -> int:
+    """Bindings of one exchange come as they were made, because queues get a message in that order: by their records;
+    those that have none come last.
+    """
+    return binding.reference or sys.maxsize
 
 
 def _is_to_exclusive(binding: Binding) -> bool:
