@@ -347,4 +347,5 @@ def test_bindings_of_an_exchange_are_exported_as_they_were_made() -> None:
 
 
 def bindings_of(broker: MemoryBroker) -> list[dict[str, Any]]:
-    return [one for one in exported(broker)["bindings"] if one["source"] == "amq.topic"]
+    document: dict[str, Any] = exported(broker)
+    return [one for one in document["bindings"] if one["source"] == "amq.topic"]
