@@ -30,7 +30,7 @@ DIFFERENCES: dict[str, Difference] = {
             rabbitmq="a channel may go on doing what it has done before, although the permission was withdrawn, until "
             "it has been idle for a while",
             ours="the next operation is refused",
-            why="Who withdraws a permission means now. RabbitMQ remembers the last twelve checks of each channel.",
+            why="A withdrawn permission is gone at once. RabbitMQ remembers the last twelve checks of each channel.",
             source="rabbit_channel:check_resource_access/4 and its permission_cache; measured, both happen",
         ),
         Difference(
@@ -138,7 +138,7 @@ DIFFERENCES: dict[str, Difference] = {
             "unacknowledged messages, and each basic.get not settled yet, and of single active consumers only the "
             "active one; the message_count of basic.get-ok includes messages behind it that have expired",
             ours="consumers are counted, and messages that can still be delivered, as for classic queues",
-            why="The count is there to tell whether somebody consumes; who only holds a message does not.",
+            why="The count is there to tell whether somebody consumes; a client that only holds a message does not.",
             source="rabbit_fifo:query_stat/1, which takes the size of its map of whoever has messages; apply/3 for "
             "#checkout{spec = {dequeue, _}}; measured, and found by the fuzzer",
         ),
@@ -251,7 +251,7 @@ DIFFERENCES: dict[str, Difference] = {
             topic="protocols-of-4",
             rabbitmq="a wrong protocol header is answered with that of AMQP 1.0; mechanism ANONYMOUS is offered; "
             "a header of 0-8 ends the connection",
-            ours="the header of 0-9-1 answers; who wants to log in has a name",
+            ours="the header of 0-9-1 answers; a client that wants to log in has a name",
             why="A client of 0-9-1 is told what it speaks; a login without a password is nothing to have by default.",
             source="rabbit_reader:handshake/2 and rabbit_auth_mechanism_anonymous of 4.0.5; measured",
             series=("4.0",),
