@@ -17,6 +17,7 @@ from amqp_broker.broker.queues.base import Queue
 from amqp_broker.broker.queues.classic import ClassicQueue
 from amqp_broker.broker.queues.consumers import Consumer
 from amqp_broker.broker.queues.paging import OVERHEAD_BYTES
+from amqp_broker.broker.queues.stream import StreamQueue
 from amqp_broker.broker.virtual_host import VirtualHost
 from amqp_broker.broker.works import SLICE_MESSAGES
 from amqp_broker.protocols.amqp091.channel import Channel
@@ -142,6 +143,11 @@ def _nothing_more() -> None:
 def _check_queue(queue: Queue, channels: list[Channel]) -> None:
     assert not queue.is_deleted
     assert not queue.is_changed
+    held = [delivery for channel in channels for delivery in _deliveries_held(channel) if delivery.queue is queue]
+    assert queue.unacknowledged_count == len(held)
+    if isinstance(queue, StreamQueue):
+        assert queue.ready_count == queue.end_offset - queue.first_offset
+        return
     messages = list(queue.messages())
     assert isinstance(queue, ClassicQueue)
     assert queue.ready_count == len(messages) == len(queue.ready)
@@ -150,8 +156,6 @@ def _check_queue(queue: Queue, channels: list[Channel]) -> None:
         assert queue.ready.head() is messages[0]
     else:
         assert queue.ready.head() is None
-    held = [delivery for channel in channels for delivery in _deliveries_held(channel) if delivery.queue is queue]
-    assert queue.unacknowledged_count == len(held)
     assert not {id(delivery.message) for delivery in held} & {id(message) for message in messages}
     consumers = [
         consumer for channel in channels for consumer in channel.consuming.consumers.values() if consumer.queue is queue

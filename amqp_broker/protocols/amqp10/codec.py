@@ -358,11 +358,11 @@ def _decode_array(code: int, data: bytes, offset: int, depth: int) -> tuple[Valu
     if end > len(data) or start > end:
         raise Malformed("an array is cut short")
     offset = start
-    descriptors: list[Any] = []
+    descriptors: list[Any] = []  # the innermost first
     while data[offset] == DESCRIBED:
         _check_depth(depth + len(descriptors))
         descriptor, offset = _decode(data, offset + 1, depth + 1)
-        descriptors.append(descriptor)
+        descriptors.insert(0, descriptor)
     item_code = data[offset]
     offset += 1
     constructor = data[start:offset]
@@ -371,7 +371,7 @@ def _decode_array(code: int, data: bytes, offset: int, depth: int) -> tuple[Valu
     items: list[Any] = []
     for _ in range(count):
         value, offset = _decode_as(item_code, data, offset, depth + 1)
-        for descriptor in reversed(descriptors):
+        for descriptor in descriptors:
             value = Described(descriptor, value)
         items.append(value)
     if offset != end:
