@@ -32,10 +32,11 @@ class Series:
         kept: how many looks are kept.
     """
 
-    __slots__ = ("looks", "seen_in_round")
+    __slots__ = ("looks", "same_since_ms", "seen_in_round")
 
     def __init__(self, kept: int) -> None:
         self.looks: deque[tuple[int, dict[str, int]]] = deque(maxlen=kept)  # milliseconds since 1970, the last last
+        self.same_since_ms = 0  # the first look at which the numbers were what they are
         self.seen_in_round = 0
 
     def rate(self, name: str) -> float:
@@ -88,13 +89,27 @@ class Samples:
         if series is None:
             series = self._series[key] = Series(KEPT_OF_ALL if key == ALL else KEPT_OF_EACH)
         series.seen_in_round = self._round
-        last = series.looks[-1][1] if series.looks else None
-        series.looks.append((self._now_ms(), last if last == values and last is not None else dict(values)))
+        last, now_ms = series.looks[-1][1] if series.looks else None, self._now_ms()
+        if last is None or last != values:
+            last, series.same_since_ms = dict(values), now_ms
+        series.looks.append((now_ms, last))
 
     def rate(self, key: Key, name: str) -> float:
         """By how much a number of something grows each second; 0 of what nobody has looked at twice."""
         series = self._series.get(key)
         return 0.0 if series is None else series.rate(name)
+
+    def same_since_ms(self, key: Key, values: Values) -> int | None:
+        """Since when the numbers of something are what they are now, as far as anybody has looked; None when they have
+        changed since the last look, or there was no look before it.
+
+        Args:
+            values: the numbers now.
+        """
+        series = self._series.get(key)
+        if series is None or len(series.looks) < 2 or series.looks[-1][1] != values:
+            return None
+        return series.same_since_ms if series.same_since_ms < series.looks[-1][0] else None
 
     def values(self, key: Key, name: str) -> list[int]:
         """How a number of something was at the last looks, the oldest first."""

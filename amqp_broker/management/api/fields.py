@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from amqp_broker.management.http.messages import bad_request
@@ -106,3 +107,8 @@ def names(value: object) -> tuple[str, ...]:
     if isinstance(value, list) and all(isinstance(tag, str) for tag in value):
         return tuple(dict.fromkeys(tag.strip() for tag in value if tag.strip()))
     raise bad_request("tags must be a text or a list of texts")
+
+
+def iso_time(since_1970_ms: int) -> str:
+    """A moment, as RabbitMQ writes one."""
+    return datetime.fromtimestamp(since_1970_ms / 1000, UTC).isoformat(timespec="milliseconds")

@@ -10,7 +10,7 @@ from amqp_broker.broker.queues.base import Queue
 from amqp_broker.broker.virtual_host import VirtualHost
 from amqp_broker.broker.works import Work
 from amqp_broker.management.api.connections import describe_consumer
-from amqp_broker.management.api.fields import boolean, need, query_flag, short, table
+from amqp_broker.management.api.fields import boolean, iso_time, need, query_flag, short, table
 from amqp_broker.management.api.lists import Listing, answer_one
 from amqp_broker.management.api.overview import visible_hosts
 from amqp_broker.management.api.rates import LENGTHS_RANGE, MESSAGES_RANGE, with_rates
@@ -61,6 +61,9 @@ def describe(call: Call, queue: Queue) -> dict[str, Any] | None:
         "garbage_collection": _NO_GARBAGE_COLLECTION,
         **_bytes(queue, info["messages"], info["message_bytes_ready"]),
     }
+    idle_since_ms = call.management.samples.same_since_ms(key, numbers)
+    if idle_since_ms is not None:
+        row["idle_since"] = iso_time(idle_since_ms)
     return row | (_of_quorum(call) if info["type"] == "quorum" else _of_classic(queue))
 
 
