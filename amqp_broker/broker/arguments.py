@@ -19,6 +19,8 @@ from amqp_broker.wire.table import FieldValue, Table, type_name
 TTL_MS_MAX = 315_360_000_000
 PRIORITY_MAX = 255
 
+REPLAY_ARGUMENT: Final = "x-replay-ms"  # which RabbitMQ does not have (``queues/past.py``)
+
 CLASSIC_ARGUMENTS = (
     "x-expires",
     "x-message-ttl",
@@ -33,6 +35,7 @@ CLASSIC_ARGUMENTS = (
     "x-single-active-consumer",
     "x-queue-type",
     "x-queue-master-locator",
+    REPLAY_ARGUMENT,
 )
 QUORUM_ARGUMENTS = (
     "x-dead-letter-exchange",
@@ -50,6 +53,7 @@ QUORUM_ARGUMENTS = (
     "x-delivery-limit",
     "x-message-ttl",
     "x-queue-leader-locator",
+    REPLAY_ARGUMENT,
 )
 STREAM_ARGUMENTS = (
     "x-max-length-bytes",
@@ -79,6 +83,7 @@ class QueueArguments:
     has_single_active_consumer: bool = False
     delivery_limit: int | None = None
     age_ms_max: int | None = None  # of a stream's entries
+    replay_ms: int | None = None
 
 
 NO_QUEUE_ARGUMENTS: Final = QueueArguments()  # one for all the queues that are declared without any
@@ -200,6 +205,7 @@ QUEUE_CHECKS: dict[str, Check] = {
     "x-stream-max-segment-size-bytes": _check_not_negative,
     "x-initial-cluster-size": _check_positive,
     "x-queue-leader-locator": _one_of(LEADER_LOCATORS, "invalid_queue_locator_arg"),
+    REPLAY_ARGUMENT: _check_positive_ttl,
 }
 CONSUMER_CHECKS: dict[str, Check] = {"x-priority": _check_integer, "x-cancel-on-ha-failover": _check_boolean}
 CONSUMER_ARGUMENTS_OF_TYPE = {
@@ -241,6 +247,7 @@ def check_queue_arguments(queue: str, arguments: Table, behaviour: Behaviour) ->
         has_single_active_consumer=arguments.get("x-single-active-consumer") is True,
         delivery_limit=_delivery_limit(arguments, behaviour) if queue_type == "quorum" else None,
         age_ms_max=maximum_age_ms(_text(arguments.get("x-max-age")) or ""),
+        replay_ms=_integer(arguments.get(REPLAY_ARGUMENT)),
     )
 
 

@@ -40,6 +40,7 @@ class Action(StrEnum):
     MOVE = "move"
     COPY = "copy"
     DELETE = "delete"
+    REPLAY = "replay"  # ``replaying.py``
 
 
 class MoveInfo(TypedDict):

@@ -60,6 +60,7 @@ MEANS_NOTHING_TO: Final = {
     ),
     "stream": frozenset(
         {
+            "replay-ms",
             "dead-letter-exchange",
             "dead-letter-routing-key",
             "dead-letter-strategy",
@@ -84,7 +85,8 @@ FEDERATION_UPSTREAM: Final = "federation-upstream"  # which is the name of a com
 FEDERATION_SET: Final = "federation-upstream-set"
 FEDERATION_PATTERN: Final = "federation-upstream-pattern"
 FEDERATION: Final = (FEDERATION_UPSTREAM, FEDERATION_SET, FEDERATION_PATTERN)
-DELAYED_MESSAGE: Final = "delayed-message"  # a key that RabbitMQ does not have
+REPLAY: Final = "replay-ms"  # this and the next one are keys that RabbitMQ does not have
+DELAYED_MESSAGE: Final = "delayed-message"
 NOTHING: Final[frozenset[str]] = frozenset()
 
 
@@ -185,6 +187,7 @@ def arguments_under(declared: QueueArguments, table: Table, definition: Definiti
         dead_letter_routing_key=_first(declared.dead_letter_routing_key, _text(definition, "dead-letter-routing-key")),
         delivery_limit=_delivery_limit(declared, table, definition) if is_quorum else None,
         age_ms_max=_smaller(declared.age_ms_max, maximum_age_ms(_text(definition, "max-age") or "")),
+        replay_ms=_smaller(declared.replay_ms, _number(definition, REPLAY)),
     )
 
 

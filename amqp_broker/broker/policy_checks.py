@@ -20,6 +20,7 @@ from amqp_broker.broker.policies import (
     FEDERATION_UPSTREAM,
     OPERATOR_POLICY,
     POLICY,
+    REPLAY,
     Definition,
     Policy,
 )
@@ -227,6 +228,7 @@ POLICY_CHECKS: Final[dict[str, Check]] = {
     "ha-promote-on-shutdown": _promotion("ha-promote-on-shutdown"),
     "ha-promote-on-failure": _promotion("ha-promote-on-failure"),
     DELAYED_MESSAGE: _yes_or_no("delayed message"),
+    REPLAY: _whole(1, "time to replay"),
     FEDERATION_UPSTREAM: _text("federation upstream name"),
     FEDERATION_SET: _text("federation upstream set name"),
     FEDERATION_PATTERN: _federation_pattern,

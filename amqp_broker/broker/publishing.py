@@ -25,6 +25,8 @@ from amqp_broker.wire.hot import encode_address
 
 if TYPE_CHECKING:
     from amqp_broker.broker.queues.base import Queue
+    from amqp_broker.broker.queues.past import Past
+    from amqp_broker.broker.queues.stored import StoredQueue
     from amqp_broker.broker.topology import Topology
 
 Outcome: TypeAlias = int
@@ -129,7 +131,9 @@ class Ingress:
             return self._put_delayed(queues, address, header, body, digest)
         if digest.is_persistent or digest.expiration_ms is not None:
             if len(queues) == 1:
-                return self._put_into_one(queues[0], address, header, body, digest)
+                queue = queues[0]
+                if queue.past is None:
+                    return self._put_into_one(queue, address, header, body, digest)
             return self._put_into_several(queues, address, header, body, digest)
         outcome = TAKEN
         for queue in queues:
@@ -166,6 +170,10 @@ class Ingress:
 
         First to those that need not keep it; what the others keep is written once, so they must be known together.
         """
+        if digest.is_persistent:
+            for queue in queues:
+                if queue.past is not None:
+                    return self._put_and_remember(queues, address, header, body, digest)
         is_persistent, priority = digest.is_persistent, digest.priority
         expires_at_ms = None
         if digest.expiration_ms is not None:
@@ -194,6 +202,47 @@ class Ingress:
                     continue
                 queue.counts.published += 1
                 position = message.reference or position
+        return position if is_accepted else REFUSED
+
+    def _put_and_remember(
+        self, queues: tuple[Queue, ...], address: Address, header: bytes, body: bytes, digest: Digest
+    ) -> Outcome:
+        """Publish a persistent message to queues of which one has a past, or more: what they take is remembered.
+
+        It is written once, for all queues that are durable, be it handed straight to a consumer or not.
+        """
+        expiration_ms = digest.expiration_ms
+        entries: list[tuple[Queue, Message, Past | None, Message]] = []
+        keeping: list[StoredQueue] = []
+        kept: list[Message] = []
+        for queue in queues:
+            message = Message(address, header, body, True, digest.priority)
+            remembered = Message(address, header, body, True, digest.priority)
+            if expiration_ms is not None:
+                message.expires_at_ms = self._clock.monotonic_ms() + expiration_ms
+            if queue.durable:
+                keeping.append(queue)
+                kept.append(message)
+            past = queue.past
+            if past is not None:
+                past.be_kept()
+                keeping.append(past)
+                kept.append(remembered)
+            entries.append((queue, message, past, remembered))
+        self._durability.keep_message(keeping, kept, expiration_ms)
+        is_accepted, position = True, TAKEN
+        for queue, message, past, remembered in entries:
+            is_taken = queue.publish(message)
+            if is_taken:
+                queue.counts.published += 1
+            else:
+                is_accepted = False
+                self._durability.forget_message(message)
+            if past is not None and is_taken and past is queue.past:
+                past.remember(remembered)
+            else:
+                self._durability.forget_message(remembered)
+            position = remembered.reference or message.reference or position
         return position if is_accepted else REFUSED
 
     def _put_delayed(

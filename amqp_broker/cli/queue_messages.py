@@ -1,4 +1,4 @@
-"""``amqp-broker queues peek``, ``move``, ``copy`` and ``delete-messages``: a queue's messages, in a running broker."""
+"""``amqp-broker queues peek``, ``move``, ``copy``, ``delete-messages``, ``replay``: messages in a running broker."""
 
 from __future__ import annotations
 
@@ -48,7 +48,8 @@ STAYED = {
     "without_origin": "they never died, or the queue where they did is not there",
     "gone": "somebody else had them first",
 }
-DONE = {"move": "moved", "copy": "copied", "delete-messages": "deleted"}
+DONE = {"move": "moved", "copy": "copied", "delete-messages": "deleted", "replay": "replayed"}
+UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
 def add_to(application: typer.Typer) -> None:
@@ -57,6 +58,7 @@ def add_to(application: typer.Typer) -> None:
     application.command("move", epilog=EPILOG)(move)
     application.command("copy", epilog=EPILOG)(copy)
     application.command("delete-messages", epilog=EPILOG)(delete_messages)
+    application.command("replay", epilog=EPILOG)(replay)
 
 
 def peek(
@@ -267,6 +269,51 @@ def delete_messages(
     """
     what = _what(exchange, key, text, header, property_, body, ids, limit, dry_run)
     _act(data_dir, config, "delete-messages", name, vhost, as_json, what)
+
+
+def replay(
+    name: Name,
+    since: Annotated[
+        str | None, typer.Option("--since", metavar="TIME", help="Of the last 90s, 10m, 2h or 1d. Default: all.")
+    ] = None,
+    to_queue: Annotated[str | None, typer.Option("--to", "--to-queue", metavar="NAME", help="To this queue.")] = None,
+    to_exchange: ToExchange = None,
+    to_key: ToKey = None,
+    exchange: Exchange = None,
+    key: Key = None,
+    text: Text = "",
+    header: Header = None,
+    property_: Property = None,
+    body: JsonValue = None,
+    limit: Limit = None,
+    dry_run: DryRun = False,
+    vhost: control.VirtualHostName = "/",
+    as_json: control.Json = False,
+    data_dir: options.DataDir = None,
+    config: options.ConfigFile = None,
+) -> None:
+    """Put what a queue got once more into another queue, consumed since or not, as far as its past has it.
+
+    A queue has a past when it was declared with x-replay-ms, or by a policy with replay-ms.
+
+    \b
+    amqp-broker queues replay orders --since 10m --to orders.again --dry-run
+    amqp-broker queues replay orders --since 2h --to orders.again --body order.customer=17
+    """
+    where = _where(to_queue, to_exchange, to_key, False)
+    what = _what(exchange, key, text, header, property_, body, None, limit, dry_run)
+    _act(data_dir, config, "replay", name, vhost, as_json, where | what | {"last_ms": _milliseconds(since)})
+
+
+def _milliseconds(time: str | None) -> int | None:
+    """How long a time is, as in 90s."""
+    if time is None:
+        return None
+    number = time.rstrip("msdh")
+    unit = time[len(number) :]
+    if not number.isascii() or not number.isdigit() or unit not in UNITS_MS:
+        options.fail(ExitCode.WRONG_USE, f"--since takes a time as in 90s, 10m, 2h or 1d, not {time[:40]!r}")
+    return int(number) * UNITS_MS[unit]
 
 
 def _where(to_queue: str | None, to_exchange: str | None, to_key: str | None, to_origin: bool) -> dict[str, Any]:

@@ -157,7 +157,7 @@ async def peek_queue(controlled: Controlled, arguments: Arguments) -> Mapping[st
 
 
 async def act_on_messages(action: str, controlled: Controlled, arguments: Arguments) -> Mapping[str, Any]:
-    """Move, copy or delete messages of a queue; returns how many, and what stayed."""
+    """Move, copy, delete or replay messages of a queue; returns how many, and what stayed."""
     from amqp_broker.server.message_commands import act
 
     return await act(action, controlled.broker, arguments, controlled.who, controlled.tell)
@@ -357,6 +357,7 @@ COMMANDS: dict[str, Command] = {
     "queues.move": partial(act_on_messages, "move"),
     "queues.copy": partial(act_on_messages, "copy"),
     "queues.delete-messages": partial(act_on_messages, "delete"),
+    "queues.replay": partial(act_on_messages, "replay"),
     "connections.close": close_connections,
     "users.add": add_user,
     "users.password": change_password,

@@ -22,7 +22,12 @@ from amqp_broker.server.message_requests import BadMessageRequest, read_bounds, 
 from amqp_broker.server.walks import walk
 
 PROGRESS_S = 0.5  # how often it is told
-DONE = {Action.MOVE: "messages moved", Action.COPY: "messages copied", Action.DELETE: "messages deleted"}
+DONE = {
+    Action.MOVE: "messages moved",
+    Action.COPY: "messages copied",
+    Action.DELETE: "messages deleted",
+    Action.REPLAY: "messages replayed",
+}
 
 Tell = Callable[[Mapping[str, Any]], Awaitable[None]]
 
@@ -49,10 +54,10 @@ async def peek(broker: Broker, arguments: Mapping[str, Any]) -> PeekInfo:
 async def act(
     name_of_action: str, broker: Broker, arguments: Mapping[str, Any], who: str, tell: Tell | None
 ) -> dict[str, Any]:
-    """Move, copy or delete messages.
+    """Move, copy, delete or replay messages.
 
     Args:
-        name_of_action: ``move``, ``copy`` or ``delete``.
+        name_of_action: ``move``, ``copy``, ``delete`` or ``replay``.
         who: wants it, for the log.
         tell: is told how far it is meanwhile.
 

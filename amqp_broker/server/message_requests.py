@@ -24,6 +24,7 @@ from amqp_broker.broker.ports import Authorizer
 from amqp_broker.broker.problems import AdministrationError
 from amqp_broker.broker.queues.base import Queue
 from amqp_broker.broker.queues.classic import ClassicQueue
+from amqp_broker.broker.replaying import Replaying
 from amqp_broker.broker.virtual_host import VirtualHost
 
 OFFSET_MAX: Final = 10**12
@@ -84,7 +85,7 @@ def read_moving(
     fields: Mapping[str, Any],
     who: Authorizer | None,
 ) -> Moving:
-    """What is to be moved, copied or deleted: ``to`` or ``origin``; ``filter``, ``ids``, ``limit``; ``dry_run``.
+    """What is to be done: ``to`` or ``origin``; ``filter``, ``ids``, ``limit``; ``dry_run``; to replay, ``last_ms``.
 
     Args:
         who: wants it; None for somebody who may do anything.
@@ -95,20 +96,44 @@ def read_moving(
     """
     if not isinstance(queue, ClassicQueue):
         raise BadMessageRequest(f"from {queue} no message can be taken out")
-    dry_run = fields.get("dry_run", False)
-    if not isinstance(dry_run, bool):
-        raise BadMessageRequest("dry_run is true or false")
-    selection = Selection(
-        read_filter(fields.get("filter") or {}),
-        _ids(fields),
-        _number(fields, "limit", 0, OFFSET_MAX) if fields.get("limit") is not None else None,
-    )
+    if action is Action.REPLAY:
+        return _replaying(broker, virtual_host, queue, fields, who)
+    selection = _selection(fields)
     destination = None
     if action is not Action.DELETE:
         destination = _destination(virtual_host, queue, fields, who)
     elif selection.ids is None and selection.wanted.is_any and selection.limit is None:
         raise BadMessageRequest("name ids, a filter or a limit; to delete all messages, purge the queue")
-    return Moving(broker, queue, action, selection, destination, dry_run=dry_run)
+    return Moving(broker, queue, action, selection, destination, dry_run=_dry_run(fields))
+
+
+def _selection(fields: Mapping[str, Any]) -> Selection:
+    return Selection(
+        read_filter(fields.get("filter") or {}),
+        _ids(fields),
+        _number(fields, "limit", 0, OFFSET_MAX) if fields.get("limit") is not None else None,
+    )
+
+
+def _replaying(
+    broker: Broker, virtual_host: VirtualHost, queue: ClassicQueue, fields: Mapping[str, Any], who: Authorizer | None
+) -> Moving:
+    past = queue.past
+    if past is None:
+        raise BadMessageRequest(f"{queue} has no past: let it have x-replay-ms, or a policy with replay-ms")
+    if fields.get("origin"):
+        raise BadMessageRequest("say where to: to, a queue or an exchange")
+    last_ms = _number(fields, "last_ms", OFFSET_MAX, OFFSET_MAX)
+    destination = _destination(virtual_host, queue, fields, who)
+    since_wall_ms = broker.clock.wall_ms() - last_ms
+    return Replaying(broker, queue, past, since_wall_ms, _selection(fields), destination, dry_run=_dry_run(fields))
+
+
+def _dry_run(fields: Mapping[str, Any]) -> bool:
+    dry_run = fields.get("dry_run", False)
+    if not isinstance(dry_run, bool):
+        raise BadMessageRequest("dry_run is true or false")
+    return dry_run
 
 
 def _destination(

@@ -1,4 +1,4 @@
-"""``amqp-broker queues peek``, ``move``, ``copy`` and ``delete-messages`` against a broker process."""
+"""``amqp-broker queues peek``, ``move``, ``copy``, ``delete-messages`` and ``replay`` against a broker process."""
 
 from __future__ import annotations
 
@@ -69,9 +69,35 @@ def test_messages_on_the_command_line(broker: OurBroker) -> None:
     assert "messages moved" in broker.log_text()
 
 
+def test_what_was_consumed_is_replayed_after_a_kill(broker: OurBroker) -> None:
+    broker.ctl("policies", "set", "past", "^w$", '{"replay-ms": 3600000}')
+    with connect(broker, "guest", "guest", "/") as connection:
+        channel = connection.channel()
+        channel.confirm_delivery()
+        for number in range(500):
+            channel.basic_publish("", "w", b"%d" % number, pika.BasicProperties(delivery_mode=2))
+            channel.basic_get("w", auto_ack=True)
+        channel.queue_declare("again", durable=True)
+    broker.kill_and_restart()
+    dry = broker.ctl("queues", "replay", "w", "--since", "10m", "--to", "again", "--dry-run").splitlines()
+    assert dry[0] == "500 messages of queue 'w' in '/' would be replayed"
+    replayed = broker.ctl("queues", "replay", "w", "--to-queue", "again")
+    assert replayed == "500 messages of queue 'w' in '/' replayed\n"
+    broker.kill_and_restart()  # what was said to be done is on disk
+    assert broker.ctl("queues", "replay", "w", "--to", "again", "--text", "77", "--since", "1d").startswith("5 messages")
+    with connect(broker, "guest", "guest", "/") as connection:
+        channel = connection.channel()
+        count = channel.queue_declare("again", passive=True).method.message_count
+        bodies = [channel.basic_get("again", auto_ack=True)[2] for _ in range(count)]
+    assert bodies[:500] == [b"%d" % number for number in range(500)]
+    assert bodies[500:] == [body for body in bodies[:500] if b"77" in body]
+
+
 def test_what_is_refused(broker: OurBroker) -> None:
     for arguments, code, words in (
         (("move", "q"), WRONG_USE, "say where to"),
+        (("replay", "q", "--to", "w"), REFUSED, "has no past: let it have x-replay-ms"),
+        (("replay", "q", "--to", "w", "--since", "yesterday"), WRONG_USE, "--since takes a time as in 90s"),
         (("move", "q", "--to-queue", "a", "--to-key", "k"), WRONG_USE, "--to-key goes with --to-exchange"),
         (("peek", "q", "--header", "tenant"), WRONG_USE, "--header takes a name and a value, as in name=value"),
         (("peek", "q", "--property", "id=1"), REFUSED, "there is no property 'id'"),

@@ -32,7 +32,9 @@ from amqp_broker.broker.message_filter import make_filter
 from amqp_broker.broker.move_destinations import ToQueue
 from amqp_broker.broker.moving import Action, Moving, Selection
 from amqp_broker.broker.peeking import MessageState, Peek, PeekBounds
+from amqp_broker.broker.persistence.message_records import decode_message
 from amqp_broker.broker.queues.classic import ClassicQueue
+from amqp_broker.broker.replaying import Replaying
 from amqp_broker.journal.batches import GatheredBatch
 from amqp_broker.journal.failures import JournalFailed, JournalFull
 from amqp_broker.journal.memory_files import MemoryFiles, PowerLoss
@@ -43,14 +45,17 @@ from tests.support.memory_broker import small_slices
 from tests.support.walking import walk_through
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
-    "a": {},
+    "a": {"x-replay-ms": 315_360_000_000},
     "b": {},
     "rejecting": {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "dead"},
     "dead": {},
-    "priority": {"x-max-priority": 2},
+    "again": {},
+    "priority": {"x-max-priority": 2, "x-replay-ms": 315_360_000_000},
 }
-QUEUES = st.sampled_from(list(ARGUMENTS))
-DESTINATIONS = st.sampled_from([*ARGUMENTS, None])  # of what an administrator moves; None for nowhere
+PASTS = [name for name, arguments in ARGUMENTS.items() if "x-replay-ms" in arguments]
+NAMES = [name for name in ARGUMENTS if name != "again"]  # where what was replayed is, a second time perhaps
+QUEUES = st.sampled_from(NAMES)
+DESTINATIONS = st.sampled_from([*NAMES, None])  # of what an administrator moves; None for nowhere
 SIZES = st.sampled_from([0, 0, 50, 500, 3000])
 
 
@@ -94,6 +99,7 @@ class DurabilityMachine(RuleBasedStateMachine):
         self.files = MemoryFiles(seed)
         self.clock = ManualClock()
         self.next_number = 0
+        self.priorities: dict[int, int] = {}
         self.possible: list[State] = [{}]
         self.start()
         for queue in ARGUMENTS:
@@ -128,6 +134,7 @@ class DurabilityMachine(RuleBasedStateMachine):
         self.taken: tuple[State, int] | None = None
         self.channel = self.connect()
         self.queues: Queues = self.found()
+        self.pasts = {name: self.past(name) for name in PASTS if name in self.queues}
         state = self.state()
         assert state in expected, f"found {state}, possible were {expected}"
         self.possible = [state]
@@ -156,8 +163,17 @@ class DurabilityMachine(RuleBasedStateMachine):
         self.broker.settle()
         return queues
 
+    def past(self, queue: str) -> list[int]:
+        """All that a queue has got, as far as it was kept."""
+        past = self.broker.queue(queue).past
+        assert past is not None
+        references = [one for chunk in past.chunks_since(0) for one in chunk.references()]
+        payloads = [payload or b"" for payload in self.broker.durability.read(references)]
+        return [int(decode_message(payload).body[:8]) for payload in payloads]
+
     def state(self) -> State:
-        return {name: tuple(one.number for one in held if one.is_kept) for name, held in sorted(self.queues.items())}
+        ready = {name: tuple(one.number for one in held if one.is_kept) for name, held in sorted(self.queues.items())}
+        return ready | {f"past of {name}": tuple(numbers) for name, numbers in sorted(self.pasts.items())}
 
     # --- what a client does
 
@@ -172,13 +188,15 @@ class DurabilityMachine(RuleBasedStateMachine):
 
     def publish_one(self, channel: ClientChannel, queue: str, size: int, kept: bool) -> None:
         self.next_number += 1
-        priority = self.random.randrange(3)
+        priority = self.priorities[self.next_number] = self.random.randrange(3)
         body = b"%08d" % self.next_number + bytes(size)
         channel.publish("", queue, body, delivery_mode=2 if kept else 1, priority=priority)
         self.append(queue, Held(self.next_number, kept, priority))
 
     def append(self, queue: str, message: Held) -> None:
         self.queues[queue].append(message)
+        if message.is_kept and queue in self.pasts:
+            self.pasts[queue].append(message.number)
         if queue == "priority":
             self.queues[queue].sort(key=lambda one: -one.priority)  # stable
 
@@ -232,12 +250,32 @@ class DurabilityMachine(RuleBasedStateMachine):
     def declare(self, queue: str) -> None:
         self.channel.send(commands.Queue.Declare(queue=queue, durable=True, arguments=ARGUMENTS[queue]))
         self.queues.setdefault(queue, [])
+        if queue in PASTS:
+            self.pasts.setdefault(queue, [])
 
     @rule(queue=QUEUES)
     def delete(self, queue: str) -> None:
         self.channel.send(commands.Queue.Delete(queue=queue))
+        self.pasts.pop(queue, None)
         for one in self.queues.pop(queue, ()):
             self.tags.pop(one.number, None)
+
+    @rule(queue=st.sampled_from(PASTS), limit=st.integers(1, 30))
+    def replay(self, queue: str, limit: int) -> None:
+        """An administrator has some of what a queue got put into another queue once more."""
+        if queue not in self.queues:
+            return
+        source = self.broker.queue(queue)
+        assert isinstance(source, ClassicQueue)
+        assert source.past is not None
+        destination = ToQueue(self.broker.virtual_host, source, "again", None)
+        work = Replaying(self.broker, source, source.past, 0, Selection(limit=limit), destination, dry_run=False)
+        found = self.pasts[queue][:limit]
+        walk_through(self.broker, work.steps())
+        assert work.progress()["done"] == len(found)
+        for number in found:
+            self.append("again", Held(number, True, self.priorities[number]))
+        DID["replayed"] += len(found)
 
     @rule(queue=QUEUES, to=QUEUES, count=st.integers(1, 4))
     def commit_transaction(self, queue: str, to: str, count: int) -> None:

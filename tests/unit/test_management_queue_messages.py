@@ -110,6 +110,7 @@ async def test_who_may_look() -> None:
 
 # --- moved, copied, deleted
 
+REPLAY = "/api/x/queues/%2F/q/replay"
 MOVE, COPY = "/api/x/queues/%2F/q/move", "/api/x/queues/%2F/q/copy"
 
 
@@ -162,6 +163,7 @@ async def test_moved_copied_and_deleted() -> None:
         ("POST", MOVE, {"origin": True, "filter": {"headers": {"a": 1}}}, 400, "headers is an object of texts"),
         ("POST", MOVE, {"origin": True, "filter": {"search": 1}}, 400, "search is a text"),
         ("POST", MOVE, {"origin": True, "filter": [1]}, 400, "a filter is an object"),
+        ("POST", REPLAY, {"to": "t"}, 400, "queue 'q' in vhost '/' has no past"),
         ("DELETE", MESSAGES, {}, 400, "name ids, a filter or a limit"),
         ("DELETE", MESSAGES, {"ids": "1"}, 400, "ids is a list of at most 10000 ids"),
     ],

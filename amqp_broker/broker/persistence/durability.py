@@ -234,6 +234,10 @@ class Durability:
         fields: Table = {"virtual_host": virtual_host, "exchange": exchange}
         holder.reference = self.keep(RecordKind.DELAY_HOLDER, fields)
 
+    def keep_past(self, past: StoredQueue, queue: StoredQueue) -> None:
+        """A queue has a past: a record that those of messages refer to, as they do to the queue's."""
+        past.reference = self.keep(RecordKind.PAST, {"queue": queue.reference})
+
     def keep_held(self, holder: StoredQueue, message: Message, delay_ms: int) -> int:
         """A message is held back: write it, whatever its delivery mode; returns the record's reference.
 

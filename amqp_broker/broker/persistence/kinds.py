@@ -30,4 +30,5 @@ class RecordKind(IntEnum):
     PACKET_IDS = 15  # of a client's session: exchanges that are not done
     DELAY_HOLDER = 16  # an exchange that holds messages back
     DELAYED = 17  # a message that is held back
+    PAST = 18  # what a queue got can be replayed; records of messages name it beside the queue
     STREAM = 20  # how far the oldest entries of a stream have gone

@@ -132,6 +132,11 @@ def middle_offset_of(kept: KeptMessage) -> int:
     return queues_end(kept) + _TIMES.size // 2
 
 
+def published_wall_ms_of(payload: bytes, queues_end: int) -> int:
+    """When the message of a record was published, in milliseconds since 1970."""
+    return int(_REFERENCE.unpack_from(payload, queues_end)[0])
+
+
 def does_expire(payload: bytes, middle_offset: int) -> bool:
     """Whether the message of a record has a time of its own to die."""
     return not payload.startswith(_NEVER, middle_offset)

@@ -19,6 +19,7 @@ from amqp_broker.broker.persistence.message_records import (
     body_offset_of,
     does_expire,
     middle_offset_of,
+    published_wall_ms_of,
     queues_end,
 )
 from amqp_broker.broker.queues.paging import IN_MEMORY_BYTES_MIN, IN_MEMORY_MIN
@@ -27,6 +28,7 @@ from amqp_broker.broker.queues.ready import CHUNK_BYTES_MAX, CHUNK_MESSAGES_MAX
 if TYPE_CHECKING:
     from amqp_broker.broker.contents import Contents
     from amqp_broker.broker.queues.base import Queue
+    from amqp_broker.broker.queues.past import Past
 
 
 class MessageRecovery:
@@ -35,16 +37,20 @@ class MessageRecovery:
     Args:
         broker: whose they are.
         queues: by the references of their records.
+        pasts: likewise, those that queues have.
     """
 
-    def __init__(self, broker: Contents, queues: Mapping[int, Queue]) -> None:
+    def __init__(self, broker: Contents, queues: Mapping[int, Queue], pasts: Mapping[int, Past]) -> None:
         self._broker = broker
         self._queues = queues
+        self._pasts = pasts
         self._decode = MessageDecoder().decode
         self.orphans: list[int] = []  # claims of queues that are gone
         self._counted = array("Q")  # the references of quorum queues' messages, whose returns are counted; ascending
         # What gathers: messages of one queue.
         self._queue: Queue | None = None
+        self._past: Past | None = None  # which these records name as well
+        self._is_head_there = False  # of the queue, where there is a past; else only what has left it is gathered
         self._references: list[int] = []
         self._size_bytes = 0
         self._may_expire = False
@@ -55,12 +61,20 @@ class MessageRecovery:
 
     def restore(self, reference: int, payload: bytes, claims: Sequence[int]) -> None:
         """Put the message of one record back; it is seen in its queue after the next ``flush``."""
-        if self._queue is None or not payload.startswith(self._beginning):
+        queue, past = self._queue, self._past
+        if queue is None or not payload.startswith(self._beginning):
             self._restore_other(reference, payload, claims)
             return
+        if past is not None:
+            if claims[0] != reference:  # it has left the queue
+                self._restore_past(past, payload, claims[0])
+                return
+            if not self._is_head_there:
+                self._restore_other(reference, payload, claims)
+                return
         if payload.startswith(self._middle, self._middle_offset):
             body_offset = self._body_offset
-        elif self._queue.bands is None:
+        elif queue.bands is None:
             body_offset = body_offset_of(payload, self._middle_offset)
             self._may_expire = self._may_expire or does_expire(payload, self._middle_offset)
         else:
@@ -68,8 +82,13 @@ class MessageRecovery:
             return
         self._references.append(reference)
         self._size_bytes += len(payload) - body_offset
+        if past is not None and claims[-1] != reference:
+            self._restore_past(past, payload, claims[-1])
         if len(self._references) >= CHUNK_MESSAGES_MAX or self._size_bytes >= CHUNK_BYTES_MAX:
             self.flush()
+
+    def _restore_past(self, past: Past, payload: bytes, claim: int) -> None:
+        past.restore(claim, published_wall_ms_of(payload, len(self._beginning)), len(payload))
 
     def flush(self) -> None:
         """Put what has gathered into its queue."""
@@ -94,12 +113,18 @@ class MessageRecovery:
     def _restore_other(self, reference: int, payload: bytes, claims: Sequence[int]) -> None:
         """A message that is not like those before it: it goes into its queues by itself, and others may be like it."""
         self.flush()
-        self._queue = None
+        self._queue = self._past = None
         kept = self._decode(payload)
         for claim in claims:
-            queue = self._queues.get(kept.queues[claim - reference])
+            place = kept.queues[claim - reference]
+            queue = self._queues.get(place)
             if queue is None:
-                self.orphans.append(claim)
+                past = self._pasts.get(place)
+                if past is not None:
+                    past.restore(claim, kept.published_wall_ms, len(payload))
+                    self._gather_for_past(past, payload, kept, has_left=claims[0] == claim)
+                else:
+                    self.orphans.append(claim)
                 continue
             if queue.keeps_all:
                 queue.restore_entry(claim, len(kept.body), kept.published_wall_ms)
@@ -124,6 +149,15 @@ class MessageRecovery:
         """Whether what comes now stays on disk: a start should take as little time and memory as it can."""
         is_enough = queue.ready_count >= IN_MEMORY_MIN or queue.ready_bytes > IN_MEMORY_BYTES_MIN
         return self._broker.paging.has_disk and is_enough
+
+    def _gather_for_past(self, past: Past, payload: bytes, kept: KeptMessage, *, has_left: bool) -> None:
+        """What comes now may be of the same past, and of its queue if that has its head, or has let this one go."""
+        queue = self._queues.get(kept.queues[0])
+        if len(kept.queues) == 2 and queue is not None:
+            self._is_head_there = self._has_its_head(queue)
+            if has_left or self._is_head_there:
+                self._gather_for(queue, payload, kept)
+                self._past = past
 
     def _gather_for(self, queue: Queue, payload: bytes, kept: KeptMessage) -> None:
         self._queue = queue

@@ -51,7 +51,7 @@ class Recovery(Restored):
     def __init__(self, broker: Contents, journal: Journal) -> None:
         super().__init__(broker)
         self._journal = journal
-        self._messages = MessageRecovery(broker, self.queues)
+        self._messages = MessageRecovery(broker, self.queues, self.pasts)
         self._monotonic_less_wall_ms = broker.clock.monotonic_ms() - broker.clock.wall_ms()
 
     def steps(self, progress: Progress | None) -> Iterator[None]:
@@ -88,6 +88,7 @@ class Recovery(Restored):
         self._apply_policies()
         for queue in self.queues.values():
             queue.recovered()
+            queue.update_past()
         for holder in self.holders.values():
             holder.recovered()
         for virtual_host in self.broker.virtual_hosts.values():

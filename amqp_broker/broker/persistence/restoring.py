@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from amqp_broker.broker.contents import Contents
     from amqp_broker.broker.delayed.holder import Holder
     from amqp_broker.broker.queues.base import Queue
+    from amqp_broker.broker.queues.past import Past
     from amqp_broker.broker.virtual_host import VirtualHost
 
 
@@ -124,6 +125,7 @@ class Restored:
         self.broker = broker
         self.queues: dict[int, Queue] = {}  # by the references of their records
         self.holders: dict[int, Holder] = {}  # of what exchanges hold back, likewise
+        self.pasts: dict[int, Past] = {}  # of what queues got, likewise
         self.dropped: list[int] = []
         self.to_remove: list[Callable[[], None]] = []
 
@@ -335,6 +337,18 @@ def restore_holder(restored: Restored, reference: int, fields: Table) -> None:
     restored.holders[reference] = holder
 
 
+def restore_past(restored: Restored, reference: int, fields: Table) -> None:
+    """Put back that a queue has a past, if it is still there; what came into it comes behind this."""
+    queue = restored.queues.get(integer_field(fields, "queue"))
+    if queue is None:
+        restored.drop(reference)
+        return
+    past = queue.past or queue.begin_past()
+    restored.drop_older(past.reference)
+    past.reference = reference
+    restored.pasts[reference] = past
+
+
 def restore_retained(restored: Restored, reference: int, fields: Table) -> None:
     """Put a retained message back."""
     retained = restored.virtual_host(text_field(fields, "virtual_host")).retained
@@ -406,4 +420,5 @@ RESTORERS: Final[dict[int, Restorer]] = {
     RecordKind.PACKET_IDS: restore_packet_ids,
     RecordKind.DELAY_HOLDER: restore_holder,
     RecordKind.STREAM: restore_stream,
+    RecordKind.PAST: restore_past,
 }

@@ -34,6 +34,7 @@ from amqp_broker.wire.table import Table
 if TYPE_CHECKING:
     from amqp_broker.broker.host import Host
     from amqp_broker.broker.policies import InForce
+    from amqp_broker.broker.queues.past import Past
 
 
 class QueueBusy(Exception):
@@ -73,6 +74,7 @@ class Queue(StoredQueue):
         "is_deleted",
         "keeps_all",
         "owner",
+        "past",
         "table",
         "unacknowledged_count",
         "virtual_host",
@@ -96,6 +98,7 @@ class Queue(StoredQueue):
         self.table = table
         self.declared = arguments
         self.in_force: InForce | None = None  # the policies
+        self.past: Past | None = None  # what it got, where that is to be remembered
         self.tell_apart(self.make_bands())
         self.consumers = self.make_consumers()
         self.counts = QueueCounts()
@@ -107,6 +110,8 @@ class Queue(StoredQueue):
         self._had_consumers = False
         self._unused_timer: UnusedTimer | None = None
         self.limit_unused_time()
+        if arguments.replay_ms is not None:
+            self.update_past()
 
     def __str__(self) -> str:
         return f"queue '{self.name}' in vhost '{self.virtual_host.name}'"
@@ -321,6 +326,28 @@ class Queue(StoredQueue):
         """Others are in force than before: do what follows from that."""
         if self.arguments.expires_ms != before.expires_ms:
             self.limit_unused_time()
+        if self.arguments.replay_ms != before.replay_ms:
+            self.update_past()
+
+    # --- the past
+
+    def update_past(self) -> None:
+        """Remember what comes, or no more, as the arguments in force say (``x-replay-ms``)."""
+        replay_ms, past = self.arguments.replay_ms, self.past
+        if replay_ms is None:
+            self.past = None
+            if past is not None:
+                past.end()
+        elif self.durable and not self.holds_back and self.virtual_host.durability.has_journal:
+            (past or self.begin_past()).keep_for(replay_ms)
+
+    def begin_past(self) -> Past:
+        """Remember what comes from now on; how long is to be said yet."""
+        from amqp_broker.broker.queues.past import Past  # only who wants one pays for it
+
+        host = self.virtual_host
+        past = self.past = Past(self, host.durability, host.clock, host.timers, host.works)
+        return past
 
     # --- when it is looked at
 
@@ -484,5 +511,8 @@ class Queue(StoredQueue):
                 self._tell_of_consumer("consumer.deleted", consumer)
             consumer.deliveries.consumer_cancelled(consumer)
         self.virtual_host.durability.forget_queue(self)
+        past, self.past = self.past, None
+        if past is not None:
+            past.end()
         self.virtual_host.drops.emptied(self.virtual_host.name, self.name, self.ready_count, DropReason.QUEUE_DELETED)
         self.virtual_host.works.begin(self.empty())

@@ -1,4 +1,4 @@
-"""The messages of a queue, looked at where they are, and moved, copied and deleted.
+"""The messages of a queue, looked at where they are, and moved, copied and deleted; and what it got, replayed.
 
 These endpoints are this broker's own, under ``/api/x/``; RabbitMQ has none for it. What is asked for is read in
 ``server/message_requests.py``, and done in ``broker/peeking.py`` and ``broker/moving.py``.
@@ -39,7 +39,7 @@ async def peek(call: Call) -> Answer:
 
 
 def _acting(action: Action) -> Callable[[Call], Awaitable[Answer]]:
-    """What moves, copies or deletes messages of a queue that the path names."""
+    """What moves, copies, deletes or replays messages of a queue that the path names."""
 
     async def act(call: Call) -> Answer:
         queue, host = _readable_queue(call), call.virtual_host()
@@ -96,4 +96,5 @@ ENDPOINTS = (
     ),
     Endpoint("/api/x/queues/{vhost}/{queue}/move", {"POST": (Access.VIRTUAL_HOST, _acting(Action.MOVE))}),
     Endpoint("/api/x/queues/{vhost}/{queue}/copy", {"POST": (Access.VIRTUAL_HOST, _acting(Action.COPY))}),
+    Endpoint("/api/x/queues/{vhost}/{queue}/replay", {"POST": (Access.VIRTUAL_HOST, _acting(Action.REPLAY))}),
 )
