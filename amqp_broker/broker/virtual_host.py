@@ -32,6 +32,7 @@ from amqp_broker.broker.persistence.definitions import forget_virtual_host, keep
 from amqp_broker.broker.ports import Authorizer
 from amqp_broker.broker.publishing import Ingress
 from amqp_broker.broker.queues.base import Queue
+from amqp_broker.broker.queues.classic import ClassicQueue
 from amqp_broker.broker.retained import Retained
 from amqp_broker.broker.topology import Topology
 from amqp_broker.broker.type_registry import TypeRegistry
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from amqp_broker.broker.delayed.holder import Holder
     from amqp_broker.broker.shared import Shared
 
+DEDUPLICATION = "x-message-deduplication"  # a queue's argument
 DEFAULT_EXCHANGE = ""
 RESERVED_PREFIX = "amq."
 PREDECLARED_EXCHANGES = {
@@ -416,7 +418,12 @@ class VirtualHost(Topology):
             UnknownType: there is no such queue type.
         """
         arguments = check_queue_arguments(self.described("queue", name), table, self.behaviour)
-        queue = self.queue_types[arguments.queue_type](
+        queue_type = self.queue_types[arguments.queue_type]
+        if table.get(DEDUPLICATION) is True and queue_type is ClassicQueue:
+            from amqp_broker.broker.queues.deduplicating import DeduplicatingQueue  # only who wants it pays for it
+
+            queue_type = DeduplicatingQueue
+        queue = queue_type(
             self, name, durable=durable, auto_delete=auto_delete, owner=owner, table=table, arguments=arguments
         )
         self.put_queue(queue)

@@ -148,7 +148,7 @@ class MessageRecovery:
     def _has_its_head(self, queue: Queue) -> bool:
         """Whether what comes now stays on disk: a start should take as little time and memory as it can."""
         is_enough = queue.ready_count >= IN_MEMORY_MIN or queue.ready_bytes > IN_MEMORY_BYTES_MIN
-        return self._broker.paging.has_disk and is_enough
+        return self._broker.paging.has_disk and is_enough and not queue.knows_each
 
     def _gather_for_past(self, past: Past, payload: bytes, kept: KeptMessage, *, has_left: bool) -> None:
         """What comes now may be of the same past, and of its queue if that has its head, or has let this one go."""

@@ -73,6 +73,7 @@ class Queue(StoredQueue):
         "is_changed",
         "is_deleted",
         "keeps_all",
+        "knows_each",
         "owner",
         "past",
         "table",
@@ -104,6 +105,7 @@ class Queue(StoredQueue):
         self.counts = QueueCounts()
         self.unacknowledged_count = 0
         self.keeps_all = False  # whether it has every message in the journal, transient ones as well
+        self.knows_each = False  # whether it must see each of its messages, at a start too
         self.is_deleted = False
         self.is_changed = False
         self._waiting: list[Callable[[], None]] | None = None

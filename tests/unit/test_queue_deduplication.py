@@ -1,0 +1,148 @@
+"""Queues that take a message once for each value of its header: when a value is free again, and what a restart knows.
+
+The cases are those of the plugin rabbitmq_message_deduplication, in own words.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pamqp import commands
+
+from tests.support.client import Client, ClientChannel
+from tests.support.disk_broker import DiskBroker, small_pages
+from tests.support.memory_broker import MemoryBroker
+
+ONCE: dict[str, Any] = {"x-message-deduplication": True}
+
+
+@pytest.fixture
+def channel(broker: MemoryBroker) -> ClientChannel:
+    """A channel."""
+    return Client(broker).open().channel()
+
+
+def publish(channel: ClientChannel, value: Any, body: bytes = b"", **properties: Any) -> None:
+    """Publish to the queue with a value in the header."""
+    channel.publish("", "q", body, headers={"x-deduplication-header": value}, **properties)
+
+
+def test_a_second_message_of_a_value_is_confirmed_and_not_taken(channel: ClientChannel) -> None:
+    channel.declare("q", ONCE)
+    channel.call(commands.Confirm.Select())
+    for value in ("a", "a", "b", 1, 1, "1"):
+        publish(channel, value)
+    channel.publish("", "q", b"none")
+    channel.publish("", "q", b"none")
+    acks = [method for method in channel.methods() if isinstance(method, commands.Basic.Ack)]
+    assert acks[-1].delivery_tag == 8
+    assert channel.message_count("q") == 6
+
+
+@pytest.mark.parametrize("arguments", [{}, {"x-message-deduplication": False}, {"x-queue-type": "quorum", **ONCE}])
+def test_other_queues_take_all(broker: MemoryBroker, channel: ClientChannel, arguments: dict[str, Any]) -> None:
+    channel.declare("q", arguments, durable=True)
+    publish(channel, "a")
+    publish(channel, "a")
+    assert channel.message_count("q") == 2
+
+
+def test_a_value_is_free_when_its_message_is_acknowledged(channel: ClientChannel) -> None:
+    channel.declare("q", ONCE)
+    publish(channel, "a")
+    got = channel.get("q")
+    assert got is not None
+    publish(channel, "a")
+    assert channel.message_count("q") == 0
+    channel.ack(1)
+    publish(channel, "a")
+    publish(channel, "a")
+    assert channel.message_count("q") == 1
+
+
+@pytest.mark.parametrize("is_requeued", [True, False])
+def test_what_comes_back_keeps_its_value_and_what_is_rejected_does_not(
+    channel: ClientChannel, is_requeued: bool
+) -> None:
+    channel.declare("q", ONCE)
+    publish(channel, "a", b"first")
+    assert channel.get("q") is not None
+    channel.reject(1, requeue=is_requeued)
+    publish(channel, "a", b"second")
+    assert channel.drain("q") == [b"first" if is_requeued else b"second"]
+
+
+def test_without_acknowledgements_it_is_free_at_once(channel: ClientChannel) -> None:
+    channel.declare("q", ONCE)
+    channel.consume("q", no_ack=True)
+    publish(channel, "a")
+    publish(channel, "a")
+    assert len(channel.deliveries()) == 2
+
+
+def test_who_consumes_with_acknowledgements_gets_it_once(channel: ClientChannel) -> None:
+    channel.declare("q", ONCE)
+    channel.consume("q")
+    publish(channel, "a")
+    publish(channel, "a")
+    assert len(channel.deliveries()) == 1
+    channel.ack(1)
+    publish(channel, "a")
+    assert len(channel.deliveries()) == 1
+
+
+def test_it_is_free_when_its_message_has_expired(broker: MemoryBroker, channel: ClientChannel) -> None:
+    channel.declare("q", {**ONCE, "x-message-ttl": 100, "x-dead-letter-exchange": "", "x-dead-letter-routing-key": "d"})
+    channel.declare("d")
+    publish(channel, "a", b"first")
+    broker.advance(101)
+    publish(channel, "a", b"second")
+    publish(channel, "a", b"third")
+    assert channel.drain("d") == [b"first"]
+    assert channel.drain("q") == [b"second"]
+
+
+@pytest.mark.parametrize("overflow", ["drop-head", "reject-publish"])
+def test_it_is_free_when_its_message_was_too_much(channel: ClientChannel, overflow: str) -> None:
+    channel.declare("q", {**ONCE, "x-max-length": 1, "x-overflow": overflow})
+    publish(channel, "a", b"a1")
+    publish(channel, "b", b"b1")
+    if overflow == "drop-head":
+        publish(channel, "a", b"a2")
+        assert channel.drain("q") == [b"a2"]
+    else:
+        assert channel.drain("q") == [b"a1"]
+        publish(channel, "b", b"b2")
+        assert channel.drain("q") == [b"b2"]
+
+
+def test_a_purge_frees_what_is_ready_and_nothing_else(channel: ClientChannel) -> None:
+    channel.declare("q", ONCE)
+    publish(channel, "out")
+    assert channel.get("q") is not None
+    publish(channel, "ready")
+    channel.call(commands.Queue.Purge(queue="q"))
+    publish(channel, "out")
+    publish(channel, "ready")
+    assert channel.message_count("q") == 1
+
+
+def test_a_duplicate_leaves_nothing_in_the_journal_and_values_outlive_a_restart() -> None:
+    with small_pages():
+        broker = DiskBroker()
+        channel = broker.client().channel()
+        channel.declare("q", ONCE, durable=True)
+        for number in range(20):
+            publish(channel, number, b"%d" % number, delivery_mode=2)
+        broker.write()
+        records = broker.live_records()
+        publish(channel, 3, delivery_mode=2)
+        broker.write()
+        assert broker.live_records() == records
+        broker = broker.killed()
+        broker.read_pages()
+        channel = broker.client().channel()
+        for number in range(21):
+            publish(channel, number, delivery_mode=2)
+        assert channel.message_count("q") == 21
