@@ -12,10 +12,10 @@ Changes to users are in ``user_administration.py``. Holds no way of asking; that
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from amqp_broker.broker.arguments import ARGUMENTS_OF_TYPE
 from amqp_broker.broker.observer import Kind
 from amqp_broker.broker.parameter_administration import ParameterAdministration
 from amqp_broker.broker.persistence.definitions import keep_limits, keep_metadata, keep_user, keep_virtual_host
@@ -60,7 +60,7 @@ class Administration(UserAdministration):
         """
         check_name("virtual host", name)
         if metadata is not None:
-            check_metadata(metadata)
+            check_metadata(metadata, self._broker.queue_types.names)
         if name in self._broker.virtual_hosts:
             raise AlreadyThere(f"there is a virtual host '{name}' already")
         virtual_host = self._broker.add_virtual_host(name)
@@ -81,7 +81,7 @@ class Administration(UserAdministration):
             AdministrationError: something in it cannot be had.
         """
         virtual_host = self.virtual_host(name)
-        check_metadata(metadata)
+        check_metadata(metadata, self._broker.queue_types.names)
         before, virtual_host.metadata = virtual_host.metadata, metadata
         keep_metadata(self._broker.durability, virtual_host)
         self._log("virtual host metadata changed", _metadata_text(before), _metadata_text(metadata), vhost=name)
@@ -233,15 +233,18 @@ class Administration(UserAdministration):
         return closed
 
 
-def check_metadata(metadata: Metadata) -> None:
+def check_metadata(metadata: Metadata, queue_types: Sequence[str]) -> None:
     """Refuse what cannot be said of a virtual host.
+
+    Args:
+        queue_types: the names of those that there are.
 
     Raises:
         AdministrationError: which and why.
     """
     default = metadata.default_queue_type
-    if default is not None and default not in ARGUMENTS_OF_TYPE:
-        known = ", ".join(ARGUMENTS_OF_TYPE)
+    if default is not None and default not in queue_types:
+        known = ", ".join(queue_types)
         raise AdministrationError(f"there is no queue type '{default}': a default queue type is one of {known}")
     for text in (metadata.description, *metadata.tags):
         if len(text.encode("utf-8", "surrogateescape")) > TEXT_BYTES_MAX:

@@ -340,9 +340,7 @@ class VirtualHost(Topology):
         if name:
             check_not_reserved("queue", name)
         else:
-            queue_type = arguments.get("x-queue-type", "classic")
-            if queue_type in ARGUMENTS_OF_TYPE and queue_type != "classic":
-                raise precondition_failed(f"Cannot declare a server-named queue for type rabbit_{queue_type}_queue")
+            self._check_may_be_unnamed(arguments.get("x-queue-type"))
             name = generated_name("amq.gen")
         who.check_configure("queue", name)
         queue = self.queues.get(name)
@@ -361,6 +359,13 @@ class VirtualHost(Topology):
         check_arguments_equivalent(str(queue), names, current, received)
         queue.restart_unused_timer()
         return queue
+
+    def _check_may_be_unnamed(self, queue_type: FieldValue) -> None:
+        """Refuse to make up a name where the type wants one; of a type that is none, more is said later."""
+        if not isinstance(queue_type, str) or queue_type not in self.queue_types:
+            return
+        if not self.queue_types[queue_type].may_be_unnamed():
+            raise precondition_failed(f"Cannot declare a server-named queue for type rabbit_{queue_type}_queue")
 
     def _with_default_type(self, queue: Queue | None, arguments: Table, *, is_fit: bool) -> Table:
         """The arguments with the type that queues have here when they are declared without one.
@@ -388,7 +393,7 @@ class VirtualHost(Topology):
             who.check_write("exchange", dead_letter_exchange)
         resource = self.described("queue", name)
         checked = check_queue_arguments(resource, arguments, self.behaviour)
-        if checked.queue_type != "classic":
+        if self.queue_types[checked.queue_type].always_lasts():
             for is_wrong, what in (
                 (auto_delete, "auto-delete"),
                 (exclusive, "exclusive-owner"),

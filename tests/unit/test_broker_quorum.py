@@ -257,3 +257,10 @@ def test_prefetch_of_the_channel(channel: ClientChannel) -> None:
     channel.qos(5, of_channel=True)
     channel.send(commands.Basic.Consume(queue="q"))
     assert channel.client.closed_with().reply_text == f"NOT_IMPLEMENTED - {NAME} does not support global qos"
+
+
+@pytest.mark.parametrize("wrong", [[1], {"a": 1}, 7, True], ids=["array", "table", "number", "boolean"])
+@pytest.mark.parametrize("name", ["", "q"])
+def test_a_type_that_is_no_text(channel: ClientChannel, name: str, wrong: Any) -> None:
+    channel.send(commands.Queue.Declare(queue=name, arguments={"x-queue-type": wrong}))
+    assert channel.closed_with().reply_text.startswith("PRECONDITION_FAILED - invalid arg 'x-queue-type' for queue '")

@@ -202,7 +202,7 @@ class _Reader:
                 _tags(what, found),
                 None if default in (None, "undefined") else _text(what, found, "default_queue_type"),
             )
-            check_metadata(metadata)
+            check_metadata(metadata, self._broker.queue_types.names)
         self._plan.virtual_hosts[name] = metadata
 
     def _read_permission(self, what: str, one: Object) -> None:
@@ -291,7 +291,7 @@ class _Reader:
         if arguments.queue_type not in self._broker.queue_types:
             raise NotImported(f"{what} in virtual host '{host_name}': there are no {arguments.queue_type} queues here")
         durable, auto_delete = _flag(what, one, "durable"), _flag(what, one, "auto_delete")
-        if arguments.queue_type != "classic" and (auto_delete or not durable):
+        if self._broker.queue_types[arguments.queue_type].always_lasts() and (auto_delete or not durable):
             kind = "stream" if arguments.queue_type == "stream" else f"{arguments.queue_type} queue"
             raise NotImported(f"{what} in virtual host '{host_name}': a {kind} is durable, and not auto-delete")
         host = self._broker.virtual_hosts.get(host_name)

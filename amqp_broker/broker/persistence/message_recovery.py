@@ -107,7 +107,7 @@ class MessageRecovery:
         return place < len(self._counted) and self._counted[place] == reference
 
     def _count(self, queue: Queue, references: Sequence[int]) -> None:
-        if queue.arguments.queue_type == "quorum":
+        if queue.counts_returns:
             self._counted.extend(references)
 
     def _restore_other(self, reference: int, payload: bytes, claims: Sequence[int]) -> None:

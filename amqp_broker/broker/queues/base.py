@@ -120,6 +120,21 @@ class Queue(StoredQueue):
 
     # --- what a type says of itself
 
+    @classmethod
+    def always_lasts(cls) -> bool:
+        """Whether its queues are durable and everybody's, and stay until they are deleted: no other are declared."""
+        return False
+
+    @classmethod
+    def may_be_unnamed(cls) -> bool:
+        """Whether the broker makes up a name for a queue that is declared without one."""
+        return True
+
+    @property
+    def counts_returns(self) -> bool:
+        """Whether it is kept how often each message has come back."""
+        return False
+
     @property
     def holds_back(self) -> bool:
         """Whether this is no queue for clients, but what an exchange holds back (``broker/delayed/holder.py``)."""

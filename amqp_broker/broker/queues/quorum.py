@@ -39,6 +39,18 @@ class QuorumQueue(ClassicQueue):
 
     __slots__ = ()
 
+    @classmethod
+    def always_lasts(cls) -> bool:
+        return True
+
+    @classmethod
+    def may_be_unnamed(cls) -> bool:
+        return False
+
+    @property
+    def counts_returns(self) -> bool:
+        return True
+
     def make_bands(self) -> Bands | None:
         return {1: None, 2: HIGH_AND_NORMAL, 32: THIRTY_TWO}[self.virtual_host.behaviour.quorum_priorities]
 

@@ -72,6 +72,14 @@ class StreamQueue(Queue):
         self._retention_timer = HeadTimer(virtual_host.timers, self._drop_surplus)
         self.first_offset_kept = 0  # as the journal says it, until all is back
 
+    @classmethod
+    def always_lasts(cls) -> bool:
+        return True
+
+    @classmethod
+    def may_be_unnamed(cls) -> bool:
+        return False
+
     # --- what it says of itself
 
     @property
