@@ -482,7 +482,8 @@ class ClusterNode:
         try:
             copies = await standby.hand_over(epoch)
             with without_collections():
-                await trio.to_thread.run_sync(self._read_journal, store, server, copies)
+                journal = await trio.to_thread.run_sync(self._read_journal, store, server, copies)
+            upkeep.live_bytes = lambda: journal.disk_bytes
             log_event(
                 logging.INFO,
                 "owner",
@@ -504,7 +505,7 @@ class ClusterNode:
             await self._ownership.disown(self._ownership.claim)
         self._released.set()
 
-    def _read_journal(self, store: EtcdStore, server: BrokerServer, copies: KeptCopies | None) -> None:
+    def _read_journal(self, store: EtcdStore, server: BrokerServer, copies: KeptCopies | None) -> Journal:
         """In a thread: have the server go on with all that the store has, which is here, or is read now."""
         store.open()
         if copies is None:
@@ -514,7 +515,9 @@ class ClusterNode:
         files = KeptFiles(store, copies.local, f"etcd {self._keys.prefix}")
         files.adopt(copies)
         files.sweep()
-        server.open(cast(Journal, SegmentJournal(files, self._settings.segment_size_bytes)))
+        journal = cast(Journal, SegmentJournal(files, self._settings.segment_size_bytes))
+        server.open(journal)
+        return journal
 
     async def _serve_broker(self, server: BrokerServer, upkeep: Upkeep) -> None:
         async with trio.open_nursery() as nursery:

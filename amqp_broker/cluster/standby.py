@@ -34,6 +34,7 @@ CALL_TIMEOUT_S: Final = 1.0
 LOAD_TIMEOUT_S: Final = 5.0  # of one page
 PAUSE_S: Final = 0.1
 LOOK_S: Final = 1.0  # how often it is asked whether the member that is watched still answers
+AGAIN_PAUSE_S: Final = 5.0
 PATIENCE_S: Final = 3.0  # without a change, until a takeover reads the store instead
 ANSWERS_MAX: Final = 64  # of a watch, not applied yet; then it begins again where it was
 INLINE_BYTES: Final = 65_536  # so little is written without another thread
@@ -106,6 +107,8 @@ class Standby:
             await self._watch(etcd)
         except (EtcdUnavailable, EtcdRefused) as error:
             log_event(logging.DEBUG, "standby waits for etcd", reason=str(error))
+            if isinstance(error, EtcdRefused):  # what was read was forgotten meanwhile: reading again costs much
+                await trio.sleep(AGAIN_PAUSE_S)
         except LeftBehind:
             await self._forget("etcd has forgotten what was not read yet")
         except OSError as error:

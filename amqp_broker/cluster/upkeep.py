@@ -22,8 +22,8 @@ from amqp_broker.logs import log_event
 
 EVERY_S: Final = 3.0
 KEPT_ROUNDS: Final = 10  # revisions of the last half minute stay, for whoever reads at one of them
-KEPT_ROUNDS_WHEN_SHORT: Final = 2  # of much that goes through, half a minute is much of the quota
-SHORT_HISTORY_SHARE: Final = 0.3
+KEPT_ROUNDS_OF_MUCH: Final = 2  # where much goes through, half a minute of it is too much of the quota
+HISTORY_SHARE_MAX: Final = 0.2
 PUBLISHERS_WAIT_SHARE: Final = 0.6
 NOTHING_NEW_SHARE: Final = 0.8  # no new segment above it
 
@@ -47,6 +47,7 @@ class Upkeep:
         self._make_room = make_room
         self._revisions: deque[int] = deque(maxlen=KEPT_ROUNDS)
         self._compacted = 0
+        self.live_bytes: Callable[[], int] = lambda: 0  # what the journal has
         self.is_low = False  # whether publishers are to wait
 
     async def run(self) -> None:
@@ -75,8 +76,8 @@ class Upkeep:
             log_event(logging.WARNING, event, bytes=used_bytes, quota_bytes=self._quota_bytes)
         if self._store.is_out_of_space:
             await self._make_room()
-        is_short = used_bytes > self._quota_bytes * SHORT_HISTORY_SHARE
-        await self._compact(KEPT_ROUNDS_WHEN_SHORT if is_short else KEPT_ROUNDS)
+        is_long = used_bytes - self.live_bytes() > self._quota_bytes * HISTORY_SHARE_MAX
+        await self._compact(KEPT_ROUNDS_OF_MUCH if is_long else KEPT_ROUNDS)
 
     async def _compact(self, kept_rounds: int) -> None:
         some_key = messages.range_request(b"\0", limit=1)

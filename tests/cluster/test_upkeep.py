@@ -108,8 +108,11 @@ def test_what_was_overwritten_is_forgotten_after_some_rounds(etcd: SomeEtcd, upk
 
 
 def test_less_of_it_is_kept_when_much_goes_through(etcd: SomeEtcd, upkeep: Upkeep) -> None:
+    upkeep.live_bytes = lambda: 300_000
+    etcd.used_bytes = 500_000
     look(upkeep, 5)
-    etcd.used_bytes = 300_001
+    assert etcd.compacted == []
+    etcd.used_bytes = 500_001
     look(upkeep, 2)
     assert etcd.compacted == [500, 600]
 
