@@ -166,10 +166,12 @@ class ClusterNode:
                 nursery.start_soon(self._watch, self._keys.owner(SHARD), False)
                 nursery.start_soon(self._turns.run)
                 nursery.start_soon(serve_control, self._control(), self._folder)
-                nursery.start_soon(self._reception.run, nursery)
-                self._reception.listen()
-                task_status.started(self.endpoints)
-                await self._take_part()
+                async with trio.open_nursery() as accepting:
+                    accepting.start_soon(self._reception.run, nursery)
+                    self._reception.listen()
+                    task_status.started(self.endpoints)
+                    await self._take_part()
+                    accepting.cancel_scope.cancel()  # before the listeners are closed, which it would trip over
                 self._reception.stop_listening()
                 await self._lease.revoke()
                 nursery.cancel_scope.cancel()

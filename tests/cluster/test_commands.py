@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -116,6 +117,7 @@ def test_a_cluster_is_looked_at_handed_over_and_moved_out(cluster: ClusterOfThre
     assert snapshot.stat().st_size > 10_000
     done = command("cluster", "import", str(alone), "--cluster", url)
     assert "has a journal already" in done.stderr
+    assert [node.end(signal.SIGTERM) for node in cluster.nodes] == [0, 0, 0]  # none trips over its own end
 
     broker = OurBroker(subfolder=str(alone))
     try:
