@@ -147,8 +147,11 @@ def test_a_target_without_an_address_takes_that_of_each_message(broker: MemoryBr
     client.transfer(message(b"two", before=section(0x73, [None, None, "/exchanges/amq.direct/k"])))
     assert [one.field(4).descriptor for one in client.read()] == [0x24, RELEASED]
     client.transfer(message(b"three"))
-    (end,) = client.read()
-    assert (end.code, end.error) == (END, "amqp:precondition-failed")
+    (refused,) = client.read()
+    assert refused.field(4).value[0].value[0] == "amqp:precondition-failed"
+    client.transfer(message(b"four"), settled=True)
+    (detach,) = client.read()
+    assert (detach.code, detach.error) == (DETACH, "amqp:precondition-failed")
 
 
 @pytest.mark.parametrize(

@@ -32,11 +32,13 @@ from amqp_broker.protocols.amqp10.errors import (
 )
 from amqp_broker.protocols.amqp10.performatives import (
     RECEIVER,
+    REJECTED,
     RELEASED,
     SECOND,
     Fields,
     composite,
     disposition_performative,
+    error_value,
 )
 from amqp_broker.protocols.amqp10.sections import split_sections
 from amqp_broker.wire.errors import WireError
@@ -190,11 +192,11 @@ class PublishingLink(IncomingLink):
         try:
             target = self._target(content.to, content.subject)
         except AmqpError as error:
-            mistake = of_the_broker(error)
-            if mistake.condition == NOT_FOUND:  # the link ends, and the client keeps its message
-                self._release(delivery_id, is_settled)
-                mistake.scope = Scope.LINK
-            raise mistake from None
+            self._refuse(of_the_broker(error), delivery_id, is_settled)
+            return
+        except ProtocolError as mistake:
+            self._refuse(mistake, delivery_id, is_settled)
+            return
         outcome = self._put(target, content.header_for(found.body), found.body, digest)
         if is_settled:
             return
@@ -204,6 +206,21 @@ class PublishingLink(IncomingLink):
         else:
             self.unconfirmed_count += 1
             session.confirm_later(delivery_id, self, outcome)
+
+    def _refuse(self, error: ProtocolError, delivery_id: int, is_settled: bool) -> None:
+        """There is nowhere for a message to go.
+
+        Where it said itself where to, it is rejected, if the client wants to know; else the link has no sense any more.
+        """
+        if error.condition not in (NOT_FOUND, PRECONDITION_FAILED):
+            raise error
+        if self._node.exchange is None and not is_settled:
+            state = composite(REJECTED, [error_value(error.condition, error.description)])
+            self.session.send(disposition_performative(RECEIVER, delivery_id, delivery_id, state))
+            return
+        self._release(delivery_id, is_settled)
+        error.scope = Scope.LINK
+        raise error
 
     def _release(self, delivery_id: int, is_settled: bool) -> None:
         """The client has its message back."""

@@ -1,0 +1,408 @@
+"""AMQP 1.0, asked of RabbitMQ 4 and of ours as 4: login, addresses, outcomes, credit, errors, and messages that go from
+one protocol to another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from amqp_broker.protocols.amqp10.codec import Described, Map
+from amqp_broker.protocols.amqp10.frames import AMQP_HEADER, SASL_HEADER
+from amqp_broker.protocols.amqp10.performatives import (
+    ACCEPTED,
+    ATTACH,
+    DETACH,
+    DISPOSITION,
+    END,
+    FLOW,
+    MODIFIED,
+    REJECTED,
+    RELEASED,
+    TRANSFER,
+)
+from amqp_broker.protocols.amqp10.typed import Int, Symbol, Timestamp, UByte, UInt, ULong, Uuid
+from interop import waiting
+from interop.amqp10_client import Amqp10Client
+from interop.raw_client import ChannelUnderTest, Queue
+from interop.under_test import BrokerUnderTest
+from tests.support.amqp10_client import annotations_of, message, section, sections_of
+
+Connect = Callable[..., Amqp10Client]
+
+
+@pytest.fixture
+def connect(broker: BrokerUnderTest) -> Iterator[Connect]:
+    """Makes clients of the broker."""
+    if broker.version < (4, 0):
+        pytest.skip("AMQP 1.0 is RabbitMQ 4's own")
+    clients: list[Amqp10Client] = []
+
+    def make(**options: Any) -> Amqp10Client:
+        client = Amqp10Client(broker.address.port, **options)
+        clients.append(client)
+        return client
+
+    yield make
+    for client in clients:
+        client.__exit__()
+
+
+@pytest.fixture
+def ch(broker: BrokerUnderTest, connect: Connect) -> ChannelUnderTest:
+    return broker.channel()
+
+
+def queue(ch: ChannelUnderTest, broker: BrokerUnderTest, base: str = "q", **arguments: Any) -> str:
+    name = broker.queue_name(base)
+    ch.declare(name, durable=True, arguments=arguments)
+    return name
+
+
+# --- login
+
+
+def test_login(connect: Connect) -> None:
+    client = connect(opens=False)
+    assert client.login() == 0
+    assert {"PLAIN", "AMQPLAIN", "ANONYMOUS"} <= set(client.mechanisms.items)
+    opened = client.open()
+    assert [str(one) for one in opened.field(5 + 2).items] == ["LINK_PAIR_V1_0", "ANONYMOUS-RELAY"]
+    assert (opened.field(2), opened.field(3), opened.field(4)) == (131_072, 63, 30_000)
+    begun = client.begin()
+    assert (begun.field(2), begun.field(4)) == (400, 255)
+
+
+def test_a_wrong_password(connect: Connect) -> None:
+    assert connect(opens=False).login("PLAIN", b"\0guest\0wrong") == 1
+
+
+def test_anonymous(connect: Connect) -> None:
+    client = connect(opens=False)
+    assert client.login("ANONYMOUS", b"") == 0
+    client.open()
+
+
+def test_without_sasl(connect: Connect) -> None:
+    client = connect(opens=False)
+    client.write(AMQP_HEADER)
+    assert client.take_bytes(8) == SASL_HEADER
+
+
+# --- addresses
+
+
+@pytest.mark.parametrize(
+    ("address", "condition"),
+    [
+        ("/queues/nowhere", "amqp:not-found"),
+        ("/exchanges/nowhere/k", "amqp:not-found"),
+        ("/exchanges/", "amqp:invalid-field"),
+        ("/exchanges//k", "amqp:invalid-field"),
+        ("/exchanges/amq.default/k", "amqp:invalid-field"),
+        ("/queues/", "amqp:invalid-field"),
+        ("/foo/bar", "amqp:invalid-field"),
+        ("/queues/%ZZ", "amqp:invalid-field"),
+        ("/exchanges/a/b/c", "amqp:invalid-field"),
+    ],
+)
+def test_a_wrong_target_ends_the_session(connect: Connect, address: str, condition: str) -> None:
+    client = connect()
+    client.attach_sender(address)
+    end = client.take()
+    assert end is not None
+    assert end.code == END
+    assert end.field(0).value[0] == condition
+
+
+def test_names_are_percent_encoded(broker: BrokerUnderTest, connect: Connect, ch: ChannelUnderTest) -> None:
+    name = queue(ch, broker, "a/b c%d")
+    client = connect()
+    client.sender("/queues/" + name.replace("%", "%25").replace("/", "%2F").replace(" ", "%20"))
+    assert client.publish(message(b"one")) == ACCEPTED
+    assert ch.get_one(name).body == b"one"
+
+
+def test_an_exchange_with_a_key(broker: BrokerUnderTest, connect: Connect, ch: ChannelUnderTest) -> None:
+    name = queue(ch, broker)
+    ch.bind(name, "amq.direct", name)
+    client = connect()
+    client.sender(f"/exchanges/amq.direct/{name}")
+    assert client.publish(message(b"one")) == ACCEPTED
+    client.sender("/exchanges/amq.direct/nobody", 2)
+    assert client.publish(message(b"two"), 2) == RELEASED
+
+
+def test_each_message_says_where_it_goes(broker: BrokerUnderTest, connect: Connect, ch: ChannelUnderTest) -> None:
+    name = queue(ch, broker)
+    client = connect()
+    client.sender(None)
+    assert client.publish(message(b"1", before=section(0x73, [None, None, f"/queues/{name}"]))) == ACCEPTED
+    assert client.publish(message(b"2", before=section(0x73, [None, None, "/exchanges/amq.direct/no"]))) == RELEASED
+    client.transfer(message(b"3", before=section(0x73, [None, None, "/exchanges/nowhere/no"])))
+    refused = client.expect(DISPOSITION).field(4)
+    assert (refused.descriptor, refused.value[0].value[0]) == (REJECTED, "amqp:not-found")
+
+
+@pytest.mark.parametrize("address", [None, "nonsense"])
+def test_a_message_that_says_nothing_of_it(connect: Connect, address: str | None) -> None:
+    client = connect()
+    client.sender(None)
+    before = section(0x73, [None, None, address])
+    client.transfer(message(b"1", before=before))
+    refused = client.expect(DISPOSITION).field(4)
+    assert (refused.descriptor, refused.value[0].value[0]) == (REJECTED, "amqp:precondition-failed")
+    client.send(
+        TRANSFER, UInt(0), UInt(1), b"1", UInt(0), True, payload=message(b"2", before=before)
+    )  # who wants no answer has the link ended
+    assert client.expect(DETACH).field(2).value[0] == "amqp:precondition-failed"
+
+
+def test_a_queue_of_version_1(broker: BrokerUnderTest, connect: Connect, ch: ChannelUnderTest) -> None:
+    client = connect()
+    for address in (f"/queue/{broker.queue_name('a')}", broker.queue_name("b")):
+        client.sender(address, 2)
+        assert client.publish(message(b"one"), 2) == ACCEPTED
+        client.send(DETACH, UInt(2), True)
+        client.expect(DETACH)
+
+
+# --- outcomes, credit
+
+
+@pytest.mark.parametrize(
+    ("outcome", "fields", "comes_again", "dies"),
+    [
+        (ACCEPTED, (), False, False),
+        (REJECTED, (), False, True),
+        (RELEASED, (), True, False),
+        (MODIFIED, (True,), True, False),
+        (MODIFIED, (True, True), False, True),
+    ],
+)
+def test_outcomes(
+    broker: BrokerUnderTest,
+    connect: Connect,
+    ch: ChannelUnderTest,
+    outcome: int,
+    fields: tuple[bool, ...],
+    comes_again: bool,
+    dies: bool,
+) -> None:
+    dead = queue(ch, broker, "dead")
+    name = queue(ch, broker, **{"x-dead-letter-exchange": "", "x-dead-letter-routing-key": dead})
+    client = connect()
+    client.sender(f"/queues/{name}")
+    assert client.publish(message(b"one")) == ACCEPTED
+    client.receiver(f"/queues/{name}", credit=2)
+    first = client.expect(TRANSFER)
+    client.settle(first, outcome, *fields)
+    if comes_again:
+        again = client.expect(TRANSFER)
+        header = sections_of(again.payload)[0x70]
+        assert header[3] is False  # it is not the first acquirer
+    elif dies:
+        waiting.until(lambda: ch.depth(dead)[0] == 1)
+    else:
+        waiting.until(lambda: ch.depth(name)[0] == 0)
+
+
+def test_a_full_queue(broker: BrokerUnderTest, connect: Connect, ch: ChannelUnderTest) -> None:
+    name = queue(ch, broker, **{"x-max-length": 1, "x-overflow": "reject-publish"})
+    client = connect()
+    client.sender(f"/queues/{name}")
+    assert [client.publish(message(b"x")) for _ in range(3)][-1] == REJECTED
+
+
+def test_credit_and_drain(broker: BrokerUnderTest, connect: Connect, ch: ChannelUnderTest) -> None:
+    name = queue(ch, broker)
+    client = connect()
+    client.sender(f"/queues/{name}")
+    for _ in range(3):
+        client.publish(message(b"x"))
+    first = client.receiver(f"/queues/{name}").field(9)
+    client.flow(1, 2)
+    client.expect(TRANSFER)
+    client.expect(TRANSFER)
+    client.flow(1, 10, count=(first + 2) & 0xFFFF_FFFF, drain=True)
+    client.expect(TRANSFER)
+    flow = client.expect(FLOW)
+    assert (flow.field(5), flow.field(6), flow.field(8)) == ((first + 12) & 0xFFFF_FFFF, 0, True)
+
+
+def test_a_queue_that_goes(broker: BrokerUnderTest, connect: Connect, ch: ChannelUnderTest) -> None:
+    name = queue(ch, broker)
+    client = connect()
+    client.receiver(f"/queues/{name}", credit=1)
+    ch.call(Queue.Delete, queue=name)
+    detach = client.expect(DETACH)
+    assert (detach.field(1), detach.field(2).value[0]) == (True, "amqp:resource-deleted")
+
+
+def test_settled_links(broker: BrokerUnderTest, connect: Connect, ch: ChannelUnderTest) -> None:
+    name = queue(ch, broker)
+    client = connect()
+    client.sender(f"/queues/{name}")
+    client.publish(message(b"x"))
+    answer = client.receiver(f"/queues/{name}", credit=1, settled=True)
+    assert answer.field(3) == 1
+    assert client.expect(TRANSFER).field(4) is True
+    waiting.until(lambda: ch.depth(name)[0] == 0)
+
+
+# --- messages
+
+
+def test_a_message_comes_as_it_was_sent(broker: BrokerUnderTest, connect: Connect, ch: ChannelUnderTest) -> None:
+    name = queue(ch, broker)
+    properties = [
+        Uuid(UUID(int=7).bytes), b"guest", "/queues/to", "subject", "reply", ULong(5), Symbol("text/plain"),
+        Symbol("gzip"), Timestamp(9_000_000_000_000), Timestamp(1_000_123), "group", UInt(3), "reply group",
+    ]  # fmt: skip
+    application = Map([("n", UByte(3)), ("s", "x"), ("f", 1.5), ("b", True), ("i", Int(-4)), ("none", None)])
+    payload = (
+        section(0x70, [True, UByte(7), UInt(600_000)])
+        + section(0x71, Map([(Symbol("x-gone"), 1)]))
+        + section(0x72, Map([(Symbol("x-here"), "yes"), (Symbol("x-opt-other"), UByte(1))]))
+        + section(0x73, properties)
+        + section(0x74, application)
+    )
+    client = connect()
+    client.sender(f"/queues/{name}")
+    for body in (section(0x75, b"data"), section(0x77, "value"), section(0x76, [1, "a"]) + section(0x76, [2])):
+        assert client.publish(payload + body + section(0x78, Map([(Symbol("x-foot"), 1)]))) == ACCEPTED
+        client.receiver(f"/queues/{name}", credit=1)
+        got = client.expect(TRANSFER)
+        found = sections_of(got.payload)
+        assert found[0x70][:4] == [True, UByte(7), UInt(600_000), True]
+        assert found[0x73] == properties
+        assert found[0x74] == application
+        assert 0x71 not in found
+        assert got.payload.endswith(body + section(0x78, Map([(Symbol("x-foot"), 1)])))
+        said = annotations_of(got.payload)
+        assert said == {"x-here": "yes", "x-opt-other": 1, "x-exchange": "", "x-routing-key": name}
+        client.settle(got)
+        client.send(DETACH, UInt(1), True)
+        client.expect(DETACH)
+
+
+def test_from_1_0_to_0_9_1(broker: BrokerUnderTest, connect: Connect, ch: ChannelUnderTest) -> None:
+    name = queue(ch, broker)
+    properties = [
+        Uuid(UUID(int=7).bytes), b"guest", None, "subject", "reply", ULong(5), Symbol("text/plain"), None, None,
+        Timestamp(1_000_123), "group",
+    ]  # fmt: skip
+    client = connect()
+    client.sender(f"/queues/{name}")
+    before = (
+        section(0x70, [True, UByte(7), UInt(600_000)])
+        + section(0x72, Map([(Symbol("x-here"), "yes")]))
+        + section(0x73, properties)
+        + section(0x74, Map([("n", UByte(3)), ("s", "x"), ("f", 1.5), ("b", True)]))
+    )
+    client.publish(message(b"data", before=before))
+    got = ch.get_one(name)
+    said = got.properties
+    assert got.body == b"data"
+    headers = {key: value for key, value in said.pop("headers").items() if key != "x-amqp-1.0-sections"}
+    assert headers == {"n": 3, "s": "x", "f": 1.5, "b": True, "x-here": "yes"}
+    assert said == {
+        "message_id": f"urn:uuid:{UUID(int=7)}",
+        "correlation_id": "5",
+        "reply_to": "reply",
+        "user_id": "guest",
+        "content_type": "text/plain",
+        "timestamp": 1000,
+        "app_id": "group",
+        "priority": 7,
+        "expiration": "600000",
+        "delivery_mode": 2,
+    }
+    client.publish(section(0x77, "value"))
+    got = ch.get_one(name)
+    assert (got.properties["message_type"], got.body) == ("amqp-1.0", section(0x77, "value"))
+
+
+@pytest.mark.parametrize(("header", "mode"), [(b"", 2), (section(0x70, [False]), None), (section(0x70, [True]), 2)])
+def test_what_is_durable(
+    broker: BrokerUnderTest, connect: Connect, ch: ChannelUnderTest, header: bytes, mode: int | None
+) -> None:
+    name = queue(ch, broker)
+    client = connect()
+    client.sender(f"/queues/{name}")
+    client.publish(message(b"data", before=header))
+    assert ch.get_one(name).properties.get("delivery_mode") == mode
+
+
+def test_from_0_9_1_to_1_0(broker: BrokerUnderTest, connect: Connect, ch: ChannelUnderTest) -> None:
+    name = queue(ch, broker)
+    ch.confirm()
+    ch.publish(
+        "",
+        name,
+        b"body",
+        content_type="text/plain",
+        delivery_mode=2,
+        priority=3,
+        correlation_id=f"urn:uuid:{UUID(int=9)}",
+        message_id="m",
+        reply_to="r",
+        expiration="600000",
+        message_type="kind",
+        user_id="guest",
+        app_id="app",
+        headers={"n": 5, "s": "x", "x-y": "z", "l": [1]},
+    )
+    ch.await_confirms(1)
+    client = connect()
+    client.receiver(f"/queues/{name}", credit=1)
+    found = sections_of(client.expect(TRANSFER).payload)
+    assert found[0x70][:4] == [True, UByte(3), UInt(600_000), True]
+    properties = found[0x73]
+    assert properties[:2] == ["m", b"guest"]
+    assert properties[4:7] == ["r", Uuid(UUID(int=9).bytes), "text/plain"]
+    assert properties[10] == "app"
+    assert dict(found[0x74].pairs) == {"n": 5, "s": "x"}
+    said = {str(key): value for key, value in found[0x72].pairs}
+    assert said == {"x-y": "z", "x-basic-type": "kind", "x-exchange": "", "x-routing-key": name}
+    assert found[0x75] == b"body"
+
+
+def test_deaths_are_told(broker: BrokerUnderTest, connect: Connect, ch: ChannelUnderTest) -> None:
+    dead = queue(ch, broker, "dead")
+    name = queue(ch, broker, **{"x-dead-letter-exchange": "", "x-dead-letter-routing-key": dead})
+    client = connect()
+    client.sender(f"/queues/{name}")
+    client.publish(message(b"one"))
+    client.receiver(f"/queues/{name}", credit=1)
+    client.settle(client.expect(TRANSFER), REJECTED)
+    client.receiver(f"/queues/{dead}", 2, credit=1)
+    said = annotations_of(client.expect(TRANSFER).payload)
+    assert (said["x-first-death-queue"], said["x-first-death-reason"]) == (name, "rejected")
+    (death,) = said["x-opt-deaths"].items
+    assert isinstance(death, Map)
+    assert {str(key) for key, _ in death.pairs} == {
+        "queue", "reason", "count", "first-time", "last-time", "exchange", "routing-keys",
+    }  # fmt: skip
+    assert (death.get("queue"), death.get("reason"), death.get("count")) == (name, "rejected", 1)
+
+
+def test_an_attach_is_answered_with_what_was_agreed_on(
+    broker: BrokerUnderTest, connect: Connect, ch: ChannelUnderTest
+) -> None:
+    name = queue(ch, broker)
+    client = connect()
+    sent = client.sender(f"/queues/{name}")
+    assert (sent.field(2), sent.field(4), sent.field(10)) == (True, 0, 16_777_216)
+    got = client.receiver(f"/queues/{name}")
+    assert (got.field(2), got.field(3), got.field(9)) == (False, 0, 0xFFFF_FFFB)
+    source = got.field(5)
+    assert isinstance(source, Described)
+    assert source.value[8] == Described(ULong(RELEASED), [])
+    assert {str(one) for one in source.value[9].items} == {
+        "amqp:accepted:list", "amqp:rejected:list", "amqp:released:list", "amqp:modified:list",
+    }  # fmt: skip
+    assert got.code == ATTACH
