@@ -150,11 +150,11 @@ class Amqp10Client:
             FLOW, next_id, UInt(WINDOW), UInt(0), UInt(WINDOW), UInt(handle), said, UInt(credit), None, drain or None
         )
 
-    def transfer(self, payload: bytes, handle: int = 0) -> int:
+    def transfer(self, payload: bytes, handle: int = 0, *, settled: bool = False) -> int:
         delivery_id = self._delivery_id
         self._delivery_id += 1
         self.send(
-            TRANSFER, UInt(handle), UInt(delivery_id), delivery_id.to_bytes(4, "big"), UInt(0), False, payload=payload
+            TRANSFER, UInt(handle), UInt(delivery_id), delivery_id.to_bytes(4, "big"), UInt(0), settled, payload=payload
         )
         return delivery_id
 

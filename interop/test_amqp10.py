@@ -22,7 +22,10 @@ from amqp_broker.protocols.amqp10.performatives import (
     MODIFIED,
     REJECTED,
     RELEASED,
+    SOURCE,
+    TARGET,
     TRANSFER,
+    composite,
 )
 from amqp_broker.protocols.amqp10.typed import Int, Symbol, Timestamp, UByte, UInt, ULong, Uuid
 from interop import waiting
@@ -56,9 +59,11 @@ def ch(broker: BrokerUnderTest, connect: Connect) -> ChannelUnderTest:
     return broker.channel()
 
 
-def queue(ch: ChannelUnderTest, broker: BrokerUnderTest, base: str = "q", **arguments: Any) -> str:
+def queue(
+    ch: ChannelUnderTest, broker: BrokerUnderTest, base: str = "q", arguments: dict[str, Any] | None = None
+) -> str:
     name = broker.queue_name(base)
-    ch.declare(name, durable=True, arguments=arguments)
+    ch.declare(name, durable=True, arguments=arguments or {})
     return name
 
 
@@ -193,7 +198,7 @@ def test_outcomes(
     dies: bool,
 ) -> None:
     dead = queue(ch, broker, "dead")
-    name = queue(ch, broker, **{"x-dead-letter-exchange": "", "x-dead-letter-routing-key": dead})
+    name = queue(ch, broker, "q", {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": dead})
     client = connect()
     client.sender(f"/queues/{name}")
     assert client.publish(message(b"one")) == ACCEPTED
@@ -211,7 +216,7 @@ def test_outcomes(
 
 
 def test_a_full_queue(broker: BrokerUnderTest, connect: Connect, ch: ChannelUnderTest) -> None:
-    name = queue(ch, broker, **{"x-max-length": 1, "x-overflow": "reject-publish"})
+    name = queue(ch, broker, "q", {"x-max-length": 1, "x-overflow": "reject-publish"})
     client = connect()
     client.sender(f"/queues/{name}")
     assert [client.publish(message(b"x")) for _ in range(3)][-1] == REJECTED
@@ -373,7 +378,7 @@ def test_from_0_9_1_to_1_0(broker: BrokerUnderTest, connect: Connect, ch: Channe
 
 def test_deaths_are_told(broker: BrokerUnderTest, connect: Connect, ch: ChannelUnderTest) -> None:
     dead = queue(ch, broker, "dead")
-    name = queue(ch, broker, **{"x-dead-letter-exchange": "", "x-dead-letter-routing-key": dead})
+    name = queue(ch, broker, "q", {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": dead})
     client = connect()
     client.sender(f"/queues/{name}")
     client.publish(message(b"one"))
@@ -406,3 +411,80 @@ def test_an_attach_is_answered_with_what_was_agreed_on(
         "amqp:accepted:list", "amqp:rejected:list", "amqp:released:list", "amqp:modified:list",
     }  # fmt: skip
     assert got.code == ATTACH
+
+
+# --- management
+
+
+class Manager:
+    """A pair of links for management."""
+
+    def __init__(self, client: Amqp10Client) -> None:
+        self._client = client
+        self._count = 0
+        paired = Map([(Symbol("paired"), True)])
+        node, other = composite(SOURCE, ["/management"]), composite(TARGET, ["/management"])
+        begin = ["pair", UInt(0), False, UByte(1), UByte(0), node, other, None, None, UInt(0)]
+        client.send(ATTACH, *begin, None, None, None, paired)
+        client.expect(ATTACH)
+        client.send(ATTACH, "pair", UInt(1), True, UByte(1), UByte(0), node, other, *[None] * 6, paired)
+        client.expect(ATTACH)
+        client.flow(1, 100)
+
+    def ask(self, method: str, target: str, body: Any = None) -> tuple[str, Any]:
+        """The status, and the answer's body."""
+        self._count += 1
+        properties = section(0x73, [ULong(self._count), None, target, method, "$me"])
+        self._client.transfer(properties + section(0x77, body), settled=True)
+        found = sections_of(self._client.expect(TRANSFER).payload)
+        assert found[0x73][5] == ULong(self._count)
+        assert found[0x74].get("http:response") == "1.1"
+        return found[0x73][3], found[0x77]
+
+
+def test_queues_are_managed(broker: BrokerUnderTest, connect: Connect, ch: ChannelUnderTest) -> None:
+    manager = Manager(connect())
+    name = broker.queue_name()
+    assert manager.ask("GET", f"/queues/{name}") == ("404", f"queue '{name}' in vhost '/' not found")
+    body = Map([("durable", True), ("arguments", Map([("x-queue-type", "quorum")]))])
+    status, declared = manager.ask("PUT", f"/queues/{name}", body)
+    assert status == "201"
+    assert {key for key, _ in declared.pairs} == {
+        "leader", "replicas", "message_count", "consumer_count", "name", "vhost", "durable", "auto_delete",
+        "exclusive", "type", "arguments",
+    }  # fmt: skip
+    assert (declared.get("type"), declared.get("durable"), declared.get("exclusive")) == ("quorum", True, False)
+    assert manager.ask("PUT", f"/queues/{name}", body)[0] == "200"
+    assert manager.ask("PUT", f"/queues/{name}", Map([]))[0] == "409"
+    assert manager.ask("PUT", f"/queues/{name}", Map([("nonsense", True)]))[0] == "400"
+    ch.confirm()
+    ch.publish("", name, b"one")
+    ch.await_confirms(1)
+    waiting.until(lambda: manager.ask("GET", f"/queues/{name}")[1].get("message_count") == 1)
+    assert manager.ask("DELETE", f"/queues/{name}/messages") == ("200", Map([("message_count", ULong(1))]))
+    assert manager.ask("DELETE", f"/queues/{name}") == ("200", Map([("message_count", ULong(0))]))
+    assert manager.ask("DELETE", f"/queues/{name}") == ("200", Map([("message_count", ULong(0))]))
+    assert manager.ask("PUT", "/queues/amq.mine", Map([]))[0] == "403"
+
+
+def test_exchanges_and_bindings_are_managed(broker: BrokerUnderTest, connect: Connect, ch: ChannelUnderTest) -> None:
+    manager = Manager(connect())
+    name, exchange = queue(ch, broker), broker.exchange_name()
+    assert manager.ask("PUT", f"/exchanges/{exchange}", Map([("type", "headers")])) == ("204", None)
+    assert manager.ask("PUT", f"/exchanges/{exchange}", Map([("type", "fanout")]))[0] == "409"
+    assert manager.ask("PUT", f"/exchanges/{exchange}-2", Map([("type", "nonsense")]))[0] == "400"
+    for arguments in (Map([]), Map([("h", "v")])):
+        binding = [("source", exchange), ("destination_queue", name), ("binding_key", "k/1"), ("arguments", arguments)]
+        assert manager.ask("POST", "/bindings", Map(binding)) == ("204", None)
+    status, found = manager.ask("GET", f"/bindings?src={exchange}&dstq={name}&key=k%2F1")
+    assert (status, len(found)) == ("200", 2)
+    plain = next(one for one in found if one.get("arguments") == Map([]))
+    other = next(one for one in found if one is not plain)
+    assert plain.get("location") == f"/bindings/src={exchange};dstq={name};key=k%2F1;args="
+    assert other.get("location") != plain.get("location")
+    assert manager.ask("DELETE", other.get("location")) == ("204", None)
+    assert manager.ask("GET", f"/bindings?src={exchange}&dstq={name}&key=k%2F1") == ("200", [plain])
+    assert manager.ask("DELETE", plain.get("location")) == ("204", None)
+    assert manager.ask("GET", f"/bindings?src={exchange}&dstq={name}&key=k%2F1") == ("200", [])
+    assert manager.ask("DELETE", f"/exchanges/{exchange}") == ("204", None)
+    assert manager.ask("DELETE", f"/exchanges/{exchange}") == ("204", None)

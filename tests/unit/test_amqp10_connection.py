@@ -20,7 +20,10 @@ from amqp_broker.protocols.amqp10.performatives import (
     OPEN,
     REJECTED,
     RELEASED,
+    SOURCE,
+    TARGET,
     TRANSFER,
+    composite,
 )
 from amqp_broker.protocols.amqp10.typed import Symbol, UInt, ULong
 from tests.support.amqp10_client import Amqp10Client, message, section, sections_of
@@ -331,3 +334,34 @@ def test_messages_of_amqp_0_9_1_come_with_their_properties(broker: MemoryBroker)
     assert found[0x73][6] == "text/plain"
     assert found[0x74].pairs == [("n", 5)]
     assert found[0x72].get("x-y") == "z"
+
+
+# --- management
+
+
+def test_queues_are_managed_over_a_pair_of_links(broker: MemoryBroker) -> None:
+    client = opened(broker)
+    paired = Map([(Symbol("paired"), True)])
+    source, target = composite(SOURCE, ["/management"]), composite(TARGET, ["/management"])
+    client.send(ATTACH, "pair", UInt(0), False, None, None, source, target, None, None, UInt(0), *[None] * 3, paired)
+    client.send(ATTACH, "pair", UInt(1), True, None, None, source, target, *[None] * 6, paired)
+    client.flow(1, 10)
+    client.read()
+
+    def ask(method: str, path: str, body: Any = None) -> tuple[str, Any]:
+        properties = section(0x73, [ULong(1), None, path, method, "$me"])
+        client.transfer(properties + section(0x77, body), settled=True)
+        (answer,) = client.deliveries()
+        found = sections_of(answer.payload)
+        return found[0x73][3], found[0x77]
+
+    assert ask("PUT", "/queues/a%20b", Map([("exclusive", True)]))[0] == "201"
+    assert broker.queue("a b").owner is client.connection.client
+    assert ask("GET", "/queues/a%20b")[1].get("message_count") == 0
+    assert ask("DELETE", "/queues/a%20b/messages") == ("200", Map([("message_count", ULong(0))]))
+    assert ask("PUT", "/exchanges/", Map([]))[0] == "403"
+    assert ask("PATCH", "/queues/q")[0] == "400"
+    assert ask("PUT", "/queues/q", 5)[0] == "400"
+    assert ask("DELETE", "/bindings/nonsense")[0] == "400"
+    assert ask("DELETE", "/queues/a%20b")[0] == "200"
+    assert "a b" not in broker.virtual_host.queues

@@ -12,6 +12,8 @@ from amqp_broker.protocols.amqp10.addresses import Node, source_of, target_of
 from amqp_broker.protocols.amqp10.codec import Map, symbols
 from amqp_broker.protocols.amqp10.errors import INVALID_FIELD, ProtocolError, not_implemented
 from amqp_broker.protocols.amqp10.incoming import IncomingLink, PublishingLink
+from amqp_broker.protocols.amqp10.management import Management
+from amqp_broker.protocols.amqp10.management_links import ADDRESS, AnswersLink, RequestsLink
 from amqp_broker.protocols.amqp10.outgoing import INITIAL_DELIVERY_COUNT, ConsumingLink, OutgoingLink
 from amqp_broker.protocols.amqp10.performatives import (
     ATTACH,
@@ -49,7 +51,8 @@ class Attaching:
         self._connection = connection
         self._host = connection.virtual_host
         self._client = connection.client
-        self._declared: dict[str, Queue] = {}
+        self._management: dict[str, RequestsLink] = {}  # by the name that both links of a pair have
+        self._management_answers: dict[str, AnswersLink] = {}
 
     def incoming(self, fields: Fields, handle: int) -> IncomingLink:
         """A link on which the client sends, which is answered.
@@ -63,6 +66,8 @@ class Attaching:
             raise not_implemented("Transactions") if target is not None else ProtocolError(INVALID_FIELD, "no target")
         if target.flag(DYNAMIC):
             raise not_implemented("Dynamic targets")
+        if _is_management(fields, target):
+            return self._requests(fields, handle)
         node = target_of(target.text(SOURCE_ADDRESS))
         if node.declares:
             self._declare(node.queue, target)
@@ -82,6 +87,8 @@ class Attaching:
             raise ProtocolError(INVALID_FIELD, "no source")
         if source.flag(DYNAMIC):
             raise not_implemented("Dynamic sources")
+        if _is_management(fields, source):
+            return self._answers(fields, handle)
         return ConsumingLink(
             self._session,
             handle,
@@ -138,6 +145,36 @@ class Attaching:
         ]
         self._session.send(performative(ATTACH, said))
 
+    # --- management
+
+    def _requests(self, fields: Fields, handle: int) -> IncomingLink:
+        settings = self._connection.broker.settings
+        management = Management(self._host, self._client, settings.node_name or settings.cluster_name)
+        name = fields.text(0) or ""
+        link = RequestsLink(self._session, handle, fields.number(9) or 0, name, management)
+        self._forget_stopped()
+        self._management[name] = link
+        link.answers = self._management_answers.get(name)
+        self._answer(fields, handle, is_sender=False, source=fields.value(5), target=fields.value(6))
+        return link
+
+    def _answers(self, fields: Fields, handle: int) -> OutgoingLink:
+        link = AnswersLink(self._session, handle)
+        name = fields.text(0) or ""
+        self._forget_stopped()
+        self._management_answers[name] = link
+        requests = self._management.get(name)
+        if requests is not None:
+            requests.answers = link
+        self._answer(fields, handle, is_sender=True, source=fields.value(5), target=fields.value(6))
+        return link
+
+    def _forget_stopped(self) -> None:
+        for name in [name for name, link in self._management.items() if link.is_stopped]:
+            del self._management[name]
+        for name in [name for name, link in self._management_answers.items() if link.is_stopped]:
+            del self._management_answers[name]
+
     # --- queues
 
     def _queue_of(self, node: Node, source: Fields) -> Queue:
@@ -167,7 +204,13 @@ class Attaching:
 
     def stop(self) -> None:
         """The session has ended."""
-        self._declared.clear()
+        self._management.clear()
+        self._management_answers.clear()
+
+
+def _is_management(fields: Fields, terminus: Fields) -> bool:
+    """Whether a link is one of a pair for management."""
+    return terminus.text(SOURCE_ADDRESS) == ADDRESS and fields.map(13).get("paired") is True
 
 
 def _check(fields: Fields) -> None:

@@ -1,0 +1,307 @@
+"""Management over a pair of links: declare, bind, look, purge and delete, as RabbitMQ 4's clients ask for it.
+
+A request is a message whose subject is the method and whose ``to`` is the path, as in HTTP; the answer's subject is the
+status. What a request asks for is a call of the virtual host, with the client as the one who is asked for permission.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import parse_qsl, unquote
+
+from amqp_broker.broker.exchanges.binding import Binding
+from amqp_broker.broker.queues.base import Queue
+from amqp_broker.errors import AmqpError, ReplyCode
+from amqp_broker.protocols.amqp10.addresses import quote_name
+from amqp_broker.protocols.amqp10.codec import Array, Map
+from amqp_broker.protocols.amqp10.typed import UInt, ULong
+from amqp_broker.protocols.amqp10.values import map_of, table_of
+from amqp_broker.wire.table import Table, encode_table
+
+if TYPE_CHECKING:
+    from amqp_broker.access.client import Client
+    from amqp_broker.broker.virtual_host import VirtualHost
+
+_STATUS: Final = {ReplyCode.NOT_FOUND: 404, ReplyCode.ACCESS_REFUSED: 403, ReplyCode.PRECONDITION_FAILED: 409}
+
+
+class Refusal(Exception):
+    """A request that cannot be met.
+
+    Args:
+        status: as in HTTP.
+        text: why.
+    """
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+        self.text = text
+
+
+class Answer:
+    """What a request is answered with.
+
+    Args:
+        status: as in HTTP.
+        body: a value of AMQP 1.0.
+    """
+
+    __slots__ = ("body", "status")
+
+    def __init__(self, status: int, body: Any = None) -> None:
+        self.status = status
+        self.body = body
+
+
+class Management:
+    """Does what the requests of one client ask for.
+
+    Args:
+        virtual_host: where.
+        client: who asks.
+        node: the name of the node that has all queues.
+    """
+
+    def __init__(self, virtual_host: VirtualHost, client: Client, node: str) -> None:
+        self._host = virtual_host
+        self._client = client
+        self._node = node
+
+    def answer(self, method: str, target: str, body: Any) -> Answer:
+        """Do what a request asks for.
+
+        Args:
+            method: PUT, GET, POST or DELETE.
+            target: the path, and a query behind it.
+            body: the value that came with it.
+
+        Raises:
+            QueueBusy: it cannot be done yet.
+        """
+        try:
+            return self._answer(method, target, body)
+        except Refusal as refusal:
+            return Answer(refusal.status, refusal.text)
+        except AmqpError as error:
+            return Answer(_STATUS.get(error.code, 400), error.explanation)
+
+    def _answer(self, method: str, target: str, body: Any) -> Answer:
+        path, _, query = target.partition("?")
+        parts = path.split("/")[1:]
+        count = len(parts)
+        if count >= 2 and parts[0] == "queues":
+            name = unquote(parts[1])
+            if count == 2 and method == "GET":
+                return Answer(200, self._described(self._queue(name)))
+            if count == 2 and method == "PUT":
+                return self._declare_queue(name, _map(body))
+            if count == 2 and method == "DELETE":
+                return self._delete_queue(name)
+            if count == 3 and parts[2] == "messages" and method == "DELETE":
+                return self._purge(name)
+        if count == 2 and parts[0] == "exchanges":
+            name = unquote(parts[1])
+            if method == "PUT":
+                return self._declare_exchange(name, _map(body))
+            if method == "DELETE":
+                return self._delete_exchange(name)
+        if parts[0] == "bindings":
+            if count == 1 and method == "POST":
+                return self._bind(_map(body))
+            if count == 1 and method == "GET":
+                return Answer(200, self._bindings(dict(parse_qsl(query, keep_blank_values=True))))
+            if count == 2 and method == "DELETE":
+                return self._unbind(parts[1])
+        raise Refusal(400, f"there is no {method[:20]} {path[:255]}")
+
+    # --- queues
+
+    def _queue(self, name: str) -> Queue:
+        queue = self._host.queues.get(name)
+        if queue is None:
+            raise Refusal(404, f"queue '{name}' in vhost '{self._host.name}' not found")
+        return queue
+
+    def _described(self, queue: Queue) -> Map:
+        queue.be_current()
+        pairs: list[tuple[Any, Any]] = [
+            ("leader", self._node),
+            ("replicas", Array(b"\xb1", [self._node])),
+            ("message_count", ULong(queue.ready_count)),
+            ("consumer_count", UInt(len(queue.consumers))),
+            ("name", queue.name),
+            ("vhost", self._host.name),
+            ("durable", queue.durable),
+            ("auto_delete", queue.auto_delete),
+            ("exclusive", queue.owner is not None),
+            ("type", queue.arguments.queue_type),
+            ("arguments", map_of(queue.table, is_symbol=False)),
+        ]
+        return Map(pairs)
+
+    def _declare_queue(self, name: str, body: Map) -> Answer:
+        if not name:
+            raise Refusal(400, "declare queue with empty name not allowed")
+        _check_name(name)
+        flags = _flags(body, "queue", {"durable": True, "exclusive": False, "auto_delete": False})
+        is_there = name in self._host.queues
+        queue = self._host.declare_queue(
+            self._client,
+            name,
+            durable=flags["durable"],
+            exclusive=flags["exclusive"],
+            auto_delete=flags["auto_delete"],
+            arguments=_arguments(body),
+        )
+        return Answer(200 if is_there else 201, self._described(queue))
+
+    def _delete_queue(self, name: str) -> Answer:
+        _check_name(name)
+        queue = self._host.queues.get(name)
+        if queue is not None:
+            queue.check_dead_letters_left()
+        count = self._host.delete_queue(self._client, name, if_unused=False, if_empty=False)
+        return Answer(200, Map([("message_count", ULong(count))]))
+
+    def _purge(self, name: str) -> Answer:
+        self._client.check_read("queue", name)
+        queue = self._queue(name)
+        queue.check_access(self._client)
+        count, _ = queue.purge()  # it is empty at once; what is left to be done is nobody's to wait for
+        return Answer(200, Map([("message_count", ULong(count))]))
+
+    # --- exchanges
+
+    def _declare_exchange(self, name: str, body: Map) -> Answer:
+        _check_name(name)
+        flags = _flags(body, "exchange", {"durable": True, "auto_delete": False, "internal": False}, "type")
+        kind = "direct" if body.get("type") is None else _text(body, "type")
+        is_there = name in self._host.exchanges
+        try:
+            self._host.declare_exchange(
+                self._client,
+                name,
+                kind,
+                durable=flags["durable"],
+                auto_delete=flags["auto_delete"],
+                internal=flags["internal"],
+                arguments=_arguments(body),
+            )
+        except AmqpError as error:
+            if is_there or error.code is not ReplyCode.PRECONDITION_FAILED:
+                raise
+            raise Refusal(400, error.explanation) from error  # there is nothing that it could be in conflict with
+        return Answer(204)
+
+    def _delete_exchange(self, name: str) -> Answer:
+        _check_name(name)
+        self._host.delete_exchange(self._client, name, if_unused=False)
+        return Answer(204)
+
+    # --- bindings
+
+    def _bind(self, body: Map) -> Answer:
+        kind = "queue" if body.get("destination_queue") is not None else "exchange"
+        destination = _text(body, f"destination_{kind}")
+        source, key = _text(body, "source"), _text(body, "binding_key")
+        self._host.bind(self._client, source, kind, destination, key, _arguments(body))
+        return Answer(204)
+
+    def _unbind(self, segment: str) -> Answer:
+        fields: dict[str, str] = {}
+        for part in segment.split(";"):
+            name, _, value = part.partition("=")
+            fields[name] = unquote(value)
+        kind = "queue" if "dstq" in fields else "exchange"
+        destination = fields.get("dstq", fields.get("dste"))
+        source, key = fields.get("src"), fields.get("key")
+        if destination is None or source is None or key is None or "args" not in fields:
+            raise Refusal(400, f"bad binding path segment '{segment[:255]}'")
+        for binding in self._found(source, kind, destination):
+            if binding.routing_key == key and _hash(binding.arguments) == fields["args"]:
+                self._host.unbind(self._client, source, kind, destination, key, binding.arguments)
+                break
+        return Answer(204)
+
+    def _bindings(self, query: dict[str, str]) -> list[Any]:
+        kind = "queue" if "dstq" in query else "exchange"
+        destination = query.get("dstq", query.get("dste"))
+        source, key = query.get("src"), query.get("key")
+        if destination is None:
+            raise Refusal(400, "missing 'dste' or 'dstq' in query")
+        if source is None or key is None:
+            raise Refusal(400, "missing 'src' or 'key' in query")
+        found = self._found(source, kind, destination)
+        return [_described_binding(one, kind) for one in found if one.routing_key == key]
+
+    def _found(self, source: str, kind: str, destination: str) -> list[Binding]:
+        """The bindings between two ends."""
+        exchange = self._host.exchanges.get(source)
+        target = (self._host.queues if kind == "queue" else self._host.exchanges).get(destination)
+        if exchange is None or target is None:
+            return []
+        return [binding for binding in exchange.bindings.values() if binding.destination is target]
+
+
+def _described_binding(binding: Binding, kind: str) -> Map:
+    source, destination = binding.source.name, binding.destination.name
+    names = f"src={quote_name(source)};dst{kind[0]}={quote_name(destination)};key={quote_name(binding.routing_key)}"
+    pairs: list[tuple[Any, Any]] = [
+        ("source", source),
+        (f"destination_{kind}", destination),
+        ("binding_key", binding.routing_key),
+        ("arguments", map_of(binding.arguments, is_symbol=False)),
+        ("location", f"/bindings/{names};args={_hash(binding.arguments)}"),
+    ]
+    return Map(pairs)
+
+
+def _hash(arguments: Table) -> str:
+    """What tells the arguments of bindings apart in their locations; nothing where there are none."""
+    if not arguments:
+        return ""
+    number = binascii.crc32(encode_table(dict(sorted(arguments.items()))))
+    return base64.urlsafe_b64encode(number.to_bytes(4, "big")).decode().rstrip("=")
+
+
+def _map(body: Any) -> Map:
+    if body is None:
+        return Map([])
+    if not isinstance(body, Map):
+        raise Refusal(400, "the body of this request is a map")
+    return body
+
+
+def _flags(body: Map, kind: str, defaults: dict[str, bool], *others: str) -> dict[str, bool]:
+    """The boolean fields of a declaration; there are no fields but these, arguments, and the others."""
+    flags = dict(defaults)
+    for key, value in body.pairs:
+        if key in defaults and isinstance(value, bool):
+            flags[key] = value
+        elif key != "arguments" and key not in others:
+            raise Refusal(400, f"bad {kind} property {str(key)[:50]}")
+    return flags
+
+
+def _text(body: Map, name: str) -> str:
+    value = body.get(name)
+    if not isinstance(value, str):
+        raise Refusal(400, f"'{name}' takes a string")
+    return "".join((value, ""))
+
+
+def _arguments(body: Map) -> Table:
+    arguments = body.get("arguments")
+    if arguments is None:
+        return {}
+    if not isinstance(arguments, Map):
+        raise Refusal(400, "'arguments' takes a map")
+    return table_of(arguments)
+
+
+def _check_name(name: str) -> None:
+    if "\n" in name or "\r" in name:
+        raise Refusal(400, f"Bad name '{name}': line feed and carriage return characters not allowed")
