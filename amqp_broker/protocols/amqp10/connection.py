@@ -16,6 +16,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from amqp_broker.access.client import Peer
+from amqp_broker.access.judge import NotDecidedYet
 from amqp_broker.access.passwords import NotVerifiedYet
 from amqp_broker.broker.counters import ChannelCounts
 from amqp_broker.broker.queues.base import QueueBusy
@@ -175,7 +176,7 @@ class Connection(ConnectionContext):
         for frame in frames:
             try:
                 self._handle(frame)
-            except NotVerifiedYet as check:
+            except (NotVerifiedYet, NotDecidedYet) as check:
                 self.suspend(self.verdict_on(check), chain((frame,), frames))
                 return
             except QueueBusy as busy:

@@ -87,6 +87,7 @@ class IncomingLink:
         Raises:
             ProtocolError: it cannot be, or the message is none.
             AmqpError: it is not allowed.
+            NotDecidedYet: others are being asked whether it is.
         """
         if not self._has_begun:
             if self._credit <= 0:
@@ -113,12 +114,10 @@ class IncomingLink:
             self._part_bytes += len(payload)
             return
         if self._parts:
-            self._parts.append(payload)
-            payload = b"".join(self._parts)
-        delivery_id, is_settled = self._delivery_id, self._is_settled
-        self._end_delivery()
+            payload = b"".join([*self._parts, payload])
         self.session.connection.throttle.has_published = True
-        self.deliver(payload, delivery_id, is_settled)
+        self.deliver(payload, self._delivery_id, self._is_settled)  # where that has to wait, the frame comes again
+        self._end_delivery()
         self._delivered()
 
     def _check_goes_on(self, fields: Fields) -> None:

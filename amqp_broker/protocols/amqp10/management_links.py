@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
+from amqp_broker.access.judge import NotDecidedYet
 from amqp_broker.broker.queues.base import QueueBusy
 from amqp_broker.protocols.amqp10 import sections
 from amqp_broker.protocols.amqp10.codec import Described, Malformed, Map, decode, encode
@@ -105,6 +106,9 @@ class RequestsLink(IncomingLink):
                 answer = self._management.answer(request.method, request.target, request.body)
             except QueueBusy as busy:
                 busy.queue.wait(self._go_on)
+                return
+            except NotDecidedYet as undecided:
+                self.session.connection.verdict_on(undecided)(self._go_on)
                 return
             self._requests.popleft()
             self._send(request, answer)

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
+from amqp_broker.access.judge import NotDecidedYet
 from amqp_broker.broker.descriptions import ChannelInfo
 from amqp_broker.broker.observer import Channel, Settlement
 from amqp_broker.broker.works import Unfinished
@@ -117,7 +118,7 @@ class Session(SessionContext):
         Raises:
             ProtocolError, AmqpError: it cannot be, or is not allowed.
             Unfinished: what it asks for takes a while.
-            QueueBusy: it cannot be done yet.
+            QueueBusy, NotDecidedYet: it cannot be done yet.
         """
         code = fields.code
         if code == TRANSFER:
@@ -134,7 +135,8 @@ class Session(SessionContext):
             raise ProtocolError(INTERNAL_ERROR, f"unexpected frame {NAMES.get(code, hex(code))}")
 
     def _transfer(self, fields: Fields, payload: bytes) -> None:
-        self._next_incoming_id = (self._next_incoming_id + 1) & ID_MASK
+        next_incoming_id = self._next_incoming_id
+        self._next_incoming_id = (next_incoming_id + 1) & ID_MASK
         self._incoming_window -= 1
         if self._incoming_window < -WINDOW:
             raise ProtocolError(WINDOW_VIOLATION, "incoming window violation")
@@ -144,6 +146,10 @@ class Session(SessionContext):
             raise ProtocolError(UNATTACHED_HANDLE, f"Unattached link handle: {handle}")
         try:
             link.transfer(fields, payload)
+        except NotDecidedYet:  # the frame comes again
+            self._next_incoming_id = next_incoming_id
+            self._incoming_window += 1
+            raise
         except ProtocolError as error:
             if error.scope is not Scope.LINK:
                 raise
@@ -186,10 +192,10 @@ class Session(SessionContext):
             incoming.grant()
         else:
             outgoing = self._attaching.outgoing(fields, handle)
-            self.outgoing[handle] = outgoing
             if isinstance(outgoing, ConsumingLink):
                 self._attaching.consume(fields, outgoing)
                 self._timeout.watch()
+            self.outgoing[handle] = outgoing
 
     def _detach(self, fields: Fields) -> None:
         handle, is_closed = fields.needed(0), fields.flag(1)
