@@ -18,6 +18,7 @@ from amqp_broker.server.federation.supervisor import LinkInfo
 from amqp_broker.wire.content import Properties, encode_content_header
 from amqp_broker.wire.methods import Basic, Confirm, Exchange, Queue
 from amqp_broker.wire.table import Table
+from tests.support.managed import managing
 from tests.support.served import Served, on_a_jumping_clock, serving, until
 
 
@@ -372,6 +373,37 @@ async def test_what_is_delivered_and_not_confirmed_here_is_not_lost() -> None:
         missing = {b"%d" % number for number in range(200)}
         while missing:
             missing.discard((await next_message(mine)).body)
+
+
+# --- over HTTP
+
+
+@on_a_jumping_clock
+async def test_what_the_api_tells_of_links() -> None:
+    async with managing(cluster_name="west") as managed:
+        client = await managed.administrator()
+        links_of = "/api/federation-links"
+        assert (await client.ask("GET", links_of)).json == []
+        upstream = {"uri": "amqp://guest:secret@127.0.0.1:1", "queue": "far", "reconnect-delay": 0}
+        put = await client.ask("PUT", "/api/parameters/federation-upstream/%2F/up", {"value": upstream})
+        assert put.status == 201
+        policy = {"pattern": "^f", "definition": {"federation-upstream": "up"}}
+        assert (await client.ask("PUT", "/api/policies/%2F/p", policy)).status == 201
+        await client.ask("PUT", "/api/queues/%2F/f.q", {"durable": True})
+        federation = managed.server.federation
+        await until(lambda: [one["state"] for one in federation.all()] == ["error"])
+        (link,) = (await client.ask("GET", f"{links_of}/%2F")).json
+        told = ("queue", "upstream_queue", "type", "vhost", "upstream", "status", "uri", "consumer_tag")
+        assert [link[name] for name in told] == [
+            "f.q", "far", "queue", "/", "up", "error", "amqp://127.0.0.1:1", "federation-link-up",
+        ]  # fmt: skip
+        assert "secret" not in link["error"]
+        assert (await client.ask("GET", f"{links_of}/state/down")).json == [link]
+        assert (await client.ask("GET", f"{links_of}/%2F/state/down")).json == [link]
+        restart = f"{links_of}/vhost/%2F/{{}}/{link['node']}/restart"
+        assert (await client.ask("DELETE", restart.format(link["id"]))).status == 204
+        assert (await client.ask("DELETE", restart.format("none"))).status == 404
+        await client.stream.aclose()
 
 
 # --- parameters
