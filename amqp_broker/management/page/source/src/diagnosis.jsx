@@ -174,10 +174,11 @@ export function Nodes() {
         <Panel title={<Name>{node.name}</Name>} actions={<>{node.mem_alarm && <Sign kind="bad">memory is short</Sign>}{node.disk_free_alarm && <Sign kind="bad">the disk is full</Sign>}<Sign kind={node.running ? "ok" : "bad"}>{node.running ? `up ${duration(node.uptime)}` : "down"}</Sign></>}>
           <Pairs pairs={[
             ["Memory", `${bytes(node.mem_used)} of ${bytes(node.mem_limit)}`], ["Disk free", `${bytes(node.disk_free)}, at least ${bytes(node.disk_free_limit)}`], ["File descriptors", `${count(node.fd_used)} of ${count(node.fd_total)}`],
-            ["Connections", count(node.sockets_used)], ["Process", node.os_pid], ["Processors", node.processors], ["Data", <Name>{node.db_dir}</Name>], ["Plugins", node.enabled_plugins.join(", ")],
+            ["Connections", count(node.sockets_used)], ["Process", node.os_pid], ["Processors", node.processors], ["Data", <Name>{node.db_dir}</Name>],
           ]} />
         </Panel>
       ))}
+      {data && <Panel title="Plugins"><ul class="chips">{data[0]?.enabled_plugins.map((plugin) => <li>{plugin}</li>)}</ul></Panel>}
       <Panel title="Where it listens"><Table label="listeners" rows={overview?.listeners} columns={[{ label: "Protocol", narrow: true, show: (one) => one.protocol }, { label: "Address", narrow: true, show: (one) => one.ip_address }, { label: "Port", number: true, narrow: true, show: (one) => one.port }]} /></Panel>
     </>
   );
