@@ -48,10 +48,11 @@ read in their source and release notes.
 | basic.qos with global | of the channel | of the channel | of the channel | as without it |
 | transient queues that are not exclusive | yes | yes | yes | 541, connection |
 
-Not followed in 4.3 (by its release notes and source): basic.nack and reject do not count against the delivery limit, and
-`x-acquired-count` counts them in place of `x-delivery-count`; consumer timeouts are of quorum queues only, and cancel the
-consumer; messages of a quorum queue expire behind those of a higher priority, too; `x-queue-version` 1 is refused; a passive
-declaration needs the permission to configure. `x-queue-mode`, which the notes call refused, is taken by 4.3.0's source, and here.
+Not followed in 4.3 (by its release notes and source): basic.nack and reject do not count against the delivery limit,
+and `x-acquired-count` counts them in place of `x-delivery-count`; consumer timeouts are of quorum queues only, and
+cancel the consumer; messages of a quorum queue expire behind those of a higher priority, too; `x-queue-version` 1 is
+refused; a passive declaration needs the permission to configure. `x-queue-mode`, which the notes call refused, is taken
+by 4.3.0's source, and here.
 """
 
 
