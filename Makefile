@@ -105,7 +105,7 @@ build/page/.installed: $(PAGE)/source/package-lock.json
 	@touch $@
 
 browser: $(VENV)/.develop-stamp build/browser/.installed
-	@$(RUN) -m tests.browser --test --test-reporter=spec tests/browser/screens.mjs
+	@$(RUN) -m tests.browser --test --test-reporter=spec tests/browser/screens.mjs tests/browser/devices.mjs
 
 pictures: $(VENV)/.develop-stamp build/browser/.installed
 	@HOSTILE_NAME=mail.bounced $(RUN) -m tests.browser tests/browser/pictures.mjs docs/pictures

@@ -1,4 +1,5 @@
-"""Runs a script of node's against a broker that has something to see: ``python -m tests.browser SCRIPT``."""
+"""Runs a script of node's against a broker that has something to see, and one that speaks MQTT, STOMP and web sockets:
+``python -m tests.browser SCRIPT``."""
 
 from __future__ import annotations
 
@@ -10,6 +11,8 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from amqp_broker.testing import Broker
 
 HERE = Path(__file__).parent
 KEEP_LOOKING_S = 2.0
@@ -44,8 +47,14 @@ def keep_looking(address: str, ended: threading.Event) -> None:
 
 def main() -> int:
     """Run what the command line names, and return its exit code."""
-    with demo() as address:
-        return subprocess.run(["node", *sys.argv[1:]], env=os.environ | {"PAGE_URL": address}, check=False).returncode
+    with demo() as address, Broker(protocols=["mqtt", "stomp", "web-sockets"]) as broker:
+        urls = {
+            "PAGE_URL": address,
+            "MQTT_URL": broker.mqtt_url,
+            "STOMP_URL": broker.stomp_url,
+            "WEB_SOCKET_URL": broker.web_socket_url,
+        }
+        return subprocess.run(["node", *sys.argv[1:]], env=os.environ | urls, check=False).returncode
 
 
 if __name__ == "__main__":
