@@ -152,7 +152,7 @@ class WebSocketStream(trio.abc.HalfCloseableStream):
         if event.opcode is not Opcode.CONT:
             self._speaks_text = event.opcode is Opcode.TEXT
             if self._speaks_text and not self._takes_text:
-                self._protocol.send_close(UNACCEPTABLE, "binary messages only")
+                self._close_for_text()
                 return
         if event.data:
             self._received.append(memoryview(event.data))
@@ -169,8 +169,12 @@ class WebSocketStream(trio.abc.HalfCloseableStream):
                 protocol.receive_data(data)
                 protocol.events_received()  # nobody wants them any more
 
+    def _close_for_text(self) -> None:
+        if self._protocol.state is State.OPEN:  # the client may have closed it itself, right behind the text
+            self._protocol.send_close(UNACCEPTABLE, "binary messages only")
+
     async def _refuse_text(self) -> None:
-        self._protocol.send_close(UNACCEPTABLE, "binary messages only")
+        self._close_for_text()
         await self._flush()
         await self._let_it_close()
         raise NoWebSocket("the client sent text where bytes are spoken")

@@ -62,6 +62,7 @@ for (const protocolVersion of [4, 5]) {
         });
       }),
     );
+    await new Promise((resolve) => stomp.send({ destination: "/topic/other" }, { onReceipt: resolve }).end(""));  // the subscription is there
     const device = await mqtt.connectAsync(MQTT_URL, { protocolVersion });
     const echoes = [];
     const echoed = new Promise((resolve) => device.on("message", (topic, payload, packet) => echoes.push([topic, payload.toString(), packet.qos]) === 3 && resolve()));

@@ -139,6 +139,14 @@ def test_who_does_not_want_its_own_is_not_told_that_nobody_listens(broker: Memor
     assert answer.reason == Reason.SUCCESS
 
 
+def test_a_session_may_last_for_ever_where_that_is_allowed() -> None:
+    broker = MemoryBroker(mqtt_port=0, mqtt_session_expiry_max_s=4_294_967_295)
+    client = MqttClient(broker, "c", 5)
+    answer = client.connect(properties=session_expiry(4_294_967_295))
+    assert Property.SESSION_EXPIRY_INTERVAL not in answer.properties
+    assert client.subscribe("a", 1) == 1
+
+
 def test_an_empty_user_name_is_none(broker: MemoryBroker) -> None:
     for fields in ({"user_name": ""}, {"user_name": "", "password": b""}):
         assert connected(broker, "c", **fields).connection.user_name == "guest"

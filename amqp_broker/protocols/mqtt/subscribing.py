@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from amqp_broker.broker.message import Address
+from amqp_broker.broker.message import EXPIRATION_MS_MAX, Address
 from amqp_broker.broker.queues.base import Queue
 from amqp_broker.broker.queues.consumers import Consumer
 from amqp_broker.broker.retained_message import RetainedMessage
@@ -261,7 +261,7 @@ class Subscribing:
         session = self._session
         is_shared = tag.startswith(SHARED_PREFIX)
         is_lasting = session.is_durable and tag != LOW
-        arguments: Table = {"x-expires": session.expiry_s * 1000} if is_lasting else {}
+        arguments: Table = {"x-expires": queue_expiry_ms(session.expiry_s)} if is_lasting else {}
         queue = self._host.declare_queue(
             self._client,
             name,
@@ -369,7 +369,7 @@ class Subscribing:
 
     def apply_expiry(self) -> None:
         """The session may end later or earlier than its queue was declared for."""
-        expires_ms = self._session.expiry_s * 1000
+        expires_ms = queue_expiry_ms(self._session.expiry_s)
         for name in self._session.queue_names:
             queue = self._host.queues.get(name)
             if queue is not None and expires_ms and queue.arguments.expires_ms != expires_ms:
@@ -397,3 +397,8 @@ class Subscribing:
         consumers, self._consumers = self._consumers, {}
         for consumer in consumers.values():
             consumer.queue.remove_consumer(consumer)
+
+
+def queue_expiry_ms(session_expiry_s: int) -> int:
+    """How long a queue of a session is kept, at most ten years: RabbitMQ's limit for a queue."""
+    return min(session_expiry_s * 1000, EXPIRATION_MS_MAX)
