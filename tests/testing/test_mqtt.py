@@ -8,7 +8,8 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from amqp_broker.protocols.mqtt.packets import Connect, Publish, Subscribe, Subscription, encode_client_packet
+from amqp_broker.protocols.mqtt.packets import Connect, Publish, Subscribe, Subscription, Will, encode_client_packet
+from amqp_broker.protocols.mqtt.properties import Property
 from amqp_broker.testing import Broker
 from amqp_broker.testing.engine import NotRunning
 
@@ -53,6 +54,63 @@ def test_the_clock_moves_keep_alive() -> None:
     with Broker(protocols="mqtt", frozen=True) as broker, connect(broker.mqtt_url, "c", keep_alive_s=60) as client:
         broker.clock.advance(seconds=90)
         assert client.recv(1) == b""
+
+
+def connect_5(
+    url: str, client_id: str, expiry_s: int, *, clean: bool, will: Will | None = None
+) -> tuple[socket.socket, bool]:
+    """An MQTT 5 client, and whether its session was there."""
+    parts = urlsplit(url)
+    client = socket.create_connection((parts.hostname, parts.port), timeout=10)
+    properties = {int(Property.SESSION_EXPIRY_INTERVAL): expiry_s}
+    packet = Connect(5, client_id, clean, 0, "guest", b"guest", will, properties)
+    client.sendall(encode_client_packet(packet, 5))
+    head = receive(client, 4)
+    receive(client, head[1] - 2)
+    return client, bool(head[2])
+
+
+def leave(client: socket.socket, *, with_will: bool = False) -> None:
+    """Say goodbye with MQTT 5, and wait until the broker has heard it."""
+    client.sendall(b"\xe0\x01\x04" if with_will else b"\xe0\x00")
+    assert client.recv(1) == b""
+    client.close()
+
+
+def test_the_clock_moves_expiries_and_the_delay_of_a_will() -> None:
+    with Broker(protocols="mqtt", frozen=True) as broker:
+        watcher, _ = connect_5(broker.mqtt_url, "watcher", 3600, clean=True)
+        watcher.sendall(encode_client_packet(Subscribe(1, [Subscription("will", 0), Subscription("late", 1)]), 5))
+        receive(watcher, 7)
+        will = Will("will", b"gone", properties={Property.WILL_DELAY_INTERVAL: 50})
+        client, _ = connect_5(broker.mqtt_url, "c", 100, clean=True, will=will)
+        leave(client, with_will=True)
+        broker.clock.advance(seconds=50)
+        assert receive(watcher, 13).endswith(b"gone")
+        leave(watcher)
+        expires = {Property.MESSAGE_EXPIRY_INTERVAL: 10}
+        with connect(broker.mqtt_url, "p", clean=True) as publisher:
+            publisher.sendall(encode_client_packet(Publish("late", b"kept", 1, packet_id=1), LEVEL))
+            receive(publisher, 4)
+        publisher5, _ = connect_5(broker.mqtt_url, "p5", 0, clean=True)
+        publisher5.sendall(encode_client_packet(Publish("late", b"not kept", 1, packet_id=1, properties=expires), 5))
+        receive(publisher5, 4)
+        leave(publisher5)
+        broker.clock.advance(seconds=49)
+        client, is_present = connect_5(broker.mqtt_url, "c", 100, clean=False)
+        assert is_present
+        leave(client)
+        watcher, is_present = connect_5(broker.mqtt_url, "watcher", 3600, clean=False)
+        assert is_present
+        watcher.settimeout(10)
+        assert receive(watcher, 15).endswith(b"kept")
+        watcher.sendall(b"\xc0\x00")
+        assert receive(watcher, 2) == b"\xd0\x00"
+        leave(watcher)
+        broker.clock.advance(seconds=100)
+        client, is_present = connect_5(broker.mqtt_url, "c", 100, clean=False)
+        assert not is_present
+        leave(client)
 
 
 def test_without_being_asked_for_it_does_not_listen() -> None:
