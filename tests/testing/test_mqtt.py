@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from amqp_broker.protocols.mqtt.packets import Connect, Publish, Subscribe, Subscription, Will, encode_client_packet
-from amqp_broker.protocols.mqtt.properties import Property
+from amqp_broker.protocols.mqtt.properties import Properties, Property
 from amqp_broker.testing import Broker
 from amqp_broker.testing.engine import NotRunning
 
@@ -62,7 +62,7 @@ def connect_5(
     """An MQTT 5 client, and whether its session was there."""
     parts = urlsplit(url)
     client = socket.create_connection((parts.hostname, parts.port), timeout=10)
-    properties = {int(Property.SESSION_EXPIRY_INTERVAL): expiry_s}
+    properties: Properties = {int(Property.SESSION_EXPIRY_INTERVAL): expiry_s}
     packet = Connect(5, client_id, clean, 0, "guest", b"guest", will, properties)
     client.sendall(encode_client_packet(packet, 5))
     head = receive(client, 4)
@@ -88,7 +88,7 @@ def test_the_clock_moves_expiries_and_the_delay_of_a_will() -> None:
         broker.clock.advance(seconds=50)
         assert receive(watcher, 13).endswith(b"gone")
         leave(watcher)
-        expires = {Property.MESSAGE_EXPIRY_INTERVAL: 10}
+        expires: Properties = {Property.MESSAGE_EXPIRY_INTERVAL: 10}
         with connect(broker.mqtt_url, "p", clean=True) as publisher:
             publisher.sendall(encode_client_packet(Publish("late", b"kept", 1, packet_id=1), LEVEL))
             receive(publisher, 4)
