@@ -219,6 +219,16 @@ class Settings:
     auth_http_resource_path: str = _setting("", "URL where it is asked what a user may do with a queue or exchange.")
     auth_http_topic_path: str = _setting("", "URL where it is asked which keys of a topic exchange a user may use.")
 
+    auth_oauth2_resource_server_id: str = _setting("", "Who tokens must be for: it is in their claim aud.")
+    auth_oauth2_jwks: str = _setting("", "URL or file of the keys that tokens are signed with, a JWKS.")
+    auth_oauth2_issuer: str = _setting("", "Who must have issued tokens: their claim iss. Empty: anybody.")
+    auth_oauth2_scope_prefix: str = _setting(
+        "", "What scopes that concern this broker begin with. Empty: auth_oauth2_resource_server_id and a dot."
+    )
+    auth_oauth2_username_claims: tuple[str, ...] = _setting(
+        ("sub", "client_id"), "Claims that name the user; the first that is there counts.", minimum=1
+    )
+
     load_definitions: str = _setting(
         "", "File of definitions, or folder of files *.json, to be imported at each start. Empty: none."
     )

@@ -87,6 +87,7 @@ class User:
     limits: UserLimits = field(default_factory=UserLimits)
     reference: int = 0  # of the journal's record
     judge: Any = None  # a Judge (judge.py), where others decide what the user may do
+    expires_wall_ms: int | None = None  # when what has proved who it is does so no more; None for never
     _expanded: dict[tuple[str, str], tuple[TopicPermission, TopicPatterns]] = field(default_factory=dict)
 
     def topic_patterns(self, virtual_host: str, exchange: str) -> TopicPatterns | None:

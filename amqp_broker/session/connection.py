@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from amqp_broker.access.client import Client, Peer
 from amqp_broker.access.judge import NotDecidedYet
 from amqp_broker.access.passwords import NotVerifiedYet
+from amqp_broker.broker.timers import Timer
 from amqp_broker.broker.works import Work
 from amqp_broker.compilation import mypyc_attr
 from amqp_broker.session.login import Login
@@ -66,6 +67,7 @@ class ClientConnection:
         self._client: Client | None = None
         self._virtual_host: VirtualHost | None = None
         self._defect: Exception | None = None
+        self._expiry: Timer | None = None
         self._deadline = broker.timers.after(broker.settings.handshake_timeout_ms, self._handshake_took_too_long)
 
     # --- who it is
@@ -101,6 +103,20 @@ class ClientConnection:
     def sent_bytes(self) -> int:
         """What has left."""
         return self.output.sent_bytes
+
+    def watch_expiry(self) -> None:
+        """End the connection when what has proved who the client is does so no more, if it ever comes to that."""
+        if self._expiry is not None:
+            self._expiry.cancel()
+            self._expiry = None
+        expires_wall_ms = self.login.user.expires_wall_ms
+        if expires_wall_ms is not None:
+            wait_ms = max(0, expires_wall_ms - self.broker.clock.wall_ms())
+            self._expiry = self.broker.timers.after(wait_ms, self._credentials_expired)
+
+    def _credentials_expired(self) -> None:
+        if not self.is_closed:
+            self.close_forcibly("credential expired")
 
     # --- what each protocol says for itself
 
@@ -236,6 +252,8 @@ class ClientConnection:
 
         Else each would wait for the garbage collector, which takes long where there are many messages.
         """
+        if self._expiry is not None:
+            self._expiry.cancel()
         self.on_output = _nobody_listens
         self.output.detach()
 

@@ -124,6 +124,20 @@ class Login:
             raise Refused(Refusal.LOGIN, f"user '{name}' can only connect via localhost")
         self._user = user
 
+    def renewed(self, secret: bytes) -> User:
+        """The user that a new secret proves, where they have authenticated with one that expires.
+
+        Raises:
+            Refused: it proves none, or another user.
+            NotDecidedYet: to be asked again when somebody else has said.
+        """
+        authority, before = self._broker.authority, self.user
+        user = authority.authenticate(before.name, secret, self._peer) if authority is not None else None
+        if user is None or user.name != before.name:
+            raise Refused(Refusal.LOGIN, f"user '{before.name}' - invalid credentials")
+        self._user = user
+        return user
+
     def tell(self, mechanism: str, protocol: str, error: str = "") -> None:
         """Tell those who look on how a login went that a protocol asked for.
 

@@ -42,6 +42,7 @@ from amqp_broker.protocols.amqp091.inspection import connection_info
 from amqp_broker.protocols.amqp091.link import HANDSHAKE_FRAME_SIZE_BYTES_MAX, OPEN, ChannelLink, Link
 from amqp_broker.protocols.amqp091.publishing import BASIC_PUBLISH
 from amqp_broker.protocols.amqp091.states import CONNECTION_TRANSITIONS, ConnectionEvent, ConnectionState
+from amqp_broker.session.login import Refused
 from amqp_broker.wire import methods
 from amqp_broker.wire.errors import MalformedTable, UnknownMethod, WireError
 from amqp_broker.wire.frames import (
@@ -303,12 +304,19 @@ class Connection(Link):
             if self.state is ConnectionState.CLOSING and isinstance(method, methods.Connection.CloseOk):
                 self.finish(ConnectionEvent.ANSWERED)
         elif isinstance(method, methods.Connection.UpdateSecret):
-            self._update_secret()
+            self._update_secret(method.new_secret or "")
         else:
             raise AmqpError(ReplyCode.CHANNEL_ERROR, "unexpected method in connection state running")
 
-    def _update_secret(self) -> None:
+    def _update_secret(self, secret: str) -> None:
         """The client has renewed its credentials: look again what it may do (RabbitMQ docs, "OAuth 2")."""
+        if self.client.user.expires_wall_ms is not None:
+            try:
+                self.client.user = self.login.renewed(secret.encode("utf-8", "surrogateescape"))
+            except Refused as refused:
+                text = "New secret was refused by one of the backends"
+                raise AmqpError(ReplyCode.NOT_ALLOWED, text, detail=str(refused)) from None
+            self.watch_expiry()
         self.client.check_access()
         if self.client.is_judged:
             self.client.forget_allowed()
@@ -348,6 +356,7 @@ class Connection(Link):
         self._deadline.cancel()
         self._client = client
         self._virtual_host = virtual_host
+        self.watch_expiry()
         self._move(ConnectionEvent.OPENED)
         self.broker.open_connections.add(self)
         if self.broker.observers.present_for_changes:

@@ -271,6 +271,7 @@ class Connection(ConnectionContext):
         client, virtual_host = enter(broker, self.login, fields)
         self._deadline.cancel()
         self._client, self._virtual_host = client, virtual_host
+        self.watch_expiry()
         self.frame_bytes_max = min(frame_bytes_max or FRAME_BYTES_MAX_OF_CLIENTS, FRAME_BYTES_MAX_OF_CLIENTS)
         of_client = fields.number(3)
         self.channel_max = CHANNEL_MAX if of_client is None else min(CHANNEL_MAX, of_client)

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from amqp_broker.access.judge import NotDecidedYet
 from amqp_broker.broker.exchanges.exchange import Exchange
-from amqp_broker.broker.message import Address, Digest, without_blind_copies
+from amqp_broker.broker.message import Address, Digest, digest_of, without_blind_copies
 from amqp_broker.broker.observer import Passage
 from amqp_broker.broker.publishing import REFUSED, UNROUTED, Outcome
 from amqp_broker.broker.queues.base import Queue
@@ -196,6 +197,10 @@ class PublishingLink(IncomingLink):
         except ProtocolError as mistake:
             self._refuse(mistake, delivery_id, is_settled)
             return
+        except NotDecidedYet as undecided:  # the client keeps its message until that is known
+            undecided.wait(_nobody_waits)
+            self._release(delivery_id, is_settled)
+            return
         outcome = self._put(target, content.header_for(found.body), found.body, digest)
         if is_settled:
             return
@@ -270,6 +275,9 @@ class PublishingLink(IncomingLink):
         """Put a message into its queues; returns what came of it."""
         session, host = self.session, self._host
         queues, address = target.queues, target.address
+        if host.interceptors.present:
+            header = host.intercepted(address, session.connection.user_name, header, body)
+            digest = digest_of(header)
         if digest.extra_routing_keys or not target.may_be_remembered:
             if digest.extra_routing_keys:
                 address = Address(address.exchange, address.routing_key, address.encoded, digest.extra_routing_keys)
@@ -302,3 +310,7 @@ class PublishingLink(IncomingLink):
             return False
         consumers[address.routing_key](address, header, body)
         return True
+
+
+def _nobody_waits() -> None:
+    pass

@@ -240,6 +240,7 @@ class Connection(Link):
         broker, settings = self.broker, self.broker.settings
         self._deadline.cancel()
         self._client, self._virtual_host = admitted.client, admitted.virtual_host
+        self.watch_expiry()
         self.client_id = admitted.client_id
         sessions = self.virtual_host.client_sessions
         will = last_will(admitted.client, packet.will) if packet.will is not None else None

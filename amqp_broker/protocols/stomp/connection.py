@@ -270,6 +270,7 @@ class Connection(Link):
     def _open(self) -> None:
         broker, settings = self.broker, self.broker.settings
         self._deadline.cancel()
+        self.watch_expiry()
         self.session_id = generated_name("session")
         self._queues = Queues(self.virtual_host, self.client)
         self._publishing = Publishing(self, self._queues)

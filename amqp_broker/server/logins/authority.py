@@ -181,12 +181,16 @@ class BackendAuthority:
         found: Person | None = asked.answer(
             ("user", name, digest, peer.host), lambda: asked.backend.authenticate(name, text, peer)
         )
+        if found is not None and found.expires_wall_ms is not None:
+            is_expired = found.expires_wall_ms <= self._broker.clock.wall_ms()  # while it was remembered
+            return None if is_expired else found
         return found
 
     def _user_of(self, person: Person, judging: Asked | None, peer: Peer) -> User:
         own = self._broker.users.get(person.name)
         if judging is not None:
-            user = User(person.name, NO_PASSWORD, person.tags, judge=BackendJudge(judging, person, peer))
+            judge = BackendJudge(judging, person, peer)
+            user = User(person.name, NO_PASSWORD, person.tags, judge=judge, expires_wall_ms=person.expires_wall_ms)
             if own is not None:
                 user.limits = own.limits
             return user
@@ -222,13 +226,17 @@ def _make_backend(name: str, settings: Settings) -> Backend:
         from amqp_broker.server.logins.http_backend import HttpBackend
 
         return HttpBackend(settings)
+    if name == "oauth2":
+        from amqp_broker.server.logins.oauth2 import OAuth2Backend
+
+        return OAuth2Backend(settings)
     from amqp_broker.broker.plugin_types import AUTH_BACKEND, find_plugin_types
 
     found = find_plugin_types(AUTH_BACKEND)
     if name not in found:
         import difflib
 
-        known = [INTERNAL, "http", *found]
+        known = [INTERNAL, "http", "oauth2", *found]
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
         way_out = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
         raise CannotAskBackend(f"auth_backends names {name!r}, which no installed package brings: {way_out}")
