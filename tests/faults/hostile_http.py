@@ -102,6 +102,7 @@ class HonestAdministrator:
         self.answered = 0
         self.failed: list[str] = []
         self.times_s: list[float] = []
+        self.first_time = trio.Event()  # that it was answered, or refused
 
     def __str__(self) -> str:
         return f"overview {self.answered} times, {max(self.times_s, default=0) * 1000:.0f} ms at most"
@@ -115,6 +116,7 @@ class HonestAdministrator:
             except (OSError, trio.BrokenResourceError) as error:
                 self.failed.append(repr(error))
             self.times_s.append(trio.current_time() - begun_s)
+            self.first_time.set()
             await trio.sleep(0.1)
 
     async def _ask(self) -> None:
