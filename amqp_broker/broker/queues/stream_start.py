@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from amqp_broker.broker.arguments import maximum_age_ms
+from amqp_broker.broker.arguments import INTEGER_TYPE_NAMES, maximum_age_ms
 from amqp_broker.broker.erlang_text import erlang_term
 from amqp_broker.errors import precondition_failed
-from amqp_broker.wire.table import FieldValue, Table, Timestamp, type_name
+from amqp_broker.wire.table import FieldValue, Table, type_name
 
 OFFSET_ARGUMENT: Final = "x-stream-offset"
 FILTER_ARGUMENT: Final = "x-stream-filter"
@@ -76,9 +76,10 @@ def stream_start(queue: str, arguments: Table, now_wall_ms: int) -> StreamStart:
     value = arguments.get(OFFSET_ARGUMENT)
     if value is None:
         return StreamStart(place=Place.NEXT)
-    if isinstance(value, Timestamp):
+    kind = type_name(value)
+    if kind == "timestamp" and isinstance(value, int):
         return StreamStart(wall_ms=int(value) * 1000)
-    if isinstance(value, int) and not isinstance(value, bool):
+    if kind in INTEGER_TYPE_NAMES and isinstance(value, int):
         return StreamStart(offset=max(0, int(value)))
     if isinstance(value, str):
         if value in ("first", "last", "next"):
@@ -86,7 +87,7 @@ def stream_start(queue: str, arguments: Table, now_wall_ms: int) -> StreamStart:
         age_ms = maximum_age_ms(value)
         if age_ms is not None:
             return StreamStart(wall_ms=now_wall_ms - age_ms)
-    problem = f"{{invalid_stream_offset_arg,{{{type_name(value)},{erlang_term(value)}}}}}"
+    problem = f"{{invalid_stream_offset_arg,{{{kind},{erlang_term(value)}}}}}"
     raise precondition_failed(f"invalid arg '{OFFSET_ARGUMENT}' for {queue}: {problem}")
 
 
