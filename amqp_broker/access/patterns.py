@@ -20,6 +20,7 @@ from typing import NamedTuple, TypeAlias
 PATTERN_BYTES_MAX = 1024
 STATES_MAX = 1000
 NESTING_MAX = 50
+DEPTH_MAX = 200  # of all that is in each other: groups, and repetitions of repetitions
 REMEMBERED_MAX = 1024
 
 EVERY_BYTE = (1 << 256) - 1
@@ -103,7 +104,10 @@ class Pattern:
         encoded = source.encode("utf-8", "surrogateescape")
         if len(encoded) > PATTERN_BYTES_MAX:
             raise BadPattern(f"it is longer than {PATTERN_BYTES_MAX} bytes")
-        self._automaton = Automaton(_Parser(encoded or b"^$").parse(), backwards=False)
+        node = _Parser(encoded or b"^$").parse()
+        if _depth(node) > DEPTH_MAX:
+            raise BadPattern(f"groups and repetitions nested deeper than {DEPTH_MAX}")
+        self._automaton = Automaton(node, backwards=False)
         self._remembered: dict[str, bool] = {}
 
     def matches(self, text: str) -> bool:
@@ -124,6 +128,21 @@ class Pattern:
 
     def __hash__(self) -> int:
         return hash(self.source)
+
+
+def _depth(node: Node) -> int:
+    """How many nodes are in each other; counted without recursion, because a client chooses how many."""
+    deepest, waiting = 0, [(node, 1)]
+    while waiting:
+        one, depth = waiting.pop()
+        deepest = max(deepest, depth)
+        if isinstance(one, Sequence):
+            waiting += [(part, depth + 1) for part in one.parts]
+        elif isinstance(one, Choice):
+            waiting += [(option, depth + 1) for option in one.options]
+        elif isinstance(one, Repeat | Look):
+            waiting.append((one.part, depth + 1))
+    return deepest
 
 
 # --- matching

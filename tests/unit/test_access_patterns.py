@@ -104,3 +104,16 @@ def test_work_is_bounded_by_pattern_and_text(source: str, monkeypatch: pytest.Mo
     text = "a" * 254 + "b"
     pattern.matches(text)
     assert steps <= (len(text) + 1) * (STATES_MAX + 1) * 2
+
+
+@pytest.mark.parametrize("sign", ["*", "{1}"])
+def test_repetitions_of_repetitions_are_refused_when_they_are_too_many(sign: str) -> None:
+    assert Pattern("a" + 5 * sign).matches("a")
+    with pytest.raises(BadPattern):
+        Pattern("a" + 300 * sign)
+
+
+def test_as_many_groups_as_may_be_with_repetitions_between_them() -> None:
+    assert Pattern(50 * "(?:" + "a" + 50 * "){1}").matches("a")
+    with pytest.raises(BadPattern, match="nested deeper than 200"):
+        Pattern(50 * "(?:" + "a" + 50 * "){1}{1}{1}{1}")
