@@ -45,6 +45,8 @@ read in their source and release notes.
 | priorities of quorum queues | none | none | two: two turns of three for those above 4 | 32, highest first; none is 4 |
 | the next single active consumer of a quorum queue | the oldest | the oldest | of the highest priority | as 4.0 |
 | a higher one, once the active one has settled all | waits | waits | takes over | takes over |
+| consumers of a stream, in refusals | `stream queues queue 'q' ...` | as 3.10 | `stream queue 'q' ...` | as 4.0 |
+| basic.nack and reject of a stream's entry | 540, connection | as 3.10 | as basic.ack | as 4.0 |
 | basic.qos with global | of the channel | of the channel | of the channel | as without it |
 | transient queues that are not exclusive | yes | yes | yes | 541, connection |
 

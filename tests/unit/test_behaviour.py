@@ -226,3 +226,29 @@ def test_topic_permission_for_copies(series: str, header: str) -> None:
         where = "topic 'no.1' in exchange 'amq.topic' in vhost '/'"
         text = f"ACCESS_REFUSED - write access to {where} refused for user 'guest'"
         assert channel.closed_with().reply_text == text
+
+
+@pytest.mark.parametrize("series", ALL)
+def test_entries_of_a_stream_that_are_refused(series: str) -> None:
+    channel = channel_of(series)
+    channel.declare("s", {"x-queue-type": "stream"}, durable=True)
+    channel.publish("", "s", b"0")
+    channel.publish("", "s", b"1")
+    channel.qos(1)
+    channel.consume("s", arguments={"x-stream-offset": "first"})
+    assert channel.bodies() == [b"0"]
+    channel.nack(1)
+    if series in ("3.10", "3.13"):
+        text = "basic.nack and basic.reject not supported by stream queues queue 's' in vhost '/'"
+        assert channel.client.closed_with().reply_text == f"NOT_IMPLEMENTED - {text}"
+    else:
+        assert channel.bodies() == [b"1"]
+
+
+@pytest.mark.parametrize("series", ALL)
+def test_a_consumer_of_a_stream_without_a_prefetch_count(series: str) -> None:
+    channel = channel_of(series)
+    channel.declare("s", {"x-queue-type": "stream"}, durable=True)
+    channel.send(commands.Basic.Consume(queue="s"))
+    name = "'queue 's' in vhost '/''" if series in ("3.10", "3.13") else "stream queue 's' in vhost '/'"
+    assert channel.closed_with().reply_text == f"PRECONDITION_FAILED - consumer prefetch count is not set for {name}"
