@@ -59,12 +59,15 @@ def test_passive_declare_ignores_all_else(ch: ChannelUnderTest, x: str) -> None:
     )
 
 
-def test_declare_of_an_unknown_type(broker: BrokerUnderTest, client: Client, ch: ChannelUnderTest, x: str) -> None:
-    ch.send(Exchange.Declare, exchange=x, exchange_type="x-nope")
+@pytest.mark.parametrize(("name", "problem"), [("x-nope", "unknown"), ("", "invalid")], ids=["x-nope", "empty"])
+def test_declare_of_an_unknown_type(
+    broker: BrokerUnderTest, client: Client, ch: ChannelUnderTest, x: str, name: str, problem: str
+) -> None:
+    ch.send(Exchange.Declare, exchange=x, exchange_type=name)
     if broker.version >= (3, 12):
-        ch.expect_close(406, "unknown exchange type 'x-nope'", cause=Exchange.Declare)
+        ch.expect_close(406, f"{problem} exchange type '{name}'", cause=Exchange.Declare)
     else:
-        client.expect_connection_close(503, "unknown exchange type 'x-nope'", cause=Exchange.Declare)
+        client.expect_connection_close(503, f"{problem} exchange type '{name}'", cause=Exchange.Declare)
 
 
 @pytest.mark.parametrize("passive", [False, True])

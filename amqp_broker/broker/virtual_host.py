@@ -187,7 +187,8 @@ class VirtualHost(Topology):
         if type_name not in self.exchange_types:
             where = WHERE_RABBITMQ_HAS_IT.get(type_name)
             why = f": RabbitMQ has it with {where}, amqp-broker does not have it yet" if where else ""
-            text = f"unknown exchange type '{type_name}'{why}"
+            # RabbitMQ knows the empty name as an atom that is no type.
+            text = f"{'unknown' if type_name else 'invalid'} exchange type '{type_name}'{why}"
             if self.behaviour.unknown_exchange_type_ends_connection:
                 raise AmqpError(ReplyCode.COMMAND_INVALID, text)
             raise precondition_failed(text)
