@@ -37,6 +37,7 @@ PASSED_OVER: Final = ("level", "ts", "logger", "caller", "msg", "stacktrace")
 # A process that is killed takes nobody with it; on Linux the kernel can be asked to see to that.
 _LAUNCH: Final = """
 import ctypes, os, sys
+os.setsid()  # Ctrl-C is for the node, which ends its member when it has no need of it any more
 if sys.platform == "linux":
     ctypes.CDLL(None).prctl(1, 15)  # PR_SET_PDEATHSIG, SIGTERM
 if os.getppid() == int(sys.argv[1]):
@@ -129,7 +130,6 @@ async def look_after(command: list[str]) -> None:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            start_new_session=True,  # Ctrl-C is for the node, which ends its member when it has no need of it any more
         )
         log_event(logging.INFO, "etcd started", process=process.pid)
         try:
