@@ -216,6 +216,21 @@ def limited(broker: MemoryBroker, bytes_max: int) -> Any:
     return replace(stream_of(broker).declared, length_bytes_max=bytes_max)
 
 
+def test_a_policy_that_drops_at_a_start_moves_no_offset() -> None:
+    broker = DiskBroker()
+    channel = filled(broker, 12, max_length_bytes=8)
+    publish(channel, range(2))
+    before = read(broker)
+    assert before[0][0] == 8
+    policy: dict[str, Any] = {"pattern": "s", "definition": {"max-age": "1m"}}
+    broker.handle(lambda: broker.administration.parameters.set_policy("/", "p", policy))
+    publish(channel, range(5))
+    before = read(broker)
+    broker = broker.restarted(down_ms=60_001)
+    assert read(broker) == before[-len(read(broker)) :]
+    assert len(read(broker)) < len(before)
+
+
 def test_what_is_deleted_leaves_nothing_in_the_journal() -> None:
     broker = DiskBroker()
     channel = Client(broker).open().channel()

@@ -317,7 +317,7 @@ def restore_stream(restored: Restored, reference: int, fields: Table) -> None:
         raise NotUnderstood(f"it holds the first offset of {queue}, which is no stream")
     restored.drop_older(queue.handed_out_reference)
     queue.handed_out_reference = reference
-    queue.first_offset_kept = first_offset
+    queue.restore_first_offset(first_offset)
 
 
 # --- retained messages and clients' sessions

@@ -41,7 +41,7 @@ CHUNKS_FORGOTTEN_AT_ONCE: Final = 4
 class StreamQueue(Queue):
     """A queue declared with ``x-queue-type`` stream; arguments as of ``Queue``."""
 
-    __slots__ = ("_batch_offset", "_has_new", "_log", "_readers", "_retention_timer", "_turns", "first_offset_kept")
+    __slots__ = ("_batch_offset", "_has_new", "_log", "_readers", "_retention_timer", "_turns")
 
     def __init__(
         self,
@@ -70,7 +70,6 @@ class StreamQueue(Queue):
         self._readers: dict[Consumer, StreamReader] = {}
         self._turns: deque[StreamReader] = deque()  # of those that may have something to read
         self._retention_timer = HeadTimer(virtual_host.timers, self._drop_surplus)
-        self.first_offset_kept = 0  # as the journal says it, until all is back
 
     @classmethod
     def always_lasts(cls) -> bool:
@@ -146,8 +145,11 @@ class StreamQueue(Queue):
         """Put an entry back that was read from the journal; they come in the order of their publishing."""
         self._log.append_stored(reference, body_bytes, wall_ms)
 
+    def restore_first_offset(self, offset: int) -> None:
+        """Say which offset the first entry has, be it back already or not: before anything is dropped again."""
+        self._log.begin_at(offset)
+
     def recovered(self) -> None:
-        self._log.begin_at(self.first_offset_kept)
         self._batch_offset = max(self._log.first_offset, self._log.end_offset - 1)
         self._drop_surplus()
 
