@@ -17,6 +17,7 @@ from amqp_broker.access.client import Peer
 from amqp_broker.broker.broker import Broker
 from amqp_broker.broker.drops import Drops
 from amqp_broker.broker.message import Address
+from amqp_broker.broker.ports import PassiveDriver
 from amqp_broker.broker.traced_messages import Wanted
 from amqp_broker.protocols.amqp091.connection import Connection
 from amqp_broker.server.clock import SystemClock
@@ -25,6 +26,13 @@ from amqp_broker.wire import strings
 
 CHUNK_MESSAGES = 100
 BODY_BYTES = 100
+
+
+class TracingDriver(PassiveDriver):
+    """The driver of a broker whose traces somebody writes."""
+
+    def writes_traces(self) -> bool:
+        return True
 
 
 class Scene:
@@ -37,7 +45,7 @@ class Scene:
     """
 
     def __init__(self, prepare: Callable[[Broker], None], routing_key: str = "q", **settings: str) -> None:
-        self.broker = Broker(Settings(**settings), SystemClock())  # type: ignore[arg-type]
+        self.broker = Broker(Settings(**settings), SystemClock(), TracingDriver())  # type: ignore[arg-type]
         self.broker.open()
         self._connection = Connection(self.broker, Peer("127.0.0.1", 40000, True), lambda: None)
         self._connect()
@@ -97,7 +105,6 @@ def _firehose(broker: Broker) -> None:
 
 
 def _file_trace(broker: Broker) -> None:
-    broker.on_trace_lines = lambda: None
     broker.file_traces.add(broker.virtual_hosts["/"], "t", {"format": "json", "pattern": "#"}, "benchmark")
 
 

@@ -56,7 +56,6 @@ class Broker(Contents):
         self._is_handling = False
         self._message_traces: MessageTraces | None = None
         self._file_traces: FileTraces | None = None
-        self.on_trace_lines: Callable[[], None] | None = None  # where somebody writes traces to files
 
     # --- its start
 
@@ -130,7 +129,7 @@ class Broker(Contents):
         if self._file_traces is None:
             from amqp_broker.broker.file_traces import FileTraces
 
-            self._file_traces = FileTraces(self.firehose, self.clock, self.on_trace_lines)
+            self._file_traces = FileTraces(self.firehose, self.clock, self.driver)
         return self._file_traces
 
     @property

@@ -14,7 +14,7 @@ import base64
 import json
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -27,7 +27,7 @@ from amqp_broker.wire.table import FieldValue, Table
 
 if TYPE_CHECKING:
     from amqp_broker.broker.firehose import Firehose
-    from amqp_broker.broker.ports import Clock
+    from amqp_broker.broker.ports import Clock, Driver
     from amqp_broker.broker.virtual_host import VirtualHost
 
 FORMATS: Final = ("json", "text")
@@ -104,13 +104,13 @@ class FileTraces:
     Args:
         firehose: that they look at.
         clock: tells when.
-        on_lines: called when there is something to be written; None where nobody writes.
+        driver: told when there is something to be written.
     """
 
-    def __init__(self, firehose: Firehose, clock: Clock, on_lines: Callable[[], None] | None) -> None:
+    def __init__(self, firehose: Firehose, clock: Clock, driver: Driver) -> None:
         self._firehose = firehose
         self._clock = clock
-        self._on_lines = on_lines
+        self._driver = driver
         self._traces: dict[str, FileTrace] = {}  # by name: it is a file's, too
         self._pending: dict[str, list[bytes]] = {}  # by file
         self._limits: dict[str, int] = {}  # likewise
@@ -129,7 +129,7 @@ class FileTraces:
         Raises:
             AdministrationError: something in it cannot be.
         """
-        if self._on_lines is None:
+        if not self._driver.writes_traces():
             raise AdministrationError("a trace needs a folder for its file: start the broker with a data folder")
         if not NAME.fullmatch(name):
             raise AdministrationError(
@@ -225,8 +225,7 @@ class FileTraces:
         self._pending.setdefault(trace.file_name, []).append(line)
         self._pending_bytes += len(line)
         trace.written_count += 1
-        if self._on_lines is not None:
-            self._on_lines()
+        self._driver.trace_has_lines()
 
 
 def _bytes(asked: Mapping[str, Any], name: str, lowest: int) -> int | None:

@@ -56,6 +56,12 @@ class Driver(Protocol):
             is_wanted: whether whoever asked is still there.
         """
 
+    def writes_traces(self) -> bool:
+        """Whether there is somewhere to write the lines of traces to (``file_traces.py``)."""
+
+    def trace_has_lines(self) -> None:
+        """There are lines of traces to be written: ``FileTraces.take``; told only where they are written."""
+
     def observer_failed(self, observer: object, error: Exception) -> None:
         """This one of those who look on (``observer.py``) has raised this."""
 
@@ -83,6 +89,13 @@ class PassiveDriver:
         """Verify it, however long that takes."""
         check.remember(check.verify())
         go_on()
+
+    def writes_traces(self) -> bool:
+        """There is no folder."""
+        return False
+
+    def trace_has_lines(self) -> None:
+        """Leave them."""
 
     def observer_failed(self, observer: object, error: Exception) -> None:
         """Raise it again: a test is to see it."""

@@ -24,6 +24,7 @@ from amqp_broker.network.connection_log import ConnectionLog
 from amqp_broker.network.listeners import AMQP, FOR_ADMINISTRATORS, Endpoint
 from amqp_broker.network.pump import Outbox, OutputGate, Pump
 from amqp_broker.network.turns import Turns
+from amqp_broker.network.wake_up import WakeUp
 from amqp_broker.server.clock import SystemClock
 from amqp_broker.server.control import Control, serve_control
 from amqp_broker.server.driver import ServerDriver
@@ -220,7 +221,7 @@ class BrokerServer:
                 stall_timeout_ms = self.settings.output_stall_timeout_ms
                 nursery.start_soon(shed_stalled, lambda: tuple(self._connections), stall_timeout_ms)
                 if self.trace_folder is not None:
-                    self.broker.on_trace_lines = driver.trace_lines.set
+                    driver.trace_lines = WakeUp()
                     nursery.start_soon(write_traces, self.broker, self.trace_folder, driver.trace_lines)
                 if self.control_folder is not None:
                     if (self.control_folder / "enabled_plugins").exists():

@@ -1,7 +1,7 @@
 """What the broker asks of the server floor, and who of it does that: one task or thread for each kind of request.
 
 Holds none of the work; each request has a file of its own (``journal_flusher.py``, ``long_works.py``,
-``page_reader.py``, ``timers.py``, ``password_checks.py``).
+``page_reader.py``, ``timers.py``, ``password_checks.py``, ``trace_writer.py``).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class ServerDriver:
         self.earlier_deadline = WakeUp()
         self.unfinished_work = WakeUp()
         self.wanted_pages = WakeUp()
-        self.trace_lines = WakeUp()
+        self.trace_lines: WakeUp | None = None  # where there is a folder for them, while it is served
         self.flusher: JournalFlusher | None = None  # where there is a journal
         self.password_checks: PasswordChecks | None = None  # while clients are served
 
@@ -47,6 +47,15 @@ class ServerDriver:
         """Have it verified in a thread."""
         assert self.password_checks is not None, "a client logs in, and nobody is served"
         self.password_checks.begin(check, go_on, is_wanted)
+
+    def writes_traces(self) -> bool:
+        """Whether there is a folder for them."""
+        return self.trace_lines is not None
+
+    def trace_has_lines(self) -> None:
+        """Wake who writes them."""
+        if self.trace_lines is not None:
+            self.trace_lines.set()
 
     def observer_failed(self, observer: object, error: Exception) -> None:
         """Log it, with the name of its class, which says whose it is."""

@@ -18,15 +18,26 @@ from amqp_broker.broker.problems import AdministrationError, NotThere
 from amqp_broker.server.trace_writer import trace_file, trace_files
 from tests.support.client import Client, ClientChannel
 from tests.support.managed import managing
-from tests.support.memory_broker import MemoryBroker
+from tests.support.memory_broker import MemoryBroker, MemoryDriver
 from tests.support.served import on_a_jumping_clock, until
+
+
+class TracingDriver(MemoryDriver):
+    """The driver of a broker whose traces somebody writes."""
+
+    def writes_traces(self) -> bool:
+        return True
+
+
+class TracedBroker(MemoryBroker):
+    """A broker whose traces somebody writes."""
+
+    driver_type = TracingDriver
 
 
 @pytest.fixture
 def broker() -> MemoryBroker:
-    broker = MemoryBroker(node_name="node")
-    broker.on_trace_lines = lambda: None
-    return broker
+    return TracedBroker(node_name="node")
 
 
 @pytest.fixture
@@ -232,7 +243,7 @@ async def test_what_is_left_at_the_end_is_written(tmp_path: Path) -> None:
     async with managing(tmp_path) as managed, await managed.opened() as publisher:
         traces = managed.broker.file_traces
         traces.add(managed.broker.virtual_hosts["/"], "t", {"format": "json", "pattern": "#"}, "a test")
-        traces._on_lines = lambda: None  # nobody is woken
+        managed.server._driver.trace_lines = None  # nobody is woken
         await publish(publisher, b"1")
         await until(lambda: traces.get("/", "t").written_count == 1)
     assert b64encode(b"1") in (tmp_path / "traces" / "t.log").read_bytes()
