@@ -11,6 +11,7 @@ needs, never its owner:
 - ``confirms.Confirms``: which publishes are as durable as they must be, in their order.
 - ``settling.Settling``: what becomes of deliveries, told to their queues, in portions where there are many;
   ``delivery_timeout.DeliveryTimeout``: those that nobody settles.
+- ``heartbeats.Heartbeats``: something is said where nothing else is, and who was silent for too long is given up.
 - ``throttle.Throttle``: when the client is not read. ``is_reading_paused`` of the connection is ``Throttle.is_paused``.
 
 What is left to the protocol: bytes to frames and back, which request is allowed when, a call of the domain

@@ -16,6 +16,7 @@ from amqp_broker.access.passwords import NotVerifiedYet
 from amqp_broker.broker.timers import Timer
 from amqp_broker.broker.works import Work
 from amqp_broker.compilation import mypyc_attr
+from amqp_broker.session.heartbeats import Heartbeats
 from amqp_broker.session.login import Login
 from amqp_broker.session.output import Output
 from amqp_broker.session.throttle import Throttle
@@ -38,7 +39,7 @@ class ClientConnection:
         on_output: called when there is something to send, the connection is finished, or reading may go on.
     """
 
-    __deletable__ = ("throttle",)  # in the very end
+    __deletable__ = ("heartbeats", "throttle")  # in the very end
 
     def __init__(self, broker: Broker, peer: Peer, on_output: Callable[[], None]) -> None:
         self.broker = broker
@@ -60,6 +61,7 @@ class ClientConnection:
             on_congestion=self._congestion_changed,
             on_unheld=self._output_unheld,
         )
+        self.heartbeats = Heartbeats(broker.timers, self.output, self._heard_bytes)
         self.login = Login(broker, peer)
         self.throttle = Throttle(
             broker, on_blocked=self.tell_blocked, on_unblocked=self.tell_unblocked, on_change=self._update_reading
@@ -207,6 +209,9 @@ class ClientConnection:
     def _verify_password(self, check: NotVerifiedYet, go_on: Callable[[], None]) -> None:
         self.broker.driver.verify_password(check, go_on, lambda: not self.is_closed)
 
+    def _heard_bytes(self) -> int | None:
+        return None if self.is_reading_paused else self.received_bytes
+
     def turn(self) -> Work:
         """A work that is nothing but waiting until the others had their turn."""
         return self.broker.works.begin(_pause())
@@ -256,6 +261,7 @@ class ClientConnection:
             self._expiry.cancel()
         self.on_output = _nobody_listens
         self.output.detach()
+        del self.heartbeats, self.throttle
 
 
 def _nobody_listens() -> None:

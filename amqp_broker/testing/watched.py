@@ -23,7 +23,6 @@ from amqp_broker.network.pump import Conversation, Outbox, Pump
 from amqp_broker.network.socket_stream import SocketStream
 from amqp_broker.protocols.amqp091.channel import Channel
 from amqp_broker.protocols.amqp091.connection import Connection
-from amqp_broker.protocols.amqp091.heartbeat import Heartbeat
 from amqp_broker.protocols.amqp091.publishing import Publishing
 from amqp_broker.protocols.amqp091.transaction import Publication
 from amqp_broker.server.broker_server import BrokerServer
@@ -116,14 +115,14 @@ class WatchedConnection(Connection):
         """Neither send nor expect any: the client lives in real time, and the broker's time is about to fly."""
         if not self._is_heart_paused:
             self._is_heart_paused = True
-            self._heartbeat.stop()
+            self.heartbeats.stop()
 
     def resume_heartbeats(self) -> None:
         """Go on as if the client had been heard just now."""
         if self._is_heart_paused:
             self._is_heart_paused = False
-            self._heartbeat = Heartbeat(self)
-            self._heartbeat.start(self.heartbeat_s)
+            if not self.is_closed:
+                self.start_heartbeats()
 
     def drop(self) -> None:
         """End it without a word, as a failing network does."""

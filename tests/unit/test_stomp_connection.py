@@ -627,6 +627,18 @@ def test_it_describes_itself(broker: MemoryBroker) -> None:
     assert (channel["consumer_count"], channel["messages_unacknowledged"]) == (1, 3)
 
 
+def test_who_was_not_read_is_heard_before_it_is_given_up(broker: MemoryBroker) -> None:
+    client = connected(broker, heart_beat="1000,1000")
+    broker.alarms.set(Resource.MEMORY, True)
+    client.send("SEND", b"x", destination="/queue/q")
+    broker.advance(60_000)
+    broker.alarms.set(Resource.MEMORY, False)
+    broker.advance(1_900)
+    assert not client.is_closed
+    broker.advance(1_100)
+    assert client.is_closed
+
+
 def test_an_alarm_holds_back_who_sends(broker: MemoryBroker) -> None:
     broker.alarms.set(Resource.MEMORY, True)
     client = connected(broker)

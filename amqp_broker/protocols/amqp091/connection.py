@@ -37,7 +37,6 @@ from amqp_broker.errors import NO_METHOD, AmqpError, OtherProtocol, ReplyCode
 from amqp_broker.protocols.amqp091.channel import Channel
 from amqp_broker.protocols.amqp091.error_log import log_error
 from amqp_broker.protocols.amqp091.handshake import Handshake
-from amqp_broker.protocols.amqp091.heartbeat import Heartbeat
 from amqp_broker.protocols.amqp091.inspection import connection_info
 from amqp_broker.protocols.amqp091.link import HANDSHAKE_FRAME_SIZE_BYTES_MAX, OPEN, ChannelLink, Link
 from amqp_broker.protocols.amqp091.publishing import BASIC_PUBLISH
@@ -48,6 +47,7 @@ from amqp_broker.wire.errors import MalformedTable, UnknownMethod, WireError
 from amqp_broker.wire.frames import (
     FRAME_KINDS,
     HEARTBEAT,
+    HEARTBEAT_FRAME,
     METHOD,
     PROTOCOL_HEADER,
     PROTOCOL_HEADERS_1_0,
@@ -70,6 +70,7 @@ ROOM_BYTES_AT_ONCE = 1_048_576
 # All connections together get about so much room; each its share, because bodies that were begun may stay so for long.
 ROOMS_BYTES_MAX = 268_435_456
 BLOCKED_CAPABILITY: Final = "connection.blocked"
+SILENT_INTERVALS_MAX: Final = 2  # of heartbeats; who says nothing for so long is given up
 SILENT_CLOSE_MS = 3_000  # a peer that is not trusted yet waits that long for the end of its connection
 
 
@@ -90,7 +91,7 @@ class Connection(Link):
         on_output: called when there is something to send, the connection is finished, or reading may go on.
     """
 
-    __deletable__ = ("_handshake", "_heartbeat")  # by detach
+    __deletable__ = ("_handshake",)  # by detach
 
     channel_type: ClassVar[type[Channel]] = Channel  # a broker in a test has its own
 
@@ -103,7 +104,6 @@ class Connection(Link):
         self._has_lost_its_place = False
         self._splitter = FrameSplitter(HANDSHAKE_FRAME_SIZE_BYTES_MAX)
         self._handshake = Handshake(self)
-        self._heartbeat = Heartbeat(self)
 
     # --- who it is
 
@@ -349,7 +349,18 @@ class Connection(Link):
         self.channels_max = channels_max
         self.heartbeat_s = heartbeat_s
         self._splitter.frame_size_bytes_max = frame_size_bytes_max
-        self._heartbeat.start(heartbeat_s)
+        self.start_heartbeats()
+
+    def start_heartbeats(self) -> None:
+        """Begin to send and to expect heartbeats, as they were agreed on (AMQP 0-9-1, 4.2.7)."""
+        interval_ms = self.heartbeat_s * 1000
+        if interval_ms:
+            self.heartbeats.say(HEARTBEAT_FRAME, interval_ms // 2)
+            self.heartbeats.expect(SILENT_INTERVALS_MAX * interval_ms, SILENT_INTERVALS_MAX, self._was_silent)
+
+    def _was_silent(self) -> None:
+        """Give the client up, without a word, since nobody listens."""
+        self.lost(f"missed heartbeats from client, timeout: {self.heartbeat_s}s")
 
     def opened(self, client: Client, virtual_host: VirtualHost) -> None:
         """The handshake is done."""
@@ -507,7 +518,7 @@ class Connection(Link):
         Else each would wait for the garbage collector, which takes long where there are many messages.
         """
         super().detach()
-        del self._handshake, self._heartbeat, self.throttle
+        del self._handshake
 
     def finish(self, event: ConnectionEvent = ConnectionEvent.ENDED) -> None:
         """Nothing more comes in; what waits goes out, then the socket may be closed."""
@@ -515,7 +526,7 @@ class Connection(Link):
         self._move(event)
         self.broker.open_connections.remove(self)
         self._deadline.cancel()
-        self._heartbeat.stop()
+        self.heartbeats.stop()
         self.throttle.stop()
         self.finished = not self.output.is_held
         self.on_output()

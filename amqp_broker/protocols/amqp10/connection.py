@@ -3,7 +3,7 @@
 What a pump owes it stands in docs/architecture.md.
 
 First comes SASL behind a protocol header of its own, then the header of AMQP and ``open``; from then on frames are
-handled in their order. The parts are ``handshake.py``, ``heartbeats.py``, and ``session.py`` with its links.
+handled in their order. The parts are ``handshake.py``, and ``session.py`` with its links.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ from amqp_broker.protocols.amqp10.frames import (
     AMQP_HEADER,
     FRAME_BYTES_MIN_MAX,
     HEADERS,
+    HEARTBEAT,
     PROTOCOL_HEADER,
     SASL,
     SASL_HEADER,
@@ -50,7 +51,6 @@ from amqp_broker.protocols.amqp10.frames import (
     encode_frame,
 )
 from amqp_broker.protocols.amqp10.handshake import ANONYMOUS, authenticate, enter, idle_ms_of, open_answer
-from amqp_broker.protocols.amqp10.heartbeats import Heartbeats
 from amqp_broker.protocols.amqp10.inspection import connection_info
 from amqp_broker.protocols.amqp10.performatives import (
     BEGIN,
@@ -76,6 +76,7 @@ SASL_OK: Final = 0
 SASL_REFUSED: Final = 1
 FRAME_BYTES_MAX_OF_CLIENTS: Final = 4_194_304  # we send none that are larger, whatever the client takes
 FRAME_BYTES_MAX_AT_FIRST: Final = 8_192  # before the client was let in
+LOOKS_FOR_SILENCE: Final = 2
 ERROR_EFFORT: Final = 10  # about; see ``ClientConnection.has_cost``
 
 
@@ -99,15 +100,12 @@ class Connection(ConnectionContext):
         on_output: called when there is something to send, the connection is finished, or reading may go on.
     """
 
-    __deletable__ = ("_heartbeats",)  # by detach
-
     def __init__(self, broker: Broker, peer: Peer, on_output: Callable[[], None]) -> None:
         super().__init__(broker, peer, on_output)
         self.sessions: dict[int, Session] = {}
         self._step = Step.HEADER
         self._splitter = FrameSplitter(FRAME_BYTES_MAX_AT_FIRST)
         self._ended_channels: set[int] = set()  # whose session we have ended, and the client has not
-        self._heartbeats = Heartbeats(self)
 
     # --- who it is
 
@@ -151,7 +149,6 @@ class Connection(ConnectionContext):
         self.received_bytes += len(data)
         if self._step is Step.CLOSED:
             return
-        self.last_heard_ms = self.broker.clock.monotonic_ms()
         frames = self._splitter.split(data)
         self.broker.handle(partial(self.handle_rest, frames))
         self.missing_body_bytes = self._splitter.missing_bytes
@@ -283,7 +280,14 @@ class Connection(ConnectionContext):
         self.throttle.start()
         silence_ms_max = settings.heartbeat_s * 1000
         self.output.send(encode_frame(AMQP, 0, open_answer(settings, self.channel_max, silence_ms_max // 2)))
-        self._heartbeats.start(self.idle_ms, silence_ms_max)
+        if self.idle_ms:
+            self.heartbeats.say(HEARTBEAT, self.idle_ms // 3)
+        if silence_ms_max:
+            self.heartbeats.expect(silence_ms_max, LOOKS_FOR_SILENCE, self._was_silent)
+
+    def _was_silent(self) -> None:
+        text = "no frame received from client within idle timeout threshold"
+        self.fail(ProtocolError(RESOURCE_LIMIT_EXCEEDED, text, Scope.CONNECTION))
 
     def handshake_took_too_long(self) -> None:
         self.has_failed = True
@@ -410,7 +414,6 @@ class Connection(ConnectionContext):
     def detach(self) -> None:
         """Let go of the parts, which hold on to it: it is lost, and nobody will ask for anything more."""
         super().detach()
-        del self._heartbeats, self.throttle
         self.sessions.clear()
 
     def _finish(self) -> None:
@@ -420,7 +423,7 @@ class Connection(ConnectionContext):
         was_open = self._step is Step.OPEN
         self._step = Step.CLOSED
         self._deadline.cancel()
-        self._heartbeats.stop()
+        self.heartbeats.stop()
         self.throttle.stop()
         if was_open:
             self._release()

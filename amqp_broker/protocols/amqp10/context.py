@@ -42,7 +42,6 @@ class ConnectionContext(ClientConnection):
         self.frame_bytes_max = FRAME_BYTES_MIN_MAX  # that the client takes
         self.channel_max = 0
         self.idle_ms = 0  # after which the client must have heard something; 0 for never
-        self.last_heard_ms = 0
         self.translations = Translations()
         settings = broker.settings
         self.message_bytes_max = settings.message_size_bytes_max or broker.behaviour.message_size_bytes_max

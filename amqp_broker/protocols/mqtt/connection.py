@@ -20,7 +20,6 @@ from amqp_broker.broker.counters import ChannelCounts
 from amqp_broker.broker.observer import Channel
 from amqp_broker.broker.queues.consumers import Consumer, Deliveries
 from amqp_broker.broker.queues.unacknowledged import Unacknowledged
-from amqp_broker.broker.timers import Timer
 from amqp_broker.broker.works import SLICE_MESSAGES, Unfinished
 from amqp_broker.errors import AmqpError
 from amqp_broker.logs import log_event
@@ -66,6 +65,7 @@ if TYPE_CHECKING:
 PACKET_OVERHEAD_BYTES: Final = 131_072  # beside the payload: topic and properties
 RECEIVE_MAXIMUM: Final = 65_535  # of a client that names none
 KEEP_ALIVE_FACTOR_MS: Final = 1_500  # for each second of the interval (MQTT 5.0, 3.1.2.10)
+LOOKS_FOR_SILENCE: Final = 3
 
 Packet = tuple[int, bytes]  # first byte, body
 
@@ -85,8 +85,6 @@ class Connection(Link):
         self._publishing: Publishing | None = None
         self._subscribing: Subscribing | None = None
         self._delivering: Delivering | None = None
-        self._last_heard_ms = 0
-        self._keep_alive: Timer | None = None
 
     # --- who it is; most of it is there once CONNECT was accepted
 
@@ -148,7 +146,6 @@ class Connection(Link):
         self.received_bytes += len(data)
         if self._is_closed:
             return
-        self._last_heard_ms = self.broker.clock.monotonic_ms()
         packets = self._splitter.split(data)
         self.broker.handle(partial(self.handle_rest, packets))
         self.missing_body_bytes = self._splitter.missing_bytes
@@ -259,7 +256,9 @@ class Connection(Link):
         if broker.observers.present_for_changes:
             broker.observers.opened(self)
         self.throttle.start()
-        self._start_keep_alive(keep_alive_s(packet, settings.mqtt_keep_alive_max_s))
+        self.keep_alive_s = keep_alive_s(packet, settings.mqtt_keep_alive_max_s)
+        if self.keep_alive_s:
+            self.heartbeats.expect(self.keep_alive_s * KEEP_ALIVE_FACTOR_MS, LOOKS_FOR_SILENCE, self._was_silent)
         size_bytes_max = settings.message_size_bytes_max or broker.behaviour.message_size_bytes_max
         self._splitter.packet_bytes_max = min(size_bytes_max + PACKET_OVERHEAD_BYTES, PACKET_BYTES_MAX)
         sessions.keep(session)
@@ -289,20 +288,9 @@ class Connection(Link):
     def handshake_took_too_long(self) -> None:
         self._end(says_will=False)
 
-    # --- keep-alive
-
-    def _start_keep_alive(self, interval_s: int) -> None:
-        self.keep_alive_s = interval_s
-        if interval_s:
-            self._keep_alive = self.broker.timers.after(interval_s * KEEP_ALIVE_FACTOR_MS, self._look_whether_alive)
-
-    def _look_whether_alive(self) -> None:
-        silent_ms = self.broker.clock.monotonic_ms() - self._last_heard_ms
-        left_ms = self.keep_alive_s * KEEP_ALIVE_FACTOR_MS - silent_ms
-        if left_ms > 0 or self.is_reading_paused:  # who is not read cannot be heard
-            self._keep_alive = self.broker.timers.after(max(left_ms, 1000), self._look_whether_alive)
-        else:
-            self.fail(MqttError(Reason.KEEP_ALIVE_TIMEOUT, f"nothing was heard for {silent_ms} ms"))
+    def _was_silent(self) -> None:
+        silence_ms = self.keep_alive_s * KEEP_ALIVE_FACTOR_MS
+        self.fail(MqttError(Reason.KEEP_ALIVE_TIMEOUT, f"nothing was heard for {silence_ms} ms"))
 
     # --- bytes out
 
@@ -389,7 +377,6 @@ class Connection(Link):
     def detach(self) -> None:
         """Let go of the parts, which hold on to it: it is lost, and nobody will ask for anything more."""
         super().detach()
-        del self.throttle
         self._publishing = None
         self._subscribing = None
         self._delivering = None
@@ -400,8 +387,7 @@ class Connection(Link):
             return
         was_open, self._is_open, self._is_closed = self._is_open, False, True
         self._deadline.cancel()
-        if self._keep_alive is not None:
-            self._keep_alive.cancel()
+        self.heartbeats.stop()
         self.throttle.stop()
         if was_open:
             self._release(says_will=says_will)

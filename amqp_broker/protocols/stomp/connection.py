@@ -2,7 +2,7 @@
 
 Before CONNECT nothing else is heard; after it frames are handled in their order. The parts are ``handshake.py``
 (CONNECT), ``publishing.py`` (SEND, receipts), ``subscribing.py`` with ``subscriptions.py`` (the way out, ACK, NACK),
-``transactions.py`` and ``heart_beats.py``.
+and ``transactions.py``.
 """
 
 from __future__ import annotations
@@ -25,9 +25,8 @@ from amqp_broker.broker.works import SLICE_MESSAGES, Unfinished
 from amqp_broker.errors import AmqpError, ReplyCode
 from amqp_broker.logs import log_event
 from amqp_broker.protocols.stomp.errors import StompError, of_the_broker
-from amqp_broker.protocols.stomp.frames import Frame, FrameSplitter, Headers, encode_frame
+from amqp_broker.protocols.stomp.frames import HEART_BEAT, Frame, FrameSplitter, Headers, encode_frame
 from amqp_broker.protocols.stomp.handshake import VERSIONS, admit, connected_headers, heart_beat_of, version_of
-from amqp_broker.protocols.stomp.heart_beats import HeartBeats
 from amqp_broker.protocols.stomp.inspection import channel_info, connection_info
 from amqp_broker.protocols.stomp.link import Link
 from amqp_broker.protocols.stomp.publishing import Publishing
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
 CONNECT_COMMANDS: Final = ("CONNECT", "STOMP")
 CONNECT_BODY_BYTES_MAX: Final = 1_024  # of any frame before the login
 TRANSACTIONAL: Final = ("SEND", "ACK", "NACK")  # what a transaction may hold
+SILENT_INTERVALS_MAX: Final = 2  # of heart-beats; who says nothing for so long is given up
 ERROR_EFFORT: Final = 10  # about; see ``ClientConnection.has_cost``
 ERRORS_LOGGED_MAX: Final = 10  # of a client that goes on after each
 
@@ -55,8 +55,6 @@ class Connection(Link):
         on_output: called when there is something to send, the connection is finished, or reading may go on.
     """
 
-    __deletable__ = ("_heart_beats",)  # by detach
-
     def __init__(self, broker: Broker, peer: Peer, on_output: Callable[[], None]) -> None:
         super().__init__(broker, peer, on_output)
         self._splitter = FrameSplitter(CONNECT_BODY_BYTES_MAX)
@@ -66,7 +64,6 @@ class Connection(Link):
         self._publishing: Publishing | None = None
         self._subscribing: Subscribing | None = None
         self._transactions: Transactions | None = None
-        self._heart_beats = HeartBeats(self)
 
     # --- who it is; most of it is there once CONNECT was accepted
 
@@ -132,7 +129,6 @@ class Connection(Link):
         self.received_bytes += len(data)
         if self._is_closed or self._is_leaving:
             return
-        self.last_heard_ms = self.broker.clock.monotonic_ms()
         frames = self._splitter.split(data)
         self.broker.handle(partial(self.handle_rest, frames))
         self.missing_body_bytes = self._splitter.missing_bytes
@@ -285,7 +281,18 @@ class Connection(Link):
         self.output.send(
             encode_frame("CONNECTED", connected_headers(settings, self.session_id, self.heart_beat_s, self.version))
         )
-        self._heart_beats.start(*self.heart_beat_s)
+        self._start_heartbeats()
+
+    def _start_heartbeats(self) -> None:
+        send_s, receive_s = self.heart_beat_s
+        if send_s:
+            self.heartbeats.say(HEART_BEAT, send_s * 500)
+        if receive_s:
+            silence_ms = receive_s * 1000 * SILENT_INTERVALS_MAX
+            self.heartbeats.expect(silence_ms, SILENT_INTERVALS_MAX, self._was_silent)
+
+    def _was_silent(self) -> None:
+        self.lost(f"missed heart-beats from client, timeout: {self.heart_beat_s[1] * SILENT_INTERVALS_MAX}s")
 
     def handshake_took_too_long(self) -> None:
         self.end()
@@ -382,7 +389,6 @@ class Connection(Link):
     def detach(self) -> None:
         """Let go of the parts, which hold on to it: it is lost, and nobody will ask for anything more."""
         super().detach()
-        del self._heart_beats, self.throttle
         self._queues = None
         self._publishing = None
         self._subscribing = None
@@ -394,7 +400,7 @@ class Connection(Link):
             return
         was_open, self._is_open, self._is_closed = self._is_open, False, True
         self._deadline.cancel()
-        self._heart_beats.stop()
+        self.heartbeats.stop()
         self.throttle.stop()
         if was_open:
             self._release()

@@ -30,7 +30,6 @@ class Link(ClientConnection):
         self.version = ""  # empty before CONNECT was accepted
         self.session_id = ""
         self.heart_beat_s = (0, 0)  # of ours, and of the client's
-        self.last_heard_ms = 0
         self.counts = ChannelCounts()
         self.translations = Translations()
         self._delivery_number = 0
