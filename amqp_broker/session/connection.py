@@ -6,15 +6,17 @@ protocol's connection asks of its driver"); what comes in, and what the end look
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from amqp_broker.access.client import Client, Peer
 from amqp_broker.access.judge import NotDecidedYet
 from amqp_broker.access.passwords import NotVerifiedYet
+from amqp_broker.broker.queues.base import QueueBusy
 from amqp_broker.broker.timers import Timer
-from amqp_broker.broker.works import Work
+from amqp_broker.broker.works import SLICE_MESSAGES, Unfinished, Work
 from amqp_broker.compilation import mypyc_attr
 from amqp_broker.session.heartbeats import Heartbeats
 from amqp_broker.session.login import Login
@@ -136,6 +138,10 @@ class ClientConnection:
         """Handle what has come in: frames, packets, whatever the protocol cuts bytes into."""
         raise NotImplementedError
 
+    def handle_item(self, item: Any) -> None:
+        """Handle one of them, where ``handle_each`` does the rest."""
+        raise NotImplementedError
+
     def update_room(self) -> None:
         """Whether the client's consumers may get more has changed."""
         raise NotImplementedError
@@ -179,6 +185,44 @@ class ClientConnection:
             effort: how much more, in such messages.
         """
         self.effort += effort
+
+    def handle_each(self, items: Iterator[Any]) -> None:
+        """Handle what has come in, one by one, until the client is not to be heard: what is left waits for that.
+
+        AMQP 0-9-1 has a loop of its own (``protocols/amqp091/connection.py``), for whose frames a call counts.
+        """
+        self.effort = 0
+        output, throttle = self.output, self.throttle
+        for item in items:
+            try:
+                self.handle_item(item)
+            except (NotVerifiedYet, NotDecidedYet) as check:
+                self.suspend(self.verdict_on(check), chain((item,), items))
+                return
+            except QueueBusy as busy:
+                self.suspend(busy.queue.wait, chain((item,), items))
+                return
+            except Unfinished as unfinished:
+                self.suspend(unfinished.work.when_done, items)
+                return
+            if self.is_closed:
+                return
+            if throttle.is_alarmed and throttle.blocks():
+                self.suspend(throttle.wait_for_all_clear, items)
+                return
+            if output.waiting_bytes > output.waiting_bytes_max:
+                self.suspend(output.wait_for_room, items)
+                return
+            if self.effort > SLICE_MESSAGES:  # a few bytes can ask for much: the others come first
+                self.suspend(self.turn().when_done, items)
+                return
+
+    def room(self) -> Sequence[memoryview]:
+        """Where the next bytes may be read to; there is none where what comes in is gathered."""
+        return ()
+
+    def room_filled(self, size_bytes: int) -> None:
+        """Handle what was read into the room; nothing was where there is none."""
 
     def suspend(self, wait: Callable[[Callable[[], None]], None], items: Iterator[Any]) -> None:
         """Handle these when what they need is here: a message from the disk, a verdict on a password, room, a turn.

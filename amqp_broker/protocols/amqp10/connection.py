@@ -9,19 +9,14 @@ handled in their order. The parts are ``handshake.py``, and ``session.py`` with 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from enum import Enum, auto
 from functools import partial
-from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from amqp_broker.access.client import Peer
-from amqp_broker.access.judge import NotDecidedYet
-from amqp_broker.access.passwords import NotVerifiedYet
 from amqp_broker.broker.counters import ChannelCounts
-from amqp_broker.broker.queues.base import QueueBusy
 from amqp_broker.broker.queues.unacknowledged import Unacknowledged
-from amqp_broker.broker.works import SLICE_MESSAGES, Unfinished
 from amqp_broker.errors import AmqpError
 from amqp_broker.logs import log_event
 from amqp_broker.protocols.amqp10.context import ConnectionContext
@@ -154,48 +149,14 @@ class Connection(ConnectionContext):
         self.missing_body_bytes = self._splitter.missing_bytes
         self.throttle.chunk_was_handled()
 
-    def room(self) -> Sequence[memoryview]:
-        """There is none: frames are gathered."""
-        return ()
-
-    def room_filled(self, size_bytes: int) -> None:
-        """Nothing was read to a room that there is not."""
-
     def handle_rest(self, items: Iterator[Frame]) -> None:
         try:
-            self._handle_each(items)
+            self.handle_each(items)
         except ProtocolError as error:  # what has come is no frame
             self.fail(error)
 
-    def _handle_each(self, frames: Iterator[Frame]) -> None:
-        self.effort = 0
-        output, throttle = self.output, self.throttle
-        for frame in frames:
-            try:
-                self._handle(frame)
-            except (NotVerifiedYet, NotDecidedYet) as check:
-                self.suspend(self.verdict_on(check), chain((frame,), frames))
-                return
-            except QueueBusy as busy:
-                self.suspend(busy.queue.wait, chain((frame,), frames))
-                return
-            except Unfinished as unfinished:
-                self.suspend(unfinished.work.when_done, frames)
-                return
-            if self._step is Step.CLOSED:
-                return
-            if throttle.is_alarmed and throttle.blocks():
-                self.suspend(throttle.wait_for_all_clear, frames)
-                return
-            if output.waiting_bytes > output.waiting_bytes_max:
-                self.suspend(output.wait_for_room, frames)
-                return
-            if self.effort > SLICE_MESSAGES:
-                self.suspend(self.turn().when_done, frames)
-                return
-
-    def _handle(self, frame: Frame) -> None:
-        kind, channel, body = frame
+    def handle_item(self, item: Frame) -> None:
+        kind, channel, body = item
         try:
             if kind == PROTOCOL_HEADER:
                 self._handle_header(body)

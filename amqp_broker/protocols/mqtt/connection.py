@@ -8,19 +8,15 @@ the client's will. The parts are ``handshake.py`` (CONNECT), ``publishing.py`` (
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from amqp_broker.access.client import Peer
-from amqp_broker.access.judge import NotDecidedYet
-from amqp_broker.access.passwords import NotVerifiedYet
 from amqp_broker.broker.counters import ChannelCounts
 from amqp_broker.broker.observer import Channel
 from amqp_broker.broker.queues.consumers import Consumer, Deliveries
 from amqp_broker.broker.queues.unacknowledged import Unacknowledged
-from amqp_broker.broker.works import SLICE_MESSAGES, Unfinished
 from amqp_broker.errors import AmqpError
 from amqp_broker.logs import log_event
 from amqp_broker.protocols.mqtt.delivering import Delivering
@@ -151,44 +147,14 @@ class Connection(Link):
         self.missing_body_bytes = self._splitter.missing_bytes
         self.throttle.chunk_was_handled()
 
-    def room(self) -> Sequence[memoryview]:
-        """There is none: packets are gathered."""
-        return ()
-
-    def room_filled(self, size_bytes: int) -> None:
-        """Nothing was read to a room that there is not."""
-
     def handle_rest(self, items: Iterator[Packet]) -> None:
         try:
-            self._handle_each(items)
+            self.handle_each(items)
         except MqttError as error:
             self.fail(error)
 
-    def _handle_each(self, packets: Iterator[Packet]) -> None:
-        self.effort = 0
-        output, throttle = self.output, self.throttle
-        for first_byte, body in packets:
-            try:
-                self._handle(first_byte, body)
-            except (NotVerifiedYet, NotDecidedYet) as check:
-                self.suspend(self.verdict_on(check), chain(((first_byte, body),), packets))
-                return
-            except Unfinished as unfinished:
-                self.suspend(unfinished.work.when_done, packets)
-                return
-            if self._is_closed:
-                return
-            if throttle.is_alarmed and throttle.blocks():
-                self.suspend(throttle.wait_for_all_clear, packets)
-                return
-            if output.waiting_bytes > output.waiting_bytes_max:
-                self.suspend(output.wait_for_room, packets)
-                return
-            if self.effort > SLICE_MESSAGES:
-                self.suspend(self.turn().when_done, packets)
-                return
-
-    def _handle(self, first_byte: int, body: bytes) -> None:
+    def handle_item(self, item: Packet) -> None:
+        first_byte, body = item
         if not self._is_open:
             if first_byte >> 4 != PacketType.CONNECT:
                 raise protocol_error("something else before CONNECT")

@@ -8,20 +8,16 @@ and ``transactions.py``.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from amqp_broker.access.client import Peer
-from amqp_broker.access.judge import NotDecidedYet
-from amqp_broker.access.passwords import NotVerifiedYet
 from amqp_broker.broker.counters import ChannelCounts
 from amqp_broker.broker.observer import Channel
-from amqp_broker.broker.queues.base import QueueBusy
 from amqp_broker.broker.queues.unacknowledged import Unacknowledged
 from amqp_broker.broker.virtual_host import generated_name
-from amqp_broker.broker.works import SLICE_MESSAGES, Unfinished
+from amqp_broker.broker.works import Unfinished
 from amqp_broker.errors import AmqpError, ReplyCode
 from amqp_broker.logs import log_event
 from amqp_broker.protocols.stomp.errors import StompError, of_the_broker
@@ -134,52 +130,18 @@ class Connection(Link):
         self.missing_body_bytes = self._splitter.missing_bytes
         self.throttle.chunk_was_handled()
 
-    def room(self) -> Sequence[memoryview]:
-        """There is none: frames are gathered."""
-        return ()
-
-    def room_filled(self, size_bytes: int) -> None:
-        """Nothing was read to a room that there is not."""
-
     def handle_rest(self, items: Iterator[Frame]) -> None:
         try:
-            self._handle_each(items)
+            self.handle_each(items)
         except StompError as error:  # what has come is no frame
             self.fail(error)
 
-    def _handle_each(self, frames: Iterator[Frame]) -> None:
-        self.effort = 0
-        output, throttle = self.output, self.throttle
-        for frame in frames:
-            try:
-                self._handle(frame)
-            except (NotVerifiedYet, NotDecidedYet) as check:
-                self.suspend(self.verdict_on(check), chain((frame,), frames))
-                return
-            except QueueBusy as busy:
-                self.suspend(busy.queue.wait, chain((frame,), frames))
-                return
-            except Unfinished as unfinished:
-                self.suspend(unfinished.work.when_done, frames)
-                return
-            if self._is_closed or self._is_leaving:
-                return
-            if throttle.is_alarmed and throttle.blocks():
-                self.suspend(throttle.wait_for_all_clear, frames)
-                return
-            if output.waiting_bytes > output.waiting_bytes_max:
-                self.suspend(output.wait_for_room, frames)
-                return
-            if self.effort > SLICE_MESSAGES:
-                self.suspend(self.turn().when_done, frames)
-                return
-
-    def _handle(self, frame: Frame) -> None:
+    def handle_item(self, item: Frame) -> None:
         try:
             if not self._is_open:
-                self._handle_first(frame)
-            else:
-                self._handle_open(frame)
+                self._handle_first(item)
+            elif not self._is_leaving:
+                self._handle_open(item)
         except StompError as mistake:
             self.fail(mistake)
         except AmqpError as error:
