@@ -2,7 +2,7 @@
 # environment is built once and again only when pyproject.toml changes.
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-examples lint format interop suites fuzz fuzz-bytes bench wheel wheel-compiled man page browser pictures cluster-torture clean
+.PHONY: help serve test test-examples lint format interop suites fuzz fuzz-bytes bench bench-compare wheel wheel-compiled man page browser pictures cluster-torture clean
 
 # The first Python on this machine that is new enough.
 PYTHON ?= $(shell for candidate in python3.11 python3.12 python3.13 python3 python; do \
@@ -40,13 +40,14 @@ help:
 	@echo 'make fuzz      random programs on both brokers, until one differs'
 	@echo 'make fuzz-bytes   bytes of strangers, guided by coverage   ARGS="session --seconds 600"'
 	@echo 'make bench     this broker and RabbitMQ side by side'
+	@echo 'make bench-compare   the hot path before and after a change   BEFORE=main (a commit, a branch, a tag)'
 	@echo 'make wheel     the wheel, in dist/'
 	@echo 'make man       the manual page, build/amqp-broker.1'
 	@echo 'make page      the management page'"'"'s assets, from their sources (needs node 20 and npm)'
 	@echo 'make browser   the page in a real browser: chromium, axe-core (needs node 20 and npm)'
 	@echo 'make pictures  pictures of the page, in docs/pictures/'
 	@echo 'make wheel-compiled   the wheel with compiled layers, in dist/ (needs a C compiler)'
-	@echo 'COMPILED=1     with serve, test, interop, suites, fuzz: on that build; with bench: that as well'
+	@echo 'COMPILED=1     with serve, test, interop, suites, fuzz, bench-compare: on that build; with bench: that as well'
 	@echo 'make cluster-torture   three nodes and three members of etcd, killed, paused and cut off; 90 s a round: ROUNDS=10'
 	@echo 'make clean     remove all that was built'
 
@@ -151,6 +152,14 @@ fuzz-bytes: $(VENV)/.develop-stamp
 
 bench: $(VENV)/.develop-stamp $(BUILT)
 	@$(RUN) -m benchmarks $(if $(BUILT),--compiled) $(ARGS)
+
+# The commit before is unpacked, and with COMPILED=1 compiled, once.
+BEFORE ?= main
+BEFORE_TREE = build/before/$(shell git rev-parse --short '$(BEFORE)^{commit}')
+bench-compare: $(VENV)/.develop-stamp $(BUILT)
+	@test -d $(BEFORE_TREE) || { mkdir -p $(BEFORE_TREE) && git archive $(notdir $(BEFORE_TREE)) | tar -x -C $(BEFORE_TREE); }
+	@$(if $(BUILT),$(MAKE) -C $(BEFORE_TREE) VENV=$(abspath $(VENV)) $(BUILT))
+	@$(RUN) -m benchmarks.before_after $(BEFORE_TREE)$(if $(BUILT),/$(COMPILED_BUILD)) $(if $(BUILT),$(COMPILED_BUILD),.) $(ARGS)
 
 cluster-torture: $(VENV)/.develop-stamp
 	@CLUSTER_ROUNDS=$(or $(ROUNDS),10) $(RUN) -m pytest -s --log-level=CRITICAL tests/cluster/test_etcd_member.py tests/cluster/test_torture.py $(ARGS)

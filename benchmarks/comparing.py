@@ -31,10 +31,14 @@ class Result:
         values = [figures[figure] for figures in self.rounds.get(kind, ()) if figure in figures]
         return statistics.median(values) if values else None
 
-    def ratio(self, figure: str, kind: str = OURS) -> float | None:
-        """The median of ours, or the compiled build's, divided by RabbitMQ's, round by round."""
-        pairs = zip(self.rounds.get(kind, ()), self.rounds.get(RABBITMQ, ()), strict=False)
-        ratios = [ours[figure] / other[figure] for ours, other in pairs if figure in ours and other.get(figure)]
+    def ratios(self, figure: str, kind: str = OURS, of: str = RABBITMQ) -> list[float]:
+        """One broker's figure divided by another's, round by round."""
+        pairs = zip(self.rounds.get(kind, ()), self.rounds.get(of, ()), strict=False)
+        return [mine[figure] / other[figure] for mine, other in pairs if figure in mine and other.get(figure)]
+
+    def ratio(self, figure: str, kind: str = OURS, of: str = RABBITMQ) -> float | None:
+        """The median of these: ours, or the compiled build's, by RabbitMQ's, unless others are named."""
+        ratios = self.ratios(figure, kind, of)
         return statistics.median(ratios) if ratios else None
 
 
