@@ -510,6 +510,9 @@ class ClusterNode:
     def _read_journal(self, store: EtcdStore, server: BrokerServer, copies: KeptCopies | None) -> Journal:
         """In a thread: have the server go on with all that the store has, which is here, or is read now."""
         store.open()
+        if copies is not None and not copies.has_names_of(store):
+            log_event(logging.ERROR, "standby differs", node=self._configuration.node_name, way_out="it reads etcd")
+            copies = None
         if copies is None:
             remove_folder(self._copies)
             copies = KeptCopies(RealFiles(self._copies / secrets.token_hex(4), is_direct=False))

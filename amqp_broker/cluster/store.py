@@ -220,8 +220,8 @@ class EtcdStore:
         Raises:
             OSError: etcd does not answer.
         """
-        for _, entry in entries_in(self._read, self._prefix, prefix, 0):
-            yield entry
+        for _, entries in pages_in(self._read, self._prefix, prefix, 0):
+            yield from entries
 
     def _read(self, request: bytes) -> bytes:
         while True:
@@ -257,15 +257,17 @@ class StoreAtOneRevision:
 
     def entries(self, prefix: str) -> Iterator[Entry]:
         """All keys with a prefix (``Store.entries``)."""
-        for revision, entry in entries_in(self._read_range, self._prefix, prefix, self.revision):
-            self.revision = revision
-            yield entry
+        for revision, entries in pages_in(self._read_range, self._prefix, prefix, self.revision):
+            self.revision = revision  # even where there is nothing: what is asked next must not be from later
+            yield from entries
 
 
-def entries_in(
+def pages_in(
     read: Callable[[bytes], bytes], store_prefix: str, prefix: str, revision: int
-) -> Iterator[tuple[int, Entry]]:
-    """All keys with a prefix in the order of the keys, as they stood at one revision, which comes with each.
+) -> Iterator[tuple[int, list[Entry]]]:
+    """All keys with a prefix in the order of the keys, some at a time, as they stood at one revision, which comes too.
+
+    There is one page at least, be it empty.
 
     Args:
         read: asks etcd for a range.
@@ -278,8 +280,13 @@ def entries_in(
     while True:
         answer = messages.RangeAnswer.read(read(messages.range_request(key, end, limit=PAGE_KEYS, revision=revision)))
         revision = revision or answer.revision
-        for entry in answer.entries:
-            yield revision, Entry(entry.key.decode().removeprefix(store_prefix), entry.value, entry.mod_revision)
+        yield (
+            revision,
+            [
+                Entry(entry.key.decode().removeprefix(store_prefix), entry.value, entry.mod_revision)
+                for entry in answer.entries
+            ],
+        )
         if not answer.more or not answer.entries:
             return
         key = answer.entries[-1].key + b"\0"

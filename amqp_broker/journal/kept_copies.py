@@ -95,6 +95,16 @@ class KeptCopies:
         for entry in sorted(entries, key=lambda entry: entry.revision):
             self.put(entry.key, entry.value)
 
+    def has_names_of(self, store: Readable) -> bool:
+        """Whether a store has the same files under the same names; a file without a name would be removed.
+
+        Raises:
+            OSError: the store cannot be read.
+        """
+        return self.names == {
+            entry.key.removeprefix(NAMES): entry.value.decode("ascii") for entry in store.entries(NAMES)
+        }
+
     # --- as it changes
 
     def put(self, key: str, value: bytes) -> None:

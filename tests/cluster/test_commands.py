@@ -105,6 +105,8 @@ def test_a_cluster_is_looked_at_handed_over_and_moved_out(cluster: ClusterOfThre
     successor = cluster.wait_for_owner()
     assert successor is not owner
     assert owner.process.poll() is None  # it stays as a door
+    until(lambda: ask(successor, "/owner")[0] == 200)
+    assert json.loads(ask(successor, "/api/queues/%2F/kept")[1])["messages"] == 2
 
     alone = tmp_path / "alone"
     done = command("cluster", "export", str(alone), "--cluster", url)
@@ -121,7 +123,7 @@ def test_a_cluster_is_looked_at_handed_over_and_moved_out(cluster: ClusterOfThre
 
     broker = OurBroker(subfolder=str(alone))
     try:
-        assert "me" in broker.ctl("users", "list")
+        assert "me" in [user["name"] for user in json.loads(broker.ctl("users", "list", "--json"))]
         assert taken(broker.address.port) == [b"1", b"2"]
     finally:
         broker.stop()
