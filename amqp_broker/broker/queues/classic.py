@@ -166,7 +166,8 @@ class ClassicQueue(Queue):
             if consumer is not None:
                 self._deliver(consumer, message)
                 return True
-        backlog.append(self, message, self.virtual_host.paging.is_short)
+        paging = self.virtual_host.paging
+        backlog.append(self, message, paging.used_bytes > paging.budget_bytes and paging.is_short)
         has_dropped = limits is not None and self.keep_to_limits()
         if self._may_expire and (has_dropped or backlog.head() is message):
             self._expire_head()

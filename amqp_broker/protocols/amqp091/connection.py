@@ -38,7 +38,7 @@ from amqp_broker.protocols.amqp091.channel import Channel
 from amqp_broker.protocols.amqp091.error_log import log_error
 from amqp_broker.protocols.amqp091.handshake import Handshake
 from amqp_broker.protocols.amqp091.inspection import connection_info
-from amqp_broker.protocols.amqp091.link import HANDSHAKE_FRAME_SIZE_BYTES_MAX, OPEN, ChannelLink, Link
+from amqp_broker.protocols.amqp091.link import OPEN, ChannelLink, Link
 from amqp_broker.protocols.amqp091.publishing import BASIC_PUBLISH
 from amqp_broker.protocols.amqp091.states import CONNECTION_TRANSITIONS, ConnectionEvent, ConnectionState
 from amqp_broker.session.login import Refused
@@ -51,7 +51,6 @@ from amqp_broker.wire.frames import (
     METHOD,
     PROTOCOL_HEADER,
     PROTOCOL_HEADERS_1_0,
-    FrameSplitter,
     encode_frame,
     unexpected_frame,
     unknown_frame,
@@ -102,7 +101,6 @@ class Connection(Link):
         self._closed_channels: list[ChannelLink] = []  # by the chunk that is being handled
         self._header = b""
         self._has_lost_its_place = False
-        self._splitter = FrameSplitter(HANDSHAKE_FRAME_SIZE_BYTES_MAX)
         self._handshake = Handshake(self)
 
     # --- who it is
@@ -139,7 +137,7 @@ class Connection(Link):
             return
         if self._header != PROTOCOL_HEADER:
             data = self._read_protocol_header(data)
-        self._handle_received(self._splitter.split(data))
+        self._handle_received(self.splitter.split(data))
 
     def room(self) -> Sequence[memoryview]:
         """Where the next bytes may be read to; they are reported to ``room_filled`` before anything else.
@@ -149,18 +147,18 @@ class Connection(Link):
         """
         if self.state is not OPEN or self._has_lost_its_place:
             return ()
-        channel = self.channels.get(self._splitter.begun_body_channel)
+        channel = self.channels.get(self.splitter.begun_body_channel)
         missing_bytes = channel.publishing.missing_bytes if channel is not None else 0
         share_bytes = ROOMS_BYTES_MAX // max(1, len(self.broker.open_connections))
         room_bytes_max = min(ROOM_BYTES_MAX, share_bytes, self.received_bytes)
-        return self._splitter.room(missing_bytes, room_bytes_max, ROOM_BYTES_AT_ONCE)
+        return self.splitter.room(missing_bytes, room_bytes_max, ROOM_BYTES_AT_ONCE)
 
     def room_filled(self, size_bytes: int) -> None:
         """Handle what was read into the room."""
         self.received_bytes += size_bytes
         if self.state is CLOSED or self._has_lost_its_place:
             return
-        self._handle_received(self._counted(self._splitter.split_room(size_bytes)))
+        self._handle_received(self._counted(self.splitter.split_room(size_bytes)))
 
     def _counted(self, frames: Iterator[Frame]) -> Iterator[Frame]:
         """Frames each of which counts: what is read at once here may be much, and need not be a body after all."""
@@ -348,7 +346,7 @@ class Connection(Link):
         self.frame_size_bytes_max = frame_size_bytes_max
         self.channels_max = channels_max
         self.heartbeat_s = heartbeat_s
-        self._splitter.frame_size_bytes_max = frame_size_bytes_max
+        self.splitter.frame_size_bytes_max = frame_size_bytes_max
         self.start_heartbeats()
 
     def start_heartbeats(self) -> None:
@@ -376,15 +374,6 @@ class Connection(Link):
 
     def handshake_took_too_long(self) -> None:
         self.finish()
-
-    def take_content(self, number: int) -> tuple[bytes, bytes] | None:
-        """Header and body behind the frame that is being handled, if they are here (``FrameSplitter.take_content``).
-
-        During an alarm they wait behind it: as in RabbitMQ, the publish that is blocked reaches no queue yet.
-        """
-        if self.throttle.is_alarmed:
-            return None
-        return self._splitter.take_content(number)
 
     # --- bytes out
 
@@ -498,7 +487,7 @@ class Connection(Link):
 
     def lost(self, reason: str) -> None:
         """The socket has ended: give back all that the client had."""
-        self._splitter.give_up()
+        self.splitter.give_up()
         if self.state is not ConnectionState.CLOSED:
             if not self.close_reason:
                 self.close_reason = reason

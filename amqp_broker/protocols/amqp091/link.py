@@ -18,7 +18,7 @@ from amqp_broker.protocols.amqp091.remembered import Remembered
 from amqp_broker.protocols.amqp091.states import ConnectionState
 from amqp_broker.protocols.amqp091.transaction import Transaction
 from amqp_broker.session.connection import ClientConnection
-from amqp_broker.wire.frames import METHOD, encode_frame
+from amqp_broker.wire.frames import METHOD, FrameSplitter, encode_frame
 from amqp_broker.wire.methods import Method, encode_method
 from amqp_broker.wire.table import Table
 
@@ -39,6 +39,7 @@ class Link(ClientConnection):
         super().__init__(broker, peer, on_output)
         self.state = ConnectionState.HANDSHAKE
         self.frame_size_bytes_max = HANDSHAKE_FRAME_SIZE_BYTES_MAX
+        self.splitter = FrameSplitter(HANDSHAKE_FRAME_SIZE_BYTES_MAX)
         self.channels_max = 0
         self.heartbeat_s = 0
         self.auth_mechanism = ""
@@ -69,10 +70,6 @@ class Link(ClientConnection):
 
     def opened(self, client: Client, virtual_host: VirtualHost) -> None:
         """The handshake is done."""
-        raise NotImplementedError
-
-    def take_content(self, number: int) -> tuple[bytes, bytes] | None:
-        """Header and body behind the frame that is being handled, if they are here (``FrameSplitter.take_content``)."""
         raise NotImplementedError
 
     def fail(self, number: int, error: AmqpError, method_ids: tuple[int, int]) -> None:

@@ -90,6 +90,7 @@ class Publishing:
         self._partial_body: PartialBody | None = None
         self._remembered: Remembered = channel.connection.remembered
         self._throttle = channel.connection.throttle
+        self._splitter = channel.connection.splitter
         self._number = 0
         broker = channel.connection.broker
         self._confirms = Confirms(broker, broker.durability.is_kept, self._confirm)
@@ -112,19 +113,20 @@ class Publishing:
 
     def begin(self, payload: bytes) -> None:
         """A basic.publish: its content follows, or is taken at once when it is here."""
-        channel = self._channel
-        connection = channel.connection
-        self._throttle.has_published = True
+        throttle = self._throttle
+        throttle.has_published = True
         if self._is_judged:
             self._ask_first(payload)
-        content = connection.take_content(channel.number)
+        # During an alarm the content waits: as in RabbitMQ, the publish that is blocked reaches no queue yet.
+        content = None if throttle.is_alarmed else self._splitter.take_content(self._channel.number)
         if content is None:
             self._method = payload
             self._header = b""
             self.is_receiving = True
             return
         header, body = content
-        self._check_size(len(body))
+        if len(body) > self._size_bytes_max:
+            raise self._too_large(len(body))
         self._publish(payload, header, body)
 
     def _ask_first(self, payload: bytes) -> None:
@@ -181,12 +183,10 @@ class Publishing:
         elif size_bytes > self._size_bytes_max:
             self.is_receiving = False
             self._channel.connection.missing_body_bytes = 0
-            self._check_size(size_bytes)
+            raise self._too_large(size_bytes)
 
-    def _check_size(self, size_bytes: int) -> None:
-        """Raises: AmqpError: 406, the body is too large."""
-        if size_bytes > self._size_bytes_max:
-            raise precondition_failed(f"message size {size_bytes} is larger than max size {self._size_bytes_max}")
+    def _too_large(self, size_bytes: int) -> AmqpError:
+        return precondition_failed(f"message size {size_bytes} is larger than max size {self._size_bytes_max}")
 
     # --- checks and routing
 

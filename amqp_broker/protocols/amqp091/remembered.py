@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
 
 from amqp_broker.broker.exchanges.exchange import Exchange
 from amqp_broker.broker.message import Address, Digest
@@ -14,14 +14,32 @@ DIGESTS_REMEMBERED_MAX = 4096
 DIGEST_KEY_BYTES_MAX: Final = 256
 
 
-class Target(NamedTuple):
-    """What a basic.publish asks for, looked up."""
+class Target:
+    """What a basic.publish asks for, looked up. Each message reads it, and a field of a NamedTuple takes 30 ns.
 
-    exchange: Exchange
-    address: Address
-    mandatory: bool
-    queues: tuple[Queue, ...]
-    may_be_remembered: bool  # else the queues are to be found for each message anew
+    Args:
+        exchange: which it names.
+        address: exchange and routing key.
+        mandatory: whether it comes back when there is no queue for it.
+        queues: where it leads.
+        may_be_remembered: else the queues are to be found for each message anew.
+    """
+
+    __slots__ = ("address", "exchange", "mandatory", "may_be_remembered", "queues")
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        address: Address,
+        mandatory: bool,
+        queues: tuple[Queue, ...],
+        may_be_remembered: bool,
+    ) -> None:
+        self.exchange = exchange
+        self.address = address
+        self.mandatory = mandatory
+        self.queues = queues
+        self.may_be_remembered = may_be_remembered
 
 
 class Remembered:
