@@ -137,25 +137,26 @@ class Ingress:
             return self._put_into_several(queues, address, header, body, digest)
         outcome = TAKEN
         for queue in queues:
-            message = Message(address, header, body, False, digest.priority)
-            if queue.publish(message):
+            if queue.keeps_transient:
+                position = self._put_into_one(queue, address, header, body, digest)
+                if outcome != REFUSED:
+                    outcome = position or outcome
+            elif queue.publish(Message(address, header, body, False, digest.priority)):
                 queue.counts.published += 1
-                if queue.keeps_all and outcome != REFUSED:
-                    outcome = message.reference
             else:
                 outcome = REFUSED
         return outcome
 
     def _put_into_one(self, queue: Queue, address: Address, header: bytes, body: bytes, digest: Digest) -> Outcome:
-        """Publish a message that is persistent or may expire to its only queue: the usual case, without lists."""
+        """Publish a message that is kept, or may expire, to one queue by itself: the usual case, without lists."""
         message = Message(address, header, body, digest.is_persistent, digest.priority)
         if digest.expiration_ms is not None:
             message.expires_at_ms = self._clock.monotonic_ms() + digest.expiration_ms
-        if not (digest.is_persistent and queue.keeps()):
+        if not queue.keeps(digest.is_persistent):
             if not queue.publish(message):
                 return REFUSED
             queue.counts.published += 1
-            return message.reference if queue.keeps_all else TAKEN
+            return TAKEN
         self._durability.keep_for_one(queue, message, digest.expiration_ms)
         if queue.publish(message):
             queue.counts.published += 1
@@ -184,13 +185,11 @@ class Ingress:
         for queue in queues:
             message = Message(address, header, body, is_persistent, priority)
             message.expires_at_ms = expires_at_ms
-            if is_persistent and queue.keeps():
+            if queue.keeps(is_persistent):
                 keeping.append(queue)
                 kept.append(message)
             elif queue.publish(message):
                 queue.counts.published += 1
-                if queue.keeps_all:
-                    position = message.reference
             else:
                 is_accepted = False
         if keeping:
@@ -209,28 +208,33 @@ class Ingress:
     ) -> Outcome:
         """Publish a persistent message to queues of which one has a past, or more: what they take is remembered.
 
-        It is written once, for all queues that are durable, be it handed straight to a consumer or not.
+        It is written once, with a claim more for each past; else all is as without a past.
         """
         expiration_ms = digest.expiration_ms
+        is_accepted, position = True, TAKEN
         entries: list[tuple[Queue, Message, Past | None, Message]] = []
         keeping: list[StoredQueue] = []
         kept: list[Message] = []
         for queue in queues:
             message = Message(address, header, body, True, digest.priority)
-            remembered = Message(address, header, body, True, digest.priority)
             if expiration_ms is not None:
                 message.expires_at_ms = self._clock.monotonic_ms() + expiration_ms
-            if queue.durable:
-                keeping.append(queue)
-                kept.append(message)
+            if not queue.keeps(True):
+                if queue.publish(message):
+                    queue.counts.published += 1
+                else:
+                    is_accepted = False
+                continue
+            keeping.append(queue)
+            kept.append(message)
             past = queue.past
+            remembered = Message(address, header, body, True, digest.priority)
             if past is not None:
                 past.be_kept()
                 keeping.append(past)
                 kept.append(remembered)
             entries.append((queue, message, past, remembered))
         self._durability.keep_message(keeping, kept, expiration_ms)
-        is_accepted, position = True, TAKEN
         for queue, message, past, remembered in entries:
             is_taken = queue.publish(message)
             if is_taken:

@@ -17,6 +17,8 @@ from amqp_broker.broker.problems import AdministrationError
 from amqp_broker.broker.queues import stream_log
 from amqp_broker.broker.queues.stream import StreamQueue
 from amqp_broker.broker.queues.stream_log import StreamLog
+from amqp_broker.journal.failures import FormatNotSupported
+from amqp_broker.wire.table import Table
 from tests.support.client import Client, ClientChannel
 from tests.support.disk_broker import DiskBroker
 from tests.support.memory_broker import MemoryBroker
@@ -149,6 +151,46 @@ def test_an_entry_is_confirmed_when_it_is_kept() -> None:
         publish(channel, [0])
         assert channel.received() == []
     assert isinstance(channel.received()[0].method, commands.Basic.Ack)
+
+
+@pytest.mark.parametrize("order", [["q", "s"], ["s", "q"]])
+def test_what_another_queue_refuses_is_refused_though_the_stream_has_it(order: list[str]) -> None:
+    broker = DiskBroker()
+    channel = filled(broker, 0)
+    channel.declare("q", {"x-max-length": 0, "x-overflow": "reject-publish"})
+    for queue in order:
+        channel.bind(queue, "amq.fanout")
+    channel.call(commands.Confirm.Select())
+    channel.publish("amq.fanout", "", b"0")
+    assert isinstance(channel.received()[0].method, commands.Basic.Nack)
+    assert read(broker) == [(0, b"0")]
+
+
+@pytest.mark.parametrize("mode", [1, 2])
+@pytest.mark.parametrize("order", [["q", "s"], ["s", "q"]])
+def test_among_several_queues_the_confirm_waits_for_the_stream_alone(mode: int, order: list[str]) -> None:
+    broker = DiskBroker()
+    channel = filled(broker, 0)
+    channel.declare("q")
+    for queue in order:
+        channel.bind(queue, "amq.fanout")
+    channel.call(commands.Confirm.Select())
+    with broker.holding_writes():
+        channel.publish("amq.fanout", "", b"0", delivery_mode=mode)
+        assert channel.received() == []
+    assert isinstance(channel.received()[0].method, commands.Basic.Ack)
+    broker = broker.killed()
+    assert read(broker) == [(0, b"0")]
+
+
+@pytest.mark.parametrize(("queue_type", "state"), [("classic", {"first_offset": 1}), ("stream", {"first_offset": "0"})])
+def test_a_state_that_the_queue_cannot_have_ends_the_start_by_name(queue_type: str, state: Table) -> None:
+    broker = DiskBroker()
+    broker.client().channel().declare("q", {"x-queue-type": queue_type}, durable=True)
+    broker.durability.keep_state(broker.queue("q"), state)
+    broker.write()
+    with pytest.raises(FormatNotSupported, match=r"queue 'q' in vhost '/'.*first_offset"):
+        broker.restarted()
 
 
 @pytest.mark.parametrize(("written", "dropped"), [*product([True, False], repeat=2)])

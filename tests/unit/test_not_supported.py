@@ -39,7 +39,7 @@ USER: Table = {
 UNKNOWN: list[tuple[int, bytes, str]] = [
     (99, b"anything", "kind 99"),
     (RecordKind.EXCHANGE, encode_table({**EXCHANGE, "type": "x-jms-topic"}), "exchange 'x' is of type 'x-jms-topic'"),
-    (RecordKind.STREAM, encode_table({"queue": 1, "first_offset": "0"}), "'first_offset' should be an integer"),
+    (RecordKind.QUEUE_STATE, encode_table({"queue": "q"}), "'queue' should be an integer"),
     (RecordKind.QUEUE, encode_table({**QUEUE, "arguments": {"x-queue-type": "other"}}), "'q' is of type 'other'"),
     (RecordKind.QUEUE, encode_table({**QUEUE, "arguments": {"x-overflow": "other"}}), "x-overflow"),
     (RecordKind.QUEUE, encode_table({**QUEUE, "auto_delete": 1}), "'auto_delete' should be a boolean"),

@@ -154,17 +154,17 @@ class Durability:
     def forget_queue(self, queue: StoredQueue) -> None:
         """A queue is gone; its messages mean nothing without it, and are forgotten in their own time."""
         if queue.reference:
-            self.drop(queue.handed_out_reference)
-            self.drop(queue.reference)
-            queue.reference = queue.handed_out_reference = NOT_KEPT
+            for reference in _references_of(queue):
+                self.drop(reference)
+            queue.reference = queue.handed_out_reference = queue.state_reference = NOT_KEPT
             self.changed()
 
     def forget_definitions(self, queues: Sequence[StoredQueue], others: Sequence[Kept]) -> None:
         """Very many of them are gone together."""
         references = [thing.reference for thing in others if thing.reference]
         for queue in queues:
-            references += [reference for reference in (queue.reference, queue.handed_out_reference) if reference]
-            queue.reference = queue.handed_out_reference = NOT_KEPT
+            references += _references_of(queue)
+            queue.reference = queue.handed_out_reference = queue.state_reference = NOT_KEPT
         for thing in others:
             thing.reference = NOT_KEPT
         self.forget_references(references)
@@ -237,6 +237,12 @@ class Durability:
     def keep_past(self, past: StoredQueue, queue: StoredQueue) -> None:
         """A queue has a past: a record that those of messages refer to, as they do to the queue's."""
         past.reference = self.keep(RecordKind.PAST, {"queue": queue.reference})
+
+    def keep_state(self, queue: StoredQueue, state: Table) -> None:
+        """Write what a queue's type keeps beside messages, in the place of what it kept before."""
+        if queue.reference:
+            fields: Table = {"queue": queue.reference, **state}
+            queue.state_reference = self.replace(queue.state_reference, RecordKind.QUEUE_STATE, fields)
 
     def keep_held(self, holder: StoredQueue, message: Message, delay_ms: int) -> int:
         """A message is held back: write it, whatever its delivery mode; returns the record's reference.
@@ -334,3 +340,8 @@ def _read_one(journal: Journal, reference: int) -> bytes | None:
         return journal.read(reference)[1]
     except RecordGone:
         return None
+
+
+def _references_of(queue: StoredQueue) -> list[int]:
+    """All the records that a queue itself has."""
+    return [one for one in (queue.reference, queue.handed_out_reference, queue.state_reference) if one]

@@ -31,4 +31,4 @@ class RecordKind(IntEnum):
     DELAY_HOLDER = 16  # an exchange that holds messages back
     DELAYED = 17  # a message that is held back
     PAST = 18  # what a queue got can be replayed; records of messages name it beside the queue
-    STREAM = 20  # how far the oldest entries of a stream have gone
+    QUEUE_STATE = 20  # what a type of queues keeps beside messages: a stream, how far its oldest entries have gone

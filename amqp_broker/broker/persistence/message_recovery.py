@@ -126,7 +126,7 @@ class MessageRecovery:
                 else:
                     self.orphans.append(claim)
                 continue
-            if queue.keeps_all:
+            if queue.is_log:
                 queue.restore_entry(claim, len(kept.body), kept.published_wall_ms)
                 continue
             self._restore_alone(queue, claim, kept)

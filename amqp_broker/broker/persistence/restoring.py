@@ -19,7 +19,6 @@ from amqp_broker.broker.parameters import Parameter
 from amqp_broker.broker.persistence.kinds import RecordKind
 from amqp_broker.broker.policy_checks import CHECKS, checked_policy
 from amqp_broker.broker.problems import NotValid
-from amqp_broker.broker.queues.stream import StreamQueue
 from amqp_broker.broker.retained_message import RetainedMessage
 from amqp_broker.broker.virtual_host_properties import Metadata, VirtualHostLimits
 from amqp_broker.wire.table import FieldValue, Table, type_name
@@ -306,18 +305,16 @@ def restore_handed_out(restored: Restored, reference: int, fields: Table) -> Non
     queue.handed_out_reference = reference
 
 
-def restore_stream(restored: Restored, reference: int, fields: Table) -> None:
-    """Put back which offset the first entry of a stream has, if the stream is still there."""
+def restore_state(restored: Restored, reference: int, fields: Table) -> None:
+    """Put back what a queue's type keeps beside messages, if the queue is still there."""
     queue = restored.queues.get(integer_field(fields, "queue"))
-    first_offset = integer_field(fields, "first_offset")
     if queue is None:
         restored.drop(reference)
         return
-    if not isinstance(queue, StreamQueue):
-        raise NotUnderstood(f"it holds the first offset of {queue}, which is no stream")
-    restored.drop_older(queue.handed_out_reference)
-    queue.handed_out_reference = reference
-    queue.restore_first_offset(first_offset)
+    if not queue.restore_state(fields):
+        raise NotUnderstood(f"it holds what {queue} cannot have beside its messages: {fields}")
+    restored.drop_older(queue.state_reference)
+    queue.state_reference = reference
 
 
 # --- retained messages and clients' sessions
@@ -419,6 +416,6 @@ RESTORERS: Final[dict[int, Restorer]] = {
     RecordKind.SESSION: restore_session,
     RecordKind.PACKET_IDS: restore_packet_ids,
     RecordKind.DELAY_HOLDER: restore_holder,
-    RecordKind.STREAM: restore_stream,
+    RecordKind.QUEUE_STATE: restore_state,
     RecordKind.PAST: restore_past,
 }

@@ -72,8 +72,7 @@ class Queue(StoredQueue):
         "in_force",
         "is_changed",
         "is_deleted",
-        "keeps_all",
-        "knows_each",
+        "keeps_transient",
         "owner",
         "past",
         "table",
@@ -104,8 +103,7 @@ class Queue(StoredQueue):
         self.consumers = self.make_consumers()
         self.counts = QueueCounts()
         self.unacknowledged_count = 0
-        self.keeps_all = False  # whether it has every message in the journal, transient ones as well
-        self.knows_each = False  # whether it must see each of its messages, at a start too
+        self.keeps_transient = False  # whether ``keeps`` may be true of a transient message: asked for each of those
         self.is_deleted = False
         self.is_changed = False
         self._waiting: list[Callable[[], None]] | None = None
@@ -133,6 +131,16 @@ class Queue(StoredQueue):
     @property
     def counts_returns(self) -> bool:
         """Whether it is kept how often each message has come back."""
+        return False
+
+    @property
+    def is_log(self) -> bool:
+        """Whether what is in it stays when it is read: a start gives it places of entries (``restore_entry``)."""
+        return False
+
+    @property
+    def knows_each(self) -> bool:
+        """Whether it must see each of its messages at a start, even those that stay on disk."""
         return False
 
     @property
@@ -225,14 +233,17 @@ class Queue(StoredQueue):
         """
         raise NotImplementedError
 
-    def keeps(self) -> bool:
-        """Whether a persistent message that is published now is kept, in the journal.
+    def keeps(self, is_persistent: bool) -> bool:
+        """Whether a message that is published now is kept, in the journal: the rule for every way into a queue.
 
         A queue that is not durable keeps none. One that hands the message straight to a consumer which wants no
         acknowledgement never holds it, so there is nothing to keep. Not to be relied on once another queue has had the
         message: that may have filled the same connection.
+
+        Args:
+            is_persistent: by its delivery mode. A type that keeps others too has ``keeps_transient``.
         """
-        return self.durable
+        return is_persistent and self.durable
 
     def pump(self, messages_max: int) -> int:
         """Deliver what can be delivered now, but not more than so much; returns how many messages it was."""
@@ -296,8 +307,15 @@ class Queue(StoredQueue):
         raise NotImplementedError
 
     def restore_entry(self, reference: int, body_bytes: int, wall_ms: int) -> None:
-        """The same where ``keeps_all``: all that is needed of a message is where it is, and when it came."""
+        """The same where ``is_log``: all that is needed of a message is where it is, and when it came."""
         raise NotImplementedError
+
+    def restore_state(self, state: Table) -> bool:
+        """Take over what the type had written with ``Durability.keep_state``; returns False where that makes no sense.
+
+        Fields that are not known are passed over.
+        """
+        return False
 
     def recovered(self) -> None:
         """All that the journal holds of this queue is back."""

@@ -173,11 +173,13 @@ class ClassicQueue(Queue):
             self._expire_head()
         return True
 
-    def keeps(self) -> bool:
-        if not self.durable:
+    def keeps(self, is_persistent: bool) -> bool:
+        if not is_persistent or not self.durable:
             return False
         if not self.consumers.no_ack_count or self.backlog.count or (self.limits is not None and self.limits.refuses):
             return True
+        if self.past is not None:
+            return True  # written for that anyway
         consumer = self.consumers.first_ready()
         return consumer is None or not consumer.no_ack
 

@@ -52,7 +52,10 @@ class DeduplicatingQueue(ClassicQueue):
             table=table,
             arguments=arguments,
         )
-        self.knows_each = True
+
+    @property
+    def knows_each(self) -> bool:
+        return True
 
     # --- in
 

@@ -30,6 +30,7 @@ class StoredQueue:
         "has_moved_mark",
         "name",
         "reference",
+        "state_reference",
     )
 
     def __init__(self, name: str, durable: bool, arguments: QueueArguments) -> None:
@@ -41,6 +42,7 @@ class StoredQueue:
         self.bands: Bands | None = None  # by priority; none where it means nothing
         self.handed_out_through = [0]  # a message's reference, by band
         self.has_moved_mark = False
+        self.state_reference = 0  # of the record of what its type keeps beside messages
 
     def band_of(self, priority: int, header: bytes) -> int:
         """The band of a message: those of one band are handed out in the order in which they came."""

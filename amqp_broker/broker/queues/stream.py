@@ -1,6 +1,6 @@
 """A stream: what is published stays, and each consumer reads all of it from the place that it chooses.
 
-Nothing is consumed: an acknowledgement only makes room for more, and what is dropped goes by size and by age, from the
+Nothing is consumed: an acknowledgement only lets more come, and what is dropped goes by size and by age, from the
 oldest on. Everything is kept in the journal, whatever its delivery mode; times to live and priorities mean nothing
 here. Each delivery says its offset in the header ``x-stream-offset``.
 
@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Final
 
 from amqp_broker.broker.arguments import QueueArguments
 from amqp_broker.broker.message import Message
-from amqp_broker.broker.persistence.kinds import RecordKind
 from amqp_broker.broker.queues.base import Queue
 from amqp_broker.broker.queues.consumers import Consumer, Deliveries
 from amqp_broker.broker.queues.expiry import HeadTimer
@@ -63,7 +62,7 @@ class StreamQueue(Queue):
             table=table,
             arguments=arguments,
         )
-        self.keeps_all = True
+        self.keeps_transient = True
         self._log = StreamLog(has_journal=virtual_host.durability.has_journal)
         self._batch_offset = 0  # of the first of those that came together last
         self._has_new = False  # since it was looked at
@@ -88,6 +87,10 @@ class StreamQueue(Queue):
     @property
     def ready_bytes(self) -> int:
         return self._log.body_bytes
+
+    @property
+    def is_log(self) -> bool:
+        return True
 
     @property
     def first_offset(self) -> int:
@@ -130,10 +133,10 @@ class StreamQueue(Queue):
 
     # --- in
 
+    def keeps(self, is_persistent: bool) -> bool:
+        return True
+
     def publish(self, message: Message) -> bool:
-        durability = self.virtual_host.durability
-        if not message.reference:
-            durability.keep_for_one(self, message, None)
         if not self._has_new:
             self._has_new = True
             self._batch_offset = self._log.end_offset
@@ -145,9 +148,13 @@ class StreamQueue(Queue):
         """Put an entry back that was read from the journal; they come in the order of their publishing."""
         self._log.append_stored(reference, body_bytes, wall_ms)
 
-    def restore_first_offset(self, offset: int) -> None:
-        """Say which offset the first entry has, be it back already or not: before anything is dropped again."""
-        self._log.begin_at(offset)
+    def restore_state(self, state: Table) -> bool:
+        """Take over which offset the first entry has, be it back already or not: before anything is dropped again."""
+        first_offset = state.get("first_offset")
+        if not isinstance(first_offset, int):
+            return False
+        self._log.begin_at(int(first_offset))
+        return True
 
     def recovered(self) -> None:
         self._batch_offset = max(self._log.first_offset, self._log.end_offset - 1)
@@ -300,10 +307,8 @@ class StreamQueue(Queue):
             for reader in self._readers.values():
                 reader.pass_dropped()
                 self._take_turn(reader)
-            if self.reference:  # in the same batch of the journal as the entries' end: offsets never go back
-                fields: Table = {"queue": self.reference, "first_offset": self._log.first_offset}
-                durability = self.virtual_host.durability
-                self.handed_out_reference = durability.replace(self.handed_out_reference, RecordKind.STREAM, fields)
+            # In the same batch of the journal as the entries' end: offsets never go back.
+            self.virtual_host.durability.keep_state(self, {"first_offset": self._log.first_offset})
             self._forget(taken)
         oldest_wall_ms = self._log.oldest_wall_ms
         if age_ms_max is not None and oldest_wall_ms is not None:
