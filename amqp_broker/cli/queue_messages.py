@@ -4,31 +4,93 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
 
 from amqp_broker.cli import control, options, tables
 from amqp_broker.cli.exit_codes import EPILOG, ExitCode
+from amqp_broker.cli.option_groups import with_groups
 from amqp_broker.cli.tables import Column
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The queue's name.")]
-Exchange = Annotated[str | None, typer.Option("--exchange", metavar="NAME", help="Published to this one.")]
-Key = Annotated[str | None, typer.Option("--key", metavar="KEY", help="Published with this routing key.")]
-Text = Annotated[str, typer.Option("--text", metavar="TEXT", help="With this in the body.")]
-Header = Annotated[list[str] | None, typer.Option("--header", metavar="PATH=VALUE", help="With this header.")]
-Property = Annotated[list[str] | None, typer.Option("--property", metavar="NAME=VALUE", help="With this property.")]
-JsonValue = Annotated[list[str] | None, typer.Option("--body", metavar="PATH=VALUE", help="With this in a JSON body.")]
-Id = Annotated[list[str] | None, typer.Option("--id", metavar="ID", help="This one, as peek shows it.")]
-Limit = Annotated[int | None, typer.Option("--limit", metavar="N", min=0, help="At most so many.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Do nothing; say what would be done, and show some.")]
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which messages are meant."""
+
+    exchange: Annotated[str | None, typer.Option("--exchange", metavar="NAME", help="Published to this one.")] = None
+    key: Annotated[str | None, typer.Option("--key", metavar="KEY", help="Published with this routing key.")] = None
+    text: Annotated[str, typer.Option("--text", metavar="TEXT", help="With this in the body.")] = ""
+    header: Annotated[list[str] | None, typer.Option("--header", metavar="PATH=VALUE", help="With this header.")] = None
+    property_: Annotated[
+        list[str] | None, typer.Option("--property", metavar="NAME=VALUE", help="With this property.")
+    ] = None
+    body: Annotated[
+        list[str] | None, typer.Option("--body", metavar="PATH=VALUE", help="With this in a JSON body.")
+    ] = None
+
+    def asked(self) -> dict[str, Any]:
+        """The filter as the broker takes it."""
+        return {
+            "exchange": self.exchange,
+            "routing_key": self.key,
+            "search": self.text,
+            "headers": _pairs("--header", self.header),
+            "properties": _pairs("--property", self.property_),
+            "json": _pairs("--body", self.body),
+        }
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How far a command goes."""
+
+    limit: Annotated[int | None, typer.Option("--limit", metavar="N", min=0, help="At most so many.")] = None
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Do nothing; say what would be done, and show some.")] = (
+        False
+    )
+
+
+@dataclass(frozen=True)
+class ThroughExchange:
+    """The exchange that messages are published to, in place of a queue."""
+
+    to_exchange: Annotated[str | None, typer.Option("--to-exchange", metavar="NAME", help="Through this exchange.")] = (
+        None
+    )
+    to_key: Annotated[
+        str | None, typer.Option("--to-key", metavar="KEY", help="With this key there. Default: the message's own.")
+    ] = None
+
+    def or_queue(self, queue: str | None, *, or_origin: bool = False) -> dict[str, Any]:
+        """Where to, as the broker takes it."""
+        if (queue is not None) + (self.to_exchange is not None) + or_origin != 1:
+            options.fail(ExitCode.WRONG_USE, "say where to: one of --to-queue, --to-exchange and (to move) --to-origin")
+        if self.to_exchange is None and self.to_key is not None:
+            options.fail(ExitCode.WRONG_USE, "--to-key goes with --to-exchange")
+        if or_origin:
+            return {"origin": True}
+        if queue is not None:
+            return {"to": {"queue": queue}}
+        return {"to": {"exchange": self.to_exchange} | ({} if self.to_key is None else {"routing_key": self.to_key})}
+
+
+@dataclass(frozen=True)
+class Which:
+    """The broker and the virtual host that are meant, and the form of the answer."""
+
+    vhost: control.VirtualHostName = "/"
+    as_json: control.Json = False
+    data_dir: options.DataDir = None
+    config: options.ConfigFile = None
+
+
 ToQueue = Annotated[str | None, typer.Option("--to-queue", metavar="NAME", help="To this queue.")]
-ToExchange = Annotated[str | None, typer.Option("--to-exchange", metavar="NAME", help="Through this exchange.")]
-ToKey = Annotated[
-    str | None, typer.Option("--to-key", metavar="KEY", help="With this key there. Default: the message's own.")
-]
-ToOrigin = Annotated[bool, typer.Option("--to-origin", help="Back to where each died the last time.")]
+Ids = Annotated[list[str] | None, typer.Option("--id", metavar="ID", help="This one, as peek shows it.")]
 
 COLUMNS = (
     Column("at", "offset", is_number=True),
@@ -54,29 +116,19 @@ UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 def add_to(application: typer.Typer) -> None:
     """Make these commands of a group."""
-    application.command("peek", epilog=EPILOG)(peek)
-    application.command("move", epilog=EPILOG)(move)
-    application.command("copy", epilog=EPILOG)(copy)
-    application.command("delete-messages", epilog=EPILOG)(delete_messages)
-    application.command("replay", epilog=EPILOG)(replay)
+    for name, command in COMMANDS.items():
+        application.command(name, epilog=EPILOG)(with_groups(command))
 
 
 def peek(
     name: Name,
+    *,
     state: Annotated[str, typer.Option("--state", metavar="STATE", help="ready, unacked or all.")] = "all",
     offset: Annotated[int, typer.Option("--offset", metavar="N", min=0, help="Pass so many by.")] = 0,
     limit: Annotated[int, typer.Option("--limit", metavar="N", min=0, max=500, help="Show at most so many.")] = 20,
     full: Annotated[bool, typer.Option("--full", help="Show each with properties and the whole body.")] = False,
-    exchange: Exchange = None,
-    key: Key = None,
-    text: Text = "",
-    header: Header = None,
-    property_: Property = None,
-    body: JsonValue = None,
-    vhost: control.VirtualHostName = "/",
-    as_json: control.Json = False,
-    data_dir: options.DataDir = None,
-    config: options.ConfigFile = None,
+    what: Filter,
+    which: Which,
 ) -> None:
     """Look into a queue: nothing is taken out and nothing is marked; nobody can tell.
 
@@ -89,20 +141,20 @@ def peek(
     amqp-broker queues peek orders --body order.customer=17 --json
     """
     seen = control.ask(
-        data_dir,
-        config,
+        which.data_dir,
+        which.config,
         "queues.peek",
         name=name,
-        vhost=vhost,
+        vhost=which.vhost,
         state=state,
         offset=offset,
         limit=limit,
         looked_at_max=100_000,
         ms_max=10_000,
-        truncate=BODY_BYTES if full or as_json else BODY_BYTES_OF_A_ROW,
-        filter=_filter(exchange, key, text, header, property_, body),
+        truncate=BODY_BYTES if full or which.as_json else BODY_BYTES_OF_A_ROW,
+        filter=what.asked(),
     )
-    if as_json:
+    if which.as_json:
         print(json.dumps(seen, indent=2))
         return
     if full:
@@ -182,23 +234,14 @@ def _body(text: str) -> str:
 
 def move(
     name: Name,
+    *,
     to_queue: ToQueue = None,
-    to_exchange: ToExchange = None,
-    to_key: ToKey = None,
-    to_origin: ToOrigin = False,
-    exchange: Exchange = None,
-    key: Key = None,
-    text: Text = "",
-    header: Header = None,
-    property_: Property = None,
-    body: JsonValue = None,
-    ids: Id = None,
-    limit: Limit = None,
-    dry_run: DryRun = False,
-    vhost: control.VirtualHostName = "/",
-    as_json: control.Json = False,
-    data_dir: options.DataDir = None,
-    config: options.ConfigFile = None,
+    through: ThroughExchange,
+    to_origin: Annotated[bool, typer.Option("--to-origin", help="Back to where each died the last time.")] = False,
+    what: Filter,
+    ids: Ids = None,
+    extent: Extent,
+    which: Which,
 ) -> None:
     """Move messages that are ready: to a queue as they are, through an exchange, or back to where they died.
 
@@ -210,29 +253,19 @@ def move(
     amqp-broker queues move orders --to-queue parked --body order.customer=17
     amqp-broker queues move orders --to-exchange retry --to-key later --limit 100
     """
-    where = _where(to_queue, to_exchange, to_key, to_origin)
-    what = _what(exchange, key, text, header, property_, body, ids, limit, dry_run)
-    _act(data_dir, config, "move", name, vhost, as_json, where | what)
+    where = through.or_queue(to_queue, or_origin=to_origin)
+    _act(which, "move", name, where | _messages(what, extent, ids))
 
 
 def copy(
     name: Name,
+    *,
     to_queue: ToQueue = None,
-    to_exchange: ToExchange = None,
-    to_key: ToKey = None,
-    exchange: Exchange = None,
-    key: Key = None,
-    text: Text = "",
-    header: Header = None,
-    property_: Property = None,
-    body: JsonValue = None,
-    ids: Id = None,
-    limit: Limit = None,
-    dry_run: DryRun = False,
-    vhost: control.VirtualHostName = "/",
-    as_json: control.Json = False,
-    data_dir: options.DataDir = None,
-    config: options.ConfigFile = None,
+    through: ThroughExchange,
+    what: Filter,
+    ids: Ids = None,
+    extent: Extent,
+    which: Which,
 ) -> None:
     """Copy messages that are ready to a queue, or through an exchange; they stay where they are as well.
 
@@ -240,26 +273,16 @@ def copy(
     amqp-broker queues copy orders --to-queue audit --limit 100
     amqp-broker queues copy orders --to-exchange audit --to-key copy --text refund
     """
-    where = _where(to_queue, to_exchange, to_key, False)
-    what = _what(exchange, key, text, header, property_, body, ids, limit, dry_run)
-    _act(data_dir, config, "copy", name, vhost, as_json, where | what)
+    _act(which, "copy", name, through.or_queue(to_queue) | _messages(what, extent, ids))
 
 
 def delete_messages(
     name: Name,
-    exchange: Exchange = None,
-    key: Key = None,
-    text: Text = "",
-    header: Header = None,
-    property_: Property = None,
-    body: JsonValue = None,
-    ids: Id = None,
-    limit: Limit = None,
-    dry_run: DryRun = False,
-    vhost: control.VirtualHostName = "/",
-    as_json: control.Json = False,
-    data_dir: options.DataDir = None,
-    config: options.ConfigFile = None,
+    *,
+    what: Filter,
+    ids: Ids = None,
+    extent: Extent,
+    which: Which,
 ) -> None:
     """Delete messages that are ready: those of some ids, or that a filter finds. All of them: queues purge.
 
@@ -267,30 +290,20 @@ def delete_messages(
     amqp-broker queues delete-messages orders.dead --id 123456 --id 123457
     amqp-broker queues delete-messages orders.dead --header x-death.reason=expired --dry-run
     """
-    what = _what(exchange, key, text, header, property_, body, ids, limit, dry_run)
-    _act(data_dir, config, "delete-messages", name, vhost, as_json, what)
+    _act(which, "delete-messages", name, _messages(what, extent, ids))
 
 
 def replay(
     name: Name,
+    *,
     since: Annotated[
         str | None, typer.Option("--since", metavar="TIME", help="Of the last 90s, 10m, 2h or 1d. Default: all.")
     ] = None,
     to_queue: Annotated[str | None, typer.Option("--to", "--to-queue", metavar="NAME", help="To this queue.")] = None,
-    to_exchange: ToExchange = None,
-    to_key: ToKey = None,
-    exchange: Exchange = None,
-    key: Key = None,
-    text: Text = "",
-    header: Header = None,
-    property_: Property = None,
-    body: JsonValue = None,
-    limit: Limit = None,
-    dry_run: DryRun = False,
-    vhost: control.VirtualHostName = "/",
-    as_json: control.Json = False,
-    data_dir: options.DataDir = None,
-    config: options.ConfigFile = None,
+    through: ThroughExchange,
+    what: Filter,
+    extent: Extent,
+    which: Which,
 ) -> None:
     """Put what a queue got once more into another queue, consumed since or not, as far as its past has it.
 
@@ -300,9 +313,17 @@ def replay(
     amqp-broker queues replay orders --since 10m --to orders.again --dry-run
     amqp-broker queues replay orders --since 2h --to orders.again --body order.customer=17
     """
-    where = _where(to_queue, to_exchange, to_key, False)
-    what = _what(exchange, key, text, header, property_, body, None, limit, dry_run)
-    _act(data_dir, config, "replay", name, vhost, as_json, where | what | {"last_ms": _milliseconds(since)})
+    where = through.or_queue(to_queue)
+    _act(which, "replay", name, where | _messages(what, extent, None) | {"last_ms": _milliseconds(since)})
+
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "peek": peek,
+    "move": move,
+    "copy": copy,
+    "delete-messages": delete_messages,
+    "replay": replay,
+}
 
 
 def _milliseconds(time: str | None) -> int | None:
@@ -316,52 +337,12 @@ def _milliseconds(time: str | None) -> int | None:
     return int(number) * UNITS_MS[unit]
 
 
-def _where(to_queue: str | None, to_exchange: str | None, to_key: str | None, to_origin: bool) -> dict[str, Any]:
-    if (to_queue is not None) + (to_exchange is not None) + to_origin != 1:
-        options.fail(ExitCode.WRONG_USE, "say where to: one of --to-queue, --to-exchange and (to move) --to-origin")
-    if to_exchange is None and to_key is not None:
-        options.fail(ExitCode.WRONG_USE, "--to-key goes with --to-exchange")
-    if to_origin:
-        return {"origin": True}
-    if to_queue is not None:
-        return {"to": {"queue": to_queue}}
-    return {"to": {"exchange": to_exchange} | ({} if to_key is None else {"routing_key": to_key})}
-
-
-def _what(
-    exchange: str | None,
-    key: str | None,
-    text: str,
-    headers: list[str] | None,
-    properties: list[str] | None,
-    body: list[str] | None,
-    ids: list[str] | None,
-    limit: int | None,
-    dry_run: bool,
-) -> dict[str, Any]:
+def _messages(what: Filter, extent: Extent, ids: list[str] | None) -> dict[str, Any]:
     return {
-        "filter": _filter(exchange, key, text, headers, properties, body),
+        "filter": what.asked(),
         "ids": ids or None,
-        "limit": limit,
-        "dry_run": dry_run,
-    }
-
-
-def _filter(
-    exchange: str | None,
-    key: str | None,
-    text: str,
-    headers: list[str] | None,
-    properties: list[str] | None,
-    body: list[str] | None,
-) -> dict[str, Any]:
-    return {
-        "exchange": exchange,
-        "routing_key": key,
-        "search": text,
-        "headers": _pairs("--header", headers),
-        "properties": _pairs("--property", properties),
-        "json": _pairs("--body", body),
+        "limit": extent.limit,
+        "dry_run": extent.dry_run,
     }
 
 
@@ -375,22 +356,14 @@ def _pairs(option: str, texts: list[str] | None) -> dict[str, str]:
     return pairs
 
 
-def _act(
-    data_dir: str | None,
-    config: Path | None,
-    verb: str,
-    name: str,
-    vhost: str,
-    as_json: bool,
-    asked: dict[str, Any],
-) -> None:
+def _act(which: Which, verb: str, name: str, asked: dict[str, Any]) -> None:
     command = f"queues.{verb}"
-    done = control.ask_long(data_dir, config, command, _say_progress, name=name, vhost=vhost, **asked)
-    if as_json:
+    done = control.ask_long(which.data_dir, which.config, command, _say_progress, name=name, vhost=which.vhost, **asked)
+    if which.as_json:
         print(json.dumps(done, indent=2))
         return
     would = "would be " if done["dry_run"] else ""
-    print(f"{control.counted(done['done'], 'message')} of queue '{name}' in '{vhost}' {would}{DONE[verb]}")
+    print(f"{control.counted(done['done'], 'message')} of queue '{name}' in '{which.vhost}' {would}{DONE[verb]}")
     for reason, why in STAYED.items():
         if done[reason]:
             print(f"{control.counted(done[reason], 'message')} not: {why}")
