@@ -13,7 +13,7 @@ Holds no rules; who may change what is ``virtual_host.py``.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from amqp_broker.broker.exchanges.binding import Binding
 from amqp_broker.broker.exchanges.exchange import Exchange
@@ -26,8 +26,9 @@ from amqp_broker.wire.table import Table
 if TYPE_CHECKING:
     from amqp_broker.broker.shared import Shared
 
-SLICE_BINDINGS = 200  # to be taken out of a matcher and forgotten, some 10 microseconds each
-SLICE_QUEUES = 50  # to be closed, some 30 microseconds each
+# What takes long is done in slices (works.py), which are so many messages; in those,
+BINDING_EFFORT: Final = 5  # a binding is taken out of a matcher and forgotten, some 10 microseconds
+QUEUE_EFFORT: Final = 20  # a queue is closed, some 30 microseconds
 
 
 class Topology(Host):
@@ -148,13 +149,16 @@ class Topology(Host):
         if not sources:
             del self._sources_of[destination]
 
-    def _remove_bindings_of(self, gone: Exchange | Queue, by: str) -> None:
+    def _remove_bindings_of(self, gone: Exchange | Queue, by: str) -> int:
         """Something is deleted: the bindings to it and from it go, and auto-delete exchanges with their last ones.
 
         However many there are, nobody sees them from now on: nobody finds a deleted exchange, and no route leads to
         what is deleted. Taking them out of matchers and of the journal is done in slices. A crash before the end does
         no harm: a start drops a binding whose source or destination is not there when its record is read, and what
         has the same name by now has a later record.
+
+        Returns:
+            How many bindings there were.
         """
         removed: list[list[Binding]] = []
         to_do: list[Exchange | Queue] = [gone]
@@ -170,10 +174,12 @@ class Topology(Host):
                     self._hide_exchange(source, "")
                     to_do.append(source)
         self.lookup_version += 1
+        count = sum(map(len, removed))
         self.works.begin(self._forget_bindings(removed, by))
+        return count
 
     def _forget_bindings(self, removed: list[list[Binding]], by: str) -> Iterator[None]:
-        count = 0
+        effort = 0
         while removed:
             bindings = removed.pop()
             while bindings:
@@ -182,8 +188,9 @@ class Topology(Host):
                     binding.source.matcher.remove(binding)
                 self.durability.forget(binding)
                 self._deleted(Kind.BINDING, binding.source.name, binding, by)
-                count += 1
-                if count % SLICE_BINDINGS == 0:
+                effort += BINDING_EFFORT
+                if effort >= self.works.slice_messages:
+                    effort = 0
                     yield
 
     def tell_declared(self, kind: Kind, name: str, thing: object, by: str) -> None:
@@ -221,16 +228,22 @@ class Topology(Host):
             self._queues_of[queue.owner].pop(queue, None)
         self._deleted(Kind.QUEUE, queue.name, queue, by)
 
-    def _take_down(self, queue: Queue, by: str) -> None:
-        self._remove_bindings_of(queue, by)
+    def _take_down(self, queue: Queue, by: str) -> int:
+        """Close a queue that was hidden; returns the effort of what is done at once, the first slices of each part."""
+        slice_max = self.works.slice_messages
+        messages_effort = min(queue.ready_count, slice_max)
+        bindings_effort = min(self._remove_bindings_of(queue, by) * BINDING_EFFORT, slice_max)
         queue.close()
+        return QUEUE_EFFORT + bindings_effort + messages_effort
 
     def _take_down_all(self, queues: list[Queue]) -> Iterator[None]:
         """Close queues that were hidden; each leaves the list, because to free them all in the end takes long, too."""
         queues.reverse()
+        effort = 0
         while queues:
-            self._take_down(queues.pop(), "")
-            if len(queues) % SLICE_QUEUES == 0:
+            effort += self._take_down(queues.pop(), "")
+            if effort >= self.works.slice_messages:
+                effort = 0
                 yield
 
     def remove_exclusive_queues(self, owner: object) -> None:

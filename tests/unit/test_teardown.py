@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from pamqp import commands
 
-from amqp_broker.broker import topology
+from amqp_broker.broker.observer import Kind, Onlooker, Subject
+from amqp_broker.broker.topology import BINDING_EFFORT, QUEUE_EFFORT
 from tests.support.client import Client, ClientChannel
 from tests.support.disk_broker import DiskBroker
 from tests.support.memory_broker import MemoryBroker
@@ -15,16 +16,24 @@ from tests.support.memory_broker import MemoryBroker
 CHAIN = 2_000  # far beyond what a call for each exchange would survive
 
 
+SLICE = 2 * QUEUE_EFFORT
+LARGER_SLICE = 10 * QUEUE_EFFORT
+
+
 @pytest.fixture
-def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(topology, "SLICE_BINDINGS", 2)
-    monkeypatch.setattr(topology, "SLICE_QUEUES", 2)
+def broker() -> MemoryBroker:
+    """A broker with small slices."""
+    broker = MemoryBroker()
+    broker.works.slice_messages = SLICE
+    return broker
 
 
 @pytest.fixture
 def disk() -> DiskBroker:
-    """A broker with a journal."""
-    return DiskBroker()
+    """A broker with a journal, and small slices."""
+    disk = DiskBroker()
+    disk.works.slice_messages = SLICE
+    return disk
 
 
 @pytest.fixture
@@ -95,7 +104,6 @@ def test_a_ring_of_auto_delete_exchanges_is_opened(broker: MemoryBroker) -> None
 # --- in slices
 
 
-@pytest.mark.usefixtures("small_slices")
 @pytest.mark.parametrize("kind", ["direct", "fanout", "topic", "headers"])
 def test_bindings_are_gone_for_everybody_before_the_last_slice(broker: MemoryBroker, kind: str) -> None:
     channel = Client(broker).open().channel()
@@ -119,7 +127,6 @@ def test_bindings_are_gone_for_everybody_before_the_last_slice(broker: MemoryBro
     assert channel.drain("q") == [b"after", b"in the end"]
 
 
-@pytest.mark.usefixtures("small_slices")
 def test_exclusive_queues_are_gone_for_everybody_before_the_last_slice(broker: MemoryBroker) -> None:
     owner, other = Client(broker).open(), Client(broker).open().channel()
     own = owner.channel()
@@ -137,7 +144,6 @@ def test_exclusive_queues_are_gone_for_everybody_before_the_last_slice(broker: M
     assert other.message_count("q3") == 0
 
 
-@pytest.mark.usefixtures("small_slices")
 def test_a_crash_between_the_slices_brings_no_binding_back(disk: DiskBroker) -> None:
     channel = disk.client().channel()
     channel.exchange("x", "direct", durable=True)
@@ -155,7 +161,6 @@ def test_a_crash_between_the_slices_brings_no_binding_back(disk: DiskBroker) -> 
     again.check_invariants()
 
 
-@pytest.mark.usefixtures("small_slices")
 def test_a_crash_between_the_slices_brings_no_virtual_host_back(disk: DiskBroker) -> None:
     virtual_host = disk.administration.add_virtual_host("orders")
     disk.administration.set_permission("guest", "orders", ".*", ".*", ".*")
@@ -174,3 +179,59 @@ def test_a_crash_between_the_slices_brings_no_virtual_host_back(disk: DiskBroker
         again = disk.without_power()
     assert "orders" not in again.virtual_hosts
     disk.check_invariants()
+
+
+class Effort(Onlooker):
+    """Counts what is taken down."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def deleted(self, subject: Subject, by: str) -> None:
+        if subject.kind is Kind.BINDING:
+            self.count += 1
+
+
+def largest_slice(broker: MemoryBroker, effort: Effort, take_down: Callable[[], object]) -> int:
+    """How many bindings were forgotten at most in one go, of those that the others have to wait for."""
+    broker.goes_on = False
+    take_down()
+    largest, before = effort.count, effort.count
+    while broker.is_unfinished:
+        broker.go_on()
+        largest, before = max(largest, effort.count - before), effort.count
+    return largest
+
+
+@pytest.mark.parametrize(("queues", "bindings"), [(1, 200), (20, 39)])
+def test_no_slice_is_larger_than_a_slice(broker: MemoryBroker, queues: int, bindings: int) -> None:
+    broker.works.slice_messages = LARGER_SLICE
+    effort = Effort()
+    broker.observers.add(effort)
+    owner = Client(broker).open()
+    channel = owner.channel()
+    for queue in range(queues):
+        channel.declare(f"q{queue}", exclusive=True)
+        for number in range(bindings):
+            channel.bind(f"q{queue}", "amq.topic", f"{queue}.{number}.#")
+    largest = largest_slice(broker, effort, lambda: owner.send(commands.Connection.Close(200, "", 0, 0)))
+    assert effort.count == queues * bindings
+    assert largest <= 2 * LARGER_SLICE // BINDING_EFFORT, "the last queue of a slice may have a slice of its own"
+
+
+def test_the_messages_of_queues_count_as_well(broker: MemoryBroker) -> None:
+    owner = Client(broker).open()
+    channel = owner.channel()
+    for queue in range(6):
+        channel.declare(f"q{queue}", exclusive=True)
+        for _ in range(SLICE):
+            channel.publish("", f"q{queue}", b"")
+    queues = list(broker.virtual_host.queues.values())
+    broker.goes_on = False
+    owner.send(commands.Connection.Close(200, "", 0, 0))
+    slices = 0
+    while broker.is_unfinished:
+        slices += 1
+        closed = [queue for queue in queues if not queue.ready_count]
+        assert len(closed) <= slices
+        broker.go_on()
