@@ -24,6 +24,7 @@ BehaveLike = Literal["3.10", "3.13", "4.0", "4.3"]
 ProxyProtocol = Literal["off", "required"]
 Switch = Literal["on", "off"]
 HttpMethod = Literal["get", "post"]
+LdapTls = Literal["off", "starttls", "on"]
 
 OTHER_PROTOCOLS = {
     "mqtt": (1883, 8883),
@@ -205,8 +206,8 @@ class Settings:
     auth_backends: tuple[str, ...] = _setting(
         ("internal",),
         "Who is asked who somebody is, in this order, until one knows them: internal (the broker's own users), http "
-        "(auth_http_...), oauth2 (auth_oauth2_...), or the name of a plugin. Who knows them decides what they may do, "
-        "unless NAME/OTHER lets another one decide that.",
+        "(auth_http_...), oauth2 (auth_oauth2_...), ldap (auth_ldap_...), or the name of a plugin. Who knows them "
+        "decides what they may do, unless NAME/OTHER lets another one decide that.",
         minimum=1,
     )
     auth_cache_ttl_ms: int = _setting(
@@ -227,6 +228,51 @@ class Settings:
     )
     auth_oauth2_username_claims: tuple[str, ...] = _setting(
         ("sub", "client_id"), "Claims that name the user; the first that is there counts.", minimum=1
+    )
+
+    auth_ldap_servers: tuple[str, ...] = _setting(
+        (), "Names or addresses of directories (LDAP); the first that can be reached is asked."
+    )
+    auth_ldap_port: int = _setting(
+        389, "Their TCP port; with TLS from the first byte mostly 636.", minimum=1, maximum=65535
+    )
+    auth_ldap_tls: LdapTls = _setting(
+        "off", "Whether passwords go to the directory over TLS: at once, or after STARTTLS."
+    )
+    auth_ldap_tls_ca: str = _setting(
+        "",
+        "File in PEM format with the authorities that a directory's certificate must come from. Empty: the system's.",
+    )
+    auth_ldap_user_dn_pattern: str = _setting(
+        "${username}", "The distinguished name of a user, or the name to look it up with.", minimum=1, maximum=4096
+    )
+    auth_ldap_dn_lookup_attribute: str = _setting(
+        "",
+        "Attribute that has what auth_ldap_user_dn_pattern gives, where it is no distinguished name. Empty: it is one.",
+    )
+    auth_ldap_dn_lookup_base: str = _setting("", "Below which distinguished name users are looked up.")
+    auth_ldap_dn_lookup_bind: str = _setting(
+        "as_user", "Who looks a user up: as_user, anon, or a distinguished name.", minimum=1, maximum=4096
+    )
+    auth_ldap_dn_lookup_password: str = _setting("", "The password of who looks users up.", secret=True)
+    auth_ldap_group_lookup_base: str = _setting(
+        "", "Below which distinguished name groups in groups are looked up. Empty: auth_ldap_dn_lookup_base."
+    )
+    auth_ldap_other_bind: str = _setting(
+        "as_user", "Who asks what a user may do: as_user, anon, or a distinguished name.", minimum=1, maximum=4096
+    )
+    auth_ldap_other_password: str = _setting("", "The password of who asks that.", secret=True)
+    auth_ldap_vhost_access_query: str = _setting(
+        "{constant, true}", "RabbitMQ's query for whether a user may use a virtual host.", minimum=1, maximum=100_000
+    )
+    auth_ldap_resource_access_query: str = _setting(
+        "{constant, true}", "The one for what a user may do with a queue or exchange.", minimum=1, maximum=100_000
+    )
+    auth_ldap_topic_access_query: str = _setting(
+        "{constant, true}", "The one for which keys of a topic exchange a user may use.", minimum=1, maximum=100_000
+    )
+    auth_ldap_tag_queries: str = _setting(
+        "[{administrator, {constant, false}}]", "Those for who has which tag.", minimum=1, maximum=100_000
     )
 
     load_definitions: str = _setting(

@@ -230,13 +230,17 @@ def _make_backend(name: str, settings: Settings) -> Backend:
         from amqp_broker.server.logins.oauth2 import OAuth2Backend
 
         return OAuth2Backend(settings)
+    if name == "ldap":
+        from amqp_broker.server.logins.ldap import LdapBackend
+
+        return LdapBackend(settings)
     from amqp_broker.broker.plugin_types import AUTH_BACKEND, find_plugin_types
 
     found = find_plugin_types(AUTH_BACKEND)
     if name not in found:
         import difflib
 
-        known = [INTERNAL, "http", "oauth2", *found]
+        known = [INTERNAL, "http", "oauth2", "ldap", *found]
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
         way_out = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
         raise CannotAskBackend(f"auth_backends names {name!r}, which no installed package brings: {way_out}")
