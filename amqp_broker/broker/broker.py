@@ -53,6 +53,7 @@ class Broker(Contents):
         self.awaiting_commit: dict[Callable[[], None], None] = {}  # the same, for whom something must be kept first
         self.administration = Administration(self)
         self.dropped_message_count = 0  # of messages that the journal held, but not their queues
+        self.piece_began_ms = 0  # when the piece of work that is being done began, on the clock that only grows
         self._is_handling = False
         self._message_traces: MessageTraces | None = None
         self._file_traces: FileTraces | None = None
@@ -154,6 +155,7 @@ class Broker(Contents):
         if self._is_handling:
             return work()
         self._is_handling = True
+        self.piece_began_ms = self.clock.monotonic_ms()
         try:
             result = work()
             self._settle()

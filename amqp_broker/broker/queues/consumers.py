@@ -164,6 +164,10 @@ class Consumers:
 
     def next_ready(self) -> Consumer | None:
         """Whose turn it is; None when nobody is ready. It has had its turn with that."""
+        level = self._highest
+        if level and level[0].is_ready:  # the usual case, once a message
+            level.rotate(-1)
+            return level[-1]
         consumer = self.first_ready()
         if self._highest is not None:
             self._highest.rotate(-1)

@@ -62,7 +62,7 @@ class Consuming:
         )
         self._observers = channel.connection.broker.observers
         self._counts = channel.counted
-        self._monotonic_ms = channel.connection.broker.clock.monotonic_ms
+        self._broker = channel.connection.broker
 
     # --- deliveries
 
@@ -72,7 +72,7 @@ class Consuming:
         self._next_tag = tag + 1
         channel = self._channel
         if not consumer.no_ack:
-            self.unacknowledged[tag] = Unacknowledged(message, consumer.queue, consumer, self._monotonic_ms())
+            self.unacknowledged[tag] = Unacknowledged(message, consumer.queue, consumer, self._broker.piece_began_ms)
             consumer.unacknowledged_count += 1
             self._consumers_unacknowledged += 1
             if self._is_limited:
@@ -240,7 +240,7 @@ class Consuming:
         tag = self._next_tag
         self._next_tag = tag + 1
         if not no_ack:
-            self.unacknowledged[tag] = Unacknowledged(message, queue, None, self._monotonic_ms())
+            self.unacknowledged[tag] = Unacknowledged(message, queue, None, self._broker.piece_began_ms)
             self._timeout.watch()
             self._update_room()
         header = queue.header_to_get(message)
