@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from amqp_broker.explanations import system_reason
 from amqp_broker.journal.blocks import BLOCK_HEADER_BYTES
@@ -33,16 +33,25 @@ _FRAME_BYTES = SEGMENT_HEADER_BYTES + 3 * BLOCK_HEADER_BYTES
 def choose_segments(closed: Sequence[Segment], segment_bytes: int) -> Sequence[Segment]:
     """The neighbours that are best rewritten next; empty when nothing is worth it.
 
-    A segment is, when it is under half live. So are the oldest with anything dead in them, when all together still
-    take more than twice what is live (that is how drops are forgotten in the end), and small ones, when there are many.
+    What can be removed without a copy goes first: on a full disk there is no room for copies, and this makes some.
+    Then a segment is worth it when it is under half live. So are the oldest with anything dead in them, when all
+    together still take more than twice what is live (that is how drops are forgotten in the end), and small ones, when
+    there are many.
 
     Args:
         closed: all segments that are not written to any more, in order.
         segment_bytes: the size of a full one.
     """
     for number, segment in enumerate(closed):
+        if _needs_no_copy(segment):
+            return _following(closed, number, _needs_no_copy)
+    for number, segment in enumerate(closed):
         if not segment.is_damaged and (_is_wasteful(segment) or (number == 0 and not segment.live_bytes)):
-            return _with_neighbours(closed, number, segment_bytes) if segment.live_bytes else _dead_from(closed, number)
+            return (
+                _with_neighbours(closed, number, segment_bytes)
+                if segment.live_bytes
+                else _following(closed, number, _is_dead)
+            )
     disk_bytes = sum(segment.disk_bytes for segment in closed)
     if disk_bytes > 2 * sum(segment.live_bytes for segment in closed) + segment_bytes // 2:
         for number, segment in enumerate(closed):
@@ -65,14 +74,20 @@ def _is_wasteful(segment: Segment) -> bool:
     return segment.disk_bytes > 2 * (segment.live_bytes + overhead_bytes)
 
 
-def _dead_from(closed: Sequence[Segment], low: int) -> Sequence[Segment]:
-    """Segments that follow each other and hold nothing live. They go alone: on a full disk there is no room to copy
-    what their neighbours hold.
+def _is_dead(segment: Segment) -> bool:
+    return not segment.live_bytes and not segment.is_damaged
+
+
+def _needs_no_copy(segment: Segment) -> bool:
+    return _is_dead(segment) and not segment.drops.encoded_bytes
+
+
+def _following(closed: Sequence[Segment], low: int, is_like_it: Callable[[Segment], bool]) -> Sequence[Segment]:
+    """A segment that holds nothing live, and those like it behind it. They go alone: on a full disk there is no room to
+    copy what their neighbours hold.
     """
     high = low + 1
-    while high - low < SEGMENTS_AT_ONCE_MAX and high < len(closed):
-        if closed[high].live_bytes or closed[high].is_damaged:
-            break
+    while high - low < SEGMENTS_AT_ONCE_MAX and high < len(closed) and is_like_it(closed[high]):
         high += 1
     return closed[low:high]
 

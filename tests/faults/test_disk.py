@@ -30,6 +30,7 @@ pytestmark = [
 
 SEGMENT_BYTES = 1_048_576
 PATIENCE_S = 20.0
+LARGE_BYTES = 100_000  # of a body that fills a disk in no time
 Closed = (pika.exceptions.AMQPError, OSError)
 
 
@@ -100,6 +101,7 @@ class Publisher:
                 body = b"%08d" % (self.confirmed + 1) + bytes(self._body_bytes)
                 channel.basic_publish("", "q", body, pika.BasicProperties(delivery_mode=2))
                 self.confirmed += 1
+            connection.close()  # else the broker's end would wait for it
         except Closed:
             pass
 
@@ -137,7 +139,7 @@ def test_publishers_are_held_back_before_the_disk_is_full(
         disk_free_limit_bytes=limit_bytes,
         resource_check_ms=20,
     ).ready()
-    publisher = Publisher(broker, 20_000)
+    publisher = Publisher(broker, LARGE_BYTES)
     assert publisher.is_blocked.wait(PATIENCE_S), "the publisher was not told that it is blocked"
     assert 0 < free_bytes(small_disk) < limit_bytes
     confirmed = publisher.confirmed
@@ -156,7 +158,7 @@ def test_a_disk_with_less_room_than_a_segment_is_used_to_the_limit_and_freed_aga
     broker = start(
         small_disk, segment_size_bytes=8 * SEGMENT_BYTES, disk_free_limit_bytes=1_000_000, resource_check_ms=20
     ).ready()
-    publisher = Publisher(broker, 20_000)
+    publisher = Publisher(broker, LARGE_BYTES)
     assert publisher.is_blocked.wait(PATIENCE_S), "the publisher was not told that it is blocked"
     assert free_bytes(small_disk) < 2_000_000
     time.sleep(0.5)  # in which the free space is looked at many times
@@ -175,7 +177,7 @@ def test_nothing_confirmed_is_lost_on_a_disk_that_is_full(
 ) -> None:
     how = {"segment_size_bytes": SEGMENT_BYTES, "disk_free_limit_bytes": 0}
     broker = start(small_disk, **how).ready()
-    publisher = Publisher(broker, 20_000)
+    publisher = Publisher(broker, LARGE_BYTES)
     eventually(lambda: "disk full" in broker.said, "the disk does not become full")
     confirmed = publisher.confirmed
     assert free_bytes(small_disk) < SEGMENT_BYTES
@@ -189,7 +191,7 @@ def test_nothing_confirmed_is_lost_on_a_disk_that_is_full(
 
 def test_draining_makes_room_on_a_disk_that_is_full(small_disk: Path, start: Callable[..., BrokerProcess]) -> None:
     broker = start(small_disk, segment_size_bytes=SEGMENT_BYTES, disk_free_limit_bytes=0, resource_check_ms=100).ready()
-    publisher = Publisher(broker, 20_000)
+    publisher = Publisher(broker, LARGE_BYTES)
     assert publisher.is_blocked.wait(PATIENCE_S), "the publisher was not told that it is blocked"
     eventually(lambda: "disk full" in broker.said, "the disk does not become full")
     confirmed = publisher.confirmed
@@ -202,7 +204,7 @@ def test_draining_makes_room_on_a_disk_that_is_full(small_disk: Path, start: Cal
 
 def test_a_full_disk_is_waited_out(small_disk: Path, start: Callable[..., BrokerProcess]) -> None:
     broker = start(small_disk, segment_size_bytes=SEGMENT_BYTES, disk_free_limit_bytes=0, resource_check_ms=100).ready()
-    publisher = Publisher(broker, 20_000)
+    publisher = Publisher(broker, LARGE_BYTES)
     eventually(lambda: "disk full" in broker.said, "the disk does not become full")
     confirmed = publisher.confirmed
     mount(small_disk, "-o", "remount,size=60m")

@@ -171,6 +171,25 @@ def test_a_full_disk_puts_it_off_and_changes_nothing() -> None:
     assert reclaim_all(journal) == 1
 
 
+def test_on_a_full_disk_goes_first_what_needs_no_copy() -> None:
+    """A record that lives in the oldest segment, which all want to be rid of, keeps none of the others."""
+    files = MemoryFiles()
+    journal, _ = opened(files)
+    kept = journal.put(1, b"kept")
+    dead = []
+    for _ in range(20):
+        dead.append(journal.put(1, bytes(1000)))
+        commit(journal)
+    journal.drop_many(dead)
+    commit(journal)
+    files.capacity_bytes = files.used_bytes
+    assert reclaim_all(journal) > 1
+    assert files.used_bytes <= 2 * SEGMENT_BYTES
+    assert journal.read(kept) == (1, b"kept")
+    _, found = opened(files)
+    assert [reference for reference, _, _, _ in found] == [kept]
+
+
 def test_a_failing_disk_is_final() -> None:
     files = MemoryFiles()
     journal, _ = half_dead(files)
