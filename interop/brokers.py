@@ -166,7 +166,7 @@ class OurBroker:
         with self._log_path.open("ab") as log:
             self._log_start_bytes = log.tell()
             environment = {**our_environment(), "PYTHONUNBUFFERED": "1", **self._environment}
-            self._process = _start_process(command, environment, log)
+            self._process = start_process(command, environment, log)
         self.address = Address("127.0.0.1", self._await_port())
         self._port = self.address.port
         _await_amqp(self.address, self._process, self._log_path)
@@ -239,7 +239,7 @@ class Mosquitto:
             lines.append(f"password_file {self._folder / 'users'}")
         (self._folder / "conf").write_text("\n".join(lines))
         self.address = Address("127.0.0.1", port)
-        self._process = _start_process([_mosquitto(), "-c", str(self._folder / "conf")], os.environ)
+        self._process = start_process([_mosquitto(), "-c", str(self._folder / "conf")], os.environ)
         deadline = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < deadline and self._process.poll() is None:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=2):
@@ -351,7 +351,7 @@ class RabbitMQ:
             "RABBITMQ_ALLOW_INPUT": "1",
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-noinput -kernel inet_dist_use_interface {127,0,0,1}",
         }
-        self._epmd = _start_process(
+        self._epmd = start_process(
             found.command("epmd", "-port", str(epmd_port), "-address", "127.0.0.1"), self._environment
         )
         self._start()
@@ -359,7 +359,7 @@ class RabbitMQ:
     def _start(self) -> None:
         log_path = self.folder / "output"
         with log_path.open("ab") as log:
-            self._process = _start_process(self._installation.command("rabbitmq-server"), self._environment, log)
+            self._process = start_process(self._installation.command("rabbitmq-server"), self._environment, log)
         try:
             _await_amqp(self.address, self._process, log_path)
         except BaseException:
@@ -454,7 +454,7 @@ def end_process(process: subprocess.Popen[bytes], first_signal: signal.Signals =
             return
 
 
-def _start_process(
+def start_process(
     command: list[str], environment: Mapping[str, str], output: object = subprocess.DEVNULL
 ) -> subprocess.Popen[bytes]:
     """A process in a group of its own; with setpriv (Linux) the kernel kills it when we die without a goodbye."""
