@@ -36,6 +36,7 @@ class Host:
         self.changed_queues = shared.changed_queues
         self.dead_letters = shared.dead_letters
         self.drops = shared.drops
+        self.entry_forms = shared.driver.entry_forms
         self.lookup_version = 0
 
     def intercepted(self, address: Address, user_name: str, header: bytes, body: bytes) -> bytes:

@@ -6,10 +6,13 @@ Holds no implementation, but of the driver that does nothing by itself.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from amqp_broker.access.passwords import NotVerifiedYet
 from amqp_broker.compilation import mypyc_attr
+
+if TYPE_CHECKING:
+    from amqp_broker.broker.message import Message
 
 
 class Clock(Protocol):
@@ -24,6 +27,18 @@ class Clock(Protocol):
 
     def wall_ms(self) -> int:
         """Milliseconds since 1970 in UTC; time stamps that clients or the journal see."""
+
+
+class EntryForms(Protocol):
+    """A message of the queues, and one of AMQP 1.0, as clients of the stream protocol write it: how to make one of the
+    other.
+    """
+
+    def encoded(self, message: Message) -> bytes:
+        """The message in the encoding of AMQP 1.0."""
+
+    def decoded(self, entry: bytes) -> tuple[bytes, bytes]:
+        """The content header and the body of an entry; what is no message of AMQP 1.0 is a body as it stands."""
 
 
 class Driver(Protocol):
@@ -62,6 +77,9 @@ class Driver(Protocol):
     def trace_has_lines(self) -> None:
         """There are lines of traces to be written: ``FileTraces.take``; told only where they are written."""
 
+    def entry_forms(self) -> EntryForms:
+        """What turns a stream's entries into messages and back; asked for by the first who needs it."""
+
     def observer_failed(self, observer: object, error: Exception) -> None:
         """This one of those who look on (``observer.py``) has raised this."""
 
@@ -96,6 +114,10 @@ class PassiveDriver:
 
     def trace_has_lines(self) -> None:
         """Leave them."""
+
+    def entry_forms(self) -> EntryForms:
+        """There are none: messages are in streams as they are."""
+        raise NotImplementedError
 
     def observer_failed(self, observer: object, error: Exception) -> None:
         """Raise it again: a test is to see it."""

@@ -263,7 +263,7 @@ def _described(kind: int, payload: bytes, bodies: bool) -> str:
         return "a kind of record that this release does not know"
     name = record_kind.name.lower()
     try:
-        if record_kind in (RecordKind.MESSAGE, RecordKind.PAGED):
+        if record_kind in (RecordKind.MESSAGE, RecordKind.PAGED, RecordKind.STREAM_BLOCK):
             kept = decode_message(payload)
             body = f" body {kept.body!r}" if bodies else f" body of {len(kept.body)} bytes"
             return f"{name} to {kept.address.exchange!r} key {kept.address.routing_key!r} in queues {kept.queues}{body}"

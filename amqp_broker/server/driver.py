@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from amqp_broker.access.passwords import NotVerifiedYet
+from amqp_broker.broker.ports import EntryForms
 from amqp_broker.logs import log_internal_error
 from amqp_broker.network.wake_up import WakeUp
 from amqp_broker.server.journal_flusher import JournalFlusher
@@ -25,6 +26,7 @@ class ServerDriver:
         self.trace_lines: WakeUp | None = None  # where there is a folder for them, while it is served
         self.flusher: JournalFlusher | None = None  # where there is a journal
         self.password_checks: PasswordChecks | None = None  # while clients are served
+        self._entry_forms: EntryForms | None = None
 
     def journal_has_work(self) -> None:
         """Have it written."""
@@ -56,6 +58,14 @@ class ServerDriver:
         """Wake who writes them."""
         if self.trace_lines is not None:
             self.trace_lines.set()
+
+    def entry_forms(self) -> EntryForms:
+        """They are AMQP 1.0's, which is imported for the first who needs it."""
+        if self._entry_forms is None:
+            from amqp_broker.protocols.amqp10.entries import StreamEntries
+
+            self._entry_forms = StreamEntries()
+        return self._entry_forms
 
     def observer_failed(self, observer: object, error: Exception) -> None:
         """Log it, with the name of its class, which says whose it is."""

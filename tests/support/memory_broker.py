@@ -23,6 +23,7 @@ from amqp_broker.broker.works import SLICE_MESSAGES
 from amqp_broker.protocols.amqp091.channel import Channel
 from amqp_broker.protocols.amqp091.connection import Connection
 from amqp_broker.protocols.amqp091.states import ChannelState
+from amqp_broker.protocols.amqp10.entries import StreamEntries
 from amqp_broker.settings import Settings
 from tests.support.manual_clock import ManualClock
 
@@ -33,6 +34,11 @@ class MemoryDriver(PassiveDriver):
     def __init__(self, broker: MemoryBroker) -> None:
         self.broker = broker
         self._is_going_on = False
+        self._entry_forms = StreamEntries()
+
+    def entry_forms(self) -> StreamEntries:
+        """Those of AMQP 1.0."""
+        return self._entry_forms
 
     def work_is_unfinished(self) -> None:
         """Go on until it is done."""

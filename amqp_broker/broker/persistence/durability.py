@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from amqp_broker.broker.message import Message
@@ -59,6 +59,7 @@ class Durability:
         self._clock = clock
         self._is_kept_by_sync = is_kept_by_sync
         self._handed_out: list[StoredQueue] = []  # whose mark has moved since the last batch
+        self._notes: dict[Callable[[], None], None] = {}  # see ``note_before_batch``
         self._returns: dict[int, Returned] = {}  # by the message's reference
         self._nothing_left_at = NOT_KEPT
         self.is_dirty = False  # something has gathered since the last batch was taken
@@ -202,6 +203,18 @@ class Durability:
         message.reference = journal.put(_MESSAGE, message_parts((queue,), message, now_wall_ms, expires_wall_ms))
         self.is_dirty = True
 
+    def keep_block(self, queue: StoredQueue, block: Message) -> None:
+        """Entries of a stream came together: one record, of the form of a message's."""
+        if self._journal is not None:
+            payload = message_parts((queue,), block, self._clock.wall_ms(), 0)
+            block.reference = self._journal.put(RecordKind.STREAM_BLOCK, payload)
+            self.is_dirty = True
+
+    def note_before_batch(self, note: Callable[[], None]) -> None:
+        """Call somebody once before the next batch is taken, who has something to write that changes often."""
+        self._notes[note] = None
+        self.is_dirty = True
+
     def page_out(self, queue: StoredQueue, message: Message) -> None:
         """Give a message that is not kept a record to be read again from; it is forgotten at the next start."""
         if self._journal is not None and not message.reference:
@@ -305,7 +318,7 @@ class Durability:
         return self._journal.pending_bytes if self._journal is not None else 0
 
     def note_handed_out(self) -> None:
-        """Write the marks that have moved; to be called before a batch is taken."""
+        """Write what changes often, marks that have moved among it; to be called before a batch is taken."""
         queues, self._handed_out = self._handed_out, []
         for queue in queues:
             queue.has_moved_mark = False
@@ -313,6 +326,10 @@ class Durability:
                 payload = encode_table({"queue": queue.reference, "marks": list(queue.handed_out_through)})
                 before = queue.handed_out_reference or None
                 queue.handed_out_reference = self._journal.replace(before, RecordKind.HANDED_OUT, payload)
+        if self._notes:
+            notes, self._notes = self._notes, {}
+            for note in notes:
+                note()
 
     def note_returned(self, message: Message) -> None:
         """A kept message has come back to its quorum queue once more."""

@@ -32,3 +32,6 @@ class RecordKind(IntEnum):
     DELAYED = 17  # a message that is held back
     PAST = 18  # what a queue got can be replayed; records of messages name it beside the queue
     QUEUE_STATE = 20  # what a type of queues keeps beside messages: a stream, how far its oldest entries have gone
+    STREAM_BLOCK = 21  # entries of a stream that came together; of the form of a message
+    STREAM_SEQUENCE = 22  # the last publishing id of a publisher of a stream
+    STREAM_OFFSET = 23  # how far a consumer of a stream says that it is

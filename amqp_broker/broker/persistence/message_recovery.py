@@ -87,6 +87,15 @@ class MessageRecovery:
         if len(self._references) >= CHUNK_MESSAGES_MAX or self._size_bytes >= CHUNK_BYTES_MAX:
             self.flush()
 
+    def restore_block(self, reference: int, payload: bytes) -> None:
+        """Put entries of a stream back that came together."""
+        kept = self._decode(payload)
+        queue = self._queues.get(kept.queues[0])
+        if queue is None:
+            self.orphans.append(reference)
+        else:
+            queue.restore_block(reference, kept.body, kept.published_wall_ms)
+
     def _restore_past(self, past: Past, payload: bytes, claim: int) -> None:
         past.restore(claim, published_wall_ms_of(payload, len(self._beginning)), len(payload))
 

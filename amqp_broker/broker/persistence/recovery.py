@@ -38,6 +38,7 @@ MESSAGE: Final = int(RecordKind.MESSAGE)  # compared for each record, which take
 PAGED: Final = int(RecordKind.PAGED)
 RETURNED: Final = int(RecordKind.RETURNED)
 DELAYED: Final = int(RecordKind.DELAYED)
+STREAM_BLOCK: Final = int(RecordKind.STREAM_BLOCK)
 
 
 class Recovery(Restored):
@@ -121,6 +122,8 @@ class Recovery(Restored):
     def _restore(self, reference: int, kind: int, payload: bytes) -> None:
         if kind == PAGED:
             self.drop(reference)
+        elif kind == STREAM_BLOCK:
+            self._messages.restore_block(reference, payload)
         elif kind == DELAYED:
             self._restore_held(reference, payload)
         elif kind == RETURNED:

@@ -317,6 +317,28 @@ def restore_state(restored: Restored, reference: int, fields: Table) -> None:
     queue.state_reference = reference
 
 
+def restore_stream_sequence(restored: Restored, reference: int, fields: Table) -> None:
+    """Put back the last publishing id of a publisher, if the stream is still there."""
+    _restore_tracked(restored, RecordKind.STREAM_SEQUENCE, reference, fields)
+
+
+def restore_stream_offset(restored: Restored, reference: int, fields: Table) -> None:
+    """Put back how far a consumer is, if the stream is still there."""
+    _restore_tracked(restored, RecordKind.STREAM_OFFSET, reference, fields)
+
+
+def _restore_tracked(restored: Restored, kind: RecordKind, reference: int, fields: Table) -> None:
+    queue = restored.queues.get(integer_field(fields, "queue"))
+    name, value = text_field(fields, "name"), int.from_bytes(bytes_field(fields, "value"), "big")
+    if queue is None:
+        restored.drop(reference)
+        return
+    older = queue.restore_tracked(kind, name, value, reference)
+    if older is None:
+        raise NotUnderstood(f"it is about {queue}, which is no stream")
+    restored.drop_older(older)
+
+
 # --- retained messages and clients' sessions
 
 
@@ -418,4 +440,6 @@ RESTORERS: Final[dict[int, Restorer]] = {
     RecordKind.DELAY_HOLDER: restore_holder,
     RecordKind.QUEUE_STATE: restore_state,
     RecordKind.PAST: restore_past,
+    RecordKind.STREAM_SEQUENCE: restore_stream_sequence,
+    RecordKind.STREAM_OFFSET: restore_stream_offset,
 }

@@ -18,6 +18,7 @@ from amqp_broker.broker.arguments import QueueArguments, check_consumer_argument
 from amqp_broker.broker.counters import QueueCounts
 from amqp_broker.broker.drops import DropReason
 from amqp_broker.broker.message import Address, Message
+from amqp_broker.broker.persistence.kinds import RecordKind
 from amqp_broker.broker.policy_limits import policy_behind
 from amqp_broker.broker.queues.bands import Bands
 from amqp_broker.broker.queues.consumers import Consumer, Consumers, Deliveries
@@ -310,12 +311,31 @@ class Queue(StoredQueue):
         """The same where ``is_log``: all that is needed of a message is where it is, and when it came."""
         raise NotImplementedError
 
+    def restore_block(self, reference: int, body: bytes, wall_ms: int) -> None:
+        """The same for entries of a stream that came together."""
+        raise NotImplementedError
+
     def restore_state(self, state: Table) -> bool:
         """Take over what the type had written with ``Durability.keep_state``; returns False where that makes no sense.
 
         Fields that are not known are passed over.
         """
         return False
+
+    def restore_tracked(self, kind: RecordKind, name: str, value: int, reference: int) -> int | None:
+        """Take over a number that the type remembers for a client.
+
+        Args:
+            kind: of the record that says so.
+            name: the client's.
+            value: the number.
+            reference: of the record.
+
+        Returns:
+            The reference of an older record that this one has replaced, 0 where there is none; None where it makes no
+            sense.
+        """
+        return None
 
     def recovered(self) -> None:
         """All that the journal holds of this queue is back."""

@@ -11,20 +11,31 @@ The entries are in ``stream_log.py``, a consumer's way through them in ``stream_
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from amqp_broker.broker.arguments import QueueArguments
 from amqp_broker.broker.message import Message
+from amqp_broker.broker.persistence.kinds import RecordKind
 from amqp_broker.broker.queues.base import Queue
 from amqp_broker.broker.queues.consumers import Consumer, Deliveries
 from amqp_broker.broker.queues.expiry import HeadTimer
 from amqp_broker.broker.queues.ready import Stretch
 from amqp_broker.broker.queues.returning import Returning
+from amqp_broker.broker.queues.stream_block import StreamBlock, block_address, records_of
+from amqp_broker.broker.queues.stream_chunks import ChunkDeliveries, ChunkReader
 from amqp_broker.broker.queues.stream_log import StreamChunk, StreamLog
-from amqp_broker.broker.queues.stream_reader import StreamReader
-from amqp_broker.broker.queues.stream_start import OFFSET_ARGUMENT, Place, StreamStart, stream_filter, stream_start
+from amqp_broker.broker.queues.stream_reader import EntryReader, StreamReader
+from amqp_broker.broker.queues.stream_start import (
+    OFFSET_ARGUMENT,
+    Place,
+    StreamFilter,
+    StreamStart,
+    stream_filter,
+    stream_start,
+)
+from amqp_broker.broker.queues.stream_tracking import Tracks
 from amqp_broker.broker.works import Work
 from amqp_broker.errors import AmqpError, not_implemented, precondition_failed
 from amqp_broker.wire.content import decode_properties, encode_content_header
@@ -40,7 +51,18 @@ CHUNKS_FORGOTTEN_AT_ONCE: Final = 4
 class StreamQueue(Queue):
     """A queue declared with ``x-queue-type`` stream; arguments as of ``Queue``."""
 
-    __slots__ = ("_batch_offset", "_has_new", "_log", "_readers", "_retention_timer", "_turns")
+    __slots__ = (
+        "_batch_offset",
+        "_block_address",
+        "_has_new",
+        "_log",
+        "_readers",
+        "_retention_timer",
+        "_turns",
+        "offsets",
+        "sequences",
+        "watchers",
+    )
 
     def __init__(
         self,
@@ -66,8 +88,12 @@ class StreamQueue(Queue):
         self._log = StreamLog(has_journal=virtual_host.durability.has_journal)
         self._batch_offset = 0  # of the first of those that came together last
         self._has_new = False  # since it was looked at
-        self._readers: dict[Consumer, StreamReader] = {}
-        self._turns: deque[StreamReader] = deque()  # of those that may have something to read
+        self._readers: dict[Consumer, EntryReader] = {}
+        self._turns: deque[EntryReader] = deque()  # of those that may have something to read
+        self._block_address = block_address(name)
+        self.sequences = Tracks(self, virtual_host.durability, RecordKind.STREAM_SEQUENCE)
+        self.offsets = Tracks(self, virtual_host.durability, RecordKind.STREAM_OFFSET)
+        self.watchers: dict[Callable[[], None], None] = {}  # called when the stream is gone
         self._retention_timer = HeadTimer(virtual_host.timers, self._drop_surplus)
 
     @classmethod
@@ -101,6 +127,11 @@ class StreamQueue(Queue):
     def end_offset(self) -> int:
         """The offset that the next entry gets."""
         return self._log.end_offset
+
+    @property
+    def last_chunk_offset(self) -> int:
+        """The offset of the first of those that came together last."""
+        return max(self._batch_offset, self._log.first_offset)
 
     def messages(self) -> Iterator[Message]:
         return self._log.latest_messages()
@@ -138,15 +169,35 @@ class StreamQueue(Queue):
 
     def publish(self, message: Message) -> bool:
         if not self._has_new:
-            self._has_new = True
-            self._batch_offset = self._log.end_offset
-            self.changed()
+            self._has_news()
         self._log.append(message, self.virtual_host.clock.wall_ms())
         return True
+
+    def publish_block(self, body: bytes) -> int:
+        """Take entries that came together (``stream_block.block_body``).
+
+        Returns:
+            The journal's position that must be kept before they are confirmed.
+        """
+        block = StreamBlock(self._block_address, body)
+        self.virtual_host.durability.keep_block(self, block)
+        if not self._has_new:
+            self._has_news()
+        self._log.append_block(block, self.virtual_host.clock.wall_ms())
+        self.counts.published += block.records
+        return block.reference
+
+    def _has_news(self) -> None:
+        self._has_new = True
+        self._batch_offset = self._log.end_offset
+        self.changed()
 
     def restore_entry(self, reference: int, body_bytes: int, wall_ms: int) -> None:
         """Put an entry back that was read from the journal; they come in the order of their publishing."""
         self._log.append_stored(reference, body_bytes, wall_ms)
+
+    def restore_block(self, reference: int, body: bytes, wall_ms: int) -> None:
+        self._log.append_stored_block(reference, len(body), records_of(body), wall_ms)
 
     def restore_state(self, state: Table) -> bool:
         """Take over which offset the first entry has, be it back already or not: before anything is dropped again."""
@@ -155,6 +206,10 @@ class StreamQueue(Queue):
             return False
         self._log.begin_at(int(first_offset))
         return True
+
+    def restore_tracked(self, kind: RecordKind, name: str, value: int, reference: int) -> int | None:
+        tracks = self.sequences if kind is RecordKind.STREAM_SEQUENCE else self.offsets
+        return tracks.restore(name, value, reference)
 
     def recovered(self) -> None:
         self._batch_offset = max(self._log.first_offset, self._log.end_offset - 1)
@@ -191,13 +246,37 @@ class StreamQueue(Queue):
             has_channel_prefetch=has_channel_prefetch,
             arguments=arguments,
         )
-        offset = self._offset_of(start)
-        reader = StreamReader(self._log, consumer, offset, wanted, self.virtual_host.paging, self._take_turn)
-        self._readers[consumer] = reader
-        self._take_turn(reader)
+        offset = self.offset_of(start)
+        host = self.virtual_host
+        self._begin(StreamReader(self._log, consumer, offset, wanted, host.paging, self._take_turn, host.entry_forms))
         return consumer
 
-    def _offset_of(self, start: StreamStart) -> int:
+    def add_chunk_consumer(
+        self, tag: str, deliveries: ChunkDeliveries, offset: int, wanted: StreamFilter | None
+    ) -> tuple[Consumer, ChunkReader]:
+        """Start a consumer that gets chunks.
+
+        Args:
+            tag: its name, unique among those of its client.
+            deliveries: where they go.
+            offset: where it begins.
+            wanted: chunks with such entries only; None for all.
+        """
+        consumer = super().add_consumer(
+            tag, deliveries, no_ack=False, exclusive=False, prefetch_count=0, has_channel_prefetch=False, arguments={}
+        )
+        host = self.virtual_host
+        take = deliveries.deliver_chunk
+        reader = ChunkReader(self._log, consumer, offset, wanted, host.paging, self._take_turn, host.entry_forms, take)
+        self._begin(reader)
+        return consumer, reader
+
+    def _begin(self, reader: EntryReader) -> None:
+        self._readers[reader.consumer] = reader
+        self._take_turn(reader)
+
+    def offset_of(self, start: StreamStart) -> int:
+        """The offset that a consumer begins with, as things stand."""
         log = self._log
         if start.wall_ms is not None:
             return log.offset_at(start.wall_ms)
@@ -206,7 +285,7 @@ class StreamQueue(Queue):
         if start.place is Place.FIRST:
             return log.first_offset
         if start.place is Place.LAST:
-            return max(self._batch_offset, log.first_offset)
+            return self.last_chunk_offset
         return log.end_offset
 
     def remove_consumer(self, consumer: Consumer) -> None:
@@ -221,7 +300,7 @@ class StreamQueue(Queue):
         if self.consumers.resume(consumer) and consumer in self._readers:
             self._take_turn(self._readers[consumer])
 
-    def _take_turn(self, reader: StreamReader) -> None:
+    def _take_turn(self, reader: EntryReader) -> None:
         """A reader may have something to deliver."""
         if not reader.is_in_turn and not reader.consumer.is_parked and reader.may_go_on:
             reader.is_in_turn = True
@@ -240,29 +319,15 @@ class StreamQueue(Queue):
         while self._turns and delivered < messages_max:
             reader = self._turns.popleft()
             reader.is_in_turn = False
-            delivered += self._serve(reader, min(TURN_ENTRIES_MAX, messages_max - delivered))
+            delivered += reader.serve(min(TURN_ENTRIES_MAX, messages_max - delivered))
+            if reader.may_go_on and not reader.consumer.is_parked:
+                reader.is_in_turn = True
+                self._turns.append(reader)
         if self._turns:
             self.changed()
         elif self._waiting is not None:
             self.let_askers_go_on()
         return delivered
-
-    def _serve(self, reader: StreamReader, count: int) -> int:
-        """Deliver up to so many entries to one consumer; returns how many it were."""
-        consumer = reader.consumer
-        for delivered in range(count):
-            if not consumer.is_ready:
-                self.consumers.park(consumer)
-                return delivered
-            message = reader.take()
-            if message is None:
-                return delivered
-            self.unacknowledged_count += 1
-            consumer.deliveries.deliver(consumer, message, self.header_to_deliver(message))
-        if reader.may_go_on:
-            reader.is_in_turn = True
-            self._turns.append(reader)
-        return count
 
     def get(self, no_ack: bool) -> Message | None:
         raise self._not_supported("basic.get")
@@ -333,6 +398,11 @@ class StreamQueue(Queue):
         self._readers.clear()
         self._turns.clear()
         super().close()
+        self.sequences.clear()
+        self.offsets.clear()
+        watchers, self.watchers = self.watchers, {}
+        for watcher in watchers:
+            watcher()
 
 
 class ReturningNowhere(Returning):

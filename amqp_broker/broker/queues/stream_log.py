@@ -1,8 +1,8 @@
 """The entries of a stream, by offset: where each is, when it came, and which are too old or too many to stay.
 
-Consecutive entries form a chunk. Of those that the journal has, a chunk knows the references only, which are a range
-as long as nothing else was written between them; without a journal it has the messages. The latest are in memory in
-both cases, because most who read are at the end.
+An entry has one offset, or is a block of many (``stream_block.py``). Consecutive entries form a chunk. Of those that
+the journal has, a chunk knows the references only, which are a range as long as nothing else was written between them;
+without a journal it has the messages. The latest are in memory in both cases, because most who read are at the end.
 
 Offsets only grow: the first entry of a stream has 0, and what is dropped takes its offsets along. Holds no consumers,
 no journal and no clock. (RabbitMQ docs, "Streams and Super Streams", "Data Retention".)
@@ -17,12 +17,14 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from amqp_broker.broker.message import Message
+from amqp_broker.broker.queues.stream_block import StreamBlock
 
 CHUNK_ENTRIES_MAX = 1024
 CHUNK_BYTES_MAX: Final = 1_048_576
 CHUNK_DURATION_MS_MAX: Final = 1000
 LATEST_ENTRIES_MAX = 1024
 LATEST_BYTES_MAX: Final = 262_144
+LATEST_BLOCK_BYTES_MAX: Final = 1_048_576  # where blocks come: a client reads 256 KiB at once, and sends as much
 
 
 class StreamChunk:
@@ -33,14 +35,26 @@ class StreamChunk:
         wall_ms: when that came, in milliseconds since 1970.
     """
 
-    __slots__ = ("_references", "body_bytes", "count", "first_offset", "first_wall_ms", "last_wall_ms", "messages")
+    __slots__ = (
+        "_blocks",
+        "_ends",
+        "_references",
+        "body_bytes",
+        "count",
+        "first_offset",
+        "first_wall_ms",
+        "last_wall_ms",
+        "messages",
+    )
 
     def __init__(self, first_offset: int, wall_ms: int) -> None:
         self.first_offset = first_offset
         self.first_wall_ms = self.last_wall_ms = wall_ms
         self.body_bytes = 0
-        self.count = 0
+        self.count = 0  # of offsets
         self.messages: list[Message] = []  # where there is no journal
+        self._ends: array[int] | None = None  # behind each entry, from first_offset on; None where there is no block
+        self._blocks = bytearray()  # 1 for each entry that is one, where there are any
         self._references: Sequence[int] = array("Q")
 
     @property
@@ -60,8 +74,37 @@ class StreamChunk:
         if reference:
             references.append(reference)
         self.count += 1
+        if self._ends is not None:
+            self._ends.append(self.count)
+            self._blocks.append(0)
         self.body_bytes += body_bytes
         self.last_wall_ms = max(self.last_wall_ms, wall_ms)
+
+    def append_block(self, reference: int, body_bytes: int, records: int, wall_ms: int) -> None:
+        """One entry more, which has so many offsets."""
+        ends = self._ends
+        if ends is None:
+            ends = self._ends = array("Q", range(1, self.count + 1))
+            self._blocks = bytearray(self.count)
+        self.append(reference, body_bytes, wall_ms)
+        self.count += records - 1
+        ends[-1] = self.count
+        self._blocks[-1] = 1
+
+    def place_of(self, offset: int) -> int:
+        """Which of its entries has this offset."""
+        place = offset - self.first_offset
+        return place if self._ends is None else bisect_right(self._ends, place)
+
+    def offset_of(self, place: int) -> int:
+        """The first offset of an entry."""
+        if self._ends is None or not place:
+            return self.first_offset + place
+        return self.first_offset + self._ends[place - 1]
+
+    def is_block(self, place: int) -> bool:
+        """Whether an entry is a block."""
+        return self._ends is not None and self._blocks[place] == 1
 
     def close(self) -> None:
         """No more entries come: keep no more of the references than is needed."""
@@ -75,6 +118,23 @@ class StreamChunk:
         return self._references
 
 
+class Extent:
+    """Entries that follow each other, as the journal has them.
+
+    Args:
+        first_offset: of the first one.
+        references: of their records.
+        are_blocks: for each whether it is a block.
+    """
+
+    __slots__ = ("are_blocks", "first_offset", "references")
+
+    def __init__(self, first_offset: int, references: array[int], are_blocks: list[bool]) -> None:
+        self.first_offset = first_offset
+        self.references = references
+        self.are_blocks = are_blocks
+
+
 class StreamLog:
     """All entries of one stream.
 
@@ -82,13 +142,14 @@ class StreamLog:
         has_journal: whether entries can be read from there.
     """
 
-    __slots__ = ("_chunks", "_has_journal", "_latest", "_latest_bytes", "body_bytes", "end_offset")
+    __slots__ = ("_chunks", "_has_journal", "_latest", "_latest_blocks", "_latest_bytes", "body_bytes", "end_offset")
 
     def __init__(self, *, has_journal: bool) -> None:
         self._has_journal = has_journal
         self._chunks: list[StreamChunk] = []
         self._latest: deque[Message] = deque()
         self._latest_bytes = 0
+        self._latest_blocks = 0  # how many of them are blocks
         self.body_bytes = 0
         self.end_offset = 0  # the next entry's
 
@@ -113,19 +174,50 @@ class StreamLog:
         latest.append(message)
         self._latest_bytes += len(message.body)
         while len(latest) > LATEST_ENTRIES_MAX or (self._latest_bytes > LATEST_BYTES_MAX and len(latest) > 1):
-            self._latest_bytes -= len(latest.popleft().body)
+            self._drop_latest()
+
+    def append_block(self, block: StreamBlock, wall_ms: int) -> None:
+        """Add a block that has just come; its position becomes the offset of its first record."""
+        block.position = self.end_offset
+        self.append_stored_block(block.reference, len(block.body), block.records, wall_ms)
+        if not self._has_journal:
+            self._chunks[-1].messages.append(block)
+            return
+        latest = self._latest
+        latest.append(block)
+        self._latest_blocks += 1
+        self._latest_bytes += len(block.body)
+        while len(latest) > LATEST_ENTRIES_MAX or (self._latest_bytes > LATEST_BLOCK_BYTES_MAX and len(latest) > 1):
+            self._drop_latest()
+
+    def _drop_latest(self) -> None:
+        """Have the oldest one in memory no longer."""
+        dropped = self._latest.popleft()
+        self._latest_bytes -= len(dropped.body)
+        if isinstance(dropped, StreamBlock):
+            self._latest_blocks -= 1
 
     def append_stored(self, reference: int, body_bytes: int, wall_ms: int) -> None:
         """Add an entry of which nothing need be in memory."""
+        self._open_chunk(wall_ms).append(reference, body_bytes, wall_ms)
+        self.body_bytes += body_bytes
+        self.end_offset += 1
+
+    def append_stored_block(self, reference: int, body_bytes: int, records: int, wall_ms: int) -> None:
+        """The same for a block of so many records."""
+        self._open_chunk(wall_ms).append_block(reference, body_bytes, records, wall_ms)
+        self.body_bytes += body_bytes
+        self.end_offset += records
+
+    def _open_chunk(self, wall_ms: int) -> StreamChunk:
+        """The chunk that an entry of this time belongs to."""
         chunks = self._chunks
         if not chunks or not chunks[-1].takes(wall_ms):
             if chunks:
                 chunks[-1].close()
                 wall_ms = max(wall_ms, chunks[-1].last_wall_ms)  # times never go back, whatever the clock does
             chunks.append(StreamChunk(self.end_offset, wall_ms))
-        chunks[-1].append(reference, body_bytes, wall_ms)
-        self.body_bytes += body_bytes
-        self.end_offset += 1
+        return chunks[-1]
 
     def begin_at(self, offset: int) -> None:
         """The first entry has this offset: those before it were dropped in an earlier life of the broker."""
@@ -149,27 +241,38 @@ class StreamLog:
     # --- out
 
     def latest(self, offset: int) -> Message | None:
-        """An entry that is in memory; None where it must be read."""
+        """The entry with an offset, if it is in memory; None where it must be read."""
         if not self._has_journal:
             chunk = self._chunk_of(offset)
-            return chunk.messages[offset - chunk.first_offset]
-        place = len(self._latest) - (self.end_offset - offset)
-        return self._latest[place] if place >= 0 else None
+            return chunk.messages[chunk.place_of(offset)]
+        latest = self._latest
+        if self._latest_blocks:
+            place = bisect_right(latest, offset, key=_position) - 1
+        else:
+            place = len(latest) - (self.end_offset - offset)
+        return latest[place] if place >= 0 else None
 
-    def references(self, offset: int, count: int) -> array[int]:
-        """The references of up to so many entries from an offset on: those that are in its chunk."""
+    def extent(self, offset: int, count: int) -> Extent:
+        """Up to so many stored entries, from that with an offset on: those that are in its chunk."""
         chunk = self._chunk_of(offset)
-        start = offset - chunk.first_offset
-        return array("Q", chunk.references[start : start + count])
+        start = chunk.place_of(offset)
+        references = array("Q", chunk.references[start : start + count])
+        are_blocks = [chunk.is_block(start + number) for number in range(len(references))]
+        return Extent(chunk.offset_of(start), references, are_blocks)
+
+    def wall_ms_of(self, offset: int) -> int:
+        """When about an entry came, in milliseconds since 1970: the chunk that it is in began then."""
+        return self._chunk_of(offset).first_wall_ms
 
     def parts(self, offset: int, count: int) -> Iterator[tuple[list[Message], array[int]]]:
         """Up to so many entries, chunk by chunk: as messages, or as references."""
         end = min(self.end_offset, offset + count)
         while offset < end:
             chunk = self._chunk_of(offset)
-            start, stop = offset - chunk.first_offset, min(chunk.end_offset, end) - chunk.first_offset
+            behind = min(chunk.end_offset, end)
+            start, stop = chunk.place_of(offset), chunk.place_of(behind - 1) + 1
             yield chunk.messages[start:stop], array("Q", chunk.references[start:stop])
-            offset = chunk.first_offset + stop
+            offset = behind
 
     def latest_messages(self) -> Iterator[Message]:
         """All that are in memory, the oldest first."""
@@ -203,20 +306,24 @@ class StreamLog:
         del self._chunks[:count]
         self.body_bytes = left_bytes
         while self._latest and self._latest[0].position < self.first_offset:
-            self._latest_bytes -= len(self._latest.popleft().body)
+            self._drop_latest()
         return taken
 
     def take_all(self) -> list[StreamChunk]:
         """Take out everything: the stream is gone."""
         taken, self._chunks = self._chunks, []
         self._latest.clear()
-        self._latest_bytes = self.body_bytes = 0
+        self._latest_bytes = self._latest_blocks = self.body_bytes = 0
         return taken
 
     @property
     def oldest_wall_ms(self) -> int | None:
         """When the last entry of the oldest chunk came that may go; None while there is only one."""
         return self._chunks[0].last_wall_ms if len(self._chunks) > 1 else None
+
+
+def _position(message: Message) -> int:
+    return message.position
 
 
 def _first_offset(chunk: StreamChunk) -> int:

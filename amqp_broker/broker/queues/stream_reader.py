@@ -1,11 +1,11 @@
-"""One consumer's way through a stream: where it is, and what was read from the disk for it.
+"""Ways through a stream: where a consumer is, and what was read from the disk for it.
 
-What it passes by unwanted is passed by here; whether the client has room is the queue's to ask.
+``StreamReader`` is the way of one that gets messages; one that gets chunks has ``stream_chunks.py``. What it passes by
+unwanted is passed by here; whether the client has room is the queue's to ask.
 """
 
 from __future__ import annotations
 
-from array import array
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
@@ -14,18 +14,20 @@ from amqp_broker.broker.message import Message
 from amqp_broker.broker.persistence.message_records import MessageDecoder
 from amqp_broker.broker.queues.consumers import Consumer
 from amqp_broker.broker.queues.paging import PageRead
-from amqp_broker.broker.queues.stream_log import StreamLog
+from amqp_broker.broker.queues.stream_block import StreamBlock
+from amqp_broker.broker.queues.stream_log import Extent, StreamLog
 from amqp_broker.broker.queues.stream_start import StreamFilter
 from amqp_broker.wire.content import decode_properties
 
 if TYPE_CHECKING:
+    from amqp_broker.broker.ports import EntryForms
     from amqp_broker.broker.queues.paging import Paging
 
 READ_ENTRIES_MAX: Final = 128  # in one go
 
 
-class StreamReader:
-    """A consumer's place.
+class EntryReader:
+    """A consumer's place among the entries.
 
     Args:
         log: the stream's entries.
@@ -56,7 +58,7 @@ class StreamReader:
         next_offset: int,
         wanted: StreamFilter | None,
         paging: Paging,
-        has_read: Callable[[StreamReader], None],
+        has_read: Callable[[EntryReader], None],
     ) -> None:
         self._log = log
         self.consumer = consumer
@@ -74,38 +76,49 @@ class StreamReader:
         """Whether there is something to take, or to read."""
         return self._reading is None and self.next_offset < self._log.end_offset
 
-    def take(self) -> Message | None:
-        """The next entry that is wanted; None at the end, or where it must be read first, which is asked for."""
-        while self.may_go_on:
-            message = self._read.popleft() if self._read else self._log.latest(self.next_offset)
-            if message is None:
-                self._begin_to_read()
-                return None
-            self.next_offset += 1
-            if self._wanted is None or self._wanted.takes(decode_properties(message.header).headers):
-                return message
-        return None
+    def serve(self, count: int) -> int:
+        """Deliver up to so many entries to the consumer, which has room; returns how many it were."""
+        raise NotImplementedError
+
+    def next_entry(self) -> Message | None:
+        """The entry that has the next offset; None where it must be read first, which is asked for."""
+        entry = self._read.popleft() if self._read else self._log.latest(self.next_offset)
+        if entry is None:
+            self._begin_to_read()
+        return entry
 
     def _begin_to_read(self) -> None:
-        references = self._log.references(self.next_offset, READ_ENTRIES_MAX)
-        self._reading = EntriesRead(self, references)
+        extent = self._log.extent(self.next_offset, READ_ENTRIES_MAX)
+        self._reading = EntriesRead(self, extent)
         self._paging.reads.append(self._reading)
 
     def pass_dropped(self) -> None:
         """Entries were dropped from the stream: what the reader is at may be among them."""
         if self.next_offset < self._log.first_offset:
-            self.stop()
-            self._read.clear()
-            self.next_offset = self._log.first_offset
+            self.go_to(self._log.first_offset)
 
-    def was_read(self, references: array[int], payloads: list[bytes]) -> None:
+    def go_to(self, offset: int) -> None:
+        """Go on elsewhere."""
+        self.stop()
+        self._read.clear()
+        self.next_offset = offset
+
+    def was_read(self, extent: Extent, payloads: list[bytes]) -> None:
         """Entries are here."""
         self._reading = None
+        offset = extent.first_offset
         for place, payload in enumerate(payloads):
             kept = self._decode(payload)
-            message = Message(kept.address, kept.header, kept.body, kept.digest.is_persistent, kept.digest.priority)
-            message.reference = references[place]
-            message.position = self.next_offset + place
+            message: Message
+            if extent.are_blocks[place]:
+                block = message = StreamBlock(kept.address, kept.body)
+                message.position = offset
+                offset += block.records
+            else:
+                message = Message(kept.address, kept.header, kept.body, kept.digest.is_persistent, kept.digest.priority)
+                message.position = offset
+                offset += 1
+            message.reference = extent.references[place]
             self._read.append(message)
         self._has_read(self)
 
@@ -116,19 +129,87 @@ class StreamReader:
             self._reading = None
 
 
+class StreamReader(EntryReader):
+    """The way of a consumer that gets messages; arguments as of ``EntryReader``, and
+
+    Args:
+        entry_forms: opens blocks.
+    """
+
+    __slots__ = ("_entry_forms", "_opened")
+
+    def __init__(
+        self,
+        log: StreamLog,
+        consumer: Consumer,
+        next_offset: int,
+        wanted: StreamFilter | None,
+        paging: Paging,
+        has_read: Callable[[EntryReader], None],
+        entry_forms: Callable[[], EntryForms],
+    ) -> None:
+        super().__init__(log, consumer, next_offset, wanted, paging, has_read)
+        self._entry_forms = entry_forms
+        self._opened: deque[Message] = deque()  # of the block that the reader is in, wanted all of them
+
+    def take(self) -> Message | None:
+        """The next entry that is wanted; None at the end, or where it must be read first, which is asked for."""
+        while self.may_go_on:
+            if self._opened:
+                message = self._opened.popleft()
+                self.next_offset = message.position + 1
+                return message
+            entry = self.next_entry()
+            if entry is None:
+                return None
+            if isinstance(entry, StreamBlock):
+                self._open(entry)
+                continue
+            self.next_offset = entry.position + 1
+            if self._wanted is None or self._wanted.takes(decode_properties(entry.header).headers):
+                return entry
+        return None
+
+    def _open(self, block: StreamBlock) -> None:
+        """Go on with the messages of a block; what of it cannot be opened is passed by."""
+        messages = block.opened(self._entry_forms(), self._wanted)
+        self._opened.extend([message for message in messages if message.position >= self.next_offset])
+        if not self._opened:
+            self.next_offset = block.end_offset
+
+    def go_to(self, offset: int) -> None:
+        super().go_to(offset)
+        self._opened.clear()
+
+    def serve(self, count: int) -> int:
+        consumer = self.consumer
+        queue = consumer.queue
+        for delivered in range(count):
+            if not consumer.is_ready:
+                queue.consumers.park(consumer)
+                return delivered
+            message = self.take()
+            if message is None:
+                return delivered
+            queue.unacknowledged_count += 1
+            consumer.deliveries.deliver(consumer, message, queue.header_to_deliver(message))
+        return count
+
+
 class EntriesRead(PageRead):
     """Entries that a consumer comes to next.
 
     Args:
         reader: for whom; None when it is gone.
-        references: of their records.
+        extent: which.
     """
 
-    __slots__ = ("reader",)
+    __slots__ = ("_extent", "reader")
 
-    def __init__(self, reader: StreamReader, references: array[int]) -> None:
-        super().__init__(references)
-        self.reader: StreamReader | None = reader
+    def __init__(self, reader: EntryReader, extent: Extent) -> None:
+        super().__init__(extent.references)
+        self._extent = extent
+        self.reader: EntryReader | None = reader
 
     @property
     def is_wanted(self) -> bool:
@@ -136,4 +217,4 @@ class EntriesRead(PageRead):
 
     def was_read(self, payloads: list[bytes]) -> None:
         if self.reader is not None:
-            self.reader.was_read(self.references, payloads)
+            self.reader.was_read(self._extent, payloads)

@@ -59,7 +59,11 @@ class StreamFilter:
     def takes(self, headers: Mapping[str, FieldValue] | None) -> bool:
         """Whether an entry with these headers is wanted."""
         value = None if headers is None else headers.get(FILTER_VALUE_HEADER)
-        return self.takes_unfiltered if value is None else str(value) in self.values
+        return self.takes_value(None if value is None else str(value))
+
+    def takes_value(self, value: str | None) -> bool:
+        """Whether an entry with this filter value, or None for none, is wanted."""
+        return self.takes_unfiltered if value is None else value in self.values
 
 
 def stream_start(queue: str, arguments: Table, now_wall_ms: int) -> StreamStart:

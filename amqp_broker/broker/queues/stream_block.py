@@ -1,0 +1,160 @@
+"""What a client of the stream protocol has published in one go: one record of the journal, however many entries it has.
+
+The entries are kept as they came, and go to clients of the same protocol as they lie on the disk. Each is an ordinary
+one, four bytes of length and a message of AMQP 1.0, or a sub-batch, which the client has put together and perhaps
+compressed: it counts for as many offsets as there are records in it. The broker opens one only for whoever speaks
+another protocol.
+
+    entries, records, bytes of filter values, checksum: four bytes each; the filter values; the entries
+
+A filter value is kept for each entry if any of a block has one: two bytes of length and the text, or 0xffff for none.
+(Stream protocol of RabbitMQ, "Publish", "Deliver".)
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Final
+
+from amqp_broker.broker.message import Address, Message, digest_of
+from amqp_broker.wire.content import Properties, encode_content_header
+from amqp_broker.wire.hot import encode_address
+
+if TYPE_CHECKING:
+    from amqp_broker.broker.ports import EntryForms
+    from amqp_broker.broker.queues.stream_start import StreamFilter
+
+_FIELDS: Final = struct.Struct(">IIII")
+_LENGTH: Final = struct.Struct(">I")
+_VALUE_LENGTH: Final = struct.Struct(">H")
+_SUB_BATCH: Final = struct.Struct(">BHII")  # compression, records, bytes when it is opened, bytes
+NO_VALUE_LENGTH: Final = 0xFFFF
+SUB_BATCH_BIT: Final = 0x80
+UNCOMPRESSED: Final = 0
+GZIP: Final = 1
+OPENED_BYTES_MAX: Final = 67_108_864  # of a sub-batch; what says that it has more stays closed
+BLOCK_HEADER: Final = encode_content_header(0, Properties(content_type="application/x-amqp-broker-stream-block"))
+
+
+class StreamBlock(Message):
+    """A block, as an entry of the stream; its position is the offset of its first record.
+
+    Args:
+        address: the stream's.
+        body: all of it.
+    """
+
+    __slots__ = ("checksum", "data_start", "entries", "filter_bytes", "records")
+
+    def __init__(self, address: Address, body: bytes) -> None:
+        super().__init__(address, BLOCK_HEADER, body, True, 0)
+        self.entries, self.records, self.filter_bytes, self.checksum = _FIELDS.unpack_from(body)
+        self.data_start: int = _FIELDS.size + self.filter_bytes
+
+    @property
+    def end_offset(self) -> int:
+        """The offset behind its last record."""
+        return self.position + int(self.records)
+
+    @property
+    def data(self) -> memoryview:
+        """The entries, as a client gets them."""
+        return memoryview(self.body)[self.data_start :]
+
+    def matches(self, wanted: StreamFilter) -> bool:
+        """Whether any of the entries is wanted."""
+        if not self.filter_bytes:
+            return wanted.takes_unfiltered
+        return any(wanted.takes_value(value) for value in self.filter_values())
+
+    def filter_values(self) -> Iterator[str | None]:
+        """The filter value of each entry; nothing where none has any."""
+        body, offset = self.body, _FIELDS.size
+        while offset < self.data_start:
+            (length,) = _VALUE_LENGTH.unpack_from(body, offset)
+            offset += _VALUE_LENGTH.size
+            if length == NO_VALUE_LENGTH:
+                yield None
+            else:
+                yield body[offset : offset + length].decode("utf-8", "surrogateescape")
+                offset += length
+
+    def opened(self, forms: EntryForms, wanted: StreamFilter | None) -> list[Message]:
+        """The messages of the block, each with its offset, as clients of other protocols get them.
+
+        What cannot be opened (compressed in a way that is not known here) is left out.
+
+        Args:
+            wanted: which of them; None for all.
+        """
+        values = list(self.filter_values()) if wanted is not None else []
+        found: list[Message] = []
+        offset = self.position
+        for place, (records, parts) in enumerate(self._parts()):
+            value = values[place] if values else None
+            if wanted is None or wanted.takes_value(value):
+                for number, part in enumerate(parts):
+                    found.append(self._message(forms, part, offset + number))
+            offset += records
+        return found
+
+    def _message(self, forms: EntryForms, entry: bytes, offset: int) -> Message:
+        header, body = forms.decoded(entry)
+        message = Message(self.address, header, body, True, digest_of(header).priority)
+        message.position = offset
+        message.reference = self.reference
+        return message
+
+    def _parts(self) -> Iterator[tuple[int, Sequence[bytes]]]:
+        """For each entry how many records it has, and those that can be read."""
+        body, offset = self.body, self.data_start
+        end = len(body)
+        while offset < end:
+            if body[offset] & SUB_BATCH_BIT:
+                kind, records, opened_bytes, length = _SUB_BATCH.unpack_from(body, offset)
+                offset += _SUB_BATCH.size
+                yield records, _opened(kind >> 4 & 7, body[offset : offset + length], opened_bytes, records)
+                offset += length
+            else:
+                (length,) = _LENGTH.unpack_from(body, offset)
+                offset += _LENGTH.size
+                yield 1, (body[offset : offset + length],)
+                offset += length
+
+
+def block_body(entries: int, records: int, filter_values: bytes, data: bytes) -> bytes:
+    """What a block is on the disk."""
+    return b"%b%b%b" % (_FIELDS.pack(entries, records, len(filter_values), zlib.crc32(data)), filter_values, data)
+
+
+def records_of(body: bytes) -> int:
+    """How many offsets a block takes."""
+    return int(_LENGTH.unpack_from(body, _LENGTH.size)[0])
+
+
+def block_address(stream: str) -> Address:
+    """The address of all blocks of a stream: as if they had been published to it by name."""
+    return Address("", stream, encode_address("", stream))
+
+
+def _opened(compression: int, data: bytes, opened_bytes: int, records: int) -> list[bytes]:
+    """The records of a sub-batch; none where it is not what it says it is."""
+    if compression == GZIP and opened_bytes <= OPENED_BYTES_MAX:
+        try:
+            data = zlib.decompressobj(wbits=31).decompress(data, opened_bytes)
+        except zlib.error:
+            return []
+    elif compression != UNCOMPRESSED:
+        return []
+    found: list[bytes] = []
+    offset = 0
+    while offset + _LENGTH.size <= len(data) and len(found) < records:
+        (length,) = _LENGTH.unpack_from(data, offset)
+        offset += _LENGTH.size
+        if offset + length > len(data):
+            break
+        found.append(data[offset : offset + length])
+        offset += length
+    return found
