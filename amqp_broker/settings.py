@@ -29,13 +29,14 @@ LdapTls = Literal["off", "starttls", "on"]
 OTHER_PROTOCOLS = {
     "mqtt": (1883, 8883),
     "stomp": (61613, 61614),
+    "streams": (5552, 5551),
     "web-sockets": (15674, 15673),
 }  # with their usual ports, without TLS and with it
 
 
 def port_setting(protocol: str, *, is_tls: bool = False) -> str:
     """The name of the setting that chooses the port of a protocol beside AMQP 0-9-1."""
-    name = "web_socket" if protocol == "web-sockets" else protocol
+    name = {"web-sockets": "web_socket", "streams": "stream"}.get(protocol, protocol)
     return f"{name}_tls_port" if is_tls else f"{name}_port"
 
 
@@ -127,7 +128,8 @@ class Settings:
     protocols: tuple[str, ...] = _setting(
         (),
         "Protocols to speak beside AMQP 0-9-1, on their usual ports: mqtt (1883, and 8883 with a certificate), "
-        "stomp (61613, 61614), web-sockets (15674, 15673), over which all three are spoken.",
+        "stomp (61613, 61614), streams (5552, 5551: RabbitMQ's protocol for them), web-sockets (15674, 15673), over "
+        "which AMQP, MQTT and STOMP are spoken.",
     )
     mqtt_port: int = _setting(
         -1,
@@ -172,6 +174,31 @@ class Settings:
         -1,
         "TCP port for STOMP over TLS, with a certificate. -1: off, or 61614 if protocols names stomp.",
         minimum=-1,
+        maximum=65535,
+    )
+    stream_port: int = _setting(
+        -1,
+        "TCP port for RabbitMQ's stream protocol. -1: off, or 5552 if protocols names streams; 0 lets the system pick "
+        "one.",
+        minimum=-1,
+        maximum=65535,
+    )
+    stream_tls_port: int = _setting(
+        -1,
+        "TCP port for the stream protocol over TLS, with a certificate. -1: off, or 5551 if protocols names streams.",
+        minimum=-1,
+        maximum=65535,
+    )
+    stream_frame_bytes_max: int = _setting(
+        1_048_576, "Longest frame of the stream protocol.", minimum=65_536, maximum=67_108_864
+    )
+    stream_advertised_host: str = _setting(
+        "", "Host that clients of the stream protocol are told to connect to. Empty: where they came to.", maximum=255
+    )
+    stream_advertised_port: int = _setting(
+        0,
+        "Port that clients of the stream protocol are told to connect to. 0: where they came to.",
+        minimum=0,
         maximum=65535,
     )
     web_socket_port: int = _setting(
@@ -541,6 +568,9 @@ def without_effect(settings: Settings) -> list[tuple[str, str]]:
     ways_in = ("mqtt", "web-sockets")  # over which all are spoken
     is_on = any(settings.port_of(way, is_tls=is_tls) is not None for way in ways_in for is_tls in (False, True))
     need(is_on, "MQTT is off: set mqtt_port, or protocols to mqtt", *mqtt)
+    has_streams = any(settings.port_of("streams", is_tls=is_tls) is not None for is_tls in (False, True))
+    streams = ("stream_frame_bytes_max", "stream_advertised_host", "stream_advertised_port")
+    need(has_streams, "the stream protocol is off: set stream_port, or protocols to streams", *streams)
     need(not is_node, "a cluster takes definitions by 'amqp-broker definitions import'", "load_definitions")
     need(settings.tls_client_certificate != "none", _NO_CLIENT_CERTIFICATE, "tls_ca", "tls_login_from")
     need(

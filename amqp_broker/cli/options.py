@@ -65,7 +65,9 @@ LinkHost = Annotated[
 ]
 Protocols = Annotated[
     str | None,
-    typer.Option("--protocols", metavar="NAMES", help="Others to speak, on their ports: mqtt, stomp, web-sockets."),
+    typer.Option(
+        "--protocols", metavar="NAMES", help="Others to speak, on their ports: mqtt, stomp, streams, web-sockets."
+    ),
 ]
 MqttPort = Annotated[
     str | None,

@@ -44,6 +44,7 @@ METRICS = "metrics"  # HTTP as well, for Prometheus
 FOR_ADMINISTRATORS = (HTTP, METRICS)
 MQTT = "mqtt"
 STOMP = "stomp"
+STREAMS = "streams"
 WEB_SOCKETS = "web-sockets"  # those of all protocols
 
 
@@ -74,6 +75,8 @@ class Endpoint:
         """A URL of its protocol that clients on this machine can use, by the name that was asked for."""
         host = _WITHIN_THIS_MACHINE.get(self.host, self.host)
         scheme = {METRICS: HTTP, WEB_SOCKETS: "ws"}.get(self.protocol, self.protocol)
+        if self.protocol == STREAMS:  # as RabbitMQ's clients write it
+            return f"rabbitmq-stream{'+tls' if self.is_tls else ''}://{bracketed(host)}:{self.port}"
         path = "/ws" if self.protocol == WEB_SOCKETS else ""
         return f"{scheme}{'s' if self.is_tls else ''}://{bracketed(host)}:{self.port}{path}"
 

@@ -10,7 +10,7 @@ from typing import Final, Protocol
 
 from amqp_broker.access.client import Peer
 from amqp_broker.broker.broker import Broker
-from amqp_broker.network.listeners import AMQP, MQTT, STOMP
+from amqp_broker.network.listeners import AMQP, MQTT, STOMP, STREAMS
 from amqp_broker.network.pump import Conversation
 from amqp_broker.protocols.amqp091.connection import Connection
 
@@ -50,6 +50,13 @@ def stomp_connection(broker: Broker, peer: Peer, on_output: Callable[[], None]) 
     return Connection(broker, peer, on_output)
 
 
+def stream_connection(broker: Broker, peer: Peer, on_output: Callable[[], None]) -> ClientConnection:
+    """The connection of a client of RabbitMQ's stream protocol."""
+    from amqp_broker.protocols.stream.connection import Connection
+
+    return Connection(broker, peer, on_output)
+
+
 def amqp10_connection(broker: Broker, peer: Peer, on_output: Callable[[], None]) -> ClientConnection:
     """The connection of a client of AMQP 1.0, which comes to AMQP's own listeners: its first bytes say so."""
     from amqp_broker.protocols.amqp10.connection import Connection
@@ -57,5 +64,9 @@ def amqp10_connection(broker: Broker, peer: Peer, on_output: Callable[[], None])
     return Connection(broker, peer, on_output)
 
 
-OTHERS: Final[Mapping[str, MakeConnection]] = {MQTT: mqtt_connection, STOMP: stomp_connection}
+OTHERS: Final[Mapping[str, MakeConnection]] = {
+    MQTT: mqtt_connection,
+    STOMP: stomp_connection,
+    STREAMS: stream_connection,
+}
 PROTOCOLS: Final[Mapping[str, MakeConnection]] = {AMQP: Connection, **OTHERS}

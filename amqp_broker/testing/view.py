@@ -136,6 +136,20 @@ class View:
         return f"stomp://{user}:{password}@{bracketed(self.host)}:{settings.stomp_port}/{path}"
 
     @property
+    def stream_url(self) -> str:
+        """What a client of RabbitMQ's stream protocol connects to; the path is the virtual host.
+
+        Raises:
+            NotRunning: it does not listen for it: start it with ``Broker(protocols=["streams"])``.
+        """
+        settings = self._engine.settings
+        if settings.stream_port <= 0:
+            raise NotRunning("the broker does not listen for streams: start it with Broker(protocols=['streams'])")
+        user, password = quote(settings.default_user, safe=""), quote(settings.default_password, safe="")
+        path = quote(self.virtual_host, safe="")
+        return f"rabbitmq-stream://{user}:{password}@{bracketed(self.host)}:{settings.stream_port}/{path}"
+
+    @property
     def web_socket_url(self) -> str:
         """What a client of web sockets connects to; it says by a sub-protocol what it speaks: mqtt, v12.stomp, amqp.
 

@@ -65,6 +65,7 @@ NOT_AT_THE_START = {
     "amqp_broker.broker.definitions",
     "amqp_broker.protocols.mqtt",
     "amqp_broker.protocols.stomp",
+    "amqp_broker.protocols.stream",
     "amqp_broker.management.api",
     "amqp_broker.management.http",
     "amqp_broker.management.page",

@@ -349,4 +349,4 @@ def test_files_that_cannot_be_read(tmp_path: Path, toml: Path) -> None:
 
 def test_an_unknown_protocol_is_refused_wherever_it_is_named(toml: Path) -> None:
     toml.write_text('protocols = ["amqp"]')
-    assert refusal(file=toml) == "protocols names 'amqp': there are mqtt, stomp, web-sockets"
+    assert refusal(file=toml) == "protocols names 'amqp': there are mqtt, stomp, streams, web-sockets"

@@ -23,6 +23,7 @@ from tests.support.client import Client
 from tests.support.memory_broker import MemoryBroker
 from tests.support.mqtt_client import MqttClient
 from tests.support.stomp_client import StompClient
+from tests.support.stream_client import StreamClient
 from tests.unit.in_trio import in_trio
 
 
@@ -123,7 +124,7 @@ def test_a_connection_that_has_ended_waits_for_no_collector() -> None:
         gc.enable()
 
 
-def test_a_connection_of_mqtt_or_stomp_that_has_ended_waits_for_no_collector() -> None:
+def test_a_connection_of_another_protocol_that_has_ended_waits_for_no_collector() -> None:
     gc.collect()
     before = connections_alive()
     broker = MemoryBroker(mqtt_port=0, stomp_port=0)
@@ -135,12 +136,18 @@ def test_a_connection_of_mqtt_or_stomp_that_has_ended_waits_for_no_collector() -
     stomp.send("SUBSCRIBE", id="s", destination="/topic/a.b", ack="client")
     stomp.send("SEND", b"m", destination="/topic/a.b", reply_to="/temp-queue/r")
     stomp.send("BEGIN", transaction="t")
+    stream = StreamClient(broker)
+    stream.create("s")
+    stream.declare_publisher(1, "s", "name")
+    stream.subscribe(1, "s")
+    stream.publish(1, {1: b"m"})
     gc.disable()
     try:
-        assert connections_alive() == before + 2
+        assert connections_alive() == before + 3
         mqtt.drop()
         stomp.drop()
-        del mqtt, stomp
+        stream.drop()
+        del mqtt, stomp, stream
         assert connections_alive() == before
     finally:
         gc.enable()

@@ -21,6 +21,8 @@ PURPOSES = {
     ("amqp", True): ("amqp/ssl", "AMQP 0-9-1 over TLS"),
     ("mqtt", False): ("mqtt", "MQTT"),
     ("mqtt", True): ("mqtt/ssl", "MQTT over TLS"),
+    ("streams", False): ("stream", "stream"),
+    ("streams", True): ("stream/ssl", "stream over TLS"),
     ("http", False): ("http", "HTTP API"),
     ("http", True): ("https", "HTTP API over TLS (HTTPS)"),
     ("metrics", False): ("http/prometheus", "Prometheus exporter API over HTTP"),

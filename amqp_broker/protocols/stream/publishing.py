@@ -1,0 +1,270 @@
+"""Publishers: what they publish becomes blocks of their streams, and is confirmed when the journal has kept it.
+
+A publisher with a name publishes ids that grow: what has one that is not higher than the last is there already, and is
+confirmed without being stored. The last id is the stream's to remember (``broker/queues/stream_tracking.py``).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+from amqp_broker.broker.queues.stream import StreamQueue
+from amqp_broker.broker.queues.stream_block import NO_VALUE_LENGTH, block_body
+from amqp_broker.protocols.stream import codes
+from amqp_broker.protocols.stream.errors import RequestRefused
+from amqp_broker.protocols.stream.frames import Fields, Malformed, command, u32
+
+if TYPE_CHECKING:
+    from amqp_broker.protocols.stream.link import Link
+
+REFERENCE_BYTES_MAX: Final = 255
+HEAD_BYTES: Final = 9  # of publish: key, version, publisher, count
+MESSAGES_MAX: Final = 65_535  # in one publish, for a chunk has no more
+SUB_BATCH_BIT: Final = 0x8000_0000  # of the length
+_HEAD: Final = struct.Struct(">4xBI")
+_ID_AND_LENGTH: Final = struct.Struct(">QI")
+_ID_AND_SUB_BATCH: Final = struct.Struct(">QBHII")
+_ID_AND_VALUE_LENGTH: Final = struct.Struct(">QH")
+_PUBLISHER_AND_COUNT: Final = struct.Struct(">BI")
+_LENGTH: Final = struct.Struct(">I")
+_CODE: Final = struct.Struct(">H")
+
+
+class Publisher:
+    """One publisher of a connection.
+
+    Args:
+        number: the client's.
+        reference: its name, by which its publishing ids are remembered; empty for none.
+        stream: where to.
+    """
+
+    __slots__ = ("confirmed_count", "number", "published_count", "reference", "refused_count", "stream")
+
+    def __init__(self, number: int, reference: str, stream: StreamQueue) -> None:
+        self.number = number
+        self.reference = reference
+        self.stream = stream
+        self.published_count = 0
+        self.confirmed_count = 0
+        self.refused_count = 0
+
+
+class Entries:
+    """The messages of a publish, taken apart: an entry is what stands behind the publishing id, as it stands.
+
+    Args:
+        frame: the publish.
+        count: how many it says that it has.
+        last_id: those whose ids are not higher are there already; None where ids are not looked at.
+        has_values: whether a filter value stands before each.
+
+    Raises:
+        Malformed, struct.error: it is none.
+    """
+
+    __slots__ = ("data", "filter_values", "identifiers", "last_id", "records")
+
+    def __init__(self, frame: bytes, count: int, last_id: int | None, *, has_values: bool) -> None:
+        if count > MESSAGES_MAX:
+            raise Malformed(f"a publish of {count} messages has more than {MESSAGES_MAX}")
+        self.records = 0  # that the entries have
+        self.data: list[bytes] = []  # the entries that are to be stored
+        self.filter_values: list[bytes] = []  # of these, where any has one
+        self.identifiers: list[bytes] = []  # of all, those that are there already among them
+        self.last_id = last_id
+        offset = HEAD_BYTES
+        if has_values:
+            offset = self._take_filtered(frame, count)
+        else:
+            offset = self._take(frame, count)
+        if offset != len(frame):
+            raise Malformed("a publish goes on behind its messages")
+
+    def _take(self, frame: bytes, count: int) -> int:
+        identifiers, data, last_id = self.identifiers, self.data, self.last_id
+        offset, end, records = HEAD_BYTES, len(frame), 0
+        for _ in range(count):
+            identifier, length = _ID_AND_LENGTH.unpack_from(frame, offset)
+            start = offset + 8
+            if length & SUB_BATCH_BIT:
+                _, _, of_batch, _, length = _ID_AND_SUB_BATCH.unpack_from(frame, offset)
+                behind = start + 11 + length
+            else:
+                of_batch = 1
+                behind = start + 4 + length
+            if behind > end:
+                raise Malformed("a publish ends before its messages do")
+            identifiers.append(frame[offset:start])
+            if last_id is None or identifier > last_id:
+                if last_id is not None:
+                    last_id = identifier
+                if of_batch:  # a sub-batch of nothing is nothing
+                    data.append(frame[start:behind])
+                    records += of_batch
+            offset = behind
+        self.last_id, self.records = last_id, records
+        return offset
+
+    def _take_filtered(self, frame: bytes, count: int) -> int:
+        offset, end, last_id = HEAD_BYTES, len(frame), self.last_id
+        has_any = False
+        for _ in range(count):
+            identifier, value_length = _ID_AND_VALUE_LENGTH.unpack_from(frame, offset)
+            value_start = offset + 8
+            start = value_start + 2 + (0 if value_length == NO_VALUE_LENGTH else value_length)
+            (length,) = _LENGTH.unpack_from(frame, start)
+            behind = start + 4 + length
+            if length & SUB_BATCH_BIT or behind > end:
+                raise Malformed("a publish with filter values has a sub-batch, or ends before its messages do")
+            self.identifiers.append(frame[offset:value_start])
+            if last_id is None or identifier > last_id:
+                if last_id is not None:
+                    last_id = identifier
+                self.data.append(frame[start:behind])
+                self.filter_values.append(frame[value_start:start])
+                has_any = has_any or value_length != NO_VALUE_LENGTH
+            offset = behind
+        self.last_id, self.records = last_id, len(self.data)
+        if not has_any:
+            self.filter_values = []
+        return offset
+
+
+class Publishing:
+    """The publishers of a connection that is open."""
+
+    def __init__(self, connection: Link) -> None:
+        self._connection = connection
+        self._broker = connection.broker
+        self._is_kept = connection.broker.durability.is_kept
+        self.publishers: dict[int, Publisher] = {}
+        self._waiting: deque[tuple[int, Publisher, list[bytes]]] = deque()  # positions, and what is confirmed then
+        self._will_finish = False
+        self.unconfirmed_count = 0
+
+    # --- publishers
+
+    def declare(self, fields: Fields) -> bytes:
+        """Handle DeclarePublisher."""
+        number, reference, name = fields.u8(), fields.string(), fields.string()
+        connection = self._connection
+        connection.client.check_write("queue", name)
+        stream = connection.stream(name)
+        if number in self.publishers or len(reference.encode("utf-8", "surrogateescape")) > REFERENCE_BYTES_MAX:
+            raise RequestRefused(codes.PRECONDITION_FAILED)
+        if reference and any(one.stream is stream and one.reference == reference for one in self.publishers.values()):
+            raise RequestRefused(codes.PRECONDITION_FAILED)
+        self.publishers[number] = Publisher(number, reference, stream)
+        return b""
+
+    def delete(self, fields: Fields) -> bytes:
+        """Handle DeletePublisher."""
+        number = fields.u8()
+        if self.publishers.pop(number, None) is None:
+            raise RequestRefused(codes.PUBLISHER_DOES_NOT_EXIST)
+        return b""
+
+    def forget_stream(self, stream: StreamQueue) -> bool:
+        """A stream is gone, and its publishers with it; returns whether there were any."""
+        gone = [number for number, publisher in self.publishers.items() if publisher.stream is stream]
+        for number in gone:
+            del self.publishers[number]
+        return len(gone) > 0
+
+    def query_sequence(self, fields: Fields) -> bytes:
+        """Handle QueryPublisherSequence: what was kept, so the answer waits for what was published just now."""
+        reference, name = fields.string(), fields.string()
+        connection = self._connection
+        connection.client.check_write("queue", name)
+        sequence = connection.stream(name).sequences.get(reference) or 0
+        connection.output.hold_until(connection.broker.durability.position)
+        return sequence.to_bytes(8, "big")
+
+    # --- publish
+
+    def publish(self, frame: bytes, version: int) -> None:
+        """Handle Publish.
+
+        Raises:
+            Malformed: it is none.
+        """
+        connection = self._connection
+        connection.throttle.has_published = True
+        if len(frame) < HEAD_BYTES:
+            raise Malformed("a publish has no room for its head")
+        number, count = _HEAD.unpack_from(frame)
+        publisher = self.publishers.get(number)
+        last_id: int | None = None
+        if publisher is not None and publisher.reference:
+            last_id = publisher.stream.sequences.get(publisher.reference)
+            last_id = -1 if last_id is None else last_id
+        try:
+            found = Entries(frame, count, last_id, has_values=version > 1)
+        except struct.error:
+            raise Malformed("a publish ends before its messages do") from None
+        if publisher is None:
+            self._refuse(number, found.identifiers, codes.PUBLISHER_DOES_NOT_EXIST)
+            return
+        self._store(publisher, found)
+
+    def _store(self, publisher: Publisher, found: Entries) -> None:
+        connection, stream = self._connection, publisher.stream
+        position = connection.broker.durability.position
+        if found.data:
+            values = b"".join(found.filter_values)
+            position = stream.publish_block(block_body(len(found.data), found.records, values, b"".join(found.data)))
+            if found.last_id is not None:
+                stream.sequences.put(publisher.reference, found.last_id)
+        count = len(found.identifiers)
+        publisher.published_count += count
+        connection.counts.published += count
+        self.unconfirmed_count += count
+        self._waiting.append((position, publisher, found.identifiers))
+        if not self._will_finish:
+            self._will_finish = True
+            connection.broker.to_finish.append(self.finish)
+
+    def _refuse(self, number: int, identifiers: list[bytes], code: int) -> None:
+        """Send PublishError."""
+        encoded_code = _CODE.pack(code)
+        content = bytes((number,)) + u32(len(identifiers))
+        content += b"".join([identifier + encoded_code for identifier in identifiers])
+        self._connection.output.send(command(codes.PUBLISH_ERROR, content))
+
+    # --- confirms
+
+    def finish(self) -> None:
+        """Confirm all that is as durable as it must be."""
+        self._will_finish = False
+        waiting, is_kept = self._waiting, self._is_kept
+        kept: dict[Publisher, list[bytes]] = {}
+        while waiting and is_kept(waiting[0][0]):
+            _, publisher, identifiers = waiting.popleft()
+            if publisher in kept:
+                kept[publisher] += identifiers
+            else:
+                kept[publisher] = identifiers
+        for publisher, identifiers in kept.items():
+            self._confirm(publisher, identifiers)
+        if waiting:
+            self._broker.awaiting_commit[self.finish] = None
+        else:
+            self._broker.awaiting_commit.pop(self.finish, None)
+
+    def _confirm(self, publisher: Publisher, identifiers: list[bytes]) -> None:
+        count = len(identifiers)
+        publisher.confirmed_count += count
+        self.unconfirmed_count -= count
+        self._connection.counts.confirmed += count
+        head = _PUBLISHER_AND_COUNT.pack(publisher.number, count)
+        self._connection.output.send(command(codes.PUBLISH_CONFIRM, head + b"".join(identifiers)))
+
+    def stop(self) -> None:
+        """The connection ends: what need not wait for the journal is confirmed, the rest will not be."""
+        self.finish()
+        self._waiting.clear()
+        self.publishers.clear()
+        self._broker.awaiting_commit.pop(self.finish, None)

@@ -1,0 +1,252 @@
+"""Subscriptions: what of which stream the client gets, and how many chunks it is ready for.
+
+A chunk goes out for each credit. Offsets that the client stores are the stream's to remember
+(``broker/queues/stream_tracking.py``).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from amqp_broker.broker.descriptions import ChannelInfo
+from amqp_broker.broker.message import Message
+from amqp_broker.broker.queues.consumers import Consumer
+from amqp_broker.broker.queues.stream import StreamQueue
+from amqp_broker.broker.queues.stream_chunks import Chunk
+from amqp_broker.broker.queues.stream_start import Place, StreamFilter, StreamStart
+from amqp_broker.errors import AmqpError
+from amqp_broker.protocols.stream import codes
+from amqp_broker.protocols.stream.errors import RequestRefused
+from amqp_broker.protocols.stream.frames import Fields, Malformed, command, u16
+
+if TYPE_CHECKING:
+    from amqp_broker.protocols.stream.link import Link
+
+CREDIT_MAX: Final = 65_535
+REFERENCE_BYTES_MAX: Final = 255
+FILTER_PREFIX: Final = "filter."
+MATCH_UNFILTERED: Final = "match-unfiltered"
+PLACES: Final = {codes.OFFSET_FIRST: Place.FIRST, codes.OFFSET_LAST: Place.LAST, codes.OFFSET_NEXT: Place.NEXT}
+
+
+class Subscription:
+    """A subscription of a connection; its stream delivers to it.
+
+    Args:
+        connection: whose it is.
+        number: the client's.
+        stream: what it reads.
+        credit: how many chunks the client is ready for.
+        properties: as the client gave them.
+    """
+
+    def __init__(
+        self, connection: Link, number: int, stream: StreamQueue, credit: int, properties: dict[str, str]
+    ) -> None:
+        self.number = number
+        self.stream = stream
+        self.credit = credit
+        self.properties = properties
+        self.consumer: Consumer | None = None
+        self.delivered_count = 0
+        self.next_offset = 0  # behind what was sent last
+        self.has_room = False
+        self._connection = connection
+        self._output = connection.output
+        self._is_stopped = False
+        self._head = bytes((number,))
+        self.update_room()
+
+    @property
+    def tag(self) -> str:
+        """What lists call its consumer."""
+        return f"stream.subid-{self.number}"
+
+    def start(self, start: StreamStart, wanted: StreamFilter | None) -> None:
+        """Begin to read.
+
+        Raises:
+            AmqpError: the stream has reasons against it.
+        """
+        stream = self.stream
+        self.next_offset = stream.offset_of(start)
+        self.consumer, _ = stream.add_chunk_consumer(self.tag, self, self.next_offset, wanted)
+
+    # --- out
+
+    def deliver_chunk(self, chunk: Chunk) -> None:
+        """Send a chunk (called by its stream)."""
+        output, header, data = self._output, chunk.header, chunk.data
+        head = self._head
+        if self._connection.deliver_version > 1:
+            head += chunk.first_offset.to_bytes(8, "big")  # what was committed last: all that is delivered is
+        length = 4 + len(head) + len(header) + len(data)
+        key = b"%b\0\x08\0%c%b%b" % (length.to_bytes(4, "big"), self._connection.deliver_version, head, header)
+        output.send(key)
+        output.send(data)
+        records = chunk.records
+        self.next_offset = chunk.first_offset + records
+        self.delivered_count += records
+        self._connection.counts.delivered_no_ack += records
+        self.stream.counts.delivered_no_ack += records
+        self.credit -= 1
+        if self.credit <= 0:
+            self.update_room()
+
+    def deliver(self, consumer: Consumer, message: Message, header: bytes) -> None:
+        """There are no single messages here."""
+        raise AssertionError("a subscription gets chunks")
+
+    # --- room
+
+    def grant(self, credit: int) -> None:
+        """The client is ready for so many chunks more."""
+        self.credit = min(self.credit + credit, CREDIT_MAX)
+        self.update_room()
+
+    def update_room(self) -> None:
+        """Whether the client takes what is sent may have changed."""
+        connection, had_room = self._connection, self.has_room
+        is_held = self._output.is_congested or connection.virtual_host.are_deliveries_held
+        self.has_room = self.credit > 0 and not (is_held or self._is_stopped)
+        consumer = self.consumer
+        if self.has_room and not had_room and consumer is not None and consumer.is_parked:
+            consumer.queue.resume(consumer)
+
+    # --- for those who look on
+
+    def consumer_cancelled(self, consumer: Consumer) -> None:
+        """The stream has gone; the connection is told of that once for all that it has of it."""
+        self.consumer = None
+
+    def inspect(self) -> ChannelInfo:
+        """Describe the connection as a channel."""
+        return self._connection.inspect_channel()
+
+    # --- the end
+
+    def stop(self) -> None:
+        """Nothing more comes."""
+        self._is_stopped = True
+        self.has_room = False
+        consumer, self.consumer = self.consumer, None
+        if consumer is not None:
+            consumer.queue.remove_consumer(consumer)
+
+
+class Subscribing:
+    """The subscriptions of a connection that is open."""
+
+    def __init__(self, connection: Link) -> None:
+        self._connection = connection
+        self.subscriptions: dict[int, Subscription] = {}
+
+    def subscribe(self, fields: Fields) -> bytes:
+        """Handle Subscribe."""
+        number, name = fields.u8(), fields.string()
+        start = read_start(fields)
+        credit = fields.u16()
+        properties = fields.pairs()
+        connection = self._connection
+        connection.client.check_read("queue", name)
+        stream = connection.stream(name)
+        if number in self.subscriptions:
+            raise RequestRefused(codes.SUBSCRIPTION_ID_ALREADY_EXISTS)
+        if start is None:
+            raise RequestRefused(codes.PRECONDITION_FAILED)
+        subscription = Subscription(connection, number, stream, credit, properties)
+        subscription.start(start, wanted_of(properties))
+        self.subscriptions[number] = subscription
+        return b""
+
+    def credit(self, fields: Fields) -> None:
+        """Handle Credit, which is answered only if there is no such subscription."""
+        number, credit = fields.u8(), fields.u16()
+        subscription = self.subscriptions.get(number)
+        if subscription is None:
+            content = u16(codes.SUBSCRIPTION_ID_DOES_NOT_EXIST) + bytes((number,))
+            self._connection.output.send(command(codes.CREDIT | codes.ANSWER, content))
+        else:
+            subscription.grant(credit)
+
+    def consumer_updated(self, fields: Fields) -> None:
+        """Handle the answer to ConsumerUpdate, which says where a consumer that is active now begins."""
+
+    def unsubscribe(self, fields: Fields) -> bytes:
+        """Handle Unsubscribe."""
+        subscription = self.subscriptions.pop(fields.u8(), None)
+        if subscription is None:
+            raise RequestRefused(codes.SUBSCRIPTION_ID_DOES_NOT_EXIST)
+        subscription.stop()
+        return b""
+
+    def forget_stream(self, stream: StreamQueue) -> bool:
+        """A stream is gone, and its subscriptions with it; returns whether there were any."""
+        gone = [number for number, one in self.subscriptions.items() if one.stream is stream]
+        for number in gone:
+            self.subscriptions.pop(number).stop()
+        return len(gone) > 0
+
+    # --- offsets
+
+    def store_offset(self, fields: Fields) -> None:
+        """Handle StoreOffset, which is not answered, whatever comes of it."""
+        reference, name, offset = fields.string(), fields.string(), fields.u64()
+        connection = self._connection
+        try:
+            connection.client.check_read("queue", name)
+            stream = connection.stream(name)
+        except (AmqpError, RequestRefused):
+            return
+        if reference and len(reference.encode("utf-8", "surrogateescape")) <= REFERENCE_BYTES_MAX:
+            stream.offsets.put(reference, offset)
+
+    def query_offset(self, fields: Fields) -> bytes:
+        """Handle QueryOffset: an offset that was answered is not forgotten, so the answer waits until it is kept."""
+        reference, name = fields.string(), fields.string()
+        connection = self._connection
+        connection.client.check_read("queue", name)
+        offset = connection.stream(name).offsets.get(reference)
+        if offset is None:
+            raise RequestRefused(codes.NO_OFFSET, bytes(8))
+        connection.output.hold_until(connection.broker.durability.position)
+        return offset.to_bytes(8, "big")
+
+    # --- room, and the end
+
+    def update_room(self) -> None:
+        """Whether the client takes what is sent may have changed."""
+        for subscription in self.subscriptions.values():
+            subscription.update_room()
+
+    def stop(self) -> None:
+        """The connection ends."""
+        for subscription in self.subscriptions.values():
+            subscription.stop()
+        self.subscriptions.clear()
+
+
+def read_start(fields: Fields) -> StreamStart | None:
+    """Where a subscription is to begin; None where that is for the server to say.
+
+    Raises:
+        Malformed: there is no such place.
+    """
+    kind = fields.u16()
+    if kind == codes.OFFSET_NUMBER:
+        return StreamStart(offset=fields.u64())
+    if kind == codes.OFFSET_TIMESTAMP:
+        return StreamStart(wall_ms=fields.i64())
+    if kind == codes.OFFSET_NONE:
+        return None
+    if kind not in PLACES:
+        raise Malformed(f"there is no offset of type {kind}")
+    return StreamStart(place=PLACES[kind])
+
+
+def wanted_of(properties: dict[str, str]) -> StreamFilter | None:
+    """What entries a subscription with these properties wants; None for all."""
+    values = frozenset(value for key, value in properties.items() if key.startswith(FILTER_PREFIX))
+    if not values:
+        return None
+    return StreamFilter(values, properties.get(MATCH_UNFILTERED, "") == "true")

@@ -1,0 +1,532 @@
+"""The stream protocol's conversation in memory: login, publishing, subscriptions, offsets, super streams."""
+
+from __future__ import annotations
+
+import pytest
+
+from amqp_broker.access.client import Peer
+from amqp_broker.broker.alarms import Resource
+from amqp_broker.broker.queues import stream_log
+from amqp_broker.broker.queues.stream import StreamQueue
+from amqp_broker.protocols.stream import codes
+from interop.stream_client import (
+    ANSWER,
+    AUTHENTICATE,
+    CLOSE,
+    CONFIRM,
+    CREDIT,
+    DELETE_PUBLISHER,
+    DELETE_SUPER,
+    DELIVER,
+    FIRST,
+    HANDSHAKE,
+    HEARTBEAT,
+    LAST,
+    METADATA,
+    METADATA_UPDATE,
+    NEXT,
+    OFFSET,
+    OPEN,
+    PARTITIONS,
+    PEER_PROPERTIES,
+    PUBLISH,
+    QUERY_OFFSET,
+    ROUTE,
+    STATS,
+    TIMESTAMP,
+    TUNE,
+    UNSUBSCRIBE,
+    VERSIONS,
+    Read,
+    array,
+    blob,
+    data_section,
+    frame,
+    pairs,
+    sub_batch,
+    text,
+    u16,
+    u32,
+)
+from tests.support.client import Client
+from tests.support.disk_broker import DiskBroker
+from tests.support.memory_broker import MemoryBroker
+from tests.support.stream_client import StreamClient
+
+FAR_AWAY = Peer.at("192.0.2.1", 50_000, "192.0.2.2", 5552)
+
+
+@pytest.fixture(params=[MemoryBroker, DiskBroker])
+def broker(request: pytest.FixtureRequest) -> MemoryBroker:
+    made = request.param(stream_port=0)
+    assert isinstance(made, MemoryBroker)
+    return made
+
+
+def messages(*numbers: int) -> dict[int, bytes]:
+    return {number: data_section(b"%d" % number) for number in numbers}
+
+
+def client_with_stream(
+    broker: MemoryBroker, name: str = "s", *, reference: str = "", in_bytes: bool = False
+) -> StreamClient:
+    client = StreamClient(broker, in_bytes=in_bytes)
+    assert client.create(name) == codes.OK
+    assert client.declare_publisher(1, name, reference) == codes.OK
+    return client
+
+
+def stream_of(broker: MemoryBroker, name: str = "s") -> StreamQueue:
+    queue = broker.queue(name)
+    assert isinstance(queue, StreamQueue)
+    return queue
+
+
+# --- the login
+
+
+@pytest.mark.parametrize("in_bytes", [False, True])
+def test_what_is_published_is_confirmed_and_delivered(broker: MemoryBroker, in_bytes: bool) -> None:
+    client = client_with_stream(broker, in_bytes=in_bytes)
+    client.publish(1, messages(1, 2, 3))
+    assert client.confirmed(3) == [1, 2, 3]
+    assert client.subscribe(1, "s") == codes.OK
+    chunk = client.chunk()
+    assert (chunk.first_offset, chunk.record_count, chunk.entries) == (0, 3, [*messages(1, 2, 3).values()])
+
+
+def test_the_broker_says_where_clients_reach_it() -> None:
+    client = StreamClient(MemoryBroker(), logs_in=False)
+    assert client.log_in() == {"advertised_host": "127.0.0.1", "advertised_port": "5552"}
+    chosen = MemoryBroker(stream_advertised_host="broker.example", stream_advertised_port=7)
+    client = StreamClient(chosen, logs_in=False)
+    assert client.log_in() == {"advertised_host": "broker.example", "advertised_port": "7"}
+    client.correlation += 1
+    client.send(METADATA, u32(client.correlation) + array([text("s")]))
+    read = Read(client.take(METADATA | ANSWER)[1])
+    read.number(8)
+    assert (read.number(2), read.text(), read.number(4)) == (0, "broker.example", 7)
+    assert (read.number(4), read.text(), read.number(2), read.number(2)) == (1, "s", 2, 0xFFFF)
+
+
+@pytest.mark.parametrize(
+    ("mechanism", "response", "peer", "code"),
+    [
+        ("PLAIN", b"\0guest\0wrong", None, codes.AUTHENTICATION_FAILURE),
+        ("PLAIN", b"what", None, codes.SASL_ERROR),
+        ("NONE", b"", None, codes.SASL_MECHANISM_NOT_SUPPORTED),
+        ("PLAIN", b"\0guest\0guest", FAR_AWAY, codes.SASL_AUTHENTICATION_FAILURE_LOOPBACK),
+    ],
+)
+def test_who_may_not_come_in_is_told_so_and_sent_away(
+    mechanism: str, response: bytes, peer: Peer | None, code: int
+) -> None:
+    broker = MemoryBroker()
+    client = StreamClient(broker, logs_in=False, **({"peer": peer} if peer is not None else {}))
+    client.call(PEER_PROPERTIES, pairs({}))
+    assert client.call(HANDSHAKE)[1].texts() == ["PLAIN", "AMQPLAIN"]
+    assert client.call(AUTHENTICATE, text(mechanism) + blob(response))[0] == code
+    assert client.is_closed
+    assert not broker.open_connections
+
+
+def test_a_virtual_host_that_is_not_there_is_refused() -> None:
+    client = StreamClient(MemoryBroker(), logs_in=False)
+    client.call(AUTHENTICATE, text("PLAIN") + blob(b"\0guest\0guest"))
+    assert client.take(TUNE)[1] == u32(1_048_576) + u32(60)
+    client.send(TUNE, u32(0) + u32(0))
+    assert client.call(OPEN, text("none"))[0] == codes.VIRTUAL_HOST_ACCESS_FAILURE
+    assert client.is_closed
+
+
+def test_the_steps_of_the_login_have_one_order() -> None:
+    for early in (frame(OPEN, u32(1) + text("/")), frame(TUNE, u32(0) * 2), frame(PUBLISH, b"\1" + u32(0))):
+        client = StreamClient(MemoryBroker(), logs_in=False)
+        client.write(early)
+        assert client.keys() == [CLOSE]
+        assert client.is_closed
+
+
+def test_who_says_nothing_after_the_login_is_given_up() -> None:
+    broker = MemoryBroker()
+    client = StreamClient(broker)
+    broker.advance(61_000)
+    assert set(client.keys()) == {HEARTBEAT}
+    client.write(frame(HEARTBEAT, b""))
+    broker.advance(61_000)
+    assert broker.open_connections
+    broker.advance(121_000)
+    assert not broker.open_connections
+
+
+def test_goodbyes() -> None:
+    broker = MemoryBroker()
+    client = StreamClient(broker)
+    assert client.call(CLOSE, u16(1) + text("bye"))[0] == codes.OK
+    assert client.is_closed
+    client = StreamClient(broker)
+    client.connection.shut_down("the broker has shut down")
+    read = Read(client.take(CLOSE)[1])
+    assert (read.number(4), read.number(2), read.text()) == (1, codes.OK, "the broker has shut down")
+    assert client.is_closed
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        u32(2_000_000) + bytes(100),
+        frame(99, u32(1)),
+        frame(PUBLISH, b"\1"),
+        frame(PUBLISH, b"\1" + u32(1) + bytes(8)),
+        frame(PUBLISH, b"\1" + u32(1) + bytes(8) + u32(1)),
+        frame(PUBLISH, b"\1" + u32(1) + bytes(8) + u32(0) + b"more"),
+        frame(PUBLISH, b"\1" + u32(70_000)),
+        frame(PUBLISH, b"\1" + u32(1) + bytes(8) + b"\0\7", 2),
+        frame(CREDIT, b"\1"),
+        frame(7, u32(1) + b"\1" + text("s") + u16(9) + u16(1)),
+        u32(2) + b"\0\1",
+    ],
+)
+def test_what_makes_no_sense_ends_the_connection(data: bytes) -> None:
+    broker = MemoryBroker()
+    client = client_with_stream(broker)
+    client.write(data)
+    assert client.keys() == [CLOSE]
+    assert client.is_closed
+    assert stream_of(broker).ready_count == 0
+    assert not broker.open_connections
+
+
+# --- publishing
+
+
+def test_publishers_that_cannot_be() -> None:
+    broker = MemoryBroker()
+    client = client_with_stream(broker, reference="r")
+    Client(broker).open().channel().declare("classic")
+    assert client.declare_publisher(1, "s") == codes.PRECONDITION_FAILED
+    assert client.declare_publisher(2, "s", "r") == codes.PRECONDITION_FAILED
+    assert client.declare_publisher(2, "s", "x" * 256) == codes.PRECONDITION_FAILED
+    assert client.declare_publisher(2, "none") == codes.STREAM_DOES_NOT_EXIST
+    assert client.declare_publisher(2, "classic") == codes.STREAM_DOES_NOT_EXIST
+    assert client.call(DELETE_PUBLISHER, b"\2")[0] == codes.PUBLISHER_DOES_NOT_EXIST
+    assert client.call(DELETE_PUBLISHER, b"\1")[0] == codes.OK
+    client.publish(1, messages(4, 5))
+    assert client.refused() == [(4, codes.PUBLISHER_DOES_NOT_EXIST), (5, codes.PUBLISHER_DOES_NOT_EXIST)]
+
+
+def test_a_confirm_waits_for_the_journal() -> None:
+    broker = DiskBroker()
+    client = client_with_stream(broker)
+    with broker.holding_writes():
+        client.publish(1, messages(1, 2))
+        assert client.keys() == []
+    assert client.confirmed(2) == [1, 2]
+
+
+def test_what_was_published_before_is_confirmed_and_not_stored(broker: MemoryBroker) -> None:
+    client = client_with_stream(broker, reference="r")
+    client.publish(1, messages(1, 2, 3))
+    client.publish(1, messages(2, 3, 4))
+    client.publish(1, messages(1))
+    assert client.confirmed(7) == [1, 1, 2, 2, 3, 3, 4]
+    assert client.sequence("r", "s") == 4
+    assert client.sequence("other", "s") == 0
+    assert stream_of(broker).ready_count == 4
+    unnamed = StreamClient(broker)
+    unnamed.declare_publisher(1, "s")
+    unnamed.publish(1, messages(1))
+    unnamed.publish(1, messages(1))
+    assert stream_of(broker).ready_count == 6
+
+
+def test_publishing_ids_and_offsets_outlive_the_broker_as_entries_do() -> None:
+    broker = DiskBroker()
+    client = client_with_stream(broker, reference="r")
+    client.publish(1, messages(1, 2, 2**63 + 1))
+    client.store_offset("me", "s", 2)
+    assert client.confirmed(3) == [1, 2, 2**63 + 1]
+    broker.writes_at_once = False
+    client.publish(1, messages(2**63 + 2))
+    client.store_offset("me", "s", 3)
+    client.send(QUERY_OFFSET, u32(99) + text("me") + text("s"))
+    assert client.keys() == [], "an offset that may be forgotten is not told"
+    broker = broker.killed()
+    client = StreamClient(broker)
+    assert (client.sequence("r", "s"), client.offset("me", "s")) == (2**63 + 1, (codes.OK, 2))
+    assert stream_of(broker).ready_count == 3
+    client.declare_publisher(1, "s", "r")
+    client.publish(1, messages(2**63 + 1, 2**63 + 2))
+    broker = broker.restarted()
+    client = StreamClient(broker)
+    assert client.sequence("r", "s") == 2**63 + 2
+    client.subscribe(1, "s")
+    assert client.entries(4) == [*messages(1, 2, 2**63 + 1, 2**63 + 2).values()]
+    assert client.delete("s") == codes.OK
+    broker = broker.restarted()
+    client = StreamClient(broker)
+    assert client.create("s") == codes.OK
+    assert (client.sequence("r", "s"), client.offset("me", "s")) == (0, (codes.NO_OFFSET, 0))
+
+
+def test_what_a_stream_remembers_goes_with_it() -> None:
+    broker = DiskBroker()
+    before = broker.live_records()
+    client = client_with_stream(broker, reference="r")
+    for number in range(1, 4):
+        client.publish(1, messages(number))
+        client.store_offset("me", "s", number)
+    assert client.confirmed(3)
+    client.delete("s")
+    assert broker.live_records() == before
+
+
+def test_sub_batches_are_passed_on_as_they_are(broker: MemoryBroker) -> None:
+    client = client_with_stream(broker)
+    batch = sub_batch([*messages(1, 2, 3).values()])
+    unknown = sub_batch([*messages(4, 5).values()], compression=3)
+    client.publish_batches(1, {1: batch, 2: unknown, 3: sub_batch([])})
+    client.publish(1, messages(6))
+    assert client.confirmed(4) == [1, 2, 3, 6]
+    client.subscribe(1, "s")
+    chunk = client.chunk()
+    assert (chunk.record_count, chunk.entry_count, chunk.entries) == (6, 3, [*messages(6).values()])
+    assert [(kind, records) for kind, records, _, _ in chunk.sub_batches] == [(0, 3), (3, 2)]
+
+
+def test_an_alarm_holds_publishers_back() -> None:
+    broker = MemoryBroker()
+    client = client_with_stream(broker)
+    broker.set_alarm(Resource.MEMORY, True)
+    client.publish(1, messages(1))
+    assert client.connection.is_reading_paused
+    broker.set_alarm(Resource.MEMORY, False)
+    assert not client.connection.is_reading_paused
+
+
+# --- subscriptions
+
+
+def test_a_chunk_comes_for_each_credit(broker: MemoryBroker) -> None:
+    client = client_with_stream(broker)
+    client.subscribe(1, "s", credit=1)
+    for number in range(3):
+        client.publish(1, messages(number))
+    assert client.keys().count(DELIVER) == 1
+    client.credit(1)
+    chunk = client.chunk()
+    assert (chunk.first_offset, chunk.record_count) == (1, 2)
+    client.credit(1, 0)
+    client.publish(1, messages(3))
+    assert client.keys() == [CONFIRM]
+    client.credit(9)
+    assert client.take(CREDIT | ANSWER)[1] == u16(codes.SUBSCRIPTION_ID_DOES_NOT_EXIST) + b"\x09"
+
+
+def test_where_a_subscription_begins(broker: MemoryBroker) -> None:
+    client = client_with_stream(broker)
+    for number in range(4):
+        client.publish(1, messages(number))
+        broker.advance(1_500)
+    client.publish(1, messages(4, 5))
+    wall_ms = broker.clock.wall_ms() - 1_500
+    places = {FIRST: 0, LAST: 4, (OFFSET, 2): 2, (OFFSET, 5): 4, (TIMESTAMP, wall_ms): 3, (TIMESTAMP, 0): 0}
+    for number, (place, first_offset) in enumerate(places.items()):
+        assert client.subscribe(number, "s", place) == codes.OK
+        assert client.chunk().first_offset == first_offset
+    client.subscribe(20, "s", NEXT)
+    client.subscribe(21, "s", (OFFSET, 7))
+    client.read()
+    client.frames.clear()
+    for number in range(len(places)):
+        assert client.call(UNSUBSCRIBE, bytes((number,)))[0] == codes.OK
+    client.publish(1, messages(6, 7))
+    assert sorted([client.chunk().first_offset, client.chunk().first_offset]) == [6, 6]
+
+
+def test_subscriptions_that_cannot_be() -> None:
+    client = client_with_stream(MemoryBroker())
+    assert client.subscribe(1, "s") == codes.OK
+    assert client.subscribe(1, "s") == codes.SUBSCRIPTION_ID_ALREADY_EXISTS
+    assert client.subscribe(2, "none") == codes.STREAM_DOES_NOT_EXIST
+    assert client.call(UNSUBSCRIBE, b"\2")[0] == codes.SUBSCRIPTION_ID_DOES_NOT_EXIST
+
+
+def test_what_is_not_in_memory_is_read_from_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream_log, "LATEST_ENTRIES_MAX", 2)
+    monkeypatch.setattr(stream_log, "CHUNK_ENTRIES_MAX", 4)
+    broker = DiskBroker()
+    client = client_with_stream(broker)
+    channel = broker.client().channel()
+    for number in range(0, 20, 2):
+        client.publish(1, messages(number))
+        channel.publish("", "s", b"%d" % (number + 1))
+    client.publish_batches(1, {100: sub_batch([data_section(b"20"), data_section(b"21")], compression=1)})
+    bodies = [b"%d" % number for number in range(22)]
+    for _ in range(2):
+        for offset in range(22):
+            reader = broker.client().channel()
+            reader.qos(100)
+            reader.consume("s", arguments={"x-stream-offset": offset})
+            got = reader.deliveries()
+            assert [one.body for one in got] == bodies[offset:]
+            assert [one.headers["x-stream-offset"] for one in got] == list(range(offset, 22))
+            client = StreamClient(broker)
+            client.subscribe(1, "s", (OFFSET, offset), credit=1)
+            records = 0
+            while records < 22 - offset:
+                chunk = client.chunk()
+                assert chunk.first_offset == offset + records or (records == 0 and chunk.first_offset < offset)
+                records = chunk.first_offset + chunk.record_count - offset
+                client.credit(1)
+        broker = broker.restarted()
+
+
+def test_streams_are_shared_with_amqp_0_9_1(broker: MemoryBroker) -> None:
+    client = client_with_stream(broker)
+    channel = Client(broker).open().channel()
+    channel.publish("", "s", b"from 0-9-1")
+    client.publish(1, {1: data_section(b"from a stream"), 2: b"no message of AMQP 1.0"})
+    client.subscribe(1, "s")
+    chunk = client.chunk()
+    assert chunk.record_count == 3
+    assert chunk.entries[0].endswith(data_section(b"from 0-9-1")[8:])
+    assert chunk.entries[1:] == [data_section(b"from a stream"), b"no message of AMQP 1.0"]
+    channel.qos(10)
+    channel.consume("s", arguments={"x-stream-offset": "first"})
+    assert channel.bodies() == [b"from 0-9-1", b"from a stream", b"no message of AMQP 1.0"]
+
+
+def test_filters(broker: MemoryBroker) -> None:
+    client = client_with_stream(broker)
+    for number, value in enumerate(["a", None, "b"]):
+        client.publish_filtered(1, [(number, value, data_section(b"%d" % number))])
+    client.subscribe(1, "s", filter__1="a")
+    client.subscribe(2, "s", filter__1="b", match_unfiltered="true")
+    assert (client.chunk().entries, client.chunk().entries) == (
+        [data_section(b"0")],
+        [data_section(b"1"), data_section(b"2")],
+    )
+    channel = Client(broker).open().channel()
+    channel.qos(10)
+    channel.consume("s", arguments={"x-stream-offset": "first", "x-stream-filter": ["b"]})
+    assert channel.bodies() == [b"2"]
+
+
+def test_a_stream_that_goes_takes_publishers_and_subscriptions_along(broker: MemoryBroker) -> None:
+    client, other = client_with_stream(broker), StreamClient(broker)
+    client.subscribe(1, "s")
+    assert other.delete("s") == codes.OK
+    client.read()
+    assert [(key, content) for key, _, content in client.frames] == [(METADATA_UPDATE, u16(6) + text("s"))]
+    client.frames.clear()
+    client.publish(1, messages(1))
+    assert client.refused() == [(1, codes.PUBLISHER_DOES_NOT_EXIST)]
+    assert client.create("s") == codes.OK
+    assert client.subscribe(1, "s") == codes.OK
+    assert other.keys() == []
+
+
+def test_retention_drops_blocks(broker: MemoryBroker) -> None:
+    client = StreamClient(broker)
+    assert client.create("s", max_length_bytes="100") == codes.OK
+    client.declare_publisher(1, "s")
+    for number in range(5):
+        client.publish(1, {number: data_section(bytes(100)), number + 10: data_section(bytes(100))})
+        broker.advance(1_500)
+    client.subscribe(1, "s")
+    client.read()
+    assert client.chunk().first_offset == stream_of(broker).first_offset == 8
+    assert stream_of(broker).ready_count == 2
+
+
+# --- streams and super streams
+
+
+def test_streams_that_cannot_be() -> None:
+    broker = MemoryBroker()
+    client = StreamClient(broker)
+    assert client.create("s", max_age="1D", max_length_bytes="1000", unknown="x") == codes.OK
+    assert client.create("s", max_age="1D", max_length_bytes="1000") == codes.STREAM_ALREADY_EXISTS
+    for name, arguments in {"s": {}, "": {}, "a" * 256: {}, "t": {"max_age": "x"}, "amq.s": {}}.items():
+        assert client.create(name, **arguments) == codes.PRECONDITION_FAILED
+    assert client.create("t", max_length_bytes="many") == codes.PRECONDITION_FAILED
+    assert client.delete("none") == codes.STREAM_DOES_NOT_EXIST
+    table = {"x-queue-type": "stream", "x-max-age": "1D", "x-max-length-bytes": 1000}
+    assert stream_of(broker).table == table
+
+
+def test_what_a_user_may_not_do_is_refused() -> None:
+    broker = MemoryBroker()
+    client_with_stream(broker)
+    broker.administration.add_user("u", "u")
+    broker.administration.set_permission("u", "/", "^$", "^$", "^$")
+    client = StreamClient(broker, logs_in=False)
+    client.log_in("u", "u")
+    refused = codes.ACCESS_REFUSED
+    assert (client.create("t"), client.delete("s"), client.declare_publisher(1, "s")) == (refused,) * 3
+    assert (client.subscribe(1, "s"), client.offset("me", "s")) == (refused, (refused, 0))
+    assert client.create_super("x", ["x-0"], ["0"]) == refused
+    client.store_offset("me", "s", 1)
+    assert not client.is_closed
+    assert len(stream_of(broker).offsets) == 0
+
+
+def test_super_streams(broker: MemoryBroker) -> None:
+    client = StreamClient(broker)
+    assert client.create_super("x", ["x-b", "x-a"], ["b", "a"]) == codes.OK
+    assert client.create_super("x", ["y-0"], ["0"]) == codes.STREAM_ALREADY_EXISTS
+    assert client.create_super("y", ["x-a"], ["0"]) == codes.STREAM_ALREADY_EXISTS
+    assert client.create_super("y", ["y-0"], ["0", "1"]) == codes.PRECONDITION_FAILED
+    assert client.call(PARTITIONS, text("x"))[1].texts() == ["x-b", "x-a"]
+    assert client.call(ROUTE, text("a") + text("x"))[1].texts() == ["x-a"]
+    assert client.call(ROUTE, text("c") + text("x"))[1].texts() == []
+    assert client.call(PARTITIONS, text("y"))[0] == codes.STREAM_DOES_NOT_EXIST
+    channel = Client(broker).open().channel()
+    channel.publish("x", "a", b"m")
+    assert stream_of(broker, "x-a").ready_count == 1
+    assert client.call(DELETE_SUPER, text("amq.direct"))[0] == codes.STREAM_DOES_NOT_EXIST
+    assert client.call(DELETE_SUPER, text("x"))[0] == codes.OK
+    assert not broker.virtual_host.queues
+    assert "x" not in broker.virtual_host.exchanges
+
+
+def test_statistics(broker: MemoryBroker) -> None:
+    client = client_with_stream(broker)
+
+    def stats() -> dict[str, int]:
+        _, read = client.call(STATS, text("s"))
+        return {read.text(): read.number(8) for _ in range(read.number(4))}
+
+    nothing = 2**64 - 1  # -1
+    assert stats() == {"committed_chunk_id": nothing, "first_chunk_id": nothing, "last_chunk_id": nothing}
+    client.publish(1, messages(1, 2))
+    client.publish(1, messages(3))
+    assert stats() == {"committed_chunk_id": 2, "first_chunk_id": 0, "last_chunk_id": 2}
+
+
+def test_a_client_that_knows_the_second_deliver_gets_it(broker: MemoryBroker) -> None:
+    client = client_with_stream(broker)
+    code, read = client.call(VERSIONS, array([u16(DELIVER) + u16(1) + u16(2)]))
+    versions = [(read.number(2), read.number(2), read.number(2)) for _ in range(read.number(4))]
+    assert code == codes.OK
+    assert (PUBLISH, 1, 2) in versions
+    client.subscribe(1, "s")
+    client.publish(1, messages(1))
+    client.read()
+    version, content = next((version, content) for key, version, content in client.frames if key == DELIVER)
+    assert (version, content[:9], content[9]) == (2, b"\1" + bytes(8), 0x50)
+
+
+def test_what_is_seen_of_it(broker: MemoryBroker) -> None:
+    client = client_with_stream(broker)
+    client.publish(1, messages(1))
+    client.subscribe(1, "s")
+    connection = client.connection.inspect()
+    assert (connection["protocol"], connection["auth_mechanism"], connection["channels"]) == ("stream", "PLAIN", 1)
+    (channel,) = client.connection.inspect_channels()
+    assert channel["consumer_count"] == 1
+    assert channel["message_stats"]["publish"] == 1
+    client.drop()
+    assert len(stream_of(broker).consumers) == 0
+    assert not stream_of(broker).watchers
