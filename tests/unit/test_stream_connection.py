@@ -51,7 +51,7 @@ from interop.stream_client import (
 from tests.support.client import Client
 from tests.support.disk_broker import DiskBroker
 from tests.support.memory_broker import MemoryBroker
-from tests.support.stream_client import StreamClient
+from tests.support.stream_client import LOOPBACK, StreamClient
 
 FAR_AWAY = Peer.at("192.0.2.1", 50_000, "192.0.2.2", 5552)
 
@@ -112,17 +112,15 @@ def test_the_broker_says_where_clients_reach_it() -> None:
 @pytest.mark.parametrize(
     ("mechanism", "response", "peer", "code"),
     [
-        ("PLAIN", b"\0guest\0wrong", None, codes.AUTHENTICATION_FAILURE),
-        ("PLAIN", b"what", None, codes.SASL_ERROR),
-        ("NONE", b"", None, codes.SASL_MECHANISM_NOT_SUPPORTED),
+        ("PLAIN", b"\0guest\0wrong", LOOPBACK, codes.AUTHENTICATION_FAILURE),
+        ("PLAIN", b"what", LOOPBACK, codes.SASL_ERROR),
+        ("NONE", b"", LOOPBACK, codes.SASL_MECHANISM_NOT_SUPPORTED),
         ("PLAIN", b"\0guest\0guest", FAR_AWAY, codes.SASL_AUTHENTICATION_FAILURE_LOOPBACK),
     ],
 )
-def test_who_may_not_come_in_is_told_so_and_sent_away(
-    mechanism: str, response: bytes, peer: Peer | None, code: int
-) -> None:
+def test_who_may_not_come_in_is_told_so_and_sent_away(mechanism: str, response: bytes, peer: Peer, code: int) -> None:
     broker = MemoryBroker()
-    client = StreamClient(broker, logs_in=False, **({"peer": peer} if peer is not None else {}))
+    client = StreamClient(broker, logs_in=False, peer=peer)
     client.call(PEER_PROPERTIES, pairs({}))
     assert client.call(HANDSHAKE)[1].texts() == ["PLAIN", "AMQPLAIN"]
     assert client.call(AUTHENTICATE, text(mechanism) + blob(response))[0] == code
@@ -330,7 +328,14 @@ def test_where_a_subscription_begins(broker: MemoryBroker) -> None:
         broker.advance(1_500)
     client.publish(1, messages(4, 5))
     wall_ms = broker.clock.wall_ms() - 1_500
-    places = {FIRST: 0, LAST: 4, (OFFSET, 2): 2, (OFFSET, 5): 4, (TIMESTAMP, wall_ms): 3, (TIMESTAMP, 0): 0}
+    places: dict[int | tuple[int, int], int] = {
+        FIRST: 0,
+        LAST: 4,
+        (OFFSET, 2): 2,
+        (OFFSET, 5): 4,
+        (TIMESTAMP, wall_ms): 3,
+        (TIMESTAMP, 0): 0,
+    }
     for number, (place, first_offset) in enumerate(places.items()):
         assert client.subscribe(number, "s", place) == codes.OK
         assert client.chunk().first_offset == first_offset
