@@ -10,17 +10,15 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from amqp_broker.broker.policies import (
-    APPLIES_TO_QUEUES,
     EXCHANGE,
     FEDERATION_UPSTREAM,
-    MEANS_NOTHING_TO,
     NOTHING,
     OPERATOR_POLICY,
     POLICY,
+    QUEUES,
     InForce,
     Policy,
     alternate_under,
-    arguments_under,
     delaying_under,
     in_order,
     merged,
@@ -96,19 +94,14 @@ class AppliedPolicies:
 
     def apply_to_queue(self, queue: Queue) -> None:
         """Let what the policies say be in force for a queue."""
-        queue_type = queue.declared.queue_type
-        kinds = APPLIES_TO_QUEUES.get(queue_type, ("all", "queues"))
-        in_force = self._in_force(queue.name, kinds, MEANS_NOTHING_TO.get(queue_type, NOTHING))
+        traits = queue.traits()
+        in_force = self._in_force(queue.name, (*QUEUES, traits.apply_to), traits.meaningless_policy_keys)
         if in_force is not queue.in_force:
             if self._host.observers.present_for_changes:
                 self._tell(queue, in_force)
             before, queue.in_force = queue.in_force, in_force
             self._tell_federation(before, in_force)
-            queue.apply(
-                queue.declared
-                if in_force is None
-                else arguments_under(queue.declared, queue.table, in_force.definition)
-            )
+            queue.apply(queue.declared if in_force is None else queue.arguments_under(in_force.definition))
 
     def _tell(self, queue: Queue, in_force: InForce | None) -> None:
         """Tell those who look on that another policy counts for a queue, or none any more."""

@@ -1,17 +1,16 @@
 """The optional arguments of queues, exchanges and consumers: what is allowed, what they mean, when two sets are equal.
 
-RabbitMQ's texts name a wrong value the way Erlang prints a term, and clients match on them (``erlang_text.py``). Each
-queue type knows a set of arguments: those are checked and compared, an argument that
-only another type knows is refused, and any other is kept and ignored.
+An argument means the same to all queue types that know it; which of them a type knows, it says itself
+(``queues/traits.py``). RabbitMQ's texts name a wrong value the way Erlang prints a term, and clients match on them
+(``erlang_text.py``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from amqp_broker.behaviour import Behaviour
 from amqp_broker.broker.erlang_text import bare, erlang_string, erlang_term
 from amqp_broker.errors import AmqpError, precondition_failed
 from amqp_broker.wire.table import FieldValue, Table, type_name
@@ -19,64 +18,23 @@ from amqp_broker.wire.table import FieldValue, Table, type_name
 TTL_MS_MAX = 315_360_000_000
 PRIORITY_MAX = 255
 
+DROP_HEAD: Final = "drop-head"
 REPLAY_ARGUMENT: Final = "x-replay-ms"  # which RabbitMQ does not have (``queues/past.py``)
 
-CLASSIC_ARGUMENTS = (
-    "x-expires",
-    "x-message-ttl",
-    "x-dead-letter-exchange",
-    "x-dead-letter-routing-key",
-    "x-max-length",
-    "x-max-length-bytes",
-    "x-max-priority",
-    "x-overflow",
-    "x-queue-mode",
-    "x-queue-version",
-    "x-single-active-consumer",
-    "x-queue-type",
-    "x-queue-master-locator",
-    REPLAY_ARGUMENT,
-)
-QUORUM_ARGUMENTS = (
-    "x-dead-letter-exchange",
-    "x-dead-letter-routing-key",
-    "x-dead-letter-strategy",
-    "x-expires",
-    "x-max-length",
-    "x-max-length-bytes",
-    "x-max-in-memory-length",
-    "x-max-in-memory-bytes",
-    "x-overflow",
-    "x-single-active-consumer",
-    "x-queue-type",
-    "x-quorum-initial-group-size",
-    "x-delivery-limit",
-    "x-message-ttl",
-    "x-queue-leader-locator",
-    REPLAY_ARGUMENT,
-)
-STREAM_ARGUMENTS = (
-    "x-max-length-bytes",
-    "x-queue-type",
-    "x-max-age",
-    "x-stream-max-segment-size-bytes",
-    "x-initial-cluster-size",
-    "x-queue-leader-locator",
-)
-ARGUMENTS_OF_TYPE = {"classic": CLASSIC_ARGUMENTS, "quorum": QUORUM_ARGUMENTS, "stream": STREAM_ARGUMENTS}
-ALL_QUEUE_ARGUMENTS = frozenset(CLASSIC_ARGUMENTS + QUORUM_ARGUMENTS + STREAM_ARGUMENTS)
+QUEUE_TYPE: Final = "x-queue-type"
+DEFAULT_QUEUE_TYPE: Final = "classic"  # of a queue that is declared without one
 
 
 @dataclass(frozen=True, slots=True)
 class QueueArguments:
-    """What a queue's arguments ask for, after they were checked. None where an argument is absent."""
+    """The arguments of a queue after they were checked and read. None where an argument is absent."""
 
-    queue_type: str = "classic"
+    queue_type: str = DEFAULT_QUEUE_TYPE
     message_ttl_ms: int | None = None
     expires_ms: int | None = None
     length_max: int | None = None
     length_bytes_max: int | None = None
-    overflow: str = "drop-head"
+    overflow: str = DROP_HEAD
     dead_letter_exchange: str | None = None
     dead_letter_routing_key: str | None = None
     priority_max: int | None = None
@@ -96,59 +54,68 @@ def _is_integer(value: FieldValue) -> bool:
 
 INTEGER_TYPE_NAMES = frozenset({"byte", "short", "signedint", "long", "unsignedbyte", "unsignedshort", "unsignedint"})
 
-# What is wrong with a value, as the text after "invalid arg ... for queue ...: "; None where nothing is.
 Check = Callable[[FieldValue, Table], str | None]
+"""Takes an argument's value and all arguments, and returns what is wrong with the value, as the text after "invalid arg
+... for queue ...: "; None where nothing is.
+"""
 
 
-def _check_integer(value: FieldValue, _arguments: Table) -> str | None:
+def check_integer(value: FieldValue, _arguments: Table) -> str | None:
+    """An integer of any width."""
     return None if _is_integer(value) else erlang_string(f"expected integer, got {type_name(value)}")
 
 
-def _check_not_negative(value: FieldValue, arguments: Table) -> str | None:
-    return _check_integer(value, arguments) or (f"{{value_negative,{_number(value)}}}" if _number(value) < 0 else None)
+def check_not_negative(value: FieldValue, arguments: Table) -> str | None:
+    """An integer from 0 on."""
+    return check_integer(value, arguments) or (f"{{value_negative,{_number(value)}}}" if _number(value) < 0 else None)
 
 
-def _check_ttl(value: FieldValue, arguments: Table) -> str | None:
-    if problem := _check_not_negative(value, arguments):
+def check_ttl(value: FieldValue, arguments: Table) -> str | None:
+    """A duration in milliseconds, from 0 on."""
+    if problem := check_not_negative(value, arguments):
         return problem
     return f"{{value_too_large,{_number(value)}}}" if _number(value) > TTL_MS_MAX else None
 
 
-def _check_positive_ttl(value: FieldValue, arguments: Table) -> str | None:
+def check_positive_ttl(value: FieldValue, arguments: Table) -> str | None:
+    """A duration in milliseconds, from 1 on."""
     if _is_integer(value) and _number(value) == 0:
         return "{value_zero,0}"
-    return _check_ttl(value, arguments)
+    return check_ttl(value, arguments)
 
 
-def _check_positive(value: FieldValue, arguments: Table) -> str | None:
-    return _check_not_negative(value, arguments) or ("{value_zero,0}" if _number(value) == 0 else None)
+def check_positive(value: FieldValue, arguments: Table) -> str | None:
+    """An integer from 1 on."""
+    return check_not_negative(value, arguments) or ("{value_zero,0}" if _number(value) == 0 else None)
 
 
 def _check_priority_max(value: FieldValue, arguments: Table) -> str | None:
-    if problem := _check_not_negative(value, arguments):
+    if problem := check_not_negative(value, arguments):
         return problem
     return f"{{max_value_exceeded,{_number(value)}}}" if _number(value) > PRIORITY_MAX else None
 
 
-def _check_string(value: FieldValue, _arguments: Table) -> str | None:
+def check_string(value: FieldValue, _arguments: Table) -> str | None:
+    """A text."""
     return None if isinstance(value, str) else f"{{unacceptable_type,{type_name(value)}}}"
 
 
-def _check_boolean(value: FieldValue, _arguments: Table) -> str | None:
+def check_boolean(value: FieldValue, _arguments: Table) -> str | None:
+    """A boolean."""
     return None if isinstance(value, bool) else f"{{unacceptable_type,{type_name(value)}}}"
 
 
 def _check_dead_letter_routing_key(value: FieldValue, arguments: Table) -> str | None:
-    if problem := _check_string(value, arguments):
+    if problem := check_string(value, arguments):
         return problem
     return None if "x-dead-letter-exchange" in arguments else "routing_key_but_no_dlx_defined"
 
 
-def _one_of(allowed: Sequence[str], problem: str) -> Check:
-    """A check for one of a few texts; the problem is an atom, or a text that shows the value where its ``{}`` is."""
+def one_of(allowed: Sequence[str], problem: str) -> Check:
+    """One of a few texts; the problem is an atom, or a text that shows the value where its ``{}`` is."""
 
     def check(value: FieldValue, arguments: Table) -> str | None:
-        if wrong_type := _check_string(value, arguments):
+        if wrong_type := check_string(value, arguments):
             return wrong_type
         if value in allowed:
             return None
@@ -158,13 +125,13 @@ def _one_of(allowed: Sequence[str], problem: str) -> Check:
 
 
 def _check_queue_version(value: FieldValue, arguments: Table) -> str | None:
-    if problem := _check_not_negative(value, arguments):
+    if problem := check_not_negative(value, arguments):
         return problem
     return None if value in (1, 2) else erlang_string(f"unsupported queue version '{_number(value)}'")
 
 
 def _check_maximum_age(value: FieldValue, arguments: Table) -> str | None:
-    if problem := _check_string(value, arguments):
+    if problem := check_string(value, arguments):
         return problem
     return None if is_maximum_age(str(value)) else "invalid_max_age"
 
@@ -185,111 +152,84 @@ def maximum_age_ms(text: str) -> int | None:
 AGE_UNITS_S: Final = {"Y": 31_536_000, "M": 2_592_000, "D": 86_400, "h": 3_600, "m": 60, "s": 1}
 LEADER_LOCATORS = ("client-local", "balanced", "random", "least-leaders")
 QUEUE_CHECKS: dict[str, Check] = {
-    "x-expires": _check_positive_ttl,
-    "x-message-ttl": _check_ttl,
-    "x-dead-letter-exchange": _check_string,
+    "x-expires": check_positive_ttl,
+    "x-message-ttl": check_ttl,
+    "x-dead-letter-exchange": check_string,
     "x-dead-letter-routing-key": _check_dead_letter_routing_key,
-    "x-dead-letter-strategy": _one_of(("at-most-once", "at-least-once"), "invalid_dlx_strategy"),
-    "x-max-length": _check_not_negative,
-    "x-max-length-bytes": _check_not_negative,
-    "x-max-in-memory-length": _check_not_negative,
-    "x-max-in-memory-bytes": _check_not_negative,
+    "x-dead-letter-strategy": one_of(("at-most-once", "at-least-once"), "invalid_dlx_strategy"),
+    "x-max-length": check_not_negative,
+    "x-max-length-bytes": check_not_negative,
+    "x-max-in-memory-length": check_not_negative,
+    "x-max-in-memory-bytes": check_not_negative,
     "x-max-priority": _check_priority_max,
-    "x-overflow": _one_of(("drop-head", "reject-publish", "reject-publish-dlx"), "invalid_overflow"),
-    "x-queue-mode": _one_of(("default", "lazy"), "unsupported queue mode '{}'"),
+    "x-overflow": one_of(("drop-head", "reject-publish", "reject-publish-dlx"), "invalid_overflow"),
+    "x-queue-mode": one_of(("default", "lazy"), "unsupported queue mode '{}'"),
     "x-queue-version": _check_queue_version,
-    "x-single-active-consumer": _check_boolean,
-    "x-queue-type": _one_of(("classic", "quorum", "stream"), "unsupported queue type '{}'"),
-    "x-quorum-initial-group-size": _check_positive,
+    "x-single-active-consumer": check_boolean,
+    "x-quorum-initial-group-size": check_positive,
     "x-max-age": _check_maximum_age,
-    "x-stream-max-segment-size-bytes": _check_not_negative,
-    "x-initial-cluster-size": _check_positive,
-    "x-queue-leader-locator": _one_of(LEADER_LOCATORS, "invalid_queue_locator_arg"),
-    REPLAY_ARGUMENT: _check_positive_ttl,
+    "x-stream-max-segment-size-bytes": check_not_negative,
+    "x-initial-cluster-size": check_positive,
+    "x-queue-leader-locator": one_of(LEADER_LOCATORS, "invalid_queue_locator_arg"),
+    REPLAY_ARGUMENT: check_positive_ttl,
 }
-CONSUMER_CHECKS: dict[str, Check] = {"x-priority": _check_integer, "x-cancel-on-ha-failover": _check_boolean}
-CONSUMER_ARGUMENTS_OF_TYPE = {
-    "classic": ("x-cancel-on-ha-failover", "x-priority", "x-credit"),
-    "quorum": ("x-priority", "x-credit"),
-    "stream": ("x-credit", "x-stream-offset"),
-}
-ALL_CONSUMER_ARGUMENTS = frozenset({"x-cancel-on-ha-failover", "x-priority", "x-credit", "x-stream-offset"})
+CONSUMER_CHECKS: dict[str, Check] = {"x-priority": check_integer, "x-cancel-on-ha-failover": check_boolean}
 
 
-def check_queue_arguments(queue: str, arguments: Table, behaviour: Behaviour) -> QueueArguments:
-    """Check a queue's arguments and read them.
+def queue_type_of(table: Table) -> str:
+    """The name of the type that a queue is declared with."""
+    return _text(table.get(QUEUE_TYPE)) or DEFAULT_QUEUE_TYPE
 
-    Args:
-        queue: the queue as texts name it: ``queue 'q' in vhost '/'``.
-        arguments: as declared.
-        behaviour: what limits are there without an argument.
 
-    Raises:
-        AmqpError: 406 that names the argument and what is wrong with it.
-    """
-    if not arguments:
-        return NO_QUEUE_ARGUMENTS
-    _check_values(queue, arguments, QUEUE_CHECKS, ("x-queue-type",))
-    queue_type = _text(arguments.get("x-queue-type")) or "classic"
-    known = ARGUMENTS_OF_TYPE[queue_type]
-    _check_values(queue, arguments, QUEUE_CHECKS, known)
-    _refuse_foreign(queue, arguments, ALL_QUEUE_ARGUMENTS.difference(known), queue_type)
+def read_queue_arguments(table: Table) -> QueueArguments:
+    """Read arguments that were checked; what they mean to all types that know them."""
     return QueueArguments(
-        queue_type=queue_type,
-        message_ttl_ms=_integer(arguments.get("x-message-ttl")),
-        expires_ms=_integer(arguments.get("x-expires")),
-        length_max=_integer(arguments.get("x-max-length")),
-        length_bytes_max=_integer(arguments.get("x-max-length-bytes")),
-        overflow=overflow_in_force(_text(arguments.get("x-overflow")), queue_type),
-        dead_letter_exchange=_text(arguments.get("x-dead-letter-exchange")),
-        dead_letter_routing_key=_text(arguments.get("x-dead-letter-routing-key")),
-        priority_max=_integer(arguments.get("x-max-priority")) or None,
-        has_single_active_consumer=arguments.get("x-single-active-consumer") is True,
-        delivery_limit=_delivery_limit(arguments, behaviour) if queue_type == "quorum" else None,
-        age_ms_max=maximum_age_ms(_text(arguments.get("x-max-age")) or ""),
-        replay_ms=_integer(arguments.get(REPLAY_ARGUMENT)),
+        queue_type=queue_type_of(table),
+        message_ttl_ms=_integer(table.get("x-message-ttl")),
+        expires_ms=_integer(table.get("x-expires")),
+        length_max=_integer(table.get("x-max-length")),
+        length_bytes_max=_integer(table.get("x-max-length-bytes")),
+        overflow=_text(table.get("x-overflow")) or DROP_HEAD,
+        dead_letter_exchange=_text(table.get("x-dead-letter-exchange")),
+        dead_letter_routing_key=_text(table.get("x-dead-letter-routing-key")),
+        priority_max=_integer(table.get("x-max-priority")) or None,
+        has_single_active_consumer=table.get("x-single-active-consumer") is True,
+        delivery_limit=_integer(table.get("x-delivery-limit")),
+        age_ms_max=maximum_age_ms(_text(table.get("x-max-age")) or ""),
+        replay_ms=_integer(table.get(REPLAY_ARGUMENT)),
     )
 
 
-def _delivery_limit(arguments: Table, behaviour: Behaviour) -> int | None:
-    limit = _integer(arguments.get("x-delivery-limit"))
-    if limit is None:
-        return behaviour.delivery_limit
-    return None if limit < 0 and behaviour.negative_delivery_limit_is_none else limit
+def priority_of(arguments: Table) -> int:
+    """The priority that a consumer's arguments, which were checked, ask for."""
+    return _integer(arguments.get("x-priority")) or 0
 
 
-def overflow_in_force(wanted: str | None, queue_type: str) -> str:
-    """What to do when the queue is full; a quorum queue takes ``reject-publish-dlx`` and does not do it."""
-    if wanted is None or (queue_type == "quorum" and wanted == "reject-publish-dlx"):
-        return "drop-head"
-    return wanted
+def check_values(owner: str, arguments: Table, checks: Mapping[str, Check], known: Sequence[str]) -> None:
+    """Check the arguments that are known, in the order of the checks.
 
-
-def check_consumer_arguments(queue: str, queue_type: str, arguments: Table) -> int:
-    """Check a consumer's arguments; returns its priority.
+    Args:
+        owner: whose they are, as texts name it.
 
     Raises:
         AmqpError: 406 that names the argument and what is wrong with it.
     """
-    known = CONSUMER_ARGUMENTS_OF_TYPE[queue_type]
-    _check_values(queue, arguments, CONSUMER_CHECKS, known)
-    _refuse_foreign(queue, arguments, ALL_CONSUMER_ARGUMENTS.difference(known), queue_type)
-    return _integer(arguments.get("x-priority")) or 0
-
-
-def _check_values(queue: str, arguments: Table, checks: dict[str, Check], known: Sequence[str]) -> None:
-    """Check what is known, in the order of the checks."""
     for name, check in checks.items():
         if name in arguments and name in known:
             problem = check(arguments[name], arguments)
             if problem is not None:
-                raise precondition_failed(f"invalid arg '{name}' for {queue}: {problem}")
+                raise precondition_failed(f"invalid arg '{name}' for {owner}: {problem}")
 
 
-def _refuse_foreign(queue: str, arguments: Table, foreign: frozenset[str], queue_type: str) -> None:
+def refuse_foreign(owner: str, arguments: Table, foreign: frozenset[str], queue_type: str) -> None:
+    """Refuse arguments that only other queue types know.
+
+    Raises:
+        AmqpError: 406 that names the first one.
+    """
     for name in arguments:
         if name in foreign:
-            raise precondition_failed(f"invalid arg '{name}' for {queue} of queue type rabbit_{queue_type}_queue")
+            raise precondition_failed(f"invalid arg '{name}' for {owner} of queue type rabbit_{queue_type}_queue")
 
 
 def check_equivalent(resource: str, name: str, current: FieldValue, received: FieldValue) -> None:
@@ -316,7 +256,7 @@ def check_arguments_equivalent(resource: str, names: Sequence[str], current: Tab
             if erlang_term(current[name]) != erlang_term(received[name]):
                 raise _inequivalent(resource, name, _shown(current[name]), _shown(received[name]))
         elif name in current or name in received:
-            if name == "x-queue-type" and "classic" in (current.get(name), received.get(name)):
+            if name == QUEUE_TYPE and DEFAULT_QUEUE_TYPE in (current.get(name), received.get(name)):
                 continue
             raise _inequivalent(resource, name, _described(current, name), _described(received, name))
 

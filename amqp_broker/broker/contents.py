@@ -15,7 +15,7 @@ from amqp_broker.broker.firehose import Firehose
 from amqp_broker.broker.parameters import Parameters
 from amqp_broker.broker.ports import Clock, Driver
 from amqp_broker.broker.problems import NotThere
-from amqp_broker.broker.queues.registry import queue_types
+from amqp_broker.broker.queues.registry import QueueTypes
 from amqp_broker.broker.shared import Shared
 from amqp_broker.broker.virtual_host import VirtualHost
 from amqp_broker.compilation import mypyc_attr
@@ -33,7 +33,7 @@ class Contents(Shared):
     def __init__(self, settings: Settings, clock: Clock, driver: Driver) -> None:
         super().__init__(settings, clock, driver)
         self.exchange_types = exchange_types()
-        self.queue_types = queue_types()
+        self.queue_types = QueueTypes()
         self.users = Users()
         self.authority: Authority | None = None  # where others than these are asked who somebody is
         self.virtual_hosts: dict[str, VirtualHost] = {}

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from amqp_broker.broker.message import Address, Message
     from amqp_broker.broker.queues.base import Queue
     from amqp_broker.broker.shared import Shared
+    from amqp_broker.wire.table import Table
 
 
 class Host:
@@ -47,6 +48,14 @@ class Host:
         """
         exchange, routing_key = address.exchange, address.routing_key
         return self.interceptors.changed(self.name, exchange, routing_key, user_name, header, body)
+
+    def check_consumer_arguments(self, queue: Queue, arguments: Table) -> int:
+        """Check a consumer's arguments; returns its priority.
+
+        Raises:
+            AmqpError: 406 that names the argument and what is wrong with it.
+        """
+        raise NotImplementedError
 
     def remove_queue(self, queue: Queue, by: str = "") -> None:
         """A queue goes: its bindings first, then what it holds. Another one of its name stays.

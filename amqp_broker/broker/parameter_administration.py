@@ -90,7 +90,7 @@ class ParameterAdministration:
         """
         host = self._virtual_host(virtual_host)
         _check_name(EVENTS[component], name)
-        policy = checked_policy(component, name, value)
+        policy = checked_policy(component, name, value, self._broker.queue_types.apply_to)
         before = host.policies.get(component, name)
         self._keep(host, component, name, policy.value())
         host.policies.put(component, policy)

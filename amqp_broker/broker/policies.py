@@ -5,7 +5,7 @@ mean something to its type, the one with the highest priority; of several the on
 RabbitMQ leaves it open. Beside it counts one operator policy, chosen likewise: of a number that both have the smaller
 one is in force, and what only the operator's has is added.
 
-What a queue's own arguments say is not overruled but where its type says so (``arguments_under``).
+What a queue's own arguments say is not overruled but where its type says so (``QueueContract.arguments_under``).
 
 Pure: which policies there are and when they take effect is ``applied_policies.py``; what may stand in one is
 ``policy_checks.py``.
@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from amqp_broker.access.patterns import Pattern
-from amqp_broker.broker.arguments import QueueArguments, maximum_age_ms, overflow_in_force
+from amqp_broker.broker.arguments import QueueArguments, maximum_age_ms
 from amqp_broker.wire.table import Table
 
 Definition = dict[str, object]  # values as JSON has them
@@ -27,60 +27,7 @@ POLICY: Final = "policy"  # the components that RabbitMQ keeps them under, among
 OPERATOR_POLICY: Final = "operator_policy"
 
 EXCHANGE: Final = ("all", "exchanges")  # what ``apply-to`` says where one is for an exchange
-APPLIES_TO_QUEUES: Final = {
-    "classic": ("all", "queues", "classic_queues"),
-    "quorum": ("all", "queues", "quorum_queues"),
-    "stream": ("all", "queues", "streams"),
-}
-# A policy with one of these keys passes a queue of this type by, as in RabbitMQ.
-MEANS_NOTHING_TO: Final = {
-    "classic": frozenset(
-        {
-            "dead-letter-strategy",
-            "delivery-limit",
-            "max-age",
-            "stream-max-segment-size-bytes",
-            "queue-leader-locator",
-            "initial-cluster-size",
-        }
-    ),
-    "quorum": frozenset(
-        {
-            "queue-mode",
-            "max-age",
-            "stream-max-segment-size-bytes",
-            "queue-master-locator",
-            "initial-cluster-size",
-            "ha-mode",
-            "ha-params",
-            "ha-sync-mode",
-            "ha-promote-on-shutdown",
-            "ha-promote-on-failure",
-        }
-    ),
-    "stream": frozenset(
-        {
-            "replay-ms",
-            "dead-letter-exchange",
-            "dead-letter-routing-key",
-            "dead-letter-strategy",
-            "message-ttl",
-            "expires",
-            "max-length",
-            "max-in-memory-length",
-            "max-in-memory-bytes",
-            "overflow",
-            "queue-mode",
-            "delivery-limit",
-            "queue-master-locator",
-            "ha-mode",
-            "ha-params",
-            "ha-sync-mode",
-            "ha-promote-on-shutdown",
-            "ha-promote-on-failure",
-        }
-    ),
-}
+QUEUES: Final = ("all", "queues")  # the same for a queue of any type; each type may have a word of its own
 FEDERATION_UPSTREAM: Final = "federation-upstream"  # which is the name of a component, too
 FEDERATION_SET: Final = "federation-upstream-set"
 FEDERATION_PATTERN: Final = "federation-upstream-pattern"
@@ -161,42 +108,31 @@ def merged(policy: Policy | None, operator_policy: Policy | None) -> Definition:
 
 
 def arguments_under(declared: QueueArguments, table: Table, definition: Definition) -> QueueArguments:
-    """What is in force for a queue under policies.
+    """The arguments that are in force for a queue under policies.
 
-    Numbers: the smaller one. Where dead letters go: the argument, if there is one. What happens when it is full, and
-    when nobody uses it: the argument in a classic queue, or the smaller time; in a quorum queue the policy.
-    (rabbit_amqqueue_process.erl, rabbit_quorum_queue.erl.)
+    Numbers: the smaller one. Texts: the argument, if there is one. A type with other rules has them in
+    ``QueueContract.arguments_under``. (rabbit_amqqueue_process.erl.)
 
     Args:
         declared: the queue's arguments.
         table: the same, as they were declared.
         definition: of the policies that are in force.
     """
-    is_quorum = declared.queue_type == "quorum"
-    overflow = _text(definition, "overflow")
-    policy_decides = overflow is not None and (is_quorum or "x-overflow" not in table)
-    expires_ms = _number(definition, "expires")
+    overflow = text_of(definition, "overflow")
+    dead_letter_key = text_of(definition, "dead-letter-routing-key")
     return replace(
         declared,
-        message_ttl_ms=_smaller(declared.message_ttl_ms, _number(definition, "message-ttl")),
-        expires_ms=expires_ms if is_quorum and expires_ms is not None else _smaller(declared.expires_ms, expires_ms),
-        length_max=_smaller(declared.length_max, _number(definition, "max-length")),
-        length_bytes_max=_smaller(declared.length_bytes_max, _number(definition, "max-length-bytes")),
-        overflow=overflow_in_force(overflow, declared.queue_type) if policy_decides else declared.overflow,
-        dead_letter_exchange=_first(declared.dead_letter_exchange, _text(definition, "dead-letter-exchange")),
-        dead_letter_routing_key=_first(declared.dead_letter_routing_key, _text(definition, "dead-letter-routing-key")),
-        delivery_limit=_delivery_limit(declared, table, definition) if is_quorum else None,
-        age_ms_max=_smaller(declared.age_ms_max, maximum_age_ms(_text(definition, "max-age") or "")),
-        replay_ms=_smaller(declared.replay_ms, _number(definition, REPLAY)),
+        message_ttl_ms=smaller(declared.message_ttl_ms, number_of(definition, "message-ttl")),
+        expires_ms=smaller(declared.expires_ms, number_of(definition, "expires")),
+        length_max=smaller(declared.length_max, number_of(definition, "max-length")),
+        length_bytes_max=smaller(declared.length_bytes_max, number_of(definition, "max-length-bytes")),
+        overflow=declared.overflow if overflow is None or "x-overflow" in table else overflow,
+        dead_letter_exchange=_first(declared.dead_letter_exchange, text_of(definition, "dead-letter-exchange")),
+        dead_letter_routing_key=_first(declared.dead_letter_routing_key, dead_letter_key),
+        delivery_limit=smaller(declared.delivery_limit, number_of(definition, "delivery-limit")),
+        age_ms_max=smaller(declared.age_ms_max, maximum_age_ms(text_of(definition, "max-age") or "")),
+        replay_ms=smaller(declared.replay_ms, number_of(definition, REPLAY)),
     )
-
-
-def _delivery_limit(declared: QueueArguments, table: Table, definition: Definition) -> int | None:
-    """One that nobody asked for, RabbitMQ 4's own, does not count beside a policy's."""
-    limit = _number(definition, "delivery-limit")
-    if limit is not None and "x-delivery-limit" not in table:
-        return limit
-    return _smaller(declared.delivery_limit, limit)
 
 
 def delaying_under(declared: bool, definition: Definition) -> bool:
@@ -206,20 +142,23 @@ def delaying_under(declared: bool, definition: Definition) -> bool:
 
 def alternate_under(declared: str | None, definition: Definition) -> str | None:
     """The alternate exchange that is in force under policies: the argument, if there is one."""
-    return _first(declared, _text(definition, "alternate-exchange"))
+    return _first(declared, text_of(definition, "alternate-exchange"))
 
 
-def _number(definition: Definition, key: str) -> int | None:
+def number_of(definition: Definition, key: str) -> int | None:
+    """The number that a policy has for a key; None where it has none."""
     value = definition.get(key)
     return value if isinstance(value, int) else None
 
 
-def _text(definition: Definition, key: str) -> str | None:
+def text_of(definition: Definition, key: str) -> str | None:
+    """The text that a policy has for a key; None where it has none."""
     value = definition.get(key)
     return value if isinstance(value, str) else None
 
 
-def _smaller(one: int | None, other: int | None) -> int | None:
+def smaller(one: int | None, other: int | None) -> int | None:
+    """The smaller one of two limits, None being no limit."""
     if one is None or other is None:
         return other if one is None else one
     return min(one, other)

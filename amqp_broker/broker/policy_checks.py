@@ -14,33 +14,36 @@ from amqp_broker.broker.arguments import is_maximum_age
 from amqp_broker.broker.erlang_text import erlang_json, erlang_string
 from amqp_broker.broker.policies import (
     DELAYED_MESSAGE,
+    EXCHANGE,
     FEDERATION,
     FEDERATION_PATTERN,
     FEDERATION_SET,
     FEDERATION_UPSTREAM,
     OPERATOR_POLICY,
     POLICY,
+    QUEUES,
     REPLAY,
     Definition,
     Policy,
 )
 from amqp_broker.broker.problems import NotValid
 
-APPLY_TO: Final = ("all", "queues", "exchanges", "classic_queues", "quorum_queues", "streams")
+APPLY_TO: Final = frozenset({*QUEUES, *EXCHANGE})
 
 
-def checked_policy(component: str, name: str, value: Definition) -> Policy:
+def checked_policy(component: str, name: str, value: Definition, types_apply_to: frozenset[str]) -> Policy:
     """A policy as it was asked for, read.
 
     Args:
         component: ``policy`` or ``operator_policy``.
         value: ``pattern`` and ``definition``, and perhaps ``priority`` and ``apply-to``.
+        types_apply_to: what ``apply-to`` may say beside, for queues of one type (``QueueTypes.apply_to``).
 
     Raises:
         NotValid: with everything that is wrong.
     """
     priority, apply_to = value.get("priority", 0), value.get("apply-to", "all")
-    problems = [_definition_problem(component, value.get("definition")), _apply_to_problem(apply_to)]
+    problems = [_definition_problem(component, value.get("definition")), _apply_to_problem(apply_to, types_apply_to)]
     pattern, pattern_problem = _pattern(value.get("pattern"))
     problems += [pattern_problem, _priority_problem(priority)]
     found = [problem for problem in problems if problem is not None]
@@ -66,8 +69,8 @@ def _priority_problem(priority: object) -> str | None:
     return f"priority should be a number, actually was {erlang_json(priority)}"
 
 
-def _apply_to_problem(apply_to: object) -> str | None:
-    if apply_to in APPLY_TO:
+def _apply_to_problem(apply_to: object, of_types: frozenset[str]) -> str | None:
+    if isinstance(apply_to, str) and (apply_to in APPLY_TO or apply_to in of_types):
         return None
     shown = apply_to if isinstance(apply_to, str) else erlang_json(apply_to)
     return f"apply-to '{shown}' unrecognised; should be 'queues', 'exchanges' or 'all'"

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 
 from amqp_broker.broker.applied_policies import AppliedPolicies
 from amqp_broker.broker.arguments import (
-    ARGUMENTS_OF_TYPE,
+    DEFAULT_QUEUE_TYPE,
+    QUEUE_TYPE,
     check_arguments_equivalent,
     check_equivalent,
-    check_queue_arguments,
 )
 from amqp_broker.broker.client_sessions import ClientSessions
 from amqp_broker.broker.counters import ChannelCounts
@@ -32,7 +32,6 @@ from amqp_broker.broker.persistence.definitions import forget_virtual_host, keep
 from amqp_broker.broker.ports import Authorizer
 from amqp_broker.broker.publishing import Ingress
 from amqp_broker.broker.queues.base import Queue
-from amqp_broker.broker.queues.classic import ClassicQueue
 from amqp_broker.broker.retained import Retained
 from amqp_broker.broker.topology import Topology
 from amqp_broker.broker.type_registry import TypeRegistry
@@ -43,9 +42,9 @@ from amqp_broker.wire.table import FieldValue, Table, type_name
 
 if TYPE_CHECKING:
     from amqp_broker.broker.delayed.holder import Holder
+    from amqp_broker.broker.queues.registry import QueueTypes
     from amqp_broker.broker.shared import Shared
 
-DEDUPLICATION = "x-message-deduplication"  # a queue's argument
 DEFAULT_EXCHANGE = ""
 RESERVED_PREFIX = "amq."
 PREDECLARED_EXCHANGES = {
@@ -74,7 +73,7 @@ class VirtualHost(Topology):
         shared: Shared,
         name: str,
         exchange_types: TypeRegistry[MakeMatcher],
-        queue_types: TypeRegistry[type[Queue]],
+        queue_types: QueueTypes,
     ) -> None:
         super().__init__(shared, name)
         self.exchange_types = exchange_types
@@ -341,11 +340,11 @@ class VirtualHost(Topology):
         if name:
             check_not_reserved("queue", name)
         else:
-            self._check_may_be_unnamed(arguments.get("x-queue-type"))
+            self._check_may_be_unnamed(arguments.get(QUEUE_TYPE))
             name = generated_name("amq.gen")
         who.check_configure("queue", name)
         queue = self.queues.get(name)
-        if self.metadata.default_queue_type is not None and "x-queue-type" not in arguments:
+        if self.metadata.default_queue_type is not None and QUEUE_TYPE not in arguments:
             arguments = self._with_default_type(queue, arguments, is_fit=durable and not exclusive and not auto_delete)
         if queue is None:
             return self._create_queue(who, name, durable, exclusive, auto_delete, arguments)
@@ -353,11 +352,10 @@ class VirtualHost(Topology):
             raise queue.locked()
         check_equivalent(str(queue), "durable", queue.durable, durable)
         check_equivalent(str(queue), "auto_delete", queue.auto_delete, auto_delete)
-        names = ARGUMENTS_OF_TYPE[queue.arguments.queue_type]
         current, received = queue.table, arguments
         if self.behaviour.queue_type_is_filled_in:
-            current, received = ({"x-queue-type": "classic", **one} for one in (current, received))
-        check_arguments_equivalent(str(queue), names, current, received)
+            current, received = ({QUEUE_TYPE: DEFAULT_QUEUE_TYPE, **one} for one in (current, received))
+        check_arguments_equivalent(str(queue), queue.traits().arguments, current, received)
         queue.restart_unused_timer()
         return queue
 
@@ -365,7 +363,7 @@ class VirtualHost(Topology):
         """Refuse to make up a name where the type wants one; of a type that is none, more is said later."""
         if not isinstance(queue_type, str) or queue_type not in self.queue_types:
             return
-        if not self.queue_types[queue_type].may_be_unnamed():
+        if not self.queue_types[queue_type].traits().may_be_unnamed:
             raise precondition_failed(f"Cannot declare a server-named queue for type rabbit_{queue_type}_queue")
 
     def _with_default_type(self, queue: Queue | None, arguments: Table, *, is_fit: bool) -> Table:
@@ -378,7 +376,7 @@ class VirtualHost(Topology):
         default = self.metadata.default_queue_type
         if default is None or not is_fit or (queue is not None and queue.declared.queue_type != default):
             return arguments
-        return {**arguments, "x-queue-type": default}
+        return {**arguments, QUEUE_TYPE: default}
 
     def _create_queue(
         self, who: Authorizer, name: str, durable: bool, exclusive: bool, auto_delete: bool, arguments: Table
@@ -393,8 +391,8 @@ class VirtualHost(Topology):
             who.check_read("queue", name)
             who.check_write("exchange", dead_letter_exchange)
         resource = self.described("queue", name)
-        checked = check_queue_arguments(resource, arguments, self.behaviour)
-        if self.queue_types[checked.queue_type].always_lasts():
+        checked = self.queue_types.read(resource, arguments, self.behaviour)
+        if self.queue_types[checked.queue_type].traits().always_lasts:
             for is_wrong, what in (
                 (auto_delete, "auto-delete"),
                 (exclusive, "exclusive-owner"),
@@ -412,6 +410,9 @@ class VirtualHost(Topology):
         self.tell_declared(Kind.QUEUE, name, queue, who.user_name)
         return queue
 
+    def check_consumer_arguments(self, queue: Queue, arguments: Table) -> int:
+        return self.queue_types.check_consumer(queue, arguments)
+
     def _check_queue_count(self, name: str) -> None:
         limit = self._shared.settings.queues_max
         if limit and self._shared.queue_count() >= limit:
@@ -423,13 +424,8 @@ class VirtualHost(Topology):
         Raises:
             UnknownType: there is no such queue type.
         """
-        arguments = check_queue_arguments(self.described("queue", name), table, self.behaviour)
-        queue_type = self.queue_types[arguments.queue_type]
-        if table.get(DEDUPLICATION) is True and queue_type is ClassicQueue:
-            from amqp_broker.broker.queues.deduplicating import DeduplicatingQueue  # only who wants it pays for it
-
-            queue_type = DeduplicatingQueue
-        queue = queue_type(
+        arguments = self.queue_types.read(self.described("queue", name), table, self.behaviour)
+        queue = self.queue_types.class_of(arguments, table)(
             self, name, durable=durable, auto_delete=auto_delete, owner=owner, table=table, arguments=arguments
         )
         self.put_queue(queue)

@@ -260,7 +260,7 @@ def test_policies_are_in_force_for_what_is_there(broker: MemoryBroker) -> None:
         (
             "queues",
             {"name": "q", "vhost": "/", "durable": False, "arguments": {"x-queue-type": "quorum"}},
-            "a quorum queue is durable",
+            "a queue of type quorum is durable",
         ),
         ("queues", {"name": "q" * 256, "vhost": "/"}, "at most 255 bytes"),
         (

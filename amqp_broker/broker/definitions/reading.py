@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 from amqp_broker.access.passwords import SHA256, PasswordHash, UnknownAlgorithm
 from amqp_broker.access.patterns import BadPattern, Pattern
 from amqp_broker.broker.administration import check_metadata
-from amqp_broker.broker.arguments import check_queue_arguments
+from amqp_broker.broker.arguments import DEFAULT_QUEUE_TYPE, QUEUE_TYPE
 from amqp_broker.broker.erlang_text import erlang_json
 from amqp_broker.broker.exchanges.binding import Binding
 from amqp_broker.broker.exchanges.exchange import Exchange
@@ -259,7 +259,7 @@ class _Reader:
     def _read_policy_of(self, component: str, what: str, one: Object) -> None:
         name, value = _name(what, one), {key: one[key] for key in POLICY_KEYS if key in one}
         value["definition"] = _object(value.get("definition"))
-        checked_policy(component, name, value)
+        checked_policy(component, name, value, self._broker.queue_types.apply_to)
         self._host_plan(what, one)[1].policies.append((component, name, value))
 
     # --- exchanges, queues and bindings
@@ -284,16 +284,14 @@ class _Reader:
         if not name or name.startswith(RESERVED_PREFIX):
             self._plan.left_out_count += 1
             return
-        queue_type = one.get("type", "classic")
-        if queue_type != "classic" and "x-queue-type" not in table:
-            table["x-queue-type"] = _text(what, one, "type")
-        arguments = check_queue_arguments(f"queue '{name}' in vhost '{host_name}'", table, self._broker.behaviour)
-        if arguments.queue_type not in self._broker.queue_types:
-            raise NotImported(f"{what} in virtual host '{host_name}': there are no {arguments.queue_type} queues here")
+        if one.get("type", DEFAULT_QUEUE_TYPE) != DEFAULT_QUEUE_TYPE and QUEUE_TYPE not in table:
+            table[QUEUE_TYPE] = _text(what, one, "type")
+        types = self._broker.queue_types
+        queue_type = types.read(f"queue '{name}' in vhost '{host_name}'", table, self._broker.behaviour).queue_type
         durable, auto_delete = _flag(what, one, "durable"), _flag(what, one, "auto_delete")
-        if self._broker.queue_types[arguments.queue_type].always_lasts() and (auto_delete or not durable):
-            kind = "stream" if arguments.queue_type == "stream" else f"{arguments.queue_type} queue"
-            raise NotImported(f"{what} in virtual host '{host_name}': a {kind} is durable, and not auto-delete")
+        if types[queue_type].traits().always_lasts and (auto_delete or not durable):
+            kind = f"a queue of type {queue_type}"
+            raise NotImported(f"{what} in virtual host '{host_name}': {kind} is durable, and not auto-delete")
         host = self._broker.virtual_hosts.get(host_name)
         if host is None or name not in host.queues:
             plan.queues[name] = NewQueue(name, durable, auto_delete, table)

@@ -89,7 +89,6 @@ class Recovery(Restored):
         self._apply_policies()
         for queue in self.queues.values():
             queue.recovered()
-            queue.update_past()
         for holder in self.holders.values():
             holder.recovered()
         for virtual_host in self.broker.virtual_hosts.values():

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Final
 from amqp_broker.access.passwords import SHA256, PasswordHash
 from amqp_broker.access.patterns import Pattern
 from amqp_broker.access.users import Permission, TopicPermission, User, UserLimits
+from amqp_broker.broker.arguments import DEFAULT_QUEUE_TYPE, QUEUE_TYPE
 from amqp_broker.broker.exchanges.binding import Binding
 from amqp_broker.broker.last_will import LastWill
 from amqp_broker.broker.parameters import Parameter
 from amqp_broker.broker.persistence.kinds import RecordKind
 from amqp_broker.broker.policy_checks import CHECKS, checked_policy
 from amqp_broker.broker.problems import NotValid
+from amqp_broker.broker.queues.replayable import ReplayableQueue
 from amqp_broker.broker.retained_message import RetainedMessage
 from amqp_broker.broker.virtual_host_properties import Metadata, VirtualHostLimits
 from amqp_broker.wire.table import FieldValue, Table, type_name
@@ -188,6 +190,7 @@ def restore_parameter(restored: Restored, reference: int, fields: Table) -> None
     host_name, component, name = (text_field(fields, field) for field in ("virtual_host", "component", "name"))
     parameter = Parameter(host_name, component, name, json.loads(text_field(fields, "value")), reference)
     host = restored.virtual_host(host_name) if host_name else None
+    apply_to = restored.broker.queue_types.apply_to
     parameters = restored.broker.global_parameters if host is None else host.parameters
     before = parameters.get((component, name))
     restored.drop_older(before.reference if before is not None else 0)
@@ -196,7 +199,7 @@ def restore_parameter(restored: Restored, reference: int, fields: Table) -> None
         if not isinstance(parameter.value, dict):
             raise NotUnderstood(f"policy '{name}' is none: it should be an object")
         try:
-            host.policies.put(component, checked_policy(component, name, parameter.value))
+            host.policies.put(component, checked_policy(component, name, parameter.value, apply_to))
         except NotValid as error:
             raise NotUnderstood(f"policy '{name}': {'; '.join(error.problems)}") from error
 
@@ -257,7 +260,7 @@ def restore_queue(restored: Restored, reference: int, fields: Table) -> None:
     """Put a queue back, empty."""
     virtual_host = restored.virtual_host(text_field(fields, "virtual_host"))
     name, table = text_field(fields, "name"), table_field(fields, "arguments")
-    queue_type = table.get("x-queue-type", "classic")
+    queue_type = table.get(QUEUE_TYPE, DEFAULT_QUEUE_TYPE)
     if queue_type not in virtual_host.queue_types:
         raise NotUnderstood(f"queue '{name}' is of type {queue_type!r}, which this release does not have")
     before = virtual_host.queues.get(name)
@@ -362,6 +365,8 @@ def restore_past(restored: Restored, reference: int, fields: Table) -> None:
     if queue is None:
         restored.drop(reference)
         return
+    if not isinstance(queue, ReplayableQueue):
+        raise NotUnderstood(f"it holds the past of {queue}, which can have none")
     past = queue.past or queue.begin_past()
     restored.drop_older(past.reference)
     past.reference = reference

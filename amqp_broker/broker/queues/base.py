@@ -3,30 +3,25 @@
 Theory of operation. Whatever may let a waiting message go (an acknowledgement, a new consumer, a drained socket) only
 marks the queue as changed; when the chunk that is being handled is done, the broker pumps every changed queue once.
 
-A type derives from ``Queue`` and says what becomes of messages: ``publish``, ``pump``, ``get``, the settlements,
-``empty`` and what a start puts back. All that a type may do otherwise has a name without an underscore. Holds no
-messages, no expiry of messages and no length limit: a queue of messages that are taken out is in ``classic.py``.
+What a type must give, and may do otherwise, is in ``contract.py``. Holds no messages, no expiry of messages and no
+length limit: a queue of messages that are taken out is in ``classic.py``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from amqp_broker.broker.arguments import QueueArguments, check_consumer_arguments
+from amqp_broker.broker.arguments import QueueArguments
 from amqp_broker.broker.counters import QueueCounts
 from amqp_broker.broker.drops import DropReason
-from amqp_broker.broker.message import Address, Message
-from amqp_broker.broker.persistence.kinds import RecordKind
+from amqp_broker.broker.message import Message
 from amqp_broker.broker.policy_limits import policy_behind
-from amqp_broker.broker.queues.bands import Bands
 from amqp_broker.broker.queues.consumers import Consumer, Consumers, Deliveries
+from amqp_broker.broker.queues.contract import QueueContract
 from amqp_broker.broker.queues.expiry import UnusedTimer
-from amqp_broker.broker.queues.ready import Stretch
-from amqp_broker.broker.queues.returning import Returning
 from amqp_broker.broker.queues.single_active import SingleActive
-from amqp_broker.broker.queues.stored import StoredQueue
 from amqp_broker.broker.works import Work
 from amqp_broker.compilation import mypyc_attr
 from amqp_broker.errors import AmqpError, ReplyCode, access_refused, precondition_failed
@@ -49,7 +44,7 @@ class QueueBusy(Exception):
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class Queue(StoredQueue):
+class Queue(QueueContract):
     """A queue of any type.
 
     Args:
@@ -69,14 +64,12 @@ class Queue(StoredQueue):
         "auto_delete",
         "consumers",
         "counts",
-        "declared",
         "in_force",
         "is_changed",
         "is_deleted",
         "keeps_transient",
         "owner",
         "past",
-        "table",
         "unacknowledged_count",
         "virtual_host",
     )
@@ -99,7 +92,7 @@ class Queue(StoredQueue):
         self.table = table
         self.declared = arguments
         self.in_force: InForce | None = None  # the policies
-        self.past: Past | None = None  # what it got, where that is to be remembered
+        self.past: Past | None = None  # in ``replayable.py``; asked for each persistent message
         self.tell_apart(self.make_bands())
         self.consumers = self.make_consumers()
         self.counts = QueueCounts()
@@ -111,69 +104,15 @@ class Queue(StoredQueue):
         self._had_consumers = False
         self._unused_timer: UnusedTimer | None = None
         self.limit_unused_time()
-        if arguments.replay_ms is not None:
-            self.update_past()
 
     def __str__(self) -> str:
         return f"queue '{self.name}' in vhost '{self.virtual_host.name}'"
 
-    # --- what a type says of itself
-
-    @classmethod
-    def always_lasts(cls) -> bool:
-        """Whether its queues are durable and everybody's, and stay until they are deleted: no other are declared."""
-        return False
-
-    @classmethod
-    def may_be_unnamed(cls) -> bool:
-        """Whether the broker makes up a name for a queue that is declared without one."""
-        return True
-
-    @property
-    def counts_returns(self) -> bool:
-        """Whether it is kept how often each message has come back."""
-        return False
-
-    @property
-    def is_log(self) -> bool:
-        """Whether what is in it stays when it is read: a start gives it places of entries (``restore_entry``)."""
-        return False
-
-    @property
-    def knows_each(self) -> bool:
-        """Whether it must see each of its messages at a start, even those that stay on disk."""
-        return False
-
-    @property
-    def holds_back(self) -> bool:
-        """Whether this is no queue for clients, but what an exchange holds back (``broker/delayed/holder.py``)."""
-        return False
-
-    def make_bands(self) -> Bands | None:
-        """How it tells messages apart by priority; None where it does not."""
-        return None
+    # --- what a type may do otherwise, with what every queue has
 
     def make_consumers(self) -> Consumers:
-        """What keeps the consumers in their turn."""
+        """The consumers, kept in their turn."""
         return SingleActive() if self.arguments.has_single_active_consumer else Consumers()
-
-    def prefetch_count_for(self, wanted: int) -> int:
-        """How many messages a consumer may have unacknowledged that asked for so many; 0 is no limit."""
-        return wanted
-
-    def header_to_deliver(self, message: Message) -> bytes:
-        """The content header that goes to a consumer with a message that was returned before."""
-        return message.header
-
-    def header_to_get(self, message: Message) -> bytes:
-        """The content header that goes to a client that asked for this message with ``basic.get``."""
-        return message.header
-
-    def check_channel_prefetch(self) -> None:
-        """Refuse a consumer whose channel shares one prefetch window, where the queue's type cannot do that."""
-
-    def check_get(self) -> None:
-        """Refuse ``basic.get`` where the queue's type cannot do that."""
 
     def check_exclusive_use(self, exclusive: bool) -> None:
         """Refuse a consumer beside an exclusive one, and an exclusive one beside another.
@@ -197,96 +136,12 @@ class Queue(StoredQueue):
         if if_unused and len(self.consumers):
             raise precondition_failed(f"{self} in use")
 
-    # --- what a type does with messages
-
-    @property
-    def ready_count(self) -> int:
-        """How many messages wait, or are there to be read."""
-        raise NotImplementedError
-
-    @property
-    def ready_bytes(self) -> int:
-        """How many bytes the bodies of these have."""
-        raise NotImplementedError
-
-    def messages(self) -> Iterator[Message]:
-        """Those that wait and are in memory, in the order of delivery, for whoever looks in."""
-        raise NotImplementedError
-
-    def stretches(self, skip: int, count: int) -> list[Stretch]:
-        """Up to so many of those that wait, in memory or not, in the order of delivery and without the first ones."""
-        raise NotImplementedError
-
-    @property
-    def dying_count(self) -> int:
-        """How many messages have died here and are not on their way to the dead-letter exchange yet."""
-        return 0
-
-    def publish(self, message: Message) -> bool:
-        """Take a message that was routed here; returns False when the queue refuses it."""
-        raise NotImplementedError
-
-    def hold(self, address: Address, header: bytes, body: bytes, delay_ms: int) -> int:
-        """Hold a message back, where ``holds_back`` says that this is what it does.
-
-        Returns:
-            The journal's position that must be kept before it is confirmed.
-        """
-        raise NotImplementedError
-
-    def keeps(self, is_persistent: bool) -> bool:
-        """Whether a message that is published now is kept, in the journal: the rule for every way into a queue.
-
-        A queue that is not durable keeps none. One that hands the message straight to a consumer which wants no
-        acknowledgement never holds it, so there is nothing to keep. Not to be relied on once another queue has had the
-        message: that may have filled the same connection.
-
-        Args:
-            is_persistent: by its delivery mode. A type that keeps others too has ``keeps_transient``.
-        """
-        return is_persistent and self.durable
-
-    def pump(self, messages_max: int) -> int:
-        """Deliver what can be delivered now, but not more than so much; returns how many messages it was."""
-        raise NotImplementedError
-
-    def get(self, no_ack: bool) -> Message | None:
-        """Take the next message (``basic.get``); None when there is none.
-
-        Raises:
-            QueueBusy: that cannot be told yet, or there is one, but it must be read first.
-        """
-        raise NotImplementedError
-
-    def acknowledge(self, message: Message) -> None:
-        """The client has done with a message."""
-        raise NotImplementedError
-
-    def reject(self, messages: list[Message]) -> None:
-        """The client refuses messages, the oldest first."""
-        raise NotImplementedError
-
-    def requeueing(self) -> Returning:
-        """The client gives messages back."""
-        return self.taking_back()
-
-    def taking_back(self) -> Returning:
-        """Messages come back because the channel that had them is gone."""
-        raise NotImplementedError
-
-    def empty(self) -> Iterator[None]:
-        """Drop all messages that nobody has at once; what it takes to forget them is left to be done, in slices."""
-        raise NotImplementedError
-
     def dropped(self, messages: Sequence[Message], reason: str) -> None:
         """Count messages that died here, or were refused, and go nowhere."""
         policy = None
         if self.in_force is not None:
             policy = policy_behind(self.in_force, self.arguments, self.declared, reason)
         self.virtual_host.drops.died(self.virtual_host.name, self.name, messages, reason, policy)
-
-    def dead_letter_left(self, message: Message) -> None:
-        """A message that died here is on its way to the dead-letter exchange."""
 
     def check_dead_letters_left(self) -> None:
         """See that none would be lost with the queue: until it is on its way, a start finds it only here.
@@ -296,49 +151,6 @@ class Queue(StoredQueue):
         """
         if self.dying_count:
             raise QueueBusy(self)
-
-    # --- what a start puts back
-
-    def restore(self, message: Message) -> None:
-        """Put a message that was read from the journal back; they come in the order of their publishing."""
-        raise NotImplementedError
-
-    def restore_paged(self, references: Sequence[int], size_bytes: int, band: int, *, may_expire: bool = False) -> None:
-        """The same for messages that stay on disk: no more than a chunk, of one band, of so many bytes together."""
-        raise NotImplementedError
-
-    def restore_entry(self, reference: int, body_bytes: int, wall_ms: int) -> None:
-        """The same where ``is_log``: all that is needed of a message is where it is, and when it came."""
-        raise NotImplementedError
-
-    def restore_block(self, reference: int, body: bytes, wall_ms: int) -> None:
-        """The same for entries of a stream that came together."""
-        raise NotImplementedError
-
-    def restore_state(self, state: Table) -> bool:
-        """Take over what the type had written with ``Durability.keep_state``; returns False where that makes no sense.
-
-        Fields that are not known are passed over.
-        """
-        return False
-
-    def restore_tracked(self, kind: RecordKind, name: str, value: int, reference: int) -> int | None:
-        """Take over a number that the type remembers for a client.
-
-        Args:
-            kind: of the record that says so.
-            name: the client's.
-            value: the number.
-            reference: of the record.
-
-        Returns:
-            The reference of an older record that this one has replaced, 0 where there is none; None where it makes no
-            sense.
-        """
-        return None
-
-    def recovered(self) -> None:
-        """All that the journal holds of this queue is back."""
 
     # --- access
 
@@ -381,28 +193,6 @@ class Queue(StoredQueue):
         """Others are in force than before: do what follows from that."""
         if self.arguments.expires_ms != before.expires_ms:
             self.limit_unused_time()
-        if self.arguments.replay_ms != before.replay_ms:
-            self.update_past()
-
-    # --- the past
-
-    def update_past(self) -> None:
-        """Remember what comes, or no more, as the arguments in force say (``x-replay-ms``)."""
-        replay_ms, past = self.arguments.replay_ms, self.past
-        if replay_ms is None:
-            self.past = None
-            if past is not None:
-                past.end()
-        elif self.durable and not self.holds_back and self.virtual_host.durability.has_journal:
-            (past or self.begin_past()).keep_for(replay_ms)
-
-    def begin_past(self) -> Past:
-        """Remember what comes from now on; how long is to be said yet."""
-        from amqp_broker.broker.queues.past import Past  # only who wants one pays for it
-
-        host = self.virtual_host
-        past = self.past = Past(self, host.durability, host.clock, host.timers, host.works)
-        return past
 
     # --- when it is looked at
 
@@ -458,7 +248,7 @@ class Queue(StoredQueue):
         Raises:
             AmqpError: 403 in exclusive use; 406 for a wrong argument; 540 for what the queue's type does not do.
         """
-        priority = check_consumer_arguments(str(self), self.arguments.queue_type, arguments)
+        priority = self.virtual_host.check_consumer_arguments(self, arguments)
         if has_channel_prefetch:
             self.check_channel_prefetch()
         self.check_exclusive_use(exclusive)
@@ -566,8 +356,5 @@ class Queue(StoredQueue):
                 self._tell_of_consumer("consumer.deleted", consumer)
             consumer.deliveries.consumer_cancelled(consumer)
         self.virtual_host.durability.forget_queue(self)
-        past, self.past = self.past, None
-        if past is not None:
-            past.end()
         self.virtual_host.drops.emptied(self.virtual_host.name, self.name, self.ready_count, DropReason.QUEUE_DELETED)
         self.virtual_host.works.begin(self.empty())

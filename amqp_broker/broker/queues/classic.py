@@ -13,20 +13,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import partial
 from operator import attrgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from amqp_broker.broker.arguments import QueueArguments
+from amqp_broker.broker.arguments import QUEUE_TYPE, REPLAY_ARGUMENT, QueueArguments
 from amqp_broker.broker.dead_letter import DeathReason
 from amqp_broker.broker.message import Message
 from amqp_broker.broker.queues.backlog import Backlog
 from amqp_broker.broker.queues.bands import Bands
-from amqp_broker.broker.queues.base import Queue, QueueBusy
+from amqp_broker.broker.queues.base import QueueBusy
 from amqp_broker.broker.queues.consumers import Consumer
 from amqp_broker.broker.queues.expiry import HeadTimer
 from amqp_broker.broker.queues.limits import LengthLimits, has_limits
 from amqp_broker.broker.queues.ready import FirstInFirstOut, ReadyMessages, Stretch
 from amqp_broker.broker.queues.ready_in_bands import ByPriority
+from amqp_broker.broker.queues.replayable import ReplayableQueue
 from amqp_broker.broker.queues.returning import Returning, ReturningInOrder
+from amqp_broker.broker.queues.traits import QueueTraits
+from amqp_broker.compilation import mypyc_attr
 from amqp_broker.wire.table import Table
 
 if TYPE_CHECKING:
@@ -34,8 +37,40 @@ if TYPE_CHECKING:
 
 position_of = attrgetter("position")
 
+CLASSIC: Final = QueueTraits(
+    arguments=(
+        "x-expires",
+        "x-message-ttl",
+        "x-dead-letter-exchange",
+        "x-dead-letter-routing-key",
+        "x-max-length",
+        "x-max-length-bytes",
+        "x-max-priority",
+        "x-overflow",
+        "x-queue-mode",
+        "x-queue-version",
+        "x-single-active-consumer",
+        QUEUE_TYPE,
+        "x-queue-master-locator",
+        REPLAY_ARGUMENT,
+    ),
+    consumer_arguments=("x-cancel-on-ha-failover", "x-priority", "x-credit"),
+    apply_to="classic_queues",
+    meaningless_policy_keys=frozenset(
+        {
+            "dead-letter-strategy",
+            "delivery-limit",
+            "max-age",
+            "stream-max-segment-size-bytes",
+            "queue-leader-locator",
+            "initial-cluster-size",
+        }
+    ),
+)
 
-class ClassicQueue(Queue):
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class ClassicQueue(ReplayableQueue):
     """A queue declared without a type, or with ``x-queue-type`` classic; arguments as of ``Queue``."""
 
     __slots__ = (
@@ -76,6 +111,12 @@ class ClassicQueue(Queue):
         self._may_expire = False
         self._catches_up_first = False
         self._read_arguments()
+        if arguments.replay_ms is not None:
+            self.update_past()
+
+    @classmethod
+    def traits(cls) -> QueueTraits:
+        return CLASSIC
 
     # --- what it is made of
 
@@ -215,6 +256,7 @@ class ClassicQueue(Queue):
                 message.delivery_count = self.virtual_host.durability.return_count(message.reference)
         if self._may_expire:
             self._expire_head()
+        super().recovered()
 
     # --- messages out
 

@@ -15,10 +15,13 @@ turns of three; in 4.3 32, the highest of which goes first. What was returned go
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Final
 
-from amqp_broker.broker.arguments import QueueArguments
+from amqp_broker.behaviour import Behaviour
+from amqp_broker.broker.arguments import DROP_HEAD, QUEUE_TYPE, REPLAY_ARGUMENT, QueueArguments, read_queue_arguments
 from amqp_broker.broker.dead_letter import DeathReason
 from amqp_broker.broker.message import Message
+from amqp_broker.broker.policies import Definition, number_of, smaller, text_of
 from amqp_broker.broker.queues.backlog import Backlog
 from amqp_broker.broker.queues.bands import HIGH_AND_NORMAL, THIRTY_TWO, Bands
 from amqp_broker.broker.queues.classic import ClassicQueue
@@ -28,10 +31,54 @@ from amqp_broker.broker.queues.ready import FirstInFirstOut, ReadyMessages
 from amqp_broker.broker.queues.ready_in_bands import ByPriority, ReturnedFirst, TwoHighOneNormal
 from amqp_broker.broker.queues.returning import Returning, ReturningToTheBack
 from amqp_broker.broker.queues.single_active import HighestActive, OldestActive
+from amqp_broker.broker.queues.traits import QueueTraits
 from amqp_broker.errors import AmqpError, ReplyCode, not_implemented
 from amqp_broker.wire.content import decode_properties, encode_content_header
+from amqp_broker.wire.table import Table
 
 PREFETCH_COUNT_DEFAULT = 2000
+DELIVERY_LIMIT: Final = "x-delivery-limit"
+REJECTING_AND_DEAD_LETTERING: Final = "reject-publish-dlx"  # is taken and not done
+
+QUORUM: Final = QueueTraits(
+    arguments=(
+        "x-dead-letter-exchange",
+        "x-dead-letter-routing-key",
+        "x-dead-letter-strategy",
+        "x-expires",
+        "x-max-length",
+        "x-max-length-bytes",
+        "x-max-in-memory-length",
+        "x-max-in-memory-bytes",
+        "x-overflow",
+        "x-single-active-consumer",
+        QUEUE_TYPE,
+        "x-quorum-initial-group-size",
+        DELIVERY_LIMIT,
+        "x-message-ttl",
+        "x-queue-leader-locator",
+        REPLAY_ARGUMENT,
+    ),
+    consumer_arguments=("x-priority", "x-credit"),
+    apply_to="quorum_queues",
+    meaningless_policy_keys=frozenset(
+        {
+            "queue-mode",
+            "max-age",
+            "stream-max-segment-size-bytes",
+            "queue-master-locator",
+            "initial-cluster-size",
+            "ha-mode",
+            "ha-params",
+            "ha-sync-mode",
+            "ha-promote-on-shutdown",
+            "ha-promote-on-failure",
+        }
+    ),
+    always_lasts=True,
+    may_be_unnamed=False,
+    has_replicas=True,
+)
 
 
 class QuorumQueue(ClassicQueue):
@@ -40,12 +87,35 @@ class QuorumQueue(ClassicQueue):
     __slots__ = ()
 
     @classmethod
-    def always_lasts(cls) -> bool:
-        return True
+    def traits(cls) -> QueueTraits:
+        return QUORUM
 
     @classmethod
-    def may_be_unnamed(cls) -> bool:
-        return False
+    def read_arguments(cls, table: Table, behaviour: Behaviour) -> QueueArguments:
+        arguments = read_queue_arguments(table)
+        limit = arguments.delivery_limit
+        if limit is None:
+            limit = behaviour.delivery_limit
+        elif limit < 0 and behaviour.negative_delivery_limit_is_none:
+            limit = None
+        return replace(arguments, overflow=_overflow_in_force(arguments.overflow), delivery_limit=limit)
+
+    def arguments_under(self, definition: Definition) -> QueueArguments:
+        """The arguments that are in force under policies: these decide what a quorum queue does when full or unused.
+
+        A delivery limit that nobody asked for, RabbitMQ 4's own, does not count beside a policy's.
+        """
+        arguments = super().arguments_under(definition)
+        overflow, expires_ms = text_of(definition, "overflow"), number_of(definition, "expires")
+        limit = number_of(definition, "delivery-limit")
+        if limit is None or DELIVERY_LIMIT in self.table:
+            limit = smaller(self.declared.delivery_limit, limit)
+        return replace(
+            arguments,
+            overflow=self.declared.overflow if overflow is None else _overflow_in_force(overflow),
+            expires_ms=self.declared.expires_ms if expires_ms is None else expires_ms,
+            delivery_limit=limit,
+        )
 
     @property
     def counts_returns(self) -> bool:
@@ -150,3 +220,7 @@ class QuorumQueue(ClassicQueue):
         if poison:
             self.discard(poison, DeathReason.DELIVERY_LIMIT)
         return again
+
+
+def _overflow_in_force(wanted: str) -> str:
+    return DROP_HEAD if wanted == REJECTING_AND_DEAD_LETTERING else wanted

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from amqp_broker.broker.arguments import QueueArguments
+from amqp_broker.broker.arguments import QUEUE_TYPE, QueueArguments
 from amqp_broker.broker.message import Message
 from amqp_broker.broker.persistence.kinds import RecordKind
 from amqp_broker.broker.queues.base import Queue
@@ -36,6 +36,7 @@ from amqp_broker.broker.queues.stream_start import (
     stream_start,
 )
 from amqp_broker.broker.queues.stream_tracking import Tracks
+from amqp_broker.broker.queues.traits import QueueTraits
 from amqp_broker.broker.works import Work
 from amqp_broker.errors import AmqpError, not_implemented, precondition_failed
 from amqp_broker.wire.content import decode_properties, encode_content_header
@@ -46,6 +47,44 @@ if TYPE_CHECKING:
 
 TURN_ENTRIES_MAX: Final = 32  # that one consumer gets before the next one's turn
 CHUNKS_FORGOTTEN_AT_ONCE: Final = 4
+
+STREAM: Final = QueueTraits(
+    arguments=(
+        "x-max-length-bytes",
+        QUEUE_TYPE,
+        "x-max-age",
+        "x-stream-max-segment-size-bytes",
+        "x-initial-cluster-size",
+        "x-queue-leader-locator",
+    ),
+    consumer_arguments=("x-credit", OFFSET_ARGUMENT),
+    apply_to="streams",
+    meaningless_policy_keys=frozenset(
+        {
+            "replay-ms",
+            "dead-letter-exchange",
+            "dead-letter-routing-key",
+            "dead-letter-strategy",
+            "message-ttl",
+            "expires",
+            "max-length",
+            "max-in-memory-length",
+            "max-in-memory-bytes",
+            "overflow",
+            "queue-mode",
+            "delivery-limit",
+            "queue-master-locator",
+            "ha-mode",
+            "ha-params",
+            "ha-sync-mode",
+            "ha-promote-on-shutdown",
+            "ha-promote-on-failure",
+        }
+    ),
+    always_lasts=True,
+    may_be_unnamed=False,
+    has_replicas=True,
+)
 
 
 class StreamQueue(Queue):
@@ -97,12 +136,8 @@ class StreamQueue(Queue):
         self._retention_timer = HeadTimer(virtual_host.timers, self._drop_surplus)
 
     @classmethod
-    def always_lasts(cls) -> bool:
-        return True
-
-    @classmethod
-    def may_be_unnamed(cls) -> bool:
-        return False
+    def traits(cls) -> QueueTraits:
+        return STREAM
 
     # --- what it says of itself
 

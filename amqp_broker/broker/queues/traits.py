@@ -1,0 +1,39 @@
+"""The traits of a queue type: all that holds for each of its queues, and must be known before there is one.
+
+Each type has its own and says them by ``Queue.traits``; whoever asks about types in general asks the registry
+(``registry.py``) of the broker, so a type that is only registered is as good as those that every broker has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from amqp_broker.broker.arguments import Check
+
+
+@dataclass(frozen=True, slots=True)
+class QueueTraits:
+    """The traits of one type.
+
+    Args:
+        arguments: the arguments that a declaration may have, in the order in which they are compared with those of a
+            queue that exists. Others that any type of the broker knows are refused, and all else is kept and ignored.
+        consumer_arguments: the same for consumers.
+        checks: of the values of such arguments, where ``arguments.py`` has none for the name.
+        apply_to: the word by which a policy's ``apply-to`` means queues of this type alone; empty for none.
+        meaningless_policy_keys: a policy with one of these keys passes queues of this type by.
+        always_lasts: whether its queues are durable and everybody's, and stay until they are deleted: no other are
+            declared.
+        may_be_unnamed: whether the broker makes up a name for a queue that is declared without one.
+        has_replicas: whether RabbitMQ keeps replicas of such a queue on several nodes, and shows where they are.
+    """
+
+    arguments: tuple[str, ...]
+    consumer_arguments: tuple[str, ...] = ("x-priority",)
+    checks: Mapping[str, Check] = field(default_factory=dict)
+    apply_to: str = ""
+    meaningless_policy_keys: frozenset[str] = frozenset()
+    always_lasts: bool = False
+    may_be_unnamed: bool = True
+    has_replicas: bool = False
