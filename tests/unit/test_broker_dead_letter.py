@@ -67,6 +67,31 @@ def test_each_death_has_its_own_time(channel: ClientChannel, broker: MemoryBroke
     assert [time_s - times[0] for time_s in times] == [0, 1, 4]
 
 
+def test_messages_that_are_alike_but_for_one_thing_die_each_its_own_death(channel: ClientChannel) -> None:
+    """What the last one became is remembered, and does not stand for the next."""
+    channel.exchange("x", "topic")
+    for queue in ("a", "b"):
+        channel.declare(queue, mortal(max_length=2))
+        channel.bind(queue, "x", f"{queue}.#")
+        channel.bind(queue, "x", "both")
+    for key in ("a.1", "a.2", "a.2", "both"):  # the first two of a have to make room
+        channel.publish("x", key, b"")
+    for tag, queue in enumerate(("a", "a", "b"), 1):
+        channel.get(queue)
+        channel.reject(tag, requeue=False)
+    died = []
+    while (message := channel.get("dead", no_ack=True)) is not None:
+        (death,) = message.headers["x-death"]
+        died.append((death["queue"], death["reason"], death["routing-keys"]))
+    assert died == [
+        ("a", "maxlen", ["a.1"]),
+        ("a", "maxlen", ["a.2"]),
+        ("a", "rejected", ["a.2"]),
+        ("a", "rejected", ["both"]),
+        ("b", "rejected", ["both"]),
+    ]
+
+
 def test_rejected(channel: ClientChannel) -> None:
     channel.exchange("x")
     channel.declare("q", mortal())
