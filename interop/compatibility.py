@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from interop.behaviours import table
 from interop.differences import DIFFERENCES
 from interop.report import counts_by_feature
 
@@ -29,26 +30,7 @@ BETWEEN_RABBITMQS = """\
 `amqp_broker/behaviour.py`. Columns 3.10 and 4.0 were asked of 3.10.8 and 4.0.5; 3.13, 4.3 and the largest message were
 read in their source and release notes.
 
-| what | 3.10 | 3.13 | 4.0 | 4.3 |
-|---|---|---|---|---|
-| version in server-properties | 3.10.8 | 3.13.7 | 4.0.5 | 4.3.0 |
-| exchange.declare of an unknown type | 503, connection | 406, channel | 406 | 406 |
-| refusals | `access to queue ...` | `configure access to queue ...` | as 3.13 | as 3.13 |
-| topic permission is asked for the keys in CC and BCC | no | no | yes | yes |
-| `x-queue-type` left out, in texts about another type | none | none | classic | classic |
-| largest message | 128 MiB | 128 MiB | 16 MiB | 16 MiB |
-| `x-last-death-*`; a fixed order in `x-death`; CC kept beside a dead-letter routing key | no | yes | yes | yes |
-| `x-death` from a client | read | read, where whole | not read | not read |
-| delivery limit of a quorum queue | none | none | 20 | 20 |
-| negative `x-delivery-limit` | over at once | over at once | no limit | no limit |
-| `x-delivery-count` at the first basic.get | 0 | absent | absent | absent |
-| priorities of quorum queues | none | none | two: two turns of three for those above 4 | 32, highest first; none is 4 |
-| the next single active consumer of a quorum queue | the oldest | the oldest | of the highest priority | as 4.0 |
-| a higher one, once the active one has settled all | waits | waits | takes over | takes over |
-| consumers of a stream, in refusals | `stream queues queue 'q' ...` | as 3.10 | `stream queue 'q' ...` | as 4.0 |
-| basic.nack and reject of a stream's entry | 540, connection | as 3.10 | as basic.ack | as 4.0 |
-| basic.qos with global | of the channel | of the channel | of the channel | as without it |
-| transient queues that are not exclusive | yes | yes | yes | 541, connection |
+{table}
 
 Not followed in 4.3 (by its release notes and source): basic.nack and reject do not count against the delivery limit,
 and `x-acquired-count` counts them in place of `x-delivery-count`; consumer timeouts are of quorum queues only, and
@@ -74,7 +56,7 @@ def page(results: dict[str, Any]) -> str:
         totals = [total + cell for total, cell in zip(totals, row, strict=True)]
         lines.append(f"| {feature} | " + " | ".join(map(str, row)) + " |")
     lines.append("| **all** | " + " | ".join(f"**{total}**" for total in totals) + " |")
-    lines += ["", BETWEEN_RABBITMQS, "## Differences that are meant to stay", ""]
+    lines += ["", BETWEEN_RABBITMQS.format(table=table()), "## Differences that are meant to stay", ""]
     for difference in DIFFERENCES.values():
         lines += [
             f"### {difference.topic}",

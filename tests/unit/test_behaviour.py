@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from dataclasses import fields
+from itertools import combinations
+from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
 from pamqp import commands
 from pamqp.common import FieldTable
 
-from amqp_broker.behaviour import BEHAVIOURS
+from amqp_broker.behaviour import BEHAVIOURS, Behaviour
 from amqp_broker.protocols.amqp091.server_properties import server_properties
 from amqp_broker.settings import Settings
+from interop.behaviours import ROWS, SERIES, Row, table
 from tests.support.client import Client, ClientChannel, Received
 from tests.support.disk_broker import DiskBroker
 from tests.support.memory_broker import MemoryBroker
 
 ALL = ("3.10", "3.13", "4.0", "4.3")
 QUORUM: FieldTable = {"x-queue-type": "quorum"}
+
+
+Test = TypeVar("Test", bound=Callable[..., None])
+TESTED: set[str] = set()  # fields of Behaviour
+
+
+def of_field(name: str) -> Callable[[Test], Test]:
+    """Marks a test as that of a field of Behaviour."""
+    TESTED.add(name)
+    return lambda test: test
 
 
 def channel_of(series: str, **settings: Any) -> ClientChannel:
@@ -38,10 +53,36 @@ def mortal(channel: ClientChannel, queue: str = "q", **flags: bool) -> None:
     channel.declare(queue, {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "dead"}, **flags)
 
 
+# --- what the documents say
+
+
 def test_every_choice_of_the_setting_has_its_behaviour() -> None:
-    assert tuple(BEHAVIOURS) == ALL
+    assert tuple(BEHAVIOURS) == ALL == SERIES
 
 
+def test_every_field_has_a_row_and_a_test() -> None:
+    names = {field.name for field in fields(Behaviour)}
+    assert {name for row in ROWS for name in row.fields} == names
+    assert names == TESTED
+
+
+@pytest.mark.parametrize("row", ROWS, ids=[row.what for row in ROWS])
+def test_a_row_tells_those_apart_that_its_fields_tell_apart(row: Row) -> None:
+    shown = dict(zip(SERIES, row.shown, strict=True))
+    for one, other in combinations(SERIES, 2):
+        words = [shown.get(shown[series].removeprefix("as "), shown[series]) for series in (one, other)]
+        values = [[getattr(BEHAVIOURS[series], name) for name in row.fields] for series in (one, other)]
+        assert (words[0] == words[1]) == (values[0] == values[1]), f"{one} and {other}"
+
+
+def test_the_page_has_these_rows() -> None:
+    assert table() in (Path(__file__).parents[2] / "docs" / "compatibility.md").read_text(encoding="utf-8")
+
+
+# --- what clients see
+
+
+@of_field("version")
 @pytest.mark.parametrize("series", ALL)
 def test_the_version_that_is_announced_is_that_of_the_behaviour(series: Any) -> None:
     version = server_properties(Settings(behave_like=series), "c")["version"]
@@ -50,6 +91,7 @@ def test_the_version_that_is_announced_is_that_of_the_behaviour(series: Any) -> 
     assert server_properties(Settings(behave_like=series, product_version="3.8.9"), "c")["version"] == "3.8.9"
 
 
+@of_field("unknown_exchange_type_ends_connection")
 @pytest.mark.parametrize("series", ALL)
 def test_an_unknown_exchange_type(series: str) -> None:
     channel = channel_of(series)
@@ -61,6 +103,7 @@ def test_an_unknown_exchange_type(series: str) -> None:
         assert channel.closed_with().reply_code == 406
 
 
+@of_field("message_size_bytes_max")
 @pytest.mark.parametrize("series", ALL)
 def test_the_largest_message(series: str) -> None:
     size_max = BEHAVIOURS[series].message_size_bytes_max
@@ -80,6 +123,7 @@ def test_a_largest_message_that_is_set_goes_first() -> None:
     assert channel.closed_with().reply_code == 406
 
 
+@of_field("reads_deaths_of_clients")
 @pytest.mark.parametrize("series", ALL)
 def test_the_history_of_a_client(series: str) -> None:
     channel = channel_of(series)
@@ -91,6 +135,7 @@ def test_the_history_of_a_client(series: str) -> None:
     assert death["count"] == (2 if series.startswith("3.") else 1)
 
 
+@of_field("deaths_have_last_headers")
 @pytest.mark.parametrize("series", ALL)
 def test_the_history_that_the_broker_keeps_goes_on(series: str) -> None:
     channel = channel_of(series)
@@ -131,6 +176,7 @@ def test_an_entry_that_is_none_is_left_out(entry: Any) -> None:
     assert death["count"] == 2
 
 
+@of_field("delivery_limit")
 @pytest.mark.parametrize("series", ALL)
 def test_the_limit_of_deliveries(series: str) -> None:
     channel = channel_of(series)
@@ -143,6 +189,7 @@ def test_the_limit_of_deliveries(series: str) -> None:
     assert returns == (25 if series.startswith("3.") else 21)
 
 
+@of_field("negative_delivery_limit_is_none")
 @pytest.mark.parametrize("series", ALL)
 def test_a_negative_limit_of_deliveries(series: str) -> None:
     channel = channel_of(series)
@@ -153,6 +200,7 @@ def test_a_negative_limit_of_deliveries(series: str) -> None:
     assert channel.message_count("q") == (0 if series.startswith("3.") else 1)
 
 
+@of_field("first_delivery_is_counted")
 @pytest.mark.parametrize("series", ALL)
 def test_the_count_of_the_first_delivery(series: str) -> None:
     channel = channel_of(series)
@@ -163,6 +211,7 @@ def test_the_count_of_the_first_delivery(series: str) -> None:
     assert got.headers == ({"x-delivery-count": 0} if series == "3.10" else {})
 
 
+@of_field("has_global_prefetch")
 @pytest.mark.parametrize("series", ALL)
 def test_global_prefetch(series: str) -> None:
     channel = channel_of(series)
@@ -175,6 +224,7 @@ def test_global_prefetch(series: str) -> None:
     assert channel.bodies() == ([b"1", b"2"] if series == "4.3" else [b"1"])
 
 
+@of_field("has_transient_queues")
 @pytest.mark.parametrize("series", ALL)
 def test_transient_queues(series: str) -> None:
     channel = channel_of(series)
@@ -187,6 +237,7 @@ def test_transient_queues(series: str) -> None:
         channel.one(commands.Queue.DeclareOk)
 
 
+@of_field("queue_type_is_filled_in")
 @pytest.mark.parametrize("series", ALL)
 def test_another_type_of_queue(series: str) -> None:
     channel = channel_of(series)
@@ -198,6 +249,7 @@ def test_another_type_of_queue(series: str) -> None:
     assert channel.closed_with().reply_text.endswith(given if series.startswith("3.") else filled_in)
 
 
+@of_field("refusals_name_the_permission")
 @pytest.mark.parametrize("series", ALL)
 def test_a_refusal_names_the_permission(series: str) -> None:
     broker = MemoryBroker(behave_like=series)
@@ -209,6 +261,7 @@ def test_a_refusal_names_the_permission(series: str) -> None:
     assert channel.closed_with().reply_text == text
 
 
+@of_field("topic_permission_is_asked_for_copies")
 @pytest.mark.parametrize("header", ["CC", "BCC"])
 @pytest.mark.parametrize("series", ALL)
 def test_topic_permission_for_copies(series: str, header: str) -> None:
@@ -228,6 +281,7 @@ def test_topic_permission_for_copies(series: str, header: str) -> None:
         assert channel.closed_with().reply_text == text
 
 
+@of_field("streams_take_refusals")
 @pytest.mark.parametrize("series", ALL)
 def test_entries_of_a_stream_that_are_refused(series: str) -> None:
     channel = channel_of(series)
@@ -245,6 +299,7 @@ def test_entries_of_a_stream_that_are_refused(series: str) -> None:
         assert channel.bodies() == [b"1"]
 
 
+@of_field("texts_name_streams")
 @pytest.mark.parametrize("series", ALL)
 def test_a_consumer_of_a_stream_without_a_prefetch_count(series: str) -> None:
     channel = channel_of(series)
@@ -252,3 +307,28 @@ def test_a_consumer_of_a_stream_without_a_prefetch_count(series: str) -> None:
     channel.send(commands.Basic.Consume(queue="s"))
     name = "'queue 's' in vhost '/''" if series in ("3.10", "3.13") else "stream queue 's' in vhost '/'"
     assert channel.closed_with().reply_text == f"PRECONDITION_FAILED - consumer prefetch count is not set for {name}"
+
+
+@of_field("quorum_priorities")
+@pytest.mark.parametrize("series", ALL)
+def test_priorities_of_a_quorum_queue(series: str) -> None:
+    channel = channel_of(series)
+    channel.declare("q", QUORUM, durable=True)
+    for priority in (4, 5, 6, 31):
+        channel.publish("", "q", b"%d" % priority, priority=priority)
+    channel.consume("q")
+    orders = {"4.0": [b"5", b"6", b"4", b"31"], "4.3": [b"31", b"6", b"5", b"4"]}
+    assert channel.bodies() == orders.get(series, [b"4", b"5", b"6", b"31"])
+
+
+@of_field("highest_consumer_takes_over")
+@pytest.mark.parametrize("series", ALL)
+def test_a_single_active_consumer_and_a_higher_one(series: str) -> None:
+    channel = channel_of(series)
+    channel.declare("q", {**QUORUM, "x-single-active-consumer": True}, durable=True)
+    channel.consume("q", "first")
+    channel.consume("q", "higher", arguments={"x-priority": 10})
+    channel.publish("", "q", b"m")
+    (delivery,) = channel.deliveries()
+    delivered = delivery.expect(commands.Basic.Deliver).consumer_tag
+    assert delivered == ("first" if series.startswith("3.") else "higher")
