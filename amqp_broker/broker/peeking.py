@@ -2,7 +2,8 @@
 
 Nobody else can tell that somebody looks: no message is marked as redelivered, none changes its place, and no consumer
 waits. What is on disk only is read into this look alone. What is unacknowledged comes first, by connection and channel;
-a look that goes on counts from there, so what comes and goes meanwhile may be missing or be seen twice.
+a look that goes on counts from there, so what comes and goes meanwhile may be missing or be seen twice. A stream is
+looked at by its own offsets, which stay, and from a time on; what its consumers have is in it all the same.
 
 A look is a walk in small steps. It holds no thread and no disk: a step that says which records it needs is handed them
 (``Steps``). What a message must have to be found is in ``message_filter.py``; how it is taken out is in ``moving.py``.
@@ -21,6 +22,7 @@ from amqp_broker.broker.json_values import json_ready, json_ready_table
 from amqp_broker.broker.message import Message
 from amqp_broker.broker.message_filter import ANY_MESSAGE, MessageFilter
 from amqp_broker.broker.persistence.message_records import MessageDecoder, decode_message
+from amqp_broker.broker.queues.stream import StreamQueue
 from amqp_broker.wire.content import decode_properties
 
 if TYPE_CHECKING:
@@ -74,7 +76,7 @@ class PeekedMessage(TypedDict):
     """A message in its queue."""
 
     id: str  # finds it again as long as it is in the queue
-    offset: int  # its place in what was looked at
+    offset: int  # its place in what was looked at; in a stream the stream's own
     state: str
     held_by: HolderInfo | None
     exchange: str
@@ -116,6 +118,8 @@ class PeekBounds:
         looked_at_max: how many are compared with the filter.
         duration_ms_max: how long that may take, in milliseconds.
         body_bytes_max: how much of each body is shown.
+        since_wall_ms: of a stream, begin with what came at this time or later, in milliseconds since 1970, where that
+            is behind ``offset``.
     """
 
     state: MessageState = MessageState.ALL
@@ -124,6 +128,7 @@ class PeekBounds:
     looked_at_max: int = 10_000
     duration_ms_max: int = 1_000
     body_bytes_max: int = 65_536
+    since_wall_ms: int | None = None
 
 
 class Peek:
@@ -142,7 +147,7 @@ class Peek:
         self._bounds = bounds
         self._wanted = wanted
         self._end_ms = broker.clock.monotonic_ms() + bounds.duration_ms_max
-        self._place = bounds.offset
+        self._begin = self._place = _begin(queue, bounds)
         self._looked_at = self._shown_bytes = self._too_large = 0
         self._rows: list[PeekedMessage] = []
         self._kept: list[tuple[Message, PeekedMessage]] = []  # whose age the journal knows
@@ -151,7 +156,7 @@ class Peek:
     def steps(self) -> Steps:
         """Look; when there are no more steps, ``seen`` has it all."""
         passed = 0
-        if self._bounds.state is not MessageState.READY:
+        if self._shows_unacknowledged():
             for held in self._unacknowledged():
                 yield ()
                 if held is None:
@@ -163,7 +168,8 @@ class Peek:
                     break
                 self._look_at(held[1].message, held, None)
         if self._bounds.state is not MessageState.UNACKNOWLEDGED and self._stopped_by is StoppedBy.END:
-            yield from self._look_at_ready(max(0, self._bounds.offset - passed))
+            first = self._queue.first_offset if isinstance(self._queue, StreamQueue) else 0
+            yield from self._look_at_ready(max(0, self._begin - first - passed))
         yield from self._read_ages()
 
     def seen(self) -> PeekInfo:
@@ -173,7 +179,7 @@ class Peek:
         return PeekInfo(
             queue=queue.name,
             vhost=queue.virtual_host.name,
-            offset=self._bounds.offset,
+            offset=self._begin,
             next_offset=None if is_end else self._place,
             stopped_by=str(self._stopped_by),
             looked_at=self._looked_at,
@@ -184,6 +190,11 @@ class Peek:
         )
 
     # --- where they are
+
+    def _shows_unacknowledged(self) -> bool:
+        """Whether what consumers have is shown; in a stream it is still in its place."""
+        state = self._bounds.state
+        return state is MessageState.UNACKNOWLEDGED or (state is MessageState.ALL and not self._queue.keeps_all)
 
     def _unacknowledged(self) -> Iterator[tuple[str, Unacknowledged] | None]:
         """The queue's deliveries with the names of their channels; None where others may have their turn."""
@@ -280,6 +291,14 @@ class Peek:
 
     def _age_ms(self, published_wall_ms: int) -> int:
         return max(0, self._broker.clock.wall_ms() - published_wall_ms)
+
+
+def _begin(queue: Queue, bounds: PeekBounds) -> int:
+    """The place of the first message that is looked at."""
+    if not isinstance(queue, StreamQueue):
+        return bounds.offset
+    since = 0 if bounds.since_wall_ms is None else queue.offset_at(bounds.since_wall_ms)
+    return max(bounds.offset, since, queue.first_offset)
 
 
 def describe(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -125,6 +126,9 @@ def peek(
     *,
     state: Annotated[str, typer.Option("--state", metavar="STATE", help="ready, unacked or all.")] = "all",
     offset: Annotated[int, typer.Option("--offset", metavar="N", min=0, help="Pass so many by.")] = 0,
+    since: Annotated[
+        str | None, typer.Option("--since", metavar="TIME", help="Of a stream: what came in the last 90s, 10m, 2h or 1d.")
+    ] = None,
     limit: Annotated[int, typer.Option("--limit", metavar="N", min=0, max=500, help="Show at most so many.")] = 20,
     full: Annotated[bool, typer.Option("--full", help="Show each with properties and the whole body.")] = False,
     what: Filter,
@@ -133,13 +137,16 @@ def peek(
     """Look into a queue: nothing is taken out and nothing is marked; nobody can tell.
 
     What is unacknowledged comes first, then what is ready, in the order of delivery. In values * stands for anything; a
-    path goes into tables and lists with dots. One look passes at most 100000 messages; it says how to go on.
+    path goes into tables and lists with dots. One look passes at most 100000 messages; it says how to go on. Of a
+    stream, --offset is the stream's own.
 
     \b
     amqp-broker queues peek orders.dead
     amqp-broker queues peek orders.dead --header x-death.reason=expired --full
     amqp-broker queues peek orders --body order.customer=17 --json
+    amqp-broker queues peek readings --since 10m
     """
+    last_ms = _milliseconds(since)
     seen = control.ask(
         which.data_dir,
         which.config,
@@ -148,6 +155,7 @@ def peek(
         vhost=which.vhost,
         state=state,
         offset=offset,
+        since_ms=None if last_ms is None else int(time.time() * 1000) - last_ms,
         limit=limit,
         looked_at_max=100_000,
         ms_max=10_000,

@@ -28,6 +28,7 @@ from amqp_broker.broker.replaying import Replaying
 from amqp_broker.broker.virtual_host import VirtualHost
 
 OFFSET_MAX: Final = 10**12
+TIME_MS_MAX: Final = 10**14
 IDS_MAX: Final = 10_000
 NAME_BYTES_MAX: Final = 255
 DEFAULTS: Final = PeekBounds()
@@ -55,6 +56,7 @@ def read_bounds(fields: Mapping[str, Any]) -> PeekBounds:
         looked_at_max=_number(fields, "looked_at_max", DEFAULTS.looked_at_max, LOOKED_AT_MAX),
         duration_ms_max=_number(fields, "ms_max", DEFAULTS.duration_ms_max, DURATION_MS_MAX),
         body_bytes_max=_number(fields, "truncate", DEFAULTS.body_bytes_max, BODY_BYTES_MAX),
+        since_wall_ms=_number(fields, "since_ms", 0, TIME_MS_MAX) or None,
     )
 
 

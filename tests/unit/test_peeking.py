@@ -226,3 +226,53 @@ def test_deaths_and_what_is_left_of_its_life(broker: DiskBroker, channel: Client
 )
 def test_a_body_is_text_where_it_can_be(body: bytes, shown: tuple[str, str]) -> None:
     assert shown_body(body, 4) == shown
+
+
+# --- streams
+
+
+@pytest.fixture
+def stream(broker: DiskBroker, channel: ClientChannel) -> None:
+    """Three minutes, ten entries in each; the first minute's are gone."""
+    channel.declare("q", durable=True, arguments={"x-queue-type": "stream", "x-max-length-bytes": 65})
+    for minute in range(3):
+        for number in range(10):
+            channel.publish("", "q", f"{minute}-{number}".encode(), headers={"n": number})
+        broker.clock.advance(60_000)
+        broker.run_due()
+
+
+@pytest.mark.usefixtures("stream")
+def test_a_stream_is_looked_at_by_its_own_offsets_and_nobody_can_tell(
+    broker: DiskBroker, channel: ClientChannel
+) -> None:
+    info = look(broker)
+    assert bodies(info) == [f"{minute}-{number}" for minute in (1, 2) for number in range(10)]
+    assert (info["offset"], info["next_offset"], info["messages"][0]["offset"]) == (10, None, 10)
+    part = look(broker, make_filter(None, None, "", {"n": "4"}, {}, {}), offset=15, looked_at_max=13)
+    assert [(one["payload"], one["offset"]) for one in part["messages"]] == [("2-4", 24)]
+    assert (part["next_offset"], part["stopped_by"]) == (28, "looked_at")
+    assert bodies(look(broker, offset=28)) == ["2-8", "2-9"]
+    assert bodies(look(broker, offset=99)) == []
+    assert broker.queue("q").unacknowledged_count == 0
+
+
+@pytest.mark.usefixtures("stream")
+def test_a_stream_is_looked_at_from_a_time_on(broker: DiskBroker) -> None:
+    now_ms = broker.clock.wall_ms()
+    ages = [one["age_ms"] for one in look(broker)["messages"]]
+    assert ages == [120_000] * 10 + [60_000] * 10
+    assert bodies(look(broker, since_wall_ms=now_ms - 90_000))[0] == "2-0"
+    assert bodies(look(broker, since_wall_ms=now_ms - 90_000, offset=25))[0] == "2-5"
+    assert bodies(look(broker, since_wall_ms=now_ms)) == []
+
+
+@pytest.mark.usefixtures("stream")
+def test_what_a_stream_s_consumers_have_is_seen_in_its_place_alone(broker: DiskBroker, channel: ClientChannel) -> None:
+    reader = broker.client().channel()
+    reader.qos(5)
+    reader.consume("q", arguments={"x-stream-offset": "first"})
+    assert broker.queue("q").unacknowledged_count == 5
+    assert len(look(broker)["messages"]) == 20
+    held = look(broker, state=MessageState.UNACKNOWLEDGED)["messages"]
+    assert [one["payload"] for one in held] == [f"1-{number}" for number in range(5)]

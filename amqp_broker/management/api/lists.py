@@ -176,6 +176,7 @@ def _name_pattern(source: str) -> Callable[[str], object]:
 # --- columns
 
 Columns = dict[str, Any]  # a tree: what is empty below is wanted whole
+_WHOLE = ("arguments",)  # whatever of it is asked for, as in RabbitMQ
 
 
 def _columns_of(query: Mapping[str, str]) -> Columns | None:
@@ -198,7 +199,11 @@ def columns_of(call: Call, row: Row) -> Row:
 
 def only(row: Row, columns: Columns) -> dict[str, Any]:
     """What a row has of these columns."""
-    return {name: _below(row[name], below) for name, below in columns.items() if name in row}
+    return {
+        name: row[name] if name in _WHOLE else _below(row[name], below)
+        for name, below in columns.items()
+        if name in row
+    }
 
 
 def _below(value: Any, columns: Columns) -> Any:

@@ -7,6 +7,7 @@ from typing import Any
 
 from amqp_broker.broker.inspection import consumer_info, queue_info
 from amqp_broker.broker.queues.base import Queue
+from amqp_broker.broker.queues.stream import StreamQueue
 from amqp_broker.broker.virtual_host import VirtualHost
 from amqp_broker.broker.works import Work
 from amqp_broker.management.api.connections import describe_consumer
@@ -64,7 +65,9 @@ def describe(call: Call, queue: Queue) -> dict[str, Any] | None:
     idle_since_ms = call.management.samples.same_since_ms(key, numbers)
     if idle_since_ms is not None:
         row["idle_since"] = iso_time(idle_since_ms)
-    return row | (_of_quorum(call) if info["type"] == "quorum" else _of_classic(queue))
+    if isinstance(queue, StreamQueue):
+        return row | _of_stream(call, queue)
+    return row | (_of_quorum(call, queue) if info["type"] == "quorum" else _of_classic(queue))
 
 
 _NO_GARBAGE_COLLECTION = {
@@ -140,16 +143,27 @@ def _of_classic(queue: Queue) -> dict[str, Any]:
     return {"backing_queue_status": status, "recoverable_slaves": None}
 
 
-def _of_quorum(call: Call) -> dict[str, Any]:
+def _replicas(call: Call) -> dict[str, Any]:
+    """Where a queue of several copies is: here."""
     node = call.management.node
-    return {
-        "leader": node,
-        "members": [node],
-        "online": [node],
-        "open_files": {node: 0},
+    return {"leader": node, "members": [node], "online": [node]}
+
+
+def _of_quorum(call: Call, queue: Queue) -> dict[str, Any]:
+    return _replicas(call) | {
+        "open_files": {call.management.node: 0},
         "messages_dlx": 0,
         "message_bytes_dlx": 0,
-        "single_active_consumer_ctag": None,
+        "single_active_consumer_ctag": queue_info(queue)["single_active_consumer_tag"],
+    }
+
+
+def _of_stream(call: Call, queue: StreamQueue) -> dict[str, Any]:
+    """The offsets are ours: that of the oldest entry, and that of the next one to come."""
+    return _replicas(call) | {
+        "readers": {call.management.node: len(queue.consumers)},
+        "first_offset": queue.first_offset,
+        "end_offset": queue.end_offset,
     }
 
 
