@@ -127,7 +127,8 @@ def peek(
     state: Annotated[str, typer.Option("--state", metavar="STATE", help="ready, unacked or all.")] = "all",
     offset: Annotated[int, typer.Option("--offset", metavar="N", min=0, help="Pass so many by.")] = 0,
     since: Annotated[
-        str | None, typer.Option("--since", metavar="TIME", help="Of a stream: what came in the last 90s, 10m, 2h or 1d.")
+        str | None,
+        typer.Option("--since", metavar="TIME", help="Of a stream: what came in the last 90s, 10m or 2h."),
     ] = None,
     limit: Annotated[int, typer.Option("--limit", metavar="N", min=0, max=500, help="Show at most so many.")] = 20,
     full: Annotated[bool, typer.Option("--full", help="Show each with properties and the whole body.")] = False,

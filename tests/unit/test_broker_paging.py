@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from pamqp import commands
 
+from amqp_broker.broker.queues.classic import ClassicQueue
 from tests.support.client import ClientChannel
 from tests.support.disk_broker import DiskBroker, small_pages
 
@@ -48,6 +49,10 @@ def test_a_backlog_is_on_disk_but_for_its_head(broker: DiskBroker, channel: Clie
     channel.declare("q", durable=True)
     fill(channel, delivery_mode=mode)
     assert 0 < COUNT - broker.on_disk_only("q") <= 8
+    queue = broker.queue("q")
+    assert isinstance(queue, ClassicQueue)
+    paged = broker.on_disk_only("q")
+    assert queue.backlog.messages.paged() == (paged, paged * len(b"m00"))
     assert channel.message_count("q") == COUNT
     assert broker.paging.used_bytes == sum(len(message.body) + 600 for message in broker.queue("q").messages())
 

@@ -290,6 +290,37 @@ async def test_what_is_wrong_now_is_told() -> None:
 
 
 @on_a_jumping_clock
+async def test_what_is_in_a_stream_waits_for_nobody() -> None:
+    async with managing() as managed:
+        client = await managed.administrator()
+        await client.ask("PUT", "/api/queues/%2F/s", {"durable": True, "arguments": {"x-queue-type": "stream"}})
+        message = {"properties": {}, "routing_key": "s", "payload": "x", "payload_encoding": "string"}
+        await client.ask("POST", "/api/exchanges/%2F/amq.default/publish", message)
+        assert (await client.ask("GET", "/api/x/problems")).json["problems"] == []
+        assert (await client.ask("GET", "/api/x/queues?state=stuck")).json["items"] == []
+        row = (await client.ask("GET", "/api/queues/%2F/s")).json
+        wanted = {"type": "stream", "messages": 1, "first_offset": 0, "end_offset": 1}
+        assert {name: row[name] for name in wanted} == wanted
+        assert row["readers"] == {row["node"]: 0}
+        await client.stream.aclose()
+
+
+@on_a_jumping_clock
+async def test_a_queue_tells_when_its_next_message_was_made_and_what_is_on_disk_only() -> None:
+    async with managing() as managed:
+        client = await managed.administrator()
+        await client.ask("PUT", "/api/queues/%2F/q", {})
+        for stamp in (1_700_000_000, 1_800_000_000):
+            properties = {"timestamp": stamp, "headers": {"a": 1}}
+            message = {"properties": properties, "routing_key": "q", "payload": "x", "payload_encoding": "string"}
+            await client.ask("POST", "/api/exchanges/%2F/amq.default/publish", message)
+        row = (await client.ask("GET", "/api/queues/%2F/q")).json
+        assert row["head_message_timestamp"] == 1_700_000_000
+        assert (row["messages_ram"], row["messages_paged_out"], row["message_bytes_paged_out"]) == (2, 0, 0)
+        await client.stream.aclose()
+
+
+@on_a_jumping_clock
 async def test_the_topology_tells_what_leads_where() -> None:
     async with managing() as managed:
         client = await managed.administrator()

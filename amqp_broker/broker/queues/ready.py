@@ -49,6 +49,11 @@ class Chunk:
         return len(self.references) >= CHUNK_MESSAGES_MAX or self._bytes >= CHUNK_BYTES_MAX
 
     @property
+    def size_bytes(self) -> int:
+        """Of the bodies together."""
+        return self._bytes
+
+    @property
     def read_ahead_messages(self) -> int:
         """How many messages in memory are enough, so that this chunk need not be read yet."""
         mean_bytes = self._bytes // max(1, len(self.references))
@@ -158,6 +163,10 @@ class ReadyMessages(Protocol):
     def take_out(self, messages: list[Message]) -> None:
         """Take messages out of the midst of others; they are there (``those_there``), and best near each other."""
 
+    def paged(self) -> tuple[int, int]:
+        """How many are on disk only, and the bytes of their bodies."""
+        ...
+
     def paged_references(self) -> Iterator[int]:
         """The references of those on disk; they are given up, and no chunk is wanted any more."""
         ...
@@ -216,6 +225,9 @@ class NothingReady:
 
     def take_out(self, messages: list[Message]) -> None:
         raise NotImplementedError
+
+    def paged(self) -> tuple[int, int]:
+        return 0, 0
 
     def paged_references(self) -> Iterator[int]:
         return iter(())
@@ -418,6 +430,9 @@ class FirstInFirstOut:
             chunks.remove(rest)
             self.is_paged = bool(chunks)
         return rest
+
+    def paged(self) -> tuple[int, int]:
+        return self._paged_count, sum([chunk.size_bytes for chunk in self._chunks or ()])
 
     def paged_references(self) -> Iterator[int]:
         chunks = self._chunks or ()

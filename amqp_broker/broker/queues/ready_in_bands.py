@@ -121,6 +121,10 @@ class ByPriority:
                 return taken
         return []
 
+    def paged(self) -> tuple[int, int]:
+        of_bands = [band.paged() for band in self._bands]
+        return sum([count for count, _ in of_bands]), sum([size_bytes for _, size_bytes in of_bands])
+
     def paged_references(self) -> Iterator[int]:
         return chain.from_iterable([band.paged_references() for band in self._bands])
 
@@ -233,6 +237,9 @@ class ReturnedFirst:
             self._returned = deque([message for message in self._returned if message not in gone])
         if before - len(self._returned) < len(gone):
             self._messages.take_out(messages)
+
+    def paged(self) -> tuple[int, int]:
+        return self._messages.paged()
 
     def paged_references(self) -> Iterator[int]:
         return self._messages.paged_references()

@@ -57,6 +57,11 @@ def brief(samples: Samples, queue: Queue) -> dict[str, Any]:
     }
 
 
+def is_stuck(queue: Queue) -> bool:
+    """Whether messages wait and nobody consumes; those in a stream are to stay."""
+    return queue.ready_count > 0 and not queue.consumers and not queue.keeps_all
+
+
 Sorter = Callable[[Samples, Queue], Any]
 
 SORTERS: dict[str, Sorter] = {
@@ -75,7 +80,7 @@ STATES: dict[str, Callable[[Queue], bool]] = {
     "waiting": lambda queue: queue.ready_count > 0,
     "unacknowledged": lambda queue: queue.unacknowledged_count > 0,
     "nobody": lambda queue: not queue.consumers,
-    "stuck": lambda queue: queue.ready_count > 0 and not queue.consumers,
+    "stuck": is_stuck,
     "empty": lambda queue: not queue.ready_count and not queue.unacknowledged_count,
 }
 

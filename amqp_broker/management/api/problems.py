@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from amqp_broker.broker.queues.base import Queue
-from amqp_broker.management.api.brief_queues import rate_in
+from amqp_broker.management.api.brief_queues import is_stuck, rate_in
 from amqp_broker.management.api.overview import visible_hosts
 from amqp_broker.management.http.authentication import MONITORING, has_tag
 from amqp_broker.management.http.call import Call
@@ -30,7 +30,7 @@ def of_queue(call: Call, queue: Queue) -> Problem | None:
     samples = call.management.samples
     where = {"vhost": queue.virtual_host.name, "queue": queue.name}
     ready, unacknowledged = queue.ready_count, queue.unacknowledged_count
-    if ready and not queue.consumers:
+    if is_stuck(queue):
         coming = rate_in(samples, queue)
         if coming > 0:
             return {"kind": "growing", "severity": "bad", **where, "count": ready, "rate": round(coming, 1)}

@@ -7,6 +7,7 @@ from typing import Any
 
 from amqp_broker.broker.inspection import consumer_info, queue_info
 from amqp_broker.broker.queues.base import Queue
+from amqp_broker.broker.queues.classic import ClassicQueue
 from amqp_broker.broker.queues.stream import StreamQueue
 from amqp_broker.broker.virtual_host import VirtualHost
 from amqp_broker.broker.works import Work
@@ -20,6 +21,7 @@ from amqp_broker.management.http.messages import Answer, answer_json, bad_reques
 from amqp_broker.management.http.router import Access, Endpoint
 from amqp_broker.management.things import LENGTHS, message_stats, queue_key, queue_numbers
 from amqp_broker.server.changes import until_done
+from amqp_broker.wire.content import FLAG_TIMESTAMP, decode_properties, property_flags
 
 IDLE_QUEUE_BYTES = 700
 MESSAGE_BYTES = 500  # about what a message in memory takes beside its body
@@ -54,7 +56,7 @@ def describe(call: Call, queue: Queue) -> dict[str, Any] | None:
         "consumer_utilisation": capacity,
         "consumer_capacity": capacity,
         "exclusive_consumer_tag": _exclusive_tag(queue),
-        "head_message_timestamp": None,
+        "head_message_timestamp": _head_timestamp(queue),
         "memory": IDLE_QUEUE_BYTES + MESSAGE_BYTES * info["messages"] + info["message_bytes_ready"],
         "message_stats": with_rates(call, key, message_stats(queue.counts), MESSAGES_RANGE),
         "reductions": 0,
@@ -97,6 +99,14 @@ def _definition(call: Call, queue: Queue) -> dict[str, Any]:
     }
 
 
+def _head_timestamp(queue: Queue) -> int | None:
+    """The property timestamp of the next message; None where it has none, or is on disk only."""
+    message = queue.backlog.head() if isinstance(queue, ClassicQueue) else None
+    if message is None or not property_flags(message.header) & FLAG_TIMESTAMP:
+        return None
+    return decode_properties(message.header).timestamp
+
+
 def _totals(queue: Queue) -> dict[str, Any]:
     numbers = queue_numbers(queue)
     return {name: numbers[name] for name in LENGTHS} | {"state": "running"}
@@ -104,18 +114,19 @@ def _totals(queue: Queue) -> dict[str, Any]:
 
 def _bytes(queue: Queue, messages: int, ready_bytes: int) -> dict[str, int]:
     persistent = messages if queue.durable else 0
+    paged, paged_bytes = queue.backlog.messages.paged() if isinstance(queue, ClassicQueue) else (0, 0)
     return {
-        "messages_ram": messages,
-        "messages_ready_ram": queue.ready_count,
+        "messages_ram": messages - paged,
+        "messages_ready_ram": queue.ready_count - paged,
         "messages_unacknowledged_ram": queue.unacknowledged_count,
         "messages_persistent": persistent,
-        "messages_paged_out": 0,
+        "messages_paged_out": paged,
         "message_bytes": ready_bytes,
         "message_bytes_ready": ready_bytes,
         "message_bytes_unacknowledged": 0,
-        "message_bytes_ram": ready_bytes,
+        "message_bytes_ram": ready_bytes - paged_bytes,
         "message_bytes_persistent": ready_bytes if queue.durable else 0,
-        "message_bytes_paged_out": 0,
+        "message_bytes_paged_out": paged_bytes,
     }
 
 
