@@ -23,6 +23,8 @@ from amqp_broker.broker.message import Message
 from amqp_broker.broker.message_filter import ANY_MESSAGE, MessageFilter
 from amqp_broker.broker.persistence.message_records import MessageDecoder, decode_message
 from amqp_broker.broker.queues.stream import StreamQueue
+from amqp_broker.broker.queues.stream_block import StreamBlock
+from amqp_broker.broker.queues.stream_reader import READ_ENTRIES_MAX, entries_of
 from amqp_broker.wire.content import decode_properties
 
 if TYPE_CHECKING:
@@ -168,8 +170,10 @@ class Peek:
                     break
                 self._look_at(held[1].message, held, None)
         if self._bounds.state is not MessageState.UNACKNOWLEDGED and self._stopped_by is StoppedBy.END:
-            first = self._queue.first_offset if isinstance(self._queue, StreamQueue) else 0
-            yield from self._look_at_ready(max(0, self._begin - first - passed))
+            if isinstance(self._queue, StreamQueue):
+                yield from self._look_at_stream(self._queue)
+            else:
+                yield from self._look_at_ready(max(0, self._begin - passed))
         yield from self._read_ages()
 
     def seen(self) -> PeekInfo:
@@ -245,6 +249,40 @@ class Peek:
             self._look_at(message, None, kept.published_wall_ms)
             yield ()
 
+    def _look_at_stream(self, stream: StreamQueue) -> Steps:
+        decoder, log = MessageDecoder(), stream.log
+        while not stream.is_deleted:
+            self._place = max(self._place, log.first_offset)  # it may have been dropped meanwhile
+            if self._place >= log.end_offset or self._is_enough():
+                return
+            entry = log.latest(self._place)
+            entries = [] if entry is None else [entry]
+            if not entries:
+                extent = log.extent(self._place, READ_ENTRIES_MAX)
+                payloads = yield extent.references
+                some = [payload for payload in payloads if payload is not None]
+                entries = entries_of(extent, some, decoder) if len(some) == len(payloads) else []
+                self._place += not entries  # they went while they were read
+            for entry in entries:
+                if self._look_at_entry(stream, entry):
+                    return
+                yield ()
+
+    def _look_at_entry(self, stream: StreamQueue, entry: Message) -> bool:
+        """Look at what is in an entry, from the present place on; whether that is enough."""
+        messages, end_offset = [entry], entry.position + 1
+        if isinstance(entry, StreamBlock):
+            messages, end_offset = entry.opened(stream.virtual_host.entry_forms(), None), entry.end_offset
+        for message in messages:
+            if message.position < self._place:
+                continue
+            if self._is_enough():
+                return True
+            self._place = message.position
+            self._look_at(message, None, stream.log.wall_ms_of(message.position))
+        self._place = max(self._place, end_offset)
+        return False
+
     def _is_enough(self) -> bool:
         """Whether there is a message more, but not in this look."""
         bounds = self._bounds
@@ -299,7 +337,7 @@ def _begin(queue: Queue, bounds: PeekBounds) -> int:
     """The place of the first message that is looked at."""
     if not isinstance(queue, StreamQueue):
         return bounds.offset
-    since = 0 if bounds.since_wall_ms is None else queue.offset_at(bounds.since_wall_ms)
+    since = 0 if bounds.since_wall_ms is None else queue.log.offset_at(bounds.since_wall_ms)
     return max(bounds.offset, since, queue.first_offset)
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from amqp_broker.access.client import Peer
 from amqp_broker.broker.alarms import Resource
+from amqp_broker.broker.peeking import Peek, PeekBounds, PeekedMessage
 from amqp_broker.broker.queues import stream_log
 from amqp_broker.broker.queues.stream import StreamQueue
 from amqp_broker.protocols.stream import codes
@@ -52,6 +53,7 @@ from tests.support.client import Client
 from tests.support.disk_broker import DiskBroker
 from tests.support.memory_broker import MemoryBroker
 from tests.support.stream_client import LOOPBACK, StreamClient
+from tests.support.walking import walk_through
 
 FAR_AWAY = Peer.at("192.0.2.1", 50_000, "192.0.2.2", 5552)
 
@@ -65,6 +67,12 @@ def broker(request: pytest.FixtureRequest) -> MemoryBroker:
 
 def messages(*numbers: int) -> dict[int, bytes]:
     return {number: data_section(b"%d" % number) for number in numbers}
+
+
+def peeked(broker: MemoryBroker, offset: int = 0) -> list[PeekedMessage]:
+    peek = Peek(broker, broker.queue("s"), PeekBounds(offset=offset))
+    walk_through(broker, peek.steps())
+    return peek.seen()["messages"]
 
 
 def client_with_stream(
@@ -290,6 +298,7 @@ def test_sub_batches_are_passed_on_as_they_are(broker: MemoryBroker) -> None:
     chunk = client.chunk()
     assert (chunk.record_count, chunk.entry_count, chunk.entries) == (6, 3, [*messages(6).values()])
     assert [(kind, records) for kind, records, _, _ in chunk.sub_batches] == [(0, 3), (3, 2)]
+    assert [(one["payload"], one["offset"]) for one in peeked(broker)] == [("1", 0), ("2", 1), ("3", 2), ("6", 5)]
 
 
 def test_an_alarm_holds_publishers_back() -> None:
@@ -376,6 +385,10 @@ def test_what_is_not_in_memory_is_read_from_the_disk(monkeypatch: pytest.MonkeyP
             got = reader.deliveries()
             assert [one.body for one in got] == bodies[offset:]
             assert [one.headers["x-stream-offset"] for one in got] == list(range(offset, 22))
+            seen = peeked(broker, offset)
+            assert [(one["payload"].encode(), one["offset"]) for one in seen] == [*zip(bodies, range(22), strict=True)][
+                offset:
+            ]
             client = StreamClient(broker)
             client.subscribe(1, "s", (OFFSET, offset), credit=1)
             records = 0

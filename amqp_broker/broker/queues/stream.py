@@ -168,13 +168,10 @@ class StreamQueue(Queue):
         """The offset of the first of those that came together last."""
         return max(self._batch_offset, self._log.first_offset)
 
-    def offset_at(self, wall_ms: int) -> int:
-        """The offset of the first entry that came at this time or a second before it at most; the end without any.
-
-        Args:
-            wall_ms: in milliseconds since 1970.
-        """
-        return self._log.offset_at(wall_ms)
+    @property
+    def log(self) -> StreamLog:
+        """The entries, for those who look in."""
+        return self._log
 
     def messages(self) -> Iterator[Message]:
         return self._log.latest_messages()

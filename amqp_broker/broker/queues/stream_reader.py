@@ -7,7 +7,7 @@ unwanted is passed by here; whether the client has room is the queue's to ask.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from amqp_broker.broker.message import Message
@@ -39,7 +39,7 @@ class EntryReader:
     """
 
     __slots__ = (
-        "_decode",
+        "_decoder",
         "_has_read",
         "_log",
         "_paging",
@@ -66,7 +66,7 @@ class EntryReader:
         self._wanted = wanted
         self._paging = paging
         self._has_read = has_read
-        self._decode = MessageDecoder().decode
+        self._decoder = MessageDecoder()
         self._read: deque[Message] = deque()  # from next_offset on
         self._reading: EntriesRead | None = None
         self.is_in_turn = False
@@ -106,20 +106,7 @@ class EntryReader:
     def was_read(self, extent: Extent, payloads: list[bytes]) -> None:
         """Entries are here."""
         self._reading = None
-        offset = extent.first_offset
-        for place, payload in enumerate(payloads):
-            kept = self._decode(payload)
-            message: Message
-            if extent.are_blocks[place]:
-                block = message = StreamBlock(kept.address, kept.body)
-                message.position = offset
-                offset += block.records
-            else:
-                message = Message(kept.address, kept.header, kept.body, kept.digest.is_persistent, kept.digest.priority)
-                message.position = offset
-                offset += 1
-            message.reference = extent.references[place]
-            self._read.append(message)
+        self._read.extend(entries_of(extent, payloads, self._decoder))
         self._has_read(self)
 
     def stop(self) -> None:
@@ -194,6 +181,26 @@ class StreamReader(EntryReader):
             queue.unacknowledged_count += 1
             consumer.deliveries.deliver(consumer, message, queue.header_to_deliver(message))
         return count
+
+
+def entries_of(extent: Extent, payloads: Sequence[bytes], decoder: MessageDecoder) -> list[Message]:
+    """The entries of an extent, each with its offset, of what stands in their records."""
+    entries: list[Message] = []
+    offset = extent.first_offset
+    for place, payload in enumerate(payloads):
+        kept = decoder.decode(payload)
+        message: Message
+        if extent.are_blocks[place]:
+            block = message = StreamBlock(kept.address, kept.body)
+            message.position = offset
+            offset += block.records
+        else:
+            message = Message(kept.address, kept.header, kept.body, kept.digest.is_persistent, kept.digest.priority)
+            message.position = offset
+            offset += 1
+        message.reference = extent.references[place]
+        entries.append(message)
+    return entries
 
 
 class EntriesRead(PageRead):
