@@ -213,6 +213,9 @@ class Settings:
         minimum=-1,
         maximum=65535,
     )
+    plugin_protocols: tuple[str, ...] = _setting(
+        (), "Protocols that installed packages bring, with the TCP port of each: NAME:PORT, or NAME:PORT:tls."
+    )
 
     # Where it keeps things and how it speaks about itself
     data_dir: str = _setting("", "Folder that holds the broker's data. Empty: the user's state folder of the platform.")

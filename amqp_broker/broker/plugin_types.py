@@ -21,19 +21,21 @@ AUTH_BACKEND: Final = "login back end"
 EXCHANGE_TYPE: Final = "exchange type"
 INTERCEPTOR: Final = "interceptor"
 OBSERVER: Final = "observer"
+PROTOCOL: Final = "protocol"
 
 GROUPS: Final = {
     AUTH_BACKEND: "amqp_broker.auth_backends",
     EXCHANGE_TYPE: "amqp_broker.exchange_types",
     INTERCEPTOR: "amqp_broker.interceptors",
     OBSERVER: "amqp_broker.observers",
+    PROTOCOL: "amqp_broker.protocols",
 }
 """The group of entry points of each kind of plugin; the name of an entry point is the plugin's."""
 
 ON_BY_DEFAULT: Final = frozenset({EXCHANGE_TYPE})
 """The kinds that are there for whoever asks for them; the others do nothing before somebody switches them on."""
 
-BY_SETTING: Final = {AUTH_BACKEND: "auth_backends"}
+BY_SETTING: Final = {AUTH_BACKEND: "auth_backends", PROTOCOL: "plugin_protocols"}
 """The kinds that a setting switches on, by naming them."""
 
 

@@ -60,6 +60,8 @@ def list_plugins(
     choices = _choices(Path(settings.data_dir))
     for one in settings.auth_backends:
         choices |= dict.fromkeys(one.split("/"), True)
+    for one in settings.plugin_protocols:
+        choices[one.partition(":")[0]] = True
     rows = [_row(plugin, choices, check) for plugin in installed_plugins()]
     tables.show(rows, (*COLUMNS, "check") if check else COLUMNS, as_json)
 

@@ -96,6 +96,7 @@ class BrokerServer:
         self._connections: set[ClientConnection] = set()
         self._outbox = Outbox(output_gate)
         self._turns = Turns()
+        self._plugin_protocols: Mapping[str, MakeConnection] = {}
         self._reception = Reception(self.settings, self._turns, self.serve_stream, self._count_clients)
         self.connections_ended = 0
         self.control_folder: Path | None = None  # the data folder, where the command line may reach the broker
@@ -169,6 +170,10 @@ class BrokerServer:
             CannotListen: an address is not to be had.
             BadCertificate: the certificates for TLS cannot be used.
         """
+        if self.settings.plugin_protocols:
+            from amqp_broker.server.plugin_protocols import plugin_connections
+
+            self._plugin_protocols = plugin_connections(self.settings)
         await self._reception.bind()
 
     def listen(self) -> None:
@@ -327,7 +332,8 @@ class BrokerServer:
             return
         pump = self.make_pump(stream, self._outbox)
         try:
-            connection = self.protocols[protocol](self.broker, peer, pump.notify)
+            make = self.protocols.get(protocol) or self._plugin_protocols[protocol]
+            connection = make(self.broker, peer, pump.notify)
         except Exception as error:
             log_internal_error("connection", error, peer=str(peer))
             await trio.aclose_forcefully(stream)

@@ -94,6 +94,8 @@ class Reception:
                 listeners += await self._bind_other(protocol)
                 if self._tls is not None:
                     listeners += await self._bind_other(protocol, is_tls=True)
+            if settings.plugin_protocols:
+                listeners += await self._bind_plugins()
         finally:
             self._listeners = listeners  # closed when the server ends, also when that is now
 
@@ -106,6 +108,15 @@ class Reception:
             _check_library()
         setting = port_setting(protocol, is_tls=is_tls)
         return await bind(self._settings.host, port, is_tls=is_tls, protocol=protocol, setting=setting)
+
+    async def _bind_plugins(self) -> list[Listener]:
+        """The addresses of protocols that packages bring."""
+        from amqp_broker.server.plugin_protocols import SETTING, plugin_listeners
+
+        bound = []
+        for protocol, port, is_tls in plugin_listeners(self._settings):
+            bound += await bind(self._settings.host, port, is_tls=is_tls, protocol=protocol, setting=SETTING)
+        return bound
 
     async def _bind_http(self, protocol: str, *, is_tls: bool = False) -> list[Listener]:
         """An address for administrators, if there is to be one. Where nobody chose it, the broker can do without it."""

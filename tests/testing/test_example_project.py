@@ -15,7 +15,7 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PROJECT = REPOSITORY / "examples" / "testing"
-EXCHANGE_TYPE = REPOSITORY / "examples" / "exchange_type"
+PLUGINS = REPOSITORY / "examples" / "plugins"
 
 
 def run(*command: str | Path, folder: Path) -> str:
@@ -47,19 +47,19 @@ def test_the_project_passes_its_tests_with_the_wheel(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif("AMQP_BROKER_TEST_EXAMPLES" not in os.environ, reason="make test-examples runs it")
-def test_an_exchange_type_of_ones_own_works_from_a_wheel(tmp_path: Path) -> None:
+def test_plugins_of_ones_own_work_from_a_wheel(tmp_path: Path) -> None:
     wheels = tmp_path / "wheels"
-    project = shutil.copytree(EXCHANGE_TYPE, tmp_path / "project", ignore=shutil.ignore_patterns("__pycache__", ".*"))
+    project = shutil.copytree(PLUGINS, tmp_path / "project", ignore=shutil.ignore_patterns("__pycache__", ".*"))
     pip = (sys.executable, "-m", "pip", "--disable-pip-version-check")
     run(*pip, "wheel", "--quiet", "--no-deps", "--wheel-dir", wheels, REPOSITORY, project, folder=tmp_path)
     run(sys.executable, "-m", "venv", tmp_path / "venv", folder=tmp_path)
     python = tmp_path / "venv" / "bin" / "python"
     run(python, "-m", "pip", "install", "--quiet", *wheels.glob("*.whl"), "pytest", "pika", folder=tmp_path)
-    shutil.rmtree(project / "weekday_exchange")  # it must be the installed one
+    shutil.rmtree(project / "example_plugins")  # it must be the installed one
 
     report = run(python, "-m", "pytest", "-v", folder=project)
-    assert report.count("PASSED") == 2
+    assert report.count("PASSED") == 3
     listed = run(tmp_path / "venv" / "bin" / "amqp-broker", "plugins", "list", "--check", folder=project)
-    (line,) = [line for line in listed.splitlines() if "x-weekday" in line]
-    assert "weekday-exchange 1.0" in line
-    assert line.endswith("loads")
+    lines = [line for line in listed.splitlines() if "example-plugins 1.0" in line]
+    assert len(lines) == 5
+    assert all(line.endswith("loads") for line in lines)

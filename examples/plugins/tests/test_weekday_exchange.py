@@ -5,7 +5,7 @@ from __future__ import annotations
 import pika
 import pika.exceptions
 import pytest
-from weekday_exchange import WEEKDAYS
+from example_plugins.weekday_exchange import WEEKDAYS
 
 from amqp_broker.testing import Broker
 

@@ -1,0 +1,313 @@
+"""What a protocol of somebody's own derives from (docs/plugins.md): a connection with one channel that logs in,
+publishes, and takes messages out of queues. What its bytes mean is the protocol's.
+
+Not here: consumers. A protocol that wants them is written as those in ``protocols/`` are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Any, Final
+
+from amqp_broker.access.client import Peer
+from amqp_broker.broker.broker import Broker
+from amqp_broker.broker.counters import ChannelCounts
+from amqp_broker.broker.descriptions import ChannelInfo, ConnectionInfo
+from amqp_broker.broker.message import Address, Message, digest_of
+from amqp_broker.broker.observer import Passage
+from amqp_broker.broker.publishing import REFUSED, TAKEN, UNROUTED
+from amqp_broker.broker.queues.unacknowledged import Unacknowledged
+from amqp_broker.errors import AmqpError
+from amqp_broker.session.connection import ClientConnection
+from amqp_broker.session.login import Refusal, Refused
+from amqp_broker.wire.content import Properties, encode_content_header
+from amqp_broker.wire.hot import encode_address
+
+TAKE_EFFORT: Final = 5  # about; see ``ClientConnection.has_cost``
+NO_PROPERTIES: Final = Properties()
+
+
+class PlainConnection(ClientConnection):
+    """The conversation with one client; arguments as of ``ClientConnection``.
+
+    A protocol says its ``name``, and overrides ``cut``, ``handle`` and ``refused``.
+    """
+
+    name = "plain"  # of the protocol, as lists show it
+
+    def __init__(self, broker: Broker, peer: Peer, on_output: Callable[[], None]) -> None:
+        super().__init__(broker, peer, on_output)
+        self.channel = OneChannel(self)
+        self.counts = ChannelCounts()
+        self._is_open = False
+        self._is_closed = False
+
+    # --- what a protocol says for itself
+
+    def cut(self, data: bytes) -> Iterable[Any]:
+        """What has come whole, in order; what lacks its end is to be kept until more comes."""
+        raise NotImplementedError
+
+    def handle(self, item: Any) -> None:
+        """Do one of those.
+
+        It is called again with the same one, from its beginning, where something had to be waited for: it calls one of
+        ``log_in``, ``publish`` and ``take``, and that before it says anything.
+        """
+        raise NotImplementedError
+
+    def refused(self, reason: str) -> None:
+        """Something was refused, and the client is to be told; ends the connection where it should."""
+        self.end(reason)
+
+    # --- what a protocol can do
+
+    def log_in(self, name: str, password: str, virtual_host: str = "") -> None:
+        """Let the client in.
+
+        Args:
+            virtual_host: its name; empty for the one that every broker has.
+
+        Raises:
+            Refused, AmqpError: it may not come in; ``refused`` is called with the reason where this is not caught.
+        """
+        self.login.authenticate_by_password(name, password.encode("utf-8", "surrogateescape"))
+        self._client, self._virtual_host = self.login.enter(virtual_host or self.broker.settings.default_virtual_host)
+        self.login.tell("PLAIN", self.name)
+        self._deadline.cancel()
+        self.watch_expiry()
+        self._is_open = True
+        self.broker.open_connections.add(self)
+        if self.broker.observers.present_for_changes:
+            self.broker.observers.opened(self)
+        self.throttle.start()
+
+    def publish(
+        self,
+        exchange: str,
+        routing_key: str,
+        body: bytes,
+        properties: Properties = NO_PROPERTIES,
+    ) -> bool:
+        """Publish a message; returns whether its queues have taken it. What is said from now on leaves when the message
+        is as durable as it must be.
+
+        Raises:
+            AmqpError: it is not allowed, or there is no such exchange.
+        """
+        host, counts = self.virtual_host, self.counts
+        self.throttle.has_published = True
+        found = host.ingress.exchange_for(self.client, exchange, routing_key)
+        header = encode_content_header(len(body), properties)
+        address = Address(exchange, routing_key, encode_address(exchange, routing_key))
+        if host.interceptors.present:
+            header = host.intercepted(address, self.user_name, header, body)
+        digest = digest_of(header)
+        queues = host.ingress.route(found, (routing_key,), header, body, digest)
+        self.has_cost(len(queues))
+        found.published_in += 1
+        found.published_out += len(queues)
+        counts.published += 1
+        outcome = host.ingress.put(queues, address, header, body, digest) if queues else UNROUTED
+        if not queues:
+            counts.dropped += 1
+            host.drops.unroutable(host.name, address, self.user_name)
+        if self.broker.observers.present:
+            self.broker.observers.published(
+                self.channel, Passage(host, address, header, body, queues, outcome != REFUSED)
+            )
+        if outcome > TAKEN:
+            self.output.hold_until(outcome)
+        return outcome != REFUSED
+
+    def take(self, queue: str) -> Message | None:
+        """Take the next message out of a queue, for good; None where it is empty.
+
+        Raises:
+            AmqpError: it is not allowed, or there is no such queue.
+        """
+        self.client.check_read("queue", queue)
+        found = self.virtual_host.accessible_queue(self.client, queue)
+        self.has_cost(TAKE_EFFORT)
+        message = found.get(True)
+        for counts in (self.counts, found.counts):
+            if message is None:
+                counts.got_empty += 1
+            else:
+                counts.got_no_ack += 1
+                counts.redelivered += message.redelivered
+        if message is not None and self.broker.observers.present:
+            self.broker.observers.delivered(self.channel, found, message, None, no_ack=True)
+        return message
+
+    def say(self, data: bytes) -> None:
+        """Send something."""
+        self.output.send(data)
+
+    def end(self, reason: str = "closed by client") -> None:
+        """Nothing more comes in; what waits goes out, then the socket is closed.
+
+        Args:
+            reason: for the log.
+        """
+        if self._is_closed:
+            return
+        if not self.close_reason:
+            self.close_reason = reason
+        was_open, self._is_open, self._is_closed = self._is_open, False, True
+        self.has_failed = not was_open
+        self._deadline.cancel()
+        self.heartbeats.stop()
+        self.throttle.stop()
+        if was_open:
+            self._release()
+        self.finished = not self.output.is_held
+        self.on_output()
+
+    # --- bytes in
+
+    def receive(self, data: bytes) -> None:
+        """Handle all that the socket read, and what follows from it."""
+        self.received_bytes += len(data)
+        if not self._is_closed:
+            self.broker.handle(partial(self.handle_rest, iter(self.cut(data))))
+            self.throttle.chunk_was_handled()
+
+    def handle_rest(self, items: Iterator[Any]) -> None:
+        self.handle_each(items)
+
+    def handle_item(self, item: Any) -> None:
+        try:
+            self.handle(item)
+        except Refused as refused:
+            self.login.tell("PLAIN", self.name, str(refused))
+            self.refused("access refused" if refused.reason is Refusal.LOGIN else str(refused))
+        except AmqpError as error:
+            if self._is_open and self.broker.observers.present_for_changes:
+                self.broker.observers.refused(self, error)
+            self.refused(error.explanation)
+
+    # --- the end
+
+    def handshake_took_too_long(self) -> None:
+        self.end(self.close_reason)
+
+    def close_forcibly(self, explanation: str) -> None:
+        if self._is_open:
+            self.broker.handle(partial(self._end_forced, explanation))
+
+    def shut_down(self, reason: str) -> None:
+        """End the connection because the broker ends."""
+        self.broker.handle(partial(self._end_forced, reason))
+
+    def _end_forced(self, reason: str) -> None:
+        if not self._is_closed:
+            self.refused(reason)
+            self.end(reason)
+
+    def lost(self, reason: str) -> None:
+        """The socket has ended: give back all that the client had."""
+        if not self._is_closed:
+            self.broker.handle(partial(self.end, reason))
+        self.output.discard()
+
+    def words_for_a_defect(self) -> bytes:
+        """What the client is told when the protocol's code fails."""
+        return b""
+
+    def _release(self) -> None:
+        broker, virtual_host = self.broker, self.virtual_host
+        if broker.observers.present_for_changes:
+            broker.observers.closed(self, None, self.close_reason)
+        broker.open_connections.remove(self)
+        virtual_host.counts_of_ended.add(self.counts)
+        virtual_host.remove_exclusive_queues(self.client)
+
+    # --- for those who look in
+
+    @property
+    def is_closed(self) -> bool:
+        return self._is_closed
+
+    @property
+    def channel_count(self) -> int:
+        return int(self._is_open)
+
+    def update_room(self) -> None:
+        """There are no consumers."""
+
+    def channel_counts(self) -> Iterator[ChannelCounts]:
+        return iter((self.counts,) if self._is_open else ())
+
+    def unacknowledged(self) -> Iterator[tuple[str, list[Unacknowledged]]]:
+        return iter(())
+
+    def inspect_channels(self) -> Iterator[ChannelInfo]:
+        return iter([self.channel.inspect()] if self._is_open else [])
+
+    def inspect(self) -> ConnectionInfo:
+        peer = self.peer
+        return ConnectionInfo(
+            name=peer.connection_name,
+            user_provided_name=None,
+            user=self.user_name,
+            vhost=self.virtual_host_name,
+            host=peer.our_host,
+            port=peer.our_port,
+            peer_host=peer.host,
+            peer_port=peer.port,
+            protocol=self.name,
+            auth_mechanism="",
+            ssl=peer.tls is not None,
+            ssl_protocol=peer.tls.version if peer.tls is not None else None,
+            ssl_cipher=peer.tls.cipher if peer.tls is not None else None,
+            state=self._state(),
+            timeout=0,
+            frame_max=0,
+            channel_max=1,
+            channels=self.channel_count,
+            connected_at=self.connected_at_ms,
+            client_properties={},
+            recv_oct=self.received_bytes,
+            send_oct=self.sent_bytes,
+            send_pend=self.waiting_bytes,
+        )
+
+    def _state(self) -> str:
+        if self._is_open:
+            return "blocked" if self.throttle.is_blocked else "running"
+        return "closed" if self._is_closed else "starting"
+
+
+class OneChannel:
+    """What stands for the channel of a connection (``broker/observer.py``)."""
+
+    number = 1
+
+    def __init__(self, connection: PlainConnection) -> None:
+        self.connection = connection
+
+    def inspect(self) -> ChannelInfo:
+        """Describe it."""
+        connection, peer = self.connection, self.connection.peer
+        return ChannelInfo(
+            name=f"{peer.connection_name} (1)",
+            number=1,
+            user=connection.user_name,
+            vhost=connection.virtual_host_name,
+            connection_name=peer.connection_name,
+            peer_host=peer.host,
+            peer_port=peer.port,
+            confirm=True,
+            transactional=False,
+            prefetch_count=0,
+            global_prefetch_count=0,
+            consumer_count=0,
+            messages_unacknowledged=0,
+            messages_unconfirmed=0,
+            messages_uncommitted=0,
+            acks_uncommitted=0,
+            state="running",
+            message_stats=connection.counts.stats(),
+        )
