@@ -15,6 +15,7 @@ class QueueInfo(TypedDict):
     name: str
     vhost: str
     type: str
+    has_replicas: bool  # whether RabbitMQ keeps replicas of one of this type
     durable: bool
     auto_delete: bool
     exclusive: bool

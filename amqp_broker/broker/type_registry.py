@@ -28,7 +28,7 @@ class UnknownType(Exception):
 
 
 class TypeRegistry(Generic[T]):
-    """What makes one of each type.
+    """The types of one broker, each by what makes one of it.
 
     Args:
         kind: of what the types are: ``exchange`` or ``queue``.
@@ -52,7 +52,7 @@ class TypeRegistry(Generic[T]):
             ValueError: there is one of that name.
         """
         if name in self._types:
-            raise ValueError(f"there is an {self._kind} type '{name}' already")
+            raise ValueError(f"{self._kind} type '{name}' is there already")
         self._types[name] = makes_one
 
     def _find(self) -> None:
@@ -72,7 +72,7 @@ class TypeRegistry(Generic[T]):
         return name in self.switched_off and name in self._brought
 
     def __getitem__(self, name: str) -> T:
-        """What makes one of this type.
+        """Look up what makes one of this type.
 
         Raises:
             UnknownType: there is none of that name.

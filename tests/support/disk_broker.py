@@ -139,7 +139,7 @@ class DiskBroker(MemoryBroker):
 
     def _next(self, down_ms: int, settings: dict[str, Any]) -> DiskBroker:
         self.clock.advance(down_ms)
-        return DiskBroker(self.files, self.clock, **{**self.given_settings, **settings})
+        return type(self)(self.files, self.clock, **{**self.given_settings, **settings})
 
     # --- looking in
 

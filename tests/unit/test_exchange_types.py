@@ -211,7 +211,7 @@ def test_types_belong_to_one_broker(channel: ClientChannel) -> None:
 
 def test_a_name_is_taken_once() -> None:
     types = exchange_types()
-    with pytest.raises(ValueError, match="there is an exchange type 'direct' already"):
+    with pytest.raises(ValueError, match="exchange type 'direct' is there already"):
         types.register("direct", TakingTurns)
 
 

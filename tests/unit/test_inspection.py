@@ -48,6 +48,7 @@ def test_a_queue_with_its_messages_and_consumers(broker: MemoryBroker, inspectio
         "name": "q",
         "vhost": "/",
         "type": "classic",
+        "has_replicas": False,
         "durable": True,
         "auto_delete": False,
         "exclusive": False,

@@ -14,7 +14,7 @@ class Plan:
 
     Args:
         queue: its name; all publish to it and consume it.
-        queue_type: ``classic`` or ``quorum``.
+        queue_type: as ``x-queue-type`` names it.
         size_bytes: of each body, at least ``STAMP_BYTES``.
         rate_per_s: of each publisher; 0 for as fast as it goes.
         unconfirmed_max: of each publisher; 0 for no confirms.
@@ -37,7 +37,7 @@ class Plan:
     @property
     def is_durable(self) -> bool:
         """Whether the queue is."""
-        return self.is_persistent or self.queue_type == "quorum"
+        return self.is_persistent or self.queue_type != "classic"
 
     @property
     def arguments(self) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 from amqp_broker.broker.inspection import consumer_info, queue_info
 from amqp_broker.broker.queues.base import Queue
 from amqp_broker.broker.queues.classic import ClassicQueue
+from amqp_broker.broker.queues.quorum import QuorumQueue
 from amqp_broker.broker.queues.stream import StreamQueue
 from amqp_broker.broker.virtual_host import VirtualHost
 from amqp_broker.broker.works import Work
@@ -69,7 +70,9 @@ def describe(call: Call, queue: Queue) -> dict[str, Any] | None:
         row["idle_since"] = iso_time(idle_since_ms)
     if isinstance(queue, StreamQueue):
         return row | _of_stream(call, queue)
-    return row | (_of_quorum(call, queue) if info["type"] == "quorum" else _of_classic(queue))
+    if isinstance(queue, QuorumQueue):
+        return row | _of_quorum(call, queue)
+    return row | (_replicas(call) if info["has_replicas"] else _of_classic(queue))
 
 
 _NO_GARBAGE_COLLECTION = {
@@ -260,7 +263,7 @@ async def act_on_queue(call: Call) -> Answer:
 async def show_quorum_status(call: Call) -> Answer:
     """The replicas of a quorum queue: one."""
     queue = _find(call)
-    if queue.declared.queue_type != "quorum":
+    if not isinstance(queue, QuorumQueue):
         raise bad_request("Not a quorum queue")
     status = {"Node Name": call.management.node, "Raft State": "leader", "Membership": "voter", "Term": 1}
     return answer_json([status])

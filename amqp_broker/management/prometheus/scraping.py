@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl
 import trio
 
 from amqp_broker import __version__
+from amqp_broker.broker.arguments import DEFAULT_QUEUE_TYPE
 from amqp_broker.broker.inspection import counts_of_broker
 from amqp_broker.broker.queues.base import Queue
 from amqp_broker.management.api.nodes import NO_LIMIT
@@ -38,7 +39,6 @@ Looked = TypeVar("Looked")
 Deaths = dict[tuple[str, str, str], int]  # by the reason, the queue's type and the strategy
 
 SLICE_LINES = 500
-TYPES = ("classic", "quorum", "stream")
 
 
 class Scrape:
@@ -250,10 +250,10 @@ class Scrape:
             ("get_empty", stats["get_empty"]),
         ):
             family = self._family(f"global_messages_{name}_total", "counter", "Messages, or questions for one")
-            samples = [
-                (labels_of(protocol="amqp091", queue_type=f"rabbit_{kind}_queue"), value if kind == "classic" else 0)
-                for kind in TYPES
-            ]
+            samples = []
+            for kind in self._call.broker.queue_types.names:
+                labels = labels_of(protocol="amqp091", queue_type=f"rabbit_{kind}_queue")
+                samples.append((labels, value if kind == DEFAULT_QUEUE_TYPE else 0))
             yield from written(family, samples)
 
     async def _deaths_in(self, queues: list[Queue]) -> Deaths:
@@ -272,7 +272,7 @@ class Scrape:
                 f"global_messages_dead_lettered_{reason}_total", "counter", "Died in queues there are"
             )
             samples = []
-            for kind in ("classic", "quorum"):
+            for kind in self._types_that_dead_letter():
                 for strategy in ("at_most_once", "at_least_once", "disabled"):
                     labels = labels_of(queue_type=f"rabbit_{kind}_queue", dead_letter_strategy=strategy)
                     samples.append((labels, deaths.get((reason, kind, strategy), 0)))
@@ -280,6 +280,10 @@ class Scrape:
         confirmed = self._family("global_messages_dead_lettered_confirmed_total", "counter", "Never, here")
         labels = labels_of(queue_type="rabbit_quorum_queue", dead_letter_strategy="at_least_once")
         yield from written(confirmed, [(labels, 0)])
+
+    def _types_that_dead_letter(self) -> list[str]:
+        types = self._call.broker.queue_types
+        return [name for name in types.names if "x-dead-letter-exchange" in types[name].traits().arguments]
 
     def _of_drops(self) -> Iterator[str]:
         """Messages that went nowhere, each reason from the start."""
