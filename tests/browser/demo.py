@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.request
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -25,19 +26,34 @@ RIGHT_TO_LEFT = "הזמנות.חדשות"
 HOSTILE = os.environ.get("HOSTILE_NAME", '<img src=x onerror="document.title=1">')
 NAMES = (LONG, RIGHT_TO_LEFT, "注文.東京", HOSTILE, "a/b c%2F")
 MANY = 300
+GUEST = "Basic Z3Vlc3Q6Z3Vlc3Q="
 
 QUEUES: dict[str, dict[str, Any]] = {
     "orders.paid": {"x-dead-letter-exchange": "dead", "x-queue-type": "quorum"},
     "orders.unpaid": {"x-message-ttl": 900_000, "x-dead-letter-exchange": "orders"},
-    "invoices": {"x-dead-letter-exchange": "dead"},
+    "invoices": {"x-dead-letter-exchange": "dead", "x-replay-ms": 86_400_000},
     "mail.welcome": {"x-max-priority": 5},
     "mail.receipts": {},
     "search.index": {"x-max-length": 10_000},
     "audit": {},
     "failed": {},
     "thumbnails": {"x-max-length": 5_000, "x-overflow": "reject-publish"},
+    "readings": {"x-queue-type": "stream", "x-max-age": "7D"},
 }
-EXCHANGES = {"orders": "topic", "mail": "direct", "everything": "fanout", "dead": "fanout"}
+EXCHANGES = {"orders": "topic", "mail": "direct", "everything": "fanout", "dead": "fanout", "partners": "fanout"}
+NOBODY = "amqp://nobody:secret@127.0.0.1:1"
+CARRYING: dict[str, Any] = {
+    "shovel/%2F/thumbnails-to-archive": {
+        "src-uri": "amqp://", "src-queue": "tenant.0001.events",
+        "dest-uri": "amqp://", "dest-queue": "tenant.0002.events",
+    },
+    "shovel/%2F/old-broker": {
+        "src-uri": NOBODY, "src-queue": "orders", "dest-uri": "amqp://", "dest-exchange": "orders",
+    },
+    "federation-upstream/%2F/paris": {"uri": "amqp:///paris", "exchange": "orders", "max-hops": 2},
+    "federation-upstream/%2F/tokyo": {"uri": NOBODY, "ack-mode": "on-publish"},
+    "federation-upstream-set/%2F/both": [{"upstream": "paris"}, {"upstream": "tokyo"}],
+}  # fmt: skip
 BINDINGS = (
     ("orders", "orders.paid", "order.*.paid"),
     ("orders", "orders.unpaid", "order.*.created"),
@@ -99,11 +115,27 @@ def fill(channel: Any) -> None:
             headers={"attempt": number % 4, "source": "shop", "note": HOSTILE},
         )
         channel.basic_publish("", "invoices", json.dumps(order).encode(), properties)
+    for number in range(400):
+        reading = {"sensor": f"hall-{number % 7}", "celsius": 18 + number % 50 / 10}
+        channel.basic_publish("", "readings", json.dumps(reading).encode(), pika.BasicProperties("application/json"))
     channel.basic_publish("", "thumbnails", bytes(range(256)))
     channel.basic_publish("", HOSTILE, f"<b>{HOSTILE}</b>".encode())
     for _ in range(6):
         method, _, _ = channel.basic_get("invoices")
         channel.basic_nack(method.delivery_tag, requeue=False)
+
+
+def carry(page: str) -> None:
+    """What carries messages between queues and brokers; one of each comes to nobody."""
+    policy = {"pattern": "^partners$", "apply-to": "exchanges", "definition": {"federation-upstream-set": "both"}}
+    asked = {f"parameters/{name}": {"value": value} for name, value in CARRYING.items()}
+    for path, body in (
+        {"vhosts/paris": {"description": "the shop in Paris"}} | asked | {"policies/%2F/partners": policy}
+    ).items():
+        request = urllib.request.Request(
+            f"{page}api/{path}", json.dumps(body).encode(), {"Authorization": GUEST}, method="PUT"
+        )
+        urllib.request.urlopen(request).close()
 
 
 def traffic(amqp: str, ended: threading.Event) -> None:
@@ -126,6 +158,7 @@ def traffic(amqp: str, ended: threading.Event) -> None:
         if number % 4 == 0:
             out.basic_publish("mail", "nobody-listens", b"?")
         out.basic_publish("", "tenant.0007.events", b"picture")
+        out.basic_publish("", "readings", json.dumps({"sensor": "door", "open": number % 2 == 0}).encode())
         for one in (publisher, worker, stuck):
             if one.is_open:
                 with suppress(AMQPError):  # one of them is closed by a test
@@ -144,6 +177,7 @@ def main() -> None:
             declare(channel)
             fill(channel)
             connection.close()
+            carry(page)
             thread = threading.Thread(target=traffic, args=(amqp, ended), daemon=True)
             thread.start()
             print(page, flush=True)

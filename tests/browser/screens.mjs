@@ -12,6 +12,7 @@ const SCREENS = [
   ["#/queues/%2F/invoices?tab=bindings", "invoices"], ["#/queues/%2F/invoices?tab=publish", "invoices"], ["#/exchanges", "Exchanges"], ["#/exchanges/%2F/orders", "orders"], ["#/exchanges/%2F/amq.default", "(default)"], ["#/bindings", "Bindings"],
   ["#/topology", "Topology"], ["#/explain?vhost=%2F&exchange=orders&key=order.1.paid", "Explain a route"], ["#/drops", "Dropped messages"], ["#/trace", "Trace"], ["#/publish", "Publish"],
   ["#/connections", "Connections"], ["#/channels", "Channels"], ["#/consumers", "Consumers"], ["#/users", "Users"], ["#/users/guest", "guest"], ["#/vhosts", "Virtual hosts"], ["#/vhosts/%2F", "/"],
+  ["#/queues/%2F/readings?tab=messages", "readings"], ["#/shovels", "Shovels"], ["#/federation", "Federation"],
   ["#/policies", "Policies"], ["#/definitions", "Definitions"], ["#/nodes", /Node/], ["#/log", "Log"], ["#/nothing", null],
 ];
 
@@ -207,6 +208,85 @@ describe("what can be done", () => {
     await dialog.getByText(/messages? would be moved/).waitFor();
     await dialog.getByRole("button", { name: /^Move \d/ }).click();
     await note(/messages? moved/);
+  });
+
+  it("a stream is looked through by offset, by time and by what is in it, and nothing is taken out", async () => {
+    await go(page, "#/queues?type=stream", "Queues");
+    await page.getByRole("link", { name: "readings", exact: true }).click();
+    await page.getByRole("link", { name: "Entries", exact: true }).click();
+    const first = page.locator(".message-list b").first();
+    const begins = (offset) => page.waitForFunction((wanted) => document.querySelector(".message-list b")?.textContent === wanted, offset);
+    await first.waitFor();
+    await button("Oldest").click();
+    await begins("0");
+    await page.getByLabel("offset to begin with").fill("123");
+    await button("Go there").click();
+    await begins("123");
+    await button("Further on").click();
+    await begins("173");
+    await button("an hour ago").click();
+    await begins("0");
+    await page.getByLabel("Text, header.a:1").fill("json.sensor:hall-3");
+    await begins("3");
+    await page.locator(".message-list button").nth(1).click();
+    await page.getByRole("region", { name: "an entry" }).getByText("10", { exact: true }).waitFor();
+    await page.getByRole("link", { name: "Overview", exact: true }).last().click();
+    await page.getByText("Next offset").waitFor();
+    assert.equal(await button("Purge").count(), 0);
+  });
+
+  it("what a queue got is replayed to another, counted first", async () => {
+    await go(page, "#/queues/%2F/invoices", "invoices");
+    await button("Replay").click();
+    const dialog = page.getByRole("dialog");
+    await dialog.getByLabel("Only those with").fill("header.attempt:3");
+    await dialog.getByLabel("Queue", { exact: true }).fill("mail.welcome");
+    await button("Count first", dialog).click();
+    await dialog.getByText("10 messages would be replayed").waitFor();
+    await button("Replay 10", dialog).click();
+    await note("10 messages replayed");
+  });
+
+  it("a shovel is added, stands still, goes on and is deleted", async () => {
+    await go(page, "#/shovels", "Shovels");
+    await page.getByRole("cell", { name: /cannot be reached/ }).waitFor();
+    await button("Add a shovel").click();
+    const dialog = page.getByRole("dialog");
+    await dialog.getByLabel("Name").first().fill("by-hand");
+    await dialog.getByLabel("Name").nth(1).fill("tenant.0003.events");
+    await dialog.getByLabel("Name").nth(2).fill("tenant.0004.events");
+    await button("Add shovel", dialog).click();
+    const row = page.getByRole("row", { name: /by-hand/ });
+    await row.getByText("running").waitFor();
+    await button("Pause", row).click();
+    await row.getByText("paused").waitFor();
+    await button("Resume", row).click();
+    await row.getByText("running").waitFor();
+    await button("delete the shovel by-hand", row).click();
+    await button("Now").click();
+    await note("The shovel is gone.");
+  });
+
+  it("an upstream stands still with its links, and one is added and deleted", async () => {
+    await go(page, "#/federation", "Federation");
+    const links = page.getByRole("region", { name: "links" });
+    await links.getByRole("row", { name: /paris/ }).getByText("running").waitFor();
+    await links.getByText(/cannot be reached/).waitFor();
+    assert.equal(await page.getByText("secret").count(), 0);
+    const tokyo = page.getByRole("region", { name: "upstreams" }).getByRole("row", { name: /tokyo/ });
+    await button("Pause", tokyo).click();
+    await links.getByRole("row", { name: /tokyo/ }).getByText("paused").waitFor();
+    await button("Resume", tokyo).click();
+    await button("Add an upstream").click();
+    const dialog = page.getByRole("dialog");
+    await dialog.getByLabel("Name").fill("oslo");
+    await dialog.getByLabel("Address").fill("amqp://oslo.example");
+    await dialog.getByLabel("More").fill("max-hops = 2");
+    await button("Add upstream", dialog).click();
+    await page.getByText("max-hops 2").last().waitFor();
+    await button("delete the upstream oslo").click();
+    await button("Now").click();
+    await note("The upstream is gone.");
   });
 
   it("a route is explained, binding by binding", async () => {

@@ -153,7 +153,10 @@ async def list_in_brief(call: Call) -> Answer:
     found.sort(key=lambda one: one[1:3])
     found.sort(key=lambda one: one[0], reverse=call.request.flag("sort_reverse"))  # of two alike, by name as ever
     window = [brief(samples, one[3]) for one in found[offset : offset + limit] if not one[3].is_deleted]
-    return answer_json({"total": total_count, "filtered": len(found), "offset": offset, "items": window})
+    types = list(call.broker.queue_types.names)
+    return answer_json(
+        {"total": total_count, "filtered": len(found), "offset": offset, "types": types, "items": window}
+    )
 
 
 ENDPOINTS = (Endpoint("/api/x/queues", {"GET": (Access.MANAGEMENT, list_in_brief)}),)

@@ -46,6 +46,7 @@ def _described(node: str, one: LinkInfo) -> Mapping[str, Any]:
         "id": one["id"],
         "status": one["state"],
         "uri": one["uri"],
+        "messages_forwarded": one["forwarded"],
         "timestamp": time.strftime(f"%Y-%m-%d {since.tm_hour}:%M:%S", since),
     }
     if one["kind"] == "queue":

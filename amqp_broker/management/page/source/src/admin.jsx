@@ -134,7 +134,7 @@ export function VirtualHosts() {
           again();
         }}>
           <Field label="Name"><input name="name" required autofocus autocomplete="off" spellcheck={false} /></Field>
-          <Field label="Default type of queues"><select name="type"><option value="">classic</option><option>quorum</option></select></Field>
+          <Field label="Default type of queues"><select name="type"><option value="">classic</option><option>quorum</option><option>stream</option></select></Field>
           <Field label="Description"><input name="description" /></Field>
           <Field label="Tags" hint="with commas between"><input name="tags" /></Field>
         </FormDialog>
@@ -167,7 +167,7 @@ export function VirtualHost({ names: [name] }) {
 
 // --- policies
 
-const KEYS = ["max-length", "max-length-bytes", "message-ttl", "expires", "overflow", "dead-letter-exchange", "dead-letter-routing-key", "delivery-limit", "alternate-exchange"];
+const KEYS = ["max-length", "max-length-bytes", "message-ttl", "expires", "overflow", "dead-letter-exchange", "dead-letter-routing-key", "delivery-limit", "max-age", "replay-ms", "alternate-exchange", "federation-upstream"];
 
 /** What a policy would match, before it is saved. */
 function Matches({ vhost, pattern, applies }) {
@@ -214,7 +214,7 @@ function PolicyDialog({ kind, policy, hosts, onClose, onDone }) {
       {!policy && <Field label="Name"><input name="name" required autofocus autocomplete="off" spellcheck={false} /></Field>}
       <Field label="Virtual host"><select disabled={Boolean(policy)} value={form.vhost} onChange={(event) => setForm({ ...form, vhost: event.target.value })}>{hosts.map((name) => <option>{name}</option>)}</select></Field>
       <Field label="Pattern of names" hint="^orders\. is all that begins with “orders.”"><input class="mono" value={form.pattern} onInput={(event) => setForm({ ...form, pattern: event.target.value })} autocomplete="off" spellcheck={false} /></Field>
-      <Field label="Applies to"><select value={form.applies} onChange={(event) => setForm({ ...form, applies: event.target.value })}>{(kind === "policies" ? ["all", "queues", "classic_queues", "quorum_queues", "exchanges"] : ["queues", "classic_queues", "quorum_queues"]).map((one) => <option>{one}</option>)}</select></Field>
+      <Field label="Applies to"><select value={form.applies} onChange={(event) => setForm({ ...form, applies: event.target.value })}>{(kind === "policies" ? ["all", "queues", "classic_queues", "quorum_queues", "streams", "exchanges"] : ["queues", "classic_queues", "quorum_queues", "streams"]).map((one) => <option>{one}</option>)}</select></Field>
       <Field label="Priority" hint="The highest that matches counts alone."><input name="priority" type="number" value={policy?.priority ?? 0} /></Field>
       <Matches vhost={form.vhost} pattern={form.pattern} applies={form.applies} />
       <Field wide label="Definition" hint="One a line: max-length = 1000"><textarea rows={4} required value={text} onInput={(event) => setText(event.target.value)} spellcheck={false} /></Field>

@@ -81,7 +81,7 @@ function Deaths({ deaths, at }) {
   );
 }
 
-export function Message({ message, queue, actions }) {
+export function Message({ message, queue, actions, came }) {
   const { headers = {}, ...properties } = message.properties ?? {};
   const deaths = message.x_death?.length ? message.x_death : Array.isArray(headers["x-death"]) ? headers["x-death"] : [];
   const others = Object.entries(headers).filter(([name]) => !deaths.length || !/^x-(death$|first-death-|last-death-)/.test(name));
@@ -89,10 +89,12 @@ export function Message({ message, queue, actions }) {
     <div class="stack">
       {actions}
       <Pairs pairs={[
+        ["Offset", came !== undefined ? message.offset.toLocaleString("en") : null],
+        ["Came", came ? moment(came) : null],
         ["Exchange", <Name empty="(default)">{message.exchange}</Name>],
         ["Routing key", <Name empty="(empty)">{message.routing_key}</Name>],
         ["State", message.held_by ? <Sign kind="mild">with {message.held_by.consumer_tag ?? "basic.get"} for {duration(message.held_by.for_ms)}</Sign> : message.state && <Sign kind="ok">{message.state}</Sign>],
-        ["Redelivered", message.redelivered ? "yes" : "no"],
+        ["Redelivered", came !== undefined ? null : message.redelivered ? "yes" : "no"],
         ["Age", message.age_ms !== undefined && message.age_ms !== null ? duration(message.age_ms) : null],
         ["Expires in", message.expires_in_ms !== undefined && message.expires_in_ms !== null ? duration(message.expires_in_ms) : null],
         ...Object.entries(properties).map(([name, value]) => [name[0].toUpperCase() + name.slice(1).replaceAll("_", " "), <bdi>{valueOf(value)}</bdi>]),
@@ -163,7 +165,7 @@ const SIZE = 50;
 const STATES = [["", "ready and unacked"], ["ready", "ready"], ["unacked", "unacknowledged"]];
 
 /** What the search field says, as the API asks for it: `header.source:shop`, `json.order.id:7`, `key:a.b`, or text. */
-function filterOf(text) {
+export function filterOf(text) {
   const query = {};
   const rest = [];
   for (const word of text.match(/\S+:"[^"]*"|\S+/g) ?? []) {
@@ -241,9 +243,17 @@ export function MessagesOf({ vhost, name, may }) {
   );
 }
 
-const ACTS = { move: "Move", copy: "Copy", delete: "Delete" };
+const ACTS = { move: "Move", copy: "Copy", delete: "Delete", replay: "Replay" };
+const DONE = { move: "moved", copy: "copied", delete: "deleted", replay: "replayed" };
+const SINCE = [["10", "the last 10 minutes"], ["60", "the last hour"], ["1440", "the last day"], ["", "all that is remembered"]];
 
-/** Move, copy or delete what is marked, or all that the search finds: first it is counted, then it is done. */
+/** What a queue got since a time, once more to another one. */
+export function Replay({ vhost, name, onClose }) {
+  const base = `/api/x${path("queues", vhost, name, "messages").slice(4)}`;
+  return <MoveDialog act="replay" vhost={vhost} name={name} base={base} filter={{}} marked={[]} onClose={onClose} onDone={() => {}} />;
+}
+
+/** Move, copy, replay or delete what is marked, or all that the search finds: first it is counted, then it is done. */
 function MoveDialog({ act, vhost, name, base, filter, marked, onClose, onDone }) {
   const [error, setError] = useState("");
   const [counted, setCounted] = useState(null);
@@ -251,7 +261,8 @@ function MoveDialog({ act, vhost, name, base, filter, marked, onClose, onDone })
   const what = marked.length ? { ids: marked } : Object.keys(filter).length ? { filter: bodyOf(filter) } : {};
   const where = (form) => (act === "delete" ? {} : target === "origin" ? { origin: true } : target === "queue" ? { to: { queue: form.queue } } : { to: { exchange: form.exchange, ...(form.routing_key ? { routing_key: form.routing_key } : {}) } });
   const request = (form, dry) => {
-    const body = { ...what, ...where(form), dry_run: dry, ...(form.limit ? { limit: Number(form.limit) } : {}) };
+    const body = { ...what, ...where(form), dry_run: dry, ...(form.limit ? { limit: Number(form.limit) } : {}), ...(form.since ? { last_ms: Number(form.since) * 60_000 } : {}) };
+    if (form.find) body.filter = bodyOf(filterOf(form.find));
     return act === "delete" ? ask("DELETE", base, body) : ask("POST", base.replace(/messages$/, act), body);
   };
   const submitted = async (event) => {
@@ -278,15 +289,19 @@ function MoveDialog({ act, vhost, name, base, filter, marked, onClose, onDone })
   return (
     <Dialog title={`${ACTS[act]} messages`} onClose={onClose}>
       <form class="form" onSubmit={submitted} onInput={() => setCounted(null)}>
-        <p>{ACTS[act]} {scope} in <b><Name>{name}</Name></b>.</p>
+        <p>{act === "replay" ? <>What <b><Name>{name}</Name></b> got goes to another queue once more, consumed since or not. The queue itself is left alone.</> : <>{ACTS[act]} {scope} in <b><Name>{name}</Name></b>.</>}</p>
+        {act === "replay" && <>
+          <Field label="Since"><select name="since">{SINCE.map(([key, words]) => <option value={key}>{words}</option>)}</select></Field>
+          <Field label="Only those with" hint="text, header.a:1, json.b:2"><input name="find" autocomplete="off" spellcheck={false} /></Field>
+        </>}
         {act !== "delete" && <>
-          <Field label="To"><select value={target} onChange={(event) => setTarget(event.target.value)}><option value="queue">a queue</option><option value="exchange">an exchange</option><option value="origin">where each died</option></select></Field>
+          <Field label="To"><select value={target} onChange={(event) => setTarget(event.target.value)}><option value="queue">a queue</option><option value="exchange">an exchange</option>{act !== "replay" && <option value="origin">where each died</option>}</select></Field>
           {target === "queue" && <Field label="Queue"><input name="queue" required autocomplete="off" spellcheck={false} /></Field>}
           {target === "exchange" && <Field label="Exchange"><input name="exchange" autocomplete="off" spellcheck={false} /></Field>}
           {target === "exchange" && <Field label="Routing key" hint="Left empty, each keeps its own."><input name="routing_key" /></Field>}
         </>}
         {!marked.length && <Field label="At most" hint="Left empty: no limit."><input name="limit" type="number" min="1" /></Field>}
-        {counted && <p class="full"><Sign kind="mild">{plural(numberOf(counted), "message")} would be {act === "delete" ? "deleted" : act === "copy" ? "copied" : "moved"}.{Object.entries(STAYED).filter(([name]) => counted[name]).map(([name, words]) => ` ${count(counted[name])} would stay: ${words}.`)}</Sign></p>}
+        {counted && <p class="full"><Sign kind="mild">{plural(numberOf(counted), "message")} would be {DONE[act]}.{Object.entries(STAYED).filter(([name]) => counted[name]).map(([name, words]) => ` ${count(counted[name])} would stay: ${words}.`)}</Sign></p>}
         {error && <Failed error={error} />}
         <footer><button type="button" onClick={onClose}>Cancel</button><button class={act === "delete" && counted ? "danger" : "primary"}>{counted ? `${ACTS[act]} ${count(numberOf(counted))}` : "Count first"}</button></footer>
       </form>
@@ -306,6 +321,6 @@ const bodyOf = (filter) => {
 const numberOf = (result) => result?.found ?? 0;
 const STAYED = { unroutable: "no queue wants", refused: "the new queue refused", without_origin: "never died, or where it died is gone", not_allowed: "you may not write there", gone: "somebody else had first" };
 const wordsOf = (result, act) => [
-  `${plural(result.done, "message")} ${act === "delete" ? "deleted" : act === "copy" ? "copied" : "moved"}`,
+  `${plural(result.done, "message")} ${DONE[act]}`,
   ...Object.entries(STAYED).filter(([name]) => result[name]).map(([name, words]) => `${count(result[name])} stayed: ${words}`),
 ].join("; ") + ".";

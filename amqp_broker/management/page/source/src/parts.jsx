@@ -7,7 +7,7 @@ import { setQuery, useRoute } from "./route.js";
 const SHAPES = {
   ok: "M8 2.5a5.5 5.5 0 1 1 0 11 5.5 5.5 0 0 1 0-11Z",
   mild: "M8 2.2 14.4 13.4H1.6Z",
-  bad: "M5.4 1.8h5.2l3.6 3.6v5.2l-3.6 3.6H5.4L1.8 10.6V5.4Z",
+  bad: "M8 .8 15.2 8 8 15.2.8 8Z",
 };
 const ICONS = {
   search: "M7 2.5a4.5 4.5 0 1 1 0 9 4.5 4.5 0 0 1 0-9Zm3.3 7.8 3.7 3.7",
@@ -116,10 +116,10 @@ function niceMax(value) {
 // --- tables
 
 /** A table. `columns`: [{key, label, show(row), number, sort, narrow}]; those that are not `narrow` go on a small screen. */
-export function Table({ columns, rows, empty, sort, reverse, onSort, rowKey, label }) {
+export function Table({ columns, rows, empty, sort, reverse, onSort, rowKey, label, tone = "" }) {
   if (rows && !rows.length) return empty ?? <Empty title="There is nothing here." />;
   return (
-    <div class="table-wrap" tabIndex="0" role="region" aria-label={label}>
+    <div class={`table-wrap ${tone}`} tabIndex="0" role="region" aria-label={label}>
       <table>
         <thead>
           <tr>
@@ -282,7 +282,7 @@ export function Dialog({ title, onClose, children, wide }) {
 }
 
 /** A form in a dialog; `onSubmit` gets its values and may throw. */
-export function FormDialog({ title, onClose, onSubmit, submit = "Save", danger, children, confirmName }) {
+export function FormDialog({ title, onClose, onSubmit, submit = "Save", danger, children, confirmName, wide }) {
   const [error, setError] = useState("");
   const [isBusy, setBusy] = useState(false);
   const [typed, setTyped] = useState("");
@@ -298,7 +298,7 @@ export function FormDialog({ title, onClose, onSubmit, submit = "Save", danger, 
     }
   };
   return (
-    <Dialog title={title} onClose={onClose}>
+    <Dialog title={title} onClose={onClose} wide={wide}>
       <form class="form" onSubmit={submitted}>
         {children}
         {confirmName !== undefined && <Field label={<>Type <b><bdi>{confirmName}</bdi></b> to go on</>} wide><input value={typed} onInput={(event) => setTyped(event.target.value)} autocomplete="off" /></Field>}

@@ -3,9 +3,10 @@ import { useState } from "preact/hooks";
 import { ask, path, useLive, usePolled } from "./api.js";
 import { bytes, count, growth, levels, plural, rate } from "./format.js";
 import { Arguments, attempt, Chart, Choice, Dialog, Empty, Failed, Field, Figure, FormDialog, Heading, later, Name, Pairs, Panel, readTable, say, Sign, Table, Tag, valueOf } from "./parts.jsx";
-import { Message, MessagesOf, Publish } from "./messages.jsx";
+import { Message, MessagesOf, Publish, Replay } from "./messages.jsx";
 import { go, setQuery, to, toQuery, useRoute } from "./route.js";
 import { Features, stateOf } from "./queues.jsx";
+import { Entries } from "./stream.jsx";
 
 const TABS = [["", "Overview"], ["messages", "Messages"], ["consumers", "Consumers"], ["bindings", "Bindings"], ["publish", "Publish"]];
 
@@ -21,24 +22,26 @@ export const consumerColumns = [
 function Overview({ data, vhost, name }) {
   const { data: history } = usePolled(`${path("queues", vhost, name)}?columns=message_stats.publish_details,message_stats.deliver_get_details,message_stats.ack_details,messages_ready_details,messages_unacknowledged_details&lengths_age=60&lengths_incr=5&msg_rates_age=60&msg_rates_incr=5`);
   const stats = data.message_stats;
+  const isStream = data.type === "stream";
   const past = history?.message_stats ?? {};
   return (
     <>
       <dl class="figures">
-        <Figure label="Ready" value={count(data.messages_ready)} />
-        <Figure label="Unacknowledged" value={count(data.messages_unacknowledged)} />
+        {isStream
+          ? <><Figure label="Entries" value={count(data.messages_ready)} /><Figure label="Next offset" value={count(data.end_offset)} /></>
+          : <><Figure label="Ready" value={count(data.messages_ready)} /><Figure label="Unacknowledged" value={count(data.messages_unacknowledged)} /></>}
         <Figure label="In" value={rate(stats.publish_details.rate)} unit="/s" />
         <Figure label="Out" value={rate(stats.deliver_get_details.rate)} unit="/s" />
         <Figure label="Consumers" value={count(data.consumers)} />
       </dl>
       <div class="two">
         <Panel title="Rates" actions={<span class="quiet">last minute</span>}><Chart unit="/s" series={[{ name: "in", values: growth(past.publish_details), tone: "tone-1" }, { name: "out", values: growth(past.deliver_get_details), tone: "tone-2" }, { name: "acknowledged", values: growth(past.ack_details), tone: "tone-3" }]} /></Panel>
-        <Panel title="Messages" actions={<span class="quiet">last minute</span>}><Chart unit="" series={[{ name: "ready", values: levels(history?.messages_ready_details), tone: "tone-1" }, { name: "unacknowledged", values: levels(history?.messages_unacknowledged_details), tone: "tone-2" }]} /></Panel>
+        <Panel title={isStream ? "Entries" : "Messages"} actions={<span class="quiet">last minute</span>}><Chart unit="" series={[{ name: isStream ? "entries" : "ready", values: levels(history?.messages_ready_details), tone: "tone-1" }, { name: "unacknowledged", values: levels(history?.messages_unacknowledged_details), tone: "tone-2" }]} /></Panel>
       </div>
       <Panel title="What it is">
         <Pairs pairs={[
           ["Type", data.type], ["Durable", data.durable ? "yes" : "no, it goes with the broker"], ["Auto-delete", data.auto_delete ? "yes" : "no"], ["Exclusive", data.exclusive ? "yes" : "no"],
-          ["Bytes ready", bytes(data.message_bytes_ready)], ["Active consumer", data.single_active_consumer_tag && <Name>{data.single_active_consumer_tag}</Name>],
+          [isStream ? "Bytes" : "Bytes ready", bytes(data.message_bytes_ready)], ["Oldest offset", isStream ? count(data.first_offset) : null], ["Active consumer", data.single_active_consumer_tag && <Name>{data.single_active_consumer_tag}</Name>],
           ["Policy", data.policy ? <Name>{data.policy}</Name> : <span class="quiet">none</span>], ["Operator policy", data.operator_policy && <Name>{data.operator_policy}</Name>],
         ]} />
         <div class="form">
@@ -144,20 +147,24 @@ export function Queue({ names: [vhost, name] }) {
     await ask("DELETE", path("queues", vhost, name));
     if (location.hash.startsWith(to("queues", vhost, name))) go(to("queues"));
   }, `Queue ${name} is deleted.`);
+  const isStream = data?.type === "stream";
+  const hasPast = data && ("x-replay-ms" in data.arguments || "replay-ms" in data.effective_policy_definition);
   const purge = () => later(`Purging ${plural(data.messages_ready, "message")} of ${name}`, () => ask("DELETE", path("queues", vhost, name, "contents")), "Purged.");
   return (
     <>
       <Heading title={<Name>{name}</Name>} above={<><a href={to("queues")}>Queues</a> in <Name>{vhost}</Name></>} sub={data && <><Sign kind={kind}>{words}</Sign> <Features queue={data} /></>}>
-        <button onClick={() => setFront("get")}>Get</button>
-        <button onClick={purge} class="danger" disabled={!data?.messages_ready}>Purge</button>
+        {hasPast && <button onClick={() => setFront("replay")}>Replay</button>}
+        {data && !isStream && <><button onClick={() => setFront("get")}>Get</button>
+        <button onClick={purge} class="danger" disabled={!data.messages_ready}>Purge</button></>}
         <button onClick={remove} class="danger">Delete</button>
       </Heading>
-      <nav class="tabs" aria-label="parts of the queue">{TABS.map(([key, label]) => <a href={toQuery(to("queues", vhost, name), { tab: key })} aria-current={tab === key ? "page" : undefined}>{label}</a>)}</nav>
-      {!data ? <span class="bone" /> : tab === "messages" ? <MessagesOf vhost={vhost} name={name} may />
+      <nav class="tabs" aria-label="parts of the queue">{TABS.map(([key, label]) => <a href={toQuery(to("queues", vhost, name), { tab: key })} aria-current={tab === key ? "page" : undefined}>{isStream && key === "messages" ? "Entries" : label}</a>)}</nav>
+      {!data ? <span class="bone" /> : tab === "messages" && isStream ? <Entries vhost={vhost} name={name} first={data.first_offset} end={data.end_offset} /> : tab === "messages" ? <MessagesOf vhost={vhost} name={name} may />
         : tab === "consumers" ? <Panel title={plural(data.consumers, "consumer")}><Table label="consumers" columns={consumerColumns} rows={data.consumer_details} empty={<Empty title="Nobody consumes here."><p>Messages wait until a client consumes from this queue.</p></Empty>} /></Panel>
         : tab === "bindings" ? <Bindings vhost={vhost} name={name} />
         : tab === "publish" ? <Panel title="Publish to this queue"><Publish vhost={vhost} exchange="" routingKey={name} /></Panel>
         : <Overview data={data} vhost={vhost} name={name} />}
+      {front === "replay" && <Replay vhost={vhost} name={name} onClose={() => setFront("")} />}
       {front === "get" && <Get vhost={vhost} name={name} onClose={() => setFront("")} />}
     </>
   );

@@ -24,13 +24,14 @@ const COLUMNS = [
 ];
 
 export function stateOf(queue) {
+  if (queue.type === "stream") return queue.consumers ? ["ok", "read"] : ["idle", "kept"];
   if (queue.messages_ready && !queue.consumers) return queue.in > 0 ? ["bad", "growing, nobody consumes"] : ["mild", "waiting, nobody consumes"];
   if (queue.consumers && queue.messages_ready && queue.in > 0 && queue.out === 0) return ["mild", "growing, its consumers take nothing"];
   if (queue.consumers) return ["ok", "consumed"];
   return ["idle", "idle"];
 }
 
-const SHORT = { "x-message-ttl": "TTL", "x-expires": "Exp", "x-max-length": "Lim", "x-max-length-bytes": "LimB", "x-dead-letter-exchange": "DLX", "x-single-active-consumer": "SAC", "x-max-priority": "Pri", "x-overflow": "Ovfl", "x-queue-mode": "Mode" };
+const SHORT = { "x-message-ttl": "TTL", "x-expires": "Exp", "x-max-length": "Lim", "x-max-length-bytes": "LimB", "x-dead-letter-exchange": "DLX", "x-single-active-consumer": "SAC", "x-max-priority": "Pri", "x-overflow": "Ovfl", "x-queue-mode": "Mode", "x-max-age": "Age", "x-replay-ms": "Past" };
 
 export function Features({ queue }) {
   const marks = [];
@@ -65,7 +66,7 @@ function Row({ queue, at, showHost }) {
   );
 }
 
-export function AddQueue({ onClose }) {
+export function AddQueue({ types, onClose }) {
   const hosts = useVirtualHosts();
   const { query } = useRoute();
   return (
@@ -77,7 +78,7 @@ export function AddQueue({ onClose }) {
     }}>
       <Field label="Name"><input name="name" required maxLength={255} autofocus autocomplete="off" spellcheck={false} /></Field>
       <Field label="Virtual host"><select name="vhost" value={query.vhost || hosts[0]}>{hosts.map((name) => <option>{name}</option>)}</select></Field>
-      <Field label="Type"><select name="type"><option>classic</option><option>quorum</option></select></Field>
+      <Field label="Type"><select name="type">{types.map((type) => <option>{type}</option>)}</select></Field>
       <div class="field"><span class="label">Properties</span><div class="checks"><Check name="durable" label="durable" checked /><Check name="auto_delete" label="auto-delete" /></div></div>
       <Field wide label="Arguments" hint="One a line, such as x-max-length = 1000, or a JSON object."><textarea name="arguments" rows={3} spellcheck={false} /></Field>
     </FormDialog>
@@ -121,12 +122,12 @@ export function Queues() {
   return (
     <>
       <Heading title="Queues"><button class="primary" onClick={() => setQuery({ add: "true" })}>Add a queue</button></Heading>
-      {query.add && <AddQueue onClose={() => setQuery({ add: "" })} />}
+      {query.add && <AddQueue types={data?.types ?? ["classic"]} onClose={() => setQuery({ add: "" })} />}
       <div class="filters">
         <Search value={query.name} onValue={(name) => setQuery({ name })} label="Find a queue" />
         <Check label="pattern" checked={Boolean(query.regex)} onValue={(regex) => setQuery({ regex: regex ? "true" : "" })} />
         <Choice label="State" value={query.state} options={STATES} onValue={(state) => setQuery({ state })} />
-        <Choice label="Type" value={query.type} options={[["", "any type"], "classic", "quorum"]} onValue={(type) => setQuery({ type })} />
+        <Choice label="Type" value={query.type} options={[["", "any type"], ...(data?.types ?? [])]} onValue={(type) => setQuery({ type })} />
         {hosts.length > 1 && <Choice label="Virtual host" value={query.vhost} options={[["", "all virtual hosts"], ...hosts]} onValue={(vhost) => setQuery({ vhost })} />}
         <span class="total" aria-live="polite">{data ? (isFiltered ? `${count(filtered)} of ${count(data.total)}` : count(data.total)) : ""}</span>
       </div>

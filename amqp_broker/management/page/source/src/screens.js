@@ -1,5 +1,6 @@
 // Which screens there are, where they are, and who sees them. A screen is a list, and what is below it one of its things.
 import { Definitions, Policies, User, Users, VirtualHost, VirtualHosts } from "./admin.jsx";
+import { Federation, Shovels } from "./carrying.jsx";
 import { Channel, Channels, Connection, Connections, Consumers } from "./clients.jsx";
 import { Drops, Log, Nodes, Publish, Trace } from "./diagnosis.jsx";
 import { Bindings, Exchange, Exchanges, Explain } from "./exchanges.jsx";
@@ -24,6 +25,8 @@ export const SCREENS = {
   users: [Users, User],
   vhosts: [VirtualHosts, VirtualHost],
   policies: [Policies],
+  shovels: [Shovels],
+  federation: [Federation],
   definitions: [Definitions],
   nodes: [Nodes],
   log: [Log],
@@ -36,5 +39,5 @@ export const NAVIGATION = [
   { label: "Messages", entries: [entry("Queues", "queues", "q"), entry("Exchanges", "exchanges", "e"), entry("Bindings", "bindings", "b"), entry("Topology", "topology", "t"), entry("Publish", "publish", "p")] },
   { label: "Where did it go?", entries: [entry("Dropped", "drops", "d"), entry("Explain a route", "explain", "r"), entry("Trace", "trace", "m", "monitoring")] },
   { label: "Clients", entries: [entry("Connections", "connections", "c"), entry("Channels", "channels", "h"), entry("Consumers", "consumers", "s")] },
-  { label: "Administration", entries: [entry("Users", "users", "u", "administrator"), entry("Virtual hosts", "vhosts", "v"), entry("Policies", "policies", "y"), entry("Definitions", "definitions", "f", "administrator"), entry("Nodes", "nodes", "n", "monitoring"), entry("Log", "log", "l", "monitoring")] },
+  { label: "Administration", entries: [entry("Users", "users", "u", "administrator"), entry("Virtual hosts", "vhosts", "v"), entry("Policies", "policies", "y"), entry("Shovels", "shovels", "x", "monitoring"), entry("Federation", "federation", "w", "monitoring"), entry("Definitions", "definitions", "f", "administrator"), entry("Nodes", "nodes", "n", "monitoring"), entry("Log", "log", "l", "monitoring")] },
 ];
