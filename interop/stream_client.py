@@ -244,12 +244,17 @@ class Wire:
     # --- subscriptions
 
     def subscribe(
-        self, number: int, stream: str, start: int | tuple[int, int] = FIRST, credit: int = 10, **properties: str
+        self,
+        number: int,
+        stream: str,
+        start: int | tuple[int, int] = FIRST,
+        credit: int = 10,
+        properties: dict[str, str] | None = None,
     ) -> int:
         kind = u16(start) if isinstance(start, int) else u16(start[0]) + u64(start[1])
         content = bytes((number,)) + text(stream) + kind + u16(credit)
-        if properties:
-            content += pairs({key.replace("__", ".").replace("_", "-"): value for key, value in properties.items()})
+        if properties is not None:
+            content += pairs(properties)
         return self.call(SUBSCRIBE, content)[0]
 
     def credit(self, number: int, credit: int = 1) -> None:

@@ -46,7 +46,7 @@ class StreamClient(Wire):
         self.connection.output_sent(len(data))
         self.came(data)
 
-    def keys(self) -> list[int]:
+    def heard(self) -> list[int]:
         """The keys of all frames that have come and were not taken, which are taken now."""
         self.read()
         keys = [key for key, _, _ in self.frames]

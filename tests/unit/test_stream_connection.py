@@ -15,6 +15,7 @@ from interop.stream_client import (
     AUTHENTICATE,
     CLOSE,
     CONFIRM,
+    CONSUMER_UPDATE,
     CREDIT,
     DELETE_PUBLISHER,
     DELETE_SUPER,
@@ -149,7 +150,7 @@ def test_the_steps_of_the_login_have_one_order() -> None:
     for early in (frame(OPEN, u32(1) + text("/")), frame(TUNE, u32(0) * 2), frame(PUBLISH, b"\1" + u32(0))):
         client = StreamClient(MemoryBroker(), logs_in=False)
         client.write(early)
-        assert client.keys() == [CLOSE]
+        assert client.heard() == [CLOSE]
         assert client.is_closed
 
 
@@ -157,7 +158,7 @@ def test_who_says_nothing_after_the_login_is_given_up() -> None:
     broker = MemoryBroker()
     client = StreamClient(broker)
     broker.advance(61_000)
-    assert set(client.keys()) == {HEARTBEAT}
+    assert set(client.heard()) == {HEARTBEAT}
     client.write(frame(HEARTBEAT, b""))
     broker.advance(61_000)
     assert broker.open_connections
@@ -197,7 +198,7 @@ def test_what_makes_no_sense_ends_the_connection(data: bytes) -> None:
     broker = MemoryBroker()
     client = client_with_stream(broker)
     client.write(data)
-    assert client.keys() == [CLOSE]
+    assert client.heard() == [CLOSE]
     assert client.is_closed
     assert stream_of(broker).ready_count == 0
     assert not broker.open_connections
@@ -226,7 +227,7 @@ def test_a_confirm_waits_for_the_journal() -> None:
     client = client_with_stream(broker)
     with broker.holding_writes():
         client.publish(1, messages(1, 2))
-        assert client.keys() == []
+        assert client.heard() == []
     assert client.confirmed(2) == [1, 2]
 
 
@@ -256,7 +257,7 @@ def test_publishing_ids_and_offsets_outlive_the_broker_as_entries_do() -> None:
     client.publish(1, messages(2**63 + 2))
     client.store_offset("me", "s", 3)
     client.send(QUERY_OFFSET, u32(99) + text("me") + text("s"))
-    assert client.keys() == [], "an offset that may be forgotten is not told"
+    assert client.heard() == [], "an offset that may be forgotten is not told"
     broker = broker.killed()
     client = StreamClient(broker)
     assert (client.sequence("r", "s"), client.offset("me", "s")) == (2**63 + 1, (codes.OK, 2))
@@ -319,13 +320,13 @@ def test_a_chunk_comes_for_each_credit(broker: MemoryBroker) -> None:
     client.subscribe(1, "s", credit=1)
     for number in range(3):
         client.publish(1, messages(number))
-    assert client.keys().count(DELIVER) == 1
+    assert client.heard().count(DELIVER) == 1
     client.credit(1)
     chunk = client.chunk()
     assert (chunk.first_offset, chunk.record_count) == (1, 2)
     client.credit(1, 0)
     client.publish(1, messages(3))
-    assert client.keys() == [CONFIRM]
+    assert client.heard() == [CONFIRM]
     client.credit(9)
     assert client.take(CREDIT | ANSWER)[1] == u16(codes.SUBSCRIPTION_ID_DOES_NOT_EXIST) + b"\x09"
 
@@ -378,7 +379,7 @@ def test_what_is_not_in_memory_is_read_from_the_disk(monkeypatch: pytest.MonkeyP
     client.publish_batches(1, {100: sub_batch([data_section(b"20"), data_section(b"21")], compression=1)})
     bodies = [b"%d" % number for number in range(22)]
     for _ in range(2):
-        for offset in range(22):
+        for offset in range(0, 22, 3):
             reader = broker.client().channel()
             reader.qos(100)
             reader.consume("s", arguments={"x-stream-offset": offset})
@@ -419,8 +420,8 @@ def test_filters(broker: MemoryBroker) -> None:
     client = client_with_stream(broker)
     for number, value in enumerate(["a", None, "b"]):
         client.publish_filtered(1, [(number, value, data_section(b"%d" % number))])
-    client.subscribe(1, "s", filter__1="a")
-    client.subscribe(2, "s", filter__1="b", match_unfiltered="true")
+    client.subscribe(1, "s", properties={"filter.1": "a"})
+    client.subscribe(2, "s", properties={"filter.1": "b", "match-unfiltered": "true"})
     assert (client.chunk().entries, client.chunk().entries) == (
         [data_section(b"0")],
         [data_section(b"1"), data_section(b"2")],
@@ -442,7 +443,7 @@ def test_a_stream_that_goes_takes_publishers_and_subscriptions_along(broker: Mem
     assert client.refused() == [(1, codes.PUBLISHER_DOES_NOT_EXIST)]
     assert client.create("s") == codes.OK
     assert client.subscribe(1, "s") == codes.OK
-    assert other.keys() == []
+    assert other.heard() == []
 
 
 def test_retention_drops_blocks(broker: MemoryBroker) -> None:
@@ -548,3 +549,79 @@ def test_what_is_seen_of_it(broker: MemoryBroker) -> None:
     client.drop()
     assert len(stream_of(broker).consumers) == 0
     assert not stream_of(broker).watchers
+
+
+# --- single active consumers
+
+
+def update(client: StreamClient) -> tuple[int, int, bool]:
+    """The next ConsumerUpdate: its correlation id, the subscription, and whether it is active now."""
+    read = Read(client.take(CONSUMER_UPDATE)[1])
+    return read.number(4), read.number(1), read.number(1) == 1
+
+
+def answer_update(client: StreamClient, correlation_id: int, start: bytes) -> None:
+    client.send(CONSUMER_UPDATE | ANSWER, u32(correlation_id) + u16(codes.OK) + start)
+
+
+SINGLE = {"single-active-consumer": "true", "name": "group"}
+OF_SUPER_STREAM = {**SINGLE, "super-stream": "x"}
+
+
+def test_of_consumers_with_a_name_one_is_served(broker: MemoryBroker) -> None:
+    first, second = client_with_stream(broker), StreamClient(broker)
+    for number in range(3):
+        first.publish(1, messages(number))
+    assert first.subscribe(1, "s", properties={"single-active-consumer": "true"}) == codes.PRECONDITION_FAILED
+    assert first.subscribe(1, "s", properties=SINGLE) == codes.OK
+    assert second.subscribe(2, "s", properties=SINGLE) == codes.OK
+    asked, number, is_active = update(first)
+    assert (number, is_active) == (1, True)
+    assert (DELIVER in first.heard(), second.heard()) == (False, [])
+    answer_update(first, asked, u16(OFFSET) + (2).to_bytes(8, "big"))
+    assert first.chunk().first_offset == 2
+    first.drop()
+    asked, number, is_active = update(second)
+    assert (number, is_active) == (2, True)
+    answer_update(second, asked, u16(0))  # where it wanted to begin at first
+    assert second.chunk().first_offset == 0
+    second.drop()
+    assert not stream_of(broker).groups
+
+
+def test_partitions_are_spread_over_consumers() -> None:
+    broker = MemoryBroker()
+    first, second = StreamClient(broker), StreamClient(broker)
+    partitions = ["x-0", "x-1", "x-2"]
+    first.create_super("x", partitions, ["0", "1", "2"])
+    for number, partition in enumerate(partitions):
+        assert first.subscribe(number, partition, properties=OF_SUPER_STREAM) == codes.OK
+    updates = [update(first) for _ in partitions]
+    assert [(number, is_active) for _, number, is_active in updates] == [(0, True), (1, True), (2, True)]
+    for asked, _, _ in updates:
+        answer_update(first, asked, u16(0))
+    for number, partition in enumerate(partitions):
+        assert second.subscribe(number, partition, properties=OF_SUPER_STREAM) == codes.OK
+    asked, number, is_active = update(first)
+    assert (number, is_active) == (1, False)
+    assert second.heard() == [], "the other one is still there"
+    answer_update(first, asked, u16(0))
+    asked, number, is_active = update(second)
+    assert (number, is_active) == (1, True)
+    answer_update(second, asked, u16(0))
+    Client(broker).open().channel().publish("x", "1", b"m")
+    assert (DELIVER in second.heard(), DELIVER in first.heard()) == (True, False)
+    second.drop()
+    assert update(first)[1:] == (1, True)
+
+
+def test_one_that_makes_way_and_goes_meanwhile_is_not_waited_for() -> None:
+    broker = MemoryBroker()
+    first, second = StreamClient(broker), StreamClient(broker)
+    first.create_super("x", ["x-0", "x-1"], ["0", "1"])
+    first.subscribe(1, "x-1", properties=OF_SUPER_STREAM)
+    answer_update(first, update(first)[0], u16(0))
+    second.subscribe(1, "x-1", properties=OF_SUPER_STREAM)
+    assert update(first)[1:] == (1, False)
+    first.drop()
+    assert update(second)[1:] == (1, True)

@@ -25,6 +25,7 @@ from amqp_broker.broker.queues.ready import Stretch
 from amqp_broker.broker.queues.returning import Returning
 from amqp_broker.broker.queues.stream_block import StreamBlock, block_address, records_of
 from amqp_broker.broker.queues.stream_chunks import ChunkDeliveries, ChunkReader
+from amqp_broker.broker.queues.stream_groups import StreamGroup
 from amqp_broker.broker.queues.stream_log import StreamChunk, StreamLog
 from amqp_broker.broker.queues.stream_reader import EntryReader, StreamReader
 from amqp_broker.broker.queues.stream_start import (
@@ -98,6 +99,7 @@ class StreamQueue(Queue):
         "_readers",
         "_retention_timer",
         "_turns",
+        "groups",
         "offsets",
         "sequences",
         "watchers",
@@ -132,6 +134,7 @@ class StreamQueue(Queue):
         self._block_address = block_address(name)
         self.sequences = Tracks(self, virtual_host.durability, RecordKind.STREAM_SEQUENCE)
         self.offsets = Tracks(self, virtual_host.durability, RecordKind.STREAM_OFFSET)
+        self.groups: dict[str, StreamGroup] = {}  # of consumers of which one alone is active, by their name
         self.watchers: dict[Callable[[], None], None] = {}  # called when the stream is gone
         self._retention_timer = HeadTimer(virtual_host.timers, self._drop_surplus)
 

@@ -86,9 +86,10 @@ class ChunkReader(EntryReader):
         self._entry_forms = entry_forms
         self._deliver = deliver
 
-    def want(self, wanted: StreamFilter | None) -> None:
-        """Pass by other entries from now on."""
-        self._wanted = wanted
+    def begin_at(self, offset: int) -> None:
+        """Go on elsewhere, as soon as the consumer has room."""
+        self.go_to(offset)
+        self._has_read(self)
 
     def serve(self, count: int) -> int:
         consumer = self.consumer

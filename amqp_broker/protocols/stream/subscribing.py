@@ -6,18 +6,21 @@ A chunk goes out for each credit. Offsets that the client stores are the stream'
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from amqp_broker.broker.descriptions import ChannelInfo
 from amqp_broker.broker.message import Message
 from amqp_broker.broker.queues.consumers import Consumer
 from amqp_broker.broker.queues.stream import StreamQueue
-from amqp_broker.broker.queues.stream_chunks import Chunk
+from amqp_broker.broker.queues.stream_chunks import Chunk, ChunkReader
+from amqp_broker.broker.queues.stream_groups import NO_PARTITION, StreamGroup
 from amqp_broker.broker.queues.stream_start import Place, StreamFilter, StreamStart
 from amqp_broker.errors import AmqpError
 from amqp_broker.protocols.stream import codes
 from amqp_broker.protocols.stream.errors import RequestRefused
-from amqp_broker.protocols.stream.frames import Fields, Malformed, command, u16
+from amqp_broker.protocols.stream.frames import Fields, Malformed, command, u16, u32
+from amqp_broker.protocols.stream.topology import partitions_of
 
 if TYPE_CHECKING:
     from amqp_broker.protocols.stream.link import Link
@@ -25,6 +28,9 @@ if TYPE_CHECKING:
 CREDIT_MAX: Final = 65_535
 REFERENCE_BYTES_MAX: Final = 255
 FILTER_PREFIX: Final = "filter."
+SINGLE_ACTIVE: Final = "single-active-consumer"
+NAME: Final = "name"
+SUPER_STREAM: Final = "super-stream"
 MATCH_UNFILTERED: Final = "match-unfiltered"
 PLACES: Final = {codes.OFFSET_FIRST: Place.FIRST, codes.OFFSET_LAST: Place.LAST, codes.OFFSET_NEXT: Place.NEXT}
 
@@ -38,10 +44,17 @@ class Subscription:
         stream: what it reads.
         credit: how many chunks the client is ready for.
         properties: as the client gave them.
+        ask: has the client asked where to begin when it is this one's turn, or to make way.
     """
 
     def __init__(
-        self, connection: Link, number: int, stream: StreamQueue, credit: int, properties: dict[str, str]
+        self,
+        connection: Link,
+        number: int,
+        stream: StreamQueue,
+        credit: int,
+        properties: dict[str, str],
+        ask: Callable[[Subscription, bool], None],
     ) -> None:
         self.number = number
         self.stream = stream
@@ -51,8 +64,13 @@ class Subscription:
         self.delivered_count = 0
         self.next_offset = 0  # behind what was sent last
         self.has_room = False
+        self.is_active = True  # unless another one of its name is
         self._connection = connection
         self._output = connection.output
+        self._ask = ask
+        self._start = StreamStart()
+        self._reader: ChunkReader | None = None
+        self._group: StreamGroup | None = None
         self._is_stopped = False
         self._head = bytes((number,))
         self.update_room()
@@ -69,8 +87,45 @@ class Subscription:
             AmqpError: the stream has reasons against it.
         """
         stream = self.stream
+        self._start = start
         self.next_offset = stream.offset_of(start)
-        self.consumer, _ = stream.add_chunk_consumer(self.tag, self, self.next_offset, wanted)
+        self.consumer, self._reader = stream.add_chunk_consumer(self.tag, self, self.next_offset, wanted)
+
+    # --- one of several, of whom one is served
+
+    def wait_in(self, name: str, partition: int) -> None:
+        """Be served only when it is its turn among those of this name; that is found out when this is answered."""
+        groups = self.stream.groups
+        group = groups.get(name)
+        if group is None:
+            group = groups[name] = StreamGroup(partition)
+        self._group = group
+        self.is_active = False
+        self.update_room()
+        self._connection.broker.finish_with(self._join)
+
+    def _join(self) -> None:
+        if self._group is not None and not self._is_stopped:
+            self._group.add(self)
+
+    def activate(self) -> None:
+        self._ask(self, True)
+
+    def deactivate(self) -> None:
+        self.is_active = False
+        self.update_room()
+        self._ask(self, False)
+
+    def answered(self, was_activated: bool, start: StreamStart | None) -> None:
+        """The client has answered, where to begin if it is its turn; None for where it wanted to begin at first."""
+        if self._is_stopped or self._group is None:
+            return
+        if not was_activated:
+            self._group.made_way(self)
+        elif self._reader is not None:
+            self.is_active = True
+            self.update_room()
+            self._reader.begin_at(self.stream.offset_of(start if start is not None else self._start))
 
     # --- out
 
@@ -108,7 +163,7 @@ class Subscription:
         """Whether the client takes what is sent may have changed."""
         connection, had_room = self._connection, self.has_room
         is_held = self._output.is_congested or connection.virtual_host.are_deliveries_held
-        self.has_room = self.credit > 0 and not (is_held or self._is_stopped)
+        self.has_room = self.credit > 0 and self.is_active and not (is_held or self._is_stopped)
         consumer = self.consumer
         if self.has_room and not had_room and consumer is not None and consumer.is_parked:
             consumer.queue.resume(consumer)
@@ -132,6 +187,11 @@ class Subscription:
         consumer, self.consumer = self.consumer, None
         if consumer is not None:
             consumer.queue.remove_consumer(consumer)
+        group, self._group = self._group, None
+        if group is not None:
+            group.remove(self)
+            if not group.members:
+                self.stream.groups.pop(self.properties[NAME], None)
 
 
 class Subscribing:
@@ -140,6 +200,8 @@ class Subscribing:
     def __init__(self, connection: Link) -> None:
         self._connection = connection
         self.subscriptions: dict[int, Subscription] = {}
+        self._asked: dict[int, tuple[Subscription, bool]] = {}  # by the correlation id of ConsumerUpdate
+        self._asked_count = 0
 
     def subscribe(self, fields: Fields) -> bytes:
         """Handle Subscribe."""
@@ -154,10 +216,34 @@ class Subscribing:
             raise RequestRefused(codes.SUBSCRIPTION_ID_ALREADY_EXISTS)
         if start is None:
             raise RequestRefused(codes.PRECONDITION_FAILED)
-        subscription = Subscription(connection, number, stream, credit, properties)
+        is_single = properties.get(SINGLE_ACTIVE) == "true"
+        partition = self._partition(stream, properties) if is_single else NO_PARTITION
+        subscription = Subscription(connection, number, stream, credit, properties, self._ask)
         subscription.start(start, wanted_of(properties))
         self.subscriptions[number] = subscription
+        if is_single:
+            subscription.wait_in(properties[NAME], partition)
         return b""
+
+    def _partition(self, stream: StreamQueue, properties: dict[str, str]) -> int:
+        """Which of a super stream's partitions a stream is that single active consumers read."""
+        if not properties.get(NAME):
+            raise RequestRefused(codes.PRECONDITION_FAILED)
+        super_stream = properties.get(SUPER_STREAM)
+        if super_stream is None:
+            return NO_PARTITION
+        exchange = self._connection.virtual_host.exchanges.get(super_stream)
+        partitions = [] if exchange is None else partitions_of(exchange)
+        return partitions.index(stream) if stream in partitions else NO_PARTITION
+
+    # --- single active consumers
+
+    def _ask(self, subscription: Subscription, is_active: bool) -> None:
+        """Send ConsumerUpdate: a consumer is asked where to begin, or to make way."""
+        self._asked_count += 1
+        self._asked[self._asked_count] = subscription, is_active
+        content = u32(self._asked_count) + bytes((subscription.number, is_active))
+        self._connection.output.send(command(codes.CONSUMER_UPDATE, content))
 
     def credit(self, fields: Fields) -> None:
         """Handle Credit, which is answered only if there is no such subscription."""
@@ -171,6 +257,12 @@ class Subscribing:
 
     def consumer_updated(self, fields: Fields) -> None:
         """Handle the answer to ConsumerUpdate, which says where a consumer that is active now begins."""
+        asked = self._asked.pop(fields.u32(), None)
+        code = fields.u16()
+        start = read_start(fields) if code == codes.OK and fields.are_left else None
+        if asked is not None:
+            subscription, was_activated = asked
+            subscription.answered(was_activated, start)
 
     def unsubscribe(self, fields: Fields) -> bytes:
         """Handle Unsubscribe."""
@@ -224,6 +316,7 @@ class Subscribing:
         for subscription in self.subscriptions.values():
             subscription.stop()
         self.subscriptions.clear()
+        self._asked.clear()
 
 
 def read_start(fields: Fields) -> StreamStart | None:
