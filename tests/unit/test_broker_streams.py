@@ -16,8 +16,10 @@ from amqp_broker.broker.peeking import Peek, PeekBounds
 from amqp_broker.broker.problems import AdministrationError
 from amqp_broker.broker.queues import stream_log
 from amqp_broker.broker.queues.stream import StreamQueue
+from amqp_broker.broker.queues.stream_headers import OffsetHeaders
 from amqp_broker.broker.queues.stream_log import StreamLog
 from amqp_broker.journal.failures import FormatNotSupported
+from amqp_broker.wire.content import Properties, encode_content_header
 from amqp_broker.wire.table import Table
 from tests.support.client import Client, ClientChannel
 from tests.support.disk_broker import DiskBroker
@@ -324,3 +326,14 @@ def test_what_an_operator_cannot_purge() -> None:
     filled(broker, 1)
     with pytest.raises(AdministrationError, match="purge not supported by stream queues queue 's' in vhost '/'"):
         Administration(broker).purge_queue("/", "s")
+
+
+def test_the_offset_stands_in_the_header_beside_all_that_was_published() -> None:
+    headers = OffsetHeaders()
+    tables: list[Table | None] = [None, {"a": 1, "z": [True, {"x": None}]}, {"x-stream-offset": "made up", "z": "z"}]
+    for table in tables:
+        for offset in (0, 7, 2**40):
+            properties = Properties(content_type="t", headers=table, message_id="m", timestamp=3)
+            header = headers.with_offset(encode_content_header(5, properties), offset)
+            said: Table = {**(table or {}), "x-stream-offset": offset}
+            assert header == encode_content_header(5, replace(properties, headers=said))

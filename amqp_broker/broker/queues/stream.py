@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from amqp_broker.broker.arguments import QUEUE_TYPE, QueueArguments
@@ -26,6 +25,7 @@ from amqp_broker.broker.queues.returning import Returning
 from amqp_broker.broker.queues.stream_block import StreamBlock, block_address, records_of
 from amqp_broker.broker.queues.stream_chunks import ChunkDeliveries, ChunkReader
 from amqp_broker.broker.queues.stream_groups import StreamGroup
+from amqp_broker.broker.queues.stream_headers import OffsetHeaders
 from amqp_broker.broker.queues.stream_log import StreamChunk, StreamLog
 from amqp_broker.broker.queues.stream_reader import EntryReader, StreamReader
 from amqp_broker.broker.queues.stream_start import (
@@ -40,7 +40,6 @@ from amqp_broker.broker.queues.stream_tracking import Tracks
 from amqp_broker.broker.queues.traits import QueueTraits
 from amqp_broker.broker.works import Work
 from amqp_broker.errors import AmqpError, not_implemented, precondition_failed
-from amqp_broker.wire.content import decode_properties, encode_content_header
 from amqp_broker.wire.table import Table
 
 if TYPE_CHECKING:
@@ -95,6 +94,7 @@ class StreamQueue(Queue):
         "_batch_offset",
         "_block_address",
         "_has_new",
+        "_headers",
         "_log",
         "_readers",
         "_retention_timer",
@@ -131,6 +131,7 @@ class StreamQueue(Queue):
         self._has_new = False  # since it was looked at
         self._readers: dict[Consumer, EntryReader] = {}
         self._turns: deque[EntryReader] = deque()  # of those that may have something to read
+        self._headers = OffsetHeaders()
         self._block_address = block_address(name)
         self.sequences = Tracks(self, virtual_host.durability, RecordKind.STREAM_SEQUENCE)
         self.offsets = Tracks(self, virtual_host.durability, RecordKind.STREAM_OFFSET)
@@ -189,9 +190,7 @@ class StreamQueue(Queue):
 
     def header_to_deliver(self, message: Message) -> bytes:
         """The published content header with the entry's offset in ``x-stream-offset``."""
-        properties = decode_properties(message.header)
-        headers: Table = {**(properties.headers or {}), OFFSET_ARGUMENT: message.position}
-        return encode_content_header(len(message.body), replace(properties, headers=headers))
+        return self._headers.with_offset(message.header, message.position)
 
     def check_get(self) -> None:
         raise self._not_supported("basic.get")
