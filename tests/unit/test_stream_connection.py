@@ -181,7 +181,7 @@ def test_goodbyes() -> None:
 @pytest.mark.parametrize(
     "data",
     [
-        u32(2_000_000) + bytes(100),
+        u32(20_000_000) + bytes(100),
         frame(99, u32(1)),
         frame(PUBLISH, b"\1"),
         frame(PUBLISH, b"\1" + u32(1) + bytes(8)),
@@ -300,6 +300,18 @@ def test_sub_batches_are_passed_on_as_they_are(broker: MemoryBroker) -> None:
     assert (chunk.record_count, chunk.entry_count, chunk.entries) == (6, 3, [*messages(6).values()])
     assert [(kind, records) for kind, records, _, _ in chunk.sub_batches] == [(0, 3), (3, 2)]
     assert [(one["payload"], one["offset"]) for one in peeked(broker)] == [("1", 0), ("2", 1), ("3", 2), ("6", 5)]
+
+
+def test_a_long_publish_becomes_several_chunks_of_which_the_last_is_the_last(broker: MemoryBroker) -> None:
+    client = client_with_stream(broker)
+    batches = {number: sub_batch([b"a", b"b"]) for number in range(1_500)}
+    client.publish_batches(1, batches)
+    assert len(client.confirmed(1_500)) == 1_500
+    client.subscribe(1, "s", LAST)
+    chunk = client.chunk()
+    assert (chunk.first_offset, chunk.entry_count, chunk.record_count) == (2_048, 476, 952)
+    client.publish(1, {1: bytes(1_500_000)})
+    assert client.confirmed(1) == [1]
 
 
 def test_an_alarm_holds_publishers_back() -> None:

@@ -225,6 +225,7 @@ class StreamQueue(Queue):
         self.virtual_host.durability.keep_block(self, block)
         if not self._has_new:
             self._has_news()
+        self._batch_offset = self._log.end_offset
         self._log.append_block(block, self.virtual_host.clock.wall_ms())
         self.counts.published += block.records
         return block.reference

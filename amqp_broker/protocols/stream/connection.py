@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from amqp_broker.broker.descriptions import ChannelInfo, ConnectionInfo
 
 HANDSHAKE_FRAME_BYTES_MAX: Final = 65_536
+PUBLISH_FRAME_BYTES_MAX: Final = 16_777_216  # clients send longer ones than was agreed on, and RabbitMQ takes them
 SILENT_INTERVALS_MAX: Final = 2  # who says nothing for so many heartbeats is given up
 BEAT: Final = command(codes.HEARTBEAT, b"")
 REFUSAL_EFFORT: Final = 10  # about; see ``ClientConnection.has_cost``
@@ -236,7 +237,7 @@ class Connection(Link):
         ours = self.broker.settings.stream_frame_bytes_max
         if frame_bytes_max:
             self.frame_bytes_max = min(frame_bytes_max, ours) if ours else frame_bytes_max
-        self._splitter.frame_bytes_max = max(self.frame_bytes_max, HANDSHAKE_FRAME_BYTES_MAX)
+        self._splitter.frame_bytes_max = max(ours, PUBLISH_FRAME_BYTES_MAX)
         self._step = Step.TUNED
         if self.heartbeat_s:
             self.heartbeats.say(BEAT, self.heartbeat_s * 500)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections import deque
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from amqp_broker.broker.queues.stream import StreamQueue
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 REFERENCE_BYTES_MAX: Final = 255
 HEAD_BYTES: Final = 9  # of publish: key, version, publisher, count
+BLOCK_ENTRIES_MAX: Final = 1_024
 MESSAGES_MAX: Final = 65_535  # in one publish, for a chunk has no more
 SUB_BATCH_BIT: Final = 0x8000_0000  # of the length
 _HEAD: Final = struct.Struct(">4xBI")
@@ -83,6 +85,15 @@ class Entries:
         if offset != len(frame):
             raise Malformed("a publish goes on behind its messages")
 
+    def blocks(self) -> Iterator[bytes]:
+        """The blocks that the entries become; none is very large, because who reads begins with a whole one."""
+        data, values = self.data, self.filter_values
+        for start in range(0, len(data), BLOCK_ENTRIES_MAX):
+            part = data[start : start + BLOCK_ENTRIES_MAX]
+            records = len(part) if self.records == len(data) else sum(map(_records_of, part))
+            said = b"".join(values[start : start + BLOCK_ENTRIES_MAX])
+            yield block_body(len(part), records, said, b"".join(part))
+
     def _take(self, frame: bytes, count: int) -> int:
         identifiers, data, last_id = self.identifiers, self.data, self.last_id
         offset, end, records = HEAD_BYTES, len(frame), 0
@@ -131,6 +142,11 @@ class Entries:
         if not has_any:
             self.filter_values = []
         return offset
+
+
+def _records_of(entry: bytes) -> int:
+    """How many records an entry has: a sub-batch says it behind its first byte."""
+    return int.from_bytes(entry[1:3], "big") if entry[0] & 0x80 else 1
 
 
 class Publishing:
@@ -214,8 +230,8 @@ class Publishing:
         connection, stream = self._connection, publisher.stream
         position = connection.broker.durability.position
         if found.data:
-            values = b"".join(found.filter_values)
-            position = stream.publish_block(block_body(len(found.data), found.records, values, b"".join(found.data)))
+            for body in found.blocks():
+                position = stream.publish_block(body)
             if found.last_id is not None:
                 stream.sequences.put(publisher.reference, found.last_id)
         count = len(found.identifiers)
