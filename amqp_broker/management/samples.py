@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterable, Mapping
 
 import trio
 
+from amqp_broker.management.slices import Slices
+
 SAMPLE_S = 5
 KEPT_OF_ALL = 121
 KEPT_OF_EACH = 13
 FORGET_AFTER_S = 300
-SLICE_SAMPLES = 200
 RANGE_SAMPLES_MAX = 500
 
 Key = tuple[str, ...]  # the kind of thing, and its names
@@ -78,11 +79,14 @@ class Samples:
     async def look(self) -> None:
         """Look at everything once; what has gone is forgotten."""
         self._round += 1
-        for count, (key, values) in enumerate(self._things()):
+        slices = Slices()
+        for key, values in self._things():
             self._note(key, values)
-            if count % SLICE_SAMPLES == 0:
-                await trio.lowlevel.checkpoint()
-        self._series = {key: one for key, one in self._series.items() if one.seen_in_round == self._round}
+            await slices.take_turn()
+        for key, one in list(self._series.items()):
+            if one.seen_in_round != self._round:
+                self._series.pop(key, None)
+            await slices.take_turn()
 
     def _note(self, key: Key, values: Values) -> None:
         series = self._series.get(key)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import pytest
 import trio
 
 from amqp_broker.broker.message import Address, Message
+from amqp_broker.management import slices
 from amqp_broker.wire.content import Properties, encode_content_header
 from tests.support.managed import HttpClient, Managed, managing
 from tests.support.served import on_a_jumping_clock
@@ -50,3 +52,39 @@ async def test_a_queue_is_idle_since_the_first_look_that_saw_it_as_it_is() -> No
         await look(managed)
         assert await idle_since(client) > first
         await client.stream.aclose()
+
+
+class Turns(trio.abc.Instrument):
+    """Counts the turns of the task that looks."""
+
+    count = 0
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        self.count += task.name.endswith("look_at_everything")
+
+
+@on_a_jumping_clock
+async def test_a_look_at_many_queues_gives_others_their_turn_and_forgets_what_has_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(slices, "SLICE_S", -1.0)  # each queue is a slice
+    async with managing() as managed:
+        managed.management._is_sampling = True  # nobody looks but this test
+        samples, host = managed.management.samples, managed.broker.virtual_hosts["/"]
+        for number in range(100):
+            host.add_queue(f"q{number}", durable=True, auto_delete=False, owner=None, table={})
+
+        async def look_at_everything() -> None:
+            await samples.look()
+
+        for wanted in (200, 100):
+            turns = Turns()
+            trio.lowlevel.add_instrument(turns)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(look_at_everything)
+            trio.lowlevel.remove_instrument(turns)
+            assert turns.count > wanted, "one to look at each, and one to see whether it is still there"
+            for number in range(1, 100):
+                host.queues.pop(f"q{number}", None)
+        assert samples.values(("queue", "/", "q0"), "messages") == [0, 0]
+        assert samples.values(("queue", "/", "q1"), "messages") == []

@@ -152,7 +152,11 @@ async def list_in_brief(call: Call) -> Answer:
         await slices.take_turn()
     found.sort(key=lambda one: one[1:3])
     found.sort(key=lambda one: one[0], reverse=call.request.flag("sort_reverse"))  # of two alike, by name as ever
-    window = [brief(samples, one[3]) for one in found[offset : offset + limit] if not one[3].is_deleted]
+    window = []
+    for _, _, _, queue in found[offset : offset + limit]:
+        if not queue.is_deleted:
+            window.append(brief(samples, queue))
+        await slices.take_turn()
     types = list(call.broker.queue_types.names)
     return answer_json(
         {"total": total_count, "filtered": len(found), "offset": offset, "types": types, "items": window}
