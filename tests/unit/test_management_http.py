@@ -153,6 +153,25 @@ async def test_a_wrong_login_is_refused(authorization: str) -> None:
         await client.stream.aclose()
 
 
+WRONG_SESSION = (
+    b"POST /api/x/session HTTP/1.1\r\nHost: localhost\r\nContent-Length: 37\r\n\r\n"
+    b'{"username":"guest","password":"bad"}'
+)
+WRONG_BASIC = b"GET /api/overview HTTP/1.1\r\nHost: localhost\r\nAuthorization: Basic Z3Vlc3Q6YmFk\r\n\r\n"
+
+
+@on_a_jumping_clock
+@pytest.mark.parametrize("guess", [WRONG_BASIC, WRONG_SESSION], ids=["basic", "session"])
+async def test_a_guess_costs_a_connection_as_on_amqp(guess: bytes) -> None:
+    async with managing() as managed:
+        answered = await said_to(managed, guess * 10)
+        assert answered.count(b"HTTP/1.1 401") == answered.count(b"Login failed") == 1
+        assert answered.lower().count(b"connection: close") == 1
+        assert managed.management.http_logins["failed"] == 1
+        without = OVERVIEW.replace(b"Authorization", b"X-Nothing") + b"\r\n"
+        assert (await said_to(managed, without * 2 + guess)).count(b"HTTP/1.1 401") == 3, "no guess costs nothing"
+
+
 @on_a_jumping_clock
 async def test_a_user_without_a_tag_is_nobody_here() -> None:
     async with managing() as managed:

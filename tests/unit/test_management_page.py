@@ -103,6 +103,8 @@ async def test_a_wrong_password_gives_none_and_the_browser_is_not_told_to_ask_fo
         reply = await client.ask("POST", SESSION, LOGIN | {"password": "wrong"}, user=None)
         assert reply.status == 401
         assert not {"set-cookie", "www-authenticate"} & set(reply.headers)
+        await client.stream.aclose()
+        client = await managed.administrator()
         assert (await client.ask("GET", SESSION, user=None)).json is None
         await client.stream.aclose()
 

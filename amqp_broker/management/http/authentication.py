@@ -1,6 +1,7 @@
 """Who asks, and whether they may: HTTP's Basic authentication, RabbitMQ's tags, and the access of each endpoint.
 
-Passwords are verified as for AMQP: the slow ones in threads, two at a time, whoever asks. Holds no users.
+Passwords are verified as for AMQP: the slow ones in threads, two at a time, whoever asks, and a wrong one ends the
+connection. Holds no users.
 """
 
 from __future__ import annotations
@@ -99,7 +100,8 @@ async def _may_enter(user: User, virtual_host: str) -> bool:
 
 
 def _login_failed() -> HttpError:
-    return HttpError(401, "not_authorized", "Login failed", www_authenticate=CHALLENGE)
+    """As on AMQP, a guess costs a connection."""
+    return HttpError(401, "not_authorized", "Login failed", www_authenticate=CHALLENGE, connection="close")
 
 
 def has_tag(user: User, tags: frozenset[str]) -> bool:

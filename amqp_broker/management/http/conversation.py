@@ -93,7 +93,8 @@ class Conversation:
         except Exception as error:
             log_internal_error("HTTP", error, target=head.target.decode("ascii", "replace"))
             answer = Answer(500)
-        await self._send(head, answer, is_head_only=is_head_only, is_last=not self._is_body_read())
+        is_last = not self._is_body_read() or "connection" in answer.headers
+        await self._send(head, answer, is_head_only=is_head_only, is_last=is_last)
         return bool(self._h11.our_state is h11.DONE and self._h11.their_state is h11.DONE)
 
     # --- what comes
@@ -151,7 +152,7 @@ class Conversation:
             body = _compress(answer.body) if is_compressed else answer.body
             headers.append(("content-length", str(len(body))))
             pieces = _one(body)
-        if is_last:
+        if is_last and "connection" not in answer.headers:
             headers.append(("connection", "close"))
         response = _response(answer.status, headers)
         async with aclosing(pieces):  # type: ignore[type-var]
