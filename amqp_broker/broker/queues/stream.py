@@ -11,7 +11,7 @@ The entries are in ``stream_log.py``, a consumer's way through them in ``stream_
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from amqp_broker.broker.arguments import QUEUE_TYPE, QueueArguments
@@ -295,7 +295,12 @@ class StreamQueue(Queue):
         return consumer
 
     def add_chunk_consumer(
-        self, tag: str, deliveries: ChunkDeliveries, offset: int, wanted: StreamFilter | None
+        self,
+        tag: str,
+        deliveries: ChunkDeliveries,
+        offset: int,
+        wanted: StreamFilter | None,
+        properties: Mapping[str, str],
     ) -> tuple[Consumer, ChunkReader]:
         """Start a consumer that gets chunks.
 
@@ -304,9 +309,16 @@ class StreamQueue(Queue):
             deliveries: where they go.
             offset: where it begins.
             wanted: chunks with such entries only; None for all.
+            properties: what lists show as the consumer's arguments.
         """
         consumer = super().add_consumer(
-            tag, deliveries, no_ack=False, exclusive=False, prefetch_count=0, has_channel_prefetch=False, arguments={}
+            tag,
+            deliveries,
+            no_ack=True,
+            exclusive=False,
+            prefetch_count=0,
+            has_channel_prefetch=False,
+            arguments={**properties},
         )
         host = self.virtual_host
         take = deliveries.deliver_chunk

@@ -89,7 +89,9 @@ class Subscription:
         stream = self.stream
         self._start = start
         self.next_offset = stream.offset_of(start)
-        self.consumer, self._reader = stream.add_chunk_consumer(self.tag, self, self.next_offset, wanted)
+        self.consumer, self._reader = stream.add_chunk_consumer(
+            self.tag, self, self.next_offset, wanted, self.properties
+        )
 
     # --- one of several, of whom one is served
 

@@ -1,0 +1,149 @@
+"""Clients of the stream protocol as RabbitMQ's plugin shows them: their connections, publishers and consumers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from amqp_broker.management.api.lists import Listing, answer_one
+from amqp_broker.management.http.authentication import MONITORING, has_tag
+from amqp_broker.management.http.call import Call
+from amqp_broker.management.http.messages import Answer, no_such_object
+from amqp_broker.management.http.router import Access, Endpoint
+
+if TYPE_CHECKING:
+    from amqp_broker.protocols.stream.connection import Connection
+    from amqp_broker.protocols.stream.publishing import Publisher
+    from amqp_broker.protocols.stream.subscribing import Subscription
+
+
+def _connections(call: Call) -> list[Connection]:
+    """Those that the user sees: their own, or all."""
+    from amqp_broker.protocols.stream.connection import Connection  # only who has such clients pays for it
+
+    sees_all = has_tag(call.user, MONITORING)
+    name = call.virtual_host().name if "vhost" in call.variables else None
+    found = [
+        one
+        for one in call.broker.open_connections
+        if isinstance(one, Connection)
+        and (sees_all or one.user_name == call.user.name)
+        and name in (None, one.virtual_host_name)
+    ]
+    if "connection" in call.variables:
+        found = [one for one in found if one.peer.connection_name == call.variables["connection"]]
+        if not found:
+            raise no_such_object()
+    return sorted(found, key=lambda one: one.peer.connection_name)
+
+
+def describe_connection(call: Call, connection: Connection) -> dict[str, Any]:
+    """A row of the list."""
+    info = connection.inspect()
+    shown = (
+        "auth_mechanism", "client_properties", "connected_at", "frame_max", "host", "name", "peer_host", "peer_port",
+        "port", "protocol", "ssl", "ssl_cipher", "ssl_protocol", "timeout", "user", "vhost",
+    )  # fmt: skip
+    return {
+        **{name: value for name, value in info.items() if name in shown},
+        "channel_max": 0,
+        "node": call.management.node,
+        "user_who_performed_action": info["user"],
+    }
+
+
+def _connection_details(call: Call, connection: Connection) -> dict[str, Any]:
+    peer = connection.peer
+    return {
+        "name": peer.connection_name,
+        "node": call.management.node,
+        "peer_host": peer.host,
+        "peer_port": peer.port,
+        "user": connection.user_name,
+    }
+
+
+def describe_publisher(call: Call, connection: Connection, publisher: Publisher) -> dict[str, Any]:
+    """A row of the list."""
+    return {
+        "connection_details": _connection_details(call, connection),
+        "queue": {"name": publisher.stream.name, "vhost": connection.virtual_host_name},
+        "publisher_id": publisher.number,
+        "reference": publisher.reference,
+        "published": publisher.published_count,
+        "confirmed": publisher.confirmed_count,
+        "errored": 0,  # what is not confirmed has no publisher
+    }
+
+
+def describe_consumer(call: Call, connection: Connection, subscription: Subscription) -> dict[str, Any]:
+    """A row of the list."""
+    stream = subscription.stream
+    last_offset = max(subscription.next_offset - 1, 0)
+    return {
+        "connection_details": _connection_details(call, connection),
+        "queue": {"name": stream.name, "vhost": connection.virtual_host_name},
+        "subscription_id": subscription.number,
+        "properties": dict(subscription.properties),
+        "active": subscription.is_active,
+        "activity_status": "up" if subscription.is_active else "waiting",
+        "credits": subscription.credit,
+        "consumed": subscription.delivered_count,
+        "offset": last_offset,
+        "offset_lag": max(0, stream.end_offset - 1 - last_offset),
+    }
+
+
+async def list_connections(call: Call) -> Answer:
+    """The connections, by name."""
+    connections = _connections(call)
+    return await Listing(
+        call, connections, lambda one: describe_connection(call, one), lambda one: one.peer.connection_name
+    ).answer()
+
+
+async def show_connection(call: Call) -> Answer:
+    """A connection."""
+    (connection,) = _connections(call)[:1]
+    return await answer_one(call, describe_connection(call, connection))
+
+
+async def list_publishers(call: Call) -> Answer:
+    """The publishers, by connection; of one stream, where one is named."""
+    named = call.variables.get("queue")
+    rows = [
+        describe_publisher(call, connection, publisher)
+        for connection in _connections(call)
+        for publisher in _publishers(connection)
+        if named in (None, publisher.stream.name)
+    ]
+    return await Listing(call, rows, lambda row: row, lambda row: str(row["reference"]), has_pages=False).answer()
+
+
+def _publishers(connection: Connection) -> Iterator[Publisher]:
+    return iter(list(connection.publishing.publishers.values()))
+
+
+async def list_consumers(call: Call) -> Answer:
+    """The subscriptions, by connection."""
+    rows = [
+        describe_consumer(call, connection, subscription)
+        for connection in _connections(call)
+        for subscription in list(connection.subscribing.subscriptions.values())
+    ]
+    return await Listing(call, rows, lambda row: row, lambda row: str(row["queue"]["name"]), has_pages=False).answer()
+
+
+_MANAGEMENT, _VIRTUAL_HOST = Access.MANAGEMENT, Access.VIRTUAL_HOST
+ENDPOINTS = (
+    Endpoint("/api/stream/connections", {"GET": (_MANAGEMENT, list_connections)}),
+    Endpoint("/api/stream/connections/{vhost}", {"GET": (_VIRTUAL_HOST, list_connections)}),
+    Endpoint("/api/stream/connections/{vhost}/{connection}", {"GET": (_VIRTUAL_HOST, show_connection)}),
+    Endpoint("/api/stream/connections/{vhost}/{connection}/publishers", {"GET": (_VIRTUAL_HOST, list_publishers)}),
+    Endpoint("/api/stream/connections/{vhost}/{connection}/consumers", {"GET": (_VIRTUAL_HOST, list_consumers)}),
+    Endpoint("/api/stream/publishers", {"GET": (_MANAGEMENT, list_publishers)}),
+    Endpoint("/api/stream/publishers/{vhost}", {"GET": (_VIRTUAL_HOST, list_publishers)}),
+    Endpoint("/api/stream/publishers/{vhost}/{queue}", {"GET": (_VIRTUAL_HOST, list_publishers)}),
+    Endpoint("/api/stream/consumers", {"GET": (_MANAGEMENT, list_consumers)}),
+    Endpoint("/api/stream/consumers/{vhost}", {"GET": (_VIRTUAL_HOST, list_consumers)}),
+)

@@ -1,0 +1,42 @@
+"""Clients of the stream protocol by HTTP, as RabbitMQ's plugin shows them."""
+
+from __future__ import annotations
+
+from interop.stream_client import data_section
+from tests.support.managed import managing
+from tests.support.served import on_a_jumping_clock
+from tests.support.stream_client import StreamClient
+
+
+@on_a_jumping_clock
+async def test_connections_publishers_and_consumers_are_shown() -> None:
+    async with managing() as managed:
+        streams = StreamClient(managed.broker)
+        streams.create("s")
+        streams.declare_publisher(1, "s", "name")
+        streams.publish(1, {1: data_section(b"m"), 2: data_section(b"n")})
+        streams.subscribe(3, "s", credit=7, properties={"name": "app"})
+        streams.read()
+        client = await managed.administrator()
+        for path in ("", "/%2F"):
+            (connection,) = (await client.ask("GET", f"/api/stream/connections{path}")).json
+            (publisher,) = (await client.ask("GET", f"/api/stream/publishers{path}")).json
+            (consumer,) = (await client.ask("GET", f"/api/stream/consumers{path}")).json
+            assert (connection["protocol"], connection["user"], connection["vhost"]) == ("stream", "guest", "/")
+            assert publisher["connection_details"]["name"] == connection["name"]
+            assert (publisher["publisher_id"], publisher["reference"], publisher["published"]) == (1, "name", 2)
+            assert (consumer["subscription_id"], consumer["properties"]) == (3, {"name": "app"})
+            assert (consumer["consumed"], consumer["offset"], consumer["offset_lag"]) == (2, 1, 0)
+            assert (consumer["credits"], consumer["active"]) == (6, True)
+        of_connection = f"/api/stream/connections/%2F/{connection['name'].replace(' ', '%20').replace('>', '%3E')}"
+        assert (await client.ask("GET", of_connection)).json == connection
+        assert (await client.ask("GET", f"{of_connection}/publishers")).json == [publisher]
+        assert (await client.ask("GET", f"{of_connection}/consumers")).json == [consumer]
+        assert (await client.ask("GET", "/api/stream/publishers/%2F/s")).json == [publisher]
+        assert (await client.ask("GET", "/api/stream/publishers/%2F/t")).json == []
+        assert (await client.ask("GET", "/api/stream/connections/%2F/none")).status == 404
+        (of_queue,) = (await client.ask("GET", "/api/consumers")).json
+        assert (of_queue["consumer_tag"], of_queue["ack_required"]) == ("stream.subid-3", False)
+        managed.broker.administration.add_user("ada", "secret", ("management",))
+        assert (await client.ask("GET", "/api/stream/connections", user="ada:secret")).json == []
+        await client.stream.aclose()
