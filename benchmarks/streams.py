@@ -1,0 +1,264 @@
+"""The stream protocol side by side: this broker and RabbitMQ with its plugin, in turns, with their defaults.
+
+    .venv/bin/python -m benchmarks.streams                         all that is installed, some minutes
+    .venv/bin/python -m benchmarks.streams --cells 'publish*' --rounds 5
+
+All brokers run at the same time, idle but for the one that is asked. Each cell is run in turns on each; shown is the
+median of the rounds. A publisher sends frames that it has made before, so what it costs itself is next to nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import select
+import statistics
+import struct
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from benchmarks.brokers import COMPILED, OURS, await_rest, cpu_s
+from benchmarks.brokers import _environment as environment_of
+from interop.brokers import OurBroker, RabbitMQ, find_rabbitmq, find_rabbitmq_4, free_ports
+from interop.stream_client import (
+    CONFIRM,
+    DELIVER,
+    FIRST,
+    PUBLISH,
+    StreamClient,
+    array,
+    blob,
+    data_section,
+    frame,
+    sub_batch,
+    u16,
+    u64,
+)
+
+FRAME_MESSAGES = 100
+BATCH_MESSAGES = 100
+UNCONFIRMED_MAX = 10_000  # entries
+DURATION_S = 2.0
+CREDIT = 10
+PATIENCE_S = 60.0
+_KEY = struct.Struct(">IHH")
+
+
+@dataclass(frozen=True)
+class Target:
+    """A broker that is asked."""
+
+    name: str
+    port: int
+    pid: int
+
+
+Figures = dict[str, float]
+Cell = Callable[[Target, int], Figures]
+
+
+class Reader:
+    """Takes frames from a socket, and counts what is in them; their content is passed by."""
+
+    def __init__(self, client: StreamClient) -> None:
+        self.socket = client._socket
+        self._rest = b""
+        self.confirmed = 0  # entries
+        self.records = 0
+        self.chunks = 0
+
+    def read(self) -> None:
+        """Take what has come, or wait for it."""
+        data = self._rest + self.socket.recv(1_048_576)
+        start, end = 0, len(data)
+        while end - start >= 13:
+            length, key, _ = _KEY.unpack_from(data, start)
+            if key == CONFIRM:
+                self.confirmed += int.from_bytes(data[start + 9 : start + 13], "big")
+            elif key == DELIVER:
+                if end - start < 17:
+                    break
+                self.records += int.from_bytes(data[start + 13 : start + 17], "big")
+                self.chunks += 1
+            if start + 4 + length > end:  # counted when its head has come; the rest is passed by
+                self._skip(start + 4 + length - end)
+                start = end
+                break
+            start += 4 + length
+        self._rest = data[start:]
+
+    def _skip(self, count: int) -> None:
+        while count:
+            count -= len(self.socket.recv(min(count, 1_048_576)))
+
+
+def frame_of(body_bytes: int, *, batches: bool) -> tuple[bytes, int, int]:
+    """A publish frame, how many entries it has, and how many messages."""
+    message = data_section(bytes(body_bytes - 8)) if body_bytes > 8 else bytes(body_bytes)
+    if batches:
+        batch = sub_batch([message] * BATCH_MESSAGES)
+        entries = [u64(number) + batch for number in range(10)]
+    else:
+        entries = [u64(number) + blob(message) for number in range(FRAME_MESSAGES)]
+    messages = len(entries) * (BATCH_MESSAGES if batches else 1)
+    return frame(PUBLISH, b"\1" + array(entries)), len(entries), messages
+
+
+def publishing(body_bytes: int, *, batches: bool = False) -> Cell:
+    """One publisher with confirms."""
+
+    def cell(target: Target, turn: int) -> Figures:
+        name = f"bench-{body_bytes}-{batches}-{turn}"
+        with StreamClient(target.port) as client:
+            client.create(name)
+            client.declare_publisher(1, name)
+            data, entries, messages = frame_of(body_bytes, batches=batches)
+            reader = Reader(client)
+            client._socket.setblocking(True)
+            run_for(reader, data, entries, 0.5)
+            reader.confirmed = 0
+            used_s, started_s = cpu_s(target.pid), time.perf_counter()
+            sent = run_for(reader, data, entries, DURATION_S)
+            took_s, used_s = time.perf_counter() - started_s, cpu_s(target.pid) - used_s
+        with StreamClient(target.port) as client:
+            client.delete(name)
+        count = sent * messages
+        return {"1/s": count / took_s, "us CPU": used_s / count * 1e6}
+
+    return cell
+
+
+def run_for(reader: Reader, data: bytes, entries: int, duration_s: float) -> int:
+    """Publish for so long and wait for the confirms; how many frames it were."""
+    sent, before = 0, reader.confirmed
+    end_s = time.perf_counter() + duration_s
+    while time.perf_counter() < end_s:
+        if sent * entries - (reader.confirmed - before) < UNCONFIRMED_MAX:
+            reader.socket.sendall(data)
+            sent += 1
+        else:
+            reader.read()
+    while reader.confirmed - before < sent * entries:
+        reader.read()
+    return sent
+
+
+def consuming(consumers: int, body_bytes: int, *, batches: bool = False, count: int = 200_000) -> Cell:
+    """Consumers that read a whole stream from its first entry."""
+
+    def cell(target: Target, turn: int) -> Figures:
+        name = f"bench-read-{consumers}-{body_bytes}-{batches}-{turn}"
+        data, entries, messages = frame_of(body_bytes, batches=batches)
+        with ExitStack() as stack:
+            publisher = stack.enter_context(StreamClient(target.port))
+            publisher.create(name)
+            publisher.declare_publisher(1, name)
+            filling = Reader(publisher)
+            for sent in range(count // messages):
+                filling.socket.sendall(data)
+                while (sent + 1) * entries - filling.confirmed > UNCONFIRMED_MAX:
+                    filling.read()
+            while filling.confirmed < count // messages * entries:
+                filling.read()
+            clients = [stack.enter_context(StreamClient(target.port)) for _ in range(consumers)]
+            used_s, started_s = cpu_s(target.pid), time.perf_counter()
+            readers = [Reader(client) for client in clients]
+            for client in clients:
+                client.subscribe(1, name, FIRST, CREDIT)
+            for reader, client in zip(readers, clients, strict=True):
+                for key, _, content in client.frames:
+                    if key == DELIVER:
+                        reader.records += int.from_bytes(content[5:9], "big")
+                        client.credit(1)
+                reader._rest = client._rest
+            drain(readers, clients, count)
+            took_s, used_s = time.perf_counter() - started_s, cpu_s(target.pid) - used_s
+        with StreamClient(target.port) as client:
+            client.delete(name)
+        return {"1/s": consumers * count / took_s, "us CPU": used_s / count / consumers * 1e6}
+
+    return cell
+
+
+def drain(readers: list[Reader], clients: list[StreamClient], count: int) -> None:
+    """Read until each has so many records; a credit goes back for each chunk."""
+    poll = select.poll()
+    left = {reader.socket.fileno(): (reader, client) for reader, client in zip(readers, clients, strict=True)}
+    for descriptor in left:
+        poll.register(descriptor, select.POLLIN)
+    deadline_s = time.perf_counter() + PATIENCE_S
+    while left:
+        assert time.perf_counter() < deadline_s, f"{len(left)} consumers wait"
+        for descriptor, _ in poll.poll(1000):
+            reader, client = left[descriptor]
+            reader.chunks = 0
+            reader.read()
+            if reader.chunks:
+                client.send(9, b"\1" + u16(reader.chunks))
+            if reader.records >= count:
+                del left[descriptor]
+                poll.unregister(descriptor)
+
+
+CELLS: dict[str, Cell] = {
+    "publish, 12 B": publishing(12),
+    "publish, 1 KiB": publishing(1024),
+    "publish, 12 B, sub-batches of 100": publishing(12, batches=True),
+    "publish, 1 KiB, sub-batches of 100": publishing(1024, batches=True),
+    "consume, 12 B, one": consuming(1, 12),
+    "consume, 1 KiB, one": consuming(1, 1024, count=50_000),
+    "consume, 12 B, ten": consuming(10, 12, count=100_000),
+    "consume, 12 B, sub-batches of 100, one": consuming(1, 12, batches=True, count=1_000_000),
+}
+
+
+@contextmanager
+def targets(wanted: list[str]) -> Iterator[list[Target]]:
+    """The brokers that there are, all running."""
+    with ExitStack() as stack:
+        found = []
+        for name in wanted:
+            (port,) = free_ports(1)
+            started: RabbitMQ | OurBroker
+            if name in (OURS, COMPILED):
+                started = OurBroker(environment={**environment_of(name), "AMQP_BROKER_STREAM_PORT": str(port)})
+            else:
+                installation = find_rabbitmq() if name == "rabbitmq 3.10" else find_rabbitmq_4()
+                config = f"stream.listeners.tcp.1 = 127.0.0.1:{port}\n"
+                started = RabbitMQ(installation, config=config, plugins=["rabbitmq_stream"])
+            stack.callback(started.stop)
+            found.append(Target(name, port, started.pid))
+        yield found
+
+
+def installed() -> list[str]:
+    """The names of the brokers of this machine."""
+    return [OURS, *(name for name, found in (("rabbitmq 4.0", find_rabbitmq_4()),) if found)]
+
+
+def main() -> None:
+    """Run the cells, and print the table as it grows."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--cells", default="*", help="a pattern of names")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--brokers", nargs="*", default=installed())
+    options = parser.parse_args()
+    print(f"| | | {' | '.join(options.brokers)} |\n|---|---|{'---|' * len(options.brokers)}")
+    with targets(options.brokers) as found:
+        for name, cell in CELLS.items():
+            if not fnmatchcase(name, options.cells):
+                continue
+            measured: dict[str, list[Figures]] = {target.name: [] for target in found}
+            for turn in range(options.rounds):
+                for target in found:
+                    measured[target.name].append(cell(target, turn))
+                    await_rest(target.pid)
+            for unit in ("1/s", "us CPU"):
+                shown = [statistics.median(figures[unit] for figures in measured[target.name]) for target in found]
+                print(f"| {name} | {unit} | {' | '.join(f'{figure:,.2f}' for figure in shown)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
