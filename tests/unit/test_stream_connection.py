@@ -310,7 +310,7 @@ def test_a_long_publish_becomes_several_chunks_of_which_the_last_is_the_last(bro
     client.subscribe(1, "s", LAST)
     chunk = client.chunk()
     assert (chunk.first_offset, chunk.entry_count, chunk.record_count) == (2_048, 476, 952)
-    client.publish(1, {1: bytes(1_500_000)})
+    client.publish(1, {1: bytes(1_500_000)})  # longer than the frames that were agreed on
     assert client.confirmed(1) == [1]
 
 

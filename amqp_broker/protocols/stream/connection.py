@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from amqp_broker.broker.descriptions import ChannelInfo, ConnectionInfo
 
 HANDSHAKE_FRAME_BYTES_MAX: Final = 65_536
-PUBLISH_FRAME_BYTES_MAX: Final = 16_777_216  # clients send longer ones than was agreed on, and RabbitMQ takes them
+PUBLISH_FRAME_BYTES_MAX: Final = 4_194_304  # clients send longer ones than was agreed on, and RabbitMQ takes them
 SILENT_INTERVALS_MAX: Final = 2  # who says nothing for so many heartbeats is given up
 BEAT: Final = command(codes.HEARTBEAT, b"")
 REFUSAL_EFFORT: Final = 10  # about; see ``ClientConnection.has_cost``

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 REFERENCE_BYTES_MAX: Final = 255
 HEAD_BYTES: Final = 9  # of publish: key, version, publisher, count
 BLOCK_ENTRIES_MAX: Final = 1_024
-MESSAGES_MAX: Final = 65_535  # in one publish, for a chunk has no more
 SUB_BATCH_BIT: Final = 0x8000_0000  # of the length
 _HEAD: Final = struct.Struct(">4xBI")
 _ID_AND_LENGTH: Final = struct.Struct(">QI")
@@ -70,8 +69,6 @@ class Entries:
     __slots__ = ("data", "filter_values", "identifiers", "last_id", "records")
 
     def __init__(self, frame: bytes, count: int, last_id: int | None, *, has_values: bool) -> None:
-        if count > MESSAGES_MAX:
-            raise Malformed(f"a publish of {count} messages has more than {MESSAGES_MAX}")
         self.records = 0  # that the entries have
         self.data: list[bytes] = []  # the entries that are to be stored
         self.filter_values: list[bytes] = []  # of these, where any has one
