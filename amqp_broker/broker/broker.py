@@ -158,23 +158,24 @@ class Broker(Contents):
         self.piece_began_ms = self.clock.monotonic_ms()
         try:
             result = work()
-            self._settle()
+            if self.changed_queues or self.dead_letters:
+                self._pump(self.works.slice_messages)
+            if self.to_finish:
+                self._finish()
         finally:
             self._is_handling = False
         self._tell_driver()
         return result
 
-    def _settle(self) -> None:
-        self._pump(self.works.slice_messages)
-        if self.to_finish:
-            to_finish, self.to_finish = self.to_finish, []
-            for finish in to_finish:
-                finish()
+    def _finish(self) -> None:
+        to_finish, self.to_finish = self.to_finish, []
+        for finish in to_finish:
+            finish()
 
     def _tell_driver(self) -> None:
         if self.durability.is_dirty or self.awaiting_commit:
             self.driver.journal_has_work()
-        if self.is_unfinished:
+        if self.changed_queues or self.dead_letters or self.works.unfinished:
             self.driver.work_is_unfinished()
         if self.paging.reads:
             self.driver.pages_are_wanted()
@@ -204,7 +205,7 @@ class Broker(Contents):
     @property
     def is_unfinished(self) -> bool:
         """Whether there is something for ``go_on``."""
-        return bool(self.works or self.changed_queues or self.dead_letters)
+        return bool(self.works.unfinished or self.changed_queues or self.dead_letters)
 
     def go_on(self) -> None:
         """Do one slice more of what is unfinished; to be called as long as something is."""

@@ -68,23 +68,20 @@ class Works:
 
     def __init__(self, slice_messages: int = SLICE_MESSAGES) -> None:
         self.slice_messages = slice_messages
-        self._unfinished: deque[Work] = deque()
-
-    def __bool__(self) -> bool:
-        return bool(self._unfinished)
+        self.unfinished: deque[Work] = deque()
 
     def begin(self, slices: Iterator[None]) -> Work:
         """Do the first slice; what is left goes on later."""
         work = Work(slices)
         work.run_slice()
         if not work.is_done:
-            self._unfinished.append(work)
+            self.unfinished.append(work)
         return work
 
     def run_slice(self) -> None:
         """Do one slice of the work whose turn it is."""
-        if self._unfinished:
-            work = self._unfinished.popleft()
+        if self.unfinished:
+            work = self.unfinished.popleft()
             work.run_slice()
             if not work.is_done:
-                self._unfinished.append(work)
+                self.unfinished.append(work)

@@ -112,12 +112,12 @@ def test_a_work_is_begun_at_once_and_done_slice_by_slice() -> None:
     work = works.begin(slices())
     work.when_done(lambda: done.append(-1))
     assert done == [0]
-    assert works
+    assert works.unfinished
     works.run_slice()
     assert not work.is_done
     works.run_slice()
     assert work.is_done
-    assert not works
+    assert not works.unfinished
     assert done == [0, 1, 2, -1]
     work.when_done(lambda: done.append(-2))
     assert done[-1] == -2
@@ -134,7 +134,7 @@ def test_works_take_turns() -> None:
     works = Works()
     works.begin(slices("a", 3))
     works.begin(slices("b", 2))
-    while works:
+    while works.unfinished:
         works.run_slice()
     assert "".join(done) == "ababa"
 
@@ -152,7 +152,7 @@ def test_a_defect_ends_a_work_and_whoever_waits_goes_on() -> None:
     with pytest.raises(RuntimeError, match="a defect"):
         works.run_slice()
     assert went_on
-    assert not works
+    assert not works.unfinished
 
 
 def test_what_is_not_large_is_done_at_once() -> None:
