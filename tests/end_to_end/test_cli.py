@@ -184,7 +184,7 @@ def test_a_signal_tells_every_client_and_ends_with_0(serve: Serve, number: signa
 
 
 def test_a_client_that_answers_nothing_does_not_hold_up_the_end(serve: Serve) -> None:
-    broker = serve()
+    broker = serve(AMQP_BROKER_SHUTDOWN_GRACE_MS="200")
     client = broker.connect()
     with socket.create_connection(("127.0.0.1", broker.port)) as silent:
         silent.sendall(b"AMQP\x00\x00\x09\x01")

@@ -118,7 +118,7 @@ def test_from_an_exchange_paused_and_resumed(here: OurBroker, channels: Callable
     until(lambda: shovels(here)[0]["state"] == "paused")
     with pytest.raises(pika.exceptions.UnroutableError):
         channel.basic_publish("amq.direct", "k", b"2", mandatory=True)
-    here.restart()
+    here.kill_and_restart()
     assert [one["state"] for one in shovels(here)] == ["paused"]
     here.ctl("shovels", "resume", "s")
     until(lambda: shovels(here)[0]["state"] == "running")
