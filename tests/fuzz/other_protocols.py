@@ -1,4 +1,4 @@
-"""What is fuzzed of MQTT, STOMP and web sockets, see ``targets.py``.
+"""What is fuzzed of MQTT, STOMP, the stream protocol and web sockets, see ``targets.py``.
 
 - ``mqtt_packets``: packets out of a stream, however it is cut, in each version;
 - ``mqtt``: the bytes behind a right CONNECT, in pieces;
@@ -6,6 +6,8 @@
   is taken or not, and clients are lost and come back to sessions that last;
 - ``stomp``: the bytes behind a right CONNECT, in pieces;
 - ``stomp_session``: the same as of MQTT, with frames;
+- ``stream``: the bytes behind a right login to the stream protocol, in pieces;
+- ``stream_session``: the same as of MQTT, with commands;
 - ``web_socket``: the bytes of a stranger, and behind a right request frames with any payload.
 """
 
@@ -39,6 +41,8 @@ from amqp_broker.protocols.mqtt.packets import (
 from amqp_broker.protocols.mqtt.properties import Property
 from amqp_broker.protocols.mqtt.reasons import MqttError
 from amqp_broker.protocols.stomp.connection import Connection as StompConnection
+from amqp_broker.protocols.stream.connection import Connection as StreamConnection
+from interop.stream_client import array, blob, frame, pairs, sub_batch, text, u16, u32, u64
 from tests.fuzz.stage import Scene
 from tests.support.client import LOOPBACK
 from tests.support.stomp_client import frame_bytes
@@ -50,7 +54,7 @@ RAW, TIME, TAKE, LOSE = range(16, 20)  # the kinds of a step that are no type of
 KIND_COUNT = LOSE + 1
 FRAMES = 12  # how many kinds of a step are one of STOMP_FRAMES
 
-Conversation = MqttConnection | StompConnection
+Conversation = MqttConnection | StompConnection | StreamConnection
 
 
 # --- MQTT
@@ -152,7 +156,39 @@ def _stomp_client(scene: Scene) -> Conversation:
     return client
 
 
-# --- both
+# --- the stream protocol
+
+
+def stream(data: bytes) -> None:
+    """Bytes of a stream client that has logged in, in pieces of a size that the first byte says."""
+    if data:
+        _in_pieces(_stream_client, data[1:], data[0] + 1)
+
+
+def stream_session(data: bytes) -> None:
+    """Steps of several clients as of ``mqtt_session``: an honest one's commands, more behind them, and raw bytes."""
+    with Scene() as scene:
+        _play(scene, [_stream_client] * CLIENTS, _stream_steps(data))
+
+
+def _stream_steps(data: bytes) -> Iterator[tuple[int, int, bytes]]:
+    for kind, who, flags, payload in _steps(data):
+        kind %= FRAMES + 4
+        if kind < FRAMES:
+            command = STREAM_COMMANDS[(kind + flags) % len(STREAM_COMMANDS)]
+            yield RAW, who, blob(command[4:] + payload)
+        else:
+            yield kind - FRAMES + RAW, who, payload
+
+
+def _stream_client(scene: Scene) -> Conversation:
+    client = StreamConnection(scene.broker, LOOPBACK, lambda: None)
+    for command in STREAM_LOGIN:
+        client.receive(command)
+    return client
+
+
+# --- all of them
 
 
 def _in_pieces(client_of: Callable[[Scene], Conversation], data: bytes, piece_bytes: int) -> None:
@@ -275,12 +311,46 @@ STOMP_FRAMES = [
     frame_bytes("DISCONNECT", receipt="d"),
 ]
 
+STREAM_LOGIN = (
+    frame(17, u32(1) + pairs({"product": "x"})),
+    frame(19, u32(2) + text("PLAIN") + blob(b"\0guest\0guest")),
+    frame(20, u32(0) + u32(60)),
+    frame(21, u32(3) + text("/")),
+    frame(13, u32(4) + text("s") + pairs({"max-length-bytes": "10000"})),
+)
+STREAM_COMMANDS = [
+    frame(13, u32(1) + text("s") + pairs({"max-age": "1h"})),
+    frame(1, u32(1) + b"\1" + text("name") + text("s")),
+    frame(2, b"\1" + array([u64(1) + blob(b"m"), u64(2) + sub_batch([b"a", b"b"], compression=1)])),
+    frame(2, b"\1" + array([u64(3) + text("value") + blob(b"m"), u64(4) + text(None) + blob(b"m")]), 2),
+    frame(5, u32(1) + text("name") + text("s")),
+    frame(7, u32(1) + b"\1" + text("s") + u16(1) + u16(3) + pairs({"single-active-consumer": "true", "name": "n"})),
+    frame(7, u32(1) + b"\2" + text("s") + u16(4) + u64(0) + u16(3) + pairs({"filter.1": "value"})),
+    frame(9, b"\2" + u16(5)),
+    frame(10, text("name") + text("s") + u64(1)),
+    frame(11, u32(1) + text("name") + text("s")),
+    frame(12, u32(1) + b"\1"),
+    frame(14, u32(1) + text("s")),
+    frame(15, u32(1) + array([text("s"), text("x")])),
+    frame(24, u32(1) + text("a") + text("x")),
+    frame(25, u32(1) + text("x")),
+    frame(26 | 0x8000, u32(1) + u16(1) + u16(1)),
+    frame(27, u32(1) + array([u16(8) + u16(1) + u16(2)])),
+    frame(28, u32(1) + text("s")),
+    frame(29, u32(1) + text("x") + array([text("x-0"), text("x-1")]) + array([text("a"), text("b")]) + array([])),
+    frame(30, u32(1) + text("x")),
+    frame(6, u32(1) + b"\1"),
+    frame(22, u32(1) + u16(1) + text("bye")),
+]
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "mqtt_packets": mqtt_packets,
     "mqtt": mqtt,
     "mqtt_session": mqtt_session,
     "stomp": stomp,
     "stomp_session": stomp_session,
+    "stream": stream,
+    "stream_session": stream_session,
     "web_socket": web_socket,
 }
 
@@ -296,6 +366,11 @@ def seeds(target: str) -> list[bytes]:
     if target == "stomp":
         return [b"\x40" + one for one in STOMP_FRAMES] + [b"\x07" + b"\n".join(STOMP_FRAMES)]
     if target == "stomp_session":
+        steps = [_step(number, number % CLIENTS, b"") for number in range(FRAMES + 4)]
+        return [*steps, b"".join(steps)]
+    if target == "stream":
+        return [b"\x40" + one for one in STREAM_COMMANDS] + [b"\x07" + b"".join(STREAM_COMMANDS)]
+    if target == "stream_session":
         steps = [_step(number, number % CLIENTS, b"") for number in range(FRAMES + 4)]
         return [*steps, b"".join(steps)]
     return [b"\xf8" + one for one in WEB_SOCKET_FRAMES] + [

@@ -124,6 +124,7 @@ class MemoryBroker(Broker):
             message
             for host in self.virtual_hosts.values()
             for queue in host.queues.values()
+            if not isinstance(queue, StreamQueue)  # what is in memory of one is next to nothing
             for message in queue.messages()
         ]
         assert self.paging.used_bytes == sum(len(message.body) + OVERHEAD_BYTES for message in ready)
