@@ -17,7 +17,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NoReturn
 
-from benchmarks import cells, footprint, growth, management, pauses, stock_clients
+from benchmarks import cells, footprint, growth, management, pauses, stock_clients, writes
 from benchmarks.brokers import COMPILED, OURS, RABBITMQ, not_running, running
 from benchmarks.cells import Cell
 from benchmarks.chart import growth_svg, svg
@@ -47,6 +47,7 @@ class Table:
 
 TABLES = (
     Table("Side by side", cells.cells, 3),
+    Table("One, ten, a hundred at a time", writes.cells, 3),
     Table("How cost grows", growth.cells, 3),
     Table("Longest pauses", pauses.cells, 1, shares_brokers=False),
     Table("Looked at", management.cells, 1, shares_brokers=False),

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from benchmarks import cells
+from benchmarks import cells, writes
 from benchmarks.brokers import RunningBroker
 from benchmarks.cells import Cell
 from benchmarks.comparing import Result, compare
@@ -40,7 +40,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, metavar="N", default=7, help="of each cell on each tree (default 7)")
     options = parser.parse_args(arguments)
     patterns = options.cells or HOT_PATH
-    chosen = [cell for cell in cells.cells() if any(fnmatchcase(cell.name, pattern) for pattern in patterns)]
+    chosen = [
+        cell
+        for cell in (*cells.cells(), *writes.cells())
+        if any(fnmatchcase(cell.name, pattern) for pattern in patterns)
+    ]
     results: list[Result] = []
     try:
         with running(OLD, options.old) as old, running(NEW, options.new) as new:

@@ -1,8 +1,8 @@
 """The cells of the table: each is one load, put on one broker for one window.
 
 A cell declares what it needs, starts its workers, measures, and deletes what it declared. Names read like paths, so
-that ``--cells 'auto-ack/*'`` chooses. Loads that grow are in ``growth.py``, start-up and memory in ``footprint.py``,
-stock clients in ``stock_clients.py``.
+that ``--cells 'auto-ack/*'`` chooses. Loads that grow are in ``growth.py``, what a call writes is in
+``writes.py``, start-up and memory are in ``footprint.py``, stock clients in ``stock_clients.py``.
 """
 
 from __future__ import annotations
@@ -52,6 +52,8 @@ class Plan:
         copies: how many deliveries one publish leads to.
         each_max: how many messages each publisher has on their way at most; half of them are sent in one call. 0 leaves
             both to the usual window.
+        write_count: how many messages are sent in one call; 0 leaves that to the window.
+        prefetch: of a consumer that acknowledges; 0 for the usual one.
         keeps_backlog: the consumer takes no more than is published, so that what was ready before stays so.
         publisher_channels, consumer_channels: of each connection.
     """
@@ -62,6 +64,8 @@ class Plan:
     confirms: bool = False
     acks: Acks = Acks.NONE
     each_max: int = 0
+    write_count: int = 0
+    prefetch: int = 0
     keeps_backlog: bool = False
     publisher_channels: int = 1
     consumer_channels: int = 1
@@ -78,7 +82,7 @@ class Plan:
         """The process that publishes."""
         confirms_window = min(CONFIRMS_WINDOW, self.window) if self.confirms else 0
         smallest = confirms_window or self.window
-        count_max = self.each_max // 2 or max(1, smallest // 4 // len(self.publishers))
+        count_max = self.write_count or self.each_max // 2 or max(1, smallest // 4 // len(self.publishers))
         connections: list[list[Batch]] = [batches(messages, count_max) for messages in self.publishers]
         return Producer(
             broker.address,
@@ -91,7 +95,7 @@ class Plan:
 
     def consumer(self, broker: RunningBroker) -> Consumer:
         """The process that consumes."""
-        prefetch = 0 if self.acks is Acks.NONE else min(CONFIRMS_WINDOW, self.window)
+        prefetch = 0 if self.acks is Acks.NONE else self.prefetch or min(CONFIRMS_WINDOW, self.window)
         delivery_bytes = self.publishers[0][0].delivered_bytes
         lead_max = self.window if self.keeps_backlog else 0
         return Consumer(

@@ -90,6 +90,8 @@ TARGETS = (
     Target("the same, persistent, 16 KiB: rate", _ratios(RATE, "single-acks/persistent/16KiB"), 2.5, True),
     Target("fan-out to 5, transient: rate", _ratios(RATE, "fan-out-5/transient/*"), 1.5, True),
     Target("fan-out to 5, persistent: rate", _ratios(RATE, "fan-out-5/persistent/*"), 2.5, True),
+    Target("one message a call, publish only: rate", _ratios(RATE, "writes/1/publish"), 2, True),
+    Target("one message a call, all else: rate", _ratios(RATE, "writes/1/*", but=("writes/1/publish",)), 3, True),
     Target("every cell: rate", _ratios(RATE, *SIDE_BY_SIDE, but=FIXED_RATE), 1, True),
     Target("every cell up to 1 KiB: CPU a message", _ratios(CPU, *SIDE_BY_SIDE, but=BIG), 1 / 3),
     Target("latency, idle and at 5,000/s: p50", _ratios(P50, "latency/*-per-s"), 1.25),
