@@ -111,6 +111,17 @@ def test_the_wrong_answer_to_a_message_ends_the_connection(broker: MemoryBroker,
         assert client.is_closed
 
 
+def test_puback_where_pubcomp_is_due_ends_the_connection(broker: MemoryBroker) -> None:
+    subscriber = connected(broker, "s", 5)
+    subscriber.subscribe("a", 2)
+    connected(broker, "p").publish("a", b"m", 2)
+    (message,) = subscriber.messages()
+    subscriber.acknowledge(PacketType.PUBREC, message.packet_id)
+    assert subscriber.take() == Acknowledgement(PacketType.PUBREL, message.packet_id)
+    subscriber.acknowledge(PacketType.PUBACK, message.packet_id)
+    assert subscriber.take() == Answer(PacketType.DISCONNECT, 0, [Reason.PROTOCOL_ERROR])
+
+
 def test_malformed_subscriptions_and_properties_are_called_so(broker: MemoryBroker) -> None:
     for data in (b"\x82\x06\0\1\0\0\0\1", b"\xa2\x05\0\1\0\0\0", b"\x82\x0c\0\1\5\x11\0\0\0\0\0\1a\1"):
         client = connected(broker, "c", 5)
@@ -182,7 +193,8 @@ def test_an_unknown_level_is_answered_and_what_is_no_mqtt_is_not(broker: MemoryB
     client = MqttClient(broker)
     client.write(b"\x10\x0c\x00\x04MQTT\x09\x02\x00\x00\x00\x00")
     assert client.connection.take_output() == [b"\x20\x02\x00\x01"]
-    for data in (b"\xc0\x00", b"GET / HTTP/1.1\r\n\r\n", b"\x10\xff\xff\xff\xff\xff"):
+    connect_with_a_will_to_nowhere = b"\x10\x13\x00\x04MQTT\x04\x06\x00\x00\x00\x01w\x00\x00\x00\x02hm"
+    for data in (connect_with_a_will_to_nowhere, b"\xc0\x00", b"GET / HTTP/1.1\r\n\r\n", b"\x10\xff\xff\xff\xff\xff"):
         client = MqttClient(broker)
         client.write(data)
         assert (client.connection.take_output(), client.is_closed) == ([], True)
@@ -205,7 +217,7 @@ def test_a_client_without_an_identifier_gets_one(broker: MemoryBroker) -> None:
     client = MqttClient(broker, "", 5)
     assigned = client.connect().properties[Property.ASSIGNED_CLIENT_IDENTIFIER]
     assert isinstance(assigned, str)
-    assert len(assigned) == 22
+    assert assigned.startswith("auto-")
 
 
 def test_who_is_silent_for_longer_than_its_keep_alive_goes(broker: MemoryBroker) -> None:
@@ -466,6 +478,19 @@ def test_what_a_client_publishes_itself_does_not_come_back_where_it_says_so(brok
     client.publish("a/b", b"own")
     connected(broker, "d").publish("a/b", b"another's")
     assert payloads(client.messages()) == [b"another's"]
+
+
+@pytest.mark.parametrize("level", [3, 4])
+def test_a_bridge_does_not_get_its_own_and_learns_what_is_retained(broker: MemoryBroker, level: int) -> None:
+    """mosquitto says so with the highest bit of the level, and without this its messages would go in circles."""
+    bridge = connected(broker, "b", level, is_bridge=True)
+    bridge.subscribe("a", 1)
+    bridge.publish("a", b"own", 1)
+    connected(broker, "p").publish("a", b"other", 1, retain=True)
+    assert [(one.payload, one.retain) for one in bridge.messages()] == [(b"other", True)]
+    client = MqttClient(broker, "c", 5)
+    client.send(Connect(5, "c", is_bridge=True))  # MQTT 5 has No Local for that
+    assert client.connection.take_output() == [b"\x20\x02\x00\x01"]
 
 
 def test_a_delivery_says_which_subscriptions_it_is_for(broker: MemoryBroker) -> None:

@@ -188,6 +188,7 @@ class Connection(Link):
     def _connect(self, packet: Connect) -> None:
         self.level = packet.level
         self.client_id = packet.client_id
+        self.is_bridge = packet.is_bridge
         is_loopback, has_certificate = self.peer.is_loopback, self.peer.certificate_name is not None
         mechanism = "EXTERNAL" if has_certificate and packet.user_name is None else "PLAIN"
         try:

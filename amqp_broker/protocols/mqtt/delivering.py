@@ -263,6 +263,8 @@ class Delivering:
         if packet.type is PacketType.PUBCOMP:
             self._completed(packet.packet_id)
         elif packet.type is PacketType.PUBACK:
+            if packet.packet_id in self._session.released:
+                raise protocol_error("PUBACK for a message of QoS 2 that waits for PUBCOMP")
             if qos == AT_LEAST_ONCE:
                 self._settle(packet.packet_id, packet.reason)
         elif qos == EXACTLY_ONCE:

@@ -6,8 +6,7 @@ at the last colon, as with RabbitMQ. Holds nothing that lasts.
 
 from __future__ import annotations
 
-import base64
-import secrets
+import uuid
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from amqp_broker.access.client import Client
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
 
 CONNECT_BYTES_MAX: Final = 65_536  # of any packet before the login
 PACKET_BYTES_MAX: Final = 268_435_455
+MADE_UP_PREFIX: Final = "auto-"  # of the identifier of a client that has none, so that lists show which are made up
 
 _REASONS: Final = {
     Refusal.LOGIN: Reason.BAD_USER_NAME_OR_PASSWORD,
@@ -88,7 +88,7 @@ def _client_id(packet: Connect) -> tuple[str, bool]:
         raise MqttError(Reason.CLIENT_IDENTIFIER_NOT_VALID, "MQTT 3.1 has no client without an identifier")
     if packet.level != MQTT_5 and not packet.clean_start:
         raise MqttError(Reason.CLIENT_IDENTIFIER_NOT_VALID, "a session that is to last needs a client identifier")
-    return base64.urlsafe_b64encode(secrets.token_bytes(16)).decode().rstrip("="), True
+    return f"{MADE_UP_PREFIX}{uuid.uuid4()}", True
 
 
 def _credentials(broker: Broker, packet: Connect) -> tuple[str, str, bytes]:
@@ -131,10 +131,7 @@ def connack_properties(
     settings: Settings, packet: Connect, admitted: Admitted, *, expiry_s: int, interval_s: int, packet_bytes_max: int
 ) -> Properties:
     """What an MQTT 5 client is told of what it gets."""
-    properties: Properties = {
-        Property.TOPIC_ALIAS_MAXIMUM: settings.mqtt_topic_aliases_max,
-        Property.RECEIVE_MAXIMUM: settings.mqtt_unanswered_max,
-    }
+    properties: Properties = {Property.TOPIC_ALIAS_MAXIMUM: settings.mqtt_topic_aliases_max}
     if packet_bytes_max < PACKET_BYTES_MAX:
         properties[Property.MAXIMUM_PACKET_SIZE] = packet_bytes_max
     if admitted.is_id_ours:
@@ -143,4 +140,5 @@ def connack_properties(
         properties[Property.SESSION_EXPIRY_INTERVAL] = expiry_s
     if interval_s != packet.keep_alive_s:
         properties[Property.SERVER_KEEP_ALIVE] = interval_s
+    properties[Property.RECEIVE_MAXIMUM] = settings.mqtt_unanswered_max
     return properties

@@ -28,6 +28,7 @@ class Link(ClientConnection):
         super().__init__(broker, peer, on_output)
         self.level = 0  # of the protocol; 0 before CONNECT
         self.client_id = ""
+        self.is_bridge = False  # another broker, which has its own topics marked by itself
         self.keep_alive_s = 0
         self.client_packet_bytes_max = 0  # 0 for no limit
         self.client_topic_aliases_max = 0

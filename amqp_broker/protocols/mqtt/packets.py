@@ -31,6 +31,7 @@ from amqp_broker.protocols.mqtt.reasons import MqttError, Reason, malformed, pro
 MQTT_3_1: Final = 3
 MQTT_3_1_1: Final = 4
 MQTT_5: Final = 5
+BRIDGE: Final = 0x80  # in the byte of an MQTT 3 level: the client is another broker; mosquitto's convention
 PROTOCOL_NAMES: Final = {MQTT_3_1: "MQIsdp", MQTT_3_1_1: "MQTT", MQTT_5: "MQTT"}
 AT_MOST_ONCE: Final = 0
 AT_LEAST_ONCE: Final = 1
@@ -86,6 +87,7 @@ class Connect:
     password: bytes | None = None
     will: Will | None = None
     properties: Properties = field(default_factory=dict)
+    is_bridge: bool = False
 
 
 @dataclass(slots=True)
@@ -269,9 +271,11 @@ def decode(first_byte: int, body: bytes, level: int) -> Packet:
 
 
 def _decode_connect(reader: Reader) -> Connect:
-    name, level = reader.string(), reader.byte()
-    if PROTOCOL_NAMES.get(level) != name:
-        raise MqttError(Reason.UNSUPPORTED_PROTOCOL_VERSION, f"unknown protocol '{name}' of level {level}")
+    name, level_byte = reader.string(), reader.byte()
+    level = level_byte & ~BRIDGE
+    is_bridge = level != level_byte
+    if PROTOCOL_NAMES.get(level) != name or (is_bridge and level == MQTT_5):
+        raise MqttError(Reason.UNSUPPORTED_PROTOCOL_VERSION, f"unknown protocol '{name}' of level {level_byte}")
     flags = reader.byte()
     keep_alive_s = reader.two_bytes()
     properties = read_properties(reader, CONNECT_PROPERTIES) if level == MQTT_5 else {}
@@ -287,10 +291,12 @@ def _decode_connect(reader: Reader) -> Connect:
     if has_will:
         will_properties = read_properties(reader, WILL_PROPERTIES) if level == MQTT_5 else {}
         topic = reader.string()
+        if not topic:
+            raise malformed("the topic of CONNECT's will is empty")
         will = Will(topic, reader.binary(), will_qos, will_retain, will_properties)
     user_name = reader.string() if flags & 0x80 else None
     password = reader.binary() if flags & 0x40 else None
-    return Connect(level, client_id, bool(flags & 0x02), keep_alive_s, user_name, password, will, properties)
+    return Connect(level, client_id, bool(flags & 0x02), keep_alive_s, user_name, password, will, properties, is_bridge)
 
 
 def _decode_publish(first_byte: int, body: bytes, level: int) -> Publish:
@@ -466,7 +472,7 @@ def _encode_connect(packet: Connect) -> bytes:
         flags |= 4 | will.qos << 3 | will.retain << 5
     parts = [
         encode_string(PROTOCOL_NAMES[packet.level]),
-        bytes((packet.level, flags)),
+        bytes((packet.level | (BRIDGE if packet.is_bridge else 0), flags)),
         packet.keep_alive_s.to_bytes(2, "big"),
         encode_properties(packet.properties) if packet.level == MQTT_5 else b"",
         encode_string(packet.client_id),

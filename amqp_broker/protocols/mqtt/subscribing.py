@@ -204,7 +204,9 @@ class Subscribing:
         """
         topic_filter = subscription.topic_filter
         bound_filter = self._checked(subscription)
-        options = Options(subscription.qos, subscription.no_local, subscription.retain_as_published, identifier)
+        is_bridge = self._connection.is_bridge
+        no_local, as_published = subscription.no_local or is_bridge, subscription.retain_as_published or is_bridge
+        options = Options(subscription.qos, no_local, as_published, identifier)
         tag = self._tag_of(topic_filter, options.qos)
         before = self._options.get(topic_filter)
         try:
