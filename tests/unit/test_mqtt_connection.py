@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from amqp_broker.broker.message import digest_of
 from amqp_broker.protocols.mqtt.packets import (
     Acknowledgement,
     Connect,
@@ -19,6 +21,8 @@ from amqp_broker.protocols.mqtt.packets import (
 )
 from amqp_broker.protocols.mqtt.properties import Properties, Property
 from amqp_broker.protocols.mqtt.reasons import Reason
+from amqp_broker.wire.content import Properties as AmqpProperties
+from amqp_broker.wire.content import encode_content_header
 from tests.support.client import Client
 from tests.support.memory_broker import MemoryBroker
 from tests.support.mqtt_client import Answer, MqttClient
@@ -686,3 +690,53 @@ def test_a_message_that_the_client_cannot_take_is_dropped(broker: MemoryBroker) 
     publisher.publish("a", b"small", 1)
     assert payloads(client.messages()) == [b"small"]
     assert broker.queue("mqtt-subscription-cqos1").unacknowledged_count == 1
+
+
+@pytest.mark.parametrize("level", [4, 5])
+def test_what_amqp_says_and_mqtt_cannot_is_left_out_and_harms_nobody(broker: MemoryBroker, level: int) -> None:
+    """An AMQP client's names and texts may be any bytes, and longer than a string of MQTT."""
+    subscribers = [connected(broker, "once", level), connected(broker, "twice", level)]
+    for qos, one in enumerate(subscribers):
+        one.subscribe("#", qos)
+    long, bad = "t" * 70_000, "t\udcff"
+
+    def publish(routing_key: str, **fields: Any) -> None:
+        header = encode_content_header(1, AmqpProperties(delivery_mode=2, **fields))
+        exchange = broker.virtual_host.exchanges["amq.topic"]
+        broker.handle(
+            lambda: broker.virtual_host.ingress.publish(exchange, routing_key, header, b"m", digest_of(header))
+        )
+
+    for no_topic in ("a.\udcff", "a.\0", "a.#", ""):
+        publish(no_topic)
+    for text in (long, bad, "t\0"):
+        for name in ("x-mqtt-topic", "x-reply-to-topic", "x-mqtt-response-topic", "k"):
+            publish("a", headers={name: text})
+    for no_name in ("t\0", bad):
+        publish("a", headers={no_name: "v"}, content_type=no_name)
+    publish("a", headers={"x-correlation-id": long.encode()})
+    publish("a", correlation_id=bad)
+    for one in subscribers:
+        messages: list[Publish] = []
+        while more := one.messages():
+            messages += more
+            for message in more:
+                if message.packet_id:
+                    one.acknowledge(PacketType.PUBACK, message.packet_id)
+        assert len(messages) == 16
+        assert {message.topic for message in messages} == {"a"}
+        said = [message.properties for message in messages]
+        assert said == [{}] * 15 + [{Property.CORRELATION_DATA: b"t\xff"} if level == 5 else {}]
+        assert not one.is_closed
+
+
+def test_what_is_no_topic_is_dead_lettered(broker: MemoryBroker) -> None:
+    channel = Client(broker).open().channel()
+    channel.declare("dead")
+    connected(broker, "c").subscribe("#", 1)
+    queue = broker.queue("mqtt-subscription-cqos1")
+    queue.apply(replace(queue.arguments, dead_letter_exchange="", dead_letter_routing_key="dead"))
+    channel.publish("amq.topic", "a.#", b"m", delivery_mode=2)
+    dead = channel.get("dead")
+    assert dead is not None
+    assert dead.body == b"m"

@@ -27,15 +27,13 @@ from amqp_broker.protocols.mqtt.packets import (
     MQTT_5,
     Acknowledgement,
     PacketType,
-    Publish,
-    encode_acknowledgement,
-    encode_publish,
+    encode_answer,
+    join_publish,
 )
-from amqp_broker.protocols.mqtt.properties import Properties, Property
+from amqp_broker.protocols.mqtt.properties import Properties, Property, encode_properties
 from amqp_broker.protocols.mqtt.publishing import Publishing
 from amqp_broker.protocols.mqtt.reasons import Reason, protocol_error
 from amqp_broker.protocols.mqtt.subscribing import Subscribing, Wanted
-from amqp_broker.protocols.mqtt.topics import topic_of
 from amqp_broker.session.settling import Settling
 
 if TYPE_CHECKING:
@@ -43,6 +41,9 @@ if TYPE_CHECKING:
 
 PACKET_IDS: Final = 65_535
 _ANSWERS: Final = (PacketType.PUBACK, PacketType.PUBACK, PacketType.PUBREC)  # what is waited for first, by QoS
+RETAIN: Final = 1  # flags of PUBLISH
+DUPLICATE: Final = 8
+NO_TOPIC: Final = b"\0\0"  # an alias stands for it
 TOPIC_ALIASES_MAX: Final = 256  # for each client, where it allows as many
 
 
@@ -101,42 +102,50 @@ class Composer:
         self._aliases_max = min(connection.client_topic_aliases_max, TOPIC_ALIASES_MAX)
 
     def compose(self, message: Message, content: Content, wanted: Wanted, qos: int, packet_id: int) -> bytes:
-        """The packet; empty when the client takes none that is so large (MQTT 5.0, 3.1.2.11.4)."""
-        topic = content.topic if content.topic is not None else topic_of(message.address.routing_key)
-        is_retain = content.retained_for is not None or (wanted.retain_as_published and content.is_retain)
-        properties: Properties = {}
+        """The packet; nothing where the message's routing key is no topic, or the packet is larger than the client
+        takes (MQTT 5.0, 3.1.2.11.4).
+        """
+        encoded_topic = wanted.encoded_topic
+        if not encoded_topic:
+            return b""
+        flags = qos << 1
+        if content.retained_for is not None or (wanted.retain_as_published and content.is_retain):
+            flags |= RETAIN
+        if qos and message.redelivered:
+            flags |= DUPLICATE
+        properties, alias = b"", 0
         if self._level == MQTT_5:
-            properties = self._properties(message, content, wanted)
-        duplicate = qos > 0 and message.redelivered
-        packet = Publish(topic, message.body, qos, is_retain, duplicate, packet_id, properties)
-        alias = self._alias(packet) if self._aliases_max else 0
-        data = encode_publish(packet, self._level)
+            alias, is_new = self._alias(wanted.topic)
+            if alias and not is_new:
+                encoded_topic = NO_TOPIC
+            properties = content.encoded_properties
+            if alias or wanted.identifiers or message.expires_at_ms is not None:
+                properties = encode_properties(self._properties(message, content, wanted, alias))
+        data = join_publish(flags, encoded_topic, packet_id, properties, message.body)
         if self._packet_bytes_max and len(data) > self._packet_bytes_max:
             return b""
-        if alias and packet.topic:
-            self._aliases[topic] = alias
+        if alias:
+            self._aliases[wanted.topic] = alias
         return data
 
-    def _alias(self, packet: Publish) -> int:
-        """Let the client know a topic by its alias, or say the alias alone; returns it, 0 for none."""
-        alias = self._aliases.get(packet.topic, 0)
-        if alias:
-            packet.topic = ""
-        elif len(self._aliases) < self._aliases_max:
-            alias = len(self._aliases) + 1
-        if alias:
-            packet.properties = {**packet.properties, Property.TOPIC_ALIAS: alias}
-        return alias
+    def _alias(self, topic: str) -> tuple[int, bool]:
+        """The alias of a topic, 0 for none, and whether the client does not know it yet."""
+        if not self._aliases_max:
+            return 0, False
+        alias = self._aliases.get(topic, 0)
+        if alias or len(self._aliases) >= self._aliases_max:
+            return alias, False
+        return len(self._aliases) + 1, True
 
-    def _properties(self, message: Message, content: Content, wanted: Wanted) -> Properties:
-        if not wanted.identifiers and message.expires_at_ms is None:
-            return content.properties
+    def _properties(self, message: Message, content: Content, wanted: Wanted, alias: int) -> Properties:
         properties = dict(content.properties)
         if message.expires_at_ms is not None:
             left_ms = message.expires_at_ms - self._monotonic_ms()
             properties[Property.MESSAGE_EXPIRY_INTERVAL] = max(0, -(-left_ms // 1000))
         if wanted.identifiers:
             properties[Property.SUBSCRIPTION_IDENTIFIER] = list(wanted.identifiers)
+        if alias:
+            properties[Property.TOPIC_ALIAS] = alias
         return properties
 
 
@@ -302,9 +311,9 @@ class Delivering:
         self.update_room()
 
     def _send_release(self, packet_id: int, reason: int) -> None:
-        packet = Acknowledgement(PacketType.PUBREL, packet_id, reason)
         position = self._durability.position if self._session.is_durable else 0
-        self._publishing.answer_when_kept(encode_acknowledgement(packet, self.connection.level), position)
+        data = encode_answer(PacketType.PUBREL, packet_id, reason, self.connection.level)
+        self._publishing.answer_when_kept(data, position)
 
     def release_again(self) -> None:
         """The client is back: say once more which identifiers were released."""

@@ -19,13 +19,14 @@ class Reader:
 
     Args:
         data: the body.
+        offset: where to begin.
     """
 
     __slots__ = ("_data", "offset")
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, offset: int = 0) -> None:
         self._data = data
-        self.offset = 0
+        self.offset = offset
 
     @property
     def left(self) -> int:
@@ -67,13 +68,7 @@ class Reader:
 
     def string(self) -> str:
         """A UTF-8 string; neither surrogates nor U+0000 may be in it (MQTT 5.0, 1.5.4)."""
-        try:
-            text = self.binary().decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise malformed("a string is no UTF-8") from error
-        if "\0" in text:
-            raise malformed("a string holds U+0000")
-        return text
+        return decode_string(self.binary())
 
     def raw(self, size: int) -> bytes:
         """So many bytes."""
@@ -92,6 +87,29 @@ class Reader:
         """There must be nothing left."""
         if self.left:
             raise malformed(f"{self.left} bytes too many")
+
+
+def decode_string(data: bytes) -> str:
+    """The text of a string's bytes.
+
+    Raises:
+        MqttError: 0x81, it is none.
+    """
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise malformed("a string is no UTF-8") from error
+    if "\0" in text:
+        raise malformed("a string holds U+0000")
+    return text
+
+
+def is_string(text: str) -> bool:
+    """Whether a text of another protocol can be a string of MQTT: it may be no UTF-8, and longer."""
+    try:
+        return len(text.encode("utf-8")) <= STRING_BYTES_MAX and "\0" not in text
+    except UnicodeEncodeError:
+        return False
 
 
 def encode_variable_integer(value: int) -> bytes:

@@ -10,8 +10,17 @@ from __future__ import annotations
 from typing import Final
 
 from amqp_broker.broker.message import EXPIRATION_MS_MAX, Digest, digest_of
+from amqp_broker.protocols.mqtt.encoding import STRING_BYTES_MAX, is_string
 from amqp_broker.protocols.mqtt.packets import AT_LEAST_ONCE, EXACTLY_ONCE
-from amqp_broker.protocols.mqtt.properties import Properties, Property, Value, number, text, user_properties
+from amqp_broker.protocols.mqtt.properties import (
+    Properties,
+    Property,
+    Value,
+    encode_properties,
+    number,
+    text,
+    user_properties,
+)
 from amqp_broker.protocols.mqtt.topics import is_topic_name, routing_key_of, topic_of
 from amqp_broker.wire import content
 from amqp_broker.wire.content import decode_properties, encode_content_header
@@ -42,8 +51,7 @@ TRANSIENT: Final = 1
 PERSISTENT: Final = 2
 REMEMBERED_MAX: Final = 256
 REMEMBERED_BYTES_MAX: Final = 4_096  # a header that is longer is not remembered
-SIZE_OFFSET: Final = 4  # of the body's size in a content header
-FLAGS_OFFSET: Final = 12
+FLAGS_OFFSET: Final = 12  # of a content header: behind the body's size
 
 
 class Content:
@@ -58,7 +66,7 @@ class Content:
         properties: MQTT 5's, without topic alias, subscription identifiers and what is left of its time.
     """
 
-    __slots__ = ("is_from_mqtt", "is_retain", "properties", "qos", "retained_for", "topic")
+    __slots__ = ("encoded_properties", "is_from_mqtt", "is_retain", "properties", "qos", "retained_for", "topic")
 
     def __init__(
         self,
@@ -75,13 +83,14 @@ class Content:
         self.is_retain = is_retain
         self.retained_for = retained_for
         self.properties = properties
+        self.encoded_properties = encode_properties(properties)
 
 
 class Translations:
     """Remembers what one connection has translated lately."""
 
     def __init__(self) -> None:
-        self._headers: dict[tuple[int, bool], tuple[bytes, Digest]] = {}  # of messages without properties
+        self._headers: dict[int, tuple[bytes, Digest]] = {}  # of messages without properties, by QoS, retain and size
         self._contents: dict[bytes, Content] = {}
 
     def header(
@@ -95,11 +104,13 @@ class Translations:
         """
         if properties or "." in topic or "*" in topic:
             return encode_header(topic, qos, retain, properties, body_bytes)
-        known = self._headers.get((qos, retain))
+        key = body_bytes << 3 | qos << 1 | retain
+        known = self._headers.get(key)
         if known is None:
-            known = self._headers[qos, retain] = encode_header(topic, qos, retain, properties, 0)
-        header, digest = known
-        return header[:SIZE_OFFSET] + body_bytes.to_bytes(8, "big") + header[FLAGS_OFFSET:], digest
+            if len(self._headers) >= REMEMBERED_MAX:
+                self._headers.clear()
+            known = self._headers[key] = encode_header(topic, qos, retain, properties, body_bytes)
+        return known
 
     def content(self, header: bytes) -> Content:
         """What the content header of a delivery means."""
@@ -170,25 +181,26 @@ def decode_header(header: bytes) -> Content:
     properties: Properties = {}
     if headers.get(FORMAT_HEADER) == 1:
         properties[Property.PAYLOAD_FORMAT_INDICATOR] = 1
-    if fields.content_type is not None:
+    if fields.content_type is not None and is_string(fields.content_type):
         properties[Property.CONTENT_TYPE] = fields.content_type
     reply_topic, response_topic = headers.get(REPLY_HEADER), headers.get(RESPONSE_TOPIC_HEADER)
-    if isinstance(response_topic, str) and is_topic_name(response_topic):
+    if isinstance(response_topic, str) and _is_topic(response_topic):
         properties[Property.RESPONSE_TOPIC] = response_topic
-    elif isinstance(reply_topic, str):
+    elif isinstance(reply_topic, str) and _is_topic(topic_of(reply_topic)):
         properties[Property.RESPONSE_TOPIC] = topic_of(reply_topic)
     correlation = headers.get(CORRELATION_HEADER)
     if fields.correlation_id is not None:
-        properties[Property.CORRELATION_DATA] = fields.correlation_id.encode()
-    elif isinstance(correlation, bytes):
-        properties[Property.CORRELATION_DATA] = correlation
-    elif isinstance(correlation, str):
-        properties[Property.CORRELATION_DATA] = correlation.encode()
+        properties[Property.CORRELATION_DATA] = fields.correlation_id.encode("utf-8", "surrogateescape")
+    elif isinstance(correlation, (bytes, str)):
+        data = correlation if isinstance(correlation, bytes) else correlation.encode("utf-8", "surrogateescape")
+        if len(data) <= STRING_BYTES_MAX:
+            properties[Property.CORRELATION_DATA] = data
     pairs: list[tuple[str, str]] = []
     for name, value in headers.items():
-        said = None if plain_name(name) in OWN_HEADERS else _as_text(value)
-        if said is not None:
-            pairs.append((plain_name(name), said))
+        plain = plain_name(name)
+        said = None if plain in OWN_HEADERS else _as_text(value)
+        if said is not None and is_string(plain):
+            pairs.append((plain, said))
     if pairs:
         told: Value = pairs
         properties[Property.USER_PROPERTY] = told
@@ -200,7 +212,7 @@ def decode_header(header: bytes) -> Content:
     topic, retained_for = headers.get(TOPIC_HEADER), headers.get(RETAINED_FOR_HEADER)
     return Content(
         qos,
-        topic if isinstance(topic, str) and is_topic_name(topic) else None,
+        topic if isinstance(topic, str) and _is_topic(topic) else None,
         QOS_HEADER in headers,
         headers.get(RETAIN_HEADER) is True,
         retained_for if isinstance(retained_for, str) else None,
@@ -223,10 +235,14 @@ def retained_header(header: bytes, topic_filter: str, expiration_ms: int | None)
     return encoded, digest_of(encoded)
 
 
+def _is_topic(topic: str) -> bool:
+    return is_topic_name(topic) and is_string(topic)
+
+
 def _as_text(value: FieldValue) -> str | None:
     """A value of a header as a user property says it; None for what cannot be said as text."""
     if isinstance(value, str):
-        return value if "\0" not in value and len(value.encode("utf-8", "surrogateescape")) <= 65_535 else None
+        return value if is_string(value) else None
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (int, float)):

@@ -12,7 +12,13 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Final
 
-from amqp_broker.protocols.mqtt.encoding import Reader, encode_binary, encode_string, encode_variable_integer
+from amqp_broker.protocols.mqtt.encoding import (
+    Reader,
+    decode_string,
+    encode_binary,
+    encode_string,
+    encode_variable_integer,
+)
 from amqp_broker.protocols.mqtt.properties import (
     ACKNOWLEDGEMENT_PROPERTIES,
     AUTH_PROPERTIES,
@@ -59,8 +65,11 @@ class PacketType(IntEnum):
 
 
 # The lower half of the first byte, where the standard prescribes it (MQTT 5.0, 2.1.3).
-_FLAGS: Final = {PacketType.PUBREL: 2, PacketType.SUBSCRIBE: 2, PacketType.UNSUBSCRIBE: 2}
+_WITH_FLAG: Final = (PacketType.PUBREL, PacketType.SUBSCRIBE, PacketType.UNSUBSCRIBE)
+_FLAGS: Final = tuple(2 if kind in _WITH_FLAG else 0 for kind in range(16))
+_TYPES: Final = tuple(PacketType)  # from 1 on
 
+_PUBLISH: Final = 0x30  # the upper half of its first byte
 PINGRESP: Final = bytes((PacketType.PINGRESP << 4, 0))
 
 
@@ -201,9 +210,11 @@ class PacketSplitter:
         self._wanted_bytes = 0
         offset, end = 0, len(data)
         while end - offset >= 2:
-            size, body_offset = _remaining_length(data, offset + 1)
-            if not body_offset:
-                break
+            size, body_offset = data[offset + 1], offset + 2
+            if size > 0x7F:
+                size, body_offset = _remaining_length(data, offset + 1)
+                if not body_offset:
+                    break
             if body_offset - offset + size > self.packet_bytes_max:
                 raise MqttError(Reason.PACKET_TOO_LARGE, f"a packet of more than {self.packet_bytes_max} bytes")
             if body_offset + size > end:
@@ -245,13 +256,13 @@ def decode(first_byte: int, body: bytes, level: int) -> Packet:
     kind = first_byte >> 4
     if kind == PacketType.PUBLISH:
         return _decode_publish(first_byte, body, level)
-    flags = first_byte & (0x07 if level == MQTT_3_1 and kind in _FLAGS else 0x0F)  # MQTT 3.1: may be marked as repeated
-    if not 1 <= kind <= 15 or flags != _FLAGS.get(PacketType(kind), 0):
+    flags = first_byte & (0x07 if level == MQTT_3_1 and _FLAGS[kind] else 0x0F)  # MQTT 3.1: may be marked as repeated
+    if not kind or flags != _FLAGS[kind]:
         raise malformed(f"a packet begins with {first_byte:#04x}")
     reader = Reader(body)
     packet: Packet
     if PacketType.PUBACK <= kind <= PacketType.PUBCOMP:
-        packet = _decode_acknowledgement(PacketType(kind), reader, level)
+        packet = _decode_acknowledgement(_TYPES[kind - 1], reader, level)
     elif kind == PacketType.CONNECT:
         packet = _decode_connect(reader)
     elif kind == PacketType.SUBSCRIBE:
@@ -265,7 +276,7 @@ def decode(first_byte: int, body: bytes, level: int) -> Packet:
     elif kind == PacketType.AUTH and level == MQTT_5:
         packet = Authenticate(*_decode_result(reader, level, AUTH_PROPERTIES))
     else:
-        raise protocol_error(f"a client may not send {PacketType(kind).name}")
+        raise protocol_error(f"a client may not send {_TYPES[kind - 1].name}")
     reader.end()
     return packet
 
@@ -305,11 +316,24 @@ def _decode_publish(first_byte: int, body: bytes, level: int) -> Publish:
         raise malformed("a PUBLISH with both QoS bits")
     if first_byte & 0x08 and not qos:
         raise malformed("a PUBLISH of QoS 0 is marked as a duplicate")
-    reader = Reader(body)
-    topic = reader.string()
-    packet_id = _packet_id(reader) if qos else 0
-    properties = read_properties(reader, PUBLISH_PROPERTIES) if level == MQTT_5 else {}
-    return Publish(topic, reader.rest(), qos, bool(first_byte & 1), bool(first_byte & 8), packet_id, properties)
+    size_bytes = len(body)
+    offset = 2 + (body[0] << 8 | body[1]) if size_bytes >= 2 else size_bytes + 1
+    packet_id, id_offset = 0, offset
+    if qos:
+        offset += 2
+    if offset > size_bytes:
+        raise malformed("the packet ends in the middle of a field")
+    topic = decode_string(body[2:id_offset])
+    if qos:
+        packet_id = body[id_offset] << 8 | body[id_offset + 1]
+        if not packet_id:
+            raise malformed("the packet identifier is 0")
+    properties: Properties = {}
+    if level == MQTT_5:
+        reader = Reader(body, offset)
+        properties = read_properties(reader, PUBLISH_PROPERTIES)
+        offset = reader.offset
+    return Publish(topic, body[offset:], qos, bool(first_byte & 1), bool(first_byte & 8), packet_id, properties)
 
 
 def _decode_acknowledgement(kind: PacketType, reader: Reader, level: int) -> Acknowledgement:
@@ -389,19 +413,42 @@ def encode_connack(level: int, session_present: bool, code: int, properties: Pro
 def encode_publish(packet: Publish, level: int) -> bytes:
     """PUBLISH, from either side."""
     flags = packet.duplicate << 3 | packet.qos << 1 | packet.retain
-    head = encode_string(packet.topic)
-    if packet.qos:
-        head += packet.packet_id.to_bytes(2, "big")
-    if level == MQTT_5:
-        head += encode_properties(packet.properties)
-    size = encode_variable_integer(len(head) + len(packet.payload))
-    return b"".join((bytes((PacketType.PUBLISH << 4 | flags,)), size, head, packet.payload))
+    properties = encode_properties(packet.properties) if level == MQTT_5 else b""
+    return join_publish(flags, encode_string(packet.topic), packet.packet_id, properties, packet.payload)
+
+
+def join_publish(flags: int, topic: bytes, packet_id: int, properties: bytes, payload: bytes) -> bytes:
+    """PUBLISH of parts that are encoded.
+
+    Args:
+        flags: the lower half of the first byte.
+        topic: with its length in front.
+        packet_id: 0 for QoS 0, which has none.
+        properties: with their length in front; nothing for MQTT 3.
+    """
+    identifier = packet_id.to_bytes(2, "big") if packet_id else b""
+    size = len(topic) + len(identifier) + len(properties) + len(payload)
+    if size <= 0x7F:
+        head = bytes((_PUBLISH | flags, size))
+    else:
+        head = bytes((_PUBLISH | flags,)) + encode_variable_integer(size)
+    return b"".join((head, topic, identifier, properties, payload))
 
 
 def encode_acknowledgement(packet: Acknowledgement, level: int) -> bytes:
     """PUBACK, PUBREC, PUBREL or PUBCOMP, from either side; as short as it may be."""
+    if not packet.properties:
+        return encode_answer(packet.type, packet.packet_id, packet.reason, level)
     body = packet.packet_id.to_bytes(2, "big") + _encode_result(packet.reason, packet.properties, level)
-    return _packet(packet.type << 4 | _FLAGS.get(packet.type, 0), body)
+    return _packet(packet.type << 4 | _FLAGS[packet.type], body)
+
+
+def encode_answer(kind: int, packet_id: int, reason: int, level: int) -> bytes:
+    """The same, without properties."""
+    first_byte = kind << 4 | _FLAGS[kind]
+    if reason and level == MQTT_5:
+        return bytes((first_byte, 3, packet_id >> 8, packet_id & 0xFF, reason))
+    return bytes((first_byte, 2, packet_id >> 8, packet_id & 0xFF))
 
 
 def encode_suback(level: int, packet_id: int, codes: Sequence[int], properties: Properties | None = None) -> bytes:

@@ -22,11 +22,10 @@ from amqp_broker.protocols.mqtt.packets import (
     AT_LEAST_ONCE,
     EXACTLY_ONCE,
     MQTT_5,
-    Acknowledgement,
     PacketType,
     Publish,
     Will,
-    encode_acknowledgement,
+    encode_answer,
 )
 from amqp_broker.protocols.mqtt.properties import Property, number, text
 from amqp_broker.protocols.mqtt.reasons import MqttError, Reason, protocol_error
@@ -135,7 +134,6 @@ class Publishing:
                     raise protocol_error(f"topic alias {alias} stands for nothing yet")
         if packet.properties and Property.SUBSCRIPTION_IDENTIFIER in packet.properties:
             raise protocol_error("a client's PUBLISH with a subscription identifier")
-        check_topic(topic)
         response_topic = text(packet.properties, Property.RESPONSE_TOPIC) if packet.properties else None
         if response_topic is not None and not is_topic_name(response_topic):
             raise protocol_error("a response topic with wildcards")
@@ -210,6 +208,7 @@ class Publishing:
         return target
 
     def _look_up(self, topic: str) -> Target:
+        check_topic(topic)
         routing_key = routing_key_of(topic)
         ingress = self._host.ingress
         exchange = ingress.exchange_for(self._connection.client, EXCHANGE, routing_key)
@@ -248,7 +247,7 @@ class Publishing:
         """Answer when the journal has kept what it must. A refusal has no answer in MQTT 3: the client sends again."""
         if self._level != MQTT_5 and reason >= Reason.UNSPECIFIED_ERROR and kind is not PacketType.PUBCOMP:
             return
-        self.answer_when_kept(encode_acknowledgement(Acknowledgement(kind, packet_id, reason), self._level), position)
+        self.answer_when_kept(encode_answer(kind, packet_id, reason, self._level), position)
 
     def answer_when_kept(self, data: bytes, position: Outcome) -> None:
         """Send an acknowledgement when the journal has kept what it must, behind those before it."""

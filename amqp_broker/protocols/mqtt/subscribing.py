@@ -16,6 +16,7 @@ from amqp_broker.broker.queues.base import Queue
 from amqp_broker.broker.queues.consumers import Consumer
 from amqp_broker.broker.retained_message import RetainedMessage
 from amqp_broker.errors import AmqpError, ReplyCode
+from amqp_broker.protocols.mqtt.encoding import encode_string, is_string
 from amqp_broker.protocols.mqtt.messages import Content, retained_header
 from amqp_broker.protocols.mqtt.packets import (
     MQTT_5,
@@ -31,6 +32,7 @@ from amqp_broker.protocols.mqtt.reasons import MqttError, Reason, protocol_error
 from amqp_broker.protocols.mqtt.topics import (
     SHARED_PREFIX,
     is_topic_filter,
+    is_topic_name,
     matches,
     routing_key_of,
     shared_filter,
@@ -87,11 +89,14 @@ def _options_of(table: Table) -> Options:
 
 
 class Wanted:
-    """How a message is wanted, by all the subscriptions together that it matches."""
+    """How a message of a topic is wanted, by all the subscriptions together that it matches."""
 
-    __slots__ = ("identifiers", "qos", "retain_as_published")
+    __slots__ = ("encoded_topic", "identifiers", "qos", "retain_as_published", "topic")
 
-    def __init__(self, options: Sequence[Options]) -> None:
+    def __init__(self, options: Sequence[Options], topic: str) -> None:
+        self.topic = topic
+        # Nothing where it can be no topic of a PUBLISH: AMQP's clients may publish with any routing key.
+        self.encoded_topic = encode_string(topic) if is_topic_name(topic) and is_string(topic) else b""
         self.qos = max(one.qos for one in options)
         self.retain_as_published = any(one.retain_as_published for one in options)
         self.identifiers = [one.identifier for one in options if one.identifier]
@@ -108,7 +113,7 @@ class Subscribing:
         self._session = connection.session
         self._options: dict[str, Options] = {}  # by filter; shared ones with their prefix
         self._consumers: dict[str, Consumer] = {}  # by tag: LOW, HIGH, or a shared filter
-        self._wanted: dict[tuple[bool, bool, str], Wanted | None] = {}
+        self._wanted: dict[tuple[str, str, str | None, bool], Wanted | None] = {}
 
     # --- which queue
 
@@ -128,20 +133,26 @@ class Subscribing:
 
     def wanted(self, tag: str, routing_key: str, content: Content) -> Wanted | None:
         """How the client wants a message that has come by one of its queues; None if it does not."""
-        if tag.startswith(SHARED_PREFIX):
-            options = self._options.get(tag)
-            return Wanted([options]) if options is not None else None
         if content.retained_for is not None:
             options = self._options.get(content.retained_for)
-            return Wanted([options]) if options is not None else None
-        topic = content.topic if content.topic is not None else topic_of(routing_key)
-        key = (tag == HIGH, content.is_from_mqtt, topic)
-        if key not in self._wanted:
+            topic = content.topic if content.topic is not None else topic_of(routing_key)
+            return Wanted([options], topic) if options is not None else None
+        key = (tag, routing_key, content.topic, content.is_from_mqtt)
+        wanted = self._wanted.get(key)
+        if wanted is None and key not in self._wanted:
             if len(self._wanted) >= WANTED_MAX:
                 self._wanted.clear()
+            wanted = self._wanted[key] = self._find_wanted(tag, routing_key, content)
+        return wanted
+
+    def _find_wanted(self, tag: str, routing_key: str, content: Content) -> Wanted | None:
+        topic = content.topic if content.topic is not None else topic_of(routing_key)
+        if tag.startswith(SHARED_PREFIX):
+            options = self._options.get(tag)
+            found = [options] if options is not None else []
+        else:
             found = self._matching(topic, has_qos=tag == HIGH, is_exact=content.is_from_mqtt)
-            self._wanted[key] = Wanted(found) if found else None
-        return self._wanted[key]
+        return Wanted(found, topic) if found else None
 
     def _matching(self, topic: str, *, has_qos: bool, is_exact: bool) -> list[Options]:
         """The subscriptions that a message is for; what AMQP's clients publish is looked at by its routing key."""
