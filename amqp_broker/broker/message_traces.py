@@ -11,22 +11,22 @@ order. A message may be delivered, or die, before its publish is told: such even
 until the piece of work in the middle of which they came is done. Those that are left then are of messages that were
 there before the trace began.
 
-Holds no counts; those are always on (``drops.py``), nor which messages are meant (``traced_messages.py``).
+Holds no counts; those are always on (``drops.py``), nor which messages are meant (``traced_messages.py``), nor what is
+kept of each (``message_hops.py``).
 """
 
 from __future__ import annotations
 
-import base64
 import logging
 from collections import deque
 from collections.abc import Callable, Container, Iterator, Sequence
-from typing import TYPE_CHECKING, Final, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Final, TypedDict
 
+from amqp_broker.broker.message_hops import Hop, Key, MessageTrace, MessageTraceInfo
 from amqp_broker.broker.observer import Channel, Kind, Observers, Onlooker, Passage, Settlement, Subject
 from amqp_broker.broker.policy_limits import policy_behind
 from amqp_broker.broker.traced_messages import Wanted
 from amqp_broker.logs import log_event
-from amqp_broker.wire.content import decode_properties
 from amqp_broker.wire.table import Table
 
 if TYPE_CHECKING:
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from amqp_broker.broker.queues.base import Queue
     from amqp_broker.broker.queues.consumers import Consumer
 
-HOPS_MAX: Final = 100
 BODY_BYTES_MAX: Final = 1024
 
 WAITING: Final = "waiting"
@@ -48,45 +47,6 @@ STATE_OF: Final = {
     "requeued": WAITING,
     "abandoned": WAITING,
 }
-
-Key: TypeAlias = "tuple[str, str, int, int]"  # virtual host, queue, hashes of header and body
-
-
-class Hop(TypedDict):
-    """Something that happened to a message; what does not apply is None."""
-
-    at: int  # milliseconds since 1970
-    event: str  # published, refused, delivered, acknowledged, rejected, requeued, abandoned, died, dead_lettered, ...
-    exchange: str | None
-    routing_key: str | None
-    queues: list[str] | None  # where it went from the exchange
-    queue: str | None  # where it was
-    consumer: str | None  # the tag; None for basic.get
-    connection: str | None
-    channel: int | None
-    user: str | None
-    redelivered: bool | None
-    reason: str | None  # why it died, or went nowhere
-    policy: str | None  # that set the limit at which it died
-
-
-class MessageTraceInfo(TypedDict):
-    """A message and its hops."""
-
-    id: int
-    vhost: str
-    message_id: str | None
-    correlation_id: str | None
-    exchange: str
-    routing_key: str
-    body_bytes: int
-    payload: str | None  # the beginning of the body, where bodies are kept
-    payload_encoding: str | None  # string or base64
-    outcome: str  # how it stands now: the states of its copies, or why it reached no queue
-    reasons: list[str]  # why copies of it went nowhere
-    queues: dict[str, str]  # the state in each queue that it has reached
-    hops: list[Hop]
-    hops_left_out: int
 
 
 class TraceStatus(TypedDict):
@@ -102,79 +62,6 @@ class TraceStatus(TypedDict):
     traces_max: int
     traces: int  # that are kept now
     since: int | None  # when it was started, in milliseconds since 1970
-
-
-class MessageTrace:
-    """One message that is traced."""
-
-    __slots__ = (
-        "body_bytes",
-        "body_start",
-        "correlation_id",
-        "exchange",
-        "hops",
-        "hops_left_out",
-        "message_id",
-        "number",
-        "places",
-        "reasons",
-        "routing_key",
-        "states",
-        "virtual_host",
-    )
-
-    def __init__(self, number: int, virtual_host: str, address: Address, header: bytes, body: bytes) -> None:
-        properties = decode_properties(header)
-        self.number = number
-        self.virtual_host = virtual_host
-        self.message_id = properties.message_id
-        self.correlation_id = properties.correlation_id
-        self.exchange = address.exchange
-        self.routing_key = address.routing_key
-        self.body_bytes = len(body)
-        self.body_start: bytes | None = None
-        self.places: dict[Key, None] = {}  # where it can be found
-        self.states: dict[str, str] = {}  # by queue
-        self.reasons: list[str] = []
-        self.hops: list[Hop] = []
-        self.hops_left_out = 0
-
-    def add(self, hop: Hop) -> None:
-        """One hop more."""
-        if len(self.hops) < HOPS_MAX:
-            self.hops.append(hop)
-        else:
-            self.hops_left_out += 1
-
-    def describe(self) -> MessageTraceInfo:
-        """All of it."""
-        payload, encoding = _payload(self.body_start)
-        states = list(dict.fromkeys(self.states.values())) or self.reasons[-1:]
-        return {
-            "id": self.number,
-            "vhost": self.virtual_host,
-            "message_id": self.message_id,
-            "correlation_id": self.correlation_id,
-            "exchange": self.exchange,
-            "routing_key": self.routing_key,
-            "body_bytes": self.body_bytes,
-            "payload": payload,
-            "payload_encoding": encoding,
-            "outcome": ", ".join(states),
-            "reasons": list(self.reasons),
-            "queues": dict(self.states),
-            "hops": list(self.hops),
-            "hops_left_out": self.hops_left_out,
-        }
-
-
-def _payload(start: bytes | None) -> tuple[str | None, str | None]:
-    if start is None:
-        return None, None
-    try:
-        return start.decode(), "string"
-    except UnicodeDecodeError:
-        return base64.b64encode(start).decode(), "base64"
 
 
 class _Event:

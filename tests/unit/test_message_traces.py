@@ -8,7 +8,7 @@ import pytest
 from pamqp import commands
 from pamqp.common import FieldTable
 
-from amqp_broker.broker.message_traces import HOPS_MAX, MessageTraceInfo
+from amqp_broker.broker.message_hops import HOPS_MAX, MessageTraceInfo
 from amqp_broker.broker.problems import AdministrationError, NotThere
 from amqp_broker.broker.traced_messages import Wanted, wanted_of
 from tests.support.client import Client, ClientChannel
