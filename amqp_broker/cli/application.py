@@ -27,6 +27,7 @@ COMMANDS = {
     "status": "How a running broker is, and what is running out.",
     "queues": "Queues of a running broker, and their messages.",
     "exchanges": "Exchanges of a running broker.",
+    "streams": "Super streams of a running broker.",
     "bindings": "Bindings of a running broker.",
     "consumers": "Consumers of a running broker.",
     "delayed": "Messages that are held back until they are due.",

@@ -369,7 +369,7 @@ def seeds(target: str) -> list[bytes]:
         steps = [_step(number, number % CLIENTS, b"") for number in range(FRAMES + 4)]
         return [*steps, b"".join(steps)]
     if target == "stream":
-        return [b"\x40" + one for one in STREAM_COMMANDS] + [b"\x07" + b"".join(STREAM_COMMANDS)]
+        return [b"\x40" + b"".join(STREAM_COMMANDS), b"\x07" + b"".join(STREAM_COMMANDS)]
     if target == "stream_session":
         steps = [_step(number, number % CLIENTS, b"") for number in range(FRAMES + 4)]
         return [*steps, b"".join(steps)]

@@ -6,9 +6,11 @@ import pytest
 
 from amqp_broker.access.client import Peer
 from amqp_broker.broker.alarms import Resource
+from amqp_broker.broker.definitions.applying import import_definitions
 from amqp_broker.broker.peeking import Peek, PeekBounds, PeekedMessage
 from amqp_broker.broker.queues import stream_log
 from amqp_broker.broker.queues.stream import StreamQueue
+from amqp_broker.cli.streams import definitions_of
 from amqp_broker.protocols.stream import codes
 from interop.stream_client import (
     ANSWER,
@@ -520,6 +522,16 @@ def test_super_streams(broker: MemoryBroker) -> None:
     assert client.call(DELETE_SUPER, text("x"))[0] == codes.OK
     assert not broker.virtual_host.queues
     assert "x" not in broker.virtual_host.exchanges
+
+
+def test_what_the_command_line_adds_is_a_super_stream() -> None:
+    broker = MemoryBroker()
+    document = definitions_of("x", ["b", "a"], {"x-queue-type": "stream", "x-max-age": "1D"})
+    broker.handle(lambda: import_definitions(broker, document, "/", who="a test"))
+    client = StreamClient(broker)
+    assert client.call(PARTITIONS, text("x"))[1].texts() == ["x-b", "x-a"]
+    assert client.call(ROUTE, text("a") + text("x"))[1].texts() == ["x-a"]
+    assert stream_of(broker, "x-a").arguments.age_ms_max == 86_400_000
 
 
 def test_statistics(broker: MemoryBroker) -> None:

@@ -64,7 +64,8 @@ class StreamChunk:
 
     def takes(self, wall_ms: int) -> bool:
         """Whether an entry that comes at this time belongs here."""
-        is_full = self.count >= CHUNK_ENTRIES_MAX or self.body_bytes >= CHUNK_BYTES_MAX
+        entries = self.count if self._ends is None else len(self._ends)
+        is_full = entries >= CHUNK_ENTRIES_MAX or self.body_bytes >= CHUNK_BYTES_MAX
         return not is_full and wall_ms - self.first_wall_ms < CHUNK_DURATION_MS_MAX
 
     def append(self, reference: int, body_bytes: int, wall_ms: int) -> None:

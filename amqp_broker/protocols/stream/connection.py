@@ -182,7 +182,8 @@ class Connection(Link):
                 self.output.send(command(key | codes.ANSWER, u32(correlation_id) + content))
             else:
                 self.output.send(answer(key, correlation_id, codes.OK, content))
-            self._watch()
+            if key in (codes.DECLARE_PUBLISHER, codes.SUBSCRIBE):
+                self._watch()
 
     def _refuse(self, key: int, correlation_id: int, code: int, content: bytes) -> None:
         self.has_cost(REFUSAL_EFFORT)
