@@ -649,3 +649,12 @@ def test_one_that_makes_way_and_goes_meanwhile_is_not_waited_for() -> None:
     assert update(first)[1:] == (1, False)
     first.drop()
     assert update(second)[1:] == (1, True)
+
+
+def test_without_a_journal_nothing_waits_to_be_written() -> None:
+    broker = MemoryBroker()
+    client = client_with_stream(broker, reference="name")
+    client.publish(1, messages(1))
+    client.store_offset("me", "s", 1)
+    assert (client.sequence("name", "s"), client.offset("me", "s")) == (1, (codes.OK, 1))
+    assert not broker.durability.is_dirty

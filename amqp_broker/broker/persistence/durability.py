@@ -212,8 +212,9 @@ class Durability:
 
     def note_before_batch(self, note: Callable[[], None]) -> None:
         """Call somebody once before the next batch is taken, who has something to write that changes often."""
-        self._notes[note] = None
-        self.is_dirty = True
+        if self._journal is not None:
+            self._notes[note] = None
+            self.is_dirty = True
 
     def page_out(self, queue: StoredQueue, message: Message) -> None:
         """Give a message that is not kept a record to be read again from; it is forgotten at the next start."""

@@ -67,9 +67,10 @@ class Tracks:
                 self.drop(next(iter(self._tracked)))
         tracked.value = value
         self._tracked[name] = tracked
-        if not self._changed:
-            self._durability.note_before_batch(self._write)
-        self._changed[name] = None
+        if self._durability.has_journal:
+            if not self._changed:
+                self._durability.note_before_batch(self._write)
+            self._changed[name] = None
 
     def drop(self, name: str) -> None:
         """Forget a number."""
@@ -94,7 +95,7 @@ class Tracks:
 
     def _write(self) -> None:
         changed, self._changed = self._changed, {}
-        if not self._stream.reference:
+        if not self._stream.reference:  # it is gone
             return
         for name in changed:
             tracked = self._tracked[name]
