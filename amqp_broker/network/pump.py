@@ -205,8 +205,13 @@ class Pump:
             if self._conversation.is_reading_paused:
                 await self._reading_resumed.wait()
                 continue
-            size_bytes = await self._fill_room()
-            data = b"" if size_bytes >= 0 else bytes(await receive_some(self._bytes_to_read(chunk_bytes)))  # no copy
+            size_bytes = -1
+            if self._conversation.missing_body_bytes:
+                size_bytes = await self._fill_room()
+                to_read = self._bytes_to_read(chunk_bytes)
+            else:
+                to_read = chunk_bytes
+            data = b"" if size_bytes >= 0 else bytes(await receive_some(to_read))  # no copy
             if size_bytes <= 0 and not data:
                 await self._lose(CLIENT_LEFT)
                 return
@@ -265,7 +270,8 @@ class Pump:
                 output = self._conversation.take_output()
                 if output:
                     self._rest = self._socket_stream.send_now(output)
-                    self._conversation.output_sent(_size_bytes(output) - _size_bytes(self._rest))
+                    unsent_bytes = _size_bytes(self._rest) if self._rest else 0
+                    self._conversation.output_sent(_size_bytes(output) - unsent_bytes)
             except Exception as error:
                 self._crash(error)
         if self._rest or self._conversation.finished:

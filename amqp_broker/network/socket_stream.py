@@ -57,10 +57,13 @@ class SocketStream(trio.abc.HalfCloseableStream):
         size_bytes = _CHUNK_BYTES if max_bytes is None else operator.index(max_bytes)
         if size_bytes < 1:
             raise ValueError("max_bytes must be 1 or more")
+        connected = self._socket
         while True:
-            await self._wait(trio.lowlevel.wait_readable)
+            if connected.fileno() < 0:  # as in _wait, whose coroutine would cost as much as the rest of this
+                raise trio.ClosedResourceError("this stream was closed")
+            await trio.lowlevel.wait_readable(connected)
             try:
-                return self._socket.recv(size_bytes)
+                return connected.recv(size_bytes)
             except (BlockingIOError, InterruptedError):
                 continue
             except OSError as error:
@@ -133,6 +136,9 @@ class SocketStream(trio.abc.HalfCloseableStream):
         """
         parts = _gathered(parts)
         try:
+            if len(parts) == 1:  # the usual answer: all of it goes at once
+                sent_bytes = self._socket.send(parts[0])
+                return [] if sent_bytes == len(parts[0]) else _behind(parts, sent_bytes)
             return _behind(parts, self._send_some(parts))
         except OSError:
             return parts
