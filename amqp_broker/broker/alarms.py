@@ -11,7 +11,7 @@ from enum import StrEnum
 
 
 class Resource(StrEnum):
-    """What can run out; the names stand in the text that clients read."""
+    """A resource that can run out; the names stand in the text that clients read."""
 
     MEMORY = "memory"
     DISK = "disk"
@@ -31,7 +31,7 @@ class Alarms:
 
     @property
     def raised(self) -> list[str]:
-        """What is running out: ``memory``, ``disk``."""
+        """The resources that are running out: ``memory``, ``disk``."""
         return [resource.value for resource in self._raised]
 
     @property

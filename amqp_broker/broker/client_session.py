@@ -53,7 +53,7 @@ class ClientSession:
         self.ids_reference = 0
         self.holder: Holder | None = None
         self.timer: Timer | None = None
-        self.will: LastWill | None = None  # unless it was said, or the client has said goodbye
+        self.will: LastWill | None = None  # unless it was published, or the client has sent DISCONNECT
         self.will_timer: Timer | None = None
 
     @property

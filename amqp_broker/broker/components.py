@@ -14,7 +14,7 @@ WITHOUT_EFFECT: Final = ("federation-upstream", "federation-upstream-set", "shov
 
 
 class Component(Protocol):
-    """What parameters of one name concern."""
+    """The part of the broker that parameters of one name concern."""
 
     def check(self, name: str, value: object) -> None:
         """Refuse what it can make nothing of.

@@ -1,4 +1,4 @@
-"""Who is connected: the open connections by user and by virtual host, for limits, and to end them.
+"""The open connections by user and by virtual host, for limits, and to end them.
 
 Holds no protocol: a connection is whatever has a user, a virtual host, channels and an end.
 """
@@ -19,7 +19,7 @@ class OpenConnection(Protocol):
 
     @property
     def user_name(self) -> str:
-        """Who has authenticated."""
+        """The name of the user who has authenticated."""
 
     @property
     def virtual_host_name(self) -> str:
@@ -27,7 +27,7 @@ class OpenConnection(Protocol):
 
     @property
     def channel_count(self) -> int:
-        """How many channels are open."""
+        """The number of channels that are open."""
         ...
 
     def close_forcibly(self, explanation: str) -> None:

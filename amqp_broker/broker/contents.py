@@ -1,4 +1,4 @@
-"""What there is in a broker: virtual hosts, users, parameters of the whole, and the connections that are open.
+"""The contents of a broker: virtual hosts, users, parameters of the whole, and the connections that are open.
 
 Holds no rules about who may change it (``administration.py``), and does no work (``broker.py``).
 """

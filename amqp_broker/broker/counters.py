@@ -1,4 +1,4 @@
-"""How often what happened to messages: in each queue and exchange, on each channel, connection and virtual host.
+"""Counters of what happened to messages: in each queue and exchange, on each channel, connection and virtual host.
 
 Always on, so counting costs no call: whoever does something for a message adds one to a plain integer that it has at
 hand, and sums are made when somebody asks. What a channel has counted goes on in its connection and its virtual host
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Counts:
-    """What queues and channels count alike. Each number is for whoever does that to add to."""
+    """The counts that queues and channels have alike. Each number is for whoever does that to add to."""
 
     __slots__ = (
         "acknowledged",
@@ -62,7 +62,7 @@ class Counts:
 
 
 class QueueCounts(Counts):
-    """What a queue counts."""
+    """The counts of a queue."""
 
     __slots__ = ("_deaths",)
 
@@ -77,12 +77,12 @@ class QueueCounts(Counts):
         self._deaths[reason] = self._deaths.get(reason, 0) + count
 
     def deaths(self) -> dict[str, int]:
-        """How many messages died, by the reason; also where no dead-letter exchange took them."""
+        """The numbers of messages that died, by the reason; also where no dead-letter exchange took them."""
         return {str(reason): count for reason, count in (self._deaths or {}).items()}
 
 
 class ChannelCounts(Counts):
-    """What a channel counts, and the sums of connections and virtual hosts."""
+    """The counts of a channel, and the sums of connections and virtual hosts."""
 
     __slots__ = ("confirmed", "dropped", "returned")
 

@@ -1,4 +1,4 @@
-"""What becomes of a message when it dies in a queue: its ``x-death`` history, its new address, where it must not go.
+"""Dead letters, messages that have died in a queue: its ``x-death`` history, its new address, where it must not go.
 
 Holds the making of the dead-lettered message only; a queue decides that a message dies, and the virtual host routes
 the result. (RabbitMQ docs, "Dead Letter Exchanges".)

@@ -1,4 +1,4 @@
-"""Where messages went that went nowhere: how many, for which reason, from which exchange, with which key.
+"""Drops, messages that went nowhere: how many, for which reason, from which exchange, with which key.
 
 Always on. It costs a call for a message that is lost, and nothing for one that is not. However many keys there are,
 the memory is bounded: when there are twice as many rows as are kept, those with the fewest messages become sums, one

@@ -1,4 +1,4 @@
-"""A virtual host as what lives in it sees it: its name, and what its broker's parts share.
+"""A virtual host as its queues see it: its name, and what its broker's parts share.
 
 Queues hold on to this. Holds no exchanges and queues (``topology.py``) and no rules (``virtual_host.py``).
 """
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Host:
-    """Where queues live.
+    """The virtual host of queues, as they see it.
 
     Args:
         shared: of the broker.

@@ -1,4 +1,4 @@
-"""What a client wants published when it goes without saying goodbye (MQTT 5.0, 3.1.2.5), as its session keeps it.
+"""The will of a client: a message to publish when its connection ends without DISCONNECT (MQTT 5.0, 3.1.2.5).
 
 It is kept as a message of AMQP. Not here: when it is said (``client_sessions.py``), and how (``wills.py``).
 """

@@ -20,7 +20,7 @@ EXPIRATION_MS_MAX = 315_360_000_000  # RabbitMQ's limit of a TTL: ten years of 3
 
 
 class Address:
-    """Where a message was published to.
+    """The address that a message was published to.
 
     Args:
         exchange: the exchange's name, empty for the default exchange.
@@ -87,7 +87,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Digest:
-    """What the broker itself needs of a content header's properties."""
+    """The properties of a content header that the broker itself needs."""
 
     is_persistent: bool
     priority: int

@@ -35,7 +35,7 @@ SAMPLE_BODY_BYTES: Final = 1_024
 
 
 class Action(StrEnum):
-    """What becomes of messages."""
+    """The action on messages."""
 
     MOVE = "move"
     COPY = "copy"
@@ -66,7 +66,7 @@ class MoveInfo(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which messages.
+    """A selection of messages.
 
     Args:
         wanted: what they must have.

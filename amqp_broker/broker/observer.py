@@ -85,7 +85,7 @@ class Passage:
 
 
 class Settlement(StrEnum):
-    """What becomes of a delivery."""
+    """The settlement of a delivery."""
 
     ACKNOWLEDGED = "acknowledged"
     REJECTED = "rejected"
@@ -94,7 +94,7 @@ class Settlement(StrEnum):
 
 
 class Kind(StrEnum):
-    """What can be declared and deleted."""
+    """A kind of thing that can be declared and deleted."""
 
     EXCHANGE = "exchange"
     QUEUE = "queue"

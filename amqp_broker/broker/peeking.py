@@ -50,7 +50,7 @@ none it only lets others have their turn.
 
 
 class MessageState(StrEnum):
-    """Which messages are looked at."""
+    """The state of the messages that are looked at."""
 
     READY = "ready"
     UNACKNOWLEDGED = "unacked"

@@ -95,7 +95,7 @@ def in_order(policies: Iterable[Policy]) -> list[Policy]:
 
 
 def merged(policy: Policy | None, operator_policy: Policy | None) -> Definition:
-    """What both together say."""
+    """The definition that both together make."""
     definition = {} if policy is None else dict(policy.definition)
     if operator_policy is not None:
         for key, value in operator_policy.definition.items():

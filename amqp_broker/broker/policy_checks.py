@@ -1,4 +1,4 @@
-"""What may stand in a policy, with RabbitMQ's texts where something may not.
+"""Checks of policies, with RabbitMQ's texts for what may not stand in one.
 
 Keys that only newer releases of RabbitMQ know are taken, so that what those have exported can be read; keys of classic
 mirrored queues are taken and do nothing. (rabbit_policies.erl, rabbit_mirror_queue_misc.erl.)

@@ -1,4 +1,4 @@
-"""Which policy set the limit at which messages die in a queue, for those who ask why."""
+"""The policy behind a death: the one that set the limit at which messages die in a queue."""
 
 from __future__ import annotations
 

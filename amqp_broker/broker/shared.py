@@ -1,4 +1,4 @@
-"""What the parts of one broker share: its clock, timers and works, its to-do lists, its memory and its journal.
+"""The things that a broker's parts share: its clock, timers and works, its to-do lists, its memory and its journal.
 
 ``Broker`` is one of these, and hands itself to its virtual hosts, which hand on what queues need (``host.py``). Holds
 nothing that clients can name (``contents.py``), and does nothing.

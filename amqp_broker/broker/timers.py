@@ -1,4 +1,4 @@
-"""What is to be done later: one agenda a broker, kept in the order of its deadlines.
+"""Timers: one agenda a broker, kept in the order of its deadlines.
 
 Nothing here waits. The server floor asks for the next deadline, sleeps as long as it likes and calls ``run_due``; a
 test moves its clock by hand and does the same.

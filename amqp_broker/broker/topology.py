@@ -1,4 +1,4 @@
-"""What there is in a virtual host: exchanges, queues and bindings, as they come and as they go.
+"""The topology of a virtual host: exchanges, queues and bindings, as they come and as they go.
 
 Whatever goes takes other things along: a queue its bindings, a binding the auto-delete exchange that it was the last
 of, a connection its exclusive queues, a virtual host all there is. Nobody finds what goes from that moment on; taking

@@ -1,4 +1,4 @@
-"""What an administrator says of a virtual host: its description, and how much there may be in it. Values only."""
+"""The properties of a virtual host: its description, and how much there may be in it. Values only."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Metadata:
-    """What is said of a virtual host.
+    """The metadata of a virtual host.
 
     Args:
         description: for people.
@@ -22,7 +22,7 @@ class Metadata:
 
 @dataclass(frozen=True, slots=True)
 class VirtualHostLimits:
-    """How much there may be in a virtual host; None is no limit (RabbitMQ docs, "Per-Virtual-Host Limits")."""
+    """The limits of a virtual host; None is no limit (RabbitMQ docs, "Per-Virtual-Host Limits")."""
 
     connections_max: int | None = None
     queues_max: int | None = None

@@ -1,4 +1,4 @@
-"""How a client's will is said: published as any message of its user, and retained where it wants that."""
+"""The publishing of a client's will: as any message of its user, and retained where it wants that."""
 
 from __future__ import annotations
 

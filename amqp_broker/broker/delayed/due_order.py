@@ -1,4 +1,4 @@
-"""What is due when: references by due time, at 16 bytes each. Knows no message, no clock and no journal.
+"""The order of due times: references by due time, at 16 bytes each. Knows no message, no clock and no journal.
 
 Two arrays side by side for each chunk, the chunks in order; what has the same due time stays in the order in which it
 was added. An insertion moves a chunk's worth of bytes at most.

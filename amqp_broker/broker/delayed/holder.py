@@ -1,4 +1,4 @@
-"""What one exchange holds back until it is due, and how it is let go.
+"""The holder of an exchange: the messages that it holds back until they are due, and how they go.
 
 Theory of operation. An exchange that holds messages back (``matcher.py``) routes each that asks for a delay to its
 holder, which is a queue for that purpose alone: no client finds it. With a journal a message is written there at once,
@@ -85,7 +85,7 @@ class HeldRead(PageRead):
 
 
 class Holder(Queue):
-    """What one exchange holds back.
+    """The holder of the messages that one exchange holds back.
 
     Args:
         virtual_host: where the exchange is.

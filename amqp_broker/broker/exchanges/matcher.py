@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Verdict:
-    """What a matcher says of one binding and one message.
+    """The answer of a matcher about one binding and one message.
 
     Args:
         matches: whether the message goes that way; None where that is not known beforehand.
@@ -37,7 +37,7 @@ class Verdict:
 
 
 class Envelope:
-    """What a matcher may ask of a message; what it does not ask for is not decoded.
+    """A message as a matcher sees it; what it does not ask for is not decoded.
 
     Args:
         routing_keys: the key it was published with, then those of CC and BCC.

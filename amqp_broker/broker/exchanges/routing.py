@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Route(NamedTuple):
-    """Where a message goes, and whether all messages with the same exchange and keys go there."""
+    """The queues that a message goes to, and whether all messages with the same exchange and keys go there."""
 
     queues: tuple[Queue, ...]
     may_be_remembered: bool

@@ -1,4 +1,4 @@
-"""What outlives the broker: which changes are written to the journal, and when they count as kept.
+"""Durability: which changes are written to the journal, and when they count as kept.
 
 Theory of operation. Whatever is durable has one record, and keeps the record's reference; when it goes, the record is
 dropped. A message has one record however many queues it is in: each queue's copy is one claim. Since the journal
@@ -33,7 +33,7 @@ _MESSAGE: Final = int(RecordKind.MESSAGE)  # written with every message: looked 
 
 
 class Returned(NamedTuple):
-    """How often a kept message has come back to its quorum queue, and the record that says so."""
+    """The number of times that a kept message has come back to its quorum queue, and the record of it."""
 
     reference: int
     times: int

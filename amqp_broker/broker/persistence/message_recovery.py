@@ -1,4 +1,4 @@
-"""How messages come back from the journal at the start: the heads of queues as messages, all else as references.
+"""The recovery of messages from the journal at the start: the heads of queues as messages, all else as references.
 
 There may be millions, and all that is needed of one that stays on disk is where it is and how large its body is. Most
 go to the same queue as the one before and are like it in all but their bodies: that is found out by two comparisons,

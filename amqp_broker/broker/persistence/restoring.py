@@ -1,4 +1,4 @@
-"""What the records of definitions say, put back into a broker when it starts (``definitions.py`` has them written).
+"""The restoring of definitions from their records into a broker when it starts (``definitions.py`` has them written).
 
 Fields that this release does not know are passed over; what it cannot do without, or cannot give its meaning, raises,
 and the start ends with what it says (``recovery.py``).
@@ -116,7 +116,7 @@ def _unexpected(name: str, expected: str, value: FieldValue) -> NotUnderstood:
 
 
 class Restored:
-    """What has come back so far while a journal is read, and what is to be done about records that were replaced.
+    """The things that are back while a journal is read, and what is to be done about records that were replaced.
 
     Args:
         broker: into which it is read.

@@ -1,4 +1,4 @@
-"""What a queue has that nobody has taken yet: its ready messages, how many and how large they are, where they are.
+"""The ready messages of a queue, which nobody has taken yet: how many and how large they are, where they are.
 
 Each message that is ready counts against the broker's memory budget (``paging.py``); only here is it added to and taken
 from. In which order messages leave is told by the ``ReadyMessages`` (``ready.py``). A queue that never held a message

@@ -1,4 +1,4 @@
-"""How a queue tells messages apart by priority: each belongs to one of its bands, the highest of which goes first.
+"""Bands of priority: each message of a queue belongs to one, and the highest goes first.
 
 Messages of one band stay in the order in which they came. What keeps them is in ``ready_in_bands.py``. A queue that
 tells nothing apart has no bands, and is asked nothing.

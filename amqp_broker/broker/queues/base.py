@@ -48,7 +48,7 @@ class Queue(QueueContract):
     """A queue of any type.
 
     Args:
-        virtual_host: where it lives.
+        virtual_host: whose it is.
         name: its name.
         durable: whether its definition outlives the broker.
         auto_delete: whether it goes when its last consumer goes.

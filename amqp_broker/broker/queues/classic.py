@@ -125,14 +125,14 @@ class ClassicQueue(ReplayableQueue):
         return None if highest is None else Bands(highest)
 
     def make_backlog(self) -> Backlog:
-        """What keeps the ready messages, in the order in which they will be delivered."""
+        """Make the store of ready messages, in the order in which they will be delivered."""
         host, bands = self.virtual_host, self.bands
         if bands is None:
             return Backlog(host.paging, host.durability, FirstInFirstOut)
         return Backlog(host.paging, host.durability, partial(ByPriority, bands))
 
     def make_limits(self) -> LengthLimits:
-        """What says how long it may become."""
+        """Make the length limits."""
         return LengthLimits(self.arguments)
 
     @property

@@ -40,7 +40,7 @@ def in_turn(members: dict[Key, Member], last_served: Key | None) -> list[Member]
 
 
 class Deliveries(Protocol):
-    """Where a consumer's messages go: a channel, as the domain sees it."""
+    """The receiver of a consumer's messages: a channel, as the domain sees it."""
 
     has_room: bool
 

@@ -78,11 +78,11 @@ class QueueContract(StoredQueue):
         return False
 
     def make_bands(self) -> Bands | None:
-        """How it tells messages apart by priority; None where it does not."""
+        """Make its bands of priority; None where it tells no messages apart."""
         return None
 
     def prefetch_count_for(self, wanted: int) -> int:
-        """How many messages a consumer may have unacknowledged that asked for so many; 0 is no limit."""
+        """The most messages that a consumer may have unacknowledged that asked for so many; 0 is no limit."""
         return wanted
 
     def header_to_deliver(self, message: Message) -> bytes:
@@ -103,12 +103,12 @@ class QueueContract(StoredQueue):
 
     @property
     def ready_count(self) -> int:
-        """How many messages wait, or are there to be read."""
+        """The number of messages that wait, or are there to be read."""
         raise NotImplementedError
 
     @property
     def ready_bytes(self) -> int:
-        """How many bytes the bodies of these have."""
+        """The bytes of the bodies of these."""
         raise NotImplementedError
 
     def messages(self) -> Iterator[Message]:
@@ -121,7 +121,7 @@ class QueueContract(StoredQueue):
 
     @property
     def dying_count(self) -> int:
-        """How many messages have died here and are not on their way to the dead-letter exchange yet."""
+        """The number of messages that have died here and are not on their way to the dead-letter exchange yet."""
         return 0
 
     def publish(self, message: Message) -> bool:

@@ -129,7 +129,7 @@ class DeduplicatingQueue(ClassicQueue):
 
 
 def value_of(message: Message) -> str | None:
-    """What a message must not have in common with another one; None where it may be there as often as it comes."""
+    """The value that no two messages may have in common; None where a message may be there as often as it comes."""
     if HEADER.encode() not in message.header:  # most often, and then nothing need be decoded
         return None
     value = (decode_properties(message.header).headers or {}).get(HEADER)

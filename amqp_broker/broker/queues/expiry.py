@@ -1,4 +1,4 @@
-"""When time ends something in a queue: the message at its head, or the queue itself because nobody uses it.
+"""Timers of a queue: for the message at its head, and for the queue itself because nobody uses it.
 
 Holds the timers. Which messages die is the queue's to say. (RabbitMQ docs, "Time-To-Live and Expiration".)
 """

@@ -1,4 +1,4 @@
-"""How long a queue may become, and what happens to what is too much.
+"""Length limits: how long a queue may become, and whether it then drops or refuses.
 
 Holds the limits and what they say of a length. Who drops or refuses the messages is the queue.
 (RabbitMQ docs, "Queue Length Limit".)

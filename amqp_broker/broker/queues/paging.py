@@ -1,4 +1,4 @@
-"""How much of the queues is in memory: the budget, and the reading back of what is on disk.
+"""The memory budget of all queues, and the reading back of what is on disk.
 
 Messages that are ready count against the budget. Once it is spent, what is appended to a queue that has some messages
 in memory already goes to disk: a kept message is in the journal anyway, any other is written there to be forgotten at

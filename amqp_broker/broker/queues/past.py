@@ -1,4 +1,4 @@
-"""What a queue got, for as long as its setting says (``x-replay-ms``): it can be replayed to another queue.
+"""The past of a queue: the messages that it got, for as long as ``x-replay-ms`` says, to be replayed to another queue.
 
 Theory of operation. A persistent message that goes into a queue with a past has one claim more on its record in the
 journal, which stays when the message has left the queue. In memory are four bytes for each, in chunks that know

@@ -106,7 +106,7 @@ class Stretch:
 
 
 class ReadyMessages(Protocol):
-    """What a queue needs of its ready messages."""
+    """The ready messages of a queue, as it needs them."""
 
     @property
     def is_paged(self) -> bool:

@@ -36,7 +36,7 @@ class TakesBack(Protocol):
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Returning:
-    """What comes back to one queue. This one does nothing with it: for queues that keep what they hand out."""
+    """Messages that come back to one queue. This one does nothing with it: for queues that keep what they hand out."""
 
     __slots__ = ()
 
@@ -48,7 +48,7 @@ class Returning:
 
 
 class ReturningInOrder(Returning):
-    """What goes back to where it was.
+    """Messages that go back to where they were.
 
     Args:
         queue: where it comes from and goes to.
@@ -89,7 +89,7 @@ class ReturningInOrder(Returning):
 
 
 class ReturningToTheBack(ReturningInOrder):
-    """What goes to the back of its queue: each portion at once."""
+    """Messages that go to the back of their queue: each portion at once."""
 
     __slots__ = ()
 

@@ -13,7 +13,7 @@ from amqp_broker.compilation import mypyc_attr
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class StoredQueue:
-    """What the journal and the memory's paging know of a queue.
+    """A queue as the journal and the memory's paging know it.
 
     Args:
         name: its name.

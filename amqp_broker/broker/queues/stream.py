@@ -461,7 +461,7 @@ class StreamQueue(Queue):
 
 
 class ReturningNowhere(Returning):
-    """What a client had of a stream and does not have any more.
+    """Entries that a client had of a stream and does not have any more.
 
     Args:
         queue: the stream.

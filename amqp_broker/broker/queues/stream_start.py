@@ -1,4 +1,4 @@
-"""Where a consumer of a stream begins, and what it wants of it, as its arguments say.
+"""The start and the filter of a consumer of a stream, as its arguments say.
 
 (RabbitMQ docs, "Streams and Super Streams", "Consuming"; "Stream Filtering".)
 """
