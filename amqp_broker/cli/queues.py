@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from amqp_broker.cli import control, options, queue_messages, tables
+from amqp_broker.cli import control, options, queue_details, queue_messages, tables
 from amqp_broker.cli.exit_codes import EPILOG
 from amqp_broker.cli.tables import Column
 
@@ -52,6 +52,9 @@ def list_queues(
     rows.sort(key=lambda row: (row["vhost"], row["name"]))
     shown = rows if as_json else [{**row, "features": control.features(row, FEATURES)} for row in rows]
     tables.show(shown, COLUMNS, as_json)
+
+
+queue_details.add_to(application)
 
 
 @application.command("purge", epilog=EPILOG)

@@ -39,7 +39,7 @@ class Column:
 
     def cell(self, row: Mapping[str, Any]) -> str:
         """What it shows of a row, in one line."""
-        return _text(row[self.key or self.title])
+        return one_line(row[self.key or self.title])
 
 
 def show(rows: Sequence[Mapping[str, Any]], columns: Iterable[Column | str], as_json: bool) -> None:
@@ -130,7 +130,7 @@ def _can_print(text: str) -> bool:
     return True
 
 
-def _text(value: Any) -> str:
+def one_line(value: Any) -> str:
     """A value in one line; control characters, which names of clients may hold, are written as escapes."""
     if isinstance(value, bool):
         return "yes" if value else "no"

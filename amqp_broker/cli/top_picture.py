@@ -115,7 +115,7 @@ class _Queue:
     def of(cls, row: Mapping[str, Any], earlier: Mapping[str, int] | None, now: Look, before: Look | None) -> _Queue:
         ready, stats = row["messages_ready"], row["message_stats"]
         place = "" if row["vhost"] == "/" else f"{row['vhost']}/"
-        mark = "! " if ready and not row["consumers"] else ""
+        mark = "! " if ready and not row["consumers"] and row["type"] != "stream" else ""
         name = f"{mark}{place}{row['name']}"
         return cls(
             name if name.isprintable() else repr(name)[1:-1],

@@ -14,9 +14,10 @@ import trio
 from amqp_broker.access.passwords import SCRYPT, SHA256, SHA512, PasswordHash, UnknownAlgorithm, hash_password
 from amqp_broker.broker.administration import Administration
 from amqp_broker.broker.broker import Broker
-from amqp_broker.broker.inspection import SLICE_OBJECTS, Inspection
+from amqp_broker.broker.inspection import SLICE_OBJECTS, Inspection, consumer_info, queue_info
 from amqp_broker.broker.policies import OPERATOR_POLICY, POLICY
 from amqp_broker.broker.problems import AdministrationError
+from amqp_broker.broker.queues.stream import StreamQueue
 from amqp_broker.broker.user_administration import password_bytes
 from amqp_broker.broker.virtual_host_properties import Metadata
 from amqp_broker.server.changes import until_done, when_told
@@ -130,6 +131,22 @@ async def show_status(controlled: Controlled, arguments: Arguments) -> ServerSta
 
 
 # --- queues and connections
+
+
+async def show_queue(controlled: Controlled, arguments: Arguments) -> Mapping[str, Any]:
+    """A queue with its consumers and the bindings that lead to it."""
+    virtual_host, name = _text(arguments, "vhost"), _text(arguments, "name")
+    queue = controlled.administration.queue(virtual_host, name)
+    seen: dict[str, Any] = {**queue_info(queue), "consumer_details": list(map(consumer_info, queue.consumers))}
+    if isinstance(queue, StreamQueue):
+        seen |= {"first_offset": queue.first_offset, "end_offset": queue.end_offset}
+    seen["bindings"] = []
+    for step, binding in enumerate(controlled.inspection.bindings(virtual_host)):
+        if binding["destination_type"] == "queue" and binding["destination"] == name:
+            seen["bindings"].append(binding)
+        if step % SLICE_OBJECTS == 0:
+            await trio.lowlevel.checkpoint()
+    return seen
 
 
 async def purge_queue(controlled: Controlled, arguments: Arguments) -> int:
@@ -351,6 +368,7 @@ LISTS: dict[str, List] = {
 
 COMMANDS: dict[str, Command] = {
     "status": show_status,
+    "queues.show": show_queue,
     "queues.purge": purge_queue,
     "queues.delete": delete_queue,
     "queues.peek": peek_queue,

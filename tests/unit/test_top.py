@@ -15,6 +15,7 @@ def queue(name: str, ready: int = 0, consumers: int = 1, published: int = 0, del
         "vhost": "/",
         "messages_ready": ready,
         "messages_unacknowledged": 0,
+        "type": "classic",
         "consumers": consumers,
         "message_stats": {"publish": published, "deliver_get": delivered},
     }
