@@ -206,6 +206,25 @@ def test_a_broker_is_brought_to_another(
     assert (done.returncode, "no HTTP API at http://127.0.0.1:1" in done.stderr) == (7, True)
 
 
+@pytest.mark.slow
+def test_a_migration_that_is_killed_is_finished_by_the_next(
+    here: OurBroker, there: OurBroker, channels: Callable[[OurBroker], BlockingChannel]
+) -> None:
+    publish(channels(here), "a", bodies_of(3_000))
+    new = channels(there)
+    new.queue_declare("a", durable=True)
+    addresses = [f"amqp://guest:guest@127.0.0.1:{broker.address.port}" for broker in (here, there)]
+    command = [sys.executable, "-m", "amqp_broker", "migrate", *addresses, "--no-definitions", "--queue", "a"]
+    killed = subprocess.Popen(command, env=our_environment(), stdout=subprocess.DEVNULL)
+    until(lambda: killed.poll() is not None or new.queue_declare("a", passive=True).method.message_count)
+    killed.kill()
+    killed.wait()
+    subprocess.run(command, env=our_environment(), stdout=subprocess.DEVNULL, timeout=60, check=True)
+    assert channels(here).queue_declare("a", passive=True).method.message_count == 0
+    arrived = [int(body) for body in taken(new, "a")]
+    assert sorted(set(arrived)) == list(range(3_000))  # what was on its way comes twice, and none is lost
+
+
 def http_of(broker: OurBroker) -> str:
     line = next(line for line in broker.log_text().splitlines() if "http://" in line)
     return "http://127.0.0.1:" + line.split("http://", 1)[1].split("/")[0].split()[0].rpartition(":")[2]

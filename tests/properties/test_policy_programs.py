@@ -22,6 +22,8 @@ QUEUES: dict[str, FieldTable] = {
     "ab": {"x-max-length": 3, "x-overflow": "reject-publish"},
     "b": {"x-queue-type": "quorum", "x-delivery-limit": 4},
     "ba": {"x-queue-type": "quorum", "x-dead-letter-exchange": "mine"},
+    "bab": {"x-queue-type": "stream", "x-max-length-bytes": 5_000_000},
+    "bb": {"x-queue-type": "stream"},
 }
 
 definitions = st.fixed_dictionaries(
@@ -31,6 +33,7 @@ definitions = st.fixed_dictionaries(
         "message-ttl": st.integers(0, 1000),
         "expires": st.integers(1, 1000),
         "delivery-limit": st.integers(0, 8),
+        "max-length-bytes": st.integers(1_000_000, 2_000_000),
     },
 ).filter(bool)
 more = st.fixed_dictionaries(
@@ -40,6 +43,7 @@ more = st.fixed_dictionaries(
         "dead-letter-exchange": st.sampled_from(["dead", ""]),
         "alternate-exchange": st.just("amq.fanout"),
         "queue-mode": st.just("lazy"),
+        "max-age": st.sampled_from(["1h", "7D"]),
     },
 )
 names = st.sampled_from(["one", "two", "three"])
@@ -47,7 +51,7 @@ values = st.fixed_dictionaries(
     {
         "pattern": st.sampled_from(["", "^a", "a", "b$", "^ab$", "nothing"]),
         "priority": st.sampled_from([0, 1, -1]),
-        "apply-to": st.sampled_from(["all", "queues", "exchanges", "classic_queues", "quorum_queues"]),
+        "apply-to": st.sampled_from(["all", "queues", "exchanges", "classic_queues", "quorum_queues", "streams"]),
     }
 )
 set_one = st.builds(
@@ -87,7 +91,7 @@ def state(broker: DiskBroker) -> dict[str, Any]:
 
 
 @given(programs)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_only_what_they_are_in_the_end_counts(program: list[tuple[str, str, dict[str, Any] | None]]) -> None:
     broker = DiskBroker()
     in_the_end: dict[tuple[str, str], dict[str, Any]] = {}
