@@ -1,4 +1,4 @@
-"""What a broker says of its own life: it starts, what it has recovered, it is ready, it stops, it fails.
+"""Announcements of a broker about its own life: it starts, what it has recovered, it is ready, it stops, it fails.
 
 Each is an event of the log. With ``--log-format text`` a person most often looks on: where it listens and that it is
 ready, or what has failed, is printed in words then; with ``json`` every line is an event. Does not hold what happens;

@@ -1,4 +1,4 @@
-"""Where the settings come from: command line, environment, a TOML file, RabbitMQ's own variables, defaults.
+"""The sources of the settings: command line, environment, a TOML file, RabbitMQ's own variables, defaults.
 
 The earlier in that list, the stronger. Holds reading and checking them, and who set what. Does not hold which settings
 there are; that is ``settings.py``.

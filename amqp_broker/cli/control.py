@@ -1,4 +1,4 @@
-"""How the commands that look into a running broker, or change it, reach it.
+"""The way in which commands that look into a running broker, or change it, reach it.
 
 The other end is ``server/control.py``; how lists are printed is in ``tables.py``.
 """

@@ -1,4 +1,4 @@
-"""What the exit code of ``amqp-broker`` says. Documented in its ``--help`` as well; keep the two together."""
+"""The exit codes of ``amqp-broker``. Documented in its ``--help`` as well; keep the two together."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ class Filter:
 
 @dataclass(frozen=True)
 class Extent:
-    """How far a command goes."""
+    """The limits of a command."""
 
     limit: Annotated[int | None, typer.Option("--limit", metavar="N", min=0, help="At most so many.")] = None
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Do nothing; say what would be done, and show some.")] = (

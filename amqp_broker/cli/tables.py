@@ -1,4 +1,4 @@
-"""How lists are shown on a terminal: in columns, as wide as there is room.
+"""Lists on a terminal: in columns, as wide as there is room.
 
 On a terminal, what does not fit is shortened, the widest columns first. Into a pipe or a file everything is written as
 it is, unless ``COLUMNS`` says how wide a line may be. Does not fetch anything; that is ``control.py``.

@@ -1,4 +1,4 @@
-"""What ``amqp-broker top`` shows: lines of text, made of two looks at a broker. Holds no terminal."""
+"""The picture of ``amqp-broker top``: lines of text, made of two looks at a broker. Holds no terminal."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ _CRC: Final = struct.Struct("<I")
 
 
 class BlockHeader(NamedTuple):
-    """What stands before a block's payload.
+    """The header before a block's payload.
 
     ``synced_batch`` is the last batch that was known to be durable when this block was written: what it tells apart is
     a torn tail, which nobody relied on, from damage to what was durable.

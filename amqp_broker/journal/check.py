@@ -49,7 +49,7 @@ class Found:
 
 @dataclass(slots=True)
 class Report:
-    """What `check` found.
+    """The findings of `check`.
 
     ``live_records`` counts records, not claims; ``drops`` counts the references that records of drops name.
     """

@@ -1,4 +1,4 @@
-"""What can go wrong with a journal, and how final each of it is.
+"""The failures of a journal, and how final each of them is.
 
 Holds the exceptions and the warning that recovery gives. Does not hold the operating system's errors: the journal
 translates those before they leave this floor.

@@ -1,4 +1,4 @@
-"""What is kept in memory of the segments on disk: where each record lies and which of its claims are live.
+"""The index of the segments on disk, in memory: where each record lies and which of its claims are live.
 
 Holds packed arrays, five bytes for each reference in a fresh segment and thirteen for each live one in a rewritten one,
 and no object a record. Does not read nor write files; it only says where to read.

@@ -1,4 +1,4 @@
-"""What a journal offers to those above it, and what it promises. The small port that another store could fill as well.
+"""The interface of a journal to those above it, and its promises. The small port that another store could fill as well.
 
 Holds the Protocol and its vocabulary, no implementation (that is `journal.py`). Every call belongs to the owner's
 thread, except the three that say that they may run in another one.

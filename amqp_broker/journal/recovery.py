@@ -45,7 +45,7 @@ _NO_MORE = 2**64
 
 
 class End(NamedTuple):
-    """Where the last segment really ends."""
+    """The real end of the last segment."""
 
     offset: int
     batch: int

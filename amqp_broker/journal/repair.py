@@ -28,7 +28,7 @@ _COPY_BYTES = 1024 * 1024
 
 @dataclass(slots=True)
 class RepairReport:
-    """What `repair` did. ``kept_aside`` names the copies of the damaged files."""
+    """The outcome of `repair`. ``kept_aside`` names the copies of the damaged files."""
 
     damages: list[Damage] = field(default_factory=list)
     kept_aside: list[str] = field(default_factory=list)

@@ -42,7 +42,7 @@ IS_REWRITTEN = 1
 
 
 class SegmentHeader(NamedTuple):
-    """What stands at the start of a segment.
+    """The header at the start of a segment.
 
     A segment that takes the place of several has the numbers of the first and the last of them; a fresh one has its
     own number twice. ``first_reference`` is the lowest that may be in it, ``batch`` the last batch before it.

@@ -1,4 +1,4 @@
-"""Where the control socket is, and how a long path fits into a socket's address. Both of its ends ask here."""
+"""The address of the control socket, and how a long path fits into a socket's address. Both of its ends ask here."""
 
 from __future__ import annotations
 

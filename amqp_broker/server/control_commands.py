@@ -1,4 +1,4 @@
-"""What can be asked for on the control socket: each command checks its arguments, and calls the inspection or the
+"""The commands of the control socket: each checks its arguments, and calls the inspection or the
 administration.
 """
 

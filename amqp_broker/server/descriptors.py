@@ -1,4 +1,4 @@
-"""How many clients fit into the file descriptors that the system lets this process have.
+"""The number of clients that fit into the file descriptors that the system lets this process have.
 
 A client is refused before the last descriptor is gone: the journal needs some to go on, and a broker that cannot open
 its next segment has to stop.

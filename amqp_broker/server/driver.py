@@ -1,4 +1,4 @@
-"""What the broker asks of the server floor, and who of it does that: one task or thread for each kind of request.
+"""The requests of the broker to the server floor, and who fulfils them: one task or thread for each kind of request.
 
 Holds none of the work; each request has a file of its own (``journal_flusher.py``, ``long_works.py``,
 ``page_reader.py``, ``timers.py``, ``password_checks.py``, ``trace_writer.py``).

@@ -1,4 +1,4 @@
-"""Where an errand between brokers begins and ends: another broker, or this one, over a stream in memory.
+"""The ends of an errand between brokers: another broker, or this one, over a stream in memory.
 
 An address without a host is this broker itself. There the user that it names needs no password, because only who
 administers this broker can name it; where it names nobody, it is an administrator.

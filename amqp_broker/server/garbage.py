@@ -1,4 +1,4 @@
-"""When the process looks for garbage that reference counting leaves: objects that refer to each other in a circle.
+"""Times of looking for the garbage that reference counting leaves: objects that refer to each other in a circle.
 
 CPython looks through all objects whenever their number has grown by a quarter. Each message that is ready is an object,
 so a growing backlog would be looked through again and again, 100 ms for each million of messages, in which nobody is

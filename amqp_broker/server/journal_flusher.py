@@ -1,4 +1,4 @@
-"""What writes the journal: what has gathered is written in a thread, synced when it should be, and the broker is told.
+"""Writing the journal: what has gathered is written in a thread, synced when it should be, and the broker is told.
 
 While one batch is on its way to the disk the next one gathers, so the more there is to do, the more each sync does.
 Where a confirm means a sync, a batch is synced as it is written if anybody waits for anything. Nobody waits for a

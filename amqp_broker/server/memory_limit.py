@@ -1,4 +1,4 @@
-"""How much memory this process may have: what the machine has, or less where a control group says so.
+"""The memory that this process may have: what the machine has, or less where a control group says so.
 
 A container's limit is a control group's (cgroups(7)). Version 2 has one tree with ``memory.max`` and ``memory.high`` in
 each group, version 1 a tree for memory alone with ``memory.limit_in_bytes``; a process is bound by its own group and by

@@ -1,4 +1,4 @@
-"""Where clients arrive: listeners, how many there may be, and all that comes before the protocol, PROXY and TLS.
+"""The reception of clients: listeners, how many there may be, and all that comes before the protocol, PROXY and TLS.
 
 Whoever has come through is handed over as a stream and a peer. Knows no broker and no protocol.
 """

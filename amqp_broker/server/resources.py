@@ -1,4 +1,4 @@
-"""What the broker uses of memory, disk and descriptors, the limits in force, and the task that raises the alarms."""
+"""The broker's use of memory, disk and descriptors, the limits in force, and the task that raises the alarms."""
 
 from __future__ import annotations
 

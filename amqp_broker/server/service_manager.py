@@ -1,4 +1,4 @@
-"""What systemd is told of the broker: ready, reloading, stopping, alive (sd_notify(3)).
+"""Notices to systemd about the broker: ready, reloading, stopping, alive (sd_notify(3)).
 
 A datagram to the socket that ``NOTIFY_SOCKET`` names; without that variable nothing is sent. Needs no library.
 """

@@ -1,4 +1,4 @@
-"""What a running broker says of itself to its administrator: process, listeners, limits in force, counts.
+"""The status of a running broker for its administrator: process, listeners, limits in force, counts.
 
 Holds the form only; what there is of queues and clients is told by ``broker/inspection.py``.
 """

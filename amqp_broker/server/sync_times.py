@@ -1,4 +1,4 @@
-"""How long the journal's batches took to be written and synced, as a histogram. Knows no journal and no format."""
+"""The times of the journal's batches to be written and synced, as a histogram. Knows no journal and no format."""
 
 from __future__ import annotations
 

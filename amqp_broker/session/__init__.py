@@ -1,4 +1,4 @@
-"""What every client's conversation needs, whatever it speaks. Knows no protocol: no frames, no codes, no words.
+"""The parts of every client's conversation, whatever it speaks. Knows no protocol: no frames, no codes, no words.
 
 A protocol is a connection class in a folder of its own below ``protocols/``, which is registered in
 ``server/protocols.py``, derives from ``connection.ClientConnection`` and is built from these parts, each handed what it

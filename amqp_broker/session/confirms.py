@@ -1,4 +1,4 @@
-"""What a publisher waits for: which of its publishes are as durable as they must be, in the order they came in.
+"""Confirms of a publisher: which of its publishes are as durable as they must be, in the order they came in.
 
 Publishes are numbered by the protocol. What one chunk brings gets into one batch of the journal, so what was accepted
 makes one run, whose position is the last of its messages'; what was refused is a run by itself. Runs are told in order:

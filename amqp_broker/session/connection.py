@@ -1,4 +1,4 @@
-"""What the connections of all protocols are alike in: who it is, what goes out, and how long it is not heard.
+"""The part that connections of all protocols have in common: who it is, what goes out, and how long it is not heard.
 
 A protocol's connection derives from this. What it owes whoever drives it stands in docs/architecture.md ("What a
 protocol's connection asks of its driver"); what comes in, and what the end looks like, is the protocol's.

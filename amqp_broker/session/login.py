@@ -1,4 +1,4 @@
-"""Who a client is, and whether it may enter a virtual host: for every protocol that has users.
+"""Login: who a client is, and whether it may enter a virtual host, for every protocol that has users.
 
 ``Login`` is asked in two steps, as most protocols have them: who is it (``authenticate``), and may it be there
 (``enter``). A refusal is a ``Refused`` with a reason, which each protocol says in its own codes.

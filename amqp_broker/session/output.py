@@ -1,4 +1,4 @@
-"""What is to be sent to one client: a queue of bytes, which holds consumers back and may wait for the journal.
+"""Output to one client: a queue of bytes, which holds consumers back and may wait for the journal.
 
 - Above the high-water mark the connection is congested: its consumers get nothing more until half of the mark is left.
   Far above it the client is not heard any more, because it asks for more and more and reads none of it.

@@ -1,4 +1,4 @@
-"""What becomes of deliveries, told to the queues: acknowledged, rejected, requeued, or given back in the end.
+"""Settling of deliveries, told to the queues: acknowledged, rejected, requeued, or given back in the end.
 
 There may be very many of them, so they come in portions. Acknowledgements and rejections take effect one portion after
 the other; what goes back to a queue does so in the end, in one piece, and only then its consumers have room again, so

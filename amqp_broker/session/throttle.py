@@ -1,4 +1,4 @@
-"""When a client is not read: an alarm is raised and it publishes, the disk is behind with what it sent, or what it
+"""Pauses in reading a client: an alarm is raised and it publishes, the disk is behind with what it sent, or what it
 asked for last takes a while.
 
 As in RabbitMQ, an alarm stops only who publishes while it is raised, and stops it altogether: its acknowledgements

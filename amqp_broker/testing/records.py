@@ -1,4 +1,4 @@
-"""What a test gets to see of messages: plain values, made when they are asked for or published.
+"""Messages as a test gets to see them: plain values, made when they are asked for or published.
 
 Holds the record of what was published, bounded in number and bytes, and the explanation why a message went nowhere.
 """

@@ -1,4 +1,4 @@
-"""Where a broker in a test runs: in a thread of its own, or in the nursery of a trio program.
+"""The places in which a broker in a test runs: in a thread of its own, or in the nursery of a trio program.
 
 Each offers the same: start and stop, ``look`` (a quick question), ``run`` and ``run_async`` (what has to wait), and
 ``restart``. Holds no broker; that is ``engine.py``.

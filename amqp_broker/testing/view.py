@@ -1,4 +1,4 @@
-"""What a test sees of one virtual host, without consuming, and without waiting longer than the traffic needs.
+"""The view that a test has of one virtual host, without consuming, and without waiting longer than the traffic needs.
 
 Holds the questions only. Faults are in ``faults.py``, the clock in ``clock.py``, the picture for people in
 ``picture.py``.

@@ -1,4 +1,4 @@
-"""What a broker in a test remembers of what went by, and the faults that wait for their moment.
+"""The memory that a broker in a test has of what went by, and the faults that wait for their moment.
 
 Plain state without behaviour of its own: ``remembering.py`` fills it in, ``watched.py`` acts on it, ``view.py`` and
 ``faults.py`` offer it to tests. It outlives a restart of the broker.

@@ -26,7 +26,7 @@ CHANNELS_MIN = 1
 
 
 class Step(Enum):
-    """What the handshake waits for; the names are RabbitMQ's, they stand in texts."""
+    """The steps of the handshake, by what it waits for; the names are RabbitMQ's, they stand in texts."""
 
     HEADER = "pre_init"
     START_OK = "starting"

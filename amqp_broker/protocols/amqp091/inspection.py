@@ -1,4 +1,4 @@
-"""How a connection describes itself to those who look in (``broker/inspection.py``)."""
+"""The description of a connection for those who look in (``broker/inspection.py``)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the parts of a connection, and of its channels, know of them: who is there, what was agreed on, how to answer.
+"""The view that parts of a connection and of its channels have of it: who is there, what was agreed on, how to answer.
 
 ``connection.py`` and ``channel.py`` derive from these two, and handle what comes in.
 """

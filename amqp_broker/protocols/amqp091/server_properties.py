@@ -1,4 +1,4 @@
-"""What the broker says of itself in ``connection.start``.
+"""The properties of the broker in ``connection.start``.
 
 Clients choose their ways by it: kombu looks at product and version, aiormq at the capabilities.
 """

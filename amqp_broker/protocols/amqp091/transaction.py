@@ -1,4 +1,4 @@
-"""What a transactional channel has put off: publishes, and settlements of messages it got.
+"""The work that a transactional channel has put off: publishes, and settlements of messages it got.
 
 At commit the publishes go first, then the settlements (RabbitMQ docs, "Broker Semantics"). A publish's route was
 found when it came; its errors were reported then.

@@ -1,4 +1,4 @@
-"""What the addresses of sources and targets stand for, in version 2 and 1 (RabbitMQ docs, "AMQP 1.0", Addresses).
+"""Addresses of sources and targets, and what they stand for, in version 2 and 1 (RabbitMQ docs, "AMQP 1.0", Addresses).
 
 Version 2 has ``/queues/:queue``, ``/exchanges/:exchange``, ``/exchanges/:exchange/:key``, each part percent-encoded,
 and no address at all; what is none of these is read as version 1, whose queues are declared where they are named.

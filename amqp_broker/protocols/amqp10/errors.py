@@ -1,4 +1,4 @@
-"""What a client is told when something is wrong: a condition and words, and what ends with it (AMQP 1.0, 2.8.14)."""
+"""Errors as a client is told of them: a condition and words, and what ends with it (AMQP 1.0, 2.8.14)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a connection of AMQP 1.0 describes itself to those who look in (``broker/inspection.py``): its sessions as
+"""The description of a connection of AMQP 1.0 for those who look in (``broker/inspection.py``): its sessions as
 channels.
 """
 

@@ -1,4 +1,4 @@
-"""What frames say: the performatives of connections, sessions and links, and of SASL (AMQP 1.0, parts 2, 3 and 5).
+"""The performatives of connections, sessions and links, and of SASL (AMQP 1.0, parts 2, 3 and 5).
 
 Those that come in are read as lists of fields, each asked for by its place and type; those that go out are made here.
 """

@@ -269,7 +269,7 @@ class Connection(Link):
     # --- the end
 
     def _disconnect(self, packet: Disconnect) -> None:
-        """The client says goodbye (MQTT 5.0, 3.14)."""
+        """The client has sent DISCONNECT (MQTT 5.0, 3.14)."""
         session = self.session
         expiry = packet.properties.get(Property.SESSION_EXPIRY_INTERVAL)
         if isinstance(expiry, int):

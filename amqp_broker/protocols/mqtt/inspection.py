@@ -1,4 +1,4 @@
-"""How an MQTT connection describes itself to those who look in (``broker/inspection.py``): as one with one channel."""
+"""The description of an MQTT connection for those who look in (``broker/inspection.py``): as one with one channel."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the parts of an MQTT connection know of it: who the client is, what it has asked for, how to reach the others.
+"""A connection as its parts see it: who the client is, what it has asked for, how to reach the others.
 
 ``connection.py`` derives from it, and handles what comes in.
 """

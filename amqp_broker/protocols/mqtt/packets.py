@@ -75,7 +75,7 @@ PINGRESP: Final = bytes((PacketType.PINGRESP << 4, 0))
 
 @dataclass(slots=True)
 class Will:
-    """What is published when the client goes without saying goodbye."""
+    """The message that is published when the client goes without DISCONNECT."""
 
     topic: str
     payload: bytes

@@ -1,4 +1,4 @@
-"""What an MQTT peer is told of an outcome: MQTT 5's reason codes, MQTT 3's return codes, the errors that carry them.
+"""Outcomes as an MQTT peer is told of them: MQTT 5's reason codes, MQTT 3's return codes, the errors that carry them.
 
 Holds no decision when which of them is due.
 """

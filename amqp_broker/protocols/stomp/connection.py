@@ -279,7 +279,7 @@ class Connection(Link):
     # --- the end
 
     def _disconnect(self, frame: Frame) -> None:
-        """The client says goodbye; a receipt comes when all that it has sent is kept (STOMP 1.2, "DISCONNECT")."""
+        """The client has sent DISCONNECT: a receipt comes when all that it has sent is kept (STOMP 1.2)."""
         self.close_reason = "closed by client"
         self._is_leaving = True
         receipt = frame.headers.get("receipt")

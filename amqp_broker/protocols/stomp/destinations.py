@@ -1,4 +1,4 @@
-"""What the destinations of SEND and SUBSCRIBE stand for in AMQP (RabbitMQ docs, "STOMP Plugin", Destinations)."""
+"""The destinations of SEND and SUBSCRIBE in terms of AMQP (RabbitMQ docs, "STOMP Plugin", Destinations)."""
 
 from __future__ import annotations
 

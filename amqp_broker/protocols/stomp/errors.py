@@ -1,4 +1,4 @@
-"""What a client is told when something is wrong: an ERROR frame, behind which the connection may go on."""
+"""Errors as a client is told of them: an ERROR frame, behind which the connection may go on."""
 
 from __future__ import annotations
 

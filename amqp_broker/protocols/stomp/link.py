@@ -1,4 +1,4 @@
-"""What the parts of a STOMP connection know of it: what was agreed on, how to answer, and how to reach the others.
+"""The view that parts of a STOMP connection have of it: what was agreed on, how to answer, and how to reach the others.
 
 ``connection.py`` derives from it, and handles what comes in.
 """

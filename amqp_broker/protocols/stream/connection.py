@@ -333,7 +333,7 @@ class Connection(Link):
     # --- the end
 
     def _farewell(self, fields: Fields) -> None:
-        """The client says goodbye."""
+        """The client has sent Close."""
         correlation_id = fields.u32()
         self.close_reason = "closed by client"
         self.output.send(answer(codes.CLOSE, correlation_id))

@@ -1,4 +1,4 @@
-"""What goes wrong: a request that is answered with a code, and a client that is sent away."""
+"""Errors: a request that is answered with a code, and a client that is sent away."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a stream connection describes itself to those who look in (``broker/inspection.py``): as one with one channel."""
+"""The description of a stream connection for those who look in (``broker/inspection.py``): as one with one channel."""
 
 from __future__ import annotations
 

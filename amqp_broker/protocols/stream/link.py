@@ -1,4 +1,4 @@
-"""What the parts of a stream connection know of it: what was agreed on, and how to send."""
+"""The view that parts of a stream connection have of it: what was agreed on, and how to send."""
 
 from __future__ import annotations
 
