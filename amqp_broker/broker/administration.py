@@ -1,4 +1,4 @@
-"""What an administrator changes: users, their permissions and limits, virtual hosts and theirs, what clients have left.
+"""Changes by an administrator: users, their permissions and limits, virtual hosts and theirs, what clients have left.
 
 Every such change goes through here, whoever asks for it: it is checked first, written to the journal, and acts at once
 on the connections that are open. A permission that was withdrawn is missed by the next operation (the routes that

@@ -166,7 +166,7 @@ class TopicPermissionInfo(TypedDict):
 
 
 class PermissionInfo(TypedDict):
-    """What a user may do in a virtual host."""
+    """The permissions of a user in a virtual host."""
 
     user: str
     vhost: str
@@ -177,7 +177,7 @@ class PermissionInfo(TypedDict):
 
 
 class Counts(TypedDict):
-    """How many of everything there are."""
+    """The number of everything there is."""
 
     virtual_hosts: int
     users: int

@@ -1,4 +1,4 @@
-"""How Erlang prints a value (its ``~p``): RabbitMQ's texts show wrong values that way, and clients match on them.
+"""Values as Erlang prints them (``~p``): RabbitMQ's texts show wrong values that way, and clients match on them.
 
 Two values that print alike are one and the same term in Erlang, whatever their types in a field table were: the
 comparison of arguments rests on that. Strings and byte arrays are both binaries there. Holds no rule about arguments.

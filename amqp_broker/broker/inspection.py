@@ -1,4 +1,4 @@
-"""What those who look in see of a broker: one picture, told once, for the command line, an HTTP API and tests.
+"""The inspection of a broker: one picture, told once, for the command line, an HTTP API and tests.
 
 Each thing is told as a dictionary of ``descriptions.py``. Whatever there can be very many of comes as an iterator that
 describes one thing at a time: who reads it takes ``SLICE_OBJECTS`` and lets others have their turn. Between two slices
@@ -405,7 +405,7 @@ def consumer_info(consumer: Consumer) -> ConsumerInfo:
 
 
 def counts_of_virtual_host(broker: Broker, virtual_host: VirtualHost) -> ChannelCounts:
-    """What was counted in a virtual host since the broker began."""
+    """The sums of what was counted in a virtual host since the broker began."""
     connections = broker.open_connections.in_virtual_host(virtual_host.name)
     open_ones = (counts for connection in connections for counts in connection.channel_counts())
     return total((virtual_host.counts_of_ended, *open_ones))

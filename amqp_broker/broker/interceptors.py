@@ -1,4 +1,4 @@
-"""What changes messages on their way in, before they are routed: interceptors that packages bring.
+"""Interceptors, which change messages before they are routed: those that packages bring.
 
 Each is asked for each message of a client, whatever protocol it speaks, in the order in which they were switched on
 (RabbitMQ docs, "Message Interceptors", has two of its own). Where there is none, a publish costs one comparison. Holds
@@ -44,7 +44,7 @@ class Incoming:
 
 
 class Interceptor(Protocol):
-    """What a package brings: made once, with the broker, when it is switched on."""
+    """An interceptor that a package brings: made once, with the broker, when it is switched on."""
 
     def incoming(self, message: Incoming) -> None:
         """See a message, and change its properties; raise an AmqpError to refuse it to its publisher."""

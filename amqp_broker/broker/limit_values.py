@@ -19,7 +19,7 @@ LIMIT_MAX: Final = 2**31 - 1
 
 
 def limits_value(limits: VirtualHostLimits | UserLimits) -> dict[str, int]:
-    """What is limited, by RabbitMQ's names."""
+    """The limits, by RabbitMQ's names."""
     names = VIRTUAL_HOST_LIMITS if isinstance(limits, VirtualHostLimits) else USER_LIMITS
     found = {name: getattr(limits, field) for name, field in names.items()}
     return {name: limit for name, limit in found.items() if limit is not None}

@@ -1,4 +1,4 @@
-"""Which messages somebody looks for: by key, header, property, text or JSON of the body.
+"""Filters of messages: by key, header, property, text or JSON of the body.
 
 A path says where in nested tables or in JSON a value is: ``order.items.0.sku``. A name with dots in it is found as it
 is. In a list a number is a place, and any other name is looked for in all its members: ``x-death.queue`` finds every
@@ -34,7 +34,7 @@ class UnknownProperty(Exception):
 
 @dataclass(frozen=True, slots=True)
 class MessageFilter:
-    """What a message must have to be found; all of it, and anything where nothing is said.
+    """The conditions that a message must meet to be found; all of it, and anything where nothing is said.
 
     Args:
         exchange: it was published to.

@@ -1,4 +1,4 @@
-"""Where an administrator's messages go: to a queue as they are, through an exchange, or back to where they died.
+"""Destinations of messages that an administrator moves: a queue, an exchange, or back to where they died.
 
 Says for each message which queues it goes to, and as what, or why it stays. Puts nothing anywhere by itself, and takes
 nothing out; that is ``moving.py``.
@@ -55,7 +55,7 @@ class Way:
 
 
 class Destination:
-    """Where the messages of a queue go.
+    """A destination for the messages of a queue.
 
     Args:
         virtual_host: where all of this is.

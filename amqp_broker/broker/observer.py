@@ -1,4 +1,4 @@
-"""Who looks on while a broker works: traces, the broker inside tests. They see what happens and change nothing.
+"""Observers of a broker at work: traces, the broker inside tests. They see what happens and change nothing.
 
 An observer has a method for each kind of event; ``Onlooker`` has them all and does nothing, for those who want a few.
 ``Observers`` are all that one broker has. Where something happens it is asked first whether anybody looks on, so that
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class Channel(Protocol):
-    """Where a client publishes and consumes; a protocol without channels has what stands for one."""
+    """The channel on which a client publishes and consumes; a protocol without channels has what stands for one."""
 
     @property
     def number(self) -> int:
@@ -108,7 +108,7 @@ class Kind(StrEnum):
 
 
 class Subject:
-    """What was declared or deleted.
+    """The thing that was declared or deleted.
 
     Args:
         kind: of what.

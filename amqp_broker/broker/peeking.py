@@ -67,7 +67,7 @@ class StoppedBy(StrEnum):
 
 
 class HolderInfo(TypedDict):
-    """Who has a message and has not acknowledged it."""
+    """The holder of a message that is not acknowledged."""
 
     consumer_tag: str | None  # None for who got it with basic.get
     channel: str
@@ -112,7 +112,7 @@ class PeekInfo(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class PeekBounds:
-    """How far one look goes.
+    """The bounds of one look.
 
     Args:
         offset: how many messages are passed by at first.

@@ -1,4 +1,4 @@
-"""What installed packages bring to a broker: found by entry points, loaded when it is used for the first time.
+"""Plugins that installed packages bring to a broker: found by entry points, loaded when it is used for the first time.
 
 Finding them reads the metadata of every installed package, and loading one runs somebody's code: neither is done
 before somebody asks for what the broker has not by itself. Whatever fails in such code is named in the log, and refused

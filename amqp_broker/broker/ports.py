@@ -125,7 +125,7 @@ class PassiveDriver:
 
 
 class Authorizer(Protocol):
-    """Who wants something: it may own exclusive queues, and it is refused what its user may not do.
+    """Somebody who wants something: it may own exclusive queues, and it is refused what its user may not do.
 
     The session floor's connections are authorizers. Each check raises AmqpError 403. ``kind`` is ``queue`` or
     ``exchange`` (RabbitMQ docs, "Access Control").

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 class AdministrationError(Exception):
-    """What was asked for cannot be done, and nothing was changed; the text says why."""
+    """A request of an administrator that cannot be done, and nothing was changed; the text says why."""
 
 
 class NotThere(AdministrationError):

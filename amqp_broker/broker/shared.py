@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Shared:
-    """What all in a broker have in common.
+    """The things that all parts of a broker have in common.
 
     Args:
         settings: limits and defaults.

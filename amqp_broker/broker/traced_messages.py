@@ -19,7 +19,7 @@ ASKED: Final = ("vhost", "message_id", "correlation_id", "headers", "sample", "b
 
 
 class Wanted:
-    """Which messages are to be traced: those of which all is so that is given.
+    """The messages that are to be traced: those of which all is so that is given.
 
     Args:
         virtual_host: where they are published.

@@ -20,7 +20,7 @@ KEY_BYTES_MAX: Final = 255
 
 
 class WayBack(NamedTuple):
-    """Where a message came from, and as what it goes there."""
+    """The origin of a message, and the form in which it goes back there."""
 
     queue: str
     address: Address

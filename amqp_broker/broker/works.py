@@ -52,7 +52,7 @@ class Work:
 
 
 class Unfinished(Exception):
-    """What a client asked for takes a while: it is to be heard again when that is done."""
+    """Work for a client that takes a while: it is to be heard again when that is done."""
 
     def __init__(self, work: Work) -> None:
         super().__init__(work)

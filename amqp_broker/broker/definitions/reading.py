@@ -89,7 +89,7 @@ class NewBinding:
 
 @dataclass(slots=True)
 class HostPlan:
-    """What is to be done in one virtual host."""
+    """The plan for one virtual host."""
 
     exchanges: dict[str, NewExchange] = field(default_factory=dict)
     queues: dict[str, NewQueue] = field(default_factory=dict)

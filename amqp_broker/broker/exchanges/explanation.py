@@ -26,7 +26,7 @@ BINDINGS_SHOWN_MAX = 500  # of those of one exchange that do not match
 
 
 class BindingVerdict(TypedDict):
-    """What a binding has to say."""
+    """The verdict of a binding."""
 
     destination: str
     destination_type: str  # queue or exchange
