@@ -12,7 +12,6 @@ a door.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import secrets
@@ -28,6 +27,7 @@ from amqp_broker import __version__
 from amqp_broker.broker.broker import Broker
 from amqp_broker.broker.problems import AdministrationError
 from amqp_broker.cluster import door
+from amqp_broker.cluster.assignment import candidates
 from amqp_broker.cluster.clients import NodeClients
 from amqp_broker.cluster.configuration import ClusterConfiguration
 from amqp_broker.cluster.door import Caller
@@ -457,13 +457,9 @@ class ClusterNode:
             return None
 
     def _place_in_line(self) -> int:
-        """How many others should try first: another order for each cluster and set of nodes (rendezvous hashing)."""
-
-        def weight(node_id: str) -> bytes:
-            return hashlib.sha256(f"{self._keys.prefix} {node_id}".encode()).digest()
-
-        mine = weight(self._node_id)
-        return sum(weight(node_id) < mine for node_id in self._known.nodes if node_id != self._node_id)
+        """How many others should try first."""
+        nodes = {self._node_id, *self._known.nodes}
+        return candidates(self._keys.prefix, {SHARD: None}, nodes)[SHARD].index(self._node_id)
 
     async def _disown(self, claim: bytes) -> None:
         await self._ownership.disown(claim)
