@@ -174,7 +174,7 @@ class Subscription:
 
     def consumer_cancelled(self, consumer: Consumer) -> None:
         """The stream has gone; the connection is told of that once for all that it has of it."""
-        self.consumer = None
+        self.consumer = self._reader = None
 
     def inspect(self) -> ChannelInfo:
         """Describe the connection as a channel."""
@@ -186,6 +186,7 @@ class Subscription:
         """Nothing more comes."""
         self._is_stopped = True
         self.has_room = False
+        self._reader = None  # which delivers here
         consumer, self.consumer = self.consumer, None
         if consumer is not None:
             consumer.queue.remove_consumer(consumer)
