@@ -78,7 +78,7 @@ def packets(draw: st.DrawFn, level: int) -> Packet:
         if draw(st.booleans()):
             will_properties = with_properties(WILL_PROPERTIES)
             will = Will(
-                draw(STRINGS),
+                draw(STRINGS.filter(bool)),
                 draw(st.binary(max_size=9)),
                 draw(st.integers(0, 2)),
                 draw(st.booleans()),
