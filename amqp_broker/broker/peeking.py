@@ -198,9 +198,7 @@ class Peek:
     def _shows_unacknowledged(self) -> bool:
         """Whether what consumers have is shown; in a stream it is still in its place."""
         state = self._bounds.state
-        return state is MessageState.UNACKNOWLEDGED or (
-            state is MessageState.ALL and not isinstance(self._queue, StreamQueue)
-        )
+        return state is MessageState.UNACKNOWLEDGED or (state is MessageState.ALL and not self._queue.is_log)
 
     def _unacknowledged(self) -> Iterator[tuple[str, Unacknowledged] | None]:
         """The queue's deliveries with the names of their channels; None where others may have their turn."""

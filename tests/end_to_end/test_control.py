@@ -140,7 +140,7 @@ def test_a_folder_with_a_long_name() -> None:
         broker.stop()
 
 
-def test_the_control_socket_is_for_its_owner_and_survives_nonsense(broker: OurBroker) -> None:
+def test_the_control_socket_is_for_its_owner_and_survives_what_is_no_request(broker: OurBroker) -> None:
     path = broker.data_folder / "control"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(broker.data_folder.stat().st_mode) == 0o700

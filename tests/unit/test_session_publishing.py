@@ -79,7 +79,7 @@ def test_empty_body_frames_are_nothing(client: Client) -> None:
     assert channel.drain("q") == [b"ab"]
 
 
-def test_a_body_in_crumbs_needs_no_more_memory_than_its_bytes(broker: MemoryBroker) -> None:
+def test_a_body_in_many_small_frames_needs_no_more_memory_than_its_bytes(broker: MemoryBroker) -> None:
     client = Client(broker).open()
     channel = client.channel()
     channel.declare("q")

@@ -12,7 +12,6 @@ from typing import Any
 from amqp_broker.access.patterns import BadPattern, Pattern
 from amqp_broker.broker.inspection import queue_info
 from amqp_broker.broker.queues.base import Queue
-from amqp_broker.broker.queues.stream import StreamQueue
 from amqp_broker.management.api.overview import visible_hosts
 from amqp_broker.management.http.call import Call
 from amqp_broker.management.http.messages import Answer, answer_json, bad_request
@@ -59,8 +58,8 @@ def brief(samples: Samples, queue: Queue) -> dict[str, Any]:
 
 
 def is_stuck(queue: Queue) -> bool:
-    """Whether messages wait and nobody consumes; those in a stream are to stay."""
-    return queue.ready_count > 0 and not queue.consumers and not isinstance(queue, StreamQueue)
+    """Whether messages wait and nobody consumes; those in a log are to stay."""
+    return queue.ready_count > 0 and not queue.consumers and not queue.is_log
 
 
 Sorter = Callable[[Samples, Queue], Any]

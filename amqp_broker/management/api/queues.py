@@ -72,7 +72,9 @@ def describe(call: Call, queue: Queue) -> dict[str, Any] | None:
         return row | _of_stream(call, queue)
     if isinstance(queue, QuorumQueue):
         return row | _of_quorum(call, queue)
-    return row | (_replicas(call) if info["has_replicas"] else _of_classic(queue))
+    if info["has_replicas"]:
+        return row | _replicas(call)
+    return row | _of_classic(queue) if isinstance(queue, ClassicQueue) else row
 
 
 _NO_GARBAGE_COLLECTION = {
