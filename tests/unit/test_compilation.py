@@ -73,3 +73,34 @@ def test_every_field_can_be_compiled(module: str) -> None:
 def test_a_field_that_cannot_be_compiled_is_found() -> None:
     source = "if TYPE_CHECKING:\n    from a import B\nclass C(NamedTuple):\n    b: B\n    c: object\n    d: int\n"
     assert fields_that_cannot_be_compiled(source) == ["C: b: B", "C: c: object"]
+
+
+def classes_of_compiled_modules() -> dict[str, ast.ClassDef]:
+    """By module and name."""
+    return {
+        f"{name}.{node.name}": node
+        for name, path in MODULES.items()
+        if room(name) in COMPILED_FLOORS and name not in LEFT_AS_THEY_ARE
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ClassDef)
+    }
+
+
+def allows_interpreted_subclasses(node: ast.ClassDef) -> bool:
+    return any("allow_interpreted_subclasses" in ast.unparse(maker) for maker in node.decorator_list)
+
+
+def test_no_compiled_object_is_initialized_twice() -> None:
+    """mypyc's ``tp_new`` initializes, unless interpreted subclasses are allowed; then the inherited ``tp_init`` does: a
+    class without an ``__init__`` of its own must not have both.
+    """
+    classes = classes_of_compiled_modules()
+    open_names = {node.name for node in classes.values() if allows_interpreted_subclasses(node)}
+    assert "ClassicQueue" in open_names
+    assert [
+        name
+        for name, node in classes.items()
+        if not allows_interpreted_subclasses(node)
+        and any(ast.unparse(base) in open_names for base in node.bases)
+        and not any(isinstance(part, ast.FunctionDef) and part.name == "__init__" for part in node.body)
+    ] == []

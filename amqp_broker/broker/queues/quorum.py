@@ -32,6 +32,7 @@ from amqp_broker.broker.queues.ready_in_bands import ByPriority, ReturnedFirst, 
 from amqp_broker.broker.queues.returning import Returning, ReturningToTheBack
 from amqp_broker.broker.queues.single_active import HighestActive, OldestActive
 from amqp_broker.broker.queues.traits import QueueTraits
+from amqp_broker.compilation import mypyc_attr
 from amqp_broker.errors import AmqpError, ReplyCode, not_implemented
 from amqp_broker.wire.content import decode_properties, encode_content_header
 from amqp_broker.wire.table import Table
@@ -81,6 +82,7 @@ QUORUM: Final = QueueTraits(
 )
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class QuorumQueue(ClassicQueue):
     """A queue declared with ``x-queue-type`` quorum."""
 
