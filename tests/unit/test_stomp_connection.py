@@ -693,3 +693,12 @@ def test_a_frame_in_very_many_pieces_is_put_together() -> None:
     (frame,) = splitter.split(b"\nbody\0")
     assert (frame.command, frame.headers, frame.body) == ("SEND", {"a": "b"}, b"body")
     assert splitter.missing_bytes == 0
+
+
+def test_a_header_of_a_message_does_not_say_where_its_frame_ends(broker: MemoryBroker) -> None:
+    client = connected(broker)
+    client.send("SUBSCRIBE", id="0", destination="/queue/a")
+    channel = Client(broker).open().channel()
+    channel.publish("", "a", b"whole", headers={"content-length": 1, "note": "n"})
+    (message,) = client.read()
+    assert (message.body, message.headers["content-length"], message.headers["note"]) == (b"whole", "5", "n")

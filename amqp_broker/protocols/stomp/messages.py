@@ -35,7 +35,8 @@ TEXTS: Final = {  # headers that are properties, with the property's name
 }
 NUMBERS: Final = {"priority": "priority", "timestamp": "timestamp"}
 PERSISTENT_HEADER: Final = "persistent"
-ABOUT_THE_FRAME: Final = ("destination", "content-length", "receipt", "transaction")  # and not about the message
+LENGTH_HEADER: Final = "content-length"  # a message's own would end the frame elsewhere
+ABOUT_THE_FRAME: Final = ("destination", LENGTH_HEADER, "receipt", "transaction")  # and not about the message
 OUT_ORDER: Final = (
     "app-id", "user-id", "type", "timestamp", "amqp-message-id", "expiration", "reply-to", "correlation-id", "priority",
     PERSISTENT_HEADER, "content-encoding", "content-type",
@@ -108,7 +109,7 @@ def encode_lines(fields: Properties) -> bytes:
     lines: list[bytes] = []
     for name, value in (fields.headers or {}).items():
         said = _as_text(value)
-        if said is not None and "\0" not in plain_name(name):
+        if said is not None and "\0" not in plain_name(name) and plain_name(name) != LENGTH_HEADER:
             lines.append(encode_header(plain_name(name), said))
     for name in OUT_ORDER:
         said = _property(fields, name)
