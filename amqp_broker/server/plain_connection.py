@@ -20,6 +20,7 @@ from amqp_broker.broker.publishing import REFUSED, TAKEN, UNROUTED
 from amqp_broker.broker.queues.unacknowledged import Unacknowledged
 from amqp_broker.errors import AmqpError
 from amqp_broker.session.connection import ClientConnection
+from amqp_broker.session.inspection import describe_channel, describe_connection
 from amqp_broker.session.login import Refusal, Refused
 from amqp_broker.wire.content import Properties, encode_content_header
 from amqp_broker.wire.hot import encode_address
@@ -157,13 +158,10 @@ class PlainConnection(ClientConnection):
             self.close_reason = reason
         was_open, self._is_open, self._is_closed = self._is_open, False, True
         self.has_failed = not was_open
-        self._deadline.cancel()
-        self.heartbeats.stop()
-        self.throttle.stop()
+        self.stop_waiting()
         if was_open:
             self._release()
-        self.finished = not self.output.is_held
-        self.on_output()
+        self.finish_when_sent()
 
     # --- bytes in
 
@@ -217,10 +215,8 @@ class PlainConnection(ClientConnection):
         return b""
 
     def _release(self) -> None:
-        broker, virtual_host = self.broker, self.virtual_host
-        if broker.observers.present_for_changes:
-            broker.observers.closed(self, None, self.close_reason)
-        broker.open_connections.remove(self)
+        virtual_host = self.virtual_host
+        self.leave_broker()
         virtual_host.counts_of_ended.add(self.counts)
         virtual_host.remove_exclusive_queues(self.client)
 
@@ -247,32 +243,7 @@ class PlainConnection(ClientConnection):
         return iter([self.channel.inspect()] if self._is_open else [])
 
     def inspect(self) -> ConnectionInfo:
-        peer = self.peer
-        return ConnectionInfo(
-            name=peer.connection_name,
-            user_provided_name=None,
-            user=self.user_name,
-            vhost=self.virtual_host_name,
-            host=peer.our_host,
-            port=peer.our_port,
-            peer_host=peer.host,
-            peer_port=peer.port,
-            protocol=self.name,
-            auth_mechanism="",
-            ssl=peer.tls is not None,
-            ssl_protocol=peer.tls.version if peer.tls is not None else None,
-            ssl_cipher=peer.tls.cipher if peer.tls is not None else None,
-            state=self._state(),
-            timeout=0,
-            frame_max=0,
-            channel_max=1,
-            channels=self.channel_count,
-            connected_at=self.connected_at_ms,
-            client_properties={},
-            recv_oct=self.received_bytes,
-            send_oct=self.sent_bytes,
-            send_pend=self.waiting_bytes,
-        )
+        return describe_connection(self, protocol=self.name, state=self._state(), timeout_s=0, client_properties={})
 
     def _state(self) -> str:
         if self._is_open:
@@ -290,24 +261,4 @@ class OneChannel:
 
     def inspect(self) -> ChannelInfo:
         """Describe it."""
-        connection, peer = self.connection, self.connection.peer
-        return ChannelInfo(
-            name=f"{peer.connection_name} (1)",
-            number=1,
-            user=connection.user_name,
-            vhost=connection.virtual_host_name,
-            connection_name=peer.connection_name,
-            peer_host=peer.host,
-            peer_port=peer.port,
-            confirm=True,
-            transactional=False,
-            prefetch_count=0,
-            global_prefetch_count=0,
-            consumer_count=0,
-            messages_unacknowledged=0,
-            messages_unconfirmed=0,
-            messages_uncommitted=0,
-            acks_uncommitted=0,
-            state="running",
-            message_stats=connection.counts.stats(),
-        )
+        return describe_channel(self.connection, self.connection.counts)

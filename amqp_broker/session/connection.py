@@ -296,6 +296,24 @@ class ClientConnection:
 
     # --- the end
 
+    def stop_waiting(self) -> None:
+        """The client has to be heard no more: neither in time nor at all, nor held back."""
+        self._deadline.cancel()
+        self.heartbeats.stop()
+        self.throttle.stop()
+
+    def leave_broker(self) -> None:
+        """Be no open connection any more, for those who look on."""
+        broker = self.broker
+        if broker.observers.present_for_changes:
+            broker.observers.closed(self, None, self.close_reason)
+        broker.open_connections.remove(self)
+
+    def finish_when_sent(self) -> None:
+        """What waits goes out, then the socket may be closed."""
+        self.finished = not self.output.is_held
+        self.on_output()
+
     def detach(self) -> None:
         """Let go of the parts, which hold on to it: it is lost, and nobody will ask for anything more.
 

@@ -514,11 +514,8 @@ class Connection(Link):
         self._release()
         self._move(event)
         self.broker.open_connections.remove(self)
-        self._deadline.cancel()
-        self.heartbeats.stop()
-        self.throttle.stop()
-        self.finished = not self.output.is_held
-        self.on_output()
+        self.stop_waiting()
+        self.finish_when_sent()
 
     def _finish_later(self, delay_ms: int) -> None:
         self._deadline.cancel()

@@ -383,20 +383,15 @@ class Connection(ConnectionContext):
             return
         was_open = self._step is Step.OPEN
         self._step = Step.CLOSED
-        self._deadline.cancel()
-        self.heartbeats.stop()
-        self.throttle.stop()
+        self.stop_waiting()
         if was_open:
             self._release()
-        self.finished = not self.output.is_held
-        self.on_output()
+        self.finish_when_sent()
 
     def _release(self) -> None:
         """Give back what the client had."""
         broker, virtual_host = self.broker, self.virtual_host
-        if broker.observers.present_for_changes:
-            broker.observers.closed(self, None, self.close_reason)
-        broker.open_connections.remove(self)
+        self.leave_broker()
         for session in list(self.sessions.values()):
             virtual_host.counts_of_ended.add(session.counts)
             broker.works.begin(session.stop(says=False))

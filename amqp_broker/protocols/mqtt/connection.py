@@ -353,20 +353,15 @@ class Connection(Link):
         if self._is_closed:
             return
         was_open, self._is_open, self._is_closed = self._is_open, False, True
-        self._deadline.cancel()
-        self.heartbeats.stop()
-        self.throttle.stop()
+        self.stop_waiting()
         if was_open:
             self._release(says_will=says_will)
-        self.finished = not self.output.is_held
-        self.on_output()
+        self.finish_when_sent()
 
     def _release(self, *, says_will: bool) -> None:
         """Give back what the client had; its will is published, at once or later (MQTT 5.0, 3.1.2.5)."""
         broker, virtual_host, session = self.broker, self.virtual_host, self.session
-        if broker.observers.present_for_changes:
-            broker.observers.closed(self, None, self.close_reason)
-        broker.open_connections.remove(self)
+        self.leave_broker()
         virtual_host.counts_of_ended.add(self.counts)
         self.publishing.stop()
         self.subscribing.stop()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from amqp_broker.broker.descriptions import ChannelInfo, ConnectionInfo
+from amqp_broker.session.inspection import describe_channel, describe_connection
 
 if TYPE_CHECKING:
     from amqp_broker.protocols.mqtt.delivering import Delivering
@@ -17,32 +18,13 @@ VERSIONS: Final = {3: "3.1", 4: "3.1.1", 5: "5.0"}  # by the level of the protoc
 
 def connection_info(connection: Link) -> ConnectionInfo:
     """Describe a connection; one that has not logged in yet has empty names."""
-    peer = connection.peer
     version = VERSIONS.get(connection.level, "")
-    return ConnectionInfo(
-        name=peer.connection_name,
-        user_provided_name=None,
-        user=connection.user_name,
-        vhost=connection.virtual_host_name,
-        host=peer.our_host,
-        port=peer.our_port,
-        peer_host=peer.host,
-        peer_port=peer.port,
+    return describe_connection(
+        connection,
         protocol=f"MQTT {version}".rstrip(),
-        auth_mechanism="",
-        ssl=peer.tls is not None,
-        ssl_protocol=peer.tls.version if peer.tls is not None else None,
-        ssl_cipher=peer.tls.cipher if peer.tls is not None else None,
         state=connection.state_name,
-        timeout=connection.keep_alive_s,
-        frame_max=0,
-        channel_max=1,
-        channels=connection.channel_count,
-        connected_at=connection.connected_at_ms,
+        timeout_s=connection.keep_alive_s,
         client_properties={"product": "MQTT client", "client_id": connection.client_id},
-        recv_oct=connection.received_bytes,
-        send_oct=connection.sent_bytes,
-        send_pend=connection.waiting_bytes,
     )
 
 
@@ -50,24 +32,11 @@ def channel_info(
     connection: Link, publishing: Publishing, subscribing: Subscribing, delivering: Delivering
 ) -> ChannelInfo:
     """Describe what stands for the channel of an open connection."""
-    peer = connection.peer
-    return ChannelInfo(
-        name=f"{peer.connection_name} (1)",
-        number=1,
-        user=connection.user_name,
-        vhost=connection.virtual_host_name,
-        connection_name=peer.connection_name,
-        peer_host=peer.host,
-        peer_port=peer.port,
-        confirm=True,
-        transactional=False,
+    return describe_channel(
+        connection,
+        connection.counts,
         prefetch_count=delivering.receive_maximum,
-        global_prefetch_count=0,
         consumer_count=subscribing.consumer_count,
-        messages_unacknowledged=len(delivering.unacknowledged),
-        messages_unconfirmed=publishing.unconfirmed_count,
-        messages_uncommitted=0,
-        acks_uncommitted=0,
-        state="running",
-        message_stats=connection.counts.stats(),
+        unacknowledged_count=len(delivering.unacknowledged),
+        unconfirmed_count=publishing.unconfirmed_count,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from amqp_broker.broker.descriptions import ChannelInfo, ConnectionInfo
+from amqp_broker.session.inspection import describe_channel, describe_connection
 
 if TYPE_CHECKING:
     from amqp_broker.protocols.stomp.link import Link
@@ -15,31 +16,12 @@ if TYPE_CHECKING:
 
 def connection_info(connection: Link) -> ConnectionInfo:
     """Describe a connection; one that has not logged in yet has empty names."""
-    peer = connection.peer
-    return ConnectionInfo(
-        name=peer.connection_name,
-        user_provided_name=None,
-        user=connection.user_name,
-        vhost=connection.virtual_host_name,
-        host=peer.our_host,
-        port=peer.our_port,
-        peer_host=peer.host,
-        peer_port=peer.port,
+    return describe_connection(
+        connection,
         protocol=f"STOMP {connection.version}".rstrip(),
-        auth_mechanism="",
-        ssl=peer.tls is not None,
-        ssl_protocol=peer.tls.version if peer.tls is not None else None,
-        ssl_cipher=peer.tls.cipher if peer.tls is not None else None,
         state=connection.state_name,
-        timeout=max(connection.heart_beat_s),
-        frame_max=0,
-        channel_max=1,
-        channels=connection.channel_count,
-        connected_at=connection.connected_at_ms,
+        timeout_s=max(connection.heart_beat_s),
         client_properties={"product": "STOMP client"},
-        recv_oct=connection.received_bytes,
-        send_oct=connection.sent_bytes,
-        send_pend=connection.waiting_bytes,
     )
 
 
@@ -47,24 +29,12 @@ def channel_info(
     connection: Link, publishing: Publishing, subscribing: Subscribing, transactions: Transactions
 ) -> ChannelInfo:
     """Describe what stands for the channel of an open connection."""
-    peer = connection.peer
-    return ChannelInfo(
-        name=f"{peer.connection_name} (1)",
-        number=1,
-        user=connection.user_name,
-        vhost=connection.virtual_host_name,
-        connection_name=peer.connection_name,
-        peer_host=peer.host,
-        peer_port=peer.port,
-        confirm=True,
-        transactional=False,
-        prefetch_count=0,
-        global_prefetch_count=0,
+    return describe_channel(
+        connection,
+        connection.counts,
         consumer_count=subscribing.consumer_count,
-        messages_unacknowledged=len(subscribing.unacknowledged),
-        messages_unconfirmed=publishing.unconfirmed_count,
-        messages_uncommitted=transactions.message_count,
-        acks_uncommitted=transactions.settlement_count,
-        state="running",
-        message_stats=connection.counts.stats(),
+        unacknowledged_count=len(subscribing.unacknowledged),
+        unconfirmed_count=publishing.unconfirmed_count,
+        uncommitted_count=transactions.message_count,
+        uncommitted_settlement_count=transactions.settlement_count,
     )
