@@ -57,6 +57,9 @@ COMMANDS = {
 }
 
 
+SENTENCE_MAX = 1_000
+
+
 class LoadedWhenCalled(TyperGroup):
     """The group of all commands, which loads the file of the command that was called and no other."""
 
@@ -82,6 +85,8 @@ def load(name: str) -> Any:
     """The command of that name, or the group of commands, as the library runs it."""
     command = typer.main.get_command(import_module(f"{__package__}.{name.replace('-', '_')}").application)
     command.name = name
+    for one in getattr(command, "commands", {}).values():
+        one.short_help = one.get_short_help_str(limit=SENTENCE_MAX)  # else the list of a group cuts it short
     return command
 
 

@@ -43,7 +43,7 @@ def add_super_stream(
     data_dir: options.DataDir = None,
     config: options.ConfigFile = None,
 ) -> None:
-    """Add a super stream: an exchange, and a stream behind it for each partition.
+    """Add an exchange with a stream for each partition.
 
     \b
     amqp-broker streams add-super-stream orders --partitions 3

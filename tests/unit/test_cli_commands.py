@@ -129,3 +129,10 @@ def test_a_shell_completes_commands(typed: str, completed: list[str]) -> None:
     command = [sys.executable, "-m", "amqp_broker"]
     done = subprocess.run(command, env={**os.environ, **asked}, capture_output=True, text=True, check=True)
     assert done.stdout.split() == completed
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_of_a_group_cuts_no_sentence_short(name: str) -> None:
+    command = load(name)
+    shown = command.get_help(command.context_class(command, info_name=name, terminal_width=80))
+    assert "..." not in shown.partition("Commands:")[2]
