@@ -658,3 +658,32 @@ def test_without_a_journal_nothing_waits_to_be_written() -> None:
     client.store_offset("me", "s", 1)
     assert (client.sequence("name", "s"), client.offset("me", "s")) == (1, (codes.OK, 1))
     assert not broker.durability.is_dirty
+
+
+def test_who_makes_way_before_it_has_begun_is_not_served() -> None:
+    broker = MemoryBroker()
+    first, second = StreamClient(broker), StreamClient(broker)
+    first.create_super("x", ["x-0", "x-1"], ["0", "1"])
+    first.declare_publisher(1, "x-1")
+    first.publish(1, messages(1))
+    assert first.subscribe(1, "x-1", properties=OF_SUPER_STREAM) == codes.OK
+    to_begin, _, _ = update(first)
+    assert second.subscribe(2, "x-1", properties=OF_SUPER_STREAM) == codes.OK
+    to_make_way, _, is_active = update(first)
+    assert not is_active
+    answer_update(first, to_begin, u16(0))
+    answer_update(first, to_make_way, u16(0))
+    asked, number, is_active = update(second)
+    assert (number, is_active) == (2, True)
+    answer_update(second, asked, u16(0))
+    assert second.chunk().first_offset == 0
+    assert DELIVER not in first.heard()
+
+
+def test_what_a_subscription_was_asked_goes_with_it() -> None:
+    broker = MemoryBroker()
+    client = client_with_stream(broker)
+    for _ in range(3):
+        assert client.subscribe(1, "s", properties=SINGLE) == codes.OK
+        assert client.call(UNSUBSCRIBE, b"\1")[0] == codes.OK
+    assert not client.connection.subscribing._asked

@@ -65,6 +65,7 @@ class Subscription:
         self.next_offset = 0  # behind what was sent last
         self.has_room = False
         self.is_active = True  # unless another one of its name is
+        self.asked = 0  # the correlation id of what its client was asked last, and has not answered
         self._connection = connection
         self._output = connection.output
         self._ask = ask
@@ -242,8 +243,10 @@ class Subscribing:
     # --- single active consumers
 
     def _ask(self, subscription: Subscription, is_active: bool) -> None:
-        """Send ConsumerUpdate: a consumer is asked where to begin, or to make way."""
+        """Send ConsumerUpdate: a consumer is asked where to begin, or to make way; what it was asked before is void."""
+        self._asked.pop(subscription.asked, None)
         self._asked_count += 1
+        subscription.asked = self._asked_count
         self._asked[self._asked_count] = subscription, is_active
         content = u32(self._asked_count) + bytes((subscription.number, is_active))
         self._connection.output.send(command(codes.CONSUMER_UPDATE, content))
@@ -272,14 +275,18 @@ class Subscribing:
         subscription = self.subscriptions.pop(fields.u8(), None)
         if subscription is None:
             raise RequestRefused(codes.SUBSCRIPTION_ID_DOES_NOT_EXIST)
-        subscription.stop()
+        self._stop(subscription)
         return b""
+
+    def _stop(self, subscription: Subscription) -> None:
+        self._asked.pop(subscription.asked, None)
+        subscription.stop()
 
     def forget_stream(self, stream: StreamQueue) -> bool:
         """A stream is gone, and its subscriptions with it; returns whether there were any."""
         gone = [number for number, one in self.subscriptions.items() if one.stream is stream]
         for number in gone:
-            self.subscriptions.pop(number).stop()
+            self._stop(self.subscriptions.pop(number))
         return len(gone) > 0
 
     # --- offsets
