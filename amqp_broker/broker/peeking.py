@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import base64
 import zlib
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, TypeAlias, TypedDict
@@ -268,7 +268,8 @@ class Peek:
 
     def _look_at_entry(self, stream: StreamQueue, entry: Message) -> bool:
         """Look at what is in an entry, from the present place on; whether that is enough."""
-        messages, end_offset = [entry], entry.position + 1
+        messages: Iterable[Message] = [entry]
+        end_offset = entry.position + 1
         if isinstance(entry, StreamBlock):
             messages, end_offset = entry.opened(stream.virtual_host.entry_forms(), None), entry.end_offset
         for message in messages:

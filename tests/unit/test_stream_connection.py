@@ -10,7 +10,9 @@ from amqp_broker.broker.definitions.applying import import_definitions
 from amqp_broker.broker.peeking import Peek, PeekBounds, PeekedMessage
 from amqp_broker.broker.queues import stream_log
 from amqp_broker.broker.queues.stream import StreamQueue
+from amqp_broker.broker.queues.stream_block import StreamBlock, block_address, block_body
 from amqp_broker.cli.streams import definitions_of
+from amqp_broker.protocols.amqp10.entries import StreamEntries
 from amqp_broker.protocols.stream import codes
 from interop.stream_client import (
     ANSWER,
@@ -302,6 +304,22 @@ def test_sub_batches_are_passed_on_as_they_are(broker: MemoryBroker) -> None:
     assert (chunk.record_count, chunk.entry_count, chunk.entries) == (6, 3, [*messages(6).values()])
     assert [(kind, records) for kind, records, _, _ in chunk.sub_batches] == [(0, 3), (3, 2)]
     assert [(one["payload"], one["offset"]) for one in peeked(broker)] == [("1", 0), ("2", 1), ("3", 2), ("6", 5)]
+
+
+def test_a_sub_batch_is_opened_when_its_turn_comes() -> None:
+    class Counting(StreamEntries):
+        count = 0
+
+        def decoded(self, entry: bytes) -> tuple[bytes, bytes]:
+            self.count += 1
+            return super().decoded(entry)
+
+    forms = Counting()
+    batches = [sub_batch([b""] * 10_000, compression=1)] * 100
+    block = StreamBlock(block_address("s"), block_body(100, 1_000_000, b"", b"".join(batches)))
+    opened = iter(block.opened(forms, None))
+    assert [next(opened).position for _ in range(10_001)] == [*range(10_001)]
+    assert forms.count == 10_001
 
 
 def test_a_long_publish_becomes_several_chunks_of_which_the_last_is_the_last(broker: MemoryBroker) -> None:

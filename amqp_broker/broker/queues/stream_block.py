@@ -81,24 +81,23 @@ class StreamBlock(Message):
                 yield body[offset : offset + length].decode("utf-8", "surrogateescape")
                 offset += length
 
-    def opened(self, forms: EntryForms, wanted: StreamFilter | None) -> list[Message]:
+    def opened(self, forms: EntryForms, wanted: StreamFilter | None) -> Iterator[Message]:
         """The messages of the block, each with its offset, as clients of other protocols get them.
 
+        One sub-batch is opened at a time, when its turn comes: all of a block may have thousands of times its bytes.
         What cannot be opened (compressed in a way that is not known here) is left out.
 
         Args:
             wanted: which of them; None for all.
         """
         values = list(self.filter_values()) if wanted is not None else []
-        found: list[Message] = []
         offset = self.position
         for place, (records, parts) in enumerate(self._parts()):
             value = values[place] if values else None
             if wanted is None or wanted.takes_value(value):
                 for number, part in enumerate(parts):
-                    found.append(self._message(forms, part, offset + number))
+                    yield self._message(forms, part, offset + number)
             offset += records
-        return found
 
     def _message(self, forms: EntryForms, entry: bytes, offset: int) -> Message:
         header, body = forms.decoded(entry)

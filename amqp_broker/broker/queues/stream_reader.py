@@ -7,7 +7,7 @@ unwanted is passed by here; whether the client has room is the queue's to ask.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 from amqp_broker.broker.message import Message
@@ -123,7 +123,7 @@ class StreamReader(EntryReader):
         entry_forms: opens blocks.
     """
 
-    __slots__ = ("_entry_forms", "_opened")
+    __slots__ = ("_entry_forms", "_opened", "_opened_end")
 
     def __init__(
         self,
@@ -137,15 +137,17 @@ class StreamReader(EntryReader):
     ) -> None:
         super().__init__(log, consumer, next_offset, wanted, paging, has_read)
         self._entry_forms = entry_forms
-        self._opened: deque[Message] = deque()  # of the block that the reader is in, wanted all of them
+        self._opened: Iterator[Message] | None = None  # of the block that the reader is in, wanted all of them
+        self._opened_end = 0  # the offset behind that block
 
     def take(self) -> Message | None:
         """The next entry that is wanted; None at the end, or where it must be read first, which is asked for."""
         while self.may_go_on:
-            if self._opened:
-                message = self._opened.popleft()
-                self.next_offset = message.position + 1
-                return message
+            if self._opened is not None:
+                message = self._next_opened(self._opened)
+                if message is not None:
+                    return message
+                continue
             entry = self.next_entry()
             if entry is None:
                 return None
@@ -159,14 +161,24 @@ class StreamReader(EntryReader):
 
     def _open(self, block: StreamBlock) -> None:
         """Go on with the messages of a block; what of it cannot be opened is passed by."""
-        messages = block.opened(self._entry_forms(), self._wanted)
-        self._opened.extend([message for message in messages if message.position >= self.next_offset])
-        if not self._opened:
-            self.next_offset = block.end_offset
+        self._opened = block.opened(self._entry_forms(), self._wanted)
+        self._opened_end = block.end_offset
+
+    def _next_opened(self, opened: Iterator[Message]) -> Message | None:
+        """The next message of the block that the reader is in; None behind the last one."""
+        for message in opened:
+            if message.position >= self.next_offset:
+                self.next_offset = message.position + 1
+                if self.next_offset == self._opened_end:
+                    self._opened = None
+                return message
+        self._opened = None
+        self.next_offset = self._opened_end
+        return None
 
     def go_to(self, offset: int) -> None:
         super().go_to(offset)
-        self._opened.clear()
+        self._opened = None
 
     def serve(self, count: int) -> int:
         consumer = self.consumer
