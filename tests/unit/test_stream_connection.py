@@ -542,6 +542,27 @@ def test_super_streams(broker: MemoryBroker) -> None:
     assert "x" not in broker.virtual_host.exchanges
 
 
+@pytest.mark.parametrize(
+    ("key", "content"),
+    [
+        (PARTITIONS, text("x")),
+        (METADATA, array([text("")] * 2_000)),
+        (ROUTE, text("key") + text("x")),
+    ],
+)
+def test_requests_that_ask_for_much_take_turns(key: int, content: bytes) -> None:
+    broker = MemoryBroker()
+    client = StreamClient(broker)
+    client.create_super("x", [f"x-{number}" for number in range(200)], ["key"] * 200)
+    client.heard()
+    with broker.holding_works():
+        client.write(frame(key, u32(1) + content) * 200)
+        answers = client.heard()
+        assert 0 < answers.count(key | ANSWER) < 50, "others have their turn between them"
+    answers += client.heard()
+    assert answers.count(key | ANSWER) == 200
+
+
 def test_what_the_command_line_adds_is_a_super_stream() -> None:
     broker = MemoryBroker()
     document = definitions_of("x", ["b", "a"], {"x-queue-type": "stream", "x-max-age": "1D"})

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from amqp_broker.protocols.stream.link import Link
 
 CREDIT_MAX: Final = 65_535
+SUBSCRIBE_EFFORT: Final = 10  # about; see ``ClientConnection.has_cost``
 REFERENCE_BYTES_MAX: Final = 255
 FILTER_PREFIX: Final = "filter."
 SINGLE_ACTIVE: Final = "single-active-consumer"
@@ -214,6 +215,7 @@ class Subscribing:
         credit = fields.u16()
         properties = fields.pairs()
         connection = self._connection
+        connection.has_cost(SUBSCRIBE_EFFORT)
         connection.client.check_read("queue", name)
         stream = connection.stream(name)
         if number in self.subscriptions:
@@ -237,7 +239,7 @@ class Subscribing:
         if super_stream is None:
             return NO_PARTITION
         exchange = self._connection.virtual_host.exchanges.get(super_stream)
-        partitions = [] if exchange is None else partitions_of(exchange)
+        partitions = [] if exchange is None else partitions_of(exchange, self._connection)
         return partitions.index(stream) if stream in partitions else NO_PARTITION
 
     # --- single active consumers

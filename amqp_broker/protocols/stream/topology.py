@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from amqp_broker.protocols.stream.link import Link
 
 EFFORT: Final = 30  # of a declaration, about; see ``ClientConnection.has_cost``
+LOOKED_AT_AT_COST_OF_ONE: Final = 4  # bindings, or streams that are described
 NAME_BYTES_MAX: Final = 255
 PARTITIONS_MAX: Final = 4_096  # of one super stream
 SUPER_STREAM_ARGUMENT: Final = "x-super-stream"
@@ -102,6 +103,7 @@ class Topology:
     def metadata(self, fields: Fields) -> bytes:
         """Handle Metadata: there is one broker, and it leads all streams."""
         names = fields.strings()
+        self._connection.has_cost(1 + len(names) // LOOKED_AT_AT_COST_OF_ONE)
         host, port = self._address
         brokers = array([u16(0) + string(host) + u32(port)])
         streams = []
@@ -188,7 +190,8 @@ class Topology:
         """Handle Route: the partitions that a routing key leads to."""
         key, name = fields.string(), fields.string()
         exchange = self._super_stream(name)
-        found = exchange.matcher.match(Envelope((key,)))
+        found = list(exchange.matcher.match(Envelope((key,))))
+        self._connection.has_cost(1 + len(found))
         return strings([one.name for one in found if isinstance(one, StreamQueue)])
 
     def _super_stream(self, name: str) -> Exchange:
@@ -198,11 +201,12 @@ class Topology:
         return exchange
 
     def _partitions(self, exchange: Exchange) -> list[StreamQueue]:
-        return partitions_of(exchange)
+        return partitions_of(exchange, self._connection)
 
 
-def partitions_of(exchange: Exchange) -> list[StreamQueue]:
-    """The streams that a super stream has, in their order."""
+def partitions_of(exchange: Exchange, asking: Link) -> list[StreamQueue]:
+    """The streams that a super stream has, in their order; who asks has the cost of it."""
+    asking.has_cost(1 + len(exchange.bindings) // LOOKED_AT_AT_COST_OF_ONE)
     found: list[tuple[int, StreamQueue]] = []
     for binding in exchange.bindings.values():
         destination = binding.destination
