@@ -448,6 +448,16 @@ def test_streams_are_shared_with_amqp_0_9_1(broker: MemoryBroker) -> None:
     assert channel.bodies() == [b"from 0-9-1", b"from a stream", b"no message of AMQP 1.0"]
 
 
+def test_properties_count_in_a_chunk() -> None:
+    broker = MemoryBroker()
+    client = client_with_stream(broker)
+    channel = Client(broker).open().channel()
+    for _ in range(100):
+        channel.publish("", "s", b"", headers={"key": "a" * 10_000})
+    client.subscribe(1, "s")
+    assert client.chunk().record_count == 7
+
+
 def test_filters(broker: MemoryBroker) -> None:
     client = client_with_stream(broker)
     for number, value in enumerate(["a", None, "b"]):

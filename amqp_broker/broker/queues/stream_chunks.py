@@ -115,7 +115,7 @@ class ChunkReader(EntryReader):
     def _take_run(self, first: Message) -> list[Message]:
         """The entries that go into one chunk."""
         run = [first]
-        size_bytes, entries = len(first.body), _entries(first)
+        size_bytes, entries = _size_bytes(first), _entries(first)
         self.next_offset = _end_offset(first)
         while size_bytes < CHUNK_BYTES_WANTED and self.may_go_on:
             entry = self.next_entry()
@@ -126,7 +126,7 @@ class ChunkReader(EntryReader):
                 self._read.appendleft(entry)
                 break
             run.append(entry)
-            size_bytes += len(entry.body)
+            size_bytes += _size_bytes(entry)
             self.next_offset = _end_offset(entry)
         return run
 
@@ -169,6 +169,11 @@ class ChunkReader(EntryReader):
 
 def _entries(entry: Message) -> int:
     return int(entry.entries) if isinstance(entry, StreamBlock) else 1
+
+
+def _size_bytes(entry: Message) -> int:
+    """About how many bytes an entry has in a chunk: the properties of a message become a part of it."""
+    return len(entry.body) if isinstance(entry, StreamBlock) else len(entry.header) + len(entry.body)
 
 
 def _end_offset(entry: Message) -> int:
