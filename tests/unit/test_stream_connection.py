@@ -448,6 +448,24 @@ def test_streams_are_shared_with_amqp_0_9_1(broker: MemoryBroker) -> None:
     assert channel.bodies() == [b"from 0-9-1", b"from a stream", b"no message of AMQP 1.0"]
 
 
+def test_what_is_unwanted_is_passed_by_in_slices() -> None:
+    broker = MemoryBroker()
+    client = client_with_stream(broker)
+    channel = Client(broker).open().channel()
+    for _ in range(3_000):
+        channel.publish("", "s", b"m")
+    channel.publish("", "s", b"last", headers={"x-stream-filter-value": "a"})
+    with broker.holding_works():
+        client.subscribe(1, "s", properties={"filter.1": "a"})
+        assert broker.is_unfinished
+    assert client.chunk().first_offset == 3_000
+    with broker.holding_works():
+        channel.qos(10)
+        channel.consume("s", arguments={"x-stream-offset": "first", "x-stream-filter": "a"})
+        assert broker.is_unfinished
+    assert channel.bodies() == [b"last"]
+
+
 def test_properties_count_in_a_chunk() -> None:
     broker = MemoryBroker()
     client = client_with_stream(broker)

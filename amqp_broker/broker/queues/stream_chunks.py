@@ -96,21 +96,16 @@ class ChunkReader(EntryReader):
         if not consumer.is_ready:
             consumer.queue.consumers.park(consumer)
             return 0
-        first = self._first_entry()
-        if first is None:
-            return 0
-        entries = self._take_run(first)
-        self._deliver(self._chunk_of(entries))
-        return len(entries)
-
-    def _first_entry(self) -> Message | None:
-        """The next entry that is wanted; None at the end, or where it must be read first, which is asked for."""
-        while self.may_go_on:
-            entry = self.next_entry()
-            if entry is None or self._wants(entry):
-                return entry
+        for passed in range(count):
+            entry = self.next_entry() if self.may_go_on else None
+            if entry is None:
+                return passed
+            if self._wants(entry):
+                entries = self._take_run(entry)
+                self._deliver(self._chunk_of(entries))
+                return passed + len(entries)
             self.next_offset = _end_offset(entry)
-        return None
+        return count
 
     def _take_run(self, first: Message) -> list[Message]:
         """The entries that go into one chunk."""

@@ -77,7 +77,7 @@ class EntryReader:
         return self._reading is None and self.next_offset < self._log.end_offset
 
     def serve(self, count: int) -> int:
-        """Deliver up to so many entries to the consumer, which has room; returns how many it were."""
+        """Deliver up to so many entries to the consumer, or pass them by; returns how many it were."""
         raise NotImplementedError
 
     def next_entry(self) -> Message | None:
@@ -141,28 +141,25 @@ class StreamReader(EntryReader):
         self._opened_end = 0  # the offset behind that block
 
     def take(self) -> Message | None:
-        """The next entry that is wanted; None at the end, or where it must be read first, which is asked for."""
-        while self.may_go_on:
-            if self._opened is not None:
-                message = self._next_opened(self._opened)
-                if message is not None:
-                    return message
-                continue
-            entry = self.next_entry()
-            if entry is None:
-                return None
-            if isinstance(entry, StreamBlock):
-                self._open(entry)
-                continue
-            self.next_offset = entry.position + 1
-            if self._wanted is None or self._wanted.takes(decode_properties(entry.header).headers):
-                return entry
+        """The next entry, if it is wanted; None otherwise, at the end, or where it must be read first, which is asked
+        for."""
+        if self._opened is not None:
+            return self._next_opened(self._opened)
+        entry = self.next_entry() if self.may_go_on else None
+        if entry is None:
+            return None
+        if isinstance(entry, StreamBlock):
+            return self._next_opened(self._open(entry))
+        self.next_offset = entry.position + 1
+        if self._wanted is None or self._wanted.takes(decode_properties(entry.header).headers):
+            return entry
         return None
 
-    def _open(self, block: StreamBlock) -> None:
+    def _open(self, block: StreamBlock) -> Iterator[Message]:
         """Go on with the messages of a block; what of it cannot be opened is passed by."""
-        self._opened = block.opened(self._entry_forms(), self._wanted)
+        opened = self._opened = block.opened(self._entry_forms(), self._wanted)
         self._opened_end = block.end_offset
+        return opened
 
     def _next_opened(self, opened: Iterator[Message]) -> Message | None:
         """The next message of the block that the reader is in; None behind the last one."""
@@ -183,15 +180,16 @@ class StreamReader(EntryReader):
     def serve(self, count: int) -> int:
         consumer = self.consumer
         queue = consumer.queue
-        for delivered in range(count):
+        for handled in range(count):
             if not consumer.is_ready:
                 queue.consumers.park(consumer)
-                return delivered
+                return handled
             message = self.take()
-            if message is None:
-                return delivered
-            queue.unacknowledged_count += 1
-            consumer.deliveries.deliver(consumer, message, queue.header_to_deliver(message))
+            if message is not None:
+                queue.unacknowledged_count += 1
+                consumer.deliveries.deliver(consumer, message, queue.header_to_deliver(message))
+            elif not self.may_go_on:
+                return handled
         return count
 
 
