@@ -754,3 +754,21 @@ def test_what_a_subscription_was_asked_goes_with_it() -> None:
         assert client.subscribe(1, "s", properties=SINGLE) == codes.OK
         assert client.call(UNSUBSCRIBE, b"\1")[0] == codes.OK
     assert not client.connection.subscribing._asked
+
+
+def test_who_leaves_before_it_has_joined_leaves_one_group_behind() -> None:
+    broker = MemoryBroker()
+    first, second = client_with_stream(broker), StreamClient(broker)
+    subscribe = b"".join(
+        frame(codes.SUBSCRIBE, u32(number) + bytes((number,)) + text("s") + u16(NEXT) + u16(1) + pairs(SINGLE))
+        for number in (1, 2)
+    )
+    first.heard()
+    first.write(subscribe + frame(UNSUBSCRIBE, u32(3) + bytes((1,))))
+    assert second.subscribe(1, "s", properties=SINGLE) == codes.OK
+    assert first.heard().count(CONSUMER_UPDATE) == 1
+    assert CONSUMER_UPDATE not in second.heard()
+    first.drop()
+    assert update(second)[1:] == (1, True)
+    second.drop()
+    assert not stream_of(broker).groups

@@ -110,7 +110,11 @@ class Subscription:
 
     def _join(self) -> None:
         if self._group is not None and not self._is_stopped:
-            self._group.add(self)
+            groups = (
+                self.stream.groups
+            )  # the group is not there any more if all who were to join have left but this one
+            group = self._group = groups.setdefault(self.properties[NAME], self._group)
+            group.add(self)
 
     def activate(self) -> None:
         self._ask(self, True)
@@ -195,8 +199,9 @@ class Subscription:
         group, self._group = self._group, None
         if group is not None:
             group.remove(self)
-            if not group.members:
-                self.stream.groups.pop(self.properties[NAME], None)
+            name, groups = self.properties[NAME], self.stream.groups
+            if not group.members and groups.get(name) is group:
+                del groups[name]
 
 
 class Subscribing:
