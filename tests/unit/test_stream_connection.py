@@ -591,6 +591,13 @@ def test_requests_that_ask_for_much_take_turns(key: int, content: bytes) -> None
     assert answers.count(key | ANSWER) == 200
 
 
+def test_a_super_stream_is_made_in_one_go_and_may_not_be_too_large(broker: MemoryBroker) -> None:
+    client = StreamClient(broker)
+    names = [f"x-{number}" for number in range(401)]
+    assert client.create_super("x", names, names) == codes.PRECONDITION_FAILED
+    assert client.create_super("x", names[:400], names[:400]) == codes.OK
+
+
 def test_what_the_command_line_adds_is_a_super_stream() -> None:
     broker = MemoryBroker()
     document = definitions_of("x", ["b", "a"], {"x-queue-type": "stream", "x-max-age": "1D"})

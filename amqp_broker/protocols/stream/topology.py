@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 EFFORT: Final = 30  # of a declaration, about; see ``ClientConnection.has_cost``
 LOOKED_AT_AT_COST_OF_ONE: Final = 4  # bindings, or streams that are described
 NAME_BYTES_MAX: Final = 255
-PARTITIONS_MAX: Final = 4_096  # of one super stream
+PARTITIONS_MAX: Final = 400  # of one super stream: it is made in one go, and what may be asked of others is remembered
 SUPER_STREAM_ARGUMENT: Final = "x-super-stream"
 ORDER_ARGUMENT: Final = "x-stream-partition-order"
 NO_LEADER: Final = 0xFFFF
