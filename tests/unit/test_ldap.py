@@ -5,11 +5,13 @@ A real directory, and RabbitMQ's plugin beside it: ``interop/test_login_backends
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from amqp_broker.access.client import Peer
 from amqp_broker.server.logins.backend import BackendFailed, Person
@@ -232,6 +234,30 @@ class TestBackend:
                 "secret",
                 PEER,
             )
+
+    def test_a_directory_that_is_silent_holds_up_no_work_of_others(self) -> None:
+        """Its threads last longer than anybody waits for them."""
+        is_over = threading.Event()
+
+        def make(_: Settings, host: str) -> Any:
+            is_over.wait()
+            raise BackendFailed("the test is over")
+
+        async def test() -> None:
+            asked = LdapBackend(SETTINGS, Directory(SETTINGS, make))
+            others = trio.to_thread.current_default_thread_limiter()
+            async with trio.open_nursery() as nursery:
+                for number in range(int(others.total_tokens) + 1):
+                    nursery.start_soon(asked.authenticate, f"ada{number}", "secret", PEER)
+                await trio.testing.wait_all_tasks_blocked()
+                nursery.cancel_scope.cancel()
+            assert others.borrowed_tokens == 0
+            is_over.set()
+
+        try:
+            trio.run(test)
+        finally:
+            is_over.set()
 
     def test_tls_needs_a_certificate_of_an_authority(self) -> None:
         import ssl

@@ -1,8 +1,8 @@
 """A directory (LDAP), as RabbitMQ's plugin rabbitmq_auth_backend_ldap asks one: who can log in there with the password
 is that user, and queries say what they may do (``ldap_queries.py``).
 
-Each question is asked in a thread, for the library waits. Needs the extra ``ldap``. Holds no connections
-(``ldap_directory.py``).
+Each question is asked in a thread, for the library waits: of threads that nothing else of the broker needs. Needs the
+extra ``ldap``. Holds no connections (``ldap_directory.py``).
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ Answer = TypeVar("Answer")
 NO_LIBRARY: Final = "needs the library ldap3: install 'amqp-broker-server[ldap]'"
 AS_USER: Final = "as_user"
 ANONYMOUS: Final = "anon"
+THREADS_MAX: Final = 32  # that wait for the directory, with those for whose answer nobody waits any more
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,7 @@ class LdapBackend:
         if ca and not Path(ca).is_file():
             raise CannotAskBackend(f"auth_ldap_tls_ca names {ca}, which is no file")
         self._settings = settings
+        self._threads = trio.CapacityLimiter(THREADS_MAX)
         self._directory = Directory(settings) if directory is None else directory
         self._pattern = settings.auth_ldap_user_dn_pattern
         _read("user_dn_pattern", settings, lambda text: check_variables(text, ("username",)))
@@ -91,8 +93,8 @@ class LdapBackend:
         if password == "":  # to a directory that is nobody's login, and succeeds (RFC 4513, section 5.1.2)
             return None
         if password is None:
-            return await _in_thread(self._without_password, name)
-        return await _in_thread(self._authenticate, name, password.encode("utf-8", "surrogateescape"))
+            return await self._in_thread(self._without_password, name)
+        return await self._in_thread(self._authenticate, name, password.encode("utf-8", "surrogateescape"))
 
     def _authenticate(self, name: str, password: bytes) -> Person | None:
         settings = self._settings
@@ -146,11 +148,11 @@ class LdapBackend:
     # --- what
 
     async def may_enter(self, person: Person, virtual_host: str, peer: Peer) -> bool:
-        return await _in_thread(self._ask, person, self._vhost, {"vhost": virtual_host})
+        return await self._in_thread(self._ask, person, self._vhost, {"vhost": virtual_host})
 
     async def may_access(self, person: Person, virtual_host: str, kind: str, name: str, permission: str) -> bool:
         variables = {"vhost": virtual_host, "resource": kind, "name": name, "permission": permission}
-        return await _in_thread(self._ask, person, self._resource, variables)
+        return await self._in_thread(self._ask, person, self._resource, variables)
 
     async def may_use_topic(
         self, person: Person, virtual_host: str, exchange: str, routing_key: str, permission: str
@@ -162,7 +164,7 @@ class LdapBackend:
             "permission": permission,
             "routing_key": routing_key,
         }
-        return await _in_thread(self._ask, person, self._topic, variables)
+        return await self._in_thread(self._ask, person, self._topic, variables)
 
     def _ask(self, person: Person, check: Check, variables: Mapping[str, str]) -> bool:
         known = person if isinstance(person, DirectoryUser) else self._without_password(person.name)
@@ -171,6 +173,10 @@ class LdapBackend:
         with self._directory.as_somebody(self._other_login(known)) as directory:
             said = {"username": known.name, USER_DN: known.dn, **variables}
             return check(Question(directory, said))
+
+    async def _in_thread(self, work: Callable[..., Answer], *arguments: Any) -> Answer:
+        """What a function answers; who cancels does not wait for it."""
+        return await trio.to_thread.run_sync(work, *arguments, abandon_on_cancel=True, limiter=self._threads)
 
     # --- in whose name
 
@@ -199,8 +205,3 @@ def _read(name: str, settings: Settings, read: Callable[[str], Answer]) -> Answe
         return read(getattr(settings, setting))
     except BadQuery as error:
         raise CannotAskBackend(f"{setting} {error}") from error
-
-
-async def _in_thread(work: Callable[..., Answer], *arguments: Any) -> Answer:
-    """What a function answers; who cancels does not wait for it."""
-    return await trio.to_thread.run_sync(work, *arguments, abandon_on_cancel=True)
