@@ -201,7 +201,10 @@ class PlainConnection(ClientConnection):
 
     def _end_forced(self, reason: str) -> None:
         if not self._is_closed:
-            self.refused(reason)
+            try:
+                self.refused(reason)
+            except Exception as error:  # of the protocol's code: who ends the connection goes on with others
+                self._defect = error
             self.end(reason)
 
     def lost(self, reason: str) -> None:

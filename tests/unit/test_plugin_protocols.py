@@ -104,6 +104,20 @@ def test_a_queue_that_is_not_there_ends_the_connection(broker: MemoryBroker, cli
     client.connection.detach()
 
 
+def test_one_that_cannot_say_why_it_ends_holds_up_no_administrator(
+    broker: MemoryBroker, client: LineClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(reason: str) -> None:
+        raise RuntimeError("no words")
+
+    monkeypatch.setattr(client.connection, "refused", fails)
+    client.connection.close_forcibly("enough")
+    assert client.connection.is_closed
+    assert client.connection not in broker.open_connections
+    with pytest.raises(RuntimeError, match="no words"):
+        client.heard()  # as the pump does, which logs it
+
+
 def test_those_who_look_on_see_it(broker: MemoryBroker) -> None:
     seen: list[str] = []
 
