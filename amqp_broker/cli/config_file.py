@@ -30,6 +30,8 @@ RABBITMQ_KEYS = {
     "auth_ldap.other_bind.password": "auth_ldap_other_password",
     "auth_ldap.other_bind.user_dn": "auth_ldap_other_bind",
     "auth_ldap.port": "auth_ldap_port",
+    "auth_ldap.servers": "auth_ldap_servers",
+    "auth_ldap.ssl_options.cacertfile": "auth_ldap_tls_ca",
     "auth_ldap.timeout": "auth_timeout_ms",
     "auth_ldap.use_ssl": "auth_ldap_tls",
     "auth_ldap.use_starttls": "auth_ldap_tls",

@@ -313,6 +313,8 @@ def test_a_setting_that_stands_there_twice_is_named(toml: Path) -> None:
         ("web_mqtt.tcp.port = 15675", "web_socket_port"),
         ("definitions.local.path = /etc/defs.json", "load_definitions"),
         ("ssl_options.versions.1 = tlsv1.3", "tls_version_min"),
+        ("auth_ldap.servers.1 = ldap.example", "auth_ldap_servers"),
+        ("auth_ldap.ssl_options.cacertfile = ca.pem", "auth_ldap_tls_ca"),
     ],
 )
 def test_lines_of_a_rabbitmq_conf_are_told_in_our_words(line: str, called: str, toml: Path) -> None:
