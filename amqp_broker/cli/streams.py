@@ -9,7 +9,7 @@ import typer
 from amqp_broker.cli import control, options
 from amqp_broker.cli.exit_codes import EPILOG, ExitCode
 
-PARTITIONS_MAX = 4_096
+PARTITIONS_MAX = 400  # as many as clients of the stream protocol may make
 
 application = typer.Typer(
     help="Super streams of a running broker.", no_args_is_help=True, add_completion=False, rich_markup_mode=None
