@@ -264,7 +264,7 @@ def _confirmed(client: Client, message: bytes) -> None:
 
 
 def _sync_samples_us() -> list[float]:
-    """What it takes to append a little to a file whose room is reserved, and to sync it."""
+    """What it takes to append a little to a file whose space is reserved, and to sync it."""
     with tempfile.TemporaryFile() as file:
         descriptor = file.fileno()
         os.posix_fallocate(descriptor, 0, SYNC_BYTES * LATENCY_SAMPLES)

@@ -1,7 +1,7 @@
 """The broker: its virtual hosts and users, and the to-do lists that every chunk of work ends with.
 
 Whatever is done (a chunk of a connection's bytes, timers that are due, what an administrator asks for) is done by
-``Broker.handle``, which then settles: it pumps the queues that changed, sends dead letters on their way, and lets
+``Broker.handle``, which then settles: it has the queues that changed deliver, sends dead letters on their way, and lets
 channels write their confirms. When there is more of that than should be done in one go, it leaves the rest. In the end
 the driver (``ports.py``) is told what the broker needs: something is to be written, to be read, or to go on between
 the chunks (``works.py``). Several brokers in one process share nothing.
@@ -159,7 +159,7 @@ class Broker(Contents):
         try:
             result = work()
             if self.changed_queues or self.dead_letters:
-                self._pump(self.works.slice_messages)
+                self._serve_changed(self.works.slice_messages)
             if self.to_finish:
                 self._finish()
         finally:
@@ -180,14 +180,14 @@ class Broker(Contents):
         if self.paging.reads:
             self.driver.pages_are_wanted()
 
-    def _pump(self, messages_max: int) -> None:
+    def _serve_changed(self, messages_max: int) -> None:
         """Deliver what the changed queues can deliver, and route dead letters, until all is done or it was enough."""
         changed_queues, dead_letters = self.changed_queues, self.dead_letters
         while messages_max > 0 and (changed_queues or dead_letters):
             while changed_queues and messages_max > 0:
                 queue = changed_queues.popleft()
                 if queue.is_changed:
-                    messages_max -= queue.pump(messages_max)
+                    messages_max -= queue.deliver_ready(messages_max)
             while dead_letters and messages_max > 0:
                 self._publish_dead_letter()
                 messages_max -= DEAD_LETTER_COST

@@ -161,7 +161,7 @@ class Firehose(Onlooker):
 
 
 def _cut(key: str) -> str:
-    """A routing key has room for so much only; a queue's name may take all of it."""
+    """A routing key may be so long only; a queue's name may take all of it."""
     encoded = key.encode("utf-8", "surrogateescape")
     return encoded[:KEY_BYTES_MAX].decode("utf-8", "surrogateescape")
 

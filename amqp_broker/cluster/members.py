@@ -40,7 +40,7 @@ class EtcdRefused(Exception):
 
     @property
     def is_out_of_space(self) -> bool:
-        """Whether etcd's quota is used up: it takes no more puts until somebody has made room."""
+        """Whether etcd's quota is used up: it takes no more puts until somebody has made space."""
         return self.status == RESOURCE_EXHAUSTED and "space exceeded" in str(self)
 
 

@@ -39,7 +39,7 @@ from amqp_broker.cluster.lease import Lease
 from amqp_broker.cluster.members import EtcdRefused, EtcdUnavailable, blocking_members
 from amqp_broker.cluster.overview import ClusterOverview, overview
 from amqp_broker.cluster.ownership import Ownership, owner_in
-from amqp_broker.cluster.room import make_room
+from amqp_broker.cluster.space import reclaim_space
 from amqp_broker.cluster.standby import Standby, remove_folder
 from amqp_broker.cluster.store import EtcdStore
 from amqp_broker.cluster.upkeep import Upkeep
@@ -75,7 +75,7 @@ LAST_WRITES_S: Final = 5.0  # after the clients have gone
 GATE_PAUSE_S: Final = 0.02
 ASK_PAUSE_S: Final = 0.5
 REPORT_S: Final = 5.0
-ROOM_PAUSE_S: Final = 30.0  # until room is looked for in vain again
+SPACE_PAUSE_S: Final = 30.0  # until space is looked for in vain again
 
 
 class ClusterNode:
@@ -116,7 +116,7 @@ class ClusterNode:
         self._reception.is_http_served = administration is not None
         self._store: EtcdStore | None = None
         self._is_lease_sure = False
-        self._no_room_until_s = 0.0
+        self._no_space_until_s = 0.0
         self._ending = trio.Event()
         self._stepping_down = trio.Event()  # of the present ownership
         self._released = trio.Event()  # likewise: it has ended
@@ -265,7 +265,7 @@ class ClusterNode:
                 if not error.is_out_of_space or trio.current_time() > give_up_s:
                     raise CannotJoin(f"etcd refuses this node: {error}") from error
                 log_event(logging.WARNING, "waiting for etcd", reason=str(error))
-                await self._make_room()
+                await self._reclaim_space()
                 await trio.sleep(1)
             except EtcdUnavailable as error:
                 if trio.current_time() > give_up_s and not self._configuration.members:
@@ -321,22 +321,22 @@ class ClusterNode:
                     await self._register(link_port)
                 except (EtcdUnavailable, EtcdRefused) as error:
                     self._lease.number = 0
-                    await self._make_room_for(error)
+                    await self._reclaim_space_after(error)
                     await trio.sleep(PAUSE_S)
             await self._resume()
 
-    async def _make_room_for(self, error: EtcdUnavailable | EtcdRefused) -> None:
+    async def _reclaim_space_after(self, error: EtcdUnavailable | EtcdRefused) -> None:
         """Where etcd has refused something because it is full, see to it, or nobody could own the broker."""
         if isinstance(error, EtcdRefused) and error.is_out_of_space:
-            await self._make_room()
+            await self._reclaim_space()
 
-    async def _make_room(self) -> None:
-        if trio.current_time() < self._no_room_until_s:
+    async def _reclaim_space(self) -> None:
+        if trio.current_time() < self._no_space_until_s:
             return
-        self._no_room_until_s = trio.current_time() + ROOM_PAUSE_S
+        self._no_space_until_s = trio.current_time() + SPACE_PAUSE_S
         with suppress(EtcdUnavailable, EtcdRefused):
-            if await make_room(self._etcd, self._configuration.addresses, self._settings.etcd_quota_bytes):
-                self._no_room_until_s = 0.0
+            if await reclaim_space(self._etcd, self._configuration.addresses, self._settings.etcd_quota_bytes):
+                self._no_space_until_s = 0.0
 
     async def _resume(self) -> None:
         """Take the shard back if it was this node's and nobody had it since."""
@@ -344,7 +344,7 @@ class ClusterNode:
             try:
                 epoch = await self._ownership.resume(self._lease.number)
             except (EtcdUnavailable, EtcdRefused) as error:
-                await self._make_room_for(error)
+                await self._reclaim_space_after(error)
                 await trio.sleep(PAUSE_S)
                 continue
             if epoch is None or self._store is None:
@@ -453,7 +453,7 @@ class ClusterNode:
                 await self._ownership.disown(self._known.claim)
             return await self._ownership.campaign(self._lease.number)
         except (EtcdUnavailable, EtcdRefused) as error:
-            await self._make_room_for(error)
+            await self._reclaim_space_after(error)
             return None
 
     def _place_in_line(self) -> int:
@@ -470,7 +470,7 @@ class ClusterNode:
         members = blocking_members(self._configuration.addresses, CALL_TIMEOUT_S)
         store = self._store = EtcdStore(members, self._keys.shard(SHARD), self._keys.owner(SHARD), epoch)
         server = BrokerServer(self._settings, output_gate=self)
-        upkeep = Upkeep(self._etcd, store, self._settings.etcd_quota_bytes, self._make_room)
+        upkeep = Upkeep(self._etcd, store, self._settings.etcd_quota_bytes, self._reclaim_space)
         server.is_store_low = lambda: upkeep.is_low
         server.node_name, server.other_nodes = self._configuration.node_name, self._other_nodes
         if self._administration is not None:

@@ -56,7 +56,7 @@ class EtcdStore:
         self._change = threading.Condition()
         self._is_given_up = False
         self._new_epoch = epoch
-        self.room_bytes: int | None = None  # how much more may be written; None where nobody has looked
+        self.free_bytes: int | None = None  # how much more may be written; None where nobody has looked
         self.is_out_of_space = False
 
     def give_up(self) -> None:
@@ -232,13 +232,13 @@ class EtcdStore:
             except EtcdRefused as error:
                 raise OSError(errno.EIO, f"etcd will not be read: {error}") from error
 
-    def check_room(self, size: int) -> None:
+    def check_space(self, size: int) -> None:
         """Whether so many bytes more fit into etcd's quota, as far as is known.
 
         Raises:
             OSError: ENOSPC, they do not.
         """
-        if self.room_bytes is not None and size > self.room_bytes:
+        if self.free_bytes is not None and size > self.free_bytes:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 

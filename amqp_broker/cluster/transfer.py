@@ -60,7 +60,7 @@ class _AtOneRevision(StoreAtOneRevision):
     def commit(self, transactions: Sequence[Transaction]) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
-    def check_room(self, size: int) -> None:
+    def check_space(self, size: int) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
 

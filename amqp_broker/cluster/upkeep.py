@@ -1,8 +1,8 @@
 """What the owner does for etcd: old revisions are compacted away, and publishers wait before etcd's quota is used up.
 
 etcd keeps every value that a key ever had until it is compacted, so the journal's pieces would fill it with what was
-removed long ago. When its quota is used up, it takes no writes at all until somebody has made room (``room.py``); so
-the broker's disk alarm is raised long before, and what is acknowledged meanwhile makes room.
+removed long ago. When its quota is used up, it takes no writes at all until somebody has made space (``space.py``); so
+the broker's disk alarm is raised long before, and what is acknowledged meanwhile makes space.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ class Upkeep:
         etcd: the members.
         store: the journal's.
         quota_bytes: etcd's ``--quota-backend-bytes``.
-        make_room: is called when etcd is full.
+        reclaim_space: is called when etcd is full.
     """
 
     def __init__(
-        self, etcd: EtcdClient, store: EtcdStore, quota_bytes: int, make_room: Callable[[], Awaitable[object]]
+        self, etcd: EtcdClient, store: EtcdStore, quota_bytes: int, reclaim_space: Callable[[], Awaitable[object]]
     ) -> None:
         self._etcd = etcd
         self._store = store
         self._quota_bytes = quota_bytes
-        self._make_room = make_room
+        self._reclaim_space = reclaim_space
         self._revisions: deque[int] = deque(maxlen=KEPT_ROUNDS)
         self._compacted = 0
         self.live_bytes: Callable[[], int] = lambda: 0  # what the journal has
@@ -60,7 +60,7 @@ class Upkeep:
             await trio.sleep(EVERY_S)
 
     async def look(self) -> None:
-        """Compact what is old, and see how much room there is.
+        """Compact what is old, and see how much space there is.
 
         Raises:
             EtcdUnavailable: no member answers.
@@ -68,14 +68,14 @@ class Upkeep:
         """
         status = messages.StatusAnswer.read(await self._etcd.call(messages.STATUS, b""))
         used_bytes = status.database_used_bytes
-        self._store.room_bytes = max(0, int(self._quota_bytes * NOTHING_NEW_SHARE) - used_bytes)
+        self._store.free_bytes = max(0, int(self._quota_bytes * NOTHING_NEW_SHARE) - used_bytes)
         is_low = used_bytes > self._quota_bytes * PUBLISHERS_WAIT_SHARE or self._store.is_out_of_space
         if is_low != self.is_low:
             self.is_low = is_low
-            event = "etcd fills up" if is_low else "etcd has room again"
+            event = "etcd fills up" if is_low else "etcd has space again"
             log_event(logging.WARNING, event, bytes=used_bytes, quota_bytes=self._quota_bytes)
         if self._store.is_out_of_space:
-            await self._make_room()
+            await self._reclaim_space()
         is_long = used_bytes - self.live_bytes() > self._quota_bytes * HISTORY_SHARE_MAX
         await self._compact(KEPT_ROUNDS_OF_MUCH if is_long else KEPT_ROUNDS)
 

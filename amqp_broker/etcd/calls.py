@@ -198,13 +198,13 @@ class Calls:
         connection = self._connection
         while state.unsent:
             data, is_last = state.unsent[0]
-            room = min(connection.local_flow_control_window(call), connection.max_outbound_frame_size)
-            if room >= len(data):
+            window = min(connection.local_flow_control_window(call), connection.max_outbound_frame_size)
+            if window >= len(data):
                 connection.send_data(call, data, end_stream=is_last)
                 state.unsent.popleft()
-            elif room > 0:
-                connection.send_data(call, data[:room])
-                state.unsent[0] = (data[room:], is_last)
+            elif window > 0:
+                connection.send_data(call, data[:window])
+                state.unsent[0] = (data[window:], is_last)
             else:
                 return
 

@@ -194,7 +194,7 @@ def compaction_request(revision: int, *, is_waited_for: bool = False) -> bytes:
     """Forget what was overwritten before a revision.
 
     Args:
-        is_waited_for: the answer comes only when its room is free for others.
+        is_waited_for: the answer comes only when its space is free for others.
     """
     return wire.integer(1, revision) + wire.integer(2, is_waited_for)
 

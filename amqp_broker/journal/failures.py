@@ -14,9 +14,9 @@ class JournalError(Exception):
 
 
 class JournalFull(JournalError):
-    """There was no room for the next segment, and nothing of the batch was written.
+    """There was no space for the next segment, and nothing of the batch was written.
 
-    Not final: the same batch may be written again when there is room.
+    Not final: the same batch may be written again when there is space.
     """
 
 

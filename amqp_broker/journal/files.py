@@ -11,7 +11,7 @@ from typing import Protocol
 
 from amqp_broker.journal.records import Part
 
-NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 """The errors that say that the disk is full."""
 
 NOT_ALLOWED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
@@ -46,10 +46,10 @@ class FileSystem(Protocol):
         """The names of all files in the folder."""
 
     def create(self, name: str, reserve_bytes: int) -> File:
-        """Make a new file of that many zero bytes, with the room for them reserved on the disk.
+        """Make a new file of that many zero bytes, with the space for them reserved on the disk.
 
         Raises:
-            OSError: ENOSPC when there is no room; there may be a file left that is to be removed.
+            OSError: ENOSPC when there is no space; there may be a file left that is to be removed.
         """
 
     def open(self, name: str) -> File:

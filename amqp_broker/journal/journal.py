@@ -35,7 +35,7 @@ class SegmentJournal:
     Args:
         files: the folder; nobody else uses it meanwhile.
         segment_bytes: the size of a full segment; the first ones are smaller. Only new segments take notice of it.
-        reserve_bytes: how much room is set aside for acknowledgements on a full disk; 0 sets none aside.
+        reserve_bytes: how much space is set aside for acknowledgements on a full disk; 0 sets none aside.
     """
 
     def __init__(self, files: FileSystem, segment_bytes: int = SEGMENT_BYTES_DEFAULT, reserve_bytes: int = 0) -> None:
@@ -302,16 +302,16 @@ class SegmentJournal:
 
     # --- a full disk -----------------------------------------------------------------------------------------------
 
-    def keep_room(self) -> None:
+    def keep_reserve(self) -> None:
         if self._reserve is None or self._failure:
             return
         try:
             self._reserve.keep()
         except OSError as error:
-            raise JournalFailed(f"setting room aside in the journal's folder failed: {system_reason(error)}") from error
+            raise JournalFailed(f"setting space aside in the journal's folder: {system_reason(error)}") from error
 
     @property
-    def is_short_of_room(self) -> bool:
+    def is_short_of_space(self) -> bool:
         return self._reserve is not None and self._reserve.is_released
 
     # --- the state of things ---------------------------------------------------------------------------------------

@@ -62,7 +62,7 @@ class Store(Readable, Protocol):
             OSError: they are not kept, or it is not known whether they are. It is final: the owner has lost the store.
         """
 
-    def check_room(self, size: int) -> None:
+    def check_space(self, size: int) -> None:
         """Whether so many bytes more fit.
 
         Raises:
@@ -175,7 +175,7 @@ class KeptFiles:
     def create(self, name: str, reserve_bytes: int) -> KeptFile:
         if name in self._files:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name)
-        self._store.check_room(reserve_bytes)
+        self._store.check_space(reserve_bytes)
         file_id = secrets.token_hex(8)
         local = self._local.create(file_id, 0)
         local.truncate(reserve_bytes)

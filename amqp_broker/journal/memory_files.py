@@ -99,7 +99,7 @@ class MemoryFile:
         data = b"".join(parts)
         with self._files.step(lambda: self._tear(offset, data)):
             growth = max(offset + len(data) - len(self._content.data), 0)
-            self._files.take_room(growth)
+            self._files.take_space(growth)
             self._content.write(offset, data)
 
     def _tear(self, offset: int, data: bytes) -> None:
@@ -167,8 +167,8 @@ class MemoryFiles:
         """Count a change of the disk, and fail it when it is its turn."""
         return _Step(self, before_failure)
 
-    def take_room(self, size: int) -> None:
-        """Raise ENOSPC when there is no room for so many bytes more."""
+    def take_space(self, size: int) -> None:
+        """Raise ENOSPC when there is no space for so many bytes more."""
         if self.capacity_bytes is not None and self.used_bytes + size > self.capacity_bytes:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -197,7 +197,7 @@ class MemoryFiles:
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name)
             content = _Content()
             self._change({name: content})
-            self.take_room(reserve_bytes)
+            self.take_space(reserve_bytes)
             content.resize(reserve_bytes)
         return MemoryFile(self, content)
 

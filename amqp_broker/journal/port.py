@@ -170,7 +170,7 @@ class Journal(Protocol):
         """Take notice of a written batch: advances `written_position` and, if it was synced, `synced_position`.
 
         Raises:
-            JournalFull: there was no room, nothing was written: give the same batch to `write` again, later. All that
+            JournalFull: there was no space, nothing was written: give the same batch to `write` again, later. All that
                 was written before is synced, so that space can be freed.
             JournalFailed: final. Nothing after it is confirmed; put and drop go on gathering, for nothing.
         """
@@ -190,8 +190,8 @@ class Journal(Protocol):
 
     # --- a full disk -----------------------------------------------------------------------------------------------
 
-    def keep_room(self) -> None:
-        """Set room aside for acknowledgements on a full disk, if none is and there is enough. Blocks on the disk;
+    def keep_reserve(self) -> None:
+        """Set space aside for acknowledgements on a full disk, if none is and there is enough. Blocks on the disk;
         **meant for the thread of** `write`, when it writes nothing.
 
         Raises:
@@ -199,9 +199,9 @@ class Journal(Protocol):
         """
 
     @property
-    def is_short_of_room(self) -> bool:
-        """Whether the room that is set aside is in use, because the disk was full: publishers had better wait until
-        `keep_room` finds some again.
+    def is_short_of_space(self) -> bool:
+        """Whether the space that is set aside is in use, because the disk was full: publishers had better wait until
+        `keep_reserve` finds some again.
         """
 
     # --- the state of things ---------------------------------------------------------------------------------------

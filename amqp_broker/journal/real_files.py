@@ -101,7 +101,7 @@ class RealFiles:
             try:
                 _reserve(descriptor, reserve_bytes)
             except OSError:
-                file.truncate(0)  # whoever keeps the error keeps the file open, and what room it got
+                file.truncate(0)  # whoever keeps the error keeps the file open, and what space it got
                 raise
         return file
 

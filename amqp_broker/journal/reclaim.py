@@ -18,7 +18,7 @@ from amqp_broker.explanations import system_reason
 from amqp_broker.journal.blocks import BLOCK_HEADER_BYTES
 from amqp_broker.journal.cold_reads import EncodedRecord, live_records
 from amqp_broker.journal.failures import JournalDamaged, JournalError, JournalFailed
-from amqp_broker.journal.files import NO_ROOM, FileSystem
+from amqp_broker.journal.files import NO_SPACE, FileSystem
 from amqp_broker.journal.index import Segment
 from amqp_broker.journal.records import Runs, record_base, record_claims, runs_of
 from amqp_broker.journal.rewriting import RewrittenSegment
@@ -33,7 +33,7 @@ _FRAME_BYTES = SEGMENT_HEADER_BYTES + 3 * BLOCK_HEADER_BYTES
 def choose_segments(closed: Sequence[Segment], segment_bytes: int) -> Sequence[Segment]:
     """The neighbours that are best rewritten next; empty when nothing is worth it.
 
-    What can be removed without a copy goes first: on a full disk there is no room for copies, and this makes some.
+    What can be removed without a copy goes first: on a full disk there is no space for copies, and this makes some.
     Then a segment is worth it when it is under half live. So are the oldest with anything dead in them, when all
     together still take more than twice what is live (that is how drops are forgotten in the end), and small ones, when
     there are many.
@@ -83,8 +83,8 @@ def _needs_no_copy(segment: Segment) -> bool:
 
 
 def _following(closed: Sequence[Segment], low: int, is_like_it: Callable[[Segment], bool]) -> Sequence[Segment]:
-    """A segment that holds nothing live, and those like it behind it. They go alone: on a full disk there is no room to
-    copy what their neighbours hold.
+    """A segment that holds nothing live, and those like it behind it. They go alone: on a full disk there is no space
+    to copy what their neighbours hold.
     """
     high = low + 1
     while high - low < SEGMENTS_AT_ONCE_MAX and high < len(closed) and is_like_it(closed[high]):
@@ -155,7 +155,7 @@ class SegmentReclaim:
             self._abandon()
             return True
         except OSError as error:
-            if error.errno in NO_ROOM and self.replacement is None:
+            if error.errno in NO_SPACE and self.replacement is None:
                 self.was_given_up = True
                 self._abandon()
             else:

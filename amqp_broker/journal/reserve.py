@@ -1,7 +1,7 @@
-"""Room set aside for a full disk: acknowledgements can still be written there, which is what makes room again.
+"""Space set aside for a full disk: acknowledgements can still be written there, which is what makes space again.
 
-Holds one file that means nothing and takes its place on the disk; it is removed when there is no room for a segment,
-and made again when there is room enough. Belongs to the writing thread, but for `is_released`, which anybody may ask.
+Holds one file that means nothing and takes its place on the disk; it is removed when there is no space for a segment,
+and made again when there is enough. Belongs to the writing thread, but for `is_released`, which anybody may ask.
 An older release passes over the file.
 """
 
@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import contextlib
 
-from amqp_broker.journal.files import NO_ROOM, FileSystem
+from amqp_broker.journal.files import NO_SPACE, FileSystem
 
 RESERVE_NAME = "reserve"
 _TRIAL_NAME = "reserve.new"  # removed at the start, should a crash leave it
 
 
 class Reserve:
-    """The room of one journal.
+    """What one journal has set aside.
 
     Args:
         files: the journal's folder.
@@ -29,7 +29,7 @@ class Reserve:
         self.is_released = False
 
     def keep(self) -> None:
-        """Set the room aside if it is not, and there is enough.
+        """Set the space aside if it is not, and there is enough.
 
         What was released is set aside again only where as much is left besides: else the next segment would ask for it
         at once.
@@ -42,7 +42,7 @@ class Reserve:
         try:
             file = self._files.create(_TRIAL_NAME, (2 if self.is_released else 1) * self._size_bytes)
         except OSError as error:
-            if error.errno not in NO_ROOM:
+            if error.errno not in NO_SPACE:
                 raise
             with contextlib.suppress(FileNotFoundError):
                 self._files.remove(_TRIAL_NAME)
@@ -55,7 +55,7 @@ class Reserve:
         self.is_released = False
 
     def release(self) -> bool:
-        """Give the room free; returns whether there was any."""
+        """Give the space free; returns whether there was any."""
         was_kept = RESERVE_NAME in self._files.names()
         if was_kept:
             self._files.remove(RESERVE_NAME)

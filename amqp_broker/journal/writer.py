@@ -1,14 +1,14 @@
 """The writing thread's side of the journal: puts batches into the segment that is open, and begins new ones.
 
 Holds the open segment's file and how far it is filled; nobody else touches them. Does not know which records are live,
-nor how the room for a full disk is kept (`reserve.py`).
+nor how the space for a full disk is kept (`reserve.py`).
 
-A segment is ended so: the next one's file is made under a name that does not count, with its room reserved, and synced;
-the old one gets a seal, is cut to its size and synced; the new one gets its name and the folder is synced. So a full
-disk is met before anything of a batch is written, and only the last segment ever holds bytes that were not synced.
+A segment is ended so: the next one's file is made under a name that does not count, with its space reserved, and
+synced; the old one gets a seal, is cut to its size and synced; the new one gets its name and the folder is synced. So a
+full disk is met before anything of a batch is written, and only the last segment ever holds bytes that were not synced.
 
 A new journal begins with a small segment, and each one after it is twice as large, up to the size of a full one: so
-little data takes little room, and much is not spread over many files.
+little data takes little space, and much is not spread over many files.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from amqp_broker.explanations import system_reason
 from amqp_broker.journal.batches import GatheredBatch, NewSegment
 from amqp_broker.journal.blocks import BLOCK_HEADER_BYTES, Layout, Stamp, encode_seal
 from amqp_broker.journal.failures import JournalError, JournalFailed, JournalFull, NotAllowed
-from amqp_broker.journal.files import NO_ROOM, File, FileSystem
+from amqp_broker.journal.files import NO_SPACE, File, FileSystem
 from amqp_broker.journal.records import runs_of
 from amqp_broker.journal.reserve import Reserve
 from amqp_broker.journal.segments import (
@@ -56,7 +56,7 @@ class SegmentWriter:
         number: of the last segment there is.
         batch: the number of the last batch there is; all up to it are durable.
         disk_bytes: what the segments there are take.
-        reserve: the room for a full disk; None keeps none.
+        reserve: the space for a full disk; None keeps none.
     """
 
     def __init__(
@@ -105,18 +105,18 @@ class SegmentWriter:
         size = layout.size_bytes
         if size:
             file = self._file
-            if file is None or not self._has_room(batch, size):
+            if file is None or not self._has_space(batch, size):
                 file = self._begin_segment(batch, size)
             self._batch += 1
             file.write_at(self._offset, *layout.encode(Stamp(self._epoch, self._batch, self._synced_batch)))
             batch.offsets = layout.offsets(self._offset)
             self._offset += size
-            assert self._offset + BLOCK_HEADER_BYTES <= self._reserved_bytes  # the seal has its room
+            assert self._offset + BLOCK_HEADER_BYTES <= self._reserved_bytes  # the seal has its space
             batch.disk_bytes = self._reserved_bytes
         if batch.sync:
             self._sync()
 
-    def _has_room(self, batch: GatheredBatch, size: int) -> bool:
+    def _has_space(self, batch: GatheredBatch, size: int) -> bool:
         has_bytes = self._offset + size + BLOCK_HEADER_BYTES <= self._reserved_bytes
         return has_bytes and batch.end_position - self._first_reference <= REFERENCES_PER_SEGMENT_MAX
 
@@ -144,9 +144,9 @@ class SegmentWriter:
         return file
 
     def _reserve(self, name: str, size: int, header: bytes) -> tuple[File, int]:
-        """Make a file with the room for a segment that holds at least so many bytes behind its header.
+        """Make a file with the space for a segment that holds at least so many bytes behind its header.
 
-        On a disk that is nearly full a small segment has to do: acknowledgements need room as well, and free some.
+        On a disk that is nearly full a small segment has to do: acknowledgements need space as well, and free some.
 
         Returns:
             The file, and how large it is.
@@ -157,16 +157,16 @@ class SegmentWriter:
             try:
                 return self._create(name, reserved_bytes, header), reserved_bytes
             except OSError as error:
-                if error.errno not in NO_ROOM:
+                if error.errno not in NO_SPACE:
                     raise
                 with contextlib.suppress(FileNotFoundError):
                     self._files.remove(name)
                 if reserved_bytes > least_bytes:
                     reserved_bytes = max(reserved_bytes // 2, least_bytes)
                 elif self._reserve_for_full_disk is None or not self._reserve_for_full_disk.release():
-                    self._sync()  # room is made only where the drops that allow it are durable
+                    self._sync()  # space is made only where the drops that allow it are durable
                     raise JournalFull(
-                        f"no room for another {reserved_bytes} bytes in the journal's folder: {system_reason(error)}"
+                        f"no space for another {reserved_bytes} bytes in the journal's folder: {system_reason(error)}"
                     ) from error
 
     def _create(self, name: str, size: int, header: bytes) -> File:

@@ -34,7 +34,7 @@ class _Way:
         self._writers.unpark_all()
         return taken
 
-    async def wait_for_room(self) -> None:
+    async def wait_until_taken(self) -> None:
         while self._limit_bytes is not None and len(self.data) > self._limit_bytes and not self.is_deaf:
             await self._writers.park()
 
@@ -94,12 +94,12 @@ class MemoryStream(trio.abc.HalfCloseableStream):
         if self._outgoing.is_deaf:
             raise trio.BrokenResourceError("the other end was closed")
         self._outgoing.put(data)
-        await self._outgoing.wait_for_room()
+        await self._outgoing.wait_until_taken()
 
     async def wait_send_all_might_not_block(self) -> None:
         """Wait until the other end has taken most of what was sent, where the stream has a limit."""
         await trio.lowlevel.checkpoint()
-        await self._outgoing.wait_for_room()
+        await self._outgoing.wait_until_taken()
 
     async def send_eof(self) -> None:
         """Tell the other end that no more will be sent."""

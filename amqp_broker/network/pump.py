@@ -59,7 +59,7 @@ END_S = 0.0005
 # in steps of 16 ms, which is too coarse.)
 _seconds = time.perf_counter if sys.platform == "win32" else time.thread_time
 
-# What is handed over at once: behind each portion the conversation learns that there is room again.
+# What is handed over at once: behind each portion the conversation learns that this much has left.
 SEND_BYTES_MAX = 1_048_576
 
 
@@ -76,11 +76,11 @@ class Conversation(Protocol):
     def receive(self, data: bytes) -> None:
         """Take in what was read."""
 
-    def room(self) -> Sequence[memoryview]:
+    def body_buffers(self) -> Sequence[memoryview]:
         """Where the next bytes may be read to instead, in this order; none when ``receive`` is to have them."""
         ...
 
-    def room_filled(self, size_bytes: int) -> None:
+    def body_buffers_filled(self, size_bytes: int) -> None:
         """Take in what was read to there."""
 
     def take_output(self) -> list[Part]:
@@ -147,7 +147,7 @@ class Pump:
         stream: the client's bytes; closed at the end.
         read_chunk_bytes: the most that is read at once.
         outbox: shared by all pumps whose conversations may make each other say something.
-        turns: shared by all pumps of one event loop, so that those with much to read leave room for the others.
+        turns: shared by all pumps of one event loop, so that those with much to read let the others have theirs.
     """
 
     def __init__(
@@ -207,7 +207,7 @@ class Pump:
                 continue
             size_bytes = -1
             if self._conversation.missing_body_bytes:
-                size_bytes = await self._fill_room()
+                size_bytes = await self._fill_body_buffers()
                 to_read = self._bytes_to_read(chunk_bytes)
             else:
                 to_read = chunk_bytes
@@ -222,7 +222,7 @@ class Pump:
             if data:
                 self._outbox.handle(conversation.receive, data)
             else:
-                self._outbox.handle(conversation.room_filled, size_bytes)
+                self._outbox.handle(conversation.body_buffers_filled, size_bytes)
             took_s = _seconds() - began_s
             if not log.is_opened:
                 log.note_opened()
@@ -232,13 +232,13 @@ class Pump:
                 await turns.take(took_s)
             chunk_bytes = self._next_chunk_bytes(chunk_bytes, len(data), took_s)
 
-    async def _fill_room(self) -> int:
-        """Read what a large body lacks straight to where it belongs; returns how much, or -1 if there is no room."""
+    async def _fill_body_buffers(self) -> int:
+        """Read what a large body lacks straight to where it belongs; returns how much, or -1 without buffers."""
         if self._socket_stream is None or not CAN_SCATTER:
             return -1
         if self._conversation.missing_body_bytes <= self._read_chunk_bytes:
             return -1
-        return await self._socket_stream.receive_into(self._conversation.room)
+        return await self._socket_stream.receive_into(self._conversation.body_buffers)
 
     def _bytes_to_read(self, chunk_bytes: int) -> int:
         """How much to read at once: more than usual where it is a body's, and the largest chunks took not long."""
@@ -250,7 +250,8 @@ class Pump:
     def _next_chunk_bytes(self, chunk_bytes: int, read_bytes: int, took_s: float) -> int:
         """How much to read at once next time: a turn must not take long, whatever the messages are like.
 
-        What comes behind a large body is most often the next one: its first frame's beginning is enough to make room.
+        What comes behind a large body is most often the next one, and the beginning of its first frame is
+        enough for that one's buffers.
         """
         if not read_bytes:
             return min(READ_CHUNK_BYTES_FIRST, self._read_chunk_bytes)
@@ -381,11 +382,11 @@ class _Failed:
     def receive(self, data: bytes) -> None:
         """Ignore it."""
 
-    def room(self) -> Sequence[memoryview]:
+    def body_buffers(self) -> Sequence[memoryview]:
         """There is none."""
         return ()
 
-    def room_filled(self, size_bytes: int) -> None:
+    def body_buffers_filled(self, size_bytes: int) -> None:
         """Ignore it."""
 
     def take_output(self) -> list[Part]:

@@ -69,14 +69,14 @@ class SocketStream(trio.abc.HalfCloseableStream):
             except OSError as error:
                 raise self._failure(error) from error
 
-    async def receive_into(self, room: Callable[[], Sequence[memoryview]]) -> int:
+    async def receive_into(self, body_buffers: Callable[[], Sequence[memoryview]]) -> int:
         """Wait until something has arrived, and put it where it belongs.
 
         Args:
-            room: asked just before; the buffers are filled in their order.
+            body_buffers: asked just before; the buffers are filled in their order.
 
         Returns:
-            How much it was; 0 when the peer sends no more; -1 when there was no room, and nothing was read.
+            How much it was; 0 when the peer sends no more; -1 when there were none, and nothing was read.
 
         Raises:
             BrokenResourceError: the connection failed; the cause tells why.
@@ -84,7 +84,7 @@ class SocketStream(trio.abc.HalfCloseableStream):
         """
         while True:
             await self._wait(trio.lowlevel.wait_readable)
-            buffers = room()
+            buffers = body_buffers()
             if not buffers:
                 return -1
             try:
@@ -171,7 +171,7 @@ class SocketStream(trio.abc.HalfCloseableStream):
         return self._socket.sendmsg(parts[:_PARTS_MAX])
 
     async def wait_send_all_might_not_block(self) -> None:
-        """Return when the system's buffer has room."""
+        """Return when the system's buffer takes more."""
         await self._wait(trio.lowlevel.wait_writable)
 
     async def send_eof(self) -> None:

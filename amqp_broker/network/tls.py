@@ -229,7 +229,7 @@ class TlsStream(trio.abc.HalfCloseableStream):
                 await self._transport.send_all(ciphertext)
 
     async def wait_send_all_might_not_block(self) -> None:
-        """Return when the system's buffer has room."""
+        """Return when the system's buffer takes more."""
         await self._transport.wait_send_all_might_not_block()
 
     async def send_eof(self) -> None:

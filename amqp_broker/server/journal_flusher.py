@@ -4,7 +4,7 @@ While one batch is on its way to the disk the next one gathers, so the more ther
 Where a confirm means a sync, a batch is synced as it is written if anybody waits for anything. Nobody waits for a
 publish without confirms, nor for an acknowledgement: these are written at once as well, so that the end of the process
 costs nothing, and synced a little later.
-Space is freed one bounded step at a time: when there is nothing else to write, while a batch waits for room, and, once
+Space is freed one bounded step at a time: when there is nothing else to write, while a batch waits for space, and, once
 the files take more than they should, so many steps after each batch that they do not grow further.
 
 Theory of operation. The thread has one job at a time, and is given the next one at once: when something gathers while
@@ -12,7 +12,7 @@ it has none, or when it is done with the one before. Both happen between two tur
 middle of nobody's work, and no task has to be woken for it: a client that waits for a confirm waits for all of this.
 The task only sees to what takes time or ends everything.
 
-On a full disk, the room that the journal has set aside is given free, so that the batch, and the acknowledgements
+On a full disk, the space that the journal has set aside is given free, so that the batch, and the acknowledgements
 behind it, can be written; publishers are held back until there is as much again. When even that is used up, the same
 batch is tried again and again. Any other failure is final.
 """
@@ -75,17 +75,17 @@ class JournalFlusher:
         self._reclaim: Reclaim | None = None
         self._steps_owed = 0
         self._batch_bytes = 0
-        self._refused: Batch | None = None  # for want of room; to be tried again
+        self._refused: Batch | None = None  # for want of space; to be tried again
         self._is_retry_due = False
-        self._is_room_wanted = True  # to be set aside for a full disk
+        self._is_reserve_wanted = True  # to be set aside for a full disk
         self._is_told_full = False
         self._error: Exception | None = None
         self._attention = WakeUp()
 
     @property
     def is_disk_full(self) -> bool:
-        """Whether a batch waits for room, or was written into the last there was, however much there seems to be."""
-        return self._refused is not None or self._journal.is_short_of_room
+        """Whether a batch waits for space, or was written into the last there was, however much there seems to be."""
+        return self._refused is not None or self._journal.is_short_of_space
 
     def has_work(self) -> None:
         """Write what has gathered, as soon as the thread has time; before ``run`` and behind it, it stays gathered."""
@@ -106,7 +106,7 @@ class JournalFlusher:
                 await trio.lowlevel.checkpoint()
                 if self.is_disk_full:
                     await trio.sleep(FULL_DISK_RETRY_S)
-                    self._is_retry_due = self._is_room_wanted = True
+                    self._is_retry_due = self._is_reserve_wanted = True
                 else:
                     await self._wait()
                 self._go_on()
@@ -141,7 +141,7 @@ class JournalFlusher:
             if self._broker.durability.is_dirty and self._refused is None:
                 self._go_on()
             elif not self._free_space():
-                self._set_room_aside()
+                self._keep_reserve()
         except Exception as error:
             self._fail(error)
 
@@ -202,10 +202,10 @@ class JournalFlusher:
         try:
             self._journal.committed(batch)
         except JournalFull as error:
-            self._wait_for_room(batch, error)
+            self._wait_for_space(batch, error)
             return
         self._refused = None
-        if self._journal.is_short_of_room:
+        if self._journal.is_short_of_space:
             self._hold_publishers_back("what was set aside for acknowledgements is in use")
         else:
             self._is_told_full = False
@@ -225,7 +225,7 @@ class JournalFlusher:
             self._sync_due_s = trio.current_time() + self._sync_delay_s
             self._attention.set()
 
-    def _wait_for_room(self, batch: Batch, error: JournalFull) -> None:
+    def _wait_for_space(self, batch: Batch, error: JournalFull) -> None:
         self._refused = batch
         self._is_retry_due = False
         self._hold_publishers_back(str(error))
@@ -249,15 +249,15 @@ class JournalFlusher:
         self._do(self._reclaim.step, self._stepped)
         return True
 
-    def _set_room_aside(self) -> None:
-        """Have room set aside for a full disk, at the start and once there is some again."""
-        if self._is_room_wanted:
-            self._is_room_wanted = False
-            self._do(self._journal.keep_room, self._set_aside)
+    def _keep_reserve(self) -> None:
+        """Have space set aside for a full disk, at the start and once there is some again."""
+        if self._is_reserve_wanted:
+            self._is_reserve_wanted = False
+            self._do(self._journal.keep_reserve, self._set_aside)
 
     def _set_aside(self, _: None) -> None:
-        if self._journal.is_short_of_room:
-            self._hold_publishers_back("too little room to set some aside for acknowledgements")
+        if self._journal.is_short_of_space:
+            self._hold_publishers_back("too little space to set some aside for acknowledgements")
         else:
             self._is_told_full = False
 
@@ -266,7 +266,7 @@ class JournalFlusher:
         if reclaim is None or not is_done:
             return
         self._reclaim = None
-        self._is_retry_due = True  # there may be room now
+        self._is_retry_due = True  # there may be space now
         try:
             self._journal.reclaimed(reclaim)
         except JournalDamaged as error:  # those segments stay as they are, and everything else goes on

@@ -247,7 +247,7 @@ class Reception:
         return stream, peer
 
     def _refuses_more(self) -> bool:
-        """Whether there is no room for one more client; said once, until there is room again."""
+        """Whether one more client would be too many; said once, until it would not be again."""
         served, logged_in = self._clients()
         there = served + self._welcoming + self._arriving
         reason = ""

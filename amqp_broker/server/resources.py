@@ -58,8 +58,8 @@ async def watch_resources(
 
     Args:
         flusher: knows when the disk is full all the same, which free space alone does not tell (a quota, or too little
-            room for what is to be written next); None for a broker that keeps nothing on disk.
-        is_store_low: whether what keeps the journal in place of this disk runs out of room.
+            space for what is to be written next); None for a broker that keeps nothing on disk.
+        is_store_low: whether what keeps the journal in place of this disk runs out of space.
     """
     memory_limit_bytes = settings.memory_high_water_bytes
     while True:

@@ -217,12 +217,12 @@ class ClientConnection:
                 self.suspend(self.turn().when_done, items)
                 return
 
-    def room(self) -> Sequence[memoryview]:
+    def body_buffers(self) -> Sequence[memoryview]:
         """Where the next bytes may be read to; there is none where what comes in is gathered."""
         return ()
 
-    def room_filled(self, size_bytes: int) -> None:
-        """Handle what was read into the room; nothing was where there is none."""
+    def body_buffers_filled(self, size_bytes: int) -> None:
+        """Handle what was read into the buffers; nothing was where there are none."""
 
     def suspend(self, wait: Callable[[Callable[[], None]], None], items: Iterator[Any]) -> None:
         """Handle these when what they need is here: a message from the disk, a verdict on a password, room, a turn.

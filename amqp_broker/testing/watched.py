@@ -107,9 +107,9 @@ class WatchedConnection(Connection):
         else:
             super().receive(data)
 
-    def room(self) -> Sequence[memoryview]:
+    def body_buffers(self) -> Sequence[memoryview]:
         """As ever; none where ``receive`` must be asked."""
-        return () if self.drops_when_it_speaks else super().room()
+        return () if self.drops_when_it_speaks else super().body_buffers()
 
     def pause_heartbeats(self) -> None:
         """Neither send nor expect any: the client lives in real time, and the broker's time is about to fly."""

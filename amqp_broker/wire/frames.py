@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from amqp_broker.errors import NO_METHOD, AmqpError, ReplyCode
-from amqp_broker.wire.body_room import BODY as BODY
-from amqp_broker.wire.body_room import FRAME_END as FRAME_END
-from amqp_broker.wire.body_room import BodyRoom
+from amqp_broker.wire.body_buffers import BODY as BODY
+from amqp_broker.wire.body_buffers import FRAME_END as FRAME_END
+from amqp_broker.wire.body_buffers import BodyBuffers
 
 PROTOCOL_HEADER: Final = b"AMQP\x00\x00\x09\x01"
 PROTOCOL_HEADERS_1_0: Final = (b"AMQP\x00\x01\x00\x00", b"AMQP\x03\x01\x00\x00")  # another protocol on the same port
@@ -33,10 +33,10 @@ HEARTBEAT_FRAME: Final = b"\x08\x00\x00\x00\x00\x00\x00\xce"
 # RabbitMQ lets a payload be as large as the whole frame may be, because clients get the limit wrong by the overhead.
 FRAME_SIZE_TOLERANCE_BYTES: Final = FRAME_OVERHEAD_BYTES
 
-# Room is made for no more frames of one body at once (each is two buffers, and a system call takes 1024), and for none
-# that are smaller.
-ROOM_FRAMES_MAX: Final = 256
-ROOM_FRAME_BYTES_MIN: Final = 2048
+# Buffers are made for no more frames of one body at once (each is two, and a system call takes 1024), and for none that
+# are smaller.
+BUFFERED_FRAMES_MAX: Final = 256
+BUFFERED_FRAME_BYTES_MIN: Final = 2048
 
 _SNIPPET_BYTES: Final = 16
 
@@ -68,7 +68,7 @@ class FrameSplitter:
         self._wanted_bytes = FRAME_HEADER_BYTES
         self._data = b""  # the chunk that is being cut, and where the next frame begins
         self._offset = 0
-        self._room: BodyRoom | None = None
+        self._body_buffers: BodyBuffers | None = None
 
     def split(self, data: bytes) -> Iterator[tuple[int, int, bytes]]:
         """Yield every frame that is whole with these bytes, and keep what is left for the next call.
@@ -86,9 +86,9 @@ class FrameSplitter:
             AmqpError: 501 for a frame that is too large or has a wrong end byte. A frame of an unknown kind is
                 yielded as any other.
         """
-        if self._room is not None:
+        if self._body_buffers is not None:
             poured_bytes = self._pour(data)
-            yield from self.split_room(poured_bytes)
+            yield from self.split_buffered(poured_bytes)
             data = data[poured_bytes:]
         self._data = data
         offset = 0
@@ -120,70 +120,70 @@ class FrameSplitter:
     @property
     def begun_body_channel(self) -> int:
         """The channel of the body frame that has begun and is not whole; 0 when there is none."""
-        if self._room is not None:
-            return self._room.channel
+        if self._body_buffers is not None:
+            return self._body_buffers.channel
         if len(self._kept) < FRAME_HEADER_BYTES or self._kept[0] != BODY:
             return 0
         return self._kept[1] << 8 | self._kept[2]
 
-    def room(self, body_bytes: int, room_bytes_max: int, bytes_max: int) -> Sequence[memoryview]:
+    def body_buffers(self, body_bytes: int, buffer_bytes_max: int, bytes_max: int) -> Sequence[memoryview]:
         """Where the next bytes of the stream may be read to, so that a large body is not copied.
 
         Args:
             body_bytes: what the body is known to lack, beginning with the whole frame that has begun.
-            room_bytes_max: the most that room is made for.
+            buffer_bytes_max: the most that buffers are made for.
             bytes_max: the most that will be read at once.
 
         Returns:
-            Buffers to be filled in this order, and reported to ``split_room`` before anything else; none when the bytes
-            are to be handed to ``split``. That may be done in any case.
+            Buffers to be filled in this order, and reported to ``split_buffered`` before anything else; none when the
+            bytes are to be handed to ``split``. That may be done in any case.
         """
-        if self._room is None:
-            self._room = self._make_room(body_bytes, room_bytes_max)
-        return self._room.buffers(bytes_max) if self._room is not None else ()
+        if self._body_buffers is None:
+            self._body_buffers = self._make_body_buffers(body_bytes, buffer_bytes_max)
+        return self._body_buffers.buffers(bytes_max) if self._body_buffers is not None else ()
 
-    def _make_room(self, body_bytes: int, room_bytes_max: int) -> BodyRoom | None:
+    def _make_body_buffers(self, body_bytes: int, buffer_bytes_max: int) -> BodyBuffers | None:
         channel = self.begun_body_channel
         frame_bytes = self._wanted_bytes - FRAME_OVERHEAD_BYTES
-        if not channel or not ROOM_FRAME_BYTES_MIN <= frame_bytes <= min(body_bytes, room_bytes_max):
+        if not channel or not BUFFERED_FRAME_BYTES_MIN <= frame_bytes <= min(body_bytes, buffer_bytes_max):
             return None
-        frames = min(room_bytes_max // frame_bytes, ROOM_FRAMES_MAX)
+        frames = min(buffer_bytes_max // frame_bytes, BUFFERED_FRAMES_MAX)
         begun, self._kept = memoryview(self._kept)[FRAME_HEADER_BYTES:], bytearray()
-        return BodyRoom(channel, frame_bytes, begun, min(body_bytes, frames * frame_bytes))
+        return BodyBuffers(channel, frame_bytes, begun, min(body_bytes, frames * frame_bytes))
 
-    def split_room(self, size_bytes: int) -> Iterator[tuple[int, int, bytes]]:
-        """Yield what is whole now that so many bytes were read into the room.
+    def split_buffered(self, size_bytes: int) -> Iterator[tuple[int, int, bytes]]:
+        """Yield what is whole now that so many bytes were read into the buffers.
 
         A body's frames come as one, whose payload is all of theirs.
 
         Raises:
             AmqpError: as ``split``.
         """
-        room = self._room
-        if room is None:
+        body = self._body_buffers
+        if body is None:
             return
-        is_expected = room.filled(size_bytes)
-        wrong_end = room.wrong_end
+        is_expected = body.filled(size_bytes)
+        wrong_end = body.wrong_end
         if wrong_end >= 0:
-            raise frame_error(BODY, room.unended_payload, f"{{invalid_frame_end_marker,{wrong_end}}}")
-        if is_expected and not room.is_full:
+            raise frame_error(BODY, body.unended_payload, f"{{invalid_frame_end_marker,{wrong_end}}}")
+        if is_expected and not body.is_full:
             return
-        self._room = None
-        payload, rest = room.take()
-        yield BODY, room.channel, payload
+        self._body_buffers = None
+        payload, rest = body.take()
+        yield BODY, body.channel, payload
         if rest:
             yield from self.split(rest)
 
     def give_up(self) -> None:
         """Nothing more comes."""
-        if self._room is not None:
-            self._room.take_back()
-            self._room = None
+        if self._body_buffers is not None:
+            self._body_buffers.take_back()
+            self._body_buffers = None
 
     def _pour(self, data: bytes) -> int:
-        """Copy into the room what has come beside it; returns how much there was room for."""
+        """Copy into the buffers what has come beside them; returns how much they took."""
         poured_bytes = 0
-        for buffer in self.room(0, 0, len(data)):
+        for buffer in self.body_buffers(0, 0, len(data)):
             buffer[:] = memoryview(data)[poured_bytes : poured_bytes + len(buffer)]
             poured_bytes += len(buffer)
         return poured_bytes

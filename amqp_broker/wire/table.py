@@ -294,7 +294,7 @@ def _no_type_for(value: object) -> WireError:
 
 
 def _begin_length(output: bytearray) -> int:
-    """Leave room for a length and say where what it counts begins."""
+    """Reserve the bytes of a length and say where what it counts begins."""
     output += b"\x00\x00\x00\x00"
     return len(output)
 

@@ -143,14 +143,14 @@ def message() -> str:
 def rates() -> str:
     """Rates beside RabbitMQ's, each group on its own scale."""
     title = "Messages a second: RabbitMQ 3.10.8, amqp-broker, and the same with compiled layers"
-    left, room, parts = 260, 430, [text(20, 26, title, "title")]
+    left, space, parts = 260, 430, [text(20, 26, title, "title")]
     for number, (name, plain, compiled, rabbitmq) in enumerate(RATES):
         top, most = 46 + number * 66, max(plain, compiled, rabbitmq)
         parts.append(text(left - 14, top + 30, name, "end"))
         for line, (value, kind, words) in enumerate(
             ((rabbitmq, "theirs", "RabbitMQ"), (plain, "ours", "plain Python"), (compiled, "ours2", "compiled"))
         ):
-            y, length = top + line * 17, max(2.0, value / most * room)
+            y, length = top + line * 17, max(2.0, value / most * space)
             parts += [
                 box(left, y, length, 13, kind, 2),
                 text(left + length + 6, y + 11, f"{value:,}  {words}", "small"),

@@ -163,7 +163,7 @@ class FullMember(UnreliableMember):
         return super().call_all(path, requests)  # type: ignore[arg-type]
 
 
-def test_a_full_etcd_is_asked_until_it_has_room() -> None:
+def test_a_full_etcd_is_asked_until_it_has_space() -> None:
     etcd = FakeEtcd()
     member = FullMember(etcd, Random(1))
     member.refusals = 0
@@ -172,10 +172,10 @@ def test_a_full_etcd_is_asked_until_it_has_room() -> None:
     member.refusals = 3
     store.commit([[Put("d/x/1", b"1")]])
     assert values(etcd) == {"d/x/1": b"1"}
-    store.room_bytes = 10
-    store.check_room(10)
+    store.free_bytes = 10
+    store.check_space(10)
     with pytest.raises(OSError, match="No space") as caught:
-        store.check_room(11)
+        store.check_space(11)
     assert caught.value.errno == errno.ENOSPC
 
 

@@ -11,7 +11,7 @@ import trio
 
 from amqp_broker.cluster.etcd_client import EtcdClient
 from amqp_broker.cluster.members import Address, EtcdRefused
-from amqp_broker.cluster.room import make_room
+from amqp_broker.cluster.space import reclaim_space
 from amqp_broker.cluster.store import EtcdStore
 from amqp_broker.cluster.upkeep import KEPT_ROUNDS, Upkeep
 from amqp_broker.etcd import messages
@@ -29,7 +29,7 @@ class SomeEtcd:
         self.used_bytes = 0
         self.revision = 0
         self.compacted: list[int] = []
-        self.room_made = 0
+        self.reclaimed_count = 0
 
     async def call(self, path: str, request: bytes) -> bytes:
         if path == messages.STATUS:
@@ -43,7 +43,7 @@ class SomeEtcd:
 
 
 class SomeStore:
-    room_bytes: int | None = None
+    free_bytes: int | None = None
     is_out_of_space = False
 
 
@@ -59,10 +59,10 @@ def store() -> SomeStore:
 
 @pytest.fixture
 def upkeep(etcd: SomeEtcd, store: SomeStore) -> Upkeep:
-    async def make_room() -> None:
-        etcd.room_made += 1
+    async def reclaim_space() -> None:
+        etcd.reclaimed_count += 1
 
-    return Upkeep(cast(EtcdClient, etcd), cast(EtcdStore, store), QUOTA_BYTES, make_room)
+    return Upkeep(cast(EtcdClient, etcd), cast(EtcdStore, store), QUOTA_BYTES, reclaim_space)
 
 
 def look(upkeep: Upkeep, times: int = 1) -> None:
@@ -74,20 +74,20 @@ def look(upkeep: Upkeep, times: int = 1) -> None:
 
 
 @pytest.mark.parametrize(
-    ("used_bytes", "is_low", "room_bytes"), [(0, False, 800_000), (600_000, False, 200_000), (600_001, True, 199_999)]
+    ("used_bytes", "is_low", "free_bytes"), [(0, False, 800_000), (600_000, False, 200_000), (600_001, True, 199_999)]
 )
 def test_publishers_wait_above_sixty_per_cent(
-    etcd: SomeEtcd, store: SomeStore, upkeep: Upkeep, used_bytes: int, is_low: bool, room_bytes: int
+    etcd: SomeEtcd, store: SomeStore, upkeep: Upkeep, used_bytes: int, is_low: bool, free_bytes: int
 ) -> None:
     etcd.used_bytes = used_bytes
     look(upkeep)
-    assert (upkeep.is_low, store.room_bytes) == (is_low, room_bytes)
+    assert (upkeep.is_low, store.free_bytes) == (is_low, free_bytes)
 
 
-def test_they_go_on_when_there_is_room_again(etcd: SomeEtcd, store: SomeStore, upkeep: Upkeep) -> None:
+def test_they_go_on_when_there_is_space_again(etcd: SomeEtcd, store: SomeStore, upkeep: Upkeep) -> None:
     etcd.used_bytes = 900_000
     look(upkeep)
-    assert (upkeep.is_low, store.room_bytes) == (True, 0)
+    assert (upkeep.is_low, store.free_bytes) == (True, 0)
     etcd.used_bytes = 100_000
     look(upkeep)
     assert not upkeep.is_low
@@ -97,7 +97,7 @@ def test_they_wait_when_etcd_has_said_that_it_is_full(etcd: SomeEtcd, store: Som
     store.is_out_of_space = True
     look(upkeep)
     assert upkeep.is_low
-    assert etcd.room_made == 1
+    assert etcd.reclaimed_count == 1
 
 
 def test_what_was_overwritten_is_forgotten_after_some_rounds(etcd: SomeEtcd, upkeep: Upkeep) -> None:
@@ -151,12 +151,12 @@ def test_an_etcd_that_was_filled_by_others_takes_writes_again(tmp_path: Path) ->
             list_alarms = messages.alarm_request(messages.AlarmAction.LIST)
             while not messages.alarms_in(await client.call(messages.ALARM, list_alarms)):
                 pass  # it is raised a little later
-            assert not await make_room(client, [address], FULL_BYTES // 5)  # more than that is live
+            assert not await reclaim_space(client, [address], FULL_BYTES // 5)  # more than that is live
             delete = messages.transaction_request([], [messages.delete(b"0", b":")])
             await client.call(messages.TRANSACTION, delete)
             with pytest.raises(EtcdRefused):
                 await client.call(messages.TRANSACTION, put(b"refused all the same"))
-            assert await make_room(client, [address], FULL_BYTES)
+            assert await reclaim_space(client, [address], FULL_BYTES)
             await client.call(messages.TRANSACTION, put(b"taken"))
             nursery.cancel_scope.cancel()
 

@@ -152,7 +152,7 @@ def test_publishers_are_held_back_before_the_disk_is_full(
     assert broker.end() == 0
 
 
-def test_a_disk_with_less_room_than_a_segment_is_used_to_the_limit_and_freed_again(
+def test_a_disk_with_less_space_than_a_segment_is_used_to_the_limit_and_freed_again(
     small_disk: Path, start: Callable[..., BrokerProcess]
 ) -> None:
     broker = start(
@@ -189,7 +189,7 @@ def test_nothing_confirmed_is_lost_on_a_disk_that_is_full(
     assert numbers[confirmed:] in ([], [confirmed + 1])
 
 
-def test_draining_makes_room_on_a_disk_that_is_full(small_disk: Path, start: Callable[..., BrokerProcess]) -> None:
+def test_draining_makes_space_on_a_disk_that_is_full(small_disk: Path, start: Callable[..., BrokerProcess]) -> None:
     broker = start(small_disk, segment_size_bytes=SEGMENT_BYTES, disk_free_limit_bytes=0, resource_check_ms=100).ready()
     publisher = Publisher(broker, LARGE_BYTES)
     assert publisher.is_blocked.wait(PATIENCE_S), "the publisher was not told that it is blocked"
@@ -208,7 +208,7 @@ def test_a_full_disk_is_waited_out(small_disk: Path, start: Callable[..., Broker
     eventually(lambda: "disk full" in broker.said, "the disk does not become full")
     confirmed = publisher.confirmed
     mount(small_disk, "-o", "remount,size=60m")
-    eventually(lambda: publisher.confirmed > confirmed, "the publisher does not go on when there is room")
+    eventually(lambda: publisher.confirmed > confirmed, "the publisher does not go on when there is space")
     publisher.stop()
     assert drain(broker) == list(range(1, publisher.confirmed + 1))
     assert broker.end() == 0

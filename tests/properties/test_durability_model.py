@@ -494,9 +494,9 @@ class DurabilityMachine(RuleBasedStateMachine):
         self.files.fail_at_step = self.files.steps + steps
         self.files.fails_by_power_loss = power_loss
 
-    @rule(room=st.integers(0, 10_000))
-    def fill_disk(self, room: int) -> None:
-        self.files.capacity_bytes = self.files.used_bytes + room
+    @rule(space=st.integers(0, 10_000))
+    def fill_disk(self, space: int) -> None:
+        self.files.capacity_bytes = self.files.used_bytes + space
 
 
 DurabilityMachine.TestCase.settings = settings(

@@ -80,7 +80,7 @@ class FakeStore:
             if key.startswith(prefix):
                 yield Entry(key, *self.keys[key])
 
-    def check_room(self, size: int) -> None:
+    def check_space(self, size: int) -> None:
         """ENOSPC when the store would hold more than its capacity."""
         used = sum(len(value) for value, _ in self.keys.values())
         if self.capacity_bytes is not None and used + size > self.capacity_bytes:

@@ -76,7 +76,7 @@ class Log(Queue):
         self.changed()
         return True
 
-    def pump(self, messages_max: int) -> int:
+    def deliver_ready(self, messages_max: int) -> int:
         self.is_changed = False
         delivered = 0
         for consumer in list(self.consumers):

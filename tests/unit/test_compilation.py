@@ -14,7 +14,7 @@ import sys
 import pytest
 
 from interop.brokers import our_environment
-from tests.unit.test_floors import MODULES, is_for_type_checkers, room
+from tests.unit.test_floors import MODULES, is_for_type_checkers, part
 
 COMPILED_FLOORS = {"wire", "journal", "broker", "session", "protocols"}
 LEFT_AS_THEY_ARE = {"amqp_broker.wire.table", "amqp_broker.wire.methods"}  # hatch_build.py says why
@@ -26,7 +26,7 @@ def test_what_is_under_test_is_what_was_asked_for() -> None:
     compiled = {name for name in MODULES if not str(importlib.import_module(name).__file__).endswith(".py")}
     if IS_ASKED:
         packages = {name for name, path in MODULES.items() if path.name == "__init__.py"}
-        assert compiled == {name for name in MODULES if room(name) in COMPILED_FLOORS} - packages - LEFT_AS_THEY_ARE
+        assert compiled == {name for name in MODULES if part(name) in COMPILED_FLOORS} - packages - LEFT_AS_THEY_ARE
     else:
         assert compiled == set()
 
@@ -65,7 +65,7 @@ def fields_that_cannot_be_compiled(source: str) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if room(name) in COMPILED_FLOORS])
+@pytest.mark.parametrize("module", [name for name in MODULES if part(name) in COMPILED_FLOORS])
 def test_every_field_can_be_compiled(module: str) -> None:
     assert fields_that_cannot_be_compiled(MODULES[module].read_text(encoding="utf-8")) == []
 
@@ -80,7 +80,7 @@ def classes_of_compiled_modules() -> dict[str, ast.ClassDef]:
     return {
         f"{name}.{node.name}": node
         for name, path in MODULES.items()
-        if room(name) in COMPILED_FLOORS and name not in LEFT_AS_THEY_ARE
+        if part(name) in COMPILED_FLOORS and name not in LEFT_AS_THEY_ARE
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.ClassDef)
     }

@@ -77,14 +77,14 @@ def module_name(path: Path) -> str:
 MODULES = {module_name(path): path for path in sorted(ROOT.rglob("*.py"))}
 
 
-def room(module: str) -> str:
+def part(module: str) -> str:
     """The file or folder directly below the package that a module lives in."""
     parts = module.split(".")
     return parts[1] if len(parts) > 1 else "__init__"
 
 
 def floor(module: str) -> int:
-    return FLOORS[room(module)]
+    return FLOORS[part(module)]
 
 
 def is_for_type_checkers(node: ast.AST) -> bool:
@@ -132,7 +132,7 @@ def imports_package(module: str, package: str) -> bool:
 
 def test_every_module_has_a_floor() -> None:
     assert MODULES, "no module found"
-    assert {room(module) for module in MODULES} <= FLOORS.keys()
+    assert {part(module) for module in MODULES} <= FLOORS.keys()
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -140,7 +140,7 @@ def test_imports_only_go_down(module: str) -> None:
     wrong = [
         name
         for name in sorted(imports_within_package(module))
-        if room(name) != room(module) and floor(name) >= floor(module)
+        if part(name) != part(module) and floor(name) >= floor(module)
     ]
     assert not wrong, f"{module} (floor {floor(module)}) imports {wrong}"
 
@@ -150,15 +150,15 @@ def test_trio_is_imported_from_the_network_up_only(module: str) -> None:
     assert not imports_package(module, "trio")
 
 
-@pytest.mark.parametrize("module", [module for module in MODULES if room(module) == "network"])
+@pytest.mark.parametrize("module", [module for module in MODULES if part(module) == "network"])
 def test_the_network_knows_neither_a_protocol_nor_the_broker(module: str) -> None:
-    rooms = {room(name) for name in imports_within_package(module)}
-    assert not rooms & {"wire", "broker", "session", "protocols"}
+    parts = {part(name) for name in imports_within_package(module)}
+    assert not parts & {"wire", "broker", "session", "protocols"}
 
 
-@pytest.mark.parametrize("module", [module for module in MODULES if room(module) == "session"])
+@pytest.mark.parametrize("module", [module for module in MODULES if part(module) == "session"])
 def test_what_every_protocol_shares_knows_none(module: str) -> None:
-    assert "wire" not in {room(name) for name in imports_within_package(module)}
+    assert "wire" not in {part(name) for name in imports_within_package(module)}
 
 
 @pytest.mark.parametrize("module", [module for module in MODULES if module not in PAMQP_MODULES])

@@ -225,7 +225,7 @@ async def test_a_sync_that_fails_later_is_final() -> None:
 
 
 @in_trio
-async def test_a_full_disk_is_waited_out_and_the_alarm_stays_however_much_room_there_seems_to_be(
+async def test_a_full_disk_is_waited_out_and_the_alarm_stays_however_much_space_there_seems_to_be(
     tmp_path: Path,
 ) -> None:
     settings = with_memory_limits(
@@ -325,7 +325,7 @@ async def test_who_is_told_that_nothing_was_left_to_write_may_change_something_w
 
 
 @in_trio
-async def test_space_is_freed_while_a_batch_waits_for_room() -> None:
+async def test_space_is_freed_while_a_batch_waits_for_space() -> None:
     async with serving() as served:
         broker, files = served.broker, served.files
         large = [a_virtual_host(broker, f"{number}{'x' * (SEGMENT_BYTES // 2)}") for number in range(6)]
@@ -335,7 +335,7 @@ async def test_space_is_freed_while_a_batch_waits_for_room() -> None:
         files.capacity_bytes = files.used_bytes + 4096  # enough to copy what is live, too little for what comes
         for each in large:
             broker.durability.forget(each)
-        broker.handle(nothing_more)  # this is on its way to the disk when the batch gathers for which there is no room
+        broker.handle(nothing_more)  # this is on its way to the disk when the batch gathers for which there is no space
         await served.kept(served.change(SEGMENT_BYTES))
         assert not served.flusher.is_disk_full
 
@@ -364,7 +364,7 @@ async def test_the_end_waits_for_what_is_being_written() -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(served.flusher.run)
         await served.kept(served.change())
-        await trio.testing.wait_all_tasks_blocked()  # the thread begins to set room aside, as at each start
+        await trio.testing.wait_all_tasks_blocked()  # the thread begins to set space aside, as at each start
         await served.kept(served.change())  # it has nothing to do any more
         position = served.change_for_somebody()
         nursery.cancel_scope.cancel()

@@ -224,7 +224,7 @@ def test_a_full_disk_is_met_before_anything_is_written_and_is_not_final() -> Non
     assert live_payloads(found) == [b"before", bytes(SEGMENT_BYTES)]
 
 
-def test_a_small_segment_has_to_do_where_there_is_no_room_for_another() -> None:
+def test_a_small_segment_has_to_do_where_there_is_no_space_for_another() -> None:
     files = MemoryFiles()
     journal, _ = opened(files, 65_536)
     references = [journal.put(1, bytes(60_000))]
@@ -241,38 +241,38 @@ def test_a_small_segment_has_to_do_where_there_is_no_room_for_another() -> None:
     assert live_payloads(opened(files)[1]) == [bytes(7000)] * 4
 
 
-def test_the_reserve_is_written_to_on_a_full_disk_and_kept_again_when_there_is_room() -> None:
+def test_the_reserve_is_written_to_on_a_full_disk_and_kept_again_when_there_is_space() -> None:
     files = MemoryFiles()
     journal, _ = opened(files, reserve_bytes=3 * SEGMENT_BYTES)
-    journal.keep_room()
-    assert not journal.is_short_of_room
+    journal.keep_reserve()
+    assert not journal.is_short_of_space
     references = [journal.put(1, bytes(SEGMENT_BYTES)) for _ in range(8)]
     commit(journal)
     files.capacity_bytes = files.used_bytes + 100
     journal.put(2, bytes(SEGMENT_BYTES))
     commit(journal)
-    assert journal.is_short_of_room
-    journal.keep_room()
-    assert journal.is_short_of_room
+    assert journal.is_short_of_space
+    journal.keep_reserve()
+    assert journal.is_short_of_space
     journal.drop_many(references)
     commit(journal)
     reclaim_all(journal)
-    journal.keep_room()
-    assert not journal.is_short_of_room
+    journal.keep_reserve()
+    assert not journal.is_short_of_space
     journal.close()
     journal, found = opened(files, reserve_bytes=3 * SEGMENT_BYTES)
     assert live_payloads(found) == [bytes(SEGMENT_BYTES)]
     before = files.used_bytes
-    journal.keep_room()
-    assert (journal.is_short_of_room, files.used_bytes) == (False, before)
+    journal.keep_reserve()
+    assert (journal.is_short_of_space, files.used_bytes) == (False, before)
 
 
-def test_a_disk_with_no_room_for_the_reserve_is_short_of_it() -> None:
+def test_a_disk_with_no_space_for_the_reserve_is_short_of_it() -> None:
     files = MemoryFiles()
     journal, _ = opened(files, reserve_bytes=3 * SEGMENT_BYTES)
     files.capacity_bytes = 2 * SEGMENT_BYTES
-    journal.keep_room()
-    assert journal.is_short_of_room
+    journal.keep_reserve()
+    assert journal.is_short_of_space
     assert files.names() == []
 
 

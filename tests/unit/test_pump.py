@@ -70,11 +70,11 @@ class StandIn:
         self.received.append(data)
         self.on_receive(data)
 
-    def room(self) -> Sequence[memoryview]:
+    def body_buffers(self) -> Sequence[memoryview]:
         return ()
 
-    def room_filled(self, size_bytes: int) -> None:
-        raise AssertionError("there was no room")
+    def body_buffers_filled(self, size_bytes: int) -> None:
+        raise AssertionError("there were no buffers")
 
     def take_output(self) -> list[Part]:
         output, self.output = self.output, []
@@ -146,7 +146,7 @@ async def test_the_rest_of_a_large_body_is_read_in_larger_pieces() -> None:
         assert [len(chunk) for chunk in one.conversation.received] == [CHUNK_BYTES, 2 * CHUNK_BYTES, 20, CHUNK_BYTES]
 
 
-class Roomy(StandIn):
+class WithBuffers(StandIn):
     """A conversation with a buffer for what it lacks."""
 
     def __init__(self, missing_body_bytes: int) -> None:
@@ -154,23 +154,23 @@ class Roomy(StandIn):
         self.missing_body_bytes = missing_body_bytes
         self.buffer = bytearray(missing_body_bytes)
         self.filled_bytes: list[int] = []
-        self.has_room = True
+        self.has_buffers = True
 
-    def room(self) -> list[memoryview]:
-        if not self.has_room:
+    def body_buffers(self) -> list[memoryview]:
+        if not self.has_buffers:
             return []
         free = memoryview(self.buffer)[sum(self.filled_bytes) :]
         return [free[:3], free[3:]]
 
-    def room_filled(self, size_bytes: int) -> None:
+    def body_buffers_filled(self, size_bytes: int) -> None:
         self.filled_bytes.append(size_bytes)
         self.missing_body_bytes -= size_bytes
 
 
 @asynccontextmanager
-async def roomy(missing_body_bytes: int) -> AsyncIterator[tuple[Roomy, SocketStream, trio.Event]]:
-    """A roomy conversation that is pumped over a socket, the client's end of it, and the end of the pump."""
-    conversation, ended = Roomy(missing_body_bytes), trio.Event()
+async def with_buffers(missing_body_bytes: int) -> AsyncIterator[tuple[WithBuffers, SocketStream, trio.Event]]:
+    """A conversation with buffers that is pumped over a socket, the client's end of it, and the end of the pump."""
+    conversation, ended = WithBuffers(missing_body_bytes), trio.Event()
     with socket.create_server(("127.0.0.1", 0)) as listener:
         client = SocketStream(socket.create_connection(listener.getsockname()))
         one = Pump(SocketStream(listener.accept()[0]), CHUNK_BYTES)
@@ -189,7 +189,7 @@ async def roomy(missing_body_bytes: int) -> AsyncIterator[tuple[Roomy, SocketStr
 @in_trio
 async def test_the_rest_of_a_large_body_is_read_to_where_it_belongs() -> None:
     data = bytes(range(1, 101)) + b"and more"
-    async with roomy(100) as (conversation, client, _):
+    async with with_buffers(100) as (conversation, client, _):
         await client.send_all(data[:40])
         while sum(conversation.filled_bytes) < 40:
             await trio.lowlevel.checkpoint()
@@ -201,9 +201,9 @@ async def test_the_rest_of_a_large_body_is_read_to_where_it_belongs() -> None:
 
 
 @in_trio
-async def test_where_there_is_no_room_a_body_is_read_as_anything_else() -> None:
-    async with roomy(100) as (conversation, client, _):
-        conversation.has_room = False
+async def test_where_there_are_no_buffers_a_body_is_read_as_anything_else() -> None:
+    async with with_buffers(100) as (conversation, client, _):
+        conversation.has_buffers = False
         await client.send_all(b"x" * 50)
         while len(b"".join(conversation.received)) < 50:
             await trio.lowlevel.checkpoint()
@@ -212,7 +212,7 @@ async def test_where_there_is_no_room_a_body_is_read_as_anything_else() -> None:
 
 @in_trio
 async def test_a_client_that_leaves_in_the_middle_of_a_large_body_is_lost() -> None:
-    async with roomy(100) as (conversation, client, ended):
+    async with with_buffers(100) as (conversation, client, ended):
         await client.send_all(b"x" * 50)
         await client.aclose()
         await ended.wait()

@@ -105,7 +105,7 @@ class LatestQueue(Queue):
         super().arguments_changed(before)
         self.drop_surplus()
 
-    def pump(self, messages_max: int) -> int:
+    def deliver_ready(self, messages_max: int) -> int:
         self.is_changed = False
         for delivered in range(messages_max):
             consumer = self.consumers.next_ready() if self.there else None

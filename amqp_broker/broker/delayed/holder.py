@@ -156,7 +156,7 @@ class Holder(Queue):
         """Not used: what asks for a delay comes by ``hold``, and nothing else is routed here."""
         raise NotImplementedError
 
-    def pump(self, messages_max: int) -> int:
+    def deliver_ready(self, messages_max: int) -> int:
         self.is_changed = False
         return 0
 
@@ -173,7 +173,7 @@ class Holder(Queue):
                 durability.keep_holder(self, self.virtual_host.name, self._exchange.name)
             message = Message(address, held.header, body, True, 0)
             reference = position = durability.keep_held(self, message, delay_ms)
-            is_at_hand = delay_ms <= READ_AHEAD_MS and self._has_room
+            is_at_hand = delay_ms <= READ_AHEAD_MS and self._may_keep_more
         else:
             position = NOT_KEPT
             reference = self._last_reference = self._last_reference + 1
@@ -194,7 +194,7 @@ class Holder(Queue):
         return Held(address, self._last_header_held, body, self._last_digest)
 
     @property
-    def _has_room(self) -> bool:
+    def _may_keep_more(self) -> bool:
         return len(self._at_hand) < AT_HAND_MAX and self._at_hand_bytes < AT_HAND_BYTES_MAX
 
     def _take(self, reference: int, held: Held) -> None:
@@ -265,7 +265,7 @@ class Holder(Queue):
             if due_ms > through_ms or len(references) >= self._page_max:
                 break
             if reference not in self._at_hand:
-                if not references and due_ms != self._due.first_due_ms and not self._has_room:
+                if not references and due_ms != self._due.first_due_ms and not self._may_keep_more:
                     break  # but the very first one is needed, whatever there is beside it
                 references.append(reference)
         if references:

@@ -1,7 +1,7 @@
 """What every queue is, whatever its type: its name and arguments, who uses it, and when it is looked at again.
 
 Theory of operation. Whatever may let a waiting message go (an acknowledgement, a new consumer, a drained socket) only
-marks the queue as changed; when the chunk that is being handled is done, the broker pumps every changed queue once.
+marks the queue as changed; when the chunk that is being handled is done, every changed queue delivers once what it can.
 
 What a type must give, and may do otherwise, is in ``contract.py``. Holds no messages, no expiry of messages and no
 length limit: a queue of messages that are taken out is in ``classic.py``.
@@ -197,7 +197,7 @@ class Queue(QueueContract):
     # --- when it is looked at
 
     def changed(self) -> None:
-        """Have the queue pumped when the present chunk is done."""
+        """Have the queue deliver when the present chunk is done."""
         if not self.is_changed:
             self.is_changed = True
             self.virtual_host.changed_queues.append(self)
@@ -205,7 +205,7 @@ class Queue(QueueContract):
     def catch_up(self) -> None:
         """Do now what ``changed`` put off, as far as it fits into a slice."""
         if self.is_changed:
-            self.pump(self.virtual_host.works.slice_messages)
+            self.deliver_ready(self.virtual_host.works.slice_messages)
 
     def be_current(self) -> None:
         """Do all that ``changed`` put off, because somebody asks how things stand.
@@ -243,7 +243,7 @@ class Queue(QueueContract):
         has_channel_prefetch: bool,
         arguments: Table,
     ) -> Consumer:
-        """Start a consumer (``basic.consume``); it gets its first messages when the queue is pumped.
+        """Start a consumer (``basic.consume``); it gets its first messages when the queue delivers next.
 
         Raises:
             AmqpError: 403 in exclusive use; 406 for a wrong argument; 540 for what the queue's type does not do.

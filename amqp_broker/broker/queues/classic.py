@@ -189,7 +189,7 @@ class ClassicQueue(ReplayableQueue):
     def publish(self, message: Message) -> bool:
         if self.is_changed and self._catches_up_first:
             # What could go before it came neither counts nor lets it go first.
-            self._pump(self.virtual_host.works.slice_messages)
+            self._deliver_ready(self.virtual_host.works.slice_messages)
         limits, backlog = self.limits, self.backlog
         if limits is not None and limits.refuses and limits.would_overflow(backlog.count, backlog.bytes, message):
             if limits.sends_refused_on:
@@ -260,14 +260,14 @@ class ClassicQueue(ReplayableQueue):
 
     # --- messages out
 
-    def pump(self, messages_max: int) -> int:
+    def deliver_ready(self, messages_max: int) -> int:
         self.is_changed = False
-        delivered = self._pump(messages_max)
+        delivered = self._deliver_ready(messages_max)
         if self._waiting is not None and not self.is_changed:
             self.let_askers_go_on()
         return delivered
 
-    def _pump(self, messages_max: int) -> int:
+    def _deliver_ready(self, messages_max: int) -> int:
         if self._may_expire and not self._expire_head():
             return messages_max
         backlog = self.backlog

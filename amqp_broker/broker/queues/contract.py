@@ -148,7 +148,7 @@ class QueueContract(StoredQueue):
         """
         return is_persistent and self.durable
 
-    def pump(self, messages_max: int) -> int:
+    def deliver_ready(self, messages_max: int) -> int:
         """Deliver what can be delivered now, but not more than so much; returns how many messages it was."""
         raise NotImplementedError
 

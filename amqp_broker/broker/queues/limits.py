@@ -9,7 +9,7 @@ from __future__ import annotations
 from amqp_broker.broker.arguments import QueueArguments
 from amqp_broker.broker.message import Message
 
-ROOM_AGAIN_SHARE = 0.8
+TAKES_AGAIN_SHARE = 0.8
 
 
 class LengthLimits:
@@ -43,7 +43,7 @@ class LengthLimits:
 
 
 class QuorumLengthLimits(LengthLimits):
-    """The length limits of a quorum queue: it takes one message too many, and then no more before it has room again."""
+    """The length limits of a quorum queue: it takes one message too many, and then none until it is below them."""
 
     __slots__ = ("_is_refusing",)
 
@@ -55,14 +55,14 @@ class QuorumLengthLimits(LengthLimits):
         """Whether the queue takes nothing now; it does again at four fifths of its limits."""
         if self.is_over(count, size_bytes):
             self._is_refusing = True
-        elif self._has_room_again(count, size_bytes):
+        elif self._is_below_again(count, size_bytes):
             self._is_refusing = False
         return self._is_refusing
 
-    def _has_room_again(self, count: int, size_bytes: int) -> bool:
-        if self.count_max is not None and count > int(self.count_max * ROOM_AGAIN_SHARE):
+    def _is_below_again(self, count: int, size_bytes: int) -> bool:
+        if self.count_max is not None and count > int(self.count_max * TAKES_AGAIN_SHARE):
             return False
-        return self.bytes_max is None or size_bytes <= int(self.bytes_max * ROOM_AGAIN_SHARE)
+        return self.bytes_max is None or size_bytes <= int(self.bytes_max * TAKES_AGAIN_SHARE)
 
 
 def has_limits(arguments: QueueArguments) -> bool:

@@ -199,9 +199,9 @@ class QuorumQueue(ClassicQueue):
     def limit_returned(self) -> None:
         """Wait with the limits: here consumers that are ready come first."""
 
-    def pump(self, messages_max: int) -> int:
+    def deliver_ready(self, messages_max: int) -> int:
         """Deliver what can be delivered now, and drop what then is too much."""
-        delivered = super().pump(messages_max)
+        delivered = super().deliver_ready(messages_max)
         if self.limits is not None and not self.is_changed:
             self.keep_to_limits()
         return delivered

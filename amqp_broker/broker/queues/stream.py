@@ -362,7 +362,7 @@ class StreamQueue(Queue):
             self._turns.append(reader)
             self.changed()
 
-    def pump(self, messages_max: int) -> int:
+    def deliver_ready(self, messages_max: int) -> int:
         self.is_changed = False
         if self._has_new:
             self._has_new = False

@@ -123,11 +123,11 @@ async def _relay(client: trio.SocketStream, broker: SplitResult, recording: Reco
             transcript.ended(BROKER)
             return
         async with upstream, trio.open_nursery() as nursery:
-            nursery.start_soon(_pump, client, upstream, transcript, CLIENT)
-            await _pump(upstream, client, transcript, BROKER)
+            nursery.start_soon(_pass_on, client, upstream, transcript, CLIENT)
+            await _pass_on(upstream, client, transcript, BROKER)
 
 
-async def _pump(
+async def _pass_on(
     source: trio.SocketStream, destination: trio.SocketStream, transcript: ConnectionTranscript, direction: str
 ) -> None:
     """Pass on all that comes, and the end of it."""

@@ -7,7 +7,7 @@ What the server floor owes it:
   opens the connection's back-pressure again. ``on_output`` is called when there is something to take, when
   ``finished`` has become true, and when ``is_reading_paused`` has become false;
 - nothing for ``missing_body_bytes``: so much of a message's body is still to come, which is worth reading in one go, or
-  into the ``room`` that there may be for it: then ``room_filled`` takes the place of ``receive``;
+  into the ``body_buffers`` that there may be for it: then ``body_buffers_filled`` takes the place of ``receive``;
 - to close the socket once ``finished`` is true and the last output is sent;
 - to call ``lost`` when the socket ends, for whatever reason, also after ``finished``, and ``detach`` in the very end.
 
@@ -63,11 +63,11 @@ if TYPE_CHECKING:
     from amqp_broker.broker.virtual_host import VirtualHost
 
 CLOSING_MS_MAX = 30_000  # how long connection.close may stay unanswered, and a socket open behind connection.close-ok
-# A client gets room for no more of a body than it has sent bytes before, so that its promises alone take no memory.
-ROOM_BYTES_MAX = 4_194_304
-ROOM_BYTES_AT_ONCE = 1_048_576
-# All connections together get about so much room; each its share, because bodies that were begun may stay so for long.
-ROOMS_BYTES_MAX = 268_435_456
+# A client gets buffers for no more of a body than it has sent bytes before, so that its promises alone take no memory.
+BODY_BUFFER_BYTES_MAX = 4_194_304
+BODY_BUFFER_BYTES_AT_ONCE = 1_048_576
+# The buffers of all connections together; each gets its share, because bodies that were begun may stay so for long.
+ALL_BODY_BUFFERS_BYTES_MAX = 268_435_456
 BLOCKED_CAPABILITY: Final = "connection.blocked"
 SILENT_INTERVALS_MAX: Final = 2  # of heartbeats; who says nothing for so long is given up
 SILENT_CLOSE_MS = 3_000  # a peer that is not trusted yet waits that long for the end of its connection
@@ -139,8 +139,8 @@ class Connection(Link):
             data = self._read_protocol_header(data)
         self._handle_received(self.splitter.split(data))
 
-    def room(self) -> Sequence[memoryview]:
-        """Where the next bytes may be read to; they are reported to ``room_filled`` before anything else.
+    def body_buffers(self) -> Sequence[memoryview]:
+        """Where the next bytes may be read to; they are reported to ``body_buffers_filled`` before anything else.
 
         Returns:
             Buffers to be filled in this order; none when the bytes are to be handed to ``receive``.
@@ -149,16 +149,16 @@ class Connection(Link):
             return ()
         channel = self.channels.get(self.splitter.begun_body_channel)
         missing_bytes = channel.publishing.missing_bytes if channel is not None else 0
-        share_bytes = ROOMS_BYTES_MAX // max(1, len(self.broker.open_connections))
-        room_bytes_max = min(ROOM_BYTES_MAX, share_bytes, self.received_bytes)
-        return self.splitter.room(missing_bytes, room_bytes_max, ROOM_BYTES_AT_ONCE)
+        share_bytes = ALL_BODY_BUFFERS_BYTES_MAX // max(1, len(self.broker.open_connections))
+        buffer_bytes_max = min(BODY_BUFFER_BYTES_MAX, share_bytes, self.received_bytes)
+        return self.splitter.body_buffers(missing_bytes, buffer_bytes_max, BODY_BUFFER_BYTES_AT_ONCE)
 
-    def room_filled(self, size_bytes: int) -> None:
-        """Handle what was read into the room."""
+    def body_buffers_filled(self, size_bytes: int) -> None:
+        """Handle what was read into the buffers."""
         self.received_bytes += size_bytes
         if self.state is CLOSED or self._has_lost_its_place:
             return
-        self._handle_received(self._counted(self.splitter.split_room(size_bytes)))
+        self._handle_received(self._counted(self.splitter.split_buffered(size_bytes)))
 
     def _counted(self, frames: Iterator[Frame]) -> Iterator[Frame]:
         """Frames each of which counts: what is read at once here may be much, and need not be a body after all."""

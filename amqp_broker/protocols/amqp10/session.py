@@ -362,17 +362,19 @@ class Session(SessionContext):
 
     def send_transfer(self, handle: int, delivery_id: int, tag: bytes, settled: bool, payload: bytes) -> None:
         head = transfer_performative(handle, delivery_id, tag, settled=settled, more=False)
-        room = self.connection.frame_bytes_max - FRAME_HEADER_BYTES - len(head)
-        if len(payload) <= room:
+        fit_bytes = self.connection.frame_bytes_max - FRAME_HEADER_BYTES - len(head)
+        if len(payload) <= fit_bytes:
             self._send_transfer_frame(encode_frame(AMQP, self.channel_number, head + payload))
             return
         head = transfer_performative(handle, delivery_id, tag, settled=settled, more=True)
         start = 0
-        while len(payload) - start > room:
-            self._send_transfer_frame(encode_frame(AMQP, self.channel_number, head + payload[start : start + room]))
-            start += room
+        while len(payload) - start > fit_bytes:
+            self._send_transfer_frame(
+                encode_frame(AMQP, self.channel_number, head + payload[start : start + fit_bytes])
+            )
+            start += fit_bytes
             head = transfer_performative(handle, None, None, settled=settled, more=True)
-            room = self.connection.frame_bytes_max - FRAME_HEADER_BYTES - len(head)
+            fit_bytes = self.connection.frame_bytes_max - FRAME_HEADER_BYTES - len(head)
         head = transfer_performative(handle, None, None, settled=settled, more=False)
         self._send_transfer_frame(encode_frame(AMQP, self.channel_number, head + payload[start:]))
 

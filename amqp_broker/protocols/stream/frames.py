@@ -170,10 +170,10 @@ def key_and_version(frame: bytes) -> tuple[int, int]:
     """Which command a frame is.
 
     Raises:
-        Malformed: it has no room for that.
+        Malformed: it is too short for that.
     """
     if len(frame) < KEY_AND_VERSION_BYTES:
-        raise Malformed("a frame has no room for its command")
+        raise Malformed("a frame is too short for its command")
     key, version = _KEY.unpack_from(frame)
     return int(key), int(version)
 

@@ -207,7 +207,7 @@ class Publishing:
         connection = self._connection
         connection.throttle.has_published = True
         if len(frame) < HEAD_BYTES:
-            raise Malformed("a publish has no room for its head")
+            raise Malformed("a publish is too short for its head")
         number, count = _HEAD.unpack_from(frame)
         publisher = self.publishers.get(number)
         last_id: int | None = None

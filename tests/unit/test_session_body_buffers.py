@@ -1,4 +1,4 @@
-"""Bodies that are read into the room a connection has for them: nobody can tell, but for the time that it takes."""
+"""Bodies that are read into the buffers a connection has for them: nobody can tell, but for the time that it takes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pamqp.commands import Basic
 
 from amqp_broker.broker.alarms import Resource
 from amqp_broker.protocols.amqp091 import connection as connection_module
-from amqp_broker.protocols.amqp091.connection import ROOM_BYTES_MAX
+from amqp_broker.protocols.amqp091.connection import BODY_BUFFER_BYTES_MAX as BUFFER_MAX
 from tests.support.client import Client, Sendable, publish_frames, random_pieces
 from tests.support.memory_broker import MemoryBroker
 
@@ -18,23 +18,23 @@ BODY_BYTES = 30_000
 FRAME_BYTES_MAX = 4096
 
 
-class RoomyClient(Client):
-    """A client that is read as the server floor reads: straight into the room, where the connection has some."""
+class BufferedClient(Client):
+    """A client that is read as the server floor reads: straight into the buffers, where the connection has some."""
 
-    roomed_bytes = 0
+    buffered_bytes = 0
 
     def send_bytes(self, data: bytes) -> None:
         for piece in self.cut(data):
             rest = piece
-            while rest and (buffers := self.connection.room()):
+            while rest and (buffers := self.connection.body_buffers()):
                 filled_bytes = 0
                 for buffer in buffers:
                     part = rest[filled_bytes : filled_bytes + len(buffer)]
                     buffer[: len(part)] = part
                     filled_bytes += len(part)
-                self.roomed_bytes += filled_bytes
+                self.buffered_bytes += filled_bytes
                 rest = rest[filled_bytes:]
-                self.connection.room_filled(filled_bytes)
+                self.connection.body_buffers_filled(filled_bytes)
             if rest:
                 self.connection.receive(rest)
 
@@ -102,12 +102,12 @@ def outcome(client_type: type[Client], stream: bytes, piece_bytes: int) -> tuple
 def test_it_makes_no_difference(name: str, piece_bytes: int) -> None:
     stream = b"".join(STREAMS[name])
     told, kept, _ = outcome(Client, stream, piece_bytes)
-    told_roomy, kept_roomy, client = outcome(RoomyClient, stream, piece_bytes)
-    assert kept_roomy == kept
-    assert confirmed(told_roomy) == confirmed(told)
-    assert isinstance(client, RoomyClient)
+    told_buffered, kept_buffered, client = outcome(BufferedClient, stream, piece_bytes)
+    assert kept_buffered == kept
+    assert confirmed(told_buffered) == confirmed(told)
+    assert isinstance(client, BufferedClient)
     if piece_bytes == 900:
-        assert client.roomed_bytes > FRAME_BYTES_MAX
+        assert client.buffered_bytes > FRAME_BYTES_MAX
 
 
 def confirmed(told: list[object]) -> list[object]:
@@ -122,51 +122,51 @@ def confirmed(told: list[object]) -> list[object]:
     return [*rest, last]
 
 
-def test_a_promise_alone_gets_no_room() -> None:
+def test_a_promise_alone_gets_no_buffers() -> None:
     broker = MemoryBroker()
     client = Client(broker).open(frame_max=131_072)
     client.channel().declare("q")
-    frames = packed(publish_frames("", "q", bytes(2 * ROOM_BYTES_MAX), 131_072))
+    frames = packed(publish_frames("", "q", bytes(2 * BUFFER_MAX), 131_072))
     client.send_bytes(frames[0] + frames[1])
-    assert not client.connection.room()
+    assert not client.connection.body_buffers()
     client.send_bytes(frames[2][:50])
-    assert not client.connection.room(), "it has sent less than one frame"
+    assert not client.connection.body_buffers(), "it has sent less than one frame"
     client.send_bytes(frames[2][50:] + frames[3][:50])
-    assert 0 < sum(map(len, client.connection.room())) <= client.connection.received_bytes
+    assert 0 < sum(map(len, client.connection.body_buffers())) <= client.connection.received_bytes
     client.send_bytes(frames[3][50:] + b"".join(frames[4:]))
     client.send_bytes(frames[0] + frames[1] + frames[2][:50])
-    assert sum(map(len, client.connection.room())) <= connection_module.ROOM_BYTES_AT_ONCE
-    assert client.connection.missing_body_bytes == 2 * ROOM_BYTES_MAX
+    assert sum(map(len, client.connection.body_buffers())) <= connection_module.BODY_BUFFER_BYTES_AT_ONCE
+    assert client.connection.missing_body_bytes == 2 * BUFFER_MAX
     client.connection.lost("reset by peer")
 
 
-def test_room_that_was_lent_is_taken_back_when_the_connection_is_lost(broker: MemoryBroker) -> None:
+def test_buffers_that_were_lent_are_taken_back_when_the_connection_is_lost(broker: MemoryBroker) -> None:
     client = Client(broker).open(frame_max=FRAME_BYTES_MAX)
     client.channel().declare("q")
     client.send_bytes(HEARTBEAT * 1_000)
     client.send_bytes(b"".join(publish(1))[:5_000])
-    (lent, *_) = client.connection.room()
+    (lent, *_) = client.connection.body_buffers()
     lent[0] = 1
     client.connection.lost("reset by peer")
     with pytest.raises(ValueError, match="released"):
         lent[0] = 1
 
 
-def test_where_there_are_many_connections_each_gets_less_room() -> None:
+def test_where_there_are_many_connections_each_gets_smaller_buffers() -> None:
     broker = MemoryBroker()
     clients = [Client(broker).open(frame_max=131_072) for _ in range(300)]
-    share_bytes = connection_module.ROOMS_BYTES_MAX // len(clients)
+    share_bytes = connection_module.ALL_BODY_BUFFERS_BYTES_MAX // len(clients)
     for client in clients[:2]:
         client.channel().declare("q")
-        client.send_bytes(HEARTBEAT * 200_000)  # so that it may have some room
-        client.send_bytes(b"".join(packed(publish_frames("", "q", bytes(ROOM_BYTES_MAX), 131_072))[:3])[:-50])
-        assert share_bytes // 2 < sum(map(len, client.connection.room())) <= share_bytes
+        client.send_bytes(HEARTBEAT * 200_000)  # so that it may have some buffers
+        client.send_bytes(b"".join(packed(publish_frames("", "q", bytes(BUFFER_MAX), 131_072))[:3])[:-50])
+        assert share_bytes // 2 < sum(map(len, client.connection.body_buffers())) <= share_bytes
 
 
-@pytest.mark.parametrize("size_bytes", [ROOM_BYTES_MAX - 1, ROOM_BYTES_MAX + 1, 2 * ROOM_BYTES_MAX + 200_000])
-def test_a_body_larger_than_any_room_comes_whole(size_bytes: int) -> None:
+@pytest.mark.parametrize("size_bytes", [BUFFER_MAX - 1, BUFFER_MAX + 1, 2 * BUFFER_MAX + 200_000])
+def test_a_body_larger_than_any_buffers_comes_whole(size_bytes: int) -> None:
     broker = MemoryBroker()
-    client = RoomyClient(broker, cut=random_pieces(1, 1_000_000))
+    client = BufferedClient(broker, cut=random_pieces(1, 1_000_000))
     client.open(frame_max=131_072)
     channel = client.channel()
     channel.declare("q")
@@ -174,18 +174,18 @@ def test_a_body_larger_than_any_room_comes_whole(size_bytes: int) -> None:
     for _ in range(2):
         client.send(*publish_frames("", "q", whole, 131_072), channel=1)
     assert channel.drain("q") == [whole, whole]
-    assert client.roomed_bytes > size_bytes
+    assert client.buffered_bytes > size_bytes
 
 
 def test_an_alarm_in_the_middle_of_a_body_holds_the_message_back() -> None:
     broker = MemoryBroker()
-    client = RoomyClient(broker).open(frame_max=FRAME_BYTES_MAX)
+    client = BufferedClient(broker).open(frame_max=FRAME_BYTES_MAX)
     channel = client.channel()
     channel.declare("q")
     reader = Client(broker).open().channel()
     stream = b"".join(publish(1))
     client.send_bytes(stream[:10_000])
-    assert client.connection.room()
+    assert client.connection.body_buffers()
     broker.alarms.set(Resource.MEMORY, True)
     client.send_bytes(stream[10_000:] + b"".join(publish(2)[:1]))
     assert client.connection.is_reading_paused
@@ -197,7 +197,7 @@ def test_an_alarm_in_the_middle_of_a_body_holds_the_message_back() -> None:
 
 def test_a_channel_that_the_broker_closes_leaves_the_rest_of_its_body_to_nobody() -> None:
     broker = MemoryBroker()
-    client = RoomyClient(broker).open(frame_max=FRAME_BYTES_MAX)
+    client = BufferedClient(broker).open(frame_max=FRAME_BYTES_MAX)
     channel = client.channel()
     channel.declare("q")
     channel.publish("", "q", b"to be held for too long")
@@ -205,7 +205,7 @@ def test_a_channel_that_the_broker_closes_leaves_the_rest_of_its_body_to_nobody(
     channel.send(commands.Basic.Consume(queue="q", consumer_tag="c"))
     stream = b"".join(publish(1))
     client.send_bytes(stream[:10_000])
-    assert client.connection.room()
+    assert client.connection.body_buffers()
     broker.advance(broker.settings.consumer_timeout_ms + broker.settings.consumer_timeout_sweep_ms)
     assert client.received(1)[-1].expect(commands.Channel.Close).reply_code == 406
     client.send_bytes(stream[10_000:])
@@ -216,14 +216,14 @@ def test_a_channel_that_the_broker_closes_leaves_the_rest_of_its_body_to_nobody(
 
 
 def test_many_small_messages_in_the_place_of_a_body_wait_their_turn(broker: MemoryBroker) -> None:
-    client = RoomyClient(broker).open(frame_max=FRAME_BYTES_MAX)
+    client = BufferedClient(broker).open(frame_max=FRAME_BYTES_MAX)
     channel = client.channel()
     client.channel(2)
     channel.declare("q")
-    client.send_bytes(HEARTBEAT * 100_000)  # so that it may have some room
+    client.send_bytes(HEARTBEAT * 100_000)  # so that it may have some buffers
     frames = packed(publish_frames("", "q", bytes(700_000), FRAME_BYTES_MAX))
     client.send_bytes(b"".join(frames[:3]) + frames[3][:50])
-    assert sum(map(len, client.connection.room())) > 500_000
+    assert sum(map(len, client.connection.body_buffers())) > 500_000
     small = b"".join(publish(1, 2, 1)) * 5000
     with broker.holding_works():
         client.send_bytes(frames[3][50:] + small)

@@ -1,4 +1,4 @@
-"""A body that is read into the room made for it comes out as if it had been read in any other way."""
+"""A body that is read into the buffers made for it comes out as if it had been read in any other way."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import pytest
 from amqp_broker.errors import AmqpError
 from amqp_broker.wire.frames import BODY, HEADER, HEARTBEAT_FRAME, METHOD, FrameSplitter, encode_frame
 
-FRAME_BYTES = 2100  # of a payload; a smaller frame gets no room
+FRAME_BYTES = 2100  # of a payload; a smaller frame gets no buffers
 FRAME_BYTES_MAX = 4096
-ROOM_BYTES = 1_000_000
+BUFFER_BYTES = 1_000_000
 Frames = list[tuple[int, int, bytes]]
 
 
@@ -54,20 +54,20 @@ STREAMS = {
 
 
 class Reader:
-    """Reads as the server floor does: into the room, where there is one."""
+    """Reads as the server floor does: into the buffers, where there are some."""
 
-    def __init__(self, body_bytes: int = len(WHOLE), room_bytes_max: int = ROOM_BYTES) -> None:
+    def __init__(self, body_bytes: int = len(WHOLE), buffer_bytes_max: int = BUFFER_BYTES) -> None:
         self.splitter = FrameSplitter(FRAME_BYTES_MAX)
         self.missing_bytes = {1: body_bytes}
-        self.room_bytes_max = room_bytes_max
+        self.buffer_bytes_max = buffer_bytes_max
         self.frames: Frames = []
-        self.roomed_bytes = 0
+        self.buffered_bytes = 0
         self.error = ""
 
     def read(self, piece: bytes) -> None:
         while piece and not self.error:
             missing_bytes = self.missing_bytes.get(self.splitter.begun_body_channel, 0)
-            buffers = self.splitter.room(missing_bytes, self.room_bytes_max, ROOM_BYTES)
+            buffers = self.splitter.body_buffers(missing_bytes, self.buffer_bytes_max, BUFFER_BYTES)
             if not buffers:
                 self._take(self.splitter.split(piece))
                 return
@@ -76,8 +76,8 @@ class Reader:
                 part = piece[filled_bytes : filled_bytes + len(buffer)]
                 buffer[: len(part)] = part
                 filled_bytes += len(part)
-            self.roomed_bytes += filled_bytes
-            self._take(self.splitter.split_room(filled_bytes))
+            self.buffered_bytes += filled_bytes
+            self._take(self.splitter.split_buffered(filled_bytes))
             piece = piece[filled_bytes:]
 
     def _take(self, frames: Iterable[tuple[int, int, bytes]]) -> None:
@@ -133,12 +133,12 @@ def test_cut_at_every_byte(name: str) -> None:
 
 
 @pytest.mark.parametrize("frames", [1, 2])
-def test_room_for_as_much_as_has_begun_wherever_it_is_cut(frames: int) -> None:
-    """A client that has sent little yet gets room for one frame, of which all but the end byte may be here."""
+def test_buffers_for_as_much_as_has_begun_wherever_it_is_cut(frames: int) -> None:
+    """A client that has sent little yet gets buffers for one frame, of which all but the end byte may be here."""
     content = WHOLE[: frames * FRAME_BYTES]
     stream = b"".join(framed(content))
     for cut in range(len(stream) + 1):
-        reader = Reader(len(content), room_bytes_max=FRAME_BYTES)
+        reader = Reader(len(content), buffer_bytes_max=FRAME_BYTES)
         for piece in (stream[:cut], stream[cut:]):
             reader.read(piece)
         assert merged(reader.frames) == [(BODY, 1, content)]
@@ -164,66 +164,66 @@ def test_in_random_pieces(name: str) -> None:
         check(name, in_pieces(b"".join(STREAMS[name]), lambda: source.randint(1, 4000)))  # noqa: B023
 
 
-def test_a_body_comes_in_one_and_most_of_it_went_into_its_room() -> None:
+def test_a_body_comes_in_one_and_most_of_it_went_into_its_buffers() -> None:
     stream = b"".join(STREAMS["nothing else"])
     reader = check("nothing else", (stream[:20], stream[20:]))
     assert reader.frames == [(BODY, 1, WHOLE)]
-    assert reader.roomed_bytes == len(stream) - 20
+    assert reader.buffered_bytes == len(stream) - 20
     assert reader.splitter.begun_body_channel == 0
 
 
-def test_a_foreign_frame_ends_the_room_and_the_next_frame_gets_another() -> None:
+def test_a_foreign_frame_ends_the_buffers_and_the_next_frame_gets_others() -> None:
     stream = b"".join(STREAMS["a heartbeat"])
     reader = check("a heartbeat", in_pieces(stream, lambda: 1000))
-    assert reader.roomed_bytes > len(stream) * 2 // 3
+    assert reader.buffered_bytes > len(stream) * 2 // 3
 
 
-def test_what_comes_beside_the_room_is_poured_into_it() -> None:
+def test_what_comes_beside_the_buffers_is_poured_into_them() -> None:
     stream = b"".join(STREAMS["another message"])
     for cut in range(20, len(WHOLE), 100):
         splitter = FrameSplitter(FRAME_BYTES_MAX)
         frames = list(splitter.split(stream[:20]))
-        assert splitter.room(len(WHOLE), ROOM_BYTES, ROOM_BYTES)
+        assert splitter.body_buffers(len(WHOLE), BUFFER_BYTES, BUFFER_BYTES)
         frames += splitter.split(stream[20:cut])
         frames += splitter.split(stream[cut:])
         assert merged(frames) == merged(split_at_once(stream)[0])
 
 
-def test_no_more_room_is_made_than_is_allowed() -> None:
+def test_no_larger_buffers_are_made_than_is_allowed() -> None:
     frames = framed(WHOLE)
-    for room_bytes_max, sizes in ((FRAME_BYTES - 1, [FRAME_BYTES] * 3 + [17]), (2 * FRAME_BYTES + 5, [4200, 2117])):
-        reader = Reader(room_bytes_max=room_bytes_max)
+    for buffer_bytes_max, sizes in ((FRAME_BYTES - 1, [FRAME_BYTES] * 3 + [17]), (2 * FRAME_BYTES + 5, [4200, 2117])):
+        reader = Reader(buffer_bytes_max=buffer_bytes_max)
         for frame in frames:
             reader.read(frame[:100])
-            assert sum(map(len, reader.splitter.room(0, 0, ROOM_BYTES))) <= room_bytes_max + 8
+            assert sum(map(len, reader.splitter.body_buffers(0, 0, BUFFER_BYTES))) <= buffer_bytes_max + 8
             reader.read(frame[100:])
         assert [len(payload) for _, _, payload in reader.frames] == sizes
 
 
-def test_no_room_for_what_is_promised_to_be_less_than_the_frame() -> None:
+def test_no_buffers_for_what_is_promised_to_be_less_than_the_frame() -> None:
     splitter = FrameSplitter(FRAME_BYTES_MAX)
     list(splitter.split(FIRST[:20]))
     assert splitter.begun_body_channel == 1
-    assert not splitter.room(FRAME_BYTES - 1, ROOM_BYTES, ROOM_BYTES)
+    assert not splitter.body_buffers(FRAME_BYTES - 1, BUFFER_BYTES, BUFFER_BYTES)
     assert list(splitter.split(FIRST[20:])) == [(BODY, 1, WHOLE[:FRAME_BYTES])]
 
 
 @pytest.mark.parametrize("begun", [FIRST[:6], PUBLISH[:10], HEARTBEAT_FRAME[:7], encode_frame(BODY, 1, bytes(500))[:9]])
-def test_no_room_for_anything_but_a_body_in_large_frames(begun: bytes) -> None:
+def test_no_buffers_for_anything_but_a_body_in_large_frames(begun: bytes) -> None:
     splitter = FrameSplitter(FRAME_BYTES_MAX)
     list(splitter.split(begun))
-    assert not splitter.room(ROOM_BYTES, ROOM_BYTES, ROOM_BYTES)
+    assert not splitter.body_buffers(BUFFER_BYTES, BUFFER_BYTES, BUFFER_BYTES)
 
 
 def test_buffers_that_were_lent_are_taken_back() -> None:
     splitter = FrameSplitter(FRAME_BYTES_MAX)
     list(splitter.split(FIRST[:20]))
-    lent = list(splitter.room(FRAME_BYTES, ROOM_BYTES, ROOM_BYTES))
+    lent = list(splitter.body_buffers(FRAME_BYTES, BUFFER_BYTES, BUFFER_BYTES))
     filled_bytes = 0
     for buffer in lent:
         buffer[:] = FIRST[20 + filled_bytes : 20 + filled_bytes + len(buffer)]
         filled_bytes += len(buffer)
-    assert list(splitter.split_room(filled_bytes)) == [(BODY, 1, WHOLE[:FRAME_BYTES])]
+    assert list(splitter.split_buffered(filled_bytes)) == [(BODY, 1, WHOLE[:FRAME_BYTES])]
     for buffer in lent:
         with pytest.raises(ValueError, match="released"):
             buffer[0] = 0

@@ -1,4 +1,4 @@
-"""Room for a large body, into which a socket is read directly.
+"""Buffers for a large body, into which a socket is read directly.
 
 A body of 1 MiB comes in nine frames. Read as anything else it would be copied three times: cut into payloads, kept
 until each frame is whole, and joined. But when one frame of it has begun, what comes next is nearly always known: the
@@ -23,7 +23,7 @@ _END_AND_FRAME_HEADER: Final = struct.Struct(">BBHI")
 _GAP_BYTES: Final = _END_AND_FRAME_HEADER.size  # an end byte and the next frame's header
 
 
-class BodyRoom:
+class BodyBuffers:
     """The payloads of one or more frames of a body, as they come.
 
     Args:
@@ -97,7 +97,7 @@ class BodyRoom:
         return False
 
     def take(self) -> tuple[bytes, bytes]:
-        """What has come, when it is all or not what was expected; the room is given up with it.
+        """What has come, when it is all or not what was expected; the buffers are given up with it.
 
         Returns:
             The payloads of the frames that were seen to end, in one; and the bytes that followed them.

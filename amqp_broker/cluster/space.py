@@ -1,6 +1,6 @@
-"""What is done when etcd is full: it takes no writes any more, not even those that would make room.
+"""What is done when etcd is full: it takes no writes any more, not even those that would make space.
 
-Old revisions are forgotten, each member gives the room back that this has left in its file, and the alarm is cleared,
+Old revisions are forgotten, each member gives the space back that this has left in its file, and the alarm is cleared,
 as its administrator would do by hand. It helps where what is live is less than etcd may hold; where it is more, the
 alarm stays, because it would be back at once.
 """
@@ -23,8 +23,8 @@ DEFRAGMENT_TIMEOUT_S: Final = 60.0  # some gigabytes; the member answers nobody 
 LIVE_SHARE_MAX: Final = 0.7
 
 
-async def make_room(etcd: EtcdClient, addresses: Sequence[Address], quota_bytes: int) -> bool:
-    """Make room in an etcd that is full; returns whether there is some now.
+async def reclaim_space(etcd: EtcdClient, addresses: Sequence[Address], quota_bytes: int) -> bool:
+    """Make space in an etcd that is full; returns whether there is some now.
 
     Args:
         etcd: all members.
@@ -54,5 +54,5 @@ async def make_room(etcd: EtcdClient, addresses: Sequence[Address], quota_bytes:
     for member_id, alarm in messages.alarms_in(alarms):
         if alarm == messages.NO_SPACE_ALARM:
             await etcd.call(messages.ALARM, messages.alarm_request(AlarmAction.CLEAR, member_id, alarm))
-    log_event(logging.WARNING, "etcd was full and has room again", bytes=used_bytes, quota_bytes=quota_bytes)
+    log_event(logging.WARNING, "etcd was full and has space again", bytes=used_bytes, quota_bytes=quota_bytes)
     return True
