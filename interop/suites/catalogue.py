@@ -7,7 +7,18 @@ clients (mqtt_catalogue.py), how they are fetched (preparation.py) and run (runn
 from __future__ import annotations
 
 from interop.suites.mqtt_catalogue import MQTT_SUITES
-from interop.suites.suite import DEBIAN_POOL, DEBIAN_SNAPSHOT, HERE, Archive, Folder, LeftOut, Sdist, Setting, Suite
+from interop.suites.suite import (
+    DEBIAN_POOL,
+    DEBIAN_SNAPSHOT,
+    HERE,
+    Archive,
+    Commit,
+    Folder,
+    LeftOut,
+    Sdist,
+    Setting,
+    Suite,
+)
 
 PIKA = Suite(
     name="pika",
@@ -150,7 +161,35 @@ CELERY = Suite(
     environment={"AMQP_URL": "{url}"},
 )
 
+TASKIQ = Suite(
+    name="taskiq-aio-pika",
+    version="0.6.0",
+    source=Commit(  # its sdist has no tests
+        "https://github.com/taskiq-python/taskiq-aio-pika", "cf893019f02c01a6a141f46f217be3f959a317f4"
+    ),
+    requirements=(
+        "aio-pika==10.2.1",
+        "aiormq==7.2.4",
+        "anyio==4.16.0",
+        "pamqp==4.0.1",
+        "pytest==9.2.0",
+        "pytest-timeout==2.4.0",
+        "taskiq==0.13.0",
+        "taskiq-aio-pika==0.6.0",
+    ),
+    arguments=("tests",),
+    environment={"TEST_AMQP_URL": "{url}"},
+    meant=dict.fromkeys(
+        (
+            "tests.test_delay_with_plugin::test_when_delayed_message_plugin_enabled__then_send_with_delay_must_work",
+            "tests.test_startup.TestStartup"
+            "::test_when_delayed_message_exchange_plugin_enabled__broker_declares_exchange_on_startup",
+        ),
+        "RabbitMQ lacks the plugin rabbitmq_delayed_message_exchange, which Debian does not have",
+    ),
+)
+
 SUITES: dict[str, Suite] = {
-    suite.name: suite for suite in (PIKA, PY_AMQP, KOMBU, AIORMQ, AIO_PIKA, CELERY, *MQTT_SUITES)
+    suite.name: suite for suite in (PIKA, PY_AMQP, KOMBU, AIORMQ, AIO_PIKA, CELERY, TASKIQ, *MQTT_SUITES)
 }
 """All suites, AMQP's quick ones first; aiormq takes a minute or two, aio-pika and celery several."""

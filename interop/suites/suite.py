@@ -82,7 +82,8 @@ class Suite:
     """Files of the tree that would start a broker themselves, and what takes their place."""
     left_out: tuple[LeftOut, ...] = ()
     meant: Mapping[str, str] = field(default_factory=dict)
-    """Tests that may come out differently on the two brokers, each with its topic in interop/differences.py."""
+    """Tests that may come out differently on the two brokers, each with its topic in interop/differences.py; or what
+    the RabbitMQ that is asked lacks, which is no difference of ours: "behave_like ..." or "RabbitMQ lacks ..."."""
     unsteady: frozenset[str] = frozenset()
     """Tests that come out now so, now so on RabbitMQ itself: run and shown, but neither a failure nor a difference."""
     test_timeout_s: int = 120
