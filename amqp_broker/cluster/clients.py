@@ -1,7 +1,7 @@
-"""The clients of a node: served here while it owns the broker, else carried to the node that does, over a link.
+"""The clients of a node: served here while it owns their shard, else carried to the node that does, over a link.
 
 A door that finds the owner's link port closed twice lets the owner's key go before its lease has ended. Holds no
-protocol, and does not decide who owns the broker (``node.py``).
+protocol, and does not decide who owns a shard (``shard.py``).
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import trio
 from amqp_broker.access.client import Peer
 from amqp_broker.cluster import door, health
 from amqp_broker.cluster.door import Caller, LinkUnreachable
-from amqp_broker.cluster.keys import Node
-from amqp_broker.cluster.known import Known
+from amqp_broker.cluster.keys import ROOT_SHARD, Node
+from amqp_broker.cluster.known import Known, KnownShard
 from amqp_broker.cluster.link import NO_CLIENT, Hello, LinkError, NotTheOwner
 from amqp_broker.cluster.members import EtcdRefused, EtcdUnavailable
 from amqp_broker.cluster.ownership import owner_in
@@ -37,9 +37,8 @@ class NodeClients:
         settings: how long a client may wait for an owner.
         known: what the node knows of the cluster.
         caller: how this node calls another.
-        shard: whose owner is asked for.
-        disown: takes a claim away in etcd.
-        is_open: whether this node may speak for the broker when it owns it.
+        disown: takes a claim to a shard away in etcd.
+        is_open: whether this node may speak for a shard when it owns it.
     """
 
     def __init__(
@@ -47,30 +46,29 @@ class NodeClients:
         settings: Settings,
         known: Known,
         caller: Caller,
-        shard: int,
-        disown: Callable[[bytes], Awaitable[None]],
-        is_open: Callable[[], bool],
+        disown: Callable[[int, bytes], Awaitable[None]],
+        is_open: Callable[[int], bool],
     ) -> None:
         self._settings = settings
         self._known = known
         self._caller = caller
-        self._shard = shard
         self._disown = disown
         self._is_open = is_open
         self._count = 0
-        self._suspected: tuple[bytes, float] = (b"", 0.0)  # a claim whose node refused a link, and when
-        self._conversations: set[trio.CancelScope] = set()  # with clients that this node serves itself
-        self._carried: dict[trio.CancelScope, str] = {}  # clients of another node's, by its identifier
+        self._suspected: dict[int, tuple[bytes, float]] = {}  # by shard: a claim whose node refused a link, and when
+        self._conversations: dict[trio.CancelScope, int] = {}  # with clients that this node serves itself: their shard
+        self._carried: dict[trio.CancelScope, tuple[int, str]] = {}  # to another node: the shard, the node's identifier
 
-    def end_conversations(self) -> None:
-        """This node owns the broker no more: let those go whom it served."""
-        for scope in self._conversations:
-            scope.cancel()
+    def end_conversations(self, shard: int) -> None:
+        """This node owns a shard no more: let those go whom it served."""
+        for scope, served in self._conversations.items():
+            if served == shard:
+                scope.cancel()
 
-    def end_links_to_others(self, owner_id: str) -> None:
-        """That node owns the broker now: let those go whom this one carries to another, who has nothing to say."""
-        for scope, node_id in self._carried.items():
-            if node_id != owner_id:
+    def end_links_to_others(self, shard: int, owner_id: str) -> None:
+        """That node owns a shard now: let those go whom this one carries to another, who has nothing to say."""
+        for scope, (carried, node_id) in self._carried.items():
+            if carried == shard and node_id != owner_id:
                 scope.cancel()
 
     def count(self) -> tuple[int, int]:
@@ -86,26 +84,30 @@ class NodeClients:
                 if not first:
                     return
                 stream = door.Prefixed(stream, first)
-            with trio.move_on_after(self._settings.handshake_timeout_ms / 1000) as waiting:
-                while True:
-                    changed = self._known.changed
-                    if self._known.server is not None:
-                        waiting.deadline = float("inf")
-                        await self._converse(self._known.server, stream, peer, protocol)
-                        return
-                    owner = self._known.owner
-                    way = await self._call(owner, peer, protocol) if owner is not None else None
-                    if owner is not None and way is not None:
-                        waiting.deadline = float("inf")
-                        await self._carry(stream, way, owner)
-                        return
-                    with trio.move_on_after(PAUSE_S):
-                        await changed.wait()
-            log_event(logging.WARNING, "connection failed", peer=str(peer), reason="no node owns the broker")
+            await self._serve_or_carry(self._known.shards[ROOT_SHARD], stream, peer, protocol)
         finally:
             self._count -= 1
             with trio.CancelScope(shield=True):
                 await trio.aclose_forcefully(stream)
+
+    async def _serve_or_carry(self, shard: KnownShard, stream: trio.abc.Stream, peer: Peer, protocol: str) -> None:
+        """Have a client come to a shard, as soon as that has an owner."""
+        with trio.move_on_after(self._settings.handshake_timeout_ms / 1000) as waiting:
+            while True:
+                changed = self._known.changed
+                if shard.server is not None:
+                    waiting.deadline = float("inf")
+                    await self._converse(shard.number, shard.server, stream, peer, protocol)
+                    return
+                owner = shard.owner
+                way = await self._call(shard, owner, peer, protocol) if owner is not None else None
+                if owner is not None and way is not None:
+                    waiting.deadline = float("inf")
+                    await self._carry(shard.number, stream, way, owner)
+                    return
+                with trio.move_on_after(PAUSE_S):
+                    await changed.wait()
+        log_event(logging.WARNING, "connection failed", peer=str(peer), reason="no node owns the broker")
 
     async def _answer_about_health(self, stream: trio.abc.Stream) -> bytes:
         """Answer what a load balancer asks each node; returns how a request begins that is for the owner."""
@@ -117,8 +119,9 @@ class NodeClients:
                     if not data:
                         return b""
                     first += data
-                answer = health.answer_to(first, is_owner=self._known.is_owner, has_owner=self._known.has_owner)
-                if answer is None and not self._known.has_owner:
+                root = self._known.shards[ROOT_SHARD]
+                answer = health.answer_to(first, is_owner=root.is_owner, has_owner=root.has_owner)
+                if answer is None and not root.has_owner:
                     answer = health.no_owner()
                 if answer is not None:
                     await stream.send_all(answer)
@@ -127,59 +130,62 @@ class NodeClients:
             return b""
         return first
 
-    async def _converse(self, server: BrokerServer, stream: trio.abc.Stream, peer: Peer, protocol: str) -> None:
-        """Have a client's conversation here, at the longest until this node serves the broker no more."""
+    async def _converse(
+        self, shard: int, server: BrokerServer, stream: trio.abc.Stream, peer: Peer, protocol: str
+    ) -> None:
+        """Have a client's conversation here, at the longest until this node serves the shard no more."""
         with trio.CancelScope() as scope:
-            self._conversations.add(scope)
+            self._conversations[scope] = shard
             try:
                 await server.serve_stream(stream, peer, protocol)
             finally:
-                self._conversations.discard(scope)
+                del self._conversations[scope]
 
-    async def _carry(self, stream: trio.abc.Stream, way: trio.abc.Stream, owner: Node) -> None:
-        """Carry a client's bytes to the owner, at the longest until another node owns the broker."""
+    async def _carry(self, shard: int, stream: trio.abc.Stream, way: trio.abc.Stream, owner: Node) -> None:
+        """Carry a client's bytes to the owner, at the longest until another node owns the shard."""
         with trio.CancelScope() as scope:
-            self._carried[scope] = owner.node_id
+            self._carried[scope] = (shard, owner.node_id)
             try:
                 await door.carry(stream, way)
             finally:
                 del self._carried[scope]
 
-    async def _call(self, owner: Node, peer: Peer, protocol: str) -> trio.abc.Stream | None:
-        claim = self._known.claim
+    async def _call(self, shard: KnownShard, owner: Node, peer: Peer, protocol: str) -> trio.abc.Stream | None:
+        claim = shard.claim
         if owner.node_id == self._known.node_id:
             return None
         try:
-            return await door.call(self._caller, owner, peer, shard=self._shard, protocol=protocol)
+            return await door.call(self._caller, owner, peer, shard=shard.number, protocol=protocol)
         except NotTheOwner:
             return None
         except LinkUnreachable as error:
             if error.is_refused:
-                await self._suspect(claim)
+                await self._suspect(shard, claim)
             return None
         except LinkError as error:
             log_event(logging.ERROR, "link refused", owner=owner.name, reason=str(error))
             return None
 
-    async def _suspect(self, claim: bytes) -> None:
+    async def _suspect(self, shard: KnownShard, claim: bytes) -> None:
         """The owner's machine says that nobody listens: when that is so twice, its key goes before its lease does.
 
         A wrong suspicion harms nobody: the fence keeps the old owner from writing.
         """
-        suspected, since_s = self._suspected
+        suspected, since_s = self._suspected.get(shard.number, (b"", 0.0))
         now_s = trio.current_time()
         if suspected != claim:
-            self._suspected = (claim, now_s)
-        elif now_s - since_s >= SUSPICION_S and claim == self._known.claim:
-            self._suspected = (b"", 0.0)
+            self._suspected[shard.number] = (claim, now_s)
+        elif now_s - since_s >= SUSPICION_S and claim == shard.claim:
+            del self._suspected[shard.number]
             log_event(logging.WARNING, "owner is gone", owner=owner_in(claim), reason="its link port is closed")
             with suppress(EtcdUnavailable, EtcdRefused):
-                await self._disown(claim)
+                await self._disown(shard.number, claim)
 
     def _is_called_rightly(self, hello: Hello) -> bool:
         """Whether the caller has found the owner. Who asks for itself gets no yes from one that is silent as well."""
-        is_owner = hello.shard == self._shard and self._known.is_owner
-        return is_owner and (hello.protocol != NO_CLIENT or self._is_open())
+        shard = self._known.shards.get(hello.shard)
+        is_owner = shard is not None and shard.is_owner
+        return is_owner and (hello.protocol != NO_CLIENT or self._is_open(hello.shard))
 
     async def serve_link(self, stream: trio.SocketStream) -> None:
         """Serve a client whose bytes another node carries here."""
@@ -190,12 +196,12 @@ class NodeClients:
                 log_event(logging.WARNING, "link failed", reason=str(error))
             await trio.aclose_forcefully(stream)
             return
-        server = self._known.server
+        server = self._known.shards[hello.shard].server
         if server is None or hello.protocol == NO_CLIENT:
             await trio.aclose_forcefully(stream)
             return
         self._count += 1
         try:
-            await self._converse(server, inner, hello.peer, hello.protocol)
+            await self._converse(hello.shard, server, inner, hello.peer, hello.protocol)
         finally:
             self._count -= 1

@@ -16,6 +16,7 @@ from typing import Final
 
 ROOT: Final = "amqp-broker/"
 FORMAT: Final = 1
+ROOT_SHARD: Final = 0
 
 
 class BadKey(Exception):

@@ -1,6 +1,7 @@
-"""What a node knows of its cluster: who is there, who owns the broker, and whether that is this node itself.
+"""What a node knows of its cluster: who is there, who owns each shard, and which of them it owns itself.
 
-Whoever waits for a change takes ``changed`` before looking. Holds no etcd; ``node.py`` writes here what it is told.
+Whoever waits for a change takes ``changed`` before looking. Holds no etcd; what follows etcd (``following.py``) is
+written here by ``node.py`` and ``shard.py``.
 """
 
 from __future__ import annotations
@@ -22,13 +23,42 @@ class Known:
     def __init__(self, node_id: str) -> None:
         self.node_id = node_id
         self.nodes: dict[str, Node] = {}
-        self.claim = b""  # in the owner's key, as far as is known
-        self.server: BrokerServer | None = None  # while this node owns the broker
+        self.shards: dict[int, KnownShard] = {}
         self.changed = trio.Event()
+
+    def add_shard(self, number: int) -> KnownShard:
+        """There is a shard; nothing is known of it yet."""
+        self.shards[number] = shard = KnownShard(self, number)
+        return shard
+
+    @property
+    def owners(self) -> dict[int, str | None]:
+        """Of all shards, the identifiers of the nodes that own them."""
+        return {shard.number: owner_in(shard.claim) if shard.claim else None for shard in self.shards.values()}
+
+    def tell(self) -> None:
+        """Something has changed: whoever waits looks again."""
+        self.changed.set()
+        self.changed = trio.Event()
+
+
+class KnownShard:
+    """What one node knows of one shard.
+
+    Args:
+        known: what it knows besides.
+        number: the shard's.
+    """
+
+    def __init__(self, known: Known, number: int) -> None:
+        self._known = known
+        self.number = number
+        self.claim = b""  # in the owner's key, as far as is known
+        self.server: BrokerServer | None = None  # while this node owns the shard
 
     @property
     def is_owner(self) -> bool:
-        """Whether this node serves the broker."""
+        """Whether this node serves the shard."""
         return self.server is not None
 
     @property
@@ -37,11 +67,11 @@ class Known:
         return self.is_owner or self.owner is not None
 
     @property
-    def owner(self) -> Node | None:
-        """The node that owns the broker, where it is known."""
-        return self.nodes.get(owner_in(self.claim)) if self.claim else None
+    def is_claimed_here(self) -> bool:
+        """Whether the claim is this node's own, which owns the shard or is about to."""
+        return owner_in(self.claim) == self._known.node_id
 
-    def tell(self) -> None:
-        """Something has changed: whoever waits looks again."""
-        self.changed.set()
-        self.changed = trio.Event()
+    @property
+    def owner(self) -> Node | None:
+        """The node that owns the shard, where it is known."""
+        return self._known.nodes.get(owner_in(self.claim)) if self.claim else None

@@ -1,13 +1,7 @@
-"""One node of a cluster: it owns the broker and serves it, or it is a door to the node that does.
+"""One node of a cluster: it owns shards and serves them, and is a door to the nodes that own the others.
 
-Theory of operation. Every node listens for clients and for links, holds a lease in etcd, and watches who owns the
-shard. While nobody does, the nodes campaign, in an order that differs with each vacancy. Whoever wins has followed the
-journal in etcd (``standby.py``, ``store.py``, ``journal/kept_files.py``) and has a ``BrokerServer`` serve it, which
-neither listens itself nor knows of the cluster. All others are doors (``door.py``).
-
-An owner whose lease is no longer sure to live says nothing to anybody (``OutputGate``). When the lease was lost and
-nobody else has owned the shard since, it takes it back, and no client notices; else it lets its clients go and becomes
-a door.
+Every node listens for clients and for links, holds a lease in etcd, says there who it is, and follows who else is
+there. What becomes of one shard is ``shard.py``; today there is one, the root, which is the whole broker.
 """
 
 from __future__ import annotations
@@ -16,48 +10,37 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Final, cast
+from typing import Final
 
 import trio
 
 from amqp_broker import __version__
 from amqp_broker.broker.broker import Broker
 from amqp_broker.broker.problems import AdministrationError
-from amqp_broker.cluster import door
-from amqp_broker.cluster.assignment import candidates
 from amqp_broker.cluster.clients import NodeClients
 from amqp_broker.cluster.configuration import ClusterConfiguration
 from amqp_broker.cluster.door import Caller
 from amqp_broker.cluster.etcd_checks import CannotJoin, check_etcd
 from amqp_broker.cluster.etcd_client import EtcdClient
-from amqp_broker.cluster.keys import BadKey, Keys, Node
+from amqp_broker.cluster.following import follow
+from amqp_broker.cluster.keys import ROOT_SHARD, BadKey, Keys, Node
 from amqp_broker.cluster.known import Known
 from amqp_broker.cluster.lease import Lease
-from amqp_broker.cluster.members import EtcdRefused, EtcdUnavailable, blocking_members
+from amqp_broker.cluster.members import EtcdRefused, EtcdUnavailable
 from amqp_broker.cluster.overview import ClusterOverview, overview
-from amqp_broker.cluster.ownership import Ownership, owner_in
-from amqp_broker.cluster.space import reclaim_space
-from amqp_broker.cluster.standby import Standby, remove_folder
-from amqp_broker.cluster.store import EtcdStore
-from amqp_broker.cluster.upkeep import Upkeep
+from amqp_broker.cluster.shard import Shard, Surroundings
+from amqp_broker.cluster.space import Space
+from amqp_broker.cluster.standby import remove_folder
 from amqp_broker.etcd import messages
-from amqp_broker.etcd.calls import Answer
-from amqp_broker.explanations import system_reason
-from amqp_broker.journal.failures import JournalFailed
-from amqp_broker.journal.journal import SegmentJournal
-from amqp_broker.journal.kept_copies import KeptCopies
-from amqp_broker.journal.kept_files import KeptFiles
-from amqp_broker.journal.port import Journal
-from amqp_broker.journal.real_files import RealFiles
 from amqp_broker.logs import log_event
 from amqp_broker.network.listeners import Endpoint
+from amqp_broker.network.pump import OutputGate
 from amqp_broker.network.turns import Turns
 from amqp_broker.server.broker_server import BrokerServer
 from amqp_broker.server.control import Control, serve_control
-from amqp_broker.server.garbage import without_collections
 from amqp_broker.server.memory_limit import available_memory
 from amqp_broker.server.other_nodes import OtherNode, measured
 from amqp_broker.server.reception import Reception, Serve
@@ -65,17 +48,11 @@ from amqp_broker.server.resources import with_memory_limits
 from amqp_broker.server.status import ServerStatus, ports_of, server_status
 from amqp_broker.settings import Settings
 
-SHARD: Final = 0
 COPIES_FOLDER_NAME: Final = "cluster"
 CALL_TIMEOUT_S: Final = 1.0
 PAUSE_S: Final = 0.1
 JOIN_TIMEOUT_S: Final = 60.0  # how long a node that starts waits for an etcd that is not its own
-STAGGER_S: Final = 0.2  # between the first who campaigns and the next
-LAST_WRITES_S: Final = 5.0  # after the clients have gone
-GATE_PAUSE_S: Final = 0.02
-ASK_PAUSE_S: Final = 0.5
 REPORT_S: Final = 5.0
-SPACE_PAUSE_S: Final = 30.0  # until space is looked for in vain again
 
 
 class ClusterNode:
@@ -103,25 +80,20 @@ class ClusterNode:
         self._keys = Keys(configuration.cluster)
         self._node_id = secrets.token_hex(8)
         self._known = Known(self._node_id)
+        self._root = self._known.add_shard(ROOT_SHARD)
         self._caller = Caller(configuration.cluster, self._node_id, configuration.secret)
-        self._clients = NodeClients(settings, self._known, self._caller, SHARD, self._disown, self.is_open)
+        self._clients = NodeClients(settings, self._known, self._caller, self._disown, self._is_open)
+        self._shards: dict[int, Shard] = {}
         self._etcd: EtcdClient
         self._lease: Lease
-        self._ownership: Ownership
+        self._space: Space
         self._memory = available_memory()
         self._limits = with_memory_limits(settings, self._memory)
         self._started_s = int(time.time())
         self._turns = Turns()
         self._reception = Reception(settings, self._turns, self._clients.serve, self._clients.count)
         self._reception.is_http_served = administration is not None
-        self._store: EtcdStore | None = None
-        self._is_lease_sure = False
-        self._no_space_until_s = 0.0
         self._ending = trio.Event()
-        self._stepping_down = trio.Event()  # of the present ownership
-        self._released = trio.Event()  # likewise: it has ended
-        self._stands_back_until_s = 0.0
-        self._lost = trio.Event()  # of the present ownership
 
     # --- what others may ask
 
@@ -129,15 +101,6 @@ class ClusterNode:
     def endpoints(self) -> list[Endpoint]:
         """Where clients can connect."""
         return self._reception.endpoints
-
-    def is_open(self) -> bool:
-        """Whether the owner may speak (``OutputGate``)."""
-        return self._is_lease_sure and self._lease.may_speak
-
-    async def wait_until_open(self) -> None:
-        """Wait until the owner may speak (``OutputGate``)."""
-        while not self.is_open():  # noqa: ASYNC110  # it is time that closes it
-            await trio.sleep(GATE_PAUSE_S)
 
     # --- life
 
@@ -154,16 +117,17 @@ class ClusterNode:
             async with trio.open_nursery() as nursery:
                 self._etcd = EtcdClient(configuration.addresses, CALL_TIMEOUT_S, nursery)
                 self._lease = Lease(self._etcd, configuration.lease_ttl_s)
-                self._ownership = Ownership(self._etcd, self._keys, SHARD, self._node_id)
+                self._space = Space(self._etcd, configuration.addresses, self._settings.etcd_quota_bytes)
                 listeners = await trio.open_tcp_listeners(configuration.link_port, host=configuration.link_host)
                 link_port = listeners[0].socket.getsockname()[1]
                 await self._join(link_port)
-                self._is_lease_sure = True
+                self._make_shards()
                 nursery.start_soon(trio.serve_listeners, self._clients.serve_link, listeners)
                 nursery.start_soon(self._keep_lease, link_port)
                 nursery.start_soon(self._report, link_port)
-                nursery.start_soon(self._watch, self._keys.nodes, True)
-                nursery.start_soon(self._watch, self._keys.owner(SHARD), False)
+                nursery.start_soon(self._follow_nodes)
+                for shard in self._shards.values():
+                    nursery.start_soon(shard.follow)
                 nursery.start_soon(self._turns.run)
                 nursery.start_soon(serve_control, self._control(), self._folder)
                 async with trio.open_nursery() as accepting:
@@ -179,7 +143,7 @@ class ClusterNode:
             self._reception.stop_listening()
 
     def shut_down(self) -> None:
-        """Begin the end: an owner hands the broker over, then ``run`` returns."""
+        """Begin the end: what this node owns is handed over, then ``run`` returns."""
         self._ending.set()
         self._known.tell()
 
@@ -193,13 +157,11 @@ class ClusterNode:
             AdministrationError: it is not the owner, or there is nobody else.
         """
         name = self._configuration.node_name
-        if not self._known.is_owner:
+        if not self._root.is_owner:
             raise AdministrationError(f"node '{name}' does not own the broker{self._where_the_owner_is()}")
         if len(self._known.nodes) < 2:
             raise AdministrationError(f"node '{name}' is the only one: start another one first")
-        self._stands_back_until_s = trio.current_time() + self._configuration.lease_ttl_s
-        self._stepping_down.set()
-        await self._released.wait()
+        await self._shards[ROOT_SHARD].step_down()
         return name
 
     async def overview(self) -> ClusterOverview:
@@ -210,23 +172,23 @@ class ClusterNode:
         """
         quota_bytes = self._settings.etcd_quota_bytes
         try:
-            return await overview(self._etcd, self._keys, self._configuration, SHARD, quota_bytes)
+            return await overview(self._etcd, self._keys, self._configuration, ROOT_SHARD, quota_bytes)
         except (EtcdUnavailable, EtcdRefused) as error:
             raise AdministrationError(str(error)) from error
 
     def _where_the_owner_is(self) -> str:
-        owner = self._known.owner
+        owner = self._root.owner
         return f": ask node '{owner.name}'" if owner is not None else ", and no node does now"
 
     def _broker(self) -> Broker:
         """For the control socket: the broker, at its owner."""
-        if self._known.server is None:
+        if self._root.server is None:
             name = self._configuration.node_name
             raise AdministrationError(f"node '{name}' does not own the broker{self._where_the_owner_is()}")
-        return self._known.server.broker
+        return self._root.server.broker
 
     def _status(self) -> ServerStatus:
-        server = self._known.server
+        server = self._root.server
         if server is None:
             raise AdministrationError(f"node '{self._configuration.node_name}' does not own the broker")
         status = server_status(server)
@@ -265,7 +227,7 @@ class ClusterNode:
                 if not error.is_out_of_space or trio.current_time() > give_up_s:
                     raise CannotJoin(f"etcd refuses this node: {error}") from error
                 log_event(logging.WARNING, "waiting for etcd", reason=str(error))
-                await self._reclaim_space()
+                await self._space.reclaim()
                 await trio.sleep(1)
             except EtcdUnavailable as error:
                 if trio.current_time() > give_up_s and not self._configuration.members:
@@ -313,7 +275,8 @@ class ClusterNode:
     async def _keep_lease(self, link_port: int) -> None:
         while True:
             await self._lease.keep_alive()
-            self._is_lease_sure = False
+            for shard in self._shards.values():
+                shard.lease_lost()
             log_event(logging.WARNING, "lease lost", node=self._configuration.node_name)
             while self._lease.number == 0:
                 try:
@@ -321,250 +284,65 @@ class ClusterNode:
                     await self._register(link_port)
                 except (EtcdUnavailable, EtcdRefused) as error:
                     self._lease.number = 0
-                    await self._reclaim_space_after(error)
+                    await self._space.reclaim_after(error)
                     await trio.sleep(PAUSE_S)
-            await self._resume()
-
-    async def _reclaim_space_after(self, error: EtcdUnavailable | EtcdRefused) -> None:
-        """Where etcd has refused something because it is full, see to it, or nobody could own the broker."""
-        if isinstance(error, EtcdRefused) and error.is_out_of_space:
-            await self._reclaim_space()
-
-    async def _reclaim_space(self) -> None:
-        if trio.current_time() < self._no_space_until_s:
-            return
-        self._no_space_until_s = trio.current_time() + SPACE_PAUSE_S
-        with suppress(EtcdUnavailable, EtcdRefused):
-            if await reclaim_space(self._etcd, self._configuration.addresses, self._settings.etcd_quota_bytes):
-                self._no_space_until_s = 0.0
-
-    async def _resume(self) -> None:
-        """Take the shard back if it was this node's and nobody had it since."""
-        while self._store is not None:
-            try:
-                epoch = await self._ownership.resume(self._lease.number)
-            except (EtcdUnavailable, EtcdRefused) as error:
-                await self._reclaim_space_after(error)
-                await trio.sleep(PAUSE_S)
-                continue
-            if epoch is None or self._store is None:
-                self._lose("another node has taken over")
-            else:
-                self._store.resume(epoch)
-                log_event(logging.WARNING, "ownership resumed", node=self._configuration.node_name, epoch=epoch)
-            break
-        self._is_lease_sure = True
-
-    def _lose(self, reason: str) -> None:
-        if self._store is not None:
-            log_event(logging.ERROR, "ownership lost", node=self._configuration.node_name, reason=reason)
-            self._store.give_up()
-            self._lost.set()
+            async with trio.open_nursery() as nursery:
+                for shard in self._shards.values():
+                    nursery.start_soon(shard.resume)
 
     # --- who is there
 
-    async def _watch(self, key: str, has_prefix: bool) -> None:
-        """Follow what stands under a key or prefix; begins again whenever etcd's member is lost."""
-        first, end = key.encode(), messages.prefix_end(key.encode()) if has_prefix else b""
-        while True:
-            try:
-                found = messages.RangeAnswer.read(
-                    await self._etcd.call(messages.RANGE, messages.range_request(first, end))
-                )
-                if has_prefix:
-                    self._known.nodes.clear()
-                else:
-                    self._known.claim = b""
-                for entry in found.entries:
-                    self._note(entry.key.decode(), entry.value)
-                self._known.tell()
-                request = messages.watch_request(first, end, start_revision=found.revision + 1)
-                async with self._etcd.stream(messages.WATCH, request) as answers:
-                    async for answer in answers:
-                        if not isinstance(answer, Answer) or not self._note_events(answer.message):
-                            break
-            except (EtcdUnavailable, EtcdRefused):
-                pass
-            await trio.sleep(PAUSE_S)
+    async def _follow_nodes(self) -> None:
+        nodes = self._keys.nodes
+        await follow(self._etcd, nodes, self._note_all_nodes, self._note_node, self._known.tell, is_prefix=True)
 
-    def _note_events(self, message: bytes) -> bool:
-        """Take in what a watch has told; returns whether it goes on."""
-        answer = messages.WatchAnswer.read(message)
-        for event in answer.events:
-            self._note(event.entry.key.decode(), b"" if event.is_delete else event.entry.value)
-        if answer.events:
-            self._known.tell()
-        return not answer.cancelled
+    def _note_all_nodes(self, found: Mapping[str, bytes]) -> None:
+        self._known.nodes.clear()
+        for key, value in found.items():
+            self._note_node(key, value)
 
-    def _note(self, key: str, value: bytes) -> None:
-        if key == self._keys.owner(SHARD):
-            self._known.claim = value
-            if self._store is not None and value and value != self._ownership.claim:
-                self._lose("another node has taken over")
-            if value:
-                self._clients.end_links_to_others(owner_in(value))
-        elif key.startswith(self._keys.nodes):
-            node_id = key.removeprefix(self._keys.nodes)
-            self._known.nodes.pop(node_id, None)
-            if value:
-                with suppress(BadKey):
-                    self._known.nodes[node_id] = Node.decode(value)
+    def _note_node(self, key: str, value: bytes) -> None:
+        node_id = key.removeprefix(self._keys.nodes)
+        self._known.nodes.pop(node_id, None)
+        if value:
+            with suppress(BadKey):
+                self._known.nodes[node_id] = Node.decode(value)
 
-    # --- owning
+    # --- shards
 
-    async def _take_part(self) -> None:
-        """Wait for a turn with the journal at hand, and own the shard when it has come; until the end."""
-        await trio.to_thread.run_sync(remove_folder, self._copies)  # of an earlier life
-        async with trio.open_nursery() as nursery:
-            while not self._ending.is_set():
-                standby = Standby(self._configuration, self._keys.shard(SHARD), self._copies)
-                nursery.start_soon(standby.run)
-                epoch = await self._win(standby)
-                if epoch is not None:
-                    await self._own(epoch, standby)
-                standby.stop()
+    def _make_shards(self) -> None:
+        here = Surroundings(
+            self._settings,
+            self._configuration,
+            self._keys,
+            self._known,
+            self._caller,
+            self._clients,
+            self._new_server,
+            self._etcd,
+            self._lease,
+            self._space,
+            self._copies,
+            self._ending,
+        )
+        self._shards = {number: Shard(known, here) for number, known in self._known.shards.items()}
 
-    async def _win(self, standby: Standby) -> int | None:
-        """Campaign while nobody owns the shard; returns the epoch once that is won, or None at the node's end."""
-        while not self._ending.is_set():
-            changed = self._known.changed
-            epoch = None
-            if not self._known.claim or owner_in(self._known.claim) == self._node_id:
-                epoch = await self._campaign(standby)
-            if epoch is not None:
-                return epoch
-            if not self._known.claim:
-                await trio.sleep(PAUSE_S)
-            else:
-                await changed.wait()
-        return None
-
-    async def _campaign(self, standby: Standby) -> int | None:
-        """Try to become the owner, after those who are to try before; who lacks the journal lets all others try."""
-        if not self._known.claim:
-            stand_back_s = self._stands_back_until_s - trio.current_time()
-            await trio.sleep(max(STAGGER_S * self._place_in_line(), stand_back_s))
-            with trio.move_on_after(STAGGER_S * len(self._known.nodes)):
-                await standby.following.wait()
-        if self._known.claim and owner_in(self._known.claim) != self._node_id:
-            return None
-        try:
-            if self._known.claim:  # a claim of this node that nobody answered for, and that came late
-                await self._ownership.disown(self._known.claim)
-            return await self._ownership.campaign(self._lease.number)
-        except (EtcdUnavailable, EtcdRefused) as error:
-            await self._reclaim_space_after(error)
-            return None
-
-    def _place_in_line(self) -> int:
-        """How many others should try first."""
-        nodes = {self._node_id, *self._known.nodes}
-        return candidates(self._keys.prefix, {SHARD: None}, nodes)[SHARD].index(self._node_id)
-
-    async def _disown(self, claim: bytes) -> None:
-        await self._ownership.disown(claim)
-
-    async def _own(self, epoch: int, standby: Standby) -> None:
-        """Serve the broker until the ownership or the node ends."""
-        self._lost, self._stepping_down, self._released = trio.Event(), trio.Event(), trio.Event()
-        members = blocking_members(self._configuration.addresses, CALL_TIMEOUT_S)
-        store = self._store = EtcdStore(members, self._keys.shard(SHARD), self._keys.owner(SHARD), epoch)
-        server = BrokerServer(self._settings, output_gate=self)
-        upkeep = Upkeep(self._etcd, store, self._settings.etcd_quota_bytes, self._reclaim_space)
-        server.is_store_low = lambda: upkeep.is_low
+    def _new_server(self, gate: OutputGate) -> BrokerServer:
+        server = BrokerServer(self._settings, output_gate=gate)
         server.node_name, server.other_nodes = self._configuration.node_name, self._other_nodes
         if self._administration is not None:
             server.speak_http(self._administration(server))
-        began_s = time.monotonic()
-        log_event(logging.INFO, "taking over", node=self._configuration.node_name, epoch=epoch)
-        try:
-            copies = await standby.hand_over(epoch)
-            with without_collections():
-                journal = await trio.to_thread.run_sync(self._read_journal, store, server, copies)
-            upkeep.live_bytes = lambda: journal.disk_bytes
-            log_event(
-                logging.INFO,
-                "owner",
-                node=self._configuration.node_name,
-                epoch=epoch,
-                seconds=round(time.monotonic() - began_s, 3),
-                was_standby=copies is not None,
-            )
-            await self._serve_broker(server, upkeep)
-        except* (JournalFailed, OSError) as errors:
-            reason = "; ".join(_reasons(errors))
-            log_event(logging.ERROR, "ownership lost", node=self._configuration.node_name, reason=reason)
-        finally:
-            self._known.server = self._store = None
-            store.give_up()
-            self._clients.end_conversations()
-            self._known.tell()
-        with suppress(EtcdUnavailable, EtcdRefused):
-            await self._ownership.disown(self._ownership.claim)
-        self._released.set()
+        return server
 
-    def _read_journal(self, store: EtcdStore, server: BrokerServer, copies: KeptCopies | None) -> Journal:
-        """In a thread: have the server go on with all that the store has, which is here, or is read now."""
-        store.open()
-        if copies is not None and not copies.has_names_of(store):
-            log_event(logging.ERROR, "standby differs", node=self._configuration.node_name, way_out="it reads etcd")
-            copies = None
-        if copies is None:
-            remove_folder(self._copies)
-            copies = KeptCopies(RealFiles(self._copies / secrets.token_hex(4), is_direct=False))
-            copies.load(store)
-        files = KeptFiles(store, copies.local, f"etcd {self._keys.prefix}")
-        files.adopt(copies)
-        files.sweep()
-        journal = cast(Journal, SegmentJournal(files, self._settings.segment_size_bytes))
-        server.open(journal)
-        return journal
-
-    async def _serve_broker(self, server: BrokerServer, upkeep: Upkeep) -> None:
+    async def _take_part(self) -> None:
+        """Have each shard taken part in, until the end."""
+        await trio.to_thread.run_sync(remove_folder, self._copies)  # of an earlier life
         async with trio.open_nursery() as nursery:
-            await nursery.start(server.serve)
-            nursery.start_soon(upkeep.run)
-            nursery.start_soon(self._ask_others_while_silent)
-            self._known.server = server
-            self._known.tell()
-            for event in (self._ending, self._stepping_down):
-                nursery.start_soon(self._shut_down_after, event, server)
-            await self._wait_for_end(server)
-            self._known.server = None
-            nursery.cancel_scope.cancel()
+            for shard in self._shards.values():
+                nursery.start_soon(shard.take_part)
 
-    async def _ask_others_while_silent(self) -> None:
-        """Where etcd cannot be reached, another node may own the broker by now: it says so, and clients go there."""
-        while True:
-            await trio.sleep(ASK_PAUSE_S)
-            if not self.is_open():
-                for node in list(self._known.nodes.values()):
-                    if node.node_id != self._node_id and await door.is_owner(self._caller, node, shard=SHARD):
-                        self._lose(f"node '{node.name}' has taken over")
-                        return
+    async def _disown(self, shard: int, claim: bytes) -> None:
+        await self._shards[shard].disown(claim)
 
-    async def _shut_down_after(self, event: trio.Event, server: BrokerServer) -> None:
-        await event.wait()
-        server.shut_down()
-        await trio.sleep(self._settings.shutdown_grace_ms / 1000 + LAST_WRITES_S)
-        self._lose("etcd did not take the last writes in time")
-
-    async def _wait_for_end(self, server: BrokerServer) -> None:
-        """Until the ownership is lost, or the server has said goodbye to its clients."""
-        async with trio.open_nursery() as nursery:
-
-            async def wait(event: trio.Event) -> None:
-                await event.wait()
-                nursery.cancel_scope.cancel()
-
-            nursery.start_soon(wait, self._lost)
-            nursery.start_soon(wait, server.ended)
-
-
-def _reasons(errors: BaseExceptionGroup[BaseException]) -> Iterator[str]:
-    """Why, of all that are in a group."""
-    for error in errors.exceptions:
-        if isinstance(error, BaseExceptionGroup):
-            yield from _reasons(error)
-        else:
-            yield system_reason(error) if isinstance(error, OSError) else str(error)
+    def _is_open(self, shard: int) -> bool:
+        return self._shards[shard].is_open()

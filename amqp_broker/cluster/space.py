@@ -9,18 +9,50 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final
 
 import trio
 
 from amqp_broker.cluster.etcd_client import EtcdClient
-from amqp_broker.cluster.members import Address, EtcdRefused
+from amqp_broker.cluster.members import Address, EtcdRefused, EtcdUnavailable
 from amqp_broker.etcd import messages
 from amqp_broker.etcd.messages import AlarmAction
 from amqp_broker.logs import log_event
 
 DEFRAGMENT_TIMEOUT_S: Final = 60.0  # some gigabytes; the member answers nobody meanwhile
 LIVE_SHARE_MAX: Final = 0.7
+PAUSE_S: Final = 30.0  # until space is looked for in vain again
+
+
+class Space:
+    """Space in etcd, as one node reclaims it when it is told that there is none.
+
+    Args:
+        etcd: all members.
+        addresses: of each of them.
+        quota_bytes: how much etcd may hold.
+    """
+
+    def __init__(self, etcd: EtcdClient, addresses: Sequence[Address], quota_bytes: int) -> None:
+        self._etcd = etcd
+        self._addresses = addresses
+        self._quota_bytes = quota_bytes
+        self._not_before_s = 0.0
+
+    async def reclaim(self) -> None:
+        """Reclaim space, unless that was in vain a moment ago; etcd's silence is taken as well."""
+        if trio.current_time() < self._not_before_s:
+            return
+        self._not_before_s = trio.current_time() + PAUSE_S
+        with suppress(EtcdUnavailable, EtcdRefused):
+            if await reclaim_space(self._etcd, self._addresses, self._quota_bytes):
+                self._not_before_s = 0.0
+
+    async def reclaim_after(self, error: EtcdUnavailable | EtcdRefused) -> None:
+        """Where etcd has refused something because it is full, see to it, or nobody could own anything."""
+        if isinstance(error, EtcdRefused) and error.is_out_of_space:
+            await self.reclaim()
 
 
 async def reclaim_space(etcd: EtcdClient, addresses: Sequence[Address], quota_bytes: int) -> bool:

@@ -32,19 +32,20 @@ class EchoingServer:
             await stream.send_all(data)
 
 
-async def disown(claim: bytes) -> None:
+async def disown(shard: int, claim: bytes) -> None:
     raise AssertionError("nobody is suspected here")
 
 
 def node_of(node_id: str, is_open: Callable[[], bool] = lambda: True) -> tuple[Known, NodeClients]:
     known = Known(node_id)
-    return known, NodeClients(Settings(), known, Caller("orders", node_id, "secret"), 0, disown, is_open)
+    known.add_shard(0)
+    return known, NodeClients(Settings(), known, Caller("orders", node_id, "secret"), disown, lambda shard: is_open())
 
 
 async def with_owner(is_open: Callable[[], bool], act: Callable[[Node], Awaitable[None]]) -> None:
     """Call a coroutine function with a node that owns the broker."""
     known, clients = node_of("owner", is_open)
-    known.server = cast(BrokerServer, EchoingServer())
+    known.shards[0].server = cast(BrokerServer, EchoingServer())
     async with trio.open_nursery() as nursery:
         listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
         nursery.start_soon(trio.serve_listeners, clients.serve_link, listeners)
@@ -58,16 +59,16 @@ def test_a_client_is_let_go_when_another_node_owns_the_broker() -> None:
 
     async def act(owner: Node) -> None:
         known, clients = node_of("door")
-        known.nodes, known.claim = {"owner": owner}, b"owner 1"
+        known.nodes, known.shards[0].claim = {"owner": owner}, b"owner 1"
         ours, theirs = trio.testing.memory_stream_pair()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(clients.serve, theirs, PEER, AMQP)
             await ours.send_all(b"hello")
             assert await ours.receive_some(5) == b"hello"
-            clients.end_links_to_others("owner")  # it has resumed: nothing ends
+            clients.end_links_to_others(0, "owner")  # it has resumed: nothing ends
             await ours.send_all(b"again")
             assert await ours.receive_some(5) == b"again"
-            clients.end_links_to_others("another")
+            clients.end_links_to_others(0, "another")
             with suppress(trio.BrokenResourceError):
                 assert await ours.receive_some(5) == b""
 

@@ -1,0 +1,352 @@
+"""One shard at one node: the node waits for its turn with the journal at hand, then owns the shard and serves it.
+
+Theory of operation. Every node follows the shard's journal in etcd (``standby.py``, ``store.py``,
+``journal/kept_files.py``) and watches who owns it. While nobody does, the nodes campaign, in an order that differs with
+each vacancy. Whoever wins has a ``BrokerServer`` serve the journal, which neither listens itself nor knows of the
+cluster. How clients come to it is not decided here (``clients.py``).
+
+An owner whose lease is no longer sure to live says nothing to anybody (``OutputGate``). When the lease was lost and
+nobody else has owned the shard since, it takes it back, and no client notices; else it lets its clients go.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, cast
+
+import trio
+
+from amqp_broker.cluster import door
+from amqp_broker.cluster.assignment import candidates
+from amqp_broker.cluster.clients import NodeClients
+from amqp_broker.cluster.configuration import ClusterConfiguration
+from amqp_broker.cluster.door import Caller
+from amqp_broker.cluster.etcd_client import EtcdClient
+from amqp_broker.cluster.following import follow
+from amqp_broker.cluster.keys import Keys
+from amqp_broker.cluster.known import Known, KnownShard
+from amqp_broker.cluster.lease import Lease
+from amqp_broker.cluster.members import EtcdRefused, EtcdUnavailable, blocking_members
+from amqp_broker.cluster.ownership import Ownership, owner_in
+from amqp_broker.cluster.space import Space
+from amqp_broker.cluster.standby import Standby, remove_folder
+from amqp_broker.cluster.store import EtcdStore
+from amqp_broker.cluster.upkeep import Upkeep
+from amqp_broker.explanations import system_reason
+from amqp_broker.journal.failures import JournalFailed
+from amqp_broker.journal.journal import SegmentJournal
+from amqp_broker.journal.kept_copies import KeptCopies
+from amqp_broker.journal.kept_files import KeptFiles
+from amqp_broker.journal.port import Journal
+from amqp_broker.journal.real_files import RealFiles
+from amqp_broker.logs import log_event
+from amqp_broker.network.pump import OutputGate
+from amqp_broker.server.broker_server import BrokerServer
+from amqp_broker.server.garbage import without_collections
+from amqp_broker.settings import Settings
+
+CALL_TIMEOUT_S: Final = 1.0
+PAUSE_S: Final = 0.1
+STAGGER_S: Final = 0.2  # between the first who campaigns and the next
+LAST_WRITES_S: Final = 5.0  # after the clients have gone
+GATE_PAUSE_S: Final = 0.02
+ASK_PAUSE_S: Final = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a shard finds at its node, and shares with the node's other shards.
+
+    Args:
+        settings: limits and defaults of the broker.
+        configuration: which cluster, and who this node is.
+        keys: of the cluster.
+        known: what the node knows.
+        caller: how it calls another.
+        clients: of the node.
+        new_server: makes a broker's server, which lets its clients be spoken to as the gate says.
+        etcd: the members.
+        lease: the node's.
+        space: in etcd.
+        copies: a folder for copies of journals.
+        ending: the node ends.
+    """
+
+    settings: Settings
+    configuration: ClusterConfiguration
+    keys: Keys
+    known: Known
+    caller: Caller
+    clients: NodeClients
+    new_server: Callable[[OutputGate], BrokerServer]
+    etcd: EtcdClient
+    lease: Lease
+    space: Space
+    copies: Path
+    ending: trio.Event
+
+
+class Shard:
+    """One shard, from the node's start to its end.
+
+    Args:
+        number: the shard's.
+        here: the node.
+    """
+
+    def __init__(self, known: KnownShard, here: Surroundings) -> None:
+        self.number = known.number
+        self._known = known
+        self._here = here
+        self._node_name = here.configuration.node_name
+        self._copies = here.copies / str(self.number)
+        self._ownership = Ownership(here.etcd, here.keys, self.number, here.known.node_id)
+        self._store: EtcdStore | None = None
+        self._is_lease_sure = True
+        self._stands_back_until_s = 0.0
+        self._stepping_down = trio.Event()  # of the present ownership
+        self._released = trio.Event()  # likewise: it has ended
+        self._lost = trio.Event()  # of the present ownership
+
+    # --- what others may ask
+
+    def is_open(self) -> bool:
+        """Whether the owner may speak (``OutputGate``)."""
+        return self._is_lease_sure and self._here.lease.may_speak
+
+    async def wait_until_open(self) -> None:
+        """Wait until the owner may speak (``OutputGate``)."""
+        while not self.is_open():  # noqa: ASYNC110  # it is time that closes it
+            await trio.sleep(GATE_PAUSE_S)
+
+    async def step_down(self) -> None:
+        """Hand the shard over to another node, and do not be the first to take it; returns once it was let go."""
+        self._stands_back_until_s = trio.current_time() + self._here.configuration.lease_ttl_s
+        self._stepping_down.set()
+        await self._released.wait()
+
+    async def disown(self, claim: bytes) -> None:
+        """Take a claim away, whoever's it is.
+
+        Raises:
+            EtcdUnavailable: it is not known whether it is gone.
+        """
+        await self._ownership.disown(claim)
+
+    # --- who owns it
+
+    async def follow(self) -> None:
+        """Follow who owns the shard, until cancelled."""
+        here = self._here
+        owner_key = here.keys.owner(self.number)
+        await follow(here.etcd, owner_key, self._note_all, self._note, here.known.tell)
+
+    def _note_all(self, found: Mapping[str, bytes]) -> None:
+        self._note("", next(iter(found.values()), b""))
+
+    def _note(self, key: str, claim: bytes) -> None:
+        self._known.claim = claim
+        if claim:
+            if self._store is not None and claim != self._ownership.claim:
+                self._lose("another node has taken over")
+            self._here.clients.end_links_to_others(self.number, owner_in(claim))
+
+    def lease_lost(self) -> None:
+        """The node's lease was lost: whether the shard is still this node's is not known until ``resume``."""
+        self._is_lease_sure = False
+
+    async def resume(self) -> None:
+        """With a new lease: take the shard back if it was this node's and nobody had it since."""
+        while self._store is not None:
+            try:
+                epoch = await self._ownership.resume(self._here.lease.number)
+            except (EtcdUnavailable, EtcdRefused) as error:
+                await self._here.space.reclaim_after(error)
+                await trio.sleep(PAUSE_S)
+                continue
+            if epoch is None or self._store is None:
+                self._lose("another node has taken over")
+            else:
+                self._store.resume(epoch)
+                log_event(logging.WARNING, "ownership resumed", node=self._node_name, shard=self.number, epoch=epoch)
+            break
+        self._is_lease_sure = True
+
+    def _lose(self, reason: str) -> None:
+        if self._store is not None:
+            self._say_lost(reason)
+            self._store.give_up()
+            self._lost.set()
+
+    def _say_lost(self, reason: str) -> None:
+        log_event(logging.ERROR, "ownership lost", node=self._node_name, shard=self.number, reason=reason)
+
+    # --- waiting for a turn
+
+    async def take_part(self) -> None:
+        """Wait for a turn with the journal at hand, and own the shard when it has come; until the node's end."""
+        here = self._here
+        async with trio.open_nursery() as nursery:
+            while not here.ending.is_set():
+                standby = Standby(here.configuration, here.keys.shard(self.number), self._copies)
+                nursery.start_soon(standby.run)
+                epoch = await self._win(standby)
+                if epoch is not None:
+                    await self._own(epoch, standby)
+                standby.stop()
+
+    async def _win(self, standby: Standby) -> int | None:
+        """Campaign while nobody owns the shard; returns the epoch once that is won, or None at the node's end."""
+        known = self._known
+        while not self._here.ending.is_set():
+            changed = self._here.known.changed
+            epoch = None
+            if not known.claim or known.is_claimed_here:
+                epoch = await self._campaign(standby)
+            if epoch is not None:
+                return epoch
+            if not known.claim:
+                await trio.sleep(PAUSE_S)
+            else:
+                await changed.wait()
+        return None
+
+    async def _campaign(self, standby: Standby) -> int | None:
+        """Try to become the owner, after those who are to try before; who lacks the journal lets all others try."""
+        known = self._known
+        if not known.claim:
+            stand_back_s = self._stands_back_until_s - trio.current_time()
+            await trio.sleep(max(STAGGER_S * self._place_in_line(), stand_back_s))
+            with trio.move_on_after(STAGGER_S * len(self._here.known.nodes)):
+                await standby.following.wait()
+        if known.claim and not known.is_claimed_here:
+            return None
+        try:
+            if known.claim:  # a claim of this node that nobody answered for, and that came late
+                await self._ownership.disown(known.claim)
+            return await self._ownership.campaign(self._here.lease.number)
+        except (EtcdUnavailable, EtcdRefused) as error:
+            await self._here.space.reclaim_after(error)
+            return None
+
+    def _place_in_line(self) -> int:
+        """How many others should try first."""
+        known = self._here.known
+        orders = candidates(self._here.keys.prefix, known.owners, {known.node_id, *known.nodes})
+        order = orders.get(self.number)
+        return 0 if order is None else order.index(known.node_id)
+
+    # --- owning
+
+    async def _own(self, epoch: int, standby: Standby) -> None:
+        """Serve the shard until the ownership or the node ends."""
+        here = self._here
+        self._lost, self._stepping_down, self._released = trio.Event(), trio.Event(), trio.Event()
+        members = blocking_members(here.configuration.addresses, CALL_TIMEOUT_S)
+        store = self._store = EtcdStore(members, here.keys.shard(self.number), here.keys.owner(self.number), epoch)
+        server = here.new_server(self)
+        upkeep = Upkeep(here.etcd, store, here.settings.etcd_quota_bytes, here.space.reclaim)
+        server.is_store_low = lambda: upkeep.is_low
+        began_s = time.monotonic()
+        log_event(logging.INFO, "taking over", node=self._node_name, shard=self.number, epoch=epoch)
+        try:
+            copies = await standby.hand_over(epoch)
+            with without_collections():
+                journal = await trio.to_thread.run_sync(self._read_journal, store, server, copies)
+            upkeep.live_bytes = lambda: journal.disk_bytes
+            log_event(
+                logging.INFO,
+                "owner",
+                node=self._node_name,
+                shard=self.number,
+                epoch=epoch,
+                seconds=round(time.monotonic() - began_s, 3),
+                was_standby=copies is not None,
+            )
+            await self._serve_broker(server, upkeep)
+        except* (JournalFailed, OSError) as errors:
+            self._say_lost("; ".join(_reasons(errors)))
+        finally:
+            self._known.server = self._store = None
+            store.give_up()
+            here.clients.end_conversations(self.number)
+            here.known.tell()
+        with suppress(EtcdUnavailable, EtcdRefused):
+            await self._ownership.disown(self._ownership.claim)
+        self._released.set()
+
+    def _read_journal(self, store: EtcdStore, server: BrokerServer, copies: KeptCopies | None) -> Journal:
+        """In a thread: have the server go on with all that the store has, which is here, or is read now."""
+        store.open()
+        if copies is not None and not copies.has_names_of(store):
+            log_event(logging.ERROR, "standby differs", node=self._node_name, way_out="it reads etcd")
+            copies = None
+        if copies is None:
+            remove_folder(self._copies)
+            copies = KeptCopies(RealFiles(self._copies / secrets.token_hex(4), is_direct=False))
+            copies.load(store)
+        files = KeptFiles(store, copies.local, f"etcd {self._here.keys.prefix}")
+        files.adopt(copies)
+        files.sweep()
+        journal = cast(Journal, SegmentJournal(files, self._here.settings.segment_size_bytes))
+        server.open(journal)
+        return journal
+
+    async def _serve_broker(self, server: BrokerServer, upkeep: Upkeep) -> None:
+        here = self._here
+        async with trio.open_nursery() as nursery:
+            await nursery.start(server.serve)
+            nursery.start_soon(upkeep.run)
+            nursery.start_soon(self._ask_others_while_silent)
+            self._known.server = server
+            here.known.tell()
+            for event in (here.ending, self._stepping_down):
+                nursery.start_soon(self._shut_down_after, event, server)
+            await _wait_for_any(self._lost, server.ended)
+            self._known.server = None
+            nursery.cancel_scope.cancel()
+
+    async def _ask_others_while_silent(self) -> None:
+        """Where etcd cannot be reached, another node may own the shard by now: it says so, and clients go there."""
+        known = self._here.known
+        while True:
+            await trio.sleep(ASK_PAUSE_S)
+            if not self.is_open():
+                for node in list(known.nodes.values()):
+                    if node.node_id != known.node_id and await door.is_owner(
+                        self._here.caller, node, shard=self.number
+                    ):
+                        self._lose(f"node '{node.name}' has taken over")
+                        return
+
+    async def _shut_down_after(self, event: trio.Event, server: BrokerServer) -> None:
+        await event.wait()
+        server.shut_down()
+        await trio.sleep(self._here.settings.shutdown_grace_ms / 1000 + LAST_WRITES_S)
+        self._lose("etcd did not take the last writes in time")
+
+
+async def _wait_for_any(*events: trio.Event) -> None:
+    async with trio.open_nursery() as nursery:
+
+        async def wait(event: trio.Event) -> None:
+            await event.wait()
+            nursery.cancel_scope.cancel()
+
+        for event in events:
+            nursery.start_soon(wait, event)
+
+
+def _reasons(errors: BaseExceptionGroup[BaseException]) -> Iterator[str]:
+    """Why, of all that are in a group."""
+    for error in errors.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _reasons(error)
+        else:
+            yield system_reason(error) if isinstance(error, OSError) else str(error)
