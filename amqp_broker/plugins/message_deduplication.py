@@ -2,8 +2,9 @@
 plugin rabbitmq_message_deduplication).
 
 It remembers the last ``x-cache-size`` values, each for ``x-cache-ttl`` milliseconds where that is given; a message may
-bring a ``x-cache-ttl`` of its own. What it remembers is in memory, and gone after a restart, also where
-``x-cache-persistence`` is ``disk``. Messages without the header go through.
+bring a ``x-cache-ttl`` of its own. With ``x-cache-persistence`` of ``disk`` a durable exchange remembers them after a
+restart and a crash, too; without it, or with ``memory``, it does not, as with that plugin. Messages without the header
+go through. How values are remembered is in ``seen_values.py``.
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ from amqp_broker.broker.exchanges.destinations import Destinations
 from amqp_broker.broker.exchanges.exchange import Exchange
 from amqp_broker.broker.exchanges.matcher import Envelope, Matcher, Verdict
 from amqp_broker.broker.host import Host
-from amqp_broker.broker.ports import Clock
 from amqp_broker.broker.queues.base import Queue
 from amqp_broker.errors import precondition_failed
+from amqp_broker.plugins.seen_values import SeenValues
 from amqp_broker.wire.table import FieldValue, Table
 
 HEADER = "x-deduplication-header"
-PERSISTENCES = ("memory", "disk")
+MEMORY, DISK = "memory", "disk"
+TTL_MAX_MS = 2**53  # more is as much as for ever, and would not fit into a record
 
 
 class MessageDeduplicationMatcher(Matcher):
@@ -38,13 +40,24 @@ class MessageDeduplicationMatcher(Matcher):
             raise precondition_failed("Missing x-cache-size argument")
         self._size_max = size
         self._ttl_ms = _positive(arguments, "x-cache-ttl")
-        if arguments.get("x-cache-persistence", "memory") not in PERSISTENCES:
+        self._persistence = arguments.get("x-cache-persistence", MEMORY)
+        if self._persistence not in (MEMORY, DISK):
             raise precondition_failed("Invalid x-cache-persistence argument: it is memory or disk")
-        self._deadlines_ms: dict[str, int | None] = {}  # by value, the oldest first
-        self._clock: Clock | None = None
+        self._values: SeenValues | None = None
 
     def placed(self, virtual_host: Host, exchange: Exchange) -> None:
-        self._clock = virtual_host.clock
+        self._values = SeenValues(virtual_host, exchange, self._size_max, is_kept=self._persistence == DISK)
+
+    def removed(self) -> None:
+        self._seen.forget_all()
+
+    def restore(self, reference: int, value: bytes) -> int | None:
+        return self._seen.restore(reference, value)
+
+    @property
+    def _seen(self) -> SeenValues:
+        assert self._values is not None, "it is in a virtual host before anything comes"
+        return self._values
 
     def add(self, binding: Binding) -> None:
         self._destinations.add(binding.destination)
@@ -57,32 +70,21 @@ class MessageDeduplicationMatcher(Matcher):
         value = headers.get(HEADER)
         if value is None:
             return self._destinations
-        return [] if self._is_duplicate(erlang_term(value), headers.get("x-cache-ttl")) else self._destinations
+        is_new = self._seen.add(erlang_term(value), self._ttl_of(headers.get("x-cache-ttl")))
+        return self._destinations if is_new else []
 
     def explain(self, binding: Binding, message: Envelope) -> Verdict:
         value = (message.headers or {}).get(HEADER)
         if value is None:
             return Verdict(True, f"every message without the header {HEADER} goes to all")
-        now_ms = 0 if self._clock is None else self._clock.monotonic_ms()
-        deadline_ms = self._deadlines_ms.get(erlang_term(value), 0)
-        if deadline_ms is None or deadline_ms > now_ms:
+        if self._values is not None and erlang_term(value) in self._values:
             return Verdict(False, "there was a message with this value of the header already")
         return Verdict(True, "there was no message with this value of the header")
 
-    def _is_duplicate(self, value: str, ttl: FieldValue) -> bool:
-        assert self._clock is not None, "it is in a virtual host before anything comes"
-        now_ms = self._clock.monotonic_ms()
-        if value in self._deadlines_ms:
-            deadline_ms = self._deadlines_ms[value]
-            if deadline_ms is None or deadline_ms > now_ms:
-                return True
-            del self._deadlines_ms[value]
-        has_own = isinstance(ttl, int) and not isinstance(ttl, bool) and ttl > 0
-        ttl_ms = ttl if has_own and isinstance(ttl, int) else self._ttl_ms
-        if len(self._deadlines_ms) >= self._size_max:
-            del self._deadlines_ms[next(iter(self._deadlines_ms))]
-        self._deadlines_ms[value] = None if ttl_ms is None else now_ms + ttl_ms
-        return False
+    def _ttl_of(self, own: FieldValue) -> int | None:
+        has_own = isinstance(own, int) and not isinstance(own, bool) and own > 0
+        ttl_ms = own if has_own and isinstance(own, int) else self._ttl_ms
+        return ttl_ms if ttl_ms is not None and ttl_ms < TTL_MAX_MS else None
 
 
 def _positive(arguments: Table, name: str) -> int | None:

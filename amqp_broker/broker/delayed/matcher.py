@@ -44,6 +44,9 @@ class DelayingMatcher(Matcher):
     def removed(self) -> None:
         self.inner.removed()
 
+    def restore(self, reference: int, value: bytes) -> int | None:
+        return self.inner.restore(reference, value)
+
     def match(self, message: Envelope) -> Iterable[Exchange | Queue]:
         headers = message.headers
         if headers is not None and delay_ms_of(headers):

@@ -93,6 +93,16 @@ class Matcher:
     def removed(self) -> None:
         """Called when the exchange is deleted."""
 
+    def restore(self, reference: int, value: bytes) -> int | None:
+        """Called at a start, after ``placed``, for each record that the type has written for the exchange with
+        ``Durability.keep_for_exchange`` and not dropped, the oldest first.
+
+        Returns:
+            The reference of an older record that this one takes the place of, 0 where there is none; None where it
+            means nothing any more. What means nothing is dropped.
+        """
+        return None
+
     def check(self, binding: Binding) -> None:
         """Called before a binding is added.
 

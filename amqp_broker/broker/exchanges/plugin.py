@@ -73,6 +73,10 @@ class GuardedMatcher(Matcher):
         except Exception as error:  # the exchange is gone all the same
             self._plugin.failed("failed when an exchange was deleted", error)
 
+    def restore(self, reference: int, value: bytes) -> int | None:
+        older = self._guarded("failed to read what it had kept", lambda: self._matcher.restore(reference, value))
+        return None if older is None else int(older)
+
     def match(self, message: Envelope) -> Iterable[Exchange | Queue]:
         try:
             destinations = list(self._matcher.match(message))

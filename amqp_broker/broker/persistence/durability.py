@@ -22,7 +22,12 @@ from typing import Final, NamedTuple, Protocol
 
 from amqp_broker.broker.message import Message
 from amqp_broker.broker.persistence.kinds import NOT_KEPT, RecordKind
-from amqp_broker.broker.persistence.message_records import KeptMessage, encode_returned, message_parts
+from amqp_broker.broker.persistence.message_records import (
+    KeptMessage,
+    encode_of_exchange,
+    encode_returned,
+    message_parts,
+)
 from amqp_broker.broker.ports import Clock
 from amqp_broker.broker.queues.stored import StoredQueue
 from amqp_broker.journal.failures import RecordGone
@@ -257,6 +262,23 @@ class Durability:
         if queue.reference:
             fields: Table = {"queue": queue.reference, **state}
             queue.state_reference = self.replace(queue.state_reference, RecordKind.QUEUE_STATE, fields)
+
+    def keep_for_exchange(self, exchange: Kept, value: bytes) -> int:
+        """Write something that an exchange's type keeps of its own; ``Matcher.restore`` is handed it at a start.
+
+        It is kept with the messages that are routed in the same go, and dropped by its reference.
+
+        Args:
+            exchange: it; what a transient one has is not kept.
+            value: means something to the type alone.
+
+        Returns:
+            The record's reference; 0 where nothing is kept.
+        """
+        if self._journal is None or not exchange.reference:
+            return NOT_KEPT
+        self.is_dirty = True
+        return self._journal.put(RecordKind.EXCHANGE_STATE, encode_of_exchange(exchange.reference, value))
 
     def keep_held(self, holder: StoredQueue, message: Message, delay_ms: int) -> int:
         """A message is held back: write it, whatever its delivery mode; returns the record's reference.

@@ -31,6 +31,7 @@ class RecordKind(IntEnum):
     DELAY_HOLDER = 16  # an exchange that holds messages back
     DELAYED = 17  # a message that is held back
     PAST = 18  # what a queue got can be replayed; records of messages name it beside the queue
+    EXCHANGE_STATE = 19  # what an exchange's type keeps of its own; of a form of its own
     QUEUE_STATE = 20  # what a type of queues keeps beside messages: a stream, how far its oldest entries have gone
     STREAM_BLOCK = 21  # entries of a stream that came together; of the form of a message
     STREAM_SEQUENCE = 22  # the last publishing id of a publisher of a stream

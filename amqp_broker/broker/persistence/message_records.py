@@ -1,4 +1,5 @@
-"""The bytes of the records of messages, and of how often one has come back to its quorum queue.
+"""The bytes of the records of messages, of how often one has come back to its quorum queue, and of what the types of
+exchanges keep.
 
 There may be millions of them, so they have a form of their own, in place of the tables of the definitions
 (``definitions.py``). Does not know the journal, nor when anything is written.
@@ -175,3 +176,14 @@ def decode_returned(payload: bytes) -> tuple[int, int]:
     """Read a RETURNED record: the message's reference, and how often it has come back."""
     reference, count = _RETURNED.unpack(payload)
     return reference, count
+
+
+def encode_of_exchange(exchange_reference: int, value: bytes) -> bytes:
+    """An EXCHANGE_STATE record: the exchange's reference, and what its type keeps."""
+    return _REFERENCE.pack(exchange_reference) + value
+
+
+def decode_of_exchange(payload: bytes) -> tuple[int, bytes]:
+    """Read an EXCHANGE_STATE record: the exchange's reference, and what its type keeps."""
+    (reference,) = _REFERENCE.unpack_from(payload)
+    return int(reference), payload[_REFERENCE.size :]

@@ -22,7 +22,7 @@ from amqp_broker.access.client import Client
 from amqp_broker.broker.persistence.definitions import keep_virtual_host
 from amqp_broker.broker.persistence.durability import Returned
 from amqp_broker.broker.persistence.kinds import RecordKind
-from amqp_broker.broker.persistence.message_records import decode_held, decode_returned
+from amqp_broker.broker.persistence.message_records import decode_held, decode_of_exchange, decode_returned
 from amqp_broker.broker.persistence.message_recovery import MessageRecovery
 from amqp_broker.broker.persistence.restoring import RESTORERS, NotUnderstood, Restored
 from amqp_broker.broker.type_registry import UnknownType
@@ -39,6 +39,7 @@ PAGED: Final = int(RecordKind.PAGED)
 RETURNED: Final = int(RecordKind.RETURNED)
 DELAYED: Final = int(RecordKind.DELAYED)
 STREAM_BLOCK: Final = int(RecordKind.STREAM_BLOCK)
+EXCHANGE_STATE: Final = int(RecordKind.EXCHANGE_STATE)
 
 
 class Recovery(Restored):
@@ -127,6 +128,8 @@ class Recovery(Restored):
             self._restore_held(reference, payload)
         elif kind == RETURNED:
             self._restore_returned(reference, payload)
+        elif kind == EXCHANGE_STATE:
+            self._restore_of_exchange(reference, payload)
         elif kind in RESTORERS:
             fields, _ = decode_table(payload, 0)
             RESTORERS[kind](self, reference, fields)
@@ -140,6 +143,15 @@ class Recovery(Restored):
             self.drop(reference)
         else:
             holder.restore_held(reference, due_wall_ms + self._monotonic_less_wall_ms)
+
+    def _restore_of_exchange(self, reference: int, payload: bytes) -> None:
+        exchange_reference, value = decode_of_exchange(payload)
+        exchange = self.exchanges.get(exchange_reference)
+        older = None if exchange is None else exchange.matcher.restore(reference, value)
+        if older is None:
+            self.drop(reference)
+        else:
+            self.drop_older(older)
 
     def _restore_returned(self, reference: int, payload: bytes) -> None:
         message_reference, count = decode_returned(payload)

@@ -28,6 +28,7 @@ from amqp_broker.wire.table import FieldValue, Table, type_name
 if TYPE_CHECKING:
     from amqp_broker.broker.contents import Contents
     from amqp_broker.broker.delayed.holder import Holder
+    from amqp_broker.broker.exchanges.exchange import Exchange
     from amqp_broker.broker.queues.base import Queue
     from amqp_broker.broker.queues.past import Past
     from amqp_broker.broker.virtual_host import VirtualHost
@@ -125,6 +126,7 @@ class Restored:
     def __init__(self, broker: Contents) -> None:
         self.broker = broker
         self.queues: dict[int, Queue] = {}  # by the references of their records
+        self.exchanges: dict[int, Exchange] = {}  # likewise
         self.holders: dict[int, Holder] = {}  # of what exchanges hold back, likewise
         self.pasts: dict[int, Past] = {}  # of what queues got, likewise
         self.dropped: list[int] = []
@@ -254,6 +256,7 @@ def restore_exchange(restored: Restored, reference: int, fields: Table) -> None:
         table=table_field(fields, "arguments"),
     )
     exchange.reference = reference
+    restored.exchanges[reference] = exchange
 
 
 def restore_queue(restored: Restored, reference: int, fields: Table) -> None:

@@ -1,0 +1,124 @@
+"""The values that a deduplicating exchange has seen: the last so many, each for its time, in memory and, where the
+exchange asks for it, in the journal.
+
+Theory of operation. A value is remembered by a digest of it, so one costs the same however long it is. One that is kept
+on disk has a record of its own, which is written in the go that routes its message, so that a crash finds both or none;
+the record is dropped when the value is forgotten. Deadlines are kept on the monotonic clock, and written on the wall
+clock. What has expired is forgotten as others come, two for each, so that nobody waits while very many go.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from hashlib import blake2b
+from itertools import islice
+from typing import Final, NamedTuple
+
+from amqp_broker.broker.exchanges.exchange import Exchange
+from amqp_broker.broker.host import Host
+from amqp_broker.broker.persistence.kinds import NOT_KEPT
+
+DIGEST_BYTES: Final = 16
+FORGOTTEN_AT_ONCE: Final = 2
+_RECORD: Final = struct.Struct(f">Q{DIGEST_BYTES}s")  # expires, in milliseconds since 1970, 0 for never; the digest
+
+
+class Seen(NamedTuple):
+    """What is remembered of a value."""
+
+    deadline_ms: int | None  # on the monotonic clock; None for never
+    reference: int  # of the record
+
+
+class SeenValues:
+    """The values that one exchange has seen.
+
+    Args:
+        virtual_host: where the exchange is.
+        exchange: it.
+        size_max: how many are remembered; then the oldest is forgotten.
+        is_kept: whether they outlive the broker, as far as the exchange does.
+    """
+
+    def __init__(self, virtual_host: Host, exchange: Exchange, size_max: int, *, is_kept: bool) -> None:
+        self._host = virtual_host
+        self._exchange = exchange
+        self._size_max = size_max
+        self._is_kept = is_kept
+        self._seen: dict[bytes, Seen] = {}  # by digest, the oldest first
+
+    def __len__(self) -> int:
+        return len(self._seen)
+
+    def __contains__(self, value: str) -> bool:
+        seen = self._seen.get(_digest(value))
+        return seen is not None and not self._has_expired(seen)
+
+    def add(self, value: str, ttl_ms: int | None) -> bool:
+        """Remember a value; returns False when it is remembered already, which changes nothing.
+
+        Args:
+            ttl_ms: for how long; None for as long as there is room.
+        """
+        digest = _digest(value)
+        seen = self._seen.get(digest)
+        if seen is not None:
+            if not self._has_expired(seen):
+                return False
+            self._forget(digest)
+        self._make_room()
+        self._remember(digest, ttl_ms)
+        return True
+
+    def restore(self, reference: int, record: bytes) -> int | None:
+        """Remember what was read back, as ``Matcher.restore``."""
+        if not self._is_kept:
+            return None
+        expires_wall_ms, digest = _RECORD.unpack(record)
+        clock = self._host.clock
+        deadline_ms = clock.monotonic_ms() + expires_wall_ms - clock.wall_ms() if expires_wall_ms else None
+        seen = Seen(deadline_ms, reference)
+        if self._has_expired(seen):
+            return None
+        older = self._seen.pop(digest, None)
+        self._seen[digest] = seen
+        return older.reference if older is not None else NOT_KEPT
+
+    def forget_all(self) -> None:
+        """The exchange goes. The records mean nothing without its own, and are dropped in slices."""
+        seen, self._seen = self._seen, {}
+        if self._is_kept:
+            self._host.works.begin(self._drop_all(seen))
+
+    def _drop_all(self, seen: dict[bytes, Seen]) -> Iterator[None]:
+        references = (one.reference for one in seen.values() if one.reference)
+        while some := list(islice(references, self._host.works.slice_messages)):
+            self._host.durability.forget_references(some)
+            yield
+
+    def _has_expired(self, seen: Seen) -> bool:
+        return seen.deadline_ms is not None and seen.deadline_ms <= self._host.clock.monotonic_ms()
+
+    def _make_room(self) -> None:
+        for _ in range(FORGOTTEN_AT_ONCE):
+            oldest = next(iter(self._seen), None)
+            if oldest is None or not (len(self._seen) >= self._size_max or self._has_expired(self._seen[oldest])):
+                break
+            self._forget(oldest)
+
+    def _remember(self, digest: bytes, ttl_ms: int | None) -> None:
+        deadline_ms = None if ttl_ms is None else self._host.clock.monotonic_ms() + ttl_ms
+        reference = NOT_KEPT
+        if self._is_kept:
+            expires_wall_ms = 0 if ttl_ms is None else self._host.clock.wall_ms() + ttl_ms
+            record = _RECORD.pack(expires_wall_ms, digest)
+            reference = self._host.durability.keep_for_exchange(self._exchange, record)
+        self._seen[digest] = Seen(deadline_ms, reference)
+
+    def _forget(self, digest: bytes) -> None:
+        self._host.durability.drop(self._seen.pop(digest).reference)
+
+
+def _digest(value: str) -> bytes:
+    return blake2b(value.encode(errors="surrogateescape"), digest_size=DIGEST_BYTES).digest()

@@ -1,0 +1,197 @@
+"""What a deduplicating exchange remembers where ``x-cache-persistence`` is ``disk``: over restarts and crashes, each
+for its time, and no more than it is to. What such an exchange does at all is in ``test_plugins.py``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pamqp import commands
+
+from amqp_broker.broker.exchanges.plugin import GuardedMatcher
+from amqp_broker.broker.persistence.message_records import decode_of_exchange
+from amqp_broker.journal.memory_files import MemoryFiles
+from amqp_broker.plugins.message_deduplication import MessageDeduplicationMatcher
+from amqp_broker.plugins.seen_values import SeenValues
+from tests.support.client import ClientChannel
+from tests.support.disk_broker import DiskBroker
+from tests.support.memory_broker import small_slices
+
+ON_DISK: dict[str, Any] = {"x-cache-size": 3, "x-cache-ttl": 1000, "x-cache-persistence": "disk"}
+HEADER = "x-deduplication-header"
+
+
+def declared(broker: DiskBroker, arguments: dict[str, Any] | None = None, *, durable: bool = True) -> ClientChannel:
+    """A channel, with the exchange and a queue bound to it."""
+    channel = broker.client().channel()
+    channel.call(
+        commands.Exchange.Declare(
+            exchange="x", exchange_type="x-message-deduplication", durable=durable, arguments=arguments or ON_DISK
+        )
+    )
+    channel.call(commands.Queue.Declare(queue="q", durable=True))
+    channel.call(commands.Queue.Bind(queue="q", exchange="x"))
+    return channel
+
+
+def publish(channel: ClientChannel, *values: Any, **headers: Any) -> int:
+    """Publish a message with each value; returns how many there are now."""
+    for value in values:
+        channel.publish("x", "", b"", headers={HEADER: value, **headers}, delivery_mode=2)
+    return channel.message_count("q")
+
+
+def seen(broker: DiskBroker) -> SeenValues:
+    """What the exchange remembers."""
+    guarded = broker.virtual_host.exchange("x").matcher
+    assert isinstance(guarded, GuardedMatcher)
+    matcher = guarded._matcher
+    assert isinstance(matcher, MessageDeduplicationMatcher)
+    return matcher._seen
+
+
+@pytest.mark.parametrize("end", ["restarted", "killed", "without_power"])
+def test_what_passed_once_does_not_pass_again_after_a_restart(end: str) -> None:
+    broker = DiskBroker()
+    assert publish(declared(broker), "a", 1, "a" * 5000) == 3
+    for _ in range(2):
+        broker = getattr(broker, end)()
+        assert publish(broker.client().channel(), "a", 1, "a" * 5000) == 3
+
+
+@pytest.mark.parametrize("arguments", [{"x-cache-size": 3}, {"x-cache-size": 3, "x-cache-persistence": "memory"}])
+def test_in_memory_is_the_default_and_writes_nothing(arguments: dict[str, Any]) -> None:
+    broker = DiskBroker()
+    channel = declared(broker, arguments)
+    before = broker.live_records()
+    assert publish(channel, "a") == 1
+    assert broker.live_records() == before + 1  # the message
+    assert publish(broker.restarted().client().channel(), "a") == 2
+
+
+def test_what_a_transient_exchange_remembers_goes_with_it() -> None:
+    broker = DiskBroker()
+    channel = declared(broker, durable=False)
+    before = broker.live_records()
+    publish(channel, "a")
+    assert broker.live_records() == before + 1
+    assert publish(declared(broker.restarted()), "a") == 2
+
+
+def test_time_goes_on_while_the_broker_is_down() -> None:
+    broker = DiskBroker()
+    channel = declared(broker)
+    publish(channel, "short")
+    publish(channel, "long", **{"x-cache-ttl": 5000})
+    broker = broker.restarted(down_ms=999)
+    assert publish(broker.client().channel(), "short", "long") == 2
+    broker.advance(1)
+    assert publish(broker.client().channel(), "short", "long") == 3
+    broker = broker.killed(down_ms=4000)
+    assert len(seen(broker)) == 0
+    assert publish(broker.client().channel(), "long") == 4
+
+
+def test_no_more_is_remembered_than_may_be_and_the_oldest_goes_first() -> None:
+    broker = DiskBroker()
+    channel = declared(broker)
+    before = broker.live_records()
+    assert publish(channel, *range(50)) == 50
+    assert broker.live_records() == before + 50 + 3
+    broker = broker.killed()
+    assert len(seen(broker)) == 3
+    assert publish(broker.client().channel(), 47, 48, 49) == 50
+    assert publish(broker.client().channel(), 50, 48, 49, 47) == 52  # 50 has put 47 out
+
+
+def test_records_of_what_has_expired_go_as_others_come() -> None:
+    broker = DiskBroker()
+    channel = declared(broker, ON_DISK | {"x-cache-size": 1000})
+    before = broker.live_records()
+    publish(channel, *range(20))
+    broker.advance(1000)
+    publish(channel, *range(100, 110))
+    assert len(seen(broker)) == 10
+    assert broker.live_records() == before + 30 + 10
+
+
+def test_records_of_what_has_expired_go_at_a_start() -> None:
+    broker = DiskBroker()
+    channel = declared(broker)
+    before = broker.live_records()
+    publish(channel, 1, 2, 3)
+    assert broker.restarted(down_ms=1000).live_records() == before + 3
+
+
+def test_the_records_go_with_the_exchange() -> None:
+    with small_slices():
+        broker = DiskBroker()
+        before = broker.live_records()
+        channel = declared(broker, ON_DISK | {"x-cache-size": 1000})
+        publish(channel, *range(30))
+        channel.call(commands.Exchange.Delete(exchange="x"))
+        channel.call(commands.Queue.Delete(queue="q"))
+        assert broker.live_records() == before
+        assert publish(declared(broker), *range(30)) == 30
+
+
+def test_the_records_go_with_the_virtual_host() -> None:
+    broker = DiskBroker()
+    before = broker.live_records()
+    publish(declared(broker), 1, 2, 3)
+    broker.virtual_host.clear()
+    assert broker.live_records() == before - 1  # nor is there the virtual host's own any more
+
+
+def test_an_exchange_that_is_made_anew_has_seen_nothing() -> None:
+    broker = DiskBroker()
+    channel = declared(broker)
+    publish(channel, "a")
+    with broker.holding_writes():
+        channel.send(commands.Exchange.Delete(exchange="x"))
+        channel.send(commands.Exchange.Declare(
+            exchange="x", exchange_type="x-message-deduplication", durable=True, arguments=ON_DISK
+        ))  # fmt: skip
+    assert publish(declared(broker.killed()), "a") == 2
+
+
+def test_space_that_the_forgotten_held_is_freed() -> None:
+    files = MemoryFiles()
+    broker = DiskBroker(files)
+    channel = declared(broker)
+    channel.call(commands.Queue.Unbind(queue="q", exchange="x"))
+    for number in range(500):
+        channel.publish("x", "", b"", headers={HEADER: number})
+    broker.reclaim()
+    assert files.used_bytes < 20_000
+    assert len(seen(broker.killed())) == 3
+
+
+def test_it_is_kept_behind_an_exchange_that_delays() -> None:
+    broker = DiskBroker()
+    channel = broker.client().channel()
+    arguments = {**ON_DISK, "x-delayed-type": "x-message-deduplication"}
+    channel.call(
+        commands.Exchange.Declare(exchange="x", exchange_type="x-delayed-message", durable=True, arguments=arguments)
+    )
+    channel.call(commands.Queue.Declare(queue="q", durable=True))
+    channel.call(commands.Queue.Bind(queue="q", exchange="x"))
+    assert publish(channel, "a", **{"x-delay": 10}) == 0
+    broker.advance(10)
+    assert channel.message_count("q") == 1
+    assert publish(broker.killed().client().channel(), "a") == 1
+
+
+def test_records_after_damage_that_are_there_twice_count_once() -> None:
+    broker = DiskBroker()
+    publish(declared(broker), "a")
+    before = broker.live_records()
+    (value,) = seen(broker)._seen.values()
+    (payload,) = broker.durability.read([value.reference])
+    assert payload is not None
+    broker.durability.keep_for_exchange(broker.virtual_host.exchange("x"), decode_of_exchange(payload)[1])
+    broker.write()
+    broker = broker.killed()
+    assert len(seen(broker)) == 1
+    assert broker.live_records() == before
