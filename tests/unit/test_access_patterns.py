@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from amqp_broker.access.patterns import STATES_MAX, BadPattern, Pattern
+from amqp_broker.access.pattern_automaton import STATES_MAX
+from amqp_broker.access.patterns import BadPattern, Pattern
 
 ATOMS = st.sampled_from(
     ["a", "b", ".", "[ab]", "[^a]", r"\w", r"\D", "ab", "^", "$", r"\b", r"\B", "[a-c]", r"\.", r"\Z", "(?i:A)", "é"]
