@@ -11,15 +11,8 @@ import struct
 import time
 from collections.abc import Iterator
 
-from amqp_broker.protocols.mqtt.packets import (
-    MQTT_3_1_1,
-    Connect,
-    Packet,
-    Publish,
-    Subscribe,
-    Subscription,
-    encode_client_packet,
-)
+from amqp_broker.protocols.mqtt.packet_writing import encode_client_packet
+from amqp_broker.protocols.mqtt.packets import MQTT_3_1_1, Connect, Packet, Publish, Subscribe, Subscription
 from interop.brokers import Address
 
 STAMP = struct.Struct(">d")  # at the end of each payload: when it was sent

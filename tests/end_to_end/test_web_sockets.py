@@ -16,7 +16,8 @@ from websockets.protocol import State
 from websockets.typing import Subprotocol
 from websockets.uri import parse_uri
 
-from amqp_broker.protocols.mqtt.packets import Connect, Publish, encode_client_packet
+from amqp_broker.protocols.mqtt.packet_writing import encode_client_packet
+from amqp_broker.protocols.mqtt.packets import Connect, Publish
 from amqp_broker.testing import Broker
 from tests.support.client import PROTOCOL_HEADER
 from tests.support.stomp_client import answers, frame_bytes

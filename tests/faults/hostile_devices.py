@@ -11,7 +11,8 @@ from collections.abc import Awaitable, Callable, Mapping
 
 import trio
 
-from amqp_broker.protocols.mqtt.packets import Connect, Publish, Subscribe, Subscription, Will, encode_client_packet
+from amqp_broker.protocols.mqtt.packet_writing import encode_client_packet
+from amqp_broker.protocols.mqtt.packets import Connect, Publish, Subscribe, Subscription, Will
 
 LEVEL = 4
 TOPIC_BYTES = 60_000

@@ -10,18 +10,17 @@ import time
 from pathlib import Path
 
 from amqp_broker.protocols.mqtt.encoding import Reader
+from amqp_broker.protocols.mqtt.packet_reading import PacketSplitter, decode
+from amqp_broker.protocols.mqtt.packet_writing import encode_client_packet
 from amqp_broker.protocols.mqtt.packets import (
     MQTT_3_1_1,
     Acknowledgement,
     Connect,
     Packet,
-    PacketSplitter,
     PacketType,
     Publish,
     Subscribe,
     Subscription,
-    decode,
-    encode_client_packet,
 )
 from tests.faults.broker_process import BrokerProcess
 

@@ -22,12 +22,13 @@ import trio.testing
 from amqp_broker.network.web_socket_error import NoWebSocket
 from amqp_broker.network.web_sockets import WebSocketStream
 from amqp_broker.protocols.mqtt.connection import Connection as MqttConnection
+from amqp_broker.protocols.mqtt.packet_reading import PacketSplitter, decode
+from amqp_broker.protocols.mqtt.packet_writing import encode_client_packet
 from amqp_broker.protocols.mqtt.packets import (
     Acknowledgement,
     Connect,
     Disconnect,
     Packet,
-    PacketSplitter,
     PacketType,
     PingRequest,
     Publish,
@@ -35,8 +36,6 @@ from amqp_broker.protocols.mqtt.packets import (
     Subscription,
     Unsubscribe,
     Will,
-    decode,
-    encode_client_packet,
 )
 from amqp_broker.protocols.mqtt.properties import Property
 from amqp_broker.protocols.mqtt.reasons import MqttError

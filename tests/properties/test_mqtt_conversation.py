@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from amqp_broker.protocols.mqtt.packet_writing import encode_client_packet
 from amqp_broker.protocols.mqtt.packets import (
     Acknowledgement,
     Connect,
@@ -17,7 +18,6 @@ from amqp_broker.protocols.mqtt.packets import (
     Subscription,
     Unsubscribe,
     Will,
-    encode_client_packet,
 )
 from amqp_broker.protocols.mqtt.properties import Property
 from tests.support.memory_broker import MemoryBroker

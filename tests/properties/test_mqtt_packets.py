@@ -5,13 +5,14 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from amqp_broker.protocols.mqtt.packet_reading import PacketSplitter, decode
+from amqp_broker.protocols.mqtt.packet_writing import encode_client_packet
 from amqp_broker.protocols.mqtt.packets import (
     Acknowledgement,
     Authenticate,
     Connect,
     Disconnect,
     Packet,
-    PacketSplitter,
     PacketType,
     PingRequest,
     Publish,
@@ -19,8 +20,6 @@ from amqp_broker.protocols.mqtt.packets import (
     Subscription,
     Unsubscribe,
     Will,
-    decode,
-    encode_client_packet,
 )
 from amqp_broker.protocols.mqtt.properties import (
     ACKNOWLEDGEMENT_PROPERTIES,

@@ -8,24 +8,25 @@ import mqtt5
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amqp_broker.protocols.mqtt.packets import (
-    MQTT_5,
-    Acknowledgement,
-    Connect,
-    Disconnect,
-    Packet,
-    PacketSplitter,
-    PacketType,
-    Publish,
-    Subscribe,
-    Unsubscribe,
-    decode,
+from amqp_broker.protocols.mqtt.packet_reading import PacketSplitter, decode
+from amqp_broker.protocols.mqtt.packet_writing import (
     encode_acknowledgement,
     encode_connack,
     encode_disconnect,
     encode_publish,
     encode_suback,
     encode_unsuback,
+)
+from amqp_broker.protocols.mqtt.packets import (
+    MQTT_5,
+    Acknowledgement,
+    Connect,
+    Disconnect,
+    Packet,
+    PacketType,
+    Publish,
+    Subscribe,
+    Unsubscribe,
 )
 from amqp_broker.protocols.mqtt.properties import Properties, Property
 

@@ -9,19 +9,18 @@ from amqp_broker.access.client import Peer
 from amqp_broker.broker.broker import Broker
 from amqp_broker.protocols.mqtt.connection import Connection
 from amqp_broker.protocols.mqtt.encoding import Reader
+from amqp_broker.protocols.mqtt.packet_reading import PacketSplitter, decode
+from amqp_broker.protocols.mqtt.packet_writing import encode_client_packet
 from amqp_broker.protocols.mqtt.packets import (
     Acknowledgement,
     Connect,
     Disconnect,
     Packet,
-    PacketSplitter,
     PacketType,
     Publish,
     Subscribe,
     Subscription,
     Unsubscribe,
-    decode,
-    encode_client_packet,
 )
 from amqp_broker.protocols.mqtt.properties import KINDS, Properties, Property, read_properties
 

@@ -8,7 +8,8 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from amqp_broker.protocols.mqtt.packets import Connect, Publish, Subscribe, Subscription, Will, encode_client_packet
+from amqp_broker.protocols.mqtt.packet_writing import encode_client_packet
+from amqp_broker.protocols.mqtt.packets import Connect, Publish, Subscribe, Subscription, Will
 from amqp_broker.protocols.mqtt.properties import Properties, Property
 from amqp_broker.testing import Broker
 from amqp_broker.testing.engine import NotRunning

@@ -31,23 +31,20 @@ from amqp_broker.protocols.mqtt.handshake import (
 )
 from amqp_broker.protocols.mqtt.inspection import channel_info, connection_info
 from amqp_broker.protocols.mqtt.link import Link
+from amqp_broker.protocols.mqtt.packet_reading import PacketSplitter, decode
+from amqp_broker.protocols.mqtt.packet_writing import PINGRESP, encode_connack, encode_disconnect
 from amqp_broker.protocols.mqtt.packets import (
     MQTT_3_1_1,
     MQTT_5,
-    PINGRESP,
     Acknowledgement,
     Authenticate,
     Connect,
     Disconnect,
-    PacketSplitter,
     PacketType,
     PingRequest,
     Publish,
     Subscribe,
     Unsubscribe,
-    decode,
-    encode_connack,
-    encode_disconnect,
 )
 from amqp_broker.protocols.mqtt.properties import Property, number
 from amqp_broker.protocols.mqtt.publishing import Publishing, last_will

@@ -21,15 +21,8 @@ from amqp_broker.broker.queues.base import Queue
 from amqp_broker.broker.queues.consumers import Consumer
 from amqp_broker.broker.queues.unacknowledged import Unacknowledged
 from amqp_broker.protocols.mqtt.messages import Content, Translations
-from amqp_broker.protocols.mqtt.packets import (
-    AT_LEAST_ONCE,
-    EXACTLY_ONCE,
-    MQTT_5,
-    Acknowledgement,
-    PacketType,
-    encode_answer,
-    join_publish,
-)
+from amqp_broker.protocols.mqtt.packet_writing import encode_answer, join_publish
+from amqp_broker.protocols.mqtt.packets import AT_LEAST_ONCE, EXACTLY_ONCE, MQTT_5, Acknowledgement, PacketType
 from amqp_broker.protocols.mqtt.properties import Properties, Property, encode_properties
 from amqp_broker.protocols.mqtt.publishing import Publishing
 from amqp_broker.protocols.mqtt.reasons import Reason, protocol_error

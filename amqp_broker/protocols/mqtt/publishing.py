@@ -18,15 +18,8 @@ from amqp_broker.broker.publishing import REFUSED, TAKEN, UNROUTED, Outcome
 from amqp_broker.broker.queues.base import Queue
 from amqp_broker.errors import AmqpError
 from amqp_broker.protocols.mqtt.messages import Translations, encode_header
-from amqp_broker.protocols.mqtt.packets import (
-    AT_LEAST_ONCE,
-    EXACTLY_ONCE,
-    MQTT_5,
-    PacketType,
-    Publish,
-    Will,
-    encode_answer,
-)
+from amqp_broker.protocols.mqtt.packet_writing import encode_answer
+from amqp_broker.protocols.mqtt.packets import AT_LEAST_ONCE, EXACTLY_ONCE, MQTT_5, PacketType, Publish, Will
 from amqp_broker.protocols.mqtt.properties import Property, number, text
 from amqp_broker.protocols.mqtt.reasons import MqttError, Reason, protocol_error
 from amqp_broker.protocols.mqtt.topics import is_topic_name, routing_key_of

@@ -18,14 +18,8 @@ from amqp_broker.broker.retained_message import RetainedMessage
 from amqp_broker.errors import AmqpError, ReplyCode
 from amqp_broker.protocols.mqtt.encoding import encode_string, is_string
 from amqp_broker.protocols.mqtt.messages import Content, retained_header
-from amqp_broker.protocols.mqtt.packets import (
-    MQTT_5,
-    Subscribe,
-    Subscription,
-    Unsubscribe,
-    encode_suback,
-    encode_unsuback,
-)
+from amqp_broker.protocols.mqtt.packet_writing import encode_suback, encode_unsuback
+from amqp_broker.protocols.mqtt.packets import MQTT_5, Subscribe, Subscription, Unsubscribe
 from amqp_broker.protocols.mqtt.properties import Property, number
 from amqp_broker.protocols.mqtt.publishing import EXCHANGE, Publishing
 from amqp_broker.protocols.mqtt.reasons import MqttError, Reason, protocol_error
