@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from typing import Any, Self
 
-from amqp_broker.protocols.amqp10.codec import decode
+from amqp_broker.protocols.amqp10.decoding import decode
 from amqp_broker.protocols.amqp10.frames import AMQP, AMQP_HEADER, SASL, SASL_HEADER, encode_frame
 from amqp_broker.protocols.amqp10.performatives import (
     ACCEPTED,

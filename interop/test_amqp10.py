@@ -10,7 +10,7 @@ from uuid import UUID
 
 import pytest
 
-from amqp_broker.protocols.amqp10.codec import Described, Map
+from amqp_broker.protocols.amqp10.compound import Described, Map
 from amqp_broker.protocols.amqp10.frames import AMQP_HEADER, SASL_HEADER
 from amqp_broker.protocols.amqp10.performatives import (
     ACCEPTED,

@@ -13,7 +13,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from amqp_broker.settings import DESCRIPTIONS, Description, LogFormat, SettingError, Settings, without_effect
+from amqp_broker.settings import DESCRIPTIONS, Description, LogFormat, SettingError, Settings
+from amqp_broker.settings_without_effect import without_effect
 
 ENVIRONMENT_PREFIX = "AMQP_BROKER_"
 CONFIG_VARIABLE = ENVIRONMENT_PREFIX + "CONFIG"

@@ -8,7 +8,8 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from amqp_broker.settings import DESCRIPTIONS, SettingError, Settings, port_setting, without_effect
+from amqp_broker.settings import DESCRIPTIONS, SettingError, Settings, port_setting
+from amqp_broker.settings_without_effect import without_effect
 
 TEN_YEARS_MS = 315_360_000_000
 

@@ -10,7 +10,7 @@ import os
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from amqp_broker.protocols.amqp10.codec import Map
+from amqp_broker.protocols.amqp10.compound import Map
 from amqp_broker.protocols.amqp10.frames import AMQP, AMQP_HEADER, SASL, SASL_HEADER, encode_frame
 from amqp_broker.protocols.amqp10.performatives import (
     ACCEPTED,

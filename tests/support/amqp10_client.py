@@ -6,8 +6,10 @@ from typing import Any, NamedTuple
 
 from amqp_broker.access.client import Peer
 from amqp_broker.broker.broker import Broker
-from amqp_broker.protocols.amqp10.codec import Described, Map, decode, encode
+from amqp_broker.protocols.amqp10.compound import Described, Map
 from amqp_broker.protocols.amqp10.connection import Connection
+from amqp_broker.protocols.amqp10.decoding import decode
+from amqp_broker.protocols.amqp10.encoding import encode
 from amqp_broker.protocols.amqp10.frames import AMQP, AMQP_HEADER, SASL, SASL_HEADER, encode_frame
 from amqp_broker.protocols.amqp10.performatives import (
     ACCEPTED,

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from amqp_broker.protocols.amqp10.codec import Described, Map
+from amqp_broker.protocols.amqp10.compound import Described, Map
 from amqp_broker.protocols.amqp10.frames import AMQP_HEADER, SASL_HEADER
 from amqp_broker.protocols.amqp10.performatives import (
     ATTACH,

@@ -27,6 +27,7 @@ FLOORS = {
     "explanations": 0,
     "settings": 0,
     "logs": 1,
+    "settings_without_effect": 1,
     "wire": 1,
     "journal": 1,
     "etcd": 1,

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from amqp_broker.broker.queues.base import Queue
 from amqp_broker.protocols.amqp10.addresses import Node, source_of, target_of
-from amqp_broker.protocols.amqp10.codec import Map, symbols
+from amqp_broker.protocols.amqp10.compound import Map
+from amqp_broker.protocols.amqp10.encoding import symbols
 from amqp_broker.protocols.amqp10.errors import INVALID_FIELD, ProtocolError, not_implemented
 from amqp_broker.protocols.amqp10.incoming import IncomingLink, PublishingLink
 from amqp_broker.protocols.amqp10.management import Management

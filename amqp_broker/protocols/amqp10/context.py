@@ -13,7 +13,7 @@ from amqp_broker.broker.counters import ChannelCounts
 from amqp_broker.broker.descriptions import ChannelInfo
 from amqp_broker.broker.observer import Channel
 from amqp_broker.broker.queues.unacknowledged import Unacknowledged
-from amqp_broker.protocols.amqp10.codec import Map
+from amqp_broker.protocols.amqp10.compound import Map
 from amqp_broker.protocols.amqp10.errors import ProtocolError
 from amqp_broker.protocols.amqp10.frames import FRAME_BYTES_MIN_MAX
 from amqp_broker.protocols.amqp10.messages import Translations

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from amqp_broker.broker.message import Message
 from amqp_broker.errors import AmqpError
-from amqp_broker.protocols.amqp10.codec import Malformed
+from amqp_broker.protocols.amqp10.decoding import Malformed
 from amqp_broker.protocols.amqp10.messages import Translations
 from amqp_broker.protocols.amqp10.sections import split_sections
 from amqp_broker.wire.content import Properties, encode_content_header

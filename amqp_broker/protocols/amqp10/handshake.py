@@ -13,7 +13,8 @@ from amqp_broker.access.client import Client
 from amqp_broker.behaviour import BEHAVIOURS
 from amqp_broker.broker.virtual_host import VirtualHost
 from amqp_broker.errors import AmqpError
-from amqp_broker.protocols.amqp10.codec import Map, symbols
+from amqp_broker.protocols.amqp10.compound import Map
+from amqp_broker.protocols.amqp10.encoding import symbols
 from amqp_broker.protocols.amqp10.errors import (
     NOT_ALLOWED,
     NOT_FOUND,

@@ -17,7 +17,7 @@ from amqp_broker.broker.publishing import REFUSED, UNROUTED, Outcome
 from amqp_broker.broker.queues.base import Queue
 from amqp_broker.errors import AmqpError
 from amqp_broker.protocols.amqp10.addresses import Node, target_version_2
-from amqp_broker.protocols.amqp10.codec import Malformed
+from amqp_broker.protocols.amqp10.decoding import Malformed
 from amqp_broker.protocols.amqp10.errors import (
     FRAMING_ERROR,
     INVALID_FIELD,

@@ -15,7 +15,7 @@ from amqp_broker.broker.exchanges.binding import Binding
 from amqp_broker.broker.queues.base import Queue
 from amqp_broker.errors import AmqpError, ReplyCode
 from amqp_broker.protocols.amqp10.addresses import quote_name
-from amqp_broker.protocols.amqp10.codec import Array, Map
+from amqp_broker.protocols.amqp10.compound import Array, Map
 from amqp_broker.protocols.amqp10.typed import UInt, ULong
 from amqp_broker.protocols.amqp10.values import map_of, table_of
 from amqp_broker.wire.table import Table, encode_table

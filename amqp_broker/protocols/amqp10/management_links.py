@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, Final
 from amqp_broker.access.judge import NotDecidedYet
 from amqp_broker.broker.queues.base import QueueBusy
 from amqp_broker.protocols.amqp10 import sections
-from amqp_broker.protocols.amqp10.codec import Described, Malformed, Map, decode, encode
+from amqp_broker.protocols.amqp10.compound import Described, Map
+from amqp_broker.protocols.amqp10.decoding import Malformed, decode
+from amqp_broker.protocols.amqp10.encoding import encode
 from amqp_broker.protocols.amqp10.errors import PRECONDITION_FAILED, ProtocolError, decode_error
 from amqp_broker.protocols.amqp10.incoming import IncomingLink
 from amqp_broker.protocols.amqp10.management import Answer, Management

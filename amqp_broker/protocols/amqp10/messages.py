@@ -13,7 +13,9 @@ from typing import Any, Final
 
 from amqp_broker.broker.message import EXPIRATION_MS_MAX, Address, Digest, Message, digest_of
 from amqp_broker.protocols.amqp10 import sections
-from amqp_broker.protocols.amqp10.codec import Array, Described, Malformed, Map, decode, descriptor_code, encode
+from amqp_broker.protocols.amqp10.compound import Array, Described, Map
+from amqp_broker.protocols.amqp10.decoding import Malformed, decode, descriptor_code
+from amqp_broker.protocols.amqp10.encoding import encode
 from amqp_broker.protocols.amqp10.sections import Sections, encode_data, split_sections
 from amqp_broker.protocols.amqp10.typed import Symbol, UByte, UInt, ULong, Uuid
 from amqp_broker.protocols.amqp10.typed import Timestamp as Milliseconds

@@ -7,16 +7,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from amqp_broker.protocols.amqp10.codec import (
-    Array,
-    Described,
-    Map,
-    decode,
-    descriptor_number,
-    encode,
-    encode_list,
-    symbols,
-)
+from amqp_broker.protocols.amqp10.compound import Array, Described, Map
+from amqp_broker.protocols.amqp10.decoding import decode, descriptor_number
+from amqp_broker.protocols.amqp10.encoding import encode, encode_list, symbols
 from amqp_broker.protocols.amqp10.errors import ProtocolError, decode_error
 from amqp_broker.protocols.amqp10.typed import Symbol, UByte, UInt, ULong, UShort
 from amqp_broker.wire.errors import WireError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from amqp_broker.protocols.amqp10.codec import Malformed, decode, descriptor_code, skip
+from amqp_broker.protocols.amqp10.decoding import Malformed, decode, descriptor_code, skip
 
 HEADER: Final = 0x70
 DELIVERY_ANNOTATIONS: Final = 0x71

@@ -5,7 +5,8 @@ from __future__ import annotations
 import uuid
 from typing import Any, Final
 
-from amqp_broker.protocols.amqp10 import codec, typed
+from amqp_broker.protocols.amqp10 import typed
+from amqp_broker.protocols.amqp10.compound import Array, Described, Map
 from amqp_broker.wire.table import (
     Byte,
     Decimal,
@@ -41,14 +42,14 @@ def to_field(value: Any) -> FieldValue:
         return bytes(value)
     if isinstance(value, list):
         return [to_field(item) for item in value]
-    if isinstance(value, codec.Array):
+    if isinstance(value, Array):
         return [to_field(item) for item in value.items]
-    if isinstance(value, codec.Map):
+    if isinstance(value, Map):
         return table_of(value)
-    return to_field(value.value) if isinstance(value, codec.Described) else None
+    return to_field(value.value) if isinstance(value, Described) else None
 
 
-def table_of(value: codec.Map) -> Table:
+def table_of(value: Map) -> Table:
     """A map as a table; what is not named by text is left out."""
     table: Table = {}
     for key, item in value.pairs:
@@ -100,14 +101,14 @@ def from_field(value: FieldValue) -> Any:
     return value
 
 
-def map_of(table: Table, *, is_symbol: bool) -> codec.Map:
+def map_of(table: Table, *, is_symbol: bool) -> Map:
     """A table as a map, its names symbols or strings."""
     pairs: list[tuple[Any, Any]] = []
     for name, value in table.items():
         said = plain_name(name)
         key = typed.Symbol(said) if is_symbol and said.isascii() else from_field(said)
         pairs.append((key, from_field(value)))
-    return codec.Map(pairs)
+    return Map(pairs)
 
 
 def _number_from_field(value: int) -> Any:

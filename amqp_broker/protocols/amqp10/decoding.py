@@ -1,23 +1,11 @@
-"""AMQP 1.0's types: bytes to values and back (AMQP 1.0, part 1).
-
-What was decoded is encoded to the same meaning again: an integer remembers its width, a symbol is told from a string.
-Holds no performatives and no sections; those are described lists and maps.
-
-| type | value |
-|---|---|
-| null, boolean, string, binary | None, bool, str, bytes |
-| long, double | int, float |
-| the other numbers, timestamp, char, symbol | a class of their own in ``typed.py`` |
-| uuid, decimals | ``Uuid``, ``Decimal``: their bytes |
-| list, map, array | list, ``Map``, ``Array`` |
-| described | ``Described`` |
-"""
+"""AMQP 1.0's types out of bytes (AMQP 1.0, part 1): values read, passed by, or known by their descriptor."""
 
 from __future__ import annotations
 
 import struct
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
+from amqp_broker.protocols.amqp10.compound import DESCRIBED, WIDTHS, Array, Described, Map, Value
 from amqp_broker.protocols.amqp10.typed import (
     Byte,
     Char,
@@ -38,90 +26,6 @@ from amqp_broker.wire.errors import WireError
 NESTING_DEPTH_MAX: Final = 32
 EMPTY_ITEMS_MAX: Final = 65_536  # of an array whose items take no bytes
 
-
-class Malformed(WireError):
-    """Bytes that are no value of AMQP 1.0."""
-
-
-class Map:
-    """A map: pairs in their order, for a key may be of any type.
-
-    Args:
-        pairs: keys and values.
-    """
-
-    __slots__ = ("pairs",)
-
-    def __init__(self, pairs: list[tuple[Any, Any]]) -> None:
-        self.pairs = pairs
-
-    def get(self, key: str) -> Any:
-        """The value of a string or a symbol; None where there is none."""
-        for one, value in self.pairs:
-            if isinstance(one, str) and one == key:
-                return value
-        return None
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Map) and other.pairs == self.pairs
-
-    def __hash__(self) -> int:
-        return len(self.pairs)
-
-    def __repr__(self) -> str:
-        return f"Map({self.pairs!r})"
-
-
-class Array:
-    """An array: items of one type.
-
-    Args:
-        constructor: the bytes that say which, with a descriptor if there is one.
-        items: they.
-    """
-
-    __slots__ = ("constructor", "items")
-
-    def __init__(self, constructor: bytes, items: list[Any]) -> None:
-        self.constructor = constructor
-        self.items = items
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Array) and other.items == self.items
-
-    def __hash__(self) -> int:
-        return len(self.items)
-
-    def __repr__(self) -> str:
-        return f"Array({self.items!r})"
-
-
-class Described:
-    """A value with a descriptor.
-
-    Args:
-        descriptor: most often a number (``ULong``) or a ``Symbol``.
-        value: what is described.
-    """
-
-    __slots__ = ("descriptor", "value")
-
-    def __init__(self, descriptor: Any, value: Any) -> None:
-        self.descriptor = descriptor
-        self.value = value
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Described) and (other.descriptor, other.value) == (self.descriptor, self.value)
-
-    def __hash__(self) -> int:
-        return 1
-
-    def __repr__(self) -> str:
-        return f"Described({self.descriptor!r}, {self.value!r})"
-
-
-Value: TypeAlias = Any  # of the types above
-
 _U16: Final = struct.Struct(">H")
 _U32: Final = struct.Struct(">I")
 _U64: Final = struct.Struct(">Q")
@@ -133,10 +37,9 @@ _F32: Final = struct.Struct(">f")
 _F64: Final = struct.Struct(">d")
 _TWO_U32: Final = struct.Struct(">II")
 
-DESCRIBED: Final = 0x00
-NULL: Final = b"\x40"
-# How many bytes a value of a fixed width has, by the upper half of its constructor.
-_WIDTHS: Final = {0x4: 0, 0x5: 1, 0x6: 2, 0x7: 4, 0x8: 8, 0x9: 16}
+
+class Malformed(WireError):
+    """Bytes that are no value of AMQP 1.0."""
 
 
 def decode(data: bytes, offset: int) -> tuple[Value, int]:
@@ -175,8 +78,8 @@ def skip(data: bytes, offset: int) -> int:
             end = offset + 1 + data[offset]
         elif kind in (0xB, 0xD, 0xF):
             end = offset + 4 + int(_U32.unpack_from(data, offset)[0])
-        elif kind in _WIDTHS:
-            end = offset + _WIDTHS[kind]
+        elif kind in WIDTHS:
+            end = offset + WIDTHS[kind]
         else:
             raise Malformed(f"unknown type {code:#04x}")
     except (IndexError, struct.error):
@@ -273,7 +176,7 @@ def _decode_fixed(code: int, data: bytes, offset: int) -> tuple[Value, int]:
     if code == 0x83:
         return Timestamp(_I64.unpack_from(data, offset)[0]), offset + 8
     if code in (0x74, 0x84, 0x94):
-        end = offset + _WIDTHS[code >> 4]
+        end = offset + WIDTHS[code >> 4]
         return Decimal(_part(data, offset, end)), end
     if code == 0x98:
         return Uuid(_part(data, offset, offset + 16)), offset + 16
@@ -377,164 +280,6 @@ def _decode_array(code: int, data: bytes, offset: int, depth: int) -> tuple[Valu
     if offset != end:
         raise Malformed("an array does not end where it says")
     return Array(constructor, items), end
-
-
-# --- values to bytes
-
-
-def encode(value: Value) -> bytes:
-    """The bytes of a value, as few as its type allows; of an array, those that it came in.
-
-    Raises:
-        WireError: there is no such type, or it does not fit.
-    """
-    try:
-        return _encode(value)
-    except (struct.error, UnicodeEncodeError):
-        raise WireError(f"{value!r} does not fit into its type") from None
-
-
-def _encode(value: Value) -> bytes:
-    if value is None:
-        return NULL
-    if isinstance(value, str):
-        return _encode_text(value)
-    if isinstance(value, bool):
-        return b"\x41" if value else b"\x42"
-    if isinstance(value, int):
-        return _encode_int(value)
-    if isinstance(value, bytes):
-        if isinstance(value, Uuid):
-            return b"\x98" + value
-        if isinstance(value, Decimal):
-            return {4: b"\x74", 8: b"\x84", 16: b"\x94"}[len(value)] + value
-        return _sized(0xA0, value)
-    if isinstance(value, float):
-        return b"\x72" + _F32.pack(value) if isinstance(value, Float) else b"\x82" + _F64.pack(value)
-    if isinstance(value, list):
-        return encode_list([_encode(item) for item in value])
-    if isinstance(value, Map):
-        return _encode_map(value)
-    if isinstance(value, Described):
-        return b"\0" + _encode(value.descriptor) + _encode(value.value)
-    if isinstance(value, Array):
-        return _encode_array(value)
-    raise WireError(f"{value!r} has no type of AMQP 1.0")
-
-
-def _sized(code: int, data: bytes) -> bytes:
-    """A value of variable width behind its constructor; ``code`` is the one with a length of one byte."""
-    if len(data) < 256:
-        return bytes((code, len(data))) + data
-    return bytes((code + 0x10,)) + _U32.pack(len(data)) + data
-
-
-def _encode_text(value: str) -> bytes:
-    if isinstance(value, Symbol):
-        return _sized(0xA3, value.encode("ascii"))
-    if isinstance(value, Char):
-        return b"\x73" + _U32.pack(ord(value))
-    return _sized(0xA1, value.encode())
-
-
-def _encode_int(value: int) -> bytes:
-    if isinstance(value, UInt):
-        if 0 <= value < 256:
-            return bytes((0x52, value)) if value else b"\x43"
-        return b"\x70" + _U32.pack(value)
-    if isinstance(value, ULong):
-        if 0 <= value < 256:
-            return bytes((0x53, value)) if value else b"\x44"
-        return b"\x80" + _U64.pack(value)
-    if isinstance(value, UByte):
-        return b"\x50" + value.to_bytes(1, "big")
-    if isinstance(value, UShort):
-        return b"\x60" + _U16.pack(value)
-    if isinstance(value, Byte):
-        return b"\x51" + _I8.pack(value)
-    if isinstance(value, Short):
-        return b"\x61" + _I16.pack(value)
-    if isinstance(value, Int):
-        return b"\x54" + _I8.pack(value) if -128 <= value < 128 else b"\x71" + _I32.pack(value)
-    if isinstance(value, Timestamp):
-        return b"\x83" + _I64.pack(value)
-    return b"\x55" + _I8.pack(value) if -128 <= value < 128 else b"\x81" + _I64.pack(value)
-
-
-def encode_list(items: list[bytes]) -> bytes:
-    """A list of values that are encoded already."""
-    if not items:
-        return b"\x45"
-    return _compound(0xC0, len(items), b"".join(items))
-
-
-def _encode_map(value: Map) -> bytes:
-    parts: list[bytes] = []
-    for key, one in value.pairs:
-        parts.append(_encode(key))
-        parts.append(_encode(one))
-    return _compound(0xC1, len(parts), b"".join(parts))
-
-
-def _compound(code: int, count: int, data: bytes) -> bytes:
-    if len(data) < 255 and count < 256:
-        return bytes((code, len(data) + 1, count)) + data
-    return bytes((code + 0x10,)) + _TWO_U32.pack(len(data) + 4, count) + data
-
-
-def _encode_array(value: Array) -> bytes:
-    code = value.constructor[-1]
-    data = value.constructor + b"".join([_encode_as(code, _undescribed(item)) for item in value.items])
-    return b"\xf0" + _TWO_U32.pack(len(data) + 4, len(value.items)) + data
-
-
-def _undescribed(value: Value) -> Value:
-    while isinstance(value, Described):
-        value = value.value
-    return value
-
-
-def _encode_as(code: int, value: Value) -> bytes:
-    """A value without a constructor, as an array has it."""
-    kind = code >> 4
-    if kind == 0x4:
-        return b""
-    if kind in (0xA, 0xB):
-        data = value.encode() if isinstance(value, str) else bytes(value)
-        return (bytes((len(data),)) if kind == 0xA else _U32.pack(len(data))) + data
-    if kind in (0xC, 0xD):
-        return _encode_compound_as(kind, value)
-    if kind in (0xE, 0xF):
-        data = _encode_array(value)[5:]  # behind constructor and size
-        if kind == 0xE:
-            return bytes((len(data) - 3, len(value.items))) + data[4:]
-        return _U32.pack(len(data)) + data
-    if isinstance(value, bytes):
-        return bytes(value)
-    if isinstance(value, Char):
-        return _U32.pack(ord(value))
-    if code in (0x72, 0x82):
-        return _F32.pack(value) if code == 0x72 else _F64.pack(value)
-    width = _WIDTHS[kind]
-    return int(value).to_bytes(width, "big", signed=code in (0x51, 0x54, 0x55, 0x61, 0x71, 0x81, 0x83))
-
-
-def _encode_compound_as(kind: int, value: Value) -> bytes:
-    parts: list[bytes] = []
-    if isinstance(value, Map):
-        for key, one in value.pairs:
-            parts += (_encode(key), _encode(one))
-    else:
-        parts += [_encode(item) for item in value]
-    data = b"".join(parts)
-    if kind == 0xC:
-        return bytes((len(data) + 1, len(parts))) + data
-    return _TWO_U32.pack(len(data) + 4, len(parts)) + data
-
-
-def symbols(*names: str) -> Array:
-    """An array of symbols."""
-    return Array(b"\xa3", [Symbol(name) for name in names])
 
 
 def descriptor_code(data: bytes, offset: int) -> int:

@@ -12,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from amqp_broker.protocols.amqp10 import typed
-from amqp_broker.protocols.amqp10.codec import Array, Described, Malformed, Map, decode, encode, skip
+from amqp_broker.protocols.amqp10.compound import Array, Described, Map
+from amqp_broker.protocols.amqp10.decoding import Malformed, decode, skip
+from amqp_broker.protocols.amqp10.encoding import encode
 from amqp_broker.protocols.amqp10.typed import Symbol, ULong
 
 SINGLE = st.floats(width=32, allow_nan=False).map(typed.Float)
