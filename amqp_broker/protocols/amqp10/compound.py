@@ -1,8 +1,8 @@
 """AMQP 1.0's types as Python's (AMQP 1.0, part 1), and those values that hold others: maps, arrays, described ones.
 
 What was decoded is encoded to the same meaning again: an integer remembers its width, a symbol is told from a string.
-Holds no performatives and no sections; those are described lists and maps. ``decoding.py`` reads their bytes, ``encoding.py``
-writes them.
+Holds no performatives and no sections; those are described lists and maps. ``decoding.py`` reads their bytes,
+``encoding.py`` writes them.
 
 | type | value |
 |---|---|
