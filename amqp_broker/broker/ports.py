@@ -101,7 +101,7 @@ class PassiveDriver:
         """Leave them."""
 
     def deadline_came_forward(self) -> None:
-        """Nobody sleeps."""
+        """Nobody waits for the next deadline."""
 
     def verify_password(self, check: NotVerifiedYet, go_on: Callable[[], None], is_wanted: Callable[[], bool]) -> None:
         """Verify it, however long that takes."""

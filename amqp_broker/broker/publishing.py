@@ -174,7 +174,7 @@ class Ingress:
         if digest.is_persistent:
             for queue in queues:
                 if queue.past is not None:
-                    return self._put_and_remember(queues, address, header, body, digest)
+                    return self._put_with_pasts(queues, address, header, body, digest)
         is_persistent, priority = digest.is_persistent, digest.priority
         expires_at_ms = None
         if digest.expiration_ms is not None:
@@ -203,10 +203,10 @@ class Ingress:
                 position = message.reference or position
         return position if is_accepted else REFUSED
 
-    def _put_and_remember(
+    def _put_with_pasts(
         self, queues: tuple[Queue, ...], address: Address, header: bytes, body: bytes, digest: Digest
     ) -> Outcome:
-        """Publish a persistent message to queues of which one has a past, or more: what they take is remembered.
+        """Publish a persistent message to queues of which one has a past, or more: what they take goes into it.
 
         It is written once, with a claim more for each past; else all is as without a past.
         """
@@ -228,14 +228,14 @@ class Ingress:
             keeping.append(queue)
             kept.append(message)
             past = queue.past
-            remembered = Message(address, header, body, True, digest.priority)
+            for_past = Message(address, header, body, True, digest.priority)
             if past is not None:
                 past.be_kept()
                 keeping.append(past)
-                kept.append(remembered)
-            entries.append((queue, message, past, remembered))
+                kept.append(for_past)
+            entries.append((queue, message, past, for_past))
         self._durability.keep_message(keeping, kept, expiration_ms)
-        for queue, message, past, remembered in entries:
+        for queue, message, past, for_past in entries:
             is_taken = queue.publish(message)
             if is_taken:
                 queue.counts.published += 1
@@ -243,10 +243,10 @@ class Ingress:
                 is_accepted = False
                 self._durability.forget_message(message)
             if past is not None and is_taken and past is queue.past:
-                past.remember(remembered)
+                past.append(for_past)
             else:
-                self._durability.forget_message(remembered)
-            position = remembered.reference or message.reference or position
+                self._durability.forget_message(for_past)
+            position = for_past.reference or message.reference or position
         return position if is_accepted else REFUSED
 
     def _put_delayed(

@@ -1,6 +1,6 @@
 """Timers: one agenda a broker, kept in the order of its deadlines.
 
-Nothing here waits. The server floor asks for the next deadline, sleeps as long as it likes and calls ``run_due``; a
+Nothing here waits. The server floor asks for the next deadline, waits as long as it likes and calls ``run_due``; a
 test moves its clock by hand and does the same.
 """
 

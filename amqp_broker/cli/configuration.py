@@ -167,7 +167,7 @@ def _known(name: str, path: Path) -> str:
 
 
 def _settings_in(environment: Mapping[str, str]) -> dict[str, str]:
-    """The variables that set something, with the name of the setting. A misspelt one is refused, a stranger ignored."""
+    """The variables that set something, with the name of the setting. A misspelt one is refused, others are ignored."""
     found = {}
     for variable, value in environment.items():
         if not variable.startswith(ENVIRONMENT_PREFIX) or variable == CONFIG_VARIABLE:

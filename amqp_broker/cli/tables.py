@@ -62,7 +62,7 @@ def show(rows: Sequence[Mapping[str, Any]], columns: Iterable[Column | str], as_
 
 
 def _line_width() -> int | None:
-    """How wide a line may be; None where nobody minds."""
+    """How wide a line may be; None where any will do."""
     if os.environ.get("COLUMNS", "").isdigit() or sys.stdout.isatty():
         return shutil.get_terminal_size().columns
     return None

@@ -293,7 +293,7 @@ class Shard:
             copies.load(store)
         files = KeptFiles(store, copies.local, f"etcd {self._here.keys.prefix}")
         files.adopt(copies)
-        files.sweep()
+        files.remove_nameless()
         journal = cast(Journal, SegmentJournal(files, self._here.settings.segment_size_bytes))
         server.open(journal)
         return journal

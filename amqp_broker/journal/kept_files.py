@@ -11,7 +11,7 @@ that reaches at least as far, so no byte is lost with it. Pieces that overlap co
 truncation is in the store before anything that was written behind it.
 
 Names change in the store when the folder is synced, all at once where they are not too many. What a crash leaves behind
-of a file without a name is removed by whoever opens the store next (``sweep``).
+of a file without a name is removed by whoever opens the store next (``remove_nameless``).
 
 The local copy serves reads, so paging asks no store; it is worth nothing after the process has ended. Holds no network:
 the store is a Protocol.
@@ -157,7 +157,7 @@ class KeptFiles:
         self._kept_names = dict(copies.names)
         self._files, self._nameless = copies.take()
 
-    def sweep(self) -> int:
+    def remove_nameless(self) -> int:
         """Remove what is left of files without a name; returns of how many there was something."""
         lost, self._nameless = self._nameless, []
         for first in range(0, len(lost), TRANSACTION_CHANGES_MAX):

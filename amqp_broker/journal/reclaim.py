@@ -3,7 +3,7 @@
 Holds the choice of segments that are worth it, and the work: the live records of a few neighbours are copied into one
 segment that takes their place, or the segments are removed when nothing in them is needed.
 
-What makes it subtle are drops. A drop has to stay on disk as long as the record that it kills does, or the record would
+What makes it subtle are drops. A drop has to stay on disk as long as the record that it ends does, or the record would
 come back at the next start. So the drops in a segment are copied too, as far as their records still lie in older
 segments; and a removal is made durable before the next drop is forgotten because of it.
 """

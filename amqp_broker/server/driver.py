@@ -42,7 +42,7 @@ class ServerDriver:
         self.wanted_pages.set()
 
     def deadline_came_forward(self) -> None:
-        """Wake who sleeps until the next deadline."""
+        """Wake the task that waits for the next deadline."""
         self.earlier_deadline.set()
 
     def verify_password(self, check: NotVerifiedYet, go_on: Callable[[], None], is_wanted: Callable[[], bool]) -> None:

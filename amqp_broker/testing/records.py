@@ -82,7 +82,7 @@ def message_seen(message: HeldMessage, header: bytes | None = None) -> Message:
     )
 
 
-class Remembered:
+class RecentMessages:
     """The last messages of one virtual host, the oldest first.
 
     Args:

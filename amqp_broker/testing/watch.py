@@ -10,7 +10,7 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-from amqp_broker.testing.records import Remembered, Unrouted
+from amqp_broker.testing.records import RecentMessages, Unrouted
 
 ERRORS_MAX = 100
 
@@ -35,7 +35,7 @@ class Hold:
 class SpaceWatch:
     """What is remembered of one virtual host."""
 
-    remembered: Remembered
+    remembered: RecentMessages
     unrouted: Unrouted = field(default_factory=Unrouted)
     publish_faults: deque[PublishFault] = field(default_factory=deque)  # one for each publish to come
     holds: set[Hold] = field(default_factory=set)  # while there are any, consumers get nothing
@@ -62,7 +62,7 @@ class Watch:
         """What is remembered of one virtual host."""
         space = self._spaces.get(virtual_host)
         if space is None:
-            space = self._spaces[virtual_host] = SpaceWatch(Remembered(self._remember))
+            space = self._spaces[virtual_host] = SpaceWatch(RecentMessages(self._remember))
         return space
 
     @property

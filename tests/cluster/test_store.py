@@ -202,7 +202,7 @@ def journal_on(members: Members, prefix: str) -> tuple[EtcdStore, SegmentJournal
     store.open()
     files = KeptFiles(store, MemoryFiles())
     files.fetch()
-    files.sweep()
+    files.remove_nameless()
     kept: FileSystem = files
     return store, SegmentJournal(kept, 1_000_000)
 

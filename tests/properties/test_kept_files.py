@@ -117,7 +117,7 @@ def test_a_name_is_kept_when_the_folder_is_synced_and_the_rest_is_swept() -> Non
     files.create("lost", 10).sync()
     assert opened(store).names() == []
     other = opened(store)
-    assert other.sweep() == 1
+    assert other.remove_nameless() == 1
     assert store.keys == {}
     files = opened(store)
     for name, data in (("a.new", b"new"), ("a", b"old")):
@@ -130,7 +130,7 @@ def test_a_name_is_kept_when_the_folder_is_synced_and_the_rest_is_swept() -> Non
     files.sync_folder()
     assert opened(store).names() == ["a"]
     assert opened(store).open("a").read_at(0, 9) == b"new"
-    assert opened(store).sweep() == 0
+    assert opened(store).remove_nameless() == 0
     files.remove("a")
     files.sync_folder()
     assert store.keys == {}

@@ -113,7 +113,7 @@ class CrashingKeptFiles:
         self.files = KeptFiles(self.store, self._follower.local)
         self.files.adopt(self._follower)
         assert contents(self.files) == contents(fetched)
-        self.files.sweep()
+        self.files.remove_nameless()
         self._follower = self.store.follow()
 
     def lose_power(self) -> None:

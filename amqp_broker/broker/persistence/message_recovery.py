@@ -45,7 +45,7 @@ class MessageRecovery:
         self._queues = queues
         self._pasts = pasts
         self._decode = MessageDecoder().decode
-        self.orphans: list[int] = []  # claims of queues that are gone
+        self.unowned: list[int] = []  # claims of queues that are gone
         self._counted = array("Q")  # the references of quorum queues' messages, whose returns are counted; ascending
         # What gathers: messages of one queue.
         self._queue: Queue | None = None
@@ -92,7 +92,7 @@ class MessageRecovery:
         kept = self._decode(payload)
         queue = self._queues.get(kept.queues[0])
         if queue is None:
-            self.orphans.append(reference)
+            self.unowned.append(reference)
         else:
             queue.restore_block(reference, kept.body, kept.published_wall_ms)
 
@@ -133,7 +133,7 @@ class MessageRecovery:
                     past.restore(claim, kept.published_wall_ms, len(payload))
                     self._gather_for_past(past, payload, kept, has_left=claims[0] == claim)
                 else:
-                    self.orphans.append(claim)
+                    self.unowned.append(claim)
                 continue
             if queue.is_log:
                 queue.restore_entry(claim, len(kept.body), kept.published_wall_ms)

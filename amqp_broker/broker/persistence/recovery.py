@@ -85,7 +85,7 @@ class Recovery(Restored):
     def _finish(self) -> None:
         self._messages.flush()
         self._journal.drop_many(self.dropped)
-        self._journal.drop_many(self._messages.orphans)
+        self._journal.drop_many(self._messages.unowned)
         self._repair()
         self._apply_policies()
         for queue in self.queues.values():
@@ -102,7 +102,7 @@ class Recovery(Restored):
     @property
     def dropped_message_count(self) -> int:
         """How many messages were dropped because their queues are gone."""
-        return len(self._messages.orphans)
+        return len(self._messages.unowned)
 
     def _repair(self) -> None:
         """Write what was missing, and remove what is there twice."""

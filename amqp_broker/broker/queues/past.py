@@ -133,7 +133,7 @@ class Past(StoredQueue):
         if not self.reference:
             self._durability.keep_past(self, self._queue)
 
-    def remember(self, message: Message) -> None:
+    def append(self, message: Message) -> None:
         """A message has come, whose record has a claim of this past."""
         if message.reference:
             self._add(message.reference, self._clock.wall_ms(), len(message.body))

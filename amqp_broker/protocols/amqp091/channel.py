@@ -193,7 +193,7 @@ class Channel(ChannelLink):
         if self.state is OPEN and self.connection.broker.observers.present_for_changes:
             self.connection.broker.observers.closed(self.connection, self, self.connection.close_reason)
         if self.transaction is not None:
-            self.transaction.roll_back(self.consuming.restore)
+            self.transaction.roll_back(self.consuming.unsettle)
             self.transaction = None
         if not self.is_counted:
             self.is_counted = True
@@ -263,7 +263,7 @@ def _tx_commit(channel: Channel, method: methods.Tx.Commit) -> None:
 def _tx_rollback(channel: Channel, method: methods.Tx.Rollback) -> None:
     transaction = _transaction(channel)
     channel.transaction = Transaction()
-    transaction.roll_back(channel.consuming.restore)
+    transaction.roll_back(channel.consuming.unsettle)
     channel.reply(methods.Tx.RollbackOk())
 
 

@@ -361,7 +361,7 @@ class Consuming:
             return sorted(number for number in unacknowledged if number <= last)
         return tags
 
-    def restore(self, deliveries: dict[int, Unacknowledged]) -> None:
+    def unsettle(self, deliveries: dict[int, Unacknowledged]) -> None:
         """What a transaction settled is unacknowledged again."""
         together = sorted({**self.unacknowledged, **deliveries}.items())
         self.unacknowledged.clear()  # whoever is settling some of them goes on with this dictionary
@@ -486,6 +486,6 @@ class Consuming:
         return chain(self._unfinished, self._settle_rest())
 
     def _settle_rest(self) -> Iterator[None]:
-        """Give all that is unacknowledged back, also what a transaction has restored below what was settled last."""
+        """Give all that is unacknowledged back, also what a transaction has unsettled below what was settled last."""
         self._lowest_tag = next(iter(self.unacknowledged), self._next_tag)
         yield from self._settle_through(Settlement.ABANDONED, self._next_tag - 1)

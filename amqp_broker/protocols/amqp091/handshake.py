@@ -123,7 +123,7 @@ class Handshake:
 
 
 def _error_of(refused: Refused, mechanism: str) -> AmqpError:
-    """What is said of a refused login. Why stands in the log only, a stranger is not told."""
+    """What is said of a refused login. Why stands in the log only: the client may be anybody."""
     if refused.reason is Refusal.UNKNOWN_MECHANISM:
         return AmqpError(ReplyCode.COMMAND_INVALID, str(refused))
     if refused.reason is Refusal.MALFORMED_RESPONSE:

@@ -34,7 +34,7 @@ class Publication(NamedTuple):
 
 Route = Callable[..., bool]  # returns whether all queues took it
 Settle = Callable[[Settlement, list[Unacknowledged]], None]
-Restore = Callable[[dict[int, Unacknowledged]], None]
+Unsettle = Callable[[dict[int, Unacknowledged]], None]
 
 
 class Transaction:
@@ -92,10 +92,10 @@ class Transaction:
     def _has_rejections(self) -> bool:
         return any(settlement is Settlement.REJECTED for settlement, _ in self._settlements)
 
-    def roll_back(self, restore: Restore) -> None:
-        """Forget the publishes; what was settled is unacknowledged again, which ``restore`` sees to."""
+    def roll_back(self, unsettle: Unsettle) -> None:
+        """Forget the publishes; what was settled is unacknowledged again, which ``unsettle`` sees to."""
         for _, deliveries in self._settlements:
-            restore(deliveries)
+            unsettle(deliveries)
 
 
 def _queues_now(virtual_host: VirtualHost, publication: Publication) -> tuple[Queue, ...]:
