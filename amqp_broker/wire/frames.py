@@ -50,6 +50,7 @@ _read_content_header_frame: Final[Callable[[bytes, int], tuple[int, int, int, in
 _read_end_and_header: Final[Callable[[bytes, int], tuple[int, int, int, int]]] = struct.Struct(">BBHI").unpack_from
 
 _CONTENT_HEADER_BYTES_MIN: Final = 14
+_ALIKE_BYTES_MAX: Final = 512  # of a beginning that is remembered: comparing it must take less than reading it
 _BASIC_CLASS_WITHOUT_WEIGHT: Final = 60 << 16
 _ANY_SIZE: Final = 1 << 32
 
@@ -58,8 +59,7 @@ class FrameSplitter:
     """Cuts the bytes of one connection into frames, however they were cut when they came.
 
     Args:
-        frame_size_bytes_max: the largest frame, overhead included; 0 for any size. It may be changed at any time,
-            between two frames of one chunk as well.
+        frame_size_bytes_max: the largest frame, overhead included; 0 for any size. See ``limit_frames``.
     """
 
     def __init__(self, frame_size_bytes_max: int) -> None:
@@ -69,6 +69,16 @@ class FrameSplitter:
         self._data = b""  # the chunk that is being cut, and where the next frame begins
         self._offset = 0
         self._body_buffers: BodyBuffers | None = None
+        # Of the content that was taken last: all before its body, for the next most often begins with the same bytes.
+        self._last_start = b""
+        self._last_channel = 0
+        self._last_header = b""
+        self._last_body_bytes = 0
+
+    def limit_frames(self, frame_size_bytes_max: int) -> None:
+        """Let another size be that of the largest frame from now on, between two frames of one chunk as well."""
+        self.frame_size_bytes_max = frame_size_bytes_max
+        self._last_channel = 0
 
     def split(self, data: bytes) -> Iterator[tuple[int, int, bytes]]:
         """Yield every frame that is whole with these bytes, and keep what is left for the next call.
@@ -222,6 +232,18 @@ class FrameSplitter:
             present chunk, or are anything else, or wrong in any way: then ``split`` goes on frame by frame.
         """
         data, offset = self._data, self._offset
+        body_start = offset + len(self._last_start)
+        if channel != self._last_channel or data[offset:body_start] != self._last_start:
+            return self._take_other_content(channel)
+        body_end = body_start + self._last_body_bytes
+        if body_end >= len(data) or data[body_end] != FRAME_END:
+            return None
+        self._offset = body_end + 1
+        return self._last_header, data[body_start:body_end]
+
+    def _take_other_content(self, channel: int) -> tuple[bytes, bytes] | None:
+        """The same for content that does not begin as the last one did."""
+        data, offset = self._data, self._offset
         try:
             kind, number, header_bytes, class_and_weight, body_bytes = _read_content_header_frame(data, offset)
             header_end = offset + FRAME_HEADER_BYTES + header_bytes
@@ -240,7 +262,11 @@ class FrameSplitter:
         if not is_right:
             return None
         self._offset = body_end + 1
-        return data[offset + FRAME_HEADER_BYTES : header_end], data[body_start:body_end]
+        header = data[offset + FRAME_HEADER_BYTES : header_end]
+        if body_start - offset <= _ALIKE_BYTES_MAX:
+            self._last_start, self._last_channel = data[offset:body_start], channel
+            self._last_header, self._last_body_bytes = header, payload_bytes
+        return header, data[body_start:body_end]
 
     def _keep(self, data: bytes, offset: int, wanted_bytes: int) -> None:
         self._data = b""

@@ -56,7 +56,7 @@ def test_the_limit_may_change_between_two_frames_of_one_chunk() -> None:
     sizes = []
     for _, _, payload in splitter.split(encode_frame(METHOD, 0, b"tune-ok") + encode_frame(BODY, 1, bytes(5000))):
         sizes.append(len(payload))
-        splitter.frame_size_bytes_max = 8192
+        splitter.limit_frames(8192)
     assert sizes == [7, 5000]
 
 

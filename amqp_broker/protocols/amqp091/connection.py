@@ -346,7 +346,7 @@ class Connection(Link):
         self.frame_size_bytes_max = frame_size_bytes_max
         self.channels_max = channels_max
         self.heartbeat_s = heartbeat_s
-        self.splitter.frame_size_bytes_max = frame_size_bytes_max
+        self.splitter.limit_frames(frame_size_bytes_max)
         self.start_heartbeats()
 
     def start_heartbeats(self) -> None:
