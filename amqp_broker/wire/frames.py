@@ -50,7 +50,7 @@ _read_content_header_frame: Final[Callable[[bytes, int], tuple[int, int, int, in
 _read_end_and_header: Final[Callable[[bytes, int], tuple[int, int, int, int]]] = struct.Struct(">BBHI").unpack_from
 
 _CONTENT_HEADER_BYTES_MIN: Final = 14
-_ALIKE_BYTES_MAX: Final = 512  # of a beginning that is remembered: comparing it must take less than reading it
+ALIKE_BYTES_MAX: Final = 512  # of what is remembered because the next message most often has the same
 _BASIC_CLASS_WITHOUT_WEIGHT: Final = 60 << 16
 _ANY_SIZE: Final = 1 << 32
 
@@ -263,7 +263,7 @@ class FrameSplitter:
             return None
         self._offset = body_end + 1
         header = data[offset + FRAME_HEADER_BYTES : header_end]
-        if body_start - offset <= _ALIKE_BYTES_MAX:
+        if body_start - offset <= ALIKE_BYTES_MAX:
             self._last_start, self._last_channel = data[offset:body_start], channel
             self._last_header, self._last_body_bytes = header, payload_bytes
         return header, data[body_start:body_end]

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Final
 
 from amqp_broker.wire.errors import WireError
-from amqp_broker.wire.frames import BODY, FRAME_END, FRAME_OVERHEAD_BYTES, HEADER, METHOD
+from amqp_broker.wire.frames import ALIKE_BYTES_MAX, BODY, FRAME_END, FRAME_OVERHEAD_BYTES, HEADER, METHOD
 from amqp_broker.wire.strings import decode_utf8_shortstr, encode_shortstr
 
 # The class and method ids that begin a method frame's payload.
@@ -33,7 +33,7 @@ _END: Final = bytes((FRAME_END,))
 _FRAME: Final = struct.Struct(">BHI")
 _END_AND_FRAME: Final = struct.Struct(">BBHI")
 _METHOD_FRAME: Final = struct.Struct(">BHI4s")
-_TAG_AND_BITS: Final = struct.Struct(">QB")
+_pack_tag_and_bits: Final[Callable[[int, bool], bytes]] = struct.Struct(">QB").pack
 _read_tag_and_bits: Final[Callable[[bytes], tuple[int, int]]] = struct.Struct(">4xQB").unpack
 _TAGGED_FRAME: Final = struct.Struct(">BHI4sQB")
 _TAGGED_FRAME_AND_END: Final = struct.Struct(">BHI4sQBB")
@@ -153,44 +153,86 @@ def encode_deliver(
     return (
         _METHOD_FRAME.pack(METHOD, channel, payload_bytes, DELIVER)
         + consumer_tag_shortstr
-        + _TAG_AND_BITS.pack(delivery_tag, redelivered)
+        + _pack_tag_and_bits(delivery_tag, redelivered)
         + address
         + _END
     )
 
 
-def encode_delivery(
-    channel: int,
-    consumer_tag_shortstr: bytes,
-    delivery_tag: int,
-    redelivered: bool,
-    address: bytes,
-    header_payload: bytes,
-    body: bytes,
-    frame_size_bytes_max: int,
-) -> bytes:
-    """``basic.deliver`` and its content; the arguments are those of ``encode_deliver`` and ``encode_content``.
+class DeliveryEncoder:
+    """Encodes the deliveries of one channel: ``basic.deliver`` and its content, in one piece.
 
-    The usual delivery has one body frame. It is made here in one go, because joining nine pieces once takes less than
-    half the time of adding one to the other.
+    A delivery is most often like the one before it in all but its tag and its body. So what stands between these is
+    remembered, and asked for by identity: messages that were published alike share their address and their header.
+
+    Args:
+        channel: where they go.
+        frame_size_bytes_max: the largest frame the peer takes, overhead included; 0 for any size.
     """
-    body_bytes = len(body)
-    if not 0 < body_bytes <= (frame_size_bytes_max or body_bytes + FRAME_OVERHEAD_BYTES) - FRAME_OVERHEAD_BYTES:
-        method = encode_deliver(channel, consumer_tag_shortstr, delivery_tag, redelivered, address)
-        return b"".join((method, *content_parts(channel, header_payload, body, frame_size_bytes_max)))
-    return b"".join(
-        (
-            _METHOD_FRAME.pack(METHOD, channel, 13 + len(consumer_tag_shortstr) + len(address), DELIVER),
-            consumer_tag_shortstr,
-            _TAG_AND_BITS.pack(delivery_tag, redelivered),
-            address,
-            _END_AND_FRAME.pack(FRAME_END, HEADER, channel, len(header_payload)),
-            header_payload,
-            _END_AND_FRAME.pack(FRAME_END, BODY, channel, body_bytes),
-            body,
-            _END,
-        )
+
+    __slots__ = (
+        "_address",
+        "_before_tag",
+        "_behind_tag",
+        "_body_bytes",
+        "_channel",
+        "_consumer_tag",
+        "_frame_size_bytes_max",
+        "_header",
     )
+
+    def __init__(self, channel: int, frame_size_bytes_max: int) -> None:
+        self._channel = channel
+        self._frame_size_bytes_max = frame_size_bytes_max
+        self._consumer_tag: bytes | None = None
+        self._address: bytes | None = None
+        self._header: bytes | None = None
+        self._body_bytes = 0
+        self._before_tag = b""
+        self._behind_tag = b""
+
+    def encode(
+        self,
+        consumer_tag_shortstr: bytes,
+        delivery_tag: int,
+        redelivered: bool,
+        address: bytes,
+        header_payload: bytes,
+        body: bytes,
+    ) -> bytes:
+        """The frames of one delivery; the arguments are those of ``encode_deliver`` and ``content_parts``."""
+        if address is not self._address or consumer_tag_shortstr is not self._consumer_tag:
+            self._remember_address(consumer_tag_shortstr, address)
+        if header_payload is not self._header or len(body) != self._body_bytes:
+            if not self._remember_header(address, header_payload, len(body)):
+                method = encode_deliver(self._channel, consumer_tag_shortstr, delivery_tag, redelivered, address)
+                content = content_parts(self._channel, header_payload, body, self._frame_size_bytes_max)
+                return b"".join((method, *content))
+        return b"".join((self._before_tag, _pack_tag_and_bits(delivery_tag, redelivered), self._behind_tag, body, _END))
+
+    def _remember_address(self, consumer_tag_shortstr: bytes, address: bytes) -> None:
+        payload_bytes = 13 + len(consumer_tag_shortstr) + len(address)
+        self._before_tag = _METHOD_FRAME.pack(METHOD, self._channel, payload_bytes, DELIVER) + consumer_tag_shortstr
+        self._consumer_tag = consumer_tag_shortstr
+        self._address = address
+        self._header = None
+
+    def _remember_header(self, address: bytes, header_payload: bytes, body_bytes: int) -> bool:
+        """Returns False where the body needs more frames than one, or none, or where it would be much to remember."""
+        limit_bytes = self._frame_size_bytes_max or body_bytes + FRAME_OVERHEAD_BYTES
+        if not 0 < body_bytes <= limit_bytes - FRAME_OVERHEAD_BYTES or len(header_payload) > ALIKE_BYTES_MAX:
+            return False
+        self._behind_tag = b"".join(
+            (
+                address,
+                _END_AND_FRAME.pack(FRAME_END, HEADER, self._channel, len(header_payload)),
+                header_payload,
+                _END_AND_FRAME.pack(FRAME_END, BODY, self._channel, body_bytes),
+            )
+        )
+        self._header = header_payload
+        self._body_bytes = body_bytes
+        return True
 
 
 def encode_get_ok(channel: int, delivery_tag: int, redelivered: bool, address: bytes, message_count: int) -> bytes:

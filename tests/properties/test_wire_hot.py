@@ -176,6 +176,40 @@ def test_content_in_one_frame_is_what_pamqp_writes(channel: int, body: bytes) ->
     assert content == header_frame + pamqp.frame.marshal(pamqp.body.ContentBody(body), channel)
 
 
+TAG_NAMES = [b"\x01a", b"\x02bb"]
+ADDRESSES = [hot.encode_address("", "q"), hot.encode_address("logs", "q")]
+BODIES = [b"", b"x", b"y", b"xx", bytes(40), bytes(41)]
+HEADER_PAYLOADS = [
+    encode_content_header(1, Properties(message_id=name)) for name in ("1", "2", 255 * "3", 255 * "4")
+] + [encode_content_header(1, Properties(app_id=255 * "x", message_id=255 * "x"))]
+
+
+@given(
+    CHANNELS,
+    st.sampled_from([0, 48]),
+    st.lists(
+        st.tuples(
+            st.sampled_from(TAG_NAMES),
+            TAGS,
+            BITS,
+            st.sampled_from(ADDRESSES),
+            st.sampled_from(HEADER_PAYLOADS),
+            st.sampled_from(BODIES),
+        ),
+        max_size=9,
+    ),
+)
+def test_a_delivery_is_encoded_the_same_whatever_was_before_it(
+    channel: int, frame_size_bytes_max: int, deliveries: list[tuple[bytes, int, bool, bytes, bytes, bytes]]
+) -> None:
+    encoder = hot.DeliveryEncoder(channel, frame_size_bytes_max)
+    for consumer_tag, delivery_tag, redelivered, address, header, body in deliveries:
+        method = hot.encode_deliver(channel, consumer_tag, delivery_tag, redelivered, address)
+        content = hot.encode_content(channel, header, body, frame_size_bytes_max)
+        encoded = encoder.encode(consumer_tag, delivery_tag, redelivered, address, header, body)
+        assert encoded == method + content
+
+
 READERS = {
     hot.PUBLISH: hot.decode_publish,
     hot.ACK: hot.decode_ack,

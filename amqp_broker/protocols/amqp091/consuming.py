@@ -42,6 +42,7 @@ class Consuming:
     def __init__(self, channel: ChannelLink) -> None:
         self._channel = channel
         self._output = channel.connection.output
+        self._encoder = hot.DeliveryEncoder(channel.number, channel.connection.frame_size_bytes_max)
         self.has_room = not (self._output.is_congested or channel.connection.virtual_host.are_deliveries_held)
         self.consumers: dict[str, Consumer] = {}
         self.unacknowledged: dict[int, Unacknowledged] = {}
@@ -84,25 +85,17 @@ class Consuming:
         if message.redelivered:
             self._counts.redelivered += 1
             consumer.queue.counts.redelivered += 1
-        connection = channel.connection
         if len(message.body) >= SENT_IN_PARTS_BYTES_MIN:
             self._deliver_in_parts(consumer, tag, message, header)
         else:
             self._output.send(
-                hot.encode_delivery(
-                    channel.number,
-                    consumer.encoded_tag,
-                    tag,
-                    message.redelivered,
-                    message.address.encoded,
-                    header,
-                    message.body,
-                    connection.frame_size_bytes_max,
+                self._encoder.encode(
+                    consumer.encoded_tag, tag, message.redelivered, message.address.encoded, header, message.body
                 )
             )
         if not self.has_room:
             self._last_served = consumer.tag
-            connection.last_served = channel.number
+            channel.connection.last_served = channel.number
         if self._observers.present:
             self._observers.delivered(channel, consumer.queue, message, consumer, no_ack=consumer.no_ack)
 
