@@ -203,11 +203,11 @@ class DeliveryEncoder:
         """The frames of one delivery; the arguments are those of ``encode_deliver`` and ``content_parts``."""
         if address is not self._address or consumer_tag_shortstr is not self._consumer_tag:
             self._remember_address(consumer_tag_shortstr, address)
-        if header_payload is not self._header or len(body) != self._body_bytes:
-            if not self._remember_header(address, header_payload, len(body)):
-                method = encode_deliver(self._channel, consumer_tag_shortstr, delivery_tag, redelivered, address)
-                content = content_parts(self._channel, header_payload, body, self._frame_size_bytes_max)
-                return b"".join((method, *content))
+        is_alike = header_payload is self._header and len(body) == self._body_bytes
+        if not is_alike and not self._remember_header(address, header_payload, len(body)):
+            method = encode_deliver(self._channel, consumer_tag_shortstr, delivery_tag, redelivered, address)
+            content = content_parts(self._channel, header_payload, body, self._frame_size_bytes_max)
+            return b"".join((method, *content))
         return b"".join((self._before_tag, _pack_tag_and_bits(delivery_tag, redelivered), self._behind_tag, body, _END))
 
     def _remember_address(self, consumer_tag_shortstr: bytes, address: bytes) -> None:

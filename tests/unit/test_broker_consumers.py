@@ -10,14 +10,14 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from amqp_broker.broker.descriptions import ChannelInfo
 from amqp_broker.broker.message import Address, Message
 from amqp_broker.broker.queues.base import Queue
-from amqp_broker.broker.queues.consumers import Consumer
+from amqp_broker.broker.queues.consumers import Consumer, Deliveries
 from amqp_broker.wire.table import Table
 from tests.support.topology import Topology
 
 NOWHERE = Address("", "q", b"\x00\x01q")
 
 
-class Inbox:
+class Inbox(Deliveries):
     """A channel as a queue sees it, with the room that a test gives it."""
 
     def __init__(self) -> None:

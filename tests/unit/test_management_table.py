@@ -12,7 +12,7 @@ from typing import Any, cast
 from amqp_broker.broker.broker import Broker
 from amqp_broker.broker.descriptions import ChannelInfo
 from amqp_broker.broker.message import Address, Message
-from amqp_broker.broker.queues.consumers import Consumer
+from amqp_broker.broker.queues.consumers import Consumer, Deliveries
 from amqp_broker.wire.content import Properties, encode_content_header
 from amqp_broker.wire.table import Table
 from tests.support.managed import Managed, managing
@@ -69,10 +69,11 @@ QUEUES: list[tuple[str, bool, Table]] = [
 ]
 
 
-class NoDeliveries:
+class NoDeliveries(Deliveries):
     """A channel that takes nothing."""
 
-    has_room = False
+    def __init__(self) -> None:
+        self.has_room = False
 
     def inspect(self) -> ChannelInfo:
         names = ("name", "number", "connection_name", "user", "peer_host", "peer_port")

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from sortedcontainers import SortedDict
 
 from amqp_broker.broker.message import Message
+from amqp_broker.compilation import mypyc_attr
 from amqp_broker.wire.strings import encode_shortstr
 from amqp_broker.wire.table import Table
 
@@ -39,20 +40,26 @@ def in_turn(members: dict[Key, Member], last_served: Key | None) -> list[Member]
     return in_order[first:] + in_order[:first]
 
 
-class Deliveries(Protocol):
-    """The receiver of a consumer's messages: a channel, as the domain sees it."""
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Deliveries:
+    """The receiver of a consumer's messages: a channel, as the domain sees it.
+
+    No Protocol: it is asked and told for each message, and what mypyc knows by a base is several times as fast.
+    """
 
     has_room: bool
 
     def deliver(self, consumer: Consumer, message: Message, header: bytes) -> None:
         """Send a message to the client; ``header`` is the content header to send with it."""
+        raise NotImplementedError
 
     def consumer_cancelled(self, consumer: Consumer) -> None:
         """The queue has gone, and the consumer with it."""
+        raise NotImplementedError
 
     def inspect(self) -> ChannelInfo:
         """Describe the channel, for those who look in."""
-        ...
+        raise NotImplementedError
 
 
 class Consumer:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from amqp_broker.broker.message import Message
 from amqp_broker.broker.queues.consumers import Consumer, Deliveries
@@ -54,11 +54,12 @@ class Chunk:
         self.records = records
 
 
-class ChunkDeliveries(Deliveries, Protocol):
+class ChunkDeliveries(Deliveries):
     """Where a consumer's chunks go."""
 
     def deliver_chunk(self, chunk: Chunk) -> None:
         """Send a chunk to the client."""
+        raise NotImplementedError
 
 
 class ChunkReader(EntryReader):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from amqp_broker.broker.message import Address, Message
 from amqp_broker.broker.observer import Settlement
-from amqp_broker.broker.queues.consumers import Consumer, in_turn
+from amqp_broker.broker.queues.consumers import Consumer, Deliveries, in_turn
 from amqp_broker.broker.queues.unacknowledged import Unacknowledged
 from amqp_broker.broker.virtual_host import generated_name
 from amqp_broker.broker.works import Unfinished, Work
@@ -36,7 +36,7 @@ SENT_IN_PARTS_BYTES_MIN: Final = 4096
 GET_EFFORT = 10  # about; see ``Connection.has_cost``
 
 
-class Consuming:
+class Consuming(Deliveries):
     """The consumer's side of a channel; the domain delivers to it."""
 
     def __init__(self, channel: ChannelLink) -> None:

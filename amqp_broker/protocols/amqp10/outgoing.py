@@ -13,7 +13,7 @@ from amqp_broker.broker.descriptions import ChannelInfo
 from amqp_broker.broker.message import Message
 from amqp_broker.broker.observer import Settlement
 from amqp_broker.broker.queues.base import Queue
-from amqp_broker.broker.queues.consumers import Consumer
+from amqp_broker.broker.queues.consumers import Consumer, Deliveries
 from amqp_broker.broker.queues.unacknowledged import Unacknowledged
 from amqp_broker.protocols.amqp10.errors import RESOURCE_DELETED, ProtocolError
 from amqp_broker.protocols.amqp10.performatives import Fields
@@ -83,7 +83,7 @@ def _signed(number: int) -> int:
     return number if number < 0x8000_0000 else number - 0x1_0000_0000
 
 
-class ConsumingLink(OutgoingLink):
+class ConsumingLink(OutgoingLink, Deliveries):
     """A link that gets the messages of a queue.
 
     Args:

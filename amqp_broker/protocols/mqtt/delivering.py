@@ -18,7 +18,7 @@ from amqp_broker.broker.descriptions import ChannelInfo
 from amqp_broker.broker.message import Message
 from amqp_broker.broker.observer import Settlement
 from amqp_broker.broker.queues.base import Queue
-from amqp_broker.broker.queues.consumers import Consumer
+from amqp_broker.broker.queues.consumers import Consumer, Deliveries
 from amqp_broker.broker.queues.unacknowledged import Unacknowledged
 from amqp_broker.protocols.mqtt.messages import Content, Translations
 from amqp_broker.protocols.mqtt.packet_writing import encode_answer, join_publish
@@ -40,7 +40,7 @@ NO_TOPIC: Final = b"\0\0"  # an alias stands for it
 TOPIC_ALIASES_MAX: Final = 256  # for each client, where it allows as many
 
 
-class DeliveringAtMostOnce:
+class DeliveringAtMostOnce(Deliveries):
     """Where the messages of a client's queue for QoS 0 go."""
 
     def __init__(self, connection: Link, subscribing: Subscribing, composer: Composer) -> None:
@@ -142,7 +142,7 @@ class Composer:
         return properties
 
 
-class Delivering:
+class Delivering(Deliveries):
     """Where the messages go that the client acknowledges; for those who look on, the connection's only channel.
 
     Args:

@@ -13,7 +13,7 @@ from amqp_broker.broker.descriptions import ChannelInfo
 from amqp_broker.broker.message import Message
 from amqp_broker.broker.observer import Settlement
 from amqp_broker.broker.queues.base import Queue
-from amqp_broker.broker.queues.consumers import Consumer
+from amqp_broker.broker.queues.consumers import Consumer, Deliveries
 from amqp_broker.broker.queues.unacknowledged import Unacknowledged
 from amqp_broker.errors import precondition_failed
 from amqp_broker.protocols.stomp.destinations import destination_of
@@ -33,7 +33,7 @@ DESTINATIONS_MAX: Final = 256  # whose lines a subscription remembers
 END: Final = b"\0\n"
 
 
-class Subscription:
+class Subscription(Deliveries):
     """A subscription of a connection; its queue delivers to it.
 
     Args:

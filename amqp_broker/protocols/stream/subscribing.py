@@ -13,7 +13,7 @@ from amqp_broker.broker.descriptions import ChannelInfo
 from amqp_broker.broker.message import Message
 from amqp_broker.broker.queues.consumers import Consumer
 from amqp_broker.broker.queues.stream import StreamQueue
-from amqp_broker.broker.queues.stream_chunks import Chunk, ChunkReader
+from amqp_broker.broker.queues.stream_chunks import Chunk, ChunkDeliveries, ChunkReader
 from amqp_broker.broker.queues.stream_groups import NO_PARTITION, StreamGroup
 from amqp_broker.broker.queues.stream_start import Place, StreamFilter, StreamStart
 from amqp_broker.errors import AmqpError
@@ -36,7 +36,7 @@ MATCH_UNFILTERED: Final = "match-unfiltered"
 PLACES: Final = {codes.OFFSET_FIRST: Place.FIRST, codes.OFFSET_LAST: Place.LAST, codes.OFFSET_NEXT: Place.NEXT}
 
 
-class Subscription:
+class Subscription(ChunkDeliveries):
     """A subscription of a connection; its stream delivers to it.
 
     Args:
