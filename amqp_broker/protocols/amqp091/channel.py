@@ -56,13 +56,6 @@ class Channel(ChannelLink):
         self.consuming = Consuming(self)
         self.publishing = self.publishing_type(self, self.consuming)
         self._release_work: Work  # once it is closing: what it had is given back
-        self._hot: dict[bytes, Callable[[bytes], None]] = {
-            hot.PUBLISH: self.publishing.begin,
-            hot.GET: self.consuming.get,
-            hot.ACK: self.consuming.ack,
-            hot.NACK: self.consuming.nack,
-            hot.REJECT: self.consuming.reject,
-        }
 
     @property
     def counts(self) -> ChannelCounts:
@@ -109,13 +102,26 @@ class Channel(ChannelLink):
         elif self.publishing.is_receiving:
             self.publishing.receive(kind, payload)
         elif kind == METHOD:
-            handle = self._hot.get(payload[:4])
-            if handle is not None:
-                handle(payload)
+            method = payload[:4]
+            if method == hot.PUBLISH:
+                self.publishing.begin(payload)
+            elif method == hot.ACK:
+                self.consuming.ack(payload)
             else:
-                self._handle(decode_method(payload))
+                self._receive_other(method, payload)
         else:
             raise misplaced(kind, payload, "expected method frame, got non method frame instead")
+
+    def _receive_other(self, method: bytes, payload: bytes) -> None:
+        """Handle a method that is neither of the two most frequent ones."""
+        if method == hot.GET:
+            self.consuming.get(payload)
+        elif method == hot.NACK:
+            self.consuming.nack(payload)
+        elif method == hot.REJECT:
+            self.consuming.reject(payload)
+        else:
+            self._handle(decode_method(payload))
 
     def _receive_unopened(self, kind: int, payload: bytes) -> None:
         if self.state is not ChannelState.STARTING:
@@ -209,7 +215,6 @@ class Channel(ChannelLink):
         Else they would wait for the garbage collector, and a client that opens channels by the thousand and goes away,
         again and again, would leave much for it.
         """
-        self._hot = {}
         del self.publishing, self.consuming
 
 

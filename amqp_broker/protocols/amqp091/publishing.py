@@ -197,7 +197,10 @@ class Publishing:
         if remembered.version != virtual_host.lookup_version:
             self._remember_for_this_version()
         try:
-            target = remembered.targets.get(method) or self._look_up(method)
+            target = remembered.target
+            if target is None or method != remembered.method:
+                target = remembered.targets.get(method) or self._look_up(method)
+                remembered.method, remembered.target = method, target
             if self._interceptors.present:
                 header = virtual_host.intercepted(target.address, channel.connection.user_name, header, body)
             digest = remembered.digest

@@ -45,11 +45,13 @@ class Target:
 class Remembered:
     """What the publishes of one connection have asked for so far, by its bytes, so that it is looked up once."""
 
-    __slots__ = ("digest", "digests", "header", "targets", "version")
+    __slots__ = ("digest", "digests", "header", "method", "target", "targets", "version")
 
     def __init__(self) -> None:
         self.header = b""  # the last one: often the next is the same, and the messages that wait can share it
         self.digest: Digest | None = None
+        self.method = b""  # the last one, likewise
+        self.target: Target | None = None
         self.targets: dict[bytes, Target] = {}
         self.version = -1  # of the virtual host's lookups, when these were made
         self.digests: dict[bytes, Digest] = {}
@@ -59,6 +61,7 @@ class Remembered:
         self.targets.clear()
         self.digests.clear()  # whose user a message may name is a permission, too
         self.digest = None
+        self.target = None
         self.version = version
 
     def put_target(self, method: bytes, target: Target, connections: int) -> None:
