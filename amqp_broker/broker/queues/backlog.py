@@ -58,8 +58,8 @@ class Backlog:
         size_bytes = len(message.body)
         self.count += 1
         self.bytes += size_bytes
-        if (may_page and (self.count > IN_MEMORY_MIN or self.bytes > IN_MEMORY_BYTES_MIN)) or (
-            messages.is_paged and messages.must_page(message)
+        if messages.must_page(message) or (
+            may_page and (self.count > IN_MEMORY_MIN or self.bytes > IN_MEMORY_BYTES_MIN)
         ):
             self._durability.page_out(whose, message)
             messages.append_paged(message)

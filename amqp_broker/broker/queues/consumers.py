@@ -172,13 +172,16 @@ class Consumers:
     def next_ready(self) -> Consumer | None:
         """Whose turn it is; None when nobody is ready. It has had its turn with that."""
         level = self._highest
-        if level and level[0].is_ready:  # the usual case, once a message
-            level.rotate(-1)
-            return level[-1]
-        consumer = self.first_ready()
+        if level:
+            consumer = level[0]
+            if consumer.is_ready:  # the usual case, once a message
+                if len(level) > 1:
+                    level.rotate(-1)
+                return consumer
+        next_consumer = self.first_ready()
         if self._highest is not None:
             self._highest.rotate(-1)
-        return consumer
+        return next_consumer
 
     def first_ready(self) -> Consumer | None:
         """Whose turn it is; None when nobody is ready."""

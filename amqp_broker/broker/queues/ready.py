@@ -16,7 +16,7 @@ from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Iterator, Sequence
 from itertools import chain, islice
-from typing import Final, Protocol
+from typing import Final
 
 from amqp_broker.broker.message import Message
 
@@ -105,74 +105,85 @@ class Stretch:
         return len(self.messages) or len(self.references)
 
 
-class ReadyMessages(Protocol):
-    """The ready messages of a queue, as it needs them."""
+class ReadyMessages:
+    """The ready messages of a queue, as it needs them: the base of the classes that keep them, each in its order."""
+
+    __slots__ = ()
 
     @property
     def is_paged(self) -> bool:
         """Whether some are on disk only."""
-        ...
+        raise NotImplementedError
 
     def append(self, message: Message) -> None:
         """Add a message that has just been published."""
+        raise NotImplementedError
 
     def append_paged(self, message: Message) -> None:
         """The same, but keep only the reference to it."""
+        raise NotImplementedError
 
     def extend_paged(self, references: Sequence[int], size_bytes: int, band: int) -> None:
         """Add many that are on disk: no more than a chunk may hold, of one band, of so many bytes together."""
+        raise NotImplementedError
 
     def must_page(self, message: Message) -> bool:
         """Whether those before it are on disk, so that it has to go there too."""
-        ...
+        raise NotImplementedError
 
     def requeue(self, messages: list[Message]) -> None:
         """Put messages back where they were; they come in the order of their positions."""
+        raise NotImplementedError
 
     def head(self) -> Message | None:
         """The next message to be delivered, left where it is; None when there is none, or it is on disk."""
+        raise NotImplementedError
 
     def pop(self) -> Message:
         """Take the next message to be delivered; it must be in memory."""
+        raise NotImplementedError
 
     def chunk_to_read(self) -> Chunk | None:
         """The chunk that should be read now, once; None while enough is in memory."""
+        raise NotImplementedError
 
     def drain(self, count: int) -> list[Message]:
         """Take up to so many of those in memory out, in any order: they are not wanted any more."""
-        ...
+        raise NotImplementedError
 
-    def __len__(self) -> int: ...
+    def __len__(self) -> int:
+        raise NotImplementedError
 
     def __iter__(self) -> Iterator[Message]:
         """All messages in memory, in the order of delivery."""
-        ...
+        raise NotImplementedError
 
     def stretches(self, skip: int, count: int) -> list[Stretch]:
         """Up to so many messages in the order of delivery, without the first ones; all stay where they are."""
-        ...
+        raise NotImplementedError
 
     def those_there(self, messages: list[Message]) -> list[Message]:
         """Those of some messages that are in memory here, in the order in which they are asked for."""
-        ...
+        raise NotImplementedError
 
     def with_references(self, references: set[int]) -> list[Message]:
         """The messages in memory that the journal holds under these references, in the order of delivery."""
-        ...
+        raise NotImplementedError
 
     def take_out(self, messages: list[Message]) -> None:
         """Take messages out of the midst of others; they are there (``those_there``), and best near each other."""
+        raise NotImplementedError
 
     def paged(self) -> tuple[int, int]:
         """How many are on disk only, and the bytes of their bodies."""
-        ...
+        raise NotImplementedError
 
     def paged_references(self) -> Iterator[int]:
         """The references of those on disk; they are given up, and no chunk is wanted any more."""
-        ...
+        raise NotImplementedError
 
 
-class NothingReady:
+class NothingReady(ReadyMessages):
     """The ready messages of a queue that has none. It takes none either: who has one makes a place for it first."""
 
     __slots__ = ()
@@ -181,20 +192,8 @@ class NothingReady:
     def is_paged(self) -> bool:
         return False
 
-    def append(self, message: Message) -> None:
-        raise NotImplementedError
-
-    def append_paged(self, message: Message) -> None:
-        raise NotImplementedError
-
-    def extend_paged(self, references: Sequence[int], size_bytes: int, band: int) -> None:
-        raise NotImplementedError
-
     def must_page(self, message: Message) -> bool:
         return False
-
-    def requeue(self, messages: list[Message]) -> None:
-        raise NotImplementedError
 
     def head(self) -> Message | None:
         return None
@@ -223,9 +222,6 @@ class NothingReady:
     def with_references(self, references: set[int]) -> list[Message]:
         return []
 
-    def take_out(self, messages: list[Message]) -> None:
-        raise NotImplementedError
-
     def paged(self) -> tuple[int, int]:
         return 0, 0
 
@@ -236,7 +232,7 @@ class NothingReady:
 NOTHING: Final = NothingReady()
 
 
-class FirstInFirstOut:
+class FirstInFirstOut(ReadyMessages):
     """Ready messages in the order of their positions.
 
     What is requeued before everything else (the usual case: the oldest were being delivered) goes to the front of the
@@ -244,7 +240,7 @@ class FirstInFirstOut:
     at its end, in a heap by the positions of these. ``pop`` takes whichever comes first.
     """
 
-    __slots__ = ("_chunks", "_messages", "_paged_count", "_reading", "_returned", "_returned_count", "is_paged")
+    __slots__ = ("_chunks", "_messages", "_paged_count", "_reading", "_returned", "_returned_count")
 
     def __init__(self) -> None:
         self._messages: deque[Message] = deque()
@@ -253,7 +249,10 @@ class FirstInFirstOut:
         self._chunks: deque[Chunk] | None = None  # made when there is one
         self._paged_count = 0
         self._reading: Chunk | None = None
-        self.is_paged = False
+
+    @property
+    def is_paged(self) -> bool:
+        return self._paged_count > 0
 
     def append(self, message: Message) -> None:
         self._messages.append(message)
@@ -261,12 +260,10 @@ class FirstInFirstOut:
     def append_paged(self, message: Message) -> None:
         self._last_chunk().append(message.reference, len(message.body))
         self._paged_count += 1
-        self.is_paged = True
 
     def extend_paged(self, references: Sequence[int], size_bytes: int, band: int) -> None:
         self._last_chunk().extend(references, size_bytes)
         self._paged_count += len(references)
-        self.is_paged = True
 
     def _last_chunk(self) -> Chunk:
         """The chunk that the next message belongs into."""
@@ -278,7 +275,7 @@ class FirstInFirstOut:
         return chunks[-1]
 
     def must_page(self, message: Message) -> bool:
-        return self.is_paged
+        return self._paged_count > 0
 
     def requeue(self, messages: list[Message]) -> None:
         ready = self._messages
@@ -334,7 +331,6 @@ class FirstInFirstOut:
         self._reading = None
         self._paged_count -= len(chunk.references)
         self._messages.extend(messages)
-        self.is_paged = bool(chunks)
 
     def __len__(self) -> int:
         return len(self._messages) + self._returned_count + self._paged_count
@@ -428,7 +424,6 @@ class FirstInFirstOut:
         self._paged_count -= len(references)
         if not rest.references:
             chunks.remove(rest)
-            self.is_paged = bool(chunks)
         return rest
 
     def paged(self) -> tuple[int, int]:

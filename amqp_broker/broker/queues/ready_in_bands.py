@@ -17,7 +17,7 @@ from amqp_broker.broker.queues.ready import Chunk, FirstInFirstOut, ReadyMessage
 HIGH_BEFORE_A_NORMAL: Final = 2
 
 
-class ByPriority:
+class ByPriority(ReadyMessages):
     """Ready messages by priority, the highest first.
 
     Args:
@@ -166,7 +166,7 @@ class TwoHighOneNormal(ByPriority):
         return first if is_older else normal
 
 
-class ReturnedFirst:
+class ReturnedFirst(ReadyMessages):
     """Ready messages of a quorum queue: what was returned comes first, in the order in which it was returned.
 
     Args:
