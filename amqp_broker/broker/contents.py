@@ -22,7 +22,6 @@ from amqp_broker.compilation import mypyc_attr
 from amqp_broker.settings import Settings
 
 if TYPE_CHECKING:
-    from amqp_broker.access.authority import Authority
     from amqp_broker.broker.event_exchange import EventExchange
 
 
@@ -35,7 +34,6 @@ class Contents(Shared):
         self.exchange_types = exchange_types()
         self.queue_types = QueueTypes()
         self.users = Users()
-        self.authority: Authority | None = None  # where others than these are asked who somebody is
         self.virtual_hosts: dict[str, VirtualHost] = {}
         self.global_parameters: Parameters = {}
         self.open_connections = Connections()

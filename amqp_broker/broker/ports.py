@@ -12,6 +12,7 @@ from amqp_broker.access.passwords import NotVerifiedYet
 from amqp_broker.compilation import mypyc_attr
 
 if TYPE_CHECKING:
+    from amqp_broker.access.authority import Authority
     from amqp_broker.broker.message import Message
 
 
@@ -47,6 +48,8 @@ class Driver(Protocol):
     The first three are asked at the end of a chunk (``Broker.handle``), again and again as long as they are so. They
     may be answered at once, from within the call, or later.
     """
+
+    authority: Authority | None  # who is asked who somebody is, where that is not the broker's own users' alone to say
 
     def journal_has_work(self) -> None:
         """There is something to write, or somebody waits for what was written to be kept: ``Broker.committed`` is to be
@@ -90,6 +93,8 @@ class PassiveDriver:
 
     What takes long is left until somebody calls ``Broker.go_on``; only a password is verified at once.
     """
+
+    authority: Authority | None = None
 
     def journal_has_work(self) -> None:
         """Leave it."""

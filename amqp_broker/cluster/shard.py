@@ -251,15 +251,14 @@ class Shard:
         members = blocking_members(here.configuration.addresses, CALL_TIMEOUT_S)
         store = self._store = EtcdStore(members, here.keys.shard(self.number), here.keys.owner(self.number), epoch)
         server = here.new_server(self)
-        upkeep = Upkeep(here.etcd, store, here.settings.etcd_quota_bytes, here.space.reclaim)
-        server.is_store_low = lambda: upkeep.is_low
         began_s = time.monotonic()
         log_event(logging.INFO, "taking over", node=self._node_name, shard=self.number, epoch=epoch)
         try:
             copies = await standby.hand_over(epoch)
             with without_collections():
                 journal = await trio.to_thread.run_sync(self._read_journal, store, server, copies)
-            upkeep.live_bytes = lambda: journal.disk_bytes
+            quota_bytes = here.settings.etcd_quota_bytes
+            upkeep = Upkeep(here.etcd, store, quota_bytes, here.space.reclaim, lambda: journal.disk_bytes)
             log_event(
                 logging.INFO,
                 "owner",
@@ -301,7 +300,7 @@ class Shard:
     async def _serve_broker(self, server: BrokerServer, upkeep: Upkeep) -> None:
         here = self._here
         async with trio.open_nursery() as nursery:
-            await nursery.start(server.serve)
+            await nursery.start(server.serve, lambda: upkeep.is_low)
             nursery.start_soon(upkeep.run)
             nursery.start_soon(self._ask_others_while_silent)
             self._known.server = server

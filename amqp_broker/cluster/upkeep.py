@@ -36,10 +36,16 @@ class Upkeep:
         store: the journal's.
         quota_bytes: etcd's ``--quota-backend-bytes``.
         reclaim_space: is called when etcd is full.
+        live_bytes: how much the journal has there now.
     """
 
     def __init__(
-        self, etcd: EtcdClient, store: EtcdStore, quota_bytes: int, reclaim_space: Callable[[], Awaitable[object]]
+        self,
+        etcd: EtcdClient,
+        store: EtcdStore,
+        quota_bytes: int,
+        reclaim_space: Callable[[], Awaitable[object]],
+        live_bytes: Callable[[], int],
     ) -> None:
         self._etcd = etcd
         self._store = store
@@ -47,7 +53,7 @@ class Upkeep:
         self._reclaim_space = reclaim_space
         self._revisions: deque[int] = deque(maxlen=KEPT_ROUNDS)
         self._compacted = 0
-        self.live_bytes: Callable[[], int] = lambda: 0  # what the journal has
+        self._live_bytes = live_bytes
         self.is_low = False  # whether publishers are to wait
 
     async def run(self) -> None:
@@ -76,7 +82,7 @@ class Upkeep:
             log_event(logging.WARNING, event, bytes=used_bytes, quota_bytes=self._quota_bytes)
         if self._store.is_out_of_space:
             await self._reclaim_space()
-        is_long = used_bytes - self.live_bytes() > self._quota_bytes * HISTORY_SHARE_MAX
+        is_long = used_bytes - self._live_bytes() > self._quota_bytes * HISTORY_SHARE_MAX
         await self._compact(KEPT_ROUNDS_OF_MUCH if is_long else KEPT_ROUNDS)
 
     async def _compact(self, kept_rounds: int) -> None:

@@ -170,7 +170,7 @@ class Pump:
         self._scope = trio.CancelScope()
         self._conversation: Conversation
         self._log: ConnectionLog
-        self.speak_other: SpeakOther | None = None  # makes what takes the place of a conversation in another protocol
+        self._make_other: SpeakOther | None = None
         self._is_crashed = False
         self._lost_because = ""
 
@@ -182,10 +182,15 @@ class Pump:
         if self._conversation.finished and self._scope.deadline == math.inf:
             self._scope.deadline = trio.current_time() + FAREWELL_TIMEOUT_S
 
-    async def run(self, conversation: Conversation, log: ConnectionLog) -> None:
-        """Pump until the conversation has finished or the stream is gone. Raises nothing but cancellation."""
+    async def run(self, conversation: Conversation, log: ConnectionLog, speak_other: SpeakOther | None = None) -> None:
+        """Pump until the conversation has finished or the stream is gone. Raises nothing but cancellation.
+
+        Args:
+            speak_other: makes what takes the conversation's place when the client begins in another protocol.
+        """
         self._conversation = conversation
         self._log = log
+        self._make_other = speak_other
         log.connected()
         try:
             with self._scope:
@@ -334,8 +339,8 @@ class Pump:
         self._scope.cancel()
 
     def _crash(self, error: Exception) -> None:
-        if isinstance(error, OtherProtocol) and self.speak_other is not None:
-            self._speak_other(error.data, self.speak_other)
+        if isinstance(error, OtherProtocol) and self._make_other is not None:
+            self._speak_other(error.data, self._make_other)
             return
         if self._is_crashed:
             self._stop("internal error")
@@ -348,7 +353,7 @@ class Pump:
 
     def _speak_other(self, data: bytes, make: SpeakOther) -> None:
         """The client has begun with the header of another protocol: one that speaks it has the conversation."""
-        self.speak_other = None
+        self._make_other = None
         before = self._conversation
         self._conversation, self._log = make()
         self._give_back(before, "the client speaks another protocol")

@@ -100,7 +100,6 @@ class BrokerServer:
         self._reception = Reception(self.settings, self._turns, self.serve_stream, self._count_clients)
         self.connections_ended = 0
         self.control_folder: Path | None = None  # the data folder, where the command line may reach the broker
-        self.is_store_low: Callable[[], bool] = lambda: False  # of a journal that is not on this machine's disk
         self.node_name = "localhost"  # how administrators are told that this node is called
         self.other_nodes: Callable[[], Sequence[OtherNode]] = tuple  # of the same broker
         self._plugins: Plugins | None = None
@@ -201,8 +200,16 @@ class BrokerServer:
         finally:
             self.stop_listening()
 
-    async def serve(self, *, task_status: trio.TaskStatus[list[Endpoint]] = trio.TASK_STATUS_IGNORED) -> None:
+    async def serve(
+        self,
+        is_store_low: Callable[[], bool] = lambda: False,
+        *,
+        task_status: trio.TaskStatus[list[Endpoint]] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
         """The same for whoever listens itself, and hands clients over with ``serve_stream``.
+
+        Args:
+            is_store_low: whether what keeps the journal, where that is not this machine's disk, runs out of space.
 
         Raises:
             CannotAskBackend: a back end that the settings name cannot be used; likewise.
@@ -215,13 +222,13 @@ class BrokerServer:
                 if self.settings.auth_backends != ("internal",):
                     from amqp_broker.server.logins.authority import make_authority
 
-                    self.broker.authority = make_authority(self.broker, self.settings, nursery.start_soon)
+                    driver.authority = make_authority(self.broker, self.settings, nursery.start_soon)
                 nursery.start_soon(run_timers, self.broker, driver.earlier_deadline)
                 nursery.start_soon(go_on_with_works, self.broker, driver.unfinished_work)
                 nursery.start_soon(self._turns.run)
                 nursery.start_soon(self.shovels.run, self.broker)
                 nursery.start_soon(self.federation.run, self.broker)
-                nursery.start_soon(watch_resources, self.broker, self.settings, self._flusher, self.is_store_low)
+                nursery.start_soon(watch_resources, self.broker, self.settings, self._flusher, is_store_low)
                 driver.password_checks = PasswordChecks(self.broker, nursery)
                 stall_timeout_ms = self.settings.output_stall_timeout_ms
                 nursery.start_soon(shed_stalled, lambda: tuple(self._connections), stall_timeout_ms)
@@ -349,9 +356,8 @@ class BrokerServer:
             self._connections.add(other)
             return other, ConnectionLog(str(peer), other)
 
-        pump.speak_other = speak_other
         try:
-            await pump.run(connection, ConnectionLog(str(peer), connection))
+            await pump.run(connection, ConnectionLog(str(peer), connection), speak_other)
         finally:
             for one in served:
                 self._connections.discard(one)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from amqp_broker.access.authority import Authority
 from amqp_broker.access.passwords import NotVerifiedYet
 from amqp_broker.broker.ports import EntryForms
 from amqp_broker.logs import log_internal_error
@@ -25,6 +26,7 @@ class ServerDriver:
         self.wanted_pages = WakeUp()
         self.trace_lines: WakeUp | None = None  # where there is a folder for them, while it is served
         self.flusher: JournalFlusher | None = None  # where there is a journal
+        self.authority: Authority | None = None  # where settings name one, while clients are served
         self.password_checks: PasswordChecks | None = None  # while clients are served
         self._entry_forms: EntryForms | None = None
 

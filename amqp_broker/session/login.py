@@ -99,7 +99,7 @@ class Login:
             NotVerifiedYet, NotDecidedYet: to be asked again when that is known.
         """
         self.claimed_name = name
-        authority = self._broker.authority
+        authority = self._broker.driver.authority
         if authority is None:
             self._admit(name, self._broker.users.authenticate(name, password))
         else:
@@ -110,7 +110,7 @@ class Login:
         if not name:
             raise Refused(Refusal.LOGIN, "the client showed no certificate that names a user")
         self.claimed_name = name
-        authority = self._broker.authority
+        authority = self._broker.driver.authority
         if authority is None:
             self._admit(name, self._broker.users.get(name))
         else:
@@ -131,7 +131,7 @@ class Login:
             Refused: it proves none, or another user.
             NotDecidedYet: to be asked again when somebody else has said.
         """
-        authority, before = self._broker.authority, self.user
+        authority, before = self._broker.driver.authority, self.user
         user = authority.authenticate(before.name, secret, self._peer) if authority is not None else None
         if user is None or user.name != before.name:
             raise Refused(Refusal.LOGIN, f"user '{before.name}' - invalid credentials")

@@ -43,6 +43,7 @@ class SomeEtcd:
 
 
 class SomeStore:
+    live_bytes = 0
     free_bytes: int | None = None
     is_out_of_space = False
 
@@ -62,7 +63,7 @@ def upkeep(etcd: SomeEtcd, store: SomeStore) -> Upkeep:
     async def reclaim_space() -> None:
         etcd.reclaimed_count += 1
 
-    return Upkeep(cast(EtcdClient, etcd), cast(EtcdStore, store), QUOTA_BYTES, reclaim_space)
+    return Upkeep(cast(EtcdClient, etcd), cast(EtcdStore, store), QUOTA_BYTES, reclaim_space, lambda: store.live_bytes)
 
 
 def look(upkeep: Upkeep, times: int = 1) -> None:
@@ -107,8 +108,8 @@ def test_what_was_overwritten_is_forgotten_after_some_rounds(etcd: SomeEtcd, upk
     assert etcd.compacted == [100, 200, 300]
 
 
-def test_less_of_it_is_kept_when_much_goes_through(etcd: SomeEtcd, upkeep: Upkeep) -> None:
-    upkeep.live_bytes = lambda: 300_000
+def test_less_of_it_is_kept_when_much_goes_through(etcd: SomeEtcd, store: SomeStore, upkeep: Upkeep) -> None:
+    store.live_bytes = 300_000
     etcd.used_bytes = 500_000
     look(upkeep, 5)
     assert etcd.compacted == []

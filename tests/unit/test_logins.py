@@ -85,7 +85,7 @@ def told(broker: MemoryBroker, tasks: Tasks) -> Told:
     """The back end that is asked behind the broker's own users."""
     backend = Told()
     asked = Asked("told", backend, broker, broker.settings, tasks.start_soon)
-    broker.authority = BackendAuthority(broker, [(None, None), (asked, asked)])
+    broker.driver.authority = BackendAuthority(broker, [(None, None), (asked, asked)])
     return backend
 
 
@@ -266,7 +266,7 @@ class TestOrder:
         self, broker: MemoryBroker, told: Told, tasks: Tasks
     ) -> None:
         asked = Asked("told", told, broker, broker.settings, tasks.start_soon)
-        broker.authority = BackendAuthority(broker, [(asked, None)])
+        broker.driver.authority = BackendAuthority(broker, [(asked, None)])
         broker.users.add("ada", "other")
         broker.users.permit_all("ada", "/")
         ada(broker, tasks).channel().declare("q")

@@ -173,7 +173,7 @@ class TestConnections:
     def oauth2(self, broker: MemoryBroker, settings: Settings) -> None:
         """Tokens are taken; whatever the back end is asked, it answers at once."""
         asked = Asked("oauth2", OAuth2Backend(settings), broker, broker.settings, AtOnce().start_soon)
-        broker.authority = BackendAuthority(broker, [(asked, asked)])
+        broker.driver.authority = BackendAuthority(broker, [(asked, asked)])
 
     def test_a_connection_ends_with_its_token(self, broker: MemoryBroker) -> None:
         now_s = broker.clock.wall_ms() // 1000
