@@ -8,6 +8,7 @@ queues makes ten messages, which share address, header and body. Holds no routin
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Final
 
 from amqp_broker.broker.delayed.header import delay_ms_of
 from amqp_broker.errors import precondition_failed
@@ -17,6 +18,21 @@ from amqp_broker.wire.table import FieldValue, type_name
 DELIVERY_MODE_PERSISTENT = 2
 DELIVERY_MODES = (None, 1, DELIVERY_MODE_PERSISTENT)
 EXPIRATION_MS_MAX = 315_360_000_000  # RabbitMQ's limit of a TTL: ten years of 365 days
+ROUTING_KEY_BYTES_MAX: Final = 255  # in AMQP
+
+
+def carried_key(routing_key: str) -> str:
+    """What a message carries of its routing key: all of it, or as many characters as AMQP has room for.
+
+    It is routed by the whole key; MQTT's topics may be longer.
+    """
+    encoded = routing_key.encode("utf-8", "surrogateescape")
+    end = ROUTING_KEY_BYTES_MAX
+    if len(encoded) <= end:
+        return routing_key
+    while encoded[end] & 0xC0 == 0x80:  # in the middle of a character
+        end -= 1
+    return encoded[:end].decode("utf-8", "surrogateescape")
 
 
 class Address:

@@ -17,7 +17,7 @@ from amqp_broker.broker.dead_letter import DeathReason, dead_lettered, would_cyc
 from amqp_broker.broker.exchanges.exchange import Exchange
 from amqp_broker.broker.exchanges.matcher import Envelope
 from amqp_broker.broker.exchanges.routing import OF_EACH_MESSAGE, Route, find_route
-from amqp_broker.broker.message import Address, Digest, Message, digest_of, without_blind_copies
+from amqp_broker.broker.message import Address, Digest, Message, carried_key, digest_of, without_blind_copies
 from amqp_broker.broker.observer import Passage
 from amqp_broker.broker.ports import Authorizer
 from amqp_broker.errors import AmqpError, access_refused
@@ -105,9 +105,9 @@ class Ingress:
             exchange: from ``exchange_for``.
             digest: of the header (``digest_of``).
         """
-        encoded = encode_address(exchange.name, routing_key)
-        address = Address(exchange.name, routing_key, encoded, digest.extra_routing_keys)
-        queues = self.route(exchange, address.routing_keys, header, body, digest)
+        carried, extra = carried_key(routing_key), digest.extra_routing_keys
+        address = Address(exchange.name, carried, encode_address(exchange.name, carried), extra)
+        queues = self.route(exchange, (routing_key, *extra), header, body, digest)
         if not queues:
             return UNROUTED
         if digest.has_blind_copies:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from pamqp import commands
 
 from amqp_broker.broker.message import digest_of
 from amqp_broker.protocols.mqtt.packets import (
@@ -17,6 +18,7 @@ from amqp_broker.protocols.mqtt.packets import (
     Publish,
     Subscribe,
     Subscription,
+    Unsubscribe,
     Will,
 )
 from amqp_broker.protocols.mqtt.properties import Properties, Property
@@ -364,14 +366,80 @@ def test_what_is_sent_with_qos_2_keeps_its_identifier(broker: MemoryBroker) -> N
     assert connected(broker, "c", clean=False).all() == []
 
 
+def test_an_identifier_that_is_not_known_is_no_error_where_a_session_goes_on(broker: MemoryBroker) -> None:
+    lasting = session_expiry(60)
+    for clean, reason in ((True, Reason.PACKET_IDENTIFIER_NOT_FOUND), (False, Reason.SUCCESS)):
+        client = connected(broker, "c", 5, clean=clean, properties=lasting)
+        client.acknowledge(PacketType.PUBREL, 7)
+        assert client.take() == Acknowledgement(PacketType.PUBCOMP, 7, reason)
+        client.acknowledge(PacketType.PUBREC, 7)
+        assert client.take() == Acknowledgement(PacketType.PUBREL, 7, reason)
+        client.drop()
+
+
 # --- publishing
 
 
 def test_what_may_not_be_published_to_ends_the_connection(broker: MemoryBroker) -> None:
-    for topic in ("", "a/#", "+", "x" * 256):
+    for topic in ("", "a/#", "+", "/" * 201):
         client = connected(broker, "c", 5)
         client.publish(topic)
         assert client.take() == Answer(PacketType.DISCONNECT, 0, [Reason.TOPIC_NAME_INVALID])
+
+
+def test_nobody_publishes_to_the_brokers_own_topics(broker: MemoryBroker) -> None:
+    client = connected(broker, "c", 5)
+    for topic, reason in (
+        ("$SYS/broker/uptime", Reason.NOT_AUTHORIZED),
+        ("$share/group/topic", Reason.NOT_AUTHORIZED),
+        ("$SYS/broker/connection/me/state", Reason.NO_MATCHING_SUBSCRIBERS),  # which a bridge tells
+        ("$SYSTEM/x", Reason.NO_MATCHING_SUBSCRIBERS),
+    ):
+        client.publish(topic, b"m", 1)
+        assert getattr(client.take(), "reason", None) == reason, topic
+    older = connected(broker, "d", 4)
+    older.publish("$SYS/x", b"m")
+    assert older.is_closed
+
+
+def test_a_will_for_the_brokers_own_topics_is_refused(broker: MemoryBroker) -> None:
+    assert MqttClient(broker, "c", 5).connect(will=Will("$SYS/x", b"m")).codes == [Reason.NOT_AUTHORIZED]
+
+
+@pytest.mark.parametrize("topic", ["/" * 200, "abc/" * 199 + "d", "ü" * 10_000])
+def test_a_topic_may_be_longer_than_a_routing_key(broker: MemoryBroker, topic: str) -> None:
+    subscriber, other = connected(broker, "s", 5, properties=session_expiry(60)), connected(broker, "o", 4)
+    assert (subscriber.subscribe(topic, 1), other.subscribe("#")) == (1, 0)
+    publisher = connected(broker, "p", 5, will=Will(topic, b"will"))
+    publisher.publish(topic, b"m", 1, retain=True)
+    assert [(one.topic, one.payload) for one in subscriber.messages()] == [(topic, b"m")]
+    subscriber.drop()  # it has not said that it has it
+    subscriber = connected(broker, "s", 5, clean=False, properties=session_expiry(60))
+    assert [(one.topic, one.payload) for one in subscriber.messages()] == [(topic, b"m")]
+    publisher.drop()
+    later = connected(broker, "l", 5)
+    later.subscribe(topic)
+    assert [(one.topic, one.payload, one.retain) for one in later.messages()] == [(topic, b"m", True)]
+    assert [(one.topic, one.payload) for one in other.messages()] == [(topic, b"m"), (topic, b"will")]
+
+
+def test_amqp_sees_what_a_routing_key_has_room_for_of_a_long_topic(broker: MemoryBroker) -> None:
+    reader = Client(broker)
+    reader.open()
+    channel = reader.channel()
+    channel.exchange("dlx", "topic")
+    channel.declare("dead")
+    channel.declare("q", {"x-dead-letter-exchange": "dlx"})
+    for queue, exchange in (("q", "amq.topic"), ("dead", "dlx")):
+        channel.bind(queue, exchange, "#")
+    topic = "é" * 200
+    connected(broker, "p", 5).publish(topic, b"m")
+    channel.consume("q")
+    (message,) = channel.deliveries()
+    assert message.expect(commands.Basic.Deliver).routing_key == "é" * 127
+    assert message.headers["x-mqtt-topic"] == topic
+    channel.reject(1, requeue=False)
+    assert channel.message_count("dead") == 1
 
 
 def test_what_nobody_gets_is_said_in_mqtt_5(broker: MemoryBroker) -> None:
@@ -432,8 +500,20 @@ def test_a_client_gets_aliases_where_it_allows_them(broker: MemoryBroker) -> Non
 
 
 def test_a_filter_that_is_none_is_refused(broker: MemoryBroker) -> None:
-    assert connected(broker, "c", 4).subscribe("a/#/b") == 0x80
     assert connected(broker, "d", 5).subscribe("$share//a") == Reason.TOPIC_FILTER_INVALID
+    shared = "$share/g/" + "a" * 300  # names a queue
+    assert connected(broker, "d", 5).subscribe(shared) == Reason.TOPIC_FILTER_INVALID
+
+
+def test_a_filter_that_is_not_well_formed_ends_the_connection(broker: MemoryBroker) -> None:
+    for topic_filter in ("a/#/b", "", "a+", "/" * 201):
+        for packet in (Subscribe(1, [Subscription(topic_filter)]), Unsubscribe(1, [topic_filter])):
+            client = connected(broker, "c", 5)
+            client.send(packet)
+            assert client.take() == Answer(PacketType.DISCONNECT, 0, [Reason.MALFORMED_PACKET])
+            older = connected(broker, "d", 4)
+            older.send(packet)
+            assert (older.all(), older.is_closed) == ([], True)
 
 
 def test_wildcards_match_no_topic_that_begins_with_a_dollar(broker: MemoryBroker) -> None:

@@ -20,17 +20,21 @@ def connected(broker: DiskBroker, client_id: str) -> MqttClient:
     return client
 
 
-def test_a_session_and_its_messages_outlive_the_broker() -> None:
+@pytest.mark.parametrize("first_level", ["a", "long" * 100], ids=["short", "longer than a routing key"])
+def test_a_session_and_its_messages_outlive_the_broker(first_level: str) -> None:
     broker = DiskBroker(mqtt_port=0)
     client = connected(broker, "c")
-    client.subscribe("a/#", 1)
+    client.subscribe(f"{first_level}/+", 1)
     client.subscribe("b", 0)
     client.disconnect()
-    connected(broker, "p").publish("a/b", b"m", 1)
+    publisher = connected(broker, "p")
+    publisher.publish(f"{first_level}/b", b"m", 1, retain=True)
     broker = broker.without_power(mqtt_port=0)
     client = MqttClient(broker, "c")
     assert client.connect(clean=False).session_present
-    assert [one.payload for one in client.messages()] == [b"m"]
+    assert [(one.topic, one.payload) for one in client.messages()] == [(f"{first_level}/b", b"m")]
+    client.subscribe(f"{first_level}/b", 0)
+    assert [(one.payload, one.retain) for one in client.messages()] == [(b"m", True)]
     client.publish("b", b"of QoS 0")
     assert [one.payload for one in client.messages()] == [b"of QoS 0"]
 

@@ -208,6 +208,7 @@ class Connection(Link):
         session, is_present = sessions.take(self.client_id, self, is_clean=packet.clean_start)
         session.expiry_s = session_expiry_s(packet, settings.mqtt_session_expiry_max_s)
         self._session, session.will = session, will
+        self.has_resumed = is_present
         self.client_packet_bytes_max = number(packet.properties, Property.MAXIMUM_PACKET_SIZE, 0)
         self.client_topic_aliases_max = number(packet.properties, Property.TOPIC_ALIAS_MAXIMUM, 0)
         receive_maximum = number(packet.properties, Property.RECEIVE_MAXIMUM, RECEIVE_MAXIMUM)

@@ -271,7 +271,7 @@ class Delivering(Deliveries):
                 self._settle(packet.packet_id, packet.reason)
         elif qos == EXACTLY_ONCE:
             self._received(packet.packet_id, packet.reason)
-        elif self.connection.level == MQTT_5 and packet.packet_id not in self._session.released:
+        elif not self.connection.has_resumed and packet.packet_id not in self._session.released:
             self._send_release(packet.packet_id, Reason.PACKET_IDENTIFIER_NOT_FOUND)
         else:
             self._send_release(packet.packet_id, Reason.SUCCESS)

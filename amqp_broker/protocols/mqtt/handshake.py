@@ -18,6 +18,7 @@ from amqp_broker.protocols.mqtt.properties import Properties, Property, number
 from amqp_broker.protocols.mqtt.publishing import check_topic
 from amqp_broker.protocols.mqtt.reasons import MqttError, Reason
 from amqp_broker.protocols.mqtt.subscribing import HIGH, NAME_BYTES_MAX, QUEUE_PREFIX
+from amqp_broker.protocols.mqtt.topics import is_reserved
 from amqp_broker.session.login import Login, Refusal, Refused
 
 if TYPE_CHECKING:
@@ -58,6 +59,8 @@ def admit(broker: Broker, login: Login, packet: Connect, *, has_certificate: boo
     client_id, is_id_ours = _client_id(packet)
     if packet.will is not None:
         check_topic(packet.will.topic)
+        if is_reserved(packet.will.topic):
+            raise MqttError(Reason.NOT_AUTHORIZED, f"a will for '{packet.will.topic}', which is the broker's own")
     virtual_host_name = broker.settings.default_virtual_host
     try:
         if packet.user_name is None and has_certificate:

@@ -32,6 +32,7 @@ class Link(ClientConnection):
         self.keep_alive_s = 0
         self.client_packet_bytes_max = 0  # 0 for no limit
         self.client_topic_aliases_max = 0
+        self.has_resumed = False  # a session that was there
         self.receive_maximum = 0  # of deliveries that wait for their acknowledgement
         self.counts = ChannelCounts()
         self.translations = Translations()

@@ -94,22 +94,25 @@ class Translations:
         self._contents: dict[bytes, Content] = {}
 
     def header(
-        self, topic: str, qos: int, retain: bool, properties: Properties, body_bytes: int
+        self, own_name: str, qos: int, retain: bool, properties: Properties, body_bytes: int
     ) -> tuple[bytes, Digest]:
         """The content header of a message that is published, and what the broker needs of it.
+
+        Args:
+            own_name: the topic where its routing key does not tell it (``topics.own_name``), or nothing.
 
         Raises:
             AmqpError: it claims something that cannot be.
             WireError: a property does not fit.
         """
-        if properties or "." in topic or "*" in topic:
-            return encode_header(topic, qos, retain, properties, body_bytes)
+        if properties or own_name:
+            return encode_header(own_name, qos, retain, properties, body_bytes)
         key = body_bytes << 3 | qos << 1 | retain
         known = self._headers.get(key)
         if known is None:
             if len(self._headers) >= REMEMBERED_MAX:
                 self._headers.clear()
-            known = self._headers[key] = encode_header(topic, qos, retain, properties, body_bytes)
+            known = self._headers[key] = encode_header("", qos, retain, properties, body_bytes)
         return known
 
     def content(self, header: bytes) -> Content:
@@ -125,13 +128,15 @@ class Translations:
         return known
 
 
-def encode_header(topic: str, qos: int, retain: bool, properties: Properties, body_bytes: int) -> tuple[bytes, Digest]:
-    """The content header of a message, and what the broker needs of it; raises as ``Translations.header`` does."""
+def encode_header(
+    own_name: str, qos: int, retain: bool, properties: Properties, body_bytes: int
+) -> tuple[bytes, Digest]:
+    """The content header of a message, and what the broker needs of it; as ``Translations.header``."""
     headers: Table = {QOS_HEADER: UnsignedByte(qos)}
     if retain:
         headers[RETAIN_HEADER] = True
-    if "." in topic or "*" in topic:
-        headers[TOPIC_HEADER] = topic
+    if own_name:
+        headers[TOPIC_HEADER] = own_name
     fields = content.Properties(headers=headers, delivery_mode=PERSISTENT if qos else TRANSIENT)
     if properties:
         _encode_properties(fields, headers, properties)

@@ -45,7 +45,9 @@ from amqp_broker.protocols.mqtt.properties import (
     read_properties,
 )
 from amqp_broker.protocols.mqtt.reasons import MqttError, Reason, malformed, protocol_error
+from amqp_broker.protocols.mqtt.topics import is_topic_filter
 
+SHOWN_CHARACTERS: Final = 100  # of a filter that is none
 _TYPES: Final = tuple(PacketType)  # from 1 on
 
 
@@ -249,10 +251,10 @@ def _decode_unsubscribe(reader: Reader, level: int) -> Unsubscribe:
 
 
 def _topic_filter(reader: Reader) -> str:
-    """A topic filter, well-formed or not, but not empty (MQTT 5.0, 4.7.3)."""
+    """A topic filter that is well-formed (MQTT 5.0, 4.7.1 and 4.7.3)."""
     topic_filter = reader.string()
-    if not topic_filter:
-        raise malformed("an empty topic filter")
+    if not is_topic_filter(topic_filter):
+        raise malformed(f"'{topic_filter[:SHOWN_CHARACTERS]}' is no topic filter")
     return topic_filter
 
 

@@ -12,17 +12,24 @@ from typing import TYPE_CHECKING, Final
 from amqp_broker.access.client import Client
 from amqp_broker.broker.exchanges.exchange import Exchange
 from amqp_broker.broker.last_will import LastWill
-from amqp_broker.broker.message import Address, digest_of
+from amqp_broker.broker.message import Address, carried_key, digest_of
 from amqp_broker.broker.observer import Passage
 from amqp_broker.broker.publishing import REFUSED, TAKEN, UNROUTED, Outcome
 from amqp_broker.broker.queues.base import Queue
-from amqp_broker.errors import AmqpError
+from amqp_broker.errors import AmqpError, ReplyCode
 from amqp_broker.protocols.mqtt.messages import Translations, encode_header
 from amqp_broker.protocols.mqtt.packet_writing import encode_answer
 from amqp_broker.protocols.mqtt.packets import AT_LEAST_ONCE, EXACTLY_ONCE, MQTT_5, PacketType, Publish, Will
 from amqp_broker.protocols.mqtt.properties import Property, number, text
 from amqp_broker.protocols.mqtt.reasons import MqttError, Reason, protocol_error
-from amqp_broker.protocols.mqtt.topics import is_topic_name, routing_key_of
+from amqp_broker.protocols.mqtt.topics import (
+    SEPARATORS_MAX,
+    is_deep,
+    is_reserved,
+    is_topic_name,
+    own_name,
+    routing_key_of,
+)
 from amqp_broker.session.confirms import Confirms
 from amqp_broker.wire.errors import WireError
 from amqp_broker.wire.hot import encode_address
@@ -39,13 +46,21 @@ TARGETS_MAX: Final = 1_024  # topics whose route a connection remembers
 class Target:
     """Where the messages of one topic go."""
 
-    __slots__ = ("address", "exchange", "is_own", "may_be_remembered", "queues")
+    __slots__ = ("address", "exchange", "is_own", "may_be_remembered", "own_name", "queues", "routing_key")
 
     def __init__(
-        self, exchange: Exchange, address: Address, queues: tuple[Queue, ...], may_be_remembered: bool, is_own: bool
+        self,
+        exchange: Exchange,
+        address: Address,
+        topic: str,
+        queues: tuple[Queue, ...],
+        may_be_remembered: bool,
+        is_own: bool,
     ) -> None:
         self.exchange = exchange
         self.address = address
+        self.routing_key = routing_key_of(topic)  # the whole of it
+        self.own_name = own_name(topic)
         self.queues = queues
         self.may_be_remembered = may_be_remembered
         self.is_own = is_own  # nobody but the client itself has subscribed, and it does not want its own
@@ -160,13 +175,15 @@ class Publishing:
     def _put(self, packet: Publish, topic: str) -> Outcome:
         target = self._target(topic)
         payload = packet.payload
-        header, digest = self._translations.header(topic, packet.qos, packet.retain, packet.properties, len(payload))
+        header, digest = self._translations.header(
+            target.own_name, packet.qos, packet.retain, packet.properties, len(payload)
+        )
         if self._host.interceptors.present:
             header = self._host.intercepted(target.address, self._connection.user_name, header, payload)
             digest = digest_of(header)
         queues = target.queues
         if digest.extra_routing_keys or not target.may_be_remembered:
-            keys = (target.address.routing_key, *digest.extra_routing_keys)
+            keys = (target.routing_key, *digest.extra_routing_keys)
             queues = self._host.ingress.route(target.exchange, keys, header, payload, digest)
         if len(queues) > 1:
             self._connection.has_cost(len(queues))
@@ -202,35 +219,41 @@ class Publishing:
 
     def _look_up(self, topic: str) -> Target:
         check_topic(topic)
+        if is_reserved(topic):
+            raise AmqpError(ReplyCode.ACCESS_REFUSED, f"nobody publishes to '{topic}': it is the broker's own")
         routing_key = routing_key_of(topic)
         ingress = self._host.ingress
         exchange = ingress.exchange_for(self._connection.client, EXCHANGE, routing_key)
-        address = Address(EXCHANGE, routing_key, encode_address(EXCHANGE, routing_key))
+        address = topic_address(topic)
         route = ingress.route_of_all(exchange, routing_key)
         self._connection.has_cost(1)
         own = self._connection.not_local(topic)
         queues = tuple(queue for queue in route.queues if queue.name not in own) if own else route.queues
-        return Target(exchange, address, queues, route.may_be_remembered, bool(route.queues) and not queues)
+        return Target(exchange, address, topic, queues, route.may_be_remembered, bool(route.queues) and not queues)
 
     def forget_targets(self) -> None:
         """Where topics lead has changed, or which of them the client wants back."""
         self._targets.clear()
 
     def _retain(self, packet: Publish, topic: str) -> None:
-        header, digest = self._translations.header(topic, packet.qos, True, packet.properties, len(packet.payload))
+        size_bytes = len(packet.payload)
+        header, digest = self._translations.header(own_name(topic), packet.qos, True, packet.properties, size_bytes)
         self._host.retained.replace(topic, header, packet.payload, digest.expiration_ms)
 
     # --- PUBREL
 
     def release(self, packet_id: int) -> None:
-        """Handle a PUBREL: the client will not send the PUBLISH of this identifier again."""
+        """Handle a PUBREL: the client will not send the PUBLISH of this identifier again.
+
+        One that is not known is no error where a session goes on (MQTT 5.0, 3.7.2.1): its PUBCOMP was lost.
+        """
         session = self._connection.session
         reason, position = Reason.SUCCESS, TAKEN
         if packet_id in session.received:
             del session.received[packet_id]
             self._host.client_sessions.keep_ids(session)
             position = self._connection.broker.durability.position if session.is_durable else TAKEN
-        else:
+        elif not self._connection.has_resumed:
             reason = Reason.PACKET_IDENTIFIER_NOT_FOUND
         self._answer(PacketType.PUBCOMP, packet_id, reason, position)
 
@@ -269,8 +292,14 @@ def check_topic(topic: str) -> None:
     """
     if not is_topic_name(topic):
         raise MqttError(Reason.TOPIC_NAME_INVALID, "a topic is empty or has wildcards")
-    if len(topic.encode()) > 255:
-        raise MqttError(Reason.TOPIC_NAME_INVALID, "a topic of more than 255 bytes, which is no routing key")
+    if is_deep(topic):
+        raise MqttError(Reason.TOPIC_NAME_INVALID, f"a topic of more than {SEPARATORS_MAX} levels below the first")
+
+
+def topic_address(topic: str) -> Address:
+    """Where a message of a topic is said to have been published to."""
+    routing_key = carried_key(routing_key_of(topic))
+    return Address(EXCHANGE, routing_key, encode_address(EXCHANGE, routing_key))
 
 
 def last_will(client: Client, will: Will) -> LastWill:
@@ -280,7 +309,7 @@ def last_will(client: Client, will: Will) -> LastWill:
         MqttError: it cannot be a message.
     """
     try:
-        header, _ = encode_header(will.topic, will.qos, will.retain, will.properties, len(will.payload))
+        header, _ = encode_header(own_name(will.topic), will.qos, will.retain, will.properties, len(will.payload))
     except WireError as error:
         raise MqttError(Reason.IMPLEMENTATION_SPECIFIC_ERROR, str(error)) from error
     delay_s = number(will.properties, Property.WILL_DELAY_INTERVAL, 0)

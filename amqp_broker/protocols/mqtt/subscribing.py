@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from amqp_broker.broker.message import EXPIRATION_MS_MAX, Address
+from amqp_broker.broker.message import EXPIRATION_MS_MAX
 from amqp_broker.broker.queues.base import Queue
 from amqp_broker.broker.queues.consumers import Consumer
 from amqp_broker.broker.retained_message import RetainedMessage
@@ -21,18 +21,16 @@ from amqp_broker.protocols.mqtt.messages import Content, retained_header
 from amqp_broker.protocols.mqtt.packet_writing import encode_suback, encode_unsuback
 from amqp_broker.protocols.mqtt.packets import MQTT_5, Subscribe, Subscription, Unsubscribe
 from amqp_broker.protocols.mqtt.properties import Property, number
-from amqp_broker.protocols.mqtt.publishing import EXCHANGE, Publishing
+from amqp_broker.protocols.mqtt.publishing import EXCHANGE, Publishing, topic_address
 from amqp_broker.protocols.mqtt.reasons import MqttError, Reason, protocol_error
 from amqp_broker.protocols.mqtt.topics import (
     SHARED_PREFIX,
-    is_topic_filter,
     is_topic_name,
     matches,
     routing_key_of,
     shared_filter,
     topic_of,
 )
-from amqp_broker.wire.hot import encode_address
 from amqp_broker.wire.table import Table
 
 if TYPE_CHECKING:
@@ -242,13 +240,12 @@ class Subscribing:
             raise MqttError(Reason.TOPIC_FILTER_INVALID, str(error)) from error
         if shared is not None and subscription.no_local:
             raise protocol_error("a shared subscription with No Local")
-        bound_filter = shared.topic_filter if shared is not None else topic_filter
-        if not is_topic_filter(bound_filter):
-            raise MqttError(Reason.TOPIC_FILTER_INVALID, f"'{bound_filter}' is no topic filter")
-        tag = self._tag_of(topic_filter, subscription.qos)
-        if max(len(self.queue_name(tag).encode()), len(topic_filter.encode())) > NAME_BYTES_MAX:
-            raise MqttError(Reason.TOPIC_FILTER_INVALID, f"a topic filter of more than {NAME_BYTES_MAX} bytes")
-        return bound_filter
+        if shared is None:
+            return topic_filter
+        if len(self.queue_name(topic_filter).encode()) > NAME_BYTES_MAX:
+            text = f"the name of a shared subscription's queue has more than {NAME_BYTES_MAX} bytes"
+            raise MqttError(Reason.TOPIC_FILTER_INVALID, text)
+        return shared.topic_filter
 
     def _bind(self, tag: str, topic_filter: str) -> None:
         queue = self._declared(tag)
@@ -314,9 +311,7 @@ class Subscribing:
         if message.expires_wall_ms:
             expiration_ms = max(1, message.expires_wall_ms - self._host.clock.wall_ms())
         header, digest = retained_header(message.header, topic_filter, expiration_ms)
-        routing_key = routing_key_of(message.topic)
-        address = Address(EXCHANGE, routing_key, encode_address(EXCHANGE, routing_key))
-        self._host.ingress.put((queue,), address, header, message.body, digest)
+        self._host.ingress.put((queue,), topic_address(message.topic), header, message.body, digest)
 
     # --- UNSUBSCRIBE
 

@@ -1,16 +1,21 @@
 """Topic names and topic filters: what is allowed, what matches, and how they read as AMQP routing keys (MQTT 5.0, 4.7).
 
 The translation is by character, as RabbitMQ's: ``/`` becomes ``.`` and ``+`` becomes ``*``, and back. Nothing is
-escaped, so a topic with a ``.`` in it comes back with a ``/``.
+escaped, so a topic with a ``.`` in it comes back with a ``/``. A message is routed by the whole of it and carries 255
+bytes, which is what AMQP has room for. A topic that cannot be told from that goes with the message (``own_name``).
 """
 
 from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+from amqp_broker.broker.message import ROUTING_KEY_BYTES_MAX
+
 LEVELS_SEPARATOR: Final = "/"
 SHARED_PREFIX: Final = "$share/"
 TOPIC_BYTES_MAX: Final = 65_535
+SEPARATORS_MAX: Final = 200  # in a topic; mosquitto's limit
+RESERVED: Final = ("$SYS/", SHARED_PREFIX)  # what clients do not publish to (MQTT 5.0, 4.7.2)
 
 _TO_ROUTING_KEY: Final = str.maketrans("/+", ".*")
 _TO_TOPIC: Final = str.maketrans(".*", "/+")
@@ -33,14 +38,32 @@ def topic_of(routing_key: str) -> str:
     return routing_key.translate(_TO_TOPIC)
 
 
+def own_name(topic: str) -> str:
+    """The topic where its routing key does not tell it, which then goes with the message; else nothing."""
+    if "." in topic or "*" in topic or len(topic.encode()) > ROUTING_KEY_BYTES_MAX:
+        return topic
+    return ""
+
+
 def is_topic_name(topic: str) -> bool:
     """Whether a message may be published there: something, and no wildcards."""
     return bool(topic) and "+" not in topic and "#" not in topic
 
 
+def is_deep(topic: str) -> bool:
+    """Whether a topic name or filter has more levels than are looked at."""
+    return topic.count(LEVELS_SEPARATOR) > SEPARATORS_MAX
+
+
+def is_reserved(topic: str) -> bool:
+    """Whether a topic name is not for clients to publish to; the state of bridges is, which they tell themselves."""
+    is_state = topic.startswith("$SYS/broker/connection/") and topic.endswith("/state")
+    return topic.startswith(RESERVED) and not is_state
+
+
 def is_topic_filter(topic_filter: str) -> bool:
-    """Whether a filter is well formed: ``+`` fills a level, ``#`` fills the last one."""
-    if not topic_filter:
+    """Whether a filter is well formed: ``+`` fills a level, ``#`` fills the last one, and not too many levels."""
+    if not topic_filter or is_deep(topic_filter):
         return False
     levels = topic_filter.split(LEVELS_SEPARATOR)
     for number, level in enumerate(levels, 1):
