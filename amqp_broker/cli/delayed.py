@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -29,6 +30,8 @@ Properties = Annotated[
 JsonValues = Annotated[
     list[str] | None, typer.Option("--json-value", metavar="PATH=VALUE", help="With this in a body that is JSON.")
 ]
+Ids = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Which, as 'list' shows them.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Do nothing, say how many there are.")]
 
 COLUMNS = (
     Column("id", is_whole=True),
@@ -91,7 +94,7 @@ def search(
     """
     wanted = _wanted(key, text, header, property_value, json_value)
     seen = control.ask(
-        data_dir, config, "delayed.look", exchange=exchange, vhost=vhost, limit=limit, after=after, **wanted
+        data_dir, config, "delayed.look", exchange=exchange, vhost=vhost, limit=limit, after=after, filter=wanted
     )
     _show(seen, as_json)
 
@@ -99,34 +102,78 @@ def search(
 @application.command("cancel", epilog=EPILOG)
 def cancel(
     exchange: Exchange,
-    ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Which, as 'list' shows them.")] = None,
+    ids: Ids = None,
     vhost: control.VirtualHostName = "/",
     key: Key = None,
     text: Text = "",
     header: Headers = None,
     property_value: Properties = None,
     json_value: JsonValues = None,
+    dry_run: DryRun = False,
     as_json: control.Json = False,
     data_dir: options.DataDir = None,
     config: options.ConfigFile = None,
 ) -> None:
-    """Cancel messages before they are due: nobody gets them. Those of these ids, or all that have what is named.
+    """Cancel messages before they are due: nobody gets them.
+
+    Those of these ids, or all that have what is named.
 
     \b
     amqp-broker delayed cancel orders 1041 1042
-    amqp-broker delayed cancel orders --header customer=17
+    amqp-broker delayed cancel orders --header customer=17 --dry-run
     """
-    wanted = _wanted(key, text, header, property_value, json_value)
-    cancelled: list[str] = []
-    after: str | None = ""
-    while after is not None:
-        result = control.ask(
-            data_dir, config, "delayed.cancel", exchange=exchange, vhost=vhost, ids=ids or [], after=after, **wanted
-        )
-        cancelled += result["cancelled"]
-        after = result["next"]
-    said = f"{control.counted(len(cancelled), 'message')} of exchange '{exchange}' in '{vhost}' cancelled"
-    control.tell(said, {"vhost": vhost, "exchange": exchange, "cancelled": cancelled}, as_json)
+    which = _which(ids, _wanted(key, text, header, property_value, json_value))
+    asked = {"exchange": exchange, "vhost": vhost, "dry_run": dry_run, **which}
+    info = control.ask_long(data_dir, config, "delayed.cancel", _say_progress, **asked)
+    _tell(info, "cancelled", as_json)
+
+
+@application.command("deliver", epilog=EPILOG)
+def deliver(
+    exchange: Exchange,
+    ids: Ids = None,
+    vhost: control.VirtualHostName = "/",
+    key: Key = None,
+    text: Text = "",
+    header: Headers = None,
+    property_value: Properties = None,
+    json_value: JsonValues = None,
+    dry_run: DryRun = False,
+    as_json: control.Json = False,
+    data_dir: options.DataDir = None,
+    config: options.ConfigFile = None,
+) -> None:
+    """Deliver messages now, as if their time had come.
+
+    Those of these ids, or all that have what is named.
+
+    \b
+    amqp-broker delayed deliver orders 1041
+    amqp-broker delayed deliver orders --key 'deadline.*' --dry-run
+    """
+    which = _which(ids, _wanted(key, text, header, property_value, json_value))
+    asked = {"exchange": exchange, "vhost": vhost, "dry_run": dry_run, **which}
+    info = control.ask_long(data_dir, config, "delayed.deliver", _say_progress, **asked)
+    _tell(info, "delivered", as_json)
+
+
+def _which(ids: list[str] | None, wanted: dict[str, Any]) -> dict[str, Any]:
+    """Ids, or a filter that says something; one of the two."""
+    if bool(ids) is bool(wanted):
+        options.fail(ExitCode.WRONG_USE, "say which messages, by their ids or by what they have, one of the two")
+    return {"ids": ids} if ids else {"filter": wanted}
+
+
+def _say_progress(progress: dict[str, Any]) -> None:
+    if sys.stderr.isatty():
+        looked_at, held, done = (progress[name] for name in ("looked_at", "held", "done"))
+        print(f"\r{looked_at} of {held} looked at, {done} done\x1b[K", end="\r", file=sys.stderr, flush=True)
+
+
+def _tell(info: dict[str, Any], done: str, as_json: bool) -> None:
+    words = f"would be {done}" if info["dry_run"] else done
+    said = f"{control.counted(info['done'], 'message')} of exchange '{info['exchange']}' in '{info['vhost']}' {words}"
+    control.tell(said, info, as_json)
 
 
 def _wanted(
@@ -136,13 +183,14 @@ def _wanted(
     property_value: list[str] | None,
     json_value: list[str] | None,
 ) -> dict[str, Any]:
-    return {
-        "routing_key": key,
-        "text": text,
+    """What messages must have, without what is not said."""
+    wanted: dict[str, Any] = {
+        "search": text,
         "headers": _pairs("--header", header),
         "properties": _pairs("--property", property_value),
         "json": _pairs("--json-value", json_value),
     }
+    return {name: value for name, value in wanted.items() if value} | ({} if key is None else {"routing_key": key})
 
 
 def _pairs(option: str, given: list[str] | None) -> dict[str, str]:

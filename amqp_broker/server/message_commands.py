@@ -13,7 +13,7 @@ from typing import Any
 import trio
 
 from amqp_broker.broker.broker import Broker
-from amqp_broker.broker.moving import Action, Moving
+from amqp_broker.broker.moving import Action
 from amqp_broker.broker.peeking import Peek, PeekInfo
 from amqp_broker.broker.problems import AdministrationError
 from amqp_broker.errors import AmqpError
@@ -72,7 +72,7 @@ async def act(
     except AmqpError as error:
         raise AdministrationError(error.explanation) from error
     try:
-        turn = None if tell is None else _Teller(work, tell).turn
+        turn = None if tell is None else Teller(lambda: {**work.progress(), "sample": []}, tell).turn
         await walk(broker, work.steps(), turn, writes=work.writes)
     finally:
         done = work.progress()["done"]
@@ -81,16 +81,21 @@ async def act(
     return {**work.progress()}
 
 
-class _Teller:
-    """Tells how far it is, now and then."""
+class Teller:
+    """Tells how far a work is, now and then.
 
-    def __init__(self, work: Moving, tell: Tell) -> None:
-        self._work = work
+    Args:
+        progress: how far it is.
+        tell: is told.
+    """
+
+    def __init__(self, progress: Callable[[], Mapping[str, Any]], tell: Tell) -> None:
+        self._progress = progress
         self._tell = tell
         self._next_s = trio.current_time() + PROGRESS_S
 
     async def turn(self) -> None:
         """Others have had their turn."""
         if trio.current_time() >= self._next_s:
-            await self._tell({**self._work.progress(), "sample": []})
+            await self._tell(self._progress())
             self._next_s = trio.current_time() + PROGRESS_S

@@ -51,12 +51,12 @@ def read_bounds(fields: Mapping[str, Any]) -> PeekBounds:
         raise BadMessageRequest(f"state is one of {', '.join(STATES)}, not {state!r}")
     return PeekBounds(
         state=MessageState(state),
-        offset=_number(fields, "offset", DEFAULTS.offset, OFFSET_MAX),
-        limit=_number(fields, "limit", DEFAULTS.limit, LIMIT_MAX),
-        looked_at_max=_number(fields, "looked_at_max", DEFAULTS.looked_at_max, LOOKED_AT_MAX),
-        duration_ms_max=_number(fields, "ms_max", DEFAULTS.duration_ms_max, DURATION_MS_MAX),
-        body_bytes_max=_number(fields, "truncate", DEFAULTS.body_bytes_max, BODY_BYTES_MAX),
-        since_wall_ms=_number(fields, "since_ms", 0, TIME_MS_MAX) or None,
+        offset=number(fields, "offset", DEFAULTS.offset, OFFSET_MAX),
+        limit=number(fields, "limit", DEFAULTS.limit, LIMIT_MAX),
+        looked_at_max=number(fields, "looked_at_max", DEFAULTS.looked_at_max, LOOKED_AT_MAX),
+        duration_ms_max=number(fields, "ms_max", DEFAULTS.duration_ms_max, DURATION_MS_MAX),
+        body_bytes_max=number(fields, "truncate", DEFAULTS.body_bytes_max, BODY_BYTES_MAX),
+        since_wall_ms=number(fields, "since_ms", 0, TIME_MS_MAX) or None,
     )
 
 
@@ -72,9 +72,9 @@ def read_filter(fields: object) -> MessageFilter:
     if unknown:
         raise BadMessageRequest(f"a filter has no {unknown[0]!r}; it may have {', '.join(FILTER_FIELDS)}")
     groups = [_texts(fields, name) for name in ("headers", "properties", "json")]
-    exchange, routing_key = _text(fields, "exchange"), _text(fields, "routing_key")
+    exchange, routing_key = text(fields, "exchange"), text(fields, "routing_key")
     try:
-        return make_filter(exchange, routing_key, _text(fields, "search") or "", *groups)
+        return make_filter(exchange, routing_key, text(fields, "search") or "", *groups)
     except UnknownProperty as error:
         raise BadMessageRequest(str(error)) from error
 
@@ -100,20 +100,25 @@ def read_moving(
         raise BadMessageRequest(f"from {queue} no message can be taken out")
     if action is Action.REPLAY:
         return _replaying(broker, virtual_host, queue, fields, who)
-    selection = _selection(fields)
+    selection = read_selection(fields)
     destination = None
     if action is not Action.DELETE:
         destination = _destination(virtual_host, queue, fields, who)
     elif selection.ids is None and selection.wanted.is_any and selection.limit is None:
         raise BadMessageRequest("name ids, a filter or a limit; to delete all messages, purge the queue")
-    return Moving(broker, queue, action, selection, destination, dry_run=_dry_run(fields))
+    return Moving(broker, queue, action, selection, destination, dry_run=read_dry_run(fields))
 
 
-def _selection(fields: Mapping[str, Any]) -> Selection:
+def read_selection(fields: Mapping[str, Any]) -> Selection:
+    """Which messages: ``filter``, ``ids``, ``limit``.
+
+    Raises:
+        BadMessageRequest: a field is not what it should be.
+    """
     return Selection(
         read_filter(fields.get("filter") or {}),
         _ids(fields),
-        _number(fields, "limit", 0, OFFSET_MAX) if fields.get("limit") is not None else None,
+        number(fields, "limit", 0, OFFSET_MAX) if fields.get("limit") is not None else None,
     )
 
 
@@ -125,13 +130,18 @@ def _replaying(
         raise BadMessageRequest(f"{queue} has no past: let it have x-replay-ms, or a policy with replay-ms")
     if fields.get("origin"):
         raise BadMessageRequest("say where to: to, a queue or an exchange")
-    last_ms = _number(fields, "last_ms", OFFSET_MAX, OFFSET_MAX)
+    last_ms = number(fields, "last_ms", OFFSET_MAX, OFFSET_MAX)
     destination = _destination(virtual_host, queue, fields, who)
-    since_wall_ms = broker.clock.wall_ms() - last_ms
-    return Replaying(broker, queue, past, since_wall_ms, _selection(fields), destination, dry_run=_dry_run(fields))
+    since_wall_ms, selection = broker.clock.wall_ms() - last_ms, read_selection(fields)
+    return Replaying(broker, queue, past, since_wall_ms, selection, destination, dry_run=read_dry_run(fields))
 
 
-def _dry_run(fields: Mapping[str, Any]) -> bool:
+def read_dry_run(fields: Mapping[str, Any]) -> bool:
+    """Whether nothing is to be done but looked.
+
+    Raises:
+        BadMessageRequest: it is neither true nor false.
+    """
     dry_run = fields.get("dry_run", False)
     if not isinstance(dry_run, bool):
         raise BadMessageRequest("dry_run is true or false")
@@ -151,7 +161,7 @@ def _destination(
     if isinstance(to, Mapping) and to.keys() == {"queue"} and isinstance(to["queue"], str):
         return ToQueue(virtual_host, queue, to["queue"], who)
     if isinstance(to, Mapping) and "exchange" in to and to.keys() <= {"exchange", "routing_key"}:
-        exchange, key = _text(to, "exchange"), _text(to, "routing_key")
+        exchange, key = text(to, "exchange"), text(to, "routing_key")
         if key is not None and len(key.encode("utf-8", "surrogateescape")) > NAME_BYTES_MAX:
             raise BadMessageRequest(f"a routing key has at most {NAME_BYTES_MAX} bytes")
         return ToExchange(virtual_host, queue, exchange or "", key, who)
@@ -167,7 +177,12 @@ def _ids(fields: Mapping[str, Any]) -> frozenset[str] | None:
     return frozenset(ids)
 
 
-def _number(fields: Mapping[str, Any], name: str, default: int, maximum: int) -> int:
+def number(fields: Mapping[str, Any], name: str, default: int, maximum: int) -> int:
+    """A whole number, which may be a text.
+
+    Raises:
+        BadMessageRequest: it is none, or too large.
+    """
     value = fields.get(name)
     if value is None or value == "":
         return default
@@ -178,7 +193,12 @@ def _number(fields: Mapping[str, Any], name: str, default: int, maximum: int) ->
     return value
 
 
-def _text(fields: Mapping[str, Any], name: str) -> str | None:
+def text(fields: Mapping[str, Any], name: str) -> str | None:
+    """A text; None when it is not there.
+
+    Raises:
+        BadMessageRequest: it is none.
+    """
     value = fields.get(name)
     if value is not None and not isinstance(value, str):
         raise BadMessageRequest(f"{name} is a text")

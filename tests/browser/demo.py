@@ -41,6 +41,8 @@ QUEUES: dict[str, dict[str, Any]] = {
     "readings": {"x-queue-type": "stream", "x-max-age": "7D"},
 }
 EXCHANGES = {"orders": "topic", "mail": "direct", "everything": "fanout", "dead": "fanout", "partners": "fanout"}
+DEADLINES = "deadlines"
+MINUTE_MS = 60_000
 NOBODY = "amqp://nobody:secret@127.0.0.1:1"
 CARRYING: dict[str, Any] = {
     "shovel/%2F/thumbnails-to-archive": {
@@ -99,6 +101,9 @@ def declare(channel: Any) -> None:
         channel.queue_declare(name, durable=True, arguments=arguments)
     for exchange, queue, key in BINDINGS:
         channel.queue_bind(queue, exchange, key)
+    channel.exchange_declare(DEADLINES, "x-delayed-message", durable=True, arguments={"x-delayed-type": "topic"})
+    channel.exchange_declare("reminders", "direct", durable=True, arguments={"x-delayed-exchange": True})
+    channel.queue_bind("mail.receipts", DEADLINES, "order.*.unpaid")
     for name in (*NAMES, *(f"tenant.{number:04}.events" for number in range(MANY))):
         channel.queue_declare(name, durable=True)
 
@@ -123,6 +128,22 @@ def fill(channel: Any) -> None:
     for _ in range(6):
         method, _, _ = channel.basic_get("invoices")
         channel.basic_nack(method.delivery_tag, requeue=False)
+
+
+def hold_back(channel: Any) -> None:
+    """What is not due yet; most in some hours, the last one in years."""
+    for number in range(60):
+        order = {"order": 8000 + number, "customer": {"name": "Grace Hopper", "city": "New York"}, "paid": False}
+        headers = {"x-delay": (30 + 4 * number) * MINUTE_MS, "customer": number % 5}
+        properties = pika.BasicProperties("application/json", message_id=f"d-{number}", headers=headers)
+        channel.basic_publish(DEADLINES, f"order.{8000 + number}.unpaid", json.dumps(order).encode(), properties)
+    for key, body, days in (
+        (HOSTILE, b"<b>never</b>", 20),
+        (RIGHT_TO_LEFT, bytes(range(200)), 40),
+        (LONG[:250], b"", 9999),
+    ):
+        headers = {"x-delay": days * 24 * 60 * MINUTE_MS}
+        channel.basic_publish(DEADLINES, key, body, pika.BasicProperties(headers=headers))
 
 
 def carry(page: str) -> None:
@@ -176,6 +197,7 @@ def main() -> None:
             channel = connection.channel()
             declare(channel)
             fill(channel)
+            hold_back(channel)
             connection.close()
             carry(page)
             thread = threading.Thread(target=traffic, args=(amqp, ended), daemon=True)

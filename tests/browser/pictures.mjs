@@ -8,6 +8,8 @@ const PICTURES = [
   ["overview", "#/", "Overview", {}],
   ["overview-dark", "#/", "Overview", { colorScheme: "dark" }],
   ["messages", "#/queues/%2F/failed?tab=messages", "failed", {}],
+  ["stream", "#/queues/%2F/readings?tab=messages", "readings", {}],
+  ["delayed", "#/delayed/%2F/deadlines", "deadlines", {}],
   ["topology", "#/topology", "Topology", { height: 700 }],
   ["phone", "#/queues", "Queues", { width: 390, height: 760, colorScheme: "dark" }],
 ];

@@ -12,7 +12,8 @@ const SCREENS = [
   ["#/queues/%2F/invoices?tab=bindings", "invoices"], ["#/queues/%2F/invoices?tab=publish", "invoices"], ["#/exchanges", "Exchanges"], ["#/exchanges/%2F/orders", "orders"], ["#/exchanges/%2F/amq.default", "(default)"], ["#/bindings", "Bindings"],
   ["#/topology", "Topology"], ["#/explain?vhost=%2F&exchange=orders&key=order.1.paid", "Explain a route"], ["#/drops", "Dropped messages"], ["#/trace", "Trace"], ["#/publish", "Publish"],
   ["#/connections", "Connections"], ["#/channels", "Channels"], ["#/consumers", "Consumers"], ["#/users", "Users"], ["#/users/guest", "guest"], ["#/vhosts", "Virtual hosts"], ["#/vhosts/%2F", "/"],
-  ["#/queues/%2F/readings?tab=messages", "readings"], ["#/shovels", "Shovels"], ["#/federation", "Federation"],
+  ["#/queues/%2F/readings?tab=messages", "readings"], ["#/delayed", "Delayed messages"], ["#/delayed/%2F/deadlines", "deadlines"], ["#/delayed/%2F/reminders", "reminders"], ["#/exchanges/%2F/deadlines", "deadlines"],
+  ["#/shovels", "Shovels"], ["#/federation", "Federation"],
   ["#/policies", "Policies"], ["#/definitions", "Definitions"], ["#/nodes", /Node/], ["#/log", "Log"], ["#/nothing", null],
 ];
 
@@ -245,6 +246,45 @@ describe("what can be done", () => {
     await dialog.getByText("10 messages would be replayed").waitFor();
     await button("Replay 10", dialog).click();
     await note("10 messages replayed");
+  });
+
+  it("what is held back is searched, cancelled and delivered now, counted first", async () => {
+    await go(page, "#/exchanges/%2F/deadlines", "deadlines");
+    await page.getByText("Held back", { exact: true }).waitFor();
+    await page.getByRole("link", { name: "Delayed messages" }).click();
+    await page.getByText("63 messages held").waitFor();
+    await page.locator(".message-list li").nth(49).waitFor();
+    await button("Further on").click();
+    await page.getByText(HOSTILE, { exact: true }).waitFor();
+    assert.equal(await page.locator("main img").count(), 0);
+    await page.getByLabel("Text, key:a.*").fill("header.customer:3");
+    await page.waitForFunction(() => document.querySelectorAll(".message-list li").length === 12);
+    await button("Cancel").click();
+    const dialog = page.getByRole("dialog");
+    await button("Count first", dialog).click();
+    await dialog.getByText("12 messages would be cancelled").waitFor();
+    await button("Cancel 12", dialog).click();
+    await page.locator(".note button", { hasText: "Undo" }).click();
+    await note("Nothing was done.");
+    await dialog.waitFor({ state: "detached" });
+    await button("Cancel").click();
+    await dialog.getByLabel("At most").fill("2");
+    await button("Count first", dialog).click();
+    await button("Cancel 2", dialog).click();
+    await button("Now").click();
+    await note("2 messages cancelled.");
+    await page.waitForFunction(() => document.querySelectorAll(".message-list li").length === 10);
+    await page.locator(".message-list input").first().check();
+    await button("Deliver now").click();
+    await dialog.getByText("the 1 message that you marked").waitFor();
+    await button("Count first", dialog).click();
+    await button("Deliver 1", dialog).click();
+    await note("1 message delivered.");
+    await page.waitForFunction(() => document.querySelectorAll(".message-list li").length === 9);
+    await go(page, "#/delayed", "Delayed messages");
+    await page.getByRole("row", { name: /deadlines/ }).getByText("60", { exact: true }).waitFor();
+    await page.getByRole("link", { name: "reminders" }).click();
+    await page.getByText("Nothing is held back.").waitFor();
   });
 
   it("a shovel is added, stands still, goes on and is deleted", async () => {

@@ -1,4 +1,4 @@
-"""What exchanges hold back, looked at and cancelled: without a disk, with it, and by the control socket."""
+"""What exchanges hold back, looked at, cancelled, let go now: without a disk, with it, and by the control socket."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ import pytest
 import trio
 from pamqp import commands
 
+from amqp_broker.broker.delayed.acting import DelayedActInfo, DelayedActing, DelayedAction
 from amqp_broker.broker.delayed.holder import Holder
-from amqp_broker.broker.delayed.looking import DelayedInfo, DelayedLook, cancel_by_id
+from amqp_broker.broker.delayed.looking import DelayedInfo, DelayedLook
 from amqp_broker.broker.message import digest_of
-from amqp_broker.broker.message_filter import make_filter
+from amqp_broker.broker.message_filter import ANY_MESSAGE, MessageFilter, make_filter
+from amqp_broker.broker.moving import Selection
+from amqp_broker.broker.peeking import Steps
 from amqp_broker.broker.problems import AdministrationError
 from amqp_broker.server.broker_server import BrokerServer
 from amqp_broker.server.control_address import SOCKET_NAME
@@ -59,13 +62,33 @@ def holder(broker: MemoryBroker, channel: ClientChannel) -> Holder:
     return found
 
 
-def look(broker: MemoryBroker, looking: DelayedLook) -> DelayedInfo:
-    """Go to the end of a look, as the server does."""
-    steps = looking.steps()
+def walk(broker: MemoryBroker, steps: Steps) -> None:
+    """Go to the end of a walk, as the server does."""
     references = broker.handle(partial(next_step, steps, None))
     while references is not None:
         references = broker.handle(partial(next_step, steps, broker.durability.read(references)))
+
+
+def look(broker: MemoryBroker, looking: DelayedLook) -> DelayedInfo:
+    walk(broker, looking.steps())
     return looking.seen()
+
+
+def act(
+    broker: MemoryBroker,
+    holder: Holder,
+    action: DelayedAction,
+    wanted: MessageFilter = ANY_MESSAGE,
+    *,
+    ids: list[str] | None = None,
+    limit: int | None = None,
+    dry_run: bool = False,
+) -> DelayedActInfo:
+    """Cancel what ids name or a filter finds, or let it go now."""
+    selection = Selection(wanted, None if ids is None else frozenset(ids), limit)
+    acting = DelayedActing(holder, action, selection, dry_run=dry_run)
+    walk(broker, acting.steps())
+    return acting.progress()
 
 
 def numbers(seen: DelayedInfo) -> list[int]:
@@ -109,8 +132,11 @@ def test_what_a_filter_finds(broker: MemoryBroker, holder: Holder, wanted: Any, 
 def test_what_is_cancelled_by_a_filter_nobody_gets(
     broker: MemoryBroker, channel: ClientChannel, holder: Holder
 ) -> None:
-    seen = look(broker, DelayedLook(holder, make_filter(routing_key="k.0"), cancels=True))
-    assert numbers(seen) == [8, 6, 4, 2, 0]
+    wanted = make_filter(routing_key="k.0")
+    would = act(broker, holder, DelayedAction.CANCEL, wanted, dry_run=True)
+    assert (would["found"], would["done"], holder.ready_count) == (5, 5, 10)
+    info = act(broker, holder, DelayedAction.CANCEL, wanted)
+    assert info == {**would, "dry_run": False}
     assert holder.ready_count == 5
     if isinstance(broker, DiskBroker):
         broker = broker.killed()
@@ -122,9 +148,55 @@ def test_what_is_cancelled_by_a_filter_nobody_gets(
 def test_what_is_cancelled_by_its_id_nobody_gets(broker: MemoryBroker, channel: ClientChannel, holder: Holder) -> None:
     ids = [message["id"] for message in look(broker, DelayedLook(holder))["messages"]]
     broker.advance(HOUR_MS - 1000)  # some are read from the disk by now
-    assert broker.handle(lambda: cancel_by_id(holder, [ids[0], ids[9], "999999999"])) == [ids[0], ids[9]]
+    info = act(broker, holder, DelayedAction.CANCEL, ids=[ids[0], ids[9], "999999999"])
+    assert (info["found"], info["done"]) == (2, 2)
     broker.advance(1000)
     assert [json.loads(body)["number"] for body in channel.drain("q")] == [8, 7, 6, 5, 4, 3, 2, 1]
+
+
+def delivered(channel: ClientChannel) -> list[int]:
+    """The numbers of what has come out."""
+    return [json.loads(body)["number"] for body in channel.drain("q")]
+
+
+def test_what_is_let_go_comes_at_once_in_its_order_and_once(
+    broker: MemoryBroker, channel: ClientChannel, holder: Holder
+) -> None:
+    would = act(broker, holder, DelayedAction.DELIVER, make_filter(routing_key="k.1"), dry_run=True)
+    assert (would["done"], delivered(channel)) == (5, [])
+    assert act(broker, holder, DelayedAction.DELIVER, make_filter(routing_key="k.1"))["done"] == 5
+    broker.advance(0)
+    assert delivered(channel) == [9, 7, 5, 3, 1]
+    assert holder.ready_count == 5
+    if isinstance(broker, DiskBroker):
+        broker = broker.killed()
+        channel = broker.client().channel()
+    broker.advance(HOUR_MS)
+    assert delivered(channel) == [8, 6, 4, 2, 0]
+
+
+def test_what_is_let_go_by_its_id_overtakes_what_is_due_before(
+    broker: MemoryBroker, channel: ClientChannel, holder: Holder
+) -> None:
+    last = look(broker, DelayedLook(holder))["messages"][9]["id"]
+    assert act(broker, holder, DelayedAction.DELIVER, ids=[last])["done"] == 1
+    broker.advance(0)
+    assert delivered(channel) == [0]
+
+
+def test_a_limit_is_that_of_what_is_due_first(broker: MemoryBroker, channel: ClientChannel, holder: Holder) -> None:
+    assert act(broker, holder, DelayedAction.DELIVER, limit=2)["done"] == 2
+    broker.advance(0)
+    assert act(broker, holder, DelayedAction.CANCEL, make_filter(routing_key="k.0"), limit=1)["done"] == 1
+    broker.advance(HOUR_MS)
+    assert delivered(channel) == [9, 8, 7, 5, 4, 3, 2, 1, 0]
+
+
+def test_who_says_not_which_cancels_nothing(broker: MemoryBroker, holder: Holder) -> None:
+    with pytest.raises(AdministrationError, match="say which: name ids, a filter or a limit"):
+        act(broker, holder, DelayedAction.CANCEL)
+    assert act(broker, holder, DelayedAction.CANCEL, ids=[])["done"] == 0
+    assert holder.ready_count == 10
 
 
 def test_what_is_cancelled_while_it_is_read_is_not_missed_by_the_others() -> None:
@@ -141,7 +213,7 @@ def test_what_is_cancelled_while_it_is_read_is_not_missed_by_the_others() -> Non
     with broker.holding_reads():
         broker.advance(HOUR_MS)
         assert channel.message_count("q") == 0
-        broker.handle(lambda: cancel_by_id(holder, [third]))
+        act(broker, holder, DelayedAction.CANCEL, ids=[third])
     broker.advance(10)
     assert channel.drain("q") == [b"0", b"1", b"3", b"4"]
 
@@ -155,7 +227,7 @@ def test_a_place_that_no_look_ended_with_is_refused(holder: Holder, after: str) 
 def test_an_id_that_is_none_is_refused_and_nothing_is_cancelled(broker: MemoryBroker, holder: Holder) -> None:
     ids = [message["id"] for message in look(broker, DelayedLook(holder))["messages"]]
     with pytest.raises(AdministrationError, match="'m3' is no id"):
-        cancel_by_id(holder, [*ids, "m3"])
+        act(broker, holder, DelayedAction.CANCEL, ids=[*ids, "m3"])
     assert holder.ready_count == 10
 
 
@@ -196,16 +268,19 @@ async def test_it_is_asked_for_on_the_control_socket(tmp_path: Path) -> None:
                     received += await stream.receive_some()
                 return json.loads(received)
 
-            seen = (await ask("delayed.look", routing_key="k*"))["result"]
+            seen = (await ask("delayed.look", filter={"routing_key": "k*"}))["result"]
             assert [message["routing_key"] for message in seen["messages"]] == ["k0", "k1", "k2"]
-            assert "by ids or by what to look for" in (await ask("delayed.cancel"))["error"]
-            cancelled = (await ask("delayed.cancel", ids=[seen["messages"][1]["id"]]))["result"]["cancelled"]
-            assert cancelled == [seen["messages"][1]["id"]]
-            assert len((await ask("delayed.cancel", routing_key="k0"))["result"]["cancelled"]) == 1
+            assert "say which" in (await ask("delayed.cancel"))["error"]
+            assert (await ask("delayed.cancel", ids=[seen["messages"][1]["id"]]))["result"]["done"] == 1
+            assert (await ask("delayed.cancel", filter={"routing_key": "k0"}))["result"]["done"] == 1
+            assert (await ask("delayed.deliver", filter={"routing_key": "k2"}, dry_run=True))["result"]["done"] == 1
             assert (await ask("delayed.look"))["result"]["held"] == 1
+            assert (await ask("delayed.deliver", filter={"routing_key": "k2"}))["result"]["done"] == 1
+            assert (await ask("delayed.look"))["result"]["held"] == 0
             assert "there is no exchange 'y'" in (await ask("delayed.look", exchange="y"))["error"]
             assert "does not hold messages back" in (await ask("delayed.look", exchange="amq.topic"))["error"]
-            assert "there is no property 'colour'" in (await ask("delayed.look", properties={"colour": "red"}))["error"]
-            assert "limit must be a number" in (await ask("delayed.look", limit="5"))["error"]
+            colour = {"properties": {"colour": "red"}}
+            assert "there is no property 'colour'" in (await ask("delayed.look", filter=colour))["error"]
+            assert "limit is a whole number" in (await ask("delayed.look", limit="five"))["error"]
             assert "unknown command" in (await ask("delayed.paint"))["error"]
         server.shut_down()

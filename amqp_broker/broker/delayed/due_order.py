@@ -83,13 +83,6 @@ class DueOrder:
                 if after_due_ms is None or (due_ms, reference) > (after_due_ms, after_reference):
                     yield due_ms, reference
 
-    def due_ms_of(self, reference: int) -> int | None:
-        """When a reference is due; None when it is not there. Looks everywhere: 10 ms among a million."""
-        for dues, references in zip(self._dues, self._references, strict=True):
-            if reference in references:
-                return dues[references.index(reference)]
-        return None
-
     def remove(self, due_ms: int, reference: int) -> bool:
         """One goes; returns whether it was there."""
         index = bisect_left(self._last_dues, due_ms)

@@ -338,10 +338,24 @@ class Holder(Queue):
         kept = self._decode(payload)
         return Held(kept.address, kept.header, kept.body, kept.digest)
 
-    def cancel_reference(self, reference: int) -> bool:
-        """Cancel a message; returns whether it was there."""
-        due_ms = self._due.due_ms_of(reference)
-        return due_ms is not None and self.cancel(due_ms, reference)
+    @property
+    def exchange_name(self) -> str:
+        """Of the exchange that holds."""
+        return self._exchange.name
+
+    @property
+    def next_due_ms(self) -> int | None:
+        """When the next message is due, on the monotonic clock; None when there is none."""
+        return self._due.first_due_ms
+
+    def hasten(self, due_ms: int, reference: int) -> bool:
+        """Have a message due now; returns whether it was there. On disk it keeps its time, for after a crash."""
+        now_ms = self.virtual_host.clock.monotonic_ms()
+        if not self._due.remove(due_ms, reference):
+            return False
+        self._due.add(min(due_ms, now_ms), reference)
+        self._set_timer()
+        return True
 
     def cancel(self, due_ms: int, reference: int) -> bool:
         """Forget a message before it is due; returns whether it was there."""

@@ -1,16 +1,16 @@
-"""What exchanges hold back, looked at and cancelled: in the order of the due times, by filter, in bounded work.
+"""What exchanges hold back, looked at: in the order of the due times, by filter, in bounded work.
 
 A look changes nothing; what it needs from the disk is read into it alone. It is a walk in small steps, as a look into a
-queue is (``broker/peeking.py``), and goes on where the one before has ended. What is cancelled is gone when the walk is
-done and the journal has kept it; nobody gets it.
+queue is (``broker/peeking.py``), and goes on where the one before has ended. Cancels nothing: ``acting.py``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, TypedDict
+from typing import Final, TypeAlias, TypedDict
 
-from amqp_broker.broker.delayed.holder import Held, Holder
+from amqp_broker.broker.delayed.holder import Holder
+from amqp_broker.broker.exchanges.exchange import Exchange
 from amqp_broker.broker.message import Message
 from amqp_broker.broker.message_filter import ANY_MESSAGE, MessageFilter
 from amqp_broker.broker.peeking import Steps, shown_body, shown_properties
@@ -20,6 +20,31 @@ LIMIT_MAX: Final = 500
 LOOKED_AT_MAX: Final = 20_000  # in one look: of a million messages, fifty looks
 BODY_BYTES_MAX: Final = 4_096  # of each that is shown
 PAGE: Final = 100
+
+Place: TypeAlias = tuple[int, int]
+"""Where something is in the order: its due time on the monotonic clock, and its reference."""
+
+
+def holder_of(exchange: Exchange, virtual_host: str) -> Holder:
+    """What an exchange holds.
+
+    Raises:
+        AdministrationError: it holds nothing back.
+    """
+    if not isinstance(exchange.holder, Holder):
+        raise AdministrationError(
+            f"exchange '{exchange.name}' in virtual host '{virtual_host}' does not hold messages back: it is not of "
+            "type x-delayed-message, and has neither the argument x-delayed-exchange nor a policy with delayed-message"
+        )
+    return exchange.holder
+
+
+def message_of(holder: Holder, reference: int, payload: bytes | None) -> Message | None:
+    """A message that is held, of its record or in memory; None when its time has come meanwhile."""
+    held = holder.at_hand(reference) if payload is None else holder.decoded(payload)
+    if held is None:
+        return None
+    return Message(held.address, held.header, held.body, held.digest.is_persistent, held.digest.priority)
 
 
 class DelayedMessage(TypedDict):
@@ -34,6 +59,7 @@ class DelayedMessage(TypedDict):
     payload: str
     payload_encoding: str  # string or base64
     payload_bytes: int  # of the whole body
+    is_payload_cut: bool
 
 
 class DelayedInfo(TypedDict):
@@ -53,7 +79,7 @@ class DelayedLook:
         wanted: what is shown.
         limit: how many are shown.
         after: where the look before has ended; empty for the beginning.
-        cancels: whether what would be shown is cancelled as well.
+        body_bytes_max: of each that is shown.
 
     Raises:
         AdministrationError: ``after`` is nothing that a look has ended with.
@@ -66,13 +92,13 @@ class DelayedLook:
         *,
         limit: int = 50,
         after: str = "",
-        cancels: bool = False,
+        body_bytes_max: int = BODY_BYTES_MAX,
     ) -> None:
         self._holder = holder
         self._wanted = wanted
         self._limit = min(limit, LIMIT_MAX)
         self._after = _place(after)
-        self._cancels = cancels
+        self._body_bytes_max = body_bytes_max
         self._looked_at = 0
         self._is_end = False
         self._rows: list[DelayedMessage] = []
@@ -96,31 +122,26 @@ class DelayedLook:
                     return
                 self._after = (due_ms, reference)
                 self._looked_at += 1
-                payload = read.get(reference)
-                held = self._holder.at_hand(reference) if payload is None else self._holder.decoded(payload)
-                if held is not None:  # else its time has come meanwhile
-                    self._look_at(due_ms, reference, held)
+                message = message_of(self._holder, reference, read.get(reference))
+                if message is not None and self._wanted.finds(message):
+                    self._show(due_ms, reference, message)
 
-    def _look_at(self, due_ms: int, reference: int, held: Held) -> None:
-        message = Message(held.address, held.header, held.body, held.digest.is_persistent, held.digest.priority)
-        if not self._wanted.finds(message):
-            return
-        if self._cancels and not self._holder.cancel(due_ms, reference):
-            return
+    def _show(self, due_ms: int, reference: int, message: Message) -> None:
         clock = self._holder.virtual_host.clock
         due_in_ms = due_ms - clock.monotonic_ms()
-        payload, encoding = shown_body(held.body, BODY_BYTES_MAX)
+        payload, encoding = shown_body(message.body, self._body_bytes_max)
         self._rows.append(
             DelayedMessage(
                 id=str(reference),
                 due=clock.wall_ms() + due_in_ms,
                 due_in_ms=due_in_ms,
-                exchange=held.address.exchange,
-                routing_key=held.address.routing_key,
+                exchange=message.address.exchange,
+                routing_key=message.address.routing_key,
                 properties=shown_properties(message),
                 payload=payload,
                 payload_encoding=encoding,
-                payload_bytes=len(held.body),
+                payload_bytes=len(message.body),
+                is_payload_cut=len(message.body) > self._body_bytes_max,
             )
         )
 
@@ -131,22 +152,10 @@ class DelayedLook:
         return DelayedInfo(held=self._holder.ready_count, looked_at=self._looked_at, next=place, messages=self._rows)
 
 
-def _place(after: str) -> tuple[int, int] | None:
+def _place(after: str) -> Place | None:
     if not after:
         return None
     due_ms, _, reference = after.rpartition("-")
     if not (due_ms.removeprefix("-").isdecimal() and reference.isdecimal() and len(after) < 50 and after.isascii()):
         raise AdministrationError(f"a look goes on after what the one before has ended with, not after {after[:60]!r}")
     return int(due_ms), int(reference)
-
-
-def cancel_by_id(holder: Holder, ids: Sequence[str]) -> list[str]:
-    """Cancel messages; returns those of the ids that were there.
-
-    Raises:
-        AdministrationError: something else than an id is among them; nothing was cancelled.
-    """
-    for one in ids:
-        if not (one.isascii() and one.isdecimal() and len(one) < 20):
-            raise AdministrationError(f"{one[:60]!r} is no id of a delayed message: 'delayed list' shows them")
-    return [one for one in ids if holder.cancel_reference(int(one))]

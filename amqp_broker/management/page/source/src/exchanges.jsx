@@ -13,7 +13,7 @@ const columns = [
   { label: "Exchange", narrow: true, sort: "name", show: (one) => <a href={to("exchanges", one.vhost, inPath(one.name))}><Name empty="(default)">{one.name}</Name></a> },
   { label: "Virtual host", sort: "vhost", show: (one) => <Name>{one.vhost}</Name> },
   { label: "Type", narrow: true, sort: "type", show: (one) => <Tag>{one.type}</Tag> },
-  { label: "Features", show: (one) => <>{!one.durable && <Tag>transient</Tag>} {one.auto_delete && <Tag title="deleted with its last binding">AD</Tag>} {one.internal && <Tag>internal</Tag>} {one.policy && <Tag tone="accent">{one.policy}</Tag>}</> },
+  { label: "Features", show: (one) => <>{!one.durable && <Tag>transient</Tag>} {one.auto_delete && <Tag title="deleted with its last binding">AD</Tag>} {one.internal && <Tag>internal</Tag>} {one.policy && <Tag tone="accent">{one.policy}</Tag>} {one.messages_delayed > 0 && <a href={to("delayed", one.vhost, one.name)}>{count(one.messages_delayed)} held back</a>}</> },
   { label: "In /s", number: true, sort: "message_stats.publish_in_details.rate", show: (one) => rate(one.message_stats?.publish_in_details?.rate) },
   { label: "Out /s", number: true, sort: "message_stats.publish_out_details.rate", show: (one) => rate(one.message_stats?.publish_out_details?.rate) },
 ];
@@ -56,6 +56,7 @@ export function Exchange({ names: [vhost, name] }) {
     <>
       <Heading title={title} above={<><a href={to("exchanges")}>Exchanges</a> in <Name>{vhost}</Name></>} sub={data && <><Tag>{data.type}</Tag>{data.internal && <Tag>internal</Tag>}{!data.durable && <Tag>transient</Tag>}</>}>
         <a class="button" href={toQuery(to("explain"), { vhost, exchange: isDefault ? "" : name })}>Explain a route</a>
+        {data?.messages_delayed !== undefined && <a class="button" href={to("delayed", vhost, name)}>Delayed messages</a>}
         {!isDefault && <a class="button" href={toQuery(to("topology"), { vhost, focus: `e:${name}` })}>Topology</a>}
         {!isPredeclared && <button class="danger" onClick={() => later(`Deleting exchange ${name}`, async () => {
           await ask("DELETE", path("exchanges", vhost, name));
@@ -63,9 +64,10 @@ export function Exchange({ names: [vhost, name] }) {
         }, `Exchange ${name} is deleted.`)}>Delete</button>}
       </Heading>
       {data && <>
-        <dl class="figures figures-2">
+        <dl class={`figures ${data.messages_delayed === undefined ? "figures-2" : "figures-3"}`}>
           <Figure label="In" value={rate(data.message_stats.publish_in_details.rate)} unit="/s" sub={`${count(data.message_stats.publish_in)} in all`} />
           <Figure label="Out, once for each queue" value={rate(data.message_stats.publish_out_details.rate)} unit="/s" sub={`${count(data.message_stats.publish_out)} in all`} />
+          {data.messages_delayed !== undefined && <Figure label="Held back" value={count(data.messages_delayed)} sub="until they are due" />}
         </dl>
         {isDefault
           ? <Panel title="Bindings"><p class="quiet">Every queue is bound to the default exchange by its own name.</p></Panel>

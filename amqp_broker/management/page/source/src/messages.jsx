@@ -81,7 +81,7 @@ function Deaths({ deaths, at }) {
   );
 }
 
-export function Message({ message, queue, actions, came }) {
+export function Message({ message, queue, actions, came, due }) {
   const { headers = {}, ...properties } = message.properties ?? {};
   const deaths = message.x_death?.length ? message.x_death : Array.isArray(headers["x-death"]) ? headers["x-death"] : [];
   const others = Object.entries(headers).filter(([name]) => !deaths.length || !/^x-(death$|first-death-|last-death-)/.test(name));
@@ -94,7 +94,8 @@ export function Message({ message, queue, actions, came }) {
         ["Exchange", <Name empty="(default)">{message.exchange}</Name>],
         ["Routing key", <Name empty="(empty)">{message.routing_key}</Name>],
         ["State", message.held_by ? <Sign kind="mild">with {message.held_by.consumer_tag ?? "basic.get"} for {duration(message.held_by.for_ms)}</Sign> : message.state && <Sign kind="ok">{message.state}</Sign>],
-        ["Redelivered", came !== undefined ? null : message.redelivered ? "yes" : "no"],
+        ["Due", due],
+        ["Redelivered", came !== undefined || due !== undefined ? null : message.redelivered ? "yes" : "no"],
         ["Age", message.age_ms !== undefined && message.age_ms !== null ? duration(message.age_ms) : null],
         ["Expires in", message.expires_in_ms !== undefined && message.expires_in_ms !== null ? duration(message.expires_in_ms) : null],
         ...Object.entries(properties).map(([name, value]) => [name[0].toUpperCase() + name.slice(1).replaceAll("_", " "), <bdi>{valueOf(value)}</bdi>]),
@@ -309,7 +310,8 @@ function MoveDialog({ act, vhost, name, base, filter, marked, onClose, onDone })
   );
 }
 
-const bodyOf = (filter) => {
+/** The same as a body of the API has it. */
+export const bodyOf = (filter) => {
   const body = {};
   for (const [name, value] of Object.entries(filter)) {
     const at = name.indexOf(".");
