@@ -305,7 +305,7 @@ def queue_info(queue: Queue) -> QueueInfo:
         name=queue.name,
         vhost=queue.virtual_host.name,
         type=queue.arguments.queue_type,
-        has_replicas=queue.traits().has_replicas,
+        has_replicas=queue.traits().shown_as != "classic",
         durable=queue.durable,
         auto_delete=queue.auto_delete,
         exclusive=queue.owner is not None,

@@ -22,7 +22,7 @@ from amqp_broker.broker.message_filter import ANY_MESSAGE, MessageFilter
 from amqp_broker.broker.move_destinations import Destination, Stays, ToExchange
 from amqp_broker.broker.peeking import PeekedMessage, Steps, describe, message_id
 from amqp_broker.broker.persistence.message_records import MessageDecoder
-from amqp_broker.broker.queues.classic import ClassicQueue
+from amqp_broker.broker.queues.base import Queue
 from amqp_broker.broker.queues.ready import Stretch
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class Moving:
     def __init__(
         self,
         broker: Broker,
-        queue: ClassicQueue,
+        queue: Queue,
         action: Action,
         selection: Selection,
         destination: Destination | None,

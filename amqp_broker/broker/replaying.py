@@ -15,7 +15,7 @@ from amqp_broker.broker.move_destinations import Destination
 from amqp_broker.broker.moving import Action, Moving, Selection
 from amqp_broker.broker.peeking import Steps
 from amqp_broker.broker.persistence.message_records import MessageDecoder
-from amqp_broker.broker.queues.classic import ClassicQueue
+from amqp_broker.broker.queues.base import Queue
 from amqp_broker.broker.queues.past import Past
 from amqp_broker.broker.queues.ready import Stretch
 
@@ -42,7 +42,7 @@ class Replaying(Moving):
     def __init__(
         self,
         broker: Broker,
-        queue: ClassicQueue,
+        queue: Queue,
         past: Past,
         since_wall_ms: int,
         selection: Selection,

@@ -17,7 +17,6 @@ from amqp_broker.broker.broker import Broker
 from amqp_broker.broker.inspection import SLICE_OBJECTS, Inspection, consumer_info, queue_info
 from amqp_broker.broker.policies import OPERATOR_POLICY, POLICY
 from amqp_broker.broker.problems import AdministrationError
-from amqp_broker.broker.queues.stream import StreamQueue
 from amqp_broker.broker.user_administration import password_bytes
 from amqp_broker.broker.virtual_host_properties import Metadata
 from amqp_broker.server.changes import until_done, when_told
@@ -138,8 +137,7 @@ async def show_queue(controlled: Controlled, arguments: Arguments) -> Mapping[st
     virtual_host, name = _text(arguments, "vhost"), _text(arguments, "name")
     queue = controlled.administration.queue(virtual_host, name)
     seen: dict[str, Any] = {**queue_info(queue), "consumer_details": list(map(consumer_info, queue.consumers))}
-    if isinstance(queue, StreamQueue):
-        seen |= {"first_offset": queue.first_offset, "end_offset": queue.end_offset}
+    seen |= queue.details()
     seen["bindings"] = []
     for step, binding in enumerate(controlled.inspection.bindings(virtual_host)):
         if binding["destination_type"] == "queue" and binding["destination"] == name:

@@ -23,7 +23,6 @@ from amqp_broker.broker.peeking import (
 from amqp_broker.broker.ports import Authorizer
 from amqp_broker.broker.problems import AdministrationError
 from amqp_broker.broker.queues.base import Queue
-from amqp_broker.broker.queues.classic import ClassicQueue
 from amqp_broker.broker.replaying import Replaying
 from amqp_broker.broker.virtual_host import VirtualHost
 
@@ -96,7 +95,7 @@ def read_moving(
         BadMessageRequest: a field is not what it should be.
         AmqpError: 403, 404, 405 or 406, it cannot go there.
     """
-    if not isinstance(queue, ClassicQueue):
+    if not queue.lets_take_out:
         raise BadMessageRequest(f"from {queue} no message can be taken out")
     if action is Action.REPLAY:
         return _replaying(broker, virtual_host, queue, fields, who)
@@ -123,7 +122,7 @@ def read_selection(fields: Mapping[str, Any]) -> Selection:
 
 
 def _replaying(
-    broker: Broker, virtual_host: VirtualHost, queue: ClassicQueue, fields: Mapping[str, Any], who: Authorizer | None
+    broker: Broker, virtual_host: VirtualHost, queue: Queue, fields: Mapping[str, Any], who: Authorizer | None
 ) -> Moving:
     past = queue.past
     if past is None:

@@ -86,6 +86,9 @@ class LatestQueue(Queue):
     def messages(self) -> Iterator[Message]:
         return iter(self.there)
 
+    def details(self) -> dict[str, object]:
+        return {"dropped": self.dropped_count}
+
     def stretches(self, skip: int, count: int) -> list[Stretch]:
         return [Stretch(list(self.there)[skip : skip + count])]
 
@@ -458,8 +461,10 @@ async def test_the_api_and_the_metrics_know_each_type() -> None:
             assert (await administrator.ask("PUT", f"/api/queues/%2F/{type_name}", body)).status == 201
             shown = (await administrator.ask("GET", f"/api/queues/%2F/{type_name}")).json
             assert (shown["type"], shown["arguments"]) == (type_name, body["arguments"])
-            replicated = managed.broker.queue_types[type_name].traits().has_replicas
-            assert ("leader" in shown, "backing_queue_status" in shown) == (replicated, type_name == "classic")
+            is_classic = managed.broker.queue_types[type_name].traits().shown_as == "classic"
+            assert ("leader" in shown, "backing_queue_status" in shown) == (not is_classic, is_classic)
+            of_its_own = {"x-latest": {"dropped"}, "stream": {"first_offset", "end_offset"}}.get(type_name, set())
+            assert of_its_own == {"dropped", "first_offset", "end_offset"} & shown.keys()
             policy = {"pattern": type_name, "definition": case.policy, "apply-to": case.apply_to}
             assert (await administrator.ask("PUT", f"/api/policies/%2F/{type_name}", policy)).status == 201
             shown = (await administrator.ask("GET", f"/api/queues/%2F/{type_name}")).json

@@ -151,6 +151,12 @@ class ClassicQueue(ReplayableQueue):
     def messages(self) -> Iterator[Message]:
         return iter(self.backlog.messages)
 
+    def head(self) -> Message | None:
+        return self.backlog.head()
+
+    def on_disk(self) -> tuple[int, int]:
+        return self.backlog.messages.paged()
+
     def stretches(self, skip: int, count: int) -> list[Stretch]:
         return self.backlog.messages.stretches(skip, count)
 
@@ -321,11 +327,11 @@ class ClassicQueue(ReplayableQueue):
 
     # --- messages out, whose turn it is not
 
-    def those_there(self, found: Stretch) -> list[Message]:
-        """Those of a stretch, of which every message is known, that are ready here still.
+    @property
+    def lets_take_out(self) -> bool:
+        return True
 
-        Where its chunk was read back in the meantime, they are the messages in memory in place of those that are told.
-        """
+    def those_there(self, found: Stretch) -> list[Message]:
         ready, chunk, messages = self.backlog.messages, found.chunk, found.messages
         if not found.references:
             return ready.those_there(messages)
@@ -336,7 +342,6 @@ class ClassicQueue(ReplayableQueue):
         return ready.with_references({message.reference for message in messages}) if messages else []
 
     def take_out(self, found: Stretch, messages: list[Message]) -> None:
-        """Some of those that are there (``those_there``) are somebody else's business now: forget them."""
         if found.chunk is None:
             self.backlog.take_out(self, messages)
         elif messages:

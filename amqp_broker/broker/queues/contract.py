@@ -119,6 +119,34 @@ class QueueContract(StoredQueue):
         """Up to so many of those that wait, in memory or not, in the order of delivery and without the first ones."""
         raise NotImplementedError
 
+    def head(self) -> Message | None:
+        """The next message, for whoever looks in; None where there is none, or it is not in memory."""
+        return next(self.messages(), None)
+
+    def on_disk(self) -> tuple[int, int]:
+        """The number of messages that wait and are on the disk only, and the bytes of their bodies."""
+        return 0, 0
+
+    def details(self) -> dict[str, object]:
+        """What there is to be seen of a queue of the type alone, by its name, in values of JSON."""
+        return {}
+
+    @property
+    def lets_take_out(self) -> bool:
+        """Whether any of those that wait may be taken out: then there are ``those_there`` and ``take_out``."""
+        return False
+
+    def those_there(self, found: Stretch) -> list[Message]:
+        """Those of a stretch, of which every message is known, that are ready here still.
+
+        Where its chunk was read back in the meantime, they are the messages in memory in place of those that are told.
+        """
+        raise NotImplementedError
+
+    def take_out(self, found: Stretch, messages: list[Message]) -> None:
+        """Some of those that are there (``those_there``) are somebody else's business now: forget them."""
+        raise NotImplementedError
+
     @property
     def dying_count(self) -> int:
         """The number of messages that have died here and are not on their way to the dead-letter exchange yet."""

@@ -78,7 +78,7 @@ QUORUM: Final = QueueTraits(
     ),
     always_lasts=True,
     may_be_unnamed=False,
-    has_replicas=True,
+    shown_as="quorum",
 )
 
 

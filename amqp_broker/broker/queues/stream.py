@@ -83,7 +83,7 @@ STREAM: Final = QueueTraits(
     ),
     always_lasts=True,
     may_be_unnamed=False,
-    has_replicas=True,
+    shown_as="stream",
 )
 
 
@@ -179,6 +179,12 @@ class StreamQueue(Queue):
 
     def messages(self) -> Iterator[Message]:
         return self._log.latest_messages()
+
+    def head(self) -> Message | None:
+        return None  # none is the next: each consumer is at a place of its own
+
+    def details(self) -> dict[str, object]:
+        return {"first_offset": self.first_offset, "end_offset": self.end_offset}
 
     def stretches(self, skip: int, count: int) -> list[Stretch]:
         parts = self._log.parts(self._log.first_offset + skip, count)

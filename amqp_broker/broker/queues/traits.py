@@ -26,7 +26,8 @@ class QueueTraits:
         always_lasts: whether its queues are durable and everybody's, and stay until they are deleted: no other are
             declared.
         may_be_unnamed: whether the broker makes up a name for a queue that is declared without one.
-        has_replicas: whether RabbitMQ keeps replicas of such a queue on several nodes, and shows where they are.
+        shown_as: the type of RabbitMQ's whose fields the HTTP API shows of such a queue: ``classic``, or ``quorum`` or
+            ``stream``, of which RabbitMQ keeps replicas and shows where they are.
     """
 
     arguments: tuple[str, ...]
@@ -36,4 +37,4 @@ class QueueTraits:
     meaningless_policy_keys: frozenset[str] = frozenset()
     always_lasts: bool = False
     may_be_unnamed: bool = True
-    has_replicas: bool = False
+    shown_as: str = "classic"

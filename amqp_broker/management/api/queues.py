@@ -7,9 +7,6 @@ from typing import Any
 
 from amqp_broker.broker.inspection import consumer_info, queue_info
 from amqp_broker.broker.queues.base import Queue
-from amqp_broker.broker.queues.classic import ClassicQueue
-from amqp_broker.broker.queues.quorum import QuorumQueue
-from amqp_broker.broker.queues.stream import StreamQueue
 from amqp_broker.broker.virtual_host import VirtualHost
 from amqp_broker.broker.works import Work
 from amqp_broker.management.api.connections import describe_consumer
@@ -68,13 +65,14 @@ def describe(call: Call, queue: Queue) -> dict[str, Any] | None:
     idle_since_ms = call.management.samples.same_since_ms(key, numbers)
     if idle_since_ms is not None:
         row["idle_since"] = iso_time(idle_since_ms)
-    if isinstance(queue, StreamQueue):
-        return row | _of_stream(call, queue)
-    if isinstance(queue, QuorumQueue):
-        return row | _of_quorum(call, queue)
-    if info["has_replicas"]:
-        return row | _replicas(call)
-    return row | _of_classic(queue) if isinstance(queue, ClassicQueue) else row
+    shown_as = queue.traits().shown_as
+    if shown_as == "stream":
+        row |= _of_stream(call, queue)
+    elif shown_as == "quorum":
+        row |= _of_quorum(call, queue)
+    else:
+        row |= _of_classic(queue)
+    return row | queue.details()
 
 
 _NO_GARBAGE_COLLECTION = {
@@ -106,7 +104,7 @@ def _definition(call: Call, queue: Queue) -> dict[str, Any]:
 
 def _head_timestamp(queue: Queue) -> int | None:
     """The property timestamp of the next message; None where it has none, or is on disk only."""
-    message = queue.backlog.head() if isinstance(queue, ClassicQueue) else None
+    message = queue.head()
     if message is None or not property_flags(message.header) & FLAG_TIMESTAMP:
         return None
     return decode_properties(message.header).timestamp
@@ -119,7 +117,7 @@ def _totals(queue: Queue) -> dict[str, Any]:
 
 def _bytes(queue: Queue, messages: int, ready_bytes: int) -> dict[str, int]:
     persistent = messages if queue.durable else 0
-    paged, paged_bytes = queue.backlog.messages.paged() if isinstance(queue, ClassicQueue) else (0, 0)
+    paged, paged_bytes = queue.on_disk()
     return {
         "messages_ram": messages - paged,
         "messages_ready_ram": queue.ready_count - paged,
@@ -174,13 +172,8 @@ def _of_quorum(call: Call, queue: Queue) -> dict[str, Any]:
     }
 
 
-def _of_stream(call: Call, queue: StreamQueue) -> dict[str, Any]:
-    """The offsets are ours: that of the oldest entry, and that of the next one to come."""
-    return _replicas(call) | {
-        "readers": {call.management.node: len(queue.consumers)},
-        "first_offset": queue.first_offset,
-        "end_offset": queue.end_offset,
-    }
+def _of_stream(call: Call, queue: Queue) -> dict[str, Any]:
+    return _replicas(call) | {"readers": {call.management.node: len(queue.consumers)}}
 
 
 def _exclusive_tag(queue: Queue) -> str | None:
@@ -265,7 +258,7 @@ async def act_on_queue(call: Call) -> Answer:
 async def show_quorum_status(call: Call) -> Answer:
     """The replicas of a quorum queue: one."""
     queue = _find(call)
-    if not isinstance(queue, QuorumQueue):
+    if queue.traits().shown_as != "quorum":
         raise bad_request("Not a quorum queue")
     status = {"Node Name": call.management.node, "Raft State": "leader", "Membership": "voter", "Term": 1}
     return answer_json([status])
