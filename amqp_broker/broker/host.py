@@ -5,7 +5,7 @@ Queues hold on to this. Holds no exchanges and queues (``topology.py``) and no r
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from amqp_broker.broker.dead_letter import DeathReason
@@ -13,6 +13,19 @@ if TYPE_CHECKING:
     from amqp_broker.broker.queues.base import Queue
     from amqp_broker.broker.shared import Shared
     from amqp_broker.wire.table import Table
+
+
+class Pending(Protocol):
+    """Exchanges and queues that an import has put into the journal, and has yet to make (``definitions/making.py``)."""
+
+    def make_exchange(self, name: str) -> None:
+        """Make the exchange of a name now, if it is one of them."""
+
+    def make_queue(self, name: str) -> None:
+        """Make the queue of a name now, if it is one of them."""
+
+    def forget(self) -> None:
+        """The virtual host is deleted: forget all of them."""
 
 
 class Host:

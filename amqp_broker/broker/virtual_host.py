@@ -25,6 +25,7 @@ from amqp_broker.broker.dead_letter import DeathReason
 from amqp_broker.broker.exchanges.binding import Binding
 from amqp_broker.broker.exchanges.exchange import DELAYED_TYPE, DELAYING_ARGUMENT, INNER_TYPE_ARGUMENT, Exchange
 from amqp_broker.broker.exchanges.registry import WHERE_RABBITMQ_HAS_IT, MakeMatcher
+from amqp_broker.broker.host import Pending
 from amqp_broker.broker.message import Message
 from amqp_broker.broker.observer import Kind
 from amqp_broker.broker.parameters import Parameters
@@ -79,6 +80,7 @@ class VirtualHost(Topology):
         self.exchange_types = exchange_types
         self.queue_types = queue_types
         self.counts_of_ended = ChannelCounts()  # by channels that are gone
+        self.pending: Pending | None = None  # what an import has yet to make
         self.are_deliveries_held = False  # consumers get nothing; a test may want that
         self.reference = 0  # of the journal's record
         self.limits = VirtualHostLimits()
@@ -120,6 +122,8 @@ class VirtualHost(Topology):
         name = without_line_breaks(name)
         check_not_default_exchange(name)
         who.check_configure("exchange", name)
+        if self.pending is not None:
+            self.pending.make_exchange(name)
         exchange = self.exchanges.get(name)
         if exchange is None:
             check_not_reserved("exchange", name)
@@ -343,6 +347,8 @@ class VirtualHost(Topology):
             self._check_may_be_unnamed(arguments.get(QUEUE_TYPE))
             name = generated_name("amq.gen")
         who.check_configure("queue", name)
+        if self.pending is not None:
+            self.pending.make_queue(name)
         queue = self.queues.get(name)
         if self.metadata.default_queue_type is not None and QUEUE_TYPE not in arguments:
             arguments = self._with_default_type(queue, arguments, is_fit=durable and not exclusive and not auto_delete)
@@ -463,6 +469,8 @@ class VirtualHost(Topology):
 
         A record that was left would make a start bring the virtual host back.
         """
+        if self.pending is not None:
+            self.pending.forget()
         self.client_sessions.clear()
         self.retained.clear()
         super().clear(by)

@@ -142,16 +142,16 @@ async def _serve_client(control: Control, who: str, stream: trio.SocketStream) -
                 before = len(received)
                 received += data
                 end = received.find(b"\n", before)
-            line = bytes(received[:end])
+            line = received[:end]
             del received[: end + 1]
             await _answer(control, who, line, stream)
     except (trio.BrokenResourceError, trio.TooSlowError):
         return
 
 
-async def _answer(control: Control, who: str, line: bytes, stream: trio.SocketStream) -> None:
+async def _answer(control: Control, who: str, line: bytearray, stream: trio.SocketStream) -> None:
     try:
-        request = json.loads(line)
+        request = await _read(line)
         name, arguments = request["command"], request.get("arguments", {})
         if name in control.node_commands:
             await _send(stream, {"result": await control.node_commands[name]()})
@@ -178,6 +178,14 @@ async def _answer(control: Control, who: str, line: bytes, stream: trio.SocketSt
         controlled.broker.handle(nothing_more)
         await until_durable(controlled.broker)
         await _send(stream, {"result": result})
+
+
+async def _read(line: bytearray) -> Any:
+    if len(line) <= CHUNK_BYTES:
+        return json.loads(line)
+    from amqp_broker.server.importing import read_json_in_turns  # definitions, most likely
+
+    return await read_json_in_turns(line, depth=4)
 
 
 def _command(name: str) -> Command:

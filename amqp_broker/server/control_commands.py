@@ -338,14 +338,10 @@ def export_definitions(controlled: Controlled, arguments: Arguments) -> Iterator
 
 
 async def import_into(controlled: Controlled, arguments: Arguments) -> dict[str, int]:
-    from amqp_broker.broker.definitions.applying import import_definitions
+    from amqp_broker.server.importing import import_in_turns
 
-    broker, document, who = controlled.broker, arguments.get("definitions"), controlled.who
-    virtual_host = _virtual_host(arguments)
-    counts, works = broker.handle(lambda: import_definitions(broker, document, virtual_host, who=who))
-    for work in works:
-        await until_done(work)
-    return counts
+    document, virtual_host = arguments.get("definitions"), _virtual_host(arguments)
+    return await import_in_turns(controlled.broker, document, virtual_host, controlled.who)
 
 
 LISTS: dict[str, List] = {

@@ -12,6 +12,8 @@ import sys
 import time
 from pathlib import Path
 
+import pika
+import pika.exceptions
 import pytest
 
 from tests.faults.broker_process import BrokerProcess
@@ -62,3 +64,40 @@ def test_an_import_is_whole_or_not_there(tmp_path: Path) -> None:
         assert found[-1] in (-1, QUEUES)
         assert not was_answered or found[-1] == QUEUES
     broker.end()
+
+
+def test_an_import_of_which_a_part_is_made_is_whole(tmp_path: Path) -> None:
+    """What has been seen of it may not have been on the disk; but then nothing of it was."""
+    data, log = tmp_path / "data", tmp_path / "log"
+    broker = BrokerProcess(data, log=log).ready()
+    for attempt in range(KILLS):
+        names = [f"{attempt}-{number}" for number in range(QUEUES)]
+        queues = [{"name": name, "vhost": "/", "durable": True} for name in names]
+        ends = {"vhost": "/", "source": "amq.direct", "destination_type": "queue", "arguments": {}}
+        bindings = [{**ends, "destination": name, "routing_key": name} for name in names]
+        file = tmp_path / "definitions.json"
+        file.write_text(json.dumps({"queues": queues, "bindings": bindings}))
+        importing = ctl(data, "definitions", "import", str(file))
+        until_there_is(broker, names[QUEUES * attempt // KILLS])
+        broker.kill()
+        importing.communicate()
+        broker = BrokerProcess(data, log=log).ready()
+        output, _ = ctl(data, "queues", "list", "--vhost", "/", "--json").communicate()
+        queue_names = {queue["name"] for queue in json.loads(output)} & {*names}
+        output, _ = ctl(data, "bindings", "list", "--vhost", "/", "--json").communicate()
+        bound = {binding["destination"] for binding in json.loads(output) if binding["source"]} & {*names}
+        assert len(queue_names) in (0, QUEUES)
+        assert bound == queue_names
+    broker.end()
+
+
+def until_there_is(broker: BrokerProcess, queue: str) -> None:
+    """Return when a queue has been made."""
+    with broker.connect() as connection:
+        while True:
+            channel = connection.channel()
+            try:
+                channel.queue_declare(queue, passive=True)
+            except pika.exceptions.ChannelClosedByBroker:
+                continue
+            return

@@ -1,50 +1,214 @@
-"""Definitions that were read come into force, all in one go: the journal keeps them in one batch, or none of them."""
+"""An import of definitions: checked in slices, kept all at once, made in slices.
+
+Theory of operation. ``check`` reads all of it, and changes nothing. ``begin`` does in one go, however large it is, what
+makes the import count: users, virtual hosts, permissions, parameters and policies come into force, and exchanges,
+queues and bindings get their records, very many of them in one (``Durability.keep_together``). So the journal has all
+of it, or nothing. Then exchanges, queues and bindings are made in slices, while others have their turn (``making.py``
+says what holds meanwhile); should the broker end before the last one, the next start makes the rest.
+"""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from amqp_broker.broker.definitions.reading import HostPlan, NewUser, Plan, read_definitions
-from amqp_broker.broker.observer import Kind
-from amqp_broker.broker.persistence.definitions import keep_binding, keep_exchange, keep_queue
+from amqp_broker.broker.definitions.making import HostMaking
+from amqp_broker.broker.definitions.reading import (
+    HostPlan,
+    NewBinding,
+    NewExchange,
+    NewQueue,
+    NewUser,
+    NotImported,
+    Reader,
+)
+from amqp_broker.broker.persistence.definitions import binding_fields, encode_together, exchange_fields, queue_fields
+from amqp_broker.broker.persistence.kinds import RecordKind
 from amqp_broker.logs import log_event
+from amqp_broker.wire.table import Table
 
 if TYPE_CHECKING:
     from amqp_broker.broker.broker import Broker
-    from amqp_broker.broker.virtual_host import VirtualHost
     from amqp_broker.broker.works import Work
 
+TOGETHER_MAX = 256  # definitions in one record, which lives as long as any of them
 
-def import_definitions(
-    broker: Broker, document: object, virtual_host: str | None = None, *, who: str
-) -> tuple[dict[str, int], list[Work]]:
-    """Have all that definitions say, or nothing of it. To be called within ``Broker.handle``.
+New = NewExchange | NewQueue | NewBinding
+
+
+class Record:
+    """One record of definitions.
+
+    Args:
+        definitions: which, in order.
+        payload: the record's.
+    """
+
+    __slots__ = ("definitions", "payload")
+
+    def __init__(self, definitions: list[New], payload: bytes) -> None:
+        self.definitions = definitions
+        self.payload = payload
+
+
+class DefinitionsImport:
+    """One import.
 
     Args:
         document: an object of JSON, as RabbitMQ exports it.
         virtual_host: into which it goes; None for what was exported as a whole.
         who: wants it, as it stands in the log.
 
-    Returns:
-        How many of each were new or set; and what is to be finished before policies are in force for what was there.
-
     Raises:
-        NotImported: something in it cannot be had, and nothing was changed.
+        NotImported: that is no object.
         NotThere: there is no virtual host of that name.
     """
-    return _Applying(broker, read_definitions(broker, document, virtual_host), who).apply()
 
-
-class _Applying:
-    def __init__(self, broker: Broker, plan: Plan, who: str) -> None:
+    def __init__(self, broker: Broker, document: object, virtual_host: str | None = None, *, who: str) -> None:
         self._broker = broker
-        self._plan = plan
+        self._into = virtual_host
+        self._reader = Reader(broker, document, virtual_host)
+        self._plan = self._reader.plan
         self._who = who
         self._administration = broker.administration.on_behalf_of(who)
-        self._works: list[Work] = []
+        self._records: list[Record] = []
+        self._makings: list[HostMaking] = []
+        self.counts: dict[str, int] = {}  # of what was new or set, when all is made
 
-    def apply(self) -> tuple[dict[str, int], list[Work]]:
+    # --- first
+
+    def check(self) -> Iterator[None]:
+        """Read all of it, a slice a step; to be done to its end before ``begin``.
+
+        Raises:
+            NotImported: something in it cannot be had.
+        """
+        yield from self._reader.steps()
+        if self._broker.durability.has_journal:
+            for name, plan in self._plan.hosts.items():
+                yield from self._encode(name, plan)
+
+    def _encode(self, name: str, plan: HostPlan) -> Iterator[None]:
+        definitions: list[New] = []
+        payload = bytearray()
+        for kind, new, fields in _kept(name, plan):
+            definitions.append(new)
+            payload += encode_together(kind, fields)
+            if len(definitions) == TOGETHER_MAX:
+                self._records.append(Record(definitions, bytes(payload)))
+                definitions = []
+                payload = bytearray()
+                yield
+        if definitions:
+            self._records.append(Record(definitions, bytes(payload)))
+
+    # --- then
+
+    def waits_for(self) -> Work | None:
+        """What is to be done before ``begin``, if anything: the end of another import into the same virtual hosts."""
+        for name in self._plan.hosts:
+            host = self._broker.virtual_hosts.get(name)
+            if host is not None and isinstance(host.pending, HostMaking) and host.pending.work is not None:
+                return host.pending.work
+        return None
+
+    def begin(self) -> list[Work]:
+        """Let it count; to be called within ``Broker.handle``.
+
+        Returns:
+            What is to be finished before all is made, and policies are in force for what was there; ``counts`` are
+            there then.
+
+        Raises:
+            NotImported: something that it needs has gone since it was checked, and nothing was changed.
+            NotThere: the virtual host has.
+        """
+        works = self._count()
+        making = self._broker.works.begin(self._make())
+        for one in self._makings:
+            one.work = making
+        return [*works, making]
+
+    def do(self) -> list[Work]:
+        """All of it in one go; to be called within ``Broker.handle``.
+
+        Returns:
+            What is to be finished before policies are in force for what was there.
+        """
+        for _ in self.check():
+            pass
+        works = self._count()
+        for _ in self._make():
+            pass
+        return works
+
+    def _count(self) -> list[Work]:
+        """All that is to be done at once."""
+        self._check_again()
+        self._finish_others()
+        works = self._administer()
+        for name, plan in self._plan.hosts.items():
+            host = self._broker.virtual_hosts[name]
+            self._makings.append(HostMaking(host, plan, self._who))
+        self._keep()
+        for making in self._makings:
+            making.leave_what_is_there()
+        return works
+
+    def _check_again(self) -> None:
+        """Others had their turn since it was checked."""
+        broker, plan = self._broker, self._plan
+        if self._into is not None:
+            broker.administration.virtual_host(self._into)
+        needed = {*plan.hosts, *(one[1] for one in plan.permissions), *(one[1] for one in plan.topic_permissions)}
+        for name in needed:
+            if name not in broker.virtual_hosts and name not in plan.virtual_hosts:
+                raise NotImported(f"virtual host '{name}' was deleted meanwhile")
+        new = {user.name for user in plan.users}
+        for name in {*(one[0] for one in plan.permissions), *(one[0] for one in plan.topic_permissions)} - new:
+            if broker.users.get(name) is None:
+                raise NotImported(f"user '{name}' was deleted meanwhile")
+        self._reader.check_queue_count()
+
+    def _finish_others(self) -> None:
+        """Whoever has not waited for another import finishes it."""
+        for name in self._plan.hosts:
+            host = self._broker.virtual_hosts.get(name)
+            if host is not None and isinstance(host.pending, HostMaking):
+                for _ in host.pending.steps():
+                    pass
+
+    def _keep(self) -> None:
+        for record in self._records:
+            reference = self._broker.durability.keep_together(record.payload, len(record.definitions))
+            for number, new in enumerate(record.definitions, start=reference):
+                new.reference = number
+        self._records = []
+
+    def _make(self) -> Iterator[None]:
+        for making in self._makings:
+            yield from making.steps()
+        self.counts = self._counted()
+        log_event(logging.INFO, "definitions imported", **self.counts, who=self._who)
+
+    def _counted(self) -> dict[str, int]:
+        plan, makings = self._plan, self._makings
+        return {
+            "users": len(plan.users),
+            "vhosts": len(plan.virtual_hosts),
+            "permissions": len(plan.permissions) + len(plan.topic_permissions),
+            "parameters": len(plan.global_parameters) + sum(len(one.parameters) for one in plan.hosts.values()),
+            "policies": sum(len(one.policies) for one in plan.hosts.values()),
+            "exchanges": sum(one.exchange_count for one in makings),
+            "queues": sum(one.queue_count for one in makings),
+            "bindings": sum(one.binding_count for one in makings),
+            "left_out": plan.left_out_count,
+        }
+
+    # --- what an administrator would do
+
+    def _administer(self) -> list[Work]:
         plan, administration = self._plan, self._administration
         for user in plan.users:
             self._put_user(user)
@@ -59,20 +223,13 @@ class _Applying:
             administration.set_topic_permission(user_name, host_name, exchange, write, read)
         for name, value in plan.global_parameters:
             administration.parameters.set_global_parameter(name, value)
-        bindings = sum(self._apply_to(name, host_plan) for name, host_plan in plan.hosts.items())
-        counts = {
-            "users": len(plan.users),
-            "vhosts": len(plan.virtual_hosts),
-            "permissions": len(plan.permissions) + len(plan.topic_permissions),
-            "parameters": len(plan.global_parameters) + sum(len(one.parameters) for one in plan.hosts.values()),
-            "policies": sum(len(one.policies) for one in plan.hosts.values()),
-            "exchanges": sum(len(one.exchanges) for one in plan.hosts.values()),
-            "queues": sum(len(one.queues) for one in plan.hosts.values()),
-            "bindings": bindings,
-            "left_out": plan.left_out_count,
-        }
-        log_event(logging.INFO, "definitions imported", **counts, who=self._who)
-        return counts, self._works
+        works: list[Work] = []
+        for name, host_plan in plan.hosts.items():
+            for component, parameter, value in host_plan.parameters:
+                administration.parameters.set_parameter(name, component, parameter, value)
+            for component, policy, definition in host_plan.policies:
+                works.append(administration.parameters.set_policy(name, policy, definition, component))
+        return works
 
     def _put_user(self, new: NewUser) -> None:
         administration = self._administration
@@ -85,43 +242,40 @@ class _Applying:
         if new.limits is not None:
             administration.parameters.set_user_limits(new.name, new.limits)
 
-    def _apply_to(self, name: str, plan: HostPlan) -> int:
-        """What is to be done in one virtual host; returns how many bindings are new."""
-        host, parameters = self._broker.virtual_hosts[name], self._administration.parameters
-        for component, parameter, value in plan.parameters:
-            parameters.set_parameter(name, component, parameter, value)
-        for component, policy, definition in plan.policies:
-            self._works.append(parameters.set_policy(name, policy, definition, component))
-        self._declare(host, plan)
-        return self._bind(host, plan)
 
-    def _declare(self, host: VirtualHost, plan: HostPlan) -> None:
-        for new in plan.exchanges.values():
-            exchange = host.add_exchange(
-                new.name,
-                new.type_name,
-                durable=new.durable,
-                auto_delete=new.auto_delete,
-                internal=new.internal,
-                table=new.table,
+def _kept(host: str, plan: HostPlan) -> Iterator[tuple[RecordKind, New, Table]]:
+    """What of a plan gets a record, with the fields of each."""
+    for exchange in plan.exchanges.values():
+        if exchange.durable:
+            yield (
+                RecordKind.EXCHANGE,
+                exchange,
+                exchange_fields(
+                    host, exchange.name, exchange.type_name, exchange.auto_delete, exchange.internal, exchange.table
+                ),
             )
-            keep_exchange(host.durability, host.name, exchange)
-            host.tell_declared(Kind.EXCHANGE, new.name, exchange, self._who)
-        for one in plan.queues.values():
-            queue = host.add_queue(
-                one.name, durable=one.durable, auto_delete=one.auto_delete, owner=None, table=one.table
+    for queue in plan.queues.values():
+        if queue.durable:
+            yield RecordKind.QUEUE, queue, queue_fields(host, queue.name, queue.auto_delete, queue.table)
+    for one in plan.bindings:
+        if one.durable:
+            yield (
+                RecordKind.BINDING,
+                one,
+                binding_fields(host, one.source, one.kind == "queue", one.destination, one.routing_key, one.table),
             )
-            keep_queue(host.durability, queue)
-            host.tell_declared(Kind.QUEUE, one.name, queue, self._who)
 
-    def _bind(self, host: VirtualHost, plan: HostPlan) -> int:
-        count = 0
-        for new in plan.bindings:
-            source = host.exchanges[new.source]
-            destination = host.exchanges[new.destination] if new.kind == "exchange" else host.queues[new.destination]
-            binding = host.add_binding_if_new(source, destination, new.routing_key, new.table)
-            if binding is not None:
-                keep_binding(host.durability, host.name, binding)
-                host.tell_declared(Kind.BINDING, new.source, binding, self._who)
-                count += 1
-        return count
+
+def import_definitions(
+    broker: Broker, document: object, virtual_host: str | None = None, *, who: str
+) -> tuple[dict[str, int], list[Work]]:
+    """Have all that definitions say, or nothing of it, in one go. To be called within ``Broker.handle``.
+
+    Args, Raises: as of ``DefinitionsImport``; NotImported when something in it cannot be had, too.
+
+    Returns:
+        How many of each were new or set; and what is to be finished before policies are in force for what was there.
+    """
+    definitions = DefinitionsImport(broker, document, virtual_host, who=who)
+    works = definitions.do()
+    return definitions.counts, works

@@ -1,17 +1,17 @@
-"""Definitions as RabbitMQ exports them, read and checked as a whole, before anything is changed.
+"""Definitions as RabbitMQ exports them, read and checked as a whole, in slices, before anything is changed.
 
 Those of RabbitMQ 3.10, 3.13 and 4.x are taken; what this release makes nothing of is passed over. What is there already
 stays as it is, if it is a queue, an exchange or a binding; all else is as the definitions say afterwards. As in
 RabbitMQ, names that begin with ``amq.`` and bindings without both of their ends are left out.
 
-What is to be done is in ``applying.py``.
+What is to be done is done by ``applying.py``.
 """
 
 from __future__ import annotations
 
 import base64
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -23,6 +23,7 @@ from amqp_broker.broker.erlang_text import erlang_json
 from amqp_broker.broker.exchanges.binding import Binding
 from amqp_broker.broker.exchanges.exchange import Exchange
 from amqp_broker.broker.limit_values import LIMITS_COMPONENT, USER_LIMITS, VIRTUAL_HOST_LIMITS, checked_limits
+from amqp_broker.broker.persistence.kinds import NOT_KEPT
 from amqp_broker.broker.policies import OPERATOR_POLICY, POLICY
 from amqp_broker.broker.policy_checks import checked_policy
 from amqp_broker.broker.problems import AdministrationError, NotValid
@@ -34,10 +35,12 @@ from amqp_broker.wire.table import Table, encode_table
 
 if TYPE_CHECKING:
     from amqp_broker.broker.broker import Broker
+    from amqp_broker.broker.queues.base import Queue
 
 Object = dict[str, object]
 
 NAME_BYTES_MAX: Final = 255
+SLICE_READ = 50  # definitions, some 10 to 30 microseconds each
 
 
 class NotImported(AdministrationError):
@@ -64,6 +67,7 @@ class NewExchange:
     auto_delete: bool
     internal: bool
     table: Table
+    reference: int = NOT_KEPT  # of its record, once there is one
 
 
 @dataclass(slots=True)
@@ -74,6 +78,7 @@ class NewQueue:
     durable: bool
     auto_delete: bool
     table: Table
+    reference: int = NOT_KEPT
 
 
 @dataclass(slots=True)
@@ -85,6 +90,8 @@ class NewBinding:
     destination: str
     routing_key: str
     table: Table
+    durable: bool  # as both of its ends are
+    reference: int = NOT_KEPT
 
 
 @dataclass(slots=True)
@@ -111,72 +118,81 @@ class Plan:
     left_out_count: int = 0
 
 
-def read_definitions(broker: Broker, document: object, virtual_host: str | None = None) -> Plan:
-    """Read definitions and check them against what there is.
+class Reader:
+    """Reads definitions and checks them against what there is.
 
     Args:
         document: the object of JSON.
         virtual_host: into which all of it goes, whatever it says; None for what was exported as a whole.
 
     Raises:
-        NotImported: it cannot be done.
+        NotImported: it is no object.
         NotThere: there is no virtual host of that name.
     """
-    return _Reader(broker, document, virtual_host).read()
 
-
-class _Reader:
     def __init__(self, broker: Broker, document: object, virtual_host: str | None) -> None:
         if not isinstance(document, dict):
             raise NotImported("definitions are an object of JSON, as RabbitMQ exports them")
+        self.plan = Plan()
         self._broker = broker
         self._document: Object = document
         self._into = virtual_host
-        self._plan = Plan()
+        self._user_names: set[str] = set()  # of the definitions
         self._exchanges: dict[tuple[str, str], Exchange] = {}  # as they will be, by virtual host and name
         if virtual_host is not None:
             broker.administration.virtual_host(virtual_host)
 
-    def read(self) -> Plan:
-        if self._into is None:
-            self._read_whole()
-        self._each("parameters", "parameter", self._read_parameter)
-        self._each("policies", "policy", self._read_policy)
-        self._each("exchanges", "exchange", self._read_exchange)
-        self._each("queues", "queue", self._read_queue)
-        self._each("bindings", "binding", self._read_binding)
-        self._check_queue_count()
-        return self._plan
+    def steps(self) -> Iterator[None]:
+        """Make the plan, a slice of it a step.
 
-    def _each(self, section: str, kind: str, read: Callable[[str, Object], None]) -> None:
-        """Read what stands in a list, one after the other; what is wrong with one is told with its name."""
+        Raises:
+            NotImported: it cannot be done.
+        """
+        if self._into is None:
+            yield from self._read_whole()
+        yield from self._each("parameters", "parameter", self._read_parameter)
+        yield from self._each("policies", "policy", self._read_policy)
+        yield from self._each("exchanges", "exchange", self._read_exchange)
+        yield from self._each("queues", "queue", self._read_queue)
+        yield from self._each("bindings", "binding", self._read_binding)
+        self.check_queue_count()
+
+    def _each(self, section: str, kind: str, read: Callable[[str, Object], None]) -> Iterator[None]:
+        """Read what stands in a list, one after the other."""
         found = self._document.get(section, [])
         if not isinstance(found, list):
             raise NotImported(f"'{section}' should be a list, and is {erlang_json(found)[:100]}")
         for number, one in enumerate(found):
-            if not isinstance(one, dict):
-                raise NotImported(f"{section}[{number}] should be an object, and is {erlang_json(one)[:100]}")
-            names = [str(one[key]) for key in ("name", "user", "source") if key in one]
-            what = f"{kind} '{names[0]}'" if names else f"{section}[{number}]"
-            try:
-                read(what, one)
-            except NotImported:
-                raise
-            except AmqpError as error:
-                raise NotImported(f"{what}: {error.explanation}") from error
-            except NotValid as error:
-                raise NotImported(f"{what}: {'; '.join(error.problems)}") from error
-            except AdministrationError as error:
-                raise NotImported(f"{what}: {error}") from error
+            if number % SLICE_READ == 0:
+                yield
+            self._read_one(f"{section}[{number}]", kind, one, read)
+
+    @staticmethod
+    def _read_one(place: str, kind: str, one: object, read: Callable[[str, Object], None]) -> None:
+        """What is wrong with it is told with its name."""
+        if not isinstance(one, dict):
+            raise NotImported(f"{place} should be an object, and is {erlang_json(one)[:100]}")
+        names = [str(one[key]) for key in ("name", "user", "source") if key in one]
+        what = f"{kind} '{names[0]}'" if names else place
+        try:
+            read(what, one)
+        except NotImported:
+            raise
+        except AmqpError as error:
+            raise NotImported(f"{what}: {error.explanation}") from error
+        except NotValid as error:
+            raise NotImported(f"{what}: {'; '.join(error.problems)}") from error
+        except AdministrationError as error:
+            raise NotImported(f"{what}: {error}") from error
 
     # --- users and virtual hosts
 
-    def _read_whole(self) -> None:
-        self._each("users", "user", self._read_user)
-        self._each("vhosts", "virtual host", self._read_virtual_host)
-        self._each("permissions", "permission of user", self._read_permission)
-        self._each("topic_permissions", "topic permission of user", self._read_topic_permission)
-        self._each("global_parameters", "global parameter", self._read_global_parameter)
+    def _read_whole(self) -> Iterator[None]:
+        yield from self._each("users", "user", self._read_user)
+        yield from self._each("vhosts", "virtual host", self._read_virtual_host)
+        yield from self._each("permissions", "permission of user", self._read_permission)
+        yield from self._each("topic_permissions", "topic permission of user", self._read_topic_permission)
+        yield from self._each("global_parameters", "global parameter", self._read_global_parameter)
 
     def _read_user(self, what: str, one: Object) -> None:
         name, tags = _name(what, one), _tags(what, one)
@@ -187,7 +203,8 @@ class _Reader:
             checked_limits(limits, USER_LIMITS, "user-limits")
         else:
             limits = None
-        self._plan.users.append(NewUser(name, _password(what, one), tags, limits))  # type: ignore[arg-type]
+        self._user_names.add(name)
+        self.plan.users.append(NewUser(name, _password(what, one), tags, limits))  # type: ignore[arg-type]
 
     def _read_virtual_host(self, what: str, one: Object) -> None:
         name = _name(what, one)
@@ -203,40 +220,40 @@ class _Reader:
                 None if default in (None, "undefined") else _text(what, found, "default_queue_type"),
             )
             check_metadata(metadata, self._broker.queue_types.names)
-        self._plan.virtual_hosts[name] = metadata
+        self.plan.virtual_hosts[name] = metadata
 
     def _read_permission(self, what: str, one: Object) -> None:
         patterns = tuple(_text(what, one, key) for key in ("configure", "write", "read"))
         for pattern in patterns:
             _check_pattern(what, pattern)
-        self._plan.permissions.append((self._user(what, one), self._host(what, one), patterns))  # type: ignore[arg-type]
+        self.plan.permissions.append((self._user(what, one), self._host(what, one), patterns))  # type: ignore[arg-type]
 
     def _read_topic_permission(self, what: str, one: Object) -> None:
         exchange, write, read = (_text(what, one, key) for key in ("exchange", "write", "read"))
         for pattern in (write, read):
             _check_pattern(what, pattern.replace("{username}", "").replace("{vhost}", ""))
         _check_length(what, exchange)
-        self._plan.topic_permissions.append((self._user(what, one), self._host(what, one), exchange, write, read))
+        self.plan.topic_permissions.append((self._user(what, one), self._host(what, one), exchange, write, read))
 
     def _read_global_parameter(self, what: str, one: Object) -> None:
-        self._plan.global_parameters.append((_name(what, one), _wanted(what, one, "value")))
+        self.plan.global_parameters.append((_name(what, one), _wanted(what, one, "value")))
 
     def _user(self, what: str, one: Object) -> str:
         name = _text(what, one, "user")
-        if self._broker.users.get(name) is None and all(user.name != name for user in self._plan.users):
+        if self._broker.users.get(name) is None and name not in self._user_names:
             raise NotImported(f"{what}: there is no user '{name}', neither in the broker nor in the definitions")
         return name
 
     def _host(self, what: str, one: Object) -> str:
         name = self._into if self._into is not None else _text(what, one, "vhost")
-        if name not in self._broker.virtual_hosts and name not in self._plan.virtual_hosts:
+        if name not in self._broker.virtual_hosts and name not in self.plan.virtual_hosts:
             there = "neither in the broker nor in the definitions"
             raise NotImported(f"{what}: there is no virtual host '{name}', {there}")
         return name
 
     def _host_plan(self, what: str, one: Object) -> tuple[str, HostPlan]:
         name = self._host(what, one)
-        return name, self._plan.hosts.setdefault(name, HostPlan())
+        return name, self.plan.hosts.setdefault(name, HostPlan())
 
     # --- policies and parameters
 
@@ -268,7 +285,7 @@ class _Reader:
         name, type_name, table = _name(what, one), _text(what, one, "type"), _table(what, one)
         host_name, plan = self._host_plan(what, one)
         if not name or name.startswith(RESERVED_PREFIX):
-            self._plan.left_out_count += 1
+            self.plan.left_out_count += 1
             return
         if type_name not in self._broker.exchange_types:
             raise NotImported(f"{what} in virtual host '{host_name}': there is no exchange type '{type_name}' here")
@@ -282,7 +299,7 @@ class _Reader:
         name, table = _name(what, one), _table(what, one)
         host_name, plan = self._host_plan(what, one)
         if not name or name.startswith(RESERVED_PREFIX):
-            self._plan.left_out_count += 1
+            self.plan.left_out_count += 1
             return
         if one.get("type", DEFAULT_QUEUE_TYPE) != DEFAULT_QUEUE_TYPE and QUEUE_TYPE not in table:
             table[QUEUE_TYPE] = _text(what, one, "type")
@@ -304,15 +321,17 @@ class _Reader:
         _check_length(what, key)
         host_name, plan = self._host_plan(what, one)
         exchange = self._exchange(host_name, source)
-        if not source or exchange is None or not self._is_there(host_name, kind, destination):
-            self._plan.left_out_count += 1
+        end = self._end(host_name, kind, destination)
+        if not source or exchange is None or end is None:
+            self.plan.left_out_count += 1
             return
         exchange.matcher.check(Binding(exchange, exchange, key, table))
-        plan.bindings.append(NewBinding(source, kind, destination, key, table))
+        is_durable = exchange.durable and end.durable
+        plan.bindings.append(NewBinding(source, kind, destination, key, table, is_durable))
 
     def _exchange(self, host_name: str, name: str) -> Exchange | None:
         """The exchange that is there, or one as it will be."""
-        new = self._plan.hosts[host_name].exchanges.get(name)
+        new = self.plan.hosts[host_name].exchanges.get(name)
         if new is None:
             host = self._broker.virtual_hosts.get(host_name)
             if host is not None:
@@ -327,16 +346,22 @@ class _Reader:
             self._exchanges[host_name, name] = exchange
         return exchange
 
-    def _is_there(self, host_name: str, kind: str, name: str) -> bool:
+    def _end(self, host_name: str, kind: str, name: str) -> Exchange | Queue | NewQueue | None:
+        """What a binding leads to, as it is or will be."""
         if kind == "exchange":
-            return self._exchange(host_name, name) is not None
+            return self._exchange(host_name, name)
         host = self._broker.virtual_hosts.get(host_name)
-        return name in self._plan.hosts[host_name].queues or (host is not None and name in host.queues)
+        return self.plan.hosts[host_name].queues.get(name) or (None if host is None else host.queues.get(name))
 
-    def _check_queue_count(self) -> None:
+    def check_queue_count(self) -> None:
+        """Refuse more queues than there may be.
+
+        Raises:
+            NotImported: there would be.
+        """
         limit = self._broker.settings.queues_max
         count = sum(len(host.queues) for host in self._broker.virtual_hosts.values())
-        count += sum(len(plan.queues) for plan in self._plan.hosts.values())
+        count += sum(len(plan.queues) for plan in self.plan.hosts.values())
         if limit and count > limit:
             raise NotImported(f"there would be {count} queues: queue limit in cluster ({limit}) is reached")
 

@@ -2,13 +2,15 @@
 
 Theory of operation. For each kind a function makes the fields of its record, and one beside it has them written when
 such a thing is new or has changed. A new kind gets a number in ``kinds.py``, these two functions, and in
-``restoring.py`` one that puts what a record says back into a broker.
+``restoring.py`` one that puts what a record says back into a broker. Exchanges, queues and bindings that are imported
+together share records, of so many of them that writing all of a large file is done at once.
 
 Messages have another form (``message_records.py``).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Protocol
 
 from amqp_broker.access.users import User
@@ -18,7 +20,7 @@ from amqp_broker.broker.persistence.durability import Durability
 from amqp_broker.broker.persistence.kinds import NOT_KEPT, RecordKind
 from amqp_broker.broker.retained_message import RetainedMessage
 from amqp_broker.broker.virtual_host_properties import Metadata, VirtualHostLimits
-from amqp_broker.wire.table import Table
+from amqp_broker.wire.table import Table, decode_table, encode_table
 
 if TYPE_CHECKING:
     from amqp_broker.broker.exchanges.binding import Binding
@@ -155,56 +157,77 @@ def keep_user(durability: Durability, user: User) -> None:
 # --- exchanges, queues, bindings
 
 
-def exchange_fields(virtual_host: str, exchange: Exchange) -> Table:
+def exchange_fields(
+    virtual_host: str, name: str, type_name: str, auto_delete: bool, internal: bool, arguments: Table
+) -> Table:
     """The fields of EXCHANGE."""
     return {
         "virtual_host": virtual_host,
-        "name": exchange.name,
-        "type": exchange.type_name,
-        "auto_delete": exchange.auto_delete,
-        "internal": exchange.internal,
-        "arguments": exchange.table,
+        "name": name,
+        "type": type_name,
+        "auto_delete": auto_delete,
+        "internal": internal,
+        "arguments": arguments,
     }
 
 
 def keep_exchange(durability: Durability, virtual_host: str, exchange: Exchange) -> None:
     """An exchange was declared."""
     if exchange.durable:
-        exchange.reference = durability.keep(RecordKind.EXCHANGE, exchange_fields(virtual_host, exchange))
+        fields = exchange_fields(
+            virtual_host, exchange.name, exchange.type_name, exchange.auto_delete, exchange.internal, exchange.table
+        )
+        exchange.reference = durability.keep(RecordKind.EXCHANGE, fields)
 
 
-def queue_fields(queue: Queue) -> Table:
+def queue_fields(virtual_host: str, name: str, auto_delete: bool, arguments: Table) -> Table:
     """The fields of QUEUE."""
-    return {
-        "virtual_host": queue.virtual_host.name,
-        "name": queue.name,
-        "auto_delete": queue.auto_delete,
-        "arguments": queue.table,
-    }
+    return {"virtual_host": virtual_host, "name": name, "auto_delete": auto_delete, "arguments": arguments}
 
 
 def keep_queue(durability: Durability, queue: Queue) -> None:
     """A queue was declared."""
     if queue.durable:
-        queue.reference = durability.keep(RecordKind.QUEUE, queue_fields(queue))
+        fields = queue_fields(queue.virtual_host.name, queue.name, queue.auto_delete, queue.table)
+        queue.reference = durability.keep(RecordKind.QUEUE, fields)
 
 
-def binding_fields(virtual_host: str, binding: Binding) -> Table:
+def binding_fields(
+    virtual_host: str, source: str, is_to_queue: bool, destination: str, routing_key: str, arguments: Table
+) -> Table:
     """The fields of BINDING."""
     return {
         "virtual_host": virtual_host,
-        "source": binding.source.name,
-        "to_queue": binding.is_to_queue,
-        "destination": binding.destination.name,
-        "routing_key": binding.routing_key,
-        "arguments": binding.arguments,
+        "source": source,
+        "to_queue": is_to_queue,
+        "destination": destination,
+        "routing_key": routing_key,
+        "arguments": arguments,
     }
 
 
 def keep_binding(durability: Durability, virtual_host: str, binding: Binding) -> None:
     """A binding was made."""
     if binding.is_durable:
-        binding.reference = durability.keep(RecordKind.BINDING, binding_fields(virtual_host, binding))
+        source, destination = binding.source.name, binding.destination.name
+        fields = binding_fields(
+            virtual_host, source, binding.is_to_queue, destination, binding.routing_key, binding.arguments
+        )
+        binding.reference = durability.keep(RecordKind.BINDING, fields)
+
+
+def encode_together(kind: RecordKind, fields: Table) -> bytes:
+    """One of the definitions in a DEFINITIONS record, which is some of these, one after the other."""
+    return bytes((kind,)) + encode_table(fields)
+
+
+def decode_together(payload: bytes) -> Iterator[tuple[int, Table]]:
+    """Read a DEFINITIONS record: kind and fields of each, in the order of the claims."""
+    offset = 0
+    while offset < len(payload):
+        kind = payload[offset]
+        fields, offset = decode_table(payload, offset + 1)
+        yield kind, fields
 
 
 # --- retained messages and clients' sessions

@@ -36,3 +36,4 @@ class RecordKind(IntEnum):
     STREAM_BLOCK = 21  # entries of a stream that came together; of the form of a message
     STREAM_SEQUENCE = 22  # the last publishing id of a publisher of a stream
     STREAM_OFFSET = 23  # how far a consumer of a stream says that it is
+    DEFINITIONS = 24  # exchanges, queues and bindings that were imported together, a claim each

@@ -19,7 +19,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from amqp_broker.access.client import Client
-from amqp_broker.broker.persistence.definitions import keep_virtual_host
+from amqp_broker.broker.persistence.definitions import decode_together, keep_virtual_host
 from amqp_broker.broker.persistence.durability import Returned
 from amqp_broker.broker.persistence.kinds import RecordKind
 from amqp_broker.broker.persistence.message_records import decode_held, decode_of_exchange, decode_returned
@@ -40,6 +40,7 @@ RETURNED: Final = int(RecordKind.RETURNED)
 DELAYED: Final = int(RecordKind.DELAYED)
 STREAM_BLOCK: Final = int(RecordKind.STREAM_BLOCK)
 EXCHANGE_STATE: Final = int(RecordKind.EXCHANGE_STATE)
+DEFINITIONS: Final = int(RecordKind.DEFINITIONS)
 
 
 class Recovery(Restored):
@@ -77,6 +78,8 @@ class Recovery(Restored):
             try:
                 if kind == MESSAGE:
                     restore_message(reference, payload, claims)
+                elif kind == DEFINITIONS:
+                    self._restore_together(reference, payload, claims)
                 else:
                     self._restore(reference, kind, payload)
             except (AmqpError, UnknownType, ValueError, LookupError, struct.error) as error:
@@ -135,6 +138,12 @@ class Recovery(Restored):
             RESTORERS[kind](self, reference, fields)
         else:
             raise NotUnderstood("this release does not know this kind of record")
+
+    def _restore_together(self, reference: int, payload: bytes, claims: Sequence[int]) -> None:
+        live = frozenset(claims)
+        for number, (kind, fields) in enumerate(decode_together(payload), start=reference):
+            if number in live:
+                RESTORERS[kind](self, number, fields)
 
     def _restore_held(self, reference: int, payload: bytes) -> None:
         holder_reference, due_wall_ms = decode_held(payload)

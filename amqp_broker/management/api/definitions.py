@@ -10,13 +10,14 @@ from typing import Any
 
 import trio
 
-from amqp_broker.broker.definitions.applying import import_definitions
 from amqp_broker.broker.definitions.export import SECTIONS, SECTIONS_OF_VIRTUAL_HOST, header, pieces
 from amqp_broker.broker.inspection import SLICE_OBJECTS
+from amqp_broker.broker.problems import AdministrationError, NotThere
 from amqp_broker.management.http.call import Call
-from amqp_broker.management.http.messages import Answer, bad_request, read_object, to_json
+from amqp_broker.management.http.messages import Answer, as_object, bad_request, no_such_object, to_json
 from amqp_broker.management.http.router import Access, Endpoint
-from amqp_broker.server.changes import until_done
+from amqp_broker.server.changes import until_durable
+from amqp_broker.server.importing import import_in_turns, read_json_in_turns
 
 NOT_IN_FILE_NAMES = re.compile(r"[^\w.@ -]", re.ASCII)
 NO_JSON = "failed_to_parse_json"
@@ -48,11 +49,25 @@ async def _exported(call: Call, virtual_host: str | None) -> AsyncIterator[bytes
 async def import_them(call: Call) -> Answer:
     """Have all that they say, or nothing of it."""
     virtual_host = call.virtual_host().name if "vhost" in call.variables else None
-    document = read_object(_document(call), NO_JSON)
-    works = await call.change(lambda: import_definitions(call.broker, document, virtual_host, who=call.user.name)[1])
-    for work in works:
-        await until_done(work)
+    document = await _read(_document(call))
+    try:
+        await import_in_turns(call.broker, document, virtual_host, call.user.name)
+    except NotThere as error:
+        raise no_such_object() from error
+    except AdministrationError as error:
+        raise bad_request(str(error)) from error
+    await until_durable(call.broker)
     return Answer(204)
+
+
+async def _read(body: bytes) -> dict[str, Any]:
+    if not body:
+        return {}
+    try:
+        value = await read_json_in_turns(body, depth=2)
+    except (ValueError, RecursionError) as error:
+        raise bad_request(NO_JSON) from error
+    return as_object(value, body, NO_JSON)
 
 
 def _document(call: Call) -> bytes:
@@ -60,13 +75,18 @@ def _document(call: Call) -> bytes:
     content_type = call.request.headers.get("content-type", "")
     if not content_type.lower().startswith("multipart/form-data"):
         return call.raw_body
-    head = b"content-type: " + content_type.encode("latin-1") + b"\r\n\r\n"
-    form: Message[Any, Any] = BytesParser().parsebytes(head + call.raw_body)
-    for part in form.get_payload() if form.is_multipart() else []:
-        if isinstance(part, Message) and part.get_param("name", header="content-disposition") == "file":
-            content = part.get_payload(decode=True)
-            return content if isinstance(content, bytes) else b""
+    boundary = _headers(b"content-type: " + content_type.encode("latin-1")).get_boundary()
+    # Not by the parser of mail, which looks at each line of the file.
+    for part in (b"\r\n" + call.raw_body).split(f"\r\n--{boundary}".encode())[1:]:
+        head, _, content = part.partition(b"\r\n\r\n")
+        if _headers(head.lstrip()).get_param("name", header="content-disposition") == "file":
+            return content
     raise bad_request("the form has no field file")
+
+
+def _headers(head: bytes) -> Message[Any, Any]:
+    message: Message[Any, Any] = BytesParser().parsebytes(head + b"\r\n\r\n", headersonly=True)
+    return message
 
 
 _METHODS = {"GET": (Access.ADMINISTRATOR, export), "POST": (Access.ADMINISTRATOR, import_them)}

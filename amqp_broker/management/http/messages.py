@@ -119,11 +119,25 @@ def read_object(body: bytes, reason: str = "not_json") -> dict[str, Any]:
     if not body:
         return {}
     try:
-        value = json.loads(body)
-        if b"\\ud" in body or b"\\uD" in body:  # half of a pair is no character, and cannot be kept
-            json.dumps(value, ensure_ascii=False).encode()
+        return as_object(json.loads(body), body, reason)
     except (ValueError, RecursionError) as error:
         raise bad_request(reason) from error
+
+
+def as_object(value: object, body: bytes, reason: str) -> dict[str, Any]:
+    """What was read of a request, if it is an object of JSON.
+
+    Args:
+        body: what it was read of.
+
+    Raises:
+        HttpError: 400, it is something else.
+    """
     if not isinstance(value, dict):
         raise bad_request(reason)
+    if b"\\ud" in body or b"\\uD" in body:  # half of a pair is no character, and cannot be kept
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except (ValueError, RecursionError) as error:
+            raise bad_request(reason) from error
     return value
