@@ -56,8 +56,8 @@ def bench(
 
     \b
     amqp-broker bench
-    amqp-broker bench amqp://guest:guest@localhost:5672 --persistent --confirms 100
-    amqp-broker bench --publishers 4 --consumers 4 --size 1000 --rate 500 --seconds 60 --json
+    amqp-broker bench amqp://me:secret@localhost --persistent --confirms 100
+    amqp-broker bench --publishers 4 --consumers 4 --size 1000 --rate 500 --json
     """
     from amqp_broker.cli.load.address import BadAddress, parse_address
     from amqp_broker.cli.load.link import BrokerRefused

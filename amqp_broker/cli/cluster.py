@@ -93,7 +93,7 @@ def import_data(folder: Source, cluster: options.Cluster = None, config: options
     """Make the data of a broker that ran alone that of a cluster. No node of it may run yet; DIR stays as it is.
 
     \b
-    amqp-broker cluster import /var/lib/amqp-broker --cluster etcd://10.0.0.1:2379/orders
+    amqp-broker cluster import ./alone --cluster etcd://10.0.0.1:2379/orders
     """
     from amqp_broker.journal.real_files import RealFiles
     from amqp_broker.server.data_folder import DataFolder
@@ -141,7 +141,7 @@ def backup(file: BackupFile, cluster: options.Cluster = None, config: options.Co
     """Write a snapshot of all that etcd has into a file, for 'etcdctl snapshot restore'. Nodes may run.
 
     \b
-    amqp-broker cluster backup orders.snapshot --cluster etcd://10.0.0.1:2379/orders
+    amqp-broker cluster backup snapshot --cluster etcd://10.0.0.1:2379/orders
     """
     configuration = _configuration(cluster, config)
     with _failures_told(file):

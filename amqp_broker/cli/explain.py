@@ -38,7 +38,7 @@ def explain_route(
 
     \b
     amqp-broker explain route / orders order.created
-    amqp-broker explain route / by-header '' --header region=eu --header level:=3 --json
+    amqp-broker explain route / by-header '' --header region=eu --header level:=3
     """
     asked = {"vhost": vhost, "exchange": exchange, "key": key, "headers": read_headers(header)}
     said = control.ask(data_dir, config, "explain.route", **asked)

@@ -58,7 +58,7 @@ def migrate(
     """Bring definitions and messages of a virtual host from one broker to another, in order, losing none.
 
     \b
-    amqp-broker migrate amqp://me:secret@rabbitmq/orders amqp://me:secret@localhost/orders
+    amqp-broker migrate amqp://me:secret@rabbitmq/orders amqp://localhost/orders
     amqp-broker migrate amqp://rabbitmq amqp://localhost --dry-run
 
     A message leaves the old broker when the new one has confirmed it. Ctrl-C ends it at any time; the same command

@@ -57,7 +57,7 @@ def set_parameter(
 
     \b
     amqp-broker parameters set cluster_name '"orders"'
-    amqp-broker parameters set limits '{"max-queues": 100}' --component vhost-limits --vhost orders
+    amqp-broker parameters set limits '{"max-queues": 9}' --component vhost-limits
     """
     control.ask(
         data_dir,

@@ -59,7 +59,7 @@ def set_permission(
 
     \b
     amqp-broker permissions set ada '.*' '.*' '.*'
-    amqp-broker permissions set shop '^shop\\.' '^(shop\\.|amq\\.default$)' '^shop\\.' --vhost orders
+    amqp-broker permissions set shop '^shop' '^(shop|amq\\.default$)' '^shop'
     amqp-broker permissions set watcher '' '' '.*'
     """
     arguments = {"user": user, "vhost": vhost, "configure": configure, "write": write, "read": read}
@@ -98,7 +98,7 @@ def set_topic_permission(
     {username} and {vhost} in a pattern stand for the names. Without this, every key is allowed.
 
     \b
-    amqp-broker permissions set-topic device-7 amq.topic '^devices\\.{username}\\.' '^commands\\.{username}\\.'
+    amqp-broker permissions set-topic ada amq.topic '^{username}$' '^{username}'
     """
     arguments = {"user": user, "vhost": vhost, "exchange": exchange, "write": write, "read": read}
     control.ask(data_dir, config, "permissions.set-topic", **arguments)

@@ -114,8 +114,8 @@ def _set_help(noun: str, what: str, is_operators: bool) -> str:
     return f"""Create an {what}, or change it; it is in force at once, for what there is and for what is declared later.
 
     \b
-    amqp-broker {noun} set orders '^orders\\.' {example} --apply-to queues
-    amqp-broker {noun} set urgent '^orders\\.urgent' '{{"message-ttl": 60000}}' --priority 10
+    amqp-broker {noun} set orders '^orders' {example}
+    amqp-broker {noun} set now '^now' '{{"expires": 60000}}' --priority 9
     """.replace("an policy", "a policy")
 
 

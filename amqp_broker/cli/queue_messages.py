@@ -297,7 +297,7 @@ def delete_messages(
 
     \b
     amqp-broker queues delete-messages orders.dead --id 123456 --id 123457
-    amqp-broker queues delete-messages orders.dead --header x-death.reason=expired --dry-run
+    amqp-broker queues delete-messages orders.dead --header tenant=17 --dry-run
     """
     _act(which, "delete-messages", name, _messages(what, extent, ids))
 
@@ -320,7 +320,7 @@ def replay(
 
     \b
     amqp-broker queues replay orders --since 10m --to orders.again --dry-run
-    amqp-broker queues replay orders --since 2h --to orders.again --body order.customer=17
+    amqp-broker queues replay orders --since 2h --to again --body customer=17
     """
     where = through.or_queue(to_queue)
     _act(which, "replay", name, where | _messages(what, extent, None) | {"last_ms": _milliseconds(since)})

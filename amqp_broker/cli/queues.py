@@ -46,7 +46,7 @@ def list_queues(
     \b
     amqp-broker queues list
     amqp-broker queues list --vhost orders --json
-    amqp-broker queues list --json | jq -r '.[] | select(.messages > 1000) | .name'
+    amqp-broker queues list --json | jq -r '.[] | select(.messages > 99) | .name'
     """
     rows = control.ask_list(data_dir, config, "queues.list", vhost=vhost)
     rows.sort(key=lambda row: (row["vhost"], row["name"]))

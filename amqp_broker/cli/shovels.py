@@ -103,8 +103,8 @@ def add(
     """Have messages carried, or have it done differently; it goes on when the broker starts again.
 
     \b
-    amqp-broker shovels add retry --from-queue orders.failed --to-queue orders --until queue-length
-    amqp-broker shovels add copy --from amqp://me:secret@old/shop --from-queue orders --to-queue orders
+    amqp-broker shovels add retry --from-queue failed --to-queue orders
+    amqp-broker shovels add copy --from amqp://old --from-queue in --to-queue in
     """
     given = {
         "src-uri": source,

@@ -47,7 +47,7 @@ def add_super_stream(
 
     \b
     amqp-broker streams add-super-stream orders --partitions 3
-    amqp-broker streams add-super-stream orders --routing-keys amer,emea,apac --max-age 7D
+    amqp-broker streams add-super-stream orders --routing-keys amer,emea
     """
     keys = [str(number) for number in range(partitions)] if routing_keys is None else routing_keys.split(",")
     if not 0 < len(keys) <= PARTITIONS_MAX or len(set(keys)) < len(keys):

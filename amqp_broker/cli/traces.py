@@ -57,7 +57,7 @@ def add_trace(
 
     \b
     amqp-broker traces add all
-    amqp-broker traces add orders --format json --pattern 'publish.orders' --max-payload-bytes 1000
+    amqp-broker traces add orders --format json --pattern 'publish.orders'
     """
     if form not in ("json", "text"):
         options.fail(ExitCode.WRONG_USE, f"--format takes json or text, not {form!r}")

@@ -54,7 +54,7 @@ def add(
 
     \b
     amqp-broker vhosts add orders
-    amqp-broker vhosts add orders --description 'the shop' --default-queue-type quorum
+    amqp-broker vhosts add orders --default-queue-type quorum
     """
     control.ask(data_dir, config, "vhosts.add", name=name, **_metadata(description, tag, default_queue_type))
     print(f"virtual host '{name}' added")

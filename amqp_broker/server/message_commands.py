@@ -46,7 +46,7 @@ async def peek(broker: Broker, arguments: Mapping[str, Any]) -> PeekInfo:
         AdministrationError: there is no such queue, or an argument makes no sense.
     """
     queue = broker.administration.queue(_name(arguments, "vhost"), _name(arguments, "name"))
-    looking = Peek(broker, queue, read_bounds(arguments), read_filter(arguments.get("filter") or {}))
+    looking = Peek(broker, queue, read_bounds(queue, arguments), read_filter(arguments.get("filter") or {}))
     await walk(broker, looking.steps())
     return looking.seen()
 

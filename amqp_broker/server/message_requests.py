@@ -23,6 +23,7 @@ from amqp_broker.broker.peeking import (
 from amqp_broker.broker.ports import Authorizer
 from amqp_broker.broker.problems import AdministrationError
 from amqp_broker.broker.queues.base import Queue
+from amqp_broker.broker.queues.stream import StreamQueue
 from amqp_broker.broker.replaying import Replaying
 from amqp_broker.broker.virtual_host import VirtualHost
 
@@ -39,15 +40,18 @@ class BadMessageRequest(AdministrationError):
     """What is asked for makes no sense; the text names the field and what it may be."""
 
 
-def read_bounds(fields: Mapping[str, Any]) -> PeekBounds:
-    """How far a look goes; numbers may be texts.
+def read_bounds(queue: Queue, fields: Mapping[str, Any]) -> PeekBounds:
+    """How far a look into a queue goes; numbers may be texts.
 
     Raises:
-        BadMessageRequest: a field is not what it should be.
+        BadMessageRequest: a field is not what it should be, or means nothing for such a queue.
     """
     state = fields.get("state", str(MessageState.ALL))
     if state not in STATES:
         raise BadMessageRequest(f"state is one of {', '.join(STATES)}, not {state!r}")
+    since_wall_ms = number(fields, "since_ms", 0, TIME_MS_MAX) or None
+    if since_wall_ms is not None and not isinstance(queue, StreamQueue):
+        raise BadMessageRequest(f"since_ms: {queue} is no stream, and only those are looked into from a time on")
     return PeekBounds(
         state=MessageState(state),
         offset=number(fields, "offset", DEFAULTS.offset, OFFSET_MAX),
@@ -55,7 +59,7 @@ def read_bounds(fields: Mapping[str, Any]) -> PeekBounds:
         looked_at_max=number(fields, "looked_at_max", DEFAULTS.looked_at_max, LOOKED_AT_MAX),
         duration_ms_max=number(fields, "ms_max", DEFAULTS.duration_ms_max, DURATION_MS_MAX),
         body_bytes_max=number(fields, "truncate", DEFAULTS.body_bytes_max, BODY_BYTES_MAX),
-        since_wall_ms=number(fields, "since_ms", 0, TIME_MS_MAX) or None,
+        since_wall_ms=since_wall_ms,
     )
 
 

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -129,6 +130,19 @@ def test_a_shell_completes_commands(typed: str, completed: list[str]) -> None:
     command = [sys.executable, "-m", "amqp_broker"]
     done = subprocess.run(command, env={**os.environ, **asked}, capture_output=True, text=True, check=True)
     assert done.stdout.split() == completed
+
+
+def help_texts(command: Any, name: str) -> list[str]:
+    """What a command, and those below it, say of themselves in a terminal of 80 columns."""
+    context = command.context_class(command, info_name=name, terminal_width=80)
+    below = [help_texts(one, f"{name} {verb}") for verb, one in getattr(command, "commands", {}).items()]
+    return [command.get_help(context), *(text for texts in below for text in texts)]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_an_example_fits_into_80_columns(name: str) -> None:
+    lines = [line for text in help_texts(load(name), f"amqp-broker {name}") for line in text.splitlines()]
+    assert [line for line in lines if line.startswith("  amqp-broker") and len(line) > 80] == []
 
 
 @pytest.mark.parametrize("name", COMMANDS)

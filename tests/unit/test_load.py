@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from multiprocessing import Pipe
 from multiprocessing.sharedctypes import RawArray
 
 import pytest
 
 from amqp_broker.cli.load.address import Address, BadAddress, parse_address
+from amqp_broker.cli.load.crew import may_begin
 from amqp_broker.cli.load.figures import (
     BUCKETS,
     CONFIRMED,
@@ -60,6 +62,16 @@ def test_what_is_said() -> None:
     assert (result["published_per_s"], result["consumed_per_s"], result["confirm_ms"]) == (1000.0, 400.0, {})
     assert json.loads(json.dumps(result)) == result
     assert summary_lines(result)[0].split() == ["published", "1,000", "1,000/s"]
+
+
+def test_a_crew_that_waits_to_begin_ends_when_nobody_will_tell_it() -> None:
+    here, there = Pipe()
+    here.close()
+    assert not may_begin(there)
+    here, there = Pipe()
+    here.send(None)
+    assert may_begin(there)
+    assert here.recv() == ""
 
 
 def test_addresses() -> None:

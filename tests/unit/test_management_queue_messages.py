@@ -83,6 +83,7 @@ async def test_what_is_searched_for(query: str, found: list[int]) -> None:
         ("offset=-1", "offset is a whole number"),
         ("state=gone", "state is one of ready, unacked, all, not 'gone'"),
         ("property.id=1", "there is no property 'id'"),
+        ("since_ms=1", "since_ms: queue 'q' in vhost '/' is no stream, and only those are looked into from a time on"),
     ],
 )
 async def test_what_makes_no_sense_is_named(query: str, reason: str) -> None:

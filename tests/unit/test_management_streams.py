@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import trio
+
+from amqp_broker.management import slices
+from amqp_broker.management.api import streams as endpoints
 from interop.stream_client import data_section
 from tests.support.managed import managing
 from tests.support.served import on_a_jumping_clock
@@ -40,3 +48,39 @@ async def test_connections_publishers_and_consumers_are_shown() -> None:
         managed.broker.administration.add_user("ada", "secret", ("management",))
         assert (await client.ask("GET", "/api/stream/connections", user="ada:secret")).json == []
         await client.stream.aclose()
+
+
+@on_a_jumping_clock
+@pytest.mark.parametrize(("path", "name"), [("publishers", "describe_publisher"), ("consumers", "describe_consumer")])
+async def test_others_have_their_turn_while_many_are_described(
+    path: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turn, described_in = 0, []
+    describe: Callable[..., Any] = getattr(endpoints, name)
+
+    def counted(*arguments: Any) -> Any:
+        described_in.append(turn)
+        return describe(*arguments)
+
+    async def take_turns() -> None:
+        nonlocal turn
+        while True:
+            turn += 1
+            await trio.lowlevel.checkpoint()
+
+    monkeypatch.setattr(slices, "SLICE_S", -1.0)  # a slice is over at once
+    monkeypatch.setattr(endpoints, name, counted)
+    async with managing() as managed:
+        streams = StreamClient(managed.broker)
+        streams.create("s")
+        for number in range(3):
+            streams.declare_publisher(number, "s", f"p{number}")
+            streams.subscribe(number, "s", credit=1)
+        client = await managed.administrator()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(take_turns)
+            rows = (await client.ask("GET", f"/api/stream/{path}")).json
+            nursery.cancel_scope.cancel()
+        await client.stream.aclose()
+    assert len(rows) == len(described_in) == 3
+    assert len(set(described_in)) > 1  # of two that go on at once either may be first, but not twice in a row

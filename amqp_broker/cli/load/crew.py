@@ -66,8 +66,9 @@ class Crew:
                     raise BrokerRefused(text)
 
     def end(self) -> None:
-        """Let it end, and wait for that."""
+        """Let it end, also if it has not begun, and wait for that."""
         self.figures.cells[IS_ENDING] = 1
+        self._here.close()
         self._process.join(2 * FINISH_S)
         if self._process.is_alive():
             self._process.kill()
@@ -79,20 +80,25 @@ def _work(plan: Plan, cells: Any, parent: Connection, is_publishing: bool) -> No
     try:
         if is_publishing:
             publishers = [Publisher(plan, figures) for _ in range(plan.publishers)]
-            _await_begin(parent)
-            _publish(publishers, figures)
+            if may_begin(parent):
+                _publish(publishers, figures)
         else:
             consumers = [Consumer(plan, figures) for _ in range(plan.consumers)]
-            _await_begin(parent)
-            _consume(consumers, figures)
+            if may_begin(parent):
+                _consume(consumers, figures)
     except BrokerRefused as refused:
-        if not figures[IS_ENDING]:
+        with contextlib.suppress(OSError):  # nobody may listen any more
             parent.send(str(refused))
 
 
-def _await_begin(parent: Connection) -> None:
-    parent.send("")
-    parent.recv()
+def may_begin(parent: Connection) -> bool:
+    """Wait until it begins; false when it ends before it has begun, because the other crew could not be had."""
+    try:
+        parent.send("")
+        parent.recv()
+    except (EOFError, OSError):
+        return False
+    return True
 
 
 def _publish(publishers: list[Publisher], figures: Figures) -> None:

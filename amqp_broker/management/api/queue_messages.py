@@ -29,7 +29,7 @@ async def peek(call: Call) -> Answer:
     """What is in a queue, ready and unacknowledged."""
     queue = _readable_queue(call)
     try:
-        bounds = read_bounds(call.request.query)
+        bounds = read_bounds(queue, call.request.query)
         wanted = filter_of_query(call.request.query_text)
     except BadMessageRequest as error:
         raise bad_request(str(error)) from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from amqp_broker.management.api.lists import Listing, answer_one
@@ -10,6 +9,7 @@ from amqp_broker.management.http.authentication import MONITORING, has_tag
 from amqp_broker.management.http.call import Call
 from amqp_broker.management.http.messages import Answer, no_such_object
 from amqp_broker.management.http.router import Access, Endpoint
+from amqp_broker.management.slices import in_slices
 
 if TYPE_CHECKING:
     from amqp_broker.protocols.stream.connection import Connection
@@ -96,10 +96,11 @@ def describe_consumer(call: Call, connection: Connection, subscription: Subscrip
 
 async def list_connections(call: Call) -> Answer:
     """The connections, by name."""
-    connections = _connections(call)
-    return await Listing(
-        call, connections, lambda one: describe_connection(call, one), lambda one: one.peer.connection_name
-    ).answer()
+
+    def describe(connection: Connection) -> dict[str, Any] | None:
+        return describe_connection(call, connection) if _is_open(call, connection) else None
+
+    return await Listing(call, _connections(call), describe, lambda one: one.peer.connection_name).answer()
 
 
 async def show_connection(call: Call) -> Answer:
@@ -111,27 +112,40 @@ async def show_connection(call: Call) -> Answer:
 async def list_publishers(call: Call) -> Answer:
     """The publishers, by connection; of one stream, where one is named."""
     named = call.variables.get("queue")
-    rows = [
-        describe_publisher(call, connection, publisher)
-        for connection in _connections(call)
-        for publisher in _publishers(connection)
+    found = [
+        (connection, publisher)
+        async for connection in in_slices(_connections(call))
+        if _is_open(call, connection)
+        for publisher in list(connection.publishing.publishers.values())
         if named in (None, publisher.stream.name)
     ]
-    return await Listing(call, rows, lambda row: row, lambda row: str(row["reference"]), has_pages=False).answer()
 
+    def describe(one: tuple[Connection, Publisher]) -> dict[str, Any] | None:
+        connection, publisher = one
+        return describe_publisher(call, connection, publisher) if _is_open(call, connection) else None
 
-def _publishers(connection: Connection) -> Iterator[Publisher]:
-    return iter(list(connection.publishing.publishers.values()))
+    return await Listing(call, found, describe, lambda one: one[1].reference, has_pages=False).answer()
 
 
 async def list_consumers(call: Call) -> Answer:
     """The subscriptions, by connection."""
-    rows = [
-        describe_consumer(call, connection, subscription)
-        for connection in _connections(call)
+    found = [
+        (connection, subscription)
+        async for connection in in_slices(_connections(call))
+        if _is_open(call, connection)
         for subscription in list(connection.subscribing.subscriptions.values())
     ]
-    return await Listing(call, rows, lambda row: row, lambda row: str(row["queue"]["name"]), has_pages=False).answer()
+
+    def describe(one: tuple[Connection, Subscription]) -> dict[str, Any] | None:
+        connection, subscription = one
+        return describe_consumer(call, connection, subscription) if _is_open(call, connection) else None
+
+    return await Listing(call, found, describe, lambda one: one[1].stream.name, has_pages=False).answer()
+
+
+def _is_open(call: Call, connection: Connection) -> bool:
+    """Whether a connection is there still: one that has gone can say nothing of itself."""
+    return connection in call.broker.open_connections
 
 
 _MANAGEMENT, _VIRTUAL_HOST = Access.MANAGEMENT, Access.VIRTUAL_HOST
