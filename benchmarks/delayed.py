@@ -5,7 +5,7 @@
 First so many messages of 100 bytes are held for between one and a hundred hours, each for another time, and the broker
 is killed and started again. Then 10,000 more are made to fall due within one second, while a producer and a consumer
 keep the broker busy, and a consumer notes how late each of them comes. RabbitMQ has no such exchange without a plugin,
-so there is nothing to compare it with; docs/delay.md has the figures.
+so there is nothing to compare it with; docs/benchmarks.md has the figures.
 """
 
 from __future__ import annotations

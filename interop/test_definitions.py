@@ -9,12 +9,26 @@ from typing import Any
 
 import pytest
 
+from amqp_broker.broker.broker import Broker
+from amqp_broker.broker.definitions.applying import import_definitions
+from amqp_broker.broker.definitions.export import exported
+from amqp_broker.broker.ports import PassiveDriver
+from amqp_broker.server.clock import SystemClock
+from amqp_broker.settings import Settings
 from interop.brokers import OurBroker, RabbitMQ
 from interop.operator import Operator
 from interop.raw_client import ChannelUnderTest, Exchange, Queue
 from interop.under_test import BrokerUnderTest
 
 FEATURE = "definitions"
+COMPARED = {
+    "queues": ("name", "vhost", "durable", "auto_delete", "arguments"),
+    "exchanges": ("name", "vhost", "type", "durable", "auto_delete", "internal", "arguments"),
+    "bindings": ("source", "vhost", "destination", "destination_type", "routing_key", "arguments"),
+    "policies": ("vhost", "name", "pattern", "apply-to", "definition", "priority"),
+    "permissions": ("user", "vhost", "configure", "write", "read"),
+    "users": ("name", "tags"),
+}
 
 
 @pytest.fixture
@@ -31,6 +45,14 @@ def operator(broker: BrokerUnderTest) -> Iterator[Operator]:
 
 def named(found: list[dict[str, Any]], name: str, key: str = "name") -> list[dict[str, Any]]:
     return [one for one in found if one[key] == name]
+
+
+def compared(one: dict[str, Any], keys: tuple[str, ...]) -> str:
+    """What stands in definitions of one thing; rabbitmqctl writes some objects as pairs, and leaves some keys out."""
+    found = {key: one.get(key, False) for key in keys}
+    if isinstance(found.get("definition"), list):
+        found["definition"] = dict(found["definition"])
+    return json.dumps(found, sort_keys=True)
 
 
 def test_export(
@@ -104,6 +126,36 @@ def test_export_and_import_again(
     ch.publish(x, "", b"there", headers={"a": 1})
     ch.sync()
     assert ch.drain(q) == [b"there"]
+
+
+def test_what_it_exports_is_taken_here(
+    operator: Operator, ch: ChannelUnderTest, broker: BrokerUnderTest, q: str, x: str
+) -> None:
+    """By a new broker of ours, in this process: RabbitMQ of each release that is asked is where somebody comes from."""
+    other = broker.queue_name("other")
+    ch.declare_exchange(x, "topic", durable=True, arguments={"alternate-exchange": "amq.fanout"})
+    ch.declare(q, durable=True, arguments={"x-max-length": 5, "x-list": [1, "a", True], "x-message-ttl": 60_000})
+    ch.declare(other, durable=True, arguments={"x-queue-type": "quorum", "x-delivery-limit": 3})
+    ch.bind(q, x, "a.#", note=1)
+    operator.set_policy("p", f"^{q}$", {"max-length": 7, "dead-letter-exchange": x}, apply_to="queues", priority=3)
+    operator.set_operator_policy("o", f"^{q}$", {"max-length": 4}, apply_to="queues")
+    operator.set_vhost_limits({"max-queues": 900})
+    document = operator.export()
+    here = Broker(Settings(), SystemClock(), PassiveDriver())
+    here.open()
+    counts, _ = here.handle(lambda: import_definitions(here, document, who="a test"))
+    assert counts["left_out"] == 0
+    taken = json.loads(json.dumps(exported(here)))
+    for section, keys in COMPARED.items():
+        theirs, ours = (sorted(compared(one, keys) for one in said[section]) for said in (document, taken))
+        assert ours == theirs, section
+    host = here.virtual_hosts["/"]
+    assert (host.queues[q].arguments.length_max, host.queues[q].arguments.dead_letter_exchange) == (4, x)
+    assert host.queues[other].declared.queue_type == "quorum"
+    assert host.limits.queues_max == 900
+    guest = here.users.get("guest")
+    assert guest is not None
+    assert guest.password_hash.matches(b"guest")
 
 
 def test_what_is_there_stays(operator: Operator, ch: ChannelUnderTest, q: str, tmp_path: Path) -> None:
