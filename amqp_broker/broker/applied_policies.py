@@ -128,6 +128,7 @@ class AppliedPolicies:
                 self._host.let_delay(
                     exchange, delaying if in_force is None else delaying_under(delaying, in_force.definition)
                 )
+                exchange.matcher.apply({} if in_force is None else in_force.definition)
 
     def _tell_federation(self, before: InForce | None, now: InForce | None) -> None:
         if (before is not None and before.federates) or (now is not None and now.federates):

@@ -34,6 +34,8 @@ FEDERATION_PATTERN: Final = "federation-upstream-pattern"
 FEDERATION: Final = (FEDERATION_UPSTREAM, FEDERATION_SET, FEDERATION_PATTERN)
 REPLAY: Final = "replay-ms"  # this and the next one are keys that RabbitMQ does not have
 DELAYED_MESSAGE: Final = "delayed-message"
+CACHE_SIZE: Final = "x-cache-size"  # this and the next one are for exchanges that a plugin brings
+CACHE_TTL: Final = "x-cache-ttl"
 NOTHING: Final[frozenset[str]] = frozenset()
 
 

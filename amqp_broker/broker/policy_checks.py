@@ -13,6 +13,8 @@ from amqp_broker.access.patterns import BadPattern, Pattern
 from amqp_broker.broker.arguments import is_maximum_age
 from amqp_broker.broker.erlang_text import erlang_json, erlang_string
 from amqp_broker.broker.policies import (
+    CACHE_SIZE,
+    CACHE_TTL,
     DELAYED_MESSAGE,
     EXCHANGE,
     FEDERATION,
@@ -179,6 +181,12 @@ def _promotion(key: str) -> Check:
     )
 
 
+def _positive(key: str) -> Check:
+    """As the plugin rabbitmq_message_deduplication says it."""
+    wanted = f'"{key}" must be an integer greater than 0, got '
+    return lambda value: None if _is_whole(value, 1) else wanted + erlang_json(value)
+
+
 def _federation_pattern(value: object) -> str | None:
     if not isinstance(value, str):
         return f"{erlang_json(value)} is not a valid federation upstream pattern name"
@@ -232,6 +240,8 @@ POLICY_CHECKS: Final[dict[str, Check]] = {
     "ha-promote-on-failure": _promotion("ha-promote-on-failure"),
     DELAYED_MESSAGE: _yes_or_no("delayed message"),
     REPLAY: _whole(1, "time to replay"),
+    CACHE_SIZE: _positive(CACHE_SIZE),
+    CACHE_TTL: _positive(CACHE_TTL),
     FEDERATION_UPSTREAM: _text("federation upstream name"),
     FEDERATION_SET: _text("federation upstream set name"),
     FEDERATION_PATTERN: _federation_pattern,

@@ -4,7 +4,8 @@ plugin rabbitmq_message_deduplication).
 It remembers the last ``x-cache-size`` values, each for ``x-cache-ttl`` milliseconds where that is given; a message may
 bring a ``x-cache-ttl`` of its own. With ``x-cache-persistence`` of ``disk`` a durable exchange remembers them after a
 restart and a crash, too; without it, or with ``memory``, it does not, as with that plugin. Messages without the header
-go through. How values are remembered is in ``seen_values.py``.
+go through. Policies may have ``x-cache-size`` and ``x-cache-ttl``, and then overrule the arguments. How values are
+remembered is in ``seen_values.py``.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from amqp_broker.broker.exchanges.destinations import Destinations
 from amqp_broker.broker.exchanges.exchange import Exchange
 from amqp_broker.broker.exchanges.matcher import Envelope, Matcher, Verdict
 from amqp_broker.broker.host import Host
+from amqp_broker.broker.policies import CACHE_SIZE, CACHE_TTL, number_of
 from amqp_broker.broker.queues.base import Queue
 from amqp_broker.errors import precondition_failed
 from amqp_broker.plugins.seen_values import SeenValues
@@ -35,18 +37,24 @@ class MessageDeduplicationMatcher(Matcher):
     def __init__(self, arguments: Table) -> None:
         super().__init__(arguments)
         self._destinations = Destinations()
-        size = _positive(arguments, "x-cache-size")
+        size = _positive(arguments, CACHE_SIZE)
         if size is None:
             raise precondition_failed("Missing x-cache-size argument")
-        self._size_max = size
-        self._ttl_ms = _positive(arguments, "x-cache-ttl")
+        self._declared_size = size
+        self._declared_ttl_ms = self._ttl_ms = _positive(arguments, CACHE_TTL)
         self._persistence = arguments.get("x-cache-persistence", MEMORY)
         if self._persistence not in (MEMORY, DISK):
             raise precondition_failed("Invalid x-cache-persistence argument: it is memory or disk")
         self._values: SeenValues | None = None
 
     def placed(self, virtual_host: Host, exchange: Exchange) -> None:
-        self._values = SeenValues(virtual_host, exchange, self._size_max, is_kept=self._persistence == DISK)
+        self._values = SeenValues(virtual_host, exchange, self._declared_size, is_kept=self._persistence == DISK)
+
+    def apply(self, definition: dict[str, object]) -> None:
+        """A policy overrules the arguments, as with that plugin."""
+        size, ttl_ms = number_of(definition, CACHE_SIZE), number_of(definition, CACHE_TTL)
+        self._seen.size_max = self._declared_size if size is None else size
+        self._ttl_ms = self._declared_ttl_ms if ttl_ms is None else ttl_ms
 
     def removed(self) -> None:
         self._seen.forget_all()

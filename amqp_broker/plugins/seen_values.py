@@ -37,14 +37,14 @@ class SeenValues:
     Args:
         virtual_host: where the exchange is.
         exchange: it.
-        size_max: how many are remembered; then the oldest is forgotten.
+        size_max: how many are remembered; then the oldest is forgotten. It may change.
         is_kept: whether they outlive the broker, as far as the exchange does.
     """
 
     def __init__(self, virtual_host: Host, exchange: Exchange, size_max: int, *, is_kept: bool) -> None:
         self._host = virtual_host
         self._exchange = exchange
-        self._size_max = size_max
+        self.size_max = size_max
         self._is_kept = is_kept
         self._seen: dict[bytes, Seen] = {}  # by digest, the oldest first
 
@@ -103,7 +103,7 @@ class SeenValues:
     def _make_room(self) -> None:
         for _ in range(FORGOTTEN_AT_ONCE):
             oldest = next(iter(self._seen), None)
-            if oldest is None or not (len(self._seen) >= self._size_max or self._has_expired(self._seen[oldest])):
+            if oldest is None or not (len(self._seen) >= self.size_max or self._has_expired(self._seen[oldest])):
                 break
             self._forget(oldest)
 

@@ -11,6 +11,7 @@ from pamqp import commands
 
 from amqp_broker.broker.exchanges.plugin import GuardedMatcher
 from amqp_broker.broker.persistence.message_records import decode_of_exchange
+from amqp_broker.broker.problems import NotValid
 from amqp_broker.journal.memory_files import MemoryFiles
 from amqp_broker.plugins.message_deduplication import MessageDeduplicationMatcher
 from amqp_broker.plugins.seen_values import SeenValues
@@ -195,3 +196,31 @@ def test_records_after_damage_that_are_there_twice_count_once() -> None:
     broker = broker.killed()
     assert len(seen(broker)) == 1
     assert broker.live_records() == before
+
+
+def set_policy(broker: DiskBroker, definition: dict[str, object]) -> None:
+    value: dict[str, object] = {"pattern": "^x$", "definition": definition, "apply-to": "exchanges"}
+    broker.handle(lambda: broker.administration.parameters.set_policy("/", "p", value))
+
+
+def test_a_policy_overrules_the_arguments_until_it_is_gone() -> None:
+    broker = DiskBroker()
+    channel = declared(broker, ON_DISK | {"x-cache-size": 1})
+    set_policy(broker, {"x-cache-size": 5, "x-cache-ttl": 10_000})
+    assert publish(channel, "a", "b", "a", "b") == 2
+    broker.advance(9_999)
+    broker = broker.killed()
+    channel = broker.client().channel()
+    assert publish(channel, "a", "b") == 2
+    broker.handle(lambda: broker.administration.parameters.clear_policy("/", "p"))
+    assert publish(channel, "c", "c", "c") == 3
+    assert len(seen(broker)) == 1
+    broker.advance(1000)
+    assert publish(channel, "c") == 4
+
+
+@pytest.mark.parametrize("key", ["x-cache-size", "x-cache-ttl"])
+@pytest.mark.parametrize("value", [0, "many", True])
+def test_what_no_policy_may_say(key: str, value: object) -> None:
+    with pytest.raises(NotValid, match=f'"{key}" must be an integer greater than 0, got '):
+        set_policy(DiskBroker(), {key: value})

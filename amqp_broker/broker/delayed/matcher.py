@@ -44,6 +44,9 @@ class DelayingMatcher(Matcher):
     def removed(self) -> None:
         self.inner.removed()
 
+    def apply(self, definition: dict[str, object]) -> None:
+        self.inner.apply(definition)
+
     def restore(self, reference: int, value: bytes) -> int | None:
         return self.inner.restore(reference, value)
 

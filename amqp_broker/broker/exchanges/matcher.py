@@ -93,6 +93,13 @@ class Matcher:
     def removed(self) -> None:
         """Called when the exchange is deleted."""
 
+    def apply(self, definition: dict[str, object]) -> None:
+        """Called when other policies are in force for the exchange than before.
+
+        Args:
+            definition: of them all; empty when there is none any more.
+        """
+
     def restore(self, reference: int, value: bytes) -> int | None:
         """Called at a start, after ``placed``, for each record that the type has written for the exchange with
         ``Durability.keep_for_exchange`` and not dropped, the oldest first.

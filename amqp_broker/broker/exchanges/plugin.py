@@ -73,6 +73,12 @@ class GuardedMatcher(Matcher):
         except Exception as error:  # the exchange is gone all the same
             self._plugin.failed("failed when an exchange was deleted", error)
 
+    def apply(self, definition: dict[str, object]) -> None:
+        try:
+            self._matcher.apply(definition)
+        except Exception as error:  # the policy counts for others all the same
+            self._plugin.failed("failed when a policy changed", error)
+
     def restore(self, reference: int, value: bytes) -> int | None:
         older = self._guarded("failed to read what it had kept", lambda: self._matcher.restore(reference, value))
         return None if older is None else int(older)
