@@ -10,6 +10,7 @@ import contextlib
 import os
 import random
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -378,6 +379,15 @@ class RabbitMQ:
         if done.returncode != 0:
             raise RuntimeError(f"rabbitmqctl {' '.join(arguments)}: {done.stdout}{done.stderr}")
         return done.stdout
+
+    def ctl_program(self) -> Path:
+        """A program of this machine that is rabbitmqctl in this node's environment."""
+        own = {name: value for name, value in self._environment.items() if os.environ.get(name) != value}
+        exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in own.items())
+        program = self.folder / "rabbitmqctl"
+        program.write_text(f'#!/bin/sh\n{exports}exec {shlex.join(self._installation.command("rabbitmqctl"))} "$@"\n')
+        program.chmod(0o755)
+        return program
 
     def copied(self, source: Path) -> Path:
         """A copy of a file that the node can read; the path by which it knows it."""

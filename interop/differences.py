@@ -281,5 +281,30 @@ DIFFERENCES: dict[str, Difference] = {
             source="rabbit_priority_queue of 4.0.5; measured",
             series=("4.0",),
         ),
+        Difference(
+            topic="qos-of-what-is-not-persistent",
+            rabbitmq="a message of AMQP or STOMP comes to MQTT with QoS 1, persistent or not",
+            ours="with QoS 0 where it is not persistent",
+            why="What need not outlive a restart need not be acknowledged. RabbitMQ does so since 3.13.",
+            source="rabbit_mqtt_processor of 3.10.8; measured",
+            series=("3.10",),
+        ),
+        Difference(
+            topic="expiry-between-protocols",
+            rabbitmq="an MQTT 5 client is not told when a message of another protocol expires, nor one of "
+            "AMQP 1.0 when one of MQTT does",
+            ours="they get the rest of its time as Message Expiry Interval, and its ttl",
+            why="MQTT 5.0, 3.3.2.3.3: who gets a message that expires is told how long it still counts.",
+            source="mc_mqtt of 4.0.5; measured",
+            series=("4.0",),
+        ),
+        Difference(
+            topic="correlation-of-mqtt",
+            rabbitmq="MQTT 5's Correlation Data is bytes in AMQP 1.0's correlation-id",
+            ours="it is a string where it is UTF-8, of 255 bytes at most, as in AMQP 0-9-1",
+            why="It is kept as a message's correlation_id, which clients of all other protocols see as text.",
+            source="mc_mqtt of 4.0.5; measured",
+            series=("4.0",),
+        ),
     ]
 }

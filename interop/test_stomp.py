@@ -1,42 +1,38 @@
-"""STOMP, asked of both brokers, and messages that go from one protocol to another: AMQP 0-9-1, MQTT, STOMP.
+"""STOMP, asked of both brokers, which are started anew with it; RabbitMQ with its plugin.
 
-Both brokers are started anew with these protocols; RabbitMQ with its plugins.
+Messages that go from one protocol to another are in test_directions.py.
 """
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
 from interop import brokers, raw_client, waiting
 from interop.brokers import Choice
 from interop.raw_client import ChannelUnderTest
-from interop.stomp_client import StompClient, StompFrame
+from interop.stomp_client import StompClient
 from interop.under_test import BrokerUnderTest
 
-CONFIG = """\
-stomp.listeners.tcp.1 = 127.0.0.1:{stomp}
-mqtt.listeners.tcp.1 = 127.0.0.1:{mqtt}
-"""
+CONFIG = "stomp.listeners.tcp.1 = 127.0.0.1:{stomp}\n"
 
 
-class WithProtocols:
+class WithStomp:
     """The brokers of this module, each started when it is first asked."""
 
     def __init__(self) -> None:
         self._started: dict[Choice, brokers.RabbitMQ | brokers.OurBroker] = {}
-        self.ports: dict[Choice, tuple[int, int]] = {}
+        self.ports: dict[Choice, int] = {}
 
     def get(self, choice: Choice) -> brokers.RabbitMQ | brokers.OurBroker:
         if choice not in self._started:
-            stomp, mqtt = brokers.free_ports(2)
-            self.ports[choice] = stomp, mqtt
+            (port,) = brokers.free_ports(1)
+            self.ports[choice] = port
             self._started[choice] = choice.start(
-                config=CONFIG.format(stomp=stomp, mqtt=mqtt),
-                plugins=["rabbitmq_stomp", "rabbitmq_mqtt"],
-                environment={"AMQP_BROKER_STOMP_PORT": str(stomp), "AMQP_BROKER_MQTT_PORT": str(mqtt)},
+                config=CONFIG.format(stomp=port),
+                plugins=["rabbitmq_stomp"],
+                environment={"AMQP_BROKER_STOMP_PORT": str(port)},
             )
         return self._started[choice]
 
@@ -46,27 +42,27 @@ class WithProtocols:
 
 
 @pytest.fixture(scope="module")
-def broker_processes() -> Iterator[WithProtocols]:
-    started = WithProtocols()
+def broker_processes() -> Iterator[WithStomp]:
+    started = WithStomp()
     yield started
     started.stop()
 
 
 @pytest.fixture
-def ports(broker: BrokerUnderTest, broker_processes: WithProtocols) -> tuple[int, int]:
-    """Of STOMP and of MQTT."""
+def port(broker: BrokerUnderTest, broker_processes: WithStomp) -> int:
+    """Where it speaks STOMP."""
     return broker_processes.ports[broker.choice]
 
 
 @pytest.fixture
-def stomp(ports: tuple[int, int]) -> Iterator[StompClient]:
-    with StompClient(ports[0]) as client:
+def stomp(port: int) -> Iterator[StompClient]:
+    with StompClient(port) as client:
         yield client
 
 
-def test_connected(ports: tuple[int, int]) -> None:
+def test_connected(port: int) -> None:
     for offered, version in (("1.0", "1.0"), ("1.0,1.1", "1.1"), ("1.2,9.9,1.0", "1.2")):
-        with StompClient(ports[0], offered, heart_beat="500,2500") as client:
+        with StompClient(port, offered, heart_beat="500,2500") as client:
             assert client.connected is not None
             headers = client.connected.headers
             assert set(headers) == {"server", "session", "heart-beat", "version"}
@@ -90,9 +86,9 @@ def test_message_headers(broker: BrokerUnderTest, stomp: StompClient) -> None:
 
 
 @pytest.mark.parametrize("mode", ["client", "client-individual"])
-def test_acknowledgements(broker: BrokerUnderTest, ch: ChannelUnderTest, ports: tuple[int, int], mode: str) -> None:
+def test_acknowledgements(broker: BrokerUnderTest, ch: ChannelUnderTest, port: int, mode: str) -> None:
     name = broker.queue_name()
-    with StompClient(ports[0]) as client:
+    with StompClient(port) as client:
         client.call("SUBSCRIBE", id="s", destination=f"/queue/{name}", ack=mode)
         for body in (b"1", b"2", b"3"):
             client.send("SEND", body, destination=f"/queue/{name}")
@@ -162,15 +158,15 @@ def test_errors_that_end_the_connection(
 
 
 def test_a_durable_subscription_has_the_same_queue_everywhere(
-    broker: BrokerUnderTest, ch: ChannelUnderTest, ports: tuple[int, int]
+    broker: BrokerUnderTest, ch: ChannelUnderTest, port: int
 ) -> None:
     headers = {"destination": "/topic/durable.key", "id": "the id", "durable": "true", "auto-delete": "false"}
     name = "stomp-subscription-t6F9NQVejcf2HskLeDr8Zg"
-    with StompClient(ports[0]) as client:
+    with StompClient(port) as client:
         client.call("SUBSCRIBE", **headers)
     waiting.until(lambda: ch.depth(name)[1] == 0)
     ch.publish("amq.topic", "durable.key", b"meanwhile")
-    with StompClient(ports[0]) as client:
+    with StompClient(port) as client:
         client.send("SUBSCRIBE", **headers)
         assert client.take().body == b"meanwhile"
         client.call("UNSUBSCRIBE", id="the id", durable="true")
@@ -178,9 +174,9 @@ def test_a_durable_subscription_has_the_same_queue_everywhere(
     ch.expect_close(404, f"no queue '{name}' in vhost '/'", cause=raw_client.Queue.Declare)
 
 
-def test_replies_come_by_a_temporary_queue(broker: BrokerUnderTest, ports: tuple[int, int]) -> None:
+def test_replies_come_by_a_temporary_queue(broker: BrokerUnderTest, port: int) -> None:
     path = f"/queue/{broker.queue_name()}"
-    with StompClient(ports[0]) as asks, StompClient(ports[0]) as answers:
+    with StompClient(port) as asks, StompClient(port) as answers:
         answers.call("SUBSCRIBE", id="0", destination=path)
         asks.send("SEND", b"?", destination=path, reply_to="/temp-queue/mine")
         reply_to = answers.take().headers["reply-to"]
@@ -228,110 +224,3 @@ def test_properties_to_amqp_and_back(broker: BrokerUnderTest, ch: ChannelUnderTe
         "expiration": "60000", "message_id": "m", "message_type": "t", "user_id": "guest", "app_id": "a",
         "priority": 3, "timestamp": message.properties["timestamp"], "delivery_mode": 2,
     }  # fmt: skip
-
-
-# --- from one protocol to another
-
-
-def mqtt_string(text: str) -> bytes:
-    return len(text).to_bytes(2, "big") + text.encode()
-
-
-class MqttClient:
-    """As much of an MQTT 3.1.1 client as is needed here."""
-
-    def __init__(self, port: int, client_id: str) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", port), timeout=raw_client.REPLY_TIMEOUT_S)
-        credentials = mqtt_string("guest") + mqtt_string("guest")
-        self.send(0x10, mqtt_string("MQTT") + b"\x04\xc2\0\0" + mqtt_string(client_id) + credentials)
-        assert self.take() == (0x20, b"\0\0")
-
-    def send(self, first: int, body: bytes) -> None:
-        assert len(body) < 128
-        self._socket.sendall(bytes((first, len(body))) + body)
-
-    def take(self) -> tuple[int, bytes]:
-        """A packet: its first byte, and its body."""
-        first, size = self._read(2)
-        return first, self._read(size)
-
-    def _read(self, size: int) -> bytes:
-        data = b""
-        while len(data) < size:
-            part = self._socket.recv(size - len(data))
-            assert part, "the broker has closed the connection"
-            data += part
-        return data
-
-    def close(self) -> None:
-        self._socket.close()
-
-
-Receiver = Callable[[], tuple[bytes, bool]]  # takes the next message: its body, and whether it is to outlive a restart
-
-
-@pytest.fixture
-def receivers(broker: BrokerUnderTest, ports: tuple[int, int]) -> Iterator[dict[str, Receiver]]:
-    """A subscriber of each protocol to what is published with the key all.ways."""
-    ch = broker.channel()
-    ch.declare(name := broker.queue_name("all"))
-    ch.bind(name, "amq.topic", "all.ways")
-    ch.consume(name, no_ack=True)
-    stomp = StompClient(ports[0])
-    stomp.call("SUBSCRIBE", id="s", destination="/topic/all.ways")
-    mqtt = MqttClient(ports[1], f"to-{broker.queue_name('mqtt')}"[:20])
-    mqtt.send(0x82, b"\0\1" + mqtt_string("all/ways") + b"\1")
-    assert mqtt.take() == (0x90, b"\0\1\1")
-
-    def by_amqp() -> tuple[bytes, bool]:
-        (message,) = ch.deliveries(1)
-        assert message.routing_key == "all.ways"
-        return message.body, message.properties.get("delivery_mode") == 2
-
-    def by_stomp() -> tuple[bytes, bool]:
-        frame: StompFrame = stomp.take()
-        assert frame.headers["destination"] == "/topic/all.ways"
-        return frame.body, frame.headers.get("persistent") == "true"
-
-    def by_mqtt() -> tuple[bytes, bool]:
-        first, body = mqtt.take()
-        size = 2 + int.from_bytes(body[:2], "big")
-        assert body[2:size] == b"all/ways"
-        qos = first >> 1 & 3
-        if qos:
-            mqtt.send(0x40, body[size : size + 2])
-        return body[size + 2 * bool(qos) :], qos == 1
-
-    yield {"amqp": by_amqp, "stomp": by_stomp, "mqtt": by_mqtt}
-    stomp.__exit__()
-    mqtt.close()
-
-
-def test_a_persistent_message_goes_all_nine_ways(
-    broker: BrokerUnderTest, ports: tuple[int, int], receivers: dict[str, Receiver]
-) -> None:
-    ch = broker.channel()
-    ch.publish("amq.topic", "all.ways", b"from amqp", delivery_mode=2)
-    for receive in receivers.values():
-        assert receive() == (b"from amqp", True)
-    with StompClient(ports[0]) as stomp:
-        stomp.call("SEND", b"from stomp", destination="/topic/all.ways", persistent="true")
-    for receive in receivers.values():
-        assert receive() == (b"from stomp", True)
-    mqtt = MqttClient(ports[1], "from-mqtt")
-    mqtt.send(0x32, mqtt_string("all/ways") + b"\0\7from mqtt")
-    assert mqtt.take() == (0x40, b"\0\7")
-    for receive in receivers.values():
-        assert receive() == (b"from mqtt", True)
-    mqtt.close()
-
-
-def test_priorities_count_between_protocols(broker: BrokerUnderTest, ch: ChannelUnderTest, stomp: StompClient) -> None:
-    name = broker.queue_name()
-    ch.declare(name, durable=True, arguments={"x-max-priority": 5})
-    for priority in ("1", "5", "3"):
-        stomp.call("SEND", priority.encode(), destination=f"/amq/queue/{name}", priority=priority)
-    ch.publish("", name, b"4", priority=4)
-    ch.sync()
-    ch.consume(name)
-    assert [one.body for one in ch.deliveries(4)] == [b"5", b"4", b"3", b"1"]

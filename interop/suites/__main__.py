@@ -5,15 +5,19 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from interop.brokers import Address, BrokerProcess, OurBroker, RabbitMQ, RunningBroker, find_rabbitmq
+from interop.brokers import BrokerProcess, OurBroker, RabbitMQ, RunningBroker, find_rabbitmq
 from interop.suites.catalogue import SUITES
 from interop.suites.mqtt_brokers import kinds_of_mqtt, mqtt_broker
 from interop.suites.preparation import PreparationError, default_cache_folder
-from interop.suites.running import Results, run_suite
+from interop.suites.running import BrokerAsked, Results, run_suite
+from interop.suites.stomp_brokers import kinds_of_stomp, stomp_broker
 from interop.suites.suite import Suite
+
+STARTED_FOR = {"mqtt": (kinds_of_mqtt, mqtt_broker), "stomp": (kinds_of_stomp, stomp_broker)}
+"""By protocol: which brokers there are, and how one is started. Those of AMQP may run already."""
 
 
 def main() -> int:
@@ -42,12 +46,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("suites", nargs="*", metavar="SUITE", choices=[*SUITES, []], help=", ".join(SUITES))
     parser.add_argument(
-        "--broker", choices=["ours", "rabbitmq", "mosquitto", "both"], help="which brokers to start and ask; both: all"
+        "--broker",
+        choices=["ours", "rabbitmq", "rabbitmq-4", "mosquitto", "both"],
+        help="which brokers to start and ask; both: all",
     )
     parser.add_argument("--ours-url", help="ask our broker that runs at this amqp:// address instead of starting one")
     parser.add_argument("--rabbitmq-url", help="ask the RabbitMQ at this amqp:// address instead of starting one")
     parser.add_argument("--source", type=Path, help="a tree of the client's source to take in place of the pinned one")
-    parser.add_argument("--pytest", action="append", default=[], metavar="ARGUMENT", help="one more pytest argument")
+    parser.add_argument(
+        "--pytest", action="append", default=[], metavar="ARGUMENT", help="one more argument of what runs it"
+    )
     parser.add_argument(
         "--cache", type=Path, default=default_cache_folder(), help="where archives and environments are kept"
     )
@@ -60,17 +68,16 @@ def _run_one(suite: Suite, options: argparse.Namespace) -> int:
     everything = []
     for kind in _chosen_kinds(suite, options):
         log_path = options.cache / f"{suite.name}-{kind}.log"
-        with mqtt_broker(kind) if suite.protocol == "mqtt" else _broker(kind, options) as address:
+        with _broker(suite, kind, options) as broker:
             results = run_suite(
                 suite,
-                kind,
-                address,
+                broker,
                 options.cache,
                 own_tree=options.source,
                 more_arguments=tuple(options.pytest),
                 log_path=log_path,
             )
-        print(f"  {kind:9} {results.summary()}  {log_path}", flush=True)
+        print(f"  {kind:10} {results.summary()}  {log_path}", flush=True)
         everything.append(results)
     if suite.counted:
         return _print_what_ours_fails(suite, everything)
@@ -80,8 +87,9 @@ def _run_one(suite: Suite, options: argparse.Namespace) -> int:
 
 
 def _chosen_kinds(suite: Suite, options: argparse.Namespace) -> list[str]:
-    if suite.protocol == "mqtt":
-        return kinds_of_mqtt() if options.broker in (None, "both") else [options.broker]
+    if suite.protocol in STARTED_FOR:
+        there, _ = STARTED_FOR[suite.protocol]
+        return there() if options.broker in (None, "both") else [options.broker]
     named = [kind for kind in ("rabbitmq", "ours") if getattr(options, f"{kind}_url")]
     if options.broker is None and named:
         return named
@@ -90,9 +98,16 @@ def _chosen_kinds(suite: Suite, options: argparse.Namespace) -> list[str]:
     return [options.broker]
 
 
+def _broker(suite: Suite, kind: str, options: argparse.Namespace) -> AbstractContextManager[BrokerAsked]:
+    """One of its own for each suite, because a suite may leave queues behind."""
+    if suite.protocol not in STARTED_FOR:
+        return _broker_of_amqp(kind, options)
+    _, start = STARTED_FOR[suite.protocol]
+    return start(kind)
+
+
 @contextmanager
-def _broker(kind: str, options: argparse.Namespace) -> Iterator[Address]:
-    """Where a broker is that speaks AMQP: one of its own for each suite, because a suite may leave queues behind."""
+def _broker_of_amqp(kind: str, options: argparse.Namespace) -> Iterator[BrokerAsked]:
     url: str | None = getattr(options, f"{kind}_url")
     broker: BrokerProcess
     if url:
@@ -100,7 +115,7 @@ def _broker(kind: str, options: argparse.Namespace) -> Iterator[Address]:
     else:
         broker = RabbitMQ() if kind == "rabbitmq" else OurBroker()
     try:
-        yield broker.address
+        yield BrokerAsked(kind, broker.address)
     finally:
         broker.stop()
 
@@ -133,7 +148,9 @@ def _print_differences(suite: Suite, one: Results, other: Results) -> int:
     for test in differing:
         print(f"    differs  {test}{_remark(suite, test)}")
         for results in (one, other):
-            print(f"      {results.broker:9} {results.outcomes.get(test, 'not run'):8} {results.reasons.get(test, '')}")
+            print(
+                f"      {results.broker:10} {results.outcomes.get(test, 'not run'):8} {results.reasons.get(test, '')}"
+            )
     unsteady = [test for test in differing if test in suite.unsteady]
     meant = [test for test in differing if test in suite.meant]
     different = len(differing) - len(unsteady) - len(meant)
@@ -155,7 +172,7 @@ def _print_list() -> None:
     for suite in SUITES.values():
         print(f"{suite.name} {suite.version}")
         for each in suite.left_out:
-            print(f"  without {' '.join(each.arguments)}: {each.reason}")
+            print(f"  without {' '.join(each.arguments) or 'modules'}: {each.reason}")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from interop.brokers import Address, Mosquitto, OurBroker, RabbitMQ, find_mosquitto, find_rabbitmq, free_ports
+from interop.suites.running import BrokerAsked
 
 USER = ("rw", "readwrite")  # of aiomqtt's suite
 FORBIDDEN = r"^(?!test[./]nosubscribe$)"
@@ -22,7 +23,7 @@ def kinds_of_mqtt() -> list[str]:
 
 
 @contextmanager
-def mqtt_broker(kind: str) -> Iterator[Address]:
+def mqtt_broker(kind: str) -> Iterator[BrokerAsked]:
     """A broker that is started for this, and where it speaks MQTT."""
     (port,) = free_ports(1)
     started: Mosquitto | RabbitMQ | OurBroker
@@ -42,6 +43,6 @@ def mqtt_broker(kind: str) -> Iterator[Address]:
             started.ctl("users", "add", USER[0], "--password-stdin", standard_input=USER[1])
             started.ctl("permissions", "set", USER[0], ".*", ".*", ".*")
             started.ctl("permissions", "set-topic", "guest", "amq.topic", ".*", FORBIDDEN)
-        yield Address("127.0.0.1", port)
+        yield BrokerAsked(kind, Address("127.0.0.1", port))
     finally:
         started.stop()

@@ -1,4 +1,4 @@
-"""Makes what a suite needs: its archive (checked by its hash), a fresh unpacked copy, a virtual environment.
+"""Makes what a suite needs: its archive (checked by its hash), a fresh unpacked copy, an environment of pip's or npm's.
 
 Archives and environments are kept in the cache folder and made once. Not here: running anything.
 """
@@ -16,6 +16,7 @@ import tarfile
 import urllib.error
 import urllib.request
 import venv
+from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
@@ -52,6 +53,24 @@ def python_for(suite: Suite, cache: Path) -> Path:
     return python
 
 
+def node_modules_for(suite: Suite, cache: Path) -> Path:
+    """The folder of the suite's npm packages, which is made first where it is missing or its packages changed.
+
+    Raises:
+        PreparationError: npm could not install them.
+    """
+    folder = cache / f"{suite.name}-{suite.version}-environment"
+    modules, stamp, wanted = folder / "node_modules", folder / "built-from", "\n".join(suite.requirements)
+    if stamp.exists() and stamp.read_text() == wanted:
+        return modules
+    print(f"{suite.name}: building its environment in {folder}", flush=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    _run("npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", str(folder), *suite.requirements)
+    stamp.write_text(wanted)
+    return modules
+
+
 def unpacked_copy(suite: Suite, cache: Path, destination: Path, own_tree: Path | None = None) -> Path:
     """A fresh copy of the suite's tree, unchanged as yet.
 
@@ -76,18 +95,28 @@ def unpacked_copy(suite: Suite, cache: Path, destination: Path, own_tree: Path |
     return copy
 
 
-def apply_setting(tree: Path, setting: Setting, host: str, port: int) -> None:
+def apply_setting(tree: Path, setting: Setting, places: Mapping[str, str]) -> None:
     """Rewrites a piece of configuration in the copy.
+
+    Args:
+        places: what stands for what in its new text.
 
     Raises:
         PreparationError: it is nowhere to be found, so the suite would not talk to the broker under test.
     """
-    new = setting.new.replace("{host}", host).replace("{port}", str(port))
+    new = filled_in(setting.new, places)
     affected = [path for path in tree.glob(setting.paths) if setting.old in path.read_text()]
     if not affected:
         raise PreparationError(f"no {setting.old!r} in {setting.paths}: the setting in catalogue.py no longer fits")
     for path in affected:
         path.write_text(path.read_text().replace(setting.old, new))
+
+
+def filled_in(text: str, places: Mapping[str, str]) -> str:
+    """The text, with what {each} of the places stands for."""
+    for place, meant in places.items():
+        text = text.replace(f"{{{place}}}", meant)
+    return text
 
 
 def _checked_out(source: Commit, tree: Path) -> Path:
@@ -144,8 +173,14 @@ def _download(urls: tuple[str, ...], kept: Path) -> None:
 
 
 def _run_pip(python: Path, *arguments: str) -> None:
-    command = [str(python), "-m", "pip", "--quiet", "--disable-pip-version-check", "--no-input", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    _run(str(python), "-m", "pip", "--quiet", "--disable-pip-version-check", "--no-input", *arguments)
+
+
+def _run(*command: str) -> None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError as error:
+        raise PreparationError(f"{command[0]} is not installed") from error
     if done.returncode != 0:
         raise PreparationError(f"{' '.join(command)}\n{done.stderr[-4000:]}")
 

@@ -11,15 +11,41 @@ import subprocess
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree
 
 from interop.brokers import Address
-from interop.suites.preparation import PreparationError, apply_setting, python_for, unpacked_copy
+from interop.suites.preparation import (
+    PreparationError,
+    apply_setting,
+    filled_in,
+    node_modules_for,
+    python_for,
+    unpacked_copy,
+)
 from interop.suites.suite import Suite
 
 WORST_FIRST = ("failed", "passed", "skipped")
+RAN_TO_ITS_END = {"pytest": (0, 1), "node": (0, 1, 3)}
+"""Exit codes; jasmine says 3 where a test failed."""
+
+
+@dataclass(frozen=True)
+class BrokerAsked:
+    """A broker that runs, and where; `more` may name further ports, and whatever else a suite has to know of it."""
+
+    kind: str
+    address: Address
+    more: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def places(self) -> dict[str, str]:
+        """What environments and settings of suites may name, in braces."""
+        address = self.address
+        known = {"kind": self.kind, "host": address.host, "port": str(address.port), "url": address.url}
+        return {**known, **self.more}
 
 
 @dataclass
@@ -46,8 +72,7 @@ class Results:
 
 def run_suite(
     suite: Suite,
-    broker: str,
-    address: Address,
+    broker: BrokerAsked,
     cache: Path,
     *,
     own_tree: Path | None = None,
@@ -57,28 +82,27 @@ def run_suite(
     """Runs the suite from a fresh copy of its tree.
 
     Args:
-        broker: what to call the broker in the results.
         own_tree: a tree of the client's source in place of the pinned archive.
-        more_arguments: further pytest arguments.
-        log_path: where pytest's output is kept.
+        more_arguments: further arguments of what runs it.
+        log_path: where its output is kept.
 
     Raises:
         PreparationError: the suite cannot be had, or did not run to an end.
     """
-    python = python_for(suite, cache)
     with tempfile.TemporaryDirectory(prefix=f"suite-{suite.name}-") as folder:
         (Path(folder) / "unpacked").mkdir()
         tree = unpacked_copy(suite, cache, Path(folder) / "unpacked", own_tree)
         for setting in suite.settings:
-            apply_setting(tree, setting, address.host, address.port)
+            apply_setting(tree, setting, broker.places)
         for path, stand_in in suite.replaced.items():
             shutil.copy(stand_in, tree / path)
         report = Path(folder) / "report.xml"
+        command = [*_command(suite, cache, tree, report), *more_arguments]
         started = time.monotonic()
         done = subprocess.run(
-            [str(python), "-m", "pytest", *_pytest_arguments(suite, report), *more_arguments],
+            command,
             cwd=tree,
-            env=_environment(suite, broker, address),
+            env={**_environment(suite, broker), "JUNIT_REPORT": str(report)},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -86,16 +110,18 @@ def run_suite(
         )
         if log_path is not None:
             log_path.write_bytes(done.stdout)
-        if done.returncode not in (0, 1) or not report.exists():
+        if done.returncode not in RAN_TO_ITS_END[suite.runs_with] or not report.exists():
             output = done.stdout.decode(errors="replace")[-4000:]
-            raise PreparationError(
-                f"{suite.name} did not run to its end (pytest's exit code {done.returncode}):\n{output}"
-            )
-        return read_report(report, broker, time.monotonic() - started)
+            raise PreparationError(f"{suite.name} did not run to its end (exit code {done.returncode}):\n{output}")
+        return read_report(report, broker.kind, time.monotonic() - started)
 
 
-def _pytest_arguments(suite: Suite, report: Path) -> list[str]:
-    arguments = [
+def _command(suite: Suite, cache: Path, tree: Path, report: Path) -> list[str]:
+    left_out = [argument for each in suite.left_out for argument in each.arguments]
+    if suite.runs_with == "node":
+        (tree / "node_modules").symlink_to(node_modules_for(suite, cache))
+        return ["node", *suite.arguments, *left_out]
+    how = [
         "-q",
         "--durations=10",
         "-p",
@@ -103,20 +129,14 @@ def _pytest_arguments(suite: Suite, report: Path) -> list[str]:
         f"--junitxml={report}",
         f"--timeout={suite.test_timeout_s}",
     ]
-    for each in suite.left_out:
-        arguments += each.arguments
-    return [*arguments, *suite.arguments]
+    return [str(python_for(suite, cache)), "-m", "pytest", *how, *left_out, *suite.arguments]
 
 
-def _environment(suite: Suite, broker: str, address: Address) -> dict[str, str]:
+def _environment(suite: Suite, broker: BrokerAsked) -> dict[str, str]:
     """Ours without what would lead Python or pytest elsewhere, and the suite's own."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "PYTEST"))}
-    places = {"{kind}": broker, "{host}": address.host, "{port}": str(address.port), "{url}": address.url}
-    for name, value in suite.environment.items():
-        for place, meant in places.items():
-            value = value.replace(place, meant)
-        kept[name] = value
-    return {**kept, "PYTHONDONTWRITEBYTECODE": "1"}
+    own = {name: filled_in(value, broker.places) for name, value in suite.environment.items()}
+    return {**kept, **own, "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def read_report(report: Path, broker: str, duration_s: float) -> Results:

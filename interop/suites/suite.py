@@ -1,6 +1,6 @@
 """What a suite is: where it comes from, what it needs, how it finds the broker, and what is left out.
 
-Not here: which suites there are (catalogue.py, mqtt_catalogue.py).
+Not here: which suites there are (catalogue.py, mqtt_catalogue.py, stomp_catalogue.py).
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Folder:
 class Setting:
     """A piece of the suite's own configuration that is rewritten in the unpacked copy. Never an assertion.
 
-    `paths` is a pattern of files in the tree; `new` may hold {host} and {port}.
+    `paths` is a pattern of files in the tree; `new` may hold what an environment may (`Suite`).
     """
 
     paths: str
@@ -61,7 +61,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """Tests that are not asked, as pytest arguments, and why."""
+    """Tests that are not asked, as arguments of what runs the suite, and why."""
 
     arguments: tuple[str, ...]
     reason: str
@@ -69,12 +69,13 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Suite:
-    """One suite. In `environment`, {kind}, {host}, {port} and {url} stand for the broker under test."""
+    """One suite. In `environment`, {kind}, {host}, {port}, {url} and more (`BrokerAsked`) say where the broker is."""
 
     name: str
     version: str
     source: Sdist | Archive | Commit | Folder
     requirements: tuple[str, ...]
+    """Packages: of pip, and of npm where it `runs_with` node."""
     arguments: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
     settings: tuple[Setting, ...] = ()
@@ -88,12 +89,14 @@ class Suite:
     """Tests that come out now so, now so on RabbitMQ itself: run and shown, but neither a failure nor a difference."""
     test_timeout_s: int = 120
     """A test that takes longer hangs: it fails and the next one runs."""
+    runs_with: str = "pytest"
+    """pytest, or node: a program that writes what came of each test, as pytest does, to the file JUNIT_REPORT."""
     protocol: str = "amqp"
-    """What the suite's clients speak: amqp or mqtt. The port is that protocol's."""
+    """What the suite's clients speak: amqp, mqtt or stomp. The port is that protocol's."""
     explained: Mapping[str, str] = field(default_factory=dict)
     """Of a suite that is counted and not compared: the tests that our broker fails, each with why."""
 
     @property
     def counted(self) -> bool:
-        """Each broker's score is shown by itself: test by test says little where RabbitMQ has no MQTT 5."""
-        return self.protocol == "mqtt"
+        """Each broker's score is shown by itself: there may be more than two, and RabbitMQ has no MQTT 5."""
+        return self.protocol != "amqp"

@@ -130,7 +130,7 @@ class MqttClient:
         parts = self.connection.take_output()
         data = b"".join(parts)
         self.connection.output_sent(len(data))
-        self._heard.extend(_decode(first, body, self.level) for first, body in self._splitter.split(data))
+        self._heard.extend(decode_answer(first, body, self.level) for first, body in self._splitter.split(data))
 
     @property
     def _heard(self) -> list[Received]:
@@ -160,7 +160,8 @@ class MqttClient:
         return self.connection.finished
 
 
-def _decode(first_byte: int, body: bytes, level: int) -> Received:
+def decode_answer(first_byte: int, body: bytes, level: int) -> Received:
+    """A packet that a server has sent."""
     kind = PacketType(first_byte >> 4)
     if kind is PacketType.PUBLISH:
         return _publish(first_byte, body, level)

@@ -41,7 +41,7 @@ def test_a_setting_is_rewritten_wherever_it_stands(tmp_path: Path) -> None:
     for name in ("one.py", "two.py"):
         (tmp_path / name).write_text("connect(port=5672)\n")
 
-    apply_setting(tmp_path, Setting("*.py", "port=5672", "port={port}"), "127.0.0.1", 40001)
+    apply_setting(tmp_path, Setting("*.py", "port=5672", "port={port}"), {"host": "127.0.0.1", "port": "40001"})
 
     assert {path.read_text() for path in tmp_path.iterdir()} == {"connect(port=40001)\n"}
 
@@ -50,7 +50,7 @@ def test_a_setting_that_no_longer_fits_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "one.py").write_text("connect()\n")
 
     with pytest.raises(PreparationError, match="no longer fits"):
-        apply_setting(tmp_path, Setting("*.py", "port=5672", "port={port}"), "127.0.0.1", 40001)
+        apply_setting(tmp_path, Setting("*.py", "port=5672", "port={port}"), {"host": "127.0.0.1", "port": "40001"})
 
 
 def test_every_meant_difference_is_in_the_list() -> None:
