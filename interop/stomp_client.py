@@ -88,7 +88,7 @@ class StompClient:
         lines, empty, rest = self._data.partition(b"\n\n")
         if not empty:
             return None
-        command, *said = lines.decode().split("\n")
+        command, *said = lines.decode(errors="surrogateescape").split("\n")
         headers: dict[str, str] = {}
         for line in said:
             name, _, value = line.partition(":")

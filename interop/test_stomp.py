@@ -11,7 +11,7 @@ import pytest
 
 from interop import brokers, raw_client, waiting
 from interop.brokers import Choice
-from interop.raw_client import ChannelUnderTest
+from interop.raw_client import ChannelUnderTest, T
 from interop.stomp_client import StompClient
 from interop.under_test import BrokerUnderTest
 
@@ -224,3 +224,16 @@ def test_properties_to_amqp_and_back(broker: BrokerUnderTest, ch: ChannelUnderTe
         "expiration": "60000", "message_id": "m", "message_type": "t", "user_id": "guest", "app_id": "a",
         "priority": 3, "timestamp": message.properties["timestamp"], "delivery_mode": 2,
     }  # fmt: skip
+
+
+def test_headers_of_amqp_that_a_client_of_stomp_may_not_read(
+    broker: BrokerUnderTest, ch: ChannelUnderTest, stomp: StompClient
+) -> None:
+    name = broker.queue_name()
+    stomp.call("SUBSCRIBE", id="s", destination=f"/queue/{name}")
+    headers = {"message-id": "theirs", "ack": "theirs", "latin": T("S", b"\xe9"), "note": "n", "": "nameless"}
+    ch.publish("", name, b"body", headers=headers)
+    frame = stomp.take()
+    said = set(frame.headers) - {"subscription", "destination", "message-id", "redelivered", "content-length"}
+    assert said == ({"note"} if broker.differs("headers-that-stomp-cannot-say") else {"note", "ack", "latin", ""})
+    assert frame.headers["message-id"].startswith("T_s@@")

@@ -8,8 +8,9 @@ import pytest
 
 from amqp_broker.access.client import Peer
 from amqp_broker.broker.alarms import Resource
+from amqp_broker.broker.message import digest_of
 from amqp_broker.protocols.stomp.frames import FrameSplitter
-from amqp_broker.wire.content import Properties, decode_properties
+from amqp_broker.wire.content import Properties, decode_properties, encode_content_header
 from tests.support.client import Client
 from tests.support.memory_broker import MemoryBroker
 from tests.support.stomp_client import StompClient, frame_bytes
@@ -695,10 +696,48 @@ def test_a_frame_in_very_many_pieces_is_put_together() -> None:
     assert splitter.missing_bytes == 0
 
 
-def test_a_header_of_a_message_does_not_say_where_its_frame_ends(broker: MemoryBroker) -> None:
+def test_a_header_of_a_message_does_not_say_what_its_frame_says(broker: MemoryBroker) -> None:
     client = connected(broker)
     client.send("SUBSCRIBE", id="0", destination="/queue/a")
     channel = Client(broker).open().channel()
-    channel.publish("", "a", b"whole", headers={"content-length": 1, "note": "n"})
+    theirs = ("ack", "content-length", "destination", "message-id", "redelivered", "subscription")
+    channel.publish("", "a", b"whole", headers={**dict.fromkeys(theirs, "1"), "note": "n"})
     (message,) = client.read()
-    assert (message.body, message.headers["content-length"], message.headers["note"]) == (b"whole", "5", "n")
+    assert message.body == b"whole"
+    assert dict(message.headers) == {
+        "subscription": "0",
+        "destination": "/queue/a",
+        "message-id": f"T_0@@{client.connection.session_id}@@1",
+        "redelivered": "false",
+        "note": "n",
+        "content-length": "5",
+    }
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1", "1.2"])
+def test_what_amqp_says_and_stomp_cannot_is_left_out_and_harms_nobody(broker: MemoryBroker, version: str) -> None:
+    """An AMQP client's names and texts may be any bytes; a client of STOMP reads UTF-8, and may end where it cannot."""
+    client = connected(broker, version)
+    client.send("SUBSCRIBE", id="0", destination="/topic/#")
+    bad, nul = "t\udcff", "t\0"
+
+    def publish(routing_key: str, **fields: Any) -> None:
+        header = encode_content_header(1, Properties(**fields))
+        exchange = broker.virtual_host.exchanges["amq.topic"]
+        ingress = broker.virtual_host.ingress
+        broker.handle(lambda: ingress.publish(exchange, routing_key, header, b"m", digest_of(header)))
+
+    for text in (bad, nul):
+        publish("a", headers={"own": text})
+        publish("a", headers={text: "value"})
+        texts = ("content_type", "content_encoding", "correlation_id", "reply_to", "message_id", "type", "user_id")
+        publish("a", **dict.fromkeys((*texts, "app_id"), text))
+    publish("a", headers={"": "nameless", "bytes": b"\xff", "table": {"a": 1}, "nothing": None})
+    publish("a.\udcff/\0\n")
+    *plain, last = client.read()
+    allowed = {"subscription", "destination", "message-id", "redelivered", "content-length"}
+    assert [(one.body, one.headers["destination"], set(one.headers) - allowed) for one in plain] == [
+        (b"m", "/topic/a", set())
+    ] * 7
+    assert last.headers["destination"] == "/topic/a.%FF%2F%00%0A"
+    assert not client.is_closed

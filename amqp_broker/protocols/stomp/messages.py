@@ -35,8 +35,10 @@ TEXTS: Final = {  # headers that are properties, with the property's name
 }
 NUMBERS: Final = {"priority": "priority", "timestamp": "timestamp"}
 PERSISTENT_HEADER: Final = "persistent"
-LENGTH_HEADER: Final = "content-length"  # a message's own would end the frame elsewhere
-ABOUT_THE_FRAME: Final = ("destination", LENGTH_HEADER, "receipt", "transaction")  # and not about the message
+ABOUT_THE_FRAME: Final = ("destination", "content-length", "receipt", "transaction")  # and not about the message
+OF_MESSAGE: Final = frozenset(  # what MESSAGE says of itself; of two headers of one name not all clients take the first
+    ("ack", "content-length", "destination", "message-id", "redelivered", "subscription")
+)
 OUT_ORDER: Final = (
     "app-id", "user-id", "type", "timestamp", "amqp-message-id", "expiration", "reply-to", "correlation-id", "priority",
     PERSISTENT_HEADER, "content-encoding", "content-type",
@@ -105,17 +107,31 @@ def encode_properties(frame: Frame) -> tuple[bytes, Digest]:
 
 
 def encode_lines(fields: Properties) -> bytes:
-    """The header lines of MESSAGE: the message's own headers, then its properties in RabbitMQ's order."""
+    """The header lines of MESSAGE: the message's own headers, then its properties in RabbitMQ's order.
+
+    What STOMP cannot say is left out: a client that cannot read a frame ends, and gets the same again.
+    """
     lines: list[bytes] = []
     for name, value in (fields.headers or {}).items():
-        said = _as_text(value)
-        if said is not None and "\0" not in plain_name(name) and plain_name(name) != LENGTH_HEADER:
-            lines.append(encode_header(plain_name(name), said))
+        plain, said = plain_name(name), _as_text(value)
+        if said is not None and plain and plain not in OF_MESSAGE and can_be_said(plain) and can_be_said(said):
+            lines.append(encode_header(plain, said))
     for name in OUT_ORDER:
         said = _property(fields, name)
-        if said is not None and "\0" not in said:
+        if said is not None and can_be_said(said):
             lines.append(encode_header(name, said))
     return b"".join(lines)
+
+
+def can_be_said(text: str) -> bool:
+    """Whether a text of another protocol can stand in a header, which is UTF-8 (STOMP 1.2, "Value Encoding")."""
+    if "\0" in text:
+        return False
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _property(fields: Properties, name: str) -> str | None:
@@ -131,7 +147,7 @@ def _property(fields: Properties, name: str) -> str | None:
 def _as_text(value: FieldValue) -> str | None:
     """A value of a header as text; None for what cannot be said as text."""
     if isinstance(value, str):
-        return None if "\0" in value else value
+        return value
     if isinstance(value, bool):
         return "true" if value else "false"
     return str(value) if isinstance(value, (int, float)) else None
