@@ -12,16 +12,14 @@ from typing import Any, Final
 
 from amqp_broker.access.client import Peer
 from amqp_broker.broker.broker import Broker
-from amqp_broker.broker.counters import ChannelCounts
 from amqp_broker.broker.descriptions import ChannelInfo, ConnectionInfo
 from amqp_broker.broker.message import Address, Message, digest_of
 from amqp_broker.broker.observer import Passage
 from amqp_broker.broker.publishing import REFUSED, TAKEN, UNROUTED
-from amqp_broker.broker.queues.unacknowledged import Unacknowledged
 from amqp_broker.errors import AmqpError
-from amqp_broker.session.connection import ClientConnection
 from amqp_broker.session.inspection import describe_channel, describe_connection
 from amqp_broker.session.login import Refusal, Refused
+from amqp_broker.session.one_channel import OneChannelConnection
 from amqp_broker.wire.content import Properties, encode_content_header
 from amqp_broker.wire.hot import encode_address
 
@@ -29,7 +27,7 @@ TAKE_EFFORT: Final = 5  # about; see ``ClientConnection.has_cost``
 NO_PROPERTIES: Final = Properties()
 
 
-class PlainConnection(ClientConnection):
+class PlainConnection(OneChannelConnection):
     """The conversation with one client; arguments as of ``ClientConnection``.
 
     A protocol says its ``name``, and overrides ``cut``, ``handle`` and ``refused``.
@@ -40,9 +38,6 @@ class PlainConnection(ClientConnection):
     def __init__(self, broker: Broker, peer: Peer, on_output: Callable[[], None]) -> None:
         super().__init__(broker, peer, on_output)
         self.channel = OneChannel(self)
-        self.counts = ChannelCounts()
-        self._is_open = False
-        self._is_closed = False
 
     # --- what a protocol says for itself
 
@@ -78,11 +73,7 @@ class PlainConnection(ClientConnection):
         self.login.tell("PLAIN", self.name)
         self._deadline.cancel()
         self.watch_expiry()
-        self._is_open = True
-        self.broker.open_connections.add(self)
-        if self.broker.observers.present_for_changes:
-            self.broker.observers.opened(self)
-        self.throttle.start()
+        self.let_in()
 
     def publish(
         self,
@@ -152,16 +143,15 @@ class PlainConnection(ClientConnection):
         Args:
             reason: for the log.
         """
-        if self._is_closed:
-            return
         if not self.close_reason:
             self.close_reason = reason
-        was_open, self._is_open, self._is_closed = self._is_open, False, True
-        self.has_failed = not was_open
-        self.stop_waiting()
-        if was_open:
-            self._release()
-        self.finish_when_sent()
+        self.finish()
+
+    def finish(self) -> None:
+        """The same, for the reason that was given."""
+        if not self._is_closed:
+            self.has_failed = not self._is_open
+        super().finish()
 
     # --- bytes in
 
@@ -191,15 +181,8 @@ class PlainConnection(ClientConnection):
     def handshake_took_too_long(self) -> None:
         self.end(self.close_reason)
 
-    def close_forcibly(self, explanation: str) -> None:
-        if self._is_open:
-            self.broker.handle(partial(self._end_forced, explanation))
-
-    def shut_down(self, reason: str) -> None:
-        """End the connection because the broker ends."""
-        self.broker.handle(partial(self._end_forced, reason))
-
-    def _end_forced(self, reason: str) -> None:
+    def fail_forced(self, reason: str, *, is_shutdown: bool) -> None:
+        """Tell the client that it has to go, and end the connection."""
         if not self._is_closed:
             try:
                 self.refused(reason)
@@ -207,51 +190,20 @@ class PlainConnection(ClientConnection):
                 self._defect = error
             self.end(reason)
 
-    def lost(self, reason: str) -> None:
-        """The socket has ended: give back all that the client had."""
-        if not self._is_closed:
-            self.broker.handle(partial(self.end, reason))
-        self.output.discard()
-
     def words_for_a_defect(self) -> bytes:
         """What the client is told when the protocol's code fails."""
         return b""
 
-    def _release(self) -> None:
-        virtual_host = self.virtual_host
-        self.leave_broker()
-        virtual_host.counts_of_ended.add(self.counts)
-        virtual_host.remove_exclusive_queues(self.client)
-
     # --- for those who look in
-
-    @property
-    def is_closed(self) -> bool:
-        return self._is_closed
-
-    @property
-    def channel_count(self) -> int:
-        return int(self._is_open)
 
     def update_room(self) -> None:
         """There are no consumers."""
 
-    def channel_counts(self) -> Iterator[ChannelCounts]:
-        return iter((self.counts,) if self._is_open else ())
-
-    def unacknowledged(self) -> Iterator[tuple[str, list[Unacknowledged]]]:
-        return iter(())
-
-    def inspect_channels(self) -> Iterator[ChannelInfo]:
-        return iter([self.channel.inspect()] if self._is_open else [])
+    def inspect_channel(self) -> ChannelInfo:
+        return self.channel.inspect()
 
     def inspect(self) -> ConnectionInfo:
-        return describe_connection(self, protocol=self.name, state=self._state(), timeout_s=0, client_properties={})
-
-    def _state(self) -> str:
-        if self._is_open:
-            return "blocked" if self.throttle.is_blocked else "running"
-        return "closed" if self._is_closed else "starting"
+        return describe_connection(self, protocol=self.name, state=self.state_name, timeout_s=0, client_properties={})
 
 
 class OneChannel:

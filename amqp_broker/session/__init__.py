@@ -1,8 +1,8 @@
 """The parts of every client's conversation, whatever it speaks. Knows no protocol: no frames, no codes, no words.
 
 A protocol is a connection class in a folder of its own below ``protocols/``, which is registered in
-``server/protocols.py``, derives from ``connection.ClientConnection`` and is built from these parts, each handed what it
-needs, never its owner:
+``server/protocols.py``, derives from ``connection.ClientConnection``, or where it has no channels from
+``one_channel.OneChannelConnection``, and is built from these parts, each handed what it needs, never its owner:
 
 - ``login.Login``: who it is, and whether it may enter a virtual host. Refusals are values; the protocol says them.
 - ``output.Output``: what is to be sent, the high-water mark that holds its consumers back, and what the client is not

@@ -125,6 +125,11 @@ class ClientConnection:
     # --- what each protocol says for itself
 
     @property
+    def is_open(self) -> bool:
+        """Whether the client was let in, and the end has not begun."""
+        raise NotImplementedError
+
+    @property
     def is_closed(self) -> bool:
         """Whether nothing of what comes in counts any more."""
         raise NotImplementedError
@@ -156,8 +161,16 @@ class ClientConnection:
     def tell_unblocked(self) -> None:
         """It does so no longer."""
 
-    def close_forcibly(self, explanation: str) -> None:
-        """End the connection with these words because an administrator wants it, if it is open."""
+    def fail_forced(self, reason: str, *, is_shutdown: bool) -> None:
+        """Tell the client that it has to go, and end the connection.
+
+        Args:
+            is_shutdown: because the broker ends, else because an administrator wants it.
+        """
+        raise NotImplementedError
+
+    def finish(self) -> None:
+        """Nothing more comes in; what waits goes out, then the socket may be closed."""
         raise NotImplementedError
 
     def channel_counts(self) -> Iterator[ChannelCounts]:
@@ -296,11 +309,35 @@ class ClientConnection:
 
     # --- the end
 
+    def shut_down(self, reason: str) -> None:
+        """End the connection because the broker ends."""
+        self.broker.handle(partial(self.fail_forced, reason, is_shutdown=True))
+
+    def close_forcibly(self, explanation: str) -> None:
+        """End the connection with these words because an administrator wants it, if it is open."""
+        if self.is_open:
+            self.broker.handle(partial(self.fail_forced, explanation, is_shutdown=False))
+
+    def lost(self, reason: str) -> None:
+        """The socket has ended: give back all that the client had."""
+        if not self.is_closed:
+            if not self.close_reason:
+                self.close_reason = reason
+            self.broker.handle(self.finish)
+        self.output.discard()
+
     def stop_waiting(self) -> None:
         """The client has to be heard no more: neither in time nor at all, nor held back."""
         self._deadline.cancel()
         self.heartbeats.stop()
         self.throttle.stop()
+
+    def join_broker(self) -> None:
+        """Be an open connection, for those who look on."""
+        self.broker.open_connections.add(self)
+        if self.broker.observers.present_for_changes:
+            self.broker.observers.opened(self)
+        self.throttle.start()
 
     def leave_broker(self) -> None:
         """Be no open connection any more, for those who look on."""

@@ -327,6 +327,11 @@ class Connection(Link):
         self.state = CONNECTION_TRANSITIONS[self.state][event]
 
     @property
+    def is_open(self) -> bool:
+        """Whether the client was let in, and the end has not begun."""
+        return self.state is ConnectionState.OPEN
+
+    @property
     def is_closed(self) -> bool:
         return self.state is CLOSED
 
@@ -479,11 +484,9 @@ class Connection(Link):
         else:
             self.close_forcibly(f"broker forced connection closure with reason '{reason}'")
 
-    def close_forcibly(self, explanation: str) -> None:
-        """connection.close 320 with these words, if the connection is open."""
-        if self.state is ConnectionState.OPEN:
-            error = AmqpError(ReplyCode.CONNECTION_FORCED, explanation)
-            self.broker.handle(partial(self._close, error, NO_METHOD))
+    def fail_forced(self, reason: str, *, is_shutdown: bool) -> None:
+        """Tell the client that it has to go, and end the connection."""
+        self._close(AmqpError(ReplyCode.CONNECTION_FORCED, reason), NO_METHOD)
 
     def lost(self, reason: str) -> None:
         """The socket has ended: give back all that the client had."""

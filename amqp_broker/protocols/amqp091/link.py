@@ -84,10 +84,6 @@ class Link(ClientConnection):
         """A channel was closed by the client: behind this chunk its number is free again."""
         raise NotImplementedError
 
-    def lost(self, reason: str) -> None:
-        """The socket has ended, or the peer is given up: give back all that the client had."""
-        raise NotImplementedError
-
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class ChannelLink:

@@ -105,6 +105,10 @@ class Connection(ConnectionContext):
     # --- who it is
 
     @property
+    def is_open(self) -> bool:
+        return self._step is Step.OPEN
+
+    @property
     def is_closed(self) -> bool:
         return self._step is Step.CLOSED
 
@@ -197,7 +201,7 @@ class Connection(ConnectionContext):
             self.output.send(AMQP_HEADER if self._step is Step.AUTHENTICATED else SASL_HEADER)
             self.close_reason = "SASL is needed" if header in HEADERS else "wrong protocol header"
             self.has_failed = True
-            self._finish()
+            self.finish()
 
     def _handle_sasl(self, fields: Fields) -> None:
         if fields.code != SASL_INIT:
@@ -210,7 +214,7 @@ class Connection(ConnectionContext):
             self.output.send(encode_frame(SASL, 0, sasl_outcome(SASL_REFUSED)))
             self.close_reason = str(refused)
             self.has_failed = True
-            self._finish()
+            self.finish()
             return
         self.login.tell(self.mechanism, "AMQP 1.0")
         self._step = Step.AUTHENTICATED
@@ -235,10 +239,7 @@ class Connection(ConnectionContext):
         self.channel_max = CHANNEL_MAX if of_client is None else min(CHANNEL_MAX, of_client)
         self._splitter.frame_bytes_max = settings.frame_size_bytes_max
         self._step = Step.OPEN
-        broker.open_connections.add(self)
-        if broker.observers.present_for_changes:
-            broker.observers.opened(self)
-        self.throttle.start()
+        self.join_broker()
         silence_ms_max = settings.heartbeat_s * 1000
         self.output.send(encode_frame(AMQP, 0, open_answer(settings, self.channel_max, silence_ms_max // 2)))
         if self.idle_ms:
@@ -252,7 +253,7 @@ class Connection(ConnectionContext):
 
     def handshake_took_too_long(self) -> None:
         self.has_failed = True
-        self._finish()
+        self.finish()
 
     # --- frames
 
@@ -263,7 +264,7 @@ class Connection(ConnectionContext):
             if self._step is Step.OPEN:
                 self._close(None)
             else:
-                self._finish()
+                self.finish()
         elif self._step is Step.OPENING:
             if code != OPEN:
                 raise ProtocolError(NOT_ALLOWED, "something else before open", Scope.CONNECTION)
@@ -328,7 +329,7 @@ class Connection(ConnectionContext):
             settings = self.broker.settings
             answer = open_answer(settings, CHANNEL_MAX, 0)
             self.output.send(encode_frame(AMQP, 0, answer) + encode_frame(AMQP, 0, close_performative(error)))
-        self._finish()
+        self.finish()
 
     def _log(self, event: str, error: ProtocolError) -> None:
         log_event(
@@ -345,27 +346,11 @@ class Connection(ConnectionContext):
         for session in list(self.sessions.values()):
             session.finish()
         self.output.send(encode_frame(AMQP, 0, close_performative(error)))
-        self._finish()
+        self.finish()
 
-    def shut_down(self, reason: str) -> None:
-        """End the connection because the broker ends."""
-        self.broker.handle(partial(self._fail_forced, reason))
-
-    def close_forcibly(self, explanation: str) -> None:
-        """End the connection because an administrator wants it."""
-        if self._step is Step.OPEN:
-            self.broker.handle(partial(self._fail_forced, explanation))
-
-    def _fail_forced(self, explanation: str) -> None:
-        self.fail(ProtocolError(CONNECTION_FORCED, explanation, Scope.CONNECTION))
-
-    def lost(self, reason: str) -> None:
-        """The socket has ended: give back all that the client had."""
-        if self._step is not Step.CLOSED:
-            if not self.close_reason:
-                self.close_reason = reason
-            self.broker.handle(self._finish)
-        self.output.discard()
+    def fail_forced(self, reason: str, *, is_shutdown: bool) -> None:
+        """Tell the client that it has to go, and end the connection."""
+        self.fail(ProtocolError(CONNECTION_FORCED, reason, Scope.CONNECTION))
 
     def words_for_a_defect(self) -> bytes:
         """A ``close``; asks nothing of what may have failed."""
@@ -377,7 +362,7 @@ class Connection(ConnectionContext):
         super().detach()
         self.sessions.clear()
 
-    def _finish(self) -> None:
+    def finish(self) -> None:
         """Nothing more comes in; what waits goes out, then the socket may be closed."""
         if self._step is Step.CLOSED:
             return

@@ -55,10 +55,6 @@ class ConnectionContext(ClientConnection):
         """Tell the client what is wrong, and end the connection."""
         raise NotImplementedError
 
-    def lost(self, reason: str) -> None:
-        """The socket has ended, or the peer is given up: give back all that the client had."""
-        raise NotImplementedError
-
 
 class SessionContext:
     """A session, as its links see it. To those who look on it is a channel.

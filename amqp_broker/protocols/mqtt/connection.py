@@ -13,7 +13,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from amqp_broker.access.client import Peer
-from amqp_broker.broker.counters import ChannelCounts
 from amqp_broker.broker.observer import Channel
 from amqp_broker.broker.queues.consumers import Consumer, Deliveries
 from amqp_broker.broker.queues.unacknowledged import Unacknowledged
@@ -78,6 +77,7 @@ class Connection(Link):
         self._publishing: Publishing | None = None
         self._subscribing: Subscribing | None = None
         self._delivering: Delivering | None = None
+        self._says_will = True  # in the end: all but an honest goodbye lets it be said
 
     # --- who it is; most of it is there once CONNECT was accepted
 
@@ -117,18 +117,10 @@ class Connection(Link):
         """Describe it as a channel."""
         return channel_info(self, self.publishing, self.subscribing, self.delivering)
 
-    def inspect_channels(self) -> Iterator[ChannelInfo]:
-        """Describe what stands for its channels."""
-        return iter([self.inspect_channel()] if self._is_open else [])
-
     def unacknowledged(self) -> Iterator[tuple[str, list[Unacknowledged]]]:
         """The deliveries that wait for their settlement, of what stands for its channel."""
         if self._is_open:
             yield f"{self.peer.connection_name} (1)", list(self.delivering.unacknowledged.values())
-
-    def channel_counts(self) -> Iterator[ChannelCounts]:
-        """What was counted."""
-        return iter((self.counts,) if self._is_open else ())
 
     # --- bytes in
 
@@ -216,11 +208,7 @@ class Connection(Link):
         self._publishing = Publishing(self)
         self._subscribing = Subscribing(self, self._publishing)
         self._delivering = Delivering(self, self._publishing, self._subscribing)
-        self._is_open = True
-        broker.open_connections.add(self)
-        if broker.observers.present_for_changes:
-            broker.observers.opened(self)
-        self.throttle.start()
+        self.let_in()
         self.keep_alive_s = keep_alive_s(packet, settings.mqtt_keep_alive_max_s)
         if self.keep_alive_s:
             self.heartbeats.expect(self.keep_alive_s * KEEP_ALIVE_FACTOR_MS, LOOKS_FOR_SILENCE, self._was_silent)
@@ -251,7 +239,7 @@ class Connection(Link):
                 raise MqttError(Reason.NOT_AUTHORIZED, str(error)) from error
 
     def handshake_took_too_long(self) -> None:
-        self._end(says_will=False)
+        self.finish()
 
     def _was_silent(self) -> None:
         silence_ms = self.keep_alive_s * KEEP_ALIVE_FACTOR_MS
@@ -277,7 +265,8 @@ class Connection(Link):
             self.subscribing.apply_expiry()
             self.virtual_host.client_sessions.keep(session)
         self.close_reason = "closed by client"
-        self._end(says_will=packet.reason != Reason.SUCCESS)
+        self._says_will = packet.reason != Reason.SUCCESS
+        self.finish()
 
     def fail(self, error: MqttError) -> None:
         """End the connection because of what its client has done, or of what has become of it."""
@@ -294,7 +283,7 @@ class Connection(Link):
         elif is_refused:
             code = error.reason if self.level == MQTT_5 else return_code(error.reason)
             self.output.send(encode_connack(self.level, False, code))
-        self._end(says_will=True)
+        self.finish()
 
     def _log(self, error: MqttError) -> None:
         log_event(
@@ -318,22 +307,9 @@ class Connection(Link):
             self._subscribing.consumer_has_gone(consumer)
         self.fail(MqttError(Reason.ADMINISTRATIVE_ACTION, f"{consumer.queue} was deleted"))
 
-    def shut_down(self, reason: str) -> None:
-        """End the connection because the broker ends."""
-        self.broker.handle(partial(self.fail, MqttError(Reason.SERVER_SHUTTING_DOWN, reason)))
-
-    def close_forcibly(self, explanation: str) -> None:
-        """End the connection because an administrator wants it."""
-        if self._is_open:
-            self.broker.handle(partial(self.fail, MqttError(Reason.ADMINISTRATIVE_ACTION, explanation)))
-
-    def lost(self, reason: str) -> None:
-        """The socket has ended: give back all that the client had."""
-        if not self._is_closed:
-            if not self.close_reason:
-                self.close_reason = reason
-            self.broker.handle(partial(self._end, says_will=True))
-        self.output.discard()
+    def fail_forced(self, reason: str, *, is_shutdown: bool) -> None:
+        """Tell the client that it has to go, and end the connection."""
+        self.fail(MqttError(Reason.SERVER_SHUTTING_DOWN if is_shutdown else Reason.ADMINISTRATIVE_ACTION, reason))
 
     def words_for_a_defect(self) -> bytes:
         """DISCONNECT 0x80 for MQTT 5; asks nothing of what may have failed."""
@@ -346,23 +322,13 @@ class Connection(Link):
         self._subscribing = None
         self._delivering = None
 
-    def _end(self, *, says_will: bool) -> None:
-        """Nothing more comes in; what waits goes out, then the socket may be closed."""
-        if self._is_closed:
-            return
-        was_open, self._is_open, self._is_closed = self._is_open, False, True
-        self.stop_waiting()
-        if was_open:
-            self._release(says_will=says_will)
-        self.finish_when_sent()
-
-    def _release(self, *, says_will: bool) -> None:
-        """Give back what the client had; its will is published, at once or later (MQTT 5.0, 3.1.2.5)."""
-        broker, virtual_host, session = self.broker, self.virtual_host, self.session
-        self.leave_broker()
-        virtual_host.counts_of_ended.add(self.counts)
+    def release(self) -> None:
+        """Let go of what its parts hold in the broker."""
         self.publishing.stop()
         self.subscribing.stop()
-        broker.works.begin(self.delivering.stop())
-        virtual_host.remove_exclusive_queues(self.client)
-        virtual_host.client_sessions.leave(session, says_will=says_will)
+        self.broker.works.begin(self.delivering.stop())
+
+    def give_back(self) -> None:
+        """Give back what the client had; its will is published, at once or later (MQTT 5.0, 3.1.2.5)."""
+        super().give_back()
+        self.virtual_host.client_sessions.leave(self.session, says_will=self._says_will)

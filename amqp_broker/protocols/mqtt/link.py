@@ -10,18 +10,16 @@ from typing import TYPE_CHECKING
 
 from amqp_broker.access.client import Peer
 from amqp_broker.broker.client_session import ClientSession
-from amqp_broker.broker.counters import ChannelCounts
 from amqp_broker.broker.observer import Channel
 from amqp_broker.broker.queues.consumers import Consumer, Deliveries
 from amqp_broker.protocols.mqtt.messages import Translations
-from amqp_broker.session.connection import ClientConnection
+from amqp_broker.session.one_channel import OneChannelConnection
 
 if TYPE_CHECKING:
     from amqp_broker.broker.broker import Broker
-    from amqp_broker.broker.descriptions import ChannelInfo
 
 
-class Link(ClientConnection):
+class Link(OneChannelConnection):
     """A connection, as its parts see it; arguments as of ``ClientConnection``."""
 
     def __init__(self, broker: Broker, peer: Peer, on_output: Callable[[], None]) -> None:
@@ -34,20 +32,8 @@ class Link(ClientConnection):
         self.client_topic_aliases_max = 0
         self.has_resumed = False  # a session that was there
         self.receive_maximum = 0  # of deliveries that wait for their acknowledgement
-        self.counts = ChannelCounts()
         self.translations = Translations()
         self._session: ClientSession | None = None
-        self._is_closed = False
-        self._is_open = False
-
-    @property
-    def is_closed(self) -> bool:
-        return self._is_closed
-
-    @property
-    def channel_count(self) -> int:
-        """A connection stands for a channel."""
-        return int(self._is_open)
 
     @property
     def session(self) -> ClientSession:
@@ -55,22 +41,11 @@ class Link(ClientConnection):
         assert self._session is not None
         return self._session
 
-    @property
-    def state_name(self) -> str:
-        """How it is, in the words of RabbitMQ's lists."""
-        if self._is_open:
-            return "blocked" if self.throttle.is_blocked else "running"
-        return "closed" if self._is_closed else "starting"
-
     # --- the other parts
 
     @property
     def channel(self) -> Channel:
         """What stands for the connection's channel, for those who look on."""
-        raise NotImplementedError
-
-    def inspect_channel(self) -> ChannelInfo:
-        """Describe it as a channel."""
         raise NotImplementedError
 
     def deliveries(self, *, at_most_once: bool) -> Deliveries:

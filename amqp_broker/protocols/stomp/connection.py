@@ -13,7 +13,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from amqp_broker.access.client import Peer
-from amqp_broker.broker.counters import ChannelCounts
 from amqp_broker.broker.observer import Channel
 from amqp_broker.broker.queues.unacknowledged import Unacknowledged
 from amqp_broker.broker.virtual_host import generated_name
@@ -105,18 +104,10 @@ class Connection(Link):
         """Describe it as a channel."""
         return channel_info(self, self.publishing, self.subscribing, self.transactions)
 
-    def inspect_channels(self) -> Iterator[ChannelInfo]:
-        """Describe what stands for its channels."""
-        return iter([self.inspect_channel()] if self._is_open else [])
-
     def unacknowledged(self) -> Iterator[tuple[str, list[Unacknowledged]]]:
         """The deliveries that wait for their settlement, of what stands for its channel."""
         if self._is_open:
             yield f"{self.peer.connection_name} (1)", self.subscribing.unacknowledged
-
-    def channel_counts(self) -> Iterator[ChannelCounts]:
-        """What was counted."""
-        return iter((self.counts,) if self._is_open else ())
 
     # --- bytes in
 
@@ -234,11 +225,7 @@ class Connection(Link):
         self._publishing = Publishing(self, self._queues)
         self._subscribing = Subscribing(self, self._queues)
         self._transactions = Transactions(self, self._publishing, self._subscribing)
-        self._is_open = True
-        broker.open_connections.add(self)
-        if broker.observers.present_for_changes:
-            broker.observers.opened(self)
-        self.throttle.start()
+        self.let_in()
         self._splitter.body_bytes_max = settings.message_size_bytes_max or broker.behaviour.message_size_bytes_max
         self.output.send(
             encode_frame("CONNECTED", connected_headers(settings, self.session_id, self.heart_beat_s, self.version))
@@ -257,7 +244,7 @@ class Connection(Link):
         self.lost(f"missed heart-beats from client, timeout: {self.heart_beat_s[1] * SILENT_INTERVALS_MAX}s")
 
     def handshake_took_too_long(self) -> None:
-        self.end()
+        self.finish()
 
     # --- bytes out
 
@@ -284,7 +271,7 @@ class Connection(Link):
         self._is_leaving = True
         receipt = frame.headers.get("receipt")
         if receipt is None:
-            self.end()
+            self.finish()
         else:
             self.publishing.say_farewell(receipt)
 
@@ -307,7 +294,7 @@ class Connection(Link):
         if closes:
             self.close_reason = str(error)
             self.has_failed = not self._is_open
-            self.end()
+            self.finish()
 
     def _log(self, error: StompError, *, closes: bool) -> None:
         self._errors_logged += 1
@@ -322,25 +309,9 @@ class Connection(Link):
             reason=str(error),
         )
 
-    def shut_down(self, reason: str) -> None:
-        """End the connection because the broker ends."""
-        self.broker.handle(partial(self._fail_forced, reason))
-
-    def close_forcibly(self, explanation: str) -> None:
-        """End the connection because an administrator wants it."""
-        if self._is_open:
-            self.broker.handle(partial(self._fail_forced, explanation))
-
-    def _fail_forced(self, explanation: str) -> None:
-        self.fail(of_the_broker(AmqpError(ReplyCode.CONNECTION_FORCED, explanation)))
-
-    def lost(self, reason: str) -> None:
-        """The socket has ended: give back all that the client had."""
-        if not self._is_closed:
-            if not self.close_reason:
-                self.close_reason = reason
-            self.broker.handle(self.end)
-        self.output.discard()
+    def fail_forced(self, reason: str, *, is_shutdown: bool) -> None:
+        """Tell the client that it has to go, and end the connection."""
+        self.fail(of_the_broker(AmqpError(ReplyCode.CONNECTION_FORCED, reason)))
 
     def words_for_a_defect(self) -> bytes:
         """An ERROR; asks nothing of what may have failed."""
@@ -356,21 +327,7 @@ class Connection(Link):
         self._subscribing = None
         self._transactions = None
 
-    def end(self) -> None:
-        """Nothing more comes in; what waits goes out, then the socket may be closed."""
-        if self._is_closed:
-            return
-        was_open, self._is_open, self._is_closed = self._is_open, False, True
-        self.stop_waiting()
-        if was_open:
-            self._release()
-        self.finish_when_sent()
-
-    def _release(self) -> None:
-        """Give back what the client had."""
-        broker, virtual_host = self.broker, self.virtual_host
-        self.leave_broker()
-        virtual_host.counts_of_ended.add(self.counts)
+    def release(self) -> None:
+        """Let go of what its parts hold in the broker."""
         self.publishing.stop()
-        broker.works.begin(self.subscribing.stop())
-        virtual_host.remove_exclusive_queues(self.client)
+        self.broker.works.begin(self.subscribing.stop())

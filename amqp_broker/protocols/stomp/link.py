@@ -9,20 +9,18 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from amqp_broker.access.client import Peer
-from amqp_broker.broker.counters import ChannelCounts
 from amqp_broker.broker.observer import Channel
 from amqp_broker.errors import AmqpError
 from amqp_broker.protocols.stomp.errors import StompError
 from amqp_broker.protocols.stomp.frames import Headers
 from amqp_broker.protocols.stomp.messages import Translations
-from amqp_broker.session.connection import ClientConnection
+from amqp_broker.session.one_channel import OneChannelConnection
 
 if TYPE_CHECKING:
     from amqp_broker.broker.broker import Broker
-    from amqp_broker.broker.descriptions import ChannelInfo
 
 
-class Link(ClientConnection):
+class Link(OneChannelConnection):
     """A connection, as its parts see it; arguments as of ``ClientConnection``."""
 
     def __init__(self, broker: Broker, peer: Peer, on_output: Callable[[], None]) -> None:
@@ -30,27 +28,8 @@ class Link(ClientConnection):
         self.version = ""  # empty before CONNECT was accepted
         self.session_id = ""
         self.heart_beat_s = (0, 0)  # of ours, and of the client's
-        self.counts = ChannelCounts()
         self.translations = Translations()
         self._delivery_number = 0
-        self._is_closed = False
-        self._is_open = False
-
-    @property
-    def is_closed(self) -> bool:
-        return self._is_closed
-
-    @property
-    def channel_count(self) -> int:
-        """A connection stands for a channel."""
-        return int(self._is_open)
-
-    @property
-    def state_name(self) -> str:
-        """How it is, in the words of RabbitMQ's lists."""
-        if self._is_open:
-            return "blocked" if self.throttle.is_blocked else "running"
-        return "closed" if self._is_closed else "starting"
 
     def next_delivery(self) -> int:
         """The number of the next MESSAGE."""
@@ -62,10 +41,6 @@ class Link(ClientConnection):
     @property
     def channel(self) -> Channel:
         """What stands for the connection's channel, for those who look on."""
-        raise NotImplementedError
-
-    def inspect_channel(self) -> ChannelInfo:
-        """Describe it as a channel."""
         raise NotImplementedError
 
     def reply_queue(self, name: str) -> str:
@@ -86,12 +61,4 @@ class Link(ClientConnection):
 
     def fail_with(self, error: AmqpError) -> None:
         """End the connection because of an error of the domain."""
-        raise NotImplementedError
-
-    def lost(self, reason: str) -> None:
-        """The socket has ended, or the peer is given up: give back all that the client had."""
-        raise NotImplementedError
-
-    def end(self) -> None:
-        """Nothing more comes in; what waits goes out, then the socket may be closed."""
         raise NotImplementedError

@@ -212,7 +212,7 @@ class Publishing:
                 self._connection.say(refused, {"receipt-id": receipt})
         self._connection.counts.confirmed += last - first + 1
         if self._farewell and last >= self._farewell:
-            self._connection.end()
+            self._connection.finish()
 
     def stop(self) -> None:
         """The connection ends: what need not wait for the journal is answered, the rest will not be."""

@@ -13,9 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from amqp_broker.access.client import Peer
-from amqp_broker.broker.counters import ChannelCounts
 from amqp_broker.broker.queues.stream import StreamQueue
-from amqp_broker.broker.queues.unacknowledged import Unacknowledged
 from amqp_broker.errors import AmqpError
 from amqp_broker.logs import log_event
 from amqp_broker.protocols.stream import codes
@@ -105,18 +103,6 @@ class Connection(Link):
         """Describe it as a channel."""
         return channel_info(self, self.publishing, self.subscribing)
 
-    def inspect_channels(self) -> Iterator[ChannelInfo]:
-        """Describe what stands for its channels."""
-        return iter([self.inspect_channel()] if self._is_open else [])
-
-    def unacknowledged(self) -> Iterator[tuple[str, list[Unacknowledged]]]:
-        """There are none: nothing is acknowledged here."""
-        return iter(())
-
-    def channel_counts(self) -> Iterator[ChannelCounts]:
-        """What was counted."""
-        return iter((self.counts,) if self._is_open else ())
-
     # --- bytes in
 
     def receive(self, data: bytes) -> None:
@@ -158,7 +144,7 @@ class Connection(Link):
         elif key == codes.CLOSE:
             self._farewell(fields)
         elif key == codes.CLOSE | codes.ANSWER:
-            self.end()
+            self.finish()
         elif key != codes.HEARTBEAT:
             self._answer(key, fields)
 
@@ -285,11 +271,7 @@ class Connection(Link):
             codes.DELETE_SUPER_STREAM: topology.delete_super_stream,
             codes.EXCHANGE_COMMAND_VERSIONS: self._exchange_versions,
         }
-        self._is_open = True
-        broker.open_connections.add(self)
-        if broker.observers.present_for_changes:
-            broker.observers.opened(self)
-        self.throttle.start()
+        self.let_in()
 
     def _exchange_versions(self, fields: Fields) -> bytes:
         """Handle ExchangeCommandVersions: what the client takes is what it gets."""
@@ -300,7 +282,7 @@ class Connection(Link):
         return array([u16(key) + u16(1) + u16(version_max) for key, version_max in codes.VERSIONS_MAX.items()])
 
     def handshake_took_too_long(self) -> None:
-        self.end()
+        self.finish()
 
     # --- streams that go
 
@@ -337,13 +319,13 @@ class Connection(Link):
         correlation_id = fields.u32()
         self.close_reason = "closed by client"
         self.output.send(answer(codes.CLOSE, correlation_id))
-        self.end()
+        self.finish()
 
     def _leave(self, reason: str) -> None:
         """A client that is not let in is sent away."""
         self.close_reason = reason
         self.has_failed = True
-        self.end()
+        self.finish()
 
     def _fail(self, end: ConversationEnds) -> None:
         """Tell the client why it has to go, and end the connection."""
@@ -361,24 +343,11 @@ class Connection(Link):
         self.has_failed = not self._is_open
         self.close_reason = str(end)
         self.output.send(command(codes.CLOSE, u32(1) + u16(end.code) + string(str(end))))
-        self.end()
+        self.finish()
 
-    def shut_down(self, reason: str) -> None:
-        """End the connection because the broker ends."""
-        self.broker.handle(partial(self._fail, ConversationEnds(codes.OK, reason)))
-
-    def close_forcibly(self, explanation: str) -> None:
-        """End the connection because an administrator wants it."""
-        if self._is_open:
-            self.broker.handle(partial(self._fail, ConversationEnds(codes.OK, explanation)))
-
-    def lost(self, reason: str) -> None:
-        """The socket has ended: give back all that the client had."""
-        if not self._is_closed:
-            if not self.close_reason:
-                self.close_reason = reason
-            self.broker.handle(self.end)
-        self.output.discard()
+    def fail_forced(self, reason: str, *, is_shutdown: bool) -> None:
+        """Tell the client that it has to go, and end the connection."""
+        self._fail(ConversationEnds(codes.OK, reason))
 
     def words_for_a_defect(self) -> bytes:
         """A Close; asks nothing of what may have failed."""
@@ -391,24 +360,10 @@ class Connection(Link):
         self._subscribing = None
         self._handlers = {}
 
-    def end(self) -> None:
-        """Nothing more comes in; what waits goes out, then the socket may be closed."""
-        if self._is_closed:
-            return
-        was_open, self._is_open, self._is_closed = self._is_open, False, True
-        self.stop_waiting()
-        if was_open:
-            self._release()
-        self.finish_when_sent()
-
-    def _release(self) -> None:
-        """Give back what the client had."""
-        virtual_host = self.virtual_host
-        self.leave_broker()
-        virtual_host.counts_of_ended.add(self.counts)
+    def release(self) -> None:
+        """Let go of what its parts hold in the broker."""
         self.publishing.stop()
         self.subscribing.stop()
         for stream, watcher in self._watched.items():
             stream.watchers.pop(watcher, None)
         self._watched.clear()
-        virtual_host.remove_exclusive_queues(self.client)
