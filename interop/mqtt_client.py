@@ -5,16 +5,16 @@ from __future__ import annotations
 import socket
 from typing import Self
 
+from amqp_broker.protocols.mqtt.packet_reading import PacketSplitter
+from amqp_broker.protocols.mqtt.packet_writing import encode_client_packet
 from amqp_broker.protocols.mqtt.packets import (
     Acknowledgement,
     Connect,
     Packet,
-    PacketSplitter,
     PacketType,
     Publish,
     Subscribe,
     Subscription,
-    encode_client_packet,
 )
 from amqp_broker.protocols.mqtt.properties import Properties
 from interop import raw_client

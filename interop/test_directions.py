@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import pytest
 
-from amqp_broker.protocols.amqp10.codec import Map
+from amqp_broker.protocols.amqp10.compound import Map
 from amqp_broker.protocols.amqp10.performatives import ACCEPTED, TRANSFER
 from amqp_broker.protocols.amqp10.typed import Symbol, UByte, UInt
 from amqp_broker.protocols.mqtt.properties import Properties, Property, text, user_properties

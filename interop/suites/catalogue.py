@@ -191,7 +191,6 @@ TASKIQ = Suite(
 )
 
 SUITES: dict[str, Suite] = {
-    suite.name: suite
-    for suite in (PIKA, PY_AMQP, KOMBU, AIORMQ, AIO_PIKA, CELERY, TASKIQ, *MQTT_SUITES, *STOMP_SUITES)
+    suite.name: suite for suite in (PIKA, PY_AMQP, KOMBU, AIORMQ, AIO_PIKA, CELERY, TASKIQ, *MQTT_SUITES, *STOMP_SUITES)
 }
 """All suites, AMQP's quick ones first; aiormq takes a minute or two, aio-pika and celery several."""

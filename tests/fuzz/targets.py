@@ -22,7 +22,8 @@ from typing import NamedTuple
 
 from amqp_broker.access.mechanisms import MECHANISMS, BadResponse, read_response
 from amqp_broker.access.patterns import BadPattern, Pattern
-from amqp_broker.errors import AmqpError
+from amqp_broker.errors import AmqpError, OtherProtocol
+from amqp_broker.protocols.amqp10.connection import Connection as Amqp10Connection
 from amqp_broker.wire import hot
 from amqp_broker.wire.content import decode_properties, delivery_mode
 from amqp_broker.wire.errors import WireError
@@ -44,7 +45,7 @@ from amqp_broker.wire.table import (
 )
 from tests.fuzz import http_targets, other_protocols
 from tests.fuzz.stage import CONNECTIONS, Scene
-from tests.support.client import PROTOCOL_HEADER
+from tests.support.client import LOOPBACK, PROTOCOL_HEADER
 from tests.support.conversation import HANDSHAKE, METHODS
 
 Target = Callable[[bytes], None]
@@ -119,9 +120,14 @@ def pattern(data: bytes) -> None:
 
 
 def handshake(data: bytes) -> None:
-    """Bytes of a stranger."""
+    """Bytes of a stranger, who may speak AMQP 1.0 as well."""
     with Scene() as scene:
-        scene.connections[0].receive(data)
+        try:
+            scene.connections[0].receive(data)
+        except OtherProtocol as other:  # the pump hands the conversation over
+            stranger = Amqp10Connection(scene.broker, LOOPBACK, lambda: None)
+            stranger.receive(other.data)
+            stranger.lost("it is gone")
 
 
 def stream(data: bytes) -> None:
