@@ -434,6 +434,13 @@ class Settings:
     link_port: int = _setting(
         25672, "TCP port for the other nodes of the cluster; 0 lets the system pick one.", minimum=0, maximum=65535
     )
+    cluster_shards: int = _setting(
+        1,
+        "Into how many shards the virtual hosts of the cluster are divided, each with an owner and a journal of its "
+        "own; the same on all nodes, and for good. 1: one node owns all.",
+        minimum=1,
+        maximum=64,
+    )
     lease_ttl_ms: int = _setting(
         3_000, "Time without a word after which a node counts as gone; etcd counts it in seconds.", minimum=2_000
     )

@@ -18,7 +18,8 @@ def without_effect(settings: Settings) -> list[tuple[str, str]]:
             changed = (name for name in names if getattr(settings, name) != DESCRIPTIONS[name].default)
             found.extend((name, reason) for name in changed)
 
-    cluster = ("cluster_secret", "node_name", "link_host", "link_port", "lease_ttl_ms", "etcd_quota_bytes")
+    node = ("node_name", "link_host", "link_port")
+    cluster = ("cluster_secret", "cluster_shards", *node, "lease_ttl_ms", "etcd_quota_bytes")
     etcd_tls = ("etcd_ca", "etcd_certificate", "etcd_key")
     is_node = bool(settings.cluster or settings.with_etcd)
     need(is_node, "this node is alone: name its cluster with cluster", *cluster, *etcd_tls)

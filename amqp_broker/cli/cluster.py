@@ -52,9 +52,13 @@ def status(as_json: control.Json = False, data_dir: options.DataDir = None, conf
         return
     for name, text in _lines(said):
         print(f"{name:<11}{text}")
-    rows = [{**node, "role": "owner" if node["is_owner"] else "door", "up": _age(node)} for node in said["nodes"]]
+    rows = [{**node, "role": _role(node, said["shards"]), "up": _age(node)} for node in said["nodes"]]
     print()
     tables.show(rows, ("name", "role", "link", "version", "up"), False)
+    if said["shards"]:
+        print()
+        shards = [{**one, "virtual hosts": ", ".join(one["virtual_hosts"])} for one in said["shards"]]
+        tables.show(shards, ("number", "owner", "epoch", "virtual hosts"), False)
 
 
 def _lines(said: dict[str, Any]) -> list[tuple[str, str]]:
@@ -70,6 +74,14 @@ def _lines(said: dict[str, Any]) -> list[tuple[str, str]]:
     if not etcd["has_leader"]:
         lines.append(("", "etcd has no leader: nothing can be written"))
     return [*lines, *(("", error) for error in etcd["errors"])]
+
+
+def _role(node: dict[str, Any], shards: list[dict[str, Any]]) -> str:
+    """What a node owns; where there is one shard, that is everything or nothing."""
+    if not shards:
+        return "owner" if node["is_owner"] else "door"
+    owned = [str(shard["number"]) for shard in shards if shard["owner"] == node["name"]]
+    return f"owner of {', '.join(owned)}" if owned else "door"
 
 
 def _age(node: dict[str, Any]) -> str:

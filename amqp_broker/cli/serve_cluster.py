@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
     from amqp_broker.cluster.node import ClusterNode
     from amqp_broker.network.listeners import Endpoint
+    from amqp_broker.server.broker_server import BrokerServer
+    from amqp_broker.server.reception import Serve
     from amqp_broker.server.service_manager import ServiceManager
+    from amqp_broker.server.shards import Shards
     from amqp_broker.settings import Settings
 
 _ENDINGS = (signal.SIGTERM, signal.SIGINT)
@@ -43,7 +46,6 @@ def serve_cluster(settings: Settings, fail: Callable[[ExitCode, str], NoReturn])
             ExitCode.WRONG_USE,
             f"a cluster needs the package {error.name}: pip install 'amqp-broker-server[cluster]'",
         )
-    from amqp_broker.management.management import Management
     from amqp_broker.network.listeners import CannotListen
     from amqp_broker.server.data_folder import CannotUseDataFolder, DataFolder
     from amqp_broker.server.service_manager import ServiceManager
@@ -68,7 +70,7 @@ def serve_cluster(settings: Settings, fail: Callable[[ExitCode, str], NoReturn])
                 etcd = etcd_command(
                     configuration.members, configuration.node_name, configuration.cluster, place, quota_bytes
                 )
-            node = ClusterNode(settings, configuration, folder.path, lambda server: Management(server).serve)
+            node = ClusterNode(settings, configuration, folder.path, _administration)
             ready = partial(announcements.node_ready, cluster=configuration.cluster, log_format=settings.log_format)
             trio.run(_serve, node, etcd, ServiceManager(os.environ), ready)
     except* (CannotJoin, CannotListen, CannotUseDataFolder, EtcdMissing) as errors:
@@ -77,6 +79,13 @@ def serve_cluster(settings: Settings, fail: Callable[[ExitCode, str], NoReturn])
             failure = failure.exceptions[0]
     if failure is not None:
         fail(codes[type(failure)], str(failure))
+
+
+def _administration(server: BrokerServer, shards: Shards | None) -> Serve:
+    """What serves administrators, loaded when there is a broker for them."""
+    from amqp_broker.management.management import Management
+
+    return Management(server, shards).serve
 
 
 async def _serve(

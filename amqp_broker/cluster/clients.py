@@ -15,12 +15,14 @@ import trio
 
 from amqp_broker.access.client import Peer
 from amqp_broker.cluster import door, health
+from amqp_broker.cluster.arrivals import Continued, Entrance
 from amqp_broker.cluster.door import Caller, LinkUnreachable
 from amqp_broker.cluster.keys import ROOT_SHARD, Node
 from amqp_broker.cluster.known import Known, KnownShard
 from amqp_broker.cluster.link import NO_CLIENT, Hello, LinkError, NotTheOwner
 from amqp_broker.cluster.members import EtcdRefused, EtcdUnavailable
 from amqp_broker.cluster.ownership import owner_in
+from amqp_broker.cluster.sharing import Sharing
 from amqp_broker.logs import log_event
 from amqp_broker.network.listeners import HTTP
 from amqp_broker.server.broker_server import BrokerServer
@@ -54,10 +56,16 @@ class NodeClients:
         self._caller = caller
         self._disown = disown
         self._is_open = is_open
+        self._sharing: Sharing | None = None
+        self._entrance: Entrance | None = None
         self._count = 0
         self._suspected: dict[int, tuple[bytes, float]] = {}  # by shard: a claim whose node refused a link, and when
         self._conversations: dict[trio.CancelScope, int] = {}  # with clients that this node serves itself: their shard
         self._carried: dict[trio.CancelScope, tuple[int, str]] = {}  # to another node: the shard, the node's identifier
+
+    def divide(self, sharing: Sharing, entrance: Entrance) -> None:
+        """There are several shards: have each client asked first where it wants to be."""
+        self._sharing, self._entrance = sharing, entrance
 
     def end_conversations(self, shard: int) -> None:
         """This node owns a shard no more: let those go whom it served."""
@@ -84,11 +92,33 @@ class NodeClients:
                 if not first:
                     return
                 stream = door.Prefixed(stream, first)
-            await self._serve_or_carry(self._known.shards[ROOT_SHARD], stream, peer, protocol)
+            if self._sharing is not None and self._entrance is not None and protocol == HTTP:
+                await self._entrance.administer(stream, peer, protocol)
+            elif self._sharing is not None and self._entrance is not None and self._entrance.has(protocol):
+                await self._serve_where_it_wants(self._sharing, self._entrance, stream, peer, protocol)
+            else:
+                await self._serve_or_carry(self._known.shards[ROOT_SHARD], stream, peer, protocol)
         finally:
             self._count -= 1
             with trio.CancelScope(shield=True):
                 await trio.aclose_forcefully(stream)
+
+    async def _serve_where_it_wants(
+        self, sharing: Sharing, entrance: Entrance, stream: trio.abc.Stream, peer: Peer, protocol: str
+    ) -> None:
+        """Ask a client where it wants to be, and have it come to that shard."""
+        with trio.move_on_after(self._settings.handshake_timeout_ms / 1000):
+            while not (await sharing.current()).number:
+                with trio.move_on_after(PAUSE_S):
+                    await self._known.changed.wait()
+            entrance.agree(sharing.directory)
+        if not sharing.directory.number:
+            log_event(logging.WARNING, "connection failed", peer=str(peer), reason="no node has owned the root yet")
+            return
+        arrival = await entrance.receive(stream, peer, protocol)
+        if arrival is not None:
+            shard = self._known.shards[sharing.directory.shard_of(arrival.virtual_host)]
+            await self._serve_or_carry(shard, Continued(stream, arrival, protocol), peer, protocol)
 
     async def _serve_or_carry(self, shard: KnownShard, stream: trio.abc.Stream, peer: Peer, protocol: str) -> None:
         """Have a client come to a shard, as soon as that has an owner."""
@@ -137,6 +167,8 @@ class NodeClients:
         with trio.CancelScope() as scope:
             self._conversations[scope] = shard
             try:
+                if self._sharing is not None:
+                    await self._sharing.until_in_force(shard)
                 await server.serve_stream(stream, peer, protocol)
             finally:
                 del self._conversations[scope]

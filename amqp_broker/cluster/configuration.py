@@ -37,6 +37,7 @@ class ClusterConfiguration:
         link_port: likewise; 0 picks one.
         lease_ttl_s: after how long without a word from it a node counts as gone.
         members: of etcd, where the nodes look after them.
+        shards: how many there are.
     """
 
     cluster: str
@@ -47,6 +48,7 @@ class ClusterConfiguration:
     link_port: int
     lease_ttl_s: int
     members: dict[str, MemberPlace] = field(default_factory=dict)  # of etcd, by node; where the nodes look after them
+    shards: int = 1
 
 
 def cluster_configuration(settings: Settings, *, needs_secret: bool = True) -> ClusterConfiguration:
@@ -77,6 +79,7 @@ def cluster_configuration(settings: Settings, *, needs_secret: bool = True) -> C
         settings.link_host,
         settings.link_port,
         -(-settings.lease_ttl_ms // 1000),
+        shards=settings.cluster_shards,
     )
 
 
@@ -104,6 +107,7 @@ def _with_etcd(settings: Settings, needs_secret: bool) -> ClusterConfiguration:
         settings.link_port,
         -(-settings.lease_ttl_ms // 1000),
         members,
+        settings.cluster_shards,
     )
 
 

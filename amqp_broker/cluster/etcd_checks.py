@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from amqp_broker.cluster.etcd_client import EtcdClient
-from amqp_broker.cluster.keys import FORMAT, Keys
+from amqp_broker.cluster.keys import FORMAT, FORMAT_OF_SEVERAL_SHARDS, Keys
 from amqp_broker.cluster.members import EtcdRefused
 from amqp_broker.etcd import messages
 from amqp_broker.etcd.messages import Target
@@ -18,8 +18,11 @@ class CannotJoin(Exception):
     """This node can be no part of the cluster; the text says why, and the way out."""
 
 
-async def check_etcd(etcd: EtcdClient, keys: Keys) -> None:
+async def check_etcd(etcd: EtcdClient, keys: Keys, shard_count: int) -> None:
     """See that etcd answers, is none that loses data, and holds a cluster of this release's format, or none yet.
+
+    Args:
+        shard_count: how many shards the cluster is to have.
 
     Raises:
         CannotJoin: it cannot be used.
@@ -29,9 +32,13 @@ async def check_etcd(etcd: EtcdClient, keys: Keys) -> None:
     try:
         status = messages.StatusAnswer.read(await etcd.call(messages.STATUS, b""))
         _check_version(status.version)
-        key = keys.format.encode()
+        key, count_key = keys.format.encode(), keys.shard_count.encode()
         absent = messages.compare(key, Target.CREATE_REVISION, 0)
-        request = messages.transaction_request([absent], [messages.put(key, str(FORMAT).encode())], [messages.get(key)])
+        wanted = FORMAT if shard_count == 1 else FORMAT_OF_SEVERAL_SHARDS
+        puts = [messages.put(key, str(wanted).encode())]
+        if shard_count > 1:
+            puts.append(messages.put(count_key, str(shard_count).encode()))
+        request = messages.transaction_request([absent], puts, [messages.get(key), messages.get(count_key)])
         answer = messages.TransactionAnswer.read(await etcd.call(messages.TRANSACTION, request))
     except EtcdRefused as error:
         if error.is_out_of_space:
@@ -39,9 +46,21 @@ async def check_etcd(etcd: EtcdClient, keys: Keys) -> None:
         raise CannotJoin(
             f"etcd refuses this node: {error}: look at the user and password in the setting cluster"
         ) from error
-    if not answer.succeeded and answer.ranges[0].entries[0].value != str(FORMAT).encode():
-        found = answer.ranges[0].entries[0].value.decode("utf-8", "replace")
-        raise CannotJoin(f"the cluster has format {found}, this release knows {FORMAT}: use a newer release")
+    if not answer.succeeded:
+        formats, counts = (found.entries for found in answer.ranges[:2])
+        _check_format(formats[0].value.decode("utf-8", "replace"))
+        found = counts[0].value.decode("utf-8", "replace") if counts else "1"
+        if found != str(shard_count):
+            raise CannotJoin(
+                f"the cluster has {found} shard{'s' if counts else ''} for good, cluster_shards says {shard_count}: "
+                f"set it to {found}, or name another cluster"
+            )
+
+
+def _check_format(found: str) -> None:
+    if found not in (str(FORMAT), str(FORMAT_OF_SEVERAL_SHARDS)):
+        known = f"{FORMAT} and {FORMAT_OF_SEVERAL_SHARDS}"
+        raise CannotJoin(f"the cluster has format {found}, this release knows {known}: use a newer release")
 
 
 def _check_version(version: str) -> None:

@@ -1,6 +1,8 @@
 """The keys of a cluster in etcd, and what stands in them.
 
 amqp-broker/CLUSTER/format           the format's number, written once
+amqp-broker/CLUSTER/shards           how many there are, likewise; not where there is one
+amqp-broker/CLUSTER/directory        users and virtual hosts (``directory.py``); not where there is one shard
 amqp-broker/CLUSTER/node/ID          a node: JSON, goes with the node's lease
 amqp-broker/CLUSTER/shard/N/owner    who owns the shard: goes with the lease; its revision is the epoch
 amqp-broker/CLUSTER/shard/N/last     who owned it last
@@ -16,6 +18,7 @@ from typing import Final
 
 ROOT: Final = "amqp-broker/"
 FORMAT: Final = 1
+FORMAT_OF_SEVERAL_SHARDS: Final = 2  # a release that knows of one only must not take part
 ROOT_SHARD: Final = 0
 
 
@@ -71,6 +74,8 @@ class Keys:
     def __init__(self, cluster: str) -> None:
         self.prefix = f"{ROOT}{cluster}/"
         self.format = f"{self.prefix}format"
+        self.shard_count = f"{self.prefix}shards"
+        self.directory = f"{self.prefix}directory"
         self.nodes = f"{self.prefix}node/"
         self.shards = f"{self.prefix}shard/"
 

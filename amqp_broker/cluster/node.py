@@ -10,16 +10,19 @@ import logging
 import os
 import secrets
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import trio
 
 from amqp_broker import __version__
 from amqp_broker.broker.broker import Broker
 from amqp_broker.broker.problems import AdministrationError
+from amqp_broker.cluster.administrators import KnownShards
+from amqp_broker.cluster.arrivals import Entrance
 from amqp_broker.cluster.clients import NodeClients
 from amqp_broker.cluster.configuration import ClusterConfiguration
 from amqp_broker.cluster.door import Caller
@@ -32,6 +35,7 @@ from amqp_broker.cluster.lease import Lease
 from amqp_broker.cluster.members import EtcdRefused, EtcdUnavailable
 from amqp_broker.cluster.overview import ClusterOverview, overview
 from amqp_broker.cluster.shard import Shard, Surroundings
+from amqp_broker.cluster.sharing import Sharing
 from amqp_broker.cluster.space import Space
 from amqp_broker.cluster.standby import remove_folder
 from amqp_broker.etcd import messages
@@ -45,6 +49,7 @@ from amqp_broker.server.memory_limit import available_memory
 from amqp_broker.server.other_nodes import OtherNode, measured
 from amqp_broker.server.reception import Reception, Serve
 from amqp_broker.server.resources import with_memory_limits
+from amqp_broker.server.shards import Shards
 from amqp_broker.server.status import ServerStatus, ports_of, server_status
 from amqp_broker.settings import Settings
 
@@ -53,6 +58,11 @@ CALL_TIMEOUT_S: Final = 1.0
 PAUSE_S: Final = 0.1
 JOIN_TIMEOUT_S: Final = 60.0  # how long a node that starts waits for an etcd that is not its own
 REPORT_S: Final = 5.0
+COMMANDS_OF_ROOT: Final = ("permissions.", "users.", "vhosts.add", "vhosts.describe", "vhosts.delete", "vhosts.list")
+SPREAD_EVERY_S: Final = 3.0
+
+
+Administration = Callable[[BrokerServer, Shards | None], Serve]  # of a server, and what it is divided into
 
 
 class ClusterNode:
@@ -70,7 +80,7 @@ class ClusterNode:
         settings: Settings,
         configuration: ClusterConfiguration,
         folder: Path,
-        administration: Callable[[BrokerServer], Serve] | None = None,
+        administration: Administration | None = None,
     ) -> None:
         self._settings = settings
         self._configuration = configuration
@@ -80,10 +90,11 @@ class ClusterNode:
         self._keys = Keys(configuration.cluster)
         self._node_id = secrets.token_hex(8)
         self._known = Known(self._node_id)
-        self._root = self._known.add_shard(ROOT_SHARD)
+        self._root, *_ = [self._known.add_shard(number) for number in range(configuration.shards)]
         self._caller = Caller(configuration.cluster, self._node_id, configuration.secret)
         self._clients = NodeClients(settings, self._known, self._caller, self._disown, self._is_open)
         self._shards: dict[int, Shard] = {}
+        self._sharing: Sharing | None = None  # where there are several
         self._etcd: EtcdClient
         self._lease: Lease
         self._space: Space
@@ -121,7 +132,7 @@ class ClusterNode:
                 listeners = await trio.open_tcp_listeners(configuration.link_port, host=configuration.link_host)
                 link_port = listeners[0].socket.getsockname()[1]
                 await self._join(link_port)
-                self._make_shards()
+                self._make_shards(nursery)
                 nursery.start_soon(trio.serve_listeners, self._clients.serve_link, listeners)
                 nursery.start_soon(self._keep_lease, link_port)
                 nursery.start_soon(self._report, link_port)
@@ -157,11 +168,14 @@ class ClusterNode:
             AdministrationError: it is not the owner, or there is nobody else.
         """
         name = self._configuration.node_name
-        if not self._root.is_owner:
+        owned = [self._shards[number] for number, known in self._known.shards.items() if known.is_owner]
+        if not owned:
             raise AdministrationError(f"node '{name}' does not own the broker{self._where_the_owner_is()}")
         if len(self._known.nodes) < 2:
             raise AdministrationError(f"node '{name}' is the only one: start another one first")
-        await self._shards[ROOT_SHARD].step_down()
+        async with trio.open_nursery() as nursery:
+            for shard in owned:
+                nursery.start_soon(shard.step_down)
         return name
 
     async def overview(self) -> ClusterOverview:
@@ -172,7 +186,9 @@ class ClusterNode:
         """
         quota_bytes = self._settings.etcd_quota_bytes
         try:
-            return await overview(self._etcd, self._keys, self._configuration, ROOT_SHARD, quota_bytes)
+            places = self._sharing.directory.places if self._sharing is not None else {}
+            shards = {name: place.shard for name, place in places.items()}
+            return await overview(self._etcd, self._keys, self._configuration, quota_bytes, shards)
         except (EtcdUnavailable, EtcdRefused) as error:
             raise AdministrationError(str(error)) from error
 
@@ -186,6 +202,25 @@ class ClusterNode:
             name = self._configuration.node_name
             raise AdministrationError(f"node '{name}' does not own the broker{self._where_the_owner_is()}")
         return self._root.server.broker
+
+    def _broker_for(self, command: str, arguments: Mapping[str, Any]) -> Broker:
+        """The same, at the owner of the virtual host that a command is about."""
+        shard = ROOT_SHARD
+        if self._sharing is not None and not command.startswith(COMMANDS_OF_ROOT):
+            argument = "name" if command.startswith("vhosts.") else "vhost"
+            shard = self._sharing.directory.shard_of(str(arguments.get(argument, "")))
+        if shard == ROOT_SHARD:
+            return self._broker()
+        known = self._known.shards[shard]
+        if known.server is None:
+            where = f": ask node '{known.owner.name}'" if known.owner is not None else ", and no node does now"
+            name = self._configuration.node_name
+            raise AdministrationError(f"node '{name}' does not own that virtual host{where}")
+        return known.server.broker
+
+    async def _until_shared(self) -> None:
+        if self._sharing is not None:
+            await self._sharing.until_shared()
 
     def _status(self) -> ServerStatus:
         server = self._root.server
@@ -209,6 +244,8 @@ class ClusterNode:
             self._broker,
             self._status,
             {"cluster.status": self.overview, "cluster.step-down": self.step_down, "broker.end": self._end},
+            broker_for=self._broker_for,
+            until_shared=self._until_shared,
         )
 
     async def _join(self, link_port: int) -> None:
@@ -219,7 +256,7 @@ class ClusterNode:
         give_up_s = trio.current_time() + JOIN_TIMEOUT_S
         while True:
             try:
-                await check_etcd(self._etcd, self._keys)
+                await check_etcd(self._etcd, self._keys, self._configuration.shards)
                 await self._lease.grant()
                 await self._register(link_port)
                 return
@@ -310,7 +347,19 @@ class ClusterNode:
 
     # --- shards
 
-    def _make_shards(self) -> None:
+    def _make_shards(self, nursery: trio.Nursery) -> None:
+        if self._configuration.shards > 1:
+            sharing = self._sharing = Sharing(self._etcd, self._keys, self._known, self._configuration.shards)
+            server = BrokerServer(self._settings)
+            server.node_name, server.other_nodes = self._configuration.node_name, self._other_nodes
+            entrance = Entrance(server)
+            if self._administration is not None:
+                shards = KnownShards(self._known, sharing, entrance, self._caller)
+                server.speak_http(self._administration(server, shards))
+            nursery.start_soon(sharing.follow)
+            nursery.start_soon(server.serve)
+            nursery.start_soon(self._spread_shards)
+            self._clients.divide(sharing, entrance)
         here = Surroundings(
             self._settings,
             self._configuration,
@@ -324,14 +373,16 @@ class ClusterNode:
             self._space,
             self._copies,
             self._ending,
+            self._sharing,
         )
         self._shards = {number: Shard(known, here) for number, known in self._known.shards.items()}
 
     def _new_server(self, gate: OutputGate) -> BrokerServer:
-        server = BrokerServer(self._settings, output_gate=gate)
+        until_shared = self._sharing.until_shared if self._sharing is not None else None
+        server = BrokerServer(self._settings, output_gate=gate, until_shared=until_shared)
         server.node_name, server.other_nodes = self._configuration.node_name, self._other_nodes
         if self._administration is not None:
-            server.speak_http(self._administration(server))
+            server.speak_http(self._administration(server, None))
         return server
 
     async def _take_part(self) -> None:
@@ -340,6 +391,19 @@ class ClusterNode:
         async with trio.open_nursery() as nursery:
             for shard in self._shards.values():
                 nursery.start_soon(shard.take_part)
+
+    async def _spread_shards(self) -> None:
+        """Hand over a shard without clients when another node has two less, one at a time."""
+        while True:
+            await trio.sleep(SPREAD_EVERY_S)
+            held = Counter(owner for owner in self._known.owners.values() if owner is not None)
+            least = min((held[node_id] for node_id in self._known.nodes), default=0)
+            for number, known in reversed(self._known.shards.items()):
+                if held[self._node_id] - least < 2 or known.server is None or known.server.client_count:
+                    continue
+                log_event(logging.INFO, "shard handed over", node=self._configuration.node_name, shard=number)
+                await self._shards[number].step_down()
+                break
 
     async def _disown(self, shard: int, claim: bytes) -> None:
         await self._shards[shard].disown(claim)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TypedDict
 
 from amqp_broker.cluster.configuration import ClusterConfiguration
 from amqp_broker.cluster.etcd_client import EtcdClient
-from amqp_broker.cluster.keys import BadKey, Keys, Node
+from amqp_broker.cluster.keys import ROOT_SHARD, BadKey, Keys, Node
 from amqp_broker.cluster.ownership import owner_in
 from amqp_broker.etcd import messages
+from amqp_broker.etcd.messages import KeyValue
 
 
 class NodeOverview(TypedDict):
@@ -33,6 +36,15 @@ class EtcdOverview(TypedDict):
     errors: list[str]
 
 
+class ShardOverview(TypedDict):
+    """One shard of several."""
+
+    number: int
+    owner: str | None  # the name of the node
+    epoch: int
+    virtual_hosts: list[str]
+
+
 class ClusterOverview(TypedDict):
     """A cluster."""
 
@@ -41,13 +53,21 @@ class ClusterOverview(TypedDict):
     owner: str | None  # the name of the node that owns the broker; None while nobody does
     epoch: int  # of that ownership; 0 for none
     nodes: list[NodeOverview]
+    shards: list[ShardOverview]  # empty where there is one
     etcd: EtcdOverview
 
 
 async def overview(
-    etcd: EtcdClient, keys: Keys, configuration: ClusterConfiguration, shard: int, quota_bytes: int
+    etcd: EtcdClient,
+    keys: Keys,
+    configuration: ClusterConfiguration,
+    quota_bytes: int,
+    places: Mapping[str, int] = MappingProxyType({}),
 ) -> ClusterOverview:
     """Ask etcd what there is of the cluster now.
+
+    Args:
+        places: the shards of virtual hosts, where there are several.
 
     Raises:
         EtcdUnavailable: no member answers.
@@ -55,18 +75,36 @@ async def overview(
     """
     nodes_key = keys.nodes.encode()
     nodes = await _range(etcd, messages.range_request(nodes_key, messages.prefix_end(nodes_key)))
-    owners = (await _range(etcd, messages.range_request(keys.owner(shard).encode()))).entries
-    owner_id = owner_in(owners[0].value) if owners else ""
+    owners = {number: await _owner(etcd, keys, number) for number in range(configuration.shards)}
+    owner_id, epoch = owners[ROOT_SHARD]
     rows = [_node(entry.value, owner_id) for entry in nodes.entries]
     found = sorted((row for row in rows if row is not None), key=lambda row: row["name"])
     return ClusterOverview(
         cluster=configuration.cluster,
         node=configuration.node_name,
         owner=next((row["name"] for row in found if row["is_owner"]), None),
-        epoch=owners[0].mod_revision if owners else 0,
+        epoch=epoch,
         nodes=found,
+        shards=[_shard(nodes.entries, number, *owner, places) for number, owner in owners.items()]
+        if configuration.shards > 1
+        else [],
         etcd=await _etcd_overview(etcd, quota_bytes),
     )
+
+
+async def _owner(etcd: EtcdClient, keys: Keys, shard: int) -> tuple[str, int]:
+    """The identifier of the node that owns a shard, and the epoch; nothing where nobody does."""
+    owners = (await _range(etcd, messages.range_request(keys.owner(shard).encode()))).entries
+    return (owner_in(owners[0].value), owners[0].mod_revision) if owners else ("", 0)
+
+
+def _shard(
+    nodes: Sequence[KeyValue], number: int, owner_id: str, epoch: int, places: Mapping[str, int]
+) -> ShardOverview:
+    rows = [_node(entry.value, owner_id) for entry in nodes]
+    owner = next((row["name"] for row in rows if row is not None and row["is_owner"]), None)
+    hosts = sorted(name for name, shard in places.items() if shard == number)
+    return ShardOverview(number=number, owner=owner, epoch=epoch, virtual_hosts=hosts)
 
 
 async def _range(etcd: EtcdClient, request: bytes) -> messages.RangeAnswer:

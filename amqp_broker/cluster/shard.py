@@ -34,6 +34,7 @@ from amqp_broker.cluster.known import Known, KnownShard
 from amqp_broker.cluster.lease import Lease
 from amqp_broker.cluster.members import EtcdRefused, EtcdUnavailable, blocking_members
 from amqp_broker.cluster.ownership import Ownership, owner_in
+from amqp_broker.cluster.sharing import Sharing
 from amqp_broker.cluster.space import Space
 from amqp_broker.cluster.standby import Standby, remove_folder
 from amqp_broker.cluster.store import EtcdStore
@@ -76,6 +77,7 @@ class Surroundings:
         space: in etcd.
         copies: a folder for copies of journals.
         ending: the node ends.
+        sharing: the directory of a cluster with several shards; None where there is one.
     """
 
     settings: Settings
@@ -90,13 +92,14 @@ class Surroundings:
     space: Space
     copies: Path
     ending: trio.Event
+    sharing: Sharing | None = None
 
 
 class Shard:
     """One shard, from the node's start to its end.
 
     Args:
-        number: the shard's.
+        known: what is known of it.
         here: the node.
     """
 
@@ -303,6 +306,8 @@ class Shard:
             await nursery.start(server.serve, lambda: upkeep.is_low)
             nursery.start_soon(upkeep.run)
             nursery.start_soon(self._ask_others_while_silent)
+            if here.sharing is not None:
+                await nursery.start(here.sharing.keep, self.number, server, lambda: self._ownership.claim)
             self._known.server = server
             here.known.tell()
             for event in (here.ending, self._stepping_down):

@@ -36,6 +36,9 @@ COPY_BYTES: Final = 1_048_576
 CALL_TIMEOUT_S: Final = 5.0
 DIGEST_BYTES: Final = 32  # of SHA-256, at the end of etcd's snapshots
 IMPORTER: Final = "importer"
+SEVERAL_JOURNALS: Final = (
+    "a journal for each shard, and a broker alone has one: move definitions over HTTP, and messages with shovels"
+)
 
 Progress = Callable[[int, int], None]  # bytes done, bytes in all
 
@@ -78,7 +81,10 @@ def export_journal(configuration: ClusterConfiguration, shard: int, target: File
         CannotTransfer: etcd does not answer, or has no such cluster.
         OSError: a file cannot be written.
     """
-    store = _AtOneRevision(configuration, Keys(configuration.cluster).shard(shard))
+    keys = Keys(configuration.cluster)
+    if any(_AtOneRevision(configuration, "").entries(keys.shard_count)):
+        raise CannotTransfer(f"the cluster '{configuration.cluster}' has {SEVERAL_JOURNALS}")
+    store = _AtOneRevision(configuration, keys.shard(shard))
     with tempfile.TemporaryDirectory(prefix="amqp-broker-export-") as folder:
         source = KeptFiles(store, RealFiles(Path(folder)), "etcd")
         source.fetch()
@@ -117,6 +123,8 @@ async def import_journal(
         CannotTransfer: the cluster has a journal or an owner, or etcd does not answer.
         OSError: it is not known whether all of it arrived; what did has no name and is removed by the next owner.
     """
+    if configuration.shards > 1:
+        raise CannotTransfer(f"with cluster_shards {configuration.shards} the cluster has {SEVERAL_JOURNALS}")
     if len(source.names()) > TRANSACTION_CHANGES_MAX:
         raise CannotTransfer(
             f"the journal has {len(source.names())} files, more than etcd can hold: let consumers empty queues first"
@@ -127,7 +135,7 @@ async def import_journal(
         lease = Lease(etcd, configuration.lease_ttl_s)
         ownership = Ownership(etcd, keys, shard, IMPORTER)
         try:
-            await check_etcd(etcd, keys)
+            await check_etcd(etcd, keys, configuration.shards)
             await _refuse_what_is_there(etcd, keys, shard)
             await lease.grant()
             nursery.start_soon(lease.keep_alive)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from amqp_broker.management.http.sessions import Sessions
     from amqp_broker.management.log_lines import LogLines
     from amqp_broker.management.samples import Samples
+    from amqp_broker.server.shards import Shards
 
 
 def name_of_node(name: str) -> str:
@@ -30,10 +31,12 @@ class ManagedServer:
 
     Args:
         server: which; it need not be open yet.
+        shards: into which the broker is divided, whose server then knows users and virtual hosts alone.
     """
 
-    def __init__(self, server: BrokerServer) -> None:
+    def __init__(self, server: BrokerServer, shards: Shards | None = None) -> None:
         self.server = server
+        self.shards = shards
         self.http_logins = {"succeeded": 0, "failed": 0}
         self.last_request_s = -math.inf
         self._samples: Samples | None = None

@@ -17,6 +17,7 @@ from amqp_broker.server.broker_server import BrokerServer
 
 if TYPE_CHECKING:
     from amqp_broker.management.http.service import HttpService
+    from amqp_broker.server.shards import Shards
 
 SERVICE = "amqp_broker.management.http.service"
 
@@ -26,10 +27,11 @@ class Management(ManagedServer):
 
     Args:
         server: which; it need not be open yet.
+        shards: into which the broker is divided, whose server then knows users and virtual hosts alone.
     """
 
-    def __init__(self, server: BrokerServer) -> None:
-        super().__init__(server)
+    def __init__(self, server: BrokerServer, shards: Shards | None = None) -> None:
+        super().__init__(server, shards)
         self._service: HttpService | None = None
 
     async def serve(self, stream: trio.abc.Stream, peer: Peer, protocol: str) -> None:

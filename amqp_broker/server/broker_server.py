@@ -68,6 +68,7 @@ class BrokerServer:
         broker: what to serve, open, where somebody else sees to its journal; one of the server's own when left out.
         driver: that broker's.
         output_gate: whether clients may be spoken to; None where they always may.
+        until_shared: returns when other nodes know what administrators have changed; None where none has to.
     """
 
     protocols: ClassVar[Mapping[str, MakeConnection]] = PROTOCOLS  # a broker in a test has its own connections
@@ -79,8 +80,10 @@ class BrokerServer:
         broker: Broker | None = None,
         driver: ServerDriver | None = None,
         output_gate: OutputGate | None = None,
+        until_shared: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.memory = available_memory()
+        self.until_shared = until_shared or _shared_with_nobody
         self.chosen_settings = settings
         self.settings = with_memory_limits(settings, self.memory)
         self.started_s = self.ending_since_s = time.monotonic()
@@ -384,6 +387,10 @@ class BrokerServer:
     def stop_listening(self) -> None:
         """Give the addresses back; ``run`` does so when it ends."""
         self._reception.stop_listening()
+
+
+async def _shared_with_nobody() -> None:
+    pass
 
 
 async def _logged(task: Callable[[], Awaitable[None]]) -> None:

@@ -62,6 +62,10 @@ PATIENCE_S = 10.0  # with a client that sends nothing, or takes nothing
 Answer = dict[str, Any]
 
 
+async def _shared_with_nobody() -> None:
+    pass
+
+
 @dataclass(frozen=True, slots=True)
 class Control:
     """What can be controlled.
@@ -77,6 +81,9 @@ class Control:
     status: Callable[[], ServerStatus]
     node_commands: Mapping[str, Callable[[], Awaitable[Any]]] = field(default_factory=dict)
     plugins: Callable[[], Plugins] | None = None
+    broker_for: Callable[[str, Mapping[str, Any]], Broker] | None = None  # a command with its arguments, where there
+    # are several; raises AdministrationError where the one that it is about is not here
+    until_shared: Callable[[], Awaitable[None]] = _shared_with_nobody  # returns when other nodes know what was changed
 
 
 async def serve_control(control: Control, data_folder: Path) -> None:
@@ -156,7 +163,8 @@ async def _answer(control: Control, who: str, line: bytearray, stream: trio.Sock
         if name in control.node_commands:
             await _send(stream, {"result": await control.node_commands[name]()})
             return
-        controlled = Controlled(control.broker(), control.status, who, partial(_tell, stream), control.plugins)
+        broker = control.broker() if control.broker_for is None else control.broker_for(name, arguments)
+        controlled = Controlled(broker, control.status, who, partial(_tell, stream), control.plugins)
         if name in LISTS:
             await _send_items(LISTS[name](controlled, arguments), stream)
             result = None
@@ -177,6 +185,7 @@ async def _answer(control: Control, who: str, line: bytearray, stream: trio.Sock
     else:
         controlled.broker.handle(nothing_more)
         await until_durable(controlled.broker)
+        await control.until_shared()
         await _send(stream, {"result": result})
 
 

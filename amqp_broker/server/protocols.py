@@ -19,6 +19,11 @@ class ClientConnection(Conversation, Protocol):
     """What the server asks of a protocol's connection, beside what the pump does (docs/architecture.md)."""
 
     @property
+    def virtual_host_name(self) -> str:
+        """The virtual host's name, empty before the client was let in."""
+        ...
+
+    @property
     def waiting_bytes(self) -> int:
         """What is to be sent and has not left."""
 

@@ -1,4 +1,4 @@
-"""Leases and ownership, on a real etcd."""
+"""Leases, ownership and the directory, on a real etcd."""
 
 from __future__ import annotations
 
@@ -7,13 +7,18 @@ from collections.abc import Awaitable, Callable, Iterator
 import pytest
 import trio
 
+from amqp_broker.cluster.etcd_checks import CannotJoin, check_etcd
 from amqp_broker.cluster.etcd_client import EtcdClient
 from amqp_broker.cluster.keys import Keys
+from amqp_broker.cluster.known import Known
 from amqp_broker.cluster.lease import Lease
 from amqp_broker.cluster.members import Address, EtcdUnavailable
 from amqp_broker.cluster.ownership import Ownership, owner_in
+from amqp_broker.cluster.sharing import Sharing
 from amqp_broker.etcd import messages
 from amqp_broker.etcd.calls import Answer
+from amqp_broker.server.broker_server import BrokerServer
+from amqp_broker.settings import Settings
 from tests.support.etcd_process import ETCD, EtcdMember, free_ports, one_member
 
 
@@ -124,3 +129,46 @@ def test_etcd_that_is_not_there() -> None:
             await client.call(messages.RANGE, messages.range_request(b"x"))
 
     with_client(free_ports(2), act)
+
+
+def test_how_many_shards_there_are_is_said_once_and_for_all(etcd: EtcdMember) -> None:
+    async def act(client: EtcdClient) -> None:
+        one, several = Keys("of-one-shard"), Keys("of-three-shards")
+        await check_etcd(client, one, 1)
+        await check_etcd(client, several, 3)
+        await check_etcd(client, several, 3)
+        format_of_several = await client.call(messages.RANGE, messages.range_request(several.format.encode()))
+        assert messages.RangeAnswer.read(format_of_several).entries[0].value == b"2", "what earlier releases refuse"
+        with pytest.raises(CannotJoin, match="has 1 shard for good, cluster_shards says 3: set it to 1"):
+            await check_etcd(client, one, 3)
+        with pytest.raises(CannotJoin, match="has 3 shards for good, cluster_shards says 1: set it to 3"):
+            await check_etcd(client, several, 1)
+
+    with_client([etcd.client_port], act)
+
+
+def test_what_the_root_has_changed_is_in_force_elsewhere_when_somebody_asks(etcd: EtcdMember) -> None:
+    keys = Keys("shared")
+
+    async def act(client: EtcdClient) -> None:
+        lease, root, other = Lease(client, 60), BrokerServer(Settings()), BrokerServer(Settings())
+        await lease.grant()
+        mine = Ownership(client, keys, 0, "a")
+        assert await mine.campaign(lease.number) is not None
+        here, there = (Sharing(client, keys, Known(name), 2) for name in "ab")
+        async with trio.open_nursery() as nursery:
+            await nursery.start(here.keep, 0, root, lambda: mine.claim)
+            await nursery.start(there.keep, 1, other, lambda: b"")
+            root.broker.administration.add_virtual_host("x")
+            await here.until_shared()
+            await there.until_in_force(1)
+            assert list(other.broker.virtual_hosts) == ["x"]
+            assert there.directory.shard_of("x") == 1
+            await mine.disown(mine.claim)
+            root.broker.administration.add_virtual_host("y")
+            assert not await here._put(here.directory.followed_by(root.broker, 2), mine.claim), "it is not the owner"
+            assert (await there.current()).shard_of("y") == 0
+            assert "y" not in there.directory.places
+            nursery.cancel_scope.cancel()
+
+    with_client([etcd.client_port], act)

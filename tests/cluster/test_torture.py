@@ -3,7 +3,8 @@
 ``make cluster-torture ROUNDS=10`` does everything that often; without CLUSTER_ROUNDS in the environment this is left
 out. Partitions need the rights of root. In the environment, CLUSTER_ONLY names what is done instead of everything
 (``kill_owner,stop_owner``), CLUSTER_BACKLOG_MB how much waits in a queue that nobody consumes from, CLUSTER_SEED what
-chance begins with.
+chance begins with. CLUSTER_SHARDS says into how many shards the cluster is divided; then there are two virtual hosts in
+shards of their own, and the owner of one of them is what things are done to.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from tests.support.namespaces import Network
 ROUNDS = int(os.environ.get("CLUSTER_ROUNDS", "0"))
 SEED = int(os.environ.get("CLUSTER_SEED", "0")) or random.randrange(1, 1_000_000)
 ONLY = [name for name in os.environ.get("CLUSTER_ONLY", "").split(",") if name]
+SHARDS = int(os.environ.get("CLUSTER_SHARDS", "1"))
 BACKLOG_MB = int(os.environ.get("CLUSTER_BACKLOG_MB", "0"))
 QUOTA_BYTES = 8 * 2**30
 MACHINES = [*(f"etcd{number}" for number in range(3)), *"abc"]
@@ -53,28 +55,39 @@ def test_nothing_confirmed_is_lost(tmp_path: Path, network: Network | None) -> N
     chance = random.Random(SEED)
     clock = Clock(tmp_path / "clock")
     environment = {"AMQP_BROKER_ETCD_QUOTA_BYTES": str(QUOTA_BYTES), **clock.environment}
-    cluster = ClusterOfThree(tmp_path, 3, network, ["--quota-backend-bytes", str(QUOTA_BYTES)], environment)
+    cluster = ClusterOfThree(tmp_path, 3, network, ["--quota-backend-bytes", str(QUOTA_BYTES)], environment, SHARDS)
     try:
         owner = cluster.owner()
         if BACKLOG_MB:
             fill((owner.host, owner.port), BACKLOG_MB * 1_000_000)
-        history = History()
-        traffic = Traffic(history, cluster.addresses)
-        wait_for_confirms(history, 100)
+        hosts = {"/": 0} if SHARDS == 1 else {name: cluster.add_virtual_host(name) for name in "ab"}
+        if len(cluster.nodes) == SHARDS:
+            cluster.wait_until_spread()
+        histories = {host: History() for host in hosts}
+        traffics = [
+            Traffic(history, cluster.addresses, number, host)
+            for number, (host, history) in enumerate(histories.items())
+        ]
+        for history in histories.values():
+            wait_for_confirms(history, 100)
         gaps_s: dict[str, list[float]] = {}
         for number in range(ROUNDS):
             disturbances = chosen(network, clock)
             for disturb in chance.sample(disturbances, len(disturbances)):
                 if BACKLOG_MB:
                     cluster.wait_for_standbys()
-                gap_s = disturb_and_wait(cluster, history, disturb, chance)
-                gaps_s.setdefault(disturb.__name__, []).append(gap_s)
-                report(f"{number + 1}: {gap_s:5.2f} s without a confirm: {disturb.__name__}")
-        traffic.end(60)
+                host = chance.choice(list(hosts))
+                cluster.shard = hosts[host]
+                gaps = disturb_and_wait(cluster, histories, disturb, chance)
+                gaps_s.setdefault(disturb.__name__, []).append(gaps[host])
+                others = "".join(f", {gap_s:.2f} s elsewhere" for other, gap_s in gaps.items() if other != host)
+                report(f"{number + 1}: {gaps[host]:5.2f} s without a confirm{others}: {disturb.__name__}")
+        for traffic in traffics:
+            traffic.end(60)
         for name, found in sorted(gaps_s.items()):
             report(f"p50 {median(found):5.2f} s, worst {max(found):5.2f} s of {len(found)}: {name}")
-        report(f"{len(history.confirmed)} confirmed, seed {SEED}")
-        assert history.check() == [], f"seed {SEED}"
+        report(f"{sum(len(history.confirmed) for history in histories.values())} confirmed, seed {SEED}")
+        assert [history.check() for history in histories.values()] == [[] for _ in histories], f"seed {SEED}"
     finally:
         cluster.end()
 
@@ -85,13 +98,16 @@ def chosen(network: Network | None, clock: Clock) -> list[Disturbance]:
     return [one for one in possible if not ONLY or one.__name__ in ONLY]
 
 
-def disturb_and_wait(cluster: ClusterOfThree, history: History, disturb: Disturbance, chance: random.Random) -> float:
-    """Do one thing, and see that the broker serves again; returns for how many seconds it did not."""
+def disturb_and_wait(
+    cluster: ClusterOfThree, histories: dict[str, History], disturb: Disturbance, chance: random.Random
+) -> dict[str, float]:
+    """Do one thing, and see that the broker serves again; returns for how many seconds it did not, by virtual host."""
     began_s = time.monotonic()
     disturb(cluster, chance)
-    wait_for_confirms(history, 100)
-    assert history.faults == [], f"seed {SEED}, {disturb.__name__}"
-    return history.longest_gap_s(began_s)
+    for history in histories.values():
+        wait_for_confirms(history, 100)
+        assert history.faults == [], f"seed {SEED}, {disturb.__name__}"
+    return {host: history.longest_gap_s(began_s) for host, history in histories.items()}
 
 
 def report(line: str) -> None:

@@ -55,10 +55,14 @@ class Client(threading.Thread):
         history: where it writes what it sees.
         addresses: of the nodes.
         seed: for which node it chooses, and for its numbers.
+        virtual_host: where it is.
     """
 
-    def __init__(self, history: History, addresses: Sequence[tuple[str, int]], seed: int) -> None:
+    def __init__(
+        self, history: History, addresses: Sequence[tuple[str, int]], seed: int, virtual_host: str = "/"
+    ) -> None:
         super().__init__(daemon=True)
+        self._virtual_host = virtual_host
         self.history = history
         self._addresses = list(addresses)
         self.random = random.Random(seed)
@@ -86,6 +90,7 @@ class Client(threading.Thread):
         parameters = pika.ConnectionParameters(
             host,
             port,
+            self._virtual_host,
             socket_timeout=3,
             stack_timeout=5,
             blocked_connection_timeout=30,
@@ -198,11 +203,12 @@ class Consumer(Client):
         history: History,
         addresses: Sequence[tuple[str, int]],
         seed: int,
+        virtual_host: str = "/",
         queue: str = PLAIN,
         *,
         is_ordered: bool = True,
     ) -> None:
-        super().__init__(history, addresses, seed)
+        super().__init__(history, addresses, seed, virtual_host)
         self._queue = queue
         self._is_ordered = is_ordered
 
@@ -251,18 +257,22 @@ class Traffic:
         history: where they write what they see.
         addresses: of the nodes.
         seed: for all that is left to chance.
+        virtual_host: where.
     """
 
-    def __init__(self, history: History, addresses: Sequence[tuple[str, int]], seed: int = 0) -> None:
+    def __init__(
+        self, history: History, addresses: Sequence[tuple[str, int]], seed: int = 0, virtual_host: str = "/"
+    ) -> None:
         self._history = history
         self._addresses = addresses
+        self._virtual_host = virtual_host
         self._publishers: list[Client] = [
-            Publisher(history, addresses, 20 * seed + 1),
-            PriorityPublisher(history, addresses, 20 * seed + 2),
-            RejectedPublisher(history, addresses, 20 * seed + 3),
-            HeldPublisher(history, addresses, 20 * seed + 4),
-            Transactor(history, addresses, 20 * seed + 5),
-            ExclusiveUser(history, addresses, 20 * seed + 6),
+            Publisher(history, addresses, 20 * seed + 1, virtual_host),
+            PriorityPublisher(history, addresses, 20 * seed + 2, virtual_host),
+            RejectedPublisher(history, addresses, 20 * seed + 3, virtual_host),
+            HeldPublisher(history, addresses, 20 * seed + 4, virtual_host),
+            Transactor(history, addresses, 20 * seed + 5, virtual_host),
+            ExclusiveUser(history, addresses, 20 * seed + 6, virtual_host),
         ]
         self._consumers = self._new_consumers(20 * seed + 10)
         for client in (*self._publishers, *self._consumers):
@@ -270,19 +280,21 @@ class Traffic:
 
     def _new_consumers(self, seed: int) -> list[Client]:
         """One for each queue but that of the transactions."""
-        history, addresses = self._history, self._addresses
+        history, addresses, host = self._history, self._addresses, self._virtual_host
         return [
-            Consumer(history, addresses, seed),
-            Consumer(history, addresses, seed + 1, PRIORITIES),
-            Consumer(history, addresses, seed + 2, DEAD, is_ordered=False),
-            Consumer(history, addresses, seed + 3, HELD, is_ordered=False),
-            Rejecter(history, addresses, seed + 4),
+            Consumer(history, addresses, seed, host),
+            Consumer(history, addresses, seed + 1, host, PRIORITIES),
+            Consumer(history, addresses, seed + 2, host, DEAD, is_ordered=False),
+            Consumer(history, addresses, seed + 3, host, HELD, is_ordered=False),
+            Rejecter(history, addresses, seed + 4, host),
         ]
 
     def end(self, timeout_s: float) -> None:
         """Stop publishing, and consume until all that was confirmed has come, or for so long."""
         self._stop(self._publishers, timeout_s)
-        self._consumers.append(Consumer(self._history, self._addresses, 98, TRANSACTED, is_ordered=False))
+        self._consumers.append(
+            Consumer(self._history, self._addresses, 98, self._virtual_host, TRANSACTED, is_ordered=False)
+        )
         self._consumers[-1].start()
         deadline_s = time.monotonic() + timeout_s
         while self._history.confirmed - self._history.delivered and time.monotonic() < deadline_s:

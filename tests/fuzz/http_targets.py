@@ -42,7 +42,7 @@ class NotServed(ManagedServer):
 class Open(HttpService):
     """Whoever says a name and a password, whichever, is the administrator."""
 
-    async def _user_of(self, peer: Peer, request: Request) -> User:
+    async def _user_of(self, peer: Peer, protocol: str, request: Request) -> User:
         if "authorization" not in request.headers:
             raise HttpError(401)
         user = self._management.broker.users.get("guest")
@@ -96,8 +96,7 @@ def http(data: bytes) -> None:
 async def _converse(data: bytes) -> None:
     service = _service()
     stream = Piecewise(data[1:], 4 * data[0] + 1)
-    router = service._routers[HTTP]
-    await Conversation(stream, partial(service._respond, LOOPBACK, router)).run()
+    await Conversation(stream, partial(service._respond, LOOPBACK, HTTP)).run()
     assert b"HTTP/1.1 500 " not in stream.sent
 
 
@@ -115,7 +114,7 @@ async def _ask(data: bytes) -> None:
             request = Request.of(method, "/" + target.decode("latin-1"), {"authorization": "x", "host": "h"})
             if "/" + "/".join(request.path) in IN_BACKGROUND:
                 continue
-            answer = await service._respond(LOOPBACK, service._routers[HTTP], request, partial(_read, body))
+            answer = await service._respond(LOOPBACK, HTTP, request, partial(_read, body))
         except HttpError as refused:
             answer = refused.answer()
         assert answer.status != 500, (method, target, body)

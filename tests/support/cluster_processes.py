@@ -12,6 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from amqp_broker.cluster.configuration import ClusterConfiguration
+from amqp_broker.cluster.directory import Directory
 from amqp_broker.cluster.keys import Keys
 from amqp_broker.cluster.members import Address, EtcdRefused, EtcdUnavailable, Member
 from amqp_broker.cluster.ownership import owner_in
@@ -110,6 +111,7 @@ class ClusterOfThree:
         network: each node and member is a machine of it; all on the loopback when left out.
         etcd_options: more of the members' command lines.
         environment: more of the nodes'.
+        shards: how many the cluster has.
     """
 
     def __init__(
@@ -119,8 +121,11 @@ class ClusterOfThree:
         network: Network | None = None,
         etcd_options: Sequence[str] = (),
         environment: Mapping[str, str] = MappingProxyType({}),
+        shards: int = 1,
     ) -> None:
         self.network = network
+        self.shard = SHARD  # whose owner is asked for
+        environment = {**environment, "AMQP_BROKER_CLUSTER_SHARDS": str(shards)}
         etcd_names, node_names = [f"etcd{number}" for number in range(members)], list("abc")
         ports = free_ports(9 + 2 * members)
         hosts = {name: network.address(name) if network else "127.0.0.1" for name in (*etcd_names, *node_names)}
@@ -196,13 +201,36 @@ class ClusterOfThree:
         """The node that owns the broker now, as etcd has it; waits until there is one that runs."""
         deadline_s = time.monotonic() + SERVED_TIMEOUT_S
         while True:
-            found = self._value(self._keys.owner(SHARD))
+            found = self._value(self._keys.owner(self.shard))
             node = self._value(self._keys.node(owner_in(found))) if found else b""
             names = [one for one in self.nodes if f'"name": "{one.name}"'.encode() in node]
             if names and names[0].process.poll() is None:
                 return names[0]
             assert time.monotonic() < deadline_s, "nobody owns the broker"
             time.sleep(0.05)
+
+    def add_virtual_host(self, name: str) -> int:
+        """Have a virtual host that guest may use; returns its shard."""
+        before, self.shard = self.shard, SHARD
+        for command in (["vhosts", "add", name], ["permissions", "set", "guest", "--vhost", name, ".*", ".*", ".*"]):
+            deadline_s = time.monotonic() + SERVED_TIMEOUT_S
+            while not self._do(command):
+                assert time.monotonic() < deadline_s, f"{command} is not done"
+                time.sleep(0.1)
+        self.shard = before
+        return Directory.decode(self._value(self._keys.directory)).shard_of(name)
+
+    def wait_until_spread(self) -> None:
+        """Until each node owns a shard; there are as many."""
+        deadline_s = time.monotonic() + SERVED_TIMEOUT_S
+        while len({self._value(self._keys.owner(shard)).split(b" ")[0] for shard in range(len(self.nodes))}) < 3:
+            assert time.monotonic() < deadline_s, "a node owns several shards, and another none"
+            time.sleep(0.1)
+
+    def _do(self, command: Sequence[str]) -> bool:
+        """Have a command done at the owner; returns False where that is not yet the owner."""
+        line = [sys.executable, "-m", "amqp_broker", *command, "--data-dir", str(self.owner().data_folder)]
+        return subprocess.run(line, env=our_environment(), stderr=subprocess.DEVNULL).returncode == 0
 
     def _value(self, key: str) -> bytes:
         answer = self.ask_etcd(messages.RANGE, messages.range_request(key.encode()))

@@ -82,7 +82,7 @@ def pieces(broker: Broker, virtual_host: str | None = None) -> Iterator[tuple[st
     """
     inspection = Inspection(broker)
     if virtual_host is None:
-        yield from _of_the_whole(broker, inspection)
+        yield from of_the_whole(broker, inspection)
         hosts = [host for _, host in sorted(broker.virtual_hosts.items())]
     else:
         hosts = [broker.administration.virtual_host(virtual_host)]
@@ -99,7 +99,8 @@ def _without_virtual_host(definition: Definition) -> Definition:
     return {name: value for name, value in definition.items() if name != "vhost"}
 
 
-def _of_the_whole(broker: Broker, inspection: Inspection) -> Iterator[tuple[str, Definition]]:
+def of_the_whole(broker: Broker, inspection: Inspection) -> Iterator[tuple[str, Definition]]:
+    """What is not in a virtual host: users and what they may do, the virtual hosts themselves, global parameters."""
     for user in broker.users:
         yield "users", _user(user)
     for host in list(broker.virtual_hosts.values()):

@@ -123,7 +123,12 @@ def _queues(call: Call) -> Iterator[Queue]:
             yield from list(call.broker.virtual_hosts[name].queues.values())
 
 
-def _whole(call: Call, name: str, default: int, most: int) -> int:
+def whole(call: Call, name: str, default: int, most: int) -> int:
+    """A number that the query has, at the most so large.
+
+    Raises:
+        HttpError: 400, it is none.
+    """
     text = call.request.query.get(name, str(default))
     if not text.isascii() or not text.isdecimal() or len(text) > 9:
         raise bad_request(f"{name} is a whole number")
@@ -136,7 +141,7 @@ async def list_in_brief(call: Call) -> Answer:
     The query may have ``offset``, ``limit`` (50, at most 200), ``vhost``, ``name`` and ``use_regex``, ``type``,
     ``state`` (waiting, unacknowledged, nobody, stuck, empty), ``sort`` (a column) and ``sort_reverse``.
     """
-    offset, limit = _whole(call, "offset", 0, 10**9), _whole(call, "limit", 50, WINDOW_MAX)
+    offset, limit = whole(call, "offset", 0, 10**9), whole(call, "limit", 50, WINDOW_MAX)
     sort = call.request.query.get("sort") or "name"
     if sort not in SORTERS:
         raise bad_request(f"sort is one of {', '.join(SORTERS)}")

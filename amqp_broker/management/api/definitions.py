@@ -26,11 +26,15 @@ NO_JSON = "failed_to_parse_json"
 async def export(call: Call) -> Answer:
     """All of it, or what there is in one virtual host; ``?download=NAME`` lets a browser save it."""
     virtual_host = call.virtual_host().name if "vhost" in call.variables else None
-    headers = {}
-    if "download" in call.request.query:
-        name = NOT_IN_FILE_NAMES.sub("_", call.request.query["download"])
-        headers["content-disposition"] = f'attachment; filename="{name}"'
-    return Answer(pieces=_exported(call, virtual_host), headers=headers)
+    return Answer(pieces=_exported(call, virtual_host), headers=download_header(call))
+
+
+def download_header(call: Call) -> dict[str, str]:
+    """What lets a browser save it, where the query asks for that."""
+    if "download" not in call.request.query:
+        return {}
+    name = NOT_IN_FILE_NAMES.sub("_", call.request.query["download"])
+    return {"content-disposition": f'attachment; filename="{name}"'}
 
 
 async def _exported(call: Call, virtual_host: str | None) -> AsyncIterator[bytes]:
@@ -49,7 +53,7 @@ async def _exported(call: Call, virtual_host: str | None) -> AsyncIterator[bytes
 async def import_them(call: Call) -> Answer:
     """Have all that they say, or nothing of it."""
     virtual_host = call.virtual_host().name if "vhost" in call.variables else None
-    document = await _read(_document(call))
+    document = await read_document(call)
     try:
         await import_in_turns(call.broker, document, virtual_host, call.user.name)
     except NotThere as error:
@@ -60,7 +64,13 @@ async def import_them(call: Call) -> Answer:
     return Answer(204)
 
 
-async def _read(body: bytes) -> dict[str, Any]:
+async def read_document(call: Call) -> dict[str, Any]:
+    """The definitions that came.
+
+    Raises:
+        HttpError: 400, they are none.
+    """
+    body = _document(call)
     if not body:
         return {}
     try:

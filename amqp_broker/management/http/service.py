@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from functools import partial
 from typing import TYPE_CHECKING
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import trio
 
@@ -23,11 +23,13 @@ from amqp_broker.management.http.admission import Admission
 from amqp_broker.management.http.authentication import check_access, decided, user_of
 from amqp_broker.management.http.call import Call
 from amqp_broker.management.http.conversation import BODY_BYTES_MAX, Conversation, ReadBody
+from amqp_broker.management.http.division import Division
+from amqp_broker.management.http.forwarding import USER_HEADER
 from amqp_broker.management.http.looking import EVENTS, Looking
 from amqp_broker.management.http.messages import Answer, HttpError, Request, no_such_object
-from amqp_broker.management.http.router import Access, Handler, Router
+from amqp_broker.management.http.router import Access, Endpoint, Handler, Router
 from amqp_broker.management.http.sessions import CSRF_HEADER, token_of
-from amqp_broker.network.listeners import HTTP, METRICS
+from amqp_broker.network.listeners import FORWARDED, HTTP, METRICS
 
 if TYPE_CHECKING:
     from amqp_broker.management.managed_server import ManagedServer
@@ -50,6 +52,8 @@ class HttpService:
         self._management = management
         endpoints = (*ENDPOINTS, *Looking(self._look).endpoints)
         self._routers = {HTTP: Router(endpoints), METRICS: Router(METRICS_ENDPOINTS)}
+        self._routers[FORWARDED] = self._routers[HTTP]
+        self._division = None if management.shards is None else Division(management.shards)
         self._admission = Admission()
         self._open: dict[Conversation, trio.CancelScope] = {}
 
@@ -57,7 +61,7 @@ class HttpService:
         """Have one connection's conversation."""
         if len(self._open) >= CONNECTIONS_MAX and not self._end_an_idle_one():
             return
-        conversation = Conversation(stream, partial(self._respond, peer, self._routers[protocol]))
+        conversation = Conversation(stream, partial(self._respond, peer, protocol))
         with trio.CancelScope() as scope:
             self._open[conversation] = scope
             try:
@@ -74,11 +78,13 @@ class HttpService:
         self._open.pop(min(idle)[2]).cancel()
         return True
 
-    async def _respond(self, peer: Peer, router: Router, request: Request, read_body: ReadBody) -> Answer:
-        found = router.find(request.path)
+    async def _respond(self, peer: Peer, protocol: str, request: Request, read_body: ReadBody) -> Answer:
+        found = self._routers[protocol].find(request.path)
+        if self._management.shards is not None and request.path[:1] == ("api",):
+            await self._management.shards.refresh()
         if found is None:
             if request.path[:1] == ("api",):
-                await self._user_of(peer, request)
+                await self._user_of(peer, protocol, request)
             raise no_such_object()
         endpoint, variables = found
         if request.method == "OPTIONS":
@@ -92,24 +98,39 @@ class HttpService:
         if access is Access.ANYBODY:
             user, body_bytes_max = NOBODY, ANYBODYS_BODY_BYTES_MAX
         else:
-            user = await self._user_of(peer, request)
+            user = await self._user_of(peer, protocol, request)
             check_access(self._management, user, access, variables, request.method)
             if request.path[:1] == ("api",) and endpoint.path != EVENTS:
                 _check_accepts(request)
             body_bytes_max = BODY_BYTES_MAX
         body = await read_body(body_bytes_max)
         await self._admission.wait()
-        answer = await _answer(handler, Call(self._management, request, variables, user, body, peer))
+        answer = await self._answer(endpoint, handler, Call(self._management, request, variables, user, body, peer))
         if method in WRITING and access is not Access.ANYBODY:
-            _note_change(request, user, peer, answer)
+            if self._division is None:  # else who has done it has noted it
+                _note_change(request, user, peer, answer)
+            await self._management.server.until_shared()
         return answer
 
-    async def _user_of(self, peer: Peer, request: Request) -> User:
-        """Who asks: by name and password, or by the cookie of a session.
+    async def _answer(self, endpoint: Endpoint, handler: Handler, call: Call) -> Answer:
+        """What an endpoint answers, here or where it is to be had."""
+        if self._division is not None:
+            answer = await self._division.answer(endpoint, call)
+            if answer is not None:
+                return answer
+        return await _answer(handler, call)
+
+    async def _user_of(self, peer: Peer, protocol: str, request: Request) -> User:
+        """Who asks: by name and password, or by the cookie of a session; another node has found that out.
 
         Raises:
             HttpError: 401; 403 where a change is asked for with nothing but the cookie.
         """
+        if protocol == FORWARDED and USER_HEADER in request.headers:
+            named = self._management.broker.users.get(unquote(request.headers[USER_HEADER]))
+            if named is None:
+                raise HttpError(401, "not_authorized", "Login failed")
+            return named
         authorization, token = request.headers.get("authorization"), token_of(request.headers.get("cookie"))
         if authorization is None and token is not None:
             session = self._management.sessions.find(token, self._management.broker.users.get)
@@ -135,7 +156,8 @@ class HttpService:
         access, handler = endpoint.methods["GET"]
         check_access(self._management, call.user, access, variables, "GET")
         self._management.was_asked()
-        return await _answer(handler, Call(self._management, request, variables, call.user, b"", call.peer))
+        asked = Call(self._management, request, variables, call.user, b"", call.peer)
+        return await self._answer(endpoint, handler, asked)
 
 
 async def _answer(handler: Handler, call: Call) -> Answer:

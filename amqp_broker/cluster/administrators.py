@@ -1,0 +1,71 @@
+"""The shards of a cluster, to administrators who come to one of its nodes (``server/shards.py``)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import trio
+
+from amqp_broker.access.client import Peer
+from amqp_broker.cluster import door
+from amqp_broker.cluster.arrivals import Entrance
+from amqp_broker.cluster.door import Caller
+from amqp_broker.cluster.known import Known
+from amqp_broker.cluster.link import LinkError
+from amqp_broker.cluster.sharing import Sharing
+from amqp_broker.network.listeners import FORWARDED
+from amqp_broker.server.shards import ShardUnreachable
+
+PATIENCE_S: Final = 5.0  # while a shard has no owner
+PAUSE_S: Final = 0.1
+
+
+class KnownShards:
+    """As one node knows them.
+
+    Args:
+        known: what it knows of owners.
+        sharing: the directory.
+        entrance: the node's empty broker, which knows users and virtual hosts.
+        caller: how the node calls another, or itself.
+    """
+
+    def __init__(self, known: Known, sharing: Sharing, entrance: Entrance, caller: Caller) -> None:
+        self._known = known
+        self._sharing = sharing
+        self._entrance = entrance
+        self._caller = caller
+
+    @property
+    def numbers(self) -> Sequence[int]:
+        """All of them, the root first."""
+        return sorted(self._known.shards)
+
+    def shard_of(self, virtual_host: str) -> int:
+        """Where a virtual host is; one that is not there is the root's."""
+        return self._sharing.directory.shard_of(virtual_host)
+
+    async def refresh(self) -> None:
+        """Have the empty broker know what stands in the directory now."""
+        self._entrance.agree(await self._sharing.current())
+
+    async def connect(self, shard: int, peer: Peer) -> trio.abc.Stream:
+        """A link to a shard's owner; where there is none, it is waited for a moment.
+
+        Raises:
+            ShardUnreachable: it is not to be had.
+        """
+        reason = "no node owns it"
+        with trio.move_on_after(PATIENCE_S):
+            while True:
+                changed = self._known.changed
+                owner = self._known.shards[shard].owner
+                if owner is not None:
+                    try:
+                        return await door.call(self._caller, owner, peer, shard=shard, protocol=FORWARDED)
+                    except LinkError as error:
+                        reason = str(error)
+                with trio.move_on_after(PAUSE_S):
+                    await changed.wait()
+        raise ShardUnreachable(reason)

@@ -1,0 +1,247 @@
+"""Where a client wants to be: found out by beginning its conversation, in any protocol, with a broker that is empty.
+
+That broker knows all users and virtual hosts of the directory, so it answers as the owner of the virtual host would,
+and refuses who is to be refused. As soon as it has let the client into a virtual host, it is asked no more: what the
+client has said so far is said again to the owner of that virtual host, and what the owner answers to it is left out as
+far as the client has heard it. Holds no shards and no links.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+import trio
+
+from amqp_broker.access.client import Peer
+from amqp_broker.cluster.directory import Directory, agree
+from amqp_broker.errors import OtherProtocol
+from amqp_broker.logs import log_internal_error
+from amqp_broker.network.listeners import AMQP, STREAMS
+from amqp_broker.server.broker_server import BrokerServer
+from amqp_broker.server.protocols import ClientConnection, amqp10_connection
+
+READ_BYTES: Final = 4_096
+FAREWELL_S: Final = 3.0
+_LENGTH: Final = struct.Struct(">I")
+_ENTERED: Final = "it is served elsewhere"
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A client that was let in.
+
+    Args:
+        virtual_host: where it wants to be.
+        heard: all that it has said.
+        answered: how many frames it was answered.
+    """
+
+    virtual_host: str
+    heard: bytes
+    answered: int
+
+
+class Entrance:
+    """The empty broker of one node.
+
+    Args:
+        server: of it, which runs and does not listen.
+    """
+
+    def __init__(self, server: BrokerServer) -> None:
+        self._server = server
+        self._number = 0  # of the directory that it agrees with
+
+    async def administer(self, stream: trio.abc.Stream, peer: Peer, protocol: str) -> None:
+        """Have an administrator's conversation, which is about all shards."""
+        await self._server.serve_stream(stream, peer, protocol)
+
+    def has(self, protocol: str) -> bool:
+        """Whether clients of a protocol can be asked where they want to be."""
+        return protocol in self._server.protocols
+
+    def agree(self, directory: Directory) -> None:
+        """Know the users and virtual hosts of a directory."""
+        if directory.number > self._number:
+            self._number = directory.number
+            broker = self._server.broker
+            broker.handle(partial(agree, broker, directory, None))
+
+    async def receive(self, stream: trio.abc.Stream, peer: Peer, protocol: str) -> Arrival | None:
+        """Converse with a client until it is let in; None when it has gone, or was refused and told so."""
+        asking = _Asking(self._server, stream, peer, protocol)
+        try:
+            return await asking.run()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return None
+        except Exception as error:
+            log_internal_error("connection", error, peer=str(peer))
+            return None
+        finally:
+            asking.end()
+
+
+class _Asking:
+    """One conversation with the empty broker."""
+
+    def __init__(self, server: BrokerServer, stream: trio.abc.Stream, peer: Peer, protocol: str) -> None:
+        self._server = server
+        self._stream = stream
+        self._peer = peer
+        self._changed = trio.Event()
+        self._connection: ClientConnection = server.protocols[protocol](server.broker, peer, self._notify)
+        self._frames = Frames(protocol)
+        self._heard = bytearray()
+
+    def _notify(self) -> None:
+        self._changed.set()
+
+    async def run(self) -> Arrival | None:
+        """Converse until the client is let in, or has to go."""
+        while True:
+            self._changed = trio.Event()
+            output = b"".join(self._connection.take_output())
+            host = self._connection.virtual_host_name
+            if host:
+                return Arrival(host, bytes(self._heard), self._frames.count)
+            if output:
+                self._frames.add(output)
+                await self._stream.send_all(output)
+                self._connection.output_sent(len(output))
+            elif self._connection.finished:
+                await self._say_goodbye()
+                return None
+            elif self._connection.is_reading_paused:
+                await self._changed.wait()
+            else:
+                data = bytes(await self._stream.receive_some(READ_BYTES))
+                if not data:
+                    return None
+                self._heard += data
+                self._take_in(data)
+
+    def _take_in(self, data: bytes) -> None:
+        try:
+            self._connection.receive(data)
+        except OtherProtocol as other:
+            self.end()
+            self._connection = amqp10_connection(self._server.broker, self._peer, self._notify)
+            self._connection.receive(other.data)
+
+    async def _say_goodbye(self) -> None:
+        with trio.move_on_after(FAREWELL_S):
+            if isinstance(self._stream, trio.abc.HalfCloseableStream):
+                await self._stream.send_eof()
+                while await self._stream.receive_some(READ_BYTES):
+                    pass
+
+    def end(self) -> None:
+        """Give everything back."""
+        self._connection.lost(_ENTERED)
+        self._connection.detach()
+
+
+class Frames:
+    """Counts the frames that a broker sends before a client is let in.
+
+    MQTT and STOMP have none: what is said first there is said to who was let in, or is refused.
+
+    Args:
+        protocol: the listener's.
+    """
+
+    def __init__(self, protocol: str) -> None:
+        self._protocol = protocol
+        self._data = bytearray()
+        self._is_amqp10 = False
+        self.count = 0
+
+    def add(self, data: bytes) -> None:
+        """Take what is sent."""
+        self.rest_behind(2**62, data)
+
+    def rest_behind(self, count: int, data: bytes) -> bytes:
+        """Take what is sent; returns what stands behind so many frames, as far as it came with this."""
+        self._data += data
+        while self.count < count:
+            size = self._size()
+            if size is None or len(self._data) < size:
+                return b""
+            del self._data[:size]
+            self.count += 1
+        rest = bytes(self._data)
+        self._data.clear()
+        return rest
+
+    def _size(self) -> int | None:
+        """Of the frame that begins here; None while that is not known."""
+        data = self._data
+        if len(data) < 8:
+            return None
+        if self._protocol == AMQP:
+            if data[:4] == b"AMQP":  # a header, not a frame
+                self._is_amqp10 = True
+                return 8
+            if not self._is_amqp10:
+                return int(_LENGTH.unpack_from(data, 3)[0]) + 8
+            return int(_LENGTH.unpack_from(data)[0])
+        if self._protocol == STREAMS:
+            return int(_LENGTH.unpack_from(data)[0]) + 4
+        return None
+
+
+class Continued(trio.abc.HalfCloseableStream):
+    """A client's stream to whoever serves it: begins with what it said before, and leaves out what it was answered.
+
+    Args:
+        stream: the client's.
+        arrival: what was said.
+        protocol: in which.
+    """
+
+    def __init__(self, stream: trio.abc.Stream, arrival: Arrival, protocol: str) -> None:
+        self._stream = stream
+        self._heard = arrival.heard
+        self._left_out = LeftOut(arrival, protocol)
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        if self._heard:
+            first, self._heard = self._heard[:max_bytes], self._heard[max_bytes:] if max_bytes else b""
+            return first
+        return bytes(await self._stream.receive_some(max_bytes))
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        if not self._left_out.is_done:
+            data = self._left_out.rest(bytes(data))
+        if data:
+            await self._stream.send_all(data)
+        else:
+            await trio.lowlevel.checkpoint()
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
+
+    async def send_eof(self) -> None:
+        if isinstance(self._stream, trio.abc.HalfCloseableStream):
+            await self._stream.send_eof()
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+class LeftOut:
+    """What is left out of an owner's answers, because the client has heard it."""
+
+    def __init__(self, arrival: Arrival, protocol: str) -> None:
+        self._frames = Frames(protocol)
+        self._count = arrival.answered
+        self.is_done = not self._count
+
+    def rest(self, data: bytes) -> bytes:
+        """What is not left out of this."""
+        rest = self._frames.rest_behind(self._count, data)
+        self.is_done = self._frames.count >= self._count
+        return rest

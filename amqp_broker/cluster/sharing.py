@@ -1,0 +1,236 @@
+"""The directory in etcd: written by the root's owner, read by all nodes, agreed with by the owners of all shards.
+
+What an administrator has changed is answered when it stands there (``until_shared``); who serves a client has asked
+etcd what stands there after the client came (``current``, ``until_in_force``). So a client that was told of a user, a
+permission or a virtual host finds it at every node. What is in the directory is ``directory.py``.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
+from typing import Final
+
+import trio
+
+from amqp_broker.broker.observer import Happening, Kind, Onlooker, Subject
+from amqp_broker.cluster.directory import Directory, agree
+from amqp_broker.cluster.etcd_client import EtcdClient
+from amqp_broker.cluster.following import follow
+from amqp_broker.cluster.keys import ROOT_SHARD, BadKey, Keys
+from amqp_broker.cluster.known import Known
+from amqp_broker.cluster.members import EtcdRefused, EtcdUnavailable
+from amqp_broker.etcd import messages
+from amqp_broker.etcd.messages import Target
+from amqp_broker.logs import log_event
+from amqp_broker.server.broker_server import BrokerServer
+from amqp_broker.server.changes import until_durable
+
+PAUSE_S: Final = 0.1
+_KINDS: Final = (Kind.VIRTUAL_HOST, Kind.USER, Kind.PERMISSION, Kind.TOPIC_PERMISSION, Kind.PARAMETER)
+_HAPPENINGS: Final = ("user.", "vhost.")
+_LOGINS: Final = "user.authentication."
+
+
+class _Changes(Onlooker):
+    """Counts what changes of that which is in a directory."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.shared = 0  # of them, so many are in etcd
+        self.moved = trio.Event()
+
+    def declared(self, subject: Subject, by: str) -> None:
+        """Count it."""
+        if subject.kind in _KINDS:
+            self._more()
+
+    def deleted(self, subject: Subject, by: str) -> None:
+        """Count it."""
+        if subject.kind in _KINDS:
+            self._more()
+
+    def happened(self, happening: Happening) -> None:
+        """Count it."""
+        if happening.name.startswith(_HAPPENINGS) and not happening.name.startswith(_LOGINS):
+            self._more()
+
+    def _more(self) -> None:
+        self.count += 1
+        self.tell()
+
+    def tell(self) -> None:
+        """Whoever waits looks again."""
+        self.moved.set()
+        self.moved = trio.Event()
+
+    async def until_shared(self) -> None:
+        """Return when all that has changed so far is in etcd."""
+        count = self.count
+        while self.shared < count:
+            await self.moved.wait()
+
+
+class Sharing:
+    """The directory, as one node has it.
+
+    Args:
+        etcd: the members.
+        keys: of the cluster.
+        known: what the node knows; told when the directory has changed.
+        shard_count: how many shards there are.
+    """
+
+    def __init__(self, etcd: EtcdClient, keys: Keys, known: Known, shard_count: int) -> None:
+        self._etcd = etcd
+        self._key = keys.directory
+        self._owner_key = keys.owner(ROOT_SHARD).encode()
+        self._known = known
+        self._shard_count = shard_count
+        self.directory = Directory()
+        self._in_force: dict[int, int] = {}  # by shard that this node owns: the number of the directory
+        self._reads_begun = self._reads_done = 0
+        self._changes = _Changes()  # of the root, while this node owns it
+
+    async def until_shared(self) -> None:
+        """Return when all that administrators have changed here so far stands in etcd."""
+        await self._changes.until_shared()
+
+    async def follow(self) -> None:
+        """Follow what stands in etcd, until cancelled."""
+
+        def take_all(found: Mapping[str, bytes]) -> None:
+            for value in found.values():
+                self._take(value)
+
+        await follow(self._etcd, self._key, take_all, lambda key, value: self._take(value), self._known.tell)
+
+    def _take(self, value: bytes) -> None:
+        try:
+            found = Directory.decode(value)
+        except BadKey as error:
+            log_event(logging.ERROR, "directory not read", reason=str(error))
+            return
+        if found.number > self.directory.number:
+            self.directory = found
+            self._known.tell()
+
+    async def current(self) -> Directory:
+        """As it stands in etcd at a moment after this was asked; as it is known where etcd does not answer.
+
+        One question to etcd answers all who ask at the same time.
+        """
+        wanted = self._reads_begun + 1
+        while self._reads_done < wanted:
+            changed = self._known.changed
+            if self._reads_begun > self._reads_done:
+                await changed.wait()
+                continue
+            self._reads_begun += 1
+            try:
+                with suppress(EtcdUnavailable, EtcdRefused):
+                    await self._read()
+                self._reads_done += 1
+            finally:
+                self._reads_begun = self._reads_done  # who was cancelled has not read
+                self._known.tell()
+        return self.directory
+
+    async def _read(self) -> None:
+        request = messages.range_request(self._key.encode())
+        for entry in messages.RangeAnswer.read(await self._etcd.call(messages.RANGE, request)).entries:
+            self._take(entry.value)
+
+    async def until_in_force(self, shard: int) -> None:
+        """Return when a shard that this node owns agrees with the directory as it is now, or is owned no more."""
+        if shard == ROOT_SHARD:
+            return
+        number = (await self.current()).number
+        while self._in_force.get(shard, number) < number:
+            await self._known.changed.wait()
+
+    async def keep(
+        self,
+        shard: int,
+        server: BrokerServer,
+        claim: Callable[[], bytes],
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Have a shard that this node owns agree with the directory; the root, have the directory agree with it.
+
+        Starts when it does for the first time.
+
+        Args:
+            claim: what stands in the owner's key, with which the directory is fenced.
+        """
+        if shard == ROOT_SHARD:
+            await self._share(server, claim, task_status)
+        else:
+            await self._agree(shard, server, task_status)
+
+    async def _share(
+        self, server: BrokerServer, claim: Callable[[], bytes], task_status: trio.TaskStatus[None]
+    ) -> None:
+        changes = self._changes = _Changes()
+        broker = server.broker
+        broker.observers.add(changes, of_messages=False)
+        is_read = is_started = False
+        while True:
+            count = changes.count
+            is_read = is_read or await self._try_to_read()
+            await until_durable(broker)
+            directory = self.directory.followed_by(broker, self._shard_count)
+            if not is_read or (directory is not self.directory and not await self._put(directory, claim())):
+                await trio.sleep(PAUSE_S)
+                continue
+            changes.shared = count
+            changes.tell()
+            if not is_started:
+                is_started = True
+                task_status.started()
+            if changes.count == count:
+                await changes.moved.wait()
+
+    async def _try_to_read(self) -> bool:
+        try:
+            await self._read()
+        except (EtcdUnavailable, EtcdRefused):
+            return False
+        return True
+
+    async def _put(self, directory: Directory, claim: bytes) -> bool:
+        """Write it while this node owns the root; returns whether it stands there."""
+        value = directory.encode()
+        fence = messages.compare(self._owner_key, Target.VALUE, claim)
+        request = messages.transaction_request([fence], [messages.put(self._key.encode(), value)])
+        try:
+            answer = messages.TransactionAnswer.read(await self._etcd.call(messages.TRANSACTION, request))
+        except (EtcdUnavailable, EtcdRefused) as error:
+            log_event(logging.WARNING, "directory not written", reason=str(error))
+            return False
+        if answer.succeeded:
+            self._take(value)
+        return answer.succeeded
+
+    async def _agree(self, shard: int, server: BrokerServer, task_status: trio.TaskStatus[None]) -> None:
+        number = 0
+        await self.current()
+        try:
+            while True:
+                changed = self._known.changed
+                directory = self.directory
+                if directory.number > number:
+                    server.broker.handle(partial(agree, server.broker, directory, shard))
+                    self._in_force[shard] = directory.number
+                    self._known.tell()
+                    if not number:
+                        task_status.started()
+                    number = directory.number
+                else:
+                    await changed.wait()
+        finally:
+            self._in_force.pop(shard, None)
+            self._known.tell()

@@ -1,0 +1,336 @@
+"""A broker that is divided into shards, as one: which owner answers a call, or all of them together.
+
+What belongs to a virtual host is its owner's; users, permissions and the list of virtual hosts are the root's; lists
+are collected from all, and an owner that is missing is an error, never a shorter list. The root's broker knows all
+virtual hosts, but those that are of another shard are empty there, and left out of what it lists.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+import trio
+
+from amqp_broker.management.api.lists import Listing, answer_one
+from amqp_broker.management.http.forwarding import forward
+from amqp_broker.management.http.messages import Answer, answer_json, no_such_object, to_json
+from amqp_broker.server.shards import ROOT, Shards
+
+if TYPE_CHECKING:
+    from amqp_broker.management.http.call import Call
+    from amqp_broker.management.http.router import Endpoint
+
+Row = dict[str, Any]
+
+HERE: Final = frozenset(
+    (
+        "/api",
+        "/api/auth",
+        "/api/auth/hash_password/{password}",
+        "/api/deprecated-features",
+        "/api/deprecated-features/used",
+        "/api/feature-flags",
+        "/api/login",
+        "/api/version",
+        "/api/whoami",
+        "/api/x/events",
+        "/api/x/log",
+        "/api/x/session",
+    )
+)
+OF_ROOT: Final = (  # although some of their paths name a virtual host
+    "/api/permissions",
+    "/api/topic-permissions",
+    "/api/users",
+    "/api/vhosts/{vhost}/permissions",
+    "/api/vhosts/{vhost}/topic-permissions",
+    "/api/vhosts/{vhost}/start/{node}",
+)
+LISTS: Final = frozenset(
+    (
+        "/api/bindings",
+        "/api/channels",
+        "/api/connections",
+        "/api/connections/username/{user}",
+        "/api/consumers",
+        "/api/exchanges",
+        "/api/federation-links",
+        "/api/federation-links/state/down",
+        "/api/operator-policies",
+        "/api/parameters",
+        "/api/parameters/{component}",
+        "/api/policies",
+        "/api/queues",
+        "/api/queues/detailed",
+        "/api/shovels",
+        "/api/stream/connections",
+        "/api/stream/consumers",
+        "/api/stream/publishers",
+        "/api/traces",
+        "/api/vhost-limits",
+        "/api/vhosts",
+        "/api/x/drops",
+    )
+)
+ANYWHERE: Final = frozenset(  # what they name is at one of the owners
+    (
+        "/api/channels/{channel}",
+        "/api/connections/{connection}",
+        "/api/connections/{connection}/channels",
+        "/api/connections/{connection}/sessions",
+    )
+)
+BY_QUERY: Final = frozenset(("/api/x/explain/route", "/api/x/topology"))
+OF_LISTINGS: Final = frozenset(("page", "page_size", "sort", "sort_reverse", "name", "use_regex", "columns"))
+OF_EVERYTHING: Final = ("users", "vhosts", "permissions", "topic_permissions", "global_parameters")
+OF_VIRTUAL_HOSTS: Final = ("parameters", "policies", "queues", "exchanges", "bindings")
+SUMMED: Final = ("message_stats", "churn_rates", "queue_totals", "object_totals")
+
+
+class Division:
+    """The shards of a broker, to administrators who ask one node.
+
+    Args:
+        shards: as the node knows them.
+    """
+
+    def __init__(self, shards: Shards) -> None:
+        self._shards = shards
+        self._special: dict[str, Callable[[Call], Awaitable[Answer]]] = {
+            "/api/all-configuration": self._definitions,
+            "/api/definitions": self._definitions,
+            "/api/overview": self._overview,
+            "/api/vhosts/{vhost}": self._virtual_host,
+            "/api/x/problems": self._problems,
+            "/api/x/queues": self._brief_queues,
+        }
+
+    async def answer(self, endpoint: Endpoint, call: Call) -> Answer | None:
+        """Have a call answered by whom it concerns; None where that is this node.
+
+        Raises:
+            HttpError: it is refused, or an owner does not answer.
+        """
+        path = endpoint.path
+        if path in HERE or not path.startswith(("/api", "/metrics")):
+            return None
+        if path in self._special:
+            return await self._special[path](call)
+        if path.startswith(OF_ROOT):
+            return await forward(self._shards, ROOT, call)
+        host = call.variables.get("vhost")
+        if path in BY_QUERY:
+            asked: Mapping[str, Any] = call.body() if call.request.method == "POST" else call.request.query
+            host = str(asked.get("vhost", "/"))
+        if host is not None:
+            return await forward(self._shards, self._shards.shard_of(host), call)
+        if path in LISTS and call.request.method in ("GET", "HEAD"):
+            return await self._list(call, is_of_hosts=path == "/api/vhosts")
+        if path in ANYWHERE or path in LISTS:
+            return await self._first(call)
+        return await forward(self._shards, ROOT, call)
+
+    # --- from all
+
+    async def _all(self, call: Call, query: Mapping[str, str] | None = None) -> dict[int, Any]:
+        """What each owner answers, by shard.
+
+        Raises:
+            _Refused: one of them refuses.
+        """
+        answers: dict[int, Answer] = {}
+        failed: list[Exception] = []
+
+        async def ask(shard: int) -> None:
+            try:
+                answers[shard] = await forward(self._shards, shard, call, query)
+            except Exception as error:
+                failed.append(error)
+
+        async with trio.open_nursery() as nursery:
+            for shard in self._shards.numbers:
+                nursery.start_soon(ask, shard)
+        if failed:
+            raise failed[0]
+        for answer in answers.values():
+            if answer.status != 200:
+                raise _Refused(answer)
+        return {shard: json.loads(answers[shard].body) for shard in sorted(answers)}
+
+    def _own(self, shard: int, rows: Iterable[Row], name: str = "vhost") -> list[Row]:
+        """Those rows that a shard has to say something of."""
+        return [row for row in rows if name not in row or self._shards.shard_of(row[name]) == shard]
+
+    async def _list(self, call: Call, *, is_of_hosts: bool) -> Answer:
+        query = {name: value for name, value in call.request.query.items() if name not in OF_LISTINGS}
+        name = "name" if is_of_hosts else "vhost"
+        try:
+            found = await self._all(call, query)
+        except _Refused as refused:
+            return refused.answer
+        rows = [row for shard, some in found.items() for row in self._own(shard, some, name)]
+        rows.sort(key=lambda row: str(row.get(name, "")))
+        return await Listing(call, rows, lambda row: row, lambda row: str(row.get("name", ""))).answer()
+
+    async def _first(self, call: Call) -> Answer:
+        """Of the owner that knows what the path names."""
+        answer = no_such_object().answer()
+        for shard in self._shards.numbers:
+            answer = await forward(self._shards, shard, call)
+            if answer.status != 404:
+                break
+        return answer
+
+    async def _overview(self, call: Call) -> Answer:
+        query = {name: value for name, value in call.request.query.items() if name != "columns"}
+        try:
+            found = await self._all(call, query)
+        except _Refused as refused:
+            return refused.answer
+        whole: Row = found[ROOT]
+        for shard, one in found.items():
+            if shard != ROOT:
+                for name in SUMMED:
+                    whole[name] = _sum(whole.get(name), one.get(name))
+        elsewhere = [host for host in call.broker.virtual_hosts.values() if self._shards.shard_of(host.name) != ROOT]
+        seen = [host for host in elsewhere if call.user.permissions.get(host.name) or "monitoring" in _tags(call)]
+        whole["object_totals"]["exchanges"] -= sum(len(host.exchanges) for host in seen)
+        return await answer_one(call, whole)
+
+    async def _problems(self, call: Call) -> Answer:
+        try:
+            found = await self._all(call)
+        except _Refused as refused:
+            return refused.answer
+        problems = [one for some in found.values() for one in some["problems"]]
+        problems.sort(key=lambda one: bool(one["severity"] != "bad"))
+        totals: Any = {}
+        for some in found.values():
+            totals = _sum(totals, some["totals"])
+        return answer_json({"problems": problems, "totals": totals})
+
+    async def _brief_queues(self, call: Call) -> Answer:
+        """A window of the queues: the first so many of each owner have those of all among them."""
+        from amqp_broker.management.api.brief_queues import WINDOW_MAX, whole
+
+        query = call.request.query
+        offset, limit = whole(call, "offset", 0, 10**9), max(whole(call, "limit", 50, WINDOW_MAX), 1)
+        rows: list[Row] = []
+        for begin in range(0, offset + limit, WINDOW_MAX):
+            wanted = {"offset": str(begin), "limit": str(min(offset + limit - begin, WINDOW_MAX))}
+            try:
+                found = await self._all(call, {**query, **wanted})
+            except _Refused as refused:
+                return refused.answer
+            rows += [row for some in found.values() for row in some["items"]]
+            if all(len(some["items"]) < WINDOW_MAX for some in found.values()):
+                break
+        sort = query.get("sort") or "name"
+        rows.sort(key=lambda row: (str(row["name"]), str(row["vhost"])))
+        if sort != "name":
+            rows.sort(key=lambda row: _number(row.get(sort)), reverse=call.request.flag("sort_reverse"))
+        elif call.request.flag("sort_reverse"):
+            rows.reverse()
+        first = found[ROOT]
+        return answer_json(
+            {
+                "total": sum(some["total"] for some in found.values()),
+                "filtered": sum(some["filtered"] for some in found.values()),
+                "offset": offset,
+                "types": first["types"],
+                "items": rows[offset : offset + limit],
+            }
+        )
+
+    # --- one after the other
+
+    async def _virtual_host(self, call: Call) -> Answer:
+        """The root has the list; what is in a virtual host, and whether it is traced, is its owner's."""
+        name, method = call.variables["vhost"], call.request.method
+        shard = self._shards.shard_of(name)
+        if shard == ROOT or method not in ("PUT", "DELETE"):
+            return await self._created(call) if method == "PUT" else await forward(self._shards, shard, call)
+        if method == "DELETE":
+            emptied = await forward(self._shards, shard, call)
+            if emptied.status not in (204, 404):
+                return emptied
+            return await forward(self._shards, ROOT, call)
+        return await self._created(call)
+
+    async def _created(self, call: Call) -> Answer:
+        answer = await forward(self._shards, ROOT, call)
+        if answer.status in (201, 204) and "tracing" in call.body():
+            await self._shards.refresh()
+            shard = self._shards.shard_of(call.variables["vhost"])
+            if shard != ROOT:
+                traced = await forward(self._shards, shard, call)
+                return answer if traced.status in (201, 204) else traced
+        return answer
+
+    async def _definitions(self, call: Call) -> Answer:
+        from amqp_broker.management.api.definitions import download_header
+
+        if call.request.method == "POST":
+            return await self._import(call)
+        try:
+            found = await self._all(call, {})
+        except _Refused as refused:
+            return refused.answer
+        whole: Row = found[ROOT]
+        for section in OF_VIRTUAL_HOSTS:
+            whole[section] = [row for shard, one in found.items() for row in self._own(shard, one[section])]
+        return Answer(body=to_json(whole), headers=download_header(call))
+
+    async def _import(self, call: Call) -> Answer:
+        """First what the root has, then what is in the virtual hosts, one shard after the other."""
+        from amqp_broker.management.api.definitions import read_document
+
+        document = await read_document(call)
+        of_everything = {name: value for name, value in document.items() if name not in OF_VIRTUAL_HOSTS}
+        answer = await self._post(ROOT, call, of_everything)
+        await self._shards.refresh()
+        for shard in self._shards.numbers:
+            part = {
+                section: self._own(shard, document[section])
+                for section in OF_VIRTUAL_HOSTS
+                if isinstance(document.get(section), list)
+            }
+            if answer.status < 300 and any(part.values()):
+                answer = await self._post(shard, call, part)
+        return answer
+
+    async def _post(self, shard: int, call: Call, document: Row) -> Answer:
+        call.request.headers = {**call.request.headers, "content-type": "application/json"}
+        return await forward(self._shards, shard, call, body=to_json(document))
+
+
+class _Refused(Exception):
+    """An owner has refused; its answer is everybody's."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(answer.status)
+        self.answer = answer
+
+
+def _tags(call: Call) -> tuple[str, ...]:
+    return (*call.user.tags, *(("monitoring",) if "administrator" in call.user.tags else ()))
+
+
+def _sum(left: Any, right: Any) -> Any:
+    """Numbers added, and those in objects and lists; what is no number, or a time, is the first one's."""
+    if isinstance(left, dict) and isinstance(right, dict):
+        return {
+            name: left[name] if name == "timestamp" and name in left else _sum(left.get(name), right.get(name))
+            for name in {**left, **right}
+        }
+    if isinstance(left, list) and isinstance(right, list) and len(left) == len(right):
+        return [_sum(one, other) for one, other in zip(left, right, strict=True)]
+    if isinstance(left, bool) or isinstance(right, bool) or left is None or right is None:
+        return right if left is None else left
+    return left + right if isinstance(left, int | float) and isinstance(right, int | float) else left
+
+
+def _number(value: Any) -> float:
+    return float(value) if isinstance(value, int | float) else 0.0

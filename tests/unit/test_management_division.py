@@ -1,0 +1,157 @@
+"""A broker that is divided into shards, over the HTTP API of a node that owns none of them: in memory."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+from amqp_broker.access.client import Peer
+from amqp_broker.access.passwords import SHA256
+from amqp_broker.broker.broker import Broker
+from amqp_broker.management.management import Management
+from amqp_broker.network.listeners import FORWARDED, HTTP
+from amqp_broker.server.broker_server import BrokerServer
+from amqp_broker.server.shards import ShardUnreachable
+from amqp_broker.settings import Settings
+from tests.support.managed import HttpClient
+from tests.support.served import QUIET, TrioClock, on_a_jumping_clock
+
+LOCAL = Peer.at("127.0.0.1", 50_000)
+PLACES = {"/": 0, "a": 1, "b": 0}
+
+
+class TwoShards:
+    """The root, and the shard of the virtual host a."""
+
+    numbers = (0, 1)
+
+    def __init__(self, nursery: trio.Nursery, servers: list[BrokerServer]) -> None:
+        self._nursery = nursery
+        self.servers = servers
+        self.missing: set[int] = set()
+
+    def shard_of(self, virtual_host: str) -> int:
+        return PLACES.get(virtual_host, 0)
+
+    async def refresh(self) -> None:
+        pass
+
+    async def connect(self, shard: int, peer: Peer) -> trio.abc.Stream:
+        if shard in self.missing:
+            raise ShardUnreachable("no node owns it")
+        ours, theirs = trio.testing.memory_stream_pair()
+        self._nursery.start_soon(self.servers[shard].serve_stream, theirs, peer, FORWARDED)
+        return ours
+
+
+def with_hosts(broker: Broker, *hosts: str) -> None:
+    administration = broker.administration
+    administration.change_password("guest", "guest", algorithm=SHA256)  # verified at once, without a thread
+    for host in hosts:
+        if host not in broker.virtual_hosts:
+            administration.add_virtual_host(host)
+        administration.set_permission("guest", host, ".*", ".*", ".*")
+    if "/" not in hosts:
+        administration.delete_virtual_host("/")
+
+
+@asynccontextmanager
+async def divided() -> AsyncIterator[tuple[HttpClient, TwoShards]]:
+    """A client of a node that owns nothing."""
+    settings = Settings(**QUIET)
+    entrance, root, other = (BrokerServer(settings, TrioClock()) for _ in range(3))
+    with_hosts(entrance.broker, "/", "a", "b")
+    with_hosts(root.broker, "/", "a", "b")
+    with_hosts(other.broker, "a")
+    async with trio.open_nursery() as nursery:
+        shards = TwoShards(nursery, [root, other])
+        entrance.speak_http(Management(entrance, shards).serve)
+        for server in (root, other):
+            server.speak_http(Management(server).serve)
+        for server in (entrance, root, other):
+            await nursery.start(server.serve)
+        ours, theirs = trio.testing.memory_stream_pair()
+        nursery.start_soon(entrance.serve_stream, theirs, LOCAL, HTTP)
+        yield HttpClient(ours), shards
+        nursery.cancel_scope.cancel()
+
+
+async def declare_three(client: HttpClient) -> None:
+    for host in ("%2F", "a", "b"):
+        assert (await client.ask("PUT", f"/api/queues/{host}/q", {"durable": True})).status == 201
+
+
+def names(rows: Any) -> list[str]:
+    return [row["vhost"] for row in rows]
+
+
+@on_a_jumping_clock
+async def test_what_is_of_a_virtual_host_is_its_owners_and_lists_are_of_all() -> None:
+    async with divided() as (client, shards):
+        await declare_three(client)
+        assert [len(server.broker.virtual_hosts["a"].queues) for server in shards.servers] == [0, 1]
+        assert (await client.ask("GET", "/api/queues/a/q")).json["vhost"] == "a"
+        assert names((await client.ask("GET", "/api/queues")).json) == ["/", "a", "b"]
+        page = (await client.ask("GET", "/api/queues?page=1&page_size=2&sort=vhost&sort_reverse=true")).json
+        assert (names(page["items"]), page["total_count"]) == (["b", "a"], 3)
+        assert len((await client.ask("GET", "/api/exchanges")).json) == 3 * 7
+        hosts = (await client.ask("GET", "/api/vhosts?columns=name")).json
+        assert hosts == [{"name": "/"}, {"name": "a"}, {"name": "b"}]
+        window = (await client.ask("GET", "/api/x/queues?sort=vhost&offset=1&limit=1")).json
+        assert (window["total"], names(window["items"])) == (3, ["a"])
+        totals = (await client.ask("GET", "/api/overview")).json["object_totals"]
+        assert (totals["queues"], totals["exchanges"]) == (3, 3 * 7)
+
+
+@on_a_jumping_clock
+async def test_users_are_the_roots_and_a_virtual_host_that_goes_is_emptied_by_its_owner_first() -> None:
+    async with divided() as (client, shards):
+        await declare_three(client)
+        root, other = shards.servers
+        assert (await client.ask("PUT", "/api/users/ada", {"password": "p", "tags": ""})).status == 201
+        assert root.broker.users.get("ada") is not None
+        assert other.broker.users.get("ada") is None, "the directory brings it there"
+        assert (await client.ask("PUT", "/api/vhosts/a", {"tracing": True})).status == 204
+        assert [server.broker.firehose.is_on("a") for server in shards.servers] == [True, True]
+        assert (await client.ask("DELETE", "/api/vhosts/a")).status == 204
+        assert "a" not in root.broker.virtual_hosts
+        assert "a" not in other.broker.virtual_hosts
+
+
+@on_a_jumping_clock
+async def test_definitions_are_of_all_and_go_where_they_belong() -> None:
+    async with divided() as (client, shards):
+        await declare_three(client)
+        policy = {"pattern": "q", "definition": {"max-length": 3}}
+        assert (await client.ask("PUT", "/api/policies/a/p", policy)).status == 201
+        exported = (await client.ask("GET", "/api/definitions")).json
+        assert names(exported["queues"]) == ["/", "b", "a"]
+        assert [(row["vhost"], row["name"]) for row in exported["policies"]] == [("a", "p")]
+        for host in ("%2F", "a", "b"):
+            assert (await client.ask("DELETE", f"/api/queues/{host}/q")).status == 204
+        assert (await client.ask("POST", "/api/definitions", exported)).status == 204
+        assert names((await client.ask("GET", "/api/queues")).json) == ["/", "a", "b"]
+        assert [len(server.broker.virtual_hosts["a"].queues) for server in shards.servers] == [0, 1]
+
+
+@on_a_jumping_clock
+async def test_an_owner_that_is_missing_is_an_error_and_no_shorter_list() -> None:
+    async with divided() as (client, shards):
+        await declare_three(client)
+        shards.missing.add(1)
+        reply = await client.ask("GET", "/api/queues")
+        assert reply.status == 503
+        assert "shard 1" in reply.json["reason"]
+        assert (await client.ask("GET", "/api/queues/b/q")).status == 200
+
+
+@pytest.mark.parametrize("path", ["/api/queues", "/api/whoami"])
+@on_a_jumping_clock
+async def test_nobody_is_let_in_by_a_name_alone(path: str) -> None:
+    async with divided() as (client, _):
+        assert (await client.ask("GET", path, user=None, x_amqp_broker_user="guest")).status == 401
