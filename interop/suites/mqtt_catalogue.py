@@ -12,39 +12,46 @@ from interop.suites.suite import DEBIAN_POOL, HERE, Archive, Commit, LeftOut, Sd
 ECLIPSE = Commit("https://github.com/eclipse/paho.mqtt.testing", "9d7bb80bb8b9d9cfc0b52f8cb4c1916401281103")
 TESTS_5 = "interoperability.client_test5.Test"
 ECLIPSE_CONFTEST = {"interoperability/conftest.py": HERE / "stand_ins" / "eclipse_conftest.py"}
-NO_WORDS = "an MQTT 5 client is told why by DISCONNECT, as the standard wishes; the script wants to hear nothing"
-TOO_LONG = "a topic is a routing key, of 255 bytes at most; the script wants 797, and other words for 65,535"
-EARLIER = (
-    "the identifier of the first message that the client gets is 1; mosquitto has used that for one that it dropped"
+DISCONNECT = (
+    "wants that an MQTT 5 client is cut off without a word; it is to be told why by DISCONNECT (MQTT 5.0, 4.13.1), "
+    "as mosquitto's next version does, which has dropped the script (its commit ba2ca33)"
 )
+TOO_LARGE = "wants a packet of 21 bytes for a client that takes 20 at most, which MQTT 5.0, 3.1.2.11.4 forbids"
 WILL_DELAY = (
-    "the session ends with its connection, or is replaced, and with it the delay of its will (MQTT 5.0, 3.1.3.2.2)"
+    "wants that the delay of a will outlasts its session; it is said when the session ends (MQTT 5.0, 3.1.3.2.2)"
 )
-OF_MOSQUITTO = {
-    "01-connect-connack-2163.py": NO_WORDS,
-    "01-connect-duplicate.py": NO_WORDS,
-    "02-subpub-qos1-bad-pubcomp.py": NO_WORDS,
-    "02-subpub-qos1-bad-pubrec.py": NO_WORDS,
-    "02-subpub-qos2-bad-puback-1.py": NO_WORDS,
-    "02-subpub-qos2-bad-puback-2.py": NO_WORDS,
-    "02-subpub-qos2-bad-pubcomp.py": NO_WORDS,
-    "02-subpub-qos0-long-topic.py": TOO_LONG,
-    "02-subscribe-long-topic.py": TOO_LONG,
-    "03-publish-long-topic.py": TOO_LONG,
-    "02-subpub-qos1-message-expiry.py": EARLIER,
-    "12-prop-maximum-packet-size-publish-qos1.py": EARLIER,
-    "12-prop-maximum-packet-size-publish-qos2.py": EARLIER,
-    "02-subpub-qos2.py": "a message of QoS 2 is handed on when it comes, not at its PUBREL: both are allowed",
-    "03-publish-c2b-disconnect-qos2.py": "PUBCOMP says 0x92 for an identifier that is not known (3.7.2.1)",
-    "03-publish-dollar-v5.py": "$SYS and $share are topics as others, as with RabbitMQ",
-    "03-publish-qos1-queued-bytes.py": "imports a module of Python 2",
+NOT_THE_STANDARDS = {
+    "01-connect-connack-2163.py": DISCONNECT,
+    "01-connect-duplicate.py": DISCONNECT,
+    "02-subpub-qos1-bad-pubcomp.py": DISCONNECT,
+    "02-subpub-qos1-bad-pubrec.py": DISCONNECT,
+    "02-subpub-qos2-bad-puback-1.py": DISCONNECT,
+    "02-subpub-qos2-bad-puback-2.py": DISCONNECT,
+    "02-subpub-qos2-bad-pubcomp.py": DISCONNECT,
+    "12-prop-maximum-packet-size-publish-qos1.py": TOO_LARGE,
+    "12-prop-maximum-packet-size-publish-qos2.py": TOO_LARGE,
     "07-will-delay.py": WILL_DELAY,
     "07-will-delay-reconnect.py": WILL_DELAY,
     "07-will-delay-recover.py": WILL_DELAY,
-    "07-will-takeover.py": "the will of a connection that was taken over is published, without a delay (3.1.4)",
-    "07-will-properties.py": "properties of different kinds come in another order",
-    "13-malformed-subscribe-v5.py": "a SUBSCRIBE without a filter is a Protocol Error (5.0, 3.8.3)",
-    "13-malformed-unsubscribe-v5.py": "an UNSUBSCRIBE of a bad filter is answered by itself",
+    "07-will-takeover.py": (
+        "wants no will of a connection that another one takes over and both sessions last; it is to be said "
+        "(MQTT 3.1.1, 3.1.2.5; MQTT 5.0, 3.1.4)"
+    ),
+    "13-malformed-subscribe-v5.py": (
+        "wants 0x81, Malformed Packet, for what the standard calls a Protocol Error, 0x82: a SUBSCRIBE without a "
+        "filter (MQTT 5.0, 3.8.3), a subscription identifier of 0 (3.8.2.1.2)"
+    ),
+    "03-publish-long-topic.py": (
+        "wants 0x82 for a topic of more than 200 levels, and 0x81 in mosquitto's next version; 0x90 says that a topic "
+        "is well-formed and not accepted (MQTT 5.0, 3.14.2.1)"
+    ),
+    "02-subpub-qos1-message-expiry.py": (
+        "wants the packet identifier 2 for the first message that the client gets; the sender chooses (MQTT 5.0, 2.2.1)"
+    ),
+    "07-will-properties.py": (
+        "wants properties of different kinds in the order in which they came, which means nothing (MQTT 5.0, 2.2.2.2)"
+    ),
+    "03-publish-qos1-queued-bytes.py": "is for Python 2 and asks for mosquitto's counts below $SYS; fails there, too",
 }
 UNDER_TEST = {"BROKER_UNDER_TEST_HOST": "{host}", "BROKER_UNDER_TEST_PORT": "{port}"}
 PYTEST = ("pytest==8.4.2", "pytest-timeout==2.4.0")
@@ -97,8 +104,11 @@ MOSQUITTO = Suite(
         "src/mosquitto": HERE / "stand_ins" / "mosquitto_program.py",
     },
     protocol="mqtt",
-    explained={f"mosquitto_scripts::test_script[{script}]": why for script, why in OF_MOSQUITTO.items()},
     test_timeout_s=60,
+    left_out=tuple(
+        LeftOut(("--deselect", f"mosquitto_scripts.py::test_script[{script}]"), f"it {why}")
+        for script, why in NOT_THE_STANDARDS.items()
+    ),
 )
 
 GMQTT = Suite(
@@ -129,7 +139,6 @@ AIOMQTT = Suite(
     protocol="mqtt",
     explained={
         "tests.test_client::test_client_reusable_message": "the client itself raises a group of exceptions",
-        "tests.test_client::test_messages_view_len": "has the message before its PUBCOMP, and waits for another",
     },
     test_timeout_s=30,
     left_out=(LeftOut(("-k", "not tls and not websockets"), "asks a public server's ports for TLS and web sockets"),),

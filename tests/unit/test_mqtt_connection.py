@@ -347,6 +347,22 @@ def test_a_message_of_qos_2_that_comes_again_is_routed_once(broker: MemoryBroker
     assert payloads(subscriber.messages()) == [b"m", b"another"]
 
 
+@pytest.mark.parametrize("qos", [0, 1, 2])
+def test_a_client_is_told_of_its_own_message_of_qos_2_before_it_gets_it(broker: MemoryBroker, qos: int) -> None:
+    client = connected(broker, "c", 5)
+    client.subscribe("a", qos)
+    for number in (1, 2):
+        client.publish("a", b"%d" % number, 2, packet_id=number)
+        broker.settle()
+        told, message = client.all()
+        assert told == Acknowledgement(PacketType.PUBREC, number)
+        assert isinstance(message, Publish)
+        assert message.payload == b"%d" % number
+        if qos:
+            client.acknowledge(PacketType.PUBREC if qos == 2 else PacketType.PUBACK, message.packet_id)
+            client.all()
+
+
 def test_what_is_sent_with_qos_2_keeps_its_identifier(broker: MemoryBroker) -> None:
     client = connected(broker, "c", clean=False)
     client.subscribe("a", 2)

@@ -106,6 +106,12 @@ class Connection(Link):
     def deliveries(self, *, at_most_once: bool) -> Deliveries:
         return self.delivering.at_most_once if at_most_once else self.delivering
 
+    def hold_deliveries(self) -> None:
+        self.delivering.hold()
+
+    def go_on_delivering(self) -> None:
+        self.delivering.go_on_when_finished()
+
     def not_local(self, topic: str) -> frozenset[str]:
         return self.subscribing.not_local(topic)
 

@@ -48,6 +48,7 @@ class DeliveringAtMostOnce(Deliveries):
         self._subscribing = subscribing
         self._composer = composer
         self.has_room = True
+        self.is_held = False
         self.update_room()
 
     def deliver(self, consumer: Consumer, message: Message, header: bytes) -> None:
@@ -77,7 +78,8 @@ class DeliveringAtMostOnce(Deliveries):
     def update_room(self) -> None:
         """Whether the client takes what is sent may have changed; returns nothing, consumers are resumed elsewhere."""
         connection = self._connection
-        self.has_room = not (connection.output.is_congested or connection.virtual_host.are_deliveries_held)
+        is_held = connection.virtual_host.are_deliveries_held or self.is_held
+        self.has_room = not (is_held or connection.output.is_congested)
 
 
 class Composer:
@@ -171,6 +173,8 @@ class Delivering(Deliveries):
         self._monotonic_ms = broker.clock.monotonic_ms
         self._last_id = 0
         self._is_stopped = False
+        self._is_held = False
+        self._will_go_on = False
 
     # --- out
 
@@ -338,7 +342,8 @@ class Delivering(Deliveries):
         had_room, connection = self.has_room, self.connection
         on_the_way = len(self.unacknowledged) + len(self._session.released)
         is_full = on_the_way >= self.receive_maximum or connection.output.is_congested
-        self.has_room = not (is_full or self._is_stopped or connection.virtual_host.are_deliveries_held)
+        is_held = connection.virtual_host.are_deliveries_held or self._is_held
+        self.has_room = not (is_full or is_held or self._is_stopped)
         if self.has_room and not had_room:
             self._subscribing.resume_consumers()
 
@@ -348,6 +353,22 @@ class Delivering(Deliveries):
         self.update_room()
         if self.at_most_once.has_room:
             self._subscribing.resume_consumers()
+
+    def hold(self) -> None:
+        """Deliver nothing more for now."""
+        self._is_held = self.at_most_once.is_held = True
+        self.has_room = self.at_most_once.has_room = False
+
+    def go_on_when_finished(self) -> None:
+        """Deliver again at the end of the chunk, behind the answers that are told there."""
+        if not self._will_go_on:
+            self._will_go_on = True
+            self.connection.broker.to_finish.append(self._go_on)
+
+    def _go_on(self) -> None:
+        self._will_go_on = self._is_held = self.at_most_once.is_held = False
+        if not self._is_stopped:
+            self.congestion_changed()
 
     # --- for those who look on
 

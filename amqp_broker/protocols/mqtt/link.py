@@ -56,6 +56,14 @@ class Link(OneChannelConnection):
         """Those of the client's queues that do not want what it publishes itself to this topic."""
         raise NotImplementedError
 
+    def hold_deliveries(self) -> None:
+        """The client gets no message before it was told of one of its own."""
+        raise NotImplementedError
+
+    def go_on_delivering(self) -> None:
+        """It is told at the end of the chunk, if it need not wait for the journal: after that it gets messages."""
+        raise NotImplementedError
+
     def queue_has_gone(self, consumer: Consumer) -> None:
         """Somebody has deleted one of the client's queues."""
         raise NotImplementedError

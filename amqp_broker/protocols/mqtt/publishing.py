@@ -111,6 +111,8 @@ class Publishing:
             text = f"more than {self._receive_maximum} messages on their way"
             raise MqttError(Reason.RECEIVE_MAXIMUM_EXCEEDED, text)
         connection.throttle.has_published = True
+        if packet.qos == EXACTLY_ONCE:  # PUBREC first, for clients that take a message before it for another one
+            connection.hold_deliveries()
         reason, outcome = self._try_put(packet, topic)
         if packet.qos == AT_LEAST_ONCE:
             self._unanswered += 1
@@ -122,6 +124,7 @@ class Publishing:
                 connection.has_cost(len(session.received) // IDS_AT_COST_OF_ONE)
                 outcome = connection.broker.durability.position if session.is_durable else outcome
             self._answer(PacketType.PUBREC, packet.packet_id, reason, outcome)
+            connection.go_on_delivering()
 
     def _on_the_way(self) -> int:
         """How many of the client's messages are not done with."""
