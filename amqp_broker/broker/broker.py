@@ -10,7 +10,7 @@ the chunks (``works.py``). Several brokers in one process share nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from amqp_broker.access.passwords import SCRYPT, SHA256
 from amqp_broker.broker.administration import Administration
@@ -19,7 +19,7 @@ from amqp_broker.broker.contents import Contents
 from amqp_broker.broker.message import Address
 from amqp_broker.broker.persistence.definitions import keep_user, keep_virtual_host
 from amqp_broker.broker.persistence.recovery import Recovery
-from amqp_broker.broker.ports import Clock, Driver, PassiveDriver
+from amqp_broker.broker.ports import Clock, Conversation, Driver, PassiveDriver
 from amqp_broker.compilation import mypyc_attr
 from amqp_broker.journal.port import Journal, Progress
 from amqp_broker.settings import DESCRIPTIONS, Settings
@@ -32,6 +32,7 @@ ReplyConsumer = Callable[[Address, bytes, bytes], None]  # takes address, conten
 
 Result = TypeVar("Result")
 
+NOT_ASKED_YET: Final = -1  # what the time is, within the piece of work that is being done
 DEAD_LETTER_COST = 10  # how much longer one takes than a delivery: its header is decoded and made anew
 
 
@@ -53,8 +54,8 @@ class Broker(Contents):
         self.awaiting_commit: dict[Callable[[], None], None] = {}  # the same, for whom something must be kept first
         self.administration = Administration(self)
         self.dropped_message_count = 0  # of messages that the journal held, but not their queues
-        self.piece_began_ms = 0  # when the piece of work that is being done began, on the clock that only grows
         self._is_handling = False
+        self._piece_began_ms = NOT_ASKED_YET
         self._message_traces: MessageTraces | None = None
         self._file_traces: FileTraces | None = None
 
@@ -154,18 +155,44 @@ class Broker(Contents):
         """
         if self._is_handling:
             return work()
-        self._is_handling = True
-        self.piece_began_ms = self.clock.monotonic_ms()
+        self._begin_piece()
         try:
             result = work()
-            if self.changed_queues or self.dead_letters:
-                self._serve_changed(self.works.slice_messages)
-            if self.to_finish:
-                self._finish()
+            self._settle()
         finally:
             self._is_handling = False
         self._tell_driver()
         return result
+
+    def handle_items(self, conversation: Conversation, items: Iterator[Any]) -> None:
+        """The same for what a client has sent, which the conversation handles: each chunk would be a function else."""
+        if self._is_handling:
+            conversation.handle_rest(items)
+            return
+        self._begin_piece()
+        try:
+            conversation.handle_rest(items)
+            self._settle()
+        finally:
+            self._is_handling = False
+        self._tell_driver()
+
+    @property
+    def piece_began_ms(self) -> int:
+        """When the piece of work that is being done began, on the clock that only grows; found out when first asked."""
+        if self._piece_began_ms == NOT_ASKED_YET:
+            self._piece_began_ms = self.clock.monotonic_ms()
+        return self._piece_began_ms
+
+    def _begin_piece(self) -> None:
+        self._is_handling = True
+        self._piece_began_ms = NOT_ASKED_YET
+
+    def _settle(self) -> None:
+        if self.changed_queues or self.dead_letters:
+            self._serve_changed(self.works.slice_messages)
+        if self.to_finish:
+            self._finish()
 
     def _finish(self) -> None:
         to_finish, self.to_finish = self.to_finish, []

@@ -5,8 +5,8 @@ Holds no implementation, but of the driver that does nothing by itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Protocol
 
 from amqp_broker.access.passwords import NotVerifiedYet
 from amqp_broker.compilation import mypyc_attr
@@ -28,6 +28,18 @@ class Clock(Protocol):
 
     def wall_ms(self) -> int:
         """Milliseconds since 1970 in UTC; time stamps that clients or the journal see."""
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Conversation:
+    """A client's connection, as far as the broker has it handle what has come in.
+
+    No Protocol: this is told with each chunk, and what mypyc knows by a base is several times as fast.
+    """
+
+    def handle_rest(self, items: Iterator[Any]) -> None:
+        """Handle what has come in: frames, packets, whatever the protocol cuts bytes into."""
+        raise NotImplementedError
 
 
 class EntryForms(Protocol):

@@ -7,7 +7,6 @@ Not here: consumers. A protocol that wants them is written as those in ``protoco
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
 from typing import Any, Final
 
 from amqp_broker.access.client import Peer
@@ -159,7 +158,7 @@ class PlainConnection(OneChannelConnection):
         """Handle all that the socket read, and what follows from it."""
         self.received_bytes += len(data)
         if not self._is_closed:
-            self.broker.handle(partial(self.handle_rest, iter(self.cut(data))))
+            self.broker.handle_items(self, iter(self.cut(data)))
             self.throttle.chunk_was_handled()
 
     def handle_rest(self, items: Iterator[Any]) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from amqp_broker.access.client import Client, Peer
 from amqp_broker.access.judge import NotDecidedYet
 from amqp_broker.access.passwords import NotVerifiedYet
+from amqp_broker.broker.ports import Conversation
 from amqp_broker.broker.queues.base import QueueBusy
 from amqp_broker.broker.timers import Timer
 from amqp_broker.broker.works import SLICE_MESSAGES, Unfinished, Work
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class ClientConnection:
+class ClientConnection(Conversation):
     """The conversation with one client.
 
     Args:
@@ -137,10 +138,6 @@ class ClientConnection:
     @property
     def channel_count(self) -> int:
         """How many channels are open; what stands for them in a protocol that has none."""
-        raise NotImplementedError
-
-    def handle_rest(self, items: Iterator[Any]) -> None:
-        """Handle what has come in: frames, packets, whatever the protocol cuts bytes into."""
         raise NotImplementedError
 
     def handle_item(self, item: Any) -> None:

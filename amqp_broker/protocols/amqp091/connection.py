@@ -167,7 +167,7 @@ class Connection(Link):
             yield frame
 
     def _handle_received(self, frames: Iterator[Frame]) -> None:
-        self.broker.handle(partial(self.handle_rest, frames))
+        self.broker.handle_items(self, frames)
         self.throttle.chunk_was_handled()
 
     def handle_rest(self, items: Iterator[Frame]) -> None:

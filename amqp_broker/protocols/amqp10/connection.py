@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from enum import Enum, auto
-from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from amqp_broker.access.client import Peer
@@ -149,7 +148,7 @@ class Connection(ConnectionContext):
         if self._step is Step.CLOSED:
             return
         frames = self._splitter.split(data)
-        self.broker.handle(partial(self.handle_rest, frames))
+        self.broker.handle_items(self, frames)
         self.missing_body_bytes = self._splitter.missing_bytes
         self.throttle.chunk_was_handled()
 

@@ -138,7 +138,7 @@ class Connection(Link):
         if self._is_closed:
             return
         packets = self._splitter.split(data)
-        self.broker.handle(partial(self.handle_rest, packets))
+        self.broker.handle_items(self, packets)
         self.missing_body_bytes = self._splitter.missing_bytes
         self.throttle.chunk_was_handled()
 

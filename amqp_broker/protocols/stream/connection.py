@@ -111,7 +111,7 @@ class Connection(Link):
         if self._is_closed:
             return
         frames = self._splitter.split(data)
-        self.broker.handle(partial(self.handle_rest, frames))
+        self.broker.handle_items(self, frames)
         self.missing_body_bytes = self._splitter.missing_bytes
         self.throttle.chunk_was_handled()
 
