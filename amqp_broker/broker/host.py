@@ -51,6 +51,7 @@ class Host:
         self.dead_letters = shared.dead_letters
         self.drops = shared.drops
         self.entry_forms = shared.driver.entry_forms
+        self.plugin_is_used = shared.driver.plugin_is_used
         self.lookup_version = 0
 
     def intercepted(self, address: Address, user_name: str, header: bytes, body: bytes) -> bytes:

@@ -14,6 +14,7 @@ from amqp_broker.compilation import mypyc_attr
 if TYPE_CHECKING:
     from amqp_broker.access.authority import Authority
     from amqp_broker.broker.message import Message
+    from amqp_broker.broker.plugin_types import PluginType
 
 
 class Clock(Protocol):
@@ -98,6 +99,9 @@ class Driver(Protocol):
     def observer_failed(self, observer: object, error: Exception) -> None:
         """This one of those who look on (``observer.py``) has raised this."""
 
+    def plugin_is_used(self, plugin: PluginType) -> None:
+        """Code of a package is called from now on; told again and again."""
+
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class PassiveDriver:
@@ -139,6 +143,9 @@ class PassiveDriver:
     def observer_failed(self, observer: object, error: Exception) -> None:
         """Raise it again: a test is to see it."""
         raise error
+
+    def plugin_is_used(self, plugin: PluginType) -> None:
+        """Nobody watches it."""
 
 
 class Authorizer(Protocol):

@@ -226,6 +226,7 @@ class BrokerServer:
                     from amqp_broker.server.logins.authority import make_authority
 
                     driver.authority = make_authority(self.broker, self.settings, nursery.start_soon)
+                nursery.start_soon(self._watch_plugins)
                 nursery.start_soon(run_timers, self.broker, driver.earlier_deadline)
                 nursery.start_soon(go_on_with_works, self.broker, driver.unfinished_work)
                 nursery.start_soon(self._turns.run)
@@ -312,6 +313,12 @@ class BrokerServer:
     def http_endpoints(self) -> list[Endpoint]:
         """Where administrators can."""
         return [endpoint for endpoint in self._reception.endpoints if endpoint.protocol in FOR_ADMINISTRATORS]
+
+    async def _watch_plugins(self) -> None:
+        await self._driver.plugin_used.wait()
+        from amqp_broker.server.plugin_watch import watch_plugins  # only who has one pays for it
+
+        await watch_plugins(self._driver.plugins)
 
     @property
     def driver(self) -> ServerDriver:

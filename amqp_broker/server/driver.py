@@ -1,12 +1,13 @@
 """The requests of the broker to the server floor, and who fulfils them: one task or thread for each kind of request.
 
 Holds none of the work; each request has a file of its own (``journal_flusher.py``, ``long_works.py``,
-``page_reader.py``, ``timers.py``, ``password_checks.py``, ``trace_writer.py``).
+``page_reader.py``, ``timers.py``, ``password_checks.py``, ``trace_writer.py``, ``plugin_watch.py``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from amqp_broker.access.authority import Authority
 from amqp_broker.access.passwords import NotVerifiedYet
@@ -15,6 +16,9 @@ from amqp_broker.logs import log_internal_error
 from amqp_broker.network.wake_up import WakeUp
 from amqp_broker.server.journal_flusher import JournalFlusher
 from amqp_broker.server.password_checks import PasswordChecks
+
+if TYPE_CHECKING:
+    from amqp_broker.broker.plugin_types import PluginType
 
 
 class ServerDriver:
@@ -28,6 +32,8 @@ class ServerDriver:
         self.flusher: JournalFlusher | None = None  # where there is a journal
         self.authority: Authority | None = None  # where settings name one, while clients are served
         self.password_checks: PasswordChecks | None = None  # while clients are served
+        self.plugins: dict[str, PluginType] = {}  # that are used and not in the box, by their entry points' values
+        self.plugin_used = WakeUp()
         self._entry_forms: EntryForms | None = None
 
     def journal_has_work(self) -> None:
@@ -72,3 +78,9 @@ class ServerDriver:
     def observer_failed(self, observer: object, error: Exception) -> None:
         """Log it, with the name of its class, which says whose it is."""
         log_internal_error("observer", error, observer=f"{type(observer).__module__}.{type(observer).__qualname__}")
+
+    def plugin_is_used(self, plugin: PluginType) -> None:
+        """Have it watched, unless it is in the box."""
+        if plugin.value not in self.plugins and not plugin.value.startswith("amqp_broker."):
+            self.plugins[plugin.value] = plugin
+            self.plugin_used.set()

@@ -82,6 +82,7 @@ def plugin_connections(settings: Settings) -> dict[str, MakeConnection]:
 
 def _make(plugin: PluginType, broker: Broker, peer: Peer, on_output: Callable[[], None]) -> ClientConnection:
     """A connection of a package's protocol; raises what its code raises, which is logged with its name."""
+    broker.driver.plugin_is_used(plugin)
     try:
         made: ClientConnection = plugin.load()(broker, peer, on_output)
     except Exception as error:

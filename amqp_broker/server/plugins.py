@@ -116,6 +116,7 @@ class Plugins:
                 switch_off()
         elif plugin.name not in self._switched_on:
             make = plugin.load()
+            self._broker.driver.plugin_is_used(plugin)
             try:
                 made = make(self._broker)
             except Exception as error:

@@ -50,6 +50,7 @@ class GuardedMatcher(Matcher):
             raise self._plugin.failed(what, error) from error
 
     def placed(self, virtual_host: Host, exchange: Exchange) -> None:
+        virtual_host.plugin_is_used(self._plugin)
         self._guarded("failed when an exchange was made", lambda: self._matcher.placed(virtual_host, exchange))
 
     def check(self, binding: Binding) -> None:
