@@ -1,7 +1,8 @@
 """Reading records of a segment again, by where the index says they lie.
 
 Holds the reading of one record and of a slice of many, large ones put together from their blocks. Everything returned
-was checked. Safe in any thread: it only reads, and what it reads does not change.
+was checked, but for what ``view_near`` is told to leave to others. Safe in any thread: it only reads, and what it reads
+does not change.
 """
 
 from __future__ import annotations
@@ -14,9 +15,18 @@ from amqp_broker.explanations import system_reason
 from amqp_broker.journal.blocks import BLOCK_BYTES_MAX, BLOCK_HEADER_BYTES
 from amqp_broker.journal.failures import JournalDamaged, JournalFailed
 from amqp_broker.journal.index import DEAD, Segment
-from amqp_broker.journal.records import RECORD_HEADER_BYTES, Record, decode_record, is_intact, record_size
+from amqp_broker.journal.records import (
+    RECORD_HEADER_BYTES,
+    Part,
+    Record,
+    decode_record,
+    has_claim,
+    is_intact,
+    record_size,
+)
 
 SLICE_BYTES = BLOCK_BYTES_MAX
+VIEWED_BYTES = 8 * BLOCK_BYTES_MAX
 
 
 class EncodedRecord(NamedTuple):
@@ -54,6 +64,51 @@ def read_near(segment: Segment, references: Sequence[int], first: int) -> list[b
         JournalDamaged: a record is not what was written.
         JournalFailed: the disk cannot read it.
     """
+    starts, slice_end = _starts_near(segment, references, first, SLICE_BYTES)
+    slice_start = starts[0] if starts else 0
+    data = _read(segment, slice_start, slice_end - slice_start) if starts else b""
+    payloads = []
+    for start in starts:
+        record = decode_record(data, start - slice_start)
+        if record is None:
+            raise JournalDamaged(segment.full_name, start, "a record fails its checksum")
+        payloads.append(record.payload)
+    return payloads
+
+
+def view_near(segment: Segment, references: Sequence[int], first: int, unchecked_bytes_min: int) -> list[Part]:
+    """``read_near`` for larger slices and without copies: the payloads are views of what was read at once.
+
+    Args:
+        unchecked_bytes_min: the checksums of payloads that are as long are not compared; what stands in a header is.
+    """
+    starts, slice_end = _starts_near(segment, references, first, VIEWED_BYTES)
+    if not starts:
+        return []
+    slice_start = starts[0]
+    data = _read(segment, slice_start, slice_end - slice_start)
+    view = memoryview(data)
+    payloads: list[Part] = []
+    viewed_bytes = 0
+    for place, start in enumerate(starts):
+        offset = start - slice_start
+        size = record_size(data, offset)
+        is_whole = RECORD_HEADER_BYTES <= size <= len(data) - offset
+        if not is_whole or not has_claim(data, offset, references[first + place]):
+            raise JournalDamaged(segment.full_name, start, "there is another record than there should be")
+        if size < unchecked_bytes_min + RECORD_HEADER_BYTES and not is_intact(data, offset, size):
+            raise JournalDamaged(segment.full_name, start, "a record fails its checksum")
+        payloads.append(view[offset + RECORD_HEADER_BYTES : offset + size])
+        viewed_bytes += size
+    if 2 * viewed_bytes < len(data):  # what lies between them shall not stay in memory with them
+        return [bytes(payload) for payload in payloads]
+    return payloads
+
+
+def _starts_near(
+    segment: Segment, references: Sequence[int], first: int, slice_bytes: int
+) -> tuple[list[int], int]:
+    """Where those records begin that one slice of a segment holds in order, and where the last one ends."""
     starts: list[int] = []
     slice_start = slice_end = 0
     for reference in islice(references, first, None):
@@ -63,18 +118,12 @@ def read_near(segment: Segment, references: Sequence[int], first: int) -> list[b
         start, size = segment.extent(index)
         if not starts:
             slice_start = slice_end = start
-        if start + size > slice_start + SLICE_BYTES or start < slice_end:
+        is_far = start + size > slice_start + slice_bytes or start < slice_end
+        if is_far or size > BLOCK_BYTES_MAX:  # what is larger is cut by the headers of blocks
             break
         starts.append(start)
         slice_end = start + size
-    data = _read(segment, slice_start, slice_end - slice_start) if starts else b""
-    payloads = []
-    for start in starts:
-        record = decode_record(data, start - slice_start)
-        if record is None:
-            raise JournalDamaged(segment.full_name, start, "a record fails its checksum")
-        payloads.append(record.payload)
-    return payloads
+    return starts, slice_end
 
 
 def _read(segment: Segment, offset: int, size: int) -> bytes:

@@ -14,13 +14,13 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from amqp_broker.explanations import system_reason
 from amqp_broker.journal.batches import GatheredBatch
-from amqp_broker.journal.cold_reads import read_near, read_record
+from amqp_broker.journal.cold_reads import read_near, read_record, view_near
 from amqp_broker.journal.failures import JournalFailed, NotAllowed, RecordGone, TornTail
 from amqp_broker.journal.files import NOT_ALLOWED, FileSystem
 from amqp_broker.journal.index import DEAD, SINGLE, Index, Segment
 from amqp_broker.journal.port import Batch, LiveRecord, Progress, Reclaim
 from amqp_broker.journal.reclaim import SegmentReclaim, choose_segments
-from amqp_broker.journal.records import CLAIMS_MAX, KIND_MAX, Payload
+from amqp_broker.journal.records import CLAIMS_MAX, KIND_MAX, Part, Payload
 from amqp_broker.journal.recovery import Recovery
 from amqp_broker.journal.reserve import Reserve
 from amqp_broker.journal.writer import SegmentWriter
@@ -254,6 +254,17 @@ class SegmentJournal:
             next_reference = references[len(payloads)]
             segment = self._index.find(next_reference)
             near = read_near(segment, references, len(payloads)) if segment is not None else []
+            payloads.extend(near or (self.read(next_reference)[1],))
+        return payloads
+
+    def view_many(self, references: Sequence[int], unchecked_bytes_min: int) -> list[Part]:
+        payloads: list[Part] = []
+        while len(payloads) < len(references):
+            next_reference = references[len(payloads)]
+            segment = self._index.find(next_reference)
+            near: list[Part] = []
+            if segment is not None:
+                near = view_near(segment, references, len(payloads), unchecked_bytes_min)
             payloads.extend(near or (self.read(next_reference)[1],))
         return payloads
 

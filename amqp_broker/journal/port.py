@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol, TypeAlias
 
 from amqp_broker.journal.failures import TornTail
-from amqp_broker.journal.records import Payload
+from amqp_broker.journal.records import Part, Payload
 
 LiveRecord: TypeAlias = tuple[int, int, bytes, Sequence[int]]
 """What recovery yields lists of: reference, kind, payload, and the references of those claims that are still live."""
@@ -142,6 +142,14 @@ class Journal(Protocol):
 
         Raises:
             RecordGone, JournalDamaged, JournalFailed: as for `read`.
+        """
+
+    def view_many(self, references: Sequence[int], unchecked_bytes_min: int) -> list[Part]:
+        """`read_many` without copies, for payloads of some bytes that have a checksum of their own.
+
+        Args:
+            references: as for `read_many`.
+            unchecked_bytes_min: those that are as long may come unchecked: whoever uses them compares their own.
         """
 
     # --- group commit ----------------------------------------------------------------------------------------------

@@ -92,6 +92,12 @@ def record_claims(data: bytes) -> int:
     return int(_HEADER.unpack_from(data)[3])
 
 
+def has_claim(data: bytes, offset: int, reference: int) -> bool:
+    """Whether the record at an offset says that this is the reference of one of its claims."""
+    _, _, base, claims, _ = _HEADER.unpack_from(data, offset)
+    return bool(base <= reference < base + claims)
+
+
 def is_intact(data: bytes, offset: int, size: int) -> bool:
     """Whether the CRC of the record of that size at an offset is right."""
     return bool(_CRC.unpack_from(data, offset)[0] == crc32(memoryview(data)[offset + 4 : offset + size]))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import trio
 
 from amqp_broker.broker.broker import Broker
@@ -29,17 +27,19 @@ async def read_pages(broker: Broker, journal: Journal, wanted_pages: WakeUp) -> 
         if not paging.reads:
             await wanted_pages.wait()
             continue
-        page = paging.reads.popleft()
-        if page.is_wanted:
-            payloads = await trio.to_thread.run_sync(_read, journal, page)
-            broker.handle(partial(page.was_read, payloads))
+        await _serve(broker, journal, paging.reads.popleft())
 
 
-def _read(journal: Journal, page: PageRead) -> list[bytes]:
-    """The payloads of a page's records; none when it is not wanted any more, and some are gone."""
+async def _serve(broker: Broker, journal: Journal, page: PageRead) -> None:
+    if page.is_wanted:
+        await trio.to_thread.run_sync(_read, journal, page)
+        broker.handle(page.was_read)
+
+
+def _read(journal: Journal, page: PageRead) -> None:
+    """Read a page's records; some may be gone when it is not wanted any more."""
     try:
-        return journal.read_many(page.references)
+        page.read(journal)
     except RecordGone:
         if page.is_wanted:
             raise
-        return []

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-from functools import partial
 from typing import cast
 
 from amqp_broker.broker.broker import Broker
@@ -138,7 +137,8 @@ class WritingDriver(ServerDriver):
             while self._broker is not None and self._journal is not None and self._broker.paging.reads:
                 page = self._broker.paging.reads.popleft()
                 if page.is_wanted:
-                    self._broker.handle(partial(page.was_read, self._journal.read_many(page.references)))
+                    page.read(self._journal)
+                    self._broker.handle(page.was_read)
         finally:
             self._is_reading = False
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -103,8 +102,8 @@ class DiskBroker(MemoryBroker):
             count -= 1
             page = self.paging.reads.popleft()
             if page.is_wanted:
-                payloads = self.journal.read_many(page.references)
-                self.handle(partial(page.was_read, payloads))
+                page.read(self.journal)
+                self.handle(page.was_read)
         self.is_reading = False
 
     is_reading = False

@@ -75,8 +75,8 @@ class HeldRead(PageRead):
         """One of the messages is gone."""
         self._done([])
 
-    def was_read(self, payloads: list[bytes]) -> None:
-        self._done(payloads)
+    def was_read(self) -> None:
+        self._done(self.payloads)
 
     def _done(self, payloads: list[bytes]) -> None:
         if self._wanted:

@@ -21,6 +21,7 @@ _TIMES: Final = struct.Struct(">QQ")  # published, expires: milliseconds since 1
 _NEVER: Final = bytes(8)  # the second of the times
 _LENGTH: Final = struct.Struct(">I")
 _ONE_QUEUE_AND_TIMES: Final = struct.Struct(">HQQQ")  # the usual beginning of a message's record, in one go
+ONE_QUEUE_AND_TIMES_BYTES: Final = _ONE_QUEUE_AND_TIMES.size
 _DEAD_LETTER: Final = 0x8000  # added to the number of extra routing keys, which fill a frame long before that
 _NO_KEYS_AND_LENGTH: Final = struct.Struct(">HI")  # the usual middle: no extra routing keys, and the header's length
 _RETURNED: Final = struct.Struct(">QI")
@@ -63,6 +64,11 @@ def message_parts(
     else:
         middle = _NO_KEYS_AND_LENGTH.pack(0, len(header))
     return start, address.encoded, middle, header, body
+
+
+def part_before_body(address: Address, header: bytes) -> bytes:
+    """What stands between the times and the body in the record of a message that is no dead letter, nor was copied."""
+    return b"%b%b%b" % (address.encoded, _NO_KEYS_AND_LENGTH.pack(0, len(header)), header)
 
 
 class MessageDecoder:

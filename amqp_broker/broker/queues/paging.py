@@ -13,13 +13,16 @@ from __future__ import annotations
 
 from array import array
 from collections import deque
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from amqp_broker.broker.message import Message
 from amqp_broker.broker.persistence.durability import Durability
 from amqp_broker.broker.persistence.message_records import KeptMessage, MessageDecoder
 from amqp_broker.broker.queues.ready import Chunk, ReadyMessages
 from amqp_broker.broker.queues.stored import StoredQueue
+
+if TYPE_CHECKING:
+    from amqp_broker.journal.port import Journal
 
 # What a queue keeps in memory, whatever the others do: so many messages, if they have no more bytes than this.
 IN_MEMORY_MIN = 64
@@ -34,18 +37,27 @@ class PageRead:
         references: of the records.
     """
 
-    __slots__ = ("references",)
+    __slots__ = ("payloads", "references")
 
     def __init__(self, references: array[int]) -> None:
         self.references = references
+        self.payloads: list[bytes] = []
 
     @property
     def is_wanted(self) -> bool:
         """Whether it is still wanted; where it is not, some of the records may be gone."""
         raise NotImplementedError
 
-    def was_read(self, payloads: list[bytes]) -> None:
-        """The records are here, in the order of their references; there are none if they were not wanted any more."""
+    def read(self, journal: Journal) -> None:
+        """Read the records, in the order of their references. Blocks on the disk; meant for another thread.
+
+        Raises:
+            RecordGone, JournalDamaged, JournalFailed: as for ``Journal.read_many``.
+        """
+        self.payloads = journal.read_many(self.references)
+
+    def was_read(self) -> None:
+        """The records are here; there are none if they were not wanted any more."""
         raise NotImplementedError
 
 
@@ -117,6 +129,6 @@ class ChunkRead(PageRead):
     def is_wanted(self) -> bool:
         return self._chunk.is_wanted
 
-    def was_read(self, payloads: list[bytes]) -> None:
+    def was_read(self) -> None:
         if self._chunk.is_wanted:
-            self._paging.chunk_was_read(self._queue, self._chunk, payloads)
+            self._paging.chunk_was_read(self._queue, self._chunk, self.payloads)

@@ -43,14 +43,16 @@ class StreamBlock(Message):
 
     Args:
         address: the stream's.
-        body: all of it.
+        body: all of it; empty where it lies elsewhere.
+        content: all of it, where it lies.
     """
 
-    __slots__ = ("checksum", "data_start", "entries", "filter_bytes", "records")
+    __slots__ = ("checksum", "content", "data_start", "entries", "filter_bytes", "records")
 
-    def __init__(self, address: Address, body: bytes) -> None:
+    def __init__(self, address: Address, body: bytes, content: memoryview | None = None) -> None:
         super().__init__(address, BLOCK_HEADER, body, True, 0)
-        self.entries, self.records, self.filter_bytes, self.checksum = _FIELDS.unpack_from(body)
+        self.content = memoryview(body) if content is None else content
+        self.entries, self.records, self.filter_bytes, self.checksum = _FIELDS.unpack_from(self.content)
         self.data_start: int = _FIELDS.size + self.filter_bytes
 
     @property
@@ -61,7 +63,12 @@ class StreamBlock(Message):
     @property
     def data(self) -> memoryview:
         """The entries, as a client gets them."""
-        return memoryview(self.body)[self.data_start :]
+        return self.content[self.data_start :]
+
+    @property
+    def size_bytes(self) -> int:
+        """How large it is on the disk, about."""
+        return len(self.content)
 
     def matches(self, wanted: StreamFilter) -> bool:
         """Whether any of the entries is wanted."""
@@ -71,14 +78,14 @@ class StreamBlock(Message):
 
     def filter_values(self) -> Iterator[str | None]:
         """The filter value of each entry; nothing where none has any."""
-        body, offset = self.body, _FIELDS.size
+        content, offset = self.content, _FIELDS.size
         while offset < self.data_start:
-            (length,) = _VALUE_LENGTH.unpack_from(body, offset)
+            (length,) = _VALUE_LENGTH.unpack_from(content, offset)
             offset += _VALUE_LENGTH.size
             if length == NO_VALUE_LENGTH:
                 yield None
             else:
-                yield body[offset : offset + length].decode("utf-8", "surrogateescape")
+                yield str(content[offset : offset + length], "utf-8", "surrogateescape")
                 offset += length
 
     def opened(self, forms: EntryForms, wanted: StreamFilter | None) -> Iterator[Message]:
@@ -108,18 +115,19 @@ class StreamBlock(Message):
 
     def _parts(self) -> Iterator[tuple[int, Sequence[bytes]]]:
         """For each entry how many records it has, and those that can be read."""
-        body, offset = self.body, self.data_start
-        end = len(body)
+        content, offset = self.content, self.data_start
+        end = len(content)
         while offset < end:
-            if body[offset] & SUB_BATCH_BIT:
-                kind, records, opened_bytes, length = _SUB_BATCH.unpack_from(body, offset)
+            if content[offset] & SUB_BATCH_BIT:
+                kind, records, opened_bytes, length = _SUB_BATCH.unpack_from(content, offset)
                 offset += _SUB_BATCH.size
-                yield records, _opened(kind >> 4 & 7, body[offset : offset + length], opened_bytes, records)
+                batch = bytes(content[offset : offset + length])
+                yield records, _opened(kind >> 4 & 7, batch, opened_bytes, records)
                 offset += length
             else:
-                (length,) = _LENGTH.unpack_from(body, offset)
+                (length,) = _LENGTH.unpack_from(content, offset)
                 offset += _LENGTH.size
-                yield 1, (body[offset : offset + length],)
+                yield 1, (bytes(content[offset : offset + length]),)
                 offset += length
 
 

@@ -10,20 +10,24 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from amqp_broker.broker.message import Message
+from amqp_broker.broker.persistence.message_records import ONE_QUEUE_AND_TIMES_BYTES, decode_message, part_before_body
 from amqp_broker.broker.queues.consumers import Consumer, Deliveries
-from amqp_broker.broker.queues.stream_block import StreamBlock
-from amqp_broker.broker.queues.stream_log import StreamLog
-from amqp_broker.broker.queues.stream_reader import EntryReader
+from amqp_broker.broker.queues.stream_block import BLOCK_HEADER, StreamBlock, block_address
+from amqp_broker.broker.queues.stream_log import CHUNK_ENTRIES_MAX as READ_ENTRIES_MAX
+from amqp_broker.broker.queues.stream_log import Extent, StreamLog
+from amqp_broker.broker.queues.stream_reader import EntriesRead, EntryReader
 from amqp_broker.broker.queues.stream_start import StreamFilter
+from amqp_broker.journal.records import PAYLOAD_BYTES_MAX, Part
 from amqp_broker.wire.content import decode_properties
 
 if TYPE_CHECKING:
     from amqp_broker.broker.ports import EntryForms
     from amqp_broker.broker.queues.paging import Paging
+    from amqp_broker.journal.port import Journal
 
 MAGIC_AND_VERSION: Final = 0x50
 CHUNK_BYTES_WANTED: Final = 65_536  # a chunk that has so many gets no more
@@ -54,6 +58,29 @@ class Chunk:
         self.records = records
 
 
+class BlocksRead(EntriesRead):
+    """Blocks that a consumer comes to next.
+
+    Args:
+        reader: for whom.
+        extent: which.
+        unchecked_bytes_min: as for ``Journal.view_many``; of their checksums and of those of the records alike.
+    """
+
+    __slots__ = ("_unchecked_bytes_min", "records")
+
+    def __init__(self, reader: ChunkReader, extent: Extent, unchecked_bytes_min: int) -> None:
+        super().__init__(reader, extent)
+        self._unchecked_bytes_min = unchecked_bytes_min
+        self.records: list[Part] = []
+
+    def read(self, journal: Journal) -> None:
+        self.records = journal.view_many(self.references, self._unchecked_bytes_min)
+
+    def entries(self, reader: EntryReader) -> list[Message]:
+        return reader.blocks_of(self.extent, self.records)
+
+
 class ChunkDeliveries(Deliveries):
     """Where a consumer's chunks go."""
 
@@ -70,7 +97,7 @@ class ChunkReader(EntryReader):
         deliver: called with each chunk.
     """
 
-    __slots__ = ("_deliver", "_entry_forms")
+    __slots__ = ("_address", "_before_block", "_deliver", "_entry_forms")
 
     def __init__(
         self,
@@ -86,11 +113,40 @@ class ChunkReader(EntryReader):
         super().__init__(log, consumer, next_offset, wanted, paging, has_read)
         self._entry_forms = entry_forms
         self._deliver = deliver
+        self._address = block_address(consumer.queue.name)
+        self._before_block = part_before_body(self._address, BLOCK_HEADER)
 
     def begin_at(self, offset: int) -> None:
         """Go on elsewhere, as soon as the consumer has room."""
         self.go_to(offset)
         self._has_read(self)
+
+    def _begin_to_read(self) -> None:
+        extent = self._log.extent(self.next_offset, READ_ENTRIES_MAX)
+        if not extent.are_blocks:
+            self._ask_for(EntriesRead(self, extent))
+            return
+        # A block that is a chunk goes out with its own checksum, which the client compares. What decides which ones go
+        # out, or becomes a part of another chunk, must be right already.
+        unchecked_bytes_min = CHUNK_BYTES_WANTED if self._wanted is None else PAYLOAD_BYTES_MAX
+        self._ask_for(BlocksRead(self, extent, unchecked_bytes_min))
+
+    def blocks_of(self, extent: Extent, records: Sequence[Part]) -> list[Message]:
+        """The blocks of an extent, where they lie in their records."""
+        blocks: list[Message] = []
+        before = self._before_block
+        start = ONE_QUEUE_AND_TIMES_BYTES + len(before)
+        for place, record in enumerate(records):
+            content = memoryview(record)
+            if content[ONE_QUEUE_AND_TIMES_BYTES:start] == before:
+                content = content[start:]
+            else:
+                content = memoryview(decode_message(bytes(record)).body)
+            block = StreamBlock(self._address, b"", content)
+            block.position, block.records = extent.first_offset_of(place), extent.records_of(place)
+            block.reference = extent.references[place]
+            blocks.append(block)
+        return blocks
 
     def serve(self, count: int) -> int:
         consumer = self.consumer
@@ -118,11 +174,13 @@ class ChunkReader(EntryReader):
             if entry is None:
                 break
             entries += _entries(entry)
-            if entries > CHUNK_ENTRIES_MAX or not self._wants(entry):
+            entry_bytes = _size_bytes(entry)
+            is_chunk = entry_bytes >= CHUNK_BYTES_WANTED  # which goes out as it is
+            if is_chunk or entries > CHUNK_ENTRIES_MAX or not self._wants(entry):
                 self._read.appendleft(entry)
                 break
             run.append(entry)
-            size_bytes += _size_bytes(entry)
+            size_bytes += entry_bytes
             self.next_offset = _end_offset(entry)
         return run
 
@@ -169,7 +227,7 @@ def _entries(entry: Message) -> int:
 
 def _size_bytes(entry: Message) -> int:
     """About how many bytes an entry has in a chunk: the properties of a message become a part of it."""
-    return len(entry.body) if isinstance(entry, StreamBlock) else len(entry.header) + len(entry.body)
+    return entry.size_bytes if isinstance(entry, StreamBlock) else len(entry.header) + len(entry.body)
 
 
 def _end_offset(entry: Message) -> int:

@@ -107,6 +107,10 @@ class StreamChunk:
         """Whether an entry is a block."""
         return self._ends is not None and self._blocks[place] == 1
 
+    def are_blocks(self, start: int, end: int) -> bool:
+        """Whether all entries from one to another one are blocks."""
+        return self._ends is not None and self._blocks.find(0, start, end) < 0
+
     def close(self) -> None:
         """No more entries come: keep no more of the references than is needed."""
         references = self._references
@@ -123,17 +127,34 @@ class Extent:
     """Entries that follow each other, as the journal has them.
 
     Args:
-        first_offset: of the first one.
-        references: of their records.
-        are_blocks: for each whether it is a block.
+        chunk: that they are in.
+        start: which of its entries the first one is.
+        count: how many they are at most.
     """
 
-    __slots__ = ("are_blocks", "first_offset", "references")
+    __slots__ = ("_chunk", "_start", "references")
 
-    def __init__(self, first_offset: int, references: array[int], are_blocks: list[bool]) -> None:
-        self.first_offset = first_offset
-        self.references = references
-        self.are_blocks = are_blocks
+    def __init__(self, chunk: StreamChunk, start: int, count: int) -> None:
+        self._chunk = chunk
+        self._start = start
+        self.references = array("Q", chunk.references[start : start + count])
+
+    @property
+    def are_blocks(self) -> bool:
+        """Whether all of them are blocks."""
+        return self._chunk.are_blocks(self._start, self._start + len(self.references))
+
+    def is_block(self, place: int) -> bool:
+        """Whether one of them is a block."""
+        return self._chunk.is_block(self._start + place)
+
+    def first_offset_of(self, place: int) -> int:
+        """The offset of one of them, or of the first record in it."""
+        return self._chunk.offset_of(self._start + place)
+
+    def records_of(self, place: int) -> int:
+        """How many offsets one of them has."""
+        return self.first_offset_of(place + 1) - self.first_offset_of(place)
 
 
 class StreamLog:
@@ -256,10 +277,7 @@ class StreamLog:
     def extent(self, offset: int, count: int) -> Extent:
         """Up to so many stored entries, from that with an offset on: those that are in its chunk."""
         chunk = self._chunk_of(offset)
-        start = chunk.place_of(offset)
-        references = array("Q", chunk.references[start : start + count])
-        are_blocks = [chunk.is_block(start + number) for number in range(len(references))]
-        return Extent(chunk.offset_of(start), references, are_blocks)
+        return Extent(chunk, chunk.place_of(offset), count)
 
     def wall_ms_of(self, offset: int) -> int:
         """When about an entry came, in milliseconds since 1970: the chunk that it is in began then."""

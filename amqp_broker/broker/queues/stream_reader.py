@@ -39,7 +39,6 @@ class EntryReader:
     """
 
     __slots__ = (
-        "_decoder",
         "_has_read",
         "_log",
         "_paging",
@@ -47,6 +46,7 @@ class EntryReader:
         "_reading",
         "_wanted",
         "consumer",
+        "decoder",
         "is_in_turn",
         "next_offset",
     )
@@ -66,7 +66,7 @@ class EntryReader:
         self._wanted = wanted
         self._paging = paging
         self._has_read = has_read
-        self._decoder = MessageDecoder()
+        self.decoder = MessageDecoder()
         self._read: deque[Message] = deque()  # from next_offset on
         self._reading: EntriesRead | None = None
         self.is_in_turn = False
@@ -89,8 +89,11 @@ class EntryReader:
 
     def _begin_to_read(self) -> None:
         extent = self._log.extent(self.next_offset, READ_ENTRIES_MAX)
-        self._reading = EntriesRead(self, extent)
-        self._paging.reads.append(self._reading)
+        self._ask_for(EntriesRead(self, extent))
+
+    def _ask_for(self, reading: EntriesRead) -> None:
+        self._reading = reading
+        self._paging.reads.append(reading)
 
     def pass_dropped(self) -> None:
         """Entries were dropped from the stream: what the reader is at may be among them."""
@@ -103,10 +106,10 @@ class EntryReader:
         self._read.clear()
         self.next_offset = offset
 
-    def was_read(self, extent: Extent, payloads: list[bytes]) -> None:
+    def was_read(self, entries: list[Message]) -> None:
         """Entries are here."""
         self._reading = None
-        self._read.extend(entries_of(extent, payloads, self._decoder))
+        self._read.extend(entries)
         self._has_read(self)
 
     def stop(self) -> None:
@@ -196,18 +199,14 @@ class StreamReader(EntryReader):
 def entries_of(extent: Extent, payloads: Sequence[bytes], decoder: MessageDecoder) -> list[Message]:
     """The entries of an extent, each with its offset, of what stands in their records."""
     entries: list[Message] = []
-    offset = extent.first_offset
     for place, payload in enumerate(payloads):
         kept = decoder.decode(payload)
         message: Message
-        if extent.are_blocks[place]:
-            block = message = StreamBlock(kept.address, kept.body)
-            message.position = offset
-            offset += block.records
+        if extent.is_block(place):
+            message = StreamBlock(kept.address, kept.body)
         else:
             message = Message(kept.address, kept.header, kept.body, kept.digest.is_persistent, kept.digest.priority)
-            message.position = offset
-            offset += 1
+        message.position = extent.first_offset_of(place)
         message.reference = extent.references[place]
         entries.append(message)
     return entries
@@ -221,17 +220,21 @@ class EntriesRead(PageRead):
         extent: which.
     """
 
-    __slots__ = ("_extent", "reader")
+    __slots__ = ("extent", "reader")
 
     def __init__(self, reader: EntryReader, extent: Extent) -> None:
         super().__init__(extent.references)
-        self._extent = extent
+        self.extent = extent
         self.reader: EntryReader | None = reader
 
     @property
     def is_wanted(self) -> bool:
         return self.reader is not None
 
-    def was_read(self, payloads: list[bytes]) -> None:
+    def was_read(self) -> None:
         if self.reader is not None:
-            self.reader.was_read(self._extent, payloads)
+            self.reader.was_read(self.entries(self.reader))
+
+    def entries(self, reader: EntryReader) -> list[Message]:
+        """What was read."""
+        return entries_of(self.extent, self.payloads, reader.decoder)
