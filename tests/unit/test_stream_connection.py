@@ -324,12 +324,12 @@ def test_a_sub_batch_is_opened_when_its_turn_comes() -> None:
 
 def test_a_long_publish_becomes_several_chunks_of_which_the_last_is_the_last(broker: MemoryBroker) -> None:
     client = client_with_stream(broker)
-    batches = {number: sub_batch([b"a", b"b"]) for number in range(1_500)}
+    batches = {number: sub_batch([b"a", b"b"]) for number in range(5_000)}
     client.publish_batches(1, batches)
-    assert len(client.confirmed(1_500)) == 1_500
+    assert len(client.confirmed(5_000)) == 5_000
     client.subscribe(1, "s", LAST)
     chunk = client.chunk()
-    assert (chunk.first_offset, chunk.entry_count, chunk.record_count) == (2_048, 476, 952)
+    assert (chunk.first_offset, chunk.entry_count, chunk.record_count) == (8_192, 904, 1_808)
     client.publish(1, {1: bytes(1_500_000)})  # longer than the frames that were agreed on
     assert client.confirmed(1) == [1]
 

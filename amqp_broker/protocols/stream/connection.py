@@ -122,6 +122,8 @@ class Connection(Link):
             self._fail(ConversationEnds(codes.UNKNOWN_FRAME, str(mistake)))
         except ConversationEnds as end:
             self._fail(end)
+        if self._is_open:
+            self.publishing.store()
 
     def handle_item(self, item: bytes) -> None:
         key, version = key_and_version(item)
@@ -134,6 +136,7 @@ class Connection(Link):
         if key == codes.PUBLISH:
             self.publishing.publish(frame, version)
             return
+        self.publishing.store()
         fields = Fields(frame)
         if key == codes.CREDIT:
             self.subscribing.credit(fields)

@@ -1,5 +1,8 @@
 """Publishers: what they publish becomes blocks of their streams, and is confirmed when the journal has kept it.
 
+What one publisher sends in many frames that arrive together becomes as few blocks as they fit into: who reads gets a
+block at once, and each costs the journal, the reader and its client the same, whatever is in it.
+
 A publisher with a name publishes ids that grow: what has one that is not higher than the last is there already, and is
 confirmed without being stored. The last id is the stream's to remember (``broker/queues/stream_tracking.py``).
 """
@@ -22,7 +25,8 @@ if TYPE_CHECKING:
 
 REFERENCE_BYTES_MAX: Final = 255
 HEAD_BYTES: Final = 9  # of publish: key, version, publisher, count
-BLOCK_ENTRIES_MAX: Final = 1_024
+BLOCK_ENTRIES_MAX: Final = 4_096
+BLOCK_BYTES_MAX: Final = 245_760  # unless an entry has more: the journal does not cut its record
 SUB_BATCH_BIT: Final = 0x8000_0000  # of the length
 _HEAD: Final = struct.Struct(">4xBI")
 _ID_AND_LENGTH: Final = struct.Struct(">QI")
@@ -82,15 +86,6 @@ class Entries:
         if offset != len(frame):
             raise Malformed("a publish goes on behind its messages")
 
-    def blocks(self) -> Iterator[bytes]:
-        """The blocks that the entries become; none is very large, because who reads begins with a whole one."""
-        data, values = self.data, self.filter_values
-        for start in range(0, len(data), BLOCK_ENTRIES_MAX):
-            part = data[start : start + BLOCK_ENTRIES_MAX]
-            records = len(part) if self.records == len(data) else sum(map(_records_of, part))
-            said = b"".join(values[start : start + BLOCK_ENTRIES_MAX])
-            yield block_body(len(part), records, said, b"".join(part))
-
     def _take(self, frame: bytes, count: int) -> int:
         identifiers, data, last_id = self.identifiers, self.data, self.last_id
         offset, end, records = HEAD_BYTES, len(frame), 0
@@ -141,6 +136,63 @@ class Entries:
         return offset
 
 
+class Gathered:
+    """What a publisher has published and is to be stored.
+
+    Args:
+        publisher: who.
+        found: the first of it.
+        size_bytes: of it, about.
+    """
+
+    __slots__ = ("data", "filter_values", "identifiers", "publisher", "records", "size_bytes")
+
+    def __init__(self, publisher: Publisher, found: Entries, size_bytes: int) -> None:
+        self.publisher = publisher
+        self.data = found.data
+        self.filter_values = found.filter_values
+        self.identifiers = found.identifiers
+        self.records = found.records
+        self.size_bytes = size_bytes
+
+    def takes(self, publisher: Publisher, found: Entries, size_bytes: int) -> bool:
+        """Whether more is to be stored together with this: filter values are those of a block."""
+        has_values = self.filter_values or found.filter_values
+        is_small = self.size_bytes + size_bytes <= BLOCK_BYTES_MAX
+        return publisher is self.publisher and is_small and not has_values
+
+    def add(self, found: Entries, size_bytes: int) -> None:
+        """More of it."""
+        self.data += found.data
+        self.identifiers += found.identifiers
+        self.records += found.records
+        self.size_bytes += size_bytes
+
+    def blocks(self) -> Iterator[bytes]:
+        """The blocks that it becomes; none is very large, because who reads begins with a whole one."""
+        data, values = self.data, self.filter_values
+        start = 0
+        for end in self._ends():
+            part = data[start:end]
+            records = len(part) if self.records == len(data) else sum(map(_records_of, part))
+            yield block_body(len(part), records, b"".join(values[start:end]), b"".join(part))
+            start = end
+
+    def _ends(self) -> Iterator[int]:
+        """Where blocks end."""
+        count = len(self.data)
+        if count <= BLOCK_ENTRIES_MAX and self.size_bytes <= BLOCK_BYTES_MAX:
+            yield count
+            return
+        start = size_bytes = 0
+        for place, entry in enumerate(self.data):
+            size_bytes += len(entry)
+            if place > start and (size_bytes > BLOCK_BYTES_MAX or place - start == BLOCK_ENTRIES_MAX):
+                yield place
+                start, size_bytes = place, len(entry)
+        yield count
+
+
 def _records_of(entry: bytes) -> int:
     """How many records an entry has: a sub-batch says it behind its first byte."""
     return int.from_bytes(entry[1:3], "big") if entry[0] & 0x80 else 1
@@ -156,6 +208,7 @@ class Publishing:
         self.publishers: dict[int, Publisher] = {}
         self._waiting: deque[tuple[int, Publisher, list[bytes]]] = deque()  # positions, and what is confirmed then
         self._will_finish = False
+        self._gathered: Gathered | None = None
         self.unconfirmed_count = 0
 
     # --- publishers
@@ -221,21 +274,33 @@ class Publishing:
         if publisher is None:
             self._refuse(number, found.identifiers, codes.PUBLISHER_DOES_NOT_EXIST)
             return
-        self._store(publisher, found)
+        if found.data and found.last_id is not None:  # in the same batch of the journal as what it is the id of
+            publisher.stream.sequences.put(publisher.reference, found.last_id)
+        self._gather(publisher, found, len(frame))
 
-    def _store(self, publisher: Publisher, found: Entries) -> None:
-        connection, stream = self._connection, publisher.stream
+    def _gather(self, publisher: Publisher, found: Entries, size_bytes: int) -> None:
+        gathered = self._gathered
+        if gathered is not None and gathered.takes(publisher, found, size_bytes):
+            gathered.add(found, size_bytes)
+            return
+        self.store()
+        self._gathered = Gathered(publisher, found, size_bytes)
+
+    def store(self) -> None:
+        """Store what was published: what is asked for next may be about it."""
+        gathered, self._gathered = self._gathered, None
+        if gathered is None:
+            return
+        connection, publisher = self._connection, gathered.publisher
         position = connection.broker.durability.position
-        if found.data:
-            for body in found.blocks():
-                position = stream.publish_block(body)
-            if found.last_id is not None:
-                stream.sequences.put(publisher.reference, found.last_id)
-        count = len(found.identifiers)
+        if gathered.data:
+            for body in gathered.blocks():
+                position = publisher.stream.publish_block(body)
+        count = len(gathered.identifiers)
         publisher.published_count += count
         connection.counts.published += count
         self.unconfirmed_count += count
-        self._waiting.append((position, publisher, found.identifiers))
+        self._waiting.append((position, publisher, gathered.identifiers))
         if not self._will_finish:
             self._will_finish = True
             connection.broker.to_finish.append(self.finish)
@@ -277,6 +342,7 @@ class Publishing:
 
     def stop(self) -> None:
         """The connection ends: what need not wait for the journal is confirmed, the rest will not be."""
+        self.store()
         self.finish()
         self._waiting.clear()
         self.publishers.clear()
