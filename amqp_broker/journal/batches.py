@@ -45,6 +45,7 @@ class GatheredBatch:
         "end_position",
         "first_reference",
         "flags",
+        "is_read_soon",
         "new_segment",
         "offsets",
         "outcome",
@@ -60,6 +61,7 @@ class GatheredBatch:
         self.flags = bytearray()
         self.drops: list[int] = []
         self.put_bytes = 0
+        self.is_read_soon = False
         self._shared_bases: list[int] = []
         self._shared_left: list[int] = []
         # set when it is handed over

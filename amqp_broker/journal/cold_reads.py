@@ -76,17 +76,23 @@ def read_near(segment: Segment, references: Sequence[int], first: int) -> list[b
     return payloads
 
 
-def view_near(segment: Segment, references: Sequence[int], first: int, unchecked_bytes_min: int) -> list[Part]:
+def view_near(
+    segment: Segment, references: Sequence[int], first: int, unchecked_bytes_min: int, *, may_wait: bool
+) -> list[Part]:
     """``read_near`` for larger slices and without copies: the payloads are views of what was read at once.
 
     Args:
         unchecked_bytes_min: the checksums of payloads that are as long are not compared; what stands in a header is.
+        may_wait: whether to wait for the disk; else there are none where that would be needed.
     """
     starts, slice_end = _starts_near(segment, references, first, VIEWED_BYTES)
     if not starts:
         return []
     slice_start = starts[0]
-    data = _read(segment, slice_start, slice_end - slice_start)
+    size_bytes = slice_end - slice_start
+    data = _read(segment, slice_start, size_bytes) if may_wait else segment.file.read_now(slice_start, size_bytes)
+    if data is None:
+        return []
     view = memoryview(data)
     payloads: list[Part] = []
     viewed_bytes = 0
@@ -105,9 +111,7 @@ def view_near(segment: Segment, references: Sequence[int], first: int, unchecked
     return payloads
 
 
-def _starts_near(
-    segment: Segment, references: Sequence[int], first: int, slice_bytes: int
-) -> tuple[list[int], int]:
+def _starts_near(segment: Segment, references: Sequence[int], first: int, slice_bytes: int) -> tuple[list[int], int]:
     """Where those records begin that one slice of a segment holds in order, and where the last one ends."""
     starts: list[int] = []
     slice_start = slice_end = 0

@@ -1,9 +1,9 @@
 """Writing much at once past the page cache, straight from an aligned buffer to the disk.
 
-The journal is written once, synced, and hardly ever read: a copy of it in the page cache is of no use, takes the memory
-of programs that have some, and costs the processor more than all else that a large record costs wherever that memory is
-new (on virtual machines, ten times as much as where it is warm). Holds the cutting of a write into what is aligned and
-what is not. Does not know whose file it is.
+Most of the journal is written once, synced, and hardly ever read (``File.is_read_soon`` tells what is not such): a copy
+of it in the page cache is of no use, takes the memory of programs that have some, and costs the processor more than all
+else that a large record costs wherever that memory is new (on virtual machines, ten times as much as where it is warm).
+Holds the cutting of a write into what is aligned and what is not. Does not know whose file it is.
 
 The edges of a write, less than ``ALIGNED_BYTES`` each, go through the page cache as ever, because they share their
 place with what is beside them. A file system that refuses direct writes gets all of it that way.

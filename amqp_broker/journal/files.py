@@ -23,8 +23,14 @@ class File(Protocol):
     was removed meanwhile. Every method raises OSError where the operating system does.
     """
 
+    is_read_soon: bool
+    """Whether what is written next is read again soon and often, so that it had better stay in the system's memory."""
+
     def read_at(self, offset: int, size: int) -> bytes:
         """Up to so many bytes from an offset; fewer only at the end of the file."""
+
+    def read_now(self, offset: int, size: int) -> Part | None:
+        """The same bytes, if they are at hand; None where the disk would have to be waited for."""
 
     def write_at(self, offset: int, *parts: Part) -> None:
         """Write all of the bytes at an offset, one part behind the other. They are durable only after `sync`."""

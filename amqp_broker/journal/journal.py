@@ -11,11 +11,12 @@ given; any thread may `read`. A batch that was handed over stays readable until 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 
 from amqp_broker.explanations import system_reason
 from amqp_broker.journal.batches import GatheredBatch
 from amqp_broker.journal.cold_reads import read_near, read_record, view_near
-from amqp_broker.journal.failures import JournalFailed, NotAllowed, RecordGone, TornTail
+from amqp_broker.journal.failures import JournalDamaged, JournalFailed, NotAllowed, RecordGone, TornTail
 from amqp_broker.journal.files import NOT_ALLOWED, FileSystem
 from amqp_broker.journal.index import DEAD, SINGLE, Index, Segment
 from amqp_broker.journal.port import Batch, LiveRecord, Progress, Reclaim
@@ -109,6 +110,9 @@ class SegmentJournal:
         else:
             batch.put_shared((kind, claims, size_bytes, parts))
         return reference
+
+    def read_soon(self) -> None:
+        self._gathering.is_read_soon = True
 
     def drop(self, reference: int) -> None:
         batch = self._gathering
@@ -264,8 +268,21 @@ class SegmentJournal:
             segment = self._index.find(next_reference)
             near: list[Part] = []
             if segment is not None:
-                near = view_near(segment, references, len(payloads), unchecked_bytes_min)
+                near = view_near(segment, references, len(payloads), unchecked_bytes_min, may_wait=True)
             payloads.extend(near or (self.read(next_reference)[1],))
+        return payloads
+
+    def view_now(self, references: Sequence[int], unchecked_bytes_min: int) -> list[Part]:
+        payloads: list[Part] = []
+        while len(payloads) < len(references):
+            segment = self._index.find(references[len(payloads)])
+            near: list[Part] = []
+            if segment is not None:
+                with suppress(JournalDamaged):  # whoever waits for the disk is told
+                    near = view_near(segment, references, len(payloads), unchecked_bytes_min, may_wait=False)
+            if not near:
+                break
+            payloads.extend(near)
         return payloads
 
     # --- free space ------------------------------------------------------------------------------------------------

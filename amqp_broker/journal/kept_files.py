@@ -87,11 +87,15 @@ class KeptFile:
     """A file of a `KeptFiles`."""
 
     def __init__(self, files: KeptFiles, kept: Kept) -> None:
+        self.is_read_soon = False
         self._files = files
         self._kept = kept
 
     def read_at(self, offset: int, size: int) -> bytes:
         return self._kept.local.read_at(offset, size)
+
+    def read_now(self, offset: int, size: int) -> Part | None:
+        return self._kept.local.read_now(offset, size)
 
     def write_at(self, offset: int, *parts: Part) -> None:
         kept = self._kept

@@ -89,11 +89,15 @@ class MemoryFile:
     """A file of a `MemoryFiles`."""
 
     def __init__(self, files: MemoryFiles, content: _Content) -> None:
+        self.is_read_soon = False
         self._files = files
         self._content = content
 
     def read_at(self, offset: int, size: int) -> bytes:
         return bytes(self._content.data[offset : offset + size])
+
+    def read_now(self, offset: int, size: int) -> Part | None:
+        return self.read_at(offset, size) if self._files.are_at_hand else None
 
     def write_at(self, offset: int, *parts: Part) -> None:
         data = b"".join(parts)
@@ -159,6 +163,8 @@ class MemoryFiles:
         self.fail_at_step: int | None = None
         self.fails_by_power_loss = False
         """Whether the failing step stops the machine, rather than to report EIO."""
+        self.are_at_hand = False
+        """Whether what is read is in the system's memory."""
         self._entries: dict[str, _Content] = {}
         self._durable_entries: dict[str, _Content] = {}
         self._changes: list[dict[str, _Content | None]] = []

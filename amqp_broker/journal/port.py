@@ -91,6 +91,9 @@ class Journal(Protocol):
             The reference of the first claim; the others follow it without a gap.
         """
 
+    def read_soon(self) -> None:
+        """What gathers now is read soon and often: it had better stay in the system's memory once it is written."""
+
     def drop(self, reference: int) -> None:
         """Drop one claim. Dropping a claim twice is harmless."""
 
@@ -151,6 +154,9 @@ class Journal(Protocol):
             references: as for `read_many`.
             unchecked_bytes_min: those that are as long may come unchecked: whoever uses them compares their own.
         """
+
+    def view_now(self, references: Sequence[int], unchecked_bytes_min: int) -> list[Part]:
+        """`view_many` for the owner's thread, which waits for no disk: the first ones, as far as they are at hand."""
 
     # --- group commit ----------------------------------------------------------------------------------------------
 

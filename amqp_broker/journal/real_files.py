@@ -29,6 +29,7 @@ class RealFile:
     """
 
     def __init__(self, descriptor: int, direct_writer: DirectWriter) -> None:
+        self.is_read_soon = False
         self._descriptor = descriptor
         self._direct_writer = direct_writer
         self._direct_descriptor: int | None = None  # opened when it is needed first; -1 where there is none
@@ -47,9 +48,19 @@ class RealFile:
             data += more
         return data
 
+    def read_now(self, offset: int, size: int) -> Part | None:
+        if not _READ_WITHOUT_WAITING:
+            return None
+        data = bytearray(size)
+        try:
+            read_bytes = os.preadv(self._descriptor, [data], offset, _READ_WITHOUT_WAITING)
+        except OSError:  # not at hand, or no such file system: whoever waits for it is told what is wrong
+            return None
+        return memoryview(data).toreadonly() if read_bytes == size else None
+
     def write_at(self, offset: int, *parts: Part) -> None:
         sizes = list(map(len, parts))
-        if sum(sizes) >= DIRECT_BYTES_MIN:
+        if sum(sizes) >= DIRECT_BYTES_MIN and not self.is_read_soon:
             if self._direct_descriptor is None:
                 self._direct_descriptor = self._direct_writer.open(self._descriptor)
             if self._direct_descriptor >= 0:
@@ -122,6 +133,7 @@ class RealFiles:
 
 
 _PARTS_MAX = 1024  # in one call
+_READ_WITHOUT_WAITING: int = getattr(os, "RWF_NOWAIT", 0)  # Linux has it
 
 
 def _write_parts(descriptor: int, parts: Sequence[Part], offset: int) -> int:

@@ -75,7 +75,7 @@ def encode_unwritten(record: Unwritten, reference: int, block_bytes: int) -> tup
     return (_CRC.pack(crc) + fields, *pieces)
 
 
-def record_size(data: bytes, offset: int) -> int:
+def record_size(data: Part, offset: int) -> int:
     """The size in bytes that the record at an offset says it has, header included; 0 where no header fits."""
     if len(data) - offset < RECORD_HEADER_BYTES:
         return 0
@@ -92,13 +92,13 @@ def record_claims(data: bytes) -> int:
     return int(_HEADER.unpack_from(data)[3])
 
 
-def has_claim(data: bytes, offset: int, reference: int) -> bool:
+def has_claim(data: Part, offset: int, reference: int) -> bool:
     """Whether the record at an offset says that this is the reference of one of its claims."""
     _, _, base, claims, _ = _HEADER.unpack_from(data, offset)
     return bool(base <= reference < base + claims)
 
 
-def is_intact(data: bytes, offset: int, size: int) -> bool:
+def is_intact(data: Part, offset: int, size: int) -> bool:
     """Whether the CRC of the record of that size at an offset is right."""
     return bool(_CRC.unpack_from(data, offset)[0] == crc32(memoryview(data)[offset + 4 : offset + size]))
 

@@ -25,6 +25,7 @@ class SnapshotFile:
     """
 
     def __init__(self, descriptor: int) -> None:
+        self.is_read_soon = False
         self._descriptor = descriptor
         self._size_bytes = os.fstat(descriptor).st_size
 
@@ -40,6 +41,9 @@ class SnapshotFile:
                 break
             data += more
         return data
+
+    def read_now(self, offset: int, size: int) -> Part | None:
+        return None
 
     def write_at(self, offset: int, *parts: Part) -> None:
         pass

@@ -108,6 +108,7 @@ class SegmentWriter:
             if file is None or not self._has_space(batch, size):
                 file = self._begin_segment(batch, size)
             self._batch += 1
+            file.is_read_soon = batch.is_read_soon
             file.write_at(self._offset, *layout.encode(Stamp(self._epoch, self._batch, self._synced_batch)))
             batch.offsets = layout.offsets(self._offset)
             self._offset += size

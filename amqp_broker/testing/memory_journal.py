@@ -23,11 +23,16 @@ class MemoryFile:
     """One file of a ``MemoryFolder``."""
 
     def __init__(self, data: bytearray) -> None:
+        self.is_read_soon = False
         self._data = data
 
     def read_at(self, offset: int, size: int) -> bytes:
         """Up to so many bytes from an offset."""
         return bytes(self._data[offset : offset + size])
+
+    def read_now(self, offset: int, size: int) -> Part | None:
+        """Nothing is at hand: what a broker does while it waits for a disk is to be seen in tests."""
+        return None
 
     def write_at(self, offset: int, *parts: Part) -> None:
         """Write the bytes, with zeros before them where the file was shorter."""

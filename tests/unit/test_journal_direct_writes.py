@@ -110,6 +110,19 @@ def test_what_is_small_goes_through_the_page_cache(files: Files) -> None:
     assert files.direct_bytes == 0
 
 
+def test_what_is_read_soon_goes_through_the_page_cache_and_is_at_hand_then(files: Files) -> None:
+    file = files.files.create("segment", FILE_BYTES)
+    data = pattern(BUFFER_BYTES, 1)[:BUFFER_BYTES]
+    file.is_read_soon = True
+    file.write_at(0, data)
+    assert files.direct_bytes == 0
+    assert file.read_now(0, len(data)) in (data, None), "some file systems always wait"
+    assert file.read_now(FILE_BYTES - 10, 100) is None, "there are not so many"
+    file.is_read_soon = False
+    file.write_at(0, data)
+    assert files.direct_bytes > 0
+
+
 def test_a_file_system_that_refuses_direct_writes_gets_them_otherwise(files: Files) -> None:
     files.refuses = True
     file = files.files.create("segment", FILE_BYTES)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from amqp_broker.journal.failures import JournalFailed, JournalFull, RecordGone
+from amqp_broker.journal.failures import JournalDamaged, JournalFailed, JournalFull, RecordGone
 from amqp_broker.journal.files import FileSystem
 from amqp_broker.journal.journal import SegmentJournal
 from amqp_broker.journal.memory_files import MemoryFiles
@@ -363,3 +363,48 @@ def test_references_go_on_after_a_restart(files: FileSystem) -> None:
     journal, found = opened(files)
     assert found == []
     assert journal.put(1, b"y") > last
+
+
+# --- reading again without copies
+
+
+def test_views_hold_what_reading_gives() -> None:
+    files = MemoryFiles()
+    journal, _ = opened(files, 1_000_000)
+    sizes = [10, 100_000, 0, 300_000, 70_000, 5_000, 250_000]
+    references = []
+    for number, size in enumerate(sizes):
+        references.append(journal.put(1, bytes((number,)) * size, claims=1 + number % 2) + number % 2)
+        journal.put(2, bytes(200_000))
+    assert journal.view_now(references, 0) == [], "what is not written is at nobody's hand"
+    assert journal.view_many(references, 0) == journal.read_many(references)
+    commit(journal)
+    assert journal.view_many(references, 0) == journal.read_many(references)
+    assert journal.view_many(references, 1_000_000) == journal.read_many(references)
+    assert journal.view_now(references, 0) == []
+    files.are_at_hand = True
+    assert journal.view_now(references, 0) == journal.read_many(references[:3]), "the next one is cut by the journal"
+    assert journal.view_now(references[4:], 0) == journal.read_many(references[4:])
+
+
+def test_only_the_content_of_a_large_view_is_not_compared() -> None:
+    files = MemoryFiles()
+    files.are_at_hand = True
+    journal, _ = opened(files, 1_000_000)
+    small, large = journal.put(1, b"s" * 99), journal.put(1, b"l" * 100)
+    commit(journal)
+    (name,) = files.names()
+    content = files.content(name)
+    file = files.open(name)
+    file.write_at(content.index(b"l" * 100) + 50, b"x")
+    (view,) = journal.view_many([large], 100)
+    assert bytes(view) == b"l" * 50 + b"x" + b"l" * 49
+    with pytest.raises(JournalDamaged):
+        journal.view_many([large], 101)
+    file.write_at(content.index(b"s" * 99) + 50, b"x")
+    with pytest.raises(JournalDamaged):
+        journal.view_many([small, large], 100)
+    assert journal.view_now([small, large], 100) == [], "whoever waits for the disk is told"
+    file.write_at(content.index(b"l" * 100) - 13, b"x")  # its reference
+    with pytest.raises(JournalDamaged):
+        journal.view_many([large], 100)

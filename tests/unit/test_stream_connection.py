@@ -43,6 +43,7 @@ from interop.stream_client import (
     TUNE,
     UNSUBSCRIBE,
     VERSIONS,
+    Chunk,
     Read,
     array,
     blob,
@@ -53,6 +54,7 @@ from interop.stream_client import (
     text,
     u16,
     u32,
+    u64,
 )
 from tests.support.client import Client
 from tests.support.disk_broker import DiskBroker
@@ -431,6 +433,80 @@ def test_what_is_not_in_memory_is_read_from_the_disk(monkeypatch: pytest.MonkeyP
                 records = chunk.first_offset + chunk.record_count - offset
                 client.credit(1)
         broker = broker.restarted()
+
+
+@pytest.mark.parametrize("are_at_hand", [False, True])
+def test_large_blocks_go_out_as_they_lie_on_the_disk(monkeypatch: pytest.MonkeyPatch, are_at_hand: bool) -> None:
+    monkeypatch.setattr(stream_log, "LATEST_ENTRIES_MAX", 1)
+    broker = DiskBroker()
+    client = client_with_stream(broker)
+    sizes = [100_000, 10, 20, 70_000, 30, 230_000, 300_000, 1]
+    for number, size in enumerate(sizes):
+        client.publish(1, {number: bytes((number,)) * size})
+    assert len(client.confirmed(len(sizes))) == len(sizes)
+    channel = broker.client().channel()
+    for _ in range(2):
+        broker.files.are_at_hand = are_at_hand
+        reader = StreamClient(broker)
+        reader.subscribe(1, "s", credit=100)
+        entries: list[bytes] = []
+        counts = []
+        while len(entries) < len(sizes):
+            chunk = reader.chunk()
+            assert chunk.first_offset == len(entries)
+            entries += chunk.entries
+            counts.append(chunk.entry_count)
+        assert entries == [bytes((number,)) * size for number, size in enumerate(sizes)]
+        assert counts == [1, 2, 1, 1, 1, 1, 1], "what is a chunk is not copied into another one"
+        channel = broker.client().channel()
+        channel.qos(100)
+        channel.consume("s", arguments={"x-stream-offset": "first"})
+        assert [len(one.body) for one in channel.deliveries()] == sizes
+        broker = broker.restarted()
+
+
+def test_frames_that_come_together_are_stored_together(broker: MemoryBroker) -> None:
+    client = client_with_stream(broker)
+    assert client.declare_publisher(2, "s") == codes.OK
+    client.subscribe(1, "s", credit=100)
+
+    def publish(number: int, publisher: int = 1, size: int = 10) -> bytes:
+        return frame(PUBLISH, bytes((publisher,)) + array([u64(number) + blob(bytes(size))]))
+
+    def filtered(number: int) -> bytes:
+        return frame(PUBLISH, b"\1" + array([u64(number) + text("value") + blob(b"")]), version=2)
+
+    def counts_of(*frames: bytes) -> list[int]:
+        client.write(b"".join(frames))
+        client.confirmed(sum(int.from_bytes(one[9:13], "big") for one in frames if one[5] == PUBLISH))
+        client.read()
+        chunks = [Chunk(content[1:]) for key, _, content in client.frames if key == DELIVER]
+        client.frames.clear()
+        return [chunk.entry_count for chunk in chunks]
+
+    blocks = stream_of(broker)
+    assert counts_of(publish(1), publish(2), publish(3)) == [3]
+    assert blocks.last_chunk_offset == 0
+    assert counts_of(publish(4, size=70_000), publish(5, size=70_000), publish(6, size=200_000)) == [2, 1]
+    assert counts_of(publish(7, size=70_000), publish(8, 2, size=70_000), publish(9, size=70_000)) == [1, 1, 1]
+    assert counts_of(publish(10, size=70_000), frame(HEARTBEAT, b""), publish(11, size=70_000)) == [1, 1]
+    assert counts_of(publish(12), filtered(13), filtered(14), publish(15)) == [4], (
+        "blocks that are small go out together"
+    )
+    assert blocks.last_chunk_offset == 14
+    entries = [u64(number) + blob(bytes(100_000)) for number in range(16, 24)]
+    assert counts_of(frame(PUBLISH, b"\1" + array(entries))) == [2, 2, 2, 2]
+
+
+def test_what_came_before_a_mistake_is_stored(broker: MemoryBroker) -> None:
+    client = client_with_stream(broker, reference="me")
+    good = frame(PUBLISH, b"\1" + array([u64(1) + blob(b"a")]))
+    client.write(good + frame(PUBLISH, b"\1" + u32(2) + u64(2) + blob(b"b")) + good)
+    assert client.heard()[0] == CLOSE
+    reader = StreamClient(broker)
+    assert reader.sequence("me", "s") == 1
+    reader.subscribe(1, "s")
+    assert reader.chunk().entries == [b"a"]
 
 
 def test_streams_are_shared_with_amqp_0_9_1(broker: MemoryBroker) -> None:

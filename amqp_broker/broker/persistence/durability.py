@@ -32,6 +32,7 @@ from amqp_broker.broker.ports import Clock
 from amqp_broker.broker.queues.stored import StoredQueue
 from amqp_broker.journal.failures import RecordGone
 from amqp_broker.journal.port import Batch, Journal
+from amqp_broker.journal.records import Part
 from amqp_broker.wire.table import Table, encode_table
 
 _MESSAGE: Final = int(RecordKind.MESSAGE)  # written with every message: looked up once
@@ -225,6 +226,7 @@ class Durability:
         if self._journal is not None:
             payload = message_parts((queue,), block, self._clock.wall_ms(), 0)
             block.reference = self._journal.put(RecordKind.STREAM_BLOCK, payload)
+            self._journal.read_soon()
             self.is_dirty = True
 
     def note_before_batch(self, note: Callable[[], None]) -> None:
@@ -259,6 +261,10 @@ class Durability:
             return list(journal.read_many(references))
         except RecordGone:
             return [_read_one(journal, reference) for reference in references]
+
+    def view_now(self, references: Sequence[int], unchecked_bytes_min: int) -> list[Part]:
+        """The first of some records, as far as they are at hand: ``Journal.view_now``."""
+        return self._journal.view_now(references, unchecked_bytes_min) if self._journal is not None else []
 
     def keep_holder(self, holder: StoredQueue, virtual_host: str, exchange: str) -> None:
         """An exchange holds a message back for the first time: a record that those of the messages refer to."""

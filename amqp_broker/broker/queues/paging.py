@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from array import array
 from collections import deque
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from amqp_broker.broker.message import Message
@@ -23,6 +24,7 @@ from amqp_broker.broker.queues.stored import StoredQueue
 
 if TYPE_CHECKING:
     from amqp_broker.journal.port import Journal
+    from amqp_broker.journal.records import Part
 
 # What a queue keeps in memory, whatever the others do: so many messages, if they have no more bytes than this.
 IN_MEMORY_MIN = 64
@@ -82,6 +84,10 @@ class Paging:
     def is_short(self) -> bool:
         """Whether the budget is spent, and there is a disk to go to."""
         return self.used_bytes > self.budget_bytes and self.has_disk
+
+    def view_now(self, references: Sequence[int], unchecked_bytes_min: int) -> list[Part]:
+        """The first of some records, as far as they are in the system's memory (``Journal.view_now``)."""
+        return self._durability.view_now(references, unchecked_bytes_min)
 
     def read_ahead(self, queue: StoredQueue, ready: ReadyMessages) -> None:
         """Have the next chunk of a queue's ready messages read if their head runs low."""

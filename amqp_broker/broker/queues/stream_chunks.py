@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 MAGIC_AND_VERSION: Final = 0x50
 CHUNK_BYTES_WANTED: Final = 65_536  # a chunk that has so many gets no more
 CHUNK_ENTRIES_MAX: Final = 65_535
+BYTES_LIKE_AN_ENTRY: Final = 2_048  # reading and sending so many takes as long as handling an entry
 EPOCH: Final = 1
 _HEADER: Final = struct.Struct(">BBHIqQQIIIB3x")
 _LENGTH: Final = struct.Struct(">I")
@@ -78,6 +79,7 @@ class BlocksRead(EntriesRead):
         self.records = journal.view_many(self.references, self._unchecked_bytes_min)
 
     def entries(self, reader: EntryReader) -> list[Message]:
+        assert isinstance(reader, ChunkReader)
         return reader.blocks_of(self.extent, self.records)
 
 
@@ -129,7 +131,11 @@ class ChunkReader(EntryReader):
         # A block that is a chunk goes out with its own checksum, which the client compares. What decides which ones go
         # out, or becomes a part of another chunk, must be right already.
         unchecked_bytes_min = CHUNK_BYTES_WANTED if self._wanted is None else PAYLOAD_BYTES_MAX
-        self._ask_for(BlocksRead(self, extent, unchecked_bytes_min))
+        at_hand = self._paging.view_now(extent.references, unchecked_bytes_min)
+        if at_hand:
+            self._read.extend(self.blocks_of(extent, at_hand))
+        else:
+            self._ask_for(BlocksRead(self, extent, unchecked_bytes_min))
 
     def blocks_of(self, extent: Extent, records: Sequence[Part]) -> list[Message]:
         """The blocks of an extent, where they lie in their records."""
@@ -159,8 +165,9 @@ class ChunkReader(EntryReader):
                 return passed
             if self._wants(entry):
                 entries = self._take_run(entry)
-                self._deliver(self._chunk_of(entries))
-                return passed + len(entries)
+                chunk = self._chunk_of(entries)
+                self._deliver(chunk)
+                return passed + max(len(entries), len(chunk.data) // BYTES_LIKE_AN_ENTRY)
             self.next_offset = _end_offset(entry)
         return count
 

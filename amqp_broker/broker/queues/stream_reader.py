@@ -85,6 +85,8 @@ class EntryReader:
         entry = self._read.popleft() if self._read else self._log.latest(self.next_offset)
         if entry is None:
             self._begin_to_read()
+            if self._read:  # it was at hand
+                entry = self._read.popleft()
         return entry
 
     def _begin_to_read(self) -> None:
