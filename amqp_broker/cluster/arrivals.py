@@ -193,29 +193,51 @@ class Frames:
         return None
 
 
+class Heard:
+    """What a client has said and heard already, for whoever goes on with its conversation (``network/pump.py``).
+
+    Args:
+        arrival: of the client.
+        protocol: that it speaks.
+    """
+
+    def __init__(self, arrival: Arrival, protocol: str) -> None:
+        self.heard = arrival.heard
+        self._frames = Frames(protocol)
+        self._count = arrival.answered
+        self.is_answered = not self._count
+
+    def rest(self, data: bytes) -> bytes:
+        """What the client has not heard of what it is answered."""
+        if self.is_answered:
+            return data
+        rest = self._frames.rest_behind(self._count, data)
+        self.is_answered = self._frames.count >= self._count
+        return rest
+
+
 class Continued(trio.abc.HalfCloseableStream):
     """A client's stream to whoever serves it: begins with what it said before, and leaves out what it was answered.
 
     Args:
         stream: the client's.
-        arrival: what was said.
-        protocol: in which.
+        beginning: what was said.
     """
 
-    def __init__(self, stream: trio.abc.Stream, arrival: Arrival, protocol: str) -> None:
+    def __init__(self, stream: trio.abc.Stream, beginning: Heard) -> None:
         self._stream = stream
-        self._heard = arrival.heard
-        self._left_out = LeftOut(arrival, protocol)
+        self._beginning = beginning
+        self._first = beginning.heard
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        if self._heard:
-            first, self._heard = self._heard[:max_bytes], self._heard[max_bytes:] if max_bytes else b""
+        if self._first:
+            first, self._first = self._first[:max_bytes], self._first[max_bytes:] if max_bytes else b""
             return first
         return bytes(await self._stream.receive_some(max_bytes))
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        if not self._left_out.is_done:
-            data = self._left_out.rest(bytes(data))
+        if not self._beginning.is_answered:
+            data = self._beginning.rest(bytes(data))
         if data:
             await self._stream.send_all(data)
         else:
@@ -230,18 +252,3 @@ class Continued(trio.abc.HalfCloseableStream):
 
     async def aclose(self) -> None:
         await self._stream.aclose()
-
-
-class LeftOut:
-    """What is left out of an owner's answers, because the client has heard it."""
-
-    def __init__(self, arrival: Arrival, protocol: str) -> None:
-        self._frames = Frames(protocol)
-        self._count = arrival.answered
-        self.is_done = not self._count
-
-    def rest(self, data: bytes) -> bytes:
-        """What is not left out of this."""
-        rest = self._frames.rest_behind(self._count, data)
-        self.is_done = self._frames.count >= self._count
-        return rest

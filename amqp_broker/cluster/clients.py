@@ -15,7 +15,7 @@ import trio
 
 from amqp_broker.access.client import Peer
 from amqp_broker.cluster import door, health
-from amqp_broker.cluster.arrivals import Continued, Entrance
+from amqp_broker.cluster.arrivals import Continued, Entrance, Heard
 from amqp_broker.cluster.door import Caller, LinkUnreachable
 from amqp_broker.cluster.keys import ROOT_SHARD, Node
 from amqp_broker.cluster.known import Known, KnownShard
@@ -118,22 +118,30 @@ class NodeClients:
         arrival = await entrance.receive(stream, peer, protocol)
         if arrival is not None:
             shard = self._known.shards[sharing.directory.shard_of(arrival.virtual_host)]
-            await self._serve_or_carry(shard, Continued(stream, arrival, protocol), peer, protocol)
+            await self._serve_or_carry(shard, stream, peer, protocol, Heard(arrival, protocol))
 
-    async def _serve_or_carry(self, shard: KnownShard, stream: trio.abc.Stream, peer: Peer, protocol: str) -> None:
+    async def _serve_or_carry(
+        self,
+        shard: KnownShard,
+        stream: trio.abc.Stream,
+        peer: Peer,
+        protocol: str,
+        beginning: Heard | None = None,
+    ) -> None:
         """Have a client come to a shard, as soon as that has an owner."""
         with trio.move_on_after(self._settings.handshake_timeout_ms / 1000) as waiting:
             while True:
                 changed = self._known.changed
                 if shard.server is not None:
                     waiting.deadline = float("inf")
-                    await self._converse(shard.number, shard.server, stream, peer, protocol)
+                    await self._converse(shard.number, shard.server, stream, peer, protocol, beginning)
                     return
                 owner = shard.owner
                 way = await self._call(shard, owner, peer, protocol) if owner is not None else None
                 if owner is not None and way is not None:
                     waiting.deadline = float("inf")
-                    await self._carry(shard.number, stream, way, owner)
+                    said = stream if beginning is None else Continued(stream, beginning)
+                    await self._carry(shard.number, said, way, owner)
                     return
                 with trio.move_on_after(PAUSE_S):
                     await changed.wait()
@@ -161,7 +169,13 @@ class NodeClients:
         return first
 
     async def _converse(
-        self, shard: int, server: BrokerServer, stream: trio.abc.Stream, peer: Peer, protocol: str
+        self,
+        shard: int,
+        server: BrokerServer,
+        stream: trio.abc.Stream,
+        peer: Peer,
+        protocol: str,
+        beginning: Heard | None = None,
     ) -> None:
         """Have a client's conversation here, at the longest until this node serves the shard no more."""
         with trio.CancelScope() as scope:
@@ -169,7 +183,7 @@ class NodeClients:
             try:
                 if self._sharing is not None:
                     await self._sharing.until_in_force(shard)
-                await server.serve_stream(stream, peer, protocol)
+                await server.serve_stream(stream, peer, protocol, beginning)
             finally:
                 del self._conversations[scope]
 

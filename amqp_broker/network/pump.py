@@ -25,6 +25,7 @@ import math
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from functools import partial
 from typing import Protocol, TypeVar
 
 import trio
@@ -108,6 +109,24 @@ class OutputGate(Protocol):
         """Wait until it may."""
 
 
+class Beginning(Protocol):
+    """How a client's conversation began, which somebody else had with it."""
+
+    @property
+    def heard(self) -> bytes:
+        """All that the client has said."""
+        ...
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether all that the client was answered was left out."""
+        ...
+
+    def rest(self, data: bytes) -> bytes:
+        """What the client has not heard of what it is answered."""
+        ...
+
+
 SpeakOther = Callable[[], tuple[Conversation, ConnectionLog]]
 
 
@@ -182,11 +201,18 @@ class Pump:
         if self._conversation.finished and self._scope.deadline == math.inf:
             self._scope.deadline = trio.current_time() + FAREWELL_TIMEOUT_S
 
-    async def run(self, conversation: Conversation, log: ConnectionLog, speak_other: SpeakOther | None = None) -> None:
+    async def run(
+        self,
+        conversation: Conversation,
+        log: ConnectionLog,
+        speak_other: SpeakOther | None = None,
+        beginning: Beginning | None = None,
+    ) -> None:
         """Pump until the conversation has finished or the stream is gone. Raises nothing but cancellation.
 
         Args:
             speak_other: makes what takes the conversation's place when the client begins in another protocol.
+            beginning: what the conversation has to hear first; None where nobody has spoken with the client yet.
         """
         self._conversation = conversation
         self._log = log
@@ -194,12 +220,35 @@ class Pump:
         log.connected()
         try:
             with self._scope:
+                if beginning is not None:
+                    await self._guard(partial(self._catch_up, beginning))
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._guard, self._write)
                     nursery.start_soon(self._guard, self._read)
         finally:
             self._end()
             await trio.aclose_forcefully(self._stream)
+
+    async def _catch_up(self, beginning: Beginning) -> None:
+        """Have the conversation come to where its client is."""
+        try:
+            self._conversation.receive(beginning.heard)
+        except OtherProtocol as other:
+            if self._make_other is None:
+                raise
+            self._begin_other(self._make_other)
+            self._conversation.receive(other.data)
+        while not beginning.is_answered:
+            output = b"".join(self._conversation.take_output())
+            if output:
+                rest = beginning.rest(output)
+                self._conversation.output_sent(len(output) - len(rest))
+                self._rest = [rest] if rest else []
+            elif self._conversation.finished:
+                break
+            else:
+                await self._output_ready.wait()
+        self._output_ready.set()
 
     # --- the two tasks ---------------------------------------------------------------------------------------------
 
@@ -351,12 +400,15 @@ class Pump:
         self._give_back(crashed, "internal error")
         self.notify()
 
-    def _speak_other(self, data: bytes, make: SpeakOther) -> None:
-        """The client has begun with the header of another protocol: one that speaks it has the conversation."""
+    def _begin_other(self, make: SpeakOther) -> None:
         self._make_other = None
         before = self._conversation
         self._conversation, self._log = make()
         self._give_back(before, "the client speaks another protocol")
+
+    def _speak_other(self, data: bytes, make: SpeakOther) -> None:
+        """The client has begun with the header of another protocol: one that speaks it has the conversation."""
+        self._begin_other(make)
         self._outbox.handle(self._conversation.receive, data)
 
     def _end(self) -> None:

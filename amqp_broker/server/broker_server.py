@@ -22,7 +22,7 @@ from amqp_broker.journal.port import Journal, Progress
 from amqp_broker.logs import log_event, log_internal_error
 from amqp_broker.network.connection_log import ConnectionLog
 from amqp_broker.network.listeners import AMQP, FOR_ADMINISTRATORS, Endpoint
-from amqp_broker.network.pump import Outbox, OutputGate, Pump
+from amqp_broker.network.pump import Beginning, Outbox, OutputGate, Pump
 from amqp_broker.network.turns import Turns
 from amqp_broker.network.wake_up import WakeUp
 from amqp_broker.server.clock import SystemClock
@@ -342,8 +342,14 @@ class BrokerServer:
             self._http_clients -= 1
             await trio.aclose_forcefully(stream)
 
-    async def serve_stream(self, stream: trio.abc.Stream, peer: Peer, protocol: str = AMQP) -> None:
-        """Have one client's conversation in a protocol, from its first byte to its last."""
+    async def serve_stream(
+        self, stream: trio.abc.Stream, peer: Peer, protocol: str = AMQP, beginning: Beginning | None = None
+    ) -> None:
+        """Have one client's conversation in a protocol, from its first byte to its last.
+
+        Args:
+            beginning: what another has had of it; None where that is nothing.
+        """
         if protocol in FOR_ADMINISTRATORS:
             await self._serve_administrator(stream, peer, protocol)
             return
@@ -367,7 +373,7 @@ class BrokerServer:
             return other, ConnectionLog(str(peer), other)
 
         try:
-            await pump.run(connection, ConnectionLog(str(peer), connection), speak_other)
+            await pump.run(connection, ConnectionLog(str(peer), connection), speak_other, beginning)
         finally:
             for one in served:
                 self._connections.discard(one)

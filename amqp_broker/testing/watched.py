@@ -19,7 +19,7 @@ from amqp_broker.broker.publishing import REFUSED
 from amqp_broker.network.connection_log import ConnectionLog
 from amqp_broker.network.listeners import AMQP
 from amqp_broker.network.memory_stream import MemoryStream
-from amqp_broker.network.pump import Conversation, Outbox, Pump, SpeakOther
+from amqp_broker.network.pump import Beginning, Conversation, Outbox, Pump, SpeakOther
 from amqp_broker.network.socket_stream import SocketStream
 from amqp_broker.protocols.amqp091.channel import Channel
 from amqp_broker.protocols.amqp091.connection import Connection
@@ -141,11 +141,17 @@ class WatchedPump(Pump):
         super().__init__(stream, read_chunk_bytes, outbox)
         self._pumps = pumps
 
-    async def run(self, conversation: Conversation, log: ConnectionLog, speak_other: SpeakOther | None = None) -> None:
+    async def run(
+        self,
+        conversation: Conversation,
+        log: ConnectionLog,
+        speak_other: SpeakOther | None = None,
+        beginning: Beginning | None = None,
+    ) -> None:
         """As ever."""
         self._pumps.add(self)
         try:
-            await super().run(conversation, log, speak_other)
+            await super().run(conversation, log, speak_other, beginning)
         finally:
             self._pumps.discard(self)
 

@@ -13,12 +13,12 @@ from pamqp import commands, frame
 
 from amqp_broker.access.passwords import SHA256
 from amqp_broker.broker.broker import Broker
-from amqp_broker.cluster.arrivals import Arrival, Continued, Entrance
+from amqp_broker.cluster.arrivals import Arrival, Continued, Entrance, Heard
 from amqp_broker.network.listeners import AMQP, MQTT, STOMP, STREAMS
 from amqp_broker.protocols.amqp10.frames import AMQP_HEADER
 from amqp_broker.server.broker_server import BrokerServer
 from amqp_broker.settings import Settings
-from tests.support.amqp10_client import Amqp10Client, Heard
+from tests.support.amqp10_client import Amqp10Client
 from tests.support.client import LOOPBACK, PROTOCOL_HEADER
 from tests.support.memory_broker import MemoryBroker
 from tests.support.served import QUIET, TrioClock, on_a_jumping_clock
@@ -68,7 +68,7 @@ def streams_script() -> Script:
 
 def amqp10_script() -> Script:
     client = RecordedAmqp10Client()
-    assert isinstance(client.open(f"vhost:{HOST}"), Heard)
+    client.open(f"vhost:{HOST}")
     client.begin()
     assert any(AMQP_HEADER in data for data in client.written)
     return client.written
@@ -154,7 +154,7 @@ async def directly(protocol: str, script: Script) -> bytes:
     return heard
 
 
-async def by_way_of(protocol: str, script: Script) -> tuple[bytes, Arrival | None]:
+async def by_way_of(protocol: str, script: Script, *, is_carried: bool = True) -> tuple[bytes, Arrival | None]:
     """What it hears when it comes to another one first, and where it wanted to be."""
     arrivals: list[Arrival | None] = []
     async with running() as first, running() as server, trio.open_nursery() as nursery:
@@ -165,7 +165,11 @@ async def by_way_of(protocol: str, script: Script) -> tuple[bytes, Arrival | Non
             arrivals.append(arrival)
             if arrival is not None:
                 assert not first.broker.open_connections, "it is still there where nobody asks it any more"
-                await server.serve_stream(Continued(stream, arrival, protocol), LOOPBACK, protocol)
+                beginning = Heard(arrival, protocol)
+                if is_carried:
+                    await server.serve_stream(Continued(stream, beginning), LOOPBACK, protocol)
+                else:
+                    await server.serve_stream(stream, LOOPBACK, protocol, beginning)
             await trio.aclose_forcefully(stream)
 
         ours, theirs = trio.testing.memory_stream_pair()
@@ -178,10 +182,12 @@ async def by_way_of(protocol: str, script: Script) -> tuple[bytes, Arrival | Non
 @pytest.mark.parametrize(("protocol", "script"), SCRIPTS.values(), ids=SCRIPTS)
 @on_a_jumping_clock
 async def test_it_hears_the_same(protocol: str, script: Script) -> None:
-    heard, arrival = await by_way_of(protocol, script)
-    assert arrival is not None
-    assert arrival.virtual_host == HOST
-    assert heard == await directly(protocol, script) != b""
+    expected = await directly(protocol, script)
+    for is_carried in (False, True):
+        heard, arrival = await by_way_of(protocol, script, is_carried=is_carried)
+        assert arrival is not None
+        assert arrival.virtual_host == HOST
+        assert heard == expected != b""
 
 
 @pytest.mark.parametrize(("protocol", "script"), REFUSED.values(), ids=REFUSED)

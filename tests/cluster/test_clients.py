@@ -27,7 +27,7 @@ AMQP = "amqp"
 class EchoingServer:
     """In place of a broker: sends back what comes."""
 
-    async def serve_stream(self, stream: trio.abc.Stream, peer: Peer, protocol: str) -> None:
+    async def serve_stream(self, stream: trio.abc.Stream, peer: Peer, protocol: str, beginning: None) -> None:
         while data := await stream.receive_some(100):
             await stream.send_all(data)
 
