@@ -8,10 +8,11 @@ import pytest
 
 from amqp_broker.broker.retained import Retained
 from amqp_broker.broker.retained_message import RetainedMessage
-from amqp_broker.protocols.mqtt.packets import Acknowledgement, PacketType, Publish, Will
+from amqp_broker.protocols.mqtt.packets import Will
 from amqp_broker.protocols.mqtt.properties import Property
 from tests.support.disk_broker import DiskBroker
 from tests.support.mqtt_client import MqttClient
+from tests.support.mqtt_exchange import Receiver, Sender
 
 
 def connected(broker: DiskBroker, client_id: str) -> MqttClient:
@@ -142,64 +143,16 @@ def test_a_deleted_virtual_host_takes_sessions_and_retained_messages_along() -> 
 # --- exactly once, with the power failing between any two steps
 
 
-class Sender:
-    """A client that publishes messages with QoS 2 and one identifier, and goes on where it was as often as it must."""
-
-    def __init__(self) -> None:
-        self.waiting = [b"1", b"2"]
-        self.is_received = False  # the broker has said so of the first that waits
-
-    def go_on(self, client: MqttClient, *, duplicate: bool = True) -> None:
-        """Send what is to be sent now."""
-        if self.waiting and self.is_received:
-            client.acknowledge(PacketType.PUBREL, 1)
-        elif self.waiting:
-            client.publish("a", self.waiting[0], 2, packet_id=1, duplicate=duplicate)
-
-    def hear(self, client: MqttClient) -> None:
-        """Take what was answered, and go on."""
-        for packet in client.all():
-            assert isinstance(packet, Acknowledgement)
-            if packet.type is PacketType.PUBREC:
-                self.is_received = True
-                self.go_on(client)
-            elif packet.type is PacketType.PUBCOMP and self.is_received:
-                self.is_received = False
-                self.waiting.pop(0)
-                self.go_on(client, duplicate=False)
-
-
-class Receiver:
-    """A client that gets messages with QoS 2, each once, as the standard has it."""
-
-    def __init__(self) -> None:
-        self.got: list[bytes] = []
-        self._known: set[int] = set()
-
-    def hear(self, client: MqttClient) -> None:
-        """Take what has come, and answer."""
-        for packet in client.all():
-            if isinstance(packet, Publish) and packet.qos == 1:
-                client.acknowledge(PacketType.PUBACK, packet.packet_id)
-            elif isinstance(packet, Publish):
-                if packet.packet_id not in self._known:
-                    self._known.add(packet.packet_id)
-                    self.got.append(packet.payload)
-                client.acknowledge(PacketType.PUBREC, packet.packet_id)
-            else:
-                assert isinstance(packet, Acknowledgement)
-                self._known.discard(packet.packet_id)
-                client.acknowledge(PacketType.PUBCOMP, packet.packet_id)
-
-
 WRITE, SENDER, RECEIVER = range(3)
 STEPS_MAX = 5
 STEPS_TO_THE_END = 24
 
 
-@pytest.mark.parametrize("is_power_lost", [True, False], ids=["power", "connection"])
-@pytest.mark.parametrize("count", range(STEPS_MAX + 1))
-def test_messages_arrive_once_wherever_the_power_fails(count: int, is_power_lost: bool) -> None:
+@pytest.mark.parametrize(
+    ("count", "is_power_lost"),
+    [*((count, True) for count in range(STEPS_MAX + 1)), *((count, False) for count in range(STEPS_MAX))],
+)
+def test_messages_arrive_once_wherever_the_power_fails_or_connections_end(count: int, is_power_lost: bool) -> None:
     """Every order of so many steps before it: the journal writes, the sender hears, the receiver hears."""
     for steps in product((WRITE, SENDER, RECEIVER), repeat=count):
         pass_through(steps, is_power_lost=is_power_lost)
@@ -211,7 +164,7 @@ def pass_through(steps: tuple[int, ...], *, is_power_lost: bool) -> None:
         client = connected(broker, client_id)
         client.subscribe("a" if client_id == "r" else "nothing", 2)
         client.drop()
-    sender, receiver = Sender(), Receiver()
+    sender, receiver = Sender(b"1", b"2"), Receiver()
     sending, receiving = connected(broker, "s"), connected(broker, "r")
     connected(broker, "another").publish("a", b"", 1)  # so that the identifiers of one life are not those of the next
     receiver.hear(receiving)
