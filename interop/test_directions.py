@@ -33,6 +33,7 @@ stomp.listeners.tcp.1 = 127.0.0.1:{stomp}
 mqtt.listeners.tcp.1 = 127.0.0.1:{mqtt}
 """
 PROTOCOLS = ("amqp", "amqp10", "mqtt", "mqtt5", "stomp")
+OF_3_10 = ("amqp", "mqtt", "stomp")
 KEY, DEAD_KEY = "all.ways", "the.dead"
 REFUSING = "refusing"  # the client whose queues have a dead-letter exchange
 PRIORITIES_MAX = 5
@@ -322,7 +323,7 @@ def connect(broker: BrokerUnderTest, broker_processes: WithProtocols) -> Iterato
         def make(protocol: str, name: str = "client") -> ClientOf:
             nonlocal count
             count += 1
-            if protocol in ("amqp10", "mqtt5") and broker.kind != OURS and broker.version < (4, 0):
+            if protocol not in OF_3_10 and broker.kind != OURS and broker.version < (4, 0):
                 pytest.skip("RabbitMQ has it since 4.0")
             client: Any
             if protocol == "amqp":
@@ -409,3 +410,19 @@ def test_what_an_mqtt_client_refuses_is_dead_lettered(
     publisher.publish(KEY, kept(said, source))
     assert refusing.take(REFUSED).body == b"body"
     assert subscriber.take() == arrived(broker, said, source, target)
+
+
+def test_what_is_durable_outlives_the_broker_whoever_has_said_so(
+    broker: BrokerUnderTest, ch: ChannelUnderTest, connect: Connect
+) -> None:
+    sources = [each for each in PROTOCOLS if broker.kind == OURS or broker.version >= (4, 0) or each in OF_3_10]
+    name = broker.queue_name("durable")
+    ch.declare(name, durable=True)
+    ch.bind(name, "amq.topic", KEY)
+    for source in sources:
+        publisher = connect(source)
+        publisher.publish(KEY, Said(b"durable, of " + source.encode(), is_durable=True))
+        publisher.publish(KEY, Said(b"not durable, of " + source.encode()))
+    broker.process.kill_and_restart()
+    after = broker.channel()
+    assert after.drain(name) == [b"durable, of " + source.encode() for source in sources]
