@@ -1,4 +1,4 @@
-"""What is fuzzed of MQTT, STOMP, the stream protocol and web sockets, see ``targets.py``.
+"""What is fuzzed of MQTT, STOMP, the stream protocol, AMQP 1.0 and web sockets, see ``targets.py``.
 
 - ``mqtt_packets``: packets out of a stream, however it is cut, in each version;
 - ``mqtt``: the bytes behind a right CONNECT, in pieces;
@@ -8,6 +8,8 @@
 - ``stomp_session``: the same as of MQTT, with frames;
 - ``stream``: the bytes behind a right login to the stream protocol, in pieces;
 - ``stream_session``: the same as of MQTT, with commands;
+- ``amqp10``: the bytes behind a right login, a session and two links of AMQP 1.0, in pieces;
+- ``amqp10_session``: the same as of MQTT, with frames;
 - ``web_socket``: the bytes of a stranger, and behind a right request frames with any payload.
 """
 
@@ -21,6 +23,7 @@ import trio.testing
 
 from amqp_broker.network.web_socket_error import NoWebSocket
 from amqp_broker.network.web_sockets import WebSocketStream
+from amqp_broker.protocols.amqp10.connection import Connection as Amqp10Connection
 from amqp_broker.protocols.mqtt.connection import Connection as MqttConnection
 from amqp_broker.protocols.mqtt.packet_reading import PacketSplitter, decode
 from amqp_broker.protocols.mqtt.packet_writing import encode_client_packet
@@ -43,6 +46,8 @@ from amqp_broker.protocols.stomp.connection import Connection as StompConnection
 from amqp_broker.protocols.stream.connection import Connection as StreamConnection
 from interop.stream_client import array, blob, frame, pairs, sub_batch, text, u16, u32, u64
 from tests.fuzz.stage import Scene
+from tests.support.amqp10_frames import FRAMES as AMQP10_FRAMES
+from tests.support.amqp10_frames import handshake
 from tests.support.client import LOOPBACK
 from tests.support.stomp_client import frame_bytes
 
@@ -53,7 +58,7 @@ RAW, TIME, TAKE, LOSE = range(16, 20)  # the kinds of a step that are no type of
 KIND_COUNT = LOSE + 1
 FRAMES = 12  # how many kinds of a step are one of STOMP_FRAMES
 
-Conversation = MqttConnection | StompConnection | StreamConnection
+Conversation = MqttConnection | StompConnection | StreamConnection | Amqp10Connection
 
 
 # --- MQTT
@@ -184,6 +189,38 @@ def _stream_client(scene: Scene) -> Conversation:
     client = StreamConnection(scene.broker, LOOPBACK, lambda: None)
     for command in STREAM_LOGIN:
         client.receive(command)
+    return client
+
+
+# --- AMQP 1.0
+
+
+def amqp10(data: bytes) -> None:
+    """Bytes of a client of AMQP 1.0 that has logged in, in pieces of a size that the first byte says."""
+    if data:
+        _in_pieces(_amqp10_client, data[1:], data[0] + 1)
+
+
+def amqp10_session(data: bytes) -> None:
+    """Steps of several clients as of ``mqtt_session``: an honest one's frames, more behind them, and raw bytes."""
+    with Scene() as scene:
+        _play(scene, [_amqp10_client] * CLIENTS, _amqp10_steps(data))
+
+
+def _amqp10_steps(data: bytes) -> Iterator[tuple[int, int, bytes]]:
+    for kind, who, flags, payload in _steps(data):
+        kind %= FRAMES + 4
+        if kind < FRAMES:
+            frame = AMQP10_FRAMES[(kind + flags) % len(AMQP10_FRAMES)]
+            yield RAW, who, (len(frame) + len(payload)).to_bytes(4, "big") + frame[4:] + payload
+        else:
+            yield kind - FRAMES + RAW, who, payload
+
+
+def _amqp10_client(scene: Scene) -> Conversation:
+    client = Amqp10Connection(scene.broker, LOOPBACK, lambda: None)
+    for one in handshake("honest"):
+        client.receive(one)
     return client
 
 
@@ -350,6 +387,8 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "stomp_session": stomp_session,
     "stream": stream,
     "stream_session": stream_session,
+    "amqp10": amqp10,
+    "amqp10_session": amqp10_session,
     "web_socket": web_socket,
 }
 
@@ -369,7 +408,9 @@ def seeds(target: str) -> list[bytes]:
         return [*steps, b"".join(steps)]
     if target == "stream":
         return [b"\x40" + b"".join(STREAM_COMMANDS), b"\x07" + b"".join(STREAM_COMMANDS)]
-    if target == "stream_session":
+    if target == "amqp10":
+        return [b"\x40" + b"".join(AMQP10_FRAMES), b"\x07" + b"".join(AMQP10_FRAMES)]
+    if target in ("stream_session", "amqp10_session"):
         steps = [_step(number, number % CLIENTS, b"") for number in range(FRAMES + 4)]
         return [*steps, b"".join(steps)]
     return [b"\xf8" + one for one in WEB_SOCKET_FRAMES] + [

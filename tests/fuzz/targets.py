@@ -8,7 +8,7 @@
 - ``stream``: the bytes behind a right handshake;
 - ``session``: several connections that send well-formed frames with any payload, raw bytes in between, while time
   passes, output is taken or not, and connections are lost;
-- those of MQTT, STOMP and web sockets are in ``other_protocols.py``, those of HTTP in ``http_targets.py``.
+- those of other protocols and web sockets are in ``other_protocols.py``, those of HTTP in ``http_targets.py``.
 
 Handshakes, streams and sessions run a whole broker, and look after each input whether all its counts are right and an
 honest client is served.
