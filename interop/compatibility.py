@@ -27,8 +27,8 @@ BETWEEN_RABBITMQS = """\
 ## Where RabbitMQs differ
 
 `behave_like` says which one is shown: 3.10, 3.13 (the default), 4.0 or 4.3. The fields are in
-`amqp_broker/behaviour.py`. Columns 3.10 and 4.0 were asked of 3.10.8 and 4.0.5; 3.13, 4.3 and the largest message were
-read in their source and release notes.
+`amqp_broker/behaviour.py`. Columns 3.10 and 4.0 were asked of 3.10.8 and 4.0.5; 3.13 and 4.3 were read in their source
+and release notes.
 
 {table}
 

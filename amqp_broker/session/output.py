@@ -82,6 +82,7 @@ class Output:
         """So many bytes have left."""
         self.sent_bytes += sent_bytes
         self.waiting_bytes -= sent_bytes
+        assert self.waiting_bytes >= 0, "more bytes were sent than waited"
         if self.is_congested and self.waiting_bytes <= self._high_water_bytes // 2:
             self.is_congested = False
             self._on_congestion()

@@ -112,7 +112,7 @@ def test_the_largest_message(series: str) -> None:
     channel.send(commands.Basic.Publish(routing_key="q"))
     header = bytes(2) + (size_max + 1).to_bytes(8, "big") + bytes(2)
     channel.client.send_bytes(b"\x02\x00\x01" + (len(header) + 2).to_bytes(4, "big") + b"\x00\x3c" + header + b"\xce")
-    text = f"PRECONDITION_FAILED - message size {size_max + 1} is larger than max size {size_max}"
+    text = f"PRECONDITION_FAILED - message size {size_max + 1} is larger than configured max size {size_max}"
     assert channel.closed_with().reply_text == text
 
 

@@ -173,7 +173,7 @@ def test_a_message_that_is_too_large(cut: Cut) -> None:
     channel.publish("", "q", b"x" * 1001)
     close = channel.closed_with()
     assert close.reply_code == 406
-    assert close.reply_text == "PRECONDITION_FAILED - message size 1001 is larger than max size 1000"
+    assert close.reply_text == "PRECONDITION_FAILED - message size 1001 is larger than configured max size 1000"
     assert (close.class_id, close.method_id) == (60, 40)
     assert broker.queue("q").ready_count == 1
 

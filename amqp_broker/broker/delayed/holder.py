@@ -314,6 +314,7 @@ class Holder(Queue):
         self._due.remove_first()
         held = self._at_hand.pop(reference)
         self._at_hand_bytes -= len(held.body)
+        assert self._at_hand_bytes >= 0, "more was released than was at hand"
         self.virtual_host.durability.drop(reference)
         count = self._ingress.release(self._exchange, held.address, held.header, held.body, held.digest)
         self._exchange.published_out += max(0, count - 1)  # one was counted when it was published

@@ -395,10 +395,12 @@ class StreamQueue(Queue):
 
     def acknowledge(self, message: Message) -> None:
         self.unacknowledged_count -= 1
+        assert self.unacknowledged_count >= 0, f"more entries of {self} were settled than delivered"
 
     def reject(self, messages: list[Message]) -> None:
         self._check_refusal()
         self.unacknowledged_count -= len(messages)
+        assert self.unacknowledged_count >= 0, f"more entries of {self} were refused than delivered"
 
     def requeueing(self) -> Returning:
         self._check_refusal()
@@ -480,3 +482,4 @@ class ReturningNowhere(Returning):
 
     def add(self, messages: list[Message]) -> None:
         self._queue.unacknowledged_count -= len(messages)
+        assert self._queue.unacknowledged_count >= 0, f"{self._queue} gets back more than it has delivered"

@@ -186,7 +186,9 @@ class Publishing:
             raise self._too_large(size_bytes)
 
     def _too_large(self, size_bytes: int) -> AmqpError:
-        return precondition_failed(f"message size {size_bytes} is larger than max size {self._size_bytes_max}")
+        return precondition_failed(
+            f"message size {size_bytes} is larger than configured max size {self._size_bytes_max}"
+        )
 
     # --- checks and routing
 
