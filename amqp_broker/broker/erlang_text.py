@@ -58,7 +58,12 @@ def bare(value: FieldValue) -> str:
 
 
 def _bytes(value: str | bytes) -> bytes:
-    return value if isinstance(value, bytes) else value.encode("utf-8", "surrogateescape")
+    if isinstance(value, bytes):
+        return value
+    try:
+        return value.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # half of a character, from JSON
+        return value.encode("utf-8", "replace")
 
 
 def _characters(data: bytes, unprintable: str) -> str:

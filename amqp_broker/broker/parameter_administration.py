@@ -89,7 +89,7 @@ class ParameterAdministration:
             NotValid: something in it is not what it should be.
         """
         host = self._virtual_host(virtual_host)
-        _check_name(EVENTS[component], name)
+        check_parameter_name(EVENTS[component], name)
         policy = checked_policy(component, name, value, self._broker.queue_types.apply_to)
         before = host.policies.get(component, name)
         self._keep(host, component, name, policy.value())
@@ -152,7 +152,7 @@ class ParameterAdministration:
             self.set_virtual_host_limits(virtual_host, value)
             return
         self._broker.components.check(component, name, value)
-        _check_name("parameter", name)
+        check_parameter_name("parameter", name)
         before = host.parameters.get((component, name))
         before_text = None if before is None else before.text_for_log()
         self._keep(host, component, name, value)
@@ -183,7 +183,7 @@ class ParameterAdministration:
 
     def set_global_parameter(self, name: str, value: object) -> None:
         """Set a parameter of the whole broker to anything that JSON has."""
-        _check_name("parameter", name)
+        check_parameter_name("parameter", name)
         parameters = self._broker.global_parameters
         before = parameters.get(("", name))
         before_text = None if before is None else before.text_for_log()
@@ -228,7 +228,15 @@ class ParameterAdministration:
             tell(kind, virtual_host, name, thing, self._who)
 
 
-def _check_name(what: str, name: str) -> None:
+def check_parameter_name(what: str, name: str) -> None:
+    """Refuse a name that no parameter or policy can have.
+
+    Args:
+        what: a parameter, or which kind of policy.
+
+    Raises:
+        AdministrationError: why.
+    """
     if not 0 < len(name.encode("utf-8", "surrogateescape")) <= NAME_BYTES_MAX:
         raise AdministrationError(f"a {what}'s name has 1 to {NAME_BYTES_MAX} bytes")
 

@@ -226,6 +226,8 @@ def test_policies_are_in_force_for_what_is_there(broker: MemoryBroker) -> None:
         ),
         ("users", {"name": "u", "tags": 5}, "user 'u': 'tags' should be a list of texts, and is 5"),
         ("users", {"name": "u", "limits": {"zzz": 1}}, "user 'u': Unrecognised terms"),
+        ("users", {"name": "u", "password": ""}, "user 'u': a password has 1 to"),
+        ("users", {"name": "\ud800"}, r"user '\?': it holds half of a character"),
         ("users", {}, r"users\[2\]: 'name' is missing"),
         ("vhosts", {"name": "v", "default_queue_type": "zzz"}, "virtual host 'v': there is no queue type 'zzz'"),
         ("vhosts", 5, r"vhosts\[2\] should be an object, and is 5"),
@@ -244,6 +246,17 @@ def test_policies_are_in_force_for_what_is_there(broker: MemoryBroker) -> None:
             {"name": "p", "vhost": "/", "pattern": "", "definition": {"nope": 1}},
             "policy 'p': .* are not recognised policy settings",
         ),
+        (
+            "policies",
+            {"name": "", "vhost": "/", "pattern": "", "definition": {"max-length": 1}},
+            "policy '': a policy's name has 1 to 255 bytes",
+        ),
+        (
+            "parameters",
+            {"name": "", "vhost": "/", "component": "federation-upstream", "value": {"uri": "amqp://x"}},
+            "parameter '': a parameter's name has 1 to 255 bytes",
+        ),
+        ("global_parameters", {"name": "", "value": 1}, "global parameter '': a parameter's name has 1 to 255 bytes"),
         (
             "parameters",
             {"name": "p", "vhost": "/", "component": "nope", "value": 1},

@@ -23,11 +23,12 @@ from amqp_broker.broker.erlang_text import erlang_json
 from amqp_broker.broker.exchanges.binding import Binding
 from amqp_broker.broker.exchanges.exchange import Exchange
 from amqp_broker.broker.limit_values import LIMITS_COMPONENT, USER_LIMITS, VIRTUAL_HOST_LIMITS, checked_limits
+from amqp_broker.broker.parameter_administration import EVENTS, check_parameter_name
 from amqp_broker.broker.persistence.kinds import NOT_KEPT
 from amqp_broker.broker.policies import OPERATOR_POLICY, POLICY
 from amqp_broker.broker.policy_checks import checked_policy
 from amqp_broker.broker.problems import AdministrationError, NotValid
-from amqp_broker.broker.user_administration import check_name, check_tags
+from amqp_broker.broker.user_administration import check_name, check_tags, password_bytes
 from amqp_broker.broker.virtual_host import PREDECLARED_EXCHANGES, RESERVED_PREFIX
 from amqp_broker.broker.virtual_host_properties import Metadata
 from amqp_broker.errors import AmqpError
@@ -45,6 +46,9 @@ SLICE_READ = 50  # definitions, some 10 to 30 microseconds each
 
 class NotImported(AdministrationError):
     """Definitions cannot be imported, and nothing of them was; the text names what is wrong, and where."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text.encode("utf-8", "replace").decode())  # half a character could not be shown
 
 
 @dataclass(slots=True)
@@ -184,6 +188,8 @@ class Reader:
             raise NotImported(f"{what}: {'; '.join(error.problems)}") from error
         except AdministrationError as error:
             raise NotImported(f"{what}: {error}") from error
+        except UnicodeEncodeError:
+            raise NotImported(f"{what}: it holds half of a character, which cannot be kept") from None
 
     # --- users and virtual hosts
 
@@ -236,7 +242,9 @@ class Reader:
         self.plan.topic_permissions.append((self._user(what, one), self._host(what, one), exchange, write, read))
 
     def _read_global_parameter(self, what: str, one: Object) -> None:
-        self.plan.global_parameters.append((_name(what, one), _wanted(what, one, "value")))
+        name = _name(what, one)
+        check_parameter_name("parameter", name)
+        self.plan.global_parameters.append((name, _wanted(what, one, "value")))
 
     def _user(self, what: str, one: Object) -> str:
         name = _text(what, one, "user")
@@ -267,6 +275,7 @@ class Reader:
         if component == LIMITS_COMPONENT:
             checked_limits(value, VIRTUAL_HOST_LIMITS, "limits")
         else:
+            check_parameter_name("parameter", name)
             self._broker.components.check(component, name, value)
         self._host_plan(what, one)[1].parameters.append((component, name, value))
 
@@ -276,6 +285,7 @@ class Reader:
     def _read_policy_of(self, component: str, what: str, one: Object) -> None:
         name, value = _name(what, one), {key: one[key] for key in POLICY_KEYS if key in one}
         value["definition"] = _object(value.get("definition"))
+        check_parameter_name(EVENTS[component], name)
         checked_policy(component, name, value, self._broker.queue_types.apply_to)
         self._host_plan(what, one)[1].policies.append((component, name, value))
 
@@ -399,6 +409,8 @@ def _text(what: str, one: Object, key: str, default: str | None = None) -> str:
     value = _wanted(what, one, key) if default is None else one.get(key, default)
     if not isinstance(value, str):
         raise NotImported(f"{what}: '{key}' should be text, and is {erlang_json(value)[:100]}")
+    if not value.isascii():
+        value.encode("utf-8", "surrogateescape")  # raises where there is half of a character
     return value
 
 
@@ -437,7 +449,11 @@ def _password(what: str, one: Object) -> PasswordHash | str | None:
             return PasswordHash(_text(what, one, "hashing_algorithm", SHA256), value)
         except UnknownAlgorithm as error:
             raise NotImported(f"{what}: its password_hash cannot be used: {error}") from error
-    return _text(what, one, "password") if "password" in one else None
+    if "password" not in one:
+        return None
+    password = _text(what, one, "password")
+    password_bytes(password)
+    return password
 
 
 def _from_base64(what: str, text: str) -> bytes:
