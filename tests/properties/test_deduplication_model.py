@@ -19,13 +19,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 from pamqp import commands
 
-from amqp_broker.broker.exchanges.plugin import GuardedMatcher
 from amqp_broker.journal.batches import GatheredBatch
 from amqp_broker.journal.memory_files import MemoryFiles
-from amqp_broker.plugins.message_deduplication import MessageDeduplicationMatcher
 from amqp_broker.plugins.seen_values import _digest
 from tests.support.client import ClientChannel
-from tests.support.disk_broker import DiskBroker, small_pages
+from tests.support.deduplicating_broker import DeduplicatingBroker
+from tests.support.disk_broker import small_pages
 from tests.support.manual_clock import ManualClock
 
 SIZE = 4
@@ -52,7 +51,7 @@ class DeduplicationMachine(RuleBasedStateMachine):
         self.ready: list[int] = []
         self.next_number = 0
         with small_pages():
-            self.broker = DiskBroker(MemoryFiles(seed), self.clock)
+            self.broker = DeduplicatingBroker(MemoryFiles(seed), self.clock)
         self.broker.writes_at_once = False
         arguments: dict[str, Any] = {"x-cache-size": SIZE, "x-cache-ttl": TTL_MS, "x-cache-persistence": "disk"}
         self.broker.client().channel().send(
@@ -167,7 +166,7 @@ class DeduplicationMachine(RuleBasedStateMachine):
                 self.finish_batch()
         self.start_again(self.broker.restarted, down_ms, [self.state()])
 
-    def start_again(self, start: Callable[..., DiskBroker], down_ms: int, possible: list[State]) -> None:
+    def start_again(self, start: Callable[..., DeduplicatingBroker], down_ms: int, possible: list[State]) -> None:
         self.broker = start(down_ms=down_ms)
         self.broker.writes_at_once = False
         self.batch = self.taken = None
@@ -183,15 +182,11 @@ class DeduplicationMachine(RuleBasedStateMachine):
         self.connect()
 
     def found_seen(self) -> tuple[tuple[str, int], ...]:
-        guarded = self.broker.virtual_host.exchange("x").matcher
-        assert isinstance(guarded, GuardedMatcher)
-        matcher = guarded._matcher
-        assert isinstance(matcher, MessageDeduplicationMatcher)
-        return tuple((VALUE_OF[digest], seen.deadline_ms or 0) for digest, seen in matcher._seen._seen.items())
+        return tuple((VALUE_OF[digest], seen.deadline_ms or 0) for digest, seen in self.broker.seen("x")._seen.items())
 
 
 DeduplicationMachine.TestCase.settings = settings(
-    max_examples=int(os.environ.get("DURABILITY_EXAMPLES", "8")),
+    max_examples=int(os.environ.get("DURABILITY_EXAMPLES", "5")),
     stateful_step_count=int(os.environ.get("DURABILITY_STEPS", "30")),
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],

@@ -105,7 +105,7 @@ def durable_of(broker: DiskBroker) -> list[str]:
     )
 
 
-@settings(max_examples=int(os.environ.get("IMPORT_EXAMPLES", "25")), deadline=None)
+@settings(max_examples=int(os.environ.get("IMPORT_EXAMPLES", "15")), deadline=None)
 @given(before=STEPS, meanwhile=STEPS)
 def test_a_start_finds_what_would_have_been(
     before: list[tuple[object, ...]], meanwhile: list[tuple[object, ...]]

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
-from typing import Any
+from typing import Any, Self
 
 from amqp_broker.broker.persistence import message_recovery
 from amqp_broker.broker.queues import backlog, ready
@@ -118,7 +118,7 @@ class DiskBroker(MemoryBroker):
 
     # --- the end, and what follows
 
-    def restarted(self, *, down_ms: int = 0, **settings: Any) -> DiskBroker:
+    def restarted(self, *, down_ms: int = 0, **settings: Any) -> Self:
         """End in good order, and start again on the same disk."""
         for connection in self.connections:
             connection.lost("the broker has shut down")
@@ -127,16 +127,16 @@ class DiskBroker(MemoryBroker):
         self.journal.close()
         return self._next(down_ms, settings)
 
-    def killed(self, *, down_ms: int = 0, **settings: Any) -> DiskBroker:
+    def killed(self, *, down_ms: int = 0, **settings: Any) -> Self:
         """End at once: what was written is there, what was not is gone. Start again on the same disk."""
         return self._next(down_ms, settings)
 
-    def without_power(self, *, down_ms: int = 0, **settings: Any) -> DiskBroker:
+    def without_power(self, *, down_ms: int = 0, **settings: Any) -> Self:
         """The same, and what was not synced may be gone or torn."""
         self.files.lose_power()
         return self._next(down_ms, settings)
 
-    def _next(self, down_ms: int, settings: dict[str, Any]) -> DiskBroker:
+    def _next(self, down_ms: int, settings: dict[str, Any]) -> Self:
         self.clock.advance(down_ms)
         return type(self)(self.files, self.clock, **{**self.given_settings, **settings})
 

@@ -9,13 +9,11 @@ from typing import Any
 import pytest
 from pamqp import commands
 
-from amqp_broker.broker.exchanges.plugin import GuardedMatcher
 from amqp_broker.broker.persistence.message_records import decode_of_exchange
 from amqp_broker.broker.problems import NotValid
 from amqp_broker.journal.memory_files import MemoryFiles
-from amqp_broker.plugins.message_deduplication import MessageDeduplicationMatcher
-from amqp_broker.plugins.seen_values import SeenValues
 from tests.support.client import ClientChannel
+from tests.support.deduplicating_broker import DeduplicatingBroker
 from tests.support.disk_broker import DiskBroker
 from tests.support.memory_broker import small_slices
 
@@ -43,27 +41,24 @@ def publish(channel: ClientChannel, *values: Any, **headers: Any) -> int:
     return channel.message_count("q")
 
 
-def seen(broker: DiskBroker) -> SeenValues:
-    """What the exchange remembers."""
-    guarded = broker.virtual_host.exchange("x").matcher
-    assert isinstance(guarded, GuardedMatcher)
-    matcher = guarded._matcher
-    assert isinstance(matcher, MessageDeduplicationMatcher)
-    return matcher._seen
-
-
 @pytest.mark.parametrize("end", ["restarted", "killed", "without_power"])
 def test_what_passed_once_does_not_pass_again_after_a_restart(end: str) -> None:
-    broker = DiskBroker()
+    broker = DeduplicatingBroker()
     assert publish(declared(broker), "a", 1, "a" * 5000) == 3
     for _ in range(2):
         broker = getattr(broker, end)()
         assert publish(broker.client().channel(), "a", 1, "a" * 5000) == 3
 
 
+def test_as_a_package_brings_it() -> None:
+    broker = DiskBroker()
+    assert publish(declared(broker), "a", "b") == 2
+    assert publish(broker.killed().client().channel(), "a", "b") == 2
+
+
 @pytest.mark.parametrize("arguments", [{"x-cache-size": 3}, {"x-cache-size": 3, "x-cache-persistence": "memory"}])
 def test_in_memory_is_the_default_and_writes_nothing(arguments: dict[str, Any]) -> None:
-    broker = DiskBroker()
+    broker = DeduplicatingBroker()
     channel = declared(broker, arguments)
     before = broker.live_records()
     assert publish(channel, "a") == 1
@@ -72,7 +67,7 @@ def test_in_memory_is_the_default_and_writes_nothing(arguments: dict[str, Any]) 
 
 
 def test_what_a_transient_exchange_remembers_goes_with_it() -> None:
-    broker = DiskBroker()
+    broker = DeduplicatingBroker()
     channel = declared(broker, durable=False)
     before = broker.live_records()
     publish(channel, "a")
@@ -81,7 +76,7 @@ def test_what_a_transient_exchange_remembers_goes_with_it() -> None:
 
 
 def test_time_goes_on_while_the_broker_is_down() -> None:
-    broker = DiskBroker()
+    broker = DeduplicatingBroker()
     channel = declared(broker)
     publish(channel, "short")
     publish(channel, "long", **{"x-cache-ttl": 5000})
@@ -90,35 +85,35 @@ def test_time_goes_on_while_the_broker_is_down() -> None:
     broker.advance(1)
     assert publish(broker.client().channel(), "short", "long") == 3
     broker = broker.killed(down_ms=4000)
-    assert len(seen(broker)) == 0
+    assert len(broker.seen("x")) == 0
     assert publish(broker.client().channel(), "long") == 4
 
 
 def test_no_more_is_remembered_than_may_be_and_the_oldest_goes_first() -> None:
-    broker = DiskBroker()
+    broker = DeduplicatingBroker()
     channel = declared(broker)
     before = broker.live_records()
     assert publish(channel, *range(50)) == 50
     assert broker.live_records() == before + 50 + 3
     broker = broker.killed()
-    assert len(seen(broker)) == 3
+    assert len(broker.seen("x")) == 3
     assert publish(broker.client().channel(), 47, 48, 49) == 50
     assert publish(broker.client().channel(), 50, 48, 49, 47) == 52  # 50 has put 47 out
 
 
 def test_records_of_what_has_expired_go_as_others_come() -> None:
-    broker = DiskBroker()
+    broker = DeduplicatingBroker()
     channel = declared(broker, ON_DISK | {"x-cache-size": 1000})
     before = broker.live_records()
     publish(channel, *range(20))
     broker.advance(1000)
     publish(channel, *range(100, 110))
-    assert len(seen(broker)) == 10
+    assert len(broker.seen("x")) == 10
     assert broker.live_records() == before + 30 + 10
 
 
 def test_records_of_what_has_expired_go_at_a_start() -> None:
-    broker = DiskBroker()
+    broker = DeduplicatingBroker()
     channel = declared(broker)
     before = broker.live_records()
     publish(channel, 1, 2, 3)
@@ -127,7 +122,7 @@ def test_records_of_what_has_expired_go_at_a_start() -> None:
 
 def test_the_records_go_with_the_exchange() -> None:
     with small_slices():
-        broker = DiskBroker()
+        broker = DeduplicatingBroker()
         before = broker.live_records()
         channel = declared(broker, ON_DISK | {"x-cache-size": 1000})
         publish(channel, *range(30))
@@ -138,7 +133,7 @@ def test_the_records_go_with_the_exchange() -> None:
 
 
 def test_the_records_go_with_the_virtual_host() -> None:
-    broker = DiskBroker()
+    broker = DeduplicatingBroker()
     before = broker.live_records()
     publish(declared(broker), 1, 2, 3)
     broker.virtual_host.clear()
@@ -146,7 +141,7 @@ def test_the_records_go_with_the_virtual_host() -> None:
 
 
 def test_an_exchange_that_is_made_anew_has_seen_nothing() -> None:
-    broker = DiskBroker()
+    broker = DeduplicatingBroker()
     channel = declared(broker)
     publish(channel, "a")
     with broker.holding_writes():
@@ -159,18 +154,18 @@ def test_an_exchange_that_is_made_anew_has_seen_nothing() -> None:
 
 def test_space_that_the_forgotten_held_is_freed() -> None:
     files = MemoryFiles()
-    broker = DiskBroker(files)
+    broker = DeduplicatingBroker(files)
     channel = declared(broker)
     channel.call(commands.Queue.Unbind(queue="q", exchange="x"))
     for number in range(500):
         channel.publish("x", "", b"", headers={HEADER: number})
     broker.reclaim()
     assert files.used_bytes < 20_000
-    assert len(seen(broker.killed())) == 3
+    assert len(broker.killed().seen("x")) == 3
 
 
 def test_it_is_kept_behind_an_exchange_that_delays() -> None:
-    broker = DiskBroker()
+    broker = DeduplicatingBroker()
     channel = broker.client().channel()
     arguments = {**ON_DISK, "x-delayed-type": "x-message-deduplication"}
     channel.call(
@@ -185,26 +180,26 @@ def test_it_is_kept_behind_an_exchange_that_delays() -> None:
 
 
 def test_records_after_damage_that_are_there_twice_count_once() -> None:
-    broker = DiskBroker()
+    broker = DeduplicatingBroker()
     publish(declared(broker), "a")
     before = broker.live_records()
-    (value,) = seen(broker)._seen.values()
+    (value,) = broker.seen("x")._seen.values()
     (payload,) = broker.durability.read([value.reference])
     assert payload is not None
     broker.durability.keep_for_exchange(broker.virtual_host.exchange("x"), decode_of_exchange(payload)[1])
     broker.write()
     broker = broker.killed()
-    assert len(seen(broker)) == 1
+    assert len(broker.seen("x")) == 1
     assert broker.live_records() == before
 
 
-def set_policy(broker: DiskBroker, definition: dict[str, object]) -> None:
+def set_policy(broker: DeduplicatingBroker, definition: dict[str, object]) -> None:
     value: dict[str, object] = {"pattern": "^x$", "definition": definition, "apply-to": "exchanges"}
     broker.handle(lambda: broker.administration.parameters.set_policy("/", "p", value))
 
 
 def test_a_policy_overrules_the_arguments_until_it_is_gone() -> None:
-    broker = DiskBroker()
+    broker = DeduplicatingBroker()
     channel = declared(broker, ON_DISK | {"x-cache-size": 1})
     set_policy(broker, {"x-cache-size": 5, "x-cache-ttl": 10_000})
     assert publish(channel, "a", "b", "a", "b") == 2
@@ -214,7 +209,7 @@ def test_a_policy_overrules_the_arguments_until_it_is_gone() -> None:
     assert publish(channel, "a", "b") == 2
     broker.handle(lambda: broker.administration.parameters.clear_policy("/", "p"))
     assert publish(channel, "c", "c", "c") == 3
-    assert len(seen(broker)) == 1
+    assert len(broker.seen("x")) == 1
     broker.advance(1000)
     assert publish(channel, "c") == 4
 
@@ -223,4 +218,4 @@ def test_a_policy_overrules_the_arguments_until_it_is_gone() -> None:
 @pytest.mark.parametrize("value", [0, "many", True])
 def test_what_no_policy_may_say(key: str, value: object) -> None:
     with pytest.raises(NotValid, match=f'"{key}" must be an integer greater than 0, got '):
-        set_policy(DiskBroker(), {key: value})
+        set_policy(DeduplicatingBroker(), {key: value})
