@@ -21,6 +21,7 @@ from amqp_broker.broker.queues.stream_log import CHUNK_ENTRIES_MAX as READ_ENTRI
 from amqp_broker.broker.queues.stream_log import Extent, StreamLog
 from amqp_broker.broker.queues.stream_reader import EntriesRead, EntryReader
 from amqp_broker.broker.queues.stream_start import StreamFilter
+from amqp_broker.compilation import mypyc_attr
 from amqp_broker.journal.records import PAYLOAD_BYTES_MAX, Part
 from amqp_broker.wire.content import decode_properties
 
@@ -83,6 +84,7 @@ class BlocksRead(EntriesRead):
         return reader.blocks_of(self.extent, self.records)
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class ChunkDeliveries(Deliveries):
     """Where a consumer's chunks go."""
 
