@@ -52,6 +52,9 @@ BODY_CHUNK_FACTOR = 2
 # A connection is busy when what is read at once is all used, or takes longer than this.
 LIGHT_S_MAX = 0.001
 
+# What a piece of the handshake is reckoned at.
+HANDSHAKE_S = 0.0005
+
 # What an end is reckoned at, on a slow machine: most of it is the event loop's own. One that was busy may have much
 # more to give back.
 END_S = 0.0005
@@ -227,6 +230,7 @@ class Pump:
                     nursery.start_soon(self._guard, self._read)
         finally:
             self._end()
+            self._make_other = None  # it knows this pump: of a crowd that has left, a collection would take long
             await trio.aclose_forcefully(self._stream)
 
     async def _catch_up(self, beginning: Beginning) -> None:
@@ -269,6 +273,8 @@ class Pump:
             if size_bytes <= 0 and not data:
                 await self._lose(CLIENT_LEFT)
                 return
+            if turns is not None and not log.is_opened:  # one of a crowd, perhaps, that comes in the same moment
+                await turns.take(HANDSHAKE_S)
             conversation = self._conversation
             if conversation.finished:
                 continue  # nobody listens any more; it is read so that closing does not become a reset

@@ -22,6 +22,7 @@ from amqp_broker.session.connection import ClientConnection
 from tests.support.client import Client
 from tests.support.memory_broker import MemoryBroker
 from tests.support.mqtt_client import MqttClient
+from tests.support.served import on_a_jumping_clock, serving, until
 from tests.support.stomp_client import StompClient
 from tests.support.stream_client import StreamClient
 from tests.unit.in_trio import in_trio
@@ -120,6 +121,23 @@ def test_a_connection_that_has_ended_waits_for_no_collector() -> None:
         broker.connections.clear()
         del client, channel
         assert connections_alive() == before
+    finally:
+        gc.enable()
+
+
+@on_a_jumping_clock
+async def test_a_connection_that_a_server_has_served_waits_for_no_collector() -> None:
+    gc.collect()
+    before = connections_alive()
+    gc.disable()
+    try:
+        async with serving() as served:
+            client = await served.opened()
+            assert connections_alive() == before + 1
+            await client.aclose()
+            await until(lambda: served.server.connections_ended == 1)
+            await trio.sleep(1)
+            assert connections_alive() == before
     finally:
         gc.enable()
 
