@@ -7,8 +7,11 @@ from typing import Any
 import pytest
 
 from amqp_broker.protocols.amqp10.compound import Described, Map
+from amqp_broker.protocols.amqp10.errors import ProtocolError
 from amqp_broker.protocols.amqp10.frames import AMQP_HEADER, SASL_HEADER
+from amqp_broker.protocols.amqp10.incoming import CREDIT
 from amqp_broker.protocols.amqp10.performatives import (
+    ACCEPTED,
     ATTACH,
     BEGIN,
     CLOSE,
@@ -24,8 +27,10 @@ from amqp_broker.protocols.amqp10.performatives import (
     TARGET,
     TRANSFER,
     composite,
+    performative,
+    read_performative,
 )
-from amqp_broker.protocols.amqp10.typed import Symbol, UInt, ULong
+from amqp_broker.protocols.amqp10.typed import Symbol, UByte, UInt, ULong
 from tests.support.amqp10_client import Amqp10Client, message, section, sections_of
 from tests.support.client import Client
 from tests.support.memory_broker import MemoryBroker
@@ -87,7 +92,7 @@ def test_open_says_what_was_agreed_on(broker: MemoryBroker) -> None:
 def test_a_message_goes_from_sender_to_receiver(broker: MemoryBroker, in_bytes: bool) -> None:
     client = opened(broker, "q", in_bytes=in_bytes)
     attach, flow = client.sender("/queues/q")
-    assert (attach.code, attach.field(2), flow.code, flow.field(6)) == (ATTACH, True, FLOW, 170)
+    assert (attach.code, attach.field(2), flow.code, flow.field(6)) == (ATTACH, True, FLOW, CREDIT)
     delivery_id = client.transfer(message(b"one"))
     (settled,) = client.read()
     assert settled.code == DISPOSITION
@@ -236,13 +241,33 @@ def test_the_window_of_the_session_holds_deliveries_back(broker: MemoryBroker) -
     assert len(client.deliveries()) == 2
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        [UInt(0), UInt(7), b"tag", UInt(0), False],
+        [UInt(3), UInt(70_000), b"", UInt(0), True, True],
+        [UInt(0), None, None, None, None, False, None, None, None, True],
+        [UInt(0), UInt(1), b"t" * 32, None, None, None, UByte(0), Described(ULong(ACCEPTED), [])],
+        [UInt(0), UInt(1), bytes(300)],
+    ],
+)
+def test_a_transfer_is_read_as_any_performative_is(fields: list[Any]) -> None:
+    body = performative(TRANSFER, list(fields))
+    for payload in (b"", b"\0\x53\x75\xa0\1x"):
+        read, offset = read_performative(body + payload)
+        assert (read.code, read.items[: len(fields)], offset) == (TRANSFER, fields, len(body))
+    for end in range(3, len(body)):
+        with pytest.raises(ProtocolError):
+            read_performative(body[:end])
+
+
 def test_a_publisher_gets_credit_again_when_half_is_used(broker: MemoryBroker) -> None:
     client = opened(broker, "q")
     client.sender("/queues/q")
-    for _ in range(85):
+    for _ in range(CREDIT // 2):
         client.transfer(message(b"x"), settled=True)
-    (flow,) = client.read()
-    assert (flow.code, flow.field(5), flow.field(6)) == (FLOW, 85, 170)
+    (flow,) = [frame for frame in client.read() if frame.field(4) is not None]  # the others are of the session
+    assert (flow.code, flow.field(5), flow.field(6)) == (FLOW, CREDIT // 2, CREDIT)
 
 
 # --- errors

@@ -48,7 +48,7 @@ from amqp_broker.wire.hot import encode_address
 if TYPE_CHECKING:
     from amqp_broker.protocols.amqp10.context import SessionContext
 
-CREDIT: Final = 170  # RabbitMQ's
+CREDIT: Final = 1_000  # RabbitMQ's 170 would have a sender wait for each sync of a disk that is not fast
 TARGETS_MAX: Final = 256  # whose route a link remembers
 IMPERSONATOR: Final = "impersonator"  # the tag of users that may publish in the name of others
 

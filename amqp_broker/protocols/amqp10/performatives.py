@@ -48,6 +48,10 @@ RECEIVER: Final = True
 SETTLED: Final = 1  # snd-settle-mode
 SECOND: Final = 1  # rcv-settle-mode
 
+_PLAIN_TRANSFER: Final = b"\0\x53\x14\xc0"  # the list behind it has a byte of size, and one of count
+_TRANSFER_FIELDS_OFFSET: Final = 6
+_EMPTY: Final[dict[int, Any]] = {0x40: None, 0x41: True, 0x42: False, 0x43: 0}
+
 
 class Fields:
     """The fields of one described list.
@@ -153,6 +157,10 @@ def read_performative(body: bytes) -> tuple[Fields, int]:
     Raises:
         ProtocolError: there is none.
     """
+    if body.startswith(_PLAIN_TRANSFER):
+        found = _plain_transfer(body)
+        if found is not None:
+            return found
     try:
         value, offset = decode(body, 0)
     except WireError as error:
@@ -160,6 +168,40 @@ def read_performative(body: bytes) -> tuple[Fields, int]:
     if not isinstance(value, Described):
         raise decode_error("a frame begins with no performative")
     return fields_of(value), offset
+
+
+def _plain_transfer(body: bytes) -> tuple[Fields, int] | None:
+    """A transfer as all clients write them: small numbers, bytes and booleans. None for one that has something else.
+
+    There is one for each message, and what reads any value takes four times as long.
+    """
+    size = len(body)
+    if size < _TRANSFER_FIELDS_OFFSET:
+        return None
+    end = _TRANSFER_FIELDS_OFFSET - 1 + body[_TRANSFER_FIELDS_OFFSET - 2]
+    count = body[_TRANSFER_FIELDS_OFFSET - 1]
+    offset = _TRANSFER_FIELDS_OFFSET
+    items: list[Any] = []
+    while offset < end < size and len(items) < count:
+        code = body[offset]
+        offset += 1
+        if code in _EMPTY:
+            items.append(_EMPTY[code])
+        elif code == 0x52:  # a number of one byte
+            items.append(body[offset])
+            offset += 1
+        elif code == 0x70:  # of four
+            items.append(int.from_bytes(body[offset : offset + 4], "big"))
+            offset += 4
+        elif code == 0xA0:  # bytes
+            behind = offset + 1 + body[offset]
+            items.append(body[offset + 1 : behind])
+            offset = behind
+        else:
+            return None
+    if offset != end or len(items) != count:
+        return None
+    return Fields(TRANSFER, items), end
 
 
 def performative(code: int, fields: list[Any]) -> bytes:
