@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tests.support.cluster_processes import ClusterOfThree, NodeProcess
 from tests.support.etcd_process import EtcdMember
+from tests.support.loop_volume import LoopVolume
 
 JUMPING_CLOCK = Path(__file__).parents[1] / "support" / "jumping_clock"
 CUT_S = 5.0  # longer than a lease lives
@@ -111,6 +112,27 @@ def kill_any_two(cluster: ClusterOfThree, chance: random.Random) -> None:
     for victim in victims:
         victim.start()
     for member in cluster.members:
+        member.wait_until_ready()
+
+
+@dataclass(frozen=True)
+class PowerLoss:
+    """The machine of one of etcd's members, whichever, loses its power.
+
+    Args:
+        disks: of the members, by their names.
+    """
+
+    disks: dict[str, LoopVolume]
+    __name__ = "lose power of an etcd member"
+
+    def __call__(self, cluster: ClusterOfThree, chance: random.Random) -> None:
+        member = chance.choice(cluster.members)
+        self.disks[member.name].lose_power()
+        member.kill()
+        time.sleep(3)
+        self.disks[member.name].start_again()
+        member.start()
         member.wait_until_ready()
 
 

@@ -18,12 +18,13 @@ from statistics import median
 
 import pytest
 
-from tests.cluster.disturbances import CUTS, PROCESSES, Clock, Disturbance
+from tests.cluster.disturbances import CUTS, PROCESSES, Clock, Disturbance, PowerLoss
 from tests.cluster.history import History
 from tests.cluster.traffic import Traffic, fill
-from tests.support import namespaces
+from tests.support import loop_volume, namespaces
 from tests.support.cluster_processes import SERVED_TIMEOUT_S, ClusterOfThree
 from tests.support.etcd_process import ETCD
+from tests.support.loop_volume import LoopVolume
 from tests.support.namespaces import Network
 
 ROUNDS = int(os.environ.get("CLUSTER_ROUNDS", "0"))
@@ -32,7 +33,9 @@ ONLY = [name for name in os.environ.get("CLUSTER_ONLY", "").split(",") if name]
 SHARDS = int(os.environ.get("CLUSTER_SHARDS", "1"))
 BACKLOG_MB = int(os.environ.get("CLUSTER_BACKLOG_MB", "0"))
 QUOTA_BYTES = 8 * 2**30
-MACHINES = [*(f"etcd{number}" for number in range(3)), *"abc"]
+DISK_BYTES = 2 * 2**30 + 4_000_000 * BACKLOG_MB
+ETCD_NAMES = [f"etcd{number}" for number in range(3)]
+MACHINES = [*ETCD_NAMES, *"abc"]
 
 pytestmark = [
     pytest.mark.slow,
@@ -51,7 +54,17 @@ def network() -> Iterator[Network | None]:
     network.close()
 
 
-def test_nothing_confirmed_is_lost(tmp_path: Path, network: Network | None) -> None:
+@pytest.fixture
+def disks(tmp_path: Path) -> Iterator[dict[str, LoopVolume]]:
+    """For each member of etcd one, where that is possible."""
+    names = ETCD_NAMES if loop_volume.are_possible(tmp_path) else []
+    volumes = {name: LoopVolume(tmp_path / name, DISK_BYTES) for name in names}
+    yield volumes
+    for volume in volumes.values():
+        volume.close()
+
+
+def test_nothing_confirmed_is_lost(tmp_path: Path, disks: dict[str, LoopVolume], network: Network | None) -> None:
     chance = random.Random(SEED)
     clock = Clock(tmp_path / "clock")
     environment = {"AMQP_BROKER_ETCD_QUOTA_BYTES": str(QUOTA_BYTES), **clock.environment}
@@ -72,7 +85,7 @@ def test_nothing_confirmed_is_lost(tmp_path: Path, network: Network | None) -> N
             wait_for_confirms(history, 100)
         gaps_s: dict[str, list[float]] = {}
         for number in range(ROUNDS):
-            disturbances = chosen(network, clock)
+            disturbances = chosen(network, clock, disks)
             for disturb in chance.sample(disturbances, len(disturbances)):
                 if BACKLOG_MB:
                     cluster.wait_for_standbys()
@@ -92,9 +105,11 @@ def test_nothing_confirmed_is_lost(tmp_path: Path, network: Network | None) -> N
         cluster.end()
 
 
-def chosen(network: Network | None, clock: Clock) -> list[Disturbance]:
+def chosen(network: Network | None, clock: Clock, disks: dict[str, LoopVolume]) -> list[Disturbance]:
     """What is to be done in a round."""
-    possible = [*PROCESSES, clock.set_clock_forward, clock.set_clock_back, *(CUTS if network is not None else [])]
+    possible: list[Disturbance] = [*PROCESSES, clock.set_clock_forward, clock.set_clock_back]
+    possible += CUTS if network is not None else []
+    possible += [PowerLoss(disks)] if disks else []
     return [one for one in possible if not ONLY or one.__name__ in ONLY]
 
 
