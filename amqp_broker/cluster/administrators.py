@@ -14,7 +14,6 @@ from amqp_broker.cluster.door import Caller
 from amqp_broker.cluster.known import Known
 from amqp_broker.cluster.link import LinkError
 from amqp_broker.cluster.sharing import Sharing
-from amqp_broker.network.listeners import FORWARDED
 from amqp_broker.server.shards import ShardUnreachable
 
 PATIENCE_S: Final = 5.0  # while a shard has no owner
@@ -42,6 +41,11 @@ class KnownShards:
         """All of them, the root first."""
         return sorted(self._known.shards)
 
+    @property
+    def owned(self) -> Sequence[int]:
+        """Those that this node owns."""
+        return [number for number in self.numbers if self._known.shards[number].is_owner]
+
     def shard_of(self, virtual_host: str) -> int:
         """Where a virtual host is; one that is not there is the root's."""
         return self._sharing.directory.shard_of(virtual_host)
@@ -50,7 +54,7 @@ class KnownShards:
         """Have the empty broker know what stands in the directory now."""
         self._entrance.agree(await self._sharing.current())
 
-    async def connect(self, shard: int, peer: Peer) -> trio.abc.Stream:
+    async def connect(self, shard: int, peer: Peer, protocol: str) -> trio.abc.Stream:
         """A link to a shard's owner; where there is none, it is waited for a moment.
 
         Raises:
@@ -63,7 +67,7 @@ class KnownShards:
                 owner = self._known.shards[shard].owner
                 if owner is not None:
                     try:
-                        return await door.call(self._caller, owner, peer, shard=shard, protocol=FORWARDED)
+                        return await door.call(self._caller, owner, peer, shard=shard, protocol=protocol)
                     except LinkError as error:
                         reason = str(error)
                 with trio.move_on_after(PAUSE_S):

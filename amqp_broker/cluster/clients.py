@@ -24,7 +24,7 @@ from amqp_broker.cluster.members import EtcdRefused, EtcdUnavailable
 from amqp_broker.cluster.ownership import owner_in
 from amqp_broker.cluster.sharing import Sharing
 from amqp_broker.logs import log_event
-from amqp_broker.network.listeners import HTTP
+from amqp_broker.network.listeners import HTTP, METRICS
 from amqp_broker.server.broker_server import BrokerServer
 from amqp_broker.settings import Settings
 
@@ -92,7 +92,7 @@ class NodeClients:
                 if not first:
                     return
                 stream = door.Prefixed(stream, first)
-            if self._sharing is not None and self._entrance is not None and protocol == HTTP:
+            if self._sharing is not None and self._entrance is not None and protocol in (HTTP, METRICS):
                 await self._entrance.administer(stream, peer, protocol)
             elif self._sharing is not None and self._entrance is not None and self._entrance.has(protocol):
                 await self._serve_where_it_wants(self._sharing, self._entrance, stream, peer, protocol)

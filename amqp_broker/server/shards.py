@@ -27,6 +27,11 @@ class Shards(Protocol):
         """All of them, the root first."""
         ...
 
+    @property
+    def owned(self) -> Sequence[int]:
+        """Those that this node owns."""
+        ...
+
     def shard_of(self, virtual_host: str) -> int:
         """Where a virtual host is; one that is not there is the root's, which says so."""
         ...
@@ -34,11 +39,12 @@ class Shards(Protocol):
     async def refresh(self) -> None:
         """Know where all virtual hosts are that there are now."""
 
-    async def connect(self, shard: int, peer: Peer) -> trio.abc.Stream:
-        """A connection to a shard's owner, for requests of HTTP that name their user.
+    async def connect(self, shard: int, peer: Peer, protocol: str) -> trio.abc.Stream:
+        """A connection to a shard's owner, for requests of HTTP.
 
         Args:
             peer: who has asked.
+            protocol: of ``network/listeners.py``: requests that name their user, or those for metrics, which need none.
 
         Raises:
             ShardUnreachable: it is not to be had.

@@ -14,7 +14,8 @@ from amqp_broker.access.client import Peer
 from amqp_broker.access.passwords import SHA256
 from amqp_broker.broker.broker import Broker
 from amqp_broker.management.management import Management
-from amqp_broker.network.listeners import FORWARDED, HTTP
+from amqp_broker.management.prometheus.merging import merged
+from amqp_broker.network.listeners import HTTP, METRICS
 from amqp_broker.server.broker_server import BrokerServer
 from amqp_broker.server.shards import ShardUnreachable
 from amqp_broker.settings import Settings
@@ -34,6 +35,7 @@ class TwoShards:
         self._nursery = nursery
         self.servers = servers
         self.missing: set[int] = set()
+        self.owned: tuple[int, ...] = ()
 
     def shard_of(self, virtual_host: str) -> int:
         return PLACES.get(virtual_host, 0)
@@ -41,11 +43,11 @@ class TwoShards:
     async def refresh(self) -> None:
         pass
 
-    async def connect(self, shard: int, peer: Peer) -> trio.abc.Stream:
+    async def connect(self, shard: int, peer: Peer, protocol: str) -> trio.abc.Stream:
         if shard in self.missing:
             raise ShardUnreachable("no node owns it")
         ours, theirs = trio.testing.memory_stream_pair()
-        self._nursery.start_soon(self.servers[shard].serve_stream, theirs, peer, FORWARDED)
+        self._nursery.start_soon(self.servers[shard].serve_stream, theirs, peer, protocol)
         return ours
 
 
@@ -61,7 +63,7 @@ def with_hosts(broker: Broker, *hosts: str) -> None:
 
 
 @asynccontextmanager
-async def divided() -> AsyncIterator[tuple[HttpClient, TwoShards]]:
+async def divided(protocol: str = HTTP) -> AsyncIterator[tuple[HttpClient, TwoShards]]:
     """A client of a node that owns nothing."""
     settings = Settings(**QUIET)
     entrance, root, other = (BrokerServer(settings, TrioClock()) for _ in range(3))
@@ -76,7 +78,7 @@ async def divided() -> AsyncIterator[tuple[HttpClient, TwoShards]]:
         for server in (entrance, root, other):
             await nursery.start(server.serve)
         ours, theirs = trio.testing.memory_stream_pair()
-        nursery.start_soon(entrance.serve_stream, theirs, LOCAL, HTTP)
+        nursery.start_soon(entrance.serve_stream, theirs, LOCAL, protocol)
         yield HttpClient(ours), shards
         nursery.cancel_scope.cancel()
 
@@ -155,3 +157,26 @@ async def test_an_owner_that_is_missing_is_an_error_and_no_shorter_list() -> Non
 async def test_nobody_is_let_in_by_a_name_alone(path: str) -> None:
     async with divided() as (client, _):
         assert (await client.ask("GET", path, user=None, x_amqp_broker_user="guest")).status == 401
+
+
+def test_metrics_are_added_and_what_is_of_the_process_is_there_once() -> None:
+    queues, process = "# TYPE q gauge\n# HELP q Queues\nq {}\n", "# TYPE process_max_fds gauge\nprocess_max_fds 9\n"
+    times = '# TYPE t gauge\nt{a="b c"} 1.5\n'
+    first, second = queues.format(2) + process, queues.format(3) + process + times
+    assert merged([first, second]) == queues.format(5) + process + times
+    assert merged([second, second]).endswith('t{a="b c"} 3.0\n')
+
+
+@pytest.mark.parametrize(("protocol", "user"), [(METRICS, None), (HTTP, "guest:guest")])
+@on_a_jumping_clock
+async def test_metrics_of_a_node_are_of_the_shards_that_it_owns(protocol: str, user: str | None) -> None:
+    async with divided(protocol) as (client, shards):
+        for number, server in enumerate(shards.servers):
+            for name in range(number + 1):
+                host = server.broker.virtual_hosts["a" if number else "/"]
+                host.add_queue(f"q{name}", durable=True, auto_delete=False, owner=None, table={})
+        for owned, count in (((), 0), ((1,), 2), ((0, 1), 3)):
+            shards.owned = owned
+            text = (await client.ask("GET", "/metrics", user=user)).body.decode()
+            assert f"\nrabbitmq_queues {count}\n" in text
+            assert text.count("# TYPE rabbitmq_build_info ") == 1

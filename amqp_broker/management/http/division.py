@@ -16,6 +16,7 @@ import trio
 from amqp_broker.management.api.lists import Listing, answer_one
 from amqp_broker.management.http.forwarding import forward
 from amqp_broker.management.http.messages import Answer, answer_json, no_such_object, to_json
+from amqp_broker.network.listeners import FORWARDED, METRICS
 from amqp_broker.server.shards import ROOT, Shards
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ HERE: Final = frozenset(
         "/api/x/session",
     )
 )
+METRICS_PATH: Final = "/metrics"
 OF_ROOT: Final = (  # although some of their paths name a virtual host
     "/api/permissions",
     "/api/topic-permissions",
@@ -114,7 +116,9 @@ class Division:
             HttpError: it is refused, or an owner does not answer.
         """
         path = endpoint.path
-        if path in HERE or not path.startswith(("/api", "/metrics")):
+        if path.startswith(METRICS_PATH):
+            return await self._metrics(call)
+        if path in HERE or not path.startswith("/api"):
             return None
         if path in self._special:
             return await self._special[path](call)
@@ -198,6 +202,17 @@ class Division:
         seen = [host for host in elsewhere if call.user.permissions.get(host.name) or "monitoring" in _tags(call)]
         whole["object_totals"]["exchanges"] -= sum(len(host.exchanges) for host in seen)
         return await answer_one(call, whole)
+
+    async def _metrics(self, call: Call) -> Answer | None:
+        """Of the shards that this node owns; where there is none, of the node alone."""
+        from amqp_broker.management.prometheus.merging import merged
+
+        protocol = FORWARDED if call.user.name else METRICS
+        answers = [await forward(self._shards, shard, call, protocol=protocol) for shard in self._shards.owned]
+        if not answers:
+            return None
+        texts = [answer.body.decode("utf-8", "replace") for answer in answers]
+        return Answer(body=merged(texts).encode(), content_type=answers[0].content_type)
 
     async def _problems(self, call: Call) -> Answer:
         try:

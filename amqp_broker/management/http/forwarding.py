@@ -15,6 +15,7 @@ import trio
 
 from amqp_broker.management.http.call import Call
 from amqp_broker.management.http.messages import Answer, HttpError
+from amqp_broker.network.listeners import FORWARDED
 from amqp_broker.server.shards import Shards, ShardUnreachable
 
 USER_HEADER: Final = "x-amqp-broker-user"
@@ -30,19 +31,21 @@ async def forward(
     call: Call,
     query: Mapping[str, str] | None = None,
     body: bytes | None = None,
+    protocol: str = FORWARDED,
 ) -> Answer:
     """Have a call answered by the owner of a shard.
 
     Args:
         query: in place of the call's.
         body: in place of the call's.
+        protocol: that the owner is to take it as.
 
     Raises:
         HttpError: 503, the owner does not answer.
     """
     try:
         with trio.fail_after(TIMEOUT_S):
-            stream = await shards.connect(shard, call.peer)
+            stream = await shards.connect(shard, call.peer, protocol)
             async with stream:
                 return await _ask(stream, _head(call, query), call.raw_body if body is None else body)
     except (ShardUnreachable, trio.BrokenResourceError, trio.ClosedResourceError, h11.ProtocolError) as error:
