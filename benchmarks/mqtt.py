@@ -36,6 +36,7 @@ from interop.brokers import (
 BODY_BYTES = 100
 WINDOW = 20  # messages of QoS 1 or 2 on their way: with more than these mosquitto 2.0.11 loses some of QoS 2
 PATIENCE_S = 90.0
+AT_ONCE = 100  # devices that connect while a crowd is made
 
 
 @dataclass(frozen=True)
@@ -79,8 +80,8 @@ def one_to_one(qos: int) -> Cell:
 
 
 def fan_out(target: Target, turn: int) -> Figures:
-    """One publisher, a thousand subscribers, QoS 0."""
-    count, messages = 1_000, 50
+    """One publisher, a thousand subscribers, QoS 0: as fast as it goes, then a message at a time."""
+    count, messages, single = 1_000, 50, 10
     topic = f"fan/{turn}"
     packet = encode(Publish(topic, bytes(BODY_BYTES)))
     with devices(target, count, f"fan{turn}-") as subscribers:
@@ -89,15 +90,24 @@ def fan_out(target: Target, turn: int) -> Figures:
         publisher = Device(target.address, f"fan{turn}")
         before_cpu_s, started_s = cpu_s(target.pid), time.perf_counter()
         publisher.socket.sendall(packet * messages)
-        latest_s = drain(subscribers, len(packet) * messages)
+        latest_s = max(drain(subscribers, len(packet) * messages))
         used_s = cpu_s(target.pid) - before_cpu_s
         deliveries = count * messages
+        latencies_s: list[float] = []
+        for _ in range(single):
+            sent_s = time.perf_counter()
+            publisher.socket.sendall(packet)
+            latencies_s += [arrived_s - sent_s for arrived_s in drain(subscribers, len(packet))]
         publisher.close()
-    return {"1/s": deliveries / (latest_s - started_s), "us CPU": used_s / deliveries * 1e6}
+    took_s = latest_s - started_s
+    return {"1/s": deliveries / took_s, "us CPU": used_s / deliveries * 1e6, "p99 ms": percentile_ms(latencies_s)}
 
 
 def many_devices(target: Target, turn: int) -> Figures:
-    """Ten thousand connected devices, of which each says something every ten seconds: memory each, CPU in all."""
+    """Ten thousand connected devices, of which each says something every ten seconds: memory each, CPU in all.
+
+    Every hundredth says it with QoS 1: how long the answer takes.
+    """
     count, seconds = 10_000, 10
     await_rest(target.pid)
     before_bytes = memory_bytes(target.pid)
@@ -105,14 +115,23 @@ def many_devices(target: Target, turn: int) -> Figures:
         await_rest(target.pid)
         each_bytes = (memory_bytes(target.pid) - before_bytes) / count
         packet = encode(Publish(f"many/{turn}", bytes(BODY_BYTES)))
+        with_answer = encode(Publish(f"many/{turn}", bytes(BODY_BYTES), 1, packet_id=1))
+        latencies_s: list[float] = []
         before_cpu_s, started_s = cpu_s(target.pid), time.perf_counter()
         for number, one in enumerate(crowd):
-            one.socket.sendall(packet)
+            one.socket.sendall(packet if number % 100 != 99 else with_answer)
             if number % 100 == 99:
+                sent_s = time.perf_counter()
+                one.read(4)
+                latencies_s.append(time.perf_counter() - sent_s)
                 time.sleep(max(0.0, started_s + seconds * number / count - time.perf_counter()))
         await_rest(target.pid)
         used_s = cpu_s(target.pid) - before_cpu_s
-    return {"KiB each": each_bytes / 1024, "% of a core": used_s / seconds * 100}
+    return {
+        "KiB each": each_bytes / 1024,
+        "% of a core": used_s / seconds * 100,
+        "p99 ms": percentile_ms(latencies_s),
+    }
 
 
 def retained(target: Target, turn: int) -> Figures:
@@ -153,8 +172,11 @@ def storm(target: Target, turn: int) -> Figures:
     """5,000 devices with sessions that last are cut off and come back at the same moment."""
     count = 5_000
     with devices(target, count, f"storm{turn}-", clean=False) as crowd:
-        for one in crowd:
-            one.subscribe("storm", 1)
+        for start in range(0, count, AT_ONCE):
+            for one in crowd[start : start + AT_ONCE]:
+                one.ask_for("storm", 1)
+            for one in crowd[start : start + AT_ONCE]:
+                one.subscribed(1)
     await_rest(target.pid)
     poll = select.poll()
     begun: dict[int, float] = {}
@@ -169,9 +191,8 @@ def storm(target: Target, turn: int) -> Figures:
             latencies_s.append(time.perf_counter() - begun[descriptor])
 
     for number in range(count):
-        one = Device.__new__(Device)
         now_s = time.perf_counter()
-        one.begin(target.address, f"storm{turn}-{number}", clean=False)
+        one = Device.beginning(target.address, f"storm{turn}-{number}", clean=False)
         descriptor = one.socket.fileno()
         back[descriptor], begun[descriptor] = one, now_s
         poll.register(descriptor, select.POLLIN)
@@ -182,8 +203,8 @@ def storm(target: Target, turn: int) -> Figures:
     took_s, used_s = time.perf_counter() - started_s, cpu_s(target.pid) - before_cpu_s
     for one in back.values():
         one.close()
-    for number in range(count):
-        Device(target.address, f"storm{turn}-{number}").close()  # clean: the session is gone
+    with devices(target, count, f"storm{turn}-"):
+        pass  # clean: the sessions are gone
     return {"1/s": count / took_s, "us CPU": used_s / count * 1e6, "p99 ms": percentile_ms(latencies_s)}
 
 
@@ -203,16 +224,20 @@ def devices(target: Target, count: int, prefix: str, *, clean: bool = True) -> I
     """So many of them, connected."""
     crowd: list[Device] = []
     try:
-        for number in range(count):
-            crowd.append(Device(target.address, f"{prefix}{number}", clean=clean))  # noqa: PERF401 -- all are closed if one fails
+        for start in range(0, count, AT_ONCE):
+            some = range(start, min(count, start + AT_ONCE))
+            crowd += (Device.beginning(target.address, f"{prefix}{number}", clean=clean) for number in some)
+            for number in some:
+                crowd[number].connected()
         yield crowd
     finally:
         for one in crowd:
             one.close()
 
 
-def drain(subscribers: list[Device], bytes_each: int) -> float:
-    """Read until each has got so many bytes; returns when the last was there."""
+def drain(subscribers: list[Device], bytes_each: int) -> list[float]:
+    """Read until each has got so many bytes; returns when each had."""
+    complete_s: list[float] = []
     left = {one.socket.fileno(): bytes_each for one in subscribers}
     by_descriptor = {one.socket.fileno(): one for one in subscribers}
     poll = select.epoll()
@@ -223,11 +248,12 @@ def drain(subscribers: list[Device], bytes_each: int) -> float:
         for descriptor, _ in poll.poll(1):
             left[descriptor] -= len(by_descriptor[descriptor].socket.recv(65_536))
             if left[descriptor] <= 0:
+                complete_s.append(time.perf_counter())
                 del left[descriptor]
                 poll.unregister(descriptor)
         assert time.perf_counter() < deadline_s, f"{len(left)} subscribers wait"
     poll.close()
-    return time.perf_counter()
+    return complete_s
 
 
 def percentile_ms(latencies_s: list[float]) -> float:

@@ -36,14 +36,22 @@ class Device:
     """
 
     def __init__(self, address: Address, client_id: str, *, clean: bool = True) -> None:
-        self.begin(address, client_id, clean=clean)
-        self.socket.setblocking(True)
-        self.socket.settimeout(PATIENCE_S)
+        self._begin(address, client_id, clean=clean)
+        self.connected()
+
+    @classmethod
+    def beginning(cls, address: Address, client_id: str, *, clean: bool) -> Device:
+        """One that has said CONNECT; the answer is not waited for."""
+        device = cls.__new__(cls)
+        device._begin(address, client_id, clean=clean)
+        return device
+
+    def connected(self) -> None:
+        """Wait for the answer to CONNECT."""
         answer = self.read(4)
         assert answer == b"\x20\x02\0\0", answer
 
-    def begin(self, address: Address, client_id: str, *, clean: bool) -> None:
-        """Connect and say CONNECT; the answer is not waited for."""
+    def _begin(self, address: Address, client_id: str, *, clean: bool) -> None:
         self.socket = socket.create_connection((address.host, address.port), timeout=PATIENCE_S)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.sendall(encode(Connect(MQTT_3_1_1, client_id, clean, 600, "guest", b"guest")))
@@ -59,7 +67,15 @@ class Device:
 
     def subscribe(self, topic_filter: str, qos: int) -> None:
         """Subscribe, and wait for the answer."""
+        self.ask_for(topic_filter, qos)
+        self.subscribed(qos)
+
+    def ask_for(self, topic_filter: str, qos: int) -> None:
+        """Subscribe; the answer is not waited for."""
         self.socket.sendall(encode(Subscribe(1, [Subscription(topic_filter, qos)])))
+
+    def subscribed(self, qos: int) -> None:
+        """Wait for the answer to a SUBSCRIBE."""
         assert self.read(5)[4] == qos
 
     def close(self) -> None:

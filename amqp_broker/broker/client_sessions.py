@@ -64,7 +64,7 @@ class ClientSessions:
             is_clean: whether what is remembered is to be forgotten.
 
         Returns:
-            The session, and whether it was there.
+            The session, and whether it was there. Its will is the one that was not said, and is to be replaced.
         """
         session = self._sessions.get(client_id)
         if session is not None and session.holder is not None:
@@ -77,7 +77,6 @@ class ClientSessions:
         if session is None:
             session = self._sessions[client_id] = ClientSession(client_id)
         self._stop_timers(session)
-        session.will = None
         session.holder = holder
         return session, is_present
 

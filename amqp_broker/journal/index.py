@@ -224,8 +224,10 @@ class Index:
         low = 0
         for segment, bound in zip(segments, (*firsts[1:], _NO_REFERENCE), strict=True):
             high = bisect_left(runs.firsts, bound, low)
+            if high == low:
+                continue
             segment.drop_runs(zip(runs.firsts[low:high], runs.counts[low:high], strict=True))
-            if high > low and runs.end_at(high - 1) > bound:
+            if runs.end_at(high - 1) > bound:
                 self.drop(bound, runs.end_at(high - 1) - bound)
             low = high
 

@@ -22,7 +22,10 @@ WILL_DELAY = (
 )
 NOT_THE_STANDARDS = {
     "01-connect-connack-2163.py": DISCONNECT,
-    "01-connect-duplicate.py": DISCONNECT,
+    "01-connect-duplicate.py": (
+        "wants that an MQTT 5 client hears nothing of why a second CONNECT ends its connection, which may be said or "
+        "not (MQTT 5.0, 4.13.1); mosquitto has dropped the script since"
+    ),
     "02-subpub-qos1-bad-pubcomp.py": DISCONNECT,
     "02-subpub-qos1-bad-pubrec.py": DISCONNECT,
     "02-subpub-qos2-bad-puback-1.py": DISCONNECT,
@@ -139,6 +142,9 @@ AIOMQTT = Suite(
     protocol="mqtt",
     explained={
         "tests.test_client::test_client_reusable_message": "the client itself raises a group of exceptions",
+        "tests.test_client::test_messages_view_len": (
+            "counts on getting a message later than the read that brings the PUBCOMP of it, and waits for another"
+        ),
     },
     test_timeout_s=30,
     left_out=(LeftOut(("-k", "not tls and not websockets"), "asks a public server's ports for TLS and web sockets"),),

@@ -40,6 +40,25 @@ def test_a_session_and_its_messages_outlive_the_broker(first_level: str) -> None
     assert [one.payload for one in client.messages()] == [b"of QoS 0"]
 
 
+def test_who_comes_back_to_a_session_writes_nothing() -> None:
+    broker = DiskBroker(mqtt_port=0)
+    client = connected(broker, "c")
+    client.subscribe("a", 1)
+    client.disconnect()
+    session = broker.virtual_host.client_sessions.get("c")
+    assert session is not None
+    record = session.reference
+    connected(broker, "c").disconnect()
+    assert session.reference == record
+    client = MqttClient(broker, "c", 5)  # its session ends earlier than before
+    assert client.connect(clean=False, properties={Property.SESSION_EXPIRY_INTERVAL: 60}).session_present
+    assert session.reference > record
+    client.drop()
+    broker = broker.without_power(mqtt_port=0)
+    broker.advance(60_000)
+    assert len(broker.virtual_host.client_sessions) == 0
+
+
 def test_a_session_that_nobody_resumes_ends_after_a_restart_as_well() -> None:
     broker = DiskBroker(mqtt_port=0, mqtt_session_expiry_max_s=60)
     client = connected(broker, "c")

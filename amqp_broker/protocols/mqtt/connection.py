@@ -204,7 +204,9 @@ class Connection(Link):
         sessions = self.virtual_host.client_sessions
         will = last_will(admitted.client, packet.will) if packet.will is not None else None
         session, is_present = sessions.take(self.client_id, self, is_clean=packet.clean_start)
-        session.expiry_s = session_expiry_s(packet, settings.mqtt_session_expiry_max_s)
+        expiry_s = session_expiry_s(packet, settings.mqtt_session_expiry_max_s)
+        is_as_kept = is_present and expiry_s == session.expiry_s and session.will is will is None
+        session.expiry_s = expiry_s
         self._session, session.will = session, will
         self.has_resumed = is_present
         self.client_packet_bytes_max = number(packet.properties, Property.MAXIMUM_PACKET_SIZE, 0)
@@ -220,7 +222,8 @@ class Connection(Link):
             self.heartbeats.expect(self.keep_alive_s * KEEP_ALIVE_FACTOR_MS, LOOKS_FOR_SILENCE, self._was_silent)
         size_bytes_max = settings.message_size_bytes_max or broker.behaviour.message_size_bytes_max
         self._splitter.packet_bytes_max = min(size_bytes_max + PACKET_OVERHEAD_BYTES, PACKET_BYTES_MAX)
-        sessions.keep(session)
+        if not is_as_kept:  # of thousands that come back at once, none waits for the journal
+            sessions.keep(session)
         self.output.hold_until(broker.durability.last_change)
         properties = connack_properties(
             settings,
