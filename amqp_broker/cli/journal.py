@@ -253,8 +253,14 @@ def _entry_as_json(entry: DumpedRecord | DumpedDrops | Damage, bodies: bool) -> 
 
 def _described(kind: int, payload: bytes, bodies: bool) -> str:
     """What a record means, in one line that holds no password hash."""
+    from amqp_broker.broker.persistence.definitions import decode_together
     from amqp_broker.broker.persistence.kinds import RecordKind
-    from amqp_broker.broker.persistence.message_records import decode_held, decode_message, decode_returned
+    from amqp_broker.broker.persistence.message_records import (
+        decode_held,
+        decode_message,
+        decode_of_exchange,
+        decode_returned,
+    )
     from amqp_broker.wire.table import decode_table
 
     try:
@@ -275,6 +281,12 @@ def _described(kind: int, payload: bytes, bodies: bool) -> str:
             return f"{name} to {address} held by {holder} until {due_wall_ms}{body}"
         if record_kind is RecordKind.RETURNED:
             return f"{name} {decode_returned(payload)}"
+        if record_kind is RecordKind.EXCHANGE_STATE:
+            exchange, value = decode_of_exchange(payload)
+            return f"{name} of {exchange}: {value.hex()}"
+        if record_kind is RecordKind.DEFINITIONS:
+            each = [f"{RecordKind(one).name.lower()} {fields}" for one, fields in decode_together(payload)]
+            return f"{name}: {', '.join(each)}"
         table, _ = decode_table(payload, 0)
         table.pop("password_hash", None)
         return f"{name} {table}"

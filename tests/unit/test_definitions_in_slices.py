@@ -20,7 +20,9 @@ from amqp_broker.broker.definitions.applying import DefinitionsImport, import_de
 from amqp_broker.broker.definitions.reading import NotImported
 from amqp_broker.broker.exchanges.direct import DirectMatcher
 from amqp_broker.broker.problems import NotThere
+from amqp_broker.cli.journal import _described
 from amqp_broker.errors import precondition_failed
+from amqp_broker.journal.dump import dump
 from amqp_broker.server import importing
 from amqp_broker.server.importing import JsonReader, read_json_in_turns
 from tests.support.client import ClientChannel
@@ -136,6 +138,15 @@ def test_what_is_not_durable_is_made_and_not_kept() -> None:
     assert routed(broker) == QUEUES
     assert broker.live_records() == before + 1 + 9 + 9
     assert routed(broker.killed()) == QUEUES[1:]
+
+
+def test_a_dump_of_the_journal_says_what_was_imported() -> None:
+    broker = DiskBroker()
+    broker.handle(lambda: import_definitions(broker, document(queues=["q"]), who="a test"))
+    lines = "\n".join(dump(broker.files, lambda kind, payload: _described(kind, payload, False)))
+    assert "definitions: exchange {'virtual_host': '/', 'name': 'x'" in lines
+    assert ", queue {'virtual_host': '/', 'name': 'q'" in lines
+    assert ", binding {'virtual_host': '/', 'source': 'x'" in lines
 
 
 # --- what others do meanwhile

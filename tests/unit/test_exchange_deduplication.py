@@ -11,6 +11,8 @@ from pamqp import commands
 
 from amqp_broker.broker.persistence.message_records import decode_of_exchange
 from amqp_broker.broker.problems import NotValid
+from amqp_broker.cli.journal import _described
+from amqp_broker.journal.dump import dump
 from amqp_broker.journal.memory_files import MemoryFiles
 from tests.support.client import ClientChannel
 from tests.support.deduplicating_broker import DeduplicatingBroker
@@ -219,3 +221,12 @@ def test_a_policy_overrules_the_arguments_until_it_is_gone() -> None:
 def test_what_no_policy_may_say(key: str, value: object) -> None:
     with pytest.raises(NotValid, match=f'"{key}" must be an integer greater than 0, got '):
         set_policy(DeduplicatingBroker(), {key: value})
+
+
+def test_a_dump_of_the_journal_can_be_read() -> None:
+    broker = DeduplicatingBroker()
+    publish(declared(broker), "a")
+    reference = broker.virtual_host.exchange("x").reference
+    lines = "\n".join(dump(broker.files, lambda kind, payload: _described(kind, payload, False)))
+    assert f"exchange_state of {reference}: " in lines
+    assert "unreadable" not in lines
