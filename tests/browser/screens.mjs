@@ -207,6 +207,7 @@ describe("what can be done", () => {
     await dialog.locator("select").selectOption("origin");
     await button("Count first", dialog).click();
     await dialog.getByText(/messages? would be moved/).waitFor();
+    await dialog.getByRole("list", { name: "some of them" }).getByRole("listitem").first().waitFor();
     await dialog.getByRole("button", { name: /^Move \d/ }).click();
     await note(/messages? moved/);
   });

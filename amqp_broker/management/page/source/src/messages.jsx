@@ -303,6 +303,7 @@ function MoveDialog({ act, vhost, name, base, filter, marked, onClose, onDone })
         </>}
         {!marked.length && <Field label="At most" hint="Left empty: no limit."><input name="limit" type="number" min="1" /></Field>}
         {counted && <p class="full"><Sign kind="mild">{plural(numberOf(counted), "message")} would be {DONE[act]}.{Object.entries(STAYED).filter(([name]) => counted[name]).map(([name, words]) => ` ${count(counted[name])} would stay: ${words}.`)}</Sign></p>}
+        {counted?.sample.length > 0 && <ul class="full sample" aria-label="some of them">{counted.sample.map((one) => <li><bdi>{one.routing_key || "(empty key)"}</bdi> <span class="mono">{one.payload_encoding === "base64" ? `${bytes(one.payload_bytes)} that are no text` : one.payload.slice(0, 120) || "(no body)"}</span></li>)}</ul>}
         {error && <Failed error={error} />}
         <footer><button type="button" onClick={onClose}>Cancel</button><button class={act === "delete" && counted ? "danger" : "primary"}>{counted ? `${ACTS[act]} ${count(numberOf(counted))}` : "Count first"}</button></footer>
       </form>
