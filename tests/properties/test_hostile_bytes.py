@@ -17,8 +17,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from amqp_broker.access.mechanisms import MECHANISMS, BadResponse, read_response
-from amqp_broker.errors import AmqpError
+from amqp_broker.errors import AmqpError, OtherProtocol
 from amqp_broker.protocols.amqp091.connection import Connection
+from amqp_broker.protocols.amqp10.connection import Connection as Amqp10Connection
 from amqp_broker.wire.content import decode_properties
 from amqp_broker.wire.errors import WireError
 from amqp_broker.wire.frames import FrameSplitter
@@ -66,29 +67,51 @@ def conversations(draw: st.DrawFn) -> list[bytes]:
     return [whole[at : at + chunk_bytes] for at in range(0, len(whole), chunk_bytes)]
 
 
+class Stranger:
+    """Whoever is at the other end of a connection, which may begin in AMQP 1.0: the pump hands it over then.
+
+    Args:
+        broker: the one that is spoken to.
+    """
+
+    def __init__(self, broker: MemoryBroker) -> None:
+        self._broker = broker
+        self.connection: Connection | Amqp10Connection
+        self.connection = first = Connection(broker, LOOPBACK, lambda: None)
+        broker.connections.append(first)
+
+    def say(self, chunk: bytes) -> None:
+        try:
+            self.connection.receive(chunk)
+        except OtherProtocol as other:
+            self.connection.lost("it speaks another protocol")
+            self.connection = Amqp10Connection(self._broker, LOOPBACK, lambda: None)
+            self.connection.receive(other.data)
+
+
 @hostile
 @given(st.lists(conversations(), min_size=1, max_size=3), st.integers(0, 20_000))
 @example([[b"AMQP\0\0\x09\x01", b"\x01\0\0\xff\xff\xff\xff" + b"x" * 100]], 0)
 @example([[b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03"]], 0)
 @example([[PROTOCOL_HEADER, *HANDSHAKE, METHODS[-1], METHODS[0] * 3]], 0)
+@example([[b"AMQP\0\1\0\0", *HANDSHAKE]], 0)
 def test_a_hostile_conversation_harms_nobody_else(conversation: list[list[bytes]], time_ms: int) -> None:
     broker = MemoryBroker()
     honest = Client(broker).open()
     channel = honest.channel()
     channel.declare("honest")
-    hostile_ones = []
+    strangers = []
     for chunks in conversation:
-        connection = Connection(broker, LOOPBACK, lambda: None)
-        broker.connections.append(connection)
-        hostile_ones.append(connection)
+        stranger = Stranger(broker)
+        strangers.append(stranger)
         for chunk in chunks:
-            connection.receive(chunk)  # raises nothing, whatever it is
+            stranger.say(chunk)  # raises nothing, whatever it is
             broker.check_invariants()
     broker.advance(time_ms)
-    for connection in hostile_ones:
-        connection.take_output()
-        connection.lost("the test is over")
-        assert connection.finished
+    for stranger in strangers:
+        stranger.connection.take_output()
+        stranger.connection.lost("the test is over")
+        assert stranger.connection.finished
     broker.check_invariants()
     assert list(broker.open_connections) == [honest.connection]
     channel.publish("", "honest", b"a message")
@@ -98,12 +121,11 @@ def test_a_hostile_conversation_harms_nobody_else(conversation: list[list[bytes]
 @hostile
 @given(conversations())
 def test_memory_follows_what_was_sent(conversation: list[bytes]) -> None:
-    broker = MemoryBroker()
-    connection = Connection(broker, LOOPBACK, lambda: None)
+    stranger = Stranger(MemoryBroker())
     tracemalloc.start()
     try:
         for chunk in conversation:
-            connection.receive(chunk)
+            stranger.say(chunk)
         _, peak_bytes = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
