@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from amqp_broker.broker.message import digest_of
 from amqp_broker.protocols.amqp10.compound import Described, Map
 from amqp_broker.protocols.amqp10.errors import ProtocolError
 from amqp_broker.protocols.amqp10.frames import AMQP_HEADER, SASL_HEADER
@@ -31,6 +32,8 @@ from amqp_broker.protocols.amqp10.performatives import (
     read_performative,
 )
 from amqp_broker.protocols.amqp10.typed import Symbol, UByte, UInt, ULong
+from amqp_broker.wire.content import Properties, encode_content_header
+from amqp_broker.wire.table import Timestamp
 from tests.support.amqp10_client import Amqp10Client, message, section, sections_of
 from tests.support.client import Client
 from tests.support.memory_broker import MemoryBroker
@@ -364,6 +367,27 @@ def test_messages_of_amqp_0_9_1_come_with_their_properties(broker: MemoryBroker)
 
 
 # --- management
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"x-death": [{"routing-keys": ["\udcff"]}]},
+        {"x-death": [{"reason": "\x80", "time": Timestamp(2**64 - 1), "original-expiration": "9" * 5_000}]},
+        {"x-message-id": "\udcff", "x-correlation-id": "\udcff"},
+    ],
+)
+def test_what_is_said_of_a_message_in_no_utf_8_harms_nobody_who_gets_it(
+    broker: MemoryBroker, headers: dict[str, Any]
+) -> None:
+    """A key of AMQP 0-9-1 may be any bytes, and so may what it says of deaths: a client's own, for instance."""
+    client = opened(broker, "q")
+    client.receiver("/queues/q", credit=1)
+    header = encode_content_header(4, Properties(headers=headers))
+    host = broker.virtual_host
+    broker.handle(lambda: host.ingress.publish(host.exchanges[""], "q", header, b"body", digest_of(header)))
+    (transfer,) = client.deliveries()
+    assert sections_of(transfer.payload)[0x75] == b"body"
 
 
 def test_queues_are_managed_over_a_pair_of_links(broker: MemoryBroker) -> None:

@@ -35,6 +35,8 @@ REMEMBERED_MAX: Final = 256
 REMEMBERED_BYTES_MAX: Final = 4_096
 SIZE_OFFSET: Final = 4  # of the body's size in a content header
 FLAGS_OFFSET: Final = 12
+TIMESTAMP_MAX: Final = 0x7FFF_FFFF_FFFF_FFFF
+DIGITS_MAX: Final = 20  # of a number that somebody else has written
 UUID_URN: Final = "urn:uuid:"
 REPLY_QUEUES: Final = "/queues/"
 
@@ -378,7 +380,7 @@ def _new_bare(fields: Properties) -> bytes:
         _symbol(fields.content_type),
         _symbol(fields.content_encoding),
         None,
-        None if fields.timestamp is None else Milliseconds(min(fields.timestamp * 1000, 0x7FFFFFFFFFFFFFFF)),
+        None if fields.timestamp is None else Milliseconds(min(fields.timestamp * 1000, TIMESTAMP_MAX)),
         _text(fields.app_id),
     ]
     while items and items[-1] is None:
@@ -411,7 +413,7 @@ def _symbol(value: str | None) -> Symbol | None:
 
 def _new_id(value: str | None, long_one: Any) -> Any:
     if value is None:
-        return long_one if isinstance(long_one, (str, bytes)) else None
+        return _text(long_one) if isinstance(long_one, str) else long_one if isinstance(long_one, bytes) else None
     if value.startswith(UUID_URN):
         try:
             return Uuid(uuid.UUID(value[len(UUID_URN) :]).bytes)
@@ -439,27 +441,29 @@ def _with_ours(annotations: Map, headers: Table, address: Address) -> Map:
 
 
 def _death(entry: Table) -> Map:
-    """One entry of ``x-death``."""
-    time_s = entry.get("time")
-    when = Milliseconds(time_s * 1000 if isinstance(time_s, int) else 0)
+    """One entry of ``x-death``, which may be any client's own."""
+    time_s, reason, count = entry.get("time"), entry.get("reason"), entry.get("count")
+    when = Milliseconds(min(max(time_s, 0) * 1000, TIMESTAMP_MAX) if isinstance(time_s, int) else 0)
     keys = entry.get("routing-keys")
-    count = entry.get("count")
+    texts = [_readable(key) for key in keys if isinstance(key, str)] if isinstance(keys, list) else []
     pairs: list[tuple[Any, Any]] = [
         (Symbol("queue"), from_field(entry.get("queue"))),
-        (Symbol("reason"), Symbol(str(entry.get("reason")))),
+        (Symbol("reason"), _symbol(reason) if isinstance(reason, str) else None),
         (Symbol("count"), ULong(count if isinstance(count, int) and count >= 0 else 0)),
         (Symbol("first-time"), when),
         (Symbol("last-time"), when),
         (Symbol("exchange"), from_field(entry.get("exchange"))),
-        (
-            Symbol("routing-keys"),
-            Array(b"\xb1", [key for key in keys if isinstance(key, str)] if isinstance(keys, list) else []),
-        ),
+        (Symbol("routing-keys"), Array(b"\xb1", texts)),
     ]
     expiration = entry.get("original-expiration")
-    if isinstance(expiration, str) and expiration.isdigit():
+    if isinstance(expiration, str) and expiration.isascii() and expiration.isdigit() and len(expiration) <= DIGITS_MAX:
         pairs.append((Symbol("ttl"), UInt(min(int(expiration), 0xFFFFFFFF))))
     return Map(pairs)
+
+
+def _readable(text: str) -> str:
+    """A string for an array of those; what is no UTF-8 in it is replaced."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def split_message(payload: bytes) -> Sections:
