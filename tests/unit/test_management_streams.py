@@ -84,3 +84,37 @@ async def test_others_have_their_turn_while_many_are_described(
         await client.stream.aclose()
     assert len(rows) == len(described_in) == 3
     assert len(set(described_in)) > 1  # of two that go on at once either may be first, but not twice in a row
+
+
+@on_a_jumping_clock
+async def test_how_far_behind_consumers_are_is_a_metric() -> None:
+    async with managing() as managed:
+        streams = StreamClient(managed.broker)
+        for name in ("s", "t", "unread"):
+            streams.create(name)
+        streams.declare_publisher(1, "s")
+        for number in range(3):
+            streams.publish(1, {number: data_section(b"m")})
+        client = await managed.administrator()
+
+        async def lags(path: str) -> list[str]:
+            answer = await client.ask("GET", path)
+            name = "stream_consumer_max_offset_lag"
+            return [line for line in answer.body.decode().splitlines() if name in line and line[0] != "#"]
+
+        assert await lags("/metrics") == ["rabbitmq_stream_consumer_max_offset_lag 0"]
+        streams.subscribe(1, "s", credit=100)
+        streams.subscribe(2, "s", credit=0)
+        streams.subscribe(3, "t")
+        assert await lags("/metrics") == ["rabbitmq_stream_consumer_max_offset_lag 3"]
+        family = "/metrics/detailed?family=stream_consumer_metrics"
+        assert await lags(family) == [
+            'rabbitmq_detailed_stream_consumer_max_offset_lag{vhost="/",queue="s"} 3',
+            'rabbitmq_detailed_stream_consumer_max_offset_lag{vhost="/",queue="t"} 0',
+        ]
+        streams.credit(2, 100)
+        assert await lags("/metrics/per-object") == [
+            'rabbitmq_stream_consumer_max_offset_lag{vhost="/",queue="s"} 0',
+            'rabbitmq_stream_consumer_max_offset_lag{vhost="/",queue="t"} 0',
+        ]
+        await client.stream.aclose()

@@ -68,6 +68,11 @@ class QueueContract(StoredQueue):
         return False
 
     @property
+    def offset_lag_max(self) -> int | None:
+        """How many entries the last of those who get chunks of it is behind; None where nobody does."""
+        return None
+
+    @property
     def knows_each(self) -> bool:
         """Whether it must see each of its messages at a start, even those that stay on disk."""
         return False

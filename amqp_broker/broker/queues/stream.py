@@ -158,6 +158,12 @@ class StreamQueue(Queue):
         return True
 
     @property
+    def offset_lag_max(self) -> int | None:
+        end_offset = self._log.end_offset
+        lags = [max(0, end_offset - one.next_offset) for one in self._readers.values() if isinstance(one, ChunkReader)]
+        return max(lags) if lags else None
+
+    @property
     def first_offset(self) -> int:
         """The offset of the oldest entry there is; that of the next one where there is none."""
         return self._log.first_offset

@@ -93,6 +93,7 @@ class Scrape:
             async with aclosing(each):
                 async for piece in each:
                     yield piece
+        lines += await self._of_streams(queues, has_objects)
         if self._groups is None:
             deaths = await self._deaths_in(queues)
             consumers = sum(len(queue.consumers) for queue in queues)
@@ -133,6 +134,21 @@ class Scrape:
                     lines.clear()
                     await self._slices.take_turn()
             yield "".join(lines).encode("utf-8", "replace")
+
+    async def _of_streams(self, queues: list[Queue], has_objects: bool) -> Iterable[str]:
+        """How far behind the consumers of the stream protocol are: the last one's entries, of all or of each stream."""
+        if not self._wants("stream_consumer_metrics"):
+            return ()
+        lags: list[Sample] = []
+        for queue in queues:
+            lag = queue.offset_lag_max
+            if lag is not None:
+                lags.append((_labels_of_queue(queue), lag))
+            await self._slices.take_turn()
+        if not has_objects:
+            lags = [("", max([lag for _, lag in lags], default=0))]
+        family = self._family("stream_consumer_max_offset_lag", "gauge", "Entries that the last consumer is behind")
+        return list(written(family, lags))
 
     # --- the broker
 
