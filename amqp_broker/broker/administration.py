@@ -207,6 +207,28 @@ class Administration(UserAdministration):
         self._log("queue deleted", f"messages={count}", None, queue=name, vhost=virtual_host)
         return count
 
+    def delete_super_stream(self, virtual_host: str, name: str) -> int:
+        """Delete a super stream: its exchange, and the queues that are bound to it as partitions.
+
+        Returns:
+            How many partitions it had.
+
+        Raises:
+            NotThere: there is no such virtual host, or no super stream of that name in it.
+        """
+        host = self.virtual_host(virtual_host)
+        exchange = host.exchanges.get(name)
+        if exchange is None or exchange.table.get("x-super-stream") is not True:
+            raise NotThere(f"there is no super stream '{name}' in virtual host '{virtual_host}'")
+        destinations = [binding.destination for binding in exchange.bindings.values()]
+        partitions = list(dict.fromkeys(one.name for one in destinations if host.queues.get(one.name) is one))
+        partitions = [partition for partition in partitions if host.queues[partition].is_log]
+        for partition in partitions:
+            self.delete_queue(virtual_host, partition)
+        host.remove_exchange(exchange, self._who)
+        self._log("super stream deleted", f"partitions={len(partitions)}", None, exchange=name, vhost=virtual_host)
+        return len(partitions)
+
     def close_connections(self, name: str, reason: str) -> int:
         """Close the connections of this name.
 

@@ -16,11 +16,6 @@ application = typer.Typer(
 )
 
 
-@application.callback()
-def _group() -> None:
-    """With one command alone, 'add-super-stream' would be left out."""
-
-
 @application.command("add-super-stream", epilog=EPILOG)
 def add_super_stream(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Of the super stream, and before those of partitions.")],
@@ -62,6 +57,22 @@ def add_super_stream(
         arguments["x-max-length-bytes"] = max_length_bytes
     control.ask(data_dir, config, "definitions.import", definitions=definitions_of(name, keys, arguments), vhost=vhost)
     print(f"added super stream '{name}': {len(keys)} partitions")
+
+
+@application.command("delete-super-stream", epilog=EPILOG)
+def delete_super_stream(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the super stream.")],
+    vhost: control.VirtualHostName = "/",
+    data_dir: options.DataDir = None,
+    config: options.ConfigFile = None,
+) -> None:
+    """Delete a super stream: its exchange, and its partitions with all that is in them.
+
+    \b
+    amqp-broker streams delete-super-stream orders
+    """
+    count = control.ask(data_dir, config, "streams.delete-super-stream", name=name, vhost=vhost)
+    print(f"deleted super stream '{name}' with {control.counted(count, 'partition')}")
 
 
 def definitions_of(name: str, keys: list[str], arguments: dict[str, Any]) -> dict[str, Any]:

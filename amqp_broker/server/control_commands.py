@@ -165,6 +165,11 @@ async def delete_queue(controlled: Controlled, arguments: Arguments) -> int:
     )
 
 
+async def delete_super_stream(controlled: Controlled, arguments: Arguments) -> int:
+    """Delete a super stream; returns how many partitions it had."""
+    return controlled.administration.delete_super_stream(_text(arguments, "vhost"), _text(arguments, "name"))
+
+
 async def peek_queue(controlled: Controlled, arguments: Arguments) -> Mapping[str, Any]:
     from amqp_broker.server.message_commands import peek
 
@@ -366,6 +371,7 @@ COMMANDS: dict[str, Command] = {
     "queues.purge": purge_queue,
     "queues.delete": delete_queue,
     "queues.peek": peek_queue,
+    "streams.delete-super-stream": delete_super_stream,
     "queues.move": partial(act_on_messages, "move"),
     "queues.copy": partial(act_on_messages, "copy"),
     "queues.delete-messages": partial(act_on_messages, "delete"),

@@ -8,6 +8,7 @@ from amqp_broker.access.client import Peer
 from amqp_broker.broker.alarms import Resource
 from amqp_broker.broker.definitions.applying import import_definitions
 from amqp_broker.broker.peeking import Peek, PeekBounds, PeekedMessage
+from amqp_broker.broker.problems import NotThere
 from amqp_broker.broker.queues import stream_log
 from amqp_broker.broker.queues.stream import StreamQueue
 from amqp_broker.broker.queues.stream_block import StreamBlock, block_address, block_body
@@ -682,6 +683,22 @@ def test_what_the_command_line_adds_is_a_super_stream() -> None:
     assert client.call(PARTITIONS, text("x"))[1].texts() == ["x-b", "x-a"]
     assert client.call(ROUTE, text("a") + text("x"))[1].texts() == ["x-a"]
     assert stream_of(broker, "x-a").arguments.age_ms_max == 86_400_000
+
+
+def test_an_administrator_deletes_a_super_stream_and_nothing_else(broker: MemoryBroker) -> None:
+    client = client_with_stream(broker)
+    client.create_super("x", ["x-0", "x-1"], ["0", "1"])
+    channel = Client(broker).open().channel()
+    channel.declare("classic")
+    channel.bind("classic", "x", "0")
+    administration = broker.administration
+    for name in ("s", "amq.direct", "none"):
+        with pytest.raises(NotThere):
+            administration.delete_super_stream("/", name)
+    assert broker.handle(lambda: administration.delete_super_stream("/", "x")) == 2
+    assert client.call(PARTITIONS, text("x"))[0] == codes.STREAM_DOES_NOT_EXIST
+    assert {"s", "classic"} == set(broker.virtual_hosts["/"].queues)
+    assert client.create_super("x", ["x-0"], ["0"]) == codes.OK
 
 
 def test_statistics(broker: MemoryBroker) -> None:
