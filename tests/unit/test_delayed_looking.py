@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -190,6 +191,29 @@ def test_a_limit_is_that_of_what_is_due_first(broker: MemoryBroker, channel: Cli
     assert act(broker, holder, DelayedAction.CANCEL, make_filter(routing_key="k.0"), limit=1)["done"] == 1
     broker.advance(HOUR_MS)
     assert delivered(channel) == [9, 8, 7, 5, 4, 3, 2, 1, 0]
+
+
+@pytest.mark.parametrize("action", [None, DelayedAction.CANCEL])
+def test_others_have_their_turn_between_large_messages_of_which_few_are_read_at_once(
+    broker: MemoryBroker, channel: ClientChannel, holder: Holder, action: DelayedAction | None
+) -> None:
+    for number in range(40):
+        channel.publish("x", "large", bytes(300_000), headers={"x-delay": 2 * HOUR_MS + number})
+    wanted = make_filter(text="nothing of that kind")
+    work = (
+        DelayedLook(holder, wanted)
+        if action is None
+        else DelayedActing(holder, action, Selection(wanted), dry_run=False)
+    )
+    steps, turns, most_read = work.steps(), 0, 0
+    references = next(steps)
+    with suppress(StopIteration):
+        while True:
+            turns += 1
+            most_read = max(most_read, len(references))
+            references = steps.send(broker.durability.read(references))
+    assert turns >= 40
+    assert most_read <= 16
 
 
 def test_who_says_not_which_cancels_nothing(broker: MemoryBroker, holder: Holder) -> None:

@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Final, TypedDict
 
 from amqp_broker.broker.delayed.holder import Holder
-from amqp_broker.broker.delayed.looking import PAGE, Place, message_of
+from amqp_broker.broker.delayed.looking import Pace, Place, message_of
 from amqp_broker.broker.moving import Selection
 from amqp_broker.broker.peeking import Steps
 from amqp_broker.broker.problems import AdministrationError
@@ -65,6 +65,7 @@ class DelayedActing:
         self._references = {int(one) for one in selection.ids or ()}
         self._looked_at = self._found = self._done = 0
         self._held = holder.ready_count
+        self._pace = Pace()
 
     @property
     def writes(self) -> bool:
@@ -95,7 +96,7 @@ class DelayedActing:
         is_by_id = self._selection.ids is not None
         place: Place | None = None
         while not self._is_enough:
-            page = self._holder.some_after(place, PAGE_BY_ID if is_by_id else PAGE)
+            page = self._holder.some_after(place, PAGE_BY_ID if is_by_id else self._pace.page)
             if not page:
                 return
             place = page[-1]
@@ -113,6 +114,7 @@ class DelayedActing:
         wanted = self._selection.wanted
         on_disk = [] if wanted.is_any else [one for _, one in page if self._holder.at_hand(one) is None]
         payloads = yield on_disk
+        self._pace.has_read(payloads)
         read = dict(zip(on_disk, payloads, strict=True)) if on_disk else {}
         for due_ms, reference in page:
             if self._is_enough:
@@ -120,7 +122,11 @@ class DelayedActing:
             self._looked_at += 1
             if not wanted.is_any:
                 message = message_of(self._holder, reference, read.get(reference))
-                if message is None or not wanted.finds(message):
+                if message is None:
+                    continue
+                if self._pace.is_slice_over(message):
+                    yield ()
+                if not wanted.finds(message):
                     continue
             self._act_on(due_ms, reference)
 

@@ -13,13 +13,16 @@ from amqp_broker.broker.delayed.holder import Holder
 from amqp_broker.broker.exchanges.exchange import Exchange
 from amqp_broker.broker.message import Message
 from amqp_broker.broker.message_filter import ANY_MESSAGE, MessageFilter
+from amqp_broker.broker.moving import BYTES_AT_COST, SLICE_COST
 from amqp_broker.broker.peeking import Steps, shown_body, shown_properties
 from amqp_broker.broker.problems import AdministrationError
 
 LIMIT_MAX: Final = 500
 LOOKED_AT_MAX: Final = 20_000  # in one look: of a million messages, fifty looks
 BODY_BYTES_MAX: Final = 4_096  # of each that is shown
-PAGE: Final = 100
+PAGE: Final = 100  # messages that are read in one go, at most; the first of them are few, for they may be large
+PAGE_FIRST: Final = 16
+READ_BYTES_MAX: Final = 1_048_576  # in one go, as far as can be told from those before
 
 Place: TypeAlias = tuple[int, int]
 """Where something is in the order: its due time on the monotonic clock, and its reference."""
@@ -71,6 +74,28 @@ class DelayedInfo(TypedDict):
     messages: list[DelayedMessage]
 
 
+class Pace:
+    """How many messages are read in one go, and when others have their turn: fewer of what is large, and sooner."""
+
+    def __init__(self) -> None:
+        self.page = PAGE_FIRST
+        self._cost = 0
+
+    def has_read(self, payloads: Sequence[bytes | None]) -> None:
+        """So much was in the last page."""
+        size_bytes = sum([len(payload) for payload in payloads if payload is not None])
+        fitting = READ_BYTES_MAX * max(1, len(payloads)) // (size_bytes + 1)
+        self.page = max(1, min(PAGE, fitting, 2 * self.page))
+
+    def is_slice_over(self, message: Message) -> bool:
+        """Whether others have their turn before a message is looked into."""
+        self._cost += 1 + len(message.body) // BYTES_AT_COST
+        if self._cost <= SLICE_COST:
+            return False
+        self._cost = 0
+        return True
+
+
 class DelayedLook:
     """One look at what an exchange holds.
 
@@ -102,11 +127,12 @@ class DelayedLook:
         self._looked_at = 0
         self._is_end = False
         self._rows: list[DelayedMessage] = []
+        self._pace = Pace()
 
     def steps(self) -> Steps:
         """Look; when there are no more steps, ``seen`` has it all."""
         while len(self._rows) < self._limit and self._looked_at < LOOKED_AT_MAX:
-            page = self._holder.some_after(self._after, PAGE)
+            page = self._holder.some_after(self._after, self._pace.page)
             if not page:
                 self._is_end = True
                 return
@@ -116,6 +142,7 @@ class DelayedLook:
                 payloads = yield on_disk
             else:
                 yield ()
+            self._pace.has_read(payloads)
             read = dict(zip(on_disk, payloads, strict=True))
             for due_ms, reference in page:
                 if len(self._rows) >= self._limit:
@@ -123,7 +150,11 @@ class DelayedLook:
                 self._after = (due_ms, reference)
                 self._looked_at += 1
                 message = message_of(self._holder, reference, read.get(reference))
-                if message is not None and self._wanted.finds(message):
+                if message is None:
+                    continue
+                if self._pace.is_slice_over(message):
+                    yield ()
+                if self._wanted.finds(message):
                     self._show(due_ms, reference, message)
 
     def _show(self, due_ms: int, reference: int, message: Message) -> None:
