@@ -9,19 +9,22 @@ far as the client has heard it. Holds no shards and no links.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
 import trio
 
 from amqp_broker.access.client import Peer
+from amqp_broker.broker.queues.base import QueueBusy
 from amqp_broker.cluster.directory import Directory, agree
 from amqp_broker.errors import OtherProtocol
 from amqp_broker.logs import log_internal_error
 from amqp_broker.network.listeners import AMQP, STREAMS
 from amqp_broker.server.broker_server import BrokerServer
 from amqp_broker.server.protocols import ClientConnection, amqp10_connection
+from amqp_broker.settings import Settings
 
 READ_BYTES: Final = 4_096
 FAREWELL_S: Final = 3.0
@@ -42,6 +45,11 @@ class Arrival:
     virtual_host: str
     heard: bytes
     answered: int
+
+
+def settings_of_entrance(settings: Settings) -> Settings:
+    """The settings of an empty broker: no session of MQTT outlives its conversation, which is over soon."""
+    return replace(settings, mqtt_session_expiry_max_s=0)
 
 
 class Entrance:
@@ -68,12 +76,16 @@ class Entrance:
         if directory.number > self._number:
             self._number = directory.number
             broker = self._server.broker
-            broker.handle(partial(agree, broker, directory, None))
+            try:
+                broker.handle(partial(agree, broker, directory, None))
+            except Exception as error:  # the directory of a newer release, perhaps: what is known still serves
+                log_internal_error("directory", error)
 
     async def receive(self, stream: trio.abc.Stream, peer: Peer, protocol: str) -> Arrival | None:
         """Converse with a client until it is let in; None when it has gone, or was refused and told so."""
-        asking = _Asking(self._server, stream, peer, protocol)
+        asking = None
         try:
+            asking = _Asking(self._server, stream, peer, protocol)
             return await asking.run()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             return None
@@ -81,7 +93,23 @@ class Entrance:
             log_internal_error("connection", error, peer=str(peer))
             return None
         finally:
+            if asking is not None:
+                self._forget(asking)
+
+    def _forget(self, asking: _Asking) -> None:
+        try:
             asking.end()
+            self._forget_queues(asking.virtual_host_name)
+        except Exception as error:
+            log_internal_error("connection", error, peer=str(asking.peer))
+
+    def _forget_queues(self, virtual_host: str) -> None:
+        """A client that did not wait to be let in may have declared some, and published to them."""
+        broker = self._server.broker
+        host = broker.virtual_hosts.get(virtual_host)
+        for name in list(host.queues) if host is not None else ():
+            with suppress(QueueBusy):  # then the next one does
+                broker.handle(partial(broker.administration.delete_queue, virtual_host, name))
 
 
 class _Asking:
@@ -90,11 +118,12 @@ class _Asking:
     def __init__(self, server: BrokerServer, stream: trio.abc.Stream, peer: Peer, protocol: str) -> None:
         self._server = server
         self._stream = stream
-        self._peer = peer
+        self.peer = peer
         self._changed = trio.Event()
         self._connection: ClientConnection = server.protocols[protocol](server.broker, peer, self._notify)
         self._frames = Frames(protocol)
         self._heard = bytearray()
+        self.virtual_host_name = ""  # where it was let in
 
     def _notify(self) -> None:
         self._changed.set()
@@ -104,7 +133,7 @@ class _Asking:
         while True:
             self._changed = trio.Event()
             output = b"".join(self._connection.take_output())
-            host = self._connection.virtual_host_name
+            self.virtual_host_name = host = self._connection.virtual_host_name
             if host:
                 return Arrival(host, bytes(self._heard), self._frames.count)
             if output:
@@ -128,7 +157,7 @@ class _Asking:
             self._connection.receive(data)
         except OtherProtocol as other:
             self.end()
-            self._connection = amqp10_connection(self._server.broker, self._peer, self._notify)
+            self._connection = amqp10_connection(self._server.broker, self.peer, self._notify)
             self._connection.receive(other.data)
 
     async def _say_goodbye(self) -> None:

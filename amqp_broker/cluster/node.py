@@ -22,7 +22,7 @@ from amqp_broker import __version__
 from amqp_broker.broker.broker import Broker
 from amqp_broker.broker.problems import AdministrationError
 from amqp_broker.cluster.administrators import KnownShards
-from amqp_broker.cluster.arrivals import Entrance
+from amqp_broker.cluster.arrivals import Entrance, settings_of_entrance
 from amqp_broker.cluster.clients import NodeClients
 from amqp_broker.cluster.configuration import ClusterConfiguration
 from amqp_broker.cluster.door import Caller
@@ -350,7 +350,7 @@ class ClusterNode:
     def _make_shards(self, nursery: trio.Nursery) -> None:
         if self._configuration.shards > 1:
             sharing = self._sharing = Sharing(self._etcd, self._keys, self._known, self._configuration.shards)
-            server = BrokerServer(self._settings)
+            server = BrokerServer(settings_of_entrance(self._settings))
             server.node_name, server.other_nodes = self._configuration.node_name, self._other_nodes
             entrance = Entrance(server)
             if self._administration is not None:

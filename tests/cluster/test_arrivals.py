@@ -13,7 +13,7 @@ from pamqp import commands, frame
 
 from amqp_broker.access.passwords import SHA256
 from amqp_broker.broker.broker import Broker
-from amqp_broker.cluster.arrivals import Arrival, Continued, Entrance, Heard
+from amqp_broker.cluster.arrivals import Arrival, Continued, Entrance, Heard, settings_of_entrance
 from amqp_broker.network.listeners import AMQP, MQTT, STOMP, STREAMS
 from amqp_broker.protocols.amqp10.frames import AMQP_HEADER
 from amqp_broker.server.broker_server import BrokerServer
@@ -84,9 +84,9 @@ def amqp_script(password: str = "guest", host: str = HOST) -> Script:
     ]
 
 
-def mqtt_script() -> Script:
+def mqtt_script(flags: int = 0xC2) -> Script:
     payload = b"".join(len(text).to_bytes(2, "big") + text for text in (b"id", b"a:guest", b"guest"))
-    connect = b"\0\4MQTT\4\xc2\0\0" + payload
+    connect = b"\0\4MQTT\4" + bytes((flags,)) + b"\0\0" + payload
     return [bytes((0x10, len(connect))) + connect, b"\xc0\0"]
 
 
@@ -102,6 +102,7 @@ SCRIPTS = {
     "AMQP 1.0": (AMQP, amqp10_script()),
     "AMQP 1.0 in one write": (AMQP, [b"".join(amqp10_script())]),
     "MQTT": (MQTT, mqtt_script()),
+    "MQTT, to a session that stays": (MQTT, mqtt_script(0xC0)),
     "STOMP": (STOMP, stomp_script()),
     "stream protocol": (STREAMS, streams_script()),
 }
@@ -114,9 +115,10 @@ REFUSED = {
 
 
 @asynccontextmanager
-async def running() -> AsyncIterator[BrokerServer]:
+async def running(*, is_entrance: bool = False) -> AsyncIterator[BrokerServer]:
     """A server that does not listen."""
-    server = BrokerServer(Settings(**QUIET), TrioClock())
+    settings = Settings(**QUIET)
+    server = BrokerServer(settings_of_entrance(settings) if is_entrance else settings, TrioClock())
     with_host(server.broker)
     async with trio.open_nursery() as nursery:
         await nursery.start(server.serve)
@@ -157,7 +159,7 @@ async def directly(protocol: str, script: Script) -> bytes:
 async def by_way_of(protocol: str, script: Script, *, is_carried: bool = True) -> tuple[bytes, Arrival | None]:
     """What it hears when it comes to another one first, and where it wanted to be."""
     arrivals: list[Arrival | None] = []
-    async with running() as first, running() as server, trio.open_nursery() as nursery:
+    async with running(is_entrance=True) as first, running() as server, trio.open_nursery() as nursery:
         entrance = Entrance(first)
 
         async def receive(stream: trio.abc.Stream) -> None:
@@ -165,6 +167,7 @@ async def by_way_of(protocol: str, script: Script, *, is_carried: bool = True) -
             arrivals.append(arrival)
             if arrival is not None:
                 assert not first.broker.open_connections, "it is still there where nobody asks it any more"
+                assert len(first.broker.virtual_hosts[HOST].client_sessions) == 0
                 beginning = Heard(arrival, protocol)
                 if is_carried:
                     await server.serve_stream(Continued(stream, beginning), LOOPBACK, protocol)
@@ -175,6 +178,7 @@ async def by_way_of(protocol: str, script: Script, *, is_carried: bool = True) -
         ours, theirs = trio.testing.memory_stream_pair()
         nursery.start_soon(receive, theirs)
         heard = await heard_of(ours, script)
+        assert not first.broker.virtual_hosts[HOST].queues
         nursery.cancel_scope.cancel()
     return heard, arrivals[0]
 
