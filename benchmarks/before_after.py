@@ -34,8 +34,8 @@ TIMING = Timing(warm_up_s=0.2, window_s=0.4)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Compare, cell by cell; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
-    parser.add_argument(OLD, type=_tree, help="the folder with the amqp_broker before")
-    parser.add_argument(NEW, type=_tree, help="the folder with the amqp_broker after")
+    parser.add_argument(OLD, type=tree, help="the folder with the amqp_broker before")
+    parser.add_argument(NEW, type=tree, help="the folder with the amqp_broker after")
     parser.add_argument("--cells", metavar="GLOB", action="append", help="which cells (default: the hot path's)")
     parser.add_argument("--rounds", type=int, metavar="N", default=7, help="of each cell on each tree (default 7)")
     options = parser.parse_args(arguments)
@@ -86,7 +86,8 @@ def _compared(old: RunningBroker, new: RunningBroker, cell: Cell, rounds: int) -
     return compare({OLD: old, NEW: new}, cell, "", rounds, TIMING, lambda text: None)
 
 
-def _tree(text: str) -> Path:
+def tree(text: str) -> Path:
+    """The folder that an argument names."""
     path = Path(text).resolve()
     if not (path / "amqp_broker").is_dir():
         raise argparse.ArgumentTypeError(f"{text!r} has no amqp_broker in it")
