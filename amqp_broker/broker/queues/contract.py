@@ -182,11 +182,16 @@ class QueueContract(StoredQueue):
         return is_persistent and self.durable
 
     def deliver_ready(self, messages_max: int) -> int:
-        """Deliver what can be delivered now, but not more than so much; returns how many messages it was."""
+        """Deliver what can be delivered now, but not more than so much; returns how many messages it was.
+
+        A consumer that is ready (``consumers.next_ready``) gets its message by ``deliveries.deliver``. What it has to
+        acknowledge counts in ``unacknowledged_count``; what it has not, and was kept, is forgotten here
+        (``Durability.forget_message``).
+        """
         raise NotImplementedError
 
     def get(self, no_ack: bool) -> Message | None:
-        """Take the next message (``basic.get``); None when there is none.
+        """Take the next message (``basic.get``); None when there is none. It is counted or forgotten as one delivered.
 
         Raises:
             QueueBusy: that cannot be told yet, or there is one, but it must be read first.
@@ -194,11 +199,11 @@ class QueueContract(StoredQueue):
         raise NotImplementedError
 
     def acknowledge(self, message: Message) -> None:
-        """The client has done with a message."""
+        """The client has done with a message: it counts no more as unacknowledged, and is forgotten if it was kept."""
         raise NotImplementedError
 
     def reject(self, messages: list[Message]) -> None:
-        """The client refuses messages, the oldest first."""
+        """The client refuses messages, the oldest first: the same, unless they are dead-lettered."""
         raise NotImplementedError
 
     def requeueing(self) -> Returning:
