@@ -28,6 +28,8 @@ from urllib.parse import unquote, urlsplit
 REPOSITORY = Path(__file__).resolve().parent.parent
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 10.0
+PORTS = range(20_000, 32_000)
+WORKERS_MAX = 8  # of pytest-xdist, each with ports of its own
 DEFAULT_SERIES = "3.13"  # what ours behaves like when it is not told
 
 RABBITMQ_CONFIG = """\
@@ -442,14 +444,17 @@ INSTALLATIONS = {"3.10": find_rabbitmq, "4.0": find_rabbitmq_4}
 def free_ports(count: int) -> list[int]:
     """Ports of 127.0.0.1 that were free a moment ago, and that the system gives to no client meanwhile.
 
-    A RabbitMQ takes seconds until it binds them, so they are not of those that connections go out from.
+    A RabbitMQ takes seconds until it binds them, so they are not of those that connections go out from, nor of those
+    that another worker of pytest-xdist picks.
     """
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
+    ports = PORTS[int(worker) % WORKERS_MAX :: WORKERS_MAX]
     with contextlib.ExitStack() as stack:
         found: list[int] = []
         while len(found) < count:
             one = stack.enter_context(socket.socket())
             with contextlib.suppress(OSError):
-                one.bind(("127.0.0.1", random.randrange(20_000, 32_000)))
+                one.bind(("127.0.0.1", random.choice(ports)))
                 found.append(one.getsockname()[1])
         return found
 
