@@ -60,6 +60,9 @@ class Behaviour:
     streams_take_refusals: bool
     """basic.nack and basic.reject of a stream's entry are as basic.ack; without it they end the connection."""
 
+    readers_store_offsets: bool
+    """Who may read a stream stores offsets in it (StoreOffset); without it, who may write to it."""
+
     has_global_prefetch: bool
     """basic.qos with global set limits the channel; without it global is taken as not set."""
 
@@ -83,11 +86,13 @@ _LIKE_3_10 = Behaviour(
     first_delivery_is_counted=True,
     texts_name_streams=False,
     streams_take_refusals=False,
+    readers_store_offsets=False,
     has_global_prefetch=True,
     has_transient_queues=True,
 )
 _LIKE_3_13 = replace(
     _LIKE_3_10,
+    readers_store_offsets=True,
     version="3.13.7",
     unknown_exchange_type_ends_connection=False,
     refusals_name_the_permission=True,

@@ -95,6 +95,11 @@ ROWS = (
         ("540, connection", "as 3.10", "as basic.ack", "as 4.0"),
     ),
     Row(
+        ("readers_store_offsets",),
+        "StoreOffset of the stream protocol needs",
+        ("write", "read", "read", "as 4.0"),
+    ),
+    Row(
         ("has_global_prefetch",),
         "basic.qos with global",
         ("of the channel", "of the channel", "of the channel", "as without it"),

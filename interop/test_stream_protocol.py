@@ -37,6 +37,7 @@ from interop.stream_client import (
     u16,
     u32,
 )
+from interop.test_access import Administrator
 from interop.under_test import BrokerUnderTest
 
 OK, NO_STREAM, THERE, PRECONDITION, NO_PUBLISHER, NO_OFFSET = 1, 2, 5, 17, 18, 19
@@ -303,3 +304,27 @@ def test_single_active_consumers(streams: StreamClient, stream: str, port: int) 
     assert (number, is_active) == (2, 1)
     streams.send(CONSUMER_UPDATE | ANSWER, u32(asked) + u16(OK) + u16(OFFSET) + (0).to_bytes(8, "big"))
     assert streams.entries(3, 2) == [*messages(1, 2, 3).values()]
+
+
+def test_who_may_store_offsets(broker: BrokerUnderTest, broker_processes: WithStreams, stream: str, port: int) -> None:
+    administrator = Administrator(broker_processes.get(broker.choice))
+    kept = {}
+    with StreamClient(port) as observer:
+        assert observer.declare_publisher(1, stream) == OK
+        for number, (name, patterns) in enumerate({"reads": ("^$", "^$", ".*"), "writes": ("^$", ".*", "^$")}.items()):
+            user = broker.queue_name(name)
+            administrator.add_user(user, "secret")
+            administrator.permit(user, *patterns, vhost="/")
+            try:
+                with StreamClient(port, logs_in=False) as client:
+                    client.log_in(user, "secret")
+                    client.store_offset(name, stream, 1)
+                    client.offset(name, stream)  # answered, so the one before it is done with
+                    # RabbitMQ stores it with what is written next.
+                    observer.publish(1, messages(number))
+                    observer.confirmed(1)
+                    kept[name] = observer.offset(name, stream)
+            finally:
+                administrator.delete_user(user)
+    who = "writes" if broker.choice.series == "3.10" else "reads"
+    assert kept == {"reads": (NO_OFFSET, 0), "writes": (NO_OFFSET, 0), who: (OK, 1)}

@@ -19,6 +19,7 @@ from interop.behaviours import ROWS, SERIES, Row, table
 from tests.support.client import Client, ClientChannel, Received
 from tests.support.disk_broker import DiskBroker
 from tests.support.memory_broker import MemoryBroker
+from tests.support.stream_client import StreamClient
 
 ALL = ("3.10", "3.13", "4.0", "4.3")
 QUORUM: FieldTable = {"x-queue-type": "quorum"}
@@ -297,6 +298,22 @@ def test_entries_of_a_stream_that_are_refused(series: str) -> None:
         assert channel.client.closed_with().reply_text == f"NOT_IMPLEMENTED - {text}"
     else:
         assert channel.bodies() == [b"1"]
+
+
+@of_field("readers_store_offsets")
+@pytest.mark.parametrize("series", ALL)
+def test_who_may_store_offsets_of_a_stream(series: str) -> None:
+    broker = MemoryBroker(behave_like=series)
+    administrator = StreamClient(broker)
+    administrator.create("s")
+    for name, patterns in (("reads", ("^$", "^$", ".*")), ("writes", ("^$", ".*", "^$"))):
+        broker.administration.add_user(name, "secret")
+        broker.administration.set_permission(name, "/", *patterns)
+        client = StreamClient(broker, logs_in=False)
+        client.log_in(name, "secret")
+        client.store_offset(name, "s", 1)
+    stored = [name for name in ("reads", "writes") if administrator.offset(name, "s")[0] == 1]
+    assert stored == (["writes"] if series == "3.10" else ["reads"])
 
 
 @of_field("texts_name_streams")

@@ -302,8 +302,10 @@ class Subscribing:
         """Handle StoreOffset, which is not answered, whatever comes of it."""
         reference, name, offset = fields.string(), fields.string(), fields.u64()
         connection = self._connection
+        client = connection.client
+        check = client.check_read if connection.virtual_host.behaviour.readers_store_offsets else client.check_write
         try:
-            connection.client.check_read("queue", name)
+            check("queue", name)
             stream = connection.stream(name)
         except (AmqpError, RequestRefused):
             return
