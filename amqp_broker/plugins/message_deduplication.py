@@ -75,17 +75,16 @@ class MessageDeduplicationMatcher(Matcher):
 
     def match(self, message: Envelope) -> Iterable[Exchange | Queue]:
         headers = message.headers or {}
-        value = headers.get(HEADER)
-        if value is None:
+        if HEADER not in headers:  # a null is a value, as in RabbitMQ's plugin
             return self._destinations
-        is_new = self._seen.add(erlang_term(value), self._ttl_of(headers.get("x-cache-ttl")))
+        is_new = self._seen.add(erlang_term(headers[HEADER]), self._ttl_of(headers.get("x-cache-ttl")))
         return self._destinations if is_new else []
 
     def explain(self, binding: Binding, message: Envelope) -> Verdict:
-        value = (message.headers or {}).get(HEADER)
-        if value is None:
+        headers = message.headers or {}
+        if HEADER not in headers:
             return Verdict(True, f"every message without the header {HEADER} goes to all")
-        if self._values is not None and erlang_term(value) in self._values:
+        if self._values is not None and erlang_term(headers[HEADER]) in self._values:
             return Verdict(False, "there was a message with this value of the header already")
         return Verdict(True, "there was no message with this value of the header")
 

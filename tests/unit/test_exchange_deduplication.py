@@ -52,6 +52,10 @@ def test_what_passed_once_does_not_pass_again_after_a_restart(end: str) -> None:
         assert publish(broker.client().channel(), "a", 1, "a" * 5000) == 3
 
 
+def test_a_null_is_a_value() -> None:
+    assert publish(declared(DiskBroker()), None, None, "null") == 2
+
+
 def test_as_a_package_brings_it() -> None:
     broker = DiskBroker()
     assert publish(declared(broker), "a", "b") == 2

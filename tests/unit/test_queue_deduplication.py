@@ -31,13 +31,13 @@ def publish(channel: ClientChannel, value: Any, body: bytes = b"", **properties:
 def test_a_second_message_of_a_value_is_confirmed_and_not_taken(channel: ClientChannel) -> None:
     channel.declare("q", ONCE)
     channel.call(commands.Confirm.Select())
-    for value in ("a", "a", "b", 1, 1, "1"):
+    for value in ("a", "a", "b", 1, 1, "1", 4.2, 4.2, None, None):
         publish(channel, value)
     channel.publish("", "q", b"none")
     channel.publish("", "q", b"none")
     acks = [method for method in channel.methods() if isinstance(method, commands.Basic.Ack)]
-    assert acks[-1].delivery_tag == 8
-    assert channel.message_count("q") == 6
+    assert acks[-1].delivery_tag == 12
+    assert channel.message_count("q") == 8
 
 
 @pytest.mark.parametrize("arguments", [{}, {"x-message-deduplication": False}, {"x-queue-type": "quorum", **ONCE}])

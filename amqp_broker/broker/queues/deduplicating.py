@@ -132,5 +132,5 @@ def value_of(message: Message) -> str | None:
     """The value that no two messages may have in common; None where a message may be there as often as it comes."""
     if HEADER.encode() not in message.header:  # most often, and then nothing need be decoded
         return None
-    value = (decode_properties(message.header).headers or {}).get(HEADER)
-    return None if value is None else erlang_term(value)
+    headers = decode_properties(message.header).headers or {}
+    return erlang_term(headers[HEADER]) if HEADER in headers else None  # a null is a value, as in the plugin
