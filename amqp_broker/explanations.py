@@ -40,4 +40,4 @@ def json_mistake(error: ValueError | RecursionError) -> str:
         return "it is not in UTF-8"
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
-    return "a number in it has too many digits"
+    return "a number in it is too large, or none that JSON has"

@@ -74,10 +74,12 @@ def import_from(
     amqp-broker definitions import broker.json
     amqp-broker definitions import orders.json --vhost orders
     """
+    from amqp_broker.broker.json_values import read_json  # few commands need it
+
     name = "standard input" if file == "-" else file
     try:
         text = sys.stdin.read() if file == "-" else Path(file).read_text("utf-8")
-        document = json.loads(text)
+        document = read_json(text)
     except OSError as error:
         options.fail(ExitCode.WRONG_USE, f"cannot read {name}: {system_reason(error)}")
     except (ValueError, RecursionError) as error:

@@ -30,8 +30,10 @@ COLUMNS = ("vhost", "name", "pattern", "apply-to", "definition", Column("priorit
 
 def json_value(text: str, what: str) -> Any:
     """What was given as JSON; what is none ends the command."""
+    from amqp_broker.broker.json_values import read_json  # few commands need it
+
     try:
-        return json.loads(text)
+        return read_json(text)
     except (ValueError, RecursionError) as error:
         options.fail(
             ExitCode.WRONG_USE,

@@ -29,6 +29,7 @@ import trio
 
 from amqp_broker.broker.broker import Broker
 from amqp_broker.broker.inspection import SLICE_OBJECTS
+from amqp_broker.broker.json_values import read_json
 from amqp_broker.broker.problems import AdministrationError
 from amqp_broker.explanations import system_reason
 from amqp_broker.logs import log_event, log_internal_error
@@ -191,7 +192,7 @@ async def _answer(control: Control, who: str, line: bytearray, stream: trio.Sock
 
 async def _read(line: bytearray) -> Any:
     if len(line) <= CHUNK_BYTES:
-        return json.loads(line)
+        return read_json(line)
     from amqp_broker.server.importing import read_json_in_turns  # definitions, most likely
 
     return await read_json_in_turns(line, depth=4)

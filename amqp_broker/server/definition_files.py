@@ -5,10 +5,10 @@ What is in them, and how it is checked, is ``broker/definitions/``.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from amqp_broker.broker.broker import Broker
+from amqp_broker.broker.json_values import read_json
 from amqp_broker.broker.problems import AdministrationError
 from amqp_broker.explanations import json_mistake, system_reason
 
@@ -46,7 +46,7 @@ def load_definitions(broker: Broker, name: str) -> None:
 
 def _read(file: Path) -> object:
     try:
-        return json.loads(file.read_text("utf-8"))
+        return read_json(file.read_text("utf-8"))
     except (ValueError, RecursionError) as error:
         raise CannotLoadDefinitions(f"load_definitions: {file} is not JSON: {json_mistake(error)}") from error
 

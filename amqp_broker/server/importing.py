@@ -15,6 +15,7 @@ import trio
 
 from amqp_broker.broker.broker import Broker
 from amqp_broker.broker.definitions.applying import DefinitionsImport
+from amqp_broker.broker.json_values import finite, no_number, read_json
 from amqp_broker.server.changes import until_done
 
 SLICE_CHARACTERS: Final = 32_768  # to be read in one go, some 10 nanoseconds each
@@ -53,16 +54,16 @@ async def _let_go(document: object) -> None:
 
 
 async def read_json_in_turns(text: str | bytes | bytearray, depth: int) -> object:
-    """Read JSON as ``json.loads`` does, a part at a time where it is long.
+    """Read JSON as ``read_json`` does, a part at a time where it is long.
 
     Args:
         depth: how many objects and lists stand around what there may be very much of; each of that is read in one go.
 
     Raises:
-        ValueError, RecursionError: as ``json.loads``.
+        ValueError, RecursionError: as ``read_json``.
     """
     if len(text) <= SLICE_CHARACTERS:
-        return json.loads(text)
+        return read_json(text)
     if not isinstance(text, str):
         await trio.lowlevel.checkpoint()
         text = text.decode(json.detect_encoding(text), "surrogatepass")
@@ -71,7 +72,7 @@ async def read_json_in_turns(text: str | bytes | bytearray, depth: int) -> objec
         for _ in reader.steps(depth):
             await trio.lowlevel.checkpoint()
     except (ValueError, IndexError):
-        return json.loads(text)  # which knows how to say what is wrong
+        return read_json(text)  # which knows how to say what is wrong
     return reader.value
 
 
@@ -86,7 +87,7 @@ class JsonReader:
         self.value: object = None  # when the last step is done
         self._text = text
         self._at = self._slice_start = 0
-        self._decode = json.JSONDecoder().raw_decode
+        self._decode = json.JSONDecoder(parse_constant=no_number, parse_float=finite).raw_decode
 
     def steps(self, depth: int) -> Iterator[None]:
         """Read it, a slice a step.

@@ -9,7 +9,7 @@ from typing import Any
 
 from amqp_broker.broker.inspection import policy_info
 from amqp_broker.broker.policies import OPERATOR_POLICY, POLICY
-from amqp_broker.broker.problems import NotValid
+from amqp_broker.broker.problems import AdministrationError, NotValid
 from amqp_broker.management.api.fields import need
 from amqp_broker.management.api.lists import Listing, answer_one
 from amqp_broker.management.api.queues import hosts_of
@@ -55,6 +55,8 @@ async def set_policy(component: str, call: Call) -> Answer:
     except NotValid as error:
         # RabbitMQ escapes what it shows of a policy for a page, but not of an operator's.
         raise bad_request(html.escape(str(error), quote=False) if component == POLICY else str(error)) from error
+    except AdministrationError as error:
+        raise bad_request(str(error)) from error
     await call.change(lambda: None)
     return Answer(204 if exists else 201)
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
+from amqp_broker.broker.json_values import read_json
+
 
 class HttpError(Exception):
     """A request is refused.
@@ -119,7 +121,7 @@ def read_object(body: bytes, reason: str = "not_json") -> dict[str, Any]:
     if not body:
         return {}
     try:
-        return as_object(json.loads(body), body, reason)
+        return as_object(read_json(body), body, reason)
     except (ValueError, RecursionError) as error:
         raise bad_request(reason) from error
 
