@@ -39,8 +39,9 @@ from amqp_broker.cluster.sharing import Sharing
 from amqp_broker.cluster.space import Space
 from amqp_broker.cluster.standby import remove_folder
 from amqp_broker.etcd import messages
+from amqp_broker.explanations import system_reason
 from amqp_broker.logs import log_event
-from amqp_broker.network.listeners import Endpoint
+from amqp_broker.network.listeners import CannotListen, Endpoint
 from amqp_broker.network.pump import OutputGate
 from amqp_broker.network.turns import Turns
 from amqp_broker.server.broker_server import BrokerServer
@@ -129,7 +130,7 @@ class ClusterNode:
                 self._etcd = EtcdClient(configuration.addresses, CALL_TIMEOUT_S, nursery)
                 self._lease = Lease(self._etcd, configuration.lease_ttl_s)
                 self._space = Space(self._etcd, configuration.addresses, self._settings.etcd_quota_bytes)
-                listeners = await trio.open_tcp_listeners(configuration.link_port, host=configuration.link_host)
+                listeners = await self._listen_for_links()
                 link_port = listeners[0].socket.getsockname()[1]
                 await self._join(link_port)
                 self._make_shards(nursery)
@@ -152,6 +153,14 @@ class ClusterNode:
                 nursery.cancel_scope.cancel()
         finally:
             self._reception.stop_listening()
+
+    async def _listen_for_links(self) -> list[trio.SocketListener]:
+        host, port = self._configuration.link_host, self._configuration.link_port
+        try:
+            return await trio.open_tcp_listeners(port, host=host)
+        except OSError as error:
+            text = f"cannot listen for other nodes on {host}, port {port}: {system_reason(error)}"
+            raise CannotListen(f"{text}: choose another with link_host and link_port") from error
 
     def shut_down(self) -> None:
         """Begin the end: what this node owns is handed over, then ``run`` returns."""

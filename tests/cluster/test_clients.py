@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import cast
 
 import pytest
@@ -14,9 +16,13 @@ import trio.testing
 from amqp_broker.access.client import Peer
 from amqp_broker.cluster import door
 from amqp_broker.cluster.clients import NodeClients
+from amqp_broker.cluster.configuration import ClusterConfiguration
 from amqp_broker.cluster.door import Caller
 from amqp_broker.cluster.keys import Node
 from amqp_broker.cluster.known import Known
+from amqp_broker.cluster.members import Address
+from amqp_broker.cluster.node import ClusterNode
+from amqp_broker.network.listeners import CannotListen
 from amqp_broker.server.broker_server import BrokerServer
 from amqp_broker.settings import Settings
 
@@ -82,3 +88,15 @@ def test_a_node_that_asks_is_told_by_an_owner_that_may_speak(may_speak: bool) ->
         assert not await door.is_owner(Caller("orders", "other", "secret"), owner, shard=1)
 
     trio.run(with_owner, partial(bool, may_speak), act)
+
+
+def test_a_port_for_links_that_is_taken_is_said_so(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        configuration = ClusterConfiguration("c", (Address("127.0.0.1", 1),), "secret", "a", "127.0.0.1", port, 3)
+        node = ClusterNode(Settings(port=0), configuration, tmp_path)
+        with pytest.RaisesGroup(CannotListen, flatten_subgroups=True) as caught:
+            trio.run(node.run)
+    assert f"127.0.0.1, port {port}: " in str(caught.value.exceptions[0])
