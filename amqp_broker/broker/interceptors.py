@@ -89,7 +89,7 @@ class Interceptors:
                 interceptor.incoming(message)
             except AmqpError:
                 raise
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 raise plugin.failed("failed at a message", error) from error
         try:
             return encode_content_header(body_size(header), message.properties)

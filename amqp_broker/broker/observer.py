@@ -255,7 +255,7 @@ class Observers:
         for observer in observers:
             try:
                 event(observer)
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 self._driver.observer_failed(observer, error)
 
     def published(self, channel: Channel, passage: Passage) -> None:

@@ -67,10 +67,10 @@ class PluginType:
         """
         try:
             return self._entry_point.load()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise self.failed(f"cannot be loaded from {self.value}", error) from error
 
-    def failed(self, what: str, error: Exception) -> AmqpError:
+    def failed(self, what: str, error: BaseException) -> AmqpError:
         """Log a failure of the package's code; returns what whoever asked for it is told."""
         problem = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         log_event(

@@ -96,7 +96,7 @@ class Driver(Protocol):
     def entry_forms(self) -> EntryForms:
         """What turns a stream's entries into messages and back; asked for by the first who needs it."""
 
-    def observer_failed(self, observer: object, error: Exception) -> None:
+    def observer_failed(self, observer: object, error: BaseException) -> None:
         """This one of those who look on (``observer.py``) has raised this."""
 
     def plugin_is_used(self, plugin: PluginType) -> None:
@@ -140,7 +140,7 @@ class PassiveDriver:
         """There are none: messages are in streams as they are."""
         raise NotImplementedError
 
-    def observer_failed(self, observer: object, error: Exception) -> None:
+    def observer_failed(self, observer: object, error: BaseException) -> None:
         """Raise it again: a test is to see it."""
         raise error
 

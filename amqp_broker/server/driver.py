@@ -75,7 +75,7 @@ class ServerDriver:
             self._entry_forms = StreamEntries()
         return self._entry_forms
 
-    def observer_failed(self, observer: object, error: Exception) -> None:
+    def observer_failed(self, observer: object, error: BaseException) -> None:
         """Log it, with the name of its class, which says whose it is."""
         log_internal_error("observer", error, observer=f"{type(observer).__module__}.{type(observer).__qualname__}")
 

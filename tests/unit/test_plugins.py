@@ -256,6 +256,8 @@ class Failing(Matcher):
     def match(self, message):
         if message.routing_keys == ("nonsense",):
             return ["no queue"]
+        if message.routing_keys == ("exit",):
+            raise SystemExit(3)
         raise RuntimeError("not matched")
 """
 
@@ -295,7 +297,9 @@ class TestFailing:
         assert not broker.virtual_host.exchange("x").bindings
         broker.check_invariants()
 
-    @pytest.mark.parametrize(("key", "problem"), [("k", "RuntimeError"), ("nonsense", "TypeError: ")])
+    @pytest.mark.parametrize(
+        ("key", "problem"), [("k", "RuntimeError"), ("nonsense", "TypeError: "), ("exit", "SystemExit: 3")]
+    )
     def test_a_publish_is_refused_to_its_publisher_only(self, broker: MemoryBroker, key: str, problem: str) -> None:
         client = Client(broker).open()
         publisher, other = client.channel(1), client.channel(2)

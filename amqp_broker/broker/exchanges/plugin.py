@@ -46,7 +46,7 @@ class GuardedMatcher(Matcher):
             return work()
         except AmqpError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise self._plugin.failed(what, error) from error
 
     def placed(self, virtual_host: Host, exchange: Exchange) -> None:
@@ -65,19 +65,19 @@ class GuardedMatcher(Matcher):
     def remove(self, binding: Binding) -> None:
         try:
             self._matcher.remove(binding)
-        except Exception as error:  # the binding is gone all the same
+        except (Exception, SystemExit) as error:  # the binding is gone all the same
             self._plugin.failed("failed to remove a binding", error)
 
     def removed(self) -> None:
         try:
             self._matcher.removed()
-        except Exception as error:  # the exchange is gone all the same
+        except (Exception, SystemExit) as error:  # the exchange is gone all the same
             self._plugin.failed("failed when an exchange was deleted", error)
 
     def apply(self, definition: dict[str, object]) -> None:
         try:
             self._matcher.apply(definition)
-        except Exception as error:  # the policy counts for others all the same
+        except (Exception, SystemExit) as error:  # the policy counts for others all the same
             self._plugin.failed("failed when a policy changed", error)
 
     def restore(self, reference: int, value: bytes) -> int | None:
@@ -92,14 +92,14 @@ class GuardedMatcher(Matcher):
                     raise TypeError(f"{destination!r} is neither an exchange nor a queue")
         except AmqpError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise self._plugin.failed("failed to route a message", error) from error
         return destinations
 
     def explain(self, binding: Binding, message: Envelope) -> Verdict:
         try:
             return self._matcher.explain(binding, message)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             self._plugin.failed("failed to explain a route", error)
             return Verdict(None, "the package that brings this type of exchange failed to say")
 
