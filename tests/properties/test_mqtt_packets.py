@@ -39,10 +39,11 @@ from amqp_broker.protocols.mqtt.properties import (
     Value,
 )
 from amqp_broker.protocols.mqtt.reasons import MqttError
+from amqp_broker.protocols.mqtt.topics import is_topic_filter
 
 LEVELS = st.sampled_from((3, 4, 5))
 STRINGS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
-FILTERS = STRINGS.filter(bool)
+FILTERS = STRINGS.filter(is_topic_filter)
 PACKET_IDS = st.integers(1, 65_535)
 MAXIMA = {Kind.BYTE: 255, Kind.TWO_BYTES: 65_535, Kind.FOUR_BYTES: 2**32 - 1, Kind.VARIABLE_INTEGER: 268_435_455}
 
