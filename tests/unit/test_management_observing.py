@@ -32,6 +32,8 @@ async def test_drops_traces_and_routes() -> None:
         assert (row["exchange"], row["routing_key"], row["user"], row["count"]) == ("amq.topic", "k", "guest", 1)
         assert (await client.ask("GET", "/api/x/drops/%2F?reason=expired")).json["drops"] == []
         assert (await client.ask("GET", "/api/x/drops/none")).status == 404
+        wrong = await client.ask("GET", "/api/x/drops?reason=zz")
+        assert (wrong.status, wrong.json["reason"].split(", ")[:2]) == (400, ["reason is one of unroutable", "expired"])
         shown = (await client.ask("GET", "/api/x/trace?message_id=m")).json
         assert [message["outcome"] for message in shown["messages"]] == ["unroutable"]
         assert (await client.ask("GET", "/api/x/trace?message_id=other")).json["messages"] == []

@@ -41,6 +41,8 @@ async def list_drops(call: Call) -> Answer:
     rows.sort(key=lambda row: -row["count"])
     reason = call.request.query.get("reason")
     if reason is not None:
+        if reason not in drops.totals():
+            raise bad_request(f"reason is one of {', '.join(drops.totals())}")
         rows = [row for row in rows if row["reason"] == reason]
     by_reason = dict.fromkeys(drops.totals(), 0)
     if name is None and has_tag(call.user, MONITORING):
