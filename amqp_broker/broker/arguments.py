@@ -21,6 +21,8 @@ PRIORITY_MAX = 255
 DROP_HEAD: Final = "drop-head"
 REPLAY_ARGUMENT: Final = "x-replay-ms"  # which RabbitMQ does not have (``queues/past.py``)
 
+DEDUPLICATION: Final = "x-message-deduplication"  # which RabbitMQ has by a plugin, as a policy key, too
+
 QUEUE_TYPE: Final = "x-queue-type"
 DEFAULT_QUEUE_TYPE: Final = "classic"  # of a queue that is declared without one
 
@@ -42,6 +44,7 @@ class QueueArguments:
     delivery_limit: int | None = None
     age_ms_max: int | None = None  # of a stream's entries
     replay_ms: int | None = None
+    takes_once: bool = False  # each value of a header (``queues/deduplicating.py``)
 
 
 NO_QUEUE_ARGUMENTS: Final = QueueArguments()  # one for all the queues that are declared without any
@@ -197,6 +200,7 @@ def read_queue_arguments(table: Table) -> QueueArguments:
         delivery_limit=_integer(table.get("x-delivery-limit")),
         age_ms_max=maximum_age_ms(_text(table.get("x-max-age")) or ""),
         replay_ms=_integer(table.get(REPLAY_ARGUMENT)),
+        takes_once=table.get(DEDUPLICATION) is True,
     )
 
 

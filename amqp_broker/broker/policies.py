@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from amqp_broker.access.patterns import Pattern
-from amqp_broker.broker.arguments import QueueArguments, maximum_age_ms
+from amqp_broker.broker.arguments import DEDUPLICATION, QueueArguments, maximum_age_ms
 from amqp_broker.wire.table import Table
 
 Definition = dict[str, object]  # values as JSON has them
@@ -34,8 +34,9 @@ FEDERATION_PATTERN: Final = "federation-upstream-pattern"
 FEDERATION: Final = (FEDERATION_UPSTREAM, FEDERATION_SET, FEDERATION_PATTERN)
 REPLAY: Final = "replay-ms"  # this and the next one are keys that RabbitMQ does not have
 DELAYED_MESSAGE: Final = "delayed-message"
-CACHE_SIZE: Final = "x-cache-size"  # this and the next one are for exchanges that a plugin brings
+CACHE_SIZE: Final = "x-cache-size"  # this and the next two are for exchanges that a plugin brings
 CACHE_TTL: Final = "x-cache-ttl"
+CACHE_PERSISTENCE: Final = "x-cache-persistence"
 NOTHING: Final[frozenset[str]] = frozenset()
 
 
@@ -112,8 +113,8 @@ def merged(policy: Policy | None, operator_policy: Policy | None) -> Definition:
 def arguments_under(declared: QueueArguments, table: Table, definition: Definition) -> QueueArguments:
     """The arguments that are in force for a queue under policies.
 
-    Numbers: the smaller one. Texts: the argument, if there is one. A type with other rules has them in
-    ``QueueContract.arguments_under``. (rabbit_amqqueue_process.erl.)
+    Numbers: the smaller one. Texts: the argument, if there is one. Deduplication: the policy, if it says anything.
+    A type with other rules has them in ``QueueContract.arguments_under``. (rabbit_amqqueue_process.erl.)
 
     Args:
         declared: the queue's arguments.
@@ -134,6 +135,7 @@ def arguments_under(declared: QueueArguments, table: Table, definition: Definiti
         delivery_limit=smaller(declared.delivery_limit, number_of(definition, "delivery-limit")),
         age_ms_max=smaller(declared.age_ms_max, maximum_age_ms(text_of(definition, "max-age") or "")),
         replay_ms=smaller(declared.replay_ms, number_of(definition, REPLAY)),
+        takes_once=definition.get(DEDUPLICATION, declared.takes_once) is True,
     )
 
 

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from typing import Final
 
 from amqp_broker.access.patterns import BadPattern, Pattern
-from amqp_broker.broker.arguments import is_maximum_age
+from amqp_broker.broker.arguments import DEDUPLICATION, is_maximum_age
 from amqp_broker.broker.erlang_text import erlang_json, erlang_string
 from amqp_broker.broker.policies import (
+    CACHE_PERSISTENCE,
     CACHE_SIZE,
     CACHE_TTL,
     DELAYED_MESSAGE,
@@ -187,6 +188,17 @@ def _positive(key: str) -> Check:
     return lambda value: None if _is_whole(value, 1) else wanted + erlang_json(value)
 
 
+def _persistence(value: object) -> str | None:
+    """The same, and the next one."""
+    if value in ("disk", "memory"):
+        return None
+    return f'"{CACHE_PERSISTENCE}" must be either "disk" or "memory", got {erlang_json(value)}'
+
+
+def _deduplication(value: object) -> str | None:
+    return None if isinstance(value, bool) else f'"{DEDUPLICATION}" must be a boolean, got {erlang_json(value)}'
+
+
 def _federation_pattern(value: object) -> str | None:
     if not isinstance(value, str):
         return f"{erlang_json(value)} is not a valid federation upstream pattern name"
@@ -242,6 +254,8 @@ POLICY_CHECKS: Final[dict[str, Check]] = {
     REPLAY: _whole(1, "time to replay"),
     CACHE_SIZE: _positive(CACHE_SIZE),
     CACHE_TTL: _positive(CACHE_TTL),
+    CACHE_PERSISTENCE: _persistence,
+    DEDUPLICATION: _deduplication,
     FEDERATION_UPSTREAM: _text("federation upstream name"),
     FEDERATION_SET: _text("federation upstream set name"),
     FEDERATION_PATTERN: _federation_pattern,

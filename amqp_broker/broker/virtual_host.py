@@ -431,7 +431,7 @@ class VirtualHost(Topology):
             UnknownType: there is no such queue type.
         """
         arguments = self.queue_types.read(self.described("queue", name), table, self.behaviour)
-        queue = self.queue_types.class_of(arguments, table)(
+        queue = self.queue_types[arguments.queue_type](
             self, name, durable=durable, auto_delete=auto_delete, owner=owner, table=table, arguments=arguments
         )
         self.put_queue(queue)

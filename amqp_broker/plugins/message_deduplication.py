@@ -4,8 +4,8 @@ plugin rabbitmq_message_deduplication).
 It remembers the last ``x-cache-size`` values, each for ``x-cache-ttl`` milliseconds where that is given; a message may
 bring a ``x-cache-ttl`` of its own. With ``x-cache-persistence`` of ``disk`` a durable exchange remembers them after a
 restart and a crash, too; without it, or with ``memory``, it does not, as with that plugin. Messages without the header
-go through. Policies may have ``x-cache-size`` and ``x-cache-ttl``, and then overrule the arguments. How values are
-remembered is in ``seen_values.py``.
+go through. Policies may have all three, and then overrule the arguments. How values are remembered is in
+``seen_values.py``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from amqp_broker.broker.exchanges.destinations import Destinations
 from amqp_broker.broker.exchanges.exchange import Exchange
 from amqp_broker.broker.exchanges.matcher import Envelope, Matcher, Verdict
 from amqp_broker.broker.host import Host
-from amqp_broker.broker.policies import CACHE_SIZE, CACHE_TTL, number_of
+from amqp_broker.broker.policies import CACHE_PERSISTENCE, CACHE_SIZE, CACHE_TTL, number_of
 from amqp_broker.broker.queues.base import Queue
 from amqp_broker.errors import precondition_failed
 from amqp_broker.plugins.seen_values import SeenValues
@@ -42,7 +42,7 @@ class MessageDeduplicationMatcher(Matcher):
             raise precondition_failed("Missing x-cache-size argument")
         self._declared_size = size
         self._declared_ttl_ms = self._ttl_ms = _positive(arguments, CACHE_TTL)
-        self._persistence = arguments.get("x-cache-persistence", MEMORY)
+        self._persistence = arguments.get(CACHE_PERSISTENCE, MEMORY)
         if self._persistence not in (MEMORY, DISK):
             raise precondition_failed("Invalid x-cache-persistence argument: it is memory or disk")
         self._values: SeenValues | None = None
@@ -55,6 +55,7 @@ class MessageDeduplicationMatcher(Matcher):
         size, ttl_ms = number_of(definition, CACHE_SIZE), number_of(definition, CACHE_TTL)
         self._seen.size_max = self._declared_size if size is None else size
         self._ttl_ms = self._declared_ttl_ms if ttl_ms is None else ttl_ms
+        self._seen.keep(definition.get(CACHE_PERSISTENCE, self._persistence) == DISK)
 
     def removed(self) -> None:
         self._seen.forget_all()

@@ -38,7 +38,7 @@ class SeenValues:
         virtual_host: where the exchange is.
         exchange: it.
         size_max: how many are remembered; then the oldest is forgotten. It may change.
-        is_kept: whether they outlive the broker, as far as the exchange does.
+        is_kept: whether they outlive the broker, as far as the exchange does. It may change (``keep``).
     """
 
     def __init__(self, virtual_host: Host, exchange: Exchange, size_max: int, *, is_kept: bool) -> None:
@@ -71,10 +71,26 @@ class SeenValues:
         self._remember(digest, ttl_ms)
         return True
 
+    def keep(self, is_kept: bool) -> None:
+        """Let what is remembered outlive the broker from now on, or no more. What is there follows in slices."""
+        if is_kept != self._is_kept:
+            self._is_kept = is_kept
+            self._host.works.begin(self._follow(is_kept))
+
+    def _follow(self, is_kept: bool) -> Iterator[None]:
+        digests = iter(list(self._seen))
+        while self._is_kept == is_kept and (some := list(islice(digests, self._host.works.slice_messages))):
+            for digest in some:
+                seen = self._seen.get(digest)
+                if seen is None or bool(seen.reference) == is_kept:
+                    continue
+                self._host.durability.drop(seen.reference)
+                reference = self._write(digest, seen.deadline_ms) if is_kept else NOT_KEPT
+                self._seen[digest] = Seen(seen.deadline_ms, reference)
+            yield
+
     def restore(self, reference: int, record: bytes) -> int | None:
-        """Remember what was read back, as ``Matcher.restore``."""
-        if not self._is_kept:
-            return None
+        """Remember what was read back, as ``Matcher.restore``; a policy by which it is kept may be read later."""
         expires_wall_ms, digest = _RECORD.unpack(record)
         clock = self._host.clock
         deadline_ms = clock.monotonic_ms() + expires_wall_ms - clock.wall_ms() if expires_wall_ms else None
@@ -88,13 +104,12 @@ class SeenValues:
     def forget_all(self) -> None:
         """The exchange goes. The records mean nothing without its own, and are dropped in slices."""
         seen, self._seen = self._seen, {}
-        if self._is_kept:
-            self._host.works.begin(self._drop_all(seen))
+        self._host.works.begin(self._drop_all(seen))
 
     def _drop_all(self, seen: dict[bytes, Seen]) -> Iterator[None]:
-        references = (one.reference for one in seen.values() if one.reference)
-        while some := list(islice(references, self._host.works.slice_messages)):
-            self._host.durability.forget_references(some)
+        values = iter(seen.values())
+        while some := list(islice(values, self._host.works.slice_messages)):
+            self._host.durability.forget_references([one.reference for one in some if one.reference])
             yield
 
     def _has_expired(self, seen: Seen) -> bool:
@@ -109,12 +124,13 @@ class SeenValues:
 
     def _remember(self, digest: bytes, ttl_ms: int | None) -> None:
         deadline_ms = None if ttl_ms is None else self._host.clock.monotonic_ms() + ttl_ms
-        reference = NOT_KEPT
-        if self._is_kept:
-            expires_wall_ms = 0 if ttl_ms is None else self._host.clock.wall_ms() + ttl_ms
-            record = _RECORD.pack(expires_wall_ms, digest)
-            reference = self._host.durability.keep_for_exchange(self._exchange, record)
-        self._seen[digest] = Seen(deadline_ms, reference)
+        self._seen[digest] = Seen(deadline_ms, self._write(digest, deadline_ms) if self._is_kept else NOT_KEPT)
+
+    def _write(self, digest: bytes, deadline_ms: int | None) -> int:
+        """Write the record of a value; returns its reference."""
+        clock = self._host.clock
+        expires_wall_ms = 0 if deadline_ms is None else max(1, clock.wall_ms() + deadline_ms - clock.monotonic_ms())
+        return self._host.durability.keep_for_exchange(self._exchange, _RECORD.pack(expires_wall_ms, digest))
 
     def _forget(self, digest: bytes) -> None:
         self._host.durability.drop(self._seen.pop(digest).reference)

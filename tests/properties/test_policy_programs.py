@@ -19,7 +19,7 @@ from tests.support.disk_broker import DiskBroker
 
 QUEUES: dict[str, FieldTable] = {
     "a": {},
-    "ab": {"x-max-length": 3, "x-overflow": "reject-publish"},
+    "ab": {"x-max-length": 3, "x-overflow": "reject-publish", "x-message-deduplication": True},
     "b": {"x-queue-type": "quorum", "x-delivery-limit": 4},
     "ba": {"x-queue-type": "quorum", "x-dead-letter-exchange": "mine"},
     "bab": {"x-queue-type": "stream", "x-max-length-bytes": 5_000_000},
@@ -43,6 +43,7 @@ more = st.fixed_dictionaries(
         "dead-letter-exchange": st.sampled_from(["dead", ""]),
         "alternate-exchange": st.just("amq.fanout"),
         "queue-mode": st.just("lazy"),
+        "x-message-deduplication": st.booleans(),
         "max-age": st.sampled_from(["1h", "7D"]),
     },
 )

@@ -227,6 +227,72 @@ def test_what_no_policy_may_say(key: str, value: object) -> None:
         set_policy(DeduplicatingBroker(), {key: value})
 
 
+@pytest.mark.parametrize("value", ["true", True, None])
+def test_what_no_policy_may_say_of_persistence(value: object) -> None:
+    with pytest.raises(NotValid, match='"x-cache-persistence" must be either "disk" or "memory", got '):
+        set_policy(DeduplicatingBroker(), {"x-cache-persistence": value})
+
+
+def clear_policy(broker: DeduplicatingBroker) -> None:
+    broker.handle(lambda: broker.administration.parameters.clear_policy("/", "p"))
+
+
+@pytest.mark.parametrize("is_policy_older", [True, False])
+def test_a_policy_has_what_was_seen_outlive_the_broker_until_it_is_gone(is_policy_older: bool) -> None:
+    with small_slices():
+        broker = DeduplicatingBroker()
+        if is_policy_older:
+            set_policy(broker, {"x-cache-persistence": "disk"})
+        channel = declared(broker, {"x-cache-size": 30, "x-cache-ttl": 1000})
+        assert publish(channel, *range(10)) == 10
+        if not is_policy_older:
+            set_policy(broker, {"x-cache-persistence": "disk"})
+        assert publish(channel, *range(20)) == 20
+        broker = broker.killed(down_ms=999)
+        channel = broker.client().channel()
+        assert publish(channel, *range(20)) == 20
+        before = broker.live_records()
+        clear_policy(broker)
+        assert broker.live_records() == before - 20 - 1
+        assert publish(channel, *range(20)) == 20  # they are remembered as long as the broker runs
+        broker.advance(1)
+        assert publish(channel, 0) == 21
+        assert publish(broker.killed().client().channel(), 0) == 22
+
+
+def test_a_policy_may_keep_in_memory_what_is_declared_for_the_disk() -> None:
+    broker = DeduplicatingBroker()
+    channel = declared(broker)
+    assert publish(channel, "a", "b") == 2
+    before = broker.live_records()
+    set_policy(broker, {"x-cache-persistence": "memory"})
+    assert broker.live_records() == before - 2 + 1
+    assert publish(channel, "a", "c") == 3
+    broker = broker.killed()
+    assert len(broker.seen("x")) == 0
+    publish(broker.client().channel(), "a")
+    clear_policy(broker)
+    assert len(broker.killed().seen("x")) == 1
+
+
+def test_a_change_of_mind_while_it_is_written_ends_as_the_last_one_says() -> None:
+    with small_slices():
+        broker = DeduplicatingBroker()
+        channel = declared(broker, {"x-cache-size": 1000})
+        publish(channel, *range(100))
+        before = broker.live_records()
+        seen = broker.seen("x")
+
+        def change(*wanted: bool) -> None:
+            for is_kept in wanted:
+                seen.keep(is_kept)
+
+        broker.handle(lambda: change(True, False, True, False))
+        assert broker.live_records() == before
+        broker.handle(lambda: change(True, False, True))
+        assert broker.live_records() == before + 100
+
+
 def test_a_dump_of_the_journal_can_be_read() -> None:
     broker = DeduplicatingBroker()
     publish(declared(broker), "a")

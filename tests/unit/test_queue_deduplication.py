@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from pamqp import commands
 
+from amqp_broker.broker.problems import NotValid
 from tests.support.client import Client, ClientChannel
 from tests.support.disk_broker import DiskBroker, small_pages
 from tests.support.memory_broker import MemoryBroker
@@ -146,3 +147,94 @@ def test_a_duplicate_leaves_nothing_in_the_journal_and_values_outlive_a_restart(
         for number in range(21):
             publish(channel, number, delivery_mode=2)
         assert channel.message_count("q") == 21
+
+
+def set_policy(broker: MemoryBroker, definition: dict[str, object]) -> None:
+    value: dict[str, object] = {"pattern": "^q$", "definition": definition, "apply-to": "queues"}
+    broker.handle(lambda: broker.administration.parameters.set_policy("/", "p", value))
+
+
+def clear_policy(broker: MemoryBroker) -> None:
+    broker.handle(lambda: broker.administration.parameters.clear_policy("/", "p"))
+
+
+def test_a_policy_counts_from_when_it_comes_until_it_goes(broker: MemoryBroker, channel: ClientChannel) -> None:
+    channel.declare("q")
+    for value in ("out", "a", "a", "b"):
+        publish(channel, value)
+    assert channel.get("q") is not None
+    set_policy(broker, ONCE)
+    for value in ("a", "b", "c", "c"):  # a and b were there before
+        publish(channel, value)
+    assert channel.message_count("q") == 4
+    channel.reject(1, requeue=True)  # and what comes back is there again
+    publish(channel, "out")
+    assert channel.message_count("q") == 5
+    clear_policy(broker)
+    publish(channel, "c")
+    assert channel.message_count("q") == 6
+
+
+@pytest.mark.parametrize("declared", [True, False])
+@pytest.mark.parametrize("wanted", [True, False])
+def test_a_policy_overrules_the_argument(
+    broker: MemoryBroker, channel: ClientChannel, declared: bool, wanted: bool
+) -> None:
+    set_policy(broker, {"x-message-deduplication": wanted})
+    channel.declare("q", {"x-message-deduplication": declared})
+    publish(channel, "a")
+    publish(channel, "a")
+    assert channel.message_count("q") == (1 if wanted else 2)
+    clear_policy(broker)
+    publish(channel, "a")
+    assert channel.message_count("q") == (1 if wanted else 2) + (not declared)
+
+
+def test_a_policy_for_a_quorum_queue_has_it_take_all(broker: MemoryBroker, channel: ClientChannel) -> None:
+    channel.declare("q", {"x-queue-type": "quorum"}, durable=True)
+    set_policy(broker, {**ONCE, "max-length": 2})
+    for _ in range(3):
+        publish(channel, "a")
+    assert channel.message_count("q") == 2  # the rest of the policy counts
+
+
+@pytest.mark.parametrize("is_policy_older", [True, False])
+def test_what_is_under_a_policy_is_so_after_a_restart(is_policy_older: bool) -> None:
+    with small_pages():
+        broker = DiskBroker()
+        channel = broker.client().channel()
+        if is_policy_older:
+            set_policy(broker, ONCE)
+        channel.declare("q", durable=True)
+        if not is_policy_older:
+            set_policy(broker, ONCE)
+        publish(channel, 0, delivery_mode=2)
+        publish(channel, 1, delivery_mode=2)
+        broker = broker.killed()
+        channel = broker.client().channel()
+        publish(channel, 0, delivery_mode=2)
+        publish(channel, 2, delivery_mode=2)
+        assert channel.message_count("q") == 3
+
+
+def test_what_is_on_the_disk_when_a_policy_comes_counts_when_it_is_read() -> None:
+    with small_pages():
+        broker = DiskBroker()
+        channel = broker.client().channel()
+        channel.declare("q", durable=True)
+        for number in range(20):
+            publish(channel, number, delivery_mode=2)
+        broker = broker.killed()
+        set_policy(broker, ONCE)
+        channel = broker.client().channel()
+        for _ in range(19):
+            assert channel.get("q", no_ack=True) is not None
+            broker.read_pages()
+        publish(channel, 19, delivery_mode=2)
+        assert channel.message_count("q") == 1
+
+
+@pytest.mark.parametrize("value", ["true", 1, None])
+def test_what_no_policy_may_say(broker: MemoryBroker, value: object) -> None:
+    with pytest.raises(NotValid, match='"x-message-deduplication" must be a boolean, got '):
+        set_policy(broker, {"x-message-deduplication": value})

@@ -34,6 +34,7 @@ from amqp_broker.wire.table import Table
 
 if TYPE_CHECKING:
     from amqp_broker.broker.host import Host
+    from amqp_broker.broker.queues.deduplicating import HeldValues
 
 position_of = attrgetter("position")
 
@@ -77,6 +78,7 @@ class ClassicQueue(ReplayableQueue):
         "_catches_up_first",
         "_dying_count",
         "_head_timer",
+        "_held_values",
         "_may_expire",
         "_position",
         "backlog",
@@ -110,6 +112,7 @@ class ClassicQueue(ReplayableQueue):
         self._head_timer: HeadTimer | None = None
         self._may_expire = False
         self._catches_up_first = False
+        self._held_values: HeldValues | None = None  # where it takes each value of a header once
         self._read_arguments()
         if arguments.replay_ms is not None:
             self.update_past()
@@ -171,6 +174,20 @@ class ClassicQueue(ReplayableQueue):
         self.limits = self.make_limits() if has_limits(self.arguments) else None
         self._may_expire = self._may_expire or self.arguments.message_ttl_ms is not None
         self._catches_up_first = self.limits is not None or self.bands is not None
+        if self.arguments.takes_once != (self._held_values is not None):
+            self._held_values = self._values_there() if self.arguments.takes_once else None
+
+    def _values_there(self) -> HeldValues:
+        """The values of what is ready; those of what is on the disk count when it is read."""
+        from amqp_broker.broker.queues.deduplicating import HeldValues  # only who wants it pays for it
+
+        values = HeldValues()
+        values.are_ready(self.backlog.messages)
+        return values
+
+    @property
+    def knows_each(self) -> bool:
+        return self._held_values is not None
 
     def arguments_changed(self, before: QueueArguments) -> None:
         """Others are in force than before. A message keeps the time to live that it came with.
@@ -193,6 +210,10 @@ class ClassicQueue(ReplayableQueue):
     # --- messages in
 
     def publish(self, message: Message) -> bool:
+        values = self._held_values
+        if values is not None and not values.take(message):
+            self.forget(message)
+            return True
         if self.is_changed and self._catches_up_first:
             # What could go before it came neither counts nor lets it go first.
             self._deliver_ready(self.virtual_host.works.slice_messages)
@@ -202,6 +223,8 @@ class ClassicQueue(ReplayableQueue):
                 self._dead_letter([message], DeathReason.MAXLEN)
             else:
                 self.dropped([message], "refused")
+            if values is not None:
+                values.release(message)
             return False
         self._position = message.position = self._position + 1
         if self._may_expire and self.arguments.message_ttl_ms is not None:
@@ -233,6 +256,8 @@ class ClassicQueue(ReplayableQueue):
     def restore(self, message: Message) -> None:
         self._position = message.position = self._position + 1
         self._may_expire = self._may_expire or message.expires_at_ms is not None
+        if self._held_values is not None:
+            self._held_values.are_ready([message])
         self.backlog.append(self, message, self.virtual_host.paging.has_disk)
 
     def restore_paged(self, references: Sequence[int], size_bytes: int, band: int, *, may_expire: bool = False) -> None:
@@ -244,6 +269,8 @@ class ClassicQueue(ReplayableQueue):
         for message in messages:
             self._position = message.position = self._position + 1
             self._may_expire = self._may_expire or message.expires_at_ms is not None
+        if self._held_values is not None:
+            self._held_values.are_ready(messages)
         self.backlog.were_read(messages)
         if self.limits is not None:
             self.keep_to_limits()
@@ -306,12 +333,14 @@ class ClassicQueue(ReplayableQueue):
         return message
 
     def _deliver(self, consumer: Consumer, message: Message) -> None:
-        if message.reference or not consumer.no_ack:
+        if message.reference or not consumer.no_ack or self._held_values is not None:
             self._handed_over(message, consumer.no_ack)
         header = self.header_to_deliver(message) if message.delivery_count else message.header
         consumer.deliveries.deliver(consumer, message, header)
 
     def _handed_over(self, message: Message, no_ack: bool) -> None:
+        if self._held_values is not None:
+            self._held_values.handed_over(message, no_ack)
         if no_ack:
             self.forget(message)
         else:
@@ -342,6 +371,8 @@ class ClassicQueue(ReplayableQueue):
         return ready.with_references({message.reference for message in messages}) if messages else []
 
     def take_out(self, found: Stretch, messages: list[Message]) -> None:
+        if self._held_values is not None:
+            self._held_values.release_all(messages)
         if found.chunk is None:
             self.backlog.take_out(self, messages)
         elif messages:
@@ -353,6 +384,8 @@ class ClassicQueue(ReplayableQueue):
 
     def acknowledge(self, message: Message) -> None:
         self.unacknowledged_count -= 1
+        if self._held_values is not None:
+            self._held_values.release(message)
         if message.reference:
             self.virtual_host.durability.forget_message(message)
 
@@ -384,6 +417,8 @@ class ClassicQueue(ReplayableQueue):
         """Mark what comes back; returns what may be delivered again, in the order of the positions."""
         for message in messages:
             message.redelivered = True
+        if self._held_values is not None:
+            self._held_values.are_ready(messages)
         return sorted(messages, key=position_of)
 
     def put_back(self, messages: list[Message], body_bytes: int, *, is_in_order: bool) -> None:
@@ -425,6 +460,8 @@ class ClassicQueue(ReplayableQueue):
 
     def discard(self, messages: list[Message], reason: DeathReason) -> None:
         """Messages die here; where there is a dead-letter exchange, they are forgotten when they are on their way."""
+        if self._held_values is not None:
+            self._held_values.release_all(messages)
         if self.arguments.dead_letter_exchange is None:
             if messages:
                 self.counts.died(reason, len(messages))
@@ -501,6 +538,8 @@ class ClassicQueue(ReplayableQueue):
     # --- the end
 
     def empty(self) -> Iterator[None]:
+        if self._held_values is not None:
+            self._held_values.release_ready()
         rest = self.backlog.empty(self.virtual_host.works.slice_messages)
         self.let_askers_go_on()
         return rest

@@ -100,7 +100,9 @@ class QuorumQueue(ClassicQueue):
             limit = behaviour.delivery_limit
         elif limit < 0 and behaviour.negative_delivery_limit_is_none:
             limit = None
-        return replace(arguments, overflow=_overflow_in_force(arguments.overflow), delivery_limit=limit)
+        return replace(
+            arguments, overflow=_overflow_in_force(arguments.overflow), delivery_limit=limit, takes_once=False
+        )
 
     def arguments_under(self, definition: Definition) -> QueueArguments:
         """The arguments that are in force under policies: these decide what a quorum queue does when full or unused.
@@ -117,6 +119,7 @@ class QuorumQueue(ClassicQueue):
             overflow=self.declared.overflow if overflow is None else _overflow_in_force(overflow),
             expires_ms=self.declared.expires_ms if expires_ms is None else expires_ms,
             delivery_limit=limit,
+            takes_once=False,
         )
 
     @property

@@ -5,8 +5,6 @@ Those that every broker has are named here. Holds nothing of a type's own: that 
 
 from __future__ import annotations
 
-from typing import Final
-
 from amqp_broker.behaviour import Behaviour
 from amqp_broker.broker.arguments import (
     CONSUMER_CHECKS,
@@ -26,8 +24,6 @@ from amqp_broker.broker.queues.quorum import QuorumQueue
 from amqp_broker.broker.queues.stream import StreamQueue
 from amqp_broker.broker.type_registry import TypeRegistry
 from amqp_broker.wire.table import Table
-
-DEDUPLICATION: Final = "x-message-deduplication"  # an argument that RabbitMQ has by a plugin
 
 
 class QueueTypes(TypeRegistry[type[Queue]]):
@@ -84,16 +80,3 @@ class QueueTypes(TypeRegistry[type[Queue]]):
         foreign = self._consumer_arguments.difference(traits.consumer_arguments)
         refuse_foreign(named, arguments, foreign, queue.declared.queue_type)
         return priority_of(arguments)
-
-    def class_of(self, arguments: QueueArguments, table: Table) -> type[Queue]:
-        """The class of a queue that is declared with these arguments.
-
-        Raises:
-            UnknownType: there is no such queue type.
-        """
-        queue_type = self[arguments.queue_type]
-        if queue_type is ClassicQueue and table.get(DEDUPLICATION) is True:
-            from amqp_broker.broker.queues.deduplicating import DeduplicatingQueue  # only who wants it pays for it
-
-            return DeduplicatingQueue
-        return queue_type
