@@ -216,6 +216,18 @@ def test_policies_are_in_force_for_what_is_there(broker: MemoryBroker) -> None:
     assert channel.message_count("orders.us") == 5
 
 
+def test_policies_may_have_the_keys_of_the_deduplication_plugin(broker: MemoryBroker) -> None:
+    keys = {"x-message-deduplication": True, "x-cache-size": 5, "x-cache-ttl": 9, "x-cache-persistence": "disk"}
+    policy = {"vhost": "/", "name": "once", "pattern": "", "apply-to": "all", "definition": keys, "priority": 0}
+    channel = Client(broker).open().channel()
+    channel.declare("q")
+    import_into(broker, {"policies": [policy]})
+    for _ in range(2):
+        channel.publish("", "q", b"", headers={"x-deduplication-header": "a"})
+    assert channel.message_count("q") == 1
+    assert exported(broker)["policies"] == [policy]
+
+
 @pytest.mark.parametrize(
     ("section", "wrong", "text"),
     [
