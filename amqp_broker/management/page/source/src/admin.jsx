@@ -167,7 +167,7 @@ export function VirtualHost({ names: [name] }) {
 
 // --- policies
 
-const KEYS = ["max-length", "max-length-bytes", "message-ttl", "expires", "overflow", "dead-letter-exchange", "dead-letter-routing-key", "delivery-limit", "max-age", "replay-ms", "alternate-exchange", "delayed-message", "federation-upstream"];
+const KEYS = ["max-length", "max-length-bytes", "message-ttl", "expires", "overflow", "dead-letter-exchange", "dead-letter-routing-key", "delivery-limit", "max-age", "replay-ms", "x-message-deduplication", "alternate-exchange", "delayed-message", "federation-upstream"];
 
 /** What a policy would match, before it is saved. */
 function Matches({ vhost, pattern, applies }) {
