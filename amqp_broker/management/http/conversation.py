@@ -179,6 +179,7 @@ class Conversation:
         """Read what still comes, for a moment: a socket that is closed with something unread takes the answer along."""
         if not isinstance(self._stream, trio.abc.HalfCloseableStream):
             return
+        self.idle_since_s = trio.current_time()  # it has its answer: where there is no place for another, it ends
         with trio.move_on_after(LINGER_S):
             await self._stream.send_eof()
             while await self._stream.receive_some(CHUNK_BYTES):
