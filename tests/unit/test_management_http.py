@@ -265,12 +265,12 @@ async def test_who_holds_connections_open_keeps_nobody_out(monkeypatch: pytest.M
 
 
 @on_a_jumping_clock
-async def test_who_has_been_answered_and_does_not_leave_keeps_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_who_has_been_refused_and_does_not_leave_keeps_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service, "CONNECTIONS_MAX", 2)
     async with managing() as managed:
         hoarders = [await managed.administrator() for _ in range(2)]
         for hoarder in hoarders:
-            assert (await hoarder.ask("GET", "/api/whoami", connection="close")).status == 200
+            assert (await hoarder.ask("GET", "/api/whoami", user="guest:wrong")).status == 401
         client = await managed.administrator()
         assert (await client.ask("GET", "/api/whoami")).status == 200
         for one in (client, *hoarders):
