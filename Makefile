@@ -137,9 +137,11 @@ format: $(VENV)/.develop-stamp
 	@$(RUN) -m ruff check --fix .
 	@$(RUN) -m ruff format .
 
-# Each broker has a worker of its own, and all are asked at once; RabbitMQ 4 is asked where interop/rabbitmq4.sh has made it.
+# Each broker has a worker of its own, and all are asked at once; RabbitMQ 4 is asked where interop/rabbitmq4.sh has made it. What docs/compatibility.md
+# is made of stands in build/interop.json behind it.
 interop: $(VENV)/.develop-stamp $(BUILT)
-	@$(ENVIRONMENT) $(RUN) -m $(PYTEST) interop $(or $(ARGS),-n 5 --dist loadgroup)
+	@mkdir -p build
+	@$(ENVIRONMENT) $(RUN) -m $(PYTEST) interop $(or $(ARGS),-n 5 --dist loadgroup --results build/interop.json)
 
 suites: $(VENV)/.develop-stamp $(BUILT)
 	@$(ENVIRONMENT) $(RUN) -m interop.suites $(ARGS)

@@ -1,6 +1,6 @@
 """Makes docs/compatibility.md from the results of an interop run: the page says what was asked, not what was hoped.
 
-pytest interop --results build/interop.json
+make interop
 python -m interop.compatibility build/interop.json docs/compatibility.md
 """
 
