@@ -21,14 +21,14 @@ from amqp_broker.broker.problems import AdministrationError
 from amqp_broker.management.management import Management
 from amqp_broker.network.listeners import AMQP, HTTP, Endpoint
 from amqp_broker.network.memory_stream import MemoryStream, stream_pair
-from amqp_broker.protocols.amqp091.states import ConnectionState
+from amqp_broker.session.connection import ClientConnection
 from amqp_broker.settings import Settings, port_setting
 from amqp_broker.testing.holds import watch_ends
 from amqp_broker.testing.memory_journal import MemoryFolder, WritingDriver, open_journal
 from amqp_broker.testing.movable_clock import MovableClock
 from amqp_broker.testing.settings import settings_in_tests
 from amqp_broker.testing.watch import Watch
-from amqp_broker.testing.watched import WatchedBroker, WatchedConnection, WatchedServer
+from amqp_broker.testing.watched import WatchedBroker, WatchedServer
 
 END_OF_TIME_MS = 253_402_300_800_000  # the year 10,000, which no datetime can tell
 
@@ -191,12 +191,12 @@ class Engine:
             raise NotRunning
         return self._broker
 
-    def connections(self, virtual_host: str | None = None) -> list[WatchedConnection]:
-        """The clients that are connected, to one virtual host or to any."""
+    def connections(self, virtual_host: str) -> list[ClientConnection]:
+        """The clients of any protocol that are connected to a virtual host, the oldest first."""
         return [
             connection
-            for connection in self.server.connections
-            if connection.state is ConnectionState.OPEN and virtual_host in (None, connection.virtual_host_name)
+            for connection in self.broker.open_connections.in_virtual_host(virtual_host)
+            if isinstance(connection, ClientConnection) and connection.is_open
         ]
 
     def connect_in_memory(self) -> MemoryStream:
@@ -361,13 +361,15 @@ class Engine:
             await self.wait_idle(None, idle_timeout_s)
 
     def _take_heartbeats_as_sent(self) -> None:
-        for connection in self.connections():
-            connection.pause_heartbeats()
+        for connection in self.server.connections:
+            if connection.is_open:
+                connection.pause_heartbeats()
 
     def _hear_all_clients(self) -> None:
         if self.is_running:
-            for connection in self.connections():
-                connection.resume_heartbeats()
+            for connection in self.server.connections:
+                if connection.is_open:
+                    connection.resume_heartbeats()
 
     def _clock_was_moved(self) -> None:
         """Have the task that waits for the next deadline look at the clock again."""

@@ -17,6 +17,7 @@ from amqp_broker.testing import holds
 from amqp_broker.testing.engine import Engine, NotRunning
 from amqp_broker.testing.runners import NurseryRunner, Runner, ThreadRunner
 from amqp_broker.testing.watch import Hold, PublishFault
+from amqp_broker.testing.watched import drop
 
 Answer = TypeVar("Answer")
 
@@ -86,24 +87,26 @@ class _FaultOrders:
     # --- at once
 
     def drop_connections(self) -> int:
-        """Drop all connections without a word, as when the network fails; returns how many there were."""
+        """Drop all connections, of any protocol, without a word, like a failing network; returns their number."""
 
-        def drop(virtual_host: VirtualHost) -> int:
+        def drop_all(virtual_host: VirtualHost) -> int:
             connections = self._engine.connections(virtual_host.name)
             for connection in connections:
-                connection.drop()
+                drop(connection, self._engine.watch)
             return len(connections)
 
-        return self._change(drop)
+        return self._change(drop_all)
 
     def close_connections(self, reason: str = "closed by a test") -> int:
-        """Close all connections with 320 CONNECTION_FORCED, as an administrator would; returns how many there were."""
+        """Close all connections, of any protocol, as an administrator would (with 320 CONNECTION_FORCED in AMQP 0-9-1);
+        returns how many there were.
+        """
 
         def close(virtual_host: VirtualHost) -> int:
             connections = self._engine.connections(virtual_host.name)
             for connection in connections:
                 self._engine.watch.ended_by_test.add(connection)
-                connection.shut_down(reason)
+                connection.close_forcibly(f"broker forced connection closure with reason '{reason}'")
             return len(connections)
 
         return self._change(close)

@@ -11,7 +11,8 @@ from amqp_broker.broker.exchanges.exchange import Exchange
 from amqp_broker.broker.inspection import queue_info
 from amqp_broker.broker.queues.base import Queue
 from amqp_broker.broker.virtual_host import VirtualHost
-from amqp_broker.protocols.amqp091.connection import Connection
+from amqp_broker.session.connection import ClientConnection
+from amqp_broker.session.one_channel import OneChannelConnection
 from amqp_broker.testing.records import Published
 from amqp_broker.testing.watch import SpaceWatch
 
@@ -20,7 +21,7 @@ LINES_SHOWN_MAX = 20
 BODY_BYTES_SHOWN_MAX = 40
 
 
-def draw(virtual_host: VirtualHost, connections: Sequence[Connection], space: SpaceWatch) -> str:
+def draw(virtual_host: VirtualHost, connections: Sequence[ClientConnection], space: SpaceWatch) -> str:
     """Draw a virtual host.
 
     Args:
@@ -79,9 +80,11 @@ def _queue(queue: Queue) -> str:
     return text + (f" ({arguments})" if arguments else "")
 
 
-def _connection(connection: Connection) -> str:
-    channels = connection.channels
-    return f"{connection.user_name} from {connection.peer}, channels: {', '.join(map(str, channels)) or 'none'}"
+def _connection(connection: ClientConnection) -> str:
+    by = f"{connection.user_name} from {connection.peer}"
+    if isinstance(connection, OneChannelConnection):
+        return f"{by}, {connection.inspect()['protocol']}"
+    return f"{by}, channels: {', '.join(str(info['number']) for info in connection.inspect_channels()) or 'none'}"
 
 
 def _message(entry: Published) -> str:

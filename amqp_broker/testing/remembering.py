@@ -15,7 +15,8 @@ from amqp_broker.broker.observer import Channel, Onlooker, Passage, Settlement
 from amqp_broker.broker.queues.base import Queue
 from amqp_broker.errors import AmqpError
 from amqp_broker.protocols.amqp091.connection import Connection
-from amqp_broker.protocols.amqp091.states import ChannelState, ConnectionState
+from amqp_broker.protocols.amqp091.states import ChannelState
+from amqp_broker.session.connection import ClientConnection
 from amqp_broker.testing.records import Published, published, why_nowhere
 from amqp_broker.testing.watch import Watch
 
@@ -73,13 +74,13 @@ class Remembering(Onlooker):
 
     def refused(self, connection: OpenConnection, error: AmqpError) -> None:
         """Remember what a client was told."""
-        assert isinstance(connection, Connection)
-        if connection.state is ConnectionState.OPEN:
+        assert isinstance(connection, ClientConnection)
+        if connection.is_open:
             errors = self._watch.of(connection.virtual_host_name).errors
             errors.append(f"{int(error.code)} {error.reply_text} (to {connection.peer})")
 
     def closed(self, connection: OpenConnection, channel: Channel | None, reason: str) -> None:
-        """Remember who has left channels open."""
+        """Remember who has left channels of AMQP 0-9-1 open; elsewhere the end of a connection is that of all in it."""
         if not isinstance(connection, Connection):
             return
         is_there = self._broker.virtual_hosts.get(connection.virtual_host_name) is connection.virtual_host

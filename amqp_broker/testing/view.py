@@ -6,18 +6,20 @@ Holds the questions only. Faults are in ``faults.py``, the clock in ``clock.py``
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote
 
+from amqp_broker.broker.broker import Broker
 from amqp_broker.broker.inspection import Inspection
 from amqp_broker.broker.message import Message as HeldMessage
 from amqp_broker.broker.queues.base import Queue
 from amqp_broker.broker.virtual_host import VirtualHost
 from amqp_broker.network.listeners import bracketed
-from amqp_broker.protocols.amqp091.connection import Connection
+from amqp_broker.session.connection import ClientConnection
+from amqp_broker.session.one_channel import OneChannelConnection
 from amqp_broker.testing.engine import Engine, NotRunning
 from amqp_broker.testing.picture import draw
 from amqp_broker.testing.records import Message, Published, message_seen
@@ -28,7 +30,10 @@ Answer = TypeVar("Answer")
 
 @dataclass(frozen=True)
 class ConnectionSeen:
-    """A client's open connection."""
+    """A client's open connection, of any protocol.
+
+    ``channel_count`` is the number of channels, or of sessions of AMQP 1.0, and 0 in a protocol that has neither.
+    """
 
     peer: str
     user: str
@@ -36,6 +41,7 @@ class ConnectionSeen:
     channel_count: int
     consumer_tags: tuple[str, ...]
     unacknowledged_count: int
+    protocol: str  # with its version, as lists of connections show it
 
 
 class BindingSeen(NamedTuple):
@@ -229,7 +235,11 @@ class View:
         """The clients that are connected."""
 
         def connections(virtual_host: VirtualHost) -> list[ConnectionSeen]:
-            return [_connection_seen(connection) for connection in self._engine.connections(virtual_host.name)]
+            tags = _consumer_tags(self._engine.broker, virtual_host.name)
+            return [
+                _connection_seen(connection, tags[connection.peer.connection_name])
+                for connection in self._engine.connections(virtual_host.name)
+            ]
 
         return self._ask(connections)
 
@@ -245,12 +255,12 @@ class View:
         def unacknowledged(virtual_host: VirtualHost) -> dict[str, int]:
             counts = Counter({queue.name: queue.unacknowledged_count for queue in virtual_host.queues.values()})
             for connection in self._engine.connections(virtual_host.name):
-                for channel in connection.channels.values():
-                    counts.update(
-                        delivery.queue.name
-                        for delivery in channel.consuming.unacknowledged.values()
-                        if virtual_host.queues.get(delivery.queue.name) is not delivery.queue
-                    )
+                counts.update(
+                    delivery.queue.name
+                    for _, deliveries in connection.unacknowledged()
+                    for delivery in deliveries
+                    if virtual_host.queues.get(delivery.queue.name) is not delivery.queue
+                )
             return dict(+counts)
 
         return self._ask(unacknowledged)
@@ -287,15 +297,25 @@ class View:
         return self._runner.look(ask)
 
 
-def _connection_seen(connection: Connection) -> ConnectionSeen:
+def _consumer_tags(broker: Broker, virtual_host: str) -> defaultdict[str, list[str]]:
+    """The tags of the consumers by the names of their connections, in the order of their channels."""
+    tags: defaultdict[str, list[str]] = defaultdict(list)
+    consumers = Inspection(broker).consumers(virtual_host)
+    for consumer in sorted(consumers, key=lambda consumer: consumer["channel"]["number"]):
+        tags[consumer["channel"]["connection_name"]].append(consumer["consumer_tag"])
+    return tags
+
+
+def _connection_seen(connection: ClientConnection, consumer_tags: list[str]) -> ConnectionSeen:
     info = connection.inspect()
     return ConnectionSeen(
         peer=str(connection.peer),
         user=info["user"],
         virtual_host=info["vhost"],
-        channel_count=info["channels"],
-        consumer_tags=tuple(tag for channel in connection.channels.values() for tag in channel.consuming.consumers),
+        channel_count=0 if isinstance(connection, OneChannelConnection) else info["channels"],
+        consumer_tags=tuple(consumer_tags),
         unacknowledged_count=sum(channel["messages_unacknowledged"] for channel in connection.inspect_channels()),
+        protocol=info["protocol"],
     )
 
 
@@ -340,8 +360,8 @@ class QueueView:
             held: list[HeldMessage] = [
                 delivery.message
                 for connection in engine.connections(self._view.virtual_host)
-                for channel in connection.channels.values()
-                for delivery in channel.consuming.unacknowledged.values()
+                for _, deliveries in connection.unacknowledged()
+                for delivery in deliveries
                 if delivery.queue is queue
             ]
             return [message_seen(message) for message in sorted(held, key=lambda message: message.position)]

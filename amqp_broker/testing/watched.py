@@ -28,6 +28,7 @@ from amqp_broker.protocols.amqp091.transaction import Publication
 from amqp_broker.server.broker_server import BrokerServer
 from amqp_broker.server.driver import ServerDriver
 from amqp_broker.server.protocols import OTHERS, MakeConnection
+from amqp_broker.session.connection import ClientConnection
 from amqp_broker.settings import Settings
 from amqp_broker.testing.records import published
 from amqp_broker.testing.remembering import Remembering
@@ -126,8 +127,14 @@ class WatchedConnection(Connection):
 
     def drop(self) -> None:
         """End it without a word, as a failing network does."""
-        self.watch.ended_by_test.add(self)
-        self.lost(FAULT)
+        drop(self, self.watch)
+
+
+def drop(connection: ClientConnection, watch: Watch) -> None:
+    """End a connection of any protocol without a word, as a failing network does."""
+    watch.ended_by_test.add(connection)
+    connection.output.discard()  # what waits for the journal would keep the socket open
+    connection.lost(FAULT)
 
 
 class WatchedPump(Pump):

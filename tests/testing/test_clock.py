@@ -220,7 +220,7 @@ def test_a_crash_while_time_is_moved_loses_none(broker: Broker, connect: Connect
 def test_years_of_heartbeats_are_neither_sent_nor_expected(broker: Broker, connect: Connect) -> None:
     """A million of them would fill the client's socket, and take their time."""
     connection = connect(heartbeat=10)
-    (served,) = broker._engine.connections()
+    (served,) = broker._engine.server.connections
     broker.wait_idle()
     sent_bytes = served.sent_bytes
     broker.clock.advance(days=3650)
