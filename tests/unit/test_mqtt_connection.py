@@ -9,6 +9,7 @@ import pytest
 from pamqp import commands
 
 from amqp_broker.broker.message import digest_of
+from amqp_broker.protocols.mqtt.packet_writing import encode_client_packet
 from amqp_broker.protocols.mqtt.packets import (
     Acknowledgement,
     Connect,
@@ -401,6 +402,25 @@ def test_what_may_not_be_published_to_ends_the_connection(broker: MemoryBroker) 
         client = connected(broker, "c", 5)
         client.publish(topic)
         assert client.take() == Answer(PacketType.DISCONNECT, 0, [Reason.TOPIC_NAME_INVALID])
+
+
+@pytest.mark.parametrize("qos", [1, 2])
+@pytest.mark.parametrize(
+    ("allowed", "reason"), [(19, Reason.TOPIC_NAME_INVALID), (200, Reason.RECEIVE_MAXIMUM_EXCEEDED)]
+)
+def test_nothing_follows_a_disconnect_and_what_came_before_is_answered(qos: int, allowed: int, reason: Reason) -> None:
+    broker = MemoryBroker(mqtt_port=0, mqtt_unanswered_max=200)
+    client = connected(broker, "c", 5)
+    client.subscribe("a", 0)
+    packets = [Publish("a", b"m", qos, packet_id=one) for one in range(1, allowed + 1)]
+    packets.append(Publish("a" if reason == Reason.RECEIVE_MAXIMUM_EXCEEDED else "a/+", b"m", qos, packet_id=1_000))
+    client.write(b"".join(encode_client_packet(one, 5) for one in packets))
+    *heard, last = client.all()
+    answer = PacketType.PUBACK if qos == 1 else PacketType.PUBREC
+    answered = [one for one in heard if isinstance(one, Acknowledgement)]
+    assert [(one.type, one.packet_id) for one in answered] == [(answer, one) for one in range(1, allowed + 1)]
+    assert last == Answer(PacketType.DISCONNECT, 0, [reason])
+    assert client.is_closed
 
 
 def test_nobody_publishes_to_the_brokers_own_topics(broker: MemoryBroker) -> None:

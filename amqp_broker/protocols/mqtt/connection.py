@@ -286,6 +286,7 @@ class Connection(Link):
         is_refused = self.level > 0 or error.reason == Reason.UNSUPPORTED_PROTOCOL_VERSION
         if self._is_open:
             self._log(error)
+            self.publishing.answer_what_is_kept()  # nothing may follow DISCONNECT (MQTT 5.0, 3.14.4)
             said = encode_disconnect(error.reason) if self.level == MQTT_5 else b""
             if said and not 0 < self.client_packet_bytes_max < len(said):
                 self.output.send(said)

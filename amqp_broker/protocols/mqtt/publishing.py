@@ -280,9 +280,13 @@ class Publishing:
         self._connection.output.send(b"".join(answers))
         self._connection.counts.confirmed += last - first + 1
 
+    def answer_what_is_kept(self) -> None:
+        """Send the answers that need not wait for the journal now, and not at the end of the chunk."""
+        self._confirms.finish()
+
     def stop(self) -> None:
         """The connection ends: what need not wait for the journal is answered, the rest will not be."""
-        self._confirms.finish()
+        self.answer_what_is_kept()
         self._confirms.release()
         self._answers.clear()
 
