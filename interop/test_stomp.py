@@ -120,6 +120,8 @@ def test_what_is_refused_is_dead_lettered(broker: BrokerUnderTest, ch: ChannelUn
 def test_errors_that_do_not_end_the_connection(stomp: StompClient) -> None:
     cases: list[tuple[str, dict[str, str], str]] = [
         ("SEND", {"destination": "/foo/bar"}, "Unknown destination"),
+        ("SEND", {"destination": ""}, "Invalid destination"),
+        ("SUBSCRIBE", {"destination": "", "id": "1"}, "Invalid destination"),
         ("SEND", {"destination": "/queue/a/b"}, "Invalid destination"),
         ("SEND", {"destination": "/exchange//b"}, "Invalid destination"),
         ("SEND", {"destination": "/temp-queue/a"}, "Invalid destination"),

@@ -192,6 +192,7 @@ def test_amq_queue_declares_nothing(broker: MemoryBroker) -> None:
         ("/exchange//k", "Invalid destination", "'//k' is not a valid exchange destination\n"),
         ("/exchange/a/b/c", "Invalid destination", "'/a/b/c' is not a valid exchange destination\n"),
         ("/temp-queue/a", "Invalid destination", "'/temp-queue/a' is not a valid destination for 'SEND'\n"),
+        ("", "Invalid destination", "Destination cannot be blank"),
         ("/foo/bar", "Unknown destination", "'/foo/bar' is not a valid destination.\nValid destination types are: "
          "/temp-queue, /exchange, /topic, /queue, /amq/queue, /reply-queue/.\n"),
     ],

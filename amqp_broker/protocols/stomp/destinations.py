@@ -51,6 +51,8 @@ def parse_destination(path: str) -> Destination:
         StompError: it is none.
     """
     parts = path.split("/")
+    if not path:
+        raise StompError("Invalid destination", "Destination cannot be blank")
     if len(parts) == 1:
         return Destination(QUEUE, "", unescape(path))
     if parts[0]:
