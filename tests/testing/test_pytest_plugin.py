@@ -200,12 +200,18 @@ def test_it(channel):
 
 
 def test_leaks_are_found_when_the_fixtures_are_gone(run: Run) -> None:
+    run.pytester.makeini("[pytest]\namqp_settings = protocols = stomp\n")
     result = run.apart("""
 kept = []
 
 @pytest.mark.amqp(no_leaked_connections=True)
-def test_leaks(amqp_url):
+def test_leaks(amqp_broker, amqp_url):
     kept.append(pika.BlockingConnection(pika.URLParameters(amqp_url)))
+    stomp = socket.create_connection(("127.0.0.1", int(amqp_broker.stomp_url.rpartition(":")[2].partition("/")[0])))
+    login = f"host:{amqp_broker.virtual_host}\\nlogin:guest\\npasscode:guest"
+    stomp.sendall(f"CONNECT\\naccept-version:1.2\\n{login}\\n\\n\\0".encode())
+    assert stomp.recv(9) == b"CONNECTED"
+    kept.append(stomp)
 
 @pytest.mark.amqp(no_leaked_connections=True)
 def test_closes(channel):
@@ -223,9 +229,9 @@ def test_closes_the_channel(channel):
     channel.close()
 """)
     result.assert_outcomes(passed=4, errors=2)
-    result.stdout.fnmatch_lines(
-        ["connection 127.0.0.1:* was not closed", "*--- AMQP broker ---*", "    guest from 127*"]
-    )
+    not_closed = ["connection 127.0.0.1:* was not closed"] * 2
+    clients = ["    guest from 127*, channels: none", "    guest from 127*, STOMP 1.2"]
+    result.stdout.fnmatch_lines([*not_closed, "*--- AMQP broker ---*", *clients])
     result.stdout.fnmatch_lines(["connection * had channels that were not *"])
 
 
