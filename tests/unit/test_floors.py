@@ -1,8 +1,8 @@
 """The floors of docs/architecture.md, read from every import: downward only, no siblings, no cycles.
 
-Also where trio and pamqp may be imported. Imports that only a type checker runs count, because they tie modules
-together just as much: a circle of them is allowed within the families of classes that are named here, each with its
-reason.
+Siblings are the parts of one floor, and the protocols. Also where trio and pamqp may be imported. Imports that only a
+type checker runs count, because they tie modules together just as much: a circle of them is allowed within the families
+of classes that are named here, each with its reason.
 """
 
 from __future__ import annotations
@@ -144,6 +144,22 @@ def test_imports_only_go_down(module: str) -> None:
         if part(name) != part(module) and floor(name) >= floor(module)
     ]
     assert not wrong, f"{module} (floor {floor(module)}) imports {wrong}"
+
+
+def protocol(module: str) -> str | None:
+    """The folder of ``protocols/`` that a module lives in; None elsewhere."""
+    parts = module.split(".")
+    return parts[2] if parts[1:2] == ["protocols"] and len(parts) > 2 else None
+
+
+def test_protocols_are_found() -> None:
+    assert {protocol(module) for module in MODULES} >= {"amqp091", "amqp10", "mqtt", "stomp", "stream"}
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if part(module) == "protocols"])
+def test_no_protocol_imports_another(module: str) -> None:
+    wrong = [name for name in sorted(imports_within_package(module)) if protocol(name) not in {None, protocol(module)}]
+    assert not wrong, f"{module} imports {wrong}"
 
 
 @pytest.mark.parametrize("module", [module for module in MODULES if floor(module) < TRIO_FLOOR_MIN])

@@ -60,7 +60,7 @@ class Queue(QueueContract):
     __slots__ = (
         "_had_consumers",
         "_unused_timer",
-        "_waiting",
+        "askers",
         "auto_delete",
         "consumers",
         "counts",
@@ -100,7 +100,7 @@ class Queue(QueueContract):
         self.keeps_transient = False  # whether ``keeps`` may be true of a transient message: asked for each of those
         self.is_deleted = False
         self.is_changed = False
-        self._waiting: list[Callable[[], None]] | None = None
+        self.askers: list[Callable[[], None]] | None = None  # who got ``QueueBusy``, and waits
         self._had_consumers = False
         self._unused_timer: UnusedTimer | None = None
         self.limit_unused_time()
@@ -219,15 +219,15 @@ class Queue(QueueContract):
 
     def wait(self, go_on: Callable[[], None]) -> None:
         """Call somebody who got ``QueueBusy`` when it is worth asking again."""
-        if self._waiting is None:
-            self._waiting = []
-        self._waiting.append(go_on)
+        if self.askers is None:
+            self.askers = []
+        self.askers.append(go_on)
 
     def let_askers_go_on(self) -> None:
         """Call all who wait."""
-        if self._waiting is not None:
-            waiting, self._waiting = self._waiting, None
-            for go_on in waiting:
+        if self.askers is not None:
+            askers, self.askers = self.askers, None
+            for go_on in askers:
                 go_on()
 
     # --- consumers

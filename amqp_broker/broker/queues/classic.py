@@ -296,7 +296,7 @@ class ClassicQueue(ReplayableQueue):
     def deliver_ready(self, messages_max: int) -> int:
         self.is_changed = False
         delivered = self._deliver_ready(messages_max)
-        if self._waiting is not None and not self.is_changed:
+        if self.askers is not None and not self.is_changed:
             self.let_askers_go_on()
         return delivered
 

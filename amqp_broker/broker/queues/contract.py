@@ -2,8 +2,8 @@
 
 A type derives from ``Queue`` (``base.py``), which has what all have in common, or from ``ClassicQueue`` if messages are
 taken out one by one. What raises ``NotImplementedError`` here it must give; of the rest it overrides what it does
-otherwise. Nothing a type may override has a name with an underscore, and what is asked for each message is said here.
-Holds no state.
+otherwise. Nothing that a type may override, or use of those it derives from, has a name with an underscore
+(``tests/unit/test_private_names.py``), and what is asked for each message is said here. Holds no state.
 """
 
 from __future__ import annotations
@@ -186,7 +186,8 @@ class QueueContract(StoredQueue):
 
         A consumer that is ready (``consumers.next_ready``) gets its message by ``deliveries.deliver``. What it has to
         acknowledge counts in ``unacknowledged_count``; what it has not, and was kept, is forgotten here
-        (``Durability.forget_message``).
+        (``Durability.forget_message``). Once nothing is left to do, those who wait for that (``askers``, most
+        often None) go on by ``let_askers_go_on``.
         """
         raise NotImplementedError
 

@@ -392,7 +392,7 @@ class StreamQueue(Queue):
                 self._turns.append(reader)
         if self._turns:
             self.changed()
-        elif self._waiting is not None:
+        elif self.askers is not None:
             self.let_askers_go_on()
         return delivered
 
