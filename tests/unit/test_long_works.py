@@ -96,6 +96,27 @@ def test_who_leaves_before_its_turn_is_not_heard_again(
     assert sorted(broker.virtual_host.queues) == ["q0", "q1", "q2"]
 
 
+# --- dead letters
+
+
+def test_a_dead_letter_counts_by_its_history(broker: MemoryBroker, channel: ClientChannel) -> None:
+    """A history grows with each death, and is read and written at each: so fewer of them fit into a slice."""
+    broker.works.slice_messages = 50
+    depth = 20
+    for number in range(depth):
+        onward = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": f"q{number + 1}"}
+        channel.declare(f"q{number}", {"x-message-ttl": 0, **onward})
+    channel.declare(f"q{depth}")
+    slices = 1
+    with broker.holding_works():
+        channel.publish("", "q0", b"x")
+        while broker.is_unfinished:
+            broker.go_on()
+            slices += 1
+    assert channel.message_count(f"q{depth}") == 1
+    assert slices > 6  # four or five where each counts alike
+
+
 # --- works
 
 
