@@ -34,7 +34,7 @@ Result = TypeVar("Result")
 
 NOT_ASKED_YET: Final = -1  # what the time is, within the piece of work that is being done
 DEAD_LETTER_COST = 10  # how much longer one takes than a delivery: its header is decoded and made anew
-DEAD_LETTER_COST_BYTES = 64  # of that header, its history included, which cost as much as a delivery
+DEAD_LETTER_COST_BYTES = 32  # of that header, its history included, which cost as much as a delivery
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
