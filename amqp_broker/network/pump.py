@@ -52,9 +52,6 @@ BODY_CHUNK_FACTOR = 2
 # A connection is busy when what is read at once is all used, or takes longer than this.
 LIGHT_S_MAX = 0.001
 
-# What a piece of the handshake is reckoned at.
-HANDSHAKE_S = 0.0005
-
 # What an end is reckoned at, on a slow machine: most of it is the event loop's own. One that was busy may have much
 # more to give back.
 END_S = 0.0005
@@ -273,8 +270,6 @@ class Pump:
             if size_bytes <= 0 and not data:
                 await self._lose(CLIENT_LEFT)
                 return
-            if turns is not None and not log.is_opened:  # one of a crowd, perhaps, that comes in the same moment
-                await turns.take(HANDSHAKE_S)
             conversation = self._conversation
             if conversation.finished:
                 continue  # nobody listens any more; it is read so that closing does not become a reset

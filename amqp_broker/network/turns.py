@@ -5,8 +5,7 @@ took long, is busy: in each round of the event loop only so many of the busy one
 in the order in which they came back, so that a crowd of them makes nobody else wait for the whole crowd. Where a round
 takes long because of all the others, the busy ones get up to half of it, so that they are not starved either.
 
-Connections that end take their turns as well, as do those that are not open yet: a crowd may leave in the same moment,
-for instance when a network fails, and come back in the same.
+Connections that end take their turns as well: a crowd may leave in the same moment, for instance when a network fails.
 """
 
 from __future__ import annotations

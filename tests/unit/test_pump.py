@@ -22,7 +22,6 @@ from amqp_broker.network.connection_log import CLIENT_RESET, ConnectionLog
 from amqp_broker.network.pump import (
     END_S,
     FAREWELL_TIMEOUT_S,
-    HANDSHAKE_S,
     READ_CHUNK_BYTES_FIRST,
     READ_CHUNK_BYTES_MIN,
     SEND_BYTES_MAX,
@@ -427,26 +426,6 @@ async def test_a_crowd_that_leaves_in_the_same_moment_is_given_back_in_turns() -
         nursery.cancel_scope.cancel()
     # Where in its rounds the loop comes to this test differs, so that two rounds may lie between two looks.
     assert max(after - before for before, after in pairwise(given_back)) <= 2 * ROUND_S_MAX / END_S
-
-
-@in_trio
-async def test_a_crowd_that_comes_in_the_same_moment_is_let_in_in_turns() -> None:
-    turns = Turns(seconds=lambda: 0.0)
-    crowd = [Pumped(turns=turns) for _ in range(100)]
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(turns.run)
-        for one in crowd:
-            nursery.start_soon(one.run)
-        await trio.testing.wait_all_tasks_blocked()
-
-        for one in crowd:
-            nursery.start_soon(one.client.send_all, b"x")
-        heard = [0]
-        while heard[-1] < len(crowd):
-            await trio.lowlevel.checkpoint()
-            heard.append(sum(len(one.conversation.received) for one in crowd))
-        nursery.cancel_scope.cancel()
-    assert max(after - before for before, after in pairwise(heard)) <= 2 * ROUND_S_MAX / HANDSHAKE_S
 
 
 @in_trio
