@@ -1,4 +1,4 @@
-"""What clients can see of one RabbitMQ and not of another, with a name for each difference (setting ``behave_like``).
+"""Differences between one RabbitMQ and another that clients can see, with a name for each (setting ``behave_like``).
 
 Everything that goes by a version asks for a field here; nothing else compares versions. Which rows were asked of a
 RabbitMQ, and which were read in its source, stands in docs/compatibility.md. Does not hold the ways in which the broker

@@ -1,5 +1,5 @@
-"""Who is asked who somebody is, where that is not the broker's own users' alone to say. Holds none; what such a user
-may do is a judge's to say (``judge.py``).
+"""The authority that is asked who somebody is, where that is not the broker's own users' alone to say. Holds none; what
+such a user may do is a judge's to say (``judge.py``).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Who is at the other end: the peer, the user, and what the user may do in the virtual host.
+"""Clients at the other end: the peer, the user, and what the user may do in the virtual host.
 
 A client owns exclusive queues by its identity, and is the Authorizer that the domain asks. Holds no protocol.
 """
@@ -18,7 +18,7 @@ ALLOWED_MAX = 1000  # answers from elsewhere that a connection remembers
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """How a connection is encrypted."""
+    """The encryption of a connection."""
 
     version: str
     cipher: str

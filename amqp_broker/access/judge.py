@@ -1,4 +1,4 @@
-"""Who decides about users that are not the broker's own: somebody who may have to be asked elsewhere, over a network.
+"""Judges of users that are not the broker's own; a judge may have to be asked elsewhere, over a network.
 
 Everything here is synchronous. What is not known yet is a ``NotDecidedYet``: whoever asks for a client lets it wait,
 and does the same again when the answer is there; others go on meanwhile. Holds no back end; those are in
@@ -15,7 +15,7 @@ Wait = Callable[[Callable[[], None]], None]
 
 
 class NotDecidedYet(Exception):
-    """Whether somebody may is being asked elsewhere: ask again when ``wait`` says so.
+    """The decision about somebody is being asked for elsewhere: ask again when ``wait`` says so.
 
     Args:
         wait: is handed what is to be called then.

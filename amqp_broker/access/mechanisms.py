@@ -14,7 +14,7 @@ EXTERNAL = "EXTERNAL"  # who it is, TLS has found out; the response says nothing
 
 
 class Credentials(NamedTuple):
-    """What a client says it is, and the proof."""
+    """The user name that a client gives as its own, and the proof."""
 
     name: str
     password: bytes

@@ -1,4 +1,4 @@
-"""How passwords are kept, how they are compared, and how logging in again and again stays cheap.
+"""Passwords: how they are kept, how they are compared, and how logging in again and again stays cheap.
 
 Three ways of hashing. RabbitMQ's two, four bytes of salt and one round of SHA-256 or SHA-512, so that its definitions
 can be carried over; and scrypt (RFC 7914), slow on purpose and costly in memory, for passwords that are set here. The
@@ -104,7 +104,7 @@ def _scrypt_parameters(algorithm: str) -> tuple[int, int, int]:
 
 
 class NotVerifiedYet(Exception):
-    """Whether a password is right takes a while to find out: let ``verify`` be called in a thread, then ask again.
+    """The verdict on a password takes a while to find out: let ``verify`` be called in a thread, then ask again.
 
     Args:
         verify: finds it out. Slow; touches nothing that is shared.

@@ -1,4 +1,4 @@
-"""How a pattern is matched: its nodes, made into an automaton whose states advance together.
+"""The automaton by which a pattern is matched: made of the pattern's nodes, with states that advance together.
 
 Thompson's construction: a nondeterministic automaton, all states of which are followed byte by byte, so that the time
 grows with the text and the pattern, never faster. A look-around is an automaton of its own that runs once over the

@@ -1,4 +1,4 @@
-"""How a pattern is written: its text, read into the nodes that it is made of.
+"""The syntax of a pattern: its text, read into the nodes that it is made of.
 
 What it knows is PCRE's everyday part, byte by byte as RabbitMQ uses it: literals, ``.``, classes, ``\\d \\w \\s`` and
 their opposites, groups, alternatives, ``* + ? {m,n}`` (greedy or lazy: the same names match), ``^ $ \\A \\Z \\z \\b
@@ -43,19 +43,19 @@ class Bytes(NamedTuple):
 
 
 class Sequence(NamedTuple):
-    """One after the other."""
+    """A sequence of parts, one after the other."""
 
     parts: tuple[Node, ...]
 
 
 class Choice(NamedTuple):
-    """One of them."""
+    """A choice of one of the options."""
 
     options: tuple[Node, ...]
 
 
 class Repeat(NamedTuple):
-    """So often; a maximum of None is no limit."""
+    """A repetition of a part; a maximum of None is no limit."""
 
     part: Node
     minimum: int

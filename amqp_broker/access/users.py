@@ -69,7 +69,7 @@ NOTHING = Pattern("(?!)")
 
 @dataclass(slots=True)
 class UserLimits:
-    """How much a user may have at the same time; None is no limit (RabbitMQ docs, "Per-User Limits")."""
+    """The limits of what a user may have at the same time; None is no limit (RabbitMQ docs, "Per-User Limits")."""
 
     connections_max: int | None = None
     channels_max: int | None = None
