@@ -1,5 +1,5 @@
-"""What a virtual host remembers of clients while they are away: their subscriptions, and which of their messages are
-on the way (MQTT 5.0, 4.1).
+"""Client sessions, which a virtual host remembers while the clients are away: their subscriptions, and which of their
+messages are on the way (MQTT 5.0, 4.1).
 
 A session belongs to a client identifier and to one connection at a time. One that outlives its connection has two
 records in the journal: what it has subscribed to, and the packet identifiers of exchanges that are not done, which are

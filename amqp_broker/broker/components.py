@@ -32,7 +32,7 @@ class Component(Protocol):
 
 
 class Components:
-    """Those of one broker."""
+    """The components of one broker."""
 
     def __init__(self) -> None:
         self._components: dict[str, Component] = {}

@@ -20,7 +20,7 @@ DEATH_FIELDS = ("count", "reason", "queue", "time", "exchange", "routing-keys")
 
 
 class DeathReason(StrEnum):
-    """Why a message left its queue without being consumed."""
+    """The reason why a message left its queue without being consumed."""
 
     REJECTED = "rejected"
     EXPIRED = "expired"

@@ -1,4 +1,4 @@
-"""What is said of each kind of thing to those who look in: typed dictionaries that can be written as JSON as they are.
+"""Descriptions of each kind of thing for those who look in: typed dictionaries that can be written as JSON as they are.
 
 The fields have the names of RabbitMQ's HTTP API where it has them, because programs that read such lists know those
 names. Holds no way of finding out what stands in them (``inspection.py``; connections and channels say it themselves).
@@ -158,7 +158,7 @@ class UserInfo(TypedDict):
 
 
 class TopicPermissionInfo(TypedDict):
-    """What a user may do with the routing keys of one topic exchange."""
+    """The permissions of a user on the routing keys of one topic exchange."""
 
     exchange: str
     write: str

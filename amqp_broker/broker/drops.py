@@ -23,7 +23,7 @@ ROWS_KEPT: Final = 1000  # a few hundred bytes each
 
 
 class DropReason(StrEnum):
-    """Why a message went nowhere."""
+    """The reason why a message went nowhere."""
 
     UNROUTABLE = "unroutable"  # no binding led anywhere, and there was no alternate exchange
     EXPIRED = "expired"  # in a queue without a dead-letter exchange, as for the next three

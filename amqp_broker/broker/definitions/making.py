@@ -39,7 +39,7 @@ SLICE_MADE = 20  # exchanges, queues or bindings, some 30 microseconds each
 
 
 class HostMaking:
-    """What of an import is to be made in one virtual host, which knows it as ``VirtualHost.pending`` meanwhile.
+    """The part of an import to be made in one virtual host, which knows it as ``VirtualHost.pending`` meanwhile.
 
     Args:
         host: the virtual host.

@@ -111,7 +111,7 @@ class HostPlan:
 
 @dataclass(slots=True)
 class Plan:
-    """What is to be done: all of it can be."""
+    """The plan of an import: all of it can be done."""
 
     users: list[NewUser] = field(default_factory=list)
     virtual_hosts: dict[str, Metadata | None] = field(default_factory=dict)

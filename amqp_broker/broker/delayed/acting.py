@@ -1,4 +1,4 @@
-"""What exchanges hold back, cancelled or let go before its time: what ids name or a filter finds, all in one walk.
+"""Delayed messages, cancelled or let go before their time: those that ids name or a filter finds, all in one walk.
 
 A walk in small steps, as a look is (``looking.py``). What was cancelled is gone when the walk is done and the journal
 has kept it; nobody gets it. What is let go is due at once, and goes out as if that had been its time. If the broker
@@ -27,7 +27,7 @@ class DelayedAction(StrEnum):
 
 
 class DelayedActInfo(TypedDict):
-    """How far it is."""
+    """The progress of cancelling delayed messages, or of letting them go."""
 
     action: str
     exchange: str
@@ -40,7 +40,7 @@ class DelayedActInfo(TypedDict):
 
 
 class DelayedActing:
-    """One such work.
+    """The work of cancelling delayed messages of an exchange, or of letting them go.
 
     Args:
         holder: of the exchange.

@@ -1,4 +1,4 @@
-"""What exchanges hold back, looked at: in the order of the due times, by filter, in bounded work.
+"""Delayed messages, looked at: in the order of the due times, by filter, in bounded work.
 
 A look changes nothing; what it needs from the disk is read into it alone. It is a walk in small steps, as a look into a
 queue is (``broker/peeking.py``), and goes on where the one before has ended. Cancels nothing: ``acting.py``.
@@ -66,7 +66,7 @@ class DelayedMessage(TypedDict):
 
 
 class DelayedInfo(TypedDict):
-    """What was seen."""
+    """The result of a look at delayed messages."""
 
     held: int  # in all
     looked_at: int
@@ -75,7 +75,7 @@ class DelayedInfo(TypedDict):
 
 
 class Pace:
-    """How many messages are read in one go, and when others have their turn: fewer of what is large, and sooner."""
+    """The number of messages read in one go, and when others have their turn: fewer of what is large, and sooner."""
 
     def __init__(self) -> None:
         self.page = PAGE_FIRST

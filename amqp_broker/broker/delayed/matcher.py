@@ -1,4 +1,4 @@
-"""How an exchange comes to hold messages back: what asks for a delay matches its holder alone, whatever its type."""
+"""The matcher of an exchange, of any type, that holds messages back: what asks for a delay matches its holder alone."""
 
 from __future__ import annotations
 
