@@ -50,7 +50,7 @@ Found = TypeVar("Found")
 
 
 class Inspection:
-    """Everything that can be seen of one broker.
+    """The inspection of one broker: everything that can be seen of it.
 
     Args:
         broker: which.

@@ -29,7 +29,7 @@ Wanted = tuple[tuple[str, str], ...]  # paths, and the values there
 
 
 class UnknownProperty(Exception):
-    """There is no property of that name."""
+    """A property that a filter names does not exist."""
 
 
 @dataclass(frozen=True, slots=True)

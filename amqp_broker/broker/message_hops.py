@@ -19,7 +19,7 @@ Key: TypeAlias = "tuple[str, str, int, int]"  # virtual host, queue, hashes of h
 
 
 class Hop(TypedDict):
-    """Something that happened to a message; what does not apply is None."""
+    """An event that happened to a message; what does not apply is None."""
 
     at: int  # milliseconds since 1970
     event: str  # published, refused, delivered, acknowledged, rejected, requeued, abandoned, died, dead_lettered, ...

@@ -1,5 +1,5 @@
-"""Where did this message go? Every hop of the messages that an operator asks for, kept in memory: when, in which queue,
-to whom, and what became of it; for those that went nowhere, why.
+"""Traces of where messages went: every hop of those that an operator asks for, kept in memory: when, in which queue, to
+whom, and what became of it; for those that went nowhere, why.
 
 Off until ``start``: then it looks on (``observer.py``), and nobody else pays for it. What is kept is bounded: so many
 messages, the oldest go first, with so many hops each, and bodies only where they are asked for, and only their
@@ -50,7 +50,7 @@ STATE_OF: Final = {
 
 
 class TraceStatus(TypedDict):
-    """Whether messages are traced, and which."""
+    """The status of tracing: whether messages are traced, and which."""
 
     on: bool
     vhost: str | None
@@ -65,7 +65,7 @@ class TraceStatus(TypedDict):
 
 
 class _Event:
-    """Something that happened to a message in a queue."""
+    """An event that happened to a message in a queue."""
 
     __slots__ = ("channel", "consumer", "ends", "message", "name", "onward", "passage", "queue", "reason", "state")
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Stays(StrEnum):
-    """Why a message stays where it is."""
+    """The reason why a message stays where it is."""
 
     UNROUTABLE = "unroutable"  # no queue wants it, or only the one where it is
     REFUSED = "refused"

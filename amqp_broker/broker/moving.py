@@ -44,7 +44,7 @@ class Action(StrEnum):
 
 
 class MoveInfo(TypedDict):
-    """How far it is."""
+    """The progress of a move, copy or deletion."""
 
     action: str
     queue: str
@@ -80,7 +80,7 @@ class Selection:
 
 
 class Moving:
-    """One such work.
+    """The work of moving, copying or deleting messages of a queue.
 
     Args:
         broker: whose.

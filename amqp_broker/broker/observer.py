@@ -127,7 +127,7 @@ class Subject:
 
 
 class Happening:
-    """Something that is told by name, as RabbitMQ's events are: ``user.tags.set``, ``consumer.created``.
+    """An event that is told by name, as RabbitMQ's are: ``user.tags.set``, ``consumer.created``.
 
     Args:
         name: of the event.
@@ -144,7 +144,7 @@ class Happening:
 
 
 class Observer(Protocol):
-    """Somebody who looks on. It is called in the middle of the broker's work, and must ask for no more of it."""
+    """An observer of the broker. It is called in the middle of the broker's work, and must ask for no more of it."""
 
     def published(self, channel: Channel, passage: Passage) -> None:
         """A client's publish was routed, or refused."""

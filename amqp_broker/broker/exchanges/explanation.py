@@ -1,4 +1,4 @@
-"""Why a message would go where it would: the walk of ``routing.py``, with what each binding on the way has to say.
+"""Explanations of where a message would go: the walk of ``routing.py``, with what each binding on the way has to say.
 
 Nothing is published, and nothing changes: matchers are asked to explain themselves (``Matcher.explain``), not to match.
 What the queues would then do with the message (refuse it, let it expire) is not looked at.
@@ -87,7 +87,7 @@ def _copies(headers: Table, name: str) -> list[str]:
 
 
 class RouteExplanation:
-    """Where a message with this key and these headers would go from an exchange.
+    """The explanation of where a message with this key and these headers would go from an exchange, and why.
 
     Args:
         virtual_host: where.
