@@ -1,4 +1,4 @@
-"""What an administrator changes of policies and parameters: checked, kept in the journal, in force at once, logged.
+"""Changes by an administrator to policies and parameters: checked, kept in the journal, in force at once, logged.
 
 Part of ``administration.py``, with its rules.
 """
@@ -28,7 +28,7 @@ EVENTS: Final = {POLICY: "policy", OPERATOR_POLICY: "operator policy"}
 
 
 class Limits(Protocol):
-    """Who sets limits; ``administration.py`` does."""
+    """The operations that set limits; ``administration.py`` has them."""
 
     def set_virtual_host_limits(self, name: str, **limits: int | None) -> None:
         """Limit what there may be in a virtual host."""

@@ -58,7 +58,7 @@ class MessageState(StrEnum):
 
 
 class StoppedBy(StrEnum):
-    """Why a look has ended."""
+    """The reason why a look has ended."""
 
     END = "end"  # of the queue
     LIMIT = "limit"  # as many were found as were wanted, or as fit into an answer

@@ -1,4 +1,4 @@
-"""What a queue has got since a time is put into another queue, or through an exchange, once more.
+"""The replay of a queue: what it has got since a time is put into another queue, or through an exchange, once more.
 
 All that its past (``queues/past.py``) has when it begins is gone through, once, in the order in which it came; the past
 keeps it. Done in slices, as moving is: what one slice puts somewhere is there after a crash or not, all of it. Who
@@ -27,7 +27,7 @@ READ_BYTES_MAX: Final = 1_048_576  # in one go, as far as bodies are alike
 
 
 class Replaying(Moving):
-    """One such work.
+    """One replay, as work in slices.
 
     Args:
         broker: whose.

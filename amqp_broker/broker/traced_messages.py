@@ -1,4 +1,4 @@
-"""Which messages are to be traced: what an operator asks for, and whether a message is one of those.
+"""Messages that are to be traced: what an operator asks for, and whether a message is one of those.
 
 Holds no trace; what is told of those messages is in ``message_traces.py``.
 """

@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class UnknownType(Exception):
-    """Something is of a type that this broker does not have: a plugin that is not there, or a newer release's.
+    """A type that this broker does not have: of a plugin that is not there, or of a newer release.
 
     Args:
         kind: of what: ``exchange`` or ``queue``.

@@ -1,4 +1,4 @@
-"""What an administrator changes about users: who there is, what they may do, how much they may have.
+"""Changes by an administrator to users: who there is, what they may do, how much they may have.
 
 A permission that was withdrawn is missed by the next operation, for the routes that publishers remember are forgotten.
 What holds for every change is in ``administration.py``.

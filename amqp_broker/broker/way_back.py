@@ -1,4 +1,4 @@
-"""Where a dead letter came from, and what it was before: its last death, undone.
+"""The origin of a dead letter, and the message as it was before: its last death, undone.
 
 ``x-death`` has the last death in front (``dead_letter.py``). A message that goes back loses that entry, and where there
 is no other, all that told of deaths; its exchange and routing key are again those that it died with. A time to live of

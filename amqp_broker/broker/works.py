@@ -18,7 +18,7 @@ SLICE_MESSAGES = 1_000  # for each of which some microsecond's work is to be don
 
 
 class Work:
-    """Something that was begun."""
+    """A piece of work that was begun, done in slices."""
 
     __slots__ = ("_slices", "_waiting", "is_done")
 

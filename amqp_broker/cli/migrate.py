@@ -223,7 +223,7 @@ async def _bring_queue(source: AmqpUri, target: AmqpUri, name: str, heading: str
 
 
 class _Progress:
-    """How far one queue is: a line that changes on a terminal, and one at the end.
+    """The progress of one queue: a line that changes on a terminal, and one at the end.
 
     Args:
         heading: which of how many queues it is.

@@ -46,7 +46,7 @@ class StreamStart:
 
 @dataclass(frozen=True, slots=True)
 class StreamFilter:
-    """Which entries a consumer wants.
+    """The filter for the entries that a consumer wants.
 
     Args:
         values: those that the header ``x-stream-filter-value`` may have.

@@ -1,4 +1,4 @@
-"""What a stream remembers for its clients: the last publishing id of each publisher, and how far consumers are.
+"""Numbers that a stream remembers for its clients: the last publishing id of each publisher, and how far consumers are.
 
 Both change with every publish, or whenever a consumer likes, so a record is written for what has changed once a batch
 of the journal, with the entries that came with it: after a crash, a stream has an entry if and only if it has its

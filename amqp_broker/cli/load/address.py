@@ -1,4 +1,4 @@
-"""Where a broker is and who may log in, from an amqp:// URL."""
+"""The address of a broker, and the user who may log in, from an amqp:// URL."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is counted while a load runs, in memory that all processes share: messages, and their times.
+"""Counters of a load while it runs, in memory that all processes share: messages, and their times.
 
 Times fall into buckets that are a sixteenth of their power of two wide, so a percentile is right to 3 %.
 """

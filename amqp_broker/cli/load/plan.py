@@ -1,4 +1,4 @@
-"""What is to be done to a broker: how many publish and consume, what, and how fast."""
+"""The plan of a load on a broker: how many publish and consume, what, and how fast."""
 
 from __future__ import annotations
 

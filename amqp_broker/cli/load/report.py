@@ -1,4 +1,4 @@
-"""What is said of a load: a line a second while it runs, and all of it at the end, for people or as JSON."""
+"""The report on a load: a line a second while it runs, and all of it at the end, for people or as JSON."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SHARES = (("median", 0.5), ("p95", 0.95), ("p99", 0.99), ("max", 1.0))
 
 @dataclass(frozen=True)
 class Picture:
-    """How far it was at a moment."""
+    """The figures of a load at a moment."""
 
     at_s: float
     published: int
