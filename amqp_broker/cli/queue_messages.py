@@ -21,7 +21,7 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="The queue's name.")]
 
 @dataclass(frozen=True)
 class Filter:
-    """Which messages are meant."""
+    """The filter for the messages that are meant."""
 
     exchange: Annotated[str | None, typer.Option("--exchange", metavar="NAME", help="Published to this one.")] = None
     key: Annotated[str | None, typer.Option("--key", metavar="KEY", help="Published with this routing key.")] = None

@@ -23,7 +23,7 @@ CONSUMER_TAG: Final = "carrying"
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where messages come from: a queue, or an exchange that a queue is bound to for this purpose.
+    """The source of messages: a queue, or an exchange that a queue is bound to for this purpose.
 
     Args:
         queue: declared, durable, if it is not there; empty for the exchange.
@@ -40,7 +40,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Where they go: a queue, or an exchange; without either to the exchange that they were published to.
+    """The destination of messages: a queue, or an exchange; without either, the exchange that they were published to.
 
     Args:
         queue: declared, durable, if it is not there.
@@ -57,7 +57,7 @@ class Destination:
 
 
 class Carrying:
-    """One errand.
+    """One transfer of messages from a source to a destination.
 
     Args:
         source: a connection to where messages are.

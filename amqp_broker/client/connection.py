@@ -41,7 +41,7 @@ MISSED_BEATS_MAX: Final = 2
 
 
 class _Call:
-    """Somebody waits for a reply.
+    """A call that waits for its reply.
 
     Args:
         replies: the names of the methods that would be one.

@@ -31,7 +31,7 @@ FRAME_SIZE_BYTES: Final = 131_072
 
 
 class ConversationFailed(Exception):
-    """What came is no AMQP 0-9-1."""
+    """Bytes from the broker that are no AMQP 0-9-1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ Event = Said | Message
 
 
 class Conversation:
-    """What is said on one connection."""
+    """The client's side of one AMQP 0-9-1 connection."""
 
     def __init__(self) -> None:
         self._splitter = FrameSplitter(0)

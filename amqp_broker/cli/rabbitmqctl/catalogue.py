@@ -1,4 +1,4 @@
-"""Which commands each of RabbitMQ's tools has, and the help on them."""
+"""The commands that each of RabbitMQ's tools has, and the help on them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a command of rabbitmqctl is to the tool: how it is called, for which tool it is, and what it does."""
+"""The description of a command of rabbitmqctl: how it is called, for which tool it is, and what it does."""
 
 from __future__ import annotations
 

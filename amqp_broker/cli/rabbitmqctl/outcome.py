@@ -1,4 +1,4 @@
-"""What a command of rabbitmqctl ends with: a result to be printed, or a failure with an exit code of sysexits.h."""
+"""The outcome of a command of rabbitmqctl: a result to be printed, or a failure with an exit code of sysexits.h."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What a program and a broker say to each other, recorded by a proxy between them, for ``amqp-broker diff``."""
+"""Recordings of what a program and a broker say to each other, by a proxy between them, for ``amqp-broker diff``."""

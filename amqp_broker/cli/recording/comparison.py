@@ -34,7 +34,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class _Seen:
-    """Something compared: where it stands in the whole recording, and its text."""
+    """An item that is compared: where it stands in the whole recording, and its text."""
 
     position: int
     text: str

@@ -27,7 +27,7 @@ _KILL_AFTER_S = 3.0
 
 @dataclass
 class Recording:
-    """What one script saw of one broker."""
+    """The recording of what one script saw of one broker."""
 
     url: str
     connections: list[ConnectionTranscript] = field(default_factory=list)
