@@ -96,7 +96,7 @@ class PeekedMessage(TypedDict):
 
 
 class PeekInfo(TypedDict):
-    """What was seen."""
+    """The result of a look into a queue."""
 
     queue: str
     vhost: str

@@ -1,4 +1,4 @@
-"""What the domain is handed from outside, each a small Protocol, so that a test hands in its own.
+"""Ports of the domain, for what it is handed from outside: each a small Protocol, so that a test hands in its own.
 
 Holds no implementation, but of the driver that does nothing by itself.
 """
@@ -149,7 +149,7 @@ class PassiveDriver:
 
 
 class Authorizer(Protocol):
-    """Somebody who wants something: it may own exclusive queues, and it is refused what its user may not do.
+    """A party that acts for a user: it may own exclusive queues, and it is refused what its user may not do.
 
     The session floor's connections are authorizers. Each check raises AmqpError 403. ``kind`` is ``queue`` or
     ``exchange`` (RabbitMQ docs, "Access Control").

@@ -1,4 +1,4 @@
-"""Why what an administrator asked for was not done. Nothing was changed then."""
+"""Errors that say why a request of an administrator was not done. Nothing was changed then."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ class AdministrationError(Exception):
 
 
 class NotThere(AdministrationError):
-    """There is nothing of that name."""
+    """A request about a name that nothing has."""
 
 
 class AlreadyThere(AdministrationError):
-    """There is one of that name already."""
+    """A request to create what is there already under that name."""
 
 
 class NotValid(AdministrationError):

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class KeptVirtualHost(Protocol):
-    """What of a virtual host has records of its own, and the references of these."""
+    """The parts of a virtual host that have records of their own, and the references of these."""
 
     reference: int
     limits: VirtualHostLimits

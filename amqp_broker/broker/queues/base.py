@@ -1,4 +1,4 @@
-"""What every queue is, whatever its type: its name and arguments, who uses it, and when it is looked at again.
+"""The base of queues of every type: the name and arguments, who uses a queue, and when it is looked at again.
 
 Theory of operation. Whatever may let a waiting message go (an acknowledgement, a new consumer, a drained socket) only
 marks the queue as changed; when the chunk that is being handled is done, every changed queue delivers once what it can.

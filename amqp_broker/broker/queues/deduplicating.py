@@ -1,7 +1,7 @@
-"""What a classic queue remembers that takes each value of the header ``x-deduplication-header`` once at a time: a
-message with a value that another one in the queue has, ready or unacknowledged, is confirmed and forgotten. Messages
-without the header are all taken. (``x-message-deduplication``, an argument or the key of a policy, as the plugin
-rabbitmq_message_deduplication has it for queues.)
+"""The values that a classic queue remembers if it takes each value of the header ``x-deduplication-header`` once at a
+time: a message with a value that another one in the queue has, ready or unacknowledged, is confirmed and forgotten.
+Messages without the header are all taken. (``x-message-deduplication``, an argument or the key of a policy, as the
+plugin rabbitmq_message_deduplication has it for queues.)
 
 What is in the queue is what is remembered, so nothing is written for it: at a start, the messages themselves tell.
 Where a policy comes into force later, so do those that are ready then; what is on the disk counts when it is read, and

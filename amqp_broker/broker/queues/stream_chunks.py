@@ -86,7 +86,7 @@ class BlocksRead(EntriesRead):
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class ChunkDeliveries(Deliveries):
-    """Where a consumer's chunks go."""
+    """The receiver of a consumer's chunks."""
 
     def deliver_chunk(self, chunk: Chunk) -> None:
         """Send a chunk to the client."""

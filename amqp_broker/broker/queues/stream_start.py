@@ -31,7 +31,7 @@ class Place(Enum):
 
 @dataclass(frozen=True, slots=True)
 class StreamStart:
-    """Where to begin: exactly one of the three.
+    """The start of a consumer in a stream: exactly one of the three.
 
     Args:
         place: by name.
