@@ -1,4 +1,4 @@
-"""A block of entries that a client of the stream protocol published in one go: one journal record, however many they are.
+"""A block of entries that a client of the stream protocol has published in one go: one journal record, however many.
 
 The entries are kept as they came, and go to clients of the same protocol as they lie on the disk. Each is an ordinary
 one, four bytes of length and a message of AMQP 1.0, or a sub-batch, which the client has put together and perhaps
