@@ -1,4 +1,4 @@
-"""What may go wrong with a connection to a broker, and failures of several tasks told as one."""
+"""Failures of a connection to a broker, and failures of several tasks told as one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import trio
 
 
 class BrokerUnreachable(Exception):
-    """There is no connection to the broker, or no more; the text says why."""
+    """The failure of a connection to the broker: there is none, or none any more; the text says why."""
 
 
 class RefusedByBroker(BrokerUnreachable):

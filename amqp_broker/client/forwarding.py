@@ -27,7 +27,7 @@ BLOCKED_PAUSE_S: Final = 0.05
 
 
 class AckMode(StrEnum):
-    """When a message is acknowledged at its source."""
+    """The mode of acknowledgement: when a message is acknowledged at its source."""
 
     ON_CONFIRM = "on-confirm"
     ON_PUBLISH = "on-publish"
@@ -36,7 +36,7 @@ class AckMode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """How a message is published.
+    """The exchange, the routing key and the header that a message is published with.
 
     Args:
         header: its content header.

@@ -18,12 +18,12 @@ QUERY_NAMES: Final = (
 
 
 class BadUri(ValueError):
-    """It is no address of a broker; the text says why, without the password."""
+    """A URI that is no address of a broker; the text says why, without the password."""
 
 
 @dataclass(frozen=True, slots=True)
 class AmqpUri:
-    """Where a broker is, and as whom to log in.
+    """The address of a broker, and the login to use there.
 
     Args:
         host: empty for the broker that reads it.

@@ -1,4 +1,4 @@
-"""Where a client wants to be: found out by beginning its conversation, in any protocol, with a broker that is empty.
+"""Discovery of the virtual host that a client wants: its conversation, in any protocol, begins with an empty broker.
 
 That broker knows all users and virtual hosts of the directory, so it answers as the owner of the virtual host would,
 and refuses who is to be refused. As soon as it has let the client into a virtual host, it is asked no more: what the
@@ -223,7 +223,7 @@ class Frames:
 
 
 class Heard:
-    """What a client has said and heard already, for whoever goes on with its conversation (``network/pump.py``).
+    """The beginning of a client's conversation, said and heard, for whoever goes on with it (``network/pump.py``).
 
     Args:
         arrival: of the client.

@@ -1,4 +1,4 @@
-"""Which node is to campaign first for a shard that nobody owns: the same answer on all nodes that know the same.
+"""The order in which nodes campaign for a shard that nobody owns: the same on all nodes that know the same.
 
 Whoever owns the least goes first, and what nobody owns is dealt out one after the other, so that the shards of a node
 that dies are spread over the others. Nodes that own as much are in another order for each shard (rendezvous hashing).

@@ -1,4 +1,4 @@
-"""What a node is told about its cluster: where etcd is, which cluster, who it is itself. Read from the settings.
+"""The configuration of a node in its cluster: where etcd is, which cluster, who it is itself. Read from the settings.
 
 etcd://10.0.0.1:2379,10.0.0.2:2379,10.0.0.3:2379/orders          etcds:// for TLS; user:password@ before the hosts
 
@@ -26,7 +26,7 @@ NAME: Final = "amqp-broker"
 
 @dataclass(frozen=True, slots=True)
 class ClusterConfiguration:
-    """What one node is told.
+    """The configuration of one node in its cluster.
 
     Args:
         cluster: its name, the same on all nodes.

@@ -39,7 +39,7 @@ Sections = dict[str, dict[tuple[str, ...], Entry]]  # as in definitions, each en
 
 
 class Place(NamedTuple):
-    """Where a virtual host is."""
+    """The place of a virtual host: its shard, and the number of its making."""
 
     shard: int
     made: int  # the number of its making, which no other has
@@ -47,7 +47,7 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Directory:
-    """What is in the directory.
+    """The content of the cluster's directory.
 
     Args:
         sections: the definitions.

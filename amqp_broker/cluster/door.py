@@ -25,7 +25,7 @@ FRAME_READ_BYTES: Final = 4_096
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """What both ends need to know of their own side.
+    """The identity of a node on a link: what both ends need to know of their own side.
 
     Args:
         cluster: its name.

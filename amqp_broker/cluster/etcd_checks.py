@@ -1,4 +1,4 @@
-"""Whether an etcd can be used, and whether what stands in it is of this release."""
+"""Checks that an etcd can be used, and that what stands in it is of this release."""
 
 from __future__ import annotations
 
