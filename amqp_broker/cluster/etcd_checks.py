@@ -15,7 +15,7 @@ BROKEN_ETCD: Final = ((3, 5, 0), (3, 5, 6))  # from, and the first that is right
 
 
 class CannotJoin(Exception):
-    """This node can be no part of the cluster; the text says why, and the way out."""
+    """The failure of this node to be part of the cluster; the text says why, and the way out."""
 
 
 async def check_etcd(etcd: EtcdClient, keys: Keys, shard_count: int) -> None:

@@ -51,7 +51,7 @@ class EtcdMissing(Exception):
 
 @dataclass(frozen=True, slots=True)
 class MemberPlace:
-    """Where a member answers.
+    """The address of a member of etcd.
 
     Args:
         host: its machine.

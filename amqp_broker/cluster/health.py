@@ -1,4 +1,4 @@
-"""What a load balancer is told by each node of a cluster, on the port of the HTTP API and without a password.
+"""Health checks of each node of a cluster, for load balancers, on the port of the HTTP API and without a password.
 
 GET /ready: 200 when clients that come here are served, by this node or through it; 503 else.
 GET /owner: 200 when this node owns the broker; 503 else.

@@ -23,7 +23,7 @@ ROOT_SHARD: Final = 0
 
 
 class BadKey(Exception):
-    """What stands in etcd cannot be read: somebody else writes there, or a newer release does."""
+    """A value in etcd that cannot be read: somebody else writes there, or a newer release does."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What a node knows of its cluster: who is there, who owns each shard, and which of them it owns itself.
+"""The state of a cluster as a node knows it: who is there, who owns each shard, and which of them it owns itself.
 
 Whoever waits for a change takes ``changed`` before looking. Holds no etcd; what follows etcd (``following.py``) is
 written here by ``node.py`` and ``shard.py``.
@@ -14,7 +14,7 @@ from amqp_broker.server.broker_server import BrokerServer
 
 
 class Known:
-    """What one node knows.
+    """The state of the cluster as one node knows it.
 
     Args:
         node_id: its own.
@@ -43,7 +43,7 @@ class Known:
 
 
 class KnownShard:
-    """What one node knows of one shard.
+    """The state of one shard as one node knows it.
 
     Args:
         known: what it knows besides.

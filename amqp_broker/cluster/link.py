@@ -1,4 +1,4 @@
-"""What a door and the owner say to each other before a client's bytes flow between them. No socket.
+"""The handshake of a door and the owner, before a client's bytes flow between them. No socket.
 
     door                                   owner
      | ---- hello: who calls, for whom ----> |
@@ -40,7 +40,7 @@ class NotTheOwner(LinkError):
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """Who calls, and for which client.
+    """The first frame of a door: who calls, and for which client.
 
     Args:
         cluster: its name.

@@ -23,7 +23,7 @@ UNAUTHENTICATED: Final = 16
 
 
 class EtcdUnavailable(Exception):
-    """There is no answer: whether the request was carried out is not known."""
+    """A request that etcd has not answered: whether it was carried out is not known."""
 
 
 class EtcdRefused(Exception):
@@ -45,7 +45,7 @@ class EtcdRefused(Exception):
 
 
 class Address:
-    """Where a member answers, and how to log in there.
+    """The address of a member of etcd, and how to log in there.
 
     Args:
         host: its name or address.
@@ -70,7 +70,7 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """How to log in to etcd; without a user there is no login."""
+    """The user, the password and the TLS context for etcd; without a user there is no login."""
 
     user: str = ""
     password: str = ""

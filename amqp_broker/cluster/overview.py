@@ -1,4 +1,4 @@
-"""What there is of a cluster, as etcd tells: nodes, who owns the broker, etcd's members. Changes nothing."""
+"""The overview of a cluster, as etcd tells: nodes, who owns the broker, etcd's members. Changes nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who owns a shard: taking it, keeping it, giving it up, and taking it back after the lease was lost.
+"""The ownership of a shard: taking it, keeping it, giving it up, and taking it back after the lease was lost.
 
 The owner's key goes with the lease of its node; the revision of the key is the epoch, which the store's fence compares
 with. Whoever puts the key while there is none is the owner, so there is at most one at any time, and epochs only grow.

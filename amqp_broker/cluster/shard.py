@@ -62,7 +62,7 @@ ASK_PAUSE_S: Final = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What a shard finds at its node, and shares with the node's other shards.
+    """The parts of its node that a shard uses, and shares with the node's other shards.
 
     Args:
         settings: limits and defaults of the broker.
