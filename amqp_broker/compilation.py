@@ -1,4 +1,4 @@
-"""What the sources say to mypyc, which may compile them (docs/architecture.md, "Compiled").
+"""Declarations in the sources for mypyc, which may compile them (docs/architecture.md, "Compiled").
 
 To the interpreter all of this means nothing.
 """

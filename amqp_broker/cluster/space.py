@@ -1,4 +1,4 @@
-"""What is done when etcd is full: it takes no writes any more, not even those that would make space.
+"""The reclaiming of space in an etcd that is full: it takes no writes any more, not even those that would make space.
 
 Old revisions are forgotten, each member gives the space back that this has left in its file, and the alarm is cleared,
 as its administrator would do by hand. It helps where what is live is less than etcd may hold; where it is more, the

@@ -30,7 +30,7 @@ LANES_PREFIX: Final = "lane/"
 
 
 class OwnershipLost(OSError):
-    """This node does not own the shard any more: nothing that it says from now on is kept."""
+    """The loss of the shard's ownership: nothing that this node says from now on is kept."""
 
 
 class _FenceClosed(Exception):

@@ -44,7 +44,7 @@ Progress = Callable[[int, int], None]  # bytes done, bytes in all
 
 
 class CannotTransfer(Exception):
-    """Nothing was changed; the text says why, and the way out."""
+    """The failure of a transfer: nothing was changed; the text says why, and the way out."""
 
 
 class _AtOneRevision(StoreAtOneRevision):

@@ -1,4 +1,4 @@
-"""What the owner does for etcd: old revisions are compacted away, and publishers wait before etcd's quota is used up.
+"""The owner's maintenance of etcd: old revisions are compacted away, and publishers wait before its quota is used up.
 
 etcd keeps every value that a key ever had until it is compacted, so the journal's pieces would fill it with what was
 removed long ago. When its quota is used up, it takes no writes at all until somebody has made space (``space.py``); so

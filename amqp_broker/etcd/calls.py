@@ -59,7 +59,7 @@ class Ended:
 
 
 class _Call:
-    """What is known of a call that goes on."""
+    """The state of a call that goes on."""
 
     __slots__ = ("explanation", "received", "status", "unsent")
 

@@ -1,4 +1,4 @@
-"""What is said to etcd and what it answers: each request written, each answer read (etcd's API reference, v3.4).
+"""The messages to etcd and from it: each request written, each answer read (etcd's API reference, v3.4).
 
 Requests are functions that return the encoded message; answers are classes with ``read``. Only what the cluster needs.
 """
@@ -46,7 +46,7 @@ def prefix_end(prefix: bytes) -> bytes:
 
 
 class Target(IntEnum):
-    """What of a key is compared."""
+    """The attribute of a key that a condition compares."""
 
     VERSION = 0
     CREATE_REVISION = 1
@@ -157,7 +157,7 @@ def _revision_in(fields: wire.Fields) -> int:
 
 @dataclass(frozen=True, slots=True)
 class RangeAnswer:
-    """What was read."""
+    """The answer to a range request: what was read."""
 
     revision: int
     entries: list[KeyValue]
@@ -174,7 +174,7 @@ class RangeAnswer:
 
 @dataclass(frozen=True, slots=True)
 class TransactionAnswer:
-    """Whether the conditions held, and what each of its reads found."""
+    """The answer to a transaction: whether the conditions held, and what each of its reads found."""
 
     revision: int
     succeeded: bool
@@ -222,7 +222,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class WatchAnswer:
-    """What happened to a watch: it was made, it was ended, or keys have changed."""
+    """An answer of a watch: it was made, it was ended, or keys have changed."""
 
     revision: int
     created: bool
@@ -304,7 +304,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class StatusAnswer:
-    """How a member is. Its request, ``STATUS``, is empty."""
+    """The answer to ``STATUS``, whose request is empty: how a member is."""
 
     member_id: int
     version: str
@@ -329,7 +329,7 @@ class StatusAnswer:
 
 
 class AlarmAction(IntEnum):
-    """What is done about alarms."""
+    """The action of a request about alarms."""
 
     LIST = 0
     CLEAR = 2
