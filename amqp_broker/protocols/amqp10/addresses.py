@@ -20,7 +20,7 @@ EXCHANGES: Final = "/exchanges/"
 
 
 class Node:
-    """What an address stands for.
+    """The exchange or queue that an address stands for.
 
     Args:
         exchange: where it publishes to; None for the one that each message names with ``to``.

@@ -75,7 +75,7 @@ ERROR_EFFORT: Final = 10  # about; see ``ClientConnection.has_cost``
 
 
 class Step(Enum):
-    """How far a connection is."""
+    """The steps of a connection, from its header to its end."""
 
     HEADER = auto()
     SASL = auto()

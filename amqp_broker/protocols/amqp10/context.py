@@ -1,4 +1,4 @@
-"""What the parts of a connection know of it, and links of their session: what was agreed on, and what it does for them.
+"""A connection as its parts know it, and a session as its links do: what was agreed on, and what it does for them.
 
 ``connection.py`` and ``session.py`` derive from these, and handle what comes in.
 """

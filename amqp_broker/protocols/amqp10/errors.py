@@ -43,7 +43,7 @@ _CONDITIONS: Final = {
 
 
 class Scope(Enum):
-    """What ends with an error."""
+    """The part of a connection that ends with an error."""
 
     LINK = auto()
     SESSION = auto()
@@ -51,7 +51,7 @@ class Scope(Enum):
 
 
 class ProtocolError(Exception):
-    """Something that the client is told of.
+    """An error that the client is told of.
 
     Args:
         condition: one of those above.

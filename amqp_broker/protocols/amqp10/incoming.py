@@ -149,7 +149,7 @@ class IncomingLink:
 
 
 class Target:
-    """Where messages with one address and key go."""
+    """The exchange and queues that messages with one address and key go to."""
 
     __slots__ = ("address", "exchange", "may_be_remembered", "queues")
 

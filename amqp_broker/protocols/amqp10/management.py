@@ -42,7 +42,7 @@ class Refusal(Exception):
 
 
 class Answer:
-    """What a request is answered with.
+    """The answer to a request.
 
     Args:
         status: as in HTTP.

@@ -54,7 +54,7 @@ class AnswersLink(OutgoingLink):
 
 
 class Request:
-    """What a client asks for."""
+    """A request of a client."""
 
     __slots__ = ("body", "message_id", "method", "target")
 

@@ -1,4 +1,4 @@
-"""What a message of AMQP 1.0 is in the queues, and what one of the queues is in AMQP 1.0 (docs/amqp10.md has a table).
+"""Messages of AMQP 1.0 as they are in the queues, and those of the queues in AMQP 1.0 (docs/amqp10.md has a table).
 
 In the queues header and body travel in the encoding of AMQP 0-9-1, as those of all protocols do. What that cannot say
 (types, subject, footer ...) is kept beside it: the sections, as they came, in one header of the message, from which
@@ -47,7 +47,7 @@ GROUP_ID: Final = 10
 
 
 class Content:
-    """What a message that is published becomes.
+    """The content header that a published message gets, and what else is read from its sections.
 
     Args:
         header: the content header, of an empty body.
@@ -71,7 +71,7 @@ class Content:
 
 
 class Outgoing:
-    """What messages with one content header and address become for a client of AMQP 1.0.
+    """The sections that messages with one content header and address get for a client of AMQP 1.0.
 
     Args:
         fields: durable, priority and ttl of the header section.

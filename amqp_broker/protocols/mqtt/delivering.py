@@ -41,7 +41,7 @@ TOPIC_ALIASES_MAX: Final = 256  # for each client, where it allows as many
 
 
 class DeliveringAtMostOnce(Deliveries):
-    """Where the messages of a client's queue for QoS 0 go."""
+    """The receiver of the messages of a client's queue for QoS 0."""
 
     def __init__(self, connection: Link, subscribing: Subscribing, composer: Composer) -> None:
         self._connection = connection
@@ -145,7 +145,7 @@ class Composer:
 
 
 class Delivering(Deliveries):
-    """Where the messages go that the client acknowledges; for those who look on, the connection's only channel.
+    """The receiver of the messages that the client acknowledges; for those who look on, the connection's only channel.
 
     Args:
         connection: whose it is.

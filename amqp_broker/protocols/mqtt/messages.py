@@ -1,4 +1,4 @@
-"""What a message of MQTT is in the queues, and what a message of the queues is in MQTT (docs/mqtt.md has the table).
+"""Messages of MQTT as they are in the queues, and those of the queues in MQTT (docs/mqtt.md has the table).
 
 Header and body travel in the encoding of AMQP 0-9-1. Most messages of a publisher are alike in all but their bodies, so
 what a set of properties becomes is remembered by the bytes it has, in both directions; how much is remembered is
@@ -55,7 +55,7 @@ FLAGS_OFFSET: Final = 12  # of a content header: behind the body's size
 
 
 class Content:
-    """What a message says of itself, in the terms of MQTT.
+    """The properties of a message, and how it was published, in the terms of MQTT.
 
     Args:
         qos: that it was published with.
