@@ -1,4 +1,5 @@
-"""What an administrator changes from a task of its own: when a queue can tell how it stands, and when it is durable.
+"""Changes that an administrator makes from a task of its own: when a queue can tell how it stands, and when they are
+durable.
 
 Holds no way of asking; those are the control socket and the HTTP API.
 """

@@ -69,7 +69,7 @@ async def _shared_with_nobody() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """What can be controlled.
+    """The parts of a server that the control socket acts on.
 
     Args:
         broker: the broker; raises AdministrationError where there is none here.

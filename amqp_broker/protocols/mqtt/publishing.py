@@ -44,7 +44,7 @@ TARGETS_MAX: Final = 1_024  # topics whose route a connection remembers
 
 
 class Target:
-    """Where the messages of one topic go."""
+    """The exchange and queues that the messages of one topic go to."""
 
     __slots__ = ("address", "exchange", "is_own", "may_be_remembered", "own_name", "queues", "routing_key")
 

@@ -93,7 +93,7 @@ def return_code(reason: int) -> int:
 
 
 class MqttError(Exception):
-    """What a peer sent cannot be accepted: its connection ends.
+    """An error in what a peer sent, which cannot be accepted: its connection ends.
 
     Args:
         reason: what an MQTT 5 peer is told.

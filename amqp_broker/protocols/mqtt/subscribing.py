@@ -50,7 +50,7 @@ HIGH: Final = "qos1"
 
 
 class Options:
-    """What a client wants of one subscription."""
+    """The options that a client has chosen for one subscription."""
 
     __slots__ = ("identifier", "no_local", "qos", "retain_as_published")
 
@@ -81,7 +81,7 @@ def _options_of(table: Table) -> Options:
 
 
 class Wanted:
-    """How a message of a topic is wanted, by all the subscriptions together that it matches."""
+    """The options for a message of a topic, of all the subscriptions together that it matches."""
 
     __slots__ = ("encoded_topic", "identifiers", "qos", "retain_as_published", "topic")
 

@@ -23,7 +23,7 @@ KNOWN_PREFIXES: Final = ("/temp-queue", "/exchange", "/topic", "/queue", "/amq/q
 
 
 class Destination:
-    """What a path stands for.
+    """The exchange and routing key that the path of a destination stands for.
 
     Args:
         kind: one of the constants above.

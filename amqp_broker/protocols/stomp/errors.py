@@ -6,7 +6,7 @@ from amqp_broker.errors import REPLY_TEXT_BYTES_MAX, AmqpError
 
 
 class StompError(Exception):
-    """Something that the client is told of with ERROR.
+    """An error that the client is told of with ERROR.
 
     Args:
         message: the header ``message``: what kind of mistake it is.

@@ -1,4 +1,4 @@
-"""What a message of STOMP is in the queues, and what a message of the queues is in STOMP (docs/stomp.md has the table).
+"""Messages of STOMP as they are in the queues, and those of the queues in STOMP (docs/stomp.md has the table).
 
 Header and body travel in the encoding of AMQP 0-9-1. Most messages of a publisher are alike in all but their bodies, so
 what a set of headers becomes is remembered, in both directions; how much is remembered is bounded.

@@ -31,7 +31,7 @@ IMPERSONATOR: Final = "impersonator"  # the tag of users that may publish in the
 
 
 class Target:
-    """Where the messages of one destination go."""
+    """The exchange and queues that the messages of one destination go to."""
 
     __slots__ = ("address", "exchange", "may_be_remembered", "queues")
 

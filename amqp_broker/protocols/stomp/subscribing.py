@@ -40,7 +40,7 @@ NUMBER_DIGITS_MAX: Final = 18
 
 
 class Settled:
-    """What an ACK or a NACK says.
+    """The settlement that an ACK or a NACK asks for, and the delivery that it names.
 
     Args:
         number: of the delivery that it names.

@@ -55,7 +55,7 @@ Handler = Callable[[Fields], bytes]
 
 
 class Step(IntEnum):
-    """How far the login is."""
+    """The steps of the login."""
 
     BEGUN = 0
     AUTHENTICATED = 1  # Tune was sent

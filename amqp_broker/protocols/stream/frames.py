@@ -24,7 +24,7 @@ _KEY: Final = struct.Struct(">HH")
 
 
 class Malformed(Exception):
-    """What has come is no frame, or none of the command that it says it is."""
+    """Bytes that are no frame, or none of the command that they say they are."""
 
 
 class FrameSplitter:

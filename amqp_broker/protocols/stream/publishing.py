@@ -137,7 +137,7 @@ class Entries:
 
 
 class Gathered:
-    """What a publisher has published and is to be stored.
+    """Entries that a publisher has published and that are to be stored together.
 
     Args:
         publisher: who.

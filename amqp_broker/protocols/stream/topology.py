@@ -39,7 +39,7 @@ NUMBER_ARGUMENTS: Final = (
 
 
 class Topology:
-    """What a connection that is open says of streams.
+    """The commands of an open connection about streams and super streams.
 
     Args:
         connection: whose it is.
