@@ -35,7 +35,7 @@ ALGORITHMS = {"scrypt": SCRYPT, "sha256": SHA256, "sha512": SHA512}
 
 @dataclass(frozen=True, slots=True)
 class Controlled:
-    """What the commands of one client act on.
+    """The broker that the commands of one client act on, and its surroundings.
 
     Args:
         broker: the broker.

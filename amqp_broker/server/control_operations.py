@@ -1,4 +1,4 @@
-"""What rabbitmqctl asks for beyond the nouns' commands: a trial of a password, and all connections.
+"""Commands that rabbitmqctl needs beyond those of the nouns: a trial of a password, and all connections.
 
 Part of what can be asked for on the control socket (``control_commands.py``).
 """

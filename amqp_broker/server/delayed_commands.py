@@ -1,4 +1,4 @@
-"""What can be asked for on the control socket about delayed messages: to list and search, cancel and deliver them."""
+"""The commands of the control socket for delayed messages: to list and search, cancel and deliver them."""
 
 from __future__ import annotations
 

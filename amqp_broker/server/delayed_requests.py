@@ -1,4 +1,4 @@
-"""What is asked for with the messages that an exchange holds back, as JSON: which are shown, cancelled, let go now.
+"""Requests about the messages that an exchange holds back, as JSON: which are shown, cancelled, let go now.
 
 The control socket and the HTTP API take the same. Loaded when somebody asks for it.
 """

@@ -1,4 +1,4 @@
-"""What can be asked for on the control socket of federation. Upstreams are set and cleared as parameters."""
+"""The commands of the control socket for federation. Upstreams are set and cleared as parameters."""
 
 from __future__ import annotations
 

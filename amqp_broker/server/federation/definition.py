@@ -1,4 +1,4 @@
-"""What the parameters of federation say, checked, with RabbitMQ's texts for what is wrong (RabbitMQ docs, "Federation
+"""Parameters of federation, checked and read, with RabbitMQ's texts for what is wrong (RabbitMQ docs, "Federation
 Reference"). Besides RabbitMQ's keys there is ``paused``.
 
 Of RabbitMQ's keys ``ha-policy``, ``bind-nowait`` and ``channel-use-mode`` are taken and mean nothing here.

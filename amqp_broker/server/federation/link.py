@@ -29,7 +29,7 @@ FAREWELL_S: Final = 5.0
 
 
 class LinkName(NamedTuple):
-    """Which link.
+    """The name of a federation link.
 
     Args:
         kind: ``exchange`` or ``queue``.
@@ -46,7 +46,7 @@ class LinkName(NamedTuple):
 
 @dataclass(slots=True)
 class State:
-    """How a link is, for whoever looks."""
+    """The state of a link, for whoever looks."""
 
     state: str = "starting"  # starting, running, error, paused
     reason: str = ""  # why it does not run

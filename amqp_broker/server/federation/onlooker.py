@@ -1,4 +1,4 @@
-"""What federation links want to know of their broker: bindings, consumers, and what of theirs has gone."""
+"""An onlooker that tells federation links of their broker: bindings, consumers, and what of theirs has gone."""
 
 from __future__ import annotations
 
