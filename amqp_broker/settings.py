@@ -60,7 +60,8 @@ def _setting(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What an administrator can choose. Made once, never changed; every part of the broker is handed the same one.
+    """The settings that an administrator can choose. Made once, never changed; every part of the broker is handed the
+    same object.
 
     Raises:
         SettingError: a value has the wrong type or is out of bounds.
@@ -472,7 +473,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What there is to know of one setting."""
+    """The description of one setting: all that there is to know of it."""
 
     name: str
     kind: Any  # the type: int, str, tuple[str, ...] or a Literal

@@ -1,4 +1,4 @@
-"""How much memory this process occupies, asked of macOS's kernel: there is no /proc, and getrusage knows the peak only.
+"""The memory that this process occupies, asked of macOS's kernel: there is no /proc, and getrusage knows the peak only.
 
 Does not hold what is done with it; that is ``resources.py``.
 """

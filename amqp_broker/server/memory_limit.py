@@ -21,7 +21,7 @@ _FILES = {"cgroup2": ("memory.max", "memory.high"), "cgroup": ("memory.limit_in_
 
 
 class MemoryLimit(NamedTuple):
-    """So many bytes, and what it is that sets this limit, for people."""
+    """The memory limit in bytes, and what it is that sets it, for people."""
 
     size_bytes: int
     set_by: str

@@ -1,4 +1,4 @@
-"""What the control socket is asked to do with a queue's messages: show, move, copy and delete them.
+"""Commands of the control socket for a queue's messages: show, move, copy and delete them.
 
 Whoever may open the socket may do all of it, to exclusive queues as well. What is asked for is read in
 ``message_requests.py``. Loaded when somebody asks.

@@ -1,4 +1,4 @@
-"""What is asked for with a queue's messages, as JSON: which of them, and where they go.
+"""Requests about a queue's messages, as JSON: which of them, and where they go.
 
 The control socket and the HTTP API take the same. Holds no way of asking, and does nothing with the messages.
 """
@@ -37,7 +37,7 @@ FILTER_FIELDS: Final = ("exchange", "routing_key", "search", "headers", "propert
 
 
 class BadMessageRequest(AdministrationError):
-    """What is asked for makes no sense; the text names the field and what it may be."""
+    """A request that makes no sense; the text names the field and what it may be."""
 
 
 def read_bounds(queue: Queue, fields: Mapping[str, Any]) -> PeekBounds:

@@ -1,4 +1,4 @@
-"""What can be asked for on the control socket of where messages go: what was dropped, traces, routes explained."""
+"""Commands of the control socket about where messages go: what was dropped, traces, routes explained."""
 
 from __future__ import annotations
 

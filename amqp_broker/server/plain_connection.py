@@ -1,4 +1,4 @@
-"""What a protocol of somebody's own derives from (docs/plugins.md): a connection with one channel that logs in,
+"""The base class for a protocol of somebody's own (docs/plugins.md): a connection with one channel that logs in,
 publishes, and takes messages out of queues. What its bytes mean is the protocol's.
 
 Not here: consumers. A protocol that wants them is written as those in ``protocols/`` are.
@@ -206,7 +206,7 @@ class PlainConnection(OneChannelConnection):
 
 
 class OneChannel:
-    """What stands for the channel of a connection (``broker/observer.py``)."""
+    """The object that stands for the channel of a connection (``broker/observer.py``)."""
 
     number = 1
 

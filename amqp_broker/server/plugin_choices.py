@@ -1,4 +1,4 @@
-"""Which plugins an operator has switched on or off: the file ``enabled_plugins`` in the data folder.
+"""The plugins that an operator has switched on or off: the file ``enabled_plugins`` in the data folder.
 
 One object of JSON, a name to ``"on"`` or ``"off"``; what is not in it is as its kind is by default (``ON_BY_DEFAULT``).
 Whoever changes it while a broker runs lets the broker do it (``plugins.py``). Loads no plugin.

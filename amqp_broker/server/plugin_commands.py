@@ -1,4 +1,4 @@
-"""What can be asked for on the control socket about plugins: to switch them on and off."""
+"""Commands of the control socket about plugins: to switch them on and off."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ PORT_MAX: Final = 65_535
 
 
 class PluginListener(NamedTuple):
-    """Where a package's protocol is to be spoken."""
+    """A port on which a package's protocol is to be spoken."""
 
     protocol: str
     port: int

@@ -26,7 +26,7 @@ INTERVAL_S: Final = 1.0
 
 
 class PluginWatch:
-    """Whether one event loop turns, and which plugin is to blame when it does not.
+    """The watch over one event loop: whether it turns, and which plugin is to blame when it does not.
 
     Args:
         plugins: that are used, by the values of their entry points; it may grow.

@@ -30,7 +30,7 @@ SwitchOff = Callable[[], None]
 
 
 class Plugins:
-    """What is on in one broker.
+    """The plugins that are on in one broker.
 
     Args:
         broker: whose.

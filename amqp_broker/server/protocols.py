@@ -16,7 +16,7 @@ from amqp_broker.protocols.amqp091.connection import Connection
 
 
 class ClientConnection(Conversation, Protocol):
-    """What the server asks of a protocol's connection, beside what the pump does (docs/architecture.md)."""
+    """The members that the server asks of a protocol's connection, beside what the pump does (docs/architecture.md)."""
 
     @property
     def virtual_host_name(self) -> str:

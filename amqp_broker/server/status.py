@@ -53,7 +53,7 @@ class Server(Protocol):
 
 
 class ListenerStatus(TypedDict):
-    """Where it listens; the protocol is ``amqp``, ``mqtt``, ``http`` or ``metrics``."""
+    """The address and port of a listener; the protocol is ``amqp``, ``mqtt``, ``http`` or ``metrics``."""
 
     protocol: str
     address: str
@@ -62,7 +62,7 @@ class ListenerStatus(TypedDict):
 
 
 class ServerStatus(TypedDict):
-    """How a broker is."""
+    """The status of a broker."""
 
     version: str
     is_compiled: bool

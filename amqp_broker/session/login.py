@@ -16,7 +16,7 @@ from amqp_broker.broker.virtual_host import VirtualHost
 
 
 class Refusal(Enum):
-    """Why a client is refused."""
+    """The reason why a client is refused."""
 
     UNKNOWN_MECHANISM = auto()
     MALFORMED_RESPONSE = auto()

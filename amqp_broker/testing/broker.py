@@ -214,7 +214,7 @@ class AsyncVirtualHostView(View):
 
 
 class AsyncBroker(AsyncVirtualHostView):
-    """What ``async with Broker() as broker`` gives. Made by ``Broker`` only."""
+    """The broker that ``async with Broker() as broker`` gives. Made by ``Broker`` only."""
 
     def add_virtual_host(self, name: str) -> AsyncVirtualHostView:
         """Create one more virtual host; as ``Broker.add_virtual_host``, and it takes a moment only."""

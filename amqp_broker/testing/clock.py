@@ -16,7 +16,7 @@ IDLE_TIMEOUT_S = 5.0
 
 
 class _ClockView:
-    """What both kinds of clock offer without waiting."""
+    """The operations that both kinds of clock offer without waiting."""
 
     def __init__(self, engine: Engine, runner: ThreadRunner | NurseryRunner) -> None:
         self._engine = engine

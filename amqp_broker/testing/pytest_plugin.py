@@ -127,8 +127,8 @@ def amqp_url(amqp_broker: VirtualHostView | ForeignBroker) -> str:
 
 
 class ForeignBroker:
-    """What ``amqp_broker`` is with ``--amqp-broker-url``: it has its address, and can wait for what others know. A test
-    that asks for more is skipped.
+    """The fixture ``amqp_broker`` with ``--amqp-broker-url``: it has its address, and can wait for what others know. A
+    test that asks for more is skipped.
 
     Args:
         url: where it is.

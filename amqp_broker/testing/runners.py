@@ -24,7 +24,7 @@ Answer = TypeVar("Answer")
 
 
 class Runner(Protocol):
-    """How to reach an engine in its own loop."""
+    """The way to reach an engine in its own loop."""
 
     def look(self, question: Callable[[], Answer]) -> Answer:
         """Ask something that does not wait."""

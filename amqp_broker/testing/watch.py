@@ -16,7 +16,7 @@ ERRORS_MAX = 100
 
 
 class PublishFault(Enum):
-    """What may happen to a publish."""
+    """A fault that may happen to a publish."""
 
     NACK = auto()  # it is refused
     LOSE = auto()  # the connection drops before the broker takes it
@@ -33,7 +33,7 @@ class Hold:
 
 @dataclass
 class SpaceWatch:
-    """What is remembered of one virtual host."""
+    """The record of one virtual host: all that is remembered of it."""
 
     remembered: RecentMessages
     unrouted: Unrouted = field(default_factory=Unrouted)
@@ -45,7 +45,7 @@ class SpaceWatch:
 
 
 class Watch:
-    """What is remembered of a whole broker.
+    """The record of a whole broker: all that is remembered of it.
 
     Args:
         remember: how many messages of each virtual host.

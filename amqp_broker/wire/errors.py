@@ -1,4 +1,4 @@
-"""What the wire floor raises for bytes that mean nothing, and for values that have no bytes.
+"""Exceptions that the wire floor raises for bytes that mean nothing, and for values that have no bytes.
 
 Holds two exceptions. The violations that have a reply code of their own are ``AmqpError``, one floor down.
 """

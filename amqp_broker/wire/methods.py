@@ -95,7 +95,7 @@ class Access:
 
 
 class _Codec(NamedTuple):
-    """How a field of one AMQP type is read and written, and what it is when nobody gave it a value."""
+    """The codec of one AMQP type: how a field is read and written, and what it is when nobody gave it a value."""
 
     decode: Callable[[bytes, int], tuple[Any, int]]
     encode: Callable[[Any], bytes]
@@ -141,7 +141,7 @@ def _bits_codec(names: tuple[str, ...]) -> _Codec:
 
 
 class _Step(NamedTuple):
-    """What is read or written in one go: a field, or the bits that share an octet."""
+    """A unit that is read or written in one go: a field, or the bits that share an octet."""
 
     names: tuple[str, ...]
     is_bits: bool

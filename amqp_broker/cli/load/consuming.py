@@ -14,7 +14,7 @@ _ACK_METHOD = 60 << 16 | 80
 
 
 class Consumer:
-    """One of them.
+    """A consumer of the load that ``amqp-broker bench`` makes.
 
     Args:
         plan: what it does.

@@ -17,7 +17,7 @@ _STAMP = struct.Struct(">Q")
 
 
 class Publisher:
-    """One of them.
+    """A publisher of the load that ``amqp-broker bench`` makes.
 
     Args:
         plan: what it does.

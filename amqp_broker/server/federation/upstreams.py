@@ -1,4 +1,4 @@
-"""Which links there are to be: of policies, and of the parameters that these name.
+"""The federation links that there are to be: of policies, and of the parameters that these name.
 
 Pure; what runs them is ``supervisor.py``.
 """

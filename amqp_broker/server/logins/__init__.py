@@ -1,4 +1,4 @@
-"""Who logs in and what they may do, where others than the broker decide it: back ends, and how they are asked.
+"""Back ends for logins and permissions: others than the broker that decide who logs in and what they may do.
 
 Loaded only where the setting ``auth_backends`` names another than ``internal``.
 """

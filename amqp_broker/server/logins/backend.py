@@ -20,7 +20,7 @@ class BackendFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Somebody whom a back end knows.
+    """A user whom a back end knows.
 
     Args:
         name: of the user.

@@ -1,4 +1,4 @@
-"""What goes wrong with back ends before anybody is asked. A file of its own: who reports it loads no back end."""
+"""Errors of back ends before anybody is asked. A file of its own: who reports them loads no back end."""
 
 
 class CannotAskBackend(Exception):

@@ -44,7 +44,7 @@ THREADS_MAX: Final = 32  # that wait for the directory, with those for whose ans
 
 @dataclass(frozen=True, slots=True)
 class DirectoryUser(Person):
-    """Somebody whom the directory knows.
+    """A user whom the directory knows.
 
     Args:
         dn: the distinguished name.

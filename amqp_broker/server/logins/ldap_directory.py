@@ -101,7 +101,7 @@ class Directory:
 
 
 class Answers:
-    """What a directory says, over a connection that is logged in (``ldap_queries.Directory``)."""
+    """The answers of a directory, over a connection that is logged in (``ldap_queries.Directory``)."""
 
     def __init__(self, connection: Any, settings: Settings) -> None:
         self._connection = connection

@@ -38,7 +38,7 @@ class BadQuery(ValueError):
 
 
 class Directory(Protocol):
-    """What is asked of a directory."""
+    """The look-ups that are made in a directory."""
 
     def exists(self, dn: str, attribute: str = "", value: str = "") -> bool:
         """Whether there is an object; with an attribute, whether it has that value there."""
@@ -52,7 +52,7 @@ class Directory(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked, of whom.
+    """The context of an LDAP query: the directory that is asked, and the values of variables.
 
     Args:
         directory: who answers.

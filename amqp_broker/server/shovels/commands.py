@@ -1,4 +1,4 @@
-"""What can be asked for on the control socket of shovels. They are set and cleared as the parameters that they are."""
+"""Commands of the control socket about shovels. Shovels are set and cleared as the parameters that they are."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""What a shovel's parameter says, checked, with RabbitMQ's texts for what is wrong (RabbitMQ docs, "Configuring Dynamic
-Shovels"). Besides RabbitMQ's keys there is ``paused``.
+"""The definition of a shovel, read from its parameter and checked, with RabbitMQ's texts for what is wrong (RabbitMQ
+docs, "Configuring Dynamic Shovels"). Besides RabbitMQ's keys there is ``paused``.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from amqp_broker.wire.table import Table
 
 @dataclass(slots=True)
 class State:
-    """How a shovel is, for whoever looks."""
+    """The state of a shovel, for whoever looks."""
 
     state: str = "starting"  # starting, running, terminated, paused
     reason: str = ""  # why it does not run
