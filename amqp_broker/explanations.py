@@ -1,4 +1,4 @@
-"""What is told of mistakes that the system and Python's libraries have found, in words for who made them.
+"""Explanations of mistakes that the system and Python's libraries have found, in words for who made them.
 
 Holds the words only. Who tells them says of what, and the way out.
 """

@@ -1,4 +1,4 @@
-"""What the broker tells its administrator: structured lines on standard error, through the standard logging module.
+"""The broker's log for its administrator: structured lines on standard error, through the standard logging module.
 
 A line is an event with fields, written as ``key=value`` or as a JSON object. Every value is quoted so that nothing a
 client sends can begin a line of its own or pass for another field. Passwords and message bodies are never handed in.

@@ -76,7 +76,7 @@ def find_block_headers(data: bytes) -> Iterator[tuple[int, BlockHeader]]:
 
 
 class Stamp(NamedTuple):
-    """What all blocks of one batch have in common."""
+    """The fields that all blocks of one batch have in common."""
 
     epoch: int
     batch: int

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 
 class JournalError(Exception):
-    """Anything that a journal reports; its text is fit for an operator to read."""
+    """An error that a journal reports; its text is fit for an operator to read."""
 
 
 class JournalFull(JournalError):
-    """There was no space for the next segment, and nothing of the batch was written.
+    """The disk has no space for the next segment, and nothing of the batch was written.
 
     Not final: the same batch may be written again when there is space.
     """
@@ -42,7 +42,7 @@ class NotAllowed(JournalError):
 
 
 class FormatNotSupported(JournalError):
-    """What is in the journal is intact, but this release does not know the format or the meaning: another wrote it."""
+    """A journal is intact, but this release does not know its format or a record's meaning: another wrote it."""
 
 
 class JournalDamaged(JournalError):

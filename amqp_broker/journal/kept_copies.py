@@ -40,7 +40,7 @@ class Readable(Protocol):
 
 @dataclass(slots=True)
 class Kept:
-    """What is known of one file: its copy here, and what the store has of it."""
+    """The knowledge of one file: its copy here, and what the store has of it."""
 
     file_id: str
     local: File

@@ -35,7 +35,7 @@ Progress: TypeAlias = Callable[[int, int], None]
 
 
 class Batch(Protocol):
-    """What is written and committed at once. Made by `Journal.take_batch`; opaque to the owner."""
+    """The records that are written and committed at once. Made by `Journal.take_batch`; opaque to the owner."""
 
     @property
     def end_position(self) -> int:

@@ -16,7 +16,7 @@ _TRIAL_NAME = "reserve.new"  # removed at the start, should a crash leave it
 
 
 class Reserve:
-    """What one journal has set aside.
+    """The space that one journal has set aside.
 
     Args:
         files: the journal's folder.

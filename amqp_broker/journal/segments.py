@@ -88,7 +88,7 @@ class Block(NamedTuple):
 
 
 class BadBlock(Exception):
-    """There is no intact block at this offset."""
+    """A block that is not intact, or is not there, at this offset."""
 
     def __init__(self, offset: int, reason: str) -> None:
         super().__init__(reason)

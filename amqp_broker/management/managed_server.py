@@ -27,7 +27,7 @@ def name_of_node(name: str) -> str:
 
 
 class ManagedServer:
-    """What administrators see and change of one server.
+    """One server as administrators see and change it.
 
     Args:
         server: which; it need not be open yet.

@@ -23,7 +23,7 @@ SERVICE = "amqp_broker.management.http.service"
 
 
 class Management(ManagedServer):
-    """What administrators see and change of one server.
+    """The management of one server: what administrators see and change.
 
     Args:
         server: which; it need not be open yet.

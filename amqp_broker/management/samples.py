@@ -27,7 +27,7 @@ ALL: Key = ("all",)
 
 
 class Series:
-    """How the numbers of one thing were.
+    """The past numbers of one thing.
 
     Args:
         kept: how many looks are kept.
@@ -56,7 +56,7 @@ class Series:
 
 
 class Samples:
-    """How the numbers of one broker were.
+    """The past numbers of one broker.
 
     Args:
         things: what there is now, each with its key and its numbers.

@@ -55,7 +55,7 @@ class CannotListen(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where clients can connect.
+    """An address where clients can connect.
 
     Args:
         host: the name as it was asked for.

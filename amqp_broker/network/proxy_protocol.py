@@ -22,7 +22,7 @@ TCP4, TCP6 = 0x11, 0x21
 
 
 class BadProxyHeader(Exception):
-    """What came first is no header of the PROXY protocol; the text says what it is."""
+    """The first bytes are no header of the PROXY protocol; the text says what they are."""
 
 
 async def read_proxy_header(stream: trio.abc.ReceiveStream, peer: Peer) -> Peer:

@@ -68,7 +68,7 @@ Argument = TypeVar("Argument")
 
 
 class Conversation(Protocol):
-    """What is pumped; each protocol's connection is one. Its duties and ours are in ``docs/architecture.md``."""
+    """A conversation that is pumped: each protocol's connection. Its duties and ours are in ``docs/architecture.md``."""
 
     finished: bool
     is_reading_paused: bool
@@ -110,7 +110,7 @@ class OutputGate(Protocol):
 
 
 class Beginning(Protocol):
-    """How a client's conversation began, which somebody else had with it."""
+    """The beginning of a client's conversation, which somebody else had with it."""
 
     @property
     def heard(self) -> bytes:

@@ -1,4 +1,4 @@
-"""Whose turn it is to be read, when more arrives than can be handled at once.
+"""Turns of connections to be read, when more arrives than can be handled at once.
 
 A client with little to say is read as soon as it has said it. One that fills what is read at once, or whose last chunk
 took long, is busy: in each round of the event loop only so many of the busy ones are read as fit into ``ROUND_S_MAX``,

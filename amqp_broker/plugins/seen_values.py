@@ -25,7 +25,7 @@ _RECORD: Final = struct.Struct(f">Q{DIGEST_BYTES}s")  # expires, in milliseconds
 
 
 class Seen(NamedTuple):
-    """What is remembered of a value."""
+    """The record of a value in memory."""
 
     deadline_ms: int | None  # on the monotonic clock; None for never
     reference: int  # of the record

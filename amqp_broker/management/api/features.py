@@ -1,4 +1,4 @@
-"""What this broker has, as RabbitMQ names it: extensions, feature flags; what concerns clusters (there are none);
+"""Features of this broker, as RabbitMQ names them: extensions, feature flags; what concerns clusters (there are none);
 and the page that says where the API is.
 """
 

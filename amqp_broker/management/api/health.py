@@ -1,4 +1,4 @@
-"""Whether all is well: checks that a load balancer or an orchestrator asks for; 503 says that something is not."""
+"""Health: checks that a load balancer or an orchestrator asks for; 503 says that something is not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where messages go, under ``/api/x/``: what was dropped and why, traces of messages, routes explained.
+"""Ways of messages, under ``/api/x/``: what was dropped and why, traces of messages, routes explained.
 
 None of these is RabbitMQ's; docs/tracing.md says what they take and answer.
 """

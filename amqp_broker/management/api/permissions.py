@@ -1,4 +1,4 @@
-"""What users may do in virtual hosts, and with the routing keys of topic exchanges."""
+"""Permissions of users in virtual hosts, and with the routing keys of topic exchanges."""
 
 from __future__ import annotations
 

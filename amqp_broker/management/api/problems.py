@@ -1,4 +1,4 @@
-"""What is wrong now: what an administrator should look at first, the worst in front.
+"""Problems of the present: what an administrator should look at first, the worst in front.
 
 Each problem names what it concerns, so that a page can lead there. Holds no page and no texts in a language other than
 the API's.

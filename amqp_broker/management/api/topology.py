@@ -1,4 +1,4 @@
-"""What leads where in a virtual host, as a graph with its rates: exchanges, queues, bindings and dead-lettering.
+"""The topology of a virtual host, as a graph with its rates: exchanges, queues, bindings and dead-lettering.
 
 A graph that nobody can see at once is of no use, so there is an end to it; ``focus`` shows what is around one thing,
 and ``name`` what has a text in its name. Holds no layout.

@@ -1,4 +1,4 @@
-"""How many requests begin in one round of the event loop: one, however many connections ask at the same time.
+"""Admission of requests: one begins in a round of the event loop, however many connections ask at the same time.
 
 What a request costs at once is some milliseconds; a crowd of them in one round would make everybody else wait for all.
 """

@@ -1,4 +1,4 @@
-"""Who asks, and whether they may: HTTP's Basic authentication, RabbitMQ's tags, and the access of each endpoint.
+"""Authentication and access of who asks: HTTP's Basic authentication, RabbitMQ's tags, and the access of each endpoint.
 
 Passwords are verified as for AMQP: the slow ones in threads, two at a time, whoever asks, and a wrong one ends the
 connection. Holds no users.

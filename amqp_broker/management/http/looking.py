@@ -34,7 +34,7 @@ Look = Callable[[Call, Request], Awaitable[Answer]]
 
 
 class Looking:
-    """Those who watch one server.
+    """Requests that look at one server and stay.
 
     Args:
         look: answers a request in the name of whoever made the call.

@@ -1,4 +1,4 @@
-"""What is asked and what is answered: a request with its path taken apart, an answer, and the answers to mistakes.
+"""Requests and answers: a request with its path taken apart, an answer, and the answers to mistakes.
 
 A path is split at its slashes first and decoded then, so that ``%2F`` is a part of a name and never a way to somewhere
 else; ``..`` is a name like any other. Holds no bytes of HTTP; those are h11's (``conversation.py``).
@@ -55,7 +55,7 @@ def not_authorised(reason: str) -> HttpError:
 
 @dataclass(slots=True)
 class Answer:
-    """What is answered."""
+    """An answer over HTTP."""
 
     status: int = 200
     body: bytes = b""

@@ -1,4 +1,4 @@
-"""Which endpoint a path leads to, and what it lets whom do.
+"""The router: the endpoint that a path leads to, and what it lets whom do.
 
 Holds the tree of paths. The endpoints are in ``api/``, one file a noun; ``api/endpoints.py`` lists them.
 """
@@ -19,7 +19,7 @@ Handler = Callable[["Call"], Awaitable[Answer]]
 
 
 class Access(Enum):
-    """Who may call an endpoint (RabbitMQ docs, "Management Plugin", permissions)."""
+    """The users that may call an endpoint (RabbitMQ docs, "Management Plugin", permissions)."""
 
     ANYBODY = auto()  # without a login
     MANAGEMENT = auto()  # whoever may use the API at all
@@ -32,7 +32,7 @@ class Access(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """What can be done at a path.
+    """The methods of a path, and what does them.
 
     Args:
         methods: by name, what does it, and who may.

@@ -1,4 +1,4 @@
-"""Who has logged in to the page: a cookie stands for the password from then on, and a second secret for each change.
+"""Sessions of the page: a cookie stands for the password from then on, and a second secret for each change.
 
 The cookie is out of scripts' reach (HttpOnly) and is not sent from other sites (SameSite=Strict). A change that is
 asked for with the cookie alone is refused: it needs the secret that the page was told at its login, in a header that no

@@ -1,4 +1,4 @@
-"""What Prometheus reads: sums at ``/metrics``, each queue, channel and connection at ``/metrics/per-object``, and some
+"""Metrics for Prometheus: sums at ``/metrics``, each queue, channel and connection at ``/metrics/per-object``, and some
 groups of these at ``/metrics/detailed``. Looked at in slices, so that a scrape makes nobody wait.
 """
 

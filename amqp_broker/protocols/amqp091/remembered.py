@@ -1,4 +1,4 @@
-"""What the publishes of a connection have asked for so far, by its bytes, so that it is looked up once. Bounded."""
+"""Memory of what a connection's publishes have asked for, by its bytes, so that it is looked up once. Bounded."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DIGEST_KEY_BYTES_MAX: Final = 256
 
 
 class Target:
-    """What a basic.publish asks for, looked up. Each message reads it, and a field of a NamedTuple takes 30 ns.
+    """The target of a basic.publish, looked up. Each message reads it, and a field of a NamedTuple takes 30 ns.
 
     Args:
         exchange: which it names.
@@ -43,7 +43,7 @@ class Target:
 
 
 class Remembered:
-    """What the publishes of one connection have asked for so far, by its bytes, so that it is looked up once."""
+    """The memory of what one connection's publishes have asked for, by its bytes, so that it is looked up once."""
 
     __slots__ = ("digest", "digests", "header", "method", "target", "targets", "version")
 

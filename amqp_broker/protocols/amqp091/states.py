@@ -12,7 +12,7 @@ from typing import Final
 
 
 class ConnectionState(Enum):
-    """Where a connection is in its life."""
+    """The state of a connection in its life."""
 
     HANDSHAKE = auto()
     OPEN = auto()
@@ -22,7 +22,7 @@ class ConnectionState(Enum):
 
 
 class ConnectionEvent(Enum):
-    """What changes the state of a connection; the values are for the picture."""
+    """An event that changes the state of a connection; the values are for the picture."""
 
     OPENED = "connection.open succeeds"
     FAILED = "we close it: an error, or an administrator"
@@ -32,7 +32,7 @@ class ConnectionEvent(Enum):
 
 
 class ChannelState(Enum):
-    """Where a channel is in its life; behind the last it is forgotten."""
+    """The state of a channel in its life; behind the last it is forgotten."""
 
     STARTING = auto()
     OPEN = auto()
@@ -41,7 +41,7 @@ class ChannelState(Enum):
 
 
 class ChannelEvent(Enum):
-    """What changes the state of a channel; the values are for the picture."""
+    """An event that changes the state of a channel; the values are for the picture."""
 
     OPENED = "channel.open comes"
     FAILED = "we close it: a soft error"
