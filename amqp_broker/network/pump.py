@@ -68,7 +68,7 @@ Argument = TypeVar("Argument")
 
 
 class Conversation(Protocol):
-    """A conversation that is pumped: each protocol's connection. Its duties and ours are in ``docs/architecture.md``."""
+    """A conversation to pump: each protocol's connection. Its duties and ours are in ``docs/architecture.md``."""
 
     finished: bool
     is_reading_paused: bool

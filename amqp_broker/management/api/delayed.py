@@ -1,4 +1,4 @@
-"""Messages that exchanges hold back until they are due: which do, what they hold, cancelled or let go before their time.
+"""Messages that exchanges hold back until due: which do, what they hold, cancelled or let go before their time.
 
 These endpoints are this broker's own, under ``/api/x/``. What is asked for is read in ``server/delayed_requests.py``,
 which is loaded with all that concerns delays when somebody asks; what is done is in ``broker/delayed/``.
