@@ -49,8 +49,10 @@ def repair(files: FileSystem, *, is_dry_run: bool = False) -> RepairReport:
     """
     inspection = Inspection(files)
     report = RepairReport()
+    next_reference = 1  # behind all that was found: there a segment begins that has lost its header and all records
     for name in inspection.names:
-        damages = [item for item in inspection.items(name) if isinstance(item, Damage)]
+        next_reference = max(next_reference, inspection.reader(name).header.first_reference)
+        damages, references_end = _survey(inspection, name)
         if damages:
             report.damages.extend(damages)
             report.lost_bytes += sum(damage.size_bytes for damage in damages)
@@ -58,8 +60,21 @@ def repair(files: FileSystem, *, is_dry_run: bool = False) -> RepairReport:
             report.saved_records += len(records)
             if not is_dry_run:
                 report.kept_aside.append(_keep_aside(files, name))
-                _write_anew(inspection, name, records, drops)
+                _write_anew(inspection, name, records, drops, next_reference)
+        next_reference = max(next_reference, references_end)
     return report
+
+
+def _survey(inspection: Inspection, name: str) -> tuple[list[Damage], int]:
+    """The damages of a segment, and the reference behind those of its records; 0 where there are none."""
+    damages: list[Damage] = []
+    references_end = 0
+    for item in inspection.items(name):
+        if isinstance(item, Damage):
+            damages.append(item)
+        elif item.record.kind != DROPS_KIND:
+            references_end = max(references_end, item.record.reference + item.record.claims)
+    return damages, references_end
 
 
 def _keep_aside(files: FileSystem, name: str) -> str:
@@ -94,9 +109,11 @@ def _usable(inspection: Inspection, name: str) -> tuple[dict[int, Record], Runs]
     return records, drops.merged()
 
 
-def _write_anew(inspection: Inspection, name: str, records: dict[int, Record], drops: Runs) -> None:
+def _write_anew(
+    inspection: Inspection, name: str, records: dict[int, Record], drops: Runs, next_reference: int
+) -> None:
     reader = inspection.reader(name)
-    first_reference = reader.header.first_reference or min(records, default=1)
+    first_reference = reader.header.first_reference or min(records, default=next_reference)
     segment = RewrittenSegment(inspection.files, _header(reader, first_reference))
     for reference, record in sorted(records.items()):
         claims = range(reference, reference + record.claims)

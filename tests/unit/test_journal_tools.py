@@ -176,6 +176,24 @@ def test_a_repaired_journal_goes_on() -> None:
     assert by_reference(again) == by_reference(found) | {reference: (reference, 1, b"new", [reference])}
 
 
+@pytest.mark.parametrize("place", [1, -1], ids=["in the middle", "the last"])
+def test_drops_hold_where_a_segment_has_lost_its_header_and_all_records(place: int) -> None:
+    files = MemoryFiles()
+    journal, _ = opened(files)
+    while len(files.names()) < 3:
+        references = [journal.put(1, b"%d" % number * 300) for number in range(3)]
+        journal.drop(references[-1])
+        commit(journal)
+    name = files.names()[place]
+    files.set_content(name, bytes(len(files.content(name))))
+    repair(files)
+    journal, found = opened(files)
+    assert len(found) > 5
+    journal.drop_many([reference for reference, *_ in found])
+    commit(journal)
+    assert opened(files)[1] == []
+
+
 def test_repair_twice_keeps_both_files_aside() -> None:
     files = a_journal(is_closed=True)
     name = files.names()[-1]
