@@ -82,10 +82,10 @@ def test_an_import_of_which_a_part_is_made_is_whole(tmp_path: Path) -> None:
         broker.kill()
         importing.communicate()
         broker = BrokerProcess(data, log=log).ready()
-        output, _ = ctl(data, "queues", "list", "--vhost", "/", "--json").communicate()
-        queue_names = {queue["name"] for queue in json.loads(output)} & {*names}
-        output, _ = ctl(data, "bindings", "list", "--vhost", "/", "--json").communicate()
-        bound = {binding["destination"] for binding in json.loads(output) if binding["source"]} & {*names}
+        output, _ = ctl(data, "definitions", "export", "-").communicate()
+        there = json.loads(output)
+        queue_names = {queue["name"] for queue in there["queues"]} & {*names}
+        bound = {binding["destination"] for binding in there["bindings"]} & {*names}
         assert len(queue_names) in (0, QUEUES)
         assert bound == queue_names
     broker.end()
