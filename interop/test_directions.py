@@ -24,6 +24,7 @@ from interop.brokers import OURS, Choice
 from interop.mqtt_client import MqttClient
 from interop.operator import Operator
 from interop.raw_client import ChannelUnderTest
+from interop.started_brokers import StartedBrokers
 from interop.stomp_client import StompClient
 from interop.under_test import BrokerUnderTest
 from tests.support.amqp10_client import message, section, sections_of
@@ -278,36 +279,30 @@ class OfMqtt:
 # --- the brokers
 
 
-class WithProtocols:
+class WithProtocols(StartedBrokers):
     """The brokers of this module, each started when it is first asked."""
 
     def __init__(self) -> None:
-        self._started: dict[Choice, brokers.RabbitMQ | brokers.OurBroker] = {}
+        super().__init__()
         self.ports: dict[Choice, tuple[int, int]] = {}
 
-    def get(self, choice: Choice) -> brokers.RabbitMQ | brokers.OurBroker:
-        if choice not in self._started:
-            stomp, mqtt = brokers.free_ports(2)
-            self.ports[choice] = stomp, mqtt
-            started = self._started[choice] = choice.start(
-                config=CONFIG.format(stomp=stomp, mqtt=mqtt),
-                plugins=["rabbitmq_stomp", "rabbitmq_mqtt"],
-                environment={"AMQP_BROKER_STOMP_PORT": str(stomp), "AMQP_BROKER_MQTT_PORT": str(mqtt)},
-            )
-            dead = {"dead-letter-exchange": "amq.topic", "dead-letter-routing-key": DEAD_KEY}
-            Operator(started).set_policy("dead", f"^mqtt-subscription-{REFUSING}", dead, apply_to="queues")
-        return self._started[choice]
-
-    def stop(self) -> None:
-        for process in self._started.values():
-            process.stop()
+    def start(self, choice: Choice) -> brokers.RabbitMQ | brokers.OurBroker:
+        stomp, mqtt = brokers.free_ports(2)
+        self.ports[choice] = stomp, mqtt
+        started = choice.start(
+            config=CONFIG.format(stomp=stomp, mqtt=mqtt),
+            plugins=["rabbitmq_stomp", "rabbitmq_mqtt"],
+            environment={"AMQP_BROKER_STOMP_PORT": str(stomp), "AMQP_BROKER_MQTT_PORT": str(mqtt)},
+        )
+        dead = {"dead-letter-exchange": "amq.topic", "dead-letter-routing-key": DEAD_KEY}
+        Operator(started).set_policy("dead", f"^mqtt-subscription-{REFUSING}", dead, apply_to="queues")
+        return started
 
 
 @pytest.fixture(scope="module")
 def broker_processes() -> Iterator[WithProtocols]:
-    started = WithProtocols()
-    yield started
-    started.stop()
+    with WithProtocols() as started:
+        yield started
 
 
 Connect = Callable[..., Any]

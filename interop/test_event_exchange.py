@@ -11,6 +11,7 @@ from interop import brokers
 from interop.brokers import Choice, OurBroker, RabbitMQ
 from interop.operator import Operator
 from interop.raw_client import Basic, ChannelUnderTest, Exchange, Queue
+from interop.started_brokers import StartedBrokers
 from interop.under_test import BrokerUnderTest
 from interop.waiting import until
 
@@ -18,28 +19,18 @@ FEATURE = "event exchange"
 EVENTS = "amq.rabbitmq.event"
 
 
-class WithEvents:
+class WithEvents(StartedBrokers):
     """The brokers of this module, each started when it is first asked."""
 
-    def __init__(self) -> None:
-        self._started: dict[Choice, brokers.RabbitMQ | brokers.OurBroker] = {}
-
-    def get(self, choice: Choice) -> brokers.RabbitMQ | brokers.OurBroker:
-        if choice not in self._started:
-            on = {"AMQP_BROKER_EVENT_EXCHANGE": "on"}
-            self._started[choice] = choice.start(plugins=("rabbitmq_event_exchange",), environment=on)
-        return self._started[choice]
-
-    def stop(self) -> None:
-        for process in self._started.values():
-            process.stop()
+    def start(self, choice: Choice) -> brokers.RabbitMQ | brokers.OurBroker:
+        on = {"AMQP_BROKER_EVENT_EXCHANGE": "on"}
+        return choice.start(plugins=("rabbitmq_event_exchange",), environment=on)
 
 
 @pytest.fixture(scope="module")
 def broker_processes() -> Iterator[WithEvents]:
-    started = WithEvents()
-    yield started
-    started.stop()
+    with WithEvents() as started:
+        yield started
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import pytest
 from interop import brokers
 from interop.brokers import Choice
 from interop.raw_client import ChannelUnderTest, Exchange, Queue
+from interop.started_brokers import StartedBrokers
 from interop.under_test import BrokerUnderTest
 
 PLUGINS = (
@@ -20,27 +21,17 @@ PLUGINS = (
 )
 
 
-class WithPlugins:
+class WithPlugins(StartedBrokers):
     """The brokers of this module, each started when it is first asked."""
 
-    def __init__(self) -> None:
-        self._started: dict[Choice, brokers.RabbitMQ | brokers.OurBroker] = {}
-
-    def get(self, choice: Choice) -> brokers.RabbitMQ | brokers.OurBroker:
-        if choice not in self._started:
-            self._started[choice] = choice.start(plugins=PLUGINS)
-        return self._started[choice]
-
-    def stop(self) -> None:
-        for process in self._started.values():
-            process.stop()
+    def start(self, choice: Choice) -> brokers.RabbitMQ | brokers.OurBroker:
+        return choice.start(plugins=PLUGINS)
 
 
 @pytest.fixture(scope="module")
 def broker_processes() -> Iterator[WithPlugins]:
-    started = WithPlugins()
-    yield started
-    started.stop()
+    with WithPlugins() as started:
+        yield started
 
 
 def queues(broker: BrokerUnderTest, ch: ChannelUnderTest, x: str, *keys: str) -> list[str]:

@@ -13,6 +13,7 @@ import pytest
 from interop.brokers import DEFAULT_SERIES, OURS, RABBITMQ, Address, Choice, OurBroker, RabbitMQ
 from interop.operator import Operator
 from interop.raw_client import ChannelUnderTest, Client, Queue
+from interop.started_brokers import StartedBrokers
 from interop.under_test import BrokerUnderTest
 from interop.waiting import let_pass, until
 
@@ -22,33 +23,24 @@ UPSTREAM_HOST = "upstream"
 PATIENCE_S = 60.0  # a link of RabbitMQ's begins again after five seconds, and rabbitmqctl takes one
 
 
-class WithFederation:
+class WithFederation(StartedBrokers):
     """The brokers of this module, each started when it is first asked, with a virtual host to be the upstream."""
 
-    def __init__(self) -> None:
-        self._started: dict[Choice, RabbitMQ | OurBroker] = {}
-
-    def get(self, choice: Choice) -> RabbitMQ | OurBroker:
-        if choice not in self._started:
-            process = self._started[choice] = choice.start(plugins=PLUGINS)
-            if isinstance(process, RabbitMQ):
-                process.ctl("add_vhost", UPSTREAM_HOST)
-                process.ctl("set_permissions", "-p", UPSTREAM_HOST, "guest", ".*", ".*", ".*")
-            else:
-                process.ctl("vhosts", "add", UPSTREAM_HOST)
-                process.ctl("permissions", "set", "guest", ".*", ".*", ".*", "--vhost", UPSTREAM_HOST)
-        return self._started[choice]
-
-    def stop(self) -> None:
-        for process in self._started.values():
-            process.stop()
+    def start(self, choice: Choice) -> RabbitMQ | OurBroker:
+        process = choice.start(plugins=PLUGINS)
+        if isinstance(process, RabbitMQ):
+            process.ctl("add_vhost", UPSTREAM_HOST)
+            process.ctl("set_permissions", "-p", UPSTREAM_HOST, "guest", ".*", ".*", ".*")
+        else:
+            process.ctl("vhosts", "add", UPSTREAM_HOST)
+            process.ctl("permissions", "set", "guest", ".*", ".*", ".*", "--vhost", UPSTREAM_HOST)
+        return process
 
 
 @pytest.fixture(scope="module")
 def broker_processes() -> Iterator[WithFederation]:
-    started = WithFederation()
-    yield started
-    started.stop()
+    with WithFederation() as started:
+        yield started
 
 
 @dataclass

@@ -13,6 +13,7 @@ import pytest
 from interop import brokers, waiting
 from interop.brokers import Choice
 from interop.raw_client import ChannelUnderTest
+from interop.started_brokers import StartedBrokers
 from interop.under_test import BrokerUnderTest
 
 FEATURE = "mosquitto's programs"
@@ -20,34 +21,27 @@ CONFIG = "mqtt.listeners.tcp.1 = 127.0.0.1:{port}\n"
 PATIENCE_S = 60
 
 
-class WithMqtt:
+class WithMqtt(StartedBrokers):
     """The brokers of this module, each started when it is first asked."""
 
     def __init__(self) -> None:
-        self._started: dict[Choice, brokers.RabbitMQ | brokers.OurBroker] = {}
+        super().__init__()
         self.ports: dict[Choice, int] = {}
 
-    def get(self, choice: Choice) -> brokers.RabbitMQ | brokers.OurBroker:
-        if choice not in self._started:
-            (port,) = brokers.free_ports(1)
-            self.ports[choice] = port
-            self._started[choice] = choice.start(
-                config=CONFIG.format(port=port),
-                plugins=["rabbitmq_mqtt"],
-                environment={"AMQP_BROKER_MQTT_PORT": str(port)},
-            )
-        return self._started[choice]
-
-    def stop(self) -> None:
-        for process in self._started.values():
-            process.stop()
+    def start(self, choice: Choice) -> brokers.RabbitMQ | brokers.OurBroker:
+        (port,) = brokers.free_ports(1)
+        self.ports[choice] = port
+        return choice.start(
+            config=CONFIG.format(port=port),
+            plugins=["rabbitmq_mqtt"],
+            environment={"AMQP_BROKER_MQTT_PORT": str(port)},
+        )
 
 
 @pytest.fixture(scope="module")
 def broker_processes() -> Iterator[WithMqtt]:
-    started = WithMqtt()
-    yield started
-    started.stop()
+    with WithMqtt() as started:
+        yield started
 
 
 class Programs:

@@ -10,6 +10,7 @@ import pytest
 from interop.brokers import Choice, OurBroker, RabbitMQ
 from interop.operator import Operator
 from interop.raw_client import ChannelUnderTest
+from interop.started_brokers import StartedBrokers
 from interop.under_test import BrokerUnderTest
 from interop.waiting import until
 
@@ -18,27 +19,17 @@ PLUGINS = ("rabbitmq_shovel",)
 PATIENCE_S = 30.0  # a shovel of RabbitMQ's takes a second to begin
 
 
-class WithShovels:
+class WithShovels(StartedBrokers):
     """The brokers of this module, each started when it is first asked."""
 
-    def __init__(self) -> None:
-        self._started: dict[Choice, RabbitMQ | OurBroker] = {}
-
-    def get(self, choice: Choice) -> RabbitMQ | OurBroker:
-        if choice not in self._started:
-            self._started[choice] = choice.start(plugins=PLUGINS)
-        return self._started[choice]
-
-    def stop(self) -> None:
-        for process in self._started.values():
-            process.stop()
+    def start(self, choice: Choice) -> RabbitMQ | OurBroker:
+        return choice.start(plugins=PLUGINS)
 
 
 @pytest.fixture(scope="module")
 def broker_processes() -> Iterator[WithShovels]:
-    started = WithShovels()
-    yield started
-    started.stop()
+    with WithShovels() as started:
+        yield started
 
 
 @pytest.fixture

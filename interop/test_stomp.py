@@ -12,40 +12,34 @@ import pytest
 from interop import brokers, raw_client, waiting
 from interop.brokers import Choice
 from interop.raw_client import ChannelUnderTest, T
+from interop.started_brokers import StartedBrokers
 from interop.stomp_client import StompClient
 from interop.under_test import BrokerUnderTest
 
 CONFIG = "stomp.listeners.tcp.1 = 127.0.0.1:{stomp}\n"
 
 
-class WithStomp:
+class WithStomp(StartedBrokers):
     """The brokers of this module, each started when it is first asked."""
 
     def __init__(self) -> None:
-        self._started: dict[Choice, brokers.RabbitMQ | brokers.OurBroker] = {}
+        super().__init__()
         self.ports: dict[Choice, int] = {}
 
-    def get(self, choice: Choice) -> brokers.RabbitMQ | brokers.OurBroker:
-        if choice not in self._started:
-            (port,) = brokers.free_ports(1)
-            self.ports[choice] = port
-            self._started[choice] = choice.start(
-                config=CONFIG.format(stomp=port),
-                plugins=["rabbitmq_stomp"],
-                environment={"AMQP_BROKER_STOMP_PORT": str(port)},
-            )
-        return self._started[choice]
-
-    def stop(self) -> None:
-        for process in self._started.values():
-            process.stop()
+    def start(self, choice: Choice) -> brokers.RabbitMQ | brokers.OurBroker:
+        (port,) = brokers.free_ports(1)
+        self.ports[choice] = port
+        return choice.start(
+            config=CONFIG.format(stomp=port),
+            plugins=["rabbitmq_stomp"],
+            environment={"AMQP_BROKER_STOMP_PORT": str(port)},
+        )
 
 
 @pytest.fixture(scope="module")
 def broker_processes() -> Iterator[WithStomp]:
-    started = WithStomp()
-    yield started
-    started.stop()
+    with WithStomp() as started:
+        yield started
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import pytest
 from interop import brokers
 from interop.brokers import Choice
 from interop.raw_client import ChannelUnderTest
+from interop.started_brokers import StartedBrokers
 from interop.stream_client import (
     ANSWER,
     CONSUMER_UPDATE,
@@ -48,34 +49,27 @@ stream.advertised_port = {port}
 """
 
 
-class WithStreams:
+class WithStreams(StartedBrokers):
     """The brokers of this module, each started when it is first asked."""
 
     def __init__(self) -> None:
-        self._started: dict[Choice, brokers.RabbitMQ | brokers.OurBroker] = {}
+        super().__init__()
         self.ports: dict[Choice, int] = {}
 
-    def get(self, choice: Choice) -> brokers.RabbitMQ | brokers.OurBroker:
-        if choice not in self._started:
-            (port,) = brokers.free_ports(1)
-            self.ports[choice] = port
-            self._started[choice] = choice.start(
-                config=CONFIG.format(port=port),
-                plugins=["rabbitmq_stream"],
-                environment={"AMQP_BROKER_STREAM_PORT": str(port)},
-            )
-        return self._started[choice]
-
-    def stop(self) -> None:
-        for process in self._started.values():
-            process.stop()
+    def start(self, choice: Choice) -> brokers.RabbitMQ | brokers.OurBroker:
+        (port,) = brokers.free_ports(1)
+        self.ports[choice] = port
+        return choice.start(
+            config=CONFIG.format(port=port),
+            plugins=["rabbitmq_stream"],
+            environment={"AMQP_BROKER_STREAM_PORT": str(port)},
+        )
 
 
 @pytest.fixture(scope="module")
 def broker_processes() -> Iterator[WithStreams]:
-    started = WithStreams()
-    yield started
-    started.stop()
+    with WithStreams() as started:
+        yield started
 
 
 @pytest.fixture

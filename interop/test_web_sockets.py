@@ -19,6 +19,7 @@ from websockets.uri import parse_uri
 from interop import brokers
 from interop.brokers import Choice
 from interop.raw_client import REPLY_TIMEOUT_S
+from interop.started_brokers import StartedBrokers
 from interop.under_test import BrokerUnderTest
 
 CONFIG = """\
@@ -93,35 +94,28 @@ class WebSocket:
                 self._socket.sendall(data)
 
 
-class WithWebSockets:
+class WithWebSockets(StartedBrokers):
     """The brokers of this module, each started when it is first asked."""
 
     def __init__(self) -> None:
-        self._started: dict[Choice, brokers.RabbitMQ | brokers.OurBroker] = {}
+        super().__init__()
         self.ports: dict[Choice, dict[str, int]] = {}
 
-    def get(self, choice: Choice) -> brokers.RabbitMQ | brokers.OurBroker:
-        if choice not in self._started:
-            stomp, mqtt = brokers.free_ports(2)
-            is_ours = choice.kind == brokers.OURS
-            self.ports[choice] = {"stomp": stomp, "mqtt": stomp if is_ours else mqtt}
-            self._started[choice] = choice.start(
-                config=CONFIG.format(stomp=stomp, mqtt=mqtt),
-                plugins=["rabbitmq_web_stomp", "rabbitmq_web_mqtt"],
-                environment={"AMQP_BROKER_WEB_SOCKET_PORT": str(stomp)},
-            )
-        return self._started[choice]
-
-    def stop(self) -> None:
-        for process in self._started.values():
-            process.stop()
+    def start(self, choice: Choice) -> brokers.RabbitMQ | brokers.OurBroker:
+        stomp, mqtt = brokers.free_ports(2)
+        is_ours = choice.kind == brokers.OURS
+        self.ports[choice] = {"stomp": stomp, "mqtt": stomp if is_ours else mqtt}
+        return choice.start(
+            config=CONFIG.format(stomp=stomp, mqtt=mqtt),
+            plugins=["rabbitmq_web_stomp", "rabbitmq_web_mqtt"],
+            environment={"AMQP_BROKER_WEB_SOCKET_PORT": str(stomp)},
+        )
 
 
 @pytest.fixture(scope="module")
 def broker_processes() -> Iterator[WithWebSockets]:
-    started = WithWebSockets()
-    yield started
-    started.stop()
+    with WithWebSockets() as started:
+        yield started
 
 
 @pytest.fixture
