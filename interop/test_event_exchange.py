@@ -17,6 +17,8 @@ from interop.waiting import until
 
 FEATURE = "event exchange"
 EVENTS = "amq.rabbitmq.event"
+PLUGINS = ("rabbitmq_event_exchange", "rabbitmq_shovel", "rabbitmq_federation")
+PATIENCE_S = 60.0  # a link of RabbitMQ's may begin again after some seconds
 
 
 class WithEvents(StartedBrokers):
@@ -24,7 +26,7 @@ class WithEvents(StartedBrokers):
 
     def start(self, choice: Choice) -> brokers.RabbitMQ | brokers.OurBroker:
         on = {"AMQP_BROKER_EVENT_EXCHANGE": "on"}
-        return choice.start(plugins=("rabbitmq_event_exchange",), environment=on)
+        return choice.start(plugins=PLUGINS, environment=on)
 
 
 @pytest.fixture(scope="module")
@@ -182,6 +184,79 @@ def test_policies_and_limits(broker: BrokerUnderTest, ch: ChannelUnderTest, even
     (given,) = take(ch, events, "vhost.limits.set")
     assert only(given, "name", "max-queues") == {"name": "limits", "max-queues": 1000}
     operator.set_vhost_limits({})
+
+
+def next_of(ch: ChannelUnderTest, events: str) -> tuple[str, dict[str, Any]]:
+    until(lambda: ch.depth(events)[0] > 0, PATIENCE_S)
+    found = ch.get_one(events)
+    return str(found.routing_key), dict(found.headers)
+
+
+def await_status(ch: ChannelUnderTest, events: str, key: str, status: str) -> dict[str, Any]:
+    """The headers of the first event that tells this status; others of the same key may come before."""
+    while True:
+        found, headers = next_of(ch, events)
+        assert found == key
+        if headers["status"] == status:
+            return headers
+
+
+def test_a_shovel(broker: BrokerUnderTest, ch: ChannelUnderTest, events: str, q: str) -> None:
+    process: Any = broker.process
+    operator, to = Operator(process), broker.queue_name("to")
+    ch.declare(q, durable=True)
+    ch.declare(to, durable=True)
+    listen(ch, events, "shovel.#")
+    value = {"src-uri": "amqp://", "src-queue": q, "dest-uri": "amqp://", "dest-queue": to}
+    operator.set_parameter("shovel", "evs", value)
+    key, first = next_of(ch, events)
+    assert (key, only(first, "name", "vhost", "status")) == (
+        "shovel.worker.status",
+        {"name": "evs", "vhost": "/", "status": "starting"},
+    )
+    running = await_status(ch, events, "shovel.worker.status", "running")
+    said = {
+        "name": "evs", "vhost": "/", "src_uri": "amqp://", "src_protocol": "amqp091", "src_queue": q,
+        "dest_uri": "amqp://", "dest_protocol": "amqp091", "dest_queue": to,
+    }  # fmt: skip
+    assert only(running, *said) == said
+    operator.clear_parameter("shovel", "evs")
+    key, gone = next_of(ch, events)
+    assert (key, only(gone, "name", "vhost", "status")) == (
+        "shovel.worker.removed",
+        {"name": "evs", "vhost": "/", "status": None},
+    )
+
+
+@pytest.mark.parametrize("can_connect", [True, False])
+def test_a_federation_link(
+    broker: BrokerUnderTest, ch: ChannelUnderTest, events: str, q: str, can_connect: bool
+) -> None:
+    process: Any = broker.process
+    operator = Operator(process)
+    ch.declare(q, durable=True)
+    listen(ch, events, "federation.#")
+    port = process.address.port if can_connect else 1
+    address = {"uri": f"amqp://guest:guest@127.0.0.1:{port}/%2F", "queue": f"{q}.there", "reconnect-delay": 1}
+    operator.set_parameter("federation-upstream", "evu", address)
+    operator.set_policy("evf", f"^{q}$", {"federation-upstream": "evu"})
+    said = {
+        "type": "queue", "vhost": "/", "queue": q, "upstream": "evu", "upstream_queue": f"{q}.there",
+        "consumer_tag": "federation-link-evu",
+    }  # fmt: skip
+    key, first = next_of(ch, events)
+    assert (key, first["status"]) == ("federation.link.status", "starting")
+    assert only(first, *said, "uri") == {**said, "uri": f"amqp://127.0.0.1:{port}/%2F"}
+    told = await_status(ch, events, "federation.link.status", "running" if can_connect else "error")
+    assert only(told, *said, "id") == {**said, "id": first["id"]}
+    assert ("local_connection" in told, "error" in told) == (can_connect, not can_connect)
+    operator.clear_policy("evf")
+    key, gone = next_of(ch, events)
+    while key == "federation.link.status":  # an attempt more
+        key, gone = next_of(ch, events)
+    assert (key, only(gone, *said, "id")) == ("federation.link.removed", {**said, "id": first["id"]})
+    operator.clear_parameter("federation-upstream", "evu")
+    ch.call(Queue.Delete, queue=f"{q}.there")
 
 
 def test_a_login_that_fails(broker: BrokerUnderTest, ch: ChannelUnderTest, events: str) -> None:

@@ -110,10 +110,15 @@ class Broker(Contents):
     def set_alarm(self, resource: Resource, is_low: bool) -> bool:
         """Say how it stands with a resource; returns whether that was news."""
         is_news = self.alarms.set(resource, is_low)
-        if is_news and self.observers.present_for_changes:
+        if is_news:
             details = {"source": resource.value, "node": self.settings.node_name or self.settings.cluster_name}
-            self.handle(lambda: self.observers.happened(f"alarm.{'set' if is_low else 'cleared'}", details, ""))
+            self.tell(f"alarm.{'set' if is_low else 'cleared'}", lambda: details)
         return is_news
+
+    def tell(self, event: str, details: Callable[[], dict[str, Any]]) -> None:
+        """Tell those who look on of something that no client did; where nobody does, the details are not asked for."""
+        if self.observers.present_for_changes:
+            self.handle(lambda: self.observers.happened(event, details(), ""))
 
     # --- who looks in
 

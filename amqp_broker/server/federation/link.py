@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
-from typing import Final, NamedTuple
+from typing import Final
 
 import trio
 
@@ -21,27 +21,14 @@ from amqp_broker.client.uri import AmqpUri, parse_uri
 from amqp_broker.logs import log_event
 from amqp_broker.network.wake_up import WakeUp
 from amqp_broker.server.ends import Ends
+from amqp_broker.server.federation import events
 from amqp_broker.server.federation.definition import Upstream
+from amqp_broker.server.federation.events import Details
+from amqp_broker.server.federation.link_name import LinkName
 from amqp_broker.wire.table import Table
 
 HERE: Final = parse_uri("amqp://")
 FAREWELL_S: Final = 5.0
-
-
-class LinkName(NamedTuple):
-    """The name of a federation link.
-
-    Args:
-        kind: ``exchange`` or ``queue``.
-        name: of what is federated here.
-        upstream_name: of the same at the upstream.
-    """
-
-    virtual_host: str
-    kind: str
-    name: str
-    upstream: str
-    upstream_name: str
 
 
 @dataclass(slots=True)
@@ -118,6 +105,19 @@ class Link:
         names = {self.name.kind: self.name.name, "vhost": self.name.virtual_host, "upstream": self.name.upstream}
         level = logging.WARNING if reason else logging.INFO
         log_event(level, f"federation link {state}", **names, reason=reason or None)
+        self._tell(state, reason)
+
+    def _tell(self, status: str, reason: str = "") -> None:
+        def details() -> Details:
+            link = events.names_of(self.name, self.upstream)
+            now_ms = self.broker.clock.wall_ms()
+            return link | events.status_of(status, reason, self.state.uri, self.connection_name, now_ms)
+
+        self.broker.tell(events.STATUS, details)
+
+    def removed(self) -> None:
+        """It has ended, and is not there any more."""
+        self.broker.tell(events.REMOVED, lambda: events.names_of(self.name, self.upstream))
 
     def running(self) -> None:
         """All is there that it needs."""
@@ -140,6 +140,7 @@ class Link:
                 if not self.upstream.reconnect_delay_s:
                     await trio.sleep_forever()
                 await trio.sleep(self.upstream.reconnect_delay_s)
+                self._tell("starting")  # whoever asks how it is hears of the error until it runs
 
     def end(self) -> bool:
         """Let it end because what is federated is so no more; returns False when it must be cancelled for that."""

@@ -21,7 +21,8 @@ from amqp_broker.errors import ReplyCode
 from amqp_broker.server.ends import Ends
 from amqp_broker.server.federation.definition import Upstream
 from amqp_broker.server.federation.headers import from_queue, header_of
-from amqp_broker.server.federation.link import Link, LinkName
+from amqp_broker.server.federation.link import Link
+from amqp_broker.server.federation.link_name import LinkName
 from amqp_broker.wire import methods
 from amqp_broker.wire.methods import Basic
 

@@ -5,7 +5,6 @@ Loads what a link is made of when there is the first upstream.
 
 from __future__ import annotations
 
-import zlib
 from typing import TYPE_CHECKING, Final, TypedDict
 
 import trio
@@ -19,7 +18,8 @@ from amqp_broker.network.wake_up import WakeUp
 if TYPE_CHECKING:
     from amqp_broker.broker.observer import Observer
     from amqp_broker.server.ends import ServeStream
-    from amqp_broker.server.federation.link import Link, LinkName
+    from amqp_broker.server.federation.link import Link
+    from amqp_broker.server.federation.link_name import LinkName
     from amqp_broker.server.federation.upstreams import WantedLink
 
 LOOK_S: Final = 0.1  # how often federated queues are asked whether they are short of messages
@@ -201,6 +201,7 @@ class Federation:
                 log_internal_error("federation link", error, link="/".join(name))
                 running.link.fail("internal error; see the broker's log")
                 await trio.sleep_forever()
+        running.link.removed()
         self._ending.discard(name)
         self._wake_up.set()
 
@@ -211,7 +212,7 @@ class Federation:
             NotThere: there is none of that id.
         """
         for name, running in self._running.items():
-            if _identity(name) == identity:
+            if name.identity == identity:
                 self._end(name, running, is_over=False)
                 return
         raise NotThere(f"there is no federation link '{identity}'")
@@ -244,14 +245,10 @@ def _has_upstreams(broker: Broker) -> bool:
     )
 
 
-def _identity(name: LinkName) -> str:
-    return f"{zlib.crc32(chr(0).join(name).encode()):08x}"
-
-
 def _described(link: Link) -> LinkInfo:
     name, state = link.name, link.state
     return LinkInfo(
-        id=_identity(name),
+        id=name.identity,
         vhost=name.virtual_host,
         kind=name.kind,
         name=name.name,

@@ -19,7 +19,7 @@ from amqp_broker.broker.queues.base import Queue
 from amqp_broker.broker.virtual_host import VirtualHost
 from amqp_broker.logs import log_event
 from amqp_broker.server.federation.definition import Upstream, check_upstream, check_upstream_set, read_upstream
-from amqp_broker.server.federation.link import LinkName
+from amqp_broker.server.federation.link_name import LinkName
 
 ALL = "all"  # the set that has every upstream of its virtual host
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import trio
 
@@ -17,6 +18,7 @@ from amqp_broker.client.connection import AmqpClient
 from amqp_broker.client.failures import BrokerUnreachable, told_as_one
 from amqp_broker.logs import log_event
 from amqp_broker.server.ends import Ends
+from amqp_broker.server.shovels import events
 from amqp_broker.server.shovels.definition import NEVER, QUEUE_LENGTH, ShovelDefinition
 from amqp_broker.wire.table import Table
 
@@ -52,13 +54,31 @@ class Shovel:
         self.definition = definition
         self.state = State()
         self._attempts = 0
+        self._uris = (definition.source_uris[0], definition.destination_uris[0])  # of the last attempt
+        self._is_removed = False
         self._now("starting")
 
     def _now(self, state: str, reason: str = "") -> None:
+        if self._is_removed:
+            return
         self.state.state, self.state.reason = state, reason
         self.state.since_ms = self._broker.clock.wall_ms()
         level = logging.WARNING if reason else logging.INFO
         log_event(level, f"shovel {state}", shovel=self.name, vhost=self.virtual_host, reason=reason or None)
+        self._tell(state, reason)
+
+    def _tell(self, status: str, reason: str = "") -> None:
+        def details() -> dict[str, Any]:
+            ends = events.ends_of(self.definition, *self._uris) if status == events.RUNNING else {}
+            why = {"reason": reason} if reason else {}
+            return {**events.names_of(self.virtual_host, self.name), "status": status, **ends, **why}
+
+        self._broker.tell(events.STATUS, details)
+
+    def remove(self) -> None:
+        """It is not there any more, or another is in its place: nothing more is told of it."""
+        self._is_removed = True
+        self._broker.tell(events.REMOVED, lambda: events.names_of(self.virtual_host, self.name))
 
     def fail(self, reason: str) -> None:
         """It does not run any more."""
@@ -74,6 +94,8 @@ class Shovel:
                 await self._carry_once()
             except BrokerUnreachable as error:
                 delay_s = self.definition.reconnect_delay_s
+                if delay_s and self.state.state == events.RUNNING:
+                    self._tell("terminated", str(error))  # one that is about to begin again has ended before
                 self._now("terminated" if not delay_s else "starting", str(error))
                 if not delay_s:
                     await trio.sleep_forever()
@@ -86,6 +108,7 @@ class Shovel:
         source_uri = definition.source_uris[self._attempts % len(definition.source_uris)]
         destination_uri = definition.destination_uris[self._attempts % len(definition.destination_uris)]
         self._attempts += 1
+        self._uris = (source_uri, destination_uri)
         self.state.source_uri, self.state.destination_uri = str(source_uri), str(destination_uri)
         before = self.state.carried
 

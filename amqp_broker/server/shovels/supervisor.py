@@ -95,13 +95,17 @@ class Shovels:
             for (component, name), parameter in host.parameters.items()
             if component == COMPONENT
         }
-        for key, (_, scope, text) in list(self._running.items()):
+        for key, (_, _, text) in list(self._running.items()):
             if key not in wanted or wanted[key].text() != text:
-                scope.cancel()
-                del self._running[key]
+                self._stop(key)
         for key, parameter in wanted.items():
             if key not in self._running:
                 self._start(broker, nursery, *key, parameter.text())
+
+    def _stop(self, key: tuple[str, str]) -> None:
+        shovel, scope, _ = self._running.pop(key)
+        scope.cancel()
+        shovel.remove()
 
     def _start(self, broker: Broker, nursery: trio.Nursery, virtual_host: str, name: str, text: str) -> None:
         from amqp_broker.server.ends import Ends
@@ -140,8 +144,9 @@ class Shovels:
         Raises:
             NotThere: there is none of that name.
         """
-        self._find(virtual_host, name)[1].cancel()
-        del self._running[virtual_host, name]
+        if (virtual_host, name) not in self._running:
+            raise NotThere(f"there is no shovel '{name}' in virtual host '{virtual_host}'")
+        self._stop((virtual_host, name))
         self._wake_up.set()
 
     def pause(self, broker: Broker, virtual_host: str, name: str, *, is_paused: bool, who: str) -> None:
@@ -158,12 +163,6 @@ class Shovels:
         if is_paused:
             value["paused"] = True
         broker.administration.on_behalf_of(who).parameters.set_parameter(virtual_host, COMPONENT, name, value)
-
-    def _find(self, virtual_host: str, name: str) -> tuple[Shovel, trio.CancelScope, str]:
-        found = self._running.get((virtual_host, name))
-        if found is None:
-            raise NotThere(f"there is no shovel '{name}' in virtual host '{virtual_host}'")
-        return found
 
     # --- looking
 
