@@ -13,6 +13,7 @@ from amqp_broker.broker.queues import stream_log
 from amqp_broker.broker.queues.stream import StreamQueue
 from amqp_broker.broker.queues.stream_block import StreamBlock, block_address, block_body
 from amqp_broker.cli.streams import definitions_of
+from amqp_broker.journal.failures import JournalDamaged
 from amqp_broker.protocols.amqp10.entries import StreamEntries
 from amqp_broker.protocols.stream import codes
 from interop.stream_client import (
@@ -464,6 +465,33 @@ def test_large_blocks_go_out_as_they_lie_on_the_disk(monkeypatch: pytest.MonkeyP
         channel.consume("s", arguments={"x-stream-offset": "first"})
         assert [len(one.body) for one in channel.deliveries()] == sizes
         broker = broker.restarted()
+
+
+@pytest.mark.parametrize("are_at_hand", [False, True])
+@pytest.mark.parametrize(
+    ("size_bytes", "place"),
+    [(65_500, 500), (70_000, -20), (70_000, -21)],
+    ids=["an entry that becomes a part of a chunk", "the count of entries", "what stands before a block"],
+)
+def test_what_no_checksum_of_a_block_tells_is_checked_before_it_goes_out(
+    monkeypatch: pytest.MonkeyPatch, size_bytes: int, place: int, are_at_hand: bool
+) -> None:
+    monkeypatch.setattr(stream_log, "LATEST_ENTRIES_MAX", 1)
+    broker = DiskBroker()
+    client = client_with_stream(broker)
+    client.publish(1, {0: b"\1" * size_bytes})
+    client.publish(1, {1: b"small"})
+    client.confirmed(2)
+    broker.files.are_at_hand = are_at_hand
+    for name in broker.files.names():
+        content = bytearray(broker.files.content(name))
+        begins = content.find(b"\1" * 1_000)
+        if begins >= 0:
+            content[begins + place] ^= 0xFF
+            broker.files.open(name).write_at(0, bytes(content))
+    reader = StreamClient(broker)
+    with pytest.raises(JournalDamaged):
+        reader.subscribe(1, "s", credit=100)
 
 
 def test_frames_that_come_together_are_stored_together(broker: MemoryBroker) -> None:

@@ -38,6 +38,14 @@ OPENED_BYTES_MAX: Final = 67_108_864  # of a sub-batch; what says that it has mo
 BLOCK_HEADER: Final = encode_content_header(0, Properties(content_type="application/x-amqp-broker-stream-block"))
 
 
+def has_counts(content: memoryview, records: int) -> bool:
+    """Whether a block says that it has so many records, each an entry of its own."""
+    if len(content) < _FIELDS.size:
+        return False
+    fields = _FIELDS.unpack_from(content)
+    return bool(fields[0] == records == fields[1])
+
+
 class StreamBlock(Message):
     """A block, as an entry of the stream; its position is the offset of its first record.
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from amqp_broker.broker.message import Message
 from amqp_broker.broker.persistence.message_records import ONE_QUEUE_AND_TIMES_BYTES, decode_message, part_before_body
 from amqp_broker.broker.queues.consumers import Consumer, Deliveries
-from amqp_broker.broker.queues.stream_block import BLOCK_HEADER, StreamBlock, block_address
+from amqp_broker.broker.queues.stream_block import BLOCK_HEADER, StreamBlock, block_address, has_counts
 from amqp_broker.broker.queues.stream_log import CHUNK_ENTRIES_MAX as READ_ENTRIES_MAX
 from amqp_broker.broker.queues.stream_log import Extent, StreamLog
 from amqp_broker.broker.queues.stream_reader import EntriesRead, EntryReader
@@ -69,15 +69,19 @@ class BlocksRead(EntriesRead):
         unchecked_bytes_min: as for ``Journal.view_many``; of their checksums and of those of the records alike.
     """
 
-    __slots__ = ("_unchecked_bytes_min", "records")
+    __slots__ = ("_reads", "_unchecked_bytes_min", "records")
 
     def __init__(self, reader: ChunkReader, extent: Extent, unchecked_bytes_min: int) -> None:
         super().__init__(reader, extent)
+        self._reads = reader  # in the other thread, whatever becomes of it here
         self._unchecked_bytes_min = unchecked_bytes_min
         self.records: list[Part] = []
 
     def read(self, journal: Journal) -> None:
-        self.records = journal.view_many(self.references, self._unchecked_bytes_min)
+        records = journal.view_many(self.references, self._unchecked_bytes_min)
+        if not self._reads.may_go_unchecked(self.extent, records, self._unchecked_bytes_min):
+            records = journal.view_many(self.references, PAYLOAD_BYTES_MAX)
+        self.records = records
 
     def entries(self, reader: EntryReader) -> list[Message]:
         assert isinstance(reader, ChunkReader)
@@ -132,12 +136,33 @@ class ChunkReader(EntryReader):
             return
         # A block that is a chunk goes out with its own checksum, which the client compares. What decides which ones go
         # out, or becomes a part of another chunk, must be right already.
-        unchecked_bytes_min = CHUNK_BYTES_WANTED if self._wanted is None else PAYLOAD_BYTES_MAX
+        unchecked_bytes_min = PAYLOAD_BYTES_MAX
+        if self._wanted is None:
+            unchecked_bytes_min = ONE_QUEUE_AND_TIMES_BYTES + len(self._before_block) + CHUNK_BYTES_WANTED
         at_hand = self._paging.view_now(extent.references, unchecked_bytes_min)
+        if not self.may_go_unchecked(extent, at_hand, unchecked_bytes_min):
+            at_hand = self._paging.view_now(extent.references, PAYLOAD_BYTES_MAX)
         if at_hand:
             self._read.extend(self.blocks_of(extent, at_hand))
         else:
             self._ask_for(BlocksRead(self, extent, unchecked_bytes_min))
+
+    def may_go_unchecked(self, extent: Extent, records: Sequence[Part], unchecked_bytes_min: int) -> bool:
+        """Whether what the checksums of unchecked blocks do not tell is right: whose they are, and their counts.
+
+        Of a block with sub-batches nothing else says how many entries it has.
+        """
+        before = self._before_block
+        start = ONE_QUEUE_AND_TIMES_BYTES + len(before)
+        for place, record in enumerate(records):
+            if len(record) < unchecked_bytes_min:
+                continue
+            content = memoryview(record)
+            if content[ONE_QUEUE_AND_TIMES_BYTES:start] != before:
+                return False
+            if not has_counts(content[start:], extent.records_of(place)):
+                return False
+        return True
 
     def blocks_of(self, extent: Extent, records: Sequence[Part]) -> list[Message]:
         """The blocks of an extent, where they lie in their records."""
