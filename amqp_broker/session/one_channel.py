@@ -87,8 +87,8 @@ class OneChannelConnection(ClientConnection):
     def give_back(self) -> None:
         """Give back what the client had."""
         self.leave_broker()
-        self.virtual_host.counts_of_ended.add(self.counts)
         self.release()
+        self.virtual_host.counts_of_ended.add(self.counts)  # what is stored and answered in the end counts as well
         self.virtual_host.remove_exclusive_queues(self.client)
 
     def release(self) -> None:
