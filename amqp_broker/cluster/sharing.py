@@ -90,6 +90,9 @@ class Sharing:
         self._known = known
         self._shard_count = shard_count
         self.directory = Directory()
+        self._value = b""  # that was taken last
+        self._is_readable = True  # that value
+        self._read_revision = 0  # of the key, when the root's owner has read it
         self._in_force: dict[int, int] = {}  # by shard that this node owns: the number of the directory
         self._reads_begun = self._reads_done = 0
         self._changes = _Changes()  # of the root, while this node owns it
@@ -108,8 +111,12 @@ class Sharing:
         await follow(self._etcd, self._key, take_all, lambda key, value: self._take(value), self._known.tell)
 
     def _take(self, value: bytes) -> None:
+        if value == self._value:
+            return
+        self._value, self._is_readable = value, False
         try:
             found = Directory.decode(value)
+            self._is_readable = True
         except BadKey as error:
             log_event(logging.ERROR, "directory not read", reason=str(error))
             return
@@ -140,8 +147,11 @@ class Sharing:
 
     async def _read(self) -> None:
         request = messages.range_request(self._key.encode())
+        revision = 0
         for entry in messages.RangeAnswer.read(await self._etcd.call(messages.RANGE, request)).entries:
             self._take(entry.value)
+            revision = entry.mod_revision
+        self._read_revision = max(self._read_revision, revision)
 
     async def until_in_force(self, shard: int) -> None:
         """Return when a shard that this node owns agrees with the directory as it is now, or is owned no more."""
@@ -184,6 +194,7 @@ class Sharing:
             await until_durable(broker)
             directory = self.directory.followed_by(broker, self._shard_count)
             if not is_read or (directory is not self.directory and not await self._put(directory, claim())):
+                is_read = False  # what was written may stand there all the same, or come to stand there
                 await trio.sleep(PAUSE_S)
                 continue
             changes.shared = count
@@ -199,13 +210,17 @@ class Sharing:
             await self._read()
         except (EtcdUnavailable, EtcdRefused):
             return False
-        return True
+        return self._is_readable  # a newer release's is not replaced: its virtual hosts would be moved, and emptied
 
     async def _put(self, directory: Directory, claim: bytes) -> bool:
-        """Write it while this node owns the root; returns whether it stands there."""
-        value = directory.encode()
+        """Write it while this node owns the root; returns whether it stands there.
+
+        It takes the place of what was read last and of nothing else, so no two directories have the same number.
+        """
+        value, key = directory.encode(), self._key.encode()
         fence = messages.compare(self._owner_key, Target.VALUE, claim)
-        request = messages.transaction_request([fence], [messages.put(self._key.encode(), value)])
+        unchanged = messages.compare(key, Target.MOD_REVISION, self._read_revision)
+        request = messages.transaction_request([fence, unchanged], [messages.put(key, value)])
         try:
             answer = messages.TransactionAnswer.read(await self._etcd.call(messages.TRANSACTION, request))
         except (EtcdUnavailable, EtcdRefused) as error:
@@ -213,6 +228,7 @@ class Sharing:
             return False
         if answer.succeeded:
             self._take(value)
+            self._read_revision = max(self._read_revision, answer.revision)
         return answer.succeeded
 
     async def _agree(self, shard: int, server: BrokerServer, task_status: trio.TaskStatus[None]) -> None:
