@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -87,11 +87,15 @@ class Directory:
         place = self.places.get(virtual_host)
         return ROOT_SHARD if place is None else place.shard
 
-    def followed_by(self, broker: Broker, shard_count: int) -> Directory:
-        """What it is when the root's broker is as it is now: virtual hosts that are new are given a place."""
+    def followed_by(self, broker: Broker, shard_count: int, gone: Collection[Place] = ()) -> Directory:
+        """What it is when the root's broker is as it is now: virtual hosts that are new are given a place.
+
+        Args:
+            gone: places of virtual hosts that were deleted; one that is there now is another one.
+        """
         sections = described(broker)
         names = [name for (name,) in sections["vhosts"]]
-        places = {name: place for name, place in self.places.items() if name in names}
+        places = {name: place for name, place in self.places.items() if name in names and place not in gone}
         held = Counter(dict.fromkeys(range(shard_count), 0))
         held.update(place.shard for place in places.values())
         made = self.made

@@ -16,7 +16,7 @@ from typing import Final
 import trio
 
 from amqp_broker.broker.observer import Happening, Kind, Onlooker, Subject
-from amqp_broker.cluster.directory import Directory, agree
+from amqp_broker.cluster.directory import Directory, Place, agree
 from amqp_broker.cluster.etcd_client import EtcdClient
 from amqp_broker.cluster.following import follow
 from amqp_broker.cluster.keys import ROOT_SHARD, BadKey, Keys
@@ -39,6 +39,7 @@ class _Changes(Onlooker):
 
     def __init__(self) -> None:
         self.count = 0
+        self.gone: set[str] = set()  # virtual hosts that were deleted, since somebody took these
         self.shared = 0  # of them, so many are in etcd
         self.moved = trio.Event()
 
@@ -49,6 +50,8 @@ class _Changes(Onlooker):
 
     def deleted(self, subject: Subject, by: str) -> None:
         """Count it."""
+        if subject.kind is Kind.VIRTUAL_HOST:
+            self.gone.add(subject.name)
         if subject.kind in _KINDS:
             self._more()
 
@@ -188,15 +191,19 @@ class Sharing:
         broker = server.broker
         broker.observers.add(changes, of_messages=False)
         is_read = is_started = False
+        gone: set[Place] = set()  # although the virtual host may have been made again since
         while True:
-            count = changes.count
             is_read = is_read or await self._try_to_read()
+            count = changes.count
             await until_durable(broker)
-            directory = self.directory.followed_by(broker, self._shard_count)
+            names, changes.gone = changes.gone, set()
+            gone.update(place for name, place in self.directory.places.items() if name in names)
+            directory = self.directory.followed_by(broker, self._shard_count, gone)
             if not is_read or (directory is not self.directory and not await self._put(directory, claim())):
                 is_read = False  # what was written may stand there all the same, or come to stand there
                 await trio.sleep(PAUSE_S)
                 continue
+            gone.clear()
             changes.shared = count
             changes.tell()
             if not is_started:

@@ -103,3 +103,22 @@ async def test_what_is_known_is_not_read_again(monkeypatch: pytest.MonkeyPatch) 
         assert (await sharing.current()).number == 1
 
     await with_root(SlowEtcd(), act)
+
+
+@on_a_jumping_clock
+async def test_a_virtual_host_that_is_made_again_before_anybody_was_told_is_another_one() -> None:
+    async def act(sharing: Sharing, server: BrokerServer) -> None:
+        administration = server.broker.administration
+        administration.add_virtual_host("x")
+        await sharing.until_shared()
+        before = sharing.directory.places["x"]
+        administration.delete_virtual_host("x")
+        administration.add_virtual_host("x")
+        await sharing.until_shared()
+        assert sharing.directory.places["x"].made > before.made
+        now = sharing.directory.places["x"]
+        administration.add_virtual_host("y")
+        await sharing.until_shared()
+        assert sharing.directory.places["x"] == now
+
+    await with_root(SlowEtcd(), act)
