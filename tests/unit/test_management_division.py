@@ -15,7 +15,7 @@ from amqp_broker.access.passwords import SHA256
 from amqp_broker.broker.broker import Broker
 from amqp_broker.management.management import Management
 from amqp_broker.management.prometheus.merging import merged
-from amqp_broker.network.listeners import HTTP, METRICS
+from amqp_broker.network.listeners import HTTP, METRICS, STOMP
 from amqp_broker.server.broker_server import BrokerServer
 from amqp_broker.server.shards import ShardUnreachable
 from amqp_broker.settings import Settings
@@ -111,7 +111,7 @@ async def test_what_is_of_a_virtual_host_is_its_owners_and_lists_are_of_all() ->
 
 
 @on_a_jumping_clock
-async def test_users_are_the_roots_and_a_virtual_host_that_goes_is_emptied_by_its_owner_first() -> None:
+async def test_users_are_the_roots_and_so_are_virtual_hosts() -> None:
     async with divided() as (client, shards):
         await declare_three(client)
         root, other = shards.servers
@@ -122,7 +122,31 @@ async def test_users_are_the_roots_and_a_virtual_host_that_goes_is_emptied_by_it
         assert [server.broker.firehose.is_on("a") for server in shards.servers] == [True, True]
         assert (await client.ask("DELETE", "/api/vhosts/a")).status == 204
         assert "a" not in root.broker.virtual_hosts
-        assert "a" not in other.broker.virtual_hosts
+        assert "a" in other.broker.virtual_hosts, "the directory takes it away there"
+
+
+@on_a_jumping_clock
+async def test_without_the_root_a_virtual_host_is_not_deleted() -> None:
+    async with divided() as (client, shards):
+        await declare_three(client)
+        shards.missing.add(0)
+        assert (await client.ask("DELETE", "/api/vhosts/a")).status == 503
+        assert len(shards.servers[1].broker.virtual_hosts["a"].queues) == 1
+
+
+@on_a_jumping_clock
+async def test_connections_of_a_user_are_closed_at_all_owners() -> None:
+    async with divided() as (client, shards):
+        streams = []
+        for shard in (0, 1):
+            stream = await shards.connect(shard, LOCAL, STOMP)
+            await stream.send_all(b"CONNECT\naccept-version:1.2\nhost:a\nlogin:guest\npasscode:guest\n\n\0")
+            assert b"CONNECTED" in await stream.receive_some()
+            streams.append(stream)
+        assert (await client.ask("DELETE", "/api/connections/username/guest")).status == 204
+        for stream in streams:
+            with trio.fail_after(5):
+                assert b"ERROR" in await stream.receive_some()
 
 
 @on_a_jumping_clock

@@ -132,8 +132,10 @@ class Division:
             return await forward(self._shards, self._shards.shard_of(host), call)
         if path in LISTS and call.request.method in ("GET", "HEAD"):
             return await self._list(call, is_of_hosts=path == "/api/vhosts")
-        if path in ANYWHERE or path in LISTS:
+        if path in ANYWHERE:
             return await self._first(call)
+        if path in LISTS:
+            return await self._each(call)
         return await forward(self._shards, ROOT, call)
 
     # --- from all
@@ -184,6 +186,15 @@ class Division:
         for shard in self._shards.numbers:
             answer = await forward(self._shards, shard, call)
             if answer.status != 404:
+                break
+        return answer
+
+    async def _each(self, call: Call) -> Answer:
+        """Have all owners do it, one after the other; the first that refuses has the word."""
+        answer = no_such_object().answer()
+        for shard in self._shards.numbers:
+            answer = await forward(self._shards, shard, call)
+            if answer.status >= 300:
                 break
         return answer
 
@@ -264,15 +275,9 @@ class Division:
     async def _virtual_host(self, call: Call) -> Answer:
         """The root has the list; what is in a virtual host, and whether it is traced, is its owner's."""
         name, method = call.variables["vhost"], call.request.method
-        shard = self._shards.shard_of(name)
-        if shard == ROOT or method not in ("PUT", "DELETE"):
-            return await self._created(call) if method == "PUT" else await forward(self._shards, shard, call)
-        if method == "DELETE":
-            emptied = await forward(self._shards, shard, call)
-            if emptied.status not in (204, 404):
-                return emptied
-            return await forward(self._shards, ROOT, call)
-        return await self._created(call)
+        if method == "PUT":
+            return await self._created(call)
+        return await forward(self._shards, ROOT if method == "DELETE" else self._shards.shard_of(name), call)
 
     async def _created(self, call: Call) -> Answer:
         answer = await forward(self._shards, ROOT, call)
