@@ -99,17 +99,26 @@ class Entrance:
     def _forget(self, asking: _Asking) -> None:
         try:
             asking.end()
-            self._forget_queues(asking.virtual_host_name)
+            self._forget_contents(asking.virtual_host_name)
         except Exception as error:
             log_internal_error("connection", error, peer=str(asking.peer))
 
-    def _forget_queues(self, virtual_host: str) -> None:
-        """A client that did not wait to be let in may have declared some, and published to them."""
+    def _forget_contents(self, virtual_host: str) -> None:
+        """A client that did not wait to be let in may have declared some, and published to it."""
         broker = self._server.broker
         host = broker.virtual_hosts.get(virtual_host)
-        for name in list(host.queues) if host is not None else ():
+        if host is None:
+            return
+        for name in list(host.queues):
             with suppress(QueueBusy):  # then the next one does
                 broker.handle(partial(broker.administration.delete_queue, virtual_host, name))
+        for name in list(host.exchanges):
+            exchange = host.exchanges.get(name)  # one that goes may take others with it
+            if exchange is not None and name and not name.startswith("amq."):
+                broker.handle(partial(host.remove_exchange, exchange))
+        if len(host.retained):
+            broker.handle(host.retained.clear)
+
 
 
 class _Asking:

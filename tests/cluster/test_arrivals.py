@@ -200,3 +200,23 @@ async def test_who_is_refused_hears_the_same_and_comes_nowhere(protocol: str, sc
     heard, arrival = await by_way_of(protocol, script)
     assert arrival is None
     assert heard == await directly(protocol, script)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "said"),
+    [
+        (AMQP, b"".join([*amqp_script(), frame.marshal(commands.Exchange.Declare(exchange="e", durable=True), 1)])),
+        (MQTT, mqtt_script()[0] + b"\x31\7\0\1tbody"),
+    ],
+    ids=["exchange", "retained message"],
+)
+@on_a_jumping_clock
+async def test_what_it_leaves_where_it_came_to_is_forgotten_there(protocol: str, said: bytes) -> None:
+    async with running(is_entrance=True) as first, trio.open_nursery() as nursery:
+        ours, theirs = trio.testing.memory_stream_pair()
+        nursery.start_soon(Entrance(first).receive, theirs, LOOPBACK, protocol)
+        await heard_of(ours, [said])
+        host = first.broker.virtual_hosts[HOST]
+        assert "e" not in host.exchanges
+        assert len(host.retained) == 0
+        nursery.cancel_scope.cancel()
