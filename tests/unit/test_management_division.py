@@ -204,3 +204,10 @@ async def test_metrics_of_a_node_are_of_the_shards_that_it_owns(protocol: str, u
             text = (await client.ask("GET", "/metrics", user=user)).body.decode()
             assert f"\nrabbitmq_queues {count}\n" in text
             assert text.count("# TYPE rabbitmq_build_info ") == 1
+
+
+@pytest.mark.parametrize("row", [1, None, "vhost", {"name": "q", "vhost": ["a"]}, {"name": "q", "vhost": {}}])
+@on_a_jumping_clock
+async def test_definitions_that_are_none_are_refused(row: object) -> None:
+    async with divided() as (client, _):
+        assert (await client.ask("POST", "/api/definitions", {"queues": [row]})).status == 400

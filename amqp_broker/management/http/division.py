@@ -169,6 +169,12 @@ class Division:
         """Those rows that a shard has to say something of."""
         return [row for row in rows if name not in row or self._shards.shard_of(row[name]) == shard]
 
+    def _shard_of_row(self, row: Any) -> int | None:
+        """Whose a definition is; the root's if it is none, which says so; everybody's without a virtual host."""
+        if not isinstance(row, dict) or not isinstance(row.get("vhost", ""), str):
+            return ROOT
+        return self._shards.shard_of(row["vhost"]) if "vhost" in row else None
+
     async def _list(self, call: Call, *, is_of_hosts: bool) -> Answer:
         query = {name: value for name, value in call.request.query.items() if name not in OF_LISTINGS}
         name = "name" if is_of_hosts else "vhost"
@@ -313,7 +319,7 @@ class Division:
         await self._shards.refresh()
         for shard in self._shards.numbers:
             part = {
-                section: self._own(shard, document[section])
+                section: [row for row in document[section] if self._shard_of_row(row) in (shard, None)]
                 for section in OF_VIRTUAL_HOSTS
                 if isinstance(document.get(section), list)
             }
