@@ -120,7 +120,6 @@ class Entrance:
             broker.handle(host.retained.clear)
 
 
-
 class _Asking:
     """One conversation with the empty broker."""
 
