@@ -1,7 +1,8 @@
 """A request of HTTP that is made of another node, in the name of a user who has logged in here.
 
 The connection is between nodes that have proved to each other that they are of one cluster, so the owner takes the
-user's name for it. A user whom others know (LDAP, OAuth 2.0) is asked for there again: their login is passed on.
+user's name for it. A user whom others know (LDAP, OAuth 2.0) is asked for there again: the login that the request has
+is passed on. A session of the page has none to pass on.
 """
 
 from __future__ import annotations
