@@ -89,13 +89,20 @@ def _run_one(suite: Suite, options: argparse.Namespace) -> int:
 def _chosen_kinds(suite: Suite, options: argparse.Namespace) -> list[str]:
     if suite.protocol in STARTED_FOR:
         there, _ = STARTED_FOR[suite.protocol]
-        return there() if options.broker in (None, "both") else [options.broker]
+        return there() if options.broker in (None, "both") else [_of(there(), suite, options.broker)]
     named = [kind for kind in ("rabbitmq", "ours") if getattr(options, f"{kind}_url")]
     if options.broker is None and named:
         return named
     if options.broker in (None, "both"):
         return ["rabbitmq", "ours"] if options.rabbitmq_url or find_rabbitmq() else ["ours"]
-    return [options.broker]
+    return [_of(["rabbitmq", "ours"], suite, options.broker)]
+
+
+def _of(there: list[str], suite: Suite, kind: str) -> str:
+    """The broker of this kind; what is measured of another one would stand below its name."""
+    if kind not in there:
+        raise PreparationError(f"{suite.name} can be asked of {', '.join(there)} here, not of {kind}")
+    return kind
 
 
 def _broker(suite: Suite, kind: str, options: argparse.Namespace) -> AbstractContextManager[BrokerAsked]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
 from interop.differences import DIFFERENCES
+from interop.suites.__main__ import main
 from interop.suites.catalogue import SUITES
 from interop.suites.preparation import PreparationError, apply_setting
 from interop.suites.running import read_report
@@ -59,3 +61,17 @@ def test_every_meant_difference_is_in_the_list() -> None:
     # what it would do with a plugin that it does not have.
     of_the_one_asked = ("behave_like ", "RabbitMQ lacks ")
     assert {topic for topic in topics if not topic.startswith(of_the_one_asked)} <= set(DIFFERENCES)
+
+
+@pytest.mark.parametrize(
+    ("suite", "kind"), [("pika", "rabbitmq-4"), ("eclipse-mqtt-5", "rabbitmq-4"), ("stompjs", "mosquitto")]
+)
+def test_a_broker_that_a_suite_is_not_asked_of_is_an_error(
+    suite: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No other one is asked in its place."""
+    monkeypatch.setattr("interop.suites.__main__.run_suite", lambda *_, **__: pytest.fail("it ran"))
+    monkeypatch.setattr(sys, "argv", ["suites", suite, "--broker", kind, "--cache", str(tmp_path)])
+
+    assert main() == 2
+    assert f"not of {kind}" in capsys.readouterr().err
