@@ -168,6 +168,14 @@ def retained(target: Target, turn: int) -> Figures:
     return {"1/s": count / took_s, "bytes each": each_bytes, "ms to find": answer_ms}
 
 
+def is_answered(one: Device) -> bool:
+    """Whether a device that has begun is let in; False where its connection is reset or ends."""
+    try:
+        return bool(one.socket.recv(4))
+    except ConnectionResetError:
+        return False
+
+
 def storm(target: Target, turn: int) -> Figures:
     """5,000 devices with sessions that last are cut off and come back at the same moment."""
     count = 5_000
@@ -179,23 +187,34 @@ def storm(target: Target, turn: int) -> Figures:
                 one.subscribed(1)
     await_rest(target.pid)
     poll = select.poll()
-    begun: dict[int, float] = {}
+    begun: dict[int, tuple[int, float]] = {}
     before_cpu_s, started_s = cpu_s(target.pid), time.perf_counter()
     latencies_s: list[float] = []
     back: dict[int, Device] = {}
 
+    def come(number: int, begun_s: float) -> None:
+        """Begin; whoever is refused because too many come at once begins again, as a device does."""
+        try:
+            one = Device.beginning(target.address, f"storm{turn}-{number}", clean=False)
+        except ConnectionError:
+            come(number, begun_s)
+            return
+        descriptor = one.socket.fileno()
+        back[descriptor], begun[descriptor] = one, (number, begun_s)
+        poll.register(descriptor, select.POLLIN)
+
     def answered(timeout_ms: int) -> None:
         for descriptor, _ in poll.poll(timeout_ms):
-            assert back[descriptor].socket.recv(4), "refused"
             poll.unregister(descriptor)
-            latencies_s.append(time.perf_counter() - begun[descriptor])
+            number, begun_s = begun[descriptor]
+            if is_answered(back[descriptor]):
+                latencies_s.append(time.perf_counter() - begun_s)
+            else:
+                back.pop(descriptor).close()
+                come(number, begun_s)
 
     for number in range(count):
-        now_s = time.perf_counter()
-        one = Device.beginning(target.address, f"storm{turn}-{number}", clean=False)
-        descriptor = one.socket.fileno()
-        back[descriptor], begun[descriptor] = one, now_s
-        poll.register(descriptor, select.POLLIN)
+        come(number, time.perf_counter())
         if number % 50 == 0:
             answered(0)
     while len(latencies_s) < count and time.perf_counter() - started_s < PATIENCE_S:
@@ -203,6 +222,7 @@ def storm(target: Target, turn: int) -> Figures:
     took_s, used_s = time.perf_counter() - started_s, cpu_s(target.pid) - before_cpu_s
     for one in back.values():
         one.close()
+    await_rest(target.pid)  # those that leave count as clients that have not logged in until they are gone
     with devices(target, count, f"storm{turn}-"):
         pass  # clean: the sessions are gone
     return {"1/s": count / took_s, "us CPU": used_s / count * 1e6, "p99 ms": percentile_ms(latencies_s)}
