@@ -539,6 +539,11 @@ def _describe() -> dict[str, Description]:
 DESCRIPTIONS: dict[str, Description] = _describe()
 
 
+def split_list(text: str) -> tuple[str, ...]:
+    """The value of a setting that takes several texts, of one text that has commas between them."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
 def check(name: str, value: object) -> None:
     """Make sure that a setting can have this value.
 

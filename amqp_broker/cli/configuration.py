@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from amqp_broker.settings import DESCRIPTIONS, Description, LogFormat, SettingError, Settings
+from amqp_broker.settings import DESCRIPTIONS, Description, LogFormat, SettingError, Settings, split_list
 from amqp_broker.settings_without_effect import without_effect
 
 ENVIRONMENT_PREFIX = "AMQP_BROKER_"
@@ -205,7 +205,7 @@ def _from_text(name: str, text: str, where: str) -> object:
     description = DESCRIPTIONS[name]
     value: object = text
     if description.is_list:
-        value = _split(text)
+        value = split_list(text)
     elif description.kind is int and _WHOLE_NUMBER.fullmatch(text):
         value = int(text)
     return _checked(description, value, where, text)
@@ -215,12 +215,8 @@ def _from_toml(name: str, value: object, path: Path) -> object:
     description = DESCRIPTIONS[name]
     given = value
     if description.is_list:
-        value = _split(value) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
+        value = split_list(value) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
     return _checked(description, value, f"{name} in config file {path}", given)
-
-
-def _split(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def _checked(description: Description, value: object, where: str, given: object) -> object:

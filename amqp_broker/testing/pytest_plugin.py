@@ -212,11 +212,11 @@ def _did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def _value(description: Description, text: str) -> Any:
-    from amqp_broker.settings import SettingError, check
+    from amqp_broker.settings import SettingError, check, split_list
 
     value: Any = text
     if description.is_list:
-        value = tuple(text.split())
+        value = split_list(",".join(text.split()))
     elif description.kind is int and text.removeprefix("-").isdecimal():
         value = int(text)
     try:

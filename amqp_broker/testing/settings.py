@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from amqp_broker.settings import DESCRIPTIONS, SettingError, Settings, port_setting
+from amqp_broker.settings import DESCRIPTIONS, SettingError, Settings, port_setting, split_list
 from amqp_broker.settings_without_effect import without_effect
 
 TEN_YEARS_MS = 315_360_000_000
@@ -71,5 +71,5 @@ def settings_in_tests(given: dict[str, Any]) -> Settings:
 
 
 def _tuple(value: object) -> Any:
-    """The value of a list, which may be given as one text."""
-    return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
+    """The value of a list, which may be given as one text, with commas as on the command line."""
+    return split_list(value) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import sys
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from amqp_broker.protocols.mqtt.packet_writing import encode_client_packet
 from amqp_broker.protocols.mqtt.packets import Connect, Publish, Subscribe, Subscription, Will
 from amqp_broker.protocols.mqtt.properties import Properties, Property
+from amqp_broker.settings import SettingError
 from amqp_broker.testing import Broker
 from amqp_broker.testing.engine import NotRunning
 
@@ -55,6 +57,28 @@ def test_the_clock_moves_keep_alive() -> None:
     with Broker(protocols="mqtt", frozen=True) as broker, connect(broker.mqtt_url, "c", keep_alive_s=60) as client:
         broker.clock.advance(seconds=90)
         assert client.recv(1) == b""
+
+
+@pytest.mark.parametrize("protocols", ["mqtt,stomp", " stomp , mqtt", ["mqtt", "stomp"], ("stomp", "mqtt")])
+def test_protocols_are_given_as_a_list_or_as_on_the_command_line(protocols: Any) -> None:
+    broker = Broker(protocols=protocols)
+    with broker:
+        assert urlsplit(broker.mqtt_url).scheme == "mqtt"
+        assert urlsplit(broker.stomp_url).scheme == "stomp"
+
+
+@pytest.mark.parametrize(
+    ("protocols", "said"),
+    [
+        ("mqtt,gopher", "protocols names 'gopher': there are mqtt, stomp, streams, web-sockets"),
+        ("mqtt stomp", "protocols names 'mqtt stomp': there are mqtt, stomp, streams, web-sockets"),
+        (5, "protocols takes a list of texts, not 5"),
+        ([5], r"protocols takes a list of texts, not \(5,\)"),
+    ],
+)
+def test_protocols_that_there_are_not_are_named(protocols: Any, said: str) -> None:
+    with pytest.raises(SettingError, match=said):
+        Broker(protocols=protocols)
 
 
 def connect_5(

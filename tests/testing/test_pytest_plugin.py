@@ -76,7 +76,8 @@ def test_it(amqp_broker):
     [
         ("amqp_settings = prot=1", "ERROR: amqp_settings: there is no setting 'prot': did you mean port?"),
         ("amqp_settings = heartbeat_s", "ERROR: amqp_settings: 'heartbeat_s' is not a setting as name=value"),
-        ("amqp_settings = protocols=gopher", "ERROR: amqp_settings: protocols names 'gopher': there are *"),
+        ("amqp_settings = protocols=mqtt,gopher", "ERROR: amqp_settings: protocols names 'gopher': there are *"),
+        ("amqp_settings = protocols=mqtt gopher", "ERROR: amqp_settings: protocols names 'gopher': there are *"),
         (
             "amqp_settings = tls_key=k.pem",
             "ERROR: amqp_settings: tls_key has no effect: TLS is off: *",
