@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from amqp_broker.access.judge import Judge
 from amqp_broker.access.patterns import Pattern
-from amqp_broker.access.users import User
+from amqp_broker.access.users import TopicPatterns, TopicPermission, User
 from amqp_broker.errors import AmqpError, access_refused, not_allowed
 
 DEFAULT_EXCHANGE_IN_PATTERNS = "amq.default"
@@ -76,11 +76,21 @@ class Client:
         user: who has authenticated.
         virtual_host: its name.
         refusals_name_the_permission: whether they say which one is missing (behaviour.py).
+        client_id: the identifier of a client of MQTT, which topic permissions may name.
     """
 
-    def __init__(self, user: User, virtual_host: str, *, refusals_name_the_permission: bool = True) -> None:
+    def __init__(
+        self,
+        user: User,
+        virtual_host: str,
+        *,
+        refusals_name_the_permission: bool = True,
+        client_id: str | None = None,
+    ) -> None:
         self.user = user
         self._virtual_host = virtual_host
+        self._client_id = client_id
+        self._expanded: tuple[TopicPermission, TopicPatterns] | None = None  # of the permission that names the client
         self._names_permission = refusals_name_the_permission
         self._allowed: set[tuple[str, str, str, str]] = set()
 
@@ -138,7 +148,7 @@ class Client:
         if self.user.judge is not None:
             self._check_topic_elsewhere("read", exchange, routing_key)
             return
-        patterns = self.user.topic_patterns(self._virtual_host, exchange)
+        patterns = self._topic_patterns(exchange)
         if patterns is not None and not patterns.read.matches(routing_key):
             raise self._topic_refused("read", exchange, routing_key)
 
@@ -147,9 +157,21 @@ class Client:
         if self.user.judge is not None:
             self._check_topic_elsewhere("write", exchange, routing_key)
             return
-        patterns = self.user.topic_patterns(self._virtual_host, exchange)
+        patterns = self._topic_patterns(exchange)
         if patterns is not None and not patterns.write.matches(routing_key):
             raise self._topic_refused("write", exchange, routing_key)
+
+    def _topic_patterns(self, exchange: str) -> TopicPatterns | None:
+        """The patterns for a topic exchange; None where every key is allowed."""
+        user, client_id = self.user, self._client_id
+        permission = user.topic_permissions.get(self._virtual_host, {}).get(exchange)
+        if permission is None or client_id is None or not permission.names_the_client:
+            return user.topic_patterns(self._virtual_host, exchange)
+        known = self._expanded
+        if known is None or known[0] is not permission:
+            known = permission, permission.expanded(user.name, self._virtual_host, client_id)
+            self._expanded = known
+        return known[1]
 
     def _check_elsewhere(self, permission: str, kind: str, name: str) -> None:
         if not self._is_allowed_elsewhere(permission, kind, name):
@@ -171,7 +193,7 @@ class Client:
         if asked in self._allowed:
             return
         judge: Judge = self.user.judge
-        if not judge.may_use_topic(self._virtual_host, exchange, routing_key, permission):
+        if not judge.may_use_topic(self._virtual_host, exchange, routing_key, permission, self._client_id):
             raise self._topic_refused(permission, exchange, routing_key)
         self._remember_allowed(asked)
 

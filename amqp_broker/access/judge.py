@@ -37,6 +37,12 @@ class Judge(Protocol):
         """Whether the user has a permission, ``configure``, ``write`` or ``read``, on a queue or exchange."""
         ...
 
-    def may_use_topic(self, virtual_host: str, exchange: str, routing_key: str, permission: str) -> bool:
-        """Whether the user may write with a key to a topic exchange, or read with it from there."""
+    def may_use_topic(
+        self, virtual_host: str, exchange: str, routing_key: str, permission: str, client_id: str | None
+    ) -> bool:
+        """Whether the user may write with a key to a topic exchange, or read with it from there.
+
+        Args:
+            client_id: the identifier of a client of MQTT.
+        """
         ...

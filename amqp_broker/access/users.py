@@ -6,6 +6,7 @@ match in ``patterns.py``; changing users so that it lasts and takes effect is ``
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple
 from amqp_broker.access.passwords import SHA256, PasswordHash, Verifier
 from amqp_broker.access.patterns import BadPattern, Pattern
 
+CLIENT_ID = "{client_id}"
 NO_PASSWORD = PasswordHash(SHA256, b"")
 DECOY_BYTES = 64
 
@@ -34,22 +36,34 @@ class Permission:
 class TopicPermission:
     """Two patterns of routing keys of one topic exchange (RabbitMQ docs, "Topic Authorisation").
 
-    ``{username}`` and ``{vhost}`` in them stand for the user's and the virtual host's name; the patterns are kept as
-    they were written, and ``expanded`` for one user in one virtual host.
+    ``{username}`` and ``{vhost}`` in them stand for the user's and the virtual host's name, ``{client_id}`` for the
+    identifier of a client of MQTT; the patterns are kept as they were written, and ``expanded`` for one user in one
+    virtual host.
     """
 
     write: str
     read: str
 
-    def expanded(self, user: str, virtual_host: str) -> TopicPatterns:
+    @property
+    def names_the_client(self) -> bool:
+        """Whether it is another one for each client of MQTT."""
+        return CLIENT_ID in self.write or CLIENT_ID in self.read
+
+    def expanded(self, user: str, virtual_host: str, client_id: str | None = None) -> TopicPatterns:
         """The patterns of writing and of reading for this user there.
 
-        The names are put in as they are, as RabbitMQ does it; where that gives no pattern, nothing is allowed.
+        The names are put in as they are, as RabbitMQ does it; where that gives no pattern, nothing is allowed. An
+        identifier is what its client chooses, so that it matches nothing but itself: one of ``.*`` opens nothing.
+
+        Args:
+            client_id: of a client of MQTT; with None, ``{client_id}`` stands for nothing but these letters.
         """
+        itself = None if client_id is None else re.escape(client_id)
 
         def expand(source: str) -> Pattern:
+            named = source if itself is None else source.replace(CLIENT_ID, itself)
             try:
-                return Pattern(source.replace("{username}", user).replace("{vhost}", virtual_host))
+                return Pattern(named.replace("{username}", user).replace("{vhost}", virtual_host))
             except BadPattern:
                 return NOTHING
 

@@ -167,17 +167,17 @@ class ClientSessions:
             session = self._sessions[client_id] = ClientSession(client_id)
         return session
 
-    def recovered(self, who_is: Callable[[str], Authorizer | None]) -> None:
+    def recovered(self, who_is: Callable[[str, str], Authorizer | None]) -> None:
         """The journal is read: every client is away, and its time begins anew. What has ids and nothing else, goes.
 
         Args:
-            who_is: finds a user by name, who says the wills.
+            who_is: finds a user by name, who says the will of a client, by its identifier.
         """
         for session in list(self._sessions.values()):
             if session.is_durable:
                 self._expire_later(session)
                 if session.will is not None:
-                    session.will.who = who_is(session.will.user_name)
+                    session.will.who = who_is(session.will.user_name, session.client_id)
                     self._say_later(session, session.will.delay_s)
             else:
                 self.end(session)

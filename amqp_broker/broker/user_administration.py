@@ -215,7 +215,8 @@ class UserAdministration:
     def set_topic_permission(self, name: str, virtual_host: str, exchange: str, write: str, read: str) -> None:
         """Say with which routing keys a user may publish to and bind a topic exchange.
 
-        ``{username}`` and ``{vhost}`` in the patterns stand for the names.
+        ``{username}`` and ``{vhost}`` in the patterns stand for the names, ``{client_id}`` for the identifier of a
+        client of MQTT.
         """
         user = self.user(name)
         self.virtual_host(virtual_host)

@@ -162,8 +162,11 @@ class Login:
             details["error"] = error
         observers.happened(f"user.authentication.{'failure' if error else 'success'}", details, "")
 
-    def enter(self, name: str) -> tuple[Client, VirtualHost]:
+    def enter(self, name: str, client_id: str | None = None) -> tuple[Client, VirtualHost]:
         """Enter a virtual host, by its name, after ``authenticate``.
+
+        Args:
+            client_id: the identifier of a client of MQTT.
 
         Raises:
             Refused: there is no such virtual host, or there are too many connections already.
@@ -178,7 +181,8 @@ class Login:
         self._check_limits(user, virtual_host)
         check_access(user, name)
         names_permission = virtual_host.behaviour.refusals_name_the_permission
-        return Client(user, name, refusals_name_the_permission=names_permission), virtual_host
+        client = Client(user, name, refusals_name_the_permission=names_permission, client_id=client_id)
+        return client, virtual_host
 
     def _check_limits(self, user: User, virtual_host: VirtualHost) -> None:
         """Refuse one connection more than there may be."""

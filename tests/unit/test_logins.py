@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -55,7 +56,8 @@ class Told:
     async def may_use_topic(
         self, person: Person, virtual_host: str, exchange: str, routing_key: str, permission: str
     ) -> bool:
-        return self._says(f"{permission} topic {exchange} {routing_key}")
+        of_client = "" if person.client_id is None else f" of {person.client_id}"
+        return self._says(f"{permission} topic {exchange} {routing_key}{of_client}")
 
 
 class Tasks:
@@ -214,6 +216,17 @@ class TestOtherProtocols:
         tasks.run()
         assert channel.drain("q") == [b"mqtt"]
         assert told.asked[:2] == ["user ada", "vhost /"]
+        assert "write topic amq.topic a of c" in told.asked
+
+    def test_what_one_client_of_mqtt_may_another_may_not(self, broker: MemoryBroker, told: Told, tasks: Tasks) -> None:
+        told.refuses.add("write topic amq.topic a of d")
+        for client_id, is_closed in (("c", False), ("d", True)):
+            client = MqttClient(broker, client_id)
+            client.send(Connect(4, client_id, True, user_name="ada", password=PASSWORD.encode()))
+            tasks.run()
+            client.publish("a", b"mqtt")
+            tasks.run()
+            assert client.is_closed == is_closed
 
     def test_stomp(self, broker: MemoryBroker, told: Told, tasks: Tasks) -> None:
         channel = Client(broker).open().channel()
@@ -225,6 +238,23 @@ class TestOtherProtocols:
         tasks.run()
         assert channel.drain("q") == [b"stomp"]
         assert "write exchange amq.default" in told.asked
+
+    def test_a_commit_waits_for_the_permissions_of_what_it_holds(
+        self, broker: MemoryBroker, told: Told, tasks: Tasks
+    ) -> None:
+        channel = Client(broker).open().channel()
+        channel.declare("q")
+        client = StompClient(broker)
+        client.send("CONNECT", login="ada", passcode=PASSWORD, host="/", **{"accept-version": "1.2"})
+        tasks.run()
+        client.read()
+        client.send("BEGIN", transaction="t")
+        client.send("SEND", b"stomp", destination="/amq/queue/q", transaction="t")
+        client.send("COMMIT", transaction="t", receipt="r")
+        assert client.read() == []
+        tasks.run()
+        assert [frame.headers["receipt-id"] for frame in client.read()] == ["r"]
+        assert channel.drain("q") == [b"stomp"]
 
 
 class TestFailing:
@@ -359,8 +389,21 @@ async def test_a_service_is_asked_as_rabbitmqs_plugin_does(method: str) -> None:
         assert await backend.may_enter(person, "/", peer)
         assert await backend.may_access(person, "/", "queue", "q", "read")
         assert await backend.may_use_topic(person, "/", "amq.topic", "a.b", "write")
+        of_mqtt = replace(person, client_id="device 1")
+        assert await backend.may_use_topic(of_mqtt, "/", "amq.topic", "a.b", "write")
         await backend.authenticate("ada", None, peer)
     tags = "administrator management"
+    asked_of_topic = {
+        "username": "ada",
+        "vhost": "/",
+        "resource": "topic",
+        "name": "amq.topic",
+        "permission": "write",
+        "routing_key": "a.b",
+        "tags": tags,
+        "variable_map.username": "ada",
+        "variable_map.vhost": "/",
+    }
     assert asked == [
         ("/user", {"username": "ada", "password": PASSWORD}),
         ("/vhost", {"username": "ada", "vhost": "/", "ip": "10.0.0.1", "tags": tags}),
@@ -368,20 +411,8 @@ async def test_a_service_is_asked_as_rabbitmqs_plugin_does(method: str) -> None:
             "/resource",
             {"username": "ada", "vhost": "/", "resource": "queue", "name": "q", "permission": "read", "tags": tags},
         ),
-        (
-            "/topic",
-            {
-                "username": "ada",
-                "vhost": "/",
-                "resource": "topic",
-                "name": "amq.topic",
-                "permission": "write",
-                "routing_key": "a.b",
-                "tags": tags,
-                "variable_map.username": "ada",
-                "variable_map.vhost": "/",
-            },
-        ),
+        ("/topic", asked_of_topic),
+        ("/topic", {**asked_of_topic, "variable_map.client_id": "device 1"}),
         ("/user", {"username": "ada"}),
     ]
 

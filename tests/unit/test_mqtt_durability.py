@@ -112,6 +112,22 @@ def test_a_will_outlives_the_broker_with_its_delay_whether_its_client_was_there_
     assert [(one.topic, one.payload, one.retain) for one in watcher.messages()] == [("will/there", b"there", True)]
 
 
+def test_a_will_of_a_client_that_topic_permissions_name_is_said_after_a_restart() -> None:
+    broker = DiskBroker(mqtt_port=0)
+    watcher = connected(broker, "w")
+    watcher.subscribe("will/#", 1)
+    broker.administration.set_topic_permission("guest", "/", "amq.topic", "^will\\.{client_id}$", ".*")
+    lasts = {Property.SESSION_EXPIRY_INTERVAL: 60}
+    for name, topic in (("c", "will/c"), ("d", "will/c")):
+        assert MqttClient(broker, name, 5).connect(will=Will(topic, name.encode(), 1), properties=lasts).codes == [0]
+    broker.write()
+    broker = broker.without_power(mqtt_port=0)
+    watcher = MqttClient(broker, "w")
+    watcher.connect(clean=False)
+    broker.advance(1)
+    assert [one.payload for one in watcher.messages()] == [b"c"]
+
+
 def test_a_will_of_a_user_who_is_gone_is_not_said_after_a_restart() -> None:
     broker = DiskBroker(mqtt_port=0)
     broker.administration.add_user("device", "secret", ())

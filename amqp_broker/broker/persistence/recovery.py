@@ -98,9 +98,9 @@ class Recovery(Restored):
         for virtual_host in self.broker.virtual_hosts.values():
             virtual_host.client_sessions.recovered(partial(self._client, virtual_host.name))
 
-    def _client(self, virtual_host: str, user_name: str) -> Client | None:
+    def _client(self, virtual_host: str, user_name: str, client_id: str) -> Client | None:
         user = self.broker.users.get(user_name)
-        return Client(user, virtual_host) if user is not None else None
+        return Client(user, virtual_host, client_id=client_id) if user is not None else None
 
     @property
     def dropped_message_count(self) -> int:

@@ -71,7 +71,7 @@ def admit(broker: Broker, login: Login, packet: Connect, *, has_certificate: boo
             if user in broker.settings.loopback_users and not is_loopback:
                 raise MqttError(Reason.NOT_AUTHORIZED, f"user '{user}' can only connect via localhost")
             login.authenticate_by_password(user, password)
-        client, virtual_host = login.enter(virtual_host_name)
+        client, virtual_host = login.enter(virtual_host_name, client_id)
     except Refused as refused:
         reason = _REASONS.get(refused.reason, Reason.BAD_USER_NAME_OR_PASSWORD)
         raise MqttError(reason, str(refused)) from refused

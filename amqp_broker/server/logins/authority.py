@@ -15,6 +15,7 @@ import logging
 import secrets
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -129,9 +130,13 @@ class BackendJudge:
         key = ("resource", person.name, person.token, virtual_host, kind, name, permission)
         return bool(self._asked.answer(key, lambda: backend.may_access(person, virtual_host, kind, name, permission)))
 
-    def may_use_topic(self, virtual_host: str, exchange: str, routing_key: str, permission: str) -> bool:
+    def may_use_topic(
+        self, virtual_host: str, exchange: str, routing_key: str, permission: str, client_id: str | None
+    ) -> bool:
         person, backend = self._person, self._asked.backend
-        key = ("topic", person.name, person.token, virtual_host, exchange, routing_key, permission)
+        key: Key = ("topic", person.name, person.token, virtual_host, exchange, routing_key, permission)
+        if client_id is not None:
+            person, key = replace(person, client_id=client_id), (*key, client_id)
         return bool(
             self._asked.answer(
                 key, lambda: backend.may_use_topic(person, virtual_host, exchange, routing_key, permission)

@@ -27,12 +27,14 @@ class Person:
         tags: as ``administrator``.
         token: what the back end wants to be handed when it is asked what they may do; most need nothing.
         expires_wall_ms: when the proof runs out, in milliseconds since 1970; None for never.
+        client_id: the identifier of the client of MQTT that ``may_use_topic`` is about; None in all other questions.
     """
 
     name: str
     tags: tuple[str, ...] = ()
     token: str = ""
     expires_wall_ms: int | None = None
+    client_id: str | None = None
 
 
 class Backend(Protocol):

@@ -83,6 +83,8 @@ class HttpBackend:
             "variable_map.username": person.name,
             "variable_map.vhost": virtual_host,
         }
+        if person.client_id is not None:
+            fields["variable_map.client_id"] = person.client_id
         return await self._is_allowed(self._topic, fields)
 
     async def _is_allowed(self, url: str, fields: dict[str, str]) -> bool:
