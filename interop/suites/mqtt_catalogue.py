@@ -45,8 +45,12 @@ NOT_THE_STANDARDS = {
         "filter (MQTT 5.0, 3.8.3), a subscription identifier of 0 (3.8.2.1.2)"
     ),
     "03-publish-long-topic.py": (
-        "wants 0x82 for a topic of more than 200 levels, and 0x81 in mosquitto's next version; 0x90 says that a topic "
-        "is well-formed and not accepted (MQTT 5.0, 3.14.2.1)"
+        "wants 0x82 and an end for a topic of more than 200 levels, and 0x81 in mosquitto's next version; PUBACK has a "
+        "word for a topic that is well-formed and not accepted, 0x90 (MQTT 5.0, 3.4.2.1)"
+    ),
+    "02-subscribe-long-topic.py": (
+        "wants an end for a topic filter of more than 200 levels; SUBACK has a word for one that is well-formed and "
+        "not allowed, 0x8F (MQTT 5.0, 3.9.3) and 0x80 (MQTT 3.1.1, 3.9.3)"
     ),
     "02-subpub-qos1-message-expiry.py": (
         "wants the packet identifier 2 for the first message that the client gets; the sender chooses (MQTT 5.0, 2.2.1)"

@@ -399,9 +399,25 @@ def test_an_identifier_that_is_not_known_is_no_error_where_a_session_goes_on(bro
 
 def test_what_may_not_be_published_to_ends_the_connection(broker: MemoryBroker) -> None:
     for topic in ("", "a/#", "+", "/" * 201):
-        client = connected(broker, "c", 5)
-        client.publish(topic)
-        assert client.take() == Answer(PacketType.DISCONNECT, 0, [Reason.TOPIC_NAME_INVALID])
+        for qos in range(1 if topic == "/" * 201 else 3):
+            client = connected(broker, "c", 5)
+            client.publish(topic, qos=qos)
+            assert client.take() == Answer(PacketType.DISCONNECT, 0, [Reason.TOPIC_NAME_INVALID])
+
+
+@pytest.mark.parametrize("qos", [1, 2])
+def test_who_publishes_to_a_topic_of_too_many_levels_is_told_where_an_answer_can_say_so(
+    broker: MemoryBroker, qos: int
+) -> None:
+    client = connected(broker, "c", 5)
+    answer = PacketType.PUBACK if qos == 1 else PacketType.PUBREC
+    for _ in range(2):
+        packet_id = client.publish("/" * 201, b"m", qos, retain=True)
+        assert client.take() == Acknowledgement(answer, packet_id, Reason.TOPIC_NAME_INVALID)
+    assert client.subscribe("a") == 0
+    older = connected(broker, "d", 4)
+    older.publish("/" * 201, b"m", qos)
+    assert (older.all(), older.is_closed) == ([], True)
 
 
 @pytest.mark.parametrize("qos", [1, 2])
@@ -532,6 +548,41 @@ def test_a_client_gets_aliases_where_it_allows_them(broker: MemoryBroker) -> Non
     ]
 
 
+# --- permissions
+
+
+def test_topic_permissions_may_name_the_client_and_its_identifier_opens_nothing_else(broker: MemoryBroker) -> None:
+    users = broker.administration
+    users.set_topic_permission("guest", "/", "amq.topic", "^{client_id}\\.{username}$", "^{client_id}\\.")
+    for client_id in ("dev-1", "dev.1", ".*", "(", "{username}"):
+        client = connected(broker, client_id, 5)
+        for topic, reason in (
+            (f"{client_id}/guest", Reason.NO_MATCHING_SUBSCRIBERS),
+            ("dev-2/guest", Reason.NOT_AUTHORIZED),
+            ("devx1/guest", Reason.NOT_AUTHORIZED),
+            (f"{client_id}/eve", Reason.NOT_AUTHORIZED),
+        ):
+            client.publish(topic, b"m", 1)
+            assert getattr(client.take(), "reason", None) == reason, (client_id, topic)
+        assert client.subscribe("dev-2/#") == Reason.NOT_AUTHORIZED
+        if "*" not in client_id:  # which a filter cannot say
+            assert client.subscribe(f"{client_id}/#") == 0
+    users.set_topic_permission("guest", "/", "amq.topic", "^of\\.{client_id}$", ".*")
+    for topic, reason in (("of/c", Reason.NO_MATCHING_SUBSCRIBERS), ("c/guest", Reason.NOT_AUTHORIZED)):
+        client = connected(broker, "c", 5)
+        client.publish(topic, b"m", 1)
+        assert getattr(client.take(), "reason", None) == reason
+
+
+def test_where_there_is_no_client_identifier_its_name_stands_for_nothing(broker: MemoryBroker) -> None:
+    broker.administration.set_topic_permission("guest", "/", "amq.topic", "^{client_id}$", ".*")
+    channel = Client(broker).open().channel()
+    channel.publish("amq.topic", "{client_id}")
+    assert channel.methods() == []
+    channel.publish("amq.topic", "client_id")
+    assert channel.one(commands.Channel.Close).reply_code == 403
+
+
 # --- subscribing
 
 
@@ -541,8 +592,21 @@ def test_a_filter_that_is_none_is_refused(broker: MemoryBroker) -> None:
     assert connected(broker, "d", 5).subscribe(shared) == Reason.TOPIC_FILTER_INVALID
 
 
+@pytest.mark.parametrize("too_deep", ["/" * 201, "/" * 65_535, "$share/g/" + "/" * 201, "+/" * 201])
+def test_a_filter_of_too_many_levels_is_refused_and_the_others_are_not(
+    broker: MemoryBroker, level: int, too_deep: str
+) -> None:
+    client = connected(broker, "c", level)
+    client.send(Subscribe(1, [Subscription("a", 1), Subscription(too_deep, 2), Subscription("b")]))
+    refused = Reason.TOPIC_FILTER_INVALID if level == 5 else 0x80
+    assert client.take() == Answer(PacketType.SUBACK, 1, [1, refused, 0])
+    assert client.unsubscribe(too_deep) == ([Reason.NO_SUBSCRIPTION_EXISTED] if level == 5 else [])
+    client.publish("b", b"m")
+    assert payloads(client.messages()) == [b"m"]
+
+
 def test_a_filter_that_is_not_well_formed_ends_the_connection(broker: MemoryBroker) -> None:
-    for topic_filter in ("a/#/b", "", "a+", "/" * 201):
+    for topic_filter in ("a/#/b", "", "a+"):
         for packet in (Subscribe(1, [Subscription(topic_filter)]), Unsubscribe(1, [topic_filter])):
             client = connected(broker, "c", 5)
             client.send(packet)

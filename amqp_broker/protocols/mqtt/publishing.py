@@ -21,7 +21,7 @@ from amqp_broker.protocols.mqtt.messages import Translations, encode_header
 from amqp_broker.protocols.mqtt.packet_writing import encode_answer
 from amqp_broker.protocols.mqtt.packets import AT_LEAST_ONCE, EXACTLY_ONCE, MQTT_5, PacketType, Publish, Will
 from amqp_broker.protocols.mqtt.properties import Property, number, text
-from amqp_broker.protocols.mqtt.reasons import MqttError, Reason, protocol_error
+from amqp_broker.protocols.mqtt.reasons import MqttError, NotAccepted, Reason, protocol_error
 from amqp_broker.protocols.mqtt.topics import (
     SEPARATORS_MAX,
     is_deep,
@@ -160,10 +160,11 @@ class Publishing:
             outcome = self._put(packet, topic)
         except WireError as error:
             raise MqttError(Reason.IMPLEMENTATION_SPECIFIC_ERROR, str(error)) from error
-        except AmqpError as refusal:
+        except (AmqpError, NotAccepted) as refusal:
+            refused = refusal.reason if isinstance(refusal, NotAccepted) else Reason.NOT_AUTHORIZED
             if self._level == MQTT_5 and packet.qos:
-                return Reason.NOT_AUTHORIZED, TAKEN
-            raise MqttError(Reason.NOT_AUTHORIZED, str(refusal)) from refusal
+                return refused, TAKEN
+            raise MqttError(refused, str(refusal)) from refusal
         reason = Reason.SUCCESS
         if outcome == UNROUTED:
             outcome = TAKEN
@@ -295,12 +296,13 @@ def check_topic(topic: str) -> None:
     """Refuse a topic that nothing may be published to.
 
     Raises:
-        MqttError: 0x90.
+        MqttError: 0x90, it is no topic.
+        NotAccepted: 0x90, it is one of too many levels.
     """
     if not is_topic_name(topic):
         raise MqttError(Reason.TOPIC_NAME_INVALID, "a topic is empty or has wildcards")
     if is_deep(topic):
-        raise MqttError(Reason.TOPIC_NAME_INVALID, f"a topic of more than {SEPARATORS_MAX} levels below the first")
+        raise NotAccepted(Reason.TOPIC_NAME_INVALID, f"a topic of more than {SEPARATORS_MAX} levels below the first")
 
 
 def topic_address(topic: str) -> Address:

@@ -105,6 +105,10 @@ class MqttError(Exception):
         self.reason = reason
 
 
+class NotAccepted(MqttError):
+    """A message that can be read and is not accepted: where its answer can say so, the connection goes on."""
+
+
 def malformed(explanation: str) -> MqttError:
     """Bytes that cannot be read (MQTT 5.0, 1.2: Malformed Packet)."""
     return MqttError(Reason.MALFORMED_PACKET, explanation)

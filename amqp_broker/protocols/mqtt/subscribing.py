@@ -24,7 +24,9 @@ from amqp_broker.protocols.mqtt.properties import Property, number
 from amqp_broker.protocols.mqtt.publishing import EXCHANGE, Publishing, topic_address
 from amqp_broker.protocols.mqtt.reasons import MqttError, Reason, protocol_error
 from amqp_broker.protocols.mqtt.topics import (
+    SEPARATORS_MAX,
     SHARED_PREFIX,
+    is_deep,
     is_topic_name,
     matches,
     routing_key_of,
@@ -231,9 +233,12 @@ class Subscribing:
         """The filter that is to be bound.
 
         Raises:
-            MqttError: it is none.
+            MqttError: 0x8F, it cannot be; 0x82, nobody may ask for that.
         """
         topic_filter = subscription.topic_filter
+        if is_deep(topic_filter):
+            text = f"a topic filter of more than {SEPARATORS_MAX} levels below the first"
+            raise MqttError(Reason.TOPIC_FILTER_INVALID, text)
         try:
             shared = shared_filter(topic_filter)
         except ValueError as error:

@@ -62,9 +62,11 @@ def is_reserved(topic: str) -> bool:
 
 
 def is_topic_filter(topic_filter: str) -> bool:
-    """Whether a filter is well formed: ``+`` fills a level, ``#`` fills the last one, and not too many levels."""
-    if not topic_filter or is_deep(topic_filter):
+    """Whether a filter is well formed: something, ``+`` fills a level, ``#`` fills the last one."""
+    if not topic_filter:
         return False
+    if "+" not in topic_filter and "#" not in topic_filter:
+        return True
     levels = topic_filter.split(LEVELS_SEPARATOR)
     for number, level in enumerate(levels, 1):
         if "#" in level and (level != "#" or number != len(levels)):
