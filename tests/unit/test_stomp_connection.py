@@ -139,14 +139,16 @@ def test_what_is_no_frame_ends_the_connection_without_a_word(broker: MemoryBroke
 
 def test_what_is_too_large_is_refused_before_it_is_gathered() -> None:
     broker = MemoryBroker(stomp_port=0, message_size_bytes_max=1_000)
-    for data in (
-        frame_bytes("SEND", bytes(1_001), destination="/queue/a", content_length="1001"),
-        frame_bytes("SEND", b"x" * 1_001, destination="/queue/a")[:-1],
-        b"SEND\na:" + b"x" * 70_000,
+    for data, receipt in (
+        (frame_bytes("SEND", bytes(1_001), destination="/queue/a", content_length="1001", receipt="r"), "r"),
+        (frame_bytes("SEND", b"x" * 1_001, destination="/queue/a", receipt="r")[:-1], "r"),
+        (b"SEND\nreceipt:r\na:" + b"x" * 70_000, None),  # it may not be all of it
     ):
         client = connected(broker)
         client.write(data)
-        assert client.error()[0] == "Frame too large"
+        error = client.take()
+        assert (error.command, error.headers["message"]) == ("ERROR", "Frame too large")
+        assert error.headers.get("receipt-id") == receipt
         assert client.is_closed
 
 
@@ -524,6 +526,67 @@ def test_a_full_queues_refusal_is_told_with_the_receipt(broker: MemoryBroker) ->
         client.send("SEND", b"x", destination="/amq/queue/full", receipt=receipt)
     answers = [(frame.command, frame.headers["receipt-id"]) for frame in client.read()]
     assert answers[:2] == [("RECEIPT", "a"), ("ERROR", "b")]
+
+
+@pytest.mark.parametrize(
+    ("command", "headers"),
+    [
+        ("SEND", {"destination": "nowhere/x"}),
+        ("SEND", {}),
+        ("SEND", {"destination": "/exchange/missing"}),
+        ("SEND", {"destination": "/topic/a", "user_id": "somebody"}),
+        ("SEND", {"destination": "/topic/a", "priority": "high"}),
+        ("SEND", {"destination": "/topic/a", "transaction": "t"}),
+        ("SUBSCRIBE", {"destination": "/amq/queue/missing", "id": "0"}),
+        ("SUBSCRIBE", {"id": "0"}),
+        ("SUBSCRIBE", {"destination": "/queue/a", "ack": "never"}),
+        ("UNSUBSCRIBE", {"id": "7"}),
+        ("ACK", {"id": "T_0@@session@@7"}),
+        ("NACK", {}),
+        ("BEGIN", {}),
+        ("COMMIT", {"transaction": "t"}),
+        ("ABORT", {"transaction": "t"}),
+        ("CONNECT", {}),
+        ("HELLO", {}),
+    ],
+)
+def test_an_error_names_the_receipt_of_its_frame(broker: MemoryBroker, command: str, headers: dict[str, str]) -> None:
+    client = connected(broker)
+    client.send(command, receipt="r", **headers)
+    (error,) = client.read()
+    assert (error.command, error.headers["receipt-id"]) == ("ERROR", "r")
+    client = connected(broker)
+    client.send(command, **headers)
+    (error,) = client.read()
+    assert "receipt-id" not in error.headers
+
+
+@pytest.mark.parametrize(("of_commit", "said"), [({"receipt": "commit"}, "commit"), ({}, "second")])
+def test_the_error_of_a_commit_names_its_receipt_or_that_of_the_frame_that_cannot_be_done(
+    broker: MemoryBroker, of_commit: dict[str, str], said: str
+) -> None:
+    client = connected(broker)
+    client.send("BEGIN", transaction="t")
+    client.send("SEND", destination="/queue/a", transaction="t", receipt="first")
+    client.send("SEND", destination="/topic/a", priority="high", transaction="t", receipt="second")
+    client.send("COMMIT", transaction="t", **of_commit)
+    assert [(frame.command, frame.headers["receipt-id"]) for frame in client.read()] == [("ERROR", said)]
+    assert "a" not in broker.virtual_host.queues or broker.queue("a").ready_count == 0
+
+
+def test_nothing_follows_an_error_that_ends_the_connection_and_what_came_before_is_answered(
+    broker: MemoryBroker,
+) -> None:
+    client = connected(broker)
+    frames = [("SEND", "/topic/a"), ("SEND", "/topic/a"), ("SEND", "/exchange/missing"), ("SEND", "/topic/a")]
+    client.write(
+        b"".join(
+            frame_bytes(command, destination=path, receipt=str(number)) for number, (command, path) in enumerate(frames)
+        )
+    )
+    heard = [(frame.command, frame.headers["receipt-id"]) for frame in client.read()]
+    assert heard == [("RECEIPT", "0"), ("RECEIPT", "1"), ("ERROR", "2")]
+    assert client.is_closed
 
 
 def test_what_a_transaction_holds_is_done_at_its_commit(broker: MemoryBroker) -> None:

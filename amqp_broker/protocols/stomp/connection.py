@@ -27,7 +27,7 @@ from amqp_broker.protocols.stomp.link import Link
 from amqp_broker.protocols.stomp.publishing import Publishing
 from amqp_broker.protocols.stomp.queues import Queues
 from amqp_broker.protocols.stomp.subscribing import Subscribing
-from amqp_broker.protocols.stomp.transactions import Transactions
+from amqp_broker.protocols.stomp.transactions import CannotCommit, Transactions
 
 if TYPE_CHECKING:
     from amqp_broker.broker.broker import Broker
@@ -133,10 +133,18 @@ class Connection(Link):
                 self._handle_first(item)
             elif not self._is_leaving:
                 self._handle_open(item)
-        except StompError as mistake:
-            self.fail(mistake)
-        except AmqpError as error:
-            self.fail_with(error)
+        except CannotCommit as undone:
+            self._fail_because(undone.error, item if "receipt" in item.headers else undone.frame)
+        except (StompError, AmqpError) as error:
+            self._fail_because(error, item)
+
+    def _fail_because(self, error: StompError | AmqpError, frame: Frame) -> None:
+        """Tell the client that a frame cannot be done, with the receipt that it has asked for."""
+        receipt = frame.headers.get("receipt")
+        if isinstance(error, StompError):
+            self.fail(error, receipt)
+        else:
+            self.fail_with(error, receipt)
 
     def _handle_first(self, frame: Frame) -> None:
         if frame.command not in CONNECT_COMMANDS:
@@ -275,22 +283,31 @@ class Connection(Link):
         else:
             self.publishing.say_farewell(receipt)
 
-    def fail_with(self, error: AmqpError) -> None:
-        """End the connection because of an error of the domain."""
+    def fail_with(self, error: AmqpError, receipt: str | None = None) -> None:
+        """End the connection because of an error of the domain; arguments as of ``fail``."""
         if self.broker.observers.present_for_changes and self._is_open:
             self.broker.observers.refused(self, error)
-        self.fail(of_the_broker(error))
+        self.fail(of_the_broker(error), receipt)
 
-    def fail(self, error: StompError) -> None:
-        """Tell the client what is wrong, and end the connection where it is to end."""
+    def fail(self, error: StompError, receipt: str | None = None) -> None:
+        """Tell the client what is wrong, and end the connection where it is to end.
+
+        Args:
+            receipt: that the frame has asked for which is wrong (STOMP 1.2, "ERROR").
+        """
         if self._is_closed:
             return
         closes = error.closes or not self._is_open
         self.has_cost(ERROR_EFFORT)
         if self._is_open:
             self._log(error, closes=closes)
+            if closes:
+                self.publishing.answer_what_is_kept()  # nothing may follow an ERROR that ends the connection
+                if self.is_closed:  # with the receipt of its DISCONNECT
+                    return
         if error.is_said:
-            self.say(error)
+            asked = receipt if receipt is not None else error.receipt
+            self.say(error, {} if asked is None else {"receipt-id": asked})
         if closes:
             self.close_reason = str(error)
             self.has_failed = not self._is_open

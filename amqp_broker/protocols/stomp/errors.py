@@ -13,14 +13,18 @@ class StompError(Exception):
         detail: the body.
         closes: whether the connection ends. RabbitMQ goes on after mistakes that are the protocol's own.
         is_said: whether the client is told; what is no STOMP is given up without a word.
+        receipt: the receipt that the frame has asked for, where it is no whole one and nobody else knows it.
     """
 
-    def __init__(self, message: str, detail: str, *, closes: bool = False, is_said: bool = True) -> None:
+    def __init__(
+        self, message: str, detail: str, *, closes: bool = False, is_said: bool = True, receipt: str | None = None
+    ) -> None:
         super().__init__(message, detail)
         self.message = message
         self.detail = detail
         self.closes = closes
         self.is_said = is_said
+        self.receipt = receipt
 
     def __str__(self) -> str:
         """The error as it goes into a log."""

@@ -73,6 +73,7 @@ class FrameSplitter:
         self._awaits_nul = False  # there is none in what has come
         self._lines_bytes = 0  # of a frame that has begun: whole lines, none of them empty
         self._end = 0  # of the frame that was read last
+        self._receipt: str | None = None  # that the frame has asked for whose headers were read last
 
     @property
     def missing_bytes(self) -> int:
@@ -117,6 +118,7 @@ class FrameSplitter:
         if not body_start:
             return None
         command, headers = _read_lines(data[offset:lines_end])
+        self._receipt = headers.get("receipt")
         length = _length_of(headers) if command in COMMANDS_WITH_LENGTH and "content-length" in headers else -1
         body_end = body_start + length if length >= 0 else data.find(b"\0", body_start)
         if body_end >= 0 and body_end - body_start > self.body_bytes_max:
@@ -153,7 +155,8 @@ class FrameSplitter:
             start = end + 1
 
     def _too_large(self) -> StompError:
-        return StompError("Frame too large", f"a body of more than {self.body_bytes_max} bytes\n", closes=True)
+        detail = f"a body of more than {self.body_bytes_max} bytes\n"
+        return StompError("Frame too large", detail, closes=True, receipt=self._receipt)
 
 
 def _skip(data: bytes, offset: int) -> int:

@@ -59,6 +59,10 @@ class Link(OneChannelConnection):
         """Send an ERROR."""
         raise NotImplementedError
 
-    def fail_with(self, error: AmqpError) -> None:
-        """End the connection because of an error of the domain."""
+    def fail_with(self, error: AmqpError, receipt: str | None = None) -> None:
+        """End the connection because of an error of the domain.
+
+        Args:
+            receipt: that the frame has asked for which is wrong.
+        """
         raise NotImplementedError

@@ -214,9 +214,13 @@ class Publishing:
         if self._farewell and last >= self._farewell:
             self._connection.finish()
 
+    def answer_what_is_kept(self) -> None:
+        """Send the receipts that need not wait for the journal now, and not at the end of the chunk."""
+        self._confirms.finish()
+
     def stop(self) -> None:
         """The connection ends: what need not wait for the journal is answered, the rest will not be."""
         self._farewell = 0
-        self._confirms.finish()
+        self.answer_what_is_kept()
         self._confirms.release()
         self._receipts.clear()

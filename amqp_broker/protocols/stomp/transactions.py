@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from amqp_broker.broker.observer import Settlement
+from amqp_broker.errors import AmqpError
 from amqp_broker.protocols.stomp.errors import StompError
 from amqp_broker.protocols.stomp.frames import Frame
 from amqp_broker.protocols.stomp.publishing import Prepared, Publishing
@@ -18,6 +19,20 @@ if TYPE_CHECKING:
     from amqp_broker.protocols.stomp.link import Link
 
 TRANSACTIONS_MAX: Final = 256  # at a time
+
+
+class CannotCommit(Exception):
+    """A frame of a transaction cannot be done, so none of them is.
+
+    Args:
+        frame: which.
+        error: why not.
+    """
+
+    def __init__(self, frame: Frame, error: StompError | AmqpError) -> None:
+        super().__init__(str(error))
+        self.frame = frame
+        self.error = error
 
 
 class Transactions:
@@ -66,17 +81,25 @@ class Transactions:
         """Handle a COMMIT.
 
         Raises:
-            StompError, AmqpError: one of the frames cannot be done; none has been.
+            StompError: there is no such transaction.
+            CannotCommit: one of the frames cannot be done; none has been.
+            NotDecidedYet: to be asked again; none has been.
         """
-        frames = self._frames.pop(self._known(frame))
+        name = self._known(frame)
+        frames = self._frames[name]
         publishing, subscribing = self._publishing, self._subscribing
         messages: list[Prepared] = []
         settlements: list[Settled] = []
         for one in frames:
-            if one.command == "SEND":
-                messages.append(publishing.prepare(one))
-            else:
-                settlements.append(subscribing.named(one))
+            try:
+                if one.command == "SEND":
+                    messages.append(publishing.prepare(one))
+                else:
+                    settlements.append(subscribing.named(one))
+            except (StompError, AmqpError) as error:
+                del self._frames[name]
+                raise CannotCommit(one, error) from error
+        del self._frames[name]
         self._connection.has_cost(len(frames))
         for message in messages:
             publishing.put(message)
