@@ -10,6 +10,7 @@ import trio
 from amqp_broker.access.client import Peer
 from amqp_broker.cluster import door
 from amqp_broker.cluster.arrivals import Entrance
+from amqp_broker.cluster.directory import CannotAgree
 from amqp_broker.cluster.door import Caller
 from amqp_broker.cluster.known import Known
 from amqp_broker.cluster.link import LinkError
@@ -51,8 +52,15 @@ class KnownShards:
         return self._sharing.directory.shard_of(virtual_host)
 
     async def refresh(self) -> None:
-        """Have the empty broker know what stands in the directory now."""
-        self._entrance.agree(await self._sharing.current())
+        """Have the empty broker know what stands in the directory now.
+
+        Raises:
+            ShardUnreachable: this node cannot.
+        """
+        try:
+            self._entrance.agree(await self._sharing.current())
+        except CannotAgree as error:
+            raise ShardUnreachable(str(error)) from error
 
     async def connect(self, shard: int, peer: Peer, protocol: str) -> trio.abc.Stream:
         """A link to a shard's owner; where there is none, it is waited for a moment.

@@ -72,14 +72,15 @@ class Entrance:
         return protocol in self._server.protocols
 
     def agree(self, directory: Directory) -> None:
-        """Know the users and virtual hosts of a directory."""
+        """Know the users and virtual hosts of a directory.
+
+        Raises:
+            CannotAgree: nobody is to be let in; the next call tries again.
+        """
         if directory.number > self._number:
-            self._number = directory.number
             broker = self._server.broker
-            try:
-                broker.handle(partial(agree, broker, directory, None))
-            except Exception as error:  # the directory of a newer release, perhaps: what is known still serves
-                log_internal_error("directory", error)
+            broker.handle(partial(agree, broker, directory, None))
+            self._number = directory.number
 
     async def receive(self, stream: trio.abc.Stream, peer: Peer, protocol: str) -> Arrival | None:
         """Converse with a client until it is let in; None when it has gone, or was refused and told so."""

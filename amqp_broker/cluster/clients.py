@@ -16,6 +16,7 @@ import trio
 from amqp_broker.access.client import Peer
 from amqp_broker.cluster import door, health
 from amqp_broker.cluster.arrivals import Continued, Entrance, Heard
+from amqp_broker.cluster.directory import CannotAgree
 from amqp_broker.cluster.door import Caller, LinkUnreachable
 from amqp_broker.cluster.keys import ROOT_SHARD, Node
 from amqp_broker.cluster.known import Known, KnownShard
@@ -107,11 +108,15 @@ class NodeClients:
         self, sharing: Sharing, entrance: Entrance, stream: trio.abc.Stream, peer: Peer, protocol: str
     ) -> None:
         """Ask a client where it wants to be, and have it come to that shard."""
-        with trio.move_on_after(self._settings.handshake_timeout_ms / 1000):
-            while not (await sharing.current()).number:
-                with trio.move_on_after(PAUSE_S):
-                    await self._known.changed.wait()
-            entrance.agree(sharing.directory)
+        try:
+            with trio.move_on_after(self._settings.handshake_timeout_ms / 1000):
+                while not (await sharing.current()).number:
+                    with trio.move_on_after(PAUSE_S):
+                        await self._known.changed.wait()
+                entrance.agree(sharing.directory)
+        except CannotAgree as error:
+            log_event(logging.ERROR, "connection failed", peer=str(peer), reason=str(error))
+            return
         if not sharing.directory.number:
             log_event(logging.WARNING, "connection failed", peer=str(peer), reason="no node has owned the root yet")
             return
@@ -181,9 +186,11 @@ class NodeClients:
         with trio.CancelScope() as scope:
             self._conversations[scope] = shard
             try:
-                if self._sharing is not None:
-                    await self._sharing.until_in_force(shard)
+                if self._sharing is not None and not await self._sharing.until_in_force(shard):
+                    return
                 await server.serve_stream(stream, peer, protocol, beginning)
+            except CannotAgree as error:
+                log_event(logging.ERROR, "connection failed", peer=str(peer), reason=str(error))
             finally:
                 del self._conversations[scope]
 

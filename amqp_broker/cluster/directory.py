@@ -22,7 +22,9 @@ from amqp_broker.broker.broker import Broker
 from amqp_broker.broker.definitions.applying import import_definitions
 from amqp_broker.broker.definitions.export import of_the_whole
 from amqp_broker.broker.inspection import Inspection
+from amqp_broker.broker.problems import AdministrationError
 from amqp_broker.cluster.keys import ROOT_SHARD, BadKey
+from amqp_broker.logs import log_internal_error
 
 BY: Final = "the cluster"
 MADE: Final = "amqp_broker_made"  # a global parameter of a shard's broker: which virtual hosts those are that it has
@@ -36,6 +38,10 @@ _IDENTITIES: Final[Mapping[str, tuple[str, ...]]] = {  # in an order in which no
 
 Entry = Mapping[str, Any]
 Sections = dict[str, dict[tuple[str, ...], Entry]]  # as in definitions, each entry by what tells it from the others
+
+
+class CannotAgree(Exception):
+    """What stands in the directory is not known here, or cannot be made true: who is served could be served wrongly."""
 
 
 class Place(NamedTuple):
@@ -147,7 +153,23 @@ def agree(broker: Broker, directory: Directory, shard: int | None) -> None:
 
     Args:
         shard: what the broker is of, which is not the root; None for one that has nothing but logins, of all.
+
+    Raises:
+        CannotAgree: what is to go has gone, and not all that is to be there is there.
     """
+    try:
+        _agree(broker, directory, shard)
+    except AdministrationError as error:
+        raise CannotAgree(
+            f"the directory of the cluster cannot be followed: {error}; "
+            "this node needs the release that has written it, with the same plug-ins"
+        ) from error
+    except Exception as error:
+        log_internal_error("directory", error)
+        raise CannotAgree("the directory of the cluster cannot be followed: internal error; see above") from error
+
+
+def _agree(broker: Broker, directory: Directory, shard: int | None) -> None:
     wanted = directory.sections if shard is None else directory.of_shard(shard)
     names = [name for (name,) in wanted["vhosts"]]
     made = directory.made_in(names)

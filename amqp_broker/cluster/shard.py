@@ -26,6 +26,7 @@ from amqp_broker.cluster import door
 from amqp_broker.cluster.assignment import candidates
 from amqp_broker.cluster.clients import NodeClients
 from amqp_broker.cluster.configuration import ClusterConfiguration
+from amqp_broker.cluster.directory import CannotAgree
 from amqp_broker.cluster.door import Caller
 from amqp_broker.cluster.etcd_client import EtcdClient
 from amqp_broker.cluster.following import follow
@@ -273,6 +274,9 @@ class Shard:
             )
             await self._serve_broker(server, upkeep)
         except* (JournalFailed, OSError) as errors:
+            self._say_lost("; ".join(_reasons(errors)))
+        except* CannotAgree as errors:  # a node of another release may
+            self._stands_back_until_s = trio.current_time() + here.configuration.lease_ttl_s
             self._say_lost("; ".join(_reasons(errors)))
         finally:
             self._known.server = self._store = None

@@ -2,7 +2,8 @@
 
 What an administrator has changed is answered when it stands there (``until_shared``); who serves a client has asked
 etcd what stands there after the client came (``current``, ``until_in_force``). So a client that was told of a user, a
-permission or a virtual host finds it at every node. What is in the directory is ``directory.py``.
+permission or a virtual host finds it at every node; a node that cannot read the directory, or not make it true, serves
+nobody. What is in the directory is ``directory.py``.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Final
 import trio
 
 from amqp_broker.broker.observer import Happening, Kind, Onlooker, Subject
-from amqp_broker.cluster.directory import Directory, Place, agree
+from amqp_broker.cluster.directory import CannotAgree, Directory, Place, agree
 from amqp_broker.cluster.etcd_client import EtcdClient
 from amqp_broker.cluster.following import follow
 from amqp_broker.cluster.keys import ROOT_SHARD, BadKey, Keys
@@ -122,6 +123,7 @@ class Sharing:
             self._is_readable = True
         except BadKey as error:
             log_event(logging.ERROR, "directory not read", reason=str(error))
+            self._known.tell()
             return
         if found.number > self.directory.number:
             self.directory = found
@@ -131,6 +133,9 @@ class Sharing:
         """As it stands in etcd at a moment after this was asked; as it is known where etcd does not answer.
 
         One question to etcd answers all who ask at the same time.
+
+        Raises:
+            CannotAgree: what stands there cannot be read.
         """
         wanted = self._reads_begun + 1
         while self._reads_done < wanted:
@@ -146,7 +151,12 @@ class Sharing:
             finally:
                 self._reads_begun = self._reads_done  # who was cancelled has not read
                 self._known.tell()
+        self._check_readable()
         return self.directory
+
+    def _check_readable(self) -> None:
+        if not self._is_readable:
+            raise CannotAgree("the directory of the cluster cannot be read: this node needs the release that wrote it")
 
     async def _read(self) -> None:
         request = messages.range_request(self._key.encode())
@@ -156,13 +166,21 @@ class Sharing:
             revision = entry.mod_revision
         self._read_revision = max(self._read_revision, revision)
 
-    async def until_in_force(self, shard: int) -> None:
-        """Return when a shard that this node owns agrees with the directory as it is now, or is owned no more."""
+    async def until_in_force(self, shard: int) -> bool:
+        """Wait until a shard that this node owns agrees with the directory as it is now.
+
+        Returns:
+            False if the node owns it no more.
+
+        Raises:
+            CannotAgree: what stands in the directory cannot be read.
+        """
         if shard == ROOT_SHARD:
-            return
+            return True
         number = (await self.current()).number
-        while self._in_force.get(shard, number) < number:
+        while (in_force := self._in_force.get(shard)) is not None and in_force < number:
             await self._known.changed.wait()
+        return in_force is not None
 
     async def keep(
         self,
@@ -178,6 +196,9 @@ class Sharing:
 
         Args:
             claim: what stands in the owner's key, with which the directory is fenced.
+
+        Raises:
+            CannotAgree: another node may be able to.
         """
         if shard == ROOT_SHARD:
             await self._share(server, claim, task_status)
@@ -194,12 +215,12 @@ class Sharing:
         gone: set[Place] = set()  # although the virtual host may have been made again since
         while True:
             is_read = is_read or await self._try_to_read()
-            count = changes.count
-            await until_durable(broker)
+            count, revision = changes.count, self._read_revision
             names, changes.gone = changes.gone, set()
             gone.update(place for name, place in self.directory.places.items() if name in names)
             directory = self.directory.followed_by(broker, self._shard_count, gone)
-            if not is_read or (directory is not self.directory and not await self._put(directory, claim())):
+            await until_durable(broker)  # what changes meanwhile is not told yet: it could be forgotten again
+            if not is_read or (directory is not self.directory and not await self._put(directory, revision, claim())):
                 is_read = False  # what was written may stand there all the same, or come to stand there
                 await trio.sleep(PAUSE_S)
                 continue
@@ -219,14 +240,15 @@ class Sharing:
             return False
         return self._is_readable  # a newer release's is not replaced: its virtual hosts would be moved, and emptied
 
-    async def _put(self, directory: Directory, claim: bytes) -> bool:
+    async def _put(self, directory: Directory, revision: int, claim: bytes) -> bool:
         """Write it while this node owns the root; returns whether it stands there.
 
-        It takes the place of what was read last and of nothing else, so no two directories have the same number.
+        It takes the place of the one that it follows, which has this revision, and of nothing else, so no two
+        directories have the same number.
         """
         value, key = directory.encode(), self._key.encode()
         fence = messages.compare(self._owner_key, Target.VALUE, claim)
-        unchanged = messages.compare(key, Target.MOD_REVISION, self._read_revision)
+        unchanged = messages.compare(key, Target.MOD_REVISION, revision)
         request = messages.transaction_request([fence, unchanged], [messages.put(key, value)])
         try:
             answer = messages.TransactionAnswer.read(await self._etcd.call(messages.TRANSACTION, request))
@@ -244,6 +266,7 @@ class Sharing:
         try:
             while True:
                 changed = self._known.changed
+                self._check_readable()
                 directory = self.directory
                 if directory.number > number:
                     server.broker.handle(partial(agree, server.broker, directory, shard))

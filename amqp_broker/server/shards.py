@@ -37,7 +37,12 @@ class Shards(Protocol):
         ...
 
     async def refresh(self) -> None:
-        """Know where all virtual hosts are that there are now."""
+        """Know where all virtual hosts are that there are now.
+
+        Raises:
+            ShardUnreachable: this node cannot know that.
+        """
+        ...
 
     async def connect(self, shard: int, peer: Peer, protocol: str) -> trio.abc.Stream:
         """A connection to a shard's owner, for requests of HTTP.

@@ -166,7 +166,8 @@ def test_what_the_root_has_changed_is_in_force_elsewhere_when_somebody_asks(etcd
             assert there.directory.shard_of("x") == 1
             await mine.disown(mine.claim)
             root.broker.administration.add_virtual_host("y")
-            assert not await here._put(here.directory.followed_by(root.broker, 2), mine.claim), "it is not the owner"
+            later = here.directory.followed_by(root.broker, 2)
+            assert not await here._put(later, here._read_revision, mine.claim), "it is not the owner"
             assert (await there.current()).shard_of("y") == 0
             assert "y" not in there.directory.places
             nursery.cancel_scope.cancel()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from amqp_broker.management.api.lists import Listing, answer_one
-from amqp_broker.management.http.forwarding import forward
+from amqp_broker.management.http.forwarding import forward, refresh
 from amqp_broker.management.http.messages import Answer, answer_json, no_such_object, to_json
 from amqp_broker.network.listeners import FORWARDED, METRICS
 from amqp_broker.server.shards import ROOT, Shards
@@ -288,7 +288,7 @@ class Division:
     async def _created(self, call: Call) -> Answer:
         answer = await forward(self._shards, ROOT, call)
         if answer.status in (201, 204) and "tracing" in call.body():
-            await self._shards.refresh()
+            await refresh(self._shards)
             shard = self._shards.shard_of(call.variables["vhost"])
             if shard != ROOT:
                 traced = await forward(self._shards, shard, call)
@@ -316,7 +316,7 @@ class Division:
         document = await read_document(call)
         of_everything = {name: value for name, value in document.items() if name not in OF_VIRTUAL_HOSTS}
         answer = await self._post(ROOT, call, of_everything)
-        await self._shards.refresh()
+        await refresh(self._shards)
         for shard in self._shards.numbers:
             part = {
                 section: [row for row in document[section] if self._shard_of_row(row) in (shard, None)]

@@ -55,6 +55,18 @@ async def forward(
         raise HttpError(503, "no_owner", f"the owner of shard {shard} does not answer in time") from error
 
 
+async def refresh(shards: Shards) -> None:
+    """Know all users and virtual hosts that there are now.
+
+    Raises:
+        HttpError: 503, this node cannot know them.
+    """
+    try:
+        await shards.refresh()
+    except ShardUnreachable as error:
+        raise HttpError(503, "no_directory", str(error)) from error
+
+
 def _head(call: Call, query: Mapping[str, str] | None) -> tuple[str, str, list[tuple[str, str]]]:
     request = call.request
     text = request.query_text if query is None else urlencode(query)

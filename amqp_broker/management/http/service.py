@@ -24,7 +24,7 @@ from amqp_broker.management.http.authentication import check_access, decided, us
 from amqp_broker.management.http.call import Call
 from amqp_broker.management.http.conversation import BODY_BYTES_MAX, Conversation, ReadBody
 from amqp_broker.management.http.division import Division
-from amqp_broker.management.http.forwarding import USER_HEADER
+from amqp_broker.management.http.forwarding import USER_HEADER, refresh
 from amqp_broker.management.http.looking import EVENTS, Looking
 from amqp_broker.management.http.messages import Answer, HttpError, Request, no_such_object
 from amqp_broker.management.http.router import Access, Endpoint, Handler, Router
@@ -81,7 +81,7 @@ class HttpService:
     async def _respond(self, peer: Peer, protocol: str, request: Request, read_body: ReadBody) -> Answer:
         found = self._routers[protocol].find(request.path)
         if self._management.shards is not None and request.path[:1] == ("api",):
-            await self._management.shards.refresh()
+            await refresh(self._management.shards)
         if found is None:
             if request.path[:1] == ("api",):
                 await self._user_of(peer, protocol, request)
