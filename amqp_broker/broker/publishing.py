@@ -22,6 +22,7 @@ from amqp_broker.broker.observer import Passage
 from amqp_broker.broker.ports import Authorizer
 from amqp_broker.errors import AmqpError, access_refused
 from amqp_broker.wire.hot import encode_address
+from amqp_broker.wire.table import Table
 
 if TYPE_CHECKING:
     from amqp_broker.broker.queues.base import Queue
@@ -82,9 +83,13 @@ class Ingress:
             for key in digest.extra_routing_keys:
                 who.check_topic_write(exchange.name, key)
 
-    def route_of_all(self, exchange: Exchange, routing_key: str) -> Route:
-        """The route of all messages with one routing key and no others, where there is one that may be remembered."""
-        return find_route(self._virtual_host, exchange, Envelope((routing_key,)))
+    def route_of_all(self, exchange: Exchange, routing_key: str, headers: Table | None = None) -> Route:
+        """The route of all messages with one routing key and no others, where there is one that may be remembered.
+
+        Args:
+            headers: that all of them have, where an exchange type looks at some and may be remembered all the same.
+        """
+        return find_route(self._virtual_host, exchange, Envelope((routing_key,), b"", headers))
 
     def route(
         self, exchange: Exchange, routing_keys: tuple[str, ...], header: bytes, body: bytes, digest: Digest

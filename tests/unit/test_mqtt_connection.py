@@ -639,6 +639,25 @@ def test_dots_and_stars_in_a_topic_stay_what_they_are(broker: MemoryBroker) -> N
     assert [(one.topic, one.payload) for one in late.messages()] == [("v1.2/*/x", b"kept")]
 
 
+def test_a_plus_stands_for_a_level_with_dots_in_it_live_and_retained(broker: MemoryBroker) -> None:
+    """AMQP sees a word more in its key, and so does a queue of AMQP's."""
+    client, filters = connected(broker, "c", 5), ["+/x", "a/+/c", "a/+/+", "v.1/+/#", "a/b/+"]
+    for topic_filter in filters:
+        client.subscribe(topic_filter, 1)
+    channel = Client(broker).open().channel()
+    channel.declare("words")
+    channel.bind("words", "amq.topic", "a.*.c")
+    connected(broker, "w", will=Will("a/.w./c", b"will", 1)).drop()
+    topics = ["1.2.3/x", "a/b.b/c", "v.1/2.3/4/5", "a.b/c.d", ".", "a/b/c.d"]
+    for topic in topics:
+        client.publish(topic, topic.encode(), retain=True)
+    assert [one.topic for one in client.messages()] == ["a/.w./c", "1.2.3/x", "a/b.b/c", "v.1/2.3/4/5", "a/b/c.d"]
+    late = connected(broker, "d")
+    late.send(Subscribe(1, [Subscription(topic_filter, 0) for topic_filter in filters[:3]]))
+    assert {one.topic for one in late.messages()} == {"1.2.3/x", "a/b.b/c", "a/b/c.d"}
+    assert broker.queue("words").ready_count == 0
+
+
 def test_unsubscribed_is_not_delivered(broker: MemoryBroker) -> None:
     client = connected(broker, "c", 5)
     client.subscribe("a", 1)
@@ -684,18 +703,6 @@ def test_a_delivery_says_which_subscriptions_it_is_for(broker: MemoryBroker) -> 
     client.publish("a/b", b"m")
     (message,) = client.messages()
     assert message.properties == {Property.SUBSCRIPTION_IDENTIFIER: [5, 300]}
-
-
-def test_those_who_share_a_subscription_share_the_messages(broker: MemoryBroker) -> None:
-    first, second = connected(broker, "c1", 5), connected(broker, "c2", 5)
-    for client in (first, second):
-        assert client.subscribe("$share/g/a/+", 1) == 1
-    for number in range(4):
-        connected(broker).publish("a/b", b"%d" % number, 1)
-    assert [len(first.messages()), len(second.messages())] == [2, 2]
-    assert first.unsubscribe("$share/g/a/+") == [0]
-    assert second.unsubscribe("$share/g/a/+") == [0]
-    assert "mqtt-shared-g/a/+" not in broker.virtual_host.queues
 
 
 def test_no_more_is_on_the_way_than_the_client_can_receive(broker: MemoryBroker) -> None:

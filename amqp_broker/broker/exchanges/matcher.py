@@ -42,7 +42,7 @@ class Envelope:
     Args:
         routing_keys: the key it was published with, then those of CC and BCC.
         header: its content header; empty where a route is looked for that all messages with these keys have.
-        headers: the table of its headers, decoded.
+        headers: the table of its headers, decoded; without a content header, those that all these messages have.
         body: the whole body.
     """
 

@@ -3,12 +3,15 @@
 The patterns are a trie of words, so that a key is compared with many patterns at once. The walk keeps the set of
 nodes that the words so far may have reached, which bounds it by the trie's size: a pattern of many ``#`` cannot make
 it explode.
+
+A topic of MQTT may have dots within a level, which are words more in its routing key. MQTT's subscriptions see it by
+its levels as well (``_match_levels``), everything else by its key alone, as in RabbitMQ.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from amqp_broker.broker.exchanges.binding import Binding
 from amqp_broker.broker.exchanges.destinations import Destinations
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
 
 ONE_WORD = "*"
 ANY_WORDS = "#"
+TOPIC_HEADER: Final = "x-mqtt-topic"  # of a message whose key does not tell its topic: it has dots or stars
+SUBSCRIPTION_QUEUES: Final = ("mqtt-subscription-", "mqtt-shared-")  # how the names of MQTT's queues begin
 
 
 class _Node:
@@ -76,6 +81,9 @@ class TopicMatcher(Matcher):
         """All whose pattern fits one of the keys."""
         for routing_key in message.routing_keys:
             yield from self._match_key(routing_key)
+        topic = message.headers.get(TOPIC_HEADER) if message.headers else None
+        if isinstance(topic, str) and "." in topic and topic.replace("/", ".") == message.routing_keys[0]:
+            yield from self._match_levels(topic)
 
     def _match_key(self, routing_key: str) -> Iterable[Exchange | Queue]:
         reached: dict[_Node, None] = {}
@@ -91,6 +99,24 @@ class TopicMatcher(Matcher):
                         _reach(reached, child)
         for node in reached:
             yield from node.destinations
+
+    def _match_levels(self, topic: str) -> Iterable[Exchange | Queue]:
+        """MQTT's queues with a pattern in which a ``*`` stands for a whole level, whatever dots are in it.
+
+        A pattern does not tell which of its dots are within a level, so there may be some too many: a subscription
+        looks at what it gets (MQTT 5.0, 4.7.1.3).
+        """
+        reached: dict[_Node, None] = {}
+        _reach(reached, self._root)
+        for level in topic.split("/"):
+            whole = _further(reached, ONE_WORD)
+            for word in level.split("."):
+                reached = _further(reached, word)
+            reached.update(whole)
+        for node in reached:
+            for destination in node.destinations:
+                if destination.name.startswith(SUBSCRIPTION_QUEUES):
+                    yield destination
 
     def explain(self, binding: Binding, message: Envelope) -> Verdict:
         """The first word that does not fit, where there is one."""
@@ -147,6 +173,18 @@ def _reach(reached: dict[_Node, None], node: _Node) -> None:
         if below is None:
             return
         node = below
+
+
+def _further(before: dict[_Node, None], word: str) -> dict[_Node, None]:
+    """Where one word more leads to, taken as it is."""
+    reached: dict[_Node, None] = {}
+    for node in before:
+        if node.keeps_words:
+            _reach(reached, node)
+        child = node.children.get(word)
+        if child is not None and not child.keeps_words:
+            _reach(reached, child)
+    return reached
 
 
 def _words(key: str) -> list[str]:

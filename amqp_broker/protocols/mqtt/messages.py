@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from amqp_broker.broker.exchanges.topic import TOPIC_HEADER
 from amqp_broker.broker.message import EXPIRATION_MS_MAX, Digest, digest_of
 from amqp_broker.protocols.mqtt.encoding import STRING_BYTES_MAX, is_string
 from amqp_broker.protocols.mqtt.packets import AT_LEAST_ONCE, EXACTLY_ONCE
@@ -29,7 +30,6 @@ from amqp_broker.wire.table import FieldValue, RepeatedName, Table, UnsignedByte
 QOS_HEADER: Final = "x-mqtt-publish-qos"
 RETAIN_HEADER: Final = "x-mqtt-retain"  # it was published as one to be retained
 RETAINED_FOR_HEADER: Final = "x-mqtt-retained-for"  # the filter of the new subscription that it is sent for
-TOPIC_HEADER: Final = "x-mqtt-topic"  # where the routing key alone would not bring it back: it has dots or stars
 FORMAT_HEADER: Final = "x-mqtt-payload-format"
 CORRELATION_HEADER: Final = "x-correlation-id"
 REPLY_HEADER: Final = "x-reply-to-topic"

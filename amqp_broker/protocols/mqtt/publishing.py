@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from amqp_broker.access.client import Client
 from amqp_broker.broker.exchanges.exchange import Exchange
+from amqp_broker.broker.exchanges.topic import TOPIC_HEADER
 from amqp_broker.broker.last_will import LastWill
 from amqp_broker.broker.message import Address, carried_key, digest_of
 from amqp_broker.broker.observer import Passage
@@ -229,7 +230,8 @@ class Publishing:
         ingress = self._host.ingress
         exchange = ingress.exchange_for(self._connection.client, EXCHANGE, routing_key)
         address = topic_address(topic)
-        route = ingress.route_of_all(exchange, routing_key)
+        name = own_name(topic)
+        route = ingress.route_of_all(exchange, routing_key, {TOPIC_HEADER: name} if name else None)
         self._connection.has_cost(1)
         own = self._connection.not_local(topic)
         queues = tuple(queue for queue in route.queues if queue.name not in own) if own else route.queues
