@@ -8,6 +8,7 @@ from amqp_broker.broker.last_will import LastWill
 from amqp_broker.wire.table import Table
 
 if TYPE_CHECKING:
+    from amqp_broker.broker.queues.unacknowledged import Unacknowledged
     from amqp_broker.broker.timers import Timer
 
 
@@ -16,6 +17,9 @@ class Holder(Protocol):
 
     def session_taken_over(self) -> None:
         """Another connection has come with the same client identifier: this one is to end at once."""
+
+    def session_holds(self) -> None:
+        """There is more in ``held`` than before."""
 
 
 class ClientSession:
@@ -28,6 +32,8 @@ class ClientSession:
     __slots__ = (
         "client_id",
         "expiry_s",
+        "given_back",
+        "held",
         "holder",
         "ids_reference",
         "queue_names",
@@ -49,6 +55,10 @@ class ClientSession:
         self.received: dict[int, None] = {}  # packet ids that the client has used and not released
         self.released: dict[int, None] = {}  # packet ids that we have released, and the client has not said so
         self.sent: dict[object, int] = {}  # packet ids by message: its reference or, without one, itself
+        # Of queues that it shares with others: what was on its way to it and nobody else may get, by packet id; and
+        # what it had and whoever is next may get.
+        self.held: dict[int, Unacknowledged] = {}
+        self.given_back: set[object] = set()
         self.reference = 0  # of the journal's record
         self.ids_reference = 0
         self.holder: Holder | None = None

@@ -6,6 +6,9 @@ records in the journal: what it has subscribed to, and the packet identifiers of
 written in the batch that holds the message itself, so that a crash finds both or none. The first has the client's will
 as well, which is said after a crash, too: by one who was there then, or whose will was waiting.
 
+What is on its way to a client with QoS 2 from a queue that it shares with others is held for it while it is away, and
+goes to nobody else (MQTT 5.0, 4.8.2). After a restart it is in that queue again, and known by its packet identifier.
+
 Holds no protocol: what a subscription means, and what is in the queues, is the protocol's.
 """
 
@@ -19,8 +22,10 @@ from amqp_broker.broker.last_will import LastWill
 from amqp_broker.broker.persistence.definitions import forget_session, keep_packet_ids, keep_session
 
 if TYPE_CHECKING:
+    from amqp_broker.broker.message import Message
     from amqp_broker.broker.persistence.durability import Durability
     from amqp_broker.broker.ports import Authorizer
+    from amqp_broker.broker.queues.unacknowledged import Unacknowledged
     from amqp_broker.broker.timers import Timers
     from amqp_broker.broker.topology import Topology
 
@@ -43,6 +48,7 @@ class ClientSessions:
         self._durability = durability
         self._publish_will = publish_will
         self._sessions: dict[str, ClientSession] = {}
+        self._chosen: dict[int, ClientSession] = {}  # whose the messages are that were on their way before a restart
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -113,9 +119,29 @@ class ClientSessions:
             if queue is not None:
                 self._topology.remove_queue(queue)
         forget_session(self._durability, session)
+        held, session.held = session.held, {}
+        for delivery in held.values():
+            delivery.queue.reject([delivery.message])
         will, session.will = session.will, None
         if will is not None:
             self._publish_will(will)
+
+    # --- what only one of those who share a queue may get
+
+    def is_anothers(self, session: ClientSession, message: Message) -> bool:
+        """Whether a message of a shared queue was on its way to another client than the session's before a restart."""
+        return self._chosen.get(message.reference, session) is not session
+
+    def hold_for_its_own(self, delivery: Unacknowledged) -> None:
+        """Keep a message for whom it was on its way to; nobody gets it where that session has ended."""
+        session = self._chosen.pop(delivery.message.reference)
+        packet_id = session.sent.get(delivery.message.reference)
+        if packet_id is None or self._sessions.get(session.client_id) is not session:
+            delivery.queue.reject([delivery.message])
+            return
+        session.held[packet_id] = delivery
+        if session.holder is not None:
+            session.holder.session_holds()
 
     @staticmethod
     def _stop_timers(session: ClientSession) -> None:
@@ -140,6 +166,7 @@ class ClientSessions:
         """Forget all: the virtual host goes, and all queues with it."""
         for session in list(self._sessions.values()):
             session.will = None
+            session.held.clear()
             self._stop_timers(session)
             forget_session(self._durability, session)
         self._sessions.clear()
@@ -175,6 +202,7 @@ class ClientSessions:
         """
         for session in list(self._sessions.values()):
             if session.is_durable:
+                self._chosen.update((key, session) for key in session.sent if isinstance(key, int))
                 self._expire_later(session)
                 if session.will is not None:
                     session.will.who = who_is(session.will.user_name, session.client_id)

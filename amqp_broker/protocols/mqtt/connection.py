@@ -246,6 +246,7 @@ class Connection(Link):
                 self.subscribing.resume()
             except AmqpError as error:
                 raise MqttError(Reason.NOT_AUTHORIZED, str(error)) from error
+            self.delivering.update_room()
 
     def handshake_took_too_long(self) -> None:
         self.finish()
@@ -310,6 +311,10 @@ class Connection(Link):
     def session_taken_over(self) -> None:
         """The client has connected anew: this connection is not its any more (MQTT 5.0, 3.1.4)."""
         self.fail(MqttError(Reason.SESSION_TAKEN_OVER, "the client has connected anew"))
+
+    def session_holds(self) -> None:
+        """Something was on its way to this client before the broker was started, and is known again."""
+        self.delivering.update_room()
 
     def queue_has_gone(self, consumer: Consumer) -> None:
         """Somebody has deleted one of the client's queues."""

@@ -26,7 +26,7 @@ from amqp_broker.protocols.mqtt.packets import AT_LEAST_ONCE, EXACTLY_ONCE, MQTT
 from amqp_broker.protocols.mqtt.properties import Properties, Property, encode_properties
 from amqp_broker.protocols.mqtt.publishing import Publishing
 from amqp_broker.protocols.mqtt.reasons import Reason, protocol_error
-from amqp_broker.protocols.mqtt.subscribing import Subscribing, Wanted
+from amqp_broker.protocols.mqtt.subscribing import Subscribing, Wanted, is_shared_queue
 from amqp_broker.session.settling import Settling
 
 if TYPE_CHECKING:
@@ -96,9 +96,14 @@ class Composer:
         self._aliases: dict[str, int] = {}  # of the topics that came first
         self._aliases_max = min(connection.client_topic_aliases_max, TOPIC_ALIASES_MAX)
 
-    def compose(self, message: Message, content: Content, wanted: Wanted, qos: int, packet_id: int) -> bytes:
+    def compose(
+        self, message: Message, content: Content, wanted: Wanted, qos: int, packet_id: int, *, is_again: bool = False
+    ) -> bytes:
         """The packet; nothing where the message's routing key is no topic, or the packet is larger than the client
         takes (MQTT 5.0, 3.1.2.11.4).
+
+        Args:
+            is_again: whether the client was sent the message before.
         """
         encoded_topic = wanted.encoded_topic
         if not encoded_topic:
@@ -106,7 +111,7 @@ class Composer:
         flags = qos << 1
         if content.retained_for is not None or (wanted.retain_as_published and content.is_retain):
             flags |= RETAIN
-        if qos and message.redelivered:
+        if is_again:
             flags |= DUPLICATE
         properties, alias = b"", 0
         if self._level == MQTT_5:
@@ -181,17 +186,21 @@ class Delivering(Deliveries):
     def deliver(self, consumer: Consumer, message: Message, header: bytes) -> None:
         """Send a message (called by its queue)."""
         connection, queue = self.connection, consumer.queue
+        if message.redelivered and self._is_anothers(consumer, message):
+            return
         content = self.translations.content(header)
         wanted = self._subscribing.wanted(consumer.tag, message.address.routing_key, content)
         if wanted is None:  # it matches by AMQP's rules and not by MQTT's, or is not wanted any more
+            self._forget_id(message)
             queue.acknowledge(message)
             return
         qos = min(content.qos, wanted.qos)
         if qos == 0:
             self._deliver_once(consumer, message, content, wanted)
             return
+        is_again = message.redelivered and self._has_had(consumer, message)
         packet_id = self._packet_id_for(message, qos)
-        packet = self.composer.compose(message, content, wanted, qos, packet_id)
+        packet = self.composer.compose(message, content, wanted, qos, packet_id, is_again=is_again)
         if not packet:
             self._forget_id(message)
             queue.reject([message])
@@ -199,30 +208,41 @@ class Delivering(Deliveries):
         self.unacknowledged[packet_id] = Unacknowledged(message, queue, consumer, self._monotonic_ms())
         self._qos[packet_id] = qos
         consumer.unacknowledged_count += 1
-        self._count(consumer, message)
+        self._count(queue, message)
         self.update_room()
         connection.output.send(packet)
         if self._observers.present:
             self._observers.delivered(self, queue, message, consumer, no_ack=False)
 
     def _deliver_once(self, consumer: Consumer, message: Message, content: Content, wanted: Wanted) -> None:
-        """A message that is worth QoS 0: it is done with when it is sent, and not sent again (MQTT 5.0, 4.3.1)."""
-        packet = b"" if message.redelivered else self.composer.compose(message, content, wanted, 0, 0)
-        if packet:
-            self._count(consumer, message)
-            self.connection.output.send(packet)
-            if self._observers.present:
-                self._observers.delivered(self, consumer.queue, message, consumer, no_ack=False)
-        self._tell_settled(consumer.queue, [message], Settlement.ACKNOWLEDGED)
-        consumer.queue.acknowledge(message)
+        """A message that is worth QoS 0: it is done with when it is sent, and not sent again (MQTT 5.0, 4.3.1).
 
-    def _count(self, consumer: Consumer, message: Message) -> None:
+        What comes again of a shared subscription was another's before, who has not acknowledged it (4.8.2). So that it
+        does not come again to this client, the journal has to know that it is done with before it is sent.
+        """
+        queue, output = consumer.queue, self.connection.output
+        is_shared, is_kept = is_shared_queue(queue), message.reference
+        packet = b""
+        if is_shared or not message.redelivered:
+            packet = self.composer.compose(message, content, wanted, 0, 0)
+        if packet:
+            self._count(queue, message)
+            if self._observers.present:
+                self._observers.delivered(self, queue, message, consumer, no_ack=False)
+        self._tell_settled(queue, [message], Settlement.ACKNOWLEDGED)
+        queue.acknowledge(message)
+        if packet:
+            if is_shared and is_kept:
+                output.hold_until(self._durability.position)
+            output.send(packet)
+
+    def _count(self, queue: Queue, message: Message) -> None:
         counts = self.connection.counts
         counts.delivered += 1
-        consumer.queue.counts.delivered += 1
+        queue.counts.delivered += 1
         if message.redelivered:
             counts.redelivered += 1
-            consumer.queue.counts.redelivered += 1
+            queue.counts.redelivered += 1
 
     def _packet_id_for(self, message: Message, qos: int) -> int:
         """An identifier that is free, or for QoS 2 the one that the message had before."""
@@ -254,6 +274,46 @@ class Delivering(Deliveries):
         key: object = message.reference or message
         if self._session.sent.pop(key, None) is not None:
             self._sessions.keep_ids(self._session)
+
+    # --- what comes again of a queue that clients share (MQTT 5.0, 4.8.2)
+
+    def _is_anothers(self, consumer: Consumer, message: Message) -> bool:
+        """Whether a message was on its way to another client with QoS 2, which gets it instead of this one."""
+        queue = consumer.queue
+        if not is_shared_queue(queue) or not self._sessions.is_anothers(self._session, message):
+            return False
+        self._sessions.hold_for_its_own(Unacknowledged(message, queue, None, self._monotonic_ms()))
+        return True
+
+    def _has_had(self, consumer: Consumer, message: Message) -> bool:
+        """Whether a message that comes again was sent to this client before."""
+        key: object = message.reference or message
+        session = self._session
+        return not is_shared_queue(consumer.queue) or key in session.given_back or key in session.sent
+
+    def _send_held(self) -> None:
+        """Send again what was on its way to this client with QoS 2, as much as it can receive."""
+        held = self._session.held
+        for packet_id in list(held):
+            if len(self.unacknowledged) + len(self._session.released) >= self.receive_maximum:
+                return
+            delivery = held.pop(packet_id)
+            message, queue = delivery.message, delivery.queue
+            message.redelivered = True
+            content = self.translations.content(message.header)
+            wanted = self._subscribing.wanted_again(queue, message.address.routing_key, content)
+            packet = self.composer.compose(message, content, wanted, EXACTLY_ONCE, packet_id, is_again=True)
+            if not packet:
+                self._forget_id(message)
+                queue.reject([message])
+                continue
+            delivery.delivered_ms = self._monotonic_ms()
+            self.unacknowledged[packet_id] = delivery
+            self._qos[packet_id] = EXACTLY_ONCE
+            self._count(queue, message)
+            self.connection.output.send(packet)
+            if self._observers.present:
+                self._observers.delivered(self, queue, message, None, no_ack=False)
 
     # --- acknowledgements
 
@@ -340,6 +400,8 @@ class Delivering(Deliveries):
     def update_room(self) -> None:
         """The client may be able to take more, or no more."""
         had_room, connection = self.has_room, self.connection
+        if self._session.held and not self._is_stopped:
+            self._send_held()
         on_the_way = len(self.unacknowledged) + len(self._session.released)
         is_full = on_the_way >= self.receive_maximum or connection.output.is_congested
         is_held = connection.virtual_host.are_deliveries_held or self._is_held
@@ -383,10 +445,26 @@ class Delivering(Deliveries):
     # --- the end
 
     def stop(self) -> Iterator[None]:
-        """The connection ends; returns what is to be done to give back what the client has not acknowledged."""
+        """The connection ends; returns what is to be done to give back what the client has not acknowledged.
+
+        What is shared and has QoS 2 is not given back: the client gets it when it returns, or nobody.
+        """
         self._is_stopped = True
         self.has_room = self.at_most_once.has_room = False
-        deliveries = list(self.unacknowledged.values())
+        session = self._session
+        session.given_back = set()
+        deliveries = []
+        for packet_id, delivery in self.unacknowledged.items():
+            if is_shared_queue(delivery.queue):
+                message = delivery.message
+                if self._qos[packet_id] == EXACTLY_ONCE:
+                    delivery.consumer = None
+                    session.held[packet_id] = delivery
+                    self._tell_settled(delivery.queue, [message], Settlement.ABANDONED)
+                    continue
+                key: object = message.reference or message
+                session.given_back.add(key)
+            deliveries.append(delivery)
         self.unacknowledged.clear()
         self._qos.clear()
         return self._give_back(deliveries)

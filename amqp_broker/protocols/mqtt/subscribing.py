@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from amqp_broker.broker.exchanges.topic import SUBSCRIPTION_QUEUES
 from amqp_broker.broker.message import EXPIRATION_MS_MAX
 from amqp_broker.broker.queues.base import Queue
 from amqp_broker.broker.queues.consumers import Consumer
@@ -19,7 +20,7 @@ from amqp_broker.errors import AmqpError, ReplyCode
 from amqp_broker.protocols.mqtt.encoding import encode_string, is_string
 from amqp_broker.protocols.mqtt.messages import Content, retained_header
 from amqp_broker.protocols.mqtt.packet_writing import encode_suback, encode_unsuback
-from amqp_broker.protocols.mqtt.packets import MQTT_5, Subscribe, Subscription, Unsubscribe
+from amqp_broker.protocols.mqtt.packets import EXACTLY_ONCE, MQTT_5, Subscribe, Subscription, Unsubscribe
 from amqp_broker.protocols.mqtt.properties import Property, number
 from amqp_broker.protocols.mqtt.publishing import EXCHANGE, Publishing, topic_address
 from amqp_broker.protocols.mqtt.reasons import MqttError, Reason, protocol_error
@@ -38,8 +39,8 @@ from amqp_broker.wire.table import Table
 if TYPE_CHECKING:
     from amqp_broker.protocols.mqtt.link import Link
 
-QUEUE_PREFIX: Final = "mqtt-subscription-"
-SHARED_QUEUE_PREFIX: Final = "mqtt-shared-"
+QUEUE_PREFIX: Final = SUBSCRIPTION_QUEUES[0]
+SHARED_QUEUE_PREFIX: Final = SUBSCRIPTION_QUEUES[1]
 NAME_BYTES_MAX: Final = 255
 WANTED_MAX: Final = 1_024  # topics for which a connection remembers which subscriptions match
 RETAINED_IN_SLICE: Final = 100
@@ -139,23 +140,36 @@ class Subscribing:
             wanted = self._wanted[key] = self._find_wanted(tag, routing_key, content)
         return wanted
 
+    def wanted_again(self, queue: Queue, routing_key: str, content: Content) -> Wanted:
+        """How the client wants a message that was on its way to it before, from a queue that clients share.
+
+        It gets it although it has unsubscribed meanwhile (MQTT 5.0, 3.10.4).
+        """
+        wanted = self.wanted(SHARED_PREFIX + queue.name[len(SHARED_QUEUE_PREFIX) :], routing_key, content)
+        if wanted is None:
+            topic = content.topic if content.topic is not None else topic_of(routing_key)
+            wanted = Wanted([Options(EXACTLY_ONCE, False, False, 0)], topic)
+        return wanted
+
     def _find_wanted(self, tag: str, routing_key: str, content: Content) -> Wanted | None:
         topic = content.topic if content.topic is not None else topic_of(routing_key)
-        if tag.startswith(SHARED_PREFIX):
-            options = self._options.get(tag)
-            found = [options] if options is not None else []
-        else:
+        shared = shared_filter(tag)
+        if shared is None:
             found = self._matching(topic, has_qos=tag == HIGH, is_exact=content.is_from_mqtt)
+        else:
+            options = self._options.get(tag)
+            is_match = _matches(shared.topic_filter, topic, is_exact=content.is_from_mqtt)
+            found = [options] if options is not None and is_match else []
         return Wanted(found, topic) if found else None
 
     def _matching(self, topic: str, *, has_qos: bool, is_exact: bool) -> list[Options]:
-        """The subscriptions that a message is for; what AMQP's clients publish is looked at by its routing key."""
+        """The subscriptions that a message is for."""
         return [
             options
             for topic_filter, options in self._options.items()
             if (options.qos > 0) == has_qos
             and not topic_filter.startswith(SHARED_PREFIX)
-            and matches(topic_filter if is_exact else topic_of(routing_key_of(topic_filter)), topic)
+            and _matches(topic_filter, topic, is_exact=is_exact)
         ]
 
     def not_local(self, topic: str) -> frozenset[str]:
@@ -404,6 +418,16 @@ class Subscribing:
         consumers, self._consumers = self._consumers, {}
         for consumer in consumers.values():
             consumer.queue.remove_consumer(consumer)
+
+
+def is_shared_queue(queue: Queue) -> bool:
+    """Whether a queue is one that clients share."""
+    return queue.name.startswith(SHARED_QUEUE_PREFIX)
+
+
+def _matches(topic_filter: str, topic: str, *, is_exact: bool) -> bool:
+    """Whether a filter matches; what AMQP's clients publish is looked at by its routing key."""
+    return matches(topic_filter if is_exact else topic_of(routing_key_of(topic_filter)), topic)
 
 
 def queue_expiry_ms(session_expiry_s: int) -> int:
