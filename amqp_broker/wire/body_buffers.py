@@ -7,6 +7,9 @@ bytes are read to where they belong, payloads one behind the other, what stands 
 they are there. If the guess was wrong (a heartbeat between two frames, another channel's frame, a frame of another
 size), whatever came behind the frame before is put together again as it came.
 
+What comes behind the body is most often the next message: its first bytes, enough for the beginning of a body, are
+read with the end of this one, so that a large body takes one turn of the event loop instead of two.
+
 Holds the layout and the look at it. Does not know whose body it is, nor how much of it may be expected.
 """
 
@@ -21,6 +24,7 @@ BODY: Final = 3
 FRAME_END: Final = 0xCE
 _END_AND_FRAME_HEADER: Final = struct.Struct(">BBHI")
 _GAP_BYTES: Final = _END_AND_FRAME_HEADER.size  # an end byte and the next frame's header
+BEHIND_BYTES: Final = 4096  # of what follows the body, read with its end
 
 
 class BodyBuffers:
@@ -49,6 +53,7 @@ class BodyBuffers:
             self._payloads.write(b"\0")
         self._gaps = bytearray((self._last + 1) * _GAP_BYTES)
         self._gaps_view = memoryview(self._gaps)
+        self._behind = bytearray()  # made when it may be read into
         self._lent: list[memoryview] = []
         self._came_bytes = len(begun)
         self._seen = 0  # the number of the frame whose end is to be looked at next
@@ -56,7 +61,7 @@ class BodyBuffers:
     @property
     def is_full(self) -> bool:
         """Whether the last end byte has come."""
-        return self._came_bytes == self._end
+        return self._came_bytes >= self._end
 
     @property
     def wrong_end(self) -> int:
@@ -79,7 +84,10 @@ class BodyBuffers:
             bytes_max: the most that is wanted at once.
         """
         self.take_back()
-        self._lent = self._between(self._came_bytes, min(self._came_bytes + bytes_max, self._end))
+        end = min(self._came_bytes + bytes_max, self._end + BEHIND_BYTES)
+        if end > self._end and not self._behind:
+            self._behind = bytearray(BEHIND_BYTES)
+        self._lent = self._between(self._came_bytes, end)
         return self._lent
 
     def filled(self, size_bytes: int) -> bool:
@@ -121,18 +129,21 @@ class BodyBuffers:
         """Where a part of the stream is, or will be."""
         views: list[memoryview] = []
         payloads = self._payloads.getbuffer()
-        while start < end:
+        body_end = min(end, self._end)
+        while start < body_end:
             number, inside = divmod(start, self._stride_bytes)
             payload_bytes = self._payload_bytes(number)
             if inside < payload_bytes:
-                size_bytes = min(payload_bytes - inside, end - start)
+                size_bytes = min(payload_bytes - inside, body_end - start)
                 at = number * self._frame_bytes + inside
                 views.append(payloads[at : at + size_bytes])
             else:
-                size_bytes = min(payload_bytes + _GAP_BYTES - inside, end - start)
+                size_bytes = min(payload_bytes + _GAP_BYTES - inside, body_end - start)
                 at = number * _GAP_BYTES + inside - payload_bytes
                 views.append(self._gaps_view[at : at + size_bytes])
             start += size_bytes
+        if start < end:
+            views.append(memoryview(self._behind)[start - self._end : end - self._end])
         payloads.release()
         return views
 

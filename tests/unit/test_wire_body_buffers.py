@@ -9,6 +9,7 @@ from itertools import groupby
 import pytest
 
 from amqp_broker.errors import AmqpError
+from amqp_broker.wire.body_buffers import BEHIND_BYTES
 from amqp_broker.wire.frames import BODY, HEADER, HEARTBEAT_FRAME, METHOD, FrameSplitter, encode_frame
 
 FRAME_BYTES = 2100  # of a payload; a smaller frame gets no buffers
@@ -195,9 +196,27 @@ def test_no_larger_buffers_are_made_than_is_allowed() -> None:
         reader = Reader(buffer_bytes_max=buffer_bytes_max)
         for frame in frames:
             reader.read(frame[:100])
-            assert sum(map(len, reader.splitter.body_buffers(0, 0, BUFFER_BYTES))) <= buffer_bytes_max + 8
+            lent_bytes = sum(map(len, reader.splitter.body_buffers(0, 0, BUFFER_BYTES)))
+            assert lent_bytes <= buffer_bytes_max + 8 + BEHIND_BYTES
             reader.read(frame[100:])
         assert [len(payload) for _, _, payload in reader.frames] == sizes
+
+
+def test_the_beginning_of_the_next_message_is_read_with_the_end_of_a_body() -> None:
+    """So that each large body takes one read, not one more for what comes before it."""
+    following = PUBLISH + FIRST[:20]
+    stream = b"".join(framed(WHOLE)) + following
+    splitter = FrameSplitter(FRAME_BYTES_MAX)
+    list(splitter.split(stream[:20]))
+    rest = stream[20:]
+    buffers = splitter.body_buffers(len(WHOLE), BUFFER_BYTES, BUFFER_BYTES)
+    assert sum(map(len, buffers)) >= len(rest)
+    for buffer in buffers:
+        part, rest = rest[: len(buffer)], rest[len(buffer) :]
+        buffer[: len(part)] = part
+    frames = list(splitter.split_buffered(len(stream) - 20))
+    assert frames == [(BODY, 1, WHOLE), (METHOD, 1, b"publish"), (HEADER, 1, b"header")]
+    assert splitter.begun_body_channel == 1
 
 
 def test_no_buffers_for_what_is_promised_to_be_less_than_the_frame() -> None:
@@ -221,8 +240,9 @@ def test_buffers_that_were_lent_are_taken_back() -> None:
     lent = list(splitter.body_buffers(FRAME_BYTES, BUFFER_BYTES, BUFFER_BYTES))
     filled_bytes = 0
     for buffer in lent:
-        buffer[:] = FIRST[20 + filled_bytes : 20 + filled_bytes + len(buffer)]
-        filled_bytes += len(buffer)
+        part = FIRST[20 + filled_bytes : 20 + filled_bytes + len(buffer)]
+        buffer[: len(part)] = part
+        filled_bytes += len(part)
     assert list(splitter.split_buffered(filled_bytes)) == [(BODY, 1, WHOLE[:FRAME_BYTES])]
     for buffer in lent:
         with pytest.raises(ValueError, match="released"):
