@@ -248,6 +248,17 @@ def test_a_place_that_no_look_ended_with_is_refused(holder: Holder, after: str) 
         DelayedLook(holder, after=after)
 
 
+@pytest.mark.parametrize("action", DelayedAction)
+def test_of_those_that_ids_name_only_what_the_filter_finds(
+    broker: MemoryBroker, holder: Holder, action: DelayedAction
+) -> None:
+    ids = [message["id"] for message in look(broker, DelayedLook(holder))["messages"]]
+    done = act(broker, holder, action, make_filter(routing_key="k.0"), ids=ids)
+    assert (done["looked_at"], done["found"], done["done"]) == (10, 5, 5)
+    none = act(broker, holder, action, make_filter(routing_key="nobody's"), ids=ids)
+    assert (none["found"], none["done"]) == (0, 0)
+
+
 def test_an_id_that_is_none_is_refused_and_nothing_is_cancelled(broker: MemoryBroker, holder: Holder) -> None:
     ids = [message["id"] for message in look(broker, DelayedLook(holder))["messages"]]
     with pytest.raises(AdministrationError, match="'m3' is no id"):

@@ -100,14 +100,14 @@ class DelayedActing:
             if not page:
                 return
             place = page[-1]
-            if is_by_id:
-                for due_ms, reference in page:
-                    self._looked_at += 1
-                    if reference in self._references:
-                        self._act_on(due_ms, reference)
+            if is_by_id:  # the others are not looked into
+                named = [one for one in page if one[1] in self._references]
+                self._looked_at += len(page) - len(named)
+                page = named
                 yield ()
-            else:
-                yield from self._search(page)
+            while page and not self._is_enough:
+                some, page = page[: self._pace.page], page[self._pace.page :]  # no more are read in one go
+                yield from self._search(some)
 
     def _search(self, page: list[Place]) -> Steps:
         """Look into a page of messages, and act on those that are wanted."""
