@@ -82,6 +82,7 @@ class AppliedPolicies:
         for number, queue in enumerate(list(self._host.queues.values()), start=1):
             if not queue.is_deleted:
                 self.apply_to_queue(queue)
+                yield from queue.look_through()
             if number % SLICE_NAMES == 0:
                 yield
         for number, exchange in enumerate(list(self._host.exchanges.values()), start=1):

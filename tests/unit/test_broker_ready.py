@@ -85,6 +85,7 @@ class AnyOrder(RuleBasedStateMachine):
     @invariant()
     def holds_what_the_model_holds(self) -> None:
         assert list(self.ready) == self.waiting
+        assert sorted(self.ready.in_memory(), key=id) == sorted(self.waiting, key=id)
         assert len(self.ready) == len(self.waiting)
         for skip, count in ((0, 1000), (1, 2), (len(self.waiting) // 2, 3), (len(self.waiting), 1)):
             stretches = self.ready.stretches(skip, count)

@@ -11,6 +11,7 @@ import pytest
 from pamqp import commands
 
 from amqp_broker.broker.problems import NotValid
+from amqp_broker.broker.queues.classic import VALUE_EFFORT
 from tests.support.client import Client, ClientChannel
 from tests.support.disk_broker import DiskBroker, small_pages
 from tests.support.memory_broker import MemoryBroker
@@ -131,7 +132,7 @@ def test_a_purge_frees_what_is_ready_and_nothing_else(channel: ClientChannel) ->
 
 def test_a_duplicate_leaves_nothing_in_the_journal_and_values_outlive_a_restart() -> None:
     with small_pages():
-        broker = DiskBroker()
+        broker = DiskBroker(memory_budget_bytes=10**9)
         channel = broker.client().channel()
         channel.declare("q", ONCE, durable=True)
         for number in range(20):
@@ -175,6 +176,47 @@ def test_a_policy_counts_from_when_it_comes_until_it_goes(broker: MemoryBroker, 
     assert channel.message_count("q") == 6
 
 
+def test_a_policy_looks_at_what_is_there_in_slices_and_what_leaves_meanwhile_is_free(
+    broker: MemoryBroker, channel: ClientChannel
+) -> None:
+    broker.works.slice_messages = 2 * VALUE_EFFORT
+    channel.declare("q")
+    for number in range(10):
+        publish(channel, number)
+    with broker.holding_works():
+        set_policy(broker, ONCE)
+        assert broker.is_unfinished
+        publish(channel, 9)  # it was looked at first
+        assert channel.message_count("q") == 10
+        for _ in range(3):
+            assert channel.get("q", no_ack=True) is not None  # 0, 1 and 2
+        assert channel.get("q") is not None
+        publish(channel, 4)  # it has not been looked at: that is how it is
+        assert channel.message_count("q") == 7
+    for number in range(10):
+        publish(channel, number)
+    assert channel.message_count("q") == 7 + 3
+
+
+@pytest.mark.parametrize("is_purged", [True, False])
+def test_a_policy_that_goes_or_a_purge_ends_the_look_at_what_was_there(
+    broker: MemoryBroker, channel: ClientChannel, is_purged: bool
+) -> None:
+    broker.works.slice_messages = 2 * VALUE_EFFORT
+    channel.declare("q")
+    for number in range(10):
+        publish(channel, number)
+    with broker.holding_works():
+        set_policy(broker, ONCE)
+        if is_purged:
+            channel.call(commands.Queue.Purge(queue="q"))
+        else:
+            clear_policy(broker)
+    for number in range(10):
+        publish(channel, number)
+    assert channel.message_count("q") == (10 if is_purged else 20)
+
+
 @pytest.mark.parametrize("declared", [True, False])
 @pytest.mark.parametrize("wanted", [True, False])
 def test_a_policy_overrules_the_argument(
@@ -201,7 +243,7 @@ def test_a_policy_for_a_quorum_queue_has_it_take_all(broker: MemoryBroker, chann
 @pytest.mark.parametrize("is_policy_older", [True, False])
 def test_what_is_under_a_policy_is_so_after_a_restart(is_policy_older: bool) -> None:
     with small_pages():
-        broker = DiskBroker()
+        broker = DiskBroker(memory_budget_bytes=10**9)
         channel = broker.client().channel()
         if is_policy_older:
             set_policy(broker, ONCE)
@@ -217,9 +259,35 @@ def test_what_is_under_a_policy_is_so_after_a_restart(is_policy_older: bool) -> 
         assert channel.message_count("q") == 3
 
 
+@pytest.mark.parametrize("changes_last", [True, False])
+@pytest.mark.parametrize("headers", [{}, {"more": 1}])
+def test_what_a_start_leaves_on_the_disk_counts_under_a_policy(changes_last: bool, headers: dict[str, Any]) -> None:
+    with small_pages():
+        broker = DiskBroker(memory_budget_bytes=10**9)
+        channel = broker.client().channel()
+        channel.declare("q", durable=True)
+        set_policy(broker, ONCE)
+        for number in range(50):
+            channel.publish("", "q", headers={"x-deduplication-header": number, **headers}, delivery_mode=2)
+        if changes_last:
+            set_policy(broker, {**ONCE, "max-length": 100})
+        broker = broker.killed()
+        queue = broker.virtual_host.queues["q"]
+        assert queue.on_disk()[0] > 20
+        channel = broker.client().channel()
+        for number in range(51):
+            publish(channel, number, delivery_mode=2)
+        assert channel.message_count("q") == 51
+        for _ in range(51):
+            assert channel.get("q", no_ack=True) is not None
+            broker.read_pages()
+        publish(channel, 7, delivery_mode=2)
+        assert channel.message_count("q") == 1
+
+
 def test_what_is_on_the_disk_when_a_policy_comes_counts_when_it_is_read() -> None:
     with small_pages():
-        broker = DiskBroker()
+        broker = DiskBroker(memory_budget_bytes=10**9)
         channel = broker.client().channel()
         channel.declare("q", durable=True)
         for number in range(20):

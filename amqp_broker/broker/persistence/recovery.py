@@ -19,10 +19,16 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from amqp_broker.access.client import Client
+from amqp_broker.broker.message import Message
 from amqp_broker.broker.persistence.definitions import decode_together, keep_virtual_host
 from amqp_broker.broker.persistence.durability import Returned
 from amqp_broker.broker.persistence.kinds import RecordKind
-from amqp_broker.broker.persistence.message_records import decode_held, decode_of_exchange, decode_returned
+from amqp_broker.broker.persistence.message_records import (
+    MessageDecoder,
+    decode_held,
+    decode_of_exchange,
+    decode_returned,
+)
 from amqp_broker.broker.persistence.message_recovery import MessageRecovery
 from amqp_broker.broker.persistence.restoring import RESTORERS, NotUnderstood, Restored
 from amqp_broker.broker.type_registry import UnknownType
@@ -32,6 +38,7 @@ from amqp_broker.wire.table import decode_table
 
 if TYPE_CHECKING:
     from amqp_broker.broker.contents import Contents
+    from amqp_broker.broker.queues.base import Queue
     from amqp_broker.journal.port import Journal, LiveRecord, Progress
 
 MESSAGE: Final = int(RecordKind.MESSAGE)  # compared for each record, which takes an Enum's member three times as long
@@ -119,8 +126,19 @@ class Recovery(Restored):
         """What is older than the policies is under them, too."""
         for virtual_host in self.broker.virtual_hosts.values():
             if virtual_host.policies.are_any:
+                before = [queue for queue in virtual_host.queues.values() if not queue.knows_each]
                 for _ in virtual_host.policies.apply_to_all():
                     pass
+                for queue in before:
+                    if queue.knows_each:
+                        self._show_what_is_on_disk(queue)
+
+    def _show_what_is_on_disk(self, queue: Queue) -> None:
+        decode = MessageDecoder().decode
+        for stretch in queue.stretches(0, queue.ready_count):
+            if stretch.references:
+                kept = [decode(payload) for payload in self._journal.read_many(stretch.references)]
+                queue.show([Message(one.address, one.header, b"", True, one.digest.priority) for one in kept])
 
     def _restore(self, reference: int, kind: int, payload: bytes) -> None:
         if kind == PAGED:

@@ -77,6 +77,13 @@ class QueueContract(StoredQueue):
         """Whether it must see each of its messages at a start, even those that stay on disk."""
         return False
 
+    def show(self, messages: list[Message]) -> None:
+        """A start shows some that stay on disk, without their bodies, to a queue that has come to know each since."""
+
+    def look_through(self) -> Iterator[None]:
+        """Do what other arguments in force than before ask for with each message that is there, in slices."""
+        return iter(())
+
     @property
     def holds_back(self) -> bool:
         """Whether this is no queue for clients, but what an exchange holds back (``broker/delayed/holder.py``)."""

@@ -4,8 +4,9 @@ Messages without the header are all taken. (``x-message-deduplication``, an argu
 plugin rabbitmq_message_deduplication has it for queues.)
 
 What is in the queue is what is remembered, so nothing is written for it: at a start, the messages themselves tell.
-Where a policy comes into force later, so do those that are ready then; what is on the disk counts when it is read, and
-what a client holds when it comes back.
+Where a policy comes into force later, so do those that are ready then, as they are looked at, in slices; who sets the
+policy waits for the last of them. What is on the disk counts when it is read, and what a client holds when it comes
+back.
 """
 
 from __future__ import annotations
@@ -21,12 +22,30 @@ HEADER: Final = "x-deduplication-header"
 
 
 class HeldValues:
-    """The values that the messages of one queue have."""
+    """The values that the messages of one queue have.
 
-    __slots__ = ("_is_out",)
+    Args:
+        there: messages that are in it already; they count as they are looked at (``look_at_some``).
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_is_out", "_left", "_there")
+
+    def __init__(self, there: list[Message]) -> None:
         self._is_out: dict[str, bool] = {}  # by value, whether the message waits for its acknowledgement
+        self._there = there  # not looked at yet
+        self._left: set[Message] = set()  # the queue meanwhile; some of them may be among those
+
+    def look_at_some(self, count: int) -> bool:
+        """Look at so many of those that were there; returns whether there are more."""
+        for message in self._there[-count:]:
+            if message not in self._left:
+                value = value_of(message)
+                if value is not None:
+                    self._is_out.setdefault(value, False)
+        del self._there[-count:]
+        if not self._there:
+            self._left = set()
+        return bool(self._there)
 
     def take(self, message: Message) -> bool:
         """A message comes in; returns False where another one has its value."""
@@ -52,6 +71,8 @@ class HeldValues:
 
     def release(self, message: Message) -> None:
         """A message has gone for good: its value is free."""
+        if self._there:
+            self._left.add(message)
         value = value_of(message)
         if value is not None:
             self._is_out.pop(value, None)
@@ -63,6 +84,7 @@ class HeldValues:
 
     def release_ready(self) -> None:
         """All that was ready has gone."""
+        self._there, self._left = [], set()
         self._is_out = {value: is_out for value, is_out in self._is_out.items() if is_out}
 
     def _note(self, message: Message, is_out: bool) -> None:

@@ -158,6 +158,10 @@ class ReadyMessages:
         """All messages in memory, in the order of delivery."""
         raise NotImplementedError
 
+    def in_memory(self) -> list[Message]:
+        """The same in any order, and in the least time."""
+        raise NotImplementedError
+
     def stretches(self, skip: int, count: int) -> list[Stretch]:
         """Up to so many messages in the order of delivery, without the first ones; all stay where they are."""
         raise NotImplementedError
@@ -212,6 +216,9 @@ class NothingReady(ReadyMessages):
 
     def __iter__(self) -> Iterator[Message]:
         return iter(())
+
+    def in_memory(self) -> list[Message]:
+        return []
 
     def stretches(self, skip: int, count: int) -> list[Stretch]:
         return []
@@ -340,6 +347,12 @@ class FirstInFirstOut(ReadyMessages):
             return iter(self._messages)
         runs = (reversed(run) for _, run in self._returned)
         return heapq.merge(*runs, self._messages, key=lambda message: message.position)
+
+    def in_memory(self) -> list[Message]:
+        messages = list(self._messages)
+        for _, run in self._returned:
+            messages += run
+        return messages
 
     def stretches(self, skip: int, count: int) -> list[Stretch]:
         found: list[Stretch] = []

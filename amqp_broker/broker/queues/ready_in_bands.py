@@ -91,6 +91,12 @@ class ByPriority(ReadyMessages):
         for band in self._bands:
             yield from band
 
+    def in_memory(self) -> list[Message]:
+        messages: list[Message] = []
+        for band in self._bands:
+            messages += band.in_memory()
+        return messages
+
     def stretches(self, skip: int, count: int) -> list[Stretch]:
         found: list[Stretch] = []
         for band in self._bands:
@@ -217,6 +223,9 @@ class ReturnedFirst(ReadyMessages):
     def __iter__(self) -> Iterator[Message]:
         yield from self._returned
         yield from self._messages
+
+    def in_memory(self) -> list[Message]:
+        return [*self._returned, *self._messages.in_memory()]
 
     def stretches(self, skip: int, count: int) -> list[Stretch]:
         returned = list(islice(self._returned, skip, skip + count)) if count > 0 else []
