@@ -101,6 +101,14 @@ class Ingress:
         """
         return find_route(self._virtual_host, exchange, Envelope(routing_keys, header, digest.headers, body)).queues
 
+    def route_before_commit(
+        self, exchange: Exchange, routing_keys: tuple[str, ...], header: bytes, body: bytes, digest: Digest
+    ) -> tuple[Queue, ...] | None:
+        """The same for a message of a transaction; None where its route is to be found when that is committed."""
+        envelope = Envelope(routing_keys, header, digest.headers, body, is_put_off=True)
+        route = find_route(self._virtual_host, exchange, envelope)
+        return route.queues if route.is_known else None
+
     # --- in
 
     def publish(self, exchange: Exchange, routing_key: str, header: bytes, body: bytes, digest: Digest) -> Outcome:

@@ -33,6 +33,7 @@ class MessageDeduplicationMatcher(Matcher):
     """All destinations, once for each value."""
 
     may_be_remembered = False
+    counts_messages = True
 
     def __init__(self, arguments: Table) -> None:
         super().__init__(arguments)

@@ -1,9 +1,10 @@
 """A deduplicating exchange that keeps what it has seen, on a disk that crashes, tears and loses power, against a model.
 
-A client publishes messages with few values, in transactions, too, and takes some, and time passes; batches are written
-with a sync or without. The model keeps what is remembered, until when and in which order, and what is in the queue, as
-they are and as they were in each batch that may be on the disk. What a restart finds must be one of those, exactly: so
-a value is never remembered without its message being there or taken, nor the other way round.
+A client publishes messages with few values, in transactions, too, of which some are rolled back or never end, and takes
+some, and time passes; batches are written with a sync or without. The model keeps what is remembered, until when and in
+which order, and what is in the queue, as they are and as they were in each batch that may be on the disk. What is found
+at a restart must be one of those, exactly: so a value is never remembered without its message being there or taken, nor
+the other way round.
 
 DURABILITY_EXAMPLES and DURABILITY_STEPS in the environment make it run for longer.
 """
@@ -68,19 +69,26 @@ class DeduplicationMachine(RuleBasedStateMachine):
         self.connect()
 
     def connect(self) -> None:
-        self.channel: ClientChannel = self.broker.client().channel()
+        client = self.broker.client()
+        self.channel: ClientChannel = client.channel()
+        self.transactional: ClientChannel = client.channel(2)
+        self.transactional.call(commands.Tx.Select())
+        self.put_off: list[tuple[str, int]] = []  # with their numbers
 
     def state(self) -> State:
         return State(tuple(self.seen.items()), tuple(self.ready))
 
     # --- what a client does, and time
 
-    def add(self, channel: ClientChannel, value: str, own_ttl_ms: int | None) -> None:
+    def send(self, channel: ClientChannel, value: str, own_ttl_ms: int | None) -> int:
         self.next_number += 1
         headers: dict[str, Any] = {"x-deduplication-header": value}
         if own_ttl_ms is not None:
             headers["x-cache-ttl"] = own_ttl_ms
         channel.publish("x", "", b"%d" % self.next_number, headers=headers, delivery_mode=2)
+        return self.next_number
+
+    def add(self, value: str, number: int, own_ttl_ms: int | None) -> None:
         now_ms = self.clock.monotonic_ms()
         if self.seen.get(value, 0) > now_ms:
             return
@@ -90,22 +98,28 @@ class DeduplicationMachine(RuleBasedStateMachine):
             if oldest is not None and (len(self.seen) >= SIZE or self.seen[oldest] <= now_ms):
                 del self.seen[oldest]
         self.seen[value] = now_ms + (TTL_MS if own_ttl_ms is None else own_ttl_ms)
-        self.ready.append(self.next_number)
+        self.ready.append(number)
 
     @rule(values=VALUES, own_ttl_ms=OWN_TTLS)
     def publish(self, values: list[str], own_ttl_ms: int | None) -> None:
         for value in values:
-            self.add(self.channel, value, own_ttl_ms)
+            self.add(value, self.send(self.channel, value, own_ttl_ms), own_ttl_ms)
 
     @rule(values=VALUES)
-    def commit_transaction(self, values: list[str]) -> None:
-        channel = self.broker.client().channel(2)
-        channel.call(commands.Tx.Select())
-        for value in values:
-            self.add(channel, value, None)
-        channel.send(commands.Tx.Commit())
-        channel.client.connection.lost("done")
-        self.broker.settle()
+    def publish_in_transaction(self, values: list[str]) -> None:
+        self.put_off += [(value, self.send(self.transactional, value, None)) for value in values]
+
+    @rule()
+    def commit_transaction(self) -> None:
+        self.transactional.send(commands.Tx.Commit())
+        for value, number in self.put_off:
+            self.add(value, number, None)
+        self.put_off = []
+
+    @rule()
+    def roll_transaction_back(self) -> None:
+        self.transactional.send(commands.Tx.Rollback())
+        self.put_off = []
 
     @rule(count=st.integers(1, 5))
     def take(self, count: int) -> None:

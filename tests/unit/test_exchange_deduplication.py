@@ -4,16 +4,22 @@ for its time, and no more than it is to. What such an exchange does at all is in
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
 from pamqp import commands
 
+from amqp_broker.broker.exchanges.exchange import Exchange
+from amqp_broker.broker.exchanges.matcher import Envelope
 from amqp_broker.broker.persistence.message_records import decode_of_exchange
 from amqp_broker.broker.problems import NotValid
+from amqp_broker.broker.queues.base import Queue
 from amqp_broker.cli.journal import _described
+from amqp_broker.errors import precondition_failed
 from amqp_broker.journal.dump import dump
 from amqp_broker.journal.memory_files import MemoryFiles
+from amqp_broker.plugins.message_deduplication import MessageDeduplicationMatcher
 from tests.support.client import ClientChannel
 from tests.support.deduplicating_broker import DeduplicatingBroker
 from tests.support.disk_broker import DiskBroker
@@ -36,6 +42,16 @@ def declared(broker: DiskBroker, arguments: dict[str, Any] | None = None, *, dur
     return channel
 
 
+class FailingMatcher(MessageDeduplicationMatcher):
+    """One of a package that fails, as ``GuardedMatcher`` tells it."""
+
+    def __init__(self, arguments: dict[str, Any]) -> None:
+        super().__init__({"x-cache-size": 1})
+
+    def match(self, message: Envelope) -> Iterable[Exchange | Queue]:
+        raise precondition_failed("the package failed to route a message")
+
+
 def publish(channel: ClientChannel, *values: Any, **headers: Any) -> int:
     """Publish a message with each value; returns how many there are now."""
     for value in values:
@@ -50,6 +66,59 @@ def test_what_passed_once_does_not_pass_again_after_a_restart(end: str) -> None:
     for _ in range(2):
         broker = getattr(broker, end)()
         assert publish(broker.client().channel(), "a", 1, "a" * 5000) == 3
+
+
+@pytest.mark.parametrize("end", ["rolled back", "closed", "killed"])
+@pytest.mark.parametrize("is_behind_another", [True, False])
+def test_what_a_transaction_never_published_has_not_passed(end: str, is_behind_another: bool) -> None:
+    broker = DeduplicatingBroker()
+    channel = declared(broker)
+    if is_behind_another:
+        channel.call(commands.Exchange.Bind(destination="x", source="amq.fanout"))
+    transactional = channel.client.channel(2)
+    transactional.call(commands.Tx.Select())
+    transactional.publish("amq.fanout" if is_behind_another else "x", "", b"", headers={HEADER: "a"}, delivery_mode=2)
+    broker.write()
+    if end == "rolled back":
+        transactional.call(commands.Tx.Rollback())
+    elif end == "closed":
+        transactional.call(commands.Channel.Close(0, "", 0, 0))
+    else:
+        channel = broker.killed().client().channel()
+    assert publish(channel, "a", "a") == 1
+
+
+def test_of_what_a_transaction_commits_each_value_passes_once() -> None:
+    broker = DeduplicatingBroker()
+    channel = declared(broker)
+    transactional = channel.client.channel(2)
+    transactional.call(commands.Tx.Select())
+    for value in ("a", "b", "a", "c"):
+        transactional.publish("x", "", value.encode(), headers={HEADER: value}, delivery_mode=2)
+    assert publish(channel, "c") == 1  # it was first
+    transactional.send(commands.Tx.Commit())
+    assert transactional.methods()[-1].name == "Tx.CommitOk"
+    assert channel.drain("q") == [b"", b"a", b"b"]
+    assert publish(broker.killed().client().channel(), "a", "b", "c") == 0
+    transactional.publish("x", "", b"", headers={HEADER: "d"})
+    transactional.call(commands.Exchange.Delete(exchange="x"))
+    transactional.call(commands.Tx.Commit())
+
+
+def test_a_package_that_fails_at_the_commit_refuses_its_message_and_no_other() -> None:
+    broker = DeduplicatingBroker()
+    broker.exchange_types.register("x-fails", FailingMatcher)
+    channel = declared(broker)
+    transactional = channel.client.channel(2)
+    transactional.call(commands.Exchange.Declare(exchange="fails", exchange_type="x-fails"))
+    transactional.call(commands.Tx.Select())
+    transactional.publish("fails", "", b"", headers={HEADER: "a"})
+    transactional.publish("x", "", b"", headers={HEADER: "a"})
+    transactional.send(commands.Tx.Commit())
+    (close,) = transactional.methods()
+    assert isinstance(close, commands.Channel.Close)
+    assert (close.reply_code, close.reply_text) == (406, "PRECONDITION_FAILED - partial tx completion")
+    assert channel.message_count("q") == 1
 
 
 def test_a_null_is_a_value() -> None:

@@ -53,6 +53,7 @@ class Exchange:
         # Asked of it as Python would: compiled, what a class of somebody's own says in its body is not seen otherwise.
         says: Any = matcher
         self.may_be_remembered: bool = says.may_be_remembered
+        self.counts_messages: bool = says.counts_messages
         self.has_topic_permissions: bool = says.has_topic_permissions
         self.durable = durable
         self.auto_delete = auto_delete

@@ -44,13 +44,21 @@ class Envelope:
         header: its content header; empty where a route is looked for that all messages with these keys have.
         headers: the table of its headers, decoded; without a content header, those that all these messages have.
         body: the whole body.
+        is_put_off: whether it is published in a transaction, which may never be committed.
     """
 
-    __slots__ = ("_properties", "body", "header", "headers", "routing_keys")
+    __slots__ = ("_properties", "body", "header", "headers", "is_put_off", "routing_keys")
 
     def __init__(
-        self, routing_keys: tuple[str, ...], header: bytes = b"", headers: Table | None = None, body: bytes = b""
+        self,
+        routing_keys: tuple[str, ...],
+        header: bytes = b"",
+        headers: Table | None = None,
+        body: bytes = b"",
+        *,
+        is_put_off: bool = False,
     ) -> None:
+        self.is_put_off = is_put_off
         self.routing_keys = routing_keys
         self.header = header
         self.headers = headers
@@ -79,6 +87,11 @@ class Matcher:
     may_be_remembered = True
     """Whether the answer depends on nothing but the routing keys and the bindings. Then it is asked for once for many
     messages; else for each, and only then it may look at more of a message than its routing keys.
+    """
+
+    counts_messages = False
+    """Whether a message that was asked about changes the answer for others, of those that may not be remembered. Then
+    one that is published in a transaction is asked about when that is committed, not before.
     """
 
     has_topic_permissions = False

@@ -39,6 +39,7 @@ class GuardedMatcher(Matcher):
         self._matcher: Matcher = self._guarded("failed to make an exchange", lambda: make(arguments))
         says: Any = self._matcher  # as in ``Exchange``
         self.may_be_remembered = bool(says.may_be_remembered)
+        self.counts_messages = bool(says.counts_messages)
         self.has_topic_permissions = bool(says.has_topic_permissions)
 
     def _guarded(self, what: str, work: Callable[[], Any]) -> Any:

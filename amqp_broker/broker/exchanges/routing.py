@@ -21,9 +21,10 @@ class Route(NamedTuple):
 
     queues: tuple[Queue, ...]
     may_be_remembered: bool
+    is_known: bool = True  # else there is no route without a message, or before it is published for good
 
 
-OF_EACH_MESSAGE = Route((), False)  # there is no route without a message
+OF_EACH_MESSAGE = Route((), False, False)
 
 
 def find_route(virtual_host: Topology, exchange: Exchange, message: Envelope) -> Route:
@@ -33,7 +34,8 @@ def find_route(virtual_host: Topology, exchange: Exchange, message: Envelope) ->
         virtual_host: where the names are looked up.
         exchange: what it is published to.
         message: without a content header it stands for all messages with its routing keys. If an exchange on the way
-            decides by more than these, it is not asked, and no queue is found.
+            decides by more than these, it is not asked, and no queue is found; nor is one of a transaction where an
+            exchange on the way counts messages.
     """
     if not exchange.name:
         return Route(_named_queues(virtual_host, message.routing_keys), True)
@@ -44,7 +46,7 @@ def find_route(virtual_host: Topology, exchange: Exchange, message: Envelope) ->
     while to_do:
         current = to_do.pop()
         if not current.may_be_remembered:
-            if not message.header:
+            if not message.header or (message.is_put_off and current.counts_messages):
                 return OF_EACH_MESSAGE
             may_be_remembered = False
         matched = False

@@ -219,22 +219,33 @@ class Publishing:
         except AmqpError as error:
             self._tell_refused(method, header, body, error)
             raise
+        if channel.transaction is not None:
+            channel.transaction.publish(self._put_off(target, method, header, body, digest))
+            return
         address, queues = target.address, target.queues
         if digest.extra_routing_keys or not target.may_be_remembered:
-            address, queues = self._route_anew(target, method, header, body, digest)
+            address = self._address_anew(target, method, header, body, digest)
+            queues = self._ingress.route(target.exchange, address.routing_keys, header, body, digest)
         if digest.has_blind_copies:
             header = without_blind_copies(header)
         number = 0
         if self.confirms:
             number = self._number = self._number + 1
-        if channel.transaction is None:
-            exchange = target.exchange
-            exchange.published_in += 1
-            exchange.published_out += len(queues)
-            self.route(queues, address, header, body, digest, target.mandatory, number)
-        else:
-            publication = Publication(queues, address, header, body, digest, target.mandatory, number)
-            channel.transaction.publish(publication)
+        exchange = target.exchange
+        exchange.published_in += 1
+        exchange.published_out += len(queues)
+        self.route(queues, address, header, body, digest, target.mandatory, number)
+
+    def _put_off(self, target: Target, method: bytes, header: bytes, body: bytes, digest: Digest) -> Publication:
+        """A publish in a transaction; raises as ``_address_anew``."""
+        address = target.address
+        queues: tuple[Queue, ...] | None = target.queues
+        if digest.extra_routing_keys or not target.may_be_remembered:
+            address = self._address_anew(target, method, header, body, digest)
+            queues = self._ingress.route_before_commit(target.exchange, address.routing_keys, header, body, digest)
+        if digest.has_blind_copies:
+            header = without_blind_copies(header)
+        return Publication(queues, address, header, body, digest, target.mandatory, 0)
 
     def _remember_for_this_version(self) -> None:
         version = self._virtual_host.lookup_version
@@ -293,10 +304,8 @@ class Publishing:
         if user_id is not None and user_id != user.name and IMPERSONATOR not in user.tags:
             raise precondition_failed(f"user_id property set to '{user_id}' but authenticated user was '{user.name}'")
 
-    def _route_anew(
-        self, target: Target, method: bytes, header: bytes, body: bytes, digest: Digest
-    ) -> tuple[Address, tuple[Queue, ...]]:
-        """The route of a message that another one with its exchange and routing key need not have.
+    def _address_anew(self, target: Target, method: bytes, header: bytes, body: bytes, digest: Digest) -> Address:
+        """The address of a message whose route another one with its exchange and routing key need not have.
 
         Raises:
             AmqpError: 403 for what is in CC or BCC.
@@ -310,7 +319,7 @@ class Publishing:
                 raise
             address = Address(address.exchange, address.routing_key, address.encoded, digest.extra_routing_keys)
         self._channel.connection.has_cost(ROUTE_EFFORT)
-        return address, self._ingress.route(target.exchange, address.routing_keys, header, body, digest)
+        return address
 
     def route(
         self,

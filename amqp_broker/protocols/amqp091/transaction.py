@@ -1,7 +1,8 @@
 """The work that a transactional channel has put off: publishes, and settlements of messages it got.
 
 At commit the publishes go first, then the settlements (RabbitMQ docs, "Broker Semantics"). A publish's route was
-found when it came; its errors were reported then.
+found when it came; its errors were reported then. Where an exchange on the way counts messages (a deduplicating one
+does), the route is found at the commit: what is rolled back, or lost with a crash, has not been there.
 """
 
 from __future__ import annotations
@@ -13,17 +14,18 @@ from amqp_broker.broker.message import Address, Digest
 from amqp_broker.broker.observer import Settlement
 from amqp_broker.broker.queues.base import Queue
 from amqp_broker.broker.queues.unacknowledged import Unacknowledged
-from amqp_broker.errors import precondition_failed
+from amqp_broker.errors import AmqpError, precondition_failed
 
 if TYPE_CHECKING:
     from amqp_broker.broker.broker import Broker
+    from amqp_broker.broker.exchanges.exchange import Exchange
     from amqp_broker.broker.virtual_host import VirtualHost
 
 
 class Publication(NamedTuple):
     """A publish that was checked and routed."""
 
-    queues: tuple[Queue, ...]
+    queues: tuple[Queue, ...] | None  # None where they are found at the commit
     address: Address
     header: bytes
     body: bytes
@@ -71,12 +73,16 @@ class Transaction:
             settle: the channel's way of settling deliveries.
 
         Raises:
-            AmqpError: 406, a queue refused one of the messages.
+            AmqpError: 406, a queue refused one of the messages, or there was no finding out where one is to go.
         """
         accepted = True
         for publication in self._publications:
-            queues = _queues_now(virtual_host, publication)
             exchange = virtual_host.exchanges.get(publication.address.exchange)
+            try:
+                queues = _queues_now(virtual_host, exchange, publication)
+            except AmqpError:  # what a package brings fails, which is in the log
+                accepted = False
+                continue
             if exchange is not None:
                 exchange.published_in += 1
                 exchange.published_out += len(queues)
@@ -98,9 +104,14 @@ class Transaction:
             unsettle(deliveries)
 
 
-def _queues_now(virtual_host: VirtualHost, publication: Publication) -> tuple[Queue, ...]:
+def _queues_now(virtual_host: VirtualHost, exchange: Exchange | None, publication: Publication) -> tuple[Queue, ...]:
     """The queues that a publish is for, by their names: one may have gone since, or been declared again."""
     address = publication.address
+    if publication.queues is None:
+        if exchange is None:
+            return ()
+        keys, header, body, digest = address.routing_keys, publication.header, publication.body, publication.digest
+        return virtual_host.ingress.route(exchange, keys, header, body, digest)
     holders = [queue for queue in publication.queues if queue.holds_back]
     names = [queue.name for queue in publication.queues if not queue.holds_back]
     wanted = dict.fromkeys(names if address.exchange else address.routing_keys)
