@@ -224,16 +224,19 @@ class Shard:
     async def _campaign(self, standby: Standby) -> int | None:
         """Try to become the owner, after those who are to try before; who lacks the journal lets all others try."""
         known = self._known
-        if not known.claim:
-            stand_back_s = self._stands_back_until_s - trio.current_time()
-            await trio.sleep(max(STAGGER_S * self._place_in_line(), stand_back_s))
-            with trio.move_on_after(STAGGER_S * len(self._here.known.nodes)):
-                await standby.following.wait()
-        if known.claim and not known.is_claimed_here:
-            return None
+        claim = known.claim
         try:
-            if known.claim:  # a claim of this node that nobody answered for, and that came late
-                await self._ownership.disown(known.claim)
+            if known.is_claimed_here:  # nobody answers for it: it came late, or it is told late that it has gone
+                await self._ownership.disown(claim)
+            stand_back_s = self._stands_back_until_s - trio.current_time()
+            with trio.move_on_after(max(0 if claim else STAGGER_S * self._place_in_line(), stand_back_s)):
+                await self._here.ending.wait()
+                return None
+            if not claim:
+                with trio.move_on_after(STAGGER_S * len(self._here.known.nodes)):
+                    await standby.following.wait()
+            if known.claim and not known.is_claimed_here:
+                return None
             return await self._ownership.campaign(self._here.lease.number)
         except (EtcdUnavailable, EtcdRefused) as error:
             await self._here.space.reclaim_after(error)

@@ -1,0 +1,82 @@
+"""A shard that its node has just handed over: in memory, with an etcd that is told of late."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+import trio
+
+from amqp_broker.cluster.etcd_client import EtcdClient
+from amqp_broker.cluster.keys import Keys, Node
+from amqp_broker.cluster.known import Known
+from amqp_broker.cluster.shard import Shard, Surroundings
+from amqp_broker.cluster.standby import Standby
+from tests.support.fake_etcd import FakeEtcd
+from tests.support.served import on_a_jumping_clock
+
+KEYS = Keys("orders")
+LEASE_TTL_S = 3
+OWNER = KEYS.owner(0).encode()
+
+
+class AsyncEtcd(FakeEtcd):
+    """Answers as a client of etcd does."""
+
+    async def call(self, path: str, request: bytes) -> bytes:
+        await trio.lowlevel.checkpoint()
+        return self.answer(path, request)
+
+    call_once = call
+
+
+def shard_of(etcd: AsyncEtcd, known: Known) -> Shard:
+    here = SimpleNamespace(
+        configuration=SimpleNamespace(node_name="a", lease_ttl_s=LEASE_TTL_S),
+        copies=Path("unused"),
+        etcd=cast(EtcdClient, etcd),
+        keys=KEYS,
+        known=known,
+        lease=SimpleNamespace(number=1),
+        ending=trio.Event(),
+    )
+    return Shard(known.shards[0], cast(Surroundings, here))
+
+
+@on_a_jumping_clock
+async def test_who_has_stepped_down_lets_others_go_before_although_it_is_told_late_that_it_has() -> None:
+    etcd, known = AsyncEtcd(), Known("me")
+    known.nodes = {name: Node(name, name, "127.0.0.1", 1, "1", 0) for name in ("me", "other")}
+    shown = known.add_shard(0)
+    shard = shard_of(etcd, known)
+    assert await shard._ownership.campaign(1) is not None
+    shown.claim = shard._ownership.claim
+    standby = cast(Standby, SimpleNamespace(following=trio.Event()))
+    shard._released.set()
+    await shard.step_down()
+    etcd.delete(OWNER)  # of which nothing is told
+    won: list[int | None] = []
+    async with trio.open_nursery() as nursery:
+
+        async def campaign() -> None:
+            won.append(await shard._campaign(standby))
+
+        nursery.start_soon(campaign)
+        await trio.sleep(LEASE_TTL_S - 0.5)
+        assert not won
+        etcd.put(OWNER, b"other 1")
+    assert won == [None]
+
+
+@on_a_jumping_clock
+async def test_who_stands_back_does_not_wait_with_its_end() -> None:
+    etcd, known = AsyncEtcd(), Known("me")
+    known.add_shard(0)
+    shard = shard_of(etcd, known)
+    shard._released.set()
+    await shard.step_down()
+    shard._here.ending.set()
+    began_s = trio.current_time()
+    assert await shard._campaign(cast(Standby, SimpleNamespace(following=trio.Event()))) is None
+    assert trio.current_time() - began_s < 0.1
