@@ -83,15 +83,16 @@ def test_a_cluster_is_looked_at_handed_over_and_moved_out(cluster: ClusterOfThre
     until(lambda: len(overview(owner)["nodes"]) == 3)  # type: ignore[arg-type]
     assert {overview(node)["owner"] for node in cluster.nodes} == {owner.name}
 
-    # What each node tells a load balancer, and the owner's HTTP API through any of them
-    assert ask(owner, "/owner")[0] == 200
+    # What each node tells a load balancer, and the owner's HTTP API through any of them. Nodes are told of each other
+    # by etcd a little later than this test, which has asked etcd.
+    until(lambda: ask(owner, "/owner")[0] == 200)
+    until(lambda: {ask(node, "/ready")[0] for node in cluster.nodes} == {200})
     assert {ask(node, "/owner")[0] for node in doors} == {503}
-    assert {ask(node, "/ready")[0] for node in cluster.nodes} == {200}
     publish(doors[0].port, [b"1", b"2"])
     assert {json.loads(ask(node, "/api/queues/%2F/kept")[1])["name"] for node in cluster.nodes} == {"kept"}
 
     names = [f"rabbit@{node.name}" for node in (owner, *sorted(doors, key=lambda node: node.name))]
-    assert [node["name"] for node in json.loads(ask(doors[0], "/api/nodes")[1])] == names
+    until(lambda: [node["name"] for node in json.loads(ask(doors[0], "/api/nodes")[1])] == names)
 
     # A door says where to go
     done = command("queues", "list", "--data-dir", str(doors[0].data_folder))
