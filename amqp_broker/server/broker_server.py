@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -89,8 +90,9 @@ class BrokerServer:
         self.started_s = self.ending_since_s = time.monotonic()
         self._clock = clock or SystemClock()
         self._broker = broker
-        self.shovels = Shovels(self.serve_stream)
-        self.federation = Federation(self.serve_stream)
+        self._errand_count = 0
+        self.shovels = Shovels(self._serve_errand)
+        self.federation = Federation(self._serve_errand)
         if broker is not None:
             self._carry_for(broker)
         self._driver = driver or ServerDriver()
@@ -341,6 +343,11 @@ class BrokerServer:
         finally:
             self._http_clients -= 1
             await trio.aclose_forcefully(stream)
+
+    async def _serve_errand(self, stream: trio.abc.Stream, peer: Peer) -> None:
+        """Have a shovel's or a link's conversation with its own broker; a number tells it from others, as a port does."""
+        self._errand_count += 1
+        await self.serve_stream(stream, replace(peer, port=self._errand_count))
 
     async def serve_stream(
         self, stream: trio.abc.Stream, peer: Peer, protocol: str = AMQP, beginning: Beginning | None = None

@@ -10,7 +10,7 @@ const HOSTILE = '<img src=x onerror="document.title=1">';
 const SCREENS = [
   ["#/", "Overview"], ["#/queues", "Queues"], ["#/queues/%2F/invoices", "invoices"], ["#/queues/%2F/failed?tab=messages", "failed"], ["#/queues/%2F/orders.paid?tab=consumers", "orders.paid"],
   ["#/queues/%2F/invoices?tab=bindings", "invoices"], ["#/queues/%2F/invoices?tab=publish", "invoices"], ["#/exchanges", "Exchanges"], ["#/exchanges/%2F/orders", "orders"], ["#/exchanges/%2F/amq.default", "(default)"], ["#/bindings", "Bindings"],
-  ["#/topology", "Topology"], ["#/explain?vhost=%2F&exchange=orders&key=order.1.paid", "Explain a route"], ["#/drops", "Dropped messages"], ["#/trace", "Trace"], ["#/publish", "Publish"],
+  ["#/topology", "Topology"], ["#/explain?vhost=%2F&exchange=orders&key=order.1.paid", "Explain a route"], ["#/drops", "Dropped messages"], ["#/trace", "Trace"], ["#/trace?tab=files", "Trace"], ["#/publish", "Publish"],
   ["#/connections", "Connections"], ["#/channels", "Channels"], ["#/consumers", "Consumers"], ["#/users", "Users"], ["#/users/guest", "guest"], ["#/vhosts", "Virtual hosts"], ["#/vhosts/%2F", "/"],
   ["#/queues/%2F/readings?tab=messages", "readings"], ["#/delayed", "Delayed messages"], ["#/delayed/%2F/deadlines", "deadlines"], ["#/delayed/%2F/reminders", "reminders"], ["#/exchanges/%2F/deadlines", "deadlines"],
   ["#/shovels", "Shovels"], ["#/federation", "Federation"],
@@ -97,6 +97,25 @@ describe("what can be done", () => {
     await page.getByText("tenant.0299.events", { exact: true }).waitFor();
   });
 
+  it("columns are chosen, stand in the address, and are there again the next time", async () => {
+    await go(page, "#/queues", "Queues");
+    await page.getByText("Columns", { exact: true }).click();
+    await page.getByLabel("Bytes ready").check();
+    await page.getByLabel("Features").uncheck();
+    await page.getByRole("columnheader", { name: "Bytes ready" }).waitFor();
+    await page.waitForFunction(() => location.hash.includes("bytes") && !location.hash.includes("features"));
+    await page.keyboard.press("Escape");
+    await page.goto(base);
+    await go(page, "#/queues", "Queues");
+    await button("Bytes ready").click();
+    await page.waitForFunction(() => location.hash.includes("sort=bytes"));
+    await page.getByText("Columns", { exact: true }).click();
+    await page.getByLabel("Bytes ready").uncheck();
+    await page.getByLabel("Features").check();
+    await page.waitForFunction(() => !location.hash.includes("columns"));
+    await page.getByRole("columnheader", { name: "Features" }).waitFor();
+  });
+
   it("a queue is added, published to, read without being emptied, purged and deleted, which can be undone", async () => {
     await go(page, "#/queues", "Queues");
     await button("Add a queue").click();
@@ -181,8 +200,16 @@ describe("what can be done", () => {
     await button("Allow").click();
     await button("Allow", page.getByRole("dialog")).click();
     await page.getByRole("cell", { name: ".*" }).first().waitFor();
-    await button("Delete").click();
     const dialog = page.getByRole("dialog");
+    await button("Restrict").click();
+    await dialog.getByLabel("Topic exchange").fill("orders");
+    await dialog.getByLabel("Write").fill("^order\\.ada");
+    await button("Allow", dialog).click();
+    await page.getByRole("cell", { name: "^order\\.ada" }).waitFor();
+    await button("lift the restriction on orders").click();
+    await button("Now").click();
+    await page.getByText("Every key will do, as far as").waitFor();
+    await button("Delete").click();
     assert.ok(await button("Delete user", dialog).isDisabled());
     await dialog.getByLabel(/Type/).fill("ada");
     await button("Delete user", dialog).click();
@@ -345,13 +372,74 @@ describe("what can be done", () => {
     await page.getByText("no queue: it would be dropped").waitFor();
   });
 
-  it("messages are traced hop by hop", async () => {
+  it("messages are traced hop by hop: of a header, of an id, and found by what they are", async () => {
     await go(page, "#/trace", "Trace");
-    await page.getByLabel("One of so many").fill("10");
+    await page.getByLabel("Headers").fill("order = 1");
+    await page.getByLabel("Correlation id").fill("paid");
+    await page.getByLabel("Keep at most").fill("50");
+    await page.getByLabel("keep the first 1,024 bytes").check();
     await button("Start").click();
-    await page.locator(".hops li").first().waitFor();
+    await page.getByText("correlation id paid, header order = 1").waitFor();
+    const publish = async (id, correlation) => {
+      await go(page, "#/publish", "Publish");
+      await page.getByLabel("Exchange").fill("orders");
+      await page.getByLabel("Routing key").fill("order.1.paid");
+      await page.getByLabel("Body").fill(`{"id": "${id}"}`);
+      await page.getByLabel("Message id").fill(id);
+      await page.getByLabel("Correlation id").fill(correlation);
+      await page.getByLabel("Headers").fill("order = 1");
+      await button("Publish").click();
+      await page.locator(".before li", { hasText: id }).waitFor();
+    };
+    await publish("first", "paid");
+    await publish("other", "unpaid");
+    await publish("second", "paid");
+    await go(page, "#/trace", "Trace");
+    await page.getByText("2 messages kept").waitFor();
+    await page.getByText("acknowledged", { exact: true }).first().waitFor();
+    await page.getByLabel("Find by message id").fill("first");
+    await page.waitForFunction(() => location.hash.includes("message_id=first") && document.querySelectorAll(".hops").length === 1);
+    const traced = page.locator(".panel", { has: page.locator(".hops") });
+    await traced.getByText("Body", { exact: true }).click();
+    await traced.locator(".payload .json-key").waitFor();
+    await traced.getByRole("button", { name: "paid", exact: true }).click();
+    await page.waitForFunction(() => document.querySelectorAll(".hops").length === 2);
+    await go(page, "#/trace?message_id=other", "Trace");
+    await page.getByText("No message with that id was seen.").waitFor();
+    await button("Trace it").click();
+    assert.equal(await page.getByLabel("Message id", { exact: true }).inputValue(), "other");
+    await button("Cancel").click();
     await button("Stop").click();
-    await note("The trace has stopped.");
+    await note("The trace has stopped");
+    await page.getByText("The trace has stopped. It was of").waitFor();
+  });
+
+  it("a message leads to its trace", async () => {
+    await go(page, "#/queues/%2F/invoices?tab=messages&find=header.attempt:3", "invoices");
+    await page.getByRole("link", { name: "Trace it by its message id" }).click();
+    await page.waitForFunction(() => /message_id=m-\d+$/.test(location.hash));
+    const id = await page.evaluate(() => location.hash.split("=")[1]);
+    await page.getByRole("heading", { name: "Start a trace" }).waitFor();
+    assert.equal(await page.getByLabel("Message id", { exact: true }).inputValue(), id);
+  });
+
+  it("what goes through a virtual host is written to a file, which is downloaded and deleted", async () => {
+    await go(page, "#/trace?tab=files", "Trace");
+    await button("Trace to a file").click();
+    const dialog = page.getByRole("dialog");
+    await dialog.getByLabel("Name").fill("mail");
+    await dialog.getByLabel("Pattern").fill("publish.mail");
+    await button("Start", dialog).click();
+    await page.getByRole("cell", { name: "publish.mail" }).waitFor();
+    const file = page.getByRole("link", { name: "mail.log" });
+    await file.waitFor();
+    const [download] = await Promise.all([page.waitForEvent("download"), file.click()]);
+    assert.match(await readFile(await download.path(), "utf8"), /"exchange":\s*"mail"/);
+    await button("stop the trace mail").click();
+    await page.getByText("Nothing is written to files.").waitFor();
+    await button("delete the file mail.log").click();
+    await button("Now").click();
+    await note("The file is gone.");
   });
 
   it("a connection is closed with a reason", async () => {

@@ -37,6 +37,9 @@ async def test_drops_traces_and_routes() -> None:
         shown = (await client.ask("GET", "/api/x/trace?message_id=m")).json
         assert [message["outcome"] for message in shown["messages"]] == ["unroutable"]
         assert (await client.ask("GET", "/api/x/trace?message_id=other")).json["messages"] == []
+        none = (await client.ask("GET", "/api/x/trace?limit=0")).json
+        assert (none["messages"], none["traces"]) == ([], 1)
+        assert (await client.ask("GET", "/api/x/trace?limit=few")).status == 400
         assert (await client.ask("DELETE", "/api/x/trace")).status == 204
         assert (await client.ask("GET", "/api/x/trace")).json["on"] is False
         wrong = await client.ask("PUT", "/api/x/trace", {"sample": 0})

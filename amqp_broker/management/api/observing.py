@@ -6,13 +6,14 @@ None of these is RabbitMQ's; docs/tracing.md says what they take and answer.
 from __future__ import annotations
 
 import json
-from itertools import chain
+from itertools import chain, islice
 from typing import Any
 
 import trio
 
 from amqp_broker.broker.drops import DropInfo
 from amqp_broker.broker.problems import AdministrationError, NotThere
+from amqp_broker.management.api.brief_queues import whole
 from amqp_broker.management.api.overview import visible_hosts
 from amqp_broker.management.http.authentication import ADMINISTRATOR, MONITORING, has_tag, may_see
 from amqp_broker.management.http.call import Call
@@ -27,6 +28,7 @@ from amqp_broker.management.http.messages import (
 from amqp_broker.management.http.router import Access, Endpoint
 from amqp_broker.management.slices import in_slices
 
+TRACES_LIMIT = 100_000  # that anybody may have kept
 HEADER = "header."  # before the name of a header in a query
 
 
@@ -57,11 +59,13 @@ async def list_drops(call: Call) -> Answer:
 
 
 async def show_traces(call: Call) -> Answer:
-    """Whether messages are traced, and those that were; bodies are for administrators."""
+    """Whether messages are traced, and those that were, ``limit`` at most; bodies are for administrators."""
     query, traces = call.request.query, call.broker.message_traces
+    limit = whole(call, "limit", TRACES_LIMIT, TRACES_LIMIT)
     found = []
     shows_bodies = has_tag(call.user, ADMINISTRATOR)
-    async for one in in_slices(traces.traces(query.get("message_id"), query.get("correlation_id"))):
+    kept = traces.traces(query.get("message_id"), query.get("correlation_id"))
+    async for one in in_slices(islice(kept, limit)):
         row: dict[str, Any] = {**one}
         if not shows_bodies:
             row["payload"] = row["payload_encoding"] = None

@@ -2,7 +2,7 @@
 import { useEffect, useState } from "preact/hooks";
 import { ask, isAdministrator, isPolicymaker, me, path, useLive, usePolled, withQuery } from "./api.js";
 import { count, plural } from "./format.js";
-import { Arguments, attempt, Check, Choice, Empty, Failed, Field, FormDialog, formOf, Heading, later, Name, Pairs, Panel, put, readTable, say, Sign, Table, Tag, useVirtualHosts, valueOf } from "./parts.jsx";
+import { Arguments, attempt, Check, Choice, Empty, Failed, Field, FormDialog, formOf, Heading, later, Name, Pairs, Panel, put, readTable, say, Sign, Table, Tabs, Tag, useVirtualHosts, valueOf } from "./parts.jsx";
 import { go, setQuery, to, useRoute } from "./route.js";
 
 const TAGS = { administrator: "everything", monitoring: "sees all virtual hosts and nodes", policymaker: "makes policies in its virtual hosts", management: "sees its virtual hosts" };
@@ -59,6 +59,24 @@ function PermissionDialog({ user, hosts, initial, onClose, onDone }) {
   );
 }
 
+function TopicPermissionDialog({ user, hosts, initial, onClose, onDone }) {
+  const [vhost, setHost] = useState(initial?.vhost ?? hosts[0]);
+  const { data: exchanges } = usePolled(withQuery(path("exchanges", vhost), { columns: "name,type" }), 0);
+  const topics = exchanges?.filter((one) => one.type === "topic") ?? [];
+  return (
+    <FormDialog title={`Which routing keys ${user} may use`} submit="Allow" onClose={onClose} onSubmit={async (form) => {
+      await put(path("topic-permissions", vhost, user), { exchange: initial?.exchange ?? form.exchange, write: form.write, read: form.read });
+      onDone();
+    }}>
+      <Field label="Virtual host"><select disabled={Boolean(initial)} value={vhost} onChange={(event) => setHost(event.target.value)}>{hosts.map((name) => <option>{name}</option>)}</select></Field>
+      <Field label="Topic exchange"><input name="exchange" list="topic-exchanges" required disabled={Boolean(initial)} value={initial?.exchange} autocomplete="off" spellcheck={false} /><datalist id="topic-exchanges">{topics.map((one) => <option value={one.name} />)}</datalist></Field>
+      <Field label="Write" hint="keys to publish with"><input name="write" value={initial?.write ?? ".*"} class="mono" /></Field>
+      <Field label="Read" hint="keys to bind with"><input name="read" value={initial?.read ?? ".*"} class="mono" /></Field>
+      <p class="full quiet">Patterns of routing keys, beside the permissions. Where an exchange is not named, every key will do.</p>
+    </FormDialog>
+  );
+}
+
 const LIMITS = { "max-connections": "Connections", "max-channels": "Channels", "max-queues": "Queues" };
 
 export function LimitsOf({ base, limits, names, onDone }) {
@@ -84,7 +102,7 @@ export function LimitsOf({ base, limits, names, onDone }) {
 export function User({ names: [name] }) {
   const { data, error, again } = usePolled(path("users", name));
   const { data: permissions, again: againPermissions } = usePolled(path("users", name, "permissions"));
-  const { data: topics } = usePolled(path("users", name, "topic-permissions"));
+  const { data: topics, again: againTopics } = usePolled(path("users", name, "topic-permissions"));
   const hosts = useVirtualHosts();
   const [front, setFront] = useState(null);
   if (error) return <Empty title={error}><a href={to("users")}>All users</a></Empty>;
@@ -103,9 +121,17 @@ export function User({ names: [name] }) {
           { label: "", number: true, show: (one) => <button class="link" onClick={() => later(`Taking away what ${name} may do in ${one.vhost}`, async () => (await ask("DELETE", path("permissions", one.vhost, name)), againPermissions()), "It may do nothing there.")}>Take away</button> },
         ]} />
       </Panel>
-      {topics?.length > 0 && <Panel title="Routing keys of topic exchanges"><Table label="topic permissions" rows={topics} columns={[{ label: "Virtual host", narrow: true, show: (one) => <Name>{one.vhost}</Name> }, { label: "Exchange", narrow: true, show: (one) => <Name>{one.exchange}</Name> }, { label: "Write", show: (one) => <code>{one.write}</code> }, { label: "Read", show: (one) => <code>{one.read}</code> }]} /></Panel>}
+      <Panel title="Routing keys of topic exchanges" actions={<button onClick={() => setFront("topic")}>Restrict</button>}>
+        {topics?.length ? <Table label="topic permissions" rows={topics} columns={[
+          { label: "Exchange", narrow: true, show: (one) => <button class="link" onClick={() => setFront({ topic: one })}><Name>{one.exchange}</Name></button> },
+          { label: "Virtual host", narrow: true, show: (one) => <Name>{one.vhost}</Name> },
+          { label: "Write", narrow: true, show: (one) => <code>{one.write || "–"}</code> }, { label: "Read", narrow: true, show: (one) => <code>{one.read || "–"}</code> },
+          { label: "", number: true, show: (one) => <button class="link" aria-label={`lift the restriction on ${one.exchange}`} onClick={() => later(`Lifting what restricts the keys of ${one.exchange}`, async () => (await ask("DELETE", path("topic-permissions", one.vhost, name, one.exchange)), againTopics()), "Every key will do there.")}>Lift</button> },
+        ]} /> : <p class="quiet">Every key will do, as far as the permissions go.</p>}
+      </Panel>
       <Panel title="Limits"><LimitsOf base={path("user-limits", name)} limits={data?.limits} names={["max-connections", "max-channels"]} onDone={again} /></Panel>
       {front === "change" && data && <UserDialog user={data} onClose={() => setFront(null)} onDone={again} />}
+      {(front === "topic" || front?.topic) && <TopicPermissionDialog user={name} hosts={hosts} initial={front?.topic} onClose={() => setFront(null)} onDone={againTopics} />}
       {(front === "permission" || front?.vhost) && <PermissionDialog user={name} hosts={hosts} initial={front?.vhost ? front : undefined} onClose={() => setFront(null)} onDone={againPermissions} />}
       {front === "delete" && <FormDialog title="Delete the user" submit="Delete user" danger confirmName={name} onClose={() => setFront(null)} onSubmit={async () => (await ask("DELETE", path("users", name)), setTimeout(() => go(to("users"))))}><p>Its connections are closed. This cannot be undone{me().name === name ? ", and it is you" : ""}.</p></FormDialog>}
     </>
@@ -235,7 +261,7 @@ export function Policies() {
   return (
     <>
       <Heading title="Policies">{may && <button class="primary" onClick={() => setFront("new")}>Add a policy</button>}</Heading>
-      <nav class="tabs" aria-label="kinds of policies"><a href="#/policies" aria-current={kind === "policies" ? "page" : undefined}>Policies</a><a href="#/policies?kind=operator" aria-current={kind !== "policies" ? "page" : undefined}>Operator policies</a></nav>
+      <Tabs label="kinds of policies" value={kind} tabs={[["policies", "Policies", "#/policies"], ["operator-policies", "Operator policies", "#/policies?kind=operator"]]} />
       {error && <Failed error={error} />}
       <Table label="policies" rows={data} rowKey={(one) => `${one.vhost} ${one.name}`} empty={<Empty title="There is no policy."><p>A policy sets limits, expiry or dead-lettering for all queues or exchanges whose names match a pattern, also those that are there already.</p></Empty>} columns={[
         { label: "Policy", narrow: true, show: (one) => <>{may ? <button class="link" onClick={() => setFront(one)}><Name>{one.name}</Name></button> : <Name>{one.name}</Name>} {ties.has(one.name) && <Tag tone="mild" title="Another one has this pattern and priority: the name that sorts first counts.">tie</Tag>}</> },

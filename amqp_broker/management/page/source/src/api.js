@@ -219,5 +219,5 @@ export function usePolled(target, every_ms = 5000) {
       clearTimeout(timer);
     };
   }, [target, round, every_ms]);
-  return { ...state, again: () => setRound((number) => number + 1) };
+  return { ...(target ? state : {}), again: () => setRound((number) => number + 1) };
 }

@@ -9,11 +9,11 @@ import { consumerColumns } from "./queue.jsx";
 const state = (one) => <Sign kind={one.state === "running" ? "ok" : one.state === "blocked" || one.state === "blocking" ? "bad" : "mild"}>{one.state}</Sign>;
 
 const connectionColumns = [
-  { label: "Connection", narrow: true, sort: "name", show: (one) => <a href={to("connections", one.name)}><Name>{one.user_provided_name ?? one.name}</Name></a> },
+  { label: "Connection", narrow: true, tone: "longer", sort: "name", show: (one) => <a href={to("connections", one.name)}><Name>{one.user_provided_name ?? one.name}</Name></a> },
   { label: "From", show: (one) => <span class="quiet">{one.peer_host}:{one.peer_port}</span> },
   { label: "User", sort: "user", show: (one) => <Name>{one.user}</Name> },
   { label: "State", narrow: true, sort: "state", show: state },
-  { label: "Protocol", show: (one) => <>{one.protocol}{one.ssl && <> <Tag tone="accent">TLS</Tag></>}</> },
+  { label: "Protocol", show: (one) => <><span class="whole">{one.protocol}</span>{one.ssl && <> <Tag tone="accent">TLS</Tag></>}</> },
   { label: "Channels", number: true, sort: "channels", show: (one) => count(one.channels) },
   { label: "In /s", number: true, sort: "recv_oct_details.rate", show: (one) => bytes(Math.round(one.recv_oct_details.rate)) },
   { label: "Out /s", number: true, sort: "send_oct_details.rate", show: (one) => bytes(Math.round(one.send_oct_details.rate)) },
@@ -68,7 +68,7 @@ export function Connection({ names: [name] }) {
 }
 
 const channelColumns = [
-  { label: "Channel", narrow: true, sort: "name", show: (one) => <a href={to("channels", one.name)}><Name>{one.name}</Name></a> },
+  { label: "Channel", narrow: true, tone: "longer", sort: "name", show: (one) => <a href={to("channels", one.name)}><Name>{one.name}</Name></a> },
   { label: "User", sort: "user", show: (one) => <Name>{one.user}</Name> },
   { label: "Mode", show: (one) => <>{one.confirm && <Tag title="publisher confirms">confirms</Tag>} {one.transactional && <Tag>transactions</Tag>}</> },
   { label: "Prefetch", number: true, show: (one) => (one.prefetch_count || one.global_prefetch_count ? count(one.prefetch_count || one.global_prefetch_count) : "–") },
@@ -83,7 +83,7 @@ export function Channels() {
   return (
     <>
       <Heading title="Channels" />
-      <Paged base="/api/channels" label="channels" columns={channelColumns} rowKey={(one) => one.name} empty={<Empty title="There is no channel." />} />
+      <Paged base="/api/channels" label="channels" columns={channelColumns} rowKey={(one) => one.name} empty={<Empty title="There is no channel."><p>A client opens one on its connection before it publishes or consumes.</p></Empty>} />
     </>
   );
 }
@@ -122,7 +122,7 @@ export function Consumers() {
       <Heading title="Consumers" />
       {error && <Failed error={error} />}
       <div class="filters"><Search value={query.name} onValue={(name) => setQuery({ name })} label="Find by queue or tag" /><span class="total">{rows ? count(rows.length) : ""}</span></div>
-      <Table label="consumers" rows={rows?.slice(0, 500)} columns={[{ label: "Queue", narrow: true, show: (one) => <a href={to("queues", one.queue.vhost, one.queue.name)}><Name>{one.queue.name}</Name></a> }, ...consumerColumns]}
+      <Table label="consumers" rows={rows?.slice(0, 500)} columns={[{ label: "Queue", narrow: true, tone: "long", show: (one) => <a href={to("queues", one.queue.vhost, one.queue.name)}><Name>{one.queue.name}</Name></a> }, ...consumerColumns]}
         empty={<Empty title={wanted ? "No consumer is like that." : "Nobody consumes."}><p>A client that subscribes to a queue shows here.</p></Empty>} />
     </>
   );

@@ -93,7 +93,7 @@ export function DelayedIn({ names: [vhost, name] }) {
   const [marked, setMarked] = useState(new Set());
   const [act, setAct] = useState("");
   const filter = filterOf(query.find ?? "");
-  const { data, error, again } = usePolled(withQuery(apiPath(vhost, name), { limit: SIZE, after, ...filter }));
+  const { data, error, again } = usePolled(withQuery(apiPath(vhost, name), { limit: SIZE, after, ...filter }), query.find || after ? 0 : 5000); // a search may look at thousands
   const messages = data?.messages ?? [];
   const shown = messages.find((one) => one.id === chosen) ?? messages[0];
   const mark = (id, isOn) => {

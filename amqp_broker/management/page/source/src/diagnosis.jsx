@@ -1,9 +1,9 @@
-// Where messages went, what the broker says, what it runs on, and a form to publish by hand.
+// What was dropped, what the broker says, what it runs on, and a form to publish by hand.
 import { useState } from "preact/hooks";
-import { ask, isAdministrator, useLive, usePolled, withQuery } from "./api.js";
-import { bytes, count, duration, moment, plural, time } from "./format.js";
-import { attempt, Check, Choice, Empty, Failed, Field, formOf, Heading, Name, Pairs, Panel, readTable, Search, Sign, Table, Tag, useVirtualHosts, valueOf } from "./parts.jsx";
-import { Payload, Publish as PublishForm, publishedBefore } from "./messages.jsx";
+import { isAdministrator, useLive, usePolled, withQuery } from "./api.js";
+import { bytes, count, duration, moment, time } from "./format.js";
+import { Choice, Empty, Failed, Field, FormDialog, Heading, Name, Pairs, Panel, put, Search, Sign, Table, useVirtualHosts } from "./parts.jsx";
+import { Publish as PublishForm, publishedBefore } from "./messages.jsx";
 import { setQuery, to, toQuery, useRoute } from "./route.js";
 
 const notYet = (status, error) => status === 404 && error.startsWith("It is not there");
@@ -46,88 +46,14 @@ export function Drops() {
       <Table label="dropped messages" rows={data?.drops.slice(0, 500)} empty={<Empty title="Nothing was dropped."><p>Messages that no queue takes, that expire, or that a full queue lets go are counted here.</p></Empty>} columns={[
         { label: "Messages", number: true, narrow: true, show: (one) => count(one.count) },
         { label: "Why", narrow: true, show: (one) => <span title={REASONS[one.reason]}>{one.reason.replaceAll("_", " ")}</span> },
-        { label: "Exchange", show: (one) => (one.exchange === null ? <span class="quiet">any</span> : one.exchange === "" ? <span class="quiet">(default)</span> : <a href={to("exchanges", one.vhost, one.exchange)}><Name>{one.exchange}</Name></a>) },
-        { label: "Routing key", narrow: true, show: (one) => (one.routing_key === null ? <span class="quiet">any</span> : <Name empty="(empty)">{one.routing_key}</Name>) },
+        { label: "Exchange", narrow: true, tone: "tight", show: (one) => (one.exchange === null ? <span class="quiet">any</span> : one.exchange === "" ? <span class="quiet">(default)</span> : <a href={to("exchanges", one.vhost, one.exchange)}><Name>{one.exchange}</Name></a>) },
+        { label: "Routing key", narrow: true, tone: "tight", show: (one) => (one.routing_key === null ? <span class="quiet">any</span> : <Name empty="(empty)">{one.routing_key}</Name>) },
         { label: "Queue", show: (one) => one.queue && <a href={to("queues", one.vhost, one.queue)}><Name>{one.queue}</Name></a> },
         { label: "By", show: (one) => one.user && <Name>{one.user}</Name> },
         { label: "Policy", show: (one) => one.policy && <Name>{one.policy}</Name> },
         { label: "Last", show: (one) => one.last_at && <span class="quiet">{moment(one.last_at)}</span> },
         { label: "", number: true, show: (one) => one.reason === "unroutable" && one.exchange !== null && <a href={`${toQuery(to("explain"), { vhost: one.vhost, exchange: one.exchange })}&key=${encodeURIComponent(one.routing_key)}`}>Explain</a> },
       ]} />
-    </>
-  );
-}
-
-// --- the trace of a message
-
-const EVENTS = { published: "ok", delivered: "ok", acknowledged: "ok", dead_lettered: "mild", requeued: "mild", rejected: "mild", abandoned: "mild", refused: "bad", died: "bad", queue_deleted: "bad" };
-
-function Hop({ hop }) {
-  return (
-    <li>
-      <span class="hop-at mono">{time(hop.at)}.{String(hop.at % 1000).padStart(3, "0")}</span>
-      <Sign kind={EVENTS[hop.event] ?? "idle"}>{hop.event.replaceAll("_", " ")}</Sign>
-      <span class="hop-words">
-        {hop.exchange !== null && <>exchange <Name empty="(default)">{hop.exchange}</Name> key <Name empty="(empty)">{hop.routing_key}</Name> </>}
-        {hop.queues && <>to {hop.queues.length ? hop.queues.map((name) => <Tag>{name}</Tag>) : "no queue"} </>}
-        {hop.queue && <>queue <Name>{hop.queue}</Name> </>}
-        {hop.consumer && <>consumer <Name>{hop.consumer}</Name> </>}
-        {hop.user && <>by <Name>{hop.user}</Name> </>}
-        {hop.reason && <b>{hop.reason.replaceAll("_", " ")} </b>}
-        {hop.policy && <>policy <Name>{hop.policy}</Name></>}
-      </span>
-    </li>
-  );
-}
-
-export function Trace() {
-  const hosts = useVirtualHosts();
-  const { query } = useRoute();
-  const { data, error, status, again } = usePolled(withQuery("/api/x/trace", { message_id: query.message_id, correlation_id: query.correlation_id }), 2000);
-  const [problem, setProblem] = useState("");
-  if (error) return <><Heading title="Trace" />{notYet(status, error) ? <Empty title="This broker does not trace messages yet." /> : <Failed error={error} />}</>;
-  const start = async (event) => {
-    const form = formOf(event);
-    setProblem("");
-    try {
-      const wanted = { bodies: form.bodies === "on" };
-      for (const name of ["vhost", "message_id", "correlation_id"]) if (form[name]) wanted[name] = form[name];
-      if (form.headers) wanted.headers = readTable(form.headers);
-      if (form.sample) wanted.sample = Number(form.sample);
-      await ask("PUT", "/api/x/trace", wanted);
-      again();
-    } catch (failure) {
-      setProblem(failure.message);
-    }
-  };
-  return (
-    <>
-      <Heading title="Trace" sub="Every hop of a message: where it came from, who had it, how it ended.">
-        {data?.on && isAdministrator() && <button class="danger" onClick={() => attempt(async () => (await ask("DELETE", "/api/x/trace"), again()), "The trace has stopped.")}>Stop</button>}
-      </Heading>
-      {data?.on && <p class="lead"><Sign kind="ok">Tracing since {time(data.since)}</Sign> <span class="quiet">{[data.vhost && `in ${data.vhost}`, data.message_id && `message id ${data.message_id}`, data.correlation_id && `correlation id ${data.correlation_id}`, ...Object.entries(data.headers ?? {}).map(([name, value]) => `${name} = ${valueOf(value)}`), data.sample > 1 && `one of ${data.sample}`].filter(Boolean).join(", ") || "every message"}</span></p>}
-      {data && !data.on && isAdministrator() && (
-        <Panel title="Start a trace">
-          <form class="form" onSubmit={start}>
-            <Field label="Message id"><input name="message_id" autocomplete="off" spellcheck={false} /></Field>
-            <Field label="Correlation id"><input name="correlation_id" autocomplete="off" spellcheck={false} /></Field>
-            <Field label="Virtual host"><select name="vhost"><option value="">any</option>{hosts.map((name) => <option>{name}</option>)}</select></Field>
-            <Field label="One of so many" hint="Left empty: every one."><input name="sample" type="number" min="1" /></Field>
-            <Field wide label="Headers" hint="One a line: source = shop"><textarea name="headers" rows={2} spellcheck={false} /></Field>
-            {problem && <Failed error={problem} />}
-            <footer><Check name="bodies" label="keep the beginning of bodies" /><button class="primary">Start</button></footer>
-          </form>
-        </Panel>
-      )}
-      {data && (data.on || data.messages.length > 0) && <div class="filters"><Search value={query.message_id} onValue={(id) => setQuery({ message_id: id })} label="Message id" /><span class="total">{plural(data.traces, "message")} kept</span></div>}
-      {data?.messages.slice(0, 50).map((one) => (
-        <Panel key={one.id} title={<><Name empty={`message ${one.id}`}>{one.message_id}</Name> <Tag tone={["acknowledged", "delivered", "waiting"].includes(one.outcome) ? "accent" : "bad"}>{one.outcome}</Tag></>} actions={<span class="quiet">{bytes(one.body_bytes)}{one.correlation_id && <>, correlation id <Name>{one.correlation_id}</Name></>}</span>}>
-          <ol class="hops">{one.hops.map((hop) => <Hop hop={hop} />)}</ol>
-          {one.hops_left_out > 0 && <p class="quiet">{plural(one.hops_left_out, "hop")} left out.</p>}
-          {one.payload !== null && <Payload message={{ ...one, payload_bytes: one.body_bytes }} />}
-        </Panel>
-      ))}
-      {data?.on && !data.messages.length && <Empty title="None has come by yet."><p>Messages that are published from now on, and are like that, show here.</p></Empty>}
     </>
   );
 }
@@ -165,10 +91,16 @@ export function Log() {
 
 export function Nodes() {
   const { data, error } = useLive("/api/nodes");
-  const { data: overview } = usePolled("/api/overview?columns=listeners,cluster_name", 0);
+  const { data: overview, again } = usePolled("/api/overview?columns=listeners,cluster_name", 0);
+  const [isNaming, setNaming] = useState(false);
   return (
     <>
-      <Heading title={data?.length > 1 ? "Nodes" : "Node"} above={overview && <Name>{overview.cluster_name}</Name>} />
+      <Heading title={data?.length > 1 ? "Nodes" : "Node"} above={overview && <Name>{overview.cluster_name}</Name>}>
+        {overview && isAdministrator() && <button onClick={() => setNaming(true)}>Name the cluster</button>}
+      </Heading>
+      {isNaming && <FormDialog title="Name the cluster" submit="Save" onClose={() => setNaming(false)} onSubmit={async (form) => (await put("/api/cluster-name", { name: form.name }), again())}>
+        <Field wide label="Name" hint="Clients are told it when they connect; links of a federation know each other by it."><input name="name" required autofocus value={overview.cluster_name} autocomplete="off" spellcheck={false} /></Field>
+      </FormDialog>}
       {error && <Failed error={error} />}
       {data?.map((node) => (
         <Panel title={<Name>{node.name}</Name>} actions={<>{node.mem_alarm && <Sign kind="bad">memory is short</Sign>}{node.disk_free_alarm && <Sign kind="bad">the disk is full</Sign>}<Sign kind={node.running ? "ok" : "bad"}>{node.running ? `up ${duration(node.uptime)}` : "down"}</Sign></>}>

@@ -93,10 +93,10 @@ export function Bindings() {
   return (
     <>
       <Heading title="Bindings"><button class="primary" onClick={() => setAdding(true)}>Add a binding</button></Heading>
-      <Paged base={path("bindings", vhost)} label="bindings" search="Find by destination" empty={<Empty title="Nothing is bound." />} columns={[
-        { label: "From", narrow: true, sort: "source", show: (one) => (one.source ? <a href={to("exchanges", vhost, one.source)}><Name>{one.source}</Name></a> : <span class="quiet">(default)</span>) },
-        { label: "Routing key", narrow: true, sort: "routing_key", show: (one) => <Name empty="(empty)">{one.routing_key}</Name> },
-        { label: "To", narrow: true, sort: "destination", show: (one) => <a href={to(one.destination_type === "queue" ? "queues" : "exchanges", vhost, one.destination)}><Name>{one.destination}</Name></a> },
+      <Paged base={path("bindings", vhost)} label="bindings" search="Find by destination" order={{ sort: "source", reverse: "true" }} empty={<Empty title="Nothing is bound."><p>A binding leads what is published to an exchange on to a queue or another exchange.</p><button class="primary" onClick={() => setAdding(true)}>Add a binding</button></Empty>} columns={[
+        { label: "From", narrow: true, tone: "tight", sort: "source", show: (one) => (one.source ? <a href={to("exchanges", vhost, one.source)}><Name>{one.source}</Name></a> : <span class="quiet">(default)</span>) },
+        { label: "Routing key", narrow: true, tone: "tight", sort: "routing_key", show: (one) => <Name empty="(empty)">{one.routing_key}</Name> },
+        { label: "To", narrow: true, tone: "tight", sort: "destination", show: (one) => <a href={to(one.destination_type === "queue" ? "queues" : "exchanges", vhost, one.destination)}><Name>{one.destination}</Name></a> },
         { label: "", show: (one) => <Tag>{one.destination_type}</Tag> },
         { label: "Arguments", show: (one) => <Arguments table={one.arguments} empty="" /> },
       ]}>

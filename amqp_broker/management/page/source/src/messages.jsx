@@ -1,9 +1,9 @@
 // Messages: how one is shown, how one is published, and what is in a queue without taking it out.
 import { useState } from "preact/hooks";
-import { ask, path, usePolled, withQuery } from "./api.js";
+import { ask, isMonitor, path, usePolled, withQuery } from "./api.js";
 import { bytes, count, duration, moment, plural } from "./format.js";
 import { attempt, Check, Choice, Dialog, Empty, Failed, Field, formOf, FormDialog, later, Name, Pairs, readTable, say, Search, Sign, Tag, valueOf } from "./parts.jsx";
-import { setQuery, to, useRoute } from "./route.js";
+import { setQuery, to, toQuery, useRoute } from "./route.js";
 
 // --- a payload
 
@@ -81,13 +81,13 @@ function Deaths({ deaths, at }) {
   );
 }
 
-export function Message({ message, queue, actions, came, due }) {
+export function Message({ message, queue, came, due }) {
   const { headers = {}, ...properties } = message.properties ?? {};
+  const ids = ["message_id", "correlation_id"].filter((name) => properties[name]);
   const deaths = message.x_death?.length ? message.x_death : Array.isArray(headers["x-death"]) ? headers["x-death"] : [];
   const others = Object.entries(headers).filter(([name]) => !deaths.length || !/^x-(death$|first-death-|last-death-)/.test(name));
   return (
     <div class="stack">
-      {actions}
       <Pairs pairs={[
         ["Offset", came !== undefined ? message.offset.toLocaleString("en") : null],
         ["Came", came ? moment(came) : null],
@@ -102,6 +102,7 @@ export function Message({ message, queue, actions, came, due }) {
       ]} />
       {others.length > 0 && <div><h3>Headers</h3><Pairs pairs={others.map(([name, value]) => [<bdi>{name}</bdi>, <bdi>{valueOf(value)}</bdi>])} /></div>}
       {deaths.length > 0 && <div><h3>How it came here</h3><Deaths deaths={deaths} at={queue} /></div>}
+      {ids.length > 0 && isMonitor() && <p>{ids.slice(0, 1).map((name) => <a href={toQuery(to("trace"), { [name]: properties[name] })}>Trace it by its {name.replace("_", " ")}</a>)}</p>}
       <Payload message={message} />
     </div>
   );
@@ -215,7 +216,7 @@ export function MessagesOf({ vhost, name, may }) {
       {error && <Failed error={error} />}
       {data && !messages.length && (query.find || query.state
         ? <Empty title="No message is like that."><p>{plural(data.looked_at, "message")} looked at.</p><button onClick={() => setQuery({ find: "", state: "" })}>Show all</button></Empty>
-        : <Empty title="The queue is empty."><p>Publish something to it, or wait for its publishers. Looking takes nothing out.</p></Empty>)}
+        : <Empty title="The queue is empty."><p><a href={toQuery(to("queues", vhost, name), { tab: "publish" })}>Publish something to it</a>, or wait for its publishers. Looking takes nothing out.</p></Empty>)}
       {messages.length > 0 && (
         <div class="messages">
           <div>

@@ -1,10 +1,10 @@
 // The first screen: what is wrong now, then the numbers.
 import { isMonitor, useLive, usePolled } from "./api.js";
 import { bytes, count, duration, growth, levels, plural, rate } from "./format.js";
-import { Chart, Empty, Failed, Figure, Heading, Name, Panel, Sign } from "./parts.jsx";
+import { Chart, Empty, Failed, Figure, Heading, Name, Pairs, Panel, Sign } from "./parts.jsx";
 import { to, toQuery } from "./route.js";
 
-const COLUMNS = "message_stats,queue_totals,object_totals,cluster_name,node,listeners,amqp_broker_version,rabbitmq_version";
+const COLUMNS = "message_stats,churn_rates,queue_totals,object_totals,cluster_name,node,listeners,amqp_broker_version,rabbitmq_version";
 const SHOWN = 6;
 const SPANS_MIN = [2, 5, 10];
 
@@ -78,6 +78,21 @@ function Charts() {
   );
 }
 
+const DETAILS = [["confirm", "Confirmed"], ["deliver", "Delivered, to be acknowledged"], ["deliver_no_ack", "Delivered without"], ["get", "Got one by one"], ["redeliver", "Redelivered"], ["reject", "Rejected"], ["return_unroutable", "Returned, unroutable"], ["drop_unroutable", "Dropped, unroutable"]];
+
+/** What else is counted, for those who look closer. */
+function Details({ stats, churn }) {
+  return (
+    <details class="panel more-details">
+      <summary>All rates</summary>
+      <Pairs pairs={[
+        ...DETAILS.map(([name, label]) => [label, <>{rate(stats[`${name}_details`]?.rate)}/s <span class="quiet">{count(stats[name])} in all</span></>]),
+        ["Connections opened and closed", `${count(churn.connection_created)} and ${count(churn.connection_closed)}`],
+      ]} />
+    </details>
+  );
+}
+
 function Meter({ label, used, limit, words, alarm }) {
   const part = Math.min(1, limit ? used / limit : 0);
   return (
@@ -127,6 +142,7 @@ export function Overview() {
         <Figure label="Unacknowledged" value={count(totals.messages_unacknowledged)} />
       </dl>
       <Charts />
+      {data && <Details stats={stats} churn={data.churn_rates} />}
       <nav class="tiles" aria-label="what there is">
         {[["queues", "Queues"], ["exchanges", "Exchanges"], ["connections", "Connections"], ["channels", "Channels"], ["consumers", "Consumers"]].map(([name, label]) => (
           <a class="tile" href={to(name)}><span class="value">{count(objects[name])}</span><span>{label}</span></a>

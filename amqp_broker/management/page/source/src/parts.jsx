@@ -113,9 +113,21 @@ function niceMax(value) {
   return [1, 2, 2.5, 5, 10].map((step) => step * power).find((step) => step >= value);
 }
 
+/** Parts of one screen, each with its address: `tabs` are [key, label, address]. On a small screen the one that is shown is in sight. */
+export function Tabs({ label, value, tabs }) {
+  const strip = useRef(null);
+  useEffect(() => {
+    const current = strip.current.querySelector("[aria-current]");
+    if (current) strip.current.scrollLeft = current.offsetLeft - (strip.current.clientWidth - current.offsetWidth) / 2;
+  }, [value]);
+  return <nav class="tabs" aria-label={label} ref={strip}>{tabs.map(([key, words, address]) => <a href={address} aria-current={key === value ? "page" : undefined}>{words}</a>)}</nav>;
+}
+
 // --- tables
 
-/** A table. `columns`: [{key, label, show(row), number, sort, narrow}]; those that are not `narrow` go on a small screen. */
+const classOf = (column) => `${column.number ? "number" : ""} ${column.narrow ? "" : "wide-only"} ${column.tone ?? ""}`;
+
+/** A table. `columns`: [{key, label, show(row), number, sort, narrow, tone}]; those that are not `narrow` go on a small screen. */
 export function Table({ columns, rows, empty, sort, reverse, onSort, rowKey, label, tone = "" }) {
   if (rows && !rows.length) return empty ?? <Empty title="There is nothing here." />;
   return (
@@ -126,7 +138,7 @@ export function Table({ columns, rows, empty, sort, reverse, onSort, rowKey, lab
             {columns.map((column) => {
               const isSorted = sort && column.sort === sort;
               return (
-                <th class={`${column.number ? "number" : ""} ${column.narrow ? "" : "wide-only"}`} scope="col" aria-sort={isSorted ? (reverse ? "descending" : "ascending") : undefined}>
+                <th class={classOf(column)} scope="col" aria-sort={isSorted ? (reverse ? "descending" : "ascending") : undefined}>
                   {column.sort && onSort
                     ? <button class="sorter" onClick={() => onSort(column.sort, isSorted ? !reverse : Boolean(column.number))}>{column.label}<span aria-hidden="true">{isSorted ? (reverse ? " ↓" : " ↑") : ""}</span></button>
                     : column.label}
@@ -139,7 +151,7 @@ export function Table({ columns, rows, empty, sort, reverse, onSort, rowKey, lab
           {(rows ?? [null, null, null]).map((row, n) => (
             <tr key={row ? (rowKey ? rowKey(row) : n) : n} class={row ? "" : "loading"}>
               {columns.map((column) => (
-                <td class={`${column.number ? "number" : ""} ${column.narrow ? "" : "wide-only"}`} data-label={column.label}>{row ? column.show(row) : <span class="bone" />}</td>
+                <td class={classOf(column)} data-label={column.label}>{row ? column.show(row) : <span class="bone" />}</td>
               ))}
             </tr>
           ))}
@@ -150,8 +162,9 @@ export function Table({ columns, rows, empty, sort, reverse, onSort, rowKey, lab
 }
 
 /** A list of the API in pages, sorted and searched by the broker; all of that stands in the address. */
-export function Paged({ base, columns, empty, query = {}, label, search = "Find by name", size = 50, children, rowKey }) {
-  const { query: asked } = useRoute();
+export function Paged({ base, columns, empty, query = {}, label, search = "Find by name", size = 50, children, rowKey, order = {} }) {
+  const { query: given } = useRoute();
+  const asked = given.sort ? given : { ...given, ...order };
   const page = Number(asked.page) || 1;
   const target = withQuery(base, { page, page_size: size, name: asked.name, sort: asked.sort, sort_reverse: asked.reverse, ...query });
   const { data, error } = useLive(target);

@@ -2,7 +2,7 @@
 import { useState } from "preact/hooks";
 import { ask, path, useLive, usePolled } from "./api.js";
 import { bytes, count, growth, levels, plural, rate } from "./format.js";
-import { Arguments, attempt, Chart, Choice, Dialog, Empty, Failed, Field, Figure, FormDialog, Heading, later, Name, Pairs, Panel, readTable, say, Sign, Table, Tag, valueOf } from "./parts.jsx";
+import { Arguments, attempt, Chart, Choice, Dialog, Empty, Failed, Field, Figure, FormDialog, Heading, later, Name, Pairs, Panel, readTable, say, Sign, Table, Tabs, Tag } from "./parts.jsx";
 import { Message, MessagesOf, Publish, Replay } from "./messages.jsx";
 import { go, setQuery, to, toQuery, useRoute } from "./route.js";
 import { Features, stateOf } from "./queues.jsx";
@@ -11,8 +11,8 @@ import { Entries } from "./stream.jsx";
 const TABS = [["", "Overview"], ["messages", "Messages"], ["consumers", "Consumers"], ["bindings", "Bindings"], ["publish", "Publish"]];
 
 export const consumerColumns = [
-  { label: "Tag", narrow: true, show: (one) => <Name>{one.consumer_tag}</Name> },
-  { label: "Channel", show: (one) => <a href={to("channels", one.channel_details.name)}><Name>{one.channel_details.name}</Name></a> },
+  { label: "Tag", narrow: true, tone: "long", show: (one) => <Name>{one.consumer_tag}</Name> },
+  { label: "Channel", tone: "long", show: (one) => <a href={to("channels", one.channel_details.name)}><Name>{one.channel_details.name}</Name></a> },
   { label: "State", narrow: true, show: (one) => <Sign kind={one.active ? "ok" : "idle"}>{one.activity_status.replace("_", " ")}</Sign> },
   { label: "Acknowledges", show: (one) => (one.ack_required ? "yes" : "no") },
   { label: "Prefetch", number: true, show: (one) => (one.prefetch_count ? count(one.prefetch_count) : "no limit") },
@@ -158,7 +158,7 @@ export function Queue({ names: [vhost, name] }) {
         <button onClick={purge} class="danger" disabled={!data.messages_ready}>Purge</button></>}
         <button onClick={remove} class="danger">Delete</button>
       </Heading>
-      <nav class="tabs" aria-label="parts of the queue">{TABS.map(([key, label]) => <a href={toQuery(to("queues", vhost, name), { tab: key })} aria-current={tab === key ? "page" : undefined}>{isStream && key === "messages" ? "Entries" : label}</a>)}</nav>
+      <Tabs label="parts of the queue" value={tab} tabs={TABS.map(([key, label]) => [key, isStream && key === "messages" ? "Entries" : label, toQuery(to("queues", vhost, name), { tab: key })])} />
       {!data ? <span class="bone" /> : tab === "messages" && isStream ? <Entries vhost={vhost} name={name} first={data.first_offset} end={data.end_offset} /> : tab === "messages" ? <MessagesOf vhost={vhost} name={name} may />
         : tab === "consumers" ? <Panel title={plural(data.consumers, "consumer")}><Table label="consumers" columns={consumerColumns} rows={data.consumer_details} empty={<Empty title="Nobody consumes here."><p>Messages wait until a client consumes from this queue.</p></Empty>} /></Panel>
         : tab === "bindings" ? <Bindings vhost={vhost} name={name} />

@@ -9,19 +9,28 @@ const ROW = 44;
 const STEP = 20;
 const WINDOW = 80;
 const SKELETON = 8;
+const NAME = { key: "name", sort: "name", label: "Queue", class: "c-name" };
 
 const STATES = [["", "any state"], ["stuck", "waiting, nobody consumes"], ["waiting", "with messages ready"], ["unacknowledged", "with unacknowledged"], ["nobody", "without consumers"], ["empty", "empty"]];
 
+const numbered = (key, label, show, others = {}) => ({ key, sort: key, label, class: `c-number c-${key}`, number: true, show, ...others });
+// Besides the name. Those that are shown stand in the address, and are kept in this browser.
 const COLUMNS = [
-  { sort: "name", label: "Queue", class: "c-name" },
-  { label: "Features", class: "c-tags" },
-  { label: "Minute", class: "c-spark" },
-  { sort: "messages_ready", label: "Ready", class: "c-number c-ready", number: true },
-  { sort: "messages_unacknowledged", label: "Unacked", class: "c-number c-unacked", number: true },
-  { sort: "consumers", label: "Consumers", class: "c-number c-consumers", number: true },
-  { sort: "in", label: "In /s", class: "c-number c-in", number: true },
-  { sort: "out", label: "Out /s", class: "c-number c-out", number: true },
+  { key: "features", label: "Features", class: "c-tags", show: (queue) => <Features queue={queue} />, isUsual: true },
+  { key: "minute", label: "Minute", class: "c-spark", show: (queue) => <Spark values={queue.trend} label="messages in the last minute" />, isUsual: true },
+  numbered("messages_ready", "Ready", (queue) => count(queue.messages_ready), { isUsual: true, isOnPhone: true }),
+  numbered("messages_unacknowledged", "Unacked", (queue) => count(queue.messages_unacknowledged), { isUsual: true, isOnPhone: true }),
+  numbered("bytes", "Bytes ready", (queue) => bytes(queue.bytes)),
+  numbered("consumers", "Consumers", (queue) => count(queue.consumers), { isUsual: true }),
+  numbered("in", "In /s", (queue) => rate(queue.in), { isUsual: true }),
+  numbered("out", "Out /s", (queue) => rate(queue.out), { isUsual: true }),
+  { key: "type", sort: "type", label: "Type", class: "c-type", show: (queue) => queue.type },
+  { key: "policy", label: "Policy", class: "c-policy", show: (queue) => <Name empty="–">{queue.policy}</Name> },
+  { key: "vhost", sort: "vhost", label: "Virtual host", class: "c-host", show: (queue) => <Name>{queue.vhost}</Name> },
 ];
+const USUAL = COLUMNS.filter((one) => one.isUsual).map((one) => one.key);
+const KEPT = "queue-columns";
+const chosenOf = (text) => (text ? COLUMNS.filter((one) => text.split(",").includes(one.key)) : COLUMNS.filter((one) => one.isUsual));
 
 export function stateOf(queue) {
   if (queue.type === "stream") return queue.consumers ? ["ok", "read"] : ["idle", "kept"];
@@ -44,7 +53,25 @@ export function Features({ queue }) {
   return <>{marks.map(([words, title, tone]) => <Tag title={title} tone={tone}>{words}</Tag>)}</>;
 }
 
-function Row({ queue, at, showHost }) {
+/** Which columns are shown. */
+function ColumnChoice({ columns }) {
+  const toggled = (key, isOn) => {
+    const keys = COLUMNS.map((one) => one.key).filter((one) => (one === key ? isOn : columns.some((column) => column.key === one)));
+    const text = keys.join(",") === USUAL.join(",") ? "" : keys.join(",") || "name";
+    localStorage.setItem(KEPT, text);
+    setQuery({ columns: text });
+  };
+  const closed = (event) => event.key === "Escape" && (event.currentTarget.open = false);
+  const left = (event) => event.currentTarget.contains(event.relatedTarget) || (event.currentTarget.open = false);
+  return (
+    <details class="columns" onKeyDown={closed} onFocusOut={left}>
+      <summary>Columns</summary>
+      <div class="columns-list" role="group" aria-label="columns" tabIndex="-1">{COLUMNS.map((one) => <Check key={one.key} label={one.label} checked={columns.includes(one)} onValue={(isOn) => toggled(one.key, isOn)} />)}</div>
+    </details>
+  );
+}
+
+function Row({ queue, at, showHost, columns }) {
   const style = { transform: `translateY(${at * ROW}px)` };
   if (!queue) return <div class="q-row loading" role="row" style={style}><span class="c-name" role="cell"><span class="bone" /></span></div>;
   const [kind, words] = stateOf(queue);
@@ -55,13 +82,7 @@ function Row({ queue, at, showHost }) {
         <a href={to("queues", queue.vhost, queue.name)}><Name>{queue.name}</Name></a>
         {showHost && queue.vhost !== "/" && <span class="quiet vhost"><Name>{queue.vhost}</Name></span>}
       </span>
-      <span class="c-tags" role="cell"><Features queue={queue} /></span>
-      <span class="c-spark" role="cell"><Spark values={queue.trend} label="messages in the last minute" /></span>
-      <span class="c-number c-ready" role="cell" title={bytes(queue.bytes)}>{count(queue.messages_ready)}</span>
-      <span class="c-number c-unacked" role="cell">{count(queue.messages_unacknowledged)}</span>
-      <span class={`c-number c-consumers ${queue.consumers ? "" : "zero"}`} role="cell">{count(queue.consumers)}</span>
-      <span class={`c-number c-in ${queue.in ? "" : "zero"}`} role="cell">{rate(queue.in)}</span>
-      <span class={`c-number c-out ${queue.out ? "" : "zero"}`} role="cell">{rate(queue.out)}</span>
+      {columns.map((one) => <span key={one.key} class={`${one.class} ${one.number && !queue[one.key] ? "zero" : ""} ${one.isOnPhone ? "" : "wide-only"}`} role="cell">{one.show(queue)}</span>)}
     </div>
   );
 }
@@ -88,6 +109,7 @@ export function AddQueue({ types, onClose }) {
 export function Queues() {
   const { query } = useRoute();
   const hosts = useVirtualHosts();
+  const columns = chosenOf(query.columns ?? localStorage.getItem(KEPT));
   const body = useRef(null);
   const [first, setFirst] = useState(0);
   useEffect(() => {
@@ -129,6 +151,7 @@ export function Queues() {
         <Choice label="State" value={query.state} options={STATES} onValue={(state) => setQuery({ state })} />
         <Choice label="Type" value={query.type} options={[["", "any type"], ...(data?.types ?? [])]} onValue={(type) => setQuery({ type })} />
         {hosts.length > 1 && <Choice label="Virtual host" value={query.vhost} options={[["", "all virtual hosts"], ...hosts]} onValue={(vhost) => setQuery({ vhost })} />}
+        <ColumnChoice columns={columns} />
         <span class="total" aria-live="polite">{data ? (isFiltered ? `${count(filtered)} of ${count(data.total)}` : count(data.total)) : ""}</span>
       </div>
       {error && <Failed error={error} />}
@@ -139,10 +162,10 @@ export function Queues() {
       ) : (
         <div class="q-table" role="table" aria-label="queues" aria-rowcount={filtered + 1}>
           <div class="q-row q-head" role="row">
-            {COLUMNS.map((column) => {
+            {[NAME, ...columns].map((column) => {
               const isSorted = column.sort && (query.sort || "name") === column.sort;
               return (
-                <span role="columnheader" class={column.class} aria-sort={isSorted ? (query.reverse ? "descending" : "ascending") : undefined}>
+                <span role="columnheader" key={column.key} class={`${column.class} ${column === NAME || column.isOnPhone ? "" : "wide-only"}`} aria-sort={isSorted ? (query.reverse ? "descending" : "ascending") : undefined}>
                   {column.sort
                     ? <button class="sorter" onClick={() => setQuery({ sort: column.sort, reverse: (isSorted ? !query.reverse : column.number) ? "true" : "" })}>{column.label}<span aria-hidden="true">{isSorted ? (query.reverse ? " ↓" : " ↑") : ""}</span></button>
                     : column.label}
@@ -151,7 +174,7 @@ export function Queues() {
             })}
           </div>
           <div class="q-body" role="rowgroup" ref={body} style={{ height: `${Math.max(filtered, data ? 0 : SKELETON) * ROW}px` }}>
-            {visible.map((at) => <Row key={at} at={at} queue={data?.items[at - data.offset]} showHost={!query.vhost && hosts.length > 1} />)}
+            {visible.map((at) => <Row key={at} at={at} queue={data?.items[at - data.offset]} showHost={!query.vhost && hosts.length > 1} columns={columns} />)}
           </div>
         </div>
       )}

@@ -3,12 +3,13 @@ import { Definitions, Policies, User, Users, VirtualHost, VirtualHosts } from ".
 import { Federation, Shovels } from "./carrying.jsx";
 import { Channel, Channels, Connection, Connections, Consumers } from "./clients.jsx";
 import { Delayed, DelayedIn } from "./delayed.jsx";
-import { Drops, Log, Nodes, Publish, Trace } from "./diagnosis.jsx";
+import { Drops, Log, Nodes, Publish } from "./diagnosis.jsx";
 import { Bindings, Exchange, Exchanges, Explain } from "./exchanges.jsx";
 import { Overview } from "./overview.jsx";
 import { Queue } from "./queue.jsx";
 import { Queues } from "./queues.jsx";
 import { Topology } from "./topology.jsx";
+import { Trace } from "./trace.jsx";
 
 export const SCREENS = {
   "": [Overview],

@@ -73,15 +73,38 @@ function wayOf(edge, at) {
   return `M${from.x + WIDTH} ${from.y + below}C${far} ${from.y + below} ${far} ${end.y + below} ${end.x + WIDTH + 6} ${end.y + below}`;
 }
 
+/** How much goes along each line, as far as it can be told; of several that lead to one queue nobody counts which brought what.
+ *
+ * What comes to an exchange from another is counted nowhere either: it is at least what a queue gets that only it leads to. */
+export function flowOf(nodes, edges) {
+  const into = new Map();
+  const bindings = edges.filter((edge) => edge.kind !== "dead-letter");
+  for (const edge of bindings) into.set(edge.to, [...(into.get(edge.to) ?? []), edge]);
+  const through = new Map(nodes.map((node) => [node.id, node.in]));
+  for (let round = 0, changed = true; changed && round < 12; round += 1) {
+    changed = false;
+    for (const edge of bindings)
+      if (into.get(edge.to).length === 1 && edge.from[0] === "e" && through.get(edge.from) < through.get(edge.to)) {
+        through.set(edge.from, through.get(edge.to));
+        changed = true;
+      }
+  }
+  const mayCarry = (edge) => through.get(edge.from) > 0 && through.get(edge.to) > 0;
+  return (edge) => {
+    if (edge.kind === "dead-letter" || !mayCarry(edge)) return null;
+    const isAlone = into.get(edge.to).filter(mayCarry).length === 1;
+    return { rate: isAlone ? through.get(edge.to) : null };
+  };
+}
+
 const KINDS = { binding: "binding", alternate: "alternate exchange", "dead-letter": "dead letters" };
 const nodeAddress = (vhost, node) => to(node.kind === "queue" ? "queues" : "exchanges", vhost, node.name || "amq.default");
 
 function Graph({ data, picked, onPick }) {
   const shape = data.nodes.map((node) => node.id).join("\n") + data.edges.map((edge) => edge.from + edge.to + edge.kind).join("\n");
   const { at, width, height, alone } = useMemo(() => layOut(data.nodes, data.edges), [shape]);
-  const byId = new Map(data.nodes.map((node) => [node.id, node]));
   const near = picked && new Set([picked, ...data.edges.filter((edge) => edge.from === picked || edge.to === picked).flatMap((edge) => [edge.from, edge.to])]);
-  const rateOf = (edge) => (byId.get(edge.to)?.kind === "queue" ? byId.get(edge.to).in : byId.get(edge.to)?.in) ?? 0;
+  const flow = flowOf(data.nodes, data.edges);
   return (
     <>
       {at.size > 0 && (
@@ -90,11 +113,11 @@ function Graph({ data, picked, onPick }) {
             <defs><marker id="arrow" viewBox="0 0 8 8" refX="6" refY="4" markerWidth="7" markerHeight="7" orient="auto"><path d="M0 1 7 4 0 7Z" /></marker></defs>
             {data.edges.map((edge) => {
               const isFar = near && !(edge.from === picked || edge.to === picked);
-              const speed = rateOf(edge);
+              const carried = flow(edge);
               const keys = edge.keys.map((key) => key || "(empty)").join(", ");
               return (
-                <g class={`edge edge-${edge.kind} ${isFar ? "far" : ""} ${speed > 0 ? "alive" : ""}`} key={`${edge.from} ${edge.to} ${edge.kind}`}>
-                  <title>{`${KINDS[edge.kind]} ${edge.count > edge.keys.length ? `${keys} and ${edge.count - edge.keys.length} more` : keys}`}</title>
+                <g class={`edge edge-${edge.kind} ${isFar ? "far" : ""} ${carried ? "alive" : ""}`} key={`${edge.from} ${edge.to} ${edge.kind}`}>
+                  <title>{`${KINDS[edge.kind]} ${edge.count > edge.keys.length ? `${keys} and ${edge.count - edge.keys.length} more` : keys}${carried?.rate ? `, ${rate(carried.rate)}/s` : ""}`}</title>
                   <path d={wayOf(edge, at)} marker-end="url(#arrow)" />
                 </g>
               );
@@ -152,7 +175,7 @@ export function Topology() {
         <ul class="legend"><li class="legend-binding">binding</li><li class="legend-alternate">alternate</li><li class="legend-dead-letter">dead letters</li></ul>
       </div>
       {error && <Failed error={error} />}
-      {data && !data.nodes.length && <Empty title={query.name ? "Nothing is named like that." : "There is nothing to draw yet."}><p>Exchanges and queues that are bound to each other show here.</p></Empty>}
+      {data && !data.nodes.length && <Empty title={query.name ? "Nothing is named like that." : "There is nothing to draw yet."}><p>Exchanges and queues that are bound to each other show here.</p>{query.name && <button onClick={() => setQuery({ name: "" })}>Show all</button>}</Empty>}
       {data && data.nodes.length > 0 && <Graph data={data} picked={picked} onPick={(id) => setPicked(id === picked ? "" : id)} />}
       {data?.left_out > 0 && <p class="quiet">{count(data.left_out)} more are left out: search, or pick one and press “Only around it”.</p>}
     </>
