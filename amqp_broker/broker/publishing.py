@@ -18,7 +18,7 @@ from amqp_broker.broker.exchanges.exchange import Exchange
 from amqp_broker.broker.exchanges.matcher import Envelope
 from amqp_broker.broker.exchanges.routing import OF_EACH_MESSAGE, Route, find_route
 from amqp_broker.broker.message import Address, Digest, Message, carried_key, digest_of, without_blind_copies
-from amqp_broker.broker.observer import Passage
+from amqp_broker.broker.observer import Channel, Passage
 from amqp_broker.broker.ports import Authorizer
 from amqp_broker.errors import AmqpError, access_refused
 from amqp_broker.wire.hot import encode_address
@@ -111,24 +111,46 @@ class Ingress:
 
     # --- in
 
-    def publish(self, exchange: Exchange, routing_key: str, header: bytes, body: bytes, digest: Digest) -> Outcome:
+    def publish(
+        self,
+        exchange: Exchange,
+        routing_key: str,
+        header: bytes,
+        body: bytes,
+        digest: Digest,
+        channel: Channel | None = None,
+    ) -> Outcome:
         """Find a message's route, and put it into the queues.
 
         Args:
             exchange: from ``exchange_for``.
             digest: of the header (``digest_of``).
+            channel: that those who look on are told of; None where they are to hear nothing.
         """
         carried, extra = carried_key(routing_key), digest.extra_routing_keys
         address = Address(exchange.name, carried, encode_address(exchange.name, carried), extra)
         queues = self.route(exchange, (routing_key, *extra), header, body, digest)
-        if not queues:
-            return UNROUTED
         if digest.has_blind_copies:
             header = without_blind_copies(header)
-        return self.put(queues, address, header, body, digest)
+        outcome = self.put(queues, address, header, body, digest) if queues else UNROUTED
+        if channel is not None and self._observers.present:
+            passage = Passage(self._virtual_host, address, header, body, queues, outcome != REFUSED)
+            self._observers.published(channel, passage)
+        return outcome
 
-    def publish_of(self, user_name: str, exchange: Exchange, routing_key: str, header: bytes, body: bytes) -> Outcome:
+    def publish_of(
+        self,
+        user_name: str,
+        exchange: Exchange,
+        routing_key: str,
+        header: bytes,
+        body: bytes,
+        channel: Channel | None = None,
+    ) -> Outcome:
         """The same for what a user publishes without a connection that remembers routes: interceptors see it first.
+
+        Args:
+            channel: as of ``publish``.
 
         Raises:
             AmqpError: one of them refuses it, or its properties are none.
@@ -136,7 +158,7 @@ class Ingress:
         host = self._virtual_host
         if host.interceptors.present:
             header = host.intercepted(Address(exchange.name, routing_key, b""), user_name, header, body)
-        return self.publish(exchange, routing_key, header, body, digest_of(header))
+        return self.publish(exchange, routing_key, header, body, digest_of(header), channel)
 
     def put(self, queues: tuple[Queue, ...], address: Address, header: bytes, body: bytes, digest: Digest) -> Outcome:
         """Put a message into the queues that its route names."""

@@ -345,7 +345,7 @@ class BrokerServer:
             await trio.aclose_forcefully(stream)
 
     async def _serve_errand(self, stream: trio.abc.Stream, peer: Peer) -> None:
-        """Have a shovel's or a link's conversation with its own broker; a number tells it from others, as a port does."""
+        """Have a conversation of a shovel or a link with its own broker; a number in place of the port names it."""
         self._errand_count += 1
         await self.serve_stream(stream, replace(peer, port=self._errand_count))
 

@@ -56,6 +56,31 @@ async def test_drops_traces_and_routes() -> None:
 
 
 @on_a_jumping_clock
+async def test_what_is_published_and_got_by_http_is_traced_and_copied_as_what_clients_do() -> None:
+    async with managing() as managed:
+        client = await managed.administrator()
+        for name in ("q", "copies"):
+            await client.ask("PUT", f"/api/queues/%2F/{name}", {})
+        await client.ask("POST", "/api/bindings/%2F/e/amq.rabbitmq.trace/q/copies", {"routing_key": "#"})
+        await client.ask("PUT", "/api/vhosts/%2F", {"tracing": True})
+        await client.ask("PUT", "/api/x/trace", {"message_id": "m"})
+        publish = {"properties": {"message_id": "m"}, "payload": "x", "payload_encoding": "string"}
+        for key in ("q", "nowhere"):
+            await client.ask("POST", "/api/exchanges/%2F/amq.default/publish", publish | {"routing_key": key})
+        get = {"count": 1, "encoding": "auto"}
+        for ackmode in ("ack_requeue_true", "ack_requeue_false"):
+            await client.ask("POST", "/api/queues/%2F/q/get", get | {"ackmode": ackmode})
+        lost, kept = (await client.ask("GET", "/api/x/trace")).json["messages"]
+        assert (lost["outcome"], lost["hops"][0]["user"]) == ("unroutable", "guest")
+        events = ["published", "delivered", "requeued", "delivered", "acknowledged"]
+        assert [hop["event"] for hop in kept["hops"]] == events
+        assert {(hop["user"], hop["channel"]) for hop in kept["hops"]} == {("guest", 1)}
+        copies = (await client.ask("POST", "/api/queues/%2F/copies/get", get | {"count": 9, "ackmode": ackmode})).json
+        assert [one["routing_key"] for one in copies] == ["publish.", "publish.", "deliver.q", "deliver.q"]
+        await client.stream.aclose()
+
+
+@on_a_jumping_clock
 async def test_who_may_see_what() -> None:
     async with managing() as managed:
         for tag in ("management", "monitoring"):

@@ -11,6 +11,7 @@ from typing import Any
 from amqp_broker.access.client import Client
 from amqp_broker.broker.json_values import json_ready, json_ready_table
 from amqp_broker.broker.message import Message, digest_of
+from amqp_broker.broker.observer import Observers, Settlement
 from amqp_broker.broker.publishing import REFUSED, UNROUTED
 from amqp_broker.broker.queues.base import Queue
 from amqp_broker.broker.virtual_host import VirtualHost
@@ -27,6 +28,7 @@ from amqp_broker.management.http.messages import (
     not_authorised,
 )
 from amqp_broker.management.http.router import Access, Endpoint
+from amqp_broker.management.http_channel import HttpChannel, HttpConnection
 from amqp_broker.wire.content import Properties, decode_properties, encode_content_header
 from amqp_broker.wire.errors import WireError
 
@@ -34,7 +36,12 @@ NUMBERS = ("delivery_mode", "priority", "timestamp")
 PROPERTIES = tuple(one.name for one in fields(Properties))
 GET_MAX = 10_000
 GET_BYTES_MAX = 64_000_000
-ACKMODES = ("ack_requeue_true", "ack_requeue_false", "reject_requeue_true", "reject_requeue_false")
+SETTLEMENTS = {
+    "ack_requeue_true": Settlement.REQUEUED,
+    "ack_requeue_false": Settlement.ACKNOWLEDGED,
+    "reject_requeue_true": Settlement.REQUEUED,
+    "reject_requeue_false": Settlement.REJECTED,
+}
 
 
 # --- in
@@ -69,7 +76,8 @@ def _publishing(
                 claim = f"user_id property set to '{digest.user_id}'"
                 raise precondition_failed(f"{claim} but authenticated user was '{user.name}'")
             host.ingress.check_copies(client, exchange, digest)
-            outcome = host.ingress.publish_of(user.name, exchange, routing_key, header, payload)
+            channel = _channel(call, host)
+            outcome = host.ingress.publish_of(user.name, exchange, routing_key, header, payload, channel)
         except AmqpError as error:
             if error.code in REFUSED_CODES:
                 raise
@@ -80,6 +88,11 @@ def _publishing(
         return outcome
 
     return publish_it
+
+
+def _channel(call: Call, host: VirtualHost) -> HttpChannel:
+    """What stands for the request, to those who look on."""
+    return HttpChannel(HttpConnection(call.peer, call.user.name, host.name))
 
 
 def _payload(body: dict[str, Any]) -> bytes:
@@ -140,18 +153,19 @@ async def get_messages(call: Call) -> Answer:
     need(body, "encoding")
     count, ackmode, encoding = min(whole(body, "count"), GET_MAX), body["ackmode"], body["encoding"]
     truncate_bytes = whole(body, "truncate") if "truncate" in body else None
-    if ackmode not in ACKMODES:
-        raise bad_request(f"ackmode is one of {', '.join(ACKMODES)}")
+    if ackmode not in SETTLEMENTS:
+        raise bad_request(f"ackmode is one of {', '.join(SETTLEMENTS)}")
     if encoding not in ("auto", "base64"):
         raise bad_request("Unsupported encoding. Please use auto or base64.")
     client = call.client(host)
     queue = _queue(host, client, name)
+    channel = _channel(call, host)
     found: list[Message] = []
     rows: list[dict[str, Any]] = []
     size_bytes = 0
     try:
         while (len(found) < count or (count < 0 and not found)) and size_bytes < GET_BYTES_MAX:
-            message = await call.change(lambda: _get(queue))
+            message = await call.change(lambda: _get(queue, channel, call.broker.observers))
             if message is None:
                 break
             found.append(message)
@@ -159,7 +173,7 @@ async def get_messages(call: Call) -> Answer:
             size_bytes += len(message.body)
     finally:
         if found and not queue.is_deleted:
-            await call.change(lambda: _settle(queue, found, ackmode))
+            await call.change(lambda: _settle(queue, found, ackmode, channel, call.broker.observers))
     return answer_json(rows)
 
 
@@ -177,17 +191,21 @@ def _queue(host: VirtualHost, client: Client, name: str) -> Queue:
     return queue
 
 
-def _get(queue: Queue) -> Message | None:
+def _get(queue: Queue, channel: HttpChannel, observers: Observers) -> Message | None:
     message = queue.get(False)
     if message is None:
         queue.counts.got_empty += 1
     else:
         queue.counts.got += 1
         queue.counts.redelivered += message.redelivered
+        if observers.present:
+            observers.delivered(channel, queue, message, None, no_ack=False)
     return message
 
 
-def _settle(queue: Queue, messages: list[Message], ackmode: str) -> None:
+def _settle(queue: Queue, messages: list[Message], ackmode: str, channel: HttpChannel, observers: Observers) -> None:
+    if observers.present:
+        observers.settled(channel, queue, messages, SETTLEMENTS[ackmode])
     if ackmode.endswith("requeue_true"):
         returning = queue.requeueing()
         returning.add(messages)
