@@ -19,10 +19,10 @@ class Pending(Protocol):
     """Exchanges and queues that an import has put into the journal, and has yet to make (``definitions/making.py``)."""
 
     def make_exchange(self, name: str) -> None:
-        """Make the exchange of a name now, if it is one of them."""
+        """Make the exchange of a name now, if it is one of them: somebody declares it."""
 
     def make_queue(self, name: str) -> None:
-        """Make the queue of a name now, if it is one of them."""
+        """Make the queue of a name now, if it is one of them: somebody declares it."""
 
     def forget(self) -> None:
         """The virtual host is deleted: forget all of them."""

@@ -172,16 +172,31 @@ def test_who_declares_it_otherwise_is_refused() -> None:
     assert "inequivalent arg 'durable' for queue 'q9'" in str(channel.closed_with().reply_text)
 
 
-def test_what_is_deleted_takes_along_what_the_import_says_of_it() -> None:
+@pytest.mark.parametrize("was_durable", [True, False])
+@pytest.mark.parametrize("is_durable", [True, False])
+def test_what_is_deleted_takes_along_what_the_import_says_of_it(was_durable: bool, is_durable: bool) -> None:
     broker = DiskBroker()
-    begun(broker, 11)  # all queues are made, and no binding
+    what = document()
+    what["queues"][2]["durable"] = was_durable
+    begun(broker, 11, what)  # all queues are made, and no binding
     channel = channel_of(broker)
     channel.call(commands.Queue.Delete(queue="q1"))
     channel.call(commands.Queue.Delete(queue="q2"))
-    channel.call(commands.Queue.Declare(queue="q2", durable=True))
+    channel.call(commands.Queue.Declare(queue="q2", durable=is_durable))
     for after in each_end(broker):
-        assert sorted(after.virtual_host.queues) == sorted({*QUEUES} - {"q1"})
+        assert {*after.virtual_host.queues} | {"q2"} == {*QUEUES} - {"q1"}
         assert routed(after) == sorted({*QUEUES} - {"q1", "q2"})
+
+
+def test_a_source_that_is_declared_again_gets_nothing_of_what_the_import_says() -> None:
+    broker = DiskBroker()
+    begun(broker, 14)  # three bindings are made
+    assert routed(broker) == QUEUES[:3]
+    channel = channel_of(broker)
+    channel.call(commands.Exchange.Delete(exchange="x"))
+    channel.call(commands.Exchange.Declare(exchange="x", exchange_type="direct"))
+    finish(broker)
+    assert routed(broker) == []
 
 
 def test_who_deletes_or_binds_what_is_not_made_yet_is_told_that_it_is_not_there() -> None:

@@ -25,7 +25,6 @@ from amqp_broker.broker.exchanges.binding import Binding
 from amqp_broker.broker.exchanges.exchange import Exchange
 from amqp_broker.broker.observer import Kind
 from amqp_broker.broker.persistence.definitions import keep_binding
-from amqp_broker.broker.persistence.kinds import NOT_KEPT
 from amqp_broker.broker.type_registry import UnknownType
 from amqp_broker.errors import AmqpError
 from amqp_broker.logs import log_event
@@ -53,6 +52,7 @@ class HostMaking:
         self._queues = plan.queues
         self._bindings = plan.bindings
         self._who = who
+        self._declared_since: set[tuple[str, str]] = set()  # kinds and names of what others have declared anew
         self.work: Work | None = None  # what takes the steps
         self.exchange_count = self.queue_count = self.binding_count = 0  # of those that were made
 
@@ -106,6 +106,8 @@ class HostMaking:
         new = self._exchanges.pop(name, None)
         if new is not None:
             self._make_exchange(new)
+        elif name not in self._host.exchanges:
+            self._declared_since.add(("exchange", name))
 
     def _make_exchange(self, new: NewExchange) -> None:
         host = self._host
@@ -133,6 +135,8 @@ class HostMaking:
         new = self._queues.pop(name, None)
         if new is not None:
             self._make_queue(new)
+        elif name not in self._host.queues:
+            self._declared_since.add(("queue", name))
 
     def _make_queue(self, new: NewQueue) -> None:
         host = self._host
@@ -151,8 +155,8 @@ class HostMaking:
         host.tell_declared(Kind.QUEUE, new.name, queue, self._who)
 
     def _make_binding(self, new: NewBinding) -> None:
-        source = self._end_of("exchange", new.source, new)
-        destination = self._end_of(new.kind, new.destination, new)
+        source = self._end_of("exchange", new.source)
+        destination = self._end_of(new.kind, new.destination)
         if source is None or destination is None or not isinstance(source, Exchange):
             self._host.durability.drop(new.reference)
             return
@@ -173,12 +177,11 @@ class HostMaking:
         self.binding_count += 1
         self._host.tell_declared(Kind.BINDING, new.source, binding, self._who)
 
-    def _end_of(self, kind: str, name: str, binding: NewBinding) -> Exchange | Queue | None:
+    def _end_of(self, kind: str, name: str) -> Exchange | Queue | None:
         """An end of a binding; None for one that is not there any more, or was declared after the import."""
-        host = self._host
-        end: Exchange | Queue | None = (host.exchanges if kind == "exchange" else host.queues).get(name)
-        is_newer = end is not None and NOT_KEPT < binding.reference < end.reference
-        return None if is_newer else end
+        if (kind, name) in self._declared_since:
+            return None
+        return (self._host.exchanges if kind == "exchange" else self._host.queues).get(name)
 
     def _leave_out(self, kind: str, name: str, reference: int, error: Exception) -> None:
         """It could be had when it was checked, and cannot any more: a plugin fails, or was switched off."""
