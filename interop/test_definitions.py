@@ -190,3 +190,12 @@ def test_a_binding_from_nowhere_is_left_out(
     else:
         operator.import_file(file)
     assert not named(operator.export()["bindings"], "nowhere", "source")
+
+
+def test_a_user_without_tags_is_refused(operator: Operator, broker: BrokerUnderTest, tmp_path: Path) -> None:
+    file = tmp_path / "definitions.json"
+    file.write_text(json.dumps({"users": [{"name": "somebody", "password": "secret"}]}))
+    missing = "tags_not_present" if broker.kind == "rabbitmq" else "user 'somebody': 'tags' is missing"
+    with pytest.raises(RuntimeError, match=missing):
+        operator.import_file(file)
+    assert not named(operator.export()["users"], "somebody")

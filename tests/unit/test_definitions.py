@@ -233,12 +233,13 @@ def test_policies_may_have_the_keys_of_the_deduplication_plugin(broker: MemoryBr
     [
         (
             "users",
-            {"name": "u", "password_hash": "zz!"},
+            {"name": "u", "tags": [], "password_hash": "zz!"},
             "user 'u': its password_hash cannot be used: it is not base64",
         ),
+        ("users", {"name": "u", "password": "p"}, "user 'u': 'tags' is missing"),
         ("users", {"name": "u", "tags": 5}, "user 'u': 'tags' should be a list of texts, and is 5"),
-        ("users", {"name": "u", "limits": {"zzz": 1}}, "user 'u': Unrecognised terms"),
-        ("users", {"name": "u", "password": ""}, "user 'u': a password has 1 to"),
+        ("users", {"name": "u", "tags": "", "limits": {"zzz": 1}}, "user 'u': Unrecognised terms"),
+        ("users", {"name": "u", "tags": "", "password": ""}, "user 'u': a password has 1 to"),
         ("users", {"name": "\ud800"}, r"user '\?': it holds half of a character"),
         ("users", {}, r"users\[2\]: 'name' is missing"),
         ("vhosts", {"name": "v", "default_queue_type": "zzz"}, "virtual host 'v': there is no queue type 'zzz'"),

@@ -201,7 +201,9 @@ class Reader:
         yield from self._each("global_parameters", "global parameter", self._read_global_parameter)
 
     def _read_user(self, what: str, one: Object) -> None:
-        name, tags = _name(what, one), _tags(what, one)
+        name = _name(what, one)
+        _wanted(what, one, "tags")  # as in RabbitMQ, so that who has forgotten them does not take somebody's away
+        tags = _tags(what, one)
         check_name("user", name)
         check_tags(tags)
         limits = one.get("limits")
