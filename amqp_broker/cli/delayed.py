@@ -27,9 +27,7 @@ Headers = Annotated[
 Properties = Annotated[
     list[str] | None, typer.Option("--property", metavar="NAME=VALUE", help="With this property, as message_id.")
 ]
-JsonValues = Annotated[
-    list[str] | None, typer.Option("--json-value", metavar="PATH=VALUE", help="With this in a body that is JSON.")
-]
+JsonValues = Annotated[list[str] | None, typer.Option("--body", metavar="PATH=VALUE", help="With this in a JSON body.")]
 Ids = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Which, as 'list' shows them.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Do nothing, say how many there are.")]
 
@@ -90,7 +88,7 @@ def search(
 
     \b
     amqp-broker delayed search orders --key 'deadline.*' --header customer=17
-    amqp-broker delayed search orders --json-value order.id=4711 --json
+    amqp-broker delayed search orders --body order.id=4711 --json
     """
     wanted = _wanted(key, text, header, property_value, json_value)
     seen = control.ask(
@@ -188,7 +186,7 @@ def _wanted(
         "search": text,
         "headers": _pairs("--header", header),
         "properties": _pairs("--property", property_value),
-        "json": _pairs("--json-value", json_value),
+        "json": _pairs("--body", json_value),
     }
     return {name: value for name, value in wanted.items() if value} | ({} if key is None else {"routing_key": key})
 
