@@ -271,3 +271,22 @@ def test_a_login_that_fails(broker: BrokerUnderTest, ch: ChannelUnderTest, event
 def test_nobody_publishes_to_it(broker: BrokerUnderTest, ch: ChannelUnderTest) -> None:
     ch.publish(EVENTS, "k", b"")
     ch.expect_close(403, f"cannot publish to internal exchange '{EVENTS}' in vhost '/'", cause=Basic.Publish)
+
+
+def test_what_carries_messages_within_the_broker_is_no_network(
+    broker: BrokerUnderTest, ch: ChannelUnderTest, events: str, q: str
+) -> None:
+    process: Any = broker.process
+    operator = Operator(process)
+    ch.declare(q, durable=True)
+    listen(ch, events, "user.authentication.*", "connection.created")
+    value = {"src-uri": "amqp://guest@", "src-queue": q, "dest-uri": "amqp://guest@", "dest-queue": q}
+    operator.set_parameter("shovel", "within", value)
+    found = take(ch, events, *["user.authentication.success", "connection.created"] * 2)
+    operator.clear_parameter("shovel", "within")
+    for login, created in (found[:2], found[2:]):
+        assert {*login} - {"user_who_performed_action"} == {"name", "connection_type", "timestamp_in_ms"}
+        assert only(login, "name", "connection_type") == {"name": "guest", "connection_type": "direct"}
+        ends = ("type", "user", "host", "port", "peer_host", "peer_port")
+        assert only(created, *ends) == dict.fromkeys(ends, "unknown") | {"type": "direct", "user": "guest"}
+    assert found[1]["name"] != found[3]["name"]

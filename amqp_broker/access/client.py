@@ -13,6 +13,7 @@ from amqp_broker.access.users import TopicPatterns, TopicPermission, User
 from amqp_broker.errors import AmqpError, access_refused, not_allowed
 
 DEFAULT_EXCHANGE_IN_PATTERNS = "amq.default"
+UNKNOWN = "unknown"  # the host of who has none
 ALLOWED_MAX = 1000  # answers from elsewhere that a connection remembers
 
 
@@ -35,6 +36,7 @@ class Peer:
     our_host: str = ""  # where it has connected to; empty where there is no socket
     our_port: int = 0
     tls: Tls | None = None
+    direct_name: str = ""  # of a connection of the broker's to itself, which has no socket
 
     @classmethod
     def at(cls, host: str, port: int, our_host: str = "", our_port: int = 0) -> Peer:
@@ -42,12 +44,23 @@ class Peer:
         is_loopback = host == "::1" or host.removeprefix("::ffff:").startswith("127.")
         return cls(host, port, is_loopback, our_host=our_host, our_port=our_port)
 
+    @classmethod
+    def within(cls, name: str, user: str) -> Peer:
+        """The broker itself, in the name of a user: a direct connection, as RabbitMQ calls it.
+
+        Args:
+            name: of the connection, which no other has.
+        """
+        return cls(UNKNOWN, 0, True, certificate_name=user, our_host=UNKNOWN, direct_name=name)
+
     def __str__(self) -> str:
-        return _address(self.host, self.port)
+        return self.direct_name or _address(self.host, self.port)
 
     @property
     def connection_name(self) -> str:
         """Both ends, as RabbitMQ names a connection: ``127.0.0.1:50000 -> 127.0.0.1:5672``."""
+        if self.direct_name:
+            return self.direct_name
         return f"{self} -> {_address(self.our_host, self.our_port)}" if self.our_host else str(self)
 
 

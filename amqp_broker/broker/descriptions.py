@@ -67,6 +67,7 @@ class BindingInfo(TypedDict):
 class ConnectionInfo(TypedDict):
     """A client's open connection, of whatever protocol."""
 
+    type: str  # network, or direct for one of the broker's own
     name: str  # RabbitMQ's: ``peer -> our end``
     user_provided_name: str | None
     user: str

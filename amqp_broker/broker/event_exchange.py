@@ -99,7 +99,9 @@ class EventExchange(Onlooker):
             return
         of_connection: Mapping[str, Any] = connection.inspect()
         details = {name: of_connection[name] for name in OF_CONNECTIONS}
-        details |= {"pid": of_connection["name"], "node": self._node_name, "type": "network"}
+        details |= {"pid": of_connection["name"], "node": self._node_name, "type": of_connection["type"]}
+        if of_connection["type"] == "direct":
+            details |= {"port": "unknown", "peer_port": "unknown"}
         if of_connection["user_provided_name"] is not None:
             details["user_provided_name"] = of_connection["user_provided_name"]
         self._tell("connection.created", details, connection.user_name)

@@ -50,6 +50,7 @@ class HttpConnection:
         """Describe it."""
         peer = self._peer
         return ConnectionInfo(
+            type="network",
             name=peer.connection_name,
             user_provided_name=None,
             user=self._user_name,

@@ -6,6 +6,7 @@ administers this broker can name it; where it names nobody, it is an administrat
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
@@ -20,7 +21,6 @@ from amqp_broker.client.failures import BrokerUnreachable
 from amqp_broker.client.uri import AmqpUri
 from amqp_broker.network.memory_stream import stream_pair
 
-HERE: Final = "127.0.0.1"
 LOCAL_TIMEOUT_S: Final = 5.0
 LOCAL_BYTES_MAX: Final = 1_048_576
 
@@ -57,7 +57,8 @@ class Ends:
         virtual_host = virtual_host if uri.virtual_host is None else uri.virtual_host
         user = uri.user if uri.user is not None else self._administrator_of(virtual_host)
         ours, theirs = stream_pair(LOCAL_BYTES_MAX)
-        nursery.start_soon(self._serve_stream, theirs, Peer(HERE, 0, True, certificate_name=user))
+        peer = Peer.within(f"<direct.{secrets.token_hex(8)}>", user)
+        nursery.start_soon(self._serve_stream, theirs, peer)
         local = replace(uri, user=None, virtual_host=virtual_host, heartbeat_s=0, timeout_s=LOCAL_TIMEOUT_S)
         return connected(local, name=name, stream=ours)
 

@@ -41,6 +41,7 @@ def describe_connection(
     """
     peer = connection.peer
     return ConnectionInfo(
+        type="direct" if peer.direct_name else "network",
         name=peer.connection_name,
         user_provided_name=own_name,
         user=connection.user_name,

@@ -147,17 +147,19 @@ class Login:
         observers, peer = self._broker.observers, self._peer
         if not observers.present_for_changes:
             return
-        details: dict[str, object] = {
-            "name": self.claimed_name,
-            "connection_type": "network",
-            "host": peer.our_host,
-            "connection_name": peer.connection_name,
-            "peer_host": peer.host,
-            "peer_port": peer.port,
-            "protocol": protocol,
-            "auth_mechanism": mechanism,
-            "ssl": peer.tls is not None,
-        }
+        details: dict[str, object] = {"name": self.claimed_name, "connection_type": "network"}
+        if peer.direct_name:
+            details["connection_type"] = "direct"  # and no more is told, as in RabbitMQ
+        else:
+            details |= {
+                "host": peer.our_host,
+                "connection_name": peer.connection_name,
+                "peer_host": peer.host,
+                "peer_port": peer.port,
+                "protocol": protocol,
+                "auth_mechanism": mechanism,
+                "ssl": peer.tls is not None,
+            }
         if error:
             details["error"] = error
         observers.happened(f"user.authentication.{'failure' if error else 'success'}", details, "")

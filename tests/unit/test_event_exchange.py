@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from pamqp import commands
 
+from amqp_broker.access.client import Peer
 from amqp_broker.broker.alarms import Resource
 from amqp_broker.broker.inspection import Inspection
 from amqp_broker.broker.virtual_host_properties import Metadata
@@ -244,3 +245,16 @@ def test_clients_of_other_protocols(channel: ClientChannel) -> None:
     assert [headers["protocol"] for key, headers in events if "authentication" in key] == 2 * ["MQTT"] + 2 * ["STOMP"]
     (row,) = broker.drops.rows()
     assert (row["exchange"], row["routing_key"], row["user"], row["count"]) == ("amq.topic", "no.body", "guest", 2)
+
+
+def test_a_connection_of_the_broker_to_itself_is_direct(broker: MemoryBroker, channel: ClientChannel) -> None:
+    listen(channel, "user.authentication.*", "connection.created")
+    client = Client(broker, peer=Peer.within("<direct.1>", "guest"))
+    client.open(mechanism="EXTERNAL", response="")
+    login, created = take(channel)
+    assert login[0] == "user.authentication.success"
+    assert {"name": "guest", "connection_type": "direct"}.items() <= login[1].items()
+    assert "host" not in login[1]
+    ends = ("name", "type", "host", "port", "peer_host", "peer_port")
+    unknown = dict.fromkeys(ends, "unknown")
+    assert {end: created[1][end] for end in ends} == unknown | {"name": "<direct.1>", "type": "direct"}

@@ -56,7 +56,6 @@ def describe(call: Call, connection: OpenConnection) -> dict[str, Any] | None:
         "ssl_protocol": info["ssl_protocol"] or "",
         "ssl_cipher": info["ssl_cipher"] or "",
         "node": call.management.node,
-        "type": "network",
         "recv_cnt": 0,
         "send_cnt": 0,
         "reductions": 0,
