@@ -37,7 +37,8 @@ CALL_TIMEOUT_S: Final = 5.0
 DIGEST_BYTES: Final = 32  # of SHA-256, at the end of etcd's snapshots
 IMPORTER: Final = "importer"
 SEVERAL_JOURNALS: Final = (
-    "a journal for each shard, and a broker alone has one: move definitions over HTTP, and messages with shovels"
+    "a journal for each shard, and a broker alone has one: 'cluster backup' has all of them, for etcdctl to restore; "
+    "to move in or out, export and import definitions over HTTP, and have shovels carry the messages"
 )
 
 Progress = Callable[[int, int], None]  # bytes done, bytes in all

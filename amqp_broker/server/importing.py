@@ -45,6 +45,19 @@ async def import_in_turns(broker: Broker, document: object, virtual_host: str | 
     return definitions.counts
 
 
+async def check_in_turns(broker: Broker, document: object, virtual_host: str | None, who: str) -> None:
+    """Find out whether definitions could be had now, and change nothing.
+
+    Args: as of ``import_in_turns``.
+
+    Raises:
+        AdministrationError: something in it cannot be had.
+    """
+    for _ in DefinitionsImport(broker, document, virtual_host, who=who).check():
+        await trio.lowlevel.checkpoint()
+    await _let_go(document)
+
+
 async def _let_go(document: object) -> None:
     """To free all of a large document at once takes as long as some of what was done with it."""
     for found in document.values() if isinstance(document, dict) else ():

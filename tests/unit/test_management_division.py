@@ -115,7 +115,7 @@ async def test_users_are_the_roots_and_so_are_virtual_hosts() -> None:
     async with divided() as (client, shards):
         await declare_three(client)
         root, other = shards.servers
-        assert (await client.ask("PUT", "/api/users/ada", {"password": "p", "tags": ""})).status == 201
+        assert (await client.ask("PUT", "/api/users/ada", {"password_hash": "", "tags": ""})).status == 201
         assert root.broker.users.get("ada") is not None
         assert other.broker.users.get("ada") is None, "the directory brings it there"
         assert (await client.ask("PUT", "/api/vhosts/a", {"tracing": True})).status == 204
@@ -163,6 +163,57 @@ async def test_definitions_are_of_all_and_go_where_they_belong() -> None:
         assert (await client.ask("POST", "/api/definitions", exported)).status == 204
         assert names((await client.ask("GET", "/api/queues")).json) == ["/", "a", "b"]
         assert [len(server.broker.virtual_hosts["a"].queues) for server in shards.servers] == [0, 1]
+
+
+def of_two_hosts(**arguments: object) -> dict[str, Any]:
+    """Definitions of a new user, and of a queue in each of two virtual hosts, one of them with arguments."""
+    queue = {"name": "n", "durable": True, "auto_delete": False, "arguments": {}}
+    return {
+        "users": [{"name": "eve", "password_hash": "", "tags": ""}],
+        "queues": [{**queue, "vhost": "/"}, {**queue, "vhost": "a", "arguments": arguments}],
+    }
+
+
+def imported(shards: TwoShards) -> tuple[bool, int, int]:
+    """Whether the user is there, and how many queues are in the two virtual hosts."""
+    root, other = (server.broker for server in shards.servers)
+    is_there = root.users.get("eve") is not None
+    return is_there, len(root.virtual_hosts["/"].queues), len(other.virtual_hosts["a"].queues)
+
+
+@on_a_jumping_clock
+async def test_definitions_with_a_mistake_change_nothing_at_any_shard() -> None:
+    async with divided() as (client, shards):
+        reply = await client.ask("POST", "/api/definitions", of_two_hosts(**{"x-max-length": "long"}))
+        assert (reply.status, imported(shards)) == (400, (False, 0, 0))
+        shards.missing.add(1)
+        assert (await client.ask("POST", "/api/definitions", of_two_hosts())).status == 503
+        assert imported(shards) == (False, 0, 0)
+        shards.missing.clear()
+        assert (await client.ask("POST", "/api/definitions?dry_run=true", of_two_hosts())).status == 204
+        assert imported(shards) == (False, 0, 0)
+        assert (await client.ask("POST", "/api/definitions", of_two_hosts())).status == 204
+        assert imported(shards) == (True, 1, 1)
+
+
+@on_a_jumping_clock
+async def test_an_import_that_ends_half_way_says_so_and_goes_on_when_it_is_sent_again() -> None:
+    async with divided() as (client, shards):
+        real_refresh = shards.refresh
+
+        async def lose_one() -> None:
+            if shards.servers[0].broker.users.get("eve") is not None:
+                shards.missing.add(1)
+
+        shards.refresh = lose_one  # type: ignore[method-assign]
+        reply = await client.ask("POST", "/api/definitions", of_two_hosts())
+        assert reply.status == 503
+        assert "and what is in shard 0: import the same again" in reply.json["reason"]
+        assert imported(shards) == (True, 1, 0)
+        shards.refresh = real_refresh  # type: ignore[method-assign]
+        shards.missing.clear()
+        assert (await client.ask("POST", "/api/definitions", of_two_hosts())).status == 204
+        assert imported(shards) == (True, 1, 1)
 
 
 @on_a_jumping_clock

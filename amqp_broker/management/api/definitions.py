@@ -17,7 +17,7 @@ from amqp_broker.management.http.call import Call
 from amqp_broker.management.http.messages import Answer, as_object, bad_request, no_such_object, to_json
 from amqp_broker.management.http.router import Access, Endpoint
 from amqp_broker.server.changes import until_durable
-from amqp_broker.server.importing import import_in_turns, read_json_in_turns
+from amqp_broker.server.importing import check_in_turns, import_in_turns, read_json_in_turns
 
 NOT_IN_FILE_NAMES = re.compile(r"[^\w.@ -]", re.ASCII)
 NO_JSON = "failed_to_parse_json"
@@ -51,11 +51,12 @@ async def _exported(call: Call, virtual_host: str | None) -> AsyncIterator[bytes
 
 
 async def import_them(call: Call) -> Answer:
-    """Have all that they say, or nothing of it."""
+    """Have all that they say, or nothing of it; with ``?dry_run=true`` nothing, and say whether it could be had."""
     virtual_host = call.virtual_host().name if "vhost" in call.variables else None
     document = await read_document(call)
+    do = check_in_turns if call.request.flag("dry_run") else import_in_turns
     try:
-        await import_in_turns(call.broker, document, virtual_host, call.user.name)
+        await do(call.broker, document, virtual_host, call.user.name)
     except NotThere as error:
         raise no_such_object() from error
     except AdministrationError as error:

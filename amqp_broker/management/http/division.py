@@ -15,7 +15,7 @@ import trio
 
 from amqp_broker.management.api.lists import Listing, answer_one
 from amqp_broker.management.http.forwarding import forward, refresh
-from amqp_broker.management.http.messages import Answer, answer_json, no_such_object, to_json
+from amqp_broker.management.http.messages import Answer, HttpError, answer_json, no_such_object, to_json
 from amqp_broker.network.listeners import FORWARDED, METRICS
 from amqp_broker.server.shards import ROOT, Shards
 
@@ -310,26 +310,61 @@ class Division:
         return Answer(body=to_json(whole), headers=download_header(call))
 
     async def _import(self, call: Call) -> Answer:
-        """First what the root has, then what is in the virtual hosts, one shard after the other."""
+        """Each owner checks what is its; then first what the root has, then what is in the virtual hosts.
+
+        So nothing is changed when there is a mistake, or an owner is missing. When one is lost half-way, the others
+        have theirs: the answer says that, and the same import, sent again, does the rest.
+        """
         from amqp_broker.management.api.definitions import read_document
 
         document = await read_document(call)
         of_everything = {name: value for name, value in document.items() if name not in OF_VIRTUAL_HOSTS}
+        parts = self._parts(document)
+        parts[ROOT] = {**of_everything, **parts.get(ROOT, {})}  # new virtual hosts are known by what the root has
+        for shard, part in parts.items():
+            answer = await self._post(shard, call, part, {"dry_run": "true"})
+            if answer.status >= 300:
+                return answer
+        if call.request.flag("dry_run"):
+            return answer
         answer = await self._post(ROOT, call, of_everything)
+        if answer.status >= 300:
+            return answer
         await refresh(self._shards)
+        return await self._import_parts(call, self._parts(document))
+
+    def _parts(self, document: Row) -> dict[int, Row]:
+        """What is in virtual hosts, by the shard that has it."""
+        parts: dict[int, Row] = {}
         for shard in self._shards.numbers:
             part = {
                 section: [row for row in document[section] if self._shard_of_row(row) in (shard, None)]
                 for section in OF_VIRTUAL_HOSTS
                 if isinstance(document.get(section), list)
             }
-            if answer.status < 300 and any(part.values()):
+            if any(part.values()):
+                parts[shard] = part
+        return parts
+
+    async def _import_parts(self, call: Call, parts: Mapping[int, Row]) -> Answer:
+        answer, done = Answer(204), list[str]()
+        for shard, part in parts.items():
+            try:
                 answer = await self._post(shard, call, part)
+            except HttpError as error:
+                answer = error.answer()
+            if answer.status >= 300:
+                found = json.loads(answer.body) if answer.body else {}
+                text = f"users, permissions and virtual hosts are imported, and what is in {_shards_text(done)}"
+                way_out = "import the same again, what is there already stays as it is"
+                reason = f"shard {shard} has not imported its part: {found.get('reason')}; {text}: {way_out}"
+                raise HttpError(answer.status, str(found.get("error")), reason)
+            done.append(str(shard))
         return answer
 
-    async def _post(self, shard: int, call: Call, document: Row) -> Answer:
+    async def _post(self, shard: int, call: Call, document: Row, query: Mapping[str, str] | None = None) -> Answer:
         call.request.headers = {**call.request.headers, "content-type": "application/json"}
-        return await forward(self._shards, shard, call, body=to_json(document))
+        return await forward(self._shards, shard, call, query, body=to_json(document))
 
 
 class _Refused(Exception):
@@ -338,6 +373,10 @@ class _Refused(Exception):
     def __init__(self, answer: Answer) -> None:
         super().__init__(answer.status)
         self.answer = answer
+
+
+def _shards_text(numbers: list[str]) -> str:
+    return f"shard {', '.join(numbers)}" if numbers else "no shard"
 
 
 def _tags(call: Call) -> tuple[str, ...]:
