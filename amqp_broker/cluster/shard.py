@@ -112,6 +112,7 @@ class Shard:
         self._copies = here.copies / str(self.number)
         self._ownership = Ownership(here.etcd, here.keys, self.number, here.known.node_id)
         self._store: EtcdStore | None = None
+        self._owned_last = ""  # which node, as far as is known
         self._is_lease_sure = True
         self._stands_back_until_s = 0.0
         self._stepping_down = trio.Event()  # of the present ownership
@@ -155,6 +156,7 @@ class Shard:
         self._note("", next(iter(found.values()), b""))
 
     def _note(self, key: str, claim: bytes) -> None:
+        self._owned_last = owner_in(self._known.claim) or self._owned_last
         self._known.claim = claim
         if claim:
             if self._store is not None and claim != self._ownership.claim:
@@ -243,11 +245,12 @@ class Shard:
             return None
 
     def _place_in_line(self) -> int:
-        """How many others should try first."""
+        """How many others should try first; not who owned it last, which is dead, or stands back."""
         known = self._here.known
         orders = candidates(self._here.keys.prefix, known.owners, {known.node_id, *known.nodes})
-        order = orders.get(self.number)
-        return 0 if order is None else order.index(known.node_id)
+        order = orders.get(self.number, [])
+        before = order[: order.index(known.node_id)] if order else []
+        return len([node for node in before if node != self._owned_last])
 
     # --- owning
 

@@ -40,6 +40,7 @@ def shard_of(etcd: AsyncEtcd, known: Known) -> Shard:
         known=known,
         lease=SimpleNamespace(number=1),
         ending=trio.Event(),
+        clients=SimpleNamespace(end_links_to_others=lambda shard, owner: None),
     )
     return Shard(known.shards[0], cast(Surroundings, here))
 
@@ -80,3 +81,19 @@ async def test_who_stands_back_does_not_wait_with_its_end() -> None:
     began_s = trio.current_time()
     assert await shard._campaign(cast(Standby, SimpleNamespace(following=trio.Event()))) is None
     assert trio.current_time() - began_s < 0.1
+
+
+def test_who_owned_it_last_is_not_waited_for() -> None:
+    """It is dead, or stands back: one of the two that are left goes first."""
+    for owner in "abc":
+        places = []
+        for one in "abc":
+            known = Known(one)
+            known.nodes = {name: Node(name, name, "127.0.0.1", 1, "1", 0) for name in "abc"}
+            known.add_shard(0)
+            shard = shard_of(AsyncEtcd(), known)
+            shard._note("", f"{owner} 1".encode())
+            shard._note("", b"")
+            if one != owner:
+                places.append(shard._place_in_line())
+        assert sorted(places) == [0, 1]
