@@ -105,6 +105,18 @@ def test_killed_in_any_slice_it_is_whole(steps: int) -> None:
         assert routed(after) == QUEUES
 
 
+def test_a_password_is_hashed_before_it_counts_and_one_is_a_slice() -> None:
+    broker = DiskBroker()
+    users = [{"name": f"u{number}", "tags": "", "password": "secret"} for number in range(2)]
+    documents: list[dict[str, Any]] = [{"users": users[:count]} for count in (1, 2)]
+    one, two = (len(list(DefinitionsImport(broker, each, who="a test").check())) for each in documents)
+    assert two == one + 2  # it is read in one, and hashed in another
+    broker.handle(lambda: import_definitions(broker, documents[0], who="a test"))
+    user = broker.users.get("u0")
+    assert user is not None
+    assert user.password_hash.matches(b"secret")
+
+
 def test_killed_before_it_is_written_nothing_is_there() -> None:
     broker = DiskBroker()
     with broker.holding_writes():
