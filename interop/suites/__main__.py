@@ -14,9 +14,14 @@ from interop.suites.mqtt_brokers import kinds_of_mqtt, mqtt_broker
 from interop.suites.preparation import PreparationError, default_cache_folder
 from interop.suites.running import BrokerAsked, Results, run_suite
 from interop.suites.stomp_brokers import kinds_of_stomp, stomp_broker
+from interop.suites.stream_brokers import kinds_of_stream, stream_broker
 from interop.suites.suite import Suite
 
-STARTED_FOR = {"mqtt": (kinds_of_mqtt, mqtt_broker), "stomp": (kinds_of_stomp, stomp_broker)}
+STARTED_FOR = {
+    "mqtt": (kinds_of_mqtt, mqtt_broker),
+    "stomp": (kinds_of_stomp, stomp_broker),
+    "stream": (kinds_of_stream, stream_broker),
+}
 """By protocol: which brokers there are, and how one is started. Those of AMQP may run already."""
 
 

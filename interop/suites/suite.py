@@ -1,6 +1,6 @@
 """What a suite is: where it comes from, what it needs, how it finds the broker, and what is left out.
 
-Not here: which suites there are (catalogue.py, mqtt_catalogue.py, stomp_catalogue.py).
+Not here: which suites there are (catalogue.py, mqtt_catalogue.py, stomp_catalogue.py, stream_catalogue.py).
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class Suite:
     runs_with: str = "pytest"
     """pytest, or node: a program that writes what came of each test, as pytest does, to the file JUNIT_REPORT."""
     protocol: str = "amqp"
-    """What the suite's clients speak: amqp, mqtt or stomp. The port is that protocol's."""
+    """What the suite's clients speak: amqp, mqtt, stomp or stream. The port is that protocol's."""
     explained: Mapping[str, str] = field(default_factory=dict)
     """Of a suite that is counted and not compared: the tests that our broker fails, each with why."""
 

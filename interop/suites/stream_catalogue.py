@@ -1,0 +1,38 @@
+"""Which suites of stream clients there are. See catalogue.py, which has the others and the table of all."""
+
+from __future__ import annotations
+
+from interop.suites.suite import HERE, Commit, Folder, Setting, Suite
+
+PYTEST = ("pytest==8.4.2", "pytest-timeout==2.4.0")
+
+RSTREAM_COMMIT = Commit("https://github.com/rabbitmq-community/rstream", "b0b9f8ad47015a8a107ccb76a683230fd8dd5c14")
+
+RSTREAM = Suite(
+    name="rstream",
+    version="1.0.1",
+    source=RSTREAM_COMMIT,  # its sdist has no tests
+    requirements=("rstream==1.0.1", "pytest-asyncio==1.2.0", "requests==2.32.5", *PYTEST),
+    arguments=("tests",),
+    environment={"GITHUB_ACTIONS": "true"},  # where it skips what asks for three nodes behind a load balancer
+    settings=(
+        Setting("tests/conftest.py", "default=5552)", "default={port})"),
+        Setting("tests/test_consumer.py", "port=5552", "port={port}"),
+        Setting("tests/*.py", "port: int = 15672", "port: int = {management_port}"),
+    ),
+    protocol="stream",
+    test_timeout_s=60,
+)
+
+RBFLY = Suite(
+    name="rbfly",
+    version="0.9.0",  # the last one for Python 3.11
+    source=Folder(HERE / "rbfly_app"),
+    requirements=("rbfly==0.9.0", "--no-binary=rbfly", *PYTEST),
+    arguments=("checks.py",),
+    environment={"STREAM_URL": "rabbitmq-stream://guest:guest@{host}:{port}/"},
+    protocol="stream",
+    test_timeout_s=60,
+)
+
+STREAM_SUITES = (RSTREAM, RBFLY)
