@@ -315,10 +315,11 @@ class RabbitMQ:
         advanced: str = "[].",
         plugins: Sequence[str] = (),
         files: Mapping[str, Path] | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         """`config` is added to rabbitmq.conf, `advanced` is advanced.config; plugins are named as for
         rabbitmq-plugins; files are copied under these names to the folder that `config` calls FOLDER. Without an
-        installation it is the one of this machine's package."""
+        installation it is the one of this machine's package. `environment` takes the place of what is set here."""
         found = installation or find_rabbitmq()
         if found is None:
             raise RuntimeError("RabbitMQ is not installed: no rabbitmq-server in /usr/lib/rabbitmq/bin or on the PATH")
@@ -353,9 +354,11 @@ class RabbitMQ:
             # Without it the start script stays in between, and a signal would reach only the script.
             "RABBITMQ_ALLOW_INPUT": "1",
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-noinput -kernel inet_dist_use_interface {127,0,0,1}",
+            **(environment or {}),
         }
         self._epmd = start_process(
-            found.command("epmd", "-port", str(epmd_port), "-address", "127.0.0.1"), self._environment
+            found.command("epmd", "-port", self._environment["ERL_EPMD_PORT"], "-address", "127.0.0.1"),
+            self._environment,
         )
         self._start()
 

@@ -230,7 +230,7 @@ class ClusterOfThree:
     def _do(self, command: Sequence[str]) -> bool:
         """Have a command done at the owner; returns False where that is not yet the owner."""
         line = [sys.executable, "-m", "amqp_broker", *command, "--data-dir", str(self.owner().data_folder)]
-        return subprocess.run(line, env=our_environment(), stderr=subprocess.DEVNULL).returncode == 0
+        return subprocess.run(line, env=our_environment(), capture_output=True, check=False).returncode == 0
 
     def _value(self, key: str) -> bytes:
         answer = self.ask_etcd(messages.RANGE, messages.range_request(key.encode()))
