@@ -6,8 +6,10 @@ import { attempt, Check, Choice, Empty, Failed, Field, FormDialog, Heading, Name
 import { go, setQuery, to, useRoute } from "./route.js";
 
 const ROW = 44;
-const STEP = 20;
-const WINDOW = 80;
+// What is asked for, and drawn: some rows above those in sight, and below. While somebody scrolls, more: they are there before they are seen.
+const RESTING = { step: 20, window: 80 };
+const SCROLLING = { step: 40, window: 160 };
+const SETTLED_MS = 400;
 const SKELETON = 8;
 const NAME = { key: "name", sort: "name", label: "Queue", class: "c-name" };
 
@@ -111,16 +113,22 @@ export function Queues() {
   const hosts = useVirtualHosts();
   const columns = chosenOf(query.columns ?? localStorage.getItem(KEPT));
   const body = useRef(null);
-  const [first, setFirst] = useState(0);
+  const [{ first, window: size }, setPlace] = useState({ first: 0, window: RESTING.window });
+  const known = useRef({ rows: [] }); // what was seen before: it stands in until what is now is here
   useEffect(() => {
     let frame = 0;
+    let settled = 0;
+    const look = ({ step, window: rows }) => {
+      if (!body.current) return;
+      const at = Math.floor(Math.max(0, -body.current.getBoundingClientRect().top) / ROW);
+      const next = Math.max(0, Math.floor(at / step) * step - step);
+      setPlace((place) => (place.first === next && place.window === rows ? place : { first: next, window: rows }));
+    };
     const scrolled = () => {
       cancelAnimationFrame(frame);
-      frame = requestAnimationFrame(() => {
-        if (!body.current) return;
-        const hidden = Math.max(0, -body.current.getBoundingClientRect().top);
-        setFirst(Math.max(0, Math.floor(hidden / ROW / STEP) * STEP - STEP));
-      });
+      frame = requestAnimationFrame(() => look(SCROLLING));
+      clearTimeout(settled);
+      settled = setTimeout(() => look(RESTING), SETTLED_MS);
     };
     window.addEventListener("scroll", scrolled, { passive: true });
     window.addEventListener("resize", scrolled);
@@ -128,19 +136,25 @@ export function Queues() {
       window.removeEventListener("scroll", scrolled);
       window.removeEventListener("resize", scrolled);
       cancelAnimationFrame(frame);
+      clearTimeout(settled);
     };
   }, []);
   const filters = { vhost: query.vhost, name: query.name, use_regex: query.regex, type: query.type, state: query.state, sort: query.sort, sort_reverse: query.reverse };
-  const { data, error, isStale } = useLive(withQuery("/api/x/queues", { ...filters, offset: first, limit: WINDOW }));
+  const { data, error, isStale } = useLive(withQuery("/api/x/queues", { ...filters, offset: first, limit: size }));
+  const order = JSON.stringify(filters);
+  if (data && !isStale) {
+    if (known.current.order !== order) known.current = { order, rows: [] };
+    data.items.forEach((queue, n) => (known.current.rows[data.offset + n] = queue));
+  }
   const filtered = data?.filtered ?? 0;
   useEffect(() => {
-    if (data && !isStale && first >= filtered) setFirst(0);
+    if (data && !isStale && first && first >= filtered) setPlace({ first: 0, window: size });
   }, [filtered, first, isStale]);
   const isFiltered = query.vhost || query.name || query.type || query.state;
   const clear = () => setQuery({ vhost: "", name: "", type: "", state: "", regex: "" });
   const visible = [];
   if (!data && !error) visible.push(...Array(SKELETON).keys());
-  if (data) for (let at = first; at < Math.min(first + WINDOW, filtered); at += 1) visible.push(at);
+  if (data) for (let at = first; at < Math.min(first + size, filtered); at += 1) visible.push(at);
   return (
     <>
       <Heading title="Queues"><button class="primary" onClick={() => setQuery({ add: "true" })}>Add a queue</button></Heading>
@@ -174,7 +188,7 @@ export function Queues() {
             })}
           </div>
           <div class="q-body" role="rowgroup" ref={body} style={{ height: `${Math.max(filtered, data ? 0 : SKELETON) * ROW}px` }}>
-            {visible.map((at) => <Row key={at} at={at} queue={data?.items[at - data.offset]} showHost={!query.vhost && hosts.length > 1} columns={columns} />)}
+            {visible.map((at) => <Row key={at} at={at} queue={known.current.rows[at]} showHost={!query.vhost && hosts.length > 1} columns={columns} />)}
           </div>
         </div>
       )}
