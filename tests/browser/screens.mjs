@@ -77,6 +77,13 @@ describe("what can be done", () => {
     await page.getByRole("heading", { level: 1, name: "failed" }).waitFor();
   });
 
+  it("what carries nothing is wrong, too, and says why", async () => {
+    await go(page, "#/", "Overview");
+    await page.locator(".problems a", { hasText: "old-broker" }).getByText(/cannot be reached/).waitFor();
+    await page.locator(".problems a", { hasText: "old-broker" }).click();
+    await page.getByRole("heading", { level: 1, name: "Shovels" }).waitFor();
+  });
+
   it("queues are found, the filter stands in the address, and a name is never HTML", async () => {
     await go(page, "#/queues", "Queues");
     await page.keyboard.press("/");
@@ -464,8 +471,7 @@ describe("what can be done", () => {
     await page.getByRole("dialog", { name: "Keys" }).waitFor();
     await page.keyboard.press("Escape");
     await page.keyboard.press("Control+k");
-    await page.getByRole("combobox", { name: /a screen/ }).waitFor();
-    await page.keyboard.type("invoices");
+    await page.keyboard.type("invoices"); // at once: nothing that is typed is lost
     await page.getByRole("option", { name: /invoices/ }).first().waitFor();
     await page.keyboard.press("Enter");
     await page.getByRole("heading", { level: 1, name: "invoices" }).waitFor();

@@ -292,6 +292,40 @@ async def test_what_is_wrong_now_is_told() -> None:
 
 
 @on_a_jumping_clock
+async def test_what_was_lost_lately_and_what_carries_nothing_is_wrong_too() -> None:
+    async with managing() as managed:
+        client = await managed.administrator()
+        full = {"arguments": {"x-max-length": 1}}
+        await client.ask("PUT", "/api/queues/%2F/full", full)
+        message = {"properties": {}, "routing_key": "full", "payload": "x", "payload_encoding": "string"}
+        for _ in range(3):
+            await client.ask("POST", "/api/exchanges/%2F/amq.default/publish", message)
+        for name in ("one", "two"):
+            policy = {"pattern": "^x", "definition": {"max-length": 9}, "priority": 2}
+            await client.ask("PUT", f"/api/policies/%2F/{name}", policy)
+        nobody = {"src-uri": "amqp://127.0.0.1:1", "src-queue": "a", "dest-uri": "amqp://", "dest-queue": "b"}
+        await client.ask("PUT", "/api/parameters/shovel/%2F/s", {"value": nobody})
+
+        async def found() -> dict[str, dict[str, Any]]:
+            problems = (await client.ask("GET", "/api/x/problems")).json["problems"]
+            return {problem["kind"]: problem for problem in problems}
+
+        while "shovel" not in await found():
+            await trio.sleep(0.01)
+        problems = await found()
+        assert problems["dropped"] == {
+            "kind": "dropped", "severity": "mild", "vhost": "/", "queue": "full", "reason": "maxlen", "count": 2
+        }  # fmt: skip
+        tie = problems["policies_tie"]
+        assert (tie["policy"], tie["other"]) == ("two", "one")
+        assert (problems["shovel"]["name"], problems["shovel"]["severity"]) == ("s", "mild")
+        assert "cannot be reached" in problems["shovel"]["reason"]
+        await client.ask("DELETE", "/api/parameters/shovel/%2F/s")
+        assert set(await found()) == {"dropped", "policies_tie", "waiting"}
+        await client.stream.aclose()
+
+
+@on_a_jumping_clock
 async def test_what_is_in_a_stream_waits_for_nobody() -> None:
     async with managing() as managed:
         client = await managed.administrator()

@@ -12,15 +12,24 @@ const WORDS = {
   memory_alarm: () => ["Memory is short: publishers are held back", "Consume what waits, or give the broker more memory.", to("nodes")],
   disk_alarm: () => ["The disk is nearly full: publishers are held back", "Free some space; publishing goes on by itself.", to("nodes")],
   blocked_connections: (one) => [`${plural(one.count, "connection")} blocked`, "They publish, and wait until the alarm is over.", to("connections")],
-  unroutable: (one) => [`${rate(one.rate)}/s dropped: no queue takes them`, "See which exchange and routing key.", to("drops")],
+  unroutable: (one) => [`${rate(one.rate)}/s dropped: no queue takes them`, one.exchange === undefined || one.exchange === null ? "See which exchange and routing key." : <>Most are published to <Name empty="the default exchange">{one.exchange}</Name> with the key <Name empty="(empty)">{one.routing_key}</Name>.</>, to("drops")],
+  dropped: (one) => [<>{count(one.count)} {LOST[one.reason] ?? one.reason}</>, null, toQuery(to("drops"), { reason: one.reason })],
+  policies_tie: (one) => [<>Policy <Name>{one.policy}</Name> counts for nothing: <Name>{one.other}</Name> has its pattern and its priority</>, null, to("policies")],
+  shovel: (one) => [<>Shovel <b><Name>{one.name}</Name></b> carries nothing</>, <Name>{one.reason}</Name>, to("shovels")],
+  link: (one) => [<>The federation of <b><Name>{one.name}</Name></b> has a link that is down</>, <Name>{one.reason}</Name>, to("federation")],
   growing: (one) => [<>{count(one.count)} waiting, nobody consumes, {rate(one.rate)}/s more</>, null, to("queues", one.vhost, one.queue)],
   waiting: (one) => [<>{count(one.count)} waiting, nobody consumes</>, null, to("queues", one.vhost, one.queue)],
   unacknowledged: (one) => [<>{count(one.count)} delivered, none acknowledged lately</>, null, to("queues", one.vhost, one.queue)],
 };
+const LOST = {
+  expired: "lost: expired, without a dead-letter exchange", maxlen: "lost: pushed out by the length limit", rejected: "lost: rejected, without a dead-letter exchange",
+  delivery_limit: "lost: delivered too often", refused: "refused: the queue is full", dead_letter_unroutable: "lost: its dead-letter exchange leads nowhere", cycle: "lost: they came back to where they had died",
+};
 const MORE = {
-  growing: { state: "stuck", sort: "in", reverse: "true" },
-  waiting: { state: "stuck", sort: "messages_ready", reverse: "true" },
-  unacknowledged: { state: "unacknowledged", sort: "messages_unacknowledged", reverse: "true" },
+  dropped: ["drops", {}], policies_tie: ["policies", {}], shovel: ["shovels", {}], link: ["federation", {}],
+  growing: ["queues", { state: "stuck", sort: "in", reverse: "true" }],
+  waiting: ["queues", { state: "stuck", sort: "messages_ready", reverse: "true" }],
+  unacknowledged: ["queues", { state: "unacknowledged", sort: "messages_unacknowledged", reverse: "true" }],
 };
 
 function Problems() {
@@ -28,7 +37,7 @@ function Problems() {
   if (error) return <Failed error={error} />;
   if (!data) return <div class="problems calm"><span class="bone" /></div>;
   if (!data.problems.length)
-    return <div class="problems calm"><Sign kind="ok">Nothing is wrong</Sign><span class="quiet">No alarm, no queue without consumers, nobody who does not acknowledge.</span></div>;
+    return <div class="problems calm"><Sign kind="ok">Nothing is wrong</Sign><span class="quiet">No alarm, no queue without consumers, nobody who does not acknowledge, nothing lost.</span></div>;
   const seen = {};
   const shown = data.problems.filter((one) => (seen[one.kind] = (seen[one.kind] ?? 0) + 1) <= SHOWN);
   return (
@@ -38,7 +47,7 @@ function Problems() {
         {shown.map((one) => {
           const [words, hint, where] = (WORDS[one.kind] ?? (() => [one.kind, null, "#/"]))(one);
           return (
-            <li key={`${one.kind} ${one.vhost} ${one.queue}`}>
+            <li key={[one.kind, one.vhost, one.queue, one.reason, one.name, one.policy].join(" ")}>
               <a href={where}>
                 <Sign kind={one.severity} />
                 {one.queue !== undefined && <b><Name>{one.queue}</Name></b>}
@@ -48,7 +57,7 @@ function Problems() {
           );
         })}
         {Object.entries(data.totals).filter(([, total]) => total > SHOWN).map(([kind, total]) => (
-          <li class="more"><a href={toQuery(to("queues"), MORE[kind] ?? {})}>{count(total - SHOWN)} more like {kind === "unacknowledged" ? "these" : "that"}</a></li>
+          <li class="more"><a href={toQuery(to(MORE[kind]?.[0] ?? "queues"), MORE[kind]?.[1] ?? {})}>{count(total - SHOWN)} more like {kind === "unacknowledged" ? "these" : "that"}</a></li>
         ))}
       </ul>
     </div>

@@ -110,6 +110,7 @@ function Palette({ onClose }) {
   const [found, setFound] = useState([]);
   const [at, setAt] = useState(0);
   const wanted = text.trim().toLowerCase();
+  const begins = (entry) => Number(entry.label.toLowerCase().startsWith(wanted)); // those come first
   useEffect(() => {
     if (!wanted) {
       setFound([]);
@@ -125,7 +126,7 @@ function Palette({ onClose }) {
         setFound([
           ...queues.items.map((one) => ({ label: one.name, kind: "queue", vhost: one.vhost, where: ["queues", one.vhost, one.name] })),
           ...exchanges.items.map((one) => ({ label: one.name || "(default)", kind: "exchange", vhost: one.vhost, where: ["exchanges", one.vhost, one.name || "amq.default"] })),
-        ]);
+        ].sort((a, b) => begins(b) - begins(a)));
     }, 120);
     return () => {
       ended = true;

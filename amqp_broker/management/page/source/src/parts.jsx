@@ -1,5 +1,5 @@
 // What every screen is made of: signs, tables, fields, dialogs, notes. Text of others is only ever shown as text.
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { ask, me, withQuery, useLive, usePolled } from "./api.js";
 import { count } from "./format.js";
 import { setQuery, useRoute } from "./route.js";
@@ -281,9 +281,7 @@ export const Arguments = ({ table, empty = "none" }) => {
 /** Something in front of the page; Escape closes it. */
 export function Dialog({ title, onClose, children, wide }) {
   const ref = useRef(null);
-  useEffect(() => {
-    ref.current.showModal();
-  }, []);
+  useLayoutEffect(() => ref.current.showModal(), []); // at once: what is typed next is for it
   return (
     <dialog ref={ref} class={wide ? "wide" : ""} aria-label={title} onClose={onClose} onClick={(event) => event.target === ref.current && onClose()}>
       <div class="dialog-inside">

@@ -127,7 +127,7 @@ function Getting({ vhost, name, onFound, onClose }) {
       <form class="form" onSubmit={submitted}>
         <p>This takes messages out of the queue. To look without touching them, open <a href={toQuery(to("queues", vhost, name), { tab: "messages" })} onClick={onClose}>Messages</a>.</p>
         <Field label="How many"><input name="count" type="number" min="1" max="100" value="1" /></Field>
-        <Field label="Then"><select name="ackmode"><option value="ack_requeue_true">put them back, marked as redelivered</option><option value="ack_requeue_false">acknowledge: they are gone</option><option value="reject_requeue_false">reject: dead-letter or drop</option></select></Field>
+        <Field label="Then" wide><select name="ackmode"><option value="ack_requeue_true">put them back, marked as redelivered</option><option value="ack_requeue_false">acknowledge: they are gone</option><option value="reject_requeue_false">reject: dead-letter or drop</option></select></Field>
         {error && <Failed error={error} />}
         <footer><button type="button" onClick={onClose}>Cancel</button><button class="primary">Get</button></footer>
       </form>
