@@ -17,8 +17,9 @@ from amqp_broker.logs import log_event
 from amqp_broker.management.http import looking
 from amqp_broker.management.http.sessions import SESSIONS_MAX, UNUSED_S, Sessions
 from amqp_broker.management.page.assets import BUILT
+from amqp_broker.server.shovels.supervisor import shovels_of
 from tests.support.managed import HttpClient, Managed, managing
-from tests.support.served import on_a_jumping_clock
+from tests.support.served import on_a_jumping_clock, until
 
 SOURCE = Path(__file__).parents[2] / "amqp_broker" / "management" / "page" / "source"
 PAGE_BYTES_MAX = 200_000
@@ -310,8 +311,7 @@ async def test_what_was_lost_lately_and_what_carries_nothing_is_wrong_too() -> N
             problems = (await client.ask("GET", "/api/x/problems")).json["problems"]
             return {problem["kind"]: problem for problem in problems}
 
-        while "shovel" not in await found():
-            await trio.sleep(0.01)
+        await until(lambda: any(shovel["reason"] for shovel in shovels_of(managed.broker).all()))
         problems = await found()
         assert problems["dropped"] == {
             "kind": "dropped", "severity": "mild", "vhost": "/", "queue": "full", "reason": "maxlen", "count": 2
