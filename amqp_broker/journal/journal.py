@@ -290,6 +290,8 @@ class SegmentJournal:
     def take_reclaim(self) -> SegmentReclaim | None:
         if self._reclaim is not None or not self._may_reclaim or self._failure:
             return None
+        if self._must_sync and self._synced_position < self._written_position:
+            return None  # it was found before that there is something to free, and it is not synced yet
         segments = self._index.segments
         chosen = choose_segments(segments[:-1], self._segment_bytes)
         if not chosen:

@@ -2,8 +2,8 @@
 
 While one batch is on its way to the disk the next one gathers, so the more there is to do, the more each sync does.
 Where a confirm means a sync, a batch is synced as it is written if anybody waits for anything. Nobody waits for a
-publish without confirms, nor for an acknowledgement: these are written at once as well, so that the end of the process
-costs nothing, and synced a little later.
+publish without confirms, nor for an acknowledgement: these gather for a moment, because what is consumed meanwhile is
+never written, then they are written, and synced a little later.
 Space is freed one bounded step at a time: when there is nothing else to write, while a batch waits for space, and, once
 the files take more than they should, so many steps after each batch that they do not grow further.
 
@@ -39,7 +39,9 @@ from amqp_broker.server.sync_times import SyncTimes
 from amqp_broker.settings import Settings
 
 FULL_DISK_RETRY_S = 1.0
-SYNC_DELAY_S = 0.2  # at most, of what nobody waits for; so a sync is a few in a second, however many batches there are
+WRITE_DELAY_S = 0.05  # at most, of what nobody waits for
+GATHERED_BYTES_MAX = 4_194_304  # more of that is written at once, and less where that makes clients wait
+SYNC_DELAY_S = 0.15  # at most, from then on; so a sync is a few in a second, however many batches there are
 UNSYNCED_BYTES_MAX = 16_777_216  # about: whoever comes to wait for a sync waits for all that was written before
 STEPS_AFTER_BATCH = 2  # at least, when space has to be freed; and one more for each so many bytes of the batch
 BYTES_FOR_STEP = 131_072  # half of what a step copies, because it frees at least as much as it copies
@@ -63,6 +65,8 @@ class JournalFlusher:
         self._is_kept_by_sync = settings.fsync == "always"
         interval_s = settings.fsync_interval_ms / 1000
         self._sync_delay_s = {"always": SYNC_DELAY_S, "interval": interval_s, "never": math.inf}[settings.fsync]
+        self._gathered_bytes_max = min(GATHERED_BYTES_MAX, settings.journal_pending_bytes_max // 2)
+        self._write_due_s = math.inf  # for what gathers although the thread has nothing to do
         self._sync_due_s = math.inf  # for what was written and is not synced
         self._unsynced_bytes = 0
         self._is_syncing = False  # the present batch is synced as it is written
@@ -88,7 +92,9 @@ class JournalFlusher:
         return self._refused is not None or self._journal.is_short_of_space
 
     def has_work(self) -> None:
-        """Write what has gathered, as soon as the thread has time; before ``run`` and behind it, it stays gathered."""
+        """Write what has gathered, as soon as the thread has time, or a moment later when nobody waits for it; before
+        ``run`` and behind it, it stays gathered.
+        """
         if self._is_running:
             self._go_on()
 
@@ -116,9 +122,10 @@ class JournalFlusher:
             await self._thread.end()
 
     async def _wait(self) -> None:
-        """Sleep until something has to be seen to, or a sync becomes due; if it is, it comes after the job, if any."""
-        comes_after_job = self._has_job and trio.current_time() >= self._sync_due_s
-        with trio.move_on_at(math.inf if comes_after_job else self._sync_due_s):
+        """Sleep until something has to be seen to, or becomes due; if it is due, it comes after the job, if any."""
+        due_s = min(self._write_due_s, self._sync_due_s)
+        comes_after_job = self._has_job and trio.current_time() >= due_s
+        with trio.move_on_at(math.inf if comes_after_job else due_s):
             await self._attention.wait()
 
     # --- one job after the other
@@ -133,6 +140,10 @@ class JournalFlusher:
                 if self._free_space():
                     return
                 self._steps_owed = 0
+            if self._may_gather():
+                self._free_space()
+                return
+            self._write_due_s = math.inf
             batch = self._next_batch()
             if batch is not None:
                 self._write(batch)
@@ -171,6 +182,19 @@ class JournalFlusher:
         self._attention.set()
 
     # --- batches
+
+    def _may_gather(self) -> bool:
+        """Whether there is something to write, but nobody who waits for it, and it is not due yet."""
+        broker = self._broker
+        if broker.awaiting_commit or broker.awaiting_write or self._refused is not None:
+            return False
+        if not broker.durability.is_dirty or self._journal.pending_bytes > self._gathered_bytes_max:
+            return False
+        now_s = trio.current_time()
+        if self._write_due_s == math.inf:
+            self._write_due_s = now_s + WRITE_DELAY_S
+            self._attention.set()
+        return now_s < min(self._write_due_s, self._sync_due_s)
 
     def _next_batch(self) -> Batch | None:
         if self._refused is None:

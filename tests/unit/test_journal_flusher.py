@@ -26,7 +26,7 @@ from amqp_broker.server import journal_flusher
 from amqp_broker.server.clock import SystemClock
 from amqp_broker.server.disk_thread import DiskThread, Job
 from amqp_broker.server.driver import ServerDriver
-from amqp_broker.server.journal_flusher import SYNC_DELAY_S, JournalFlusher
+from amqp_broker.server.journal_flusher import SYNC_DELAY_S, WRITE_DELAY_S, JournalFlusher
 from amqp_broker.server.memory_limit import available_memory
 from amqp_broker.server.resources import watch_resources, with_memory_limits
 from amqp_broker.settings import Settings
@@ -128,7 +128,43 @@ async def test_at_an_interval_what_was_written_is_synced_without_more_to_write()
 
 
 @in_trio
-async def test_what_nobody_waits_for_is_written_at_once_and_synced_a_little_later() -> None:
+async def test_what_nobody_waits_for_is_written_a_moment_later() -> None:
+    async with serving() as served:
+        await served.kept(served.change())
+        served.change()
+        await trio.sleep(WRITE_DELAY_S * 0.9)
+        assert served.found() == {"/", "0-"}
+        await trio.sleep(WRITE_DELAY_S)
+        await served.written(served.change())  # by then the thread has done what it was given before
+        assert served.found() >= {"/", "0-", "1-"}
+
+
+@in_trio
+async def test_what_is_gone_in_the_meantime_is_never_written() -> None:
+    async with serving() as served:
+        await served.kept(served.change())
+        used_bytes = served.files.used_bytes
+        for _ in range(20):
+            virtual_host = a_virtual_host(served.broker, "x" * SEGMENT_BYTES)
+            keep_virtual_host(served.broker.durability, virtual_host)
+            served.broker.handle(nothing_more)
+            await trio.sleep(WRITE_DELAY_S / 30)
+            served.broker.durability.forget(virtual_host)
+        await served.kept(served.change())
+        assert served.files.used_bytes == used_bytes
+
+
+@in_trio
+async def test_much_that_nobody_waits_for_is_written_at_once() -> None:
+    async with serving(Settings(journal_pending_bytes_max=20_000)) as served:
+        await served.kept(served.change())
+        began_s = trio.current_time()
+        await served.written(served.change(10_001))
+        assert trio.current_time() == began_s
+
+
+@in_trio
+async def test_what_nobody_waits_for_is_synced_a_little_later() -> None:
     async with serving() as served:
         await served.kept(served.change())
         position = served.change()
@@ -335,7 +371,9 @@ async def test_space_is_freed_while_a_batch_waits_for_space() -> None:
         files.capacity_bytes = files.used_bytes + 4096  # enough to copy what is live, too little for what comes
         for each in large:
             broker.durability.forget(each)
+        broker.awaiting_commit[nothing_more] = None
         broker.handle(nothing_more)  # this is on its way to the disk when the batch gathers for which there is no space
+        del broker.awaiting_commit[nothing_more]
         await served.kept(served.change(SEGMENT_BYTES))
         assert not served.flusher.is_disk_full
 
