@@ -86,20 +86,21 @@ class Queue(QueueContract):
         arguments: QueueArguments,
     ) -> None:
         super().__init__(name, durable, arguments)
+        # What each message asks for stands together, in memory as well: of ten thousand queues none is in a cache.
         self.virtual_host = virtual_host
+        self.consumers = self.make_consumers()
+        self.counts = QueueCounts()
+        self.past: Past | None = None  # in ``replayable.py``; asked for each persistent message
+        self.keeps_transient = False  # whether ``keeps`` may be true of a transient message: asked for each of those
+        self.is_changed = False
+        self.unacknowledged_count = 0
         self.auto_delete = auto_delete
         self.owner = owner
         self.table = table
         self.declared = arguments
         self.in_force: InForce | None = None  # the policies
-        self.past: Past | None = None  # in ``replayable.py``; asked for each persistent message
         self.tell_apart(self.make_bands())
-        self.consumers = self.make_consumers()
-        self.counts = QueueCounts()
-        self.unacknowledged_count = 0
-        self.keeps_transient = False  # whether ``keeps`` may be true of a transient message: asked for each of those
         self.is_deleted = False
-        self.is_changed = False
         self.askers: list[Callable[[], None]] | None = None  # who got ``QueueBusy``, and waits
         self._had_consumers = False
         self._unused_timer: UnusedTimer | None = None

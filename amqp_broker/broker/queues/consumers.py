@@ -121,12 +121,13 @@ class Consumer:
 class Consumers:
     """All the consumers of one queue, which take turns."""
 
-    __slots__ = ("_all", "_highest", "_levels", "no_ack_count")
+    __slots__ = ("_all", "_highest", "_levels", "_only", "no_ack_count")
 
     def __init__(self) -> None:
         self._all: dict[Consumer, None] = {}
         self._levels: SortedDict[int, deque[Consumer]] | None = None  # by falling priority; made with the first one
         self._highest: deque[Consumer] | None = None  # the first of the levels: asking the dictionary takes long
+        self._only: Consumer | None = None  # who is there alone, as most often: asking the level takes long as well
         self.no_ack_count = 0  # of those that want no acknowledgements
 
     def __len__(self) -> int:
@@ -171,13 +172,9 @@ class Consumers:
 
     def next_ready(self) -> Consumer | None:
         """Whose turn it is; None when nobody is ready. It has had its turn with that."""
-        level = self._highest
-        if level:
-            consumer = level[0]
-            if consumer.is_ready:  # the usual case, once a message
-                if len(level) > 1:
-                    level.rotate(-1)
-                return consumer
+        only = self._only
+        if only is not None and only.is_ready:  # the usual case, once a message
+            return only
         next_consumer = self.first_ready()
         if self._highest is not None:
             self._highest.rotate(-1)
@@ -193,6 +190,7 @@ class Consumers:
                     return consumer
                 level.popleft()
                 consumer.is_parked = True
+                self._note_only()
             self._drop_level(consumer.priority)
         return None
 
@@ -211,12 +209,15 @@ class Consumers:
             level = levels[-consumer.priority] = deque()
             self._highest = levels.peekitem(0)[1]
         level.append(consumer)
+        self._note_only()
 
     def _leave_level(self, consumer: Consumer) -> None:
         level = self._levels.get(-consumer.priority) if self._levels is not None else None
         if level is not None and consumer in level:
             level.remove(consumer)
-            if not level:
+            if level:
+                self._note_only()
+            else:
                 self._drop_level(consumer.priority)
 
     def _drop_level(self, priority: int) -> None:
@@ -224,3 +225,8 @@ class Consumers:
         if levels is not None:
             del levels[-priority]
             self._highest = levels.peekitem(0)[1] if levels else None
+            self._note_only()
+
+    def _note_only(self) -> None:
+        highest = self._highest
+        self._only = highest[0] if highest is not None and len(highest) == 1 else None
