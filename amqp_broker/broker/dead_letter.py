@@ -26,9 +26,10 @@ class DeathReason(StrEnum):
     EXPIRED = "expired"
     MAXLEN = "maxlen"
     DELIVERY_LIMIT = "delivery_limit"
+    DUPLICATE = "duplicate"  # the queue takes a value once at a time; it goes to no dead-letter exchange
 
 
-DEATH_REASONS = frozenset(str(reason) for reason in DeathReason)
+DEATH_REASONS = frozenset(str(reason) for reason in DeathReason) - {"duplicate"}  # as they stand in x-death
 
 
 def dead_lettered(

@@ -31,6 +31,7 @@ class DropReason(StrEnum):
     REJECTED = "rejected"
     DELIVERY_LIMIT = "delivery_limit"
     REFUSED = "refused"  # the queue was full, and refuses publishes then
+    DUPLICATE = "duplicate"  # the queue takes a value of a header once at a time (``queues/deduplicating.py``)
     DEAD_LETTER_UNROUTABLE = "dead_letter_unroutable"  # the dead-letter exchange led nowhere
     CYCLE = "cycle"  # a dead letter that came back to a queue where it had died
     PURGED = "purged"

@@ -41,6 +41,7 @@ BODY_BYTES_MAX: Final = 1024
 WAITING: Final = "waiting"
 DELIVERED: Final = "delivered"
 REFUSED: Final = "refused"
+DUPLICATE: Final = "duplicate"
 STATE_OF: Final = {
     "acknowledged": "acknowledged",
     "rejected": DELIVERED,  # until it is told how it died
@@ -261,7 +262,7 @@ class MessageTraces(Onlooker):
         if self._wanted.virtual_host is not None and event.queue.virtual_host.name != self._wanted.virtual_host:
             return
         key = _key(event.queue, event.message.header, event.message.body)
-        for trace in self._at.get(key, ()):
+        for trace in () if event.reason == DUPLICATE else self._at.get(key, ()):  # which is not one that is there
             if not state or trace.states.get(event.queue.name) == state:
                 self._apply(event, trace, key)
                 return

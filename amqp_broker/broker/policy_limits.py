@@ -14,6 +14,7 @@ SETTINGS: Final = {
     "refused": ("max-length", "max-length-bytes", "overflow"),
     "expired": ("message-ttl",),
     "delivery_limit": ("delivery-limit",),
+    "duplicate": ("x-message-deduplication",),
 }
 
 
@@ -39,6 +40,8 @@ def policy_behind(in_force: InForce | None, now: QueueArguments, declared: Queue
 def _differs(now: QueueArguments, declared: QueueArguments, reason: str) -> bool:
     if reason in ("maxlen", "refused"):
         return now.length_max != declared.length_max or now.length_bytes_max != declared.length_bytes_max
+    if reason == "duplicate":
+        return now.takes_once != declared.takes_once
     if reason == "expired":
         return now.message_ttl_ms != declared.message_ttl_ms
     return reason == "delivery_limit" and now.delivery_limit != declared.delivery_limit

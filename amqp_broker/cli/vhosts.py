@@ -15,7 +15,9 @@ Tags = Annotated[list[str] | None, typer.Option("--tag", metavar="TAG", help="Fo
 DefaultQueueType = Annotated[
     str | None,
     typer.Option(
-        "--default-queue-type", metavar="TYPE", help="Of durable queues declared without one: classic, quorum, or none."
+        "--default-queue-type",
+        metavar="TYPE",
+        help="Of durable queues declared without one: classic, quorum, stream or none.",
     ),
 ]
 Limit = Annotated[str | None, typer.Option(metavar="NUMBER", help="Most at the same time; none for no limit.")]

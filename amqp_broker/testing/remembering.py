@@ -60,7 +60,7 @@ class Remembering(Onlooker):
 
     def died(self, queue: Queue, message: Message, reason: DeathReason, passage: Passage | None) -> None:
         """Remember a dead letter; where a queue has no dead-letter exchange, a death is no publish."""
-        if queue.arguments.dead_letter_exchange is not None:
+        if queue.arguments.dead_letter_exchange is not None and reason is not DeathReason.DUPLICATE:
             letter = _lost_letter(queue, message, reason) if passage is None else _letter(queue, reason, passage)
             self._watch.of(queue.virtual_host.name).remembered.add(letter)
 

@@ -12,6 +12,7 @@ from pamqp import commands
 
 from amqp_broker.broker.problems import NotValid
 from amqp_broker.broker.queues.classic import VALUE_EFFORT
+from amqp_broker.broker.traced_messages import Wanted
 from tests.support.client import Client, ClientChannel
 from tests.support.disk_broker import DiskBroker, small_pages
 from tests.support.memory_broker import MemoryBroker
@@ -300,6 +301,23 @@ def test_what_is_on_the_disk_when_a_policy_comes_counts_when_it_is_read() -> Non
             broker.read_pages()
         publish(channel, 19, delivery_mode=2)
         assert channel.message_count("q") == 1
+
+
+@pytest.mark.parametrize("is_policy", [True, False])
+def test_a_duplicate_is_counted_and_a_trace_tells_it(
+    broker: MemoryBroker, channel: ClientChannel, is_policy: bool
+) -> None:
+    channel.declare("q", {"x-dead-letter-exchange": "amq.fanout"} | ({} if is_policy else ONCE))
+    if is_policy:
+        set_policy(broker, ONCE)
+    broker.message_traces.start(Wanted(), "a test")
+    for _ in range(3):
+        publish(channel, "a", b"the same")
+    (row,) = broker.drops.rows()
+    assert (row["reason"], row["queue"], row["count"]) == ("duplicate", "q", 2)
+    assert row["policy"] == ("p" if is_policy else None)
+    states = [trace["outcome"] for trace in broker.message_traces.traces()]
+    assert states == ["duplicate", "duplicate", "waiting"]  # the last one first
 
 
 @pytest.mark.parametrize("value", ["true", 1, None])

@@ -222,7 +222,7 @@ class ClassicQueue(ReplayableQueue):
     def publish(self, message: Message) -> bool:
         values = self._held_values
         if values is not None and not values.take(message):
-            self.forget(message)
+            self._drop_duplicate(message)
             return True
         if self.is_changed and self._catches_up_first:
             # What could go before it came neither counts nor lets it go first.
@@ -252,6 +252,13 @@ class ClassicQueue(ReplayableQueue):
         if self._may_expire and (has_dropped or backlog.head() is message):
             self._expire_head()
         return True
+
+    def _drop_duplicate(self, message: Message) -> None:
+        """There is another one with its value: it is confirmed, and goes nowhere."""
+        self.dropped([message], DeathReason.DUPLICATE)
+        if self.virtual_host.observers.present:
+            self.virtual_host.observers.died(self, message, DeathReason.DUPLICATE, None)
+        self.forget(message)
 
     def keeps(self, is_persistent: bool) -> bool:
         if not is_persistent or not self.durable:
