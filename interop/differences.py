@@ -34,6 +34,21 @@ DIFFERENCES: dict[str, Difference] = {
             source="rabbit_channel:check_resource_access/4 and its permission_cache; measured, both happen",
         ),
         Difference(
+            topic="client-id-in-a-pattern",
+            rabbitmq="an MQTT client's identifier that stands for `{client_id}` in a topic permission is a part of the "
+            "pattern: a client that calls itself `.*` may use any topic",
+            ours="it matches itself and nothing else",
+            why="A client chooses its identifier, so it would choose its permissions as well.",
+            source="rabbit_auth_backend_internal:expand_topic_permission/2; measured",
+        ),
+        Difference(
+            topic="stomp-error-receipt",
+            rabbitmq="an ERROR of STOMP does not say which receipt its frame had asked for",
+            ours="it has the header `receipt-id`",
+            why="A client that waits for a receipt learns that none will come.",
+            source="STOMP 1.2, ERROR: the header should be there; measured",
+        ),
+        Difference(
             topic="tune-refusal",
             rabbitmq="connection.tune-ok outside the limits: silence, and the socket ends after 3 s; the log says why",
             ours="connection.close 530 `NOT_ALLOWED - negotiated channel_max = 2048 is higher than the maximum allowed "

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import socket
 import time
 from typing import NamedTuple, Self
 
 from interop import raw_client
+from interop.mqtt_client import Stream, connect
 
 PATIENCE_S = raw_client.REPLY_TIMEOUT_S
 
@@ -23,13 +23,13 @@ class StompClient:
     """A connection.
 
     Args:
-        port: of 127.0.0.1.
+        port: of 127.0.0.1; or a stream that is there.
         version: what is offered in CONNECT; none for no CONNECT.
         headers: more of CONNECT's.
     """
 
-    def __init__(self, port: int, version: str = "1.2", **headers: str) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S)
+    def __init__(self, port: int | Stream, version: str = "1.2", **headers: str) -> None:
+        self._socket: Stream = port if not isinstance(port, int) else connect(port)
         self._data = b""
         self.connected: StompFrame | None = None
         if version:
@@ -73,6 +73,15 @@ class StompClient:
         frame = self.take()
         assert frame.command == "ERROR", frame
         return frame.headers["message"], frame.body.decode()
+
+    def is_refused(self) -> bool:
+        """Whether the broker sends an ERROR, or closes the connection; waits for one of them."""
+        while (frame := self._cut()) is None:
+            part = self._socket.recv(65_536)
+            if not part:
+                return True
+            self._data += part
+        return frame.command == "ERROR"
 
     def is_ended(self) -> bool:
         """Whether the broker closes the connection; waits for that."""

@@ -233,3 +233,16 @@ def test_headers_of_amqp_that_a_client_of_stomp_may_not_read(
     said = set(frame.headers) - {"subscription", "destination", "message-id", "redelivered", "content-length"}
     assert said == ({"note"} if broker.differs("headers-that-stomp-cannot-say") else {"note", "ack", "latin", ""})
     assert frame.headers["message-id"].startswith("T_s@@")
+
+
+def test_an_error_names_the_receipt_of_its_frame(broker: BrokerUnderTest, stomp: StompClient) -> None:
+    for command, headers in (
+        ("SEND", {"destination": "nowhere/x"}),
+        ("UNSUBSCRIBE", {"id": "7"}),
+        ("COMMIT", {"transaction": "t"}),
+        ("SUBSCRIBE", {"destination": "/amq/queue/missing", "id": "0"}),
+    ):
+        stomp.send(command, receipt="r", **headers)
+        error = stomp.take()
+        expected = "r" if broker.differs("stomp-error-receipt") else None
+        assert (error.command, error.headers.get("receipt-id")) == ("ERROR", expected)

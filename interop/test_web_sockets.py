@@ -5,22 +5,17 @@ RabbitMQ has a port for each protocol, ours one for all; both are started anew, 
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
-from typing import Self
 
 import pytest
-from websockets.client import ClientProtocol
-from websockets.frames import Frame, Opcode
+from websockets.frames import Opcode
 from websockets.protocol import State
-from websockets.typing import Subprotocol
-from websockets.uri import parse_uri
 
 from interop import brokers
 from interop.brokers import Choice
-from interop.raw_client import REPLY_TIMEOUT_S
 from interop.started_brokers import StartedBrokers
 from interop.under_test import BrokerUnderTest
+from interop.web_socket import WebSocket
 
 CONFIG = """\
 mqtt.listeners.tcp = none
@@ -32,66 +27,6 @@ web_mqtt.tcp.port = {mqtt}
 """
 MQTT_CONNECT = b"\x10\x10\x00\x04MQTT\x04\x02\x00\x00\x00\x04inte"
 STOMP_CONNECT = b"CONNECT\naccept-version:1.2\nhost:/\nlogin:guest\npasscode:guest\n\n\0"
-
-
-class WebSocket:
-    """A client's end.
-
-    Args:
-        port: of 127.0.0.1.
-        path: what is asked for.
-        offered: sub-protocols.
-    """
-
-    def __init__(self, port: int, *offered: str, path: str = "/ws") -> None:
-        self._socket = socket.create_connection(("127.0.0.1", port), timeout=REPLY_TIMEOUT_S)
-        names = [Subprotocol(name) for name in offered] or None
-        self.protocol = ClientProtocol(parse_uri(f"ws://127.0.0.1:{port}{path}"), subprotocols=names)
-        self.protocol.send_request(self.protocol.connect())
-        self._flush()
-        self.frames: list[Frame] = []
-        while self.protocol.state is State.CONNECTING and self.protocol.handshake_exc is None:
-            self._read()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._socket.close()
-
-    def send(self, data: bytes, *, text: bool = False) -> None:
-        """Send one message."""
-        if text:
-            self.protocol.send_text(data)
-        else:
-            self.protocol.send_binary(data)
-        self._flush()
-
-    def take(self) -> Frame:
-        """The next frame of a message."""
-        while not self.frames:
-            assert self._read(), "the broker has closed the connection"
-        return self.frames.pop(0)
-
-    def _read(self) -> bool:
-        try:
-            data = self._socket.recv(65_536)
-        except ConnectionResetError:
-            data = b""
-        if not data:
-            self.protocol.receive_eof()
-            return False
-        self.protocol.receive_data(data)
-        self._flush()
-        opcodes = (Opcode.TEXT, Opcode.BINARY)
-        received = self.protocol.events_received()
-        self.frames += [one for one in received if isinstance(one, Frame) and one.opcode in opcodes]
-        return True
-
-    def _flush(self) -> None:
-        for data in self.protocol.data_to_send():
-            if data:
-                self._socket.sendall(data)
 
 
 class WithWebSockets(StartedBrokers):
