@@ -2,7 +2,7 @@
 # environment is built once and again only when pyproject.toml changes.
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-examples lint format interop suites fuzz fuzz-bytes bench bench-compare wheel wheel-compiled man page browser pictures cluster-torture clean
+.PHONY: help serve test test-examples lint format interop suites fuzz fuzz-bytes bench bench-compare wheel wheel-compiled man page browser codecs pictures cluster-torture clean
 
 # The first Python on this machine that is new enough.
 PYTHON ?= $(shell for candidate in python3.11 python3.12 python3.13 python3 python; do \
@@ -45,6 +45,7 @@ help:
 	@echo 'make man       the manual page, build/amqp-broker.1'
 	@echo 'make page      the management page'"'"'s assets, from their sources (needs node 20 and npm)'
 	@echo 'make browser   the page in a real browser: chromium, axe-core (needs node 20 and npm)'
+	@echo 'make codecs    MQTT and STOMP against npm'"'"'s codecs, by random packets and frames (needs node 20 and npm)'
 	@echo 'make pictures  pictures of the page, in docs/pictures/'
 	@echo 'make wheel-compiled   the wheel with compiled layers, in dist/ (needs a C compiler)'
 	@echo 'COMPILED=1     with serve, test, interop, suites, fuzz, bench-compare: on that build; with bench: that as well'
@@ -107,6 +108,9 @@ build/page/.installed: $(PAGE)/source/package-lock.json
 
 browser: $(VENV)/.develop-stamp build/browser/.installed
 	@$(RUN) -m tests.browser --test --test-reporter=spec tests/browser/screens.mjs tests/browser/devices.mjs
+
+codecs: $(VENV)/.develop-stamp $(BUILT) build/browser/.installed
+	@$(ENVIRONMENT) $(RUN) -m $(PYTEST) tests/properties/test_mqtt_packets_in_node.py tests/properties/test_stomp_frames_in_node.py $(ARGS)
 
 pictures: $(VENV)/.develop-stamp build/browser/.installed
 	@HOSTILE_NAME=mail.bounced $(RUN) -m tests.browser tests/browser/pictures.mjs docs/pictures

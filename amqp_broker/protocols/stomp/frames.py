@@ -1,7 +1,7 @@
 """Frames on the wire: a byte stream cut into frames, and frames written (STOMP 1.2, "STOMP Frames").
 
 A line may end with CR LF in every version, as with RabbitMQ; between frames line ends and zero bytes mean nothing, so a
-heart-beat is no frame. Header names and values are escaped in every version, but for CONNECT. Knows no command.
+heart-beat is no frame. Header names and values are escaped in every version, but for those of CONNECT and CONNECTED.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ HEADERS_MAX: Final = 1_000
 NUL: Final = 0
 RETURN: Final = 13
 BETWEEN_FRAMES: Final = b"\r\n\0"
-UNESCAPED_COMMANDS: Final = ("CONNECT", "STOMP")  # they are read the same whichever version comes of it
+UNESCAPED_COMMANDS: Final = ("CONNECT", "STOMP", "CONNECTED")  # they are read the same whichever version comes of it
 COMMANDS_WITH_LENGTH: Final = ("SEND",)  # content-length counts in these, as with RabbitMQ
 HEART_BEAT: Final = b"\n"
 
@@ -237,4 +237,14 @@ def encode_headers(headers: Headers) -> bytes:
 def encode_frame(command: str, headers: Headers, body: bytes = b"") -> bytes:
     """A whole frame, with the line end behind it that RabbitMQ sends too. An empty body has no length."""
     length = b"content-length:%d\n" % len(body) if body else b""
-    return b"%b\n%b%b\n%b\0\n" % (command.encode(), encode_headers(headers), length, body)
+    lines = _unescaped_lines(headers) if command in UNESCAPED_COMMANDS else encode_headers(headers)
+    return b"%b\n%b%b\n%b\0\n" % (command.encode(), lines, length, body)
+
+
+def _unescaped_lines(headers: Headers) -> bytes:
+    """The lines of a frame that is not escaped; what ends a line cannot be said there, and is left out."""
+    lines = []
+    for name, value in headers.items():
+        line = f"{name}:{value}".replace("\r", "").replace("\n", "")
+        lines.append(line.encode("utf-8", "surrogateescape") + b"\n")
+    return b"".join(lines)
