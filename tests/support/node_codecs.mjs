@@ -1,5 +1,6 @@
 // Reads and writes frames of MQTT and STOMP with npm's libraries: a case a line on stdin, its answer a line on stdout.
-// A case is {codec, version, read: [base64...]} or {codec, version, write: [packet...]}; bytes are {"bytes": base64}.
+// A case is {codec, version, read: [bytes...]} or {codec, version, write: [packet...]}; bytes are a text of base64 behind
+// a null character, which no text of these protocols has.
 
 import { createRequire } from 'node:module'
 import { createInterface } from 'node:readline'
@@ -44,11 +45,11 @@ const codecs = {
 
 function toJson (name, value) {
   const found = this[name] // before Buffer's own toJSON
-  return Buffer.isBuffer(found) ? { bytes: found.toString('base64') } : value
+  return Buffer.isBuffer(found) ? `\0${found.toString('base64')}` : value
 }
 
 function fromJson (name, value) {
-  return typeof value?.bytes === 'string' ? Buffer.from(value.bytes, 'base64') : value
+  return typeof value === 'string' && value.startsWith('\0') ? Buffer.from(value.slice(1), 'base64') : value
 }
 
 function answer ({ codec, version, read, write }) {

@@ -67,14 +67,18 @@ class NodeCodecs:
         self._process.stdin.flush()
         line = self._process.stdout.readline()
         assert line, "node has ended: it says why on the standard error"
-        answers = json.loads(line, object_hook=_from_json)
+        answers = _from_json(json.loads(line))
         return [Refused(answer["error"]) if "error" in answer else answer["value"] for answer in answers]
 
 
-def _to_json(value: object) -> dict[str, str]:
+def _to_json(value: object) -> str:
     assert isinstance(value, bytes), value
-    return {"bytes": base64.b64encode(value).decode()}
+    return f"\0{base64.b64encode(value).decode()}"
 
 
-def _from_json(found: dict[str, Any]) -> Any:
-    return base64.b64decode(found["bytes"]) if found.keys() == {"bytes"} else found
+def _from_json(found: Any) -> Any:
+    if isinstance(found, dict):
+        return {name: _from_json(value) for name, value in found.items()}
+    if isinstance(found, list):
+        return [_from_json(value) for value in found]
+    return base64.b64decode(found[1:]) if isinstance(found, str) and found.startswith("\0") else found
