@@ -304,9 +304,10 @@ class Shard:
             copies = KeptCopies(RealFiles(self._copies / secrets.token_hex(4), is_direct=False))
             copies.load(store)
         files = KeptFiles(store, copies.local, f"etcd {self._here.keys.prefix}")
+        verified = copies.verified
         files.adopt(copies)
         files.remove_nameless()
-        journal = cast(Journal, SegmentJournal(files, self._here.settings.segment_size_bytes))
+        journal = cast(Journal, SegmentJournal(files, self._here.settings.segment_size_bytes, verified=verified))
         server.open(journal)
         return journal
 

@@ -35,6 +35,7 @@ LOAD_TIMEOUT_S: Final = 5.0  # of one page
 PAUSE_S: Final = 0.1
 LOOK_S: Final = 1.0  # how often it is asked whether the member that is watched still answers
 AGAIN_PAUSE_S: Final = 5.0
+VERIFY_PAUSE_S: Final = 0.2  # between one full segment and the next
 PATIENCE_S: Final = 3.0  # without a change, until a takeover reads the store instead
 ANSWERS_MAX: Final = 64  # of a watch, not applied yet; then it begins again where it was
 INLINE_BYTES: Final = 65_536  # so little is written without another thread
@@ -72,6 +73,7 @@ class Standby:
                 async with trio.open_nursery() as nursery:
                     etcd = EtcdClient(self._configuration.addresses, CALL_TIMEOUT_S, nursery)
                     nursery.start_soon(self._notice_silence, etcd)
+                    nursery.start_soon(self._verify)
                     while True:
                         await self._follow_once(etcd)
                         await trio.sleep(PAUSE_S)
@@ -182,6 +184,16 @@ class Standby:
     def _tell(self) -> None:
         self._moved.set()
         self._moved = trio.Event()
+
+    async def _verify(self) -> None:
+        """Check the segments that are full, one after the other, so that a takeover need not."""
+        while True:
+            await trio.sleep(VERIFY_PAUSE_S)
+            copies = self._copies
+            name = copies.next_to_verify() if copies is not None else None
+            if copies is not None and name is not None:
+                with suppress(OSError):  # then it is read when its turn comes
+                    await trio.to_thread.run_sync(copies.verify, name, abandon_on_cancel=True)
 
     async def _notice_silence(self, etcd: EtcdClient) -> None:
         """A watch of a member that is cut off would wait forever: a call that fails ends its connection."""

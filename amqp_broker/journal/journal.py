@@ -11,6 +11,7 @@ given; any thread may `read`. A batch that was handed over stays readable until 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 
 from amqp_broker.explanations import system_reason
@@ -37,12 +38,20 @@ class SegmentJournal:
         files: the folder; nobody else uses it meanwhile.
         segment_bytes: the size of a full segment; the first ones are smaller. Only new segments take notice of it.
         reserve_bytes: how much space is set aside for acknowledgements on a full disk; 0 sets none aside.
+        verified: the names of segments that this process has read before to their ends, and found intact.
     """
 
-    def __init__(self, files: FileSystem, segment_bytes: int = SEGMENT_BYTES_DEFAULT, reserve_bytes: int = 0) -> None:
+    def __init__(
+        self,
+        files: FileSystem,
+        segment_bytes: int = SEGMENT_BYTES_DEFAULT,
+        reserve_bytes: int = 0,
+        verified: AbstractSet[str] = frozenset(),
+    ) -> None:
         if segment_bytes < SEGMENT_BYTES_MIN:
             raise ValueError(f"a segment of {segment_bytes} bytes is too small: at least {SEGMENT_BYTES_MIN}")
         self._files = files
+        self._verified = verified
         self._segment_bytes = segment_bytes
         self._reserve = Reserve(files, reserve_bytes) if reserve_bytes else None
         self._index = Index()
@@ -66,7 +75,7 @@ class SegmentJournal:
     def recover(self, progress: Progress | None = None) -> Iterator[list[LiveRecord]]:
         if self._writer is not None:
             raise RuntimeError("a journal is recovered once")
-        recovery = Recovery(self._files)
+        recovery = Recovery(self._files, self._verified)
         try:
             yield from recovery.run(progress)
         except OSError as error:

@@ -11,7 +11,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
 
+from amqp_broker.journal.failures import FormatNotSupported, JournalDamaged
 from amqp_broker.journal.files import File, FileSystem
+from amqp_broker.journal.segments import BadBlock, SegmentReader, segment_numbers
 
 NAMES: Final = "f/"
 PIECES: Final = "d/"
@@ -51,6 +53,9 @@ class Kept:
     cut_to: int | None = None  # the least size that it was truncated to since the last sync
     dirty: list[tuple[int, int]] = field(default_factory=list)  # what was written since: from where to where
     is_removed: bool = False
+    changes: int = 0  # how often the store has told one
+    verified_at: int = -1  # what ``changes`` was when all of it was read to see whether it is intact
+    is_intact: bool = False  # at that time
 
 
 class KeptCopies:
@@ -118,6 +123,7 @@ class KeptCopies:
         elif key.startswith(PIECES):
             file_id, _, ending = key.removeprefix(PIECES).partition("/")
             kept = self._file(file_id)
+            kept.changes += 1
             if ending == SIZE_KEY:
                 kept.size = kept.kept_size = int.from_bytes(value, "big")
                 kept.local.truncate(kept.size)
@@ -135,11 +141,46 @@ class KeptCopies:
             kept = self._files.get(file_id)
             if kept is None:
                 return
+            kept.changes += 1
             if ending != SIZE_KEY:
                 kept.pieces.pop(int(ending, 16), None)
             if ending == SIZE_KEY or (not kept.pieces and kept.kept_size < 0):
                 del self._files[file_id]
                 self.local.remove(file_id)
+
+    # --- what a start would check
+
+    def next_to_verify(self) -> str | None:
+        """The first of the segments that is full, and was not read as it is now."""
+        names = sorted(name for name in self.names if segment_numbers(name) is not None)
+        return next((name for name in names[:-1] if not self._was_read(name)), None)
+
+    def verify(self, name: str) -> None:
+        """Read a segment to its end, as the journal does when it starts; may be done in another thread.
+
+        What is damaged, or has not come as a whole yet, the start is to find itself.
+
+        Raises:
+            OSError: the copy cannot be read.
+        """
+        kept = self._file(self.names[name])
+        changes = kept.changes
+        try:
+            for _ in SegmentReader(_OneFile(name, kept.local), name).blocks():
+                pass
+            kept.is_intact = True
+        except (BadBlock, JournalDamaged, FormatNotSupported):
+            kept.is_intact = False
+        kept.verified_at = changes
+
+    @property
+    def verified(self) -> frozenset[str]:
+        """The segments that are intact and have not changed since they were read."""
+        return frozenset(name for name in self.names if self._was_read(name) and self._file(self.names[name]).is_intact)
+
+    def _was_read(self, name: str) -> bool:
+        kept = self._file(self.names[name])
+        return kept.verified_at == kept.changes
 
     def _file(self, file_id: str) -> Kept:
         kept = self._files.get(file_id)
@@ -159,3 +200,17 @@ class KeptCopies:
                 kept.cut_to = kept.size  # a truncation came only half: it is done before the file grows again
         named = {kept.file_id for kept in files.values()}
         return files, sorted(set(self._files) - named)
+
+
+class _OneFile:
+    """A copy under the name that its file has in the store, for who reads it."""
+
+    def __init__(self, name: str, file: File) -> None:
+        self._name = name
+        self._file = file
+
+    def open(self, name: str) -> File:
+        return self._file
+
+    def full_name(self, name: str) -> str:
+        return name

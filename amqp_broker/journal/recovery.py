@@ -14,6 +14,7 @@ from array import array
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from itertools import repeat
 from typing import NamedTuple
 
@@ -116,10 +117,12 @@ class Recovery:
 
     Args:
         files: the journal's folder.
+        verified: the names of segments that this process has read before to their ends, and found intact.
     """
 
-    def __init__(self, files: FileSystem) -> None:
+    def __init__(self, files: FileSystem, verified: AbstractSet[str] = frozenset()) -> None:
         self._files = files
+        self._verified = verified
         self.segments: list[Segment] = []
         self.next_reference = 1
         self.number = 0
@@ -135,7 +138,8 @@ class Recovery:
             FormatNotSupported: a segment of another format.
         """
         names, leftovers = list_segments(self._files)
-        readers = [SegmentReader(self._files, name) for name in names]
+        verified = self._verified - set(names[-1:])  # the last one has no end yet
+        readers = [SegmentReader(self._files, name, is_verified=name in verified) for name in names]
         self.segments = [_segment(reader, name) for reader, name in zip(readers, names, strict=True)]
         end = find_end(readers[-1]) if readers else None
         # The last segment may lack its seal; all others have one.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 from zlib import crc32
 
 from amqp_broker.journal.blocks import (
@@ -23,7 +23,7 @@ from amqp_broker.journal.blocks import (
     find_block_headers,
 )
 from amqp_broker.journal.failures import FormatNotSupported, JournalDamaged
-from amqp_broker.journal.files import FileSystem
+from amqp_broker.journal.files import File
 
 SEGMENT_MAGIC = b"journal\n"
 FORMAT_VERSION = 1
@@ -36,6 +36,7 @@ SEGMENT_HEADER_BYTES = 64
 _CRC_OFFSET = SEGMENT_HEADER_BYTES - _CRC.size
 _NAME = re.compile(r"(\d{10})-(\d{10})\.segment")
 _READ_BYTES = 1024 * 1024
+_LARGE_BLOCK_BYTES = 64 * 1024  # so much is passed over in the file, and not read with what comes before
 
 IS_REWRITTEN = 1
 """The segment holds what was left of others: its references have gaps."""
@@ -96,21 +97,32 @@ class BadBlock(Exception):
         self.reason = reason
 
 
+class Opening(Protocol):
+    """The part of a ``FileSystem`` that reading needs."""
+
+    def open(self, name: str) -> File:
+        """Open a file."""
+
+    def full_name(self, name: str) -> str:
+        """The name as an operator would look for it."""
+
+
 class SegmentReader:
-    """Reads one segment. Everything it returns was checked against its CRC.
+    """Reads one segment. Everything it returns was checked against its CRC, now or before.
 
     Args:
         files: where the segment is.
         name: its file's name.
-
         is_header_needed: whether a damaged header is an error; else what the file's name says takes its place.
+        is_verified: whether this process has read all of it before, and it has not changed since.
 
     Raises:
         JournalDamaged: the header is not what was written.
         FormatNotSupported: the header is of another version.
     """
 
-    def __init__(self, files: FileSystem, name: str, *, is_header_needed: bool = True) -> None:
+    def __init__(self, files: Opening, name: str, *, is_header_needed: bool = True, is_verified: bool = False) -> None:
+        self._is_verified = is_verified
         self.full_name = files.full_name(name)
         self.file = files.open(name)
         self.size_bytes = self.file.size()
@@ -140,22 +152,25 @@ class SegmentReader:
             raise JournalDamaged(self.full_name, 0, f"the file's name is not that of its header, {header.name}")
         return header
 
-    def read(self, offset: int, size: int) -> bytes:
-        """Up to so many bytes from an offset, through a window of a megabyte."""
+    def read(self, offset: int, size: int, window_bytes: int = _READ_BYTES) -> bytes:
+        """Up to so many bytes from an offset, through a window."""
         start = offset - self._window_start
         if start < 0 or start + size > len(self._window):
-            self._window = self.file.read_at(offset, max(size, _READ_BYTES))
+            self._window = self.file.read_at(offset, max(size, window_bytes))
             self._window_start = offset
             start = 0
         return self._window[start : start + size]
 
-    def block_header(self, offset: int) -> BlockHeader:
+    def block_header(self, offset: int, window_bytes: int = _READ_BYTES) -> BlockHeader:
         """The block header at an offset.
+
+        Args:
+            window_bytes: how much is read with it, where it was not read with what came before.
 
         Raises:
             BadBlock: there is none.
         """
-        data = self.read(offset, BLOCK_HEADER_BYTES)
+        data = self.read(offset, BLOCK_HEADER_BYTES, window_bytes)
         header = decode_block_header(data)
         if header is not None:
             return header
@@ -190,7 +205,7 @@ class SegmentReader:
         payload = self.read(offset + BLOCK_HEADER_BYTES, header.length_bytes)
         if len(payload) < header.length_bytes:
             raise BadBlock(offset, "the file ends inside a block")
-        if crc32(payload) != header.payload_crc:
+        if not self._is_verified and crc32(payload) != header.payload_crc:
             raise BadBlock(offset, "a block fails its checksum")
         return header, payload
 
@@ -223,8 +238,10 @@ class SegmentReader:
             BadBlock: where the blocks end without a seal.
         """
         offset = SEGMENT_HEADER_BYTES
+        window_bytes = BLOCK_HEADER_BYTES
         while offset != end:
-            header = self.block_header(offset)
+            header = self.block_header(offset, window_bytes)
+            window_bytes = _READ_BYTES if header.length_bytes < _LARGE_BLOCK_BYTES else BLOCK_HEADER_BYTES
             if header.flags & IS_SEAL:
                 return
             if header.flags & HOLDS_DROPS:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
 
 from amqp_broker.journal.failures import FormatNotSupported, JournalDamaged, JournalFailed
+from amqp_broker.journal.files import File
 from amqp_broker.journal.journal import SegmentJournal
 from amqp_broker.journal.memory_files import MemoryFiles, PowerLoss
-from amqp_broker.journal.segments import SegmentHeader, segment_name
+from amqp_broker.journal.recovery import drops_in, find_end
+from amqp_broker.journal.segments import SegmentHeader, SegmentReader, segment_name
 from tests.unit.journal_helpers import SEGMENT_BYTES, commit, live_payloads, opened, reclaim_all
 
 
@@ -191,3 +195,63 @@ def test_what_a_failed_sync_left_only_in_memory_is_written_again(seed: int) -> N
     files.lose_power()
     _, found = opened(files)
     assert live_payloads(found) == [b"one", b"two" * 400]
+
+
+class CountingFile:
+    """A file that says how much of it was read, under any name."""
+
+    is_read_soon = False
+
+    def __init__(self, file: File) -> None:
+        self._file = file
+        self.read_bytes = 0
+
+    def open(self, name: str) -> File:
+        return cast(File, self)
+
+    def full_name(self, name: str) -> str:
+        return name
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        data = self._file.read_at(offset, size)
+        self.read_bytes += len(data)
+        return data
+
+    def size(self) -> int:
+        return self._file.size()
+
+
+def test_what_large_blocks_hold_is_not_read_to_find_drops() -> None:
+    files = MemoryFiles()
+    journal, _ = opened(files, 8 * 1024 * 1024)
+    references = []
+    for _ in range(20):
+        references.append(journal.put(1, bytes(200_000)))
+        commit(journal)
+    journal.drop_many(references[:2])
+    commit(journal)
+    found, read_bytes = [], 0
+    for name in files.names():
+        file = CountingFile(files.open(name))
+        reader = SegmentReader(file, name)
+        end = find_end(reader).offset
+        read_bytes -= file.read_bytes
+        found += [list(drops_in(block)) for block in reader.drops(end)]
+        read_bytes += file.read_bytes
+    assert found == [[(reference, 1) for reference in references[:2]]]
+    assert read_bytes < 100_000, "of four millions"
+
+
+@pytest.mark.parametrize("place", [0, -1])
+def test_what_was_verified_is_not_checked_again_but_for_the_last_segment(place: int) -> None:
+    files = journal_of(*([bytes([number]) * 1500] for number in range(1, 10)))
+    name = sorted(files.names())[place]
+    body = b"\1\1\1" if place == 0 else b"\x09\x09\x09"
+    changed(files, name, files.content(name).index(body), b"?")
+    verified = frozenset(files.names())
+    journal = SegmentJournal(files, SEGMENT_BYTES, verified=verified)
+    found = [record for records in journal.recover() for record in records]
+    assert len(found) == (9 if place == 0 else 8), "a torn tail is cut"
+    if place == 0:
+        with pytest.raises(JournalDamaged, match="checksum"):
+            opened(files)
