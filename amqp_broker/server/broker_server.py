@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -90,9 +89,8 @@ class BrokerServer:
         self.started_s = self.ending_since_s = time.monotonic()
         self._clock = clock or SystemClock()
         self._broker = broker
-        self._errand_count = 0
-        self.shovels = Shovels(self._serve_errand)
-        self.federation = Federation(self._serve_errand)
+        self.shovels = Shovels(self.serve_stream)
+        self.federation = Federation(self.serve_stream)
         if broker is not None:
             self._carry_for(broker)
         self._driver = driver or ServerDriver()
@@ -343,11 +341,6 @@ class BrokerServer:
         finally:
             self._http_clients -= 1
             await trio.aclose_forcefully(stream)
-
-    async def _serve_errand(self, stream: trio.abc.Stream, peer: Peer) -> None:
-        """Have a conversation of a shovel or a link with its own broker; a number in place of the port names it."""
-        self._errand_count += 1
-        await self.serve_stream(stream, replace(peer, port=self._errand_count))
 
     async def serve_stream(
         self, stream: trio.abc.Stream, peer: Peer, protocol: str = AMQP, beginning: Beginning | None = None

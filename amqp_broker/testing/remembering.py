@@ -81,7 +81,7 @@ class Remembering(Onlooker):
 
     def closed(self, connection: OpenConnection, channel: Channel | None, reason: str) -> None:
         """Remember who has left channels of AMQP 0-9-1 open; elsewhere the end of a connection is that of all in it."""
-        if not isinstance(connection, Connection):
+        if not isinstance(connection, Connection) or connection.peer.direct_name:  # a shovel's is no client's
             return
         is_there = self._broker.virtual_hosts.get(connection.virtual_host_name) is connection.virtual_host
         if channel is not None or connection in self._watch.ended_by_test or not is_there:

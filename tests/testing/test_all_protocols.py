@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
+from amqp_broker.access.client import Peer
 from amqp_broker.protocols.amqp10.performatives import TRANSFER
 from amqp_broker.protocols.mqtt.packet_writing import encode_client_packet
 from amqp_broker.protocols.mqtt.packets import Publish, Subscribe, Subscription
 from amqp_broker.testing import Broker
+from amqp_broker.testing.remembering import Remembering
+from amqp_broker.testing.watch import Watch
 from interop.amqp10_client import Amqp10Client
 from interop.stream_client import StreamClient
 from tests.support.amqp10_client import message
+from tests.support.client import Client
+from tests.support.memory_broker import MemoryBroker
 from tests.support.stomp_client import frame_bytes
 from tests.testing import test_mqtt, test_stomp
 
@@ -93,3 +99,17 @@ def test_what_a_client_of_another_protocol_was_told_is_among_the_errors() -> Non
         assert b"not_found" in test_stomp.receive(client)
         (error,) = broker.errors
         assert error.startswith("404 NOT_FOUND - no exchange 'nope'")
+
+
+@pytest.mark.parametrize("is_direct", [True, False])
+def test_what_the_broker_itself_leaves_open_is_no_clients(is_direct: bool) -> None:
+    broker, watch = MemoryBroker(), Watch(10)
+    broker.observers.add(Remembering(broker, watch))
+    peer = Peer.within("<direct.1>", "guest") if is_direct else Peer.at("127.0.0.1", 50_000)
+    client = Client(broker, peer=peer)
+    login: dict[str, Any] = {"mechanism": "EXTERNAL", "response": ""} if is_direct else {}
+    client.open(**login)
+    client.channel()
+    client.connection.lost("its shovel was removed")
+    broker.settle()
+    assert watch.of("/").channels_left_open == ([] if is_direct else ["127.0.0.1:50000"])
