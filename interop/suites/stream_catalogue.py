@@ -18,10 +18,10 @@ RSTREAM = Suite(
     settings=(
         Setting("tests/conftest.py", "default=5552)", "default={port})"),
         Setting("tests/test_consumer.py", "port=5552", "port={port}"),
+        Setting("rstream/*.py", "port: int = 5552", "port: int = {port}"),  # what tests leave out
         Setting("tests/*.py", "port: int = 15672", "port: int = {management_port}"),
     ),
     protocol="stream",
-    test_timeout_s=60,
 )
 
 RBFLY = Suite(
