@@ -54,6 +54,7 @@ class Broker(Contents):
         self.awaiting_write: dict[Callable[[], None], None] = {}  # called when the journal has written more
         self.awaiting_commit: dict[Callable[[], None], None] = {}  # the same, for whom something must be kept first
         self.administration = Administration(self)
+        self.refused_commands: dict[tuple[str, int], int] = {}  # how many, by protocol and the code of the answer
         self.dropped_message_count = 0  # of messages that the journal held, but not their queues
         self._is_handling = False
         self._piece_began_ms = NOT_ASKED_YET

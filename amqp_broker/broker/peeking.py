@@ -44,6 +44,7 @@ SLICE_DELIVERIES: Final = 10_000  # of other queues, which are only passed by
 IDENTIFYING_BYTES: Final = 4_096
 
 Steps: TypeAlias = Generator[Sequence[int], Sequence[bytes | None], None]
+StepsToAnswer: TypeAlias = Generator[Sequence[int], Sequence[bytes | None], bool]
 """A walk. Each step says which of the journal's records are to be sent to the next one, None for one that is gone. With
 none it only lets others have their turn.
 """
@@ -262,18 +263,19 @@ class Peek:
                 entries = entries_of(extent, some, decoder) if len(some) == len(payloads) else []
                 self._place += not entries  # they went while they were read
             for entry in entries:
-                if self._look_at_entry(stream, entry):
+                if (yield from self._look_at_entry(stream, entry)):
                     return
                 yield ()
 
-    def _look_at_entry(self, stream: StreamQueue, entry: Message) -> bool:
+    def _look_at_entry(self, stream: StreamQueue, entry: Message) -> StepsToAnswer:
         """Look at what is in an entry, from the present place on; whether that is enough."""
-        messages: Iterable[Message] = [entry]
+        messages: Iterable[Message | None] = [entry]
         end_offset = entry.position + 1
         if isinstance(entry, StreamBlock):
-            messages, end_offset = entry.opened(stream.virtual_host.entry_forms(), None), entry.end_offset
+            messages, end_offset = entry.opened(stream.virtual_host.entry_forms(), None, self._place), entry.end_offset
         for message in messages:
-            if message.position < self._place:
+            if message is None:
+                yield ()
                 continue
             if self._is_enough():
                 return True

@@ -10,6 +10,7 @@ import trio
 
 from amqp_broker.management import slices
 from amqp_broker.management.api import streams as endpoints
+from amqp_broker.protocols.stream import codes
 from interop.stream_client import data_section
 from tests.support.managed import managing
 from tests.support.served import on_a_jumping_clock
@@ -84,6 +85,37 @@ async def test_others_have_their_turn_while_many_are_described(
         await client.stream.aclose()
     assert len(rows) == len(described_in) == 3
     assert len(set(described_in)) > 1  # of two that go on at once either may be first, but not twice in a row
+
+
+@on_a_jumping_clock
+async def test_commands_that_are_refused_are_counted() -> None:
+    async with managing(stream_port=0) as managed:
+        client = await managed.administrator()
+
+        async def counts() -> dict[str, int]:
+            lines = (await client.ask("GET", "/metrics")).body.decode().splitlines()
+            found = [line.split(" ") for line in lines if line.startswith("rabbitmq_global_stream_error_")]
+            assert all(name.endswith('_total{protocol="stream"}') for name, _ in found)
+            names = [name[len("rabbitmq_global_stream_error_") : name.index("_total")] for name, _ in found]
+            return dict(zip(names, [int(value) for _, value in found], strict=True))
+
+        assert await counts() == dict.fromkeys(codes.COUNTED.values(), 0)
+        streams = StreamClient(managed.broker)
+        streams.create("s")
+        streams.create("s")
+        streams.declare_publisher(1, "missing")
+        streams.publish(9, {1: b"", 2: b""})
+        streams.credit(9)
+        streams.offset("nobody", "s")  # which is no mistake
+        streams.send(200, bytes(4))
+        assert {name: count for name, count in (await counts()).items() if count} == {
+            "stream_already_exists": 1,
+            "stream_does_not_exist": 1,
+            "publisher_does_not_exist": 1,
+            "subscription_id_does_not_exist": 1,
+            "unknown_frame": 1,
+        }
+        await client.stream.aclose()
 
 
 @on_a_jumping_clock

@@ -321,9 +321,82 @@ def test_a_sub_batch_is_opened_when_its_turn_comes() -> None:
     forms = Counting()
     batches = [sub_batch([b""] * 10_000, compression=1)] * 100
     block = StreamBlock(block_address("s"), block_body(100, 1_000_000, b"", b"".join(batches)))
-    opened = iter(block.opened(forms, None))
+    opened = (message for message in block.opened(forms, None) if message is not None)
     assert [next(opened).position for _ in range(10_001)] == [*range(10_001)]
     assert forms.count == 10_001
+    found = next(message for message in block.opened(forms, None, 999_990) if message is not None)
+    assert (found.position, forms.count) == (999_990, 10_002)
+
+
+@pytest.mark.parametrize("compression", [0, 1])
+def test_a_sub_batch_is_opened_in_steps_whatever_is_in_it(compression: int) -> None:
+    bodies = [data_section(b"x" * size) for size in (0, 600_000, 1, 70_000, *[2] * 2_100)]
+    batch = sub_batch(bodies, compression=compression)
+    block = StreamBlock(block_address("s"), block_body(1, len(bodies), b"", batch))
+    opened = [*block.opened(StreamEntries(), None)]
+    found = [message for message in opened if message is not None]
+    assert [message.body for message in found] == [body[8:] for body in bodies]
+    assert [message.position for message in found] == [*range(len(bodies))]
+    assert len(opened) - len(found) >= (10 if compression else 2), "others have their turn between them"
+
+
+def test_a_sub_batch_that_says_too_little_or_is_damaged_is_opened_as_far_as_it_goes() -> None:
+    bodies = [data_section(b"x" * 100)] * 2_000
+    batch = sub_batch(bodies, compression=1)
+    head, data = batch[:11], batch[11:]
+    for damaged, count in (
+        (head[:3] + u32(112 * 10) + head[7:] + data, 10),  # of opened bytes
+        (head[:1] + u16(7) + head[3:] + data, 7),  # of records
+        (head[:7] + blob(data[: len(data) // 2]), 900),
+        (head[:7] + blob(b"no gzip"), 0),
+    ):
+        block = StreamBlock(block_address("s"), block_body(1, 2_000, b"", damaged))
+        found = [message for message in block.opened(StreamEntries(), None) if message is not None]
+        assert len(found) == count or (count == 900 and 0 < len(found) < 2_000)
+
+
+@pytest.mark.parametrize("are_filtered", [False, True])
+def test_a_publish_of_very_many_messages_makes_nobody_wait(are_filtered: bool) -> None:
+    broker = MemoryBroker(stream_port=0)
+    client, other = client_with_stream(broker), StreamClient(broker)
+    value = text("v") if are_filtered else b""
+    entries = [u64(number) + value + blob(b"") for number in range(40_000)]
+    content = b"\1" + array(entries)
+    with broker.holding_works():
+        client.write(frame(PUBLISH, content, 1 + are_filtered))
+        assert 0 < stream_of(broker).ready_count <= 20_000
+        assert other.declare_publisher(1, "s") == codes.OK
+        other.publish(1, messages(1))
+        assert other.confirmed(1) == [1]
+    assert client.confirmed(40_000) == [*range(40_000)]
+    assert stream_of(broker).end_offset == 40_001
+
+
+def test_a_publish_of_very_many_messages_is_stored_up_to_a_mistake() -> None:
+    broker = MemoryBroker(stream_port=0)
+    for name, behind in (("a", b"\0"), ("b", b""), ("c", b"\0" * 8)):
+        client = client_with_stream(broker, name)
+        entries = [u64(number) + blob(b"") for number in range(20_000)]
+        data = b"\1" + (array(entries) + behind if behind == b"\0" else u32(20_001) + b"".join(entries) + behind)
+        client.write(frame(PUBLISH, data))
+        _, content = client.take(CLOSE)
+        assert content[4:6] == u16(codes.UNKNOWN_FRAME)
+        assert 0 < stream_of(broker, name).end_offset < 20_001
+    assert broker.refused_commands == {("stream", codes.UNKNOWN_FRAME): 3}
+
+
+def test_confirms_fit_into_the_frames_that_the_client_takes() -> None:
+    broker = MemoryBroker(stream_port=0)
+    client = StreamClient(broker, logs_in=False)
+    client.log_in(frame_max=8_192)
+    client.create("s")
+    client.declare_publisher(1, "s")
+    client.publish(1, dict.fromkeys(range(3_000), b""))
+    client.read()
+    sizes = [len(content) + 8 for key, _, content in client.frames if key == CONFIRM]
+    assert len(sizes) == 3
+    assert max(sizes) <= 8_192
+    assert client.confirmed(3_000) == [*range(3_000)]
 
 
 def test_a_long_publish_becomes_several_chunks_of_which_the_last_is_the_last(broker: MemoryBroker) -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from amqp_broker.broker.message import Address, Message, digest_of
@@ -34,6 +34,9 @@ NO_VALUE_LENGTH: Final = 0xFFFF
 SUB_BATCH_BIT: Final = 0x80
 UNCOMPRESSED: Final = 0
 GZIP: Final = 1
+STEP_BYTES: Final = 65_536  # that are unpacked in one go
+STEP_PACKED_BYTES: Final = 16_384  # of what they are unpacked from, at most
+STEP_RECORDS: Final = 1_024  # that are gone through in one go
 OPENED_BYTES_MAX: Final = 67_108_864  # of a sub-batch; what says that it has more stays closed
 BLOCK_HEADER: Final = encode_content_header(0, Properties(content_type="application/x-amqp-broker-stream-block"))
 
@@ -96,22 +99,30 @@ class StreamBlock(Message):
                 yield str(content[offset : offset + length], "utf-8", "surrogateescape")
                 offset += length
 
-    def opened(self, forms: EntryForms, wanted: StreamFilter | None) -> Iterator[Message]:
+    def opened(self, forms: EntryForms, wanted: StreamFilter | None, first_offset: int = 0) -> Iterator[Message | None]:
         """The messages of the block, each with its offset, as clients of other protocols get them.
 
-        One sub-batch is opened at a time, when its turn comes: all of a block may have thousands of times its bytes.
-        What cannot be opened (compressed in a way that is not known here) is left out.
+        One sub-batch is opened at a time, when its turn comes, and in steps: it may have thousands of times its bytes.
+        None stands for a step in which none was found, so that others may have their turn. What cannot be opened
+        (compressed in a way that is not known here) is left out.
 
         Args:
             wanted: which of them; None for all.
+            first_offset: those before it are passed by.
         """
         values = list(self.filter_values()) if wanted is not None else []
         offset = self.position
         for place, (records, parts) in enumerate(self._parts()):
             value = values[place] if values else None
-            if wanted is None or wanted.takes_value(value):
-                for number, part in enumerate(parts):
-                    yield self._message(forms, part, offset + number)
+            if offset + records > first_offset and (wanted is None or wanted.takes_value(value)):
+                position = offset
+                for part in parts:
+                    if part is None:
+                        yield None
+                        continue
+                    if position >= first_offset:
+                        yield self._message(forms, part, position)
+                    position += 1
             offset += records
 
     def _message(self, forms: EntryForms, entry: bytes, offset: int) -> Message:
@@ -121,8 +132,8 @@ class StreamBlock(Message):
         message.reference = self.reference
         return message
 
-    def _parts(self) -> Iterator[tuple[int, Sequence[bytes]]]:
-        """For each entry how many records it has, and those that can be read."""
+    def _parts(self) -> Iterator[tuple[int, Iterable[bytes | None]]]:
+        """For each entry how many records it has, and those that can be read; None for a step without one."""
         content, offset = self.content, self.data_start
         end = len(content)
         while offset < end:
@@ -154,22 +165,51 @@ def block_address(stream: str) -> Address:
     return Address("", stream, encode_address("", stream))
 
 
-def _opened(compression: int, data: bytes, opened_bytes: int, records: int) -> list[bytes]:
-    """The records of a sub-batch; none where it is not what it says it is."""
-    if compression == GZIP and opened_bytes <= OPENED_BYTES_MAX:
+def _opened(compression: int, data: bytes, opened_bytes: int, records: int) -> Iterator[bytes | None]:
+    """The records of a sub-batch, as far as it is what it says it is; None after each step."""
+    if compression == UNCOMPRESSED:
+        yield from _records(iter((data,)), records)
+    elif compression == GZIP and opened_bytes <= OPENED_BYTES_MAX:
+        yield from _records(_unpacked(data, opened_bytes), records)
+
+
+def _unpacked(data: bytes, opened_bytes: int) -> Iterator[bytes]:
+    """What was compressed by gzip, in steps, up to so many bytes of it."""
+    unpacker = zlib.decompressobj(wbits=31)
+    place, packed = 0, b""
+    while opened_bytes > 0 and not unpacker.eof:
+        if not packed:
+            packed = data[place : place + STEP_PACKED_BYTES]
+            place += len(packed)
         try:
-            data = zlib.decompressobj(wbits=31).decompress(data, opened_bytes)
+            opened = unpacker.decompress(packed, min(STEP_BYTES, opened_bytes))
         except zlib.error:
-            return []
-    elif compression != UNCOMPRESSED:
-        return []
-    found: list[bytes] = []
-    offset = 0
-    while offset + _LENGTH.size <= len(data) and len(found) < records:
-        (length,) = _LENGTH.unpack_from(data, offset)
-        offset += _LENGTH.size
-        if offset + length > len(data):
-            break
-        found.append(data[offset : offset + length])
-        offset += length
-    return found
+            return
+        if not opened and place >= len(data):
+            return
+        packed = unpacker.unconsumed_tail
+        opened_bytes -= len(opened)
+        yield opened
+
+
+def _records(pieces: Iterator[bytes], records: int) -> Iterator[bytes | None]:
+    """The records in these bytes, at most so many; None behind each piece, and behind many records."""
+    rest = bytearray()
+    found = 0
+    for piece in pieces:
+        rest += piece
+        offset, end = 0, len(rest)
+        while found < records and offset + _LENGTH.size <= end:
+            (length,) = _LENGTH.unpack_from(rest, offset)
+            behind = offset + _LENGTH.size + length
+            if behind > end:
+                break
+            yield bytes(rest[offset + _LENGTH.size : behind])
+            offset = behind
+            found += 1
+            if found % STEP_RECORDS == 0:
+                yield None
+        if found == records:
+            return
+        del rest[:offset]
+        yield None

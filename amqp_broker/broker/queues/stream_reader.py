@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from amqp_broker.broker.queues.paging import Paging
 
 READ_ENTRIES_MAX: Final = 128  # in one go
+STEP_COST: Final = 32  # of opening a part of a sub-batch, in deliveries
 
 
 class EntryReader:
@@ -128,7 +129,7 @@ class StreamReader(EntryReader):
         entry_forms: opens blocks.
     """
 
-    __slots__ = ("_entry_forms", "_opened", "_opened_end")
+    __slots__ = ("_entry_forms", "_opened", "_opened_end", "_was_step")
 
     def __init__(
         self,
@@ -142,8 +143,9 @@ class StreamReader(EntryReader):
     ) -> None:
         super().__init__(log, consumer, next_offset, wanted, paging, has_read)
         self._entry_forms = entry_forms
-        self._opened: Iterator[Message] | None = None  # of the block that the reader is in, wanted all of them
+        self._opened: Iterator[Message | None] | None = None  # of the block that the reader is in, wanted all of them
         self._opened_end = 0  # the offset behind that block
+        self._was_step = False  # what was taken last: a part of a sub-batch was opened, and had no whole message
 
     def take(self) -> Message | None:
         """The next entry, if it is wanted; None otherwise, at the end, or where it must be read first, which is asked
@@ -160,20 +162,22 @@ class StreamReader(EntryReader):
             return entry
         return None
 
-    def _open(self, block: StreamBlock) -> Iterator[Message]:
+    def _open(self, block: StreamBlock) -> Iterator[Message | None]:
         """Go on with the messages of a block; what of it cannot be opened is passed by."""
-        opened = self._opened = block.opened(self._entry_forms(), self._wanted)
+        opened = self._opened = block.opened(self._entry_forms(), self._wanted, self.next_offset)
         self._opened_end = block.end_offset
         return opened
 
-    def _next_opened(self, opened: Iterator[Message]) -> Message | None:
-        """The next message of the block that the reader is in; None behind the last one."""
+    def _next_opened(self, opened: Iterator[Message | None]) -> Message | None:
+        """The next message of the block that the reader is in; None after a step without one, and behind the last."""
         for message in opened:
-            if message.position >= self.next_offset:
-                self.next_offset = message.position + 1
-                if self.next_offset == self._opened_end:
-                    self._opened = None
-                return message
+            if message is None:
+                self._was_step = True
+                return None
+            self.next_offset = message.position + 1
+            if self.next_offset == self._opened_end:
+                self._opened = None
+            return message
         self._opened = None
         self.next_offset = self._opened_end
         return None
@@ -185,7 +189,8 @@ class StreamReader(EntryReader):
     def serve(self, count: int) -> int:
         consumer = self.consumer
         queue = consumer.queue
-        for handled in range(count):
+        handled = 0
+        while handled < count:
             if not consumer.is_ready:
                 queue.consumers.park(consumer)
                 return handled
@@ -193,9 +198,14 @@ class StreamReader(EntryReader):
             if message is not None:
                 queue.unacknowledged_count += 1
                 consumer.deliveries.deliver(consumer, message, queue.header_to_deliver(message))
+            elif self._was_step:
+                self._was_step = False
+                handled += STEP_COST
+                continue
             elif not self.may_go_on:
                 return handled
-        return count
+            handled += 1
+        return handled
 
 
 def entries_of(extent: Extent, payloads: Sequence[bytes], decoder: MessageDecoder) -> list[Message]:

@@ -33,6 +33,7 @@ from amqp_broker.management.prometheus.exposition import (
 )
 from amqp_broker.management.prometheus.families import ALWAYS_ZERO, OF_CHANNEL, OF_CONNECTION, OF_QUEUE
 from amqp_broker.management.slices import Slices, open_in_slices
+from amqp_broker.network.listeners import STREAMS
 from amqp_broker.server.status import ServerStatus, server_status
 
 Looked = TypeVar("Looked")
@@ -271,6 +272,19 @@ class Scrape:
                 labels = labels_of(protocol="amqp091", queue_type=f"rabbit_{kind}_queue")
                 samples.append((labels, value if kind == DEFAULT_QUEUE_TYPE else 0))
             yield from written(family, samples)
+        yield from self._of_refused_stream_commands()
+
+    def _of_refused_stream_commands(self) -> Iterator[str]:
+        """Where the stream protocol is spoken: how many commands were answered with which code."""
+        counts, server = self._call.broker.refused_commands, self._call.management.server
+        if not counts and all(endpoint.protocol != STREAMS for endpoint in server.endpoints):
+            return
+        from amqp_broker.protocols.stream.codes import COUNTED, PROTOCOL
+
+        labels = labels_of(protocol=PROTOCOL)
+        for code, name in COUNTED.items():
+            family = self._family(f"global_stream_error_{name}_total", "counter", "Commands that were refused for it")
+            yield from written(family, [(labels, counts.get((PROTOCOL, code), 0))])
 
     async def _deaths_in(self, queues: list[Queue]) -> Deaths:
         deaths: Deaths = {}

@@ -22,6 +22,7 @@ from amqp_broker.protocols.stream.frames import (
     Fields,
     FrameSplitter,
     Malformed,
+    TooLong,
     answer,
     array,
     command,
@@ -35,7 +36,7 @@ from amqp_broker.protocols.stream.frames import (
 from amqp_broker.protocols.stream.handshake import advertised_address, authenticate, enter, server_properties
 from amqp_broker.protocols.stream.inspection import channel_info, connection_info
 from amqp_broker.protocols.stream.link import Link
-from amqp_broker.protocols.stream.publishing import Publishing
+from amqp_broker.protocols.stream.publishing import CUT_FRAME_BYTES_MIN, Publishing, in_pieces
 from amqp_broker.protocols.stream.subscribing import Subscribing
 from amqp_broker.protocols.stream.topology import Topology
 
@@ -110,7 +111,10 @@ class Connection(Link):
         self.received_bytes += len(data)
         if self._is_closed:
             return
+        may_be_long = self._splitter.gathered_bytes + len(data) > CUT_FRAME_BYTES_MIN
         frames = self._splitter.split(data)
+        if may_be_long:
+            frames = in_pieces(frames)
         self.broker.handle_items(self, frames)
         self.missing_body_bytes = self._splitter.missing_bytes
         self.throttle.chunk_was_handled()
@@ -118,6 +122,8 @@ class Connection(Link):
     def handle_rest(self, items: Iterator[bytes]) -> None:
         try:
             self.handle_each(items)
+        except TooLong as too_long:
+            self._fail(ConversationEnds(codes.FRAME_TOO_LARGE, str(too_long)))
         except Malformed as mistake:
             self._fail(ConversationEnds(codes.UNKNOWN_FRAME, str(mistake)))
         except ConversationEnds as end:
@@ -176,6 +182,7 @@ class Connection(Link):
 
     def _refuse(self, key: int, correlation_id: int, code: int, content: bytes) -> None:
         self.has_cost(REFUSAL_EFFORT)
+        self.count_refusal(code)
         if not content and key in NUMBERS_ANSWERED:
             content = bytes(8)
         elif not content and key in ARRAYS_ANSWERED:
@@ -345,6 +352,7 @@ class Connection(Link):
             )
         self.has_failed = not self._is_open
         self.close_reason = str(end)
+        self.count_refusal(end.code)
         self.output.send(command(codes.CLOSE, u32(1) + u16(end.code) + string(str(end))))
         self.finish()
 

@@ -27,6 +27,10 @@ class Malformed(Exception):
     """Bytes that are no frame, or none of the command that they say they are."""
 
 
+class TooLong(Malformed):
+    """A frame that is longer than was agreed on."""
+
+
 class FrameSplitter:
     """Cuts what comes into frames.
 
@@ -44,7 +48,7 @@ class FrameSplitter:
         """Every whole frame, without its length.
 
         Raises:
-            Malformed: one is too long.
+            TooLong: one is.
         """
         self._parts.append(data)
         self._gathered_bytes += len(data)
@@ -62,7 +66,7 @@ class FrameSplitter:
                     return
                 length = int(_U32.unpack_from(data, start)[0])
                 if length > self.frame_bytes_max:
-                    raise Malformed(f"a frame of {length} bytes is longer than {self.frame_bytes_max}")
+                    raise TooLong(f"a frame of {length} bytes is longer than {self.frame_bytes_max}")
                 if end - start - LENGTH_BYTES < length:
                     self._needed_bytes = LENGTH_BYTES + length
                     return
@@ -74,6 +78,11 @@ class FrameSplitter:
                 rest = data[start:] if start else data
                 self._parts.insert(0, rest)
                 self._gathered_bytes += len(rest)
+
+    @property
+    def gathered_bytes(self) -> int:
+        """How much of a frame that is not whole has come."""
+        return self._gathered_bytes
 
     @property
     def missing_bytes(self) -> int:

@@ -26,6 +26,11 @@ class Link(OneChannelConnection):
         self.frame_bytes_max = broker.settings.stream_frame_bytes_max
         self.deliver_version = 1
 
+    def count_refusal(self, code: int) -> None:
+        """Count a command that is answered with a code, for the metrics."""
+        counts = self.broker.refused_commands
+        counts[codes.PROTOCOL, code] = counts.get((codes.PROTOCOL, code), 0) + 1
+
     def stream(self, name: str) -> StreamQueue:
         """A stream of the virtual host.
 

@@ -4,7 +4,8 @@ What one publisher sends in many frames that arrive together becomes as few bloc
 block at once, and each costs the journal, the reader and its client the same, whatever is in it.
 
 A publisher with a name publishes ids that grow: what has one that is not higher than the last is there already, and is
-confirmed without being stored. The last id is the stream's to remember (``broker/queues/stream_tracking.py``).
+confirmed without being stored. A publish of very many messages is taken in pieces, each as one of its own, so that
+others have their turn between them. The last id is the stream's to remember (``broker/queues/stream_tracking.py``).
 """
 
 from __future__ import annotations
@@ -27,6 +28,10 @@ REFERENCE_BYTES_MAX: Final = 255
 HEAD_BYTES: Final = 9  # of publish: key, version, publisher, count
 BLOCK_ENTRIES_MAX: Final = 4_096
 BLOCK_BYTES_MAX: Final = 245_760  # unless an entry has more: the journal does not cut its record
+PIECE_ENTRIES: Final = BLOCK_ENTRIES_MAX  # of a publish that has more than two of them
+CUT_FRAME_BYTES_MIN: Final = 2 * PIECE_ENTRIES * 12  # a shorter frame has no more
+ENTRIES_OF_AN_EFFORT: Final = 8  # that take as long as a message for one queue does
+CONFIRM_HEAD_BYTES: Final = 13
 SUB_BATCH_BIT: Final = 0x8000_0000  # of the length
 _HEAD: Final = struct.Struct(">4xBI")
 _ID_AND_LENGTH: Final = struct.Struct(">QI")
@@ -34,6 +39,8 @@ _ID_AND_SUB_BATCH: Final = struct.Struct(">QBHII")
 _ID_AND_VALUE_LENGTH: Final = struct.Struct(">QH")
 _PUBLISHER_AND_COUNT: Final = struct.Struct(">BI")
 _LENGTH: Final = struct.Struct(">I")
+_VALUE_LENGTH: Final = struct.Struct(">H")
+_PUBLISH_KEY: Final = struct.pack(">H", codes.PUBLISH)
 _CODE: Final = struct.Struct(">H")
 
 
@@ -134,6 +141,54 @@ class Entries:
         if not has_any:
             self.filter_values = []
         return offset
+
+
+def in_pieces(frames: Iterator[bytes]) -> Iterator[bytes]:
+    """The frames, and in place of each publish of very many messages several of fewer.
+
+    Raises:
+        Malformed: a publish ends before its messages do, or goes on behind them.
+    """
+    for frame in frames:
+        if len(frame) > CUT_FRAME_BYTES_MIN and frame[:2] == _PUBLISH_KEY:
+            count = _HEAD.unpack_from(frame)[1]
+            if count > 2 * PIECE_ENTRIES:
+                yield from _pieces(frame, count)
+                continue
+        yield frame
+
+
+def _pieces(frame: bytes, count: int) -> Iterator[bytes]:
+    head, has_values = frame[: HEAD_BYTES - 4], frame[3] > 1
+    start = HEAD_BYTES
+    while count:
+        piece_count = min(count, PIECE_ENTRIES)
+        behind = _behind(frame, start, piece_count, has_values=has_values)
+        count -= piece_count
+        if behind > len(frame):
+            raise Malformed("a publish ends before its messages do")
+        if not count and behind != len(frame):
+            raise Malformed("a publish goes on behind its messages")
+        yield head + u32(piece_count) + frame[start:behind]
+        start = behind
+
+
+def _behind(frame: bytes, offset: int, count: int, *, has_values: bool) -> int:
+    """Where so many messages end."""
+    try:
+        for _ in range(count):
+            offset += 8
+            if has_values:
+                (value_length,) = _VALUE_LENGTH.unpack_from(frame, offset)
+                offset += 2 + (0 if value_length == NO_VALUE_LENGTH else value_length)
+            (length,) = _LENGTH.unpack_from(frame, offset)
+            if length & SUB_BATCH_BIT:
+                (length,) = _LENGTH.unpack_from(frame, offset + 7)
+                offset += 7
+            offset += 4 + length
+    except struct.error:
+        raise Malformed("a publish ends before its messages do") from None
+    return offset
 
 
 class Gathered:
@@ -262,6 +317,8 @@ class Publishing:
         if len(frame) < HEAD_BYTES:
             raise Malformed("a publish is too short for its head")
         number, count = _HEAD.unpack_from(frame)
+        if count >= PIECE_ENTRIES:
+            connection.has_cost(count // ENTRIES_OF_AN_EFFORT)
         publisher = self.publishers.get(number)
         last_id: int | None = None
         if publisher is not None and publisher.reference:
@@ -307,6 +364,7 @@ class Publishing:
 
     def _refuse(self, number: int, identifiers: list[bytes], code: int) -> None:
         """Send PublishError."""
+        self._connection.count_refusal(code)
         encoded_code = _CODE.pack(code)
         content = bytes((number,)) + u32(len(identifiers))
         content += b"".join([identifier + encoded_code for identifier in identifiers])
@@ -337,8 +395,12 @@ class Publishing:
         publisher.confirmed_count += count
         self.unconfirmed_count -= count
         self._connection.counts.confirmed += count
-        head = _PUBLISHER_AND_COUNT.pack(publisher.number, count)
-        self._connection.output.send(command(codes.PUBLISH_CONFIRM, head + b"".join(identifiers)))
+        frame_bytes_max = self._connection.frame_bytes_max
+        most = max(1, (frame_bytes_max - CONFIRM_HEAD_BYTES) // 8) if frame_bytes_max else count
+        for start in range(0, count, most):
+            some = identifiers if count <= most else identifiers[start : start + most]
+            head = _PUBLISHER_AND_COUNT.pack(publisher.number, len(some))
+            self._connection.output.send(command(codes.PUBLISH_CONFIRM, head + b"".join(some)))
 
     def stop(self) -> None:
         """The connection ends: what need not wait for the journal is confirmed, the rest will not be."""

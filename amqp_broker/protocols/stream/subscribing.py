@@ -263,6 +263,7 @@ class Subscribing:
         number, credit = fields.u8(), fields.u16()
         subscription = self.subscriptions.get(number)
         if subscription is None:
+            self._connection.count_refusal(codes.SUBSCRIPTION_ID_DOES_NOT_EXIST)
             content = u16(codes.SUBSCRIPTION_ID_DOES_NOT_EXIST) + bytes((number,))
             self._connection.output.send(command(codes.CREDIT | codes.ANSWER, content))
         else:
