@@ -19,6 +19,7 @@ FRAME_SIZE_BYTES_MAX = 131_072
 FRAME_OVERHEAD_BYTES = 8
 BATCH_BYTES = 65_536
 ACK_BYTES = 21
+QOS_OK_BYTES = 12
 
 _ACK = struct.Struct(">BHIIQBB")
 _ACK_METHOD = 60 << 16 | 80
@@ -81,6 +82,11 @@ def batches(messages: list[Publish], count_max: int) -> list[Batch]:
     if frames:
         joined.append(Batch(b"".join(frames), len(frames)))
     return joined
+
+
+def basic_qos() -> bytes:
+    """A request that changes nothing, to be answered when what came before it on its channel is done."""
+    return marshal(commands.Basic.Qos(), 1)
 
 
 def ack(delivery_tag: int, *, multiple: bool, channel: int = 1) -> bytes:

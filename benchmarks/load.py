@@ -11,13 +11,14 @@ import select
 import socket
 import struct
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 
 from benchmarks.client import CONSUMER_TAG, Client
 from benchmarks.crew import Board
-from benchmarks.frames import AckFrames, Batch, Confirms, ack
+from benchmarks.frames import QOS_OK_BYTES, AckFrames, Batch, Confirms, ack, basic_qos
 from interop.brokers import Address
 
 RECEIVE_BYTES = 262_144
@@ -41,11 +42,15 @@ class Acks(Enum):
 class Producer:
     """Publishes as fast as its window lets it.
 
+    Where nobody consumes and nothing is confirmed, what counts as published is what the broker has taken: it is asked
+    for something on the same channel, again and again, and has taken what came before that when it answers. What was
+    sent lies in the sockets' buffers for long, some hundred thousand small messages.
+
     Args:
         address: the broker.
         connections: the batches that each connection sends, again and again.
         copies: how many deliveries one publish leads to; 0 when nobody consumes.
-        consumed_window: how many messages may be published and not consumed yet.
+        consumed_window: how many messages may be published and not consumed yet; not taken, where nobody consumes.
         confirms_window: how many may be unconfirmed; 0 for no confirms (one connection only).
         channels: of each connection.
         rate_per_s: how many are published a second, where the window lets it; 0 for as many as it lets.
@@ -67,6 +72,8 @@ class Producer:
         ready()
         if self.confirms_window:
             self._publish_confirmed(board, clients[0].socket)
+        elif not self.copies and len(clients) == 1:
+            self._publish_taken(board, clients[0].socket)
         else:
             self._publish(board, [client.socket for client in clients])
 
@@ -79,6 +86,22 @@ class Producer:
             send(batch.frames)
             sent += batch.count
             board.published[0] = sent
+
+    def _publish_taken(self, board: Board, connected: socket.socket) -> None:
+        request, request_every = basic_qos(), max(1, self.consumed_window // 4)
+        asked: deque[int] = deque()  # how many messages came before each request
+        sent = taken = answered_bytes = 0
+        for send, batch in _turns([connected], self.connections):
+            while sent + batch.count - taken > self.consumed_window and asked:
+                answered_bytes += len(connected.recv(RECEIVE_BYTES) or _closed())
+                while answered_bytes >= QOS_OK_BYTES:
+                    answered_bytes -= QOS_OK_BYTES
+                    board.published[0] = taken = asked.popleft()
+            send(batch.frames)
+            sent += batch.count
+            if sent - (asked[-1] if asked else taken) >= request_every:
+                send(request)
+                asked.append(sent)
 
     def _publish_confirmed(self, board: Board, connected: socket.socket) -> None:
         confirms = Confirms()
