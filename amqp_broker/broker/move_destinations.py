@@ -68,8 +68,8 @@ class Destination:
         self._header = b""
         self._digest: Digest | None = None
 
-    def way(self, message: Message) -> Way | Stays:
-        """The way of one of them."""
+    def way(self, message: Message, *, is_dry_run: bool = False) -> Way | Stays:
+        """The way of one of them; in a dry run nothing may change by finding it."""
         raise NotImplementedError
 
     def _digest_of(self, header: bytes) -> Digest:
@@ -99,7 +99,7 @@ class ToQueue(Destination):
         if self._queue is source:
             raise precondition_failed(f"the messages are in {source} already")
 
-    def way(self, message: Message) -> Way | Stays:
+    def way(self, message: Message, *, is_dry_run: bool = False) -> Way | Stays:
         if self._queue.is_deleted:
             return Stays.UNROUTABLE
         digest = self._digest_of(message.header)
@@ -130,7 +130,7 @@ class ToExchange(Destination):
         self._routing_key = routing_key
         self._who = who
 
-    def way(self, message: Message) -> Way | Stays:
+    def way(self, message: Message, *, is_dry_run: bool = False) -> Way | Stays:
         exchange, host = self._exchange, self.virtual_host
         key = message.address.routing_key if self._routing_key is None else self._routing_key
         if host.exchanges.get(exchange.name) is not exchange:
@@ -141,7 +141,13 @@ class ToExchange(Destination):
             return Stays.NOT_ALLOWED
         keys = digest.extra_routing_keys
         address = Address(exchange.name, key, encode_address(exchange.name, key), keys)
-        queues = host.ingress.route(exchange, address.routing_keys, header, body, digest)
+        if is_dry_run:
+            known = host.ingress.route_before_commit(exchange, address.routing_keys, header, body, digest)
+            if known is None:  # an exchange counts messages, so that asking would change what it says
+                return Way(host.ingress, (), address, header, digest)
+            queues = known
+        else:
+            queues = host.ingress.route(exchange, address.routing_keys, header, body, digest)
         if not queues or self.source in queues:
             return Stays.UNROUTABLE
         if digest.has_blind_copies:
@@ -171,7 +177,7 @@ class ToOrigin(Destination):
         super().__init__(virtual_host, source)
         self._who = who
 
-    def way(self, message: Message) -> Way | Stays:
+    def way(self, message: Message, *, is_dry_run: bool = False) -> Way | Stays:
         back = way_back(message)
         queue = self.virtual_host.queues.get(back.queue) if back is not None else None
         if back is None or queue is None or queue is self.source:

@@ -238,7 +238,7 @@ class Moving:
 
     def _put(self, destination: Destination, message: Message) -> bool:
         """Put a message where it goes; returns whether it is there."""
-        way = destination.way(message)
+        way = destination.way(message, is_dry_run=self._dry_run)
         if isinstance(way, Stays):
             self._stayed[way] += 1
             return False

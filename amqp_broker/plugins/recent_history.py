@@ -29,6 +29,7 @@ class RecentHistoryMatcher(Matcher):
     """All destinations; one that is bound later gets what was published before, the oldest first."""
 
     may_be_remembered = False
+    counts_messages = True
 
     def __init__(self, arguments: Table) -> None:
         super().__init__(arguments)

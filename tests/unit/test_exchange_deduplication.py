@@ -12,6 +12,9 @@ from pamqp import commands
 
 from amqp_broker.broker.exchanges.exchange import Exchange
 from amqp_broker.broker.exchanges.matcher import Envelope
+from amqp_broker.broker.message_filter import ANY_MESSAGE
+from amqp_broker.broker.move_destinations import ToExchange
+from amqp_broker.broker.moving import Action, Moving, Selection
 from amqp_broker.broker.persistence.message_records import decode_of_exchange
 from amqp_broker.broker.problems import NotValid
 from amqp_broker.broker.queues.base import Queue
@@ -103,6 +106,24 @@ def test_of_what_a_transaction_commits_each_value_passes_once() -> None:
     transactional.publish("x", "", b"", headers={HEADER: "d"})
     transactional.call(commands.Exchange.Delete(exchange="x"))
     transactional.call(commands.Tx.Commit())
+
+
+def test_a_dry_run_of_a_move_is_no_passing() -> None:
+    broker = DeduplicatingBroker()
+    channel = declared(broker)
+    channel.declare("from", durable=True)
+    for value in ("a", "b", "a"):
+        channel.publish("", "from", b"", headers={HEADER: value}, delivery_mode=2)
+
+    def moved(*, dry_run: bool) -> tuple[int, int]:
+        to = ToExchange(broker.virtual_host, broker.queue("from"), "x", None, None)
+        moving = Moving(broker, broker.queue("from"), Action.MOVE, Selection(ANY_MESSAGE), to, dry_run=dry_run)
+        broker.handle(lambda: list(moving.steps()))
+        return moving.progress()["done"], moving.progress()["unroutable"]
+
+    assert moved(dry_run=True) == (3, 0)
+    assert moved(dry_run=False) == (2, 1)
+    assert channel.message_count("q") == 2
 
 
 def test_a_package_that_fails_at_the_commit_refuses_its_message_and_no_other() -> None:

@@ -174,6 +174,16 @@ class TestRecentHistory:
         bound(channel, "x", q="")
         assert channel.message_count("q") == 1
 
+    def test_of_a_transaction_only_what_is_committed(self, channel: ClientChannel) -> None:
+        channel.exchange("x", "x-recent-history")
+        transactional = channel.client.channel(2)
+        transactional.call(commands.Tx.Select())
+        for body, end in ((b"1", commands.Tx.Rollback()), (b"2", commands.Tx.Commit())):
+            transactional.publish("x", "k", body)
+            transactional.call(end)
+        bound(channel, "x", q="")
+        assert channel.drain("q") == [b"2"]
+
     def test_a_binding_that_is_there_already_brings_nothing(self, channel: ClientChannel) -> None:
         channel.exchange("x", "x-recent-history")
         channel.publish("x", "k", b"1")

@@ -90,8 +90,8 @@ class Matcher:
     """
 
     counts_messages = False
-    """Whether a message that was asked about changes the answer for others, of those that may not be remembered. Then
-    one that is published in a transaction is asked about when that is committed, not before.
+    """Whether it remembers messages that it was asked about, for which its answer may not be remembered. Then one that
+    is published in a transaction is asked about when that is committed, not before, and in a dry run none is.
     """
 
     has_topic_permissions = False
