@@ -1,7 +1,7 @@
 """One node of a cluster: it owns shards and serves them, and is a door to the nodes that own the others.
 
 Every node listens for clients and for links, holds a lease in etcd, says there who it is, and follows who else is
-there. What becomes of one shard is ``shard.py``; today there is one, the root, which is the whole broker.
+there. What becomes of one shard is ``shard.py``; the root, which may be the only one, has users and virtual hosts.
 """
 
 from __future__ import annotations
@@ -293,12 +293,7 @@ class ClusterNode:
             link_port,
             __version__,
             self._started_s,
-            {
-                **uses,
-                "sockets_used": self._clients.count()[0],
-                "os_pid": os.getpid(),
-                "processors": os.cpu_count() or 1,
-            },
+            uses,
         )
         operations = [messages.put(self._keys.node(self._node_id).encode(), node.encode(), self._lease.number)]
         await self._etcd.call(messages.TRANSACTION, messages.transaction_request([], operations))
