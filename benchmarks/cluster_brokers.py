@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import secrets
 import shutil
+import signal
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,17 +61,38 @@ class Cluster(Protocol):
         """What all its processes have taken of the processors so far, in seconds."""
         ...
 
+    def serving_now(self, queue: str) -> Node:
+        """The node that serves a queue of the first virtual host."""
+        ...
+
+    def lose(self, node: Node, way: str) -> Callable[[], None]:
+        """Kill a node, end it in order (``stop``), or have it stand still (``pause``).
+
+        Returns:
+            What has it back.
+        """
+        ...
+
+    def settle(self) -> None:
+        """Wait until all nodes are there, and any could be lost."""
+        ...
+
+    def end(self) -> None:
+        """End all of it."""
+        ...
+
 
 class Ours:
     """Three nodes, and three members of etcd; each of the virtual hosts is a shard of another node.
 
     Args:
         folder: for all that they write.
+        shards: 1 for the first virtual host alone.
     """
 
     name = "ours"
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, shards: int = len(HOSTS)) -> None:
         quota = str(QUOTA_BYTES)
         self._cluster = ClusterOfThree(
             folder,
@@ -78,13 +100,14 @@ class Ours:
             None,
             ["--quota-backend-bytes", quota],
             {"AMQP_BROKER_ETCD_QUOTA_BYTES": quota},
-            len(HOSTS),
+            shards,
         )
         try:
             self._cluster.owner()
-            shards = {host: self._cluster.add_virtual_host(host) for host in HOSTS[1:]}
-            self._cluster.wait_until_spread()
-            self._serving = {host: self._owner_of(shard) for host, shard in {"/": 0, **shards}.items()}
+            places = {host: self._cluster.add_virtual_host(host) for host in HOSTS[1:shards]}
+            if places:
+                self._cluster.wait_until_spread()
+            self._serving = {host: self._owner_of(shard) for host, shard in {"/": 0, **places}.items()}
         except BaseException:
             self.end()
             raise
@@ -106,8 +129,26 @@ class Ours:
         processes += [one.process for one in self._cluster.members if one.process is not None]
         return sum(cpu_s(process.pid) for process in processes)
 
+    def serving_now(self, queue: str) -> Node:
+        return self._owner_of(0)
+
+    def lose(self, node: Node, way: str) -> Callable[[], None]:
+        process = next(one for one in self._cluster.nodes if one.name == node.name)
+        if way == "pause":
+            process.process.send_signal(signal.SIGSTOP)
+            return lambda: process.process.send_signal(signal.SIGCONT)
+        process.process.send_signal(signal.SIGKILL if way == "kill" else signal.SIGTERM)
+
+        def start_again() -> None:
+            process.process.wait(60)
+            process.start()
+
+        return start_again
+
+    def settle(self) -> None:
+        self._cluster.wait_for_standbys()
+
     def end(self) -> None:
-        """End all of it."""
         self._cluster.end()
 
 
@@ -153,8 +194,26 @@ class RabbitMQs:
     def cpu_s(self) -> float:
         return sum(cpu_s(one.pid) for one in self._brokers)
 
+    def serving_now(self, queue: str) -> Node:
+        for line in self._brokers[0].ctl("list_queues", "name", "leader", "--no-table-headers").splitlines():
+            name, _, leader = line.partition("\t")
+            if name == queue:
+                return next(node for node in self.nodes if node.name == leader.strip())
+        raise RuntimeError(f"there is no queue {queue}")
+
+    def lose(self, node: Node, way: str) -> Callable[[], None]:
+        broker = next(one for one in self._brokers if one.node == node.name)
+        if way == "pause":
+            broker.send_signal(signal.SIGSTOP)
+            return lambda: broker.send_signal(signal.SIGCONT)
+        broker.send_signal(signal.SIGKILL if way == "kill" else signal.SIGTERM)
+        return broker.restart
+
+    def settle(self) -> None:
+        for broker in self._brokers:
+            broker.ctl("await_online_nodes", str(NODES))
+
     def end(self) -> None:
-        """End all of it."""
         for broker in self._brokers:
             broker.stop()
         shutil.rmtree(self._home, ignore_errors=True)

@@ -385,6 +385,10 @@ class RabbitMQ:
             raise RuntimeError(f"rabbitmqctl {' '.join(arguments)}: {done.stdout}{done.stderr}")
         return done.stdout
 
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send a signal to all of the node's processes."""
+        os.killpg(self._process.pid, number)
+
     def ctl_program(self) -> Path:
         """A program of this machine that is rabbitmqctl in this node's environment."""
         own = {name: value for name, value in self._environment.items() if os.environ.get(name) != value}
