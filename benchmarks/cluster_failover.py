@@ -109,7 +109,7 @@ def fill(node: Node, size_bytes: int) -> None:
         for number in range(size_bytes // BODY_BYTES):
             channel.basic_publish("", "backlog", bytes(BODY_BYTES), PERSISTENT)
             if number % UNCONFIRMED_MAX == 0:
-                connection.process_data_events()  # type: ignore[no-untyped-call]
+                connection.process_data_events()
         channel.confirm_delivery()
         channel.basic_publish("", "backlog", b"last", PERSISTENT)
 
