@@ -21,7 +21,7 @@ def small_chunks() -> Iterator[None]:
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.lists(st.tuples(st.sampled_from(["add", "add", "remove", "remove first"]), st.integers(-5, 20))))
+@given(st.lists(st.tuples(st.sampled_from(["add", "add", "again", "remove", "remove first"]), st.integers(-5, 20))))
 def test_it_is_a_sorted_list(steps: list[tuple[str, int]]) -> None:
     order, model, reference = DueOrder(), list[tuple[int, int]](), 0
     for step, value in steps:
@@ -29,7 +29,13 @@ def test_it_is_a_sorted_list(steps: list[tuple[str, int]]) -> None:
             reference += 1
             order.add(value, reference)
             model.append((value, reference))
-            model.sort()
+            model.sort(key=lambda entry: entry[0])
+        elif model and step == "again":  # as what is let go before its time: a smaller reference may come behind a greater
+            entry = model.pop(value % len(model))
+            assert order.remove(*entry)
+            order.add(value, entry[1])
+            model.append((value, entry[1]))
+            model.sort(key=lambda entry: entry[0])
         elif model and step == "remove":
             entry = model.pop(value % len(model))
             assert order.remove(*entry)

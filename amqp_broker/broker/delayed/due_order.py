@@ -21,6 +21,7 @@ class DueOrder:
         self._references: list[array[int]] = []
         self._last_dues: list[int] = []  # of each chunk
         self._count = 0
+        self._is_by_reference = True  # what has the same due time is in the order of the references, as most often
 
     def __len__(self) -> int:
         return self._count
@@ -29,11 +30,17 @@ class DueOrder:
         """One more; behind all that are due at the same time."""
         self._count += 1
         if not self._dues:
+            self._is_by_reference = True
             self._insert_chunk(0, array("q", [due_ms]), array("Q", [reference]))
             return
         index = min(bisect_right(self._last_dues, due_ms), len(self._dues) - 1)
         dues, references = self._dues[index], self._references[index]
         place = bisect_right(dues, due_ms)
+        if place:
+            if dues[place - 1] == due_ms and references[place - 1] > reference:
+                self._is_by_reference = False
+        elif index and self._last_dues[index - 1] == due_ms and self._references[index - 1][-1] > reference:
+            self._is_by_reference = False
         dues.insert(place, due_ms)
         references.insert(place, reference)
         self._last_dues[index] = dues[-1]
@@ -79,23 +86,54 @@ class DueOrder:
         """
         first = 0 if after_due_ms is None else bisect_left(self._last_dues, after_due_ms)
         for index in range(first, len(self._dues)):
-            for due_ms, reference in zip(self._dues[index], self._references[index], strict=True):
-                if after_due_ms is None or (due_ms, reference) > (after_due_ms, after_reference):
-                    yield due_ms, reference
+            dues, references = self._dues[index], self._references[index]
+            begin = 0
+            if after_due_ms is not None and dues[0] <= after_due_ms:
+                if self._is_before(index, after_due_ms, after_reference + 1):
+                    continue
+                begin = bisect_left(dues, after_due_ms)
+                same_end = bisect_right(dues, after_due_ms, begin)
+                if self._is_by_reference:
+                    begin = bisect_right(references, after_reference, begin, same_end)
+                else:
+                    for place in range(begin, same_end):
+                        if references[place] > after_reference:
+                            yield after_due_ms, references[place]
+                    begin = same_end
+            for place in range(begin, len(dues)):
+                yield dues[place], references[place]
 
     def remove(self, due_ms: int, reference: int) -> bool:
         """One goes; returns whether it was there."""
         index = bisect_left(self._last_dues, due_ms)
         while index < len(self._dues) and self._dues[index][0] <= due_ms:
             dues, references = self._dues[index], self._references[index]
-            for place in range(bisect_left(dues, due_ms), bisect_right(dues, due_ms)):
-                if references[place] == reference:
-                    del dues[place], references[place]
-                    self._count -= 1
-                    self._shrunk(index)
-                    return True
+            if self._is_before(index, due_ms, reference):
+                index += 1
+                continue
+            begin = bisect_left(dues, due_ms)
+            place = self._place_of(references, reference, begin, bisect_right(dues, due_ms, begin))
+            if place >= 0:
+                del dues[place], references[place]
+                self._count -= 1
+                self._shrunk(index)
+                return True
             index += 1
         return False
+
+    def _is_before(self, index: int, due_ms: int, reference: int) -> bool:
+        """Whether all of a chunk is known to come before a reference with a due time: a million may have the same."""
+        return self._is_by_reference and self._last_dues[index] == due_ms and self._references[index][-1] < reference
+
+    def _place_of(self, references: array[int], reference: int, begin: int, end: int) -> int:
+        """The place of a reference among those with its due time; -1 when it is not there."""
+        if self._is_by_reference:
+            place = bisect_left(references, reference, begin, end)
+            return place if place < end and references[place] == reference else -1
+        for place in range(begin, end):
+            if references[place] == reference:
+                return place
+        return -1
 
     def _shrunk(self, index: int) -> None:
         if self._dues[index]:
