@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from typing import TypeVar
 
 import trio
@@ -28,7 +28,7 @@ class Slices:
             self._end_s = time.perf_counter() + SLICE_S
 
 
-async def in_slices(items: Iterable[Item]) -> AsyncIterator[Item]:
+async def in_slices(items: Iterable[Item]) -> AsyncGenerator[Item, None]:
     """One after the other; what each costs the caller counts as well."""
     slices = Slices()
     for item in items:

@@ -30,7 +30,7 @@ def test_it_is_a_sorted_list(steps: list[tuple[str, int]]) -> None:
             order.add(value, reference)
             model.append((value, reference))
             model.sort(key=lambda entry: entry[0])
-        elif model and step == "again":  # as what is let go before its time: a smaller reference may come behind a greater
+        elif model and step == "again":  # as what is let go early: a smaller reference comes behind a greater
             entry = model.pop(value % len(model))
             assert order.remove(*entry)
             order.add(value, entry[1])

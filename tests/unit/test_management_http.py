@@ -8,12 +8,13 @@ import subprocess
 import sys
 import threading
 from importlib import import_module
+from typing import Any
 
 import pytest
 import trio
 
 from amqp_broker.management import management, samples
-from amqp_broker.management.http import service
+from amqp_broker.management.http import conversation, service
 from amqp_broker.management.http.messages import HttpError, Request
 from amqp_broker.network.listeners import CannotListen
 from amqp_broker.server.status import server_status
@@ -388,6 +389,45 @@ async def test_the_head_alone_and_the_methods_that_there_are() -> None:
         refused = await client.ask("POST", "/api/queues")
         assert (refused.status, refused.headers["allow"]) == (405, "HEAD, GET, OPTIONS")
         assert (await client.ask("GET", "/api/queues", accept="text/html")).status == 406
+        await client.stream.aclose()
+
+
+class NotedCompressor:
+    """Compresses, and notes how much at a time."""
+
+    def __init__(self, real: Any, sizes_bytes: list[int]) -> None:
+        self._real = real
+        self._sizes_bytes = sizes_bytes
+
+    def compress(self, data: bytes) -> bytes:
+        """As zlib does."""
+        self._sizes_bytes.append(len(data))
+        return bytes(self._real.compress(data))
+
+    def flush(self) -> bytes:
+        """The same."""
+        return bytes(self._real.flush())
+
+
+@on_a_jumping_clock
+async def test_what_is_large_is_compressed_in_many_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes_bytes: list[int] = []
+    make = conversation._gzip
+    monkeypatch.setattr(conversation, "_gzip", lambda: NotedCompressor(make(), sizes_bytes))
+    async with managing() as managed:
+        client = await managed.administrator()
+        await client.ask("PUT", "/api/queues/%2F/q", {})
+        publish = {"properties": {}, "routing_key": "q", "payload": "x" * 200_000, "payload_encoding": "string"}
+        for _ in range(3):
+            await client.ask("POST", "/api/exchanges/%2F/amq.default/publish", publish)
+        path = "/api/x/queues/%2F/q/messages?truncate=1000000"
+        found = await client.ask("GET", path, accept_encoding="gzip")
+        assert [message["payload_bytes"] for message in found.json["messages"]] == [200_000] * 3
+        get = {"count": 3, "encoding": "auto", "ackmode": "ack_requeue_true"}
+        got = await client.ask("POST", "/api/queues/%2F/q/get", get, accept_encoding="gzip")
+        assert [message["payload_bytes"] for message in got.json] == [200_000] * 3
+        assert sum(sizes_bytes) > 1_200_000
+        assert max(sizes_bytes) <= conversation.PART_BYTES
         await client.stream.aclose()
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from amqp_broker.broker.problems import AdministrationError
 from amqp_broker.errors import AmqpError
 from amqp_broker.management.api.exchanges import Found, find
-from amqp_broker.management.api.lists import Listing
+from amqp_broker.management.api.lists import Listing, answer_rows
 from amqp_broker.management.api.queue_messages import filter_of_query
 from amqp_broker.management.api.queues import hosts_of
 from amqp_broker.management.http.call import Call, as_http_error
@@ -64,9 +64,10 @@ async def look(call: Call) -> Answer:
     holder = _holder(call, writes=False)
     try:
         wanted = filter_of_query(call.request.query_text)
-        return answer_json(await delayed_requests.look(call.broker, holder, call.request.query, wanted))
+        seen: dict[str, Any] = {**await delayed_requests.look(call.broker, holder, call.request.query, wanted)}
     except AdministrationError as error:
         raise bad_request(str(error)) from error
+    return answer_rows(seen, "messages", seen.pop("messages"))
 
 
 def _acting(name: str) -> Callable[[Call], Awaitable[Answer]]:

@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 from amqp_broker.management.api.rates import check_ranges
 from amqp_broker.management.http.call import Call
 from amqp_broker.management.http.messages import Answer, HttpError, bad_request, to_json
-from amqp_broker.management.slices import Slices
+from amqp_broker.management.slices import Slices, in_slices
 
 Subject = TypeVar("Subject")
 Row = Mapping[str, Any]
@@ -130,6 +130,17 @@ class Listing(Generic[Subject]):
             if row is not None:
                 yield row if self._columns is None else only(row, self._columns)
             await self._slices.take_turn()
+
+
+def answer_rows(head: Mapping[str, object], name: str, rows: Iterable[Row]) -> Answer:
+    """An answer that is an object with many rows, or with large ones: it is written while it is sent.
+
+    Args:
+        head: what else is in the object.
+        name: of the rows in it.
+    """
+    opening = to_json({**head, name: []})[:-2]  # the rows come behind all else
+    return Answer(pieces=_sent_in_pieces(opening, in_slices(rows), b"]}"))
 
 
 async def _sent_in_pieces(opening: bytes, rows: AsyncGenerator[Row, None], closing: bytes) -> AsyncIterator[bytes]:

@@ -14,6 +14,7 @@ import trio
 from amqp_broker.broker.drops import DropInfo
 from amqp_broker.broker.problems import AdministrationError, NotThere
 from amqp_broker.management.api.brief_queues import whole
+from amqp_broker.management.api.lists import answer_rows
 from amqp_broker.management.api.overview import visible_hosts
 from amqp_broker.management.http.authentication import ADMINISTRATOR, MONITORING, has_tag, may_see
 from amqp_broker.management.http.call import Call
@@ -23,7 +24,6 @@ from amqp_broker.management.http.messages import (
     answer_json,
     bad_request,
     not_authorised,
-    to_json,
 )
 from amqp_broker.management.http.router import Access, Endpoint
 from amqp_broker.management.slices import in_slices
@@ -70,7 +70,7 @@ async def show_traces(call: Call) -> Answer:
         if not shows_bodies:
             row["payload"] = row["payload_encoding"] = None
         found.append(row)
-    return Answer(body=to_json({**traces.status(), "messages": found}))
+    return answer_rows({**traces.status()}, "messages", found)
 
 
 async def start_trace(call: Call) -> Answer:

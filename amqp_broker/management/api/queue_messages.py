@@ -7,6 +7,7 @@ These endpoints are this broker's own, under ``/api/x/``; RabbitMQ has none for 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Any
 from urllib.parse import parse_qsl
 
 from amqp_broker.broker.message_filter import MessageFilter
@@ -14,6 +15,7 @@ from amqp_broker.broker.moving import Action
 from amqp_broker.broker.peeking import Peek
 from amqp_broker.broker.queues.base import Queue
 from amqp_broker.errors import AmqpError
+from amqp_broker.management.api.lists import answer_rows
 from amqp_broker.management.http.call import Call, as_http_error
 from amqp_broker.management.http.messages import Answer, answer_json, bad_request, no_such_object
 from amqp_broker.management.http.router import Access, Endpoint
@@ -35,7 +37,8 @@ async def peek(call: Call) -> Answer:
         raise bad_request(str(error)) from error
     looking = Peek(call.broker, queue, bounds, wanted)
     await walk(call.broker, looking.steps())
-    return answer_json(looking.seen())
+    seen: dict[str, Any] = {**looking.seen()}
+    return answer_rows(seen, "messages", seen.pop("messages"))
 
 
 def _acting(action: Action) -> Callable[[Call], Awaitable[Answer]]:
