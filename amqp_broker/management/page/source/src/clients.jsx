@@ -10,7 +10,7 @@ const state = (one) => <Sign kind={one.state === "running" ? "ok" : one.state ==
 
 const connectionColumns = [
   { label: "Connection", narrow: true, tone: "longer", sort: "name", show: (one) => <a href={to("connections", one.name)}><Name>{one.user_provided_name ?? one.name}</Name></a> },
-  { label: "From", show: (one) => <span class="quiet">{one.peer_host}:{one.peer_port}</span> },
+  { label: "From", show: (one) => <span class="quiet">{one.peer_host === "unknown" ? "this broker itself" : `${one.peer_host}:${one.peer_port}`}</span> },
   { label: "User", sort: "user", show: (one) => <Name>{one.user}</Name> },
   { label: "State", narrow: true, sort: "state", show: state },
   { label: "Protocol", show: (one) => <><span class="whole">{one.protocol}</span>{one.ssl && <> <Tag tone="accent">TLS</Tag></>}</> },
