@@ -68,7 +68,7 @@ export function Connection({ names: [name] }) {
 }
 
 const channelColumns = [
-  { label: "Channel", narrow: true, tone: "longer", sort: "name", show: (one) => <a href={to("channels", one.name)}><Name>{one.name}</Name></a> },
+  { label: "Channel", narrow: true, tone: "middling", sort: "name", show: (one) => <a href={to("channels", one.name)}><Name>{one.name}</Name></a> },
   { label: "User", sort: "user", show: (one) => <Name>{one.user}</Name> },
   { label: "Mode", show: (one) => <>{one.confirm && <Tag title="publisher confirms">confirms</Tag>} {one.transactional && <Tag>transactions</Tag>}</> },
   { label: "Prefetch", number: true, show: (one) => (one.prefetch_count || one.global_prefetch_count ? count(one.prefetch_count || one.global_prefetch_count) : "–") },
