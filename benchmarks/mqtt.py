@@ -1,17 +1,20 @@
 """MQTT side by side: this broker, mosquitto and RabbitMQ with its plugin, in turns, with their defaults.
 
-    .venv/bin/python -m benchmarks.mqtt                      everything that is installed, a quarter of an hour
-    .venv/bin/python -m benchmarks.mqtt --cells 'qos*' --rounds 5
+    .venv/bin/python -m benchmarks.mqtt                      the whole table of docs/mqtt.md, about ten minutes
+    .venv/bin/python -m benchmarks.mqtt --cells 'QoS ?, *' --rounds 5
 
-All brokers run at the same time, idle but for the one that is asked. Each cell is run in turns on each; shown is the
-median of the rounds, and of the ratios of each round. Figures are in docs/mqtt.md.
+All brokers run at the same time, idle but for the one that is asked. Each cell is run in turns on each, the short ones
+in three rounds. How the table is written: ``mqtt_table.py``.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import select
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -21,7 +24,8 @@ from fnmatch import fnmatchcase
 from amqp_broker.protocols.mqtt.packets import Publish, Subscribe, Subscription
 from benchmarks.brokers import COMPILED, OURS, await_rest, cpu_s, memory_bytes
 from benchmarks.brokers import _environment as environment_of
-from benchmarks.mqtt_client import Device, Flow, encode
+from benchmarks.mqtt_client import Device, Flow, NotGranted, encode
+from benchmarks.mqtt_table import Figures, Results, head, lines
 from interop.brokers import (
     Address,
     Mosquitto,
@@ -36,19 +40,23 @@ from interop.brokers import (
 BODY_BYTES = 100
 WINDOW = 20  # messages of QoS 1 or 2 on their way: with more than these mosquitto 2.0.11 loses some of QoS 2
 PATIENCE_S = 90.0
+SEARCHES = 50  # of retained messages
 AT_ONCE = 100  # devices that connect while a crowd is made
 
 
 @dataclass(frozen=True)
 class Target:
-    """A broker that is asked."""
+    """A broker that is asked.
 
-    name: str
+    Args:
+        title: how the table calls it.
+    """
+
+    title: str
     address: Address
     pid: int
 
 
-Figures = dict[str, float]  # what was measured, by its unit
 Cell = Callable[[Target, int], Figures]  # the round makes names new
 
 
@@ -74,7 +82,11 @@ def one_to_one(qos: int) -> Cell:
         flow.run(1_000, 100, per_s=500)
         publisher.close()
         subscriber.close()
-        return {"1/s": count / took_s, "us CPU": used_s / count * 1e6, "p99 ms": percentile_ms(flow.latencies_s)}
+        return {
+            "1/s": count / took_s,
+            "µs CPU": used_s / count * 1e6,
+            "p99 at 500/s, ms": percentile_ms(flow.latencies_s),
+        }
 
     return cell
 
@@ -100,7 +112,11 @@ def fan_out(target: Target, turn: int) -> Figures:
             latencies_s += [arrived_s - sent_s for arrived_s in drain(subscribers, len(packet))]
         publisher.close()
     took_s = latest_s - started_s
-    return {"1/s": deliveries / took_s, "us CPU": used_s / deliveries * 1e6, "p99 ms": percentile_ms(latencies_s)}
+    return {
+        "deliveries/s": deliveries / took_s,
+        "µs CPU": used_s / deliveries * 1e6,
+        "p99 of a message at a time, ms": percentile_ms(latencies_s),
+    }
 
 
 def many_devices(target: Target, turn: int) -> Figures:
@@ -130,12 +146,12 @@ def many_devices(target: Target, turn: int) -> Figures:
     return {
         "KiB each": each_bytes / 1024,
         "% of a core": used_s / seconds * 100,
-        "p99 ms": percentile_ms(latencies_s),
+        "p99 of a PUBACK, ms": percentile_ms(latencies_s),
     }
 
 
 def retained(target: Target, turn: int) -> Figures:
-    """100,000 retained messages, and a subscription with wildcards that finds a thousand of them."""
+    """100,000 retained messages, and subscriptions with wildcards that find a thousand of them each."""
     count, found = 100_000, 1_000
     publisher = Device(target.address, f"r{turn}")
     await_rest(target.pid)
@@ -144,28 +160,48 @@ def retained(target: Target, turn: int) -> Figures:
         encode(Publish(f"retained/{turn}/{number // found}/{number % found:04}", bytes(BODY_BYTES), retain=True))
         for number in range(count)
     ]
-    started_s = time.perf_counter()
+    before_cpu_s, started_s = cpu_s(target.pid), time.perf_counter()
     for start in range(0, count, found):
         publisher.socket.sendall(b"".join(packets[start : start + found]))
     publisher.socket.sendall(b"\xc0\x00")
     publisher.read(2)
     took_s = time.perf_counter() - started_s
     await_rest(target.pid)
+    used_s = cpu_s(target.pid) - before_cpu_s
     each_bytes = (memory_bytes(target.pid) - before_bytes) / count
     publisher.close()
-    subscriber = Device(target.address, f"rs{turn}")
-    started_s = time.perf_counter()
-    subscriber.socket.sendall(encode(Subscribe(1, [Subscription(f"retained/{turn}/+/0007", 0)])))
-    subscriber.read(5)
-    size_bytes = sum(len(packet) for packet in packets[7::found])
-    subscriber.socket.settimeout(5)
-    try:
-        subscriber.read(size_bytes)
-        answer_ms = (time.perf_counter() - started_s) * 1000
-    except TimeoutError:  # RabbitMQ finds none for a filter with wildcards
-        answer_ms = float("nan")
-    subscriber.close()
-    return {"1/s": count / took_s, "bytes each": each_bytes, "ms to find": answer_ms}
+    figures = {"kept, 1/s": count / took_s, "µs CPU to keep one": used_s / count * 1e6, "bytes each": each_bytes}
+    before_cpu_s = cpu_s(target.pid)
+    packet = encode(Subscribe(1, [Subscription(f"retained/{turn}/0/+", 0)]))
+    latencies_s = list(searches(target, f"rs{turn}", packet, sum(len(one) for one in packets[:found])))
+    await_rest(target.pid)
+    used_s = cpu_s(target.pid) - before_cpu_s
+    nothing = float("nan")
+    return {
+        **figures,
+        "1,000 found by a wildcard, ms": statistics.median(latencies_s) * 1000 if latencies_s else nothing,
+        "p99, ms": percentile_ms(latencies_s) if latencies_s else nothing,
+        "µs CPU to find one": used_s / SEARCHES / found * 1e6 if latencies_s else nothing,
+    }
+
+
+def searches(target: Target, client_id: str, packet: bytes, size_bytes: int) -> Iterator[float]:
+    """How long subscriptions take until all that they find is here; nothing where nothing is found."""
+    for _ in range(SEARCHES):
+        subscriber = Device(target.address, client_id)
+        started_s = time.perf_counter()
+        subscriber.socket.sendall(packet)
+        subscriber.read(5)
+        subscriber.socket.settimeout(5)
+        try:
+            subscriber.read(1)
+        except TimeoutError:  # RabbitMQ finds none for a filter with wildcards
+            return
+        finally:
+            subscriber.socket.settimeout(PATIENCE_S)
+        subscriber.read(size_bytes - 1)
+        yield time.perf_counter() - started_s
+        subscriber.close()
 
 
 def is_answered(one: Device) -> bool:
@@ -225,17 +261,21 @@ def storm(target: Target, turn: int) -> Figures:
     await_rest(target.pid)  # those that leave count as clients that have not logged in until they are gone
     with devices(target, count, f"storm{turn}-"):
         pass  # clean: the sessions are gone
-    return {"1/s": count / took_s, "us CPU": used_s / count * 1e6, "p99 ms": percentile_ms(latencies_s)}
+    return {
+        "1/s": count / took_s,
+        "µs CPU each": used_s / count * 1e6,
+        "p99 from CONNECT to its answer, ms": percentile_ms(latencies_s),
+    }
 
 
-CELLS: dict[str, Cell] = {
-    "qos 0": one_to_one(0),
-    "qos 1": one_to_one(1),
-    "qos 2": one_to_one(2),
-    "1,000 subscribers": fan_out,
-    "10,000 devices": many_devices,
-    "100,000 retained": retained,
-    "5,000 reconnects": storm,
+CELLS: dict[str, tuple[Cell, int]] = {  # with the number of rounds
+    "QoS 0, 1 to 1": (one_to_one(0), 3),
+    f"QoS 1, 1 to 1, {WINDOW} on their way": (one_to_one(1), 3),
+    f"QoS 2, 1 to 1, {WINDOW} on their way": (one_to_one(2), 3),
+    "QoS 0, 1,000 subscribers": (fan_out, 3),
+    "10,000 devices that say something every 10 s": (many_devices, 1),
+    "100,000 retained messages": (retained, 1),
+    "5,000 sessions that last come back at the same moment": (storm, 1),
 }
 
 
@@ -294,15 +334,26 @@ def targets(wanted: list[str]) -> Iterator[list[Target]]:
             started: Mosquitto | RabbitMQ | OurBroker
             if name == "mosquitto":
                 started = Mosquitto(port)
+                title = f"mosquitto {mosquitto_version()}"
             elif name in (OURS, COMPILED):
                 started = OurBroker(options=["--mqtt-port", str(port)], environment=environment_of(name))
+                title = "here" if name == OURS else "here, compiled"
             else:
                 installation = find_rabbitmq() if name == "rabbitmq 3.10" else find_rabbitmq_4()
                 config = f"mqtt.listeners.tcp.1 = 127.0.0.1:{port}\n"
                 started = RabbitMQ(installation, config=config, plugins=["rabbitmq_mqtt"])
+                title = f"RabbitMQ {started.ctl('version').strip()}"
             stack.callback(started.stop)
-            found.append(Target(name, Address("127.0.0.1", port), started.pid))
+            found.append(Target(title, Address("127.0.0.1", port), started.pid))
         yield found
+
+
+def mosquitto_version() -> str:
+    """As it says itself."""
+    program = find_mosquitto()
+    assert program is not None
+    said = subprocess.run([program, "-h"], capture_output=True, text=True, check=False).stdout
+    return said.split()[2]
 
 
 def installed() -> list[str]:
@@ -314,44 +365,35 @@ def installed() -> list[str]:
 def main() -> None:
     """Run the cells, and print the table as it grows."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--cells", default="*", help="a pattern of names")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--brokers", nargs="*", default=installed())
+    parser.add_argument("--cells", default="*", help="a pattern of titles")
+    parser.add_argument("--rounds", type=int, default=0, help="instead of each cell's own number")
+    parser.add_argument("--brokers", nargs="*", default=installed(), help="ours first: ratios are to the first one")
     options = parser.parse_args()
-    print(f"| | | {' | '.join(options.brokers)} |\n|---|---|{'---|' * len(options.brokers)}")
+    started_s = time.monotonic()
     with targets(options.brokers) as found:
-        for name, cell in CELLS.items():
-            if fnmatchcase(name, options.cells):
-                measured: dict[str, list[Figures]] = {target.name: [] for target in found}
-                for turn in range(options.rounds):
-                    for target in found:
-                        measured[target.name].append(attempt(cell, target, turn))
+        for line in head([target.title for target in found]):
+            print(line, flush=True)
+        for title, (cell, rounds) in CELLS.items():
+            if fnmatchcase(title, options.cells):
+                load, results = os.getloadavg()[0], [Results() for _ in found]
+                for turn in range(options.rounds or rounds):
+                    for target, of_target in zip(found, results, strict=True):
+                        attempt(cell, target, turn, of_target)
                         await_rest(target.pid)
-                for line in lines(name, measured):
+                for line in lines(title, load, results):
                     print(line, flush=True)
+    print(f"\n<!-- {time.monotonic() - started_s:.0f} s -->")
 
 
-def attempt(cell: Cell, target: Target, turn: int) -> Figures:
-    """What a cell measures; nothing where the broker does not do it."""
+def attempt(cell: Cell, target: Target, turn: int, results: Results) -> None:
+    """Measure a cell once; a broker may not do what it asks for."""
     try:
-        return cell(target, turn)
+        results.rounds.append(cell(target, turn))
+    except NotGranted:
+        results.failures.append("has none")
     except (AssertionError, OSError) as error:
-        print(f"<!-- {target.name}: {type(error).__name__}: {error} -->", flush=True)
-        return {}
-
-
-def lines(name: str, measured: dict[str, list[Figures]]) -> Iterator[str]:
-    """The table's lines of a cell: each figure's median, and the median of its ratios to ours."""
-    ours = measured.get(OURS) or next(iter(measured.values()))
-    for unit in ours[0]:
-        texts = []
-        for figures in measured.values():
-            values = [each[unit] for each in figures if unit in each]
-            pairs = [(each, mine) for each, mine in zip(figures, ours, strict=True) if unit in each and unit in mine]
-            ratios = [each[unit] / mine[unit] for each, mine in pairs]
-            text = f"{statistics.median(values):,.4g}" if values else "fails"
-            texts.append(text if figures is ours or not ratios else f"{text} ({statistics.median(ratios):.2f})")
-        yield f"| {name} | {unit} | {' | '.join(texts)} |"
+        print(f"{target.title}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        results.failures.append("fails")
 
 
 if __name__ == "__main__":
