@@ -795,6 +795,17 @@ def test_retain_handling_says_when_they_come(broker: MemoryBroker) -> None:
     assert payloads(client.messages()) == [b"m"]
 
 
+def test_a_retained_message_comes_for_each_filter_that_finds_it_with_its_options(broker: MemoryBroker) -> None:
+    client = connected(broker, "c", 5)
+    for topic in ("a/b", "c/b"):
+        client.publish(topic, b"m", retain=True)
+    found = []
+    for identifier, topic_filter in enumerate(("a/+", "+/b"), 1):
+        client.subscribe(topic_filter, 1, {Property.SUBSCRIPTION_IDENTIFIER: identifier})
+        found.append([(one.topic, one.properties[Property.SUBSCRIPTION_IDENTIFIER]) for one in client.messages()])
+    assert [sorted(one, key=str) for one in found] == [[("a/b", [1])], [("a/b", [2]), ("c/b", [2])]]
+
+
 def test_retain_as_published(broker: MemoryBroker) -> None:
     client = connected(broker, "c", 5)
     client.subscribe("a", 1, retain_as_published=True)

@@ -92,6 +92,7 @@ class Translations:
     def __init__(self) -> None:
         self._headers: dict[int, tuple[bytes, Digest]] = {}  # of messages without properties, by QoS, retain and size
         self._contents: dict[bytes, Content] = {}
+        self._retained: dict[tuple[bytes, str], tuple[bytes, Digest]] = {}
 
     def header(
         self, own_name: str, qos: int, retain: bool, properties: Properties, body_bytes: int
@@ -125,6 +126,18 @@ class Translations:
                 self._contents.clear()
             if len(key) <= REMEMBERED_BYTES_MAX:
                 self._contents[key] = known
+        return known
+
+    def retained(self, header: bytes, topic_filter: str, expiration_ms: int | None) -> tuple[bytes, Digest]:
+        """What ``retained_header`` says; most of those that a filter finds are alike."""
+        if expiration_ms is not None or len(header) > REMEMBERED_BYTES_MAX:
+            return retained_header(header, topic_filter, expiration_ms)
+        key = (header, topic_filter)
+        known = self._retained.get(key)
+        if known is None:
+            if len(self._retained) >= REMEMBERED_MAX:
+                self._retained.clear()
+            known = self._retained[key] = retained_header(header, topic_filter, None)
         return known
 
 

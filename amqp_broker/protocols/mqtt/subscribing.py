@@ -18,7 +18,7 @@ from amqp_broker.broker.queues.consumers import Consumer
 from amqp_broker.broker.retained_message import RetainedMessage
 from amqp_broker.errors import AmqpError, ReplyCode
 from amqp_broker.protocols.mqtt.encoding import encode_string, is_string
-from amqp_broker.protocols.mqtt.messages import Content, retained_header
+from amqp_broker.protocols.mqtt.messages import Content
 from amqp_broker.protocols.mqtt.packet_writing import encode_suback, encode_unsuback
 from amqp_broker.protocols.mqtt.packets import EXACTLY_ONCE, MQTT_5, Subscribe, Subscription, Unsubscribe
 from amqp_broker.protocols.mqtt.properties import Property, number
@@ -329,7 +329,7 @@ class Subscribing:
         expiration_ms = None
         if message.expires_wall_ms:
             expiration_ms = max(1, message.expires_wall_ms - self._host.clock.wall_ms())
-        header, digest = retained_header(message.header, topic_filter, expiration_ms)
+        header, digest = self._connection.translations.retained(message.header, topic_filter, expiration_ms)
         self._host.ingress.put((queue,), topic_address(message.topic), header, message.body, digest)
 
     # --- UNSUBSCRIBE
