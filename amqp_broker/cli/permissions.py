@@ -95,7 +95,8 @@ def set_topic_permission(
 ) -> None:
     """Say with which routing keys a user may publish to (WRITE) and bind (READ) a topic exchange.
 
-    {username} and {vhost} in a pattern stand for the names. Without this, every key is allowed.
+    {username} and {vhost} in a pattern stand for the names, {client_id} for that of a client of MQTT. Without this,
+    every key is allowed.
 
     \b
     amqp-broker permissions set-topic ada amq.topic '^{username}$' '^{username}'
