@@ -20,6 +20,10 @@ TOO_LARGE = "wants a packet of 21 bytes for a client that takes 20 at most, whic
 WILL_DELAY = (
     "wants that the delay of a will outlasts its session; it is said when the session ends (MQTT 5.0, 3.1.3.2.2)"
 )
+DEEP_FILTER = (
+    "wants an end for a topic filter of more than 200 levels; SUBACK has a word for one that is well-formed and not "
+    "allowed, 0x8F (MQTT 5.0, 3.9.3) and 0x80 (MQTT 3.1.1, 3.9.3)"
+)
 NOT_THE_STANDARDS = {
     "01-connect-connack-2163.py": DISCONNECT,
     "01-connect-duplicate.py": (
@@ -48,10 +52,8 @@ NOT_THE_STANDARDS = {
         "wants 0x82 and an end for a topic of more than 200 levels, and 0x81 in mosquitto's next version; PUBACK has a "
         "word for a topic that is well-formed and not accepted, 0x90 (MQTT 5.0, 3.4.2.1)"
     ),
-    "02-subscribe-long-topic.py": (
-        "wants an end for a topic filter of more than 200 levels; SUBACK has a word for one that is well-formed and "
-        "not allowed, 0x8F (MQTT 5.0, 3.9.3) and 0x80 (MQTT 3.1.1, 3.9.3)"
-    ),
+    "02-subscribe-long-topic.py": DEEP_FILTER,
+    "02-subpub-qos0-long-topic.py": DEEP_FILTER,
     "02-subpub-qos1-message-expiry.py": (
         "wants the packet identifier 2 for the first message that the client gets; the sender chooses (MQTT 5.0, 2.2.1)"
     ),
