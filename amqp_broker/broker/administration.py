@@ -146,7 +146,7 @@ class Administration(UserAdministration):
         self._happened("vhost.deleted", name=name)
         for connection in self._broker.open_connections.in_virtual_host(name):
             connection.close_forcibly(f"vhost '{name}' is deleted")
-        self._broker.counts_of_deleted.add(virtual_host.counts_of_ended)
+        self._broker.counts_of_deleted.add_all(virtual_host.counts_of_ended)
         self._broker.components.all_changed()
         self._log("virtual host deleted", before, None, vhost=name)
 

@@ -26,6 +26,11 @@ class OpenConnection(Protocol):
         """Where."""
 
     @property
+    def counted_as(self) -> str:
+        """The protocol that it speaks, as RabbitMQ's metrics call it: ``amqp091``, ``mqtt50``."""
+        ...
+
+    @property
     def channel_count(self) -> int:
         """The number of channels that are open."""
         ...

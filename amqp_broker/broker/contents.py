@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from amqp_broker.access.users import User, Users
 from amqp_broker.broker.connections import Connections
-from amqp_broker.broker.counters import ChannelCounts
+from amqp_broker.broker.counters import CountsByProtocol
 from amqp_broker.broker.exchanges.registry import exchange_types
 from amqp_broker.broker.firehose import Firehose
 from amqp_broker.broker.parameters import Parameters
@@ -39,7 +39,7 @@ class Contents(Shared):
         self.open_connections = Connections()
         self.firehose = Firehose(self.observers, self.finish_with, settings.node_name or settings.cluster_name)
         self._events: EventExchange | None = None
-        self.counts_of_deleted = ChannelCounts()  # in virtual hosts that are gone
+        self.counts_of_deleted = CountsByProtocol()  # in virtual hosts that are gone
 
     def add_virtual_host(self, name: str, reference: int = 0) -> VirtualHost:
         """Create a virtual host with the predeclared exchanges.

@@ -1,8 +1,10 @@
-"""Counters of what happened to messages: in each queue and exchange, on each channel, connection and virtual host.
+"""Counters of what happened to messages: in each queue and exchange, on each channel, connection and virtual host, and
+by protocol.
 
 Always on, so counting costs no call: whoever does something for a message adds one to a plain integer that it has at
 hand, and sums are made when somebody asks. What a channel has counted goes on in its connection and its virtual host
-when it ends, so that no total shrinks. The names in ``stats`` are those of RabbitMQ's ``message_stats``.
+when it ends, and what a queue has counted in the broker when it is deleted, so that no total shrinks. The names in
+``stats`` are those of RabbitMQ's ``message_stats``.
 
 Holds no rates; those are for whoever asks again and again.
 """
@@ -10,10 +12,17 @@ Holds no rates; those are for whoever asks again and again.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     from amqp_broker.broker.dead_letter import DeathReason
+
+# As RabbitMQ's metrics call the protocols that it has.
+AMQP091: Final = "amqp091"
+AMQP10: Final = "amqp10"
+MQTT: Final = {3: "mqtt310", 4: "mqtt311", 5: "mqtt50"}  # by the level of the protocol
+STOMP: Final = "stomp"
+STREAM: Final = "stream"
 
 
 class Counts:
@@ -44,6 +53,19 @@ class Counts:
         self.rejected = 0  # for good
         self.requeued = 0  # by the client
 
+    def add_deliveries(self, other: Counts) -> None:
+        """Add what a part has counted of what queues and channels have alike."""
+        self.published += other.published
+        self.delivered += other.delivered
+        self.delivered_no_ack += other.delivered_no_ack
+        self.got += other.got
+        self.got_no_ack += other.got_no_ack
+        self.got_empty += other.got_empty
+        self.redelivered += other.redelivered
+        self.acknowledged += other.acknowledged
+        self.rejected += other.rejected
+        self.requeued += other.requeued
+
     def stats(self) -> dict[str, int]:
         """All of them, by RabbitMQ's names where it has one."""
         return {
@@ -62,13 +84,43 @@ class Counts:
 
 
 class QueueCounts(Counts):
-    """The counts of a queue."""
+    """The counts of a queue: what it took, and what clients of AMQP 0-9-1 did. Those of other protocols have parts of
+    their own, which ``stats`` adds.
+    """
 
-    __slots__ = ("_deaths",)
+    __slots__ = ("_deaths", "_of_others")
 
     def __init__(self) -> None:
         super().__init__()
         self._deaths: dict[DeathReason, int] | None = None  # most queues know none
+        self._of_others: dict[str, Counts] | None = None
+
+    def of(self, protocol: str) -> Counts:
+        """What clients of a protocol have done, for those to add to."""
+        if protocol == AMQP091:
+            return self
+        if self._of_others is None:
+            self._of_others = {}
+        found = self._of_others.get(protocol)
+        if found is None:
+            found = self._of_others[protocol] = Counts()
+        return found
+
+    def by_protocol(self) -> dict[str, Counts]:
+        """What clients have done, by the protocol that they speak."""
+        found: dict[str, Counts] = {AMQP091: self}
+        if self._of_others is not None:
+            found.update(self._of_others)
+        return found
+
+    def stats(self) -> dict[str, int]:
+        """All of them, by RabbitMQ's names where it has one."""
+        if self._of_others is None:
+            return super().stats()
+        sums = Counts()
+        for part in self.by_protocol().values():
+            sums.add_deliveries(part)
+        return sums.stats()
 
     def died(self, reason: DeathReason, count: int) -> None:
         """So many messages died in the queue."""
@@ -94,16 +146,7 @@ class ChannelCounts(Counts):
 
     def add(self, other: ChannelCounts) -> None:
         """Add what a part has counted."""
-        self.published += other.published
-        self.delivered += other.delivered
-        self.delivered_no_ack += other.delivered_no_ack
-        self.got += other.got
-        self.got_no_ack += other.got_no_ack
-        self.got_empty += other.got_empty
-        self.redelivered += other.redelivered
-        self.acknowledged += other.acknowledged
-        self.rejected += other.rejected
-        self.requeued += other.requeued
+        self.add_deliveries(other)
         self.confirmed += other.confirmed
         self.returned += other.returned
         self.dropped += other.dropped
@@ -123,3 +166,81 @@ def total(parts: Iterable[ChannelCounts]) -> ChannelCounts:
     for part in parts:
         sums.add(part)
     return sums
+
+
+class CountsByProtocol:
+    """The sums of what channels have counted, by the protocol that their clients spoke."""
+
+    __slots__ = ("_sums",)
+
+    def __init__(self) -> None:
+        self._sums: dict[str, ChannelCounts] = {}
+
+    def of(self, protocol: str) -> ChannelCounts:
+        """The sums of one protocol, to add to."""
+        sums = self._sums.get(protocol)
+        if sums is None:
+            sums = self._sums[protocol] = ChannelCounts()
+        return sums
+
+    def add(self, protocol: str, counts: ChannelCounts) -> None:
+        """Add what a channel has counted."""
+        self.of(protocol).add(counts)
+
+    def add_all(self, other: CountsByProtocol) -> None:
+        """Add other sums."""
+        for protocol, counts in other.by_protocol().items():
+            self.add(protocol, counts)
+
+    def by_protocol(self) -> dict[str, ChannelCounts]:
+        """The sums."""
+        return self._sums
+
+    def all(self) -> ChannelCounts:
+        """The sum over all protocols."""
+        return total(self._sums.values())
+
+
+class Death(NamedTuple):
+    """What dead letters are counted by."""
+
+    reason: str
+    queue_type: str
+    has_exchange: bool  # as ``QueueSums.add`` has it
+
+
+class QueueSums:
+    """The sums of what queues have counted, by their type."""
+
+    __slots__ = ("deaths", "deliveries")
+
+    def __init__(self) -> None:
+        self.deliveries: dict[tuple[str, str], Counts] = {}  # by protocol and type of queue
+        self.deaths: dict[Death, int] = {}
+
+    def add(self, queue_type: str, counts: QueueCounts, *, has_exchange: bool) -> None:
+        """Add what a queue has counted.
+
+        Args:
+            has_exchange: whether it names one for its dead letters.
+        """
+        for protocol, part in counts.by_protocol().items():
+            self._of(protocol, queue_type).add_deliveries(part)
+        for reason, count in counts.deaths().items():
+            death = Death(reason, queue_type, has_exchange)
+            self.deaths[death] = self.deaths.get(death, 0) + count
+
+    def copy(self) -> QueueSums:
+        """The same, to be added to apart."""
+        found = QueueSums()
+        for key, counts in self.deliveries.items():
+            found.deliveries[key] = Counts()
+            found.deliveries[key].add_deliveries(counts)
+        found.deaths.update(self.deaths)
+        return found
+
+    def _of(self, protocol: str, kind: str) -> Counts:
+        sums = self.deliveries.get((protocol, kind))
+        if sums is None:
+            sums = self.deliveries[protocol, kind] = Counts()
+        return sums

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from amqp_broker.broker.counters import ChannelCounts, total
+from amqp_broker.broker.counters import ChannelCounts, CountsByProtocol, total
 from amqp_broker.broker.descriptions import (
     BindingInfo,
     ChannelInfo,
@@ -408,10 +408,22 @@ def counts_of_virtual_host(broker: Broker, virtual_host: VirtualHost) -> Channel
     """The sums of what was counted in a virtual host since the broker began."""
     connections = broker.open_connections.in_virtual_host(virtual_host.name)
     open_ones = (counts for connection in connections for counts in connection.channel_counts())
-    return total((virtual_host.counts_of_ended, *open_ones))
+    return total((virtual_host.counts_of_ended.all(), *open_ones))
 
 
 def counts_of_broker(broker: Broker) -> ChannelCounts:
     """What was counted in all virtual hosts since the broker began; in those that were deleted as well."""
     there = (counts_of_virtual_host(broker, virtual_host) for virtual_host in broker.virtual_hosts.values())
-    return total((broker.counts_of_deleted, *there))
+    return total((broker.counts_of_deleted.all(), *there))
+
+
+def counts_by_protocol(broker: Broker) -> dict[str, ChannelCounts]:
+    """The same, by the protocol that clients speak."""
+    sums = CountsByProtocol()
+    sums.add_all(broker.counts_of_deleted)
+    for virtual_host in broker.virtual_hosts.values():
+        sums.add_all(virtual_host.counts_of_ended)
+    for connection in broker.open_connections:
+        for counts in connection.channel_counts():
+            sums.add(connection.counted_as, counts)
+    return sums.by_protocol()

@@ -20,7 +20,7 @@ from amqp_broker.broker.arguments import (
     check_equivalent,
 )
 from amqp_broker.broker.client_sessions import ClientSessions
-from amqp_broker.broker.counters import ChannelCounts
+from amqp_broker.broker.counters import CountsByProtocol
 from amqp_broker.broker.dead_letter import DeathReason
 from amqp_broker.broker.exchanges.binding import Binding
 from amqp_broker.broker.exchanges.exchange import DELAYED_TYPE, DELAYING_ARGUMENT, INNER_TYPE_ARGUMENT, Exchange
@@ -79,7 +79,7 @@ class VirtualHost(Topology):
         super().__init__(shared, name)
         self.exchange_types = exchange_types
         self.queue_types = queue_types
-        self.counts_of_ended = ChannelCounts()  # by channels that are gone
+        self.counts_of_ended = CountsByProtocol()  # by channels that are gone
         self.pending: Pending | None = None  # what an import has yet to make
         self.are_deliveries_held = False  # consumers get nothing; a test may want that
         self.reference = 0  # of the journal's record

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from amqp_broker.access.client import Peer
-from amqp_broker.broker.counters import ChannelCounts
+from amqp_broker.broker.counters import AMQP091, ChannelCounts
 from amqp_broker.broker.descriptions import ChannelInfo, ConnectionInfo
 from amqp_broker.broker.queues.unacknowledged import Unacknowledged
 
@@ -20,6 +20,7 @@ class HttpConnection:
     """
 
     channel_count = 1
+    counted_as = AMQP091  # as in RabbitMQ, whose API is a client of AMQP 0-9-1 within
 
     def __init__(self, peer: Peer, user_name: str, virtual_host_name: str) -> None:
         self._peer = peer

@@ -38,6 +38,10 @@ class PlainConnection(OneChannelConnection):
         super().__init__(broker, peer, on_output)
         self.channel = OneChannel(self)
 
+    @property
+    def counted_as(self) -> str:
+        return self.name
+
     # --- what a protocol says for itself
 
     def cut(self, data: bytes) -> Iterable[Any]:
@@ -122,7 +126,7 @@ class PlainConnection(OneChannelConnection):
         found = self.virtual_host.accessible_queue(self.client, queue)
         self.has_cost(TAKE_EFFORT)
         message = found.get(True)
-        for counts in (self.counts, found.counts):
+        for counts in (self.counts, found.counts.of(self.name)):
             if message is None:
                 counts.got_empty += 1
             else:

@@ -136,6 +136,11 @@ class ClientConnection(Conversation):
         raise NotImplementedError
 
     @property
+    def counted_as(self) -> str:
+        """The protocol, with its version where that tells much, as RabbitMQ's metrics call it."""
+        raise NotImplementedError
+
+    @property
     def channel_count(self) -> int:
         """How many channels are open; what stands for them in a protocol that has none."""
         raise NotImplementedError

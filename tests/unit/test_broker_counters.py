@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from pamqp import commands
 
-from amqp_broker.broker.inspection import counts_of_broker, counts_of_virtual_host
+from amqp_broker.broker.counters import AMQP091, AMQP10, MQTT, STOMP, STREAM, Death
+from amqp_broker.broker.inspection import counts_by_protocol, counts_of_broker, counts_of_virtual_host
+from amqp_broker.protocols.mqtt.packets import PacketType
+from tests.support.amqp10_client import Amqp10Client, message
 from tests.support.client import Client
 from tests.support.memory_broker import MemoryBroker
+from tests.support.mqtt_client import MqttClient
+from tests.support.stomp_client import StompClient
+from tests.support.stream_client import StreamClient
 
 
 def counted(stats: dict[str, int]) -> dict[str, int]:
@@ -123,3 +131,81 @@ def test_a_virtual_host_that_is_deleted_still_counts(broker: MemoryBroker) -> No
     channel.publish("", "nowhere", b"x")
     broker.handle(lambda: broker.administration.delete_virtual_host("v"))
     assert counted(counts_of_broker(broker).stats()) == {"publish": 1, "drop_unroutable": 1}
+
+
+# --- by protocol, and by the type of queues
+
+
+def test_what_is_published_and_delivered_is_counted_by_protocol_and_type_of_queue(broker: MemoryBroker) -> None:
+    old = Client(broker).open()
+    channel = old.channel()
+    channel.declare("q", durable=True)
+    channel.declare("quorum", {"x-queue-type": "quorum"}, durable=True)
+    channel.publish("", "quorum", b"x")
+    channel.consume("quorum")
+    channel.ack(1)
+    new = Amqp10Client(broker)
+    new.open()
+    new.begin()
+    new.sender("/queues/q")
+    new.transfer(message(b"x"))
+    new.receiver("/queues/q", credit=1)
+    new.settle(0)
+    device = MqttClient(broker, "device", level=5)
+    device.connect()
+    device.subscribe("t", qos=1)
+    device.publish("t", b"x", qos=1)
+    device.acknowledge(PacketType.PUBACK, device.messages()[0].packet_id)
+    stomp = StompClient(broker)
+    stomp.connect()
+    stomp.send("SEND", b"x", destination="/amq/queue/q")
+    stomp.send("SUBSCRIBE", id="0", destination="/amq/queue/q")
+    stream = StreamClient(broker)
+    stream.create("s")
+    stream.declare_publisher(1, "s")
+    stream.publish(1, {0: b"x"})
+    stream.subscribe(1, "s")
+
+    published = {AMQP091: 1, AMQP10: 1, MQTT[5]: 1, STOMP: 1, STREAM: 1}
+    settled, sent = {"deliver": 1, "deliver_get": 1, "ack": 1}, {"deliver_no_ack": 1, "deliver_get": 1}
+    deliveries = {
+        (AMQP091, "quorum"): settled,
+        (AMQP10, "classic"): settled,
+        (MQTT[5], "classic"): settled,
+        (STOMP, "classic"): sent,
+        (STREAM, "stream"): sent,
+    }
+    assert publishes(broker) == published
+    assert delivered(broker) == deliveries
+    assert counted(broker.queue("q").counts.stats()) == {
+        "publish": 2, "deliver": 1, "deliver_no_ack": 1, "deliver_get": 2, "ack": 1,
+    }  # fmt: skip
+
+    for client in (old.connection, new.connection, device.connection, stomp.connection, stream.connection):
+        client.lost("it went away")
+    for queue in list(broker.virtual_host.queues.values()):
+        broker.handle(partial(broker.virtual_host.remove_queue, queue))
+    assert publishes(broker) == published
+    assert delivered(broker) == deliveries
+
+
+def publishes(broker: MemoryBroker) -> dict[str, int]:
+    return {protocol: counts.published for protocol, counts in counts_by_protocol(broker).items()}
+
+
+def delivered(broker: MemoryBroker) -> dict[tuple[str, str], dict[str, int]]:
+    """What clients got, of all queues that there have been."""
+    sums = broker.counts_of_deleted_queues.copy()
+    for queue in broker.virtual_host.queues.values():
+        sums.add(queue.declared.queue_type, queue.counts, has_exchange=False)
+    found = {key: counted(counts.stats() | {"publish": 0}) for key, counts in sums.deliveries.items()}
+    return {key: counts for key, counts in found.items() if counts}
+
+
+def test_dead_letters_of_queues_that_are_deleted_still_count(broker: MemoryBroker) -> None:
+    channel = Client(broker).open().channel()
+    channel.declare("short", {"x-max-length": 1, "x-dead-letter-exchange": ""})
+    channel.publish("", "short", b"x")
+    channel.publish("", "short", b"x")
+    channel.call(commands.Queue.Delete(queue="short"))
+    assert broker.counts_of_deleted_queues.deaths == {Death("maxlen", "classic", has_exchange=True): 1}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 import trio
@@ -54,6 +55,32 @@ async def test_sums_and_the_same_families_whatever_there_is() -> None:
         assert full["rabbitmq_queues"] == [("", 2)]
         assert full["rabbitmq_connections"] == [("", 1)]
         assert 'rabbitmq_endpoint="aggregated"' in full["rabbitmq_identity_info"][0][0]
+
+
+@on_a_jumping_clock
+@pytest.mark.parametrize(
+    ("protocols", "shown"),
+    [
+        ((), ["amqp091", "amqp10"]),
+        (("mqtt", "stomp", "streams"), ["amqp091", "amqp10", "mqtt310", "mqtt311", "mqtt50", "stream", "stomp"]),
+    ],
+)
+async def test_each_protocol_that_is_on_has_its_counters_from_the_start(
+    protocols: tuple[str, ...], shown: list[str]
+) -> None:
+    ports = {"mqtt": "mqtt_port", "stomp": "stomp_port", "streams": "stream_port"}
+    settings: dict[str, Any] = {ports[name]: 0 for name in protocols}
+    async with managing(**settings) as managed:
+        declare(managed, "q")
+        families = await scraped(managed, "/metrics")
+        labels = [f'{{protocol="{name}"}}' for name in shown]
+        for name in ("global_messages_received_total", "global_publishers", "global_consumers"):
+            assert families[f"rabbitmq_{name}"] == [(label, 0) for label in labels]
+        delivered = families["rabbitmq_global_messages_delivered_total"]
+        assert delivered[1] == ('{protocol="amqp091",queue_type="rabbit_quorum_queue"}', 0)
+        assert [label for label, _ in delivered if '"stream"' in label] == [
+            '{protocol="stream",queue_type="rabbit_stream_queue"}' for name in shown if name == "stream"
+        ]
 
 
 @on_a_jumping_clock

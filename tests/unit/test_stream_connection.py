@@ -605,7 +605,7 @@ def test_what_came_before_a_mistake_is_stored(broker: MemoryBroker) -> None:
     good = frame(PUBLISH, b"\1" + array([u64(1) + blob(b"a")]))
     client.write(good + frame(PUBLISH, b"\1" + u32(2) + u64(2) + blob(b"b")) + good)
     assert client.heard()[0] == CLOSE
-    assert broker.virtual_host.counts_of_ended.published == 1
+    assert broker.virtual_host.counts_of_ended.all().published == 1
     reader = StreamClient(broker)
     assert reader.sequence("me", "s") == 1
     reader.subscribe(1, "s")

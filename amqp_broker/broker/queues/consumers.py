@@ -20,6 +20,7 @@ from amqp_broker.wire.strings import encode_shortstr
 from amqp_broker.wire.table import Table
 
 if TYPE_CHECKING:
+    from amqp_broker.broker.counters import Counts
     from amqp_broker.broker.descriptions import ChannelInfo
     from amqp_broker.broker.queues.base import Queue
 
@@ -61,6 +62,10 @@ class Deliveries:
         """Describe the channel, for those who look in."""
         raise NotImplementedError
 
+    def counts_in(self, queue: Queue) -> Counts:
+        """Where in a queue is counted what the client gets from there."""
+        return queue.counts
+
 
 class Consumer:
     """One ``basic.consume``.
@@ -74,6 +79,7 @@ class Consumer:
 
     __slots__ = (
         "arguments",
+        "counts",
         "deliveries",
         "encoded_tag",
         "is_exclusive",
@@ -102,6 +108,7 @@ class Consumer:
         self.tag = tag
         self.encoded_tag = encode_shortstr(tag)
         self.deliveries = deliveries
+        self.counts = deliveries.counts_in(queue)  # for the deliveries to add to
         self.no_ack = no_ack
         self.is_exclusive = is_exclusive
         self.priority = priority

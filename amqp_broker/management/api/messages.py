@@ -9,6 +9,7 @@ from dataclasses import fields
 from typing import Any
 
 from amqp_broker.access.client import Client
+from amqp_broker.broker.counters import AMQP091
 from amqp_broker.broker.json_values import json_ready, json_ready_table
 from amqp_broker.broker.message import Message, digest_of
 from amqp_broker.broker.observer import Observers, Settlement
@@ -82,9 +83,12 @@ def _publishing(
             if error.code in REFUSED_CODES:
                 raise
             raise bad_request(f"{int(error.code)} {error.reply_text}") from error
-        host.counts_of_ended.published += 1
-        if outcome != UNROUTED:
-            host.counts_of_ended.confirmed += 1
+        counts = host.counts_of_ended.of(AMQP091)
+        counts.published += 1
+        if outcome == UNROUTED:
+            counts.returned += 1
+        else:
+            counts.confirmed += 1
         return outcome
 
     return publish_it

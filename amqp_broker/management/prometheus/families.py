@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from amqp_broker.broker.counters import MQTT, STOMP, STREAM, ChannelCounts, Counts
 from amqp_broker.broker.descriptions import ChannelInfo, ConnectionInfo
 from amqp_broker.broker.queues.base import Queue
 
@@ -141,6 +142,31 @@ OF_CONNECTION = (
     OfConnection("connection_outgoing_packets_total", "counter", CONNECTION, "Not known here", _nothing),
     OfConnection("connection_pending_packets", "gauge", CONNECTION, "Bytes that wait", lambda c: c["send_pend"]),
     OfConnection("connection_channels", "gauge", CONNECTION, "Channels", lambda c: c["channels"]),
+)
+
+# The protocols beside AMQP's, by the settings that switch them on.
+OF_OTHERS: dict[str, list[str]] = {"mqtt": list(MQTT.values()), "streams": [STREAM], "stomp": [STOMP]}
+
+# Of each protocol; the middle of ``global_messages_..._total``.
+OF_PROTOCOL: tuple[tuple[str, Callable[[ChannelCounts], int]], ...] = (
+    ("received", lambda c: c.published),
+    ("received_confirm", lambda c: c.confirmed),
+    ("routed", lambda c: c.published - c.dropped - c.returned),
+    ("confirmed", lambda c: c.confirmed),
+    ("unroutable_dropped", lambda c: c.dropped),
+    ("unroutable_returned", lambda c: c.returned),
+)
+
+# Of each protocol and each type of queues.
+OF_PROTOCOL_AND_TYPE: tuple[tuple[str, Callable[[Counts], int]], ...] = (
+    ("delivered", lambda c: c.delivered + c.delivered_no_ack + c.got + c.got_no_ack),
+    ("delivered_consume_auto_ack", lambda c: c.delivered_no_ack),
+    ("delivered_consume_manual_ack", lambda c: c.delivered),
+    ("delivered_get_auto_ack", lambda c: c.got_no_ack),
+    ("delivered_get_manual_ack", lambda c: c.got),
+    ("redelivered", lambda c: c.redelivered),
+    ("acknowledged", lambda c: c.acknowledged),
+    ("get_empty", lambda c: c.got_empty),
 )
 
 # What is nothing here, by the group that it stands in.

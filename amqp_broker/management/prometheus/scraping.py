@@ -14,8 +14,9 @@ from urllib.parse import parse_qsl
 import trio
 
 from amqp_broker import __version__
-from amqp_broker.broker.arguments import DEFAULT_QUEUE_TYPE
-from amqp_broker.broker.inspection import counts_of_broker
+from amqp_broker.broker.counters import AMQP091, AMQP10, STREAM, ChannelCounts, Counts, Death, QueueSums
+from amqp_broker.broker.descriptions import ChannelInfo
+from amqp_broker.broker.inspection import counts_by_protocol
 from amqp_broker.broker.queues.base import Queue
 from amqp_broker.management.api.nodes import NO_LIMIT
 from amqp_broker.management.api.overview import ERLANG_VERSION, version_of
@@ -31,15 +32,38 @@ from amqp_broker.management.prometheus.exposition import (
     written,
     written_histogram,
 )
-from amqp_broker.management.prometheus.families import ALWAYS_ZERO, OF_CHANNEL, OF_CONNECTION, OF_QUEUE
+from amqp_broker.management.prometheus.families import (
+    ALWAYS_ZERO,
+    OF_CHANNEL,
+    OF_CONNECTION,
+    OF_OTHERS,
+    OF_PROTOCOL,
+    OF_PROTOCOL_AND_TYPE,
+    OF_QUEUE,
+)
 from amqp_broker.management.slices import Slices, open_in_slices
 from amqp_broker.network.listeners import STREAMS
 from amqp_broker.server.status import ServerStatus, server_status
 
 Looked = TypeVar("Looked")
-Deaths = dict[tuple[str, str, str], int]  # by the reason, the queue's type and the strategy
 
 SLICE_LINES = 500
+
+
+class Users:
+    """How many there are now who publish and consume, by the protocol that they speak."""
+
+    def __init__(self) -> None:
+        self.consumers: dict[str, int] = {}
+        self.publishers: dict[str, int] = {}
+
+    def add(self, protocol: str, channels: list[ChannelInfo]) -> None:
+        """Add the channels of a connection."""
+        for numbers, count in (
+            (self.consumers, sum(one["consumer_count"] for one in channels)),
+            (self.publishers, sum(one["message_stats"].get("publish", 0) > 0 for one in channels)),
+        ):
+            numbers[protocol] = numbers.get(protocol, 0) + count
 
 
 class Scrape:
@@ -81,11 +105,17 @@ class Scrape:
         self._lag_s = await _loop_lag_s()
         status = await trio.to_thread.run_sync(server_status, self._call.management.server)
         lines: list[str] = [*self._information(), *self._of_node(status), *self._zeros()]
-        queues = [queue for queue in self._queues() if not queue.is_deleted]
+        # A queue that was deleted before counts in the sums, one that is deleted from now on among the others.
+        sums, queues = self._call.broker.counts_of_deleted_queues.copy(), list(self._queues())
         connections = list(self._call.broker.open_connections)
         every = self._call.broker.open_connections
         infos = [one.inspect() async for one in open_in_slices(every, connections)]
-        channels = [one async for each in open_in_slices(every, connections) for one in each.inspect_channels()]
+        channels: list[ChannelInfo] = []
+        users = Users()
+        async for connection in open_in_slices(every, connections):
+            of_this = list(connection.inspect_channels())
+            channels += of_this
+            users.add(connection.counted_as, of_this)
         for each in (
             self._of_each(OF_QUEUE, queues, _labels_of_queue, has_objects),
             self._of_each(OF_CONNECTION, infos, lambda info: labels_of(channel=info["name"]), has_objects),
@@ -96,10 +126,15 @@ class Scrape:
                     yield piece
         lines += await self._of_streams(queues, has_objects)
         if self._groups is None:
-            deaths = await self._deaths_in(queues)
+            for queue in queues:
+                has_exchange = queue.arguments.dead_letter_exchange is not None
+                sums.add(queue.declared.queue_type, queue.counts, has_exchange=has_exchange)
+                await self._slices.take_turn()
             consumers = sum(len(queue.consumers) for queue in queues)
             lines += self._totals(len(queues), consumers, len(connections), len(channels))
-            lines += self._of_deaths(deaths)
+            lines += self._of_protocols(users)
+            lines += self._of_types(sums)
+            lines += self._of_deaths(sums)
         yield "".join(lines).encode("utf-8", "replace")
 
     def _queues(self) -> Iterator[Queue]:
@@ -233,45 +268,45 @@ class Scrape:
             ("queues", "Queues", queues),
         ):
             yield from written(self._family(name, "gauge", text), [("", value)])
-        yield from self._of_protocols(consumers, channels)
         yield from self._of_drops()
         yield from self._of_the_loop_and_the_disk()
         paged = Family("amqp_broker_ready_bytes", "gauge", "Memory that ready messages take, of the budget for them")
         yield from written(paged, [("", self._call.broker.paging.used_bytes)])
 
-    def _of_protocols(self, consumers: int, channels: int) -> Iterator[str]:
-        """What was counted over all; queues of all types together stand as classic ones."""
-        stats, protocol = counts_of_broker(self._call.broker).stats(), labels_of(protocol="amqp091")
-        for name, value in (("global_consumers", consumers), ("global_publishers", channels)):
-            yield from written(self._family(name, "gauge", "Over all protocols"), [(protocol, value)])
-        routed = stats["publish"] - stats["drop_unroutable"] - stats["return_unroutable"]
-        for name, value in (
-            ("received", stats["publish"]),
-            ("received_confirm", stats["confirm"]),
-            ("routed", routed),
-            ("confirmed", stats["confirm"]),
-            ("unroutable_dropped", stats["drop_unroutable"]),
-            ("unroutable_returned", stats["return_unroutable"]),
+    def _protocols(self) -> list[str]:
+        """Those that have their numbers from the start: who may come."""
+        settings = self._call.management.server.settings
+        found = [AMQP091, AMQP10]
+        for protocol, names in OF_OTHERS.items():
+            if any(settings.port_of(protocol, is_tls=is_tls) is not None for is_tls in (False, True)):
+                found += names
+        return found
+
+    def _of_protocols(self, users: Users) -> Iterator[str]:
+        """What was counted over all, by the protocol that clients speak."""
+        found = counts_by_protocol(self._call.broker)
+        protocols = list(dict.fromkeys((*self._protocols(), *found, *users.consumers)))
+        labels = {protocol: labels_of(protocol=protocol) for protocol in protocols}
+        for name, text, numbers in (
+            ("global_consumers", "Consumers", users.consumers),
+            ("global_publishers", "Channels that have published", users.publishers),
         ):
-            yield from written(
-                self._family(f"global_messages_{name}_total", "counter", "Messages"), [(protocol, value)]
-            )
-        for name, value in (
-            ("delivered", stats["deliver_get"]),
-            ("delivered_consume_auto_ack", stats["deliver_no_ack"]),
-            ("delivered_consume_manual_ack", stats["deliver"]),
-            ("delivered_get_auto_ack", stats["get_no_ack"]),
-            ("delivered_get_manual_ack", stats["get"]),
-            ("redelivered", stats["redeliver"]),
-            ("acknowledged", stats["ack"]),
-            ("get_empty", stats["get_empty"]),
-        ):
+            samples = [(labels[protocol], numbers.get(protocol, 0)) for protocol in protocols]
+            yield from written(self._family(name, "gauge", text), samples)
+        every = {protocol: found.get(protocol, ChannelCounts()) for protocol in protocols}
+        for name, number in OF_PROTOCOL:
+            family = self._family(f"global_messages_{name}_total", "counter", "Messages")
+            yield from written(family, [(labels[protocol], number(every[protocol])) for protocol in protocols])
+
+    def _of_types(self, sums: QueueSums) -> Iterator[str]:
+        """What went out of queues, by the protocol of those who got it and the queues' type."""
+        pairs = [(protocol, kind) for protocol in self._protocols() for kind in self._types_for(protocol)]
+        pairs += [pair for pair in sums.deliveries if pair not in pairs]
+        labels = [labels_of(protocol=protocol, queue_type=f"rabbit_{kind}_queue") for protocol, kind in pairs]
+        every = [sums.deliveries.get(pair, Counts()) for pair in pairs]
+        for name, number in OF_PROTOCOL_AND_TYPE:
             family = self._family(f"global_messages_{name}_total", "counter", "Messages, or questions for one")
-            samples = []
-            for kind in self._call.broker.queue_types.names:
-                labels = labels_of(protocol="amqp091", queue_type=f"rabbit_{kind}_queue")
-                samples.append((labels, value if kind == DEFAULT_QUEUE_TYPE else 0))
-            yield from written(family, samples)
+            yield from written(family, [(label, number(one)) for label, one in zip(labels, every, strict=True)])
         yield from self._of_refused_stream_commands()
 
     def _of_refused_stream_commands(self) -> Iterator[str]:
@@ -286,26 +321,19 @@ class Scrape:
             family = self._family(f"global_stream_error_{name}_total", "counter", "Commands that were refused for it")
             yield from written(family, [(labels, counts.get((PROTOCOL, code), 0))])
 
-    async def _deaths_in(self, queues: list[Queue]) -> Deaths:
-        deaths: Deaths = {}
-        for queue in queues:
-            strategy = "at_most_once" if queue.arguments.dead_letter_exchange is not None else "disabled"
-            for reason, count in queue.counts.deaths().items():
-                key = (reason, queue.declared.queue_type, strategy)
-                deaths[key] = deaths.get(key, 0) + count
-            await self._slices.take_turn()
-        return deaths
+    def _types_for(self, protocol: str) -> list[str]:
+        """The types of queues that clients of a protocol may get something out of."""
+        return [STREAM] if protocol == STREAM else list(self._call.broker.queue_types.names)
 
-    def _of_deaths(self, deaths: Deaths) -> Iterator[str]:
+    def _of_deaths(self, sums: QueueSums) -> Iterator[str]:
         for reason in ("expired", "maxlen", "rejected", "delivery_limit"):
-            family = self._family(
-                f"global_messages_dead_lettered_{reason}_total", "counter", "Died in queues there are"
-            )
+            family = self._family(f"global_messages_dead_lettered_{reason}_total", "counter", "Died in queues")
             samples = []
             for kind in self._types_that_dead_letter():
                 for strategy in ("at_most_once", "at_least_once", "disabled"):
                     labels = labels_of(queue_type=f"rabbit_{kind}_queue", dead_letter_strategy=strategy)
-                    samples.append((labels, deaths.get((reason, kind, strategy), 0)))
+                    death = Death(reason, kind, has_exchange=strategy == "at_most_once")
+                    samples.append((labels, 0 if strategy == "at_least_once" else sums.deaths.get(death, 0)))
             yield from written(family, samples)
         confirmed = self._family("global_messages_dead_lettered_confirmed_total", "counter", "Never, here")
         labels = labels_of(queue_type="rabbit_quorum_queue", dead_letter_strategy="at_least_once")

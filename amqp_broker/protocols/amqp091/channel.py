@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, Final
 
-from amqp_broker.broker.counters import ChannelCounts
+from amqp_broker.broker.counters import AMQP091, ChannelCounts
 from amqp_broker.broker.descriptions import ChannelInfo
 from amqp_broker.broker.works import Work
 from amqp_broker.compilation import mypyc_attr
@@ -205,7 +205,7 @@ class Channel(ChannelLink):
             self.is_counted = True
             counts = self.counts
             self.connection.counts_of_ended.add(counts)
-            self.connection.virtual_host.counts_of_ended.add(counts)
+            self.connection.virtual_host.counts_of_ended.add(AMQP091, counts)
         self.publishing.release()
         return self.consuming.release()
 

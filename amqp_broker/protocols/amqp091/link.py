@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from amqp_broker.access.client import Client, Peer
-from amqp_broker.broker.counters import ChannelCounts
+from amqp_broker.broker.counters import AMQP091, ChannelCounts
 from amqp_broker.broker.works import Unfinished, Work
 from amqp_broker.compilation import mypyc_attr
 from amqp_broker.errors import AmqpError, ReplyCode
@@ -57,6 +57,10 @@ class Link(ClientConnection):
         if self.state is ConnectionState.HANDSHAKE:
             return "starting"
         return "closing" if self.state is ConnectionState.CLOSING else "closed"
+
+    @property
+    def counted_as(self) -> str:
+        return AMQP091
 
     def send_method(self, channel: int, method: Method) -> None:
         """Queue one method frame for the client."""

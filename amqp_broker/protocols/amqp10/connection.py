@@ -302,7 +302,7 @@ class Connection(ConnectionContext):
         del self.sessions[session.channel_number]
         if self.broker.observers.present_for_changes:
             self.broker.observers.closed(self, session, reason)
-        self.virtual_host.counts_of_ended.add(session.counts)
+        self.virtual_host.counts_of_ended.add(self.counted_as, session.counts)
         self.broker.works.begin(session.stop(error))
 
     # --- bytes out
@@ -377,7 +377,7 @@ class Connection(ConnectionContext):
         broker, virtual_host = self.broker, self.virtual_host
         self.leave_broker()
         for session in list(self.sessions.values()):
-            virtual_host.counts_of_ended.add(session.counts)
+            virtual_host.counts_of_ended.add(self.counted_as, session.counts)
             broker.works.begin(session.stop(says=False))
         self.sessions.clear()
         virtual_host.remove_exclusive_queues(self.client)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from amqp_broker.access.client import Peer
-from amqp_broker.broker.counters import ChannelCounts
+from amqp_broker.broker.counters import AMQP10, ChannelCounts
 from amqp_broker.broker.descriptions import ChannelInfo
 from amqp_broker.broker.observer import Channel
 from amqp_broker.broker.queues.unacknowledged import Unacknowledged
@@ -50,6 +50,10 @@ class ConnectionContext(ClientConnection):
     def state_name(self) -> str:
         """How it is, in the words of RabbitMQ's lists."""
         raise NotImplementedError
+
+    @property
+    def counted_as(self) -> str:
+        return AMQP10
 
     def fail(self, error: ProtocolError) -> None:
         """Tell the client what is wrong, and end the connection."""

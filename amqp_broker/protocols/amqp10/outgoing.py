@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
+from amqp_broker.broker.counters import AMQP10, Counts
 from amqp_broker.broker.descriptions import ChannelInfo
 from amqp_broker.broker.message import Message
 from amqp_broker.broker.observer import Settlement
@@ -117,16 +118,16 @@ class ConsumingLink(OutgoingLink, Deliveries):
         delivery_id = session.next_delivery_id()
         if self.is_settled:
             self._counts.delivered_no_ack += 1
-            queue.counts.delivered_no_ack += 1
+            consumer.counts.delivered_no_ack += 1
         else:
             session.unsettled[delivery_id] = Unacknowledged(message, queue, consumer, self._monotonic_ms())
             self.unsettled_count += 1
             consumer.unacknowledged_count += 1
             self._counts.delivered += 1
-            queue.counts.delivered += 1
+            consumer.counts.delivered += 1
         if message.redelivered:
             self._counts.redelivered += 1
-            queue.counts.redelivered += 1
+            consumer.counts.redelivered += 1
         self.count_delivery()
         session.send_transfer(self.handle, delivery_id, delivery_id.to_bytes(4, "big"), self.is_settled, payload)
         if self.credit <= 0:
@@ -197,7 +198,7 @@ class ConsumingLink(OutgoingLink, Deliveries):
     def tell_settled(self, queue: Queue, messages: Sequence[Message], settlement: Settlement) -> None:
         """Count what becomes of a queue's deliveries, and tell those who look on."""
         count = len(messages)
-        for counts in (self._counts, queue.counts):
+        for counts in (self._counts, self.counts_in(queue)):
             if settlement is Settlement.ACKNOWLEDGED:
                 counts.acknowledged += count
             elif settlement is Settlement.REJECTED:
@@ -217,6 +218,9 @@ class ConsumingLink(OutgoingLink, Deliveries):
     def inspect(self) -> ChannelInfo:
         """Describe the session as a channel."""
         return self.session.inspect()
+
+    def counts_in(self, queue: Queue) -> Counts:
+        return queue.counts.of(AMQP10)
 
     def stop(self) -> None:
         self._is_stopped = True

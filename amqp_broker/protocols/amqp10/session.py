@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from amqp_broker.access.judge import NotDecidedYet
+from amqp_broker.broker.counters import AMQP10
 from amqp_broker.broker.descriptions import ChannelInfo
 from amqp_broker.broker.observer import Channel, Settlement
 from amqp_broker.broker.works import Unfinished
@@ -274,7 +275,7 @@ class Session(SessionContext):
             queue, consumer = delivery.queue, delivery.consumer
             if observers.present:
                 observers.settled(self, queue, [delivery.message], Settlement.ACKNOWLEDGED)
-            queue.counts.acknowledged += 1
+            queue.counts.of(AMQP10).acknowledged += 1
             queue.acknowledge(delivery.message)
             link = _link_of(delivery)
             if link is not None:
@@ -301,7 +302,7 @@ class Session(SessionContext):
 
     def _tell_settled(self, queue: Any, messages: Any, settlement: Settlement) -> None:
         count = len(messages)
-        for counts in (self.counts, queue.counts):
+        for counts in (self.counts, queue.counts.of(AMQP10)):
             if settlement is Settlement.ACKNOWLEDGED:
                 counts.acknowledged += count
             elif settlement is Settlement.REJECTED:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
+from amqp_broker.broker.counters import Counts
 from amqp_broker.broker.descriptions import ChannelInfo
 from amqp_broker.broker.message import Message
 from amqp_broker.broker.observer import Settlement
@@ -61,7 +62,7 @@ class DeliveringAtMostOnce(Deliveries):
         packet = self._composer.compose(message, content, wanted, 0, 0)
         if packet:
             connection.counts.delivered_no_ack += 1
-            consumer.queue.counts.delivered_no_ack += 1
+            consumer.counts.delivered_no_ack += 1
             connection.output.send(packet)
             if connection.broker.observers.present:
                 channel = connection.channel
@@ -74,6 +75,9 @@ class DeliveringAtMostOnce(Deliveries):
     def inspect(self) -> ChannelInfo:
         """Describe the connection as a channel, for those who look in."""
         return self._connection.inspect_channel()
+
+    def counts_in(self, queue: Queue) -> Counts:
+        return queue.counts.of(self._connection.counted_as)
 
     def update_room(self) -> None:
         """Whether the client takes what is sent may have changed; returns nothing, consumers are resumed elsewhere."""
@@ -239,10 +243,11 @@ class Delivering(Deliveries):
     def _count(self, queue: Queue, message: Message) -> None:
         counts = self.connection.counts
         counts.delivered += 1
-        queue.counts.delivered += 1
+        in_queue = self.counts_in(queue)
+        in_queue.delivered += 1
         if message.redelivered:
             counts.redelivered += 1
-            queue.counts.redelivered += 1
+            in_queue.redelivered += 1
 
     def _packet_id_for(self, message: Message, qos: int) -> int:
         """An identifier that is free, or for QoS 2 the one that the message had before."""
@@ -388,10 +393,10 @@ class Delivering(Deliveries):
         counts = self.connection.counts
         if settlement is Settlement.ACKNOWLEDGED:
             counts.acknowledged += count
-            queue.counts.acknowledged += count
+            self.counts_in(queue).acknowledged += count
         elif settlement is Settlement.REJECTED:
             counts.rejected += count
-            queue.counts.rejected += count
+            self.counts_in(queue).rejected += count
         if self._observers.present:
             self._observers.settled(self, queue, messages, settlement)
 
@@ -441,6 +446,9 @@ class Delivering(Deliveries):
     def inspect(self) -> ChannelInfo:
         """Describe the connection as a channel."""
         return self.connection.inspect_channel()
+
+    def counts_in(self, queue: Queue) -> Counts:
+        return queue.counts.of(self.connection.counted_as)
 
     # --- the end
 

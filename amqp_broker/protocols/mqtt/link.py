@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from amqp_broker.access.client import Peer
 from amqp_broker.broker.client_session import ClientSession
+from amqp_broker.broker.counters import MQTT
 from amqp_broker.broker.observer import Channel
 from amqp_broker.broker.queues.consumers import Consumer, Deliveries
 from amqp_broker.protocols.mqtt.messages import Translations
@@ -40,6 +41,10 @@ class Link(OneChannelConnection):
         """What is remembered of the client."""
         assert self._session is not None
         return self._session
+
+    @property
+    def counted_as(self) -> str:
+        return MQTT[self.level]
 
     # --- the other parts
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from amqp_broker.access.client import Peer
+from amqp_broker.broker.counters import STOMP
 from amqp_broker.broker.observer import Channel
 from amqp_broker.errors import AmqpError
 from amqp_broker.protocols.stomp.errors import StompError
@@ -35,6 +36,10 @@ class Link(OneChannelConnection):
         """The number of the next MESSAGE."""
         self._delivery_number += 1
         return self._delivery_number
+
+    @property
+    def counted_as(self) -> str:
+        return STOMP
 
     # --- what the connection does for its parts
 

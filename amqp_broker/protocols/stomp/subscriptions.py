@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
+from amqp_broker.broker.counters import Counts
 from amqp_broker.broker.descriptions import ChannelInfo
 from amqp_broker.broker.message import Message
 from amqp_broker.broker.observer import Settlement
@@ -77,13 +78,13 @@ class Subscription(Deliveries):
             self.unacknowledged[number] = Unacknowledged(message, queue, consumer, self._monotonic_ms())
             consumer.unacknowledged_count += 1
             self._counts.delivered += 1
-            queue.counts.delivered += 1
+            consumer.counts.delivered += 1
         else:
             self._counts.delivered_no_ack += 1
-            queue.counts.delivered_no_ack += 1
+            consumer.counts.delivered_no_ack += 1
         if message.redelivered:
             self._counts.redelivered += 1
-            queue.counts.redelivered += 1
+            consumer.counts.redelivered += 1
         self._send(number, message, connection.translations.lines(header))
         if self._observers.present:
             no_ack = not self._is_acknowledged
@@ -167,7 +168,7 @@ class Subscription(Deliveries):
 
     def _tell_settled(self, queue: Queue, messages: Sequence[Message], settlement: Settlement) -> None:
         count = len(messages)
-        for counts in (self._counts, queue.counts):
+        for counts in (self._counts, self.counts_in(queue)):
             if settlement is Settlement.ACKNOWLEDGED:
                 counts.acknowledged += count
             elif settlement is Settlement.REJECTED:
@@ -220,6 +221,9 @@ class Subscription(Deliveries):
     def inspect(self) -> ChannelInfo:
         """Describe the connection as a channel."""
         return self._connection.inspect_channel()
+
+    def counts_in(self, queue: Queue) -> Counts:
+        return queue.counts.of(self._connection.counted_as)
 
     # --- the end
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from amqp_broker.access.client import Peer
+from amqp_broker.broker.counters import STREAM
 from amqp_broker.broker.queues.stream import StreamQueue
 from amqp_broker.protocols.stream import codes
 from amqp_broker.protocols.stream.errors import RequestRefused
@@ -25,6 +26,10 @@ class Link(OneChannelConnection):
         self.heartbeat_s = broker.settings.heartbeat_s
         self.frame_bytes_max = broker.settings.stream_frame_bytes_max
         self.deliver_version = 1
+
+    @property
+    def counted_as(self) -> str:
+        return STREAM
 
     def count_refusal(self, code: int) -> None:
         """Count a command that is answered with a code, for the metrics."""

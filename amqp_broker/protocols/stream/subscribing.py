@@ -75,6 +75,7 @@ class Subscription(ChunkDeliveries):
         self._group: StreamGroup | None = None
         self._is_stopped = False
         self._head = bytes((number,))
+        self._stream_counts = stream.counts.of(connection.counted_as)
         self.update_room()
 
     @property
@@ -151,7 +152,7 @@ class Subscription(ChunkDeliveries):
         self.next_offset = chunk.first_offset + records
         self.delivered_count += records
         self._connection.counts.delivered_no_ack += records
-        self.stream.counts.delivered_no_ack += records
+        self._stream_counts.delivered_no_ack += records
         self.credit -= 1
         if self.credit <= 0:
             self.update_room()
