@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 HOPS_MAX: Final = 100
 
-Key: TypeAlias = "tuple[str, str, int, int]"  # virtual host, queue, hashes of header and body
+Key: TypeAlias = "tuple[str, str, int, int]"  # virtual host, queue, hashes of what is around it and of the body
 
 
 class Hop(TypedDict):

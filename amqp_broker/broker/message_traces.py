@@ -5,11 +5,11 @@ Off until ``start``: then it looks on (``observer.py``), and nobody else pays fo
 messages, the oldest go first, with so many hops each, and bodies only where they are asked for, and only their
 beginning.
 
-A message is known again by its queue, its content header and its body, because a queue may write it to the disk and
-read it back as another object. Messages that are alike in every byte, and in the same queue, are told apart by their
-order. A message may be delivered, or die, before its publish is told: such events wait for the publish (``_early``)
-until the piece of work in the middle of which they came is done. Those that are left then are of messages that were
-there before the trace began.
+A message is known again by its queue, exchange, routing key, content header and body, because a queue may write it to
+the disk and read it back as another object. Messages that are alike in all of that are told apart by their order. A
+message may be delivered, or die, before its publish is told: such events wait for the publish (``_early``) until the
+piece of work in the middle of which they came is done. Those that are left then are of messages that were there before
+the trace began.
 
 Holds no counts; those are always on (``drops.py``), nor which messages are meant (``traced_messages.py``), nor what is
 kept of each (``message_hops.py``).
@@ -181,7 +181,7 @@ class MessageTraces(Onlooker):
             return
         if not self._wants(passage.header):
             for queue in passage.queues:
-                self._early.pop(_key(queue, passage.header, passage.body), None)
+                self._early.pop(_key(queue, passage.address, passage.header, passage.body), None)
             return
         trace = self._begin(name, passage.address, passage.header, passage.body)
         hop = self._hop("published" if passage.error is None else "refused", passage.address, channel)
@@ -192,9 +192,12 @@ class MessageTraces(Onlooker):
         sends_on = is_refused and len(passage.queues) == 1 and _sends_refused_on(passage.queues[0])
         if hop["reason"] is not None and not sends_on:  # else it dies there, and goes on as a dead letter
             trace.reasons.append(hop["reason"])
-        self._arrives(trace, [(_key(queue, passage.header, passage.body), queue.name) for queue in passage.queues])
+        self._arrives(
+            trace,
+            [(_key(queue, passage.address, passage.header, passage.body), queue.name) for queue in passage.queues],
+        )
         if is_refused and len(passage.queues) == 1 and not sends_on:
-            self._leaves(trace, _key(passage.queues[0], passage.header, passage.body))
+            self._leaves(trace, _key(passage.queues[0], passage.address, passage.header, passage.body))
             trace.states[passage.queues[0].name] = REFUSED
 
     def _reason_of_publish(self, passage: Passage) -> str | None:
@@ -227,7 +230,9 @@ class MessageTraces(Onlooker):
         event = _Event("died" if passage is None else "dead_lettered", queue, message, str(reason), ends=True)
         event.reason, event.passage = str(reason), passage
         if passage is not None:
-            event.onward = [(_key(one, passage.header, passage.body), one.name) for one in passage.queues]
+            event.onward = [
+                (_key(one, passage.address, passage.header, passage.body), one.name) for one in passage.queues
+            ]
         self._note(event, "")
 
     def deleted(self, subject: Subject, by: str) -> None:
@@ -261,7 +266,7 @@ class MessageTraces(Onlooker):
         """Something happened to a message that was in this state; in any, where it is empty."""
         if self._wanted.virtual_host is not None and event.queue.virtual_host.name != self._wanted.virtual_host:
             return
-        key = _key(event.queue, event.message.header, event.message.body)
+        key = _key(event.queue, event.message.address, event.message.header, event.message.body)
         for trace in () if event.reason == DUPLICATE else self._at.get(key, ()):  # which is not one that is there
             if not state or trace.states.get(event.queue.name) == state:
                 self._apply(event, trace, key)
@@ -340,7 +345,7 @@ class MessageTraces(Onlooker):
         queue, message = event.queue, event.message
         if queue.is_deleted or not self._fits(message.header):
             return
-        key = _key(queue, message.header, message.body)
+        key = _key(queue, message.address, message.header, message.body)
         traces = self._at.get(key)
         if traces is not None:
             self._apply(event, traces[0], key)
@@ -386,5 +391,6 @@ def _sends_refused_on(queue: Queue) -> bool:
     return arguments.overflow == "reject-publish-dlx" and arguments.dead_letter_exchange is not None
 
 
-def _key(queue: Queue, header: bytes, body: bytes) -> Key:
-    return (queue.virtual_host.name, queue.name, hash(header), hash(body))
+def _key(queue: Queue, address: Address, header: bytes, body: bytes) -> Key:
+    envelope = hash((address.exchange, address.routing_key, header))
+    return (queue.virtual_host.name, queue.name, envelope, hash(body))

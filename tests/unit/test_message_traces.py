@@ -183,6 +183,20 @@ def test_of_messages_that_are_alike_those_of_the_sample_are_followed(
         assert events(trace) == [("published", None), ("delivered", "q"), ("acknowledged", "q")]
 
 
+def test_of_messages_that_only_their_keys_tell_apart_each_has_its_own_hops(
+    broker: MemoryBroker, channel: ClientChannel
+) -> None:
+    channel.call(commands.Queue.Bind(queue="q", exchange="amq.topic", routing_key="#"))
+    start(broker)
+    for key in ("first", "second"):
+        channel.publish("amq.topic", key, b"same")
+    channel.consume("q", "tag")
+    channel.send(commands.Basic.Ack(2))
+    first, second = traces(broker)
+    assert (first["outcome"], second["outcome"]) == ("delivered", "acknowledged")
+    assert {hop["routing_key"] for hop in second["hops"]} == {"second"}
+
+
 def test_a_message_that_was_there_before(broker: MemoryBroker, channel: ClientChannel) -> None:
     for name in ("m", "other"):
         channel.publish("", "q", b"1", message_id=name)
