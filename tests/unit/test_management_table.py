@@ -1,6 +1,7 @@
 """302 requests that a RabbitMQ 3.10.8 was asked in this order, with its answers: ours are the same, but for a list.
 
 What differs stands in ``management_differences.py``, each with its reason; an answer that agrees must not be listed.
+docs/management.md shows that list with both statuses: ``python -m tests.unit.test_management_table`` writes it.
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any, cast
+
+import trio
 
 from amqp_broker.broker.broker import Broker
 from amqp_broker.broker.descriptions import ChannelInfo
@@ -17,9 +20,12 @@ from amqp_broker.wire.content import Properties, encode_content_header
 from amqp_broker.wire.table import Table
 from tests.support.managed import Managed, managing
 from tests.support.served import on_a_jumping_clock
-from tests.unit.management_differences import DIFFERENCES
+from tests.unit.management_differences import DIFFERENCES, REASONS
 
 TABLE = Path(__file__).parents[1] / "support" / "rabbitmq_http_answers.json"
+PAGE = Path(__file__).parents[2] / "docs" / "management.md"
+HEAD = "| no. | request | RabbitMQ | amqp-broker |\n|---|---|---|---|\n"
+LIST_BEGINS, LIST_ENDS = "<!-- the list begins -->\n", "<!-- the list ends -->\n"
 VOLATILE = {"password_hash"}
 CONSUMER_GOES_AT = 119  # RabbitMQ was asked in two goes
 
@@ -134,12 +140,46 @@ async def differing(managed: Managed) -> dict[int, tuple[str, int, str]]:
     return found
 
 
-@on_a_jumping_clock
-async def test_answers_are_those_of_rabbitmq_but_for_a_list() -> None:
+def shown(found: dict[int, tuple[str, int, str]]) -> str:
+    """The list as docs/management.md has it: each reason, with the requests and both statuses."""
+    table = json.loads(TABLE.read_text(encoding="utf-8"))
+    lines = []
+    for reason, numbers in REASONS:
+        lines.append(
+            f"\n**{reason[0].upper()}{reason[1:]}.**\n\n| no. | request | RabbitMQ | amqp-broker |\n|---|---|---|---|\n"
+        )
+        for number in sorted(numbers):
+            request = found[number][0].replace("|", "\\|")
+            lines.append(f"| {number} | `{request}` | {table[number]['status']} | {found[number][1]} |\n")
+    return "".join(lines) + "\n"
+
+
+def split(page: str) -> tuple[str, str, str]:
+    """The page: before the list, the list, and what follows."""
+    before, begins, rest = page.partition(LIST_BEGINS)
+    listed, ends, after = rest.partition(LIST_ENDS)
+    return before + begins, listed, ends + after
+
+
+async def asked() -> dict[int, tuple[str, int, str]]:
+    """What differs, asked of a broker in memory."""
     async with managing(behave_like="3.10") as managed:
         managed.broker.handle(lambda: set_up(managed.broker))
-        found = await differing(managed)
-    print(f"{302 - len(found)} of 302 answers are RabbitMQ's, {len(found)} differ")  # noqa: T201
+        return await differing(managed)
+
+
+@on_a_jumping_clock
+async def test_answers_are_those_of_rabbitmq_but_for_a_list() -> None:
+    found = await asked()
     not_listed = {number: ours for number, ours in found.items() if number not in DIFFERENCES}
     assert not not_listed
     assert not DIFFERENCES - found.keys(), "listed, and yet the same"
+    assert sum(len(numbers) for _, numbers in REASONS) == len(DIFFERENCES), "one reason each"
+    _, listed, after = split(PAGE.read_text(encoding="utf-8"))
+    assert listed == shown(found), "python -m tests.unit.test_management_table writes it"
+    assert f"{302 - len(found)} of the 302" in after
+
+
+if __name__ == "__main__":
+    before, _, after = split(PAGE.read_text(encoding="utf-8"))
+    PAGE.write_text(before + shown(trio.run(asked)) + after, encoding="utf-8")
