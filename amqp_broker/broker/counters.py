@@ -202,7 +202,7 @@ class CountsByProtocol:
 
 
 class Death(NamedTuple):
-    """What dead letters are counted by."""
+    """The kind of a dead letter, by which they are counted."""
 
     reason: str
     queue_type: str

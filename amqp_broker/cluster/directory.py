@@ -41,7 +41,7 @@ Sections = dict[str, dict[tuple[str, ...], Entry]]  # as in definitions, each en
 
 
 class CannotAgree(Exception):
-    """What stands in the directory is not known here, or cannot be made true: who is served could be served wrongly."""
+    """The directory holds what is not known here, or cannot be made true: who is served could be served wrongly."""
 
 
 class Place(NamedTuple):

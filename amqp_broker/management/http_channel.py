@@ -1,4 +1,4 @@
-"""What stands for a connection and its channel, to those who look on, where somebody publishes or gets by HTTP."""
+"""Stand-ins for a connection and its channel, to those who look on, where somebody publishes or gets by HTTP."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ SLICE_LINES = 500
 
 
 class Users:
-    """How many there are now who publish and consume, by the protocol that they speak."""
+    """The numbers of those who publish and consume now, by the protocol that they speak."""
 
     def __init__(self) -> None:
         self.consumers: dict[str, int] = {}
