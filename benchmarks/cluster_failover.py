@@ -125,8 +125,9 @@ def lose(cluster: Cluster, way: str) -> float:
         if way == "pause":
             time.sleep(STILL_S)
         prober.until_confirmed(50)
+        come_back()  # who ends in order may serve for a while, and has ended now
+        prober.until_confirmed(50)
         gap_s = prober.longest_gap_s(began_s)
-        come_back()
     finally:
         prober.end()
     cluster.settle()
