@@ -2,6 +2,7 @@
 
     .venv/bin/python -m benchmarks.streams                         all that is installed, some minutes
     .venv/bin/python -m benchmarks.streams --cells 'publish*' --rounds 5
+    .venv/bin/python -m benchmarks.streams --replay 10000000       one reads so many entries of 12 B from the first on
 
 All brokers run at the same time, idle but for the one that is asked. Each cell is run in turns on each; shown is the
 median of the rounds. A publisher sends frames that it has made before, so what it costs itself is next to nothing.
@@ -19,7 +20,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from benchmarks.brokers import COMPILED, OURS, await_rest, cpu_s
+from benchmarks.brokers import COMPILED, OURS, await_rest, cpu_s, memory_bytes
 from benchmarks.brokers import _environment as environment_of
 from interop.brokers import OurBroker, RabbitMQ, find_rabbitmq, find_rabbitmq_4, free_ports
 from interop.stream_client import (
@@ -43,6 +44,7 @@ UNCONFIRMED_MAX = 10_000  # entries
 DURATION_S = 2.0
 CREDIT = 10
 PATIENCE_S = 60.0
+REPLAY_PATIENCE_S = 900.0
 _KEY = struct.Struct(">IHH")
 
 
@@ -182,13 +184,13 @@ def consuming(consumers: int, body_bytes: int, *, batches: bool = False, count: 
     return cell
 
 
-def drain(readers: list[Reader], clients: list[StreamClient], count: int) -> None:
+def drain(readers: list[Reader], clients: list[StreamClient], count: int, *, patience_s: float = PATIENCE_S) -> None:
     """Read until each has so many records; a credit goes back for each chunk."""
     poll = select.poll()
     left = {reader.socket.fileno(): (reader, client) for reader, client in zip(readers, clients, strict=True)}
     for descriptor in left:
         poll.register(descriptor, select.POLLIN)
-    deadline_s = time.perf_counter() + PATIENCE_S
+    deadline_s = time.perf_counter() + patience_s
     while left:
         assert time.perf_counter() < deadline_s, f"{len(left)} consumers wait"
         for descriptor, _ in poll.poll(1000):
@@ -212,6 +214,45 @@ CELLS: dict[str, Cell] = {
     "consume, 12 B, ten": consuming(10, 12, count=100_000),
     "consume, 12 B, sub-batches of 100, one": consuming(1, 12, batches=True, count=1_000_000),
 }
+
+
+def replaying(target: Target, count: int) -> Figures:
+    """One consumer that reads a stream of many entries of 12 B from its first, after the broker has come to rest."""
+    name = "bench-replay"
+    data, entries, messages = frame_of(12, batches=False)
+    frames = count // messages
+    with StreamClient(target.port) as publisher:
+        publisher.create(name)
+        publisher.declare_publisher(1, name)
+        filling = Reader(publisher)
+        for sent in range(frames):
+            filling.socket.sendall(data)
+            while (sent + 1) * entries - filling.confirmed > UNCONFIRMED_MAX:
+                filling.read()
+        while filling.confirmed < frames * entries:
+            filling.read()
+    await_rest(target.pid)
+    memory_before = memory_bytes(target.pid)
+    with StreamClient(target.port) as client:
+        reader = Reader(client)
+        used_s, started_s = cpu_s(target.pid), time.perf_counter()
+        client.subscribe(1, name, FIRST, CREDIT)
+        for key, _, content in client.frames:
+            if key == DELIVER:
+                reader.records += int.from_bytes(content[5:9], "big")
+                client.credit(1)
+        reader._rest = client._rest
+        drain([reader], [client], frames * messages, patience_s=REPLAY_PATIENCE_S)
+        took_s, used_s = time.perf_counter() - started_s, cpu_s(target.pid) - used_s
+        memory_after = memory_bytes(target.pid)
+    with StreamClient(target.port) as client:
+        client.delete(name)
+    return {
+        "1/s": frames * messages / took_s,
+        "us CPU": used_s / (frames * messages) * 1e6,
+        "MiB before": memory_before / 2**20,
+        "MiB behind the last": memory_after / 2**20,
+    }
 
 
 @contextmanager
@@ -244,9 +285,16 @@ def main() -> None:
     parser.add_argument("--cells", default="*", help="a pattern of names")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--brokers", nargs="*", default=installed())
+    parser.add_argument("--replay", type=int, metavar="ENTRIES", help="in place of the cells")
     options = parser.parse_args()
     print(f"| | | {' | '.join(options.brokers)} |\n|---|---|{'---|' * len(options.brokers)}")
     with targets(options.brokers) as found:
+        if options.replay:
+            replayed = [replaying(target, options.replay) for target in found]
+            for unit in replayed[0]:
+                shown = [figures[unit] for figures in replayed]
+                print(f"| replay of {options.replay:,} | {unit} | {' | '.join(f'{each:,.2f}' for each in shown)} |")
+            return
         for name, cell in CELLS.items():
             if not fnmatchcase(name, options.cells):
                 continue

@@ -22,6 +22,20 @@ RSTREAM = Suite(
         Setting("tests/*.py", "port: int = 15672", "port: int = {management_port}"),
     ),
     protocol="stream",
+    explained={
+        "tests.test_client::test_deliver": (
+            "wants a trailer's length in the chunk's header; RabbitMQ says one and sends none, here none is said"
+        ),
+    },
+    # They count 10,000 messages a second after the last was sent, or want a reconnection within seconds.
+    unsteady=frozenset(
+        [
+            f"tests.test_consumer::test_consume_superstream_with_{name}"
+            for name in ("callback_first", "callback_next", "callback_offset", "sac_all_active", "sac_one_non_active")
+        ]
+        + ["tests.test_producer::test_producer_connection_broke"]
+        + ["tests.test_cluster::test_validate_recycle_subscriber_id"]
+    ),
 )
 
 RBFLY = Suite(
