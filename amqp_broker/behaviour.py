@@ -63,6 +63,9 @@ class Behaviour:
     readers_store_offsets: bool
     """Who may read a stream stores offsets in it (StoreOffset); without it, who may write to it."""
 
+    streams_have_anonymous: bool
+    """The stream protocol has SASL's mechanism ANONYMOUS, as AMQP 1.0 has."""
+
     has_global_prefetch: bool
     """basic.qos with global set limits the channel; without it global is taken as not set."""
 
@@ -87,6 +90,7 @@ _LIKE_3_10 = Behaviour(
     texts_name_streams=False,
     streams_take_refusals=False,
     readers_store_offsets=False,
+    streams_have_anonymous=False,
     has_global_prefetch=True,
     has_transient_queues=True,
 )
@@ -112,6 +116,7 @@ _LIKE_4_0 = replace(
     highest_consumer_takes_over=True,
     texts_name_streams=True,
     streams_take_refusals=True,
+    streams_have_anonymous=True,
 )
 _LIKE_4_3 = replace(
     _LIKE_4_0,

@@ -100,6 +100,11 @@ ROWS = (
         ("write", "read", "read", "as 4.0"),
     ),
     Row(
+        ("streams_have_anonymous",),
+        "the stream protocol has ANONYMOUS",
+        ("no", "no", "yes", "yes"),
+    ),
+    Row(
         ("has_global_prefetch",),
         "basic.qos with global",
         ("of the channel", "of the channel", "of the channel", "as without it"),

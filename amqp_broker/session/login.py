@@ -91,6 +91,16 @@ class Login:
             raise Refused(Refusal.MALFORMED_RESPONSE, str(error)) from error
         self.authenticate_by_password(name, password)
 
+    def authenticate_anonymous(self) -> None:
+        """The same for a client that does not say who it is, which is the default user.
+
+        Raises:
+            Refused: that user may not log in from there, or with the password of the settings no more.
+            NotVerifiedYet, NotDecidedYet: to be asked again when that is known.
+        """
+        settings = self._broker.settings
+        self.authenticate_by_password(settings.default_user, settings.default_password.encode())
+
     def authenticate_by_password(self, name: str, password: bytes) -> None:
         """The same, for protocols that have a user name and a password in fields of their own.
 

@@ -12,10 +12,12 @@ import pytest
 from pamqp import commands
 from pamqp.common import FieldTable
 
+from amqp_broker.access.passwords import SHA256
 from amqp_broker.behaviour import BEHAVIOURS, Behaviour
 from amqp_broker.protocols.amqp091.server_properties import server_properties
 from amqp_broker.settings import Settings
 from interop.behaviours import ROWS, SERIES, Row, table
+from interop.stream_client import AUTHENTICATE, HANDSHAKE, blob, text
 from tests.support.client import Client, ClientChannel, Received
 from tests.support.disk_broker import DiskBroker
 from tests.support.memory_broker import MemoryBroker
@@ -314,6 +316,20 @@ def test_who_may_store_offsets_of_a_stream(series: str) -> None:
         client.store_offset(name, "s", 1)
     stored = [name for name in ("reads", "writes") if administrator.offset(name, "s")[0] == 1]
     assert stored == (["writes"] if series == "3.10" else ["reads"])
+
+
+@of_field("streams_have_anonymous")
+@pytest.mark.parametrize("series", ALL)
+def test_who_does_not_say_who_it_is_in_the_stream_protocol(series: str) -> None:
+    is_there = series not in ("3.10", "3.13")
+    broker = MemoryBroker(behave_like=series)
+    client = StreamClient(broker, logs_in=False)
+    assert ("ANONYMOUS" in client.call(HANDSHAKE)[1].texts()) is is_there
+    assert client.call(AUTHENTICATE, text("ANONYMOUS") + blob(b""))[0] == (1 if is_there else 7)
+    assert client.connection.user_name == ("guest" if is_there else "")
+    broker.administration.change_password("guest", "secret", algorithm=SHA256)
+    other = StreamClient(broker, logs_in=False)
+    assert other.call(AUTHENTICATE, text("ANONYMOUS") + blob(b""))[0] == (8 if is_there else 7)
 
 
 @of_field("texts_name_streams")

@@ -207,7 +207,7 @@ class Connection(ConnectionContext):
             raise decode_error("something else in place of sasl-init")
         self.mechanism = fields.text(0) or ""
         try:
-            authenticate(self.broker, self.login, self.mechanism, fields.binary(1) or b"")
+            authenticate(self.login, self.mechanism, fields.binary(1) or b"")
         except Refused as refused:
             self.login.tell(self.mechanism, "AMQP 1.0", str(refused))
             self.output.send(encode_frame(SASL, 0, sasl_outcome(SASL_REFUSED)))

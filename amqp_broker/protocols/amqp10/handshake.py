@@ -36,7 +36,7 @@ VIRTUAL_HOST_PREFIX: Final = "vhost:"
 IDLE_MS_MIN: Final = 1_000  # of a client that wants to hear something
 
 
-def authenticate(broker: Broker, login: Login, mechanism: str, response: bytes) -> None:
+def authenticate(login: Login, mechanism: str, response: bytes) -> None:
     """Find out who a client is; an anonymous one is the default user.
 
     Raises:
@@ -44,8 +44,7 @@ def authenticate(broker: Broker, login: Login, mechanism: str, response: bytes) 
         NotVerifiedYet: to be asked again when the password is verified.
     """
     if mechanism == ANONYMOUS:
-        settings = broker.settings
-        login.authenticate_by_password(settings.default_user, settings.default_password.encode())
+        login.authenticate_anonymous()
     else:
         login.authenticate(mechanism, response)
 

@@ -33,7 +33,13 @@ from amqp_broker.protocols.stream.frames import (
     u16,
     u32,
 )
-from amqp_broker.protocols.stream.handshake import advertised_address, authenticate, enter, server_properties
+from amqp_broker.protocols.stream.handshake import (
+    advertised_address,
+    authenticate,
+    enter,
+    mechanisms,
+    server_properties,
+)
 from amqp_broker.protocols.stream.inspection import channel_info, connection_info
 from amqp_broker.protocols.stream.link import Link
 from amqp_broker.protocols.stream.publishing import CUT_FRAME_BYTES_MIN, Publishing, in_pieces
@@ -205,7 +211,9 @@ class Connection(Link):
             self.client_properties = fields.pairs()
             self.output.send(answer(key, correlation_id, codes.OK, pairs(server_properties(self.broker.settings))))
         elif key == codes.SASL_HANDSHAKE and self._step == Step.BEGUN:
-            self.output.send(answer(key, correlation_id, codes.OK, strings(self.login.mechanisms)))
+            self.output.send(
+                answer(key, correlation_id, codes.OK, strings(mechanisms(self.login, self.broker.settings)))
+            )
         elif key == codes.SASL_AUTHENTICATE and self._step == Step.BEGUN:
             self._authenticate(correlation_id, fields)
         elif key == codes.OPEN and self._step == Step.TUNED:

@@ -6,7 +6,7 @@ Who may log in is found out by ``session/login.py``. Holds nothing that lasts.
 from __future__ import annotations
 
 import platform
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from amqp_broker import __version__
 from amqp_broker.access.client import Client
@@ -20,6 +20,8 @@ from amqp_broker.session.login import Login, Refusal, Refused
 if TYPE_CHECKING:
     from amqp_broker.access.client import Peer
     from amqp_broker.settings import Settings
+
+ANONYMOUS: Final = "ANONYMOUS"
 
 
 def server_properties(settings: Settings) -> dict[str, str]:
@@ -36,6 +38,12 @@ def server_properties(settings: Settings) -> dict[str, str]:
     }
 
 
+def mechanisms(login: Login, settings: Settings) -> tuple[str, ...]:
+    """The names of the SASL mechanisms that a client may use."""
+    has_anonymous = BEHAVIOURS[settings.behave_like].streams_have_anonymous
+    return (*login.mechanisms, ANONYMOUS) if has_anonymous else login.mechanisms
+
+
 def authenticate(login: Login, mechanism: str, response: bytes, *, is_loopback: bool, settings: Settings) -> None:
     """Find out who a client is.
 
@@ -44,7 +52,10 @@ def authenticate(login: Login, mechanism: str, response: bytes, *, is_loopback: 
         NotVerifiedYet, NotDecidedYet: to be asked again when that is known.
     """
     try:
-        login.authenticate(mechanism, response)
+        if mechanism == ANONYMOUS and ANONYMOUS in mechanisms(login, settings):
+            login.authenticate_anonymous()
+        else:
+            login.authenticate(mechanism, response)
     except Refused as refused:
         if refused.reason is Refusal.UNKNOWN_MECHANISM:
             raise RequestRefused(codes.SASL_MECHANISM_NOT_SUPPORTED) from refused
