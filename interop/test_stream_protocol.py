@@ -16,23 +16,30 @@ from interop.raw_client import ChannelUnderTest
 from interop.started_brokers import StartedBrokers
 from interop.stream_client import (
     ANSWER,
+    AUTHENTICATE,
     CONSUMER_UPDATE,
     CREDIT,
     DELETE_PUBLISHER,
     DELETE_SUPER,
     FIRST,
+    HANDSHAKE,
     LAST,
     METADATA,
     METADATA_UPDATE,
     NEXT,
     OFFSET,
+    OPEN,
     PARTITIONS,
+    PEER_PROPERTIES,
     ROUTE,
+    TUNE,
     UNSUBSCRIBE,
     Read,
     StreamClient,
     array,
+    blob,
     data_section,
+    pairs,
     sub_batch,
     text,
     u16,
@@ -99,6 +106,18 @@ def messages(*numbers: int) -> dict[int, bytes]:
 
 def test_login_says_where_to_connect(streams: StreamClient, port: int) -> None:
     assert streams.opened == {"advertised_host": "127.0.0.1", "advertised_port": str(port)}
+
+
+def test_who_does_not_say_who_it_is(broker: BrokerUnderTest, port: int) -> None:
+    is_there = broker.version >= (4, 0)
+    with StreamClient(port, logs_in=False) as client:
+        assert client.call(PEER_PROPERTIES, pairs({}))[0] == OK
+        assert ("ANONYMOUS" in client.call(HANDSHAKE)[1].texts()) is is_there
+        if is_there:
+            assert client.call(AUTHENTICATE, text("ANONYMOUS") + blob(b""))[0] == OK
+            client.take(TUNE)
+            client.send(TUNE, u32(1_048_576) + u32(60))
+            assert client.call(OPEN, text("/"))[0] == OK
 
 
 def test_publish_confirm_deliver(streams: StreamClient, stream: str) -> None:
