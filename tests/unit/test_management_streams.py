@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
+import trustme
 
 from amqp_broker.management import slices
 from amqp_broker.management.api import streams as endpoints
+from amqp_broker.network.listeners import STREAMS
 from amqp_broker.protocols.stream import codes
-from interop.stream_client import data_section
+from interop.stream_client import PEER_PROPERTIES, data_section, frame, pairs, u16, u32
 from tests.support.managed import managing
 from tests.support.served import on_a_jumping_clock
 from tests.support.stream_client import StreamClient
@@ -85,6 +89,22 @@ async def test_others_have_their_turn_while_many_are_described(
         await client.stream.aclose()
     assert len(rows) == len(described_in) == 3
     assert len(set(described_in)) > 1  # of two that go on at once either may be first, but not twice in a row
+
+
+@on_a_jumping_clock
+async def test_clients_come_over_tls(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    certificate = tmp_path / "server.pem"
+    authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(certificate))
+    trusting = ssl.create_default_context()
+    authority.configure_trust(trusting)
+    async with managing(tls_certificate=str(certificate), tls_port=0, stream_tls_port=0) as managed:
+        (port,) = [one.port for one in managed.server.endpoints if one.protocol == STREAMS and one.is_tls]
+        plain = await managed.connect(port=port)
+        async with trio.SSLStream(plain, trusting, server_hostname="localhost") as stream:
+            await stream.send_all(frame(PEER_PROPERTIES, u32(7) + pairs({})))
+            answer = await stream.receive_some()
+            assert answer[4:14] == b"\x80\x11" + u16(1) + u32(7) + u16(codes.OK)
 
 
 @on_a_jumping_clock
