@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from amqp_broker.broker.observer import Kind
 from amqp_broker.broker.parameter_administration import ParameterAdministration
 from amqp_broker.broker.persistence.definitions import keep_limits, keep_metadata, keep_user, keep_virtual_host
-from amqp_broker.broker.problems import AdministrationError, AlreadyThere, NotThere
+from amqp_broker.broker.problems import AdministrationError, AlreadyThere, NotThere, Protected
 from amqp_broker.broker.user_administration import UserAdministration, check_limits, check_name, limits_text
 from amqp_broker.broker.virtual_host import VirtualHost
 from amqp_broker.broker.virtual_host_properties import Metadata
@@ -88,6 +88,14 @@ class Administration(UserAdministration):
         self._declared(Kind.VIRTUAL_HOST, "", name, virtual_host)
         self._tell_of_virtual_host("vhost.updated", virtual_host)
 
+    def set_protection(self, name: str, *, is_on: bool) -> None:
+        """Have a virtual host not be deleted until this is taken back (RabbitMQ docs, "Virtual Hosts").
+
+        Raises:
+            NotThere: there is none of that name.
+        """
+        self.set_metadata(name, replace(self.virtual_host(name).metadata, is_protected=is_on))
+
     def set_tracing(self, name: str, *, is_on: bool) -> None:
         """Copy all that clients publish and get in a virtual host to ``amq.rabbitmq.trace``, until the next start.
 
@@ -130,8 +138,15 @@ class Administration(UserAdministration):
         self._tell_of_limits("vhost", limits, vhost=name)
 
     def delete_virtual_host(self, name: str) -> None:
-        """Delete a virtual host with all that is in it, and close the connections to it."""
+        """Delete a virtual host with all that is in it, and close the connections to it.
+
+        Raises:
+            NotThere: there is none of that name.
+            Protected: it is protected from that.
+        """
         virtual_host = self.virtual_host(name)
+        if virtual_host.metadata.is_protected:
+            raise Protected(f"virtual host '{name}' is protected from deletion: take the protection back first")
         for user in self._broker.users:
             permission = user.permissions.pop(name, None)
             topic_permissions = user.topic_permissions.pop(name, None)
@@ -275,4 +290,8 @@ def check_metadata(metadata: Metadata, queue_types: Sequence[str]) -> None:
 
 def _metadata_text(metadata: Metadata) -> str:
     type_text = metadata.default_queue_type or "undefined"
-    return f"description='{metadata.description}' tags={','.join(metadata.tags)} default_queue_type={type_text}"
+    tags, is_protected = ",".join(metadata.tags), str(metadata.is_protected).lower()
+    return (
+        f"description='{metadata.description}' tags={tags} default_queue_type={type_text} "
+        f"protected_from_deletion={is_protected}"
+    )

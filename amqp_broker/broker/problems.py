@@ -17,6 +17,10 @@ class AlreadyThere(AdministrationError):
     """A request to create what is there already under that name."""
 
 
+class Protected(AdministrationError):
+    """A request to delete what is protected from that."""
+
+
 class NotValid(AdministrationError):
     """A value is not what it should be.
 

@@ -13,11 +13,13 @@ class Metadata:
         description: for people.
         tags: for people, too.
         default_queue_type: of queues that are declared without one; None for classic.
+        is_protected: whether it cannot be deleted until somebody says otherwise (RabbitMQ docs, "Virtual Hosts").
     """
 
     description: str = ""
     tags: tuple[str, ...] = ()
     default_queue_type: str | None = None
+    is_protected: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,6 +84,13 @@ def describe(
     print(f"virtual host '{name}' described")
 
 
+def _is_on(switch: str) -> bool:
+    """What a switch says; ends the process when that is neither on nor off."""
+    if switch not in ("on", "off"):
+        options.fail(ExitCode.WRONG_USE, f"say on or off, not {switch!r}")
+    return switch == "on"
+
+
 def _metadata(description: str | None, tags: list[str] | None, default_queue_type: str | None) -> dict[str, Any]:
     """What was given on the command line."""
     metadata: dict[str, Any] = {} if description is None else {"description": description}
@@ -92,6 +99,24 @@ def _metadata(description: str | None, tags: list[str] | None, default_queue_typ
     if default_queue_type is not None:
         metadata["default_queue_type"] = None if default_queue_type == "none" else default_queue_type
     return metadata
+
+
+@application.command("protect", epilog=EPILOG)
+def protect(
+    name: Name,
+    switch: Annotated[str, typer.Argument(metavar="on|off", help="Whether it is protected.")],
+    data_dir: options.DataDir = None,
+    config: options.ConfigFile = None,
+) -> None:
+    """Protect a virtual host from being deleted, by this command line and over HTTP, until that is taken back.
+
+    \b
+    amqp-broker vhosts protect orders on
+    amqp-broker vhosts protect orders off
+    """
+    is_on = _is_on(switch)
+    control.ask(data_dir, config, "vhosts.protect", name=name, on=is_on)
+    print(f"virtual host '{name}' {'is protected from deletion' if is_on else 'can be deleted'}")
 
 
 @application.command("limits", epilog=EPILOG)
@@ -128,9 +153,7 @@ def trace(
     amqp-broker vhosts trace orders on
     amqp-broker vhosts trace orders off
     """
-    if switch not in ("on", "off"):
-        options.fail(ExitCode.WRONG_USE, f"say on or off, not {switch!r}")
-    control.ask(data_dir, config, "vhosts.trace", name=name, on=switch == "on")
+    control.ask(data_dir, config, "vhosts.trace", name=name, on=_is_on(switch))
     print(f"tracing of virtual host '{name}' is {switch}")
 
 

@@ -59,7 +59,15 @@ CALL_TIMEOUT_S: Final = 1.0
 PAUSE_S: Final = 0.1
 JOIN_TIMEOUT_S: Final = 60.0  # how long a node that starts waits for an etcd that is not its own
 REPORT_S: Final = 5.0
-COMMANDS_OF_ROOT: Final = ("permissions.", "users.", "vhosts.add", "vhosts.describe", "vhosts.delete", "vhosts.list")
+COMMANDS_OF_ROOT: Final = (
+    "permissions.",
+    "users.",
+    "vhosts.add",
+    "vhosts.describe",
+    "vhosts.protect",
+    "vhosts.delete",
+    "vhosts.list",
+)
 SPREAD_EVERY_S: Final = 3.0
 
 

@@ -224,12 +224,17 @@ def _metadata(arguments: Arguments, before: Metadata) -> Metadata:
         _text(arguments, "description", before.description),
         _texts(arguments, "tags") if "tags" in arguments else before.tags,
         None if default is None else _text({"default_queue_type": default}, "default_queue_type"),
+        before.is_protected,
     )
 
 
 async def add_virtual_host(controlled: Controlled, arguments: Arguments) -> None:
     metadata = _metadata(arguments, Metadata())
     controlled.administration.add_virtual_host(_text(arguments, "name"), None if metadata == Metadata() else metadata)
+
+
+async def protect_virtual_host(controlled: Controlled, arguments: Arguments) -> None:
+    controlled.administration.set_protection(_text(arguments, "name"), is_on=arguments.get("on") is True)
 
 
 async def describe_virtual_host(controlled: Controlled, arguments: Arguments) -> None:
@@ -384,6 +389,7 @@ COMMANDS: dict[str, Command] = {
     "users.delete": delete_user,
     "vhosts.add": add_virtual_host,
     "vhosts.describe": describe_virtual_host,
+    "vhosts.protect": protect_virtual_host,
     "vhosts.trace": trace_virtual_host,
     "vhosts.limits": limit_virtual_host,
     "vhosts.delete": delete_virtual_host,

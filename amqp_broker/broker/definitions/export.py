@@ -139,6 +139,8 @@ def _virtual_host(host: VirtualHost) -> Definition:
     metadata: Definition = {"description": host.metadata.description, "tags": list(host.metadata.tags)}
     if host.metadata.default_queue_type is not None:
         metadata["default_queue_type"] = host.metadata.default_queue_type
+    if host.metadata.is_protected:
+        metadata["protected_from_deletion"] = True
     return {"name": host.name, **metadata, "metadata": metadata}
 
 

@@ -220,12 +220,15 @@ class Reader:
         said = one.get("metadata")
         found: Object = {**said, **one} if isinstance(said, dict) else one
         metadata = None
-        if any(found.get(key) not in (None, "undefined") for key in ("description", "tags", "default_queue_type")):
+        is_protected = found.get("protected_from_deletion") is True
+        said_of_it = (found.get(key) for key in ("description", "tags", "default_queue_type"))
+        if is_protected or any(value not in (None, "undefined") for value in said_of_it):
             default = found.get("default_queue_type")
             metadata = Metadata(
                 _text(what, found, "description", ""),
                 _tags(what, found),
                 None if default in (None, "undefined") else _text(what, found, "default_queue_type"),
+                is_protected,
             )
             check_metadata(metadata, self._broker.queue_types.names)
         self.plan.virtual_hosts[name] = metadata

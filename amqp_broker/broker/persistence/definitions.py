@@ -92,6 +92,7 @@ def metadata_fields(virtual_host: KeptVirtualHost) -> Table:
         "description": metadata.description,
         "tags": list(metadata.tags),
         "default_queue_type": metadata.default_queue_type,
+        "is_protected": metadata.is_protected,
     }
 
 

@@ -179,6 +179,7 @@ def restore_metadata(restored: Restored, reference: int, fields: Table) -> None:
         text_field(fields, "description"),
         tuple(_text("tags", tag) for tag in list_field(fields, "tags")),
         None if default is None else _text("default_queue_type", default),
+        fields.get("is_protected") is True,  # older releases had no protection
     )
     restored.drop_older(virtual_host.metadata_reference)
     virtual_host.metadata_reference = reference

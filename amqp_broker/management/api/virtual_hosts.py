@@ -47,7 +47,7 @@ def describe(call: Call, host: VirtualHost, octets: dict[str, int]) -> dict[str,
         "tags": list(metadata.tags),
         "default_queue_type": metadata.default_queue_type or "undefined",
         "metadata": {"description": metadata.description, "tags": list(metadata.tags)},
-        "protected_from_deletion": False,
+        "protected_from_deletion": metadata.is_protected,
         "tracing": call.broker.firehose.is_on(host.name),
         "cluster_state": dict.fromkeys(call.management.nodes, "running"),
         **with_rates(call, key, octets, BYTES_RANGE),
@@ -76,7 +76,8 @@ async def put_virtual_host(call: Call) -> Answer:
     """Add a virtual host, or say something else of it; who adds it may do everything there, as in RabbitMQ."""
     name = call.variables["vhost"]
     body = call.body()
-    metadata = _metadata(body)
+    host = call.broker.virtual_hosts.get(name)
+    metadata = _metadata(body, is_protected=host is not None and host.metadata.is_protected)
     is_traced = boolean(body, "tracing") if "tracing" in body else None
 
     def trace() -> None:
@@ -99,10 +100,18 @@ async def put_virtual_host(call: Call) -> Answer:
     return Answer(201)
 
 
-def _metadata(body: dict[str, Any]) -> Metadata:
+def _metadata(body: dict[str, Any], *, is_protected: bool) -> Metadata:
+    """What is said of a virtual host.
+
+    Args:
+        is_protected: whether it is protected from deletion where the body does not say so.
+    """
     default = text(body, "default_queue_type", "undefined")
     return Metadata(
-        text(body, "description", ""), names(body.get("tags", "")), None if default == "undefined" else default
+        text(body, "description", ""),
+        names(body.get("tags", "")),
+        None if default == "undefined" else default,
+        boolean(body, "protected_from_deletion", is_protected),
     )
 
 
@@ -110,6 +119,22 @@ async def delete_virtual_host(call: Call) -> Answer:
     """Delete a virtual host with all that is in it."""
     name = call.virtual_host().name
     await call.change(lambda: call.administration.delete_virtual_host(name))
+    return Answer(204)
+
+
+async def protect_virtual_host(call: Call) -> Answer:
+    """Have a virtual host not be deleted until that is taken back (since RabbitMQ 4.1)."""
+    return await _set_protection(call, is_on=True)
+
+
+async def unprotect_virtual_host(call: Call) -> Answer:
+    """Let a virtual host be deleted again."""
+    return await _set_protection(call, is_on=False)
+
+
+async def _set_protection(call: Call, *, is_on: bool) -> Answer:
+    name = call.virtual_host().name
+    await call.change(lambda: call.administration.set_protection(name, is_on=is_on))
     return Answer(204)
 
 
@@ -130,6 +155,13 @@ ENDPOINTS = (
             "GET": (Access.VIRTUAL_HOST, show_virtual_host),
             "PUT": (Access.ADMINISTRATOR, put_virtual_host),
             "DELETE": (Access.ADMINISTRATOR, delete_virtual_host),
+        },
+    ),
+    Endpoint(
+        "/api/vhosts/{vhost}/deletion/protection",
+        {
+            "POST": (Access.ADMINISTRATOR, protect_virtual_host),
+            "DELETE": (Access.ADMINISTRATOR, unprotect_virtual_host),
         },
     ),
     Endpoint("/api/vhosts/{vhost}/start/{node}", {"POST": (Access.ADMINISTRATOR, start_virtual_host)}),

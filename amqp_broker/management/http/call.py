@@ -13,7 +13,7 @@ from amqp_broker.access.users import User
 from amqp_broker.broker.administration import Administration
 from amqp_broker.broker.broker import Broker
 from amqp_broker.broker.inspection import Inspection
-from amqp_broker.broker.problems import AdministrationError, NotThere
+from amqp_broker.broker.problems import AdministrationError, NotThere, Protected
 from amqp_broker.broker.virtual_host import VirtualHost
 from amqp_broker.errors import AmqpError, ReplyCode
 from amqp_broker.management.http.messages import (
@@ -113,6 +113,8 @@ class Call:
             result = await when_told(self.broker, what)
         except NotThere as error:
             raise no_such_object() from error
+        except Protected as error:
+            raise HttpError(412, "precondition_failed", str(error)) from error
         except AdministrationError as error:
             raise bad_request(str(error)) from error
         except AmqpError as error:

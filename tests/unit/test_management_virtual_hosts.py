@@ -1,0 +1,58 @@
+"""Virtual hosts by HTTP: what is protected from deletion; and the replicas that quorum queues are said to have."""
+
+from __future__ import annotations
+
+from tests.support.managed import managing
+from tests.support.served import on_a_jumping_clock
+
+PROTECTION = "/api/vhosts/shop/deletion/protection"
+REPLICAS = "/api/queues/quorum/%2F/{}/replicas/"
+
+
+@on_a_jumping_clock
+async def test_what_is_protected_from_deletion_stays() -> None:
+    async with managing() as managed:
+        client = await managed.administrator()
+        assert (await client.ask("POST", PROTECTION)).status == 404
+        await client.ask("PUT", "/api/vhosts/shop")
+        assert (await client.ask("POST", PROTECTION)).status == 204
+        assert (await client.ask("PUT", "/api/vhosts/shop", {"description": "orders"})).status == 204
+        shown = (await client.ask("GET", "/api/vhosts/shop")).json
+        assert (shown["protected_from_deletion"], shown["description"]) == (True, "orders")
+        refused = await client.ask("DELETE", "/api/vhosts/shop")
+        assert (refused.status, refused.json["error"]) == (412, "precondition_failed")
+        assert "shop" in managed.server.broker.virtual_hosts
+        definitions = (await client.ask("GET", "/api/definitions")).json
+        assert [host.get("protected_from_deletion") for host in definitions["vhosts"]] == [None, True]
+        assert (await client.ask("DELETE", PROTECTION)).status == 204
+        assert (await client.ask("DELETE", "/api/vhosts/shop")).status == 204
+        assert (await client.ask("POST", "/api/definitions", definitions)).status == 204
+        assert (await client.ask("DELETE", "/api/vhosts/shop")).status == 412
+        await client.stream.aclose()
+
+
+@on_a_jumping_clock
+async def test_each_node_has_the_only_replica_that_it_can_have() -> None:
+    async with managing() as managed:
+        client = await managed.administrator()
+        node = (await client.ask("GET", "/api/overview")).json["node"]
+        await client.ask("PUT", "/api/queues/%2F/q", {"arguments": {"x-queue-type": "quorum"}, "durable": True})
+        await client.ask("PUT", "/api/queues/%2F/c", {"durable": True})
+        every = {"strategy": "all", "vhost_pattern": ".*", "queue_pattern": ".*"}
+        for method, path, body, status, reason in (
+            ("POST", REPLICAS.format("q") + "add", {"node": node}, 204, None),
+            ("POST", REPLICAS.format("q") + "add", {"node": "rabbit@nowhere"}, 503, "node_not_running"),
+            ("POST", REPLICAS.format("q") + "add", {}, 400, "[{key_missing,node}]"),
+            ("POST", REPLICAS.format("c") + "add", {"node": node}, 503, "classic_queue_not_supported"),
+            ("POST", REPLICAS.format("none") + "add", {"node": node}, 503, "not_found"),
+            ("DELETE", REPLICAS.format("q") + "delete", {"node": node}, 503, "last_node"),
+            ("DELETE", REPLICAS.format("q") + "delete", {"node": "rabbit@nowhere"}, 202, None),
+            ("DELETE", REPLICAS.format("none") + "delete", {"node": node}, 404, "Not Found"),
+            ("POST", f"/api/queues/quorum/replicas/on/{node}/grow", every, 204, None),
+            ("POST", f"/api/queues/quorum/replicas/on/{node}/grow", {}, 400, "[{key_missing,vhost_pattern},"),
+            ("DELETE", f"/api/queues/quorum/replicas/on/{node}/shrink", None, 202, None),
+        ):
+            reply = await client.ask(method, path, body)
+            assert reply.status == status, path
+            assert reason is None or reply.json["reason"].startswith(reason)
+        await client.stream.aclose()
