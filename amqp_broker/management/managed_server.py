@@ -12,6 +12,7 @@ import trio
 
 from amqp_broker.broker.broker import Broker
 from amqp_broker.broker.inspection import Inspection
+from amqp_broker.network.wake_up import WakeUp
 from amqp_broker.server.broker_server import BrokerServer
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class ManagedServer:
         self._sessions: Sessions | None = None
         self._log_lines: LogLines | None = None
         self._is_sampling = False
+        self._asked = WakeUp()
 
     @property
     def broker(self) -> Broker:
@@ -102,12 +104,13 @@ class ManagedServer:
     def was_asked(self) -> None:
         """Somebody asks: from now on there are rates."""
         self.last_request_s = trio.current_time()
+        self._asked.set()
         if not self._is_sampling:
             self._is_sampling = True
             self.server.in_background(self._sample)
 
     async def _sample(self) -> None:
         try:
-            await self.samples.run(lambda: self.last_request_s)
+            await self.samples.run(lambda: self.last_request_s, self._asked)
         finally:
             self._is_sampling = False

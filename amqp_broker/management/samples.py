@@ -1,20 +1,26 @@
 """Rates, and how numbers were: what grows in the broker is looked at every five seconds while somebody asks.
 
-Nobody pays for it before the first request, and from five minutes after the last on it ends and forgets. What was the
-same at the last look takes no memory again. The broker's own numbers are kept for ten minutes, those of each queue,
-exchange, connection, channel and virtual host for one. Holds no counters; those are the domain's.
+Nobody pays for it before the first request. The numbers of each queue, exchange, connection, channel and virtual host
+are kept for a minute, and forgotten five minutes after the last request. The broker's own are looked at once a minute
+from then on, and kept as RabbitMQ keeps them: ten minutes by five seconds, an hour by minutes, eight hours by ten
+minutes and a day by half an hour. What was the same at the last look takes no memory again. Holds no counters; those
+are the domain's.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 
 import trio
 
 from amqp_broker.management.slices import Slices
+from amqp_broker.network.wake_up import WakeUp
 
 SAMPLE_S = 5
+SAMPLE_OF_ALL_S = 60  # when nobody asks
+OLDER_OF_ALL = ((60, 61), (600, 49), (1800, 49))  # seconds between two looks, and how many are kept
 KEPT_OF_ALL = 121
 KEPT_OF_EACH = 13
 FORGET_AFTER_S = 300
@@ -22,6 +28,7 @@ RANGE_SAMPLES_MAX = 500
 
 Key = tuple[str, ...]  # the kind of thing, and its names
 Values = Mapping[str, int]
+Look = tuple[int, dict[str, int]]  # milliseconds since 1970, and the numbers then
 
 ALL: Key = ("all",)
 
@@ -31,12 +38,14 @@ class Series:
 
     Args:
         kept: how many looks are kept.
+        older: of how many looks more, at least so many seconds apart.
     """
 
-    __slots__ = ("looks", "same_since_ms", "seen_in_round")
+    __slots__ = ("looks", "older", "same_since_ms", "seen_in_round")
 
-    def __init__(self, kept: int) -> None:
-        self.looks: deque[tuple[int, dict[str, int]]] = deque(maxlen=kept)  # milliseconds since 1970, the last last
+    def __init__(self, kept: int, older: Iterable[tuple[int, int]] = ()) -> None:
+        self.looks: deque[Look] = deque(maxlen=kept)  # the last last
+        self.older = [(step_s * 1000, deque[Look](maxlen=count)) for step_s, count in older]
         self.same_since_ms = 0  # the first look at which the numbers were what they are
         self.seen_in_round = 0
 
@@ -47,12 +56,23 @@ class Series:
         (before_ms, before), (last_ms, last) = self.looks[-2], self.looks[-1]
         return (last.get(name, 0) - before.get(name, 0)) / max((last_ms - before_ms) / 1000, 0.001)
 
-    def at(self, moment_ms: int, name: str) -> int | None:
-        """A number at a moment; None when nobody had looked yet."""
-        for look_ms, values in reversed(self.looks):
-            if look_ms <= moment_ms:
-                return values.get(name, 0)
+    def note(self, look: Look) -> None:
+        """Keep one look more."""
+        self.looks.append(look)
+        for step_ms, looks in self.older:
+            if not looks or look[0] - looks[-1][0] >= step_ms:
+                looks.append(look)
+
+    def at(self, moment_ms: int) -> Values | None:
+        """The numbers at a moment; None when nobody had looked yet, or that is not kept any more."""
+        for looks in (self.looks, *(looks for _, looks in self.older)):
+            if looks and looks[0][0] <= moment_ms:
+                return looks[bisect_right(looks, moment_ms, key=_moment) - 1][1]
         return None
+
+
+def _moment(look: Look) -> int:
+    return look[0]
 
 
 class Samples:
@@ -69,19 +89,33 @@ class Samples:
         self._series: dict[Key, Series] = {}
         self._round = 0
 
-    async def run(self, last_asked_s: Callable[[], float]) -> None:
-        """Look every five seconds, in slices, until nobody has asked for a while."""
-        while trio.current_time() - last_asked_s() < FORGET_AFTER_S:
-            await self.look()
-            await trio.sleep(SAMPLE_S)
-        self._series.clear()
+    async def run(self, last_asked_s: Callable[[], float], asked: WakeUp) -> None:
+        """Look every five seconds, in slices; at the whole broker alone, and seldom, when nobody has asked for a while.
 
-    async def look(self) -> None:
-        """Look at everything once; what has gone is forgotten."""
+        Args:
+            last_asked_s: when somebody has, by trio's clock.
+            asked: set when somebody does.
+        """
+        while True:
+            if trio.current_time() - last_asked_s() < FORGET_AFTER_S:
+                await self.look()
+                await trio.sleep(SAMPLE_S)
+                continue
+            await self.look(only_at_all=True)
+            with trio.move_on_after(SAMPLE_OF_ALL_S):
+                await asked.wait()
+
+    async def look(self, *, only_at_all: bool = False) -> None:
+        """Look at everything once; what has gone is forgotten.
+
+        Args:
+            only_at_all: keep the broker's own numbers and no others.
+        """
         self._round += 1
         slices = Slices()
         for key, values in self._things():
-            self._note(key, values)
+            if key == ALL or not only_at_all:
+                self._note(key, values)
             await slices.take_turn()
         for key, one in list(self._series.items()):
             if one.seen_in_round != self._round:
@@ -91,12 +125,13 @@ class Samples:
     def _note(self, key: Key, values: Values) -> None:
         series = self._series.get(key)
         if series is None:
-            series = self._series[key] = Series(KEPT_OF_ALL if key == ALL else KEPT_OF_EACH)
+            series = Series(KEPT_OF_ALL, OLDER_OF_ALL) if key == ALL else Series(KEPT_OF_EACH)
+            self._series[key] = series
         series.seen_in_round = self._round
         last, now_ms = series.looks[-1][1] if series.looks else None, self._now_ms()
         if last is None or last != values:
             last, series.same_since_ms = dict(values), now_ms
-        series.looks.append((now_ms, last))
+        series.note((now_ms, last))
 
     def rate(self, key: Key, name: str) -> float:
         """By how much a number of something grows each second; 0 of what nobody has looked at twice."""
@@ -124,24 +159,32 @@ class Samples:
         """Begin anew."""
         self._series.clear()
 
-    def history(self, key: Key, name: str, now_value: int, age_s: int, step_s: int) -> dict[str, object]:
-        """How a number of something was, and its averages.
+    def past(self, key: Key, age_s: int, step_s: int) -> list[tuple[int, Values | None]]:
+        """The numbers of something at moments, now first; None of one that nobody knows any more.
 
         Args:
-            now_value: what it is now.
             age_s: how far back.
-            step_s: the time between two samples.
+            step_s: the time between two moments.
         """
         series, now_ms = self._series.get(key), self._now_ms()
-        samples = []
-        for number in range(age_s // step_s + 1):
-            moment_ms = now_ms - number * step_s * 1000
-            value = now_value if number == 0 else None if series is None else series.at(moment_ms, name)
-            samples.append({"sample": 0 if value is None else value, "timestamp": moment_ms})
-        values = [int(sample["sample"]) for sample in samples]
-        known_s = max((len(values) - 1) * step_s, 1)
-        return {
-            "avg": sum(values) / len(values),
-            "avg_rate": (values[0] - values[-1]) / known_s,
-            "samples": samples,
-        }
+        moments = [now_ms - number * step_s * 1000 for number in range(age_s // step_s + 1)]
+        return [(moment_ms, None if series is None else series.at(moment_ms)) for moment_ms in moments]
+
+
+def history(past: list[tuple[int, Values | None]], name: str, now_value: int) -> dict[str, object]:
+    """How one number was, and its averages.
+
+    Args:
+        past: from ``Samples.past``.
+        now_value: what it is now.
+    """
+    values = [0 if numbers is None else numbers.get(name, 0) for _, numbers in past]
+    values[0] = now_value
+    known_s = max((past[0][0] - past[-1][0]) / 1000, 1)
+    return {
+        "avg": sum(values) / len(values),
+        "avg_rate": (values[0] - values[-1]) / known_s,
+        "samples": [
+            {"sample": value, "timestamp": moment_ms} for (moment_ms, _), value in zip(past, values, strict=True)
+        ],
+    }

@@ -37,7 +37,7 @@ CHURN = (
     "queue_declared",
     "queue_deleted",
 )
-RETENTION = {"global": [600], "basic": [60], "detailed": [60]}
+RETENTION = {"global": [600, 3600, 28800, 86400], "basic": [60], "detailed": [60]}
 
 
 def exchange_types(call: Call) -> list[dict[str, object]]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from amqp_broker.management.http.call import Call
 from amqp_broker.management.http.messages import bad_request
-from amqp_broker.management.samples import RANGE_SAMPLES_MAX, Key
+from amqp_broker.management.samples import RANGE_SAMPLES_MAX, Key, history
 
 Range = tuple[int, int]  # how far back, and the step, in seconds
 
@@ -55,12 +55,13 @@ def with_rates(call: Call, key: Key, values: Mapping[str, int], kind: str = NO_R
     """
     samples = call.management.samples
     asked = range_of(call, kind) if kind else None
+    past = samples.past(key, *asked) if asked is not None else None
     found: dict[str, Any] = {}
     for name, value in values.items():
         found[name] = value
         details: dict[str, object] = {"rate": samples.rate(key, name)}
-        if asked is not None:
-            details |= samples.history(key, name, value, *asked)
+        if past is not None:
+            details |= history(past, name, value)
         found[f"{name}_details"] = details
     return found
 
