@@ -958,6 +958,34 @@ def test_what_a_subscription_was_asked_goes_with_it() -> None:
     assert not client.connection.subscribing._asked
 
 
+def test_who_does_not_begin_within_a_minute_is_let_go() -> None:
+    broker = MemoryBroker()
+    first, second = client_with_stream(broker), StreamClient(broker)
+    for client in (first, second):
+        assert client.subscribe(1, "s", properties=SINGLE) == codes.OK
+    broker.advance(59_999)
+    assert (first.is_closed, CONSUMER_UPDATE in second.heard()) == (False, False)
+    broker.advance(1)
+    assert first.is_closed
+    answer_update(second, update(second)[0], u16(FIRST))
+    broker.advance(60_000)
+    assert not second.is_closed, "it has answered"
+
+
+def test_who_does_not_make_way_within_a_minute_is_let_go() -> None:
+    broker = MemoryBroker()
+    first, second = StreamClient(broker), StreamClient(broker)
+    first.create_super("x", ["x-0", "x-1"], ["0", "1"])
+    first.subscribe(1, "x-1", properties=OF_SUPER_STREAM)
+    broker.advance(59_999)
+    second.subscribe(1, "x-1", properties=OF_SUPER_STREAM)
+    broker.advance(59_999)
+    assert (first.is_closed, CONSUMER_UPDATE in second.heard()) == (False, False), "what it was asked first is void"
+    broker.advance(1)
+    assert first.is_closed
+    assert update(second)[1:] == (1, True)
+
+
 def test_who_leaves_before_it_has_joined_leaves_one_group_behind() -> None:
     broker = MemoryBroker()
     first, second = client_with_stream(broker), StreamClient(broker)

@@ -16,6 +16,7 @@ from amqp_broker.broker.queues.stream import StreamQueue
 from amqp_broker.broker.queues.stream_chunks import Chunk, ChunkDeliveries, ChunkReader
 from amqp_broker.broker.queues.stream_groups import NO_PARTITION, StreamGroup
 from amqp_broker.broker.queues.stream_start import Place, StreamFilter, StreamStart
+from amqp_broker.broker.timers import Timer
 from amqp_broker.errors import AmqpError
 from amqp_broker.protocols.stream import codes
 from amqp_broker.protocols.stream.errors import RequestRefused
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 CREDIT_MAX: Final = 65_535
 SUBSCRIBE_EFFORT: Final = 10  # about; see ``ClientConnection.has_cost``
+ANSWER_TIMEOUT_MS: Final = 60_000  # RabbitMQ's ``request_timeout``
 REFERENCE_BYTES_MAX: Final = 255
 FILTER_PREFIX: Final = "filter."
 SINGLE_ACTIVE: Final = "single-active-consumer"
@@ -211,7 +213,7 @@ class Subscribing:
     def __init__(self, connection: Link) -> None:
         self._connection = connection
         self.subscriptions: dict[int, Subscription] = {}
-        self._asked: dict[int, tuple[Subscription, bool]] = {}  # by the correlation id of ConsumerUpdate
+        self._asked: dict[int, tuple[Subscription, bool, Timer]] = {}  # by the correlation id of ConsumerUpdate
         self._asked_count = 0
 
     def subscribe(self, fields: Fields) -> bytes:
@@ -252,12 +254,24 @@ class Subscribing:
 
     def _ask(self, subscription: Subscription, is_active: bool) -> None:
         """Send ConsumerUpdate: a consumer is asked where to begin, or to make way; what it was asked before is void."""
-        self._asked.pop(subscription.asked, None)
+        self._take_asked(subscription.asked)
         self._asked_count += 1
         subscription.asked = self._asked_count
-        self._asked[self._asked_count] = subscription, is_active
+        timer = self._connection.broker.timers.after(ANSWER_TIMEOUT_MS, self._was_not_answered)
+        self._asked[self._asked_count] = subscription, is_active, timer
         content = u32(self._asked_count) + bytes((subscription.number, is_active))
         self._connection.output.send(command(codes.CONSUMER_UPDATE, content))
+
+    def _take_asked(self, correlation_id: int) -> tuple[Subscription, bool, Timer] | None:
+        """What was asked, which is not waited for any more."""
+        asked = self._asked.pop(correlation_id, None)
+        if asked is not None:
+            asked[2].cancel()
+        return asked
+
+    def _was_not_answered(self) -> None:
+        """The others of the group have waited long enough: as with RabbitMQ, the connection ends."""
+        self._connection.lost(f"ConsumerUpdate was not answered, timeout: {ANSWER_TIMEOUT_MS // 1000}s")
 
     def credit(self, fields: Fields) -> None:
         """Handle Credit, which is answered only if there is no such subscription."""
@@ -272,11 +286,11 @@ class Subscribing:
 
     def consumer_updated(self, fields: Fields) -> None:
         """Handle the answer to ConsumerUpdate, which says where a consumer that is active now begins."""
-        asked = self._asked.pop(fields.u32(), None)
+        asked = self._take_asked(fields.u32())
         code = fields.u16()
         start = read_start(fields) if code == codes.OK and fields.are_left else None
         if asked is not None:
-            subscription, was_activated = asked
+            subscription, was_activated, _ = asked
             subscription.answered(was_activated, start)
 
     def unsubscribe(self, fields: Fields) -> bytes:
@@ -288,7 +302,7 @@ class Subscribing:
         return b""
 
     def _stop(self, subscription: Subscription) -> None:
-        self._asked.pop(subscription.asked, None)
+        self._take_asked(subscription.asked)
         subscription.stop()
 
     def forget_stream(self, stream: StreamQueue) -> bool:
@@ -337,7 +351,8 @@ class Subscribing:
         for subscription in self.subscriptions.values():
             subscription.stop()
         self.subscriptions.clear()
-        self._asked.clear()
+        for correlation_id in [*self._asked]:
+            self._take_asked(correlation_id)
 
 
 def read_start(fields: Fields) -> StreamStart | None:
