@@ -8,6 +8,19 @@ PYTEST = ("pytest==8.4.2", "pytest-timeout==2.4.0")
 
 RSTREAM_COMMIT = Commit("https://github.com/rabbitmq-community/rstream", "b0b9f8ad47015a8a107ccb76a683230fd8dd5c14")
 
+COUNTS_ALL = """\
+    await asyncio.sleep(1)
+
+    # check that the total number of messages have been consumed by the consumers
+"""
+WAITS_FOR_ALL = """\
+    consumed = (consumer_stream_list1, consumer_stream_list2, consumer_stream_list3)
+    await wait_for(lambda: sum(map(len, consumed)) >= 10000, timeout=60)
+    await asyncio.sleep(1)
+
+    # check that the total number of messages have been consumed by the consumers
+"""
+
 RSTREAM = Suite(
     name="rstream",
     version="1.0.1",
@@ -20,6 +33,8 @@ RSTREAM = Suite(
         Setting("tests/test_consumer.py", "port=5552", "port={port}"),
         Setting("rstream/*.py", "port: int = 5552", "port: int = {port}"),  # what tests leave out
         Setting("tests/*.py", "port: int = 15672", "port: int = {management_port}"),
+        # The second begins when the client has the last message; on a loaded machine it sends a third of them later.
+        Setting("tests/test_consumer.py", COUNTS_ALL, WAITS_FOR_ALL),
     ),
     protocol="stream",
     explained={
@@ -27,14 +42,12 @@ RSTREAM = Suite(
             "wants a trailer's length in the chunk's header; RabbitMQ says one and sends none, here none is said"
         ),
     },
-    # They count 10,000 messages a second after the last was sent, or want a reconnection within seconds.
+    # They want a reconnection within seconds.
     unsteady=frozenset(
         [
-            f"tests.test_consumer::test_consume_superstream_with_{name}"
-            for name in ("callback_first", "callback_next", "callback_offset", "sac_all_active", "sac_one_non_active")
+            "tests.test_producer::test_producer_connection_broke",
+            "tests.test_cluster::test_validate_recycle_subscriber_id",
         ]
-        + ["tests.test_producer::test_producer_connection_broke"]
-        + ["tests.test_cluster::test_validate_recycle_subscriber_id"]
     ),
 )
 

@@ -49,7 +49,8 @@ class Folder:
 
 @dataclass(frozen=True)
 class Setting:
-    """A piece of the suite's own configuration that is rewritten in the unpacked copy. Never an assertion.
+    """A piece of the suite's own configuration that is rewritten in the unpacked copy, or how a test waits. Never an
+    assertion.
 
     `paths` is a pattern of files in the tree; `new` may hold what an environment may (`Suite`).
     """
