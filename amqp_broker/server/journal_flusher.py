@@ -186,8 +186,8 @@ class JournalFlusher:
     def _may_gather(self) -> bool:
         """Whether there is something to write, but nobody who waits for it, and it is not due yet."""
         broker = self._broker
-        if broker.awaiting_commit or broker.awaiting_write or self._refused is not None:
-            return False
+        if broker.awaiting_commit or broker.awaiting_write or self.is_disk_full:
+            return False  # on a full disk nobody looks at what is due, and it is written to come to an end of that
         if not broker.durability.is_dirty or self._journal.pending_bytes > self._gathered_bytes_max:
             return False
         now_s = trio.current_time()
