@@ -7,12 +7,19 @@
 from __future__ import annotations
 
 from enum import Enum, auto
+from typing import Final
 
 from amqp_broker.access.client import Client, Peer, check_access
 from amqp_broker.access.mechanisms import EXTERNAL, MECHANISMS, BadResponse, read_response
 from amqp_broker.access.users import User
 from amqp_broker.broker.broker import Broker
 from amqp_broker.broker.virtual_host import VirtualHost
+
+
+# Who does not say who it is: RabbitMQ's ``anonymous_login_user``. It is not ``default_user``, who is an administrator,
+# and whose password nobody else is to log in with.
+ANONYMOUS_USER: Final = "guest"
+ANONYMOUS_PASSWORD: Final = b"guest"
 
 
 class Refusal(Enum):
@@ -92,14 +99,13 @@ class Login:
         self.authenticate_by_password(name, password)
 
     def authenticate_anonymous(self) -> None:
-        """The same for a client that does not say who it is, which is the default user.
+        """The same for a client that does not say who it is, which is ``guest``, as in RabbitMQ.
 
         Raises:
-            Refused: that user may not log in from there, or with the password of the settings no more.
+            Refused: that user is not there, may not log in from there, or has another password than ``guest``.
             NotVerifiedYet, NotDecidedYet: to be asked again when that is known.
         """
-        settings = self._broker.settings
-        self.authenticate_by_password(settings.default_user, settings.default_password.encode())
+        self.authenticate_by_password(ANONYMOUS_USER, ANONYMOUS_PASSWORD)
 
     def authenticate_by_password(self, name: str, password: bytes) -> None:
         """The same, for protocols that have a user name and a password in fields of their own.

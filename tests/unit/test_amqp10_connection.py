@@ -69,6 +69,12 @@ def test_who_logs_in_is_told_how_it_went(broker: MemoryBroker, mechanism: str, r
     assert client.connection.finished is (code != 0)
 
 
+def test_who_does_not_say_who_it_is_is_not_the_administrator_of_the_settings() -> None:
+    broker = MemoryBroker(default_user="shop", default_password="secret")
+    assert Amqp10Client(broker).login("ANONYMOUS", b"") == 1
+    assert Amqp10Client(broker).login("PLAIN", b"\0shop\0secret") == 0
+
+
 def test_who_comes_without_sasl_is_told_that_it_is_needed(broker: MemoryBroker) -> None:
     client = Amqp10Client(broker)
     client.write(AMQP_HEADER)

@@ -12,6 +12,7 @@ import pytest
 from pamqp import commands
 from pamqp.common import FieldTable
 
+from amqp_broker.access.client import Peer
 from amqp_broker.access.passwords import SHA256
 from amqp_broker.behaviour import BEHAVIOURS, Behaviour
 from amqp_broker.protocols.amqp091.server_properties import server_properties
@@ -330,6 +331,9 @@ def test_who_does_not_say_who_it_is_in_the_stream_protocol(series: str) -> None:
     broker.administration.change_password("guest", "secret", algorithm=SHA256)
     other = StreamClient(broker, logs_in=False)
     assert other.call(AUTHENTICATE, text("ANONYMOUS") + blob(b""))[0] == (8 if is_there else 7)
+    broker = MemoryBroker(behave_like=series, default_user="shop", default_password="secret")
+    stranger = StreamClient(broker, logs_in=False, peer=Peer.at("192.0.2.1", 50_000))  # is no administrator, either
+    assert stranger.call(AUTHENTICATE, text("ANONYMOUS") + blob(b""))[0] != 1
 
 
 @of_field("texts_name_streams")

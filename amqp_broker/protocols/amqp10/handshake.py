@@ -37,7 +37,7 @@ IDLE_MS_MIN: Final = 1_000  # of a client that wants to hear something
 
 
 def authenticate(login: Login, mechanism: str, response: bytes) -> None:
-    """Find out who a client is; an anonymous one is the default user.
+    """Find out who a client is; an anonymous one is ``guest``.
 
     Raises:
         Refused: it is nobody that may log in from there.
