@@ -15,7 +15,6 @@ from amqp_broker.access.users import User
 from amqp_broker.broker.broker import Broker
 from amqp_broker.broker.virtual_host import VirtualHost
 
-
 # Who does not say who it is: RabbitMQ's ``anonymous_login_user``. It is not ``default_user``, who is an administrator,
 # and whose password nobody else is to log in with.
 ANONYMOUS_USER: Final = "guest"

@@ -196,6 +196,12 @@ def test_a_stranger_without_a_user_name_is_refused_where_that_is_off() -> None:
     assert MqttClient(broker, "c").connect().codes == [4]
 
 
+def test_a_stranger_without_a_user_name_is_not_the_administrator_of_the_settings() -> None:
+    broker = MemoryBroker(mqtt_port=0, default_user="shop", default_password="secret")
+    assert MqttClient(broker, "c").connect().codes == [4]
+    assert MqttClient(broker, "c").connect(user_name="shop", password=b"secret").codes == [0]
+
+
 def test_an_unknown_level_is_answered_and_what_is_no_mqtt_is_not(broker: MemoryBroker) -> None:
     client = MqttClient(broker)
     client.write(b"\x10\x0c\x00\x04MQTT\x09\x02\x00\x00\x00\x00")

@@ -95,6 +95,14 @@ def test_who_may_not_come_in_is_told_so_and_sent_away(broker: MemoryBroker) -> N
     assert len(broker.open_connections) == 0
 
 
+def test_who_leaves_a_name_or_password_out_is_not_the_administrator_of_the_settings() -> None:
+    broker = MemoryBroker(default_user="shop", default_password="secret")
+    for headers in ({}, {"login": "shop"}):
+        client = StompClient(broker)
+        client.send("CONNECT", accept_version="1.2", host="/", **headers)
+        assert client.take().command == "ERROR"
+
+
 def test_an_unknown_version_and_anything_before_connect_are_refused(broker: MemoryBroker) -> None:
     client = StompClient(broker)
     answer = client.connect("9.9")

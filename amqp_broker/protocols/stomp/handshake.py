@@ -15,7 +15,7 @@ from amqp_broker.broker.virtual_host import VirtualHost
 from amqp_broker.errors import AmqpError
 from amqp_broker.protocols.stomp.errors import StompError
 from amqp_broker.protocols.stomp.frames import Frame, Headers
-from amqp_broker.session.login import Login, Refusal, Refused
+from amqp_broker.session.login import ANONYMOUS_PASSWORD, ANONYMOUS_USER, Login, Refusal, Refused
 
 if TYPE_CHECKING:
     from amqp_broker.broker.broker import Broker
@@ -62,8 +62,8 @@ def admit(broker: Broker, login: Login, frame: Frame, *, has_certificate: bool, 
         if "login" not in frame.headers and has_certificate:
             login.authenticate(EXTERNAL, b"")
         else:
-            user = frame.headers.get("login", settings.default_user)
-            password = frame.headers.get("passcode", settings.default_password)
+            user = frame.headers.get("login", ANONYMOUS_USER)
+            password = frame.headers.get("passcode", ANONYMOUS_PASSWORD.decode())
             login.claimed_name = user
             if user in settings.loopback_users and not is_loopback:
                 raise _refused("non-loopback access denied")
