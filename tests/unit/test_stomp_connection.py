@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from amqp_broker.access.client import Peer
+from amqp_broker.access.judge import NotDecidedYet
 from amqp_broker.broker.alarms import Resource
 from amqp_broker.broker.message import digest_of
 from amqp_broker.protocols.stomp.frames import FrameSplitter
+from amqp_broker.protocols.stomp.publishing import TARGETS_MAX
 from amqp_broker.wire.content import Properties, decode_properties, encode_content_header
 from tests.support.client import Client
 from tests.support.memory_broker import MemoryBroker
@@ -619,6 +622,49 @@ def test_a_transaction_may_acknowledge_a_delivery_more_than_once(broker: MemoryB
     client.send("COMMIT", transaction="t", receipt="r")
     assert client.take().headers == {"receipt-id": "r"}
     assert left(client) == [b"3"]
+
+
+class SlowJudge:
+    """Allows everything, and must be asked for each topic first."""
+
+    def __init__(self) -> None:
+        self.question_count = 0
+        self.waiting: list[tuple[str, Callable[[], None]]] = []
+        self.decided: set[str] = set()
+
+    def may_enter(self, virtual_host: str) -> bool:
+        return True
+
+    def may_access(self, virtual_host: str, kind: str, name: str, permission: str) -> bool:
+        return True
+
+    def may_use_topic(
+        self, virtual_host: str, exchange: str, routing_key: str, permission: str, client_id: str | None
+    ) -> bool:
+        self.question_count += 1
+        if routing_key not in self.decided:
+            raise NotDecidedYet(lambda go_on: self.waiting.append((routing_key, go_on)))
+        return True
+
+    def decide(self) -> None:
+        routing_key, go_on = self.waiting.pop()
+        self.decided = {routing_key}  # and what was decided before is not remembered
+        go_on()
+
+
+def test_a_commit_that_must_ask_for_each_message_goes_on_where_it_was(broker: MemoryBroker) -> None:
+    client = connected(broker)
+    judge = SlowJudge()
+    client.connection.client.user.judge = judge
+    count = 2 * TARGETS_MAX
+    client.send("BEGIN", transaction="t")
+    for number in range(count):
+        client.send("SEND", b"m", transaction="t", destination=f"/topic/{number}", receipt=str(number))
+    client.send("COMMIT", transaction="t", receipt="done")
+    for _ in range(count):
+        broker.handle(judge.decide)
+    assert [client.take().headers["receipt-id"] for _ in range(count + 1)] == [*map(str, range(count)), "done"]
+    assert judge.question_count == 2 * count
 
 
 def test_an_aborted_transaction_never_was(broker: MemoryBroker) -> None:

@@ -45,12 +45,27 @@ class Target:
 
 
 class Prepared:
-    """A message that may go in."""
+    """A message that may go in.
 
-    __slots__ = ("body", "destination", "digest", "header", "receipt")
+    Args:
+        version: of what there is to be looked up, when its target was.
+    """
 
-    def __init__(self, destination: str, header: bytes, digest: Digest, body: bytes, receipt: str | None) -> None:
+    __slots__ = ("body", "destination", "digest", "header", "receipt", "target", "version")
+
+    def __init__(
+        self,
+        destination: str,
+        target: Target,
+        version: int,
+        header: bytes,
+        digest: Digest,
+        body: bytes,
+        receipt: str | None,
+    ) -> None:
         self.destination = destination
+        self.target = target
+        self.version = version
         self.header = header
         self.digest = digest
         self.body = body
@@ -93,6 +108,7 @@ class Publishing:
         path = self.check(frame)
         self._connection.throttle.has_published = True
         target = self._target(path, frame)
+        version = self._targets_version
         reply_to = frame.headers.get("reply-to", "")
         if reply_to.startswith("/temp-queue"):
             temporary = parse_destination(reply_to)
@@ -106,7 +122,7 @@ class Publishing:
             )
         if digest.extra_routing_keys:
             self._host.ingress.check_copies(self._connection.client, target.exchange, digest)
-        return Prepared(path, header, digest, frame.body, frame.headers.get("receipt"))
+        return Prepared(path, target, version, header, digest, frame.body, frame.headers.get("receipt"))
 
     def check(self, frame: Frame) -> str:
         """The destination of a SEND, if its headers are such that there is any sense in it; raises as ``send``."""
@@ -126,7 +142,7 @@ class Publishing:
             self.receipt_when_kept(prepared.receipt, TAKEN if outcome == UNROUTED else outcome)
 
     def _put(self, prepared: Prepared) -> Outcome:
-        target = self._target(prepared.destination)
+        target = self._target_now(prepared)
         header, body, digest, queues = prepared.header, prepared.body, prepared.digest, target.queues
         address = target.address
         if self._host.interceptors.present:
@@ -178,6 +194,18 @@ class Publishing:
                 self._targets.clear()
             self._targets[path] = target
         return target
+
+    def _target_now(self, prepared: Prepared) -> Target:
+        """Where a prepared message goes. It may go there, so nobody is asked again in the middle of a transaction."""
+        target, host = prepared.target, self._host
+        if prepared.version == host.lookup_version:
+            return target
+        exchange = target.exchange
+        if host.exchanges.get(exchange.name) is not exchange:
+            return self._target(prepared.destination)
+        route = host.ingress.route_of_all(exchange, target.address.routing_key)
+        self._connection.has_cost(1)
+        return Target(exchange, target.address, route.queues, route.may_be_remembered)
 
     def _look_up(self, destination: Destination) -> Target:
         name, routing_key = destination.exchange, destination.routing_key

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from amqp_broker.access.judge import NotDecidedYet
 from amqp_broker.broker.observer import Settlement
+from amqp_broker.broker.queues.base import QueueBusy
 from amqp_broker.errors import AmqpError
 from amqp_broker.protocols.stomp.errors import StompError
 from amqp_broker.protocols.stomp.frames import Frame
@@ -43,6 +45,7 @@ class Transactions:
         self._publishing = publishing
         self._subscribing = subscribing
         self._frames: dict[str, list[Frame]] = {}  # by the transaction's name
+        self._prepared: dict[str, tuple[list[Prepared], list[Settled]]] = {}  # of a commit that waits for a decision
 
     @property
     def message_count(self) -> int:
@@ -83,14 +86,13 @@ class Transactions:
         Raises:
             StompError: there is no such transaction.
             CannotCommit: one of the frames cannot be done; none has been.
-            NotDecidedYet: to be asked again; none has been.
+            NotDecidedYet, QueueBusy: to be asked again; none has been.
         """
         name = self._known(frame)
         frames = self._frames[name]
         publishing, subscribing = self._publishing, self._subscribing
-        messages: list[Prepared] = []
-        settlements: list[Settled] = []
-        for one in frames:
+        messages, settlements = self._prepared.pop(name, ([], []))
+        for one in frames[len(messages) + len(settlements) :]:
             try:
                 if one.command == "SEND":
                     messages.append(publishing.prepare(one))
@@ -99,6 +101,9 @@ class Transactions:
             except (StompError, AmqpError) as error:
                 del self._frames[name]
                 raise CannotCommit(one, error) from error
+            except (NotDecidedYet, QueueBusy):  # it goes on from here: there may be thousands to ask for
+                self._prepared[name] = messages, settlements
+                raise
         del self._frames[name]
         self._connection.has_cost(len(frames))
         for message in messages:
