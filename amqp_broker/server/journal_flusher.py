@@ -39,9 +39,9 @@ from amqp_broker.server.sync_times import SyncTimes
 from amqp_broker.settings import Settings
 
 FULL_DISK_RETRY_S = 1.0
-WRITE_DELAY_S = 0.05  # at most, of what nobody waits for
+WRITE_DELAY_S = 0.01  # at most, of what nobody waits for
 GATHERED_BYTES_MAX = 4_194_304  # more of that is written at once, and less where that makes clients wait
-SYNC_DELAY_S = 0.15  # at most, from then on; so a sync is a few in a second, however many batches there are
+SYNC_DELAY_S = 0.19  # at most, from then on; so a sync is a few in a second, however many batches there are
 UNSYNCED_BYTES_MAX = 16_777_216  # about: whoever comes to wait for a sync waits for all that was written before
 STEPS_AFTER_BATCH = 2  # at least, when space has to be freed; and one more for each so many bytes of the batch
 BYTES_FOR_STEP = 131_072  # half of what a step copies, because it frees at least as much as it copies

@@ -36,12 +36,14 @@ def publish(broker: BrokerProcess, attempt: int, killed_after: int | None = None
 
 
 def taken(broker: BrokerProcess) -> list[int]:
-    """All that is in the queue."""
+    """All that is in the queue; when this returns, that it was taken is on the disk."""
     found: list[int] = []
     with broker.connect() as connection:
         channel = connection.channel()
         while (body := channel.basic_get("q", auto_ack=True)[2]) is not None:
             found.append(int(body))
+        channel.queue_declare("behind", durable=True)  # answered when that and all before it is durable
+        channel.queue_delete("behind")
     return found
 
 

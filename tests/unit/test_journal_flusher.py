@@ -155,6 +155,15 @@ async def test_what_is_gone_in_the_meantime_is_never_written() -> None:
 
 
 @in_trio
+async def test_on_a_full_disk_nothing_gathers(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serving() as served:
+        await served.kept(served.change())
+        monkeypatch.setattr(JournalFlusher, "is_disk_full", True)
+        served.change()
+        assert served.flusher._has_job
+
+
+@in_trio
 async def test_much_that_nobody_waits_for_is_written_at_once() -> None:
     async with serving(Settings(journal_pending_bytes_max=20_000)) as served:
         await served.kept(served.change())
