@@ -6,7 +6,7 @@ answered. Messages are in no circles, and a connection that has ended has let go
 
 - what exists when the broker has started is never looked at (``gc.freeze``), nor is anything while it is made;
 - young objects are looked at as ever, in portions that take few milliseconds;
-- old ones only while there are few objects, so that it takes no longer.
+- old ones only while there are few objects, queues and exchanges too, so that it takes no longer.
 
 What connections leave free is handed back to the system at any rate; that takes no time.
 
@@ -34,6 +34,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 INTERVAL_S = 5.0
 FEW_OBJECTS = 20_000
 OBJECTS_OF_A_CONNECTION = 60
+OBJECTS_OF_A_QUEUE = 20  # or an exchange; half of them are the looks at its numbers
 
 
 @contextmanager
@@ -99,9 +100,9 @@ def _call_c(name: str, *arguments: int) -> None:
 
 def _objects(broker: Broker) -> int:
     """About how many objects there are to look through."""
-    messages = sum(
-        queue.ready_count + queue.unacknowledged_count
-        for virtual_host in broker.virtual_hosts.values()
-        for queue in virtual_host.queues.values()
-    )
-    return messages + len(broker.dead_letters) + OBJECTS_OF_A_CONNECTION * len(broker.open_connections)
+    count = len(broker.dead_letters) + OBJECTS_OF_A_CONNECTION * len(broker.open_connections)
+    for virtual_host in broker.virtual_hosts.values():
+        queues = virtual_host.queues.values()
+        count += sum(queue.ready_count + queue.unacknowledged_count for queue in queues)
+        count += OBJECTS_OF_A_QUEUE * (len(queues) + len(virtual_host.exchanges))
+    return count

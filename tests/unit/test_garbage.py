@@ -15,6 +15,7 @@ from amqp_broker.server.garbage import (
     FEW_OBJECTS,
     INTERVAL_S,
     OBJECTS_OF_A_CONNECTION,
+    OBJECTS_OF_A_QUEUE,
     collect_garbage,
     without_collections,
 )
@@ -88,15 +89,25 @@ async def test_many_objects_are_not_looked_through(monkeypatch: pytest.MonkeyPat
     assert await circles_left(with_objects(MemoryBroker(), FEW_OBJECTS - 1, monkeypatch), 1) == 0
 
 
-def test_messages_and_connections_count() -> None:
+def test_messages_queues_exchanges_and_connections_count() -> None:
     broker = MemoryBroker()
+    before = garbage._objects(broker)
+    assert before == OBJECTS_OF_A_QUEUE * len(broker.virtual_host.exchanges)
     for name, ready, unacknowledged in (("a", 2, 3), ("b", 10, 0)):
         queue = broker.virtual_host.add_queue(name, durable=False, auto_delete=False, owner=None, table={})
         assert isinstance(queue, ClassicQueue)
         queue.backlog.count, queue.unacknowledged_count = ready, unacknowledged
-    assert garbage._objects(broker) == 15
+    assert garbage._objects(broker) == before + 15 + 2 * OBJECTS_OF_A_QUEUE
     Client(broker).open()
-    assert garbage._objects(broker) == 15 + OBJECTS_OF_A_CONNECTION
+    assert garbage._objects(broker) == before + 15 + 2 * OBJECTS_OF_A_QUEUE + OBJECTS_OF_A_CONNECTION
+
+
+@in_trio
+async def test_many_queues_without_messages_are_not_looked_through() -> None:
+    broker = MemoryBroker()
+    for number in range(FEW_OBJECTS // OBJECTS_OF_A_QUEUE):
+        broker.virtual_host.add_queue(str(number), durable=False, auto_delete=False, owner=None, table={})
+    assert await circles_left(broker, 1) == 3
 
 
 def connections_alive() -> int:
