@@ -92,7 +92,7 @@ class QueueCounts(Counts):
 
     def __init__(self) -> None:
         super().__init__()
-        self._deaths: dict[DeathReason, int] | None = None  # most queues know none
+        self._deaths: dict[tuple[DeathReason, bool], int] | None = None  # most queues know none
         self._of_others: dict[str, Counts] | None = None
 
     def of(self, protocol: str) -> Counts:
@@ -122,15 +122,20 @@ class QueueCounts(Counts):
             sums.add_deliveries(part)
         return sums.stats()
 
-    def died(self, reason: DeathReason, count: int) -> None:
-        """So many messages died in the queue."""
+    def died(self, reason: DeathReason, count: int, *, has_exchange: bool) -> None:
+        """So many messages died in the queue.
+
+        Args:
+            has_exchange: whether it named one for its dead letters then: a policy may change that.
+        """
         if self._deaths is None:
             self._deaths = {}
-        self._deaths[reason] = self._deaths.get(reason, 0) + count
+        key = (reason, has_exchange)
+        self._deaths[key] = self._deaths.get(key, 0) + count
 
-    def deaths(self) -> dict[str, int]:
-        """The numbers of messages that died, by the reason; also where no dead-letter exchange took them."""
-        return {str(reason): count for reason, count in (self._deaths or {}).items()}
+    def deaths(self) -> dict[tuple[str, bool], int]:
+        """The numbers of messages that died, by the reason and whether a dead-letter exchange was named."""
+        return {(str(reason), named): count for (reason, named), count in (self._deaths or {}).items()}
 
 
 class ChannelCounts(Counts):
@@ -206,7 +211,7 @@ class Death(NamedTuple):
 
     reason: str
     queue_type: str
-    has_exchange: bool  # as ``QueueSums.add`` has it
+    has_exchange: bool  # as ``QueueCounts.died`` has it
 
 
 class QueueSums:
@@ -218,15 +223,11 @@ class QueueSums:
         self.deliveries: dict[tuple[str, str], Counts] = {}  # by protocol and type of queue
         self.deaths: dict[Death, int] = {}
 
-    def add(self, queue_type: str, counts: QueueCounts, *, has_exchange: bool) -> None:
-        """Add what a queue has counted.
-
-        Args:
-            has_exchange: whether it names one for its dead letters.
-        """
+    def add(self, queue_type: str, counts: QueueCounts) -> None:
+        """Add what a queue has counted."""
         for protocol, part in counts.by_protocol().items():
             self._of(protocol, queue_type).add_deliveries(part)
-        for reason, count in counts.deaths().items():
+        for (reason, has_exchange), count in counts.deaths().items():
             death = Death(reason, queue_type, has_exchange)
             self.deaths[death] = self.deaths.get(death, 0) + count
 

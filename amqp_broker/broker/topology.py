@@ -222,9 +222,7 @@ class Topology(Host):
         if queue.dying_count:
             self._shared.publish_dead_letters()
         queue.is_deleted = True
-        self._shared.counts_of_deleted_queues.add(
-            queue.declared.queue_type, queue.counts, has_exchange=queue.arguments.dead_letter_exchange is not None
-        )
+        self._shared.counts_of_deleted_queues.add(queue.declared.queue_type, queue.counts)
         if self.queues.get(queue.name) is queue:
             del self.queues[queue.name]
         if queue.owner in self._queues_of:

@@ -6,7 +6,7 @@ from functools import partial
 
 from pamqp import commands
 
-from amqp_broker.broker.counters import AMQP091, AMQP10, MQTT, STOMP, STREAM, Death
+from amqp_broker.broker.counters import AMQP091, AMQP10, MQTT, STOMP, STREAM, Death, QueueSums
 from amqp_broker.broker.inspection import counts_by_protocol, counts_of_broker, counts_of_virtual_host
 from amqp_broker.protocols.mqtt.packets import PacketType
 from tests.support.amqp10_client import Amqp10Client, message
@@ -118,8 +118,8 @@ def test_deaths_are_counted_by_their_reason(broker: MemoryBroker) -> None:
     channel.get("q")
     channel.reject(1, requeue=False)
     broker.advance(10)
-    assert broker.queue("short").counts.deaths() == {"maxlen": 1}
-    assert broker.queue("q").counts.deaths() == {"rejected": 1, "expired": 1}
+    assert broker.queue("short").counts.deaths() == {("maxlen", False): 1}
+    assert broker.queue("q").counts.deaths() == {("rejected", True): 1, ("expired", True): 1}
     assert broker.queue("dead").counts.published == 2
     assert broker.queue("dead").counts.deaths() == {}
 
@@ -197,7 +197,7 @@ def delivered(broker: MemoryBroker) -> dict[tuple[str, str], dict[str, int]]:
     """What clients got, of all queues that there have been."""
     sums = broker.counts_of_deleted_queues.copy()
     for queue in broker.virtual_host.queues.values():
-        sums.add(queue.declared.queue_type, queue.counts, has_exchange=False)
+        sums.add(queue.declared.queue_type, queue.counts)
     found = {key: counted(counts.stats() | {"publish": 0}) for key, counts in sums.deliveries.items()}
     return {key: counts for key, counts in found.items() if counts}
 
@@ -209,3 +209,19 @@ def test_dead_letters_of_queues_that_are_deleted_still_count(broker: MemoryBroke
     channel.publish("", "short", b"x")
     channel.call(commands.Queue.Delete(queue="short"))
     assert broker.counts_of_deleted_queues.deaths == {Death("maxlen", "classic", has_exchange=True): 1}
+
+
+def test_dead_letters_count_by_what_the_queue_named_when_they_died(broker: MemoryBroker) -> None:
+    channel = Client(broker).open().channel()
+    channel.declare("short", {"x-max-length": 1})
+    for _ in range(3):
+        channel.publish("", "short", b"x")
+    rule = {"pattern": ".*", "definition": {"dead-letter-exchange": "amq.fanout"}, "apply-to": "queues"}
+    broker.handle(lambda: broker.administration.parameters.set_policy("/", "p", rule))
+    channel.publish("", "short", b"x")
+    sums = QueueSums()
+    sums.add("classic", broker.queue("short").counts)
+    assert sums.deaths == {
+        Death("maxlen", "classic", has_exchange=False): 2,
+        Death("maxlen", "classic", has_exchange=True): 1,
+    }

@@ -481,7 +481,7 @@ class ClassicQueue(ReplayableQueue):
             self._held_values.release_all(messages)
         if self.arguments.dead_letter_exchange is None:
             if messages:
-                self.counts.died(reason, len(messages))
+                self.counts.died(reason, len(messages), has_exchange=False)
                 self.dropped(messages, reason)
             if self.virtual_host.observers.present:
                 for message in messages:
@@ -493,7 +493,7 @@ class ClassicQueue(ReplayableQueue):
     def _dead_letter(self, messages: list[Message], reason: DeathReason) -> None:
         self._dying_count += len(messages)
         if messages:
-            self.counts.died(reason, len(messages))
+            self.counts.died(reason, len(messages), has_exchange=True)
         for message in messages:
             self.virtual_host.dead_letters.append((self, message, reason))
 

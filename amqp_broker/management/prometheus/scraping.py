@@ -127,8 +127,7 @@ class Scrape:
         lines += await self._of_streams(queues, has_objects)
         if self._groups is None:
             for queue in queues:
-                has_exchange = queue.arguments.dead_letter_exchange is not None
-                sums.add(queue.declared.queue_type, queue.counts, has_exchange=has_exchange)
+                sums.add(queue.declared.queue_type, queue.counts)
                 await self._slices.take_turn()
             consumers = sum(len(queue.consumers) for queue in queues)
             lines += self._totals(len(queues), consumers, len(connections), len(channels))
