@@ -216,7 +216,11 @@ def test_dead_letters_count_by_what_the_queue_named_when_they_died(broker: Memor
     channel.declare("short", {"x-max-length": 1})
     for _ in range(3):
         channel.publish("", "short", b"x")
-    rule = {"pattern": ".*", "definition": {"dead-letter-exchange": "amq.fanout"}, "apply-to": "queues"}
+    rule: dict[str, object] = {
+        "pattern": ".*",
+        "definition": {"dead-letter-exchange": "amq.fanout"},
+        "apply-to": "queues",
+    }
     broker.handle(lambda: broker.administration.parameters.set_policy("/", "p", rule))
     channel.publish("", "short", b"x")
     sums = QueueSums()
