@@ -43,7 +43,8 @@ class Address:
         routing_key: the routing key of the publish.
         encoded: both as two short strings, as publish, deliver, get-ok and return carry them.
         extra_routing_keys: the keys of the CC and BCC headers.
-        is_dead_letter: the broker published it, so that its ``x-death`` is the broker's own.
+        is_dead_letter: the broker published it, so that its ``x-death`` is the broker's own; retained messages of MQTT
+            that are sent for a new subscription are told by that as well.
     """
 
     __slots__ = ("encoded", "exchange", "extra_routing_keys", "is_dead_letter", "routing_key")

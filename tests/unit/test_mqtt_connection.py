@@ -944,3 +944,39 @@ def test_what_is_no_topic_is_dead_lettered(broker: MemoryBroker) -> None:
     dead = channel.get("dead")
     assert dead is not None
     assert dead.body == b"m"
+
+
+@pytest.mark.parametrize("qos", [0, 1])
+def test_a_dead_letter_under_another_key_is_of_the_topic_of_that_key(broker: MemoryBroker, qos: int) -> None:
+    late = connected(broker, "late", 5)
+    dead = connected(broker, "dead", 5)
+    dead.subscribe("dl/#", qos)
+    publisher = connected(broker, "p", 5)
+    publisher.publish("ret/1", b"retained", 1, retain=True)
+    late.subscribe("sens/#", 1)
+    queue = broker.queue("mqtt-subscription-lateqos1")
+    queue.apply(replace(queue.arguments, dead_letter_exchange="amq.topic", dead_letter_routing_key="dl.k"))
+    publisher.publish("sens/v1", b"plain", 1)
+    publisher.publish("sens/v1.2", b"dotted", 1)
+    late.send(Subscribe(9, [Subscription("ret/#", 1)]))
+    got = [(one.topic, one.retain) for one in late.messages()]
+    assert got == [("sens/v1", False), ("sens/v1.2", False), ("ret/1", True)]
+    for delivery in list(late.connection.delivering.unacknowledged.values()):
+        delivery.queue.reject([delivery.message])
+    broker.handle(broker.publish_dead_letters)
+    found = [(one.topic, one.payload, one.retain) for one in dead.messages()]
+    assert found == [("dl/k", b"plain", False), ("dl/k", b"dotted", False), ("dl/k", b"retained", False)]
+
+
+def test_what_amqp_says_of_a_topic_neither_kills_nor_fakes_a_delivery(broker: MemoryBroker) -> None:
+    client = connected(broker, "c", 5)
+    client.subscribe("a/#", 1)
+    client.subscribe("b/#", 1)
+    channel = Client(broker).open().channel()
+    channel.publish("amq.topic", "a.1", b"1", headers={"x-mqtt-retained-for": "nobody's"})
+    channel.publish("amq.topic", "a.2", b"2", headers={"x-mqtt-retained-for": "b/#"})
+    channel.publish("amq.topic", "a.3", b"3", headers={"x-mqtt-topic": "x/y.z", "x-mqtt-publish-qos": 1})
+    channel.publish("amq.topic", "a.b.c", b"4", headers={"x-mqtt-topic": "a/b.c", "x-mqtt-publish-qos": 1})
+    assert [(one.topic, one.retain) for one in client.messages()] == [
+        ("a/1", False), ("a/2", False), ("a/3", False), ("a/b.c", False)
+    ]  # fmt: skip

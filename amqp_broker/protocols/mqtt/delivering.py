@@ -55,7 +55,7 @@ class DeliveringAtMostOnce(Deliveries):
     def deliver(self, consumer: Consumer, message: Message, header: bytes) -> None:
         """Send a message (called by its queue)."""
         connection = self._connection
-        content = connection.translations.content(header)
+        content = connection.translations.content(header, message.address)
         wanted = self._subscribing.wanted(consumer.tag, message.address.routing_key, content)
         if wanted is None:
             return
@@ -192,7 +192,7 @@ class Delivering(Deliveries):
         connection, queue = self.connection, consumer.queue
         if message.redelivered and self._is_anothers(consumer, message):
             return
-        content = self.translations.content(header)
+        content = self.translations.content(header, message.address)
         wanted = self._subscribing.wanted(consumer.tag, message.address.routing_key, content)
         if wanted is None:  # it matches by AMQP's rules and not by MQTT's, or is not wanted any more
             self._forget_id(message)
@@ -305,7 +305,7 @@ class Delivering(Deliveries):
             delivery = held.pop(packet_id)
             message, queue = delivery.message, delivery.queue
             message.redelivered = True
-            content = self.translations.content(message.header)
+            content = self.translations.content(message.header, message.address)
             wanted = self._subscribing.wanted_again(queue, message.address.routing_key, content)
             packet = self.composer.compose(message, content, wanted, EXACTLY_ONCE, packet_id, is_again=True)
             if not packet:

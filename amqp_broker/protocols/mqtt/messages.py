@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from amqp_broker.broker.exchanges.topic import TOPIC_HEADER
-from amqp_broker.broker.message import EXPIRATION_MS_MAX, Digest, digest_of
+from amqp_broker.broker.message import EXPIRATION_MS_MAX, Address, Digest, carried_key, digest_of
 from amqp_broker.protocols.mqtt.encoding import STRING_BYTES_MAX, is_string
 from amqp_broker.protocols.mqtt.packets import AT_LEAST_ONCE, EXACTLY_ONCE
 from amqp_broker.protocols.mqtt.properties import (
@@ -33,6 +33,7 @@ RETAINED_FOR_HEADER: Final = "x-mqtt-retained-for"  # the filter of the new subs
 FORMAT_HEADER: Final = "x-mqtt-payload-format"
 CORRELATION_HEADER: Final = "x-correlation-id"
 REPLY_HEADER: Final = "x-reply-to-topic"
+DEATHS_HEADER: Final = "x-death"
 RESPONSE_TOPIC_HEADER: Final = "x-mqtt-response-topic"  # as TOPIC_HEADER is beside the routing key
 OWN_HEADERS: Final = frozenset(
     (
@@ -60,7 +61,7 @@ class Content:
     Args:
         qos: that it was published with.
         topic: that it was published to; None where the routing key tells it.
-        is_from_mqtt: whether that was done with MQTT.
+        is_from_mqtt: whether that was done with MQTT, so that the topic is exactly what it was published to.
         is_retain: whether it was to be retained.
         retained_for: the filter of the subscription that a retained message is sent for; None for one just published.
         properties: MQTT 5's, without topic alias, subscription identifiers and what is left of its time.
@@ -84,6 +85,21 @@ class Content:
         self.retained_for = retained_for
         self.properties = properties
         self.encoded_properties = encode_properties(properties)
+
+    def at(self, address: Address) -> Content:
+        """The same without what does not hold of a message of this address.
+
+        A topic belongs to the routing key that it was published with, and not to that of a dead letter or of what was
+        published anew. What is sent for a subscription was put into the queue by the broker, whatever a publisher says.
+        """
+        topic, retained_for, is_from_mqtt = self.topic, self.retained_for, self.is_from_mqtt
+        if topic is not None and carried_key(routing_key_of(topic)) != address.routing_key:
+            topic, is_from_mqtt = None, False
+        if not address.is_dead_letter:
+            retained_for = None
+        if topic == self.topic and retained_for == self.retained_for:
+            return self
+        return Content(self.qos, topic, is_from_mqtt, self.is_retain, retained_for, self.properties)
 
 
 class Translations:
@@ -116,8 +132,8 @@ class Translations:
             known = self._headers[key] = encode_header("", qos, retain, properties, body_bytes)
         return known
 
-    def content(self, header: bytes) -> Content:
-        """What the content header of a delivery means."""
+    def content(self, header: bytes, address: Address) -> Content:
+        """What the content header of a delivery means for a message of this address."""
         key = header[FLAGS_OFFSET:]
         known = self._contents.get(key)
         if known is None:
@@ -126,7 +142,7 @@ class Translations:
                 self._contents.clear()
             if len(key) <= REMEMBERED_BYTES_MAX:
                 self._contents[key] = known
-        return known
+        return known if known.topic is None and known.retained_for is None else known.at(address)
 
     def retained(self, header: bytes, topic_filter: str, expiration_ms: int | None) -> tuple[bytes, Digest]:
         """What ``retained_header`` says; most of those that a filter finds are alike."""
@@ -228,12 +244,14 @@ def decode_header(header: bytes) -> Content:
     else:
         qos = AT_LEAST_ONCE if fields.delivery_mode == PERSISTENT else 0
     topic, retained_for = headers.get(TOPIC_HEADER), headers.get(RETAINED_FOR_HEADER)
+    has_topic = isinstance(topic, str) and _is_topic(topic)
+    is_dead_letter = isinstance(headers.get(DEATHS_HEADER), list)  # its routing key may be another than it had
     return Content(
         qos,
-        topic if isinstance(topic, str) and _is_topic(topic) else None,
-        QOS_HEADER in headers,
+        topic if isinstance(topic, str) and has_topic else None,
+        has_topic or (QOS_HEADER in headers and not is_dead_letter),
         headers.get(RETAIN_HEADER) is True,
-        retained_for if isinstance(retained_for, str) else None,
+        retained_for if isinstance(retained_for, str) and not is_dead_letter else None,
         properties,
     )
 

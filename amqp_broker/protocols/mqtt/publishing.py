@@ -313,6 +313,13 @@ def topic_address(topic: str) -> Address:
     return Address(EXCHANGE, routing_key, encode_address(EXCHANGE, routing_key))
 
 
+def retained_address(topic: str) -> Address:
+    """The same of a retained message that the broker sends for a new subscription, which no publisher can say."""
+    address = topic_address(topic)
+    address.is_dead_letter = True
+    return address
+
+
 def last_will(client: Client, will: Will) -> LastWill:
     """A will as its session keeps it.
 

@@ -22,7 +22,7 @@ from amqp_broker.protocols.mqtt.messages import Content
 from amqp_broker.protocols.mqtt.packet_writing import encode_suback, encode_unsuback
 from amqp_broker.protocols.mqtt.packets import EXACTLY_ONCE, MQTT_5, Subscribe, Subscription, Unsubscribe
 from amqp_broker.protocols.mqtt.properties import Property, number
-from amqp_broker.protocols.mqtt.publishing import EXCHANGE, Publishing, topic_address
+from amqp_broker.protocols.mqtt.publishing import EXCHANGE, Publishing, retained_address
 from amqp_broker.protocols.mqtt.reasons import MqttError, Reason, protocol_error
 from amqp_broker.protocols.mqtt.topics import (
     SEPARATORS_MAX,
@@ -330,7 +330,7 @@ class Subscribing:
         if message.expires_wall_ms:
             expiration_ms = max(1, message.expires_wall_ms - self._host.clock.wall_ms())
         header, digest = self._connection.translations.retained(message.header, topic_filter, expiration_ms)
-        self._host.ingress.put((queue,), topic_address(message.topic), header, message.body, digest)
+        self._host.ingress.put((queue,), retained_address(message.topic), header, message.body, digest)
 
     # --- UNSUBSCRIBE
 
