@@ -980,3 +980,24 @@ def test_what_amqp_says_of_a_topic_neither_kills_nor_fakes_a_delivery(broker: Me
     assert [(one.topic, one.retain) for one in client.messages()] == [
         ("a/1", False), ("a/2", False), ("a/3", False), ("a/b.c", False)
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("qos", [0, 1])
+def test_user_properties_may_have_names_that_mean_something_to_the_broker(broker: MemoryBroker, qos: int) -> None:
+    names = ["CC", "BCC", "CC", "x-mqtt-topic", "x-mqtt-retained-for", "x-mqtt-user-CC", "x-death", "x-delay"]
+    properties: Properties = {Property.USER_PROPERTY: [(name, str(place)) for place, name in enumerate(names)]}
+    channel = Client(broker).open().channel()
+    channel.declare("q")
+    channel.bind("q", "amq.topic", "a")
+    client = connected(broker, "c", 5)
+    client.subscribe("a", 1)
+    client.publish("a", b"m", qos, properties=properties, retain=True)
+    connected(broker, "w", 5, will=Will("a", b"will", qos, properties=properties)).drop()
+    assert [(one.payload, one.properties) for one in client.messages()] == [(b"m", properties), (b"will", properties)]
+    late = connected(broker, "late", 5)
+    late.subscribe("a")
+    assert [(one.payload, one.properties) for one in late.messages()] == [(b"m", properties)]
+    got = channel.get("q")
+    assert got is not None
+    assert got.headers["x-mqtt-user-BCC"] == "1"
+    assert "CC" not in got.headers

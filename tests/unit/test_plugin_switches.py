@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from amqp_broker.broker.problems import AdministrationError
 from amqp_broker.cli.plugins import application
+from amqp_broker.protocols.mqtt.reasons import Reason
 from amqp_broker.server.control_commands import Controlled
 from amqp_broker.server.plugin_choices import BadChoices, read_choices, write_choices
 from amqp_broker.server.plugin_commands import PLUGIN_COMMANDS
@@ -131,6 +132,15 @@ class TestInterceptors:
         stomp.connect(login="guest", passcode="guest")
         stomp.send("SEND", b"stomp", destination="/exchange/amq.topic/c")
         assert headers_of_next(channel)["stamp"] == "/ amq.topic c"
+
+    def test_a_client_of_mqtt_is_not_told_that_it_lacks_a_permission(
+        self, plugins: Plugins, broker: MemoryBroker
+    ) -> None:
+        plugins.switch("stamp", True)
+        mqtt = MqttClient(broker, "c", 5)
+        mqtt.connect()
+        mqtt.publish("a", b"refuse", 1)
+        assert getattr(mqtt.take(), "reason", None) == Reason.IMPLEMENTATION_SPECIFIC_ERROR
 
     @pytest.mark.parametrize(
         ("body", "text"),

@@ -47,6 +47,8 @@ OWN_HEADERS: Final = frozenset(
         RESPONSE_TOPIC_HEADER,
     )
 )
+RESERVED_HEADERS: Final = OWN_HEADERS | {"CC", "BCC"}  # the last two are routing keys to AMQP
+USER_PREFIX: Final = "x-mqtt-user-"  # of the header of a user property that has a reserved name, or this prefix
 SHORT_STRING_BYTES_MAX: Final = 255
 TRANSIENT: Final = 1
 PERSISTENT: Final = 2
@@ -192,8 +194,9 @@ def _encode_properties(fields: content.Properties, headers: Table, properties: P
     if payload_format >= 0:
         headers[FORMAT_HEADER] = UnsignedByte(payload_format)
     for name, value in user_properties(properties):
-        if len(name.encode()) <= SHORT_STRING_BYTES_MAX and name not in OWN_HEADERS:
-            headers[RepeatedName(name) if name in headers else name] = value
+        carried = USER_PREFIX + name if name in RESERVED_HEADERS or name.startswith(USER_PREFIX) else name
+        if len(carried.encode()) <= SHORT_STRING_BYTES_MAX:
+            headers[RepeatedName(carried) if carried in headers else carried] = value
 
 
 def _encode_correlation(fields: content.Properties, headers: Table, correlation: bytes) -> None:
@@ -234,7 +237,7 @@ def decode_header(header: bytes) -> Content:
         plain = plain_name(name)
         said = None if plain in OWN_HEADERS else _as_text(value)
         if said is not None and is_string(plain):
-            pairs.append((plain, said))
+            pairs.append((plain.removeprefix(USER_PREFIX), said))
     if pairs:
         told: Value = pairs
         properties[Property.USER_PROPERTY] = told

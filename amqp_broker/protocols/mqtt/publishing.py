@@ -162,7 +162,7 @@ class Publishing:
         except WireError as error:
             raise MqttError(Reason.IMPLEMENTATION_SPECIFIC_ERROR, str(error)) from error
         except (AmqpError, NotAccepted) as refusal:
-            refused = refusal.reason if isinstance(refusal, NotAccepted) else Reason.NOT_AUTHORIZED
+            refused = refusal.reason if isinstance(refusal, NotAccepted) else _reason_of(refusal)
             if self._level == MQTT_5 and packet.qos:
                 return refused, TAKEN
             raise MqttError(refused, str(refusal)) from refusal
@@ -307,6 +307,13 @@ def check_topic(topic: str) -> None:
         raise NotAccepted(Reason.TOPIC_NAME_INVALID, f"a topic of more than {SEPARATORS_MAX} levels below the first")
 
 
+def _reason_of(refusal: AmqpError) -> Reason:
+    """What a client is told of a message that the broker does not take."""
+    if refusal.code == ReplyCode.ACCESS_REFUSED:
+        return Reason.NOT_AUTHORIZED
+    return Reason.IMPLEMENTATION_SPECIFIC_ERROR
+
+
 def topic_address(topic: str) -> Address:
     """Where a message of a topic is said to have been published to."""
     routing_key = carried_key(routing_key_of(topic))
@@ -328,7 +335,7 @@ def last_will(client: Client, will: Will) -> LastWill:
     """
     try:
         header, _ = encode_header(own_name(will.topic), will.qos, will.retain, will.properties, len(will.payload))
-    except WireError as error:
+    except (AmqpError, WireError) as error:
         raise MqttError(Reason.IMPLEMENTATION_SPECIFIC_ERROR, str(error)) from error
     delay_s = number(will.properties, Property.WILL_DELAY_INTERVAL, 0)
     topic = will.topic if will.retain else ""
