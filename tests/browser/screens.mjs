@@ -515,8 +515,12 @@ describe("what can be done", () => {
     assert.equal(await page.evaluate(() => document.documentElement.dataset.theme), "dark");
     await page.reload();
     await page.getByTitle(/Now dark/).waitFor();
+    const second = await page.context().newPage();
+    await second.goto(base + "#/queues");
+    await second.getByRole("heading", { name: "Queues" }).waitFor();
     await button("log out").click();
-    await page.getByRole("heading", { name: "Log in" }).waitFor();
+    for (const one of [page, second]) await one.getByRole("heading", { name: "Log in" }).waitFor();
+    await second.close();
     await page.goto(base + "#/queues");
     await page.getByRole("heading", { name: "Log in" }).waitFor();
   });

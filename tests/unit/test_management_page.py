@@ -191,11 +191,10 @@ class Events:
                 self.buffer += re.sub(rb"\r\n[0-9a-f]+\r\n", b"", data)
 
 
-async def watching(managed: Managed, *targets: str) -> Events:
+async def watching(managed: Managed, *targets: str, login: str = "Authorization: Basic Z3Vlc3Q6Z3Vlc3Q=") -> Events:
     stream = await managed.connect_http()
     query = "&".join(f"watch={target}" for target in targets)
-    authorization = "Authorization: Basic Z3Vlc3Q6Z3Vlc3Q="
-    request = f"GET /api/x/events?{query} HTTP/1.1\r\nHost: localhost\r\n{authorization}\r\n"
+    request = f"GET /api/x/events?{query} HTTP/1.1\r\nHost: localhost\r\n{login}\r\n"
     await stream.send_all(f"{request}Accept: text/event-stream\r\nAccept-Encoding: gzip\r\n\r\n".encode())
     return Events(stream)
 
@@ -224,9 +223,30 @@ async def test_each_who_watches_sees_what_they_may_and_no_more() -> None:
         statuses = [(await events.next())["status"] for _ in range(3)]
         assert statuses == [401, 200, 404]
         managed.broker.administration.delete_user("guest")
+        assert await events.next() == {}  # of the event "ended"
         with pytest.raises(EOFError):
             await events.next()
         for stream in (client.stream, events.stream):
+            await stream.aclose()
+
+
+@on_a_jumping_clock
+async def test_who_logs_out_watches_nothing_any_more_and_their_other_tabs_are_told() -> None:
+    async with managing() as managed:
+        client, cookie, csrf = await logged_in(managed)
+        third, other, _ = await logged_in(managed)
+        ending, staying = [await watching(managed, "/api/x/queues", login=f"Cookie: {one}") for one in (cookie, other)]
+        for events in (ending, staying):
+            assert (await events.next())["body"]["filtered"] == 0
+        assert (await client.ask("DELETE", SESSION, user=None, cookie=cookie, x_csrf_token=csrf)).status == 204
+        await client.ask("PUT", "/api/queues/%2F/q", {})
+        refused = await client.ask("GET", "/api/whoami", user=None)
+        assert (refused.status, refused.body) == (401, b""), "by which the page knows that nobody is logged in"
+        assert await ending.next() == {}
+        with pytest.raises(EOFError):
+            await ending.next()
+        assert (await staying.next())["body"]["filtered"] == 1
+        for stream in (client.stream, third.stream, ending.stream, staying.stream):
             await stream.aclose()
 
 

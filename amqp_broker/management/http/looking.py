@@ -5,7 +5,8 @@ live without anything more. Each look is a request of its own: in slices, with t
 that moment. All who watch together may take one twentieth of the time; then looks come less often than each second.
 Nothing happens when nobody watches.
 
-An event is ``{"watch": N, "status": STATUS, "body": JSON}``, N being the place of the path in the query.
+An event is ``{"watch": N, "status": STATUS, "body": JSON}``, N being the place of the path in the query. The last is
+``ended``, when the user is gone, has another password, or has logged out of the session that they watch by.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import trio
 from amqp_broker.management.http.call import Call
 from amqp_broker.management.http.messages import Answer, HttpError, Request, bad_request, to_json
 from amqp_broker.management.http.router import Access, Endpoint
+from amqp_broker.management.http.sessions import token_of
 
 EVENTS = "/api/x/events"
 WATCHES_MAX = 8
@@ -61,23 +63,24 @@ class Looking:
         if self._streams >= STREAMS_MAX:
             raise HttpError(503, "unavailable", f"{STREAMS_MAX} pages are open already")
         return Answer(
-            pieces=self._events(call, requests),
+            pieces=self._events(call, requests, _welcome(call)),
             headers={"cache-control": "no-store", "x-accel-buffering": "no"},
             content_type="text/event-stream",
             is_live=True,
         )
 
-    async def _events(self, call: Call, requests: list[Request]) -> AsyncIterator[bytes]:
+    async def _events(
+        self, call: Call, requests: list[Request], is_welcome: Callable[[], bool]
+    ) -> AsyncIterator[bytes]:
         self._streams += 1
         last: list[tuple[int, bytes] | None] = [None] * len(requests)
         end_s = trio.current_time() + STREAM_S
-        user, password = call.user, call.user.password_hash
         said_s = trio.current_time()
         try:
             yield b"retry: 2000\n\n"
             while trio.current_time() < end_s:
-                is_same = user.judge is not None or call.broker.users.get(user.name) is user
-                if not is_same or user.password_hash != password:
+                if not is_welcome():
+                    yield b"event: ended\ndata: {}\n\n"
                     return
                 cost_s = 0.0
                 for number, request in enumerate(requests):
@@ -112,3 +115,20 @@ class Looking:
                     reason = f"more than {BODY_BYTES_MAX} bytes are not watched: ask for a page of it"
                     return 413, to_json({"error": "too_large", "reason": reason})
         return answer.status, b"".join(parts)
+
+
+def _welcome(call: Call) -> Callable[[], bool]:
+    """Tells whether who made a call may still look: they are there, with the same password, and in their session."""
+    user, password, users = call.user, call.user.password_hash, call.broker.users
+    sessions, headers = call.management.sessions, call.request.headers
+    token = None if "authorization" in headers else token_of(headers.get("cookie"))
+    session = None if token is None else sessions.peek(token, users.get)
+
+    def is_welcome() -> bool:
+        if user.judge is None and users.get(user.name) is not user:
+            return False
+        if token is not None and (session is None or sessions.peek(token, users.get) is not session):
+            return False
+        return user.password_hash == password
+
+    return is_welcome

@@ -63,13 +63,26 @@ class Sessions:
         return token, session
 
     def find(self, token: str, current: Callable[[str], User | None]) -> Session | None:
-        """The session of a cookie; None when it has ended.
+        """The session of a cookie, which is used by that; None when it has ended.
 
         Args:
             current: the user of a name, as they are now.
         """
+        session = self.peek(token, current)
         digest = _digest(token)
-        session = self._by_digest.pop(digest, None)
+        self._by_digest.pop(digest, None)
+        if session is not None:
+            session.used_s = self._now_s()
+            self._by_digest[digest] = session
+        return session
+
+    def peek(self, token: str, current: Callable[[str], User | None]) -> Session | None:
+        """The same, and nobody uses it by that.
+
+        Args:
+            current: the user of a name, as they are now.
+        """
+        session = self._by_digest.get(_digest(token))
         if session is None:
             return None
         is_over = self._now_s() - session.used_s > UNUSED_S
@@ -80,8 +93,6 @@ class Sessions:
             is_over = is_over or self._now_s() - session.begun_s > JUDGED_S
         if is_over or user is not session.user or user.password_hash != session.password:
             return None
-        session.used_s = self._now_s()
-        self._by_digest[digest] = session
         return session
 
     def end(self, token: str) -> None:

@@ -52,14 +52,18 @@ export async function ask(method, target, body, headers = {}) {
     value = null;
   }
   if (!response.ok) {
-    if (response.status === 401 && value?.error === "not_authorized" && target !== "/api/x/session") loggedOut();
+    if (response.status === 401 && isStranger(value) && target !== "/api/x/session") loggedOut();
     throw new ApiError(response.status, wordsOf(response.status, value));
   }
   return value;
 }
 
+// Who asks without a cookie is told nothing at all; "not_authorised", with an s, is said to somebody who may not do that.
+const isStranger = (value) => value === null || value.error === "not_authorized";
+
 function loggedOut() {
   session = null;
+  closeStream();
   for (const listener of whenLoggedOut) listener();
 }
 
@@ -80,7 +84,6 @@ export async function logIn(username, password) {
 
 export async function logOut() {
   await ask("DELETE", "/api/x/session").catch(() => {});
-  closeStream();
   loggedOut();
 }
 
@@ -134,6 +137,7 @@ function reopen() {
     const { watch, status, body } = JSON.parse(event.data);
     tell(targets[watch], status === 200 ? { data: body } : { error: wordsOf(status, body), status });
   };
+  source.addEventListener("ended", loggedOut); // in another tab, say
   source.onerror = () => {
     setOnline(false);
     const failed = source;
