@@ -667,6 +667,23 @@ def test_a_commit_that_must_ask_for_each_message_goes_on_where_it_was(broker: Me
     assert judge.question_count == 2 * count
 
 
+def test_a_commit_is_not_confirmed_where_a_full_queue_refuses_a_message(broker: MemoryBroker) -> None:
+    client = connected(broker)
+    channel = Client(broker).open().channel()
+    channel.declare("full", arguments={"x-max-length": 1, "x-overflow": "reject-publish"})
+    channel.declare("other")
+    for transaction in ("s", "t"):
+        client.send("BEGIN", transaction=transaction)
+        for queue in ("full", "full", "other"):
+            client.send("SEND", b"m", destination=f"/amq/queue/{queue}", transaction=transaction)
+    client.send("COMMIT", transaction="s", receipt="done")
+    assert [(frame.command, frame.headers["receipt-id"]) for frame in client.read()] == [("ERROR", "done")]
+    client.send("COMMIT", transaction="t")
+    assert client.read() == []
+    assert (channel.message_count("full"), channel.message_count("other")) == (1, 2)
+    assert not client.is_closed
+
+
 def test_an_aborted_transaction_never_was(broker: MemoryBroker) -> None:
     client, ids = three(broker, "client")
     client.send("BEGIN", transaction="t")

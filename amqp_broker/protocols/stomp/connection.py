@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from amqp_broker.access.client import Peer
 from amqp_broker.broker.observer import Channel
+from amqp_broker.broker.publishing import REFUSED
 from amqp_broker.broker.queues.unacknowledged import Unacknowledged
 from amqp_broker.broker.virtual_host import generated_name
 from amqp_broker.broker.works import Unfinished
@@ -213,8 +214,12 @@ class Connection(Link):
         self._answer_when_kept(frame)
 
     def _commit(self, frame: Frame) -> None:
-        self.transactions.commit(frame)
-        self._answer_when_kept(frame)
+        is_taken = self.transactions.commit(frame)
+        receipt = frame.headers.get("receipt")
+        if is_taken:
+            self._answer_when_kept(frame)
+        elif receipt is not None and self._is_open:
+            self.publishing.receipt_when_kept(receipt, REFUSED)
 
     def _answer_when_kept(self, frame: Frame) -> None:
         """Send the receipt that a frame asks for when the journal has kept what it has done."""

@@ -135,11 +135,12 @@ class Publishing:
             raise StompError("Invalid destination", f"'{path}' is not a valid destination for 'SEND'\n")
         return path
 
-    def put(self, prepared: Prepared) -> None:
-        """Put a message into its queues, and answer when it is kept."""
+    def put(self, prepared: Prepared) -> Outcome:
+        """Put a message into its queues, answer when it is kept, and return what came of it."""
         outcome = self._put(prepared)
         if prepared.receipt is not None:
             self.receipt_when_kept(prepared.receipt, TAKEN if outcome == UNROUTED else outcome)
+        return outcome
 
     def _put(self, prepared: Prepared) -> Outcome:
         target = self._target_now(prepared)

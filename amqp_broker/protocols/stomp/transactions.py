@@ -1,7 +1,8 @@
 """BEGIN, COMMIT, ABORT: what a client has put off, done in one go (STOMP 1.2, "BEGIN").
 
 At the commit every frame is looked at before anything is done: the messages go in and the deliveries are settled all
-together, in one batch of the journal, or one of them is wrong and nothing has happened.
+together, in one batch of the journal, or one of them is wrong and nothing has happened. Which queues are full is
+found out only when messages are put into them: a full one refuses its messages, and all else is done.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from amqp_broker.access.judge import NotDecidedYet
 from amqp_broker.broker.observer import Settlement
+from amqp_broker.broker.publishing import REFUSED
 from amqp_broker.broker.queues.base import QueueBusy
 from amqp_broker.errors import AmqpError
 from amqp_broker.protocols.stomp.errors import StompError
@@ -80,8 +82,11 @@ class Transactions:
         """Handle an ABORT; raises as ``begin``."""
         del self._frames[self._known(frame)]
 
-    def commit(self, frame: Frame) -> None:
+    def commit(self, frame: Frame) -> bool:
         """Handle a COMMIT.
+
+        Returns:
+            Whether all messages were taken; a queue that is full may have refused one.
 
         Raises:
             StompError: there is no such transaction.
@@ -106,13 +111,16 @@ class Transactions:
                 raise
         del self._frames[name]
         self._connection.has_cost(len(frames))
+        is_taken = True
         for message in messages:
-            publishing.put(message)
+            if publishing.put(message) == REFUSED:
+                is_taken = False
         for settled in settlements:
             for _ in subscribing.settle(settled):
                 pass
         if Settlement.REJECTED in [settled.settlement for settled in settlements]:
             self._connection.broker.publish_dead_letters()
+        return is_taken
 
     def _known(self, frame: Frame) -> str:
         name = _name_in(frame)
