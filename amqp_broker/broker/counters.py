@@ -206,6 +206,19 @@ class CountsByProtocol:
         return total(self._sums.values())
 
 
+class Churn:
+    """How many channels and queues have come and gone since the start; what that finds on the disk is not new."""
+
+    __slots__ = ("channels_closed", "channels_opened", "queues_created", "queues_declared", "queues_deleted")
+
+    def __init__(self) -> None:
+        self.channels_opened = 0  # sessions of AMQP 1.0, and the one of each connection of MQTT, STOMP and streams
+        self.channels_closed = 0  # for whatever reason
+        self.queues_declared = 0  # asked for by name or without; those that were there, or were refused, as well
+        self.queues_created = 0
+        self.queues_deleted = 0  # with their connection or virtual host, unused or expired ones as well
+
+
 class Death(NamedTuple):
     """The kind of a dead letter, by which they are counted."""
 

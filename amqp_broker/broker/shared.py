@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from amqp_broker.behaviour import BEHAVIOURS
 from amqp_broker.broker.components import Components
-from amqp_broker.broker.counters import QueueSums
+from amqp_broker.broker.counters import Churn, QueueSums
 from amqp_broker.broker.dead_letter import DeathReason
 from amqp_broker.broker.drops import Drops
 from amqp_broker.broker.interceptors import Interceptors
@@ -53,6 +53,7 @@ class Shared:
         self.interceptors = Interceptors()
         self.drops = Drops(clock)
         self.counts_of_deleted_queues = QueueSums()
+        self.churn = Churn()
         self.changed_queues: deque[Queue] = deque()
         self.dead_letters: deque[tuple[Queue, Message, DeathReason]] = deque()
         self.to_finish: list[Callable[[], None]] = []  # what is done last: channels' confirms, copies of the firehose

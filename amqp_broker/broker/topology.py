@@ -42,6 +42,7 @@ class Topology(Host):
     def __init__(self, shared: Shared, name: str) -> None:
         super().__init__(shared, name)
         self._shared = shared
+        self.churn = shared.churn
         self.queues: dict[str, Queue] = {}
         self.exchanges: dict[str, Exchange] = {}
         self._sources_of: dict[Exchange | Queue, dict[Exchange, None]] = {}  # what is bound to them
@@ -222,6 +223,7 @@ class Topology(Host):
         if queue.dying_count:
             self._shared.publish_dead_letters()
         queue.is_deleted = True
+        self.churn.queues_deleted += 1
         self._shared.counts_of_deleted_queues.add(queue.declared.queue_type, queue.counts)
         if self.queues.get(queue.name) is queue:
             del self.queues[queue.name]

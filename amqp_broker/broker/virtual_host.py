@@ -349,6 +349,7 @@ class VirtualHost(Topology):
         who.check_configure("queue", name)
         if self.pending is not None:
             self.pending.make_queue(name)
+        self.churn.queues_declared += 1
         queue = self.queues.get(name)
         if self.metadata.default_queue_type is not None and QUEUE_TYPE not in arguments:
             arguments = self._with_default_type(queue, arguments, is_fit=durable and not exclusive and not auto_delete)
@@ -413,6 +414,7 @@ class VirtualHost(Topology):
             name, durable=durable, auto_delete=auto_delete, owner=who if exclusive else None, table=arguments
         )
         keep_queue(self.durability, queue)
+        self.churn.queues_created += 1
         self.tell_declared(Kind.QUEUE, name, queue, who.user_name)
         return queue
 

@@ -72,6 +72,7 @@ class OneChannelConnection(ClientConnection):
     def let_in(self) -> None:
         """The connection is open from now on."""
         self._is_open = True
+        self.broker.churn.channels_opened += 1
         self.join_broker()
 
     def finish(self) -> None:
@@ -81,6 +82,7 @@ class OneChannelConnection(ClientConnection):
         was_open, self._is_open, self._is_closed = self._is_open, False, True
         self.stop_waiting()
         if was_open:
+            self.broker.churn.channels_closed += 1
             self.give_back()
         self.finish_when_sent()
 

@@ -6,7 +6,7 @@ from functools import partial
 
 from pamqp import commands
 
-from amqp_broker.broker.counters import AMQP091, AMQP10, MQTT, STOMP, STREAM, Death, QueueSums
+from amqp_broker.broker.counters import AMQP091, AMQP10, MQTT, STOMP, STREAM, Churn, Death, QueueSums
 from amqp_broker.broker.inspection import counts_by_protocol, counts_of_broker, counts_of_virtual_host
 from amqp_broker.protocols.mqtt.packets import PacketType
 from tests.support.amqp10_client import Amqp10Client, message
@@ -229,3 +229,55 @@ def test_dead_letters_count_by_what_the_queue_named_when_they_died(broker: Memor
         Death("maxlen", "classic", has_exchange=False): 2,
         Death("maxlen", "classic", has_exchange=True): 1,
     }
+
+
+def numbers(churn: Churn) -> tuple[int, int, int, int, int]:
+    """Channels opened and closed, queues declared, created and deleted."""
+    queues = (churn.queues_declared, churn.queues_created, churn.queues_deleted)
+    return (churn.channels_opened, churn.channels_closed, *queues)
+
+
+def test_queues_come_and_go_and_each_declaration_is_counted_as_rabbitmq_does(broker: MemoryBroker) -> None:
+    client = Client(broker).open()
+    channel = client.channel()
+    channel.declare("q")
+    assert numbers(broker.churn) == (1, 0, 1, 1, 0)
+    channel.declare("q")
+    channel.declare("q", passive=True)
+    assert numbers(broker.churn) == (1, 0, 2, 1, 0), "one that was there is not new, and a passive one declares nothing"
+    channel.send(commands.Queue.Declare(queue="q", auto_delete=True))
+    assert channel.closed_with().reply_code == 406
+    assert numbers(broker.churn) == (1, 1, 3, 1, 0), "what is refused was asked for"
+
+    channel = client.channel(2)
+    channel.declare("mine", exclusive=True)
+    channel.declare("used", auto_delete=True)
+    channel.call(commands.Basic.Cancel(channel.consume("used")))
+    channel.declare("short", {"x-expires": 10})
+    broker.advance(20)
+    assert numbers(broker.churn) == (2, 1, 6, 4, 2), "unused and expired"
+    channel.call(commands.Queue.Delete(queue="q"))
+    channel.call(commands.Queue.Delete(queue="q"))
+    assert numbers(broker.churn) == (2, 1, 6, 4, 3), "only one was there to be deleted"
+    client.connection.lost("it went away")
+    assert numbers(broker.churn) == (2, 2, 6, 4, 4)
+
+
+def test_the_channels_of_every_protocol_come_and_go(broker: MemoryBroker) -> None:
+    client = Client(broker).open()
+    client.channel(1).call(commands.Channel.Close(0, "", 0, 0))
+    client.channel(1)
+    assert numbers(broker.churn)[:2] == (2, 1)
+    client.connection.lost("it went away")
+    assert numbers(broker.churn)[:2] == (2, 2)
+
+    modern, device, stomp, stream = Amqp10Client(broker), MqttClient(broker), StompClient(broker), StreamClient(broker)
+    modern.open()
+    modern.begin()
+    modern.begin(1)
+    device.connect()
+    stomp.connect()
+    assert numbers(broker.churn)[:2] == (7, 2)
+    for gone in (modern.connection, device.connection, stomp.connection, stream.connection):
+        gone.lost("it went away")
+    assert numbers(broker.churn)[:2] == (7, 7)

@@ -84,6 +84,27 @@ async def test_each_protocol_that_is_on_has_its_counters_from_the_start(
 
 
 @on_a_jumping_clock
+async def test_channels_and_queues_that_come_and_go_are_counted_here_and_in_the_api() -> None:
+    async with managing() as managed:
+        churn = managed.broker.churn
+        churn.channels_opened, churn.channels_closed = 5, 4
+        churn.queues_declared, churn.queues_created, churn.queues_deleted = 3, 2, 1
+        families = await scraped(managed, "/metrics")
+        for name, count in (
+            ("channels_opened", 5), ("channels_closed", 4), ("queues_declared", 3), ("queues_created", 2),
+            ("queues_deleted", 1),
+        ):  # fmt: skip
+            assert families[f"rabbitmq_{name}_total"] == [("", count)]
+        client = await managed.administrator()
+        overview = (await client.ask("GET", "/api/overview")).json
+        (node,) = (await client.ask("GET", "/api/nodes")).json
+        await client.stream.aclose()
+        for shown in (overview["churn_rates"], node):
+            names = ("channel_created", "channel_closed", "queue_declared", "queue_created", "queue_deleted")
+            assert [shown[name] for name in names] == [5, 4, 3, 2, 1]
+
+
+@on_a_jumping_clock
 async def test_each_queue_by_its_name_whatever_that_holds() -> None:
     async with managing() as managed:
         declare(managed, 'a"b\\c\nd', "<b>")

@@ -152,6 +152,7 @@ class HostMaking:
             return
         queue.reference = new.reference
         self.queue_count += 1
+        host.churn.queues_created += 1
         host.tell_declared(Kind.QUEUE, new.name, queue, self._who)
 
     def _make_binding(self, new: NewBinding) -> None:

@@ -124,10 +124,18 @@ async def show_overview(call: Call) -> Answer:
 
 
 def churn(call: Call) -> dict[str, Any]:
-    """What came and went since the start; of channels and queues that is not counted."""
-    server = call.management.server
+    """What came and went since the start."""
+    server, counted = call.management.server, call.broker.churn
     ended = server.connections_ended
-    known = {"connection_closed": ended, "connection_created": ended + server.client_count}
+    known = {
+        "connection_closed": ended,
+        "connection_created": ended + server.client_count,
+        "channel_closed": counted.channels_closed,
+        "channel_created": counted.channels_opened,
+        "queue_created": counted.queues_created,
+        "queue_declared": counted.queues_declared,
+        "queue_deleted": counted.queues_deleted,
+    }
     return zero_rates(CHURN) | known
 
 

@@ -171,10 +171,6 @@ OF_PROTOCOL_AND_TYPE: tuple[tuple[str, Callable[[Counts], int]], ...] = (
 
 # What is nothing here, by the group that it stands in.
 ALWAYS_ZERO = (
-    ("connection_churn_metrics", "counter", (
-        "channels_opened_total", "channels_closed_total", "queues_declared_total",
-        "queues_created_total", "queues_deleted_total",
-    )),
     ("node_coarse_metrics", "gauge", ("erlang_processes_used",)),
     ("node_coarse_metrics", "counter", (
         "erlang_gc_runs_total", "erlang_gc_reclaimed_bytes_total", "erlang_scheduler_context_switches_total",

@@ -218,12 +218,18 @@ class Scrape:
         server, logins = self._call.management.server, self._call.management.http_logins
         limit, ended = descriptors["limit"] or NO_LIMIT, server.connections_ended
         free = disk["free_bytes"] if disk is not None else NO_LIMIT
+        churn = self._call.broker.churn
         for group, name, kind, text, value in (
             ("", "alarms_file_descriptor_limit", "untyped", "1 while descriptors run out", 0),
             ("", "alarms_free_disk_space_watermark", "untyped", "1 while the disk is full", "disk" in status["alarms"]),
             ("", "alarms_memory_used_watermark", "untyped", "1 while memory is short", "memory" in status["alarms"]),
             ("connection_churn_metrics", "connections_opened_total", "counter", "Ever", ended + server.client_count),
             ("connection_churn_metrics", "connections_closed_total", "counter", "Ended", ended),
+            ("connection_churn_metrics", "channels_opened_total", "counter", "Ever", churn.channels_opened),
+            ("connection_churn_metrics", "channels_closed_total", "counter", "Ended", churn.channels_closed),
+            ("connection_churn_metrics", "queues_declared_total", "counter", "Asked for", churn.queues_declared),
+            ("connection_churn_metrics", "queues_created_total", "counter", "That were new", churn.queues_created),
+            ("connection_churn_metrics", "queues_deleted_total", "counter", "Gone", churn.queues_deleted),
             ("node_coarse_metrics", "process_open_fds", "gauge", "Open descriptors", descriptors["used"]),
             ("node_coarse_metrics", "process_open_tcp_sockets", "gauge", "Connections", server.client_count),
             ("node_coarse_metrics", "process_resident_memory_bytes", "gauge", "Memory in use", memory["used_bytes"]),

@@ -133,6 +133,7 @@ class Channel(ChannelLink):
         if not isinstance(decode_method(payload), methods.Channel.Open):
             raise AmqpError(ReplyCode.CHANNEL_ERROR, "expected 'channel.open'")
         self._move(ChannelEvent.OPENED)
+        self.connection.broker.churn.channels_opened += 1
         if self.connection.broker.observers.present_for_changes:
             self.connection.broker.observers.opened(self.connection, self)
         self.reply(build(methods.Channel.OpenOk))
@@ -196,8 +197,11 @@ class Channel(ChannelLink):
         Returns:
             What is to be done for the unacknowledged messages.
         """
-        if self.state is OPEN and self.connection.broker.observers.present_for_changes:
-            self.connection.broker.observers.closed(self.connection, self, self.connection.close_reason)
+        if self.state is OPEN:
+            broker = self.connection.broker
+            broker.churn.channels_closed += 1
+            if broker.observers.present_for_changes:
+                broker.observers.closed(self.connection, self, self.connection.close_reason)
         if self.transaction is not None:
             self.transaction.roll_back(self.consuming.unsettle)
             self.transaction = None

@@ -294,12 +294,14 @@ class Connection(ConnectionContext):
             text = f"number of channels opened for user '{self.user_name}' has reached the maximum allowed user limit"
             raise ProtocolError(RESOURCE_LIMIT_EXCEEDED, f"{text} of ({limit})", Scope.CONNECTION)
         session = self.sessions[channel] = Session(self, channel, fields)
+        self.broker.churn.channels_opened += 1
         if self.broker.observers.present_for_changes:
             self.broker.observers.opened(self, session)
 
     def _end_session(self, session: Session, error: ProtocolError | None) -> None:
         reason = "" if error is None else str(error)
         del self.sessions[session.channel_number]
+        self.broker.churn.channels_closed += 1
         if self.broker.observers.present_for_changes:
             self.broker.observers.closed(self, session, reason)
         self.virtual_host.counts_of_ended.add(self.counted_as, session.counts)
@@ -376,6 +378,7 @@ class Connection(ConnectionContext):
         """Give back what the client had."""
         broker, virtual_host = self.broker, self.virtual_host
         self.leave_broker()
+        broker.churn.channels_closed += len(self.sessions)
         for session in list(self.sessions.values()):
             virtual_host.counts_of_ended.add(self.counted_as, session.counts)
             broker.works.begin(session.stop(says=False))
