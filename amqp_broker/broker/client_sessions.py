@@ -1,5 +1,5 @@
 """Client sessions, which a virtual host remembers while the clients are away: their subscriptions, and which of their
-messages are on the way (MQTT 5.0, 4.1).
+messages are on the way (MQTT 5.0, 4.1). A queue that clients share goes when no session is subscribed to it any more.
 
 A session belongs to a client identifier and to one connection at a time. One that outlives its connection has two
 records in the journal: what it has subscribed to, and the packet identifiers of exchanges that are not done, which are
@@ -15,9 +15,10 @@ Holds no protocol: what a subscription means, and what is in the queues, is the 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from amqp_broker.broker.client_session import ClientSession, Holder
+from amqp_broker.broker.exchanges.topic import SUBSCRIPTION_QUEUES
 from amqp_broker.broker.last_will import LastWill
 from amqp_broker.broker.persistence.definitions import forget_session, keep_packet_ids, keep_session
 
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from amqp_broker.broker.queues.unacknowledged import Unacknowledged
     from amqp_broker.broker.timers import Timers
     from amqp_broker.broker.topology import Topology
+
+SHARED_PREFIX: Final = "$share/"  # of a filter that clients share: the group follows, a slash, and the filter itself
+SHARED_QUEUE_PREFIX: Final = SUBSCRIPTION_QUEUES[1]
 
 
 class ClientSessions:
@@ -60,6 +64,12 @@ class ClientSessions:
     def is_subscribed(self, topic_filter: str) -> bool:
         """Whether any client has subscribed to this very filter."""
         return any(topic_filter in session.subscriptions for session in self._sessions.values())
+
+    def remove_unused(self, topic_filter: str) -> None:
+        """Remove the queue of a shared subscription if nobody has it any more, here or away."""
+        queue = self._topology.queues.get(shared_queue_name(topic_filter))
+        if queue is not None and not len(queue.consumers) and not self.is_subscribed(topic_filter):
+            self._topology.remove_queue(queue)
 
     def take(self, client_id: str, holder: Holder, *, is_clean: bool) -> tuple[ClientSession, bool]:
         """Begin or resume the session of a client that has connected.
@@ -122,6 +132,9 @@ class ClientSessions:
         held, session.held = session.held, {}
         for delivery in held.values():
             delivery.queue.reject([delivery.message])
+        for topic_filter in session.subscriptions:
+            if topic_filter.startswith(SHARED_PREFIX):
+                self.remove_unused(topic_filter)
         will, session.will = session.will, None
         if will is not None:
             self._publish_will(will)
@@ -209,3 +222,21 @@ class ClientSessions:
                     self._say_later(session, session.will.delay_s)
             else:
                 self.end(session)
+        self._remove_all_unused()
+
+    def _remove_all_unused(self) -> None:
+        """Remove the queues that were shared by none but sessions that have ended with the broker."""
+        used = {
+            shared_queue_name(topic_filter)
+            for session in self._sessions.values()
+            for topic_filter in session.subscriptions
+            if topic_filter.startswith(SHARED_PREFIX)
+        }
+        for name, queue in list(self._topology.queues.items()):
+            if name.startswith(SHARED_QUEUE_PREFIX) and "/" in name and name not in used:
+                self._topology.remove_queue(queue)
+
+
+def shared_queue_name(topic_filter: str) -> str:
+    """The name of the queue for a filter that begins with ``SHARED_PREFIX``; it is RabbitMQ's."""
+    return SHARED_QUEUE_PREFIX + topic_filter[len(SHARED_PREFIX) :]

@@ -7,6 +7,7 @@ import pytest
 from amqp_broker.protocols.mqtt.packets import Acknowledgement, PacketType, Publish
 from amqp_broker.protocols.mqtt.properties import Property
 from amqp_broker.protocols.mqtt.reasons import Reason
+from amqp_broker.wire.table import Table
 from tests.support.disk_broker import DiskBroker
 from tests.support.memory_broker import MemoryBroker
 from tests.support.mqtt_client import MqttClient
@@ -156,3 +157,87 @@ def test_it_is_its_clients_after_a_restart_as_well(first: str) -> None:
     client.acknowledge(PacketType.PUBREC, again[0].packet_id)
     assert client.all() == [Acknowledgement(PacketType.PUBREL, again[0].packet_id)]
     assert other.messages() == []
+
+
+QUEUE = "mqtt-shared-g/a/+"
+
+
+def lasting(broker: MemoryBroker, client_id: str, expiry_s: int) -> MqttClient:
+    """A member of the group whose session lasts so long."""
+    client = MqttClient(broker, client_id, 5)
+    client.connect(clean=False, properties={Property.SESSION_EXPIRY_INTERVAL: expiry_s})
+    assert client.subscribe(SHARED, 1) == 1
+    return client
+
+
+def published(broker: MemoryBroker) -> int:
+    """Publish to the group; returns the reason of PUBACK."""
+    publisher = MqttClient(broker, "p", 5)
+    publisher.connect()
+    publisher.publish("a/b", b"m", 1)
+    answer = publisher.take()
+    assert isinstance(answer, Acknowledgement)
+    return answer.reason
+
+
+@pytest.mark.parametrize(("first_s", "second_s"), [(0, 60), (60, 0), (10, 60), (60, 10)])
+def test_its_queue_lives_as_long_as_any_session_that_has_it(broker: MemoryBroker, first_s: int, second_s: int) -> None:
+    members = [lasting(broker, "c1", first_s), lasting(broker, "c2", second_s)]
+    for client in reversed(members):
+        client.drop()
+    broker.advance(30_000)
+    assert published(broker) == Reason.SUCCESS
+    longer = "c1" if first_s > second_s else "c2"
+    assert [one.payload for one in back(broker, longer).messages()] == [b"m"]
+    back(broker, longer).drop()
+    broker.advance(60_000)
+    assert QUEUE not in broker.virtual_host.queues
+    assert published(broker) == Reason.NO_MATCHING_SUBSCRIBERS
+
+
+def test_it_lives_with_a_session_whose_expiry_was_changed(broker: MemoryBroker) -> None:
+    lasting(broker, "c", 10).disconnect(0, {Property.SESSION_EXPIRY_INTERVAL: 100})
+    broker.advance(90_000)
+    assert published(broker) == Reason.SUCCESS
+    broker.advance(10_000)
+    assert published(broker) == Reason.NO_MATCHING_SUBSCRIBERS
+
+
+def test_it_goes_with_a_session_that_is_begun_anew_and_the_queues_of_others_stay(broker: MemoryBroker) -> None:
+    client, other = lasting(broker, "c", 60), member(broker, "other", 1, "$share/h/a/+")
+    client.subscribe("$share/h/a/+", 1)
+    client.drop()
+    other.drop()
+    assert published(broker) == Reason.SUCCESS
+    MqttClient(broker, "c", 5).connect()
+    assert [name for name in broker.virtual_host.queues if name.startswith("mqtt-shared")] == ["mqtt-shared-h/a/+"]
+    assert lasting(broker, "stranger", 60).messages() == []
+    assert [one.payload for one in back(broker, "other").messages()] == [b"m"]
+
+
+def test_after_a_restart_it_is_there_if_a_session_is() -> None:
+    broker = DiskBroker(mqtt_port=0)
+    lasting(broker, "short", 0)
+    broker = broker.without_power(mqtt_port=0)
+    assert published(broker) == Reason.NO_MATCHING_SUBSCRIBERS
+    lasting(broker, "short", 0)
+    lasting(broker, "long", 60)
+    broker = broker.without_power(mqtt_port=0)
+    assert published(broker) == Reason.SUCCESS
+    broker.advance(59_000)
+    assert [one.payload for one in back(broker, "long").messages()] == [b"m"]
+
+
+def test_a_queue_of_an_earlier_version_is_used_as_it_is() -> None:
+    broker = DiskBroker(mqtt_port=0)
+    client = back(broker, "c")
+    arguments: Table = {"x-expires": 3_600_000}
+    for name in (QUEUE, "mqtt-shared-nobody/a"):
+        broker.virtual_host.declare_queue(
+            client.connection.client, name, durable=True, exclusive=False, auto_delete=False, arguments=arguments
+        )
+    assert client.subscribe(SHARED, 1) == 1
+    broker = broker.without_power(mqtt_port=0)
+    assert published(broker) == Reason.SUCCESS
+    assert list(broker.virtual_host.queues) == [QUEUE]
+    assert [one.payload for one in back(broker, "c").messages()] == [b"m"]

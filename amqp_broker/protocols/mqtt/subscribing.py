@@ -2,7 +2,8 @@
 
 A client has two queues at most, one for its subscriptions of QoS 0 and one for the rest, each bound with the routing
 keys of its filters and consumed by the connection; those who share a subscription share a queue. The names are
-RabbitMQ's. That of QoS 0 lives as long as the connection; the other one as long as the session.
+RabbitMQ's. That of QoS 0 lives as long as the connection; the other one as long as the session; one that is shared as
+long as any session is subscribed to it, whoever was the first.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from amqp_broker.broker.client_sessions import SHARED_QUEUE_PREFIX, shared_queue_name
 from amqp_broker.broker.exchanges.topic import SUBSCRIPTION_QUEUES
 from amqp_broker.broker.message import EXPIRATION_MS_MAX
 from amqp_broker.broker.queues.base import Queue
@@ -40,7 +42,6 @@ if TYPE_CHECKING:
     from amqp_broker.protocols.mqtt.link import Link
 
 QUEUE_PREFIX: Final = SUBSCRIPTION_QUEUES[0]
-SHARED_QUEUE_PREFIX: Final = SUBSCRIPTION_QUEUES[1]
 NAME_BYTES_MAX: Final = 255
 WANTED_MAX: Final = 1_024  # topics for which a connection remembers which subscriptions match
 RETAINED_IN_SLICE: Final = 100
@@ -116,7 +117,7 @@ class Subscribing:
         """The name of the queue that a consumer's tag stands for."""
         shared = shared_filter(tag)
         if shared is not None:
-            return f"{SHARED_QUEUE_PREFIX}{shared.group}/{shared.topic_filter}"
+            return shared_queue_name(tag)
         return f"{QUEUE_PREFIX}{self._session.client_id}{tag}"
 
     def _tag_of(self, topic_filter: str, qos: int) -> str:
@@ -228,6 +229,7 @@ class Subscribing:
         options = Options(subscription.qos, no_local, as_published, identifier)
         tag = self._tag_of(topic_filter, options.qos)
         before = self._options.get(topic_filter)
+        is_there = self.queue_name(tag) in self._host.queues
         try:
             self._bind(tag, bound_filter)
             if before is not None and self._tag_of(topic_filter, before.qos) != tag:
@@ -238,6 +240,8 @@ class Subscribing:
         except AmqpError as error:
             if before is None:
                 self._options.pop(topic_filter, None)
+            if tag == topic_filter and not is_there:
+                self._host.client_sessions.remove_unused(tag)
             is_refused = error.code is ReplyCode.ACCESS_REFUSED
             reason = Reason.NOT_AUTHORIZED if is_refused else Reason.QUOTA_EXCEEDED
             raise MqttError(reason, str(error)) from error
@@ -283,17 +287,17 @@ class Subscribing:
             return queue
         session = self._session
         is_shared = tag.startswith(SHARED_PREFIX)
-        is_lasting = session.is_durable and tag != LOW
+        is_lasting = session.is_durable and tag != LOW and not is_shared
         arguments: Table = {"x-expires": queue_expiry_ms(session.expiry_s)} if is_lasting else {}
         queue = self._host.declare_queue(
             self._client,
             name,
             durable=is_lasting or is_shared,
             exclusive=not (is_lasting or is_shared),
-            auto_delete=is_shared and not is_lasting,
+            auto_delete=False,
             arguments=arguments,
         )
-        if is_lasting and not is_shared:
+        if is_lasting:
             session.queue_names = [name]
         return queue
 
@@ -362,9 +366,7 @@ class Subscribing:
         consumer = self._consumers.pop(tag)
         consumer.queue.remove_consumer(consumer)
         self._session.subscriptions.pop(tag, None)
-        queue = self._host.queues.get(consumer.queue.name)
-        if queue is not None and not len(queue.consumers) and not self._host.client_sessions.is_subscribed(tag):
-            self._host.remove_queue(queue)
+        self._host.client_sessions.remove_unused(tag)
 
     def _changed(self) -> None:
         """What the session has subscribed to is other than before: the answer waits until that is kept."""
