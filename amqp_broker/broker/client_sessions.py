@@ -139,6 +139,18 @@ class ClientSessions:
         if will is not None:
             self._publish_will(will)
 
+    def forget_gone(self, session: ClientSession) -> None:
+        """Free the packet identifiers of messages that have expired, or were purged, while their client was away."""
+        away = [
+            key for key, packet_id in session.sent.items() if isinstance(key, int) and packet_id not in session.held
+        ]
+        gone = [reference for reference in away if not self._durability.has(reference)]
+        for reference in gone:
+            del session.sent[reference]
+            self._chosen.pop(reference, None)
+        if gone:
+            self.keep_ids(session)
+
     # --- what only one of those who share a queue may get
 
     def is_anothers(self, session: ClientSession, message: Message) -> bool:

@@ -261,6 +261,15 @@ class SegmentJournal:
         record = read_record(segment, index)
         return record.kind, record.payload
 
+    def has(self, reference: int) -> bool:
+        """Whether a record is there; one that was dropped a moment ago may be."""
+        for batch in self._batches:
+            if reference >= batch.first_reference and batch.record_of(reference) is not None:
+                return True
+        segment = self._index.find(reference)
+        index = segment.index_of(reference) if segment is not None else -1
+        return segment is not None and index >= 0 and segment.flags[index] != DEAD
+
     def read_many(self, references: Sequence[int]) -> list[bytes]:
         payloads: list[bytes] = []
         while len(payloads) < len(references):

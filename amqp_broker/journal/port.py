@@ -138,6 +138,9 @@ class Journal(Protocol):
             JournalFailed: the disk cannot read it.
         """
 
+    def has(self, reference: int) -> bool:
+        """Whether a record is there; one that was dropped a moment ago may be."""
+
     def read_many(self, references: Sequence[int]) -> list[bytes]:
         """Read the payloads of many live records: `read` for each, faster where they lie near each other in order.
 

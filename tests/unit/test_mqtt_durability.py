@@ -265,3 +265,22 @@ def test_the_tree_finds_what_matches_and_forgets_branches() -> None:
     for topic in topics:
         retained.remove(topic)
     assert (len(retained), retained._top.below) == (0, {})
+
+
+def test_identifiers_of_messages_that_are_gone_are_free_again() -> None:
+    broker = DiskBroker(mqtt_port=0)
+    client = connected(broker, "c")
+    client.subscribe("a", 2)
+    session = broker.virtual_host.client_sessions.get("c")
+    assert session is not None
+    publisher = MqttClient(broker, "p", 5)
+    publisher.connect()
+    for _ in range(5):
+        for _ in range(10):
+            publisher.publish("a", b"m", 2, properties={Property.MESSAGE_EXPIRY_INTERVAL: 1})
+        assert len(client.messages()) == 10
+        assert len(session.sent) == 10
+        client.drop()
+        broker.advance(2_000)
+        client = connected(broker, "c")
+    assert session.sent == {}

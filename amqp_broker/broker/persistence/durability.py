@@ -262,6 +262,10 @@ class Durability:
         except RecordGone:
             return [_read_one(journal, reference) for reference in references]
 
+    def has(self, reference: int) -> bool:
+        """Whether a record is there: ``Journal.has``."""
+        return self._journal is not None and self._journal.has(reference)
+
     def view_now(self, references: Sequence[int], unchecked_bytes_min: int) -> list[Part]:
         """The first of some records, as far as they are at hand: ``Journal.view_now``."""
         return self._journal.view_now(references, unchecked_bytes_min) if self._journal is not None else []

@@ -241,6 +241,7 @@ class Connection(Link):
             )
         self.output.send(answer)
         if is_present:
+            sessions.forget_gone(session)
             self.delivering.release_again()
             try:
                 self.subscribing.resume()
