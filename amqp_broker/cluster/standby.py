@@ -61,6 +61,7 @@ class Standby:
         self._copies: KeptCopies | None = None
         self._revision = 0  # up to which all changes are in the copies
         self._is_loading = False
+        self._in_thread = trio.Lock()  # held while another thread changes the copies
         self._moved = trio.Event()  # since this was taken, something has come
         self._scope = trio.CancelScope()
         self._ended = trio.Event()
@@ -167,7 +168,8 @@ class Standby:
         if sum(len(event.entry.value) for event in events) <= INLINE_BYTES:
             self._apply_now(events)
         else:
-            await trio.to_thread.run_sync(self._apply_now, events)
+            async with self._in_thread:
+                await trio.to_thread.run_sync(self._apply_now, events)
         self._revision = events[-1].entry.mod_revision
         self._tell()
 
@@ -189,11 +191,14 @@ class Standby:
         """Check the segments that are full, one after the other, so that a takeover need not."""
         while True:
             await trio.sleep(VERIFY_PAUSE_S)
-            copies = self._copies
-            name = copies.next_to_verify() if copies is not None else None
-            if copies is not None and name is not None:
-                with suppress(OSError):  # then it is read when its turn comes
-                    await trio.to_thread.run_sync(copies.verify, name, abandon_on_cancel=True)
+            async with self._in_thread:
+                moved, copies = self._moved, self._copies
+                name = copies.next_to_verify() if copies is not None else None
+            if copies is None or name is None:
+                await moved.wait()
+                continue
+            with suppress(OSError):  # then it is read when its turn comes
+                await trio.to_thread.run_sync(copies.verify, name, abandon_on_cancel=True)
 
     async def _notice_silence(self, etcd: EtcdClient) -> None:
         """A watch of a member that is cut off would wait forever: a call that fails ends its connection."""

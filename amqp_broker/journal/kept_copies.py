@@ -123,7 +123,6 @@ class KeptCopies:
         elif key.startswith(PIECES):
             file_id, _, ending = key.removeprefix(PIECES).partition("/")
             kept = self._file(file_id)
-            kept.changes += 1
             if ending == SIZE_KEY:
                 kept.size = kept.kept_size = int.from_bytes(value, "big")
                 kept.local.truncate(kept.size)
@@ -131,6 +130,7 @@ class KeptCopies:
                 offset = int(ending, 16)
                 kept.local.write_at(offset, value)
                 kept.pieces[offset] = len(value)
+            kept.changes += 1  # behind the change: who has read meanwhile may have read what was there before
 
     def delete(self, key: str) -> None:
         """A key has been deleted; a file goes with its size, which sorts behind its pieces."""
@@ -151,19 +151,26 @@ class KeptCopies:
     # --- what a start would check
 
     def next_to_verify(self) -> str | None:
-        """The first of the segments that is full, and was not read as it is now."""
+        """The first of the segments that is full, and was not read as it is now.
+
+        Not to be called while another thread tells a change.
+        """
         names = sorted(name for name in self.names if segment_numbers(name) is not None)
         return next((name for name in names[:-1] if not self._was_read(name)), None)
 
     def verify(self, name: str) -> None:
         """Read a segment to its end, as the journal does when it starts; may be done in another thread.
 
+        One that has gone meanwhile is passed over.
+
         What is damaged, or has not come as a whole yet, the start is to find itself.
 
         Raises:
             OSError: the copy cannot be read.
         """
-        kept = self._file(self.names[name])
+        kept = self._files.get(self.names.get(name, ""))
+        if kept is None:
+            return
         changes = kept.changes
         try:
             for _ in SegmentReader(_OneFile(name, kept.local), name).blocks():
@@ -176,11 +183,16 @@ class KeptCopies:
     @property
     def verified(self) -> frozenset[str]:
         """The segments that are intact and have not changed since they were read."""
-        return frozenset(name for name in self.names if self._was_read(name) and self._file(self.names[name]).is_intact)
+        found = {name: self._files.get(file_id) for name, file_id in self.names.items()}
+        return frozenset(
+            name
+            for name, kept in found.items()
+            if kept is not None and kept.is_intact and kept.verified_at == kept.changes
+        )
 
     def _was_read(self, name: str) -> bool:
-        kept = self._file(self.names[name])
-        return kept.verified_at == kept.changes
+        kept = self._files.get(self.names[name])
+        return kept is None or kept.verified_at == kept.changes  # of one without pieces, nothing has come yet
 
     def _file(self, file_id: str) -> Kept:
         kept = self._files.get(file_id)

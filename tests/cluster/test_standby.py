@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from random import Random
+from typing import cast
 
 import pytest
 import trio
@@ -19,6 +21,8 @@ from amqp_broker.cluster.ownership import Ownership
 from amqp_broker.cluster.standby import Standby
 from amqp_broker.cluster.store import EtcdStore
 from amqp_broker.etcd import messages
+from amqp_broker.etcd.messages import Event, KeyValue
+from amqp_broker.journal.kept_copies import KeptCopies
 from amqp_broker.journal.kept_files import KeptFiles
 from amqp_broker.journal.memory_files import MemoryFiles
 from tests.support.etcd_process import ETCD, EtcdMember, one_member
@@ -157,3 +161,38 @@ def test_who_cannot_be_brought_up_to_date_says_so(
         await owner.end()
 
     with_owner(etcd, "impatient", act)
+
+
+def test_copies_are_not_looked_through_while_another_thread_changes_them(tmp_path: Path) -> None:
+    is_changing, were_looked_through = False, []
+
+    class Copies:
+        """In place of copies: a change takes a while."""
+
+        def put(self, key: str, value: bytes) -> None:
+            nonlocal is_changing
+            is_changing = True
+            time.sleep(0.3)
+            is_changing = False
+
+        def next_to_verify(self) -> None:
+            were_looked_through.append(is_changing)
+
+    async def main() -> None:
+        configuration = ClusterConfiguration("c", (Address("127.0.0.1", 1),), "", "b", "127.0.0.1", 0, 3)
+        standby = Standby(configuration, "", tmp_path)
+        standby._copies = cast(KeptCopies, Copies())
+        event = Event(False, KeyValue(b"f/x", bytes(standby_module.INLINE_BYTES + 1), 1, 1, 1, 0))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(standby._verify)
+            for _ in range(2):
+                await standby._apply([event])
+                await trio.sleep(3 * standby_module.VERIFY_PAUSE_S)
+            count = len(were_looked_through)
+            await trio.sleep(5 * standby_module.VERIFY_PAUSE_S)
+            assert len(were_looked_through) == count, "nothing has changed since"
+            nursery.cancel_scope.cancel()
+
+    trio.run(main)
+    assert were_looked_through
+    assert not any(were_looked_through)

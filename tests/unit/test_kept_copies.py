@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from amqp_broker.journal.journal import SegmentJournal
-from amqp_broker.journal.kept_copies import PIECES, KeptCopies
+from amqp_broker.journal.kept_copies import NAMES, PIECES, KeptCopies
 from amqp_broker.journal.kept_files import KeptFiles
-from amqp_broker.journal.memory_files import MemoryFiles
+from amqp_broker.journal.memory_files import MemoryFile, MemoryFiles
+from amqp_broker.journal.records import Part
 from tests.support.fake_store import FakeStore
 from tests.unit.journal_helpers import SEGMENT_BYTES, commit
 
@@ -55,3 +58,37 @@ def test_what_is_damaged_is_not_verified_and_not_read_again_and_again() -> None:
     copies.put(key, value[:200] + b"?" + value[201:])
     assert verify_all(copies) == names[:-1]
     assert copies.verified == frozenset(names[1:-1])
+
+
+def test_what_goes_before_it_is_read_is_passed_over() -> None:
+    store = store_of(4)
+    copies = store.follow()
+    name = copies.next_to_verify()
+    assert name is not None
+    file_id = copies.names[name]
+    copies.delete(f"{NAMES}{name}")
+    copies.verify(name)  # its name has gone while a thread began
+    copies.put(f"{NAMES}{name}", file_id.encode())
+    for key in sorted(key for key in store.keys if key.startswith(f"{PIECES}{file_id}/")):
+        copies.delete(key)
+    copies.verify(name)  # its bytes have
+    assert name not in copies.verified
+
+
+def test_what_was_read_before_a_change_was_written_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = store_of(4)
+    copies = store.follow()
+    name = copies.next_to_verify()
+    assert name is not None
+    key = next(key for key in sorted(store.keys) if key.startswith(f"{PIECES}{copies.names[name]}/"))
+    value = store.keys[key][0]
+    write_at = MemoryFile.write_at
+
+    def write_late(file: MemoryFile, offset: int, *parts: Part) -> None:
+        copies.verify(name)  # as another thread does
+        write_at(file, offset, *parts)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MemoryFile, "write_at", write_late)
+        copies.put(key, value[:200] + b"?" + value[201:])
+    assert name not in copies.verified
