@@ -215,6 +215,7 @@ class Sharing:
         gone: set[Place] = set()  # although the virtual host may have been made again since
         while True:
             is_read = is_read or await self._try_to_read()
+            self._check_readable()  # a newer release's is not replaced: its virtual hosts would be moved, and emptied
             count, revision = changes.count, self._read_revision
             names, changes.gone = changes.gone, set()
             gone.update(place for name, place in self.directory.places.items() if name in names)
@@ -238,7 +239,7 @@ class Sharing:
             await self._read()
         except (EtcdUnavailable, EtcdRefused):
             return False
-        return self._is_readable  # a newer release's is not replaced: its virtual hosts would be moved, and emptied
+        return True
 
     async def _put(self, directory: Directory, revision: int, claim: bytes) -> bool:
         """Write it while this node owns the root; returns whether it stands there.
