@@ -11,12 +11,14 @@ from typing import Any
 
 import pytest
 import trio
+from pamqp import commands, frame
 
 from amqp_broker.access.users import NO_PASSWORD, User
 from amqp_broker.logs import log_event
 from amqp_broker.management.http import looking
 from amqp_broker.management.http.sessions import SESSIONS_MAX, UNUSED_S, Sessions
 from amqp_broker.management.page.assets import BUILT
+from amqp_broker.management.samples import KEPT_OF_EACH
 from amqp_broker.server.shovels.supervisor import shovels_of
 from tests.support.managed import HttpClient, Managed, managing
 from tests.support.served import on_a_jumping_clock, until
@@ -310,6 +312,44 @@ async def test_what_is_wrong_now_is_told() -> None:
         found = (await client.ask("GET", "/api/x/problems")).json["problems"]
         assert found == [{"kind": "waiting", "severity": "mild", "vhost": "/", "queue": "q", "count": 1}]
         await client.stream.aclose()
+
+
+@on_a_jumping_clock
+async def test_consumers_that_hang_are_wrong_while_their_queue_grows_and_afterwards() -> None:
+    async with managing() as managed:
+        managed.management._is_sampling = True  # nobody looks but this test
+        managed.broker.virtual_hosts["/"].add_queue("q", durable=True, auto_delete=False, owner=None, table={})
+        queue = managed.broker.virtual_hosts["/"].queues["q"]
+        client, consumer = await managed.administrator(), await managed.opened()
+        methods = (commands.Basic.Qos(prefetch_count=3), commands.Basic.Consume(queue="q"))
+        await consumer.send_all(b"".join(frame.marshal(method, 1) for method in methods))
+
+        async def look(come: int) -> list[tuple[str, str, int]]:
+            """The problems a second later, when so many messages have come."""
+            message = {"properties": {}, "routing_key": "q", "payload": "x", "payload_encoding": "string"}
+            for _ in range(come):
+                await client.ask("POST", "/api/exchanges/%2F/amq.default/publish", message)
+            await trio.sleep(1)
+            await managed.management.samples.look()
+            problems = (await client.ask("GET", "/api/x/problems")).json["problems"]
+            return [(one["kind"], one["severity"], one["count"]) for one in problems]
+
+        await until(lambda: bool(queue.consumers))
+        assert await look(come=4) == []
+        assert queue.unacknowledged_count == 3
+        assert await look(come=1) == [("growing_consumed", "mild", 2)]
+        (row,) = (await client.ask("GET", "/api/x/queues")).json["items"]
+        assert (row["consumers"], row["in"] > 0, row["out"]) == (1, True, 0), "by which the list says the same"
+        assert await look(come=0) == []
+        for _ in range(KEPT_OF_EACH - 4):
+            assert await look(come=0) == [], "they may be at work"
+        assert await look(come=0) == [("unacknowledged", "mild", 3)]
+        assert await look(come=1) == [("growing_consumed", "bad", 3)]
+        await consumer.send_all(frame.marshal(commands.Basic.Ack(0, multiple=True), 1))
+        await until(lambda: queue.ready_count == 0)
+        assert await look(come=0) == []
+        for stream in (client.stream, consumer):
+            await stream.aclose()
 
 
 @on_a_jumping_clock

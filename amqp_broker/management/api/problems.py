@@ -13,20 +13,21 @@ from amqp_broker.broker.drops import DropInfo
 from amqp_broker.broker.policies import POLICY
 from amqp_broker.broker.queues.base import Queue
 from amqp_broker.broker.virtual_host import VirtualHost
-from amqp_broker.management.api.brief_queues import is_stuck, rate_in
+from amqp_broker.management.api.brief_queues import is_stuck, rate_in, rate_out
 from amqp_broker.management.api.overview import visible_hosts
 from amqp_broker.management.http.authentication import MONITORING, has_tag
 from amqp_broker.management.http.call import Call
 from amqp_broker.management.http.messages import Answer, answer_json
 from amqp_broker.management.http.router import Access, Endpoint
-from amqp_broker.management.samples import ALL
+from amqp_broker.management.samples import ALL, KEPT_OF_EACH, Samples
 from amqp_broker.management.slices import Slices
 from amqp_broker.management.things import queue_key
 from amqp_broker.server.federation.supervisor import federation_of
 from amqp_broker.server.shovels.supervisor import shovels_of
 
 SHOWN_OF_EACH = 20
-UNACKNOWLEDGED_MIN = 100  # fewer are any consumer's prefetch
+UNACKNOWLEDGED_MANY = 100  # fewer may be what a consumer is at work on
+SETTLED = ("ack", "reject", "requeue")
 LATELY_MS = 60_000
 MEANT = ("purged", "queue_deleted")  # somebody wanted it
 
@@ -38,17 +39,32 @@ def of_queue(call: Call, queue: Queue) -> Problem | None:
     samples = call.management.samples
     where = {"vhost": queue.virtual_host.name, "queue": queue.name}
     ready, unacknowledged = queue.ready_count, queue.unacknowledged_count
+    coming = round(rate_in(samples, queue), 1)  # as the list of queues has it, which says the same
     if is_stuck(queue):
-        coming = rate_in(samples, queue)
         if coming > 0:
-            return {"kind": "growing", "severity": "bad", **where, "count": ready, "rate": round(coming, 1)}
+            return {"kind": "growing", "severity": "bad", **where, "count": ready, "rate": coming}
         return {"kind": "waiting", "severity": "mild", **where, "count": ready}
-    if unacknowledged >= UNACKNOWLEDGED_MIN:
-        history = samples.values(queue_key(queue), "messages_unacknowledged")
-        is_settling = samples.rate(queue_key(queue), "ack") > 0
-        if not is_settling and len(history) > 1 and history[-1] >= history[0]:
-            return {"kind": "unacknowledged", "severity": "bad", **where, "count": unacknowledged}
+    is_hanging = nobody_settles(samples, queue)
+    takes_nothing = round(rate_out(samples, queue), 1) == 0
+    if ready and queue.consumers and not queue.is_log and coming > 0 and takes_nothing:
+        severity = "bad" if is_hanging else "mild"
+        return {"kind": "growing_consumed", "severity": severity, **where, "count": ready, "rate": coming}
+    if is_hanging:
+        severity = "bad" if unacknowledged >= UNACKNOWLEDGED_MANY else "mild"
+        return {"kind": "unacknowledged", "severity": severity, **where, "count": unacknowledged}
     return None
+
+
+def nobody_settles(samples: Samples, queue: Queue) -> bool:
+    """Whether nothing that was delivered was settled as long as looks are kept; of few messages, for a whole minute."""
+    key, unacknowledged = queue_key(queue), queue.unacknowledged_count
+    history = samples.values(key, "messages_unacknowledged")
+    if not unacknowledged or len(history) < 2 or history[-1] < history[0]:
+        return False
+    if unacknowledged < UNACKNOWLEDGED_MANY and (len(history) < KEPT_OF_EACH or not history[0]):
+        return False
+    settled = [samples.values(key, name) for name in SETTLED]
+    return all(counts[0] == counts[-1] for counts in settled)
 
 
 def of_policies(host: VirtualHost) -> Iterator[Problem]:

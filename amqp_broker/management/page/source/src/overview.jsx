@@ -18,6 +18,7 @@ const WORDS = {
   shovel: (one) => [<>Shovel <b><Name>{one.name}</Name></b> carries nothing</>, <Name>{one.reason}</Name>, to("shovels")],
   link: (one) => [<>The federation of <b><Name>{one.name}</Name></b> has a link that is down</>, <Name>{one.reason}</Name>, to("federation")],
   growing: (one) => [<>{count(one.count)} waiting, nobody consumes, {rate(one.rate)}/s more</>, null, to("queues", one.vhost, one.queue)],
+  growing_consumed: (one) => [<>{count(one.count)} waiting, its consumers take nothing, {rate(one.rate)}/s more</>, null, to("queues", one.vhost, one.queue)],
   waiting: (one) => [<>{count(one.count)} waiting, nobody consumes</>, null, to("queues", one.vhost, one.queue)],
   unacknowledged: (one) => [<>{count(one.count)} delivered, none acknowledged lately</>, null, to("queues", one.vhost, one.queue)],
 };
@@ -28,6 +29,7 @@ const LOST = {
 const MORE = {
   dropped: ["drops", {}], policies_tie: ["policies", {}], shovel: ["shovels", {}], link: ["federation", {}],
   growing: ["queues", { state: "stuck", sort: "in", reverse: "true" }],
+  growing_consumed: ["queues", { state: "waiting", sort: "in", reverse: "true" }],
   waiting: ["queues", { state: "stuck", sort: "messages_ready", reverse: "true" }],
   unacknowledged: ["queues", { state: "unacknowledged", sort: "messages_unacknowledged", reverse: "true" }],
 };
