@@ -207,7 +207,7 @@ class CountsByProtocol:
 
 
 class Churn:
-    """The numbers of channels and queues that have come and gone since the start; what that finds on the disk is not new."""
+    """The numbers of channels and queues that have come and gone since the start; what a start finds is not new."""
 
     __slots__ = ("channels_closed", "channels_opened", "queues_created", "queues_declared", "queues_deleted")
 
