@@ -7,8 +7,8 @@ protocol, and does not decide who owns a shard (``shard.py``).
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Final
 
 import trio
@@ -67,6 +67,16 @@ class NodeClients:
     def divide(self, sharing: Sharing, entrance: Entrance) -> None:
         """There are several shards: have each client asked first where it wants to be."""
         self._sharing, self._entrance = sharing, entrance
+
+    @contextmanager
+    def conversation(self, shard: int) -> Iterator[trio.CancelScope]:
+        """What is in it ends at the latest when this node, which owns the shard, does so no more."""
+        with trio.CancelScope() as scope:
+            self._conversations[scope] = shard
+            try:
+                yield scope
+            finally:
+                del self._conversations[scope]
 
     def end_conversations(self, shard: int) -> None:
         """This node owns a shard no more: let those go whom it served."""
@@ -183,16 +193,13 @@ class NodeClients:
         beginning: Heard | None = None,
     ) -> None:
         """Have a client's conversation here, at the longest until this node serves the shard no more."""
-        with trio.CancelScope() as scope:
-            self._conversations[scope] = shard
+        with self.conversation(shard):
             try:
                 if self._sharing is not None and not await self._sharing.until_in_force(shard):
                     return
                 await server.serve_stream(stream, peer, protocol, beginning)
             except CannotAgree as error:
                 log_event(logging.ERROR, "connection failed", peer=str(peer), reason=str(error))
-            finally:
-                del self._conversations[scope]
 
     async def _carry(self, shard: int, stream: trio.abc.Stream, way: trio.abc.Stream, owner: Node) -> None:
         """Carry a client's bytes to the owner, at the longest until another node owns the shard."""

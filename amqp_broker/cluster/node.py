@@ -12,7 +12,7 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -235,9 +235,17 @@ class ClusterNode:
             raise AdministrationError(f"node '{name}' does not own that virtual host{where}")
         return known.server.broker
 
-    async def _until_shared(self) -> None:
-        if self._sharing is not None:
-            await self._sharing.until_shared()
+    async def _until_shared(self, broker: Broker) -> None:
+        root = self._root.server
+        if root is not None and root.broker is broker:
+            await root.until_shared()
+
+    def _while_served(self, broker: Broker) -> AbstractContextManager[trio.CancelScope]:
+        """Of a command: it is let go as clients are when this node owns the shard no more."""
+        for number, known in self._known.shards.items():
+            if known.server is not None and known.server.broker is broker:
+                return self._clients.conversation(number)
+        raise AdministrationError(f"node '{self._configuration.node_name}' does not own the broker any more")
 
     def _status(self) -> ServerStatus:
         server = self._root.server
@@ -263,6 +271,7 @@ class ClusterNode:
             {"cluster.status": self.overview, "cluster.step-down": self.step_down, "broker.end": self._end},
             broker_for=self._broker_for,
             until_shared=self._until_shared,
+            while_served=self._while_served,
         )
 
     async def _join(self, link_port: int) -> None:
@@ -389,8 +398,9 @@ class ClusterNode:
         )
         self._shards = {number: Shard(known, here) for number, known in self._known.shards.items()}
 
-    def _new_server(self, gate: OutputGate) -> BrokerServer:
-        until_shared = self._sharing.until_shared if self._sharing is not None else None
+    def _new_server(self, gate: OutputGate, shard: int) -> BrokerServer:
+        sharing = self._sharing if shard == ROOT_SHARD else None  # others may outlive the root, and share nothing
+        until_shared = sharing.until_shared if sharing is not None else None
         server = BrokerServer(self._settings, output_gate=gate, until_shared=until_shared)
         server.node_name, server.other_nodes = self._configuration.node_name, self._other_nodes
         if self._administration is not None:

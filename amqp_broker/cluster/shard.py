@@ -72,7 +72,7 @@ class Surroundings:
         known: what the node knows.
         caller: how it calls another.
         clients: of the node.
-        new_server: makes a broker's server, which lets its clients be spoken to as the gate says.
+        new_server: makes the server of a shard, which lets its clients be spoken to as the gate says.
         etcd: the members.
         lease: the node's.
         space: in etcd.
@@ -87,7 +87,7 @@ class Surroundings:
     known: Known
     caller: Caller
     clients: NodeClients
-    new_server: Callable[[OutputGate], BrokerServer]
+    new_server: Callable[[OutputGate, int], BrokerServer]
     etcd: EtcdClient
     lease: Lease
     space: Space
@@ -260,7 +260,7 @@ class Shard:
         self._lost, self._stepping_down, self._released = trio.Event(), trio.Event(), trio.Event()
         members = blocking_members(here.configuration.addresses, CALL_TIMEOUT_S)
         store = self._store = EtcdStore(members, here.keys.shard(self.number), here.keys.owner(self.number), epoch)
-        server = here.new_server(self)
+        server = here.new_server(self, self.number)
         began_s = time.monotonic()
         log_event(logging.INFO, "taking over", node=self._node_name, shard=self.number, epoch=epoch)
         try:

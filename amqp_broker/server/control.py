@@ -19,6 +19,7 @@ import socket
 import struct
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -63,8 +64,12 @@ PATIENCE_S = 10.0  # with a client that sends nothing, or takes nothing
 Answer = dict[str, Any]
 
 
-async def _shared_with_nobody() -> None:
+async def _shared_with_nobody(broker: Broker) -> None:
     pass
+
+
+def _served_to_the_end(broker: Broker) -> AbstractContextManager[trio.CancelScope]:
+    return trio.CancelScope()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +89,10 @@ class Control:
     plugins: Callable[[], Plugins] | None = None
     broker_for: Callable[[str, Mapping[str, Any]], Broker] | None = None  # a command with its arguments, where there
     # are several; raises AdministrationError where the one that it is about is not here
-    until_shared: Callable[[], Awaitable[None]] = _shared_with_nobody  # returns when other nodes know what was changed
+    until_shared: Callable[[Broker], Awaitable[None]] = _shared_with_nobody  # returns when other nodes know what was
+    # changed at a broker
+    while_served: Callable[[Broker], AbstractContextManager[trio.CancelScope]] = _served_to_the_end  # is cancelled when
+    # the broker is not served here any more: what waits for it would wait forever
 
 
 async def serve_control(control: Control, data_folder: Path) -> None:
@@ -168,9 +176,13 @@ async def _answer(control: Control, who: str, line: bytearray, stream: trio.Sock
         controlled = Controlled(broker, control.status, who, partial(_tell, stream), control.plugins)
         if name in LISTS:
             await _send_items(LISTS[name](controlled, arguments), stream)
-            result = None
-        else:
-            result = await _command(name)(controlled, arguments)
+        with control.while_served(broker) as served:
+            result = None if name in LISTS else await _command(name)(controlled, arguments)
+            broker.handle(nothing_more)
+            await until_durable(broker)
+            await control.until_shared(broker)
+        if served.cancelled_caught:
+            raise AdministrationError("this node owns the broker no more: whether this was done is not known")
     except AdministrationError as error:
         await _send(stream, {"error": str(error), "kind": type(error).__name__})
     except (trio.BrokenResourceError, trio.TooSlowError):
@@ -184,9 +196,6 @@ async def _answer(control: Control, who: str, line: bytearray, stream: trio.Sock
         log_internal_error("control", error)
         await _send(stream, {"error": "internal error; see the broker's log"})
     else:
-        controlled.broker.handle(nothing_more)
-        await until_durable(controlled.broker)
-        await control.until_shared()
         await _send(stream, {"result": result})
 
 

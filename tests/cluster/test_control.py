@@ -1,0 +1,85 @@
+"""The control socket of a node that loses what it owns while a command waits; without etcd."""
+
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import trio
+import trio.testing
+
+from amqp_broker.cluster.configuration import ClusterConfiguration
+from amqp_broker.cluster.etcd_client import EtcdClient
+from amqp_broker.cluster.keys import Keys
+from amqp_broker.cluster.members import Address
+from amqp_broker.cluster.node import ClusterNode
+from amqp_broker.cluster.sharing import Sharing
+from amqp_broker.journal.journal import SegmentJournal
+from amqp_broker.journal.memory_files import MemoryFiles
+from amqp_broker.journal.port import Journal
+from amqp_broker.network.pump import OutputGate
+from amqp_broker.server.control import serve_control
+from amqp_broker.server.control_address import SOCKET_NAME
+from amqp_broker.settings import Settings
+
+pytestmark = pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="this system has no Unix sockets for Python")
+TIMEOUT_S = 5.0
+
+
+def node_in(folder: Path, shards: int = 1) -> ClusterNode:
+    configuration = ClusterConfiguration(
+        "c", (Address("127.0.0.1", 1),), "secret", "a", "127.0.0.1", 0, 3, shards=shards
+    )
+    return ClusterNode(Settings(port=0), configuration, folder)
+
+
+def test_a_command_that_waits_is_answered_when_the_node_owns_the_broker_no_more(tmp_path: Path) -> None:
+    node = node_in(tmp_path)
+    server = node._new_server(cast(OutputGate, None), 0)
+    server.open(cast(Journal, SegmentJournal(MemoryFiles())))  # nobody writes what it is given
+    root = node._known.shards[0]
+
+    async def ask(command: str, **arguments: Any) -> Any:
+        root.server = server
+        async with await trio.open_unix_socket(str(tmp_path / SOCKET_NAME)) as stream:
+            await stream.send_all(json.dumps({"command": command, "arguments": arguments}).encode() + b"\n")
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            root.server = None
+            node._clients.end_conversations(0)
+            with trio.fail_after(TIMEOUT_S):
+                received = b""
+                while not received.endswith(b"\n") or b"items" in received.splitlines()[-1]:
+                    received += await stream.receive_some()
+        return json.loads(received.splitlines()[-1])
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(serve_control, node._control(), tmp_path)
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            for command, arguments in (("vhosts.add", {"name": "x"}), ("vhosts.list", {})):
+                assert "owns the broker no more" in (await ask(command, **arguments))["error"]
+            nursery.cancel_scope.cancel()
+
+    trio.run(main)
+    assert not server.broker.awaiting_commit
+
+
+def test_who_serves_another_shard_does_not_wait_for_a_root_that_was_lost(tmp_path: Path) -> None:
+    node = node_in(tmp_path, shards=2)
+    sharing = node._sharing = Sharing(cast(EtcdClient, None), Keys("c"), node._known, 2)
+    sharing._changes.count = 1  # it was lost before etcd had this
+    root, other = (node._new_server(cast(OutputGate, None), shard) for shard in (0, 1))
+
+    async def main() -> None:
+        with trio.move_on_after(TIMEOUT_S) as patience:
+            await other.until_shared()
+            await node._control().until_shared(other.broker)
+        assert not patience.cancelled_caught
+        with trio.move_on_after(0.05) as patience:
+            await root.until_shared()
+        assert patience.cancelled_caught
+
+    trio.run(main)
