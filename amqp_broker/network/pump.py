@@ -328,7 +328,7 @@ class Pump:
                     self._rest = self._socket_stream.send_now(output)
                     unsent_bytes = _size_bytes(self._rest) if self._rest else 0
                     self._conversation.output_sent(_size_bytes(output) - unsent_bytes)
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 self._crash(error)
         if self._rest or self._conversation.finished:
             self._output_ready.set()
@@ -373,7 +373,7 @@ class Pump:
                 reason = str(error)
                 await self._lose(reason if reason == CLIENT_RESET else f"the TCP connection failed: {reason}")
                 return
-            except Exception as error:
+            except (Exception, SystemExit) as error:  # the latter is some package's: it ends its own connection
                 was_crashed = self._is_crashed
                 self._crash(error)
                 if was_crashed:
@@ -388,7 +388,7 @@ class Pump:
         self._lost_because = reason
         self._scope.cancel()
 
-    def _crash(self, error: Exception) -> None:
+    def _crash(self, error: Exception | SystemExit) -> None:
         if isinstance(error, OtherProtocol) and self._make_other is not None:
             self._speak_other(error.data, self._make_other)
             return
@@ -423,7 +423,7 @@ class Pump:
     def _give_back(self, conversation: Conversation, reason: str) -> None:
         try:
             conversation.lost(reason)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             self._log.crashed(error)
 
 

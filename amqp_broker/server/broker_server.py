@@ -357,7 +357,7 @@ class BrokerServer:
         try:
             make = self.protocols.get(protocol) or self._plugin_protocols[protocol]
             connection = make(self.broker, peer, pump.notify)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             log_internal_error("connection", error, peer=str(peer))
             await trio.aclose_forcefully(stream)
             return
@@ -390,7 +390,7 @@ class BrokerServer:
         for connection in tuple(self._connections):
             try:
                 connection.shut_down("shutdown")
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 log_internal_error("shutdown", error)
         if self._connections:
             self._all_gone = trio.Event()

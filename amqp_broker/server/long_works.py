@@ -30,7 +30,7 @@ async def go_on_with_works(broker: Broker, unfinished_work: WakeUp) -> None:
             continue
         try:
             _take_a_turn(broker)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             log_internal_error("work", error)
 
 

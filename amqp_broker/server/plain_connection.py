@@ -189,7 +189,7 @@ class PlainConnection(OneChannelConnection):
         if not self._is_closed:
             try:
                 self.refused(reason)
-            except Exception as error:  # of the protocol's code: who ends the connection goes on with others
+            except (Exception, SystemExit) as error:  # of the protocol's code: others are to end as well
                 self._defect = error
             self.end(reason)
 

@@ -85,6 +85,6 @@ def _make(plugin: PluginType, broker: Broker, peer: Peer, on_output: Callable[[]
     broker.driver.plugin_is_used(plugin)
     try:
         made: ClientConnection = plugin.load()(broker, peer, on_output)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise plugin.failed("could not be made", error) from error
     return made

@@ -119,7 +119,7 @@ class Plugins:
             self._broker.driver.plugin_is_used(plugin)
             try:
                 made = make(self._broker)
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 raise plugin.failed("could not be made", error) from error
             self._switched_on[plugin.name] = self._attach(plugin, made)
 

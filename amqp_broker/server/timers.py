@@ -24,7 +24,7 @@ async def run_timers(broker: Broker, earlier_deadline: WakeUp) -> None:
         await _sleep_until_due(broker, earlier_deadline)
         try:
             broker.run_due()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             log_internal_error("timer", error)
             await trio.sleep(PAUSE_AFTER_FAILURE_S)
 

@@ -71,7 +71,7 @@ class ClientConnection(Conversation):
         )
         self._client: Client | None = None
         self._virtual_host: VirtualHost | None = None
-        self._defect: Exception | None = None
+        self._defect: Exception | SystemExit | None = None
         self._expiry: Timer | None = None
         self._deadline = broker.timers.after(broker.settings.handshake_timeout_ms, self._handshake_took_too_long)
 

@@ -35,7 +35,7 @@ class Told:
     def __init__(self) -> None:
         self.asked: list[str] = []
         self.refuses: set[str] = set()
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
 
     def _says(self, question: str) -> bool:
         self.asked.append(question)
@@ -260,14 +260,18 @@ class TestOtherProtocols:
 class TestFailing:
     @pytest.mark.parametrize(
         ("error", "reason"),
-        [(BackendFailed("it is ill"), "it is ill"), (ZeroDivisionError("a defect"), "ZeroDivisionError: a defect")],
+        [
+            (BackendFailed("it is ill"), "it is ill"),
+            (ZeroDivisionError("a defect"), "ZeroDivisionError: a defect"),
+            (SystemExit("it gives up"), "SystemExit: it gives up"),
+        ],
     )
     def test_one_that_fails_is_named_and_refuses_that_login_alone(
         self,
         broker: MemoryBroker,
         told: Told,
         tasks: Tasks,
-        error: Exception,
+        error: BaseException,
         reason: str,
         caplog: pytest.LogCaptureFixture,
     ) -> None:

@@ -163,6 +163,29 @@ def test_a_setting_gives_it_a_listener() -> None:
     test()
 
 
+def test_one_that_exits_ends_its_own_connection_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def exits(self: object, item: object) -> None:
+        raise SystemExit("enough")
+
+    @on_a_jumping_clock
+    async def test() -> None:
+        async with serving(plugin_protocols=("lines:0",)) as served:
+            (port,) = {one.port for one in served.server.endpoints if one.protocol == "lines"}
+            stream = await served.connect(port=port)
+            monkeypatch.setattr("example_plugins.line_protocol.LineConnection.handle", exits)
+            await stream.send_all(b"login guest guest\n")
+            assert await stream.receive_some(1000) == b""
+            await stream.aclose()
+            await until(lambda: not served.server.client_count)
+            monkeypatch.undo()
+            stream = await served.connect(port=port)
+            await stream.send_all(b"login guest guest\n")
+            assert await stream.receive_some(1000) == b"ok\n"
+            await stream.aclose()
+
+    test()
+
+
 def test_the_setting_says_where_it_is_spoken() -> None:
     assert plugin_listeners(Settings()) == []
     assert plugin_listeners(Settings(plugin_protocols=("lines:7000",))) == [PluginListener("lines", 7000, False)]

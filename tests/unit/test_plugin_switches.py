@@ -53,12 +53,17 @@ class Seen(Onlooker):
 class NotMade:
     def __init__(self, broker):
         raise ZeroDivisionError("in the beginning")
+
+class GivesUp:
+    def __init__(self, broker):
+        raise SystemExit("set HOME")
 """
 
 ENTRY_POINTS = """
 [amqp_broker.interceptors]
 stamp = test_kinds:Stamp
 not-made = test_kinds:NotMade
+gives-up = test_kinds:GivesUp
 not-there = no_such_module:Stamp
 
 [amqp_broker.observers]
@@ -251,6 +256,7 @@ class TestMistakes:
             ("zzz", "'amqp-broker plugins list' shows"),
             ("not-there", "interceptor 'not-there' of test-kinds 1.0 cannot be loaded from no_such_module:Stamp"),
             ("not-made", "could not be made: ZeroDivisionError"),
+            ("gives-up", "could not be made: SystemExit: set HOME"),
         ],
     )
     def test_what_cannot_be_switched_on_is_refused_and_not_remembered(

@@ -96,7 +96,7 @@ class Asked:
             self._failed(key, f"no answer within {self._timeout_s:g} s")
         except BackendFailed as error:
             self._failed(key, str(error))
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             self._failed(key, f"{type(error).__name__}: {error}")
         ttl_ms = self._ttl_ms if answer else REFUSED_MS
         self._answers[key] = answer, self._broker.clock.monotonic_ms() + ttl_ms
@@ -256,6 +256,6 @@ def _make_backend(name: str, settings: Settings) -> Backend:
         raise CannotAskBackend(error.explanation) from error
     except CannotAskBackend:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise CannotAskBackend(plugin.failed("could not be made", error).explanation) from error
     return made
