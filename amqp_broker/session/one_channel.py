@@ -90,9 +90,8 @@ class OneChannelConnection(ClientConnection):
         """Give back what the client had."""
         self.leave_broker()
         self.release()
-        self.virtual_host.counts_of_ended.add(
-            self.counted_as, self.counts
-        )  # what is stored and answered in the end counts as well
+        # What is stored and answered in the end counts as well.
+        self.virtual_host.counts_of_ended.add(self.counted_as, self.counts)
         self.virtual_host.remove_exclusive_queues(self.client)
 
     def release(self) -> None:
