@@ -28,6 +28,7 @@ from urllib.parse import unquote, urlsplit
 REPOSITORY = Path(__file__).resolve().parent.parent
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 10.0
+STARTED = b" completed with "  # so many plugins: RabbitMQ's last word on its output when it starts
 PORTS = range(20_000, 32_000)
 WORKERS_MAX = 8  # of pytest-xdist, each with ports of its own
 DEFAULT_SERIES = "3.13"  # what ours behaves like when it is not told
@@ -365,12 +366,22 @@ class RabbitMQ:
     def _start(self) -> None:
         log_path = self.folder / "output"
         with log_path.open("ab") as log:
+            begins_at = log.tell()
             self._process = start_process(self._installation.command("rabbitmq-server"), self._environment, log)
         try:
             _await_amqp(self.address, self._process, log_path)
+            self._await_commands(log_path, begins_at)
         except BaseException:
             self.stop()
             raise
+
+    def _await_commands(self, log_path: Path, begins_at: int) -> None:
+        """Returns when rabbitmqctl is served: clients are a moment earlier."""
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while STARTED not in (said := log_path.read_bytes()[begins_at:]):
+            if time.monotonic() > deadline or self._process.poll() is not None:
+                raise RuntimeError(f"RabbitMQ has not started: {said.decode(errors='replace')[-4000:]}")
+            time.sleep(0.02)
 
     @property
     def pid(self) -> int:
@@ -448,21 +459,26 @@ def find_rabbitmq_4() -> Installation | None:
 INSTALLATIONS = {"3.10": find_rabbitmq, "4.0": find_rabbitmq_4}
 
 
+_given_ports: set[int] = set()  # 1,500 for each worker: more than a run asks for
+
+
 def free_ports(count: int) -> list[int]:
     """Ports of 127.0.0.1 that were free a moment ago, and that the system gives to no client meanwhile.
 
     A RabbitMQ takes seconds until it binds them, so they are not of those that connections go out from, nor of those
-    that another worker of pytest-xdist picks.
+    that another worker of pytest-xdist picks, nor of those that this one has been given before.
     """
     worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
-    ports = PORTS[int(worker) % WORKERS_MAX :: WORKERS_MAX]
+    ports = [port for port in PORTS[int(worker) % WORKERS_MAX :: WORKERS_MAX] if port not in _given_ports]
     with contextlib.ExitStack() as stack:
         found: list[int] = []
         while len(found) < count:
             one = stack.enter_context(socket.socket())
             with contextlib.suppress(OSError):
                 one.bind(("127.0.0.1", random.choice(ports)))
-                found.append(one.getsockname()[1])
+                port = one.getsockname()[1]
+                found.append(port)
+                _given_ports.add(port)
         return found
 
 
