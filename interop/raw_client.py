@@ -68,6 +68,8 @@ CAPABILITIES = {
 
 Entry = tuple[str, int, str, Any]
 
+CONFIRMS = (Basic.Ack, Basic.Nack)
+
 ANY_CAUSE = "any"
 NO_CAUSE = "none"
 Cause = MethodType | str
@@ -304,8 +306,10 @@ class Client:
         return self._take(channel, lambda found: found.name in replies, " or ".join(replies))
 
     def expect(self, method: MethodType, *, channel: int = 0) -> Received:
-        """The next thing on this channel, which must be this method."""
-        received = self.next(channel=channel, wanted=method.name)
+        """The next thing on this channel, which must be this method. A confirm and a delivery have no order (RabbitMQ's
+        confirms gather, its deliveries come from the queue's process): each is overlooked where the other is expected."""
+        overlooked = CONFIRMS if method is Basic.Deliver else (Basic.Deliver,) if method in CONFIRMS else ()
+        received = self._take(channel, lambda found: found.method not in overlooked, method.name)
         if received.method is not method:
             self._fail(f"expected {method.name} on channel {channel}, the next thing is {received}")
         return received
@@ -622,7 +626,7 @@ class ChannelUnderTest:
         settled: dict[int, bool] = {}
         while len(settled) < up_to:
             received = self.client._take(
-                self.number, lambda found: found.method in (Basic.Ack, Basic.Nack), "a confirm"
+                self.number, lambda found: found.method in CONFIRMS, "a confirm"
             )
             first = 1 if received.multiple else received.delivery_tag
             for number in range(first, received.delivery_tag + 1):
