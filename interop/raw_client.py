@@ -307,7 +307,7 @@ class Client:
 
     def expect(self, method: MethodType, *, channel: int = 0) -> Received:
         """The next thing on this channel, which must be this method. A confirm and a delivery have no order (RabbitMQ's
-        confirms gather, its deliveries come from the queue's process): each is overlooked where the other is expected."""
+        confirms gather, its deliveries come from the queue's process): each is overlooked where the other is due."""
         overlooked = CONFIRMS if method is Basic.Deliver else (Basic.Deliver,) if method in CONFIRMS else ()
         received = self._take(channel, lambda found: found.method not in overlooked, method.name)
         if received.method is not method:
@@ -625,9 +625,7 @@ class ChannelUnderTest:
         Anything else that comes stays to be expected."""
         settled: dict[int, bool] = {}
         while len(settled) < up_to:
-            received = self.client._take(
-                self.number, lambda found: found.method in CONFIRMS, "a confirm"
-            )
+            received = self.client._take(self.number, lambda found: found.method in CONFIRMS, "a confirm")
             first = 1 if received.multiple else received.delivery_tag
             for number in range(first, received.delivery_tag + 1):
                 settled.setdefault(number, received.method is Basic.Ack)
