@@ -18,7 +18,7 @@ import trio
 
 from amqp_broker.access.client import Peer
 from amqp_broker.broker.queues.base import QueueBusy
-from amqp_broker.cluster.directory import Directory, agree
+from amqp_broker.cluster.directory import CannotAgree, Directory, agree
 from amqp_broker.errors import OtherProtocol
 from amqp_broker.logs import log_internal_error
 from amqp_broker.network.listeners import AMQP, STREAMS
@@ -28,6 +28,7 @@ from amqp_broker.settings import Settings
 
 READ_BYTES: Final = 4_096
 FAREWELL_S: Final = 3.0
+AGAIN_MS: Final = 1_000  # between two attempts to agree with a directory
 _LENGTH: Final = struct.Struct(">I")
 _ENTERED: Final = "it is served elsewhere"
 
@@ -62,6 +63,9 @@ class Entrance:
     def __init__(self, server: BrokerServer) -> None:
         self._server = server
         self._number = 0  # of the directory that it agrees with
+        self._failed_number = 0  # of the one that it could not agree with
+        self._failure = ""
+        self._again_ms = 0  # when it tries that one again
 
     async def administer(self, stream: trio.abc.Stream, peer: Peer, protocol: str) -> None:
         """Have an administrator's conversation, which is about all shards."""
@@ -75,12 +79,21 @@ class Entrance:
         """Know the users and virtual hosts of a directory.
 
         Raises:
-            CannotAgree: nobody is to be let in; the next call tries again.
+            CannotAgree: nobody is to be let in. The same directory is tried again after a moment, another one at once:
+                to try takes as long as an import, and all clients come back at the same time.
         """
-        if directory.number > self._number:
-            broker = self._server.broker
+        if directory.number <= self._number:
+            return
+        broker = self._server.broker
+        now_ms = broker.clock.monotonic_ms()
+        if directory.number == self._failed_number and now_ms < self._again_ms:
+            raise CannotAgree(self._failure)
+        try:
             broker.handle(partial(agree, broker, directory, None))
-            self._number = directory.number
+        except CannotAgree as error:
+            self._failed_number, self._failure, self._again_ms = directory.number, str(error), now_ms + AGAIN_MS
+            raise
+        self._number = directory.number
 
     async def receive(self, stream: trio.abc.Stream, peer: Peer, protocol: str) -> Arrival | None:
         """Converse with a client until it is let in; None when it has gone, or was refused and told so."""

@@ -12,8 +12,9 @@ import trio.testing
 
 from amqp_broker.broker.broker import Broker
 from amqp_broker.broker.problems import AdministrationError
+from amqp_broker.cluster import arrivals
 from amqp_broker.cluster.arrivals import Entrance
-from amqp_broker.cluster.directory import CannotAgree, Directory
+from amqp_broker.cluster.directory import CannotAgree, Directory, agree
 from amqp_broker.cluster.etcd_client import EtcdClient
 from amqp_broker.cluster.keys import Keys
 from amqp_broker.cluster.known import Known
@@ -266,12 +267,25 @@ async def test_a_shard_that_can_agree_no_more_is_served_here_no_more(is_readable
     assert "release" in await kept_shard(first.encode(), act)
 
 
-def test_an_entrance_that_cannot_agree_lets_nobody_in_and_tries_again() -> None:
-    server = BrokerServer(Settings(**QUIET))
+@on_a_jumping_clock
+async def test_an_entrance_that_cannot_agree_lets_nobody_in_and_tries_again_after_a_moment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    server = BrokerServer(Settings(**QUIET), TrioClock())
     entrance = Entrance(server)
     bad = of_another_release()
-    for _ in range(2):
+    tried_s: list[float] = []
+
+    def try_to_agree(broker: Broker, directory: Directory, shard: int | None) -> None:
+        tried_s.append(trio.current_time() - began_s)
+        agree(broker, directory, shard)
+
+    monkeypatch.setattr(arrivals, "agree", try_to_agree)
+    began_s = trio.current_time()
+    for _ in range(30):
         with pytest.raises(CannotAgree, match="newer release"):
             entrance.agree(bad)
-    entrance.agree(bad.followed_by(root_with("a", "c"), 2))
+        await trio.sleep(0.1)
+    assert [round(one_s) for one_s in tried_s] == [0, 1, 2]
+    entrance.agree(bad.followed_by(root_with("a", "c"), 2))  # another one, at once
     assert set(server.broker.virtual_hosts) == {"/", "a", "c"}
