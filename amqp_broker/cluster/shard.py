@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+import struct
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -37,11 +38,11 @@ from amqp_broker.cluster.members import EtcdRefused, EtcdUnavailable, blocking_m
 from amqp_broker.cluster.ownership import Ownership, owner_in
 from amqp_broker.cluster.sharing import Sharing
 from amqp_broker.cluster.space import Space
-from amqp_broker.cluster.standby import Standby, remove_folder
+from amqp_broker.cluster.standby import LOAD_TIMEOUT_S, TRUST_S, Standby, remove_folder
 from amqp_broker.cluster.store import EtcdStore
 from amqp_broker.cluster.upkeep import Upkeep
 from amqp_broker.explanations import system_reason
-from amqp_broker.journal.failures import JournalFailed
+from amqp_broker.journal.failures import JournalError, JournalFailed
 from amqp_broker.journal.journal import SegmentJournal
 from amqp_broker.journal.kept_copies import KeptCopies
 from amqp_broker.journal.kept_files import KeptFiles
@@ -258,15 +259,18 @@ class Shard:
         """Serve the shard until the ownership or the node ends."""
         here = self._here
         self._lost, self._stepping_down, self._released = trio.Event(), trio.Event(), trio.Event()
-        members = blocking_members(here.configuration.addresses, CALL_TIMEOUT_S)
-        store = self._store = EtcdStore(members, here.keys.shard(self.number), here.keys.owner(self.number), epoch)
+        writing = blocking_members(here.configuration.addresses, CALL_TIMEOUT_S)
+        reading = blocking_members(here.configuration.addresses, LOAD_TIMEOUT_S)
+        keys = here.keys.shard(self.number), here.keys.owner(self.number)
+        store = self._store = EtcdStore(writing, *keys, epoch, reading)
         server = here.new_server(self, self.number)
         began_s = time.monotonic()
         log_event(logging.INFO, "taking over", node=self._node_name, shard=self.number, epoch=epoch)
         try:
             copies = await standby.hand_over(epoch)
+            trusted_since_s = trio.current_time() - TRUST_S
             with without_collections():
-                journal = await trio.to_thread.run_sync(self._read_journal, store, server, copies)
+                journal = await trio.to_thread.run_sync(self._read_journal, store, server, copies, trusted_since_s)
             quota_bytes = here.settings.etcd_quota_bytes
             upkeep = Upkeep(here.etcd, store, quota_bytes, here.space.reclaim, lambda: journal.disk_bytes)
             log_event(
@@ -293,7 +297,9 @@ class Shard:
             await self._ownership.disown(self._ownership.claim)
         self._released.set()
 
-    def _read_journal(self, store: EtcdStore, server: BrokerServer, copies: KeptCopies | None) -> Journal:
+    def _read_journal(
+        self, store: EtcdStore, server: BrokerServer, copies: KeptCopies | None, trusted_since_s: float
+    ) -> Journal:
         """In a thread: have the server go on with all that the store has, which is here, or is read now."""
         store.open()
         if copies is not None and not copies.has_names_of(store):
@@ -303,13 +309,26 @@ class Shard:
             remove_folder(self._copies)
             copies = KeptCopies(RealFiles(self._copies / secrets.token_hex(4), is_direct=False))
             copies.load(store)
-        files = KeptFiles(store, copies.local, f"etcd {self._here.keys.prefix}")
-        verified = copies.verified
+        files = KeptFiles(store, copies.local, f"etcd {self._here.keys.prefix}", self._say_damaged)
+        verified = copies.verified(trusted_since_s)
         files.adopt(copies)
         files.remove_nameless()
+        try:
+            return self._open(server, files, verified)
+        except (JournalError, ValueError, LookupError, ArithmeticError, MemoryError, struct.error) as error:
+            if not verified:
+                raise
+            self._say_damaged(str(error))  # since it was checked: nothing is trusted any more
+            return self._open(server, files, frozenset())
+
+    def _open(self, server: BrokerServer, files: KeptFiles, verified: frozenset[str]) -> Journal:
         journal = cast(Journal, SegmentJournal(files, self._here.settings.segment_size_bytes, verified=verified))
         server.open(journal)
         return journal
+
+    def _say_damaged(self, file: str) -> None:
+        way_out = "it is read from etcd again"
+        log_event(logging.ERROR, "copy damaged", node=self._node_name, file=file, way_out=way_out)
 
     async def _serve_broker(self, server: BrokerServer, upkeep: Upkeep) -> None:
         here = self._here

@@ -11,8 +11,8 @@ import logging
 import secrets
 import shutil
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -36,6 +36,9 @@ PAUSE_S: Final = 0.1
 LOOK_S: Final = 1.0  # how often it is asked whether the member that is watched still answers
 AGAIN_PAUSE_S: Final = 5.0
 VERIFY_PAUSE_S: Final = 0.05  # between one full segment and the next
+TRUST_S: Final = 600.0  # so long a segment that was read counts as intact
+RENEWAL_S: Final = TRUST_S / 2  # then it is read again, so that a takeover finds hardly any that does not count
+RENEWAL_PAUSE_MAX_S: Final = 10.0  # until it is looked again whether one is to be read
 PATIENCE_S: Final = 3.0  # without a change, until a takeover reads the store instead
 ANSWERS_MAX: Final = 64  # of a watch, not applied yet; then it begins again where it was
 INLINE_BYTES: Final = 65_536  # so little is written without another thread
@@ -135,18 +138,23 @@ class Standby:
 
     def _read_all(self) -> tuple[KeptCopies, int]:
         """In a thread: all that the store has now."""
+        remove_folder(self._folder)
+        with self._store() as store:
+            copies = KeptCopies(RealFiles(self._folder / secrets.token_hex(4), is_direct=False))
+            copies.load(store)
+            return copies, store.revision
+
+    @contextmanager
+    def _store(self) -> Iterator[StoreAtOneRevision]:
+        """In a thread: the store as it is from now on, whatever is written to it."""
         members = blocking_members(self._configuration.addresses, LOAD_TIMEOUT_S)
 
         def read(request: bytes) -> bytes:
             trio.from_thread.check_cancelled()
             return members.call(messages.RANGE, request)
 
-        remove_folder(self._folder)
         try:
-            store = StoreAtOneRevision(read, self._prefix)
-            copies = KeptCopies(RealFiles(self._folder / secrets.token_hex(4), is_direct=False))
-            copies.load(store)
-            return copies, store.revision
+            yield StoreAtOneRevision(read, self._prefix)
         finally:
             members.close()
 
@@ -165,10 +173,10 @@ class Standby:
                     await self._apply(told.events)
 
     async def _apply(self, events: Sequence[Event]) -> None:
-        if sum(len(event.entry.value) for event in events) <= INLINE_BYTES:
-            self._apply_now(events)
-        else:
-            async with self._in_thread:
+        async with self._in_thread:
+            if sum(len(event.entry.value) for event in events) <= INLINE_BYTES:
+                self._apply_now(events)
+            else:
                 await trio.to_thread.run_sync(self._apply_now, events)
         self._revision = events[-1].entry.mod_revision
         self._tell()
@@ -188,17 +196,38 @@ class Standby:
         self._moved = trio.Event()
 
     async def _verify(self) -> None:
-        """Check the segments that are full, one after the other, so that a takeover need not."""
+        """Check the segments that are full, one after the other and again and again, so that a takeover need not.
+
+        What is damaged is read out of etcd again.
+        """
+        pause_s = VERIFY_PAUSE_S
         while True:
-            await trio.sleep(VERIFY_PAUSE_S)
+            await trio.sleep(pause_s)
+            pause_s, now_s, name = VERIFY_PAUSE_S, trio.current_time(), None
             async with self._in_thread:
                 moved, copies = self._moved, self._copies
-                name = copies.next_to_verify() if copies is not None else None
+                if copies is not None and (name := copies.next_to_verify()) is None:
+                    name = copies.next_to_verify(now_s - RENEWAL_S)
+                    pause_s = min(RENEWAL_S / (1 + 2 * len(copies.full_segments())), RENEWAL_PAUSE_MAX_S)
             if copies is None or name is None:
-                await moved.wait()
-                continue
-            with suppress(OSError):  # then it is read when its turn comes
-                await trio.to_thread.run_sync(copies.verify, name, abandon_on_cancel=True)
+                with trio.move_on_after(RENEWAL_PAUSE_MAX_S):
+                    await moved.wait()
+                    pause_s = VERIFY_PAUSE_S
+            elif not await trio.to_thread.run_sync(copies.verify, name, now_s, abandon_on_cancel=True):
+                await self._restore(copies, name)
+
+    async def _restore(self, copies: KeptCopies, name: str) -> None:
+        """Read a segment again whose copy is damaged; where that fails, a takeover is to find it itself."""
+        node = self._configuration.node_name
+        log_event(logging.WARNING, "copy damaged", node=node, segment=name, way_out="it is read from etcd again")
+        async with self._in_thread:
+            with suppress(EtcdUnavailable, EtcdRefused, OSError):
+                await trio.to_thread.run_sync(self._read_again, copies, name)
+
+    def _read_again(self, copies: KeptCopies, name: str) -> None:
+        """In a thread: what was told before may be told once more, and comes to the same."""
+        with self._store() as store:
+            copies.restore(name, store)
 
     async def _notice_silence(self, etcd: EtcdClient) -> None:
         """A watch of a member that is cut off would wait forever: a call that fails ends its connection."""

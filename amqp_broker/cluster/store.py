@@ -1,4 +1,5 @@
 """The journal's store over etcd, written by the owner of a shard alone. For the disk's thread: every call blocks.
+Only ``entries`` is for any thread.
 
 Theory of operation. Each transaction begins with the fence: it is carried out only while the owner's key has the
 revision that it had when this node became the owner, its epoch. When there is no answer, it is not known whether the
@@ -45,10 +46,15 @@ class EtcdStore:
         prefix: of the shard's keys, ending in a slash.
         owner_key: the key that the owner holds.
         epoch: its revision.
+        reading: etcd, for what is read; the same when left out, and then nothing is read while something is written.
     """
 
-    def __init__(self, members: Members, prefix: str, owner_key: str, epoch: int) -> None:
+    def __init__(
+        self, members: Members, prefix: str, owner_key: str, epoch: int, reading: Members | None = None
+    ) -> None:
         self._members = members
+        self._reading = reading if reading is not None else members
+        self._in_reading = threading.Lock()
         self._prefix = prefix
         self._owner_key = owner_key.encode()
         self._epoch = epoch
@@ -204,12 +210,14 @@ class EtcdStore:
         Raises:
             OwnershipLost: nobody should wait any longer.
         """
-        delay_s = RETRY_S
         if isinstance(refused, EtcdRefused) and refused.is_out_of_space:
             self.is_out_of_space = True
-            delay_s = OUT_OF_SPACE_RETRY_S
+            self._pause(OUT_OF_SPACE_RETRY_S)
         else:
             self._members.turn_to_next()
+            self._pause(RETRY_S)
+
+    def _pause(self, delay_s: float) -> None:
         with self._change:
             if self._is_given_up or self._change.wait_for(lambda: self._is_given_up, delay_s):
                 raise OwnershipLost(errno.EROFS, "the node gave its ownership up")
@@ -218,7 +226,7 @@ class EtcdStore:
         """All keys with a prefix (``Store.entries``).
 
         Raises:
-            OSError: etcd does not answer.
+            OSError: etcd will not, or the node gives its ownership up while etcd does not answer.
         """
         for _, entries in pages_in(self._read, self._prefix, prefix, 0):
             yield from entries
@@ -226,9 +234,10 @@ class EtcdStore:
     def _read(self, request: bytes) -> bytes:
         while True:
             try:
-                return self._members.call(messages.RANGE, request)
+                with self._in_reading:
+                    return self._reading.call(messages.RANGE, request)
             except EtcdUnavailable:
-                self._wait(None)
+                self._pause(RETRY_S)
             except EtcdRefused as error:
                 raise OSError(errno.EIO, f"etcd will not be read: {error}") from error
 

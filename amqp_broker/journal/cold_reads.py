@@ -1,8 +1,8 @@
 """Reading records of a segment again, by where the index says they lie.
 
 Holds the reading of one record and of a slice of many, large ones put together from their blocks. Everything returned
-was checked, but for what ``view_near`` is told to leave to others. Safe in any thread: it only reads, and what it reads
-does not change.
+was checked, but for what ``view_near`` is told to leave to others. What is damaged is read again as it is kept
+elsewhere, where it is. Safe in any thread: it only reads, and what it reads does not change.
 """
 
 from __future__ import annotations
@@ -43,6 +43,15 @@ def read_record(segment: Segment, index: int) -> Record:
         JournalDamaged: it is not what was written.
         JournalFailed: the disk cannot read it.
     """
+    try:
+        return _read_record(segment, index)
+    except JournalDamaged:
+        if not _restore(segment):
+            raise
+        return _read_record(segment, index)
+
+
+def _read_record(segment: Segment, index: int) -> Record:
     start, size = segment.extent(index)
     record = decode_record(_whole_record(segment, start, _read(segment, start, size)))
     if record is None:
@@ -64,6 +73,15 @@ def read_near(segment: Segment, references: Sequence[int], first: int) -> list[b
         JournalDamaged: a record is not what was written.
         JournalFailed: the disk cannot read it.
     """
+    try:
+        return _read_near(segment, references, first)
+    except JournalDamaged:
+        if not _restore(segment):
+            raise
+        return _read_near(segment, references, first)
+
+
+def _read_near(segment: Segment, references: Sequence[int], first: int) -> list[bytes]:
     starts, slice_end = _starts_near(segment, references, first, SLICE_BYTES)
     slice_start = starts[0] if starts else 0
     data = _read(segment, slice_start, slice_end - slice_start) if starts else b""
@@ -85,6 +103,17 @@ def view_near(
         unchecked_bytes_min: the checksums of payloads that are as long are not compared; what stands in a header is.
         may_wait: whether to wait for the disk; else there are none where that would be needed.
     """
+    try:
+        return _view_near(segment, references, first, unchecked_bytes_min, may_wait=may_wait)
+    except JournalDamaged:
+        if not may_wait or not _restore(segment):
+            raise
+        return _view_near(segment, references, first, unchecked_bytes_min, may_wait=may_wait)
+
+
+def _view_near(
+    segment: Segment, references: Sequence[int], first: int, unchecked_bytes_min: int, *, may_wait: bool
+) -> list[Part]:
     starts, slice_end = _starts_near(segment, references, first, VIEWED_BYTES)
     if not starts:
         return []
@@ -137,6 +166,13 @@ def _read(segment: Segment, offset: int, size: int) -> bytes:
         raise JournalFailed(f"reading {segment.full_name} failed: {system_reason(error)}") from error
 
 
+def _restore(segment: Segment) -> bool:
+    try:
+        return segment.file.restore()
+    except OSError as error:
+        raise JournalFailed(f"reading {segment.full_name} failed: {system_reason(error)}") from error
+
+
 def live_records(segment: Segment, flags: bytes) -> Iterator[list[EncodedRecord]]:
     """All live records of a segment, in slices that are near each other in the file, each read at once.
 
@@ -163,6 +199,15 @@ def live_records(segment: Segment, flags: bytes) -> Iterator[list[EncodedRecord]
 
 
 def _read_slice(segment: Segment, wanted: list[tuple[int, list[int]]]) -> list[EncodedRecord]:
+    try:
+        return _read_slice_once(segment, wanted)
+    except JournalDamaged:
+        if not segment.file.restore():
+            raise
+        return _read_slice_once(segment, wanted)
+
+
+def _read_slice_once(segment: Segment, wanted: list[tuple[int, list[int]]]) -> list[EncodedRecord]:
     first_start = wanted[0][0]
     last_start, last_claims = wanted[-1]
     _, last_size = segment.extent(segment.index_of(last_claims[-1]))

@@ -44,6 +44,13 @@ class File(Protocol):
     def size(self) -> int:
         """The file's size in bytes."""
 
+    def restore(self) -> bool:
+        """Read the bytes again from where they are kept besides, since those here are damaged; may take seconds.
+
+        Returns:
+            Whether they are kept anywhere else.
+        """
+
 
 class FileSystem(Protocol):
     """The files of one folder, by name. Every method raises OSError where the operating system does."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from math import inf
 from typing import Final, NamedTuple, Protocol
 
 from amqp_broker.journal.failures import FormatNotSupported, JournalDamaged
@@ -55,6 +56,7 @@ class Kept:
     is_removed: bool = False
     changes: int = 0  # how often the store has told one
     verified_at: int = -1  # what ``changes`` was when all of it was read to see whether it is intact
+    verified_s: float = -inf  # when that was
     is_intact: bool = False  # at that time
 
 
@@ -80,25 +82,11 @@ class KeptCopies:
         """
         for entry in store.entries(NAMES):
             self.put(entry.key, entry.value)
-        overlapping: list[Entry] = []
-        file_id, end = "", 0
-        for entry in store.entries(PIECES):
-            found_id, _, ending = entry.key.removeprefix(PIECES).partition("/")
-            offset = 0 if ending == SIZE_KEY else int(ending, 16)
-            if found_id != file_id or ending == SIZE_KEY or offset >= end:
-                self._put_in_order(overlapping)
-                overlapping, file_id, end = [], found_id, 0
-            if ending == SIZE_KEY:  # behind all pieces
-                self._file(file_id).size = self._file(file_id).kept_size = int.from_bytes(entry.value, "big")
-                continue
-            overlapping.append(entry)
-            end = max(end, offset + len(entry.value))
-        self._put_in_order(overlapping)
-
-    def _put_in_order(self, entries: Iterable[Entry]) -> None:
-        """Write pieces that overlap, or a single one, the newest last."""
-        for entry in sorted(entries, key=lambda entry: entry.revision):
-            self.put(entry.key, entry.value)
+        for file_id, ending, value in _in_order_of_writing(store.entries(PIECES)):
+            if ending == SIZE_KEY:
+                self._file(file_id).size = self._file(file_id).kept_size = int.from_bytes(value, "big")
+            else:
+                self.put(f"{PIECES}{file_id}/{ending}", value)
 
     def has_names_of(self, store: Readable) -> bool:
         """Whether a store has the same files under the same names; a file without a name would be removed.
@@ -150,49 +138,77 @@ class KeptCopies:
 
     # --- what a start would check
 
-    def next_to_verify(self) -> str | None:
-        """The first of the segments that is full, and was not read as it is now.
+    def full_segments(self) -> list[str]:
+        """The segments that are full, in order. Not to be called while another thread tells a change."""
+        return sorted(name for name in self.names if segment_numbers(name) is not None)[:-1]
+
+    def next_to_verify(self, since_s: float = -inf) -> str | None:
+        """The segment that is full, and was read longest ago as it is now, or not at all.
 
         Not to be called while another thread tells a change.
-        """
-        names = sorted(name for name in self.names if segment_numbers(name) is not None)
-        return next((name for name in names[:-1] if not self._was_read(name)), None)
 
-    def verify(self, name: str) -> None:
+        Args:
+            since_s: those that were read since then need not be read again.
+        """
+        found = [(self._read_s(name), name) for name in self.full_segments()]
+        read_s, name = min(found, default=(inf, ""))
+        return name if read_s < since_s or read_s == -inf else None
+
+    def verify(self, name: str, now_s: float = 0.0) -> bool:
         """Read a segment to its end, as the journal does when it starts; may be done in another thread.
 
         One that has gone meanwhile is passed over.
 
-        What is damaged, or has not come as a whole yet, the start is to find itself.
+        Args:
+            name: of the segment.
+            now_s: the time.
 
-        Raises:
-            OSError: the copy cannot be read.
+        Returns:
+            False if it is damaged, or has not come as a whole yet, or the copy cannot be read.
         """
         kept = self._files.get(self.names.get(name, ""))
         if kept is None:
-            return
+            return True
         changes = kept.changes
         try:
             for _ in SegmentReader(_OneFile(name, kept.local), name).blocks():
                 pass
             kept.is_intact = True
-        except (BadBlock, JournalDamaged, FormatNotSupported):
+        except (BadBlock, JournalDamaged, FormatNotSupported, OSError):
             kept.is_intact = False
+        kept.verified_s = now_s
         kept.verified_at = changes
+        return kept.is_intact or kept.changes != changes
 
-    @property
-    def verified(self) -> frozenset[str]:
-        """The segments that are intact and have not changed since they were read."""
+    def restore(self, name: str, store: Readable) -> None:
+        """Read a file out of the store again, because its copy is damaged. Not while another thread tells a change.
+
+        Args:
+            name: its name; one that has gone meanwhile is passed over.
+            store: as it stands now, or at any moment since the last change that was told.
+
+        Raises:
+            OSError: the store cannot be read, or the copy cannot be written.
+        """
+        kept = self._files.get(self.names.get(name, ""))
+        if kept is not None:
+            restore(kept, store)
+
+    def verified(self, since_s: float = -inf) -> frozenset[str]:
+        """The segments that are intact, as they were read since then, and have not changed after that."""
         found = {name: self._files.get(file_id) for name, file_id in self.names.items()}
         return frozenset(
             name
             for name, kept in found.items()
-            if kept is not None and kept.is_intact and kept.verified_at == kept.changes
+            if kept is not None and kept.is_intact and kept.verified_at == kept.changes and kept.verified_s >= since_s
         )
 
-    def _was_read(self, name: str) -> bool:
+    def _read_s(self, name: str) -> float:
+        """When a segment was read as it is now."""
         kept = self._files.get(self.names[name])
-        return kept is None or kept.verified_at == kept.changes  # of one without pieces, nothing has come yet
+        if kept is None:
+            return inf  # nothing of it has come yet
+        return kept.verified_s if kept.verified_at == kept.changes else -inf
 
     def _file(self, file_id: str) -> Kept:
         kept = self._files.get(file_id)
@@ -212,6 +228,43 @@ class KeptCopies:
                 kept.cut_to = kept.size  # a truncation came only half: it is done before the file grows again
         named = {kept.file_id for kept in files.values()}
         return files, sorted(set(self._files) - named)
+
+
+def restore(kept: Kept, store: Readable) -> None:
+    """Write the bytes of a copy again, as a store has them; what the store does not have of it yet stays.
+
+    Raises:
+        OSError: the store cannot be read, or the copy cannot be written.
+    """
+    for _, ending, value in _in_order_of_writing(store.entries(f"{PIECES}{kept.file_id}/")):
+        if ending != SIZE_KEY:
+            offset = int(ending, 16)
+            kept.local.write_at(offset, value[: max(kept.size - offset, 0)])
+    kept.changes += 1
+
+
+def _in_order_of_writing(entries: Iterable[Entry]) -> Iterator[tuple[str, str, bytes]]:
+    """What stands in the keys of files, in their order, but the newest last of pieces that overlap.
+
+    Yields:
+        A file's identifier; a piece's offset or ``SIZE_KEY``; the value.
+    """
+    overlapping: list[tuple[int, str, bytes]] = []
+    file_id, end = "", 0
+    for entry in entries:
+        found_id, _, ending = entry.key.removeprefix(PIECES).partition("/")
+        if found_id != file_id or ending == SIZE_KEY or int(ending, 16) >= end:
+            yield from _newest_last(file_id, overlapping)
+            overlapping, file_id, end = [], found_id, 0
+        overlapping.append((entry.revision, ending, entry.value))
+        if ending != SIZE_KEY:  # which stands behind all pieces
+            end = max(end, int(ending, 16) + len(entry.value))
+    yield from _newest_last(file_id, overlapping)
+
+
+def _newest_last(file_id: str, entries: list[tuple[int, str, bytes]]) -> Iterator[tuple[str, str, bytes]]:
+    for _, ending, value in sorted(entries):
+        yield file_id, ending, value
 
 
 class _OneFile:

@@ -13,8 +13,8 @@ truncation is in the store before anything that was written behind it.
 Names change in the store when the folder is synced, all at once where they are not too many. What a crash leaves behind
 of a file without a name is removed by whoever opens the store next (``remove_nameless``).
 
-The local copy serves reads, so paging asks no store; it is worth nothing after the process has ended. Holds no network:
-the store is a Protocol.
+The local copy serves reads, so paging asks no store; it is worth nothing after the process has ended. One that is found
+damaged is written again out of the store. Holds no network: the store is a Protocol.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from amqp_broker.journal.files import FileSystem
-from amqp_broker.journal.kept_copies import NAMES, PIECES, SIZE_KEY, Kept, KeptCopies, Readable
+from amqp_broker.journal.kept_copies import NAMES, PIECES, SIZE_KEY, Kept, KeptCopies, Readable, restore
 from amqp_broker.journal.records import Part
 
 PIECE_BYTES_MAX: Final = 262_144
@@ -121,6 +121,10 @@ class KeptFile:
     def size(self) -> int:
         return self._kept.size
 
+    def restore(self) -> bool:
+        self._files.restore_file(self._kept)
+        return True
+
 
 class KeptFiles:
     """The files of one folder, kept in a store.
@@ -129,12 +133,20 @@ class KeptFiles:
         store: where they are kept.
         local: for the copies; it must be empty.
         label: how an operator calls the store, for the names in messages.
+        note_restored: is told, in whichever thread, how a file is called whose copy is damaged, and is read again.
     """
 
-    def __init__(self, store: Store, local: FileSystem, label: str = "store") -> None:
+    def __init__(
+        self,
+        store: Store,
+        local: FileSystem,
+        label: str = "store",
+        note_restored: Callable[[str], None] | None = None,
+    ) -> None:
         self._store = store
         self._local = local
         self._label = label
+        self._note_restored = note_restored
         self._files: dict[str, Kept] = {}
         self._kept_names: dict[str, str] = {}  # in the store: identifiers by name
         self._nameless: list[str] = []  # identifiers of files that a crash has left without a name
@@ -244,6 +256,19 @@ class KeptFiles:
         return f"{self._label}/{name}"
 
     # --- bytes
+
+    def restore_file(self, kept: Kept) -> None:
+        """Read what the store has of a file into its copy again, which is damaged; in any thread.
+
+        That does no harm to what is written meanwhile: a journal writes nothing else where it has written before.
+
+        Raises:
+            OSError: the store cannot be read, or the copy cannot be written.
+        """
+        if self._note_restored is not None:
+            name = next((name for name, one in list(self._files.items()) if one is kept), kept.file_id)
+            self._note_restored(self.full_name(name))
+        restore(kept, self._store)
 
     def sync_file(self, kept: Kept) -> None:
         """Put what has changed of a file into the store.

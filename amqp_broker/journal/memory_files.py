@@ -124,6 +124,9 @@ class MemoryFile:
     def size(self) -> int:
         return len(self._content.data)
 
+    def restore(self) -> bool:
+        return False
+
 
 class _Step:
     """One thing that changes the disk: goes well, or fails, when its number comes up."""

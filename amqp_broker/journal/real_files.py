@@ -85,6 +85,9 @@ class RealFile:
     def size(self) -> int:
         return os.fstat(self._descriptor).st_size
 
+    def restore(self) -> bool:
+        return False
+
 
 class RealFiles:
     """A folder of the operating system.

@@ -2,7 +2,8 @@
 
 Holds the three passes. First the last segment is read, to find where its last whole batch ends; then the drops of all
 segments are gathered, the rest being passed over; then every segment is read once from front to back and its live
-records are yielded. So memory holds the index, the drops, and one block. Damage is never repaired here.
+records are yielded. So memory holds the index, the drops, and one block. Damage is never repaired here, but where the
+files are copies of what is kept elsewhere, and are read from there again.
 
 Nothing is written before everything is read: whoever cannot use what he is given, and stops, leaves the files as they
 were. Only then is an unfinished batch cut off, and what a crash left is removed.
@@ -80,7 +81,7 @@ def list_segments(files: FileSystem) -> tuple[list[str], list[str]]:
 
 
 def find_end(reader: SegmentReader) -> End:
-    """Read the last segment to the end of its last whole batch.
+    """Read the last segment to the end of its last whole batch; what follows may be damage to a copy.
 
     Raises:
         JournalDamaged: what follows was once durable.
@@ -107,6 +108,8 @@ def find_end(reader: SegmentReader) -> End:
     rest_bytes = reader.last_nonzero_byte(end) - end
     if not rest_bytes:
         return End(end, batch, is_sealed, None, unsynced_offset)
+    if reader.restore():
+        return find_end(reader)
     if any(header.synced_batch > batch for _, header in reader.headers_after(end)):
         raise JournalDamaged(reader.full_name, bad.offset, f"{bad.reason}, and there are durable batches after it")
     return End(end, batch, is_sealed, TornTail(reader.full_name, end, rest_bytes), unsynced_offset)

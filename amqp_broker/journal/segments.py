@@ -110,31 +110,54 @@ class Opening(Protocol):
 class SegmentReader:
     """Reads one segment. Everything it returns was checked against its CRC, now or before.
 
+    A segment that is damaged is read again as it is kept elsewhere, where it is.
+
     Args:
         files: where the segment is.
         name: its file's name.
         is_header_needed: whether a damaged header is an error; else what the file's name says takes its place.
-        is_verified: whether this process has read all of it before, and it has not changed since.
+        is_verified: whether this process has read all of it before, and it has not changed since: what records hold is
+            not checked then.
 
     Raises:
         JournalDamaged: the header is not what was written.
         FormatNotSupported: the header is of another version.
+        OSError: the file cannot be read; so for all that reads it.
     """
 
     def __init__(self, files: Opening, name: str, *, is_header_needed: bool = True, is_verified: bool = False) -> None:
         self._is_verified = is_verified
+        self._is_restored = False
         self.full_name = files.full_name(name)
         self.file = files.open(name)
         self.size_bytes = self.file.size()
         self._window = b""
         self._window_start = 0
         try:
-            self.header = self._read_header(name)
+            self.header = self._sure_header(name)
         except JournalDamaged:
             if is_header_needed:
                 raise
             numbers = segment_numbers(name) or (0, 0)
             self.header = SegmentHeader(FORMAT_VERSION, 0, *numbers, 0, 0, 0)
+
+    def restore(self) -> bool:
+        """Have a segment that is damaged as it is kept elsewhere; returns whether it was read from there now."""
+        if self._is_restored or not self.file.restore():
+            return False
+        self._is_restored = True
+        self._is_verified = False
+        self._window = b""
+        self.size_bytes = self.file.size()
+        return True
+
+    def _sure_header(self, name: str) -> SegmentHeader:
+        try:
+            return self._read_header(name)
+        except JournalDamaged:
+            if not self.restore():
+                raise
+            return self._read_header(name)
 
     def _read_header(self, name: str) -> SegmentHeader:
         data = self.file.read_at(0, SEGMENT_HEADER_BYTES)
@@ -205,7 +228,8 @@ class SegmentReader:
         payload = self.read(offset + BLOCK_HEADER_BYTES, header.length_bytes)
         if len(payload) < header.length_bytes:
             raise BadBlock(offset, "the file ends inside a block")
-        if not self._is_verified and crc32(payload) != header.payload_crc:
+        is_known = self._is_verified and not header.flags & HOLDS_DROPS
+        if not is_known and crc32(payload) != header.payload_crc:
             raise BadBlock(offset, "a block fails its checksum")
         return header, payload
 
@@ -220,13 +244,29 @@ class SegmentReader:
         """
         offset = SEGMENT_HEADER_BYTES
         while offset != end:
-            block = self.block(offset)
+            block = self._sure_block(offset)
             yield block
             if block.header.flags & IS_SEAL:
                 if end is None and block.end != self.size_bytes:
                     raise BadBlock(block.end, "there are bytes after the segment's end")
                 return
             offset = block.end
+
+    def _sure_block(self, offset: int) -> Block:
+        try:
+            return self.block(offset)
+        except BadBlock:
+            if not self.restore():
+                raise
+            return self.block(offset)
+
+    def _sure_block_header(self, offset: int, window_bytes: int) -> BlockHeader:
+        try:
+            return self.block_header(offset, window_bytes)
+        except BadBlock:
+            if not self.restore():
+                raise
+            return self.block_header(offset, window_bytes)
 
     def drops(self, end: int | None = None) -> Iterator[Block]:
         """Only the blocks that hold drops; the others are not read, only passed over.
@@ -240,12 +280,12 @@ class SegmentReader:
         offset = SEGMENT_HEADER_BYTES
         window_bytes = BLOCK_HEADER_BYTES
         while offset != end:
-            header = self.block_header(offset, window_bytes)
+            header = self._sure_block_header(offset, window_bytes)
             window_bytes = _READ_BYTES if header.length_bytes < _LARGE_BLOCK_BYTES else BLOCK_HEADER_BYTES
             if header.flags & IS_SEAL:
                 return
             if header.flags & HOLDS_DROPS:
-                block = self.block(offset)
+                block = self._sure_block(offset)
                 yield block
                 offset = block.end
             else:

@@ -57,6 +57,9 @@ class SnapshotFile:
     def size(self) -> int:
         return self._size_bytes
 
+    def restore(self) -> bool:
+        return False
+
 
 class Snapshot:
     """A folder that is only read.

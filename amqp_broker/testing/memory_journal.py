@@ -57,6 +57,10 @@ class MemoryFile:
         """The file's size in bytes."""
         return len(self._data)
 
+    def restore(self) -> bool:
+        """The bytes are kept nowhere else."""
+        return False
+
 
 class MemoryFolder:
     """A file system of one folder (``journal/files.py``) that never fails and is never full."""

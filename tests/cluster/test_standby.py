@@ -22,11 +22,13 @@ from amqp_broker.cluster.standby import Standby
 from amqp_broker.cluster.store import EtcdStore
 from amqp_broker.etcd import messages
 from amqp_broker.etcd.messages import Event, KeyValue
+from amqp_broker.journal.journal import SegmentJournal
 from amqp_broker.journal.kept_copies import KeptCopies
 from amqp_broker.journal.kept_files import KeptFiles
 from amqp_broker.journal.memory_files import MemoryFiles
 from tests.support.etcd_process import ETCD, EtcdMember, one_member
 from tests.support.fake_store import contents
+from tests.unit.journal_helpers import SEGMENT_BYTES, commit
 
 pytestmark = pytest.mark.skipif(ETCD is None, reason="etcd is not installed (Debian: etcd-server)")
 
@@ -115,6 +117,51 @@ def test_it_has_what_the_owner_has_written(etcd: EtcdMember, tmp_path: Path) -> 
     with_owner(etcd, "followed", act)
 
 
+def test_a_segment_that_is_damaged_here_is_read_out_of_etcd_again(
+    etcd: EtcdMember, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(standby_module, "RENEWAL_S", 0.0)
+    send, verified = trio.open_memory_channel[tuple[str, bool]](1_000)
+    verify = KeptCopies.verify
+
+    def verify_and_tell(copies: KeptCopies, name: str, now_s: float) -> bool:
+        is_intact = verify(copies, name, now_s)
+        trio.from_thread.run_sync(send.send_nowait, (name, is_intact))
+        return is_intact
+
+    async def act(owner: Owner, configuration: ClusterConfiguration) -> None:
+        journal = SegmentJournal(owner.files, SEGMENT_BYTES)
+        assert list(journal.recover()) == []
+        for number in range(4):
+            journal.put(1, bytes([number]) * SEGMENT_BYTES)
+            commit(journal)
+        standby = Standby(configuration, owner.keys.shard(0), tmp_path)
+        async with trio.open_nursery() as nursery:
+            monkeypatch.setattr(KeptCopies, "verify", verify_and_tell)
+            nursery.start_soon(standby.run)
+            name, is_intact = await verified.receive()
+            assert is_intact
+            assert standby._copies is not None
+            before = damaged(tmp_path, standby._copies.names[name])
+            while await verified.receive() != (name, False):
+                pass
+            while await verified.receive() != (name, True):
+                pass
+            assert damaged(tmp_path, standby._copies.names[name]) == before
+            standby.stop()
+        await owner.end()
+
+    with_owner(etcd, "damaged", act)
+
+
+def damaged(folder: Path, name: str) -> bytes:
+    """Change a byte of a file; returns what the file was before."""
+    (path,) = folder.rglob(name)
+    before = path.read_bytes()
+    path.write_bytes(before[:1_000] + bytes([before[1_000] ^ 1]) + before[1_001:])
+    return before
+
+
 def test_it_reads_all_again_when_etcd_has_forgotten_what_it_missed(
     etcd: EtcdMember, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -175,8 +222,11 @@ def test_copies_are_not_looked_through_while_another_thread_changes_them(tmp_pat
             time.sleep(0.3)
             is_changing = False
 
-        def next_to_verify(self) -> None:
+        def next_to_verify(self, since_s: float = 0.0) -> None:
             were_looked_through.append(is_changing)
+
+        def full_segments(self) -> list[str]:
+            return []
 
     async def main() -> None:
         configuration = ClusterConfiguration("c", (Address("127.0.0.1", 1),), "", "b", "127.0.0.1", 0, 3)

@@ -220,6 +220,9 @@ class CountingFile:
     def size(self) -> int:
         return self._file.size()
 
+    def restore(self) -> bool:
+        return False
+
 
 def test_what_large_blocks_hold_is_not_read_to_find_drops() -> None:
     files = MemoryFiles()

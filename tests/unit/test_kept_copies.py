@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+from random import Random
+from typing import cast
+
 import pytest
 
 from amqp_broker.journal.journal import SegmentJournal
 from amqp_broker.journal.kept_copies import NAMES, PIECES, KeptCopies
 from amqp_broker.journal.kept_files import KeptFiles
 from amqp_broker.journal.memory_files import MemoryFile, MemoryFiles
+from amqp_broker.journal.port import LiveRecord
 from amqp_broker.journal.records import Part
 from tests.support.fake_store import FakeStore
 from tests.unit.journal_helpers import SEGMENT_BYTES, commit
 
 
+def opened(store: FakeStore) -> KeptFiles:
+    """A store's files, read out of it."""
+    files = KeptFiles(store, MemoryFiles())
+    files.fetch()
+    return files
+
+
 def store_of(count: int) -> FakeStore:
     """A store with the journal of so many batches, most of which have a segment of their own."""
     store = FakeStore()
-    files = KeptFiles(store, MemoryFiles())
-    files.fetch()
-    journal = SegmentJournal(files, SEGMENT_BYTES)
+    journal = SegmentJournal(opened(store), SEGMENT_BYTES)
     assert list(journal.recover()) == []
     for number in range(count):
         journal.put(1, bytes([number]) * 3_000)
@@ -40,13 +49,13 @@ def test_full_segments_are_read_once_and_again_when_they_change() -> None:
     copies = store.follow()
     names = sorted(copies.names)
     assert verify_all(copies) == names[:-1]
-    assert copies.verified == frozenset(names[:-1])
+    assert copies.verified() == frozenset(names[:-1])
     assert verify_all(copies) == []
     key = next(key for key in sorted(store.keys) if key.startswith(f"{PIECES}{copies.names[names[1]]}/"))
     copies.put(key, store.keys[key][0])
-    assert copies.verified == frozenset(names[:-1]) - {names[1]}
+    assert copies.verified() == frozenset(names[:-1]) - {names[1]}
     assert verify_all(copies) == [names[1]]
-    assert copies.verified == frozenset(names[:-1])
+    assert copies.verified() == frozenset(names[:-1])
 
 
 def test_what_is_damaged_is_not_verified_and_not_read_again_and_again() -> None:
@@ -57,7 +66,74 @@ def test_what_is_damaged_is_not_verified_and_not_read_again_and_again() -> None:
     value = store.keys[key][0]
     copies.put(key, value[:200] + b"?" + value[201:])
     assert verify_all(copies) == names[:-1]
-    assert copies.verified == frozenset(names[1:-1])
+    assert copies.verified() == frozenset(names[1:-1])
+
+
+def test_what_was_read_long_ago_does_not_count_and_is_read_again_the_oldest_first() -> None:
+    copies = store_of(5).follow()
+    *names, _ = sorted(copies.names)
+    for now_s, name in enumerate((*names[1:], names[0])):
+        assert copies.verify(name, now_s)
+    assert copies.verified(2) == {names[0], *names[3:]}
+    assert copies.next_to_verify(0) is None
+    assert copies.next_to_verify(2) == names[1]
+    copies.verify(names[1], 9)
+    assert copies.next_to_verify(2) == names[2]
+
+
+def damage(copies: KeptCopies, name: str, random: Random) -> None:
+    """Change one bit of a copy."""
+    file = cast(MemoryFiles, copies.local).open(copies.names[name])
+    offset = random.randrange(file.size())
+    (byte,) = file.read_at(offset, 1)
+    file.write_at(offset, bytes([byte ^ 1 << random.randrange(8)]))
+
+
+def live_records(journal: SegmentJournal) -> list[LiveRecord]:
+    return [record for records in journal.recover() for record in records]
+
+
+def test_a_bit_that_flips_in_a_copy_after_it_was_checked_changes_nothing_once_the_check_is_void() -> None:
+    store = store_of(6)
+    expected = live_records(SegmentJournal(opened(store), SEGMENT_BYTES))
+    noted: list[str] = []
+    for seed in range(160):
+        random, copies = Random(seed), store.follow()
+        store.followers.clear()
+        verify_all(copies)
+        damage(copies, random.choice(sorted(copies.names)), random)
+        files = KeptFiles(store, copies.local, note_restored=noted.append)
+        files.adopt(copies)
+        found = live_records(SegmentJournal(files, SEGMENT_BYTES, verified=copies.verified(since_s=1)))
+        assert found == expected, seed
+    assert len(noted) > 100  # the others are in what is not written yet
+
+
+def test_a_copy_that_is_damaged_while_it_is_used_is_read_again() -> None:
+    store = store_of(6)
+    expected = live_records(SegmentJournal(opened(store), SEGMENT_BYTES))
+    references = [reference for reference, *_ in expected]
+    for seed in range(40):
+        random, copies = Random(seed), store.follow()
+        store.followers.clear()
+        files = KeptFiles(store, copies.local)
+        files.adopt(copies)
+        journal = SegmentJournal(files, SEGMENT_BYTES)
+        live_records(journal)
+        damage(copies, random.choice(sorted(copies.names)[:-1]), random)
+        payloads = journal.read_many(references) if seed % 2 else journal.view_many(references, 10_000)
+        assert payloads == [payload for _, _, payload, _ in expected]
+
+
+def test_a_segment_that_is_damaged_is_verified_when_it_was_read_again() -> None:
+    store = store_of(4)
+    copies = store.follow()
+    name = sorted(copies.names)[0]
+    damage(copies, name, Random(1))
+    assert not copies.verify(name)
+    copies.restore(name, store)
+    assert copies.verify(name)
+    copies.restore("gone", store)
 
 
 def test_what_goes_before_it_is_read_is_passed_over() -> None:
@@ -72,7 +148,7 @@ def test_what_goes_before_it_is_read_is_passed_over() -> None:
     for key in sorted(key for key in store.keys if key.startswith(f"{PIECES}{file_id}/")):
         copies.delete(key)
     copies.verify(name)  # its bytes have
-    assert name not in copies.verified
+    assert name not in copies.verified()
 
 
 def test_what_was_read_before_a_change_was_written_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,4 +167,4 @@ def test_what_was_read_before_a_change_was_written_is_read_again(monkeypatch: py
     with monkeypatch.context() as patch:
         patch.setattr(MemoryFile, "write_at", write_late)
         copies.put(key, value[:200] + b"?" + value[201:])
-    assert name not in copies.verified
+    assert name not in copies.verified()
