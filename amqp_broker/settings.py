@@ -231,6 +231,14 @@ class Settings:
     default_virtual_host: str = _setting(
         "/", "Virtual host that a new data folder starts with.", minimum=1, maximum=_NAME_BYTES_MAX
     )
+    anonymous_login_user: str = _setting(
+        "guest",
+        "User that a client is who does not say who it is: MQTT and STOMP without a user name, ANONYMOUS of AMQP 1.0 "
+        "and of streams. none: nobody comes in so.",
+        minimum=1,
+        maximum=_NAME_BYTES_MAX,
+    )
+    anonymous_login_password: str = _setting("guest", "Password that it has to have then.", secret=True)
     loopback_users: tuple[str, ...] = _setting(("guest",), "Users who may log in from this machine only.")
 
     # Who else decides who may log in, and do what

@@ -156,6 +156,13 @@ class Client:
         permission = self.user.permissions.get(self._virtual_host)
         return permission is not None and permission.read.matches(name)
 
+    def may_write(self, kind: str, name: str) -> bool:
+        """Whether the user may write to this."""
+        if self.user.judge is not None:
+            return self._is_allowed_elsewhere("write", kind, name)
+        permission = self.user.permissions.get(self._virtual_host)
+        return permission is not None and permission.write.matches(name)
+
     def check_topic_read(self, exchange: str, routing_key: str) -> None:
         """Raise AmqpError 403 unless the user may bind this topic exchange with this key."""
         if self.user.judge is not None:

@@ -15,6 +15,8 @@ from amqp_broker.settings import DESCRIPTIONS
 RABBITMQ_KEYS = {
     "auth_backends": "auth_backends",
     "auth_cache.cache_ttl": "auth_cache_ttl_ms",
+    "anonymous_login_pass": "anonymous_login_password",
+    "anonymous_login_user": "anonymous_login_user",
     "auth_http.http_method": "auth_http_method",
     "auth_http.resource_path": "auth_http_resource_path",
     "auth_http.topic_path": "auth_http_topic_path",

@@ -280,7 +280,9 @@ def _described(kind: int, payload: bytes, bodies: bool) -> str:
             address = f"{kept.address.exchange!r} key {kept.address.routing_key!r}"
             return f"{name} to {address} held by {holder} until {due_wall_ms}{body}"
         if record_kind is RecordKind.RETURNED:
-            return f"{name} {decode_returned(payload)}"
+            message_reference, times, header = decode_returned(payload)
+            said = " with another content header" if header else ""
+            return f"{name} {(message_reference, times)}{said}"
         if record_kind is RecordKind.EXCHANGE_STATE:
             exchange, value = decode_of_exchange(payload)
             return f"{name} of {exchange}: {value.hex()}"

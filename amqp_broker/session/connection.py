@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from amqp_broker.access.client import Client, Peer
 from amqp_broker.access.judge import NotDecidedYet
 from amqp_broker.access.passwords import NotVerifiedYet
+from amqp_broker.access.users import User
 from amqp_broker.broker.ports import Conversation
 from amqp_broker.broker.queues.base import QueueBusy
 from amqp_broker.broker.timers import Timer
@@ -118,6 +119,35 @@ class ClientConnection(Conversation):
         if expires_wall_ms is not None:
             wait_ms = max(0, expires_wall_ms - self.broker.clock.wall_ms())
             self._expiry = self.broker.timers.after(wait_ms, self._credentials_expired)
+
+    def renew(self, secret: bytes) -> None:
+        """Go on with new credentials, where they expire, and look again what the client may do.
+
+        (RabbitMQ docs, "OAuth 2".)
+
+        Raises:
+            Refused: they are none, or another user's.
+            AmqpError: the user may not be in the virtual host any more.
+            NotDecidedYet: to be asked again when somebody else has said.
+        """
+        if self.client.user.expires_wall_ms is not None:
+            self.begin_as(self.login.renewed(secret))
+        self.client.check_access()
+        self.permissions_changed()
+
+    def begin_as(self, user: User) -> None:
+        """Go on as a user who has authenticated anew."""
+        self.login.adopt(user)
+        self.client.user = user
+        self.watch_expiry()
+
+    def permissions_changed(self) -> None:
+        """The client may be allowed less than before: ask anew, and end what it has and may not have any more.
+
+        Raises:
+            NotDecidedYet: to be asked again when somebody else has said.
+        """
+        self.client.forget_allowed()
 
     def _credentials_expired(self) -> None:
         if not self.is_closed:

@@ -15,10 +15,8 @@ from amqp_broker.access.users import User
 from amqp_broker.broker.broker import Broker
 from amqp_broker.broker.virtual_host import VirtualHost
 
-# Who does not say who it is: RabbitMQ's ``anonymous_login_user``. It is not ``default_user``, who is an administrator,
-# and whose password nobody else is to log in with.
-ANONYMOUS_USER: Final = "guest"
-ANONYMOUS_PASSWORD: Final = b"guest"
+ANONYMOUS: Final = "ANONYMOUS"  # SASL's mechanism of who does not say who it is
+NOBODY: Final = "none"  # as ``anonymous_login_user``; RabbitMQ's
 
 
 class Refusal(Enum):
@@ -97,14 +95,31 @@ class Login:
             raise Refused(Refusal.MALFORMED_RESPONSE, str(error)) from error
         self.authenticate_by_password(name, password)
 
+    @property
+    def mechanisms_with_anonymous(self) -> tuple[str, ...]:
+        """The names of all SASL mechanisms, in protocols that have one for clients that do not say who they are."""
+        return (*self.mechanisms, ANONYMOUS) if self.lets_anonymous_in else self.mechanisms
+
+    @property
+    def lets_anonymous_in(self) -> bool:
+        """Whether somebody may come in who does not say who it is."""
+        return self._broker.settings.anonymous_login_user != NOBODY
+
     def authenticate_anonymous(self) -> None:
-        """The same for a client that does not say who it is, which is ``guest``, as in RabbitMQ.
+        """The same for a client that does not say who it is, which is ``anonymous_login_user``, as in RabbitMQ.
+
+        It is not ``default_user``, who is an administrator, and whose password nobody else is to log in with.
 
         Raises:
-            Refused: that user is not there, may not log in from there, or has another password than ``guest``.
+            Refused: there is none, it may not log in from there, or has another password than that of the settings.
             NotVerifiedYet, NotDecidedYet: to be asked again when that is known.
         """
-        self.authenticate_by_password(ANONYMOUS_USER, ANONYMOUS_PASSWORD)
+        settings = self._broker.settings
+        if not self.lets_anonymous_in:
+            raise Refused(Refusal.UNKNOWN_MECHANISM, "nobody may log in without a user name")
+        self.authenticate_by_password(
+            settings.anonymous_login_user, settings.anonymous_login_password.encode("utf-8", "surrogateescape")
+        )
 
     def authenticate_by_password(self, name: str, password: bytes) -> None:
         """The same, for protocols that have a user name and a password in fields of their own.
@@ -137,6 +152,10 @@ class Login:
         name = user.name
         if name in self._broker.settings.loopback_users and not self._peer.is_loopback:
             raise Refused(Refusal.LOGIN, f"user '{name}' can only connect via localhost")
+        self._user = user
+
+    def adopt(self, user: User) -> None:
+        """Be this user, who has authenticated anew."""
         self._user = user
 
     def renewed(self, secret: bytes) -> User:

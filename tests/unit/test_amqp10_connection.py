@@ -8,6 +8,7 @@ import pytest
 
 from amqp_broker.broker.message import digest_of
 from amqp_broker.protocols.amqp10.compound import Described, Map
+from amqp_broker.protocols.amqp10.encoding import symbols
 from amqp_broker.protocols.amqp10.errors import ProtocolError
 from amqp_broker.protocols.amqp10.frames import AMQP_HEADER, SASL_HEADER
 from amqp_broker.protocols.amqp10.incoming import CREDIT
@@ -32,10 +33,12 @@ from amqp_broker.protocols.amqp10.performatives import (
     read_performative,
 )
 from amqp_broker.protocols.amqp10.typed import Symbol, UByte, UInt, ULong
+from amqp_broker.session.login import Refusal, Refused
 from amqp_broker.wire.content import Properties, encode_content_header
 from amqp_broker.wire.table import Timestamp
-from tests.support.amqp10_client import Amqp10Client, message, section, sections_of
+from tests.support.amqp10_client import Amqp10Client, annotations_of, message, section, sections_of
 from tests.support.client import Client
+from tests.support.disk_broker import DiskBroker
 from tests.support.memory_broker import MemoryBroker
 
 
@@ -73,6 +76,24 @@ def test_who_does_not_say_who_it_is_is_not_the_administrator_of_the_settings() -
     broker = MemoryBroker(default_user="shop", default_password="secret")
     assert Amqp10Client(broker).login("ANONYMOUS", b"") == 1
     assert Amqp10Client(broker).login("PLAIN", b"\0shop\0secret") == 0
+
+
+def test_nobody_comes_in_without_a_name_where_that_is_off() -> None:
+    client = Amqp10Client(MemoryBroker(anonymous_login_user="none"))
+    assert client.login("ANONYMOUS", b"") == 1
+    assert Amqp10Client(client.broker).login() == 0
+
+
+def test_who_comes_in_without_a_name_is_whom_the_settings_name() -> None:
+    client = Amqp10Client(MemoryBroker(default_user="shop", default_password="s", anonymous_login_user="shop"))
+    assert client.login("ANONYMOUS", b"") == 1
+    client = Amqp10Client(
+        MemoryBroker(
+            default_user="shop", default_password="s", anonymous_login_user="shop", anonymous_login_password="s"
+        )
+    )
+    assert client.login("ANONYMOUS", b"") == 0
+    assert client.connection.user_name == "shop"
 
 
 def test_who_comes_without_sasl_is_told_that_it_is_needed(broker: MemoryBroker) -> None:
@@ -290,6 +311,10 @@ def test_a_publisher_gets_credit_again_when_half_is_used(broker: MemoryBroker) -
         ("/exchanges/", "amqp:invalid-field"),
         ("/exchanges/amq.default/q", "amqp:invalid-field"),
         ("/queues/%ZZ", "amqp:invalid-field"),
+        ("/queues/%FF", "amqp:invalid-field"),
+        ("/queues/a b", "amqp:invalid-field"),
+        ("/exchanges/ä/k", "amqp:invalid-field"),
+        ("/queues/missing/encoding", "amqp:invalid-field"),
         ("/foo/bar", "amqp:invalid-field"),
     ],
 )
@@ -396,8 +421,14 @@ def test_what_is_said_of_a_message_in_no_utf_8_harms_nobody_who_gets_it(
     assert sections_of(transfer.payload)[0x75] == b"body"
 
 
-def test_queues_are_managed_over_a_pair_of_links(broker: MemoryBroker) -> None:
+def managing(broker: MemoryBroker) -> Amqp10Client:
+    """A client with a pair of links for management."""
     client = opened(broker)
+    attach_pair(client)
+    return client
+
+
+def attach_pair(client: Amqp10Client) -> None:
     paired = Map([(Symbol("paired"), True)])
     source, target = composite(SOURCE, ["/management"]), composite(TARGET, ["/management"])
     client.send(ATTACH, "pair", UInt(0), False, None, None, source, target, None, None, UInt(0), *[None] * 3, paired)
@@ -405,20 +436,174 @@ def test_queues_are_managed_over_a_pair_of_links(broker: MemoryBroker) -> None:
     client.flow(1, 10)
     client.read()
 
-    def ask(method: str, path: str, body: Any = None) -> tuple[str, Any]:
-        properties = section(0x73, [ULong(1), None, path, method, "$me"])
-        client.transfer(properties + section(0x77, body), settled=True)
-        (answer,) = client.deliveries()
-        found = sections_of(answer.payload)
-        return found[0x73][3], found[0x77]
 
-    assert ask("PUT", "/queues/a%20b", Map([("exclusive", True)]))[0] == "201"
+def ask(client: Amqp10Client, method: str, path: str, body: Any = None) -> tuple[str, Any]:
+    """The status and the body of the answer."""
+    properties = section(0x73, [ULong(1), None, path, method, "$me"])
+    client.transfer(properties + section(0x77, body), settled=True)
+    (answer,) = client.deliveries()
+    found = sections_of(answer.payload)
+    return found[0x73][3], found[0x77]
+
+
+def test_queues_are_managed_over_a_pair_of_links(broker: MemoryBroker) -> None:
+    client = managing(broker)
+    assert ask(client, "PUT", "/queues/a%20b", Map([("exclusive", True)]))[0] == "201"
     assert broker.queue("a b").owner is client.connection.client
-    assert ask("GET", "/queues/a%20b")[1].get("message_count") == 0
-    assert ask("DELETE", "/queues/a%20b/messages") == ("200", Map([("message_count", ULong(0))]))
-    assert ask("PUT", "/exchanges/", Map([]))[0] == "403"
-    assert ask("PATCH", "/queues/q")[0] == "400"
-    assert ask("PUT", "/queues/q", 5)[0] == "400"
-    assert ask("DELETE", "/bindings/nonsense")[0] == "400"
-    assert ask("DELETE", "/queues/a%20b")[0] == "200"
-    assert "a b" not in broker.virtual_host.queues
+    assert ask(client, "GET", "/queues/a%20b")[1].get("message_count") == 0
+    assert ask(client, "DELETE", "/queues/a%20b/messages") == ("200", Map([("message_count", ULong(0))]))
+    assert ask(client, "PUT", "/exchanges/", Map([]))[0] == "403"
+    assert ask(client, "PATCH", "/queues/q")[0] == "400"
+
+
+@pytest.mark.parametrize("is_taken", [True, False])
+def test_a_token_is_renewed(broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch, is_taken: bool) -> None:
+    client = managing(broker)
+    renewed: list[bytes] = []
+
+    def renew(secret: bytes) -> None:
+        renewed.append(secret)
+        if not is_taken:
+            raise Refused(Refusal.LOGIN, "no")
+
+    monkeypatch.setattr(client.connection, "renew", renew)
+    assert ask(client, "PUT", "/auth/tokens", "text")[0] == "400"
+    client.send(DETACH, UInt(0), True)
+    client.send(DETACH, UInt(1), True)
+    attach_pair(client)  # which knows the other way to renew
+    properties = section(0x73, [ULong(1), None, "/auth/tokens", "PUT", "$me"])
+    client.transfer(properties + section(0x77, b"token"), settled=True)
+    answer = client.read()[-1]
+    assert renewed == [b"token"]
+    if is_taken:
+        assert sections_of(answer.payload)[0x73][3] == "204"
+    else:
+        assert (answer.code, answer.error) == (CLOSE, "amqp:unauthorized-access")
+
+
+# --- links
+
+
+def test_a_sender_is_told_that_its_queue_has_gone(broker: MemoryBroker) -> None:
+    client = opened(broker, "q", "p")
+    client.sender("/queues/q")
+    client.sender("/queues/p", 2)
+    client.send(DETACH, UInt(2), True)
+    client.read()
+    for queue in ("q", "p"):
+        broker.virtual_host.remove_queue(broker.queue(queue))
+    broker.settle()
+    (detach,) = client.read()
+    assert (detach.code, detach.field(0), detach.error) == (DETACH, 0, "amqp:resource-deleted")
+
+
+@pytest.mark.parametrize("settled", [False, True])
+def test_a_message_that_is_too_large_for_the_client_ends_its_session(broker: MemoryBroker, settled: bool) -> None:
+    client = opened(broker, "q")
+    client.sender("/queues/q")
+    for size in (10, 1000, 10):
+        client.transfer(message(bytes(size)))
+    client.read()
+    heard = client.receiver("/queues/q", credit=10, size_max=500, settled=settled)
+    heard += client.read()
+    assert [one.code for one in heard] == [ATTACH, TRANSFER, END]
+    assert heard[-1].error == "amqp:link:message-size-exceeded"
+    assert broker.queue("q").ready_count == (1 if settled else 3)
+    broker.check_invariants()
+
+
+@pytest.mark.parametrize(("mode", "settled"), [(0, True), (1, False)])
+def test_who_settles_otherwise_than_it_has_said_has_its_session_ended(
+    broker: MemoryBroker, mode: int, settled: bool
+) -> None:
+    client = opened(broker, "q")
+    client.sender("/queues/q", settle_mode=UByte(mode))
+    client.transfer(message(b"one"), settled=not settled)
+    client.read()
+    client.transfer(message(b"two"), settled=settled)
+    (end,) = client.read()
+    assert (end.code, end.error) == (END, "amqp:connection:framing-error")
+    assert broker.queue("q").ready_count == 1
+
+
+def test_an_outcome_that_is_none_is_refused(broker: MemoryBroker) -> None:
+    client = opened(broker, "q")
+    (end,) = client.receiver("/queues/q", source=[*[None] * 8, symbols("amqp:accepted:list", "my:own:list")])
+    assert (end.code, end.error) == (END, "amqp:not-implemented")
+
+
+def test_outcomes_are_those_that_the_client_has_named(broker: MemoryBroker) -> None:
+    client = opened(broker, "q")
+    named = symbols("amqp:accepted:list")
+    (attach,) = client.receiver("/queues/q", source=[*[None] * 8, named])
+    assert attach.field(5).value[9] == named
+
+
+def test_a_flow_that_has_heard_what_nobody_has_said(broker: MemoryBroker) -> None:
+    client = opened(broker)
+    client.send(FLOW, UInt(5), UInt(10), UInt(0), UInt(10))
+    (end,) = client.read()
+    assert (end.code, end.error) == (END, "amqp:session:window-violation")
+
+
+def test_who_gets_a_dead_letter_is_not_the_first_to_have_it(broker: MemoryBroker) -> None:
+    client = opened(broker, "dead")
+    channel = Client(broker).open().channel()
+    channel.declare("q", arguments={"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "dead"}, durable=True)
+    client.sender("/queues/q")
+    client.transfer(message(b"one"))
+    transfer = client.receiver("/queues/q", credit=1)[-1]
+    assert sections_of(transfer.payload)[0x70][3] is True
+    client.settle(transfer.field(1), None, REJECTED)
+    transfer = client.receiver("/queues/dead", 2, credit=1)[-1]
+    assert sections_of(transfer.payload)[0x70][3] is False
+
+
+@pytest.mark.parametrize("is_kept", [False, True])
+@pytest.mark.parametrize("comes_from", ["1.0", "0-9-1"])
+def test_what_is_said_of_a_modified_message_stays_with_it(is_kept: bool, comes_from: str) -> None:
+    broker: DiskBroker = DiskBroker()
+    channel = broker.client().channel()
+    channel.declare(
+        "q",
+        arguments={"x-queue-type": "quorum", "x-dead-letter-exchange": "", "x-dead-letter-routing-key": "dead"},
+        durable=True,
+    )
+    client = opened(broker, "dead")
+    if comes_from == "1.0":
+        client.sender("/queues/q")
+        client.transfer(message(b"one", before=section(0x72, Map([(Symbol("x-a"), "old"), (Symbol("x-b"), "kept")]))))
+    else:
+        channel.publish("", "q", b"one", delivery_mode=2, headers={"x-a": "old", "x-b": "kept", "n": 1})
+    transfer = client.receiver("/queues/q", credit=1)[-1]
+    client.settle(transfer.field(1), None, MODIFIED, True, False, Map([(Symbol("x-a"), "new"), (Symbol("y"), 1)]))
+    client.drop()
+    if is_kept:
+        broker = broker.killed()
+        client = opened(broker)
+    else:
+        client = opened(broker)
+    transfer = client.receiver("/queues/q", credit=1)[-1]
+    found, said = sections_of(transfer.payload), annotations_of(transfer.payload)
+    assert found[0x70][3:] == [False, UInt(1)]
+    assert (said["x-a"], said["x-b"], said["x-delivery-count"], "y" in said) == ("new", "kept", 1, False)
+    assert comes_from == "1.0" or found[0x74].pairs == [("n", 1)]
+    client.settle(transfer.field(1), None, RELEASED)
+    client.flow(1, 1, count=0xFFFF_FFFC)
+    (transfer,) = client.deliveries()
+    assert sections_of(transfer.payload)[0x70][4] == 1  # that was no failure
+    client.settle(transfer.field(1), None, MODIFIED, True, True, Map([(Symbol("x-a"), "dead")]))
+    transfer = client.receiver("/queues/dead", 2, credit=1)[-1]
+    assert annotations_of(transfer.payload)["x-a"] == "dead"
+    assert sections_of(transfer.payload)[0x70][3:] == [False, UInt(2)]
+
+
+def test_a_classic_queue_keeps_nothing_of_what_is_said_of_a_modified_message(broker: MemoryBroker) -> None:
+    client = opened(broker, "q")
+    client.sender("/queues/q")
+    client.transfer(message(b"one"))
+    transfer = client.receiver("/queues/q", credit=2)[-1]
+    client.settle(transfer.field(1), None, MODIFIED, True, False, Map([(Symbol("x-a"), "new")]))
+    (transfer,) = client.deliveries()
+    assert sections_of(transfer.payload)[0x70][3:] == [False]
+    assert "x-a" not in annotations_of(transfer.payload)

@@ -39,10 +39,14 @@ _MESSAGE: Final = int(RecordKind.MESSAGE)  # written with every message: looked 
 
 
 class Returned(NamedTuple):
-    """The number of times that a kept message has come back to its quorum queue, and the record of it."""
+    """The number of times that a kept message has come back to its quorum queue, and the record of it.
+
+    ``header`` is its content header, where that is another one since.
+    """
 
     reference: int
     times: int
+    header: bytes = b""
 
 
 class Kept(Protocol):
@@ -378,11 +382,19 @@ class Durability:
 
     def note_returned(self, message: Message) -> None:
         """A kept message has come back to its quorum queue once more."""
+        before = self._returns.get(message.reference)
+        self._keep_returned(message, before.header if before is not None else b"")
+
+    def note_header(self, message: Message) -> None:
+        """A kept message that comes back has another content header than it was published with."""
+        self._keep_returned(message, message.header)
+
+    def _keep_returned(self, message: Message, header: bytes) -> None:
         if message.reference and self._journal is not None:
-            payload = encode_returned(message.reference, message.delivery_count)
+            payload = encode_returned(message.reference, message.delivery_count, header)
             before = self._returns.get(message.reference)
             reference = self._journal.replace(before.reference if before else None, RecordKind.RETURNED, payload)
-            self._returns[message.reference] = Returned(reference, message.delivery_count)
+            self._returns[message.reference] = Returned(reference, message.delivery_count, header)
             self.is_dirty = True
 
     def adopt_returned(self, message_reference: int, returned: Returned) -> Returned | None:
@@ -391,10 +403,12 @@ class Durability:
         self._returns[message_reference] = returned
         return before
 
-    def return_count(self, message_reference: int) -> int:
-        """How often a kept message has come back."""
-        returned = self._returns.get(message_reference)
-        return returned.times if returned is not None else 0
+    def restore_returned(self, message: Message) -> None:
+        """Say of a message that was read from the journal how often it has come back, and what was said of it then."""
+        returned = self._returns.get(message.reference)
+        message.delivery_count = returned.times if returned is not None else 0
+        if returned is not None and returned.header:
+            message.header = returned.header
 
 
 def _read_one(journal: Journal, reference: int) -> bytes | None:

@@ -173,15 +173,15 @@ def decode_held(payload: bytes) -> tuple[int, int]:
     return holder, due_wall_ms
 
 
-def encode_returned(message_reference: int, times: int) -> bytes:
-    """A RETURNED record: the message's reference, and how often it has come back."""
-    return _RETURNED.pack(message_reference, times)
+def encode_returned(message_reference: int, times: int, header: bytes) -> bytes:
+    """A RETURNED record: the message's reference, how often it has come back, its content header if that changed."""
+    return _RETURNED.pack(message_reference, times) + header
 
 
-def decode_returned(payload: bytes) -> tuple[int, int]:
-    """Read a RETURNED record: the message's reference, and how often it has come back."""
-    reference, count = _RETURNED.unpack(payload)
-    return reference, count
+def decode_returned(payload: bytes) -> tuple[int, int, bytes]:
+    """Read a RETURNED record: reference, how often, and the content header that changed, empty where it has not."""
+    reference, count = _RETURNED.unpack_from(payload)
+    return reference, count, payload[_RETURNED.size :]
 
 
 def encode_of_exchange(exchange_reference: int, value: bytes) -> bytes:

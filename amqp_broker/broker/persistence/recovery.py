@@ -181,9 +181,9 @@ class Recovery(Restored):
             self.drop_older(older)
 
     def _restore_returned(self, reference: int, payload: bytes) -> None:
-        message_reference, count = decode_returned(payload)
+        message_reference, count, header = decode_returned(payload)
         if self._messages.is_counted(message_reference):
-            before = self.broker.durability.adopt_returned(message_reference, Returned(reference, count))
+            before = self.broker.durability.adopt_returned(message_reference, Returned(reference, count, header))
             self.drop_older(before.reference if before is not None else 0)
         else:
             self.drop(reference)

@@ -72,6 +72,7 @@ class Queue(QueueContract):
         "past",
         "unacknowledged_count",
         "virtual_host",
+        "watchers",
     )
 
     def __init__(
@@ -102,6 +103,7 @@ class Queue(QueueContract):
         self.tell_apart(self.make_bands())
         self.is_deleted = False
         self.askers: list[Callable[[], None]] | None = None  # who got ``QueueBusy``, and waits
+        self.watchers: dict[Callable[[], None], None] | None = None  # called when it is gone
         self._had_consumers = False
         self._unused_timer: UnusedTimer | None = None
         self.limit_unused_time()
@@ -231,7 +233,25 @@ class Queue(QueueContract):
             for go_on in askers:
                 go_on()
 
+    # --- those who want to know when it goes
+
+    def watch(self, is_gone: Callable[[], None]) -> None:
+        """Call somebody who has something of the queue, and consumes it not, when it is gone."""
+        if self.watchers is None:
+            self.watchers = {}
+        self.watchers[is_gone] = None
+
+    def unwatch(self, is_gone: Callable[[], None]) -> None:
+        """Call them no more."""
+        if self.watchers is not None:
+            self.watchers.pop(is_gone, None)
+
     # --- consumers
+
+    def available_to(self, consumer: Consumer) -> int:
+        """How many messages there are for a consumer: all that are ready, if it is its turn at all."""
+        active = self.consumers.active
+        return self.ready_count if active is None or active is consumer else 0
 
     def add_consumer(
         self,
@@ -268,6 +288,23 @@ class Queue(QueueContract):
         self.changed()
         if self.virtual_host.observers.present_for_changes:
             self._tell_of_consumer("consumer.created", consumer)
+        return consumer
+
+    def add_credited_consumer(self, tag: str, deliveries: Deliveries, *, no_ack: bool, arguments: Table) -> Consumer:
+        """Start a consumer whose client says message by message how much it takes (AMQP 1.0's link credit).
+
+        It has no prefetch count; ``deliveries`` has room as long as there is credit. Raises as ``add_consumer`` does.
+        """
+        consumer = self.add_consumer(
+            tag,
+            deliveries,
+            no_ack=no_ack,
+            exclusive=False,
+            prefetch_count=0,
+            has_channel_prefetch=False,
+            arguments=arguments,
+        )
+        consumer.prefetch_count = 0  # a type may have one for those who ask for none
         return consumer
 
     def remove_consumer(self, consumer: Consumer) -> None:
@@ -359,3 +396,7 @@ class Queue(QueueContract):
         self.virtual_host.durability.forget_queue(self)
         self.virtual_host.drops.emptied(self.virtual_host.name, self.name, self.ready_count, DropReason.QUEUE_DELETED)
         self.virtual_host.works.begin(self.empty())
+        if self.watchers is not None:
+            watchers, self.watchers = self.watchers, None
+            for is_gone in watchers:
+                is_gone()

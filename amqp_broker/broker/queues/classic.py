@@ -303,7 +303,7 @@ class ClassicQueue(ReplayableQueue):
         if any(self.handed_out_through):
             for message in self.ready:
                 message.redelivered = self.was_handed_out(message)
-                message.delivery_count = self.virtual_host.durability.return_count(message.reference)
+                self.virtual_host.durability.restore_returned(message)
         if self._may_expire:
             self._expire_head()
         super().recovered()

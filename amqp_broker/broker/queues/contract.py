@@ -97,6 +97,17 @@ class QueueContract(StoredQueue):
         """The most messages that a consumer may have unacknowledged that asked for so many; 0 is no limit."""
         return wanted
 
+    def annotate(self, message: Message, header: bytes) -> None:
+        """A client that gives a message back has said something of it: keep this content header, where the type does.
+
+        (AMQP 1.0's outcome modified; as with RabbitMQ, classic queues keep nothing of it.)
+        """
+
+    @property
+    def keeps_annotations(self) -> bool:
+        """Whether ``annotate`` does anything."""
+        return False
+
     def header_to_deliver(self, message: Message) -> bytes:
         """The content header that goes to a consumer with a message that was returned before."""
         return message.header

@@ -153,6 +153,14 @@ class QuorumQueue(ClassicQueue):
             return Consumers()
         return HighestActive() if self.virtual_host.behaviour.highest_consumer_takes_over else OldestActive()
 
+    @property
+    def keeps_annotations(self) -> bool:
+        return True
+
+    def annotate(self, message: Message, header: bytes) -> None:
+        message.header = header
+        self.virtual_host.durability.note_header(message)
+
     def header_to_deliver(self, message: Message) -> bytes:
         """The published content header, and from the second time on the number of earlier deliveries."""
         return self.header_to_get(message) if message.delivery_count else message.header

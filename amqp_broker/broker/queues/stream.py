@@ -11,7 +11,7 @@ The entries are in ``stream_log.py``, a consumer's way through them in ``stream_
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from amqp_broker.broker.arguments import QUEUE_TYPE, QueueArguments
@@ -102,7 +102,6 @@ class StreamQueue(Queue):
         "groups",
         "offsets",
         "sequences",
-        "watchers",
     )
 
     def __init__(
@@ -136,7 +135,6 @@ class StreamQueue(Queue):
         self.sequences = Tracks(self, virtual_host.durability, RecordKind.STREAM_SEQUENCE)
         self.offsets = Tracks(self, virtual_host.durability, RecordKind.STREAM_OFFSET)
         self.groups: dict[str, StreamGroup] = {}  # of consumers of which one alone is active, by their name
-        self.watchers: dict[Callable[[], None], None] = {}  # called when the stream is gone
         self._retention_timer = HeadTimer(virtual_host.timers, self._drop_surplus)
 
     @classmethod
@@ -290,6 +288,15 @@ class StreamQueue(Queue):
         if not prefetch_count or has_channel_prefetch:
             name = f"stream {self}" if names_type else f"'{self}'"
             raise precondition_failed(f"consumer prefetch count is not set for {name}")
+        return self._add_reading(tag, deliveries, no_ack, exclusive, prefetch_count, arguments)
+
+    def add_credited_consumer(self, tag: str, deliveries: Deliveries, *, no_ack: bool, arguments: Table) -> Consumer:
+        return self._add_reading(tag, deliveries, no_ack, False, 0, arguments)
+
+    def _add_reading(
+        self, tag: str, deliveries: Deliveries, no_ack: bool, exclusive: bool, prefetch_count: int, arguments: Table
+    ) -> Consumer:
+        """Start a consumer that gets messages, from the place on that its arguments name."""
         start = stream_start(str(self), arguments, self.virtual_host.clock.wall_ms())
         wanted = stream_filter(str(self), arguments)
         consumer = super().add_consumer(
@@ -298,13 +305,17 @@ class StreamQueue(Queue):
             no_ack=no_ack,
             exclusive=exclusive,
             prefetch_count=prefetch_count,
-            has_channel_prefetch=has_channel_prefetch,
+            has_channel_prefetch=False,
             arguments=arguments,
         )
         offset = self.offset_of(start)
         host = self.virtual_host
         self._begin(StreamReader(self._log, consumer, offset, wanted, host.paging, self._take_turn, host.entry_forms))
         return consumer
+
+    def available_to(self, consumer: Consumer) -> int:
+        reader = self._readers.get(consumer)
+        return 0 if reader is None else max(0, self._log.end_offset - reader.next_offset)
 
     def add_chunk_consumer(
         self,
@@ -469,9 +480,6 @@ class StreamQueue(Queue):
         super().close()
         self.sequences.clear()
         self.offsets.clear()
-        watchers, self.watchers = self.watchers, {}
-        for watcher in watchers:
-            watcher()
 
 
 class ReturningNowhere(Returning):

@@ -196,7 +196,8 @@ class StreamReader(EntryReader):
                 return handled
             message = self.take()
             if message is not None:
-                queue.unacknowledged_count += 1
+                if not consumer.no_ack:
+                    queue.unacknowledged_count += 1
                 consumer.deliveries.deliver(consumer, message, queue.header_to_deliver(message))
             elif self._was_step:
                 self._was_step = False

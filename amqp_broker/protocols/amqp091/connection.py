@@ -308,20 +308,19 @@ class Connection(Link):
 
     def _update_secret(self, secret: str) -> None:
         """The client has renewed its credentials: look again what it may do (RabbitMQ docs, "OAuth 2")."""
-        if self.client.user.expires_wall_ms is not None:
-            try:
-                self.client.user = self.login.renewed(secret.encode("utf-8", "surrogateescape"))
-            except Refused as refused:
-                text = "New secret was refused by one of the backends"
-                raise AmqpError(ReplyCode.NOT_ALLOWED, text, detail=str(refused)) from None
-            self.watch_expiry()
-        self.client.check_access()
+        try:
+            self.renew(secret.encode("utf-8", "surrogateescape"))
+        except Refused as refused:
+            text = "New secret was refused by one of the backends"
+            raise AmqpError(ReplyCode.NOT_ALLOWED, text, detail=str(refused)) from None
+        self.send_method(0, methods.Connection.UpdateSecretOk())
+
+    def permissions_changed(self) -> None:
+        super().permissions_changed()
         if self.client.is_judged:
-            self.client.forget_allowed()
             self.remembered.begin_version(self.virtual_host.lookup_version)
         for channel in self.channels.values():
             channel.consuming.cancel_refused()
-        self.send_method(0, methods.Connection.UpdateSecretOk())
 
     def _move(self, event: ConnectionEvent) -> None:
         self.state = CONNECTION_TRANSITIONS[self.state][event]

@@ -6,6 +6,7 @@ and no address at all; what is none of these is read as version 1, whose queues 
 
 from __future__ import annotations
 
+import re
 from typing import Final
 from urllib.parse import quote, unquote_to_bytes
 
@@ -17,6 +18,9 @@ TOPIC_EXCHANGE: Final = "amq.topic"
 DEFAULT_EXCHANGE_NAMES: Final = ("", "amq.default")
 QUEUES: Final = "/queues/"
 EXCHANGES: Final = "/exchanges/"
+_PART: Final = re.compile(
+    r"(?:[!$&'()*+,.0-9:;=@A-Z_a-z~-]|%[0-9A-Fa-f]{2})*"
+)  # a segment of a URI's path (RFC 3986, 3.3)
 
 
 class Node:
@@ -89,16 +93,11 @@ def source_of(address: str | None) -> Node:
 
 
 def _decoded(address: str, part: str) -> str:
-    """A part of an address, whose percent signs are undone."""
-    if "/" in part:
+    """A part of an address, whose percent signs are undone; what has to be encoded must be."""
+    if _PART.fullmatch(part) is None:
         raise _bad(address)
     if "%" not in part:
         return _checked(address, part)
-    for position, character in enumerate(part):
-        if character == "%":
-            digits = part[position + 1 : position + 3]
-            if len(digits) != 2 or any(digit not in "0123456789abcdefABCDEF" for digit in digits):
-                raise _bad(address)
     try:
         return _checked(address, unquote_to_bytes(part).decode())
     except UnicodeDecodeError:

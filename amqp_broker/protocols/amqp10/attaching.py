@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from amqp_broker.broker.queues.base import Queue
 from amqp_broker.protocols.amqp10.addresses import Node, source_of, target_of
-from amqp_broker.protocols.amqp10.compound import Map
+from amqp_broker.protocols.amqp10.compound import Array, Described, Map
 from amqp_broker.protocols.amqp10.encoding import symbols
-from amqp_broker.protocols.amqp10.errors import INVALID_FIELD, ProtocolError, not_implemented
+from amqp_broker.protocols.amqp10.errors import INVALID_FIELD, NOT_IMPLEMENTED, ProtocolError, not_implemented
 from amqp_broker.protocols.amqp10.incoming import IncomingLink, PublishingLink
 from amqp_broker.protocols.amqp10.management import Management
 from amqp_broker.protocols.amqp10.management_links import ADDRESS, AnswersLink, RequestsLink
@@ -29,6 +29,7 @@ from amqp_broker.protocols.amqp10.performatives import (
     performative,
 )
 from amqp_broker.protocols.amqp10.typed import UByte, UInt, ULong
+from amqp_broker.protocols.amqp10.values import to_field
 from amqp_broker.wire.table import Table
 
 if TYPE_CHECKING:
@@ -41,6 +42,9 @@ DYNAMIC: Final = 4
 FILTER: Final = 7
 DEFAULT_OUTCOME: Final = 8
 OUTCOMES: Final = 9
+OFFSET_FILTER: Final = "rabbitmq:stream-offset-spec"  # what a source may be filtered by
+VALUES_FILTER: Final = "rabbitmq:stream-filter"
+UNFILTERED_FILTER: Final = "rabbitmq:stream-match-unfiltered"
 OUTCOME_NAMES: Final = ("amqp:accepted:list", "amqp:rejected:list", "amqp:released:list", "amqp:modified:list")
 
 
@@ -74,9 +78,8 @@ class Attaching:
             self._declare(node.queue, target)
         if node.exchange is not None:
             self._host.ingress.exchange_for(self._client, node.exchange, node.routing_key or "")
-        if node.must_exist:
-            self._host.queue(node.queue)
-        link = PublishingLink(self._session, handle, fields.number(9) or 0, node)
+        queue = self._host.queue(node.queue) if node.must_exist else self._host.queues.get(node.queue)
+        link = PublishingLink(self._session, handle, fields.number(9) or 0, fields.number(3), node, queue)
         self._answer(fields, handle, is_sender=False, source=fields.value(5), target=fields.value(6))
         return link
 
@@ -104,20 +107,13 @@ class Attaching:
         queue = self._queue_of(source_of(source.text(SOURCE_ADDRESS)), source)
         self._client.check_read("queue", queue.name)
         queue.check_access(self._client)
-        consumer = queue.add_consumer(
-            f"ctag-{link.handle}",
-            link,
-            no_ack=link.is_settled,
-            exclusive=False,
-            prefetch_count=0,
-            has_channel_prefetch=False,
-            arguments=_arguments(fields, source),
+        link.consumer = queue.add_credited_consumer(
+            f"ctag-{link.handle}", link, no_ack=link.is_settled, arguments=_arguments(fields, source)
         )
-        consumer.prefetch_count = 0  # the link's credit is all that counts
-        link.consumer = consumer
         told = list(source.items) + [None] * (OUTCOMES + 1 - len(source.items))
         told[DEFAULT_OUTCOME] = composite(RELEASED, [])
-        told[OUTCOMES] = symbols(*OUTCOME_NAMES)
+        if told[OUTCOMES] is None:
+            told[OUTCOMES] = symbols(*OUTCOME_NAMES)
         self._answer(fields, link.handle, is_sender=True, source=composite(source.code, told), target=fields.value(6))
 
     def _answer(self, fields: Fields, handle: int, *, is_sender: bool, source: Any, target: Any) -> None:
@@ -150,7 +146,8 @@ class Attaching:
 
     def _requests(self, fields: Fields, handle: int) -> IncomingLink:
         settings = self._connection.broker.settings
-        management = Management(self._host, self._client, settings.node_name or settings.cluster_name)
+        node = settings.node_name or settings.cluster_name
+        management = Management(self._host, self._client, node, self._connection.renew)
         name = fields.text(0) or ""
         link = RequestsLink(self._session, handle, fields.number(9) or 0, name, management)
         self._forget_stopped()
@@ -221,12 +218,37 @@ def _check(fields: Fields) -> None:
         raise not_implemented("Link recovery")
     if fields.number(4) == SECOND and fields.number(3) != SETTLED:
         raise not_implemented("rcv-settle-mode second")
+    source = fields.composite(5)
+    outcomes = None if source is None else source.value(OUTCOMES)
+    if outcomes is not None:
+        names = outcomes.items if isinstance(outcomes, Array) else [outcomes]
+        others = [str(name) for name in names if name not in OUTCOME_NAMES]
+        if others:
+            raise ProtocolError(NOT_IMPLEMENTED, f"Outcomes not supported: {', '.join(others)[:255]}")
 
 
 def _arguments(fields: Fields, source: Fields) -> Table:
     """The arguments of the consumer that an attach asks for."""
     arguments: Table = {}
     priority = fields.map(13).get("rabbitmq:priority")
-    if isinstance(priority, int) and not isinstance(priority, bool):
+    if _is_number(priority):
         arguments["x-priority"] = int(priority)
+    for name, value in _filters(source):
+        if name == OFFSET_FILTER and (isinstance(value, str) or _is_number(value)):
+            arguments["x-stream-offset"] = to_field(value)
+        elif name == VALUES_FILTER and isinstance(value, (str, list)):
+            values = value if isinstance(value, list) else [value]
+            arguments["x-stream-filter"] = [to_field(one) for one in values if type(one) is str]
+        elif name == UNFILTERED_FILTER and isinstance(value, bool):
+            arguments["x-stream-match-unfiltered"] = value
     return arguments
+
+
+def _filters(source: Fields) -> list[tuple[Any, Any]]:
+    """The filters of a source, each with its value, which should be described and need not."""
+    filters = source.map(FILTER).pairs
+    return [(name, value.value if isinstance(value, Described) else value) for name, value in filters]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

@@ -44,7 +44,7 @@ from amqp_broker.protocols.amqp10.frames import (
     FrameSplitter,
     encode_frame,
 )
-from amqp_broker.protocols.amqp10.handshake import ANONYMOUS, authenticate, enter, idle_ms_of, open_answer
+from amqp_broker.protocols.amqp10.handshake import authenticate, enter, idle_ms_of, open_answer
 from amqp_broker.protocols.amqp10.inspection import connection_info
 from amqp_broker.protocols.amqp10.performatives import (
     BEGIN,
@@ -178,21 +178,23 @@ class Connection(ConnectionContext):
     def _refuse(self, channel: int, error: ProtocolError) -> None:
         """End what an error ends."""
         self.has_cost(ERROR_EFFORT)
-        session = self.sessions.get(channel)
-        if error.scope is Scope.CONNECTION or session is None:
+        if error.scope is Scope.CONNECTION or channel not in self.sessions:
             self.fail(error)
         else:
-            self._log("session error", error)
-            self._ended_channels.add(channel)
-            self._end_session(session, error)
+            self.fail_session(channel, error)
+
+    def fail_session(self, channel: int, error: ProtocolError) -> None:
+        self._log("session error", error)
+        self._ended_channels.add(channel)
+        self._end_session(self.sessions[channel], error)
 
     # --- the handshake
 
     def _handle_header(self, header: bytes) -> None:
         if self._step is Step.HEADER and header == SASL_HEADER:
             self._step = Step.SASL
-            names = (*self.login.mechanisms, ANONYMOUS)
-            self.output.send(SASL_HEADER + encode_frame(SASL, 0, sasl_mechanisms(names)))
+            names = sasl_mechanisms(self.login.mechanisms_with_anonymous)
+            self.output.send(SASL_HEADER + encode_frame(SASL, 0, names))
         elif self._step is Step.AUTHENTICATED and header == AMQP_HEADER:
             self._step = Step.OPENING
             self.output.send(AMQP_HEADER)
@@ -245,6 +247,11 @@ class Connection(ConnectionContext):
             self.heartbeats.say(HEARTBEAT, self.idle_ms // 3)
         if silence_ms_max:
             self.heartbeats.expect(silence_ms_max, LOOKS_FOR_SILENCE, self._was_silent)
+
+    def permissions_changed(self) -> None:
+        super().permissions_changed()
+        for session in self.sessions.values():
+            session.look_up_again()
 
     def _was_silent(self) -> None:
         text = "no frame received from client within idle timeout threshold"

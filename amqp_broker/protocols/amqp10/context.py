@@ -59,6 +59,10 @@ class ConnectionContext(ClientConnection):
         """Tell the client what is wrong, and end the connection."""
         raise NotImplementedError
 
+    def fail_session(self, channel: int, error: ProtocolError) -> None:
+        """Tell the client what is wrong, and end the session on this channel."""
+        raise NotImplementedError
+
 
 class SessionContext:
     """A session, as its links see it. To those who look on it is a channel.
@@ -110,4 +114,8 @@ class SessionContext:
 
     def detach_link(self, handle: int, error: ProtocolError) -> None:
         """End one of its links with an error."""
+        raise NotImplementedError
+
+    def fail(self, error: ProtocolError) -> None:
+        """End it with an error, if it has not ended."""
         raise NotImplementedError

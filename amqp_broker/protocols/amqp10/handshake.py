@@ -25,19 +25,18 @@ from amqp_broker.protocols.amqp10.errors import (
 )
 from amqp_broker.protocols.amqp10.performatives import Fields, open_performative
 from amqp_broker.protocols.amqp10.typed import Symbol
-from amqp_broker.session.login import Login, Refusal, Refused
+from amqp_broker.session.login import ANONYMOUS, Login, Refusal, Refused
 
 if TYPE_CHECKING:
     from amqp_broker.broker.broker import Broker
     from amqp_broker.settings import Settings
 
-ANONYMOUS: Final = "ANONYMOUS"
 VIRTUAL_HOST_PREFIX: Final = "vhost:"
 IDLE_MS_MIN: Final = 1_000  # of a client that wants to hear something
 
 
 def authenticate(login: Login, mechanism: str, response: bytes) -> None:
-    """Find out who a client is; an anonymous one is ``guest``.
+    """Find out who a client is.
 
     Raises:
         Refused: it is nobody that may log in from there.

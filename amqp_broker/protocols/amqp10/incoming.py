@@ -24,6 +24,7 @@ from amqp_broker.protocols.amqp10.errors import (
     MESSAGE_SIZE_EXCEEDED,
     NOT_FOUND,
     PRECONDITION_FAILED,
+    RESOURCE_DELETED,
     TRANSFER_LIMIT_EXCEEDED,
     UNAUTHORIZED_ACCESS,
     ProtocolError,
@@ -50,6 +51,8 @@ if TYPE_CHECKING:
 
 CREDIT: Final = 1_000  # RabbitMQ's 170 would have a sender wait for each sync of a disk that is not fast
 TARGETS_MAX: Final = 256  # whose route a link remembers
+MODE_NAMES: Final = {0: "unsettled", 1: "settled"}
+WRONG_FLAGS: Final = {0: True, 1: False}  # of transfers, by the link's mode
 IMPERSONATOR: Final = "impersonator"  # the tag of users that may publish in the name of others
 
 
@@ -60,15 +63,19 @@ class IncomingLink:
         session: whose it is.
         handle: its number.
         delivery_count: how many deliveries the client says there were before.
+        settle_mode: whether the client settles what it sends: 0 never, 1 always, 2 or None as it likes.
     """
 
     credit_max = CREDIT
 
-    def __init__(self, session: SessionContext, handle: int, delivery_count: int) -> None:
+    def __init__(
+        self, session: SessionContext, handle: int, delivery_count: int, settle_mode: int | None = None
+    ) -> None:
         self.session = session
         self.handle = handle
         self.unconfirmed_count = 0
         self._delivery_count = delivery_count
+        self._settle_mode = settle_mode
         self._credit = 0
         self._parts: list[bytes] = []  # of the delivery that has begun
         self._part_bytes = 0
@@ -114,6 +121,9 @@ class IncomingLink:
             self._parts.append(payload)
             self._part_bytes += len(payload)
             return
+        if self._settle_mode in WRONG_FLAGS and WRONG_FLAGS[self._settle_mode] is self._is_settled:
+            text = f"sender settle mode is '{MODE_NAMES[self._settle_mode]}' but transfer settled flag is interpreted"
+            raise ProtocolError(FRAMING_ERROR, f"{text} as being '{str(self._is_settled).lower()}'")
         if self._parts:
             payload = b"".join([*self._parts, payload])
         self.session.connection.throttle.has_published = True
@@ -144,6 +154,9 @@ class IncomingLink:
         """Take a whole message; raises as ``transfer`` does."""
         raise NotImplementedError
 
+    def forget_targets(self) -> None:
+        """What the client may do has changed."""
+
     def stop(self) -> None:
         """The link has ended."""
 
@@ -167,11 +180,23 @@ class PublishingLink(IncomingLink):
 
     Args:
         node: what its target's address stands for.
+        queue: that the address names, if it names one: the link goes with it.
     """
 
-    def __init__(self, session: SessionContext, handle: int, delivery_count: int, node: Node) -> None:
-        super().__init__(session, handle, delivery_count)
+    def __init__(
+        self,
+        session: SessionContext,
+        handle: int,
+        delivery_count: int,
+        settle_mode: int | None,
+        node: Node,
+        queue: Queue | None,
+    ) -> None:
+        super().__init__(session, handle, delivery_count, settle_mode)
         self._node = node
+        self._queue = queue
+        if queue is not None:
+            queue.watch(self._detach)
         self._host = session.connection.virtual_host
         self._targets: dict[tuple[str, str], Target] = {}
         self._targets_version = -1
@@ -210,6 +235,19 @@ class PublishingLink(IncomingLink):
         else:
             self.unconfirmed_count += 1
             session.confirm_later(delivery_id, self, outcome)
+
+    def forget_targets(self) -> None:
+        self._targets.clear()
+
+    def _detach(self) -> None:
+        """The queue that the target names has gone."""
+        queue, self._queue = self._queue, None
+        self.session.detach_link(self.handle, ProtocolError(RESOURCE_DELETED, f"{queue} was deleted"))
+
+    def stop(self) -> None:
+        if self._queue is not None:
+            self._queue.unwatch(self._detach)
+            self._queue = None
 
     def _refuse(self, error: ProtocolError, delivery_id: int, is_settled: bool) -> None:
         """There is nowhere for a message to go.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, unquote
 
@@ -16,8 +17,10 @@ from amqp_broker.broker.queues.base import Queue
 from amqp_broker.errors import AmqpError, ReplyCode
 from amqp_broker.protocols.amqp10.addresses import quote_name
 from amqp_broker.protocols.amqp10.compound import Array, Map
+from amqp_broker.protocols.amqp10.errors import UNAUTHORIZED_ACCESS, ProtocolError, Scope
 from amqp_broker.protocols.amqp10.typed import UInt, ULong
 from amqp_broker.protocols.amqp10.values import map_of, table_of
+from amqp_broker.session.login import Refused
 from amqp_broker.wire.table import Table, encode_table
 
 if TYPE_CHECKING:
@@ -63,12 +66,14 @@ class Management:
         virtual_host: where.
         client: who asks.
         node: the name of the node that has all queues.
+        renew: is handed a new token of the client's.
     """
 
-    def __init__(self, virtual_host: VirtualHost, client: Client, node: str) -> None:
+    def __init__(self, virtual_host: VirtualHost, client: Client, node: str, renew: Callable[[bytes], None]) -> None:
         self._host = virtual_host
         self._client = client
         self._node = node
+        self._renew = renew
 
     def answer(self, method: str, target: str, body: Any) -> Answer:
         """Do what a request asks for.
@@ -79,7 +84,8 @@ class Management:
             body: the value that came with it.
 
         Raises:
-            QueueBusy: it cannot be done yet.
+            QueueBusy, NotDecidedYet: it cannot be done yet.
+            ProtocolError: a new token was refused.
         """
         try:
             return self._answer(method, target, body)
@@ -115,7 +121,22 @@ class Management:
                 return Answer(200, self._bindings(dict(parse_qsl(query, keep_blank_values=True))))
             if count == 2 and method == "DELETE":
                 return self._unbind(parts[1])
+        if parts == ["auth", "tokens"] and method == "PUT":
+            return self._renew_token(body)
         raise Refusal(400, f"there is no {method[:20]} {path[:255]}")
+
+    # --- the client
+
+    def _renew_token(self, body: Any) -> Answer:
+        """Go on with another token; without that the connection ends when the one it has expires."""
+        if type(body) is not bytes:
+            raise Refusal(400, "the body of this request is binary")
+        try:
+            self._renew(body)
+        except (Refused, AmqpError) as refused:
+            text = f"credential update failed: {refused}"
+            raise ProtocolError(UNAUTHORIZED_ACCESS, text, Scope.CONNECTION) from refused
+        return Answer(204)
 
     # --- queues
 

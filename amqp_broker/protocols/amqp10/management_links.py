@@ -112,6 +112,9 @@ class RequestsLink(IncomingLink):
             except NotDecidedYet as undecided:
                 self.session.connection.verdict_on(undecided)(self._go_on)
                 return
+            except ProtocolError as refused:
+                self.session.connection.fail(refused)
+                return
             self._requests.popleft()
             self._send(request, answer)
 

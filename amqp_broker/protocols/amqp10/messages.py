@@ -28,7 +28,14 @@ TYPE: Final = "amqp-1.0"  # of a message whose body is encoded in AMQP 1.0
 MESSAGE_ID_HEADER: Final = "x-message-id"
 CORRELATION_ID_HEADER: Final = "x-correlation-id"
 DEATHS_HEADER: Final = "x-death"
-INTERNAL_HEADERS: Final = frozenset({SECTIONS_HEADER, DEATHS_HEADER, MESSAGE_ID_HEADER, CORRELATION_ID_HEADER})
+OFFSET_ANNOTATION: Final = "x-stream-offset"
+DELIVERY_COUNT_ANNOTATION: Final = "x-delivery-count"
+FAILED_HEADER: Final = "x-amqp-1.0-delivery-count"  # of a message whose delivery has failed, as a client said
+FAILED_MAX: Final = 0xFFFF_FFFF
+INTERNAL_HEADERS: Final = frozenset(
+    {SECTIONS_HEADER, FAILED_HEADER, DEATHS_HEADER, MESSAGE_ID_HEADER, CORRELATION_ID_HEADER}
+)
+INTERNAL_ANNOTATIONS: Final = INTERNAL_HEADERS | {"x-exchange", "x-routing-key", "x-opt-deaths"}
 SHORT_STRING_BYTES_MAX: Final = 255
 PERSISTENT: Final = 2
 REMEMBERED_MAX: Final = 256
@@ -75,35 +82,61 @@ class Outgoing:
 
     Args:
         fields: durable, priority and ttl of the header section.
-        prefix: the sections between that and the body.
+        is_first: whether nobody has had it before, as far as its headers say.
+        failed_count: how often a client has said that it could not be delivered.
+        annotations: of the message.
+        bare: the sections between these and the body.
         is_data: whether the body goes into data sections; else it is sections.
         data_sizes: of each of these, where there is more than one.
         footer: the section behind them.
     """
 
-    __slots__ = ("_again", "_fields", "_first", "data_sizes", "footer", "is_data", "prefix")
+    __slots__ = ("_again", "_annotations", "_bare", "_first", "data_sizes", "footer", "is_data", "prefix")
 
-    def __init__(self, fields: list[Any], prefix: bytes, is_data: bool, data_sizes: list[int], footer: bytes) -> None:
-        self._fields = fields
-        self._first = _header_section(fields, True, 0)
-        self._again = _header_section(fields, False, 0)
-        self.prefix = prefix
+    def __init__(
+        self,
+        fields: list[Any],
+        is_first: bool,
+        failed_count: int,
+        annotations: Map,
+        bare: bytes,
+        is_data: bool,
+        data_sizes: list[int],
+        footer: bytes,
+    ) -> None:
+        self._first = _header_section(fields, is_first, failed_count)
+        self._again = _header_section(fields, False, failed_count)
+        self._annotations = annotations
+        self._bare = bare
+        self.prefix = self._prefix(annotations)
         self.is_data = is_data
         self.data_sizes = data_sizes
         self.footer = footer
 
-    def encode(self, message: Message) -> bytes:
-        """The whole message."""
+    def _prefix(self, annotations: Map) -> bytes:
+        return encode(Described(ULong(sections.MESSAGE_ANNOTATIONS), annotations)) + self._bare
+
+    def _with(self, name: str, number: int) -> bytes:
+        """The sections before the body with one annotation more, which each message has of its own."""
+        pairs = [pair for pair in self._annotations.pairs if pair[0] != name]
+        return self._prefix(Map([*pairs, (Symbol(name), number)]))
+
+    def encode(self, message: Message, *, has_offset: bool = False) -> bytes:
+        """The whole message.
+
+        Args:
+            has_offset: whether its place is told, as that of an entry of a stream.
+        """
+        prefix = self._with(OFFSET_ANNOTATION, message.position) if has_offset else self.prefix
         if message.delivery_count:
-            head = _header_section(self._fields, not message.redelivered, message.delivery_count)
-        else:
-            head = self._again if message.redelivered else self._first
+            prefix = self._with(DELIVERY_COUNT_ANNOTATION, message.delivery_count)
+        head = self._again if message.redelivered else self._first
         body = message.body
         if not self.is_data:
-            return head + self.prefix + body
+            return head + prefix + body
         if not self.data_sizes:
-            return b"%b%b%b%b%b" % (head, self.prefix, encode_data(body), body, self.footer)
-        parts = [head, self.prefix]
+            return b"%b%b%b%b%b" % (head, prefix, encode_data(body), body, self.footer)
+        parts = [head, prefix]
         start = 0
         for size in self.data_sizes:
             part = body[start : start + size]
@@ -234,10 +267,16 @@ def _read_header(fields: Properties, section: bytes, annotations: Map) -> None:
     if durable is None:
         durable = annotations.get("x-basic-delivery-mode") != 1
     fields.delivery_mode = PERSISTENT if durable is True else None
+    if priority is None:
+        priority = annotations.get("x-basic-priority")
     if isinstance(priority, int) and 0 <= priority <= 255:
         fields.priority = int(priority)
     if isinstance(ttl_ms, int) and ttl_ms >= 0:
         fields.expiration = str(min(int(ttl_ms), EXPIRATION_MS_MAX))
+    elif ttl_ms is None:
+        expiration = annotations.get("x-basic-expiration")
+        if isinstance(expiration, str) and expiration.isascii() and expiration.isdigit():
+            fields.expiration = str(min(int(expiration[:DIGITS_MAX]), EXPIRATION_MS_MAX))
 
 
 def _read_properties(fields: Properties, headers: Table, items: list[Any]) -> None:
@@ -298,7 +337,7 @@ def _read_annotations(headers: Table, annotations: Map) -> None:
             copies = to_field(value)
             if isinstance(copies, list):
                 headers["CC"] = copies
-        elif key not in INTERNAL_HEADERS and not key.startswith(("x-basic-", "x-opt-")):
+        elif key not in INTERNAL_ANNOTATIONS and not key.startswith("x-basic-"):
             headers["".join((key, ""))] = to_field(value)
 
 
@@ -323,8 +362,35 @@ def outgoing_of(header: bytes, address: Address) -> Outgoing:
     else:
         annotations, bare, sizes, footer = _new_annotations(fields), _new_bare(fields), [], b""
     said = _with_ours(annotations, headers, address)
-    is_data = fields.type != TYPE
-    return Outgoing(head, encode(Described(ULong(sections.MESSAGE_ANNOTATIONS), said)) + bare, is_data, sizes, footer)
+    failed = headers.get(FAILED_HEADER)
+    failed_count = int(failed) if isinstance(failed, int) and 0 <= failed <= FAILED_MAX else 0
+    is_first = not failed_count and DEATHS_HEADER not in headers
+    return Outgoing(head, is_first, failed_count, said, bare, fields.type != TYPE, sizes, footer)
+
+
+def annotated(header: bytes, body_bytes: int, annotations: Map, *, has_failed: bool) -> bytes:
+    """The content header of a message that a client gives back, having said something of it (the outcome modified).
+
+    Args:
+        header: what it had.
+        annotations: that take the place of those of the same name, or come to them.
+        has_failed: whether that counts as a delivery that has failed.
+    """
+    fields = decode_properties(header)
+    headers: Table = dict(fields.headers or {})
+    if has_failed:
+        before = headers.get(FAILED_HEADER)
+        headers[FAILED_HEADER] = min(int(before), FAILED_MAX - 1) + 1 if isinstance(before, int) else 1
+    pairs = [pair for pair in annotations.pairs if isinstance(pair[0], Symbol) and pair[0].startswith("x-")]
+    kept = headers.get(SECTIONS_HEADER)
+    if isinstance(kept, bytes) and pairs:
+        found = _unkept(kept)
+        said = [pair for pair in _map_of(found.annotations).pairs if annotations.get(pair[0]) is None]
+        found.annotations = encode(Described(ULong(sections.MESSAGE_ANNOTATIONS), Map(said + pairs)))
+        headers[SECTIONS_HEADER] = _kept(found)
+    _read_annotations(headers, Map(pairs))
+    fields.headers = headers or None
+    return encode_content_header(body_bytes, fields)
 
 
 def _unkept(kept: bytes) -> Sections:

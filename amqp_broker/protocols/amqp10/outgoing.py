@@ -6,7 +6,7 @@ that is left when the queue has nothing more is used up at once (AMQP 1.0, 2.6.7
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 from amqp_broker.broker.counters import AMQP10, Counts
@@ -16,7 +16,12 @@ from amqp_broker.broker.observer import Settlement
 from amqp_broker.broker.queues.base import Queue
 from amqp_broker.broker.queues.consumers import Consumer, Deliveries
 from amqp_broker.broker.queues.unacknowledged import Unacknowledged
-from amqp_broker.protocols.amqp10.errors import RESOURCE_DELETED, ProtocolError
+from amqp_broker.protocols.amqp10.errors import (
+    MESSAGE_SIZE_EXCEEDED,
+    RESOURCE_DELETED,
+    UNAUTHORIZED_ACCESS,
+    ProtocolError,
+)
 from amqp_broker.protocols.amqp10.performatives import Fields
 
 if TYPE_CHECKING:
@@ -76,6 +81,9 @@ class OutgoingLink:
     def update_room(self) -> None:
         """Whether the session has room may have changed."""
 
+    def check_read(self) -> None:
+        """What the client may do has changed: end the link where it is not allowed any more."""
+
     def stop(self) -> None:
         """The link has ended."""
 
@@ -111,10 +119,7 @@ class ConsumingLink(OutgoingLink, Deliveries):
     def deliver(self, consumer: Consumer, message: Message, header: bytes) -> None:
         """Send a message (called by its queue)."""
         session, queue = self.session, consumer.queue
-        payload = self._translations.outgoing(message).encode(message)
-        if self._message_bytes_max and len(payload) > self._message_bytes_max:
-            self._refuse(queue, message)
-            return
+        payload = self._translations.outgoing(message).encode(message, has_offset=queue.is_log)
         delivery_id = session.next_delivery_id()
         if self.is_settled:
             self._counts.delivered_no_ack += 1
@@ -125,6 +130,9 @@ class ConsumingLink(OutgoingLink, Deliveries):
             consumer.unacknowledged_count += 1
             self._counts.delivered += 1
             consumer.counts.delivered += 1
+        if self._message_bytes_max and len(payload) > self._message_bytes_max:
+            self._refuse(len(payload))
+            return
         if message.redelivered:
             self._counts.redelivered += 1
             consumer.counts.redelivered += 1
@@ -137,10 +145,19 @@ class ConsumingLink(OutgoingLink, Deliveries):
         if self._observers.present:
             self._observers.delivered(session.channel, queue, message, consumer, no_ack=self.is_settled)
 
-    def _refuse(self, queue: Queue, message: Message) -> None:
-        """The client takes no message of this size: it dies, as with RabbitMQ."""
-        if not self.is_settled:
-            queue.reject([message])
+    def _refuse(self, size: int) -> None:
+        """A message is larger than the client takes: that ends the session, and the message goes back.
+
+        Not at once: the queue is about to deliver.
+        """
+        self._is_stopped = True
+        self.has_room = False
+        text = f"message size ({size} bytes) > maximum message size ({self._message_bytes_max} bytes)"
+        self.session.connection.broker.works.begin(self._end(ProtocolError(MESSAGE_SIZE_EXCEEDED, text)))
+
+    def _end(self, error: ProtocolError) -> Iterator[None]:
+        yield
+        self.session.fail(error)
 
     # --- credit
 
@@ -162,9 +179,7 @@ class ConsumingLink(OutgoingLink, Deliveries):
         consumer = self.consumer
         if consumer is not None and self.credit > 0 and consumer in consumer.queue.consumers:
             queue = consumer.queue
-            active = queue.consumers.active
-            is_on_its_way = queue.ready_count > 0 and (active is None or active is consumer)
-            if queue.is_changed or is_on_its_way:
+            if queue.is_changed or queue.available_to(consumer):
                 queue.wait(self._drain)
                 return
         self._drained()
@@ -177,7 +192,7 @@ class ConsumingLink(OutgoingLink, Deliveries):
 
     def _tell(self, drain: bool) -> None:
         consumer = self.consumer
-        available = min(consumer.queue.ready_count, AVAILABLE_MAX) if consumer is not None else 0
+        available = min(consumer.queue.available_to(consumer), AVAILABLE_MAX) if consumer is not None else 0
         self.session.send_flow(self.handle, self.delivery_count, self.credit, available=available, drain=drain)
 
     def update_room(self) -> None:
@@ -209,6 +224,12 @@ class ConsumingLink(OutgoingLink, Deliveries):
             self._observers.settled(self.session.channel, queue, messages, settlement)
 
     # --- for the queue, and those who look on
+
+    def check_read(self) -> None:
+        consumer = self.consumer
+        if consumer is not None and not self.session.connection.client.may_read("queue", consumer.queue.name):
+            text = f"read access to {consumer.queue} refused for user '{self.session.connection.user_name}'"
+            self.session.detach_link(self.handle, ProtocolError(UNAUTHORIZED_ACCESS, text))
 
     def consumer_cancelled(self, consumer: Consumer) -> None:
         """The queue has gone."""

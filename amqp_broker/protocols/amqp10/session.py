@@ -30,6 +30,7 @@ from amqp_broker.protocols.amqp10.errors import (
 from amqp_broker.protocols.amqp10.frames import AMQP, FRAME_HEADER_BYTES, encode_frame
 from amqp_broker.protocols.amqp10.incoming import IncomingLink
 from amqp_broker.protocols.amqp10.inspection import channel_info
+from amqp_broker.protocols.amqp10.messages import annotated
 from amqp_broker.protocols.amqp10.outgoing import ConsumingLink, OutgoingLink
 from amqp_broker.protocols.amqp10.performatives import (
     ACCEPTED,
@@ -163,6 +164,9 @@ class Session(SessionContext):
         next_incoming_id = fields.number(0)
         if next_incoming_id is None:
             next_incoming_id = FIRST_OUTGOING_ID
+        elif behind(next_incoming_id, self._next_outgoing_id) > 0:
+            text = f"next-incoming-id from FLOW ({next_incoming_id}) leads next-outgoing-id ({self._next_outgoing_id})"
+            raise ProtocolError(WINDOW_VIOLATION, text)
         self.window = behind((next_incoming_id + fields.needed(1)) & ID_MASK, self._next_outgoing_id)
         self._send_waiting()
         self.update_room()
@@ -221,12 +225,24 @@ class Session(SessionContext):
         if not isinstance(outgoing, ConsumingLink) or not outgoing.unsettled_count:
             return iter(())
         ids = [one for one, delivery in self.unsettled.items() if _link_of(delivery) is outgoing]
-        return self._settle(Settlement.REQUEUED, ids)
+        is_log = self.unsettled[ids[0]].queue.is_log
+        return self._settle(Settlement.ABANDONED if is_log else Settlement.REQUEUED, ids)
 
     def detach_link(self, handle: int, error: ProtocolError) -> None:
         slices = self._take_off(handle)
         self.send(detach_performative(handle, closed=True, error=error))
         self.connection.broker.works.begin(slices)
+
+    def look_up_again(self) -> None:
+        """What the client may do has changed: it is asked anew for each target, and its links get what it may read."""
+        for incoming in self.incoming.values():
+            incoming.forget_targets()
+        for outgoing in list(self.outgoing.values()):
+            outgoing.check_read()
+
+    def fail(self, error: ProtocolError) -> None:
+        if not self._is_stopped:
+            self.connection.fail_session(self.channel_number, error)
 
     # --- settlement of what has gone out
 
@@ -252,10 +268,28 @@ class Session(SessionContext):
         if settlement is Settlement.ACKNOWLEDGED and len(ids) <= self.connection.broker.works.slice_messages:
             self._acknowledge(ids)
             return
+        kept = [one for one in ids if self.unsettled[one].queue.is_log]
+        if kept:  # nothing comes back to a stream, or dies in one
+            self._acknowledge(kept)
+            ids = [one for one in ids if one in self.unsettled]
+        if state is not None and state.code == MODIFIED:
+            self._annotate(ids, state)
         self.connection.has_cost(len(ids))
         work = self.connection.broker.works.begin(self._settle(settlement, ids))
         if not work.is_done:
             raise Unfinished(work)
+
+    def _annotate(self, ids: list[int], modified: Fields) -> None:
+        """The client gives deliveries back with the outcome modified: what it says of them is kept where it can be."""
+        has_failed, annotations = modified.flag(0), modified.map(2)
+        if not has_failed and not annotations.pairs:
+            return
+        for one in ids:
+            delivery = self.unsettled[one]
+            message = delivery.message
+            if delivery.queue.keeps_annotations:
+                header = annotated(message.header, len(message.body), annotations, has_failed=has_failed)
+                delivery.queue.annotate(message, header)
 
     def _named(self, first: int, last: int) -> list[int]:
         """The deliveries from one to another that wait for their settlement, the oldest first."""

@@ -23,7 +23,7 @@ from amqp_broker.wire.table import (
 )
 
 LONG_MAX: Final = 0x7FFF_FFFF_FFFF_FFFF
-UTF8_BYTES_MAX: Final = 255  # a longer string of AMQP 0-9-1 is taken for bytes, as with RabbitMQ
+UTF8_BYTES_MAX: Final = 4_096  # a longer string of AMQP 0-9-1 is taken for bytes, as with RabbitMQ
 
 
 def to_field(value: Any) -> FieldValue:
@@ -38,8 +38,10 @@ def to_field(value: Any) -> FieldValue:
         return Float32(value) if isinstance(value, typed.Float) else float(value)
     if isinstance(value, typed.Uuid):
         return f"urn:uuid:{uuid.UUID(bytes=bytes(value))}"
-    if isinstance(value, bytes):
+    if isinstance(value, typed.Decimal):
         return bytes(value)
+    if isinstance(value, bytes):  # of its strings nobody knows whether they are text
+        return value.decode("utf-8", "surrogateescape")
     if isinstance(value, list):
         return [to_field(item) for item in value]
     if isinstance(value, Array):
@@ -82,7 +84,7 @@ def from_field(value: FieldValue) -> Any:
         return value
     if isinstance(value, str):
         data = value.encode("utf-8", "surrogateescape")
-        if len(data) > UTF8_BYTES_MAX:
+        if len(data) > UTF8_BYTES_MAX or b"\0" in data:
             return data
         try:
             return data.decode()

@@ -19,7 +19,7 @@ from amqp_broker.protocols.mqtt.publishing import check_topic
 from amqp_broker.protocols.mqtt.reasons import MqttError, Reason
 from amqp_broker.protocols.mqtt.subscribing import HIGH, NAME_BYTES_MAX, QUEUE_PREFIX
 from amqp_broker.protocols.mqtt.topics import is_reserved
-from amqp_broker.session.login import ANONYMOUS_PASSWORD, ANONYMOUS_USER, Login, Refusal, Refused
+from amqp_broker.session.login import NOBODY, Login, Refusal, Refused
 
 if TYPE_CHECKING:
     from amqp_broker.broker.broker import Broker
@@ -100,7 +100,10 @@ def _credentials(broker: Broker, packet: Connect) -> tuple[str, str, bytes]:
     if not packet.user_name and not packet.password:  # an empty name is no name: some clients always send one
         if settings.mqtt_allow_anonymous == "off":
             raise MqttError(Reason.BAD_USER_NAME_OR_PASSWORD, "no user name, and mqtt_allow_anonymous is off")
-        return settings.default_virtual_host, ANONYMOUS_USER, ANONYMOUS_PASSWORD
+        if settings.anonymous_login_user == NOBODY:
+            raise MqttError(Reason.BAD_USER_NAME_OR_PASSWORD, "no user name, and anonymous_login_user is none")
+        password = settings.anonymous_login_password.encode("utf-8", "surrogateescape")
+        return settings.default_virtual_host, settings.anonymous_login_user, password
     if packet.user_name is None or packet.password is None:
         raise MqttError(Reason.BAD_USER_NAME_OR_PASSWORD, "a user name without a password, or the reverse")
     virtual_host, colon, user = packet.user_name.rpartition(":")

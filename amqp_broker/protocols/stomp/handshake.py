@@ -15,7 +15,7 @@ from amqp_broker.broker.virtual_host import VirtualHost
 from amqp_broker.errors import AmqpError
 from amqp_broker.protocols.stomp.errors import StompError
 from amqp_broker.protocols.stomp.frames import Frame, Headers
-from amqp_broker.session.login import ANONYMOUS_PASSWORD, ANONYMOUS_USER, Login, Refusal, Refused
+from amqp_broker.session.login import NOBODY, Login, Refusal, Refused
 
 if TYPE_CHECKING:
     from amqp_broker.broker.broker import Broker
@@ -62,9 +62,11 @@ def admit(broker: Broker, login: Login, frame: Frame, *, has_certificate: bool, 
         if "login" not in frame.headers and has_certificate:
             login.authenticate(EXTERNAL, b"")
         else:
-            user = frame.headers.get("login", ANONYMOUS_USER)
-            password = frame.headers.get("passcode", ANONYMOUS_PASSWORD.decode())
+            user = frame.headers.get("login", settings.anonymous_login_user)
+            password = frame.headers.get("passcode", settings.anonymous_login_password)
             login.claimed_name = user
+            if "login" not in frame.headers and user == NOBODY:
+                raise _refused("Access refused without a user name")
             if user in settings.loopback_users and not is_loopback:
                 raise _refused("non-loopback access denied")
             login.authenticate_by_password(user, password.encode("utf-8", "surrogateescape"))

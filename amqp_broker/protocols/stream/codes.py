@@ -82,6 +82,8 @@ ACCESS_REFUSED: Final = 16
 PRECONDITION_FAILED: Final = 17
 PUBLISHER_DOES_NOT_EXIST: Final = 18
 NO_OFFSET: Final = 19
+SASL_CANNOT_CHANGE_MECHANISM: Final = 20
+SASL_CANNOT_CHANGE_USER_NAME: Final = 21
 
 # What is counted of them, by RabbitMQ's names.
 COUNTED: Final = {

@@ -45,6 +45,7 @@ from amqp_broker.protocols.stream.link import Link
 from amqp_broker.protocols.stream.publishing import CUT_FRAME_BYTES_MIN, Publishing, in_pieces
 from amqp_broker.protocols.stream.subscribing import Subscribing
 from amqp_broker.protocols.stream.topology import Topology
+from amqp_broker.session.login import Login
 
 if TYPE_CHECKING:
     from amqp_broker.broker.broker import Broker
@@ -156,6 +157,8 @@ class Connection(Link):
             self.subscribing.store_offset(fields)
         elif key == codes.CONSUMER_UPDATE | codes.ANSWER:
             self.subscribing.consumer_updated(fields)
+        elif key == codes.SASL_AUTHENTICATE:
+            self._authenticate_again(fields)
         elif key == codes.CLOSE:
             self._farewell(fields)
         elif key == codes.CLOSE | codes.ANSWER:
@@ -237,6 +240,40 @@ class Connection(Link):
         self.output.send(answer(codes.SASL_AUTHENTICATE, correlation_id))
         self.output.send(command(codes.TUNE, u32(settings.stream_frame_bytes_max) + u32(settings.heartbeat_s)))
 
+    def _authenticate_again(self, fields: Fields) -> None:
+        """Handle SaslAuthenticate of a client that is in already: it renews its credentials, before they expire."""
+        correlation_id, mechanism, response = fields.u32(), fields.string(), fields.sized_bytes()
+        login, settings, code = Login(self.broker, self.peer), self.broker.settings, codes.OK
+        try:
+            if mechanism != self.mechanism:
+                raise RequestRefused(codes.SASL_CANNOT_CHANGE_MECHANISM)
+            authenticate(login, mechanism, response, is_loopback=self.peer.is_loopback, settings=settings)
+            if login.user_name != self.user_name:
+                raise RequestRefused(codes.SASL_CANNOT_CHANGE_USER_NAME)
+            self.begin_as(login.user)
+            self.permissions_changed()
+        except RequestRefused as refused:
+            code = refused.code
+        login.tell(mechanism, "stream", "" if code == codes.OK else "refused")
+        self.output.send(answer(codes.SASL_AUTHENTICATE, correlation_id, code))
+        if code != codes.OK:
+            self.close_reason = f"new credentials of '{self.user_name}' refused"
+            self.finish()
+
+    def permissions_changed(self) -> None:
+        super().permissions_changed()
+        for stream, watcher in list(self._watched.items()):
+            if not self._may_go_on_with(stream):
+                stream.unwatch(watcher)
+                self._stream_has_gone(stream)
+
+    def _may_go_on_with(self, stream: StreamQueue) -> bool:
+        """Whether the client may still do with a stream what it does."""
+        client, name = self.client, stream.name
+        publishes = any(publisher.stream is stream for publisher in self.publishing.publishers.values())
+        reads = any(one.stream is stream for one in self.subscribing.subscriptions.values())
+        return (not publishes or client.may_write("queue", name)) and (not reads or client.may_read("queue", name))
+
     def _tune(self, fields: Fields) -> None:
         frame_bytes_max, self.heartbeat_s = fields.u32(), min(fields.u32(), 65_535)
         ours = self.broker.settings.stream_frame_bytes_max
@@ -310,7 +347,7 @@ class Connection(Link):
         streams.update(one.stream for one in self.subscribing.subscriptions.values())
         for stream in streams - self._watched.keys():
             watcher = self._watched[stream] = partial(self._stream_has_gone, stream)
-            stream.watchers[watcher] = None
+            stream.watch(watcher)
 
     def _stream_has_gone(self, stream: StreamQueue) -> None:
         """A stream is deleted: the client hears of it if it has publishers or subscriptions there."""
@@ -384,5 +421,5 @@ class Connection(Link):
         self.publishing.stop()
         self.subscribing.stop()
         for stream, watcher in self._watched.items():
-            stream.watchers.pop(watcher, None)
+            stream.unwatch(watcher)
         self._watched.clear()

@@ -6,7 +6,7 @@ Who may log in is found out by ``session/login.py``. Holds nothing that lasts.
 from __future__ import annotations
 
 import platform
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from amqp_broker import __version__
 from amqp_broker.access.client import Client
@@ -15,13 +15,11 @@ from amqp_broker.broker.virtual_host import VirtualHost
 from amqp_broker.errors import AmqpError
 from amqp_broker.protocols.stream import codes
 from amqp_broker.protocols.stream.errors import RequestRefused
-from amqp_broker.session.login import Login, Refusal, Refused
+from amqp_broker.session.login import ANONYMOUS, Login, Refusal, Refused
 
 if TYPE_CHECKING:
     from amqp_broker.access.client import Peer
     from amqp_broker.settings import Settings
-
-ANONYMOUS: Final = "ANONYMOUS"
 
 
 def server_properties(settings: Settings) -> dict[str, str]:
@@ -41,7 +39,7 @@ def server_properties(settings: Settings) -> dict[str, str]:
 def mechanisms(login: Login, settings: Settings) -> tuple[str, ...]:
     """The names of the SASL mechanisms that a client may use."""
     has_anonymous = BEHAVIOURS[settings.behave_like].streams_have_anonymous
-    return (*login.mechanisms, ANONYMOUS) if has_anonymous else login.mechanisms
+    return login.mechanisms_with_anonymous if has_anonymous else login.mechanisms
 
 
 def authenticate(login: Login, mechanism: str, response: bytes, *, is_loopback: bool, settings: Settings) -> None:
