@@ -88,10 +88,12 @@ class QueueCounts(Counts):
     their own, which ``stats`` adds.
     """
 
-    __slots__ = ("_deaths", "_of_others")
+    __slots__ = ("_deaths", "_of_others", "disk_reads", "disk_writes")
 
     def __init__(self) -> None:
         super().__init__()
+        self.disk_reads = 0  # messages that were on the disk only, and came back
+        self.disk_writes = 0  # messages that were kept, or went to the disk only
         self._deaths: dict[tuple[DeathReason, bool], int] | None = None  # most queues know none
         self._of_others: dict[str, Counts] | None = None
 
@@ -115,12 +117,17 @@ class QueueCounts(Counts):
 
     def stats(self) -> dict[str, int]:
         """All of them, by RabbitMQ's names where it has one."""
+        counted = super().stats() if self._of_others is None else self.all().stats()
+        return counted | {"disk_reads": self.disk_reads, "disk_writes": self.disk_writes}
+
+    def all(self) -> Counts:
+        """What clients of all protocols have done."""
         if self._of_others is None:
-            return super().stats()
+            return self
         sums = Counts()
         for part in self.by_protocol().values():
             sums.add_deliveries(part)
-        return sums.stats()
+        return sums
 
     def died(self, reason: DeathReason, count: int, *, has_exchange: bool) -> None:
         """So many messages died in the queue.
@@ -136,6 +143,25 @@ class QueueCounts(Counts):
     def deaths(self) -> dict[tuple[str, bool], int]:
         """The numbers of messages that died, by the reason and whether a dead-letter exchange was named."""
         return {(str(reason), named): count for (reason, named), count in (self._deaths or {}).items()}
+
+
+class DiskCounts:
+    """The sums of what queues have written and read."""
+
+    __slots__ = ("reads", "writes")
+
+    def __init__(self, reads: int = 0, writes: int = 0) -> None:
+        self.reads = reads
+        self.writes = writes
+
+    def add(self, counts: QueueCounts) -> None:
+        """Add what a queue has counted."""
+        self.reads += counts.disk_reads
+        self.writes += counts.disk_writes
+
+    def copy(self) -> DiskCounts:
+        """The same, to be added to apart."""
+        return DiskCounts(self.reads, self.writes)
 
 
 class ChannelCounts(Counts):
@@ -228,16 +254,18 @@ class Death(NamedTuple):
 
 
 class QueueSums:
-    """The sums of what queues have counted, by their type."""
+    """The sums of what queues have counted, by their type but for what concerns the disk."""
 
-    __slots__ = ("deaths", "deliveries")
+    __slots__ = ("deaths", "deliveries", "disk")
 
     def __init__(self) -> None:
+        self.disk = DiskCounts()
         self.deliveries: dict[tuple[str, str], Counts] = {}  # by protocol and type of queue
         self.deaths: dict[Death, int] = {}
 
     def add(self, queue_type: str, counts: QueueCounts) -> None:
         """Add what a queue has counted."""
+        self.disk.add(counts)
         for protocol, part in counts.by_protocol().items():
             self._of(protocol, queue_type).add_deliveries(part)
         for (reason, has_exchange), count in counts.deaths().items():
@@ -250,6 +278,7 @@ class QueueSums:
         for key, counts in self.deliveries.items():
             found.deliveries[key] = Counts()
             found.deliveries[key].add_deliveries(counts)
+        found.disk = self.disk.copy()
         found.deaths.update(self.deaths)
         return found
 

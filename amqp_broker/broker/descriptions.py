@@ -30,6 +30,7 @@ class QueueInfo(TypedDict):
     messages_ready: int
     messages_unacknowledged: int
     message_bytes_ready: int
+    message_bytes_unacknowledged: int
     message_stats: dict[str, int]  # what happened to messages here, ever since it is in memory
 
 

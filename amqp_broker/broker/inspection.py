@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from amqp_broker.broker.counters import ChannelCounts, CountsByProtocol, total
+from amqp_broker.broker.counters import ChannelCounts, CountsByProtocol, DiskCounts, total
 from amqp_broker.broker.descriptions import (
     BindingInfo,
     ChannelInfo,
@@ -320,6 +320,7 @@ def queue_info(queue: Queue) -> QueueInfo:
         messages_ready=queue.ready_count,
         messages_unacknowledged=queue.unacknowledged_count,
         message_bytes_ready=queue.ready_bytes,
+        message_bytes_unacknowledged=queue.unacknowledged_bytes,
         message_stats=queue.counts.stats(),
     )
 
@@ -409,6 +410,14 @@ def counts_of_virtual_host(broker: Broker, virtual_host: VirtualHost) -> Channel
     connections = broker.open_connections.in_virtual_host(virtual_host.name)
     open_ones = (counts for connection in connections for counts in connection.channel_counts())
     return total((virtual_host.counts_of_ended.all(), *open_ones))
+
+
+def disk_counts_of_virtual_host(virtual_host: VirtualHost) -> DiskCounts:
+    """The sums of what the queues of a virtual host have written and read, those that were deleted as well."""
+    sums = virtual_host.disk_counts_of_deleted.copy()
+    for queue in list(virtual_host.queues.values()):
+        sums.add(queue.counts)
+    return sums
 
 
 def counts_of_broker(broker: Broker) -> ChannelCounts:

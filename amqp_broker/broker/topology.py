@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
+from amqp_broker.broker.counters import DiskCounts
 from amqp_broker.broker.exchanges.binding import Binding
 from amqp_broker.broker.exchanges.exchange import Exchange
 from amqp_broker.broker.host import Host
@@ -43,6 +44,7 @@ class Topology(Host):
         super().__init__(shared, name)
         self._shared = shared
         self.churn = shared.churn
+        self.disk_counts_of_deleted = DiskCounts()
         self.queues: dict[str, Queue] = {}
         self.exchanges: dict[str, Exchange] = {}
         self._sources_of: dict[Exchange | Queue, dict[Exchange, None]] = {}  # what is bound to them
@@ -225,6 +227,7 @@ class Topology(Host):
         queue.is_deleted = True
         self.churn.queues_deleted += 1
         self._shared.counts_of_deleted_queues.add(queue.declared.queue_type, queue.counts)
+        self.disk_counts_of_deleted.add(queue.counts)
         if self.queues.get(queue.name) is queue:
             del self.queues[queue.name]
         if queue.owner in self._queues_of:

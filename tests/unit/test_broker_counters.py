@@ -87,6 +87,22 @@ def test_what_goes_out_and_what_clients_say_of_it(broker: MemoryBroker) -> None:
     assert in_all(broker) == expected
 
 
+def test_the_bytes_that_clients_hold_are_those_of_what_is_unacknowledged(broker: MemoryBroker) -> None:
+    channel = Client(broker).open().channel()
+    channel.declare("q")
+    queue = broker.queue("q")
+    for size_bytes in (1, 10, 100, 1_000, 10_000):
+        channel.publish("", "q", b"x" * size_bytes)
+    channel.consume("q")
+    held = [queue.unacknowledged_bytes]
+    for settle in (partial(channel.ack, 1), partial(channel.reject, 2, requeue=False), partial(channel.nack, 3)):
+        settle()
+        held.append(queue.unacknowledged_bytes)
+    assert held == [11_111, 11_110, 11_100, 11_100], "what was put back has gone out again"
+    channel.client.connection.lost("it went away")
+    assert (queue.unacknowledged_bytes, queue.ready_bytes) == (0, 11_100)
+
+
 def test_deliveries_without_acknowledgement(broker: MemoryBroker) -> None:
     channel = Client(broker).open().channel()
     channel.declare("q")

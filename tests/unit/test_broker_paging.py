@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from pamqp import commands
 
+from amqp_broker.broker.inspection import disk_counts_of_virtual_host
 from amqp_broker.broker.queues.classic import ClassicQueue
 from tests.support.client import ClientChannel
 from tests.support.disk_broker import DiskBroker, small_pages
@@ -55,6 +56,12 @@ def test_a_backlog_is_on_disk_but_for_its_head(broker: DiskBroker, channel: Clie
     assert queue.backlog.messages.paged() == (paged, paged * len(b"m00"))
     assert channel.message_count("q") == COUNT
     assert broker.paging.used_bytes == sum(len(message.body) + 600 for message in broker.queue("q").messages())
+    went = paged + queue.counts.disk_reads
+    assert queue.counts.disk_writes == (went if mode == 1 else COUNT)
+    channel.drain("q")
+    assert queue.counts.disk_reads == went
+    channel.call(commands.Queue.Delete(queue="q"))
+    assert disk_counts_of_virtual_host(broker.virtual_hosts["/"]).reads == went, "it is deleted, and counts"
 
 
 @MODES

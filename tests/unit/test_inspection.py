@@ -63,6 +63,7 @@ def test_a_queue_with_its_messages_and_consumers(broker: MemoryBroker, inspectio
         "messages_ready": 1,
         "messages_unacknowledged": 2,
         "message_bytes_ready": 4,
+        "message_bytes_unacknowledged": 8,
     }
     first, second = inspection.consumers("/")
     assert (first["consumer_tag"], first["activity_status"]) == ("first", "single_active")

@@ -70,6 +70,7 @@ class Queue(QueueContract):
         "keeps_transient",
         "owner",
         "past",
+        "unacknowledged_bytes",
         "unacknowledged_count",
         "virtual_host",
         "watchers",
@@ -95,6 +96,7 @@ class Queue(QueueContract):
         self.keeps_transient = False  # whether ``keeps`` may be true of a transient message: asked for each of those
         self.is_changed = False
         self.unacknowledged_count = 0
+        self.unacknowledged_bytes = 0  # of their bodies
         self.auto_delete = auto_delete
         self.owner = owner
         self.table = table

@@ -244,10 +244,14 @@ class ClassicQueue(ReplayableQueue):
         if not backlog.count:
             consumer = self.consumers.next_ready()
             if consumer is not None:
+                if message.reference:
+                    self.counts.disk_writes += 1
                 self._deliver(consumer, message)
                 return True
         paging = self.virtual_host.paging
         backlog.append(self, message, paging.used_bytes > paging.budget_bytes and paging.is_short)
+        if message.reference:
+            self.counts.disk_writes += 1
         has_dropped = limits is not None and self.keep_to_limits()
         if self._may_expire and (has_dropped or backlog.head() is message):
             self._expire_head()
@@ -283,6 +287,7 @@ class ClassicQueue(ReplayableQueue):
 
     def head_was_read(self, messages: list[Message]) -> None:
         """Some of what was on disk is in memory again, behind all that was before it."""
+        self.counts.disk_reads += len(messages)
         for message in messages:
             self._position = message.position = self._position + 1
             self._may_expire = self._may_expire or message.expires_at_ms is not None
@@ -362,6 +367,7 @@ class ClassicQueue(ReplayableQueue):
             self.forget(message)
         else:
             self.unacknowledged_count += 1
+            self.unacknowledged_bytes += len(message.body)
             if message.reference:
                 bands = self.bands
                 band = 0 if bands is None else bands.band_of(message.priority, message.header)
@@ -401,6 +407,7 @@ class ClassicQueue(ReplayableQueue):
 
     def acknowledge(self, message: Message) -> None:
         self.unacknowledged_count -= 1
+        self.unacknowledged_bytes -= len(message.body)
         if self._held_values is not None:
             self._held_values.release(message)
         if message.reference:
@@ -408,7 +415,7 @@ class ClassicQueue(ReplayableQueue):
 
     def reject(self, messages: list[Message]) -> None:
         """The client refuses messages, the oldest first: they die here, those of a higher priority before others."""
-        self.settled(len(messages))
+        self.settled(len(messages), sum(len(message.body) for message in messages))
         messages = self.in_order_of_death(messages)
         if self.is_deleted:
             self.virtual_host.durability.forget_messages(messages)
@@ -422,9 +429,10 @@ class ClassicQueue(ReplayableQueue):
             return messages
         return sorted(messages, key=lambda message: bands.band_of(message.priority, message.header), reverse=True)
 
-    def settled(self, count: int) -> None:
-        """So many messages are no client's any more."""
+    def settled(self, count: int, body_bytes: int) -> None:
+        """So many messages, with so many bytes together, are no client's any more."""
         self.unacknowledged_count -= count
+        self.unacknowledged_bytes -= body_bytes
         assert self.unacknowledged_count >= 0, f"more messages of {self} were settled than delivered"
 
     def taking_back(self) -> Returning:

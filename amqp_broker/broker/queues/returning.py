@@ -17,8 +17,8 @@ class TakesBack(Protocol):
 
     is_deleted: bool
 
-    def settled(self, count: int) -> None:
-        """So many messages are no client's any more."""
+    def settled(self, count: int, body_bytes: int) -> None:
+        """So many messages, with so many bytes together, are no client's any more."""
 
     def mark_returned(self, messages: list[Message]) -> list[Message]:
         """Mark what comes back; returns what may be delivered again, in the order of the positions."""
@@ -54,19 +54,21 @@ class ReturningInOrder(Returning):
         queue: where it comes from and goes to.
     """
 
-    __slots__ = ("_body_bytes", "_count", "_is_in_order", "_messages", "queue")
+    __slots__ = ("_body_bytes", "_count", "_is_in_order", "_messages", "_settled_bytes", "queue")
 
     def __init__(self, queue: TakesBack) -> None:
         self.queue = queue
         self._messages: list[Message] = []
-        self._body_bytes = 0
+        self._body_bytes = 0  # of those that may be delivered again
         self._count = 0
+        self._settled_bytes = 0
         self._is_in_order = True
 
     def add(self, messages: list[Message]) -> None:
         """Take a portion."""
         queue = self.queue
         self._count += len(messages)
+        self._settled_bytes += _body_bytes(messages)
         if queue.is_deleted:
             queue.forget_all(messages)
             return
@@ -75,13 +77,13 @@ class ReturningInOrder(Returning):
             return
         if self._messages and self._messages[-1].position > returned[0].position:
             self._is_in_order = False
-        self._body_bytes += sum(len(message.body) for message in returned)
+        self._body_bytes += _body_bytes(returned)
         self._messages += returned
 
     def finish(self) -> None:
         """Put all of it back."""
         queue = self.queue
-        queue.settled(self._count)
+        queue.settled(self._count, self._settled_bytes)
         if queue.is_deleted:
             queue.forget_all(self._messages)
         elif self._messages:
@@ -99,5 +101,9 @@ class ReturningToTheBack(ReturningInOrder):
         if queue.is_deleted:
             super().add(messages)
         else:
-            queue.settled(len(messages))
+            queue.settled(len(messages), _body_bytes(messages))
             queue.append_again(queue.mark_returned(messages))
+
+
+def _body_bytes(messages: list[Message]) -> int:
+    return sum([len(message.body) for message in messages])

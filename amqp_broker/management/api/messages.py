@@ -9,10 +9,10 @@ from dataclasses import fields
 from typing import Any
 
 from amqp_broker.access.client import Client
-from amqp_broker.broker.counters import AMQP091
+from amqp_broker.broker.counters import AMQP091, Counts
 from amqp_broker.broker.json_values import json_ready, json_ready_table
 from amqp_broker.broker.message import Message, digest_of
-from amqp_broker.broker.observer import Observers, Settlement
+from amqp_broker.broker.observer import Settlement
 from amqp_broker.broker.publishing import REFUSED, UNROUTED
 from amqp_broker.broker.queues.base import Queue
 from amqp_broker.broker.virtual_host import VirtualHost
@@ -87,7 +87,7 @@ def _publishing(
         counts.published += 1
         if outcome == UNROUTED:
             counts.returned += 1
-        else:
+        if outcome != REFUSED:
             counts.confirmed += 1
         return outcome
 
@@ -169,7 +169,7 @@ async def get_messages(call: Call) -> Answer:
     size_bytes = 0
     try:
         while (len(found) < count or (count < 0 and not found)) and size_bytes < GET_BYTES_MAX:
-            message = await call.change(lambda: _get(queue, channel, call.broker.observers))
+            message = await call.change(lambda: _get(host, queue, channel))
             if message is None:
                 break
             found.append(message)
@@ -177,7 +177,7 @@ async def get_messages(call: Call) -> Answer:
             size_bytes += len(message.body)
     finally:
         if found and not queue.is_deleted:
-            await call.change(lambda: _settle(queue, found, ackmode, channel, call.broker.observers))
+            await call.change(lambda: _settle(host, queue, found, ackmode, channel))
     return answer_json(rows)
 
 
@@ -195,31 +195,44 @@ def _queue(host: VirtualHost, client: Client, name: str) -> Queue:
     return queue
 
 
-def _get(queue: Queue, channel: HttpChannel, observers: Observers) -> Message | None:
+def _counts(host: VirtualHost, queue: Queue) -> tuple[Counts, ...]:
+    """Where it is counted what is got: in the queue and the virtual host; there is no channel that would."""
+    return queue.counts, host.counts_of_ended.of(AMQP091)
+
+
+def _get(host: VirtualHost, queue: Queue, channel: HttpChannel) -> Message | None:
     message = queue.get(False)
-    if message is None:
-        queue.counts.got_empty += 1
-    else:
-        queue.counts.got += 1
-        queue.counts.redelivered += message.redelivered
-        if observers.present:
-            observers.delivered(channel, queue, message, None, no_ack=False)
+    for counts in _counts(host, queue):
+        if message is None:
+            counts.got_empty += 1
+        else:
+            counts.got += 1
+            counts.redelivered += message.redelivered
+    if message is not None and host.observers.present:
+        host.observers.delivered(channel, queue, message, None, no_ack=False)
     return message
 
 
-def _settle(queue: Queue, messages: list[Message], ackmode: str, channel: HttpChannel, observers: Observers) -> None:
-    if observers.present:
-        observers.settled(channel, queue, messages, SETTLEMENTS[ackmode])
-    if ackmode.endswith("requeue_true"):
+def _settle(host: VirtualHost, queue: Queue, messages: list[Message], ackmode: str, channel: HttpChannel) -> None:
+    settlement = SETTLEMENTS[ackmode]
+    if host.observers.present:
+        host.observers.settled(channel, queue, messages, settlement)
+    for counts in _counts(host, queue):
+        if settlement is Settlement.REQUEUED:
+            counts.requeued += len(messages)
+        elif settlement is Settlement.REJECTED:
+            counts.rejected += len(messages)
+        else:
+            counts.acknowledged += len(messages)
+    if settlement is Settlement.REQUEUED:
         returning = queue.requeueing()
         returning.add(messages)
         returning.finish()
-    elif ackmode == "reject_requeue_false":
+    elif settlement is Settlement.REJECTED:
         queue.reject(messages)
     else:
         for message in messages:
             queue.acknowledge(message)
-        queue.counts.acknowledged += len(messages)
 
 
 def _describe(queue: Queue, message: Message, encoding: str, truncate_bytes: int | None) -> dict[str, Any]:

@@ -51,9 +51,18 @@ OF_QUEUE = (
     OfQueue("queue_consumer_capacity", "gauge", QUEUES, "Whether it could deliver one more now", _capacity),
     OfQueue("queue_consumer_utilisation", "gauge", QUEUES, "The same as its capacity", _capacity),
     OfQueue("queue_process_memory_bytes", "gauge", QUEUES, "Of Erlang processes; none here", _nothing),
-    OfQueue("queue_messages_ram", "gauge", QUEUES, "Messages in memory or on disk", lambda q: q.ready_count),
-    OfQueue("queue_messages_ram_bytes", "gauge", QUEUES, "Size of their bodies", lambda q: q.ready_bytes),
-    OfQueue("queue_messages_ready_ram", "gauge", QUEUES, "Messages ready", lambda q: q.ready_count),
+    OfQueue(
+        "queue_messages_ram", "gauge", QUEUES, "Messages in memory",
+        lambda q: q.ready_count - q.on_disk()[0] + q.unacknowledged_count,
+    ),
+    OfQueue(
+        "queue_messages_ram_bytes", "gauge", QUEUES, "Size of their bodies",
+        lambda q: q.ready_bytes - q.on_disk()[1] + q.unacknowledged_bytes,
+    ),
+    OfQueue(
+        "queue_messages_ready_ram", "gauge", QUEUES, "Messages ready in memory",
+        lambda q: q.ready_count - q.on_disk()[0],
+    ),
     OfQueue("queue_messages_unacked_ram", "gauge", QUEUES, "Unacknowledged ones", lambda q: q.unacknowledged_count),
     OfQueue(
         "queue_messages_persistent", "gauge", QUEUES, "Messages in a durable queue",
@@ -61,16 +70,28 @@ OF_QUEUE = (
     ),
     OfQueue(
         "queue_messages_persistent_bytes", "gauge", QUEUES, "Size of their bodies",
-        lambda q: q.ready_bytes if q.durable else 0,
+        lambda q: q.ready_bytes + q.unacknowledged_bytes if q.durable else 0,
     ),
-    OfQueue("queue_messages_bytes", "gauge", QUEUES, "Size of the bodies of ready messages", lambda q: q.ready_bytes),
+    OfQueue(
+        "queue_messages_bytes", "gauge", QUEUES, "Size of the bodies",
+        lambda q: q.ready_bytes + q.unacknowledged_bytes,
+    ),
     OfQueue("queue_messages_ready_bytes", "gauge", QUEUES, "Size of ready bodies", lambda q: q.ready_bytes),
-    OfQueue("queue_messages_unacked_bytes", "gauge", QUEUES, "Not known here", _nothing),
-    OfQueue("queue_messages_paged_out", "gauge", QUEUES, "Not known here", _nothing),
-    OfQueue("queue_messages_paged_out_bytes", "gauge", QUEUES, "Not known here", _nothing),
+    OfQueue(
+        "queue_messages_unacked_bytes", "gauge", QUEUES, "Size of the bodies of unacknowledged ones",
+        lambda q: q.unacknowledged_bytes,
+    ),
+    OfQueue("queue_messages_paged_out", "gauge", QUEUES, "Messages on disk only", lambda q: q.on_disk()[0]),
+    OfQueue("queue_messages_paged_out_bytes", "gauge", QUEUES, "Size of their bodies", lambda q: q.on_disk()[1]),
     OfQueue("queue_head_message_timestamp", "gauge", QUEUES, "Not known here", _nothing),
-    OfQueue("queue_disk_reads_total", "counter", QUEUES, "Not known here", _nothing),
-    OfQueue("queue_disk_writes_total", "counter", QUEUES, "Not known here", _nothing),
+    OfQueue(
+        "queue_disk_reads_total", "counter", QUEUES, "Messages that came back from the disk",
+        lambda q: q.counts.disk_reads,
+    ),
+    OfQueue(
+        "queue_disk_writes_total", "counter", QUEUES, "Messages that went to the disk",
+        lambda q: q.counts.disk_writes,
+    ),
     OfQueue(
         "queue_messages_published_total", "counter", "channel_queue_exchange_metrics", "Messages that it took",
         lambda q: q.counts.published,
