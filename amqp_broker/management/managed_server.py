@@ -66,10 +66,10 @@ class ManagedServer:
         """How its numbers were."""
         if self._samples is None:
             from amqp_broker.management.samples import Samples
-            from amqp_broker.management.things import things
+            from amqp_broker.management.things import FIELDS, things
 
             broker = self.broker
-            self._samples = Samples(lambda: things(broker), broker.clock.wall_ms)
+            self._samples = Samples(lambda: things(broker), FIELDS, broker.clock.wall_ms)
         return self._samples
 
     @property

@@ -101,7 +101,7 @@ async def test_rates_and_samples_are_there_from_the_second_look_on() -> None:
         samples = [sample["sample"] for sample in shown["messages_details"]["samples"]]
         assert samples[0] == published
         assert samples == sorted(samples, reverse=True), "what was sampled last comes first"
-        assert len(samples) == 5
+        assert len(samples) <= published + 1, "what nobody has seen is not shown"
         await client.stream.aclose()
 
 

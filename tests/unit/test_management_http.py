@@ -84,23 +84,6 @@ async def test_no_rates_are_kept_until_somebody_asks_and_those_of_all_alone_afte
         await client.stream.aclose()
 
 
-@on_a_jumping_clock
-async def test_the_brokers_own_numbers_reach_a_day_back() -> None:
-    now_s = 0
-    published = 0
-    past = samples.Samples(lambda: [(samples.ALL, {"publish": published})], lambda: now_s * 1000)
-    for now_s in range(0, 86_401, 60):
-        published = now_s
-        await past.look()
-    for age_s, step_s in ((600, 60), (3600, 60), (28_800, 600), (86_400, 1800)):
-        found = samples.history(past.past(samples.ALL, age_s, step_s), "publish", published)
-        assert [sample["sample"] for sample in found["samples"]] == list(  # type: ignore[attr-defined]
-            range(86_400, 86_400 - age_s - 1, -step_s)
-        )
-        assert found["avg_rate"] == 1.0
-    assert [numbers for _, numbers in past.past(samples.ALL, 172_800, 86_400)][2] is None
-
-
 # --- ports
 
 

@@ -18,7 +18,7 @@ from amqp_broker.logs import log_event
 from amqp_broker.management.http import looking
 from amqp_broker.management.http.sessions import SESSIONS_MAX, UNUSED_S, Sessions
 from amqp_broker.management.page.assets import BUILT
-from amqp_broker.management.samples import KEPT_OF_EACH
+from amqp_broker.management.samples import LATEST_LOOKS
 from amqp_broker.server.shovels.supervisor import shovels_of
 from tests.support.managed import HttpClient, Managed, managing
 from tests.support.served import on_a_jumping_clock, until
@@ -339,15 +339,40 @@ async def test_consumers_that_hang_are_wrong_while_their_queue_grows_and_afterwa
         assert queue.unacknowledged_count == 3
         assert await look(come=1) == [("growing_consumed", "mild", 2)]
         (row,) = (await client.ask("GET", "/api/x/queues")).json["items"]
-        assert (row["consumers"], row["in"] > 0, row["out"]) == (1, True, 0), "by which the list says the same"
+        assert (row["consumers"], row["in"] > 0, row["out"]) == (1, True, 0)
+        sign = {"kind": "growing_consumed", "severity": "mild"}
+        assert row["problem"] == sign, "the list says the same"
+        assert (await client.ask("GET", "/api/queues/%2F/q")).json["problem"] == sign
         assert await look(come=0) == []
-        for _ in range(KEPT_OF_EACH - 4):
+        for _ in range(LATEST_LOOKS - 4):
             assert await look(come=0) == [], "they may be at work"
         assert await look(come=0) == [("unacknowledged", "mild", 3)]
         assert await look(come=1) == [("growing_consumed", "bad", 3)]
         await consumer.send_all(frame.marshal(commands.Basic.Ack(0, multiple=True), 1))
         await until(lambda: queue.ready_count == 0)
         assert await look(come=0) == []
+        for stream in (client.stream, consumer):
+            await stream.aclose()
+
+
+@on_a_jumping_clock
+async def test_who_keeps_a_delivery_for_too_long_is_told_of_before_its_channel_is_closed() -> None:
+    async with managing(consumer_timeout_ms=100_000, consumer_timeout_sweep_ms=1_000_000) as managed:
+        managed.broker.virtual_hosts["/"].add_queue("q", durable=True, auto_delete=False, owner=None, table={})
+        queue = managed.broker.virtual_hosts["/"].queues["q"]
+        client, consumer = await managed.administrator(), await managed.opened()
+        await consumer.send_all(frame.marshal(commands.Basic.Consume(queue="q", consumer_tag="slow"), 1))
+        message = {"properties": {}, "routing_key": "q", "payload": "x", "payload_encoding": "string"}
+        await client.ask("POST", "/api/exchanges/%2F/amq.default/publish", message)
+        await until(lambda: queue.unacknowledged_count == 1)
+        begun_s, severities = trio.current_time(), []
+        for age_s in (40, 60, 95):
+            await trio.sleep_until(begun_s + age_s)
+            problems = (await client.ask("GET", "/api/x/problems")).json["problems"]
+            severities += [(age_s, one["severity"]) for one in problems if one["kind"] == "near_timeout"]
+        assert severities == [(60, "mild"), (95, "bad")]
+        (told,) = [one for one in problems if one["kind"] == "near_timeout"]
+        assert (told["queue"], told["consumer_tag"], told["timeout_ms"]) == ("q", "slow", 100_000)
         for stream in (client.stream, consumer):
             await stream.aclose()
 

@@ -6,6 +6,8 @@ from tests.support.managed import managing
 from tests.support.served import on_a_jumping_clock
 
 PROTECTION = "/api/vhosts/shop/deletion/protection"
+STATUS = "/api/queues/quorum/%2F/{}/status"
+PUBLISH = "/api/exchanges/%2F/amq.default/publish"
 REPLICAS = "/api/queues/quorum/%2F/{}/replicas/"
 
 
@@ -32,6 +34,25 @@ async def test_what_is_protected_from_deletion_stays() -> None:
 
 
 @on_a_jumping_clock
+async def test_what_is_published_and_got_over_http_counts_in_the_virtual_host() -> None:
+    async with managing() as managed:
+        client = await managed.administrator()
+        limit = {"x-max-length": 1, "x-overflow": "reject-publish"}
+        await client.ask("PUT", "/api/queues/%2F/q", {"arguments": limit})
+        message = {"properties": {}, "routing_key": "q", "payload": "four", "payload_encoding": "string"}
+        statuses = [(await client.ask("POST", PUBLISH, message)).status for _ in range(2)]
+        assert statuses == [200, 400], "it is full then, and the second is not confirmed"
+        for ackmode in ("ack_requeue_true", "ack_requeue_false", "ack_requeue_false"):
+            get = {"count": 1, "encoding": "auto", "ackmode": ackmode}
+            await client.ask("POST", "/api/queues/%2F/q/get", get)
+        expected = {"publish": 2, "confirm": 1, "get": 2, "deliver_get": 2, "get_empty": 1, "redeliver": 1}
+        expected |= {"requeue": 1, "ack": 1}
+        stats = (await client.ask("GET", "/api/vhosts/%2F")).json["message_stats"]
+        assert {name: count for name, count in stats.items() if count and not name.endswith("_details")} == expected
+        await client.stream.aclose()
+
+
+@on_a_jumping_clock
 async def test_each_node_has_the_only_replica_that_it_can_have() -> None:
     async with managing() as managed:
         client = await managed.administrator()
@@ -48,6 +69,9 @@ async def test_each_node_has_the_only_replica_that_it_can_have() -> None:
             ("DELETE", REPLICAS.format("q") + "delete", {"node": node}, 503, "last_node"),
             ("DELETE", REPLICAS.format("q") + "delete", {"node": "rabbit@nowhere"}, 202, None),
             ("DELETE", REPLICAS.format("none") + "delete", {"node": node}, 404, "Not Found"),
+            ("GET", STATUS.format("q"), None, 200, None),
+            ("GET", STATUS.format("c"), None, 503, "classic_queue_not_supported"),
+            ("GET", STATUS.format("none"), None, 404, "Not Found"),
             ("POST", f"/api/queues/quorum/replicas/on/{node}/grow", every, 204, None),
             ("POST", f"/api/queues/quorum/replicas/on/{node}/grow", {}, 400, "[{key_missing,vhost_pattern},"),
             ("DELETE", f"/api/queues/quorum/replicas/on/{node}/shrink", None, 202, None),

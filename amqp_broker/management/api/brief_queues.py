@@ -13,6 +13,7 @@ from amqp_broker.access.patterns import BadPattern, Pattern
 from amqp_broker.broker.inspection import queue_info
 from amqp_broker.broker.queues.base import Queue
 from amqp_broker.management.api.overview import visible_hosts
+from amqp_broker.management.api.queue_problems import is_stuck, rate_in, rate_out, sign_of
 from amqp_broker.management.http.call import Call
 from amqp_broker.management.http.messages import Answer, answer_json, bad_request
 from amqp_broker.management.http.router import Access, Endpoint
@@ -22,16 +23,6 @@ from amqp_broker.management.things import queue_key
 
 WINDOW_MAX = 200
 PATTERN_CHARACTERS_MAX = 200
-
-
-def rate_in(samples: Samples, queue: Queue) -> float:
-    """Messages that come each second."""
-    return samples.rate(queue_key(queue), "publish")
-
-
-def rate_out(samples: Samples, queue: Queue) -> float:
-    """Messages that go each second."""
-    return samples.rate(queue_key(queue), "deliver_get")
 
 
 def brief(samples: Samples, queue: Queue) -> dict[str, Any]:
@@ -53,13 +44,9 @@ def brief(samples: Samples, queue: Queue) -> dict[str, Any]:
         "bytes": info["message_bytes_ready"],
         "in": round(rate_in(samples, queue), 1),
         "out": round(rate_out(samples, queue), 1),
+        "problem": sign_of(samples, queue),
         "trend": samples.values(queue_key(queue), "messages"),
     }
-
-
-def is_stuck(queue: Queue) -> bool:
-    """Whether messages wait and nobody consumes; those in a log are to stay."""
-    return queue.ready_count > 0 and not queue.consumers and not queue.is_log
 
 
 Sorter = Callable[[Samples, Queue], Any]

@@ -9,6 +9,7 @@ from amqp_broker.broker.connections import OpenConnection
 from amqp_broker.broker.descriptions import ChannelInfo, ConsumerInfo
 from amqp_broker.broker.inspection import consumer_info
 from amqp_broker.broker.queues.base import Queue
+from amqp_broker.management.api.fields import NO_GARBAGE_COLLECTION, iso_time
 from amqp_broker.management.api.lists import Listing, answer_one
 from amqp_broker.management.api.overview import visible_hosts
 from amqp_broker.management.api.rates import BYTES_RANGE, MESSAGES_RANGE, with_rates
@@ -17,7 +18,7 @@ from amqp_broker.management.http.call import Call
 from amqp_broker.management.http.messages import Answer, no_such_object, not_authorised
 from amqp_broker.management.http.router import Access, Endpoint
 from amqp_broker.management.slices import Slices, open_in_slices
-from amqp_broker.management.things import no_stats
+from amqp_broker.management.things import channel_key, channel_numbers, no_stats
 
 CLOSED_BY_MANAGEMENT = "Closed via management plugin"
 NO_CERTIFICATE = ("ssl_hash", "ssl_key_exchange", "peer_cert_validity", "peer_cert_issuer", "peer_cert_subject")
@@ -60,7 +61,7 @@ def describe(call: Call, connection: OpenConnection) -> dict[str, Any] | None:
         "send_cnt": 0,
         "reductions": 0,
         "reductions_details": {"rate": 0.0},
-        "garbage_collection": {},
+        "garbage_collection": NO_GARBAGE_COLLECTION,
         "user_who_performed_action": info["user"],
         **dict.fromkeys(NO_CERTIFICATE, ""),
     }
@@ -148,6 +149,10 @@ async def _channels(call: Call) -> list[ChannelInfo]:
 def describe_channel(call: Call, info: ChannelInfo) -> dict[str, Any]:
     """A row of the list."""
     row: dict[str, Any] = {**info}
+    key = channel_key(info["name"])
+    idle_since_ms = call.management.samples.same_since_ms(key, channel_numbers(info["message_stats"]))
+    if idle_since_ms is not None:
+        row["idle_since"] = iso_time(idle_since_ms)
     del row["connection_name"], row["peer_host"], row["peer_port"]
     return row | {
         "node": call.management.node,
@@ -156,13 +161,11 @@ def describe_channel(call: Call, info: ChannelInfo) -> dict[str, Any]:
             "peer_host": info["peer_host"],
             "peer_port": info["peer_port"],
         },
-        "message_stats": with_rates(
-            call, ("channel", info["name"]), no_stats() | info["message_stats"], MESSAGES_RANGE
-        ),
+        "message_stats": with_rates(call, key, no_stats() | info["message_stats"], MESSAGES_RANGE),
         "pending_raft_commands": 0,
         "reductions": 0,
         "reductions_details": {"rate": 0.0},
-        "garbage_collection": {},
+        "garbage_collection": NO_GARBAGE_COLLECTION,
         "user_who_performed_action": info["user"],
     }
 

@@ -15,7 +15,7 @@ from amqp_broker.management.api.rates import MESSAGES_RANGE, with_rates
 from amqp_broker.management.http.call import Call
 from amqp_broker.management.http.messages import Answer, no_such_object, not_authorised
 from amqp_broker.management.http.router import Access, Endpoint
-from amqp_broker.management.things import exchange_key, exchange_numbers
+from amqp_broker.management.things import exchange_key, exchange_stats
 
 DEFAULT_EXCHANGE = "amq.default"  # in paths
 Found = tuple[VirtualHost, Exchange]
@@ -36,7 +36,7 @@ def describe(call: Call, found: Found) -> dict[str, Any] | None:
     row: dict[str, Any] = {**info}
     row["user_who_performed_action"] = "rmq-internal" if exchange.name in PREDECLARED_EXCHANGES else ""
     if not call.request.flag("disable_stats"):
-        stats = exchange_numbers(exchange)
+        stats = exchange_stats(exchange)
         row["message_stats"] = with_rates(call, exchange_key(host.name, exchange.name), stats, MESSAGES_RANGE)
     return row
 

@@ -11,6 +11,13 @@ from amqp_broker.wire.errors import WireError
 from amqp_broker.wire.table import Table, encode_table
 
 SHORT_BYTES_MAX = 255
+NO_GARBAGE_COLLECTION = {  # of Erlang processes; none here
+    "fullsweep_after": 0,
+    "max_heap_size": 0,
+    "min_bin_vheap_size": 0,
+    "min_heap_size": 0,
+    "minor_gcs": 0,
+}
 
 
 def need(body: Mapping[str, Any], *names: str, separator: str = ",") -> None:

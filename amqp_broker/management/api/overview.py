@@ -9,7 +9,7 @@ import trio
 
 from amqp_broker import __version__
 from amqp_broker.access.users import User
-from amqp_broker.broker.counters import ChannelCounts, total
+from amqp_broker.broker.counters import ChannelCounts, DiskCounts, total
 from amqp_broker.broker.inspection import SLICE_OBJECTS, counts_of_broker, counts_of_virtual_host
 from amqp_broker.management.api.fields import need, text
 from amqp_broker.management.api.lists import answer_one
@@ -19,6 +19,7 @@ from amqp_broker.management.http.call import Call
 from amqp_broker.management.http.messages import Answer, answer_json
 from amqp_broker.management.http.router import Access, Endpoint
 from amqp_broker.management.samples import ALL
+from amqp_broker.management.slices import Slices
 from amqp_broker.management.things import LENGTHS, message_stats
 
 ERLANG_VERSION = "26.2.5"  # that RabbitMQ 3.13 runs on: programs read it as a version
@@ -37,7 +38,7 @@ CHURN = (
     "queue_declared",
     "queue_deleted",
 )
-RETENTION = {"global": [600, 3600, 28800, 86400], "basic": [60], "detailed": [60]}
+RETENTION = {"global": [600, 3600, 28800, 86400], "basic": [600, 3600], "detailed": [600]}
 
 
 def exchange_types(call: Call) -> list[dict[str, object]]:
@@ -88,7 +89,7 @@ async def show_overview(call: Call) -> Answer:
     """Everything at a glance; who may see no more sees the sums of their own virtual hosts."""
     version = version_of(call)
     totals, queue_totals = await _totals(call)
-    counts = _counts(call)
+    counts, disk = _counts(call), await _disk_counts(call)
     return await answer_one(
         call,
         {
@@ -111,7 +112,7 @@ async def show_overview(call: Call) -> Answer:
             "disable_stats": False,
             "enable_queue_totals": False,
             "is_op_policy_updating_enabled": True,
-            "message_stats": with_rates(call, ALL, message_stats(counts), MESSAGES_RANGE),
+            "message_stats": with_rates(call, ALL, message_stats(counts, disk), MESSAGES_RANGE),
             "churn_rates": churn(call),
             "queue_totals": with_rates(call, ALL, queue_totals, LENGTHS_RANGE),
             "object_totals": totals,
@@ -149,6 +150,22 @@ def _counts(call: Call) -> ChannelCounts:
         return counts_of_broker(call.broker)
     hosts = (call.broker.virtual_hosts[name] for name in visible_hosts(call))
     return total(counts_of_virtual_host(call.broker, host) for host in hosts)
+
+
+async def _disk_counts(call: Call) -> DiskCounts:
+    sees_all, slices = has_tag(call.user, MONITORING), Slices()
+    sums = call.broker.counts_of_deleted_queues.disk.copy() if sees_all else DiskCounts()
+    for name in visible_hosts(call):
+        host = call.broker.virtual_hosts.get(name)
+        if host is None:
+            continue  # it has gone meanwhile
+        if not sees_all:
+            sums.reads += host.disk_counts_of_deleted.reads
+            sums.writes += host.disk_counts_of_deleted.writes
+        for queue in list(host.queues.values()):
+            sums.add(queue.counts)
+            await slices.take_turn()
+    return sums
 
 
 async def _totals(call: Call) -> tuple[dict[str, int], dict[str, int]]:

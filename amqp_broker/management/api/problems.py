@@ -7,64 +7,29 @@ the API's.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from typing import Any
 
+from amqp_broker.broker.counters import MQTT, STREAM
 from amqp_broker.broker.drops import DropInfo
 from amqp_broker.broker.policies import POLICY
-from amqp_broker.broker.queues.base import Queue
+from amqp_broker.broker.queues.unacknowledged import Unacknowledged
 from amqp_broker.broker.virtual_host import VirtualHost
-from amqp_broker.management.api.brief_queues import is_stuck, rate_in, rate_out
 from amqp_broker.management.api.overview import visible_hosts
+from amqp_broker.management.api.queue_problems import Problem, of_queue
 from amqp_broker.management.http.authentication import MONITORING, has_tag
 from amqp_broker.management.http.call import Call
 from amqp_broker.management.http.messages import Answer, answer_json
 from amqp_broker.management.http.router import Access, Endpoint
-from amqp_broker.management.samples import ALL, KEPT_OF_EACH, Samples
-from amqp_broker.management.slices import Slices
-from amqp_broker.management.things import queue_key
+from amqp_broker.management.samples import ALL
+from amqp_broker.management.slices import Slices, open_in_slices
 from amqp_broker.server.federation.supervisor import federation_of
 from amqp_broker.server.shovels.supervisor import shovels_of
 
 SHOWN_OF_EACH = 20
-UNACKNOWLEDGED_MANY = 100  # fewer may be what a consumer is at work on
-SETTLED = ("ack", "reject", "requeue")
 LATELY_MS = 60_000
+WITHOUT_TIMEOUT = (*MQTT.values(), STREAM)
+NEAR_TIMEOUT = 0.5  # of the time that a delivery may stay unacknowledged
+VERY_NEAR_TIMEOUT = 0.9
 MEANT = ("purged", "queue_deleted")  # somebody wanted it
-
-Problem = dict[str, Any]
-
-
-def of_queue(call: Call, queue: Queue) -> Problem | None:
-    """What is wrong with a queue; None when it is well."""
-    samples = call.management.samples
-    where = {"vhost": queue.virtual_host.name, "queue": queue.name}
-    ready, unacknowledged = queue.ready_count, queue.unacknowledged_count
-    coming = round(rate_in(samples, queue), 1)  # as the list of queues has it, which says the same
-    if is_stuck(queue):
-        if coming > 0:
-            return {"kind": "growing", "severity": "bad", **where, "count": ready, "rate": coming}
-        return {"kind": "waiting", "severity": "mild", **where, "count": ready}
-    is_hanging = nobody_settles(samples, queue)
-    takes_nothing = round(rate_out(samples, queue), 1) == 0
-    if ready and queue.consumers and not queue.is_log and coming > 0 and takes_nothing:
-        severity = "bad" if is_hanging else "mild"
-        return {"kind": "growing_consumed", "severity": severity, **where, "count": ready, "rate": coming}
-    if is_hanging:
-        severity = "bad" if unacknowledged >= UNACKNOWLEDGED_MANY else "mild"
-        return {"kind": "unacknowledged", "severity": severity, **where, "count": unacknowledged}
-    return None
-
-
-def nobody_settles(samples: Samples, queue: Queue) -> bool:
-    """Whether nothing that was delivered was settled as long as looks are kept; of few messages, for a whole minute."""
-    key, unacknowledged = queue_key(queue), queue.unacknowledged_count
-    history = samples.values(key, "messages_unacknowledged")
-    if not unacknowledged or len(history) < 2 or history[-1] < history[0]:
-        return False
-    if unacknowledged < UNACKNOWLEDGED_MANY and (len(history) < KEPT_OF_EACH or not history[0]):
-        return False
-    settled = [samples.values(key, name) for name in SETTLED]
-    return all(counts[0] == counts[-1] for counts in settled)
 
 
 def of_policies(host: VirtualHost) -> Iterator[Problem]:
@@ -105,6 +70,37 @@ def of_drops(call: Call, hosts: Collection[str]) -> tuple[list[Problem], DropInf
     return list(found.values()), unroutable
 
 
+async def near_timeout(call: Call, hosts: Collection[str]) -> list[Problem]:
+    """The channels, sessions and subscribers that will soon be ended because they do not settle what they were sent."""
+    broker, timeout_ms = call.broker, call.broker.settings.consumer_timeout_ms
+    found: list[Problem] = []
+    if not timeout_ms:
+        return found
+    now_ms, every = broker.clock.monotonic_ms(), broker.open_connections
+    async for connection in open_in_slices(every, list(every)):
+        if connection.virtual_host_name not in hosts or connection.counted_as in WITHOUT_TIMEOUT:
+            continue
+        for channel, deliveries in connection.unacknowledged():
+            oldest = deliveries[0] if deliveries else None  # in a transaction they come first that are to be settled
+            if oldest is not None and now_ms - oldest.delivered_ms >= NEAR_TIMEOUT * timeout_ms:
+                found.append(_held_for_long(channel, oldest, now_ms - oldest.delivered_ms, timeout_ms))
+    return found
+
+
+def _held_for_long(channel: str, oldest: Unacknowledged, age_ms: int, timeout_ms: int) -> Problem:
+    return {
+        "kind": "near_timeout",
+        "severity": "bad" if age_ms >= VERY_NEAR_TIMEOUT * timeout_ms else "mild",
+        "vhost": oldest.queue.virtual_host.name,
+        "queue": oldest.queue.name,
+        "channel": channel,
+        "consumer_tag": None if oldest.consumer is None else oldest.consumer.tag,
+        "count": 1,
+        "age_ms": age_ms,
+        "timeout_ms": timeout_ms,
+    }
+
+
 async def list_problems(call: Call) -> Answer:
     """What is wrong now; of each kind the worst are shown, and how many there are."""
     slices, by_kind = Slices(), dict[str, list[Problem]]()
@@ -116,10 +112,12 @@ async def list_problems(call: Call) -> Answer:
         for problem in of_policies(call.broker.virtual_hosts[name]):
             by_kind.setdefault(problem["kind"], []).append(problem)
         for queue in list(call.broker.virtual_hosts[name].queues.values()):
-            trouble = None if queue.is_deleted else of_queue(call, queue)
+            trouble = None if queue.is_deleted else of_queue(call.management.samples, queue)
             if trouble is not None:
                 by_kind.setdefault(trouble["kind"], []).append(trouble)
             await slices.take_turn()
+    if held := await near_timeout(call, hosts):
+        by_kind["near_timeout"] = held
     lost, unroutable = of_drops(call, hosts)
     if lost:
         by_kind["dropped"] = lost
@@ -141,7 +139,7 @@ async def list_problems(call: Call) -> Answer:
             problems.append({"kind": "unroutable", "severity": "mild", "count": 1, "rate": round(dropped, 1), **most})
     totals = {kind: len(found) for kind, found in by_kind.items()}
     for found in by_kind.values():
-        found.sort(key=lambda one: -one["count"])
+        found.sort(key=lambda one: (-one["count"], -one.get("age_ms", 0)))
         problems += found[:SHOWN_OF_EACH]
     problems.sort(key=lambda one: one["severity"] != "bad")
     return answer_json({"problems": problems, "totals": totals})

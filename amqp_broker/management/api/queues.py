@@ -10,14 +10,15 @@ from amqp_broker.broker.queues.base import Queue
 from amqp_broker.broker.virtual_host import VirtualHost
 from amqp_broker.broker.works import Work
 from amqp_broker.management.api.connections import describe_consumer
-from amqp_broker.management.api.fields import boolean, iso_time, need, query_flag, short, table
+from amqp_broker.management.api.fields import NO_GARBAGE_COLLECTION, boolean, iso_time, need, query_flag, short, table
 from amqp_broker.management.api.lists import Listing, answer_one
 from amqp_broker.management.api.overview import visible_hosts
+from amqp_broker.management.api.queue_problems import sign_of
 from amqp_broker.management.api.rates import LENGTHS_RANGE, MESSAGES_RANGE, with_rates
 from amqp_broker.management.http.call import Call
-from amqp_broker.management.http.messages import Answer, answer_json, bad_request, no_such_object
+from amqp_broker.management.http.messages import Answer, bad_request, no_such_object
 from amqp_broker.management.http.router import Access, Endpoint
-from amqp_broker.management.things import LENGTHS, message_stats, queue_key, queue_numbers
+from amqp_broker.management.things import lengths_of, message_stats, queue_key, queue_numbers
 from amqp_broker.server.changes import until_done
 from amqp_broker.wire.content import FLAG_TIMESTAMP, decode_properties, property_flags
 
@@ -43,11 +44,11 @@ def describe(call: Call, queue: Queue) -> dict[str, Any] | None:
         return None
     if call.request.flag("disable_stats"):
         return _definition(call, queue) | (_totals(queue) if call.request.flag("enable_queue_totals") else {})
-    info, numbers, key = queue_info(queue), queue_numbers(queue), queue_key(queue)
+    info, key = queue_info(queue), queue_key(queue)
     consumers, ready = info["consumers"], info["messages_ready"]
     capacity = float(bool(consumers) and not ready)  # at this moment: whether it could deliver one more
     row = _definition(call, queue)
-    row |= with_rates(call, key, {name: numbers[name] for name in LENGTHS}, LENGTHS_RANGE)
+    row |= with_rates(call, key, lengths_of(queue), LENGTHS_RANGE)
     row |= {
         "state": info["state"],
         "consumers": consumers,
@@ -59,10 +60,10 @@ def describe(call: Call, queue: Queue) -> dict[str, Any] | None:
         "message_stats": with_rates(call, key, message_stats(queue.counts), MESSAGES_RANGE),
         "reductions": 0,
         "reductions_details": {"rate": 0.0},
-        "garbage_collection": _NO_GARBAGE_COLLECTION,
-        **_bytes(queue, info["messages"], info["message_bytes_ready"]),
+        "garbage_collection": NO_GARBAGE_COLLECTION,
+        **_bytes(queue, info["messages"]),
     }
-    idle_since_ms = call.management.samples.same_since_ms(key, numbers)
+    idle_since_ms = call.management.samples.same_since_ms(key, queue_numbers(queue))
     if idle_since_ms is not None:
         row["idle_since"] = iso_time(idle_since_ms)
     shown_as = queue.traits().shown_as
@@ -73,15 +74,6 @@ def describe(call: Call, queue: Queue) -> dict[str, Any] | None:
     else:
         row |= _of_classic(queue)
     return row | queue.details()
-
-
-_NO_GARBAGE_COLLECTION = {
-    "fullsweep_after": 0,
-    "max_heap_size": 0,
-    "min_bin_vheap_size": 0,
-    "min_heap_size": 0,
-    "minor_gcs": 0,
-}
 
 
 def _definition(call: Call, queue: Queue) -> dict[str, Any]:
@@ -111,12 +103,13 @@ def _head_timestamp(queue: Queue) -> int | None:
 
 
 def _totals(queue: Queue) -> dict[str, Any]:
-    numbers = queue_numbers(queue)
-    return {name: numbers[name] for name in LENGTHS} | {"state": "running"}
+    return {**lengths_of(queue), "state": "running"}
 
 
-def _bytes(queue: Queue, messages: int, ready_bytes: int) -> dict[str, int]:
+def _bytes(queue: Queue, messages: int) -> dict[str, int]:
     persistent = messages if queue.durable else 0
+    ready_bytes, unacknowledged_bytes = queue.ready_bytes, queue.unacknowledged_bytes
+    all_bytes = ready_bytes + unacknowledged_bytes
     paged, paged_bytes = queue.on_disk()
     return {
         "messages_ram": messages - paged,
@@ -124,11 +117,11 @@ def _bytes(queue: Queue, messages: int, ready_bytes: int) -> dict[str, int]:
         "messages_unacknowledged_ram": queue.unacknowledged_count,
         "messages_persistent": persistent,
         "messages_paged_out": paged,
-        "message_bytes": ready_bytes,
+        "message_bytes": all_bytes,
         "message_bytes_ready": ready_bytes,
-        "message_bytes_unacknowledged": 0,
-        "message_bytes_ram": ready_bytes - paged_bytes,
-        "message_bytes_persistent": ready_bytes if queue.durable else 0,
+        "message_bytes_unacknowledged": unacknowledged_bytes,
+        "message_bytes_ram": all_bytes - paged_bytes,
+        "message_bytes_persistent": all_bytes if queue.durable else 0,
         "message_bytes_paged_out": paged_bytes,
     }
 
@@ -198,6 +191,7 @@ async def show_queue(call: Call) -> Answer:
     row = describe(call, queue)
     assert row is not None
     row["consumer_details"] = [describe_consumer(call, consumer_info(consumer)) for consumer in queue.consumers]
+    row["problem"] = sign_of(call.management.samples, queue)  # no field of RabbitMQ's; the page shows it
     return await answer_one(call, row | {"incoming": [], "deliveries": []})
 
 
@@ -255,15 +249,6 @@ async def act_on_queue(call: Call) -> Answer:
     return Answer(204)
 
 
-async def show_quorum_status(call: Call) -> Answer:
-    """The replicas of a quorum queue: one."""
-    queue = _find(call)
-    if queue.traits().shown_as != "quorum":
-        raise bad_request("Not a quorum queue")
-    status = {"Node Name": call.management.node, "Raft State": "leader", "Membership": "voter", "Term": 1}
-    return answer_json([status])
-
-
 ENDPOINTS = (
     Endpoint("/api/queues", {"GET": (Access.MANAGEMENT, list_queues)}),
     Endpoint("/api/queues/{vhost}", {"GET": (Access.VIRTUAL_HOST, list_queues)}),
@@ -277,6 +262,5 @@ ENDPOINTS = (
         },
     ),
     Endpoint("/api/queues/{vhost}/{queue}/contents", {"DELETE": (Access.VIRTUAL_HOST, purge_queue)}),
-    Endpoint("/api/queues/{vhost}/{queue}/actions", {"POST": (Access.VIRTUAL_HOST, act_on_queue)}),
-    Endpoint("/api/queues/quorum/{vhost}/{queue}/status", {"GET": (Access.VIRTUAL_HOST, show_quorum_status)}),
+    Endpoint("/api/queues/{vhost}/{queue}/actions", {"POST": (Access.ADMINISTRATOR, act_on_queue)}),
 )

@@ -7,7 +7,7 @@ from typing import Any
 
 from amqp_broker.management.http.call import Call
 from amqp_broker.management.http.messages import bad_request
-from amqp_broker.management.samples import RANGE_SAMPLES_MAX, Key, history
+from amqp_broker.management.samples import RANGE_SAMPLES_MAX, Key
 
 Range = tuple[int, int]  # how far back, and the step, in seconds
 
@@ -61,7 +61,7 @@ def with_rates(call: Call, key: Key, values: Mapping[str, int], kind: str = NO_R
         found[name] = value
         details: dict[str, object] = {"rate": samples.rate(key, name)}
         if past is not None:
-            details |= history(past, name, value)
+            details |= past.history(name, value)
         found[f"{name}_details"] = details
     return found
 

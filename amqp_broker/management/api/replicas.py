@@ -11,7 +11,7 @@ from typing import Final
 from amqp_broker.broker.queues.base import Queue
 from amqp_broker.management.api.fields import need, text
 from amqp_broker.management.http.call import Call
-from amqp_broker.management.http.messages import Answer, HttpError, no_such_object
+from amqp_broker.management.http.messages import Answer, HttpError, answer_json, no_such_object
 from amqp_broker.management.http.router import Access, Endpoint
 
 QUORUM: Final = "quorum"
@@ -30,6 +30,16 @@ def _check_type(queue: Queue) -> None:
     shown_as = queue.traits().shown_as
     if shown_as != QUORUM:
         raise _unavailable(f"{shown_as}_queue_not_supported")
+
+
+async def show_status(call: Call) -> Answer:
+    """The replicas of a quorum queue: one."""
+    queue = _queue(call)
+    if queue is None:
+        raise no_such_object()
+    _check_type(queue)
+    status = {"Node Name": call.management.node, "Raft State": "leader", "Membership": "voter", "Term": 1}
+    return answer_json([status])
 
 
 async def add_replica(call: Call) -> Answer:
@@ -68,6 +78,7 @@ async def shrink(call: Call) -> Answer:
 
 
 ENDPOINTS = (
+    Endpoint("/api/queues/quorum/{vhost}/{queue}/status", {"GET": (Access.VIRTUAL_HOST, show_status)}),
     Endpoint("/api/queues/quorum/{vhost}/{queue}/replicas/add", {"POST": (Access.ADMINISTRATOR, add_replica)}),
     Endpoint("/api/queues/quorum/{vhost}/{queue}/replicas/delete", {"DELETE": (Access.ADMINISTRATOR, delete_replica)}),
     Endpoint("/api/queues/quorum/replicas/on/{node}/grow", {"POST": (Access.ADMINISTRATOR, grow)}),

@@ -12,7 +12,7 @@ from typing import Any
 from amqp_broker.broker.exchanges.exchange import Exchange
 from amqp_broker.broker.queues.base import Queue
 from amqp_broker.broker.virtual_host import PREDECLARED_EXCHANGES, VirtualHost
-from amqp_broker.management.api.brief_queues import rate_in, rate_out
+from amqp_broker.management.api.queue_problems import rate_in, rate_out
 from amqp_broker.management.http.authentication import may_see
 from amqp_broker.management.http.call import Call
 from amqp_broker.management.http.messages import Answer, answer_json, no_such_object, not_authorised

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amqp_broker.broker.inspection import counts_of_virtual_host
+from amqp_broker.broker.inspection import counts_of_virtual_host, disk_counts_of_virtual_host
 from amqp_broker.broker.virtual_host import VirtualHost
 from amqp_broker.broker.virtual_host_properties import Metadata
 from amqp_broker.management.api.fields import boolean, names, text
@@ -40,7 +40,7 @@ def describe(call: Call, host: VirtualHost, octets: dict[str, int]) -> dict[str,
         lengths["messages_unacknowledged"] += queue.unacknowledged_count
     lengths["messages"] = lengths["messages_ready"] + lengths["messages_unacknowledged"]
     key, metadata = ("vhost", host.name), host.metadata
-    stats = message_stats(counts_of_virtual_host(call.broker, host))
+    stats = message_stats(counts_of_virtual_host(call.broker, host), disk_counts_of_virtual_host(host))
     return {
         "name": host.name,
         "description": metadata.description,

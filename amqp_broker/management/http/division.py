@@ -390,8 +390,8 @@ def _sum(left: Any, right: Any) -> Any:
             name: left[name] if name == "timestamp" and name in left else _sum(left.get(name), right.get(name))
             for name in {**left, **right}
         }
-    if isinstance(left, list) and isinstance(right, list) and len(left) == len(right):
-        return [_sum(one, other) for one, other in zip(left, right, strict=True)]
+    if isinstance(left, list) and isinstance(right, list):  # samples, the newest first: as far as both are known
+        return [_sum(one, other) for one, other in zip(left, right, strict=False)]
     if isinstance(left, bool) or isinstance(right, bool) or left is None or right is None:
         return right if left is None else left
     return left + right if isinstance(left, int | float) and isinstance(right, int | float) else left

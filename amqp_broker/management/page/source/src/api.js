@@ -20,8 +20,11 @@ export class ApiError extends Error {
   }
 }
 
+const REFUSALS = /^(User not authorised|Access refused|Not (administrator|monitor) user)/;
+
 const wordsOf = (status, body) => {
   const reason = body?.reason;
+  if (status === 401 && REFUSALS.test(reason)) return `Your user may not see or do this: ${reason.replace(/\.$/, "")}.`;
   if (typeof reason === "string" && reason) return reason === "Not Found" ? "It is not there (any more)." : reason;
   if (reason) return JSON.stringify(reason);
   return status === 404 ? "It is not there (any more)." : `The broker answered with status ${status}.`;
@@ -58,8 +61,9 @@ export async function ask(method, target, body, headers = {}) {
   return value;
 }
 
-// Who asks without a cookie is told nothing at all; "not_authorised", with an s, is said to somebody who may not do that.
-const isStranger = (value) => value === null || value.error === "not_authorized";
+// Who asks without a cookie is told nothing at all. All other refusals are for somebody who may not see or do that.
+const STRANGERS = ["Login failed", "The session has ended"];
+const isStranger = (value) => value === null || STRANGERS.includes(value.reason);
 
 function loggedOut() {
   session = null;

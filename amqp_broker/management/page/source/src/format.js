@@ -43,17 +43,28 @@ export const moment = (ms) => `${new Date(ms).toLocaleDateString("en-CA")} ${tim
  * that one is left out, and each step is seen with the one before it. */
 export function growth(details) {
   const samples = [...(details?.samples ?? [])].reverse().slice(0, -1);
-  const known = samples.findIndex((one) => one.sample > 0);
   return samples.slice(1).map((one, n) => {
-    const before = samples[Math.max(n - 1, known, 0)];
-    return n < known || one.timestamp <= before.timestamp ? (n < known ? null : 0) : Math.max(0, ((one.sample - before.sample) * 1000) / (one.timestamp - before.timestamp));
+    const before = samples[Math.max(n - 1, 0)];
+    return one.timestamp <= before.timestamp ? 0 : Math.max(0, ((one.sample - before.sample) * 1000) / (one.timestamp - before.timestamp));
   });
 }
 /** How a level was. */
 export function levels(details) {
-  const samples = [...(details?.samples ?? [])].reverse().map((one) => one.sample);
-  const known = samples.findIndex((one) => one > 0);
-  return samples.map((one, n) => (n < known ? null : one));
+  return [...(details?.samples ?? [])].reverse().map((one) => one.sample);
+}
+
+// --- how much of the past is drawn: as long as little is known, the little is drawn large
+
+export const PAST_S = 600;
+const STEP_S = 10;
+const SPANS_MIN = [2, 5, 10];
+export const PAST_QUERY = `lengths_age=${PAST_S}&lengths_incr=${STEP_S}&msg_rates_age=${PAST_S}&msg_rates_incr=${STEP_S}`;
+
+/** The minutes that are drawn of what is known, and what takes the last values of that. */
+export function spanOf(details) {
+  const known = (details?.samples?.length ?? 1) - 1;
+  const minutes = SPANS_MIN.find((span) => (span * 60) / STEP_S >= known) ?? SPANS_MIN.at(-1);
+  return { words: `last ${minutes} minutes`, last: (values) => values.slice((-minutes * 60) / STEP_S - 1) };
 }
 
 export const plural = (number, one, many = one + "s") => `${count(number)} ${number === 1 ? one : many}`;

@@ -1,12 +1,11 @@
 // The first screen: what is wrong now, then the numbers.
 import { isMonitor, useLive, usePolled } from "./api.js";
-import { bytes, count, duration, growth, levels, plural, rate } from "./format.js";
+import { bytes, count, duration, growth, levels, PAST_QUERY, plural, rate, spanOf } from "./format.js";
 import { Chart, Empty, Failed, Figure, Heading, Name, Pairs, Panel, Sign } from "./parts.jsx";
 import { to, toQuery } from "./route.js";
 
 const COLUMNS = "message_stats,churn_rates,queue_totals,object_totals,cluster_name,node,listeners,amqp_broker_version,rabbitmq_version";
 const SHOWN = 6;
-const SPANS_MIN = [2, 5, 10];
 
 const WORDS = {
   memory_alarm: () => ["Memory is short: publishers are held back", "Consume what waits, or give the broker more memory.", to("nodes")],
@@ -20,6 +19,7 @@ const WORDS = {
   growing: (one) => [<>{count(one.count)} waiting, nobody consumes, {rate(one.rate)}/s more</>, null, to("queues", one.vhost, one.queue)],
   growing_consumed: (one) => [<>{count(one.count)} waiting, its consumers take nothing, {rate(one.rate)}/s more</>, null, to("queues", one.vhost, one.queue)],
   waiting: (one) => [<>{count(one.count)} waiting, nobody consumes</>, null, to("queues", one.vhost, one.queue)],
+  near_timeout: (one) => [<>a delivery unacknowledged for {duration(one.age_ms)}: after {duration(one.timeout_ms)} its channel is closed</>, <Name empty="got without a consumer">{one.consumer_tag}</Name>, to("channels", one.channel)],
   unacknowledged: (one) => [<>{count(one.count)} delivered, none acknowledged lately</>, null, to("queues", one.vhost, one.queue)],
 };
 const LOST = {
@@ -28,6 +28,7 @@ const LOST = {
 };
 const MORE = {
   dropped: ["drops", {}], policies_tie: ["policies", {}], shovel: ["shovels", {}], link: ["federation", {}],
+  near_timeout: ["channels", {}],
   growing: ["queues", { state: "stuck", sort: "in", reverse: "true" }],
   growing_consumed: ["queues", { state: "waiting", sort: "in", reverse: "true" }],
   waiting: ["queues", { state: "stuck", sort: "messages_ready", reverse: "true" }],
@@ -49,7 +50,7 @@ function Problems() {
         {shown.map((one) => {
           const [words, hint, where] = (WORDS[one.kind] ?? (() => [one.kind, null, "#/"]))(one);
           return (
-            <li key={[one.kind, one.vhost, one.queue, one.reason, one.name, one.policy].join(" ")}>
+            <li key={[one.kind, one.vhost, one.queue, one.reason, one.name, one.policy, one.channel].join(" ")}>
               <a href={where}>
                 <Sign kind={one.severity} />
                 {one.queue !== undefined && <b><Name>{one.queue}</Name></b>}
@@ -69,21 +70,18 @@ function Problems() {
 function Charts() {
   const names = ["publish", "deliver_get", "ack"].map((name) => `message_stats.${name}_details`);
   const lengths = ["messages_ready", "messages_unacknowledged"].map((name) => `queue_totals.${name}_details`);
-  const { data } = usePolled(`/api/overview?columns=${[...names, ...lengths].join(",")}&lengths_age=600&lengths_incr=10&msg_rates_age=600&msg_rates_incr=10`, 5000);
+  const { data } = usePolled(`/api/overview?columns=${[...names, ...lengths].join(",")}&${PAST_QUERY}`, 5000);
   const stats = data?.message_stats ?? {};
   const totals = data?.queue_totals ?? {};
-  const ready = levels(totals.messages_ready_details);
-  // As long as little is known, the little is drawn large.
-  const steps = SPANS_MIN.map((minutes) => minutes * 6).find((span) => span >= ready.filter((one) => one !== null).length - 1) ?? 60;
-  const last = (values) => values.slice(-steps - 1);
-  const span = <span class="quiet">last {steps / 6} minutes</span>;
+  const { words, last } = spanOf(totals.messages_ready_details);
+  const span = <span class="quiet">{words}</span>;
   return (
     <div class="two">
       <Panel title="Rates" actions={span}>
         <Chart unit="/s" series={[{ name: "published", values: last(growth(stats.publish_details)), tone: "tone-1" }, { name: "delivered", values: last(growth(stats.deliver_get_details)), tone: "tone-2" }, { name: "acknowledged", values: last(growth(stats.ack_details)), tone: "tone-3" }]} />
       </Panel>
       <Panel title="In queues" actions={span}>
-        <Chart unit="" series={[{ name: "ready", values: last(ready), tone: "tone-1" }, { name: "unacknowledged", values: last(levels(totals.messages_unacknowledged_details)), tone: "tone-2" }]} />
+        <Chart unit="" series={[{ name: "ready", values: last(levels(totals.messages_ready_details)), tone: "tone-1" }, { name: "unacknowledged", values: last(levels(totals.messages_unacknowledged_details)), tone: "tone-2" }]} />
       </Panel>
     </div>
   );

@@ -1,7 +1,7 @@
 // One queue: how it is, what is in it, who reads it, what leads to it, and what can be done with it.
 import { useState } from "preact/hooks";
 import { ask, path, useLive, usePolled } from "./api.js";
-import { bytes, count, growth, levels, plural, rate } from "./format.js";
+import { bytes, count, growth, levels, PAST_QUERY, plural, rate, spanOf } from "./format.js";
 import { Arguments, attempt, Chart, Choice, Dialog, Empty, Failed, Field, Figure, FormDialog, Heading, later, Name, Pairs, Panel, readTable, say, Sign, Table, Tabs, Tag } from "./parts.jsx";
 import { Message, MessagesOf, Publish, Replay } from "./messages.jsx";
 import { go, setQuery, to, toQuery, useRoute } from "./route.js";
@@ -20,10 +20,12 @@ export const consumerColumns = [
 ];
 
 function Overview({ data, vhost, name }) {
-  const { data: history } = usePolled(`${path("queues", vhost, name)}?columns=message_stats.publish_details,message_stats.deliver_get_details,message_stats.ack_details,messages_ready_details,messages_unacknowledged_details&lengths_age=60&lengths_incr=5&msg_rates_age=60&msg_rates_incr=5`);
+  const { data: history } = usePolled(`${path("queues", vhost, name)}?columns=message_stats.publish_details,message_stats.deliver_get_details,message_stats.ack_details,messages_ready_details,messages_unacknowledged_details&${PAST_QUERY}`);
   const stats = data.message_stats;
   const isStream = data.type === "stream";
   const past = history?.message_stats ?? {};
+  const { words, last } = spanOf(history?.messages_ready_details);
+  const span = <span class="quiet">{words}</span>;
   return (
     <>
       <dl class="figures">
@@ -35,8 +37,8 @@ function Overview({ data, vhost, name }) {
         <Figure label="Consumers" value={count(data.consumers)} />
       </dl>
       <div class="two">
-        <Panel title="Rates" actions={<span class="quiet">last minute</span>}><Chart unit="/s" series={[{ name: "in", values: growth(past.publish_details), tone: "tone-1" }, { name: "out", values: growth(past.deliver_get_details), tone: "tone-2" }, { name: "acknowledged", values: growth(past.ack_details), tone: "tone-3" }]} /></Panel>
-        <Panel title={isStream ? "Entries" : "Messages"} actions={<span class="quiet">last minute</span>}><Chart unit="" series={[{ name: isStream ? "entries" : "ready", values: levels(history?.messages_ready_details), tone: "tone-1" }, { name: "unacknowledged", values: levels(history?.messages_unacknowledged_details), tone: "tone-2" }]} /></Panel>
+        <Panel title="Rates" actions={span}><Chart unit="/s" series={[{ name: "in", values: last(growth(past.publish_details)), tone: "tone-1" }, { name: "out", values: last(growth(past.deliver_get_details)), tone: "tone-2" }, { name: "acknowledged", values: last(growth(past.ack_details)), tone: "tone-3" }]} /></Panel>
+        <Panel title={isStream ? "Entries" : "Messages"} actions={span}><Chart unit="" series={[{ name: isStream ? "entries" : "ready", values: last(levels(history?.messages_ready_details)), tone: "tone-1" }, { name: "unacknowledged", values: last(levels(history?.messages_unacknowledged_details)), tone: "tone-2" }]} /></Panel>
       </div>
       <Panel title="What it is">
         <Pairs pairs={[
@@ -141,8 +143,7 @@ export function Queue({ names: [vhost, name] }) {
   const { data, error } = useLive(path("queues", vhost, name));
   const [front, setFront] = useState("");
   if (error) return <><Heading title={<Name>{name}</Name>} above={<a href={to("queues")}>Queues</a>} /><Empty title={error}><a href={to("queues")}>All queues</a></Empty></>;
-  const brief = data && { ...data, in: data.message_stats.publish_details.rate, out: data.message_stats.deliver_get_details.rate };
-  const [kind, words] = brief ? stateOf(brief) : ["idle", ""];
+  const [kind, words] = data ? stateOf(data) : ["idle", ""];
   const remove = () => later(`Deleting queue ${name}`, async () => {
     await ask("DELETE", path("queues", vhost, name));
     if (location.hash.startsWith(to("queues", vhost, name))) go(to("queues"));

@@ -34,10 +34,15 @@ const USUAL = COLUMNS.filter((one) => one.isUsual).map((one) => one.key);
 const KEPT = "queue-columns";
 const chosenOf = (text) => (text ? COLUMNS.filter((one) => text.split(",").includes(one.key)) : COLUMNS.filter((one) => one.isUsual));
 
+// What the overview says of queues.
+const WRONG = {
+  growing: "growing, nobody consumes", waiting: "waiting, nobody consumes",
+  growing_consumed: "growing, its consumers take nothing", unacknowledged: "delivered, none acknowledged lately",
+};
+
 export function stateOf(queue) {
   if (queue.type === "stream") return queue.consumers ? ["ok", "read"] : ["idle", "kept"];
-  if (queue.messages_ready && !queue.consumers) return queue.in > 0 ? ["bad", "growing, nobody consumes"] : ["mild", "waiting, nobody consumes"];
-  if (queue.consumers && queue.messages_ready && queue.in > 0 && queue.out === 0) return ["mild", "growing, its consumers take nothing"];
+  if (queue.problem) return [queue.problem.severity, WRONG[queue.problem.kind] ?? queue.problem.kind];
   if (queue.consumers) return ["ok", "consumed"];
   return ["idle", "idle"];
 }
