@@ -18,7 +18,7 @@ SMALL_MAX = 2**32 - 1  # what an array of type code I holds
 
 
 class Track:
-    """How numbers were, at one pace.
+    """The past numbers of one thing, at one pace.
 
     Args:
         moment_ms: of the first look, in milliseconds since 1970.
