@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import socket
 import struct
+from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from random import Random
 from typing import Self
 
 import pytest
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import DataReceived, RequestReceived, StreamEnded
+from h2.settings import SettingCodes
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from amqp_broker.etcd import messages
-from amqp_broker.etcd.calls import OK, Answer, Calls, ConnectionFailed, Ended
+from amqp_broker.etcd import http2, messages
+from amqp_broker.etcd.calls import OK, UNAVAILABLE, Answer, Calls, ConnectionFailed, Ended
 from amqp_broker.etcd.protobuf import Fields, MalformedMessage, decode, encode_varint, integer, integer_of, message
 from tests.support.etcd_process import ETCD, EtcdMember, one_member
 
@@ -21,11 +27,21 @@ Respond = Callable[[str, bytes], tuple[list[bytes], int, str]]
 
 
 class Server:
-    """The other side in memory: answers each call when it has been heard in full."""
+    """The other side in memory: answers each call when it has been heard in full.
 
-    def __init__(self, respond: Respond) -> None:
+    Args:
+        respond: the messages, the status and the words for a call.
+        window_bytes: how much it takes of a call at once.
+        padding_bytes: stuff behind what it says; None for none.
+    """
+
+    def __init__(self, respond: Respond, window_bytes: int = 65_535, padding_bytes: int | None = None) -> None:
         self._connection = H2Connection(H2Configuration(client_side=False))
         self._connection.initiate_connection()
+        self._connection.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: window_bytes})
+        self._padding_bytes = padding_bytes
+        self._unsent: dict[int, deque[bytes]] = {}
+        self._ends: dict[int, list[tuple[str, str]]] = {}
         self._respond = respond
         self._paths: dict[int, str] = {}
         self._bodies: dict[int, bytearray] = {}
@@ -42,15 +58,28 @@ class Server:
                 self._connection.acknowledge_received_data(event.flow_controlled_length or 0, stream)
             elif isinstance(event, StreamEnded):
                 self._finish(event.stream_id or 0)
+        for stream in list(self._unsent):
+            self._send_what_fits(stream)
         return self._connection.data_to_send() or b""
 
     def _finish(self, stream: int) -> None:
         answers, status, text = self._respond(self._paths[stream], bytes(self._bodies[stream][5:]))
         self._connection.send_headers(stream, [(":status", "200"), ("content-type", "application/grpc")])
-        for answer in answers:
-            self._connection.send_data(stream, struct.pack(">BI", 0, len(answer)) + answer)
-        trailers = [("grpc-status", str(status)), ("grpc-message", text)]
-        self._connection.send_headers(stream, trailers, end_stream=True)
+        self._unsent[stream] = deque(struct.pack(">BI", 0, len(answer)) + answer for answer in answers)
+        self._ends[stream] = [("grpc-status", str(status)), ("grpc-message", text)]
+
+    def _send_what_fits(self, stream: int) -> None:
+        unsent, padding_bytes = self._unsent[stream], self._padding_bytes
+        while unsent:
+            window_bytes = min(self._connection.local_flow_control_window(stream), 16_384) - (padding_bytes or 0) - 1
+            if window_bytes <= 0:
+                return
+            data = unsent.popleft()
+            if data[window_bytes:]:
+                unsent.appendleft(data[window_bytes:])
+            self._connection.send_data(stream, data[:window_bytes], pad_length=padding_bytes)
+        del self._unsent[stream]
+        self._connection.send_headers(stream, self._ends.pop(stream), end_stream=True)
 
 
 def converse(calls: Calls, server: Server, chunk_bytes: int = 65_536) -> list[Answer | Ended]:
@@ -93,11 +122,106 @@ def test_a_request_larger_than_the_window_is_sent_as_it_is_taken() -> None:
     assert heard == [len(large), len(large)]
 
 
-def test_what_is_no_http_ends_the_connection() -> None:
+@given(
+    st.lists(st.tuples(st.integers(0, 200_000), st.lists(st.integers(0, 60_000), max_size=3)), min_size=1, max_size=4),
+    st.integers(1_000, 100_000),
+    st.sampled_from([None, 0, 7, 255]),
+    st.sampled_from([1_000, 16_000, 65_536]),
+    st.integers(0, 2**32),
+)
+@settings(max_examples=25, deadline=None)
+def test_all_is_said_and_heard_whatever_the_windows(
+    wanted: list[tuple[int, list[int]]], window_bytes: int, padding_bytes: int | None, chunk_bytes: int, seed: int
+) -> None:
+    random = Random(seed)
+    heard: list[bytes] = []
+
+    def respond(path: str, body: bytes) -> tuple[list[bytes], int, str]:
+        heard.append(body)
+        return answers[int(path)], OK, "x" * int(path)
+
+    requests = [random.randbytes(size) for size, _ in wanted]
+    answers = [[random.randbytes(size) for size in sizes] for _, sizes in wanted]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(http2, "WINDOW_BYTES", 50_000)
+        calls = Calls("localhost:1", token="t" * random.randrange(300))
+        server = Server(respond, window_bytes, padding_bytes)
+        assert converse(calls, server) == []  # both know each other's settings
+        numbers = [calls.begin(str(place), request) for place, request in enumerate(requests)]
+        events = converse(calls, server, chunk_bytes)
+    assert sorted(heard) == sorted(requests)
+    for number, expected, place in zip(numbers, answers, range(len(wanted)), strict=True):
+        of_call = [event for event in events if event.call == number]
+        assert of_call == [*(Answer(number, one) for one in expected), Ended(number, OK, "x" * place)]
+    assert calls.is_idle
+
+
+def settled(calls: Calls) -> Calls:
+    """The same, after the other side's settings."""
+    calls.receive(b"\0\0\0\4\0\0\0\0\0")
+    return calls
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"\0\0\1\0\0\0\0\0\0a", "a frame of kind 0 in stream 0"),
+        (b"\0\0\0\4\0\0\0\0\1", "a frame of kind 4 in stream 1"),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "too long"),
+        (b"\0\0\1\0\x08\0\0\0\1\1", "nothing but padding"),
+        (b"\0\0\1\1\0\0\0\0\1\x88" + bytes(9), "headers do not go on"),
+        (b"\0\0\1\x09\4\0\0\0\1\x88", "headers go on that have not begun"),
+        (b"\0\0\1\1\4\0\0\0\1\xff", "cannot be decoded"),
+        (b"\0\0\4\4\0\0\0\0\0abcd", "settings are cut off"),
+        (b"\0\0\1\x08\0\0\0\0\0a", "too short"),
+        (b"\0\0\4\5\0\0\0\0\1abcd", "a push"),
+        (b"\0\0\x08\7\0\0\0\0\0\0\0\0\0\0\0\0\x0b", "ends the connection .HTTP/2 error 11"),
+    ],
+)
+def test_what_is_no_http_ends_the_connection(data: bytes, reason: str) -> None:
+    calls = Calls("localhost:1")
+    calls.begin("/a", b"")
+    with pytest.raises(ConnectionFailed, match=reason):
+        settled(calls).receive(data)
+
+
+def test_who_does_not_begin_with_settings_speaks_no_http() -> None:
     with pytest.raises(ConnectionFailed, match="no HTTP/2"):
-        Calls("localhost:1").receive(b"\0\0\1\0\0\0\0\0\0a")  # data on stream 0
+        Calls("localhost:1").receive(b"\0\0\x08\6\0\0\0\0\0pingpong")
     with pytest.raises(ConnectionFailed, match="closed"):
         Calls("localhost:1").receive(b"")
+
+
+def test_a_ping_is_answered_and_a_reset_call_ends() -> None:
+    calls = settled(Calls("localhost:1"))
+    call = calls.begin("/a", b"")
+    calls.take_output()
+    assert calls.receive(b"\0\0\x08\6\0\0\0\0\0pingpong") == []
+    assert calls.take_output() == b"\0\0\x08\6\1\0\0\0\0pingpong"
+    (ended,) = calls.receive(b"\0\0\4\3\0\0\0\0" + bytes([call]) + b"\0\0\0\7")
+    assert ended == Ended(call, UNAVAILABLE, "etcd has reset the call (HTTP/2 error 7)")
+    assert calls.is_idle
+
+
+def test_no_more_calls_are_made_than_the_other_side_takes() -> None:
+    calls = Calls("localhost:1")
+    calls.receive(b"\0\0\6\4\0\0\0\0\0\0\3\0\0\0\1")
+    calls.begin("/a", b"")
+    with pytest.raises(ConnectionFailed, match="too many streams"):
+        calls.begin("/a", b"")
+
+
+@given(st.integers(0, 2**32), st.integers(1, 4))
+@settings(max_examples=150, deadline=None)
+def test_damaged_bytes_end_the_connection_and_nothing_else(seed: int, count: int) -> None:
+    random = Random(seed)
+    calls = Calls("localhost:1")
+    calls.begin("/a/B", bytes(100))
+    said = bytearray(Server(lambda path, body: ([b"answer"], OK, "")).answer(calls.take_output()))
+    for _ in range(count):
+        said[random.randrange(len(said))] = random.randrange(256)
+    with suppress(ConnectionFailed):
+        calls.receive(bytes(said))
 
 
 @pytest.mark.parametrize(
