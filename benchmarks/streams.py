@@ -6,6 +6,8 @@
 
 All brokers run at the same time, idle but for the one that is asked. Each cell is run in turns on each; shown is the
 median of the rounds. A publisher sends frames that it has made before, so what it costs itself is next to nothing.
+The 99th percentiles are those of the time from a message to its confirm, and to its delivery to a consumer at the tail,
+a thousand messages a second.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from interop.stream_client import (
     CONFIRM,
     DELIVER,
     FIRST,
+    NEXT,
     PUBLISH,
     StreamClient,
     array,
@@ -43,6 +46,7 @@ BATCH_MESSAGES = 100
 UNCONFIRMED_MAX = 10_000  # entries
 DURATION_S = 2.0
 CREDIT = 10
+PACED_PER_S = 1_000
 PATIENCE_S = 60.0
 REPLAY_PATIENCE_S = 900.0
 _KEY = struct.Struct(">IHH")
@@ -147,6 +151,57 @@ def run_for(reader: Reader, data: bytes, entries: int, duration_s: float) -> int
     return sent
 
 
+def pacing(body_bytes: int) -> Cell:
+    """A message each millisecond, and a consumer at the tail."""
+
+    def cell(target: Target, turn: int) -> Figures:
+        name = f"bench-paced-{body_bytes}-{turn}"
+        entry = blob(data_section(bytes(body_bytes - 8)) if body_bytes > 8 else bytes(body_bytes))
+        data = frame(PUBLISH, b"\1" + array([u64(0) + entry]))
+        with StreamClient(target.port) as client, StreamClient(target.port) as consumer:
+            client.create(name)
+            client.declare_publisher(1, name)
+            consumer.subscribe(1, name, NEXT, CREDIT)
+            used_s, started_s = cpu_s(target.pid), time.perf_counter()
+            confirms, deliveries = paced(client, consumer, data)
+            took_s, used_s = time.perf_counter() - started_s, cpu_s(target.pid) - used_s
+            client.delete(name)
+        count = len(confirms)
+        return {
+            "1/s": count / took_s,
+            "us CPU": used_s / count * 1e6,
+            "p99 ms to the confirm": statistics.quantiles(confirms, n=100)[98] * 1e3,
+            "p99 ms to the delivery": statistics.quantiles(deliveries, n=100)[98] * 1e3,
+        }
+
+    return cell
+
+
+def paced(client: StreamClient, consumer: StreamClient, data: bytes) -> tuple[list[float], list[float]]:
+    """Publish for a while; how long each message took to its confirm, and to its delivery, in seconds."""
+    count = int(DURATION_S * PACED_PER_S)
+    publisher, reader = Reader(client), Reader(consumer)
+    confirms: list[float] = []
+    deliveries: list[float] = []
+    begin_s, sent = time.perf_counter(), 0
+    while len(confirms) < count or len(deliveries) < count:
+        now_s = time.perf_counter()
+        while sent < count and begin_s + sent / PACED_PER_S <= now_s:
+            client._socket.sendall(data)
+            sent += 1
+        wait_s = max(0.0, begin_s + sent / PACED_PER_S - time.perf_counter()) if sent < count else 1.0
+        for ready in select.select([publisher.socket, reader.socket], [], [], wait_s)[0]:
+            one, times = (publisher, confirms) if ready is publisher.socket else (reader, deliveries)
+            one.read()
+            now_s = time.perf_counter()
+            done = publisher.confirmed if one is publisher else reader.records
+            times += [now_s - begin_s - number / PACED_PER_S for number in range(len(times), done)]
+            if reader.chunks:
+                consumer.send(9, b"\1" + u16(reader.chunks))
+                reader.chunks = 0
+    return confirms, deliveries
+
+
 def consuming(consumers: int, body_bytes: int, *, batches: bool = False, count: int = 200_000) -> Cell:
     """Consumers that read a whole stream from its first entry."""
 
@@ -209,6 +264,8 @@ CELLS: dict[str, Cell] = {
     "publish, 1 KiB": publishing(1024),
     "publish, 12 B, sub-batches of 100": publishing(12, batches=True),
     "publish, 1 KiB, sub-batches of 100": publishing(1024, batches=True),
+    "1,000 a second, 12 B": pacing(12),
+    "1,000 a second, 1 KiB": pacing(1024),
     "consume, 12 B, one": consuming(1, 12),
     "consume, 1 KiB, one": consuming(1, 1024, count=50_000),
     "consume, 12 B, ten": consuming(10, 12, count=100_000),
@@ -303,7 +360,7 @@ def main() -> None:
                 for target in found:
                     measured[target.name].append(cell(target, turn))
                     await_rest(target.pid)
-            for unit in ("1/s", "us CPU"):
+            for unit in measured[found[0].name][0]:
                 shown = [statistics.median(figures[unit] for figures in measured[target.name]) for target in found]
                 print(f"| {name} | {unit} | {' | '.join(f'{figure:,.2f}' for figure in shown)} |", flush=True)
 

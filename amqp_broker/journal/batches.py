@@ -10,7 +10,7 @@ from array import array
 from bisect import bisect_right
 
 from amqp_broker.journal.blocks import BLOCK_BYTES_MAX
-from amqp_broker.journal.checksums import Piece
+from amqp_broker.journal.checksums import Piece, data_of
 from amqp_broker.journal.failures import JournalError
 from amqp_broker.journal.files import File
 from amqp_broker.journal.index import DEAD, SHARED, SINGLE
@@ -115,7 +115,7 @@ class GatheredBatch:
             if record is not None:
                 kind, claims, _, parts = record
                 first = self.first_reference + index - claims + 1
-                return Record(kind, b"".join(parts), first, claims) if first <= reference else None
+                return Record(kind, b"".join(map(data_of, parts)), first, claims) if first <= reference else None
             index += 1
         return None  # the owner dropped it in this very moment
 

@@ -21,13 +21,18 @@ _X_TO_THE_8 = 1 << 23
 
 
 class CheckedPart:
-    """Bytes whose CRC is known."""
+    """Bytes whose CRC is known.
+
+    Args:
+        data: they.
+        crc: theirs; None where it is to be found out.
+    """
 
     __slots__ = ("crc", "data")
 
-    def __init__(self, data: memoryview) -> None:
+    def __init__(self, data: memoryview, crc: int | None = None) -> None:
         self.data = data
-        self.crc = crc32(data)
+        self.crc = crc32(data) if crc is None else crc
 
     def __len__(self) -> int:
         return len(self.data)
@@ -36,8 +41,8 @@ class CheckedPart:
 Piece: TypeAlias = bytes | memoryview | CheckedPart
 
 
-def checked(parts: Iterable[bytes | memoryview], start: int, stride_bytes: int) -> Iterator[Piece]:
-    """The same bytes, the large parts gone through.
+def checked(parts: Iterable[Piece], start: int, stride_bytes: int) -> Iterator[Piece]:
+    """The same bytes, the large parts gone through, unless their CRC is known.
 
     Args:
         parts: follow each other.
@@ -45,11 +50,12 @@ def checked(parts: Iterable[bytes | memoryview], start: int, stride_bytes: int) 
         stride_bytes: at each multiple of it a large part is cut, so that a CRC may be begun anew there.
     """
     for part in parts:
-        if len(part) < CHECKED_BYTES_MIN:
+        is_whole = isinstance(part, CheckedPart) and start % stride_bytes + len(part) <= stride_bytes
+        if is_whole or len(part) < CHECKED_BYTES_MIN:
             start += len(part)
             yield part
             continue
-        rest = memoryview(part)
+        rest = memoryview(data_of(part))
         while rest:
             size_bytes = min(len(rest), stride_bytes - start % stride_bytes)
             piece, rest = rest[:size_bytes], rest[size_bytes:]

@@ -1,7 +1,7 @@
 """Reading records of a segment again, by where the index says they lie.
 
 Holds the reading of one record and of a slice of many, large ones put together from their blocks. Everything returned
-was checked, but for what ``view_near`` is told to leave to others. What is damaged is read again as it is kept
+was checked, but for what ``view_near`` and ``lying_near`` leave to others. What is damaged is read again as it is kept
 elsewhere, where it is. Safe in any thread: it only reads, and what it reads does not change.
 """
 
@@ -24,6 +24,7 @@ from amqp_broker.journal.records import (
     is_intact,
     record_size,
 )
+from amqp_broker.journal.stretches import FileStretch
 
 SLICE_BYTES = BLOCK_BYTES_MAX
 VIEWED_BYTES = 8 * BLOCK_BYTES_MAX
@@ -34,6 +35,13 @@ class EncodedRecord(NamedTuple):
 
     data: bytes
     live_claims: Sequence[int]
+
+
+class LyingRecord(NamedTuple):
+    """A record that was not read, but for its beginning: of its payload the first bytes, and where the others lie."""
+
+    head: Part
+    rest: FileStretch
 
 
 def read_record(segment: Segment, index: int) -> Record:
@@ -138,6 +146,29 @@ def _view_near(
     if 2 * viewed_bytes < len(data):  # what lies between them shall not stay in memory with them
         return [bytes(payload) for payload in payloads]
     return payloads
+
+
+def lying_near(segment: Segment, reference: int, head_bytes: int) -> LyingRecord | None:
+    """A record that may stay where it lies; None where it is cut by the headers of blocks, or is not at hand: where
+    its beginning is in the system's memory, the rest most likely is.
+
+    Raises:
+        JournalDamaged: there is another record than there should be.
+    """
+    index = segment.index_of(reference)
+    if index < 0 or segment.flags[index] == DEAD:
+        return None
+    start, size = segment.extent(index)
+    if not RECORD_HEADER_BYTES + head_bytes < size <= BLOCK_BYTES_MAX:
+        return None
+    head = segment.file.read_now(start, RECORD_HEADER_BYTES + head_bytes)
+    if head is None:
+        return None
+    rest_bytes = record_size(head, 0) - len(head)
+    if not 0 < rest_bytes <= size - len(head) or not has_claim(head, 0, reference):
+        raise JournalDamaged(segment.full_name, start, "there is another record than there should be")
+    rest = segment.file.stretch(start + len(head), rest_bytes)
+    return None if rest is None else LyingRecord(memoryview(head)[RECORD_HEADER_BYTES:], rest)
 
 
 def _starts_near(segment: Segment, references: Sequence[int], first: int, slice_bytes: int) -> tuple[list[int], int]:

@@ -10,6 +10,7 @@ import errno
 from typing import Protocol
 
 from amqp_broker.journal.records import Part
+from amqp_broker.journal.stretches import FileStretch
 
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 """The errors that say that the disk is full."""
@@ -31,6 +32,9 @@ class File(Protocol):
 
     def read_now(self, offset: int, size: int) -> Part | None:
         """The same bytes, if they are at hand; None where the disk would have to be waited for."""
+
+    def stretch(self, offset: int, size: int) -> FileStretch | None:
+        """The same bytes where they lie; None where the system cannot send them from there."""
 
     def write_at(self, offset: int, *parts: Part) -> None:
         """Write all of the bytes at an offset, one part behind the other. They are durable only after `sync`."""

@@ -16,7 +16,7 @@ from contextlib import suppress
 
 from amqp_broker.explanations import system_reason
 from amqp_broker.journal.batches import GatheredBatch
-from amqp_broker.journal.cold_reads import read_near, read_record, view_near
+from amqp_broker.journal.cold_reads import LyingRecord, lying_near, read_near, read_record, view_near
 from amqp_broker.journal.failures import JournalDamaged, JournalFailed, NotAllowed, RecordGone, TornTail
 from amqp_broker.journal.files import NOT_ALLOWED, FileSystem
 from amqp_broker.journal.index import DEAD, SINGLE, Index, Segment
@@ -302,6 +302,14 @@ class SegmentJournal:
                 break
             payloads.extend(near)
         return payloads
+
+    def lying_now(self, reference: int, head_bytes: int) -> LyingRecord | None:
+        segment = self._index.find(reference)
+        if segment is None:
+            return None
+        with suppress(JournalDamaged):  # whoever waits for the disk is told
+            return lying_near(segment, reference, head_bytes)
+        return None
 
     # --- free space ------------------------------------------------------------------------------------------------
 

@@ -28,6 +28,7 @@ from typing import Final, NamedTuple, Protocol
 from amqp_broker.journal.files import FileSystem
 from amqp_broker.journal.kept_copies import NAMES, PIECES, SIZE_KEY, Kept, KeptCopies, Readable, restore
 from amqp_broker.journal.records import Part
+from amqp_broker.journal.stretches import FileStretch
 
 PIECE_BYTES_MAX: Final = 262_144
 PIECE_BYTES_MIN: Final = 4_096  # a last piece below this is written again with what follows: else small syncs make many
@@ -96,6 +97,9 @@ class KeptFile:
 
     def read_now(self, offset: int, size: int) -> Part | None:
         return self._kept.local.read_now(offset, size)
+
+    def stretch(self, offset: int, size: int) -> FileStretch | None:
+        return self._kept.local.stretch(offset, size)
 
     def write_at(self, offset: int, *parts: Part) -> None:
         kept = self._kept

@@ -15,6 +15,7 @@ import os
 from random import Random
 
 from amqp_broker.journal.records import Part
+from amqp_broker.journal.stretches import FileStretch
 
 SECTOR_BYTES = 512
 
@@ -98,6 +99,9 @@ class MemoryFile:
 
     def read_now(self, offset: int, size: int) -> Part | None:
         return self.read_at(offset, size) if self._files.are_at_hand else None
+
+    def stretch(self, offset: int, size: int) -> FileStretch | None:
+        return FileStretch(self, -1, offset, size) if self._files.are_at_hand else None
 
     def write_at(self, offset: int, *parts: Part) -> None:
         data = b"".join(parts)

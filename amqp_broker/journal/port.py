@@ -24,6 +24,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol, TypeAlias
 
+from amqp_broker.journal.cold_reads import LyingRecord
 from amqp_broker.journal.failures import TornTail
 from amqp_broker.journal.records import Part, Payload
 
@@ -160,6 +161,17 @@ class Journal(Protocol):
 
     def view_now(self, references: Sequence[int], unchecked_bytes_min: int) -> list[Part]:
         """`view_many` for the owner's thread, which waits for no disk: the first ones, as far as they are at hand."""
+
+    def lying_now(self, reference: int, head_bytes: int) -> LyingRecord | None:
+        """The same for one record that is sent from where it lies, with a checksum of its own, for none is compared.
+
+        Args:
+            reference: of a live record.
+            head_bytes: how much of its payload is read; the record has more.
+
+        Returns:
+            None where it is not at hand, or is no such record.
+        """
 
     # --- group commit ----------------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from amqp_broker.journal.direct_writes import DIRECT_BYTES_MIN, DirectWriter
 from amqp_broker.journal.records import Part
+from amqp_broker.journal.stretches import FileStretch
 
 if sys.platform == "darwin":
     import fcntl
@@ -57,6 +58,9 @@ class RealFile:
         except OSError:  # not at hand, or no such file system: whoever waits for it is told what is wrong
             return None
         return memoryview(data).toreadonly() if read_bytes == size else None
+
+    def stretch(self, offset: int, size: int) -> FileStretch | None:
+        return FileStretch(self, self._descriptor, offset, size) if _SENDS_FILES else None
 
     def write_at(self, offset: int, *parts: Part) -> None:
         sizes = list(map(len, parts))
@@ -136,6 +140,7 @@ class RealFiles:
 
 
 _PARTS_MAX = 1024  # in one call
+_SENDS_FILES = hasattr(os, "sendfile")
 _READ_WITHOUT_WAITING: int = getattr(os, "RWF_NOWAIT", 0)  # Linux has it
 
 

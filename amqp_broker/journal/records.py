@@ -34,7 +34,7 @@ _NOT_ZERO: Final = re.compile(rb"[^\0]")
 
 
 Part: TypeAlias = bytes | memoryview
-Payload: TypeAlias = bytes | tuple[Part, ...]
+Payload: TypeAlias = bytes | tuple[Piece, ...]
 """What a record holds: bytes, or parts that follow each other and are put together when they are written."""
 
 
@@ -53,7 +53,7 @@ def encode_record(kind: int, payload: bytes, reference: int, claims: int) -> byt
     return _CRC.pack(crc32(body)) + body
 
 
-Unwritten: TypeAlias = tuple[int, int, int, tuple[Part, ...]]
+Unwritten: TypeAlias = tuple[int, int, int, tuple[Piece, ...]]
 """A record that waits to be written: kind, claims, size of the payload, and its parts.
 
 It is encoded only when it is written, because many never are: they are dropped before. No class, because there is one
@@ -66,7 +66,7 @@ def encode_unwritten(record: Unwritten, reference: int, block_bytes: int) -> tup
     kind, claims, size_bytes, parts = record
     fields = _FIELDS.pack(size_bytes, reference, claims, kind)
     if size_bytes < LARGE_BYTES:
-        body = fields + b"".join(parts)
+        body = fields + b"".join(parts)  # type: ignore[arg-type]  # no CheckedPart is so small
         return (_CRC.pack(crc32(body)) + body,)
     pieces = tuple(checked(parts, RECORD_HEADER_BYTES, block_bytes))
     crc = crc32(fields)

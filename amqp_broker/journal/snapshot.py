@@ -13,6 +13,7 @@ import os
 from pathlib import Path
 
 from amqp_broker.journal.records import Part
+from amqp_broker.journal.stretches import FileStretch
 
 _TRIES = 5  # a broker seldom removes a file, and never so many times in a moment
 
@@ -43,6 +44,9 @@ class SnapshotFile:
         return data
 
     def read_now(self, offset: int, size: int) -> Part | None:
+        return None
+
+    def stretch(self, offset: int, size: int) -> FileStretch | None:
         return None
 
     def write_at(self, offset: int, *parts: Part) -> None:

@@ -73,6 +73,7 @@ class Conversation(Protocol):
     finished: bool
     is_reading_paused: bool
     missing_body_bytes: int
+    takes_stretches: bool
 
     def receive(self, data: bytes) -> None:
         """Take in what was read."""
@@ -84,8 +85,8 @@ class Conversation(Protocol):
     def body_buffers_filled(self, size_bytes: int) -> None:
         """Take in what was read to there."""
 
-    def take_output(self) -> list[Part]:
-        """Hand over all that may be sent now, whole frames in order."""
+    def take_output(self) -> list[bytes | memoryview]:
+        """Hand over all that may be sent now, whole frames in order, with stretches where it ``takes_stretches``."""
 
     def output_sent(self, sent_bytes: int) -> None:
         """Take notice that this much has left."""
@@ -215,6 +216,7 @@ class Pump:
             beginning: what the conversation has to hear first; None where nobody has spoken with the client yet.
         """
         self._conversation = conversation
+        conversation.takes_stretches = self._socket_stream is not None
         self._log = log
         self._make_other = speak_other
         log.connected()
@@ -323,7 +325,7 @@ class Pump:
             return
         if self._socket_stream is not None and not self._is_writing and not self._rest:
             try:
-                output = self._conversation.take_output()
+                output: list[Part] = self._conversation.take_output()  # type: ignore[assignment]  # lists are invariant
                 if output:
                     self._rest = self._socket_stream.send_now(output)
                     unsent_bytes = _size_bytes(self._rest) if self._rest else 0
@@ -339,7 +341,7 @@ class Pump:
             if gate is not None and not gate.is_open():
                 await gate.wait_until_open()
             rest, self._rest = self._rest, []
-            output = rest or self._conversation.take_output()
+            output: list[Part] = rest or self._conversation.take_output()  # type: ignore[assignment]
             if output:
                 self._is_writing = True
                 for portion in _portions(output):
@@ -359,7 +361,7 @@ class Pump:
         if self._socket_stream is not None:
             await self._socket_stream.send_parts(portion)
         else:
-            await self._stream.send_all(b"".join(portion))
+            await self._stream.send_all(b"".join(portion))  # type: ignore[arg-type]  # only sockets get stretches
 
     # --- how it ends -----------------------------------------------------------------------------------------------
 
@@ -405,6 +407,7 @@ class Pump:
         self._make_other = None
         before = self._conversation
         self._conversation, self._log = make()
+        self._conversation.takes_stretches = self._socket_stream is not None
         self._give_back(before, "the client speaks another protocol")
 
     def _speak_other(self, data: bytes, make: SpeakOther) -> None:
@@ -433,9 +436,10 @@ class _Failed:
     finished = True
     is_reading_paused = False
     missing_body_bytes = 0
+    takes_stretches = False
 
     def __init__(self, words: bytes) -> None:
-        self._output: list[Part] = [words] if words else []
+        self._output: list[bytes | memoryview] = [words] if words else []
 
     def receive(self, data: bytes) -> None:
         """Ignore it."""
@@ -447,7 +451,7 @@ class _Failed:
     def body_buffers_filled(self, size_bytes: int) -> None:
         """Ignore it."""
 
-    def take_output(self) -> list[Part]:
+    def take_output(self) -> list[bytes | memoryview]:
         """What the client is told, once."""
         output, self._output = self._output, []
         return output

@@ -7,24 +7,29 @@ which is the fairness that the broker promises.
 
 from __future__ import annotations
 
+import errno
 import operator
+import os
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from typing import cast
 
 import trio
 
 from amqp_broker.explanations import system_reason
+from amqp_broker.journal.stretches import FileStretch, Sendable
 from amqp_broker.network.connection_log import CLIENT_LEFT, CLIENT_RESET
 
 _CHUNK_BYTES = 262_144
 
-Part = bytes | memoryview
+Part = Sendable  # of what is sent: bytes, or a stretch of a file
 
 _LARGE_BYTES = 4096  # what is larger is not copied in order to be sent in one piece with others
 CAN_SCATTER = hasattr(socket.socket, "recvmsg_into")  # Windows has none
 _KEEP_ALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}  # seconds, seconds, and how often
 
+_MORE_FOLLOWS: int = getattr(socket, "MSG_MORE", 0)
 _PARTS_MAX = 512  # POSIX promises 16, every system that we know takes 1024
 
 
@@ -136,9 +141,10 @@ class SocketStream(trio.abc.HalfCloseableStream):
         """
         parts = _gathered(parts)
         try:
-            if len(parts) == 1:  # the usual answer: all of it goes at once
-                sent_bytes = self._socket.send(parts[0])
-                return [] if sent_bytes == len(parts[0]) else _behind(parts, sent_bytes)
+            first = parts[0]
+            if len(parts) == 1 and not isinstance(first, FileStretch):  # the usual answer: all of it goes at once
+                sent_bytes = self._socket.send(first)
+                return [] if sent_bytes == len(first) else _behind(parts, sent_bytes)
             return _behind(parts, self._send_some(parts))
         except OSError:
             return parts
@@ -166,9 +172,33 @@ class SocketStream(trio.abc.HalfCloseableStream):
             await self._wait(trio.lowlevel.wait_writable)
 
     def _send_some(self, parts: list[Part]) -> int:
+        if FileStretch in map(type, parts):
+            return self._send_stretches(parts)
+        known = cast("list[bytes | memoryview]", parts)
         if sys.platform == "win32" or len(parts) == 1:  # Windows cannot gather
-            return self._socket.send(parts[0])
-        return self._socket.sendmsg(parts[:_PARTS_MAX])
+            return self._socket.send(known[0])
+        return self._socket.sendmsg(known[:_PARTS_MAX])
+
+    def _send_stretches(self, parts: list[Part]) -> int:
+        """``_send_some`` where some of the parts lie in files, which the system sends without a copy."""
+        connected = self._socket
+        last, sent_bytes = len(parts) - 1, 0
+        for position, part in enumerate(parts):
+            try:
+                if isinstance(part, FileStretch):
+                    taken_bytes = os.sendfile(connected.fileno(), part.descriptor, part.offset, len(part))
+                    if not taken_bytes:
+                        raise OSError(errno.EIO, os.strerror(errno.EIO))  # the file was cut
+                else:
+                    taken_bytes = connected.send(part, _MORE_FOLLOWS if position < last else 0)
+            except (BlockingIOError, InterruptedError):
+                if not sent_bytes:
+                    raise
+                break
+            sent_bytes += taken_bytes
+            if taken_bytes < len(part):
+                break
+        return sent_bytes
 
     async def wait_send_all_might_not_block(self) -> None:
         """Return when the system's buffer takes more."""
@@ -234,11 +264,11 @@ def _gathered(parts: list[Part]) -> list[Part]:
     if len(parts) < 2:
         return parts
     if max(map(len, parts)) < _LARGE_BYTES:
-        return [b"".join(parts)]
+        return [b"".join(parts)]  # type: ignore[arg-type]  # no stretch is so small
     gathered: list[Part] = []
-    small: list[Part] = []
+    small: list[bytes | memoryview] = []
     for part in parts:
-        if len(part) < _LARGE_BYTES:
+        if len(part) < _LARGE_BYTES and not isinstance(part, FileStretch):
             small.append(part)
             continue
         if small:
@@ -254,6 +284,7 @@ def _behind(parts: list[Part], sent_bytes: int) -> list[Part]:
     """What is left of the parts when so many bytes have been sent."""
     for position, part in enumerate(parts):
         if sent_bytes < len(part):
-            return [memoryview(part)[sent_bytes:], *parts[position + 1 :]]
+            rest = part.behind(sent_bytes) if isinstance(part, FileStretch) else memoryview(part)[sent_bytes:]
+            return [rest, *parts[position + 1 :]]
         sent_bytes -= len(part)
     return []

@@ -52,6 +52,7 @@ class ClientConnection(Conversation):
         self.finished = False
         self.is_reading_paused = False
         self.missing_body_bytes = 0
+        self.takes_stretches = False  # its driver has the system send what lies in files
         self.close_reason = ""
         self.has_failed = False  # before it was open: refused, or it spoke wrongly
         self.received_bytes = 0
@@ -317,10 +318,13 @@ class ClientConnection(Conversation):
     # --- out
 
     def take_output(self) -> list[bytes | memoryview]:
-        """All that may be sent now, in order. A defect that came up while others were served is raised here."""
+        """All that may be sent now, in order; stretches of files as well where ``takes_stretches`` is set.
+
+        A defect that came up while others were served is raised here.
+        """
         if self._defect is not None:
             raise self._defect
-        return self.output.take()
+        return self.output.take()  # type: ignore[return-value]  # else each driver would have to know of stretches
 
     def output_sent(self, sent_bytes: int) -> None:
         """So many bytes have left: what was held back may go on."""

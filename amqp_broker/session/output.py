@@ -14,6 +14,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
+from amqp_broker.journal.stretches import Sendable
+
 # Above the high-water mark consumers get nothing more; above so many times the mark the client is not heard any more.
 BYTES_MAX_FACTOR = 16
 
@@ -57,11 +59,11 @@ class Output:
         self._on_output = on_output
         self._on_congestion = on_congestion
         self._on_unheld = on_unheld
-        self._parts: list[bytes | memoryview] = []
+        self._parts: list[Sendable] = []
         self._holds: deque[Hold] = deque()
         self._go_on: Callable[[], None] | None = None
 
-    def send(self, data: bytes | memoryview) -> None:
+    def send(self, data: Sendable) -> None:
         """Queue bytes for the client."""
         if not self._parts:
             self._on_output()
@@ -71,7 +73,7 @@ class Output:
             self.is_congested = True
             self._on_congestion()
 
-    def take(self) -> list[bytes | memoryview]:
+    def take(self) -> list[Sendable]:
         """All that may be sent now, in order."""
         if self._holds:
             return self._take_unheld()
@@ -123,7 +125,7 @@ class Output:
             self._holds.append(Hold(len(self._parts), position))
             self._awaiting_commit[self._journal_committed] = None
 
-    def _take_unheld(self) -> list[bytes | memoryview]:
+    def _take_unheld(self) -> list[Sendable]:
         is_kept = self._is_kept
         while self._holds and is_kept(self._holds[0].position):
             self._holds.popleft()

@@ -14,6 +14,7 @@ from amqp_broker.broker.broker import Broker
 from amqp_broker.journal.journal import SegmentJournal
 from amqp_broker.journal.port import Journal
 from amqp_broker.journal.records import Part
+from amqp_broker.journal.stretches import FileStretch
 from amqp_broker.server.driver import ServerDriver
 
 SEGMENT_BYTES = 262_144
@@ -32,6 +33,10 @@ class MemoryFile:
 
     def read_now(self, offset: int, size: int) -> Part | None:
         """Nothing is at hand: what a broker does while it waits for a disk is to be seen in tests."""
+        return None
+
+    def stretch(self, offset: int, size: int) -> FileStretch | None:
+        """No system sends what is in memory."""
         return None
 
     def write_at(self, offset: int, *parts: Part) -> None:

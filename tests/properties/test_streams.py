@@ -86,7 +86,7 @@ def test_whatever_a_client_says_harms_nobody_else(said: list[bytes], size: int) 
 @given(st.binary(max_size=60), st.lists(ENTRIES, max_size=3))
 def test_whatever_a_block_holds_can_be_opened(garbage: bytes, entries: list[bytes]) -> None:
     forms = StreamEntries()
-    block = StreamBlock(block_address("s"), block_body(len(entries), 9, b"", b"".join(entries)))
+    block = StreamBlock(block_address("s"), block_body(9, b"", entries))
     for message in block.opened(forms, None):
         assert message is None or message.position < 9 or len(entries) == 3
     header, body = forms.decoded(garbage)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from amqp_broker.access.client import Peer
 from amqp_broker.broker.broker import Broker
+from amqp_broker.journal.stretches import FileStretch, Sendable
 from amqp_broker.protocols.stream.connection import Connection
 from interop.stream_client import Wire
 
@@ -24,7 +27,9 @@ class StreamClient(Wire):
         super().__init__()
         self.broker = broker
         self.in_bytes = in_bytes
+        self.stretches = 0  # of files, that came
         self.connection = Connection(broker, peer, lambda: None)
+        self.connection.takes_stretches = True
         if logs_in:
             self.log_in()
 
@@ -42,7 +47,9 @@ class StreamClient(Wire):
 
     def read(self) -> None:
         """Take what the connection says now."""
-        data = b"".join(self.connection.take_output())
+        parts: Sequence[Sendable] = self.connection.take_output()
+        self.stretches += sum(isinstance(part, FileStretch) for part in parts)
+        data = b"".join([part.read() if isinstance(part, FileStretch) else part for part in parts])
         self.connection.output_sent(len(data))
         self.came(data)
 

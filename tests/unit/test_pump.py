@@ -29,7 +29,7 @@ from amqp_broker.network.pump import (
     Outbox,
     Pump,
 )
-from amqp_broker.network.socket_stream import Part, SocketStream
+from amqp_broker.network.socket_stream import SocketStream
 from amqp_broker.network.turns import ROUND_S_MAX, Turns
 from tests.unit.in_trio import in_trio
 
@@ -51,6 +51,7 @@ class StandIn:
         self.finished = False
         self.is_reading_paused = False
         self.missing_body_bytes = 0
+        self.takes_stretches = False
         self.received: list[bytes] = []
         self.sent_bytes: list[int] = []
         self.lost_because: list[str] = []
@@ -76,7 +77,7 @@ class StandIn:
     def body_buffers_filled(self, size_bytes: int) -> None:
         raise AssertionError("there were no buffers")
 
-    def take_output(self) -> list[Part]:
+    def take_output(self) -> list[bytes | memoryview]:
         output, self.output = self.output, []
         return [*output]
 
@@ -152,6 +153,7 @@ class WithBuffers(StandIn):
     def __init__(self, missing_body_bytes: int) -> None:
         super().__init__()
         self.missing_body_bytes = missing_body_bytes
+        self.takes_stretches = False
         self.buffer = bytearray(missing_body_bytes)
         self.filled_bytes: list[int] = []
         self.has_buffers = True
@@ -613,7 +615,7 @@ async def test_a_defect_in_what_another_connection_says_ends_only_that_one() -> 
     async with two_talkers() as talkers:
         one, other = talkers.conversations
 
-        def fail() -> list[Part]:
+        def fail() -> list[bytes | memoryview]:
             raise RuntimeError("a defect")
 
         other.take_output = fail  # type: ignore[method-assign]

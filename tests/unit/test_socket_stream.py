@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import socket
 import struct
+from pathlib import Path
 
 import pytest
 import trio
 import trio.testing
 
+from amqp_broker.journal.real_files import RealFiles
 from amqp_broker.network.connection_log import CLIENT_LEFT, CLIENT_RESET
-from amqp_broker.network.socket_stream import SentNothing, SocketStream, receive_first
+from amqp_broker.network.socket_stream import Part, SentNothing, SocketStream, receive_first
 from tests.unit.in_trio import in_trio
 
 
@@ -44,6 +46,38 @@ def test_much_data_arrives_whole_through_small_buffers() -> None:
             while len(received) < len(data):
                 received += await other.receive_some(100_000)
         assert received == data
+
+    trio.run(main)
+
+
+def test_what_lies_in_files_is_sent_from_there(tmp_path: Path) -> None:
+    content = bytes(range(256)) * 40_000
+    file = RealFiles(tmp_path).create("file", 0)
+    file.write_at(0, content)
+    stretch = file.stretch(1_000, 5_000_000)
+    assert stretch is not None
+    parts: list[Part] = [b"before", stretch, b"between", stretch, stretch, b"behind"]
+    body = content[1_000:5_001_000]
+
+    async def main() -> None:
+        one, other = await make_streams()
+        received = bytearray()
+
+        async def receive() -> None:
+            async for chunk in other:
+                received.extend(chunk)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(receive)
+            rest = one.send_now(parts)
+            await one.send_parts(rest)
+            await one.send_eof()
+        assert received == b"".join((b"before", body, b"between", body, body, b"behind"))
+        file.truncate(500)
+        with pytest.raises(trio.BrokenResourceError, match="Input/output error"):
+            await other.send_parts([stretch])
+        await one.aclose()
+        await other.aclose()
 
     trio.run(main)
 

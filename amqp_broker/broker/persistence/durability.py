@@ -30,6 +30,8 @@ from amqp_broker.broker.persistence.message_records import (
 )
 from amqp_broker.broker.ports import Clock
 from amqp_broker.broker.queues.stored import StoredQueue
+from amqp_broker.journal.checksums import Piece
+from amqp_broker.journal.cold_reads import LyingRecord
 from amqp_broker.journal.failures import RecordGone
 from amqp_broker.journal.port import Batch, Journal
 from amqp_broker.journal.records import Part
@@ -225,11 +227,15 @@ class Durability:
         message.reference = journal.put(_MESSAGE, message_parts((queue,), message, now_wall_ms, expires_wall_ms))
         self.is_dirty = True
 
-    def keep_block(self, queue: StoredQueue, block: Message) -> None:
-        """Entries of a stream came together: one record, of the form of a message's."""
+    def keep_block(self, queue: StoredQueue, block: Message, parts: Sequence[Piece]) -> None:
+        """Entries of a stream came together: one record, of the form of a message's.
+
+        Args:
+            parts: the block's body.
+        """
         if self._journal is not None:
-            payload = message_parts((queue,), block, self._clock.wall_ms(), 0)
-            block.reference = self._journal.put(RecordKind.STREAM_BLOCK, payload)
+            *start, _ = message_parts((queue,), block, self._clock.wall_ms(), 0)
+            block.reference = self._journal.put(RecordKind.STREAM_BLOCK, (*start, *parts))
             self._journal.read_soon()
             self.is_dirty = True
 
@@ -273,6 +279,10 @@ class Durability:
     def view_now(self, references: Sequence[int], unchecked_bytes_min: int) -> list[Part]:
         """The first of some records, as far as they are at hand: ``Journal.view_now``."""
         return self._journal.view_now(references, unchecked_bytes_min) if self._journal is not None else []
+
+    def lying_now(self, reference: int, head_bytes: int) -> LyingRecord | None:
+        """A record that may stay where it lies: ``Journal.lying_now``."""
+        return self._journal.lying_now(reference, head_bytes) if self._journal is not None else None
 
     def keep_holder(self, holder: StoredQueue, virtual_host: str, exchange: str) -> None:
         """An exchange holds a message back for the first time: a record that those of the messages refer to."""

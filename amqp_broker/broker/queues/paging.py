@@ -23,6 +23,7 @@ from amqp_broker.broker.queues.ready import Chunk, ReadyMessages
 from amqp_broker.broker.queues.stored import StoredQueue
 
 if TYPE_CHECKING:
+    from amqp_broker.journal.cold_reads import LyingRecord
     from amqp_broker.journal.port import Journal
     from amqp_broker.journal.records import Part
 
@@ -88,6 +89,10 @@ class Paging:
     def view_now(self, references: Sequence[int], unchecked_bytes_min: int) -> list[Part]:
         """The first of some records, as far as they are in the system's memory (``Journal.view_now``)."""
         return self._durability.view_now(references, unchecked_bytes_min)
+
+    def lying_now(self, reference: int, head_bytes: int) -> LyingRecord | None:
+        """A record that may stay where it lies (``Journal.lying_now``)."""
+        return self._durability.lying_now(reference, head_bytes)
 
     def read_ahead(self, queue: StoredQueue, ready: ReadyMessages) -> None:
         """Have the next chunk of a queue's ready messages read if their head runs low."""

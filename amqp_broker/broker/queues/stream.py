@@ -232,7 +232,7 @@ class StreamQueue(Queue):
             The journal's position that must be kept before they are confirmed.
         """
         block = StreamBlock(self._block_address, body)
-        self.virtual_host.durability.keep_block(self, block)
+        self.virtual_host.durability.keep_block(self, block, block.parts_to_write())
         if not self._has_new:
             self._has_news()
         self._batch_offset = self._log.end_offset
@@ -344,8 +344,9 @@ class StreamQueue(Queue):
             arguments={**properties},
         )
         host = self.virtual_host
-        take = deliveries.deliver_chunk
-        reader = ChunkReader(self._log, consumer, offset, wanted, host.paging, self._take_turn, host.entry_forms, take)
+        reader = ChunkReader(
+            self._log, consumer, offset, wanted, host.paging, self._take_turn, host.entry_forms, deliveries
+        )
         self._begin(reader)
         return consumer, reader
 

@@ -15,10 +15,12 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 from amqp_broker.broker.message import Address, Message, digest_of
+from amqp_broker.journal.checksums import CHECKED_BYTES_MIN, CheckedPart, Piece
+from amqp_broker.journal.stretches import FileStretch, Sendable
 from amqp_broker.wire.content import Properties, encode_content_header
 from amqp_broker.wire.hot import encode_address
 
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from amqp_broker.broker.queues.stream_start import StreamFilter
 
 _FIELDS: Final = struct.Struct(">IIII")
+FIELDS_BYTES: Final = _FIELDS.size
 _LENGTH: Final = struct.Struct(">I")
 _VALUE_LENGTH: Final = struct.Struct(">H")
 _SUB_BATCH: Final = struct.Struct(">BHII")  # compression, records, bytes when it is opened, bytes
@@ -34,6 +37,7 @@ NO_VALUE_LENGTH: Final = 0xFFFF
 SUB_BATCH_BIT: Final = 0x80
 UNCOMPRESSED: Final = 0
 GZIP: Final = 1
+LARGE_ENTRY_BYTES: Final = 4_096
 STEP_BYTES: Final = 65_536  # that are unpacked in one go
 STEP_PACKED_BYTES: Final = 16_384  # of what they are unpacked from, at most
 STEP_RECORDS: Final = 1_024  # that are gone through in one go
@@ -56,13 +60,17 @@ class StreamBlock(Message):
         address: the stream's.
         body: all of it; empty where it lies elsewhere.
         content: all of it, where it lies.
+        rest: what stands behind that, where it was not read.
     """
 
-    __slots__ = ("checksum", "content", "data_start", "entries", "filter_bytes", "records")
+    __slots__ = ("_rest", "checksum", "content", "data_start", "entries", "filter_bytes", "records")
 
-    def __init__(self, address: Address, body: bytes, content: memoryview | None = None) -> None:
+    def __init__(
+        self, address: Address, body: bytes, content: memoryview | None = None, rest: FileStretch | None = None
+    ) -> None:
         super().__init__(address, BLOCK_HEADER, body, True, 0)
         self.content = memoryview(body) if content is None else content
+        self._rest = rest
         self.entries, self.records, self.filter_bytes, self.checksum = _FIELDS.unpack_from(self.content)
         self.data_start: int = _FIELDS.size + self.filter_bytes
 
@@ -72,14 +80,23 @@ class StreamBlock(Message):
         return self.position + int(self.records)
 
     @property
-    def data(self) -> memoryview:
+    def data(self) -> Sendable:
         """The entries, as a client gets them."""
+        if self._rest is not None:  # content are the fields
+            return self._rest.behind(self.filter_bytes)
         return self.content[self.data_start :]
+
+    def parts_to_write(self) -> Sequence[Piece]:
+        """Its body, for the journal, which need not go through entries whose checksum is known."""
+        data = self.content[self.data_start :]
+        if len(data) < CHECKED_BYTES_MIN:
+            return (self.body,)
+        return self.content[: self.data_start], CheckedPart(data, self.checksum)
 
     @property
     def size_bytes(self) -> int:
         """How large it is on the disk, about."""
-        return len(self.content)
+        return len(self.content) + (0 if self._rest is None else len(self._rest))
 
     def matches(self, wanted: StreamFilter) -> bool:
         """Whether any of the entries is wanted."""
@@ -150,9 +167,21 @@ class StreamBlock(Message):
                 offset += length
 
 
-def block_body(entries: int, records: int, filter_values: bytes, data: bytes) -> bytes:
-    """What a block is on the disk."""
-    return b"%b%b%b" % (_FIELDS.pack(entries, records, len(filter_values), zlib.crc32(data)), filter_values, data)
+def block_body(records: int, filter_values: bytes, entries: Sequence[bytes | memoryview]) -> bytes:
+    """What a block is on the disk.
+
+    Args:
+        records: that the entries have.
+        filter_values: of each entry, where any has one.
+        entries: as they came.
+    """
+    data = entries
+    if sum(map(len, entries)) < LARGE_ENTRY_BYTES * len(entries):
+        data = (b"".join(entries),)  # a copy takes less than a call for each
+    checksum = 0
+    for part in data:
+        checksum = zlib.crc32(part, checksum)
+    return b"".join((_FIELDS.pack(len(entries), records, len(filter_values), checksum), filter_values, *data))
 
 
 def records_of(body: bytes) -> int:

@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Final
 from amqp_broker.broker.message import Message
 from amqp_broker.broker.persistence.message_records import ONE_QUEUE_AND_TIMES_BYTES, decode_message, part_before_body
 from amqp_broker.broker.queues.consumers import Consumer, Deliveries
-from amqp_broker.broker.queues.stream_block import BLOCK_HEADER, StreamBlock, block_address, has_counts
+from amqp_broker.broker.queues.stream_block import BLOCK_HEADER, FIELDS_BYTES, StreamBlock, block_address, has_counts
 from amqp_broker.broker.queues.stream_log import CHUNK_ENTRIES_MAX as READ_ENTRIES_MAX
 from amqp_broker.broker.queues.stream_log import Extent, StreamLog
 from amqp_broker.broker.queues.stream_reader import EntriesRead, EntryReader
 from amqp_broker.broker.queues.stream_start import StreamFilter
 from amqp_broker.compilation import mypyc_attr
 from amqp_broker.journal.records import PAYLOAD_BYTES_MAX, Part
+from amqp_broker.journal.stretches import FileStretch, Sendable
 from amqp_broker.wire.content import decode_properties
 
 if TYPE_CHECKING:
@@ -38,8 +39,6 @@ EPOCH: Final = 1
 _HEADER: Final = struct.Struct(">BBHIqQQIIIB3x")
 _LENGTH: Final = struct.Struct(">I")
 
-Data = bytes | memoryview
-
 
 class Chunk:
     """Entries that follow each other, ready to be sent.
@@ -53,7 +52,7 @@ class Chunk:
 
     __slots__ = ("data", "first_offset", "header", "records")
 
-    def __init__(self, first_offset: int, header: bytes, data: Data, records: int) -> None:
+    def __init__(self, first_offset: int, header: bytes, data: Sendable, records: int) -> None:
         self.first_offset = first_offset
         self.header = header
         self.data = data
@@ -92,6 +91,8 @@ class BlocksRead(EntriesRead):
 class ChunkDeliveries(Deliveries):
     """The receiver of a consumer's chunks."""
 
+    takes_stretches: bool = False  # it sends chunks from where they lie
+
     def deliver_chunk(self, chunk: Chunk) -> None:
         """Send a chunk to the client."""
         raise NotImplementedError
@@ -102,10 +103,10 @@ class ChunkReader(EntryReader):
 
     Args:
         entry_forms: makes entries of messages.
-        deliver: called with each chunk.
+        deliveries: where chunks go.
     """
 
-    __slots__ = ("_address", "_before_block", "_deliver", "_entry_forms")
+    __slots__ = ("_address", "_before_block", "_deliver", "_entry_forms", "_takes_stretches")
 
     def __init__(
         self,
@@ -116,11 +117,12 @@ class ChunkReader(EntryReader):
         paging: Paging,
         has_read: Callable[[EntryReader], None],
         entry_forms: Callable[[], EntryForms],
-        deliver: Callable[[Chunk], None],
+        deliveries: ChunkDeliveries,
     ) -> None:
         super().__init__(log, consumer, next_offset, wanted, paging, has_read)
         self._entry_forms = entry_forms
-        self._deliver = deliver
+        self._deliver = deliveries.deliver_chunk
+        self._takes_stretches = wanted is None and deliveries.takes_stretches
         self._address = block_address(consumer.queue.name)
         self._before_block = part_before_body(self._address, BLOCK_HEADER)
 
@@ -134,6 +136,10 @@ class ChunkReader(EntryReader):
         if not extent.are_blocks:
             self._ask_for(EntriesRead(self, extent))
             return
+        if self._takes_stretches:
+            self._read.extend(self._lying_blocks(extent))
+            if self._read:
+                return
         # A block that is a chunk goes out with its own checksum, which the client compares. What decides which ones go
         # out, or becomes a part of another chunk, must be right already.
         unchecked_bytes_min = PAYLOAD_BYTES_MAX
@@ -146,6 +152,28 @@ class ChunkReader(EntryReader):
             self._read.extend(self.blocks_of(extent, at_hand))
         else:
             self._ask_for(BlocksRead(self, extent, unchecked_bytes_min))
+
+    def _lying_blocks(self, extent: Extent) -> list[Message]:
+        """The first blocks of an extent, as long as each is a chunk and goes out from where it lies."""
+        blocks: list[Message] = []
+        before = self._before_block
+        start = ONE_QUEUE_AND_TIMES_BYTES + len(before)
+        for place, reference in enumerate(extent.references):
+            lying = self._paging.lying_now(reference, start + FIELDS_BYTES)
+            if lying is None or len(lying.rest) < CHUNK_BYTES_WANTED:
+                break
+            head = memoryview(lying.head)
+            fields = head[start:]
+            if head[ONE_QUEUE_AND_TIMES_BYTES:start] != before or not has_counts(fields, extent.records_of(place)):
+                break
+            blocks.append(self._block(extent, place, fields, lying.rest))
+        return blocks
+
+    def _block(self, extent: Extent, place: int, content: memoryview, rest: FileStretch | None = None) -> StreamBlock:
+        block = StreamBlock(self._address, b"", content, rest)
+        block.position, block.records = extent.first_offset_of(place), extent.records_of(place)
+        block.reference = extent.references[place]
+        return block
 
     def may_go_unchecked(self, extent: Extent, records: Sequence[Part], unchecked_bytes_min: int) -> bool:
         """Whether what the checksums of unchecked blocks do not tell is right: whose they are, and their counts.
@@ -175,10 +203,7 @@ class ChunkReader(EntryReader):
                 content = content[start:]
             else:
                 content = memoryview(decode_message(bytes(record)).body)
-            block = StreamBlock(self._address, b"", content)
-            block.position, block.records = extent.first_offset_of(place), extent.records_of(place)
-            block.reference = extent.references[place]
-            blocks.append(block)
+            blocks.append(self._block(extent, place, content))
         return blocks
 
     def serve(self, count: int) -> int:
@@ -229,15 +254,15 @@ class ChunkReader(EntryReader):
     def _chunk_of(self, entries: list[Message]) -> Chunk:
         first = entries[0]
         first_offset = first.position
-        data: Data
+        data: Sendable
         if len(entries) == 1 and isinstance(first, StreamBlock):
             data, count, records, checksum = first.data, first.entries, first.records, first.checksum
         else:
-            parts: list[Data] = []
+            parts: list[bytes | memoryview] = []
             count = records = 0
             for entry in entries:
                 if isinstance(entry, StreamBlock):
-                    parts.append(entry.data)
+                    parts.append(entry.content[entry.data_start :])
                     count += entry.entries
                     records += entry.records
                 else:

@@ -164,11 +164,21 @@ class StreamLog:
         has_journal: whether entries can be read from there.
     """
 
-    __slots__ = ("_chunks", "_has_journal", "_latest", "_latest_blocks", "_latest_bytes", "body_bytes", "end_offset")
+    __slots__ = (
+        "_chunks",
+        "_found",
+        "_has_journal",
+        "_latest",
+        "_latest_blocks",
+        "_latest_bytes",
+        "body_bytes",
+        "end_offset",
+    )
 
     def __init__(self, *, has_journal: bool) -> None:
         self._has_journal = has_journal
         self._chunks: list[StreamChunk] = []
+        self._found: StreamChunk | None = None  # that was looked for last
         self._latest: deque[Message] = deque()
         self._latest_bytes = 0
         self._latest_blocks = 0  # how many of them are blocks
@@ -300,7 +310,10 @@ class StreamLog:
         return iter([message for chunk in self._chunks for message in chunk.messages])
 
     def _chunk_of(self, offset: int) -> StreamChunk:
-        return self._chunks[bisect_right(self._chunks, offset, key=_first_offset) - 1]
+        found = self._found
+        if found is None or not found.first_offset <= offset < found.end_offset:
+            found = self._found = self._chunks[bisect_right(self._chunks, offset, key=_first_offset) - 1]
+        return found
 
     # --- what goes
 
@@ -323,6 +336,8 @@ class StreamLog:
             count += 1
         taken = self._chunks[:count]
         del self._chunks[:count]
+        if taken:
+            self._found = None
         self.body_bytes = left_bytes
         while self._latest and self._latest[0].position < self.first_offset:
             self._drop_latest()
@@ -331,6 +346,7 @@ class StreamLog:
     def take_all(self) -> list[StreamChunk]:
         """Take out everything: the stream is gone."""
         taken, self._chunks = self._chunks, []
+        self._found = None
         self._latest.clear()
         self._latest_bytes = self._latest_blocks = self.body_bytes = 0
         return taken

@@ -54,12 +54,19 @@ class FrameSplitter:
         self._gathered_bytes += len(data)
         if self._gathered_bytes < self._needed_bytes:
             return
-        if len(self._parts) > 1:
-            data = b"".join(self._parts)
-        self._parts = []
+        parts, self._parts = self._parts, []
+        begun = b""  # the frame that has come in parts, if its length was known before
+        start = 0
+        if self._needed_bytes > LENGTH_BYTES:
+            start = len(data) - (self._gathered_bytes - self._needed_bytes)
+            begun = b"".join((memoryview(parts[0])[LENGTH_BYTES:], *parts[1:-1], memoryview(data)[:start]))
+        elif len(parts) > 1:
+            data = b"".join(parts)
+        end = len(data)
         self._gathered_bytes = 0
-        start, end = 0, len(data)
         try:
+            if begun:
+                yield begun
             while True:
                 self._needed_bytes = LENGTH_BYTES
                 if end - start < LENGTH_BYTES:

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from amqp_broker.broker.queues.stream import StreamQueue
-from amqp_broker.broker.queues.stream_block import NO_VALUE_LENGTH, block_body
+from amqp_broker.broker.queues.stream_block import LARGE_ENTRY_BYTES, NO_VALUE_LENGTH, block_body
 from amqp_broker.protocols.stream import codes
 from amqp_broker.protocols.stream.errors import RequestRefused
 from amqp_broker.protocols.stream.frames import Fields, Malformed, command, u32
@@ -81,7 +81,7 @@ class Entries:
 
     def __init__(self, frame: bytes, count: int, last_id: int | None, *, has_values: bool) -> None:
         self.records = 0  # that the entries have
-        self.data: list[bytes] = []  # the entries that are to be stored
+        self.data: list[bytes | memoryview] = []  # the entries that are to be stored
         self.filter_values: list[bytes] = []  # of these, where any has one
         self.identifiers: list[bytes] = []  # of all, those that are there already among them
         self.last_id = last_id
@@ -94,7 +94,7 @@ class Entries:
             raise Malformed("a publish goes on behind its messages")
 
     def _take(self, frame: bytes, count: int) -> int:
-        identifiers, data, last_id = self.identifiers, self.data, self.last_id
+        identifiers, data, last_id, view = self.identifiers, self.data, self.last_id, memoryview(frame)
         offset, end, records = HEAD_BYTES, len(frame), 0
         for _ in range(count):
             identifier, length = _ID_AND_LENGTH.unpack_from(frame, offset)
@@ -112,7 +112,7 @@ class Entries:
                 if last_id is not None:
                     last_id = identifier
                 if of_batch:  # a sub-batch of nothing is nothing
-                    data.append(frame[start:behind])
+                    data.append(frame[start:behind] if length < LARGE_ENTRY_BYTES else view[start:behind])
                     records += of_batch
             offset = behind
         self.last_id, self.records = last_id, records
@@ -230,7 +230,7 @@ class Gathered:
         for end in self._ends():
             part = data[start:end]
             records = len(part) if self.records == len(data) else sum(map(_records_of, part))
-            yield block_body(len(part), records, b"".join(values[start:end]), b"".join(part))
+            yield block_body(records, b"".join(values[start:end]), part)
             start = end
 
     def _ends(self) -> Iterator[int]:
@@ -248,7 +248,7 @@ class Gathered:
         yield count
 
 
-def _records_of(entry: bytes) -> int:
+def _records_of(entry: bytes | memoryview) -> int:
     """How many records an entry has: a sub-batch says it behind its first byte."""
     return int.from_bytes(entry[1:3], "big") if entry[0] & 0x80 else 1
 

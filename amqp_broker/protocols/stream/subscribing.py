@@ -70,6 +70,7 @@ class Subscription(ChunkDeliveries):
         self.is_active = True  # unless another one of its name is
         self.asked = 0  # the correlation id of what its client was asked last, and has not answered
         self._connection = connection
+        self.takes_stretches = connection.takes_stretches
         self._output = connection.output
         self._ask = ask
         self._start = StreamStart()
