@@ -9,6 +9,8 @@ import pytest
 
 from amqp_broker.access.client import Peer
 from amqp_broker.access.judge import NotDecidedYet
+from amqp_broker.access.patterns import Pattern
+from amqp_broker.access.users import Permission
 from amqp_broker.broker.alarms import Resource
 from amqp_broker.broker.message import digest_of
 from amqp_broker.protocols.stomp.frames import FrameSplitter
@@ -482,6 +484,14 @@ def test_a_queue_of_a_name_of_ones_own_is_left_alone_when_the_subscription_fails
     client.send("SUBSCRIBE", id="1", destination="/topic/a", x_queue_name="mine", x_priority="300000000000000000000")
     assert client.read()[0].command == "ERROR"
     assert "mine" in broker.virtual_host.queues
+    guest = broker.users.get("guest")
+    assert guest is not None
+    before = guest.permissions["/"]
+    guest.permissions["/"] = Permission(Pattern(".*"), Pattern(".*"), Pattern("amq[.]topic"))
+    for name in ("mine", "mi\nne"):  # AMQP drops line breaks from names
+        connected(broker).send("SUBSCRIBE", id="1", destination="/topic/a", x_queue_name=name, auto_delete="true")
+        assert "mine" in broker.virtual_host.queues
+    guest.permissions["/"] = before
     client = connected(broker)
     client.send("SUBSCRIBE", id="1", destination="/topic/a", x_queue_name="mine")
     client.send("SEND", b"x", destination="/topic/a")

@@ -13,7 +13,7 @@ from amqp_broker.broker.descriptions import ChannelInfo
 from amqp_broker.broker.observer import Settlement
 from amqp_broker.broker.queues.base import Queue
 from amqp_broker.broker.queues.unacknowledged import Unacknowledged
-from amqp_broker.broker.virtual_host import generated_name
+from amqp_broker.broker.virtual_host import generated_name, without_line_breaks
 from amqp_broker.errors import AmqpError
 from amqp_broker.protocols.stomp.destinations import (
     NAME_BYTES_MAX,
@@ -309,7 +309,7 @@ def _queue_name(frame: Frame, destination: Destination) -> str:
     """The name of the queue that a SUBSCRIBE is about."""
     if not destination.has_queue_of_its_own:
         return destination.routing_key
-    name = frame.headers.get("x-queue-name", "")
+    name = without_line_breaks(frame.headers.get("x-queue-name", ""))
     if len(name.encode("utf-8", "surrogateescape")) > NAME_BYTES_MAX:
         raise StompError("Invalid header", f"'x-queue-name' takes at most {NAME_BYTES_MAX} bytes.\n")
     if not name and is_durable(frame):
