@@ -23,6 +23,11 @@ REPLAY_ARGUMENT: Final = "x-replay-ms"  # which RabbitMQ does not have (``queues
 
 DEDUPLICATION: Final = "x-message-deduplication"  # which RabbitMQ has by a plugin, as a policy key, too
 
+# Of the queues of MQTT's subscriptions, in whose table it stays over restarts: whose such a queue is.
+SUBSCRIPTION_ARGUMENT: Final = "x-mqtt-subscription"
+OWN_SUBSCRIPTION: Final = "own"  # one client's
+SHARED_SUBSCRIPTION: Final = "shared"
+
 QUEUE_TYPE: Final = "x-queue-type"
 DEFAULT_QUEUE_TYPE: Final = "classic"  # of a queue that is declared without one
 

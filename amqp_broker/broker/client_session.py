@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from amqp_broker.broker.last_will import LastWill
+from amqp_broker.broker.sent_messages import SentMessages
 from amqp_broker.wire.table import Table
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class ClientSession:
         self.subscriptions: dict[str, Table] = {}  # by topic filter, in the protocol's terms
         self.received: dict[int, None] = {}  # packet ids that the client has used and not released
         self.released: dict[int, None] = {}  # packet ids that we have released, and the client has not said so
-        self.sent: dict[object, int] = {}  # packet ids by message: its reference or, without one, itself
+        self.sent = SentMessages()
         # Of queues that it shares with others: what was on its way to it and nobody else may get, by packet id; and
         # what it had and whoever is next may get.
         self.held: dict[int, Unacknowledged] = {}

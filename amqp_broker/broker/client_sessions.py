@@ -14,11 +14,12 @@ Holds no protocol: what a subscription means, and what is in the queues, is the 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
+from amqp_broker.broker.arguments import SHARED_SUBSCRIPTION, SUBSCRIPTION_ARGUMENT
 from amqp_broker.broker.client_session import ClientSession, Holder
-from amqp_broker.broker.exchanges.topic import SUBSCRIPTION_QUEUES
 from amqp_broker.broker.last_will import LastWill
 from amqp_broker.broker.persistence.definitions import forget_session, keep_packet_ids, keep_session
 
@@ -26,12 +27,14 @@ if TYPE_CHECKING:
     from amqp_broker.broker.message import Message
     from amqp_broker.broker.persistence.durability import Durability
     from amqp_broker.broker.ports import Authorizer
+    from amqp_broker.broker.queues.base import Queue
     from amqp_broker.broker.queues.unacknowledged import Unacknowledged
     from amqp_broker.broker.timers import Timers
     from amqp_broker.broker.topology import Topology
+    from amqp_broker.wire.table import Table
 
 SHARED_PREFIX: Final = "$share/"  # of a filter that clients share: the group follows, a slash, and the filter itself
-SHARED_QUEUE_PREFIX: Final = SUBSCRIPTION_QUEUES[1]
+SHARED_QUEUE_PREFIX: Final = "mqtt-shared-"
 
 
 class ClientSessions:
@@ -53,6 +56,7 @@ class ClientSessions:
         self._publish_will = publish_will
         self._sessions: dict[str, ClientSession] = {}
         self._chosen: dict[int, ClientSession] = {}  # whose the messages are that were on their way before a restart
+        self._subscribers: Counter[str] = Counter()  # how many sessions have each of the filters that clients share
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -61,14 +65,27 @@ class ClientSessions:
         """The session of a client, whether it is connected or away."""
         return self._sessions.get(client_id)
 
-    def is_subscribed(self, topic_filter: str) -> bool:
-        """Whether any client has subscribed to this very filter."""
-        return any(topic_filter in session.subscriptions for session in self._sessions.values())
+    # --- subscriptions
+
+    def subscribe(self, session: ClientSession, topic_filter: str, options: Table) -> None:
+        """A session has subscribed to a filter, or with other options than before."""
+        if topic_filter not in session.subscriptions and topic_filter.startswith(SHARED_PREFIX):
+            self._subscribers[topic_filter] += 1
+        session.subscriptions[topic_filter] = options
+
+    def unsubscribe(self, session: ClientSession, topic_filter: str) -> None:
+        """A session has a filter no more; the queue of one that clients share goes with the last of them."""
+        if session.subscriptions.pop(topic_filter, None) is not None and topic_filter.startswith(SHARED_PREFIX):
+            self._subscribers[topic_filter] -= 1
+            self.remove_unused(topic_filter)
 
     def remove_unused(self, topic_filter: str) -> None:
         """Remove the queue of a shared subscription if nobody has it any more, here or away."""
+        if self._subscribers[topic_filter] > 0:
+            return
+        del self._subscribers[topic_filter]
         queue = self._topology.queues.get(shared_queue_name(topic_filter))
-        if queue is not None and not len(queue.consumers) and not self.is_subscribed(topic_filter):
+        if queue is not None and is_of_shared_subscription(queue) and not len(queue.consumers):
             self._topology.remove_queue(queue)
 
     def take(self, client_id: str, holder: Holder, *, is_clean: bool) -> tuple[ClientSession, bool]:
@@ -132,22 +149,29 @@ class ClientSessions:
         held, session.held = session.held, {}
         for delivery in held.values():
             delivery.queue.reject([delivery.message])
-        for topic_filter in session.subscriptions:
-            if topic_filter.startswith(SHARED_PREFIX):
-                self.remove_unused(topic_filter)
+        for topic_filter in [name for name in session.subscriptions if name.startswith(SHARED_PREFIX)]:
+            self.unsubscribe(session, topic_filter)
         will, session.will = session.will, None
         if will is not None:
             self._publish_will(will)
 
-    def forget_gone(self, session: ClientSession) -> None:
-        """Free the packet identifiers of messages that have expired, or were purged, while their client was away."""
-        away = [
-            key for key, packet_id in session.sent.items() if isinstance(key, int) and packet_id not in session.held
-        ]
-        gone = [reference for reference in away if not self._durability.has(reference)]
-        for reference in gone:
-            del session.sent[reference]
-            self._chosen.pop(reference, None)
+    def forget_gone(self, session: ClientSession, came_back: Iterable[Message]) -> None:
+        """Free the packet identifiers of messages that have expired, or were purged, while their client was away.
+
+        Args:
+            came_back: the messages in the client's own queue that it has had before.
+        """
+        away = [key for key, packet_id in session.sent.items() if packet_id not in session.held]
+        references = [key for key in away if isinstance(key, int)]
+        there: set[object] = {reference for reference in references if self._durability.has(reference)}
+        if len(references) < len(away):
+            there.update(came_back)
+        gone = [key for key in away if key not in there]
+        for key in gone:
+            session.sent.forget_key(key)
+        for reference in references:
+            if reference not in there:
+                self._chosen.pop(reference, None)
         if gone:
             self.keep_ids(session)
 
@@ -160,7 +184,7 @@ class ClientSessions:
     def hold_for_its_own(self, delivery: Unacknowledged) -> None:
         """Keep a message for whom it was on its way to; nobody gets it where that session has ended."""
         session = self._chosen.pop(delivery.message.reference)
-        packet_id = session.sent.get(delivery.message.reference)
+        packet_id = session.sent.id_of(delivery.message)
         if packet_id is None or self._sessions.get(session.client_id) is not session:
             delivery.queue.reject([delivery.message])
             return
@@ -195,6 +219,7 @@ class ClientSessions:
             self._stop_timers(session)
             forget_session(self._durability, session)
         self._sessions.clear()
+        self._subscribers.clear()
 
     # --- what is kept
 
@@ -227,7 +252,8 @@ class ClientSessions:
         """
         for session in list(self._sessions.values()):
             if session.is_durable:
-                self._chosen.update((key, session) for key in session.sent if isinstance(key, int))
+                self._chosen.update((key, session) for key in session.sent.kept())
+                self._subscribers.update(name for name in session.subscriptions if name.startswith(SHARED_PREFIX))
                 self._expire_later(session)
                 if session.will is not None:
                     session.will.who = who_is(session.will.user_name, session.client_id)
@@ -238,17 +264,22 @@ class ClientSessions:
 
     def _remove_all_unused(self) -> None:
         """Remove the queues that were shared by none but sessions that have ended with the broker."""
-        used = {
-            shared_queue_name(topic_filter)
-            for session in self._sessions.values()
-            for topic_filter in session.subscriptions
-            if topic_filter.startswith(SHARED_PREFIX)
-        }
+        used = {shared_queue_name(topic_filter) for topic_filter in self._subscribers}
         for name, queue in list(self._topology.queues.items()):
-            if name.startswith(SHARED_QUEUE_PREFIX) and "/" in name and name not in used:
+            if is_of_shared_subscription(queue) and name not in used:
                 self._topology.remove_queue(queue)
+
+
+def is_of_shared_subscription(queue: Queue) -> bool:
+    """Whether a queue was declared for a shared subscription, which one of the same name need not be."""
+    return queue.table.get(SUBSCRIPTION_ARGUMENT) == SHARED_SUBSCRIPTION
 
 
 def shared_queue_name(topic_filter: str) -> str:
     """The name of the queue for a filter that begins with ``SHARED_PREFIX``; it is RabbitMQ's."""
     return SHARED_QUEUE_PREFIX + topic_filter[len(SHARED_PREFIX) :]
+
+
+def filter_of_shared_queue(name: str) -> str:
+    """The filter that such a name was made for."""
+    return SHARED_PREFIX + name[len(SHARED_QUEUE_PREFIX) :]

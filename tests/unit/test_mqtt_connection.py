@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from pamqp import commands
 
+from amqp_broker.access.judge import NotDecidedYet
 from amqp_broker.broker.message import digest_of
 from amqp_broker.protocols.mqtt.packet_writing import encode_client_packet
 from amqp_broker.protocols.mqtt.packets import (
@@ -291,7 +293,7 @@ def test_a_session_ends_in_its_time_with_its_queue(broker: MemoryBroker) -> None
     client = MqttClient(broker, "c", 5)
     client.connect(properties=session_expiry(60))
     client.subscribe("a", 1)
-    assert broker.queue("mqtt-subscription-cqos1").table == {"x-expires": 60_000}
+    assert broker.queue("mqtt-subscription-cqos1").table == {"x-mqtt-subscription": "own"}
     client.disconnect(properties=session_expiry(20))
     broker.advance(19_999)
     assert len(broker.virtual_host.client_sessions) == 1
@@ -387,6 +389,27 @@ def test_what_is_sent_with_qos_2_keeps_its_identifier(broker: MemoryBroker) -> N
     client.acknowledge(PacketType.PUBCOMP, again.packet_id)
     client.drop()
     assert connected(broker, "c", clean=False).all() == []
+
+
+def test_identifiers_of_messages_that_expired_meanwhile_are_free_without_a_journal_as_well(
+    broker: MemoryBroker,
+) -> None:
+    def back() -> MqttClient:
+        return connected(broker, "c", 5, clean=False, properties=session_expiry(60))
+
+    client = back()
+    client.subscribe("a", 2)
+    publisher = connected(broker, "p", 5)
+    publisher.publish("a", b"passes", 2, properties={Property.MESSAGE_EXPIRY_INTERVAL: 1})
+    publisher.publish("a", b"lasts", 2)
+    before = client.messages()
+    client.drop()
+    broker.advance(2_000)
+    session = broker.virtual_host.client_sessions.get("c")
+    assert session is not None
+    assert back().messages() == [replace(before[1], duplicate=True)]
+    assert [packet_id for _, packet_id in session.sent.items()] == [before[1].packet_id]
+    assert not session.sent.is_used(before[0].packet_id)
 
 
 def test_an_identifier_that_is_not_known_is_no_error_where_a_session_goes_on(broker: MemoryBroker) -> None:
@@ -681,6 +704,60 @@ def test_another_qos_for_a_filter_takes_the_place_of_the_first(broker: MemoryBro
     assert [(one.payload, one.qos) for one in client.messages()] == [(b"m", 1)]
 
 
+def test_what_waits_is_not_lost_when_another_qos_takes_the_place_of_the_first(broker: MemoryBroker) -> None:
+    """MQTT 5.0, 3.8.4."""
+    for is_back in (False, True):
+        client = connected(broker, "c", 5, clean=False, properties={**session_expiry(60), Property.RECEIVE_MAXIMUM: 1})
+        client.subscribe("a", 1)
+        publisher = connected(broker)
+        for number in range(3):
+            publisher.publish("a", b"%d" % number, 1)
+        client.send(Subscribe(9, [Subscription("a", 0)]))
+        if is_back:
+            client.drop()
+            client = connected(broker, "c", 5, clean=False, properties=session_expiry(60))
+        publisher.publish("a", b"3", 1)
+        got = client.messages()
+        if not is_back:
+            client.acknowledge(PacketType.PUBACK, got[0].packet_id)
+            got += client.messages()
+        assert [(one.payload, one.qos) for one in got[-2:]] == [(b"2", 0), (b"3", 0)]
+        client.unsubscribe("a")
+        assert not broker.virtual_host.exchanges["amq.topic"].bindings
+
+
+def test_filters_that_have_the_same_key_in_amqp_are_two_all_the_same(broker: MemoryBroker) -> None:
+    client = connected(broker, "c", 5)
+    for topic_filter in ("a.b/+", "a/b/*", "a/b/+"):
+        client.subscribe(topic_filter, 1)
+    assert client.unsubscribe("a/b/+") == [0]
+    for topic in ("a.b/c", "a/b/c", "a/b/*"):
+        connected(broker).publish(topic, b"m", 1)
+    assert [one.topic for one in client.messages()] == ["a.b/c", "a/b/*"]
+    client.unsubscribe("a/b/*")
+    client.unsubscribe("a.b/+")
+    assert not broker.virtual_host.exchanges["amq.topic"].bindings
+
+
+def test_a_topic_may_be_called_as_what_the_broker_calls_its_consumers(broker: MemoryBroker) -> None:
+    client = connected(broker, "c", 5)
+    for topic in ("a", "qos1"):
+        client.subscribe(topic, 1)
+    client.unsubscribe("qos1")
+    client.publish("a", b"m")
+    assert payloads(client.messages()) == [b"m"]
+
+
+def test_what_names_a_queue_has_no_line_breaks_which_amqp_would_drop(broker: MemoryBroker) -> None:
+    connected(broker, "c", 5, clean=False, properties=session_expiry(60)).subscribe("a", 1)
+    assert MqttClient(broker, "c\n", 5).connect(clean=False).codes == [Reason.CLIENT_IDENTIFIER_NOT_VALID]
+    client = connected(broker, "d", 5)
+    assert client.subscribe("$share/g\r/a", 1) == Reason.TOPIC_FILTER_INVALID
+    assert client.subscribe("a\nb", 1) == 1
+    client.publish("a\nb", b"m")
+    assert payloads(client.messages()) == [b"m"]
+
+
 def test_what_a_client_publishes_itself_does_not_come_back_where_it_says_so(broker: MemoryBroker) -> None:
     client = connected(broker, "c", 5)
     client.subscribe("a/#", 1, no_local=True)
@@ -785,6 +862,51 @@ def test_the_last_message_of_a_topic_is_kept_for_those_who_subscribe_later(broke
     late = connected(broker, "d", level)
     late.subscribe("a/b", 1)
     assert late.messages() == []
+
+
+class SlowJudge:
+    """Says of each topic what a client may when it is told to."""
+
+    def __init__(self) -> None:
+        self.decided: set[str] = set()
+        self.waiting: list[tuple[str, Callable[[], None]]] = []
+
+    def may_access(self, virtual_host: str, kind: str, name: str, permission: str) -> bool:
+        return True
+
+    def may_use_topic(
+        self, virtual_host: str, exchange: str, routing_key: str, permission: str, client_id: str | None
+    ) -> bool:
+        if routing_key not in self.decided:
+            raise NotDecidedYet(lambda go_on: self.waiting.append((routing_key, go_on)))
+        return True
+
+    def decide(self) -> None:
+        routing_key, go_on = self.waiting.pop()
+        self.decided.add(routing_key)
+        go_on()
+
+
+def test_what_must_be_asked_for_each_filter_is_not_done_twice(broker: MemoryBroker) -> None:
+    publisher = connected(broker)
+    for topic in ("a", "b"):
+        publisher.publish(topic, topic.encode(), 1, retain=True)
+    client = connected(broker, "c", 5)
+    client.connection.client.user = judged = replace(client.connection.client.user)
+    for packet, codes in (
+        (Subscribe(1, [Subscription("a", 1, retain_handling=1), Subscription("b", 1, retain_handling=1)]), [1, 1]),
+        (Unsubscribe(2, ["a", "b"]), [0, 0]),
+    ):
+        judged.judge = judge = SlowJudge()
+        client.connection.client.forget_allowed()
+        client.send(packet)
+        for _ in range(2):
+            assert client.all() == []
+            broker.handle(judge.decide)
+        answer = client.take()
+        assert isinstance(answer, Answer)
+        assert answer.codes == codes
+        assert payloads(client.messages()) == ([b"a", b"b"] if packet.packet_id == 1 else [])
 
 
 def test_retain_handling_says_when_they_come(broker: MemoryBroker) -> None:

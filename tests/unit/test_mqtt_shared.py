@@ -228,10 +228,10 @@ def test_after_a_restart_it_is_there_if_a_session_is() -> None:
     assert [one.payload for one in back(broker, "long").messages()] == [b"m"]
 
 
-def test_a_queue_of_an_earlier_version_is_used_as_it_is() -> None:
+def test_a_queue_that_somebody_else_has_given_such_a_name_is_used_as_it_is_and_stays() -> None:
     broker = DiskBroker(mqtt_port=0)
     client = back(broker, "c")
-    arguments: Table = {"x-expires": 3_600_000}
+    arguments: Table = {"x-max-length": 5}
     for name in (QUEUE, "mqtt-shared-nobody/a"):
         broker.virtual_host.declare_queue(
             client.connection.client, name, durable=True, exclusive=False, auto_delete=False, arguments=arguments
@@ -239,5 +239,20 @@ def test_a_queue_of_an_earlier_version_is_used_as_it_is() -> None:
     assert client.subscribe(SHARED, 1) == 1
     broker = broker.without_power(mqtt_port=0)
     assert published(broker) == Reason.SUCCESS
-    assert list(broker.virtual_host.queues) == [QUEUE]
-    assert [one.payload for one in back(broker, "c").messages()] == [b"m"]
+    client = back(broker, "c")
+    assert [one.payload for one in client.messages()] == [b"m"]
+    client.unsubscribe(SHARED)
+    client.drop()
+    broker = broker.without_power(mqtt_port=0)
+    assert sorted(broker.virtual_host.queues) == [QUEUE, "mqtt-shared-nobody/a"]
+
+
+def test_sessions_with_many_shared_subscriptions_end_without_a_look_at_all_the_others(broker: MemoryBroker) -> None:
+    for number in range(30):
+        client = lasting(broker, f"c{number}", number % 2)
+        for group in range(30):
+            client.subscribe(f"$share/g{group}/a/+", 1)
+        client.drop()
+    assert len(broker.virtual_host.queues) == 31
+    broker.advance(1_000)
+    assert len(broker.virtual_host.queues) == 0

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from amqp_broker.broker.exchanges.binding import Binding, BindingIdentity
 from amqp_broker.broker.exchanges.bindings import Bindings
 from amqp_broker.broker.exchanges.matcher import Matcher
+from amqp_broker.broker.exchanges.readings import WORDS, Reading
 from amqp_broker.wire.table import Table
 
 if TYPE_CHECKING:
@@ -71,6 +72,11 @@ class Exchange:
         self.reference = 0  # of the journal's record
         self.published_in = 0  # by clients
         self.published_out = 0  # the same, once for each queue that they were routed to
+
+    @property
+    def reading(self) -> Reading:
+        """How what was published is read before it is compared with the pattern of a binding that leads here."""
+        return WORDS
 
     def apply(self, alternate: str | None) -> bool:
         """Let another alternate exchange be in force from now on, as a policy gives it; ``table`` stays as declared.

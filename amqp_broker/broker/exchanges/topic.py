@@ -4,18 +4,18 @@ The patterns are a trie of words, so that a key is compared with many patterns a
 nodes that the words so far may have reached, which bounds it by the trie's size: a pattern of many ``#`` cannot make
 it explode.
 
-A topic of MQTT may have dots within a level, which are words more in its routing key. MQTT's subscriptions see it by
-its levels as well (``_match_levels``), everything else by its key alone, as in RabbitMQ.
+What a key is to be read as each destination says itself (``readings.py``); there is a trie for each way.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from amqp_broker.broker.exchanges.binding import Binding
 from amqp_broker.broker.exchanges.destinations import Destinations
 from amqp_broker.broker.exchanges.matcher import Envelope, Matcher, Verdict
+from amqp_broker.broker.exchanges.readings import WORDS_SEPARATOR, Reading, words_of
 from amqp_broker.wire.table import Table
 
 if TYPE_CHECKING:
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 ONE_WORD = "*"
 ANY_WORDS = "#"
-TOPIC_HEADER: Final = "x-mqtt-topic"  # of a message whose key does not tell its topic: it has dots or stars
-SUBSCRIPTION_QUEUES: Final = ("mqtt-subscription-", "mqtt-shared-")  # how the names of MQTT's queues begin
 
 
 class _Node:
@@ -53,22 +51,20 @@ class TopicMatcher(Matcher):
 
     def __init__(self, arguments: Table) -> None:
         super().__init__(arguments)
-        self._root = _Node()
+        self._roots: dict[Reading, _Node] = {}
 
     def add(self, binding: Binding) -> None:
         """Grow the pattern's branch."""
-        node = self._root
-        for word in _words(binding.routing_key):
-            if word not in node.children:
-                node.children[word] = _Node(word)
-            node = node.children[word]
-        node.destinations.add(binding.destination)
+        reading = binding.destination.reading
+        if reading not in self._roots:
+            self._roots[reading] = _Node()
+        _grow(self._roots[reading], binding)
 
     def remove(self, binding: Binding) -> None:
         """Take the destination off, and cut what the branch no longer needs."""
-        node = self._root
+        node = self._roots[binding.destination.reading]
         path: list[tuple[_Node, str]] = []
-        for word in _words(binding.routing_key):
+        for word in words_of(binding.routing_key):
             path.append((node, word))
             node = node.children[word]
         node.destinations.remove(binding.destination)
@@ -78,59 +74,58 @@ class TopicMatcher(Matcher):
             del parent.children[word]
 
     def match(self, message: Envelope) -> Iterable[Exchange | Queue]:
-        """All whose pattern fits one of the keys."""
-        for routing_key in message.routing_keys:
-            yield from self._match_key(routing_key)
-        topic = message.headers.get(TOPIC_HEADER) if message.headers else None
-        if isinstance(topic, str) and "." in topic and topic.replace("/", ".") == message.routing_keys[0]:
-            yield from self._match_levels(topic)
-
-    def _match_key(self, routing_key: str) -> Iterable[Exchange | Queue]:
-        reached: dict[_Node, None] = {}
-        _reach(reached, self._root)
-        for word in _words(routing_key):
-            before, reached = reached, {}
-            for node in before:
-                if node.keeps_words:
-                    _reach(reached, node)
-                for pattern in (word, ONE_WORD):
-                    child = node.children.get(pattern)
-                    if child is not None and not child.keeps_words:
-                        _reach(reached, child)
-        for node in reached:
-            yield from node.destinations
-
-    def _match_levels(self, topic: str) -> Iterable[Exchange | Queue]:
-        """MQTT's queues with a pattern in which a ``*`` stands for a whole level, whatever dots are in it.
-
-        A pattern does not tell which of its dots are within a level, so there may be some too many: a subscription
-        looks at what it gets (MQTT 5.0, 4.7.1.3).
-        """
-        reached: dict[_Node, None] = {}
-        _reach(reached, self._root)
-        for level in topic.split("/"):
-            whole = _further(reached, ONE_WORD)
-            for word in level.split("."):
-                reached = _further(reached, word)
-            reached.update(whole)
-        for node in reached:
-            for destination in node.destinations:
-                if destination.name.startswith(SUBSCRIPTION_QUEUES):
-                    yield destination
+        """All whose pattern fits what they read."""
+        for reading, root in self._roots.items():
+            for levels in reading.read(message.routing_keys, message.headers):
+                for node in _reached(root, levels):
+                    yield from node.destinations
 
     def explain(self, binding: Binding, message: Envelope) -> Verdict:
         """The first word that does not fit, where there is one."""
         problem = ""
         for routing_key in message.routing_keys:
-            problem = _misfit(_words(binding.routing_key), _words(routing_key))
+            problem = _misfit(words_of(binding.routing_key), words_of(routing_key))
             if not problem:
                 return Verdict(True, f"the key '{routing_key}' fits the pattern")
+        root = _Node()
+        _grow(root, binding)
+        for levels in binding.destination.reading.read(message.routing_keys, message.headers):
+            if any(node.destinations for node in _reached(root, levels)):
+                return Verdict(True, f"the topic '{'/'.join(levels)}' fits the pattern level by level")
         return Verdict(False, problem)
 
 
 def fits(pattern: str, key: str) -> bool:
     """Whether a routing key fits a pattern, for who has a single one."""
-    return not _misfit(_words(pattern), _words(key))
+    return not _misfit(words_of(pattern), words_of(key))
+
+
+def _grow(root: _Node, binding: Binding) -> None:
+    node = root
+    for word in words_of(binding.routing_key):
+        if word not in node.children:
+            node.children[word] = _Node(word)
+        node = node.children[word]
+    node.destinations.add(binding.destination)
+
+
+def _reached(root: _Node, levels: list[str]) -> Iterable[_Node]:
+    """The nodes that all the levels lead to.
+
+    A pattern does not tell which of its dots are within a level, so there may be some too many where a level has
+    several words: a subscription looks at what it gets (MQTT 5.0, 4.7.1.3).
+    """
+    reached: dict[_Node, None] = {}
+    _reach(reached, root)
+    for level in levels:
+        if WORDS_SEPARATOR not in level:
+            reached = _further(reached, (level, ONE_WORD))
+            continue
+        whole = _further(reached, (ONE_WORD,))
+        for word in level.split(WORDS_SEPARATOR):
+            reached = _further(reached, (word,))
+        reached.update(whole)
+    return reached
 
 
 def _misfit(pattern: list[str], words: list[str]) -> str:
@@ -175,18 +170,14 @@ def _reach(reached: dict[_Node, None], node: _Node) -> None:
         node = below
 
 
-def _further(before: dict[_Node, None], word: str) -> dict[_Node, None]:
-    """Where one word more leads to, taken as it is."""
+def _further(before: dict[_Node, None], patterns: tuple[str, ...]) -> dict[_Node, None]:
+    """Where what one of these stands for in a pattern leads to."""
     reached: dict[_Node, None] = {}
     for node in before:
         if node.keeps_words:
             _reach(reached, node)
-        child = node.children.get(word)
-        if child is not None and not child.keeps_words:
-            _reach(reached, child)
+        for pattern in patterns:
+            child = node.children.get(pattern)
+            if child is not None and not child.keeps_words:
+                _reach(reached, child)
     return reached
-
-
-def _words(key: str) -> list[str]:
-    """The words of a key or pattern: an empty one has none, but a dot always stands between two, even empty ones."""
-    return key.split(".") if key else []

@@ -293,7 +293,7 @@ def forget_session(durability: Durability, session: ClientSession) -> None:
 
 def packet_ids_fields(virtual_host: str, session: ClientSession) -> Table:
     """The fields of PACKET_IDS. What was sent is told by the reference of its message; without one it does not last."""
-    sent = {key: number for key, number in session.sent.items() if isinstance(key, int)}
+    sent = session.sent.kept()
     return {
         "virtual_host": virtual_host,
         "client_id": session.client_id,

@@ -22,6 +22,7 @@ from amqp_broker.broker.policy_checks import CHECKS, checked_policy
 from amqp_broker.broker.problems import NotValid
 from amqp_broker.broker.queues.replayable import ReplayableQueue
 from amqp_broker.broker.retained_message import RetainedMessage
+from amqp_broker.broker.sent_messages import SentMessages
 from amqp_broker.broker.virtual_host_properties import Metadata, VirtualHostLimits
 from amqp_broker.wire.table import FieldValue, Table, type_name
 
@@ -426,7 +427,9 @@ def restore_packet_ids(restored: Restored, reference: int, fields: Table) -> Non
         for name in ("received", "released", "sent", "sent_messages")
     )
     session.received, session.released = dict.fromkeys(received), dict.fromkeys(released)
-    session.sent = dict(zip(messages, sent, strict=True))
+    session.sent = SentMessages()
+    for message, packet_id in zip(messages, sent, strict=True):
+        session.sent.restore(message, packet_id)
     restored.drop_older(session.ids_reference)
     session.ids_reference = reference
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from amqp_broker.behaviour import Behaviour
-from amqp_broker.broker.arguments import QueueArguments, read_queue_arguments
+from amqp_broker.broker.arguments import SUBSCRIPTION_ARGUMENT, QueueArguments, read_queue_arguments
+from amqp_broker.broker.exchanges.readings import LEVELS, WORDS, Reading
 from amqp_broker.broker.message import Address, Message
 from amqp_broker.broker.persistence.kinds import RecordKind
 from amqp_broker.broker.policies import Definition, arguments_under
@@ -56,6 +57,13 @@ class QueueContract(StoredQueue):
             definition: what the policies that count for this queue say together.
         """
         return arguments_under(self.declared, self.table, definition)
+
+    @property
+    def reading(self) -> Reading:
+        """How what was published is read before it is compared with the pattern of a binding that leads here; it is
+        the same as long as the queue lives.
+        """
+        return LEVELS if SUBSCRIPTION_ARGUMENT in self.table else WORDS
 
     @property
     def counts_returns(self) -> bool:

@@ -241,7 +241,7 @@ class Connection(Link):
             )
         self.output.send(answer)
         if is_present:
-            sessions.forget_gone(session)
+            sessions.forget_gone(session, self.subscribing.came_back())
             self.delivering.release_again()
             try:
                 self.subscribing.resume()
@@ -273,7 +273,6 @@ class Connection(Link):
             if expiry and not session.expiry_s:
                 raise protocol_error("a session that ends with its connection was to last after all")
             session.expiry_s = min(expiry, self.broker.settings.mqtt_session_expiry_max_s)
-            self.subscribing.apply_expiry()
             self.virtual_host.client_sessions.keep(session)
         self.close_reason = "closed by client"
         self._says_will = packet.reason != Reason.SUCCESS

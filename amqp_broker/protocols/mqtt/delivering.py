@@ -27,7 +27,8 @@ from amqp_broker.protocols.mqtt.packets import AT_LEAST_ONCE, EXACTLY_ONCE, MQTT
 from amqp_broker.protocols.mqtt.properties import Properties, Property, encode_properties
 from amqp_broker.protocols.mqtt.publishing import Publishing
 from amqp_broker.protocols.mqtt.reasons import Reason, protocol_error
-from amqp_broker.protocols.mqtt.subscribing import Subscribing, Wanted, is_shared_queue
+from amqp_broker.protocols.mqtt.subscribing import Subscribing, Wanted
+from amqp_broker.protocols.mqtt.topics import is_shared
 from amqp_broker.session.settling import Settling
 
 if TYPE_CHECKING:
@@ -225,9 +226,9 @@ class Delivering(Deliveries):
         does not come again to this client, the journal has to know that it is done with before it is sent.
         """
         queue, output = consumer.queue, self.connection.output
-        is_shared, is_kept = is_shared_queue(queue), message.reference
+        is_others, is_kept = is_shared(consumer.tag), message.reference
         packet = b""
-        if is_shared or not message.redelivered:
+        if is_others or not message.redelivered:
             packet = self.composer.compose(message, content, wanted, 0, 0)
         if packet:
             self._count(queue, message)
@@ -236,7 +237,7 @@ class Delivering(Deliveries):
         self._tell_settled(queue, [message], Settlement.ACKNOWLEDGED)
         queue.acknowledge(message)
         if packet:
-            if is_shared and is_kept:
+            if is_others and is_kept:
                 output.hold_until(self._durability.position)
             output.send(packet)
 
@@ -254,30 +255,28 @@ class Delivering(Deliveries):
         if qos == AT_LEAST_ONCE:
             return self._free_id()
         sent = self._session.sent
-        key: object = message.reference or message
-        known = sent.get(key)
+        known = sent.id_of(message)
         if known is not None and known not in self.unacknowledged:
             return known
-        packet_id = sent[key] = self._free_id()
+        packet_id = self._free_id()
+        sent.put(message, packet_id)
         if self._session.is_durable and message.reference:
             self._sessions.keep_ids(self._session)
             self.connection.output.hold_until(self._durability.position)
         return packet_id
 
     def _free_id(self) -> int:
-        session = self._session
-        reserved = set(session.sent.values()) if session.sent else ()
+        sent, released = self._session.sent, self._session.released
         packet_id = self._last_id
         for _ in range(PACKET_IDS):
             packet_id = packet_id % PACKET_IDS + 1
-            if packet_id not in self.unacknowledged and packet_id not in session.released and packet_id not in reserved:
+            if not (packet_id in self.unacknowledged or packet_id in released or sent.is_used(packet_id)):
                 break
         self._last_id = packet_id
         return packet_id
 
     def _forget_id(self, message: Message) -> None:
-        key: object = message.reference or message
-        if self._session.sent.pop(key, None) is not None:
+        if self._session.sent.forget(message):
             self._sessions.keep_ids(self._session)
 
     # --- what comes again of a queue that clients share (MQTT 5.0, 4.8.2)
@@ -285,7 +284,7 @@ class Delivering(Deliveries):
     def _is_anothers(self, consumer: Consumer, message: Message) -> bool:
         """Whether a message was on its way to another client with QoS 2, which gets it instead of this one."""
         queue = consumer.queue
-        if not is_shared_queue(queue) or not self._sessions.is_anothers(self._session, message):
+        if not is_shared(consumer.tag) or not self._sessions.is_anothers(self._session, message):
             return False
         self._sessions.hold_for_its_own(Unacknowledged(message, queue, None, self._monotonic_ms()))
         return True
@@ -294,7 +293,8 @@ class Delivering(Deliveries):
         """Whether a message that comes again was sent to this client before."""
         key: object = message.reference or message
         session = self._session
-        return not is_shared_queue(consumer.queue) or key in session.given_back or key in session.sent
+        is_known = key in session.given_back or session.sent.id_of(message) is not None
+        return is_known or not is_shared(consumer.tag)
 
     def _send_held(self) -> None:
         """Send again what was on its way to this client with QoS 2, as much as it can receive."""
@@ -349,8 +349,7 @@ class Delivering(Deliveries):
         """The client has a message of QoS 2, or refuses it."""
         session = self._session
         message = self.unacknowledged[packet_id].message
-        key: object = message.reference or message
-        session.sent.pop(key, None)
+        session.sent.forget(message)
         if reason < Reason.UNSPECIFIED_ERROR:
             session.released[packet_id] = None
         self._sessions.keep_ids(session)
@@ -463,7 +462,7 @@ class Delivering(Deliveries):
         session.given_back = set()
         deliveries = []
         for packet_id, delivery in self.unacknowledged.items():
-            if is_shared_queue(delivery.queue):
+            if delivery.consumer is None or is_shared(delivery.consumer.tag):
                 message = delivery.message
                 if self._qos[packet_id] == EXACTLY_ONCE:
                     delivery.consumer = None

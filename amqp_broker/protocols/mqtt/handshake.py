@@ -18,7 +18,7 @@ from amqp_broker.protocols.mqtt.properties import Properties, Property, number
 from amqp_broker.protocols.mqtt.publishing import check_topic
 from amqp_broker.protocols.mqtt.reasons import MqttError, Reason
 from amqp_broker.protocols.mqtt.subscribing import HIGH, NAME_BYTES_MAX, QUEUE_PREFIX
-from amqp_broker.protocols.mqtt.topics import is_reserved
+from amqp_broker.protocols.mqtt.topics import has_line_break, is_reserved
 from amqp_broker.session.login import NOBODY, Login, Refusal, Refused
 
 if TYPE_CHECKING:
@@ -86,6 +86,8 @@ def _client_id(packet: Connect) -> tuple[str, bool]:
     if client_id:
         if len(f"{QUEUE_PREFIX}{client_id}{HIGH}".encode()) > NAME_BYTES_MAX:
             raise MqttError(Reason.CLIENT_IDENTIFIER_NOT_VALID, "the client identifier is longer than 233 bytes")
+        if has_line_break(client_id):
+            raise MqttError(Reason.CLIENT_IDENTIFIER_NOT_VALID, "the client identifier has a line break")
         return client_id, False
     if packet.level == MQTT_3_1:
         raise MqttError(Reason.CLIENT_IDENTIFIER_NOT_VALID, "MQTT 3.1 has no client without an identifier")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from amqp_broker.broker.exchanges.topic import TOPIC_HEADER
+from amqp_broker.broker.exchanges.readings import TOPIC_HEADER
 from amqp_broker.broker.message import EXPIRATION_MS_MAX, Address, Digest, carried_key, digest_of
 from amqp_broker.protocols.mqtt.encoding import STRING_BYTES_MAX, is_string
 from amqp_broker.protocols.mqtt.packets import AT_LEAST_ONCE, EXACTLY_ONCE

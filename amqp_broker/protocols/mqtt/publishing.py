@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from amqp_broker.access.client import Client
 from amqp_broker.broker.exchanges.exchange import Exchange
-from amqp_broker.broker.exchanges.topic import TOPIC_HEADER
+from amqp_broker.broker.exchanges.readings import TOPIC_HEADER
 from amqp_broker.broker.last_will import LastWill
 from amqp_broker.broker.message import Address, carried_key, digest_of
 from amqp_broker.broker.observer import Passage

@@ -3,18 +3,17 @@
 A client has two queues at most, one for its subscriptions of QoS 0 and one for the rest, each bound with the routing
 keys of its filters and consumed by the connection; those who share a subscription share a queue. The names are
 RabbitMQ's. That of QoS 0 lives as long as the connection; the other one as long as the session; one that is shared as
-long as any session is subscribed to it, whoever was the first.
+long as any session is subscribed to it, whoever was the first. An argument marks these queues.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from amqp_broker.broker.client_sessions import SHARED_QUEUE_PREFIX, shared_queue_name
-from amqp_broker.broker.exchanges.topic import SUBSCRIPTION_QUEUES
-from amqp_broker.broker.message import EXPIRATION_MS_MAX
+from amqp_broker.broker.arguments import OWN_SUBSCRIPTION, SHARED_SUBSCRIPTION, SUBSCRIPTION_ARGUMENT
+from amqp_broker.broker.client_sessions import filter_of_shared_queue, shared_queue_name
+from amqp_broker.broker.message import Message
 from amqp_broker.broker.queues.base import Queue
 from amqp_broker.broker.queues.consumers import Consumer
 from amqp_broker.broker.retained_message import RetainedMessage
@@ -28,8 +27,9 @@ from amqp_broker.protocols.mqtt.publishing import EXCHANGE, Publishing, retained
 from amqp_broker.protocols.mqtt.reasons import MqttError, Reason, protocol_error
 from amqp_broker.protocols.mqtt.topics import (
     SEPARATORS_MAX,
-    SHARED_PREFIX,
+    has_line_break,
     is_deep,
+    is_shared,
     is_topic_name,
     matches,
     routing_key_of,
@@ -41,7 +41,7 @@ from amqp_broker.wire.table import Table
 if TYPE_CHECKING:
     from amqp_broker.protocols.mqtt.link import Link
 
-QUEUE_PREFIX: Final = SUBSCRIPTION_QUEUES[0]
+QUEUE_PREFIX: Final = "mqtt-subscription-"
 NAME_BYTES_MAX: Final = 255
 WANTED_MAX: Final = 1_024  # topics for which a connection remembers which subscriptions match
 RETAINED_IN_SLICE: Final = 100
@@ -54,11 +54,16 @@ HIGH: Final = "qos1"
 
 
 class Options:
-    """The options that a client has chosen for one subscription."""
+    """The options that a client has chosen for one subscription, and the queue by which it comes.
 
-    __slots__ = ("identifier", "no_local", "qos", "retain_as_published")
+    One that had QoS 1 or 2 comes by the queue for these as long as there is a subscription to its filter, whatever is
+    chosen later: what waits there is not to be lost (MQTT 5.0, 3.8.4).
+    """
 
-    def __init__(self, qos: int, no_local: bool, retain_as_published: bool, identifier: int) -> None:
+    __slots__ = ("identifier", "no_local", "qos", "retain_as_published", "tag")
+
+    def __init__(self, tag: str, qos: int, no_local: bool, retain_as_published: bool, identifier: int) -> None:
+        self.tag = tag  # of the consumer
         self.qos = qos
         self.no_local = no_local
         self.retain_as_published = retain_as_published
@@ -67,6 +72,7 @@ class Options:
     def table(self) -> Table:
         """The same, to be kept."""
         return {
+            "tag": self.tag,
             "qos": self.qos,
             "no_local": self.no_local,
             "retain_as_published": self.retain_as_published,
@@ -74,10 +80,12 @@ class Options:
         }
 
 
-def _options_of(table: Table) -> Options:
-    qos, identifier = table.get("qos"), table.get("identifier")
+def _options_of(topic_filter: str, table: Table) -> Options:
+    qos, identifier, tag = table.get("qos"), table.get("identifier"), table.get("tag")
+    wanted_qos = int(qos) if isinstance(qos, int) else 0
     return Options(
-        int(qos) if isinstance(qos, int) else 0,
+        tag if isinstance(tag, str) else _tag_of(topic_filter, wanted_qos),
+        wanted_qos,
         table.get("no_local") is True,
         table.get("retain_as_published") is True,
         int(identifier) if isinstance(identifier, int) else 0,
@@ -108,22 +116,21 @@ class Subscribing:
         self._client = connection.client
         self._session = connection.session
         self._options: dict[str, Options] = {}  # by filter; shared ones with their prefix
+        self._filters_of: dict[str, set[str]] = {}  # by binding key: filters with dots or stars, which it does not tell
         self._consumers: dict[str, Consumer] = {}  # by tag: LOW, HIGH, or a shared filter
         self._wanted: dict[tuple[str, str, str | None, bool], Wanted | None] = {}
+        # What has come of the packet that is being handled: it goes on from there where it had to wait for somebody
+        # else to say what the client may.
+        self._codes: list[int] = []
+        self._retained: list[tuple[str, RetainedMessage]] = []
 
     # --- which queue
 
     def queue_name(self, tag: str) -> str:
         """The name of the queue that a consumer's tag stands for."""
-        shared = shared_filter(tag)
-        if shared is not None:
+        if is_shared(tag):
             return shared_queue_name(tag)
         return f"{QUEUE_PREFIX}{self._session.client_id}{tag}"
-
-    def _tag_of(self, topic_filter: str, qos: int) -> str:
-        if topic_filter.startswith(SHARED_PREFIX):
-            return topic_filter
-        return HIGH if qos else LOW
 
     # --- what a message is for
 
@@ -146,31 +153,29 @@ class Subscribing:
 
         It gets it although it has unsubscribed meanwhile (MQTT 5.0, 3.10.4).
         """
-        wanted = self.wanted(SHARED_PREFIX + queue.name[len(SHARED_QUEUE_PREFIX) :], routing_key, content)
+        wanted = self.wanted(filter_of_shared_queue(queue.name), routing_key, content)
         if wanted is None:
             topic = content.topic if content.topic is not None else topic_of(routing_key)
-            wanted = Wanted([Options(EXACTLY_ONCE, False, False, 0)], topic)
+            wanted = Wanted([Options(queue.name, EXACTLY_ONCE, False, False, 0)], topic)
         return wanted
 
     def _find_wanted(self, tag: str, routing_key: str, content: Content) -> Wanted | None:
         topic = content.topic if content.topic is not None else topic_of(routing_key)
         shared = shared_filter(tag)
         if shared is None:
-            found = self._matching(topic, has_qos=tag == HIGH, is_exact=content.is_from_mqtt)
+            found = self._matching(tag, topic, is_exact=content.is_from_mqtt)
         else:
             options = self._options.get(tag)
             is_match = _matches(shared.topic_filter, topic, is_exact=content.is_from_mqtt)
             found = [options] if options is not None and is_match else []
         return Wanted(found, topic) if found else None
 
-    def _matching(self, topic: str, *, has_qos: bool, is_exact: bool) -> list[Options]:
-        """The subscriptions that a message is for."""
+    def _matching(self, tag: str, topic: str, *, is_exact: bool) -> list[Options]:
+        """The subscriptions that a message is for which has come by one of the client's own queues."""
         return [
             options
             for topic_filter, options in self._options.items()
-            if (options.qos > 0) == has_qos
-            and not topic_filter.startswith(SHARED_PREFIX)
-            and _matches(topic_filter, topic, is_exact=is_exact)
+            if options.tag == tag and _matches(topic_filter, topic, is_exact=is_exact)
         ]
 
     def not_local(self, topic: str) -> frozenset[str]:
@@ -179,7 +184,7 @@ class Subscribing:
             return frozenset()
         left_out = set()
         for tag in (LOW, HIGH):
-            found = self._matching(topic, has_qos=tag == HIGH, is_exact=True)
+            found = self._matching(tag, topic, is_exact=True)
             if found and all(options.no_local for options in found):
                 left_out.add(self.queue_name(tag))
         return frozenset(left_out)
@@ -190,11 +195,10 @@ class Subscribing:
         """Handle a SUBSCRIBE: subscribe, answer, and send what is retained."""
         connection = self._connection
         identifier = number(packet.properties, Property.SUBSCRIPTION_IDENTIFIER, 0)
-        codes: list[int] = []
-        retained: list[tuple[str, RetainedMessage]] = []
-        for subscription in packet.subscriptions:
+        codes, retained = self._codes, self._retained
+        for subscription in packet.subscriptions[len(codes) :]:
             topic_filter = subscription.topic_filter
-            is_new = topic_filter not in self._options
+            is_new = topic_filter not in self._session.subscriptions
             try:
                 self._subscribe(subscription, identifier)
             except MqttError as error:
@@ -206,13 +210,14 @@ class Subscribing:
             if self._wants_retained(subscription, is_new):
                 retained += [(topic_filter, message) for message in self._host.retained.matching(topic_filter)]
         self._changed()
+        self._codes, self._retained = [], []
         connection.output.send(encode_suback(connection.level, packet.packet_id, codes))
         if retained:
             connection.broker.works.begin(self._send_retained(retained))
 
     @staticmethod
     def _wants_retained(subscription: Subscription, is_new: bool) -> bool:
-        if subscription.topic_filter.startswith(SHARED_PREFIX) or subscription.retain_handling == NEVER:
+        if is_shared(subscription.topic_filter) or subscription.retain_handling == NEVER:
             return False
         return is_new or subscription.retain_handling != NEW_ONLY
 
@@ -226,26 +231,27 @@ class Subscribing:
         bound_filter = self._checked(subscription)
         is_bridge = self._connection.is_bridge
         no_local, as_published = subscription.no_local or is_bridge, subscription.retain_as_published or is_bridge
-        options = Options(subscription.qos, no_local, as_published, identifier)
-        tag = self._tag_of(topic_filter, options.qos)
         before = self._options.get(topic_filter)
+        stays = before is not None and before.tag == HIGH
+        tag = HIGH if stays else _tag_of(topic_filter, subscription.qos)
+        options = Options(tag, subscription.qos, no_local, as_published, identifier)
         is_there = self.queue_name(tag) in self._host.queues
         try:
             self._bind(tag, bound_filter)
-            if before is not None and self._tag_of(topic_filter, before.qos) != tag:
-                self._unbind(self._tag_of(topic_filter, before.qos), bound_filter)
+            if before is not None and before.tag != tag:
+                self._unbind(before.tag, bound_filter)
             self._options[topic_filter] = options
             self._wanted.clear()
             self._consume(tag)
         except AmqpError as error:
             if before is None:
                 self._options.pop(topic_filter, None)
-            if tag == topic_filter and not is_there:
+            if is_shared(tag) and not is_there:
                 self._host.client_sessions.remove_unused(tag)
             is_refused = error.code is ReplyCode.ACCESS_REFUSED
             reason = Reason.NOT_AUTHORIZED if is_refused else Reason.QUOTA_EXCEEDED
             raise MqttError(reason, str(error)) from error
-        self._session.subscriptions[topic_filter] = options.table()
+        self._host.client_sessions.subscribe(self._session, topic_filter, options.table())
 
     def _checked(self, subscription: Subscription) -> str:
         """The filter that is to be bound.
@@ -265,18 +271,35 @@ class Subscribing:
             raise protocol_error("a shared subscription with No Local")
         if shared is None:
             return topic_filter
+        if has_line_break(topic_filter):
+            raise MqttError(Reason.TOPIC_FILTER_INVALID, "a line break in what names a shared subscription's queue")
         if len(self.queue_name(topic_filter).encode()) > NAME_BYTES_MAX:
             text = f"the name of a shared subscription's queue has more than {NAME_BYTES_MAX} bytes"
             raise MqttError(Reason.TOPIC_FILTER_INVALID, text)
         return shared.topic_filter
 
     def _bind(self, tag: str, topic_filter: str) -> None:
-        queue = self._declared(tag)
-        self._host.bind(self._client, EXCHANGE, "queue", queue.name, routing_key_of(topic_filter), {})
+        queue, routing_key = self._declared(tag), routing_key_of(topic_filter)
+        self._host.bind(self._client, EXCHANGE, "queue", queue.name, routing_key, {})
+        if topic_of(routing_key) != topic_filter and not is_shared(tag):
+            self._filters_of.setdefault(routing_key, set()).add(topic_filter)
 
     def _unbind(self, tag: str, topic_filter: str) -> None:
-        name = self.queue_name(tag)
-        self._host.unbind(self._client, EXCHANGE, "queue", name, routing_key_of(topic_filter), {})
+        """Undo what ``_bind`` has done, unless another filter of the same queue has the same key."""
+        routing_key = routing_key_of(topic_filter)
+        for other in {topic_of(routing_key), *self._filters_of.get(routing_key, ())} - {topic_filter}:
+            options = self._options.get(other)
+            if options is not None and options.tag == tag:
+                return
+        self._host.unbind(self._client, EXCHANGE, "queue", self.queue_name(tag), routing_key, {})
+
+    def _forget_key_of(self, topic_filter: str) -> None:
+        routing_key = routing_key_of(topic_filter)
+        filters = self._filters_of.get(routing_key)
+        if filters is not None:
+            filters.discard(topic_filter)
+            if not filters:
+                del self._filters_of[routing_key]
 
     def _declared(self, tag: str) -> Queue:
         """The queue of a tag, declared if it is not there."""
@@ -286,16 +309,16 @@ class Subscribing:
             queue.check_access(self._client)
             return queue
         session = self._session
-        is_shared = tag.startswith(SHARED_PREFIX)
-        is_lasting = session.is_durable and tag != LOW and not is_shared
-        arguments: Table = {"x-expires": queue_expiry_ms(session.expiry_s)} if is_lasting else {}
+        is_everybodys = is_shared(tag)
+        is_lasting = session.is_durable and tag != LOW and not is_everybodys
+        whose = SHARED_SUBSCRIPTION if is_everybodys else OWN_SUBSCRIPTION
         queue = self._host.declare_queue(
             self._client,
             name,
-            durable=is_lasting or is_shared,
-            exclusive=not (is_lasting or is_shared),
+            durable=is_lasting or is_everybodys,
+            exclusive=not (is_lasting or is_everybodys),
             auto_delete=False,
-            arguments=arguments,
+            arguments={SUBSCRIPTION_ARGUMENT: whose},
         )
         if is_lasting:
             session.queue_names = [name]
@@ -327,7 +350,7 @@ class Subscribing:
                 yield
 
     def _put_retained(self, topic_filter: str, options: Options, message: RetainedMessage) -> None:
-        queue = self._host.queues.get(self.queue_name(self._tag_of(topic_filter, options.qos)))
+        queue = self._host.queues.get(self.queue_name(options.tag))
         if queue is None:
             return
         expiration_ms = None
@@ -341,32 +364,31 @@ class Subscribing:
     def unsubscribe(self, packet: Unsubscribe) -> None:
         """Handle an UNSUBSCRIBE."""
         connection = self._connection
-        codes = [self._unsubscribe(topic_filter) for topic_filter in packet.topic_filters]
+        codes = self._codes
+        for topic_filter in packet.topic_filters[len(codes) :]:
+            codes.append(self._unsubscribe(topic_filter))
         self._changed()
+        self._codes = []
         connection.output.send(encode_unsuback(connection.level, packet.packet_id, codes))
 
     def _unsubscribe(self, topic_filter: str) -> int:
         options = self._options.get(topic_filter)
         if options is None:
             return Reason.NO_SUBSCRIPTION_EXISTED
-        tag = self._tag_of(topic_filter, options.qos)
+        tag = options.tag
         try:
-            if tag == topic_filter:
-                self._leave_shared(tag)
+            if is_shared(tag):
+                consumer = self._consumers.pop(tag)
+                consumer.queue.remove_consumer(consumer)
             else:
                 self._unbind(tag, topic_filter)
         except AmqpError:
             return Reason.NOT_AUTHORIZED
         del self._options[topic_filter]
-        self._session.subscriptions.pop(topic_filter, None)
+        self._forget_key_of(topic_filter)
+        self._host.client_sessions.unsubscribe(self._session, topic_filter)
         self._wanted.clear()
         return Reason.SUCCESS
-
-    def _leave_shared(self, tag: str) -> None:
-        consumer = self._consumers.pop(tag)
-        consumer.queue.remove_consumer(consumer)
-        self._session.subscriptions.pop(tag, None)
-        self._host.client_sessions.remove_unused(tag)
 
     def _changed(self) -> None:
         """What the session has subscribed to is other than before: the answer waits until that is kept."""
@@ -379,24 +401,22 @@ class Subscribing:
 
     def resume(self) -> None:
         """Consume again what the session has subscribed to; what is not there any more is made anew."""
-        self._options = {name: _options_of(table) for name, table in self._session.subscriptions.items()}
-        self.apply_expiry()
+        self._options = {name: _options_of(name, table) for name, table in self._session.subscriptions.items()}
         tags: dict[str, None] = {}
         for topic_filter, options in self._options.items():
-            tag = self._tag_of(topic_filter, options.qos)
             shared = shared_filter(topic_filter)
-            self._bind(tag, shared.topic_filter if shared is not None else topic_filter)
-            tags[tag] = None
+            self._bind(options.tag, shared.topic_filter if shared is not None else topic_filter)
+            tags[options.tag] = None
         for tag in tags:
             self._consume(tag)
 
-    def apply_expiry(self) -> None:
-        """The session may end later or earlier than its queue was declared for."""
-        expires_ms = queue_expiry_ms(self._session.expiry_s)
-        for name in self._session.queue_names:
-            queue = self._host.queues.get(name)
-            if queue is not None and expires_ms and queue.arguments.expires_ms != expires_ms:
-                queue.apply(replace(queue.arguments, expires_ms=expires_ms))
+    def came_back(self) -> Iterator[Message]:
+        """The messages in the client's own queue that it has had before: they wait in front of all others."""
+        queue = self._host.queues.get(self.queue_name(HIGH))
+        for message in queue.messages() if queue is not None else ():
+            if not message.redelivered:
+                return
+            yield message
 
     # --- consumers
 
@@ -422,16 +442,13 @@ class Subscribing:
             consumer.queue.remove_consumer(consumer)
 
 
-def is_shared_queue(queue: Queue) -> bool:
-    """Whether a queue is one that clients share."""
-    return queue.name.startswith(SHARED_QUEUE_PREFIX)
+def _tag_of(topic_filter: str, qos: int) -> str:
+    """The tag of the consumer by whose queue a new subscription comes."""
+    if is_shared(topic_filter):
+        return topic_filter
+    return HIGH if qos else LOW
 
 
 def _matches(topic_filter: str, topic: str, *, is_exact: bool) -> bool:
     """Whether a filter matches; what AMQP's clients publish is looked at by its routing key."""
     return matches(topic_filter if is_exact else topic_of(routing_key_of(topic_filter)), topic)
-
-
-def queue_expiry_ms(session_expiry_s: int) -> int:
-    """How long a queue of a session is kept, at most ten years: RabbitMQ's limit for a queue."""
-    return min(session_expiry_s * 1000, EXPIRATION_MS_MAX)

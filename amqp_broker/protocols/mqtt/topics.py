@@ -50,6 +50,11 @@ def is_topic_name(topic: str) -> bool:
     return bool(topic) and "+" not in topic and "#" not in topic
 
 
+def has_line_break(text: str) -> bool:
+    """Whether a queue that is named after this would have another name: AMQP drops line breaks from names."""
+    return "\n" in text or "\r" in text
+
+
 def is_deep(topic: str) -> bool:
     """Whether a topic name or filter has more levels than are looked at."""
     return topic.count(LEVELS_SEPARATOR) > SEPARATORS_MAX
@@ -76,13 +81,18 @@ def is_topic_filter(topic_filter: str) -> bool:
     return True
 
 
+def is_shared(topic_filter: str) -> bool:
+    """Whether a filter is one that clients share, or begins like one."""
+    return topic_filter.startswith(SHARED_PREFIX)
+
+
 def shared_filter(topic_filter: str) -> SharedFilter | None:
     """Read ``$share/group/filter``; None for a filter that is not shared.
 
     Raises:
         ValueError: it begins like one and is none.
     """
-    if not topic_filter.startswith(SHARED_PREFIX):
+    if not is_shared(topic_filter):
         return None
     group, slash, rest = topic_filter[len(SHARED_PREFIX) :].partition(LEVELS_SEPARATOR)
     if not group or "+" in group or "#" in group or not slash or not is_topic_filter(rest):
