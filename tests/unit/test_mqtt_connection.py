@@ -596,11 +596,29 @@ def test_topic_permissions_may_name_the_client_and_its_identifier_opens_nothing_
         assert client.subscribe("dev-2/#") == Reason.NOT_AUTHORIZED
         if "*" not in client_id:  # which a filter cannot say
             assert client.subscribe(f"{client_id}/#") == 0
+    client = connected(broker, "a/b", 5)  # a key has dots in the place of slashes, with RabbitMQ 4.0.5 as well
+    assert client.subscribe("a/b/#") == Reason.NOT_AUTHORIZED
     users.set_topic_permission("guest", "/", "amq.topic", "^of\\.{client_id}$", ".*")
     for topic, reason in (("of/c", Reason.NO_MATCHING_SUBSCRIBERS), ("c/guest", Reason.NOT_AUTHORIZED)):
         client = connected(broker, "c", 5)
         client.publish(topic, b"m", 1)
         assert getattr(client.take(), "reason", None) == reason
+
+
+def test_a_live_subscription_goes_on_when_its_permission_is_withdrawn(broker: MemoryBroker) -> None:
+    """With RabbitMQ 4.0.5 as well."""
+    publisher = connected(broker)
+    client = connected(broker, "c", 5, clean=False, properties=session_expiry(60))
+    client.subscribe("a", 1)
+    broker.administration.set_topic_permission("guest", "/", "amq.topic", ".*", "^$")
+    publisher.publish("a", b"m")
+    assert payloads(client.messages()) == [b"m"]
+    assert client.subscribe("b", 1) == Reason.NOT_AUTHORIZED
+    assert client.unsubscribe("a") == [Reason.NOT_AUTHORIZED]
+    client.drop()
+    back = MqttClient(broker, "c", 5)
+    back.connect(clean=False, properties=session_expiry(60))
+    assert back.take() == Answer(PacketType.DISCONNECT, 0, [Reason.NOT_AUTHORIZED])
 
 
 def test_where_there_is_no_client_identifier_its_name_stands_for_nothing(broker: MemoryBroker) -> None:
