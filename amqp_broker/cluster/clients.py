@@ -1,7 +1,8 @@
 """The clients of a node: served here while it owns their shard, else carried to the node that does, over a link.
 
-A door that finds the owner's link port closed twice lets the owner's key go before its lease has ended. Holds no
-protocol, and does not decide who owns a shard (``shard.py``).
+Each other node has a link to the owner that carries nobody: when it ends, and the owner's link port is found closed
+twice, the owner's key goes before its lease has ended. Holds no protocol, and does not decide who owns a shard
+(``shard.py``).
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ from amqp_broker.server.broker_server import BrokerServer
 from amqp_broker.settings import Settings
 
 PAUSE_S: Final = 0.1
-SUSPICION_S: Final = 0.2  # between two links that are refused, before an owner counts as gone
+SUSPICION_S: Final = 0.05  # between two links that are refused, before an owner counts as gone
+LINK_EVERY_S: Final = 1.0  # a link that carries nobody is made, at the most
 
 
 class NodeClients:
@@ -60,7 +62,7 @@ class NodeClients:
         self._sharing: Sharing | None = None
         self._entrance: Entrance | None = None
         self._count = 0
-        self._suspected: dict[int, tuple[bytes, float]] = {}  # by shard: a claim whose node refused a link, and when
+        self._suspected: set[bytes] = set()  # claims whose nodes have just refused a link
         self._conversations: dict[trio.CancelScope, int] = {}  # with clients that this node serves itself: their shard
         self._carried: dict[trio.CancelScope, tuple[int, str]] = {}  # to another node: the shard, the node's identifier
 
@@ -220,26 +222,53 @@ class NodeClients:
             return None
         except LinkUnreachable as error:
             if error.is_refused:
-                await self._suspect(shard, claim)
+                await self._suspect(shard, owner, claim)
             return None
         except LinkError as error:
             log_event(logging.ERROR, "link refused", owner=owner.name, reason=str(error))
             return None
 
-    async def _suspect(self, shard: KnownShard, claim: bytes) -> None:
+    async def watch_owner(self, shard: KnownShard) -> None:
+        """Notice when the process of the node that owns a shard is gone, whether clients come or not."""
+        while True:
+            changed, claim, owner = self._known.changed, shard.claim, shard.owner
+            async with trio.open_nursery() as nursery:
+                if owner is not None and owner.node_id != self._known.node_id:
+                    nursery.start_soon(self._hold_link, shard, owner, claim)
+                while shard.claim == claim and (owner is None) == (shard.owner is None):
+                    await changed.wait()
+                    changed = self._known.changed
+                nursery.cancel_scope.cancel()
+
+    async def _hold_link(self, shard: KnownShard, owner: Node, claim: bytes) -> None:
+        while True:
+            began_s = trio.current_time()
+            try:
+                link = await door.call(self._caller, owner, door.NOBODY, shard=shard.number, protocol=NO_CLIENT)
+                await _wait_for_the_end(link)
+            except LinkUnreachable as error:
+                if error.is_refused:
+                    await self._suspect(shard, owner, claim)
+            except LinkError as error:
+                log_event(logging.DEBUG, "link failed", reason=str(error))
+            await trio.sleep_until(began_s + LINK_EVERY_S)
+
+    async def _suspect(self, shard: KnownShard, owner: Node, claim: bytes) -> None:
         """The owner's machine says that nobody listens: when that is so twice, its key goes before its lease does.
 
         A wrong suspicion harms nobody: the fence keeps the old owner from writing.
         """
-        suspected, since_s = self._suspected.get(shard.number, (b"", 0.0))
-        now_s = trio.current_time()
-        if suspected != claim:
-            self._suspected[shard.number] = (claim, now_s)
-        elif now_s - since_s >= SUSPICION_S and claim == shard.claim:
-            del self._suspected[shard.number]
-            log_event(logging.WARNING, "owner is gone", owner=owner_in(claim), reason="its link port is closed")
-            with suppress(EtcdUnavailable, EtcdRefused):
-                await self._disown(shard.number, claim)
+        if claim in self._suspected:
+            return
+        self._suspected.add(claim)
+        try:
+            await trio.sleep(SUSPICION_S)
+            if claim == shard.claim and await door.is_gone(self._caller, owner, shard=shard.number):
+                log_event(logging.WARNING, "owner is gone", owner=owner_in(claim), reason="its link port is closed")
+                with suppress(EtcdUnavailable, EtcdRefused):
+                    await self._disown(shard.number, claim)
+        finally:
+            self._suspected.discard(claim)
 
     def _is_called_rightly(self, hello: Hello) -> bool:
         """Whether the caller has found the owner. Who asks for itself gets no yes from one that is silent as well."""
@@ -256,8 +285,12 @@ class NodeClients:
                 log_event(logging.WARNING, "link failed", reason=str(error))
             await trio.aclose_forcefully(stream)
             return
+        if hello.protocol == NO_CLIENT:
+            with self.conversation(hello.shard):
+                await _wait_for_the_end(inner)
+            return
         server = self._known.shards[hello.shard].server
-        if server is None or hello.protocol == NO_CLIENT:
+        if server is None:
             await trio.aclose_forcefully(stream)
             return
         self._count += 1
@@ -265,3 +298,12 @@ class NodeClients:
             await self._converse(hello.shard, server, inner, hello.peer, hello.protocol)
         finally:
             self._count -= 1
+
+
+async def _wait_for_the_end(link: trio.abc.Stream) -> None:
+    """Of a link that carries nobody."""
+    try:
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            await link.receive_some(1)
+    finally:
+        await trio.aclose_forcefully(link)

@@ -21,6 +21,7 @@ from amqp_broker.explanations import system_reason
 CARRY_BYTES: Final = 262_144
 LINK_TIMEOUT_S: Final = 3.0
 FRAME_READ_BYTES: Final = 4_096
+NOBODY: Final = Peer("", 0, is_loopback=False)  # in place of a client
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +76,22 @@ async def call(caller: Caller, owner: Node, peer: Peer, *, shard: int, protocol:
 
 async def is_owner(caller: Caller, node: Node, *, shard: int) -> bool:
     """Whether another node says, when it is asked, that it owns the broker."""
-    nobody = Peer("", 0, is_loopback=False)
     try:
-        stream = await call(caller, node, nobody, shard=shard, protocol=link.NO_CLIENT)
+        stream = await call(caller, node, NOBODY, shard=shard, protocol=link.NO_CLIENT)
     except LinkError:
         return False
     await trio.aclose_forcefully(stream)
     return True
+
+
+async def is_gone(caller: Caller, node: Node, *, shard: int) -> bool:
+    """Whether another node's machine says that nobody listens on its link port."""
+    try:
+        stream = await call(caller, node, NOBODY, shard=shard, protocol=link.NO_CLIENT)
+    except LinkError as error:
+        return isinstance(error, LinkUnreachable) and error.is_refused
+    await trio.aclose_forcefully(stream)
+    return False
 
 
 async def _connect(owner: Node) -> trio.SocketStream:

@@ -26,7 +26,9 @@ from amqp_broker.access.client import Peer, Tls
 
 VERSION: Final = 1
 FRAME_BYTES_MAX: Final = 65_536
-NO_CLIENT: Final = ""  # in place of a protocol: the caller only wants to know whether it has called the owner
+NO_CLIENT: Final = (
+    ""  # in place of a protocol: the caller only wants to know whether it has called the owner, and until when
+)
 _LENGTH: Final = struct.Struct(">I")
 
 

@@ -148,6 +148,7 @@ class ClusterNode:
                 nursery.start_soon(self._follow_nodes)
                 for shard in self._shards.values():
                     nursery.start_soon(shard.follow)
+                    nursery.start_soon(self._clients.watch_owner, self._known.shards[shard.number])
                 nursery.start_soon(self._turns.run)
                 nursery.start_soon(serve_control, self._control(), self._folder)
                 async with trio.open_nursery() as accepting:

@@ -41,7 +41,7 @@ RENEWAL_S: Final = TRUST_S / 2  # then it is read again, so that a takeover find
 RENEWAL_PAUSE_MAX_S: Final = 10.0  # until it is looked again whether one is to be read
 PATIENCE_S: Final = 3.0  # without a change, until a takeover reads the store instead
 ANSWERS_MAX: Final = 64  # of a watch, not applied yet; then it begins again where it was
-INLINE_BYTES: Final = 65_536  # so little is written without another thread
+INLINE_BYTES: Final = 1_048_576  # so little is written without another thread, which takes longer than to write it
 
 
 class LeftBehind(Exception):

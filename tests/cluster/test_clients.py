@@ -14,6 +14,7 @@ import trio
 import trio.testing
 
 from amqp_broker.access.client import Peer
+from amqp_broker.cluster import clients as clients_module
 from amqp_broker.cluster import door
 from amqp_broker.cluster.clients import NodeClients
 from amqp_broker.cluster.configuration import ClusterConfiguration
@@ -42,22 +43,66 @@ async def disown(shard: int, claim: bytes) -> None:
     raise AssertionError("nobody is suspected here")
 
 
-def node_of(node_id: str, is_open: Callable[[], bool] = lambda: True) -> tuple[Known, NodeClients]:
+def node_of(
+    node_id: str,
+    is_open: Callable[[], bool] = lambda: True,
+    disown: Callable[[int, bytes], Awaitable[None]] = disown,
+) -> tuple[Known, NodeClients]:
     known = Known(node_id)
     known.add_shard(0)
     return known, NodeClients(Settings(), known, Caller("orders", node_id, "secret"), disown, lambda shard: is_open())
 
 
-async def with_owner(is_open: Callable[[], bool], act: Callable[[Node], Awaitable[None]]) -> None:
-    """Call a coroutine function with a node that owns the broker."""
+async def with_owner(
+    is_open: Callable[[], bool], act: Callable[[Node], Awaitable[None]], called: Callable[[], None] = lambda: None
+) -> None:
+    """Call a coroutine function with a node that owns the broker, and is told when it was called."""
     known, clients = node_of("owner", is_open)
     known.shards[0].server = cast(BrokerServer, EchoingServer())
+
+    async def serve(stream: trio.SocketStream) -> None:
+        called()
+        await clients.serve_link(stream)
+
     async with trio.open_nursery() as nursery:
         listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
-        nursery.start_soon(trio.serve_listeners, clients.serve_link, listeners)
+        nursery.start_soon(trio.serve_listeners, serve, listeners)
         port = listeners[0].socket.getsockname()[1]
         await act(Node("owner", "a", "127.0.0.1", port, "1", 0))
         nursery.cancel_scope.cancel()
+
+
+def test_an_owner_whose_process_is_gone_is_noticed_without_any_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clients_module, "LINK_EVERY_S", 0.0)
+    disowned: list[bytes] = []
+    calls: list[float] = []
+
+    async def note_disowned(shard: int, claim: bytes) -> None:
+        disowned.append(claim)
+        known.shards[0].claim = b""
+        known.tell()
+
+    known, clients = node_of("door", disown=note_disowned)
+
+    async def stay_until_called(owner: Node) -> None:
+        known.nodes, known.shards[0].claim = {"owner": owner}, b"owner 1"
+        known.tell()
+        while not calls:
+            await trio.testing.wait_all_tasks_blocked(0.01)
+        await trio.testing.wait_all_tasks_blocked(0.1)
+        assert len(calls) == 1, "one link that stays"
+        assert not disowned
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(clients.watch_owner, known.shards[0])
+            await with_owner(lambda: True, stay_until_called, lambda: calls.append(trio.current_time()))
+            while known.shards[0].claim:
+                await known.changed.wait()
+            assert disowned == [b"owner 1"]
+            nursery.cancel_scope.cancel()
+
+    trio.run(main)
 
 
 def test_a_client_is_let_go_when_another_node_owns_the_broker() -> None:

@@ -46,7 +46,7 @@ NOT_AT_THE_START = {
     "difflib",
     "tomllib",
     "h11",
-    "h2",
+    "hpack",
     "websockets",
     "urllib.request",
     "importlib.metadata",
