@@ -110,6 +110,11 @@ class EtcdClient:
         self._connecting = trio.Lock()
 
     @property
+    def addresses(self) -> Sequence[Address]:
+        """Of all members."""
+        return self._addresses
+
+    @property
     def present(self) -> Address:
         """The member that is asked now."""
         return self._addresses[self._present]

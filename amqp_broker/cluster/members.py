@@ -223,6 +223,20 @@ class Members:
         """The one that is asked now."""
         return self._members[self._present]
 
+    def turn_to(self, place: int) -> None:
+        """Ask the one at a place from now on."""
+        self._present = place
+
+    def find_leader(self) -> int | None:
+        """The place of the one that says that it leads the others; what is written goes through it at any rate."""
+        for place, member in enumerate(self._members):
+            outcome = member.call_all(messages.STATUS, [b""])[0]
+            if isinstance(outcome, bytes):
+                status = messages.StatusAnswer.read(outcome)
+                if status.leader == status.member_id:
+                    return place
+        return None
+
     def turn_to_next(self) -> None:
         """Ask another one from now on."""
         self._present = (self._present + 1) % len(self._members)

@@ -62,6 +62,7 @@ class EtcdStore:
         self._change = threading.Condition()
         self._is_given_up = False
         self._new_epoch = epoch
+        self._preferred: int | None = None  # the place of a member, not turned to yet
         self.free_bytes: int | None = None  # how much more may be written; None where nobody has looked
         self.is_out_of_space = False
 
@@ -70,6 +71,11 @@ class EtcdStore:
         with self._change:
             self._is_given_up = True
             self._change.notify_all()
+
+    def prefer(self, place: int) -> None:
+        """From any thread: write by way of the member at a place from now on, for as long as it answers."""
+        with self._change:
+            self._preferred = place
 
     def resume(self, epoch: int) -> None:
         """From any thread: the owner's key was lost, and this node has taken it back before anybody else had it.
@@ -117,6 +123,10 @@ class EtcdStore:
 
     def _commit_some(self, transactions: Sequence[Transaction]) -> None:
         left = dict(enumerate(transactions))
+        with self._change:
+            if self._preferred is not None:
+                self._members.turn_to(self._preferred)
+                self._preferred = None
         while left:
             try:
                 self._try_to_commit(left)

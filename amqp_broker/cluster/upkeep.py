@@ -1,4 +1,5 @@
 """The owner's maintenance of etcd: old revisions are compacted away, and publishers wait before its quota is used up.
+What it writes goes to etcd's leader, as soon as that is found.
 
 etcd keeps every value that a key ever had until it is compacted, so the journal's pieces would fill it with what was
 removed long ago. When its quota is used up, it takes no writes at all until somebody has made space (``space.py``); so
@@ -15,7 +16,7 @@ from typing import Final
 import trio
 
 from amqp_broker.cluster.etcd_client import EtcdClient
-from amqp_broker.cluster.members import EtcdRefused, EtcdUnavailable
+from amqp_broker.cluster.members import CALL_TIMEOUT_S, EtcdRefused, EtcdUnavailable, blocking_members
 from amqp_broker.cluster.store import EtcdStore
 from amqp_broker.etcd import messages
 from amqp_broker.logs import log_event
@@ -54,6 +55,7 @@ class Upkeep:
         self._revisions: deque[int] = deque(maxlen=KEPT_ROUNDS)
         self._compacted = 0
         self._live_bytes = live_bytes
+        self._leader = 0  # of etcd, as it was looked for last
         self.is_low = False  # whether publishers are to wait
 
     async def run(self) -> None:
@@ -73,6 +75,8 @@ class Upkeep:
             EtcdRefused: etcd will not.
         """
         status = messages.StatusAnswer.read(await self._etcd.call(messages.STATUS, b""))
+        if status.leader != self._leader:
+            await self._write_to_leader(status.leader)
         used_bytes = status.database_used_bytes
         self._store.free_bytes = max(0, int(self._quota_bytes * NOTHING_NEW_SHARE) - used_bytes)
         is_low = used_bytes > self._quota_bytes * PUBLISHERS_WAIT_SHARE or self._store.is_out_of_space
@@ -84,6 +88,17 @@ class Upkeep:
             await self._reclaim_space()
         is_long = used_bytes - self._live_bytes() > self._quota_bytes * HISTORY_SHARE_MAX
         await self._compact(KEPT_ROUNDS_OF_MUCH if is_long else KEPT_ROUNDS)
+
+    async def _write_to_leader(self, leader: int) -> None:
+        """Have what the journal writes go to etcd's leader at once: other members would only pass it on."""
+        members = blocking_members(self._etcd.addresses, CALL_TIMEOUT_S)
+        try:
+            place = await trio.to_thread.run_sync(members.find_leader, abandon_on_cancel=True)
+        finally:
+            members.close()
+        if place is not None:
+            self._leader = leader
+            self._store.prefer(place)
 
     async def _compact(self, kept_rounds: int) -> None:
         some_key = messages.range_request(b"\0", limit=1)

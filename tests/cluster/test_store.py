@@ -241,7 +241,25 @@ def test_a_journal_in_a_real_etcd_is_taken_over(etcd: EtcdMember) -> None:
     others.close()
 
 
+def test_what_is_written_goes_by_way_of_the_member_that_leads_while_it_answers(etcd: EtcdMember) -> None:
+    members = Members([Member("127.0.0.1", free_ports(1)[0]), Member("127.0.0.1", etcd.client_port, timeout_s=20)])
+    assert members.find_leader() == 1
+    fake = FakeEtcd()
+    first, second = UnreliableMember(fake, Random(1)), UnreliableMember(fake, Random(1))
+    store = owned(fake, [first, second])
+    store.open()
+    store.prefer(1)
+    store.commit([[Put("d/x/1", b"1")]])
+    assert store._members.present is second
+    second.reliability = -1.0
+    store.commit([[Put("d/x/2", b"2")]])
+    assert store._members.present is first
+    assert values(fake) == {"d/x/1": b"1", "d/x/2": b"2"}
+    members.close()
+
+
 def test_etcd_that_is_not_there(etcd: EtcdMember) -> None:
     members = Members([Member("127.0.0.1", port, timeout_s=0.2) for port in free_ports(2)])
     with pytest.raises(EtcdUnavailable, match="no member of etcd answers"):
         members.call(messages.RANGE, messages.range_request(b"x"))
+    assert members.find_leader() is None
