@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from amqp_broker.server.broker_server import BrokerServer
     from amqp_broker.server.reception import Serve
     from amqp_broker.server.service_manager import ServiceManager
-    from amqp_broker.server.shards import Shards
+    from amqp_broker.server.sharding.shards import Shards
     from amqp_broker.settings import Settings
 
 _ENDINGS = (signal.SIGTERM, signal.SIGINT)

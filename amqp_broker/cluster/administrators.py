@@ -9,13 +9,13 @@ import trio
 
 from amqp_broker.access.client import Peer
 from amqp_broker.cluster import door
-from amqp_broker.cluster.arrivals import Entrance
-from amqp_broker.cluster.directory import CannotAgree
 from amqp_broker.cluster.door import Caller
 from amqp_broker.cluster.known import Known
 from amqp_broker.cluster.link import LinkError
-from amqp_broker.cluster.sharing import Sharing
-from amqp_broker.server.shards import ShardUnreachable
+from amqp_broker.server.sharding.arrivals import Entrance
+from amqp_broker.server.sharding.directory import CannotAgree
+from amqp_broker.server.sharding.shards import ShardUnreachable
+from amqp_broker.server.sharding.sharing import Sharing
 
 PATIENCE_S: Final = 5.0  # while a shard has no owner
 PAUSE_S: Final = 0.1

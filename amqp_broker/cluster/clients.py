@@ -16,18 +16,19 @@ import trio
 
 from amqp_broker.access.client import Peer
 from amqp_broker.cluster import door, health
-from amqp_broker.cluster.arrivals import Continued, Entrance, Heard
-from amqp_broker.cluster.directory import CannotAgree
 from amqp_broker.cluster.door import Caller, LinkUnreachable
 from amqp_broker.cluster.keys import ROOT_SHARD, Node
 from amqp_broker.cluster.known import Known, KnownShard
 from amqp_broker.cluster.link import NO_CLIENT, Hello, LinkError, NotTheOwner
 from amqp_broker.cluster.members import EtcdRefused, EtcdUnavailable
 from amqp_broker.cluster.ownership import owner_in
-from amqp_broker.cluster.sharing import Sharing
 from amqp_broker.logs import log_event
 from amqp_broker.network.listeners import HTTP, METRICS
 from amqp_broker.server.broker_server import BrokerServer
+from amqp_broker.server.sharding.arrivals import Continued, Entrance, Heard
+from amqp_broker.server.sharding.carrying import Prefixed, carry
+from amqp_broker.server.sharding.directory import CannotAgree
+from amqp_broker.server.sharding.sharing import Sharing
 from amqp_broker.settings import Settings
 
 PAUSE_S: Final = 0.1
@@ -104,7 +105,7 @@ class NodeClients:
                 first = await self._answer_about_health(stream)
                 if not first:
                     return
-                stream = door.Prefixed(stream, first)
+                stream = Prefixed(stream, first)
             if self._sharing is not None and self._entrance is not None and protocol in (HTTP, METRICS):
                 await self._entrance.administer(stream, peer, protocol)
             elif self._sharing is not None and self._entrance is not None and self._entrance.has(protocol):
@@ -208,7 +209,7 @@ class NodeClients:
         with trio.CancelScope() as scope:
             self._carried[scope] = (shard, owner.node_id)
             try:
-                await door.carry(stream, way)
+                await carry(stream, way)
             finally:
                 del self._carried[scope]
 

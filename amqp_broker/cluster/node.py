@@ -22,12 +22,12 @@ from amqp_broker import __version__
 from amqp_broker.broker.broker import Broker
 from amqp_broker.broker.problems import AdministrationError
 from amqp_broker.cluster.administrators import KnownShards
-from amqp_broker.cluster.arrivals import Entrance, settings_of_entrance
 from amqp_broker.cluster.clients import NodeClients
 from amqp_broker.cluster.configuration import ClusterConfiguration
 from amqp_broker.cluster.door import Caller
 from amqp_broker.cluster.etcd_checks import CannotJoin, check_etcd
 from amqp_broker.cluster.etcd_client import EtcdClient
+from amqp_broker.cluster.etcd_directory import EtcdDirectory
 from amqp_broker.cluster.following import follow
 from amqp_broker.cluster.keys import ROOT_SHARD, BadKey, Keys, Node
 from amqp_broker.cluster.known import Known
@@ -35,7 +35,6 @@ from amqp_broker.cluster.lease import Lease
 from amqp_broker.cluster.members import EtcdRefused, EtcdUnavailable
 from amqp_broker.cluster.overview import ClusterOverview, overview
 from amqp_broker.cluster.shard import Shard, Surroundings
-from amqp_broker.cluster.sharing import Sharing
 from amqp_broker.cluster.space import Space
 from amqp_broker.cluster.standby import remove_folder
 from amqp_broker.etcd import messages
@@ -50,7 +49,9 @@ from amqp_broker.server.memory_limit import available_memory
 from amqp_broker.server.other_nodes import OtherNode, measured
 from amqp_broker.server.reception import Reception, Serve
 from amqp_broker.server.resources import with_memory_limits
-from amqp_broker.server.shards import Shards
+from amqp_broker.server.sharding.arrivals import Entrance, settings_of_entrance
+from amqp_broker.server.sharding.shards import Shards
+from amqp_broker.server.sharding.sharing import Sharing
 from amqp_broker.server.status import ServerStatus, ports_of, server_status
 from amqp_broker.settings import Settings
 
@@ -371,7 +372,9 @@ class ClusterNode:
 
     def _make_shards(self, nursery: trio.Nursery) -> None:
         if self._configuration.shards > 1:
-            sharing = self._sharing = Sharing(self._etcd, self._keys, self._known, self._configuration.shards)
+            sharing = self._sharing = Sharing(
+                EtcdDirectory(self._etcd, self._keys), self._known, self._configuration.shards
+            )
             server = BrokerServer(settings_of_entrance(self._settings))
             server.node_name, server.other_nodes = self._configuration.node_name, self._other_nodes
             entrance = Entrance(server)

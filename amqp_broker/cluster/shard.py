@@ -27,7 +27,6 @@ from amqp_broker.cluster import door
 from amqp_broker.cluster.assignment import candidates
 from amqp_broker.cluster.clients import NodeClients
 from amqp_broker.cluster.configuration import ClusterConfiguration
-from amqp_broker.cluster.directory import CannotAgree
 from amqp_broker.cluster.door import Caller
 from amqp_broker.cluster.etcd_client import EtcdClient
 from amqp_broker.cluster.following import follow
@@ -36,7 +35,6 @@ from amqp_broker.cluster.known import Known, KnownShard
 from amqp_broker.cluster.lease import Lease
 from amqp_broker.cluster.members import EtcdRefused, EtcdUnavailable, blocking_members
 from amqp_broker.cluster.ownership import Ownership, owner_in
-from amqp_broker.cluster.sharing import Sharing
 from amqp_broker.cluster.space import Space
 from amqp_broker.cluster.standby import LOAD_TIMEOUT_S, TRUST_S, Standby, remove_folder
 from amqp_broker.cluster.store import EtcdStore
@@ -52,6 +50,8 @@ from amqp_broker.logs import log_event
 from amqp_broker.network.pump import OutputGate
 from amqp_broker.server.broker_server import BrokerServer
 from amqp_broker.server.garbage import without_collections
+from amqp_broker.server.sharding.directory import CannotAgree
+from amqp_broker.server.sharding.sharing import Sharing
 from amqp_broker.settings import Settings
 
 CALL_TIMEOUT_S: Final = 1.0

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from amqp_broker.management.http.sessions import Sessions
     from amqp_broker.management.log_lines import LogLines
     from amqp_broker.management.samples import Samples
-    from amqp_broker.server.shards import Shards
+    from amqp_broker.server.sharding.shards import Shards
 
 
 def name_of_node(name: str) -> str:

@@ -17,7 +17,7 @@ from amqp_broker.server.broker_server import BrokerServer
 
 if TYPE_CHECKING:
     from amqp_broker.management.http.service import HttpService
-    from amqp_broker.server.shards import Shards
+    from amqp_broker.server.sharding.shards import Shards
 
 SERVICE = "amqp_broker.management.http.service"
 

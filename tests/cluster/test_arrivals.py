@@ -13,10 +13,10 @@ from pamqp import commands, frame
 
 from amqp_broker.access.passwords import SHA256
 from amqp_broker.broker.broker import Broker
-from amqp_broker.cluster.arrivals import Arrival, Continued, Entrance, Heard, settings_of_entrance
 from amqp_broker.network.listeners import AMQP, MQTT, STOMP, STREAMS
 from amqp_broker.protocols.amqp10.frames import AMQP_HEADER
 from amqp_broker.server.broker_server import BrokerServer
+from amqp_broker.server.sharding.arrivals import Arrival, Continued, Entrance, Heard, settings_of_entrance
 from amqp_broker.settings import Settings
 from tests.support.amqp10_client import Amqp10Client
 from tests.support.client import LOOPBACK, PROTOCOL_HEADER

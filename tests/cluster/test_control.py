@@ -13,16 +13,17 @@ import trio.testing
 
 from amqp_broker.cluster.configuration import ClusterConfiguration
 from amqp_broker.cluster.etcd_client import EtcdClient
+from amqp_broker.cluster.etcd_directory import EtcdDirectory
 from amqp_broker.cluster.keys import Keys
 from amqp_broker.cluster.members import Address
 from amqp_broker.cluster.node import ClusterNode
-from amqp_broker.cluster.sharing import Sharing
 from amqp_broker.journal.journal import SegmentJournal
 from amqp_broker.journal.memory_files import MemoryFiles
 from amqp_broker.journal.port import Journal
 from amqp_broker.network.pump import OutputGate
 from amqp_broker.server.control import serve_control
 from amqp_broker.server.control_address import SOCKET_NAME
+from amqp_broker.server.sharding.sharing import Sharing
 from amqp_broker.settings import Settings
 
 pytestmark = pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="this system has no Unix sockets for Python")
@@ -69,7 +70,7 @@ def test_a_command_that_waits_is_answered_when_the_node_owns_the_broker_no_more(
 
 def test_who_serves_another_shard_does_not_wait_for_a_root_that_was_lost(tmp_path: Path) -> None:
     node = node_in(tmp_path, shards=2)
-    sharing = node._sharing = Sharing(cast(EtcdClient, None), Keys("c"), node._known, 2)
+    sharing = node._sharing = Sharing(EtcdDirectory(cast(EtcdClient, None), Keys("c")), node._known, 2)
     sharing._changes.count = 1  # it was lost before etcd had this
     root, other = (node._new_server(cast(OutputGate, None), shard) for shard in (0, 1))
 

@@ -7,8 +7,7 @@ import pytest
 from amqp_broker.access.passwords import SHA256
 from amqp_broker.access.users import User
 from amqp_broker.broker.broker import Broker
-from amqp_broker.cluster.directory import Directory, agree, described
-from amqp_broker.cluster.keys import BadKey
+from amqp_broker.server.sharding.directory import BadDirectory, Directory, agree, described
 from tests.support.memory_broker import MemoryBroker
 
 SHARDS = 3
@@ -104,5 +103,5 @@ def test_a_virtual_host_that_was_made_again_is_empty_even_for_who_has_missed_tha
 
 
 def test_what_is_no_directory_is_not_read() -> None:
-    with pytest.raises(BadKey, match="use the release that has written it"):
+    with pytest.raises(BadDirectory, match="use the release that wrote it"):
         Directory.decode(b"{}")

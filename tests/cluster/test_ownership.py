@@ -9,15 +9,16 @@ import trio
 
 from amqp_broker.cluster.etcd_checks import CannotJoin, check_etcd
 from amqp_broker.cluster.etcd_client import EtcdClient
+from amqp_broker.cluster.etcd_directory import EtcdDirectory
 from amqp_broker.cluster.keys import Keys
 from amqp_broker.cluster.known import Known
 from amqp_broker.cluster.lease import Lease
 from amqp_broker.cluster.members import Address, EtcdUnavailable
 from amqp_broker.cluster.ownership import Ownership, owner_in
-from amqp_broker.cluster.sharing import Sharing
 from amqp_broker.etcd import messages
 from amqp_broker.etcd.calls import Answer
 from amqp_broker.server.broker_server import BrokerServer
+from amqp_broker.server.sharding.sharing import Sharing
 from amqp_broker.settings import Settings
 from tests.support.etcd_process import ETCD, EtcdMember, free_ports, one_member
 
@@ -155,7 +156,7 @@ def test_what_the_root_has_changed_is_in_force_elsewhere_when_somebody_asks(etcd
         await lease.grant()
         mine = Ownership(client, keys, 0, "a")
         assert await mine.campaign(lease.number) is not None
-        here, there = (Sharing(client, keys, Known(name), 2) for name in "ab")
+        here, there = (Sharing(EtcdDirectory(client, keys), Known(name), 2) for name in "ab")
         async with trio.open_nursery() as nursery:
             await nursery.start(here.keep, 0, root, lambda: mine.claim)
             await nursery.start(there.keep, 1, other, lambda: b"")

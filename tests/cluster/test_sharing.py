@@ -12,16 +12,17 @@ import trio.testing
 
 from amqp_broker.broker.broker import Broker
 from amqp_broker.broker.problems import AdministrationError
-from amqp_broker.cluster import arrivals
-from amqp_broker.cluster.arrivals import Entrance
-from amqp_broker.cluster.directory import CannotAgree, Directory, agree
 from amqp_broker.cluster.etcd_client import EtcdClient
+from amqp_broker.cluster.etcd_directory import EtcdDirectory
 from amqp_broker.cluster.keys import Keys
 from amqp_broker.cluster.known import Known
 from amqp_broker.cluster.members import EtcdUnavailable
-from amqp_broker.cluster.sharing import Sharing
 from amqp_broker.etcd import messages
 from amqp_broker.server.broker_server import BrokerServer
+from amqp_broker.server.sharding import arrivals
+from amqp_broker.server.sharding.arrivals import Entrance
+from amqp_broker.server.sharding.directory import CannotAgree, Directory, agree
+from amqp_broker.server.sharding.sharing import Sharing
 from amqp_broker.settings import Settings
 from tests.support.fake_etcd import FakeEtcd
 from tests.support.memory_broker import MemoryBroker
@@ -56,7 +57,7 @@ class SlowEtcd(FakeEtcd):
 
 async def with_root(etcd: SlowEtcd, act: Callable[[Sharing, BrokerServer], Awaitable[None]]) -> None:
     server = BrokerServer(Settings(**QUIET), TrioClock())
-    sharing = Sharing(cast(EtcdClient, etcd), KEYS, Known("a"), 2)
+    sharing = Sharing(EtcdDirectory(cast(EtcdClient, etcd), KEYS), Known("a"), 2)
     async with trio.open_nursery() as nursery:
         await nursery.start(server.serve)
         await nursery.start(sharing.keep, 0, server, lambda: CLAIM)
@@ -67,7 +68,7 @@ async def with_root(etcd: SlowEtcd, act: Callable[[Sharing, BrokerServer], Await
 @on_a_jumping_clock
 async def test_no_two_directories_have_the_same_number() -> None:
     etcd = SlowEtcd()
-    other = Sharing(cast(EtcdClient, etcd), KEYS, Known("b"), 2)
+    other = Sharing(EtcdDirectory(cast(EtcdClient, etcd), KEYS), Known("b"), 2)
 
     async def act(sharing: Sharing, server: BrokerServer) -> None:
         etcd.is_late = True
@@ -112,7 +113,7 @@ async def test_a_directory_that_cannot_be_read_is_not_replaced() -> None:
 @on_a_jumping_clock
 async def test_what_is_known_is_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
     async def act(sharing: Sharing, server: BrokerServer) -> None:
-        monkeypatch.setattr("amqp_broker.cluster.directory.zlib.decompress", None)
+        monkeypatch.setattr("amqp_broker.server.sharding.directory.zlib.decompress", None)
         assert (await sharing.current()).number == 1
 
     await with_root(SlowEtcd(), act)
@@ -162,7 +163,7 @@ async def test_what_is_not_durable_is_not_told_to_others(monkeypatch: pytest.Mon
         await sharing.until_shared()
         await sharing.until_shared()
 
-    monkeypatch.setattr("amqp_broker.cluster.sharing.until_durable", until_durable)
+    monkeypatch.setattr("amqp_broker.server.sharding.sharing.until_durable", until_durable)
     etcd.answer = answer  # type: ignore[method-assign]
     await with_root(etcd, act)
     assert told[-1] == {"/", "x", "later"}
@@ -183,7 +184,7 @@ async def test_a_directory_follows_the_one_that_it_was_made_of(monkeypatch: pyte
                 late = b""
                 await sharing.current()
 
-        monkeypatch.setattr("amqp_broker.cluster.sharing.until_durable", until_durable)
+        monkeypatch.setattr("amqp_broker.server.sharding.sharing.until_durable", until_durable)
         server.broker.administration.add_virtual_host("y")
         await sharing.until_shared()
         assert set(sharing.directory.places) == {"/", "y"}
@@ -222,7 +223,10 @@ async def kept_shard(directory: bytes, act: Callable[[Sharing, Known, SlowEtcd],
     """Have a shard agree with what stands in etcd; returns why it ends, if it does."""
     etcd, known = SlowEtcd(), Known("a")
     etcd.put(KEYS.directory.encode(), directory)
-    server, sharing = BrokerServer(Settings(**QUIET), TrioClock()), Sharing(cast(EtcdClient, etcd), KEYS, known, 2)
+    server, sharing = (
+        BrokerServer(Settings(**QUIET), TrioClock()),
+        Sharing(EtcdDirectory(cast(EtcdClient, etcd), KEYS), known, 2),
+    )
     reason = ""
     try:
         async with trio.open_nursery() as nursery:

@@ -12,11 +12,11 @@ from pathlib import Path
 from types import MappingProxyType
 
 from amqp_broker.cluster.configuration import ClusterConfiguration
-from amqp_broker.cluster.directory import Directory
 from amqp_broker.cluster.keys import Keys
 from amqp_broker.cluster.members import Address, EtcdRefused, EtcdUnavailable, Member
 from amqp_broker.cluster.ownership import owner_in
 from amqp_broker.etcd import messages
+from amqp_broker.server.sharding.directory import Directory
 from interop.brokers import our_environment
 from tests.support.etcd_process import EtcdMember, free_ports
 from tests.support.namespaces import Network

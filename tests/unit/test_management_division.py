@@ -17,7 +17,7 @@ from amqp_broker.management.management import Management
 from amqp_broker.management.prometheus.merging import merged
 from amqp_broker.network.listeners import HTTP, METRICS, STOMP
 from amqp_broker.server.broker_server import BrokerServer
-from amqp_broker.server.shards import ShardUnreachable
+from amqp_broker.server.sharding.shards import ShardUnreachable
 from amqp_broker.settings import Settings
 from tests.support.managed import HttpClient
 from tests.support.served import QUIET, TrioClock, on_a_jumping_clock

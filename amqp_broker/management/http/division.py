@@ -17,7 +17,7 @@ from amqp_broker.management.api.lists import Listing, answer_one
 from amqp_broker.management.http.forwarding import forward, refresh
 from amqp_broker.management.http.messages import Answer, HttpError, answer_json, no_such_object, to_json
 from amqp_broker.network.listeners import FORWARDED, METRICS
-from amqp_broker.server.shards import ROOT, Shards
+from amqp_broker.server.sharding.shards import ROOT, Shards
 
 if TYPE_CHECKING:
     from amqp_broker.management.http.call import Call

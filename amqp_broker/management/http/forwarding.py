@@ -17,7 +17,7 @@ import trio
 from amqp_broker.management.http.call import Call
 from amqp_broker.management.http.messages import Answer, HttpError
 from amqp_broker.network.listeners import FORWARDED
-from amqp_broker.server.shards import Shards, ShardUnreachable
+from amqp_broker.server.sharding.shards import Shards, ShardUnreachable
 
 USER_HEADER: Final = "x-amqp-broker-user"
 READ_BYTES: Final = 262_144

@@ -1,38 +1,87 @@
-"""The directory in etcd: written by the root's owner, read by all nodes, agreed with by the owners of all shards.
+"""The directory where all can read it: written by the root's owner, agreed with by the owners of all shards.
 
 What an administrator has changed is answered when it stands there (``until_shared``); who serves a client has asked
-etcd what stands there after the client came (``current``, ``until_in_force``). So a client that was told of a user, a
+what stands there after the client came (``current``, ``until_in_force``). So a client that was told of a user, a
 permission or a virtual host finds it at every node; a node that cannot read the directory, or not make it true, serves
-nobody. What is in the directory is ``directory.py``.
+nobody. Where it stands is a ``Shelf``'s: etcd, or a file of one machine. What is in the directory is ``directory.py``.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple, Protocol
 
 import trio
 
 from amqp_broker.broker.observer import Happening, Kind, Onlooker, Subject
-from amqp_broker.cluster.directory import CannotAgree, Directory, Place, agree
-from amqp_broker.cluster.etcd_client import EtcdClient
-from amqp_broker.cluster.following import follow
-from amqp_broker.cluster.keys import ROOT_SHARD, BadKey, Keys
-from amqp_broker.cluster.known import Known
-from amqp_broker.cluster.members import EtcdRefused, EtcdUnavailable
-from amqp_broker.etcd import messages
-from amqp_broker.etcd.messages import Target
 from amqp_broker.logs import log_event
 from amqp_broker.server.broker_server import BrokerServer
 from amqp_broker.server.changes import until_durable
+from amqp_broker.server.sharding.directory import BadDirectory, CannotAgree, Directory, Place, agree
+from amqp_broker.server.sharding.shards import ROOT
 
 PAUSE_S: Final = 0.1
 _KINDS: Final = (Kind.VIRTUAL_HOST, Kind.USER, Kind.PERMISSION, Kind.TOPIC_PERMISSION, Kind.PARAMETER)
 _HAPPENINGS: Final = ("user.", "vhost.")
 _LOGINS: Final = "user.authentication."
+
+
+class DirectoryUnavailable(Exception):
+    """What keeps the directory does not answer now."""
+
+
+class Kept(NamedTuple):
+    """The value that is kept, and a number that another value had not."""
+
+    value: bytes
+    revision: int
+
+
+class Shelf(Protocol):
+    """The place where the directory is kept."""
+
+    async def follow(self, take: Callable[[bytes], None], tell: Callable[[], None]) -> None:
+        """Hand on what stands there, and whatever takes its place, until cancelled.
+
+        Args:
+            tell: called after what has changed together was handed on.
+        """
+        ...
+
+    async def read(self) -> Kept | None:
+        """What stands there now; None where nothing does.
+
+        Raises:
+            DirectoryUnavailable: it is not known.
+        """
+        ...
+
+    async def replace(self, value: bytes, revision: int, claim: bytes) -> int | None:
+        """Write a value in place of the one with a revision (0 where there is none), while a claim to the root stands.
+
+        Returns:
+            The new revision; None where it was not written.
+
+        Raises:
+            DirectoryUnavailable: it is not known whether it was written.
+        """
+        ...
+
+
+class Watched(Protocol):
+    """The state that is waited on for changes."""
+
+    @property
+    def changed(self) -> trio.Event:
+        """Set at the next change, when another takes its place."""
+        ...
+
+    def tell(self) -> None:
+        """Something has changed: whoever waits looks again."""
+        ...
 
 
 class _Changes(Onlooker):
@@ -41,7 +90,7 @@ class _Changes(Onlooker):
     def __init__(self) -> None:
         self.count = 0
         self.gone: set[str] = set()  # virtual hosts that were deleted, since somebody took these
-        self.shared = 0  # of them, so many are in etcd
+        self.shared = 0  # of them, so many are in the directory
         self.moved = trio.Event()
 
     def declared(self, subject: Subject, by: str) -> None:
@@ -71,7 +120,7 @@ class _Changes(Onlooker):
         self.moved = trio.Event()
 
     async def until_shared(self) -> None:
-        """Return when all that has changed so far is in etcd."""
+        """Return when all that has changed so far is in the directory."""
         count = self.count
         while self.shared < count:
             await self.moved.wait()
@@ -81,38 +130,30 @@ class Sharing:
     """The directory, as one node has it.
 
     Args:
-        etcd: the members.
-        keys: of the cluster.
+        shelf: where it is kept.
         known: what the node knows; told when the directory has changed.
         shard_count: how many shards there are.
     """
 
-    def __init__(self, etcd: EtcdClient, keys: Keys, known: Known, shard_count: int) -> None:
-        self._etcd = etcd
-        self._key = keys.directory
-        self._owner_key = keys.owner(ROOT_SHARD).encode()
+    def __init__(self, shelf: Shelf, known: Watched, shard_count: int) -> None:
+        self._shelf = shelf
         self._known = known
         self._shard_count = shard_count
         self.directory = Directory()
         self._value = b""  # that was taken last
         self._is_readable = True  # that value
-        self._read_revision = 0  # of the key, when the root's owner has read it
+        self._read_revision = 0  # of it, when the root's owner has read it
         self._in_force: dict[int, int] = {}  # by shard that this node owns: the number of the directory
         self._reads_begun = self._reads_done = 0
         self._changes = _Changes()  # of the root, while this node owns it
 
     async def until_shared(self) -> None:
-        """Return when all that administrators have changed here so far stands in etcd."""
+        """Return when all that administrators have changed here so far stands in the directory."""
         await self._changes.until_shared()
 
     async def follow(self) -> None:
-        """Follow what stands in etcd, until cancelled."""
-
-        def take_all(found: Mapping[str, bytes]) -> None:
-            for value in found.values():
-                self._take(value)
-
-        await follow(self._etcd, self._key, take_all, lambda key, value: self._take(value), self._known.tell)
+        """Follow what stands there, until cancelled."""
+        await self._shelf.follow(self._take, self._known.tell)
 
     def _take(self, value: bytes) -> None:
         if value == self._value:
@@ -121,7 +162,7 @@ class Sharing:
         try:
             found = Directory.decode(value)
             self._is_readable = True
-        except BadKey as error:
+        except BadDirectory as error:
             log_event(logging.ERROR, "directory not read", reason=str(error))
             self._known.tell()
             return
@@ -130,9 +171,9 @@ class Sharing:
             self._known.tell()
 
     async def current(self) -> Directory:
-        """As it stands in etcd at a moment after this was asked; as it is known where etcd does not answer.
+        """As it stands at a moment after this was asked; as it is known where what keeps it does not answer.
 
-        One question to etcd answers all who ask at the same time.
+        One question answers all who ask at the same time.
 
         Raises:
             CannotAgree: what stands there cannot be read.
@@ -145,7 +186,7 @@ class Sharing:
                 continue
             self._reads_begun += 1
             try:
-                with suppress(EtcdUnavailable, EtcdRefused):
+                with suppress(DirectoryUnavailable):
                     await self._read()
                 self._reads_done += 1
             finally:
@@ -159,12 +200,10 @@ class Sharing:
             raise CannotAgree("the directory of the cluster cannot be read: this node needs the release that wrote it")
 
     async def _read(self) -> None:
-        request = messages.range_request(self._key.encode())
-        revision = 0
-        for entry in messages.RangeAnswer.read(await self._etcd.call(messages.RANGE, request)).entries:
-            self._take(entry.value)
-            revision = entry.mod_revision
-        self._read_revision = max(self._read_revision, revision)
+        found = await self._shelf.read()
+        if found is not None:
+            self._take(found.value)
+            self._read_revision = max(self._read_revision, found.revision)
 
     async def until_in_force(self, shard: int) -> bool:
         """Wait until a shard that this node owns agrees with the directory as it is now.
@@ -175,7 +214,7 @@ class Sharing:
         Raises:
             CannotAgree: what stands in the directory cannot be read.
         """
-        if shard == ROOT_SHARD:
+        if shard == ROOT:
             return True
         number = (await self.current()).number
         while (in_force := self._in_force.get(shard)) is not None and in_force < number:
@@ -195,12 +234,12 @@ class Sharing:
         Starts when it does for the first time.
 
         Args:
-            claim: what stands in the owner's key, with which the directory is fenced.
+            claim: this node's to the root, with which the directory is fenced.
 
         Raises:
             CannotAgree: another node may be able to.
         """
-        if shard == ROOT_SHARD:
+        if shard == ROOT:
             await self._share(server, claim, task_status)
         else:
             await self._agree(shard, server, task_status)
@@ -237,7 +276,7 @@ class Sharing:
     async def _try_to_read(self) -> bool:
         try:
             await self._read()
-        except (EtcdUnavailable, EtcdRefused):
+        except DirectoryUnavailable:
             return False
         return True
 
@@ -247,19 +286,16 @@ class Sharing:
         It takes the place of the one that it follows, which has this revision, and of nothing else, so no two
         directories have the same number.
         """
-        value, key = directory.encode(), self._key.encode()
-        fence = messages.compare(self._owner_key, Target.VALUE, claim)
-        unchanged = messages.compare(key, Target.MOD_REVISION, revision)
-        request = messages.transaction_request([fence, unchanged], [messages.put(key, value)])
+        value = directory.encode()
         try:
-            answer = messages.TransactionAnswer.read(await self._etcd.call(messages.TRANSACTION, request))
-        except (EtcdUnavailable, EtcdRefused) as error:
+            written = await self._shelf.replace(value, revision, claim)
+        except DirectoryUnavailable as error:
             log_event(logging.WARNING, "directory not written", reason=str(error))
             return False
-        if answer.succeeded:
+        if written is not None:
             self._take(value)
-            self._read_revision = max(self._read_revision, answer.revision)
-        return answer.succeeded
+            self._read_revision = max(self._read_revision, written)
+        return written is not None
 
     async def _agree(self, shard: int, server: BrokerServer, task_status: trio.TaskStatus[None]) -> None:
         number = 0

@@ -18,12 +18,12 @@ import trio
 
 from amqp_broker.access.client import Peer
 from amqp_broker.broker.queues.base import QueueBusy
-from amqp_broker.cluster.directory import CannotAgree, Directory, agree
 from amqp_broker.errors import OtherProtocol
 from amqp_broker.logs import log_internal_error
 from amqp_broker.network.listeners import AMQP, STREAMS
 from amqp_broker.server.broker_server import BrokerServer
 from amqp_broker.server.protocols import ClientConnection, amqp10_connection
+from amqp_broker.server.sharding.directory import CannotAgree, Directory, agree
 from amqp_broker.settings import Settings
 
 READ_BYTES: Final = 4_096

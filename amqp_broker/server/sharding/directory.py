@@ -1,9 +1,9 @@
-"""The directory of a cluster with several shards: users, what they may do, and which virtual host is in which shard.
+"""The directory of a broker with several shards: users, what they may do, and which virtual host is in which shard.
 
-The root's broker is where administrators change any of it. Its owner writes all of it into one key of etcd whenever
-something has changed; every node follows that key, and each owner of another shard has its broker agree with it, as
-far as it concerns the shard. So a login needs nobody but the owner of the virtual host. Holds no etcd
-(``sharing.py``).
+The root's broker is where administrators change any of it. Its owner writes all of it into one place whenever
+something has changed; every node follows what stands there, and each owner of another shard has its broker agree with
+it, as far as it concerns the shard. So a login needs nobody but the owner of the virtual host. Does not hold that
+place (``sharing.py``).
 
 A virtual host stays in the shard that it was put into, which was the one with the fewest. One that was deleted and
 made again is another one: it is known by when it was made, or what was in it could come back.
@@ -23,10 +23,10 @@ from amqp_broker.broker.definitions.applying import import_definitions
 from amqp_broker.broker.definitions.export import of_the_whole
 from amqp_broker.broker.inspection import Inspection
 from amqp_broker.broker.problems import AdministrationError
-from amqp_broker.cluster.keys import ROOT_SHARD, BadKey
 from amqp_broker.logs import log_internal_error
+from amqp_broker.server.sharding.shards import ROOT
 
-BY: Final = "the cluster"
+BY: Final = "the directory"
 MADE: Final = "amqp_broker_made"  # a global parameter of a shard's broker: which virtual hosts those are that it has
 _IDENTITIES: Final[Mapping[str, tuple[str, ...]]] = {  # in an order in which nothing needs what comes later
     "users": ("name",),
@@ -38,6 +38,10 @@ _IDENTITIES: Final[Mapping[str, tuple[str, ...]]] = {  # in an order in which no
 
 Entry = Mapping[str, Any]
 Sections = dict[str, dict[tuple[str, ...], Entry]]  # as in definitions, each entry by what tells it from the others
+
+
+class BadDirectory(Exception):
+    """What is kept is no directory that is understood here."""
 
 
 class CannotAgree(Exception):
@@ -53,7 +57,7 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Directory:
-    """The content of the cluster's directory.
+    """The content of a directory.
 
     Args:
         sections: the definitions.
@@ -68,7 +72,7 @@ class Directory:
     number: int = 0
 
     def encode(self) -> bytes:
-        """As it stands in its key."""
+        """As it is kept."""
         lists = {name: list(entries.values()) for name, entries in self.sections.items()}
         numbers = {"places": self.places, "made": self.made, "number": self.number}
         return zlib.compress(json.dumps({**lists, **numbers}).encode())
@@ -78,7 +82,7 @@ class Directory:
         """Read it.
 
         Raises:
-            BadKey: it is none.
+            BadDirectory: it is none.
         """
         try:
             found = json.loads(zlib.decompress(value))
@@ -86,12 +90,14 @@ class Directory:
             places = {name: Place(*place) for name, place in found["places"].items()}
             return cls(sections, places, found["made"], found["number"])
         except (ValueError, KeyError, TypeError, AttributeError, zlib.error) as error:
-            raise BadKey("the directory of the cluster cannot be read: use the release that has written it") from error
+            raise BadDirectory(
+                "the directory of virtual hosts cannot be read: use the release that wrote it"
+            ) from error
 
     def shard_of(self, virtual_host: str) -> int:
         """Where a virtual host is; one that is not there is the root's, which says so."""
         place = self.places.get(virtual_host)
-        return ROOT_SHARD if place is None else place.shard
+        return ROOT if place is None else place.shard
 
     def followed_by(self, broker: Broker, shard_count: int, gone: Collection[Place] = ()) -> Directory:
         """What it is when the root's broker is as it is now: virtual hosts that are new are given a place.
@@ -112,6 +118,15 @@ class Directory:
                 held[places[name].shard] += 1
         is_same = sections == self.sections and places == self.places
         return self if is_same and self.number else Directory(sections, places, made, self.number + 1)
+
+    def with_places(self, names: Iterable[str], shard: int) -> Directory:
+        """The same where virtual hosts that have no place are in a shard; itself where all have one."""
+        places, made = dict(self.places), self.made
+        for name in names:
+            if name not in places:
+                made += 1
+                places[name] = Place(shard, made)
+        return self if made == self.made else Directory(self.sections, places, made, self.number + 1)
 
     def of_shard(self, shard: int) -> Sections:
         """What concerns one shard that is not the root: its own virtual hosts, and who may do what there."""
@@ -161,12 +176,12 @@ def agree(broker: Broker, directory: Directory, shard: int | None) -> None:
         _agree(broker, directory, shard)
     except AdministrationError as error:
         raise CannotAgree(
-            f"the directory of the cluster cannot be followed: {error}; "
+            f"the directory of virtual hosts cannot be followed: {error}; "
             "this node needs the release that has written it, with the same plug-ins"
         ) from error
     except Exception as error:
         log_internal_error("directory", error)
-        raise CannotAgree("the directory of the cluster cannot be followed: internal error; see above") from error
+        raise CannotAgree("the directory of virtual hosts cannot be followed: internal error; see above") from error
 
 
 def _agree(broker: Broker, directory: Directory, shard: int | None) -> None:
