@@ -426,6 +426,14 @@ class Settings:
         67_108_864, "Size at which the journal starts its next file; the first ones are smaller.", minimum=65_536
     )
 
+    processes: int = _setting(
+        1,
+        "How many processes share the virtual hosts, each with a journal of its own, to use as many cores; a virtual "
+        "host stays with one of them.",
+        minimum=1,
+        maximum=64,
+    )
+
     # Several nodes as one broker
     cluster: str = _setting(
         "",

@@ -33,6 +33,10 @@ def without_effect(settings: Settings) -> list[tuple[str, str]]:
     has_streams = any(settings.port_of("streams", is_tls=is_tls) is not None for is_tls in (False, True))
     streams = ("stream_frame_bytes_max", "stream_advertised_host", "stream_advertised_port")
     need(has_streams, "the stream protocol is off: set stream_port, or protocols to streams", *streams)
+    need(not is_node, "a node of a cluster is one process: divide its virtual hosts with cluster_shards", "processes")
+    is_divided = settings.processes > 1
+    need(not is_divided, "several processes take definitions over HTTP: POST /api/definitions", "load_definitions")
+    need(not is_divided, "several processes speak no protocols of packages: set processes to 1", "plugin_protocols")
     need(not is_node, "a cluster takes definitions by 'amqp-broker definitions import'", "load_definitions")
     need(settings.tls_client_certificate != "none", _NO_CLIENT_CERTIFICATE, "tls_ca", "tls_login_from")
     need(

@@ -40,6 +40,14 @@ Fsync = Annotated[
         "minute or so. kill -9 costs nothing with any. Default: always.",
     ),
 ]
+Processes = Annotated[
+    str | None,
+    typer.Option(
+        "--processes",
+        metavar="N",
+        help="Processes that share the virtual hosts, to use as many cores; see docs/processes.md. Default: 1.",
+    ),
+]
 Cluster = Annotated[
     str | None,
     typer.Option(

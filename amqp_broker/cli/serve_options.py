@@ -26,6 +26,7 @@ SERVE_OPTIONS = (
     "tls_key",
     "tls_ca",
     "tls_client_certificate",
+    "processes",
     "cluster",
     "with_etcd",
     "node_name",

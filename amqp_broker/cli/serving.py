@@ -80,6 +80,11 @@ def serve(given: Mapping[str, str | None]) -> None:
 
         serve_cluster(settings, partial(_fail, settings.log_format))
         return
+    if settings.processes > 1:
+        from amqp_broker.cli.serve_processes import serve_processes
+
+        serve_processes(settings, _explained, partial(_fail, settings.log_format))
+        return
     server, data_folder = BrokerServer(settings), DataFolder(Path(settings.data_dir))
     server.speak_http(Management(server).serve)
     announcements.starting(server.settings, server.memory)
@@ -194,6 +199,7 @@ async def _open(server: BrokerServer, data_folder: DataFolder, held: ExitStack) 
     """Take the addresses and the data folder, read the journal, and let clients connect; can be cancelled."""
     import trio
 
+    from amqp_broker.server.data_folder import PROCESSES_FOLDER_NAME
     from amqp_broker.server.garbage import without_collections
     from amqp_broker.server.journal_folder import RecoveryProgress, open_journal
 
@@ -201,6 +207,10 @@ async def _open(server: BrokerServer, data_folder: DataFolder, held: ExitStack) 
     held.callback(server.stop_listening)
     await server.bind()
     held.enter_context(data_folder)
+    if (data_folder.path / PROCESSES_FOLDER_NAME).exists():
+        from amqp_broker.processes.folder import check_processes
+
+        check_processes(data_folder.path, 1)
     show = RecoveryProgress(as_events=server.settings.log_format == "json")
 
     def progress(read_bytes: int, all_bytes: int) -> None:

@@ -52,6 +52,11 @@ class SocketStream(trio.abc.HalfCloseableStream):
         self._socket = connected
         self._is_half_closed = False
 
+    @property
+    def connected(self) -> socket.socket:
+        """The socket; nothing of what it has received is kept here."""
+        return self._socket
+
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """What has arrived, waiting for it; ``b""`` when the peer sends no more.
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import socket
 import struct
 import sys
@@ -36,7 +35,7 @@ from amqp_broker.explanations import system_reason
 from amqp_broker.logs import log_event, log_internal_error
 from amqp_broker.server import control_operations, observing_commands
 from amqp_broker.server.changes import nothing_more, until_durable
-from amqp_broker.server.control_address import SOCKET_NAME, reachable_address
+from amqp_broker.server.control_address import SOCKET_NAME, bind_for_owner
 from amqp_broker.server.control_commands import COMMANDS as CHANGES
 from amqp_broker.server.control_commands import LISTS as THINGS
 from amqp_broker.server.control_commands import BadRequest, Command, Controlled
@@ -107,7 +106,7 @@ async def serve_control(control: Control, data_folder: Path) -> None:
     path = data_folder / SOCKET_NAME
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        _bind(listening, path)
+        bind_for_owner(listening, path, CLIENTS_MAX)
     except OSError as error:
         listening.close()
         log_event(logging.ERROR, "no control socket", path=str(path), reason=system_reason(error))
@@ -123,17 +122,6 @@ async def serve_control(control: Control, data_folder: Path) -> None:
         await trio.serve_listeners(serve_one, [listener])
     finally:
         path.unlink(missing_ok=True)
-
-
-def _bind(listening: socket.socket, path: Path) -> None:
-    path.unlink(missing_ok=True)
-    umask = os.umask(0o177)
-    try:
-        with reachable_address(path) as address:
-            listening.bind(address)
-    finally:
-        os.umask(umask)
-    listening.listen(CLIENTS_MAX)
 
 
 def _who(stream: trio.SocketStream) -> str:

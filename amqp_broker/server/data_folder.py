@@ -19,6 +19,7 @@ else:
     import fcntl
 
 LOCK_FILE_NAME = "lock"
+PROCESSES_FOLDER_NAME = "processes"  # what several processes have beside the root's journal (processes/folder.py)
 
 
 class CannotUseDataFolder(Exception):

@@ -68,6 +68,11 @@ class Reception:
     # --- addresses
 
     @property
+    def listeners(self) -> list[Listener]:
+        """What was bound, or taken over."""
+        return self._listeners
+
+    @property
     def endpoints(self) -> list[Endpoint]:
         """Where clients can connect."""
         return [listener.endpoint for listener in self._listeners]
@@ -80,7 +85,7 @@ class Reception:
             BadCertificate: the certificates for TLS cannot be used.
         """
         settings = self._settings
-        self._tls = TlsContext(settings) if settings.tls_certificate else None
+        self.take_over([])
         listeners = await bind(settings.host, settings.port)
         try:
             if self._tls is not None:
@@ -98,6 +103,15 @@ class Reception:
                 listeners += await self._bind_plugins()
         finally:
             self._listeners = listeners  # closed when the server ends, also when that is now
+
+    def take_over(self, listeners: list[Listener]) -> None:
+        """Have addresses that somebody else has bound, and others may accept clients of as well.
+
+        Raises:
+            BadCertificate: the certificates for TLS cannot be used.
+        """
+        self._tls = TlsContext(self._settings) if self._settings.tls_certificate else None
+        self._listeners = listeners
 
     async def _bind_other(self, protocol: str, *, is_tls: bool = False) -> list[Listener]:
         """An address for a protocol beside AMQP, if there is to be one."""

@@ -49,11 +49,19 @@ class ServiceManager:
 
     async def keep_watchdog(self) -> None:
         """Say again and again that the event loop goes round; returns at once where nobody wants to know."""
-        if not self._address or not self._watchdog_s:
-            return
-        while True:
+        while self.alive_every_s:
+            self.alive()
+            await trio.sleep(self.alive_every_s)
+
+    @property
+    def alive_every_s(self) -> float:
+        """After which time ``alive`` is to be called again; 0 where nobody wants to know."""
+        return self._watchdog_s * WATCHDOG_SHARE if self._address else 0.0
+
+    def alive(self) -> None:
+        """It goes on, as far as it knows itself."""
+        if self.alive_every_s:
             self._tell("WATCHDOG=1")
-            await trio.sleep(self._watchdog_s * WATCHDOG_SHARE)
 
     def _tell(self, text: str) -> None:
         if not self._address:

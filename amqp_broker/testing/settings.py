@@ -36,7 +36,7 @@ _CLUSTER = ("cluster", "cluster_secret", "cluster_shards", "node_name", "link_ho
 WITHOUT_EFFECT = {
     **dict.fromkeys(("data_dir", "disk_free_limit_bytes", "fsync_interval_ms", "segment_size_bytes"), _IN_MEMORY),
     **dict.fromkeys(("log_level", "log_format"), _SAYS_NOTHING),
-    **dict.fromkeys((*_CLUSTER, "etcd_ca", "etcd_certificate", "etcd_key"), _IS_ALONE),
+    **dict.fromkeys((*_CLUSTER, "processes", "etcd_ca", "etcd_certificate", "etcd_key"), _IS_ALONE),
     "load_definitions": "a broker in a test starts empty: declare what the test needs",
 }
 

@@ -41,6 +41,7 @@ FLOORS = {
     "server": 7,
     "management": 8,
     "cluster": 8,
+    "processes": 8,
     "testing": 9,
     "cli": 9,
     "__main__": 10,

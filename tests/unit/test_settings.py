@@ -38,7 +38,7 @@ def test_every_setting_is_described_and_says_what_it_takes(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name, one in DESCRIPTIONS.items() if one.kind is int])
 def test_numbers_have_a_lower_bound_and_carry_their_unit(name: str) -> None:
     assert DESCRIPTIONS[name].minimum is not None
-    is_count = name in ("port", "cluster_shards")
+    is_count = name in ("port", "cluster_shards", "processes")
     assert is_count or name.endswith("_port") or re.search(r"_(bytes|ms|s|max)(_max)?$", name)
 
 

@@ -1,0 +1,171 @@
+"""The clients that one process has accepted or was handed: each comes to the process that owns its virtual host.
+
+A client whose bytes are those on its socket is handed over with it, and costs this process nothing from then on; of a
+client behind TLS or a web socket the bytes are carried. While a process is not there, its clients wait.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from amqp_broker.access.client import Peer
+from amqp_broker.logs import log_event
+from amqp_broker.network.listeners import FOR_ADMINISTRATORS
+from amqp_broker.network.socket_stream import SocketStream
+from amqp_broker.processes.folder import folder_of
+from amqp_broker.processes.link import NOTICE, TAKEN, Brought, LinkUnreachable, bring
+from amqp_broker.server.broker_server import BrokerServer
+from amqp_broker.server.sharding.arrivals import Arrival, Continued, Entrance, Heard
+from amqp_broker.server.sharding.carrying import carry
+from amqp_broker.server.sharding.directory import CannotAgree
+from amqp_broker.server.sharding.sharing import Sharing
+from amqp_broker.settings import Settings
+
+PAUSE_S: Final = 0.1
+
+
+class ProcessClients:
+    """The clients of one process.
+
+    Args:
+        settings: how long a client may wait for a process.
+        data_folder: of the broker.
+        number: of this process.
+        sharing: the directory.
+        server: of the virtual hosts that this process owns.
+        entrance: asks clients where they want to be.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        data_folder: Path,
+        number: int,
+        sharing: Sharing,
+        server: BrokerServer,
+        entrance: Entrance,
+    ) -> None:
+        self._settings = settings
+        self._data_folder = data_folder
+        self._number = number
+        self._sharing = sharing
+        self._server = server
+        self._entrance = entrance
+        self._count = 0  # that are asked, or served here
+        self._carried = 0
+        self._all_carried = trio.Event()
+
+    def count(self) -> tuple[int, int]:
+        """How many there are and how many have logged in, for the reception's limits."""
+        logged_in = len(self._server.broker.open_connections)
+        return self._count + self._carried, logged_in + self._carried
+
+    async def until_carried(self) -> None:
+        """Return when no client's bytes are carried to another process."""
+        while self._carried:
+            self._all_carried = trio.Event()
+            await self._all_carried.wait()
+
+    async def serve(self, stream: trio.abc.Stream, peer: Peer, protocol: str) -> None:
+        """Have a client that was accepted here come to where it wants to be."""
+        self._count += 1
+        arrival = None
+        try:
+            if protocol in FOR_ADMINISTRATORS:
+                await self._entrance.administer(stream, peer, protocol)
+                return
+            self._entrance.agree(await self._sharing.current())
+            arrival = await self._entrance.receive(stream, peer, protocol)
+        except CannotAgree as error:
+            log_event(logging.ERROR, "connection failed", peer=str(peer), reason=str(error))
+            return
+        finally:
+            self._count -= 1
+            if arrival is None:
+                with trio.CancelScope(shield=True):
+                    await trio.aclose_forcefully(stream)
+        if arrival is not None:
+            await self._lead(stream, peer, protocol, arrival)
+
+    async def take(self, brought: Brought, link: trio.SocketStream) -> None:
+        """Serve a client that another process has accepted, or do as the directory says now."""
+        if brought == NOTICE:
+            await self._sharing.until_in_force(self._number)
+            await link.send_all(TAKEN)
+        elif brought.client is None:
+            await link.send_all(TAKEN)
+            await self._converse(link, brought.peer, brought.protocol)
+        else:
+            stream = SocketStream(brought.client)
+            await link.send_all(TAKEN)
+            await link.aclose()
+            beginning = Heard(Arrival("", brought.heard, brought.answered), brought.protocol)
+            await self._converse(stream, brought.peer, brought.protocol, beginning)
+
+    async def _lead(self, stream: trio.abc.Stream, peer: Peer, protocol: str, arrival: Arrival) -> None:
+        """Have a client come to its virtual host's process, as soon as that is there."""
+        number = self._sharing.directory.shard_of(arrival.virtual_host)
+        beginning = Heard(arrival, protocol)
+        if number == self._number:
+            await self._converse(stream, peer, protocol, beginning)
+            return
+        try:
+            with trio.move_on_after(self._settings.handshake_timeout_ms / 1000) as waiting:
+                while True:
+                    try:
+                        way = await self._bring(number, stream, peer, protocol, arrival)
+                    except LinkUnreachable:
+                        await trio.sleep(PAUSE_S)
+                        continue
+                    waiting.deadline = float("inf")
+                    if way is not None:
+                        await self._carry(Continued(stream, beginning), way)
+                    return
+            reason = f"process {number}, which owns its virtual host, is not there"
+            log_event(logging.WARNING, "connection failed", peer=str(peer), reason=reason)
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.aclose_forcefully(stream)  # where it was handed over, the other process has it as well
+
+    async def _bring(
+        self, number: int, stream: trio.abc.Stream, peer: Peer, protocol: str, arrival: Arrival
+    ) -> trio.SocketStream | None:
+        """Hand a client over; returns a way for its bytes where that cannot be.
+
+        Raises:
+            LinkUnreachable: the other process does not take it.
+        """
+        folder = folder_of(self._data_folder, number)
+        if not isinstance(stream, SocketStream):
+            return await bring(folder, Brought(protocol, peer))
+        way = await bring(folder, Brought(protocol, peer, arrival.heard, arrival.answered, stream.connected))
+        await way.aclose()
+        return None
+
+    async def _converse(
+        self, stream: trio.abc.Stream, peer: Peer, protocol: str, beginning: Heard | None = None
+    ) -> None:
+        """Have a client's conversation here."""
+        self._count += 1
+        try:
+            if await self._sharing.until_in_force(self._number):
+                await self._server.serve_stream(stream, peer, protocol, beginning)
+        except CannotAgree as error:
+            log_event(logging.ERROR, "connection failed", peer=str(peer), reason=str(error))
+        finally:
+            self._count -= 1
+            with trio.CancelScope(shield=True):
+                await trio.aclose_forcefully(stream)
+
+    async def _carry(self, stream: trio.abc.Stream, way: trio.abc.Stream) -> None:
+        self._carried += 1
+        try:
+            await carry(stream, way)
+        finally:
+            self._carried -= 1
+            if not self._carried:
+                self._all_carried.set()

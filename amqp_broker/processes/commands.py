@@ -1,0 +1,224 @@
+"""The command line's way in: commands go to the process that they are about, lists are collected from all.
+
+Each process has a control socket in its folder (``server/control.py``); here is the one in the data folder, where the
+command line looks for it. A line is read, passed on as it is, and the answers are passed back.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+import trio
+
+from amqp_broker.broker.broker import Broker
+from amqp_broker.explanations import system_reason
+from amqp_broker.logs import log_event
+from amqp_broker.network.listeners import Listener
+from amqp_broker.processes.folder import folder_of
+from amqp_broker.server.control import CLIENTS_MAX, LINE_BYTES_MAX, LISTS, PATIENCE_S
+from amqp_broker.server.control_address import SOCKET_NAME, bind_for_owner, reachable_address
+from amqp_broker.server.sharding.shards import ROOT
+from amqp_broker.server.sharding.sharing import Sharing
+from amqp_broker.server.status import ports_of
+
+READ_BYTES: Final = 65_536
+OF_ROOT: Final = (
+    "permissions.",
+    "users.",
+    "vhosts.add",
+    "vhosts.describe",
+    "vhosts.protect",
+    "vhosts.delete",
+)
+OF_ALL: Final = ("connections.close", "connections.close-many", "drops.count", "broker.stats", "status")  # added up
+OVER_HTTP: Final = ("definitions.",)
+KNOWN_TO_ALL: Final = ("users", "virtual_hosts")  # counts that are not added
+
+Answer = dict[str, Any]
+Send = Callable[[Answer], Awaitable[None]]
+
+
+class Refused(Exception):
+    """The command cannot be carried out here; the text says why, and the way out."""
+
+
+class ProcessCommands:
+    """The processes, to the command line.
+
+    Args:
+        data_folder: of the broker.
+        count: how many processes there are.
+        sharing: the directory.
+        broker: the root's.
+        listeners: where clients can connect.
+        end: begins the end of all.
+    """
+
+    def __init__(
+        self,
+        data_folder: Path,
+        count: int,
+        sharing: Sharing,
+        broker: Broker,
+        listeners: list[Listener],
+        end: Callable[[], None],
+    ) -> None:
+        self._data_folder = data_folder
+        self._count = count
+        self._sharing = sharing
+        self._broker = broker
+        self._listeners = listeners
+        self._end = end
+
+    async def answer(self, line: bytes, send: Send) -> None:
+        """Have a request answered."""
+        try:
+            request = json.loads(line)
+            command, arguments = request["command"], request.get("arguments", {})
+            numbers = self._processes_of(command, arguments)
+        except Refused as refused:
+            await send({"error": str(refused), "kind": "NotPossible"})
+            return
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            way_out = "call the amqp-broker of the same release as this broker"
+            await send({"error": f"the request was not understood: {way_out}"})
+            return
+        if command == "broker.end":
+            await send({"result": None})
+            self._end()
+            return
+        result: Any = None
+        for number in numbers:
+
+            async def pass_on(answer: Answer, number: int = number) -> None:
+                if "items" in answer:
+                    answer["items"] = [one for one in answer["items"] if self._is_of(number, one, command)]
+                await send(answer)
+
+            last = await self._ask(number, line, pass_on)
+            if "error" in last:
+                await send(last)
+                return
+            result = _together(result, last["result"])
+        await send({"result": self._of_all(result) if command == "status" else result})
+
+    def _processes_of(self, command: str, arguments: Mapping[str, Any]) -> list[int]:
+        """Which processes a command is about.
+
+        Raises:
+            Refused: it can be done in none.
+        """
+        name = arguments.get("name" if command.startswith("vhosts.") else "vhost")
+        if command.startswith(OF_ROOT):
+            return [ROOT]
+        if isinstance(name, str):
+            return [self._sharing.directory.shard_of(name)]
+        if command.startswith(OVER_HTTP):
+            raise Refused("a broker of several processes exports and imports definitions over HTTP: /api/definitions")
+        if command in LISTS or command in OF_ALL or command == "broker.end":
+            return list(range(self._count))
+        raise Refused(f"{command} is for one process: name a virtual host, or do it over HTTP")
+
+    def _is_of(self, number: int, item: Mapping[str, Any], command: str) -> bool:
+        """Whether a process has the word about an item: the root knows all virtual hosts, and the others their own."""
+        key = "name" if command == "vhosts.list" else "vhost"
+        if key not in item:
+            return True
+        return self._sharing.directory.shard_of(item[key]) == number if item[key] is not None else number == ROOT
+
+    async def _ask(self, number: int, line: bytes, pass_on: Send) -> Answer:
+        """Have a process answer; returns its last line, the others are passed on."""
+        path = folder_of(self._data_folder, number) / SOCKET_NAME
+        received = bytearray()
+        with suppress(OSError, trio.BrokenResourceError), trio.socket.socket(socket.AF_UNIX) as calling:
+            with reachable_address(path) as address:
+                await calling.connect(address)
+            stream = trio.SocketStream(calling)
+            await stream.send_all(line + b"\n")
+            while data := await stream.receive_some(READ_BYTES):
+                received += data
+                while (end := received.find(b"\n")) >= 0:
+                    answer: Answer = json.loads(received[:end])
+                    del received[: end + 1]
+                    if "result" in answer or "error" in answer:
+                        return answer
+                    await pass_on(answer)
+        return {"error": f"process {number} does not answer now", "kind": "NotThere"}
+
+    def _of_all(self, status: Answer) -> Answer:
+        """The status of the broker, of that of its root with the counts of all."""
+        endpoints = [listener.endpoint for listener in self._listeners]
+        status["listeners"] = [f"{endpoint.url} ({endpoint})" for endpoint in endpoints]
+        status["ports"] = ports_of(endpoints)
+        status["data_folder"] = str(self._data_folder)
+        status["pid"] = os.getppid()
+        hosts = self._broker.virtual_hosts.values()
+        elsewhere = [host for host in hosts if self._sharing.directory.shard_of(host.name) != ROOT]
+        status["counts"]["exchanges"] -= sum(len(host.exchanges) for host in elsewhere)  # that the owners count
+        return status
+
+
+def _together(one: Any, other: Any) -> Any:
+    """What two processes say: what they count is added, of all else the first one has the word."""
+    if one is None or isinstance(one, bool):
+        return other if one is None else one
+    if isinstance(one, int) and isinstance(other, int):
+        return one + other
+    if isinstance(one, dict) and isinstance(other, dict) and "counts" in one:
+        return {**one, "counts": {**_together(one["counts"], other["counts"]), **_of_root(one["counts"])}}
+    if isinstance(one, dict) and isinstance(other, dict):
+        return {name: _together(value, other.get(name)) for name, value in one.items()}
+    return one
+
+
+def _of_root(counts: Mapping[str, Any]) -> Answer:
+    return {name: counts[name] for name in KNOWN_TO_ALL if name in counts}
+
+
+async def serve_commands(commands: ProcessCommands, data_folder: Path) -> None:
+    """Answer the command line until cancelled."""
+    path = data_folder / SOCKET_NAME
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        bind_for_owner(listening, path, CLIENTS_MAX)
+    except OSError as error:
+        listening.close()
+        log_event(logging.ERROR, "no control socket", path=str(path), reason=system_reason(error))
+        return
+    served = trio.CapacityLimiter(CLIENTS_MAX)
+
+    async def serve_one(stream: trio.SocketStream) -> None:
+        with suppress(trio.BrokenResourceError, trio.TooSlowError):
+            async with served, stream:
+                await _converse(commands, stream)
+
+    try:
+        await trio.serve_listeners(serve_one, [trio.SocketListener(trio.socket.from_stdlib_socket(listening))])
+    finally:
+        path.unlink(missing_ok=True)
+
+
+async def _converse(commands: ProcessCommands, stream: trio.SocketStream) -> None:
+    received = bytearray()
+
+    async def send(answer: Answer) -> None:
+        with trio.fail_after(PATIENCE_S):
+            await stream.send_all(json.dumps(answer).encode() + b"\n")
+
+    while True:
+        with trio.fail_after(PATIENCE_S):
+            data = await stream.receive_some(READ_BYTES)
+        if not data or len(received) > LINE_BYTES_MAX:
+            return
+        received += data
+        while (end := received.find(b"\n")) >= 0:
+            line = bytes(received[:end])
+            del received[: end + 1]
+            await commands.answer(line, send)

@@ -1,0 +1,175 @@
+"""The supervisor of several processes: it starts them, sees them end, and ends them. It serves nobody and runs no trio.
+
+A process is a fork of the supervisor, with what was loaded in memory that they share. One that is killed is started
+again, and its virtual hosts stand still until it is back; one that ends by itself has said why, and all end with it.
+Pipes tell a process that clients may come and that the supervisor is gone; they end with who holds the other end.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import signal
+import socket
+import time
+from collections.abc import Callable
+from typing import Final
+
+from amqp_broker.logs import log_event
+from amqp_broker.server.service_manager import ServiceManager
+
+ENDINGS: Final = (signal.SIGTERM, signal.SIGINT)
+RESTART_PAUSE_S: Final = 1.0  # between two starts of one process
+KILLED: Final = 128  # and the signal's number: the exit code of who was ended by one
+
+
+class Supervisor:
+    """The supervisor.
+
+    Args:
+        count: of the processes.
+        run: is one of them: it is called in a process of its own, with its number and the pipes that it reads and
+            writes (alive, start, ready), and returns an exit code.
+        may_start: called when all can serve, before the first client comes.
+        manager: is told that the broker is there.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        run: Callable[[int, int, int, int], int],
+        may_start: Callable[[], None],
+        manager: ServiceManager,
+    ) -> None:
+        self._count = count
+        self._run = run
+        self._may_start = may_start
+        self._manager = manager
+        self._processes: dict[int, int] = {}  # numbers by the system's
+        self._started_s: dict[int, float] = {}
+        self._waiting: dict[int, float] = {}  # to be started again, and when
+        self._ready: set[int] = set()
+        self._is_ending = False
+        self._exit_code = 0
+        self._failure: Exception | None = None
+        self.ending_since_s = time.monotonic()
+        self._alive, self._life = os.pipe()
+        self._start, self._starting = os.pipe()
+        self._ready_pipe, self._ready_end = os.pipe()
+        os.set_blocking(self._ready_pipe, False)
+
+    def supervise(self) -> int:
+        """Start them, and return when all have ended; with the exit code.
+
+        Raises:
+            Exception: what ``may_start`` has raised.
+        """
+        wakeful, wake = socket.socketpair()
+        wakeful.setblocking(False)
+        wake.setblocking(False)
+        for one in (*ENDINGS, signal.SIGCHLD, signal.SIGHUP):
+            signal.signal(one, _only_wake)
+        signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
+        for number in range(self._count):
+            self._fork(number)
+        while self._processes or self._waiting:
+            readable, _, _ = select.select([wakeful.fileno(), self._ready_pipe], [], [], self._pause_s())
+            if wakeful.fileno() in readable:
+                for number in wakeful.recv(4096):
+                    self._obey(number)
+            if self._ready_pipe in readable:
+                self._note_ready(os.read(self._ready_pipe, 4096))
+            self._see_who_ended()
+            self._start_again()
+            self._manager.alive()
+        if self._failure is not None:
+            raise self._failure
+        return self._exit_code
+
+    def _pause_s(self) -> float | None:
+        """How long nothing is to be done; None where nothing ever is."""
+        pauses = [self._manager.alive_every_s] if self._manager.alive_every_s else []
+        pauses += [max(at_s - time.monotonic(), 0.0) for at_s in self._waiting.values()]
+        return min(pauses, default=None)
+
+    def _fork(self, number: int) -> None:
+        self._started_s[number] = time.monotonic()
+        process = os.fork()
+        if process:
+            self._processes[process] = number
+            return
+        code = 1
+        try:  # nothing of the supervisor's may be done here: its locks and files are the supervisor's to give back
+            signal.set_wakeup_fd(-1)
+            for one in (signal.SIGTERM, signal.SIGCHLD, signal.SIGHUP):
+                signal.signal(one, signal.SIG_DFL)
+            signal.signal(
+                signal.SIGINT, signal.SIG_IGN
+            )  # Ctrl-C reaches all of a terminal's: the supervisor sees to it
+            for descriptor in (self._life, self._starting, self._ready_pipe):
+                if descriptor >= 0:
+                    os.close(descriptor)
+            code = self._run(number, self._alive, self._start, self._ready_end)
+        finally:
+            os._exit(code)
+
+    def _obey(self, number: int) -> None:
+        if number == signal.SIGHUP:
+            self._manager.reloading()
+            self._send(signal.SIGHUP)
+            self._manager.reloaded()
+        elif number in ENDINGS and self._is_ending:  # a second one
+            self._exit_code = KILLED + number
+            self._send(signal.SIGKILL)
+        elif number in ENDINGS:
+            self._end()
+
+    def _end(self) -> None:
+        self._is_ending, self.ending_since_s = True, time.monotonic()
+        self._waiting.clear()
+        self._manager.stopping()
+        self._send(signal.SIGTERM)
+
+    def _send(self, number: signal.Signals) -> None:
+        for process in self._processes:
+            os.kill(process, number)
+
+    def _note_ready(self, numbers: bytes) -> None:
+        self._ready.update(numbers)
+        if self._starting >= 0 and len(self._ready) == self._count and not self._is_ending:
+            try:
+                self._may_start()
+            except Exception as error:
+                self._failure = error
+                self._end()
+                return
+            os.close(self._starting)
+            self._starting = -1
+            self._manager.ready()
+
+    def _see_who_ended(self) -> None:
+        for process in list(self._processes):
+            found, status = os.waitpid(process, os.WNOHANG)
+            if not found:
+                continue
+            number = self._processes.pop(process)
+            code = os.waitstatus_to_exitcode(status)
+            if code < 0 and not self._is_ending:
+                log_event(logging.ERROR, "process killed", process=number, signal=-code)
+                self._waiting[number] = self._started_s[number] + RESTART_PAUSE_S
+            elif not self._is_ending:
+                self._exit_code = code
+                self._end()
+            elif code > 0:
+                self._exit_code = self._exit_code or code
+
+    def _start_again(self) -> None:
+        for number, at_s in list(self._waiting.items()):
+            if time.monotonic() >= at_s:
+                del self._waiting[number]
+                self._fork(number)
+
+
+def _only_wake(number: int, frame: object) -> None:
+    """The signal's number was written to the socket that the supervisor reads."""
