@@ -38,7 +38,7 @@ class LinkUnreachable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Brought:
-    """What a process brings to another.
+    """A client that one process brings to another, or a notice.
 
     Args:
         protocol: that the client speaks; "" where there is none: the directory has changed.

@@ -41,7 +41,7 @@ Sections = dict[str, dict[tuple[str, ...], Entry]]  # as in definitions, each en
 
 
 class BadDirectory(Exception):
-    """What is kept is no directory that is understood here."""
+    """The bytes that are kept are no directory that is understood here."""
 
 
 class CannotAgree(Exception):

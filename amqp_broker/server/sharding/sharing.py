@@ -30,7 +30,7 @@ _LOGINS: Final = "user.authentication."
 
 
 class DirectoryUnavailable(Exception):
-    """What keeps the directory does not answer now."""
+    """The place where the directory is kept does not answer now."""
 
 
 class Kept(NamedTuple):

@@ -1,0 +1,58 @@
+"""``amqp-broker serve --processes 2``: two processes, one broker, as its clients and its operator see it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pika
+import pytest
+
+from interop.brokers import REPOSITORY, OurBroker, end_process
+
+pytestmark = pytest.mark.slow
+
+
+def run(data: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "amqp_broker", *arguments, "--data-dir", str(data)]
+    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False)
+
+
+def count_and_publish(broker: OurBroker, virtual_host: str) -> int:
+    """How many messages a durable queue has; then there is one more, confirmed."""
+    parameters = pika.ConnectionParameters("127.0.0.1", broker.address.port, virtual_host)
+    with pika.BlockingConnection(parameters) as connection:
+        channel = connection.channel()
+        channel.confirm_delivery()
+        count = channel.queue_declare("q", durable=True).method.message_count
+        channel.basic_publish("", "q", b"x", pika.BasicProperties(delivery_mode=2))
+    return int(count)
+
+
+def process_of(data: Path, number: int) -> int:
+    return int((data / "processes" / str(number) / "lock").read_text())
+
+
+def test_two_processes_are_one_broker() -> None:
+    broker = OurBroker(options=["--processes", "2"])
+    try:
+        data = broker.data_folder
+        broker.ctl("vhosts", "add", "other")
+        broker.ctl("permissions", "set", "guest", ".*", ".*", ".*", "--vhost", "other")
+        assert [count_and_publish(broker, host) for host in ("/", "other") * 4] == [0, 0, 1, 1, 2, 2, 3, 3]
+        owner = process_of(data, 1)
+        os.kill(owner, signal.SIGKILL)
+        assert count_and_publish(broker, "other") == 4  # the client waits while its virtual host's process comes back
+        assert process_of(data, 1) != owner
+        assert count_and_publish(broker, "/") == 4
+        broker.restart()
+        assert [count_and_publish(broker, host) for host in ("/", "other")] == [5, 5]
+        end_process(broker._process)
+        refused = run(data, "serve", "--port", "0")
+        assert refused.returncode == 4
+        assert "start with --processes 2" in refused.stderr
+    finally:
+        broker.stop()

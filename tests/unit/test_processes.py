@@ -1,0 +1,203 @@
+"""Several processes without any: their folders, directory and links, and whom a command of the command line asks."""
+
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from amqp_broker.access.client import Peer, Tls
+from amqp_broker.network.listeners import AMQP, Endpoint, Listener
+from amqp_broker.processes.commands import ProcessCommands
+from amqp_broker.processes.folder import (
+    DirectoryFile,
+    check_processes,
+    folder_of,
+    keep_at_root,
+    make_folders,
+    read_directory,
+    write_directory,
+)
+from amqp_broker.processes.link import TAKEN, Brought, LinkUnreachable, bring, listen_for_links, serve_link
+from amqp_broker.server.data_folder import CannotUseDataFolder
+from amqp_broker.server.sharding.directory import Directory
+from amqp_broker.server.sharding.sharing import Sharing
+from tests.support.memory_broker import MemoryBroker
+
+PEER = Peer("::1", 4000, True, None, "::1", 5672, Tls("TLSv1.3", "AES"))
+
+
+class Known:
+    def __init__(self) -> None:
+        self.changed = trio.Event()
+
+    def tell(self) -> None:
+        self.changed.set()
+        self.changed = trio.Event()
+
+
+async def nobody_else() -> None:
+    pass
+
+
+def test_what_one_process_has_made_stays_with_the_root(tmp_path: Path) -> None:
+    make_folders(tmp_path, 2)
+    keep_at_root(tmp_path, ["/", "old"])
+    broker = MemoryBroker()
+    for name in ("old", "new"):
+        broker.administration.add_virtual_host(name)
+    directory = read_directory(tmp_path).followed_by(broker, 2)
+    assert {name: place.shard for name, place in directory.places.items()} == {"/": 0, "old": 0, "new": 1}
+
+
+def test_fewer_processes_than_have_virtual_hosts_are_refused_with_the_way_out(tmp_path: Path) -> None:
+    make_folders(tmp_path, 3)
+    write_directory(tmp_path, Directory().with_places(["/"], 0).with_places(["b", "a"], 2).encode())
+    check_processes(tmp_path, 3)
+    check_processes(tmp_path, 4)
+    with pytest.raises(CannotUseDataFolder, match=r"used by 3 processes, .* has 1: .*'a', 'b' .*--processes 3"):
+        check_processes(tmp_path, 1)
+    write_directory(tmp_path, b"nonsense")
+    with pytest.raises(CannotUseDataFolder, match="use the release that wrote it"):
+        check_processes(tmp_path, 3)
+
+
+def test_the_directory_is_written_whole_and_told_to_the_others_before_it_counts(tmp_path: Path) -> None:
+    make_folders(tmp_path, 2)
+    told: list[bytes] = []
+
+    async def announce() -> None:
+        told.append(read_directory(tmp_path).encode())
+
+    async def use() -> None:
+        shelf = DirectoryFile(tmp_path, announce)
+        assert await shelf.read() is None
+        value = Directory().with_places(["/"], 0).encode()
+        assert await shelf.replace(value, 0, b"")
+        found = await shelf.read()
+        assert found is not None
+        assert found.value == value
+        assert told == [value]
+
+    trio.run(use)
+
+
+def test_a_client_comes_over_a_link_with_its_socket_and_all_that_it_has_said(tmp_path: Path) -> None:
+    make_folders(tmp_path, 1)
+    folder = folder_of(tmp_path, 0)
+    ours, theirs = socket.socketpair()
+    heard, taken = bytes(range(256)) * 400, list[Brought]()
+
+    async def take(brought: Brought, link: trio.SocketStream) -> None:
+        taken.append(brought)
+        assert brought.client is not None
+        brought.client.sendall(b"welcome")
+        await link.send_all(TAKEN)
+
+    async def use() -> None:
+        async with trio.open_nursery() as nursery:
+            listener = listen_for_links(folder)
+            nursery.start_soon(trio.serve_listeners, lambda stream: serve_link(stream, take), [listener])
+            link = await bring(folder, Brought(AMQP, PEER, heard, 3, theirs))
+            await link.aclose()
+            nursery.cancel_scope.cancel()
+
+    with ours, theirs:
+        trio.run(use)
+        assert ours.recv(100) == b"welcome"
+    (found,) = taken
+    assert (found.protocol, found.peer, found.heard, found.answered) == (AMQP, PEER, heard, 3)
+
+
+def test_a_process_that_is_not_there_takes_nothing(tmp_path: Path) -> None:
+    async def use() -> None:
+        with pytest.raises(LinkUnreachable, match="No such file"):
+            await bring(tmp_path, Brought(AMQP, PEER))
+
+    trio.run(use)
+
+
+class Asked(ProcessCommands):
+    """Answers as processes would, and remembers who was asked."""
+
+    def __init__(self, folder: Path, answers: dict[int, list[dict[str, Any]]]) -> None:
+        sharing = Sharing(DirectoryFile(folder, nobody_else), Known(), 2)
+        sharing.directory = Directory().with_places(["/"], 0).with_places(["other"], 1)
+        broker = MemoryBroker()
+        broker.administration.add_virtual_host("other")
+        listeners = [Listener(socket.socket(), Endpoint("localhost", "127.0.0.1", 5672))]
+        super().__init__(folder, 2, sharing, broker, listeners, lambda: self.asked.append(-1))
+        listeners[0].close()
+        self._answers = answers
+        self.asked: list[int] = []
+
+    async def _ask(self, number: int, line: bytes, pass_on: Any) -> dict[str, Any]:
+        self.asked.append(number)
+        *some, last = self._answers[number]
+        for one in some:
+            await pass_on(one)
+        return last
+
+    def run(self, command: str, **arguments: Any) -> list[dict[str, Any]]:
+        sent: list[dict[str, Any]] = []
+
+        async def send(answer: dict[str, Any]) -> None:
+            sent.append(answer)
+
+        trio.run(self.answer, json.dumps({"command": command, "arguments": arguments}).encode(), send)
+        return sent
+
+
+DONE = [{"result": None}]
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "asked"),
+    [
+        ("queues.purge", {"vhost": "other", "name": "q"}, [1]),
+        ("queues.purge", {"vhost": "/", "name": "q"}, [0]),
+        ("vhosts.limits", {"name": "other"}, [1]),
+        ("vhosts.delete", {"name": "other"}, [0]),
+        ("users.add", {"name": "other"}, [0]),
+        ("permissions.set", {"vhost": "other"}, [0]),
+        ("queues.list", {"vhost": "other"}, [1]),
+        ("queues.list", {}, [0, 1]),
+        ("definitions.export", {"vhost": "other"}, [1]),
+        ("definitions.export", {}, []),
+        ("plugins.enable", {"name": "p"}, []),
+        ("broker.end", {}, [-1]),
+    ],
+)
+def test_a_command_is_carried_out_by_whom_it_is_about(
+    tmp_path: Path, command: str, arguments: dict[str, Any], asked: list[int]
+) -> None:
+    commands = Asked(tmp_path, {0: DONE, 1: DONE})
+    (answer,) = commands.run(command, **arguments)
+    assert commands.asked == asked
+    assert ("error" in answer) is (not asked)
+
+
+def test_lists_are_collected_from_whose_the_virtual_hosts_are(tmp_path: Path) -> None:
+    rows = [{"vhost": "/", "name": "a"}, {"vhost": "other", "name": "b"}, {"vhost": None, "name": "c"}]
+    commands = Asked(tmp_path, {number: [{"items": list(rows)}, *DONE] for number in (0, 1)})
+    answers = commands.run("parameters.list")
+    assert [one["items"] for one in answers[:-1]] == [[rows[0], rows[2]], [rows[1]]]
+    assert answers[-1] == {"result": None}
+
+
+def test_counts_are_added_and_a_process_that_fails_has_the_word(tmp_path: Path) -> None:
+    counts = {"virtual_hosts": 2, "queues": 3, "exchanges": 14}
+    status = {"version": "1", "counts": counts, "pid": 7}
+    commands = Asked(
+        tmp_path, {0: [{"result": status}], 1: [{"result": {**status, "counts": {**counts, "queues": 4}}}]}
+    )
+    (answer,) = commands.run("status")
+    assert answer["result"]["counts"] == {"virtual_hosts": 2, "queues": 7, "exchanges": 21}
+    assert answer["result"]["ports"] == [{"protocol": "amqp", "address": "127.0.0.1", "port": 5672, "tls": False}]
+    failing = Asked(tmp_path, {0: [{"result": 2}], 1: [{"error": "no"}]})
+    assert failing.run("connections.close-many", reason="r") == [{"error": "no"}]
+    assert Asked(tmp_path, {0: [{"result": 2}], 1: [{"result": 3}]}).run("connections.close-many") == [{"result": 5}]
