@@ -111,9 +111,9 @@ async def _nobody(stream: trio.abc.Stream, peer: object, protocol: str) -> None:
 
 def _may_start(reception: Reception, settings: Settings, memory: MemoryLimit) -> None:
     """All processes can serve: let clients come."""
-    from amqp_broker.network.listeners import FOR_ADMINISTRATORS, listen
+    from amqp_broker.network.listeners import FOR_ADMINISTRATORS
 
-    listen(reception.listeners)
+    reception.listen()
     endpoints = [one for one in reception.endpoints if one.protocol not in FOR_ADMINISTRATORS]
     http_endpoints = [one for one in reception.endpoints if one.protocol in FOR_ADMINISTRATORS]
     announcements.ready(endpoints, http_endpoints, settings, memory)

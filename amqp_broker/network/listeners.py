@@ -102,6 +102,11 @@ class Listener:
     socket: socket.socket
     endpoint: Endpoint
 
+    @property
+    def is_listening(self) -> bool:
+        """Whether clients can connect, whichever process has let them."""
+        return self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) != 0
+
     def close(self) -> None:
         """Stop listening."""
         if self.socket.fileno() >= 0:

@@ -154,7 +154,7 @@ class ProcessCommands:
 
     def _of_all(self, status: Answer) -> Answer:
         """The status of the broker, of that of its root with the counts of all."""
-        endpoints = [listener.endpoint for listener in self._listeners]
+        endpoints = [listener.endpoint for listener in self._listeners if listener.is_listening]
         status["listeners"] = [f"{endpoint.url} ({endpoint})" for endpoint in endpoints]
         status["ports"] = ports_of(endpoints)
         status["data_folder"] = str(self._data_folder)

@@ -150,7 +150,7 @@ class Worker:
 
     async def _serve(self) -> None:
         here, server = self._here, self.server
-        self._reception.take_over([one for one in here.listeners if self._accepts(one)])
+        self._reception.take_over([])  # what it needs for TLS is read before anything is begun
         try:
             links = listen_for_links(self._folder)
         except OSError as error:
@@ -186,11 +186,13 @@ class Worker:
     async def _accept(self, serving: trio.Nursery) -> None:
         """Accept clients as soon as they may come."""
         await trio.lowlevel.wait_readable(self._here.start)
+        self._reception.take_over([one for one in self._here.listeners if self._accepts(one)])
         await self._reception.run(serving)
 
     def _accepts(self, listener: Listener) -> bool:
         """Whether this process accepts clients there: administrators, whose logins it remembers, come to the root."""
-        return self._number == ROOT or listener.endpoint.protocol not in FOR_ADMINISTRATORS
+        is_ours = self._number == ROOT or listener.endpoint.protocol not in FOR_ADMINISTRATORS
+        return is_ours and listener.is_listening  # what another program took meanwhile is done without
 
     async def _watch_supervisor(self) -> None:
         await trio.lowlevel.wait_readable(self._here.alive)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 import trio
 
 from amqp_broker.access.client import Peer, Tls
-from amqp_broker.network.listeners import AMQP, Endpoint, Listener
+from amqp_broker.network.listeners import AMQP, HTTP, Endpoint, Listener
 from amqp_broker.processes.commands import ProcessCommands
 from amqp_broker.processes.folder import (
     DirectoryFile,
@@ -124,14 +125,14 @@ def test_a_process_that_is_not_there_takes_nothing(tmp_path: Path) -> None:
 class Asked(ProcessCommands):
     """Answers as processes would, and remembers who was asked."""
 
-    def __init__(self, folder: Path, answers: dict[int, list[dict[str, Any]]]) -> None:
+    def __init__(
+        self, folder: Path, answers: dict[int, list[dict[str, Any]]], listeners: Sequence[Listener] = ()
+    ) -> None:
         sharing = Sharing(DirectoryFile(folder, nobody_else), Known(), 2)
         sharing.directory = Directory().with_places(["/"], 0).with_places(["other"], 1)
         broker = MemoryBroker()
         broker.administration.add_virtual_host("other")
-        listeners = [Listener(socket.socket(), Endpoint("localhost", "127.0.0.1", 5672))]
-        super().__init__(folder, 2, sharing, broker, listeners, lambda: self.asked.append(-1))
-        listeners[0].close()
+        super().__init__(folder, 2, sharing, broker, list(listeners), lambda: self.asked.append(-1))
         self._answers = answers
         self.asked: list[int] = []
 
@@ -192,10 +193,13 @@ def test_lists_are_collected_from_whose_the_virtual_hosts_are(tmp_path: Path) ->
 def test_counts_are_added_and_a_process_that_fails_has_the_word(tmp_path: Path) -> None:
     counts = {"virtual_hosts": 2, "queues": 3, "exchanges": 14}
     status = {"version": "1", "counts": counts, "pid": 7}
-    commands = Asked(
-        tmp_path, {0: [{"result": status}], 1: [{"result": {**status, "counts": {**counts, "queues": 4}}}]}
-    )
-    (answer,) = commands.run("status")
+    answers = {0: [{"result": status}], 1: [{"result": {**status, "counts": {**counts, "queues": 4}}}]}
+    with socket.create_server(("127.0.0.1", 0)) as listening, socket.socket() as bound_only:
+        listeners = [
+            Listener(listening, Endpoint("localhost", "127.0.0.1", 5672)),
+            Listener(bound_only, Endpoint("localhost", "127.0.0.1", 15672, protocol=HTTP)),
+        ]
+        (answer,) = Asked(tmp_path, answers, listeners).run("status")
     assert answer["result"]["counts"] == {"virtual_hosts": 2, "queues": 7, "exchanges": 21}
     assert answer["result"]["ports"] == [{"protocol": "amqp", "address": "127.0.0.1", "port": 5672, "tls": False}]
     failing = Asked(tmp_path, {0: [{"result": 2}], 1: [{"error": "no"}]})
