@@ -12,7 +12,7 @@ from typing import Any
 from amqp_broker.access.patterns import BadPattern, Pattern
 from amqp_broker.broker.inspection import queue_info
 from amqp_broker.broker.queues.base import Queue
-from amqp_broker.management.api.overview import visible_hosts
+from amqp_broker.management.api.overview import open_hosts
 from amqp_broker.management.api.queue_problems import is_stuck, rate_in, rate_out, sign_of
 from amqp_broker.management.http.call import Call
 from amqp_broker.management.http.messages import Answer, answer_json, bad_request
@@ -105,7 +105,7 @@ def _wanted(call: Call) -> Callable[[Queue], bool]:
 
 def _queues(call: Call) -> Iterator[Queue]:
     only = call.request.query.get("vhost", "")
-    for name in visible_hosts(call):
+    for name in open_hosts(call):
         if not only or name == only:
             yield from list(call.broker.virtual_hosts[name].queues.values())
 

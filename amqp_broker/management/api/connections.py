@@ -11,7 +11,6 @@ from amqp_broker.broker.inspection import consumer_info
 from amqp_broker.broker.queues.base import Queue
 from amqp_broker.management.api.fields import NO_GARBAGE_COLLECTION, iso_time
 from amqp_broker.management.api.lists import Listing, answer_one
-from amqp_broker.management.api.overview import visible_hosts
 from amqp_broker.management.api.rates import BYTES_RANGE, MESSAGES_RANGE, with_rates
 from amqp_broker.management.http.authentication import ADMINISTRATOR, MONITORING, has_tag
 from amqp_broker.management.http.call import Call
@@ -110,9 +109,10 @@ async def _close(call: Call, connection: OpenConnection) -> None:
     await call.change(lambda: call.administration.close_connections(name, reason))
 
 
-async def _of_user(call: Call) -> list[Named]:
+async def _of_user(call: Call, tags: frozenset[str]) -> list[Named]:
+    """The connections of the user that the path names, which is who asks, or somebody else if they have a tag."""
     name = call.variables["user"]
-    if name != call.user.name and not has_tag(call.user, MONITORING):
+    if name != call.user.name and not has_tag(call.user, tags):
         raise not_authorised("User not authorised to access object")
     return await _named(call, call.broker.open_connections.of_user(name))
 
@@ -126,13 +126,13 @@ async def list_connections_of_user(call: Call) -> Answer:
         info = connection.inspect()
         return {"name": info["name"], "vhost": info["vhost"], "user": info["user"], "node": call.management.node}
 
-    named = await _of_user(call)
+    named = await _of_user(call, MONITORING)
     return await Listing(call, named, lambda one: brief(one[1]), lambda one: one[0], has_pages=False).answer()
 
 
 async def close_connections_of_user(call: Call) -> Answer:
     """Close the connections of a user."""
-    for _, connection in await _of_user(call):
+    for _, connection in await _of_user(call, ADMINISTRATOR):
         if connection in call.broker.open_connections:
             await _close(call, connection)
     return Answer(204)
@@ -141,9 +141,13 @@ async def close_connections_of_user(call: Call) -> Answer:
 # --- channels
 
 
+async def _channels_of(call: Call, connections: Iterable[OpenConnection]) -> list[ChannelInfo]:
+    every = call.broker.open_connections
+    return [channel async for one in open_in_slices(every, connections) for channel in one.inspect_channels()]
+
+
 async def _channels(call: Call) -> list[ChannelInfo]:
-    every, those = call.broker.open_connections, [connection for _, connection in await _connections(call)]
-    return [channel async for one in open_in_slices(every, those) for channel in one.inspect_channels()]
+    return await _channels_of(call, [connection for _, connection in await _connections(call)])
 
 
 def describe_channel(call: Call, info: ChannelInfo) -> dict[str, Any]:
@@ -186,8 +190,10 @@ async def list_channels_of_connection(call: Call) -> Answer:
 async def show_channel(call: Call) -> Answer:
     """A channel with its consumers."""
     name = call.variables["channel"]
-    for info in await _channels(call):
+    for info in await _channels_of(call, call.broker.open_connections):
         if info["name"] == name:
+            if info["user"] != call.user.name and not has_tag(call.user, MONITORING):
+                raise not_authorised("User not authorised to access object")
             consumers = [describe_consumer(call, one) for one in call.inspection.consumers(info["vhost"])
                          if one["channel"]["name"] == name]  # fmt: skip
             row = describe_channel(call, info)
@@ -224,15 +230,17 @@ def describe_consumer(call: Call, info: ConsumerInfo) -> dict[str, Any]:
 
 
 def _queues_with_consumers(call: Call) -> Iterator[Queue]:
-    names = [call.virtual_host().name] if "vhost" in call.variables else visible_hosts(call)
+    names = [call.virtual_host().name] if "vhost" in call.variables else sorted(call.broker.virtual_hosts)
     for name in names:
         queues = call.broker.virtual_hosts[name].queues.values()
         yield from sorted((queue for queue in queues if len(queue.consumers)), key=lambda queue: queue.name)
 
 
 async def list_consumers(call: Call) -> Answer:
-    """The consumers, by queue."""
+    """The consumers, by queue: those of the user, or all."""
     consumers = [consumer for queue in _queues_with_consumers(call) for consumer in queue.consumers]
+    if not has_tag(call.user, MONITORING):
+        consumers = [one for one in consumers if one.deliveries.inspect()["user"] == call.user.name]
     return await Listing(
         call,
         consumers,
@@ -255,12 +263,12 @@ ENDPOINTS = (
         "/api/connections/username/{user}",
         {
             "GET": (Access.MANAGEMENT, list_connections_of_user),
-            "DELETE": (Access.ADMINISTRATOR, close_connections_of_user),
+            "DELETE": (Access.MANAGEMENT, close_connections_of_user),
         },
     ),
     Endpoint("/api/channels", {"GET": (Access.MANAGEMENT, list_channels)}),
     Endpoint("/api/vhosts/{vhost}/channels", {"GET": (Access.VIRTUAL_HOST, list_channels)}),
     Endpoint("/api/channels/{channel}", {"GET": (Access.MANAGEMENT, show_channel)}),
     Endpoint("/api/consumers", {"GET": (Access.MANAGEMENT, list_consumers)}),
-    Endpoint("/api/consumers/{vhost}", {"GET": (Access.VIRTUAL_HOST, list_consumers)}),
+    Endpoint("/api/consumers/{vhost}", {"GET": (Access.MANAGEMENT, list_consumers)}),
 )

@@ -71,5 +71,5 @@ ENDPOINTS = [
     Endpoint("/api/federation-links/state/down", {"GET": (Access.MONITORING, list_links_that_are_down)}),
     Endpoint("/api/federation-links/{vhost}", {"GET": (Access.MONITORING, list_links)}),
     Endpoint("/api/federation-links/{vhost}/state/down", {"GET": (Access.MONITORING, list_links_that_are_down)}),
-    Endpoint("/api/federation-links/vhost/{vhost}/{id}/{node}/restart", {"DELETE": (Access.POLICYMAKER, restart_link)}),
+    Endpoint("/api/federation-links/vhost/{vhost}/{id}/{node}/restart", {"DELETE": (Access.MONITORING, restart_link)}),
 ]

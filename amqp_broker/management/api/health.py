@@ -64,7 +64,7 @@ async def check_alive(call: Call) -> Answer:
     """Whether the user could use the virtual host."""
     name = call.virtual_host().name
     if name not in call.user.permissions:
-        raise not_authorised("User not authorised to access virtual host")
+        raise not_authorised("Access refused.")
     return answer_json(OK)
 
 
@@ -92,6 +92,6 @@ ENDPOINTS = (
     _check("quorum-queues-without-elected-leaders/all-vhosts/pattern/{pattern}"),
     _check("quorum-queues-without-elected-leaders/vhost/{vhost}/pattern/{pattern}"),
     Endpoint("/api/aliveness-test/{vhost}", {"GET": (Access.VIRTUAL_HOST, check_alive)}),
-    Endpoint("/api/healthchecks/node", {"GET": (Access.MONITORING, check_alarms)}),
-    Endpoint("/api/healthchecks/node/{node}", {"GET": (Access.MONITORING, check_alarms)}),
+    Endpoint("/api/healthchecks/node", {"GET": (Access.MANAGEMENT, check_alarms)}),
+    Endpoint("/api/healthchecks/node/{node}", {"GET": (Access.MANAGEMENT, check_alarms)}),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from amqp_broker.broker.limit_values import USER_LIMITS, VIRTUAL_HOST_LIMITS, checked_limits, limits_value
 from amqp_broker.broker.problems import NotValid
 from amqp_broker.management.api.fields import need
-from amqp_broker.management.api.queues import hosts_of
+from amqp_broker.management.api.overview import visible_hosts
 from amqp_broker.management.http.call import Call
 from amqp_broker.management.http.messages import Answer, answer_json, bad_request, no_such_object
 from amqp_broker.management.http.router import Access, Endpoint
@@ -34,7 +34,8 @@ def _cleared(call: Call, names: dict[str, str]) -> dict[str, int | None]:
 
 async def list_of_virtual_hosts(call: Call) -> Answer:
     """Those of all virtual hosts that have some, or of one."""
-    rows = [{"vhost": host.name, "value": limits_value(host.limits)} for host in hosts_of(call)]
+    names = [call.virtual_host().name] if "vhost" in call.variables else visible_hosts(call)
+    rows = [{"vhost": name, "value": limits_value(call.broker.virtual_hosts[name].limits)} for name in names]
     return answer_json([row for row in rows if row["value"]])
 
 
@@ -99,7 +100,7 @@ async def _change_of_user(call: Call, limits: dict[str, int | None]) -> Answer:
 
 ENDPOINTS = (
     Endpoint("/api/vhost-limits", {"GET": (Access.MANAGEMENT, list_of_virtual_hosts)}),
-    Endpoint("/api/vhost-limits/{vhost}", {"GET": (Access.VIRTUAL_HOST, list_of_virtual_hosts)}),
+    Endpoint("/api/vhost-limits/{vhost}", {"GET": (Access.VISIBLE_VIRTUAL_HOST, list_of_virtual_hosts)}),
     Endpoint(
         "/api/vhost-limits/{vhost}/{name}",
         {
@@ -107,8 +108,8 @@ ENDPOINTS = (
             "DELETE": (Access.ADMINISTRATOR, clear_of_virtual_host),
         },
     ),
-    Endpoint("/api/user-limits", {"GET": (Access.ADMINISTRATOR, list_of_users)}),
-    Endpoint("/api/user-limits/{user}", {"GET": (Access.ADMINISTRATOR, list_of_user)}),
+    Endpoint("/api/user-limits", {"GET": (Access.MANAGEMENT, list_of_users)}),
+    Endpoint("/api/user-limits/{user}", {"GET": (Access.MANAGEMENT, list_of_user)}),
     Endpoint(
         "/api/user-limits/{user}/{name}",
         {"PUT": (Access.ADMINISTRATOR, set_of_user), "DELETE": (Access.ADMINISTRATOR, clear_of_user)},

@@ -16,7 +16,7 @@ from amqp_broker.broker.problems import AdministrationError, NotThere
 from amqp_broker.management.api.brief_queues import whole
 from amqp_broker.management.api.lists import answer_rows
 from amqp_broker.management.api.overview import visible_hosts
-from amqp_broker.management.http.authentication import ADMINISTRATOR, MONITORING, has_tag, may_see
+from amqp_broker.management.http.authentication import ADMINISTRATOR, MONITORING, has_tag, may_look_into
 from amqp_broker.management.http.call import Call
 from amqp_broker.management.http.messages import (
     Answer,
@@ -101,7 +101,7 @@ async def explain_route(call: Call) -> Answer:
     asked = call.body() if call.request.method == "POST" else _asked_in_query(call)
     virtual_host = asked.get("vhost")
     is_there = isinstance(virtual_host, str) and virtual_host in call.broker.virtual_hosts
-    if is_there and not may_see(call.user, str(virtual_host)):
+    if is_there and not may_look_into(call.user, str(virtual_host)):
         raise not_authorised("User not authorised to access virtual host")
     try:
         explanation = explanation_of(call.broker, asked)
@@ -135,7 +135,7 @@ def _value(text: str) -> object:
 
 ENDPOINTS = (
     Endpoint("/api/x/drops", {"GET": (Access.MANAGEMENT, list_drops)}),
-    Endpoint("/api/x/drops/{vhost}", {"GET": (Access.VIRTUAL_HOST, list_drops)}),
+    Endpoint("/api/x/drops/{vhost}", {"GET": (Access.VISIBLE_VIRTUAL_HOST, list_drops)}),
     Endpoint(
         "/api/x/trace",
         {

@@ -14,7 +14,7 @@ from amqp_broker.broker.inspection import SLICE_OBJECTS, counts_of_broker, count
 from amqp_broker.management.api.fields import need, text
 from amqp_broker.management.api.lists import answer_one
 from amqp_broker.management.api.rates import LENGTHS_RANGE, MESSAGES_RANGE, with_rates, zero_rates
-from amqp_broker.management.http.authentication import MONITORING, has_tag, may_see
+from amqp_broker.management.http.authentication import MONITORING, has_tag, may_look_into, may_see
 from amqp_broker.management.http.call import Call
 from amqp_broker.management.http.messages import Answer, answer_json
 from amqp_broker.management.http.router import Access, Endpoint
@@ -141,8 +141,13 @@ def churn(call: Call) -> dict[str, Any]:
 
 
 def visible_hosts(call: Call) -> list[str]:
-    """The virtual hosts whose content the user sees, by name."""
+    """The virtual hosts that the user sees, and the sums of, by name."""
     return [name for name in sorted(call.broker.virtual_hosts) if may_see(call.user, name)]
+
+
+def open_hosts(call: Call) -> list[str]:
+    """The virtual hosts whose content the user sees, by name."""
+    return [name for name in sorted(call.broker.virtual_hosts) if may_look_into(call.user, name)]
 
 
 def _counts(call: Call) -> ChannelCounts:

@@ -10,7 +10,7 @@ from amqp_broker.broker.limit_values import LIMITS_COMPONENT
 from amqp_broker.broker.problems import AdministrationError, NotValid
 from amqp_broker.management.api.fields import need
 from amqp_broker.management.api.lists import Listing, answer_one
-from amqp_broker.management.api.overview import visible_hosts
+from amqp_broker.management.api.overview import open_hosts
 from amqp_broker.management.http.call import Call
 from amqp_broker.management.http.messages import Answer, bad_request, no_such_object
 from amqp_broker.management.http.router import Access, Endpoint
@@ -21,7 +21,7 @@ Row = Mapping[str, Any]
 def _rows(call: Call) -> list[Row]:
     """Those that the path and the user's virtual hosts leave."""
     component = call.variables.get("component")
-    names = [call.virtual_host().name] if "vhost" in call.variables else visible_hosts(call)
+    names = [call.virtual_host().name] if "vhost" in call.variables else open_hosts(call)
     return [one for name in names for one in call.inspection.parameters(name, component)]
 
 

@@ -68,7 +68,7 @@ async def clear_policy(component: str, call: Call) -> Answer:
     return Answer(204)
 
 
-def _endpoints(path: str, component: str, setting: Access) -> tuple[Endpoint, ...]:
+def _endpoints(path: str, component: str, access: Access) -> tuple[Endpoint, ...]:
     def of(handler: Any) -> Handler:
         return partial(handler, component)
 
@@ -78,9 +78,9 @@ def _endpoints(path: str, component: str, setting: Access) -> tuple[Endpoint, ..
         Endpoint(
             f"/api/{path}/{{vhost}}/{{name}}",
             {
-                "GET": (Access.POLICYMAKER, of(show_policy)),
-                "PUT": (setting, of(set_policy)),
-                "DELETE": (setting, of(clear_policy)),
+                "GET": (access, of(show_policy)),
+                "PUT": (access, of(set_policy)),
+                "DELETE": (access, of(clear_policy)),
             },
         ),
     )

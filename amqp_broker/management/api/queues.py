@@ -12,7 +12,7 @@ from amqp_broker.broker.works import Work
 from amqp_broker.management.api.connections import describe_consumer
 from amqp_broker.management.api.fields import NO_GARBAGE_COLLECTION, boolean, iso_time, need, query_flag, short, table
 from amqp_broker.management.api.lists import Listing, answer_one
-from amqp_broker.management.api.overview import visible_hosts
+from amqp_broker.management.api.overview import open_hosts
 from amqp_broker.management.api.queue_problems import sign_of
 from amqp_broker.management.api.rates import LENGTHS_RANGE, MESSAGES_RANGE, with_rates
 from amqp_broker.management.http.call import Call
@@ -27,10 +27,10 @@ MESSAGE_BYTES = 500  # about what a message in memory takes beside its body
 
 
 def hosts_of(call: Call) -> list[VirtualHost]:
-    """The virtual host that the path names, or all that the user sees."""
+    """The virtual host that the path names, or all into which the user may look."""
     if "vhost" in call.variables:
         return [call.virtual_host()]
-    return [call.broker.virtual_hosts[name] for name in visible_hosts(call)]
+    return [call.broker.virtual_hosts[name] for name in open_hosts(call)]
 
 
 def _queues(call: Call) -> Iterator[Queue]:

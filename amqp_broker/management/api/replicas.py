@@ -78,7 +78,7 @@ async def shrink(call: Call) -> Answer:
 
 
 ENDPOINTS = (
-    Endpoint("/api/queues/quorum/{vhost}/{queue}/status", {"GET": (Access.VIRTUAL_HOST, show_status)}),
+    Endpoint("/api/queues/quorum/{vhost}/{queue}/status", {"GET": (Access.MANAGEMENT, show_status)}),
     Endpoint("/api/queues/quorum/{vhost}/{queue}/replicas/add", {"POST": (Access.ADMINISTRATOR, add_replica)}),
     Endpoint("/api/queues/quorum/{vhost}/{queue}/replicas/delete", {"DELETE": (Access.ADMINISTRATOR, delete_replica)}),
     Endpoint("/api/queues/quorum/replicas/on/{node}/grow", {"POST": (Access.ADMINISTRATOR, grow)}),

@@ -60,5 +60,5 @@ async def restart_shovel(call: Call) -> Answer:
 ENDPOINTS = [
     Endpoint("/api/shovels", {"GET": (Access.MONITORING, list_shovels)}),
     Endpoint("/api/shovels/{vhost}", {"GET": (Access.MONITORING, list_shovels)}),
-    Endpoint("/api/shovels/vhost/{vhost}/{name}/restart", {"DELETE": (Access.POLICYMAKER, restart_shovel)}),
+    Endpoint("/api/shovels/vhost/{vhost}/{name}/restart", {"DELETE": (Access.MONITORING, restart_shovel)}),
 ]

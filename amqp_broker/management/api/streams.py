@@ -148,7 +148,7 @@ def _is_open(call: Call, connection: Connection) -> bool:
     return connection in call.broker.open_connections
 
 
-_MANAGEMENT, _VIRTUAL_HOST = Access.MANAGEMENT, Access.VIRTUAL_HOST
+_MANAGEMENT, _VIRTUAL_HOST = Access.MANAGEMENT, Access.VISIBLE_VIRTUAL_HOST
 ENDPOINTS = (
     Endpoint("/api/stream/connections", {"GET": (_MANAGEMENT, list_connections)}),
     Endpoint("/api/stream/connections/{vhost}", {"GET": (_VIRTUAL_HOST, list_connections)}),
@@ -156,8 +156,8 @@ ENDPOINTS = (
     Endpoint("/api/stream/connections/{vhost}/{connection}/publishers", {"GET": (_VIRTUAL_HOST, list_publishers)}),
     Endpoint("/api/stream/connections/{vhost}/{connection}/consumers", {"GET": (_VIRTUAL_HOST, list_consumers)}),
     Endpoint("/api/stream/publishers", {"GET": (_MANAGEMENT, list_publishers)}),
-    Endpoint("/api/stream/publishers/{vhost}", {"GET": (_VIRTUAL_HOST, list_publishers)}),
-    Endpoint("/api/stream/publishers/{vhost}/{queue}", {"GET": (_VIRTUAL_HOST, list_publishers)}),
+    Endpoint("/api/stream/publishers/{vhost}", {"GET": (_MANAGEMENT, list_publishers)}),
+    Endpoint("/api/stream/publishers/{vhost}/{queue}", {"GET": (_MANAGEMENT, list_publishers)}),
     Endpoint("/api/stream/consumers", {"GET": (_MANAGEMENT, list_consumers)}),
-    Endpoint("/api/stream/consumers/{vhost}", {"GET": (_VIRTUAL_HOST, list_consumers)}),
+    Endpoint("/api/stream/consumers/{vhost}", {"GET": (_MANAGEMENT, list_consumers)}),
 )

@@ -13,7 +13,7 @@ from amqp_broker.broker.exchanges.exchange import Exchange
 from amqp_broker.broker.queues.base import Queue
 from amqp_broker.broker.virtual_host import PREDECLARED_EXCHANGES, VirtualHost
 from amqp_broker.management.api.queue_problems import rate_in, rate_out
-from amqp_broker.management.http.authentication import may_see
+from amqp_broker.management.http.authentication import may_look_into
 from amqp_broker.management.http.call import Call
 from amqp_broker.management.http.messages import Answer, answer_json, no_such_object, not_authorised
 from amqp_broker.management.http.router import Access, Endpoint
@@ -107,7 +107,7 @@ async def show_topology(call: Call) -> Answer:
     host = call.broker.virtual_hosts.get(call.request.query.get("vhost", "/"))
     if host is None:
         raise no_such_object()
-    if not may_see(call.user, host.name):
+    if not may_look_into(call.user, host.name):
         raise not_authorised("User not authorised to access virtual host")
     edges, samples = await _edges(host, Slices()), call.management.samples
     chosen = _chosen(call, host, edges)

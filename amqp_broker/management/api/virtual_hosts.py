@@ -152,7 +152,7 @@ ENDPOINTS = (
     Endpoint(
         "/api/vhosts/{vhost}",
         {
-            "GET": (Access.VIRTUAL_HOST, show_virtual_host),
+            "GET": (Access.ADMINISTRATOR, show_virtual_host),
             "PUT": (Access.ADMINISTRATOR, put_virtual_host),
             "DELETE": (Access.ADMINISTRATOR, delete_virtual_host),
         },

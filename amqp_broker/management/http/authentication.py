@@ -110,11 +110,16 @@ def has_tag(user: User, tags: frozenset[str]) -> bool:
 
 
 def may_see(user: User, virtual_host: str) -> bool:
-    """Whether a user sees what there is in a virtual host."""
+    """Whether a user sees that there is a virtual host, and its sums."""
     return virtual_host in user.permissions or has_tag(user, MONITORING)
 
 
-def check_access(management: ManagedServer, user: User, access: Access, variables: dict[str, str], method: str) -> None:
+def may_look_into(user: User, virtual_host: str) -> bool:
+    """Whether a user sees what there is in a virtual host."""
+    return virtual_host in user.permissions or has_tag(user, ADMINISTRATOR)
+
+
+def check_access(management: ManagedServer, user: User, access: Access, variables: dict[str, str]) -> None:
     """See that a user may call an endpoint.
 
     Raises:
@@ -132,9 +137,9 @@ def check_access(management: ManagedServer, user: User, access: Access, variable
         case Access.GLOBAL_POLICYMAKER if not has_tag(user, POLICYMAKER):
             raise not_authorised("User not authorised to access object")
         case Access.POLICYMAKER:
-            if not has_tag(user, POLICYMAKER) or (is_there and virtual_host not in user.permissions):
+            if not has_tag(user, POLICYMAKER) or (is_there and not may_look_into(user, str(virtual_host))):
                 raise not_authorised("User not authorised to access object")
-        case Access.VIRTUAL_HOST if is_there and virtual_host is not None:
-            is_look = method in ("GET", "HEAD")
-            if not (may_see(user, virtual_host) if is_look else virtual_host in user.permissions):
-                raise not_authorised("User not authorised to access virtual host")
+        case Access.VIRTUAL_HOST if is_there and not may_look_into(user, str(virtual_host)):
+            raise not_authorised("User not authorised to access virtual host")
+        case Access.VISIBLE_VIRTUAL_HOST if is_there and not may_see(user, str(virtual_host)):
+            raise not_authorised("User not authorised to access virtual host")

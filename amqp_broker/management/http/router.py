@@ -19,11 +19,16 @@ Handler = Callable[["Call"], Awaitable[Answer]]
 
 
 class Access(Enum):
-    """The users that may call an endpoint (RabbitMQ docs, "Management Plugin", permissions)."""
+    """The users that may call an endpoint (RabbitMQ docs, "Management Plugin", permissions).
+
+    Administrators may call each; what they may do in a virtual host is for their permissions there to say, as for
+    everybody else. To monitor is to see sums, connections and nodes, and nothing of what is in a virtual host.
+    """
 
     ANYBODY = auto()  # without a login
     MANAGEMENT = auto()  # whoever may use the API at all
-    VIRTUAL_HOST = auto()  # and may use the virtual host that the path names
+    VIRTUAL_HOST = auto()  # and has permissions in the virtual host that the path names
+    VISIBLE_VIRTUAL_HOST = auto()  # or monitors all of them
     POLICYMAKER = auto()  # of that virtual host
     GLOBAL_POLICYMAKER = auto()
     MONITORING = auto()

@@ -99,7 +99,7 @@ class HttpService:
             user, body_bytes_max = NOBODY, ANYBODYS_BODY_BYTES_MAX
         else:
             user = await self._user_of(peer, protocol, request)
-            check_access(self._management, user, access, variables, request.method)
+            check_access(self._management, user, access, variables)
             if request.path[:1] == ("api",) and endpoint.path != EVENTS:
                 _check_accepts(request)
             body_bytes_max = BODY_BYTES_MAX
@@ -154,7 +154,7 @@ class HttpService:
         if "GET" not in endpoint.methods:
             raise HttpError(405, allow=endpoint.allow)
         access, handler = endpoint.methods["GET"]
-        check_access(self._management, call.user, access, variables, "GET")
+        check_access(self._management, call.user, access, variables)
         self._management.was_asked()
         asked = Call(self._management, request, variables, call.user, b"", call.peer)
         return await self._answer(endpoint, handler, asked)
