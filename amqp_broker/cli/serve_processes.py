@@ -60,7 +60,8 @@ def serve_processes(settings: Settings, explain: Explain, fail: Callable[[ExitCo
             make_folders(data_folder.path, settings.processes)
             run = partial(_run, whole, data_folder, reception.listeners, explain)
             may_start = partial(_may_start, reception, whole, memory)
-            supervisor = Supervisor(settings.processes, run, may_start, ServiceManager(os.environ))
+            manager = ServiceManager(os.environ)
+            supervisor = Supervisor(settings.processes, run, may_start, reception.stop_listening, manager)
             code, began_s = supervisor.supervise(), supervisor.ending_since_s
     except (CannotListen, BadCertificate, CannotUseDataFolder) as error:
         failure: Exception | None = error
@@ -187,8 +188,10 @@ async def _serve(worker: Worker, was_left_open: bool, as_events: bool) -> None:
         show(read_bytes, all_bytes)
 
     def recovered() -> None:
-        is_unclean = worker.was_left_open or was_left_open
-        announcements.recovered(worker.server.broker, is_unclean, time.monotonic() - began_s)
+        is_unclean, server = worker.was_left_open or was_left_open, worker.server
+        announcements.recovered(server.broker, is_unclean, time.monotonic() - began_s)
+        if worker.is_root:
+            announcements.without_effect(server.chosen_settings, server.memory, server.broker)
 
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGHUP) as signals:
         async with trio.open_nursery() as background:

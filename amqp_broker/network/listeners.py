@@ -105,7 +105,8 @@ class Listener:
     @property
     def is_listening(self) -> bool:
         """Whether clients can connect, whichever process has let them."""
-        return self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) != 0
+        is_open = self.socket.fileno() >= 0
+        return is_open and self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) != 0
 
     def close(self) -> None:
         """Stop listening."""

@@ -56,13 +56,14 @@ class ProcessClients:
         self._server = server
         self._entrance = entrance
         self._count = 0  # that are asked, or served here
+        self._administrators = 0  # have limits of their own, so that they keep no client out
         self._carried = 0
         self._all_carried = trio.Event()
 
     def count(self) -> tuple[int, int]:
         """How many there are and how many have logged in, for the reception's limits."""
-        logged_in = len(self._server.broker.open_connections)
-        return self._count + self._carried, logged_in + self._carried
+        others = self._carried + self._administrators
+        return self._count + others, len(self._server.broker.open_connections) + others
 
     async def until_carried(self) -> None:
         """Return when no client's bytes are carried to another process."""
@@ -72,12 +73,12 @@ class ProcessClients:
 
     async def serve(self, stream: trio.abc.Stream, peer: Peer, protocol: str) -> None:
         """Have a client that was accepted here come to where it wants to be."""
+        if protocol in FOR_ADMINISTRATORS:
+            await self._administer(stream, peer, protocol)
+            return
         self._count += 1
         arrival = None
         try:
-            if protocol in FOR_ADMINISTRATORS:
-                await self._entrance.administer(stream, peer, protocol)
-                return
             self._entrance.agree(await self._sharing.current())
             arrival = await self._entrance.receive(stream, peer, protocol)
         except CannotAgree as error:
@@ -90,6 +91,13 @@ class ProcessClients:
                     await trio.aclose_forcefully(stream)
         if arrival is not None:
             await self._lead(stream, peer, protocol, arrival)
+
+    async def _administer(self, stream: trio.abc.Stream, peer: Peer, protocol: str) -> None:
+        self._administrators += 1
+        try:
+            await self._entrance.administer(stream, peer, protocol)
+        finally:
+            self._administrators -= 1
 
     async def take(self, brought: Brought, link: trio.SocketStream) -> None:
         """Serve a client that another process has accepted, or do as the directory says now."""

@@ -32,6 +32,7 @@ class Supervisor:
         run: is one of them: it is called in a process of its own, with its number and the pipes that it reads and
             writes (alive, start, ready), and returns an exit code.
         may_start: called when all can serve, before the first client comes.
+        stop_listening: called when the end begins.
         manager: is told that the broker is there.
     """
 
@@ -40,11 +41,13 @@ class Supervisor:
         count: int,
         run: Callable[[int, int, int, int], int],
         may_start: Callable[[], None],
+        stop_listening: Callable[[], None],
         manager: ServiceManager,
     ) -> None:
         self._count = count
         self._run = run
         self._may_start = may_start
+        self._stop_listening = stop_listening
         self._manager = manager
         self._processes: dict[int, int] = {}  # numbers by the system's
         self._started_s: dict[int, float] = {}
@@ -128,6 +131,7 @@ class Supervisor:
     def _end(self) -> None:
         self._is_ending, self.ending_since_s = True, time.monotonic()
         self._waiting.clear()
+        self._stop_listening()
         self._manager.stopping()
         self._send(signal.SIGTERM)
 

@@ -104,6 +104,7 @@ class Worker:
         self._turns = Turns()
         self._reception = Reception(self.server.settings, self._turns, self._clients.serve, self._clients.count)
         self._ending = trio.Event()
+        self.is_root = number == ROOT
         self.was_left_open = False  # by the process before, which did not end as it should
         self._starting = trio.CancelScope()  # of all; cancelled only while it has not begun to serve
         self._is_serving = False
@@ -137,14 +138,14 @@ class Worker:
     async def _open(self, held: ExitStack, progress: Progress) -> None:
         """Read the journal."""
         here, journal_folder = self._here, self._here.data_folder
-        if self._number != ROOT:
+        if not self.is_root:
             journal_folder = self._folder
             folder = held.enter_context(DataFolder(self._folder))  # the root's is the supervisor's
             self.was_left_open = folder.was_left_open
         with without_collections():
             journal = self._open_journal(journal_folder, here.settings)
             await trio.to_thread.run_sync(self.server.open, journal, progress)
-        if self._number == ROOT:
+        if self.is_root:
             keep_at_root(here.data_folder, list(self.server.broker.virtual_hosts))
         self.server.control_folder = self._folder
 
@@ -164,7 +165,7 @@ class Worker:
             nursery.start_soon(
                 collect_garbage, server.broker, lambda: server.connections_ended, server.memory.size_bytes
             )
-            if self._number == ROOT:
+            if self.is_root:
                 count, broker = here.settings.processes, server.broker
                 commands = ProcessCommands(
                     here.data_folder, count, self.sharing, broker, here.listeners, self.shut_down
@@ -177,6 +178,8 @@ class Worker:
                 accepting.start_soon(self._accept, nursery)
                 await self._ending.wait()
                 accepting.cancel_scope.cancel()
+            for listener in here.listeners:  # the supervisor does the same: nobody is to wait in vain
+                listener.close()
             server.shut_down()
             await server.ended.wait()
             with trio.move_on_after(here.settings.shutdown_grace_ms / 1000):
@@ -191,7 +194,7 @@ class Worker:
 
     def _accepts(self, listener: Listener) -> bool:
         """Whether this process accepts clients there: administrators, whose logins it remembers, come to the root."""
-        is_ours = self._number == ROOT or listener.endpoint.protocol not in FOR_ADMINISTRATORS
+        is_ours = self.is_root or listener.endpoint.protocol not in FOR_ADMINISTRATORS
         return is_ours and listener.is_listening  # what another program took meanwhile is done without
 
     async def _watch_supervisor(self) -> None:

@@ -243,7 +243,13 @@ class BrokerServer:
                     if (self.control_folder / "enabled_plugins").exists():
                         self.plugins.start()
                     status, ending = partial(server_status, self), {"broker.end": self._end}
-                    control = Control(lambda: self.broker, status, ending, lambda: self.plugins)
+                    control = Control(
+                        lambda: self.broker,
+                        status,
+                        ending,
+                        lambda: self.plugins,
+                        until_shared=lambda broker: self.until_shared(),
+                    )
                     nursery.start_soon(serve_control, control, self.control_folder)
                 if self._journal is not None and self._flusher is not None:
                     nursery.start_soon(self._flusher.run)
