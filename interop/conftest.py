@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--ours-url", help="ask the broker of ours that runs at this amqp:// address instead of starting one"
     )
     group.addoption("--rabbitmq-url", help="ask the RabbitMQ that runs at this amqp:// address instead of starting one")
+    group.addoption(
+        "--processes", type=int, default=1, help="of each broker of ours that is started; see docs/processes.md"
+    )
     group.addoption("--results", type=Path, help="write the results as JSON into this file")
     group.addoption(
         "--reply-timeout", type=float, default=raw_client.REPLY_TIMEOUT_S, help="seconds to wait for what must come"
@@ -53,6 +57,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[ASKED] = {}
     config.stash[BROKERS] = {}
     config.stash[TRANSCRIPTS] = {}
+    if config.getoption("--processes") > 1:
+        os.environ["AMQP_BROKER_PROCESSES"] = str(config.getoption("--processes"))
 
 
 def choices(config: pytest.Config) -> list[Choice]:
