@@ -15,6 +15,18 @@ from amqp_broker.protocols.amqp10 import typed
 from amqp_broker.protocols.amqp10.compound import Array, Described, Map
 from amqp_broker.protocols.amqp10.decoding import Malformed, decode, skip
 from amqp_broker.protocols.amqp10.encoding import encode
+from amqp_broker.protocols.amqp10.performatives import (
+    ACCEPTED,
+    DISPOSITION,
+    PLAIN_DISPOSITION,
+    RELEASED,
+    TRANSFER,
+    accepted_delivery,
+    composite,
+    performative,
+    read_performative,
+    transfer_performative,
+)
 from amqp_broker.protocols.amqp10.typed import Symbol, ULong
 
 SINGLE = st.floats(width=32, allow_nan=False).map(typed.Float)
@@ -140,3 +152,31 @@ def test_nesting_and_counts_that_lie_are_bounded() -> None:
             continue
         with pytest.raises(Malformed):
             decode(data, 0)
+
+
+@settings(max_examples=50)
+@given(
+    st.lists(st.none() | st.booleans() | st.integers(0, 2**32 - 1).map(typed.UInt), max_size=4),
+    st.sampled_from([composite(ACCEPTED, []), composite(RELEASED, []), None, typed.UInt(0x45)]),
+    st.integers(0, 2**32 - 1).map(typed.UInt),
+    st.booleans(),
+)
+def test_what_is_read_by_its_bytes_says_the_same_as_when_it_is_decoded(
+    fields: list[Any], state: Any, number: typed.UInt, is_single: bool
+) -> None:
+    """A disposition that settles one delivery as accepted, and whatever is none, is told apart; a transfer is read."""
+    usual = [True, number, None if is_single else number, True, state]
+    for items in (fields, [*fields, state], usual):
+        body = performative(DISPOSITION, list(items))
+        said = [*items, *[None] * 5][:5]
+        is_accepted = said[:1] + said[3:] == [True, True, composite(ACCEPTED, [])] and len(items) == 5
+        is_one = isinstance(said[1], typed.UInt) and said[2] in (None, said[1])
+        found = accepted_delivery(body) if body.startswith(PLAIN_DISPOSITION) else -1
+        assert found in ((said[1], -1) if is_accepted and is_one else (-1,))
+        if items is usual and is_accepted and number:
+            assert found == number
+    transfer, offset = read_performative(
+        transfer_performative(7, number, settled=is_single, more=not is_single) + b"payload"
+    )
+    assert transfer.items == [7, number, int(number).to_bytes(4, "big"), 0, is_single, not is_single]
+    assert (transfer.code, offset) == (TRANSFER, 22)

@@ -47,12 +47,16 @@ from amqp_broker.protocols.amqp10.frames import (
 from amqp_broker.protocols.amqp10.handshake import authenticate, enter, idle_ms_of, open_answer
 from amqp_broker.protocols.amqp10.inspection import connection_info
 from amqp_broker.protocols.amqp10.performatives import (
+    ATTACH,
     BEGIN,
     CLOSE,
+    DETACH,
     END,
     OPEN,
+    PLAIN_DISPOSITION,
     SASL_INIT,
     Fields,
+    accepted_delivery,
     close_performative,
     read_performative,
     sasl_mechanisms,
@@ -161,7 +165,19 @@ class Connection(ConnectionContext):
     def handle_item(self, item: Frame) -> None:
         kind, channel, body = item
         try:
-            if kind == PROTOCOL_HEADER:
+            session = self.sessions.get(channel) if kind == AMQP else None
+            if session is not None:
+                if body.startswith(PLAIN_DISPOSITION):
+                    delivery_id = accepted_delivery(body)
+                    if delivery_id >= 0:
+                        session.accepted(delivery_id)
+                        return
+                fields, offset = read_performative(body)
+                if ATTACH <= fields.code <= DETACH:
+                    session.handle(fields, body[offset:])
+                else:
+                    self._handle_performative(channel, fields, body[offset:])
+            elif kind == PROTOCOL_HEADER:
                 self._handle_header(body)
             elif kind == AMQP and self._step in (Step.OPEN, Step.OPENING):
                 fields, offset = read_performative(body)

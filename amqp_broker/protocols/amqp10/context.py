@@ -98,7 +98,7 @@ class SessionContext:
         """The number of the next delivery."""
         raise NotImplementedError
 
-    def send_transfer(self, handle: int, delivery_id: int, tag: bytes, settled: bool, payload: bytes) -> None:
+    def send_transfer(self, handle: int, delivery_id: int, settled: bool, payload: bytes) -> None:
         """Send a delivery, in as many frames as it takes, and when the client's window allows it."""
         raise NotImplementedError
 

@@ -89,11 +89,13 @@ class FrameSplitter:
         return framing_error(f"data offset ({data_offset * 4} bytes) > frame size ({size} bytes)")
 
 
-def encode_frame(kind: int, channel: int, body: bytes) -> bytes:
+def encode_frame(kind: int, channel: int, body: bytes, payload: bytes = b"") -> bytes:
     """A frame.
 
     Args:
         kind: ``AMQP`` or ``SASL``.
-        body: the performative, and what follows it.
+        body: the performative.
+        payload: what follows it.
     """
-    return _HEADER.pack(FRAME_HEADER_BYTES + len(body), 2, kind, channel) + body
+    size = FRAME_HEADER_BYTES + len(body) + len(payload)
+    return b"%b%b%b" % (_HEADER.pack(size, 2, kind, channel), body, payload)

@@ -17,6 +17,7 @@ from amqp_broker.broker.publishing import REFUSED, UNROUTED, Outcome
 from amqp_broker.broker.queues.base import Queue
 from amqp_broker.errors import AmqpError
 from amqp_broker.protocols.amqp10.addresses import Node, target_version_2
+from amqp_broker.protocols.amqp10.context import SERIAL_MASK
 from amqp_broker.protocols.amqp10.decoding import Malformed
 from amqp_broker.protocols.amqp10.errors import (
     FRAMING_ERROR,
@@ -37,6 +38,7 @@ from amqp_broker.protocols.amqp10.performatives import (
     REJECTED,
     RELEASED,
     SECOND,
+    SETTLED,
     Fields,
     composite,
     disposition_performative,
@@ -50,6 +52,8 @@ if TYPE_CHECKING:
     from amqp_broker.protocols.amqp10.context import SessionContext
 
 CREDIT: Final = 1_000  # RabbitMQ's 170 would have a sender wait for each sync of a disk that is not fast
+SETTLED_PLACE: Final = 4  # among the fields of a transfer; more, and what is rarer, stand behind it
+WHOLE_FIELDS_MAX: Final = 6
 TARGETS_MAX: Final = 256  # whose route a link remembers
 MODE_NAMES: Final = {0: "unsettled", 1: "settled"}
 WRONG_FLAGS: Final = {0: True, 1: False}  # of transfers, by the link's mode
@@ -76,6 +80,7 @@ class IncomingLink:
         self.unconfirmed_count = 0
         self._delivery_count = delivery_count
         self._settle_mode = settle_mode
+        self._may_be_unsettled = settle_mode != SETTLED
         self._credit = 0
         self._parts: list[bytes] = []  # of the delivery that has begun
         self._part_bytes = 0
@@ -97,9 +102,17 @@ class IncomingLink:
             AmqpError: it is not allowed.
             NotDecidedYet: others are being asked whether it is.
         """
+        items = fields.items
+        is_usual = not self._has_begun and self._may_be_unsettled and len(items) <= WHOLE_FIELDS_MAX
+        if is_usual and not any(items[SETTLED_PLACE:]):  # all of a message, unsettled
+            self._check_credit()
+            self._check_size(payload)
+            self.session.connection.throttle.has_published = True
+            self.deliver(payload, fields.needed(1), False)  # where that has to wait, the frame comes again
+            self._delivered()
+            return
         if not self._has_begun:
-            if self._credit <= 0:
-                raise ProtocolError(TRANSFER_LIMIT_EXCEEDED, "there is no link credit left", Scope.LINK)
+            self._check_credit()
             self._delivery_id = fields.needed(1)
             self._is_settled = fields.flag(4)
             self._has_begun = True
@@ -111,12 +124,7 @@ class IncomingLink:
             return
         if fields.number(6) == SECOND and not self._is_settled:
             raise ProtocolError(INVALID_FIELD, "rcv-settle-mode second not supported")
-        limit = self.session.connection.message_bytes_max
-        if self._part_bytes + len(payload) > limit:
-            size = self._part_bytes + len(payload)
-            raise ProtocolError(
-                MESSAGE_SIZE_EXCEEDED, f"message size ({size} bytes) > maximum message size ({limit} bytes)"
-            )
+        self._check_size(payload)
         if fields.flag(5):  # more
             self._parts.append(payload)
             self._part_bytes += len(payload)
@@ -127,9 +135,19 @@ class IncomingLink:
         if self._parts:
             payload = b"".join([*self._parts, payload])
         self.session.connection.throttle.has_published = True
-        self.deliver(payload, self._delivery_id, self._is_settled)  # where that has to wait, the frame comes again
+        self.deliver(payload, self._delivery_id, self._is_settled)
         self._end_delivery()
         self._delivered()
+
+    def _check_credit(self) -> None:
+        if self._credit <= 0:
+            raise ProtocolError(TRANSFER_LIMIT_EXCEEDED, "there is no link credit left", Scope.LINK)
+
+    def _check_size(self, payload: bytes) -> None:
+        size, limit = self._part_bytes + len(payload), self.session.connection.message_bytes_max
+        if size > limit:
+            text = f"message size ({size} bytes) > maximum message size ({limit} bytes)"
+            raise ProtocolError(MESSAGE_SIZE_EXCEEDED, text)
 
     def _check_goes_on(self, fields: Fields) -> None:
         """See that a transfer belongs to the delivery that has begun."""
@@ -159,6 +177,34 @@ class IncomingLink:
 
     def stop(self) -> None:
         """The link has ended."""
+
+
+class UnconfirmedRun:
+    """Deliveries of a link that follow each other and wait for their settlement.
+
+    Args:
+        first_id: of the first; there is none yet.
+        link: on which they have come.
+    """
+
+    __slots__ = ("count", "first_id", "link")
+
+    def __init__(self, first_id: int, link: IncomingLink) -> None:
+        self.first_id = first_id
+        self.link = link
+        self.count = 0
+
+    def takes(self, delivery_id: int, link: IncomingLink) -> bool:
+        """Whether a delivery follows the last of these."""
+        return link is self.link and delivery_id == (self.first_id + self.count) & SERIAL_MASK
+
+    def take(self, count: int) -> int:
+        """Take out the first of them; returns the number of the first."""
+        first_id = self.first_id
+        self.first_id = (first_id + count) & SERIAL_MASK
+        self.count -= count
+        self.link.unconfirmed_count -= count
+        return first_id
 
 
 class Target:

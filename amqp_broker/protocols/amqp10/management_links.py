@@ -47,7 +47,7 @@ class AnswersLink(OutgoingLink):
         session = self.session
         delivery_id = session.next_delivery_id()
         self.count_delivery()
-        session.send_transfer(self.handle, delivery_id, delivery_id.to_bytes(4, "big"), True, payload)
+        session.send_transfer(self.handle, delivery_id, True, payload)
 
     def stop(self) -> None:
         self.is_stopped = True

@@ -63,18 +63,19 @@ class Content:
         subject: that it names.
     """
 
-    __slots__ = ("digest", "header", "subject", "to")
+    __slots__ = ("_before_size", "_behind_size", "digest", "header", "subject", "to")
 
     def __init__(self, header: bytes, digest: Digest, to: str | None, subject: str | None) -> None:
         self.header = header
+        self._before_size = header[:SIZE_OFFSET]
+        self._behind_size = header[FLAGS_OFFSET:]
         self.digest = digest
         self.to = to
         self.subject = subject
 
     def header_for(self, body: bytes) -> bytes:
         """The content header of a body."""
-        header = self.header
-        return header[:SIZE_OFFSET] + len(body).to_bytes(8, "big") + header[FLAGS_OFFSET:]
+        return self._before_size + len(body).to_bytes(8, "big") + self._behind_size
 
 
 class Outgoing:

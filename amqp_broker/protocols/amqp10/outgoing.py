@@ -137,7 +137,7 @@ class ConsumingLink(OutgoingLink, Deliveries):
             self._counts.redelivered += 1
             consumer.counts.redelivered += 1
         self.count_delivery()
-        session.send_transfer(self.handle, delivery_id, delivery_id.to_bytes(4, "big"), self.is_settled, payload)
+        session.send_transfer(self.handle, delivery_id, self.is_settled, payload)
         if self.credit <= 0:
             self.has_room = False
             if self._is_draining:

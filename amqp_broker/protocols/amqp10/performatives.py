@@ -48,9 +48,13 @@ RECEIVER: Final = True
 SETTLED: Final = 1  # snd-settle-mode
 SECOND: Final = 1  # rcv-settle-mode
 
-_PLAIN_TRANSFER: Final = b"\0\x53\x14\xc0"  # the list behind it has a byte of size, and one of count
-_TRANSFER_FIELDS_OFFSET: Final = 6
+# How a transfer and a disposition begin; the list behind it has a byte of size, and one of count.
+PLAIN_DISPOSITION: Final = b"\0\x53\x15\xc0"
+_PLAIN_TRANSFER: Final = b"\0\x53\x14\xc0"
+_SETTLED_ACCEPTED: Final = b"\x41\0\x53\x24\x45"
+_PLAIN_FIELDS_OFFSET: Final = 6
 _EMPTY: Final[dict[int, Any]] = {0x40: None, 0x41: True, 0x42: False, 0x43: 0}
+ACCEPTED_STATE: Final = Described(ULong(ACCEPTED), [])
 
 
 class Fields:
@@ -176,17 +180,19 @@ def _plain_transfer(body: bytes) -> tuple[Fields, int] | None:
     There is one for each message, and what reads any value takes four times as long.
     """
     size = len(body)
-    if size < _TRANSFER_FIELDS_OFFSET:
+    if size < _PLAIN_FIELDS_OFFSET:
         return None
-    end = _TRANSFER_FIELDS_OFFSET - 1 + body[_TRANSFER_FIELDS_OFFSET - 2]
-    count = body[_TRANSFER_FIELDS_OFFSET - 1]
-    offset = _TRANSFER_FIELDS_OFFSET
+    end = _PLAIN_FIELDS_OFFSET - 1 + body[_PLAIN_FIELDS_OFFSET - 2]
+    count = body[_PLAIN_FIELDS_OFFSET - 1]
+    offset = _PLAIN_FIELDS_OFFSET
     items: list[Any] = []
-    while offset < end < size and len(items) < count:
+    while offset < end <= size and len(items) < count:
         code = body[offset]
         offset += 1
         if code in _EMPTY:
             items.append(_EMPTY[code])
+        elif offset >= end:
+            return None
         elif code == 0x52:  # a number of one byte
             items.append(body[offset])
             offset += 1
@@ -202,6 +208,29 @@ def _plain_transfer(body: bytes) -> tuple[Fields, int] | None:
     if offset != end or len(items) != count:
         return None
     return Fields(TRANSFER, items), end
+
+
+def accepted_delivery(body: bytes) -> int:
+    """The number of the one delivery that a disposition says the client has accepted and settled; -1 for one that is
+    not written as all clients write that, or says something else.
+
+    Args:
+        body: begins with ``PLAIN_DISPOSITION``.
+    """
+    size = len(body)
+    if size < _PLAIN_FIELDS_OFFSET + 8 or not body.endswith(_SETTLED_ACCEPTED) or body[4] != size - 5:
+        return -1
+    if body[5] != 5 or body[6] != 0x41:  # five fields, of which the first is the role of a receiver
+        return -1
+    kind = body[7]
+    if kind == 0x70:
+        number, offset = int.from_bytes(body[8:12], "big"), 12
+    elif kind == 0x52:
+        number, offset = body[8], 9
+    else:
+        return -1
+    last = body[offset:-5]
+    return number if last in (b"\x40", body[7:offset]) else -1
 
 
 def performative(code: int, fields: list[Any]) -> bytes:
@@ -279,10 +308,18 @@ def disposition_performative(role: bool, first: int, last: int, state: Described
     return performative(DISPOSITION, [role, UInt(first), UInt(last) if last != first else None, True, state])
 
 
-def transfer_performative(
-    handle: int, delivery_id: int | None, tag: bytes | None, *, settled: bool, more: bool
-) -> bytes:
-    """A ``transfer``; of those of one delivery only the first says which."""
-    if delivery_id is None:
-        return performative(TRANSFER, [UInt(handle), None, None, None, settled, more])
-    return performative(TRANSFER, [UInt(handle), UInt(delivery_id), tag, UInt(0), settled, more])
+def transfer_performative(handle: int, delivery_id: int, *, settled: bool, more: bool) -> bytes:
+    """The first ``transfer`` of a delivery, whose tag are the bytes of its number.
+
+    There is one for each message, and what encodes any value takes five times as long.
+    """
+    number = delivery_id.to_bytes(4, "big")
+    link = bytes((0x52, handle))
+    is_settled = 0x41 if settled else 0x42
+    has_more = 0x41 if more else 0x42
+    return b"\0\x53\x14\xc0\x11\6%b\x70%b\xa0\4%b\x43%c%c" % (link, number, number, is_settled, has_more)
+
+
+def further_transfer_performative(handle: int, *, settled: bool, more: bool) -> bytes:
+    """A ``transfer`` that goes on with the delivery of the one before."""
+    return performative(TRANSFER, [UInt(handle), None, None, None, settled, more])

@@ -15,6 +15,9 @@ DATA: Final = 0x75
 SEQUENCE: Final = 0x76
 VALUE: Final = 0x77
 FOOTER: Final = 0x78
+SMALL_DESCRIPTOR: Final = b"\0\x53"
+ONE_BYTE_SIZES: Final = (0xA0, 0xC0, 0xC1)  # bytes, lists, maps
+FOUR_BYTES_SIZES: Final = (0xB0, 0xD0, 0xD1)
 BODIES: Final = (DATA, SEQUENCE, VALUE)
 
 
@@ -56,16 +59,18 @@ def split_sections(data: bytes) -> Sections:
     offset, end = 0, len(data)
     before = 0
     while offset < end:
-        code = descriptor_code(data, offset)
+        code, behind = _section(data, offset)
         if code in BODIES:
-            _split_body(found, data, offset, code)
+            if code == DATA and behind == end:  # as nearly always
+                found.body = _data_of(data, offset, behind)
+            else:
+                _split_body(found, data, offset, code)
             return found
         if not HEADER <= code <= FOOTER:
             raise Malformed(f"unknown section {code:#04x}")
         if code <= before:
             raise Malformed("the sections of a message are in a wrong order")
         before = code
-        behind = skip(data, offset)
         part = data[offset:behind]
         offset = behind
         if code == HEADER:
@@ -81,19 +86,33 @@ def split_sections(data: bytes) -> Sections:
     raise Malformed("a message has no body")
 
 
+def _section(data: bytes, offset: int) -> tuple[int, int]:
+    """What describes the section at an offset, and where it ends; raises as ``split_sections`` does."""
+    if data.startswith(SMALL_DESCRIPTOR, offset) and offset + 8 <= len(data):
+        kind = data[offset + 3]
+        if kind in ONE_BYTE_SIZES:
+            behind = offset + 5 + data[offset + 4]
+        elif kind in FOUR_BYTES_SIZES:
+            behind = offset + 8 + int.from_bytes(data[offset + 4 : offset + 8], "big")
+        else:
+            behind = skip(data, offset)
+        if behind <= len(data):
+            return data[offset + 2], behind
+    return descriptor_code(data, offset), skip(data, offset)
+
+
 def _split_body(found: Sections, data: bytes, offset: int, kind: int) -> None:
     found.body_kind = kind
     start, end = offset, len(data)
     parts: list[bytes] = []
     while offset < end:
-        code = descriptor_code(data, offset)
+        code, behind = _section(data, offset)
         if code == FOOTER:
-            if skip(data, offset) != end:
+            if behind != end:
                 raise Malformed("something stands behind the footer of a message")
             break
         if code != kind or (kind == VALUE and offset != start):
             raise Malformed("the body of a message has sections that do not go together")
-        behind = skip(data, offset)
         if kind == DATA:
             parts.append(_data_of(data, offset, behind))
         offset = behind

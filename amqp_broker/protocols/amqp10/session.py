@@ -6,7 +6,7 @@ To those who look on it is a channel. Handles and channel numbers of ours are th
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from amqp_broker.access.judge import NotDecidedYet
@@ -28,12 +28,13 @@ from amqp_broker.protocols.amqp10.errors import (
     Scope,
 )
 from amqp_broker.protocols.amqp10.frames import AMQP, FRAME_HEADER_BYTES, encode_frame
-from amqp_broker.protocols.amqp10.incoming import IncomingLink
+from amqp_broker.protocols.amqp10.incoming import IncomingLink, UnconfirmedRun
 from amqp_broker.protocols.amqp10.inspection import channel_info
 from amqp_broker.protocols.amqp10.messages import annotated
 from amqp_broker.protocols.amqp10.outgoing import ConsumingLink, OutgoingLink
 from amqp_broker.protocols.amqp10.performatives import (
     ACCEPTED,
+    ACCEPTED_STATE,
     ATTACH,
     DETACH,
     DISPOSITION,
@@ -52,6 +53,7 @@ from amqp_broker.protocols.amqp10.performatives import (
     detach_performative,
     disposition_performative,
     end_performative,
+    further_transfer_performative,
     performative,
     transfer_performative,
 )
@@ -63,11 +65,13 @@ from amqp_broker.session.settling import Settling
 if TYPE_CHECKING:
     from amqp_broker.broker.queues.unacknowledged import Unacknowledged
 
-WINDOW: Final = 400  # transfers that the client may send before it hears more; RabbitMQ's
+WINDOW_AT_FIRST: Final = 400  # transfers that the client may send before it hears more; RabbitMQ's
+WINDOW: Final = 4_000  # from the first flow on: with less, links with credit would wait for one flow after the other
 HANDLE_MAX: Final = 255
 FIRST_OUTGOING_ID: Final = 0xFFFF_FFFD  # RabbitMQ's: soon it wraps
 ATTACH_EFFORT: Final = 30  # about; see ``ClientConnection.has_cost``
 ID_MASK: Final = 0xFFFF_FFFF
+TRANSFER_BYTES_MAX: Final = 32  # of a transfer without its payload
 
 
 class Session(SessionContext):
@@ -83,21 +87,21 @@ class Session(SessionContext):
         self.incoming: dict[int, IncomingLink] = {}
         self.outgoing: dict[int, OutgoingLink] = {}
         self._next_incoming_id = begin.needed(1)
-        self._incoming_window = WINDOW
+        self._incoming_window = WINDOW_AT_FIRST
         self._next_outgoing_id = FIRST_OUTGOING_ID
         self._delivery_id = 0
         self.window = begin.needed(2)
         self._waiting: deque[bytes] = deque()  # transfers for which the client's window has no room
         self._confirms = Confirms(broker, broker.durability.is_kept, self._tell)
         self._number = 0  # of what is confirmed
-        self._unconfirmed: deque[tuple[int, IncomingLink]] = deque()
+        self._unconfirmed: deque[UnconfirmedRun] = deque()
         self._timeout = DeliveryTimeout(broker, self.unsettled, self._may_come, self._timed_out)
         self._attaching = Attaching(self, connection)
         self._is_stopped = False
         of_client = begin.number(4)
         handle_max = HANDLE_MAX if of_client is None else min(HANDLE_MAX, of_client)
         self.update_room()
-        self.send(begin_performative(number, FIRST_OUTGOING_ID, WINDOW, handle_max))
+        self.send(begin_performative(number, FIRST_OUTGOING_ID, WINDOW_AT_FIRST, handle_max))
 
     # --- who it is
 
@@ -106,7 +110,7 @@ class Session(SessionContext):
         return self
 
     def inspect(self) -> ChannelInfo:
-        return channel_info(self, len(self._unconfirmed), self._consumer_count)
+        return channel_info(self, self._confirms.unconfirmed_count, self._consumer_count)
 
     @property
     def _consumer_count(self) -> int:
@@ -140,7 +144,7 @@ class Session(SessionContext):
         next_incoming_id = self._next_incoming_id
         self._next_incoming_id = (next_incoming_id + 1) & ID_MASK
         self._incoming_window -= 1
-        if self._incoming_window < -WINDOW:
+        if self._incoming_window < -WINDOW_AT_FIRST:
             raise ProtocolError(WINDOW_VIOLATION, "incoming window violation")
         handle = fields.needed(0)
         link = self.incoming.get(handle)
@@ -157,7 +161,6 @@ class Session(SessionContext):
                 raise
             self.detach_link(handle, error)
         if self._incoming_window <= WINDOW // 2:
-            self._incoming_window = WINDOW
             self.send(performative(FLOW, self._flow_fields()))
 
     def _flow(self, fields: Fields) -> None:
@@ -246,6 +249,11 @@ class Session(SessionContext):
 
     # --- settlement of what has gone out
 
+    def accepted(self, delivery_id: int) -> None:
+        """The client has done with a delivery: what most dispositions say (``accepted_delivery``)."""
+        if delivery_id in self.unsettled:
+            self._acknowledge((delivery_id,))
+
     def _disposition(self, fields: Fields) -> None:
         if fields.value(0) is not RECEIVER:
             return  # of what the client has sent: it was settled when we said so
@@ -301,7 +309,7 @@ class Session(SessionContext):
             return [(first + step) & ID_MASK for step in range(count) if (first + step) & ID_MASK in unsettled]
         return [one for one in unsettled if 0 <= behind(one, first) < count]
 
-    def _acknowledge(self, ids: list[int]) -> None:
+    def _acknowledge(self, ids: Sequence[int]) -> None:
         """The client has done with these."""
         unsettled, counts, observers = self.unsettled, self.counts, self.connection.broker.observers
         for one in ids:
@@ -358,29 +366,29 @@ class Session(SessionContext):
 
     def confirm_later(self, delivery_id: int, link: object, outcome: int) -> None:
         assert isinstance(link, IncomingLink)
+        runs = self._unconfirmed
+        if not runs or not runs[-1].takes(delivery_id, link):
+            runs.append(UnconfirmedRun(delivery_id, link))
+        runs[-1].count += 1
         self._number += 1
-        self._unconfirmed.append((delivery_id, link))
         self._confirms.add(self._number, outcome)
 
     def _tell(self, first: int, last: int, accepted: bool) -> None:
         """Settle deliveries, those that follow each other in one frame."""
-        state = composite(ACCEPTED if accepted else REJECTED, [])
-        count = last - first + 1
-        links: dict[IncomingLink, None] = {}
-        run_first = run_last = -1
-        for _ in range(count):
-            delivery_id, link = self._unconfirmed.popleft()
-            link.unconfirmed_count -= 1
-            links[link] = None
-            if run_first >= 0 and delivery_id == (run_last + 1) & ID_MASK:
-                run_last = delivery_id
-                continue
-            if run_first >= 0:
-                self.send(disposition_performative(RECEIVER, run_first, run_last, state))
-            run_first = run_last = delivery_id
-        self.send(disposition_performative(RECEIVER, run_first, run_last, state))
+        state = ACCEPTED_STATE if accepted else composite(REJECTED, [])
+        left = last - first + 1
         if accepted:
-            self.counts.confirmed += count
+            self.counts.confirmed += left
+        links: dict[IncomingLink, None] = {}
+        while left:
+            run = self._unconfirmed[0]
+            count = min(left, run.count)
+            delivery_id = run.take(count)
+            if not run.count:
+                self._unconfirmed.popleft()
+            left -= count
+            links[run.link] = None
+            self.send(disposition_performative(RECEIVER, delivery_id, (delivery_id + count - 1) & ID_MASK, state))
         for link in links:
             if self.incoming.get(link.handle) is link:
                 link.grant()
@@ -395,23 +403,21 @@ class Session(SessionContext):
         self._delivery_id = (delivery_id + 1) & ID_MASK
         return delivery_id
 
-    def send_transfer(self, handle: int, delivery_id: int, tag: bytes, settled: bool, payload: bytes) -> None:
-        head = transfer_performative(handle, delivery_id, tag, settled=settled, more=False)
-        fit_bytes = self.connection.frame_bytes_max - FRAME_HEADER_BYTES - len(head)
+    def send_transfer(self, handle: int, delivery_id: int, settled: bool, payload: bytes) -> None:
+        channel, frame_bytes_max = self.channel_number, self.connection.frame_bytes_max
+        fit_bytes = frame_bytes_max - FRAME_HEADER_BYTES - TRANSFER_BYTES_MAX
         if len(payload) <= fit_bytes:
-            self._send_transfer_frame(encode_frame(AMQP, self.channel_number, head + payload))
+            head = transfer_performative(handle, delivery_id, settled=settled, more=False)
+            self._send_transfer_frame(encode_frame(AMQP, channel, head, payload))
             return
-        head = transfer_performative(handle, delivery_id, tag, settled=settled, more=True)
+        head = transfer_performative(handle, delivery_id, settled=settled, more=True)
         start = 0
         while len(payload) - start > fit_bytes:
-            self._send_transfer_frame(
-                encode_frame(AMQP, self.channel_number, head + payload[start : start + fit_bytes])
-            )
+            self._send_transfer_frame(encode_frame(AMQP, channel, head, payload[start : start + fit_bytes]))
             start += fit_bytes
-            head = transfer_performative(handle, None, None, settled=settled, more=True)
-            fit_bytes = self.connection.frame_bytes_max - FRAME_HEADER_BYTES - len(head)
-        head = transfer_performative(handle, None, None, settled=settled, more=False)
-        self._send_transfer_frame(encode_frame(AMQP, self.channel_number, head + payload[start:]))
+            head = further_transfer_performative(handle, settled=settled, more=True)
+        head = further_transfer_performative(handle, settled=settled, more=False)
+        self._send_transfer_frame(encode_frame(AMQP, channel, head, payload[start:]))
 
     def _send_transfer_frame(self, frame: bytes) -> None:
         if self.window <= 0 or self._waiting:
@@ -433,9 +439,10 @@ class Session(SessionContext):
             self.connection.output.send(frame)
 
     def _flow_fields(self) -> list[Any]:
+        self._incoming_window = WINDOW
         return [
             UInt(self._next_incoming_id),
-            UInt(max(self._incoming_window, 0)),
+            UInt(WINDOW),
             UInt(self._next_outgoing_id),
             UInt(0xFFFF_FFFF),
         ]
