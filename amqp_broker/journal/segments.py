@@ -36,6 +36,7 @@ SEGMENT_HEADER_BYTES = 64
 _CRC_OFFSET = SEGMENT_HEADER_BYTES - _CRC.size
 _NAME = re.compile(r"(\d{10})-(\d{10})\.segment")
 _READ_BYTES = 1024 * 1024
+_ZEROS = bytes(_READ_BYTES)
 _LARGE_BLOCK_BYTES = 64 * 1024  # so much is passed over in the file, and not read with what comes before
 
 IS_REWRITTEN = 1
@@ -304,7 +305,7 @@ class SegmentReader:
         """One past the last byte after an offset that is not zero; the offset itself when there is none."""
         end = offset
         for start in range(offset, self.size_bytes, _READ_BYTES):
-            data = self.file.read_at(start, _READ_BYTES).rstrip(b"\0")
-            if data:
-                end = start + len(data)
+            data = self.file.read_at(start, _READ_BYTES)
+            if data != _ZEROS[: len(data)]:  # compared at once; to strip them takes a hundred times as long
+                end = start + len(data.rstrip(b"\0"))
         return end

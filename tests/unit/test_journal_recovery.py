@@ -258,3 +258,15 @@ def test_what_was_verified_is_not_checked_again_but_for_the_last_segment(place: 
     if place == 0:
         with pytest.raises(JournalDamaged, match="checksum"):
             opened(files)
+
+
+@pytest.mark.parametrize("place", [64, 1_000_000, 1_048_640, 2_500_000, 2_600_000 - 1])
+def test_what_lies_far_behind_the_end_is_found(place: int) -> None:
+    files = journal_of()
+    files.set_content(FIRST, SegmentHeader(1, 0, 1, 1, 1, 1, 0).encode().ljust(2_600_000, b"\0"))
+    reader = SegmentReader(files, FIRST)
+    assert reader.last_nonzero_byte(64) == 64
+    changed(files, FIRST, place, b"x")
+    reader = SegmentReader(files, FIRST)
+    assert reader.last_nonzero_byte(64) == place + 1
+    assert reader.last_nonzero_byte(place + 1) == place + 1
