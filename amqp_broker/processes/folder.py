@@ -60,9 +60,10 @@ def check_processes(data_folder: Path, count: int) -> None:
     needed = max((place.shard for place in places.values()), default=ROOT) + 1
     if needed > count:
         names = sorted(name for name, place in places.items() if place.shard >= count)
+        which = f"virtual host{'s' if names[1:] else ''} {', '.join(map(repr, names))}"
         raise CannotUseDataFolder(
-            f"data folder {data_folder} was used by {needed} processes, and this broker has {count}: virtual host "
-            f"{', '.join(map(repr, names))} would be missing: start with --processes {needed}; to use fewer, delete it "
+            f"data folder {data_folder} was used by {needed} processes, and this broker has {count}: {which} would be "
+            f"missing: start with --processes {needed}; to use fewer, delete what is missing "
             "there first (GET /api/definitions and a shovel take along what is in it)"
         )
 

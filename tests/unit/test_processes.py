@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from amqp_broker.access.client import Peer, Tls
 from amqp_broker.network.listeners import AMQP, HTTP, Endpoint, Listener
@@ -24,10 +25,13 @@ from amqp_broker.processes.folder import (
     write_directory,
 )
 from amqp_broker.processes.link import TAKEN, Brought, LinkUnreachable, bring, listen_for_links, serve_link
+from amqp_broker.server.broker_server import BrokerServer
 from amqp_broker.server.data_folder import CannotUseDataFolder
 from amqp_broker.server.sharding.directory import Directory
 from amqp_broker.server.sharding.sharing import Sharing
+from amqp_broker.settings import Settings
 from tests.support.memory_broker import MemoryBroker
+from tests.support.served import QUIET
 
 PEER = Peer("::1", 4000, True, None, "::1", 5672, Tls("TLSv1.3", "AES"))
 
@@ -120,6 +124,27 @@ def test_a_process_that_is_not_there_takes_nothing(tmp_path: Path) -> None:
             await bring(tmp_path, Brought(AMQP, PEER))
 
     trio.run(use)
+
+
+def test_the_command_line_is_answered_when_the_other_processes_know(tmp_path: Path) -> None:
+    order, request = list[str](), {"command": "vhosts.add", "arguments": {"name": "v"}}
+
+    async def until_shared() -> None:
+        order.append("shared")
+
+    async def use() -> None:
+        server = BrokerServer(Settings(**QUIET), until_shared=until_shared)
+        server.control_folder = tmp_path
+        async with trio.open_nursery() as nursery:
+            await nursery.start(server.serve)
+            await trio.testing.wait_all_tasks_blocked()
+            async with await trio.open_unix_socket(tmp_path / "control") as stream:
+                await stream.send_all(json.dumps(request).encode() + b"\n")
+                order.append(bytes(await stream.receive_some()).decode().strip())
+            nursery.cancel_scope.cancel()
+
+    trio.run(use)
+    assert order == ["shared", '{"result": null}']
 
 
 class Asked(ProcessCommands):
