@@ -7,6 +7,7 @@ client behind TLS or a web socket the bytes are carried. While a process is not 
 from __future__ import annotations
 
 import logging
+import math
 from pathlib import Path
 from typing import Final
 
@@ -150,7 +151,9 @@ class ProcessClients:
         folder = folder_of(self._data_folder, number)
         if not isinstance(stream, SocketStream):
             return await bring(folder, Brought(protocol, peer))
-        way = await bring(folder, Brought(protocol, peer, arrival.heard, arrival.answered, stream.connected))
+        # Until it says so or its link ends: who gave up before that could bring a client twice.
+        brought = Brought(protocol, peer, arrival.heard, arrival.answered, stream.connected)
+        way = await bring(folder, brought, timeout_s=math.inf)
         await way.aclose()
         return None
 
