@@ -37,7 +37,7 @@ _CRC_OFFSET = SEGMENT_HEADER_BYTES - _CRC.size
 _NAME = re.compile(r"(\d{10})-(\d{10})\.segment")
 _READ_BYTES = 1024 * 1024
 _ZEROS = bytes(_READ_BYTES)
-_LARGE_BLOCK_BYTES = 64 * 1024  # so much is passed over in the file, and not read with what comes before
+_LARGE_BLOCK_BYTES = 64 * 1024  # so much is not read with what comes before, or passed over
 
 IS_REWRITTEN = 1
 """The segment holds what was left of others: its references have gaps."""
@@ -134,6 +134,7 @@ class SegmentReader:
         self.size_bytes = self.file.size()
         self._window = b""
         self._window_start = 0
+        self._window_bytes = _READ_BYTES  # to be read with the next header: blocks that follow each other are alike
         try:
             self.header = self._sure_header(name)
         except JournalDamaged:
@@ -177,9 +178,11 @@ class SegmentReader:
         return header
 
     def read(self, offset: int, size: int, window_bytes: int = _READ_BYTES) -> bytes:
-        """Up to so many bytes from an offset, through a window."""
+        """Up to so many bytes from an offset, through a window; what is large goes past it."""
         start = offset - self._window_start
         if start < 0 or start + size > len(self._window):
+            if size >= _LARGE_BLOCK_BYTES:
+                return self.file.read_at(offset, size)
             self._window = self.file.read_at(offset, max(size, window_bytes))
             self._window_start = offset
             start = 0
@@ -225,7 +228,8 @@ class SegmentReader:
         return Block(offset, end, header, b"".join(pieces))
 
     def _piece(self, offset: int) -> tuple[BlockHeader, bytes]:
-        header = self.block_header(offset)
+        header = self.block_header(offset, self._window_bytes)
+        self._window_bytes = _READ_BYTES if header.length_bytes < _LARGE_BLOCK_BYTES else BLOCK_HEADER_BYTES
         payload = self.read(offset + BLOCK_HEADER_BYTES, header.length_bytes)
         if len(payload) < header.length_bytes:
             raise BadBlock(offset, "the file ends inside a block")
