@@ -46,8 +46,8 @@ METHOD, HEADER, BODY, HEARTBEAT = 1, 2, 3, 8
 FRAME_END = b"\xce"
 # RabbitMQ 4.0.5, as it runs here, answers nobody for 5.0 s after every fifty or so connections; why is not known.
 REPLY_TIMEOUT_S = 15.0
-# After close-ok the socket ends at once; where it only ends after the 3 s for clients that do not answer, that is seen.
-END_TIMEOUT_S = 2.0
+# After close-ok the socket ends at once; where it ends after the 30 s for clients that answer nothing, that is seen.
+END_TIMEOUT_S = 10.0
 
 REPLY_NAMES = {
     200: "",

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from interop import brokers
-from interop.raw_client import Basic, Client, Connection, Queue
+from interop.raw_client import REPLY_TIMEOUT_S, Basic, Client, Connection, Queue
 from interop.under_test import BrokerUnderTest
 
 QUIET_S = 0.2
@@ -38,7 +38,7 @@ def full(
     """A broker of the same kind that is low on disk."""
     if broker.choice not in full_brokers:
         full_brokers[broker.choice] = start(broker.choice)
-    under_test = BrokerUnderTest(full_brokers[broker.choice], broker.test, 5.0)
+    under_test = BrokerUnderTest(full_brokers[broker.choice], broker.test, REPLY_TIMEOUT_S)
     yield under_test
     under_test.clean_up()
 

@@ -313,8 +313,9 @@ def test_both_prefetches_are_kept_to(broker: BrokerUnderTest, ch: ChannelUnderTe
         ch.declare(queue)
         ch.publish_all(queue, [b"1", b"2", b"3"])
     ch.consume(q)
+    assert bodies(ch, 2) == [b"1", b"2"]
     ch.consume(other)
-    assert bodies(ch, 3) == [b"1", b"2", b"1"]
+    assert bodies(ch, 1) == [b"1"]
     ch.expect_nothing(q, other)
 
 

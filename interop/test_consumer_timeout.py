@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from interop import brokers
-from interop.raw_client import Basic, ChannelUnderTest, Queue, Tx
+from interop.raw_client import REPLY_TIMEOUT_S, Basic, ChannelUnderTest, Queue, Tx
 from interop.under_test import BrokerUnderTest
 from interop.waiting import let_pass
 
@@ -50,7 +50,7 @@ def ch(
     """Channel 1 of a connection to an impatient broker of the same kind."""
     if broker.choice not in impatient_brokers:
         impatient_brokers[broker.choice] = start(broker.choice)
-    impatient = BrokerUnderTest(impatient_brokers[broker.choice], broker.test, 5.0)
+    impatient = BrokerUnderTest(impatient_brokers[broker.choice], broker.test, REPLY_TIMEOUT_S)
     yield impatient.channel()
     impatient.clean_up()
 

@@ -12,7 +12,7 @@ import pytest
 
 from interop.raw_client import Basic, ChannelUnderTest, Client, Exchange, Queue, Received, T
 from interop.under_test import BrokerUnderTest
-from interop.waiting import let_pass, until
+from interop.waiting import Lifetime, let_pass, until
 
 LAST = ["x-last-death-exchange", "x-last-death-queue", "x-last-death-reason"]  # from 3.13 on
 FIRST = ["x-first-death-exchange", "x-first-death-queue", "x-first-death-reason"]
@@ -523,9 +523,13 @@ def test_a_rejection_makes_it_no_cycle(broker: BrokerUnderTest, ch: ChannelUnder
 def test_an_old_rejection_does_not_help(ch: ChannelUnderTest, q: str) -> None:
     """Rejected and back in the queue, then expired there: nobody decided on that."""
     declare(ch, q, message_ttl=200)
+    tag = ch.consume(q)
     ch.publish("", q, b"1")
-    reject(ch, q)
-    until(lambda: ch.depth(q)[0])
+    ch.deliveries(1)
+    ch.call(Basic.Cancel, consumer_tag=tag)
+    life = Lifetime(200)
+    ch.reject(1, requeue=False)
+    until(lambda: ch.depth(q)[0] or life.is_over)
     until(lambda: ch.depth(q)[0] == 0)
     let_pass(20)
     assert ch.depth(q)[0] == 0
@@ -737,6 +741,7 @@ def test_a_letter_expires_in_its_next_queue(broker: BrokerUnderTest, ch: Channel
     ch.declare(second, arguments={"x-message-ttl": 150})
     declare(ch, q, key=second)
     ch.publish("", q, b"1", expiration="60000")
+    life = Lifetime(150)
     reject(ch, q)
-    until(lambda: ch.depth(second)[0])
+    until(lambda: ch.depth(second)[0] or life.is_over)
     until(lambda: ch.depth(second)[0] == 0)

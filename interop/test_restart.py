@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 import pytest
 
 from interop import brokers
-from interop.raw_client import Basic, ChannelUnderTest
+from interop.raw_client import REPLY_TIMEOUT_S, Basic, ChannelUnderTest
 from interop.under_test import BrokerUnderTest
 from interop.waiting import let_pass, until
 
@@ -82,11 +82,11 @@ def ch(
     if broker.choice not in restarted_brokers:
         process = broker.choice.start()
         restarted_brokers[broker.choice] = process
-        before = BrokerUnderTest(process, "laying out", 5.0)
+        before = BrokerUnderTest(process, "laying out", REPLY_TIMEOUT_S)
         lay_out(before.channel())
         before.clean_up()
         process.restart()
-    after = BrokerUnderTest(restarted_brokers[broker.choice], broker.test, 5.0)
+    after = BrokerUnderTest(restarted_brokers[broker.choice], broker.test, REPLY_TIMEOUT_S)
     yield after.channel()
     after.clean_up()
 
