@@ -28,6 +28,7 @@ from urllib.parse import unquote, urlsplit
 REPOSITORY = Path(__file__).resolve().parent.parent
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 10.0
+COMMAND_TIMEOUT_S = 300.0  # of rabbitmqctl and of ours; on a machine that has ten times too much to do 60 were too few
 STARTED = b" completed with "  # so many plugins: RabbitMQ's last word on its output when it starts
 PORTS = range(20_000, 32_000)
 WORKERS_MAX = 8  # of pytest-xdist, each with ports of its own
@@ -206,7 +207,7 @@ class OurBroker:
             input=standard_input,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=COMMAND_TIMEOUT_S,
             check=False,
         )
         if done.returncode != 0:
@@ -391,7 +392,9 @@ class RabbitMQ:
     def ctl(self, *arguments: str) -> str:
         """rabbitmqctl against this node; takes a second or more. Returns what it printed."""
         command = self._installation.command("rabbitmqctl", "-q", "-n", self.node, *arguments)
-        done = subprocess.run(command, env=self._environment, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(
+            command, env=self._environment, capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, check=False
+        )
         if done.returncode != 0:
             raise RuntimeError(f"rabbitmqctl {' '.join(arguments)}: {done.stdout}{done.stderr}")
         return done.stdout
