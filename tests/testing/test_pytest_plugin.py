@@ -13,6 +13,8 @@ from amqp_broker.testing import Broker, pytest_plugin
 # Where the package is not installed, only on the path, its plugin has to be named.
 IS_INSTALLED = any(point.name == "amqp-broker" for point in entry_points(group="pytest11"))
 PLUGIN = () if IS_INSTALLED else ("-p", "amqp_broker.testing.pytest_plugin")
+# That plugin loads all of Hypothesis, which is half of what a pytest with a broker takes.
+ARGUMENTS = (*PLUGIN, "-p", "no:cacheprovider", "-p", "no:hypothesispytest")
 
 HEAD = """
 import pika, pytest, socket
@@ -39,12 +41,12 @@ class Run:
 
     def __call__(self, tests: str, *arguments: str) -> pytest.RunResult:
         self.pytester.makepyfile(HEAD + tests)
-        return self.pytester.runpytest_inprocess(*PLUGIN, "-p", "no:cacheprovider", *arguments)
+        return self.pytester.runpytest_inprocess(*ARGUMENTS, *arguments)
 
     def apart(self, tests: str) -> pytest.RunResult:
         """The same in a process of its own, for tests that leave sockets behind."""
         self.pytester.makepyfile(HEAD + tests)
-        return self.pytester.runpytest_subprocess(*PLUGIN, "-p", "no:cacheprovider")
+        return self.pytester.runpytest_subprocess(*ARGUMENTS)
 
 
 @pytest.mark.parametrize(
