@@ -11,6 +11,7 @@ from pamqp import commands
 
 from amqp_broker.access.judge import NotDecidedYet
 from amqp_broker.broker.message import digest_of
+from amqp_broker.broker.virtual_host_properties import Metadata
 from amqp_broker.protocols.mqtt.packet_writing import encode_client_packet
 from amqp_broker.protocols.mqtt.packets import (
     Acknowledgement,
@@ -290,10 +291,11 @@ def test_a_clean_start_forgets_the_session(broker: MemoryBroker) -> None:
 
 
 def test_a_session_ends_in_its_time_with_its_queue(broker: MemoryBroker) -> None:
+    broker.virtual_host.metadata = Metadata(default_queue_type="stream")  # is not for MQTT, in RabbitMQ 4.0.5 neither
     client = MqttClient(broker, "c", 5)
     client.connect(properties=session_expiry(60))
     client.subscribe("a", 1)
-    assert broker.queue("mqtt-subscription-cqos1").table == {"x-mqtt-subscription": "own"}
+    assert broker.queue("mqtt-subscription-cqos1").table == {"x-mqtt-subscription": "own", "x-queue-type": "classic"}
     client.disconnect(properties=session_expiry(20))
     broker.advance(19_999)
     assert len(broker.virtual_host.client_sessions) == 1

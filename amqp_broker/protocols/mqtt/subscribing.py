@@ -11,7 +11,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
-from amqp_broker.broker.arguments import OWN_SUBSCRIPTION, SHARED_SUBSCRIPTION, SUBSCRIPTION_ARGUMENT
+from amqp_broker.broker.arguments import (
+    DEFAULT_QUEUE_TYPE,
+    OWN_SUBSCRIPTION,
+    QUEUE_TYPE,
+    SHARED_SUBSCRIPTION,
+    SUBSCRIPTION_ARGUMENT,
+)
 from amqp_broker.broker.client_sessions import filter_of_shared_queue, shared_queue_name
 from amqp_broker.broker.message import Message
 from amqp_broker.broker.queues.base import Queue
@@ -318,7 +324,7 @@ class Subscribing:
             durable=is_lasting or is_everybodys,
             exclusive=not (is_lasting or is_everybodys),
             auto_delete=False,
-            arguments={SUBSCRIPTION_ARGUMENT: whose},
+            arguments={SUBSCRIPTION_ARGUMENT: whose, QUEUE_TYPE: DEFAULT_QUEUE_TYPE},  # whatever is the default here
         )
         if is_lasting:
             session.queue_names = [name]
