@@ -38,7 +38,8 @@ class ReadingLevels(Reading):
     """The way of MQTT's subscriptions: the same, and the levels of a topic that goes with the message."""
 
     def read(self, routing_keys: tuple[str, ...], headers: Table | None) -> Iterator[list[str]]:
-        yield from super().read(routing_keys, headers)
+        for key in routing_keys:
+            yield words_of(key)
         topic = headers.get(TOPIC_HEADER) if headers else None
         if not isinstance(topic, str) or WORDS_SEPARATOR not in topic:
             return
