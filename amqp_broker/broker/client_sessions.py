@@ -263,10 +263,12 @@ class ClientSessions:
         self._remove_all_unused()
 
     def _remove_all_unused(self) -> None:
-        """Remove the queues that were shared by none but sessions that have ended with the broker."""
+        """Remove the queues of sessions that have ended with the broker, and those that none but such had shared."""
         used = {shared_queue_name(topic_filter) for topic_filter in self._subscribers}
+        for session in self._sessions.values():
+            used.update(session.queue_names)
         for name, queue in list(self._topology.queues.items()):
-            if is_of_shared_subscription(queue) and name not in used:
+            if SUBSCRIPTION_ARGUMENT in queue.table and name not in used:
                 self._topology.remove_queue(queue)
 
 

@@ -72,6 +72,17 @@ def test_a_session_that_nobody_resumes_ends_after_a_restart_as_well() -> None:
     assert list(broker.virtual_host.queues) == []
 
 
+def test_a_session_that_was_to_end_with_its_connection_leaves_no_queue_when_the_power_fails() -> None:
+    broker = DiskBroker(mqtt_port=0)
+    client = connected(broker, "c")
+    client.subscribe("a", 1)
+    client.drop()
+    client = MqttClient(broker, "c", 5)
+    assert client.connect(clean=False, properties={Property.SESSION_EXPIRY_INTERVAL: 0}).session_present
+    broker = broker.without_power(mqtt_port=0)
+    assert list(broker.virtual_host.queues) == []
+
+
 def test_a_will_outlives_the_broker_with_its_delay_whether_its_client_was_there_or_away() -> None:
     """A session that lasts keeps it: MQTT 5.0, 3.1.2.5 lets a server that failed say it when it is back."""
     broker = DiskBroker(mqtt_port=0)
