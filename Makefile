@@ -120,6 +120,11 @@ build/browser/.installed: tests/browser/package-lock.json
 	@npm ci --prefix build/browser --silent --no-audit --no-fund --ignore-scripts
 	@touch $@
 
+build/interop/.installed: interop/other_clients/package-lock.json
+	@mkdir -p build/interop && cp interop/other_clients/package.json interop/other_clients/package-lock.json build/interop/
+	@npm ci --prefix build/interop --silent --no-audit --no-fund --ignore-scripts
+	@touch $@
+
 serve: $(VENV)/.serve-stamp $(BUILT)
 	@$(if $(BUILT),,echo 'make: this is the build in plain Python; make serve COMPILED=1 serves the one that is two to three times as fast' >&2)
 	@$(ENVIRONMENT) exec $(RUN) -m amqp_broker serve $(ARGS)
@@ -143,7 +148,7 @@ format: $(VENV)/.develop-stamp
 
 # Each broker has a worker of its own, and all are asked at once; RabbitMQ 4 is asked where interop/rabbitmq4.sh has made it. What docs/compatibility.md
 # is made of stands in build/interop.json behind it.
-interop: $(VENV)/.develop-stamp $(BUILT)
+interop: $(VENV)/.develop-stamp $(BUILT) $(if $(shell command -v npm),build/interop/.installed)
 	@mkdir -p build
 	@$(ENVIRONMENT) $(RUN) -m $(PYTEST) interop $(or $(ARGS),-n 5 --dist loadgroup --results build/interop.json)
 

@@ -147,10 +147,7 @@ class Outgoing:
 
 
 def _header_section(fields: list[Any], is_first: bool, delivery_count: int) -> bytes:
-    known = [*fields, is_first, UInt(delivery_count) if delivery_count else None]
-    while known and known[-1] is None:
-        known.pop()
-    return encode(Described(ULong(sections.HEADER), known))
+    return encode(Described(ULong(sections.HEADER), [*fields, is_first, UInt(delivery_count)]))
 
 
 class Translations:
