@@ -95,6 +95,14 @@ def test_each_says_its_offset(broker: MemoryBroker) -> None:
     assert said[0]["x-routing-key"] == "s"
 
 
+def test_filters_mean_nothing_to_other_queues(broker: MemoryBroker) -> None:
+    client = with_entries(broker)
+    Client(broker).open().channel().declare("q", durable=True)
+    described = Map([(Symbol(OFFSET), Described(Symbol(OFFSET), "first"))])
+    (attach,) = client.receiver("/queues/q", 2, source=[*[None] * 6, described])
+    assert attach.code == ATTACH
+
+
 def test_what_makes_no_sense_as_a_place_ends_the_session(broker: MemoryBroker) -> None:
     client = with_entries(broker)
     (end,) = reading(client, {OFFSET: "yesterday"})

@@ -108,7 +108,7 @@ class Attaching:
         self._client.check_read("queue", queue.name)
         queue.check_access(self._client)
         link.consumer = queue.add_credited_consumer(
-            f"ctag-{link.handle}", link, no_ack=link.is_settled, arguments=_arguments(fields, source)
+            f"ctag-{link.handle}", link, no_ack=link.is_settled, arguments=_arguments(fields, source, queue)
         )
         told = list(source.items) + [None] * (OUTCOMES + 1 - len(source.items))
         told[DEFAULT_OUTCOME] = composite(RELEASED, [])
@@ -227,12 +227,14 @@ def _check(fields: Fields) -> None:
             raise ProtocolError(NOT_IMPLEMENTED, f"Outcomes not supported: {', '.join(others)[:255]}")
 
 
-def _arguments(fields: Fields, source: Fields) -> Table:
+def _arguments(fields: Fields, source: Fields, queue: Queue) -> Table:
     """The arguments of the consumer that an attach asks for."""
     arguments: Table = {}
     priority = fields.map(13).get("rabbitmq:priority")
     if _is_number(priority):
         arguments["x-priority"] = int(priority)
+    if not queue.is_log:
+        return arguments  # filters mean nothing there
     for name, value in _filters(source):
         if name == OFFSET_FILTER and (isinstance(value, str) or _is_number(value)):
             arguments["x-stream-offset"] = to_field(value)

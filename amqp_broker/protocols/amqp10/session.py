@@ -190,7 +190,7 @@ class Session(SessionContext):
         handle = fields.needed(1)
         if handle > HANDLE_MAX:
             text = f"link handle value ({handle}) exceeds maximum link handle value ({HANDLE_MAX})"
-            raise ProtocolError(FRAMING_ERROR, text, Scope.CONNECTION)
+            raise ProtocolError(FRAMING_ERROR, text)
         if handle in self.incoming or handle in self.outgoing:
             raise ProtocolError(HANDLE_IN_USE, f"Input handle {handle} is already used by another link")
         self.connection.has_cost(ATTACH_EFFORT)
