@@ -326,6 +326,11 @@ def table(series: str) -> list[str]:
     return [line.strip() for which, line in lines if which in ("all", series)]
 
 
+def is_of_no_endpoint(line: str) -> bool:
+    """Whether a RabbitMQ has no such endpoint: it says so to everybody, those who may use nothing as well."""
+    return set(line.split(" | ")[1:]) in ({"404"}, {"405"})
+
+
 def refusals(line: str) -> tuple[str, list[list[str]]]:
     """The request of a line, and for each user who is refused where, and sees what: letters, nothing for a status."""
     request, *row = line.split(" | ")

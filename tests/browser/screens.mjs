@@ -509,6 +509,17 @@ describe("what can be done", () => {
     await other.context().close();
   });
 
+  it("who may not see something is told so, and goes on", async () => {
+    const body = JSON.stringify({ password: "mona", tags: "monitoring" });
+    await fetch(`${base}api/users/mona`, { method: "PUT", headers: { authorization: `Basic ${btoa("guest:guest")}` }, body });
+    const other = await logIn(browser, { user: "mona" });
+    await go(other, "#/queues/%2F/audit");
+    await other.getByText("Your user may not see or do this: User not authorised to access virtual host.").waitFor();
+    await go(other, "#/nodes");
+    await other.getByText("File descriptors").first().waitFor();
+    await other.context().close();
+  });
+
   it("the theme is switched and kept, and logging out ends the session", async () => {
     await page.getByTitle(/Now auto/).click();
     await page.getByTitle(/Now light/).click();
