@@ -1,10 +1,14 @@
-"""The picture of ``amqp-broker top``: lines of text, made of two looks at a broker. Holds no terminal."""
+"""The picture of ``amqp-broker top``: lines of text, or numbers for programs, made of two looks at a broker.
+
+Holds no terminal.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from amqp_broker.cli.tables import shortened, size_text
@@ -14,6 +18,8 @@ NUMBERS = (("READY", 11), ("UNACKED", 9), ("CONS", 6), ("IN/s", 9), ("OUT/s", 9)
 NUMBERS_WIDTH = sum(width for _, width in NUMBERS)
 NAME_WIDTH_MIN = 12
 LINES_MAX = 200  # no terminal shows more
+OF_STATUS = ("version", "cluster_name", "uptime_s", "alarms", "memory", "disk", "counts")
+OF_QUEUE = ("vhost", "name", "type", "messages_ready", "messages_unacknowledged", "consumers")
 RATES = (
     ("publish", "publish"),
     ("deliver", "deliver_get"),
@@ -57,6 +63,32 @@ def lines_of(now: Look, before: Look | None, columns: int, lines: int, *, has_co
     return picture[:lines]
 
 
+def figures_of(now: Look, before: Look) -> dict[str, Any]:
+    """The same as numbers: how the broker is, rates over all, and every queue with its own, the busiest first.
+
+    Args:
+        before: an earlier look, from which rates are.
+    """
+    rates = {key: _rate(now, before, now.stats[key], before.stats[key]) for _, key in RATES}
+    return {
+        "time": datetime.fromtimestamp(now.wall_s, UTC).isoformat(timespec="milliseconds"),
+        **{name: now.status[name] for name in OF_STATUS},
+        "rates": {name: _rounded(rate) for name, rate in rates.items()},
+        "queues": [
+            {
+                **{name: one.row[name] for name in OF_QUEUE},
+                "publish_rate": _rounded(one.in_per_s),
+                "deliver_get_rate": _rounded(one.out_per_s),
+            }
+            for one in _busiest_first(now, before)
+        ],
+    }
+
+
+def _rounded(rate: float | None) -> float | None:
+    return None if rate is None else round(rate, 1)
+
+
 def _styled(now: Look, before: Look | None, columns: int, bold: str, reverse: str) -> Iterator[tuple[str, str]]:
     status, counts = now.status, now.status["counts"]
     title = f"amqp-broker {status['version']}  {status['cluster_name']}  up {_duration(status['uptime_s'])}"
@@ -84,10 +116,7 @@ def _total(before: Look | None, key: str) -> int | None:
 def _table(now: Look, before: Look | None, columns: int, bold: str) -> Iterator[tuple[str, str]]:
     name_width = max(NAME_WIDTH_MIN, columns - NUMBERS_WIDTH)
     yield "QUEUE".ljust(name_width) + "".join(title.rjust(width) for title, width in NUMBERS), bold
-    earlier = {} if before is None else {(row["vhost"], row["name"]): row["message_stats"] for row in before.queues}
-    found = [_Queue.of(row, earlier.get((row["vhost"], row["name"])), now, before) for row in now.queues]
-    found.sort(key=lambda one: (-one.activity, -one.ready, one.name))
-    shown = found[:LINES_MAX]
+    shown = _busiest_first(now, before)[:LINES_MAX]
     names = shortened([one.name for one in shown], name_width - 1)
     for name, one in zip(names, shown, strict=True):
         counts = [f"{one.ready:,}", f"{one.unacknowledged:,}", str(one.consumers)]
@@ -98,8 +127,15 @@ def _table(now: Look, before: Look | None, columns: int, bold: str) -> Iterator[
         yield "no queues yet: clients declare them", ""
 
 
+def _busiest_first(now: Look, before: Look | None) -> list[_Queue]:
+    earlier = {} if before is None else {(row["vhost"], row["name"]): row["message_stats"] for row in before.queues}
+    found = [_Queue.of(row, earlier.get((row["vhost"], row["name"])), now, before) for row in now.queues]
+    return sorted(found, key=lambda one: (-one.activity, -one.ready, one.name))
+
+
 @dataclass(frozen=True)
 class _Queue:
+    row: Mapping[str, Any]
     name: str
     ready: int
     unacknowledged: int
@@ -118,6 +154,7 @@ class _Queue:
         mark = "! " if ready and not row["consumers"] and row["type"] != "stream" else ""
         name = f"{mark}{place}{row['name']}"
         return cls(
+            row,
             name if name.isprintable() else repr(name)[1:-1],
             ready,
             row["messages_unacknowledged"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import signal
@@ -65,3 +66,9 @@ def test_one_picture(broker: OurBroker) -> None:
     picture = broker.ctl("top", "--once")
     assert picture.startswith("amqp-broker ")
     assert "no queues yet" in picture
+
+
+def test_one_line_of_json_and_no_terminal(broker: OurBroker) -> None:
+    (line,) = broker.ctl("top", "--once", "--json").splitlines()
+    figures = json.loads(line)
+    assert (figures["queues"], figures["alarms"], figures["rates"]["publish"]) == ([], [], 0)

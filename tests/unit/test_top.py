@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from amqp_broker.cli.top_picture import Look, lines_of
+from amqp_broker.cli.top_picture import Look, figures_of, lines_of
 
 
 def queue(name: str, ready: int = 0, consumers: int = 1, published: int = 0, delivered: int = 0) -> dict[str, Any]:
@@ -64,6 +64,26 @@ def test_no_more_lines_than_there_is_room() -> None:
     picture = lines_of(look(1.0, *queues), None, 80, 24, has_colour=True)
     assert len(picture) == 24
     assert picture[0].startswith("\x1b[1mamqp-broker 1.2  orders  up 1 h 1 min")
+
+
+def test_programs_get_the_same_as_numbers_and_every_queue() -> None:
+    before = look(10.0, queue("busy"))
+    now = look(12.0, *[queue(f"q{n}") for n in range(300)], queue("busy", published=101, delivered=50), published=100)
+    figures = figures_of(now, before)
+    assert figures["rates"] == {"publish": 50, "deliver_get": 0, "ack": 0, "redeliver": 0, "drop_unroutable": 0}
+    assert len(figures["queues"]) == 301
+    assert figures["queues"][0] == {
+        "vhost": "/",
+        "name": "busy",
+        "type": "classic",
+        "messages_ready": 0,
+        "messages_unacknowledged": 0,
+        "consumers": 1,
+        "publish_rate": 50.5,
+        "deliver_get_rate": 25.0,
+    }
+    assert figures["memory"] == {"used_bytes": 50_000_000, "high_water_bytes": 10**10}
+    assert figures["time"] == "1970-01-01T00:00:00.000+00:00"
 
 
 def test_an_empty_broker_says_what_is_to_be_done() -> None:
