@@ -157,6 +157,21 @@ async def test_syncs_and_the_loop_are_measured() -> None:
         assert families["amqp_broker_journal_sync_seconds"][-3:] == [('{le="+Inf"}', 0), ("", 0), ("", 0)]
 
 
+@on_a_jumping_clock
+async def test_what_is_on_disk_only_is_told_of_all_and_of_each_queue() -> None:
+    async with managing() as managed:
+        declare(managed, "q", "r")
+        queue = managed.broker.virtual_hosts["/"].queues["q"]
+        queue.restore_paged([1, 2, 3], size_bytes=3000, band=0)
+        assert (await scraped(managed, "/metrics"))["amqp_broker_paged_bytes"] == [("", 3000)]
+        of_each = await scraped(managed, "/metrics/detailed?family=queue_metrics")
+        for name, number in (
+            ("ready_ram", 0), ("ram", 0), ("ram_bytes", 0), ("paged_out", 3), ("paged_out_bytes", 3000),
+        ):  # fmt: skip
+            samples = of_each[f"rabbitmq_detailed_queue_messages_{name}"]
+            assert samples == [('{vhost="/",queue="q"}', number), ('{vhost="/",queue="r"}', 0)]
+
+
 class Turns(trio.abc.Instrument):
     """How often whoever serves a client had its turn."""
 

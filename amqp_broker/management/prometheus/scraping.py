@@ -126,11 +126,14 @@ class Scrape:
                     yield piece
         lines += await self._of_streams(queues, has_objects)
         if self._groups is None:
+            paged_bytes = 0
             for queue in queues:
                 sums.add(queue.declared.queue_type, queue.counts)
+                paged_bytes += queue.on_disk()[1]
                 await self._slices.take_turn()
             consumers = sum(len(queue.consumers) for queue in queues)
             lines += self._totals(len(queues), consumers, len(connections), len(channels))
+            lines += self._of_memory_and_disk(paged_bytes)
             lines += self._of_protocols(users)
             lines += self._of_types(sums)
             lines += self._of_deaths(sums)
@@ -275,8 +278,13 @@ class Scrape:
             yield from written(self._family(name, "gauge", text), [("", value)])
         yield from self._of_drops()
         yield from self._of_the_loop_and_the_disk()
-        paged = Family("amqp_broker_ready_bytes", "gauge", "Memory that ready messages take, of the budget for them")
-        yield from written(paged, [("", self._call.broker.paging.used_bytes)])
+
+    def _of_memory_and_disk(self, paged_bytes: int) -> Iterator[str]:
+        """Where the ready messages are."""
+        ready = Family("amqp_broker_ready_bytes", "gauge", "Memory that ready messages take, of the budget for them")
+        yield from written(ready, [("", self._call.broker.paging.used_bytes)])
+        paged = Family("amqp_broker_paged_bytes", "gauge", "Bodies of ready messages that are on disk only")
+        yield from written(paged, [("", paged_bytes)])
 
     def _protocols(self) -> list[str]:
         """Those that have their numbers from the start: who may come."""
