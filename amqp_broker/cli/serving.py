@@ -87,6 +87,7 @@ def serve(given: Mapping[str, str | None]) -> None:
         return
     server, data_folder = BrokerServer(settings), DataFolder(Path(settings.data_dir))
     server.speak_http(Management(server).serve)
+    server.log_lines.attach()
     announcements.starting(server.settings, server.memory)
     failure: Exception | None = None
     try:

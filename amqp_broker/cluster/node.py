@@ -45,10 +45,12 @@ from amqp_broker.network.pump import OutputGate
 from amqp_broker.network.turns import Turns
 from amqp_broker.server.broker_server import BrokerServer
 from amqp_broker.server.control import Control, serve_control
+from amqp_broker.server.log_lines import LogLines
 from amqp_broker.server.memory_limit import available_memory
+from amqp_broker.server.operations import Operations
 from amqp_broker.server.other_nodes import OtherNode, measured
 from amqp_broker.server.reception import Reception, Serve
-from amqp_broker.server.resources import with_memory_limits
+from amqp_broker.server.resources import ResourceLimits, with_memory_limits
 from amqp_broker.server.sharding.arrivals import Entrance, settings_of_entrance
 from amqp_broker.server.sharding.shards import Shards
 from amqp_broker.server.sharding.sharing import Sharing
@@ -109,7 +111,8 @@ class ClusterNode:
         self._lease: Lease
         self._space: Space
         self._memory = available_memory()
-        self._limits = with_memory_limits(settings, self._memory)
+        self._limits = ResourceLimits(with_memory_limits(settings, self._memory), self._memory.size_bytes)
+        self._log_lines = LogLines()
         self._started_s = int(time.time())
         self._turns = Turns()
         self._reception = Reception(settings, self._turns, self._clients.serve, self._clients.count)
@@ -151,6 +154,7 @@ class ClusterNode:
                     nursery.start_soon(shard.follow)
                     nursery.start_soon(self._clients.watch_owner, self._known.shards[shard.number])
                 nursery.start_soon(self._turns.run)
+                self._log_lines.attach()
                 nursery.start_soon(serve_control, self._control(), self._folder)
                 async with trio.open_nursery() as accepting:
                     accepting.start_soon(self._reception.run, nursery)
@@ -162,6 +166,7 @@ class ClusterNode:
                 await self._lease.revoke()
                 nursery.cancel_scope.cancel()
         finally:
+            self._log_lines.detach()
             self._reception.stop_listening()
 
     async def _listen_for_links(self) -> list[trio.SocketListener]:
@@ -274,6 +279,7 @@ class ClusterNode:
             broker_for=self._broker_for,
             until_shared=self._until_shared,
             while_served=self._while_served,
+            operations=Operations(self._limits, self._reception, self._log_lines),
         )
 
     async def _join(self, link_port: int) -> None:
@@ -303,7 +309,7 @@ class ClusterNode:
     async def _register(self, link_port: int) -> None:
         """Say that this node is there, and what it uses of its machine."""
         configuration = self._configuration
-        uses = await trio.to_thread.run_sync(measured, self._limits, self._memory, self._folder)
+        uses = await trio.to_thread.run_sync(measured, self._settings, self._memory, self._limits, self._folder)
         uses |= {"sockets_used": self._clients.count()[0], "os_pid": os.getpid(), "processors": os.cpu_count() or 1}
         node = Node(
             self._node_id,
@@ -407,6 +413,7 @@ class ClusterNode:
         until_shared = sharing.until_shared if sharing is not None else None
         server = BrokerServer(self._settings, output_gate=gate, until_shared=until_shared)
         server.node_name, server.other_nodes = self._configuration.node_name, self._other_nodes
+        server.limits = self._limits
         if self._administration is not None:
             server.speak_http(self._administration(server, None))
         return server

@@ -17,7 +17,6 @@ from amqp_broker.server.broker_server import BrokerServer
 
 if TYPE_CHECKING:
     from amqp_broker.management.http.sessions import Sessions
-    from amqp_broker.management.log_lines import LogLines
     from amqp_broker.management.samples import Samples
     from amqp_broker.server.sharding.shards import Shards
 
@@ -42,7 +41,6 @@ class ManagedServer:
         self.last_request_s = -math.inf
         self._samples: Samples | None = None
         self._sessions: Sessions | None = None
-        self._log_lines: LogLines | None = None
         self._is_sampling = False
         self._asked = WakeUp()
 
@@ -80,16 +78,6 @@ class ManagedServer:
 
             self._sessions = Sessions(trio.current_time)
         return self._sessions
-
-    @property
-    def log_lines(self) -> LogLines:
-        """The last lines of the log, since an administrator connected for the first time."""
-        if self._log_lines is None:
-            from amqp_broker.management.log_lines import LogLines
-
-            self._log_lines = LogLines()
-            self.server.in_background(self._log_lines.keep)
-        return self._log_lines
 
     @property
     def node(self) -> str:

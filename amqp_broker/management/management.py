@@ -42,5 +42,5 @@ class Management(ManagedServer):
             from amqp_broker.management.http.service import HttpService
 
             self._service = HttpService(self)
-            self.log_lines  # noqa: B018 - kept from now on
+            self.server.log_lines.attach()
         await self._service.serve(stream, peer, protocol)

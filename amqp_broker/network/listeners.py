@@ -108,10 +108,27 @@ class Listener:
         is_open = self.socket.fileno() >= 0
         return is_open and self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) != 0
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether nobody is listened to."""
+        return self.socket.fileno() < 0
+
     def close(self) -> None:
         """Stop listening."""
-        if self.socket.fileno() >= 0:
+        if not self.is_closed:
             self.socket.close()
+
+    def reopened(self) -> Listener:
+        """Another one, bound to the same address; nobody can connect before ``listen``.
+
+        Raises:
+            CannotListen: the port is taken by now.
+        """
+        endpoint = self.endpoint
+        try:
+            return replace(_bind_one(endpoint.host, endpoint.address, endpoint.port), endpoint=endpoint)
+        except OSError as error:
+            raise CannotListen(f"cannot listen on {endpoint} again: {system_reason(error)}") from error
 
 
 async def bind(
@@ -160,23 +177,27 @@ def listen(listeners: Iterable[Listener]) -> None:
 
 
 async def accept_forever(listener: Listener, on_accepted: Callable[[socket.socket], None]) -> None:
-    """Hand on every client that connects; ends by cancellation.
+    """Hand on every client that connects; ends by cancellation, or when the listener is closed.
+
+    Whoever closes it tells trio first (``trio.lowlevel.notify_closing``).
 
     Args:
         listener: accepts clients.
         on_accepted: takes each client's socket and must not raise.
     """
     is_short = False
-    while True:
-        await trio.lowlevel.wait_readable(listener.socket)
+    while not listener.is_closed:
         try:
+            await trio.lowlevel.wait_readable(listener.socket)
             for _ in range(_ACCEPTED_AT_ONCE_MAX):
                 accepted, _ = listener.socket.accept()
                 is_short = False
                 on_accepted(accepted)
-        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError, trio.ClosedResourceError):
             continue
         except OSError as error:
+            if listener.socket.fileno() < 0:  # closed while a client was let in
+                return
             if error.errno in _LISTENER_IS_GONE:
                 raise
             if not is_short:

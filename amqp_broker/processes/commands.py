@@ -39,6 +39,7 @@ OF_ROOT: Final = (
 )
 OF_ALL: Final = ("connections.close", "connections.close-many", "drops.count", "broker.stats", "status")  # added up
 OVER_HTTP: Final = ("definitions.",)
+OF_ONE: Final = ("events.", "limits.", "listeners.", "log.")  # what a process does to itself, and tells of itself
 KNOWN_TO_ALL: Final = ("users", "virtual_hosts")  # counts that are not added
 
 Answer = dict[str, Any]
@@ -122,6 +123,8 @@ class ProcessCommands:
             return [self._sharing.directory.shard_of(name)]
         if command.startswith(OVER_HTTP):
             raise Refused("a broker of several processes exports and imports definitions over HTTP: /api/definitions")
+        if command.startswith(OF_ONE):
+            raise Refused(f"{command} is for a broker of one process: start it without --processes")
         if command in LISTS or command in OF_ALL or command == "broker.end":
             return list(range(self._count))
         raise Refused(f"{command} is for one process: name a virtual host, or do it over HTTP")

@@ -30,13 +30,15 @@ from amqp_broker.server.control import Control, serve_control
 from amqp_broker.server.driver import ServerDriver
 from amqp_broker.server.federation.supervisor import Federation
 from amqp_broker.server.journal_flusher import JournalFlusher
+from amqp_broker.server.log_lines import LogLines
 from amqp_broker.server.long_works import go_on_with_works
 from amqp_broker.server.memory_limit import available_memory
+from amqp_broker.server.operations import Operations
 from amqp_broker.server.page_reader import read_pages
 from amqp_broker.server.password_checks import PasswordChecks
 from amqp_broker.server.protocols import PROTOCOLS, ClientConnection, MakeConnection, amqp10_connection
 from amqp_broker.server.reception import Reception, Serve
-from amqp_broker.server.resources import watch_resources, with_memory_limits
+from amqp_broker.server.resources import ResourceLimits, watch_resources, with_memory_limits
 from amqp_broker.server.shovels.supervisor import COMPONENT as SHOVEL
 from amqp_broker.server.shovels.supervisor import Shovels
 from amqp_broker.server.stalled import shed_stalled
@@ -86,6 +88,8 @@ class BrokerServer:
         self.until_shared = until_shared or _shared_with_nobody
         self.chosen_settings = settings
         self.settings = with_memory_limits(settings, self.memory)
+        self.limits = ResourceLimits(self.settings, self.memory.size_bytes)
+        self.log_lines = LogLines()
         self.started_s = self.ending_since_s = time.monotonic()
         self._clock = clock or SystemClock()
         self._broker = broker
@@ -232,7 +236,8 @@ class BrokerServer:
                 nursery.start_soon(self._turns.run)
                 nursery.start_soon(self.shovels.run, self.broker)
                 nursery.start_soon(self.federation.run, self.broker)
-                nursery.start_soon(watch_resources, self.broker, self.settings, self._flusher, is_store_low)
+                watched = (self.broker, self.settings, self.limits, self._flusher, is_store_low)
+                nursery.start_soon(watch_resources, *watched)
                 driver.password_checks = PasswordChecks(self.broker, nursery)
                 stall_timeout_ms = self.settings.output_stall_timeout_ms
                 nursery.start_soon(shed_stalled, lambda: tuple(self._connections), stall_timeout_ms)
@@ -242,13 +247,16 @@ class BrokerServer:
                 if self.control_folder is not None:
                     if (self.control_folder / "enabled_plugins").exists():
                         self.plugins.start()
+                    self.log_lines.attach()
                     status, ending = partial(server_status, self), {"broker.end": self._end}
+                    operations = Operations(self.limits, self._reception, self.log_lines)
                     control = Control(
                         lambda: self.broker,
                         status,
                         ending,
                         lambda: self.plugins,
                         until_shared=lambda broker: self.until_shared(),
+                        operations=operations,
                     )
                     nursery.start_soon(serve_control, control, self.control_folder)
                 if self._journal is not None and self._flusher is not None:
@@ -263,6 +271,7 @@ class BrokerServer:
                 await self._say_farewell()
                 nursery.cancel_scope.cancel()
         finally:
+            self.log_lines.detach()
             self.ended.set()
             if self._journal is not None:
                 self.broker.durability.note_handed_out()

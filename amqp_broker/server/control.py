@@ -4,7 +4,8 @@ A Unix socket in the data folder, for the broker's own user only (mode 0600): wh
 well, so it asks for no password. A request is one line of JSON, ``{"command": "users.add", "arguments": {…}}``; so is
 the answer, ``{"result": …}`` or ``{"error": "…", "kind": "…"}``, sent when what was changed is durable. A list comes
 before that in as many lines as it takes, ``{"items": […]}``, and others have their turn between two of them; what takes
-long may say how far it is, ``{"progress": {…}}``.
+long may say how far it is, ``{"progress": {…}}``. Who follows the log or events gets such lists until it hangs up,
+empty ones as well, so that each side notices when the other has gone.
 
 The commands are in ``control_commands.py`` and ``control_operations.py``. Does not hold the other end; that is
 ``cli/control.py``.
@@ -17,8 +18,8 @@ import logging
 import socket
 import struct
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, aclosing
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -40,6 +41,7 @@ from amqp_broker.server.control_commands import COMMANDS as CHANGES
 from amqp_broker.server.control_commands import LISTS as THINGS
 from amqp_broker.server.control_commands import BadRequest, Command, Controlled
 from amqp_broker.server.federation import commands as federation_commands
+from amqp_broker.server.operations import Operations
 from amqp_broker.server.shovels import commands as shovel_commands
 from amqp_broker.server.status import ServerStatus
 
@@ -58,6 +60,7 @@ LISTS = {
 CHUNK_BYTES = 65_536
 LINE_BYTES_MAX = 64 * 1024 * 1024  # definitions come in one
 CLIENTS_MAX = 16
+FOLLOWERS_MAX = 6  # of these, who follow for as long as they like: some places must be left
 PATIENCE_S = 10.0  # with a client that sends nothing, or takes nothing
 
 Answer = dict[str, Any]
@@ -92,6 +95,8 @@ class Control:
     # changed at a broker
     while_served: Callable[[Broker], AbstractContextManager[trio.CancelScope]] = _served_to_the_end  # is cancelled when
     # the broker is not served here any more: what waits for it would wait forever
+    operations: Operations | None = None  # of the process; they need no broker
+    followers: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(FOLLOWERS_MAX))
 
 
 async def serve_control(control: Control, data_folder: Path) -> None:
@@ -160,12 +165,24 @@ async def _answer(control: Control, who: str, line: bytearray, stream: trio.Sock
         if name in control.node_commands:
             await _send(stream, {"result": await control.node_commands[name]()})
             return
+        if control.operations is not None and name in control.operations.commands:
+            await _send(stream, {"result": control.operations.commands[name](who, arguments)})
+            return
+        if control.operations is not None and name in control.operations.streams:
+            await _send_as_they_come(control, control.operations.streams[name](arguments), stream)
+            await _send(stream, {"result": None})
+            return
         broker = control.broker() if control.broker_for is None else control.broker_for(name, arguments)
         controlled = Controlled(broker, control.status, who, partial(_tell, stream), control.plugins)
         if name in LISTS:
             await _send_items(LISTS[name](controlled, arguments), stream)
         with control.while_served(broker) as served:
-            result = None if name in LISTS else await _command(name)(controlled, arguments)
+            if name == "events.follow":
+                from amqp_broker.server.event_feed import follow_events  # few ask for it
+
+                await _send_as_they_come(control, follow_events(broker), stream)
+            is_command = name not in LISTS and name != "events.follow"
+            result = await _command(name)(controlled, arguments) if is_command else None
             broker.handle(nothing_more)
             await until_durable(broker)
             await control.until_shared(broker)
@@ -213,6 +230,22 @@ def _command(name: str) -> Command:
 async def _send_items(items: Iterator[Mapping[str, Any]], stream: trio.SocketStream) -> None:
     while some := list(islice(items, SLICE_OBJECTS)):
         await _send(stream, {"items": some})
+
+
+async def _send_as_they_come(
+    control: Control, lists: AsyncGenerator[list[dict[str, Any]], None], stream: trio.SocketStream
+) -> None:
+    """Send one list after the other, until there are no more or the client has hung up."""
+    try:
+        control.followers.acquire_nowait()
+    except trio.WouldBlock:
+        raise AdministrationError(f"{FOLLOWERS_MAX} follow the log or events already: end one of them") from None
+    try:
+        async with aclosing(lists):
+            async for some in lists:
+                await _send(stream, {"items": some})
+    finally:
+        control.followers.release()
 
 
 async def _tell(stream: trio.SocketStream, progress: Mapping[str, Any]) -> None:

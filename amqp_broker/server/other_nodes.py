@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from amqp_broker.server.memory_limit import MemoryLimit
-from amqp_broker.server.resources import descriptor_status, disk_status, memory_status
+from amqp_broker.server.resources import ResourceLimits, descriptor_status, disk_status, memory_status
 from amqp_broker.settings import Settings
 
 
@@ -27,15 +27,17 @@ class OtherNode(NamedTuple):
     uses: Mapping[str, int]
 
 
-def measured(settings: Settings, memory: MemoryLimit, folder: Path) -> dict[str, int]:
+def measured(settings: Settings, memory: MemoryLimit, limits: ResourceLimits, folder: Path) -> dict[str, int]:
     """What this process uses of its machine, by RabbitMQ's names. May take some milliseconds.
 
     Args:
-        settings: with the limits in force.
+        settings: of the node.
         memory: how much there is.
+        limits: those in force.
         folder: of its data.
     """
-    used, disk, descriptors = memory_status(settings, memory), disk_status(folder, settings), descriptor_status()
+    used, disk = memory_status(settings, memory, limits), disk_status(folder, limits)
+    descriptors = descriptor_status()
     found = {
         "mem_used": used["used_bytes"],
         "mem_limit": used["high_water_bytes"],

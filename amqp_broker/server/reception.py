@@ -62,6 +62,8 @@ class Reception:
         self._tls: TlsContext | None = None
         self._tls_handshakes = trio.CapacityLimiter(settings.tls_handshakes_max)
         self._is_refusing = False
+        self._is_suspended = False
+        self._accept_at: Callable[[Listener], None] | None = None  # begins to accept there, while clients are served
         self._arriving = 0  # clients whose task has not begun yet
         self._welcoming = 0  # clients whose PROXY header or TLS handshake is awaited
 
@@ -75,7 +77,7 @@ class Reception:
     @property
     def endpoints(self) -> list[Endpoint]:
         """Where clients can connect."""
-        return [listener.endpoint for listener in self._listeners]
+        return [one.endpoint for one in self._listeners if not (self._is_suspended and _is_for_clients(one))]
 
     async def bind(self) -> None:
         """Take the addresses, so that nobody else can; clients cannot connect yet.
@@ -171,6 +173,31 @@ class Reception:
         for listener in self._listeners:
             listener.close()
 
+    def suspend(self) -> None:
+        """Close all addresses but those for administrators, until ``resume``; clients that are here stay."""
+        if self._is_suspended:
+            return
+        self._is_suspended = True
+        for listener in filter(_is_for_clients, self._listeners):
+            trio.lowlevel.notify_closing(listener.socket)
+            listener.close()
+
+    def resume(self) -> None:
+        """Let clients connect again where they could.
+
+        Raises:
+            CannotListen: another process took an address in the meantime; those before it are open again.
+        """
+        if not self._is_suspended:
+            return
+        for place, listener in enumerate(self._listeners):
+            if _is_for_clients(listener) and listener.is_closed:
+                again = self._listeners[place] = listener.reopened()
+                listen([again])
+                assert self._accept_at is not None, "who suspends, serves"
+                self._accept_at(again)
+        self._is_suspended = False
+
     def reload_certificates(self) -> None:
         """Read the certificates again, for connections to come; those that are open go on."""
         if self._tls is not None:
@@ -185,8 +212,14 @@ class Reception:
             serving: for their conversations, which go on when no more are accepted.
         """
         async with trio.open_nursery() as accepting:
-            for listener in self._listeners:
+
+            def accept_at(listener: Listener) -> None:
                 accepting.start_soon(accept_forever, listener, partial(self._accept, serving, listener))
+
+            self._accept_at = accept_at
+            for listener in self._listeners:
+                accept_at(listener)
+            await trio.sleep_forever()
 
     def _accept(self, serving: trio.Nursery, listener: Listener, accepted: socket.socket) -> None:
         if self._refuses_more():
@@ -274,6 +307,10 @@ class Reception:
             log_event(logging.ERROR, "refusing connections", reason=reason)
         self._is_refusing = refuses
         return refuses
+
+
+def _is_for_clients(listener: Listener) -> bool:
+    return listener.endpoint.protocol not in FOR_ADMINISTRATORS
 
 
 def _check_library() -> None:

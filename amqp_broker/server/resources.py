@@ -16,6 +16,7 @@ import trio
 from amqp_broker.broker.alarms import Resource
 from amqp_broker.broker.broker import Broker
 from amqp_broker.logs import log_event
+from amqp_broker.network.wake_up import WakeUp
 from amqp_broker.server.descriptors import descriptors_limit
 from amqp_broker.server.garbage import give_memory_back
 from amqp_broker.server.journal_flusher import JournalFlusher
@@ -51,18 +52,38 @@ class DescriptorStatus(TypedDict):
     limit: int | None
 
 
-async def watch_resources(
-    broker: Broker, settings: Settings, flusher: JournalFlusher | None, is_store_low: Callable[[], bool]
-) -> None:
-    """Look every ``resource_check_ms``, until cancelled.
+class ResourceLimits:
+    """The limits on memory and disk that are in force: those of the settings, until an operator changes them.
 
     Args:
+        settings: with limits in bytes (``with_memory_limits``).
+        memory_bytes: how much memory there is.
+    """
+
+    def __init__(self, settings: Settings, memory_bytes: int) -> None:
+        self.memory_high_water_bytes = settings.memory_high_water_bytes
+        self.disk_free_limit_bytes = settings.disk_free_limit_bytes
+        self.memory_bytes = memory_bytes
+        self.changed = WakeUp()  # set by who changes one
+
+
+async def watch_resources(
+    broker: Broker,
+    settings: Settings,
+    limits: ResourceLimits,
+    flusher: JournalFlusher | None,
+    is_store_low: Callable[[], bool],
+) -> None:
+    """Look every ``resource_check_ms``, and when a limit has changed, until cancelled.
+
+    Args:
+        limits: those in force.
         flusher: knows when the disk is full all the same, which free space alone does not tell (a quota, or too little
             space for what is to be written next); None for a broker that keeps nothing on disk.
         is_store_low: whether what keeps the journal in place of this disk runs out of space.
     """
-    memory_limit_bytes = settings.memory_high_water_bytes
     while True:
+        memory_limit_bytes = limits.memory_high_water_bytes
         used_bytes = resident_bytes()
         if used_bytes > memory_limit_bytes:  # what the C library keeps though nobody uses it must not count
             give_memory_back()
@@ -71,11 +92,12 @@ async def watch_resources(
             broker, Resource.MEMORY, used_bytes, limit_bytes=memory_limit_bytes, is_low=used_bytes > memory_limit_bytes
         )
         if flusher is not None:
-            limit_bytes = settings.disk_free_limit_bytes
+            limit_bytes = limits.disk_free_limit_bytes
             free_bytes = shutil.disk_usage(settings.data_dir).free
             is_low = free_bytes < limit_bytes or flusher.is_disk_full or is_store_low()
             _set(broker, Resource.DISK, free_bytes, limit_bytes=limit_bytes, is_low=is_low)
-        await trio.sleep(settings.resource_check_ms / 1000)
+        with trio.move_on_after(settings.resource_check_ms / 1000):
+            await limits.changed.wait()
 
 
 def with_memory_limits(settings: Settings, available: MemoryLimit) -> Settings:
@@ -105,20 +127,20 @@ def memory_limits_without_effect(settings: Settings, available: MemoryLimit) -> 
     return found
 
 
-def memory_status(settings: Settings, available: MemoryLimit) -> MemoryStatus:
+def memory_status(settings: Settings, available: MemoryLimit, limits: ResourceLimits) -> MemoryStatus:
     """What is used of the memory, and the limits in force."""
     return MemoryStatus(
         used_bytes=resident_bytes(),
         available_bytes=available.size_bytes,
         available_by=available.set_by,
-        high_water_bytes=settings.memory_high_water_bytes,
+        high_water_bytes=limits.memory_high_water_bytes,
         budget_bytes=settings.memory_budget_bytes,
     )
 
 
-def disk_status(data_folder: Path, settings: Settings) -> DiskStatus:
+def disk_status(data_folder: Path, limits: ResourceLimits) -> DiskStatus:
     """What is free on the data folder's disk, and the limit in force."""
-    return DiskStatus(free_bytes=shutil.disk_usage(data_folder).free, limit_bytes=settings.disk_free_limit_bytes)
+    return DiskStatus(free_bytes=shutil.disk_usage(data_folder).free, limit_bytes=limits.disk_free_limit_bytes)
 
 
 def descriptor_status() -> DescriptorStatus:

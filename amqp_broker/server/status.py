@@ -20,6 +20,7 @@ from amqp_broker.server.resources import (
     DescriptorStatus,
     DiskStatus,
     MemoryStatus,
+    ResourceLimits,
     descriptor_status,
     disk_status,
     memory_status,
@@ -35,6 +36,7 @@ class Server(Protocol):
     started_s: float
     settings: Settings
     memory: MemoryLimit
+    limits: ResourceLimits
 
     @property
     def broker(self) -> Broker:
@@ -109,8 +111,8 @@ def server_status(server: Server) -> ServerStatus:
         cluster_name=server.broker.cluster_name,
         data_folder=str(data_folder) if data_folder is not None else None,
         alarms=server.broker.alarms.raised,
-        memory=memory_status(server.settings, server.memory),
-        disk=disk_status(data_folder, server.settings) if data_folder is not None else None,
+        memory=memory_status(server.settings, server.memory, server.limits),
+        disk=disk_status(data_folder, server.limits) if data_folder is not None else None,
         descriptors=descriptor_status(),
         counts=None,
     )

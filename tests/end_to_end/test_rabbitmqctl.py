@@ -21,7 +21,6 @@ pytestmark = pytest.mark.slow
 
 ASKED = json.loads((Path(__file__).parents[1] / "support" / "rabbitmqctl_answers.json").read_text(encoding="utf-8"))
 NOT_RUNNING = 69
-DIFFERENT = {"rabbitmq-diagnostics observer_nope": "there is no observer that could have been meant"}
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +44,7 @@ def test_answers_are_those_of_rabbitmq(broker: OurBroker, capsys: pytest.Capture
         said = capsys.readouterr()
         ours = (comparable(said.out), comparable(said.err), code)
         theirs = (comparable(asked["out"]), comparable(asked["error"]), asked["code"])
-        if (ours == theirs) == (line in DIFFERENT):
+        if ours != theirs:
             differing.append((line, ours, theirs))
     assert not differing, "\n".join(map(str, differing))
 

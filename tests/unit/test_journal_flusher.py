@@ -28,7 +28,7 @@ from amqp_broker.server.disk_thread import DiskThread, Job
 from amqp_broker.server.driver import ServerDriver
 from amqp_broker.server.journal_flusher import SYNC_DELAY_S, WRITE_DELAY_S, JournalFlusher
 from amqp_broker.server.memory_limit import available_memory
-from amqp_broker.server.resources import watch_resources, with_memory_limits
+from amqp_broker.server.resources import ResourceLimits, watch_resources, with_memory_limits
 from amqp_broker.settings import Settings
 from tests.unit.in_trio import in_trio
 
@@ -282,7 +282,8 @@ async def test_a_full_disk_is_waited_out_and_the_alarm_stays_however_much_space_
         position = served.change(SEGMENT_BYTES)
         alarms, news = served.broker.alarms, trio.Event()
         alarms.listen(news.set)
-        nursery.start_soon(watch_resources, served.broker, settings, served.flusher, lambda: False)
+        limits = ResourceLimits(settings, 0)
+        nursery.start_soon(watch_resources, served.broker, settings, limits, served.flusher, lambda: False)
         await news.wait()
         assert alarms.are_raised
         news = trio.Event()

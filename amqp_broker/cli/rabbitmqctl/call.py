@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -84,6 +84,20 @@ class Call:
         answers = self._answers(command, missing, None, arguments)
         return [item for answer in answers for item in answer.get("items", ())]
 
+    def follow(self, command: str, **arguments: Any) -> Iterator[list[dict[str, Any]]]:
+        """What comes, for as long as the broker tells it; now and then a list is empty.
+
+        Raises:
+            Failed: it was refused, or no broker answers any more.
+        """
+        try:
+            for answer in control.exchange(self.data_folder, command, arguments):
+                yield answer.get("items", [])
+        except Refused as refused:
+            self._fail(refused, None, None)
+        except NotReached as error:
+            raise self._unreachable(error) from error
+
     def _answers(
         self, command: str, missing: Failed | None, present: Failed | None, arguments: dict[str, Any]
     ) -> list[dict[str, Any]]:
@@ -92,8 +106,7 @@ class Call:
         except Refused as refused:
             self._fail(refused, missing, present)
         except NotReached as error:
-            text = f"unable to perform an operation on node '{self.node}': {error}"
-            raise Failed(Code.UNAVAILABLE, f"Error: {text}", heading=False) from error
+            raise self._unreachable(error) from error
 
     @property
     def data_folder(self) -> str:
@@ -101,6 +114,10 @@ class Call:
         config = self.options.get("config")
         path = Path(config) if config is not None else None
         return options.configure(None, None, self.options.get("data-dir"), path, None, None).settings.data_dir
+
+    def _unreachable(self, error: NotReached) -> Failed:
+        text = f"unable to perform an operation on node '{self.node}': {error}"
+        return Failed(Code.UNAVAILABLE, f"Error: {text}", heading=False)
 
     def _fail(self, refused: Refused, missing: Failed | None, present: Failed | None) -> NoReturn:
         text = str(refused)

@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 import difflib
+import textwrap
 from collections.abc import Iterator
 
-from amqp_broker.cli.rabbitmqctl import checks, federation, lists, node, operations, users, virtual_hosts
+from amqp_broker.cli.rabbitmqctl import (
+    checks,
+    federation,
+    following,
+    limits,
+    lists,
+    node,
+    operations,
+    plugins,
+    queues,
+    refused,
+    streams,
+    users,
+    virtual_hosts,
+)
 from amqp_broker.cli.rabbitmqctl.commands import Commands
 
-CTL, DIAGNOSTICS = "rabbitmqctl", "rabbitmq-diagnostics"
+CTL, DIAGNOSTICS, QUEUES = "rabbitmqctl", "rabbitmq-diagnostics", "rabbitmq-queues"
+STREAMS, PLUGINS, UPGRADE = "rabbitmq-streams", "rabbitmq-plugins", "rabbitmq-upgrade"
 SHARED = ("await_startup", "cluster_status", "list_", "ping", "status", "version", "wait", "environment")
 
 _CTL: Commands = {
@@ -18,18 +34,27 @@ _CTL: Commands = {
     **operations.COMMANDS,
     **federation.COMMANDS,
     **node.COMMANDS,
+    **limits.COMMANDS,
+    **streams.COMMANDS,  # RabbitMQ's plugin brings some of them to rabbitmqctl
+    **refused.commands_of(refused.OF_CTL),
 }
 TOOLS: dict[str, Commands] = {
     CTL: _CTL,
     DIAGNOSTICS: {
         **{name: command for name, command in _CTL.items() if name.startswith(SHARED)},
         **checks.COMMANDS,
+        **following.COMMANDS,
+        **refused.commands_of(refused.OF_DIAGNOSTICS),
     },
+    QUEUES: queues.COMMANDS,
+    STREAMS: streams.COMMANDS,
+    PLUGINS: plugins.COMMANDS,
+    UPGRADE: {**limits.UPGRADE_COMMANDS, **checks.BEFORE_UPGRADES},
 }
 GENERAL = """\
 General options, before or after the command:
 
-  -n, --node NAME       the node's name in texts; which broker is asked is --data-dir's to say
+  -n, --node NAME       the node's name in texts; --data-dir says which broker
   -p, --vhost NAME      the virtual host (default: /)
   -q, --quiet           no banners
   -s, --silent          no banners and no line of column names
@@ -39,8 +64,19 @@ General options, before or after the command:
   --data-dir FOLDER     the broker's data (default: as amqp-broker serve has it)
   --config FILE         the broker's file of settings
 
-Exit codes: 0 done; 64 wrong use; 65 an argument that cannot be used; 67 no such user; 69 no broker, a failed check or a
-refused value; 70 there is one of that name already."""
+Exit codes: 0 done; 64 wrong use; 65 an argument that cannot be used; 67 no such
+user; 69 no broker, a failed check or a refused value; 70 there is one of that
+name already."""
+
+
+_EXAMPLES = {
+    CTL: "list_queues -p orders name messages consumers --formatter json",
+    DIAGNOSTICS: "-q check_port_listener 5672",
+    QUEUES: "quorum_status orders",
+    STREAMS: "add_super_stream orders --partitions 3",
+    PLUGINS: "is_enabled rabbitmq_management",
+    UPGRADE: "drain",
+}
 
 
 def usage(tool: str, name: str) -> str:
@@ -69,21 +105,31 @@ def overview(tool: str) -> str:
 
 
 def _overview(tool: str) -> Iterator[str]:
-    yield f"\n\x1b[1mUsage\x1b[0m\n\n{tool} [--node <node>] [--timeout <timeout>] [--quiet] <command> [<options>]"
+    yield f"\n\x1b[1mUsage\x1b[0m\n\n{tool} [--node <node>] [--timeout <timeout>] [--quiet]"
+    yield "    <command> [<options>]"
     yield f"\nFor example:\n\n  {_example(tool)}\n\nAvailable commands:"
     groups: dict[str, list[str]] = {}
     for name, command in TOOLS[tool].items():
         groups.setdefault(command.group, []).append(name)
     for group, names in groups.items():
         yield f"\n\x1b[1m{group}\x1b[0m:\n"
-        yield from (f"   {name:<38} {TOOLS[tool][name].summary}" for name in sorted(names))
+        yield from _listed(tool, group, sorted(names))
     yield f"\n{GENERAL}\n\nUse '{tool} help <command>' to learn more about a specific command"
 
 
+def _listed(tool: str, group: str, names: list[str]) -> Iterator[str]:
+    """The commands of a group: those that only say what to do instead need no line each."""
+    if group == refused.GROUP:
+        yield textwrap.fill(", ".join(names), 78, initial_indent="   ", subsequent_indent="   ")
+        return
+    width = max(map(len, names)) + 2
+    for name in names:
+        text = f"{name:<{width}}{TOOLS[tool][name].summary}"
+        yield textwrap.fill(text, 78, initial_indent="   ", subsequent_indent=" " * (width + 3))
+
+
 def _example(tool: str) -> str:
-    if tool == CTL:
-        return "rabbitmqctl list_queues -p orders name messages consumers --formatter json"
-    return "rabbitmq-diagnostics -q check_port_listener 5672"
+    return f"{tool} {_EXAMPLES[tool]}"
 
 
 def not_found(tool: str, name: str) -> str:

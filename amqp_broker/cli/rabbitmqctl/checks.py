@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import socket
+from functools import partial
 from typing import Any
 
 from amqp_broker.cli.rabbitmqctl.call import Call
 from amqp_broker.cli.rabbitmqctl.commands import Command, Commands
-from amqp_broker.cli.rabbitmqctl.node import MONITORING, alarm_texts, listener_line, listeners_of
+from amqp_broker.cli.rabbitmqctl.node import MONITORING, alarm_texts, do_nothing, listener_line, listeners_of
 from amqp_broker.cli.rabbitmqctl.outcome import Code, Failed, Report, Result, WrongUse
 
 CONNECT_TIMEOUT_S = 5.0
@@ -176,11 +177,11 @@ def erlang_version(call: Call) -> Result:
     return Report(["none: this broker is written in Python"])
 
 
-def log_location(call: Call) -> Result:
-    """Where the log goes."""
-    call.say(f"Log file location(s) on node {call.node} ...")
+def pass_without(call: Call, *, banner: str, text: str) -> Result:
+    """A check of something that there is none of here."""
+    call.say(banner.format(node=call.node))
     call.ask("status")
-    return Report(["<stderr>"])
+    return _passed(call, text.format(node=call.node))
 
 
 def _check(summary: str, run: Any, arguments: str = "", words: tuple[int, int] = (0, 0), **more: Any) -> Command:
@@ -189,6 +190,22 @@ def _check(summary: str, run: Any, arguments: str = "", words: tuple[int, int] =
 
 COMMANDS: Commands = {
     "alarms": _check("Lists the alarms that are raised", list_alarms),
+    "check_if_any_deprecated_features_are_used": _check(
+        "Passes: there are none",
+        partial(
+            pass_without,
+            banner="Checking if any deprecated features are used ...",
+            text="Cluster reported no deprecated features in use",
+        ),
+    ),
+    "check_if_cluster_has_classic_queue_mirroring_policy": _check(
+        "Passes: there are no mirrors",
+        partial(
+            pass_without,
+            banner="Checking if cluster has any classic queue mirroring policy ...",
+            text="Cluster reported no policies that enable classic queue mirroring",
+        ),
+    ),
     "check_alarms": _check("Fails when an alarm is raised", check_alarms),
     "check_if_node_is_mirror_sync_critical": _check("Passes: there are no mirrors", check_mirrors),
     "check_if_node_is_quorum_critical": _check("Passes: there is one node", check_quorum),
@@ -204,9 +221,13 @@ COMMANDS: Commands = {
     "is_booting": _check("Says whether the broker is starting", is_booting),
     "is_running": _check("Says whether the broker serves", is_running),
     "listeners": _check("Lists where the broker listens", list_listeners),
-    "log_location": _check("Says where the log goes", log_location),
     "memory_breakdown": _check(
         "Says how much memory is used", memory_breakdown, "[--unit <unit>]", options={"unit": True}
     ),
     "server_version": _check("Says which version it behaves like", server_version),
+}
+BEFORE_UPGRADES: Commands = {
+    "await_online_quorum_plus_one": _check("Passes: there is one node", check_quorum),
+    "await_online_synchronized_mirror": _check("Passes: there are no mirrors", check_mirrors),
+    "post_upgrade": _check("Has nothing to do", partial(do_nothing, banner="Executing post upgrade checks...")),
 }

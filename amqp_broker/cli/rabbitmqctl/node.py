@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,8 @@ from amqp_broker.cli.rabbitmqctl.call import Call
 from amqp_broker.cli.rabbitmqctl.commands import Command, Commands
 from amqp_broker.cli.rabbitmqctl.outcome import Code, Failed, Report, Result, Table, WrongUse
 
-NODES, MONITORING, CONFIGURATION = "Nodes", "Monitoring, observability and health checks", "Configuration"
+NODES, MONITORING = "Nodes", "Monitoring, observability and health checks"
+CONFIGURATION = "Configuration and Environment"
 LOOK_EVERY_S = 0.1
 STARTUP_TIMEOUT_S = 300.0
 PURPOSES = {
@@ -204,6 +204,13 @@ def list_feature_flags(call: Call) -> Result:
     return Table(("name", "state"), [{"name": name, "state": "enabled"} for name in FEATURE_FLAGS])
 
 
+def list_deprecated_features(call: Call) -> Result:
+    """None of RabbitMQ's is deprecated here."""
+    call.say("Listing deprecated features ...")
+    call.ask("status")
+    return Table(("name", "deprecation_phase"), [])
+
+
 def _await(call: Call, deadline_s: float) -> None:
     while True:
         try:
@@ -286,11 +293,6 @@ def _is_there(call: Call) -> bool:
     return True
 
 
-def refuse(call: Call, *, reason: str) -> Result:
-    """What there is no such thing for here."""
-    raise Failed(Code.UNAVAILABLE, reason)
-
-
 def do_nothing(call: Call, *, banner: str) -> Result:
     """What need not be done here."""
     call.say(banner.format(node=call.node))
@@ -298,25 +300,11 @@ def do_nothing(call: Call, *, banner: str) -> Result:
     return None
 
 
-def environment(call: Call) -> Result:
-    """The settings, for which there is a command of our own."""
-    raise Failed(Code.UNAVAILABLE, "settings are no Erlang terms here: amqp-broker config show prints them")
-
-
 def list_node_auth_attempt_stats(call: Call) -> Result:
     """Attempts to log in are counted over HTTP only."""
     call.say(f'Listing authentication\n attempts for node "{call.node}" ...')
     return Report([f"Node {call.node} reported no authentication attempt stats"])
 
-
-def _refused(group: str, summary: str, reason: str, arguments: str = "[...]") -> Command:
-    run: Callable[[Call], Result] = partial(refuse, reason=reason)
-    return Command(group, arguments, summary, run, (0, None))
-
-
-_RESTART = "set {0} in the broker's settings and start it again (amqp-broker config show)"
-_ERLANG = "there is no Erlang here to run it: see amqp-broker --help for what can be asked"
-_NO_APPLICATION = "broker and process are one here: stop ends both, and a start begins both"
 
 COMMANDS: Commands = {
     "await_online_nodes": Command("Cluster", "<count>", "Waits for the node to start", await_online_nodes, (1, 1)),
@@ -329,13 +317,14 @@ COMMANDS: Commands = {
         partial(do_nothing, banner="Enabling all feature flags ..."),
         (1, 1),
     ),
-    "environment": Command(CONFIGURATION, "", "Refused: see 'amqp-broker config show'", environment),
-    "eval": _refused("Operations", "Refused: there is no Erlang here", _ERLANG, "<expression>"),
     "force_gc": Command(
         "Operations",
         "",
         "Not needed",
         partial(do_nothing, banner="Will ask all processes on node {node} to schedule a full sweep GC"),
+    ),
+    "list_deprecated_features": Command(
+        "Feature flags", "[--used]", "Lists none: there are none", list_deprecated_features, options={"used": False}
     ),
     "list_feature_flags": Command("Feature flags", "", "Lists feature flags", list_feature_flags, (0, None)),
     "list_node_auth_attempt_stats": Command(
@@ -346,16 +335,13 @@ COMMANDS: Commands = {
         (0, 0),
         {"by-source": False},
     ),
+    "node_health_check": Command(
+        MONITORING,
+        "[--timeout <timeout>]",
+        "Has nothing to do, as with RabbitMQ: see rabbitmq-diagnostics check_running",
+        partial(do_nothing, banner="This command is DEPRECATED and is a no-op: use rabbitmq-diagnostics check_running"),
+    ),
     "ping": Command(MONITORING, "[--timeout <timeout>]", "Asks whether the broker answers", ping),
-    "reset": _refused(NODES, "Refused", "end the broker and remove its data folder instead", ""),
-    "rotate_logs": _refused(NODES, "Refused: the log goes to standard error", "the log goes to standard error", ""),
-    "set_disk_free_limit": _refused(
-        CONFIGURATION, "Refused: a setting", _RESTART.format("disk_free_limit_bytes"), "<disk_limit>"
-    ),
-    "set_log_level": _refused(CONFIGURATION, "Refused: a setting", _RESTART.format("log_level"), "<log_level>"),
-    "set_vm_memory_high_watermark": _refused(
-        CONFIGURATION, "Refused: a setting", _RESTART.format("memory_high_water_bytes"), "<fraction>"
-    ),
     "shutdown": Command(
         NODES,
         "[--wait] [--no-wait] [--timeout <timeout>]",
@@ -363,7 +349,6 @@ COMMANDS: Commands = {
         partial(stop, is_waiting=True),
         options={"wait": False, "no-wait": False},
     ),
-    "start_app": _refused(NODES, "Refused: broker and process are one", _NO_APPLICATION, ""),
     "status": Command(
         MONITORING, "[--unit <unit>] [--timeout <timeout>]", "Shows how the node is", status, options={"unit": True}
     ),
@@ -375,7 +360,6 @@ COMMANDS: Commands = {
         (0, 1),
         {"idempotent": False},
     ),
-    "stop_app": _refused(NODES, "Refused: broker and process are one", _NO_APPLICATION, ""),
     "version": Command("Help", "", "Shows the version of this tool", version),
     "wait": Command(
         NODES,

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 
 from amqp_broker.cli.rabbitmqctl.call import Call
-from amqp_broker.cli.rabbitmqctl.catalogue import TOOLS, help_on, not_found, overview, usage_text
+from amqp_broker.cli.rabbitmqctl.catalogue import CTL, TOOLS, help_on, not_found, overview, usage_text
 from amqp_broker.cli.rabbitmqctl.commands import Command
 from amqp_broker.cli.rabbitmqctl.formats import FORMATTERS, print_result
 from amqp_broker.cli.rabbitmqctl.outcome import Code, Failed, WrongUse
@@ -45,9 +45,11 @@ def run(tool: str, arguments: Sequence[str]) -> int:
     """Do what a command line says; returns the exit code.
 
     Args:
-        tool: ``rabbitmqctl`` or ``rabbitmq-diagnostics``.
+        tool: ``rabbitmqctl`` or ``rabbitmq-diagnostics``; the other tools follow ``rabbitmqctl`` as the first word.
         arguments: what followed it.
     """
+    if tool == CTL and arguments and arguments[0] in TOOLS:
+        tool, arguments = arguments[0], arguments[1:]
     name = next(_words(arguments, None), None)
     if name is None or name in ("help", "autocomplete"):
         return _help(tool, arguments, is_asked_for=name is not None or _wants_help(arguments))

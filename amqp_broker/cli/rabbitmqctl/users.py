@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import sys
 from typing import Any
 
@@ -97,6 +98,16 @@ def _limits_of(call: Call, name: str) -> dict[str, int]:
     if not found:
         raise _no_such_user(name)
     return {limit: found[0][field] for limit, field in LIMITS.items() if found[0][field] is not None}
+
+
+def hash_password(call: Call) -> Result:
+    """A hash that RabbitMQ knows, too."""
+    from amqp_broker.access.passwords import SHA256
+    from amqp_broker.access.passwords import hash_password as hashed
+
+    call.say("Will hash password")
+    value = hashed(_password(call, 0).encode("utf-8", "surrogateescape"), SHA256).value
+    return Report([base64.b64encode(value).decode()])
 
 
 def list_user_limits(call: Call) -> Result:
@@ -197,6 +208,16 @@ def set_permissions(call: Call) -> Result:
     return None
 
 
+def set_permissions_globally(call: Call) -> Result:
+    """What a user may do in every virtual host that there is."""
+    name, configure, write, read = call.words
+    call.say(f'Setting permissions for user "{name}" in all virtual hosts ...')
+    may: dict[str, Any] = {"configure": configure, "write": write, "read": read}
+    for row in call.ask_list("vhosts.list"):
+        call.ask("permissions.set", user=name, vhost=row["name"], missing=no_user(name, quote=""), **may)
+    return None
+
+
 def clear_permissions(call: Call) -> Result:
     """Nothing any more."""
     call.say(f'Clearing permissions for user "{call.words[0]}" in vhost "{call.virtual_host}" ...')
@@ -250,6 +271,9 @@ COMMANDS: Commands = {
     "clear_topic_permissions": Command(
         ACCESS, f"{_HOST} <username> [<exchange>]", "Allows every routing key again", clear_topic_permissions, (1, 2)
     ),
+    "hash_password": Command(
+        USERS, "<password>", "Shows a hash of a password, as definitions take it", hash_password, (0, 1)
+    ),
     "list_permissions": Command(
         ACCESS, f"{_HOST} [--no-table-headers]", "Lists permissions in a virtual host", list_permissions
     ),
@@ -265,6 +289,13 @@ COMMANDS: Commands = {
         "Lists the topic permissions of a user",
         list_user_topic_permissions,
         (1, 1),
+    ),
+    "set_permissions_globally": Command(
+        ACCESS,
+        "<username> <conf> <write> <read>",
+        "Says what a user may do in every virtual host that there is",
+        set_permissions_globally,
+        (4, 4),
     ),
     "set_permissions": Command(
         ACCESS, f"{_HOST} <username> <conf> <write> <read>", "Says what a user may do", set_permissions, (4, 4)

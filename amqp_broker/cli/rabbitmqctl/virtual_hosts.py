@@ -9,6 +9,7 @@ from typing import Any
 from amqp_broker.cli.rabbitmqctl.call import Call
 from amqp_broker.cli.rabbitmqctl.commands import Command, Commands
 from amqp_broker.cli.rabbitmqctl.lists import Columns, chosen_columns, shown
+from amqp_broker.cli.rabbitmqctl.node import do_nothing
 from amqp_broker.cli.rabbitmqctl.outcome import Code, Failed, Report, Result, Table, WrongUse
 from amqp_broker.cli.rabbitmqctl.values import compact, read_json
 
@@ -46,6 +47,24 @@ def add_vhost(call: Call) -> Result:
     except Failed as failed:
         if failed is not is_there:
             raise
+    return None
+
+
+def update_vhost_metadata(call: Call) -> Result:
+    """What is said of a virtual host; what is not named stays."""
+    name, given = call.words[0], call.options
+    call.say(f'Updating metadata of vhost "{name}" ...')
+    said: dict[str, Any] = {}
+    if "description" in given:
+        said["description"] = given["description"]
+    if "tags" in given:
+        said["tags"] = [tag.strip() for tag in given["tags"].split(",")]
+    if "default-queue-type" in given:
+        said["default_queue_type"] = given["default-queue-type"]
+    if not said:
+        raise WrongUse("not enough arguments.")
+    missing = Failed(Code.DATA, f"Virtual host '{name}' does not exist", heading=False)
+    call.ask("vhosts.describe", name=name, missing=missing, **said)
     return None
 
 
@@ -254,8 +273,22 @@ COMMANDS: Commands = {
         (0, None),
         columns=tuple(COLUMNS),
     ),
+    "reconcile_vhosts": Command(
+        HOSTS, "", "Has nothing to do", partial(do_nothing, banner="Will try to reconcile virtual hosts ...")
+    ),
+    "restart_vhost": Command(
+        HOSTS, _HOST, "Has nothing to do", partial(do_nothing, banner="Trying to restart vhost on node '{node}' ...")
+    ),
     "set_vhost_limits": Command(HOSTS, f"{_HOST} <definition>", "Limits a virtual host", set_vhost_limits, (1, 1)),
     "set_vhost_tags": Command(HOSTS, "<vhost> <tag> [...]", "Gives a virtual host tags", set_vhost_tags, (1, None)),
+    "update_vhost_metadata": Command(
+        HOSTS,
+        '<vhost> [--description <description>] [--tags "<tag1>,<tag2>"] [--default-queue-type <quorum|classic|stream>]',
+        "Says something else of a virtual host",
+        update_vhost_metadata,
+        (1, 1),
+        {"description": True, "tags": True, "default-queue-type": True},
+    ),
     "trace_off": Command(HOSTS, _HOST, "Ends the firehose", partial(trace, is_on=False)),
     "trace_on": Command(
         HOSTS, _HOST, "Copies all messages to amq.rabbitmq.trace, until the next start", partial(trace, is_on=True)

@@ -17,7 +17,7 @@ async def show_log(call: Call) -> Answer:
     least = logging.getLevelNamesMapping().get(query.get("level", "debug").upper(), logging.DEBUG)
     wanted = query.get("search", "").lower()
     rows: list[dict[str, object]] = []
-    for number, record in reversed(call.management.log_lines.lines):
+    for number, record in reversed(call.management.server.log_lines.lines):
         fields = {name: value for name, value in getattr(record, "fields", {}).items() if value is not None}
         text = f"{record.getMessage()} {fields}".lower()
         if record.levelno >= least and wanted in text:

@@ -1,0 +1,120 @@
+"""The commands of rabbitmq-streams, and those of rabbitmqctl that its plugin brings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amqp_broker.cli.rabbitmqctl.call import Call
+from amqp_broker.cli.rabbitmqctl.commands import Command, Commands
+from amqp_broker.cli.rabbitmqctl.lists import CONNECTIONS, chosen_columns, shown
+from amqp_broker.cli.rabbitmqctl.outcome import Code, Failed, Result, Table, WrongUse
+from amqp_broker.cli.rabbitmqctl.refused import OF_STREAMS, commands_of
+
+STREAMS = "Streams"
+PROTOCOL = "stream"
+PARTITIONS = "3"
+STATUS_COLUMNS = ("role", "node", "offset", "committed_offset", "first_offset", "readers", "segments")
+AGE_UNITS = ("Y", "M", "D", "h", "m", "s")
+
+
+def add_super_stream(call: Call) -> Result:
+    """An exchange with a stream for each partition."""
+    from amqp_broker.cli.streams import PARTITIONS_MAX, definitions_of
+
+    name, options = call.words[0], call.options
+    if "partitions" in options and ("binding-keys" in options or "routing-keys" in options):
+        raise WrongUse("Specify --partitions or --binding-keys, not both.")
+    written = options.get("binding-keys", options.get("routing-keys"))
+    if written is None:
+        count = options.get("partitions", PARTITIONS)
+        if not count.isdecimal():
+            raise WrongUse("The partition number must be greater than 0")
+        keys = list(map(str, range(int(count))))
+    else:
+        keys = [key.strip() for key in written.split(",")]
+    if not 0 < len(keys) <= PARTITIONS_MAX or len(set(keys)) < len(keys):
+        raise WrongUse(f"There can be 1 to {PARTITIONS_MAX} partitions, each with another key")
+    call.say(f"Adding a super stream {name} ...")
+    there = call.ask_list("exchanges.list", vhost=call.virtual_host)
+    if any(row["name"] == name for row in there):
+        raise Failed(Code.UNAVAILABLE, f"there is an exchange '{name}' already")
+    definitions = definitions_of(name, keys, _arguments(options))
+    call.ask("definitions.import", definitions=definitions, vhost=call.virtual_host)
+    return None
+
+
+def _arguments(options: Any) -> dict[str, Any]:
+    arguments: dict[str, Any] = {"x-queue-type": "stream"}
+    if "max-age" in options:
+        arguments["x-max-age"] = options["max-age"]
+    for option, argument in (
+        ("max-length-bytes", "x-max-length-bytes"),
+        ("stream-max-segment-size-bytes", "x-stream-max-segment-size-bytes"),
+    ):
+        if option in options:
+            if not options[option].isdecimal():
+                raise WrongUse(f"Invalid value for --{option}: a number of bytes")
+            arguments[argument] = int(options[option])
+    return arguments
+
+
+def delete_super_stream(call: Call) -> Result:
+    """The exchange, and the partitions with all that is in them."""
+    name = call.words[0]
+    call.say(f"Deleting super stream {name} on vhost {call.virtual_host} ...")
+    missing = Failed(Code.UNAVAILABLE, f"there is no super stream '{name}'")
+    call.ask("streams.delete-super-stream", vhost=call.virtual_host, name=name, missing=missing)
+    return None
+
+
+def list_stream_connections(call: Call) -> Result:
+    """The connections of the stream protocol."""
+    names = chosen_columns(call, CONNECTIONS, ("name", "user", "vhost", "state"))
+    call.say("Listing stream connections ...")
+    rows = [row for row in call.ask_list("connections.list") if row["protocol"].startswith(PROTOCOL)]
+    return shown(rows, names, CONNECTIONS)
+
+
+def stream_status(call: Call) -> Result:
+    """Where a stream is, and its entries."""
+    name = call.words[0]
+    call.say(f"Status of stream {name} on node {call.node} ...")
+    found = call.ask("queues.show", vhost=call.virtual_host, name=name, missing=Failed(Code.UNAVAILABLE, "not_found"))
+    if "end_offset" not in found:
+        raise Failed(Code.UNAVAILABLE, f"{found['type']}_queue_not_supported")
+    last = found["end_offset"] - 1
+    values = ("leader", found["node"], last, last, found["first_offset"], found["consumers"], None)
+    return Table(STATUS_COLUMNS, [dict(zip(STATUS_COLUMNS, values, strict=True))])
+
+
+_HOST = "[--vhost <vhost>]"
+
+COMMANDS: Commands = {
+    "add_super_stream": Command(
+        STREAMS,
+        f"<name> {_HOST} [--partitions <partitions>] [--binding-keys <keys>] [--max-age <age>] "
+        "[--max-length-bytes <bytes>]",
+        "Adds an exchange with a stream for each partition",
+        add_super_stream,
+        (1, 1),
+        {
+            **dict.fromkeys(("partitions", "binding-keys", "routing-keys", "max-age", "max-length-bytes"), True),
+            **dict.fromkeys(("stream-max-segment-size-bytes", "leader-locator", "initial-cluster-size"), True),
+        },
+    ),
+    "delete_super_stream": Command(
+        STREAMS, f"<name> {_HOST}", "Deletes it with all that is in it", delete_super_stream, (1, 1)
+    ),
+    "list_stream_connections": Command(
+        STREAMS,
+        "[<column> ...]",
+        "Lists the connections of the stream protocol",
+        list_stream_connections,
+        (0, None),
+        columns=tuple(CONNECTIONS),
+    ),
+    "stream_status": Command(
+        STREAMS, f"{_HOST} <stream>", "Shows where a stream is", stream_status, (1, 1), {"tracking": False}
+    ),
+    **commands_of(OF_STREAMS),
+}
