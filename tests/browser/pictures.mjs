@@ -20,6 +20,8 @@ await new Promise((resolve) => setTimeout(resolve, Number(process.env.WARM_UP_MS
 for (const [name, address, heading, how] of PICTURES) {
   const page = await logIn(browser, how);
   await go(page, address, heading);
+  await page.evaluate(() => (document.documentElement.style.scrollbarGutter = "auto")); // no scrollbar is drawn
+  await page.mouse.move(640, 2);
   await page.waitForTimeout(1500);
   await page.screenshot({ path: join(folder, `${name}.png`) });
   await page.context().close();

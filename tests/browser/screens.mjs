@@ -77,6 +77,20 @@ describe("what can be done", () => {
     await page.getByRole("heading", { level: 1, name: "failed" }).waitFor();
   });
 
+  it("curves show ten minutes, an hour or a day, as the address says, and what they were where somebody points", async () => {
+    await go(page, "#/", "Overview");
+    await button("1 day").click();
+    await page.waitForFunction(() => location.hash.includes("last=day"));
+    await page.getByText("24 h ago").first().waitFor();
+    await go(page, "#/queues/%2F/invoices?last=hour", "invoices");
+    await page.getByText("1 h ago").first().waitFor();
+    assert.equal(await button("1 hour").getAttribute("aria-pressed"), "true");
+    await button("10 min").click();
+    await page.waitForFunction(() => !location.hash.includes("last="));
+    await page.locator(".chart svg").first().hover();
+    await page.locator(".chart-times b").waitFor();
+  });
+
   it("what carries nothing is wrong, too, and says why", async () => {
     await go(page, "#/", "Overview");
     await page.locator(".problems a", { hasText: "old-broker" }).getByText(/cannot be reached/).waitFor();

@@ -67,7 +67,7 @@ export function Log() {
   const { data, error } = useLive(withQuery("/api/x/log", { level: query.level, search: query.name }));
   return (
     <>
-      <Heading title="Log" sub="The last lines, since somebody first opened this page; the broker writes all of them to its standard error." />
+      <Heading title="Log" sub="The last 1,000 lines; the broker writes all of them to its standard error." />
       <div class="filters">
         <Search value={query.name} onValue={(name) => setQuery({ name })} label="Find in the lines" />
         <Choice label="Level" value={query.level} options={[["", "all that is logged"], ["info", "info and worse"], ["warning", "warnings and worse"], ["error", "errors"]]} onValue={(level) => setQuery({ level })} />

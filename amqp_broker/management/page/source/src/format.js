@@ -35,6 +35,13 @@ export function duration(ms) {
   return `${Math.floor(seconds / 86_400)} days`;
 }
 
+/** A moment of a chart, by how long it is gone. */
+export function ago(seconds) {
+  if (seconds < 60) return `${Math.round(seconds)} s ago`;
+  const [size, unit] = seconds < 3600 ? [60, "min"] : [3600, "h"];
+  return `${Number((seconds / size).toFixed(1))} ${unit} ago`;
+}
+
 export const time = (ms) => new Date(ms).toLocaleTimeString("en-GB");
 export const moment = (ms) => `${new Date(ms).toLocaleDateString("en-CA")} ${time(ms)}`;
 /** How samples of a counter grew, each second; before anybody looked nothing is known. The newest come first.
@@ -51,20 +58,6 @@ export function growth(details) {
 /** How a level was. */
 export function levels(details) {
   return [...(details?.samples ?? [])].reverse().map((one) => one.sample);
-}
-
-// --- how much of the past is drawn: as long as little is known, the little is drawn large
-
-export const PAST_S = 600;
-const STEP_S = 10;
-const SPANS_MIN = [2, 5, 10];
-export const PAST_QUERY = `lengths_age=${PAST_S}&lengths_incr=${STEP_S}&msg_rates_age=${PAST_S}&msg_rates_incr=${STEP_S}`;
-
-/** The minutes that are drawn of what is known, and what takes the last values of that. */
-export function spanOf(details) {
-  const known = (details?.samples?.length ?? 1) - 1;
-  const minutes = SPANS_MIN.find((span) => (span * 60) / STEP_S >= known) ?? SPANS_MIN.at(-1);
-  return { words: `last ${minutes} minutes`, last: (values) => values.slice((-minutes * 60) / STEP_S - 1) };
 }
 
 export const plural = (number, one, many = one + "s") => `${count(number)} ${number === 1 ? one : many}`;

@@ -2,7 +2,7 @@
 import { useState } from "preact/hooks";
 import { ask, isMonitor, path, usePolled, withQuery } from "./api.js";
 import { bytes, count, duration, moment, plural } from "./format.js";
-import { attempt, Check, Choice, Dialog, Empty, Failed, Field, formOf, FormDialog, later, Name, Pairs, readTable, say, Search, Sign, Tag, valueOf } from "./parts.jsx";
+import { attempt, Check, Choice, Dialog, Empty, Failed, Field, FormDialog, formOf, later, Name, Pairs, readTable, say, Search, Sign, Switch, Tag, valueOf } from "./parts.jsx";
 import { setQuery, to, toQuery, useRoute } from "./route.js";
 
 // --- a payload
@@ -51,9 +51,7 @@ export function Payload({ message }) {
   return (
     <div>
       <div class="filters">
-        <div class="switch" role="group" aria-label="form of the body">
-          {["JSON", "Text", "Hex"].filter((one) => one !== "JSON" || json).map((one) => <button type="button" aria-pressed={one === chosen} onClick={() => setForm(one)}>{one}</button>)}
-        </div>
+        <Switch label="form of the body" value={chosen} onValue={setForm} options={["JSON", "Text", "Hex"].filter((one) => one !== "JSON" || json).map((one) => [one, one])} />
         <span class="quiet">{bytes(message.payload_bytes)}{message.is_payload_cut ? `, the first ${bytes(data.length)} are shown` : ""}</span>
         {data.length > 0 && <button class="small" onClick={save}>Download</button>}
       </div>

@@ -1,7 +1,8 @@
 // The first screen: what is wrong now, then the numbers.
-import { isMonitor, useLive, usePolled } from "./api.js";
-import { bytes, count, duration, growth, levels, PAST_QUERY, plural, rate, spanOf } from "./format.js";
-import { Chart, Empty, Failed, Figure, Heading, Name, Pairs, Panel, Sign } from "./parts.jsx";
+import { isMonitor, useLive } from "./api.js";
+import { bytes, count, duration, growth, levels, plural, rate } from "./format.js";
+import { Empty, Failed, Figure, Heading, Name, Pairs, Panel, Sign } from "./parts.jsx";
+import { Past } from "./past.jsx";
 import { to, toQuery } from "./route.js";
 
 const COLUMNS = "message_stats,churn_rates,queue_totals,object_totals,cluster_name,node,listeners,amqp_broker_version,rabbitmq_version";
@@ -67,25 +68,14 @@ function Problems() {
   );
 }
 
-function Charts() {
-  const names = ["publish", "deliver_get", "ack"].map((name) => `message_stats.${name}_details`);
-  const lengths = ["messages_ready", "messages_unacknowledged"].map((name) => `queue_totals.${name}_details`);
-  const { data } = usePolled(`/api/overview?columns=${[...names, ...lengths].join(",")}&${PAST_QUERY}`, 5000);
-  const stats = data?.message_stats ?? {};
-  const totals = data?.queue_totals ?? {};
-  const { words, last } = spanOf(totals.messages_ready_details);
-  const span = <span class="quiet">{words}</span>;
-  return (
-    <div class="two">
-      <Panel title="Rates" actions={span}>
-        <Chart unit="/s" series={[{ name: "published", values: last(growth(stats.publish_details)), tone: "tone-1" }, { name: "delivered", values: last(growth(stats.deliver_get_details)), tone: "tone-2" }, { name: "acknowledged", values: last(growth(stats.ack_details)), tone: "tone-3" }]} />
-      </Panel>
-      <Panel title="In queues" actions={span}>
-        <Chart unit="" series={[{ name: "ready", values: last(levels(totals.messages_ready_details)), tone: "tone-1" }, { name: "unacknowledged", values: last(levels(totals.messages_unacknowledged_details)), tone: "tone-2" }]} />
-      </Panel>
-    </div>
-  );
-}
+const PAST = ["publish", "deliver_get", "ack"].map((name) => `message_stats.${name}_details`).concat(["messages_ready", "messages_unacknowledged"].map((name) => `queue_totals.${name}_details`));
+
+const Charts = () => (
+  <Past target={`/api/overview?columns=${PAST.join(",")}`} spans={["", "hour", "day"]} panelsOf={({ message_stats: stats, queue_totals: totals }) => [
+    { title: "Rates", unit: "/s", lines: [["published", growth(stats?.publish_details)], ["delivered", growth(stats?.deliver_get_details)], ["acknowledged", growth(stats?.ack_details)]] },
+    { title: "In queues", unit: "", lines: [["ready", levels(totals?.messages_ready_details)], ["unacknowledged", levels(totals?.messages_unacknowledged_details)]] },
+  ]} />
+);
 
 const DETAILS = [["confirm", "Confirmed"], ["deliver", "Delivered, to be acknowledged"], ["deliver_no_ack", "Delivered without"], ["get", "Got one by one"], ["redeliver", "Redelivered"], ["reject", "Rejected"], ["return_unroutable", "Returned, unroutable"], ["drop_unroutable", "Dropped, unroutable"]];
 

@@ -1,7 +1,7 @@
 // What every screen is made of: signs, tables, fields, dialogs, notes. Text of others is only ever shown as text.
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { ask, me, withQuery, useLive, usePolled } from "./api.js";
-import { count } from "./format.js";
+import { ago, count } from "./format.js";
 import { setQuery, useRoute } from "./route.js";
 
 const SHAPES = {
@@ -82,8 +82,18 @@ export function Spark({ values, label }) {
   );
 }
 
-/** Rates over time: lines over one axis. `series`: [{name, values, tone}], the oldest value first. */
-export function Chart({ series, unit }) {
+/** One of a few ways to see the same: `options` are [value, label]. */
+export const Switch = ({ label, value, options, onValue }) => (
+  <div class="switch" role="group" aria-label={label}>
+    {options.map(([one, words]) => <button type="button" aria-pressed={one === value} onClick={() => onValue(one)}>{words}</button>)}
+  </div>
+);
+
+/** Lines over one axis, which is so many seconds long and ends now. `series`: [{name, values, tone}], the oldest value first.
+ *
+ * What a line was at a moment is told where somebody points. */
+export function Chart({ series, unit, seconds }) {
+  const [pointed, setPointed] = useState(null);
   const width = 600;
   const height = 150;
   const longest = Math.max(...series.map((one) => one.values.length), 2);
@@ -91,17 +101,27 @@ export function Chart({ series, unit }) {
   const pointsOf = (values) => values.map((value, n) => (value === null ? null : `${x(n).toFixed(1)},${y(value).toFixed(1)}`)).filter(Boolean).join(" ");
   const x = (n) => 2 + (n / (longest - 1)) * (width - 4);
   const y = (value) => 8 + (1 - value / highest) * (height - 14);
+  const at = pointed === null ? longest - 1 : Math.min(pointed, longest - 1);
+  const valueOf = (one) => (one.values[at] === null ? "–" : `${count(Math.round(one.values[at] ?? 0))}${unit}`);
+  const isBlank = !series.some((one) => one.values.filter((value) => value !== null).length > 1);
+  const follow = (event) => {
+    const box = event.currentTarget.getBoundingClientRect();
+    setPointed(Math.max(0, Math.round(((event.clientX - box.left) / box.width) * (longest - 1))));
+  };
   return (
     <figure class="chart">
-      <svg viewBox={`0 0 ${width} ${height}`} preserveAspectRatio="none" role="img" aria-label={series.map((one) => `${one.name} ${count(Math.round(one.values.at(-1) ?? 0))} ${unit}`).join(", ")}>
+      <svg viewBox={`0 0 ${width} ${height}`} preserveAspectRatio="none" role="img" aria-label={series.map((one) => `${one.name} ${count(Math.round(one.values.at(-1) ?? 0))} ${unit}`).join(", ")} onPointerMove={follow} onPointerLeave={() => setPointed(null)}>
         {[0, 0.5, 1].map((part) => <line class="grid" x1="0" x2={width} y1={y(part * highest)} y2={y(part * highest)} />)}
         {series.map((one) => (
           <polyline class={`line ${one.tone}`} points={pointsOf(one.values)} />
         ))}
+        {pointed !== null && <line class="pointed" x1={x(at)} x2={x(at)} y1="0" y2={height} />}
       </svg>
       <span class="chart-max">{count(highest)}{unit}</span>
+      {isBlank && <p class="chart-blank"><span>Too little is known of this time yet.</span></p>}
+      <div class="chart-times"><span>{ago(seconds)}</span>{pointed !== null && at < longest - 1 && <b>{ago((1 - at / (longest - 1)) * seconds)}</b>}<span>now</span></div>
       <figcaption>
-        {series.map((one) => <span class={`key ${one.tone}`}><i />{one.name} <b>{count(Math.round(one.values.at(-1) ?? 0))}{unit}</b></span>)}
+        {series.map((one) => <span class={`key ${one.tone}`}><i />{one.name} <b>{valueOf(one)}</b></span>)}
       </figcaption>
     </figure>
   );

@@ -1,8 +1,9 @@
 // One queue: how it is, what is in it, who reads it, what leads to it, and what can be done with it.
 import { useState } from "preact/hooks";
 import { ask, path, useLive, usePolled } from "./api.js";
-import { bytes, count, growth, levels, PAST_QUERY, plural, rate, spanOf } from "./format.js";
-import { Arguments, attempt, Chart, Choice, Dialog, Empty, Failed, Field, Figure, FormDialog, Heading, later, Name, Pairs, Panel, readTable, say, Sign, Table, Tabs, Tag } from "./parts.jsx";
+import { bytes, count, growth, levels, plural, rate } from "./format.js";
+import { Arguments, attempt, Choice, Dialog, Empty, Failed, Field, Figure, FormDialog, Heading, later, Name, Pairs, Panel, readTable, say, Sign, Table, Tabs, Tag } from "./parts.jsx";
+import { Past } from "./past.jsx";
 import { Message, MessagesOf, Publish, Replay } from "./messages.jsx";
 import { go, setQuery, to, toQuery, useRoute } from "./route.js";
 import { Features, stateOf } from "./queues.jsx";
@@ -19,13 +20,11 @@ export const consumerColumns = [
   { label: "Arguments", show: (one) => <Arguments table={one.arguments} empty="" /> },
 ];
 
+const PAST = "message_stats.publish_details,message_stats.deliver_get_details,message_stats.ack_details,messages_ready_details,messages_unacknowledged_details";
+
 function Overview({ data, vhost, name }) {
-  const { data: history } = usePolled(`${path("queues", vhost, name)}?columns=message_stats.publish_details,message_stats.deliver_get_details,message_stats.ack_details,messages_ready_details,messages_unacknowledged_details&${PAST_QUERY}`);
   const stats = data.message_stats;
   const isStream = data.type === "stream";
-  const past = history?.message_stats ?? {};
-  const { words, last } = spanOf(history?.messages_ready_details);
-  const span = <span class="quiet">{words}</span>;
   return (
     <>
       <dl class="figures">
@@ -36,10 +35,10 @@ function Overview({ data, vhost, name }) {
         <Figure label="Out" value={rate(stats.deliver_get_details.rate)} unit="/s" />
         <Figure label="Consumers" value={count(data.consumers)} />
       </dl>
-      <div class="two">
-        <Panel title="Rates" actions={span}><Chart unit="/s" series={[{ name: "in", values: last(growth(past.publish_details)), tone: "tone-1" }, { name: "out", values: last(growth(past.deliver_get_details)), tone: "tone-2" }, { name: "acknowledged", values: last(growth(past.ack_details)), tone: "tone-3" }]} /></Panel>
-        <Panel title={isStream ? "Entries" : "Messages"} actions={span}><Chart unit="" series={[{ name: isStream ? "entries" : "ready", values: last(levels(history?.messages_ready_details)), tone: "tone-1" }, { name: "unacknowledged", values: last(levels(history?.messages_unacknowledged_details)), tone: "tone-2" }]} /></Panel>
-      </div>
+      <Past target={`${path("queues", vhost, name)}?columns=${PAST}`} spans={["", "hour"]} panelsOf={({ message_stats: past, messages_ready_details: ready, messages_unacknowledged_details: unacknowledged }) => [
+        { title: "Rates", unit: "/s", lines: [["in", growth(past?.publish_details)], ["out", growth(past?.deliver_get_details)], ["acknowledged", growth(past?.ack_details)]] },
+        { title: isStream ? "Entries" : "Messages", unit: "", lines: [[isStream ? "entries" : "ready", levels(ready)], ["unacknowledged", levels(unacknowledged)]] },
+      ]} />
       <Panel title="What it is">
         <Pairs pairs={[
           ["Type", data.type], ["Durable", data.durable ? "yes" : "no, it goes with the broker"], ["Auto-delete", data.auto_delete ? "yes" : "no"], ["Exclusive", data.exclusive ? "yes" : "no"],
