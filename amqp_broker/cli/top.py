@@ -50,7 +50,7 @@ def top(
     amqp-broker top
     amqp-broker top --interval 5
     amqp-broker top --once
-    amqp-broker top --once --json | jq '.queues[] | select(.consumers == 0) | .name'
+    amqp-broker top --once --json | jq '.queues[] | select(.consumers == 0).name'
     amqp-broker top --json --interval 10 >> figures.jsonl
     """
 
