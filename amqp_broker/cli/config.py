@@ -9,6 +9,7 @@ import typer
 
 from amqp_broker.cli import options
 from amqp_broker.cli.configuration import Configuration, environment_name
+from amqp_broker.cli.exit_codes import EPILOG
 from amqp_broker.settings import DESCRIPTIONS, Description
 
 _WIDTH = 100
@@ -26,7 +27,7 @@ def _group() -> None:
     """The settings, what they mean, and where their values come from."""
 
 
-@application.command("show")
+@application.command("show", epilog=EPILOG)
 def show(
     host: options.Host = None,
     port: options.Port = None,
@@ -53,6 +54,10 @@ def show(
     """Print every setting as 'serve' would take it, given the same options.
 
     What is printed is a TOML file: save it, change it, and hand it to 'serve --config'.
+
+    \b
+    amqp-broker config show > broker.toml
+    amqp-broker config show --config broker.toml --port 5673
     """
     configuration = options.configure(
         host,

@@ -17,7 +17,7 @@ import typer
 
 from amqp_broker.cli import options
 from amqp_broker.cli.control import counted
-from amqp_broker.cli.exit_codes import ExitCode
+from amqp_broker.cli.exit_codes import EPILOG, ExitCode
 from amqp_broker.explanations import system_reason
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ application = typer.Typer(
 )
 
 
-@application.command("check")
+@application.command("check", epilog=EPILOG)
 def check(
     given: DataFolderPath = None,
     data_dir: options.DataDir = None,
@@ -84,7 +84,7 @@ def check(
         options.fail(ExitCode.NOT_SUPPORTED, problem)
 
 
-@application.command("dump")
+@application.command("dump", epilog=EPILOG)
 def dump(
     given: DataFolderPath = None,
     data_dir: options.DataDir = None,
@@ -95,6 +95,10 @@ def dump(
     """Print the journal readably, a line for each record. Changes nothing, and a broker may run.
 
     With --json each line is an object.
+
+    \b
+    amqp-broker journal dump | grep orders
+    amqp-broker journal dump --data-dir /var/lib/amqp-broker --json
     """
     from amqp_broker.journal.check import Inspection
     from amqp_broker.journal.dump import dump as dump_journal
@@ -109,7 +113,7 @@ def dump(
                 print(line)
 
 
-@application.command("repair")
+@application.command("repair", epilog=EPILOG)
 def repair(
     given: DataFolderPath = None,
     data_dir: options.DataDir = None,
@@ -120,6 +124,10 @@ def repair(
     """Keep every valid record of a damaged journal, put the damaged files aside, and say what is lost.
 
     No broker may run with this data folder, but for --dry-run, which changes nothing.
+
+    \b
+    amqp-broker journal repair --dry-run
+    amqp-broker journal repair --data-dir /var/lib/amqp-broker
     """
     from amqp_broker.journal.real_files import RealFiles
     from amqp_broker.journal.repair import repair as repair_journal
