@@ -81,11 +81,15 @@ class Served:
         del self.broker.awaiting_write[news.set]
 
     async def kept(self, position: int) -> None:
-        """Wait until a position is kept, as a channel does."""
+        """Wait until a position is kept, as a channel does: it lets the flusher look once, and then hears of it. Who
+        lets it look again whenever it is told that a full disk has taken nothing keeps the clock from moving on."""
+        lets_look = True
         while not self.broker.durability.is_kept(position):
-            told = trio.Event()  # a new one each time: who never waits keeps the clock from moving on
+            told = trio.Event()
             self.broker.awaiting_commit[told.set] = None
-            self.broker.handle(nothing_more)
+            if lets_look:
+                self.broker.handle(nothing_more)
+                lets_look = False
             await told.wait()
             del self.broker.awaiting_commit[told.set]
         self.told += 1
