@@ -3,7 +3,7 @@
 What its user owes it: ``receive`` with what the socket read, and to send what ``take_output`` returns after every call.
 Headers that come are decoded by the library ``hpack``; those that are sent use no table, so they are the same each
 time. By hand, because most of what a node does for etcd is to go through frames: the library ``h2`` takes eight to
-twenty times as long for them, half of a standby's time. No socket. (RFC 9113, RFC 7541.)
+twenty times as long for them, some 40 % of a standby's main thread. No socket. (RFC 9113, RFC 7541.)
 """
 
 from __future__ import annotations
