@@ -135,9 +135,9 @@ def test_the_image_has_rabbitmqs_ports_and_tools(tmp_path: Path) -> None:
     (loop,) = re.findall(r"for name in rabbitmqctl.*?; done", text, re.DOTALL)
     script = loop.replace("\\\n", " ").replace("/usr/local/bin", str(tmp_path))
     subprocess.run(["sh", "-c", script], check=True)
-    assert (tmp_path / "rabbitmqctl").read_text() == '#!/bin/sh\nexec amqp-broker ctl "$@"\n'
-    assert (tmp_path / "rabbitmq-diagnostics").read_text() == '#!/bin/sh\nexec amqp-broker diagnostics "$@"\n'
-    assert os.access(tmp_path / "rabbitmqctl", os.X_OK)
+    for tool in ("rabbitmqctl", "rabbitmq-diagnostics", "rabbitmq-queues"):
+        assert (tmp_path / tool).read_text() == f'#!/bin/sh\nexec amqp-broker ctl {tool} "$@"\n'
+        assert os.access(tmp_path / tool, os.X_OK)
 
 
 def test_the_unit_restarts_nothing_that_would_fail_again() -> None:

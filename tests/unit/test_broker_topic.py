@@ -105,7 +105,8 @@ def test_the_trie_keeps_nothing_of_what_was_unbound() -> None:
     for pattern in ("a.b", "a.#", "a.b.c", "*.#.c"):
         topology.unbind("x", "q", pattern)
     matcher = topology.virtual_host.exchange("x").matcher
-    assert matcher._root.is_empty  # type: ignore[attr-defined]
+    (root,) = matcher._roots.values()  # type: ignore[attr-defined]
+    assert root.is_empty
 
 
 def test_a_pattern_of_many_wildcards_does_not_explode() -> None:
