@@ -81,6 +81,12 @@ def serve(given: Mapping[str, str | None]) -> None:
         serve_cluster(settings, partial(_fail, settings.log_format))
         return
     if settings.processes > 1:
+        if sys.platform == "win32":
+            _fail(
+                settings.log_format,
+                ExitCode.WRONG_USE,
+                "several processes are not to be had on Windows: set processes to 1",
+            )
         from amqp_broker.cli.serve_processes import serve_processes
 
         serve_processes(settings, _explained, partial(_fail, settings.log_format))
