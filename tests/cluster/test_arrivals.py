@@ -220,3 +220,32 @@ async def test_what_it_leaves_where_it_came_to_is_forgotten_there(protocol: str,
         assert "e" not in host.exchanges
         assert len(host.retained) == 0
         nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    ("protocol", "said"),
+    [(AMQP, []), (AMQP, amqp_script()[:1]), (MQTT, []), (STOMP, []), (STREAMS, [])],
+    ids=["nothing", "the header", "MQTT", "STOMP", "stream protocol"],
+)
+@on_a_jumping_clock
+async def test_who_says_nothing_has_to_go_after_the_handshakes_time(protocol: str, said: Script) -> None:
+    async with running(is_entrance=True) as first:
+        ours, theirs = trio.testing.memory_stream_pair()
+        for data in said:
+            await ours.send_all(data)
+        began_s = trio.current_time()
+        with trio.fail_after(60):
+            assert await Entrance(first).receive(theirs, LOOPBACK, protocol) is None
+        timeout_s = first.broker.settings.handshake_timeout_ms / 1000
+        assert timeout_s <= trio.current_time() - began_s < timeout_s + 4
+        assert not first.broker.open_connections
+
+
+@on_a_jumping_clock
+async def test_who_does_not_listen_has_to_go_as_well() -> None:
+    async with running(is_entrance=True) as first:
+        ours, theirs = trio.testing.memory_stream_pair()
+        theirs.send_stream.send_all_hook = trio.sleep_forever
+        await ours.send_all(PROTOCOL_HEADER)
+        with trio.fail_after(60):
+            assert await Entrance(first).receive(theirs, LOOPBACK, AMQP) is None

@@ -102,6 +102,25 @@ def test_a_virtual_host_that_was_made_again_is_empty_even_for_who_has_missed_tha
     assert not broker.virtual_hosts["a"].queues
 
 
+@pytest.mark.parametrize("is_made_again", [False, True])
+def test_a_virtual_host_goes_although_the_shard_has_it_protected(is_made_again: bool) -> None:
+    root, broker = root_with("a"), MemoryBroker()
+    root.administration.set_protection("a", is_on=True)
+    first = directory_of(root)
+    agree_with(broker, first, 1)
+    host = broker.virtual_hosts["a"]
+    assert host.metadata.is_protected
+    root.administration.set_protection("a", is_on=False)
+    root.administration.delete_virtual_host("a")
+    directory = directory_of(root, first)
+    if is_made_again:
+        root.administration.add_virtual_host("a")
+        directory = directory_of(root, directory)
+    agree_with(broker, directory, 1)
+    assert broker.virtual_hosts.get("a") is not host
+    assert ("a" in broker.virtual_hosts) is is_made_again
+
+
 def test_what_is_no_directory_is_not_read() -> None:
     with pytest.raises(BadDirectory, match="use the release that wrote it"):
         Directory.decode(b"{}")

@@ -8,6 +8,7 @@ far as the client has heard it. Holds no shards and no links.
 
 from __future__ import annotations
 
+import math
 import struct
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -142,6 +143,8 @@ class _Asking:
         self._stream = stream
         self.peer = peer
         self._changed = trio.Event()
+        self._waiting: trio.CancelScope | None = None  # for the client
+        self._patience_s = 0.0  # with it, when the conversation has finished
         self._connection: ClientConnection = server.protocols[protocol](server.broker, peer, self._notify)
         self._frames = Frames(protocol)
         self._heard = bytearray()
@@ -149,6 +152,14 @@ class _Asking:
 
     def _notify(self) -> None:
         self._changed.set()
+        if self._waiting is not None and self._connection.finished:  # the client may never say a word, or never listen
+            self._waiting.deadline = min(self._waiting.deadline, trio.current_time() + self._patience_s)
+
+    def _patient(self, seconds: float) -> trio.CancelScope:
+        """A wait for the client, which ends so long after the conversation has finished."""
+        deadline_s = trio.current_time() + seconds if self._connection.finished else math.inf
+        self._waiting, self._patience_s = trio.CancelScope(deadline=deadline_s), seconds
+        return self._waiting
 
     async def run(self) -> Arrival | None:
         """Converse until the client is let in, or has to go."""
@@ -160,7 +171,10 @@ class _Asking:
                 return Arrival(host, bytes(self._heard), self._frames.count)
             if output:
                 self._frames.add(output)
-                await self._stream.send_all(output)
+                with self._patient(FAREWELL_S) as sending:
+                    await self._stream.send_all(output)
+                if sending.cancelled_caught:
+                    return None
                 self._connection.output_sent(len(output))
             elif self._connection.finished:
                 await self._say_goodbye()
@@ -168,7 +182,10 @@ class _Asking:
             elif self._connection.is_reading_paused:
                 await self._changed.wait()
             else:
-                data = bytes(await self._stream.receive_some(READ_BYTES))
+                with self._patient(0.0) as reading:
+                    data = bytes(await self._stream.receive_some(READ_BYTES))
+                if reading.cancelled_caught:
+                    continue
                 if not data:
                     return None
                 self._heard += data

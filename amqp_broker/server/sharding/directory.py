@@ -206,8 +206,10 @@ def _agree(broker: Broker, directory: Directory, shard: int | None) -> None:
 def _remove(broker: Broker, wanted: Sections, replaced: set[str]) -> None:
     """Remove what a broker has and is not to have; what goes with a virtual host or a user goes with it."""
     administration = broker.administration.on_behalf_of(BY)
-    for name in list(broker.virtual_hosts):
+    for name, virtual_host in list(broker.virtual_hosts.items()):
         if (name,) not in wanted["vhosts"] or name in replaced:
+            if virtual_host.metadata.is_protected:  # the root's is so no more, or it would be there
+                administration.set_protection(name, is_on=False)
             administration.delete_virtual_host(name)
     for user in list(broker.users):
         if (user.name,) not in wanted["users"]:
