@@ -22,7 +22,7 @@ from amqp_broker.cluster.known import Known, KnownShard
 from amqp_broker.cluster.link import NO_CLIENT, Hello, LinkError, NotTheOwner
 from amqp_broker.cluster.members import EtcdRefused, EtcdUnavailable
 from amqp_broker.cluster.ownership import owner_in
-from amqp_broker.logs import log_event
+from amqp_broker.logs import log_event, log_internal_error
 from amqp_broker.network.listeners import HTTP, METRICS
 from amqp_broker.server.broker_server import BrokerServer
 from amqp_broker.server.sharding.arrivals import Continued, Entrance, Heard
@@ -252,6 +252,8 @@ class NodeClients:
                     await self._suspect(shard, owner, claim)
             except LinkError as error:
                 log_event(logging.DEBUG, "link failed", reason=str(error))
+            except Exception as error:  # whoever answers there may say anything, and the node is to go on
+                log_internal_error("link", error, owner=owner.name)
             await trio.sleep_until(began_s + LINK_EVERY_S)
 
     async def _suspect(self, shard: KnownShard, owner: Node, claim: bytes) -> None:
@@ -278,7 +280,14 @@ class NodeClients:
         return is_owner and (hello.protocol != NO_CLIENT or self._is_open(hello.shard))
 
     async def serve_link(self, stream: trio.SocketStream) -> None:
-        """Serve a client whose bytes another node carries here."""
+        """Serve a client whose bytes another node carries here; what goes wrong ends this link and nothing else."""
+        try:
+            await self._serve_link(stream)
+        except Exception as error:  # whoever reaches the port may say anything
+            log_internal_error("link", error)
+            await trio.aclose_forcefully(stream)
+
+    async def _serve_link(self, stream: trio.SocketStream) -> None:
         try:
             inner, hello = await door.answer(self._caller, stream, self._is_called_rightly)
         except LinkError as error:

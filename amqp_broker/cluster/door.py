@@ -116,7 +116,9 @@ async def _introduce(caller: Caller, stream: trio.SocketStream, hello: Hello) ->
     try:
         await stream.send_all(link.encode_hello(hello))
         challenge = await _read_frame(stream, reader)
-        nonce = str(challenge.get("nonce"))
+        nonce = challenge.get("nonce")
+        if not isinstance(nonce, str):
+            raise LinkError("the node that was called does not ask for a proof")
         await stream.send_all(link.encode("proof", proof=link.door_proof(caller.secret, hello, nonce)))
         answer = await _read_frame(stream, reader)
     except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
@@ -124,7 +126,8 @@ async def _introduce(caller: Caller, stream: trio.SocketStream, hello: Hello) ->
     if answer["kind"] == "not-owner":
         raise NotTheOwner("the node that was called does not own the broker")
     if answer["kind"] != "accept":
-        raise LinkError(f"the owner refused the link: {answer.get('text')}")
+        text = answer.get("text")
+        raise LinkError(f"the owner refused the link: {text if isinstance(text, str) else 'it does not say why'}")
     if not link.is_same(answer.get("proof"), link.owner_proof(caller.secret, hello, nonce)):
         raise LinkError("the node that was called does not know the cluster's secret")
     rest = reader.rest()

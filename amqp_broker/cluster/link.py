@@ -106,7 +106,7 @@ class FrameReader:
         del self._received[: _LENGTH.size + size]
         try:
             frame = json.loads(body)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise LinkError("what came is no frame of a link") from error
         if not isinstance(frame, dict) or not isinstance(frame.get("kind"), str):
             raise LinkError("what came is no frame of a link")
@@ -127,8 +127,10 @@ def read_hello(frame: dict[str, Any]) -> Hello:
     """
     if frame.get("kind") != "hello":
         raise LinkError("the caller does not say who it is")
-    if frame.get("version") != VERSION:
-        raise LinkError(f"the caller speaks version {frame.get('version')} of the link, this node speaks {VERSION}")
+    version = frame.get("version")
+    if version != VERSION:
+        spoken = f"version {version}" if isinstance(version, int) else "no version"
+        raise LinkError(f"the caller speaks {spoken} of the link, this node speaks {VERSION}")
     try:
         return Hello(
             _text(frame["cluster"]),
@@ -184,4 +186,6 @@ def _proof(secret: str, side: str, hello: Hello, nonce: str) -> str:
 
 def is_same(proof: object, expected: str) -> bool:
     """Whether a proof is right, compared in a time that tells nothing."""
-    return isinstance(proof, str) and hmac.compare_digest(proof.encode(), expected.encode())
+    if not isinstance(proof, str) or not proof.isascii():  # half of a surrogate pair cannot be encoded
+        return False
+    return hmac.compare_digest(proof, expected)

@@ -126,6 +126,21 @@ def test_a_client_is_let_go_when_another_node_owns_the_broker() -> None:
     trio.run(with_owner, lambda: True, act)
 
 
+def test_what_goes_wrong_in_a_link_ends_no_more_than_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(caller: Caller, stream: trio.SocketStream, is_called_rightly: object) -> None:
+        raise RuntimeError("a defect")
+
+    async def act(owner: Node) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(door, "answer", fail)
+            stream = await trio.open_tcp_stream(owner.link_host, owner.link_port)
+            assert await stream.receive_some(1) == b""
+            await stream.aclose()
+        assert await door.is_owner(Caller("orders", "other", "secret"), owner, shard=0)
+
+    trio.run(with_owner, lambda: True, act)
+
+
 @pytest.mark.parametrize("may_speak", [True, False])
 def test_a_node_that_asks_is_told_by_an_owner_that_may_speak(may_speak: bool) -> None:
     async def act(owner: Node) -> None:

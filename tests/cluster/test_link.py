@@ -120,7 +120,15 @@ def test_frames_are_read_however_they_are_cut() -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"AMQP\0\0\x09\x01", b"\0\0\0\2[]", b"\0\0\0\2{}", b"\0\0\0\1{", b"GET / HTTP/1.1\r\n"]
+    "data",
+    [
+        b"AMQP\0\0\x09\x01",
+        b"\0\0\0\2[]",
+        b"\0\0\0\2{}",
+        b"\0\0\0\1{",
+        b"GET / HTTP/1.1\r\n",
+        b"\0\0\xff\xff" + b"[" * 65_535,
+    ],
 )
 def test_what_is_no_frame_is_refused(data: bytes) -> None:
     reader = FrameReader()
@@ -134,6 +142,7 @@ def test_what_is_no_frame_is_refused(data: bytes) -> None:
     [
         {"kind": "proof"},
         {"version": 2},
+        {"version": [2]},
         {"shard": "0"},
         {"cluster": None},
         {"peer": None},
@@ -159,7 +168,7 @@ def test_both_proofs_depend_on_all_that_was_said() -> None:
         link.door_proof("secret", replace(HELLO, peer=PEER), "n"),
         link.owner_proof("secret", HELLO, "n"),
     ]
-    assert not any(link.is_same(other, proof) for other in [*others, None, 7, ""])
+    assert not any(link.is_same(other, proof) for other in [*others, None, 7, "", "\ud800", "é"])
 
 
 def test_nodes_are_written_and_read() -> None:
