@@ -5,9 +5,11 @@ Holds where they lie. Who sends them is ``network/socket_stream.py``.
 
 from __future__ import annotations
 
+import errno
+import os
 from typing import Final, Protocol, TypeAlias
 
-SMALL_BYTES: Final = 4_096
+SMALL_BYTES: Final = 4_096  # fewer bytes are better read, and sent together with others
 
 
 class Source(Protocol):
@@ -39,13 +41,28 @@ class FileStretch:
         return self._size_bytes
 
     def read(self) -> bytes:
-        """The bytes."""
-        return self._file.read_at(self.offset, self._size_bytes)
+        """The bytes.
 
-    def behind(self, count: int) -> FileStretch | bytes:
-        """What follows so many bytes of it; few bytes are read, for they are sent together with others."""
-        rest = FileStretch(self._file, self.descriptor, self.offset + count, self._size_bytes - count)
-        return rest.read() if len(rest) < SMALL_BYTES else rest
+        Raises:
+            OSError: they cannot be read, or the file ends before.
+        """
+        return self.first(self._size_bytes)
+
+    def first(self, count: int) -> bytes:
+        """So many bytes from its beginning, or all where it has fewer.
+
+        Raises:
+            OSError: as for ``read``.
+        """
+        size_bytes = min(count, self._size_bytes)
+        data = self._file.read_at(self.offset, size_bytes)
+        if len(data) < size_bytes:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))  # the file was cut
+        return data
+
+    def behind(self, count: int) -> FileStretch:
+        """What follows so many bytes of it."""
+        return FileStretch(self._file, self.descriptor, self.offset + count, self._size_bytes - count)
 
 
 Sendable: TypeAlias = bytes | memoryview | FileStretch

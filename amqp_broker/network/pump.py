@@ -31,6 +31,7 @@ from typing import Protocol, TypeVar
 import trio
 
 from amqp_broker.errors import OtherProtocol
+from amqp_broker.journal.stretches import FileStretch
 from amqp_broker.network.connection_log import CLIENT_LEFT, CLIENT_RESET, ConnectionLog
 from amqp_broker.network.socket_stream import CAN_SCATTER, Part, SocketStream
 from amqp_broker.network.turns import ROUND_S_MAX, Turns
@@ -242,7 +243,8 @@ class Pump:
             self._begin_other(self._make_other)
             self._conversation.receive(other.data)
         while not beginning.is_answered:
-            output = b"".join(self._conversation.take_output())
+            taken: list[Part] = self._conversation.take_output()  # type: ignore[assignment]  # lists are invariant
+            output = b"".join([part.read() if isinstance(part, FileStretch) else part for part in taken])
             if output:
                 rest = beginning.rest(output)
                 self._conversation.output_sent(len(output) - len(rest))

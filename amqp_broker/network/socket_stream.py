@@ -30,6 +30,7 @@ CAN_SCATTER = hasattr(socket.socket, "recvmsg_into")  # Windows has none
 _KEEP_ALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}  # seconds, seconds, and how often
 
 _MORE_FOLLOWS: int = getattr(socket, "MSG_MORE", 0)
+_NOT_SUPPORTED = (errno.EINVAL, errno.ENOSYS)  # by the file system, or the system's filter of calls
 _PARTS_MAX = 512  # POSIX promises 16, every system that we know takes 1024
 
 
@@ -44,13 +45,14 @@ class SocketStream(trio.abc.HalfCloseableStream):
         connected: the socket; from now on it belongs to the stream.
     """
 
-    __slots__ = ("_is_half_closed", "_socket")
+    __slots__ = ("_is_half_closed", "_sends_files", "_socket")
 
     def __init__(self, connected: socket.socket) -> None:
         connected.setblocking(False)
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket = connected
         self._is_half_closed = False
+        self._sends_files = True  # until the system says that it does not do so
 
     @property
     def connected(self) -> socket.socket:
@@ -145,14 +147,17 @@ class SocketStream(trio.abc.HalfCloseableStream):
         A failure counts as nothing taken: whoever sends the rest with ``send_parts`` is told.
         """
         parts = _gathered(parts)
+        first = parts[0]
         try:
-            first = parts[0]
             if len(parts) == 1 and not isinstance(first, FileStretch):  # the usual answer: all of it goes at once
                 sent_bytes = self._socket.send(first)
-                return [] if sent_bytes == len(first) else _behind(parts, sent_bytes)
-            return _behind(parts, self._send_some(parts))
+                if sent_bytes == len(first):
+                    return []
+            else:
+                sent_bytes = self._send_some(parts)
         except OSError:
             return parts
+        return _behind(parts, sent_bytes)
 
     async def send_parts(self, parts: list[Part]) -> None:
         """Hand all parts to the system, as ``send_all`` does; large ones are not joined.
@@ -165,11 +170,12 @@ class SocketStream(trio.abc.HalfCloseableStream):
         rest = _gathered(parts)
         while True:
             try:
-                rest = _behind(rest, self._send_some(rest))
+                sent_bytes = self._send_some(rest)
             except (BlockingIOError, InterruptedError):
-                pass
+                sent_bytes = 0
             except OSError as error:
                 raise self._failure(error) from error
+            rest = _behind(rest, sent_bytes)
             if not rest:
                 # Now, not before: the others have their turn after the client has been answered.
                 await trio.lowlevel.cancel_shielded_checkpoint()
@@ -185,18 +191,18 @@ class SocketStream(trio.abc.HalfCloseableStream):
         return self._socket.sendmsg(known[:_PARTS_MAX])
 
     def _send_stretches(self, parts: list[Part]) -> int:
-        """``_send_some`` where some of the parts lie in files, which the system sends without a copy."""
-        connected = self._socket
+        """``_send_some`` where some of the parts lie in files, which the system sends without a copy.
+
+        A failure behind what has been sent is told by the next call: what has been sent must not be sent again.
+        """
         last, sent_bytes = len(parts) - 1, 0
         for position, part in enumerate(parts):
+            flags = _MORE_FOLLOWS if position < last else 0
             try:
-                if isinstance(part, FileStretch):
-                    taken_bytes = os.sendfile(connected.fileno(), part.descriptor, part.offset, len(part))
-                    if not taken_bytes:
-                        raise OSError(errno.EIO, os.strerror(errno.EIO))  # the file was cut
-                else:
-                    taken_bytes = connected.send(part, _MORE_FOLLOWS if position < last else 0)
-            except (BlockingIOError, InterruptedError):
+                taken_bytes = (
+                    self._send_stretch(part, flags) if isinstance(part, FileStretch) else self._socket.send(part, flags)
+                )
+            except OSError:
                 if not sent_bytes:
                     raise
                 break
@@ -204,6 +210,20 @@ class SocketStream(trio.abc.HalfCloseableStream):
             if taken_bytes < len(part):
                 break
         return sent_bytes
+
+    def _send_stretch(self, stretch: FileStretch, flags: int) -> int:
+        if self._sends_files:
+            try:
+                taken_bytes = os.sendfile(self._socket.fileno(), stretch.descriptor, stretch.offset, len(stretch))
+            except OSError as error:
+                if error.errno not in _NOT_SUPPORTED:
+                    raise
+                self._sends_files = False
+            else:
+                if not taken_bytes:
+                    raise OSError(errno.EIO, os.strerror(errno.EIO))  # the file was cut
+                return taken_bytes
+        return self._socket.send(stretch.first(_CHUNK_BYTES), flags)
 
     async def wait_send_all_might_not_block(self) -> None:
         """Return when the system's buffer takes more."""
@@ -268,8 +288,8 @@ def _gathered(parts: list[Part]) -> list[Part]:
     """The same bytes in as few parts as is possible without copying a large one."""
     if len(parts) < 2:
         return parts
-    if max(map(len, parts)) < _LARGE_BYTES:
-        return [b"".join(parts)]  # type: ignore[arg-type]  # no stretch is so small
+    if max(map(len, parts)) < _LARGE_BYTES and not isinstance(parts[0], FileStretch):
+        return [b"".join(parts)]  # type: ignore[arg-type]  # no stretch is so small, but the rest of one
     gathered: list[Part] = []
     small: list[bytes | memoryview] = []
     for part in parts:

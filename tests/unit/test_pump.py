@@ -11,12 +11,15 @@ import socket
 import struct
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from itertools import pairwise
 
 import pytest
 import trio
 import trio.testing
 
+from amqp_broker.journal.memory_files import MemoryFiles
+from amqp_broker.journal.stretches import FileStretch
 from amqp_broker.network import pump
 from amqp_broker.network.connection_log import CLIENT_RESET, ConnectionLog
 from amqp_broker.network.pump import (
@@ -115,6 +118,34 @@ async def pumped(stream: trio.abc.Stream | None = None) -> AsyncIterator[Pumped]
         nursery.start_soon(one.run)
         await trio.testing.wait_all_tasks_blocked()
         yield one
+        nursery.cancel_scope.cancel()
+
+
+class Heard:
+    """In place of a beginning whose answer is left out but for its end."""
+
+    heard = b"open and subscribe"
+    is_answered = False
+
+    def rest(self, data: bytes) -> bytes:
+        self.is_answered = True
+        return data[len(b"opened") :]
+
+
+@in_trio
+async def test_who_begins_elsewhere_may_be_answered_with_what_lies_in_files() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client = SocketStream(socket.create_connection(listener.getsockname()))
+        one = Pumped(SocketStream(listener.accept()[0]))
+    file = MemoryFiles().create("chunk", 0)
+    file.write_at(0, b"chunk")
+    stretch = FileStretch(file, -1, 1, 3)
+    one.conversation.on_receive = lambda data: one.conversation.say(b"opened", stretch, b"!")  # type: ignore[arg-type]
+    async with trio.open_nursery() as nursery:
+        log = ConnectionLog("peer", one.conversation)
+        nursery.start_soon(partial(one.pump.run, beginning=Heard()), one.conversation, log)
+        assert await client.receive_some(100) == b"hun!"
+        await client.aclose()
         nursery.cancel_scope.cancel()
 
 

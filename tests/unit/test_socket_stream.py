@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 import struct
 from pathlib import Path
@@ -76,6 +78,50 @@ def test_what_lies_in_files_is_sent_from_there(tmp_path: Path) -> None:
         file.truncate(500)
         with pytest.raises(trio.BrokenResourceError, match="Input/output error"):
             await other.send_parts([stretch])
+        await one.aclose()
+        await other.aclose()
+
+    trio.run(main)
+
+
+@pytest.mark.skipif(not hasattr(os, "sendfile"), reason="the system has none")
+@pytest.mark.parametrize("number", [errno.ENOMEM, errno.EIO, errno.EINVAL, errno.ENOSYS])
+def test_nothing_is_sent_twice_when_the_system_fails_to_send_a_file(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = bytes(range(256)) * 64
+    file = RealFiles(tmp_path).create("file", 0)
+    file.write_at(0, content)
+    stretch = file.stretch(100, 10_000)
+    assert stretch is not None
+    calls = []
+
+    def fail(*arguments: int) -> int:
+        calls.append(arguments)
+        raise OSError(number, "failed")
+
+    async def main() -> None:
+        one, other = await make_streams()
+        parts: list[Part] = [b"before", stretch, b"behind"]
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "sendfile", fail)
+            rest = one.send_now(parts)
+            if number in (errno.ENOMEM, errno.EIO):
+                assert [len(part) for part in rest] == [10_000, 6]
+                with pytest.raises(trio.BrokenResourceError):
+                    await one.send_parts(rest)
+            else:
+                assert rest == []
+                assert one.send_now([stretch.behind(9_990), b"end"]) == []
+                assert len(calls) == 1, "it is not asked again"
+        await one.send_parts([stretch.behind(9_990), b"."])  # the rest of a stretch may be small
+        await one.send_eof()
+        received = bytearray()
+        async for chunk in other:
+            received.extend(chunk)
+        body, tail = content[100:10_100], content[10_090:10_100]
+        first = b"before" if number in (errno.ENOMEM, errno.EIO) else b"before" + body + b"behind" + tail + b"end"
+        assert received == first + tail + b"."
         await one.aclose()
         await other.aclose()
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from amqp_broker.broker.message import Address, Message, digest_of
 from amqp_broker.journal.checksums import CHECKED_BYTES_MIN, CheckedPart, Piece
-from amqp_broker.journal.stretches import FileStretch, Sendable
+from amqp_broker.journal.stretches import SMALL_BYTES, FileStretch, Sendable
 from amqp_broker.wire.content import Properties, encode_content_header
 from amqp_broker.wire.hot import encode_address
 
@@ -83,7 +83,8 @@ class StreamBlock(Message):
     def data(self) -> Sendable:
         """The entries, as a client gets them."""
         if self._rest is not None:  # content are the fields
-            return self._rest.behind(self.filter_bytes)
+            rest = self._rest.behind(self.filter_bytes)
+            return rest.read() if len(rest) < SMALL_BYTES else rest
         return self.content[self.data_start :]
 
     def parts_to_write(self) -> Sequence[Piece]:
