@@ -156,13 +156,14 @@ def _run(
     from amqp_broker.server.data_folder import CannotUseDataFolder
     from amqp_broker.server.journal_folder import open_journal
     from amqp_broker.server.logins.failures import CannotAskBackend
+    from amqp_broker.server.sharding.directory import CannotAgree
 
     here = Surroundings(_share_of(settings), data_folder.path, listeners, alive, start, ready)
     failure: BaseException | None = None
     try:
         worker = Worker(number, here, _administration, open_journal)
         trio.run(_serve, worker, number == 0 and data_folder.was_left_open, settings.log_format == "json")
-    except* (JournalError, BadCertificate, CannotUseDataFolder, CannotAskBackend) as errors:
+    except* (JournalError, BadCertificate, CannotUseDataFolder, CannotAskBackend, CannotAgree) as errors:
         failure = errors
         while isinstance(failure, BaseExceptionGroup):
             failure = failure.exceptions[0]

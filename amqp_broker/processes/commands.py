@@ -19,7 +19,7 @@ import trio
 
 from amqp_broker.broker.broker import Broker
 from amqp_broker.explanations import system_reason
-from amqp_broker.logs import log_event
+from amqp_broker.logs import log_event, log_internal_error
 from amqp_broker.network.listeners import Listener
 from amqp_broker.processes.folder import folder_of
 from amqp_broker.server.control import CLIENTS_MAX, LINE_BYTES_MAX, LISTS, PATIENCE_S
@@ -80,6 +80,15 @@ class ProcessCommands:
 
     async def answer(self, line: bytes, send: Send) -> None:
         """Have a request answered."""
+        try:
+            await self._answer(line, send)
+        except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
+            raise
+        except Exception as error:
+            log_internal_error("control", error)
+            await send({"error": "internal error; see the broker's log"})
+
+    async def _answer(self, line: bytes, send: Send) -> None:
         try:
             request = json.loads(line)
             command, arguments = request["command"], request.get("arguments", {})

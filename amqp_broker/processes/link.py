@@ -21,6 +21,7 @@ import trio
 
 from amqp_broker.access.client import Peer, Tls
 from amqp_broker.explanations import system_reason
+from amqp_broker.logs import log_internal_error
 from amqp_broker.server.control_address import bind_for_owner, reachable_address
 
 LINK_NAME: Final = "link"
@@ -138,6 +139,8 @@ async def serve_link(stream: trio.SocketStream, take: Callable[[Brought, trio.So
             await take(brought, stream)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # the caller has gone
+        except Exception as error:
+            log_internal_error("link", error, peer=str(brought.peer))
         finally:
             if brought.client is not None:
                 brought.client.close()

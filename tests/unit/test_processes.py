@@ -118,6 +118,27 @@ def test_a_client_comes_over_a_link_with_its_socket_and_all_that_it_has_said(tmp
     assert (found.protocol, found.peer, found.heard, found.answered) == (AMQP, PEER, heard, 3)
 
 
+def test_a_defect_with_one_client_is_not_the_others(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    make_folders(tmp_path, 1)
+
+    async def take(brought: Brought, link: trio.SocketStream) -> None:
+        if brought.heard:
+            raise LookupError("a defect")
+        await link.send_all(TAKEN)
+
+    async def use() -> None:
+        async with trio.open_nursery() as nursery:
+            listener = listen_for_links(folder_of(tmp_path, 0))
+            nursery.start_soon(trio.serve_listeners, lambda stream: serve_link(stream, take), [listener])
+            with pytest.raises(LinkUnreachable):
+                await bring(folder_of(tmp_path, 0), Brought(AMQP, PEER, b"x"))
+            await (await bring(folder_of(tmp_path, 0), Brought(AMQP, PEER))).aclose()
+            nursery.cancel_scope.cancel()
+
+    trio.run(use)
+    assert "internal error" in caplog.text
+
+
 def test_a_process_that_is_not_there_takes_nothing(tmp_path: Path) -> None:
     async def use() -> None:
         with pytest.raises(LinkUnreachable, match="No such file"):
@@ -205,6 +226,11 @@ def test_a_command_is_carried_out_by_whom_it_is_about(
     (answer,) = commands.run(command, **arguments)
     assert commands.asked == asked
     assert ("error" in answer) is (not asked)
+
+
+def test_a_defect_in_an_answer_ends_nobody(tmp_path: Path) -> None:
+    (answer,) = Asked(tmp_path, {1: [{}]}).run("queues.purge", vhost="other")  # neither a result nor an error
+    assert answer == {"error": "internal error; see the broker's log"}
 
 
 def test_lists_are_collected_from_whose_the_virtual_hosts_are(tmp_path: Path) -> None:
