@@ -12,14 +12,18 @@ import os
 import select
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
+from amqp_broker.explanations import system_reason
 from amqp_broker.logs import log_event
 from amqp_broker.server.service_manager import ServiceManager
 
 ENDINGS: Final = (signal.SIGTERM, signal.SIGINT)
+SIGNALS: Final = (*ENDINGS, signal.SIGCHLD, signal.SIGHUP)
 RESTART_PAUSE_S: Final = 1.0  # between two starts of one process
 KILLED: Final = 128  # and the signal's number: the exit code of who was ended by one
 
@@ -54,6 +58,7 @@ class Supervisor:
         self._waiting: dict[int, float] = {}  # to be started again, and when
         self._ready: set[int] = set()
         self._is_ending = False
+        self._is_told_to_end = False  # by a signal; it ends by itself as well
         self._exit_code = 0
         self._failure: Exception | None = None
         self.ending_since_s = time.monotonic()
@@ -71,7 +76,7 @@ class Supervisor:
         wakeful, wake = socket.socketpair()
         wakeful.setblocking(False)
         wake.setblocking(False)
-        for one in (*ENDINGS, signal.SIGCHLD, signal.SIGHUP):
+        for one in SIGNALS:
             signal.signal(one, _only_wake)
         signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
         for number in range(self._count):
@@ -97,24 +102,38 @@ class Supervisor:
         return min(pauses, default=None)
 
     def _fork(self, number: int) -> None:
+        """Start a process; later, where the system has no room for it now."""
         self._started_s[number] = time.monotonic()
-        process = os.fork()
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # none is the child's while it has our handlers
+        try:
+            process = os.fork()
+        except OSError as error:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            log_event(logging.ERROR, "process not started", process=number, reason=system_reason(error))
+            self._waiting[number] = self._started_s[number] + RESTART_PAUSE_S
+            return
         if process:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
             self._processes[process] = number
             return
         code = 1
         try:  # nothing of the supervisor's may be done here: its locks and files are the supervisor's to give back
             signal.set_wakeup_fd(-1)
-            for one in (signal.SIGTERM, signal.SIGCHLD, signal.SIGHUP):
+            for one in (signal.SIGTERM, signal.SIGCHLD):
                 signal.signal(one, signal.SIG_DFL)
-            signal.signal(
-                signal.SIGINT, signal.SIG_IGN
-            )  # Ctrl-C reaches all of a terminal's: the supervisor sees to it
+            for one in (signal.SIGINT, signal.SIGHUP):  # Ctrl-C reaches all of a terminal's: the supervisor sees to it;
+                signal.signal(one, signal.SIG_IGN)  # certificates are read after this anyway
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
             for descriptor in (self._life, self._starting, self._ready_pipe):
                 if descriptor >= 0:
                     os.close(descriptor)
             code = self._run(number, self._alive, self._start, self._ready_end)
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
         finally:
+            with suppress(OSError, ValueError):
+                sys.stdout.flush()
+                sys.stderr.flush()
             os._exit(code)
 
     def _obey(self, number: int) -> None:
@@ -122,11 +141,13 @@ class Supervisor:
             self._manager.reloading()
             self._send(signal.SIGHUP)
             self._manager.reloaded()
-        elif number in ENDINGS and self._is_ending:  # a second one
+        elif number in ENDINGS and self._is_told_to_end:  # a second one
             self._exit_code = KILLED + number
             self._send(signal.SIGKILL)
         elif number in ENDINGS:
-            self._end()
+            self._is_told_to_end = True
+            if not self._is_ending:
+                self._end()
 
     def _end(self) -> None:
         self._is_ending, self.ending_since_s = True, time.monotonic()
@@ -163,7 +184,7 @@ class Supervisor:
                 log_event(logging.ERROR, "process killed", process=number, signal=-code)
                 self._waiting[number] = self._started_s[number] + RESTART_PAUSE_S
             elif not self._is_ending:
-                self._exit_code = code
+                self._exit_code = self._exit_code or code
                 self._end()
             elif code > 0:
                 self._exit_code = self._exit_code or code

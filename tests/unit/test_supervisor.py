@@ -1,0 +1,71 @@
+"""The supervisor of several processes: what it does where a process fails, or the system."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from amqp_broker.processes.supervisor import KILLED, Supervisor
+from amqp_broker.server.service_manager import ServiceManager
+
+FAILING = """
+from amqp_broker.processes.supervisor import Supervisor
+from amqp_broker.server.service_manager import ServiceManager
+
+def run(number, alive, start, ready):
+    raise LookupError("a defect")
+
+raise SystemExit(Supervisor(1, run, print, print, ServiceManager({})).supervise())
+"""
+
+
+@pytest.fixture
+def supervisor() -> Iterator[Supervisor]:
+    made = Supervisor(2, lambda *_: 0, lambda: None, lambda: None, ServiceManager({}))
+    with ExitStack() as closing:
+        for name in ("_alive", "_life", "_start", "_starting", "_ready_pipe", "_ready_end"):
+            closing.callback(os.close, getattr(made, name))
+        yield made
+
+
+def test_a_process_with_a_defect_says_which() -> None:
+    ended = subprocess.run([sys.executable, "-c", FAILING], capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 1
+    assert "Traceback" in ended.stderr
+    assert "LookupError: a defect" in ended.stderr
+
+
+def test_the_first_signal_is_the_first_although_the_end_has_begun_without_one(supervisor: Supervisor) -> None:
+    supervisor._end()
+    supervisor._obey(signal.SIGTERM)
+    assert supervisor._exit_code == 0
+    supervisor._obey(signal.SIGTERM)
+    assert supervisor._exit_code == KILLED + signal.SIGTERM
+
+
+def test_a_process_for_which_there_is_no_room_is_started_later(
+    supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    masked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+    def refuse() -> int:
+        assert signal.SIGTERM in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        raise OSError(errno.ENOMEM, "no room")
+
+    monkeypatch.setattr(os, "fork", refuse)
+    supervisor._fork(1)
+    assert list(supervisor._waiting) == [1]
+    assert supervisor._pause_s() > 0.5  # type: ignore[operator]
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == masked
+    monkeypatch.setattr(os, "fork", lambda: 4000)
+    supervisor._waiting[1] = 0.0
+    supervisor._start_again()
+    assert supervisor._processes == {4000: 1}
+    assert not supervisor._waiting
