@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -56,15 +57,21 @@ class ProcessClients:
         self._sharing = sharing
         self._server = server
         self._entrance = entrance
-        self._count = 0  # that are asked, or served here
+        self.refuses_more: Callable[[], bool] = lambda: False  # whether one more would be too many
+        self._is_ending = False
+        self._count = 0  # that are asked, brought to where they want to be, or served here
         self._administrators = 0  # have limits of their own, so that they keep no client out
         self._carried = 0
         self._all_carried = trio.Event()
 
     def count(self) -> tuple[int, int]:
         """How many there are and how many have logged in, for the reception's limits."""
-        others = self._carried + self._administrators
-        return self._count + others, len(self._server.broker.open_connections) + others
+        logged_in = len(self._server.broker.open_connections) + self._carried
+        return self._count + self._administrators, logged_in + self._administrators
+
+    def end(self) -> None:
+        """Take no client from now on: those that are here are told to go."""
+        self._is_ending = True
 
     async def until_carried(self) -> None:
         """Return when no client's bytes are carried to another process."""
@@ -78,20 +85,17 @@ class ProcessClients:
             await self._administer(stream, peer, protocol)
             return
         self._count += 1
-        arrival = None
         try:
             self._entrance.agree(await self._sharing.current())
             arrival = await self._entrance.receive(stream, peer, protocol)
+            if arrival is not None:
+                await self._lead(stream, peer, protocol, arrival)
         except CannotAgree as error:
             log_event(logging.ERROR, "connection failed", peer=str(peer), reason=str(error))
-            return
         finally:
             self._count -= 1
-            if arrival is None:
-                with trio.CancelScope(shield=True):
-                    await trio.aclose_forcefully(stream)
-        if arrival is not None:
-            await self._lead(stream, peer, protocol, arrival)
+            with trio.CancelScope(shield=True):
+                await trio.aclose_forcefully(stream)  # where it was handed over, the other process has it as well
 
     async def _administer(self, stream: trio.abc.Stream, peer: Peer, protocol: str) -> None:
         self._administrators += 1
@@ -105,15 +109,39 @@ class ProcessClients:
         if brought == NOTICE:
             await self._sharing.until_in_force(self._number)
             await link.send_all(TAKEN)
-        elif brought.client is None:
-            await link.send_all(TAKEN)
-            await self._converse(link, brought.peer, brought.protocol)
-        else:
-            stream = SocketStream(brought.client)
-            await link.send_all(TAKEN)
-            await link.aclose()
+        elif brought.protocol in FOR_ADMINISTRATORS:
+            self._administrators += 1
+            try:
+                await self._take_client(brought, link)
+            finally:
+                self._administrators -= 1
+        elif not (self._is_ending or self.refuses_more()):  # else the other process tries again, as long as it may
+            self._count += 1
+            try:
+                await self._take_client(brought, link)
+            finally:
+                self._count -= 1
+
+    async def _take_client(self, brought: Brought, link: trio.SocketStream) -> None:
+        stream: trio.abc.Stream = link
+        beginning = None
+        if brought.client is not None:
             beginning = Heard(Arrival("", brought.heard, brought.answered), brought.protocol)
+            try:
+                stream = SocketStream(brought.client)
+            except OSError:  # some systems refuse it when the client has left
+                await link.send_all(TAKEN)
+                return
+        await link.send_all(TAKEN)
+        if stream is not link:
+            await link.aclose()
+        try:
             await self._converse(stream, brought.peer, brought.protocol, beginning)
+        except CannotAgree as error:
+            log_event(logging.ERROR, "connection failed", peer=str(brought.peer), reason=str(error))
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.aclose_forcefully(stream)
 
     async def _lead(self, stream: trio.abc.Stream, peer: Peer, protocol: str, arrival: Arrival) -> None:
         """Have a client come to its virtual host's process, as soon as that is there."""
@@ -122,23 +150,20 @@ class ProcessClients:
         if number == self._number:
             await self._converse(stream, peer, protocol, beginning)
             return
-        try:
-            with trio.move_on_after(self._settings.handshake_timeout_ms / 1000) as waiting:
-                while True:
-                    try:
-                        way = await self._bring(number, stream, peer, protocol, arrival)
-                    except LinkUnreachable:
-                        await trio.sleep(PAUSE_S)
-                        continue
-                    waiting.deadline = float("inf")
-                    if way is not None:
-                        await self._carry(Continued(stream, beginning), way)
-                    return
-            reason = f"process {number}, which owns its virtual host, is not there"
+        with trio.move_on_after(self._settings.handshake_timeout_ms / 1000) as waiting:
+            while not self._is_ending:
+                try:
+                    way = await self._bring(number, stream, peer, protocol, arrival)
+                except LinkUnreachable:
+                    await trio.sleep(PAUSE_S)
+                    continue
+                waiting.deadline = float("inf")
+                if way is not None:
+                    await self._carry(Continued(stream, beginning), way)
+                return
+        if not self._is_ending:
+            reason = f"process {number}, which owns its virtual host, is not there or takes no more"
             log_event(logging.WARNING, "connection failed", peer=str(peer), reason=reason)
-        finally:
-            with trio.CancelScope(shield=True):
-                await trio.aclose_forcefully(stream)  # where it was handed over, the other process has it as well
 
     async def _bring(
         self, number: int, stream: trio.abc.Stream, peer: Peer, protocol: str, arrival: Arrival
@@ -161,16 +186,8 @@ class ProcessClients:
         self, stream: trio.abc.Stream, peer: Peer, protocol: str, beginning: Heard | None = None
     ) -> None:
         """Have a client's conversation here."""
-        self._count += 1
-        try:
-            if await self._sharing.until_in_force(self._number):
-                await self._server.serve_stream(stream, peer, protocol, beginning)
-        except CannotAgree as error:
-            log_event(logging.ERROR, "connection failed", peer=str(peer), reason=str(error))
-        finally:
-            self._count -= 1
-            with trio.CancelScope(shield=True):
-                await trio.aclose_forcefully(stream)
+        if await self._sharing.until_in_force(self._number) and not self._is_ending:
+            await self._server.serve_stream(stream, peer, protocol, beginning)
 
     async def _carry(self, stream: trio.abc.Stream, way: trio.abc.Stream) -> None:
         self._carried += 1

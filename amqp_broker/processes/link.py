@@ -98,6 +98,7 @@ def _encode(brought: Brought) -> tuple[bytes, list[Any]]:
         "peer": asdict(brought.peer),
         "heard": base64.b64encode(brought.heard).decode(),
         "answered": brought.answered,
+        "is_handed_over": brought.client is not None,
     }
     attached: list[Any] = []
     if brought.client is not None:
@@ -179,6 +180,8 @@ def _socket_of(value: bytes) -> socket.socket:
 
 def _decode(line: bytearray, client: socket.socket | None) -> Brought:
     fields = json.loads(line)
+    if fields["is_handed_over"] != (client is not None):
+        raise ValueError("the system had no room for the client's socket, and has dropped it")
     peer, tls = fields["peer"], fields["peer"]["tls"]
     found = Peer(**{**peer, "tls": None if tls is None else Tls(**tls)})
     return Brought(fields["protocol"], found, base64.b64decode(fields["heard"]), fields["answered"], client)

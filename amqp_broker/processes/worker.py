@@ -103,6 +103,7 @@ class Worker:
         self._clients = ProcessClients(settings, here.data_folder, number, self.sharing, self.server, self._entrance)
         self._turns = Turns()
         self._reception = Reception(self.server.settings, self._turns, self._clients.serve, self._clients.count)
+        self._clients.refuses_more = self._reception.refuses_more
         self._ending = trio.Event()
         self.is_root = number == ROOT
         self.was_left_open = False  # by the process before, which did not end as it should
@@ -180,6 +181,7 @@ class Worker:
                 accepting.cancel_scope.cancel()
             for listener in here.listeners:  # the supervisor does the same: nobody is to wait in vain
                 listener.close()
+            self._clients.end()
             server.shut_down()
             await server.ended.wait()
             with trio.move_on_after(here.settings.shutdown_grace_ms / 1000):

@@ -222,7 +222,7 @@ class Reception:
             await trio.sleep_forever()
 
     def _accept(self, serving: trio.Nursery, listener: Listener, accepted: socket.socket) -> None:
-        if self._refuses_more():
+        if self.refuses_more():
             accepted.close()
             return
         try:
@@ -293,7 +293,7 @@ class Reception:
             peer = replace(peer, certificate_name=name_in(stream.certificate, self._settings.tls_login_from))
         return stream, peer
 
-    def _refuses_more(self) -> bool:
+    def refuses_more(self) -> bool:
         """Whether one more client would be too many; said once, until it would not be again."""
         served, logged_in = self._clients()
         there = served + self._welcoming + self._arriving

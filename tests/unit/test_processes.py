@@ -14,6 +14,7 @@ import trio.testing
 
 from amqp_broker.access.client import Peer, Tls
 from amqp_broker.network.listeners import AMQP, HTTP, Endpoint, Listener
+from amqp_broker.processes.clients import PAUSE_S, ProcessClients
 from amqp_broker.processes.commands import ProcessCommands
 from amqp_broker.processes.folder import (
     DirectoryFile,
@@ -24,9 +25,19 @@ from amqp_broker.processes.folder import (
     read_directory,
     write_directory,
 )
-from amqp_broker.processes.link import TAKEN, Brought, LinkUnreachable, bring, listen_for_links, serve_link
+from amqp_broker.processes.link import (
+    LINK_NAME,
+    TAKEN,
+    Brought,
+    LinkUnreachable,
+    _encode,
+    bring,
+    listen_for_links,
+    serve_link,
+)
 from amqp_broker.server.broker_server import BrokerServer
 from amqp_broker.server.data_folder import CannotUseDataFolder
+from amqp_broker.server.sharding.arrivals import Arrival
 from amqp_broker.server.sharding.directory import Directory
 from amqp_broker.server.sharding.sharing import Sharing
 from amqp_broker.settings import Settings
@@ -137,6 +148,85 @@ def test_a_defect_with_one_client_is_not_the_others(tmp_path: Path, caplog: pyte
 
     trio.run(use)
     assert "internal error" in caplog.text
+
+
+def test_a_client_whose_socket_got_lost_on_the_way_is_not_taken(tmp_path: Path) -> None:
+    make_folders(tmp_path, 1)
+    ours, theirs = socket.socketpair()
+    taken = list[Brought]()
+
+    async def take(brought: Brought, link: trio.SocketStream) -> None:
+        taken.append(brought)
+
+    async def use() -> None:
+        async with trio.open_nursery() as nursery:
+            listener = listen_for_links(folder_of(tmp_path, 0))
+            nursery.start_soon(trio.serve_listeners, lambda stream: serve_link(stream, take), [listener])
+            async with await trio.open_unix_socket(folder_of(tmp_path, 0) / LINK_NAME) as link:
+                line, _ = _encode(Brought(AMQP, PEER, b"x", 0, theirs))
+                await link.send_all(line)
+                assert await link.receive_some(1) == b""
+            nursery.cancel_scope.cancel()
+
+    with ours, theirs:
+        trio.run(use)
+    assert not taken
+
+
+class Entered:
+    """An entrance that lets everybody into one virtual host at once."""
+
+    def agree(self, directory: Directory) -> None:
+        pass
+
+    async def receive(self, stream: trio.abc.Stream, peer: Peer, protocol: str) -> Arrival:
+        return Arrival("other", b"said", 0)
+
+
+def clients_of(folder: Path) -> ProcessClients:
+    """The root's, where another process owns a virtual host."""
+    sharing = Sharing(DirectoryFile(folder, nobody_else), Known(), 2)
+    sharing.directory = Directory().with_places(["/"], 0).with_places(["other"], 1)
+    settings = Settings(**QUIET)
+    entrance: Any = Entered()
+    return ProcessClients(settings, folder, 0, sharing, BrokerServer(settings), entrance)
+
+
+def test_a_client_counts_until_it_has_come_to_its_process(tmp_path: Path) -> None:
+    clients, (ours, theirs) = clients_of(tmp_path), trio.testing.memory_stream_pair()
+
+    async def use() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(clients.serve, theirs, PEER, AMQP)
+            await trio.sleep(PAUSE_S / 2)
+            assert clients.count() == (1, 0), "process 1 is not there"
+            clients.end()
+        assert clients.count() == (0, 0)
+        assert await ours.receive_some() == b""
+
+    trio.run(use, clock=trio.testing.MockClock(autojump_threshold=0.01))
+
+
+@pytest.mark.parametrize("is_ending", [False, True], ids=["one too many", "at the end"])
+@pytest.mark.parametrize("protocol", [AMQP, HTTP])
+def test_a_client_that_is_one_too_many_stays_where_it_is(tmp_path: Path, protocol: str, is_ending: bool) -> None:
+    clients = clients_of(tmp_path)
+    if is_ending:
+        clients.end()
+    else:
+        clients.refuses_more = lambda: True
+
+    async def use() -> None:
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            link = trio.SocketStream(trio.socket.from_stdlib_socket(theirs))
+            await clients.take(Brought(protocol, PEER, client=ours), link)
+            theirs.close()
+            answer = ours.recv(10)
+        assert answer == (TAKEN if protocol == HTTP else b"")  # administrators keep nobody out
+
+    trio.run(use)
+    assert clients.count() == (0, 0)
 
 
 def test_a_process_that_is_not_there_takes_nothing(tmp_path: Path) -> None:
