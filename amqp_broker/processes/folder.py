@@ -8,7 +8,7 @@ directory does not know was made by a broker of one process, and stays the root'
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -16,7 +16,8 @@ import trio
 
 from amqp_broker.explanations import system_reason
 from amqp_broker.server.data_folder import PROCESSES_FOLDER_NAME, CannotUseDataFolder, cannot_use
-from amqp_broker.server.sharding.directory import BadDirectory, Directory
+from amqp_broker.server.journal_folder import JOURNAL_FOLDER_NAME
+from amqp_broker.server.sharding.directory import BadDirectory, Directory, Place
 from amqp_broker.server.sharding.shards import ROOT
 from amqp_broker.server.sharding.sharing import DirectoryUnavailable, Kept
 
@@ -51,12 +52,13 @@ def read_directory(data_folder: Path) -> Directory:
 
 
 def check_processes(data_folder: Path, count: int) -> None:
-    """See that every virtual host has its process among so many.
+    """See that every virtual host has its process among so many, and that no journal is missing that has some.
 
     Raises:
         CannotUseDataFolder: one has not; or it cannot be known.
     """
     places = read_directory(data_folder).places
+    _check_journals(data_folder, places)
     needed = max((place.shard for place in places.values()), default=ROOT) + 1
     if needed > count:
         names = sorted(name for name, place in places.items() if place.shard >= count)
@@ -68,15 +70,39 @@ def check_processes(data_folder: Path, count: int) -> None:
         )
 
 
+def _check_journals(data_folder: Path, places: Mapping[str, Place]) -> None:
+    """See that neither the directory nor the root's journal is gone: all virtual hosts elsewhere would be deleted."""
+    directory = directory_path(data_folder)
+    journals = sorted(str(one) for one in directory.parent.glob(f"[1-9]*/{JOURNAL_FOLDER_NAME}"))
+    if journals and not directory.exists():
+        raise CannotUseDataFolder(
+            f"data folder {data_folder} cannot be used: {directory} is missing, which says whose the virtual hosts in "
+            f"{', '.join(journals)} are: restore it from the backup, or move {directory.parent} away to begin without "
+            "them"
+        )
+    names = sorted(name for name, place in places.items() if place.shard != ROOT)
+    journal = data_folder / JOURNAL_FOLDER_NAME
+    if names and not (journal.is_dir() and any(journal.iterdir())):
+        which = f"virtual host{'s' if names[1:] else ''} {', '.join(map(repr, names))}"
+        raise CannotUseDataFolder(
+            f"data folder {data_folder} cannot be used: the journal in {journal} is missing, without which {which} "
+            f"would be deleted: restore it from the backup, or move {directory.parent} away to begin without them"
+        )
+
+
 def make_folders(data_folder: Path, count: int) -> None:
-    """Make the folder of each process.
+    """Make the folder of each process, and a directory where there is none.
 
     Raises:
         CannotUseDataFolder: the system refuses it.
     """
+    directory = directory_path(data_folder)
     try:
+        directory.parent.mkdir(exist_ok=True, mode=0o700)
+        if not directory.exists():  # before any process has a journal
+            write_directory(data_folder, Directory().encode())
         for number in range(count):
-            folder_of(data_folder, number).mkdir(parents=True, exist_ok=True, mode=0o700)
+            folder_of(data_folder, number).mkdir(exist_ok=True, mode=0o700)
     except OSError as error:
         raise cannot_use(data_folder, error) from error
 

@@ -19,6 +19,7 @@ from amqp_broker.processes.commands import ProcessCommands
 from amqp_broker.processes.folder import (
     DirectoryFile,
     check_processes,
+    directory_path,
     folder_of,
     keep_at_root,
     make_folders,
@@ -72,6 +73,8 @@ def test_what_one_process_has_made_stays_with_the_root(tmp_path: Path) -> None:
 
 def test_fewer_processes_than_have_virtual_hosts_are_refused_with_the_way_out(tmp_path: Path) -> None:
     make_folders(tmp_path, 3)
+    (tmp_path / "journal").mkdir()
+    (tmp_path / "journal" / "1").touch()
     write_directory(tmp_path, Directory().with_places(["/"], 0).with_places(["b", "a"], 2).encode())
     check_processes(tmp_path, 3)
     check_processes(tmp_path, 4)
@@ -80,6 +83,23 @@ def test_fewer_processes_than_have_virtual_hosts_are_refused_with_the_way_out(tm
     write_directory(tmp_path, b"nonsense")
     with pytest.raises(CannotUseDataFolder, match="use the release that wrote it"):
         check_processes(tmp_path, 3)
+
+
+def test_a_missing_directory_and_a_missing_journal_are_refused_with_the_way_out(tmp_path: Path) -> None:
+    check_processes(tmp_path, 2)
+    make_folders(tmp_path, 2)
+    assert (tmp_path / "processes").stat().st_mode & 0o777 == 0o700
+    (folder_of(tmp_path, 1) / "journal").mkdir()
+    check_processes(tmp_path, 2)  # killed in its first start
+    write_directory(tmp_path, Directory().with_places(["/"], 0).with_places(["b"], 1).encode())
+    with pytest.raises(CannotUseDataFolder, match=r"journal in .*/journal is missing, .*'b' would .* restore"):
+        check_processes(tmp_path, 2)
+    (tmp_path / "journal").mkdir()
+    (tmp_path / "journal" / "1").touch()
+    check_processes(tmp_path, 2)
+    directory_path(tmp_path).unlink()
+    with pytest.raises(CannotUseDataFolder, match=r"/directory is missing, .*/1/journal are: restore"):
+        check_processes(tmp_path, 2)
 
 
 def test_the_directory_is_written_whole_and_told_to_the_others_before_it_counts(tmp_path: Path) -> None:
@@ -91,6 +111,7 @@ def test_the_directory_is_written_whole_and_told_to_the_others_before_it_counts(
 
     async def use() -> None:
         shelf = DirectoryFile(tmp_path, announce)
+        directory_path(tmp_path).unlink()
         assert await shelf.read() is None
         value = Directory().with_places(["/"], 0).encode()
         assert await shelf.replace(value, 0, b"")
