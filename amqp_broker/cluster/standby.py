@@ -217,12 +217,18 @@ class Standby:
                 await self._restore(copies, name)
 
     async def _restore(self, copies: KeptCopies, name: str) -> None:
-        """Read a segment again whose copy is damaged; where that fails, a takeover is to find it itself."""
+        """Read a segment again whose copy is damaged; where that does not help, a takeover is to find it itself.
+
+        It is verified at once, so that it counts as read now, whatever it is like, and others have their turn.
+        """
         node = self._configuration.node_name
         log_event(logging.WARNING, "copy damaged", node=node, segment=name, way_out="it is read from etcd again")
         async with self._in_thread:
             with suppress(EtcdUnavailable, EtcdRefused, OSError):
                 await trio.to_thread.run_sync(self._read_again, copies, name)
+        if not await trio.to_thread.run_sync(copies.verify, name, trio.current_time(), abandon_on_cancel=True):
+            reason = "etcd has it so, or does not answer"
+            log_event(logging.ERROR, "copy is still damaged", node=node, segment=name, reason=reason)
 
     def _read_again(self, copies: KeptCopies, name: str) -> None:
         """In a thread: what was told before may be told once more, and comes to the same."""

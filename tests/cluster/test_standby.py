@@ -23,11 +23,11 @@ from amqp_broker.cluster.store import EtcdStore
 from amqp_broker.etcd import messages
 from amqp_broker.etcd.messages import Event, KeyValue
 from amqp_broker.journal.journal import SegmentJournal
-from amqp_broker.journal.kept_copies import KeptCopies
+from amqp_broker.journal.kept_copies import PIECES, KeptCopies
 from amqp_broker.journal.kept_files import KeptFiles
 from amqp_broker.journal.memory_files import MemoryFiles
 from tests.support.etcd_process import ETCD, EtcdMember, one_member
-from tests.support.fake_store import contents
+from tests.support.fake_store import FakeStore, contents
 from tests.unit.journal_helpers import SEGMENT_BYTES, commit
 
 pytestmark = pytest.mark.skipif(ETCD is None, reason="etcd is not installed (Debian: etcd-server)")
@@ -208,6 +208,45 @@ def test_who_cannot_be_brought_up_to_date_says_so(
         await owner.end()
 
     with_owner(etcd, "impatient", act)
+
+
+def test_a_segment_that_etcd_has_damaged_is_read_once_and_keeps_the_others_from_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, restored = FakeStore(), []
+    files = KeptFiles(store, MemoryFiles())
+    files.fetch()
+    journal = SegmentJournal(files, SEGMENT_BYTES)
+    assert list(journal.recover()) == []
+    for number in range(4):
+        journal.put(1, bytes([number]) * SEGMENT_BYTES)
+        commit(journal)
+    name, *others, _ = sorted(files.names())
+    file_id = store.follow().names[name]
+    key = next(key for key in sorted(store.keys) if key.startswith(f"{PIECES}{file_id}/"))
+    value, revision = store.keys[key]
+    store.keys[key] = (value[:1_000] + bytes([value[1_000] ^ 1]) + value[1_001:], revision)
+    copies = store.follow()
+
+    def read_again(copies: KeptCopies, name: str) -> None:
+        restored.append(name)
+        copies.restore(name, store)
+
+    async def main() -> None:
+        configuration = ClusterConfiguration("c", (Address("127.0.0.1", 1),), "", "b", "127.0.0.1", 0, 3)
+        standby = Standby(configuration, "", tmp_path)
+        standby._copies = copies
+        monkeypatch.setattr(standby, "_read_again", read_again)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(standby._verify)
+            with trio.fail_after(10):
+                while copies.next_to_verify() is not None:  # noqa: ASYNC110  # nobody tells
+                    await trio.sleep(standby_module.VERIFY_PAUSE_S)
+            nursery.cancel_scope.cancel()
+
+    trio.run(main)
+    assert restored == [name]
+    assert copies.verified() == frozenset(others)
 
 
 def test_copies_are_not_looked_through_while_another_thread_changes_them(tmp_path: Path) -> None:
