@@ -1,7 +1,7 @@
 """The clients of a node: served here while it owns their shard, else carried to the node that does, over a link.
 
-Each other node has a link to the owner that carries nobody: when it ends, and the owner's link port is found closed
-twice, the owner's key goes before its lease has ended. Holds no protocol, and does not decide who owns a shard
+Each other node has a link to the owner that carries nobody: when one has stood, and the owner's link port is found
+closed twice, the owner's key goes before its lease has ended. Holds no protocol, and does not decide who owns a shard
 (``shard.py``).
 """
 
@@ -242,13 +242,22 @@ class NodeClients:
                 nursery.cancel_scope.cancel()
 
     async def _hold_link(self, shard: KnownShard, owner: Node, claim: bytes) -> None:
+        """Have a link to an owner while it has this claim.
+
+        One that has never answered under it is not suspected: a machine between may refuse for it, and the next owner
+        would be suspected likewise, and so on. Then its lease tells, or a client that is refused.
+        """
+        has_answered = False
         while True:
             began_s = trio.current_time()
             try:
                 link = await door.call(self._caller, owner, door.NOBODY, shard=shard.number, protocol=NO_CLIENT)
+                has_answered = True
                 await _wait_for_the_end(link)
+            except NotTheOwner:  # it is about to be
+                has_answered = True
             except LinkUnreachable as error:
-                if error.is_refused:
+                if error.is_refused and has_answered:
                     await self._suspect(shard, owner, claim)
             except LinkError as error:
                 log_event(logging.DEBUG, "link failed", reason=str(error))
@@ -259,7 +268,8 @@ class NodeClients:
     async def _suspect(self, shard: KnownShard, owner: Node, claim: bytes) -> None:
         """The owner's machine says that nobody listens: when that is so twice, its key goes before its lease does.
 
-        A wrong suspicion harms nobody: the fence keeps the old owner from writing.
+        A wrong suspicion costs a takeover. Until the old owner is told that its key is gone, both may speak to clients;
+        the fence keeps the old one from writing.
         """
         if claim in self._suspected:
             return

@@ -1,8 +1,8 @@
 """A node's lease: what it has in etcd goes when the node is not heard of any more.
 
-Nobody else can take what this node has while the lease lives, which is counted from before its renewal was asked for,
-on a clock that goes on while the machine sleeps. For two thirds of that time the node may speak for the broker. The
-lease is renewed from the event loop, so a node whose loop hangs loses it.
+Nothing of what this node has goes by itself while the lease lives, which is counted from before its renewal was asked
+for, on a clock that goes on while the machine sleeps. For two thirds of that time the node may speak for the broker.
+The lease is renewed from the event loop, so a node whose loop hangs loses it.
 """
 
 from __future__ import annotations
@@ -47,7 +47,11 @@ class Lease:
 
     @property
     def may_speak(self) -> bool:
-        """Whether nobody else can have taken over what this node has."""
+        """Whether what this node has in etcd cannot have gone by itself.
+
+        Who takes this node for dead may have taken it away nevertheless: until a watch tells, both may speak, and the
+        fence of the store decides whose writing is kept.
+        """
         return now_s() < self.speaks_until_s
 
     async def grant(self) -> None:

@@ -18,7 +18,7 @@ from amqp_broker.cluster import clients as clients_module
 from amqp_broker.cluster import door
 from amqp_broker.cluster.clients import NodeClients
 from amqp_broker.cluster.configuration import ClusterConfiguration
-from amqp_broker.cluster.door import Caller
+from amqp_broker.cluster.door import Caller, LinkUnreachable
 from amqp_broker.cluster.keys import Node
 from amqp_broker.cluster.known import Known
 from amqp_broker.cluster.members import Address
@@ -103,6 +103,30 @@ def test_an_owner_whose_process_is_gone_is_noticed_without_any_client(monkeypatc
             nursery.cancel_scope.cancel()
 
     trio.run(main)
+
+
+def test_an_owner_that_has_never_answered_is_left_to_its_lease(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine between may refuse for it: the next owner would go as well, and so on."""
+    monkeypatch.setattr(clients_module, "LINK_EVERY_S", 0.0)
+    calls = []
+
+    async def refuse(*arguments: object, **options: object) -> trio.abc.Stream:
+        calls.append(arguments)
+        if len(calls) == 5:
+            scope.cancel()
+        await trio.lowlevel.checkpoint()
+        raise LinkUnreachable("nobody listens", is_refused=True)
+
+    async def main() -> None:
+        known, clients = node_of("door")  # whose owner must not be disowned
+        known.nodes, known.shards[0].claim = {"owner": Node("owner", "a", "127.0.0.1", 1, "1", 0)}, b"owner 1"
+        with scope:
+            await clients.watch_owner(known.shards[0])
+
+    scope = trio.CancelScope()
+    monkeypatch.setattr(door, "call", refuse)
+    trio.run(main)
+    assert len(calls) == 5
 
 
 def test_a_client_is_let_go_when_another_node_owns_the_broker() -> None:
