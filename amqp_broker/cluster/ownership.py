@@ -53,7 +53,7 @@ class Ownership:
         return await self._claim_if([], lease)
 
     async def resume(self, lease: int) -> int | None:
-        """Take the shard back after its key was lost, if nobody had it since.
+        """Take the shard back after its key was lost, if nobody had it since; one that was taken back already stays so.
 
         Returns:
             The new epoch; None when somebody else has it, or had it.
@@ -61,6 +61,11 @@ class Ownership:
         Raises:
             EtcdUnavailable: it is not known.
         """
+        found = messages.RangeAnswer.read(
+            await self._etcd.call(messages.RANGE, messages.range_request(self._owner_key))
+        ).entries
+        if found and found[0].value == self._claim and found[0].lease == lease:
+            return found[0].mod_revision
         unchanged = messages.compare(self._last_key, Target.VALUE, self._claim)
         return await self._claim_if([unchanged], lease)
 

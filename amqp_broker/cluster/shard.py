@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import logging
 import secrets
-import struct
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -40,7 +39,7 @@ from amqp_broker.cluster.standby import LOAD_TIMEOUT_S, TRUST_S, Standby, remove
 from amqp_broker.cluster.store import EtcdStore
 from amqp_broker.cluster.upkeep import Upkeep
 from amqp_broker.explanations import system_reason
-from amqp_broker.journal.failures import JournalError, JournalFailed
+from amqp_broker.journal.failures import JournalFailed
 from amqp_broker.journal.journal import SegmentJournal
 from amqp_broker.journal.kept_copies import KeptCopies
 from amqp_broker.journal.kept_files import KeptFiles
@@ -119,6 +118,7 @@ class Shard:
         self._stepping_down = trio.Event()  # of the present ownership
         self._released = trio.Event()  # likewise: it has ended
         self._lost = trio.Event()  # of the present ownership
+        self._resuming = trio.Lock()
 
     # --- what others may ask
 
@@ -169,7 +169,11 @@ class Shard:
         self._is_lease_sure = False
 
     async def resume(self) -> None:
-        """With a new lease: take the shard back if it was this node's and nobody had it since."""
+        """Take the shard back if it was this node's and nobody had it since: with a new lease, or the same."""
+        async with self._resuming:
+            await self._resume()
+
+    async def _resume(self) -> None:
         while self._store is not None:
             try:
                 epoch = await self._ownership.resume(self._here.lease.number)
@@ -315,10 +319,10 @@ class Shard:
         files.remove_nameless()
         try:
             return self._open(server, files, verified)
-        except (JournalError, ValueError, LookupError, ArithmeticError, MemoryError, struct.error) as error:
+        except Exception as error:  # what is not checked may hold anything
             if not verified:
                 raise
-            self._say_damaged(str(error))  # since it was checked: nothing is trusted any more
+            self._say_damaged(f"{type(error).__name__}: {error}")  # since it was checked: nothing is trusted any more
             return self._open(server, files, frozenset())
 
     def _open(self, server: BrokerServer, files: KeptFiles, verified: frozenset[str]) -> Journal:
@@ -336,6 +340,7 @@ class Shard:
             await nursery.start(server.serve, lambda: upkeep.is_low)
             nursery.start_soon(upkeep.run)
             nursery.start_soon(self._ask_others_while_silent)
+            nursery.start_soon(self._resume_where_nobody_owns_it)
             if here.sharing is not None:
                 await nursery.start(here.sharing.keep, self.number, server, lambda: self._ownership.claim)
             self._known.server = server
@@ -345,6 +350,18 @@ class Shard:
             await _wait_for_any(self._lost, server.ended)
             self._known.server = None
             nursery.cancel_scope.cancel()
+
+    async def _resume_where_nobody_owns_it(self) -> None:
+        """The shard's key may have been taken away from this node, which lives, by one that has died since."""
+        here, known = self._here, self._known
+        while True:
+            while known.claim:
+                await here.known.changed.wait()
+            with trio.move_on_after(here.configuration.lease_ttl_s) as patience:  # who waits for a turn goes first
+                while not known.claim:
+                    await here.known.changed.wait()
+            if patience.cancelled_caught and self._is_lease_sure and here.lease.number:
+                await self.resume()
 
     async def _ask_others_while_silent(self) -> None:
         """Where etcd cannot be reached, another node may own the shard by now: it says so, and clients go there."""

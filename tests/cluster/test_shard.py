@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
+import pytest
 import trio
 
 from amqp_broker.cluster.etcd_client import EtcdClient
@@ -13,6 +14,7 @@ from amqp_broker.cluster.keys import Keys, Node
 from amqp_broker.cluster.known import Known
 from amqp_broker.cluster.shard import Shard, Surroundings
 from amqp_broker.cluster.standby import Standby
+from amqp_broker.cluster.store import EtcdStore
 from tests.support.fake_etcd import FakeEtcd
 from tests.support.served import on_a_jumping_clock
 
@@ -97,3 +99,31 @@ def test_who_owned_it_last_is_not_waited_for() -> None:
             if one != owner:
                 places.append(shard._place_in_line())
         assert sorted(places) == [0, 1]
+
+
+@pytest.mark.parametrize("had_it_since", [b"", b"other 1"])
+@on_a_jumping_clock
+async def test_an_owner_whose_key_was_taken_by_one_that_has_died_goes_on_or_gives_up(had_it_since: bytes) -> None:
+    etcd, known = AsyncEtcd(), Known("me")
+    shown = known.add_shard(0)
+    shard = shard_of(etcd, known)
+    epoch = await shard._ownership.campaign(1)
+    assert epoch is not None
+    shown.claim = shard._ownership.claim
+    resumed: list[int] = []
+    shard._store = cast(EtcdStore, SimpleNamespace(resume=resumed.append, give_up=lambda: None))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(shard._resume_where_nobody_owns_it)
+        await trio.sleep(2 * LEASE_TTL_S)
+        etcd.delete(OWNER)
+        if had_it_since:
+            etcd.put(KEYS.last_owner(0).encode(), had_it_since)
+        shard._note("", b"")
+        known.tell()
+        await trio.sleep(LEASE_TTL_S - 0.5)
+        assert not resumed
+        assert not shard._lost.is_set()
+        await trio.sleep(1)
+        assert (len(resumed), shard._lost.is_set()) == ((0, True) if had_it_since else (1, False))
+        nursery.cancel_scope.cancel()
+    assert resumed == ([] if had_it_since else [etcd.keys[OWNER][2]])
