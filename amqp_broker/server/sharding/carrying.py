@@ -5,9 +5,12 @@ Flow control is that of the sockets: what one side does not read is not read fro
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 import trio
+
+from amqp_broker.network.pump import FAREWELL_TIMEOUT_S
 
 CARRY_BYTES: Final = 262_144
 
@@ -40,21 +43,22 @@ class Prefixed(trio.abc.HalfCloseableStream):
 
 
 async def carry(client: trio.abc.Stream, owner: trio.abc.Stream) -> None:
-    """Carry bytes both ways until both sides have ended, or one has failed."""
+    """Carry bytes both ways until both sides have ended, or one has failed, or a moment after the owner has ended."""
     try:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_pass_on, client, owner, nursery.cancel_scope)
-            nursery.start_soon(_pass_on, owner, client, nursery.cancel_scope)
+            nursery.start_soon(_pass_on, client, owner, nursery.cancel_scope, math.inf)
+            nursery.start_soon(_pass_on, owner, client, nursery.cancel_scope, FAREWELL_TIMEOUT_S)
     finally:
         for stream in (client, owner):
             with trio.CancelScope(shield=True):
                 await trio.aclose_forcefully(stream)
 
 
-async def _pass_on(source: trio.abc.Stream, target: trio.abc.Stream, both: trio.CancelScope) -> None:
+async def _pass_on(source: trio.abc.Stream, target: trio.abc.Stream, both: trio.CancelScope, farewell_s: float) -> None:
     try:
         while data := await source.receive_some(CARRY_BYTES):
             await target.send_all(data)
+        both.deadline = min(both.deadline, trio.current_time() + farewell_s)
         if isinstance(target, trio.abc.HalfCloseableStream):
             await target.send_eof()
         else:
