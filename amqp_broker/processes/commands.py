@@ -29,6 +29,7 @@ from amqp_broker.server.sharding.sharing import Sharing
 from amqp_broker.server.status import ports_of
 
 READ_BYTES: Final = 65_536
+ANSWER_S: Final = 25.0  # between two lines of a process: the command line itself waits for 30 s (cli/control.py)
 OF_ROOT: Final = (
     "permissions.",
     "users.",
@@ -149,12 +150,18 @@ class ProcessCommands:
         """Have a process answer; returns its last line, the others are passed on."""
         path = folder_of(self._data_folder, number) / SOCKET_NAME
         received = bytearray()
-        with suppress(OSError, trio.BrokenResourceError), trio.socket.socket(socket.AF_UNIX) as calling:
-            with reachable_address(path) as address:
-                await calling.connect(address)
+        gone = OSError, trio.BrokenResourceError, trio.TooSlowError
+        with suppress(*gone), trio.socket.socket(socket.AF_UNIX) as calling:
             stream = trio.SocketStream(calling)
-            await stream.send_all(line + b"\n")
-            while data := await stream.receive_some(READ_BYTES):
+            with trio.fail_after(PATIENCE_S):
+                with reachable_address(path) as address:
+                    await calling.connect(address)
+                await stream.send_all(line + b"\n")
+            while True:
+                with trio.fail_after(ANSWER_S):
+                    data = await stream.receive_some(READ_BYTES)
+                if not data:
+                    break
                 received += data
                 while (end := received.find(b"\n")) >= 0:
                     answer: Answer = json.loads(received[:end])
