@@ -66,3 +66,6 @@ class EtcdDirectory:
         except (EtcdUnavailable, EtcdRefused) as error:
             raise DirectoryUnavailable(str(error)) from error
         return answer.revision if answer.succeeded else None
+
+    async def announce(self) -> None:
+        """Nothing: the others follow it."""

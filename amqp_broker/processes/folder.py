@@ -157,6 +157,7 @@ class DirectoryFile:
     def __init__(self, data_folder: Path, announce: Callable[[], Awaitable[None]]) -> None:
         self._data_folder = data_folder
         self._announce = announce
+        self._is_announced = False
 
     async def follow(self, take: Callable[[bytes], None], tell: Callable[[], None]) -> None:
         """Nothing, until cancelled: whoever writes it has the others read it."""
@@ -177,14 +178,20 @@ class DirectoryFile:
             raise DirectoryUnavailable(system_reason(error)) from error
 
     async def replace(self, value: bytes, revision: int, claim: bytes) -> int | None:
-        """Write a value, and have the others agree with it.
+        """Write a value.
 
         Raises:
-            DirectoryUnavailable: the system refuses it.
+            DirectoryUnavailable: the system refuses it; it may stand there all the same.
         """
+        self._is_announced = False
         try:
             await trio.to_thread.run_sync(write_directory, self._data_folder, value)
         except OSError as error:
             raise DirectoryUnavailable(system_reason(error)) from error
-        await self._announce()
         return _REVISION
+
+    async def announce(self) -> None:
+        """Have the others agree with what stands there, if they were not told of it by this process."""
+        if not self._is_announced:
+            await self._announce()
+            self._is_announced = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import socket
 from collections.abc import Sequence
@@ -43,7 +44,7 @@ from amqp_broker.server.sharding.directory import Directory
 from amqp_broker.server.sharding.sharing import Sharing
 from amqp_broker.settings import Settings
 from tests.support.memory_broker import MemoryBroker
-from tests.support.served import QUIET
+from tests.support.served import QUIET, TrioClock
 
 PEER = Peer("::1", 4000, True, None, "::1", 5672, Tls("TLSv1.3", "AES"))
 
@@ -118,9 +119,45 @@ def test_the_directory_is_written_whole_and_told_to_the_others_before_it_counts(
         found = await shelf.read()
         assert found is not None
         assert found.value == value
+        assert not told
+        await shelf.announce()
+        await shelf.announce()
         assert told == [value]
 
     trio.run(use)
+
+
+def test_what_may_have_been_written_is_told_and_a_full_disk_is_said_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    make_folders(tmp_path, 2)
+    told, failures = list[bytes](), [OSError(errno.ENOSPC, "full"), OSError(errno.ENOSPC, "full")]
+
+    async def announce() -> None:
+        told.append(directory_path(tmp_path).read_bytes())
+
+    def write(folder: Path, value: bytes) -> None:
+        write_directory(folder, value)
+        if failures:
+            raise failures.pop()  # behind the write, so that it stands there
+
+    monkeypatch.setattr("amqp_broker.processes.folder.write_directory", write)
+
+    async def use() -> None:
+        server, known = BrokerServer(Settings(**QUIET), TrioClock()), Known()
+        sharing = Sharing(DirectoryFile(tmp_path, announce), known, 2)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(server.serve)
+            await nursery.start(sharing.keep, 0, server, bytes)
+            assert len(told) == 1, "where it begins, it was perhaps written and not told"
+            for name in ("one", "two"):
+                server.broker.administration.add_virtual_host(name)
+                await sharing.until_shared()
+            nursery.cancel_scope.cancel()
+        assert told[-1] == directory_path(tmp_path).read_bytes() == sharing.directory.encode()
+
+    trio.run(use, clock=trio.testing.MockClock(autojump_threshold=0.01))
+    assert [one.message for one in caplog.records].count("directory not written") == 1
 
 
 def test_a_client_comes_over_a_link_with_its_socket_and_all_that_it_has_said(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from amqp_broker.server.sharding.directory import BadDirectory, CannotAgree, Dir
 from amqp_broker.server.sharding.shards import ROOT
 
 PAUSE_S: Final = 0.1
+AGAIN_S: Final = 1.0  # when it could not be written
 _KINDS: Final = (Kind.VIRTUAL_HOST, Kind.USER, Kind.PERMISSION, Kind.TOPIC_PERMISSION, Kind.PARAMETER)
 _HAPPENINGS: Final = ("user.", "vhost.")
 _LOGINS: Final = "user.authentication."
@@ -68,6 +69,10 @@ class Shelf(Protocol):
         Raises:
             DirectoryUnavailable: it is not known whether it was written.
         """
+        ...
+
+    async def announce(self) -> None:
+        """Return when all others agree with what stands there, where that has to be asked for."""
         ...
 
 
@@ -142,6 +147,7 @@ class Sharing:
         self.directory = Directory()
         self._value = b""  # that was taken last
         self._is_readable = True  # that value
+        self._has_failed = False  # to write, the last time
         self._read_revision = 0  # of it, when the root's owner has read it
         self._in_force: dict[int, int] = {}  # by shard that this node owns: the number of the directory
         self._reads_begun = self._reads_done = 0
@@ -262,8 +268,9 @@ class Sharing:
             await until_durable(broker)  # what changes meanwhile is not told yet: it could be forgotten again
             if not is_read or (directory is not self.directory and not await self._put(directory, revision, claim())):
                 is_read = False  # what was written may stand there all the same, or come to stand there
-                await trio.sleep(PAUSE_S)
+                await trio.sleep(AGAIN_S if self._has_failed else PAUSE_S)
                 continue
+            await self._shelf.announce()
             gone.clear()
             changes.shared = count
             changes.tell()
@@ -290,8 +297,11 @@ class Sharing:
         try:
             written = await self._shelf.replace(value, revision, claim)
         except DirectoryUnavailable as error:
-            log_event(logging.WARNING, "directory not written", reason=str(error))
+            if not self._has_failed:  # said once
+                log_event(logging.WARNING, "directory not written", reason=str(error))
+            self._has_failed = True
             return False
+        self._has_failed = False
         if written is not None:
             self._take(value)
             self._read_revision = max(self._read_revision, written)
