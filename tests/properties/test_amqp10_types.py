@@ -28,6 +28,7 @@ from amqp_broker.protocols.amqp10.performatives import (
     transfer_performative,
 )
 from amqp_broker.protocols.amqp10.typed import Symbol, ULong
+from amqp_broker.wire.errors import WireError
 
 SINGLE = st.floats(width=32, allow_nan=False).map(typed.Float)
 SCALARS = st.one_of(
@@ -134,6 +135,33 @@ def test_no_bytes_do_harm(data: bytes, drawn: st.DataObject) -> None:
     assert offset <= len(changed)
     again, _ = decode(encode(value), 0)
     assert repr(again) == repr(value)  # what is not a number does not equal itself
+
+
+def narrow_list(item: bytes) -> bytes:
+    """An array of one list of two values, the item and a string that fills it up to what one byte can count."""
+    items = item + b"\xa1" + bytes((252 - len(item),)) + b"x" * (252 - len(item))
+    inner = b"\xc0" + bytes((1 + len(items), 2)) + items
+    return b"\xf0" + struct.pack(">II", 4 + len(inner), 1) + inner
+
+
+def test_what_is_narrow_in_an_array_is_written_as_narrow_as_it_came() -> None:
+    data = narrow_list(b"\xe0" + bytes((2 + 230, 230)) + b"\x50" + bytes(230))
+    value, _ = decode(data, 0)
+    assert encode(value) == data
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        typed.UByte(256),
+        Array(b"\xa1", ["x" * 256]),
+        Array(b"\xc0", [["x" * 256]]),
+        Array(b"\xe0", [Array(b"\xa1", ["x" * 255])]),
+    ],
+)
+def test_what_does_not_fit_is_refused(value: Any) -> None:
+    with pytest.raises(WireError, match="does not fit"):
+        encode(value)
 
 
 def test_nesting_and_counts_that_lie_are_bounded() -> None:

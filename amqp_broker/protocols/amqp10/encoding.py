@@ -45,7 +45,9 @@ def encode(value: Value) -> bytes:
     """
     try:
         return _encode(value)
-    except (struct.error, UnicodeEncodeError):
+    except WireError:
+        raise
+    except (struct.error, ValueError, OverflowError):
         raise WireError(f"{value!r} does not fit into its type") from None
 
 
@@ -138,9 +140,13 @@ def _compound(code: int, count: int, data: bytes) -> bytes:
 
 
 def _encode_array(value: Array) -> bytes:
+    return _compound(0xE0, len(value.items), _array_data(value))
+
+
+def _array_data(value: Array) -> bytes:
+    """What stands behind an array's size and count."""
     code = value.constructor[-1]
-    data = value.constructor + b"".join([_encode_as(code, _undescribed(item)) for item in value.items])
-    return b"\xf0" + _TWO_U32.pack(len(data) + 4, len(value.items)) + data
+    return value.constructor + b"".join([_encode_as(code, _undescribed(item)) for item in value.items])
 
 
 def _undescribed(value: Value) -> Value:
@@ -160,10 +166,7 @@ def _encode_as(code: int, value: Value) -> bytes:
     if kind in (0xC, 0xD):
         return _encode_compound_as(kind, value)
     if kind in (0xE, 0xF):
-        data = _encode_array(value)[5:]  # behind constructor and size
-        if kind == 0xE:
-            return bytes((len(data) - 3, len(value.items))) + data[4:]
-        return _U32.pack(len(data)) + data
+        return _compound_as(kind == 0xE, len(value.items), _array_data(value))
     if isinstance(value, bytes):
         return bytes(value)
     if isinstance(value, Char):
@@ -181,10 +184,13 @@ def _encode_compound_as(kind: int, value: Value) -> bytes:
             parts += (_encode(key), _encode(one))
     else:
         parts += [_encode(item) for item in value]
-    data = b"".join(parts)
-    if kind == 0xC:
-        return bytes((len(data) + 1, len(parts))) + data
-    return _TWO_U32.pack(len(data) + 4, len(parts)) + data
+    return _compound_as(kind == 0xC, len(parts), b"".join(parts))
+
+
+def _compound_as(is_narrow: bool, count: int, data: bytes) -> bytes:
+    if is_narrow:
+        return bytes((len(data) + 1, count)) + data
+    return _TWO_U32.pack(len(data) + 4, count) + data
 
 
 def symbols(*names: str) -> Array:

@@ -21,6 +21,7 @@ from amqp_broker.protocols.amqp10.typed import Symbol, UByte, UInt, ULong, Uuid
 from amqp_broker.protocols.amqp10.typed import Timestamp as Milliseconds
 from amqp_broker.protocols.amqp10.values import from_field, to_field
 from amqp_broker.wire.content import Properties, decode_properties, encode_content_header
+from amqp_broker.wire.errors import WireError
 from amqp_broker.wire.table import Table, plain_name
 
 SECTIONS_HEADER: Final = "x-amqp-1.0-sections"
@@ -172,7 +173,7 @@ class Translations:
             known = content_of(found)
             if len(self._contents) >= REMEMBERED_MAX:
                 self._contents.clear()
-            if len(known.header) <= REMEMBERED_BYTES_MAX:
+            if sum(map(len, key[:4])) <= REMEMBERED_BYTES_MAX:
                 self._contents[key] = known
         return known
 
@@ -363,7 +364,12 @@ def outgoing_of(header: bytes, address: Address) -> Outgoing:
     failed = headers.get(FAILED_HEADER)
     failed_count = int(failed) if isinstance(failed, int) and 0 <= failed <= FAILED_MAX else 0
     is_first = not failed_count and DEATHS_HEADER not in headers
-    return Outgoing(head, is_first, failed_count, said, bare, fields.type != TYPE, sizes, footer)
+    is_data = fields.type != TYPE
+    try:
+        return Outgoing(head, is_first, failed_count, said, bare, is_data, sizes, footer)
+    except WireError:  # they were narrower as they came than we can say them; better without than not at all
+        said = _with_ours(Map([]), headers, address)
+        return Outgoing(head, is_first, failed_count, said, bare, is_data, sizes, footer)
 
 
 def annotated(header: bytes, body_bytes: int, annotations: Map, *, has_failed: bool) -> bytes:
