@@ -6,8 +6,9 @@ import trio
 
 from amqp_broker.broker.broker import Broker
 from amqp_broker.broker.queues.paging import PageRead
-from amqp_broker.journal.failures import RecordGone
+from amqp_broker.journal.failures import JournalDamaged, JournalFailed, RecordGone
 from amqp_broker.journal.port import Journal
+from amqp_broker.logs import log_internal_error
 from amqp_broker.network.wake_up import WakeUp
 
 
@@ -33,7 +34,12 @@ async def read_pages(broker: Broker, journal: Journal, wanted_pages: WakeUp) -> 
 async def _serve(broker: Broker, journal: Journal, page: PageRead) -> None:
     if page.is_wanted:
         await trio.to_thread.run_sync(_read, journal, page)
-        broker.handle(page.was_read)
+        try:
+            broker.handle(page.was_read)
+        except (JournalDamaged, JournalFailed):
+            raise
+        except (Exception, SystemExit) as error:  # a defect in what one of those who get it does
+            log_internal_error("page", error)
 
 
 def _read(journal: Journal, page: PageRead) -> None:

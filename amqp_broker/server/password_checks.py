@@ -12,6 +12,7 @@ import trio
 
 from amqp_broker.access.passwords import NotVerifiedYet
 from amqp_broker.broker.broker import Broker
+from amqp_broker.logs import log_internal_error
 
 AT_ONCE_MAX = 2
 
@@ -43,4 +44,7 @@ class PasswordChecks:
                     check.verify, abandon_on_cancel=True, limiter=trio.CapacityLimiter(1)
                 )
                 check.remember(matches)
-        self._broker.handle(go_on)
+        try:
+            self._broker.handle(go_on)
+        except (Exception, SystemExit) as error:
+            log_internal_error("login", error)

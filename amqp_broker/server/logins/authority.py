@@ -26,7 +26,7 @@ from amqp_broker.access.judge import NotDecidedYet
 from amqp_broker.access.users import NO_PASSWORD, User
 from amqp_broker.broker.broker import Broker
 from amqp_broker.errors import AmqpError
-from amqp_broker.logs import log_event
+from amqp_broker.logs import log_event, log_internal_error
 from amqp_broker.server.logins.backend import Backend, BackendFailed, Person
 from amqp_broker.server.logins.failures import CannotAskBackend
 from amqp_broker.settings import Settings
@@ -104,7 +104,10 @@ class Asked:
         while len(self._answers) > ANSWERS_MAX:
             self._answers.popitem(last=False)
         for go_on in self._waiting.pop(key):
-            self._broker.handle(go_on)
+            try:
+                self._broker.handle(go_on)
+            except (Exception, SystemExit) as error:
+                log_internal_error("login", error)
 
     def _failed(self, key: Key, reason: str) -> None:
         log_event(
