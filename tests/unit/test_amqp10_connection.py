@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from amqp_broker.access.passwords import NotVerifiedYet
 from amqp_broker.broker.message import digest_of
 from amqp_broker.protocols.amqp10.compound import Described, Map
 from amqp_broker.protocols.amqp10.encoding import symbols
@@ -479,6 +481,29 @@ def test_a_token_is_renewed(broker: MemoryBroker, monkeypatch: pytest.MonkeyPatc
         assert sections_of(answer.payload)[0x73][3] == "204"
     else:
         assert (answer.code, answer.error) == (CLOSE, "amqp:unauthorized-access")
+
+
+def test_a_token_that_may_be_a_slow_password_is_renewed_when_that_is_known(
+    broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = opened(broker)
+    waiting: list[Callable[[], None]] = []
+    known: list[bool] = []
+
+    def renew(secret: bytes) -> None:
+        if not known:
+            raise NotVerifiedYet(lambda: False, lambda: False, known.append)
+
+    monkeypatch.setattr(client.connection, "renew", renew)
+    broker.driver.verify_password = lambda check, go_on, is_wanted: waiting.append(go_on)  # type: ignore[method-assign]
+    attach_pair(client)
+    properties = section(0x73, [ULong(1), None, "/auth/tokens", "PUT", "$me"])
+    client.transfer(properties + section(0x77, b"token"), settled=True)
+    assert client.deliveries() == []
+    known.append(True)
+    broker.handle(waiting.pop())
+    (answer,) = client.deliveries()
+    assert sections_of(answer.payload)[0x73][3] == "204"
 
 
 # --- links

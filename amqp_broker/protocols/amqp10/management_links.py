@@ -6,6 +6,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from amqp_broker.access.judge import NotDecidedYet
+from amqp_broker.access.passwords import NotVerifiedYet
 from amqp_broker.broker.queues.base import QueueBusy
 from amqp_broker.protocols.amqp10 import sections
 from amqp_broker.protocols.amqp10.compound import Described, Map
@@ -109,8 +110,8 @@ class RequestsLink(IncomingLink):
             except QueueBusy as busy:
                 busy.queue.wait(self._go_on)
                 return
-            except NotDecidedYet as undecided:
-                self.session.connection.verdict_on(undecided)(self._go_on)
+            except (NotDecidedYet, NotVerifiedYet) as check:
+                self.session.connection.verdict_on(check)(self._go_on)
                 return
             except ProtocolError as refused:
                 self.session.connection.fail(refused)
