@@ -14,6 +14,7 @@ from typing import NamedTuple
 from amqp_broker.explanations import system_reason
 from amqp_broker.journal.blocks import BLOCK_BYTES_MAX, BLOCK_HEADER_BYTES
 from amqp_broker.journal.failures import JournalDamaged, JournalFailed
+from amqp_broker.journal.files import File
 from amqp_broker.journal.index import DEAD, Segment
 from amqp_broker.journal.records import (
     RECORD_HEADER_BYTES,
@@ -28,6 +29,7 @@ from amqp_broker.journal.stretches import FileStretch
 
 SLICE_BYTES = BLOCK_BYTES_MAX
 VIEWED_BYTES = 8 * BLOCK_BYTES_MAX
+PROBE_BYTES = 65_536  # the system reads about as much ahead, and gives it up together
 
 
 class EncodedRecord(NamedTuple):
@@ -149,8 +151,10 @@ def _view_near(
 
 
 def lying_near(segment: Segment, reference: int, head_bytes: int) -> LyingRecord | None:
-    """A record that may stay where it lies; None where it is cut by the headers of blocks, or is not at hand: where
-    its beginning is in the system's memory, the rest most likely is.
+    """A record that may stay where it lies; None where it is cut by the headers of blocks, or is not at hand.
+
+    It is probed whether it is in the system's memory: where its beginning is, its end, and a byte here and there, the
+    rest most likely is. Who sends it would wait for the disk otherwise.
 
     Raises:
         JournalDamaged: there is another record than there should be.
@@ -167,8 +171,18 @@ def lying_near(segment: Segment, reference: int, head_bytes: int) -> LyingRecord
     rest_bytes = record_size(head, 0) - len(head)
     if not 0 < rest_bytes <= size - len(head) or not has_claim(head, 0, reference):
         raise JournalDamaged(segment.full_name, start, "there is another record than there should be")
+    if not _is_at_hand(segment.file, start + len(head), rest_bytes):
+        return None
     rest = segment.file.stretch(start + len(head), rest_bytes)
     return None if rest is None else LyingRecord(memoryview(head)[RECORD_HEADER_BYTES:], rest)
+
+
+def _is_at_hand(file: File, offset: int, size: int) -> bool:
+    """Whether bytes of a file are in the system's memory, as far as a few of them tell."""
+    for place in range(offset + PROBE_BYTES, offset + size - 1, PROBE_BYTES):
+        if file.read_now(place, 1) is None:
+            return False
+    return file.read_now(offset + size - 1, 1) is not None
 
 
 def _starts_near(segment: Segment, references: Sequence[int], first: int, slice_bytes: int) -> tuple[list[int], int]:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from amqp_broker.journal.failures import JournalDamaged, JournalFailed, JournalFull, RecordGone
-from amqp_broker.journal.files import FileSystem
+from amqp_broker.journal.files import File, FileSystem
 from amqp_broker.journal.journal import SegmentJournal
 from amqp_broker.journal.memory_files import MemoryFiles
 from amqp_broker.journal.port import Journal
 from amqp_broker.journal.real_files import RealFiles
+from amqp_broker.journal.records import Part
+from amqp_broker.journal.stretches import FileStretch
 from amqp_broker.journal.writer import FIRST_SEGMENT_BYTES
 from tests.unit.journal_helpers import SEGMENT_BYTES, commit, live_payloads, opened, reclaim_all
 
@@ -385,6 +388,37 @@ def test_views_hold_what_reading_gives() -> None:
     files.are_at_hand = True
     assert journal.view_now(references, 0) == journal.read_many(references[:3]), "the next one is cut by the journal"
     assert journal.view_now(references[4:], 0) == journal.read_many(references[4:])
+
+
+class Lacking:
+    """A file of which some bytes are not in the system's memory."""
+
+    def __init__(self, file: File, first: int, size: int) -> None:
+        self._file = file
+        self._lacking = range(first, first + size)
+
+    def read_now(self, offset: int, size: int) -> Part | None:
+        if offset < self._lacking.stop and self._lacking.start < offset + size:
+            return None
+        return self._file.read_now(offset, size)
+
+    def stretch(self, offset: int, size: int) -> FileStretch | None:
+        return self._file.stretch(offset, size)
+
+
+@pytest.mark.parametrize(("first", "size"), [(100_000, 70_000), (199_990, 10_000), (0, 20)])
+def test_a_record_that_is_not_in_memory_as_a_whole_does_not_go_out_as_it_lies(first: int, size: int) -> None:
+    files = MemoryFiles()
+    files.are_at_hand = True
+    journal, _ = opened(files, 1_000_000)
+    reference = journal.put(1, b"r" * 200_000)
+    commit(journal)
+    assert journal.lying_now(reference, 10) is not None
+    segment = journal._index.find(reference)
+    assert segment is not None
+    start, _ = segment.extent(segment.index_of(reference))
+    segment.file = cast(File, Lacking(segment.file, start + first, size))
+    assert journal.lying_now(reference, 10) is None
 
 
 def test_only_the_content_of_a_large_view_is_not_compared() -> None:
