@@ -24,6 +24,7 @@ from amqp_broker.cluster.members import EtcdRefused, EtcdUnavailable
 from amqp_broker.cluster.ownership import owner_in
 from amqp_broker.logs import log_event, log_internal_error
 from amqp_broker.network.listeners import HTTP, METRICS
+from amqp_broker.network.socket_stream import keep_alive
 from amqp_broker.server.broker_server import BrokerServer
 from amqp_broker.server.sharding.arrivals import Continued, Entrance, Heard
 from amqp_broker.server.sharding.carrying import Prefixed, carry
@@ -306,6 +307,7 @@ class NodeClients:
             await trio.aclose_forcefully(stream)
             return
         if hello.protocol == NO_CLIENT:
+            keep_alive(stream.socket)
             with self.conversation(hello.shard):
                 await _wait_for_the_end(inner)
             return

@@ -17,6 +17,7 @@ from amqp_broker.cluster import link
 from amqp_broker.cluster.keys import Node
 from amqp_broker.cluster.link import FrameReader, Hello, LinkError, NotTheOwner
 from amqp_broker.explanations import system_reason
+from amqp_broker.network.socket_stream import keep_alive
 from amqp_broker.server.sharding.carrying import Prefixed
 
 LINK_TIMEOUT_S: Final = 3.0
@@ -64,6 +65,8 @@ async def call(caller: Caller, owner: Node, peer: Peer, *, shard: int, protocol:
     """
     with trio.move_on_after(LINK_TIMEOUT_S):
         stream = await _connect(owner)
+        if protocol == link.NO_CLIENT:
+            keep_alive(stream.socket)  # nobody speaks on it, who would notice that the other machine is gone
         try:
             return await _introduce(
                 caller, stream, Hello(caller.cluster, caller.node_id, link.new_nonce(), shard, protocol, peer)

@@ -275,7 +275,7 @@ async def receive_first(stream: trio.abc.ReceiveStream, max_bytes: int) -> bytes
     return bytes(data)
 
 
-def keep_alive(connected: socket.socket) -> None:
+def keep_alive(connected: socket.socket | trio.socket.SocketType) -> None:
     """Have the system find out whether the peer's host is still there: in two minutes, where it lets us say so."""
     connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in _KEEP_ALIVE.items():

@@ -21,9 +21,11 @@ from amqp_broker.cluster.configuration import ClusterConfiguration
 from amqp_broker.cluster.door import Caller, LinkUnreachable
 from amqp_broker.cluster.keys import Node
 from amqp_broker.cluster.known import Known
+from amqp_broker.cluster.link import NO_CLIENT
 from amqp_broker.cluster.members import Address
 from amqp_broker.cluster.node import ClusterNode
 from amqp_broker.network.listeners import CannotListen
+from amqp_broker.network.socket_stream import keep_alive
 from amqp_broker.server.broker_server import BrokerServer
 from amqp_broker.settings import Settings
 
@@ -148,6 +150,30 @@ def test_a_client_is_let_go_when_another_node_owns_the_broker() -> None:
                 assert await ours.receive_some(5) == b""
 
     trio.run(with_owner, lambda: True, act)
+
+
+def test_both_ends_of_a_link_that_carries_nobody_notice_that_the_other_machine_is_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kept: list[tuple[str, int]] = []
+
+    def noting(end: str) -> Callable[[trio.socket.SocketType], None]:
+        def note(connected: trio.socket.SocketType) -> None:
+            keep_alive(connected)
+            kept.append((end, connected.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)))
+
+        return note
+
+    monkeypatch.setattr(door, "keep_alive", noting("door"))
+    monkeypatch.setattr(clients_module, "keep_alive", noting("owner"))
+
+    async def act(owner: Node) -> None:
+        stream = await door.call(Caller("orders", "other", "secret"), owner, door.NOBODY, shard=0, protocol=NO_CLIENT)
+        await trio.testing.wait_all_tasks_blocked()
+        await stream.aclose()
+
+    trio.run(with_owner, lambda: True, act)
+    assert kept == [("door", 1), ("owner", 1)]
 
 
 def test_what_goes_wrong_in_a_link_ends_no_more_than_it(monkeypatch: pytest.MonkeyPatch) -> None:
