@@ -232,13 +232,13 @@ class EtcdStore:
             if self._is_given_up or self._change.wait_for(lambda: self._is_given_up, delay_s):
                 raise OwnershipLost(errno.EROFS, "the node gave its ownership up")
 
-    def entries(self, prefix: str) -> Iterator[Entry]:
+    def entries(self, prefix: str, first: str = "") -> Iterator[Entry]:
         """All keys with a prefix (``Store.entries``).
 
         Raises:
             OSError: etcd will not, or the node gives its ownership up while etcd does not answer.
         """
-        for _, entries in pages_in(self._read, self._prefix, prefix, 0):
+        for _, entries in pages_in(self._read, self._prefix, prefix, 0, first):
             yield from entries
 
     def _read(self, request: bytes) -> bytes:
@@ -274,15 +274,15 @@ class StoreAtOneRevision:
         self._prefix = prefix
         self.revision = 0
 
-    def entries(self, prefix: str) -> Iterator[Entry]:
+    def entries(self, prefix: str, first: str = "") -> Iterator[Entry]:
         """All keys with a prefix (``Store.entries``)."""
-        for revision, entries in pages_in(self._read_range, self._prefix, prefix, self.revision):
+        for revision, entries in pages_in(self._read_range, self._prefix, prefix, self.revision, first):
             self.revision = revision  # even where there is nothing: what is asked next must not be from later
             yield from entries
 
 
 def pages_in(
-    read: Callable[[bytes], bytes], store_prefix: str, prefix: str, revision: int
+    read: Callable[[bytes], bytes], store_prefix: str, prefix: str, revision: int, first: str = ""
 ) -> Iterator[tuple[int, list[Entry]]]:
     """All keys with a prefix in the order of the keys, some at a time, as they stood at one revision, which comes too.
 
@@ -293,9 +293,10 @@ def pages_in(
         store_prefix: what the store's keys begin with.
         prefix: within the store.
         revision: 0 for the present one.
+        first: where to begin; empty for the first of them.
     """
-    key = (store_prefix + prefix).encode()
-    end = messages.prefix_end(key)
+    key = (store_prefix + (first or prefix)).encode()
+    end = messages.prefix_end((store_prefix + prefix).encode())
     while True:
         answer = messages.RangeAnswer.read(read(messages.range_request(key, end, limit=PAGE_KEYS, revision=revision)))
         revision = revision or answer.revision

@@ -48,8 +48,11 @@ class File(Protocol):
     def size(self) -> int:
         """The file's size in bytes."""
 
-    def restore(self) -> bool:
+    def restore(self, offset: int = 0) -> bool:
         """Read the bytes again from where they are kept besides, since those here are damaged; may take seconds.
+
+        Args:
+            offset: those before it are left as they are.
 
         Returns:
             Whether they are kept anywhere else.

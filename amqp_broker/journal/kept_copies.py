@@ -32,8 +32,11 @@ class Entry(NamedTuple):
 class Readable(Protocol):
     """Keys and values."""
 
-    def entries(self, prefix: str) -> Iterator[Entry]:
+    def entries(self, prefix: str, first: str = "") -> Iterator[Entry]:
         """All keys with a prefix, in the order of the keys, as they stood at one moment.
+
+        Args:
+            first: where to begin; empty for the first of them.
 
         Raises:
             OSError: the store cannot be read.
@@ -230,17 +233,37 @@ class KeptCopies:
         return files, sorted(set(self._files) - named)
 
 
-def restore(kept: Kept, store: Readable) -> None:
+def restore(kept: Kept, store: Readable, offset: int = 0) -> bool:
     """Write the bytes of a copy again, as a store has them; what the store does not have of it yet stays.
+
+    Args:
+        offset: those before it are left as they are, and are not read where they lie in pieces of their own.
+
+    Returns:
+        Whether any byte was another one.
 
     Raises:
         OSError: the store cannot be read, or the copy cannot be written.
     """
-    for _, ending, value in _in_order_of_writing(store.entries(f"{PIECES}{kept.file_id}/")):
-        if ending != SIZE_KEY:
-            offset = int(ending, 16)
-            kept.local.write_at(offset, value[: max(kept.size - offset, 0)])
+    prefix = f"{PIECES}{kept.file_id}/"
+    first = prefix
+    if offset:  # at a start: nobody adds pieces meanwhile
+        reaching = [start for start, length in kept.pieces.items() if start + length > offset]
+        if not reaching:
+            return False
+        first += f"{min(reaching):012x}"
+    was_damaged = False
+    for _, ending, value in _in_order_of_writing(store.entries(prefix, first)):
+        if ending == SIZE_KEY:
+            continue
+        start = int(ending, 16)
+        place = max(start, offset)
+        wanted = value[place - start : max(kept.size - start, 0)]
+        if wanted and kept.local.read_at(place, len(wanted)) != wanted:
+            kept.local.write_at(place, wanted)
+            was_damaged = True
     kept.changes += 1
+    return was_damaged
 
 
 def _in_order_of_writing(entries: Iterable[Entry]) -> Iterator[tuple[str, str, bytes]]:

@@ -125,8 +125,8 @@ class KeptFile:
     def size(self) -> int:
         return self._kept.size
 
-    def restore(self) -> bool:
-        self._files.restore_file(self._kept)
+    def restore(self, offset: int = 0) -> bool:
+        self._files.restore_file(self._kept, offset)
         return True
 
 
@@ -137,7 +137,7 @@ class KeptFiles:
         store: where they are kept.
         local: for the copies; it must be empty.
         label: how an operator calls the store, for the names in messages.
-        note_restored: is told, in whichever thread, how a file is called whose copy is damaged, and is read again.
+        note_restored: is told, in whichever thread, how a file is called whose copy was damaged, and was read again.
     """
 
     def __init__(
@@ -261,18 +261,20 @@ class KeptFiles:
 
     # --- bytes
 
-    def restore_file(self, kept: Kept) -> None:
-        """Read what the store has of a file into its copy again, which is damaged; in any thread.
+    def restore_file(self, kept: Kept, offset: int = 0) -> None:
+        """Read what the store has of a file into its copy again, which may be damaged; in any thread.
 
         That does no harm to what is written meanwhile: a journal writes nothing else where it has written before.
+
+        Args:
+            offset: where to begin.
 
         Raises:
             OSError: the store cannot be read, or the copy cannot be written.
         """
-        if self._note_restored is not None:
+        if restore(kept, self._store, offset) and self._note_restored is not None:
             name = next((name for name, one in list(self._files.items()) if one is kept), kept.file_id)
             self._note_restored(self.full_name(name))
-        restore(kept, self._store)
 
     def sync_file(self, kept: Kept) -> None:
         """Put what has changed of a file into the store.

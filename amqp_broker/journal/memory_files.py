@@ -128,7 +128,7 @@ class MemoryFile:
     def size(self) -> int:
         return len(self._content.data)
 
-    def restore(self) -> bool:
+    def restore(self, offset: int = 0) -> bool:
         return False
 
 

@@ -89,7 +89,7 @@ class RealFile:
     def size(self) -> int:
         return os.fstat(self._descriptor).st_size
 
-    def restore(self) -> bool:
+    def restore(self, offset: int = 0) -> bool:
         return False
 
 

@@ -108,7 +108,7 @@ def find_end(reader: SegmentReader) -> End:
     rest_bytes = reader.last_nonzero_byte(end) - end
     if not rest_bytes:
         return End(end, batch, is_sealed, None, unsynced_offset)
-    if reader.restore():
+    if reader.restore(end):
         return find_end(reader)
     if any(header.synced_batch > batch for _, header in reader.headers_after(end)):
         raise JournalDamaged(reader.full_name, bad.offset, f"{bad.reason}, and there are durable batches after it")

@@ -128,7 +128,7 @@ class SegmentReader:
 
     def __init__(self, files: Opening, name: str, *, is_header_needed: bool = True, is_verified: bool = False) -> None:
         self._is_verified = is_verified
-        self._is_restored = False
+        self._restored_from: int | None = None  # the least offset from which it was read again
         self.full_name = files.full_name(name)
         self.file = files.open(name)
         self.size_bytes = self.file.size()
@@ -143,11 +143,19 @@ class SegmentReader:
             numbers = segment_numbers(name) or (0, 0)
             self.header = SegmentHeader(FORMAT_VERSION, 0, *numbers, 0, 0, 0)
 
-    def restore(self) -> bool:
-        """Have a segment that is damaged as it is kept elsewhere; returns whether it was read from there now."""
-        if self._is_restored or not self.file.restore():
+    def restore(self, offset: int = 0) -> bool:
+        """Have a segment that is damaged as it is kept elsewhere.
+
+        Args:
+            offset: what comes before it is not damaged.
+
+        Returns:
+            Whether it was read from there now.
+        """
+        before = self._restored_from
+        if (before is not None and before <= offset) or not self.file.restore(offset):
             return False
-        self._is_restored = True
+        self._restored_from = offset
         self._is_verified = False
         self._window = b""
         self.size_bytes = self.file.size()

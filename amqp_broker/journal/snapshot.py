@@ -61,7 +61,7 @@ class SnapshotFile:
     def size(self) -> int:
         return self._size_bytes
 
-    def restore(self) -> bool:
+    def restore(self, offset: int = 0) -> bool:
         return False
 
 

@@ -62,7 +62,7 @@ class MemoryFile:
         """The file's size in bytes."""
         return len(self._data)
 
-    def restore(self) -> bool:
+    def restore(self, offset: int = 0) -> bool:
         """The bytes are kept nowhere else."""
         return False
 

@@ -28,6 +28,7 @@ class FakeStore:
         self.fail_at_step: int | None = None
         self.fails_by_power_loss = False
         self.capacity_bytes: int | None = None
+        self.read_keys: list[str] = []
         self.followers: list[KeptCopies] = []
         """Who is told of every change."""
 
@@ -74,10 +75,11 @@ class FakeStore:
         self.followers.append(copies)
         return copies
 
-    def entries(self, prefix: str) -> Iterator[Entry]:
+    def entries(self, prefix: str, first: str = "") -> Iterator[Entry]:
         """All keys with a prefix, in their order."""
         for key in sorted(self.keys):
-            if key.startswith(prefix):
+            if key.startswith(prefix) and key >= first:
+                self.read_keys.append(key)
                 yield Entry(key, *self.keys[key])
 
     def check_space(self, size: int) -> None:

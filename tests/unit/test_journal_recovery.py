@@ -220,7 +220,7 @@ class CountingFile:
     def size(self) -> int:
         return self._file.size()
 
-    def restore(self) -> bool:
+    def restore(self, offset: int = 0) -> bool:
         return False
 
 

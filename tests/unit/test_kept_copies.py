@@ -109,6 +109,37 @@ def test_a_bit_that_flips_in_a_copy_after_it_was_checked_changes_nothing_once_th
     assert len(noted) > 100  # the others are in what is not written yet
 
 
+@pytest.mark.parametrize("is_damaged", [False, True])
+def test_an_unfinished_write_is_compared_with_the_store_from_there_on_and_told_where_it_differs(
+    is_damaged: bool,
+) -> None:
+    store = store_of(1)
+    files = opened(store)
+    journal = SegmentJournal(files, 100_000)
+    live_records(journal)
+    for number in range(5):
+        journal.put(1, bytes([65 + number]) * 9_000)
+        commit(journal)
+    name = files.names()[-1]
+    file = files.open(name)
+    end = file.read_at(0, file.size()).rindex(b"E" * 9_000) + 9_000
+    file.write_at(end, b"torn")
+    file.sync()
+    copies, noted = store.follow(), list[str]()
+    if is_damaged:
+        local = cast(MemoryFiles, copies.local).open(copies.names[name])
+        local.write_at(end - 50, b"?")
+    files = KeptFiles(store, copies.local, note_restored=noted.append)
+    files.adopt(copies)
+    store.read_keys.clear()
+    journal = SegmentJournal(files, 100_000)
+    found = [payload for _, _, payload, _ in live_records(journal)]
+    assert found[1:] == [bytes([65 + number]) * 9_000 for number in range(5)]
+    assert journal.torn_tail is not None
+    assert noted == ([f"store/{name}"] if is_damaged else [])
+    assert len(store.read_keys) <= 4, "pieces from the end on, and the size"
+
+
 def test_a_copy_that_is_damaged_while_it_is_used_is_read_again() -> None:
     store = store_of(6)
     expected = live_records(SegmentJournal(opened(store), SEGMENT_BYTES))
