@@ -193,7 +193,11 @@ class Reception:
         for place, listener in enumerate(self._listeners):
             if _is_for_clients(listener) and listener.is_closed:
                 again = self._listeners[place] = listener.reopened()
-                listen([again])
+                try:
+                    listen([again])
+                except CannotListen:
+                    again.close()  # so that it is tried again when this is
+                    raise
                 assert self._accept_at is not None, "who suspends, serves"
                 self._accept_at(again)
         self._is_suspended = False
