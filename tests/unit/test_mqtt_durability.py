@@ -59,6 +59,17 @@ def test_who_comes_back_to_a_session_writes_nothing() -> None:
     assert len(broker.virtual_host.client_sessions) == 0
 
 
+def test_a_queue_that_was_there_before_its_session_stays_with_it_after_a_restart() -> None:
+    broker = DiskBroker(mqtt_port=0)
+    name = "mqtt-subscription-cqos1"
+    broker.client().channel().declare(name, {"x-mqtt-subscription": "own"}, durable=True)
+    client = connected(broker, "c")
+    client.subscribe("a", 1)
+    client.disconnect()
+    broker = broker.without_power(mqtt_port=0)
+    assert name in broker.virtual_host.queues
+
+
 def test_a_session_that_nobody_resumes_ends_after_a_restart_as_well() -> None:
     broker = DiskBroker(mqtt_port=0, mqtt_session_expiry_max_s=60)
     client = connected(broker, "c")

@@ -313,6 +313,7 @@ class Subscribing:
         queue = self._host.queues.get(name)
         if queue is not None:
             queue.check_access(self._client)
+            self._adopt(tag, queue)
             return queue
         session = self._session
         is_everybodys = is_shared(tag)
@@ -329,6 +330,12 @@ class Subscribing:
         if is_lasting:
             session.queue_names = [name]
         return queue
+
+    def _adopt(self, tag: str, queue: Queue) -> None:
+        """A queue that was there before the session, as an import makes one, is the session's own from now on."""
+        is_own = queue.durable and queue.table.get(SUBSCRIPTION_ARGUMENT) == OWN_SUBSCRIPTION
+        if is_own and tag == HIGH and self._session.is_durable:
+            self._session.queue_names = [queue.name]
 
     def _consume(self, tag: str) -> None:
         if tag in self._consumers:
