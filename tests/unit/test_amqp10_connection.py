@@ -509,6 +509,19 @@ def test_a_token_that_may_be_a_slow_password_is_renewed_when_that_is_known(
 # --- links
 
 
+@pytest.mark.parametrize("fields", [(b"binary", None), ("name", UByte(3))])
+def test_an_attach_that_is_refused_leaves_nothing_behind(broker: MemoryBroker, fields: tuple[Any, Any]) -> None:
+    name, settle_mode = fields
+    for is_receiver in (True, False):
+        client = opened(broker, "q")
+        source, target = composite(SOURCE, ["/queues/q"]), composite(TARGET, ["/queues/q"])
+        client.send(ATTACH, name, UInt(1), is_receiver, settle_mode, None, source, target, *[None] * 2, UInt(0))
+        assert client.read()[0].code in (END, CLOSE)
+        client.drop()
+        assert not len(broker.queue("q").consumers)
+        assert not broker.queue("q").watchers
+
+
 def test_a_sender_is_told_that_its_queue_has_gone(broker: MemoryBroker) -> None:
     client = opened(broker, "q", "p")
     client.sender("/queues/q")

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from amqp_broker.protocols.amqp10.context import ConnectionContext, SessionContext
 
 UNSETTLED: Final = 0  # snd-settle-mode
+MIXED: Final = 2
 SOURCE_ADDRESS: Final = 0  # where the fields of sources and targets stand
 DURABLE: Final = 1
 DYNAMIC: Final = 4
@@ -80,7 +81,11 @@ class Attaching:
             self._host.ingress.exchange_for(self._client, node.exchange, node.routing_key or "")
         queue = self._host.queue(node.queue) if node.must_exist else self._host.queues.get(node.queue)
         link = PublishingLink(self._session, handle, fields.number(9) or 0, fields.number(3), node, queue)
-        self._answer(fields, handle, is_sender=False, source=fields.value(5), target=fields.value(6))
+        try:
+            self._answer(fields, handle, is_sender=False, source=fields.value(5), target=fields.value(6))
+        except Exception:
+            link.stop()
+            raise
         return link
 
     def outgoing(self, fields: Fields, handle: int) -> OutgoingLink:
@@ -110,11 +115,18 @@ class Attaching:
         link.consumer = queue.add_credited_consumer(
             f"ctag-{link.handle}", link, no_ack=link.is_settled, arguments=_arguments(fields, source, queue)
         )
+        try:
+            self._answer_receiver(fields, link.handle, source)
+        except Exception:
+            link.stop()
+            raise
+
+    def _answer_receiver(self, fields: Fields, handle: int, source: Fields) -> None:
         told = list(source.items) + [None] * (OUTCOMES + 1 - len(source.items))
         told[DEFAULT_OUTCOME] = composite(RELEASED, [])
         if told[OUTCOMES] is None:
             told[OUTCOMES] = symbols(*OUTCOME_NAMES)
-        self._answer(fields, link.handle, is_sender=True, source=composite(source.code, told), target=fields.value(6))
+        self._answer(fields, handle, is_sender=True, source=composite(source.code, told), target=fields.value(6))
 
     def _answer(self, fields: Fields, handle: int, *, is_sender: bool, source: Any, target: Any) -> None:
         """Our ``attach``, behind what it waits for."""
@@ -212,7 +224,12 @@ def _is_management(fields: Fields, terminus: Fields) -> bool:
 
 
 def _check(fields: Fields) -> None:
-    """Refuse what is not supported, as RabbitMQ does."""
+    """Refuse what is not supported, as RabbitMQ does, and fields of a wrong type before anything is done for them."""
+    fields.text(0)
+    fields.map(13)
+    for place, largest in ((3, MIXED), (4, SECOND)):
+        if (fields.number(place) or 0) > largest:
+            raise ProtocolError(INVALID_FIELD, f"there is no settle mode {fields.number(place)}")
     unsettled = fields.value(7)
     if (isinstance(unsettled, Map) and unsettled.pairs) or fields.flag(8):
         raise not_implemented("Link recovery")

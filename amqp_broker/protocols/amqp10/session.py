@@ -228,6 +228,8 @@ class Session(SessionContext):
         if not isinstance(outgoing, ConsumingLink) or not outgoing.unsettled_count:
             return iter(())
         ids = [one for one, delivery in self.unsettled.items() if _link_of(delivery) is outgoing]
+        if not ids:
+            return iter(())  # another work gives them back already
         is_log = self.unsettled[ids[0]].queue.is_log
         return self._settle(Settlement.ABANDONED if is_log else Settlement.REQUEUED, ids)
 
