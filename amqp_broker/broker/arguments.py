@@ -27,6 +27,7 @@ DEDUPLICATION: Final = "x-message-deduplication"  # which RabbitMQ has by a plug
 SUBSCRIPTION_ARGUMENT: Final = "x-mqtt-subscription"
 OWN_SUBSCRIPTION: Final = "own"  # one client's
 SHARED_SUBSCRIPTION: Final = "shared"
+EARLIER_SUBSCRIPTION: Final = "earlier"  # shared, by its name: of a release that did not know the argument
 
 QUEUE_TYPE: Final = "x-queue-type"
 DEFAULT_QUEUE_TYPE: Final = "classic"  # of a queue that is declared without one

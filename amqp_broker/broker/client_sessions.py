@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
-from amqp_broker.broker.arguments import SHARED_SUBSCRIPTION, SUBSCRIPTION_ARGUMENT
+from amqp_broker.broker.arguments import EARLIER_SUBSCRIPTION, SHARED_SUBSCRIPTION, SUBSCRIPTION_ARGUMENT
 from amqp_broker.broker.client_session import ClientSession, Holder
 from amqp_broker.broker.last_will import LastWill
 from amqp_broker.broker.persistence.definitions import forget_session, keep_packet_ids, keep_session
@@ -263,18 +263,20 @@ class ClientSessions:
         self._remove_all_unused()
 
     def _remove_all_unused(self) -> None:
-        """Remove the queues of sessions that have ended with the broker, and those that none but such had shared."""
+        """Remove the queues of sessions that have ended with the broker, and those that none but such had shared. What
+        only its name calls shared stays: it may be another's."""
         used = {shared_queue_name(topic_filter) for topic_filter in self._subscribers}
         for session in self._sessions.values():
             used.update(session.queue_names)
         for name, queue in list(self._topology.queues.items()):
-            if SUBSCRIPTION_ARGUMENT in queue.table and name not in used:
+            whose = queue.table.get(SUBSCRIPTION_ARGUMENT, EARLIER_SUBSCRIPTION)
+            if whose != EARLIER_SUBSCRIPTION and name not in used:
                 self._topology.remove_queue(queue)
 
 
 def is_of_shared_subscription(queue: Queue) -> bool:
     """Whether a queue was declared for a shared subscription, which one of the same name need not be."""
-    return queue.table.get(SUBSCRIPTION_ARGUMENT) == SHARED_SUBSCRIPTION
+    return queue.table.get(SUBSCRIPTION_ARGUMENT) in (SHARED_SUBSCRIPTION, EARLIER_SUBSCRIPTION)
 
 
 def shared_queue_name(topic_filter: str) -> str:

@@ -70,6 +70,31 @@ def test_a_queue_that_was_there_before_its_session_stays_with_it_after_a_restart
     assert name in broker.virtual_host.queues
 
 
+def test_queues_of_a_release_that_knew_them_by_their_names_are_those_of_their_sessions() -> None:
+    broker = DiskBroker(mqtt_port=0)
+    own, shared, others = "mqtt-subscription-cqos1", "mqtt-shared-g/#", "mqtt-shared-of-another/x"
+    channel = broker.client().channel()
+    channel.declare(own, {"x-expires": 60_000}, durable=True)
+    for name in (shared, others):
+        channel.declare(name, durable=True)
+    client = connected(broker, "c")
+    client.subscribe("+/t", 1)
+    session = broker.virtual_host.client_sessions.get("c")
+    assert session is not None
+    session.queue_names = [own]
+    client.subscribe("$share/g/#", 1)
+    client.disconnect()
+    broker = broker.without_power(mqtt_port=0)
+    connected(broker, "publisher").publish("a.b/t", b"1", 1)
+    assert "x-expires" not in broker.virtual_host.queues[own].table
+    assert [broker.virtual_host.queues[name].ready_count for name in (own, shared, others)] == [1, 1, 0]
+    client = connected(broker, "c")
+    assert [client.take().topic for _ in range(2)] == ["a.b/t"] * 2
+    for topic_filter in ("+/t", "$share/g/#"):
+        client.unsubscribe(topic_filter)
+    assert [name for name in broker.virtual_host.queues if name.startswith("mqtt-")] == [own, others]
+
+
 def test_a_session_that_nobody_resumes_ends_after_a_restart_as_well() -> None:
     broker = DiskBroker(mqtt_port=0, mqtt_session_expiry_max_s=60)
     client = connected(broker, "c")

@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Final
 from amqp_broker.access.passwords import SHA256, PasswordHash
 from amqp_broker.access.patterns import Pattern
 from amqp_broker.access.users import Permission, TopicPermission, User, UserLimits
-from amqp_broker.broker.arguments import DEFAULT_QUEUE_TYPE, QUEUE_TYPE
+from amqp_broker.broker.arguments import (
+    DEFAULT_QUEUE_TYPE,
+    EARLIER_SUBSCRIPTION,
+    OWN_SUBSCRIPTION,
+    QUEUE_TYPE,
+    SUBSCRIPTION_ARGUMENT,
+)
 from amqp_broker.broker.exchanges.binding import Binding
 from amqp_broker.broker.last_will import LastWill
 from amqp_broker.broker.parameters import Parameter
@@ -264,7 +270,8 @@ def restore_exchange(restored: Restored, reference: int, fields: Table) -> None:
 def restore_queue(restored: Restored, reference: int, fields: Table) -> None:
     """Put a queue back, empty."""
     virtual_host = restored.virtual_host(text_field(fields, "virtual_host"))
-    name, table = text_field(fields, "name"), table_field(fields, "arguments")
+    name = text_field(fields, "name")
+    table = _with_subscription(name, table_field(fields, "arguments"))
     queue_type = table.get(QUEUE_TYPE, DEFAULT_QUEUE_TYPE)
     if queue_type not in virtual_host.queue_types:
         raise NotUnderstood(f"queue '{name}' is of type {queue_type!r}, which this release does not have")
@@ -277,6 +284,16 @@ def restore_queue(restored: Restored, reference: int, fields: Table) -> None:
     )
     queue.reference = reference
     restored.queues[reference] = queue
+
+
+def _with_subscription(name: str, table: Table) -> Table:
+    """The arguments of a queue; those that it would have now, if it is one of MQTT's of a release that knew them by
+    their names: a client's own had ``x-expires`` and nothing else, one that clients share had that or nothing."""
+    if name.startswith("mqtt-subscription-") and name.endswith("qos1") and list(table) == ["x-expires"]:
+        return {SUBSCRIPTION_ARGUMENT: OWN_SUBSCRIPTION, QUEUE_TYPE: DEFAULT_QUEUE_TYPE}
+    if name.startswith("mqtt-shared-") and "/" in name and list(table) in ([], ["x-expires"]):
+        return {SUBSCRIPTION_ARGUMENT: EARLIER_SUBSCRIPTION, QUEUE_TYPE: DEFAULT_QUEUE_TYPE}
+    return table
 
 
 def restore_binding(restored: Restored, reference: int, fields: Table) -> None:
