@@ -212,7 +212,7 @@ class SocketStream(trio.abc.HalfCloseableStream):
         return sent_bytes
 
     def _send_stretch(self, stretch: FileStretch, flags: int) -> int:
-        if self._sends_files:
+        if sys.platform != "win32" and self._sends_files:
             try:
                 taken_bytes = os.sendfile(self._socket.fileno(), stretch.descriptor, stretch.offset, len(stretch))
             except OSError as error:
