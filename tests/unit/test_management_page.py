@@ -371,6 +371,13 @@ async def test_who_keeps_a_delivery_for_too_long_is_told_of_before_its_channel_i
             problems = (await client.ask("GET", "/api/x/problems")).json["problems"]
             severities += [(age_s, one["severity"]) for one in problems if one["kind"] == "near_timeout"]
         assert severities == [(60, "mild"), (95, "bad")]
+        for tag in ("management", "monitoring"):
+            managed.broker.administration.add_user(tag, "secret", (tag,), algorithm="rabbit_password_hashing_sha256")
+        managed.broker.administration.set_permission("management", "/", ".*", ".*", ".*")
+        # another's connection is not told of, nor what is in a virtual host without permissions
+        for user, kinds in (("management", ["unacknowledged"]), ("monitoring", [])):
+            seen = (await client.ask("GET", "/api/x/problems", user=f"{user}:secret")).json["problems"]
+            assert [one["kind"] for one in seen] == kinds
         (told,) = [one for one in problems if one["kind"] == "near_timeout"]
         assert (told["queue"], told["consumer_tag"], told["timeout_ms"]) == ("q", "slow", 100_000)
         for stream in (client.stream, consumer):

@@ -15,7 +15,7 @@ from amqp_broker.broker.drops import DropInfo
 from amqp_broker.broker.problems import AdministrationError, NotThere
 from amqp_broker.management.api.brief_queues import whole
 from amqp_broker.management.api.lists import answer_rows
-from amqp_broker.management.api.overview import visible_hosts
+from amqp_broker.management.api.overview import open_hosts
 from amqp_broker.management.http.authentication import ADMINISTRATOR, MONITORING, has_tag, may_look_into
 from amqp_broker.management.http.call import Call
 from amqp_broker.management.http.messages import (
@@ -37,7 +37,7 @@ async def list_drops(call: Call) -> Answer:
     name = call.variables.get("vhost")
     if name is not None:
         call.virtual_host()
-    hosts = visible_hosts(call) if name is None else [name]
+    hosts = open_hosts(call) if name is None else [name]
     drops = call.broker.drops
     rows: list[DropInfo] = list(chain.from_iterable(drops.rows(host) for host in hosts))
     rows.sort(key=lambda row: -row["count"])
@@ -135,7 +135,7 @@ def _value(text: str) -> object:
 
 ENDPOINTS = (
     Endpoint("/api/x/drops", {"GET": (Access.MANAGEMENT, list_drops)}),
-    Endpoint("/api/x/drops/{vhost}", {"GET": (Access.VISIBLE_VIRTUAL_HOST, list_drops)}),
+    Endpoint("/api/x/drops/{vhost}", {"GET": (Access.VIRTUAL_HOST, list_drops)}),
     Endpoint(
         "/api/x/trace",
         {

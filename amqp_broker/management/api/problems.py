@@ -13,7 +13,7 @@ from amqp_broker.broker.drops import DropInfo
 from amqp_broker.broker.policies import POLICY
 from amqp_broker.broker.queues.unacknowledged import Unacknowledged
 from amqp_broker.broker.virtual_host import VirtualHost
-from amqp_broker.management.api.overview import visible_hosts
+from amqp_broker.management.api.overview import open_hosts
 from amqp_broker.management.api.queue_problems import Problem, of_queue
 from amqp_broker.management.http.authentication import MONITORING, has_tag
 from amqp_broker.management.http.call import Call
@@ -71,14 +71,18 @@ def of_drops(call: Call, hosts: Collection[str]) -> tuple[list[Problem], DropInf
 
 
 async def near_timeout(call: Call, hosts: Collection[str]) -> list[Problem]:
-    """The channels, sessions and subscribers that will soon be ended because they do not settle what they were sent."""
+    """The channels, sessions and subscribers that will soon be ended because they do not settle what they were sent:
+    the user's own, or all."""
     broker, timeout_ms = call.broker, call.broker.settings.consumer_timeout_ms
     found: list[Problem] = []
     if not timeout_ms:
         return found
     now_ms, every = broker.clock.monotonic_ms(), broker.open_connections
+    sees_all = has_tag(call.user, MONITORING)
     async for connection in open_in_slices(every, list(every)):
         if connection.virtual_host_name not in hosts or connection.counted_as in WITHOUT_TIMEOUT:
+            continue
+        if not sees_all and connection.user_name != call.user.name:
             continue
         for channel, deliveries in connection.unacknowledged():
             oldest = deliveries[0] if deliveries else None  # in a transaction they come first that are to be settled
@@ -107,11 +111,14 @@ async def list_problems(call: Call) -> Answer:
     problems: list[Problem] = [
         {"kind": f"{resource}_alarm", "severity": "bad", "count": 1} for resource in call.broker.alarms.raised
     ]
-    hosts = visible_hosts(call)
+    hosts = open_hosts(call)
     for name in hosts:
-        for problem in of_policies(call.broker.virtual_hosts[name]):
+        host = call.broker.virtual_hosts.get(name)
+        if host is None:
+            continue  # it has gone meanwhile
+        for problem in of_policies(host):
             by_kind.setdefault(problem["kind"], []).append(problem)
-        for queue in list(call.broker.virtual_hosts[name].queues.values()):
+        for queue in list(host.queues.values()):
             trouble = None if queue.is_deleted else of_queue(call.management.samples, queue)
             if trouble is not None:
                 by_kind.setdefault(trouble["kind"], []).append(trouble)
