@@ -26,6 +26,7 @@ from amqp_broker.settings import Settings
 # Shares of the memory that there is for us, where no number of bytes is set
 MEMORY_HIGH_WATER_SHARE = 0.6
 MEMORY_BUDGET_SHARE = 0.4
+BUDGET_SHARE_OF_HIGH_WATER = MEMORY_BUDGET_SHARE / MEMORY_HIGH_WATER_SHARE
 
 
 class MemoryStatus(TypedDict):
@@ -61,10 +62,19 @@ class ResourceLimits:
     """
 
     def __init__(self, settings: Settings, memory_bytes: int) -> None:
+        self._settings = settings
         self.memory_high_water_bytes = settings.memory_high_water_bytes
         self.disk_free_limit_bytes = settings.disk_free_limit_bytes
         self.memory_bytes = memory_bytes
         self.changed = WakeUp()  # set by who changes one
+
+    @property
+    def memory_budget_bytes(self) -> int:
+        """Above it waiting messages go to disk: no more than its part of a high-water mark that was lowered."""
+        chosen_bytes, high_water_bytes = self._settings.memory_budget_bytes, self.memory_high_water_bytes
+        if high_water_bytes >= self._settings.memory_high_water_bytes:
+            return chosen_bytes
+        return min(chosen_bytes, int(high_water_bytes * BUDGET_SHARE_OF_HIGH_WATER))
 
 
 async def watch_resources(
@@ -83,6 +93,7 @@ async def watch_resources(
         is_store_low: whether what keeps the journal in place of this disk runs out of space.
     """
     while True:
+        broker.paging.limit_to(limits.memory_budget_bytes)
         memory_limit_bytes = limits.memory_high_water_bytes
         used_bytes = resident_bytes()
         if used_bytes > memory_limit_bytes:  # what the C library keeps though nobody uses it must not count
@@ -105,7 +116,7 @@ def with_memory_limits(settings: Settings, available: MemoryLimit) -> Settings:
     high_water_bytes = settings.memory_high_water_bytes or int(available.size_bytes * MEMORY_HIGH_WATER_SHARE)
     budget_bytes = settings.memory_budget_bytes or min(
         int(available.size_bytes * MEMORY_BUDGET_SHARE),
-        int(high_water_bytes * MEMORY_BUDGET_SHARE / MEMORY_HIGH_WATER_SHARE),
+        int(high_water_bytes * BUDGET_SHARE_OF_HIGH_WATER),
     )
     return replace(settings, memory_high_water_bytes=high_water_bytes, memory_budget_bytes=budget_bytes)
 
@@ -134,7 +145,7 @@ def memory_status(settings: Settings, available: MemoryLimit, limits: ResourceLi
         available_bytes=available.size_bytes,
         available_by=available.set_by,
         high_water_bytes=limits.memory_high_water_bytes,
-        budget_bytes=settings.memory_budget_bytes,
+        budget_bytes=limits.memory_budget_bytes,
     )
 
 

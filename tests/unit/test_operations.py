@@ -95,6 +95,8 @@ async def test_a_limit_on_memory_counts_at_once(tmp_path: Path) -> None:
             assert await called(tmp_path, "rabbitmqctl", "set_vm_memory_high_watermark", *words) == Code.OK
             await news.wait()
             assert alarms.raised == raised
+            budget_bytes = min(server.settings.memory_budget_bytes, server.limits.memory_high_water_bytes * 2 // 3)
+            assert server.broker.paging.budget_bytes == budget_bytes // 2
         assert server.limits.memory_high_water_bytes == int(server.memory.size_bytes * 1e-8)
 
 

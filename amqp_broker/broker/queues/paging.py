@@ -75,11 +75,15 @@ class Paging:
 
     def __init__(self, durability: Durability, memory_bytes: int) -> None:
         self._durability = durability
-        self.budget_bytes = memory_bytes // 2
+        self.limit_to(memory_bytes)
         self.used_bytes = 0
         self.has_disk = bool(memory_bytes) and durability.has_journal
         self.reads: deque[PageRead] = deque()  # the first asked for first
         self._decode = MessageDecoder().decode
+
+    def limit_to(self, memory_bytes: int) -> None:
+        """The broker may occupy so much from now on; what is in memory stays there."""
+        self.budget_bytes = memory_bytes // 2
 
     @property
     def is_short(self) -> bool:
