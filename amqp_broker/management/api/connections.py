@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 from amqp_broker.broker.connections import OpenConnection
 from amqp_broker.broker.descriptions import ChannelInfo, ConsumerInfo
 from amqp_broker.broker.inspection import consumer_info
 from amqp_broker.broker.queues.base import Queue
+from amqp_broker.broker.queues.consumers import Consumer
 from amqp_broker.management.api.fields import NO_GARBAGE_COLLECTION, iso_time
 from amqp_broker.management.api.lists import Listing, answer_one
 from amqp_broker.management.api.rates import BYTES_RANGE, MESSAGES_RANGE, with_rates
@@ -229,18 +230,28 @@ def describe_consumer(call: Call, info: ConsumerInfo) -> dict[str, Any]:
     }
 
 
-def _queues_with_consumers(call: Call) -> Iterator[Queue]:
+async def _consumers(call: Call) -> list[Consumer]:
+    """The consumers that the user sees, by virtual host and queue: their own, or all."""
     names = [call.virtual_host().name] if "vhost" in call.variables else sorted(call.broker.virtual_hosts)
-    for name in names:
-        queues = call.broker.virtual_hosts[name].queues.values()
-        yield from sorted((queue for queue in queues if len(queue.consumers)), key=lambda queue: queue.name)
+    slices, sees_all = Slices(), has_tag(call.user, MONITORING)
+    queues: list[Queue] = []
+    for queue in [queue for name in names for queue in call.broker.virtual_hosts[name].queues.values()]:
+        if len(queue.consumers):
+            queues.append(queue)
+        await slices.take_turn()
+    queues.sort(key=lambda queue: (queue.virtual_host.name, queue.name))
+    found: list[Consumer] = []
+    for consumer in [consumer for queue in queues for consumer in queue.consumers]:
+        is_there = consumer in consumer.queue.consumers
+        if is_there and (sees_all or consumer.deliveries.inspect()["user"] == call.user.name):
+            found.append(consumer)
+        await slices.take_turn()
+    return found
 
 
 async def list_consumers(call: Call) -> Answer:
     """The consumers, by queue: those of the user, or all."""
-    consumers = [consumer for queue in _queues_with_consumers(call) for consumer in queue.consumers]
-    if not has_tag(call.user, MONITORING):
-        consumers = [one for one in consumers if one.deliveries.inspect()["user"] == call.user.name]
+    consumers = await _consumers(call)
     return await Listing(
         call,
         consumers,
