@@ -74,7 +74,7 @@ $(VENV)/.develop-stamp: pyproject.toml | $(RUN)
 
 # What the switch makes, built in an environment of its own: this one need not have mypy.
 $(COMPILED_BUILD)/.stamp: hatch_build.py pyproject.toml $(shell find amqp_broker -name '*.py') | $(RUN)
-	@echo 'compiling, which takes some ten minutes of one core' >&2
+	@echo 'compiling, which takes some minutes on all cores' >&2
 	@rm -rf $(COMPILED_BUILD) $(COMPILED_BUILD)-wheel
 	@mkdir -p $(COMPILED_BUILD)-wheel && touch $(COMPILED_BUILD)-wheel/.begun
 	@AMQP_BROKER_COMPILE=1 $(RUN) -m pip wheel --quiet --disable-pip-version-check --no-input --no-deps \

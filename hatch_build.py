@@ -11,6 +11,7 @@ import os
 import shlex
 import shutil
 import sysconfig
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -78,10 +79,27 @@ class CompiledFloors(BuildHookInterface[Any]):
 
 
 def compile_floors(root: Path, folder: Path) -> list[Path]:
-    """Compile the floors of the sources at ``root``; returns the libraries, all below ``folder / "lib"``."""
+    """Compile the floors of the sources at ``root``; returns the libraries, all below ``folder / "lib"``.
+
+    Each module becomes a C file of its own: in a single one of a million lines the optimizer took twice the time.
+    """
     from mypyc.build import mypycify
     from setuptools import Distribution
     from setuptools.command.build_ext import build_ext
+
+    class OnAllCores(build_ext):
+        """The C files of a library, as many at a time as there are cores."""
+
+        def build_extensions(self) -> None:
+            compile_some = self.compiler.compile
+
+            def compile_all(sources: list[str], **options: Any) -> list[str]:
+                with ThreadPoolExecutor(os.cpu_count()) as threads:
+                    objects = threads.map(lambda source: compile_some([source], **options), sources)
+                    return [path for paths in objects for path in paths]
+
+            self.compiler.compile = compile_all
+            super().build_extensions()
 
     sources = folder / "sources"
     shutil.copytree(root / PACKAGE, sources / PACKAGE)
@@ -94,8 +112,9 @@ def compile_floors(root: Path, folder: Path) -> list[Path]:
             debug_level="0",
             group_name=PACKAGE,
             target_dir=str(folder / "c"),
+            multi_file=True,
         )
-        command = build_ext(Distribution({"name": PACKAGE, "ext_modules": extensions}))
+        command = OnAllCores(Distribution({"name": PACKAGE, "ext_modules": extensions}))
         command.build_lib, command.build_temp = str(folder / "lib"), str(folder / "objects")
         command.ensure_finalized()
         command.run()
