@@ -81,6 +81,7 @@ def show(
         with_etcd=with_etcd,
         node_name=node_name,
         link_host=link_host,
+        is_served=True,
     )
     print("\n\n".join(_entry(description, configuration) for description in DESCRIPTIONS.values()))
 

@@ -55,7 +55,11 @@ def option_name(setting: str) -> str:
 
 
 def load(
-    command_line: Mapping[str, str | None], config_file: Path | None, environment: Mapping[str, str]
+    command_line: Mapping[str, str | None],
+    config_file: Path | None,
+    environment: Mapping[str, str],
+    *,
+    is_served: bool = True,
 ) -> Configuration:
     """Gather the settings from everywhere.
 
@@ -63,6 +67,7 @@ def load(
         command_line: texts by setting; None where nothing was given.
         config_file: the TOML file; when left out, the one that ``AMQP_BROKER_CONFIG`` names, if any.
         environment: the environment variables.
+        is_served: whether a broker is served with them; else what would change nothing there is no mistake.
 
     Raises:
         ConfigurationError: a key is unknown, a value is wrong or would change nothing, the file cannot be read.
@@ -93,7 +98,7 @@ def load(
         settings = Settings(**values)  # type: ignore[arg-type]  # each was checked by its name
     except SettingError as error:  # what a list holds is checked as a whole
         raise ConfigurationError(str(error)) from error
-    for name, reason in without_effect(settings):
+    for name, reason in without_effect(settings) if is_served else ():
         raise ConfigurationError(f"{name} ({origins[name]}) has no effect: {reason}")
     return Configuration(settings, origins)
 

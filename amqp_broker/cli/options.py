@@ -131,12 +131,14 @@ def configure(
     log_format: str | None,
     *,
     refuse: Callable[[ExitCode, str], NoReturn] | None = None,
+    is_served: bool = False,
     **others: str | None,
 ) -> Configuration:
     """The configuration, or the end of the command with one line that says what is wrong with it.
 
     Args:
         refuse: ends the command in another way than ``fail`` does.
+        is_served: as for ``load``.
     """
     command_line = {
         "host": ",".join(host) if host else None,
@@ -147,7 +149,7 @@ def configure(
         **others,
     }
     try:
-        return load(command_line, config, os.environ)
+        return load(command_line, config, os.environ, is_served=is_served)
     except ConfigurationError as error:
         (refuse or fail)(ExitCode.WRONG_USE, str(error))
 

@@ -65,6 +65,7 @@ class NodeClients:
         self._entrance: Entrance | None = None
         self._count = 0
         self._suspected: set[bytes] = set()  # claims whose nodes have just refused a link
+        self._told: dict[int, tuple[bytes, str]] = {}  # by shard: of which claim, and why, links were said to fail last
         self._conversations: dict[trio.CancelScope, int] = {}  # with clients that this node serves itself: their shard
         self._carried: dict[trio.CancelScope, tuple[int, str]] = {}  # to another node: the shard, the node's identifier
 
@@ -225,10 +226,19 @@ class NodeClients:
         except LinkUnreachable as error:
             if error.is_refused:
                 await self._suspect(shard, owner, claim)
+            else:
+                self._tell_failed(shard, owner, claim, error)
             return None
         except LinkError as error:
-            log_event(logging.ERROR, "link refused", owner=owner.name, reason=str(error))
+            self._tell_failed(shard, owner, claim, error)
             return None
+
+    def _tell_failed(self, shard: KnownShard, owner: Node, claim: bytes, error: LinkError) -> None:
+        """Say why no link to an owner is to be had: once, and not for each client that waits."""
+        told = (claim, str(error))
+        if self._told.get(shard.number) != told:
+            self._told[shard.number] = told
+            log_event(logging.ERROR, "link failed", owner=owner.name, reason=str(error))
 
     async def watch_owner(self, shard: KnownShard) -> None:
         """Notice when the process of the node that owns a shard is gone, whether clients come or not."""
@@ -261,7 +271,7 @@ class NodeClients:
                 if error.is_refused and has_answered:
                     await self._suspect(shard, owner, claim)
             except LinkError as error:
-                log_event(logging.DEBUG, "link failed", reason=str(error))
+                self._tell_failed(shard, owner, claim, error)
             except Exception as error:  # whoever answers there may say anything, and the node is to go on
                 log_internal_error("link", error, owner=owner.name)
             await trio.sleep_until(began_s + LINK_EVERY_S)

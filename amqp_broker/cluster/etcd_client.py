@@ -134,15 +134,16 @@ class EtcdClient:
             EtcdRefused: etcd will not.
         """
         connection: _Connection | None = None
+        address = self.present
+        reason = f"it does not answer within {self._timeout_s:g} s"
         with trio.move_on_after(self._timeout_s):
             try:
                 connection = await self._connected()
                 return await self._answer_of(await connection.begin(path, request))
-            except EtcdUnavailable:
-                self._turn_to_next(connection)
-                raise
+            except EtcdUnavailable as error:
+                reason = str(error)
         self._turn_to_next(connection)
-        raise EtcdUnavailable(f"etcd at {self.present} does not answer within {self._timeout_s:g} s")
+        raise EtcdUnavailable(f"{address}: {reason}")
 
     async def call(self, path: str, request: bytes) -> bytes:
         """Make a call that does no harm when it is made twice, at each member in turn.
@@ -151,12 +152,14 @@ class EtcdClient:
             EtcdUnavailable: none has answered.
             EtcdRefused: etcd will not.
         """
+        reasons = []
         for _ in self._addresses:
             try:
                 return await self.call_once(path, request)
-            except EtcdUnavailable:
+            except EtcdUnavailable as error:
+                reasons.append(str(error))
                 await trio.lowlevel.checkpoint()
-        raise EtcdUnavailable("no member of etcd answers: " + ", ".join(map(str, self._addresses)))
+        raise EtcdUnavailable("no member of etcd answers: " + "; ".join(reasons))
 
     @staticmethod
     async def _answer_of(channel: trio.MemoryReceiveChannel[Answer | Ended]) -> bytes:
@@ -182,7 +185,7 @@ class EtcdClient:
             EtcdUnavailable: it could not be made.
         """
         connection: _Connection | None = None
-        channel = None
+        address, channel = self.present, None
         with trio.move_on_after(self._timeout_s):
             try:
                 connection = await self._connected()
@@ -192,7 +195,7 @@ class EtcdClient:
                 raise
         if channel is None:
             self._turn_to_next(connection)
-            raise EtcdUnavailable(f"etcd at {self.present} does not answer within {self._timeout_s:g} s")
+            raise EtcdUnavailable(f"{address}: it does not answer within {self._timeout_s:g} s")
         try:
             yield channel
         finally:
@@ -231,10 +234,14 @@ class EtcdClient:
             await stream.do_handshake()
             return stream
         except (OSError, trio.BrokenResourceError) as error:
-            raise EtcdUnavailable(f"etcd at {address} cannot be reached: {_reason(error)}") from error
+            raise EtcdUnavailable(_reason(error)) from error
 
 
-def _reason(error: OSError | trio.BrokenResourceError) -> str:
-    """Why; where TLS failed, the cause knows more than trio does."""
-    known = error if isinstance(error, OSError) else error.__cause__
+def _reason(error: BaseException) -> str:
+    """Why; where TLS or each address of a name failed, the cause knows more than trio does."""
+    known = error
+    while not (isinstance(known, OSError) and known.strerror) and known.__cause__ is not None:
+        known = known.__cause__
+        if isinstance(known, BaseExceptionGroup):
+            known = known.exceptions[0]
     return system_reason(known) if isinstance(known, OSError) else str(error)

@@ -13,6 +13,8 @@ amqp-broker/CLUSTER/shard/N/lane/    see ``store.py``
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Final
 
@@ -62,6 +64,22 @@ class Node:
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise BadKey(f"this is no node of a cluster: {value[:80]!r}") from error
+
+
+def namesake(earlier: Iterable[bytes], name: str, link: tuple[str, int]) -> Node | None:
+    """Another node that has a node's name; one with its link address is what it was before it was started again.
+
+    Args:
+        earlier: what stands in the keys of the nodes that were there before it.
+        name: the node's.
+        link: where it listens for others.
+    """
+    for value in earlier:
+        with suppress(BadKey):
+            found = Node.decode(value)
+            if found.name == name and (found.link_host, found.link_port) != link:
+                return found
+    return None
 
 
 class Keys:

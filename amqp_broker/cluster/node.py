@@ -29,7 +29,7 @@ from amqp_broker.cluster.etcd_checks import CannotJoin, check_etcd
 from amqp_broker.cluster.etcd_client import EtcdClient
 from amqp_broker.cluster.etcd_directory import EtcdDirectory
 from amqp_broker.cluster.following import follow
-from amqp_broker.cluster.keys import ROOT_SHARD, BadKey, Keys, Node
+from amqp_broker.cluster.keys import ROOT_SHARD, BadKey, Keys, Node, namesake
 from amqp_broker.cluster.known import Known
 from amqp_broker.cluster.lease import Lease
 from amqp_broker.cluster.members import EtcdRefused, EtcdUnavailable
@@ -61,6 +61,7 @@ COPIES_FOLDER_NAME: Final = "cluster"
 CALL_TIMEOUT_S: Final = 1.0
 PAUSE_S: Final = 0.1
 JOIN_TIMEOUT_S: Final = 60.0  # how long a node that starts waits for an etcd that is not its own
+NAMESAKE_LEASES: Final = 3  # so long, in lives of a lease, one that has died may still seem to be there
 REPORT_S: Final = 5.0
 COMMANDS_OF_ROOT: Final = (
     "permissions.",
@@ -287,13 +288,22 @@ class ClusterNode:
 
         Where the nodes look after etcd, it answers only when most of them have started.
         """
-        give_up_s = trio.current_time() + JOIN_TIMEOUT_S
+        began_s = trio.current_time()
+        give_up_s = began_s + JOIN_TIMEOUT_S
         while True:
             try:
                 await check_etcd(self._etcd, self._keys, self._configuration.shards)
                 await self._lease.grant()
                 await self._register(link_port)
-                return
+                other = await self._namesake(link_port)
+                if other is None:
+                    return
+                await self._lease.revoke()
+                text = f"node '{other.name}' is there already, at {other.link_host}:{other.link_port}"
+                if trio.current_time() > began_s + NAMESAKE_LEASES * self._configuration.lease_ttl_s:
+                    raise CannotJoin(f"{text}: choose another node_name")
+                log_event(logging.WARNING, "waiting for a name", reason=text)
+                await trio.sleep(1)
             except EtcdRefused as error:
                 if not error.is_out_of_space or trio.current_time() > give_up_s:
                     raise CannotJoin(f"etcd refuses this node: {error}") from error
@@ -322,6 +332,16 @@ class ClusterNode:
         )
         operations = [messages.put(self._keys.node(self._node_id).encode(), node.encode(), self._lease.number)]
         await self._etcd.call(messages.TRANSACTION, messages.transaction_request([], operations))
+
+    async def _namesake(self, link_port: int) -> Node | None:
+        """A node that has this one's name, and was there before it."""
+        configuration, first = self._configuration, self._keys.nodes.encode()
+        request = messages.range_request(first, messages.prefix_end(first))
+        entries = messages.RangeAnswer.read(await self._etcd.call(messages.RANGE, request)).entries
+        key = self._keys.node(self._node_id).encode()
+        since = next((entry.create_revision for entry in entries if entry.key == key), 0)
+        earlier = [entry.value for entry in entries if entry.create_revision < since]
+        return namesake(earlier, configuration.node_name, (configuration.link_host, link_port))
 
     async def _report(self, link_port: int) -> None:
         """Say again and again how this node is, for administrators."""

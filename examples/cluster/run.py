@@ -61,6 +61,7 @@ def start_node(name: str, secret: str) -> subprocess.Popen[bytes]:
 def main() -> None:
     if shutil.which("etcd") is None:
         sys.exit("etcd is not installed: apt install etcd-server, or see https://etcd.io")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # who ends this in another way ends the nodes as well
     secret = secrets.token_hex(16)
     processes = {f"etcd-{name}": start_etcd(name) for name in NAMES}
     processes |= {f"node-{name}": start_node(name, secret) for name in NAMES}
@@ -72,8 +73,12 @@ def main() -> None:
         flush=True,
     )
     try:
+        ended: set[str] = set()
         while True:
             time.sleep(1)
+            for name in {name for name, process in processes.items() if process.poll() is not None} - ended:
+                ended.add(name)
+                print(f"{name} has ended: {FOLDER / name / 'log'} says why, unless it was killed", flush=True)
     except KeyboardInterrupt:
         pass
     for kind in ("node", "etcd"):  # nodes first: they let their clients go, and write the last of the journal

@@ -12,7 +12,7 @@ import trio.testing
 from amqp_broker.access.client import Peer, Tls
 from amqp_broker.cluster import door, link
 from amqp_broker.cluster.door import Caller, LinkUnreachable
-from amqp_broker.cluster.keys import BadKey, Node
+from amqp_broker.cluster.keys import BadKey, Node, namesake
 from amqp_broker.cluster.link import FrameReader, Hello, LinkError, NotTheOwner
 from tests.support.etcd_process import free_ports
 
@@ -177,3 +177,11 @@ def test_nodes_are_written_and_read() -> None:
     for bad in (b"", b"[]", b"{}", b'{"name": 1}', b"\xff"):
         with pytest.raises(BadKey):
             Node.decode(bad)
+
+
+def test_a_name_is_taken_by_a_node_elsewhere_and_not_by_what_has_died_in_the_same_place() -> None:
+    there = Node("1", "a", "10.0.0.1", 25672, "1", 0)
+    others = [replace(there, name="b").encode(), b"{", there.encode()]
+    assert namesake(others, "a", ("10.0.0.2", 25672)) == namesake(others, "a", ("10.0.0.1", 25673)) == there
+    assert namesake(others, "a", ("10.0.0.1", 25672)) is None
+    assert namesake(others, "c", ("10.0.0.2", 25672)) is None

@@ -248,6 +248,7 @@ def test_a_setting_that_would_change_nothing_is_refused_with_what_is_missing(
         "\n".join(f"{key} = {value if value.lstrip('-').isdigit() else repr(value)}" for key, value in given.items())
     )
     assert refusal(file=toml).endswith(missing)
+    load({}, toml, {}, is_served=False)  # by a command that asks a broker, in the same shell
 
 
 def test_a_setting_at_its_default_may_stand_there_without_effect(toml: Path) -> None:
