@@ -390,12 +390,12 @@ class Queue(QueueContract):
         if self._unused_timer is not None:
             self._unused_timer.stop()
             self._unused_timer = None
+        self.virtual_host.durability.forget_queue(self)
         consumers, self.consumers = list(self.consumers), Consumers()
         for consumer in consumers:
             if self.virtual_host.observers.present_for_changes:
                 self._tell_of_consumer("consumer.deleted", consumer)
             consumer.deliveries.consumer_cancelled(consumer)
-        self.virtual_host.durability.forget_queue(self)
         self.virtual_host.drops.emptied(self.virtual_host.name, self.name, self.ready_count, DropReason.QUEUE_DELETED)
         self.virtual_host.works.begin(self.empty())
         if self.watchers is not None:
