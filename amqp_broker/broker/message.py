@@ -124,7 +124,11 @@ def digest_of(header: bytes) -> Digest:
         AmqpError: 406 for an expiration that is no number of milliseconds, or CC/BCC headers that are no array of
         long strings. WireError: the header's bytes are malformed.
     """
-    properties = decode_properties(header)
+    return digest_of_properties(decode_properties(header))
+
+
+def digest_of_properties(properties: Properties) -> Digest:
+    """The same of properties that are decoded already; raises 406 as ``digest_of`` does."""
     headers = properties.headers
     expiration_ms = _expiration_ms(properties)
     extra_routing_keys = () if headers is None else (*_copies(headers, "CC"), *_copies(headers, "BCC"))

@@ -406,6 +406,7 @@ def test_messages_of_amqp_0_9_1_come_with_their_properties(broker: MemoryBroker)
     "headers",
     [
         {"x-death": [{"routing-keys": ["\udcff"]}]},
+        {"x-last-death-queue-\xfc": "q"},
         {"x-death": [{"reason": "\x80", "time": Timestamp(2**64 - 1), "original-expiration": "9" * 5_000}]},
         {"x-message-id": "\udcff", "x-correlation-id": "\udcff"},
     ],

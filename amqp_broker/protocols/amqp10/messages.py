@@ -11,7 +11,7 @@ from __future__ import annotations
 import uuid
 from typing import Any, Final
 
-from amqp_broker.broker.message import EXPIRATION_MS_MAX, Address, Digest, Message, digest_of
+from amqp_broker.broker.message import EXPIRATION_MS_MAX, Address, Digest, Message, digest_of_properties
 from amqp_broker.protocols.amqp10 import sections
 from amqp_broker.protocols.amqp10.compound import Array, Described, Map
 from amqp_broker.protocols.amqp10.decoding import Malformed, decode, descriptor_code
@@ -21,7 +21,6 @@ from amqp_broker.protocols.amqp10.typed import Symbol, UByte, UInt, ULong, Uuid
 from amqp_broker.protocols.amqp10.typed import Timestamp as Milliseconds
 from amqp_broker.protocols.amqp10.values import from_field, to_field
 from amqp_broker.wire.content import Properties, decode_properties, encode_content_header
-from amqp_broker.wire.errors import WireError
 from amqp_broker.wire.table import Table, plain_name
 
 SECTIONS_HEADER: Final = "x-amqp-1.0-sections"
@@ -218,7 +217,7 @@ def content_of(found: Sections) -> Content:
     to, subject = _field(named, TO), _field(named, SUBJECT)
     return Content(
         header,
-        digest_of(header),
+        digest_of_properties(fields),
         to if isinstance(to, str) else None,
         subject if isinstance(subject, str) else None,
     )
@@ -365,11 +364,7 @@ def outgoing_of(header: bytes, address: Address) -> Outgoing:
     failed_count = int(failed) if isinstance(failed, int) and 0 <= failed <= FAILED_MAX else 0
     is_first = not failed_count and DEATHS_HEADER not in headers
     is_data = fields.type != TYPE
-    try:
-        return Outgoing(head, is_first, failed_count, said, bare, is_data, sizes, footer)
-    except WireError:  # they were narrower as they came than we can say them; better without than not at all
-        said = _with_ours(Map([]), headers, address)
-        return Outgoing(head, is_first, failed_count, said, bare, is_data, sizes, footer)
+    return Outgoing(head, is_first, failed_count, said, bare, is_data, sizes, footer)
 
 
 def annotated(header: bytes, body_bytes: int, annotations: Map, *, has_failed: bool) -> bytes:
@@ -499,7 +494,7 @@ def _with_ours(annotations: Map, headers: Table, address: Address) -> Map:
         "x-routing-key": from_field(address.routing_key),
     }
     for name, value in headers.items():
-        if name.startswith(("x-first-death-", "x-last-death-")):
+        if name.startswith(("x-first-death-", "x-last-death-")) and name.isascii():
             ours[plain_name(name)] = from_field(value)
     deaths = headers.get(DEATHS_HEADER)
     if isinstance(deaths, list):
