@@ -101,26 +101,32 @@ def test_without_sasl(connect: Connect) -> None:
 
 
 @pytest.mark.parametrize(
-    ("address", "condition"),
+    ("address", "condition", "words"),
     [
-        ("/queues/nowhere", "amqp:not-found"),
-        ("/exchanges/nowhere/k", "amqp:not-found"),
-        ("/exchanges/", "amqp:invalid-field"),
-        ("/exchanges//k", "amqp:invalid-field"),
-        ("/exchanges/amq.default/k", "amqp:invalid-field"),
-        ("/queues/", "amqp:invalid-field"),
-        ("/foo/bar", "amqp:invalid-field"),
-        ("/queues/%ZZ", "amqp:invalid-field"),
-        ("/exchanges/a/b/c", "amqp:invalid-field"),
+        ("/queues/nowhere", "amqp:not-found", "no queue 'nowhere' in vhost '/'"),
+        ("/amq/queue/nowhere", "amqp:not-found", "no queue 'nowhere' in vhost '/'"),
+        ("/exchanges/nowhere/k", "amqp:not-found", "no exchange 'nowhere' in vhost '/'"),
+        ("/foo/bar", "amqp:invalid-field", 'Attach rejected: {unknown_destination,"/foo/bar"}'),
+        *(
+            (address, "amqp:invalid-field", f'Attach rejected: {{bad_address_string,<<"{address}">>}}')
+            for address in (
+                "/exchanges/",
+                "/exchanges//k",
+                "/exchanges/amq.default/k",
+                "/queues/",
+                "/queues/%ZZ",
+                "/exchanges/a/b/c",
+            )
+        ),
     ],
 )
-def test_a_wrong_target_ends_the_session(connect: Connect, address: str, condition: str) -> None:
+def test_a_wrong_target_ends_the_session(connect: Connect, address: str, condition: str, words: str) -> None:
     client = connect()
     client.attach_sender(address)
     end = client.take()
     assert end is not None
     assert end.code == END
-    assert end.field(0).value[0] == condition
+    assert end.field(0).value[:2] == [condition, words]
 
 
 def test_names_are_percent_encoded(broker: BrokerUnderTest, connect: Connect, ch: ChannelUnderTest) -> None:

@@ -206,17 +206,19 @@ def test_a_single_active_consumer_drains_and_so_does_the_other(
 # --- sizes, limits, ends
 
 
+@pytest.mark.parametrize("is_settled", [False, True])  # what is settled is gone
 def test_a_message_that_is_too_large_for_the_receiver(
-    broker: BrokerUnderTest, client: Amqp10Client, ch: ChannelUnderTest
+    broker: BrokerUnderTest, client: Amqp10Client, ch: ChannelUnderTest, is_settled: bool
 ) -> None:
     name = queue(ch, broker)
     publish(client, name, "a" * 1000)
     source = composite(SOURCE, [f"/queues/{name}"])
-    client.send(ATTACH, "in", UInt(1), True, None, None, source, composite(TARGET, []), None, None, None, ULong(500))
+    mode = UByte(1) if is_settled else None
+    client.send(ATTACH, "in", UInt(1), True, mode, None, source, composite(TARGET, []), None, None, None, ULong(500))
     assert client.expect(ATTACH).field(10) == 500
     client.flow(1, 1)
     assert ended(client)[0] == "amqp:link:message-size-exceeded"
-    waiting.until(lambda: ch.depth(name)[0] == 1)
+    waiting.until(lambda: ch.depth(name)[0] == (0 if is_settled else 1))
 
 
 def test_sessions_and_links_have_a_most(broker: BrokerUnderTest, client: Amqp10Client) -> None:

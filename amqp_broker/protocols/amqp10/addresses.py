@@ -10,6 +10,7 @@ import re
 from typing import Final
 from urllib.parse import quote, unquote_to_bytes
 
+from amqp_broker.broker.erlang_text import erlang_string, erlang_term
 from amqp_broker.broker.message import Address
 from amqp_broker.protocols.amqp10.errors import INVALID_FIELD, ProtocolError
 
@@ -84,11 +85,11 @@ def target_version_2(address: str) -> Node:
 def source_of(address: str | None) -> Node:
     """What a source's address stands for; raises as ``target_of`` does."""
     if address is None:
-        raise ProtocolError(INVALID_FIELD, "a source needs an address")
+        raise _rejected("{bad_address,undefined}")
     if address.startswith(QUEUES):
         return target_version_2(address)
     if address.startswith(EXCHANGES):
-        raise _bad(address)
+        raise _unknown(address)
     return _version_1(address, is_source=True)
 
 
@@ -115,23 +116,23 @@ def _version_1(address: str, *, is_source: bool) -> Node:
         return _queue(address, address)
     parts = [part.replace("%2F", "/") for part in address.split("/")]
     if parts[0]:
-        raise _bad(address)
+        raise _unknown(address)
     kind, rest = parts[1], parts[2:]
     if kind == "queue" and len(rest) == 1:
         return _queue(address, rest[0])
     if kind == "amq" and len(rest) == 2 and rest[0] == "queue":
         name = _checked(address, rest[1])
-        return Node("", name, name, must_exist=is_source)
+        return Node("", name, name, must_exist=True)
     if kind == "exchange" and rest and rest[0] and len(rest) <= 2:
         return Node(_checked(address, rest[0]), _key(address, rest[1:], is_source))
     if kind == "topic" and len(rest) <= 1:
         return Node(TOPIC_EXCHANGE, _key(address, rest, is_source))
-    raise _bad(address)
+    raise _unknown(address)
 
 
 def _queue(address: str, name: str) -> Node:
     if not name:
-        raise _bad(address)
+        raise _unknown(address)
     name = _checked(address, name)
     return Node("", name, name, declares=True)
 
@@ -143,7 +144,16 @@ def _key(address: str, rest: list[str], is_source: bool) -> str | None:
 
 
 def _bad(address: str) -> ProtocolError:
-    return ProtocolError(INVALID_FIELD, f"bad address '{address[:NAME_BYTES_MAX]}'")
+    """It begins as one of version 2 does, and is none."""
+    return _rejected(f"{{bad_address_string,{erlang_term(address[:NAME_BYTES_MAX])}}}")
+
+
+def _unknown(address: str) -> ProtocolError:
+    return _rejected(f"{{unknown_destination,{erlang_string(address[:NAME_BYTES_MAX])}}}")
+
+
+def _rejected(reason: str) -> ProtocolError:
+    return ProtocolError(INVALID_FIELD, f"Attach rejected: {reason}")
 
 
 def address_of(address: Address) -> str:
