@@ -54,6 +54,7 @@ from amqp_broker.protocols.amqp10.performatives import (
     END,
     OPEN,
     PLAIN_DISPOSITION,
+    PLAIN_TRANSFER,
     SASL_INIT,
     Fields,
     accepted_delivery,
@@ -61,6 +62,7 @@ from amqp_broker.protocols.amqp10.performatives import (
     read_performative,
     sasl_mechanisms,
     sasl_outcome,
+    whole_transfer,
 )
 from amqp_broker.protocols.amqp10.session import Session
 from amqp_broker.session.login import Refused
@@ -171,6 +173,11 @@ class Connection(ConnectionContext):
                     delivery_id = accepted_delivery(body)
                     if delivery_id >= 0:
                         session.accepted(delivery_id)
+                        return
+                elif body.startswith(PLAIN_TRANSFER):
+                    whole = whole_transfer(body)
+                    if whole is not None and session.takes_whole(whole[0]):
+                        session.transfer(whole[0], whole[1], body, whole[2])
                         return
                 fields, offset = read_performative(body)
                 if ATTACH <= fields.code <= DETACH:

@@ -33,6 +33,7 @@ from amqp_broker.protocols.amqp10.errors import (
     decode_error,
     of_the_broker,
 )
+from amqp_broker.protocols.amqp10.messages import REMEMBERED_BYTES_MAX, Content
 from amqp_broker.protocols.amqp10.performatives import (
     RECEIVER,
     REJECTED,
@@ -44,7 +45,7 @@ from amqp_broker.protocols.amqp10.performatives import (
     disposition_performative,
     error_value,
 )
-from amqp_broker.protocols.amqp10.sections import split_sections
+from amqp_broker.protocols.amqp10.sections import only_data_offset, split_sections
 from amqp_broker.wire.errors import WireError
 from amqp_broker.wire.hot import encode_address
 
@@ -52,8 +53,6 @@ if TYPE_CHECKING:
     from amqp_broker.protocols.amqp10.context import SessionContext
 
 CREDIT: Final = 1_000  # RabbitMQ's 170 would have a sender wait for each sync of a disk that is not fast
-SETTLED_PLACE: Final = 4  # among the fields of a transfer; more, and what is rarer, stand behind it
-WHOLE_FIELDS_MAX: Final = 6
 TARGETS_MAX: Final = 256  # whose route a link remembers
 MODE_NAMES: Final = {0: "unsettled", 1: "settled"}
 WRONG_FLAGS: Final = {0: True, 1: False}  # of transfers, by the link's mode
@@ -68,14 +67,19 @@ class IncomingLink:
         handle: its number.
         delivery_count: how many deliveries the client says there were before.
         settle_mode: whether the client settles what it sends: 0 never, 1 always, 2 or None as it likes.
+        credit_max: how many deliveries may be on their way.
     """
 
-    credit_max = CREDIT
-
     def __init__(
-        self, session: SessionContext, handle: int, delivery_count: int, settle_mode: int | None = None
+        self,
+        session: SessionContext,
+        handle: int,
+        delivery_count: int,
+        settle_mode: int | None = None,
+        credit_max: int = CREDIT,
     ) -> None:
         self.session = session
+        self.credit_max = credit_max
         self.handle = handle
         self.unconfirmed_count = 0
         self._delivery_count = delivery_count
@@ -102,15 +106,6 @@ class IncomingLink:
             AmqpError: it is not allowed.
             NotDecidedYet: others are being asked whether it is.
         """
-        items = fields.items
-        is_usual = not self._has_begun and self._may_be_unsettled and len(items) <= WHOLE_FIELDS_MAX
-        if is_usual and not any(items[SETTLED_PLACE:]):  # all of a message, unsettled
-            self._check_credit()
-            self._check_size(payload)
-            self.session.connection.throttle.has_published = True
-            self.deliver(payload, fields.needed(1), False)  # where that has to wait, the frame comes again
-            self._delivered()
-            return
         if not self._has_begun:
             self._check_credit()
             self._delivery_id = fields.needed(1)
@@ -124,7 +119,7 @@ class IncomingLink:
             return
         if fields.number(6) == SECOND and not self._is_settled:
             raise ProtocolError(INVALID_FIELD, "rcv-settle-mode second not supported")
-        self._check_size(payload)
+        self._check_size(len(payload))
         if fields.flag(5):  # more
             self._parts.append(payload)
             self._part_bytes += len(payload)
@@ -135,16 +130,34 @@ class IncomingLink:
         if self._parts:
             payload = b"".join([*self._parts, payload])
         self.session.connection.throttle.has_published = True
-        self.deliver(payload, self._delivery_id, self._is_settled)
+        self.deliver(payload, 0, self._delivery_id, self._is_settled)
         self._end_delivery()
+        self._delivered()
+
+    @property
+    def takes_whole(self) -> bool:
+        """Whether ``whole`` takes what may come next."""
+        return self._may_be_unsettled and not self._has_begun
+
+    def whole(self, delivery_id: int, data: bytes, start: int) -> None:
+        """Handle a transfer that is all of an unsettled delivery, as nearly all are; raises as ``transfer`` does.
+
+        Args:
+            data: ends with the payload.
+            start: where that begins.
+        """
+        self._check_credit()
+        self._check_size(len(data) - start)
+        self.session.connection.throttle.has_published = True
+        self.deliver(data, start, delivery_id, False)  # where that has to wait, the frame comes again
         self._delivered()
 
     def _check_credit(self) -> None:
         if self._credit <= 0:
             raise ProtocolError(TRANSFER_LIMIT_EXCEEDED, "there is no link credit left", Scope.LINK)
 
-    def _check_size(self, payload: bytes) -> None:
-        size, limit = self._part_bytes + len(payload), self.session.connection.message_bytes_max
+    def _check_size(self, payload_bytes: int) -> None:
+        size, limit = self._part_bytes + payload_bytes, self.session.connection.message_bytes_max
         if size > limit:
             text = f"message size ({size} bytes) > maximum message size ({limit} bytes)"
             raise ProtocolError(MESSAGE_SIZE_EXCEEDED, text)
@@ -168,8 +181,8 @@ class IncomingLink:
         self._credit -= 1
         self.grant()
 
-    def deliver(self, payload: bytes, delivery_id: int, is_settled: bool) -> None:
-        """Take a whole message; raises as ``transfer`` does."""
+    def deliver(self, data: bytes, start: int, delivery_id: int, is_settled: bool) -> None:
+        """Take a whole message, which begins at ``start``; raises as ``transfer`` does."""
         raise NotImplementedError
 
     def forget_targets(self) -> None:
@@ -246,15 +259,19 @@ class PublishingLink(IncomingLink):
         self._host = session.connection.virtual_host
         self._targets: dict[tuple[str, str], Target] = {}
         self._targets_version = -1
+        self._alike: Content | None = None  # of the last message,
+        self._alike_bytes = b""  # which had this before its body
 
-    def deliver(self, payload: bytes, delivery_id: int, is_settled: bool) -> None:
+    def deliver(self, data: bytes, start: int, delivery_id: int, is_settled: bool) -> None:
         session = self.session
         connection = session.connection
-        try:
-            found = split_sections(payload)
-            content = connection.translations.content(found)
-        except (Malformed, WireError) as error:
-            raise decode_error(f"a message cannot be read: {error}") from None
+        body_start = -1
+        if self._alike is not None and data.startswith(self._alike_bytes, start):
+            body_start = only_data_offset(data, start + len(self._alike_bytes))
+        if self._alike is not None and body_start >= 0:
+            content, body = self._alike, data[body_start:]
+        else:
+            content, body = self._read(data[start:])
         digest = content.digest
         user = connection.client.user
         if digest.user_id is not None and digest.user_id != user.name and IMPERSONATOR not in user.tags:
@@ -272,7 +289,7 @@ class PublishingLink(IncomingLink):
             undecided.wait(_nobody_waits)
             self._release(delivery_id, is_settled)
             return
-        outcome = self._put(target, content.header_for(found.body), found.body, digest)
+        outcome = self._put(target, content.header_for(body), body, digest)
         if is_settled:
             return
         if outcome == UNROUTED:
@@ -281,6 +298,21 @@ class PublishingLink(IncomingLink):
         else:
             self.unconfirmed_count += 1
             session.confirm_later(delivery_id, self, outcome)
+
+    def _read(self, payload: bytes) -> tuple[Content, bytes]:
+        """What a message becomes, and its body; that of the next one is told by what stands before the body here.
+
+        Raises:
+            ProtocolError: it is no message. AmqpError: it claims something that cannot be.
+        """
+        try:
+            found = split_sections(payload)
+            content = self.session.connection.translations.content(found)
+        except (Malformed, WireError) as error:
+            raise decode_error(f"a message cannot be read: {error}") from None
+        if found.is_only_data and found.body_offset <= REMEMBERED_BYTES_MAX:
+            self._alike, self._alike_bytes = content, payload[: found.body_offset]
+        return content, found.body
 
     def forget_targets(self) -> None:
         self._targets.clear()

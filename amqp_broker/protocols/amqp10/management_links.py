@@ -74,25 +74,23 @@ class RequestsLink(IncomingLink):
         management: does what is asked.
     """
 
-    credit_max = CREDIT
-
     def __init__(
         self, session: SessionContext, handle: int, delivery_count: int, name: str, management: Management
     ) -> None:
-        super().__init__(session, handle, delivery_count)
+        super().__init__(session, handle, delivery_count, credit_max=CREDIT)
         self.name = name
         self.answers: AnswersLink | None = None
         self.is_stopped = False
         self._management = management
         self._requests: deque[Request] = deque()  # that wait for a queue that is busy
 
-    def deliver(self, payload: bytes, delivery_id: int, is_settled: bool) -> None:
+    def deliver(self, data: bytes, start: int, delivery_id: int, is_settled: bool) -> None:
         answers = self.answers
         if answers is None or answers.is_stopped:
             raise ProtocolError(PRECONDITION_FAILED, f"there is no link to {ADDRESS} for the answers")
         if answers.credit <= len(self._requests):
             raise ProtocolError(PRECONDITION_FAILED, f"insufficient credit ({answers.credit}) for management link")
-        request = _request_of(payload)
+        request = _request_of(data[start:])
         self.session.connection.has_cost(REQUEST_EFFORT)
         if not is_settled:
             state = composite(ACCEPTED, [])

@@ -31,8 +31,8 @@ INITIAL_DELIVERY_COUNT: Final = 0xFFFF_FFFB  # RabbitMQ's: clients had better kn
 AVAILABLE_MAX: Final = 0xFFFF_FFFF
 
 
-class OutgoingLink:
-    """A link on which the client receives.
+class OutgoingLink(Deliveries):
+    """A link on which the client receives: from a queue, or answers.
 
     Args:
         session: whose it is.
@@ -42,6 +42,7 @@ class OutgoingLink:
     def __init__(self, session: SessionContext, handle: int) -> None:
         self.session = session
         self.handle = handle
+        self.has_room = False
         self.credit = 0
         self.delivery_count = INITIAL_DELIVERY_COUNT
 
@@ -92,7 +93,7 @@ def _signed(number: int) -> int:
     return number if number < 0x8000_0000 else number - 0x1_0000_0000
 
 
-class ConsumingLink(OutgoingLink, Deliveries):
+class ConsumingLink(OutgoingLink):
     """A link that gets the messages of a queue.
 
     Args:
@@ -104,7 +105,6 @@ class ConsumingLink(OutgoingLink, Deliveries):
         super().__init__(session, handle)
         self.is_settled = is_settled
         self.consumer: Consumer | None = None
-        self.has_room = False
         self.unsettled_count = 0
         self._message_bytes_max = message_bytes_max
         self._is_draining = False

@@ -5,6 +5,7 @@ Those that come in are read as lists of fields, each asked for by its place and 
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any, Final
 
 from amqp_broker.protocols.amqp10.compound import Array, Described, Map
@@ -50,7 +51,14 @@ SECOND: Final = 1  # rcv-settle-mode
 
 # How a transfer and a disposition begin; the list behind it has a byte of size, and one of count.
 PLAIN_DISPOSITION: Final = b"\0\x53\x15\xc0"
-_PLAIN_TRANSFER: Final = b"\0\x53\x14\xc0"
+PLAIN_TRANSFER: Final = b"\0\x53\x14\xc0"
+# What may stand behind the tag of a transfer that is all of an unsettled delivery, and how many fields that is: format
+# 0 or none, and false or nothing for settled and more.
+_USUAL_FIELDS: Final = ((b"\x43", b"\x40", b"\x52\0"), (b"\x42", b"\x40"), (b"\x42", b"\x40"))
+_UNSETTLED_AND_WHOLE: Final = {
+    b"".join(fields): count for count in range(4) for fields in product(*_USUAL_FIELDS[:count])
+}
+_WHOLE_BYTES_MIN: Final = 16  # then each byte that is looked at is there
 _SETTLED_ACCEPTED: Final = b"\x41\0\x53\x24\x45"
 _PLAIN_FIELDS_OFFSET: Final = 6
 _EMPTY: Final[dict[int, Any]] = {0x40: None, 0x41: True, 0x42: False, 0x43: 0}
@@ -161,7 +169,7 @@ def read_performative(body: bytes) -> tuple[Fields, int]:
     Raises:
         ProtocolError: there is none.
     """
-    if body.startswith(_PLAIN_TRANSFER):
+    if body.startswith(PLAIN_TRANSFER):
         found = _plain_transfer(body)
         if found is not None:
             return found
@@ -208,6 +216,44 @@ def _plain_transfer(body: bytes) -> tuple[Fields, int] | None:
     if offset != end or len(items) != count:
         return None
     return Fields(TRANSFER, items), end
+
+
+def whole_transfer(body: bytes) -> tuple[int, int, int] | None:
+    """The link's handle and the delivery's number of a transfer that is all of an unsettled delivery, and the offset of
+    its payload. None for another one, and for one that is not written as most clients write it.
+
+    Args:
+        body: begins with ``PLAIN_TRANSFER``.
+    """
+    if len(body) < _WHOLE_BYTES_MIN:
+        return None
+    end = _PLAIN_FIELDS_OFFSET - 1 + body[4]
+    left = body[5] - 3  # fields behind the tag
+    kind = body[6]
+    if kind == 0x43:
+        handle, offset = 0, 7
+    elif kind == 0x52:
+        handle, offset = body[7], 8
+    else:
+        return None
+    kind = body[offset]
+    if kind == 0x70:
+        number = int.from_bytes(body[offset + 1 : offset + 5], "big")
+        offset += 5
+    elif kind == 0x52:
+        number = body[offset + 1]
+        offset += 2
+    elif kind == 0x43:
+        number = 0
+        offset += 1
+    else:
+        return None
+    if body[offset] != 0xA0:
+        return None
+    offset += 2 + body[offset + 1]
+    if not offset <= end <= len(body) or _UNSETTLED_AND_WHOLE.get(body[offset:end]) != left:
+        return None
+    return handle, number, end
 
 
 def accepted_delivery(body: bytes) -> int:

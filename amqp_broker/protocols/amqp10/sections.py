@@ -16,6 +16,8 @@ SEQUENCE: Final = 0x76
 VALUE: Final = 0x77
 FOOTER: Final = 0x78
 SMALL_DESCRIPTOR: Final = b"\0\x53"
+_SMALL_DATA: Final = b"\0\x53\x75\xa0"
+_LARGE_DATA: Final = b"\0\x53\x75\xb0"
 ONE_BYTE_SIZES: Final = (0xA0, 0xC0, 0xC1)  # bytes, lists, maps
 FOUR_BYTES_SIZES: Final = (0xB0, 0xD0, 0xD1)
 BODIES: Final = (DATA, SEQUENCE, VALUE)
@@ -25,6 +27,7 @@ class Sections:
     """One message's sections; each is the bytes that it came in, empty where it is not there.
 
     ``body`` are the bytes of all data sections together, or for another body its sections with the footer.
+    ``body_offset`` is where the first of these sections begins in the message.
     """
 
     __slots__ = (
@@ -32,6 +35,7 @@ class Sections:
         "application_properties",
         "body",
         "body_kind",
+        "body_offset",
         "data_sizes",
         "footer",
         "header",
@@ -45,8 +49,14 @@ class Sections:
         self.application_properties = b""
         self.body_kind = DATA
         self.body = b""
+        self.body_offset = 0
         self.data_sizes: list[int] = []  # of each data section, where there is more than one
         self.footer = b""
+
+    @property
+    def is_only_data(self) -> bool:
+        """Whether its body is one data section, and nothing stands behind it."""
+        return self.body_kind == DATA and not self.data_sizes and not self.footer
 
 
 def split_sections(data: bytes) -> Sections:
@@ -61,6 +71,7 @@ def split_sections(data: bytes) -> Sections:
     while offset < end:
         code, behind = _section(data, offset)
         if code in BODIES:
+            found.body_offset = offset
             if code == DATA and behind == end:  # as nearly always
                 found.body = _data_of(data, offset, behind)
             else:
@@ -137,6 +148,20 @@ def _data_of(data: bytes, offset: int, end: int) -> bytes:
     if type(content) is not bytes:
         raise Malformed("a data section holds no bytes")
     return bytes(content)
+
+
+def only_data_offset(data: bytes, offset: int) -> int:
+    """Where the bytes of the data section begin that stands at an offset and is the last of the message; -1 where
+    something else stands there."""
+    if data.startswith(_SMALL_DATA, offset) and len(data) > offset + 4:
+        start = offset + 5
+        size = data[offset + 4]
+    elif data.startswith(_LARGE_DATA, offset):
+        start = offset + 8
+        size = int.from_bytes(data[offset + 4 : start], "big")
+    else:
+        return -1
+    return start if start + size == len(data) else -1
 
 
 def encode_data(body: bytes) -> bytes:

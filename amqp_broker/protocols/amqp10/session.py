@@ -128,7 +128,7 @@ class Session(SessionContext):
         """
         code = fields.code
         if code == TRANSFER:
-            self._transfer(fields, payload)
+            self.transfer(fields.needed(0), -1, payload, 0, fields)
         elif code == DISPOSITION:
             self._disposition(fields)
         elif code == FLOW:
@@ -140,18 +140,36 @@ class Session(SessionContext):
         else:
             raise ProtocolError(INTERNAL_ERROR, f"unexpected frame {NAMES.get(code, hex(code))}")
 
-    def _transfer(self, fields: Fields, payload: bytes) -> None:
+    def takes_whole(self, handle: int) -> bool:
+        """Whether ``transfer`` takes one of this link without its fields, when it is all of an unsettled delivery."""
+        link = self.incoming.get(handle)
+        return link is not None and link.takes_whole
+
+    def transfer(self, handle: int, whole_id: int, data: bytes, start: int, fields: Fields | None = None) -> None:
+        """Handle a ``transfer`` of the client.
+
+        Args:
+            handle: of its link.
+            whole_id: the number of the delivery that it is all of; what it says else stands in ``fields``.
+            data: ends with the payload.
+            start: where that begins.
+
+        Raises:
+            ProtocolError, AmqpError, NotDecidedYet: as of ``handle``.
+        """
         next_incoming_id = self._next_incoming_id
         self._next_incoming_id = (next_incoming_id + 1) & ID_MASK
         self._incoming_window -= 1
         if self._incoming_window < -WINDOW_AT_FIRST:
             raise ProtocolError(WINDOW_VIOLATION, "incoming window violation")
-        handle = fields.needed(0)
         link = self.incoming.get(handle)
         if link is None:
             raise ProtocolError(UNATTACHED_HANDLE, f"Unattached link handle: {handle}")
         try:
-            link.transfer(fields, payload)
+            if fields is None:
+                link.whole(whole_id, data, start)
+            else:
+                link.transfer(fields, data)
         except NotDecidedYet:  # the frame comes again
             self._next_incoming_id = next_incoming_id
             self._incoming_window += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from typing import Any, Final
 
 from amqp_broker.protocols.amqp10 import typed
@@ -28,18 +29,17 @@ UTF8_BYTES_MAX: Final = 4_096  # a longer string of AMQP 0-9-1 is taken for byte
 
 def to_field(value: Any) -> FieldValue:
     """A value of AMQP 1.0 as a field."""
+    typed_field = _FIELDS.get(type(value))
+    if typed_field is not None:
+        return typed_field(value)
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
         return "".join((value, ""))
     if isinstance(value, int):
-        return _number_to_field(value)
+        return int(value) if value <= LONG_MAX else str(int(value))
     if isinstance(value, float):
-        return Float32(value) if isinstance(value, typed.Float) else float(value)
-    if isinstance(value, typed.Uuid):
-        return f"urn:uuid:{uuid.UUID(bytes=bytes(value))}"
-    if isinstance(value, typed.Decimal):
-        return bytes(value)
+        return float(value)
     if isinstance(value, bytes):  # of its strings nobody knows whether they are text
         return value.decode("utf-8", "surrogateescape")
     if isinstance(value, list):
@@ -60,28 +60,34 @@ def table_of(value: Map) -> Table:
     return table
 
 
-def _number_to_field(value: int) -> FieldValue:
-    if isinstance(value, typed.UByte):
-        return UnsignedByte(value)
-    if isinstance(value, typed.UShort):
-        return UnsignedShort(value)
-    if isinstance(value, typed.UInt):
-        return UnsignedInt(value)
-    if isinstance(value, typed.Byte):
-        return Byte(value)
-    if isinstance(value, typed.Short):
-        return Short(value)
-    if isinstance(value, typed.Int):
-        return SignedInt(value)
-    if isinstance(value, typed.Timestamp):
-        return Timestamp(max(int(value) // 1000, 0))
-    return int(value) if value <= LONG_MAX else str(int(value))
+def _seconds(value: int) -> FieldValue:
+    return Timestamp(max(value // 1000, 0))
+
+
+def _urn(value: bytes) -> FieldValue:
+    return f"urn:uuid:{uuid.UUID(bytes=bytes(value))}"
+
+
+# By the very class of a value, which is passed on as it is: what mypyc knows to be a number forgets its width.
+_FIELDS: Final[dict[type, Callable[[Any], FieldValue]]] = {
+    typed.UByte: UnsignedByte,
+    typed.UShort: UnsignedShort,
+    typed.UInt: UnsignedInt,
+    typed.Byte: Byte,
+    typed.Short: Short,
+    typed.Int: SignedInt,
+    typed.Float: Float32,
+    typed.Timestamp: _seconds,
+    typed.Uuid: _urn,
+    typed.Decimal: bytes,
+}
 
 
 def from_field(value: FieldValue) -> Any:
     """A field as a value of AMQP 1.0."""
-    if value is None or isinstance(value, bool):
-        return value
+    typed_value = _VALUES.get(type(value))
+    if typed_value is not None:
+        return typed_value(value)
     if isinstance(value, str):
         data = value.encode("utf-8", "surrogateescape")
         if len(data) > UTF8_BYTES_MAX or b"\0" in data:
@@ -90,10 +96,6 @@ def from_field(value: FieldValue) -> Any:
             return data.decode()
         except UnicodeDecodeError:
             return data
-    if isinstance(value, int):
-        return _number_from_field(value)
-    if isinstance(value, float):
-        return typed.Float(value) if isinstance(value, Float32) else float(value)
     if isinstance(value, Decimal):
         return value.unscaled / 10**value.scale
     if isinstance(value, list):
@@ -101,6 +103,23 @@ def from_field(value: FieldValue) -> Any:
     if isinstance(value, dict):
         return map_of(value, is_symbol=True)
     return value
+
+
+def _milliseconds(value: int) -> Any:
+    return typed.Timestamp(min(value * 1000, LONG_MAX))
+
+
+# As above.
+_VALUES: Final[dict[type, Callable[[Any], Any]]] = {
+    UnsignedByte: typed.UByte,
+    UnsignedShort: typed.UShort,
+    UnsignedInt: typed.UInt,
+    Byte: typed.Byte,
+    Short: typed.Short,
+    SignedInt: typed.Int,
+    Float32: typed.Float,
+    Timestamp: _milliseconds,
+}
 
 
 def map_of(table: Table, *, is_symbol: bool) -> Map:
@@ -111,21 +130,3 @@ def map_of(table: Table, *, is_symbol: bool) -> Map:
         key = typed.Symbol(said) if is_symbol and said.isascii() else from_field(said)
         pairs.append((key, from_field(value)))
     return Map(pairs)
-
-
-def _number_from_field(value: int) -> Any:
-    if isinstance(value, UnsignedByte):
-        return typed.UByte(value)
-    if isinstance(value, Byte):
-        return typed.Byte(value)
-    if isinstance(value, UnsignedShort):
-        return typed.UShort(value)
-    if isinstance(value, Short):
-        return typed.Short(value)
-    if isinstance(value, UnsignedInt):
-        return typed.UInt(value)
-    if isinstance(value, SignedInt):
-        return typed.Int(value)
-    if isinstance(value, Timestamp):
-        return typed.Timestamp(min(int(value) * 1000, LONG_MAX))
-    return int(value)
