@@ -26,6 +26,7 @@ from amqp_broker.protocols.amqp10.performatives import (
     performative,
     read_performative,
     transfer_performative,
+    whole_transfer,
 )
 from amqp_broker.protocols.amqp10.typed import Symbol, ULong
 from amqp_broker.wire.errors import WireError
@@ -208,3 +209,20 @@ def test_what_is_read_by_its_bytes_says_the_same_as_when_it_is_decoded(
     )
     assert transfer.items == [7, number, int(number).to_bytes(4, "big"), 0, is_single, not is_single]
     assert (transfer.code, offset) == (TRANSFER, 22)
+
+
+@settings(max_examples=50)
+@given(
+    st.lists(st.sampled_from([None, None, False, False, True, typed.UInt(0), typed.UInt(9), b"x"]), max_size=4),
+    st.integers(0, 2**32 - 1).map(typed.UInt),
+)
+def test_a_transfer_that_is_all_of_a_delivery_is_told_by_its_bytes(behind_tag: list[Any], number: typed.UInt) -> None:
+    body = performative(TRANSFER, [typed.UInt(7), number, b"tag", *behind_tag]) + b"the payload"
+    message_format, is_settled, has_more, other = [*behind_tag, *[None] * 4][:4]
+    is_of_format_0 = message_format is None or (type(message_format) is typed.UInt and message_format == 0)
+    is_whole = is_of_format_0 and all(flag is None or flag is False for flag in (is_settled, has_more))
+    _, offset = read_performative(body)
+    assert whole_transfer(body) == ((7, number, offset) if is_whole and other is None else None)
+    for end in range(len(body)):  # what is cut short is told, too
+        cut = whole_transfer(body[:end]) if end > 4 else None
+        assert cut is None or end >= offset
