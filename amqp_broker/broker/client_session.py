@@ -23,6 +23,20 @@ class Holder(Protocol):
         """There is more in ``held`` than before."""
 
 
+class KeptSubscription:
+    """The subscription of a session to one filter.
+
+    Args:
+        options: in the protocol's terms.
+    """
+
+    __slots__ = ("options", "reference")
+
+    def __init__(self, options: Table) -> None:
+        self.options = options
+        self.reference = 0  # of the journal's record
+
+
 class ClientSession:
     """The session of one client.
 
@@ -52,7 +66,7 @@ class ClientSession:
         self.client_id = client_id
         self.expiry_s = 0  # how long it outlives its connection
         self.queue_names: list[str] = []  # that go with it
-        self.subscriptions: dict[str, Table] = {}  # by topic filter, in the protocol's terms
+        self.subscriptions: dict[str, KeptSubscription] = {}  # by topic filter
         self.received: dict[int, None] = {}  # packet ids that the client has used and not released
         self.released: dict[int, None] = {}  # packet ids that we have released, and the client has not said so
         self.sent = SentMessages()

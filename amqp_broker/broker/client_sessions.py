@@ -1,10 +1,10 @@
 """Client sessions, which a virtual host remembers while the clients are away: their subscriptions, and which of their
 messages are on the way (MQTT 5.0, 4.1). A queue that clients share goes when no session is subscribed to it any more.
 
-A session belongs to a client identifier and to one connection at a time. One that outlives its connection has two
-records in the journal: what it has subscribed to, and the packet identifiers of exchanges that are not done, which are
-written in the batch that holds the message itself, so that a crash finds both or none. The first has the client's will
-as well, which is said after a crash, too: by one who was there then, or whose will was waiting.
+A session belongs to a client identifier and to one connection at a time. One that outlives its connection has records
+in the journal: what it is, each of its subscriptions, and the packet identifiers of exchanges that are not done, which
+are written in the batch that holds the message itself, so that a crash finds both or none. The first has the client's
+will as well, which is said after a crash, too: by one who was there then, or whose will was waiting.
 
 What is on its way to a client with QoS 2 from a queue that it shares with others is held for it while it is away, and
 goes to nobody else (MQTT 5.0, 4.8.2). After a restart it is in that queue again, and known by its packet identifier.
@@ -19,9 +19,14 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
 from amqp_broker.broker.arguments import EARLIER_SUBSCRIPTION, SHARED_SUBSCRIPTION, SUBSCRIPTION_ARGUMENT
-from amqp_broker.broker.client_session import ClientSession, Holder
+from amqp_broker.broker.client_session import ClientSession, Holder, KeptSubscription
 from amqp_broker.broker.last_will import LastWill
-from amqp_broker.broker.persistence.definitions import forget_session, keep_packet_ids, keep_session
+from amqp_broker.broker.persistence.definitions import (
+    forget_session,
+    keep_packet_ids,
+    keep_session,
+    keep_subscription,
+)
 
 if TYPE_CHECKING:
     from amqp_broker.broker.message import Message
@@ -71,11 +76,20 @@ class ClientSessions:
         """A session has subscribed to a filter, or with other options than before."""
         if topic_filter not in session.subscriptions and topic_filter.startswith(SHARED_PREFIX):
             self._subscribers[topic_filter] += 1
-        session.subscriptions[topic_filter] = options
+        subscription = session.subscriptions.setdefault(topic_filter, KeptSubscription(options))
+        if subscription.reference and subscription.options == options:
+            return
+        subscription.options = options
+        if session.reference:
+            keep_subscription(self._durability, self._topology.name, session, topic_filter)
 
     def unsubscribe(self, session: ClientSession, topic_filter: str) -> None:
         """A session has a filter no more; the queue of one that clients share goes with the last of them."""
-        if session.subscriptions.pop(topic_filter, None) is not None and topic_filter.startswith(SHARED_PREFIX):
+        subscription = session.subscriptions.pop(topic_filter, None)
+        if subscription is None:
+            return
+        self._durability.forget(subscription)
+        if topic_filter.startswith(SHARED_PREFIX):
             self._subscribers[topic_filter] -= 1
             self.remove_unused(topic_filter)
 
@@ -224,13 +238,28 @@ class ClientSessions:
     # --- what is kept
 
     def keep(self, session: ClientSession) -> None:
-        """Its expiry or its subscriptions have changed."""
+        """Its expiry, its will or its queues have changed."""
         if session.is_durable:
+            is_new = not session.reference
             keep_session(self._durability, self._topology.name, session)
+            if is_new:
+                self._keep_subscriptions(session)
             if not session.ids_reference and (session.received or session.released or session.sent):
                 self.keep_ids(session)
         else:
             forget_session(self._durability, session)
+
+    def _keep_subscriptions(self, session: ClientSession) -> None:
+        """Write those that have no record yet."""
+        for topic_filter, subscription in session.subscriptions.items():
+            if not subscription.reference:
+                keep_subscription(self._durability, self._topology.name, session, topic_filter)
+
+    def own(self, session: ClientSession, queue_name: str) -> None:
+        """A queue goes with a session from now on, and no other one does."""
+        if session.queue_names != [queue_name]:
+            session.queue_names = [queue_name]
+            self.keep(session)
 
     def keep_ids(self, session: ClientSession) -> None:
         """Its packet identifiers have changed."""
@@ -255,6 +284,9 @@ class ClientSessions:
                 self._chosen.update((key, session) for key in session.sent.kept())
                 self._subscribers.update(name for name in session.subscriptions if name.startswith(SHARED_PREFIX))
                 self._expire_later(session)
+                if not all(one.reference for one in session.subscriptions.values()):  # an earlier release's
+                    keep_session(self._durability, self._topology.name, session)
+                    self._keep_subscriptions(session)
                 if session.will is not None:
                     session.will.who = who_is(session.will.user_name, session.client_id)
                     self._say_later(session, session.will.delay_s)

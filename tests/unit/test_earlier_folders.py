@@ -2,7 +2,8 @@
 
 ``tests/data/folder_of_1c56cbd`` was written by the commit before the records got files of their own: every kind of
 record is in it, and its broker was killed. A kind that comes later gets a folder of its own commit: parameters and
-policies, and what is said of virtual hosts, are in ``folder_of_1332166``.
+policies, and what is said of virtual hosts, are in ``folder_of_1332166``, sessions of MQTT in ``folder_of_56eda46``,
+which was written before each subscription had a record.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from amqp_broker.broker.virtual_host_properties import Metadata, VirtualHostLimi
 from amqp_broker.journal.check import Inspection
 from amqp_broker.journal.dump import DumpedRecord, entries
 from amqp_broker.journal.memory_files import MemoryFiles
+from amqp_broker.protocols.mqtt.properties import Property
 from tests.support.disk_broker import DiskBroker
+from tests.support.mqtt_client import MqttClient
 
 DATA = Path(__file__).parent.parent / "data"
 
@@ -125,3 +128,24 @@ def test_parameters_and_policies_open_with_the_same_content() -> None:
         }
         assert list(inspection.global_parameters()) == [{"name": "cluster_name", "value": "é"}]
         assert again.virtual_hosts["shop"].metadata == Metadata("the shop", ("a", "b"), "quorum")
+
+
+def test_a_session_whose_subscriptions_had_no_records_opens_with_the_same_content() -> None:
+    broker = DiskBroker(files_of("56eda46"), mqtt_port=0)
+    for again in (broker, broker.restarted(mqtt_port=0)):
+        session = again.virtual_host.client_sessions.get("c")
+        assert session is not None
+        assert {name: one.options["qos"] for name, one in session.subscriptions.items()} == {
+            "a/+": 2,
+            "b": 0,
+            "$share/g/s/#": 2,
+        }
+        assert all(one.reference for one in session.subscriptions.values())
+    client = MqttClient(again, "c", 5)
+    lasts = {Property.SESSION_EXPIRY_INTERVAL: 600}
+    assert client.connect(clean=False, properties=lasts).session_present
+    assert sorted((one.topic, one.payload, one.qos) for one in client.messages()) == [
+        ("a/1", b"retained", 1),
+        ("a/2", b"waits", 1),
+        ("a/3", b"of QoS 2", 2),
+    ]

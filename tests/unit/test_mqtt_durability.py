@@ -59,6 +59,28 @@ def test_who_comes_back_to_a_session_writes_nothing() -> None:
     assert len(broker.virtual_host.client_sessions) == 0
 
 
+def test_each_subscription_has_a_record_of_its_own() -> None:
+    broker = DiskBroker(mqtt_port=0)
+    client = connected(broker, "c")
+    for topic_filter in ("a", "b", "c"):
+        client.subscribe(topic_filter, 1)
+    session = broker.virtual_host.client_sessions.get("c")
+    assert session is not None
+    before = (session.reference, session.subscriptions["a"].reference)
+    client.subscribe("a", 1)
+    client.subscribe("b", 2)
+    client.unsubscribe("c")
+    client.subscribe("d", 0)
+    assert (session.reference, session.subscriptions["a"].reference) == before
+    broker = broker.without_power(mqtt_port=0)
+    session = broker.virtual_host.client_sessions.get("c")
+    assert session is not None
+    assert {name: one.options["qos"] for name, one in session.subscriptions.items()} == {"a": 1, "b": 2, "d": 0}
+    references = [session.reference, *(one.reference for one in session.subscriptions.values())]
+    broker.advance(86_400_000)
+    assert not any(broker.durability.has(reference) for reference in references)
+
+
 def test_a_queue_that_was_there_before_its_session_stays_with_it_after_a_restart() -> None:
     broker = DiskBroker(mqtt_port=0)
     name = "mqtt-subscription-cqos1"
@@ -81,7 +103,7 @@ def test_queues_of_a_release_that_knew_them_by_their_names_are_those_of_their_se
     client.subscribe("+/t", 1)
     session = broker.virtual_host.client_sessions.get("c")
     assert session is not None
-    session.queue_names = [own]
+    broker.virtual_host.client_sessions.own(session, own)
     client.subscribe("$share/g/#", 1)
     client.disconnect()
     broker = broker.without_power(mqtt_port=0)

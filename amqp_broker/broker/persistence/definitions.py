@@ -260,7 +260,6 @@ def session_fields(virtual_host: str, session: ClientSession) -> Table:
         "client_id": session.client_id,
         "expiry_s": session.expiry_s,
         "queues": list(session.queue_names),
-        "subscriptions": [{"filter": name, "options": options} for name, options in session.subscriptions.items()],
     }
     will = session.will
     if will is not None:
@@ -282,8 +281,27 @@ def keep_session(durability: Durability, virtual_host: str, session: ClientSessi
     session.reference = durability.replace(session.reference, RecordKind.SESSION, fields)
 
 
+def subscription_fields(virtual_host: str, session: ClientSession, topic_filter: str) -> Table:
+    """The fields of SUBSCRIPTION."""
+    return {
+        "virtual_host": virtual_host,
+        "client_id": session.client_id,
+        "filter": topic_filter,
+        "options": session.subscriptions[topic_filter].options,
+    }
+
+
+def keep_subscription(durability: Durability, virtual_host: str, session: ClientSession, topic_filter: str) -> None:
+    """A subscription of a session is new, or was changed."""
+    subscription = session.subscriptions[topic_filter]
+    fields = subscription_fields(virtual_host, session, topic_filter)
+    subscription.reference = durability.replace(subscription.reference, RecordKind.SUBSCRIPTION, fields)
+
+
 def forget_session(durability: Durability, session: ClientSession) -> None:
     """A session has ended, or ends with its connection from now on."""
+    for subscription in session.subscriptions.values():
+        durability.forget(subscription)
     if session.reference or session.ids_reference:
         durability.drop(session.reference)
         durability.drop(session.ids_reference)

@@ -26,7 +26,7 @@ class RecordKind(IntEnum):
     PARAMETER = 11  # of a virtual host, or global; policies are parameters
     METADATA = 12  # of a virtual host; a record of its own, as its limits are
     RETAINED = 13  # the last message of a topic
-    SESSION = 14  # what a client has subscribed to
+    SESSION = 14  # of a client; before subscriptions had records, with all that it has subscribed to
     PACKET_IDS = 15  # of a client's session: exchanges that are not done
     DELAY_HOLDER = 16  # an exchange that holds messages back
     DELAYED = 17  # a message that is held back
@@ -37,3 +37,4 @@ class RecordKind(IntEnum):
     STREAM_SEQUENCE = 22  # the last publishing id of a publisher of a stream
     STREAM_OFFSET = 23  # how far a consumer of a stream says that it is
     DEFINITIONS = 24  # exchanges, queues and bindings that were imported together, a claim each
+    SUBSCRIPTION = 25  # of a client's session, with one filter

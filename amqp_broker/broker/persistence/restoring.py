@@ -20,6 +20,7 @@ from amqp_broker.broker.arguments import (
     QUEUE_TYPE,
     SUBSCRIPTION_ARGUMENT,
 )
+from amqp_broker.broker.client_session import KeptSubscription
 from amqp_broker.broker.exchanges.binding import Binding
 from amqp_broker.broker.last_will import LastWill
 from amqp_broker.broker.parameters import Parameter
@@ -410,16 +411,33 @@ def restore_retained(restored: Restored, reference: int, fields: Table) -> None:
 
 
 def restore_session(restored: Restored, reference: int, fields: Table) -> None:
-    """Put a client's session back, whose client is away."""
+    """Put a client's session back, whose client is away.
+
+    What an earlier record lists and a later one does not, is no subscription any more.
+    """
     sessions = restored.virtual_host(text_field(fields, "virtual_host")).client_sessions
     session = sessions.restore(text_field(fields, "client_id"))
     session.expiry_s = integer_field(fields, "expiry_s")
     session.queue_names = [_text("queues", name) for name in list_field(fields, "queues")]
-    subscriptions = [_table("subscriptions", one) for one in list_field(fields, "subscriptions")]
-    session.subscriptions = {text_field(one, "filter"): table_field(one, "options") for one in subscriptions}
+    session.subscriptions = {name: one for name, one in session.subscriptions.items() if one.reference}
+    if "subscriptions" in fields:
+        for one in (_table("subscriptions", each) for each in list_field(fields, "subscriptions")):
+            subscription = KeptSubscription(table_field(one, "options"))
+            session.subscriptions.setdefault(text_field(one, "filter"), subscription)
     session.will = _will(table_field(fields, "will")) if "will" in fields else None
     restored.drop_older(session.reference)
     session.reference = reference
+
+
+def restore_subscription(restored: Restored, reference: int, fields: Table) -> None:
+    """Put back what a client's session has subscribed to with one filter."""
+    sessions = restored.virtual_host(text_field(fields, "virtual_host")).client_sessions
+    session = sessions.restore(text_field(fields, "client_id"))
+    subscription = KeptSubscription(table_field(fields, "options"))
+    before = session.subscriptions.get(text_field(fields, "filter"))
+    restored.drop_older(before.reference if before is not None else 0)
+    subscription.reference = reference
+    session.subscriptions[text_field(fields, "filter")] = subscription
 
 
 def _will(fields: Table) -> LastWill:
@@ -465,6 +483,7 @@ RESTORERS: Final[dict[int, Restorer]] = {
     RecordKind.METADATA: restore_metadata,
     RecordKind.RETAINED: restore_retained,
     RecordKind.SESSION: restore_session,
+    RecordKind.SUBSCRIPTION: restore_subscription,
     RecordKind.PACKET_IDS: restore_packet_ids,
     RecordKind.DELAY_HOLDER: restore_holder,
     RecordKind.QUEUE_STATE: restore_state,

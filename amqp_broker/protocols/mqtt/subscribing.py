@@ -328,14 +328,14 @@ class Subscribing:
             arguments={SUBSCRIPTION_ARGUMENT: whose, QUEUE_TYPE: DEFAULT_QUEUE_TYPE},  # whatever is the default here
         )
         if is_lasting:
-            session.queue_names = [name]
+            self._host.client_sessions.own(session, name)
         return queue
 
     def _adopt(self, tag: str, queue: Queue) -> None:
         """A queue that was there before the session, as an import makes one, is the session's own from now on."""
         is_own = queue.durable and queue.table.get(SUBSCRIPTION_ARGUMENT) == OWN_SUBSCRIPTION
         if is_own and tag == HIGH and self._session.is_durable:
-            self._session.queue_names = [queue.name]
+            self._host.client_sessions.own(self._session, queue.name)
 
     def _consume(self, tag: str) -> None:
         if tag in self._consumers:
@@ -406,7 +406,6 @@ class Subscribing:
     def _changed(self) -> None:
         """What the session has subscribed to is other than before: the answer waits until that is kept."""
         connection = self._connection
-        self._host.client_sessions.keep(self._session)
         self._publishing.forget_targets()
         connection.output.hold_until(connection.broker.durability.last_change)
 
@@ -414,7 +413,7 @@ class Subscribing:
 
     def resume(self) -> None:
         """Consume again what the session has subscribed to; what is not there any more is made anew."""
-        self._options = {name: _options_of(name, table) for name, table in self._session.subscriptions.items()}
+        self._options = {name: _options_of(name, one.options) for name, one in self._session.subscriptions.items()}
         tags: dict[str, None] = {}
         for topic_filter, options in self._options.items():
             shared = shared_filter(topic_filter)
