@@ -21,6 +21,15 @@ _JSON_MISTAKES = {
     "Unexpected UTF-8 BOM": "it begins with a byte order mark: save it as UTF-8 without one",
 }
 
+# What a client of a protocol sends first begins with one of these.
+_BEGINNINGS = {
+    "a TLS client": (b"\x16\x03",),
+    "an AMQP client": (b"AMQP",),
+    "a STOMP client": (b"CONNECT\n", b"CONNECT\r\n", b"STOMP\n", b"STOMP\r\n"),
+    "an HTTP client": (b"GET ", b"POST ", b"PUT ", b"HEAD ", b"DELETE ", b"OPTIONS "),
+}
+_MQTT_CONNECT = b"\x10"  # one to four bytes behind it are a length, then the protocol's name has its own in two
+
 
 def system_reason(error: OSError) -> str:
     """Why the system has refused something, without its number and without the name of the file."""
@@ -41,3 +50,21 @@ def json_mistake(error: ValueError | RecursionError) -> str:
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
     return "a number in it is too large, or none that JSON has"
+
+
+def wrong_client(beginning: bytes, spoken: str) -> str:
+    """Who has come to the wrong port, as far as it can be told: "an MQTT client on a port for AMQP".
+
+    Args:
+        beginning: the first bytes that the client has sent, which are not what is spoken there.
+        spoken: the protocol of the port.
+
+    Returns:
+        Words for a log; empty where it cannot be told.
+    """
+    who = next((name for name, beginnings in _BEGINNINGS.items() if beginning.startswith(beginnings)), "")
+    if beginning.startswith(_MQTT_CONNECT) and b"MQ" in beginning[4:9]:
+        who = "an MQTT client"
+    if who == "a TLS client":
+        return f"{who} on a port without TLS"
+    return f"{who} on a port for {spoken}" if who else ""

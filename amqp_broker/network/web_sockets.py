@@ -18,6 +18,7 @@ from websockets.protocol import Event, State
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
+from amqp_broker.explanations import wrong_client
 from amqp_broker.network.listeners import AMQP, MQTT, STOMP
 from amqp_broker.network.web_socket_error import NoWebSocket
 
@@ -83,7 +84,10 @@ class WebSocketStream(trio.abc.HalfCloseableStream):
 
     async def _request(self) -> Request:
         while True:
-            await self._feed()
+            data = await self._feed()
+            is_first = self._first_bytes == len(data)
+            if is_first and not data.startswith(b"GET") and (who := wrong_client(bytes(data), "web sockets")):
+                raise NoWebSocket(who)
             for event in self._protocol.events_received():
                 if isinstance(event, Request):
                     return event
@@ -126,18 +130,19 @@ class WebSocketStream(trio.abc.HalfCloseableStream):
             first = first[:max_bytes]
         return bytes(first)
 
-    async def _feed(self) -> None:
-        """Read, and hand it to the library."""
+    async def _feed(self) -> bytes | bytearray:
+        """Read, and hand it to the library; returns what was read."""
         data = await self._transport.receive_some(READ_BYTES)
         if not data:
             self._protocol.receive_eof()
             self._is_over = True
-            return
+            return b""
         if not self._has_first:
             self._first_bytes += len(data)
             if self._first_bytes > FIRST_BYTES_MAX:
                 raise trio.BrokenResourceError(f"no whole message in the first {FIRST_BYTES_MAX} bytes")
         self._protocol.receive_data(data)
+        return data
 
     def _take_events(self) -> None:
         for event in self._protocol.events_received():

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import amqp_broker
-from amqp_broker.explanations import json_mistake, system_reason
+from amqp_broker.explanations import json_mistake, system_reason, wrong_client
 from amqp_broker.network import tls
 
 SOURCES = [path for path in sorted(Path(amqp_broker.__file__).parent.rglob("*.py")) if path.stem != "explanations"]
@@ -83,3 +83,21 @@ def _block_behind(text: str, at: int) -> str:
             break
         found.append(line)
     return "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    ("beginning", "told"),
+    [
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01", "a TLS client on a port without TLS"),
+        (b"\x10\x0c\x00\x04MQ", "an MQTT client on a port for AMQP"),
+        (b"\x10\x81\x02\x00\x06MQIsdp", "an MQTT client on a port for AMQP"),
+        (b"CONNECT\n", "a STOMP client on a port for AMQP"),
+        (b"STOMP\r\na", "a STOMP client on a port for AMQP"),
+        (b"GET /api", "an HTTP client on a port for AMQP"),
+        (b"SECRETPW", ""),
+        (b"\x10", ""),
+        (b"", ""),
+    ],
+)
+def test_who_has_come_to_the_wrong_port_is_named(beginning: bytes, told: str) -> None:
+    assert wrong_client(beginning, "AMQP") == told

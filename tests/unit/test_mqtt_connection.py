@@ -214,6 +214,7 @@ def test_an_unknown_level_is_answered_and_what_is_no_mqtt_is_not(broker: MemoryB
         client = MqttClient(broker)
         client.write(data)
         assert (client.connection.take_output(), client.is_closed) == ([], True)
+        assert ("an HTTP client on a port for MQTT" in client.connection.close_reason) == data.startswith(b"GET")
 
 
 def test_a_second_connect_ends_the_connection(broker: MemoryBroker) -> None:

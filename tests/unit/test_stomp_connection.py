@@ -150,6 +150,13 @@ def test_what_is_no_frame_ends_the_connection_without_a_word(broker: MemoryBroke
     assert len(broker.open_connections) == 0
 
 
+def test_a_client_of_another_protocol_is_named(broker: MemoryBroker) -> None:
+    client = StompClient(broker)
+    client.write(b"GET / HTTP/1.1\r\n\r\n")
+    assert (client.read(), client.is_closed) == ([], True)
+    assert "an HTTP client on a port for STOMP" in client.connection.close_reason
+
+
 def test_what_is_too_large_is_refused_before_it_is_gathered() -> None:
     broker = MemoryBroker(stomp_port=0, message_size_bytes_max=1_000)
     for data, receipt in (

@@ -34,6 +34,7 @@ from amqp_broker.broker.queues.unacknowledged import Unacknowledged
 from amqp_broker.broker.works import SLICE_MESSAGES, Unfinished, Work
 from amqp_broker.compilation import mypyc_attr
 from amqp_broker.errors import NO_METHOD, AmqpError, OtherProtocol, ReplyCode
+from amqp_broker.explanations import wrong_client
 from amqp_broker.protocols.amqp091.channel import Channel
 from amqp_broker.protocols.amqp091.error_log import log_error
 from amqp_broker.protocols.amqp091.handshake import Handshake
@@ -248,9 +249,8 @@ class Connection(Link):
             raise OtherProtocol(self._header + data[missing:])
         if self._header not in (PROTOCOL_HEADER, b"AMQP\x01\x01\x00\x09"):
             self.output.send(PROTOCOL_HEADER)
-            is_tls = self._header.startswith(b"\x16\x03")
-            what = "a TLS client on a port without TLS: " if is_tls else ""
-            self.close_reason = f"{what}wrong protocol header"
+            who = wrong_client(self._header, "AMQP")
+            self.close_reason = f"{who}: wrong protocol header" if who else "wrong protocol header"
             self.finish()
             return b""
         minor_version = 0 if self._header != PROTOCOL_HEADER else 9

@@ -17,6 +17,7 @@ from amqp_broker.broker.observer import Channel
 from amqp_broker.broker.queues.consumers import Consumer, Deliveries
 from amqp_broker.broker.queues.unacknowledged import Unacknowledged
 from amqp_broker.errors import AmqpError
+from amqp_broker.explanations import wrong_client
 from amqp_broker.logs import log_event
 from amqp_broker.protocols.mqtt.delivering import Delivering
 from amqp_broker.protocols.mqtt.handshake import (
@@ -133,7 +134,8 @@ class Connection(Link):
     def receive(self, data: bytes) -> None:
         """Handle all that the socket read, and what follows from it."""
         if not self.received_bytes and data[0] != PacketType.CONNECT << 4:
-            self.broker.handle(partial(self.fail, protocol_error("the client speaks no MQTT")))
+            text = wrong_client(data, "MQTT") or "the client speaks no MQTT"
+            self.broker.handle(partial(self.fail, protocol_error(text)))
         self.received_bytes += len(data)
         if self._is_closed:
             return

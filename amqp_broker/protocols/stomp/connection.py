@@ -19,8 +19,9 @@ from amqp_broker.broker.queues.unacknowledged import Unacknowledged
 from amqp_broker.broker.virtual_host import generated_name
 from amqp_broker.broker.works import Unfinished
 from amqp_broker.errors import AmqpError, ReplyCode
+from amqp_broker.explanations import wrong_client
 from amqp_broker.logs import log_event
-from amqp_broker.protocols.stomp.errors import StompError, of_the_broker
+from amqp_broker.protocols.stomp.errors import StompError, malformed, of_the_broker
 from amqp_broker.protocols.stomp.frames import HEART_BEAT, Frame, FrameSplitter, Headers, encode_frame
 from amqp_broker.protocols.stomp.handshake import VERSIONS, admit, connected_headers, heart_beat_of, version_of
 from amqp_broker.protocols.stomp.inspection import channel_info, connection_info
@@ -114,6 +115,10 @@ class Connection(Link):
 
     def receive(self, data: bytes) -> None:
         """Handle all that the socket read, and what follows from it."""
+        if not self.received_bytes and not data.startswith((b"CONNECT", b"STOMP")):
+            who = wrong_client(data, "STOMP")
+            if who:
+                self.broker.handle(partial(self.fail, malformed(who)))
         self.received_bytes += len(data)
         if self._is_closed or self._is_leaving:
             return
