@@ -6,10 +6,12 @@ from itertools import product
 
 import pytest
 
+from amqp_broker.broker.persistence.definitions import encode_retained
 from amqp_broker.broker.retained import Retained
 from amqp_broker.broker.retained_message import RetainedMessage
 from amqp_broker.protocols.mqtt.packets import Will
 from amqp_broker.protocols.mqtt.properties import Property
+from amqp_broker.wire.table import decode_table, encode_table
 from tests.support.disk_broker import DiskBroker
 from tests.support.mqtt_client import MqttClient
 from tests.support.mqtt_exchange import Receiver, Sender
@@ -215,6 +217,13 @@ def test_a_will_of_a_user_who_is_gone_is_not_said_after_a_restart() -> None:
     watcher.connect(clean=False)
     broker.advance(1_000)
     assert watcher.messages() == []
+
+
+def test_the_record_of_a_retained_message_is_a_table() -> None:
+    message = RetainedMessage("t/é", b"header", b"b" * 300, 1 << 40)
+    fields, _ = decode_table(encode_retained("/é", message), 0)
+    assert encode_retained("/é", message) == encode_table(fields)
+    assert list(fields.values()) == ["/é", "t/é", b"header", b"b" * 300, 1 << 40]
 
 
 def test_retained_messages_outlive_the_broker_and_take_each_others_place() -> None:

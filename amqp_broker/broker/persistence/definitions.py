@@ -10,8 +10,9 @@ Messages have another form (``message_records.py``).
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from amqp_broker.access.users import User
 from amqp_broker.broker.client_session import ClientSession
@@ -20,12 +21,16 @@ from amqp_broker.broker.persistence.durability import Durability
 from amqp_broker.broker.persistence.kinds import NOT_KEPT, RecordKind
 from amqp_broker.broker.retained_message import RetainedMessage
 from amqp_broker.broker.virtual_host_properties import Metadata, VirtualHostLimits
+from amqp_broker.wire.strings import encode_longstr
 from amqp_broker.wire.table import Table, decode_table, encode_table
 
 if TYPE_CHECKING:
     from amqp_broker.broker.exchanges.binding import Binding
     from amqp_broker.broker.exchanges.exchange import Exchange
     from amqp_broker.broker.queues.base import Queue
+
+_SIZE: Final = struct.Struct(">I")
+_INTEGER: Final = struct.Struct(">q")
 
 
 class KeptVirtualHost(Protocol):
@@ -234,15 +239,26 @@ def decode_together(payload: bytes) -> Iterator[tuple[int, Table]]:
 # --- retained messages and clients' sessions
 
 
-def retained_fields(virtual_host: str, message: RetainedMessage) -> Table:
-    """The fields of RETAINED."""
-    return {
-        "virtual_host": virtual_host,
-        "topic": message.topic,
-        "header": message.header,
-        "body": message.body,
-        "expires_wall_ms": message.expires_wall_ms,
-    }
+def encode_retained(virtual_host: str, message: RetainedMessage) -> bytes:
+    """The payload of RETAINED: a table as any other, put together here, for every device may say such messages."""
+    header, body = message.header, message.body
+    fields = b"".join(
+        (
+            b"\x0cvirtual_hostS",
+            encode_longstr(virtual_host),
+            b"\x05topicS",
+            encode_longstr(message.topic),
+            b"\x06headerx",
+            _SIZE.pack(len(header)),
+            header,
+            b"\x04bodyx",
+            _SIZE.pack(len(body)),
+            body,
+            b"\x0fexpires_wall_msl",
+            _INTEGER.pack(message.expires_wall_ms),
+        )
+    )
+    return _SIZE.pack(len(fields)) + fields
 
 
 def keep_retained(
@@ -250,7 +266,9 @@ def keep_retained(
 ) -> None:
     """A topic has another retained message."""
     replaced = before.reference if before is not None else NOT_KEPT
-    message.reference = durability.replace(replaced, RecordKind.RETAINED, retained_fields(virtual_host, message))
+    if durability.has_journal:
+        payload = encode_retained(virtual_host, message)
+        message.reference = durability.replace_encoded(replaced, RecordKind.RETAINED, payload)
 
 
 def session_fields(virtual_host: str, session: ClientSession) -> Table:

@@ -141,7 +141,13 @@ class Durability:
         """Write a record in the place of another one, if there is one; returns its reference."""
         if self._journal is None:
             return NOT_KEPT
-        reference = self._journal.replace(before or None, kind, encode_table(table))
+        return self.replace_encoded(before, kind, encode_table(table))
+
+    def replace_encoded(self, before: int, kind: RecordKind, payload: bytes) -> int:
+        """The same for a table that is encoded."""
+        if self._journal is None:
+            return NOT_KEPT
+        reference = self._journal.replace(before or None, kind, payload)
         self.changed()
         return reference
 
