@@ -17,6 +17,7 @@ from amqp_broker.broker.dead_letter import DeathReason
 from amqp_broker.broker.drops import Drops
 from amqp_broker.broker.interceptors import Interceptors
 from amqp_broker.broker.message import Message
+from amqp_broker.broker.message_sizes import MessageSizes
 from amqp_broker.broker.observer import Observers
 from amqp_broker.broker.persistence.durability import Durability
 from amqp_broker.broker.ports import Clock, Driver
@@ -52,6 +53,7 @@ class Shared:
         self.components = Components()
         self.interceptors = Interceptors()
         self.drops = Drops(clock)
+        self.message_sizes = MessageSizes()
         self.counts_of_deleted_queues = QueueSums()
         self.churn = Churn()
         self.changed_queues: deque[Queue] = deque()

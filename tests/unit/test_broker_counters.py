@@ -153,6 +153,9 @@ def test_a_virtual_host_that_is_deleted_still_counts(broker: MemoryBroker) -> No
 
 
 def test_what_is_published_and_delivered_is_counted_by_protocol_and_type_of_queue(broker: MemoryBroker) -> None:
+    sizes = broker.message_sizes
+    assert not sizes.are_counted, "nobody has asked"
+    assert sizes.of(AMQP091).totals() == [0] * 9
     old = Client(broker).open()
     channel = old.channel()
     channel.declare("q", durable=True)
@@ -192,6 +195,7 @@ def test_what_is_published_and_delivered_is_counted_by_protocol_and_type_of_queu
         (STREAM, "stream"): sent,
     }
     assert publishes(broker) == published
+    assert {name: sizes.of(name).totals()[0] for name in published} == published | {STREAM: 0}
     assert delivered(broker) == deliveries
     assert counted(broker.queue("q").counts.stats()) == {
         "publish": 2, "deliver": 1, "deliver_no_ack": 1, "deliver_get": 2, "ack": 1,

@@ -84,6 +84,23 @@ async def test_each_protocol_that_is_on_has_its_counters_from_the_start(
 
 
 @on_a_jumping_clock
+async def test_sizes_of_messages_are_those_since_the_first_scrape() -> None:
+    async with managing() as managed:
+        name = "rabbitmq_message_size_bytes"
+        before = (await scraped(managed, "/metrics"))[name]
+        client = await managed.administrator()
+        for size_bytes in (100, 101, 20_000):
+            body = {"routing_key": "q", "payload": "x" * size_bytes, "payload_encoding": "string", "properties": {}}
+            await client.ask("POST", "/api/exchanges/%2F/amq.default/publish", body)
+        await client.stream.aclose()
+        after = (await scraped(managed, "/metrics"))[name]
+        assert [labels for labels, _ in before] == [labels for labels, _ in after]
+        assert [number for labels, number in after if "amqp091" in labels] == [1, 2, 2, 3, 3, 3, 3, 3, 3, 20_201, 3]
+        assert after[1][0] == '{protocol="amqp091",le="1000"}'
+        assert {number for labels, number in after if "amqp091" not in labels} == {0}
+
+
+@on_a_jumping_clock
 async def test_channels_and_queues_that_come_and_go_are_counted_here_and_in_the_api() -> None:
     async with managing() as managed:
         churn = managed.broker.churn

@@ -14,6 +14,7 @@ from typing import Any, ParamSpec
 import pytest
 import trio
 
+from amqp_broker.broker.message import digest_of
 from amqp_broker.broker.policies import POLICY
 from amqp_broker.cli.rabbitmqctl.outcome import Code
 from amqp_broker.cli.rabbitmqctl.run import run
@@ -22,6 +23,7 @@ from amqp_broker.server import control, event_feed, log_lines
 from amqp_broker.server.broker_server import BrokerServer
 from amqp_broker.server.control_address import SOCKET_NAME
 from amqp_broker.settings import Settings
+from amqp_broker.wire.content import Properties, encode_content_header
 
 Arguments = ParamSpec("Arguments")
 
@@ -123,7 +125,7 @@ async def test_limits_on_the_disk_are_told_in_status(tmp_path: Path, capsys: pyt
         (["set_vm_memory_high_watermark", "0.5", "0.6"], Code.USAGE),
         (["set_disk_free_limit", "much"], Code.DATA),
         (["set_disk_free_limit", "mem_relative", "x"], Code.DATA),
-        (["set_log_level", "loud"], Code.USAGE),
+        (["set_log_level", "loud"], Code.UNAVAILABLE),
     ],
 )
 def test_what_is_no_limit_is_told_before_anybody_is_asked(arguments: list[str], code: Code, tmp_path: Path) -> None:
@@ -162,6 +164,74 @@ async def test_an_address_that_somebody_else_has_taken_is_told(
         assert f"cannot listen on 127.0.0.1:{endpoint.port} again" in capsys.readouterr().err
         assert await called(tmp_path, "rabbitmqctl", "resume_listeners") == Code.OK
         await (await trio.open_tcp_stream("127.0.0.1", endpoint.port)).aclose()
+
+
+# What each prints of these, RabbitMQ 3.10.8 prints, too.
+ABOUT_QUEUES = """\
+0 queues quorum_status qq --formatter json | {"Node Name":"rabbit@localhost","Raft State":"leader"
+69 queues quorum_status cq | Cannot get quorum status of a classic queue
+69 queues quorum_status none | not_found
+0 queues peek qq 1 --formatter json | "routing_keys":["qq"],"exchange":"","payload (max 64 bytes)":"hello","header.k":1}
+0 queues peek qq 1 | payload (max 64 bytes) │ hello
+69 queues peek qq 2 | Target queue does not have a message at that position
+69 queues peek none 1 | Target queue was not found in virtual host '/'
+64 queues peek qq 0 | "position value must be a positive integer"
+0 queues add_member qq rabbit@localhost | Adding a replica for queue qq on node rabbit@localhost...
+69 queues add_member qq x@y | node_not_running
+69 queues delete_member qq rabbit@localhost | last_node
+0 queues grow x@y even | Growing even quorum queues on x@y...
+64 queues grow x@y odd | "strategy 'odd' is not recognised."
+0 queues shrink x@y | Shrinking quorum queues on x@y...
+0 queues rebalance all --formatter json | ["Number of quorum queues",1],["Number of replicated classic queues",0]]]}
+69 queues rebalance odd | type odd is not supported. Try one of
+69 queues reclaim_quorum_memory cq | This operation is not applicable to classic queues
+0 streams stream_status st --formatter json | "role":"writer","node":"rabbit@localhost","offset":
+69 streams stream_status cq | Cannot get stream status of a classic queue
+0 streams add_super_stream a --max-age PT1H --max-length-bytes 1gb | Adding
+64 streams add_super_stream b --max-age soon | Invalid value for --max-age, the value must
+64 streams add_super_stream b --max-length-bytes x | valid example values: 100gb, 50mb
+64 streams add_super_stream b --leader-locator x | Invalid value for --leader-locator, valid values are client-local
+64 streams add_super_stream b --partitions x | Invalid options for this command:
+69 plugins is_enabled x | Plugin x is not enabled on node rabbit@localhost. Enabled plugins and dependencies: rabbitmq_
+0 diagnostics quorum_status qq | leader
+0 diagnostics log_tail -N 0 --formatter json | [
+0 diagnostics server_version --formatter json | {"result":"ok","value":"3.13
+0 ctl enable_feature_flag stream_queue | Enabling feature flag "stream_queue" ...
+64 ctl enable_feature_flag none | This feature flag is not supported by node rabbit@localhost
+64 ctl list_feature_flags none | Info key(s) none are not supported
+64 ctl status --unit stone | Please use one of: bytes, mb, gb
+0 ctl status --unit mb | 50 mb
+65 ctl list_vhost_limits -p none | Virtual host 'none' does not exist
+0 ctl restart_vhost | Vhost '/' is already running on node 'rabbit@localhost'
+70 ctl restart_vhost -p none | Failed to start vhost 'none'
+70 ctl await_online_nodes 2 -t 1 | Will wait for at least 2 nodes
+69 ctl wait --pid 999999999 -t 1 | process_not_running
+"""
+
+
+@in_real_time
+async def test_queues_and_streams_are_told_as_by_rabbitmq(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    async with operated(tmp_path) as server:
+        host = server.broker.virtual_hosts["/"]
+        for name, kind in (("cq", "classic"), ("qq", "quorum"), ("st", "stream")):
+            table = {"x-queue-type": kind}
+            server.broker.handle(
+                lambda name=name, table=table: host.add_queue(  # type: ignore[misc]
+                    name, durable=True, auto_delete=False, owner=None, table=table
+                )
+            )
+        header = encode_content_header(5, Properties(headers={"k": 1}))
+        exchange = host.exchange("")
+        server.broker.handle(lambda: host.ingress.publish(exchange, "qq", header, b"hello", digest_of(header)))
+        for line in ABOUT_QUEUES.splitlines():
+            call, _, said = line.partition(" | ")
+            code, tool, *words = call.split()
+            assert (line, await called(tmp_path, f"rabbitmq{'' if tool == 'ctl' else '-'}{tool}", *words)) == (
+                line,
+                int(code),
+            )
+            printed = capsys.readouterr()
+            assert said in printed.out + printed.err, line
 
 
 @in_real_time

@@ -47,14 +47,15 @@ def is_running(call: Call) -> Result:
     is_there = _started(call)
     state = "is fully booted and running" if is_there else "is not running or has not fully booted yet"
     text = f"RabbitMQ on node {call.node} {state}" + ("" if is_there else " (check with is_booting)")
-    return Report([text], {"result": is_there, "value": is_there})
+    return Report([text], {"message": text, "result": is_there})
 
 
 def is_booting(call: Call) -> Result:
     """Whether it is starting: who answers has started."""
     call.say(f"Asking node {call.node} for its boot status ...")
-    text = "is fully booted (check with is_running), stopped or has not started booting yet"
-    return Report([f"RabbitMQ on node {call.node} {text}"], {"result": False, "value": False})
+    state = "is fully booted (check with is_running), stopped or has not started booting yet"
+    text = f"RabbitMQ on node {call.node} {state}"
+    return Report([text], {"message": text, "result": False})
 
 
 def check_alarms(call: Call, passed: str = "no alarms, local or clusterwide") -> Result:
@@ -167,7 +168,8 @@ def memory_breakdown(call: Call) -> Result:
 def server_version(call: Call) -> Result:
     """The version of RabbitMQ that it behaves like."""
     call.say(f"Asking node {call.node} for its RabbitMQ version...")
-    return Report([call.ask("status")["behaves_like"]])
+    version = call.ask("status")["behaves_like"]
+    return Report([version], {"result": "ok", "value": version})
 
 
 def erlang_version(call: Call) -> Result:

@@ -22,6 +22,7 @@ class Command:
         options: its own options by their long names, and whether each takes a value.
         short: their short names.
         columns: what a list can show, in the order of the help.
+        takes_any_option: whether those that are not known are passed over.
     """
 
     group: str
@@ -32,6 +33,7 @@ class Command:
     options: Mapping[str, bool] = field(default_factory=dict)
     short: Mapping[str, str] = field(default_factory=dict)
     columns: tuple[str, ...] = ()
+    takes_any_option: bool = False
 
 
 Commands = Mapping[str, Command]

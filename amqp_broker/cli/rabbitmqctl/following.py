@@ -12,7 +12,7 @@ from typing import Any
 from amqp_broker.cli.rabbitmqctl.call import Call
 from amqp_broker.cli.rabbitmqctl.commands import Command, Commands
 from amqp_broker.cli.rabbitmqctl.node import MONITORING
-from amqp_broker.cli.rabbitmqctl.outcome import Code, Report, Result, WrongUse
+from amqp_broker.cli.rabbitmqctl.outcome import Code, Report, Result, Table, WrongUse
 
 LINES = "10"  # of log_tail, as RabbitMQ has it
 
@@ -28,8 +28,11 @@ def log_tail(call: Call) -> Result:
     """The last lines of the log."""
     count = _number(call, "number", LINES)
     assert count is not None
-    call.say(f"Last {count} lines of the log on node {call.node} ...")
-    return Report([row["line"] for row in call.ask_list("log.show", count=count)])
+    call.say(f"Last {count} log lines on node {call.node} ...")
+    lines = [row["line"] for row in call.ask_list("log.show", count=count)]
+    if call.formatter == "json":
+        return Table(("message",), [{"message": line} for line in lines], is_stream=True)
+    return Report(lines)
 
 
 def log_tail_stream(call: Call) -> Result:

@@ -12,33 +12,31 @@ from typing import Any
 from amqp_broker.cli.rabbitmqctl.call import Call
 from amqp_broker.cli.rabbitmqctl.commands import Command, Commands
 from amqp_broker.cli.rabbitmqctl.node import CONFIGURATION, NODES
-from amqp_broker.cli.rabbitmqctl.outcome import Code, Result, WrongUse
+from amqp_broker.cli.rabbitmqctl.outcome import Code, Failed, Result, WrongUse
+from amqp_broker.cli.rabbitmqctl.values import size_bytes
 
 UPGRADE = "Upgrade"
-UNITS = {
-    "": 1,
-    "k": 2**10, "kiB": 2**10, "M": 2**20, "MiB": 2**20, "G": 2**30, "GiB": 2**30,
-    "kB": 10**3, "MB": 10**6, "GB": 10**9,
-}  # fmt: skip
 LEVELS = {"debug": "debug", "info": "info", "notice": "info", "warning": "warning", "error": "error"}
 LEVELS |= {"critical": "error", "alert": "error", "emergency": "error", "none": "none"}
 REASON = "The node is being put under maintenance"
 
 
-def _bad_argument() -> WrongUse:
-    return WrongUse("Bad argument", Code.DATA)
+def _bad_argument(text: str = "Bad argument.") -> WrongUse:
+    return WrongUse(text, Code.DATA)
 
 
 def _size_bytes(written: str) -> int:
-    found = re.fullmatch(r"([0-9]+)([A-Za-z]*)", written)
-    if found is None or found[2] not in UNITS:
+    found = size_bytes(written)
+    if found is None:
         raise _bad_argument()
-    return int(found[1]) * UNITS[found[2]]
+    return found
 
 
 def _part(written: str, most: float | None) -> float:
-    if not re.fullmatch(r"[0-9]+(\.[0-9]+)?", written) or (most is not None and float(written) > most):
+    if not re.fullmatch(r"[0-9]+(\.[0-9]+)?", written):
         raise _bad_argument()
+    if most is not None and float(written) > most:
+        raise _bad_argument(f"Bad argument: The threshold should be a fraction between 0.0 and {most}")
     return float(written)
 
 
@@ -80,7 +78,7 @@ def set_log_level(call: Call) -> Result:
     """Write lines of this level and above; here there are no categories."""
     level = call.words[-1]
     if level not in LEVELS:
-        raise WrongUse(f"level {level} is not supported. Try one of {', '.join(LEVELS)}", Code.USAGE)
+        raise Failed(Code.UNAVAILABLE, f"level {level} is not supported. Try one of {', '.join(LEVELS)}")
     category = f'"{call.words[0]}" category' if len(call.words) > 1 else "default category"
     call.say(f'Setting log level to "{level}" for {category} on node {call.node} ...')
     call.ask("log.level", level=LEVELS[level])

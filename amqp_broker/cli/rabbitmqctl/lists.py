@@ -175,7 +175,7 @@ def list_consumers(call: Call) -> Result:
 def list_unresponsive_queues(call: Call) -> Result:
     """Queues that do not answer: there is no such here."""
     call.say(f"Listing unresponsive queues for vhost {call.virtual_host} ...")
-    return Table(("name",), [])
+    return Table(("name",), [], is_stream=True)
 
 
 def _list(summary: str, run: Callable[[Call], Result], columns: Columns, *, of_host: bool = True) -> Command:

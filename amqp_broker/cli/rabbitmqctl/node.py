@@ -11,11 +11,13 @@ from amqp_broker import __version__
 from amqp_broker.cli.rabbitmqctl.call import Call
 from amqp_broker.cli.rabbitmqctl.commands import Command, Commands
 from amqp_broker.cli.rabbitmqctl.outcome import Code, Failed, Report, Result, Table, WrongUse
+from amqp_broker.feature_flags import FEATURE_FLAGS
 
 NODES, MONITORING = "Nodes", "Monitoring, observability and health checks"
 CONFIGURATION = "Configuration and Environment"
 LOOK_EVERY_S = 0.1
 STARTUP_TIMEOUT_S = 300.0
+UNITS = {"bytes": 1.0, "mb": 1e6, "gb": 1e9}
 PURPOSES = {
     ("amqp", False): ("amqp", "AMQP 0-9-1"),
     ("amqp", True): ("amqp/ssl", "AMQP 0-9-1 over TLS"),
@@ -28,16 +30,6 @@ PURPOSES = {
     ("metrics", False): ("http/prometheus", "Prometheus exporter API over HTTP"),
     ("metrics", True): ("https/prometheus", "Prometheus exporter API over TLS (HTTPS)"),
 }
-FEATURE_FLAGS = (
-    "classic_mirrored_queue_version",
-    "drop_unroutable_metric",
-    "empty_basic_get_metric",
-    "implicit_default_bindings",
-    "maintenance_mode_status",
-    "quorum_queue",
-    "user_limits",
-    "virtual_host_metadata",
-)
 
 
 def listeners_of(call: Call, said: dict[str, Any]) -> list[dict[str, Any]]:
@@ -76,14 +68,17 @@ def _sections(sections: dict[str, list[str]]) -> list[str]:
     ).splitlines()
 
 
-def _gigabytes(size_bytes: int) -> str:
-    return f"{size_bytes / 1e9:.4f}".rstrip("0").rstrip(".") + " gb"
+def _size_text(size_bytes: int, unit: str) -> str:
+    return f"{size_bytes / UNITS[unit]:.4f}".rstrip("0").rstrip(".") + f" {unit}"
 
 
 def status(call: Call) -> Result:
     """How the node is."""
+    unit = call.options.get("unit", "gb").lower()
+    if unit not in UNITS:
+        raise WrongUse(f"\"unit '{unit}' is not supported. Please use one of: {', '.join(UNITS)}\"")
     call.say(f"Status of node {call.node} ...")
-    said = call.ask("status")
+    said, size = call.ask("status"), partial(_size_text, unit=unit)
     counts, memory, disk, descriptors = said["counts"], said["memory"], said["disk"], said["descriptors"]
     used, limit = descriptors["used"], descriptors["limit"]
     runtime = [
@@ -102,15 +97,15 @@ def status(call: Call) -> Result:
             "Data directory": [f"Node data directory: {said['data_folder'] or 'kept nowhere'}"],
             "Alarms": alarm_texts(call, said),
             "Memory": [
-                f"Total memory used: {_gigabytes(memory['used_bytes'])}",
+                f"Total memory used: {size(memory['used_bytes'])}",
                 "Calculation strategy: rss",
                 f"Memory high watermark setting: {memory['high_water_bytes']} bytes, "
-                f"computed to: {_gigabytes(memory['high_water_bytes'])}",
+                f"computed to: {size(memory['high_water_bytes'])}",
             ],
             "File Descriptors": [f"Total: {used}, limit: {limit or 'none'}", f"Sockets: {counts['connections']}"],
             "Free Disk Space": [
-                f"Low free disk space watermark: {_gigabytes(disk['limit_bytes'])}",
-                f"Free disk space: {_gigabytes(disk['free_bytes'])}",
+                f"Low free disk space watermark: {size(disk['limit_bytes'])}",
+                f"Free disk space: {size(disk['free_bytes'])}",
             ]
             if disk is not None
             else [],
@@ -199,9 +194,25 @@ def cluster_status(call: Call) -> Result:
 
 def list_feature_flags(call: Call) -> Result:
     """What RabbitMQ has as feature flags is on."""
+    columns = ("name", "state")
+    names = [name for word in call.words for name in word.replace(",", " ").split()] or columns
+    unknown = [name for name in names if name not in columns]
+    if unknown:
+        raise WrongUse(f"Info key(s) {','.join(unknown)} are not supported")
     call.say("Listing feature flags ...")
     call.ask("status")
-    return Table(("name", "state"), [{"name": name, "state": "enabled"} for name in FEATURE_FLAGS])
+    rows = [{"name": name, "state": "enabled"} for name in FEATURE_FLAGS]
+    return Table(names, rows, is_stream=True)
+
+
+def enable_feature_flag(call: Call) -> Result:
+    """What is enabled already."""
+    name = call.words[0]
+    call.say("Enabling all feature flags ..." if name == "all" else f'Enabling feature flag "{name}" ...')
+    call.ask("status")
+    if name != "all" and name not in FEATURE_FLAGS:
+        raise Failed(Code.USAGE, f"This feature flag is not supported by node {call.node}")
+    return None
 
 
 def list_deprecated_features(call: Call) -> Result:
@@ -231,13 +242,24 @@ def await_startup(call: Call) -> Result:
 
 def await_online_nodes(call: Call) -> Result:
     """The same, for the one node that there is."""
-    if not call.words[0].isdecimal() or int(call.words[0]) > 1:
-        raise WrongUse("Bad argument: there is one node", Code.DATA)
+    if not call.words[0].isdecimal() or not int(call.words[0]):
+        raise WrongUse("Bad argument: Argument must be a positive integer", Code.DATA)
     timeout_s = call.timeout_s(STARTUP_TIMEOUT_S)
     about = f"at least {call.words[0]} nodes to join the cluster of {call.node}"
     call.say(f"Will wait for {about}. Timeout: {timeout_s:g} seconds.")
+    if int(call.words[0]) > 1:
+        text = f"there is one node here, and none joins {call.node}'s cluster: see amqp-broker cluster status"
+        raise Failed(Code.SOFTWARE, text)
     _await(call, time.monotonic() + timeout_s)
     return None
+
+
+def _check_process(written: str) -> None:
+    """Where it can be seen, that a process of this number runs."""
+    if not written.isdecimal():
+        raise WrongUse(f"Invalid options for this command:\n--pid : {written}")
+    if Path("/proc/self").exists() and not Path(f"/proc/{written}").exists():
+        raise Failed(Code.UNAVAILABLE, "process_not_running")
 
 
 def wait(call: Call) -> Result:
@@ -249,6 +271,8 @@ def wait(call: Call) -> Result:
             if time.monotonic() > deadline_s:
                 raise Failed(Code.UNAVAILABLE, f"there is no file {call.words[0]}")
             time.sleep(LOOK_EVERY_S)
+    if "pid" in call.options:
+        _check_process(call.options["pid"])
     call.say(f"Will wait for node {call.node} ...")
     _await(call, deadline_s)
     return None
@@ -314,7 +338,7 @@ COMMANDS: Commands = {
         "Feature flags",
         "<all|feature_flag>",
         "All of them are on",
-        partial(do_nothing, banner="Enabling all feature flags ..."),
+        enable_feature_flag,
         (1, 1),
     ),
     "force_gc": Command(

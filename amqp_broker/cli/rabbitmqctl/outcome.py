@@ -58,12 +58,14 @@ class Table:
         rows: the values; a dictionary is a table of arguments, a list of texts a list of names.
         has_header: whether a table has a line of the columns' names.
         is_stream: whether RabbitMQ shows row after row, which an empty list in JSON shows.
+        is_drawn: whether it has lines where no form is asked for.
     """
 
     columns: Sequence[str]
     rows: Sequence[Mapping[str, Any]]
     has_header: bool = True
     is_stream: bool = False
+    is_drawn: bool = False
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,11 @@ def _check_names(names: Sequence[str]) -> None:
         raise Failed(Code.DATA, f"The following plugins could not be found: {', '.join(unknown)}")
 
 
+def _check_modes(call: Call) -> None:
+    if "online" in call.options and "offline" in call.options:
+        raise WrongUse("Bad argument: Cannot set both online and offline", Code.DATA)
+
+
 def _listening(call: Call) -> frozenset[str] | None:
     """The protocols that the broker listens for; None where none runs."""
     try:
@@ -93,6 +98,7 @@ def list_plugins(call: Call) -> Result:
 
 def enable(call: Call) -> Result:
     """See that plugins are there; which need a setting is said."""
+    _check_modes(call)
     names = THERE if "all" in call.options else call.words
     if not names:
         raise WrongUse("not enough arguments.")
@@ -112,6 +118,9 @@ def enable(call: Call) -> Result:
 
 def disable(call: Call) -> Result:
     """Nothing can be done without: what may be switched off is a setting."""
+    _check_modes(call)
+    if not call.words and "all" not in call.options:
+        raise WrongUse("not enough arguments.")
     _check_names(call.words)
     names = ", ".join(call.words) or "they"
     text = f"{names} cannot be switched off here: amqp-broker config show shows what can, as management_port = -1"
@@ -120,16 +129,22 @@ def disable(call: Call) -> Result:
 
 def is_enabled(call: Call) -> Result:
     """Whether all that are named are on."""
+    _check_modes(call)
+    call.say(f"Asking node {call.node} if {_named(call.words)} enabled...")
     listening = _listening(call)
-    missing = [
-        name
-        for name in call.words
-        if name not in THERE and not (listening and name in BY_SETTING and BY_SETTING[name][1] in listening)
-    ]
-    plural, verb = ("Plugin", "is") if len(call.words) == 1 else ("Plugins", "are")
+    enabled = [*THERE, *(name for name, (_, protocol) in BY_SETTING.items() if listening and protocol in listening)]
+    missing = [name for name in call.words if name not in enabled]
     if missing:
-        raise Failed(Code.UNAVAILABLE, f"{plural} {', '.join(missing)} {verb} not enabled on node {call.node}")
-    return Report([f"{plural} {', '.join(call.words)} {verb} enabled on node {call.node}"], {"result": "ok"})
+        named = _named(missing)
+        others = f"Enabled plugins and dependencies: {', '.join(sorted(enabled))}"
+        text = f"{named[0].upper()}{named[1:]} not enabled on node {call.node}. {others}"
+        raise Failed(Code.UNAVAILABLE, text)
+    named = _named(call.words)
+    return Report([f"{named[0].upper()}{named[1:]} enabled on node {call.node}"], {"result": "ok"})
+
+
+def _named(names: Sequence[str]) -> str:
+    return f"plugin {names[0]} is" if len(names) == 1 else f"plugins {', '.join(names)} are"
 
 
 def directories(call: Call) -> Result:

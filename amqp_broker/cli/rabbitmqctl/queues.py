@@ -9,42 +9,66 @@ from typing import Any
 from amqp_broker.cli.rabbitmqctl.call import Call
 from amqp_broker.cli.rabbitmqctl.checks import COMMANDS as CHECKS
 from amqp_broker.cli.rabbitmqctl.commands import Command, Commands
-from amqp_broker.cli.rabbitmqctl.node import do_nothing
-from amqp_broker.cli.rabbitmqctl.outcome import Code, Failed, Result, Table, WrongUse
+from amqp_broker.cli.rabbitmqctl.outcome import Code, Failed, Report, Result, Table, WrongUse
 from amqp_broker.cli.rabbitmqctl.refused import OF_QUEUES, commands_of
 
 REPLICATION, QUEUES, MONITORING = "Replication", "Queues", "Monitoring, observability and health checks"
 NOT_FOUND = Failed(Code.UNAVAILABLE, "not_found")
+PEEKED_CHARACTERS_MAX = 64
+REBALANCED = ("all", "classic", "quorum", "stream")
+BALANCE_COLUMNS = ("Node name", "Number of quorum queues", "Number of replicated classic queues")
 STATUS_COLUMNS = ("Node Name", "Raft State", "Log Index", "Commit Index", "Snapshot Index", "Term", "Machine Version")
 
 
-def _quorum_queue(call: Call, name: str) -> dict[str, Any]:
-    shown: dict[str, Any] = call.ask("queues.show", vhost=call.virtual_host, name=name, missing=NOT_FOUND)
-    if not shown["has_replicas"]:
-        raise Failed(Code.UNAVAILABLE, f"{shown['type']}_queue_not_supported")
+def _quorum_queue(call: Call, refusal: str, missing: Failed = NOT_FOUND) -> dict[str, Any]:
+    """The quorum queue that is named first; one of another type is refused in these words."""
+    shown: dict[str, Any] = call.ask("queues.show", vhost=call.virtual_host, name=call.words[0], missing=missing)
+    if shown["type"] != "quorum":
+        raise Failed(Code.UNAVAILABLE, refusal.format(shown["type"]))
     return shown
+
+
+def _no_such_queue(call: Call) -> Failed:
+    return Failed(Code.UNAVAILABLE, f"Target queue was not found in virtual host '{call.virtual_host}'")
 
 
 def quorum_status(call: Call) -> Result:
     """Where a quorum queue is: at one node, which leads it."""
-    name = call.words[0]
-    call.say(f"Status of quorum queue {name} on node {call.node} ...")
-    shown = _quorum_queue(call, name)
-    row = dict.fromkeys(STATUS_COLUMNS, 0) | {"Node Name": shown["node"], "Raft State": "leader"}
-    return Table(STATUS_COLUMNS, [row])
+    call.say(f"Status of quorum queue {call.words[0]} on node {call.node} ...")
+    _quorum_queue(call, "Cannot get quorum status of a {} queue")
+    row = dict.fromkeys(STATUS_COLUMNS, 0) | {"Node Name": call.node, "Raft State": "leader"}
+    return Table(STATUS_COLUMNS, [row], is_stream=True, is_drawn=True)
 
 
 def peek(call: Call) -> Result:
-    """A message of a queue, by its place; it stays where it is."""
+    """A message of a queue of any type, by its place; it stays where it is."""
     name, place = call.words
     if not place.isdecimal() or not int(place):
-        raise WrongUse("Bad argument: the position must be a positive integer", Code.DATA)
-    call.say(f"Peeking at queue {name} in virtual host {call.virtual_host} at position {place} ...")
+        raise WrongUse('"position value must be a positive integer"')
+    call.say(f"Peeking at quorum queue {name} at position {place} on node {call.node} ...")
     asked: dict[str, Any] = {"offset": int(place) - 1, "limit": 1, "state": "ready"}
-    found = call.ask("queues.peek", missing=NOT_FOUND, vhost=call.virtual_host, name=name, **asked)["messages"]
+    missing = _no_such_queue(call)
+    found = call.ask("queues.peek", missing=missing, vhost=call.virtual_host, name=name, **asked)["messages"]
     if not found:
-        raise Failed(Code.UNAVAILABLE, "Message with the given position was not found")
-    return Table(("keys", "values"), [{"keys": key, "values": _text(value)} for key, value in found[0].items()])
+        raise Failed(Code.UNAVAILABLE, "Target queue does not have a message at that position")
+    message = _as_told(found[0])
+    if call.formatter == "json":
+        return Report([], {"message": message, "result": "ok"})
+    rows = [{"keys": key, "values": _text(value)} for key, value in message.items()]
+    return Table(("keys", "values"), rows, is_drawn=True)
+
+
+def _as_told(message: dict[str, Any]) -> dict[str, Any]:
+    """A message in RabbitMQ's terms."""
+    properties = dict(message["properties"])
+    headers = properties.pop("headers", None) or {}
+    return {
+        **properties,
+        "routing_keys": [message["routing_key"]],
+        "exchange": message["exchange"],
+        f"payload (max {PEEKED_CHARACTERS_MAX} bytes)": message["payload"][:PEEKED_CHARACTERS_MAX],
+        **{f"header.{name}": value for name, value in headers.items()},
+    }
 
 
 def _text(value: Any) -> Any:
@@ -53,23 +77,58 @@ def _text(value: Any) -> Any:
 
 def change_member(call: Call, *, is_added: bool) -> Result:
     """A node more that keeps a queue, or one less: each of the cluster does, and no other can."""
-    name, node = call.words[0], call.words[1]
-    what = f"Adding a replica for queue {name} on" if is_added else f"Removing a replica of queue {name} on"
-    call.say(f"{what} node {node} ...")
-    here = _quorum_queue(call, name)["node"]
-    if is_added and node != here:
+    name, node = call.words
+    call.say(
+        f"{f'Adding a replica for queue {name} on' if is_added else f'Removing a replica of queue {name} on'} "
+        f"node {node}..."
+    )
+    _quorum_queue(call, "Cannot add members to a {} queue" if is_added else "Cannot delete members from a {} queue")
+    if is_added and node != call.node:
         raise Failed(Code.UNAVAILABLE, "node_not_running")
-    if not is_added and node == here:
+    if not is_added and node == call.node:
         raise Failed(Code.UNAVAILABLE, "last_node")
     return None
 
 
-def change_all(call: Call, *, is_grown: bool) -> Result:
+def grow(call: Call) -> Result:
     """The same for all queues: nothing is done, and told of none."""
-    node = call.words[0]
-    call.say(f"{'Growing' if is_grown else 'Shrinking'} all quorum queues on {node}...")
+    node, strategy = call.words
+    if strategy not in ("all", "even"):
+        raise WrongUse(f"\"strategy '{strategy}' is not recognised.\"")
+    return _changed_none(call, f"Growing {strategy} quorum queues on {node}...")
+
+
+def shrink(call: Call) -> Result:
+    """The opposite."""
+    return _changed_none(call, f"Shrinking quorum queues on {call.words[0]}...")
+
+
+def _changed_none(call: Call, banner: str) -> Result:
+    call.say(banner)
     call.ask("status")
     return Table(("vhost", "name", "size", "result"), [])
+
+
+def rebalance(call: Call) -> Result:
+    """What is where: all at one node."""
+    kind = call.words[0]
+    if kind not in REBALANCED:
+        text = f"type {kind} is not supported. Try one of {', '.join(REBALANCED)}."
+        raise Failed(Code.UNAVAILABLE, text)
+    call.say(f"Re-balancing leaders of {kind} queues...")
+    queues = [row for host in call.ask_list("vhosts.list") for row in call.ask_list("queues.list", vhost=host["name"])]
+    counts = (call.node, sum(row["type"] == "quorum" for row in queues), 0)
+    row = dict(zip(BALANCE_COLUMNS, counts, strict=True))
+    if call.formatter == "json":
+        return Report([], {"node": call.node, "result": "ok", "value": [list(map(list, row.items()))]})
+    return Table(BALANCE_COLUMNS, [row], is_drawn=True)
+
+
+def reclaim_quorum_memory(call: Call) -> Result:
+    """Nothing, if the queue is there: there is no log of Raft's."""
+    call.say(f"Will flush Raft WAL of quorum queue {call.words[0]} ...")
+    _quorum_queue(call, "This operation is not applicable to {} queues", _no_such_queue(call))
+    return None
 
 
 _HOST = "[--vhost <vhost>]"
@@ -99,7 +158,7 @@ COMMANDS: Commands = {
         REPLICATION,
         "<node> <all | even> [--vhost-pattern <pattern>] [--queue-pattern <pattern>]",
         "Has nothing to do: each node keeps all",
-        partial(change_all, is_grown=True),
+        grow,
         (2, 2),
         _PATTERNS,
     ),
@@ -109,7 +168,7 @@ COMMANDS: Commands = {
         QUEUES,
         "<all | classic | quorum | stream> [--vhost-pattern <pattern>] [--queue-pattern <pattern>]",
         "Has nothing to do: see amqp-broker cluster",
-        partial(do_nothing, banner="Rebalancing queues ..."),
+        rebalance,
         (1, 1),
         _PATTERNS,
     ),
@@ -117,14 +176,14 @@ COMMANDS: Commands = {
         QUEUES,
         f"{_HOST} <queue>",
         "Has nothing to do: there is no log of Raft's",
-        partial(do_nothing, banner="Will flush Raft WAL ..."),
+        reclaim_quorum_memory,
         (1, 1),
     ),
     "shrink": Command(
         REPLICATION,
         "<node> [--errors-only]",
         "Has nothing to do: no node keeps less",
-        partial(change_all, is_grown=False),
+        shrink,
         (1, 1),
         _PATTERNS,
     ),

@@ -113,7 +113,7 @@ def _refuse(name: str, reason: str, call: Call) -> Result:
 def commands_of(refused: tuple[Refused, ...]) -> Commands:
     """The same as commands."""
     return {
-        name: Command(GROUP, "[...]", "Refused", partial(_refuse, name, one.reason), (0, None))
+        name: Command(GROUP, "[...]", "Refused", partial(_refuse, name, one.reason), (0, None), takes_any_option=True)
         for one in refused
         for name in one.names
     }

@@ -10,7 +10,7 @@ from amqp_broker.cli.rabbitmqctl.call import Call
 from amqp_broker.cli.rabbitmqctl.catalogue import CTL, TOOLS, help_on, not_found, overview, usage_text
 from amqp_broker.cli.rabbitmqctl.commands import Command
 from amqp_broker.cli.rabbitmqctl.formats import FORMATTERS, print_result
-from amqp_broker.cli.rabbitmqctl.outcome import Code, Failed, WrongUse
+from amqp_broker.cli.rabbitmqctl.outcome import Code, Failed, Table, WrongUse
 
 # The options of all commands by their long names, and whether they take a value.
 OPTIONS = {
@@ -72,7 +72,8 @@ def run(tool: str, arguments: Sequence[str]) -> int:
         _tell(failed, call)
         return failed.code
     is_silent = "silent" in call.options or "no-table-headers" in call.options
-    print_result(result, call.formatter, has_header=not is_silent)
+    is_drawn = isinstance(result, Table) and result.is_drawn and "formatter" not in call.options
+    print_result(result, "pretty_table" if is_drawn else call.formatter, has_header=not is_silent)
     return Code.OK
 
 
@@ -107,7 +108,8 @@ def _call(tool: str, command: Command, arguments: Sequence[str]) -> Call:
         WrongUse: nothing.
     """
     options = dict(_options(arguments, command))
-    unknown = {name: value for name, value in options.items() if name not in OPTIONS and name not in command.options}
+    known = {*OPTIONS, *command.options, *(options if command.takes_any_option else ())}
+    unknown = {name: value for name, value in options.items() if name not in known}
     if unknown:
         shown = "\n".join(f"{'--' if len(name) > 1 else '-'}{name} : {value}" for name, value in unknown.items())
         raise WrongUse(f"Invalid options for this command:\n{shown}")

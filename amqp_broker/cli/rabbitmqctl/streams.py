@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import Any
 
 from amqp_broker.cli.rabbitmqctl.call import Call
@@ -9,12 +11,16 @@ from amqp_broker.cli.rabbitmqctl.commands import Command, Commands
 from amqp_broker.cli.rabbitmqctl.lists import CONNECTIONS, chosen_columns, shown
 from amqp_broker.cli.rabbitmqctl.outcome import Code, Failed, Result, Table, WrongUse
 from amqp_broker.cli.rabbitmqctl.refused import OF_STREAMS, commands_of
+from amqp_broker.cli.rabbitmqctl.values import size_bytes
 
 STREAMS = "Streams"
 PROTOCOL = "stream"
 PARTITIONS = "3"
 STATUS_COLUMNS = ("role", "node", "offset", "committed_offset", "first_offset", "readers", "segments")
+LEADER_LOCATORS = ("client-local", "balanced", "least-leaders", "random")
 AGE_UNITS = ("Y", "M", "D", "h", "m", "s")
+DURATION = re.compile(r"P(?:(\d+)Y)?(?:(\d+)M)?(?:(\d+)W)?(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+)S)?)?", re.ASCII)
+DURATION_UNITS_S = (31_536_000, 2_592_000, 604_800, 86_400, 3_600, 60, 1)
 
 
 def add_super_stream(call: Call) -> Result:
@@ -26,36 +32,66 @@ def add_super_stream(call: Call) -> Result:
         raise WrongUse("Specify --partitions or --binding-keys, not both.")
     written = options.get("binding-keys", options.get("routing-keys"))
     if written is None:
-        count = options.get("partitions", PARTITIONS)
-        if not count.isdecimal():
+        count = _number(options, "partitions", PARTITIONS)
+        if not count:
             raise WrongUse("The partition number must be greater than 0")
-        keys = list(map(str, range(int(count))))
+        keys = list(map(str, range(count)))
     else:
         keys = [key.strip() for key in written.split(",")]
     if not 0 < len(keys) <= PARTITIONS_MAX or len(set(keys)) < len(keys):
         raise WrongUse(f"There can be 1 to {PARTITIONS_MAX} partitions, each with another key")
+    arguments = _arguments(options)
     call.say(f"Adding a super stream {name} ...")
     there = call.ask_list("exchanges.list", vhost=call.virtual_host)
     if any(row["name"] == name for row in there):
         raise Failed(Code.UNAVAILABLE, f"there is an exchange '{name}' already")
-    definitions = definitions_of(name, keys, _arguments(options))
+    definitions = definitions_of(name, keys, arguments)
     call.ask("definitions.import", definitions=definitions, vhost=call.virtual_host)
     return None
 
 
-def _arguments(options: Any) -> dict[str, Any]:
+def _number(options: Mapping[str, str], option: str, default: str) -> int:
+    written = options.get(option, default)
+    if not written.isdecimal():
+        raise WrongUse(f"Invalid options for this command:\n--{option} : {written}")
+    return int(written)
+
+
+def _arguments(options: Mapping[str, str]) -> dict[str, Any]:
+    """Those of each partition; where its leader shall be means nothing here, and is checked all the same."""
     arguments: dict[str, Any] = {"x-queue-type": "stream"}
     if "max-age" in options:
-        arguments["x-max-age"] = options["max-age"]
+        arguments["x-max-age"] = _age(options["max-age"])
     for option, argument in (
         ("max-length-bytes", "x-max-length-bytes"),
         ("stream-max-segment-size-bytes", "x-stream-max-segment-size-bytes"),
     ):
         if option in options:
-            if not options[option].isdecimal():
-                raise WrongUse(f"Invalid value for --{option}: a number of bytes")
-            arguments[argument] = int(options[option])
+            size = size_bytes(options[option])
+            if size is None:
+                raise WrongUse(f"Invalid value for --{option}, valid example values: 100gb, 50mb")
+            arguments[argument] = size
+    if options.get("leader-locator", LEADER_LOCATORS[0]) not in LEADER_LOCATORS:
+        raise WrongUse(f"Invalid value for --leader-locator, valid values are {', '.join(LEADER_LOCATORS)}.")
+    _number(options, "initial-cluster-size", "1")
     return arguments
+
+
+def _age(written: str) -> str:
+    """An age as ``x-max-age`` has it, of a duration of ISO 8601 or of what is one already.
+
+    Raises:
+        WrongUse: it is neither.
+    """
+    if re.fullmatch(f"[0-9]+[{''.join(AGE_UNITS)}]", written):
+        return written
+    found = DURATION.fullmatch(written)
+    if found is None or not any(found.groups()):
+        raise WrongUse(
+            "Invalid value for --max-age, the value must be an ISO 8601 duration, "
+            "e.g. PT10M30S for 10 minutes 30 seconds, P5DT8H for 5 days 8 hours, or as 12h."
+        )
+    return f"{sum(int(count or 0) * unit_s for count, unit_s in zip(found.groups(), DURATION_UNITS_S, strict=True))}s"
 
 
 def delete_super_stream(call: Call) -> Result:
@@ -81,10 +117,10 @@ def stream_status(call: Call) -> Result:
     call.say(f"Status of stream {name} on node {call.node} ...")
     found = call.ask("queues.show", vhost=call.virtual_host, name=name, missing=Failed(Code.UNAVAILABLE, "not_found"))
     if "end_offset" not in found:
-        raise Failed(Code.UNAVAILABLE, f"{found['type']}_queue_not_supported")
+        raise Failed(Code.UNAVAILABLE, f"Cannot get stream status of a {found['type']} queue")
     last = found["end_offset"] - 1
-    values = ("leader", found["node"], last, last, found["first_offset"], found["consumers"], None)
-    return Table(STATUS_COLUMNS, [dict(zip(STATUS_COLUMNS, values, strict=True))])
+    values = ("writer", call.node, last, last, found["first_offset"], found["consumers"], None)
+    return Table(STATUS_COLUMNS, [dict(zip(STATUS_COLUMNS, values, strict=True))], is_stream=True, is_drawn=True)
 
 
 _HOST = "[--vhost <vhost>]"

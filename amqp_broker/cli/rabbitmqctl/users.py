@@ -38,6 +38,8 @@ def add_user(call: Call) -> Result:
     if not name:
         raise WrongUse("Bad argument: user cannot be an empty string", Code.DATA)
     call.say(f'Adding user "{name}" ...')
+    if not password:
+        raise Failed(Code.DATA, "Password is not provided via argument or stdin")
     present = Failed(Code.SOFTWARE, f'User "{name}" already exists')
     call.ask("users.add", name=name, password=password, tags=[], present=present)
     return Report([] if call.is_quiet and call.formatter != "json" else [GRANT], _done(call, GRANT))

@@ -110,8 +110,21 @@ def list_vhost_limits(call: Call) -> Result:
         rows = [{"vhost": name, "limits": compact(limits)} for name, limits in _limits(call).items() if limits]
         return Table(("vhost", "limits"), rows)
     call.say(f'Listing limits for vhost "{call.virtual_host}" ...')
-    limits = _limits(call).get(call.virtual_host)
+    every = _limits(call)
+    if call.virtual_host not in every:
+        raise Failed(Code.DATA, f"Virtual host '{call.virtual_host}' does not exist", heading=False)
+    limits = every[call.virtual_host]
     return Report([compact(limits) if limits else ""])
+
+
+def restart_vhost(call: Call) -> Result:
+    """Nothing, if it is there: it runs as long as the broker does."""
+    name = call.virtual_host
+    call.say(f"Trying to restart vhost '{name}' on node '{call.node}' ...")
+    if all(row["name"] != name for row in call.ask_list("vhosts.list")):
+        text = f"Failed to start vhost '{name}' on node '{call.node}'Reason: {{:no_such_vhost, \"{name}\"}}"
+        raise Failed(Code.SOFTWARE, text)
+    return Report([f"Vhost '{name}' is already running on node '{call.node}'"])
 
 
 def set_vhost_limits(call: Call) -> Result:
@@ -276,9 +289,7 @@ COMMANDS: Commands = {
     "reconcile_vhosts": Command(
         HOSTS, "", "Has nothing to do", partial(do_nothing, banner="Will try to reconcile virtual hosts ...")
     ),
-    "restart_vhost": Command(
-        HOSTS, _HOST, "Has nothing to do", partial(do_nothing, banner="Trying to restart vhost on node '{node}' ...")
-    ),
+    "restart_vhost": Command(HOSTS, _HOST, "Has nothing to do", restart_vhost),
     "set_vhost_limits": Command(HOSTS, f"{_HOST} <definition>", "Limits a virtual host", set_vhost_limits, (1, 1)),
     "set_vhost_tags": Command(HOSTS, "<vhost> <tag> [...]", "Gives a virtual host tags", set_vhost_tags, (1, None)),
     "update_vhost_metadata": Command(

@@ -4,33 +4,11 @@ and the page that says where the API is.
 
 from __future__ import annotations
 
+from amqp_broker.feature_flags import FEATURE_FLAGS
 from amqp_broker.management.http.call import Call
 from amqp_broker.management.http.messages import Answer, answer_json, bad_request
 from amqp_broker.management.http.router import Access, Endpoint
 from amqp_broker.settings import DESCRIPTIONS
-
-# Those of RabbitMQ 3.13 that programs look for.
-FEATURE_FLAGS = (
-    "classic_mirrored_queue_version",
-    "classic_queue_type_delivery_support",
-    "direct_exchange_routing_v2",
-    "drop_unroutable_metric",
-    "empty_basic_get_metric",
-    "feature_flags_v2",
-    "implicit_default_bindings",
-    "listener_records_in_ets",
-    "maintenance_mode_status",
-    "quorum_queue",
-    "quorum_queue_non_voters",
-    "stream_queue",
-    "stream_filtering",
-    "stream_sac_coordinator_unblock_group",
-    "tracking_records_in_ets",
-    "user_limits",
-    "virtual_host_metadata",
-    "restart_streams",
-    "message_containers",
-)
 
 PAGE = b"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>amqp-broker</title></head>

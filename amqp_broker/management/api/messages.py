@@ -85,6 +85,8 @@ def _publishing(
             raise bad_request(f"{int(error.code)} {error.reply_text}") from error
         counts = host.counts_of_ended.of(AMQP091)
         counts.published += 1
+        if call.broker.message_sizes.are_counted:
+            call.broker.message_sizes.note(AMQP091, len(payload))
         if outcome == UNROUTED:
             counts.returned += 1
         if outcome != REFUSED:

@@ -46,15 +46,22 @@ def written(family: Family, samples: Iterable[Sample]) -> Iterator[str]:
         yield family.line(value, labels)
 
 
-def written_histogram(family: Family, buckets: Iterable[tuple[float, int]], total: float) -> Iterator[str]:
+def written_histogram(
+    family: Family, buckets: Iterable[tuple[float, int]], total: float, labels: str = "", *, has_head: bool = True
+) -> Iterator[str]:
     """A histogram's lines.
 
     Args:
         buckets: how many were at most so large; the last one, without a bound, is all of them.
         total: all values together.
+        labels: of this histogram among those of the family, encoded.
+        has_head: whether it is the first of the family.
     """
-    yield family.head()
+    if has_head:
+        yield family.head()
     count = 0
     for bound, count in buckets:
-        yield f'{family.name}_bucket{{le="{"+Inf" if bound == math.inf else bound}"}} {count}\n'
-    yield f"{family.name}_sum {total}\n{family.name}_count {count}\n"
+        le = labels_of(le="+Inf" if bound == math.inf else str(bound))
+        yield f"{family.name}_bucket{{{f'{labels},' if labels else ''}{le}}} {count}\n"
+    yield family._replace(name=f"{family.name}_sum").line(total, labels)
+    yield family._replace(name=f"{family.name}_count").line(count, labels)

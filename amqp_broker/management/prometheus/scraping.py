@@ -4,6 +4,7 @@ groups of these at ``/metrics/detailed``. Looked at in slices, so that a scrape 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing
@@ -17,6 +18,7 @@ from amqp_broker import __version__
 from amqp_broker.broker.counters import AMQP091, AMQP10, STREAM, ChannelCounts, Counts, Death, QueueSums
 from amqp_broker.broker.descriptions import ChannelInfo
 from amqp_broker.broker.inspection import counts_by_protocol
+from amqp_broker.broker.message_sizes import BOUNDS_BYTES
 from amqp_broker.broker.queues.base import Queue
 from amqp_broker.management.api.nodes import NO_LIMIT
 from amqp_broker.management.api.overview import ERLANG_VERSION, version_of
@@ -306,10 +308,19 @@ class Scrape:
         ):
             samples = [(labels[protocol], numbers.get(protocol, 0)) for protocol in protocols]
             yield from written(self._family(name, "gauge", text), samples)
+        yield from self._of_sizes([protocol for protocol in protocols if protocol != STREAM])
         every = {protocol: found.get(protocol, ChannelCounts()) for protocol in protocols}
         for name, number in OF_PROTOCOL:
             family = self._family(f"global_messages_{name}_total", "counter", "Messages")
             yield from written(family, [(labels[protocol], number(every[protocol])) for protocol in protocols])
+
+    def _of_sizes(self, protocols: list[str]) -> Iterator[str]:
+        """How large messages are, of all that came since the first scrape."""
+        family = self._family("message_size_bytes", "histogram", "Sizes of messages received since the first scrape")
+        for place, protocol in enumerate(protocols):
+            sizes = self._call.broker.message_sizes.of(protocol)
+            labels, buckets = labels_of(protocol=protocol), zip((*BOUNDS_BYTES, math.inf), sizes.totals(), strict=True)
+            yield from written_histogram(family, buckets, sizes.sum_bytes, labels, has_head=not place)
 
     def _of_types(self, sums: QueueSums) -> Iterator[str]:
         """What went out of queues, by the protocol of those who got it and the queues' type."""

@@ -17,6 +17,7 @@ from dataclasses import replace
 from typing import Final
 
 from amqp_broker.access.judge import NotDecidedYet
+from amqp_broker.broker.counters import AMQP091
 from amqp_broker.broker.message import Address, Digest, digest_of, without_blind_copies
 from amqp_broker.broker.observer import Passage
 from amqp_broker.broker.publishing import REFUSED, TAKEN
@@ -98,6 +99,7 @@ class Publishing:
         self._counts = channel.counted
         self._ingress = self._virtual_host.ingress
         self._reply_consumers = channel.connection.broker.reply_consumers
+        self._message_sizes = channel.connection.broker.message_sizes
         self._observers = channel.connection.broker.observers
         self._interceptors = channel.connection.broker.interceptors
         self._is_judged = channel.connection.client.is_judged
@@ -337,6 +339,8 @@ class Publishing:
         """
         outcome = TAKEN
         self._counts.published += 1
+        if self._message_sizes.are_counted:
+            self._message_sizes.note(AMQP091, len(body))
         if queues:
             if len(queues) > 1:
                 self._channel.connection.has_cost(len(queues))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from amqp_broker.access.judge import NotDecidedYet
+from amqp_broker.broker.counters import AMQP10
 from amqp_broker.broker.exchanges.exchange import Exchange
 from amqp_broker.broker.message import Address, Digest, digest_of, without_blind_copies
 from amqp_broker.broker.observer import Passage
@@ -405,6 +406,9 @@ class PublishingLink(IncomingLink):
         target.exchange.published_in += 1
         target.exchange.published_out += len(queues)
         session.counts.published += 1
+        sizes = session.connection.broker.message_sizes
+        if sizes.are_counted:
+            sizes.note(AMQP10, len(body))
         outcome = UNROUTED
         if queues:
             outcome = host.ingress.put(queues, address, header, body, digest)

@@ -196,6 +196,9 @@ class Publishing:
         target.exchange.published_out += len(queues)
         counts = self._connection.counts
         counts.published += 1
+        sizes = self._connection.broker.message_sizes
+        if sizes.are_counted:
+            sizes.note(self._connection.counted_as, len(payload))
         if queues:
             outcome = self._host.ingress.put(queues, target.address, header, payload, digest)
         elif target.is_own:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from amqp_broker.broker.counters import STOMP
 from amqp_broker.broker.exchanges.exchange import Exchange
 from amqp_broker.broker.message import Address, Digest, digest_of
 from amqp_broker.broker.observer import Passage
@@ -158,6 +159,9 @@ class Publishing:
         target.exchange.published_out += len(queues)
         counts = self._connection.counts
         counts.published += 1
+        sizes = self._connection.broker.message_sizes
+        if sizes.are_counted:
+            sizes.note(STOMP, len(body))
         outcome = UNROUTED
         if queues:
             outcome = self._host.ingress.put(queues, address, header, body, digest)
