@@ -58,6 +58,8 @@ COMMANDS = {
 
 
 SENTENCE_MAX = 1_000
+# Set where a shell asks what could follow. Help is broken at COLUMNS, and fish takes each line of it for a word.
+COMPLETED = "_AMQP_BROKER_COMPLETE"
 
 
 class LoadedWhenCalled(TyperGroup):
@@ -115,6 +117,8 @@ def run() -> None:
     Raises:
         SystemExit: always, with the exit code.
     """
+    if COMPLETED in os.environ:
+        os.environ["COLUMNS"] = str(SENTENCE_MAX)
     try:
         code = application(prog_name="amqp-broker", standalone_mode=False)
     except typer.Abort:

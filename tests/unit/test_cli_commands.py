@@ -123,13 +123,22 @@ def test_what_needs_more_than_reading_is_left_to_the_library(arguments: list[str
     assert read_plain(arguments) is None
 
 
+def said_to_a_shell(**asked: str) -> str:
+    command = [sys.executable, "-m", "amqp_broker"]
+    return subprocess.run(command, env={**os.environ, **asked}, capture_output=True, text=True, check=True).stdout
+
+
 @pytest.mark.parametrize(("typed", "completed"), [("que", ["queues"]), ("queues pu", ["purge"]), ("user", ["users"])])
 def test_a_shell_completes_commands(typed: str, completed: list[str]) -> None:
     words = f"amqp-broker {typed}"
     asked = {"_AMQP_BROKER_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
-    command = [sys.executable, "-m", "amqp_broker"]
-    done = subprocess.run(command, env={**os.environ, **asked}, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == completed
+    assert said_to_a_shell(**asked).split() == completed
+
+
+def test_fish_is_told_of_each_command_in_one_line() -> None:
+    asked = {"_AMQP_BROKER_COMPLETE": "complete_fish", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
+    said = said_to_a_shell(**asked, _TYPER_COMPLETE_ARGS="amqp-broker queues ")
+    assert {line.partition("\t")[0] for line in said.splitlines()} == set(load("queues").commands)
 
 
 def help_texts(command: Any, name: str) -> list[str]:

@@ -25,6 +25,7 @@ FLOORS = {
     "compilation": 0,
     "errors": 0,
     "explanations": 0,
+    "feature_flags": 0,
     "settings": 0,
     "logs": 1,
     "settings_without_effect": 1,
