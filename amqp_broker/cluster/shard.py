@@ -160,7 +160,8 @@ class Shard:
         self._owned_last = owner_in(self._known.claim) or self._owned_last
         self._known.claim = claim
         if claim:
-            if self._store is not None and claim != self._ownership.claim:
+            # Of a claim that this node has just made again etcd may tell before it answers.
+            if self._store is not None and not self._known.is_claimed_here:
                 self._lose("another node has taken over")
             self._here.clients.end_links_to_others(self.number, owner_in(claim))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -24,11 +25,17 @@ OWNER = KEYS.owner(0).encode()
 
 
 class AsyncEtcd(FakeEtcd):
-    """Answers as a client of etcd does."""
+    """Answers as a client of etcd does, after it has told who watches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.watcher: Callable[[bytes], None] = lambda claim: None
 
     async def call(self, path: str, request: bytes) -> bytes:
         await trio.lowlevel.checkpoint()
-        return self.answer(path, request)
+        answer = self.answer(path, request)
+        self.watcher(self.keys[OWNER][0] if OWNER in self.keys else b"")
+        return answer
 
     call_once = call
 
@@ -112,6 +119,7 @@ async def test_an_owner_whose_key_was_taken_by_one_that_has_died_goes_on_or_give
     shown.claim = shard._ownership.claim
     resumed: list[int] = []
     shard._store = cast(EtcdStore, SimpleNamespace(resume=resumed.append, give_up=lambda: None))
+    etcd.watcher = lambda claim: shard._note("", claim)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(shard._resume_where_nobody_owns_it)
         await trio.sleep(2 * LEASE_TTL_S)
