@@ -37,7 +37,12 @@ class LoopVolume:
         self._mount()
 
     def _mount(self) -> None:
-        _run("mount", "-o", "loop", str(self._image), str(self.path))
+        # A device of its own each time: the one before is kept by whoever has copied the mounts meanwhile.
+        device = _run("losetup", "--find", "--show", str(self._image)).strip()
+        try:
+            _run("mount", device, str(self.path))
+        finally:
+            _run("losetup", "--detach", device)  # as soon as it is not mounted any more
 
     def lose_power(self) -> None:
         """From now on nothing is written, and nothing can be read that is not in memory."""
@@ -76,5 +81,5 @@ def are_possible(folder: Path) -> bool:
     return True
 
 
-def _run(*command: str) -> None:
-    subprocess.run(command, check=True, capture_output=True)
+def _run(*command: str) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
