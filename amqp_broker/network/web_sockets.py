@@ -36,6 +36,7 @@ FIRST_BYTES_MAX: Final = 131_072  # of the request, and of the first message: no
 MESSAGE_BYTES_MAX: Final = 134_217_728 + 131_072  # the largest message of AMQP, and what stands around it
 MQTT_CONNECT: Final = 0x10  # the first byte that an MQTT client sends
 CLOSE_TIMEOUT_S: Final = 3.0  # that a client has to answer a close
+OFFERED_CHARACTERS_MAX: Final = 100  # of a client's sub-protocols in a log
 UNACCEPTABLE: Final = 1003  # a close code: text where bytes are spoken
 
 
@@ -76,7 +77,7 @@ class WebSocketStream(trio.abc.HalfCloseableStream):
         await self._flush()
         if protocol.state is not State.OPEN:
             raise NoWebSocket(f"the client's web socket was refused: {response.status_code} {response.reason_phrase}")
-        spoken = SUBPROTOCOLS.get(str(protocol.subprotocol)) or await self._guess()
+        spoken = SUBPROTOCOLS.get(str(protocol.subprotocol)) or await self._guess(request)
         self._takes_text = spoken == STOMP
         if self._speaks_text and not self._takes_text:
             await self._refuse_text()
@@ -95,12 +96,14 @@ class WebSocketStream(trio.abc.HalfCloseableStream):
             if error is not None or self._is_over:
                 raise NoWebSocket("the client began no web socket")
 
-    async def _guess(self) -> str:
+    async def _guess(self, request: Request) -> str:
         """What a client speaks that has named nothing, by its first message."""
         self._takes_text = True
         while not self._received:
             if self._is_over:
-                raise NoWebSocket("the client closed its web socket without a message")
+                offered = ", ".join(request.headers.get_all("Sec-WebSocket-Protocol"))[:OFFERED_CHARACTERS_MAX]
+                why = f": none of the sub-protocols that it offered is spoken here: {offered}" if offered else ""
+                raise NoWebSocket(f"the client closed its web socket without a message{why}")
             await self._feed()
             self._take_events()
             await self._flush()
