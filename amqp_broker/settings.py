@@ -145,7 +145,7 @@ class Settings:
         maximum=65535,
     )
     mqtt_allow_anonymous: Switch = _setting(
-        "on", "Whether an MQTT client without a user name is guest with the password guest, from where it may log in."
+        "on", "Whether an MQTT client without a user name is anonymous_login_user, from where that one may log in."
     )
     mqtt_unacknowledged_max: int = _setting(
         10, "Most messages on their way to an MQTT client that it has not acknowledged.", minimum=1, maximum=65535
