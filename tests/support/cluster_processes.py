@@ -78,6 +78,7 @@ class NodeProcess:
 
     def start(self) -> None:
         with (self._folder / f"{self.name}.log").open("ab") as log:
+            self._before_start = log.tell()
             self.process = subprocess.Popen(self._command, stdout=log, stderr=log, env=self._environment)
 
     @property
@@ -92,9 +93,8 @@ class NodeProcess:
     @property
     def is_standby(self) -> bool:
         """Whether it has the whole journal, and would take over without reading it."""
-        marks = ("listening on ", "event=standby ", "event=owner ")
-        found = [mark for line in self.log.splitlines() for mark in marks if mark in line]
-        return found[-1:] == ["event=standby "]
+        said = (self._folder / f"{self.name}.log").read_bytes()[self._before_start :]
+        return said.rfind(b"event=standby ") > said.rfind(b"event=owner ")
 
     def end(self, number: int = signal.SIGKILL) -> int:
         self.process.send_signal(signal.SIGCONT)
