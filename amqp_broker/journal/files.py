@@ -55,7 +55,7 @@ class File(Protocol):
             offset: those before it are left as they are.
 
         Returns:
-            Whether they are kept anywhere else.
+            Whether any of them are kept anywhere else.
         """
 
 

@@ -62,6 +62,10 @@ class Kept:
     verified_s: float = -inf  # when that was
     is_intact: bool = False  # at that time
 
+    def first_reaching(self, offset: int) -> int | None:
+        """Where the first piece begins that reaches behind an offset. Not while another thread adds pieces."""
+        return min((start for start, length in self.pieces.items() if start + length > offset), default=None)
+
 
 class KeptCopies:
     """The copies of all files of one store.
@@ -248,10 +252,10 @@ def restore(kept: Kept, store: Readable, offset: int = 0) -> bool:
     prefix = f"{PIECES}{kept.file_id}/"
     first = prefix
     if offset:  # at a start: nobody adds pieces meanwhile
-        reaching = [start for start, length in kept.pieces.items() if start + length > offset]
-        if not reaching:
+        reaching = kept.first_reaching(offset)
+        if reaching is None:
             return False
-        first += f"{min(reaching):012x}"
+        first += f"{reaching:012x}"
     was_damaged = False
     for _, ending, value in _in_order_of_writing(store.entries(prefix, first)):
         if ending == SIZE_KEY:

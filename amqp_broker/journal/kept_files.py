@@ -126,6 +126,8 @@ class KeptFile:
         return self._kept.size
 
     def restore(self, offset: int = 0) -> bool:
+        if offset and self._kept.first_reaching(offset) is None:
+            return False
         self._files.restore_file(self._kept, offset)
         return True
 

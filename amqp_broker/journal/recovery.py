@@ -105,11 +105,11 @@ def find_end(reader: SegmentReader) -> End:
             starts.popleft()
         is_sealed = bool(block.header.flags & IS_SEAL)
     unsynced_offset = starts[0][1] if starts else end
+    if reader.restore(end):  # also where nothing but zeros can be seen: they may be the damage
+        return find_end(reader)
     rest_bytes = reader.last_nonzero_byte(end) - end
     if not rest_bytes:
         return End(end, batch, is_sealed, None, unsynced_offset)
-    if reader.restore(end):
-        return find_end(reader)
     if any(header.synced_batch > batch for _, header in reader.headers_after(end)):
         raise JournalDamaged(reader.full_name, bad.offset, f"{bad.reason}, and there are durable batches after it")
     return End(end, batch, is_sealed, TornTail(reader.full_name, end, rest_bytes), unsynced_offset)
