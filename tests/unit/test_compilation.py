@@ -11,8 +11,6 @@ import os
 import subprocess
 import sys
 
-import pytest
-
 from interop.brokers import our_environment
 from tests.unit.test_floors import MODULES, is_for_type_checkers, part
 
@@ -68,9 +66,14 @@ def fields_that_cannot_be_compiled(source: str) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if part(name) in COMPILED_FLOORS])
-def test_every_field_can_be_compiled(module: str) -> None:
-    assert fields_that_cannot_be_compiled(MODULES[module].read_text(encoding="utf-8")) == []
+def test_every_field_can_be_compiled() -> None:
+    found = {
+        name: fields_that_cannot_be_compiled(path.read_text(encoding="utf-8"))
+        for name, path in MODULES.items()
+        if part(name) in COMPILED_FLOORS
+    }
+    assert len(found) > 100
+    assert not any(found.values()), found
 
 
 def test_a_field_that_cannot_be_compiled_is_found() -> None:

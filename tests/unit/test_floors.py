@@ -12,8 +12,6 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-import pytest
-
 import amqp_broker
 
 PACKAGE = "amqp_broker"
@@ -94,26 +92,26 @@ def is_for_type_checkers(node: ast.AST) -> bool:
     return isinstance(node, ast.If) and ast.unparse(node.test) in {"TYPE_CHECKING", "typing.TYPE_CHECKING"}
 
 
-def statements(node: ast.AST, *, at_run_time_only: bool) -> Iterator[ast.AST]:
-    """Everything below a node; without the blocks that only a type checker reads, when asked."""
+def statements(node: ast.AST, *, at_run_time: bool = True) -> Iterator[tuple[ast.AST, bool]]:
+    """Every statement below a node, and whether it is one at run time, in no block that only a type checker reads."""
     for child in ast.iter_child_nodes(node):
-        if not (at_run_time_only and is_for_type_checkers(child)):
-            yield child
-            yield from statements(child, at_run_time_only=at_run_time_only)
+        if isinstance(child, ast.stmt | ast.excepthandler | ast.match_case):  # an expression has no statements
+            is_at_run_time = at_run_time and not is_for_type_checkers(child)
+            yield child, is_at_run_time
+            yield from statements(child, at_run_time=is_at_run_time)
 
 
 @cache
-def syntax_tree(module: str) -> ast.Module:
-    return ast.parse(MODULES[module].read_text(encoding="utf-8"))
-
-
-def imports(module: str, *, at_run_time_only: bool = False) -> Iterator[str]:
+def imports(module: str, *, at_run_time_only: bool = False) -> frozenset[str]:
     """The full names that a module imports, wherever in the file the statement stands."""
     path = MODULES[module]
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-    for node in statements(syntax_tree(module), at_run_time_only=at_run_time_only):
+    found: set[str] = set()
+    for node, is_at_run_time in statements(ast.parse(path.read_text(encoding="utf-8"))):
+        if at_run_time_only and not is_at_run_time:
+            continue
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             origin = node.module or ""
             if node.level:
@@ -121,7 +119,8 @@ def imports(module: str, *, at_run_time_only: bool = False) -> Iterator[str]:
                 origin = ".".join([*base, origin] if origin else base)
             for alias in node.names:
                 full = f"{origin}.{alias.name}"
-                yield full if full in MODULES else origin
+                found.add(full if full in MODULES else origin)
+    return frozenset(found)
 
 
 def imports_within_package(module: str, *, at_run_time_only: bool = False) -> set[str]:
@@ -138,14 +137,14 @@ def test_every_module_has_a_floor() -> None:
     assert {part(module) for module in MODULES} <= FLOORS.keys()
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_imports_only_go_down(module: str) -> None:
-    wrong = [
-        name
-        for name in sorted(imports_within_package(module))
+def test_imports_only_go_down() -> None:
+    upward = {
+        (module, name)
+        for module in MODULES
+        for name in imports_within_package(module)
         if part(name) != part(module) and floor(name) >= floor(module)
-    ]
-    assert not wrong, f"{module} (floor {floor(module)}) imports {wrong}"
+    }
+    assert upward == set()
 
 
 def protocol(module: str) -> str | None:
@@ -158,31 +157,38 @@ def test_protocols_are_found() -> None:
     assert {protocol(module) for module in MODULES} >= {"amqp091", "amqp10", "mqtt", "stomp", "stream"}
 
 
-@pytest.mark.parametrize("module", [module for module in MODULES if part(module) == "protocols"])
-def test_no_protocol_imports_another(module: str) -> None:
-    wrong = [name for name in sorted(imports_within_package(module)) if protocol(name) not in {None, protocol(module)}]
-    assert not wrong, f"{module} imports {wrong}"
+def test_no_protocol_imports_another() -> None:
+    across = {
+        (module, name)
+        for module in MODULES
+        if part(module) == "protocols"
+        for name in imports_within_package(module)
+        if protocol(name) not in {None, protocol(module)}
+    }
+    assert across == set()
 
 
-@pytest.mark.parametrize("module", [module for module in MODULES if floor(module) < TRIO_FLOOR_MIN])
-def test_trio_is_imported_from_the_network_up_only(module: str) -> None:
-    assert not imports_package(module, "trio")
+def test_trio_is_imported_from_the_network_up_only() -> None:
+    assert {module for module in MODULES if imports_package(module, "trio") and floor(module) < TRIO_FLOOR_MIN} == set()
 
 
-@pytest.mark.parametrize("module", [module for module in MODULES if part(module) == "network"])
-def test_the_network_knows_neither_a_protocol_nor_the_broker(module: str) -> None:
-    parts = {part(name) for name in imports_within_package(module)}
-    assert not parts & {"wire", "broker", "session", "protocols"}
+def importers(of: str, parts: set[str]) -> set[tuple[str, str]]:
+    """What modules of this part import of those parts."""
+    modules = [module for module in MODULES if part(module) == of]
+    assert modules
+    return {(module, name) for module in modules for name in imports_within_package(module) if part(name) in parts}
 
 
-@pytest.mark.parametrize("module", [module for module in MODULES if part(module) == "session"])
-def test_what_every_protocol_shares_knows_none(module: str) -> None:
-    assert "wire" not in {part(name) for name in imports_within_package(module)}
+def test_the_network_knows_neither_a_protocol_nor_the_broker() -> None:
+    assert importers("network", {"wire", "broker", "session", "protocols"}) == set()
 
 
-@pytest.mark.parametrize("module", [module for module in MODULES if module not in PAMQP_MODULES])
-def test_pamqp_is_imported_where_it_may_be(module: str) -> None:
-    assert not imports_package(module, "pamqp")
+def test_what_every_protocol_shares_knows_none() -> None:
+    assert importers("session", {"wire"}) == set()
+
+
+def test_pamqp_is_imported_where_it_may_be() -> None:
+    assert {module for module in MODULES if imports_package(module, "pamqp")} <= PAMQP_MODULES
 
 
 def circles(*, at_run_time_only: bool = False) -> set[frozenset[str]]:

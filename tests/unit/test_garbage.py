@@ -50,7 +50,8 @@ def thresholds_kept() -> Iterator[None]:
         yield
     finally:
         gc.set_threshold(*before)
-        gc.unfreeze()
+        gc.collect()
+        gc.freeze()  # as all is that was loaded for the tests
 
 
 async def circles_left(broker: MemoryBroker, connections_ended: int) -> int:
