@@ -14,13 +14,14 @@ from amqp_broker.cluster.keys import Keys
 from amqp_broker.cluster.members import Members
 from amqp_broker.cluster.store import EtcdStore, OwnershipLost
 from amqp_broker.journal.kept_files import Put, Transaction
+from tests.support.examples import examples
 from tests.support.fake_etcd import FakeEtcd, UnreliableMember
 
 NODES = st.sets(st.sampled_from("abcdefg"), min_size=1).map(sorted)
 
 
 @given(NODES, st.integers(1, 20), st.randoms())
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 def test_what_nobody_owns_is_spread_evenly_and_every_node_says_so(nodes: list[str], count: int, random: Random) -> None:
     orders = candidates("c/", dict.fromkeys(range(count)), nodes)
     shuffled = random.sample(nodes, len(nodes))
@@ -31,7 +32,7 @@ def test_what_nobody_owns_is_spread_evenly_and_every_node_says_so(nodes: list[st
 
 
 @given(NODES, st.lists(st.sampled_from("abcdefgxyz") | st.none(), max_size=20))
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 def test_shards_that_have_an_owner_stay_and_those_of_a_dead_node_go_to_who_owns_least(
     nodes: list[str], owned: list[str | None]
 ) -> None:
@@ -51,7 +52,7 @@ def test_nodes_that_own_nothing_are_not_in_the_same_order_for_all_shards() -> No
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 2), st.booleans()), max_size=25), st.integers(0, 99))
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=examples(40))
 def test_each_shard_is_fenced_by_itself(steps: list[tuple[str, int, bool]], seed: int) -> None:
     """Nodes take shards from each other, or go on with what they believe they own: only the last one writes."""
     etcd, keys = FakeEtcd(), Keys("c")

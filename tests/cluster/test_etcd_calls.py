@@ -22,6 +22,7 @@ from amqp_broker.etcd import http2, messages
 from amqp_broker.etcd.calls import OK, UNAVAILABLE, Answer, Calls, ConnectionFailed, Ended
 from amqp_broker.etcd.protobuf import Fields, MalformedMessage, decode, encode_varint, integer, integer_of, message
 from tests.support.etcd_process import ETCD, EtcdMember, one_member
+from tests.support.examples import examples
 
 Respond = Callable[[str, bytes], tuple[list[bytes], int, str]]
 
@@ -129,7 +130,7 @@ def test_a_request_larger_than_the_window_is_sent_as_it_is_taken() -> None:
     st.sampled_from([1_000, 16_000, 65_536]),
     st.integers(0, 2**32),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 def test_all_is_said_and_heard_whatever_the_windows(
     wanted: list[tuple[int, list[int]]], window_bytes: int, padding_bytes: int | None, chunk_bytes: int, seed: int
 ) -> None:
@@ -212,7 +213,7 @@ def test_no_more_calls_are_made_than_the_other_side_takes() -> None:
 
 
 @given(st.integers(0, 2**32), st.integers(1, 4))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_damaged_bytes_end_the_connection_and_nothing_else(seed: int, count: int) -> None:
     random = Random(seed)
     calls = Calls("localhost:1")

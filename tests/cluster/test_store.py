@@ -21,6 +21,7 @@ from amqp_broker.journal.journal import SegmentJournal
 from amqp_broker.journal.kept_files import Delete, KeptFiles, Put, Transaction
 from amqp_broker.journal.memory_files import MemoryFiles
 from tests.support.etcd_process import ETCD, EtcdMember, free_ports, one_member
+from tests.support.examples import examples
 from tests.support.fake_etcd import FakeEtcd, UnreliableMember
 
 OWNER = "c/shard/0/owner"
@@ -44,7 +45,7 @@ def values(etcd: FakeEtcd) -> dict[str, bytes]:
 
 
 @given(st.integers(0, 2**32), st.sampled_from([0.3, 0.6, 0.9]))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 def test_each_transaction_is_applied_once_and_in_turn(seed: int, reliability: float) -> None:
     """Commits follow each other; copies of earlier ones that come late change nothing."""
     random, etcd = Random(seed), FakeEtcd()
@@ -77,7 +78,7 @@ def test_each_transaction_is_applied_once_and_in_turn(seed: int, reliability: fl
 
 
 @given(st.integers(0, 2**32))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_nothing_of_an_epoch_is_written_after_the_next_one(seed: int) -> None:
     random, etcd = Random(seed), FakeEtcd()
     members = [UnreliableMember(etcd, random, 0.5) for _ in range(3)]
@@ -119,7 +120,7 @@ def test_who_gives_up_waits_no_longer() -> None:
 
 
 @given(st.integers(0, 2**32))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 def test_who_takes_the_shard_back_writes_what_was_under_way(seed: int) -> None:
     random, etcd = Random(seed), FakeEtcd()
     members = [UnreliableMember(etcd, random, 0.7) for _ in range(2)]

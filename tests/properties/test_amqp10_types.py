@@ -30,6 +30,7 @@ from amqp_broker.protocols.amqp10.performatives import (
 )
 from amqp_broker.protocols.amqp10.typed import Symbol, ULong
 from amqp_broker.wire.errors import WireError
+from tests.support.examples import examples
 
 SINGLE = st.floats(width=32, allow_nan=False).map(typed.Float)
 SCALARS = st.one_of(
@@ -122,7 +123,7 @@ def test_a_value_that_is_cut_short_is_refused(value: Any, drawn: st.DataObject) 
         decode(cut, 0)
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(st.one_of(st.binary(max_size=60), VALUES.map(encode)), st.data())
 def test_no_bytes_do_harm(data: bytes, drawn: st.DataObject) -> None:
     changed = bytearray(data)
@@ -183,7 +184,7 @@ def test_nesting_and_counts_that_lie_are_bounded() -> None:
             decode(data, 0)
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(
     st.lists(st.none() | st.booleans() | st.integers(0, 2**32 - 1).map(typed.UInt), max_size=4),
     st.sampled_from([composite(ACCEPTED, []), composite(RELEASED, []), None, typed.UInt(0x45)]),

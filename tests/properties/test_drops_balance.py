@@ -11,6 +11,7 @@ from pamqp.common import FieldTable
 
 from amqp_broker.broker.traced_messages import Wanted
 from tests.support.client import Client
+from tests.support.examples import examples
 from tests.support.memory_broker import MemoryBroker
 
 QUEUES: dict[str, FieldTable] = {
@@ -86,7 +87,7 @@ class Program:
 
 
 @given(st.lists(steps, max_size=40))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_nothing_is_lost_without_a_count_and_nothing_counted_twice(program: list[tuple[str, Any]]) -> None:
     one = Program()
     for step in program:
@@ -97,7 +98,7 @@ def test_nothing_is_lost_without_a_count_and_nothing_counted_twice(program: list
 
 
 @given(st.lists(steps, max_size=40))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_a_trace_tells_of_each_message_what_has_become_of_it(program: list[tuple[str, Any]]) -> None:
     one = Program()
     one.broker.message_traces.start(Wanted(), "a test")

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from amqp_broker.broker.delayed import due_order
 from amqp_broker.broker.delayed.due_order import DueOrder
+from tests.support.examples import examples
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -20,7 +21,7 @@ def small_chunks() -> Iterator[None]:
     due_order.CHUNK_MAX = before
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(["add", "add", "again", "remove", "remove first"]), st.integers(-5, 20))))
 def test_it_is_a_sorted_list(steps: list[tuple[str, int]]) -> None:
     order, model, reference = DueOrder(), list[tuple[int, int]](), 0

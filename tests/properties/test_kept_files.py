@@ -14,6 +14,7 @@ from amqp_broker.journal import kept_files
 from amqp_broker.journal.kept_files import PIECE_BYTES_MAX, KeptFiles
 from amqp_broker.journal.memory_files import MemoryFiles, PowerLoss
 from tests.properties.test_journal_model import JournalMachine
+from tests.support.examples import examples
 from tests.support.fake_store import CrashingKeptFiles, FakeStore, contents
 
 OPERATIONS = st.lists(
@@ -33,7 +34,7 @@ def opened(store: FakeStore) -> KeptFiles:
 
 
 @given(OPERATIONS, st.integers(0, 2**32))
-@settings(max_examples=400)
+@settings(max_examples=examples(400))
 def test_what_was_synced_is_what_another_machine_reads(operations: list[tuple[str, int, int]], seed: int) -> None:
     random, store = Random(seed), FakeStore(seed)
     files = opened(store)
@@ -137,7 +138,7 @@ def test_a_name_is_kept_when_the_folder_is_synced_and_the_rest_is_swept() -> Non
 
 
 @given(st.integers(0, 2**32), st.integers(1, 6))
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 def test_a_truncation_that_came_only_half_brings_nothing_back(seed: int, step: int) -> None:
     """The pieces beyond are deleted first; those that reach beyond are cut later, or by the next owner."""
     store = FakeStore(seed)

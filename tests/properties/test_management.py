@@ -11,6 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from amqp_broker.management.http.messages import HttpError, Request
+from tests.support.examples import examples
 from tests.support.managed import managing
 from tests.support.served import on_a_jumping_clock
 
@@ -50,7 +51,7 @@ QUERIES = st.dictionaries(
 )  # fmt: skip
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(PLACES), NAMES, BODIES), min_size=5, max_size=15))
 @example([(("PUT", "/api/users/{}"), "q", {"password_hash": "\x80", "tags": "string"})])
 @on_a_jumping_clock
@@ -68,7 +69,7 @@ async def test_no_body_is_too_strange(asked: list[tuple[tuple[str, str], str, An
         await client.stream.aclose()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(st.lists(QUERIES, min_size=5, max_size=10))
 @on_a_jumping_clock
 async def test_no_query_is_too_strange(queries: list[dict[str, str]]) -> None:

@@ -17,6 +17,7 @@ from pamqp.common import FieldTable
 from amqp_broker.broker.policies import OPERATOR_POLICY, POLICY
 from tests.support.client import Client
 from tests.support.disk_broker import DiskBroker
+from tests.support.examples import examples
 
 QUEUES: dict[str, FieldTable] = {
     "a": {},
@@ -135,7 +136,7 @@ def lengths(broker: DiskBroker) -> dict[str, int]:
 @example(withdrawn(expires=100))
 @example(withdrawn(**{"max-length": 1, "dead-letter-exchange": "dead"}))
 @example(withdrawn(**{"alternate-exchange": "amq.fanout", "x-message-deduplication": True}))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 def test_only_what_they_are_in_the_end_counts(program: list[tuple[str, str, dict[str, Any] | None]]) -> None:
     broker = DiskBroker()
     in_the_end: dict[tuple[str, str], dict[str, Any]] = {}

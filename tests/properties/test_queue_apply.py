@@ -13,6 +13,7 @@ from pamqp.common import FieldTable
 
 from amqp_broker.broker.arguments import QueueArguments
 from tests.support.client import Client, ClientChannel
+from tests.support.examples import examples
 from tests.support.memory_broker import MemoryBroker
 
 NAMES = {
@@ -98,7 +99,7 @@ def run(channel: ClientChannel, broker: MemoryBroker, program: Sequence[tuple[st
     return seen
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(
     st.sampled_from(["classic", "quorum"]), some_arguments, st.lists(some_arguments, max_size=4), some_arguments, steps
 )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 
-import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pamqp import commands
@@ -13,14 +12,13 @@ from amqp_broker.errors import OtherProtocol
 from amqp_broker.wire.frames import PROTOCOL_HEADERS_1_0
 from tests.properties.session_programs import POLITE_STEPS, RUDE_STEPS, BusyStage, Stage, Step, programs
 from tests.support.client import PROTOCOL_HEADER, Client, publish_frames
+from tests.support.examples import examples
 from tests.support.memory_broker import MemoryBroker, small_slices
-
-pytestmark = pytest.mark.slow
 
 SLICES = st.sampled_from([1_000, 1, 2])  # how many messages fit into a slice of long work
 
 
-@settings(max_examples=80)
+@settings(max_examples=examples(80))
 @given(programs(POLITE_STEPS), SLICES)
 def test_clients_that_keep_to_the_rules(steps: list[Step], slice_messages: int) -> None:
     with small_slices(slice_messages):
@@ -30,7 +28,7 @@ def test_clients_that_keep_to_the_rules(steps: list[Step], slice_messages: int) 
         stage.end()
 
 
-@settings(max_examples=80)
+@settings(max_examples=examples(80))
 @given(programs(POLITE_STEPS | POLITE_STEPS | RUDE_STEPS), SLICES)
 def test_clients_that_do_not(steps: list[Step], slice_messages: int) -> None:
     with small_slices(slice_messages):
@@ -40,7 +38,7 @@ def test_clients_that_do_not(steps: list[Step], slice_messages: int) -> None:
         stage.end()
 
 
-@settings(max_examples=80)
+@settings(max_examples=examples(80))
 @given(programs(POLITE_STEPS | POLITE_STEPS | RUDE_STEPS), st.sampled_from([1, 2]))
 def test_clients_of_a_broker_that_is_busy(steps: list[Step], slice_messages: int) -> None:
     with small_slices(slice_messages):
@@ -78,7 +76,7 @@ def test_bytes_in_the_middle_of_a_handshake(chunks: list[bytes], step: str) -> N
     assert client.is_finished()
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(st.randoms(use_true_random=False), st.integers(1, 12))
 def test_a_conversation_with_some_bytes_changed(source: random.Random, changes: int) -> None:
     recorded = Recorder(MemoryBroker())
@@ -95,7 +93,7 @@ def test_a_conversation_with_some_bytes_changed(source: random.Random, changes: 
     assert all(queue.unacknowledged_count == 0 for queue in broker.virtual_host.queues.values())
 
 
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 @given(st.lists(st.integers(1, 200), max_size=30))
 def test_it_does_not_matter_how_the_bytes_are_cut(sizes_bytes: list[int]) -> None:
     whole = Recorder(MemoryBroker())

@@ -13,6 +13,7 @@ from amqp_broker.protocols.amqp10.entries import StreamEntries
 from amqp_broker.protocols.stream.frames import FrameSplitter, Malformed
 from interop.stream_client import PUBLISH, array, blob, data_section, frame, sub_batch, text, u16, u32, u64
 from tests.support.disk_broker import DiskBroker
+from tests.support.examples import examples
 from tests.support.memory_broker import MemoryBroker
 from tests.support.stream_client import StreamClient
 
@@ -29,13 +30,13 @@ def split(data: bytes, size: int) -> list[bytes]:
     return found
 
 
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 @given(st.lists(st.binary(min_size=1, max_size=40), max_size=6), st.integers(1, 60))
 def test_frames_come_out_as_they_went_in_however_they_are_cut(frames: list[bytes], size: int) -> None:
     assert split(b"".join(map(blob, frames)), size) == frames
 
 
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 @given(st.binary(max_size=100), st.integers(1, 20))
 def test_it_makes_no_difference_how_garbage_is_cut(data: bytes, size: int) -> None:
     assert split(data, size) == split(data, len(data) or 1)
@@ -59,7 +60,7 @@ REQUESTS = st.builds(
 )
 
 
-@settings(max_examples=20)
+@settings(max_examples=examples(20))
 @given(st.lists(PUBLISHES | REQUESTS | st.binary(max_size=30), max_size=8), st.integers(1, 99))
 def test_whatever_a_client_says_harms_nobody_else(said: list[bytes], size: int) -> None:
     broker = MemoryBroker()
@@ -82,7 +83,7 @@ def test_whatever_a_client_says_harms_nobody_else(said: list[bytes], size: int) 
     hostile.drop()
 
 
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 @given(st.binary(max_size=60), st.lists(ENTRIES, max_size=3))
 def test_whatever_a_block_holds_can_be_opened(garbage: bytes, entries: list[bytes]) -> None:
     forms = StreamEntries()
@@ -145,7 +146,7 @@ class Model:
         self.client.call(12, b"\1")
 
 
-@settings(max_examples=15)
+@settings(max_examples=examples(15))
 @given(st.lists(st.sampled_from(["publish", "hold", "write", "store", "kill", "power", "drop"]), max_size=12))
 def test_nothing_confirmed_is_lost_and_nothing_is_there_twice(steps: list[str]) -> None:
     model = Model()

@@ -15,6 +15,7 @@ from amqp_broker.wire.errors import WireError
 from amqp_broker.wire.frames import METHOD, encode_frame
 from amqp_broker.wire.methods import METHOD_CLASSES, Access, Method, build, decode_method, encode_method
 from tests.properties.wire_strategies import as_pamqp, fields_of, pamqp_fields_of, typed
+from tests.support.examples import examples
 
 CLASSES = sorted(METHOD_CLASSES.values(), key=lambda method_class: method_class.index)
 PAMQP_CLASSES = [one for one in CLASSES if one not in (Access.Request, Access.RequestOk)]
@@ -24,7 +25,7 @@ every_class = pytest.mark.parametrize("method_class", CLASSES, ids=lambda one: o
 pytestmark = pytest.mark.filterwarnings("ignore:This command is deprecated:DeprecationWarning")
 
 every_pamqp_class = pytest.mark.parametrize("method_class", PAMQP_CLASSES, ids=lambda one: one.name)
-few = settings(max_examples=20)
+few = settings(max_examples=examples(20))
 
 
 def values(method: Method) -> dict[str, Any]:

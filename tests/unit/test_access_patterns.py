@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from amqp_broker.access.pattern_automaton import STATES_MAX
 from amqp_broker.access.patterns import BadPattern, Pattern
+from tests.support.examples import examples
 
 ATOMS = st.sampled_from(
     ["a", "b", ".", "[ab]", "[^a]", r"\w", r"\D", "ab", "^", "$", r"\b", r"\B", "[a-c]", r"\.", r"\Z", "(?i:A)", "é"]
@@ -32,7 +33,7 @@ PATTERNS = st.recursive(ATOMS, _larger, max_leaves=8)
 
 
 @given(PATTERNS, st.text("abcA1.é\n", min_size=1, max_size=10))
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=examples(1000), deadline=None)
 def test_matches_what_pythons_engine_matches(source: str, text: str) -> None:
     # No empty texts, where Python's \B differs. Python's \Z is the very end, PCRE's may stand before a last line
     # break; to PCRE {,3} is no repetition.

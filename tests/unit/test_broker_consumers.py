@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -12,6 +11,7 @@ from amqp_broker.broker.message import Address, Message
 from amqp_broker.broker.queues.base import Queue
 from amqp_broker.broker.queues.consumers import Consumer, Deliveries
 from amqp_broker.wire.table import Table
+from tests.support.examples import examples
 from tests.support.topology import Topology
 
 NOWHERE = Address("", "q", b"\x00\x01q")
@@ -296,6 +296,7 @@ class AnyCrowdWithOneActive(AnyCrowd):
     single_active = True
 
 
-AnyCrowd.TestCase.settings = AnyCrowdWithOneActive.TestCase.settings = settings(max_examples=40, stateful_step_count=30)
-TestCrowd = pytest.mark.slow(AnyCrowd.TestCase)
-TestCrowdWithOneActive = pytest.mark.slow(AnyCrowdWithOneActive.TestCase)
+FEW = settings(max_examples=examples(40), stateful_step_count=30)
+AnyCrowd.TestCase.settings = AnyCrowdWithOneActive.TestCase.settings = FEW
+TestCrowd = AnyCrowd.TestCase
+TestCrowdWithOneActive = AnyCrowdWithOneActive.TestCase

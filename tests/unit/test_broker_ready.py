@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -11,6 +10,7 @@ from amqp_broker.broker.message import Address, Message
 from amqp_broker.broker.queues.bands import Bands
 from amqp_broker.broker.queues.ready import FirstInFirstOut, ReadyMessages
 from amqp_broker.broker.queues.ready_in_bands import ByPriority, ReturnedFirst
+from tests.support.examples import examples
 
 NOWHERE = Address("", "q", b"\x00\x01q")
 PRIORITY_MAX = 3
@@ -126,10 +126,10 @@ class QuorumOrder(AnyOrder):
 
 
 for order in (AnyOrder, PriorityOrder, QuorumOrder):
-    order.TestCase.settings = settings(max_examples=40, stateful_step_count=30)
-TestFirstInFirstOut = pytest.mark.slow(AnyOrder.TestCase)
-TestByPriority = pytest.mark.slow(PriorityOrder.TestCase)
-TestReturnedFirst = pytest.mark.slow(QuorumOrder.TestCase)
+    order.TestCase.settings = settings(max_examples=examples(40), stateful_step_count=30)
+TestFirstInFirstOut = AnyOrder.TestCase
+TestByPriority = PriorityOrder.TestCase
+TestReturnedFirst = QuorumOrder.TestCase
 
 
 def test_one_that_is_put_into_the_middle() -> None:

@@ -18,6 +18,7 @@ from amqp_broker.broker.exchanges.matcher import Envelope
 from amqp_broker.broker.exchanges.topic import TopicMatcher
 from amqp_broker.broker.problems import AdministrationError, NotThere
 from tests.support.client import Client, ClientChannel
+from tests.support.examples import examples
 from tests.support.memory_broker import MemoryBroker
 
 
@@ -74,7 +75,7 @@ patterns = st.lists(st.sampled_from(["a", "b", "", "*", "#"]), max_size=5).map("
 
 
 @given(patterns, words)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_a_topic_says_what_it_does(pattern: str, key: str) -> None:
     matcher = TopicMatcher({})
     source = Exchange("x", "topic", matcher, durable=False)
