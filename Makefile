@@ -2,7 +2,7 @@
 # environment is built once and again only when pyproject.toml changes.
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-examples lint format interop suites fuzz fuzz-bytes bench bench-compare wheel wheel-compiled man page browser codecs pictures cluster-torture clean
+.PHONY: help serve test test-slow test-examples lint format interop suites fuzz fuzz-bytes bench bench-compare wheel wheel-compiled man page browser codecs pictures cluster-torture clean
 
 # The first Python on this machine that is new enough.
 PYTHON ?= $(shell for candidate in python3.11 python3.12 python3.13 python3 python; do \
@@ -10,6 +10,9 @@ PYTHON ?= $(shell for candidate in python3.11 python3.12 python3.13 python3 pyth
 VENV ?= .venv
 RUN := $(VENV)/bin/python
 PIP_INSTALL := $(RUN) -m pip install --quiet --disable-pip-version-check --no-input
+
+# What Python and pytest make of a file is kept, also where the environment does not want it: a start of the tests is half that.
+export PYTHONDONTWRITEBYTECODE :=
 
 # Arguments for what is run: make serve ARGS="--port 5673", make test ARGS="-k floors".
 ARGS ?=
@@ -31,7 +34,8 @@ endif
 help:
 	@echo 'make serve     run the broker; its data is in ~/.local/state/amqp-broker unless --data-dir names another folder'
 	@echo '                                         ARGS="--port 5673 --log-level debug"'
-	@echo 'make test      run the tests, on all cores; a few of them in one process: ARGS="-k hello"'
+	@echo 'make test      run the tests but the slow ones, on all cores; a few of them in one process: ARGS="-k hello"'
+	@echo 'make test-slow   those that take seconds each: kills, full disks, a cluster'
 	@echo 'make test-examples   the tests of examples/testing, from an installed wheel'
 	@echo 'make lint      ruff, and mypy strict: all but the examples, and the package as on macOS and Windows'
 	@echo 'make format    let ruff repair what it can'
@@ -129,9 +133,14 @@ serve: $(VENV)/.serve-stamp $(BUILT)
 	@$(if $(BUILT),,echo 'make: this is the build in plain Python; make serve COMPILED=1 serves the one that is two to three times as fast' >&2)
 	@$(ENVIRONMENT) exec $(RUN) -m amqp_broker serve $(ARGS)
 
-# All of them take every core there is; those that ARGS chooses run one after the other in one process, as -s and --pdb want.
+# All but the slow ones, on every core there is; what ARGS chooses, slow or not, runs one after the other in one process, as
+# -s and --pdb want.
+EVERY_CORE := -n auto --maxprocesses 8 --dist worksteal
 test: $(VENV)/.develop-stamp $(BUILT)
-	@$(ENVIRONMENT) $(RUN) -m $(PYTEST) $(or $(ARGS),-n auto --maxprocesses 8 --dist worksteal)
+	@$(ENVIRONMENT) $(RUN) -m $(PYTEST) $(or $(ARGS),-m 'not slow' $(EVERY_CORE))
+
+test-slow: $(VENV)/.develop-stamp $(BUILT)
+	@$(ENVIRONMENT) $(RUN) -m $(PYTEST) -m slow $(or $(ARGS),$(EVERY_CORE))
 
 test-examples: $(VENV)/.develop-stamp
 	@AMQP_BROKER_TEST_EXAMPLES=1 $(RUN) -m pytest tests/testing/test_example_project.py $(ARGS)

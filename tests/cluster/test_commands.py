@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,22 +13,12 @@ from urllib.request import Request, urlopen
 import pika
 import pytest
 
-from interop.brokers import OurBroker, our_environment
 from tests.support.cluster_processes import ClusterOfThree, NodeProcess
+from tests.support.command_line import OurBroker
+from tests.support.command_line import run as command
 from tests.support.etcd_process import ETCD, one_member
 
 GUEST = "Basic Z3Vlc3Q6Z3Vlc3Q="
-
-
-def command(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "amqp_broker", *arguments],
-        env=our_environment(),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
 
 
 def ask(node: NodeProcess, path: str) -> tuple[int, str]:

@@ -96,7 +96,6 @@ def runs(process: int) -> bool:
     return True
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(ETCD is None, reason="etcd is not installed (Debian: etcd-server)")
 @pytest.mark.skipif("CLUSTER_ROUNDS" not in os.environ, reason="takes seconds: make cluster-torture")
 def test_three_commands_are_a_cluster(tmp_path: Path) -> None:

@@ -130,7 +130,6 @@ def test_nothing_is_forgotten_twice(etcd: SomeEtcd, upkeep: Upkeep) -> None:
     assert etcd.compacted == sorted(set(etcd.compacted))
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(ETCD is None, reason="etcd is not installed (Debian: etcd-server)")
 def test_an_etcd_that_was_filled_by_others_takes_writes_again(tmp_path: Path) -> None:
     member = one_member(tmp_path, ["--quota-backend-bytes", str(FULL_BYTES)])

@@ -10,9 +10,8 @@ from collections.abc import Iterator
 import pytest
 
 from amqp_broker.cli.exit_codes import ExitCode
-from interop.brokers import REPOSITORY, OurBroker, our_environment
-
-pytestmark = pytest.mark.slow
+from interop.brokers import REPOSITORY, our_environment
+from tests.support.command_line import OurBroker
 
 
 @pytest.fixture(scope="module")

@@ -20,6 +20,7 @@ import pika.exceptions
 import pytest
 
 from amqp_broker import __version__
+from tests.support import command_line
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PATIENCE_S = 60.0
@@ -93,6 +94,8 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
 @pytest.fixture
 def run(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     def run_command(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+        if arguments[:1] != ("serve",):
+            return command_line.run(*arguments, environment=environment(tmp_path, **more))
         return subprocess.run(
             [sys.executable, "-m", "amqp_broker", *arguments],
             cwd=REPOSITORY,

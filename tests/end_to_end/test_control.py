@@ -6,7 +6,6 @@ import json
 import socket
 import stat
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -18,10 +17,9 @@ from pamqp import commands, frame
 from typer.testing import CliRunner
 
 from amqp_broker.cli.application import application
-from interop.brokers import REPOSITORY, OurBroker
 from tests.support.client import PROTOCOL_HEADER
-
-pytestmark = pytest.mark.slow
+from tests.support.command_line import OurBroker
+from tests.support.command_line import run as run_command
 
 REFUSED, NOT_RUNNING, WRONG_USE = 8, 7, 2
 
@@ -34,8 +32,7 @@ def broker() -> Iterator[OurBroker]:
 
 
 def run(data: Path, *arguments: str, typed: str = "") -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "amqp_broker", *arguments, "--data-dir", str(data)]
-    return subprocess.run(command, cwd=REPOSITORY, input=typed, capture_output=True, text=True, timeout=60, check=False)
+    return run_command(*arguments, "--data-dir", str(data), standard_input=typed)
 
 
 def connect(broker: OurBroker, user: str, password: str, vhost: str) -> pika.BlockingConnection:
@@ -120,10 +117,9 @@ def test_a_wrong_command_line(broker: OurBroker, arguments: tuple[str, ...], tex
 
 
 def test_a_password_may_be_any_bytes(broker: OurBroker) -> None:
-    command = [sys.executable, "-m", "amqp_broker", "users", "add", "binary", "--password-stdin"]
-    command += ["--data-dir", str(broker.data_folder)]
-    done = subprocess.run(command, cwd=REPOSITORY, input=b"p\xff\n", capture_output=True, timeout=60, check=False)
-    assert (done.returncode, done.stderr) == (0, b"")
+    command = ("users", "add", "binary", "--password-stdin", "--data-dir", str(broker.data_folder))
+    done = run_command(*command, standard_input=b"p\xff\n")
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_nobody_is_there(tmp_path: Path) -> None:

@@ -12,10 +12,8 @@ from typing import Any
 
 import pytest
 
-from interop.brokers import OurBroker
 from tests.end_to_end.test_control import REFUSED, WRONG_USE, run
-
-pytestmark = pytest.mark.slow
+from tests.support.command_line import OurBroker
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,6 @@ from amqp_broker.cli.exit_codes import ExitCode
 from interop.brokers import REPOSITORY, our_environment
 
 pytestmark = [
-    pytest.mark.slow,
     pytest.mark.skipif(sys.platform == "win32" or not shutil.which("sh"), reason="there is no shell for it"),
 ]
 
@@ -74,7 +73,9 @@ def port_of(process: subprocess.Popen[str]) -> int:
     raise AssertionError("it ended")
 
 
-@pytest.mark.parametrize("arguments", [(), ("serve",), ("rabbitmq-server",)])
+@pytest.mark.parametrize(
+    "arguments", [(), *(pytest.param((word,), marks=pytest.mark.slow) for word in ("serve", "rabbitmq-server"))]
+)
 def test_it_serves_the_user_of_the_variables(enter: Enter, tmp_path: Path, arguments: tuple[str, ...]) -> None:
     (tmp_path / "secret").write_text("from a file\n")
     process = enter(

@@ -111,6 +111,7 @@ def test_another_product_name_is_the_first_difference(
     assert re.search(rf"^  {named[1]} +< 0 Connection.Start .*product: 'Carrots'", done.stdout, re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_an_error_on_one_broker_is_shown_with_what_led_to_it(two_brokers: tuple[str, str], tmp_path: Path) -> None:
     lasting, fleeting = tmp_path / "lasting.py", tmp_path / "fleeting.py"
     lasting.write_text(FROM_THE_ENVIRONMENT.replace("DURABLE", "True"))
@@ -130,6 +131,7 @@ def test_the_password_is_not_shown(two_brokers: tuple[str, str], script: Path) -
     assert "guest" not in diff(*two_brokers, script).stdout
 
 
+@pytest.mark.slow
 def test_a_script_that_does_not_end_is_interrupted(two_brokers: tuple[str, str], tmp_path: Path) -> None:
     script = tmp_path / "for_ever.py"
     script.write_text(HELLO.replace("connection.close()", FOR_EVER))

@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 from typing import Protocol
 
+import pytest
+
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
@@ -162,6 +164,7 @@ def test_registration_does_not_wait_for_its_sms(start_example: StartProgram) -> 
     ]
 
 
+@pytest.mark.slow
 def test_peak_shaving_settles_a_burst_of_readings_at_a_steady_pace(start_example: StartProgram) -> None:
     sent = start_example("peak_shaving/gates.py", "--readings", "10000").finish()[0]
     assert sent.startswith("10000 readings sent")

@@ -13,7 +13,7 @@ import pika
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 
-from interop.brokers import OurBroker
+from tests.support.command_line import OurBroker
 
 QUIET = {"AMQP_BROKER_MANAGEMENT_PORT": "-1", "AMQP_BROKER_METRICS_PORT": "-1"}
 PERSISTENT = pika.BasicProperties(delivery_mode=2)

@@ -18,7 +18,7 @@ import pytest
 from amqp_broker import __version__
 from interop.brokers import REPOSITORY, our_environment
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="serve does not run there")]
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="serve does not run there")
 
 PATIENCE_S = 60
 SIGHUP_WHILE_IT_LOADS = """

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,10 +15,9 @@ import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 
 from amqp_broker import __version__
-from interop.brokers import REPOSITORY, OurBroker, our_environment
 from interop.waiting import until
-
-pytestmark = pytest.mark.slow
+from tests.support.command_line import OurBroker
+from tests.support.command_line import run as run_command
 
 REFUSED, NOT_RUNNING = 8, 7
 NOUNS = ("queues", "exchanges", "bindings", "consumers", "connections")
@@ -42,11 +41,7 @@ def channel(broker: OurBroker) -> Iterator[BlockingChannel]:
 
 
 def run(broker: OurBroker, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "amqp_broker", *arguments, "--data-dir", str(broker.data_folder)]
-    environment = {**our_environment(), "COLUMNS": "80"}
-    return subprocess.run(
-        command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=60, check=False
-    )
+    return run_command(*arguments, "--data-dir", str(broker.data_folder), environment={**os.environ, "COLUMNS": "80"})
 
 
 def listed(broker: OurBroker, noun: str, *options: str) -> Any:

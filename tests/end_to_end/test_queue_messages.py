@@ -9,10 +9,8 @@ from typing import Any
 import pika
 import pytest
 
-from interop.brokers import OurBroker
 from tests.end_to_end.test_control import REFUSED, WRONG_USE, connect, run
-
-pytestmark = pytest.mark.slow
+from tests.support.command_line import OurBroker
 
 
 @pytest.fixture
@@ -69,6 +67,7 @@ def test_messages_on_the_command_line(broker: OurBroker) -> None:
     assert "messages moved" in broker.log_text()
 
 
+@pytest.mark.slow
 def test_what_was_consumed_is_replayed_after_a_kill(broker: OurBroker) -> None:
     broker.ctl("policies", "set", "past", "^w$", '{"replay-ms": 3600000}')
     with connect(broker, "guest", "guest", "/") as connection:

@@ -17,8 +17,6 @@ import pytest
 from amqp_broker.cli.rabbitmqctl.run import run
 from interop.brokers import REPOSITORY, OurBroker, our_environment
 
-pytestmark = pytest.mark.slow
-
 ASKED = json.loads((Path(__file__).parents[1] / "support" / "rabbitmqctl_answers.json").read_text(encoding="utf-8"))
 NOT_RUNNING = 69
 

@@ -14,7 +14,8 @@ import pika
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel
 
-from interop.brokers import OurBroker, our_environment
+from interop.brokers import our_environment
+from tests.support.command_line import OurBroker, run
 
 PERSISTENT = pika.BasicProperties(delivery_mode=2, headers={"number": 1}, message_id="m")
 
@@ -184,7 +185,6 @@ def test_what_is_wrong_is_refused_and_what_cannot_be_reached_is_told(here: OurBr
     assert "amqp://127.0.0.1:1 cannot be reached" in shovels(here)[0]["reason"]
 
 
-@pytest.mark.slow
 def test_a_broker_is_brought_to_another(
     here: OurBroker, there: OurBroker, channels: Callable[[OurBroker], BlockingChannel]
 ) -> None:
@@ -197,8 +197,7 @@ def test_a_broker_is_brought_to_another(
     apis = ["--old-api", http_of(here), "--new-api", http_of(there)]
 
     def migrate(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "amqp_broker", "migrate", *addresses, *arguments]
-        return subprocess.run(command, env=our_environment(), capture_output=True, text=True, timeout=60, check=False)
+        return run("migrate", *addresses, *arguments)
 
     done = migrate(*apis, "--dry-run")
     assert (done.returncode, "300 messages of 'a'" in done.stdout) == (0, True), done.stderr

@@ -22,8 +22,6 @@ import trustme
 
 from tests.end_to_end.conftest import REPOSITORY, Program
 
-pytestmark = pytest.mark.slow
-
 AUTHORITY = trustme.CA()
 
 
@@ -150,6 +148,7 @@ def test_messages_over_tls_reload_and_wrong_ports(start_broker: StartBroker) -> 
             assert old.recv(1) == b"\x01"
 
 
+@pytest.mark.slow
 def test_a_reload_under_traffic(start_broker: StartBroker) -> None:
     broker = start_broker()
     reloads, published = 10, 0

@@ -14,9 +14,10 @@ import pytest
 
 from amqp_broker.cli.exit_codes import ExitCode
 from amqp_broker.cli.top import ENTER, LEAVE
-from interop.brokers import REPOSITORY, OurBroker, our_environment
+from interop.brokers import REPOSITORY, our_environment
+from tests.support.command_line import OurBroker
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="no control socket there")]
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no control socket there")
 PATIENCE_S = 60.0
 
 

@@ -23,7 +23,6 @@ import pytest
 from tests.faults.broker_process import BrokerProcess
 
 pytestmark = [
-    pytest.mark.slow,
     pytest.mark.filterwarnings("ignore::ResourceWarning"),  # pika leaves sockets to a broker that is gone open
     pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning"),
 ]
@@ -172,6 +171,7 @@ def test_a_disk_with_less_space_than_a_segment_is_used_to_the_limit_and_freed_ag
     assert broker.end() == 0
 
 
+@pytest.mark.slow
 def test_nothing_confirmed_is_lost_on_a_disk_that_is_full(
     small_disk: Path, start: Callable[..., BrokerProcess]
 ) -> None:
@@ -189,6 +189,7 @@ def test_nothing_confirmed_is_lost_on_a_disk_that_is_full(
     assert numbers[confirmed:] in ([], [confirmed + 1])
 
 
+@pytest.mark.slow
 def test_draining_makes_space_on_a_disk_that_is_full(small_disk: Path, start: Callable[..., BrokerProcess]) -> None:
     broker = start(small_disk, segment_size_bytes=SEGMENT_BYTES, disk_free_limit_bytes=0, resource_check_ms=100).ready()
     publisher = Publisher(broker, LARGE_BYTES)
@@ -202,6 +203,7 @@ def test_draining_makes_space_on_a_disk_that_is_full(small_disk: Path, start: Ca
     assert broker.end() == 0
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_waited_out(small_disk: Path, start: Callable[..., BrokerProcess]) -> None:
     broker = start(small_disk, segment_size_bytes=SEGMENT_BYTES, disk_free_limit_bytes=0, resource_check_ms=100).ready()
     publisher = Publisher(broker, LARGE_BYTES)
@@ -233,6 +235,7 @@ def test_a_disk_that_fails_is_final(
     assert numbers[confirmed:] in ([], [confirmed + 1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", ["at the start", "later"])
 def test_a_disk_that_cannot_be_read_is_final(tmp_path: Path, start: Callable[..., BrokerProcess], when: str) -> None:
     folder = tmp_path / "data"
@@ -281,6 +284,7 @@ def amqp_broker(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
+@pytest.mark.slow
 def test_damage_is_refused_and_repaired(used: tuple[Path, int], start: Callable[..., BrokerProcess]) -> None:
     folder, count = used
     segment = last_segment(folder)

@@ -13,6 +13,8 @@ import socket
 import time
 from pathlib import Path
 
+import pytest
+
 from amqp_broker.protocols.mqtt.encoding import Reader
 from amqp_broker.protocols.mqtt.packet_reading import PacketSplitter, decode
 from amqp_broker.protocols.mqtt.packet_writing import encode_client_packet
@@ -170,6 +172,7 @@ def mortal(port: int, number: int) -> socket.socket:
     return client
 
 
+@pytest.mark.slow
 def test_each_message_of_qos_2_arrives_once_however_often_the_broker_is_killed(tmp_path: Path) -> None:
     moments = random.Random(7)
     publisher, subscriber = Device("publisher"), Device("subscriber")
@@ -199,6 +202,7 @@ def test_each_message_of_qos_2_arrives_once_however_often_the_broker_is_killed(t
     assert [int(one) for one in subscriber.got] == list(range(1, publisher.sent_count + 1))
 
 
+@pytest.mark.slow
 def test_a_broker_that_is_killed_behind_any_step_of_an_exchange_loses_nothing_and_says_nothing_twice(
     tmp_path: Path,
 ) -> None:

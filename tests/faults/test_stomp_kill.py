@@ -10,6 +10,8 @@ import socket
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.faults.broker_process import BrokerProcess
 from tests.support.stomp_client import frame_bytes
 
@@ -87,6 +89,7 @@ def port_of(broker: BrokerProcess) -> int:
     return int(found.group(1))
 
 
+@pytest.mark.slow
 def test_what_a_client_has_a_receipt_for_survives_however_often_the_broker_is_killed(tmp_path: Path) -> None:
     moments, sender = random.Random(11), Sender()
     got: list[int] = []

@@ -111,6 +111,7 @@ def test_first_to_come(channel, amqp_broker, number):
     result.assert_outcomes(passed=3)
 
 
+@pytest.mark.slow
 def test_xdist_shares_nothing(run: Run) -> None:
     pytest.importorskip("xdist")
     result = run(
@@ -204,6 +205,7 @@ def test_it(channel):
 
 def test_leaks_are_found_when_the_fixtures_are_gone(run: Run) -> None:
     run.pytester.makeini("[pytest]\namqp_settings = protocols = stomp\n")
+    run.pytester.makeconftest("from amqp_broker.testing import pytest_plugin\n\npytest_plugin.GRACE_S = 0.2\n")
     result = run.apart("""
 kept = []
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -130,7 +129,6 @@ def test_auto_delete_exchanges_in_a_loop() -> None:
 NAMES = st.sampled_from("abcd")
 
 
-@pytest.mark.slow
 @given(
     st.lists(st.tuples(NAMES, NAMES), max_size=12),
     st.dictionaries(NAMES, NAMES, max_size=4),

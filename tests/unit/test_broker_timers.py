@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -117,7 +116,6 @@ def test_far_beyond_32_bits() -> None:
     assert agenda.advance(1) == 1
 
 
-@pytest.mark.slow
 @given(
     st.lists(st.tuples(st.integers(0, 50), st.booleans()), max_size=40),
     st.lists(st.integers(0, 30), max_size=8),

@@ -29,7 +29,6 @@ def words_of(key: str) -> list[str]:
     return key.split(".") if key else []
 
 
-@pytest.mark.slow
 @given(st.lists(KEYS, min_size=1, max_size=12, unique=True), KEYS)
 def test_matches_what_the_definition_matches(patterns: list[str], key: str) -> None:
     topology = Topology()
@@ -41,7 +40,6 @@ def test_matches_what_the_definition_matches(patterns: list[str], key: str) -> N
     assert topology.route("x", key) == expected
 
 
-@pytest.mark.slow
 @given(st.lists(st.tuples(st.booleans(), st.sampled_from(["q1", "q2"]), KEYS), max_size=30), KEYS)
 def test_after_binding_and_unbinding_in_any_order(steps: list[tuple[bool, str, str]], key: str) -> None:
     topology = Topology()

@@ -178,7 +178,6 @@ def test_a_message_that_is_too_large(cut: Cut) -> None:
     assert broker.queue("q").ready_count == 1
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("cut", [whole, random_pieces(3, 500_000)], ids=["whole", "in pieces"])
 def test_a_body_of_128_mib(broker: MemoryBroker, cut: Cut) -> None:
     client = Client(broker, cut=cut).open()
