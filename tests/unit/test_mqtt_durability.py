@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
+from typing import Any
 
 import pytest
 
@@ -94,13 +95,17 @@ def test_a_queue_that_was_there_before_its_session_stays_with_it_after_a_restart
     assert name in broker.virtual_host.queues
 
 
-def test_queues_of_a_release_that_knew_them_by_their_names_are_those_of_their_sessions() -> None:
+@pytest.mark.parametrize("default_type", [None, "quorum"])
+def test_queues_of_a_release_that_knew_them_by_their_names_are_those_of_their_sessions(
+    default_type: str | None,
+) -> None:
     broker = DiskBroker(mqtt_port=0)
     own, shared, others = "mqtt-subscription-cqos1", "mqtt-shared-g/#", "mqtt-shared-of-another/x"
     channel = broker.client().channel()
-    channel.declare(own, {"x-expires": 60_000}, durable=True)
+    of_type: dict[str, Any] = {} if default_type is None else {"x-queue-type": default_type}
+    channel.declare(own, {"x-expires": 60_000, **of_type}, durable=True)
     for name in (shared, others):
-        channel.declare(name, durable=True)
+        channel.declare(name, of_type, durable=True)
     client = connected(broker, "c")
     client.subscribe("+/t", 1)
     session = broker.virtual_host.client_sessions.get("c")
@@ -111,6 +116,7 @@ def test_queues_of_a_release_that_knew_them_by_their_names_are_those_of_their_se
     broker = broker.without_power(mqtt_port=0)
     connected(broker, "publisher").publish("a.b/t", b"1", 1)
     assert "x-expires" not in broker.virtual_host.queues[own].table
+    assert broker.virtual_host.queues[own].declared.queue_type == (default_type or "classic")
     assert [broker.virtual_host.queues[name].ready_count for name in (own, shared, others)] == [1, 1, 0]
     client = connected(broker, "c")
     assert [message.topic for message in client.messages()] == ["a.b/t"] * 2

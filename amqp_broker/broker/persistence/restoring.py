@@ -289,12 +289,15 @@ def restore_queue(restored: Restored, reference: int, fields: Table) -> None:
 
 def _with_subscription(name: str, table: Table) -> Table:
     """The arguments of a queue; those that it would have now, if it is one of MQTT's of a release that knew them by
-    their names: a client's own had ``x-expires`` and nothing else, one that clients share had that or nothing."""
-    if name.startswith("mqtt-subscription-") and name.endswith("qos1") and list(table) == ["x-expires"]:
-        return {SUBSCRIPTION_ARGUMENT: OWN_SUBSCRIPTION, QUEUE_TYPE: DEFAULT_QUEUE_TYPE}
-    if name.startswith("mqtt-shared-") and "/" in name and list(table) in ([], ["x-expires"]):
-        return {SUBSCRIPTION_ARGUMENT: EARLIER_SUBSCRIPTION, QUEUE_TYPE: DEFAULT_QUEUE_TYPE}
-    return table
+    their names: a client's own had ``x-expires``, one that clients share that or nothing, and both the type that their
+    virtual host had for queues without one."""
+    others = [key for key in table if key != QUEUE_TYPE]
+    whose = ""
+    if name.startswith("mqtt-subscription-") and name.endswith("qos1") and others == ["x-expires"]:
+        whose = OWN_SUBSCRIPTION
+    elif name.startswith("mqtt-shared-") and "/" in name and others in ([], ["x-expires"]):
+        whose = EARLIER_SUBSCRIPTION
+    return {SUBSCRIPTION_ARGUMENT: whose, QUEUE_TYPE: table.get(QUEUE_TYPE, DEFAULT_QUEUE_TYPE)} if whose else table
 
 
 def restore_binding(restored: Restored, reference: int, fields: Table) -> None:
