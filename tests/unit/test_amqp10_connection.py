@@ -637,6 +637,24 @@ def test_what_is_said_of_a_modified_message_stays_with_it(is_kept: bool, comes_f
     assert sections_of(transfer.payload)[0x70][3:] == [False, UInt(2)]
 
 
+def test_what_is_said_of_many_modified_messages_is_kept_in_slices(broker: MemoryBroker) -> None:
+    Client(broker).open().channel().declare("q", arguments={"x-queue-type": "quorum"}, durable=True)
+    client = opened(broker)
+    client.sender("/queues/q")
+    for _ in range(3):
+        client.transfer(message(b"one", before=section(0x72, Map([(Symbol("x-a"), "old"), (Symbol("y"), "kept")]))))
+    first = client.receiver("/queues/q", credit=3)[-3].field(1)
+    said = Map([(Symbol("x-a"), None), (Symbol("y"), 1), (Symbol("x-b"), "b" * 40_000)])
+    with broker.holding_works():
+        client.settle(first, first + 2, MODIFIED, False, False, said)
+        assert broker.is_unfinished
+        assert broker.queue("q").unacknowledged_count == 3
+    assert (broker.queue("q").ready_count, broker.queue("q").unacknowledged_count) == (3, 0)
+    transfer = client.receiver("/queues/q", 2, credit=1)[-1]
+    found = annotations_of(transfer.payload)
+    assert (found["x-a"], found["y"], len(found["x-b"])) == (None, "kept", 40_000)
+
+
 def test_a_classic_queue_keeps_nothing_of_what_is_said_of_a_modified_message(broker: MemoryBroker) -> None:
     client = opened(broker, "q")
     client.sender("/queues/q")

@@ -24,7 +24,7 @@ from amqp_broker.protocols.amqp10.typed import (
 from amqp_broker.wire.errors import WireError
 
 NESTING_DEPTH_MAX: Final = 32
-EMPTY_ITEMS_MAX: Final = 65_536  # of an array whose items take no bytes
+EMPTY_ITEMS_MAX: Final = 256  # of an array whose items take no bytes: a frame has room for thousands of those
 
 _U16: Final = struct.Struct(">H")
 _U32: Final = struct.Struct(">I")
@@ -269,14 +269,17 @@ def _decode_array(code: int, data: bytes, offset: int, depth: int) -> tuple[Valu
     item_code = data[offset]
     offset += 1
     constructor = data[start:offset]
-    if count > (EMPTY_ITEMS_MAX if item_code >> 4 == 0x4 else end - offset):
+    are_empty = item_code >> 4 == 0x4
+    if count > (EMPTY_ITEMS_MAX if are_empty else end - offset):
         raise Malformed("an array is cut short")
     items: list[Any] = []
-    for _ in range(count):
+    for _ in range(count if not are_empty else min(count, 1)):
         value, offset = _decode_as(item_code, data, offset, depth + 1)
         for descriptor in descriptors:
             value = Described(descriptor, value)
         items.append(value)
+    if are_empty:
+        items *= count
     if offset != end:
         raise Malformed("an array does not end where it says")
     return Array(constructor, items), end

@@ -384,7 +384,12 @@ def annotated(header: bytes, body_bytes: int, annotations: Map, *, has_failed: b
     kept = headers.get(SECTIONS_HEADER)
     if isinstance(kept, bytes) and pairs:
         found = _unkept(kept)
-        said = [pair for pair in _map_of(found.annotations).pairs if annotations.get(pair[0]) is None]
+        names = {name for name, _ in pairs}
+        said = [
+            (name, value)
+            for name, value in _map_of(found.annotations).pairs
+            if not isinstance(name, str) or name not in names
+        ]
         found.annotations = encode(Described(ULong(sections.MESSAGE_ANNOTATIONS), Map(said + pairs)))
         headers[SECTIONS_HEADER] = _kept(found)
     _read_annotations(headers, Map(pairs))

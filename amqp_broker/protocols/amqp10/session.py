@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 from amqp_broker.access.judge import NotDecidedYet
@@ -15,6 +16,7 @@ from amqp_broker.broker.descriptions import ChannelInfo
 from amqp_broker.broker.observer import Channel, Settlement
 from amqp_broker.broker.works import Unfinished
 from amqp_broker.protocols.amqp10.attaching import Attaching
+from amqp_broker.protocols.amqp10.compound import Map
 from amqp_broker.protocols.amqp10.context import ConnectionContext, SessionContext, behind
 from amqp_broker.protocols.amqp10.errors import (
     FRAMING_ERROR,
@@ -71,6 +73,7 @@ HANDLE_MAX: Final = 255
 FIRST_OUTGOING_ID: Final = 0xFFFF_FFFD  # RabbitMQ's: soon it wraps
 ATTACH_EFFORT: Final = 30  # about; see ``ClientConnection.has_cost``
 ID_MASK: Final = 0xFFFF_FFFF
+ANNOTATED_SLICE_BYTES: Final = 65_536  # of the content headers that one slice writes
 TRANSFER_BYTES_MAX: Final = 32  # of a transfer without its payload
 
 
@@ -300,24 +303,31 @@ class Session(SessionContext):
         if kept:  # nothing comes back to a stream, or dies in one
             self._acknowledge(kept)
             ids = [one for one in ids if one in self.unsettled]
+        slices = self._settle(settlement, ids)
         if state is not None and state.code == MODIFIED:
-            self._annotate(ids, state)
+            slices = chain(self._annotate(ids, state.flag(0), state.map(2)), slices)
         self.connection.has_cost(len(ids))
-        work = self.connection.broker.works.begin(self._settle(settlement, ids))
+        work = self.connection.broker.works.begin(slices)
         if not work.is_done:
             raise Unfinished(work)
 
-    def _annotate(self, ids: list[int], modified: Fields) -> None:
-        """The client gives deliveries back with the outcome modified: what it says of them is kept where it can be."""
-        has_failed, annotations = modified.flag(0), modified.map(2)
+    def _annotate(self, ids: list[int], has_failed: bool, annotations: Map) -> Iterator[None]:
+        """The client gives deliveries back with the outcome modified: what it says of them is kept where it can be, a
+        slice at a time, for it says it once of all of them and each gets it."""
         if not has_failed and not annotations.pairs:
             return
+        slice_bytes = 0
         for one in ids:
-            delivery = self.unsettled[one]
+            delivery = self.unsettled.get(one)
+            if delivery is None or not delivery.queue.keeps_annotations:
+                continue
             message = delivery.message
-            if delivery.queue.keeps_annotations:
-                header = annotated(message.header, len(message.body), annotations, has_failed=has_failed)
-                delivery.queue.annotate(message, header)
+            header = annotated(message.header, len(message.body), annotations, has_failed=has_failed)
+            delivery.queue.annotate(message, header)
+            slice_bytes += len(header)
+            if slice_bytes >= ANNOTATED_SLICE_BYTES:
+                slice_bytes = 0
+                yield
 
     def _named(self, first: int, last: int) -> list[int]:
         """The deliveries from one to another that wait for their settlement, the oldest first."""
