@@ -279,10 +279,11 @@ class ClientSessions:
         Args:
             who_is: finds a user by name, who says the will of a client, by its identifier.
         """
+        for session in self._sessions.values():  # of all before the first ends, which may share a queue with others
+            self._subscribers.update(name for name in session.subscriptions if name.startswith(SHARED_PREFIX))
         for session in list(self._sessions.values()):
             if session.is_durable:
                 self._chosen.update((key, session) for key in session.sent.kept())
-                self._subscribers.update(name for name in session.subscriptions if name.startswith(SHARED_PREFIX))
                 self._expire_later(session)
                 if not all(one.reference for one in session.subscriptions.values()):  # an earlier release's
                     keep_session(self._durability, self._topology.name, session)

@@ -125,6 +125,22 @@ def test_queues_of_a_release_that_knew_them_by_their_names_are_those_of_their_se
     assert [name for name in broker.virtual_host.queues if name.startswith("mqtt-")] == [own, others]
 
 
+def test_a_session_without_its_record_takes_no_queue_along_that_others_share() -> None:
+    """As a repair may leave one (``broker/persistence/recovery.py``)."""
+    broker = DiskBroker(mqtt_port=0)
+    for client_id in ("a", "b"):
+        client = connected(broker, client_id)
+        client.subscribe("$share/g/t", 1)
+        client.disconnect()
+    session = broker.virtual_host.client_sessions.get("b")
+    assert session is not None
+    reference = session.reference
+    broker.handle(lambda: broker.durability.drop(reference))
+    broker = broker.without_power(mqtt_port=0)
+    assert broker.virtual_host.client_sessions.get("b") is None
+    assert list(broker.virtual_host.queues) == ["mqtt-shared-g/t"]
+
+
 def test_a_session_that_nobody_resumes_ends_after_a_restart_as_well() -> None:
     broker = DiskBroker(mqtt_port=0, mqtt_session_expiry_max_s=60)
     client = connected(broker, "c")
