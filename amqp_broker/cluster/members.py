@@ -15,6 +15,7 @@ from typing import Final
 
 from amqp_broker.etcd import messages
 from amqp_broker.etcd.calls import OK, Answer, Calls, ConnectionFailed
+from amqp_broker.explanations import system_reason
 
 CALL_TIMEOUT_S: Final = 1.0  # then the next member is asked; an election of etcd takes about as long
 RECEIVE_BYTES: Final = 262_144
@@ -96,6 +97,7 @@ class Member:
         self._timeout_s = timeout_s
         self._socket: socket.socket | None = None
         self._calls: Calls | None = None
+        self._failure = "it does not answer"  # why nothing is known, the last time
 
     def __str__(self) -> str:
         return f"{self._host}:{self._port}"
@@ -114,7 +116,8 @@ class Member:
             connection.sendall(calls.take_output())
             while numbers:
                 self._await(calls, connection, deadline_s, numbers, outcomes)
-        except (OSError, ConnectionFailed):
+        except (OSError, ConnectionFailed) as error:
+            self._failure = system_reason(error) if isinstance(error, OSError) else str(error)
             self.close()
         if any(isinstance(one, EtcdRefused) and one.status == UNAUTHENTICATED for one in outcomes):
             self.close()  # the token has expired: the next connection has a new one
@@ -129,7 +132,7 @@ class Member:
         """
         outcome = self.call_all(path, [request])[0]
         if outcome is None:
-            raise EtcdUnavailable(f"etcd at {self} does not answer")
+            raise EtcdUnavailable(f"{self}: {self._failure}")
         if isinstance(outcome, EtcdRefused):
             raise outcome
         return outcome
@@ -248,12 +251,14 @@ class Members:
             EtcdUnavailable: none has answered.
             EtcdRefused: etcd will not.
         """
+        reasons = []
         for _ in self._members:
             try:
                 return self.present.call(path, request)
-            except EtcdUnavailable:
+            except EtcdUnavailable as error:
+                reasons.append(str(error))
                 self.turn_to_next()
-        raise EtcdUnavailable("no member of etcd answers: " + ", ".join(map(str, self._members)))
+        raise EtcdUnavailable("no member of etcd answers: " + "; ".join(reasons))
 
     def close(self) -> None:
         """Close all connections."""
