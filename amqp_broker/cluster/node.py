@@ -359,22 +359,23 @@ class ClusterNode:
         ]
 
     async def _keep_lease(self, link_port: int) -> None:
-        while True:
-            await self._lease.keep_alive()
-            for shard in self._shards.values():
-                shard.lease_lost()
-            log_event(logging.WARNING, "lease lost", node=self._configuration.node_name)
-            while self._lease.number == 0:
-                try:
-                    await self._lease.grant()
-                    await self._register(link_port)
-                except (EtcdUnavailable, EtcdRefused) as error:
-                    self._lease.number = 0
-                    await self._space.reclaim_after(error)
-                    await trio.sleep(PAUSE_S)
-            async with trio.open_nursery() as nursery:
+        """Have a lease, always: it is renewed also while shards are taken back with it, which may take longer."""
+        async with trio.open_nursery() as resuming:
+            while True:
+                await self._lease.keep_alive()
                 for shard in self._shards.values():
-                    nursery.start_soon(shard.resume)
+                    shard.lease_lost()
+                log_event(logging.WARNING, "lease lost", node=self._configuration.node_name)
+                while self._lease.number == 0:
+                    try:
+                        await self._lease.grant()
+                        await self._register(link_port)
+                    except (EtcdUnavailable, EtcdRefused) as error:
+                        self._lease.number = 0
+                        await self._space.reclaim_after(error)
+                        await trio.sleep(PAUSE_S)
+                for shard in self._shards.values():
+                    resuming.start_soon(shard.resume)
 
     # --- who is there
 

@@ -175,11 +175,16 @@ class Shard:
             await self._resume()
 
     async def _resume(self) -> None:
+        here = self._here
         while self._store is not None:
+            lease = here.lease.number
             try:
-                epoch = await self._ownership.resume(self._here.lease.number)
+                epoch = await self._ownership.resume(lease) if lease else None
             except (EtcdUnavailable, EtcdRefused) as error:
-                await self._here.space.reclaim_after(error)
+                await here.space.reclaim_after(error)
+                await trio.sleep(PAUSE_S)
+                continue
+            if not lease or lease != here.lease.number:  # that one was lost meanwhile, and the key with it
                 await trio.sleep(PAUSE_S)
                 continue
             if epoch is None or self._store is None:

@@ -10,12 +10,17 @@ from typing import cast
 import pytest
 import trio
 
+from amqp_broker.cluster.configuration import ClusterConfiguration
 from amqp_broker.cluster.etcd_client import EtcdClient
 from amqp_broker.cluster.keys import Keys, Node
 from amqp_broker.cluster.known import Known
+from amqp_broker.cluster.lease import Lease
+from amqp_broker.cluster.members import Address
+from amqp_broker.cluster.node import ClusterNode
 from amqp_broker.cluster.shard import Shard, Surroundings
 from amqp_broker.cluster.standby import Standby
 from amqp_broker.cluster.store import EtcdStore
+from amqp_broker.settings import Settings
 from tests.support.fake_etcd import FakeEtcd
 from tests.support.served import on_a_jumping_clock
 
@@ -135,3 +140,48 @@ async def test_an_owner_whose_key_was_taken_by_one_that_has_died_goes_on_or_give
         assert (len(resumed), shard._lost.is_set()) == ((0, True) if had_it_since else (1, False))
         nursery.cancel_scope.cancel()
     assert resumed == ([] if had_it_since else [etcd.keys[OWNER][2]])
+
+
+@on_a_jumping_clock
+async def test_who_takes_its_shard_back_waits_for_a_lease_and_gives_nothing_up_for_the_lack_of_one() -> None:
+    etcd, known = AsyncEtcd(), Known("me")
+    known.add_shard(0)
+    shard = shard_of(etcd, known)
+    assert await shard._ownership.campaign(1) is not None
+    etcd.delete(OWNER)
+    resumed: list[int] = []
+    shard._store = cast(EtcdStore, SimpleNamespace(resume=resumed.append, give_up=lambda: None))
+    lease = cast(SimpleNamespace, shard._here.lease)
+    lease.number = 0
+    shard.lease_lost()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(shard.resume)
+        await trio.sleep(LEASE_TTL_S)
+        assert (resumed, shard._lost.is_set(), shard._is_lease_sure) == ([], False, False)
+        lease.number = 2
+    assert (resumed, shard._is_lease_sure) == ([etcd.keys[OWNER][2]], True)
+
+
+@on_a_jumping_clock
+async def test_a_lease_is_renewed_while_shards_are_taken_back_with_it(tmp_path: Path) -> None:
+    configuration = ClusterConfiguration("c", (Address("127.0.0.1", 1),), "secret", "a", "127.0.0.1", 0, LEASE_TTL_S)
+    node = ClusterNode(Settings(port=0), configuration, tmp_path)
+    renewals, is_renewed, is_taken_back = list[int](), trio.Event(), trio.Event()
+
+    async def keep_alive() -> None:
+        renewals.append(1)
+        if len(renewals) > 1:  # the first was lost at once
+            is_renewed.set()
+            await trio.sleep_forever()
+
+    async def resume() -> None:
+        await is_renewed.wait()
+        is_taken_back.set()
+
+    node._lease = cast(Lease, SimpleNamespace(number=1, keep_alive=keep_alive))
+    node._shards = {0: cast(Shard, SimpleNamespace(lease_lost=lambda: None, resume=resume))}
+    with trio.fail_after(1):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(node._keep_lease, 1)
+            await is_taken_back.wait()
+            nursery.cancel_scope.cancel()
