@@ -58,7 +58,7 @@ class ProcessClients:
         self._server = server
         self._entrance = entrance
         self.refuses_more: Callable[[], bool] = lambda: False  # whether one more would be too many
-        self._is_ending = False
+        self._has_begun = self._is_ending = False
         self._count = 0  # that are asked, brought to where they want to be, or served here
         self._administrators = 0  # have limits of their own, so that they keep no client out
         self._carried = 0
@@ -68,6 +68,10 @@ class ProcessClients:
         """How many there are and how many have logged in, for the reception's limits."""
         logged_in = len(self._server.broker.open_connections) + self._carried
         return self._count + self._administrators, logged_in + self._administrators
+
+    def begin(self) -> None:
+        """Take clients from now on: they can be served."""
+        self._has_begun = True
 
     def end(self) -> None:
         """Take no client from now on: those that are here are told to go."""
@@ -109,13 +113,15 @@ class ProcessClients:
         if brought == NOTICE:
             await self._sharing.until_in_force(self._number)
             await link.send_all(TAKEN)
+        elif not self._has_begun:
+            pass  # the other process tries again, as long as it may
         elif brought.protocol in FOR_ADMINISTRATORS:
             self._administrators += 1
             try:
                 await self._take_client(brought, link)
             finally:
                 self._administrators -= 1
-        elif not (self._is_ending or self.refuses_more()):  # else the other process tries again, as long as it may
+        elif not (self._is_ending or self.refuses_more()):  # else likewise
             self._count += 1
             try:
                 await self._take_client(brought, link)

@@ -163,6 +163,7 @@ class Worker:
             await nursery.start(server.serve)
             await nursery.start(self._entrance_server.serve)
             await nursery.start(self.sharing.keep, self._number, server, bytes)
+            self._clients.begin()
             nursery.start_soon(
                 collect_garbage, server.broker, lambda: server.connections_ended, server.memory.size_bytes
             )

@@ -156,7 +156,7 @@ async def test_who_takes_its_shard_back_waits_for_a_lease_and_gives_nothing_up_f
     shard.lease_lost()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(shard.resume)
-        await trio.sleep(LEASE_TTL_S)
+        await trio.sleep(0.25)
         assert (resumed, shard._lost.is_set(), shard._is_lease_sure) == ([], False, False)
         lease.number = 2
     assert (resumed, shard._is_lease_sure) == ([etcd.keys[OWNER][2]], True)

@@ -247,7 +247,9 @@ def clients_of(folder: Path) -> ProcessClients:
     sharing.directory = Directory().with_places(["/"], 0).with_places(["other"], 1)
     settings = Settings(**QUIET)
     entrance: Any = Entered()
-    return ProcessClients(settings, folder, 0, sharing, BrokerServer(settings), entrance)
+    clients = ProcessClients(settings, folder, 0, sharing, BrokerServer(settings), entrance)
+    clients.begin()
+    return clients
 
 
 def test_a_client_counts_until_it_has_come_to_its_process(tmp_path: Path) -> None:
@@ -265,14 +267,16 @@ def test_a_client_counts_until_it_has_come_to_its_process(tmp_path: Path) -> Non
     trio.run(use, clock=trio.testing.MockClock(autojump_threshold=0.01))
 
 
-@pytest.mark.parametrize("is_ending", [False, True], ids=["one too many", "at the end"])
+@pytest.mark.parametrize("when", ["one too many", "before the beginning", "at the end"])
 @pytest.mark.parametrize("protocol", [AMQP, HTTP])
-def test_a_client_that_is_one_too_many_stays_where_it_is(tmp_path: Path, protocol: str, is_ending: bool) -> None:
+def test_a_client_that_is_one_too_many_stays_where_it_is(tmp_path: Path, protocol: str, when: str) -> None:
     clients = clients_of(tmp_path)
-    if is_ending:
+    if when == "at the end":
         clients.end()
-    else:
+    elif when == "one too many":
         clients.refuses_more = lambda: True
+    else:
+        clients._has_begun = False  # its journal was read, and it does not agree with the directory yet
 
     async def use() -> None:
         ours, theirs = socket.socketpair()
@@ -281,7 +285,8 @@ def test_a_client_that_is_one_too_many_stays_where_it_is(tmp_path: Path, protoco
             await clients.take(Brought(protocol, PEER, client=ours), link)
             theirs.close()
             answer = ours.recv(10)
-        assert answer == (TAKEN if protocol == HTTP else b"")  # administrators keep nobody out
+        is_taken = protocol == HTTP and when != "before the beginning"  # administrators keep nobody out
+        assert answer == (TAKEN if is_taken else b"")
 
     trio.run(use)
     assert clients.count() == (0, 0)
