@@ -187,7 +187,11 @@ ABOUT_QUEUES = """\
 69 queues reclaim_quorum_memory cq | This operation is not applicable to classic queues
 0 streams stream_status st --formatter json | "role":"writer","node":"rabbit@localhost","offset":
 69 streams stream_status cq | Cannot get stream status of a classic queue
-0 streams add_super_stream a --max-age PT1H --max-length-bytes 1gb | Adding
+0 streams add_super_stream a --max-age PT1H --max-length-bytes 1gb | Super stream a has been created
+70 streams add_super_stream a | there is already an exchange named a
+70 streams delete_super_stream b | stream_not_found
+0 streams list_stream_connections conn_name user | Listing stream connections ...
+0 upgrade await_online_quorum_plus_one -t 3 | the command does not apply
 64 streams add_super_stream b --max-age soon | Invalid value for --max-age, the value must
 64 streams add_super_stream b --max-length-bytes x | valid example values: 100gb, 50mb
 64 streams add_super_stream b --leader-locator x | Invalid value for --leader-locator, valid values are client-local

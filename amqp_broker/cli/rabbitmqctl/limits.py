@@ -111,7 +111,8 @@ def drain(call: Call) -> Result:
 
 def revive(call: Call) -> Result:
     """The opposite."""
-    call.say(f"Will put node {call.node} back into a normal operating mode. The node will again serve client traffic!")
+    about = "The node will again serve client traffic and host primary queue replicas."
+    call.say(f"Will put node {call.node} back into regular operating mode. {about}")
     call.ask("listeners.resume")
     return None
 

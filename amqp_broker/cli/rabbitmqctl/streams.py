@@ -9,7 +9,7 @@ from typing import Any
 from amqp_broker.cli.rabbitmqctl.call import Call
 from amqp_broker.cli.rabbitmqctl.commands import Command, Commands
 from amqp_broker.cli.rabbitmqctl.lists import CONNECTIONS, chosen_columns, shown
-from amqp_broker.cli.rabbitmqctl.outcome import Code, Failed, Result, Table, WrongUse
+from amqp_broker.cli.rabbitmqctl.outcome import Code, Failed, Report, Result, Table, WrongUse
 from amqp_broker.cli.rabbitmqctl.refused import OF_STREAMS, commands_of
 from amqp_broker.cli.rabbitmqctl.values import size_bytes
 
@@ -17,6 +17,7 @@ STREAMS = "Streams"
 PROTOCOL = "stream"
 PARTITIONS = "3"
 STATUS_COLUMNS = ("role", "node", "offset", "committed_offset", "first_offset", "readers", "segments")
+STREAM_CONNECTIONS = {**CONNECTIONS, "conn_name": CONNECTIONS["name"]}  # as RabbitMQ calls it here
 LEADER_LOCATORS = ("client-local", "balanced", "least-leaders", "random")
 AGE_UNITS = ("Y", "M", "D", "h", "m", "s")
 DURATION = re.compile(r"P(?:(\d+)Y)?(?:(\d+)M)?(?:(\d+)W)?(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+)S)?)?", re.ASCII)
@@ -41,13 +42,13 @@ def add_super_stream(call: Call) -> Result:
     if not 0 < len(keys) <= PARTITIONS_MAX or len(set(keys)) < len(keys):
         raise WrongUse(f"There can be 1 to {PARTITIONS_MAX} partitions, each with another key")
     arguments = _arguments(options)
-    call.say(f"Adding a super stream {name} ...")
+    call.say("Adding a super stream...")
     there = call.ask_list("exchanges.list", vhost=call.virtual_host)
     if any(row["name"] == name for row in there):
-        raise Failed(Code.UNAVAILABLE, f"there is an exchange '{name}' already")
+        raise Failed(Code.SOFTWARE, f"there is already an exchange named {name}")
     definitions = definitions_of(name, keys, arguments)
     call.ask("definitions.import", definitions=definitions, vhost=call.virtual_host)
-    return None
+    return Report([f"Super stream {name} has been created"])
 
 
 def _number(options: Mapping[str, str], option: str, default: str) -> int:
@@ -97,18 +98,18 @@ def _age(written: str) -> str:
 def delete_super_stream(call: Call) -> Result:
     """The exchange, and the partitions with all that is in them."""
     name = call.words[0]
-    call.say(f"Deleting super stream {name} on vhost {call.virtual_host} ...")
-    missing = Failed(Code.UNAVAILABLE, f"there is no super stream '{name}'")
+    call.say("Deleting a super stream...")
+    missing = Failed(Code.SOFTWARE, "stream_not_found")
     call.ask("streams.delete-super-stream", vhost=call.virtual_host, name=name, missing=missing)
     return None
 
 
 def list_stream_connections(call: Call) -> Result:
     """The connections of the stream protocol."""
-    names = chosen_columns(call, CONNECTIONS, ("name", "user", "vhost", "state"))
+    names = chosen_columns(call, STREAM_CONNECTIONS, ("name", "user", "vhost", "state"))
     call.say("Listing stream connections ...")
     rows = [row for row in call.ask_list("connections.list") if row["protocol"].startswith(PROTOCOL)]
-    return shown(rows, names, CONNECTIONS)
+    return shown(rows, names, STREAM_CONNECTIONS)
 
 
 def stream_status(call: Call) -> Result:
@@ -147,7 +148,7 @@ COMMANDS: Commands = {
         "Lists the connections of the stream protocol",
         list_stream_connections,
         (0, None),
-        columns=tuple(CONNECTIONS),
+        columns=tuple(STREAM_CONNECTIONS),
     ),
     "stream_status": Command(
         STREAMS, f"{_HOST} <stream>", "Shows where a stream is", stream_status, (1, 1), {"tracking": False}
