@@ -1,7 +1,7 @@
 // Who is connected: connections, their channels, their consumers.
 import { useState } from "preact/hooks";
 import { ask, path, useLive, usePolled } from "./api.js";
-import { bytes, count, duration, moment, rate } from "./format.js";
+import { bytes, channelName, count, duration, moment, rate } from "./format.js";
 import { Arguments, Empty, Failed, Field, Figure, FormDialog, Heading, Name, Paged, Pairs, Panel, say, Search, Sign, Table, Tag } from "./parts.jsx";
 import { go, setQuery, to, useRoute } from "./route.js";
 import { consumerColumns } from "./queue.jsx";
@@ -68,7 +68,7 @@ export function Connection({ names: [name] }) {
 }
 
 const channelColumns = [
-  { label: "Channel", narrow: true, tone: "middling", sort: "name", show: (one) => <a href={to("channels", one.name)}><Name>{one.name}</Name></a> },
+  { label: "Channel", narrow: true, tone: "middling", sort: "name", show: (one) => <a href={to("channels", one.name)} title={one.name}><Name>{channelName(one.name)}</Name></a> },
   { label: "User", sort: "user", show: (one) => <Name>{one.user}</Name> },
   { label: "Mode", show: (one) => <>{one.confirm && <Tag title="publisher confirms">confirms</Tag>} {one.transactional && <Tag>transactions</Tag>}</> },
   { label: "Prefetch", number: true, show: (one) => (one.prefetch_count || one.global_prefetch_count ? count(one.prefetch_count || one.global_prefetch_count) : "–") },

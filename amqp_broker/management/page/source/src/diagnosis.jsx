@@ -44,7 +44,7 @@ export function Drops() {
       )}
       {query.reason && <p class="quiet lead">{REASONS[query.reason]}</p>}
       <Table label="dropped messages" rows={data?.drops.slice(0, 500)} empty={<Empty title="Nothing was dropped."><p>Messages that no queue takes, that expire, or that a full queue lets go are counted here.</p></Empty>} columns={[
-        { label: "Messages", number: true, narrow: true, show: (one) => count(one.count) },
+        { label: "Count", number: true, narrow: true, show: (one) => count(one.count) },
         { label: "Why", narrow: true, show: (one) => <span title={REASONS[one.reason]}>{one.reason.replaceAll("_", " ")}</span> },
         { label: "Exchange", narrow: true, tone: "tight", show: (one) => (one.exchange === null ? <span class="quiet">any</span> : one.exchange === "" ? <span class="quiet">(default)</span> : <a href={to("exchanges", one.vhost, one.exchange)}><Name>{one.exchange}</Name></a>) },
         { label: "Routing key", narrow: true, tone: "tight", show: (one) => (one.routing_key === null ? <span class="quiet">any</span> : <Name empty="(empty)">{one.routing_key}</Name>) },

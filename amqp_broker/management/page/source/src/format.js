@@ -61,3 +61,6 @@ export function levels(details) {
 }
 
 export const plural = (number, one, many = one + "s") => `${count(number)} ${number === 1 ? one : many}`;
+
+/** A channel's name without the address that all clients connect to, so that its number is not cut off. */
+export const channelName = (name) => name.replace(/ -> \S+ (\(\d+\))$/, " $1");

@@ -46,7 +46,7 @@ export const Panel = ({ title, actions, children, wide }) => (
 
 export const Heading = ({ title, above, children, sub }) => (
   <div class="heading">
-    <div class="heading-words">
+    <div class={`heading-words ${typeof sub === "string" ? "with-sentence" : ""}`}>
       {above && <p class="above">{above}</p>}
       <h1>{title}</h1>
       {sub && <div class="sub">{sub}</div>}

@@ -1,7 +1,7 @@
 // One queue: how it is, what is in it, who reads it, what leads to it, and what can be done with it.
 import { useState } from "preact/hooks";
 import { ask, path, useLive, usePolled } from "./api.js";
-import { bytes, count, growth, levels, plural, rate } from "./format.js";
+import { bytes, channelName, count, growth, levels, plural, rate } from "./format.js";
 import { Arguments, attempt, Choice, Dialog, Empty, Failed, Field, Figure, FormDialog, Heading, later, Name, Pairs, Panel, readTable, say, Sign, Table, Tabs, Tag } from "./parts.jsx";
 import { Past } from "./past.jsx";
 import { Message, MessagesOf, Publish, Replay } from "./messages.jsx";
@@ -13,7 +13,7 @@ const TABS = [["", "Overview"], ["messages", "Messages"], ["consumers", "Consume
 
 export const consumerColumns = [
   { label: "Tag", narrow: true, tone: "long", show: (one) => <Name>{one.consumer_tag}</Name> },
-  { label: "Channel", tone: "long", show: (one) => <a href={to("channels", one.channel_details.name)}><Name>{one.channel_details.name}</Name></a> },
+  { label: "Channel", tone: "long", show: (one) => <a href={to("channels", one.channel_details.name)} title={one.channel_details.name}><Name>{channelName(one.channel_details.name)}</Name></a> },
   { label: "State", narrow: true, show: (one) => <Sign kind={one.active ? "ok" : "idle"}>{one.activity_status.replace("_", " ")}</Sign> },
   { label: "Acknowledges", show: (one) => (one.ack_required ? "yes" : "no") },
   { label: "Prefetch", number: true, show: (one) => (one.prefetch_count ? count(one.prefetch_count) : "no limit") },
