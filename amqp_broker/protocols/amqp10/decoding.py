@@ -64,29 +64,31 @@ def decode(data: bytes, offset: int) -> tuple[Value, int]:
 def skip(data: bytes, offset: int) -> int:
     """The offset behind a value, which is not looked into but for its descriptor; raises as ``decode`` does."""
     try:
-        code = data[offset]
-        depth = 0
-        while code == DESCRIBED:
-            depth += 1
-            if depth > NESTING_DEPTH_MAX:
-                raise Malformed("descriptors are nested too deeply")
-            offset = skip(data, offset + 1)
-            code = data[offset]
-        offset += 1
-        kind = code >> 4
-        if kind in (0xA, 0xC, 0xE):
-            end = offset + 1 + data[offset]
-        elif kind in (0xB, 0xD, 0xF):
-            end = offset + 4 + int(_U32.unpack_from(data, offset)[0])
-        elif kind in WIDTHS:
-            end = offset + WIDTHS[kind]
-        else:
-            raise Malformed(f"unknown type {code:#04x}")
+        end = _skip(data, offset, 0)
     except (IndexError, struct.error):
         raise Malformed("a value is cut short") from None
     if end > len(data):
         raise Malformed("a value is cut short")
     return end
+
+
+def _skip(data: bytes, offset: int, depth: int) -> int:
+    code = data[offset]
+    while code == DESCRIBED:  # what describes may be described itself
+        if depth >= NESTING_DEPTH_MAX:
+            raise Malformed("descriptors are nested too deeply")
+        depth += 1
+        offset = _skip(data, offset + 1, depth)
+        code = data[offset]
+    offset += 1
+    kind = code >> 4
+    if kind in (0xA, 0xC, 0xE):
+        return offset + 1 + data[offset]
+    if kind in (0xB, 0xD, 0xF):
+        return offset + 4 + int(_U32.unpack_from(data, offset)[0])
+    if kind not in WIDTHS:
+        raise Malformed(f"unknown type {code:#04x}")
+    return offset + WIDTHS[kind]
 
 
 def _decode(data: bytes, offset: int, depth: int) -> tuple[Value, int]:
