@@ -50,10 +50,10 @@ class Ownership:
         Raises:
             EtcdUnavailable: it is not known.
         """
-        return await self._claim_if([], lease)
+        return await self._claim_if([self._is_free()], lease)
 
     async def resume(self, lease: int) -> int | None:
-        """Take the shard back after its key was lost, if nobody had it since; one that was taken back already stays so.
+        """Take the shard back after the lease or its key was lost, if nobody had it since; what is there already stays.
 
         Returns:
             The new epoch; None when somebody else has it, or had it.
@@ -64,18 +64,26 @@ class Ownership:
         found = messages.RangeAnswer.read(
             await self._etcd.call(messages.RANGE, messages.range_request(self._owner_key))
         ).entries
-        if found and found[0].value == self._claim and found[0].lease == lease:
-            return found[0].mod_revision
+        if found and found[0].value == self._claim:
+            if found[0].lease == lease:
+                return found[0].mod_revision
+            # The lease before goes on where etcd has elected a leader since: it begins all of them anew.
+            same = messages.compare(self._owner_key, Target.VALUE, self._claim)
+            epoch = await self._claim_if([same], lease)
+            if epoch is not None:
+                return epoch
         unchanged = messages.compare(self._last_key, Target.VALUE, self._claim)
-        return await self._claim_if([unchanged], lease)
+        return await self._claim_if([self._is_free(), unchanged], lease)
+
+    def _is_free(self) -> bytes:
+        return messages.compare(self._owner_key, Target.CREATE_REVISION, 0)
 
     async def _claim_if(self, conditions: list[bytes], lease: int) -> int | None:
         if not lease:
             return None
         claim = f"{self._node_id} {secrets.token_hex(8)}".encode()
-        free = messages.compare(self._owner_key, Target.CREATE_REVISION, 0)
         request = messages.transaction_request(
-            [free, *conditions],
+            conditions,
             [messages.put(self._owner_key, claim, lease), messages.put(self._last_key, claim)],
             [messages.get(self._owner_key)],
         )
