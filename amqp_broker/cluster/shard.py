@@ -272,7 +272,7 @@ class Shard:
         writing = blocking_members(here.configuration.addresses, CALL_TIMEOUT_S)
         reading = blocking_members(here.configuration.addresses, LOAD_TIMEOUT_S)
         keys = here.keys.shard(self.number), here.keys.owner(self.number)
-        store = self._store = EtcdStore(writing, *keys, epoch, reading)
+        store = self._store = EtcdStore(writing, *keys, epoch, reading, here.known.node_id)
         server = here.new_server(self, self.number)
         began_s = time.monotonic()
         log_event(logging.INFO, "taking over", node=self._node_name, shard=self.number, epoch=epoch)

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from amqp_broker.cluster.members import EtcdRefused, EtcdUnavailable, Members
+from amqp_broker.cluster.ownership import owner_in
 from amqp_broker.etcd import messages
 from amqp_broker.etcd.messages import Target
 from amqp_broker.journal.kept_copies import Entry
@@ -47,10 +48,17 @@ class EtcdStore:
         owner_key: the key that the owner holds.
         epoch: its revision.
         reading: etcd, for what is read; the same when left out, and then nothing is read while something is written.
+        node_id: of this node, where it may take the shard back (``resume``).
     """
 
     def __init__(
-        self, members: Members, prefix: str, owner_key: str, epoch: int, reading: Members | None = None
+        self,
+        members: Members,
+        prefix: str,
+        owner_key: str,
+        epoch: int,
+        reading: Members | None = None,
+        node_id: str = "",
     ) -> None:
         self._members = members
         self._reading = reading if reading is not None else members
@@ -58,6 +66,7 @@ class EtcdStore:
         self._prefix = prefix
         self._owner_key = owner_key.encode()
         self._epoch = epoch
+        self._node_id = node_id
         self._numbers = [0] * LANES
         self._change = threading.Condition()
         self._is_given_up = False
@@ -183,6 +192,8 @@ class EtcdStore:
         if not owner or self._new_epoch != self._epoch:
             raise _FenceClosed
         if owner[0].mod_revision != self._epoch:
+            if owner_in(owner[0].value) == self._node_id:
+                raise _FenceClosed  # it has just taken the shard back, and ``resume`` is about to tell
             raise OwnershipLost(errno.EROFS, "another node owns this broker now")
         if lane and lane[0].value == lane_value:
             return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import threading
 from collections.abc import Iterator
+from contextlib import nullcontext
 from random import Random
 
 import pytest
@@ -33,9 +34,9 @@ def without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store_module, "OUT_OF_SPACE_RETRY_S", 0.0)
 
 
-def owned(etcd: FakeEtcd, members: list[Member], node: bytes = b"a") -> EtcdStore:
+def owned(etcd: FakeEtcd, members: list[Member], node: bytes = b"a", node_id: str = "") -> EtcdStore:
     epoch = etcd.put(OWNER.encode(), node)
-    return EtcdStore(Members(members), "c/shard/0/", OWNER, epoch)
+    return EtcdStore(Members(members), "c/shard/0/", OWNER, epoch, node_id=node_id)
 
 
 def values(etcd: FakeEtcd) -> dict[str, bytes]:
@@ -124,7 +125,7 @@ def test_who_gives_up_waits_no_longer() -> None:
 def test_who_takes_the_shard_back_writes_what_was_under_way(seed: int) -> None:
     random, etcd = Random(seed), FakeEtcd()
     members = [UnreliableMember(etcd, random, 0.7) for _ in range(2)]
-    store = owned(etcd, list(members))
+    store = owned(etcd, list(members), node_id="a")
     store.open()
     store.commit([[Put("d/x/1", b"1")]])
     etcd.delete(OWNER.encode())  # the lease has ended
@@ -138,6 +139,19 @@ def test_who_takes_the_shard_back_writes_what_was_under_way(seed: int) -> None:
     assert values(etcd) == {"d/x/1": b"2", "d/x/2": b"2"}
     store.commit([[Put("d/x/1", b"3")]])
     assert values(etcd) == {"d/x/1": b"3", "d/x/2": b"2"}
+
+
+@pytest.mark.parametrize("claim", [b"me 2", b"other 1"])
+def test_a_claim_of_the_node_itself_is_waited_for_until_its_epoch_is_told(claim: bytes) -> None:
+    etcd = FakeEtcd()
+    store = owned(etcd, [UnreliableMember(etcd, Random(1))], b"me 1", node_id="me")
+    store.open()
+    timer = threading.Timer(0.02, store.resume, [etcd.put(OWNER.encode(), claim)])
+    timer.start()
+    with pytest.raises(OwnershipLost) if claim == b"other 1" else nullcontext():
+        store.commit([[Put("d/x/1", b"1")]])
+    timer.join()
+    assert values(etcd) == ({} if claim == b"other 1" else {"d/x/1": b"1"})
 
 
 def test_who_waits_to_take_it_back_is_told_that_it_will_not() -> None:
