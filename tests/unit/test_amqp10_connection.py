@@ -523,6 +523,24 @@ def test_an_attach_that_is_refused_leaves_nothing_behind(broker: MemoryBroker, f
         assert not broker.queue("q").watchers
 
 
+def test_the_rest_of_a_delivery_does_not_come_on_a_link_that_is_detached(broker: MemoryBroker) -> None:
+    Client(broker).open().channel().declare("q", durable=True)
+    client = Amqp10Client(broker)
+    client.open(frame_bytes=512)
+    client.begin(window=1)
+    client.sender("/queues/q")
+    client.transfer(message(bytes(900)))
+    client.receiver("/queues/q")
+    client.send(FLOW, UInt(0xFFFF_FFFD), UInt(1), UInt(0), UInt(1), UInt(1), None, UInt(1))
+    assert [one.code for one in client.read()] == [TRANSFER]
+    client.send(DETACH, UInt(1), True)
+    client.read()
+    client.receiver("/queues/q")
+    client.flow(1, 0)
+    assert [one.code for one in client.read()] == []
+    assert broker.queue("q").ready_count == 1
+
+
 def test_a_sender_is_told_that_its_queue_has_gone(broker: MemoryBroker) -> None:
     client = opened(broker, "q", "p")
     client.sender("/queues/q")

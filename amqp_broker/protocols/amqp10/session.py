@@ -94,7 +94,8 @@ class Session(SessionContext):
         self._next_outgoing_id = FIRST_OUTGOING_ID
         self._delivery_id = 0
         self.window = begin.needed(2)
-        self._waiting: deque[bytes] = deque()  # transfers for which the client's window has no room
+        # Transfers for which the client's window has no room, with their links' handles.
+        self._waiting: deque[tuple[int, bytes]] = deque()
         self._confirms = Confirms(broker, broker.durability.is_kept, self._tell)
         self._number = 0  # of what is confirmed
         self._unconfirmed: deque[UnconfirmedRun] = deque()
@@ -246,6 +247,8 @@ class Session(SessionContext):
         if outgoing is None:
             return iter(())
         outgoing.stop()
+        if self._waiting:  # the rest of a delivery is for no other link that may get the handle
+            self._waiting = deque([one for one in self._waiting if one[0] != handle])
         if not isinstance(outgoing, ConsumingLink) or not outgoing.unsettled_count:
             return iter(())
         ids = [one for one, delivery in self.unsettled.items() if _link_of(delivery) is outgoing]
@@ -438,20 +441,21 @@ class Session(SessionContext):
         fit_bytes = frame_bytes_max - FRAME_HEADER_BYTES - TRANSFER_BYTES_MAX
         if len(payload) <= fit_bytes:
             head = transfer_performative(handle, delivery_id, settled=settled, more=False)
-            self._send_transfer_frame(encode_frame(AMQP, channel, head, payload))
+            self._send_transfer_frame(handle, encode_frame(AMQP, channel, head, payload))
             return
         head = transfer_performative(handle, delivery_id, settled=settled, more=True)
         start = 0
         while len(payload) - start > fit_bytes:
-            self._send_transfer_frame(encode_frame(AMQP, channel, head, payload[start : start + fit_bytes]))
+            part = payload[start : start + fit_bytes]
+            self._send_transfer_frame(handle, encode_frame(AMQP, channel, head, part))
             start += fit_bytes
             head = further_transfer_performative(handle, settled=settled, more=True)
         head = further_transfer_performative(handle, settled=settled, more=False)
-        self._send_transfer_frame(encode_frame(AMQP, channel, head, payload[start:]))
+        self._send_transfer_frame(handle, encode_frame(AMQP, channel, head, payload[start:]))
 
-    def _send_transfer_frame(self, frame: bytes) -> None:
+    def _send_transfer_frame(self, handle: int, frame: bytes) -> None:
         if self.window <= 0 or self._waiting:
-            self._waiting.append(frame)
+            self._waiting.append((handle, frame))
             return
         self._count_transfer()
         self.connection.output.send(frame)
@@ -464,7 +468,7 @@ class Session(SessionContext):
 
     def _send_waiting(self) -> None:
         while self._waiting and self.window > 0:
-            frame = self._waiting.popleft()
+            _, frame = self._waiting.popleft()
             self._count_transfer()
             self.connection.output.send(frame)
 
