@@ -71,9 +71,10 @@ $(VENV)/.serve-stamp: pyproject.toml | $(RUN)
 	@touch $@
 
 $(VENV)/.develop-stamp: pyproject.toml | $(RUN)
-	@echo 'make: installing what the tests need into $(VENV), once; it takes about a minute' >&2
+	@echo 'make: installing what the tests need into $(VENV), once; it takes about a minute and a half' >&2
 	@$(PIP_INSTALL) --editable '.[dev]'
 	@$(RUN) -m compileall -q amqp_broker
+	@$(RUN) -m pytest --collect-only -q >/dev/null 2>&1 || true # else each process of the tests makes the same of their files
 	@touch $(VENV)/.serve-stamp $@
 
 # What the switch makes, built in an environment of its own: this one need not have mypy.

@@ -6,11 +6,11 @@ import os
 
 THOROUGHLY = bool(os.environ.get("TESTS_THOROUGHLY"))
 """Whether all is tried, as by ``TESTS_THOROUGHLY=1 make test``, which .ci/run does on the compiled build."""
-SHARE_OF_A_RUN = 3
+SHARE_OF_A_RUN = 4
 
 
 def examples(count: int) -> int:
-    """How many examples of a property are tried: each run tries others, so a third of them is enough for one.
+    """How many examples of a property are tried: each run tries others, so a quarter of them is enough for one.
 
     Args:
         count: where it is done thoroughly.
