@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from amqp_broker.access.client import Peer
 from amqp_broker.access.passwords import NotVerifiedYet
+from amqp_broker.access.users import User
 from amqp_broker.broker.message import digest_of
 from amqp_broker.protocols.amqp10.compound import Described, Map
 from amqp_broker.protocols.amqp10.encoding import symbols
@@ -459,17 +462,31 @@ def test_queues_are_managed_over_a_pair_of_links(broker: MemoryBroker) -> None:
     assert ask(client, "PATCH", "/queues/q")[0] == "400"
 
 
-@pytest.mark.parametrize("is_taken", [True, False])
-def test_a_token_is_renewed(broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch, is_taken: bool) -> None:
-    client = managing(broker)
-    renewed: list[bytes] = []
+class Vouching:
+    """Says of whoever has new credentials what a test says; at first the user of a client gets ones that expire."""
 
-    def renew(secret: bytes) -> None:
+    def __init__(self, client: Amqp10Client, broker: MemoryBroker, say: Callable[[bytes | None], None]) -> None:
+        self._say = say
+        self._user = replace(client.connection.client.user, expires_wall_ms=1 << 50)
+        client.connection.client.user = self._user
+        broker.driver.authority = self
+
+    def authenticate(self, name: str, password: bytes | None, peer: Peer) -> User:
+        self._say(password)
+        return self._user
+
+
+@pytest.mark.parametrize("is_taken", [True, False])
+def test_a_token_is_renewed(broker: MemoryBroker, is_taken: bool) -> None:
+    client = managing(broker)
+    renewed: list[bytes | None] = []
+
+    def say(secret: bytes | None) -> None:
         renewed.append(secret)
         if not is_taken:
             raise Refused(Refusal.LOGIN, "no")
 
-    monkeypatch.setattr(client.connection, "renew", renew)
+    Vouching(client, broker, say)
     assert ask(client, "PUT", "/auth/tokens", "text")[0] == "400"
     client.send(DETACH, UInt(0), True)
     client.send(DETACH, UInt(1), True)
@@ -484,18 +501,16 @@ def test_a_token_is_renewed(broker: MemoryBroker, monkeypatch: pytest.MonkeyPatc
         assert (answer.code, answer.error) == (CLOSE, "amqp:unauthorized-access")
 
 
-def test_a_token_that_may_be_a_slow_password_is_renewed_when_that_is_known(
-    broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_token_that_may_be_a_slow_password_is_renewed_when_that_is_known(broker: MemoryBroker) -> None:
     client = opened(broker)
     waiting: list[Callable[[], None]] = []
     known: list[bool] = []
 
-    def renew(secret: bytes) -> None:
+    def say(secret: bytes | None) -> None:
         if not known:
             raise NotVerifiedYet(lambda: False, lambda: False, known.append)
 
-    monkeypatch.setattr(client.connection, "renew", renew)
+    Vouching(client, broker, say)
     broker.driver.verify_password = lambda check, go_on, is_wanted: waiting.append(go_on)  # type: ignore[method-assign]
     attach_pair(client)
     properties = section(0x73, [ULong(1), None, "/auth/tokens", "PUT", "$me"])

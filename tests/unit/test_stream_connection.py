@@ -7,6 +7,7 @@ import pytest
 from amqp_broker.access.client import Peer
 from amqp_broker.broker.alarms import Resource
 from amqp_broker.broker.definitions.applying import import_definitions
+from amqp_broker.broker.message import Message
 from amqp_broker.broker.peeking import Peek, PeekBounds, PeekedMessage
 from amqp_broker.broker.problems import NotThere
 from amqp_broker.broker.queues import stream_log
@@ -311,12 +312,16 @@ def test_sub_batches_are_passed_on_as_they_are(broker: MemoryBroker) -> None:
 
 
 def test_a_sub_batch_is_opened_when_its_turn_comes() -> None:
-    class Counting(StreamEntries):
+    class Counting:
         count = 0
+        entries = StreamEntries()
+
+        def encoded(self, message: Message) -> bytes:
+            return self.entries.encoded(message)
 
         def decoded(self, entry: bytes) -> tuple[bytes, bytes]:
             self.count += 1
-            return super().decoded(entry)
+            return self.entries.decoded(entry)
 
     forms = Counting()
     batches = [sub_batch([b""] * 10_000, compression=1)] * 100
