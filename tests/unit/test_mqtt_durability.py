@@ -10,7 +10,7 @@ import pytest
 from amqp_broker.broker.persistence.definitions import encode_retained
 from amqp_broker.broker.retained import Retained
 from amqp_broker.broker.retained_message import RetainedMessage
-from amqp_broker.protocols.mqtt.packets import Will
+from amqp_broker.protocols.mqtt.packets import PacketType, Will
 from amqp_broker.protocols.mqtt.properties import Property
 from amqp_broker.wire.table import decode_table, encode_table
 from tests.support.disk_broker import DiskBroker
@@ -388,3 +388,31 @@ def test_identifiers_of_messages_that_are_gone_are_free_again() -> None:
         broker.advance(2_000)
         client = connected(broker, "c")
     assert len(session.sent) == 0
+
+
+@pytest.mark.parametrize("has_power", [True, False])
+@pytest.mark.parametrize(("qos", "qos_then"), [(1, None), (2, None), (2, 1), (2, 0), (1, 0)])
+def test_what_was_on_its_way_is_completed_whatever_becomes_of_its_subscription(
+    qos: int, qos_then: int | None, has_power: bool
+) -> None:
+    broker = DiskBroker(mqtt_port=0)
+    client = connected(broker, "c")
+    client.subscribe("t", qos)
+    sender = connected(broker, "sender")
+    sender.publish("t", b"1", qos)
+    (message,) = client.messages()
+    if qos_then is None:
+        client.unsubscribe("t")
+    else:
+        client.subscribe("t", qos_then)
+    client.drop()
+    if not has_power:
+        broker = broker.without_power(mqtt_port=0)
+        sender = connected(broker, "sender")
+    client = connected(broker, "c")
+    (again,) = client.messages()
+    assert (again.topic, again.payload, again.qos, again.duplicate) == ("t", b"1", qos, True)
+    assert qos == 1 or again.packet_id == message.packet_id
+    client.acknowledge(PacketType.PUBREC if qos == 2 else PacketType.PUBACK, again.packet_id)
+    sender.publish("t", b"2", 1)
+    assert [one.payload for one in client.messages()] == ([] if qos_then is None else [b"2"])

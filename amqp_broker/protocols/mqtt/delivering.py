@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
+from amqp_broker.broker.client_sessions import filter_of_shared_queue
 from amqp_broker.broker.counters import Counts
 from amqp_broker.broker.descriptions import ChannelInfo
 from amqp_broker.broker.message import Message
@@ -195,11 +196,13 @@ class Delivering(Deliveries):
             return
         content = self.translations.content(header, message.address)
         wanted = self._subscribing.wanted(consumer.tag, message.address.routing_key, content)
+        qos_before = self._qos_before(consumer, message, content) if message.redelivered else 0
+        if qos_before and wanted is None:
+            wanted = self._subscribing.wanted_again(consumer.tag, message.address.routing_key, content)
         if wanted is None:  # it matches by AMQP's rules and not by MQTT's, or is not wanted any more
-            self._forget_id(message)
             queue.acknowledge(message)
             return
-        qos = min(content.qos, wanted.qos)
+        qos = max(min(content.qos, wanted.qos), qos_before)
         if qos == 0:
             self._deliver_once(consumer, message, content, wanted)
             return
@@ -279,6 +282,15 @@ class Delivering(Deliveries):
         if self._session.sent.forget(message):
             self._sessions.keep_ids(self._session)
 
+    def _qos_before(self, consumer: Consumer, message: Message, content: Content) -> int:
+        """The least QoS for a message that comes again, 0 if it was not on its way to this client.
+
+        What was begun is completed, whether the client has unsubscribed meanwhile or asked for less (MQTT 5.0, 3.10.4).
+        """
+        if self._session.sent.id_of(message) is not None:
+            return EXACTLY_ONCE
+        return 0 if is_shared(consumer.tag) else min(content.qos, AT_LEAST_ONCE)
+
     # --- what comes again of a queue that clients share (MQTT 5.0, 4.8.2)
 
     def _is_anothers(self, consumer: Consumer, message: Message) -> bool:
@@ -306,7 +318,8 @@ class Delivering(Deliveries):
             message, queue = delivery.message, delivery.queue
             message.redelivered = True
             content = self.translations.content(message.header, message.address)
-            wanted = self._subscribing.wanted_again(queue, message.address.routing_key, content)
+            tag = filter_of_shared_queue(queue.name)
+            wanted = self._subscribing.wanted_again(tag, message.address.routing_key, content)
             packet = self.composer.compose(message, content, wanted, EXACTLY_ONCE, packet_id, is_again=True)
             if not packet:
                 self._forget_id(message)

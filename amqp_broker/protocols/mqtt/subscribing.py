@@ -18,7 +18,7 @@ from amqp_broker.broker.arguments import (
     SHARED_SUBSCRIPTION,
     SUBSCRIPTION_ARGUMENT,
 )
-from amqp_broker.broker.client_sessions import filter_of_shared_queue, shared_queue_name
+from amqp_broker.broker.client_sessions import shared_queue_name
 from amqp_broker.broker.message import Message
 from amqp_broker.broker.queues.base import Queue
 from amqp_broker.broker.queues.consumers import Consumer
@@ -154,15 +154,15 @@ class Subscribing:
             wanted = self._wanted[key] = self._find_wanted(tag, routing_key, content)
         return wanted
 
-    def wanted_again(self, queue: Queue, routing_key: str, content: Content) -> Wanted:
-        """How the client wants a message that was on its way to it before, from a queue that clients share.
+    def wanted_again(self, tag: str, routing_key: str, content: Content) -> Wanted:
+        """How the client wants a message that was on its way to it before.
 
         It gets it although it has unsubscribed meanwhile (MQTT 5.0, 3.10.4).
         """
-        wanted = self.wanted(filter_of_shared_queue(queue.name), routing_key, content)
+        wanted = self.wanted(tag, routing_key, content)
         if wanted is None:
             topic = content.topic if content.topic is not None else topic_of(routing_key)
-            wanted = Wanted([Options(queue.name, EXACTLY_ONCE, False, False, 0)], topic)
+            wanted = Wanted([Options(tag, EXACTLY_ONCE, False, False, 0)], topic)
         return wanted
 
     def _find_wanted(self, tag: str, routing_key: str, content: Content) -> Wanted | None:
@@ -419,6 +419,8 @@ class Subscribing:
             shared = shared_filter(topic_filter)
             self._bind(options.tag, shared.topic_filter if shared is not None else topic_filter)
             tags[options.tag] = None
+        if self.queue_name(HIGH) in self._host.queues:  # what is on its way comes although nothing is subscribed to
+            tags[HIGH] = None
         for tag in tags:
             self._consume(tag)
 
