@@ -7,6 +7,7 @@ is, so a frame may be cut anywhere. Imported when a listener for them is opened.
 
 from __future__ import annotations
 
+import codecs
 from collections import deque
 from collections.abc import Sequence
 from typing import Final
@@ -38,6 +39,7 @@ MQTT_CONNECT: Final = 0x10  # the first byte that an MQTT client sends
 CLOSE_TIMEOUT_S: Final = 3.0  # that a client has to answer a close
 OFFERED_CHARACTERS_MAX: Final = 100  # of a client's sub-protocols in a log
 UNACCEPTABLE: Final = 1003  # a close code: text where bytes are spoken
+NO_TEXT: Final = 1007  # another: text that is no UTF-8
 
 
 class WebSocketStream(trio.abc.HalfCloseableStream):
@@ -55,6 +57,7 @@ class WebSocketStream(trio.abc.HalfCloseableStream):
         self._has_first = False
         self._takes_text = False  # in these messages text may be spoken
         self._speaks_text = False  # the client does
+        self._text = codecs.getincrementaldecoder("utf-8")()  # a character may be cut over fragments
         self._is_over = False  # nothing more comes
         self._sending = trio.Lock()
 
@@ -160,8 +163,11 @@ class WebSocketStream(trio.abc.HalfCloseableStream):
         if event.opcode is not Opcode.CONT:
             self._speaks_text = event.opcode is Opcode.TEXT
             if self._speaks_text and not self._takes_text:
-                self._close_for_text()
+                self._close(UNACCEPTABLE, "binary messages only")
                 return
+        if self._speaks_text and not self._is_still_text(event):
+            self._close(NO_TEXT, "text has to be UTF-8")
+            return
         if event.data:
             self._received.append(memoryview(event.data))
 
@@ -177,12 +183,20 @@ class WebSocketStream(trio.abc.HalfCloseableStream):
                 protocol.receive_data(data)
                 protocol.events_received()  # nobody wants them any more
 
-    def _close_for_text(self) -> None:
+    def _is_still_text(self, frame: Frame) -> bool:
+        """Whether text is some up to here (RFC 6455, 8.1)."""
+        try:
+            self._text.decode(frame.data, frame.fin)
+        except UnicodeDecodeError:
+            return False
+        return True
+
+    def _close(self, code: int, reason: str) -> None:
         if self._protocol.state is State.OPEN:  # the client may have closed it itself, right behind the text
-            self._protocol.send_close(UNACCEPTABLE, "binary messages only")
+            self._protocol.send_close(code, reason)
 
     async def _refuse_text(self) -> None:
-        self._close_for_text()
+        self._close(UNACCEPTABLE, "binary messages only")
         await self._flush()
         await self._let_it_close()
         raise NoWebSocket("the client sent text where bytes are spoken")

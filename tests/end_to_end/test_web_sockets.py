@@ -98,6 +98,17 @@ def test_stomp_is_answered_as_it_is_spoken_text_or_bytes(broker: Broker) -> None
         client.send(frame_bytes("SEND", b"\xff\xfe", destination="/topic/a"), is_text=False)
         message = client.take()
         assert (message.opcode, answers(bytes(message.data))[0].body) == (Opcode.BINARY, b"\xff\xfe")
+        first, second = "\u00e9".encode()[:1], "\u00e9".encode()[1:]
+        for fragments, code in (((first, second, b"\0"), None), ((first, b"\0"), 1007)):
+            client.protocol.send_text(b"SEND\ndestination:/topic/a\n\n" + fragments[0], fin=False)
+            for fragment in fragments[1:-1]:
+                client.protocol.send_continuation(fragment, fin=False)
+            client.protocol.send_continuation(fragments[-1], fin=True)
+            client.send(b"", is_text=False)
+            if code is None:
+                assert answers(bytes(client.take().data))[0].body == first + second
+            else:
+                assert client.wait_for_end() == code
 
 
 def test_frames_may_be_cut_anywhere_and_pings_are_answered(broker: Broker) -> None:
