@@ -12,6 +12,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Final
 
@@ -22,7 +23,7 @@ from amqp_broker.cluster.etcd_checks import check_etcd
 from amqp_broker.cluster.etcd_client import EtcdClient
 from amqp_broker.cluster.keys import Keys
 from amqp_broker.cluster.lease import Lease
-from amqp_broker.cluster.members import EtcdRefused, EtcdUnavailable, blocking_members
+from amqp_broker.cluster.members import EtcdRefused, EtcdUnavailable, Members, blocking_members
 from amqp_broker.cluster.ownership import Ownership
 from amqp_broker.cluster.store import EtcdStore, StoreAtOneRevision
 from amqp_broker.etcd import messages
@@ -51,9 +52,9 @@ class CannotTransfer(Exception):
 class _AtOneRevision(StoreAtOneRevision):
     """The store as it stood when it was first asked; cannot be written."""
 
-    def __init__(self, configuration: ClusterConfiguration, prefix: str) -> None:
+    def __init__(self, members: Members, prefix: str) -> None:
         super().__init__(self._read, prefix)
-        self._members = blocking_members(configuration.addresses, CALL_TIMEOUT_S)
+        self._members = members
 
     def _read(self, request: bytes) -> bytes:
         try:
@@ -83,11 +84,13 @@ def export_journal(configuration: ClusterConfiguration, shard: int, target: File
         OSError: a file cannot be written.
     """
     keys = Keys(configuration.cluster)
-    if any(_AtOneRevision(configuration, "").entries(keys.shard_count)):
-        raise CannotTransfer(f"the cluster '{configuration.cluster}' has {SEVERAL_JOURNALS}")
-    store = _AtOneRevision(configuration, keys.shard(shard))
-    with tempfile.TemporaryDirectory(prefix="amqp-broker-export-") as folder:
-        source = KeptFiles(store, RealFiles(Path(folder)), "etcd")
+    with (
+        closing(blocking_members(configuration.addresses, CALL_TIMEOUT_S)) as members,
+        tempfile.TemporaryDirectory(prefix="amqp-broker-export-") as folder,
+    ):
+        if any(_AtOneRevision(members, "").entries(keys.shard_count)):
+            raise CannotTransfer(f"the cluster '{configuration.cluster}' has {SEVERAL_JOURNALS}")
+        source = KeptFiles(_AtOneRevision(members, keys.shard(shard)), RealFiles(Path(folder)), "etcd")
         source.fetch()
         if not source.names():
             raise CannotTransfer(f"etcd has no journal of a cluster '{configuration.cluster}'")
@@ -143,10 +146,9 @@ async def import_journal(
             epoch = await ownership.campaign(lease.number)
             if epoch is None:
                 raise CannotTransfer("a node of the cluster runs: stop all of them first")
-            store = EtcdStore(
-                blocking_members(configuration.addresses, CALL_TIMEOUT_S), keys.shard(shard), keys.owner(shard), epoch
-            )
-            size_bytes = await trio.to_thread.run_sync(_copy_into, store, source, progress)
+            with closing(blocking_members(configuration.addresses, CALL_TIMEOUT_S)) as members:
+                store = EtcdStore(members, keys.shard(shard), keys.owner(shard), epoch)
+                size_bytes = await trio.to_thread.run_sync(_copy_into, store, source, progress)
             await ownership.disown(ownership.claim)
             await lease.revoke()
         except (EtcdUnavailable, EtcdRefused) as error:

@@ -32,7 +32,7 @@ def test_an_import_into_several_shards_is_refused_before_etcd_is_asked() -> None
 def test_an_export_of_several_shards_is_refused_whatever_the_setting_says(monkeypatch: pytest.MonkeyPatch) -> None:
     etcd = FakeEtcd()
     etcd.put(Keys("orders").shard_count.encode(), b"2")
-    monkeypatch.setattr(transfer, "blocking_members", lambda *_: SimpleNamespace(call=etcd.answer))
+    monkeypatch.setattr(transfer, "blocking_members", lambda *_: SimpleNamespace(call=etcd.answer, close=lambda: None))
     target = MemoryFiles()
     with pytest.raises(CannotTransfer, match=WAY_OUT):
         export_journal(CONFIGURATION, 0, target, nothing)
