@@ -608,6 +608,18 @@ def test_topic_permissions_may_name_the_client_and_its_identifier_opens_nothing_
         assert getattr(client.take(), "reason", None) == reason
 
 
+def test_who_may_not_read_any_more_and_has_subscribed_to_nothing_may_still_come(broker: MemoryBroker) -> None:
+    client = MqttClient(broker, "c", 4)
+    client.connect(clean=False)
+    client.subscribe("a", 1)
+    client.unsubscribe("a")
+    client.drop()
+    broker.administration.set_permission("guest", "/", ".*", ".*", "^$")
+    back = MqttClient(broker, "c", 4)
+    assert back.connect(clean=False).codes == [0]
+    assert not back.is_closed
+
+
 def test_a_live_subscription_goes_on_when_its_permission_is_withdrawn(broker: MemoryBroker) -> None:
     """With RabbitMQ 4.0.5 as well."""
     publisher = connected(broker)

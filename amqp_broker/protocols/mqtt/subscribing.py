@@ -9,6 +9,7 @@ long as any session is subscribed to it, whoever was the first. An argument mark
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from amqp_broker.broker.arguments import (
@@ -419,10 +420,11 @@ class Subscribing:
             shared = shared_filter(topic_filter)
             self._bind(options.tag, shared.topic_filter if shared is not None else topic_filter)
             tags[options.tag] = None
-        if self.queue_name(HIGH) in self._host.queues:  # what is on its way comes although nothing is subscribed to
-            tags[HIGH] = None
         for tag in tags:
             self._consume(tag)
+        if self.queue_name(HIGH) in self._host.queues:  # what is on its way comes although nothing is subscribed to
+            with suppress(AmqpError):  # who may not read any more is no worse off with nothing subscribed
+                self._consume(HIGH)
 
     def came_back(self) -> Iterator[Message]:
         """The messages in the client's own queue that it has had before: they wait in front of all others."""
