@@ -64,6 +64,7 @@ class Carrying:
         destination: a connection to where they are to be.
         mode: when they are acknowledged.
         limit: how many to carry; None for all that ever come.
+        started: called when both sides have what is needed and messages may come.
         progress: called when more have arrived, with how many.
     """
 
@@ -76,6 +77,7 @@ class Carrying:
         *,
         mode: AckMode = AckMode.ON_CONFIRM,
         limit: int | None = None,
+        started: Callable[[], None] = lambda: None,
         progress: Callable[[int], None] = lambda count: None,
     ) -> None:
         self._source = source
@@ -84,6 +86,7 @@ class Carrying:
         self._to = put_to
         self._mode = mode
         self._limit = limit
+        self._started = started
         self._progress = progress
 
     async def run(self) -> int:
@@ -94,6 +97,7 @@ class Carrying:
         """
         queue = await self._prepare()
         if self._limit == 0:
+            self._started()
             return 0
         forwarding = Forwarding(
             self._source, self._destination, self._outgoing, mode=self._mode, limit=self._limit, progress=self._progress
@@ -101,6 +105,7 @@ class Carrying:
 
         async def consume() -> None:
             await self._source.call(Basic.Consume, queue=queue, consumer_tag=CONSUMER_TAG, no_ack=forwarding.no_ack)
+            self._started()
 
         return await forwarding.run(self._from.prefetch_count, consume)
 

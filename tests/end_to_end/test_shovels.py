@@ -103,7 +103,7 @@ def test_within_one_broker(here: OurBroker, channels: Callable[[OurBroker], Bloc
     until(lambda: channel.queue_declare("b", passive=True).method.message_count == 20)
     method, properties, body = channel.basic_get("b", auto_ack=True)
     assert (method.routing_key, body, properties.message_id) == ("x.y", b"0", "m")
-    assert [(one["state"], one["carried"]) for one in shovels(here)] == [("running", 20)]
+    until(lambda: [(one["state"], one["carried"]) for one in shovels(here)] == [("running", 20)])
     names = [one["name"] for one in json.loads(here.ctl("connections", "list", "--json"))]
     assert len(set(names)) == len(names) == 3  # the shovel's both ends, and the channel's
     here.ctl("shovels", "remove", "s")

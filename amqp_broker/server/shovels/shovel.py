@@ -130,9 +130,8 @@ class Shovel:
         put_to = replace(definition.destination, headers=self._headers()) if definition.adds_headers else None
         carrying = Carrying(
             source, destination, definition.source, put_to or definition.destination, mode=definition.mode,
-            limit=await self._limit(source), progress=progress,
+            limit=await self._limit(source), started=lambda: self._now("running"), progress=progress,
         )  # fmt: skip
-        self._now("running")
         await carrying.run()
 
     async def _limit(self, source: AmqpClient) -> int | None:
