@@ -146,6 +146,28 @@ def test_who_may_not_come_in_is_told_so_and_sent_away(mechanism: str, response: 
     assert not broker.open_connections
 
 
+@pytest.mark.parametrize(
+    ("mechanism", "response", "code"),
+    [
+        ("PLAIN", b"\0u\0u", codes.VIRTUAL_HOST_ACCESS_FAILURE),
+        ("PLAIN", b"\0u\0wrong", codes.AUTHENTICATION_FAILURE),
+        ("PLAIN", b"\0guest\0guest", codes.SASL_CANNOT_CHANGE_USER_NAME),
+        ("AMQPLAIN", b"", codes.SASL_CANNOT_CHANGE_MECHANISM),
+    ],
+)
+def test_who_renews_its_credentials_is_looked_at_again(mechanism: str, response: bytes, code: int) -> None:
+    broker = MemoryBroker()
+    broker.administration.add_user("u", "u")
+    broker.administration.set_permission("u", "/", "", "", "")
+    client = StreamClient(broker, logs_in=False)
+    client.log_in("u", "u")
+    assert client.call(AUTHENTICATE, text("PLAIN") + blob(b"\0u\0u"))[0] == codes.OK
+    broker.administration.clear_permission("u", "/")
+    assert client.call(AUTHENTICATE, text(mechanism) + blob(response))[0] == code
+    assert client.is_closed
+    assert not broker.open_connections
+
+
 def test_a_virtual_host_that_is_not_there_is_refused() -> None:
     client = StreamClient(MemoryBroker(), logs_in=False)
     client.call(AUTHENTICATE, text("PLAIN") + blob(b"\0guest\0guest"))

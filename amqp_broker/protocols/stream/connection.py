@@ -12,7 +12,7 @@ from enum import IntEnum
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from amqp_broker.access.client import Peer
+from amqp_broker.access.client import Peer, check_access
 from amqp_broker.broker.queues.stream import StreamQueue
 from amqp_broker.errors import AmqpError
 from amqp_broker.logs import log_event
@@ -250,10 +250,13 @@ class Connection(Link):
             authenticate(login, mechanism, response, is_loopback=self.peer.is_loopback, settings=settings)
             if login.user_name != self.user_name:
                 raise RequestRefused(codes.SASL_CANNOT_CHANGE_USER_NAME)
+            check_access(login.user, self.virtual_host_name)
             self.begin_as(login.user)
             self.permissions_changed()
         except RequestRefused as refused:
             code = refused.code
+        except AmqpError:  # it may not be in the virtual host any more
+            code = codes.VIRTUAL_HOST_ACCESS_FAILURE
         login.tell(mechanism, "stream", "" if code == codes.OK else "refused")
         self.output.send(answer(codes.SASL_AUTHENTICATE, correlation_id, code))
         if code != codes.OK:
