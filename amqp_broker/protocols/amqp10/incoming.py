@@ -1,7 +1,7 @@
 """Links on which a client sends: messages to an exchange or a queue.
 
 Transfers are put together to deliveries, credit is granted again when half of it is used; what a message becomes is in
-``messages.py``. A delivery that is not settled is settled when the journal has kept it: accepted, released where there
+``contents.py``. A delivery that is not settled is settled when the journal has kept it: accepted, released where there
 is no queue for it, rejected where a queue did not take it.
 """
 
@@ -18,6 +18,7 @@ from amqp_broker.broker.publishing import REFUSED, UNROUTED, Outcome
 from amqp_broker.broker.queues.base import Queue
 from amqp_broker.errors import AmqpError
 from amqp_broker.protocols.amqp10.addresses import Node, target_version_2
+from amqp_broker.protocols.amqp10.contents import Content
 from amqp_broker.protocols.amqp10.context import SERIAL_MASK
 from amqp_broker.protocols.amqp10.decoding import Malformed
 from amqp_broker.protocols.amqp10.errors import (
@@ -34,7 +35,7 @@ from amqp_broker.protocols.amqp10.errors import (
     decode_error,
     of_the_broker,
 )
-from amqp_broker.protocols.amqp10.messages import REMEMBERED_BYTES_MAX, Content
+from amqp_broker.protocols.amqp10.messages import REMEMBERED_BYTES_MAX
 from amqp_broker.protocols.amqp10.performatives import (
     RECEIVER,
     REJECTED,

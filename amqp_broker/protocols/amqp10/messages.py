@@ -9,118 +9,96 @@ what their sections become is remembered by their bytes, both ways; how much is 
 from __future__ import annotations
 
 import uuid
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
-from amqp_broker.broker.message import EXPIRATION_MS_MAX, Address, Digest, Message, digest_of_properties
+from amqp_broker.broker.message import Address, Message
 from amqp_broker.protocols.amqp10 import sections
 from amqp_broker.protocols.amqp10.compound import Array, Described, Map
+from amqp_broker.protocols.amqp10.contents import (
+    CORRELATION_ID_HEADER,
+    DEATHS_HEADER,
+    DIGITS_MAX,
+    FAILED_HEADER,
+    FLAGS_OFFSET,
+    INTERNAL_HEADERS,
+    MESSAGE_ID_HEADER,
+    PERSISTENT,
+    SECTIONS_ENTRY,
+    SECTIONS_HEADER,
+    TYPE,
+    Alike,
+    Content,
+    content_of,
+    kept_of,
+    map_of,
+    read_annotations,
+)
 from amqp_broker.protocols.amqp10.decoding import Malformed, decode, descriptor_code
 from amqp_broker.protocols.amqp10.encoding import encode
-from amqp_broker.protocols.amqp10.sections import Sections, encode_data, split_sections
+from amqp_broker.protocols.amqp10.likeness import UUID_URN, Own, cut_header, own_of
+from amqp_broker.protocols.amqp10.sections import Sections, encode_data
 from amqp_broker.protocols.amqp10.typed import Symbol, UByte, UInt, ULong, Uuid
 from amqp_broker.protocols.amqp10.typed import Timestamp as Milliseconds
-from amqp_broker.protocols.amqp10.values import from_field, to_field
+from amqp_broker.protocols.amqp10.values import from_field
 from amqp_broker.wire.content import Properties, decode_properties, encode_content_header
 from amqp_broker.wire.table import Table, plain_name
 
-SECTIONS_HEADER: Final = "x-amqp-1.0-sections"
-TYPE: Final = "amqp-1.0"  # of a message whose body is encoded in AMQP 1.0
-MESSAGE_ID_HEADER: Final = "x-message-id"
-CORRELATION_ID_HEADER: Final = "x-correlation-id"
-DEATHS_HEADER: Final = "x-death"
 OFFSET_ANNOTATION: Final = "x-stream-offset"
 DELIVERY_COUNT_ANNOTATION: Final = "x-delivery-count"
-FAILED_HEADER: Final = "x-amqp-1.0-delivery-count"  # of a message whose delivery has failed, as a client said
 FAILED_MAX: Final = 0xFFFF_FFFF
-INTERNAL_HEADERS: Final = frozenset(
-    {SECTIONS_HEADER, FAILED_HEADER, DEATHS_HEADER, MESSAGE_ID_HEADER, CORRELATION_ID_HEADER}
-)
-INTERNAL_ANNOTATIONS: Final = INTERNAL_HEADERS | {"x-exchange", "x-routing-key", "x-opt-deaths"}
-SHORT_STRING_BYTES_MAX: Final = 255
-PERSISTENT: Final = 2
 REMEMBERED_MAX: Final = 256
 REMEMBERED_BYTES_MAX: Final = 4_096
-SIZE_OFFSET: Final = 4  # of the body's size in a content header
-FLAGS_OFFSET: Final = 12
 TIMESTAMP_MAX: Final = 0x7FFF_FFFF_FFFF_FFFF
-DIGITS_MAX: Final = 20  # of a number that somebody else has written
-UUID_URN: Final = "urn:uuid:"
-REPLY_QUEUES: Final = "/queues/"
 
-# Where the fields of the properties section stand.
-MESSAGE_ID, USER_ID, TO, SUBJECT, REPLY_TO, CORRELATION_ID, CONTENT_TYPE, CONTENT_ENCODING = range(8)
-CREATION_TIME: Final = 9
-GROUP_ID: Final = 10
-
-
-class Content:
-    """The content header that a published message gets, and what else is read from its sections.
-
-    Args:
-        header: the content header, of an empty body.
-        digest: what the broker needs of it.
-        to: the address that the message names.
-        subject: that it names.
-    """
-
-    __slots__ = ("_before_size", "_behind_size", "digest", "header", "subject", "to")
-
-    def __init__(self, header: bytes, digest: Digest, to: str | None, subject: str | None) -> None:
-        self.header = header
-        self._before_size = header[:SIZE_OFFSET]
-        self._behind_size = header[FLAGS_OFFSET:]
-        self.digest = digest
-        self.to = to
-        self.subject = subject
-
-    def header_for(self, body: bytes) -> bytes:
-        """The content header of a body."""
-        return self._before_size + len(body).to_bytes(8, "big") + self._behind_size
+Key: TypeAlias = tuple[bytes, bytes, bytes, bytes, int]  # the sections before the body, and of which kind that is
 
 
 class Outgoing:
     """The sections that messages with one content header and address get for a client of AMQP 1.0.
 
     Args:
-        fields: durable, priority and ttl of the header section.
-        is_first: whether nobody has had it before, as far as its headers say.
-        failed_count: how often a client has said that it could not be delivered.
+        first: the header section of one that nobody has had before.
+        again: of one that somebody had.
         annotations: of the message.
+        said: their section.
         bare: the sections between these and the body.
         is_data: whether the body goes into data sections; else it is sections.
         data_sizes: of each of these, where there is more than one.
         footer: the section behind them.
     """
 
-    __slots__ = ("_again", "_annotations", "_bare", "_first", "data_sizes", "footer", "is_data", "prefix")
+    __slots__ = ("_again", "_annotations", "_first", "_said", "bare", "data_sizes", "footer", "is_data", "prefix")
 
     def __init__(
         self,
-        fields: list[Any],
-        is_first: bool,
-        failed_count: int,
+        first: bytes,
+        again: bytes,
         annotations: Map,
+        said: bytes,
         bare: bytes,
         is_data: bool,
         data_sizes: list[int],
         footer: bytes,
     ) -> None:
-        self._first = _header_section(fields, is_first, failed_count)
-        self._again = _header_section(fields, False, failed_count)
+        self._first = first
+        self._again = again
         self._annotations = annotations
-        self._bare = bare
-        self.prefix = self._prefix(annotations)
+        self._said = said
+        self.bare = bare
+        self.prefix = said + bare
         self.is_data = is_data
         self.data_sizes = data_sizes
         self.footer = footer
 
-    def _prefix(self, annotations: Map) -> bytes:
-        return encode(Described(ULong(sections.MESSAGE_ANNOTATIONS), annotations)) + self._bare
+    def alike(self, bare: bytes) -> Outgoing:
+        """What another message gets that differs in these sections only."""
+        first, again, annotations, said = self._first, self._again, self._annotations, self._said
+        return Outgoing(first, again, annotations, said, bare, self.is_data, self.data_sizes, self.footer)
 
     def _with(self, name: str, number: int) -> bytes:
         """The sections before the body with one annotation more, which each message has of its own."""
         pairs = [pair for pair in self._annotations.pairs if pair[0] != name]
-        return self._prefix(Map([*pairs, (Symbol(name), number)]))
+        return _annotations_section(Map([*pairs, (Symbol(name), number)])) + self.bare
 
     def encode(self, message: Message, *, has_offset: bool = False) -> bytes:
         """The whole message.
@@ -150,12 +128,17 @@ def _header_section(fields: list[Any], is_first: bool, delivery_count: int) -> b
     return encode(Described(ULong(sections.HEADER), [*fields, is_first, UInt(delivery_count)]))
 
 
+def _annotations_section(annotations: Map) -> bytes:
+    return encode(Described(ULong(sections.MESSAGE_ANNOTATIONS), annotations))
+
+
 class Translations:
     """Remembers what one connection has translated lately."""
 
     def __init__(self) -> None:
-        self._contents: dict[tuple[bytes, bytes, bytes, bytes, int], Content] = {}
-        self._outgoing: dict[tuple[bytes, bytes], Outgoing] = {}
+        self._contents: dict[Key, Content] = {}
+        self._alike: dict[Key, Alike | None] = {}  # None: there was one such message
+        self._outgoing: dict[tuple[bytes, ...], Outgoing] = {}
 
     def content(self, found: Sections) -> Content:
         """What a message that is published becomes.
@@ -166,6 +149,9 @@ class Translations:
         """
         if found.footer or found.data_sizes:
             return content_of(found)
+        own = own_of(found.properties)
+        if own is not None:
+            return self._content_alike(found, own)
         key = (found.header, found.annotations, found.properties, found.application_properties, found.body_kind)
         known = self._contents.get(key)
         if known is None:
@@ -176,167 +162,40 @@ class Translations:
                 self._contents[key] = known
         return known
 
+    def _content_alike(self, found: Sections, own: Own) -> Content:
+        """The same of one that has fields of its own, and may be like others else."""
+        key = (found.header, found.annotations, own.shape, found.application_properties, found.body_kind)
+        alike = self._alike.get(key)
+        if alike is not None:
+            return Content(alike.pieces.header(found.properties, own), alike.digest, alike.to, alike.subject)
+        content = content_of(found)
+        if sum(map(len, key[:4])) <= REMEMBERED_BYTES_MAX:
+            is_second = key in self._alike  # of most of those that differ in more there never is one
+            if len(self._alike) >= REMEMBERED_MAX:
+                self._alike.clear()
+            self._alike[key] = Alike(found, content) if is_second else None
+        return content
+
     def outgoing(self, message: Message) -> Outgoing:
         """What a message of a queue becomes."""
-        key = (message.header[FLAGS_OFFSET:], message.address.encoded)
+        header, address = message.header, message.address
+        key: tuple[bytes, ...] = (header[FLAGS_OFFSET:], address.encoded)
         known = self._outgoing.get(key)
-        if known is None:
-            known = outgoing_of(message.header, message.address)
-            if len(self._outgoing) >= REMEMBERED_MAX:
-                self._outgoing.clear()
-            if len(key[0]) <= REMEMBERED_BYTES_MAX:
-                self._outgoing[key] = known
+        if known is not None:
+            return known
+        cut = cut_header(header, SECTIONS_ENTRY)
+        if cut is not None:
+            known = self._outgoing.get((*cut.shape, address.encoded))
+            if known is not None:
+                return known.alike(cut.bare)
+        known = outgoing_of(header, address)
+        if cut is not None and cut.bare == known.bare:  # else some client has made it up
+            key = (*cut.shape, address.encoded)
+        if len(self._outgoing) >= REMEMBERED_MAX:
+            self._outgoing.clear()
+        if len(header) <= REMEMBERED_BYTES_MAX:
+            self._outgoing[key] = known
         return known
-
-
-# --- in
-
-
-def content_of(found: Sections) -> Content:
-    """What the sections of a message become; raises as ``Translations.content`` does."""
-    fields = Properties()
-    headers: Table = {}
-    annotations = _map_of(found.annotations)
-    _read_header(fields, found.header, annotations)
-    named = _list_of(found.properties)
-    _read_properties(fields, headers, named)
-    for key, value in _map_of(found.application_properties).pairs:
-        if type(key) is str and _is_short(key):
-            headers[key] = to_field(value)
-    _read_annotations(headers, annotations)
-    if found.body_kind == sections.DATA:
-        kind = annotations.get("x-basic-type")
-        fields.type = kind if isinstance(kind, str) and _is_short(kind) else None
-    else:
-        fields.type = TYPE
-    kept = _kept(found)
-    if kept:
-        headers[SECTIONS_HEADER] = kept
-    fields.headers = headers or None
-    header = encode_content_header(0, fields)
-    to, subject = _field(named, TO), _field(named, SUBJECT)
-    return Content(
-        header,
-        digest_of_properties(fields),
-        to if isinstance(to, str) else None,
-        subject if isinstance(subject, str) else None,
-    )
-
-
-def _kept(found: Sections) -> bytes:
-    """The sections that are kept as they came; the sizes of several data sections stand behind them."""
-    kept = found.annotations + found.properties + found.application_properties + found.footer
-    return kept + encode([UInt(size) for size in found.data_sizes]) if found.data_sizes else kept
-
-
-def _described(section: bytes) -> Any:
-    """What a section describes; None where it is not there."""
-    if not section:
-        return None
-    value, _ = decode(section, 0)
-    return value.value
-
-
-def _map_of(section: bytes) -> Map:
-    value = _described(section)
-    if value is None:
-        return Map([])
-    if not isinstance(value, Map):
-        raise Malformed("a section that is a map is none")
-    return value
-
-
-def _list_of(section: bytes) -> list[Any]:
-    value = _described(section)
-    if value is None:
-        return []
-    if not isinstance(value, list):
-        raise Malformed("a section that is a list is none")
-    return value
-
-
-def _field(items: list[Any], place: int) -> Any:
-    return items[place] if place < len(items) else None
-
-
-def _read_header(fields: Properties, section: bytes, annotations: Map) -> None:
-    items = _list_of(section)
-    durable, priority, ttl_ms = _field(items, 0), _field(items, 1), _field(items, 2)
-    if durable is None:
-        durable = annotations.get("x-basic-delivery-mode") != 1
-    fields.delivery_mode = PERSISTENT if durable is True else None
-    if priority is None:
-        priority = annotations.get("x-basic-priority")
-    if isinstance(priority, int) and 0 <= priority <= 255:
-        fields.priority = int(priority)
-    if isinstance(ttl_ms, int) and ttl_ms >= 0:
-        fields.expiration = str(min(int(ttl_ms), EXPIRATION_MS_MAX))
-    elif ttl_ms is None:
-        expiration = annotations.get("x-basic-expiration")
-        if isinstance(expiration, str) and expiration.isascii() and expiration.isdigit():
-            fields.expiration = str(min(int(expiration[:DIGITS_MAX]), EXPIRATION_MS_MAX))
-
-
-def _read_properties(fields: Properties, headers: Table, items: list[Any]) -> None:
-    if not items:
-        return
-    fields.message_id = _read_id(headers, MESSAGE_ID_HEADER, _field(items, MESSAGE_ID))
-    fields.correlation_id = _read_id(headers, CORRELATION_ID_HEADER, _field(items, CORRELATION_ID))
-    user_id = _field(items, USER_ID)
-    if isinstance(user_id, bytes) and len(user_id) <= SHORT_STRING_BYTES_MAX:
-        fields.user_id = user_id.decode("utf-8", "surrogateescape")
-    reply_to = _short(_field(items, REPLY_TO))
-    if reply_to is not None and reply_to.startswith(REPLY_QUEUES):
-        reply_to = _reply_queue(reply_to)
-    fields.reply_to = reply_to
-    fields.content_type = _short(_field(items, CONTENT_TYPE))
-    fields.content_encoding = _short(_field(items, CONTENT_ENCODING))
-    created_ms = _field(items, CREATION_TIME)
-    if isinstance(created_ms, Milliseconds) and created_ms >= 0:
-        fields.timestamp = int(created_ms) // 1000
-    fields.app_id = _short(_field(items, GROUP_ID))
-
-
-def _reply_queue(address: str) -> str:
-    """The queue that an address of version 2 names, as clients of AMQP 0-9-1 reply to it."""
-    from urllib.parse import unquote
-
-    return unquote(address[len(REPLY_QUEUES) :])
-
-
-def _short(value: Any) -> str | None:
-    return "".join((value, "")) if isinstance(value, str) and _is_short(value) else None
-
-
-def _is_short(text: str) -> bool:
-    return len(text) <= SHORT_STRING_BYTES_MAX and len(text.encode()) <= SHORT_STRING_BYTES_MAX
-
-
-def _read_id(headers: Table, name: str, value: Any) -> str | None:
-    """A message id as text, or in a header where it is none."""
-    if isinstance(value, Uuid):
-        return f"{UUID_URN}{uuid.UUID(bytes=bytes(value))}"
-    if isinstance(value, ULong):
-        return str(int(value))
-    if isinstance(value, str):
-        if _is_short(value):
-            return "".join((value, ""))
-        headers[name] = "".join((value, ""))
-    elif isinstance(value, bytes):
-        headers[name] = bytes(value)
-    return None
-
-
-def _read_annotations(headers: Table, annotations: Map) -> None:
-    for key, value in annotations.pairs:
-        if not (isinstance(key, Symbol) and key.startswith("x-") and _is_short(key)):
-            continue
-        if key == "x-cc":
-            copies = to_field(value)
-            if isinstance(copies, list):
-                headers["CC"] = copies
-        elif key not in INTERNAL_ANNOTATIONS and not key.startswith("x-basic-"):
-            headers["".join((key, ""))] = to_field(value)
 
 
 # --- out
@@ -355,7 +214,7 @@ def outgoing_of(header: bytes, address: Address) -> Outgoing:
     ]
     if isinstance(kept, bytes):
         found = _unkept(kept)
-        annotations, bare = _map_of(found.annotations), found.properties + found.application_properties
+        annotations, bare = map_of(found.annotations), found.properties + found.application_properties
         sizes, footer = found.data_sizes, found.footer
     else:
         annotations, bare, sizes, footer = _new_annotations(fields), _new_bare(fields), [], b""
@@ -363,8 +222,10 @@ def outgoing_of(header: bytes, address: Address) -> Outgoing:
     failed = headers.get(FAILED_HEADER)
     failed_count = int(failed) if isinstance(failed, int) and 0 <= failed <= FAILED_MAX else 0
     is_first = not failed_count and DEATHS_HEADER not in headers
+    first = _header_section(head, is_first, failed_count)
+    again = _header_section(head, False, failed_count)
     is_data = fields.type != TYPE
-    return Outgoing(head, is_first, failed_count, said, bare, is_data, sizes, footer)
+    return Outgoing(first, again, said, _annotations_section(said), bare, is_data, sizes, footer)
 
 
 def annotated(header: bytes, body_bytes: int, annotations: Map, *, has_failed: bool) -> bytes:
@@ -387,12 +248,12 @@ def annotated(header: bytes, body_bytes: int, annotations: Map, *, has_failed: b
         names = {name for name, _ in pairs}
         said = [
             (name, value)
-            for name, value in _map_of(found.annotations).pairs
+            for name, value in map_of(found.annotations).pairs
             if not isinstance(name, str) or name not in names
         ]
         found.annotations = encode(Described(ULong(sections.MESSAGE_ANNOTATIONS), Map(said + pairs)))
-        headers[SECTIONS_HEADER] = _kept(found)
-    _read_annotations(headers, Map(pairs))
+        headers[SECTIONS_HEADER] = kept_of(found)
+    read_annotations(headers, Map(pairs))
     fields.headers = headers or None
     return encode_content_header(body_bytes, fields)
 
@@ -418,7 +279,7 @@ def _unkept(kept: bytes) -> Sections:
             elif code == sections.FOOTER:
                 found.footer = part
             offset = behind
-        _map_of(found.annotations)
+        map_of(found.annotations)
     except Malformed:  # a client of another protocol has made it up
         return Sections()
     return found
@@ -534,8 +395,3 @@ def _death(entry: Table) -> Map:
 def _readable(text: str) -> str:
     """A string for an array of those; what is no UTF-8 in it is replaced."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-
-
-def split_message(payload: bytes) -> Sections:
-    """Cut a message that has come into its sections; raises ``Malformed``."""
-    return split_sections(payload)

@@ -1,0 +1,256 @@
+"""The content of a published message of AMQP 1.0: a content header of AMQP 0-9-1, and what the broker needs of it.
+
+What AMQP 0-9-1 has no place for is kept in one header of the message: the sections, as they came (``messages.py``).
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any, Final
+
+from amqp_broker.broker.message import EXPIRATION_MS_MAX, Digest, digest_of_properties
+from amqp_broker.protocols.amqp10 import sections
+from amqp_broker.protocols.amqp10.compound import Map
+from amqp_broker.protocols.amqp10.decoding import Malformed, decode
+from amqp_broker.protocols.amqp10.encoding import encode
+from amqp_broker.protocols.amqp10.likeness import (
+    CORRELATION_ID,
+    CREATION_TIME,
+    MESSAGE_ID,
+    UUID_URN,
+    Pieces,
+    entry_of,
+)
+from amqp_broker.protocols.amqp10.sections import Sections
+from amqp_broker.protocols.amqp10.typed import Symbol, UInt, ULong, Uuid
+from amqp_broker.protocols.amqp10.typed import Timestamp as Milliseconds
+from amqp_broker.protocols.amqp10.values import to_field
+from amqp_broker.wire.content import Properties, encode_content_header
+from amqp_broker.wire.table import Table
+
+SECTIONS_HEADER: Final = "x-amqp-1.0-sections"
+SECTIONS_ENTRY: Final = entry_of(SECTIONS_HEADER)
+TYPE: Final = "amqp-1.0"  # of a message whose body is encoded in AMQP 1.0
+MESSAGE_ID_HEADER: Final = "x-message-id"
+CORRELATION_ID_HEADER: Final = "x-correlation-id"
+DEATHS_HEADER: Final = "x-death"
+FAILED_HEADER: Final = "x-amqp-1.0-delivery-count"  # of a message whose delivery has failed, as a client said
+INTERNAL_HEADERS: Final = frozenset(
+    {SECTIONS_HEADER, FAILED_HEADER, DEATHS_HEADER, MESSAGE_ID_HEADER, CORRELATION_ID_HEADER}
+)
+INTERNAL_ANNOTATIONS: Final = INTERNAL_HEADERS | {"x-exchange", "x-routing-key", "x-opt-deaths"}
+SHORT_STRING_BYTES_MAX: Final = 255
+PERSISTENT: Final = 2
+SIZE_OFFSET: Final = 4  # of the body's size in a content header
+FLAGS_OFFSET: Final = 12
+DIGITS_MAX: Final = 20  # of a number that somebody else has written
+REPLY_QUEUES: Final = "/queues/"
+
+# Where the fields of the properties section stand, with those of ``likeness.py``.
+USER_ID: Final = 1
+TO: Final = 2
+SUBJECT: Final = 3
+REPLY_TO: Final = 4
+CONTENT_TYPE: Final = 6
+CONTENT_ENCODING: Final = 7
+GROUP_ID: Final = 10
+
+
+class Content:
+    """The content header that a published message gets, and what else is read from its sections.
+
+    Args:
+        header: the content header, of an empty body.
+        digest: what the broker needs of it.
+        to: the address that the message names.
+        subject: that it names.
+    """
+
+    __slots__ = ("_before_size", "_behind_size", "digest", "header", "subject", "to")
+
+    def __init__(self, header: bytes, digest: Digest, to: str | None, subject: str | None) -> None:
+        self.header = header
+        self._before_size = header[:SIZE_OFFSET]
+        self._behind_size = header[FLAGS_OFFSET:]
+        self.digest = digest
+        self.to = to
+        self.subject = subject
+
+    def header_for(self, body: bytes) -> bytes:
+        """The content header of a body."""
+        return self._before_size + len(body).to_bytes(8, "big") + self._behind_size
+
+
+class Alike:
+    """The content of messages that differ in nothing but the fields that each has of its own.
+
+    Args:
+        found: the sections of one of them.
+        content: what that became.
+    """
+
+    __slots__ = ("digest", "pieces", "subject", "to")
+
+    def __init__(self, found: Sections, content: Content) -> None:
+        fields, _ = _fields_of(found)
+        headers = fields.headers or {}
+        behind = found.application_properties
+        self.pieces = Pieces(fields, headers, SECTIONS_ENTRY, found.annotations, behind)
+        self.digest = content.digest
+        self.to = content.to
+        self.subject = content.subject
+
+
+def content_of(found: Sections) -> Content:
+    """What the sections of a message become; raises as ``Translations.content`` does."""
+    fields, named = _fields_of(found)
+    headers, kept = fields.headers, kept_of(found)
+    if kept:
+        fields.headers = {**(headers or {}), SECTIONS_HEADER: kept}
+    header = encode_content_header(0, fields)
+    fields.headers = headers  # what is kept says nothing to the broker
+    to, subject = _field(named, TO), _field(named, SUBJECT)
+    return Content(
+        header,
+        digest_of_properties(fields),
+        to if isinstance(to, str) else None,
+        subject if isinstance(subject, str) else None,
+    )
+
+
+def _fields_of(found: Sections) -> tuple[Properties, list[Any]]:
+    """The properties that a message gets, without what is kept of its sections, and the fields of its own section of
+    properties; raises as ``Translations.content`` does."""
+    fields = Properties()
+    headers: Table = {}
+    annotations = map_of(found.annotations)
+    _read_header(fields, found.header, annotations)
+    named = _list_of(found.properties)
+    _read_properties(fields, headers, named)
+    for key, value in map_of(found.application_properties).pairs:
+        if type(key) is str and _is_short(key):
+            headers[key] = to_field(value)
+    read_annotations(headers, annotations)
+    if found.body_kind == sections.DATA:
+        kind = annotations.get("x-basic-type")
+        fields.type = kind if isinstance(kind, str) and _is_short(kind) else None
+    else:
+        fields.type = TYPE
+    fields.headers = headers or None
+    return fields, named
+
+
+def kept_of(found: Sections) -> bytes:
+    """The sections that are kept as they came; the sizes of several data sections stand behind them."""
+    kept = found.annotations + found.properties + found.application_properties + found.footer
+    return kept + encode([UInt(size) for size in found.data_sizes]) if found.data_sizes else kept
+
+
+def _described(section: bytes) -> Any:
+    """What a section describes; None where it is not there."""
+    if not section:
+        return None
+    value, _ = decode(section, 0)
+    return value.value
+
+
+def map_of(section: bytes) -> Map:
+    value = _described(section)
+    if value is None:
+        return Map([])
+    if not isinstance(value, Map):
+        raise Malformed("a section that is a map is none")
+    return value
+
+
+def _list_of(section: bytes) -> list[Any]:
+    value = _described(section)
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise Malformed("a section that is a list is none")
+    return value
+
+
+def _field(items: list[Any], place: int) -> Any:
+    return items[place] if place < len(items) else None
+
+
+def _read_header(fields: Properties, section: bytes, annotations: Map) -> None:
+    items = _list_of(section)
+    durable, priority, ttl_ms = _field(items, 0), _field(items, 1), _field(items, 2)
+    if durable is None:
+        durable = annotations.get("x-basic-delivery-mode") != 1
+    fields.delivery_mode = PERSISTENT if durable is True else None
+    if priority is None:
+        priority = annotations.get("x-basic-priority")
+    if isinstance(priority, int) and 0 <= priority <= 255:
+        fields.priority = int(priority)
+    if isinstance(ttl_ms, int) and ttl_ms >= 0:
+        fields.expiration = str(min(int(ttl_ms), EXPIRATION_MS_MAX))
+    elif ttl_ms is None:
+        expiration = annotations.get("x-basic-expiration")
+        if isinstance(expiration, str) and expiration.isascii() and expiration.isdigit():
+            fields.expiration = str(min(int(expiration[:DIGITS_MAX]), EXPIRATION_MS_MAX))
+
+
+def _read_properties(fields: Properties, headers: Table, items: list[Any]) -> None:
+    if not items:
+        return
+    fields.message_id = _read_id(headers, MESSAGE_ID_HEADER, _field(items, MESSAGE_ID))
+    fields.correlation_id = _read_id(headers, CORRELATION_ID_HEADER, _field(items, CORRELATION_ID))
+    user_id = _field(items, USER_ID)
+    if isinstance(user_id, bytes) and len(user_id) <= SHORT_STRING_BYTES_MAX:
+        fields.user_id = user_id.decode("utf-8", "surrogateescape")
+    reply_to = _short(_field(items, REPLY_TO))
+    if reply_to is not None and reply_to.startswith(REPLY_QUEUES):
+        reply_to = _reply_queue(reply_to)
+    fields.reply_to = reply_to
+    fields.content_type = _short(_field(items, CONTENT_TYPE))
+    fields.content_encoding = _short(_field(items, CONTENT_ENCODING))
+    created_ms = _field(items, CREATION_TIME)
+    if isinstance(created_ms, Milliseconds) and created_ms >= 0:
+        fields.timestamp = int(created_ms) // 1000
+    fields.app_id = _short(_field(items, GROUP_ID))
+
+
+def _reply_queue(address: str) -> str:
+    """The queue that an address of version 2 names, as clients of AMQP 0-9-1 reply to it."""
+    from urllib.parse import unquote
+
+    return unquote(address[len(REPLY_QUEUES) :])
+
+
+def _short(value: Any) -> str | None:
+    return "".join((value, "")) if isinstance(value, str) and _is_short(value) else None
+
+
+def _is_short(text: str) -> bool:
+    return len(text) <= SHORT_STRING_BYTES_MAX and len(text.encode()) <= SHORT_STRING_BYTES_MAX
+
+
+def _read_id(headers: Table, name: str, value: Any) -> str | None:
+    """A message id as text, or in a header where it is none."""
+    if isinstance(value, Uuid):
+        return f"{UUID_URN}{uuid.UUID(bytes=bytes(value))}"
+    if isinstance(value, ULong):
+        return str(int(value))
+    if isinstance(value, str):
+        if _is_short(value):
+            return "".join((value, ""))
+        headers[name] = "".join((value, ""))
+    elif isinstance(value, bytes):
+        headers[name] = bytes(value)
+    return None
+
+
+def read_annotations(headers: Table, annotations: Map) -> None:
+    for key, value in annotations.pairs:
+        if not (isinstance(key, Symbol) and key.startswith("x-") and _is_short(key)):
+            continue
+        if key == "x-cc":
+            copies = to_field(value)
+            if isinstance(copies, list):
+                headers["CC"] = copies
+        elif key not in INTERNAL_ANNOTATIONS and not key.startswith("x-basic-"):
+            headers["".join((key, ""))] = to_field(value)

@@ -1,0 +1,94 @@
+"""What is remembered of messages that are alike gives the bytes that each of them would get by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from amqp_broker.broker.message import Address, Message
+from amqp_broker.protocols.amqp10.compound import Map
+from amqp_broker.protocols.amqp10.contents import SECTIONS_ENTRY, SECTIONS_HEADER, content_of
+from amqp_broker.protocols.amqp10.likeness import cut_header, own_of
+from amqp_broker.protocols.amqp10.messages import Translations, outgoing_of
+from amqp_broker.protocols.amqp10.sections import split_sections
+from amqp_broker.protocols.amqp10.typed import Symbol, Timestamp, UByte, UInt, ULong, Uuid
+from amqp_broker.wire.content import Properties, encode_content_header
+from amqp_broker.wire.hot import encode_address
+from tests.support.amqp10_client import message, section
+
+HERE = Address("", "q", encode_address("", "q"))
+BODY = b"body"
+FIELDS: dict[str, Callable[[int], list[Any]]] = {
+    "text": lambda n: [f"m-{n}"],
+    "text of many bytes": lambda n: ["x" * (200 + n)],
+    "text that is not ASCII": lambda n: ["é" * n],
+    "all": lambda n: [
+        *(Uuid(bytes((n,)) * 16), b"guest", "/queues/q", "s", "/queues/r", f"c-{n}", Symbol("text/plain")),
+        *(Symbol("gzip"), Timestamp(9), Timestamp(n * 1000 + 5), "group"),
+    ],
+    "a number": lambda n: [ULong(2**40 + n), None, None, None, None, ULong(2**63 + n)],
+    "nothing of its own": lambda n: [None, None, "/queues/q"],
+    "no properties": lambda n: [],
+}
+OTHER_FIELDS: dict[str, Callable[[int], list[Any]]] = {
+    "text that is too long": lambda n: ["x" * (300 + n)],
+    "bytes": lambda n: [b"bytes %d" % n],
+    "a small number": lambda n: [ULong(n)],
+    "no such time": lambda n: [*[None] * 9, Timestamp(-1 - n)],
+}
+BEFORE = {
+    "plain": b"",
+    "headers": section(0x70, [True, UByte(4), UInt(60_000)])
+    + section(0x72, Map([(Symbol("x-opt-a"), 1), (Symbol("x-cc"), ["r"]), (Symbol("x-basic-type"), "t")])),
+}
+BEHIND = {"plain": b"", "properties": section(0x74, Map([("a", "b"), ("n", 1)]))}
+
+
+@pytest.mark.parametrize("before", BEFORE.values(), ids=BEFORE)
+@pytest.mark.parametrize("behind", BEHIND.values(), ids=BEHIND)
+@pytest.mark.parametrize("fields", (FIELDS | OTHER_FIELDS).values(), ids=FIELDS | OTHER_FIELDS)
+def test_messages_that_are_alike(before: bytes, behind: bytes, fields: Callable[[int], list[Any]]) -> None:
+    translations = Translations()
+    for number in range(4):
+        items = fields(number)
+        found = split_sections(message(BODY, before=before + (section(0x73, items) if items else b"") + behind))
+        content, alone = translations.content(found), content_of(found)
+        assert content.header == alone.header
+        assert (content.digest, content.to, content.subject) == (alone.digest, alone.to, alone.subject)
+        sent = Message(HERE, content.header_for(BODY), BODY, True, 0)
+        assert translations.outgoing(sent).encode(sent) == outgoing_of(sent.header, HERE).encode(sent)
+
+
+@pytest.mark.parametrize("fields", [FIELDS[name] for name in ("text", "all", "a number")])
+def test_what_a_message_has_of_its_own_is_found(fields: Callable[[int], list[Any]]) -> None:
+    one, other = (section(0x73, fields(number)) for number in (1, 2))
+    owns, cuts = [own_of(one), own_of(other)], []
+    for found in (one, other):
+        header = content_of(split_sections(message(BODY, before=found))).header
+        cuts.append(cut_header(header, SECTIONS_ENTRY))
+    assert owns[0] is not None
+    assert owns[1] is not None
+    assert owns[0].shape == owns[1].shape
+    assert cuts[0] is not None
+    assert cuts[1] is not None
+    assert cuts[0].shape == cuts[1].shape
+    assert (cuts[0].bare, cuts[1].bare) == (one, other)
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        b"\0\x53\x73\xc0\x05\x02\xa1\x01%c\x56\x02",  # a boolean that is none
+        b"\0\x53\x73\xc0\x03\x01\xa1\x09%c",
+        b"\0\x53\x72\x40\0\x53\x73\xc0\x04\x01\xa1\x01%c",
+        b"%c",
+    ],
+)
+def test_sections_that_a_client_has_made_up_are_left_out(kept: bytes) -> None:
+    translations = Translations()
+    for number in range(3):
+        header = encode_content_header(len(BODY), Properties(headers={SECTIONS_HEADER: kept % (0x41 + number)}))
+        sent = Message(HERE, header, BODY, True, 0)
+        assert translations.outgoing(sent).encode(sent) == outgoing_of(header, HERE).encode(sent)
