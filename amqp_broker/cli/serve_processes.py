@@ -41,7 +41,7 @@ def serve_processes(settings: Settings, explain: Explain, fail: Callable[[ExitCo
     from amqp_broker.network.listeners import CannotListen
     from amqp_broker.network.tls import BadCertificate
     from amqp_broker.processes.folder import check_processes, make_folders
-    from amqp_broker.processes.supervisor import Supervisor
+    from amqp_broker.processes.supervisor import SIGNS, Supervisor
     from amqp_broker.server.data_folder import CannotUseDataFolder, DataFolder
     from amqp_broker.server.memory_limit import available_memory
     from amqp_broker.server.resources import with_memory_limits
@@ -58,9 +58,9 @@ def serve_processes(settings: Settings, explain: Explain, fail: Callable[[ExitCo
             check_processes(data_folder.path, settings.processes)
             _check_plugins(data_folder.path)
             make_folders(data_folder.path, settings.processes)
-            run = partial(_run, whole, data_folder, reception.listeners, explain)
-            may_start = partial(_may_start, reception, whole, memory)
             manager = ServiceManager(os.environ)
+            run = partial(_run, whole, data_folder, reception.listeners, explain, manager.alive_every_s / SIGNS)
+            may_start = partial(_may_start, reception, whole, memory)
             supervisor = Supervisor(settings.processes, run, may_start, reception.stop_listening, manager)
             code, began_s = supervisor.supervise(), supervisor.ending_since_s
     except (CannotListen, BadCertificate, CannotUseDataFolder) as error:
@@ -141,6 +141,7 @@ def _run(
     data_folder: DataFolder,
     listeners: list[Listener],
     explain: Explain,
+    sign_every_s: float,
     number: int,
     alive: int,
     start: int,
@@ -158,7 +159,7 @@ def _run(
     from amqp_broker.server.logins.failures import CannotAskBackend
     from amqp_broker.server.sharding.directory import CannotAgree
 
-    here = Surroundings(_share_of(settings), data_folder.path, listeners, alive, start, ready)
+    here = Surroundings(_share_of(settings), data_folder.path, listeners, alive, start, ready, sign_every_s)
     failure: BaseException | None = None
     try:
         worker = Worker(number, here, _administration, open_journal)

@@ -25,6 +25,7 @@ from amqp_broker.server.service_manager import ServiceManager
 ENDINGS: Final = (signal.SIGTERM, signal.SIGINT)
 SIGNALS: Final = (*ENDINGS, signal.SIGCHLD, signal.SIGHUP)
 RESTART_PAUSE_S: Final = 1.0  # between two starts of one process
+SIGNS: Final = 4  # of life that a process gives in the time in which the service manager wants one
 KILLED: Final = 128  # and the signal's number: the exit code of who was ended by one
 
 
@@ -34,7 +35,8 @@ class Supervisor:
     Args:
         count: of the processes.
         run: is one of them: it is called in a process of its own, with its number and the pipes that it reads and
-            writes (alive, start, ready), and returns an exit code.
+            writes (alive, start, ready), and returns an exit code. It writes its number to the last one when it can
+            serve, and again at least ``SIGNS`` times in the time in which ``manager`` wants a sign of life.
         may_start: called when all can serve, before the first client comes.
         stop_listening: called when the end begins.
         manager: is told that the broker is there.
@@ -56,7 +58,7 @@ class Supervisor:
         self._processes: dict[int, int] = {}  # numbers by the system's
         self._started_s: dict[int, float] = {}
         self._waiting: dict[int, float] = {}  # to be started again, and when
-        self._ready: set[int] = set()
+        self._heard_s: dict[int, float] = {}  # when each that can serve has last said so
         self._is_ending = False
         self._is_told_to_end = False  # by a signal; it ends by itself as well
         self._exit_code = 0
@@ -87,13 +89,19 @@ class Supervisor:
                 for number in wakeful.recv(4096):
                     self._obey(number)
             if self._ready_pipe in readable:
-                self._note_ready(os.read(self._ready_pipe, 4096))
+                self._hear()
             self._see_who_ended()
             self._start_again()
-            self._manager.alive()
+            if self._all_are_alive():
+                self._manager.alive()
         if self._failure is not None:
             raise self._failure
         return self._exit_code
+
+    def _all_are_alive(self) -> bool:
+        """Whether no process that can serve has fallen silent; those that start or end are not waited for."""
+        since_s = time.monotonic() - self._manager.alive_every_s
+        return self._is_ending or all(heard_s >= since_s for heard_s in self._heard_s.values())
 
     def _pause_s(self) -> float | None:
         """How long nothing is to be done; None where nothing ever is."""
@@ -160,9 +168,14 @@ class Supervisor:
         for process in self._processes:
             os.kill(process, number)
 
-    def _note_ready(self, numbers: bytes) -> None:
-        self._ready.update(numbers)
-        if self._starting >= 0 and len(self._ready) == self._count and not self._is_ending:
+    def _hear(self) -> None:
+        """Note who can serve, and goes on doing so."""
+        try:
+            numbers = os.read(self._ready_pipe, 4096)
+        except BlockingIOError:
+            return
+        self._heard_s.update(dict.fromkeys(numbers, time.monotonic()))
+        if self._starting >= 0 and len(self._heard_s) == self._count and not self._is_ending:
             try:
                 self._may_start()
             except Exception as error:
@@ -179,6 +192,8 @@ class Supervisor:
             if not found:
                 continue
             number = self._processes.pop(process)
+            self._hear()  # what it has said before: the next with its number has still to begin
+            self._heard_s.pop(number, None)
             code = os.waitstatus_to_exitcode(status)
             if code < 0 and not self._is_ending:
                 log_event(logging.ERROR, "process killed", process=number, signal=-code)

@@ -48,7 +48,8 @@ class Surroundings:
         listeners: that all processes accept clients at.
         alive: a pipe that ends when the supervisor does.
         start: a pipe that ends when clients may come.
-        ready: a pipe that is told when this process can serve.
+        ready: a pipe that is told when this process can serve, and then that it goes on doing so.
+        sign_every_s: how often; 0 for never.
     """
 
     settings: Settings
@@ -57,6 +58,7 @@ class Surroundings:
     alive: int
     start: int
     ready: int
+    sign_every_s: float
 
 
 class _Changed:
@@ -175,7 +177,7 @@ class Worker:
                 nursery.start_soon(serve_commands, commands, here.data_folder)
             nursery.start_soon(self._turns.run)
             self._is_serving = True
-            os.write(here.ready, bytes([self._number]))
+            nursery.start_soon(self._give_signs)
             async with trio.open_nursery() as accepting:
                 accepting.start_soon(self._accept, nursery)
                 await self._ending.wait()
@@ -188,6 +190,14 @@ class Worker:
             with trio.move_on_after(here.settings.shutdown_grace_ms / 1000):
                 await self._clients.until_carried()
             nursery.cancel_scope.cancel()
+
+    async def _give_signs(self) -> None:
+        """Say that this process can serve, and again and again that its event loop goes round."""
+        with suppress(BrokenPipeError):  # the supervisor is gone: this one ends as well
+            os.write(self._here.ready, bytes([self._number]))
+            while self._here.sign_every_s:
+                await trio.sleep(self._here.sign_every_s)
+                os.write(self._here.ready, bytes([self._number]))
 
     async def _accept(self, serving: trio.Nursery) -> None:
         """Accept clients as soon as they may come."""

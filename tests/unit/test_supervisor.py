@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 
@@ -48,6 +49,24 @@ def test_the_first_signal_is_the_first_although_the_end_has_begun_without_one(su
     assert supervisor._exit_code == 0
     supervisor._obey(signal.SIGTERM)
     assert supervisor._exit_code == KILLED + signal.SIGTERM
+
+
+def test_the_service_manager_is_not_told_that_all_goes_on_while_a_process_is_silent(
+    supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    supervisor._manager = ServiceManager({"NOTIFY_SOCKET": "@nobody", "WATCHDOG_USEC": "10000000"})
+    now_s = 1_000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now_s)
+    assert supervisor._all_are_alive()  # it may read its journal for as long as it takes
+    os.write(supervisor._ready_end, bytes([1]))
+    supervisor._hear()
+    now_s += 4.9
+    assert supervisor._all_are_alive()
+    now_s += 0.2
+    assert not supervisor._all_are_alive()
+    os.write(supervisor._ready_end, bytes([1]))
+    supervisor._hear()
+    assert supervisor._all_are_alive()
 
 
 def test_a_process_for_which_there_is_no_room_is_started_later(
