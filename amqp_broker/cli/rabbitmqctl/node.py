@@ -302,7 +302,7 @@ def stop(call: Call, *, is_waiting: bool) -> Result:
     if not is_waiting:
         return None
     deadline_s = time.monotonic() + call.timeout_s(60)
-    while _is_there(call):
+    while _is_there(call) or _holds_data_folder(call, pid):
         if time.monotonic() > deadline_s:
             raise Failed(Code.UNAVAILABLE, f"the broker with process {pid} has not ended yet")
         time.sleep(LOOK_EVERY_S)
@@ -315,6 +315,13 @@ def _is_there(call: Call) -> bool:
     except Failed:
         return False
     return True
+
+
+def _holds_data_folder(call: Call, pid: int) -> bool:
+    """Whether the broker with this process still holds its folder, which it does until all is written."""
+    from amqp_broker.server.data_folder import holder_of
+
+    return holder_of(Path(call.data_folder)) == str(pid)
 
 
 def do_nothing(call: Call, *, banner: str) -> Result:
