@@ -27,7 +27,8 @@ DIRECT_BYTES_MIN = 262_144
 ALIGNED_BYTES = 4096
 """Files and memory are aligned to this: no disk asks for more."""
 
-BUFFER_BYTES = 1_048_576
+BUFFER_BYTES = 8_388_608
+"""So much is written at once. Each write waits for its end: by 1 MiB a disk took a third to three quarters as much."""
 
 _REFUSALS = frozenset({errno.EINVAL, errno.EOPNOTSUPP})
 _DIRECT: int = getattr(os, "O_DIRECT", 0)
@@ -40,9 +41,11 @@ class DirectWriter:
 
     Args:
         is_wanted: whether to do so at all.
+        buffer_bytes: so much is written at once.
     """
 
-    def __init__(self, is_wanted: bool = True) -> None:
+    def __init__(self, is_wanted: bool = True, buffer_bytes: int = BUFFER_BYTES) -> None:
+        self._buffer_bytes = buffer_bytes
         self._is_possible = is_wanted and bool(_DIRECT)
         self._buffer: memoryview | None = None
 
@@ -69,11 +72,11 @@ class DirectWriter:
         """
         buffer = self._buffer
         if buffer is None:
-            buffer = self._buffer = memoryview(mmap.mmap(-1, BUFFER_BYTES))
+            buffer = self._buffer = memoryview(mmap.mmap(-1, self._buffer_bytes))
         end = offset + sum(map(len, parts))
         number = taken_bytes = 0  # the part that comes next, and how much of it is written already
         while offset < end:
-            piece_end = _piece_end(offset, end)
+            piece_end = _piece_end(offset, end, self._buffer_bytes)
             filled_bytes = 0
             while filled_bytes < piece_end - offset:
                 part = memoryview(parts[number])[taken_bytes:]
@@ -100,12 +103,12 @@ class DirectWriter:
             written_bytes += os.pwrite(descriptor, piece[written_bytes:], offset + written_bytes)
 
 
-def _piece_end(offset: int, end: int) -> int:
+def _piece_end(offset: int, end: int, buffer_bytes: int) -> int:
     """Where the piece ends that begins at an offset: at an edge of what is aligned, or after as much as is written at
     once.
     """
     unaligned_bytes = offset % ALIGNED_BYTES
     if unaligned_bytes:
         return min(end, offset - unaligned_bytes + ALIGNED_BYTES)
-    aligned_end = min(end - end % ALIGNED_BYTES, offset + BUFFER_BYTES)
+    aligned_end = min(end - end % ALIGNED_BYTES, offset + buffer_bytes)
     return aligned_end if aligned_end > offset else end

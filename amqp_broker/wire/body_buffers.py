@@ -45,12 +45,11 @@ class BodyBuffers:
         self._stride_bytes = frame_bytes + _GAP_BYTES
         self._last = (size_bytes - 1) // frame_bytes  # the number of the last frame; the first is 0
         self._end = size_bytes + self._last * _GAP_BYTES + 1  # of all that is expected, from the first payload on
-        # What is written to a BytesIO becomes bytes without another copy, as long as nobody looks at it meanwhile.
-        self._payloads = BytesIO()
+        # What is written to a BytesIO becomes bytes without another copy, as long as nobody looks at it meanwhile. It
+        # begins with bytes that nobody else has, because new memory comes from the system as zeros: written here, they
+        # would cost a page fault for each 4 KiB, in which no other thread gets on.
+        self._payloads = BytesIO(bytes(size_bytes))
         self._payloads.write(begun)
-        if len(begun) < size_bytes:  # else only the end byte is still to come
-            self._payloads.seek(size_bytes - 1)
-            self._payloads.write(b"\0")
         self._gaps = bytearray((self._last + 1) * _GAP_BYTES)
         self._gaps_view = memoryview(self._gaps)
         self._behind = bytearray()  # made when it may be read into

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from amqp_broker.journal.direct_writes import ALIGNED_BYTES, BUFFER_BYTES, DIRECT_BYTES_MIN
+from amqp_broker.journal.direct_writes import ALIGNED_BYTES, DIRECT_BYTES_MIN, DirectWriter
 from amqp_broker.journal.real_files import RealFiles
 from amqp_broker.journal.records import Part
 
+BUFFER_BYTES = 524_288
 FILE_BYTES = 4 * BUFFER_BYTES
 
 
@@ -20,6 +21,7 @@ class Files:
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.files = RealFiles(folder)
+        self.files._direct_writer = DirectWriter(buffer_bytes=BUFFER_BYTES)
         self.direct_bytes = 0
         self.refuses = False
         self._direct_descriptors: set[int] = set()
