@@ -62,7 +62,7 @@ END_S = 0.0005
 _seconds = time.perf_counter if sys.platform == "win32" else time.thread_time
 
 # What is handed over at once: behind each portion the conversation learns that this much has left.
-SEND_BYTES_MAX = 1_048_576
+SEND_BYTES_MAX = 2_097_152
 
 
 Argument = TypeVar("Argument")
@@ -350,6 +350,9 @@ class Pump:
                     await self._send(portion)
                     self._conversation.output_sent(_size_bytes(portion))
                 self._is_writing = False
+                # Now, not before: the others have their turn after the client has been answered. What comes of that
+                # is sent without this task again.
+                await trio.lowlevel.checkpoint()
             elif self._conversation.finished:
                 break
             else:

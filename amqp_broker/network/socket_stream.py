@@ -162,6 +162,8 @@ class SocketStream(trio.abc.HalfCloseableStream):
     async def send_parts(self, parts: list[Part]) -> None:
         """Hand all parts to the system, as ``send_all`` does; large ones are not joined.
 
+        It lets others have their turn only when it waits: whoever calls it does so behind it.
+
         Raises:
             BrokenResourceError: the connection failed; the cause tells why.
             ClosedResourceError: this stream was closed.
@@ -177,8 +179,6 @@ class SocketStream(trio.abc.HalfCloseableStream):
                 raise self._failure(error) from error
             rest = _behind(rest, sent_bytes)
             if not rest:
-                # Now, not before: the others have their turn after the client has been answered.
-                await trio.lowlevel.cancel_shielded_checkpoint()
                 return
             await self._wait(trio.lowlevel.wait_writable)
 
