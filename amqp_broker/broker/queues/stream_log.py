@@ -22,6 +22,8 @@ from amqp_broker.broker.queues.stream_block import StreamBlock
 CHUNK_ENTRIES_MAX = 1024
 CHUNK_BYTES_MAX: Final = 1_048_576
 CHUNK_DURATION_MS_MAX: Final = 1000
+PAUSE_MS: Final = 100  # ends a chunk, so that who begins at a time gets what came behind a pause, and not before it
+PAUSE_OFFSETS_MIN: Final = 64  # in a chunk that a pause ends: each chunk costs memory
 LATEST_ENTRIES_MAX = 1024
 LATEST_BYTES_MAX: Final = 262_144
 LATEST_BLOCK_BYTES_MAX: Final = 1_048_576  # where blocks come: a client reads 256 KiB at once, and sends as much
@@ -65,8 +67,11 @@ class StreamChunk:
     def takes(self, wall_ms: int) -> bool:
         """Whether an entry that comes at this time belongs here."""
         entries = self.count if self._ends is None else len(self._ends)
-        is_full = entries >= CHUNK_ENTRIES_MAX or self.body_bytes >= CHUNK_BYTES_MAX
-        return not is_full and wall_ms - self.first_wall_ms < CHUNK_DURATION_MS_MAX
+        if entries >= CHUNK_ENTRIES_MAX or self.body_bytes >= CHUNK_BYTES_MAX:
+            return False
+        if self.count >= PAUSE_OFFSETS_MIN and wall_ms - self.last_wall_ms >= PAUSE_MS:
+            return False
+        return wall_ms - self.first_wall_ms < CHUNK_DURATION_MS_MAX
 
     def append(self, reference: int, body_bytes: int, wall_ms: int) -> None:
         """One entry more."""
