@@ -242,7 +242,7 @@ class Pump:
                 raise
             self._begin_other(self._make_other)
             self._conversation.receive(other.data)
-        while not beginning.is_answered:
+        while not beginning.is_answered and not self._is_crashed:  # the words for a defect are no part of the answer
             taken: list[Part] = self._conversation.take_output()  # type: ignore[assignment]  # lists are invariant
             output = b"".join([part.read() if isinstance(part, FileStretch) else part for part in taken])
             if output:

@@ -150,6 +150,20 @@ async def test_who_begins_elsewhere_may_be_answered_with_what_lies_in_files() ->
 
 
 @in_trio
+async def test_a_defect_in_what_is_heard_again_is_told_in_the_protocols_words() -> None:
+    def fail(data: bytes) -> None:
+        raise ZeroDivisionError("a defect")
+
+    one = Pumped()
+    one.conversation.on_receive = fail
+    async with trio.open_nursery() as nursery:
+        log = ConnectionLog("peer", one.conversation)
+        nursery.start_soon(partial(one.pump.run, beginning=Heard()), one.conversation, log)
+        assert b"".join([bytes(chunk) async for chunk in one.client]) == WORDS_FOR_A_DEFECT
+        await one.client.aclose()
+
+
+@in_trio
 async def test_bytes_go_in_and_out_in_order() -> None:
     async with pumped() as one:
         await one.client.send_all(b"first")
