@@ -16,6 +16,7 @@ from amqp_broker.cluster.members import UNAUTHENTICATED, Address, EtcdRefused, E
 from amqp_broker.etcd import messages
 from amqp_broker.etcd.calls import OK, Answer, Calls, ConnectionFailed, Ended
 from amqp_broker.explanations import system_reason
+from amqp_broker.network.wake_up import WakeUp
 
 RECEIVE_BYTES: Final = 262_144
 ANSWERS_MAX: Final = 10_000  # of one call that nobody has taken yet; then it ends
@@ -23,16 +24,20 @@ UNKNOWN_STATUSES: Final = (1, 2, 4, 10, 14)  # they leave open what was done
 
 
 class _Connection:
-    """One connection to one member, and the calls on it."""
+    """One connection to one member, and the calls on it.
+
+    It sends by itself: whoever makes a call may be cancelled at any time, and half a frame would end all other calls.
+    """
 
     def __init__(self, stream: trio.abc.Stream, calls: Calls) -> None:
         self._stream = stream
         self._calls = calls
         self._answers: dict[int, trio.MemorySendChannel[Answer | Ended]] = {}
-        self._sending = trio.Lock()
+        self._has_output = WakeUp()
+        self._scope = trio.CancelScope()
         self.is_failed = False
 
-    async def begin(
+    def begin(
         self, path: str, request: bytes, answers_max: int = ANSWERS_MAX
     ) -> trio.MemoryReceiveChannel[Answer | Ended]:
         """Begin a call; its answers come through the channel, which ends without ``Ended`` when the connection does."""
@@ -44,39 +49,51 @@ class _Connection:
         except ConnectionFailed as error:
             self.fail()
             raise EtcdUnavailable(str(error)) from error
-        await self._flush()
+        self._has_output.set()
         return receive
 
-    async def _flush(self) -> None:
-        async with self._sending:
-            output = self._calls.take_output()
-            if output:
-                try:
-                    await self._stream.send_all(output)
-                except (trio.BrokenResourceError, trio.ClosedResourceError):
-                    self.fail()
-
     async def run(self) -> None:
-        """Receive until the connection ends."""
+        """Send and receive until the connection ends."""
         try:
-            while not self.is_failed:
-                for event in self._calls.receive(bytes(await self._stream.receive_some(RECEIVE_BYTES))):
-                    channel = self._answers.get(event.call)
-                    if channel is None:
-                        continue
-                    try:
-                        channel.send_nowait(event)
-                    except (trio.WouldBlock, trio.BrokenResourceError):
-                        self._forget(event.call)
-                        continue
-                    if isinstance(event, Ended):
-                        self._forget(event.call)
-                await self._flush()
-        except (ConnectionFailed, trio.BrokenResourceError, trio.ClosedResourceError):
-            pass
+            with self._scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._send)
+                    nursery.start_soon(self._receive)
         finally:
             self.fail()
             await trio.aclose_forcefully(self._stream)
+
+    async def _send(self) -> None:
+        try:
+            while True:
+                await trio.lowlevel.checkpoint()
+                if output := self._calls.take_output():
+                    await self._stream.send_all(output)
+                else:
+                    await self._has_output.wait()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            self.fail()
+
+    async def _receive(self) -> None:
+        try:
+            while True:
+                for event in self._calls.receive(bytes(await self._stream.receive_some(RECEIVE_BYTES))):
+                    self._hand_on(event)
+                self._has_output.set()
+        except (ConnectionFailed, trio.BrokenResourceError, trio.ClosedResourceError):
+            self.fail()
+
+    def _hand_on(self, event: Answer | Ended) -> None:
+        channel = self._answers.get(event.call)
+        if channel is None:
+            return
+        try:
+            channel.send_nowait(event)
+        except (trio.WouldBlock, trio.BrokenResourceError):
+            self._forget(event.call)
+            return
+        if isinstance(event, Ended):
+            self._forget(event.call)
 
     def _forget(self, call: int) -> None:
         channel = self._answers.pop(call, None)
@@ -87,6 +104,7 @@ class _Connection:
     def fail(self) -> None:
         """Nothing more comes: whoever waits is told."""
         self.is_failed = True
+        self._scope.cancel()
         answers, self._answers = self._answers, {}
         for channel in answers.values():
             channel.close()
@@ -139,7 +157,7 @@ class EtcdClient:
         with trio.move_on_after(self._timeout_s):
             try:
                 connection = await self._connected()
-                return await self._answer_of(await connection.begin(path, request))
+                return await self._answer_of(connection.begin(path, request))
             except EtcdUnavailable as error:
                 reason = str(error)
         self._turn_to_next(connection)
@@ -189,7 +207,7 @@ class EtcdClient:
         with trio.move_on_after(self._timeout_s):
             try:
                 connection = await self._connected()
-                channel = await connection.begin(path, request, answers_max)
+                channel = connection.begin(path, request, answers_max)
             except EtcdUnavailable:
                 self._turn_to_next(connection)
                 raise
@@ -208,16 +226,16 @@ class EtcdClient:
             return self._connection
 
     async def _connect(self, address: Address) -> _Connection:
-        stream = await self._open(address)
         token = ""
         if address.user:
             login = _Connection(await self._open(address), Calls(str(address), is_tls=address.tls is not None))
             self._nursery.start_soon(login.run)
             request = messages.authenticate_request(address.user, address.password)
             try:
-                token = messages.token_in(await self._answer_of(await login.begin(messages.AUTHENTICATE, request)))
+                token = messages.token_in(await self._answer_of(login.begin(messages.AUTHENTICATE, request)))
             finally:
                 login.fail()
+        stream = await self._open(address)
         connection = _Connection(stream, Calls(str(address), token=token, is_tls=address.tls is not None))
         self._nursery.start_soon(connection.run)
         return connection

@@ -1,0 +1,64 @@
+"""Calls to etcd from the event loop: what becomes of a connection when one of its callers gives up."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import pytest
+import trio
+import trio.testing
+
+from amqp_broker.cluster.etcd_client import EtcdClient
+from amqp_broker.cluster.members import Address, EtcdUnavailable
+from amqp_broker.etcd.calls import OK
+from tests.cluster.test_etcd_calls import Server
+from tests.support.served import on_a_jumping_clock
+
+
+def connected(monkeypatch: pytest.MonkeyPatch) -> trio.abc.Stream:
+    """The member's end of the first connection, on which nothing arrives before it is read."""
+    ours, theirs = trio.testing.lockstep_stream_pair()
+
+    async def connect(address: Address) -> trio.abc.Stream:
+        await trio.lowlevel.checkpoint()
+        return ours
+
+    monkeypatch.setattr(EtcdClient, "_open", staticmethod(connect))
+    return theirs
+
+
+@on_a_jumping_clock
+async def test_a_caller_that_is_cancelled_while_it_speaks_takes_no_frames_of_others_with_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    member, server, scope = connected(monkeypatch), Server(lambda path, body: ([body], OK, "")), trio.CancelScope()
+
+    async def give_up(client: EtcdClient) -> None:
+        with scope:
+            await client.call("/a/B", b"first")
+
+    async def answer() -> None:
+        while True:
+            await member.send_all(server.answer(bytes(await member.receive_some())))
+
+    async with trio.open_nursery() as nursery:
+        client = EtcdClient([Address("localhost", 1)], 20.0, nursery)
+        nursery.start_soon(give_up, client)
+        await trio.testing.wait_all_tasks_blocked()
+        scope.cancel()
+        nursery.start_soon(answer)
+        assert await client.call("/a/B", b"second") == b"second"
+        nursery.cancel_scope.cancel()
+
+
+@on_a_jumping_clock
+async def test_a_connection_that_a_call_waited_for_in_vain_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    member = connected(monkeypatch)
+    async with trio.open_nursery() as nursery:
+        client = EtcdClient([Address("localhost", 1)], 1.0, nursery)
+        with pytest.raises(EtcdUnavailable, match="does not answer"):
+            await client.call("/a/B", b"")
+        with trio.fail_after(1), suppress(trio.BrokenResourceError):
+            while await member.receive_some():
+                pass
+        nursery.cancel_scope.cancel()
