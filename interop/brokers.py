@@ -32,6 +32,7 @@ COMMAND_TIMEOUT_S = 300.0  # of rabbitmqctl and of ours; on a machine that has t
 STARTED = b" completed with "  # so many plugins: RabbitMQ's last word on its output when it starts
 PORTS = range(20_000, 32_000)
 WORKERS_MAX = 8  # of pytest-xdist, each with ports of its own
+AS_DOOR = "INTEROP_AS_DOOR"  # a variable that is set where each broker of ours is to be a cluster, asked at a door
 DEFAULT_SERIES = "3.13"  # what ours behaves like when it is not told
 
 RABBITMQ_CONFIG = """\
@@ -95,6 +96,10 @@ class Choice:
     ) -> RabbitMQ | OurBroker:
         """A broker of this choice: all but the environment, which is ours, is RabbitMQ's (class RabbitMQ)."""
         if self.kind == OURS:
+            if os.environ.get(AS_DOOR):
+                from interop.our_door import OurDoor
+
+                return OurDoor(self.series, environment=environment)
             return OurBroker(self.series, environment=environment)
         return RabbitMQ(INSTALLATIONS[self.series](), config=config, advanced=advanced, plugins=plugins, files=files)
 
@@ -174,7 +179,7 @@ class OurBroker:
             self._process = start_process(command, environment, log)
         self.address = Address("127.0.0.1", self._await_port())
         self._port = self.address.port
-        _await_amqp(self.address, self._process, self._log_path)
+        await_amqp(self.address, self._process, self._log_path)
 
     def _await_port(self) -> int:
         """The port from the line that says where it listens, for instance `listening on amqp://127.0.0.1:40123`."""
@@ -370,7 +375,7 @@ class RabbitMQ:
             begins_at = log.tell()
             self._process = start_process(self._installation.command("rabbitmq-server"), self._environment, log)
         try:
-            _await_amqp(self.address, self._process, log_path)
+            await_amqp(self.address, self._process, log_path)
             self._await_commands(log_path, begins_at)
         except BaseException:
             self.stop()
@@ -519,7 +524,7 @@ def _on_path(program: str) -> str:
     return found
 
 
-def _await_amqp(address: Address, process: subprocess.Popen[bytes], log_path: Path) -> None:
+def await_amqp(address: Address, process: subprocess.Popen[bytes], log_path: Path) -> None:
     """Returns when the broker answers a protocol header with connection.start."""
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline and process.poll() is None:

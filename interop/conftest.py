@@ -42,6 +42,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--processes", type=int, default=1, help="of each broker of ours that is started; see docs/processes.md"
     )
+    group.addoption(
+        "--door",
+        action="store_true",
+        help="have each broker of ours be a cluster, and ask it at a node that does not own it",
+    )
     group.addoption("--results", type=Path, help="write the results as JSON into this file")
     group.addoption(
         "--reply-timeout", type=float, default=raw_client.REPLY_TIMEOUT_S, help="seconds to wait for what must come"
@@ -57,6 +62,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[ASKED] = {}
     config.stash[BROKERS] = {}
     config.stash[TRANSCRIPTS] = {}
+    if config.getoption("--door"):
+        os.environ[brokers.AS_DOOR] = "yes"
     if config.getoption("--processes") > 1:
         os.environ["AMQP_BROKER_PROCESSES"] = str(config.getoption("--processes"))
 
