@@ -64,6 +64,7 @@ class NodeClients:
         self._sharing: Sharing | None = None
         self._entrance: Entrance | None = None
         self._count = 0
+        self._answered: dict[int, bytes] = {}  # by shard: the claim under which its owner has answered a link
         self._suspected: set[bytes] = set()  # claims whose nodes have just refused a link
         self._told: dict[int, tuple[bytes, str]] = {}  # by shard: of which claim, and why, links were said to fail last
         self._conversations: dict[trio.CancelScope, int] = {}  # with clients that this node serves itself: their shard
@@ -220,18 +221,36 @@ class NodeClients:
         if owner.node_id == self._known.node_id:
             return None
         try:
-            return await door.call(self._caller, owner, peer, shard=shard.number, protocol=protocol)
+            return await self._answered_call(shard, owner, claim, peer, protocol)
         except NotTheOwner:
             return None
-        except LinkUnreachable as error:
-            if error.is_refused:
-                await self._suspect(shard, owner, claim)
-            else:
-                self._tell_failed(shard, owner, claim, error)
-            return None
         except LinkError as error:
-            self._tell_failed(shard, owner, claim, error)
+            await self._note_failed(shard, owner, claim, error)
             return None
+
+    async def _answered_call(
+        self, shard: KnownShard, owner: Node, claim: bytes, peer: Peer, protocol: str
+    ) -> trio.abc.Stream:
+        """Open a link (``door.call``), and remember that the owner is within reach."""
+        try:
+            way = await door.call(self._caller, owner, peer, shard=shard.number, protocol=protocol)
+        except NotTheOwner:  # it is about to be
+            self._answered[shard.number] = claim
+            raise
+        self._answered[shard.number] = claim
+        return way
+
+    async def _note_failed(self, shard: KnownShard, owner: Node, claim: bytes, error: LinkError) -> None:
+        """No link to an owner was to be had: it is suspected where its port is closed and was open before.
+
+        One that has never answered under its claim is not suspected: a machine between may refuse for it, and the next
+        owner would be suspected likewise, and so on. Then its lease tells.
+        """
+        is_refused = isinstance(error, LinkUnreachable) and error.is_refused
+        if is_refused and self._answered.get(shard.number) == claim:
+            await self._suspect(shard, owner, claim)
+        else:
+            self._tell_failed(shard, owner, claim, error)
 
     def _tell_failed(self, shard: KnownShard, owner: Node, claim: bytes, error: LinkError) -> None:
         """Say why no link to an owner is to be had: once, and not for each client that waits."""
@@ -253,25 +272,15 @@ class NodeClients:
                 nursery.cancel_scope.cancel()
 
     async def _hold_link(self, shard: KnownShard, owner: Node, claim: bytes) -> None:
-        """Have a link to an owner while it has this claim.
-
-        One that has never answered under it is not suspected: a machine between may refuse for it, and the next owner
-        would be suspected likewise, and so on. Then its lease tells, or a client that is refused.
-        """
-        has_answered = False
+        """Have a link to an owner while it has this claim."""
         while True:
             began_s = trio.current_time()
             try:
-                link = await door.call(self._caller, owner, door.NOBODY, shard=shard.number, protocol=NO_CLIENT)
-                has_answered = True
-                await _wait_for_the_end(link)
-            except NotTheOwner:  # it is about to be
-                has_answered = True
-            except LinkUnreachable as error:
-                if error.is_refused and has_answered:
-                    await self._suspect(shard, owner, claim)
+                await _wait_for_the_end(await self._answered_call(shard, owner, claim, door.NOBODY, NO_CLIENT))
+            except NotTheOwner:
+                pass
             except LinkError as error:
-                self._tell_failed(shard, owner, claim, error)
+                await self._note_failed(shard, owner, claim, error)
             except Exception as error:  # whoever answers there may say anything, and the node is to go on
                 log_internal_error("link", error, owner=owner.name)
             await trio.sleep_until(began_s + LINK_EVERY_S)

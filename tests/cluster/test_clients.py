@@ -107,9 +107,11 @@ def test_an_owner_whose_process_is_gone_is_noticed_without_any_client(monkeypatc
     trio.run(main)
 
 
-def test_an_owner_that_has_never_answered_is_left_to_its_lease(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("who", ["the door itself", "a client"])
+def test_an_owner_that_has_never_answered_is_left_to_its_lease(who: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine between may refuse for it: the next owner would go as well, and so on."""
     monkeypatch.setattr(clients_module, "LINK_EVERY_S", 0.0)
+    monkeypatch.setattr(clients_module, "PAUSE_S", 0.0)
     calls = []
 
     async def refuse(*arguments: object, **options: object) -> trio.abc.Stream:
@@ -123,7 +125,10 @@ def test_an_owner_that_has_never_answered_is_left_to_its_lease(monkeypatch: pyte
         known, clients = node_of("door")  # whose owner must not be disowned
         known.nodes, known.shards[0].claim = {"owner": Node("owner", "a", "127.0.0.1", 1, "1", 0)}, b"owner 1"
         with scope:
-            await clients.watch_owner(known.shards[0])
+            if who == "a client":
+                await clients.serve(trio.testing.memory_stream_pair()[0], PEER, AMQP)
+            else:
+                await clients.watch_owner(known.shards[0])
 
     scope = trio.CancelScope()
     monkeypatch.setattr(door, "call", refuse)
