@@ -26,6 +26,7 @@ from amqp_broker.logs import log_event, log_internal_error
 from amqp_broker.network.listeners import HTTP, METRICS
 from amqp_broker.network.socket_stream import keep_alive
 from amqp_broker.server.broker_server import BrokerServer
+from amqp_broker.server.descriptors import connections_that_fit
 from amqp_broker.server.sharding.arrivals import Continued, Entrance, Heard
 from amqp_broker.server.sharding.carrying import Prefixed, carry
 from amqp_broker.server.sharding.directory import CannotAgree
@@ -64,6 +65,8 @@ class NodeClients:
         self._sharing: Sharing | None = None
         self._entrance: Entrance | None = None
         self._count = 0
+        self._callers: set[trio.SocketStream] = set()  # who have not proved yet that they are nodes
+        self._is_refusing_callers = False
         self._answered: dict[int, bytes] = {}  # by shard: the claim under which its owner has answered a link
         self._suspected: set[bytes] = set()  # claims whose nodes have just refused a link
         self._told: dict[int, tuple[bytes, str]] = {}  # by shard: of which claim, and why, links were said to fail last
@@ -97,8 +100,9 @@ class NodeClients:
                 scope.cancel()
 
     def count(self) -> tuple[int, int]:
-        """How many there are, for the reception's limits."""
-        return self._count, self._count  # a door does not know who has logged in
+        """How many connections there are, for the reception's limits: who is carried has two."""
+        there = self._count + len(self._carried) + len(self._callers)
+        return there, there  # a door does not know who has logged in
 
     async def serve(self, stream: trio.abc.Stream, peer: Peer, protocol: str) -> None:
         """Serve a client here, or carry its bytes to the owner; while there is none, it waits."""
@@ -311,13 +315,29 @@ class NodeClients:
 
     async def serve_link(self, stream: trio.SocketStream) -> None:
         """Serve a client whose bytes another node carries here; what goes wrong ends this link and nothing else."""
+        if self._refuses_callers():
+            await trio.aclose_forcefully(stream)
+            return
         try:
             await self._serve_link(stream)
         except Exception as error:  # whoever reaches the port may say anything
             log_internal_error("link", error)
             await trio.aclose_forcefully(stream)
 
+    def _refuses_callers(self) -> bool:
+        """Whether one more caller would be too many; said once, until it would not be again."""
+        there, reason = self.count()[0], ""
+        if there >= connections_that_fit():
+            reason = f"{there} connections are open: raise the limit on open files (ulimit -n)"
+        elif len(self._callers) >= self._settings.handshakes_max:
+            reason = f"{len(self._callers)} callers have not proved yet that they are nodes"
+        if reason and not self._is_refusing_callers:
+            log_event(logging.ERROR, "refusing links", reason=reason)
+        self._is_refusing_callers = bool(reason)
+        return bool(reason)
+
     async def _serve_link(self, stream: trio.SocketStream) -> None:
+        self._callers.add(stream)
         try:
             inner, hello = await door.answer(self._caller, stream, self._is_called_rightly)
         except LinkError as error:
@@ -325,6 +345,8 @@ class NodeClients:
                 log_event(logging.WARNING, "link failed", reason=str(error))
             await trio.aclose_forcefully(stream)
             return
+        finally:
+            self._callers.discard(stream)
         if hello.protocol == NO_CLIENT:
             keep_alive(stream.socket)
             with self.conversation(hello.shard):

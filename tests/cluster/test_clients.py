@@ -49,17 +49,21 @@ def node_of(
     node_id: str,
     is_open: Callable[[], bool] = lambda: True,
     disown: Callable[[int, bytes], Awaitable[None]] = disown,
+    settings: Settings = Settings(),  # noqa: B008  # they never change
 ) -> tuple[Known, NodeClients]:
     known = Known(node_id)
     known.add_shard(0)
-    return known, NodeClients(Settings(), known, Caller("orders", node_id, "secret"), disown, lambda shard: is_open())
+    return known, NodeClients(settings, known, Caller("orders", node_id, "secret"), disown, lambda shard: is_open())
 
 
 async def with_owner(
-    is_open: Callable[[], bool], act: Callable[[Node], Awaitable[None]], called: Callable[[], None] = lambda: None
+    is_open: Callable[[], bool],
+    act: Callable[[Node], Awaitable[None]],
+    called: Callable[[], None] = lambda: None,
+    settings: Settings = Settings(),  # noqa: B008
 ) -> None:
     """Call a coroutine function with a node that owns the broker, and is told when it was called."""
-    known, clients = node_of("owner", is_open)
+    known, clients = node_of("owner", is_open, settings=settings)
     known.shards[0].server = cast(BrokerServer, EchoingServer())
 
     async def serve(stream: trio.SocketStream) -> None:
@@ -194,6 +198,18 @@ def test_what_goes_wrong_in_a_link_ends_no_more_than_it(monkeypatch: pytest.Monk
         assert await door.is_owner(Caller("orders", "other", "secret"), owner, shard=0)
 
     trio.run(with_owner, lambda: True, act)
+
+
+def test_callers_that_have_not_proved_who_they_are_are_limited() -> None:
+    async def act(owner: Node) -> None:
+        caller = Caller("orders", "other", "secret")
+        silent = await trio.open_tcp_stream(owner.link_host, owner.link_port)
+        assert not await door.is_owner(caller, owner, shard=0)
+        await silent.aclose()
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        assert await door.is_owner(caller, owner, shard=0)
+
+    trio.run(with_owner, lambda: True, act, lambda: None, Settings(handshakes_max=1))
 
 
 @pytest.mark.parametrize("may_speak", [True, False])
