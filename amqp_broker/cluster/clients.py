@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Final
 
 import trio
@@ -35,6 +36,7 @@ from amqp_broker.settings import Settings
 
 PAUSE_S: Final = 0.1
 SUSPICION_S: Final = 0.05  # between two links that are refused, before an owner counts as gone
+CALL_WAITS_S: Final = 2.0  # of a client, at a node that is about to own its shard; less than LINK_TIMEOUT_S
 LINK_EVERY_S: Final = 1.0  # a link that carries nobody is made, at the most
 
 
@@ -157,9 +159,9 @@ class NodeClients:
         with trio.move_on_after(self._settings.handshake_timeout_ms / 1000) as waiting:
             while True:
                 changed = self._known.changed
-                if shard.server is not None:
+                if (server := shard.open_server) is not None:
                     waiting.deadline = float("inf")
-                    await self._converse(shard.number, shard.server, stream, peer, protocol, beginning)
+                    await self._converse(shard.number, server, stream, peer, protocol, beginning)
                     return
                 owner = shard.owner
                 way = await self._call(shard, owner, peer, protocol) if owner is not None else None
@@ -307,11 +309,22 @@ class NodeClients:
         finally:
             self._suspected.discard(claim)
 
-    def _is_called_rightly(self, hello: Hello) -> bool:
-        """Whether the caller has found the owner. Who asks for itself gets no yes from one that is silent as well."""
+    async def _is_called_rightly(self, stream: trio.SocketStream, hello: Hello) -> bool:
+        """Whether the caller, who has proved that it is a node, has found the owner.
+
+        It waits while this node is about to be: when an owner is lost, all its clients call at the same time. Who asks
+        for itself need not wait, and gets no yes from an owner that is silent as well.
+        """
+        self._callers.discard(stream)
         shard = self._known.shards.get(hello.shard)
-        is_owner = shard is not None and shard.is_owner
-        return is_owner and (hello.protocol != NO_CLIENT or self._is_open(hello.shard))
+        if shard is None:
+            return False
+        if hello.protocol == NO_CLIENT:
+            return shard.is_owner and self._is_open(hello.shard)
+        with trio.move_on_after(CALL_WAITS_S):
+            while shard.open_server is None and shard.is_claimed_here:
+                await self._known.changed.wait()
+        return shard.open_server is not None
 
     async def serve_link(self, stream: trio.SocketStream) -> None:
         """Serve a client whose bytes another node carries here; what goes wrong ends this link and nothing else."""
@@ -339,7 +352,7 @@ class NodeClients:
     async def _serve_link(self, stream: trio.SocketStream) -> None:
         self._callers.add(stream)
         try:
-            inner, hello = await door.answer(self._caller, stream, self._is_called_rightly)
+            inner, hello = await door.answer(self._caller, stream, partial(self._is_called_rightly, stream))
         except LinkError as error:
             if not isinstance(error, NotTheOwner):
                 log_event(logging.WARNING, "link failed", reason=str(error))
@@ -352,7 +365,7 @@ class NodeClients:
             with self.conversation(hello.shard):
                 await _wait_for_the_end(inner)
             return
-        server = self._known.shards[hello.shard].server
+        server = self._known.shards[hello.shard].open_server
         if server is None:
             await trio.aclose_forcefully(stream)
             return

@@ -6,7 +6,7 @@ it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -138,12 +138,12 @@ async def _introduce(caller: Caller, stream: trio.SocketStream, hello: Hello) ->
 
 
 async def answer(
-    caller: Caller, stream: trio.SocketStream, is_called_rightly: Callable[[Hello], bool]
+    caller: Caller, stream: trio.SocketStream, is_called_rightly: Callable[[Hello], Awaitable[bool]]
 ) -> tuple[trio.abc.Stream, Hello]:
     """The owner's end: hear who calls, and let it in.
 
     Args:
-        is_called_rightly: whether this node owns what the caller wants.
+        is_called_rightly: asked when the caller has proved that it is a node; whether this one owns what it wants.
 
     Returns:
         A stream of the client's bytes, and what the door has said of the client.
@@ -166,7 +166,9 @@ async def answer(
             if refused:
                 await stream.send_all(link.encode("refused", text=refused))
                 raise LinkError(f"a caller was refused: {refused}")
-            if not is_called_rightly(hello):
+        is_right = await is_called_rightly(hello)
+        with trio.fail_after(LINK_TIMEOUT_S):
+            if not is_right:
                 await stream.send_all(link.encode("not-owner"))
                 raise NotTheOwner("a door has called, and this node is not the owner")
             await stream.send_all(link.encode("accept", proof=link.owner_proof(caller.secret, hello, nonce)))

@@ -55,11 +55,17 @@ class KnownShard:
         self.number = number
         self.claim = b""  # in the owner's key, as far as is known
         self.server: BrokerServer | None = None  # while this node owns the shard
+        self.is_closing = False  # it lets its clients go: who comes now waits for the next owner
 
     @property
     def is_owner(self) -> bool:
         """Whether this node serves the shard."""
         return self.server is not None
+
+    @property
+    def open_server(self) -> BrokerServer | None:
+        """The server for who comes now; None where this node does not own the shard, or is about to let it go."""
+        return None if self.is_closing else self.server
 
     @property
     def has_owner(self) -> bool:

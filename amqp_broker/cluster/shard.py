@@ -349,7 +349,7 @@ class Shard:
             nursery.start_soon(self._resume_where_nobody_owns_it)
             if here.sharing is not None:
                 await nursery.start(here.sharing.keep, self.number, server, lambda: self._ownership.claim)
-            self._known.server = server
+            self._known.server, self._known.is_closing = server, False
             here.known.tell()
             for event in (here.ending, self._stepping_down):
                 nursery.start_soon(self._shut_down_after, event, server)
@@ -384,6 +384,7 @@ class Shard:
 
     async def _shut_down_after(self, event: trio.Event, server: BrokerServer) -> None:
         await event.wait()
+        self._known.is_closing = True
         server.shut_down()
         await trio.sleep(self._here.settings.shutdown_grace_ms / 1000 + LAST_WRITES_S)
         self._lose("etcd did not take the last writes in time")

@@ -21,7 +21,7 @@ from amqp_broker.cluster.configuration import ClusterConfiguration
 from amqp_broker.cluster.door import Caller, LinkUnreachable
 from amqp_broker.cluster.keys import Node
 from amqp_broker.cluster.known import Known
-from amqp_broker.cluster.link import NO_CLIENT
+from amqp_broker.cluster.link import NO_CLIENT, NotTheOwner
 from amqp_broker.cluster.members import Address
 from amqp_broker.cluster.node import ClusterNode
 from amqp_broker.network.listeners import CannotListen
@@ -198,6 +198,44 @@ def test_what_goes_wrong_in_a_link_ends_no_more_than_it(monkeypatch: pytest.Monk
         assert await door.is_owner(Caller("orders", "other", "secret"), owner, shard=0)
 
     trio.run(with_owner, lambda: True, act)
+
+
+def test_clients_wait_for_a_node_that_is_about_to_own_the_broker_and_not_for_one_that_lets_it_go() -> None:
+    caller = Caller("orders", "other", "secret")
+    known, clients = node_of("owner")
+    shard, failed = known.shards[0], list[Exception]()
+    shard.claim = b"owner 1"
+
+    async def call(owner: Node) -> None:
+        try:
+            stream = await door.call(caller, owner, PEER, shard=0, protocol=AMQP)
+            await stream.aclose()
+        except NotTheOwner as error:
+            failed.append(error)
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+            nursery.start_soon(trio.serve_listeners, clients.serve_link, listeners)
+            owner = Node("owner", "a", "127.0.0.1", listeners[0].socket.getsockname()[1], "1", 0)
+            async with trio.open_nursery() as calling:
+                calling.start_soon(call, owner)
+                await trio.testing.wait_all_tasks_blocked(0.01)
+                assert len(calling.child_tasks) == 1
+                shard.server = cast(BrokerServer, EchoingServer())
+                known.tell()
+            assert not failed
+            shard.is_closing = True
+            async with trio.open_nursery() as calling:
+                calling.start_soon(call, owner)
+                await trio.testing.wait_all_tasks_blocked(0.01)
+                assert len(calling.child_tasks) == 1
+                shard.claim = b""
+                known.tell()
+            assert len(failed) == 1
+            nursery.cancel_scope.cancel()
+
+    trio.run(main)
 
 
 def test_callers_that_have_not_proved_who_they_are_are_limited() -> None:

@@ -24,7 +24,7 @@ DOOR = Caller("orders", "door", "secret")
 async def linked(
     owner: Caller,
     caller: Caller,
-    is_owner: Callable[[Hello], bool],
+    is_owner: bool,
     client: Callable[[trio.abc.Stream], Awaitable[None]],
 ) -> tuple[list[Hello], bytes]:
     """One link between two nodes of this process; what the owner has heard, and what its client sent."""
@@ -33,9 +33,13 @@ async def linked(
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     node = Node("owner", "a", "127.0.0.1", listeners[0].socket.getsockname()[1], "1", 0)
 
+    async def is_called_rightly(hello: Hello) -> bool:
+        await trio.lowlevel.checkpoint()
+        return is_owner
+
     async def serve(stream: trio.SocketStream) -> None:
         try:
-            inner, hello = await door.answer(owner, stream, is_owner)
+            inner, hello = await door.answer(owner, stream, is_called_rightly)
         except LinkError:
             await stream.aclose()
             return
@@ -66,7 +70,7 @@ async def say(stream: trio.abc.Stream) -> None:
 
 
 def test_a_client_comes_through_with_its_address() -> None:
-    heard, received = trio.run(linked, OWNER, DOOR, lambda hello: True, say)
+    heard, received = trio.run(linked, OWNER, DOOR, True, say)
     assert received == b"AMQP" * 100_000
     assert len(heard) == 1
     assert heard[0].peer == PEER
@@ -81,13 +85,13 @@ def test_a_client_comes_through_with_its_address() -> None:
 )
 def test_strangers_are_refused(owner: Caller, error: type[Exception], text: str) -> None:
     with pytest.raises(BaseExceptionGroup) as caught:
-        trio.run(linked, owner, DOOR, lambda hello: True, say)
+        trio.run(linked, owner, DOOR, True, say)
     assert caught.group_contains(error, match=text)
 
 
 def test_who_does_not_own_it_says_so() -> None:
     with pytest.raises(BaseExceptionGroup) as caught:
-        trio.run(linked, OWNER, DOOR, lambda hello: False, say)
+        trio.run(linked, OWNER, DOOR, False, say)
     assert caught.group_contains(NotTheOwner)
 
 
