@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
+from amqp_broker.broker.queues.base import Queue
+from amqp_broker.management.api import messages
+from amqp_broker.management.slices import Slices
 from tests.support.managed import managing
 from tests.support.served import on_a_jumping_clock
 
@@ -49,6 +54,33 @@ async def test_what_is_published_and_got_over_http_counts_in_the_virtual_host() 
         expected |= {"requeue": 1, "ack": 1}
         stats = (await client.ask("GET", "/api/vhosts/%2F")).json["message_stats"]
         assert {name: count for name, count in stats.items() if count and not name.endswith("_details")} == expected
+        await client.stream.aclose()
+
+
+class DeletesTheQueue(Slices):
+    """Somebody else's turn, in which a queue is deleted."""
+
+    queue: Queue
+
+    async def take_turn(self) -> None:
+        """Delete it."""
+        self.queue.go()
+
+
+@on_a_jumping_clock
+async def test_what_was_got_of_a_queue_that_is_deleted_meanwhile_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with managing() as managed:
+        client = await managed.administrator()
+        message = {"properties": {}, "routing_key": "q", "payload": "four", "payload_encoding": "string"}
+        monkeypatch.setattr(messages, "Slices", DeletesTheQueue)
+        for ackmode in ("ack_requeue_true", "ack_requeue_false", "reject_requeue_false"):
+            await client.ask("PUT", "/api/queues/%2F/q")
+            queue = DeletesTheQueue.queue = managed.broker.virtual_hosts["/"].queues["q"]
+            for _ in range(2):
+                await client.ask("POST", PUBLISH, message)
+            get = {"count": 2, "encoding": "auto", "ackmode": ackmode}
+            assert len((await client.ask("POST", "/api/queues/%2F/q/get", get)).json) == 1
+            assert (queue.is_deleted, queue.unacknowledged_count) == (True, 0)
         await client.stream.aclose()
 
 

@@ -143,6 +143,11 @@ def answer_rows(head: Mapping[str, object], name: str, rows: Iterable[Row]) -> A
     return Answer(pieces=_sent_in_pieces(opening, in_slices(rows), b"]}"))
 
 
+def answer_list(rows: Iterable[Row]) -> Answer:
+    """An answer that is a list of rows, many or large ones, which are there already."""
+    return Answer(pieces=_sent_in_pieces(b"[", in_slices(rows), b"]"))
+
+
 async def _sent_in_pieces(opening: bytes, rows: AsyncGenerator[Row, None], closing: bytes) -> AsyncIterator[bytes]:
     yield opening
     parts: list[bytes] = []

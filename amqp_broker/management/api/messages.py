@@ -19,6 +19,7 @@ from amqp_broker.broker.virtual_host import VirtualHost
 from amqp_broker.errors import AmqpError, ReplyCode, precondition_failed
 from amqp_broker.management.api.exchanges import exchange_name
 from amqp_broker.management.api.fields import need, short, text, whole
+from amqp_broker.management.api.lists import answer_list
 from amqp_broker.management.http.call import REFUSED as REFUSED_CODES
 from amqp_broker.management.http.call import Call
 from amqp_broker.management.http.messages import (
@@ -30,6 +31,7 @@ from amqp_broker.management.http.messages import (
 )
 from amqp_broker.management.http.router import Access, Endpoint
 from amqp_broker.management.http_channel import HttpChannel, HttpConnection
+from amqp_broker.management.slices import Slices
 from amqp_broker.wire.content import Properties, decode_properties, encode_content_header
 from amqp_broker.wire.errors import WireError
 
@@ -168,7 +170,7 @@ async def get_messages(call: Call) -> Answer:
     channel = _channel(call, host)
     found: list[Message] = []
     rows: list[dict[str, Any]] = []
-    size_bytes = 0
+    size_bytes, slices = 0, Slices()
     try:
         while (len(found) < count or (count < 0 and not found)) and size_bytes < GET_BYTES_MAX:
             message = await call.change(lambda: _get(host, queue, channel))
@@ -177,10 +179,11 @@ async def get_messages(call: Call) -> Answer:
             found.append(message)
             rows.append(_describe(queue, message, encoding, truncate_bytes))
             size_bytes += len(message.body)
+            await slices.take_turn()
     finally:
-        if found and not queue.is_deleted:
+        if found:  # of a queue that is gone meanwhile as well: what it had handed out is to be forgotten
             await call.change(lambda: _settle(host, queue, found, ackmode, channel))
-    return answer_json(rows)
+    return answer_list(rows)
 
 
 def _queue(host: VirtualHost, client: Client, name: str) -> Queue:
