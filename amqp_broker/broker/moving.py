@@ -61,6 +61,7 @@ class MoveInfo(TypedDict):
     not_allowed: int  # to write there
     gone: int  # somebody else got them first
     bodies_too_large: int  # in which was not searched
+    not_there: list[str]  # of the ids that were named, once all is looked at
     sample: list[PeekedMessage]
 
 
@@ -128,6 +129,7 @@ class Moving:
             not_allowed=0,
             gone=0,
             bodies_too_large=0,
+            not_there=[],
             sample=[],
         )
 
@@ -159,6 +161,13 @@ class Moving:
                 yield from self._go_through(stretch, self._decoded(stretch, payloads))
             else:
                 self._info["looked_at"] += len(stretch.references)
+        self._finish()
+
+    def _finish(self) -> None:
+        """All was looked at that was to be."""
+        limit = self._selection.limit
+        if limit is None or self._info["found"] < limit:
+            self._info["not_there"] = sorted(self._missing)
         self._info["is_finished"] = True
 
     def _is_wanted(self, references: Sequence[int]) -> bool:

@@ -68,7 +68,7 @@ class Replaying(Moving):
                 start += len(references)
                 payloads = yield references
                 yield from self._go_through(Stretch([], references), self._those_of_the_time(references, payloads))
-        self._info["is_finished"] = True
+        self._finish()
 
     def _those_of_the_time(self, references: Sequence[int], payloads: Sequence[bytes | None]) -> Iterator[Message]:
         decoder, paging = MessageDecoder(), self._broker.paging

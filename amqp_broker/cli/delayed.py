@@ -172,6 +172,7 @@ def _tell(info: dict[str, Any], done: str, as_json: bool) -> None:
     words = f"would be {done}" if info["dry_run"] else done
     said = f"{control.counted(info['done'], 'message')} of exchange '{info['exchange']}' in '{info['vhost']}' {words}"
     control.tell(said, info, as_json)
+    options.fail_for_missing(info["not_there"], "already delivered or cancelled, or no ids of this exchange")
 
 
 def _wanted(

@@ -13,6 +13,8 @@ import typer
 from amqp_broker.cli.configuration import Configuration, ConfigurationError, load
 from amqp_broker.cli.exit_codes import ExitCode
 
+IDS_SHOWN_MAX = 10
+
 Host = Annotated[
     list[str] | None,
     typer.Option(
@@ -161,6 +163,17 @@ def refuse_windows(command: str) -> None:
             ExitCode.WRONG_USE,
             f"'{command}' does not run on Windows, only the broker for tests does: run it in WSL or in a container",
         )
+
+
+def fail_for_missing(ids: list[str], reason: str) -> None:
+    """End the command where messages that were named by their ids are not there, and name them.
+
+    Args:
+        reason: why they may not be.
+    """
+    if ids:
+        shown, more = ", ".join(ids[:IDS_SHOWN_MAX]), len(ids) - IDS_SHOWN_MAX
+        fail(ExitCode.REFUSED, f"not there: {shown}{f' and {more} more' if more > 0 else ''}: {reason}")
 
 
 def fail(code: ExitCode, text: str) -> NoReturn:

@@ -370,9 +370,14 @@ def _act(which: Which, verb: str, name: str, asked: dict[str, Any]) -> None:
     done = control.ask_long(which.data_dir, which.config, command, _say_progress, name=name, vhost=which.vhost, **asked)
     if which.as_json:
         print(json.dumps(done, indent=2))
-        return
+    else:
+        _tell_what_was_done(name, which.vhost, verb, done)
+    options.fail_for_missing(done["not_there"], "consumed meanwhile or held by a consumer, or no ids of this queue")
+
+
+def _tell_what_was_done(name: str, vhost: str, verb: str, done: dict[str, Any]) -> None:
     would = "would be " if done["dry_run"] else ""
-    print(f"{control.counted(done['done'], 'message')} of queue '{name}' in '{which.vhost}' {would}{DONE[verb]}")
+    print(f"{control.counted(done['done'], 'message')} of queue '{name}' in '{vhost}' {would}{DONE[verb]}")
     for reason, why in STAYED.items():
         if done[reason]:
             print(f"{control.counted(done[reason], 'message')} not: {why}")

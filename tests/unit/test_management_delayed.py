@@ -79,14 +79,15 @@ async def test_what_is_cancelled_and_let_go_counted_first() -> None:
         would = (await client.ask("DELETE", DELAYED, chosen | {"dry_run": True})).json
         assert would == {
             "action": "cancel", "exchange": "later", "vhost": "/", "dry_run": True,
-            "held": 3, "looked_at": 3, "found": 1, "done": 1,
+            "held": 3, "looked_at": 3, "found": 1, "done": 1, "not_there": [],
         }  # fmt: skip
         assert await keys(client) == ["k.0", "k.1", "k.2"]
         assert (await client.ask("DELETE", DELAYED, chosen)).json == {**would, "dry_run": False}
         messages = (await client.ask("GET", DELAYED)).json["messages"]
         assert [one["routing_key"] for one in messages] == ["k.0", "k.2"]
-        done = (await client.ask("POST", f"{DELAYED}/deliver", {"ids": [messages[1]["id"]]})).json
-        assert (done["action"], done["done"]) == ("deliver", 1)
+        chosen = {"ids": [messages[1]["id"], "4711"]}
+        done = (await client.ask("POST", f"{DELAYED}/deliver", chosen)).json
+        assert (done["action"], done["done"], done["not_there"]) == ("deliver", 1, ["4711"])
         assert await keys(client) == ["k.0"]
         (out,) = (await client.ask("GET", "/api/x/queues/%2F/q/messages")).json["messages"]
         assert out["payload"] == "order 2"

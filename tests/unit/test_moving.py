@@ -172,7 +172,7 @@ def test_what_a_look_has_named_is_deleted(
     fill(channel, delivery_mode=mode)
     ids = frozenset(one["id"] for one in look(broker) if int(one["payload"][1:]) in (0, 7, 31, COUNT - 1))
     info = move(broker, None, Action.DELETE, ids=ids | {"12345678", "m9-00", "nothing"})
-    assert info["done"] == 4
+    assert (info["done"], info["not_there"]) == (4, ["12345678", "m9-00", "nothing"])
     assert bodies(broker) == names([number for number in range(COUNT) if number not in (0, 7, 31, COUNT - 1)])
     move(broker, None, Action.DELETE)
     assert broker.live_records() == empty

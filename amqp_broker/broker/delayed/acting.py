@@ -37,6 +37,7 @@ class DelayedActInfo(TypedDict):
     looked_at: int
     found: int
     done: int  # cancelled or let go; in a dry run, what would be
+    not_there: list[str]  # of the ids that were named, once all is looked at
 
 
 class DelayedActing:
@@ -62,7 +63,8 @@ class DelayedActing:
         self._action = action
         self._selection = selection
         self._dry_run = dry_run
-        self._references = {int(one) for one in selection.ids or ()}
+        self._missing = {int(one) for one in selection.ids or ()}
+        self._not_there: list[str] = []
         self._looked_at = self._found = self._done = 0
         self._held = holder.ready_count
         self._pace = Pace()
@@ -83,12 +85,13 @@ class DelayedActing:
             looked_at=self._looked_at,
             found=self._found,
             done=self._done,
+            not_there=self._not_there,
         )
 
     @property
     def _is_enough(self) -> bool:
         limit = self._selection.limit
-        is_all = self._selection.ids is not None and self._found == len(self._references)
+        is_all = self._selection.ids is not None and not self._missing
         return is_all or (limit is not None and self._found >= limit)
 
     def steps(self) -> Steps:
@@ -98,10 +101,11 @@ class DelayedActing:
         while not self._is_enough:
             page = self._holder.some_after(place, PAGE_BY_ID if is_by_id else self._pace.page)
             if not page:
+                self._not_there = list(map(str, sorted(self._missing)))
                 return
             place = page[-1]
             if is_by_id:  # the others are not looked into
-                named = [one for one in page if one[1] in self._references]
+                named = [one for one in page if one[1] in self._missing]
                 self._looked_at += len(page) - len(named)
                 page = named
                 yield ()
@@ -127,14 +131,18 @@ class DelayedActing:
                 if self._pace.is_slice_over(message):
                     yield ()
                 if not wanted.finds(message):
+                    self._missing.discard(reference)
                     continue
             self._act_on(due_ms, reference)
 
     def _act_on(self, due_ms: int, reference: int) -> None:
         self._found += 1
         if self._dry_run:
-            self._done += 1
+            is_done = True
         elif self._action is DelayedAction.CANCEL:
-            self._done += self._holder.cancel(due_ms, reference)
+            is_done = self._holder.cancel(due_ms, reference)
         else:
-            self._done += self._holder.hasten(due_ms, reference)
+            is_done = self._holder.hasten(due_ms, reference)
+        if is_done:  # else somebody else was first
+            self._done += 1
+            self._missing.discard(reference)
