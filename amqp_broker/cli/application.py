@@ -60,6 +60,8 @@ COMMANDS = {
 SENTENCE_MAX = 1_000
 # Set where a shell asks what could follow. Help is broken at COLUMNS, and fish takes each line of it for a word.
 COMPLETED = "_AMQP_BROKER_COMPLETE"
+# The library takes the name of a shell where it does not look for the one that is running, which this switches off.
+SHELL_IS_NAMED = "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION"
 
 
 class LoadedWhenCalled(TyperGroup):
@@ -119,6 +121,8 @@ def run() -> None:
     """
     if COMPLETED in os.environ:
         os.environ["COLUMNS"] = str(SENTENCE_MAX)
+    if _names_a_shell(sys.argv[1:]):
+        os.environ[SHELL_IS_NAMED] = "1"
     try:
         code = application(prog_name="amqp-broker", standalone_mode=False)
     except typer.Abort:
@@ -135,6 +139,12 @@ def run() -> None:
             print(text if is_help else f"amqp-broker: {_with_way_out(text)}", file=sys.stderr)
         sys.exit(int(ExitCode.WRONG_USE))
     sys.exit(code if isinstance(code, int) else int(ExitCode.OK))
+
+
+def _names_a_shell(arguments: list[str]) -> bool:
+    """Whether completion is wanted of another shell than the one that is running, as in ``--show-completion zsh``."""
+    option, is_given, _ = (arguments or [""])[0].partition("=")
+    return option in ("--show-completion", "--install-completion") and (bool(is_given) or len(arguments) > 1)
 
 
 def _wants_json(arguments: list[str]) -> bool:
