@@ -6,6 +6,8 @@ Holds no HTTP and no endpoint.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import trio
@@ -14,10 +16,12 @@ from amqp_broker.broker.broker import Broker
 from amqp_broker.broker.inspection import Inspection
 from amqp_broker.network.wake_up import WakeUp
 from amqp_broker.server.broker_server import BrokerServer
+from amqp_broker.server.status import server_status
 
 if TYPE_CHECKING:
     from amqp_broker.management.http.sessions import Sessions
-    from amqp_broker.management.samples import Samples
+    from amqp_broker.management.samples import Key, Samples
+    from amqp_broker.management.series import Numbers
     from amqp_broker.server.sharding.shards import Shards
 
 
@@ -67,8 +71,14 @@ class ManagedServer:
             from amqp_broker.management.things import FIELDS, things
 
             broker = self.broker
-            self._samples = Samples(lambda: things(broker), FIELDS, broker.clock.wall_ms)
+            self._samples = Samples(lambda: chain(things(broker), self._node_now()), FIELDS, broker.clock.wall_ms)
         return self._samples
+
+    def _node_now(self) -> Iterator[tuple[Key, Numbers]]:
+        """What this node uses of its machine."""
+        from amqp_broker.management.things import node_key, node_numbers
+
+        yield node_key(self.node), node_numbers(server_status(self.server), len(self.broker.open_connections))
 
     @property
     def sessions(self) -> Sessions:

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from amqp_broker.broker.broker import Broker
     from amqp_broker.broker.exchanges.exchange import Exchange
     from amqp_broker.broker.queues.base import Queue
+    from amqp_broker.server.status import ServerStatus
 
+NO_LIMIT = 2**31 - 1
 LENGTHS = ("messages", "messages_ready", "messages_unacknowledged")
 BYTES = ("recv_oct", "send_oct")
 COUNTED = (
@@ -31,6 +33,7 @@ COUNTED = (
 )
 OF_CHANNELS = ("confirm", "return_unroutable", "drop_unroutable")
 OF_DISK = ("disk_reads", "disk_writes")
+OF_NODE = ("mem_used", "fd_used", "sockets_used", "proc_used", "disk_free")
 DELIVERIES = ("deliver", "deliver_no_ack", "get", "get_no_ack")
 
 
@@ -50,6 +53,7 @@ FIELDS: dict[str, Fields] = {
     "channel": _fields(*COUNTED, *OF_CHANNELS),
     "vhost": _fields(*LENGTHS[1:], *BYTES, *COUNTED, *OF_CHANNELS, *OF_DISK),
     "all": _fields(*LENGTHS[1:], *COUNTED, *OF_CHANNELS, *OF_DISK),
+    "node": _fields(*OF_NODE),
 }
 
 
@@ -61,6 +65,11 @@ def queue_key(queue: Queue) -> Key:
 def exchange_key(virtual_host: str, name: str) -> Key:
     """Of an exchange."""
     return ("exchange", virtual_host, name)
+
+
+def node_key(name: str) -> Key:
+    """Of a node, by the name that RabbitMQ would give it."""
+    return ("node", name)
 
 
 def channel_key(name: str) -> Key:
@@ -132,6 +141,13 @@ def channel_numbers(stats: dict[str, int]) -> Numbers:
 def exchange_stats(exchange: Exchange) -> dict[str, int]:
     """What went through an exchange."""
     return {"publish_in": exchange.published_in, "publish_out": exchange.published_out}
+
+
+def node_numbers(status: ServerStatus, connections: int) -> Numbers:
+    """Of a node: what its process uses of the machine."""
+    disk = status["disk"]
+    free_bytes = disk["free_bytes"] if disk is not None else NO_LIMIT
+    return (status["memory"]["used_bytes"], status["descriptors"]["used"], connections, 1, free_bytes)
 
 
 def things(broker: Broker) -> Iterator[tuple[Key, Numbers]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import trio
+
 from amqp_broker.server.other_nodes import OtherNode
 from tests.support.managed import HttpClient, Managed, managing
 from tests.support.served import on_a_jumping_clock
@@ -46,4 +48,10 @@ async def test_a_broker_alone_is_one_node() -> None:
         client = await managed.administrator()
         assert [node["name"] for node in (await client.ask("GET", "/api/nodes")).json] == ["rabbit@localhost"]
         assert "amqp_broker_node_info" not in await scraped(managed)
+        await trio.sleep(11)
+        path = "/api/nodes/rabbit@localhost?node_stats_age=10&node_stats_incr=5"
+        node = (await client.ask("GET", path)).json
+        samples = [[one["sample"] for one in node[f"{name}_details"]["samples"]] for name in ("mem_used", "proc_used")]
+        assert min(samples[0]) > 1_000_000
+        assert samples[1] == [1, 1, 1]
         await client.stream.aclose()

@@ -14,15 +14,15 @@ import trio
 from amqp_broker import __version__
 from amqp_broker.management.api.lists import answer_one, columns_of
 from amqp_broker.management.api.overview import CHURN, churn, contexts, exchange_types, version_of
-from amqp_broker.management.api.rates import zero_rates
+from amqp_broker.management.api.rates import NODE_RANGE, with_rates, zero_rates
 from amqp_broker.management.http.call import Call
 from amqp_broker.management.http.messages import Answer, answer_json, no_such_object
 from amqp_broker.management.http.router import Access, Endpoint
 from amqp_broker.management.managed_server import name_of_node
+from amqp_broker.management.things import NO_LIMIT, node_key
 from amqp_broker.server.other_nodes import OtherNode
 from amqp_broker.server.status import ServerStatus, server_status
 
-NO_LIMIT = 2**31 - 1
 PROCESSES_TOTAL = 1_048_576  # Erlang's; no client takes one here
 
 IO = ("read", "write", "sync", "seek", "reopen")
@@ -153,9 +153,7 @@ def _described(call: Call, name: str, version: str, uses: Mapping[str, int]) -> 
         "cluster_links": [],
         "metrics_gc_queue_length": {},
     }
-    for key, value in used.items():
-        node |= {key: value, f"{key}_details": {"rate": 0.0}}
-    return node | zero_rates(NEVER_COUNTED)
+    return node | with_rates(call, node_key(name), used, NODE_RANGE) | zero_rates(NEVER_COUNTED)
 
 
 async def _describe_all(call: Call) -> list[dict[str, Any]]:

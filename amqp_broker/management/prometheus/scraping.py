@@ -20,7 +20,6 @@ from amqp_broker.broker.descriptions import ChannelInfo
 from amqp_broker.broker.inspection import counts_by_protocol
 from amqp_broker.broker.message_sizes import BOUNDS_BYTES
 from amqp_broker.broker.queues.base import Queue
-from amqp_broker.management.api.nodes import NO_LIMIT
 from amqp_broker.management.api.overview import ERLANG_VERSION, version_of
 from amqp_broker.management.http.call import Call
 from amqp_broker.management.http.messages import Answer
@@ -44,6 +43,7 @@ from amqp_broker.management.prometheus.families import (
     OF_QUEUE,
 )
 from amqp_broker.management.slices import Slices, open_in_slices
+from amqp_broker.management.things import NO_LIMIT
 from amqp_broker.network.listeners import STREAMS
 from amqp_broker.server.status import ServerStatus, server_status
 
