@@ -34,7 +34,7 @@ from amqp_broker.broker.json_values import read_json
 from amqp_broker.broker.problems import AdministrationError
 from amqp_broker.explanations import system_reason
 from amqp_broker.logs import log_event, log_internal_error
-from amqp_broker.server import control_operations, observing_commands
+from amqp_broker.server import control_operations, observing_commands, stream_commands
 from amqp_broker.server.changes import nothing_more, until_durable
 from amqp_broker.server.control_address import SOCKET_NAME, bind_for_owner
 from amqp_broker.server.control_commands import COMMANDS as CHANGES
@@ -54,6 +54,7 @@ LISTS = {
     **THINGS,
     **observing_commands.LISTS,
     **control_operations.LISTS,
+    **stream_commands.LISTS,
     **shovel_commands.LISTS,
     **federation_commands.LISTS,
 }

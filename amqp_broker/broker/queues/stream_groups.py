@@ -30,7 +30,7 @@ class StreamGroup:
     """
 
     def __init__(self, partition: int) -> None:
-        self._partition = partition
+        self.partition = partition
         self.members: list[Member] = []
         self.active: Member | None = None
         self._leaving: Member | None = None  # the active one, while it makes way
@@ -59,8 +59,8 @@ class StreamGroup:
     def _choose(self) -> None:
         if not self.members or self._leaving is not None:
             return
-        if self._partition != NO_PARTITION:
-            chosen = self.members[self._partition % len(self.members)]
+        if self.partition != NO_PARTITION:
+            chosen = self.members[self.partition % len(self.members)]
         else:
             chosen = self.active or self.members[0]
         if self.active is None:

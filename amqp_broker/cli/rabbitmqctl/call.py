@@ -84,6 +84,11 @@ class Call:
         answers = self._answers(command, missing, None, arguments)
         return [item for answer in answers for item in answer.get("items", ())]
 
+    def not_found(self) -> Failed:
+        """There is none of that name, which RabbitMQ's tools end with another code since 3.11."""
+        behaves_like = str(self.ask("status")["behaves_like"])
+        return Failed(Code.UNAVAILABLE if behaves_like.startswith("3.10.") else Code.DATA, "not_found")
+
     def follow(self, command: str, **arguments: Any) -> Iterator[list[dict[str, Any]]]:
         """What comes, for as long as the broker tells it; now and then a list is empty.
 

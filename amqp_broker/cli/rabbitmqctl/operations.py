@@ -21,7 +21,7 @@ def purge_queue(call: Call) -> Result:
     """Drop all messages that are ready."""
     name = call.words[0]
     call.say(f"Purging queue '{name}' in vhost '{call.virtual_host}' ...")
-    call.ask("queues.purge", vhost=call.virtual_host, name=name, missing=Failed(Code.UNAVAILABLE, "not_found"))
+    call.ask("queues.purge", vhost=call.virtual_host, name=name, missing=call.not_found())
     return None
 
 

@@ -13,15 +13,15 @@ from amqp_broker.cli.rabbitmqctl.outcome import Code, Failed, Report, Result, Ta
 from amqp_broker.cli.rabbitmqctl.refused import OF_QUEUES, commands_of
 
 REPLICATION, QUEUES, MONITORING = "Replication", "Queues", "Monitoring, observability and health checks"
-NOT_FOUND = Failed(Code.UNAVAILABLE, "not_found")
 PEEKED_CHARACTERS_MAX = 64
 REBALANCED = ("all", "classic", "quorum", "stream")
 BALANCE_COLUMNS = ("Node name", "Number of quorum queues", "Number of replicated classic queues")
 STATUS_COLUMNS = ("Node Name", "Raft State", "Log Index", "Commit Index", "Snapshot Index", "Term", "Machine Version")
 
 
-def _quorum_queue(call: Call, refusal: str, missing: Failed = NOT_FOUND) -> dict[str, Any]:
+def _quorum_queue(call: Call, refusal: str, missing: Failed | None = None) -> dict[str, Any]:
     """The quorum queue that is named first; one of another type is refused in these words."""
+    missing = missing or call.not_found()
     shown: dict[str, Any] = call.ask("queues.show", vhost=call.virtual_host, name=call.words[0], missing=missing)
     if shown["type"] != "quorum":
         raise Failed(Code.UNAVAILABLE, refusal.format(shown["type"]))

@@ -99,9 +99,8 @@ OF_STREAMS = (
         "a stream is whole on the node that owns it, and the cluster keeps what another needs to take over",
     ),
     Refused(
-        ("list_stream_consumers", "list_stream_publishers", "list_stream_tracking", "list_stream_consumer_groups",
-         "list_stream_group_consumers", "activate_stream_consumer", "reset_offset"),
-        "the HTTP API shows them: GET /api/stream/publishers and GET /api/stream/consumers",
+        ("activate_stream_consumer", "reset_offset"),
+        "clients do that themselves, who store offsets and say where they begin: see list_stream_tracking",
     ),
 )  # fmt: skip
 

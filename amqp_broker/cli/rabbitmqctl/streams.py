@@ -11,9 +11,10 @@ from amqp_broker.cli.rabbitmqctl.commands import Command, Commands
 from amqp_broker.cli.rabbitmqctl.lists import CONNECTIONS, chosen_columns, shown
 from amqp_broker.cli.rabbitmqctl.outcome import Code, Failed, Report, Result, Table, WrongUse
 from amqp_broker.cli.rabbitmqctl.refused import OF_STREAMS, commands_of
+from amqp_broker.cli.rabbitmqctl.stream_clients import COMMANDS as OF_CLIENTS
+from amqp_broker.cli.rabbitmqctl.stream_clients import STREAMS
 from amqp_broker.cli.rabbitmqctl.values import size_bytes
 
-STREAMS = "Streams"
 PROTOCOL = "stream"
 PARTITIONS = "3"
 STATUS_COLUMNS = ("role", "node", "offset", "committed_offset", "first_offset", "readers", "segments")
@@ -116,7 +117,7 @@ def stream_status(call: Call) -> Result:
     """Where a stream is, and its entries."""
     name = call.words[0]
     call.say(f"Status of stream {name} on node {call.node} ...")
-    found = call.ask("queues.show", vhost=call.virtual_host, name=name, missing=Failed(Code.UNAVAILABLE, "not_found"))
+    found = call.ask("queues.show", vhost=call.virtual_host, name=name, missing=call.not_found())
     if "end_offset" not in found:
         raise Failed(Code.UNAVAILABLE, f"Cannot get stream status of a {found['type']} queue")
     last = found["end_offset"] - 1
@@ -153,5 +154,6 @@ COMMANDS: Commands = {
     "stream_status": Command(
         STREAMS, f"{_HOST} <stream>", "Shows where a stream is", stream_status, (1, 1), {"tracking": False}
     ),
+    **OF_CLIENTS,
     **commands_of(OF_STREAMS),
 }

@@ -65,32 +65,23 @@ def _connection_details(call: Call, connection: Connection) -> dict[str, Any]:
 
 def describe_publisher(call: Call, connection: Connection, publisher: Publisher) -> dict[str, Any]:
     """A row of the list."""
+    from amqp_broker.protocols.stream.inspection import publisher_info
+
     return {
         "connection_details": _connection_details(call, connection),
         "queue": {"name": publisher.stream.name, "vhost": connection.virtual_host_name},
-        "publisher_id": publisher.number,
-        "reference": publisher.reference,
-        "published": publisher.published_count,
-        "confirmed": publisher.confirmed_count,
-        "errored": 0,  # what is not confirmed has no publisher
+        **publisher_info(publisher),
     }
 
 
 def describe_consumer(call: Call, connection: Connection, subscription: Subscription) -> dict[str, Any]:
     """A row of the list."""
-    stream = subscription.stream
-    last_offset = max(subscription.next_offset - 1, 0)
+    from amqp_broker.protocols.stream.inspection import subscription_info
+
     return {
         "connection_details": _connection_details(call, connection),
-        "queue": {"name": stream.name, "vhost": connection.virtual_host_name},
-        "subscription_id": subscription.number,
-        "properties": dict(subscription.properties),
-        "active": subscription.is_active,
-        "activity_status": "up" if subscription.is_active else "waiting",
-        "credits": subscription.credit,
-        "consumed": subscription.delivered_count,
-        "offset": last_offset,
-        "offset_lag": max(0, stream.end_offset - 1 - last_offset),
+        "queue": {"name": subscription.stream.name, "vhost": connection.virtual_host_name},
+        **subscription_info(subscription),
     }
 
 
