@@ -63,6 +63,7 @@ def export(
 def import_from(
     file: File,
     vhost: OneVirtualHost = None,
+    as_json: control.Json = False,
     data_dir: options.DataDir = None,
     config: options.ConfigFile = None,
 ) -> None:
@@ -85,6 +86,9 @@ def import_from(
     except (ValueError, RecursionError) as error:
         options.fail(ExitCode.WRONG_USE, f"{name} is not JSON: {json_mistake(error)}")
     counts = control.ask(data_dir, config, "definitions.import", definitions=document, vhost=vhost)
+    if as_json:
+        print(json.dumps(counts))
+        return
     left_out = counts.pop("left_out")
     found = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
     print(f"imported: {found or 'nothing that was not there'}")

@@ -52,6 +52,7 @@ def _shown(row: dict[str, Any]) -> dict[str, Any]:
 def pause(
     upstream: Upstream,
     vhost: control.VirtualHostName = "/",
+    as_json: control.Json = False,
     data_dir: options.DataDir = None,
     config: options.ConfigFile = None,
 ) -> None:
@@ -61,13 +62,14 @@ def pause(
     amqp-broker federation pause paris
     """
     control.ask(data_dir, config, "federation.pause", vhost=vhost, upstream=upstream)
-    print(f"links to upstream '{upstream}' paused")
+    control.tell(f"links to upstream '{upstream}' paused", {"vhost": vhost, "upstream": upstream}, as_json)
 
 
 @application.command("resume", epilog=EPILOG)
 def resume(
     upstream: Upstream,
     vhost: control.VirtualHostName = "/",
+    as_json: control.Json = False,
     data_dir: options.DataDir = None,
     config: options.ConfigFile = None,
 ) -> None:
@@ -77,12 +79,13 @@ def resume(
     amqp-broker federation resume paris
     """
     control.ask(data_dir, config, "federation.resume", vhost=vhost, upstream=upstream)
-    print(f"links to upstream '{upstream}' resumed")
+    control.tell(f"links to upstream '{upstream}' resumed", {"vhost": vhost, "upstream": upstream}, as_json)
 
 
 @application.command("restart", epilog=EPILOG)
 def restart(
     identity: Identity,
+    as_json: control.Json = False,
     data_dir: options.DataDir = None,
     config: options.ConfigFile = None,
 ) -> None:
@@ -92,4 +95,4 @@ def restart(
     amqp-broker federation restart 8f0e1c2a
     """
     control.ask(data_dir, config, "federation.restart", id=identity)
-    print(f"link '{identity}' restarted")
+    control.tell(f"link '{identity}' restarted", {"id": identity}, as_json)

@@ -50,6 +50,7 @@ def set_parameter(
     value: Value,
     component: Component = None,
     vhost: control.VirtualHostName = "/",
+    as_json: control.Json = False,
     data_dir: options.DataDir = None,
     config: options.ConfigFile = None,
 ) -> None:
@@ -59,15 +60,9 @@ def set_parameter(
     amqp-broker parameters set cluster_name '"orders"'
     amqp-broker parameters set limits '{"max-queues": 9}' --component vhost-limits
     """
-    control.ask(
-        data_dir,
-        config,
-        "parameters.set",
-        name=name,
-        value=json_value(value, "the value"),
-        **_whose(component, vhost),
-    )
-    print(f"parameter '{name}' set")
+    asked = {"name": name, "value": json_value(value, "the value"), **_whose(component, vhost)}
+    control.ask(data_dir, config, "parameters.set", **asked)
+    control.tell(f"parameter '{name}' set", asked, as_json)
 
 
 @application.command("clear", epilog=EPILOG)
@@ -75,6 +70,7 @@ def clear_parameter(
     name: Name,
     component: Component = None,
     vhost: control.VirtualHostName = "/",
+    as_json: control.Json = False,
     data_dir: options.DataDir = None,
     config: options.ConfigFile = None,
 ) -> None:
@@ -83,8 +79,9 @@ def clear_parameter(
     \b
     amqp-broker parameters clear cluster_name
     """
-    control.ask(data_dir, config, "parameters.clear", name=name, **_whose(component, vhost))
-    print(f"parameter '{name}' cleared")
+    asked = {"name": name, **_whose(component, vhost)}
+    control.ask(data_dir, config, "parameters.clear", **asked)
+    control.tell(f"parameter '{name}' cleared", asked, as_json)
 
 
 def _whose(component: str | None, vhost: str) -> dict[str, Any]:

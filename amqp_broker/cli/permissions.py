@@ -52,6 +52,7 @@ def set_permission(
     write: Write,
     read: Read,
     vhost: control.VirtualHostName = "/",
+    as_json: control.Json = False,
     data_dir: options.DataDir = None,
     config: options.ConfigFile = None,
 ) -> None:
@@ -64,13 +65,14 @@ def set_permission(
     """
     arguments = {"user": user, "vhost": vhost, "configure": configure, "write": write, "read": read}
     control.ask(data_dir, config, "permissions.set", **arguments)
-    print(f"permissions of user '{user}' in '{vhost}' set")
+    control.tell(f"permissions of user '{user}' in '{vhost}' set", arguments, as_json)
 
 
 @application.command("clear", epilog=EPILOG)
 def clear_permission(
     user: User,
     vhost: control.VirtualHostName = "/",
+    as_json: control.Json = False,
     data_dir: options.DataDir = None,
     config: options.ConfigFile = None,
 ) -> None:
@@ -80,7 +82,7 @@ def clear_permission(
     amqp-broker permissions clear shop --vhost orders
     """
     control.ask(data_dir, config, "permissions.clear", user=user, vhost=vhost)
-    print(f"permissions of user '{user}' in '{vhost}' cleared")
+    control.tell(f"permissions of user '{user}' in '{vhost}' cleared", {"user": user, "vhost": vhost}, as_json)
 
 
 @application.command("set-topic", epilog=EPILOG)
@@ -90,6 +92,7 @@ def set_topic_permission(
     write: Write,
     read: Read,
     vhost: control.VirtualHostName = "/",
+    as_json: control.Json = False,
     data_dir: options.DataDir = None,
     config: options.ConfigFile = None,
 ) -> None:
@@ -103,7 +106,8 @@ def set_topic_permission(
     """
     arguments = {"user": user, "vhost": vhost, "exchange": exchange, "write": write, "read": read}
     control.ask(data_dir, config, "permissions.set-topic", **arguments)
-    print(f"topic permissions of user '{user}' on '{exchange}' in '{vhost}' set")
+    text = f"topic permissions of user '{user}' on '{exchange}' in '{vhost}' set"
+    control.tell(text, arguments, as_json)
 
 
 @application.command("clear-topic", epilog=EPILOG)
@@ -111,6 +115,7 @@ def clear_topic_permission(
     user: User,
     exchange: Annotated[str | None, typer.Argument(metavar="[EXCHANGE]", help="Default: all exchanges.")] = None,
     vhost: control.VirtualHostName = "/",
+    as_json: control.Json = False,
     data_dir: options.DataDir = None,
     config: options.ConfigFile = None,
 ) -> None:
@@ -120,4 +125,5 @@ def clear_topic_permission(
     amqp-broker permissions clear-topic device-7 amq.topic
     """
     control.ask(data_dir, config, "permissions.clear-topic", user=user, vhost=vhost, exchange=exchange)
-    print(f"topic permissions of user '{user}' in '{vhost}' cleared")
+    text = f"topic permissions of user '{user}' in '{vhost}' cleared"
+    control.tell(text, {"user": user, "vhost": vhost, "exchange": exchange}, as_json)

@@ -77,6 +77,7 @@ def application_for(noun: str, what: str, is_operators: bool, about: str) -> typ
         apply_to: ApplyTo = "all",
         priority: Priority = "0",
         vhost: control.VirtualHostName = "/",
+        as_json: control.Json = False,
         data_dir: options.DataDir = None,
         config: options.ConfigFile = None,
     ) -> None:
@@ -87,17 +88,18 @@ def application_for(noun: str, what: str, is_operators: bool, about: str) -> typ
             "priority": _priority(priority),
         }
         control.ask(data_dir, config, "policies.set", name=name, vhost=vhost, value=value, operator=is_operators)
-        print(f"{what} '{name}' in '{vhost}' set")
+        control.tell(f"{what} '{name}' in '{vhost}' set", {"vhost": vhost, "name": name, **value}, as_json)
 
     @application.command("clear", epilog=EPILOG, help=_clear_help(noun, what))
     def clear_policy(
         name: Name,
         vhost: control.VirtualHostName = "/",
+        as_json: control.Json = False,
         data_dir: options.DataDir = None,
         config: options.ConfigFile = None,
     ) -> None:
         control.ask(data_dir, config, "policies.clear", name=name, vhost=vhost, operator=is_operators)
-        print(f"{what} '{name}' in '{vhost}' cleared")
+        control.tell(f"{what} '{name}' in '{vhost}' cleared", {"vhost": vhost, "name": name}, as_json)
 
     return application
 

@@ -97,6 +97,7 @@ def add(
     prefetch: Prefetch = None,
     reconnect: Delay = None,
     vhost: control.VirtualHostName = "/",
+    as_json: control.Json = False,
     data_dir: options.DataDir = None,
     config: options.ConfigFile = None,
 ) -> None:
@@ -124,13 +125,15 @@ def add(
         options.fail(ExitCode.WRONG_USE, "name where messages come from: --from-queue or --from-exchange")
     value = {key: one for key, one in given.items() if one is not None}
     control.ask(data_dir, config, "parameters.set", component=COMPONENT, vhost=vhost, name=name, value=value)
-    print(f"shovel '{name}' set: 'amqp-broker shovels list' tells how it is")
+    text = f"shovel '{name}' set: 'amqp-broker shovels list' tells how it is"
+    control.tell(text, {"vhost": vhost, "name": name, "value": value}, as_json)
 
 
 @application.command("remove", epilog=EPILOG)
 def remove(
     name: Name,
     vhost: control.VirtualHostName = "/",
+    as_json: control.Json = False,
     data_dir: options.DataDir = None,
     config: options.ConfigFile = None,
 ) -> None:
@@ -140,13 +143,14 @@ def remove(
     amqp-broker shovels remove copy
     """
     control.ask(data_dir, config, "parameters.clear", component=COMPONENT, vhost=vhost, name=name)
-    print(f"shovel '{name}' removed")
+    control.tell(f"shovel '{name}' removed", {"vhost": vhost, "name": name}, as_json)
 
 
 @application.command("pause", epilog=EPILOG)
 def pause(
     name: Name,
     vhost: control.VirtualHostName = "/",
+    as_json: control.Json = False,
     data_dir: options.DataDir = None,
     config: options.ConfigFile = None,
 ) -> None:
@@ -156,13 +160,14 @@ def pause(
     amqp-broker shovels pause copy
     """
     control.ask(data_dir, config, "shovels.pause", vhost=vhost, name=name)
-    print(f"shovel '{name}' paused")
+    control.tell(f"shovel '{name}' paused", {"vhost": vhost, "name": name}, as_json)
 
 
 @application.command("resume", epilog=EPILOG)
 def resume(
     name: Name,
     vhost: control.VirtualHostName = "/",
+    as_json: control.Json = False,
     data_dir: options.DataDir = None,
     config: options.ConfigFile = None,
 ) -> None:
@@ -172,13 +177,14 @@ def resume(
     amqp-broker shovels resume copy
     """
     control.ask(data_dir, config, "shovels.resume", vhost=vhost, name=name)
-    print(f"shovel '{name}' resumed")
+    control.tell(f"shovel '{name}' resumed", {"vhost": vhost, "name": name}, as_json)
 
 
 @application.command("restart", epilog=EPILOG)
 def restart(
     name: Name,
     vhost: control.VirtualHostName = "/",
+    as_json: control.Json = False,
     data_dir: options.DataDir = None,
     config: options.ConfigFile = None,
 ) -> None:
@@ -188,4 +194,4 @@ def restart(
     amqp-broker shovels restart copy
     """
     control.ask(data_dir, config, "shovels.restart", vhost=vhost, name=name)
-    print(f"shovel '{name}' restarted")
+    control.tell(f"shovel '{name}' restarted", {"vhost": vhost, "name": name}, as_json)

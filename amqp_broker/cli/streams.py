@@ -35,6 +35,7 @@ def add_super_stream(
         int | None,
         typer.Option("--max-length-bytes", metavar="BYTES", help="How much a partition holds. Default: no limit."),
     ] = None,
+    as_json: control.Json = False,
     data_dir: options.DataDir = None,
     config: options.ConfigFile = None,
 ) -> None:
@@ -56,13 +57,15 @@ def add_super_stream(
     if max_length_bytes is not None:
         arguments["x-max-length-bytes"] = max_length_bytes
     control.ask(data_dir, config, "definitions.import", definitions=definitions_of(name, keys, arguments), vhost=vhost)
-    print(f"added super stream '{name}': {len(keys)} partitions")
+    text = f"added super stream '{name}': {control.counted(len(keys), 'partition')}"
+    control.tell(text, {"vhost": vhost, "name": name, "partitions": len(keys)}, as_json)
 
 
 @application.command("delete-super-stream", epilog=EPILOG)
 def delete_super_stream(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Of the super stream.")],
     vhost: control.VirtualHostName = "/",
+    as_json: control.Json = False,
     data_dir: options.DataDir = None,
     config: options.ConfigFile = None,
 ) -> None:
@@ -72,7 +75,8 @@ def delete_super_stream(
     amqp-broker streams delete-super-stream orders
     """
     count = control.ask(data_dir, config, "streams.delete-super-stream", name=name, vhost=vhost)
-    print(f"deleted super stream '{name}' with {control.counted(count, 'partition')}")
+    text = f"deleted super stream '{name}' with {control.counted(count, 'partition')}"
+    control.tell(text, {"vhost": vhost, "name": name, "partitions": count}, as_json)
 
 
 def definitions_of(name: str, keys: list[str], arguments: dict[str, Any]) -> dict[str, Any]:

@@ -32,6 +32,7 @@ def start_trace(
     vhost: control.OneVirtualHost = None,
     bodies: Annotated[bool, typer.Option("--bodies", help="Keep the first 1024 bytes of each body.")] = False,
     limit: Annotated[int, typer.Option("--limit", metavar="N", help="How many messages are kept.")] = 1000,
+    as_json: control.Json = False,
     data_dir: options.DataDir = None,
     config: options.ConfigFile = None,
 ) -> None:
@@ -52,18 +53,20 @@ def start_trace(
         "limit": limit,
     }
     control.ask(data_dir, config, "trace.start", **asked)
-    print("trace started")
+    control.tell("trace started", asked, as_json)
 
 
 @application.command("stop", epilog=EPILOG)
-def stop_trace(data_dir: options.DataDir = None, config: options.ConfigFile = None) -> None:
+def stop_trace(
+    as_json: control.Json = False, data_dir: options.DataDir = None, config: options.ConfigFile = None
+) -> None:
     """Trace nothing more; what was traced can still be shown.
 
     \b
     amqp-broker trace stop
     """
     control.ask(data_dir, config, "trace.stop")
-    print("trace stopped")
+    control.tell("trace stopped", {"on": False}, as_json)
 
 
 @application.command("show", epilog=EPILOG)

@@ -50,6 +50,7 @@ def add_trace(
             "--max-file-bytes", metavar="N", help="Then the file is put aside as NAME.log.1. Default: 100 MiB."
         ),
     ] = None,
+    as_json: control.Json = False,
     data_dir: options.DataDir = None,
     config: options.ConfigFile = None,
 ) -> None:
@@ -63,7 +64,7 @@ def add_trace(
         options.fail(ExitCode.WRONG_USE, f"--format takes json or text, not {form!r}")
     asked = {"format": form, "pattern": pattern, "max_payload_bytes": max_payload_bytes}
     said = control.ask(data_dir, config, "traces.add", vhost=vhost, name=name, max_file_bytes=max_file_bytes, **asked)
-    print(f"trace '{name}' added: traces/{said['file']} in the data folder")
+    control.tell(f"trace '{name}' added: traces/{said['file']} in the data folder", said, as_json)
 
 
 @application.command("list", epilog=EPILOG)
@@ -85,6 +86,7 @@ def list_traces(
 def remove_trace(
     name: Name,
     vhost: control.VirtualHostName = "/",
+    as_json: control.Json = False,
     data_dir: options.DataDir = None,
     config: options.ConfigFile = None,
 ) -> None:
@@ -94,4 +96,4 @@ def remove_trace(
     amqp-broker traces remove all
     """
     control.ask(data_dir, config, "traces.remove", vhost=vhost, name=name)
-    print(f"trace '{name}' removed")
+    control.tell(f"trace '{name}' removed", {"vhost": vhost, "name": name}, as_json)

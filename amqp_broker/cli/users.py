@@ -49,6 +49,7 @@ def add(
     password_stdin: FromStdin = False,
     no_password: NoPassword = False,
     hash_name: Hash = "scrypt",
+    as_json: control.Json = False,
     data_dir: options.DataDir = None,
     config: options.ConfigFile = None,
 ) -> None:
@@ -62,7 +63,7 @@ def add(
     control.check_hash(hash_name)
     password = control.read_password(password_stdin, no_password)
     control.ask(data_dir, config, "users.add", name=name, password=password, tags=tags or [], hash=hash_name)
-    print(f"user '{name}' added")
+    control.tell(f"user '{name}' added", {"name": name, "tags": tags or []}, as_json)
 
 
 @application.command("password", epilog=EPILOG)
@@ -71,6 +72,7 @@ def change_password(
     password_stdin: FromStdin = False,
     no_password: NoPassword = False,
     hash_name: Hash = "scrypt",
+    as_json: control.Json = False,
     data_dir: options.DataDir = None,
     config: options.ConfigFile = None,
 ) -> None:
@@ -82,13 +84,14 @@ def change_password(
     control.check_hash(hash_name)
     password = control.read_password(password_stdin, no_password)
     control.ask(data_dir, config, "users.password", name=name, password=password, hash=hash_name)
-    print(f"password of user '{name}' changed")
+    control.tell(f"password of user '{name}' changed", {"name": name}, as_json)
 
 
 @application.command("tags", epilog=EPILOG)
 def set_tags(
     name: Name,
     tags: Annotated[list[str] | None, typer.Argument(metavar="[TAG]...", help="All the tags there shall be.")] = None,
+    as_json: control.Json = False,
     data_dir: options.DataDir = None,
     config: options.ConfigFile = None,
 ) -> None:
@@ -99,7 +102,8 @@ def set_tags(
     amqp-broker users tags ada
     """
     control.ask(data_dir, config, "users.tags", name=name, tags=tags or [])
-    print(f"tags of user '{name}': {' '.join(tags or []) or 'none'}")
+    text = f"tags of user '{name}': {' '.join(tags or []) or 'none'}"
+    control.tell(text, {"name": name, "tags": tags or []}, as_json)
 
 
 @application.command("limits", epilog=EPILOG)
@@ -107,6 +111,7 @@ def set_limits(
     name: Name,
     connections: Limit = None,
     channels: Limit = None,
+    as_json: control.Json = False,
     data_dir: options.DataDir = None,
     config: options.ConfigFile = None,
 ) -> None:
@@ -118,15 +123,17 @@ def set_limits(
     """
     limits = control.limits(connections_max=connections, channels_max=channels)
     control.ask(data_dir, config, "users.limits", name=name, **limits)
-    print(f"limits of user '{name}' set")
+    control.tell(f"limits of user '{name}' set", {"name": name, **limits}, as_json)
 
 
 @application.command("delete", epilog=EPILOG)
-def delete(name: Name, data_dir: options.DataDir = None, config: options.ConfigFile = None) -> None:
+def delete(
+    name: Name, as_json: control.Json = False, data_dir: options.DataDir = None, config: options.ConfigFile = None
+) -> None:
     """Delete a user with all permissions, and close the user's connections.
 
     \b
     amqp-broker users delete guest
     """
     control.ask(data_dir, config, "users.delete", name=name)
-    print(f"user '{name}' deleted")
+    control.tell(f"user '{name}' deleted", {"name": name}, as_json)

@@ -49,6 +49,7 @@ def add(
     description: Description = None,
     tag: Tags = None,
     default_queue_type: DefaultQueueType = None,
+    as_json: control.Json = False,
     data_dir: options.DataDir = None,
     config: options.ConfigFile = None,
 ) -> None:
@@ -58,8 +59,9 @@ def add(
     amqp-broker vhosts add orders
     amqp-broker vhosts add orders --default-queue-type quorum
     """
-    control.ask(data_dir, config, "vhosts.add", name=name, **_metadata(description, tag, default_queue_type))
-    print(f"virtual host '{name}' added")
+    metadata = _metadata(description, tag, default_queue_type)
+    control.ask(data_dir, config, "vhosts.add", name=name, **metadata)
+    control.tell(f"virtual host '{name}' added", {"name": name, **metadata}, as_json)
 
 
 @application.command("describe", epilog=EPILOG)
@@ -68,6 +70,7 @@ def describe(
     description: Description = None,
     tag: Tags = None,
     default_queue_type: DefaultQueueType = None,
+    as_json: control.Json = False,
     data_dir: options.DataDir = None,
     config: options.ConfigFile = None,
 ) -> None:
@@ -81,7 +84,7 @@ def describe(
     if not metadata:
         options.fail(ExitCode.WRONG_USE, "say something: --description, --tag or --default-queue-type")
     control.ask(data_dir, config, "vhosts.describe", name=name, **metadata)
-    print(f"virtual host '{name}' described")
+    control.tell(f"virtual host '{name}' described", {"name": name, **metadata}, as_json)
 
 
 def _is_on(switch: str) -> bool:
@@ -105,6 +108,7 @@ def _metadata(description: str | None, tags: list[str] | None, default_queue_typ
 def protect(
     name: Name,
     switch: Annotated[str, typer.Argument(metavar="on|off", help="Whether it is protected.")],
+    as_json: control.Json = False,
     data_dir: options.DataDir = None,
     config: options.ConfigFile = None,
 ) -> None:
@@ -116,7 +120,8 @@ def protect(
     """
     is_on = _is_on(switch)
     control.ask(data_dir, config, "vhosts.protect", name=name, on=is_on)
-    print(f"virtual host '{name}' {'is protected from deletion' if is_on else 'can be deleted'}")
+    text = f"virtual host '{name}' {'is protected from deletion' if is_on else 'can be deleted'}"
+    control.tell(text, {"name": name, "protected": is_on}, as_json)
 
 
 @application.command("limits", epilog=EPILOG)
@@ -124,6 +129,7 @@ def set_limits(
     name: Name,
     connections: Limit = None,
     queues: Limit = None,
+    as_json: control.Json = False,
     data_dir: options.DataDir = None,
     config: options.ConfigFile = None,
 ) -> None:
@@ -135,13 +141,14 @@ def set_limits(
     """
     limits = control.limits(connections_max=connections, queues_max=queues)
     control.ask(data_dir, config, "vhosts.limits", name=name, **limits)
-    print(f"limits of virtual host '{name}' set")
+    control.tell(f"limits of virtual host '{name}' set", {"name": name, **limits}, as_json)
 
 
 @application.command("trace", epilog=EPILOG)
 def trace(
     name: Name,
     switch: Annotated[str, typer.Argument(metavar="on|off", help="Whether copies are made.")],
+    as_json: control.Json = False,
     data_dir: options.DataDir = None,
     config: options.ConfigFile = None,
 ) -> None:
@@ -153,16 +160,19 @@ def trace(
     amqp-broker vhosts trace orders on
     amqp-broker vhosts trace orders off
     """
-    control.ask(data_dir, config, "vhosts.trace", name=name, on=_is_on(switch))
-    print(f"tracing of virtual host '{name}' is {switch}")
+    is_on = _is_on(switch)
+    control.ask(data_dir, config, "vhosts.trace", name=name, on=is_on)
+    control.tell(f"tracing of virtual host '{name}' is {switch}", {"name": name, "tracing": is_on}, as_json)
 
 
 @application.command("delete", epilog=EPILOG)
-def delete(name: Name, data_dir: options.DataDir = None, config: options.ConfigFile = None) -> None:
+def delete(
+    name: Name, as_json: control.Json = False, data_dir: options.DataDir = None, config: options.ConfigFile = None
+) -> None:
     """Delete a virtual host with all queues and messages in it, and close the connections to it.
 
     \b
     amqp-broker vhosts delete orders
     """
     control.ask(data_dir, config, "vhosts.delete", name=name)
-    print(f"virtual host '{name}' deleted")
+    control.tell(f"virtual host '{name}' deleted", {"name": name}, as_json)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import amqp_broker.cli
-from amqp_broker.cli.application import COMMANDS, load
+from amqp_broker.cli.application import COMMANDS, SHELL_IS_NAMED, load, run
 from amqp_broker.cli.configuration import option_name
 from amqp_broker.cli.exit_codes import ExitCode
 from amqp_broker.cli.serve_options import SERVE_OPTIONS, read_plain
@@ -74,10 +74,22 @@ NOT_AT_THE_START = {
 }
 
 
+# These run a broker, print files, ask others than one running broker, or have RabbitMQ's options.
+WITHOUT_JSON: dict[str, set[str]] = {
+    **{name: {name} for name in ("serve", "version", "diff", "migrate", "ctl", "diagnostics")},
+    "cluster": {"step-down", "import", "export", "backup"},
+    "config": {"show"},
+    "definitions": {"export"},
+}
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_can_be_loaded(name: str) -> None:
     command = load(name)
     assert command.name == name
+    below = getattr(command, "commands", {"": command}).values()
+    without = {one.name for one in below if not any("--json" in option.opts for option in one.params)}
+    assert without <= WITHOUT_JSON.get(name, set()), "what asks a running broker prints JSON too"
     assert command.help
 
 
@@ -139,6 +151,16 @@ def test_fish_is_told_of_each_command_in_one_line() -> None:
     asked = {"_AMQP_BROKER_COMPLETE": "complete_fish", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
     said = said_to_a_shell(**asked, _TYPER_COMPLETE_ARGS="amqp-broker queues ")
     assert {line.partition("\t")[0] for line in said.splitlines()} == set(load("queues").commands)
+
+
+def test_completion_of_a_shell_that_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(SHELL_IS_NAMED, "")
+    monkeypatch.setattr(sys, "argv", ["amqp-broker", "--show-completion", "zsh"])
+    with pytest.raises(SystemExit):
+        run()
+    assert capsys.readouterr().out.startswith("#compdef amqp-broker\n")
 
 
 def help_texts(command: Any, name: str) -> list[str]:
