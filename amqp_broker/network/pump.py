@@ -350,9 +350,10 @@ class Pump:
                     await self._send(portion)
                     self._conversation.output_sent(_size_bytes(portion))
                 self._is_writing = False
-                # Now, not before: the others have their turn after the client has been answered. What comes of that
-                # is sent without this task again.
-                await trio.lowlevel.checkpoint()
+                if self._socket_stream is not None:  # others do so as they send
+                    # Now, not before: the others have their turn after the client has been answered. What comes of
+                    # that is sent without this task again.
+                    await trio.lowlevel.checkpoint()
             elif self._conversation.finished:
                 break
             else:
