@@ -618,6 +618,22 @@ def test_a_flow_that_has_heard_what_nobody_has_said(broker: MemoryBroker) -> Non
     assert (end.code, end.error) == (END, "amqp:session:window-violation")
 
 
+@pytest.mark.parametrize(
+    ("code", "fields"),
+    [
+        (BEGIN, [None, ULong(1 << 32), UInt(1), UInt(1)]),
+        (TRANSFER, [UInt(0), ULong(1 << 32), b"tag"]),
+        (DISPOSITION, [True, ULong(1 << 32), None, False, composite(ACCEPTED, [])]),
+    ],
+)
+def test_a_number_that_no_answer_has_room_for_is_refused(broker: MemoryBroker, code: int, fields: list[Any]) -> None:
+    client = opened(broker, "q")
+    client.sender("/queues/q")
+    client.send(code, *fields, channel=int(code == BEGIN), payload=message(b"one"))
+    (close,) = client.read()
+    assert (close.code, close.error) == (CLOSE, "amqp:decode-error")
+
+
 def test_who_gets_a_dead_letter_is_not_the_first_to_have_it(broker: MemoryBroker) -> None:
     client = opened(broker, "dead")
     channel = Client(broker).open().channel()

@@ -24,6 +24,7 @@ from amqp_broker.protocols.amqp10.performatives import (
     SECOND,
     SENDER,
     SETTLED,
+    ULONG_MAX,
     Fields,
     composite,
     performative,
@@ -102,7 +103,7 @@ class Attaching:
             self._session,
             handle,
             is_settled=fields.number(3) == SETTLED,
-            message_bytes_max=fields.number(10) or 0,
+            message_bytes_max=fields.number(10, ULONG_MAX) or 0,
         )
 
     def consume(self, fields: Fields, link: ConsumingLink) -> None:
@@ -135,7 +136,7 @@ class Attaching:
         settle_mode = fields.number(3)
         if is_sender:
             settle_mode = SETTLED if settle_mode == SETTLED else UNSETTLED
-        size_max = connection.message_bytes_max if not is_sender else fields.number(10)
+        size_max = connection.message_bytes_max if not is_sender else fields.number(10, ULONG_MAX)
         said: list[Any] = [
             fields.text(0),
             UInt(handle),

@@ -48,6 +48,8 @@ SENDER: Final = False  # roles
 RECEIVER: Final = True
 SETTLED: Final = 1  # snd-settle-mode
 SECOND: Final = 1  # rcv-settle-mode
+UINT_MAX: Final = 0xFFFF_FFFF
+ULONG_MAX: Final = 0xFFFF_FFFF_FFFF_FFFF
 
 # How a transfer and a disposition begin; the list behind it has a byte of size, and one of count.
 PLAIN_DISPOSITION: Final = b"\0\x53\x15\xc0"
@@ -83,8 +85,12 @@ class Fields:
         """A field; None where it is not there."""
         return self.items[place] if place < len(self.items) else None
 
-    def number(self, place: int) -> int | None:
+    def number(self, place: int, largest: int = UINT_MAX) -> int | None:
         """A field that takes a number; None where it is not there.
+
+        Args:
+            place: which.
+            largest: that its type takes: what is answered has the number again.
 
         Raises:
             ProtocolError: it is something else, as for all of these.
@@ -92,7 +98,7 @@ class Fields:
         value = self.value(place)
         if value is None:
             return None
-        if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= largest:
             return int(value)
         raise self._wrong(place)
 
