@@ -260,6 +260,33 @@ def test_drain_uses_up_the_credit_that_is_left(broker: MemoryBroker) -> None:
     assert client.deliveries() == []
 
 
+def test_what_a_drain_ends_with_comes_behind_the_deliveries_that_it_counts(broker: MemoryBroker) -> None:
+    client = opened(broker, "q", frame_bytes=512)
+    client.sender("/queues/q")
+    whole = message(bytes(900))
+    client.transfer(whole[:450], more=True)
+    client.send(TRANSFER, UInt(0), payload=whole[450:])
+    client.receiver("/queues/q")
+    client.read()
+    client.send(FLOW, UInt(0xFFFF_FFFD), UInt(1), UInt(0), UInt(1), UInt(1), None, UInt(9), None, True)
+    assert [one.code for one in client.read()] == [TRANSFER]
+    client.send(FLOW, UInt(0xFFFF_FFFE), UInt(9), UInt(0), UInt(1))
+    *transfers, flow = client.read()
+    assert [one.field(5) for one in transfers] == [True, False]
+    assert (flow.code, flow.field(2), flow.field(5), flow.field(6), flow.field(8)) == (FLOW, 0, 4, 0, True)
+
+
+@pytest.mark.parametrize(("window", "credit"), [(0xFFFF_FFFF, 1), (1, 0xFFFF_FFFF)])
+def test_who_takes_as_much_as_can_be_said_gets_something(broker: MemoryBroker, window: int, credit: int) -> None:
+    client = opened(broker, "q")
+    client.sender("/queues/q")
+    client.transfer(message(b"one"))
+    client.receiver("/queues/q")
+    client.read()
+    client.send(FLOW, UInt(0xFFFF_FFFD), UInt(window), UInt(0), UInt(1), UInt(1), None, UInt(credit))
+    assert len(client.deliveries()) == 1
+
+
 def test_the_window_of_the_session_holds_deliveries_back(broker: MemoryBroker) -> None:
     client = Amqp10Client(broker)
     Client(broker).open().channel().declare("q")

@@ -16,6 +16,7 @@ from amqp_broker.broker.observer import Settlement
 from amqp_broker.broker.queues.base import Queue
 from amqp_broker.broker.queues.consumers import Consumer, Deliveries
 from amqp_broker.broker.queues.unacknowledged import Unacknowledged
+from amqp_broker.protocols.amqp10.context import behind
 from amqp_broker.protocols.amqp10.errors import (
     MESSAGE_SIZE_EXCEEDED,
     RESOURCE_DELETED,
@@ -57,7 +58,7 @@ class OutgoingLink(Deliveries):
             of_client = INITIAL_DELIVERY_COUNT
         granted = fields.number(6)
         if granted is not None:
-            self.credit = max(0, _signed((of_client + granted - self.delivery_count) & 0xFFFF_FFFF))
+            self.credit = max(0, granted - behind(self.delivery_count, of_client))
         self.credit_changed(fields.flag(8), fields.flag(9))
 
     def credit_changed(self, drain: bool, echo: bool) -> None:
@@ -89,10 +90,6 @@ class OutgoingLink(Deliveries):
         """The link has ended."""
 
 
-def _signed(number: int) -> int:
-    return number if number < 0x8000_0000 else number - 0x1_0000_0000
-
-
 class ConsumingLink(OutgoingLink):
     """A link that gets the messages of a queue.
 
@@ -108,6 +105,7 @@ class ConsumingLink(OutgoingLink):
         self.unsettled_count = 0
         self._message_bytes_max = message_bytes_max
         self._is_draining = False
+        self._is_asking = False  # it waits for its queue to say that it is worth asking again
         self._is_stopped = False
         self._counts = session.counts
         self._observers = session.connection.broker.observers
@@ -174,15 +172,20 @@ class ConsumingLink(OutgoingLink):
 
     def _drain(self) -> None:
         """Use the credit up, unless the queue has something that is on its way."""
-        if not self._is_draining:
+        if not self._is_draining or self._is_asking:
             return
         consumer = self.consumer
         if consumer is not None and self.credit > 0 and consumer in consumer.queue.consumers:
             queue = consumer.queue
             if queue.is_changed or queue.available_to(consumer):
-                queue.wait(self._drain)
+                self._is_asking = True
+                queue.wait(self._ask_again)
                 return
         self._drained()
+
+    def _ask_again(self) -> None:
+        self._is_asking = False
+        self._drain()
 
     def _drained(self) -> None:
         self._is_draining = False

@@ -96,6 +96,8 @@ class Session(SessionContext):
         self.window = begin.needed(2)
         # Transfers for which the client's window has no room, with their links' handles.
         self._waiting: deque[tuple[int, bytes]] = deque()
+        # Flows that count those, by their links' handles and whether a drain ends with them.
+        self._flows: dict[tuple[int, bool], tuple[int, int, int | None]] = {}
         self._confirms = Confirms(broker, broker.durability.is_kept, self._tell)
         self._number = 0  # of what is confirmed
         self._unconfirmed: deque[UnconfirmedRun] = deque()
@@ -192,7 +194,7 @@ class Session(SessionContext):
         elif behind(next_incoming_id, self._next_outgoing_id) > 0:
             text = f"next-incoming-id from FLOW ({next_incoming_id}) leads next-outgoing-id ({self._next_outgoing_id})"
             raise ProtocolError(WINDOW_VIOLATION, text)
-        self.window = behind((next_incoming_id + fields.needed(1)) & ID_MASK, self._next_outgoing_id)
+        self.window = fields.needed(1) - behind(self._next_outgoing_id, next_incoming_id)
         self._send_waiting()
         self.update_room()
         handle = fields.number(4)
@@ -249,6 +251,7 @@ class Session(SessionContext):
         outgoing.stop()
         if self._waiting:  # the rest of a delivery is for no other link that may get the handle
             self._waiting = deque([one for one in self._waiting if one[0] != handle])
+            self._flows = {key: flow for key, flow in self._flows.items() if key[0] != handle}
         if not isinstance(outgoing, ConsumingLink) or not outgoing.unsettled_count:
             return iter(())
         ids = [one for one, delivery in self.unsettled.items() if _link_of(delivery) is outgoing]
@@ -471,6 +474,10 @@ class Session(SessionContext):
             _, frame = self._waiting.popleft()
             self._count_transfer()
             self.connection.output.send(frame)
+        if self._flows and not self._waiting:
+            flows, self._flows = self._flows, {}
+            for (handle, drain), (delivery_count, credit, available) in flows.items():
+                self.send_flow(handle, delivery_count, credit, available=available, drain=drain)
 
     def _flow_fields(self) -> list[Any]:
         self._incoming_window = WINDOW
@@ -484,6 +491,9 @@ class Session(SessionContext):
     def send_flow(
         self, handle: int, delivery_count: int, credit: int, *, available: int | None = None, drain: bool = False
     ) -> None:
+        if self._waiting and handle in self.outgoing:
+            self._flows[handle, drain] = delivery_count, credit, available
+            return
         fields = self._flow_fields()
         said = None if available is None else UInt(available)
         fields += [UInt(handle), UInt(delivery_count), UInt(credit), said, drain or None]
@@ -528,6 +538,7 @@ class Session(SessionContext):
         self.incoming.clear()
         self.outgoing.clear()
         self._waiting.clear()
+        self._flows.clear()
         self._attaching.stop()
         if says:
             self.send(end_performative(error))
