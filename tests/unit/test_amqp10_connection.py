@@ -486,7 +486,30 @@ def test_queues_are_managed_over_a_pair_of_links(broker: MemoryBroker) -> None:
     assert ask(client, "GET", "/queues/a%20b")[1].get("message_count") == 0
     assert ask(client, "DELETE", "/queues/a%20b/messages") == ("200", Map([("message_count", ULong(0))]))
     assert ask(client, "PUT", "/exchanges/", Map([]))[0] == "403"
-    assert ask(client, "PATCH", "/queues/q")[0] == "400"
+    assert ask(client, "PATCH", "/queues/q")[0] == ask(client, "GET", "")[0] == "400"
+
+
+def test_what_nobody_else_would_have_a_turn_for_is_refused(broker: MemoryBroker) -> None:
+    client = managing(broker)
+    client.transfer(bytes(100_000), settled=True, more=True)
+    client.send(TRANSFER, UInt(0), None, None, None, True, True, payload=bytes(100_000))
+    (end,) = client.read()
+    assert (end.code, end.error) == (END, "amqp:link:message-size-exceeded")
+    client = opened(broker, "q")
+    client.sender("/queues/q")
+    client.transfer(message(b"") * 10_001)
+    (close,) = client.read()
+    assert (close.code, close.error) == (CLOSE, "amqp:decode-error")
+
+
+def test_who_names_many_deliveries_that_are_settled_gives_others_their_turn(broker: MemoryBroker) -> None:
+    client = opened(broker, "q")
+    client.sender("/queues/q")
+    for _ in range(100):
+        client.transfer(message())
+    client.receiver("/queues/q", credit=100)
+    client.settle(1_000, 2_000)
+    assert client.connection.effort == 100 // 16
 
 
 class Vouching:

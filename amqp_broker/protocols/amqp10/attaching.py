@@ -83,7 +83,7 @@ class Attaching:
         queue = self._host.queue(node.queue) if node.must_exist else self._host.queues.get(node.queue)
         link = PublishingLink(self._session, handle, fields.number(9) or 0, fields.number(3), node, queue)
         try:
-            self._answer(fields, handle, is_sender=False, source=fields.value(5), target=fields.value(6))
+            self._answer_sender(fields, link)
         except Exception:
             link.stop()
             raise
@@ -129,14 +129,21 @@ class Attaching:
             told[OUTCOMES] = symbols(*OUTCOME_NAMES)
         self._answer(fields, handle, is_sender=True, source=composite(source.code, told), target=fields.value(6))
 
-    def _answer(self, fields: Fields, handle: int, *, is_sender: bool, source: Any, target: Any) -> None:
+    def _answer_sender(self, fields: Fields, link: IncomingLink) -> None:
+        size_max = link.message_bytes_max
+        source, target = fields.value(5), fields.value(6)
+        self._answer(fields, link.handle, is_sender=False, source=source, target=target, size_max=size_max)
+
+    def _answer(
+        self, fields: Fields, handle: int, *, is_sender: bool, source: Any, target: Any, size_max: int | None = None
+    ) -> None:
         """Our ``attach``, behind what it waits for."""
         connection = self._connection
         connection.output.hold_until(connection.broker.durability.last_change)
         settle_mode = fields.number(3)
         if is_sender:
             settle_mode = SETTLED if settle_mode == SETTLED else UNSETTLED
-        size_max = connection.message_bytes_max if not is_sender else fields.number(10, ULONG_MAX)
+            size_max = fields.number(10, ULONG_MAX)
         said: list[Any] = [
             fields.text(0),
             UInt(handle),
@@ -166,7 +173,7 @@ class Attaching:
         self._forget_stopped()
         self._management[name] = link
         link.answers = self._management_answers.get(name)
-        self._answer(fields, handle, is_sender=False, source=fields.value(5), target=fields.value(6))
+        self._answer_sender(fields, link)
         return link
 
     def _answers(self, fields: Fields, handle: int) -> OutgoingLink:

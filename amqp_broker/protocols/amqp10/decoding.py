@@ -24,6 +24,7 @@ from amqp_broker.protocols.amqp10.typed import (
 from amqp_broker.wire.errors import WireError
 
 NESTING_DEPTH_MAX: Final = 32
+ITEMS_MAX: Final = 65_536  # of a value and all that it holds: they are made before anybody else has a turn
 EMPTY_ITEMS_MAX: Final = 256  # of an array whose items take no bytes: a frame has room for thousands of those
 
 _U16: Final = struct.Struct(">H")
@@ -42,6 +43,29 @@ class Malformed(WireError):
     """Bytes that are no value of AMQP 1.0."""
 
 
+class Room:
+    """The room that is left for items.
+
+    Args:
+        items: how many there may be.
+    """
+
+    __slots__ = ("items",)
+
+    def __init__(self, items: int) -> None:
+        self.items = items
+
+    def take(self, count: int) -> None:
+        """So many come.
+
+        Raises:
+            Malformed: there is no room for them.
+        """
+        self.items -= count
+        if self.items < 0:
+            raise Malformed("a value has too many items")
+
+
 def decode(data: bytes, offset: int) -> tuple[Value, int]:
     """Read a value.
 
@@ -53,10 +77,10 @@ def decode(data: bytes, offset: int) -> tuple[Value, int]:
         The value, and the offset behind it.
 
     Raises:
-        Malformed: there is none, it is cut short, or nested too deeply.
+        Malformed: there is none, it is cut short, nested too deeply, or has too many items.
     """
     try:
-        return _decode(data, offset, 0)
+        return _decode(data, offset, 0, Room(ITEMS_MAX))
     except (IndexError, struct.error):
         raise Malformed("a value is cut short") from None
 
@@ -91,14 +115,14 @@ def _skip(data: bytes, offset: int, depth: int) -> int:
     return offset + WIDTHS[kind]
 
 
-def _decode(data: bytes, offset: int, depth: int) -> tuple[Value, int]:
+def _decode(data: bytes, offset: int, depth: int, room: Room) -> tuple[Value, int]:
     code = data[offset]
     if code == DESCRIBED:
         _check_depth(depth)
-        descriptor, offset = _decode(data, offset + 1, depth + 1)
-        value, offset = _decode(data, offset, depth + 1)
+        descriptor, offset = _decode(data, offset + 1, depth + 1, room)
+        value, offset = _decode(data, offset, depth + 1, room)
         return Described(descriptor, value), offset
-    return _decode_as(code, data, offset + 1, depth)
+    return _decode_as(code, data, offset + 1, depth, room)
 
 
 def _check_depth(depth: int) -> None:
@@ -106,7 +130,7 @@ def _check_depth(depth: int) -> None:
         raise Malformed("values are nested too deeply")
 
 
-def _decode_as(code: int, data: bytes, offset: int, depth: int) -> tuple[Value, int]:
+def _decode_as(code: int, data: bytes, offset: int, depth: int, room: Room) -> tuple[Value, int]:
     """Read what stands behind a constructor."""
     kind = code >> 4
     if kind == 0x4:
@@ -116,8 +140,8 @@ def _decode_as(code: int, data: bytes, offset: int, depth: int) -> tuple[Value, 
     if kind == 0xA or kind == 0xB:
         return _decode_variable(code, data, offset)
     if kind == 0xC or kind == 0xD:
-        return _decode_compound(code, data, offset, depth)
-    return _decode_array(code, data, offset, depth)
+        return _decode_compound(code, data, offset, depth, room)
+    return _decode_array(code, data, offset, depth, room)
 
 
 def _decode_empty(code: int) -> Value:
@@ -219,7 +243,7 @@ def _decode_variable(code: int, data: bytes, offset: int) -> tuple[Value, int]:
     raise _unknown(code)
 
 
-def _decode_compound(code: int, data: bytes, offset: int, depth: int) -> tuple[Value, int]:
+def _decode_compound(code: int, data: bytes, offset: int, depth: int, room: Room) -> tuple[Value, int]:
     _check_depth(depth)
     if code < 0xD0:
         end = offset + 1 + data[offset]
@@ -234,10 +258,11 @@ def _decode_compound(code: int, data: bytes, offset: int, depth: int) -> tuple[V
         raise _unknown(code)
     if end > len(data) or start > end or count > end - start:
         raise Malformed("a list or a map is cut short")
+    room.take(count)
     items: list[Any] = []
     offset = start
     for _ in range(count):
-        value, offset = _decode(data, offset, depth + 1)
+        value, offset = _decode(data, offset, depth + 1, room)
         items.append(value)
     if offset != end:
         raise Malformed("a list or a map does not end where it says")
@@ -248,7 +273,7 @@ def _decode_compound(code: int, data: bytes, offset: int, depth: int) -> tuple[V
     return Map(list(zip(items[::2], items[1::2], strict=True))), end
 
 
-def _decode_array(code: int, data: bytes, offset: int, depth: int) -> tuple[Value, int]:
+def _decode_array(code: int, data: bytes, offset: int, depth: int, room: Room) -> tuple[Value, int]:
     _check_depth(depth)
     if code == 0xE0:
         end = offset + 1 + data[offset]
@@ -266,7 +291,7 @@ def _decode_array(code: int, data: bytes, offset: int, depth: int) -> tuple[Valu
     descriptors: list[Any] = []  # the innermost first
     while data[offset] == DESCRIBED:
         _check_depth(depth + len(descriptors))
-        descriptor, offset = _decode(data, offset + 1, depth + 1)
+        descriptor, offset = _decode(data, offset + 1, depth + 1, room)
         descriptors.insert(0, descriptor)
     item_code = data[offset]
     offset += 1
@@ -274,9 +299,10 @@ def _decode_array(code: int, data: bytes, offset: int, depth: int) -> tuple[Valu
     are_empty = item_code >> 4 == 0x4
     if count > (EMPTY_ITEMS_MAX if are_empty else end - offset):
         raise Malformed("an array is cut short")
+    room.take(count)
     items: list[Any] = []
     for _ in range(count if not are_empty else min(count, 1)):
-        value, offset = _decode_as(item_code, data, offset, depth + 1)
+        value, offset = _decode_as(item_code, data, offset, depth + 1, room)
         for descriptor in descriptors:
             value = Described(descriptor, value)
         items.append(value)

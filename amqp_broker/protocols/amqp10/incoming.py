@@ -82,6 +82,7 @@ class IncomingLink:
     ) -> None:
         self.session = session
         self.credit_max = credit_max
+        self.message_bytes_max = session.connection.message_bytes_max
         self.handle = handle
         self.unconfirmed_count = 0
         self._delivery_count = delivery_count
@@ -159,7 +160,7 @@ class IncomingLink:
             raise ProtocolError(TRANSFER_LIMIT_EXCEEDED, "there is no link credit left", Scope.LINK)
 
     def _check_size(self, payload_bytes: int) -> None:
-        size, limit = self._part_bytes + payload_bytes, self.session.connection.message_bytes_max
+        size, limit = self._part_bytes + payload_bytes, self.message_bytes_max
         if size > limit:
             text = f"message size ({size} bytes) > maximum message size ({limit} bytes)"
             raise ProtocolError(MESSAGE_SIZE_EXCEEDED, text)

@@ -114,7 +114,7 @@ class Management:
                 return self._declare_exchange(name, _map(body))
             if method == "DELETE":
                 return self._delete_exchange(name)
-        if parts[0] == "bindings":
+        if parts[:1] == ["bindings"]:
             if count == 1 and method == "POST":
                 return self._bind(_map(body))
             if count == 1 and method == "GET":

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 ADDRESS: Final = "/management"
 CREDIT: Final = 8  # RabbitMQ's
 REQUEST_EFFORT: Final = 30  # about; see ``ClientConnection.has_cost``
+REQUEST_BYTES_MAX: Final = 131_072  # all of one is decoded in one go
+BYTES_OF_AN_EFFORT: Final = 8
 VERSION: Final = ("http:response", "1.1")
 
 
@@ -79,6 +81,7 @@ class RequestsLink(IncomingLink):
     ) -> None:
         super().__init__(session, handle, delivery_count, credit_max=CREDIT)
         self.name = name
+        self.message_bytes_max = min(self.message_bytes_max, REQUEST_BYTES_MAX)
         self.answers: AnswersLink | None = None
         self.is_stopped = False
         self._management = management
@@ -91,7 +94,7 @@ class RequestsLink(IncomingLink):
         if answers.credit <= len(self._requests):
             raise ProtocolError(PRECONDITION_FAILED, f"insufficient credit ({answers.credit}) for management link")
         request = _request_of(data[start:])
-        self.session.connection.has_cost(REQUEST_EFFORT)
+        self.session.connection.has_cost(REQUEST_EFFORT + (len(data) - start) // BYTES_OF_AN_EFFORT)
         if not is_settled:
             state = composite(ACCEPTED, [])
             self.session.send(disposition_performative(RECEIVER, delivery_id, delivery_id, state))

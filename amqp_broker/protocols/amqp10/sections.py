@@ -21,6 +21,7 @@ _LARGE_DATA: Final = b"\0\x53\x75\xb0"
 ONE_BYTE_SIZES: Final = (0xA0, 0xC0, 0xC1)  # bytes, lists, maps
 FOUR_BYTES_SIZES: Final = (0xB0, 0xD0, 0xD1)
 BODIES: Final = (DATA, SEQUENCE, VALUE)
+BODY_SECTIONS_MAX: Final = 10_000  # all of them are looked at before anybody else has a turn
 
 
 class Sections:
@@ -116,6 +117,7 @@ def _split_body(found: Sections, data: bytes, offset: int, kind: int) -> None:
     found.body_kind = kind
     start, end = offset, len(data)
     parts: list[bytes] = []
+    count = 0
     while offset < end:
         code, behind = _section(data, offset)
         if code == FOOTER:
@@ -124,6 +126,9 @@ def _split_body(found: Sections, data: bytes, offset: int, kind: int) -> None:
             break
         if code != kind or (kind == VALUE and offset != start):
             raise Malformed("the body of a message has sections that do not go together")
+        count += 1
+        if count > BODY_SECTIONS_MAX:
+            raise Malformed(f"the body of a message has more than {BODY_SECTIONS_MAX} sections")
         if kind == DATA:
             parts.append(_data_of(data, offset, behind))
         offset = behind

@@ -72,6 +72,7 @@ WINDOW: Final = 4_000  # from the first flow on: with less, links with credit wo
 HANDLE_MAX: Final = 255
 FIRST_OUTGOING_ID: Final = 0xFFFF_FFFD  # RabbitMQ's: soon it wraps
 ATTACH_EFFORT: Final = 30  # about; see ``ClientConnection.has_cost``
+LOOKED_AT_AT_COST_OF_ONE: Final = 16  # deliveries
 ID_MASK: Final = 0xFFFF_FFFF
 ANNOTATED_SLICE_BYTES: Final = 65_536  # of the content headers that one slice writes
 TRANSFER_BYTES_MAX: Final = 32  # of a transfer without its payload
@@ -254,6 +255,7 @@ class Session(SessionContext):
             self._flows = {key: flow for key, flow in self._flows.items() if key[0] != handle}
         if not isinstance(outgoing, ConsumingLink) or not outgoing.unsettled_count:
             return iter(())
+        self.connection.has_cost(len(self.unsettled) // LOOKED_AT_AT_COST_OF_ONE)
         ids = [one for one, delivery in self.unsettled.items() if _link_of(delivery) is outgoing]
         if not ids:
             return iter(())  # another work gives them back already
@@ -295,6 +297,7 @@ class Session(SessionContext):
             return
         if state is None and not is_settled:
             return
+        self.connection.has_cost(max(0, min(behind(last, first), len(self.unsettled))) // LOOKED_AT_AT_COST_OF_ONE)
         ids = self._named(first, last)
         settlement = _settlement_of(state)
         if not is_settled:
