@@ -22,6 +22,7 @@ OK: Final = 0
 UNKNOWN: Final = 2
 UNAVAILABLE: Final = 14
 ANSWER_BYTES_MAX: Final = 67_108_864
+LARGE_BYTES: Final = 16_384  # so much is not copied to have its size before it
 
 
 class ConnectionFailed(Exception):
@@ -107,7 +108,12 @@ class Calls:
 
     def say(self, call: int, message: bytes, *, is_last: bool = False) -> None:
         """One request more of a call that goes on; nothing when it is over."""
-        self._connection.send(call, _PREFIX.pack(0, len(message)) + message, is_last=is_last)
+        prefix = _PREFIX.pack(0, len(message))
+        if len(message) < LARGE_BYTES:
+            self._connection.send(call, prefix + message, is_last=is_last)
+        else:
+            self._connection.send(call, prefix, is_last=False)
+            self._connection.send(call, message, is_last=is_last)
 
     def end(self, call: int) -> None:
         """Give a call up."""

@@ -79,7 +79,9 @@ def put(key: bytes, value: bytes, lease: int = 0) -> bytes:
     Args:
         lease: the key goes with it; 0 for none.
     """
-    return wire.message(_PUT_OPERATION, wire.data(1, key) + wire.data(2, value) + wire.integer(3, lease))
+    before, behind = wire.data(1, key) + (wire.beginning(2, len(value)) if value else b""), wire.integer(3, lease)
+    size_bytes = len(before) + len(value) + len(behind)
+    return b"".join((wire.beginning(_PUT_OPERATION, size_bytes), before, value, behind))
 
 
 def delete(key: bytes, range_end: bytes = b"") -> bytes:
@@ -96,9 +98,10 @@ def transaction_request(
     conditions: Sequence[bytes], operations: Sequence[bytes], otherwise: Sequence[bytes] = ()
 ) -> bytes:
     """A transaction: if all conditions hold, do the one, else the other."""
-    parts = [wire.message(1, condition) for condition in conditions]
-    parts += [wire.message(2, operation) for operation in operations]
-    parts += [wire.message(3, operation) for operation in otherwise]
+    parts: list[bytes] = []
+    for field, some in ((1, conditions), (2, operations), (3, otherwise)):
+        for one in some:
+            parts += (wire.beginning(field, len(one)), one)
     return b"".join(parts)
 
 

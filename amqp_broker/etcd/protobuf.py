@@ -45,7 +45,12 @@ def data(field: int, value: bytes) -> bytes:
 
 def message(field: int, encoded: bytes) -> bytes:
     """A field that is a message: written even when it is empty, because its presence says something."""
-    return encode_varint(field << 3 | LENGTH_DELIMITED) + encode_varint(len(encoded)) + encoded
+    return beginning(field, len(encoded)) + encoded
+
+
+def beginning(field: int, size_bytes: int) -> bytes:
+    """What stands before the bytes of a field: for who joins what is large himself, and once."""
+    return encode_varint(field << 3 | LENGTH_DELIMITED) + encode_varint(size_bytes)
 
 
 def decode(encoded: bytes) -> Fields:
