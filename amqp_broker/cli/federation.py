@@ -8,8 +8,9 @@ import typer
 
 from amqp_broker.cli import control, options, tables
 from amqp_broker.cli.exit_codes import EPILOG
+from amqp_broker.cli.tables import Column
 
-COLUMNS = ("vhost", "kind", "name", "upstream", "there", "state", "forwarded")
+COLUMNS = ("vhost", "kind", "name", "upstream", "there", "state", Column("forwarded", is_number=True))
 
 Upstream = Annotated[str, typer.Argument(metavar="UPSTREAM", help="The name of the parameter federation-upstream.")]
 Identity = Annotated[str, typer.Argument(metavar="ID", help="The link's id, which status shows.")]

@@ -15,6 +15,7 @@ from amqp_broker.broker.plugin_types import PluginType
 from amqp_broker.broker.problems import AdministrationError, NotThere
 from amqp_broker.cli import control, options, tables
 from amqp_broker.cli.exit_codes import EPILOG, ExitCode
+from amqp_broker.cli.tables import Column
 from amqp_broker.errors import AmqpError
 from amqp_broker.server.plugin_choices import (
     check_switchable,
@@ -26,7 +27,7 @@ from amqp_broker.server.plugin_choices import (
 )
 from amqp_broker.settings import Settings
 
-COLUMNS = ("kind", "name", "package", "module", "state")
+COLUMNS = ("kind", Column("name", is_whole=True), "state", Column("package", is_whole=True))
 
 PluginName = Annotated[str, typer.Argument(metavar="NAME", help="The plugin's name, as 'plugins list' shows it.")]
 

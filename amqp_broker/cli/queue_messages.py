@@ -207,7 +207,7 @@ def _show(message: dict[str, Any]) -> None:
         "id": message["id"],
         "at": message["offset"],
         "state": message["state"] if held_by is None else f"unacked, {_holder(held_by)}",
-        "exchange": message["exchange"],
+        "exchange": message["exchange"] or "(default)",
         "key": message["routing_key"],
         "redelivered": message["redelivered"],
         "deliveries": message["delivery_count"],

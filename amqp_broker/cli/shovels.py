@@ -8,9 +8,10 @@ import typer
 
 from amqp_broker.cli import control, options, tables
 from amqp_broker.cli.exit_codes import EPILOG, ExitCode
+from amqp_broker.cli.tables import Column
 
 COMPONENT = "shovel"
-COLUMNS = ("vhost", "name", "state", "from", "to", "carried")
+COLUMNS = ("vhost", "name", "state", "from", "to", Column("carried", is_number=True))
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The shovel's name.")]
 From = Annotated[

@@ -8,6 +8,7 @@ import typer
 
 from amqp_broker.cli import control, options, tables
 from amqp_broker.cli.exit_codes import EPILOG
+from amqp_broker.cli.tables import Column
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The user's name.")]
 Tags = Annotated[list[str] | None, typer.Option("--tag", metavar="TAG", help="A tag, as administrator; repeatable.")]
@@ -19,6 +20,14 @@ Hash = Annotated[
     str, typer.Option("--hash", metavar="NAME", help="scrypt; or sha256, sha512, which RabbitMQ can read as well.")
 ]
 Limit = Annotated[str | None, typer.Option(metavar="NUMBER", help="Most at the same time; none for no limit.")]
+
+COLUMNS = (
+    "name",
+    "tags",
+    Column("connections", is_number=True),
+    Column("connections_max", is_number=True),
+    Column("channels_max", is_number=True),
+)
 
 application = typer.Typer(
     help="Users of a running broker. Everything takes effect at once, for connections that are open too.",
@@ -39,7 +48,7 @@ def list_users(
     amqp-broker users list --json --data-dir /var/lib/amqp-broker
     """
     rows = control.ask_list(data_dir, config, "users.list")
-    tables.show(rows, ("name", "tags", "connections", "connections_max", "channels_max"), as_json)
+    tables.show(rows, COLUMNS, as_json)
 
 
 @application.command("add", epilog=EPILOG)

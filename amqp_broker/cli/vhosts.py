@@ -8,6 +8,7 @@ import typer
 
 from amqp_broker.cli import control, options, tables
 from amqp_broker.cli.exit_codes import EPILOG, ExitCode
+from amqp_broker.cli.tables import Column
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The virtual host's name.")]
 Description = Annotated[str | None, typer.Option("--description", metavar="TEXT", help="What it is for.")]
@@ -21,6 +22,9 @@ DefaultQueueType = Annotated[
     ),
 ]
 Limit = Annotated[str | None, typer.Option(metavar="NUMBER", help="Most at the same time; none for no limit.")]
+
+NUMBERS = ("queues", "connections", "queues_max", "connections_max")
+COLUMNS = [Column("name"), *(Column(name, is_number=True) for name in NUMBERS)]
 
 application = typer.Typer(
     help="Virtual hosts of a running broker: name spaces with queues, exchanges and permissions of their own.",
@@ -40,7 +44,7 @@ def list_virtual_hosts(
     amqp-broker vhosts list
     """
     rows = control.ask_list(data_dir, config, "vhosts.list")
-    tables.show(rows, ("name", "queues", "connections", "queues_max", "connections_max"), as_json)
+    tables.show(rows, COLUMNS, as_json)
 
 
 @application.command("add", epilog=EPILOG)

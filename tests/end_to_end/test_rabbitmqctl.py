@@ -65,6 +65,8 @@ def test_definitions_queues_and_the_end(tmp_path: Path, capsys: pytest.CaptureFi
     capsys.readouterr()
     assert run("rabbitmqctl", ["-s", "list_queues", "name", "arguments", "type", *folder]) == 0
     assert capsys.readouterr().out == 'q\t[{"x-max-priority",5}]\tclassic\n'
+    assert run("rabbitmqctl", ["list_queues", "arguments", "--formatter", "json", *folder]) == 0
+    assert json.loads(capsys.readouterr().out) == [{"arguments": [["x-max-priority", "signedint", 5]]}]
     assert run("rabbitmqctl", ["-s", "list_bindings", "destination_name", *folder]) == 0
     assert capsys.readouterr().out == "q\n"
     assert run("rabbitmqctl", ["status", "--formatter", "json", *folder]) == 0

@@ -24,6 +24,8 @@ from amqp_broker.server.broker_server import BrokerServer
 from amqp_broker.server.control_address import SOCKET_NAME
 from amqp_broker.settings import Settings
 from amqp_broker.wire.content import Properties, encode_content_header
+from interop.stream_client import data_section
+from tests.support.stream_client import StreamClient
 
 Arguments = ParamSpec("Arguments")
 
@@ -166,11 +168,12 @@ async def test_an_address_that_somebody_else_has_taken_is_told(
         await (await trio.open_tcp_stream("127.0.0.1", endpoint.port)).aclose()
 
 
-# What each prints of these, RabbitMQ 3.10.8 prints, too.
+# What each prints of these, RabbitMQ 3.10.8 prints, too, or 4.0.5 where they differ.
 ABOUT_QUEUES = """\
-0 queues quorum_status qq --formatter json | {"Node Name":"rabbit@localhost","Raft State":"leader"
+0 queues quorum_status qq --formatter json | "Raft State":"leader","Membership":"voter","Last Log Index":
 69 queues quorum_status cq | Cannot get quorum status of a classic queue
-69 queues quorum_status none | not_found
+65 queues quorum_status none | Object (queue, stream, exchange, etc) was not found
+65 queues delete_member none x@y | queue 'none' was not found in virtual host '/'
 0 queues peek qq 1 --formatter json | "routing_keys":["qq"],"exchange":"","payload (max 64 bytes)":"hello","header.k":1}
 0 queues peek qq 1 | payload (max 64 bytes) │ hello
 69 queues peek qq 2 | Target queue does not have a message at that position
@@ -182,10 +185,22 @@ ABOUT_QUEUES = """\
 0 queues grow x@y even | Growing even quorum queues on x@y...
 64 queues grow x@y odd | "strategy 'odd' is not recognised."
 0 queues shrink x@y | Shrinking quorum queues on x@y...
-0 queues rebalance all --formatter json | ["Number of quorum queues",1],["Number of replicated classic queues",0]]]}
-69 queues rebalance odd | type odd is not supported. Try one of
+0 queues rebalance all --formatter json | ["Number of quorum queues",1],["Number of streams",1]]]}
+69 queues rebalance classic | type classic is not supported. Try one of all, quorum, stream.
 69 queues reclaim_quorum_memory cq | This operation is not applicable to classic queues
 0 streams stream_status st --formatter json | "role":"writer","node":"rabbit@localhost","offset":
+0 streams list_stream_publishers --formatter json | "stream":"st","reference":"w","messages_published":1,
+0 streams list_stream_consumers --formatter json | {"subscription_id":3,"stream":"st","messages_consumed":
+0 streams list_stream_consumers -V | 127.0.0.1:50000 -> 127.0.0.1:5552
+0 streams list_stream_consumer_groups --formatter json | "reference":"g","partition_index":-1,"consumers":1}
+0 streams list_stream_group_consumers --stream st --reference g | active
+0 streams list_stream_tracking st --offset --formatter json | {"type":"offset","name":"r","tracking_value":0}
+0 streams list_stream_tracking st --writer --formatter json | {"type":"writer","name":"w","tracking_value":7}
+64 streams list_stream_consumers none | Info key(s) none are not supported
+64 streams list_stream_group_consumers --stream st | not enough arguments.
+69 streams list_stream_group_consumers --stream st --reference none | The group does not exist
+69 streams list_stream_tracking none | The stream does not exist.
+64 streams list_stream_tracking st --all --writer | Specify only one of --all, --offset, --writer.
 69 streams stream_status cq | Cannot get stream status of a classic queue
 0 streams add_super_stream a --max-age PT1H --max-length-bytes 1gb | Super stream a has been created
 70 streams add_super_stream a | there is already an exchange named a
@@ -224,6 +239,11 @@ async def test_queues_and_streams_are_told_as_by_rabbitmq(tmp_path: Path, capsys
                     name, durable=True, auto_delete=False, owner=None, table=table
                 )
             )
+        streams = StreamClient(server.broker)
+        streams.declare_publisher(1, "st", "w")
+        streams.publish(1, {7: data_section(b"m")})
+        streams.subscribe(3, "st", properties={"single-active-consumer": "true", "name": "g"})
+        streams.store_offset("r", "st", 0)
         header = encode_content_header(5, Properties(headers={"k": 1}))
         exchange = host.exchange("")
         server.broker.handle(lambda: host.ingress.publish(exchange, "qq", header, b"hello", digest_of(header)))

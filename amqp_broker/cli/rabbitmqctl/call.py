@@ -84,10 +84,15 @@ class Call:
         answers = self._answers(command, missing, None, arguments)
         return [item for answer in answers for item in answer.get("items", ())]
 
+    def is_of_3_10(self) -> bool:
+        """Whether the broker behaves like that release; those after it have some things in common."""
+        return str(self.ask("status")["behaves_like"]).startswith("3.10.")
+
     def not_found(self) -> Failed:
-        """There is none of that name, which RabbitMQ's tools end with another code since 3.11."""
-        behaves_like = str(self.ask("status")["behaves_like"])
-        return Failed(Code.UNAVAILABLE if behaves_like.startswith("3.10.") else Code.DATA, "not_found")
+        """There is none of that name, which RabbitMQ's tools say in other words and with another code since 3.11."""
+        if self.is_of_3_10():
+            return Failed(Code.UNAVAILABLE, "not_found")
+        return Failed(Code.DATA, "Object (queue, stream, exchange, etc) was not found", heading=False)
 
     def follow(self, command: str, **arguments: Any) -> Iterator[list[dict[str, Any]]]:
         """What comes, for as long as the broker tells it; now and then a list is empty.

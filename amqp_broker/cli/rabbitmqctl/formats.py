@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from amqp_broker.cli.rabbitmqctl.outcome import Report, Result, Table
 
+TABLES = ("arguments", "client_properties")  # columns that JSON shows with the types of all that is in them
+TYPES = {str: "longstr", bool: "bool", float: "double"}
 FORMATTERS = ("table", "pretty_table", "json", "csv")
 
 
@@ -53,9 +55,33 @@ def _json_lines(table: Table) -> Iterator[str]:
         return
     yield "["
     for number, row in enumerate(table.rows):
-        value = {name: "" if row[name] is None else row[name] for name in table.columns}
+        value = {name: _json_value(name, row[name]) for name in table.columns}
         yield ("," if number else "") + json.dumps(value, separators=(",", ":"), ensure_ascii=False)
     yield "]"
+
+
+def _json_value(column: str, value: Any) -> Any:
+    if value is None:
+        return ""
+    return _typed_table(value) if column in TABLES and isinstance(value, dict) else value
+
+
+def _typed_table(table: Mapping[str, Any]) -> list[list[Any]]:
+    """A table of arguments as Erlang has it: each name with the type of its value, and the value, by name."""
+    return [[name, *_typed(value)] for name, value in sorted(table.items())]
+
+
+def _typed(value: Any) -> list[Any]:
+    """A value behind its type. The width of a number is not told: it is that which the number needs."""
+    if isinstance(value, dict):
+        return ["table", _typed_table(value)]
+    if isinstance(value, list):
+        return ["array", list(map(_typed, value))]
+    if value is None:
+        return ["void", "undefined"]
+    if isinstance(value, int) and not isinstance(value, bool):
+        return ["signedint" if -(2**31) <= value < 2**31 else "long", value]
+    return [TYPES[type(value)], value]
 
 
 def _csv_lines(table: Table, has_header: bool) -> Iterator[str]:

@@ -14,9 +14,15 @@ from amqp_broker.cli.rabbitmqctl.refused import OF_QUEUES, commands_of
 
 REPLICATION, QUEUES, MONITORING = "Replication", "Queues", "Monitoring, observability and health checks"
 PEEKED_CHARACTERS_MAX = 64
-REBALANCED = ("all", "classic", "quorum", "stream")
-BALANCE_COLUMNS = ("Node name", "Number of quorum queues", "Number of replicated classic queues")
-STATUS_COLUMNS = ("Node Name", "Raft State", "Log Index", "Commit Index", "Snapshot Index", "Term", "Machine Version")
+REBALANCED_OF_3_10 = ("all", "classic", "quorum", "stream")
+REBALANCED = ("all", "quorum", "stream")
+BALANCED_OF_3_10 = {"quorum": "Number of quorum queues", "mirrored": "Number of replicated classic queues"}
+BALANCED = {"quorum": "Number of quorum queues", "stream": "Number of streams"}
+STATUS_OF_3_10 = ("Node Name", "Raft State", "Log Index", "Commit Index", "Snapshot Index", "Term", "Machine Version")
+STATUS_COLUMNS = (
+    "Node Name", "Raft State", "Membership", "Last Log Index", "Last Written", "Last Applied", "Commit Index",
+    "Snapshot Index", "Term", "Machine Version",
+)  # fmt: skip
 
 
 def _quorum_queue(call: Call, refusal: str, missing: Failed | None = None) -> dict[str, Any]:
@@ -36,8 +42,9 @@ def quorum_status(call: Call) -> Result:
     """Where a quorum queue is: at one node, which leads it."""
     call.say(f"Status of quorum queue {call.words[0]} on node {call.node} ...")
     _quorum_queue(call, "Cannot get quorum status of a {} queue")
-    row = dict.fromkeys(STATUS_COLUMNS, 0) | {"Node Name": call.node, "Raft State": "leader"}
-    return Table(STATUS_COLUMNS, [row], is_stream=True, is_drawn=True)
+    columns = STATUS_OF_3_10 if call.is_of_3_10() else STATUS_COLUMNS
+    row = dict.fromkeys(columns, 0) | {"Node Name": call.node, "Raft State": "leader", "Membership": "voter"}
+    return Table(columns, [row], is_stream=True, is_drawn=True)
 
 
 def peek(call: Call) -> Result:
@@ -82,7 +89,12 @@ def change_member(call: Call, *, is_added: bool) -> Result:
         f"{f'Adding a replica for queue {name} on' if is_added else f'Removing a replica of queue {name} on'} "
         f"node {node}..."
     )
-    _quorum_queue(call, "Cannot add members to a {} queue" if is_added else "Cannot delete members from a {} queue")
+    missing = None
+    if not call.is_of_3_10():
+        text = f"queue '{name}' was not found in virtual host '{call.virtual_host}'"
+        missing = Failed(Code.DATA, text, heading=False)
+    refusal = "Cannot add members to a {} queue" if is_added else "Cannot delete members from a {} queue"
+    _quorum_queue(call, refusal, missing)
     if is_added and node != call.node:
         raise Failed(Code.UNAVAILABLE, "node_not_running")
     if not is_added and node == call.node:
@@ -111,17 +123,20 @@ def _changed_none(call: Call, banner: str) -> Result:
 
 def rebalance(call: Call) -> Result:
     """What is where: all at one node."""
-    kind = call.words[0]
-    if kind not in REBALANCED:
-        text = f"type {kind} is not supported. Try one of {', '.join(REBALANCED)}."
-        raise Failed(Code.UNAVAILABLE, text)
+    kind, is_of_3_10 = call.words[0], call.is_of_3_10()
+    known = REBALANCED_OF_3_10 if is_of_3_10 else REBALANCED
+    if kind not in known:
+        raise Failed(Code.UNAVAILABLE, f"type {kind} is not supported. Try one of {', '.join(known)}.")
     call.say(f"Re-balancing leaders of {kind} queues...")
-    queues = [row for host in call.ask_list("vhosts.list") for row in call.ask_list("queues.list", vhost=host["name"])]
-    counts = (call.node, sum(row["type"] == "quorum" for row in queues), 0)
-    row = dict(zip(BALANCE_COLUMNS, counts, strict=True))
+    types = [row["type"] for row in call.ask_list("queues.list", vhost=None)]
+    row: dict[str, Any] = {"Node name": call.node}
+    if is_of_3_10:
+        row |= {title: types.count(one) for one, title in BALANCED_OF_3_10.items()}
+    else:  # which does not name what there is none of
+        row |= {title: types.count(one) for one, title in BALANCED.items() if one in types and kind in ("all", one)}
     if call.formatter == "json":
         return Report([], {"node": call.node, "result": "ok", "value": [list(map(list, row.items()))]})
-    return Table(BALANCE_COLUMNS, [row], is_drawn=True)
+    return Table(tuple(row), [row], is_drawn=True)
 
 
 def reclaim_quorum_memory(call: Call) -> Result:
@@ -166,7 +181,7 @@ COMMANDS: Commands = {
     "quorum_status": Command(MONITORING, f"{_HOST} <queue>", "Shows where a quorum queue is", quorum_status, (1, 1)),
     "rebalance": Command(
         QUEUES,
-        "<all | classic | quorum | stream> [--vhost-pattern <pattern>] [--queue-pattern <pattern>]",
+        "<all | quorum | stream> [--vhost-pattern <pattern>] [--queue-pattern <pattern>]",
         "Has nothing to do: see amqp-broker cluster",
         rebalance,
         (1, 1),
