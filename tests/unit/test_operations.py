@@ -188,7 +188,7 @@ ABOUT_QUEUES = """\
 0 queues rebalance all --formatter json | ["Number of quorum queues",1],["Number of streams",1]]]}
 69 queues rebalance classic | type classic is not supported. Try one of all, quorum, stream.
 69 queues reclaim_quorum_memory cq | This operation is not applicable to classic queues
-0 streams stream_status st --formatter json | "role":"writer","node":"rabbit@localhost","offset":
+0 streams stream_status st --formatter json | "role":"writer","node":"rabbit@localhost","epoch":1,"offset":
 0 streams list_stream_publishers --formatter json | "stream":"st","reference":"w","messages_published":1,
 0 streams list_stream_consumers --formatter json | {"subscription_id":3,"stream":"st","messages_consumed":
 0 streams list_stream_consumers -V | 127.0.0.1:50000 -> 127.0.0.1:5552

@@ -17,7 +17,8 @@ from amqp_broker.cli.rabbitmqctl.values import size_bytes
 
 PROTOCOL = "stream"
 PARTITIONS = "3"
-STATUS_COLUMNS = ("role", "node", "offset", "committed_offset", "first_offset", "readers", "segments")
+STATUS_COLUMNS = ("role", "node", "epoch", "offset", "committed_offset", "first_offset", "readers", "segments")
+EPOCH = 1  # as chunks have it: one node has written all of them
 STREAM_CONNECTIONS = {**CONNECTIONS, "conn_name": CONNECTIONS["name"]}  # as RabbitMQ calls it here
 LEADER_LOCATORS = ("client-local", "balanced", "least-leaders", "random")
 AGE_UNITS = ("Y", "M", "D", "h", "m", "s")
@@ -121,8 +122,9 @@ def stream_status(call: Call) -> Result:
     if "end_offset" not in found:
         raise Failed(Code.UNAVAILABLE, f"Cannot get stream status of a {found['type']} queue")
     last = found["end_offset"] - 1
-    values = ("writer", call.node, last, last, found["first_offset"], found["consumers"], None)
-    return Table(STATUS_COLUMNS, [dict(zip(STATUS_COLUMNS, values, strict=True))], is_stream=True, is_drawn=True)
+    values = ("writer", call.node, EPOCH, last, last, found["first_offset"], found["consumers"], None)
+    columns = [name for name in STATUS_COLUMNS if name != "epoch" or not call.is_of_3_10()]
+    return Table(columns, [dict(zip(STATUS_COLUMNS, values, strict=True))], is_stream=True, is_drawn=True)
 
 
 _HOST = "[--vhost <vhost>]"
