@@ -68,6 +68,24 @@ class DeletesTheQueue(Slices):
 
 
 @on_a_jumping_clock
+async def test_how_many_are_ready_of_each_priority() -> None:
+    async with managing() as managed:
+        client = await managed.administrator()
+        await client.ask("PUT", "/api/queues/%2F/q", {"arguments": {"x-max-priority": 2}})
+        for priority in (0, 2, 9):
+            message = {
+                "properties": {"priority": priority},
+                "routing_key": "q",
+                "payload": "",
+                "payload_encoding": "string",
+            }
+            await client.ask("POST", PUBLISH, message)
+        status = (await client.ask("GET", "/api/queues/%2F/q")).json["backing_queue_status"]
+        assert status["priority_lengths"] == {"0": 1, "1": 0, "2": 2}
+        await client.stream.aclose()
+
+
+@on_a_jumping_clock
 async def test_what_was_got_of_a_queue_that_is_deleted_meanwhile_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     async with managing() as managed:
         client = await managed.administrator()

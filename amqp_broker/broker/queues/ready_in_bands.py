@@ -84,6 +84,10 @@ class ByPriority(ReadyMessages):
             self._bands = [self._made[made] for made in sorted(self._made, reverse=True)]
         return band
 
+    def lengths(self) -> dict[int, int]:
+        """How many are ready of each priority of which there were any."""
+        return {number: len(band) for number, band in self._made.items()}
+
     def __len__(self) -> int:
         return sum(len(band) for band in self._bands)
 

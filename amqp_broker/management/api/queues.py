@@ -7,6 +7,8 @@ from typing import Any
 
 from amqp_broker.broker.inspection import consumer_info, queue_info
 from amqp_broker.broker.queues.base import Queue
+from amqp_broker.broker.queues.classic import ClassicQueue
+from amqp_broker.broker.queues.ready_in_bands import ByPriority
 from amqp_broker.broker.virtual_host import VirtualHost
 from amqp_broker.broker.works import Work
 from amqp_broker.management.api.connections import describe_consumer
@@ -146,8 +148,14 @@ def _of_classic(queue: Queue) -> dict[str, Any]:
         "avg_ack_egress_rate": 0.0,
     }
     if queue.declared.priority_max is not None:
-        status["priority_lengths"] = {str(number): 0 for number in range(queue.declared.priority_max + 1)}
+        status["priority_lengths"] = _priority_lengths(queue, queue.declared.priority_max)
     return {"backing_queue_status": status, "recoverable_slaves": None}
+
+
+def _priority_lengths(queue: Queue, priority_max: int) -> dict[str, int]:
+    ready = queue.backlog.messages if isinstance(queue, ClassicQueue) else None
+    lengths = ready.lengths() if isinstance(ready, ByPriority) else {}
+    return {str(number): lengths.get(number, 0) for number in range(priority_max + 1)}
 
 
 def _replicas(call: Call) -> dict[str, Any]:
