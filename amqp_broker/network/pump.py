@@ -346,7 +346,9 @@ class Pump:
             output: list[Part] = rest or self._conversation.take_output()  # type: ignore[assignment]
             if output:
                 self._is_writing = True
-                for portion in _portions(output):
+                for number, portion in enumerate(_portions(output)):
+                    if number and self._socket_stream is not None:
+                        await trio.lowlevel.checkpoint()
                     await self._send(portion)
                     self._conversation.output_sent(_size_bytes(portion))
                 self._is_writing = False
