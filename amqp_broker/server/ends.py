@@ -1,7 +1,8 @@
 """The ends of an errand between brokers: another broker, or this one, over a stream in memory.
 
-An address without a host is this broker itself. There the user that it names needs no password, because only who
-administers this broker can name it; where it names nobody, it is an administrator.
+An address without a host is this broker itself. There the user that it names needs no password; where it names nobody,
+it is an administrator. So whoever sets one by HTTP must be one who may be in that virtual host
+(``management/api/parameters.py``).
 """
 
 from __future__ import annotations

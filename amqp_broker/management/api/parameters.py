@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
 
+from amqp_broker.access.client import check_access
 from amqp_broker.broker.limit_values import LIMITS_COMPONENT
 from amqp_broker.broker.problems import AdministrationError, NotValid
+from amqp_broker.client.uri import BadUri, parse_uri
+from amqp_broker.errors import AmqpError
 from amqp_broker.management.api.fields import need
 from amqp_broker.management.api.lists import Listing, answer_one
 from amqp_broker.management.api.overview import open_hosts
 from amqp_broker.management.http.call import Call
 from amqp_broker.management.http.messages import Answer, bad_request, no_such_object
 from amqp_broker.management.http.router import Access, Endpoint
+
+ADDRESSES: Final = ("src-uri", "dest-uri", "uri")  # of brokers, in parameters of shovels and of federation
 
 Row = Mapping[str, Any]
 
@@ -54,6 +59,7 @@ async def set_parameter(call: Call) -> Answer:
     component, name = call.variables["component"], call.variables["name"]
     parameters = call.administration.parameters
     try:
+        _check_addresses(call, host.name, body["value"])
         call.broker.handle(lambda: parameters.set_parameter(host.name, component, name, body["value"]))
     except NotValid as error:
         raise bad_request(html.escape(str(error), quote=False)) from error
@@ -61,6 +67,43 @@ async def set_parameter(call: Call) -> Answer:
         raise bad_request(str(error)) from error
     await call.change(lambda: None)
     return Answer(204 if exists else 201)
+
+
+def _check_addresses(call: Call, own: str, value: object) -> None:
+    """Refuse an address of this broker itself in a virtual host where whoever sets it may not be, as RabbitMQ does.
+
+    What connects there needs no password, and may do anything.
+
+    Args:
+        own: the virtual host of the parameter, where an address leads that names none.
+
+    Raises:
+        NotValid: there is one.
+        NotDecidedYet: to be asked again when somebody else has said.
+    """
+    for address in _addresses(value):
+        try:
+            uri = parse_uri(address)
+        except BadUri:
+            continue  # whose parameter it is says so
+        if not uri.is_local:
+            continue
+        virtual_host = own if uri.virtual_host is None else uri.virtual_host
+        problem = NotValid([f'user "{call.user.name}" may not connect to vhost "{virtual_host}"'])
+        if virtual_host not in call.broker.virtual_hosts:
+            raise problem
+        try:
+            check_access(call.user, virtual_host)
+        except AmqpError as error:
+            raise problem from error
+
+
+def _addresses(value: object) -> Iterator[str]:
+    """The addresses of brokers that a parameter names."""
+    for one in value if isinstance(value, list) else [value]:
+        if isinstance(one, dict):
+            for said in [one.get(name) for name in ADDRESSES]:
+                yield from [each for each in (said if isinstance(said, list) else [said]) if isinstance(each, str)]
 
 
 async def clear_parameter(call: Call) -> Answer:
