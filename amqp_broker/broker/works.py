@@ -52,11 +52,17 @@ class Work:
 
 
 class Unfinished(Exception):
-    """Work for a client that takes a while: it is to be heard again when that is done."""
+    """Work for a client that takes a while: it is to be heard again when that is done.
 
-    def __init__(self, work: Work) -> None:
+    Args:
+        work: what that is.
+        is_again: whether what it has sent is to be handled again then, and not what is behind that.
+    """
+
+    def __init__(self, work: Work, *, is_again: bool = False) -> None:
         super().__init__(work)
         self.work = work
+        self.is_again = is_again
 
 
 class Works:

@@ -249,7 +249,7 @@ class ClientConnection(Conversation):
                 self.suspend(busy.queue.wait, chain((item,), items))
                 return
             except Unfinished as unfinished:
-                self.suspend(unfinished.work.when_done, items)
+                self.suspend(unfinished.work.when_done, chain((item,), items) if unfinished.is_again else items)
                 return
             if self.is_closed:
                 return

@@ -13,7 +13,7 @@ import trio
 from pamqp import commands
 
 from amqp_broker.access.client import Peer
-from amqp_broker.protocols.mqtt.packets import Connect
+from amqp_broker.protocols.mqtt.packets import Connect, Subscribe, Subscription
 from amqp_broker.server.logins.authority import Asked, BackendAuthority, make_authority
 from amqp_broker.server.logins.backend import BackendFailed, Person
 from amqp_broker.server.logins.failures import CannotAskBackend
@@ -227,6 +227,24 @@ class TestOtherProtocols:
             client.publish("a", b"mqtt")
             tasks.run()
             assert client.is_closed == is_closed
+
+    def test_mqtt_comes_back_to_what_must_be_asked_for_again(
+        self, broker: MemoryBroker, told: Told, tasks: Tasks
+    ) -> None:
+        for is_present in (False, True):
+            client = MqttClient(broker, "c")
+            client.send(Connect(4, "c", False, user_name="ada", password=PASSWORD.encode()))
+            tasks.run()
+            answer: Any = client.take()
+            assert answer.session_present == is_present
+            if not is_present:
+                client.send(Subscribe(1, [Subscription("a", 1), Subscription("b", 0)]))
+                tasks.run()
+                client.drop()
+                broker.advance(3_600_000)  # what was asked for is not remembered
+        Client(broker).open().channel().publish("amq.topic", "a", b"hello")
+        assert [one.payload for one in client.messages()] == [b"hello"]
+        client.drop()
 
     def test_stomp(self, broker: MemoryBroker, told: Told, tasks: Tasks) -> None:
         channel = Client(broker).open().channel()

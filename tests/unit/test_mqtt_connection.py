@@ -942,6 +942,40 @@ def test_what_must_be_asked_for_each_filter_is_not_done_twice(broker: MemoryBrok
         assert payloads(client.messages()) == ([b"a", b"b"] if packet.packet_id == 1 else [])
 
 
+def test_others_have_their_turn_while_a_client_subscribes_to_very_many_filters(broker: MemoryBroker) -> None:
+    publisher = connected(broker)
+    for number in range(150):
+        publisher.publish(f"r/{number}", b"m", retain=True)
+    filters = [f"a/{number}" for number in range(150)]
+    subscriptions = [*(Subscription(one, 1) for one in filters), Subscription("r/#"), Subscription("r/#")]
+    client = MqttClient(broker, "c", 5)
+    client.connect(properties=session_expiry(60))
+    broker.goes_on = False
+    for packet, turns, messages in (
+        (Subscribe(1, subscriptions), 2, 150),  # one more is for the retained messages
+        (Connect(5, "c", False, properties=session_expiry(60)), 1, 0),
+        (Unsubscribe(2, filters), 1, 0),
+    ):
+        if isinstance(packet, Connect):
+            client.drop()
+            client = MqttClient(broker, "c", 5)
+        client.send(packet)
+        taken = 0
+        while client.connection.is_reading_paused:
+            taken += 1
+            broker.go_on()
+        assert taken == turns, packet
+        assert isinstance(client.take(), Answer)
+        assert len(client.messages()) == messages
+    assert len(broker.virtual_host.client_sessions.restore("c").subscriptions) == 1
+
+
+def test_filters_of_more_bytes_than_are_read_in_one_turn_are_refused(broker: MemoryBroker) -> None:
+    client = connected(broker, "c", 5)
+    client.write(b"\x82\x81\x80\x10" + bytes(262_145))
+    assert client.take() == Answer(PacketType.DISCONNECT, 0, [Reason.QUOTA_EXCEEDED])
+
+
 def test_retain_handling_says_when_they_come(broker: MemoryBroker) -> None:
     client = connected(broker, "c", 5)
     client.publish("a", b"m", retain=True)

@@ -16,6 +16,7 @@ from amqp_broker.access.client import Peer
 from amqp_broker.broker.observer import Channel
 from amqp_broker.broker.queues.consumers import Consumer, Deliveries
 from amqp_broker.broker.queues.unacknowledged import Unacknowledged
+from amqp_broker.broker.works import Unfinished
 from amqp_broker.errors import AmqpError
 from amqp_broker.explanations import wrong_client
 from amqp_broker.logs import log_event
@@ -40,6 +41,7 @@ from amqp_broker.protocols.mqtt.packets import (
     Authenticate,
     Connect,
     Disconnect,
+    Packet,
     PacketType,
     PingRequest,
     Publish,
@@ -60,7 +62,7 @@ RECEIVE_MAXIMUM: Final = 65_535  # of a client that names none
 KEEP_ALIVE_FACTOR_MS: Final = 1_500  # for each second of the interval (MQTT 5.0, 3.1.2.10)
 LOOKS_FOR_SILENCE: Final = 3
 
-Packet = tuple[int, bytes]  # first byte, body
+RawPacket = tuple[int, bytes]  # first byte, body
 
 
 class Connection(Link):
@@ -78,6 +80,8 @@ class Connection(Link):
         self._publishing: Publishing | None = None
         self._subscribing: Subscribing | None = None
         self._delivering: Delivering | None = None
+        self._is_resuming = False  # CONNECT is not done with: its subscriptions have to wait for others
+        self._begun: tuple[bytes, Packet] | None = None  # the body of what has to wait so, and what it says
         self._says_will = True  # in the end: all but an honest goodbye lets it be said
 
     # --- who it is; most of it is there once CONNECT was accepted
@@ -144,13 +148,13 @@ class Connection(Link):
         self.missing_body_bytes = self._splitter.missing_bytes
         self.throttle.chunk_was_handled()
 
-    def handle_rest(self, items: Iterator[Packet]) -> None:
+    def handle_rest(self, items: Iterator[RawPacket]) -> None:
         try:
             self.handle_each(items)
         except MqttError as error:
             self.fail(error)
 
-    def handle_item(self, item: Packet) -> None:
+    def handle_item(self, item: RawPacket) -> None:
         first_byte, body = item
         if not self._is_open:
             if first_byte >> 4 != PacketType.CONNECT:
@@ -159,7 +163,14 @@ class Connection(Link):
             assert isinstance(packet, Connect)
             self._connect(packet)
             return
-        packet = decode(first_byte, body, self.level)
+        if self._is_resuming:
+            self._resume()
+            return
+        begun = self._begun
+        if begun is not None and begun[0] is body:
+            packet = begun[1]
+        else:
+            packet = decode(first_byte, body, self.level)
         if isinstance(packet, Publish):
             self.publishing.publish(packet)
         elif isinstance(packet, Acknowledgement):
@@ -170,9 +181,15 @@ class Connection(Link):
         elif isinstance(packet, PingRequest):
             self.output.send(PINGRESP)
         elif isinstance(packet, Subscribe):
-            self.subscribing.subscribe(packet)
+            self._begun = body, packet
+            work = self.subscribing.subscribe(packet)
+            self._begun = None
+            if work is not None and not work.is_done:
+                raise Unfinished(work)
         elif isinstance(packet, Unsubscribe):
+            self._begun = body, packet
             self.subscribing.unsubscribe(packet)
+            self._begun = None
         elif isinstance(packet, Disconnect):
             self._disconnect(packet)
         elif isinstance(packet, Authenticate):
@@ -245,11 +262,21 @@ class Connection(Link):
         if is_present:
             sessions.forget_gone(session, self.subscribing.came_back())
             self.delivering.release_again()
-            try:
-                self.subscribing.resume()
-            except AmqpError as error:
-                raise MqttError(Reason.NOT_AUTHORIZED, str(error)) from error
-            self.delivering.update_room()
+            self._resume()
+
+    def _resume(self) -> None:
+        """Have the client's subscriptions go on; called again where that had to wait for others.
+
+        Raises:
+            MqttError: the client may not have them any more.
+        """
+        self._is_resuming = True
+        try:
+            self.subscribing.resume()
+        except AmqpError as error:
+            raise MqttError(Reason.NOT_AUTHORIZED, str(error)) from error
+        self._is_resuming = False
+        self.delivering.update_room()
 
     def handshake_took_too_long(self) -> None:
         self.finish()
@@ -335,6 +362,7 @@ class Connection(Link):
     def detach(self) -> None:
         """Let go of the parts, which hold on to it: it is lost, and nobody will ask for anything more."""
         super().detach()
+        self._begun = None
         self._publishing = None
         self._subscribing = None
         self._delivering = None

@@ -47,7 +47,9 @@ from amqp_broker.protocols.mqtt.properties import (
 from amqp_broker.protocols.mqtt.reasons import MqttError, Reason, malformed, protocol_error
 from amqp_broker.protocols.mqtt.topics import is_topic_filter
 
+FILTERS_BYTES_MAX: Final = 262_144  # of a packet of them: more would keep others waiting while it is read
 SHOWN_CHARACTERS: Final = 100  # of a filter that is none
+_OF_FILTERS: Final = (PacketType.SUBSCRIBE, PacketType.UNSUBSCRIBE)
 _TYPES: Final = tuple(PacketType)  # from 1 on
 
 
@@ -136,6 +138,8 @@ def decode(first_byte: int, body: bytes, level: int) -> Packet:
         packet = _decode_acknowledgement(_TYPES[kind - 1], reader, level)
     elif kind == PacketType.CONNECT:
         packet = _decode_connect(reader)
+    elif kind in _OF_FILTERS and len(body) > FILTERS_BYTES_MAX:
+        raise MqttError(Reason.QUOTA_EXCEEDED, f"topic filters of more than {FILTERS_BYTES_MAX} bytes in one packet")
     elif kind == PacketType.SUBSCRIBE:
         packet = _decode_subscribe(reader, level)
     elif kind == PacketType.UNSUBSCRIBE:

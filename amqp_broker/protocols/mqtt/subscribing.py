@@ -8,7 +8,7 @@ long as any session is subscribed to it, whoever was the first. An argument mark
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
@@ -24,6 +24,7 @@ from amqp_broker.broker.message import Message
 from amqp_broker.broker.queues.base import Queue
 from amqp_broker.broker.queues.consumers import Consumer
 from amqp_broker.broker.retained_message import RetainedMessage
+from amqp_broker.broker.works import SLICE_MESSAGES, Unfinished, Work
 from amqp_broker.errors import AmqpError, ReplyCode
 from amqp_broker.protocols.mqtt.encoding import encode_string, is_string
 from amqp_broker.protocols.mqtt.messages import Content
@@ -52,6 +53,7 @@ QUEUE_PREFIX: Final = "mqtt-subscription-"
 NAME_BYTES_MAX: Final = 255
 WANTED_MAX: Final = 1_024  # topics for which a connection remembers which subscriptions match
 RETAINED_IN_SLICE: Final = 100
+FILTER_EFFORT: Final = 10  # to bind or unbind one, about; see ``ClientConnection.has_cost``
 FAILURE: Final = 0x80  # in SUBACK of MQTT 3
 NEW_ONLY: Final = 1  # retain handling: send retained messages if the subscription is new
 NEVER: Final = 2
@@ -129,7 +131,8 @@ class Subscribing:
         # What has come of the packet that is being handled: it goes on from there where it had to wait for somebody
         # else to say what the client may.
         self._codes: list[int] = []
-        self._retained: list[tuple[str, RetainedMessage]] = []
+        self._wanting_retained: dict[str, None] = {}  # filters
+        self._to_resume: list[str] | None = None  # filters
 
     # --- which queue
 
@@ -198,12 +201,18 @@ class Subscribing:
 
     # --- SUBSCRIBE
 
-    def subscribe(self, packet: Subscribe) -> None:
-        """Handle a SUBSCRIBE: subscribe, answer, and send what is retained."""
+    def subscribe(self, packet: Subscribe) -> Work | None:
+        """Handle a SUBSCRIBE: subscribe, answer, and send what is retained; returns that work, where it is wanted.
+
+        Raises:
+            MqttError: the client may not ask for that.
+            Unfinished: there are more filters than are subscribed to in one turn.
+        """
         connection = self._connection
         identifier = number(packet.properties, Property.SUBSCRIPTION_IDENTIFIER, 0)
-        codes, retained = self._codes, self._retained
+        codes, wanting = self._codes, self._wanting_retained
         for subscription in packet.subscriptions[len(codes) :]:
+            self._let_others()
             topic_filter = subscription.topic_filter
             is_new = topic_filter not in self._session.subscriptions
             try:
@@ -215,12 +224,18 @@ class Subscribing:
                 continue
             codes.append(subscription.qos)
             if self._wants_retained(subscription, is_new):
-                retained += [(topic_filter, message) for message in self._host.retained.matching(topic_filter)]
+                wanting[topic_filter] = None
         self._changed()
-        self._codes, self._retained = [], []
+        self._codes, self._wanting_retained = [], {}
         connection.output.send(encode_suback(connection.level, packet.packet_id, codes))
-        if retained:
-            connection.broker.works.begin(self._send_retained(retained))
+        return connection.broker.works.begin(self._send_retained(wanting)) if wanting else None
+
+    def _let_others(self) -> None:
+        """Where there are many filters, go on with the next one when others had their turn."""
+        connection = self._connection
+        if connection.effort > SLICE_MESSAGES:
+            raise Unfinished(connection.turn(), is_again=True)
+        connection.has_cost(FILTER_EFFORT)
 
     @staticmethod
     def _wants_retained(subscription: Subscription, is_new: bool) -> bool:
@@ -354,14 +369,20 @@ class Subscribing:
             arguments={},
         )
 
-    def _send_retained(self, retained: list[tuple[str, RetainedMessage]]) -> Iterator[None]:
-        """Put retained messages into the client's queues, a slice at a time."""
-        for count, (topic_filter, message) in enumerate(retained, 1):
-            options = self._options.get(topic_filter)
-            if options is not None:
-                self._put_retained(topic_filter, options, message)
-            if count % RETAINED_IN_SLICE == 0:
-                yield
+    def _send_retained(self, filters: Iterable[str]) -> Iterator[None]:
+        """Put retained messages into the client's queues, a slice at a time, and those of one filter after the other.
+
+        A filter that stands in a packet twice has them once.
+        """
+        count = 0
+        for topic_filter in filters:
+            for message in self._host.retained.matching(topic_filter):
+                options = self._options.get(topic_filter)
+                if options is not None:
+                    self._put_retained(topic_filter, options, message)
+                count += 1
+                if count % RETAINED_IN_SLICE == 0:
+                    yield
 
     def _put_retained(self, topic_filter: str, options: Options, message: RetainedMessage) -> None:
         queue = self._host.queues.get(self.queue_name(options.tag))
@@ -376,10 +397,15 @@ class Subscribing:
     # --- UNSUBSCRIBE
 
     def unsubscribe(self, packet: Unsubscribe) -> None:
-        """Handle an UNSUBSCRIBE."""
+        """Handle an UNSUBSCRIBE.
+
+        Raises:
+            Unfinished: there are more filters than in one turn.
+        """
         connection = self._connection
         codes = self._codes
         for topic_filter in packet.topic_filters[len(codes) :]:
+            self._let_others()
             codes.append(self._unsubscribe(topic_filter))
         self._changed()
         self._codes = []
@@ -413,14 +439,25 @@ class Subscribing:
     # --- a session that was there
 
     def resume(self) -> None:
-        """Consume again what the session has subscribed to; what is not there any more is made anew."""
-        self._options = {name: _options_of(name, one.options) for name, one in self._session.subscriptions.items()}
-        tags: dict[str, None] = {}
-        for topic_filter, options in self._options.items():
+        """Consume again what the session has subscribed to; what is not there any more is made anew.
+
+        To be called again where it had to wait for others: it goes on from there.
+
+        Raises:
+            AmqpError: the client may not have it any more.
+            Unfinished: there are more filters than in one turn.
+        """
+        if self._to_resume is None:
+            self._options = {name: _options_of(name, one.options) for name, one in self._session.subscriptions.items()}
+            self._to_resume = list(reversed(self._options))
+        left = self._to_resume
+        while left:
+            self._let_others()
+            topic_filter = left[-1]
             shared = shared_filter(topic_filter)
-            self._bind(options.tag, shared.topic_filter if shared is not None else topic_filter)
-            tags[options.tag] = None
-        for tag in tags:
+            self._bind(self._options[topic_filter].tag, shared.topic_filter if shared is not None else topic_filter)
+            left.pop()
+        for tag in dict.fromkeys([options.tag for options in self._options.values()]):
             self._consume(tag)
         if self.queue_name(HIGH) in self._host.queues:  # what is on its way comes although nothing is subscribed to
             with suppress(AmqpError):  # who may not read any more is no worse off with nothing subscribed
