@@ -19,6 +19,7 @@ from typing import Any
 
 from pamqp import commands
 from pamqp.frame import marshal
+from pamqp.header import ProtocolHeader
 
 from benchmarks.brokers import RABBITMQ, RunningBroker, running, watched
 from benchmarks.cells import QUEUE, Cell
@@ -37,6 +38,7 @@ DEAD_LETTERS = "benchmark.dead"
 AFTERMATH_S = 1.0
 PATIENCE_S = 120.0
 BODY = b"x" * 12
+CHANNEL_OPENED = marshal(commands.Channel.OpenOk(), 1)
 
 Large = Callable[[Client, Address], Iterator[None]]
 
@@ -250,6 +252,32 @@ def many_leave(client: Client, address: Address) -> Iterator[None]:
     time.sleep(6)  # garbage is looked for every five seconds
 
 
+def many_arrive(client: Client, address: Address) -> Iterator[None]:
+    """Two thousand clients come, each with all at once that it says until it has a channel."""
+    said = ProtocolHeader(0, 9, 1).marshal() + b"".join(
+        marshal(method, channel)
+        for method, channel in (
+            (commands.Connection.StartOk({}, "PLAIN", f"\0{address.user}\0{address.password}", "en_US"), 0),
+            (commands.Connection.TuneOk(2047, 131_072, 0), 0),
+            (commands.Connection.Open(address.vhost), 0),
+            (commands.Channel.Open(), 1),
+        )
+    )
+    yield
+    with ExitStack() as stack:
+        arrived = []
+        for _ in range(2_000):
+            arrived.append(stack.enter_context(socket.create_connection((address.host, address.port), PATIENCE_S)))
+            arrived[-1].sendall(said)
+        for each in arrived:
+            answers = b""
+            while not answers.endswith(CHANNEL_OPENED):
+                if not (more := each.recv(65_536)):
+                    raise RuntimeError("the broker let a client go")
+                answers += more
+        time.sleep(2)
+
+
 LARGE: dict[str, Large] = {
     "1000000-ready": nothing,
     "1000000-ready-publish": publish_more,
@@ -266,6 +294,7 @@ LARGE: dict[str, Large] = {
     "100000-rejected-and-dead-lettered": reject,
     "100000-expired-and-dead-lettered": expire,
     "10000-bindings-deleted": unbind,
+    "2000-connections-arrive": many_arrive,
     "2000-connections-leave": many_leave,
 }
 

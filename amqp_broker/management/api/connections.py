@@ -82,9 +82,16 @@ async def _find(call: Call) -> OpenConnection:
 
 
 async def list_connections(call: Call) -> Answer:
-    """The connections, by name."""
-    named = await _connections(call)
-    return await Listing(call, named, lambda one: describe(call, one[1]), lambda one: one[0]).answer()
+    """The connections, by name; found by the name that the client has given, too."""
+    every = call.broker.open_connections
+
+    def given_name(one: Named) -> str:
+        return (one[1].inspect()["user_provided_name"] or "") if one[1] in every else ""
+
+    def row(one: Named) -> dict[str, Any] | None:
+        return describe(call, one[1])
+
+    return await Listing(call, await _connections(call), row, lambda one: one[0], also_named=given_name).answer()
 
 
 async def show_connection(call: Call) -> Answer:

@@ -42,6 +42,7 @@ class Listing(Generic[Subject]):
         subjects: what is in the list, in the order that it has when nothing else is asked for.
         describe: makes a row of one; None when it has gone meanwhile.
         name_of: what the query's ``name`` is compared with.
+        also_named: another name that is compared as well; None where there is no other.
         has_pages: whether the query may ask for a page; where not, it gets all.
     """
 
@@ -52,12 +53,14 @@ class Listing(Generic[Subject]):
         describe: Callable[[Subject], Row | None],
         name_of: Callable[[Subject], str],
         *,
+        also_named: Callable[[Subject], str] | None = None,
         has_pages: bool = True,
     ) -> None:
         self._query = call.request.query
         self._subjects = list(subjects)
         self._describe = describe
         self._name_of = name_of
+        self._also_named = also_named
         self._page = _page_of(self._query) if has_pages and "page" in self._query else None
         self._columns = _columns_of(self._query)
         self._slices = Slices()
@@ -104,9 +107,9 @@ class Listing(Generic[Subject]):
             def matches(name: str) -> bool:
                 return lower in name.lower()
 
-        found: list[Subject] = []
+        also_named, found = self._also_named, list[Subject]()
         for subject in self._subjects:
-            if matches(self._name_of(subject)):
+            if matches(self._name_of(subject)) or (also_named is not None and matches(also_named(subject))):
                 found.append(subject)
             await self._slices.take_turn()
         return found

@@ -23,6 +23,7 @@ from amqp_broker.management.things import exchange_key
 
 NODES_MAX = 150
 KEYS_SHOWN = 5
+HUB = 20  # what is joined to more than so many does not join them with all else
 
 Node = Exchange | Queue
 Edge = tuple[Node, Node, str]  # from, to, kind: binding, alternate, dead-letter
@@ -74,7 +75,7 @@ async def _edges(host: VirtualHost, slices: Slices) -> dict[Edge, list[str]]:
 
 
 def _around(start: list[Node], edges: dict[Edge, list[str]]) -> dict[Node, None]:
-    """What is joined to some things, the nearest first."""
+    """What is joined to some things, the nearest first, and not by way of a hub: to that nearly everything is near."""
     neighbours: dict[Node, list[Node]] = {}
     for source, destination, _ in edges:
         neighbours.setdefault(source, []).append(destination)
@@ -82,7 +83,11 @@ def _around(start: list[Node], edges: dict[Edge, list[str]]) -> dict[Node, None]
     found: dict[Node, None] = dict.fromkeys(start)
     waiting = deque(start)
     while waiting and len(found) < NODES_MAX:
-        for one in neighbours.get(waiting.popleft(), ()):
+        node = waiting.popleft()
+        beside = neighbours.get(node, [])
+        if len(beside) > HUB and node not in start:
+            continue
+        for one in beside:
             if one not in found:
                 found[one] = None
                 waiting.append(one)

@@ -2,7 +2,7 @@
 import { useEffect, useState } from "preact/hooks";
 import { ask, isAdministrator, isPolicymaker, me, path, useLive, usePolled, withQuery } from "./api.js";
 import { count, plural } from "./format.js";
-import { Arguments, attempt, Check, Choice, Empty, Failed, Field, FormDialog, formOf, Heading, later, Name, Pairs, Panel, put, readTable, say, Sign, Table, Tabs, Tag, useVirtualHosts, valueOf } from "./parts.jsx";
+import { Arguments, attempt, Check, Choice, Code, Empty, Failed, Field, FormDialog, formOf, Heading, later, Name, Pairs, Panel, put, readTable, say, Select, Sign, Table, Tabs, Tag, useVirtualHosts, valueOf } from "./parts.jsx";
 import { go, setQuery, to, useRoute } from "./route.js";
 
 const TAGS = { administrator: "everything", monitoring: "sees all virtual hosts and nodes", policymaker: "makes policies in its virtual hosts", management: "sees its virtual hosts" };
@@ -21,7 +21,7 @@ function UserDialog({ user, onClose, onDone }) {
     }}>
       {!user && <Field label="Name"><input name="name" required autofocus autocomplete="off" spellcheck={false} /></Field>}
       <Field label="Password" hint={user ? "Left empty, it stays." : "Left empty: no login by password."}><input name="password" type="password" autocomplete="new-password" /></Field>
-      <div class="field wide"><span class="label">Tags</span><div class="tag-checks">{Object.entries(TAGS).map(([tag, words]) => <label class="check"><input type="checkbox" name={tag} checked={user?.tags.includes(tag)} />{tag} <span class="quiet">{words}</span></label>)}</div></div>
+      <div class="field wide"><span class="label">Tags</span><div class="tag-checks">{Object.entries(TAGS).map(([tag, words]) => <label class="check"><input type="checkbox" name={tag} defaultChecked={user?.tags.includes(tag)} />{tag} <span class="quiet">{words}</span></label>)}</div></div>
     </FormDialog>
   );
 }
@@ -50,10 +50,10 @@ function PermissionDialog({ user, hosts, initial, onClose, onDone }) {
       await put(path("permissions", form.vhost, user), { configure: form.configure, write: form.write, read: form.read });
       onDone();
     }}>
-      <Field label="Virtual host" wide><select name="vhost" value={initial?.vhost}>{hosts.map((name) => <option>{name}</option>)}</select></Field>
-      <Field label="Configure" hint="declare, delete"><input name="configure" value={initial?.configure ?? ".*"} class="mono" /></Field>
-      <Field label="Write" hint="publish, bind"><input name="write" value={initial?.write ?? ".*"} class="mono" /></Field>
-      <Field label="Read" hint="consume, get, purge"><input name="read" value={initial?.read ?? ".*"} class="mono" /></Field>
+      <Field label="Virtual host" wide><Select name="vhost" options={hosts} initial={initial?.vhost} /></Field>
+      <Field label="Configure" hint="declare, delete"><input name="configure" defaultValue={initial?.configure ?? ".*"} class="mono" /></Field>
+      <Field label="Write" hint="publish, bind"><input name="write" defaultValue={initial?.write ?? ".*"} class="mono" /></Field>
+      <Field label="Read" hint="consume, get, purge"><input name="read" defaultValue={initial?.read ?? ".*"} class="mono" /></Field>
       <p class="full quiet">Patterns of names. .* is everything, an empty pattern nothing.</p>
     </FormDialog>
   );
@@ -69,9 +69,9 @@ function TopicPermissionDialog({ user, hosts, initial, onClose, onDone }) {
       onDone();
     }}>
       <Field label="Virtual host"><select disabled={Boolean(initial)} value={vhost} onChange={(event) => setHost(event.target.value)}>{hosts.map((name) => <option>{name}</option>)}</select></Field>
-      <Field label="Topic exchange"><input name="exchange" list="topic-exchanges" required disabled={Boolean(initial)} value={initial?.exchange} autocomplete="off" spellcheck={false} /><datalist id="topic-exchanges">{topics.map((one) => <option value={one.name} />)}</datalist></Field>
-      <Field label="Write" hint="keys to publish with"><input name="write" value={initial?.write ?? ".*"} class="mono" /></Field>
-      <Field label="Read" hint="keys to bind with"><input name="read" value={initial?.read ?? ".*"} class="mono" /></Field>
+      <Field label="Topic exchange"><input name="exchange" list="topic-exchanges" required disabled={Boolean(initial)} defaultValue={initial?.exchange} autocomplete="off" spellcheck={false} /><datalist id="topic-exchanges">{topics.map((one) => <option value={one.name} />)}</datalist></Field>
+      <Field label="Write" hint="keys to publish with"><input name="write" defaultValue={initial?.write ?? ".*"} class="mono" /></Field>
+      <Field label="Read" hint="keys to bind with"><input name="read" defaultValue={initial?.read ?? ".*"} class="mono" /></Field>
       <p class="full quiet">Patterns of routing keys, beside the permissions. Where an exchange is not named, every key will do.</p>
     </FormDialog>
   );
@@ -93,7 +93,7 @@ export function LimitsOf({ base, limits, names, onDone }) {
   };
   return (
     <form class="form" onSubmit={submitted} key={JSON.stringify(limits)}>
-      {names.map((name) => <Field label={LIMITS[name]}><input name={name} type="number" min="-1" value={limits?.[name]} placeholder="no limit" /></Field>)}
+      {names.map((name) => <Field label={LIMITS[name]}><input name={name} type="number" min="-1" defaultValue={limits?.[name]} placeholder="no limit" /></Field>)}
       <footer><button class="primary">Save limits</button></footer>
     </form>
   );
@@ -105,7 +105,7 @@ export function User({ names: [name] }) {
   const { data: topics, again: againTopics } = usePolled(path("users", name, "topic-permissions"));
   const hosts = useVirtualHosts();
   const [front, setFront] = useState(null);
-  if (error) return <Empty title={error}><a href={to("users")}>All users</a></Empty>;
+  if (error) return <><Heading title={<Name>{name}</Name>} above={<a href={to("users")}>Users</a>} /><Empty title={error}><a href={to("users")}>All users</a></Empty></>;
   return (
     <>
       <Heading title={<Name>{name}</Name>} above={<a href={to("users")}>Users</a>} sub={data?.tags.map((tag) => <Tag>{tag}</Tag>)}>
@@ -115,9 +115,9 @@ export function User({ names: [name] }) {
       <Panel title="Permissions" actions={<button onClick={() => setFront("permission")}>Allow</button>}>
         <Table label="permissions" rows={permissions} empty={<Empty title="This user may not do anything yet."><p>Allow it something in a virtual host.</p></Empty>} columns={[
           { label: "Virtual host", narrow: true, show: (one) => <button class="link" onClick={() => setFront(one)}><Name>{one.vhost}</Name></button> },
-          { label: "Configure", narrow: true, show: (one) => <code>{one.configure || "–"}</code> },
-          { label: "Write", narrow: true, show: (one) => <code>{one.write || "–"}</code> },
-          { label: "Read", narrow: true, show: (one) => <code>{one.read || "–"}</code> },
+          { label: "Configure", narrow: true, show: (one) => <Code>{one.configure}</Code> },
+          { label: "Write", narrow: true, show: (one) => <Code>{one.write}</Code> },
+          { label: "Read", narrow: true, show: (one) => <Code>{one.read}</Code> },
           { label: "", number: true, show: (one) => <button class="link" onClick={() => later(`Taking away what ${name} may do in ${one.vhost}`, async () => (await ask("DELETE", path("permissions", one.vhost, name)), againPermissions()), "It may do nothing there.")}>Take away</button> },
         ]} />
       </Panel>
@@ -125,7 +125,7 @@ export function User({ names: [name] }) {
         {topics?.length ? <Table label="topic permissions" rows={topics} columns={[
           { label: "Exchange", narrow: true, show: (one) => <button class="link" onClick={() => setFront({ topic: one })}><Name>{one.exchange}</Name></button> },
           { label: "Virtual host", narrow: true, show: (one) => <Name>{one.vhost}</Name> },
-          { label: "Write", narrow: true, show: (one) => <code>{one.write || "–"}</code> }, { label: "Read", narrow: true, show: (one) => <code>{one.read || "–"}</code> },
+          { label: "Write", narrow: true, show: (one) => <Code>{one.write}</Code> }, { label: "Read", narrow: true, show: (one) => <Code>{one.read}</Code> },
           { label: "", number: true, show: (one) => <button class="link" aria-label={`lift the restriction on ${one.exchange}`} onClick={() => later(`Lifting what restricts the keys of ${one.exchange}`, async () => (await ask("DELETE", path("topic-permissions", one.vhost, name, one.exchange)), againTopics()), "Every key will do there.")}>Lift</button> },
         ]} /> : <p class="quiet">Every key will do, as far as the permissions go.</p>}
       </Panel>
@@ -174,7 +174,7 @@ export function VirtualHost({ names: [name] }) {
   const { data: limits, again: againLimits } = usePolled(path("vhost-limits", name));
   const { data: permissions } = usePolled(isAdministrator() ? path("vhosts", name, "permissions") : null);
   const [front, setFront] = useState("");
-  if (error) return <Empty title={error}><a href={to("vhosts")}>All virtual hosts</a></Empty>;
+  if (error) return <><Heading title={<Name>{name}</Name>} above={<a href={to("vhosts")}>Virtual hosts</a>} /><Empty title={error}><a href={to("vhosts")}>All virtual hosts</a></Empty></>;
   return (
     <>
       <Heading title={<Name>{name}</Name>} above={<a href={to("vhosts")}>Virtual hosts</a>} sub={data?.description}>
@@ -184,7 +184,7 @@ export function VirtualHost({ names: [name] }) {
         </>}
       </Heading>
       {data && <Panel title="What it is"><Pairs pairs={[["Ready", count(data.messages_ready)], ["Unacknowledged", count(data.messages_unacknowledged)], ["Default type of queues", data.default_queue_type === "undefined" ? "classic" : data.default_queue_type], ["Firehose", data.tracing ? <Sign kind="mild">on</Sign> : "off"], ["Tags", data.tags?.join(", ")]]} /></Panel>}
-      {permissions && <Panel title="Who may do something here"><Table label="permissions" rows={permissions} empty={<Empty title="Nobody may do anything here." />} columns={[{ label: "User", narrow: true, show: (one) => <a href={to("users", one.user)}><Name>{one.user}</Name></a> }, { label: "Configure", narrow: true, show: (one) => <code>{one.configure || "–"}</code> }, { label: "Write", narrow: true, show: (one) => <code>{one.write || "–"}</code> }, { label: "Read", narrow: true, show: (one) => <code>{one.read || "–"}</code> }]} /></Panel>}
+      {permissions && <Panel title="Who may do something here"><Table label="permissions" rows={permissions} empty={<Empty title="Nobody may do anything here." />} columns={[{ label: "User", narrow: true, show: (one) => <a href={to("users", one.user)}><Name>{one.user}</Name></a> }, { label: "Configure", narrow: true, show: (one) => <Code>{one.configure}</Code> }, { label: "Write", narrow: true, show: (one) => <Code>{one.write}</Code> }, { label: "Read", narrow: true, show: (one) => <Code>{one.read}</Code> }]} /></Panel>}
       {isAdministrator() && <Panel title="Limits"><LimitsOf base={path("vhost-limits", name)} limits={limits?.[0]?.value} names={["max-connections", "max-queues"]} onDone={againLimits} /></Panel>}
       {front === "delete" && <FormDialog title="Delete the virtual host" submit="Delete virtual host" danger confirmName={name} onClose={() => setFront("")} onSubmit={async () => (await ask("DELETE", path("vhosts", name)), setTimeout(() => go(to("vhosts"))))}><p>With it go its exchanges, its queues and all their messages. This cannot be undone.</p></FormDialog>}
     </>
@@ -241,7 +241,7 @@ function PolicyDialog({ kind, policy, hosts, onClose, onDone }) {
       <Field label="Virtual host"><select disabled={Boolean(policy)} value={form.vhost} onChange={(event) => setForm({ ...form, vhost: event.target.value })}>{hosts.map((name) => <option>{name}</option>)}</select></Field>
       <Field label="Pattern of names" hint="^orders\. is all that begins with “orders.”"><input class="mono" value={form.pattern} onInput={(event) => setForm({ ...form, pattern: event.target.value })} autocomplete="off" spellcheck={false} /></Field>
       <Field label="Applies to"><select value={form.applies} onChange={(event) => setForm({ ...form, applies: event.target.value })}>{(kind === "policies" ? ["all", "queues", "classic_queues", "quorum_queues", "streams", "exchanges"] : ["queues", "classic_queues", "quorum_queues", "streams"]).map((one) => <option>{one}</option>)}</select></Field>
-      <Field label="Priority" hint="The highest that matches counts alone."><input name="priority" type="number" value={policy?.priority ?? 0} /></Field>
+      <Field label="Priority" hint="The highest that matches counts alone."><input name="priority" type="number" defaultValue={policy?.priority ?? 0} /></Field>
       <Matches vhost={form.vhost} pattern={form.pattern} applies={form.applies} />
       <Field wide label="Definition" hint="One a line: max-length = 1000"><textarea rows={4} required value={text} onInput={(event) => setText(event.target.value)} spellcheck={false} /></Field>
       <p class="full suggestions">{KEYS.filter((key) => !text.includes(key)).map((key) => <button type="button" class="tag" onClick={() => setText(`${text}${text && !text.endsWith("\n") ? "\n" : ""}${key} = `)}>{key}</button>)}</p>
@@ -266,7 +266,7 @@ export function Policies() {
       <Table label="policies" rows={data} rowKey={(one) => `${one.vhost} ${one.name}`} empty={<Empty title="There is no policy."><p>A policy sets limits, expiry or dead-lettering for all queues or exchanges whose names match a pattern, also those that are there already.</p></Empty>} columns={[
         { label: "Policy", narrow: true, show: (one) => <>{may ? <button class="link" onClick={() => setFront(one)}><Name>{one.name}</Name></button> : <Name>{one.name}</Name>} {ties.has(one.name) && <Tag tone="mild" title="Another one has this pattern and priority: the name that sorts first counts.">tie</Tag>}</> },
         { label: "Virtual host", show: (one) => <Name>{one.vhost}</Name> },
-        { label: "Pattern", narrow: true, show: (one) => <code>{one.pattern || "(everything)"}</code> },
+        { label: "Pattern", narrow: true, show: (one) => <Code empty="(everything)">{one.pattern}</Code> },
         { label: "Applies to", show: (one) => one["apply-to"] },
         { label: "Priority", number: true, show: (one) => one.priority },
         { label: "Definition", show: (one) => <Arguments table={one.definition} /> },

@@ -61,6 +61,14 @@ export async function ask(method, target, body, headers = {}) {
   return value;
 }
 
+/** Some queues or exchanges whose names have a text in them; none where that is refused. `noun`: queues or exchanges. */
+export async function findNames(noun, { name, vhost, limit }) {
+  const target = noun === "queues"
+    ? withQuery("/api/x/queues", { name, vhost, limit })
+    : withQuery(vhost ? path("exchanges", vhost) : "/api/exchanges", { name, page: 1, page_size: limit, columns: "name,vhost" });
+  return (await ask("GET", target).catch(() => ({ items: [] }))).items;
+}
+
 // Who asks without a cookie is told nothing at all. All other refusals are for somebody who may not see or do that.
 const STRANGERS = ["Login failed", "The session has ended"];
 const isStranger = (value) => value === null || STRANGERS.includes(value.reason);

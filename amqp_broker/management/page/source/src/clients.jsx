@@ -1,5 +1,5 @@
 // Who is connected: connections, their channels, their consumers.
-import { useState } from "preact/hooks";
+import { useEffect, useState } from "preact/hooks";
 import { ask, path, useLive, usePolled } from "./api.js";
 import { bytes, channelName, count, duration, moment, rate } from "./format.js";
 import { Arguments, Empty, Failed, Field, Figure, FormDialog, Heading, Name, Paged, Pairs, Panel, say, Search, Sign, Table, Tag } from "./parts.jsx";
@@ -23,7 +23,7 @@ export function Connections() {
   return (
     <>
       <Heading title="Connections" />
-      <Paged base="/api/connections" label="connections" columns={connectionColumns} rowKey={(one) => one.name} search="Find by address"
+      <Paged base="/api/connections" label="connections" columns={connectionColumns} rowKey={(one) => one.name} search="Find by name or address"
         empty={<Empty title="Nobody is connected."><p>Clients connect to the addresses that <a href="#/nodes">the node</a> listens on.</p></Empty>} />
     </>
   );
@@ -60,7 +60,7 @@ export function Connection({ names: [name] }) {
           setTimeout(() => go(to("connections")));
         }}>
           <p>The client is told the reason; many clients connect again at once.</p>
-          <Field wide label="Reason"><input name="reason" value="closed by an administrator" required /></Field>
+          <Field wide label="Reason"><input name="reason" defaultValue="closed by an administrator" required /></Field>
         </FormDialog>
       )}
     </>
@@ -112,9 +112,15 @@ export function Channel({ names: [name] }) {
   );
 }
 
+const CONSUMERS = "/api/consumers?columns=queue,consumer_tag,channel_details.name,active,activity_status,ack_required,prefetch_count,arguments";
+const CONSUMERS_SHOWN = 500;
+
 export function Consumers() {
   const { query } = useRoute();
-  const { data, error } = usePolled("/api/consumers", 3000);
+  const [every_ms, setEvery] = useState(3000);
+  const { data, error } = usePolled(CONSUMERS, every_ms);
+  const isLong = data?.length > 2 * CONSUMERS_SHOWN;
+  useEffect(() => setEvery(isLong ? 15_000 : 3000), [isLong]);
   const wanted = (query.name ?? "").toLowerCase();
   const rows = data?.filter((one) => one.queue.name.toLowerCase().includes(wanted) || one.consumer_tag.toLowerCase().includes(wanted));
   return (
@@ -122,8 +128,9 @@ export function Consumers() {
       <Heading title="Consumers" />
       {error && <Failed error={error} />}
       <div class="filters"><Search value={query.name} onValue={(name) => setQuery({ name })} label="Find by queue or tag" /><span class="total">{rows ? count(rows.length) : ""}</span></div>
-      <Table label="consumers" rows={rows?.slice(0, 500)} columns={[{ label: "Queue", narrow: true, tone: "long", show: (one) => <a href={to("queues", one.queue.vhost, one.queue.name)}><Name>{one.queue.name}</Name></a> }, ...consumerColumns]}
+      <Table label="consumers" rows={rows?.slice(0, CONSUMERS_SHOWN)} columns={[{ label: "Queue", narrow: true, tone: "long", show: (one) => <a href={to("queues", one.queue.vhost, one.queue.name)}><Name>{one.queue.name}</Name></a> }, ...consumerColumns]}
         empty={<Empty title={wanted ? "No consumer is like that." : "Nobody consumes."}><p>A client that subscribes to a queue shows here.</p></Empty>} />
+      {rows?.length > CONSUMERS_SHOWN && <p class="quiet">{count(rows.length - CONSUMERS_SHOWN)} more are left out: search for a queue or a tag.</p>}
     </>
   );
 }

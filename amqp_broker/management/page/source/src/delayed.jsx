@@ -1,7 +1,7 @@
 // What exchanges hold back until it is due: which exchanges do, what they hold, cancelled or delivered now.
 import { useState } from "preact/hooks";
 import { ask, path, usePolled, withQuery } from "./api.js";
-import { bytes, count, duration, moment, plural } from "./format.js";
+import { bytes, count, duration, moment, plural, visible } from "./format.js";
 import { attempt, Dialog, Empty, Failed, Field, formOf, Heading, later, Name, Paged, say, Search, Sign, Tag, useVirtualHosts } from "./parts.jsx";
 import { bodyOf, filterOf, Message } from "./messages.jsx";
 import { setQuery, to, useRoute } from "./route.js";
@@ -131,7 +131,7 @@ export function DelayedIn({ names: [vhost, name] }) {
                 <li key={message.id} aria-current={message === shown ? "true" : undefined}>
                   <input type="checkbox" aria-label={`mark message ${message.id}`} checked={marked.has(message.id)} onChange={(event) => mark(message.id, event.target.checked)} />
                   <button onClick={() => setChosen(message.id)} title={`due ${dueAt(message.due)}`}>
-                    <span class="line-1"><span><b>{dueIn(message.due_in_ms)}</b> <bdi>{message.routing_key || "(empty key)"}</bdi></span><span>{bytes(message.payload_bytes)}</span></span>
+                    <span class="line-1"><span><b>{dueIn(message.due_in_ms)}</b> <bdi>{visible(message.routing_key) || "(empty key)"}</bdi></span><span>{bytes(message.payload_bytes)}</span></span>
                     <span class="line-2 mono">{message.payload_encoding === "base64" ? `${bytes(message.payload_bytes)} that are no text` : message.payload.slice(0, 160) || "(no body)"}</span>
                   </button>
                 </li>

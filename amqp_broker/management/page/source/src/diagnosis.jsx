@@ -51,7 +51,7 @@ export function Drops() {
         { label: "Queue", show: (one) => one.queue && <a href={to("queues", one.vhost, one.queue)}><Name>{one.queue}</Name></a> },
         { label: "By", show: (one) => one.user && <Name>{one.user}</Name> },
         { label: "Policy", show: (one) => one.policy && <Name>{one.policy}</Name> },
-        { label: "Last", show: (one) => one.last_at && <span class="quiet">{moment(one.last_at)}</span> },
+        { label: "Last", show: (one) => one.last_at && <span class="quiet whole">{moment(one.last_at)}</span> },
         { label: "", number: true, show: (one) => one.reason === "unroutable" && one.exchange !== null && <a href={`${toQuery(to("explain"), { vhost: one.vhost, exchange: one.exchange })}&key=${encodeURIComponent(one.routing_key)}`}>Explain</a> },
       ]} />
     </>
@@ -99,7 +99,7 @@ export function Nodes() {
         {overview && isAdministrator() && <button onClick={() => setNaming(true)}>Name the cluster</button>}
       </Heading>
       {isNaming && <FormDialog title="Name the cluster" submit="Save" onClose={() => setNaming(false)} onSubmit={async (form) => (await put("/api/cluster-name", { name: form.name }), again())}>
-        <Field wide label="Name" hint="Clients are told it when they connect; links of a federation know each other by it."><input name="name" required autofocus value={overview.cluster_name} autocomplete="off" spellcheck={false} /></Field>
+        <Field wide label="Name" hint="Clients are told it when they connect; links of a federation know each other by it."><input name="name" required autofocus defaultValue={overview.cluster_name} autocomplete="off" spellcheck={false} /></Field>
       </FormDialog>}
       {error && <Failed error={error} />}
       {data?.map((node) => (
@@ -136,7 +136,7 @@ export function Publish() {
           {!before.length && <p class="quiet">What you publish in this tab stays here, to be published again.</p>}
           <ul class="before">
             {before.map((one) => (
-              <li key={one.at}><button class="link" onClick={() => setInitial(one)}><Name empty="(default)">{one.exchange}</Name> · <Name empty="(empty)">{one.routing_key}</Name></button>
+              <li key={one.at}><button class="link" onClick={() => (setInitial(one), setQuery({ vhost: one.vhost }))}><Name empty="(default)">{one.exchange}</Name> · <Name empty="(empty)">{one.routing_key}</Name></button>
                 <span class="quiet">{time(one.at)} {one.routed ? "" : "· no queue took it"}</span><span class="quiet mono before-body">{one.payload.slice(0, 80)}</span></li>
             ))}
           </ul>

@@ -2,7 +2,7 @@
 import { useState } from "preact/hooks";
 import { ask, path, useLive, usePolled, withQuery } from "./api.js";
 import { count, rate } from "./format.js";
-import { Arguments, Check, Choice, Empty, Failed, Field, Figure, formOf, FormDialog, Heading, later, Name, Paged, Pairs, Panel, put, readTable, Sign, Table, Tag, useVirtualHosts } from "./parts.jsx";
+import { Arguments, Check, Choice, Empty, Failed, Field, Figure, formOf, FormDialog, Heading, later, Name, NameInput, Paged, Pairs, Panel, put, readTable, Select, Sign, Table, Tag, useVirtualHosts } from "./parts.jsx";
 import { Publish } from "./messages.jsx";
 import { Bind, BindingsOf } from "./queue.jsx";
 import { go, setQuery, to, toQuery, useRoute } from "./route.js";
@@ -34,7 +34,7 @@ export function Exchanges() {
           <Field label="Name"><input name="name" required autofocus maxLength={255} autocomplete="off" spellcheck={false} /></Field>
           <Field label="Virtual host"><select name="vhost">{hosts.map((name) => <option>{name}</option>)}</select></Field>
           <Field label="Type"><select name="type">{(overview?.exchange_types ?? [{ name: "direct" }]).map((one) => <option>{one.name}</option>)}</select></Field>
-          <Field label="Alternate exchange" hint="Takes what no binding matches."><input name="alternate" autocomplete="off" spellcheck={false} /></Field>
+          <Field label="Alternate exchange" hint="Takes what no binding matches."><NameInput noun="exchanges" name="alternate" /></Field>
           <div class="field wide"><span class="label">Properties</span><div class="checks"><Check name="durable" label="durable" checked /><Check name="auto_delete" label="auto-delete" /><Check name="internal" label="internal" /></div></div>
           <Field wide label="Arguments" hint="One a line, or a JSON object."><textarea name="arguments" rows={2} spellcheck={false} /></Field>
         </FormDialog>
@@ -97,7 +97,7 @@ export function Bindings() {
         { label: "From", narrow: true, tone: "tight", sort: "source", show: (one) => (one.source ? <a href={to("exchanges", vhost, one.source)}><Name>{one.source}</Name></a> : <span class="quiet">(default)</span>) },
         { label: "Routing key", narrow: true, tone: "tight", sort: "routing_key", show: (one) => <Name empty="(empty)">{one.routing_key}</Name> },
         { label: "To", narrow: true, tone: "tight", sort: "destination", show: (one) => <a href={to(one.destination_type === "queue" ? "queues" : "exchanges", vhost, one.destination)}><Name>{one.destination}</Name></a> },
-        { label: "", show: (one) => <Tag>{one.destination_type}</Tag> },
+        { label: "", about: "what that is", show: (one) => <Tag>{one.destination_type}</Tag> },
         { label: "Arguments", show: (one) => <Arguments table={one.arguments} empty="" /> },
       ]}>
         {hosts.length > 1 && <Choice label="Virtual host" value={vhost} options={hosts} onValue={(name) => setQuery({ vhost: name, page: "" })} />}
@@ -132,10 +132,10 @@ export function Explain() {
       <Heading title="Explain a route" sub="Where a message would go, and what each binding on its way says. Nothing is published." />
       <Panel>
         <form class="form" key={`${query.vhost} ${query.exchange}`} onSubmit={submitted}>
-          <Field label="Exchange" hint="Empty is the default exchange."><input name="exchange" value={query.exchange} autofocus autocomplete="off" spellcheck={false} /></Field>
-          <Field label="Routing key"><input name="key" value={query.key} autocomplete="off" spellcheck={false} /></Field>
-          <Field label="Virtual host"><select name="vhost" value={query.vhost || hosts[0]}>{hosts.map((name) => <option>{name}</option>)}</select></Field>
-          <Field label="Headers" hint="One a line: region = eu"><textarea name="headers" rows={1} value={query.headers} spellcheck={false} /></Field>
+          <Field label="Exchange" hint="Empty is the default exchange."><NameInput noun="exchanges" vhost={query.vhost || hosts[0]} name="exchange" defaultValue={query.exchange} autofocus /></Field>
+          <Field label="Routing key"><input name="key" defaultValue={query.key} autocomplete="off" spellcheck={false} /></Field>
+          <Field label="Virtual host"><Select name="vhost" options={hosts} initial={query.vhost || hosts[0]} /></Field>
+          <Field label="Headers" hint="One a line: region = eu"><textarea name="headers" rows={1} defaultValue={query.headers} spellcheck={false} /></Field>
           <footer><button class="primary">Explain</button></footer>
         </form>
       </Panel>
@@ -148,8 +148,8 @@ export function Explain() {
         </Panel>
         {data.steps.map((step) => (
           <Panel title={<><Name empty="(default)">{step.exchange}</Name> <Tag>{step.type}</Tag></>} actions={<span class="quiet">{step.reached}</span>}>
-            <Table label="bindings" rows={step.bindings} empty={<p class="quiet">It has no bindings.</p>} columns={[
-              { label: "", narrow: true, show: (one) => <Sign kind={VERDICTS[one.matches][0]}>{VERDICTS[one.matches][1]}</Sign> },
+            <Table label={`bindings of ${step.exchange || "the default exchange"}`} rows={step.bindings} empty={<p class="quiet">It has no bindings.</p>} columns={[
+              { label: "", about: "verdict", narrow: true, show: (one) => <Sign kind={VERDICTS[one.matches][0]}>{VERDICTS[one.matches][1]}</Sign> },
               { label: "To", narrow: true, show: (one) => <><Name>{one.destination}</Name> {one.destination_type === "exchange" && <Tag>exchange</Tag>}</> },
               { label: "Bound with", show: (one) => <Name empty="(empty)">{one.routing_key}</Name> },
               { label: "Why", narrow: true, show: (one) => <span class="why">{one.why}</span> },

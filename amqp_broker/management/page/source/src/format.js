@@ -62,5 +62,12 @@ export function levels(details) {
 
 export const plural = (number, one, many = one + "s") => `${count(number)} ${number === 1 ? one : many}`;
 
+// Blanks at the ends, control characters, and those without a width or that turn the direction round. (What joins letters
+// is part of many scripts, and stays.)
+const UNSEEN = /^ +| +$|[\0-\x1f\x7f-\x9f\xad\u180e\u200b\u2028-\u202e\u2060-\u206f\ufeff]/g;
+
+/** A name of which everything can be seen: what cannot be is written as in JSON. */
+export const visible = (name) => name.replace(UNSEEN, (part) => (part[0] === " " ? "␣".repeat(part.length) : `\\u${part.charCodeAt(0).toString(16).padStart(4, "0")}`));
+
 /** A channel's name without the address that all clients connect to, so that its number is not cut off. */
 export const channelName = (name) => name.replace(/ -> \S+ (\(\d+\))$/, " $1");

@@ -1,8 +1,8 @@
 // Messages: how one is shown, how one is published, and what is in a queue without taking it out.
 import { useState } from "preact/hooks";
 import { ask, isMonitor, path, usePolled, withQuery } from "./api.js";
-import { bytes, count, duration, moment, plural } from "./format.js";
-import { attempt, Check, Choice, Dialog, Empty, Failed, Field, FormDialog, formOf, later, Name, Pairs, readTable, say, Search, Sign, Switch, Tag, valueOf } from "./parts.jsx";
+import { bytes, count, duration, moment, plural, visible } from "./format.js";
+import { attempt, Check, Choice, Dialog, Empty, Failed, Field, FormDialog, formOf, later, Name, NameInput, Pairs, readTable, say, Search, Select, Sign, Switch, Tag, valueOf } from "./parts.jsx";
 import { setQuery, to, toQuery, useRoute } from "./route.js";
 
 // --- a payload
@@ -14,7 +14,7 @@ const decoded = (message) => {
 
 export function hexOf(data) {
   const lines = [];
-  for (let at = 0; at < Math.min(data.length, 4096); at += 16) {
+  for (let at = 0; at < data.length; at += 16) {
     const part = [...data.slice(at, at + 16)];
     const numbers = part.map((one) => one.toString(16).padStart(2, "0")).join(" ");
     const text = part.map((one) => (one > 31 && one < 127 ? String.fromCharCode(one) : ".")).join("");
@@ -79,6 +79,11 @@ function Deaths({ deaths, at }) {
   );
 }
 
+const PERSISTENT = 2;
+/** A property, and what is meant by the number that it is. */
+const shownAs = (name, value) =>
+  name === "timestamp" && typeof value === "number" && value < 8.64e12 ? `${value}, ${moment(value * 1000)}` : name === "delivery_mode" ? `${value}, ${value === PERSISTENT ? "persistent" : "transient"}` : valueOf(value);
+
 export function Message({ message, queue, came, due }) {
   const { headers = {}, ...properties } = message.properties ?? {};
   const ids = ["message_id", "correlation_id"].filter((name) => properties[name]);
@@ -96,10 +101,10 @@ export function Message({ message, queue, came, due }) {
         ["Redelivered", came !== undefined || due !== undefined ? null : message.redelivered ? "yes" : "no"],
         ["Age", message.age_ms !== undefined && message.age_ms !== null ? duration(message.age_ms) : null],
         ["Expires in", message.expires_in_ms !== undefined && message.expires_in_ms !== null ? duration(message.expires_in_ms) : null],
-        ...Object.entries(properties).map(([name, value]) => [name[0].toUpperCase() + name.slice(1).replaceAll("_", " "), <bdi>{valueOf(value)}</bdi>]),
+        ...Object.entries(properties).map(([name, value]) => [name[0].toUpperCase() + name.slice(1).replaceAll("_", " "), <bdi>{shownAs(name, value)}</bdi>]),
       ]} />
-      {others.length > 0 && <div><h3>Headers</h3><Pairs pairs={others.map(([name, value]) => [<bdi>{name}</bdi>, <bdi>{valueOf(value)}</bdi>])} /></div>}
-      {deaths.length > 0 && <div><h3>How it came here</h3><Deaths deaths={deaths} at={queue} /></div>}
+      {others.length > 0 && <div><h2>Headers</h2><Pairs pairs={others.map(([name, value]) => [<bdi>{name}</bdi>, <bdi>{valueOf(value)}</bdi>])} /></div>}
+      {deaths.length > 0 && <div><h2>How it came here</h2><Deaths deaths={deaths} at={queue} /></div>}
       {ids.length > 0 && isMonitor() && <p>{ids.slice(0, 1).map((name) => <a href={toQuery(to("trace"), { [name]: properties[name] })}>Trace it by its {name.replace("_", " ")}</a>)}</p>}
       <Payload message={message} />
     </div>
@@ -117,6 +122,14 @@ const history = () => {
   }
 };
 
+function remember(published) {
+  try {
+    sessionStorage.setItem(HISTORY, JSON.stringify([published, ...history()].slice(0, 20)));
+  } catch {
+    // it is too large for what the browser keeps: it was published all the same
+  }
+}
+
 /** A form that publishes; `exchange` and `routingKey` are given where it is clear where to. */
 export function Publish({ vhost, exchange, routingKey, onDone, initial = {} }) {
   const [error, setError] = useState("");
@@ -129,9 +142,10 @@ export function Publish({ vhost, exchange, routingKey, onDone, initial = {} }) {
       const properties = { delivery_mode: form.persistent === "on" ? 2 : 1, headers: readTable(form.headers) };
       for (const name of ["content_type", "message_id", "correlation_id", "reply_to", "expiration"]) if (form[name]) properties[name] = form[name];
       if (form.priority) properties.priority = Number(form.priority);
+      Object.assign(properties, readTable(form.others));
       const to_exchange = exchange ?? form.exchange;
-      const { routed } = await ask("POST", path("exchanges", vhost, to_exchange || "amq.default", "publish"), { properties, routing_key: routingKey ?? form.routing_key, payload: form.payload, payload_encoding: "string" });
-      sessionStorage.setItem(HISTORY, JSON.stringify([{ ...form, vhost, exchange: to_exchange, routing_key: routingKey ?? form.routing_key, at: Date.now(), routed }, ...history()].slice(0, 20)));
+      const { routed } = await ask("POST", path("exchanges", vhost, to_exchange || "amq.default", "publish"), { properties, routing_key: routingKey ?? form.routing_key, payload: form.payload, payload_encoding: form.encoding });
+      remember({ ...form, vhost, exchange: to_exchange, routing_key: routingKey ?? form.routing_key, at: Date.now(), routed });
       say(routed ? "Published." : "Published, but no queue took it: nothing is bound with that key.", routed ? "ok" : "mild");
       onDone?.();
     } catch (problem) {
@@ -141,18 +155,21 @@ export function Publish({ vhost, exchange, routingKey, onDone, initial = {} }) {
   };
   return (
     <form class="form" onSubmit={submitted}>
-      {exchange === undefined && <Field label="Exchange" hint="Leave it empty for the default exchange."><input name="exchange" value={initial.exchange} autocomplete="off" spellcheck={false} /></Field>}
-      {routingKey === undefined && <Field label="Routing key"><input name="routing_key" value={initial.routing_key} autocomplete="off" spellcheck={false} /></Field>}
-      <Field wide label="Body"><textarea name="payload" rows={6} spellcheck={false} value={initial.payload} /></Field>
-      <Field label="Content type"><input name="content_type" list="content-types" value={initial.content_type} /><datalist id="content-types"><option value="application/json" /><option value="text/plain" /></datalist></Field>
-      <Field label="Priority"><input name="priority" type="number" min="0" max="255" value={initial.priority} /></Field>
-      <Field label="Message id"><input name="message_id" value={initial.message_id} /></Field>
-      <Field label="Correlation id"><input name="correlation_id" value={initial.correlation_id} /></Field>
-      <Field label="Reply to"><input name="reply_to" value={initial.reply_to} /></Field>
-      <Field label="Expires after (ms)"><input name="expiration" inputmode="numeric" value={initial.expiration} /></Field>
-      <Field wide label="Headers" hint="One a line, such as source = shop, or a JSON object."><textarea name="headers" rows={2} spellcheck={false} value={initial.headers} /></Field>
+      {exchange === undefined && <Field label="Exchange" hint="Leave it empty for the default exchange."><NameInput noun="exchanges" vhost={vhost} name="exchange" defaultValue={initial.exchange} /></Field>}
+      {routingKey === undefined && <Field label="Routing key"><input name="routing_key" defaultValue={initial.routing_key} autocomplete="off" spellcheck={false} /></Field>}
+      <Field wide label="Body"><textarea name="payload" rows={6} spellcheck={false} defaultValue={initial.payload} /></Field>
+      <Field label="Encoding"><Select name="encoding" options={[["string", "text"], ["base64", "base64, for bytes that are no text"]]} initial={initial.encoding} /></Field>
+      <Field label="Content type"><input name="content_type" list="content-types" defaultValue={initial.content_type} /><datalist id="content-types"><option value="application/json" /><option value="text/plain" /></datalist></Field>
+      <Field label="Message id"><input name="message_id" defaultValue={initial.message_id} /></Field>
+      <Field label="Correlation id"><input name="correlation_id" defaultValue={initial.correlation_id} /></Field>
+      <Field label="Reply to"><input name="reply_to" defaultValue={initial.reply_to} /></Field>
+      <Field label="Expires after (ms)"><input name="expiration" inputmode="numeric" defaultValue={initial.expiration} /></Field>
+      <Field label="Priority"><input name="priority" type="number" min="0" max="255" defaultValue={initial.priority} /></Field>
+      <div class="field"><span class="label">Delivery mode</span><Check name="persistent" label="persistent" checked={!initial.at || initial.persistent === "on"} /></div>
+      <Field label="Headers" hint="One a line, such as source = shop, or a JSON object."><textarea name="headers" rows={2} spellcheck={false} defaultValue={initial.headers} /></Field>
+      <Field label="Other properties" hint="One a line: type, app_id, timestamp, user_id, content_encoding"><textarea name="others" rows={2} spellcheck={false} defaultValue={initial.others} /></Field>
       {error && <Failed error={error} />}
-      <footer><Check name="persistent" label="persistent" checked /><button class="primary" disabled={isBusy}>Publish</button></footer>
+      <footer><button class="primary" disabled={isBusy}>Publish</button></footer>
     </form>
   );
 }
@@ -223,7 +240,7 @@ export function MessagesOf({ vhost, name, may }) {
                 <li key={message.id} aria-current={message === shown ? "true" : undefined}>
                   {may && message.state === "ready" && <input type="checkbox" aria-label={`mark message ${message.offset + 1}`} checked={marked.has(message.id)} onChange={(event) => mark(message.id, event.target.checked)} />}
                   <button onClick={() => setChosen(message.id)}>
-                    <span class="line-1"><bdi>{message.routing_key || "(empty key)"}</bdi><span>{message.held_by ? <Sign kind="mild">held</Sign> : bytes(message.payload_bytes)}</span></span>
+                    <span class="line-1"><bdi>{visible(message.routing_key) || "(empty key)"}</bdi><span>{message.held_by ? <Sign kind="mild">held</Sign> : bytes(message.payload_bytes)}</span></span>
                     <span class="line-2 mono">{message.payload_encoding === "base64" ? `${bytes(message.payload_bytes)} that are no text` : message.payload.slice(0, 160) || "(no body)"}</span>
                   </button>
                 </li>
@@ -296,8 +313,8 @@ function MoveDialog({ act, vhost, name, base, filter, marked, onClose, onDone })
         </>}
         {act !== "delete" && <>
           <Field label="To"><select value={target} onChange={(event) => setTarget(event.target.value)}><option value="queue">a queue</option><option value="exchange">an exchange</option>{act !== "replay" && <option value="origin">where each died</option>}</select></Field>
-          {target === "queue" && <Field label="Queue"><input name="queue" required autocomplete="off" spellcheck={false} /></Field>}
-          {target === "exchange" && <Field label="Exchange"><input name="exchange" autocomplete="off" spellcheck={false} /></Field>}
+          {target === "queue" && <Field label="Queue"><NameInput noun="queues" vhost={vhost} name="queue" required /></Field>}
+          {target === "exchange" && <Field label="Exchange"><NameInput noun="exchanges" vhost={vhost} name="exchange" /></Field>}
           {target === "exchange" && <Field label="Routing key" hint="Left empty, each keeps its own."><input name="routing_key" /></Field>}
         </>}
         {!marked.length && <Field label="At most" hint="Left empty: no limit."><input name="limit" type="number" min="1" /></Field>}

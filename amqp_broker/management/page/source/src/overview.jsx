@@ -1,4 +1,5 @@
 // The first screen: what is wrong now, then the numbers.
+import { useRef } from "preact/hooks";
 import { isMonitor, useLive } from "./api.js";
 import { bytes, count, duration, growth, levels, plural, rate } from "./format.js";
 import { Empty, Failed, Figure, Heading, Name, Pairs, Panel, Sign } from "./parts.jsx";
@@ -28,22 +29,34 @@ const LOST = {
   delivery_limit: "lost: delivered too often", refused: "refused: the queue is full", dead_letter_unroutable: "lost: its dead-letter exchange leads nowhere", cycle: "lost: they came back to where they had died",
 };
 const MORE = {
-  dropped: ["drops", {}], policies_tie: ["policies", {}], shovel: ["shovels", {}], link: ["federation", {}],
-  near_timeout: ["channels", {}],
-  growing: ["queues", { state: "stuck", sort: "in", reverse: "true" }],
-  growing_consumed: ["queues", { state: "waiting", sort: "in", reverse: "true" }],
-  waiting: ["queues", { state: "stuck", sort: "messages_ready", reverse: "true" }],
-  unacknowledged: ["queues", { state: "unacknowledged", sort: "messages_unacknowledged", reverse: "true" }],
+  dropped: ["losses of queues", "drops"], policies_tie: ["policies that count for nothing", "policies"], shovel: ["shovels that carry nothing", "shovels"],
+  link: ["links that are down", "federation"], near_timeout: ["deliveries held for long", "channels"],
+  growing: ["queues that grow and nobody consumes", "queues", { state: "stuck", sort: "in", reverse: "true" }],
+  growing_consumed: ["queues whose consumers take nothing", "queues", { state: "waiting", sort: "in", reverse: "true" }],
+  waiting: ["queues that nobody consumes", "queues", { state: "stuck", sort: "messages_ready", reverse: "true" }],
+  unacknowledged: ["queues of which nothing was acknowledged lately", "queues", { state: "unacknowledged", sort: "messages_unacknowledged", reverse: "true" }],
 };
+
+const keyOf = (one) => [one.kind, one.vhost, one.queue, one.reason, one.name, one.policy, one.channel].join(" ");
+
+/** The problems, the worst first; those that were there before stay in their places, though their numbers change. */
+function inPlace(problems, before) {
+  const place = (one) => before.get(keyOf(one)) ?? Infinity;
+  const sorted = [...problems].sort((a, b) => (a.severity !== "bad") - (b.severity !== "bad") || (place(a) === place(b) ? 0 : place(a) - place(b)));
+  before.clear();
+  sorted.forEach((one, n) => before.set(keyOf(one), n));
+  return sorted;
+}
 
 function Problems() {
   const { data, error } = useLive("/api/x/problems");
+  const before = useRef(new Map());
   if (error) return <Failed error={error} />;
   if (!data) return <div class="problems calm"><span class="bone" /></div>;
   if (!data.problems.length)
     return <div class="problems calm"><Sign kind="ok">Nothing is wrong</Sign><span class="quiet">No alarm, no queue without consumers, nobody who does not acknowledge, nothing lost.</span></div>;
   const seen = {};
-  const shown = data.problems.filter((one) => (seen[one.kind] = (seen[one.kind] ?? 0) + 1) <= SHOWN);
+  const shown = inPlace(data.problems.filter((one) => (seen[one.kind] = (seen[one.kind] ?? 0) + 1) <= SHOWN), before.current);
   return (
     <div class="problems">
       <h2>Wrong now</h2>
@@ -51,7 +64,7 @@ function Problems() {
         {shown.map((one) => {
           const [words, hint, where] = (WORDS[one.kind] ?? (() => [one.kind, null, "#/"]))(one);
           return (
-            <li key={[one.kind, one.vhost, one.queue, one.reason, one.name, one.policy, one.channel].join(" ")}>
+            <li key={keyOf(one)}>
               <a href={where}>
                 <Sign kind={one.severity} />
                 {one.queue !== undefined && <b><Name>{one.queue}</Name></b>}
@@ -60,8 +73,8 @@ function Problems() {
             </li>
           );
         })}
-        {Object.entries(data.totals).filter(([, total]) => total > SHOWN).map(([kind, total]) => (
-          <li class="more"><a href={toQuery(to(MORE[kind]?.[0] ?? "queues"), MORE[kind]?.[1] ?? {})}>{count(total - SHOWN)} more like {kind === "unacknowledged" ? "these" : "that"}</a></li>
+        {Object.entries(MORE).filter(([kind]) => data.totals[kind] > SHOWN).map(([kind, [words, noun, query]]) => (
+          <li class="more" key={kind}><a href={toQuery(to(noun), query ?? {})}>{count(data.totals[kind] - SHOWN)} more {words}</a></li>
         ))}
       </ul>
     </div>

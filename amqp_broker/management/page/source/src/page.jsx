@@ -1,8 +1,8 @@
 // The page: who is here, where they are, what they can press.
 import { render } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
-import { ask, findSession, isAdministrator, isMonitor, isPolicymaker, logIn, logOut, me, onLoggedOut, useOnline, withQuery } from "./api.js";
-import { Dialog, Empty, Failed, Field, formOf, Icon, Name, Notes, Sign } from "./parts.jsx";
+import { findNames, findSession, isAdministrator, isMonitor, isPolicymaker, logIn, logOut, me, onLoggedOut, useOnline } from "./api.js";
+import { Dialog, Empty, Failed, Field, formOf, Icon, Name, Notes, Sign, undoLast } from "./parts.jsx";
 import { go, to, useRoute } from "./route.js";
 import { NAVIGATION, SCREENS } from "./screens.js";
 
@@ -79,6 +79,8 @@ function useKeys({ openPalette, openHelp }) {
         }
       } else if (event.key === "?") {
         openHelp();
+      } else if (event.key === "z") {
+        undoLast();
       } else if (event.key === "g") {
         begun = Date.now();
       } else if (Date.now() - begun < 1500) {
@@ -98,6 +100,7 @@ function Help({ onClose }) {
       <dl class="keys">
         <div><dt><kbd>Ctrl</kbd> <kbd>K</kbd></dt><dd>go anywhere: screens, queues, exchanges</dd></div>
         <div><dt><kbd>/</kbd></dt><dd>search in what is shown</dd></div>
+        <div><dt><kbd>z</kbd></dt><dd>undo what is about to be done</dd></div>
         <div><dt><kbd>?</kbd></dt><dd>these keys</dd></div>
         {allowed().flatMap((group) => group.entries).filter((entry) => entry.key).map((entry) => <div><dt><kbd>g</kbd> <kbd>{entry.key}</kbd></dt><dd>{entry.label}</dd></div>)}
       </dl>
@@ -119,13 +122,13 @@ function Palette({ onClose }) {
     let ended = false;
     const timer = setTimeout(async () => {
       const [queues, exchanges] = await Promise.all([
-        ask("GET", withQuery("/api/x/queues", { name: wanted, limit: 8 })).catch(() => ({ items: [] })),
-        ask("GET", withQuery("/api/exchanges", { page: 1, page_size: 6, name: wanted, columns: "name,vhost" })).catch(() => ({ items: [] })),
+        findNames("queues", { name: wanted, limit: 8 }),
+        findNames("exchanges", { name: wanted, limit: 6 }),
       ]);
       if (!ended)
         setFound([
-          ...queues.items.map((one) => ({ label: one.name, kind: "queue", vhost: one.vhost, where: ["queues", one.vhost, one.name] })),
-          ...exchanges.items.map((one) => ({ label: one.name || "(default)", kind: "exchange", vhost: one.vhost, where: ["exchanges", one.vhost, one.name || "amq.default"] })),
+          ...queues.map((one) => ({ label: one.name, kind: "queue", vhost: one.vhost, where: ["queues", one.vhost, one.name] })),
+          ...exchanges.map((one) => ({ label: one.name || "(default)", kind: "exchange", vhost: one.vhost, where: ["exchanges", one.vhost, one.name || "amq.default"] })),
         ].sort((a, b) => begins(b) - begins(a)));
     }, 120);
     return () => {
@@ -211,8 +214,8 @@ function Shell() {
         <button class="plain keys-button" onClick={() => setFront("help")}>Keys <kbd>?</kbd></button>
       </nav>
       <main id="content" tabIndex="-1">
-        {Screen && !isAllowed ? <Empty title="Your user may not see this."><p>It needs another tag: ask an administrator.</p></Empty>
-          : Screen ? <Screen key={address} names={names} /> : <Empty title="There is no such screen."><a href="#/">Overview</a></Empty>}
+        {Screen && !isAllowed ? <Empty isPage title="Your user may not see this."><p>It needs another tag: ask an administrator.</p></Empty>
+          : Screen ? <Screen key={address} names={names} /> : <Empty isPage title="There is no such screen."><a href="#/">Overview</a></Empty>}
       </main>
       {front === "palette" && <Palette onClose={closing("palette")} />}
       {front === "help" && <Help onClose={closing("help")} />}

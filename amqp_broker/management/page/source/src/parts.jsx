@@ -1,7 +1,7 @@
 // What every screen is made of: signs, tables, fields, dialogs, notes. Text of others is only ever shown as text.
-import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
-import { ask, me, withQuery, useLive, usePolled } from "./api.js";
-import { ago, count } from "./format.js";
+import { useEffect, useId, useLayoutEffect, useRef, useState } from "preact/hooks";
+import { ask, findNames, me, withQuery, useLive, usePolled } from "./api.js";
+import { ago, count, visible } from "./format.js";
 import { setQuery, useRoute } from "./route.js";
 
 const SHAPES = {
@@ -33,9 +33,12 @@ export const Sign = ({ kind, children }) => (
 
 export const Tag = ({ children, title, tone = "" }) => <span class={`tag ${tone}`} title={title}>{children}</span>;
 
+/** A pattern, or whatever else is to be read letter by letter. */
+export const Code = ({ children, empty = "–" }) => <code title={children}>{children || empty}</code>;
+
 /** A name that a client chose: whatever its direction or length, it stays in its place. */
 export const Name = ({ children, empty = "(no name)" }) =>
-  children ? <bdi class="name" title={children}>{children}</bdi> : <span class="quiet">{empty}</span>;
+  children ? <bdi class="name" title={children}>{visible(children)}</bdi> : <span class="quiet">{empty}</span>;
 
 export const Panel = ({ title, actions, children, wide }) => (
   <section class={`panel ${wide ? "wide" : ""}`}>
@@ -55,8 +58,9 @@ export const Heading = ({ title, above, children, sub }) => (
   </div>
 );
 
-export const Empty = ({ title, children }) => (
-  <div class="empty"><p class="empty-title">{title}</p>{children && <div>{children}</div>}</div>
+/** Said where there is nothing else; `isPage`, where that is all of a screen. */
+export const Empty = ({ title, children, isPage }) => (
+  <div class="empty">{isPage ? <h1 class="empty-title">{title}</h1> : <p class="empty-title">{title}</p>}{children && <div>{children}</div>}</div>
 );
 
 export const Failed = ({ error }) => <div class="failed" role="alert"><Sign kind="bad">{error}</Sign></div>;
@@ -147,7 +151,8 @@ export function Tabs({ label, value, tabs }) {
 
 const classOf = (column) => `${column.number ? "number" : ""} ${column.narrow ? "" : "wide-only"} ${column.tone ?? ""}`;
 
-/** A table. `columns`: [{key, label, show(row), number, sort, narrow, tone}]; those that are not `narrow` go on a small screen. */
+/** A table. `columns`: [{label, about, show(row), number, sort, narrow, tone}]; those that are not `narrow` go on a small screen.
+ * Where there is no `label` to be seen, `about` is read out. */
 export function Table({ columns, rows, empty, sort, reverse, onSort, rowKey, label, tone = "" }) {
   if (rows && !rows.length) return empty ?? <Empty title="There is nothing here." />;
   return (
@@ -161,7 +166,7 @@ export function Table({ columns, rows, empty, sort, reverse, onSort, rowKey, lab
                 <th class={classOf(column)} scope="col" aria-sort={isSorted ? (reverse ? "descending" : "ascending") : undefined}>
                   {column.sort && onSort
                     ? <button class="sorter" onClick={() => onSort(column.sort, isSorted ? !reverse : Boolean(column.number))}>{column.label}<span aria-hidden="true">{isSorted ? (reverse ? " ↓" : " ↑") : ""}</span></button>
-                    : column.label}
+                    : column.label || <span class="unseen">{column.about ?? "actions"}</span>}
                 </th>
               );
             })}
@@ -245,12 +250,15 @@ export const Choice = ({ label, value, options, onValue }) => (
   </label>
 );
 
+/** A field of a form. What is in it is the form's: it gets a `defaultValue`, because a `value` would be set again, over what
+ * somebody types, whenever the screen behind it is drawn with new numbers. */
 export const Field = ({ label, hint, children, wide }) => (
   <label class={`field ${wide ? "wide" : ""}`}><span class="label">{label}</span>{children}{hint && <span class="hint">{hint}</span>}</label>
 );
 
+/** A box to tick; without `onValue` it is the form's, and `checked` is how it is at first. */
 export const Check = ({ label, checked, onValue, name }) => (
-  <label class="check"><input type="checkbox" name={name} checked={checked} onChange={onValue && ((event) => onValue(event.target.checked))} />{label}</label>
+  <label class="check"><input type="checkbox" name={name} {...(onValue ? { checked, onChange: (event) => onValue(event.target.checked) } : { defaultChecked: checked })} />{label}</label>
 );
 
 export const formOf = (event) => {
@@ -258,6 +266,44 @@ export const formOf = (event) => {
   const data = new FormData(event.currentTarget);
   return Object.fromEntries(data);
 };
+
+/** A choice in a form, which is the form's: `options` are names or [value, label], and `initial` is chosen at first. */
+export const Select = ({ options, initial, ...others }) => (
+  <select {...others}>
+    {options.map((option) => {
+      const [key, words] = Array.isArray(option) ? option : [option, option];
+      return <option value={key} selected={key === initial}>{words}</option>;
+    })}
+  </select>
+);
+
+const OFFERED = 10;
+
+/** A field for the name of a queue or an exchange, which offers those that there are. `noun`: queues or exchanges. */
+export function NameInput({ noun, vhost, ...others }) {
+  const id = useId();
+  const [text, setText] = useState(null); // nothing is asked for before somebody comes to the field
+  const [names, setNames] = useState([]);
+  useEffect(() => {
+    if (text === null) return undefined;
+    let ended = false;
+    const timer = setTimeout(async () => {
+      const found = await findNames(noun, { name: text, vhost, limit: OFFERED });
+      if (!ended) setNames([...new Set(found.map((one) => one.name).filter(Boolean))]);
+    }, 120);
+    return () => {
+      ended = true;
+      clearTimeout(timer);
+    };
+  }, [noun, vhost, text]);
+  const look = (event) => setText(event.target.value);
+  return (
+    <>
+      <input list={id} onFocus={look} onInput={look} autocomplete="off" spellcheck={false} {...others} />
+      <datalist id={id}>{names.map((name) => <option value={name} />)}</datalist>
+    </>
+  );
+}
 
 /** Arguments as a person types them: JSON, or lines of `name = value`. Throws with words for the person. */
 export function readTable(text) {
@@ -293,7 +339,7 @@ export const Pairs = ({ pairs }) => (
 export const valueOf = (value) => (typeof value === "object" && value !== null ? JSON.stringify(value) : String(value));
 export const Arguments = ({ table, empty = "none" }) => {
   const entries = Object.entries(table ?? {});
-  return entries.length ? <ul class="arguments">{entries.map(([name, value]) => <li><bdi class="argument">{name}</bdi> <bdi class="argument-value">{valueOf(value)}</bdi></li>)}</ul> : <span class="quiet">{empty}</span>;
+  return entries.length ? <ul class="arguments">{entries.map(([name, value]) => <li title={`${name} ${valueOf(value)}`}><bdi class="argument">{visible(name)}</bdi> <bdi class="argument-value">{visible(valueOf(value))}</bdi></li>)}</ul> : <span class="quiet">{empty}</span>;
 };
 
 // --- dialogs
@@ -395,6 +441,9 @@ export function later(text, work, done) {
   tell();
 }
 
+/** Undo what was begun last, where it can still be undone. */
+export const undoLast = () => notes.filter((note) => note.undo).at(-1)?.undo();
+
 export function Notes() {
   const [shown, set] = useState(notes);
   useEffect(() => {
@@ -417,9 +466,9 @@ export function Notes() {
 
 export const put = (target, body) => ask("PUT", target, body);
 
-/** The names of all virtual hosts that the user sees. */
+/** The names of all virtual hosts that the user sees; the one that every broker begins with is the first. */
 export function useVirtualHosts() {
   const { data } = usePolled("/api/vhosts?columns=name", 0);
   const names = data?.map((one) => one.name) ?? me()?.vhosts ?? [];
-  return names.length ? names : ["/"];
+  return names.includes("/") || !names.length ? ["/", ...names.filter((name) => name !== "/")] : names;
 }

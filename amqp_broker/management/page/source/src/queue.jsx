@@ -2,7 +2,7 @@
 import { useState } from "preact/hooks";
 import { ask, path, useLive, usePolled } from "./api.js";
 import { bytes, channelName, count, growth, levels, plural, rate } from "./format.js";
-import { Arguments, attempt, Choice, Dialog, Empty, Failed, Field, Figure, FormDialog, Heading, later, Name, Pairs, Panel, readTable, say, Sign, Table, Tabs, Tag } from "./parts.jsx";
+import { Arguments, attempt, Choice, Dialog, Empty, Failed, Field, Figure, FormDialog, Heading, later, Name, NameInput, Pairs, Panel, readTable, say, Select, Sign, Table, Tabs, Tag } from "./parts.jsx";
 import { Past } from "./past.jsx";
 import { Message, MessagesOf, Publish, Replay } from "./messages.jsx";
 import { go, setQuery, to, toQuery, useRoute } from "./route.js";
@@ -59,7 +59,7 @@ function Overview({ data, vhost, name }) {
 
 export function BindingsOf({ rows, vhost, lead, empty, onChange }) {
   return (
-    <Table label="bindings" rows={rows} empty={empty} columns={[
+    <Table label={lead === "to" ? "bindings that lead here" : "bindings"} rows={rows} empty={empty} columns={[
       lead === "to"
         ? { label: "From", narrow: true, show: (one) => (one.source ? <a href={to("exchanges", vhost, one.source)}><Name>{one.source}</Name></a> : <span class="quiet">(default exchange)</span>) }
         : { label: "To", narrow: true, show: (one) => <><Tag>{one.destination_type}</Tag> <a href={to(one.destination_type === "queue" ? "queues" : "exchanges", vhost, one.destination)}><Name>{one.destination}</Name></a></> },
@@ -74,14 +74,15 @@ export function BindingsOf({ rows, vhost, lead, empty, onChange }) {
 }
 
 export function Bind({ vhost, source, destination, kind = "q", onClose, onDone }) {
+  const [target, setTarget] = useState("q");
   return (
     <FormDialog title="Add a binding" submit="Bind" onClose={onClose} onSubmit={async (form) => {
       await ask("POST", path("bindings", vhost, "e", source ?? form.source, form.kind ?? kind, destination ?? form.destination), { routing_key: form.routing_key, arguments: readTable(form.arguments) });
       onDone();
       say("Bound.");
     }}>
-      {source === undefined && <Field label="From exchange"><input name="source" required autofocus autocomplete="off" spellcheck={false} /></Field>}
-      {destination === undefined && <><Field label="To"><select name="kind"><option value="q">a queue</option><option value="e">an exchange</option></select></Field><Field label="Its name"><input name="destination" required autocomplete="off" spellcheck={false} /></Field></>}
+      {source === undefined && <Field label="From exchange"><NameInput noun="exchanges" vhost={vhost} name="source" required autofocus /></Field>}
+      {destination === undefined && <><Field label="To"><Select name="kind" options={[["q", "a queue"], ["e", "an exchange"]]} onChange={(event) => setTarget(event.target.value)} /></Field><Field label="Its name"><NameInput noun={target === "q" ? "queues" : "exchanges"} vhost={vhost} name="destination" required /></Field></>}
       <Field label="Routing key"><input name="routing_key" autocomplete="off" spellcheck={false} /></Field>
       <Field wide label="Arguments" hint="Headers exchanges look at these: x-match = all, and a line for each header."><textarea name="arguments" rows={2} spellcheck={false} /></Field>
     </FormDialog>
@@ -127,7 +128,7 @@ function Getting({ vhost, name, onFound, onClose }) {
     <Dialog title="Get messages" onClose={onClose}>
       <form class="form" onSubmit={submitted}>
         <p>This takes messages out of the queue. To look without touching them, open <a href={toQuery(to("queues", vhost, name), { tab: "messages" })} onClick={onClose}>Messages</a>.</p>
-        <Field label="How many"><input name="count" type="number" min="1" max="100" value="1" /></Field>
+        <Field label="How many"><input name="count" type="number" min="1" max="100" defaultValue="1" /></Field>
         <Field label="Then" wide><select name="ackmode"><option value="ack_requeue_true">put them back, marked as redelivered</option><option value="ack_requeue_false">acknowledge: they are gone</option><option value="reject_requeue_false">reject: dead-letter or drop</option></select></Field>
         {error && <Failed error={error} />}
         <footer><button type="button" onClick={onClose}>Cancel</button><button class="primary">Get</button></footer>

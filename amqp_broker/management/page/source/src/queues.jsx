@@ -2,7 +2,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { path, useLive, withQuery } from "./api.js";
 import { bytes, count, rate } from "./format.js";
-import { attempt, Check, Choice, Empty, Failed, Field, FormDialog, Heading, Name, put, readTable, Search, Sign, Spark, Tag, useVirtualHosts } from "./parts.jsx";
+import { attempt, Check, Choice, Empty, Failed, Field, FormDialog, Heading, Name, put, readTable, Search, Select, Sign, Spark, Tag, useVirtualHosts } from "./parts.jsx";
 import { go, setQuery, to, useRoute } from "./route.js";
 
 const ROW = 44;
@@ -57,7 +57,7 @@ export function Features({ queue }) {
   if (queue.exclusive) marks.push(["excl", "of one connection"]);
   for (const [name, value] of Object.entries(queue.arguments)) if (SHORT[name]) marks.push([SHORT[name], `${name} ${value}`]);
   if (queue.policy) marks.push([queue.policy, `policy ${queue.policy}`, "accent"]);
-  return <>{marks.map(([words, title, tone]) => <Tag title={title} tone={tone}>{words}</Tag>)}</>;
+  return <span class="features" title={marks.map(([, title]) => title).join("\n")}>{marks.map(([words, title, tone]) => <Tag title={title} tone={tone}>{words}</Tag>)}</span>;
 }
 
 /** Which columns are shown. */
@@ -105,7 +105,7 @@ export function AddQueue({ types, onClose }) {
       setTimeout(() => go(to("queues", form.vhost, form.name)));
     }}>
       <Field label="Name"><input name="name" required maxLength={255} autofocus autocomplete="off" spellcheck={false} /></Field>
-      <Field label="Virtual host"><select name="vhost" value={query.vhost || hosts[0]}>{hosts.map((name) => <option>{name}</option>)}</select></Field>
+      <Field label="Virtual host"><Select name="vhost" options={hosts} initial={query.vhost || hosts[0]} /></Field>
       <Field label="Type"><select name="type">{types.map((type) => <option>{type}</option>)}</select></Field>
       <div class="field"><span class="label">Properties</span><div class="checks"><Check name="durable" label="durable" checked /><Check name="auto_delete" label="auto-delete" /></div></div>
       <Field wide label="Arguments" hint="One a line, such as x-max-length = 1000, or a JSON object."><textarea name="arguments" rows={3} spellcheck={false} /></Field>

@@ -54,8 +54,8 @@ export function Entries({ vhost, name, first, end }) {
       }}>
         <button type="button" onClick={() => jump({ offset: String(first) })} disabled={data?.offset === first}>Oldest</button>
         <button type="button" onClick={newest}>Newest</button>
-        <span class="joined"><input name="offset" type="number" min={first} max={end} placeholder="offset" aria-label="offset to begin with" value={query.since ? "" : query.offset ?? ""} /></span>
-        <span class="joined"><input name="time" type="datetime-local" step="1" aria-label="time to begin with" value={query.since ? inputTime(Number(query.since)) : ""} /></span>
+        <span class="joined"><input name="offset" type="number" min={first} max={end} placeholder="offset" aria-label="offset to begin with" defaultValue={query.since ? "" : query.offset ?? ""} /></span>
+        <span class="joined"><input name="time" type="datetime-local" step="1" aria-label="time to begin with" defaultValue={query.since ? inputTime(Number(query.since)) : ""} /></span>
         <button>Go there</button>
         <span class="ago">{TIMES.map(([minutes, words]) => <button type="button" class="link" onClick={() => jump({ since: String(Date.now() - minutes * 60_000) })}>{words}</button>)}</span>
       </form>

@@ -1,7 +1,7 @@
 // What leads where, as a graph: layers from left to right, ordered so that few lines cross. Laid out here, drawn in SVG.
 import { useMemo, useRef, useState } from "preact/hooks";
 import { useLive, withQuery } from "./api.js";
-import { count, rate } from "./format.js";
+import { count, rate, visible } from "./format.js";
 import { Choice, Empty, Failed, Heading, Name, Search, Sign, Tag, useVirtualHosts } from "./parts.jsx";
 import { setQuery, to, toQuery, useRoute } from "./route.js";
 
@@ -48,11 +48,51 @@ export function layOut(nodes, edges) {
       number();
     }
   }
-  const tallest = Math.max(...used.map((column) => column.length), 1);
+  const y = levelsOf(used, edges);
   const at = new Map();
-  used.forEach((column, x) => column.forEach((id, y) => at.set(id, { x: 8 + x * (WIDTH + GAP_X), y: 8 + (y + (tallest - column.length) / 2) * (HEIGHT + GAP_Y) })));
+  used.forEach((column, x) => column.forEach((id) => at.set(id, { x: 8 + x * (WIDTH + GAP_X), y: 8 + y.get(id) })));
   const alone = nodes.filter((one) => !joined.has(one.id));
-  return { at, width: Math.max(1, used.length) * (WIDTH + GAP_X) - GAP_X + 16, height: tallest * (HEIGHT + GAP_Y) + 40, alone };
+  return { at, width: Math.max(1, used.length) * (WIDTH + GAP_X) - GAP_X + 16, height: Math.max(0, ...y.values()) + HEIGHT + GAP_Y + 40, alone };
+}
+
+/** How far down each is: the tallest column from the top on, and all others beside what they are joined to. */
+function levelsOf(columns, edges) {
+  const step = HEIGHT + GAP_Y;
+  const near = new Map();
+  for (const { from, to: end, kind } of edges)
+    if (kind !== "dead-letter") for (const [one, other] of [[from, end], [end, from]]) near.set(one, [...(near.get(one) ?? []), other]);
+  const y = new Map();
+  const tallest = columns.reduce((best, column, n) => (column.length > columns[best].length ? n : best), 0);
+  const place = (column, levels) => column.forEach((id, n) => y.set(id, levels[n]));
+  const settle = (column) => {
+    let last = 0;
+    const wanted = column.map((id) => {
+      const known = (near.get(id) ?? []).filter((one) => y.has(one)).map((one) => y.get(one));
+      return (last = known.length ? known.reduce((sum, one) => sum + one, 0) / known.length : last + step);
+    });
+    place(column, spread(wanted, step));
+  };
+  place(columns[tallest] ?? [], (columns[tallest] ?? []).map((_, n) => n * step));
+  for (const column of columns.slice(0, tallest).reverse()) settle(column);
+  for (const column of columns.slice(tallest + 1)) settle(column);
+  return y;
+}
+
+/** As near to what is wanted as may be, in this order, a step between each two and none above 0: those that would
+ * overlap are moved together, as far up as down. */
+function spread(wanted, step) {
+  const blocks = [];
+  const levelOf = (block) => Math.max(0, block.sum / block.size);
+  for (const level of wanted) {
+    blocks.push({ sum: level, size: 1 });
+    while (blocks.length > 1 && levelOf(blocks.at(-2)) + blocks.at(-2).size * step > levelOf(blocks.at(-1))) {
+      const { sum, size } = blocks.pop();
+      const before = blocks.at(-1);
+      before.sum += sum - size * before.size * step;
+      before.size += size;
+    }
+  }
+  return blocks.flatMap((block) => Array.from({ length: block.size }, (_, n) => levelOf(block) + n * step));
 }
 
 function wayOf(edge, at) {
@@ -73,7 +113,8 @@ function wayOf(edge, at) {
   return `M${from.x + WIDTH} ${from.y + below}C${far} ${from.y + below} ${far} ${end.y + below} ${end.x + WIDTH + 6} ${end.y + below}`;
 }
 
-/** How much goes along each line, as far as it can be told; of several that lead to one queue nobody counts which brought what.
+/** How much goes along each line and comes to each node, as far as it can be told; of several lines that lead to one queue
+ * nobody counts which brought what.
  *
  * What comes to an exchange from another is counted nowhere either: it is at least what a queue gets that only it leads to. */
 export function flowOf(nodes, edges) {
@@ -90,10 +131,17 @@ export function flowOf(nodes, edges) {
       }
   }
   const mayCarry = (edge) => through.get(edge.from) > 0 && through.get(edge.to) > 0;
-  return (edge) => {
-    if (edge.kind === "dead-letter" || !mayCarry(edge)) return null;
-    const isAlone = into.get(edge.to).filter(mayCarry).length === 1;
-    return { rate: isAlone ? through.get(edge.to) : null };
+  return {
+    along: (edge) => {
+      if (edge.kind === "dead-letter" || !mayCarry(edge)) return null;
+      const isAlone = into.get(edge.to).filter(mayCarry).length === 1;
+      return { rate: isAlone ? through.get(edge.to) : null };
+    },
+    into: (node) => {
+      const known = through.get(node.id);
+      const isFed = node.kind === "exchange" && (into.get(node.id) ?? []).some((edge) => through.get(edge.from) > 0);
+      return known || !isFed ? `${rate(known)}/s` : "";
+    },
   };
 }
 
@@ -113,7 +161,7 @@ function Graph({ data, picked, onPick }) {
             <defs><marker id="arrow" viewBox="0 0 8 8" refX="6" refY="4" markerWidth="7" markerHeight="7" orient="auto"><path d="M0 1 7 4 0 7Z" /></marker></defs>
             {data.edges.map((edge) => {
               const isFar = near && !(edge.from === picked || edge.to === picked);
-              const carried = flow(edge);
+              const carried = flow.along(edge);
               const keys = edge.keys.map((key) => key || "(empty)").join(", ");
               return (
                 <g class={`edge edge-${edge.kind} ${isFar ? "far" : ""} ${carried ? "alive" : ""}`} key={`${edge.from} ${edge.to} ${edge.kind}`}>
@@ -127,13 +175,13 @@ function Graph({ data, picked, onPick }) {
               const isBad = node.kind === "queue" && node.messages_ready > 0 && !node.consumers;
               return (
                 <g key={node.id} class={`node node-${node.kind} ${near && !near.has(node.id) ? "far" : ""} ${picked === node.id ? "picked" : ""} ${isBad ? "troubled" : ""}`} transform={`translate(${x} ${y})`}
-                  role="button" tabindex="0" aria-pressed={picked === node.id} aria-label={`${node.kind} ${node.name || "(default)"} ${isBad ? "▲ " : ""}${node.kind === "queue" ? `${count(node.messages_ready)} ready` : node.type} ${rate(node.in)}/s`} onClick={() => onPick(node.id)} onKeyDown={(event) => (event.key === "Enter" || event.key === " ") && (event.preventDefault(), onPick(node.id))}>
+                  role="button" tabindex="0" aria-pressed={picked === node.id} aria-label={`${node.kind} ${node.name || "(default)"} ${isBad ? "▲ " : ""}${node.kind === "queue" ? `${count(node.messages_ready)} ready` : node.type} ${flow.into(node)}`} onClick={() => onPick(node.id)} onKeyDown={(event) => (event.key === "Enter" || event.key === " ") && (event.preventDefault(), onPick(node.id))}>
                   <title>{node.name || "(default)"}</title>
                   <rect width={WIDTH} height={HEIGHT} rx={node.kind === "queue" ? 6 : 23} />
                   <foreignObject width={WIDTH} height={HEIGHT}>
                     <div class="node-words">
-                      <bdi>{node.name || "(default)"}</bdi>{" "}
-                      <span>{node.kind === "queue" ? <>{isBad ? "▲ " : ""}{count(node.messages_ready)} ready <i>{rate(node.in)}/s</i></> : <>{node.type} <i>{rate(node.in)}/s</i></>}</span>
+                      <bdi>{visible(node.name) || "(default)"}</bdi>{" "}
+                      <span>{node.kind === "queue" ? <>{isBad ? "▲ " : ""}{count(node.messages_ready)} ready</> : node.type} <i>{flow.into(node)}</i></span>
                     </div>
                   </foreignObject>
                 </g>

@@ -2,7 +2,7 @@
 import { useState } from "preact/hooks";
 import { ask, isAdministrator, path, usePolled, withQuery } from "./api.js";
 import { bytes, count, plural, time } from "./format.js";
-import { attempt, Check, Choice, Empty, Failed, Field, formOf, FormDialog, Heading, later, Name, Panel, put, readTable, Search, Sign, Table, Tabs, Tag, useVirtualHosts, valueOf } from "./parts.jsx";
+import { attempt, Check, Choice, Code, Empty, Failed, Field, formOf, FormDialog, Heading, later, Name, Panel, put, readTable, Search, Sign, Table, Tabs, Tag, useVirtualHosts, valueOf } from "./parts.jsx";
 import { Payload } from "./messages.jsx";
 import { setQuery, to, toQuery, useRoute } from "./route.js";
 
@@ -68,8 +68,8 @@ function StartForm({ initial, onStarted, onCancel }) {
     <Panel title="Start a trace">
       <form class="form" onSubmit={start}>
         <p class="quiet">Of the messages that are published from now on, or are in a queue already: those of which all that you give is so; all of them, if you give nothing. What was kept before goes.</p>
-        <Field label="Message id"><input name="message_id" value={initial.message_id} autocomplete="off" spellcheck={false} /></Field>
-        <Field label="Correlation id"><input name="correlation_id" value={initial.correlation_id} autocomplete="off" spellcheck={false} /></Field>
+        <Field label="Message id"><input name="message_id" defaultValue={initial.message_id} autocomplete="off" spellcheck={false} /></Field>
+        <Field label="Correlation id"><input name="correlation_id" defaultValue={initial.correlation_id} autocomplete="off" spellcheck={false} /></Field>
         <Field wide label="Headers" hint="One a line: source = shop"><textarea name="headers" rows={2} spellcheck={false} /></Field>
         <Field label="Virtual host"><select name="vhost"><option value="">any</option>{hosts.map((name) => <option>{name}</option>)}</select></Field>
         <Field label="A sample: one of so many" hint="Left empty: every one."><input name="sample" type="number" min="1" /></Field>
@@ -143,7 +143,7 @@ function AddFile({ onClose, onDone }) {
       <Field label="Virtual host"><select name="vhost">{hosts.map((name) => <option>{name}</option>)}</select></Field>
       <Field label="Format"><select name="format"><option value="json">lines of JSON</option><option value="text">blocks of text</option></select></Field>
       <Field label="Payloads at most (bytes)" hint="Left empty: whole."><input name="most" type="number" min="0" /></Field>
-      <Field wide label="Pattern" hint="# is all; publish.orders is what comes to an exchange, deliver.audit what a queue delivers"><input name="pattern" required value="#" class="mono" autocomplete="off" spellcheck={false} /></Field>
+      <Field wide label="Pattern" hint="# is all; publish.orders is what comes to an exchange, deliver.audit what a queue delivers"><input name="pattern" required defaultValue="#" class="mono" autocomplete="off" spellcheck={false} /></Field>
       <p class="full quiet">Each message is copied while a trace runs: publishing and delivering take several times as long.</p>
     </FormDialog>
   );
@@ -162,7 +162,7 @@ function Files() {
         <Table label="traces" rows={traces.data} rowKey={(one) => `${one.vhost} ${one.name}`} empty={<Empty title="Nothing is written to files."><p>What is published in a virtual host, and delivered, can be written to a file in the data folder.</p>{add}</Empty>} columns={[
           { label: "Trace", narrow: true, show: (one) => <Name>{one.name}</Name> },
           { label: "Virtual host", show: (one) => <Name>{one.vhost}</Name> },
-          { label: "Pattern", narrow: true, show: (one) => <code>{one.pattern}</code> },
+          { label: "Pattern", narrow: true, show: (one) => <Code>{one.pattern}</Code> },
           { label: "Format", show: (one) => one.format },
           { label: "Written", number: true, show: (one) => <>{count(one.written)}{one.left_out > 0 && <> <Tag tone="mild" title="they came faster than the disk takes them">{count(one.left_out)} left out</Tag></>}</> },
           { label: "", number: true, narrow: true, show: (one) => <button class="link" aria-label={`stop the trace ${one.name}`} onClick={() => attempt(async () => (await ask("DELETE", path("traces", one.vhost, one.name)), again()), "It has stopped; its file stays.")}>Stop</button> },
