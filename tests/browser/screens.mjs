@@ -480,7 +480,7 @@ describe("what can be done", () => {
 
   it("a connection is closed with a reason", async () => {
     await go(page, "#/connections", "Connections");
-    await page.getByLabel("Find by name or address").fill("thumbn");
+    await page.getByLabel("Find by name or address").fill("thumbnailer");
     await page.getByText("1 of ").waitFor();
     await page.getByRole("link", { name: "thumbnailer" }).click();
     await button("Close").click();
