@@ -17,7 +17,7 @@ from amqp_broker.cluster.members import Address, EtcdRefused, EtcdUnavailable, M
 from amqp_broker.cluster.ownership import owner_in
 from amqp_broker.etcd import messages
 from amqp_broker.server.sharding.directory import Directory
-from interop.brokers import our_environment
+from interop.brokers import our_environment, start_process
 from tests.support.etcd_process import EtcdMember, free_ports
 from tests.support.namespaces import Network
 
@@ -79,7 +79,7 @@ class NodeProcess:
     def start(self) -> None:
         with (self._folder / f"{self.name}.log").open("ab") as log:
             self._before_start = log.tell()
-            self.process = subprocess.Popen(self._command, stdout=log, stderr=log, env=self._environment)
+            self.process = start_process(self._command, self._environment, log)
 
     @property
     def log(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import socket
 import subprocess
@@ -11,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from interop.brokers import free_ports as interop_free_ports
+from interop.brokers import start_process
 
 ETCD = shutil.which("etcd")
 START_TIMEOUT_S = 20.0
@@ -76,7 +78,7 @@ class EtcdMember:
         members = ",".join(f"{name}=http://{self._hosts[name]}:{port}" for name, port in self._peer_ports.items())
         log = (self._folder / "log").open("ab")
         with log:
-            self.process = subprocess.Popen(
+            self.process = start_process(
                 [
                     *self._within,
                     ETCD,
@@ -87,8 +89,8 @@ class EtcdMember:
                     *("--heartbeat-interval", "100", "--election-timeout", "1000"),
                     *self._options,
                 ],
-                stdout=log,
-                stderr=log,
+                os.environ,
+                log,
             )
 
     def wait_until_ready(self) -> None:
