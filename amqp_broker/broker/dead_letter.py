@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from amqp_broker.behaviour import Behaviour
 from amqp_broker.broker.erlang_text import erlang_term
-from amqp_broker.broker.message import Address, Message
+from amqp_broker.broker.message import Address, Message, carried_key
 from amqp_broker.wire.content import decode_properties, encode_content_header
 from amqp_broker.wire.hot import encode_address
 from amqp_broker.wire.table import FieldValue, Table, Timestamp
@@ -76,7 +76,8 @@ def dead_lettered(
             headers.pop("CC", None)
     headers = dict(sorted(headers.items()))
     header = encode_content_header(len(message.body), replace(properties, headers=headers, expiration=None))
-    address = Address(exchange, routing_key, encode_address(exchange, routing_key), extra_routing_keys, True)
+    carried = carried_key(routing_key)
+    address = Address(exchange, carried, encode_address(exchange, carried), extra_routing_keys, True)
     return Message(address, header, message.body, message.is_persistent, message.priority), headers
 
 

@@ -24,13 +24,13 @@ ROUTING_KEY_BYTES_MAX: Final = 255  # in AMQP
 def carried_key(routing_key: str) -> str:
     """What a message carries of its routing key: all of it, or as many characters as AMQP has room for.
 
-    It is routed by the whole key; MQTT's topics may be longer.
+    It is routed by the whole key; MQTT's topics and dead-letter routing keys may be longer.
     """
     encoded = routing_key.encode("utf-8", "surrogateescape")
     end = ROUTING_KEY_BYTES_MAX
     if len(encoded) <= end:
         return routing_key
-    while encoded[end] & 0xC0 == 0x80:  # in the middle of a character
+    while encoded[end] & 0xC0 == 0x80 and end > ROUTING_KEY_BYTES_MAX - 3:  # in the middle of a character
         end -= 1
     return encoded[:end].decode("utf-8", "surrogateescape")
 

@@ -336,7 +336,8 @@ class Ingress:
             dead, headers = dead_lettered(
                 message, reason, queue.name, exchange.name, routing_key, wall_ms, self._behaviour
             )
-            envelope = Envelope(dead.address.routing_keys, dead.header, headers, dead.body)
+            routing_keys = dead.address.routing_keys if routing_key is None else (routing_key,)
+            envelope = Envelope(routing_keys, dead.header, headers, dead.body)
             route = self._route_of_nobodys(exchange, envelope)
             queues = tuple(
                 queue for queue in route.queues if queue.holds_back or not would_cycle(queue.name, reason, headers)

@@ -11,7 +11,7 @@ from pamqp.common import FieldTable
 
 from amqp_broker.behaviour import BEHAVIOURS
 from amqp_broker.broker.dead_letter import DeathReason, dead_lettered
-from amqp_broker.broker.message import Address, Message
+from amqp_broker.broker.message import Address, Message, carried_key
 from amqp_broker.wire.content import Properties, encode_content_header
 from amqp_broker.wire.table import FieldValue
 from tests.support.client import Client, ClientChannel, Received
@@ -158,6 +158,15 @@ def test_a_routing_key_of_its_own_makes_no_copies(channel: ClientChannel) -> Non
     assert message.headers["CC"] == ["cc"]
     assert message.headers["x-death"][0]["routing-keys"] == ["q", "cc"]
     assert channel.drain("cc") == []
+
+
+def test_a_routing_key_that_is_too_long_for_a_message_is_cut_there(channel: ClientChannel) -> None:
+    channel.declare("q", mortal(dead_letter_routing_key="k" * 300))
+    channel.publish("", "q", b"x")
+    channel.get("q")
+    channel.reject(1, requeue=False)
+    assert the_dead(channel).body == b"x"
+    assert len(carried_key("\udc80" * 300).encode("utf-8", "surrogateescape")) == 252
 
 
 def channel_tag(channel: ClientChannel) -> int:

@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl, unquote
 from amqp_broker.broker.exchanges.binding import Binding
 from amqp_broker.broker.queues.base import Queue
 from amqp_broker.errors import AmqpError, ReplyCode
-from amqp_broker.protocols.amqp10.addresses import quote_name
+from amqp_broker.protocols.amqp10.addresses import NAME_BYTES_MAX, quote_name
 from amqp_broker.protocols.amqp10.compound import Array, Map
 from amqp_broker.protocols.amqp10.errors import UNAUTHORIZED_ACCESS, ProtocolError, Scope
 from amqp_broker.protocols.amqp10.typed import UInt, ULong
@@ -326,3 +326,5 @@ def _arguments(body: Map) -> Table:
 def _check_name(name: str) -> None:
     if "\n" in name or "\r" in name:
         raise Refusal(400, f"Bad name '{name}': line feed and carriage return characters not allowed")
+    if len(name.encode()) > NAME_BYTES_MAX:
+        raise Refusal(400, f"Bad name '{name[:50]}...': it has more than {NAME_BYTES_MAX} bytes")
