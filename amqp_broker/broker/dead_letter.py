@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from enum import StrEnum
+from typing import Final
 
 from amqp_broker.behaviour import Behaviour
 from amqp_broker.broker.erlang_text import erlang_term
@@ -16,6 +17,7 @@ from amqp_broker.wire.content import decode_properties, encode_content_header
 from amqp_broker.wire.hot import encode_address
 from amqp_broker.wire.table import FieldValue, Table, Timestamp
 
+COUNT_MAX: Final = 0x7FFF_FFFF_FFFF_FFFF  # of a table
 DEATH_FIELDS = ("count", "reason", "queue", "time", "exchange", "routing-keys")
 
 
@@ -111,7 +113,7 @@ def _record_death(headers: Table, death: Table, deaths: list[Table] | None) -> N
     for earlier in deaths:
         count = earlier["count"]
         if earlier["queue"] == death["queue"] and earlier["reason"] == death["reason"] and isinstance(count, int):
-            entry = {**earlier, "count": int(count) + 1}
+            entry = {**earlier, "count": _one_more(int(count))}
             deaths.remove(earlier)
             break
     headers["x-death"] = [entry, *deaths]
@@ -155,7 +157,7 @@ def _with_death(history: list[FieldValue], death: Table) -> list[FieldValue]:
     alike = [entry for entry in entries if _kind(entry) == _kind(death)]
     if alike:
         count = alike[0].get("count")
-        death = {**alike[0], "count": count + 1 if isinstance(count, int) else 1}
+        death = {**alike[0], "count": _one_more(count) if isinstance(count, int) else 1}
     return [dict(sorted(death.items())), *(entry for entry in entries if entry not in alike)]
 
 
@@ -172,6 +174,11 @@ def _grouped(history: list[FieldValue]) -> list[Table]:
         groups.setdefault(_kind(entry), []).append(entry)
     first_ones = [group[0] if "count" in group[0] else {"count": len(group), **group[0]} for group in groups.values()]
     return first_ones[::-1]
+
+
+def _one_more(count: int) -> int:
+    """A count that goes up, as far as a table has room: it may be any client's own."""
+    return min(count, COUNT_MAX - 1) + 1
 
 
 def _kind(death: Table) -> str:

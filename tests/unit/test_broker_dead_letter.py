@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -301,6 +302,15 @@ def test_a_made_up_history_does_no_harm(channel: ClientChannel, history: Any) ->
     channel.reject(1, requeue=False)
     newest = the_dead(channel).headers["x-death"][0]
     assert (newest["queue"], newest["reason"], newest["count"]) == ("q", "rejected", 1)
+
+
+def test_a_made_up_count_that_cannot_go_up_stays(channel: ClientChannel) -> None:
+    entry = {"count": 2**63 - 1, "queue": "q", "reason": "rejected", "exchange": "", "routing-keys": ["q"]}
+    channel.declare("q", mortal())
+    channel.publish("", "q", b"x", headers={"x-death": [{**entry, "time": datetime(2026, 1, 1, tzinfo=UTC)}]})
+    channel.get("q")
+    channel.reject(1, requeue=False)
+    assert deaths(the_dead(channel)) == [("q", "rejected", 2**63 - 1)]
 
 
 def test_a_very_long_made_up_history_costs_little() -> None:

@@ -474,3 +474,5 @@ def test_a_message_that_comes_again_is_counted() -> None:
         ("amqp://b", 1),
     ]
     assert (again["x-original-exchange"], again["x-original-routing-key"]) == ("x", "k")
+    made_up: Any = from_queue({"x-received-from": [{**place, "visit-count": 2**63 - 1}]}, place, "", "q")
+    assert made_up["x-received-from"][0]["visit-count"] == 2**63 - 1

@@ -14,6 +14,7 @@ from amqp_broker.wire.table import FieldValue, Short, Table
 RECEIVED_FROM: Final = "x-received-from"  # of a message: the newest place first
 BOUND_FROM: Final = "x-bound-from"  # of a binding
 VISITS: Final = "visit-count"
+VISITS_MAX: Final = 0x7FFF_FFFF_FFFF_FFFF  # of a table
 
 
 def may_go_on(headers: Table, max_hops: int, cluster_name: str, virtual_host: str) -> bool:
@@ -52,7 +53,8 @@ def from_queue(headers: Table, place: Table, exchange: str, routing_key: str) ->
     visits = next(
         (_number(one.get(VISITS)) for one in before or [] if isinstance(one, dict) and _is_same(one, place)), 0
     )
-    return {**told, RECEIVED_FROM: [{**place, VISITS: visits + 1}, *others]}
+    visits = min(visits, VISITS_MAX - 1) + 1  # any client may have made them up
+    return {**told, RECEIVED_FROM: [{**place, VISITS: visits}, *others]}
 
 
 def _is_same(place: FieldValue, other: Table) -> bool:
