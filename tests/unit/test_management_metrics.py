@@ -96,7 +96,7 @@ async def test_sizes_of_messages_are_those_since_the_first_scrape() -> None:
         after = (await scraped(managed, "/metrics"))[name]
         assert [labels for labels, _ in before] == [labels for labels, _ in after]
         assert [number for labels, number in after if "amqp091" in labels] == [1, 2, 2, 3, 3, 3, 3, 3, 3, 20_201, 3]
-        assert after[1][0] == '{protocol="amqp091",le="1000"}'
+        assert after[1][0] == '{protocol="amqp091",le="1000.0"}'
         assert {number for labels, number in after if "amqp091" not in labels} == {0}
 
 

@@ -61,7 +61,15 @@ def written_histogram(
         yield family.head()
     count = 0
     for bound, count in buckets:
-        le = labels_of(le="+Inf" if bound == math.inf else str(bound))
+        le = labels_of(le=_bound_text(bound))
         yield f"{family.name}_bucket{{{f'{labels},' if labels else ''}{le}}} {count}\n"
     yield family._replace(name=f"{family.name}_sum").line(total, labels)
     yield family._replace(name=f"{family.name}_count").line(count, labels)
+
+
+def _bound_text(bound: float) -> str:
+    """A bound as Prometheus 3 writes it, whatever it has read, and as dashboards ask for it: 100.0, 1e+06."""
+    if bound == math.inf:
+        return "+Inf"
+    text = f"{bound:g}"
+    return text if "." in text or "e" in text else f"{text}.0"
