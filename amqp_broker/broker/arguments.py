@@ -152,12 +152,13 @@ def is_maximum_age(text: str) -> bool:
 
 def maximum_age_ms(text: str) -> int | None:
     """The same in milliseconds; None where the text says nothing of the kind."""
-    digits, unit = text[:-1], text[-1:]
-    if not (digits.isascii() and digits.isdigit() and int(digits) > 0 and unit in AGE_UNITS_S):
+    digits, unit = text[:-1].lstrip("0"), text[-1:]
+    if not (digits.isascii() and digits.isdigit() and unit in AGE_UNITS_S):
         return None
-    return int(digits) * AGE_UNITS_S[unit] * 1000
+    return int(digits[:AGE_DIGITS_MAX]) * AGE_UNITS_S[unit] * 1000
 
 
+AGE_DIGITS_MAX: Final = 15  # who says more means for ever, and no timer waits for longer than that
 AGE_UNITS_S: Final = {"Y": 31_536_000, "M": 2_592_000, "D": 86_400, "h": 3_600, "m": 60, "s": 1}
 LEADER_LOCATORS = ("client-local", "balanced", "random", "least-leaders")
 QUEUE_CHECKS: dict[str, Check] = {

@@ -14,7 +14,7 @@ from amqp_broker.broker.exchanges.exchange import Exchange
 from amqp_broker.broker.exchanges.matcher import Envelope, Matcher, Verdict
 from amqp_broker.broker.exchanges.routing import find_route
 from amqp_broker.broker.host import Host
-from amqp_broker.broker.message import Address, digest_of
+from amqp_broker.broker.message import Address, carried_key, digest_of
 from amqp_broker.broker.queues.base import Queue
 from amqp_broker.broker.virtual_host import VirtualHost
 from amqp_broker.errors import AmqpError, precondition_failed
@@ -71,7 +71,7 @@ class RecentHistoryMatcher(Matcher):
                 queues = find_route(virtual_host, destination, message).queues
             except AmqpError:
                 return  # another plugin failed, and has said so
-        routing_key = message.routing_keys[0]
+        routing_key = carried_key(message.routing_keys[0])
         address = Address(self._name, routing_key, encode_address(self._name, routing_key), message.routing_keys[1:])
         virtual_host.ingress.put(queues, address, message.header, message.body, digest_of(message.header))
 

@@ -236,6 +236,13 @@ def test_what_is_too_old_goes_by_the_clock() -> None:
     assert read(broker) == numbered([4])  # the last chunk stays
 
 
+def test_an_age_beyond_all_bounds_is_one_that_a_timer_can_wait_for() -> None:
+    broker = DiskBroker()
+    filled(broker, 5, max_age="9" * 5_000 + "Y")
+    assert float(broker.timers.next_deadline_ms() or 0) > 1e15
+    assert len(read(broker)) == 5
+
+
 def test_what_grew_old_while_the_broker_was_away() -> None:
     broker = DiskBroker()
     filled(broker, 5, max_age="1m")

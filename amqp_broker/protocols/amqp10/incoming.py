@@ -124,7 +124,8 @@ class IncomingLink:
             raise ProtocolError(INVALID_FIELD, "rcv-settle-mode second not supported")
         self._check_size(len(payload))
         if fields.flag(5):  # more
-            self._parts.append(payload)
+            if payload:
+                self._parts.append(payload)
             self._part_bytes += len(payload)
             return
         if self._settle_mode in WRONG_FLAGS and WRONG_FLAGS[self._settle_mode] is self._is_settled:
