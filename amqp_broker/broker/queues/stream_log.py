@@ -14,6 +14,7 @@ from array import array
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Final
 
 from amqp_broker.broker.message import Message
@@ -267,9 +268,9 @@ class StreamLog:
 
     def offset_at(self, wall_ms: int) -> int:
         """The first entry of the first chunk that has an entry of this time or later; the end where there is none."""
-        for chunk in self._chunks[self._chunk_before(wall_ms) :]:
-            if chunk.last_wall_ms >= wall_ms:
-                return chunk.first_offset
+        for place in range(self._chunk_before(wall_ms), len(self._chunks)):
+            if self._chunks[place].last_wall_ms >= wall_ms:
+                return self._chunks[place].first_offset
         return self.end_offset
 
     def _chunk_before(self, wall_ms: int) -> int:
@@ -333,7 +334,7 @@ class StreamLog:
         """
         count = 0
         left_bytes = self.body_bytes
-        for chunk in self._chunks[:-1]:
+        for chunk in islice(self._chunks, max(0, len(self._chunks) - 1)):
             is_too_much = bytes_max is not None and left_bytes > bytes_max
             if not is_too_much and (wall_ms_min is None or chunk.last_wall_ms >= wall_ms_min):
                 break
