@@ -72,7 +72,7 @@ WINDOW: Final = 4_000  # from the first flow on: with less, links with credit wo
 HANDLE_MAX: Final = 255
 FIRST_OUTGOING_ID: Final = 0xFFFF_FFFD  # RabbitMQ's: soon it wraps
 ATTACH_EFFORT: Final = 30  # about; see ``ClientConnection.has_cost``
-LOOKED_AT_AT_COST_OF_ONE: Final = 16  # deliveries
+LOOKED_AT_AT_COST_OF_ONE: Final = 16  # deliveries, or links that are told of a window
 ID_MASK: Final = 0xFFFF_FFFF
 ANNOTATED_SLICE_BYTES: Final = 65_536  # of the content headers that one slice writes
 TRANSFER_BYTES_MAX: Final = 32  # of a transfer without its payload
@@ -198,6 +198,7 @@ class Session(SessionContext):
         self.window = fields.needed(1) - behind(self._next_outgoing_id, next_incoming_id)
         self._send_waiting()
         self.update_room()
+        self.connection.has_cost(len(self.outgoing) // LOOKED_AT_AT_COST_OF_ONE)
         handle = fields.number(4)
         if handle is None:
             if fields.flag(9):
