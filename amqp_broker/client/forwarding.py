@@ -81,8 +81,8 @@ class Forwarding:
 
     @property
     def no_ack(self) -> bool:
-        """Whether the source is consumed without acknowledgements."""
-        return self._mode is AckMode.NO_ACK
+        """Whether the source is consumed without acknowledgements; with a limit what is beyond it would be lost."""
+        return self._mode is AckMode.NO_ACK and self._limit is None
 
     async def run(self, prefetch_count: int, consume: Callable[[], Awaitable[object]]) -> int:
         """Carry until the limit is reached; returns how many have arrived.
@@ -116,12 +116,11 @@ class Forwarding:
             if isinstance(event, Said):
                 if isinstance(event.method, Basic.Cancel):
                     raise BrokerUnreachable("the queue that messages come from was deleted")
-                continue
-            if self._limit is not None and self._arrived + len(self._unconfirmed) >= self._limit:
-                continue  # it goes back when the connection ends
-            while self._destination.is_blocked:  # noqa: ASYNC110  # the broker says it in the midst of events
-                await trio.sleep(BLOCKED_PAUSE_S)
-            self._publish(event)
+            elif self._limit is None or self._arrived + len(self._unconfirmed) < self._limit:
+                while self._destination.is_blocked:  # noqa: ASYNC110  # the broker says it in the midst of events
+                    await trio.sleep(BLOCKED_PAUSE_S)
+                self._publish(event)
+            # What is beyond the limit goes back when the connection ends.
             if self._source.has_events:
                 continue
             await self._destination.flush()
@@ -143,7 +142,7 @@ class Forwarding:
             self._unconfirmed.append((self._published, message.delivery_tag))
             return
         self._arrived += 1
-        if self._mode is AckMode.ON_PUBLISH:
+        if not self.no_ack:
             self._source.conversation.say(Basic.Ack, delivery_tag=message.delivery_tag)
 
     # --- and back

@@ -38,6 +38,7 @@ def test_defaults() -> None:
         ({"prefetch-count": True}, "prefetch-count should be a non-negative number"),
         ({"reconnect-delay": "5"}, "reconnect-delay should be a non-negative number"),
         ({"src-delete-after": "soon"}, "src-delete-after should be a number, queue-length or never"),
+        ({"delete-after": 5, "ack-mode": "no-ack"}, "Cannot specify 'no-ack' and numerical 'delete-after'"),
         ({"src-delete-after": 1.5}, "src-delete-after should be a number, queue-length or never"),
         ({"dest-protocol": "amqp10"}, "dest-protocol should be amqp091"),
         ({"dest-queue-args": "x"}, "dest-queue-args should be list"),
