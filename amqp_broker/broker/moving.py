@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final, TypedDict
 
 from amqp_broker.broker.message import Message
 from amqp_broker.broker.message_filter import ANY_MESSAGE, MessageFilter
-from amqp_broker.broker.move_destinations import Destination, Stays, ToExchange
+from amqp_broker.broker.move_destinations import Destination, Stays, ToExchange, Way
 from amqp_broker.broker.peeking import PeekedMessage, Steps, describe, message_id
 from amqp_broker.broker.persistence.message_records import MessageDecoder
 from amqp_broker.broker.queues.base import Queue
@@ -240,14 +240,21 @@ class Moving:
         stretch.messages = found
         there = [] if queue.is_deleted else queue.those_there(stretch)
         self._info["gone"] += len(found) - len(there)
-        done = [message for message in there if self._destination is None or self._put(self._destination, message)]
+        done = there if self._destination is None else self._put_all(self._destination, there)
         self._done += len(done)
         if done and self._action is not Action.COPY and not self._dry_run:
             queue.take_out(stretch, done)
 
-    def _put(self, destination: Destination, message: Message) -> bool:
-        """Put a message where it goes; returns whether it is there."""
-        way = destination.way(message, is_dry_run=self._dry_run)
+    def _put_all(self, destination: Destination, messages: list[Message]) -> list[Message]:
+        """Put messages where they go; returns those that are there.
+
+        Raises:
+            NotDecidedYet: whether one may go there; none of them is there then.
+        """
+        ways = [destination.way(message, is_dry_run=self._dry_run) for message in messages]
+        return [message for message, way in zip(messages, ways, strict=True) if self._put(way, message)]
+
+    def _put(self, way: Way | Stays, message: Message) -> bool:
         if isinstance(way, Stays):
             self._stayed[way] += 1
             return False

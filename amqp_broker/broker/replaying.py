@@ -83,4 +83,4 @@ class Replaying(Moving):
     def _act_on(self, stretch: Stretch, found: list[Message]) -> None:
         destination = self._destination
         assert destination is not None
-        self._done += len([message for message in found if self._put(destination, message)])
+        self._done += len(self._put_all(destination, found))

@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 from pamqp import commands
 
+from amqp_broker.access.judge import NotDecidedYet
 from amqp_broker.broker.message_filter import make_filter
 from amqp_broker.broker.move_destinations import Destination, ToExchange, ToOrigin, ToQueue
 from amqp_broker.broker.moving import Action, MoveInfo, Moving, Selection
 from amqp_broker.broker.peeking import Peek, PeekBounds, PeekedMessage
 from amqp_broker.broker.queues.classic import ClassicQueue
 from amqp_broker.errors import AmqpError
+from tests.support.authorizer import Everything
 from tests.support.client import ClientChannel
 from tests.support.disk_broker import DiskBroker, small_pages
 from tests.support.walking import one_step, walk_through
@@ -210,6 +212,25 @@ def test_through_an_exchange(broker: DiskBroker, channel: ClientChannel) -> None
     assert (nowhere["unroutable"], nowhere["done"]) == (2, 0)
     to_itself = move(broker, to_exchange(broker, "", "q"))
     assert (to_itself["unroutable"], bodies(broker)) == (2, names([2, 5]))
+
+
+def test_where_others_must_say_what_may_go_nothing_of_a_slice_has_gone_before() -> None:
+    class Asking(Everything):
+        def check_topic_write(self, exchange: str, routing_key: str) -> None:
+            if routing_key == "unknown":
+                raise NotDecidedYet(lambda go_on: None)
+
+    broker = DiskBroker()
+    channel = broker.client().channel()
+    channel.declare("q", durable=True)
+    channel.declare("t")
+    channel.bind("t", "amq.topic", "#")
+    for key in ("q", "q", "unknown"):  # the first one is a slice of its own
+        channel.bind("q", "amq.direct", key)
+        channel.publish("amq.direct", key, key.encode())
+    with pytest.raises(NotDecidedYet):
+        move(broker, ToExchange(broker.virtual_host, classic(broker), "amq.topic", None, Asking()))
+    assert (bodies(broker), bodies(broker, "t")) == (["q", "unknown"], ["q"])
 
 
 def test_a_full_queue_leaves_them_where_they_are(broker: DiskBroker, channel: ClientChannel) -> None:

@@ -45,9 +45,13 @@ def _acting(action: Action) -> Callable[[Call], Awaitable[Answer]]:
     """What moves, copies, deletes or replays messages of a queue that the path names."""
 
     async def act(call: Call) -> Answer:
-        queue, host = _readable_queue(call), call.virtual_host()
+        queue, host, body = _readable_queue(call), call.virtual_host(), call.body()
+        client = call.client(host)
         try:
-            work = read_moving(call.broker, host, queue, action, call.body(), call.client(host))
+            work = read_moving(call.broker, host, queue, action, body, client)
+            if client.is_judged and work.writes:  # it begins anew when they have said: so all is asked before
+                asking = read_moving(call.broker, host, queue, action, {**body, "dry_run": True}, client)
+                await walk(call.broker, asking.steps())
         except BadMessageRequest as error:
             raise bad_request(str(error)) from error
         except AmqpError as error:
