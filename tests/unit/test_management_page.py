@@ -108,6 +108,7 @@ async def test_a_wrong_password_gives_none_and_the_browser_is_not_told_to_ask_fo
         assert not {"set-cookie", "www-authenticate"} & set(reply.headers)
         await client.stream.aclose()
         client = await managed.administrator()
+        assert (await client.ask("POST", SESSION, LOGIN | {"password": 5}, user=None)).status == 400
         assert (await client.ask("GET", SESSION, user=None)).json is None
         await client.stream.aclose()
 

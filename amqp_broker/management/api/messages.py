@@ -159,7 +159,7 @@ async def get_messages(call: Call) -> Answer:
     need(body, "count")
     need(body, "ackmode")
     need(body, "encoding")
-    count, ackmode, encoding = min(whole(body, "count"), GET_MAX), body["ackmode"], body["encoding"]
+    count, ackmode, encoding = min(whole(body, "count"), GET_MAX), text(body, "ackmode"), body["encoding"]
     truncate_bytes = whole(body, "truncate") if "truncate" in body else None
     if ackmode not in SETTLEMENTS:
         raise bad_request(f"ackmode is one of {', '.join(SETTLEMENTS)}")

@@ -37,10 +37,11 @@ async def begin(call: Call) -> Answer:
     """Log in by name and password; the cookie comes with the answer."""
     body = call.body()
     need(body, "username", "password")
+    name, password = text(body, "username"), text(body, "password").encode()
     try:
-        user = await log_in(call.management, call.peer, text(body, "username"), text(body, "password").encode())
+        user = await log_in(call.management, call.peer, name, password)
     except HttpError as error:
-        del error.headers["www-authenticate"]  # the page has a form
+        error.headers.pop("www-authenticate", None)  # the page has a form
         raise
     if not has_tag(user, MANAGEMENT):
         raise not_authorised("Not management user")
