@@ -85,7 +85,11 @@ async def test_who_may_see_what() -> None:
     async with managing() as managed:
         for tag in ("management", "monitoring"):
             managed.broker.administration.add_user(tag, "secret", (tag,), algorithm="rabbit_password_hashing_sha256")
+        client = await managed.administrator()
+        await client.ask("PUT", "/api/x/trace", {})
         await publish_to_nowhere(managed)
+        assert len((await client.ask("GET", "/api/x/trace")).json["messages"]) == 1
+        await client.stream.aclose()
         asked = "/api/x/explain/route?vhost=%2F&exchange=amq.topic&key=k"
         for user, count, status in (("management", 0, 401), ("monitoring", 1, 200)):
             login = f"{user}:secret"
@@ -95,7 +99,8 @@ async def test_who_may_see_what() -> None:
                 "a row names an exchange and a key"
             )
             assert (await client.ask("GET", "/api/x/drops/%2F", user=login)).status == 401
-            assert (await client.ask("GET", "/api/x/trace", user=login)).status == status
+            traced = await client.ask("GET", "/api/x/trace", user=login)
+            assert (traced.status, traced.json.get("messages", [])) == (status, [])
             assert (await client.ask("GET", asked, user=login)).status == 401, "there are bindings to be seen"
             assert (await client.ask("PUT", "/api/x/trace", {}, user=login)).status == 401
             await client.stream.aclose()

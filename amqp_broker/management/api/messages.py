@@ -178,7 +178,7 @@ async def get_messages(call: Call) -> Answer:
                 break
             found.append(message)
             rows.append(_describe(queue, message, encoding, truncate_bytes))
-            size_bytes += len(message.body)
+            size_bytes += len(message.header) + len(message.body)
             await slices.take_turn()
     finally:
         if found:  # of a queue that is gone meanwhile as well: what it had handed out is to be forgotten

@@ -59,12 +59,13 @@ async def list_drops(call: Call) -> Answer:
 
 
 async def show_traces(call: Call) -> Answer:
-    """Whether messages are traced, and those that were, ``limit`` at most; bodies are for administrators."""
+    """Whether messages are traced, and those that were, where the user may look; bodies are for administrators."""
     query, traces = call.request.query, call.broker.message_traces
     limit = whole(call, "limit", TRACES_LIMIT, TRACES_LIMIT)
     found = []
     shows_bodies = has_tag(call.user, ADMINISTRATOR)
-    kept = traces.traces(query.get("message_id"), query.get("correlation_id"))
+    all_kept = traces.traces(query.get("message_id"), query.get("correlation_id"))
+    kept = (one for one in all_kept if may_look_into(call.user, one["vhost"]))
     async for one in in_slices(islice(kept, limit)):
         row: dict[str, Any] = {**one}
         if not shows_bodies:
