@@ -10,7 +10,7 @@ Holds no counters; those are the domain's.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 import trio
 
@@ -108,6 +108,13 @@ class Samples:
         """By how much a number of something grows each second; 0 of what nobody has looked at twice."""
         series = self._series.get(key)
         return 0.0 if series is None else series.growth(self._places(key, name))
+
+    def rates(self, key: Key, names: Collection[str]) -> list[float]:
+        """By how much each of some numbers of something grows each second, as ``rate`` says it of one."""
+        series = self._series.get(key)
+        if series is None or not series.is_changing:
+            return [0.0] * len(names)
+        return [series.growth(self._places(key, name)) for name in names]
 
     def _places(self, key: Key, name: str) -> Places:
         """Where a number is; nowhere, if things of this kind have none of this name."""

@@ -135,10 +135,16 @@ class Series:
                 track.note(moment_ms, numbers)
                 track.forget_before(moment_ms - kept_ms)
 
+    @property
+    def is_changing(self) -> bool:
+        """Whether the last look found something else than the one before it."""
+        fine = self._fine
+        return self.before_ms is not None and fine.changed_ms == self.looked_ms and fine.has_past
+
     def growth(self, places: Places) -> float:
         """By how much a number has grown each second, between the last two looks."""
         fine, before_ms = self._fine, self.before_ms
-        if before_ms is None or fine.changed_ms != self.looked_ms or not fine.has_past:
+        if before_ms is None or not self.is_changing:
             return 0.0
         grown = fine.number(-1, places) - fine.number(-2, places)
         return grown / max((self.looked_ms - before_ms) / 1000, 0.001)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from amqp_broker.broker.descriptions import QueueInfo
 from amqp_broker.broker.inspection import consumer_info, queue_info
 from amqp_broker.broker.queues.base import Queue
 from amqp_broker.broker.queues.classic import ClassicQueue
@@ -44,12 +45,12 @@ def describe(call: Call, queue: Queue) -> dict[str, Any] | None:
     """A row of the list; None when the queue has gone."""
     if queue.is_deleted:
         return None
-    if call.request.flag("disable_stats"):
-        return _definition(call, queue) | (_totals(queue) if call.request.flag("enable_queue_totals") else {})
     info, key = queue_info(queue), queue_key(queue)
+    if call.request.flag("disable_stats"):
+        return _definition(call, info) | (_totals(queue) if call.request.flag("enable_queue_totals") else {})
     consumers, ready = info["consumers"], info["messages_ready"]
     capacity = float(bool(consumers) and not ready)  # at this moment: whether it could deliver one more
-    row = _definition(call, queue)
+    row = _definition(call, info)
     row |= with_rates(call, key, lengths_of(queue), LENGTHS_RANGE)
     row |= {
         "state": info["state"],
@@ -72,14 +73,13 @@ def describe(call: Call, queue: Queue) -> dict[str, Any] | None:
     if shown_as == "stream":
         row |= _of_stream(call, queue)
     elif shown_as == "quorum":
-        row |= _of_quorum(call, queue)
+        row |= _of_quorum(call, info)
     else:
         row |= _of_classic(queue)
     return row | queue.details()
 
 
-def _definition(call: Call, queue: Queue) -> dict[str, Any]:
-    info = queue_info(queue)
+def _definition(call: Call, info: QueueInfo) -> dict[str, Any]:
     return {
         "name": info["name"],
         "vhost": info["vhost"],
@@ -164,12 +164,12 @@ def _replicas(call: Call) -> dict[str, Any]:
     return {"leader": node, "members": [node], "online": [node]}
 
 
-def _of_quorum(call: Call, queue: Queue) -> dict[str, Any]:
+def _of_quorum(call: Call, info: QueueInfo) -> dict[str, Any]:
     return _replicas(call) | {
         "open_files": {call.management.node: 0},
         "messages_dlx": 0,
         "message_bytes_dlx": 0,
-        "single_active_consumer_ctag": queue_info(queue)["single_active_consumer_tag"],
+        "single_active_consumer_ctag": info["single_active_consumer_tag"],
     }
 
 

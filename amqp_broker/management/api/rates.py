@@ -57,9 +57,9 @@ def with_rates(call: Call, key: Key, values: Mapping[str, int], kind: str = NO_R
     asked = range_of(call, kind) if kind else None
     past = samples.past(key, *asked) if asked is not None else None
     found: dict[str, Any] = {}
-    for name, value in values.items():
+    for (name, value), rate in zip(values.items(), samples.rates(key, values), strict=True):
         found[name] = value
-        details: dict[str, object] = {"rate": samples.rate(key, name)}
+        details: dict[str, object] = {"rate": rate}
         if past is not None:
             details |= past.history(name, value)
         found[f"{name}_details"] = details
