@@ -20,9 +20,12 @@ def main() -> None:
         if sys.platform != "win32" and _serve_at_once(sys.argv[2:]):
             return
 
-    from amqp_broker.cli.application import run
+    try:
+        from amqp_broker.cli.application import run
 
-    run()
+        run()
+    except KeyboardInterrupt:  # before the library of the command line sees to it
+        sys.exit(128 + signal.SIGINT)
 
 
 def _serve_at_once(arguments: list[str]) -> bool:

@@ -58,6 +58,7 @@ COMMANDS = {
 
 
 SENTENCE_MAX = 1_000
+BY_SIGPIPE = 141  # what a shell says of other programs that write to a pipe which nobody reads
 # Set where a shell asks what could follow. Help is broken at COLUMNS, and fish takes each line of it for a word.
 COMPLETED = "_AMQP_BROKER_COMPLETE"
 # The library takes the name of a shell where it does not look for the one that is running, which this switches off.
@@ -127,6 +128,9 @@ def run() -> None:
         code = application(prog_name="amqp-broker", standalone_mode=False)
     except typer.Abort:
         sys.exit(int(ExitCode.INTERNAL_ERROR))
+    except SystemExit as ended:  # the library's, with 1 where nobody reads the output any more, as in ``| head -1``
+        is_unread = isinstance(ended.__context__, BrokenPipeError)
+        sys.exit(BY_SIGPIPE if is_unread else ended.code)
     except Exception as error:
         # Releases of typer differ in whose class this is, click's or their own; what it can do is the same.
         if not hasattr(error, "format_message"):

@@ -64,6 +64,8 @@ def bench(
     from amqp_broker.cli.load.plan import Plan
     from amqp_broker.cli.load.report import summary, summary_lines
 
+    if not publishers and not consumers:
+        options.fail(ExitCode.WRONG_USE, "there is nothing to do without publishers and consumers")
     try:
         plan = Plan(
             parse_address(address),

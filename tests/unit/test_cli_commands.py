@@ -181,3 +181,18 @@ def test_the_help_of_a_group_cuts_no_sentence_short(name: str) -> None:
     command = load(name)
     shown = command.get_help(command.context_class(command, info_name=name, terminal_width=80))
     assert "..." not in shown.partition("Commands:")[2]
+
+
+def test_output_that_nobody_reads_any_more_ends_a_command_as_it_does_other_programs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def print_much(**_: object) -> None:
+        try:
+            raise BrokenPipeError
+        except OSError:
+            sys.exit(1)  # as the library does
+
+    monkeypatch.setattr("amqp_broker.cli.application.application", print_much)
+    with pytest.raises(SystemExit) as ended:
+        run()
+    assert ended.value.code == 141

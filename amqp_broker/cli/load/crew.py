@@ -7,6 +7,7 @@ import multiprocessing
 import selectors
 import signal
 import time
+from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -36,7 +37,8 @@ class Crew:
         self._here, there = context.Pipe()
         arguments = (plan, self.figures.cells, there, is_publishing)
         self._process: BaseProcess = context.Process(target=_work, args=arguments, daemon=True)
-        self._process.start()
+        with _deaf_to_ctrl_c():
+            self._process.start()
         there.close()
 
     def await_ready(self) -> None:
@@ -74,8 +76,17 @@ class Crew:
             self._process.kill()
 
 
+@contextlib.contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """Have processes that are started meanwhile ignore Ctrl-C from their first moment on: it is the parent who ends."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def _work(plan: Plan, cells: Any, parent: Connection, is_publishing: bool) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is the parent who ends
     figures = Figures(cells)
     try:
         if is_publishing:
