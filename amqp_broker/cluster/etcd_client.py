@@ -221,7 +221,9 @@ class EtcdClient:
 
     async def _connected(self) -> _Connection:
         async with self._connecting:
-            if self._connection is None or self._connection.is_failed:
+            if self._connection is not None and self._connection.is_failed:
+                self._connection = None  # it ended while nobody waited for an answer: no call has turned to another yet
+            if self._connection is None:
                 self._connection = await self._connect(self.present)
             return self._connection
 

@@ -62,3 +62,35 @@ async def test_a_connection_that_a_call_waited_for_in_vain_is_closed(monkeypatch
             while await member.receive_some():
                 pass
         nursery.cancel_scope.cancel()
+
+
+@on_a_jumping_clock
+async def test_a_member_that_ends_while_nothing_is_asked_is_not_asked_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    (first, first_member), (second, second_member) = (
+        trio.testing.memory_stream_pair(),
+        trio.testing.memory_stream_pair(),
+    )
+    to_come = {1: first, 2: second}
+
+    async def connect(address: Address) -> trio.abc.Stream:
+        await trio.lowlevel.checkpoint()
+        if address.port not in to_come:
+            raise EtcdUnavailable("connection refused")
+        return to_come.pop(address.port)
+
+    async def answer(member: trio.abc.Stream) -> None:
+        server = Server(lambda path, body: ([body], OK, ""))
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            while data := await member.receive_some():
+                await member.send_all(server.answer(bytes(data)))
+
+    monkeypatch.setattr(EtcdClient, "_open", staticmethod(connect))
+    async with trio.open_nursery() as nursery:
+        client = EtcdClient([Address("localhost", 1), Address("localhost", 2)], 1.0, nursery)
+        nursery.start_soon(answer, first_member)
+        nursery.start_soon(answer, second_member)
+        assert await client.call("/a/B", b"one") == b"one"
+        await first_member.aclose()
+        await trio.testing.wait_all_tasks_blocked()
+        assert await client.call("/a/B", b"two") == b"two"
+        nursery.cancel_scope.cancel()
