@@ -184,7 +184,9 @@ class TlsStream(trio.abc.HalfCloseableStream):
             if data is not None:
                 await trio.lowlevel.checkpoint()
                 return data
-            await self._flush()
+            # Who is sending sends this as well: a client that takes nothing while it speaks is read all the same.
+            if not self._sending.locked() or self._outgoing.pending > CIPHERTEXT_CHUNK_BYTES:
+                await self._flush()
             self._take_in(await self._transport.receive_some(CIPHERTEXT_CHUNK_BYTES))
 
     def _decrypted(self, size_bytes: int) -> bytes | None:
@@ -224,8 +226,7 @@ class TlsStream(trio.abc.HalfCloseableStream):
 
     async def _flush(self) -> None:
         async with self._sending:
-            ciphertext = self._outgoing.read()
-            if ciphertext:
+            while ciphertext := self._outgoing.read():
                 await self._transport.send_all(ciphertext)
 
     async def wait_send_all_might_not_block(self) -> None:
