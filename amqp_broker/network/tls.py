@@ -173,8 +173,11 @@ class TlsStream(trio.abc.HalfCloseableStream):
 
     @property
     def certificate(self) -> dict[str, Any]:
-        """The client's certificate, verified; empty where it showed none."""
-        return dict(self._tls.getpeercert() or {})
+        """The client's certificate, verified; empty where it showed none, or one with a name that is no UTF-8."""
+        try:
+            return dict(self._tls.getpeercert() or {})
+        except ValueError:  # Python reads all of it or nothing
+            return {}
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """All that has arrived, up to a limit, waiting for it; ``b""`` when the peer sends no more."""

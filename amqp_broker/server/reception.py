@@ -14,7 +14,7 @@ from functools import partial
 import trio
 
 from amqp_broker.access.client import Peer
-from amqp_broker.logs import log_event
+from amqp_broker.logs import log_event, log_internal_error
 from amqp_broker.network.listeners import (
     FOR_ADMINISTRATORS,
     HTTP,
@@ -242,10 +242,14 @@ class Reception:
 
     async def _receive(self, stream: SocketStream, peer: Peer, endpoint: Endpoint) -> None:
         self._arriving -= 1  # whatever comes now counts the client in its own way before it waits for anything
-        if endpoint.is_tls or endpoint.protocol == WEB_SOCKETS or self._comes_by_proxy(endpoint):
-            await self._welcome(stream, peer, endpoint)
-        else:
-            await self._serve(stream, peer, endpoint.protocol)
+        try:
+            if endpoint.is_tls or endpoint.protocol == WEB_SOCKETS or self._comes_by_proxy(endpoint):
+                await self._welcome(stream, peer, endpoint)
+            else:
+                await self._serve(stream, peer, endpoint.protocol)
+        except Exception as error:  # a defect ends one connection, and not all of them
+            log_internal_error("connection", error, peer=str(peer))
+            await trio.aclose_forcefully(stream)
 
     def _comes_by_proxy(self, endpoint: Endpoint) -> bool:
         """Whether a load balancer speaks first: it stands before the clients, not before the administrators."""

@@ -50,6 +50,18 @@ async def test_no_more_strangers_than_there_may_be_handshakes() -> None:
 
 
 @on_a_jumping_clock
+async def test_a_defect_in_what_comes_before_the_protocol_ends_one_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(*_: object) -> None:
+        raise ValueError("a defect")
+
+    monkeypatch.setattr(reception, "read_proxy_header", fail)
+    async with serving(proxy_protocol="required") as served:
+        for _ in range(2):
+            async with await served.connect() as client:
+                assert await seconds_until_the_end(client) < 1
+
+
+@on_a_jumping_clock
 async def test_memory_above_the_mark_holds_publishers_back(monkeypatch: pytest.MonkeyPatch) -> None:
     used_bytes = [0]
     monkeypatch.setattr(resources, "resident_bytes", lambda: used_bytes[0])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from typing import cast
 
+import pytest
 import trio
 import trio.testing
 import trustme
@@ -34,3 +35,11 @@ async def test_a_client_that_takes_nothing_while_it_speaks_is_read() -> None:
             nursery.start_soon(client.send_all, b"what it says")
             assert await server.receive_some() == b"what it says"
             nursery.cancel_scope.cancel()
+
+
+def test_a_certificate_with_a_name_that_is_no_text_names_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: ssl.SSLObject) -> None:
+        b"caf\xe9@example.com".decode()
+
+    monkeypatch.setattr(ssl.SSLObject, "getpeercert", fail)
+    assert not TlsStream(cast(SocketStream, None), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)).certificate
