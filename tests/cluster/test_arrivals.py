@@ -16,6 +16,7 @@ from amqp_broker.broker.broker import Broker
 from amqp_broker.network.listeners import AMQP, MQTT, STOMP, STREAMS
 from amqp_broker.protocols.amqp10.frames import AMQP_HEADER
 from amqp_broker.server.broker_server import BrokerServer
+from amqp_broker.server.sharding import arrivals
 from amqp_broker.server.sharding.arrivals import Arrival, Continued, Entrance, Heard, settings_of_entrance
 from amqp_broker.settings import Settings
 from tests.support.amqp10_client import Amqp10Client
@@ -249,3 +250,14 @@ async def test_who_does_not_listen_has_to_go_as_well() -> None:
         await ours.send_all(PROTOCOL_HEADER)
         with trio.fail_after(60):
             assert await Entrance(first).receive(theirs, LOOPBACK, AMQP) is None
+
+
+@on_a_jumping_clock
+async def test_who_never_ends_to_log_in_is_not_heard_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arrivals, "HEARD_BYTES_MAX", 100)
+    async with running(is_entrance=True) as first:
+        ours, theirs = trio.testing.memory_stream_pair()
+        await ours.send_all(b"\n" * 101)  # they stand between frames of STOMP
+        began_s = trio.current_time()
+        assert await Entrance(first).receive(theirs, LOOPBACK, STOMP) is None
+        assert trio.current_time() - began_s < 1

@@ -8,6 +8,7 @@ far as the client has heard it. Holds no shards and no links.
 
 from __future__ import annotations
 
+import logging
 import math
 import struct
 from contextlib import suppress
@@ -20,7 +21,7 @@ import trio
 from amqp_broker.access.client import Peer
 from amqp_broker.broker.queues.base import QueueBusy
 from amqp_broker.errors import OtherProtocol
-from amqp_broker.logs import log_internal_error
+from amqp_broker.logs import log_event, log_internal_error
 from amqp_broker.network.listeners import AMQP, STREAMS
 from amqp_broker.server.broker_server import BrokerServer
 from amqp_broker.server.protocols import ClientConnection, amqp10_connection
@@ -28,6 +29,7 @@ from amqp_broker.server.sharding.directory import CannotAgree, Directory, agree
 from amqp_broker.settings import Settings
 
 READ_BYTES: Final = 4_096
+HEARD_BYTES_MAX: Final = 1_048_576  # of a client that is not let in yet; no login is as long
 FAREWELL_S: Final = 3.0
 AGAIN_MS: Final = 1_000  # between two attempts to agree with a directory
 _LENGTH: Final = struct.Struct(">I")
@@ -189,6 +191,10 @@ class _Asking:
                 if not data:
                     return None
                 self._heard += data
+                if len(self._heard) > HEARD_BYTES_MAX:
+                    reason = f"it is not let in after {HEARD_BYTES_MAX} bytes"
+                    log_event(logging.WARNING, "connection failed", peer=str(self.peer), reason=reason)
+                    return None
                 self._take_in(data)
 
     def _take_in(self, data: bytes) -> None:
