@@ -170,15 +170,16 @@ class Standby:
                     raise LeftBehind
                 self.following.set()
                 if told.events:
-                    await self._apply(told.events)
+                    await self._apply(told.events, is_unfinished=told.is_unfinished)
 
-    async def _apply(self, events: Sequence[Event]) -> None:
+    async def _apply(self, events: Sequence[Event], *, is_unfinished: bool = False) -> None:
+        """Take changes in; of the last revision in an answer that goes on more may be to come, or all of it again."""
         async with self._in_thread:
             if sum(len(event.entry.value) for event in events) <= INLINE_BYTES:
                 self._apply_now(events)
             else:
                 await trio.to_thread.run_sync(self._apply_now, events)
-        self._revision = events[-1].entry.mod_revision
+        self._revision = events[-1].entry.mod_revision - is_unfinished
         self._tell()
 
     def _apply_now(self, events: Sequence[Event]) -> None:

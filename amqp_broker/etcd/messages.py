@@ -206,13 +206,13 @@ def compaction_request(revision: int, *, is_waited_for: bool = False) -> bytes:
 
 
 def watch_request(key: bytes, range_end: bytes = b"", *, start_revision: int = 0) -> bytes:
-    """Be told of every change of a key or range.
+    """Be told of every change of a key or range; what has changed since is told in several answers where it is much.
 
     Args:
         start_revision: from there on; 0 for from now on.
     """
     create = wire.data(1, key) + wire.data(2, range_end) + wire.integer(3, start_revision) + wire.integer(4, 1)
-    return wire.message(1, create)
+    return wire.message(1, create + wire.integer(8, 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +232,7 @@ class WatchAnswer:
     cancelled: bool
     compact_revision: int  # above 0: what was to be watched has been forgotten up to there
     cancel_reason: str
+    is_unfinished: bool  # the next answer goes on with this one, maybe within a revision
     events: list[Event]
 
     @classmethod
@@ -248,6 +249,7 @@ class WatchAnswer:
             bool(wire.integer_of(fields, 4)),
             wire.integer_of(fields, 5),
             wire.data_of(fields, 6).decode("utf-8", "replace"),
+            bool(wire.integer_of(fields, 7)),
             events,
         )
 

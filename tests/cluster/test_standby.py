@@ -21,7 +21,7 @@ from amqp_broker.cluster.members import Address, blocking_members
 from amqp_broker.cluster.ownership import Ownership
 from amqp_broker.cluster.standby import Standby
 from amqp_broker.cluster.store import EtcdStore
-from amqp_broker.etcd import messages
+from amqp_broker.etcd import calls, messages
 from amqp_broker.etcd.messages import Event, KeyValue
 from amqp_broker.journal.journal import SegmentJournal
 from amqp_broker.journal.kept_copies import PIECES, KeptCopies
@@ -193,6 +193,36 @@ def test_it_reads_all_again_when_etcd_has_forgotten_what_it_missed(
         await owner.end()
 
     with_owner(etcd, "forgotten", act)
+
+
+def test_it_is_told_in_several_answers_what_is_too_much_for_one(
+    etcd: EtcdMember, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calls, "ANSWER_BYTES_MAX", 4_000_000)
+
+    async def act(owner: Owner, configuration: ClusterConfiguration) -> None:
+        standby = Standby(configuration, owner.keys.shard(0), tmp_path)
+        read_all = standby._read_all
+
+        def read_and_fall_behind() -> tuple[object, int]:
+            found = read_all()
+            trio.from_thread.run_sync(fall_behind)
+            return found
+
+        def fall_behind() -> None:
+            for number in range(8):
+                owner.write(f"missed {number}", Random(number).randbytes(1_000_000))
+
+        monkeypatch.setattr(standby, "_read_all", read_and_fall_behind)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(standby.run)
+            with trio.fail_after(20):
+                while standby._copies is None or len(standby._copies.names) < 9:
+                    await standby._moved.wait()
+            standby.stop()
+        await owner.end()
+
+    with_owner(etcd, "behind", act)
 
 
 def test_who_cannot_be_brought_up_to_date_says_so(
