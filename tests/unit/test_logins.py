@@ -332,6 +332,16 @@ class TestOrder:
         ada(broker, tasks)
         assert told.asked == ["user ada", "vhost /"] * 2
 
+    def test_a_long_name_that_nobody_has_is_not_kept(self, broker: MemoryBroker, told: Told, tasks: Tasks) -> None:
+        asked, name = Asked("told", told, broker, broker.settings, tasks.start_soon), "ada" * 1_000
+        broker.driver.authority = BackendAuthority(broker, [(asked, asked)])
+        client = AskingClient(broker, tasks)
+        client.send_bytes(PROTOCOL_HEADER)
+        client.send(client.start_ok(user=name))
+        assert told.asked == [f"user {name}"]
+        ((_, remembered, *_),) = asked._answers
+        assert len(remembered) <= 255
+
     @pytest.mark.parametrize(
         ("settings", "text"),
         [

@@ -34,6 +34,7 @@ from amqp_broker.settings import Settings
 INTERNAL: Final = "internal"
 REFUSED_MS: Final = 1000
 ANSWERS_MAX: Final = 10_000
+NAME_CHARACTERS_MAX: Final = 255  # of one who is not known yet: a longer one is remembered as a digest
 AT_ONCE_MAX: Final = 32  # questions to one back end
 
 Key = tuple[str, ...]
@@ -185,14 +186,18 @@ class BackendAuthority:
             text, digest = None, ""
         else:
             text = password.decode("utf-8", "surrogateescape")
-            digest = hashlib.blake2b(password, key=self._key, digest_size=32).hexdigest()
+            digest = self._digest(password)
+        short = name if len(name) <= NAME_CHARACTERS_MAX else self._digest(name.encode("utf-8", "surrogateescape"))
         found: Person | None = asked.answer(
-            ("user", name, digest, peer.host), lambda: asked.backend.authenticate(name, text, peer)
+            ("user", short, digest, peer.host), lambda: asked.backend.authenticate(name, text, peer)
         )
         if found is not None and found.expires_wall_ms is not None:
             is_expired = found.expires_wall_ms <= self._broker.clock.wall_ms()  # while it was remembered
             return None if is_expired else found
         return found
+
+    def _digest(self, data: bytes) -> str:
+        return hashlib.blake2b(data, key=self._key, digest_size=32).hexdigest()
 
     def _user_of(self, person: Person, judging: Asked | None, peer: Peer) -> User:
         own = self._broker.users.get(person.name)
