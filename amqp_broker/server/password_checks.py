@@ -39,12 +39,18 @@ class PasswordChecks:
             if not is_wanted():
                 return
             if not check.is_known():
-                # A limiter of its own: trio's is shared with the journal's flusher.
-                matches = await trio.to_thread.run_sync(
-                    check.verify, abandon_on_cancel=True, limiter=trio.CapacityLimiter(1)
-                )
-                check.remember(matches)
+                check.remember(await _verified(check))
         try:
             self._broker.handle(go_on)
         except (Exception, SystemExit) as error:
             log_internal_error("login", error)
+
+
+async def _verified(check: NotVerifiedYet) -> bool:
+    """Whether the password is right; where that cannot be found out, it is not."""
+    try:
+        # A limiter of its own: trio's is shared with the journal's flusher.
+        return await trio.to_thread.run_sync(check.verify, abandon_on_cancel=True, limiter=trio.CapacityLimiter(1))
+    except Exception as error:  # parameters in an imported hash that the library refuses, or too little memory
+        log_internal_error("login", error)
+        return False

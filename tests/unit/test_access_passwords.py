@@ -6,6 +6,7 @@ import base64
 import hashlib
 
 import pytest
+import trio
 
 from amqp_broker.access import passwords
 from amqp_broker.access.passwords import (
@@ -19,6 +20,8 @@ from amqp_broker.access.passwords import (
     hash_password,
 )
 from amqp_broker.access.users import NO_PASSWORD, User, Users
+from amqp_broker.server.password_checks import PasswordChecks
+from tests.support.memory_broker import MemoryBroker
 
 CHEAP = "scrypt:n=2,r=1,p=1"
 
@@ -93,3 +96,19 @@ def test_an_unknown_name_costs_what_the_slowest_hash_costs() -> None:
         users.authenticate("nobody", b"secret")
     raised.value.remember(raised.value.verify())
     assert users.authenticate("nobody", b"secret") is None
+
+
+def test_a_hash_that_cannot_be_computed_is_nobodys(caplog: pytest.LogCaptureFixture) -> None:
+    stored, verifier = PasswordHash("scrypt:n=65536,r=1,p=1", b"x" * 48), Verifier()  # OpenSSL wants more of r
+
+    async def check() -> None:
+        async with trio.open_nursery() as nursery:
+            told = trio.Event()
+            with pytest.raises(NotVerifiedYet) as asked:
+                verifier.verdict(stored, b"secret")
+            PasswordChecks(MemoryBroker(), nursery).begin(asked.value, told.set, lambda: True)
+            await told.wait()
+
+    trio.run(check)
+    assert not verifier.verdict(stored, b"secret")
+    assert [record.getMessage() for record in caplog.records] == ["internal error"]
