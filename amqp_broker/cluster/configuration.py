@@ -65,7 +65,7 @@ def cluster_configuration(settings: Settings, *, needs_secret: bool = True) -> C
     url = urlsplit(settings.cluster)
     name = unquote(url.path[1:])
     if url.scheme not in ("etcd", "etcds") or not url.netloc or not name or "/" in name:
-        raise SettingError(f"cluster takes {FORM}, not '{settings.cluster}'")
+        raise SettingError(f"cluster takes {FORM}, not '{_without_login(settings.cluster)}'")
     _check_secret(settings, needs_secret)
     login, _, hosts = url.netloc.rpartition("@")
     user, _, password = login.partition(":")
@@ -83,6 +83,12 @@ def cluster_configuration(settings: Settings, *, needs_secret: bool = True) -> C
     )
 
 
+def _without_login(text: str) -> str:
+    """An address that cannot be used, without what may be a password."""
+    scheme, separator, rest = text.partition("://")
+    return f"{scheme}{separator}{rest.rpartition('@')[2]}" if separator else text.rpartition("@")[2]
+
+
 def _check_secret(settings: Settings, needs_secret: bool) -> None:
     if needs_secret and not settings.cluster_secret:
         raise SettingError("cluster_secret is missing: give all nodes the same long random text")
@@ -93,7 +99,9 @@ def _with_etcd(settings: Settings, needs_secret: bool) -> ClusterConfiguration:
     members = members_in(settings.with_etcd)
     name = settings.node_name or socket.gethostname()
     if "/" in settings.cluster:
-        raise SettingError(f"with_etcd says where etcd is: cluster takes a name alone, not '{settings.cluster}'")
+        raise SettingError(
+            f"with_etcd says where etcd is: cluster takes a name alone, not '{_without_login(settings.cluster)}'"
+        )
     if needs_secret and name not in members:
         raise SettingError(f"with_etcd does not name this node, '{name}': name it with node_name")
     _check_secret(settings, needs_secret)

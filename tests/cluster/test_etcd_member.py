@@ -41,6 +41,7 @@ def test_members_are_named_with_their_machines() -> None:
         ({"with_etcd": "a=h", "node_name": "b"}, "does not name this node, 'b'"),
         ({"with_etcd": "a=h", "cluster": "etcd://h/c", "node_name": "a"}, "a name alone"),
         ({"with_etcd": "a=h", "node_name": "a"}, "cluster_secret is missing"),
+        ({"cluster": "etcd://root:pass@h"}, "not 'etcd://h'"),
     ],
 )
 def test_what_cannot_be_is_refused(settings: dict[str, str], text: str) -> None:
