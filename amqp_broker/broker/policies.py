@@ -37,6 +37,7 @@ DELAYED_MESSAGE: Final = "delayed-message"
 CACHE_SIZE: Final = "x-cache-size"  # this and the next two are for exchanges that a plugin brings
 CACHE_TTL: Final = "x-cache-ttl"
 CACHE_PERSISTENCE: Final = "x-cache-persistence"
+NUMBER_MAX: Final = 2**63 - 1
 NOTHING: Final[frozenset[str]] = frozenset()
 
 
@@ -150,15 +151,27 @@ def alternate_under(declared: str | None, definition: Definition) -> str | None:
 
 
 def number_of(definition: Definition, key: str) -> int | None:
-    """The number that a policy has for a key; None where it has none."""
+    """The number that a policy has for a key, or the largest of 64 bits; None where it has none.
+
+    In JSON numbers may have any length. RabbitMQ takes them all; what is larger than this is as good as no limit.
+    """
     value = definition.get(key)
-    return value if isinstance(value, int) else None
+    return min(value, NUMBER_MAX) if isinstance(value, int) else None
 
 
 def text_of(definition: Definition, key: str) -> str | None:
-    """The text that a policy has for a key; None where it has none."""
+    """The text that a policy has for a key; None where it has none.
+
+    Half of a character, which JSON may hold and no message can, is a question mark.
+    """
     value = definition.get(key)
-    return value if isinstance(value, str) else None
+    if not isinstance(value, str):
+        return None
+    try:
+        value.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return value.encode("utf-8", "replace").decode()
+    return value
 
 
 def smaller(one: int | None, other: int | None) -> int | None:

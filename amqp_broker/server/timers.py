@@ -12,6 +12,7 @@ from amqp_broker.network.wake_up import WakeUp
 
 # After a failure the deadline that failed may still stand; without a pause the loop would spin on it.
 PAUSE_AFTER_FAILURE_S = 0.1
+WAIT_MS_MAX = 86_400_000  # then it looks again: a number of milliseconds may have more digits than a time has room for
 
 
 async def run_timers(broker: Broker, earlier_deadline: WakeUp) -> None:
@@ -39,5 +40,5 @@ async def _sleep_until_due(broker: Broker, earlier_deadline: WakeUp) -> None:
         wait_ms = deadline_ms - broker.clock.monotonic_ms()
         if wait_ms <= 0:
             return
-        with trio.move_on_after(wait_ms / 1000 if broker.clock.is_running else math.inf):
+        with trio.move_on_after(min(wait_ms, WAIT_MS_MAX) / 1000 if broker.clock.is_running else math.inf):
             await earlier_deadline.wait()

@@ -158,6 +158,25 @@ def test_what_is_declared_later_is_under_it(broker: MemoryBroker, channel: Clien
     assert (channel.message_count("q"), channel.message_count("other")) == (1, 2)
 
 
+def test_numbers_and_texts_may_be_what_json_alone_has_room_for() -> None:
+    broker = DiskBroker()
+    channel = broker.client().channel()
+    channel.declare("q", {"x-queue-type": "quorum", "x-overflow": "reject-publish"}, durable=True)
+    channel.declare("dead", durable=True)
+    channel.bind("dead", "amq.fanout")
+    endless = dict.fromkeys(("max-length", "max-length-bytes", "message-ttl", "expires"), 10**400)
+    set_policy(
+        broker, "p", "^q$", {"dead-letter-exchange": "amq.fanout", "dead-letter-routing-key": "\ud800", **endless}
+    )
+    channel.publish("", "q", b"body", delivery_mode=2)
+    channel.get("q")
+    channel.reject(1, requeue=False)
+    assert channel.drain("dead") == [b"body"]
+    deadline_ms = broker.restarted().timers.next_deadline_ms()
+    assert deadline_ms is not None
+    assert deadline_ms < 2**64
+
+
 def test_an_alternate_exchange_takes_effect_at_once(broker: MemoryBroker, channel: ClientChannel) -> None:
     channel.exchange("x")
     channel.declare("unrouted")
