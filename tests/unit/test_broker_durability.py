@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 from pamqp import base, commands
 
+from amqp_broker.broker.message import Address, Message, digest_of
 from amqp_broker.broker.persistence.definitions import keep_user
 from amqp_broker.journal.dump import dump
 from amqp_broker.journal.memory_files import MemoryFiles
 from amqp_broker.journal.repair import repair
+from amqp_broker.wire.content import Properties, encode_content_header
 from tests.support.client import Client, ClientChannel
 from tests.support.disk_broker import DiskBroker, small_pages
 
@@ -36,6 +38,31 @@ def after_restart(broker: DiskBroker, **how: Any) -> ClientChannel:
 def keep(channel: ClientChannel, queue: str, *bodies: bytes, **properties: Any) -> None:
     for body in bodies:
         channel.publish("", queue, body, delivery_mode=2, **properties)
+
+
+# --- what hardly fits into a record
+
+
+@pytest.mark.parametrize("copies", [["x" * 300, "y"], pytest.param([""] * 33_000, marks=pytest.mark.slow)])
+def test_keys_of_any_number_and_length_for_copies(broker: DiskBroker, copies: list[str]) -> None:
+    broker.client().channel().declare("q", durable=True)
+    header = encode_content_header(4, Properties(headers={"CC": list(copies)}, delivery_mode=2))
+    host = broker.virtual_hosts["/"]
+    broker.handle(lambda: host.ingress.publish(host.exchanges[""], "q", header, b"body", digest_of(header)))
+    (message,) = broker.restarted().queue("q").messages()
+    assert (message.header, message.body, message.address.is_dead_letter) == (header, b"body", False)
+
+
+@pytest.mark.slow
+def test_a_message_to_more_queues_than_a_record_can_name(broker: DiskBroker, channel: ClientChannel) -> None:
+    """Persistent sessions of a hundred thousand devices may subscribe to one topic."""
+    channel.declare("q", durable=True)
+    queue, count = broker.queue("q"), 65_537
+    message = Message(Address("", "q", b"\0\1q"), encode_content_header(4, Properties()), b"body", True, 0)
+    before = broker.live_records()
+    broker.durability.keep_message([queue] * count, [message] * count, None)
+    assert broker.live_records() == before + count
+    assert broker.journal.read(message.reference)[1].endswith(b"body")
 
 
 # --- definitions

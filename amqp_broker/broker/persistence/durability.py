@@ -23,6 +23,7 @@ from typing import Final, NamedTuple, Protocol
 from amqp_broker.broker.message import Message
 from amqp_broker.broker.persistence.kinds import NOT_KEPT, RecordKind
 from amqp_broker.broker.persistence.message_records import (
+    QUEUES_MAX,
     KeptMessage,
     encode_of_exchange,
     encode_returned,
@@ -207,6 +208,8 @@ class Durability:
     ) -> None:
         """A persistent message goes to durable queues: write it once, and give each copy its claim.
 
+        Only where there are very many queues it is written more often than that.
+
         Args:
             queues: durable ones, at least one.
             messages: the copy of each.
@@ -216,12 +219,14 @@ class Durability:
             return
         now_wall_ms = self._clock.wall_ms()
         expires_wall_ms = 0 if expiration_ms is None else now_wall_ms + expiration_ms
-        payload = message_parts(queues, messages[0], now_wall_ms, expires_wall_ms)
-        reference = self._journal.put(_MESSAGE, payload, len(queues))
         self.is_dirty = True
-        for message in messages:
-            message.reference = reference
-            reference += 1
+        for start in range(0, len(queues), QUEUES_MAX):
+            some = queues[start : start + QUEUES_MAX]
+            payload = message_parts(some, messages[0], now_wall_ms, expires_wall_ms)
+            reference = self._journal.put(_MESSAGE, payload, len(some))
+            for message in messages[start : start + QUEUES_MAX]:
+                message.reference = reference
+                reference += 1
 
     def keep_for_one(self, queue: StoredQueue, message: Message, expiration_ms: int | None) -> None:
         """The same for the usual case, one queue."""

@@ -11,7 +11,7 @@ import struct
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from amqp_broker.broker.message import Address, Digest, Message, digest_of
+from amqp_broker.broker.message import Address, Digest, Message, carried_key, digest_of
 from amqp_broker.broker.queues.stored import StoredQueue
 from amqp_broker.wire.strings import decode_shortstr, encode_shortstr
 
@@ -22,7 +22,11 @@ _NEVER: Final = bytes(8)  # the second of the times
 _LENGTH: Final = struct.Struct(">I")
 _ONE_QUEUE_AND_TIMES: Final = struct.Struct(">HQQQ")  # the usual beginning of a message's record, in one go
 ONE_QUEUE_AND_TIMES_BYTES: Final = _ONE_QUEUE_AND_TIMES.size
-_DEAD_LETTER: Final = 0x8000  # added to the number of extra routing keys, which fill a frame long before that
+_DEAD_LETTER: Final = 0x8000  # added to the number of extra routing keys
+KEYS_MAX: Final = (
+    _DEAD_LETTER - 1
+)  # of these; a message whose header is larger than any frame of AMQP 0-9-1 may have more
+QUEUES_MAX: Final = 0xFFFF
 _NO_KEYS_AND_LENGTH: Final = struct.Struct(">HI")  # the usual middle: no extra routing keys, and the header's length
 _RETURNED: Final = struct.Struct(">QI")
 _HOLDER_AND_DUE: Final = struct.Struct(">2xQQ")  # all that a start needs of a message that is held back
@@ -46,7 +50,7 @@ def message_parts(
     """A message's record; its parts are joined if it is still wanted when it is written.
 
     Args:
-        queues: durable ones, whose records it names.
+        queues: durable ones, whose records it names, at most ``QUEUES_MAX``.
         message: what to write.
         now_wall_ms: when it was published, in milliseconds since 1970.
         expires_wall_ms: when its own time ends, likewise; 0 for never.
@@ -57,10 +61,11 @@ def message_parts(
     else:
         references = b"".join([_REFERENCE.pack(queue.reference) for queue in queues])
         start = _COUNT.pack(len(queues)) + references + _TIMES.pack(now_wall_ms, expires_wall_ms)
-    keys = address.extra_routing_keys
+    keys = address.extra_routing_keys[:KEYS_MAX]
     if keys or address.is_dead_letter:
         count = len(keys) | (_DEAD_LETTER if address.is_dead_letter else 0)
-        middle = _COUNT.pack(count) + b"".join(map(encode_shortstr, keys)) + _LENGTH.pack(len(header))
+        middle = _COUNT.pack(count) + b"".join([encode_shortstr(carried_key(key)) for key in keys])
+        middle += _LENGTH.pack(len(header))
     else:
         middle = _NO_KEYS_AND_LENGTH.pack(0, len(header))
     return start, address.encoded, middle, header, body
