@@ -89,13 +89,14 @@ def _death(
     """An entry of the history, with its fields in their order."""
     if behaviour.deaths_have_last_headers and not address.extra_routing_keys:
         carbon_copies = None  # they were read by a dead-letter exchange that has a routing key
+    copies = carbon_copies if isinstance(carbon_copies, list) else ()  # what else is there may be nested too deep here
     return {
         "count": 1,
         "reason": str(reason),
         "queue": queue,
         "time": Timestamp(time_s),
         "exchange": address.exchange,
-        "routing-keys": [address.routing_key, *(carbon_copies if isinstance(carbon_copies, list) else ())],
+        "routing-keys": [address.routing_key, *[key for key in copies if isinstance(key, str)]],
     }
 
 

@@ -14,7 +14,7 @@ from amqp_broker.behaviour import BEHAVIOURS
 from amqp_broker.broker.dead_letter import DeathReason, dead_lettered
 from amqp_broker.broker.message import Address, Message, carried_key
 from amqp_broker.wire.content import Properties, encode_content_header
-from amqp_broker.wire.table import FieldValue
+from amqp_broker.wire.table import NESTING_DEPTH_MAX, FieldValue
 from tests.support.client import Client, ClientChannel, Received
 from tests.support.memory_broker import MemoryBroker
 
@@ -311,6 +311,18 @@ def test_a_made_up_count_that_cannot_go_up_stays(channel: ClientChannel) -> None
     channel.get("q")
     channel.reject(1, requeue=False)
     assert deaths(the_dead(channel)) == [("q", "rejected", 2**63 - 1)]
+
+
+def test_what_is_no_key_in_cc_may_be_nested_as_deep_as_a_table_goes(channel: ClientChannel) -> None:
+    nested: dict[str, Any] = {}
+    for _ in range(NESTING_DEPTH_MAX - 3):
+        nested = {"a": nested}
+    channel.declare("q", mortal())
+    channel.publish("", "q", b"x", headers={"CC": ["y", nested]})
+    channel.get("q")
+    channel.reject(1, requeue=False)
+    (death,) = the_dead(channel).headers["x-death"]
+    assert death["routing-keys"] == ["q", "y"]
 
 
 def test_a_very_long_made_up_history_costs_little() -> None:
