@@ -269,7 +269,7 @@ def _described(kind: int, payload: bytes, bodies: bool) -> str:
         decode_of_exchange,
         decode_returned,
     )
-    from amqp_broker.wire.table import decode_table
+    from amqp_broker.wire.table import RECORD_DEPTH, decode_table
 
     try:
         record_kind = RecordKind(kind)
@@ -297,7 +297,7 @@ def _described(kind: int, payload: bytes, bodies: bool) -> str:
         if record_kind is RecordKind.DEFINITIONS:
             each = [f"{RecordKind(one).name.lower()} {fields}" for one, fields in decode_together(payload)]
             return f"{name}: {', '.join(each)}"
-        table, _ = decode_table(payload, 0)
+        table, _ = decode_table(payload, 0, RECORD_DEPTH)
         table.pop("password_hash", None)
         return f"{name} {table}"
     except Exception as error:  # a dump goes on after what it cannot read

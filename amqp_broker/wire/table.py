@@ -17,6 +17,7 @@ from amqp_broker.wire.errors import MalformedTable, WireError
 from amqp_broker.wire.strings import decode_shortstr, encode_longstr, encode_shortstr
 
 NESTING_DEPTH_MAX = 100
+RECORD_DEPTH = 0  # of the fields of a record of ours, which have a client's table in them
 
 
 class RepeatedName(str):
@@ -138,12 +139,13 @@ def type_name(value: FieldValue) -> str:
     return _TYPE_NAMES[type(value)]
 
 
-def decode_table(data: bytes, offset: int) -> tuple[Table, int]:
+def decode_table(data: bytes, offset: int, depth: int = 1) -> tuple[Table, int]:
     """Read a field table.
 
     Args:
         data: the bytes it stands in.
         offset: where its four length bytes begin.
+        depth: how deep it counts as; 1 for one that is in no other.
 
     Returns:
         The table, and the offset behind it.
@@ -154,19 +156,22 @@ def decode_table(data: bytes, offset: int) -> tuple[Table, int]:
     """
     start, end = _read_bounds(data, offset, len(data))
     try:
-        return _read_table(data, start, end, 1), end
+        return _read_table(data, start, end, depth), end
     except WireError as error:
         raise MalformedTable(str(error)) from error
 
 
-def encode_table(table: Table) -> bytes:
+def encode_table(table: Table, depth: int = 1) -> bytes:
     """Write a field table, its four length bytes included.
+
+    Args:
+        depth: how deep it counts as; 1 for one that is in no other.
 
     Raises:
         WireError: a value has no type, does not fit into its type, or is nested too deep.
     """
     output = bytearray()
-    _write_table(output, table, 1)
+    _write_table(output, table, depth)
     return bytes(output)
 
 

@@ -14,6 +14,7 @@ from amqp_broker.journal.dump import dump
 from amqp_broker.journal.memory_files import MemoryFiles
 from amqp_broker.journal.repair import repair
 from amqp_broker.wire.content import Properties, encode_content_header
+from amqp_broker.wire.table import NESTING_DEPTH_MAX
 from tests.support.client import Client, ClientChannel
 from tests.support.disk_broker import DiskBroker, small_pages
 
@@ -51,6 +52,18 @@ def test_keys_of_any_number_and_length_for_copies(broker: DiskBroker, copies: li
     broker.handle(lambda: host.ingress.publish(host.exchanges[""], "q", header, b"body", digest_of(header)))
     (message,) = broker.restarted().queue("q").messages()
     assert (message.header, message.body, message.address.is_dead_letter) == (header, b"body", False)
+
+
+def test_arguments_nested_as_deep_as_they_may_be(broker: DiskBroker, channel: ClientChannel) -> None:
+    nested: dict[str, Any] = {}
+    for _ in range(NESTING_DEPTH_MAX - 1):
+        nested = {"a": nested}
+    channel.exchange("x", "fanout", nested, durable=True)
+    channel.declare("q", nested, durable=True)
+    channel.bind("q", "x", "", nested)
+    again = after_restart(broker)
+    again.publish("x", "", b"body")
+    assert again.drain("q") == [b"body"]
 
 
 @pytest.mark.slow

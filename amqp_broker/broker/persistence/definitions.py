@@ -22,7 +22,7 @@ from amqp_broker.broker.persistence.kinds import NOT_KEPT, RecordKind
 from amqp_broker.broker.retained_message import RetainedMessage
 from amqp_broker.broker.virtual_host_properties import Metadata, VirtualHostLimits
 from amqp_broker.wire.strings import encode_longstr
-from amqp_broker.wire.table import Table, decode_table, encode_table
+from amqp_broker.wire.table import RECORD_DEPTH, Table, decode_table, encode_table
 
 if TYPE_CHECKING:
     from amqp_broker.broker.exchanges.binding import Binding
@@ -224,7 +224,7 @@ def keep_binding(durability: Durability, virtual_host: str, binding: Binding) ->
 
 def encode_together(kind: RecordKind, fields: Table) -> bytes:
     """One of the definitions in a DEFINITIONS record, which is some of these, one after the other."""
-    return bytes((kind,)) + encode_table(fields)
+    return bytes((kind,)) + encode_table(fields, RECORD_DEPTH)
 
 
 def decode_together(payload: bytes) -> Iterator[tuple[int, Table]]:
@@ -232,7 +232,7 @@ def decode_together(payload: bytes) -> Iterator[tuple[int, Table]]:
     offset = 0
     while offset < len(payload):
         kind = payload[offset]
-        fields, offset = decode_table(payload, offset + 1)
+        fields, offset = decode_table(payload, offset + 1, RECORD_DEPTH)
         yield kind, fields
 
 

@@ -36,7 +36,7 @@ from amqp_broker.journal.cold_reads import LyingRecord
 from amqp_broker.journal.failures import RecordGone
 from amqp_broker.journal.port import Batch, Journal
 from amqp_broker.journal.records import Part
-from amqp_broker.wire.table import Table, encode_table
+from amqp_broker.wire.table import RECORD_DEPTH, Table, encode_table
 
 _MESSAGE: Final = int(RecordKind.MESSAGE)  # written with every message: looked up once
 
@@ -134,7 +134,7 @@ class Durability:
         """Write a record; returns its reference."""
         if self._journal is None:
             return NOT_KEPT
-        reference = self._journal.put(kind, encode_table(table))
+        reference = self._journal.put(kind, encode_table(table, RECORD_DEPTH))
         self.changed()
         return reference
 
@@ -142,7 +142,7 @@ class Durability:
         """Write a record in the place of another one, if there is one; returns its reference."""
         if self._journal is None:
             return NOT_KEPT
-        return self.replace_encoded(before, kind, encode_table(table))
+        return self.replace_encoded(before, kind, encode_table(table, RECORD_DEPTH))
 
     def replace_encoded(self, before: int, kind: RecordKind, payload: bytes) -> int:
         """The same for a table that is encoded."""

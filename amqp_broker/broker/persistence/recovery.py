@@ -34,7 +34,7 @@ from amqp_broker.broker.persistence.restoring import RESTORERS, NotUnderstood, R
 from amqp_broker.broker.type_registry import UnknownType
 from amqp_broker.errors import AmqpError
 from amqp_broker.journal.failures import FormatNotSupported
-from amqp_broker.wire.table import decode_table
+from amqp_broker.wire.table import RECORD_DEPTH, decode_table
 
 if TYPE_CHECKING:
     from amqp_broker.broker.contents import Contents
@@ -152,7 +152,7 @@ class Recovery(Restored):
         elif kind == EXCHANGE_STATE:
             self._restore_of_exchange(reference, payload)
         elif kind in RESTORERS:
-            fields, _ = decode_table(payload, 0)
+            fields, _ = decode_table(payload, 0, RECORD_DEPTH)
             RESTORERS[kind](self, reference, fields)
         else:
             raise NotUnderstood("this release does not know this kind of record")
