@@ -14,7 +14,7 @@ from amqp_broker.broker.exchanges.exchange import Exchange
 from amqp_broker.broker.exchanges.matcher import Envelope, Matcher, Verdict
 from amqp_broker.broker.exchanges.routing import find_route
 from amqp_broker.broker.host import Host
-from amqp_broker.broker.message import Address, carried_key, digest_of
+from amqp_broker.broker.message import Address, carried_key, digest_of, without_blind_copies
 from amqp_broker.broker.queues.base import Queue
 from amqp_broker.broker.virtual_host import VirtualHost
 from amqp_broker.errors import AmqpError, precondition_failed
@@ -73,7 +73,10 @@ class RecentHistoryMatcher(Matcher):
                 return  # another plugin failed, and has said so
         routing_key = carried_key(message.routing_keys[0])
         address = Address(self._name, routing_key, encode_address(self._name, routing_key), message.routing_keys[1:])
-        virtual_host.ingress.put(queues, address, message.header, message.body, digest_of(message.header))
+        header, digest = message.header, digest_of(message.header)
+        if digest.has_blind_copies:
+            header = without_blind_copies(header)
+        virtual_host.ingress.put(queues, address, header, message.body, digest)
 
 
 def _length(arguments: Table) -> int:

@@ -174,6 +174,14 @@ class TestRecentHistory:
         bound(channel, "x", q="")
         assert channel.message_count("q") == 1
 
+    def test_blind_copies_stay_nobody_s_business(self, channel: ClientChannel) -> None:
+        channel.exchange("x", "x-recent-history")
+        channel.publish("x", "k", b"1", headers={"BCC": ["secret"], "CC": ["open"]})
+        bound(channel, "x", q="")
+        message = channel.get("q")
+        assert message is not None
+        assert message.headers == {"CC": ["open"]}
+
     def test_of_a_transaction_only_what_is_committed(self, channel: ClientChannel) -> None:
         channel.exchange("x", "x-recent-history")
         transactional = channel.client.channel(2)
