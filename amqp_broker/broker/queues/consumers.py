@@ -8,7 +8,7 @@ changed prefetch) calls ``resume``. Among the ready ones of the highest priority
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, TypeVar
 
@@ -128,13 +128,15 @@ class Consumer:
 class Consumers:
     """All the consumers of one queue, which take turns."""
 
-    __slots__ = ("_all", "_highest", "_levels", "_only", "no_ack_count")
+    __slots__ = ("_all", "_exclusive_count", "_highest", "_levels", "_only", "no_ack_count")
 
     def __init__(self) -> None:
         self._all: dict[Consumer, None] = {}
-        self._levels: SortedDict[int, deque[Consumer]] | None = None  # by falling priority; made with the first one
-        self._highest: deque[Consumer] | None = None  # the first of the levels: asking the dictionary takes long
+        # By falling priority, made with the first one. In a level whose turn it is comes first; there may be very many.
+        self._levels: SortedDict[int, OrderedDict[Consumer, None]] | None = None
+        self._highest: OrderedDict[Consumer, None] | None = None  # the first level: asking the dictionary takes long
         self._only: Consumer | None = None  # who is there alone, as most often: asking the level takes long as well
+        self._exclusive_count = 0
         self.no_ack_count = 0  # of those that want no acknowledgements
 
     def __len__(self) -> int:
@@ -154,11 +156,12 @@ class Consumers:
     @property
     def is_held_exclusively(self) -> bool:
         """Whether one consumer shut out all others."""
-        return any(consumer.is_exclusive for consumer in self._all)
+        return self._exclusive_count > 0
 
     def add(self, consumer: Consumer) -> None:
         """Let a consumer take its turns."""
         self._all[consumer] = None
+        self._exclusive_count += consumer.is_exclusive
         self.no_ack_count += consumer.no_ack
         self._queue_up(consumer)
 
@@ -166,6 +169,7 @@ class Consumers:
         """Take a consumer out."""
         if consumer in self._all:
             del self._all[consumer]
+            self._exclusive_count -= consumer.is_exclusive
             self.no_ack_count -= consumer.no_ack
         self._leave_level(consumer)
         consumer.is_parked = False  # nobody is to resume it
@@ -183,8 +187,8 @@ class Consumers:
         if only is not None and only.is_ready:  # the usual case, once a message
             return only
         next_consumer = self.first_ready()
-        if self._highest is not None:
-            self._highest.rotate(-1)
+        if next_consumer is not None and self._highest is not None:
+            self._highest.move_to_end(next_consumer)
         return next_consumer
 
     def first_ready(self) -> Consumer | None:
@@ -192,10 +196,10 @@ class Consumers:
         while self._highest:
             level = self._highest
             while level:
-                consumer = level[0]
+                consumer = next(iter(level))
                 if consumer.is_ready:
                     return consumer
-                level.popleft()
+                del level[consumer]
                 consumer.is_parked = True
                 self._note_only()
             self._drop_level(consumer.priority)
@@ -213,15 +217,15 @@ class Consumers:
             levels = self._levels = SortedDict()
         level = levels.get(-consumer.priority)
         if level is None:
-            level = levels[-consumer.priority] = deque()
+            level = levels[-consumer.priority] = OrderedDict()
             self._highest = levels.peekitem(0)[1]
-        level.append(consumer)
+        level[consumer] = None
         self._note_only()
 
     def _leave_level(self, consumer: Consumer) -> None:
         level = self._levels.get(-consumer.priority) if self._levels is not None else None
         if level is not None and consumer in level:
-            level.remove(consumer)
+            del level[consumer]
             if level:
                 self._note_only()
             else:
@@ -236,4 +240,4 @@ class Consumers:
 
     def _note_only(self) -> None:
         highest = self._highest
-        self._only = highest[0] if highest is not None and len(highest) == 1 else None
+        self._only = next(iter(highest)) if highest is not None and len(highest) == 1 else None

@@ -21,24 +21,29 @@ class SingleActive(Consumers):
 
     @property
     def active(self) -> Consumer | None:
+        if self._active is None:
+            self._active = self.successor()
         return self._active
 
     def add(self, consumer: Consumer) -> None:
+        active = self.active
         super().add(consumer)
-        if self._active is None:
+        if active is None:
             self._active = consumer
 
     def remove(self, consumer: Consumer) -> None:
-        """Take a consumer out; if it was the active one, the next becomes active."""
+        """Take a consumer out; if it was the active one, the next becomes active when somebody looks: very many may go
+        together.
+        """
         super().remove(consumer)
         if self._active is consumer:
-            self._active = self.successor()
+            self._active = None
 
     def next_ready(self) -> Consumer | None:
         return self.first_ready()
 
     def first_ready(self) -> Consumer | None:
-        active = self._active
+        active = self.active
         if active is None or active.is_parked:
             return None
         if active.is_ready:
@@ -75,7 +80,7 @@ class HighestActive(SingleActive):
 
     def add(self, consumer: Consumer) -> None:
         super().add(consumer)
-        active = self._active
+        active = self.active
         if active is not None and consumer.priority > active.priority:
             self._is_leaving = True
 
@@ -86,7 +91,7 @@ class HighestActive(SingleActive):
 
     def first_ready(self) -> Consumer | None:
         if self._is_leaving:
-            active = self._active
+            active = self.active
             if active is not None and active.unacknowledged_count:
                 if not active.is_parked:
                     self.park(active)  # so that the queue is told when it settles something
