@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable
+from typing import Final
 
 from amqp_broker.broker.ports import Clock, Driver
+
+LOOKED_THROUGH_AT: Final = 1024  # appointments, and then at twice as many as are left
 
 
 class Timer:
@@ -27,7 +30,7 @@ class Timer:
         return self._action is None
 
     def cancel(self) -> None:
-        """Forget the action; the agenda drops the empty appointment when its time comes."""
+        """Forget the action; the agenda drops the empty appointment when its time comes, or before."""
         self._action = None
 
     def run(self) -> None:
@@ -50,6 +53,7 @@ class Timers:
         self._driver = driver
         self._agenda: list[tuple[int, int, Timer]] = []
         self._count = 0
+        self._looked_through_at = LOOKED_THROUGH_AT
 
     def after(self, delay_ms: int, action: Callable[[], None]) -> Timer:
         """Run ``action`` once ``delay_ms`` milliseconds from now."""
@@ -63,7 +67,15 @@ class Timers:
         heapq.heappush(self._agenda, (deadline_ms, self._count, timer))
         if is_earliest:
             self._driver.deadline_came_forward()
+        if len(self._agenda) >= self._looked_through_at:
+            self._look_through()
         return timer
+
+    def _look_through(self) -> None:
+        """Drop what was cancelled: its time may be years away, and others like it come all the time."""
+        self._agenda = [entry for entry in self._agenda if not entry[2].is_cancelled]
+        heapq.heapify(self._agenda)
+        self._looked_through_at = max(LOOKED_THROUGH_AT, 2 * len(self._agenda))
 
     def next_deadline_ms(self) -> int | None:
         """The earliest deadline still wanted, or None."""

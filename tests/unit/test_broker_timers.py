@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from amqp_broker.broker.ports import PassiveDriver
-from amqp_broker.broker.timers import Timer, Timers
+from amqp_broker.broker.timers import LOOKED_THROUGH_AT, Timer, Timers
 from tests.support.manual_clock import ManualClock
 
 
@@ -47,6 +47,17 @@ def test_what_is_due_runs_once() -> None:
     assert agenda.advance(100) == 0
     assert agenda.ran == ["a"]
     assert timer.is_cancelled
+
+
+def test_what_was_cancelled_is_not_kept_until_its_time() -> None:
+    agenda = Agenda()
+    for number in range(3 * LOOKED_THROUGH_AT):
+        timer = agenda.after(10**9 + number, number)
+        if number % LOOKED_THROUGH_AT:
+            timer.cancel()
+    assert len(agenda.timers._agenda) <= LOOKED_THROUGH_AT
+    agenda.advance(2 * 10**9)
+    assert agenda.ran == [0, LOOKED_THROUGH_AT, 2 * LOOKED_THROUGH_AT]
 
 
 def test_deadlines_of_one_moment_keep_the_order_they_were_made_in() -> None:
