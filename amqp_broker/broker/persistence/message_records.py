@@ -23,9 +23,7 @@ _LENGTH: Final = struct.Struct(">I")
 _ONE_QUEUE_AND_TIMES: Final = struct.Struct(">HQQQ")  # the usual beginning of a message's record, in one go
 ONE_QUEUE_AND_TIMES_BYTES: Final = _ONE_QUEUE_AND_TIMES.size
 _DEAD_LETTER: Final = 0x8000  # added to the number of extra routing keys
-KEYS_MAX: Final = (
-    _DEAD_LETTER - 1
-)  # of these; a message whose header is larger than any frame of AMQP 0-9-1 may have more
+KEYS_MAX: Final = 0x7FFF  # of these; a header may have more, where it is larger than a frame of AMQP 0-9-1
 QUEUES_MAX: Final = 0xFFFF
 _NO_KEYS_AND_LENGTH: Final = struct.Struct(">HI")  # the usual middle: no extra routing keys, and the header's length
 _RETURNED: Final = struct.Struct(">QI")
