@@ -39,7 +39,8 @@ class ConsistentHashMatcher(Matcher):
         self.may_be_remembered = self._header is None and self._property is None
         self._bindings: dict[Exchange | Queue, list[Binding]] = {}
         self._ring: list[tuple[int, Exchange | Queue]] = []
-        self._hashes: list[int] = []
+        self._hashes: list[int] = []  # of the ring, once it is in order
+        self._is_in_order = True
 
     def check(self, binding: Binding) -> None:
         if weight_of(binding.routing_key) is None:
@@ -63,7 +64,7 @@ class ConsistentHashMatcher(Matcher):
             self._place(bindings[0])
         else:
             del self._bindings[binding.destination]
-            self._hashes = [place for place, _ in self._ring]
+        self._is_in_order = False
 
     def _place(self, binding: Binding) -> None:
         weight = weight_of(binding.routing_key) or 1
@@ -71,10 +72,17 @@ class ConsistentHashMatcher(Matcher):
         kind = "q" if isinstance(destination, Queue) else "e"
         for number in range(min(weight * PLACES, PLACES_MAX)):
             self._ring.append((stable_hash(f"{kind}{number}:{destination.name}"), destination))
+        self._is_in_order = False
+
+    def _put_in_order(self) -> None:
+        """Once for all destinations that have come meanwhile: at a start there may be very many."""
         self._ring.sort(key=lambda entry: entry[0])
         self._hashes = [place for place, _ in self._ring]
+        self._is_in_order = True
 
     def match(self, message: Envelope) -> Iterable[Exchange | Queue]:
+        if not self._is_in_order:
+            self._put_in_order()
         count = len(self._ring)
         start = bisect_left(self._hashes, stable_hash(self._hashed(message)))
         for offset in range(count):
