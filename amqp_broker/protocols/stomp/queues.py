@@ -117,4 +117,5 @@ def consumer_arguments(frame: Frame) -> Table:
 def _stream_offset(text: str) -> FieldValue:
     """Where in a stream to begin: a word, or a number behind ``offset=``."""
     kind, _, value = text.partition("=")
-    return int(value) if kind == "offset" and value.isascii() and value.isdigit() else text
+    is_number = value.isascii() and value.isdigit() and len(value) < 20
+    return int(value) if kind == "offset" and is_number else text
