@@ -161,7 +161,7 @@ def set_policy(call: Call, *, is_operator: bool) -> Result:
     """Create a policy, or change it."""
     name, pattern, text = call.words
     priority = call.options.get("priority", "0")
-    if not priority.lstrip("-").isdecimal():
+    if not priority.removeprefix("-").isdecimal():
         raise WrongUse(f"Invalid options for this command:\n--priority : {priority}")
     what = "operator policy override" if is_operator else "policy"
     about = f'"{name}" for pattern "{pattern}" to "{text}" with priority "{priority}" for vhost "{call.virtual_host}"'

@@ -64,7 +64,7 @@ def whole(body: Mapping[str, Any], name: str) -> int:
         HttpError: 400.
     """
     value = body[name]
-    if isinstance(value, str) and value.lstrip("-").isdecimal() and value.isascii() and len(value) < 20:
+    if isinstance(value, str) and value.removeprefix("-").isdecimal() and value.isascii() and len(value) < 20:
         return int(value)
     if not isinstance(value, int) or isinstance(value, bool):
         raise bad_request(["not_int", name])

@@ -8,6 +8,7 @@ from amqp_broker.management.http.messages import Answer, answer_json, bad_reques
 from amqp_broker.management.http.router import Access, Endpoint, Handler
 
 OK = {"status": "ok"}
+PORT_DIGITS_MAX = 9
 UNITS = ("days", "weeks", "months", "years")
 PROTOCOLS = {"amqp091": "amqp", "amqp0.9.1": "amqp", "amqp10": "amqp", "amqps": "amqp/ssl"}
 
@@ -44,7 +45,7 @@ async def check_certificate(call: Call) -> Answer:
 async def check_port(call: Call) -> Answer:
     """Whether something listens on a port."""
     wanted, ports = call.variables["port"], [listener["port"] for listener in listeners(call)]
-    if not wanted.isdecimal():
+    if not wanted.isdecimal() or len(wanted) > PORT_DIGITS_MAX:
         raise bad_request("Invalid port")
     if int(wanted) in ports:
         return answer_json({"status": "ok", "port": int(wanted)})

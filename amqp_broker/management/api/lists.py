@@ -176,7 +176,7 @@ def _page_of(query: Mapping[str, str]) -> _Page:
 
 
 def _whole(text: str) -> int:
-    if not text.lstrip("-").isdecimal() or not text.isascii() or len(text) > _NUMBER_DIGITS_MAX:
+    if not text.removeprefix("-").isdecimal() or not text.isascii() or len(text) > _NUMBER_DIGITS_MAX:
         raise bad_request("Pagination parameters are invalid")
     return int(text)
 
