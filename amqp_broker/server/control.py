@@ -121,8 +121,11 @@ async def serve_control(control: Control, data_folder: Path) -> None:
     served = trio.CapacityLimiter(CLIENTS_MAX)
 
     async def serve_one(stream: trio.SocketStream) -> None:
-        async with served, stream:
-            await _serve_client(control, _who(stream), stream)
+        try:
+            async with served, stream:
+                await _serve_client(control, _who(stream), stream)
+        except Exception as error:  # a defect: of what is no JSON, say; it ends this connection, and not the broker
+            log_internal_error("control", error)
 
     try:
         await trio.serve_listeners(serve_one, [listener])

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 
 import trio
 
+from amqp_broker.logs import log_internal_error
 from amqp_broker.server.protocols import ClientConnection
 
 LOOKS_PER_TIMEOUT = 8
@@ -26,7 +27,10 @@ async def shed_stalled(connections: Callable[[], Iterable[ClientConnection]], ti
     while timeout_ms:
         await trio.sleep(timeout_ms / 1000 / LOOKS_PER_TIMEOUT)
         for connection in watch.look(connections(), trio.current_time() * 1000, timeout_ms):
-            connection.lost(f"the client has taken nothing for {timeout_ms} ms")
+            try:
+                connection.lost(f"the client has taken nothing for {timeout_ms} ms")
+            except (Exception, SystemExit) as error:  # the others are looked after all the same
+                log_internal_error("stalled connection", error)
 
 
 class StallWatch:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 import ssl
+from functools import partial
+from itertools import repeat
 from pathlib import Path
+from typing import cast
 
 import pytest
 import trio
@@ -12,6 +15,8 @@ import trustme
 from pamqp import commands, frame
 
 from amqp_broker.server import reception, resources
+from amqp_broker.server.protocols import ClientConnection
+from amqp_broker.server.stalled import shed_stalled
 from tests.faults.hostile_crowd import publication
 from tests.support.client import PROTOCOL_HEADER
 from tests.support.served import on_a_jumping_clock, seconds_until_the_end, serving, until
@@ -103,3 +108,19 @@ async def test_an_old_version_of_tls_is_refused(tmp_path: Path) -> None:
                 with pytest.raises(trio.BrokenResourceError):
                     await client.do_handshake()
             await trio.aclose_forcefully(client)
+
+
+class Broken:
+    """A connection that takes nothing, and fails when it is to end."""
+
+    waiting_bytes, sent_bytes = 1, 0
+
+    def lost(self, reason: str) -> None:
+        raise ValueError(reason)
+
+
+@on_a_jumping_clock
+async def test_a_stalled_connection_that_cannot_be_ended_ends_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
+    with trio.move_on_after(10):
+        await shed_stalled(partial(repeat, cast(ClientConnection, Broken()), 1), 1_000)
+    assert {record.getMessage() for record in caplog.records} == {"internal error"}
