@@ -26,7 +26,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 import trio
 
@@ -129,6 +129,13 @@ class Beginning(Protocol):
         ...
 
 
+@runtime_checkable
+class GatheringStream(Protocol):
+    """A stream that gathers what comes before anybody hears it, as a web socket does: of strangers not too much."""
+
+    is_let_in: Callable[[], bool]
+
+
 SpeakOther = Callable[[], tuple[Conversation, ConnectionLog]]
 
 
@@ -220,6 +227,8 @@ class Pump:
         conversation.takes_stretches = self._socket_stream is not None
         self._log = log
         self._make_other = speak_other
+        if isinstance(self._stream, GatheringStream):
+            self._stream.is_let_in = lambda: bool(getattr(self._conversation, "virtual_host_name", ""))
         log.connected()
         try:
             with self._scope:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import codecs
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import trio
@@ -33,7 +33,7 @@ SUBPROTOCOLS: Final = {
     "amqp": AMQP,
 }
 READ_BYTES: Final = 65_536
-FIRST_BYTES_MAX: Final = 131_072  # of the request, and of the first message: nobody has logged in yet
+FIRST_BYTES_MAX: Final = 131_072  # of the request, and of all that comes until the client is let in
 MESSAGE_BYTES_MAX: Final = 134_217_728 + 131_072  # the largest message of AMQP, and what stands around it
 MQTT_CONNECT: Final = 0x10  # the first byte that an MQTT client sends
 CLOSE_TIMEOUT_S: Final = 3.0  # that a client has to answer a close
@@ -53,8 +53,9 @@ class WebSocketStream(trio.abc.HalfCloseableStream):
         self._transport = transport
         self._protocol = ServerProtocol(select_subprotocol=_select, max_size=MESSAGE_BYTES_MAX)
         self._received: deque[memoryview] = deque()
-        self._first_bytes = 0  # that have come before the first message was whole
+        self._first_bytes = 0  # that have come before the first message was whole, or the client let in
         self._has_first = False
+        self.is_let_in: Callable[[], bool] = lambda: True  # as far as whoever has the conversation says so
         self._takes_text = False  # in these messages text may be spoken
         self._speaks_text = False  # the client does
         self._text = codecs.getincrementaldecoder("utf-8")()  # a character may be cut over fragments
@@ -143,10 +144,11 @@ class WebSocketStream(trio.abc.HalfCloseableStream):
             self._protocol.receive_eof()
             self._is_over = True
             return b""
-        if not self._has_first:
+        if not (self._has_first and self.is_let_in()):
             self._first_bytes += len(data)
             if self._first_bytes > FIRST_BYTES_MAX:
-                raise trio.BrokenResourceError(f"no whole message in the first {FIRST_BYTES_MAX} bytes")
+                what = "nobody was let in after" if self._has_first else "no whole message in"
+                raise trio.BrokenResourceError(f"{what} the first {FIRST_BYTES_MAX} bytes")
         self._protocol.receive_data(data)
         return data
 

@@ -14,11 +14,14 @@ import trio
 import trustme
 from pamqp import commands, frame
 
+from amqp_broker.network.listeners import STOMP
+from amqp_broker.network.memory_stream import stream_pair
+from amqp_broker.network.web_sockets import WebSocketStream
 from amqp_broker.server import reception, resources
 from amqp_broker.server.protocols import ClientConnection
 from amqp_broker.server.stalled import shed_stalled
 from tests.faults.hostile_crowd import publication
-from tests.support.client import PROTOCOL_HEADER
+from tests.support.client import LOOPBACK, PROTOCOL_HEADER
 from tests.support.served import on_a_jumping_clock, seconds_until_the_end, serving, until
 
 
@@ -64,6 +67,23 @@ async def test_a_defect_in_what_comes_before_the_protocol_ends_one_connection(mo
         for _ in range(2):
             async with await served.connect() as client:
                 assert await seconds_until_the_end(client) < 1
+
+
+@on_a_jumping_clock
+async def test_a_web_socket_gathers_no_large_message_of_a_stranger() -> None:
+    ours, theirs = stream_pair()
+    stream = WebSocketStream(theirs)
+    key = (
+        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: v12.stomp"
+    )
+    upgrade = f"GET /ws HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n{key}\r\n\r\n"
+    line_end, large = b"\x82\x81\0\0\0\0\n", b"\x82\xff" + (2**27).to_bytes(8, "big") + bytes(4)
+    async with serving() as served:
+        await ours.send_all(upgrade.encode())
+        assert await stream.do_handshake() == STOMP
+        await ours.send_all(line_end + large + bytes(200_000))
+        with trio.fail_after(1):
+            await served.server.serve_stream(stream, LOOPBACK, STOMP)
 
 
 @on_a_jumping_clock
