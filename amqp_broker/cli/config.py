@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import textwrap
 
 import typer
@@ -86,11 +87,15 @@ def show(
     print("\n\n".join(_entry(description, configuration) for description in DESCRIPTIONS.values()))
 
 
+_PASSWORD = re.compile(r"(://[^:/@\s]*):[^/@\s]*@")  # in an address, as ``cluster`` takes one
+
+
 def _entry(description: Description, configuration: Configuration) -> str:
     name, origin = description.name, configuration.origins[description.name]
     text = f"{description.text} Takes {description.takes}."
     value = getattr(configuration.settings, name)
-    line = f"{name} = {_toml(value)}"
+    shown = _PASSWORD.sub(r"\1:...@", value) if isinstance(value, str) else value
+    line = f"{name} = {_toml(shown)}"
     if description.is_secret and value != description.default:
         line = f"# {name} is set, and not shown"
     return "\n".join(

@@ -406,7 +406,8 @@ def test_help_has_examples_and_exit_codes(run: Run) -> None:
 
 
 def test_config_show_is_a_file_that_serve_takes_and_says_where_values_come_from(run: Run, tmp_path: Path) -> None:
-    done = run("config", "show", "--port", "5673", AMQP_BROKER_HEARTBEAT_S="5", RABBITMQ_DEFAULT_PASS="hunter2")
+    given = {"AMQP_BROKER_HEARTBEAT_S": "5", "AMQP_BROKER_CLUSTER": "etcd://me:hunter2@e:2379/c"}
+    done = run("config", "show", "--port", "5673", **given, RABBITMQ_DEFAULT_PASS="hunter2")
     assert done.returncode == 0
     shown = tomllib.loads(done.stdout)
     assert (shown["port"], shown["heartbeat_s"]) == (5673, 5)
