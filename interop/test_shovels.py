@@ -111,10 +111,14 @@ def test_from_an_exchange_to_an_exchange(
     [
         ({"src-queue": "a", "src-exchange": "b"}, "Cannot specify 'src-exchange' and 'src-queue'"),
         ({}, "Must specify 'src-exchange' or 'src-queue'"),
+        (
+            {"src-queue": "a", "ack-mode": "no-ack", "src-delete-after": 5},
+            "Cannot specify 'no-ack' and numerical 'delete-after'",
+        ),
         ({"src-queue": "a", "colour": "red"}, 'Unrecognised terms [{<<"colour">>,<<"red">>}] in s'),
     ],
 )
-def test_what_is_none(operator: Operator, more: dict[str, str], problem: str) -> None:
+def test_what_is_none(operator: Operator, more: dict[str, object], problem: str) -> None:
     with pytest.raises(RuntimeError) as refused:
         operator.set_parameter("shovel", "s", {"src-uri": "amqp://", "dest-uri": "amqp://", "dest-queue": "b", **more})
     assert problem in str(refused.value)

@@ -156,7 +156,7 @@ def _delete_after_problems(value: dict[str, Any]) -> list[str]:
         if limit not in (NEVER, QUEUE_LENGTH) and not (_is_number(limit) and isinstance(limit, int)):
             return [f"{key} should be a number, {QUEUE_LENGTH} or {NEVER}, actually was {limit!r}"]
         if limit not in (NEVER, QUEUE_LENGTH) and value.get("ack-mode") == AckMode.NO_ACK:
-            return [f"Cannot specify 'no-ack' and numerical '{key}'"]
+            return ["Cannot specify 'no-ack' and numerical 'delete-after'"]  # whichever of the two keys it is
         if limit == QUEUE_LENGTH and "src-exchange" in value:
             return [f"{key} cannot be {QUEUE_LENGTH} where messages come from an exchange"]
     return []
