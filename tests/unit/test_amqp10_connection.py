@@ -488,6 +488,10 @@ def test_queues_are_managed_over_a_pair_of_links(broker: MemoryBroker) -> None:
     assert ask(client, "PUT", "/exchanges/", Map([]))[0] == "403"
     for method, path in (("PATCH", "/queues/q"), ("GET", ""), ("PUT", "/queues/" + "q" * 256)):
         assert ask(client, method, path)[0] == "400"
+    assert ask(client, "PUT", "/queues/q", Map([([], True)]))[0] == "400"
+    for name, status in ((b"\xff", "201"), (b"\xfe", "409")):  # in no UTF-8, as is what says that they differ
+        arguments = Map([("x-dead-letter-exchange", name)])
+        assert ask(client, "PUT", "/queues/q", Map([("arguments", arguments)]))[0] == status
 
 
 def test_what_nobody_else_would_have_a_turn_for_is_refused(broker: MemoryBroker) -> None:

@@ -19,7 +19,7 @@ from amqp_broker.protocols.amqp10.addresses import NAME_BYTES_MAX, quote_name
 from amqp_broker.protocols.amqp10.compound import Array, Map
 from amqp_broker.protocols.amqp10.errors import UNAUTHORIZED_ACCESS, ProtocolError, Scope
 from amqp_broker.protocols.amqp10.typed import UInt, ULong
-from amqp_broker.protocols.amqp10.values import map_of, table_of
+from amqp_broker.protocols.amqp10.values import map_of, readable, table_of
 from amqp_broker.session.login import Refused
 from amqp_broker.wire.table import Table, encode_table
 
@@ -90,9 +90,9 @@ class Management:
         try:
             return self._answer(method, target, body)
         except Refusal as refusal:
-            return Answer(refusal.status, refusal.text)
+            return Answer(refusal.status, readable(refusal.text))
         except AmqpError as error:
-            return Answer(_STATUS.get(error.code, 400), error.explanation)
+            return Answer(_STATUS.get(error.code, 400), readable(error.explanation))
 
     def _answer(self, method: str, target: str, body: Any) -> Answer:
         path, _, query = target.partition("?")
@@ -300,7 +300,7 @@ def _flags(body: Map, kind: str, defaults: dict[str, bool], *others: str) -> dic
     """The boolean fields of a declaration; there are no fields but these, arguments, and the others."""
     flags = dict(defaults)
     for key, value in body.pairs:
-        if key in defaults and isinstance(value, bool):
+        if isinstance(key, str) and key in defaults and isinstance(value, bool):
             flags[key] = value
         elif key != "arguments" and key not in others:
             raise Refusal(400, f"bad {kind} property {str(key)[:50]}")

@@ -13,6 +13,7 @@ from amqp_broker.protocols.amqp10.decoding import decode, descriptor_number
 from amqp_broker.protocols.amqp10.encoding import encode, encode_list, symbols
 from amqp_broker.protocols.amqp10.errors import ProtocolError, decode_error
 from amqp_broker.protocols.amqp10.typed import Symbol, UByte, UInt, ULong, UShort
+from amqp_broker.protocols.amqp10.values import readable
 from amqp_broker.wire.errors import WireError
 
 OPEN: Final = 0x10
@@ -299,8 +300,7 @@ def composite(code: int, fields: list[Any]) -> Described:
 
 def error_value(condition: str, description: str) -> Described:
     """An error, as close, end, detach and rejected have it."""
-    said = description.encode("utf-8", "replace").decode()
-    return composite(ERROR, [Symbol(condition), said])
+    return composite(ERROR, [Symbol(condition), readable(description)])
 
 
 def _error_of(error: ProtocolError | None) -> Described | None:

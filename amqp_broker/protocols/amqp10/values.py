@@ -105,6 +105,11 @@ def from_field(value: FieldValue) -> Any:
     return value
 
 
+def readable(text: str) -> str:
+    """A text as a string; what is no UTF-8 in it is replaced."""
+    return text.encode("utf-8", "replace").decode()
+
+
 def _milliseconds(value: int) -> Any:
     return typed.Timestamp(min(value * 1000, LONG_MAX))
 
