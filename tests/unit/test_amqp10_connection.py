@@ -287,6 +287,14 @@ def test_who_takes_as_much_as_can_be_said_gets_something(broker: MemoryBroker, w
     assert len(client.deliveries()) == 1
 
 
+def test_no_more_credit_is_told_than_a_flow_has_room_for(broker: MemoryBroker) -> None:
+    client = opened(broker, "q")
+    client.receiver("/queues/q")
+    client.flow(1, 0xFFFF_FFFF, count=0x7FFF_FFFA, echo=True)  # it says that it has heard what nobody has said
+    (flow,) = client.read()
+    assert (flow.code, flow.field(6)) == (FLOW, 0xFFFF_FFFF)
+
+
 def test_the_window_of_the_session_holds_deliveries_back(broker: MemoryBroker) -> None:
     client = Amqp10Client(broker)
     Client(broker).open().channel().declare("q")

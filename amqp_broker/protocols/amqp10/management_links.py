@@ -50,6 +50,7 @@ class AnswersLink(OutgoingLink):
         session = self.session
         delivery_id = session.next_delivery_id()
         self.count_delivery()
+        self.credit = max(0, self.credit)  # the client may have taken it back while its request waited
         session.send_transfer(self.handle, delivery_id, True, payload)
 
     def stop(self) -> None:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 INITIAL_DELIVERY_COUNT: Final = 0xFFFF_FFFB  # RabbitMQ's: clients had better know that it wraps
 AVAILABLE_MAX: Final = 0xFFFF_FFFF
+CREDIT_MAX: Final = 0xFFFF_FFFF  # whatever a client says that it has heard: a flow has room for no more
 
 
 class OutgoingLink(Deliveries):
@@ -58,7 +59,7 @@ class OutgoingLink(Deliveries):
             of_client = INITIAL_DELIVERY_COUNT
         granted = fields.number(6)
         if granted is not None:
-            self.credit = max(0, granted - behind(self.delivery_count, of_client))
+            self.credit = min(max(0, granted - behind(self.delivery_count, of_client)), CREDIT_MAX)
         self.credit_changed(fields.flag(8), fields.flag(9))
 
     def credit_changed(self, drain: bool, echo: bool) -> None:
