@@ -13,7 +13,7 @@ from amqp_broker.access.passwords import NotVerifiedYet
 from amqp_broker.access.users import User
 from amqp_broker.broker.message import digest_of
 from amqp_broker.protocols.amqp10.compound import Described, Map
-from amqp_broker.protocols.amqp10.encoding import symbols
+from amqp_broker.protocols.amqp10.encoding import encode, symbols
 from amqp_broker.protocols.amqp10.errors import ProtocolError
 from amqp_broker.protocols.amqp10.frames import AMQP_HEADER, SASL_HEADER
 from amqp_broker.protocols.amqp10.incoming import CREDIT
@@ -765,6 +765,19 @@ def test_what_is_said_of_many_modified_messages_is_kept_in_slices(broker: Memory
     transfer = client.receiver("/queues/q", 2, credit=1)[-1]
     found = annotations_of(transfer.payload)
     assert (found["x-a"], found["y"], len(found["x-b"])) == (None, "kept", 40_000)
+
+
+def test_what_a_client_makes_up_of_the_sections_of_a_message_harms_nobody(broker: MemoryBroker) -> None:
+    channel = Client(broker).open().channel()
+    channel.declare("q", arguments={"x-queue-type": "quorum"}, durable=True)
+    made_up = encode([UInt(1), -1, UInt(1)])
+    channel.publish("", "q", b"body", headers={"x-amqp-1.0-sections": bytearray(made_up)})
+    client = opened(broker)
+    transfer = client.receiver("/queues/q", credit=2)[-1]
+    assert sections_of(transfer.payload)[0x75] == b"body"
+    client.settle(transfer.field(1), None, MODIFIED, True, False, Map([(Symbol("x-a"), "new")]))
+    (transfer,) = client.deliveries()
+    assert annotations_of(transfer.payload)["x-a"] == "new"
 
 
 def test_a_classic_queue_keeps_nothing_of_what_is_said_of_a_modified_message(broker: MemoryBroker) -> None:

@@ -36,10 +36,10 @@ from amqp_broker.protocols.amqp10.contents import (
 from amqp_broker.protocols.amqp10.decoding import Malformed, decode, descriptor_code
 from amqp_broker.protocols.amqp10.encoding import encode
 from amqp_broker.protocols.amqp10.likeness import UUID_URN, Own, cut_header, own_of
-from amqp_broker.protocols.amqp10.sections import Sections, encode_data
+from amqp_broker.protocols.amqp10.sections import BODY_SECTIONS_MAX, Sections, encode_data
 from amqp_broker.protocols.amqp10.typed import Symbol, UByte, UInt, ULong, Uuid
 from amqp_broker.protocols.amqp10.typed import Timestamp as Milliseconds
-from amqp_broker.protocols.amqp10.values import from_field
+from amqp_broker.protocols.amqp10.values import from_field, readable
 from amqp_broker.wire.content import Properties, decode_properties, encode_content_header
 from amqp_broker.wire.table import Table, plain_name
 
@@ -67,7 +67,18 @@ class Outgoing:
         footer: the section behind them.
     """
 
-    __slots__ = ("_again", "_annotations", "_first", "_said", "bare", "data_sizes", "footer", "is_data", "prefix")
+    __slots__ = (
+        "_again",
+        "_annotations",
+        "_data_bytes",
+        "_first",
+        "_said",
+        "bare",
+        "data_sizes",
+        "footer",
+        "is_data",
+        "prefix",
+    )
 
     def __init__(
         self,
@@ -88,6 +99,7 @@ class Outgoing:
         self.prefix = said + bare
         self.is_data = is_data
         self.data_sizes = data_sizes
+        self._data_bytes = sum(data_sizes) if data_sizes else -1
         self.footer = footer
 
     def alike(self, bare: bytes) -> Outgoing:
@@ -113,7 +125,7 @@ class Outgoing:
         body = message.body
         if not self.is_data:
             return head + prefix + body
-        if not self.data_sizes:
+        if self._data_bytes != len(body):  # it is one section, or somebody has put another body behind their sizes
             return b"%b%b%b%b%b" % (head, prefix, encode_data(body), body, self.footer)
         parts = [head, prefix]
         start = 0
@@ -266,7 +278,7 @@ def _unkept(kept: bytes) -> Sections:
         while offset < len(kept):
             value, behind = decode(kept, offset)
             if isinstance(value, list):
-                found.data_sizes = [int(size) for size in value if isinstance(size, int)]
+                found.data_sizes = [int(size) for size in value[:BODY_SECTIONS_MAX] if type(size) is UInt]
                 break
             code = descriptor_code(kept, offset)
             part = kept[offset:behind]
@@ -376,7 +388,7 @@ def _death(entry: Table) -> Map:
     time_s, reason, count = entry.get("time"), entry.get("reason"), entry.get("count")
     when = Milliseconds(min(max(time_s, 0) * 1000, TIMESTAMP_MAX) if isinstance(time_s, int) else 0)
     keys = entry.get("routing-keys")
-    texts = [_readable(key) for key in keys if isinstance(key, str)] if isinstance(keys, list) else []
+    texts = [readable(key) for key in keys if isinstance(key, str)] if isinstance(keys, list) else []
     pairs: list[tuple[Any, Any]] = [
         (Symbol("queue"), from_field(entry.get("queue"))),
         (Symbol("reason"), _symbol(reason) if isinstance(reason, str) else None),
@@ -390,8 +402,3 @@ def _death(entry: Table) -> Map:
     if isinstance(expiration, str) and expiration.isascii() and expiration.isdigit() and len(expiration) <= DIGITS_MAX:
         pairs.append((Symbol("ttl"), UInt(min(int(expiration), 0xFFFFFFFF))))
     return Map(pairs)
-
-
-def _readable(text: str) -> str:
-    """A string for an array of those; what is no UTF-8 in it is replaced."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
