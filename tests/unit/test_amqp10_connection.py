@@ -780,6 +780,16 @@ def test_what_a_client_makes_up_of_the_sections_of_a_message_harms_nobody(broker
     assert annotations_of(transfer.payload)["x-a"] == "new"
 
 
+def test_an_application_property_is_no_further_routing_key(broker: MemoryBroker) -> None:
+    client = opened(broker, "q", "copy")
+    client.sender("/queues/q")
+    for value in ("text", ["copy"]):
+        client.transfer(message(before=section(0x74, Map([("CC", value), ("BCC", value)]))))
+        (disposition,) = client.read()
+        assert disposition.field(4).descriptor == ACCEPTED
+    assert broker.queue("copy").ready_count == 0
+
+
 def test_a_classic_queue_keeps_nothing_of_what_is_said_of_a_modified_message(broker: MemoryBroker) -> None:
     client = opened(broker, "q")
     client.sender("/queues/q")

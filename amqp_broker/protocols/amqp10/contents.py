@@ -39,6 +39,7 @@ INTERNAL_HEADERS: Final = frozenset(
     {SECTIONS_HEADER, FAILED_HEADER, DEATHS_HEADER, MESSAGE_ID_HEADER, CORRELATION_ID_HEADER}
 )
 INTERNAL_ANNOTATIONS: Final = INTERNAL_HEADERS | {"x-exchange", "x-routing-key", "x-opt-deaths"}
+COPIES_HEADERS: Final = ("CC", "BCC")  # which an application property of that name means nothing to
 SHORT_STRING_BYTES_MAX: Final = 255
 PERSISTENT: Final = 2
 SIZE_OFFSET: Final = 4  # of the body's size in a content header
@@ -128,7 +129,7 @@ def _fields_of(found: Sections) -> tuple[Properties, list[Any]]:
     named = _list_of(found.properties)
     _read_properties(fields, headers, named)
     for key, value in map_of(found.application_properties).pairs:
-        if type(key) is str and _is_short(key):
+        if type(key) is str and _is_short(key) and key not in COPIES_HEADERS:
             headers[key] = to_field(value)
     read_annotations(headers, annotations)
     if found.body_kind == sections.DATA:
