@@ -22,10 +22,12 @@ class OurDoor(OurBroker):
         self.choice = Choice(OURS, series)
         self._folder = Path(tempfile.mkdtemp(prefix="interop-door-"))
         own = {"AMQP_BROKER_BEHAVE_LIKE": series, **(environment or {})}
-        self._cluster = ClusterOfThree(self._folder, environment=own)
+        ports = {
+            name: own.pop(name) for name in list(own) if name.endswith("_PORT")
+        }  # one node's, the one that is asked
+        self._cluster = ClusterOfThree(self._folder, environment=own, environment_of_last=ports)
         try:
-            owner = self._cluster.owner()
-            self._door = next(node for node in self._cluster.nodes if node is not owner)
+            self._door = self._cluster.nodes[-1]
             self.address = Address(self._door.host, self._door.port)
             self._be_asked_elsewhere()
         except BaseException:

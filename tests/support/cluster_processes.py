@@ -112,6 +112,7 @@ class ClusterOfThree:
         etcd_options: more of the members' command lines.
         environment: more of the nodes'.
         shards: how many the cluster has.
+        environment_of_last: still more of the last node's, which no two nodes can share.
     """
 
     def __init__(
@@ -122,6 +123,7 @@ class ClusterOfThree:
         etcd_options: Sequence[str] = (),
         environment: Mapping[str, str] = MappingProxyType({}),
         shards: int = 1,
+        environment_of_last: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.network = network
         self.shard = SHARD  # whose owner is asked for
@@ -146,7 +148,7 @@ class ClusterOfThree:
                 (ports.pop(), ports.pop(), ports.pop()),
                 hosts[name],
                 within[name],
-                environment,
+                {**environment, **(environment_of_last if name == node_names[-1] else {})},
             )
             for name in node_names
         ]
