@@ -277,10 +277,13 @@ class Shard:
         began_s = time.monotonic()
         log_event(logging.INFO, "taking over", node=self._node_name, shard=self.number, epoch=epoch)
         try:
-            copies = await standby.hand_over(epoch)
-            trusted_since_s = trio.current_time() - TRUST_S
-            with without_collections():
-                journal = await trio.to_thread.run_sync(self._read_journal, store, server, copies, trusted_since_s)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._hurry_at_the_end, store, standby)
+                copies = await standby.hand_over(epoch)
+                trusted_since_s = trio.current_time() - TRUST_S
+                with without_collections():
+                    journal = await trio.to_thread.run_sync(self._read_journal, store, server, copies, trusted_since_s)
+                nursery.cancel_scope.cancel()
             quota_bytes = here.settings.etcd_quota_bytes
             upkeep = Upkeep(here.etcd, store, quota_bytes, here.space.reclaim, lambda: journal.disk_bytes)
             log_event(
@@ -306,6 +309,12 @@ class Shard:
         with suppress(EtcdUnavailable, EtcdRefused):
             await self._ownership.disown(self._ownership.claim)
         self._released.set()
+
+    async def _hurry_at_the_end(self, store: EtcdStore, standby: Standby) -> None:
+        """While the shard is taken over: when it is to be let go again, wait no longer for an etcd that is silent."""
+        await _wait_for_any(self._here.ending, self._stepping_down)
+        standby.stop()
+        store.give_up()
 
     def _read_journal(
         self, store: EtcdStore, server: BrokerServer, copies: KeptCopies | None, trusted_since_s: float

@@ -87,14 +87,15 @@ class Standby:
     def stop(self) -> None:
         """Give up; the copies are of no use to anybody."""
         self._scope.cancel()
+        self._tell()
 
     async def hand_over(self, epoch: int) -> KeptCopies | None:
         """End, with the copies as they are when this node owns the shard, since that epoch.
 
         Returns:
-            None where they could not be brought up to that in time: whoever asks reads the store.
+            None where they could not be brought up to that in time, or were given up: whoever asks reads the store.
         """
-        while self._copies is None or self._revision < epoch:
+        while (self._copies is None or self._revision < epoch) and not self._scope.cancel_called:
             with trio.move_on_after(PATIENCE_S) as patience:
                 await self._moved.wait()
             if patience.cancelled_caught and not self._is_loading:

@@ -20,6 +20,8 @@ from amqp_broker.cluster.node import ClusterNode
 from amqp_broker.cluster.shard import Shard, Surroundings
 from amqp_broker.cluster.standby import Standby
 from amqp_broker.cluster.store import EtcdStore
+from amqp_broker.journal.kept_copies import KeptCopies
+from amqp_broker.journal.memory_files import MemoryFiles
 from amqp_broker.settings import Settings
 from tests.support.fake_etcd import FakeEtcd
 from tests.support.served import on_a_jumping_clock
@@ -95,6 +97,38 @@ async def test_who_stands_back_does_not_wait_with_its_end() -> None:
     began_s = trio.current_time()
     assert await shard._campaign(cast(Standby, SimpleNamespace(following=trio.Event()))) is None
     assert trio.current_time() - began_s < 0.1
+
+
+@pytest.mark.parametrize("has_copies", [True, False])
+def test_who_takes_over_from_an_etcd_that_is_silent_does_not_wait_with_its_end(has_copies: bool) -> None:
+    etcd, known = AsyncEtcd(), Known("me")
+    known.add_shard(0)
+    shard = shard_of(etcd, known)
+    here = cast(SimpleNamespace, shard._here)
+    here.configuration.addresses = [Address("127.0.0.1", 1)]  # nobody listens there
+    here.clients.end_conversations = lambda shard: None
+    here.new_server = lambda gate, shard: None
+
+    async def own() -> bool:
+        """Whether it ends by itself."""
+        standby = Standby(here.configuration, "", Path("unused"))
+        standby._ended.set()
+        standby._copies, standby._is_loading = (KeptCopies(MemoryFiles()) if has_copies else None), not has_copies
+        here.ending.set()
+        async with trio.open_nursery() as nursery:
+
+            async def interrupt() -> None:
+                await trio.sleep(5)
+                nursery.cancel_scope.cancel()
+                cast(EtcdStore, shard._store).give_up()
+
+            nursery.start_soon(interrupt)
+            await shard._own(0 if has_copies else 1, standby)
+            nursery.cancel_scope.cancel()
+            return True
+        return False
+
+    assert trio.run(own)
 
 
 def test_who_owned_it_last_is_not_waited_for() -> None:
