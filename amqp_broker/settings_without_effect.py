@@ -35,7 +35,6 @@ def without_effect(settings: Settings) -> list[tuple[str, str]]:
     need(has_streams, "the stream protocol is off: set stream_port, or protocols to streams", *streams)
     need(not is_node, "a node of a cluster is one process: divide its virtual hosts with cluster_shards", "processes")
     is_divided = settings.processes > 1
-    need(not is_divided, "several processes take definitions over HTTP: POST /api/definitions", "load_definitions")
     need(not is_divided, "several processes speak no protocols of packages: set processes to 1", "plugin_protocols")
     need(not is_node, "a cluster takes definitions by 'amqp-broker definitions import'", "load_definitions")
     need(settings.tls_client_certificate != "none", _NO_CLIENT_CERTIFICATE, "tls_ca", "tls_login_from")

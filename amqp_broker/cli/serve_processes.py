@@ -43,6 +43,7 @@ def serve_processes(settings: Settings, explain: Explain, fail: Callable[[ExitCo
     from amqp_broker.processes.folder import check_processes, make_folders
     from amqp_broker.processes.supervisor import SIGNS, Supervisor
     from amqp_broker.server.data_folder import CannotUseDataFolder, DataFolder
+    from amqp_broker.server.definition_files import CannotLoadDefinitions
     from amqp_broker.server.memory_limit import available_memory
     from amqp_broker.server.resources import with_memory_limits
     from amqp_broker.server.service_manager import ServiceManager
@@ -56,14 +57,13 @@ def serve_processes(settings: Settings, explain: Explain, fail: Callable[[ExitCo
         trio.run(reception.bind)  # before the data folder is touched
         with data_folder:
             check_processes(data_folder.path, settings.processes)
-            _check_plugins(data_folder.path)
             make_folders(data_folder.path, settings.processes)
             manager = ServiceManager(os.environ)
             run = partial(_run, whole, data_folder, reception.listeners, explain, manager.alive_every_s / SIGNS)
             may_start = partial(_may_start, reception, whole, memory)
             supervisor = Supervisor(settings.processes, run, may_start, reception.stop_listening, manager)
             code, began_s = supervisor.supervise(), supervisor.ending_since_s
-    except (CannotListen, BadCertificate, CannotUseDataFolder) as error:
+    except (CannotListen, BadCertificate, CannotUseDataFolder, CannotLoadDefinitions) as error:
         failure: Exception | None = error
     else:
         failure = None
@@ -74,26 +74,6 @@ def serve_processes(settings: Settings, explain: Explain, fail: Callable[[ExitCo
     if code:
         raise SystemExit(code)  # the process that has failed has said why
     announcements.stopped(time.monotonic() - began_s)
-
-
-def _check_plugins(data_folder: Path) -> None:
-    """See that no plugins are switched on.
-
-    Raises:
-        CannotUseDataFolder: some are.
-    """
-    from amqp_broker.server.data_folder import CannotUseDataFolder
-    from amqp_broker.server.plugin_choices import BadChoices, read_choices
-
-    try:
-        names = list(read_choices(data_folder))
-    except BadChoices as error:
-        raise CannotUseDataFolder(str(error)) from error
-    if names:
-        raise CannotUseDataFolder(
-            f"in data folder {data_folder} the plugin{'s' if names[1:] else ''} {', '.join(names)} were chosen, which "
-            "several processes do not have: 'amqp-broker plugins disable' them, or set processes to 1"
-        )
 
 
 def _reception(settings: Settings) -> Reception:
@@ -114,10 +94,29 @@ def _may_start(reception: Reception, settings: Settings, memory: MemoryLimit) ->
     """All processes can serve: let clients come."""
     from amqp_broker.network.listeners import FOR_ADMINISTRATORS
 
+    if settings.load_definitions:
+        _load_definitions(settings)
     reception.listen()
     endpoints = [one for one in reception.endpoints if one.protocol not in FOR_ADMINISTRATORS]
     http_endpoints = [one for one in reception.endpoints if one.protocol in FOR_ADMINISTRATORS]
     announcements.ready(endpoints, http_endpoints, settings, memory)
+
+
+def _load_definitions(settings: Settings) -> None:
+    """Have what the setting says, by the processes' own command line, before the first client comes.
+
+    Raises:
+        CannotLoadDefinitions: it cannot be had.
+    """
+    from amqp_broker.cli.control import NotReached, Refused, exchange
+    from amqp_broker.server.definition_files import CannotLoadDefinitions, read_definitions
+
+    name = settings.load_definitions
+    try:
+        for _ in exchange(settings.data_dir, "definitions.import", {"definitions": read_definitions(name)}):
+            pass
+    except (Refused, NotReached) as error:
+        raise CannotLoadDefinitions(f"load_definitions: {name}: {error}") from error
 
 
 def _administration(server: BrokerServer, shards: Shards | None) -> Serve:

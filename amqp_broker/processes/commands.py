@@ -24,11 +24,14 @@ from amqp_broker.network.listeners import Listener
 from amqp_broker.processes.folder import folder_of
 from amqp_broker.server.control import CLIENTS_MAX, LINE_BYTES_MAX, LISTS, PATIENCE_S
 from amqp_broker.server.control_address import SOCKET_NAME, bind_for_owner, reachable_address
+from amqp_broker.server.importing import read_json_in_turns
+from amqp_broker.server.sharding.definitions import OF_VIRTUAL_HOSTS, Stage, Step, half_done, import_steps
 from amqp_broker.server.sharding.shards import ROOT
 from amqp_broker.server.sharding.sharing import Sharing
 from amqp_broker.server.status import ports_of
 
 READ_BYTES: Final = 65_536
+JSON_DEPTH: Final = 4  # of definitions, in a request
 ANSWER_S: Final = 25.0  # between two lines of a process: the command line itself waits for 30 s (cli/control.py)
 OF_ROOT: Final = (
     "permissions.",
@@ -38,8 +41,17 @@ OF_ROOT: Final = (
     "vhosts.protect",
     "vhosts.delete",
 )
-OF_ALL: Final = ("connections.close", "connections.close-many", "drops.count", "broker.stats", "status")  # added up
-OVER_HTTP: Final = ("definitions.",)
+OF_ALL: Final = (  # added up
+    "broker.stats",
+    "connections.close",
+    "connections.close-many",
+    "drops.count",
+    "plugins.disable",
+    "plugins.enable",
+    "status",
+)
+IMPORT: Final = "definitions.import"
+EXPORT: Final = "definitions.export"
 OF_ONE: Final = ("events.", "limits.", "listeners.", "log.")  # what a process does to itself, and tells of itself
 KNOWN_TO_ALL: Final = ("users", "virtual_hosts")  # counts that are not added
 
@@ -91,8 +103,11 @@ class ProcessCommands:
 
     async def _answer(self, line: bytes, send: Send) -> None:
         try:
-            request = json.loads(line)
+            request: Any = await read_json_in_turns(line, JSON_DEPTH)
             command, arguments = request["command"], request.get("arguments", {})
+            if command == IMPORT and not isinstance(arguments.get("vhost"), str):
+                await send(await self._import(arguments["definitions"]))
+                return
             numbers = self._processes_of(command, arguments)
         except Refused as refused:
             await send({"error": str(refused), "kind": "NotPossible"})
@@ -130,9 +145,7 @@ class ProcessCommands:
         if command.startswith(OF_ROOT):
             return [ROOT]
         if isinstance(name, str):
-            return [self._sharing.directory.shard_of(name)]
-        if command.startswith(OVER_HTTP):
-            raise Refused("a broker of several processes exports and imports definitions over HTTP: /api/definitions")
+            return [self._shard_of(name)]
         if command.startswith(OF_ONE):
             raise Refused(f"{command} is for a broker of one process: start it without --processes")
         if command in LISTS or command in OF_ALL or command == "broker.end":
@@ -141,10 +154,36 @@ class ProcessCommands:
 
     def _is_of(self, number: int, item: Mapping[str, Any], command: str) -> bool:
         """Whether a process has the word about an item: the root knows all virtual hosts, and the others their own."""
-        key = "name" if command == "vhosts.list" else "vhost"
+        if command == EXPORT:  # users and the like, and what stands before the lists, are the root's
+            key, item = "vhost", item["item"] if item["section"] in OF_VIRTUAL_HOSTS else {"vhost": None}
+        else:
+            key = "name" if command == "vhosts.list" else "vhost"
         if key not in item:
             return True
-        return self._sharing.directory.shard_of(item[key]) == number if item[key] is not None else number == ROOT
+        return self._shard_of(item[key]) == number if item[key] is not None else number == ROOT
+
+    def _shard_of(self, virtual_host: str) -> int:
+        """Where a virtual host is now."""
+        return self._sharing.directory.shard_of(virtual_host)
+
+    async def _import(self, document: Any) -> Answer:
+        """Import definitions of all; returns the last line of the answer, with the counts added up."""
+        if not isinstance(document, dict):  # the root says so
+            return await self._imported(Step(Stage.ROOT, ROOT, document))
+        done, result = list[int](), None
+        for step in import_steps(document, range(self._count), self._shard_of):
+            last = await self._imported(step)
+            if "error" in last:
+                return {**last, "error": half_done(step, last["error"], done)} if step.stage is Stage.HOSTS else last
+            if step.stage is not Stage.CHECK:
+                result = _together(result, last["result"])
+            if step.stage is Stage.HOSTS:
+                done.append(step.shard)
+        return {"result": result}
+
+    async def _imported(self, step: Step) -> Answer:
+        arguments = {"definitions": step.document, "dry_run": step.stage is Stage.CHECK}
+        return await self._ask(step.shard, json.dumps({"command": IMPORT, "arguments": arguments}).encode(), _nothing)
 
     async def _ask(self, number: int, line: bytes, pass_on: Send) -> Answer:
         """Have a process answer; returns its last line, the others are passed on."""
@@ -179,9 +218,13 @@ class ProcessCommands:
         status["data_folder"] = str(self._data_folder)
         status["pid"] = os.getppid()
         hosts = self._broker.virtual_hosts.values()
-        elsewhere = [host for host in hosts if self._sharing.directory.shard_of(host.name) != ROOT]
+        elsewhere = [host for host in hosts if self._shard_of(host.name) != ROOT]
         status["counts"]["exchanges"] -= sum(len(host.exchanges) for host in elsewhere)  # that the owners count
         return status
+
+
+async def _nothing(answer: Answer) -> None:
+    """No list comes, and nobody waits for how far it is."""
 
 
 def _together(one: Any, other: Any) -> Any:
@@ -193,7 +236,7 @@ def _together(one: Any, other: Any) -> Any:
     if isinstance(one, dict) and isinstance(other, dict) and "counts" in one:
         return {**one, "counts": {**_together(one["counts"], other["counts"]), **_of_root(one["counts"])}}
     if isinstance(one, dict) and isinstance(other, dict):
-        return {name: _together(value, other.get(name)) for name, value in one.items()}
+        return {name: _together(one.get(name), other.get(name)) for name in {**one, **other}}
     return one
 
 
@@ -201,8 +244,13 @@ def _of_root(counts: Mapping[str, Any]) -> Answer:
     return {name: counts[name] for name in KNOWN_TO_ALL if name in counts}
 
 
-async def serve_commands(commands: ProcessCommands, data_folder: Path) -> None:
-    """Answer the command line until cancelled."""
+async def serve_commands(
+    commands: ProcessCommands,
+    data_folder: Path,
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Answer the command line until cancelled. Starts when it can call."""
     path = data_folder / SOCKET_NAME
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -210,7 +258,9 @@ async def serve_commands(commands: ProcessCommands, data_folder: Path) -> None:
     except OSError as error:
         listening.close()
         log_event(logging.ERROR, "no control socket", path=str(path), reason=system_reason(error))
+        task_status.started()
         return
+    task_status.started()
     served = trio.CapacityLimiter(CLIENTS_MAX)
 
     async def serve_one(stream: trio.SocketStream) -> None:
@@ -236,8 +286,10 @@ async def _converse(commands: ProcessCommands, stream: trio.SocketStream) -> Non
             data = await stream.receive_some(READ_BYTES)
         if not data or len(received) > LINE_BYTES_MAX:
             return
+        before = len(received)
         received += data
-        while (end := received.find(b"\n")) >= 0:
+        while (end := received.find(b"\n", before)) >= 0:
             line = bytes(received[:end])
             del received[: end + 1]
+            before = 0
             await commands.answer(line, send)

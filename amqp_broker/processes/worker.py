@@ -150,7 +150,7 @@ class Worker:
             await trio.to_thread.run_sync(self.server.open, journal, progress)
         if self.is_root:
             keep_at_root(here.data_folder, list(self.server.broker.virtual_hosts))
-        self.server.control_folder = self._folder
+        self.server.control_folder, self.server.plugin_folder = self._folder, here.data_folder
 
     async def _serve(self) -> None:
         here, server = self._here, self.server
@@ -174,7 +174,7 @@ class Worker:
                 commands = ProcessCommands(
                     here.data_folder, count, self.sharing, broker, here.listeners, self.shut_down
                 )
-                nursery.start_soon(serve_commands, commands, here.data_folder)
+                await nursery.start(serve_commands, commands, here.data_folder)
             nursery.start_soon(self._turns.run)
             self._is_serving = True
             nursery.start_soon(self._give_signs)

@@ -107,6 +107,7 @@ class BrokerServer:
         self._reception = Reception(self.settings, self._turns, self.serve_stream, self._count_clients)
         self.connections_ended = 0
         self.control_folder: Path | None = None  # the data folder, where the command line may reach the broker
+        self.plugin_folder: Path | None = None  # the one that holds which plugins are chosen, where that is another
         self.node_name = "localhost"  # how administrators are told that this node is called
         self.other_nodes: Callable[[], Sequence[OtherNode]] = tuple  # of the same broker
         self._plugins: Plugins | None = None
@@ -245,7 +246,7 @@ class BrokerServer:
                     driver.trace_lines = WakeUp()
                     nursery.start_soon(write_traces, self.broker, self.trace_folder, driver.trace_lines)
                 if self.control_folder is not None:
-                    if (self.control_folder / "enabled_plugins").exists():
+                    if ((self.plugin_folder or self.control_folder) / "enabled_plugins").exists():
                         self.plugins.start()
                     self.log_lines.attach()
                     status, ending = partial(server_status, self), {"broker.end": self._end}
@@ -296,7 +297,7 @@ class BrokerServer:
             from amqp_broker.server.plugins import Plugins
 
             assert self.control_folder is not None, "what is chosen is kept there"
-            self._plugins = Plugins(self.broker, self.control_folder)
+            self._plugins = Plugins(self.broker, self.plugin_folder or self.control_folder)
         return self._plugins
 
     @property

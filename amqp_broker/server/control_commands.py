@@ -348,9 +348,12 @@ def export_definitions(controlled: Controlled, arguments: Arguments) -> Iterator
 
 
 async def import_into(controlled: Controlled, arguments: Arguments) -> dict[str, int]:
-    from amqp_broker.server.importing import import_in_turns
+    from amqp_broker.server.importing import check_in_turns, import_in_turns
 
     document, virtual_host = arguments.get("definitions"), _virtual_host(arguments)
+    if arguments.get("dry_run") is True:
+        await check_in_turns(controlled.broker, document, virtual_host, controlled.who)
+        return {}
     return await import_in_turns(controlled.broker, document, virtual_host, controlled.who)
 
 

@@ -20,28 +20,36 @@ class CannotLoadDefinitions(Exception):
 
 
 def load_definitions(broker: Broker, name: str) -> None:
-    """Have what a file says, or all files of a folder that end in ``.json``, in the order of their names.
-
-    Files of one folder are taken as one: all of them, or none.
+    """Have what a file says, or all files of a folder; all of it, or nothing.
 
     Raises:
         CannotLoadDefinitions: there are none, or they cannot be read or done.
     """
     from amqp_broker.broker.definitions.applying import import_definitions
 
+    document = read_definitions(name)
+    try:
+        broker.handle(lambda: import_definitions(broker, document, who=WHO))
+    except AdministrationError as error:
+        raise CannotLoadDefinitions(f"load_definitions: {name}: {error}; nothing of it was loaded") from error
+
+
+def read_definitions(name: str) -> dict[str, object]:
+    """The definitions in a file, or in all files ``*.json`` of a folder, in the order of their names, taken as one.
+
+    Raises:
+        CannotLoadDefinitions: there are none, or they cannot be read.
+    """
     try:
         path = Path(name).expanduser()
         files = sorted(path.glob("*.json")) if path.is_dir() else [path]
         if not files:
             raise CannotLoadDefinitions(f"load_definitions: there is no file *.json in {path}")
-        document = together([_read(file) for file in files], [str(file) for file in files])
-        broker.handle(lambda: import_definitions(broker, document, who=WHO))
+        return together([_read(file) for file in files], [str(file) for file in files])
     except OSError as error:
         raise CannotLoadDefinitions(
             f"load_definitions: {error.filename} cannot be read: {system_reason(error)}"
         ) from error
-    except AdministrationError as error:
-        raise CannotLoadDefinitions(f"load_definitions: {name}: {error}; nothing of it was loaded") from error
 
 
 def _read(file: Path) -> object:

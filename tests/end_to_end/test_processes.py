@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -16,9 +17,12 @@ from interop.brokers import REPOSITORY, OurBroker, end_process
 pytestmark = pytest.mark.slow
 
 
-def run(data: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run(data: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "amqp_broker", *arguments, "--data-dir", str(data)]
-    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False)
+    everything = {**os.environ, **environment}
+    return subprocess.run(
+        command, cwd=REPOSITORY, env=everything, capture_output=True, text=True, timeout=60, check=False
+    )
 
 
 def count_and_publish(broker: OurBroker, virtual_host: str) -> int:
@@ -30,6 +34,20 @@ def count_and_publish(broker: OurBroker, virtual_host: str) -> int:
         count = channel.queue_declare("q", durable=True).method.message_count
         channel.basic_publish("", "q", b"x", pika.BasicProperties(delivery_mode=2))
     return int(count)
+
+
+def timestamps(broker: OurBroker) -> list[bool]:
+    """Whether the last message of each virtual host has one: a plugin sets it."""
+    found = []
+    for virtual_host in ("/", "other"):
+        parameters = pika.ConnectionParameters("127.0.0.1", broker.address.port, virtual_host)
+        with pika.BlockingConnection(parameters) as connection:
+            channel = connection.channel()
+            queue = channel.queue_declare("", exclusive=True).method.queue
+            channel.basic_publish("", queue, b"")
+            _, properties, _ = channel.basic_get(queue, auto_ack=True)
+            found.append(properties.timestamp is not None)
+    return found
 
 
 def process_of(data: Path, number: int) -> int:
@@ -54,5 +72,33 @@ def test_two_processes_are_one_broker() -> None:
         refused = run(data, "serve", "--port", "0")
         assert refused.returncode == 4
         assert "start with --processes 2" in refused.stderr
+    finally:
+        broker.stop()
+
+
+def test_definitions_and_plugins_are_those_of_all(tmp_path: Path) -> None:
+    definitions = {
+        "vhosts": [{"name": "other"}],
+        "permissions": [{"user": "guest", "vhost": "other", "configure": ".*", "write": ".*", "read": ".*"}],
+        "queues": [{"name": f"q{number}", "vhost": host} for number, host in enumerate(("/", "other"))],
+    }
+    (tmp_path / "given.json").write_text(json.dumps(definitions))
+    environment = {"AMQP_BROKER_LOAD_DEFINITIONS": str(tmp_path / "given.json")}
+    broker = OurBroker(options=["--processes", "2"], environment=environment)
+    try:
+        exported = json.loads(broker.ctl("definitions", "export"))
+        assert [(one["vhost"], one["name"]) for one in exported["queues"]] == [("/", "q0"), ("other", "q1")]
+        assert [one["name"] for one in exported["vhosts"]] == ["/", "other"]
+        assert broker.ctl("definitions", "import", "-", standard_input=json.dumps(exported)).startswith("imported: ")
+        assert timestamps(broker) == [False, False]
+        broker.ctl("plugins", "enable", "set_header_timestamp")
+        assert timestamps(broker) == [True, True]
+        broker.restart()
+        assert timestamps(broker) == [True, True]
+        end_process(broker._process)
+        (tmp_path / "given.json").write_text(json.dumps({"queues": [{"name": "q", "vhost": "nowhere"}]}))
+        refused = run(broker.data_folder, "serve", "--port", "0", "--processes", "2", **environment)
+        assert refused.returncode == 2
+        assert refused.stderr.splitlines()[-1].startswith(f"amqp-broker: load_definitions: {tmp_path}/given.json: ")
     finally:
         broker.stop()

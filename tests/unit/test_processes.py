@@ -367,8 +367,11 @@ DONE = [{"result": None}]
         ("queues.list", {"vhost": "other"}, [1]),
         ("queues.list", {}, [0, 1]),
         ("definitions.export", {"vhost": "other"}, [1]),
-        ("definitions.export", {}, []),
-        ("plugins.enable", {"name": "p"}, []),
+        ("definitions.export", {}, [0, 1]),
+        ("definitions.import", {"vhost": "other", "definitions": {}}, [1]),
+        ("definitions.import", {"definitions": {"users": [], "queues": [{"vhost": "other"}]}}, [1, 0, 0, 1]),
+        ("plugins.enable", {"name": "p"}, [0, 1]),
+        ("queues.peek", {"name": "q"}, []),
         ("broker.end", {}, [-1]),
     ],
 )
@@ -392,6 +395,34 @@ def test_lists_are_collected_from_whose_the_virtual_hosts_are(tmp_path: Path) ->
     answers = commands.run("parameters.list")
     assert [one["items"] for one in answers[:-1]] == [[rows[0], rows[2]], [rows[1]]]
     assert answers[-1] == {"result": None}
+
+
+def test_definitions_are_collected_from_whose_they_are(tmp_path: Path) -> None:
+    header: dict[str, Any] = {"section": None, "item": {"users": [], "queues": []}}
+    rows = [{"section": "queues", "item": {"vhost": host, "name": "q"}} for host in ("/", "other")]
+    user = {"section": "users", "item": {"name": "guest"}}
+    commands = Asked(tmp_path, {number: [{"items": [header, user, *rows]}, *DONE] for number in (0, 1)})
+    answers = commands.run("definitions.export")
+    assert [one["items"] for one in answers[:-1]] == [[header, user, rows[0]], [rows[1]]]
+
+
+def test_an_import_that_ends_half_way_says_so(tmp_path: Path) -> None:
+    class Half(Asked):
+        async def _ask(self, number: int, line: bytes, pass_on: Any) -> dict[str, Any]:
+            asked = json.loads(line)["arguments"]
+            is_lost = number == 1 and not asked["dry_run"]
+            if not asked["dry_run"]:
+                self._sharing.directory = self._sharing.directory.with_places(["new"], 1)
+            self.asked.append(number)
+            return {"error": "it is gone"} if is_lost else {"result": dict.fromkeys(asked["definitions"], 1)}
+
+    document: dict[str, list[Any]] = {"users": [{}], "queues": [{"vhost": "/"}, {"vhost": "new"}]}
+    commands = Half(tmp_path, {})
+    (answer,) = commands.run("definitions.import", definitions=document)
+    assert commands.asked == [0, 0, 0, 1], "the root checks what is to be in a virtual host that is not there yet"
+    assert answer["error"].startswith("shard 1 has not imported its part: it is gone; users, permissions and virtual")
+    del document["queues"][1]
+    assert commands.run("definitions.import", definitions=document) == [{"result": {"users": 1, "queues": 1}}]
 
 
 def test_counts_are_added_and_a_process_that_fails_has_the_word(tmp_path: Path) -> None:

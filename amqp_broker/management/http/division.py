@@ -17,6 +17,7 @@ from amqp_broker.management.api.lists import Listing, answer_one
 from amqp_broker.management.http.forwarding import forward, refresh
 from amqp_broker.management.http.messages import Answer, HttpError, answer_json, no_such_object, to_json
 from amqp_broker.network.listeners import FORWARDED, METRICS
+from amqp_broker.server.sharding.definitions import OF_VIRTUAL_HOSTS, Stage, Step, half_done, import_steps
 from amqp_broker.server.sharding.shards import ROOT, Shards
 
 if TYPE_CHECKING:
@@ -86,8 +87,6 @@ ANYWHERE: Final = frozenset(  # what they name is at one of the owners
 )
 BY_QUERY: Final = frozenset(("/api/x/explain/route", "/api/x/topology"))
 OF_LISTINGS: Final = frozenset(("page", "page_size", "sort", "sort_reverse", "name", "use_regex", "columns"))
-OF_EVERYTHING: Final = ("users", "vhosts", "permissions", "topic_permissions", "global_parameters")
-OF_VIRTUAL_HOSTS: Final = ("parameters", "policies", "queues", "exchanges", "bindings")
 SUMMED: Final = ("message_stats", "churn_rates", "queue_totals", "object_totals")
 
 
@@ -168,12 +167,6 @@ class Division:
     def _own(self, shard: int, rows: Iterable[Row], name: str = "vhost") -> list[Row]:
         """Those rows that a shard has to say something of."""
         return [row for row in rows if name not in row or self._shards.shard_of(row[name]) == shard]
-
-    def _shard_of_row(self, row: Any) -> int | None:
-        """Whose a definition is; the root's if it is none, which says so; everybody's without a virtual host."""
-        if not isinstance(row, dict) or not isinstance(row.get("vhost", ""), str):
-            return ROOT
-        return self._shards.shard_of(row["vhost"]) if "vhost" in row else None
 
     async def _list(self, call: Call, *, is_of_hosts: bool) -> Answer:
         query = {name: value for name, value in call.request.query.items() if name not in OF_LISTINGS}
@@ -310,59 +303,37 @@ class Division:
         return Answer(body=to_json(whole), headers=download_header(call))
 
     async def _import(self, call: Call) -> Answer:
-        """Each owner checks what is its; then first what the root has, then what is in the virtual hosts.
-
-        So nothing is changed when there is a mistake, or an owner is missing. When one is lost half-way, the others
-        have theirs: the answer says that, and the same import, sent again, does the rest.
-        """
+        """Have it in steps (``server/sharding/definitions.py``)."""
         from amqp_broker.management.api.definitions import read_document
 
-        document = await read_document(call)
-        of_everything = {name: value for name, value in document.items() if name not in OF_VIRTUAL_HOSTS}
-        parts = self._parts(document)
-        parts[ROOT] = {**of_everything, **parts.get(ROOT, {})}  # new virtual hosts are known by what the root has
-        for shard, part in parts.items():
-            answer = await self._post(shard, call, part, {"dry_run": "true"})
+        done = list[int]()
+        answer = Answer(204)
+        for step in import_steps(await read_document(call), self._shards.numbers, self._shards.shard_of):
+            if step.stage is not Stage.CHECK and call.request.flag("dry_run"):
+                break
+            answer = await self._imported(call, step, done)
             if answer.status >= 300:
-                return answer
-        if call.request.flag("dry_run"):
-            return answer
-        answer = await self._post(ROOT, call, of_everything)
-        if answer.status >= 300:
-            return answer
-        await refresh(self._shards)
-        return await self._import_parts(call, self._parts(document))
-
-    def _parts(self, document: Row) -> dict[int, Row]:
-        """What is in virtual hosts, by the shard that has it."""
-        parts: dict[int, Row] = {}
-        for shard in self._shards.numbers:
-            part = {
-                section: [row for row in document[section] if self._shard_of_row(row) in (shard, None)]
-                for section in OF_VIRTUAL_HOSTS
-                if isinstance(document.get(section), list)
-            }
-            if any(part.values()):
-                parts[shard] = part
-        return parts
-
-    async def _import_parts(self, call: Call, parts: Mapping[int, Row]) -> Answer:
-        answer, done = Answer(204), list[str]()
-        for shard, part in parts.items():
-            try:
-                answer = await self._post(shard, call, part)
-            except HttpError as error:
-                answer = error.answer()
-            if answer.status >= 300:
-                found = json.loads(answer.body) if answer.body else {}
-                text = f"users, permissions and virtual hosts are imported, and what is in {_shards_text(done)}"
-                way_out = "import the same again, what is there already stays as it is"
-                reason = f"shard {shard} has not imported its part: {found.get('reason')}; {text}: {way_out}"
-                raise HttpError(answer.status, str(found.get("error")), reason)
-            done.append(str(shard))
+                break
+            if step.stage is Stage.ROOT:
+                await refresh(self._shards)
         return answer
 
-    async def _post(self, shard: int, call: Call, document: Row, query: Mapping[str, str] | None = None) -> Answer:
+    async def _imported(self, call: Call, step: Step, done: list[int]) -> Answer:
+        """Take one step; when one owner is lost half-way, the others have theirs, and the answer says that."""
+        if step.stage is not Stage.HOSTS:
+            return await self._post(step.shard, call, step.document, step.stage is Stage.CHECK)
+        try:
+            answer = await self._post(step.shard, call, step.document)
+        except HttpError as error:
+            answer = error.answer()
+        if answer.status >= 300:
+            found = json.loads(answer.body) if answer.body else {}
+            raise HttpError(answer.status, str(found.get("error")), half_done(step, found.get("reason"), done))
+        done.append(step.shard)
+        return answer
+
+    async def _post(self, shard: int, call: Call, document: Mapping[str, Any], dry_run: bool = False) -> Answer:
+        query = {"dry_run": "true"} if dry_run else None
         call.request.headers = {**call.request.headers, "content-type": "application/json"}
         return await forward(self._shards, shard, call, query, body=to_json(document))
 
@@ -373,10 +344,6 @@ class _Refused(Exception):
     def __init__(self, answer: Answer) -> None:
         super().__init__(answer.status)
         self.answer = answer
-
-
-def _shards_text(numbers: list[str]) -> str:
-    return f"shard {', '.join(numbers)}" if numbers else "no shard"
 
 
 def _tags(call: Call) -> tuple[str, ...]:
