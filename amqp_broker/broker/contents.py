@@ -38,7 +38,7 @@ class Contents(Shared):
         self.global_parameters: Parameters = {}
         self.open_connections = Connections()
         self.firehose = Firehose(self.observers, self.finish_with, settings.node_name or settings.cluster_name)
-        self._events: EventExchange | None = None
+        self.event_exchange: EventExchange | None = None  # where it is turned on, and its virtual host is here
         self.counts_of_deleted = CountsByProtocol()  # in virtual hosts that are gone
 
     def add_virtual_host(self, name: str, reference: int = 0) -> VirtualHost:
@@ -60,9 +60,9 @@ class Contents(Shared):
         settings = self.settings
         node_name = settings.node_name or settings.cluster_name
         events = EventExchange(virtual_host, self.finish_with, self.clock, node_name)
-        if self._events is not None:
-            self.observers.remove(self._events)  # of a virtual host of the same name that is gone
-        self._events = events
+        if self.event_exchange is not None:
+            self.observers.remove(self.event_exchange)  # of a virtual host of the same name that is gone
+        self.event_exchange = events
         self.observers.add(events, of_messages=False)
 
     def existing_virtual_host(self, name: str) -> VirtualHost:

@@ -27,6 +27,25 @@ EVENT_EXCHANGE: Final = "amq.rabbitmq.event"
 DELIVERY_MODE_PERSISTENT: Final = 2
 
 
+def header_of(details: Mapping[str, Any], by: str, now_ms: int) -> bytes | None:
+    """The content header of an event's message; None where its details do not fit into a table.
+
+    Args:
+        by: the user; empty for the broker itself.
+        now_ms: since 1970.
+    """
+    headers: Table = {name: value for name, value in details.items() if value is not None}
+    headers["user_who_performed_action"] = by or INTERNAL_USER
+    headers["timestamp_in_ms"] = now_ms
+    properties = Properties(
+        headers=headers, delivery_mode=DELIVERY_MODE_PERSISTENT, timestamp=Timestamp(now_ms // 1000)
+    )
+    try:
+        return encode_content_header(0, properties)
+    except WireError:
+        return None  # what a parameter holds need not fit into a table
+
+
 class EventExchange(Events):
     """The exchange of one broker.
 
@@ -57,17 +76,12 @@ class EventExchange(Events):
         return bool(self._exchange.bindings)
 
     def tell(self, event: str, details: Mapping[str, Any], by: str) -> None:
-        now_ms = self._clock.wall_ms()
-        headers: Table = {name: value for name, value in details.items() if value is not None}
-        headers["user_who_performed_action"] = by or INTERNAL_USER
-        headers["timestamp_in_ms"] = now_ms
-        properties = Properties(
-            headers=headers, delivery_mode=DELIVERY_MODE_PERSISTENT, timestamp=Timestamp(now_ms // 1000)
-        )
-        try:
-            header = encode_content_header(0, properties)
-        except WireError:
-            return  # what a parameter holds need not fit into a table
+        header = header_of(details, by, self._clock.wall_ms())
+        if header is not None:
+            self.publish(event, header)
+
+    def publish(self, event: str, header: bytes) -> None:
+        """Publish an event at the end of this piece of work: one of this broker, or of another that is one with it."""
         if not self._gathered:
             self._to_finish(self._publish)
         self._gathered.append((event, header))

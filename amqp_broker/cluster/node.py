@@ -433,6 +433,7 @@ class ClusterNode:
         sharing = self._sharing if shard == ROOT_SHARD else None  # others may outlive the root, and share nothing
         until_shared = sharing.until_shared if sharing is not None else None
         server = BrokerServer(self._settings, output_gate=gate, until_shared=until_shared)
+        server.accepting = lambda: self._reception.endpoints
         server.node_name, server.other_nodes = self._configuration.node_name, self._other_nodes
         server.limits = self._limits
         if self._administration is not None:

@@ -18,8 +18,9 @@ from amqp_broker.access.client import Peer
 from amqp_broker.logs import log_event
 from amqp_broker.network.listeners import FOR_ADMINISTRATORS
 from amqp_broker.network.socket_stream import SocketStream
+from amqp_broker.processes.events import publish_events
 from amqp_broker.processes.folder import folder_of
-from amqp_broker.processes.link import NOTICE, TAKEN, Brought, LinkUnreachable, bring
+from amqp_broker.processes.link import EVENTS, NOTICE, TAKEN, Brought, LinkUnreachable, bring
 from amqp_broker.server.broker_server import BrokerServer
 from amqp_broker.server.sharding.arrivals import Arrival, Continued, Entrance, Heard
 from amqp_broker.server.sharding.carrying import carry
@@ -112,6 +113,9 @@ class ProcessClients:
         """Serve a client that another process has accepted, or do as the directory says now."""
         if brought == NOTICE:
             await self._sharing.until_in_force(self._number)
+            await link.send_all(TAKEN)
+        elif brought.protocol == EVENTS:
+            publish_events(self._server.broker, brought.heard)
             await link.send_all(TAKEN)
         elif not self._has_begun:
             pass  # the other process tries again, as long as it may

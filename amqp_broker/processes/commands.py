@@ -20,7 +20,6 @@ import trio
 from amqp_broker.broker.broker import Broker
 from amqp_broker.explanations import system_reason
 from amqp_broker.logs import log_event, log_internal_error
-from amqp_broker.network.listeners import Listener
 from amqp_broker.processes.folder import folder_of
 from amqp_broker.server.control import CLIENTS_MAX, LINE_BYTES_MAX, LISTS, PATIENCE_S
 from amqp_broker.server.control_address import SOCKET_NAME, bind_for_owner, reachable_address
@@ -28,7 +27,6 @@ from amqp_broker.server.importing import read_json_in_turns
 from amqp_broker.server.sharding.definitions import OF_VIRTUAL_HOSTS, Stage, Step, half_done, import_steps
 from amqp_broker.server.sharding.shards import ROOT
 from amqp_broker.server.sharding.sharing import Sharing
-from amqp_broker.server.status import ports_of
 
 READ_BYTES: Final = 65_536
 JSON_DEPTH: Final = 4  # of definitions, in a request
@@ -71,7 +69,6 @@ class ProcessCommands:
         count: how many processes there are.
         sharing: the directory.
         broker: the root's.
-        listeners: where clients can connect.
         end: begins the end of all.
     """
 
@@ -81,14 +78,12 @@ class ProcessCommands:
         count: int,
         sharing: Sharing,
         broker: Broker,
-        listeners: list[Listener],
         end: Callable[[], None],
     ) -> None:
         self._data_folder = data_folder
         self._count = count
         self._sharing = sharing
         self._broker = broker
-        self._listeners = listeners
         self._end = end
 
     async def answer(self, line: bytes, send: Send) -> None:
@@ -212,9 +207,6 @@ class ProcessCommands:
 
     def _of_all(self, status: Answer) -> Answer:
         """The status of the broker, of that of its root with the counts of all."""
-        endpoints = [listener.endpoint for listener in self._listeners if listener.is_listening]
-        status["listeners"] = [f"{endpoint.url} ({endpoint})" for endpoint in endpoints]
-        status["ports"] = ports_of(endpoints)
         status["data_folder"] = str(self._data_folder)
         status["pid"] = os.getppid()
         hosts = self._broker.virtual_hosts.values()

@@ -39,7 +39,7 @@ class LinkUnreachable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Brought:
-    """A client that one process brings to another, or a notice.
+    """A client that one process brings to another, a notice, or events.
 
     Args:
         protocol: that the client speaks; "" where there is none: the directory has changed.
@@ -56,7 +56,9 @@ class Brought:
     client: socket.socket | None = None
 
 
-NOTICE: Final = Brought("", Peer("", 0, is_loopback=True))
+NOBODY: Final = Peer("", 0, is_loopback=True)
+NOTICE: Final = Brought("", NOBODY)
+EVENTS: Final = "events"  # in place of a protocol: what is heard are events of the other process (events.py)
 
 
 async def bring(folder: Path, brought: Brought, timeout_s: float = TIMEOUT_S) -> trio.SocketStream:

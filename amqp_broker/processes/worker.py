@@ -22,6 +22,7 @@ from amqp_broker.network.turns import Turns
 from amqp_broker.processes.administrators import ProcessShards
 from amqp_broker.processes.clients import ProcessClients
 from amqp_broker.processes.commands import ProcessCommands, serve_commands
+from amqp_broker.processes.events import EventsElsewhere, RefusedLogins
 from amqp_broker.processes.folder import DirectoryFile, folder_of, keep_at_root
 from amqp_broker.processes.link import NOTICE, LinkUnreachable, bring, listen_for_links, serve_link
 from amqp_broker.server.broker_server import BrokerServer
@@ -97,6 +98,7 @@ class Worker:
         self.sharing = Sharing(DirectoryFile(here.data_folder, self._announce), _Changed(), settings.processes)
         until_shared = self.sharing.until_shared if number == ROOT else None
         self.server = BrokerServer(settings, until_shared=until_shared)
+        self.server.accepting = lambda: [one.endpoint for one in here.listeners if one.is_listening]
         self.server.speak_http(administration(self.server, None))
         self._entrance_server = BrokerServer(settings_of_entrance(settings))
         self._entrance = Entrance(self._entrance_server)
@@ -164,6 +166,11 @@ class Worker:
             nursery.start_soon(trio.serve_listeners, partial(serve_link, take=self._clients.take), [links])
             await nursery.start(server.serve)
             await nursery.start(self._entrance_server.serve)
+            self._entrance_server.broker.observers.add(RefusedLogins(lambda: server.broker), of_messages=False)
+            if here.settings.event_exchange == "on":
+                events = EventsElsewhere(server.broker)
+                server.broker.observers.add(events, of_messages=False)
+                nursery.start_soon(events.send, self._folder_of_events)
             await nursery.start(self.sharing.keep, self._number, server, bytes)
             self._clients.begin()
             nursery.start_soon(
@@ -171,9 +178,7 @@ class Worker:
             )
             if self.is_root:
                 count, broker = here.settings.processes, server.broker
-                commands = ProcessCommands(
-                    here.data_folder, count, self.sharing, broker, here.listeners, self.shut_down
-                )
+                commands = ProcessCommands(here.data_folder, count, self.sharing, broker, self.shut_down)
                 await nursery.start(serve_commands, commands, here.data_folder)
             nursery.start_soon(self._turns.run)
             self._is_serving = True
@@ -190,6 +195,11 @@ class Worker:
             with trio.move_on_after(here.settings.shutdown_grace_ms / 1000):
                 await self._clients.until_carried()
             nursery.cancel_scope.cancel()
+
+    def _folder_of_events(self) -> Path | None:
+        """The folder of the process that has the event exchange; None where that is this one."""
+        number = self.sharing.directory.shard_of(self._here.settings.default_virtual_host)
+        return None if number == self._number else folder_of(self._here.data_folder, number)
 
     async def _give_signs(self) -> None:
         """Say that this process can serve, and again and again that its event loop goes round."""

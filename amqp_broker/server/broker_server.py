@@ -105,6 +105,7 @@ class BrokerServer:
         self._turns = Turns()
         self._plugin_protocols: Mapping[str, MakeConnection] = {}
         self._reception = Reception(self.settings, self._turns, self.serve_stream, self._count_clients)
+        self.accepting: Callable[[], Sequence[Endpoint]] = lambda: self._reception.endpoints  # where clients come in
         self.connections_ended = 0
         self.control_folder: Path | None = None  # the data folder, where the command line may reach the broker
         self.plugin_folder: Path | None = None  # the one that holds which plugins are chosen, where that is another
@@ -323,12 +324,12 @@ class BrokerServer:
     @property
     def endpoints(self) -> list[Endpoint]:
         """Where clients can connect."""
-        return [endpoint for endpoint in self._reception.endpoints if endpoint.protocol not in FOR_ADMINISTRATORS]
+        return [endpoint for endpoint in self.accepting() if endpoint.protocol not in FOR_ADMINISTRATORS]
 
     @property
     def http_endpoints(self) -> list[Endpoint]:
         """Where administrators can."""
-        return [endpoint for endpoint in self._reception.endpoints if endpoint.protocol in FOR_ADMINISTRATORS]
+        return [endpoint for endpoint in self.accepting() if endpoint.protocol in FOR_ADMINISTRATORS]
 
     async def _watch_plugins(self) -> None:
         await self._driver.plugin_used.wait()

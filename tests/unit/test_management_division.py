@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import trio.testing
 
 from amqp_broker.access.client import Peer
 from amqp_broker.access.passwords import SHA256
+from amqp_broker.broker.alarms import Resource
 from amqp_broker.broker.broker import Broker
 from amqp_broker.management.management import Management
 from amqp_broker.management.prometheus.merging import merged
@@ -132,6 +134,16 @@ async def test_without_the_root_a_virtual_host_is_not_deleted() -> None:
         shards.missing.add(0)
         assert (await client.ask("DELETE", "/api/vhosts/a")).status == 503
         assert len(shards.servers[1].broker.virtual_hosts["a"].queues) == 1
+
+
+@on_a_jumping_clock
+async def test_an_alarm_of_any_owner_is_one_of_the_broker() -> None:
+    async with divided() as (client, shards):
+        path = "/api/health/checks/alarms"
+        assert (await client.ask("GET", path)).status == 200
+        other = shards.servers[1].broker
+        other.handle(partial(other.set_alarm, Resource.MEMORY, True))
+        assert (await client.ask("GET", path)).json["alarms"][0]["resource"] == "memory"
 
 
 @on_a_jumping_clock

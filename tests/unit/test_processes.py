@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import socket
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,10 @@ import trio
 import trio.testing
 
 from amqp_broker.access.client import Peer, Tls
-from amqp_broker.network.listeners import AMQP, HTTP, Endpoint, Listener
+from amqp_broker.network.listeners import AMQP, HTTP
 from amqp_broker.processes.clients import PAUSE_S, ProcessClients
 from amqp_broker.processes.commands import ProcessCommands
+from amqp_broker.processes.events import AGAIN_S, EventsElsewhere, RefusedLogins, publish_events
 from amqp_broker.processes.folder import (
     DirectoryFile,
     check_processes,
@@ -42,7 +43,9 @@ from amqp_broker.server.data_folder import CannotUseDataFolder
 from amqp_broker.server.sharding.arrivals import Arrival
 from amqp_broker.server.sharding.directory import Directory
 from amqp_broker.server.sharding.sharing import Sharing
+from amqp_broker.session.login import Login
 from amqp_broker.settings import Settings
+from tests.support.client import Client
 from tests.support.memory_broker import MemoryBroker
 from tests.support.served import QUIET, TrioClock
 
@@ -321,17 +324,50 @@ def test_the_command_line_is_answered_when_the_other_processes_know(tmp_path: Pa
     assert order == ["shared", '{"result": null}']
 
 
+def test_events_come_to_the_process_that_has_their_exchange(tmp_path: Path) -> None:
+    here, there, empty = (MemoryBroker(event_exchange="on") for _ in range(3))
+    channel, folders = Client(here).open().channel(), iter([tmp_path / "not yet", tmp_path])
+    channel.declare("events")
+    for key in ("user.#", "vhost.#"):
+        channel.bind("events", "amq.rabbitmq.event", key)
+    events = EventsElsewhere(there)
+    there.observers.add(events, of_messages=False)
+    empty.observers.add(RefusedLogins(lambda: there), of_messages=False)
+    there.administration.on_behalf_of("the directory").add_user("u", None)  # the root has told it
+    there.administration.on_behalf_of("somebody").set_virtual_host_limits("/", queues_max=3)
+    for error in ("", "refused"):
+        empty.handle(partial(Login(empty, PEER).tell, "PLAIN", "AMQP", error))
+
+    async def take(brought: Brought, link: trio.SocketStream) -> None:
+        publish_events(here, brought.heard)
+        await link.send_all(TAKEN)
+
+    async def use() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(events.send, lambda: next(folders))
+            await trio.testing.wait_all_tasks_blocked()
+            clock.jump(AGAIN_S)
+            listener = listen_for_links(tmp_path)
+            async with listener:
+                await serve_link(await listener.accept(), take)
+            nursery.cancel_scope.cancel()
+
+    clock = trio.testing.MockClock()
+    trio.run(use, clock=clock)
+    found = [one.headers for _ in range(3) if (one := channel.get("events", no_ack=True)) is not None]
+    assert [one["user_who_performed_action"] for one in found] == ["somebody", "rmq-internal"]
+    assert (found[0]["max-queues"], found[1]["error"]) == (3, "refused")
+
+
 class Asked(ProcessCommands):
     """Answers as processes would, and remembers who was asked."""
 
-    def __init__(
-        self, folder: Path, answers: dict[int, list[dict[str, Any]]], listeners: Sequence[Listener] = ()
-    ) -> None:
+    def __init__(self, folder: Path, answers: dict[int, list[dict[str, Any]]]) -> None:
         sharing = Sharing(DirectoryFile(folder, nobody_else), Known(), 2)
         sharing.directory = Directory().with_places(["/"], 0).with_places(["other"], 1)
         broker = MemoryBroker()
         broker.administration.add_virtual_host("other")
-        super().__init__(folder, 2, sharing, broker, list(listeners), lambda: self.asked.append(-1))
+        super().__init__(folder, 2, sharing, broker, lambda: self.asked.append(-1))
         self._answers = answers
         self.asked: list[int] = []
 
@@ -429,14 +465,8 @@ def test_counts_are_added_and_a_process_that_fails_has_the_word(tmp_path: Path) 
     counts = {"virtual_hosts": 2, "queues": 3, "exchanges": 14}
     status = {"version": "1", "counts": counts, "pid": 7}
     answers = {0: [{"result": status}], 1: [{"result": {**status, "counts": {**counts, "queues": 4}}}]}
-    with socket.create_server(("127.0.0.1", 0)) as listening, socket.socket() as bound_only:
-        listeners = [
-            Listener(listening, Endpoint("localhost", "127.0.0.1", 5672)),
-            Listener(bound_only, Endpoint("localhost", "127.0.0.1", 15672, protocol=HTTP)),
-        ]
-        (answer,) = Asked(tmp_path, answers, listeners).run("status")
+    (answer,) = Asked(tmp_path, answers).run("status")
     assert answer["result"]["counts"] == {"virtual_hosts": 2, "queues": 7, "exchanges": 21}
-    assert answer["result"]["ports"] == [{"protocol": "amqp", "address": "127.0.0.1", "port": 5672, "tls": False}]
     failing = Asked(tmp_path, {0: [{"result": 2}], 1: [{"error": "no"}]})
     assert failing.run("connections.close-many", reason="r") == [{"error": "no"}]
     assert Asked(tmp_path, {0: [{"result": 2}], 1: [{"result": 3}]}).run("connections.close-many") == [{"result": 5}]

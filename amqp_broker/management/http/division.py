@@ -85,6 +85,14 @@ ANYWHERE: Final = frozenset(  # what they name is at one of the owners
         "/api/connections/{connection}/sessions",
     )
 )
+ALARMS: Final = frozenset(  # each owner has its own
+    (
+        "/api/health/checks/alarms",
+        "/api/health/checks/local-alarms",
+        "/api/healthchecks/node",
+        "/api/healthchecks/node/{node}",
+    )
+)
 BY_QUERY: Final = frozenset(("/api/x/explain/route", "/api/x/topology"))
 OF_LISTINGS: Final = frozenset(("page", "page_size", "sort", "sort_reverse", "name", "use_regex", "columns"))
 SUMMED: Final = ("message_stats", "churn_rates", "queue_totals", "object_totals")
@@ -133,7 +141,7 @@ class Division:
             return await self._list(call, is_of_hosts=path == "/api/vhosts")
         if path in ANYWHERE:
             return await self._first(call)
-        if path in LISTS:
+        if path in LISTS or path in ALARMS:
             return await self._each(call)
         return await forward(self._shards, ROOT, call)
 
@@ -189,7 +197,7 @@ class Division:
         return answer
 
     async def _each(self, call: Call) -> Answer:
-        """Have all owners do it, one after the other; the first that refuses has the word."""
+        """Have all owners do it, one after the other; the first that refuses, or is not well, has the word."""
         answer = no_such_object().answer()
         for shard in self._shards.numbers:
             answer = await forward(self._shards, shard, call)
