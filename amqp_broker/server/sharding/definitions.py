@@ -19,7 +19,7 @@ ShardOf = Callable[[str], int]
 
 
 class Stage(Enum):
-    """What an owner is to do with definitions."""
+    """The work of an owner with the definitions of one step."""
 
     CHECK = "check"
     ROOT = "root"
@@ -27,7 +27,7 @@ class Stage(Enum):
 
 
 class Step(NamedTuple):
-    """One step of an import: the owner of a shard has some definitions."""
+    """One step of an import: the owner of a shard takes some definitions."""
 
     stage: Stage
     shard: int
