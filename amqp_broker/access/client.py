@@ -106,6 +106,7 @@ class Client:
         self._expanded: tuple[TopicPermission, TopicPatterns] | None = None  # of the permission that names the client
         self._names_permission = refusals_name_the_permission
         self._allowed: set[tuple[str, str, str, str]] = set()
+        self._made_up_name = ""  # of a queue, while others are asked what the user may do with it
 
     @property
     def is_judged(self) -> bool:
@@ -162,6 +163,23 @@ class Client:
             return self._is_allowed_elsewhere("write", kind, name)
         permission = self.user.permissions.get(self._virtual_host)
         return permission is not None and permission.write.matches(name)
+
+    def made_up(self, name: str) -> str:
+        """The name that a new queue gets: this one, or an earlier one that others have been asked about meanwhile.
+
+        Args:
+            name: that nobody has.
+
+        Raises:
+            NotDecidedYet: what the user may do with it is being asked for; it is the same name when that is known.
+        """
+        if self.user.judge is None:
+            return name
+        self._made_up_name = name = self._made_up_name or name
+        for permission in ("configure", "write", "read"):  # all that may be asked for until it is in use
+            self._is_allowed_elsewhere(permission, "queue", name)
+        self._made_up_name = ""
+        return name
 
     def check_topic_read(self, exchange: str, routing_key: str) -> None:
         """Raise AmqpError 403 unless the user may bind this topic exchange with this key."""

@@ -160,6 +160,10 @@ class Authorizer(Protocol):
         """Who it is."""
         ...
 
+    def made_up(self, name: str) -> str:
+        """The name that a new queue gets: this one, or an earlier one of which others had to be asked first."""
+        ...
+
     def check_configure(self, kind: str, name: str) -> None:
         """May it create, change or delete this?"""
 

@@ -299,12 +299,16 @@ class VirtualHost(Topology):
         who.check_write(kind, destination)
         if kind == "exchange":
             check_not_default_exchange(destination)
-        check_not_default_exchange(source)
-        who.check_read("exchange", source)
-        exchange = self.exchanges.get(source)
-        if exchange is not None and exchange.has_topic_permissions:
-            who.check_topic_read(source, routing_key)
+        self.check_source(who, source, routing_key)
         return source, destination
+
+    def check_source(self, who: Authorizer, name: str, routing_key: str) -> None:
+        """Raise AmqpError 403 unless the messages of an exchange may be bound to something with this key."""
+        check_not_default_exchange(name)
+        who.check_read("exchange", name)
+        exchange = self.exchanges.get(name)
+        if exchange is not None and exchange.has_topic_permissions:
+            who.check_topic_read(name, routing_key)
 
     def _destination(self, kind: str, name: str) -> Exchange | Queue:
         return self.exchange(name) if kind == "exchange" else self.queue(name)
@@ -345,7 +349,7 @@ class VirtualHost(Topology):
             check_not_reserved("queue", name)
         else:
             self._check_may_be_unnamed(arguments.get(QUEUE_TYPE))
-            name = generated_name("amq.gen")
+            name = who.made_up(generated_name("amq.gen"))
         who.check_configure("queue", name)
         if self.pending is not None:
             self.pending.make_queue(name)

@@ -8,6 +8,10 @@ class Everything:
 
     user_name = "everybody"
 
+    def made_up(self, name: str) -> str:
+        """That name."""
+        return name
+
     def check_configure(self, kind: str, name: str) -> None:
         """May do that."""
 

@@ -202,7 +202,8 @@ class Attaching:
         if node.queue:
             return self._host.accessible_queue(self._client, node.queue)
         exchange, key = node.exchange or "", node.routing_key or ""
-        self._host.exchange(exchange)
+        self._host.exchange(exchange)  # others may have to be asked of it, before there is a queue
+        self._host.check_source(self._client, exchange, key)
         queue = self._host.declare_queue(
             self._client, "", durable=False, exclusive=True, auto_delete=True, arguments={}
         )

@@ -86,7 +86,10 @@ class Subscribing:
         if not 0 <= prefetch_count <= PREFETCH_MAX:
             raise StompError("Invalid header", f"'prefetch-count' takes a number from 0 to {PREFETCH_MAX}.\n")
         arguments = consumer_arguments(frame)
-        name = _queue_name(frame, destination)
+        if destination.has_queue_of_its_own:
+            self._host.exchange(destination.exchange)  # others may have to be asked of it, before there is a queue
+            self._host.check_source(self._client, destination.exchange, destination.routing_key)
+        name = self._queue_name(frame, destination)
         is_new = name not in self._host.queues
         queue = self._declared(frame, destination, name)
         try:
@@ -99,6 +102,17 @@ class Subscribing:
             raise
         connection = self.connection
         connection.output.hold_until(connection.broker.durability.last_change)
+
+    def _queue_name(self, frame: Frame, destination: Destination) -> str:
+        """The name of the queue that a SUBSCRIBE is about."""
+        if not destination.has_queue_of_its_own:
+            return destination.routing_key
+        name = without_line_breaks(frame.headers.get("x-queue-name", ""))
+        if len(name.encode("utf-8", "surrogateescape")) > NAME_BYTES_MAX:
+            raise StompError("Invalid header", f"'x-queue-name' takes at most {NAME_BYTES_MAX} bytes.\n")
+        if not name and is_durable(frame):
+            return durable_queue_name(destination.routing_key, frame.headers["id"])
+        return name or self._client.made_up(generated_name(OWN_QUEUE_PREFIX))
 
     def _made(self, frame: Frame, path: str, destination: Destination) -> Subscription:
         """The subscription that a frame is about, without a consumer."""
@@ -130,8 +144,6 @@ class Subscribing:
 
     def _declared(self, frame: Frame, destination: Destination, name: str) -> Queue:
         """The queue to consume, declared where the destination asks for that."""
-        if destination.has_queue_of_its_own:
-            self._host.exchange(destination.exchange)
         if destination.has_queue_of_its_own or destination.kind == QUEUE:
             return self._queues.declare(destination, name, frame)
         return self._host.accessible_queue(self._client, name)
@@ -303,18 +315,6 @@ def _tag_of(frame: Frame) -> tuple[str, str]:
         return f"T_{subscription_id}", f"id='{subscription_id}'"
     path = frame.headers.get("destination", "")
     return f"Q_{path}", f"destination='{path}'"
-
-
-def _queue_name(frame: Frame, destination: Destination) -> str:
-    """The name of the queue that a SUBSCRIBE is about."""
-    if not destination.has_queue_of_its_own:
-        return destination.routing_key
-    name = without_line_breaks(frame.headers.get("x-queue-name", ""))
-    if len(name.encode("utf-8", "surrogateescape")) > NAME_BYTES_MAX:
-        raise StompError("Invalid header", f"'x-queue-name' takes at most {NAME_BYTES_MAX} bytes.\n")
-    if not name and is_durable(frame):
-        return durable_queue_name(destination.routing_key, frame.headers["id"])
-    return name or generated_name(OWN_QUEUE_PREFIX)
 
 
 def _is_number(text: str) -> bool:
