@@ -410,6 +410,35 @@ def test_what_comes_back_to_a_queue_that_goes_meanwhile_is_gone(
     assert other.message_count("q") == 0
 
 
+# --- length limits
+
+
+def limit_length(broker: MemoryBroker, definition: dict[str, Any]) -> None:
+    value = {"pattern": "q", "definition": definition}
+    broker.handle(lambda: broker.administration.parameters.set_policy("/", "short", value))
+
+
+@pytest.mark.parametrize("definition", [{"max-length": 3}, {"max-length-bytes": 9, "overflow": "reject-publish"}])
+@pytest.mark.parametrize("arguments", [{}, {"x-max-priority": 3}], ids=["classic", "priorities"])
+def test_a_queue_that_is_much_too_long_is_cut_in_turns(
+    broker: MemoryBroker,
+    channel: ClientChannel,
+    other: ClientChannel,
+    arguments: dict[str, Any],
+    definition: dict[str, Any],
+) -> None:
+    """Whoever consumes from then on gets what is left, and what came meanwhile does not push that out."""
+    channel.declare("q", arguments)
+    fill(channel)
+    fill(channel)
+    with broker.holding_works():
+        limit_length(broker, definition)
+        other.consume("q", "c")
+        assert 3 < broker.queue("q").ready_count < 2 * COUNT
+        channel.publish("", "q", b"new")
+    assert other.bodies() == [*NAMES[-3:], b"new"]
+
+
 # --- expiry and dead letters
 
 

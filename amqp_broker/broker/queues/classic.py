@@ -23,7 +23,7 @@ from amqp_broker.broker.queues.bands import Bands
 from amqp_broker.broker.queues.base import QueueBusy
 from amqp_broker.broker.queues.consumers import Consumer
 from amqp_broker.broker.queues.expiry import HeadTimer
-from amqp_broker.broker.queues.limits import LengthLimits, has_limits
+from amqp_broker.broker.queues.limits import Dropping, LengthLimits, has_limits
 from amqp_broker.broker.queues.ready import FirstInFirstOut, ReadyMessages, Stretch
 from amqp_broker.broker.queues.ready_in_bands import ByPriority
 from amqp_broker.broker.queues.replayable import ReplayableQueue
@@ -78,6 +78,7 @@ class ClassicQueue(ReplayableQueue):
 
     __slots__ = (
         "_catches_up_first",
+        "_dropping",
         "_dying_count",
         "_head_timer",
         "_held_values",
@@ -109,6 +110,7 @@ class ClassicQueue(ReplayableQueue):
         )
         self.backlog = self.make_backlog()
         self.limits: LengthLimits | None = None
+        self._dropping: Dropping | None = None
         self._dying_count = 0
         self._position = 0
         self._head_timer: HeadTimer | None = None
@@ -173,6 +175,7 @@ class ClassicQueue(ReplayableQueue):
 
     def _read_arguments(self) -> None:
         """Remember of the arguments in force what is asked once a message."""
+        self._dropping = None
         self.limits = self.make_limits() if has_limits(self.arguments) else None
         self._may_expire = self._may_expire or self.arguments.message_ttl_ms is not None
         self._catches_up_first = self.limits is not None or self.bands is not None
@@ -224,10 +227,13 @@ class ClassicQueue(ReplayableQueue):
         if values is not None and not values.take(message):
             self._drop_duplicate(message)
             return True
+        limits, backlog = self.limits, self.backlog
         if self.is_changed and self._catches_up_first:
             # What could go before it came neither counts nor lets it go first.
-            self._deliver_ready(self.virtual_host.works.slice_messages)
-        limits, backlog = self.limits, self.backlog
+            if limits is not None and limits.refuses:
+                self._drop_all(limits)
+            if self._dropping is None:
+                self._deliver_ready(self.virtual_host.works.slice_messages)
         if limits is not None and limits.refuses and limits.would_overflow(backlog.count, backlog.bytes, message):
             if limits.sends_refused_on:
                 self._dead_letter([message], DeathReason.MAXLEN)
@@ -252,7 +258,11 @@ class ClassicQueue(ReplayableQueue):
         backlog.append(self, message, paging.used_bytes > paging.budget_bytes and paging.is_short)
         if message.reference:
             self.counts.disk_writes += 1
-        has_dropped = limits is not None and self.keep_to_limits()
+        has_dropped = False
+        if self._dropping is not None:
+            self._dropping.came(message)
+        elif limits is not None:
+            has_dropped = self.keep_to_limits()
         if self._may_expire and (has_dropped or backlog.head() is message):
             self._expire_head()
         return True
@@ -318,11 +328,17 @@ class ClassicQueue(ReplayableQueue):
     def deliver_ready(self, messages_max: int) -> int:
         self.is_changed = False
         delivered = self._deliver_ready(messages_max)
+        if self.limits is not None and not self.is_changed:
+            self.keep_to_limits()
         if self.askers is not None and not self.is_changed:
             self.let_askers_go_on()
         return delivered
 
     def _deliver_ready(self, messages_max: int) -> int:
+        if self._dropping is not None and self.limits is not None:
+            self._drop_overflow(self.limits)
+            if self._dropping is not None:
+                return messages_max
         if self._may_expire and not self._expire_head():
             return messages_max
         backlog = self.backlog
@@ -519,12 +535,31 @@ class ClassicQueue(ReplayableQueue):
         return limits is not None and not limits.refuses and self._drop_overflow(limits)
 
     def _drop_overflow(self, limits: LengthLimits) -> bool:
-        backlog = self.backlog
-        dropped = []
-        while limits.is_over(backlog.count, backlog.bytes) and backlog.head() is not None:  # else it is being read
+        """Drop what is too much at the head; where that is very much, the rest when others have had their turn.
+
+        Until then nothing is delivered, and what comes does not count.
+        """
+        backlog, dropping = self.backlog, self._dropping
+        later_count, later_bytes = (0, 0) if dropping is None else (dropping.later_count, dropping.later_bytes)
+        slice_messages = self.virtual_host.works.slice_messages
+        dropped: list[Message] = []
+        while limits.is_over(backlog.count - later_count, backlog.bytes - later_bytes):
+            if backlog.head() is None:  # it is being read
+                break
+            if len(dropped) == slice_messages:
+                self._dropping = dropping or Dropping()
+                self.changed()
+                break
             dropped.append(backlog.take(self))
+        else:
+            self._dropping = None
         self.discard(dropped, DeathReason.MAXLEN)
         return bool(dropped)
+
+    def _drop_all(self, limits: LengthLimits) -> None:
+        """Finish dropping, in one go: it decides what becomes of the next message."""
+        while self._dropping is not None and self._drop_overflow(limits):
+            pass
 
     def _limit_life(self, message: Message, ttl_ms: int) -> None:
         deadline_ms = self.virtual_host.clock.monotonic_ms() + ttl_ms

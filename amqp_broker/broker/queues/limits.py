@@ -42,6 +42,21 @@ class LengthLimits:
         return self.bytes_max is not None and size_bytes > self.bytes_max and count > 0
 
 
+class Dropping:
+    """What a queue gets while it drops very much in turns: it comes behind that, and does not make it more."""
+
+    __slots__ = ("later_bytes", "later_count")
+
+    def __init__(self) -> None:
+        self.later_count = 0
+        self.later_bytes = 0  # of their bodies
+
+    def came(self, message: Message) -> None:
+        """The queue has got a message."""
+        self.later_count += 1
+        self.later_bytes += len(message.body)
+
+
 class QuorumLengthLimits(LengthLimits):
     """The length limits of a quorum queue: it takes one message too many, and then none until it is below them."""
 

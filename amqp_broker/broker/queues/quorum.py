@@ -210,13 +210,6 @@ class QuorumQueue(ClassicQueue):
     def limit_returned(self) -> None:
         """Wait with the limits: here consumers that are ready come first."""
 
-    def deliver_ready(self, messages_max: int) -> int:
-        """Deliver what can be delivered now, and drop what then is too much."""
-        delivered = super().deliver_ready(messages_max)
-        if self.limits is not None and not self.is_changed:
-            self.keep_to_limits()
-        return delivered
-
     def put_back(self, messages: list[Message], body_bytes: int, *, is_in_order: bool) -> None:
         """Messages that were marked are ready again, in the order of their return."""
         super().put_back(messages, body_bytes, is_in_order=True)
