@@ -64,7 +64,7 @@ def running(kind: str, tree: Path) -> Iterator[RunningBroker]:
     started_s = time.monotonic()
     process = OurBroker(environment={"PYTHONSAFEPATH": "1", "PYTHONPATH": str(tree)})
     try:
-        yield RunningBroker(kind, process.address, process.pid, time.monotonic() - started_s)
+        yield RunningBroker(kind, process.address, process.pid, time.monotonic() - started_s, process.ctl)
     finally:
         process.stop()
 

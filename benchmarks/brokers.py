@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,12 +34,14 @@ class RunningBroker:
         address: where it listens.
         pid: its first process; what that started belongs to it.
         start_s: how long it took from the start of its process to its first answer.
+        ctl: its command line, with arguments; returns what it printed.
     """
 
     kind: str
     address: Address
     pid: int
     start_s: float
+    ctl: Callable[..., str]
 
 
 @contextmanager
@@ -48,7 +50,7 @@ def running(kind: str) -> Iterator[RunningBroker]:
     started_s = time.monotonic()
     process = RabbitMQ() if kind == RABBITMQ else OurBroker(environment=_environment(kind))
     try:
-        yield RunningBroker(kind, process.address, process.pid, time.monotonic() - started_s)
+        yield RunningBroker(kind, process.address, process.pid, time.monotonic() - started_s, process.ctl)
     finally:
         process.stop()
 
@@ -64,7 +66,11 @@ def _environment(kind: str) -> dict[str, str]:
 
 def not_running(kind: str) -> RunningBroker:
     """A kind of broker, for cells that start their own."""
-    return RunningBroker(kind, Address("", 0), 0, 0.0)
+    return RunningBroker(kind, Address("", 0), 0, 0.0, _no_command_line)
+
+
+def _no_command_line(*arguments: str) -> str:
+    raise RuntimeError(f"nothing runs that could be asked for {' '.join(arguments)}")
 
 
 class _WatchedBroker(OurBroker):
@@ -81,7 +87,7 @@ def watched(kind: str, environment: Mapping[str, str] | None = None) -> Iterator
         process = _WatchedBroker(environment={LATENESS_FILE: str(path), **_environment(kind), **(environment or {})})
         try:
             start_s = time.monotonic() - started_s
-            yield RunningBroker(kind, process.address, process.pid, start_s), Lateness(path)
+            yield RunningBroker(kind, process.address, process.pid, start_s, process.ctl), Lateness(path)
         finally:
             process.stop()
 

@@ -174,7 +174,7 @@ def _managed(kind: str) -> Iterator[tuple[RunningBroker, Lateness | None, Ports]
     )
     process = RabbitMQ(config=config, plugins=("rabbitmq_management", "rabbitmq_prometheus"))
     try:
-        yield RunningBroker(kind, process.address, process.pid, 0.0), None, ports
+        yield RunningBroker(kind, process.address, process.pid, 0.0, process.ctl), None, ports
     finally:
         process.stop()
 

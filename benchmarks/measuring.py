@@ -22,6 +22,7 @@ P50, P99, P999 = "p50_us", "p99_us", "p999_us"
 MEMORY = "memory_mb"
 LONGEST = "longest_ms"  # that a client waited
 LATENESS = "lateness_ms"  # of a task in the broker's own loop
+BUSY = "busy_ms"  # the most processor time that the loop took in one turn
 TOOK = "took_ms"
 
 STALLED_S = 20.0

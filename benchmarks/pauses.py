@@ -2,7 +2,8 @@
 
 The client has a connection of its own and gets from an empty queue, every millisecond; the longest time to its answer
 counts. It is asked of both brokers. Ours has a task in its loop besides that should wake every millisecond
-(``watched.py``): its longest lateness is the broker's own share, without the network and the other process.
+(``watched.py``): its longest lateness is the broker's own share, without the network and the other process, and the
+most processor time that its thread takes between two wakings is that without other programs.
 
 Each cell has a fresh broker. A large thing is a generator: what comes before its ``yield`` is preparation, and the
 clock runs from there to its end and a moment longer.
@@ -27,7 +28,7 @@ from benchmarks.client import CONSUMER_TAG, Client
 from benchmarks.crew import Board, Crew
 from benchmarks.frames import publish
 from benchmarks.load import Caller
-from benchmarks.measuring import LATENESS, LONGEST, P50, TOOK, Figures, Timing, percentiles
+from benchmarks.measuring import BUSY, LATENESS, LONGEST, P50, TOOK, Figures, Timing, percentiles
 from benchmarks.watched import Lateness
 from interop.brokers import Address
 
@@ -40,7 +41,7 @@ PATIENCE_S = 120.0
 BODY = b"x" * 12
 CHANNEL_OPENED = marshal(commands.Channel.OpenOk(), 1)
 
-Large = Callable[[Client, Address], Iterator[None]]
+Large = Callable[[Client, RunningBroker], Iterator[None]]
 
 
 class Prober(Caller):
@@ -73,7 +74,7 @@ def pause(broker: RunningBroker, timing: Timing, *, large: Large) -> Figures:
         client = stack.enter_context(Client(fresh.address))
         crew = stack.enter_context(Crew())
         client.declare(QUEUE)
-        doing = large(client, fresh.address)
+        doing = large(client, fresh)
         next(doing)
         crew.board.measure_latencies()
         crew.start(Prober(fresh.address, marshal(commands.Basic.Get(queue=QUEUE, no_ack=True), 1), 13))
@@ -89,7 +90,7 @@ def pause(broker: RunningBroker, timing: Timing, *, large: Large) -> Figures:
         latencies_ns = crew.board.latencies_ns[before : crew.board.done[0]]
         figures = {LONGEST: max(latencies_ns) / 1e6, P50: percentiles(latencies_ns)[P50], TOOK: took_s * 1000}
         if lateness is not None:
-            figures[LATENESS] = lateness.longest_ns / 1e6
+            figures |= {LATENESS: lateness.longest_ns / 1e6, BUSY: lateness.busy_ns / 1e6}
         return figures
 
 
@@ -127,35 +128,35 @@ def _await_count(client: Client, queue: str, count: int) -> None:
         time.sleep(0.02)
 
 
-def nothing(client: Client, address: Address) -> Iterator[None]:
+def nothing(client: Client, broker: RunningBroker) -> Iterator[None]:
     """For comparison: a million messages just lie there."""
     _backlog(client, MILLION)
     yield
     time.sleep(2)
 
 
-def publish_more(client: Client, address: Address) -> Iterator[None]:
+def publish_more(client: Client, broker: RunningBroker) -> Iterator[None]:
     """200,000 more, where a million are."""
     _backlog(client, MILLION)
     yield
     client.fill(BACKLOG, 200_000, BODY)
 
 
-def purge(client: Client, address: Address, *, persistent: bool) -> Iterator[None]:
+def purge(client: Client, broker: RunningBroker, *, persistent: bool) -> Iterator[None]:
     """queue.purge of a million."""
     _backlog(client, MILLION, persistent=persistent)
     yield
     client.call(commands.Queue.Purge(queue=BACKLOG))
 
 
-def delete(client: Client, address: Address, *, persistent: bool) -> Iterator[None]:
+def delete(client: Client, broker: RunningBroker, *, persistent: bool) -> Iterator[None]:
     """queue.delete with a million."""
     _backlog(client, MILLION, persistent=persistent)
     yield
     client.delete([BACKLOG])
 
 
-def reclaim(client: Client, address: Address) -> Iterator[None]:
+def reclaim(client: Client, broker: RunningBroker) -> Iterator[None]:
     """A million persistent messages go, all but every tenth, so that segments are rewritten."""
     client.declare("benchmark.kept", durable=True)
     client.declare(BACKLOG, durable=True)
@@ -168,19 +169,19 @@ def reclaim(client: Client, address: Address) -> Iterator[None]:
     time.sleep(5)
 
 
-def requeue(client: Client, address: Address) -> Iterator[None]:
+def requeue(client: Client, broker: RunningBroker) -> Iterator[None]:
     """basic.recover with 100,000 unacknowledged messages."""
     _backlog(client, MANY)
-    with _holding(address, MANY) as holder:
+    with _holding(broker.address, MANY) as holder:
         holder.call(commands.Basic.Cancel(consumer_tag=CONSUMER_TAG.format(0)))
         yield
         holder.call(commands.Basic.Recover(requeue=True))
 
 
-def requeue_to_its_consumer(client: Client, address: Address) -> Iterator[None]:
+def requeue_to_its_consumer(client: Client, broker: RunningBroker) -> Iterator[None]:
     """The same, and they are delivered again at once."""
     _backlog(client, MANY)
-    with _holding(address, MANY) as holder:
+    with _holding(broker.address, MANY) as holder:
         yield
         holder.socket.sendall(marshal(commands.Basic.Recover(requeue=True), 1))
         missing_bytes = MANY * (publish("", BACKLOG, BODY).delivered_bytes + len(CONSUMER_TAG.format(0)))
@@ -188,35 +189,35 @@ def requeue_to_its_consumer(client: Client, address: Address) -> Iterator[None]:
             missing_bytes -= len(holder.socket.recv(262_144))
 
 
-def acknowledge(client: Client, address: Address, *, persistent: bool) -> Iterator[None]:
+def acknowledge(client: Client, broker: RunningBroker, *, persistent: bool) -> Iterator[None]:
     """basic.ack multiple of 100,000."""
     _backlog(client, MANY, persistent=persistent)
-    with _holding(address, MANY) as holder:
+    with _holding(broker.address, MANY) as holder:
         yield
         holder.socket.sendall(marshal(commands.Basic.Ack(0, multiple=True), 1))
         holder.call(commands.Basic.Qos(prefetch_count=1))
 
 
-def lose(client: Client, address: Address) -> Iterator[None]:
+def lose(client: Client, broker: RunningBroker) -> Iterator[None]:
     """A connection with 100,000 unacknowledged messages ends."""
     _backlog(client, MANY)
-    holder = _holding(address, MANY)
+    holder = _holding(broker.address, MANY)
     yield
     _cut(holder)
     _await_count(client, BACKLOG, MANY)
 
 
-def reject(client: Client, address: Address) -> Iterator[None]:
+def reject(client: Client, broker: RunningBroker) -> Iterator[None]:
     """basic.nack multiple of 100,000 that are dead-lettered."""
     _declare_dead_letters(client)
     _backlog(client, MANY, x_dead_letter_exchange="", x_dead_letter_routing_key=DEAD_LETTERS)
-    with _holding(address, MANY) as holder:
+    with _holding(broker.address, MANY) as holder:
         yield
         holder.socket.sendall(marshal(commands.Basic.Nack(0, multiple=True, requeue=False), 1))
         _await_count(client, DEAD_LETTERS, MANY)
 
 
-def expire(client: Client, address: Address) -> Iterator[None]:
+def expire(client: Client, broker: RunningBroker) -> Iterator[None]:
     """100,000 messages expire at once, and are dead-lettered."""
     _declare_dead_letters(client)
     client.declare(BACKLOG, durable=True, x_dead_letter_exchange="", x_dead_letter_routing_key=DEAD_LETTERS)
@@ -233,7 +234,29 @@ def _declare_dead_letters(client: Client) -> None:
     client.declare(DEAD_LETTERS, durable=True)
 
 
-def unbind(client: Client, address: Address) -> Iterator[None]:
+def limit(client: Client, broker: RunningBroker) -> Iterator[None]:
+    """A policy limits the length of a queue with a million."""
+    _backlog(client, MILLION)
+    yield
+    definition = '{"max-length": 1000}'
+    if broker.kind == RABBITMQ:
+        broker.ctl("set_policy", "short", BACKLOG, definition)
+    else:
+        broker.ctl("policies", "set", "short", BACKLOG, definition)
+    _await_count(client, BACKLOG, 1_000)
+
+
+def commit(client: Client, broker: RunningBroker, *, persistent: bool) -> Iterator[None]:
+    """tx.commit of 100,000 publishes."""
+    client.declare(BACKLOG, durable=True)
+    client.call(commands.Tx.Select())
+    client.socket.sendall(publish("", BACKLOG, BODY, persistent=persistent).frames * MANY)
+    client.ready_count(BACKLOG)  # all of them are there
+    yield
+    client.call(commands.Tx.Commit())
+
+
+def unbind(client: Client, broker: RunningBroker) -> Iterator[None]:
     """exchange.delete with 10,000 bindings."""
     client.declare(BACKLOG, durable=True)
     client.declare_exchange("benchmark.topic", "topic")
@@ -242,18 +265,19 @@ def unbind(client: Client, address: Address) -> Iterator[None]:
     client.call(commands.Exchange.Delete(exchange="benchmark.topic"))
 
 
-def many_leave(client: Client, address: Address) -> Iterator[None]:
+def many_leave(client: Client, broker: RunningBroker) -> Iterator[None]:
     """Two thousand connections end, where a million messages are: worth a look for garbage."""
     _backlog(client, MILLION)
-    clients = [Client(address) for _ in range(2_000)]
+    clients = [Client(broker.address) for _ in range(2_000)]
     yield
     for each in clients:
         _cut(each)
     time.sleep(6)  # garbage is looked for every five seconds
 
 
-def many_arrive(client: Client, address: Address) -> Iterator[None]:
+def many_arrive(client: Client, broker: RunningBroker) -> Iterator[None]:
     """Two thousand clients come, each with all at once that it says until it has a channel."""
+    address = broker.address
     said = ProtocolHeader(0, 9, 1).marshal() + b"".join(
         marshal(method, channel)
         for method, channel in (
@@ -293,6 +317,9 @@ LARGE: dict[str, Large] = {
     "100000-lost-with-their-connection": lose,
     "100000-rejected-and-dead-lettered": reject,
     "100000-expired-and-dead-lettered": expire,
+    "1000000-limited-by-a-policy": limit,
+    "100000-committed/transient": partial(commit, persistent=False),
+    "100000-committed/persistent": partial(commit, persistent=True),
     "10000-bindings-deleted": unbind,
     "2000-connections-arrive": many_arrive,
     "2000-connections-leave": many_leave,
