@@ -233,8 +233,16 @@ class Broker(Contents):
 
     def publish_dead_letters(self) -> None:
         """Send all dead letters that wait now on their way in one go, because a crash must not come between."""
-        for _ in range(len(self.dead_letters)):
-            if self.dead_letters:  # each may let somebody go on, who sends others
+        for _ in self.publish_dead_letters_in_slices():
+            pass
+
+    def publish_dead_letters_in_slices(self) -> Iterator[None]:
+        """The same for who holds the journal, so that no crash comes between."""
+        slice_messages = max(1, self.works.slice_messages // DEAD_LETTER_COST)
+        for number in range(len(self.dead_letters)):
+            if number and number % slice_messages == 0:
+                yield
+            if self.dead_letters:  # each may let somebody go on, who sends others; and they have their own turns
                 self._publish_dead_letter()
 
     @property

@@ -184,8 +184,10 @@ class JournalFlusher:
     # --- batches
 
     def _may_gather(self) -> bool:
-        """Whether there is something to write, but nobody who waits for it, and it is not due yet."""
+        """Whether there is something to write, but not all of it yet, or nobody waits for it and it is not due yet."""
         broker = self._broker
+        if broker.durability.is_held:
+            return True
         if broker.awaiting_commit or broker.awaiting_write or self.is_disk_full:
             return False  # on a full disk nobody looks at what is due, and it is written to come to an end of that
         if not broker.durability.is_dirty or self._journal.pending_bytes > self._gathered_bytes_max:

@@ -541,8 +541,14 @@ def test_a_crash_after_a_queue_went_with_its_consumer_loses_no_dead_letter() -> 
     assert "q" not in after.virtual_host.queues
 
 
-@pytest.mark.parametrize("slices", range(0, 12, 2))
-def test_a_transaction_that_rejects_many_is_there_as_a_whole(slices: int) -> None:
+def test_a_transaction_is_committed_in_turns_and_is_there_as_a_whole() -> None:
+    slices_where_it_was_there = [slices for slices in range(0, 30, 3) if is_there_after_a_crash(slices)]
+    assert 0 not in slices_where_it_was_there
+    assert 27 in slices_where_it_was_there
+
+
+def is_there_after_a_crash(slices: int) -> bool:
+    """Whether a transaction that publishes and rejects is there when the broker is killed behind so many slices."""
     broker = DiskBroker()
     channel = broker.client().channel()
     channel.declare("dead", durable=True)
@@ -551,14 +557,38 @@ def test_a_transaction_that_rejects_many_is_there_as_a_whole(slices: int) -> Non
     fill(channel, delivery_mode=2)
     take_all(channel)
     channel.call(commands.Tx.Select())
-    channel.publish("", "to", b"done", delivery_mode=2)
+    for _ in range(3):
+        channel.publish("", "to", b"done", delivery_mode=2)
     channel.nack(0, multiple=True, requeue=False)
     broker.goes_on = False
     channel.send(commands.Tx.Commit())
     for _ in range(slices):
         broker.go_on()
-    channel.one(commands.Tx.CommitOk)
+    is_answered = len(channel.received()) > 0
     after = broker.killed().client().channel()
-    assert after.drain("to") == [b"done"]
-    assert after.drain("q") == []
-    assert after.drain("dead") == NAMES
+    there = [after.drain(queue) for queue in ("to", "q", "dead")]
+    assert there in ([[], NAMES, []], [[b"done"] * 3, [], NAMES])
+    assert is_answered == (there[1] == [])
+    return is_answered
+
+
+@pytest.mark.parametrize("ending", ["lost", "closed", "refused"])
+def test_a_commit_goes_on_whatever_becomes_of_its_channel(
+    broker: MemoryBroker, channel: ClientChannel, other: ClientChannel, ending: str
+) -> None:
+    channel.declare("q", {"x-max-length": 6, "x-overflow": "reject-publish"} if ending == "refused" else {})
+    channel.call(commands.Tx.Select())
+    fill(channel)
+    with broker.holding_works():
+        channel.send(commands.Tx.Commit(), commands.Channel.Close(200, "", 0, 0))
+        assert channel.received() == []
+        other.call(commands.Tx.Select())
+        other.publish("", "q", b"in one go")
+        other.call(commands.Tx.Commit())
+        assert 1 < broker.queue("q").ready_count < COUNT
+        if ending == "lost":
+            channel.client.connection.lost("gone")
+    answers = [type(method).__name__ for method in channel.methods()]
+    assert answers == {"lost": [], "closed": ["CommitOk", "CloseOk"], "refused": ["Close", "CloseOk"]}[ending]
+    bodies = other.drain("q")
+    assert [body for body in bodies if body in NAMES] == (NAMES[:5] if ending == "refused" else NAMES)

@@ -3,7 +3,7 @@
 Theory of operation. Whatever is durable has one record, and keeps the record's reference; when it goes, the record is
 dropped. A message has one record however many queues it is in: each queue's copy is one claim. Since the journal
 commits what gathers between two of its batches whole or not at all, a transaction, or a message on its way from a queue
-to its dead-letter exchange, is never seen half done: the broker does each in one go.
+to its dead-letter exchange, is never seen half done: the broker does each in one go, or holds the batch meanwhile.
 
 Which messages had been delivered is not written for each: a queue notes, once a batch, up to which one it has handed
 messages out; what is still there after a restart and not beyond that mark is marked redelivered. The number of returns
@@ -76,6 +76,7 @@ class Durability:
         self._returns: dict[int, Returned] = {}  # by the message's reference
         self._nothing_left_at = NOT_KEPT
         self.is_dirty = False  # something has gathered since the last batch was taken
+        self.is_held = False  # what gathers is to be seen whole, and it is not all there yet
         self.last_change = NOT_KEPT  # the position of what was last declared, deleted, bound or purged
 
     # --- how far it is
@@ -112,6 +113,7 @@ class Durability:
 
         None says that there is nothing to write, and that all that was done until now is kept, unless it has yet to be
         synced. That holds only until something gathers again: what is dropped does not move the journal's position.
+        While it is held there is nothing to write either.
 
         Args:
             sync: whether to sync all that was written, too.
@@ -119,7 +121,7 @@ class Durability:
         Raises:
             JournalFailed: the journal failed before.
         """
-        if self._journal is None:
+        if self._journal is None or self.is_held:
             return None
         self.note_handed_out()
         self.is_dirty = False
@@ -127,6 +129,23 @@ class Durability:
         has_nothing_left = batch is None and not (self._is_kept_by_sync and self.is_unsynced)
         self._nothing_left_at = self._journal.position if has_nothing_left else NOT_KEPT
         return batch
+
+    def hold(self) -> bool:
+        """Take no batch until ``release``: what is done in turns until then is seen whole or not at all after a crash.
+
+        All whose changes are to be kept wait for that, so one holds at a time, and not for longer than it computes.
+
+        Returns:
+            Whether it is held for the caller; else it was already, and the caller does all in one go.
+        """
+        if self.is_held:
+            return False
+        self.is_held = True
+        return True
+
+    def release(self) -> None:
+        """What was to be seen whole is all there."""
+        self.is_held = False
 
     # --- records of what is defined (``definitions.py``)
 

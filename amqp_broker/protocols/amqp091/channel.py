@@ -13,11 +13,13 @@ Publishing is in ``publishing.py``, consumers and acknowledgements in ``consumin
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
 from typing import Any, ClassVar, Final
 
 from amqp_broker.broker.counters import AMQP091, ChannelCounts
 from amqp_broker.broker.descriptions import ChannelInfo
-from amqp_broker.broker.works import Work
+from amqp_broker.broker.works import Unfinished, Work
 from amqp_broker.compilation import mypyc_attr
 from amqp_broker.errors import AmqpError, ReplyCode, not_implemented, precondition_failed
 from amqp_broker.protocols.amqp091 import topology
@@ -30,6 +32,7 @@ from amqp_broker.wire import hot, methods
 from amqp_broker.wire.frames import METHOD
 from amqp_broker.wire.methods import Access, Method, build, decode_method
 
+TX_COMMIT = (90, 20)
 METHOD_EFFORT = 10  # of one that does not come once a message, about; see ``Connection.has_cost``
 
 
@@ -259,14 +262,35 @@ def _tx_select(channel: Channel, method: methods.Tx.Select) -> None:
 def _tx_commit(channel: Channel, method: methods.Tx.Commit) -> None:
     transaction = _transaction(channel)
     channel.transaction = Transaction()
-    transaction.commit(
-        channel.connection.broker,
-        channel.connection.virtual_host,
-        channel.publishing.route,
-        channel.consuming.settle,
+    connection = channel.connection
+    slices = transaction.commit(
+        connection.broker, connection.virtual_host, channel.publishing.route, channel.consuming.settle_in_slices
     )
+    work = connection.broker.works.begin(slices)
+    if work.is_done:
+        _committed(channel, transaction)
+    else:
+        work.when_done(partial(_committed_later, channel, transaction))
+        raise Unfinished(work)
+
+
+def _committed(channel: Channel, transaction: Transaction) -> None:
+    """Answer the commit when it is kept; raises as ``Transaction.check_accepted``."""
+    transaction.check_accepted()
     channel.connection.output.hold_until(channel.connection.broker.durability.position)
     channel.reply(methods.Tx.CommitOk())
+
+
+def _committed_later(channel: Channel, transaction: Transaction) -> None:
+    """The same behind what the client said; the channel may have ended since."""
+    connection = channel.connection
+    if connection.is_closed or channel.state is not OPEN:
+        return
+    try:
+        _committed(channel, transaction)
+    except AmqpError as error:
+        with suppress(Unfinished):  # the next frames are ignored until the client has answered
+            connection.fail(channel.number, error, TX_COMMIT)
 
 
 def _tx_rollback(channel: Channel, method: methods.Tx.Rollback) -> None:

@@ -368,6 +368,16 @@ class Consuming(Deliveries):
         settling.add(deliveries)
         settling.finish()
 
+    def settle_in_slices(self, settlement: Settlement, deliveries: list[Unacknowledged]) -> Iterator[None]:
+        """The same in slices."""
+        settling = self._settling(settlement)
+        slice_messages = self._channel.connection.broker.works.slice_messages
+        for start in range(0, len(deliveries), slice_messages):
+            if start:
+                yield
+            settling.add(deliveries[start : start + slice_messages])
+        settling.finish()
+
     def _settling(self, settlement: Settlement) -> Settling:
         has_consumers = len(self.consumers) > 0
         return Settling(

@@ -7,8 +7,9 @@ does), the route is found at the commit: what is rolled back, or lost with a cra
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Iterator
+from itertools import chain
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from amqp_broker.broker.message import Address, Digest
 from amqp_broker.broker.observer import Settlement
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from amqp_broker.broker.broker import Broker
     from amqp_broker.broker.exchanges.exchange import Exchange
     from amqp_broker.broker.virtual_host import VirtualHost
+
+PUBLISH_EFFORT: Final = 1  # beside one for each queue (``works.py``)
 
 
 class Publication(NamedTuple):
@@ -35,7 +38,7 @@ class Publication(NamedTuple):
 
 
 Route = Callable[..., bool]  # returns whether all queues took it
-Settle = Callable[[Settlement, list[Unacknowledged]], None]
+Settle = Callable[[Settlement, list[Unacknowledged]], Iterator[None]]  # in slices
 Unsettle = Callable[[dict[int, Unacknowledged]], None]
 
 
@@ -44,6 +47,8 @@ class Transaction:
 
     def __init__(self) -> None:
         self.settled_count = 0  # deliveries whose settlement was put off
+        self.is_accepted = False  # whether it is committed, and no queue refused one of its messages
+        self._is_refused = False
         self._publications: list[Publication] = []
         self._settlements: list[tuple[Settlement, dict[int, Unacknowledged]]] = []
 
@@ -65,38 +70,66 @@ class Transaction:
         """The deliveries whose settlement was put off: until the commit they are nobody's but the client's."""
         return [delivery for _, deliveries in self._settlements for delivery in deliveries.values()]
 
-    def commit(self, broker: Broker, virtual_host: VirtualHost, route: Route, settle: Settle) -> None:
-        """Do all of it in one go, so that a crash finds all of it or nothing: what it rejects is dead-lettered here.
+    def commit(self, broker: Broker, virtual_host: VirtualHost, route: Route, settle: Settle) -> Iterator[None]:
+        """Do all of it, in slices where it is much; what it rejects is dead-lettered here. Then ``check_accepted``.
+
+        A crash finds all of it or nothing: until all is done, nothing is written. While another transaction is under
+        way it is done in one go, or those who wait for the disk would wait for one after the other.
 
         Args:
             route: the channel's way of putting a publication into its queues; its arguments are the fields of one.
             settle: the channel's way of settling deliveries.
+        """
+        slices = chain(self._publish_all(broker, virtual_host, route), self._settle_all(broker, settle))
+        if broker.durability.hold():
+            try:
+                yield from slices
+            finally:
+                broker.durability.release()
+        else:
+            for _ in slices:
+                pass
+        self.is_accepted = not self._is_refused
+
+    def check_accepted(self) -> None:
+        """See that all was done.
 
         Raises:
             AmqpError: 406, a queue refused one of the messages, or there was no finding out where one is to go.
         """
-        accepted = True
+        if not self.is_accepted:
+            raise precondition_failed("partial tx completion")
+
+    def _publish_all(self, broker: Broker, virtual_host: VirtualHost, route: Route) -> Iterator[None]:
+        effort = 0
         for publication in self._publications:
+            if effort >= broker.works.slice_messages:
+                effort = 0
+                yield
+            effort += PUBLISH_EFFORT
             exchange = virtual_host.exchanges.get(publication.address.exchange)
             try:
                 queues = _queues_now(virtual_host, exchange, publication)
             except AmqpError:  # what a package brings fails, which is in the log
-                accepted = False
+                self._is_refused = True
                 continue
+            effort += len(queues)
             if exchange is not None:
                 exchange.published_in += 1
                 exchange.published_out += len(queues)
-            accepted = route(*publication._replace(queues=queues)) and accepted
-        for settlement, deliveries in self._settlements:
-            settle(settlement, list(deliveries.values()))
-        if self._has_rejections:
-            broker.publish_dead_letters()
-        if not accepted:
-            raise precondition_failed("partial tx completion")
+            if not route(*publication._replace(queues=queues)):
+                self._is_refused = True
 
-    @property
-    def _has_rejections(self) -> bool:
-        return any(settlement is Settlement.REJECTED for settlement, _ in self._settlements)
+    def _settle_all(self, broker: Broker, settle: Settle) -> Iterator[None]:
+        effort = 0
+        for settlement, deliveries in self._settlements:
+            if effort >= broker.works.slice_messages:
+                effort = 0
+                yield
+            effort += len(deliveries)
+            yield from settle(settlement, list(deliveries.values()))
+            if settlement is Settlement.REJECTED:
+                yield from broker.publish_dead_letters_in_slices()
 
     def roll_back(self, unsettle: Unsettle) -> None:
         """Forget the publishes; what was settled is unacknowledged again, which ``unsettle`` sees to."""
