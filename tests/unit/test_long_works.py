@@ -414,7 +414,7 @@ def test_what_comes_back_to_a_queue_that_goes_meanwhile_is_gone(
 
 
 def limit_length(broker: MemoryBroker, definition: dict[str, Any]) -> None:
-    value = {"pattern": "q", "definition": definition}
+    value: dict[str, object] = {"pattern": "q", "definition": definition}
     broker.handle(lambda: broker.administration.parameters.set_policy("/", "short", value))
 
 
