@@ -43,7 +43,7 @@ class LengthLimits:
 
 
 class Dropping:
-    """What a queue gets while it drops very much in turns: it comes behind that, and does not make it more."""
+    """The messages that a queue gets while it drops very much in turns: they do not make it more."""
 
     __slots__ = ("later_bytes", "later_count")
 
