@@ -31,6 +31,7 @@ RESTART_PAUSE_S: Final = 1.0
 ENDING_S: Final = 5.0
 LINE_BYTES_MAX: Final = 65_536
 COUNTS: Final = (1, 3, 5, 7)
+SNAPSHOT_COUNT: Final = 1000  # until then it holds the bytes of all transactions in memory: 5000 and so many more
 LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING}
 PASSED_OVER: Final = ("level", "ts", "logger", "caller", "msg", "stacktrace")
 
@@ -110,6 +111,7 @@ def etcd_command(members: dict[str, MemberPlace], name: str, cluster: str, folde
         *("--listen-peer-urls", peers[name], "--initial-advertise-peer-urls", peers[name]),
         *("--initial-cluster", ",".join(f"{one}={url}" for one, url in peers.items())),
         *("--initial-cluster-state", "new", "--quota-backend-bytes", str(quota_bytes)),
+        *("--snapshot-count", str(SNAPSHOT_COUNT)),
         *("--logger", "zap", "--log-outputs", "stderr", "--log-level", "warn"),
     ]
 

@@ -40,7 +40,7 @@ def start_etcd(name: str) -> subprocess.Popen[bytes]:
     command = ["etcd", "--name", name, "--data-dir", str(FOLDER / f"etcd-{name}" / "data")]
     command += ["--listen-client-urls", client, "--advertise-client-urls", client]
     command += ["--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer]
-    command += ["--initial-cluster", members, "--initial-cluster-state", "new"]
+    command += ["--initial-cluster", members, "--initial-cluster-state", "new", "--snapshot-count", "1000"]
     return start(f"etcd-{name}", command, dict(os.environ))
 
 

@@ -87,6 +87,7 @@ class EtcdMember:
                     *("--listen-client-urls", client, "--advertise-client-urls", client),
                     *("--initial-cluster", members, "--initial-cluster-state", "new"),
                     *("--heartbeat-interval", "100", "--election-timeout", "1000"),
+                    *("--snapshot-count", "1000"),
                     *self._options,
                 ],
                 os.environ,
