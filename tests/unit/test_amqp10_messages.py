@@ -10,8 +10,10 @@ import pytest
 from amqp_broker.broker.message import Address, Message
 from amqp_broker.protocols.amqp10.compound import Map
 from amqp_broker.protocols.amqp10.contents import SECTIONS_ENTRY, SECTIONS_HEADER, content_of
+from amqp_broker.protocols.amqp10.decoding import Malformed
 from amqp_broker.protocols.amqp10.likeness import cut_header, own_of
 from amqp_broker.protocols.amqp10.messages import Translations, outgoing_of
+from amqp_broker.protocols.amqp10.reading import Reader
 from amqp_broker.protocols.amqp10.sections import split_sections
 from amqp_broker.protocols.amqp10.typed import Symbol, Timestamp, UByte, UInt, ULong, Uuid
 from amqp_broker.wire.content import Properties, encode_content_header
@@ -51,30 +53,56 @@ BEHIND = {"plain": b"", "properties": section(0x74, Map([("a", "b"), ("n", 1)]))
 @pytest.mark.parametrize("fields", (FIELDS | OTHER_FIELDS).values(), ids=FIELDS | OTHER_FIELDS)
 def test_messages_that_are_alike(before: bytes, behind: bytes, fields: Callable[[int], list[Any]]) -> None:
     translations = Translations()
-    for number in range(4):
+    reader = Reader(translations)
+    for number in range(5):  # the third is seen to be alike, from then on by what it has in common with the last
         items = fields(number)
-        found = split_sections(message(BODY, before=before + (section(0x73, items) if items else b"") + behind))
-        content, alone = translations.content(found), content_of(found)
-        assert content.header == alone.header
+        whole = message(BODY, before=before + (section(0x73, items) if items else b"") + behind)
+        alone = content_of(split_sections(whole))
+        content, header, body = reader.read(b"performative" + whole, 12)
+        assert (header, body) == (alone.header_for(BODY), BODY)
         assert (content.digest, content.to, content.subject) == (alone.digest, alone.to, alone.subject)
-        sent = Message(HERE, content.header_for(BODY), BODY, True, 0)
+        sent = Message(HERE, header, BODY, True, 0)
         assert translations.outgoing(sent).encode(sent) == outgoing_of(sent.header, HERE).encode(sent)
 
 
 @pytest.mark.parametrize("fields", [FIELDS[name] for name in ("text", "all", "a number")])
 def test_what_a_message_has_of_its_own_is_found(fields: Callable[[int], list[Any]]) -> None:
     one, other = (section(0x73, fields(number)) for number in (1, 2))
-    owns, cuts = [own_of(one), own_of(other)], []
-    for found in (one, other):
-        header = content_of(split_sections(message(BODY, before=found))).header
-        cuts.append(cut_header(header, SECTIONS_ENTRY))
+    owns = [own_of(one), own_of(other)]
+    headers = [content_of(split_sections(message(BODY, before=found))).header for found in (one, other)]
+    cuts = [cut_header(header, SECTIONS_ENTRY) for header in headers]
     assert owns[0] is not None
     assert owns[1] is not None
     assert owns[0].shape == owns[1].shape
     assert cuts[0] is not None
     assert cuts[1] is not None
     assert cuts[0].shape == cuts[1].shape
-    assert (cuts[0].bare, cuts[1].bare) == (one, other)
+    assert (cuts[0].bare(headers[0]), cuts[1].bare(headers[1])) == (one, other)
+
+
+@pytest.mark.parametrize(
+    ("message_id", "time_ms"),
+    [(b"\xa1\x02\xff\xfe", 0), (b"\xa1\x02ab", -1), (b"\xa0\x02ab", 0)],
+    ids=["no UTF-8", "before 1970", "bytes"],
+)
+def test_own_fields_that_are_only_as_long_as_those_before(message_id: bytes, time_ms: int) -> None:
+    reader = Reader(Translations())
+    for number in range(4):
+        reader.read(_with_fields(b"\xa1\x02m%d" % number, number), 0)
+    for whole in (_with_fields(message_id, time_ms), _with_fields(b"\xa1\x02m4", 4)):
+        try:
+            header = content_of(split_sections(whole)).header_for(BODY)
+        except Malformed:
+            with pytest.raises(Malformed):
+                reader.read(whole, 0)
+        else:
+            assert reader.read(whole, 0)[1] == header
+
+
+def _with_fields(message_id: bytes, time_ms: int) -> bytes:
+    """A message with these in its properties, the first encoded."""
+    encoded = message_id + b"\x40" * 8 + b"\x83" + time_ms.to_bytes(8, "big", signed=True)
+    return message(BODY, before=b"\0\x53\x73\xc0" + bytes((len(encoded) + 1, 10)) + encoded)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from amqp_broker.protocols.amqp10.likeness import (
     CREATION_TIME,
     MESSAGE_ID,
     UUID_URN,
+    Own,
     Pieces,
     entry_of,
 )
@@ -67,10 +68,12 @@ class Content:
         subject: that it names.
     """
 
-    __slots__ = ("_before_size", "_behind_size", "digest", "header", "subject", "to")
+    __slots__ = ("_before_size", "_behind_size", "digest", "header", "own", "pieces", "subject", "to")
 
     def __init__(self, header: bytes, digest: Digest, to: str | None, subject: str | None) -> None:
         self.header = header
+        self.pieces: Pieces | None = None  # where others are known that are like it, but for
+        self.own: Own | None = None  # what it has of its own
         self._before_size = header[:SIZE_OFFSET]
         self._behind_size = header[FLAGS_OFFSET:]
         self.digest = digest

@@ -18,7 +18,6 @@ from amqp_broker.broker.publishing import REFUSED, UNROUTED, Outcome
 from amqp_broker.broker.queues.base import Queue
 from amqp_broker.errors import AmqpError
 from amqp_broker.protocols.amqp10.addresses import Node, target_version_2
-from amqp_broker.protocols.amqp10.contents import Content
 from amqp_broker.protocols.amqp10.context import SERIAL_MASK
 from amqp_broker.protocols.amqp10.decoding import Malformed
 from amqp_broker.protocols.amqp10.errors import (
@@ -35,7 +34,6 @@ from amqp_broker.protocols.amqp10.errors import (
     decode_error,
     of_the_broker,
 )
-from amqp_broker.protocols.amqp10.messages import REMEMBERED_BYTES_MAX
 from amqp_broker.protocols.amqp10.performatives import (
     RECEIVER,
     REJECTED,
@@ -47,7 +45,7 @@ from amqp_broker.protocols.amqp10.performatives import (
     disposition_performative,
     error_value,
 )
-from amqp_broker.protocols.amqp10.sections import only_data_offset, split_sections
+from amqp_broker.protocols.amqp10.reading import Reader
 from amqp_broker.wire.errors import WireError
 from amqp_broker.wire.hot import encode_address
 
@@ -263,19 +261,15 @@ class PublishingLink(IncomingLink):
         self._host = session.connection.virtual_host
         self._targets: dict[tuple[str, str], Target] = {}
         self._targets_version = -1
-        self._alike: Content | None = None  # of the last message,
-        self._alike_bytes = b""  # which had this before its body
+        self._reader = Reader(session.connection.translations)
 
     def deliver(self, data: bytes, start: int, delivery_id: int, is_settled: bool) -> None:
         session = self.session
         connection = session.connection
-        body_start = -1
-        if self._alike is not None and data.startswith(self._alike_bytes, start):
-            body_start = only_data_offset(data, start + len(self._alike_bytes))
-        if self._alike is not None and body_start >= 0:
-            content, body = self._alike, data[body_start:]
-        else:
-            content, body = self._read(data[start:])
+        try:
+            content, header, body = self._reader.read(data, start)
+        except (Malformed, WireError) as error:
+            raise decode_error(f"a message cannot be read: {error}") from None
         digest = content.digest
         user = connection.client.user
         if digest.user_id is not None and digest.user_id != user.name and IMPERSONATOR not in user.tags:
@@ -293,7 +287,7 @@ class PublishingLink(IncomingLink):
             undecided.wait(_nobody_waits)
             self._release(delivery_id, is_settled)
             return
-        outcome = self._put(target, content.header_for(body), body, digest)
+        outcome = self._put(target, header, body, digest)
         if is_settled:
             return
         if outcome == UNROUTED:
@@ -302,21 +296,6 @@ class PublishingLink(IncomingLink):
         else:
             self.unconfirmed_count += 1
             session.confirm_later(delivery_id, self, outcome)
-
-    def _read(self, payload: bytes) -> tuple[Content, bytes]:
-        """What a message becomes, and its body; that of the next one is told by what stands before the body here.
-
-        Raises:
-            ProtocolError: it is no message. AmqpError: it claims something that cannot be.
-        """
-        try:
-            found = split_sections(payload)
-            content = self.session.connection.translations.content(found)
-        except (Malformed, WireError) as error:
-            raise decode_error(f"a message cannot be read: {error}") from None
-        if found.is_only_data and found.body_offset <= REMEMBERED_BYTES_MAX:
-            self._alike, self._alike_bytes = content, payload[: found.body_offset]
-        return content, found.body
 
     def forget_targets(self) -> None:
         self._targets.clear()

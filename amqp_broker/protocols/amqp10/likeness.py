@@ -3,13 +3,14 @@
 Most publishers give each message an id. What the rest of its sections becomes is worked out once (``messages.py``);
 here the own fields are found in the bytes of a properties section, put where they belong in the content header, and
 found there again. The bytes are those that come of working it all out. What is written in no usual way is not found,
-and costs more.
+and costs more. Where the own fields of a message are as long as those of one before it, too, they stand at the same
+places, and nothing is looked for (``Common``).
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Final
+from typing import Final, TypeAlias
 
 from amqp_broker.protocols.amqp10.compound import WIDTHS
 from amqp_broker.protocols.amqp10.decoding import Malformed, skip
@@ -46,6 +47,11 @@ _UUID: Final = 0x98
 _LARGE_NUMBER: Final = 0x80
 _TIMESTAMP: Final = 0x83
 _SIGN: Final = 0x80  # in the first byte of a number
+_BEFORE_SIZE: Final = slice(4)  # of the body, in a content header
+_BEHIND_SIZE: Final = slice(12, None)
+
+Field: TypeAlias = tuple[int, int, int, int]  # its place among the fields, its type, where its value begins and ends
+Gap: TypeAlias = tuple[int, int]  # where it begins, and where it ends
 
 
 class Own:
@@ -56,15 +62,73 @@ class Own:
         message_id: with its length, as the next.
         correlation_id: of the message.
         timestamp: seconds since 1970.
+        fields: where they stand in the properties section.
     """
 
-    __slots__ = ("correlation_id", "message_id", "shape", "timestamp")
+    __slots__ = ("correlation_id", "fields", "message_id", "shape", "timestamp")
 
-    def __init__(self, shape: bytes, message_id: bytes, correlation_id: bytes, timestamp: bytes) -> None:
+    def __init__(
+        self, shape: bytes, message_id: bytes, correlation_id: bytes, timestamp: bytes, fields: list[Field]
+    ) -> None:
         self.shape = shape
         self.message_id = message_id
         self.correlation_id = correlation_id
         self.timestamp = timestamp
+        self.fields = fields
+
+    def in_place_of(self, data: bytes, start: int) -> Own | None:
+        """What another message has of its own, whose fields stand where these do; None as of ``own_of``.
+
+        Args:
+            data: holds its properties section.
+            start: where that begins.
+        """
+        message_id = correlation_id = timestamp = b""
+        for place, code, first, end in self.fields:
+            try:
+                own = _own_field(data, place, code, start + first, start + end)
+            except UnicodeDecodeError:
+                own = b""
+            if not own:
+                return None
+            if place == MESSAGE_ID:
+                message_id = own
+            elif place == CORRELATION_ID:
+                correlation_id = own
+            else:
+                timestamp = own
+        return Own(self.shape, message_id, correlation_id, timestamp, self.fields)
+
+    def gaps(self, start: int) -> list[Gap]:
+        """Where the values stand that others have as long, in what holds the properties section at an offset."""
+        return [(start + first + (code == _SHORT_TEXT), start + end) for _, code, first, end in self.fields]
+
+
+class Common:
+    """The bytes that messages have in common that are alike, and whose own fields are as long: all between these.
+
+    Args:
+        data: of one of them.
+        gaps: where its own fields stand there, in their order.
+    """
+
+    __slots__ = ("_stretches", "size")
+
+    def __init__(self, data: bytes, gaps: list[Gap]) -> None:
+        self.size = len(data)
+        self._stretches: list[tuple[int, bytes]] = []
+        behind = 0
+        for start, end in gaps:
+            self._stretches.append((behind, data[behind:start]))
+            behind = end
+        self._stretches.append((behind, data[behind:]))
+
+    def is_in(self, data: bytes, start: int) -> bool:
+        """Whether it stands at an offset."""
+        for offset, stretch in self._stretches:  # noqa: SIM110 (a generator costs more than all of them)
+            if not data.startswith(stretch, start + offset):
+                return False
+        return True
 
 
 def own_of(section: bytes) -> Own | None:
@@ -84,6 +148,7 @@ def own_of(section: bytes) -> Own | None:
 def _own_of(section: bytes) -> Own | None:
     shape = [section[_FIELDS_OFFSET - 1 : _FIELDS_OFFSET]]
     found = {MESSAGE_ID: b"", CORRELATION_ID: b"", CREATION_TIME: b""}
+    fields: list[Field] = []
     offset = alike_from = _FIELDS_OFFSET
     for place in range(section[_FIELDS_OFFSET - 1]):
         code = section[offset]
@@ -94,12 +159,13 @@ def _own_of(section: bytes) -> Own | None:
             if not own:
                 return None
             found[place] = own
+            fields.append((place, code, start + 1, offset))
             shape.append(section[alike_from : start + 1])
             alike_from = offset
     if len(shape) == 1 or offset != len(section) or section[4] != offset - 5:
         return None
     shape.append(section[alike_from:])
-    return Own(b"".join(shape), found[MESSAGE_ID], found[CORRELATION_ID], found[CREATION_TIME])
+    return Own(b"".join(shape), found[MESSAGE_ID], found[CORRELATION_ID], found[CREATION_TIME], fields)
 
 
 def _behind(section: bytes, offset: int) -> int:
@@ -112,9 +178,9 @@ def _behind(section: bytes, offset: int) -> int:
     return offset + 1 + WIDTHS[kind] if kind in WIDTHS else offset
 
 
-def _own_field(section: bytes, place: int, code: int, start: int, end: int) -> bytes:
+def _own_field(data: bytes, place: int, code: int, start: int, end: int) -> bytes:
     """A field as the content header has it; empty for one that has another place there, or none."""
-    value = section[start:end]
+    value = data[start:end]
     if place == CREATION_TIME:
         is_time = code == _TIMESTAMP and not value[0] & _SIGN
         return (int.from_bytes(value, "big") // 1000).to_bytes(8, "big") if is_time else b""
@@ -146,7 +212,9 @@ class Pieces:
     def __init__(self, fields: Properties, headers: Table, kept_entry: bytes, before: bytes, behind: bytes) -> None:
         beginning = Properties(content_type=fields.content_type, content_encoding=fields.content_encoding)
         flags = encode_content_header(0, replace(fields, headers={}))[:PROPERTIES_OFFSET]
-        self._start = flags + _encoded(beginning)
+        start = flags + _encoded(beginning)
+        self._before_size = start[_BEFORE_SIZE]
+        self._behind_size = start[_BEHIND_SIZE]
         self._headers = encode_table(headers)[4:] + kept_entry
         self._kept_before = before
         self._kept_behind = behind
@@ -155,17 +223,20 @@ class Pieces:
         self._middle = _encoded(Properties(reply_to=fields.reply_to, expiration=fields.expiration))
         self._end = _encoded(Properties(type=fields.type, user_id=fields.user_id, app_id=fields.app_id))
 
-    def header(self, section: bytes, own: Own) -> bytes:
-        """The content header of an empty body.
+    def header(self, section: bytes, own: Own, body_bytes: int) -> bytes:
+        """The content header of a message.
 
         Args:
-            section: the message's properties section.
+            section: its properties section.
             own: what it has that the others have not.
+            body_bytes: of its body.
         """
         kept_bytes = self._kept_bytes + len(section)
         return b"".join(
             (
-                self._start,
+                self._before_size,
+                body_bytes.to_bytes(8, "big"),
+                self._behind_size,
                 (len(self._headers) + 4 + kept_bytes).to_bytes(4, "big"),
                 self._headers,
                 kept_bytes.to_bytes(4, "big"),
@@ -192,14 +263,22 @@ class Cut:
 
     Args:
         shape: what is left of it.
-        bare: the sections between the annotations and the body.
+        bare_start: where the sections between the annotations and the body begin,
+        bare_end: and where they end.
+        gaps: where it was taken out.
     """
 
-    __slots__ = ("bare", "shape")
+    __slots__ = ("bare_end", "bare_start", "gaps", "shape")
 
-    def __init__(self, shape: tuple[bytes, ...], bare: bytes) -> None:
+    def __init__(self, shape: tuple[bytes, ...], bare_start: int, bare_end: int, gaps: list[Gap]) -> None:
         self.shape = shape
-        self.bare = bare
+        self.bare_start = bare_start
+        self.bare_end = bare_end
+        self.gaps = gaps
+
+    def bare(self, header: bytes) -> bytes:
+        """These sections, of a message whose own fields stand at the same places."""
+        return header[self.bare_start : self.bare_end]
 
 
 def cut_header(header: bytes, kept_entry: bytes) -> Cut | None:
@@ -239,15 +318,18 @@ def _cut(header: bytes, kept_entry: bytes) -> Cut | None:
         return None
     before = header[_FLAGS_OFFSET:table], header[table + 4 : kept_length], header[start:properties]
     kept = own.shape, header[behind:table_end]
-    return Cut((*before, *kept, *_alike_behind(header, flags, table_end)), header[properties:table_end])
+    gaps = own.gaps(properties)
+    shape = (*before, *kept, *_alike_behind(header, flags, table_end, gaps))
+    return Cut(shape, properties, table_end, gaps)
 
 
-def _alike_behind(header: bytes, flags: int, offset: int) -> tuple[bytes, bytes, bytes]:
-    """What stands behind the headers, without ids and the time."""
+def _alike_behind(header: bytes, flags: int, offset: int, gaps: list[Gap]) -> tuple[bytes, bytes, bytes]:
+    """What stands behind the headers, without ids and the time, whose places come to the gaps."""
     start = offset
     offset += bool(flags & FLAG_DELIVERY_MODE) + bool(flags & FLAG_PRIORITY)
     mode = header[start:offset]
     if flags & FLAG_CORRELATION_ID:
+        gaps.append((offset + 1, offset + 1 + header[offset]))
         offset += 1 + header[offset]
     start = offset
     for flag in (FLAG_REPLY_TO, FLAG_EXPIRATION):
@@ -255,8 +337,10 @@ def _alike_behind(header: bytes, flags: int, offset: int) -> tuple[bytes, bytes,
             offset += 1 + header[offset]
     middle = header[start:offset]
     if flags & FLAG_MESSAGE_ID:
+        gaps.append((offset + 1, offset + 1 + header[offset]))
         offset += 1 + header[offset]
     if flags & FLAG_TIMESTAMP:
+        gaps.append((offset, offset + 8))
         offset += 8
     return mode, middle, header[offset:]
 

@@ -25,6 +25,7 @@ from amqp_broker.protocols.amqp10.contents import (
     PERSISTENT,
     SECTIONS_ENTRY,
     SECTIONS_HEADER,
+    SIZE_OFFSET,
     TYPE,
     Alike,
     Content,
@@ -35,7 +36,7 @@ from amqp_broker.protocols.amqp10.contents import (
 )
 from amqp_broker.protocols.amqp10.decoding import Malformed, decode, descriptor_code
 from amqp_broker.protocols.amqp10.encoding import encode
-from amqp_broker.protocols.amqp10.likeness import UUID_URN, Own, cut_header, own_of
+from amqp_broker.protocols.amqp10.likeness import UUID_URN, Common, Cut, Own, cut_header, own_of
 from amqp_broker.protocols.amqp10.sections import BODY_SECTIONS_MAX, Sections, encode_data
 from amqp_broker.protocols.amqp10.typed import Symbol, UByte, UInt, ULong, Uuid
 from amqp_broker.protocols.amqp10.typed import Timestamp as Milliseconds
@@ -144,6 +145,30 @@ def _annotations_section(annotations: Map) -> bytes:
     return encode(Described(ULong(sections.MESSAGE_ANNOTATIONS), annotations))
 
 
+class Like:
+    """A message of a queue with fields of its own, by which the next one is known.
+
+    Args:
+        header: its content header.
+        address: it was published to.
+        cut: its header without them.
+        outgoing: what those that are alike become.
+    """
+
+    __slots__ = ("_address", "_common", "cut", "outgoing")
+
+    def __init__(self, header: bytes, address: Address, cut: Cut, outgoing: Outgoing) -> None:
+        self._common = Common(header, [(SIZE_OFFSET, FLAGS_OFFSET), *cut.gaps])
+        self._address = address.encoded
+        self.cut = cut
+        self.outgoing = outgoing
+
+    def has_like(self, header: bytes, address: Address) -> bool:
+        """Whether a message is like it, and has its own fields at the same places."""
+        common = self._common
+        return len(header) == common.size and common.is_in(header, 0) and address.encoded == self._address
+
+
 class Translations:
     """Remembers what one connection has translated lately."""
 
@@ -151,6 +176,7 @@ class Translations:
         self._contents: dict[Key, Content] = {}
         self._alike: dict[Key, Alike | None] = {}  # None: there was one such message
         self._outgoing: dict[tuple[bytes, ...], Outgoing] = {}
+        self._like: Like | None = None  # the last that went out with fields of its own
 
     def content(self, found: Sections) -> Content:
         """What a message that is published becomes.
@@ -179,7 +205,9 @@ class Translations:
         key = (found.header, found.annotations, own.shape, found.application_properties, found.body_kind)
         alike = self._alike.get(key)
         if alike is not None:
-            return Content(alike.pieces.header(found.properties, own), alike.digest, alike.to, alike.subject)
+            content = Content(alike.pieces.header(found.properties, own, 0), alike.digest, alike.to, alike.subject)
+            content.pieces, content.own = alike.pieces, own
+            return content
         content = content_of(found)
         if sum(map(len, key[:4])) <= REMEMBERED_BYTES_MAX:
             is_second = key in self._alike  # of most of those that differ in more there never is one
@@ -191,6 +219,9 @@ class Translations:
     def outgoing(self, message: Message) -> Outgoing:
         """What a message of a queue becomes."""
         header, address = message.header, message.address
+        like = self._like
+        if like is not None and like.has_like(header, address):
+            return like.outgoing.alike(like.cut.bare(header))
         key: tuple[bytes, ...] = (header[FLAGS_OFFSET:], address.encoded)
         known = self._outgoing.get(key)
         if known is not None:
@@ -199,9 +230,10 @@ class Translations:
         if cut is not None:
             known = self._outgoing.get((*cut.shape, address.encoded))
             if known is not None:
-                return known.alike(cut.bare)
+                self._like = Like(header, address, cut, known)
+                return known.alike(cut.bare(header))
         known = outgoing_of(header, address)
-        if cut is not None and cut.bare == known.bare:  # else some client has made it up
+        if cut is not None and cut.bare(header) == known.bare:  # else some client has made it up
             key = (*cut.shape, address.encoded)
         if len(self._outgoing) >= REMEMBERED_MAX:
             self._outgoing.clear()
