@@ -16,15 +16,33 @@ Holds the layout and the look at it. Does not know whose body it is, nor how muc
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from io import BytesIO
-from typing import Final
+from typing import Final, cast
 
 BODY: Final = 3
 FRAME_END: Final = 0xCE
 _END_AND_FRAME_HEADER: Final = struct.Struct(">BBHI")
 _GAP_BYTES: Final = _END_AND_FRAME_HEADER.size  # an end byte and the next frame's header
 BEHIND_BYTES: Final = 4096  # of what follows the body, read with its end
+
+
+@lru_cache(maxsize=1)
+def _bytes_maker() -> Callable[[int], bytes]:
+    """What makes bytes of a size, without writing to their memory where that can be done.
+
+    Zeros take a tenth of all that a body of 1 MiB costs: written to memory that is new they are a page fault for each
+    4 KiB, in which no other thread gets on; and ``bytes(size)`` writes them where memory was used before.
+    """
+    if sys.implementation.name != "cpython":
+        return bytes
+    import ctypes  # not before it is needed
+
+    make = ctypes.pythonapi.PyBytes_FromStringAndSize
+    make.restype, make.argtypes = ctypes.py_object, (ctypes.c_void_p, ctypes.c_ssize_t)
+    return lambda size_bytes: cast("bytes", make(None, size_bytes))
 
 
 class BodyBuffers:
@@ -41,16 +59,20 @@ class BodyBuffers:
     def __init__(self, channel: int, frame_bytes: int, begun: memoryview, size_bytes: int) -> None:
         self.channel = channel
         self._frame_bytes = frame_bytes
-        self._size_bytes = size_bytes
         self._stride_bytes = frame_bytes + _GAP_BYTES
         self._last = (size_bytes - 1) // frame_bytes  # the number of the last frame; the first is 0
         self._end = size_bytes + self._last * _GAP_BYTES + 1  # of all that is expected, from the first payload on
-        # What is written to a BytesIO becomes bytes without another copy, as long as nobody looks at it meanwhile. It
-        # begins with bytes that nobody else has, because new memory comes from the system as zeros: written here, they
-        # would cost a page fault for each 4 KiB, in which no other thread gets on.
-        self._payloads = BytesIO(bytes(size_bytes))
+        self._last_bytes = size_bytes - self._last * frame_bytes
+        # What is written to a BytesIO becomes bytes without another copy, as long as nobody looks at it meanwhile, and
+        # nobody else has those that it begins with. Of what they hold only what was written over is handed on.
+        self._payloads = BytesIO(_bytes_maker()(size_bytes))
         self._payloads.write(begun)
         self._gaps = bytearray((self._last + 1) * _GAP_BYTES)
+        self._expected_gaps = b""  # but for the one behind the last frame
+        if self._last:
+            gap = _END_AND_FRAME_HEADER.pack(FRAME_END, BODY, channel, frame_bytes)
+            last_gap = _END_AND_FRAME_HEADER.pack(FRAME_END, BODY, channel, self._last_bytes)
+            self._expected_gaps = gap * (self._last - 1) + last_gap
         self._gaps_view = memoryview(self._gaps)
         self._behind = bytearray()  # made when it may be read into
         self._lent: list[memoryview] = []
@@ -93,15 +115,20 @@ class BodyBuffers:
         """So many bytes have come into the buffers; returns whether they are, as far as can be told, as expected."""
         self.take_back()
         self._came_bytes += size_bytes
-        while self.wrong_end < 0:
-            header_end = (self._seen + 1) * self._stride_bytes
-            if self._seen == self._last or self._came_bytes < header_end:
-                return True
-            expected = (FRAME_END, BODY, self.channel, self._payload_bytes(self._seen + 1))
-            if _END_AND_FRAME_HEADER.unpack_from(self._gaps, self._seen * _GAP_BYTES) != expected:
-                return False
-            self._seen += 1
-        return False
+        seen = min(self._came_bytes // self._stride_bytes, self._last)
+        is_expected = self._expected_gaps.startswith(self._gaps[: seen * _GAP_BYTES])
+        if not is_expected:
+            seen = self._first_unexpected()
+        self._seen = seen
+        return is_expected and self.wrong_end < 0
+
+    def _first_unexpected(self) -> int:
+        """The number of the first frame behind which something else came than expected."""
+        number = at = 0
+        while self._gaps[at : at + _GAP_BYTES] == self._expected_gaps[at : at + _GAP_BYTES]:
+            number += 1
+            at += _GAP_BYTES
+        return number
 
     def take(self) -> tuple[bytes, bytes]:
         """What has come, when it is all or not what was expected; the buffers are given up with it.
@@ -118,7 +145,7 @@ class BodyBuffers:
         return self._payloads.getvalue(), rest
 
     def _payload_bytes(self, number: int) -> int:
-        return min(self._frame_bytes, self._size_bytes - number * self._frame_bytes)
+        return self._frame_bytes if number < self._last else self._last_bytes
 
     def _frame_end(self, number: int) -> int:
         """Where in the stream a frame's end byte is."""
@@ -127,20 +154,22 @@ class BodyBuffers:
     def _between(self, start: int, end: int) -> list[memoryview]:
         """Where a part of the stream is, or will be."""
         views: list[memoryview] = []
-        payloads = self._payloads.getbuffer()
+        payloads, gaps = self._payloads.getbuffer(), self._gaps_view
         body_end = min(end, self._end)
+        number = start // self._stride_bytes
         while start < body_end:
-            number, inside = divmod(start, self._stride_bytes)
-            payload_bytes = self._payload_bytes(number)
-            if inside < payload_bytes:
-                size_bytes = min(payload_bytes - inside, body_end - start)
-                at = number * self._frame_bytes + inside
-                views.append(payloads[at : at + size_bytes])
-            else:
-                size_bytes = min(payload_bytes + _GAP_BYTES - inside, body_end - start)
-                at = number * _GAP_BYTES + inside - payload_bytes
-                views.append(self._gaps_view[at : at + size_bytes])
-            start += size_bytes
+            gap_start = self._frame_end(number)
+            gaps_before_bytes = number * _GAP_BYTES
+            payload_end = min(gap_start, body_end)
+            if start < payload_end:
+                views.append(payloads[start - gaps_before_bytes : payload_end - gaps_before_bytes])
+                start = payload_end
+            gap_end = min(gap_start + _GAP_BYTES, body_end)
+            if start < gap_end:
+                payloads_before_bytes = gap_start - gaps_before_bytes
+                views.append(gaps[start - payloads_before_bytes : gap_end - payloads_before_bytes])
+                start = gap_end
+            number += 1
         if start < end:
             views.append(memoryview(self._behind)[start - self._end : end - self._end])
         payloads.release()
