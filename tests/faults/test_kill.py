@@ -5,12 +5,14 @@ Three sets are kept of each queue: what was *confirmed* to its publisher, what a
 all before it). Whatever the moment of the kill: nothing confirmed is lost, nothing durably acknowledged comes back, a
 transaction is whole or not there, and each publisher's messages come in the order of their publishing.
 
-``FAULTS_KILLS`` sets the number of kills (50 for the full run).
+``FAULTS_KILLS`` sets the number of kills (50 for the full run). With ``FAULTS_PROCESSES=2`` the broker has so many
+processes, and the one that owns the queues is killed; the others, and who has started them, go on.
 """
 
 from __future__ import annotations
 
 import gc
+import json
 import os
 import random
 import re
@@ -20,6 +22,7 @@ import sys
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pika
@@ -27,6 +30,7 @@ import pika.exceptions
 import pytest
 
 KILLS = int(os.environ.get("FAULTS_KILLS", "5"))
+PROCESSES = int(os.environ.get("FAULTS_PROCESSES", "1"))
 QUEUES = ("work", "fan-1", "fan-2", "fan-3", "priority", "transactions", "dead", "rejecting")
 PERSISTENT = 2
 
@@ -61,9 +65,16 @@ class Ledger:
 
 
 class Process:
-    """The broker's process."""
+    """The broker's process.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: the data folder.
+        settings: beside those of all tests here, as the environment has them.
+    """
+
+    virtual_host = "/"
+
+    def __init__(self, folder: Path, **settings: str) -> None:
         self._process = subprocess.Popen(
             [
                 sys.executable,
@@ -79,7 +90,7 @@ class Process:
             ],
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, "AMQP_BROKER_SEGMENT_SIZE_BYTES": "262144"},
+            env={**os.environ, "AMQP_BROKER_SEGMENT_SIZE_BYTES": "262144", **settings},
         )
         assert self._process.stdout is not None
         self.port = 0
@@ -92,12 +103,16 @@ class Process:
         assert self.port, f"the broker ended with {self._process.wait(10)}"
 
     def connect(self) -> pika.BlockingConnection:
-        return pika.BlockingConnection(pika.ConnectionParameters("127.0.0.1", self.port, heartbeat=0))
+        return pika.BlockingConnection(
+            pika.ConnectionParameters("127.0.0.1", self.port, self.virtual_host, heartbeat=0)
+        )
 
-    def kill(self) -> None:
+    def kill(self) -> Process | None:
+        """Kill it; returns what serves the folder then."""
         self._process.send_signal(signal.SIGKILL)
         self._process.wait(10)
         self._close()
+        return None
 
     def end(self) -> int:
         self._process.terminate()
@@ -108,6 +123,27 @@ class Process:
     def _close(self) -> None:
         assert self._process.stdout is not None
         self._process.stdout.close()
+
+
+class OneOfSeveral(Process):
+    """Process 1 of several, which owns a virtual host of its own."""
+
+    virtual_host = "other"
+
+    def __init__(self, folder: Path) -> None:
+        definitions = folder / "definitions.json"
+        permission = {"user": "guest", "vhost": self.virtual_host, "configure": "", "write": "", "read": ""}
+        definitions.write_text(
+            json.dumps({"vhosts": [{"name": self.virtual_host}], "permissions": [permission]}).replace('""', '".*"')
+        )
+        settings = {"AMQP_BROKER_PROCESSES": str(PROCESSES), "AMQP_BROKER_LOAD_DEFINITIONS": str(definitions)}
+        self._folder = folder / "data"
+        super().__init__(self._folder, **settings)
+
+    def kill(self) -> Process:
+        with suppress(ProcessLookupError):  # it is about to be started again
+            os.kill(int((self._folder / "processes" / "1" / "lock").read_text()), signal.SIGKILL)
+        return self
 
 
 def declare(process: Process) -> None:
@@ -190,8 +226,8 @@ def until_killed(task: Callable[[], None]) -> threading.Thread:
     return thread
 
 
-def one_life(folder: Path, ledger: Ledger, source: random.Random) -> None:
-    process = Process(folder)
+def one_life(process: Process, ledger: Ledger, source: random.Random) -> Process | None:
+    """Load, and a kill; returns what serves the folder then."""
     declare(process)
     threads = [
         until_killed(lambda: publish_confirmed(process, ledger, "", "work", ("work",))),
@@ -206,9 +242,13 @@ def one_life(folder: Path, ledger: Ledger, source: random.Random) -> None:
         until_killed(lambda: reject(process, ledger)),
     ]
     threads[0].join(source.uniform(0.05, 1.2))  # never ends by itself: this is the life's length
-    process.kill()
+    left = process.kill()
     for thread in threads:
         thread.join(10)
+        while left is not None and thread.is_alive():  # it came too late for that kill, and was served after it
+            process.kill()
+            thread.join(3)
+    return left
 
 
 def drain(process: Process, ledger: Ledger) -> dict[str, list[str]]:
@@ -240,10 +280,11 @@ def test_nothing_confirmed_is_lost_whenever_the_broker_is_killed(tmp_path: Path)
     sys.stdout.write(f"seed {seed}, {KILLS} kills\n")
     source = random.Random(seed)
     ledger = Ledger()
+    start = Process if PROCESSES == 1 else OneOfSeveral
+    process = start(tmp_path)
     for _ in range(KILLS):
-        one_life(tmp_path, ledger, source)
+        process = one_life(process, ledger, source) or start(tmp_path)
     gc.collect()  # while the warnings about those sockets are off
-    process = Process(tmp_path)
     left = drain(process, ledger)
     assert process.end() == 0
     for queue in QUEUES:
