@@ -24,6 +24,7 @@ RETURN: Final = b"\x00\x3c\x00\x32"
 DELIVER: Final = b"\x00\x3c\x00\x3c"
 GET: Final = b"\x00\x3c\x00\x46"
 GET_OK: Final = b"\x00\x3c\x00\x47"
+GET_EMPTY: Final = b"\x00\x3c\x00\x48"
 ACK: Final = b"\x00\x3c\x00\x50"
 REJECT: Final = b"\x00\x3c\x00\x5a"
 NACK: Final = b"\x00\x3c\x00\x78"
@@ -38,6 +39,7 @@ _read_tag_and_bits: Final[Callable[[bytes], tuple[int, int]]] = struct.Struct(">
 _TAGGED_FRAME: Final = struct.Struct(">BHI4sQB")
 _TAGGED_FRAME_AND_END: Final = struct.Struct(">BHI4sQBB")
 _COUNT_AND_END: Final = struct.Struct(">IB")
+_EMPTY_FRAME: Final = struct.Struct(">BHI4sxB")
 _RETURN_FRAME: Final = struct.Struct(">BHI4sH")
 
 _MULTIPLE: Final = 1
@@ -242,6 +244,11 @@ def encode_get_ok(channel: int, delivery_tag: int, redelivered: bool, address: b
         + address
         + _COUNT_AND_END.pack(message_count, FRAME_END)
     )
+
+
+def encode_get_empty(channel: int) -> bytes:
+    """The frame of ``basic.get-empty``, whose only field is an empty short string."""
+    return _EMPTY_FRAME.pack(METHOD, channel, 5, GET_EMPTY, FRAME_END)
 
 
 def encode_return(channel: int, reply_code: int, reply_text: str, address: bytes) -> bytes:

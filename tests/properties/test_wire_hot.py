@@ -96,6 +96,11 @@ def test_get_ok(
     )
 
 
+@pytest.mark.parametrize("channel", [1, 65535])
+def test_get_empty(channel: int) -> None:
+    assert hot.encode_get_empty(channel) == frame_of(channel, Basic.GetEmpty)
+
+
 @given(CHANNELS, st.sampled_from(ReplyCode), ANY_NAMES, ANY_NAMES, ANY_NAMES)
 def test_return(channel: int, reply_code: int, reply_text: str, exchange: str, routing_key: str) -> None:
     address = hot.encode_address(exchange, routing_key)

@@ -183,6 +183,23 @@ def test_the_queue_declared_last_needs_no_name(client: Client) -> None:
     assert fresh.closed_with().reply_text == "NOT_FOUND - no previously declared queue"
 
 
+def test_get_sees_what_has_changed_since_the_last_one(broker: MemoryBroker, client: Client) -> None:
+    channel = client.channel()
+    fill(channel, 2)
+    assert numbers([one for one in (channel.get("q"), channel.get("q", no_ack=True)) if one]) == [0, 1]
+    channel.declare("other")
+    channel.publish("", "other", b"2")
+    assert channel.get("") is not None
+    channel.declare("q")
+    assert channel.get("") is None  # the same bytes as before, and another queue
+    channel.call(commands.Queue.Delete(queue="q"))
+    fill(channel, 1)
+    assert channel.get("q") is not None
+    broker.administration.set_permission("guest", "/", ".*", ".*", "^other$")
+    channel.send(commands.Basic.Get(queue="q"))
+    assert channel.closed_with().reply_code == 403
+
+
 # --- prefetch
 
 

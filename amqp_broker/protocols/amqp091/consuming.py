@@ -58,6 +58,11 @@ class Consuming(Deliveries):
         self._unfinished: Iterator[None] = iter(())  # what is being settled in slices
         self._reply_tag = ""
         self._reply_key = ""
+        self._virtual_host = channel.connection.virtual_host
+        self._get_payload = b""  # the last basic.get, if what it asked for may be remembered
+        self._get_version = -1  # of the virtual host's lookups, when it was looked up
+        self._get_queue: Queue | None = None
+        self._get_no_ack = False
         self._timeout = DeliveryTimeout(
             channel.connection.broker, self.unacknowledged, self._has_manual_consumers, self._fail_after_timeout
         )
@@ -218,17 +223,17 @@ class Consuming(Deliveries):
         channel = self._channel
         connection = channel.connection
         connection.has_cost(GET_EFFORT)
-        queue_name, no_ack = hot.decode_get(payload)
-        name = channel.named_queue(queue_name)
-        connection.client.check_read("queue", name)
-        queue = connection.virtual_host.accessible_queue(connection.client, name)
+        if payload != self._get_payload or self._get_version != self._virtual_host.lookup_version:
+            self._look_up(payload)
+        queue, no_ack = self._get_queue, self._get_no_ack
+        assert queue is not None
         if not no_ack and self._is_unacknowledged_max_reached():
             limit = self._unacknowledged_max
             raise precondition_failed(f"reached maximum ({limit}) of unacknowledged deliveries per channel")
         message = queue.get(no_ack)
         self._count_get(queue, message, no_ack)
         if message is None:
-            channel.reply(build(methods.Basic.GetEmpty))
+            self._output.send(hot.encode_get_empty(channel.number))
             return
         tag = self._next_tag
         self._next_tag = tag + 1
@@ -243,6 +248,21 @@ class Consuming(Deliveries):
         )
         if self._observers.present:
             self._observers.delivered(channel, queue, message, None, no_ack=no_ack)
+
+    def _look_up(self, payload: bytes) -> None:
+        """Find the queue that a basic.get names; it is remembered, because the next one most often names it as well.
+
+        Raises:
+            AmqpError: 403, 404 or 405.
+        """
+        self._get_payload = b""
+        client = self._channel.connection.client
+        queue_name, self._get_no_ack = hot.decode_get(payload)
+        name = self._channel.named_queue(queue_name)
+        client.check_read("queue", name)
+        self._get_queue = self._virtual_host.accessible_queue(client, name)
+        if queue_name and not client.is_judged:  # else the same bytes may mean another queue, or be refused next time
+            self._get_payload, self._get_version = payload, self._virtual_host.lookup_version
 
     def count(self) -> None:
         """Count what was not counted once a message: deliveries have got all the other tags, and what has become of
