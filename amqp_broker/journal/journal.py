@@ -160,7 +160,8 @@ class SegmentJournal:
 
     @property
     def pending_bytes(self) -> int:
-        return sum(batch.put_bytes for batch in self._batches)
+        writing = self._writing
+        return self._gathering.put_bytes + (writing.put_bytes if writing is not None else 0)
 
     # --- group commit ----------------------------------------------------------------------------------------------
 
