@@ -21,6 +21,7 @@ from interop.stream_client import (
     CREDIT,
     DELETE_PUBLISHER,
     DELETE_SUPER,
+    DELIVER,
     FIRST,
     HANDSHAKE,
     LAST,
@@ -34,6 +35,7 @@ from interop.stream_client import (
     ROUTE,
     TUNE,
     UNSUBSCRIBE,
+    VERSIONS,
     Read,
     StreamClient,
     array,
@@ -158,6 +160,17 @@ def test_credit_is_for_chunks(streams: StreamClient, stream: str) -> None:
     assert streams.chunk().first_offset == 1
     streams.credit(9)
     assert streams.take(CREDIT | ANSWER)[1] == u16(4) + b"\x09"
+
+
+@pytest.mark.usefixtures("newer")
+def test_the_second_deliver_says_how_far_the_stream_is(streams: StreamClient, stream: str) -> None:
+    assert streams.call(VERSIONS, array([u16(DELIVER) + u16(1) + u16(2)]))[0] == OK
+    for number in range(3):
+        streams.publish(1, messages(number))
+        streams.confirmed(1)
+    assert streams.subscribe(1, stream, credit=1) == OK
+    _, content = streams.take(DELIVER)
+    assert int.from_bytes(content[1:9], "big") == 2
 
 
 def test_where_subscriptions_begin(streams: StreamClient, stream: str) -> None:
@@ -304,6 +317,7 @@ def test_single_active_consumers(streams: StreamClient, stream: str, port: int) 
     streams.confirmed(3)
     named = {"single-active-consumer": "true", "name": "group"}
     assert streams.subscribe(9, stream, properties={"single-active-consumer": "true"}) == PRECONDITION
+    assert streams.subscribe(9, stream, properties={"name": "n" * 256}) == PRECONDITION
     with StreamClient(port) as first:
         assert first.subscribe(1, stream, properties=named) == OK
         asked, number, is_active = updated(first)
@@ -313,6 +327,8 @@ def test_single_active_consumers(streams: StreamClient, stream: str, port: int) 
         assert first.chunk().first_offset == 0
         assert streams.offset("me", stream)[0] == NO_OFFSET
         assert not streams.frames, "the other one is active"
+        streams.credit(2)
+        assert streams.take(CREDIT | ANSWER)[1] == u16(PRECONDITION) + b"\x02"
     asked, number, is_active = updated(streams)
     assert (number, is_active) == (2, 1)
     streams.send(CONSUMER_UPDATE | ANSWER, u32(asked) + u16(OK) + u16(OFFSET) + (0).to_bytes(8, "big"))

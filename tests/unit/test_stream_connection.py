@@ -500,6 +500,7 @@ def test_subscriptions_that_cannot_be() -> None:
     assert client.subscribe(1, "s") == codes.OK
     assert client.subscribe(1, "s") == codes.SUBSCRIPTION_ID_ALREADY_EXISTS
     assert client.subscribe(2, "none") == codes.STREAM_DOES_NOT_EXIST
+    assert client.subscribe(2, "s", properties={"name": "n" * 256}) == codes.PRECONDITION_FAILED
     assert client.call(UNSUBSCRIBE, b"\2")[0] == codes.SUBSCRIPTION_ID_DOES_NOT_EXIST
 
 
@@ -851,11 +852,13 @@ def test_a_client_that_knows_the_second_deliver_gets_it(broker: MemoryBroker) ->
     versions = [(read.number(2), read.number(2), read.number(2)) for _ in range(read.number(4))]
     assert code == codes.OK
     assert (PUBLISH, 1, 2) in versions
+    for number in range(3):
+        client.publish(1, messages(number))
     client.subscribe(1, "s")
-    client.publish(1, messages(1))
     client.read()
     version, content = next((version, content) for key, version, content in client.frames if key == DELIVER)
-    assert (version, content[:9], content[9]) == (2, b"\1" + bytes(8), 0x50)
+    last_came = (2).to_bytes(8, "big")
+    assert (version, content[:9], content[9]) == (2, b"\1" + last_came, 0x50)
 
 
 def test_what_is_seen_of_it(broker: MemoryBroker) -> None:
@@ -899,6 +902,8 @@ def test_of_consumers_with_a_name_one_is_served(broker: MemoryBroker) -> None:
     asked, number, is_active = update(first)
     assert (number, is_active) == (1, True)
     assert (DELIVER in first.heard(), second.heard()) == (False, [])
+    second.credit(2)
+    assert second.take(CREDIT | ANSWER)[1] == u16(codes.PRECONDITION_FAILED) + b"\2"
     answer_update(first, asked, u16(OFFSET) + (2).to_bytes(8, "big"))
     assert first.chunk().first_offset == 2
     first.drop()

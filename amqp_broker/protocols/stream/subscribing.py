@@ -146,7 +146,7 @@ class Subscription(ChunkDeliveries):
         output, header, data = self._output, chunk.header, chunk.data
         head = self._head
         if self._connection.deliver_version > 1:
-            head += chunk.first_offset.to_bytes(8, "big")  # what was committed last: all that is delivered is
+            head += self.stream.last_chunk_offset.to_bytes(8, "big")  # what was committed last
         length = 4 + len(head) + len(header) + len(data)
         key = b"%b\0\x08\0%c%b%b" % (length.to_bytes(4, "big"), self._connection.deliver_version, head, header)
         output.send(key)
@@ -229,7 +229,7 @@ class Subscribing:
         stream = connection.stream(name)
         if number in self.subscriptions:
             raise RequestRefused(codes.SUBSCRIPTION_ID_ALREADY_EXISTS)
-        if start is None:
+        if start is None or len(properties.get(NAME, "").encode("utf-8", "surrogateescape")) > REFERENCE_BYTES_MAX:
             raise RequestRefused(codes.PRECONDITION_FAILED)
         is_single = properties.get(SINGLE_ACTIVE) == "true"
         partition = self._partition(stream, properties) if is_single else NO_PARTITION
@@ -275,15 +275,20 @@ class Subscribing:
         self._connection.lost(f"ConsumerUpdate was not answered, timeout: {ANSWER_TIMEOUT_MS // 1000}s")
 
     def credit(self, fields: Fields) -> None:
-        """Handle Credit, which is answered only if there is no such subscription."""
+        """Handle Credit, which is answered only if there is no such subscription, or it is not its turn; its credit
+        counts then as well."""
         number, credit = fields.u8(), fields.u16()
         subscription = self.subscriptions.get(number)
         if subscription is None:
-            self._connection.count_refusal(codes.SUBSCRIPTION_ID_DOES_NOT_EXIST)
-            content = u16(codes.SUBSCRIPTION_ID_DOES_NOT_EXIST) + bytes((number,))
-            self._connection.output.send(command(codes.CREDIT | codes.ANSWER, content))
-        else:
-            subscription.grant(credit)
+            self._refuse_credit(number, codes.SUBSCRIPTION_ID_DOES_NOT_EXIST)
+            return
+        if not subscription.is_active:
+            self._refuse_credit(number, codes.PRECONDITION_FAILED)
+        subscription.grant(credit)
+
+    def _refuse_credit(self, number: int, code: int) -> None:
+        self._connection.count_refusal(code)
+        self._connection.output.send(command(codes.CREDIT | codes.ANSWER, u16(code) + bytes((number,))))
 
     def consumer_updated(self, fields: Fields) -> None:
         """Handle the answer to ConsumerUpdate, which says where a consumer that is active now begins."""
