@@ -228,6 +228,17 @@ def test_a_full_queue(broker: BrokerUnderTest, connect: Connect, ch: ChannelUnde
     assert [client.publish(message(b"x")) for _ in range(3)][-1] == REJECTED
 
 
+def test_an_application_property_is_no_further_routing_key(
+    broker: BrokerUnderTest, connect: Connect, ch: ChannelUnderTest
+) -> None:
+    name, other = queue(ch, broker), queue(ch, broker, "other")
+    client = connect()
+    client.sender(f"/queues/{name}")
+    for value in ("text", other):
+        assert client.publish(message(b"x", before=section(0x74, Map([("CC", value), ("BCC", value)])))) == ACCEPTED
+    assert ch.declare(other, durable=True).message_count == 0
+
+
 def test_credit_and_drain(broker: BrokerUnderTest, connect: Connect, ch: ChannelUnderTest) -> None:
     name = queue(ch, broker)
     client = connect()
