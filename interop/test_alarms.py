@@ -9,7 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from amqp_broker.protocols.amqp10.performatives import FLOW
 from interop import brokers
+from interop.amqp10_client import Amqp10Client
 from interop.raw_client import REPLY_TIMEOUT_S, Basic, Client, Connection, Queue
 from interop.under_test import BrokerUnderTest
 
@@ -105,3 +107,17 @@ def test_what_is_published_meanwhile_waits(full: BrokerUnderTest) -> None:
     ch.publish("", q, b"2")
     client.nothing_within(QUIET_S)
     assert other.declare(q, exclusive=True).message_count == 0
+
+
+def test_who_sends_by_amqp_1_0_has_credit_and_no_window_and_is_heard(full: BrokerUnderTest) -> None:
+    if full.version < (4, 0):
+        pytest.skip("AMQP 1.0 is RabbitMQ 4's own")
+    q = full.queue_name()
+    full.channel().declare(q, durable=True)
+    with Amqp10Client(full.address.port) as client:
+        assert client.begin_answer.field(2) == 0
+        client.sender(f"/queues/{q}")
+        client.receiver(f"/queues/{q}")
+        client.flow(1, 5, drain=True)
+        flow = client.expect(FLOW)
+        assert (flow.field(1), flow.field(4), flow.field(6)) == (0, 1, 0)

@@ -2,7 +2,8 @@
 asked for last takes a while.
 
 As in RabbitMQ, an alarm stops only who publishes while it is raised, and stops it altogether: its acknowledgements
-wait as well. How the client is told of an alarm is its protocol's.
+wait as well. How the client is told of an alarm is its protocol's; one of AMQP 1.0 is stopped only when it does not
+heed that.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ import pytest
 from amqp_broker.access.client import Peer
 from amqp_broker.access.passwords import NotVerifiedYet
 from amqp_broker.access.users import User
+from amqp_broker.broker.alarms import Resource
 from amqp_broker.broker.message import digest_of
 from amqp_broker.protocols.amqp10.compound import Described, Map
 from amqp_broker.protocols.amqp10.encoding import encode, symbols
@@ -37,6 +38,7 @@ from amqp_broker.protocols.amqp10.performatives import (
     performative,
     read_performative,
 )
+from amqp_broker.protocols.amqp10.session import WINDOW, WINDOW_AT_FIRST
 from amqp_broker.protocols.amqp10.typed import Symbol, UByte, UInt, ULong
 from amqp_broker.session.login import Refusal, Refused
 from amqp_broker.wire.content import Properties, encode_content_header
@@ -659,6 +661,28 @@ def test_who_settles_otherwise_than_it_has_said_has_its_session_ended(
     (end,) = client.read()
     assert (end.code, end.error) == (END, "amqp:connection:framing-error")
     assert broker.queue("q").ready_count == 1
+
+
+def test_an_alarm_closes_the_window_of_who_sends_and_nothing_else(broker: MemoryBroker) -> None:
+    client = opened(broker, "q")
+    client.sender("/queues/q")
+    client.transfer(message())
+    (*_, transfer) = client.receiver("/queues/q", credit=1)
+    broker.set_alarm(Resource.MEMORY, True)
+    (flow,) = client.read()
+    assert (flow.code, flow.field(1), flow.field(4)) == (FLOW, 0, None)
+    client.settle(transfer.field(1))
+    assert broker.queue("q").unacknowledged_count == 0
+    assert client.begin(1).field(2) == 0
+    assert client.sender("/queues/q", channel=1)[-1].code == FLOW  # with credit, of which it can use nothing
+    for number in range(WINDOW_AT_FIRST + 1):  # it sends all the same
+        assert not client.connection.is_reading_paused
+        client.send(TRANSFER, UInt(0), UInt(number), b"t", UInt(0), False, channel=1, payload=message())
+    assert client.connection.is_reading_paused
+    client.read()
+    broker.set_alarm(Resource.MEMORY, False)
+    assert [(one.code, one.field(1)) for one in client.read()[:2]] == [(FLOW, WINDOW), (FLOW, WINDOW)]
+    assert not client.connection.is_reading_paused
 
 
 def test_an_outcome_that_is_none_is_refused(broker: MemoryBroker) -> None:

@@ -263,6 +263,7 @@ class Connection(ConnectionContext):
         self.channel_max = CHANNEL_MAX if of_client is None else min(CHANNEL_MAX, of_client)
         self._splitter.frame_bytes_max = settings.frame_size_bytes_max
         self._step = Step.OPEN
+        broker.alarms.listen(self._alarms_changed)
         self.join_broker()
         silence_ms_max = settings.heartbeat_s * 1000
         self.output.send(encode_frame(AMQP, 0, open_answer(settings, self.channel_max, silence_ms_max // 2)))
@@ -275,6 +276,11 @@ class Connection(ConnectionContext):
         super().permissions_changed()
         for session in self.sessions.values():
             session.look_up_again()
+
+    def _alarms_changed(self) -> None:
+        """Each session has a window of its own for what the client sends; without that it sends nothing."""
+        for session in self.sessions.values():
+            session.alarms_changed(self.broker.alarms.are_raised)
 
     def _was_silent(self) -> None:
         text = "no frame received from client within idle timeout threshold"
@@ -407,6 +413,7 @@ class Connection(ConnectionContext):
     def _release(self) -> None:
         """Give back what the client had."""
         broker, virtual_host = self.broker, self.virtual_host
+        broker.alarms.unlisten(self._alarms_changed)
         self.leave_broker()
         broker.churn.channels_closed += len(self.sessions)
         for session in list(self.sessions.values()):

@@ -131,7 +131,6 @@ class IncomingLink:
             raise ProtocolError(FRAMING_ERROR, f"{text} as being '{str(self._is_settled).lower()}'")
         if self._parts:
             payload = b"".join([*self._parts, payload])
-        self.session.connection.throttle.has_published = True
         self.deliver(payload, 0, self._delivery_id, self._is_settled)
         self._end_delivery()
         self._delivered()
@@ -150,7 +149,6 @@ class IncomingLink:
         """
         self._check_credit()
         self._check_size(len(data) - start)
-        self.session.connection.throttle.has_published = True
         self.deliver(data, start, delivery_id, False)  # where that has to wait, the frame comes again
         self._delivered()
 

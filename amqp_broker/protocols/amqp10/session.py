@@ -91,7 +91,9 @@ class Session(SessionContext):
         self.incoming: dict[int, IncomingLink] = {}
         self.outgoing: dict[int, OutgoingLink] = {}
         self._next_incoming_id = begin.needed(1)
-        self._incoming_window = WINDOW_AT_FIRST
+        self._is_alarmed = broker.alarms.are_raised
+        self._incoming_window = 0 if self._is_alarmed else WINDOW_AT_FIRST
+        self._excess_max = WINDOW_AT_FIRST  # transfers that may have been on their way, beyond that window
         self._next_outgoing_id = FIRST_OUTGOING_ID
         self._delivery_id = 0
         self.window = begin.needed(2)
@@ -108,7 +110,7 @@ class Session(SessionContext):
         of_client = begin.number(4)
         handle_max = HANDLE_MAX if of_client is None else min(HANDLE_MAX, of_client)
         self.update_room()
-        self.send(begin_performative(number, FIRST_OUTGOING_ID, WINDOW_AT_FIRST, handle_max))
+        self.send(begin_performative(number, FIRST_OUTGOING_ID, self._incoming_window, handle_max))
 
     # --- who it is
 
@@ -167,8 +169,10 @@ class Session(SessionContext):
         next_incoming_id = self._next_incoming_id
         self._next_incoming_id = (next_incoming_id + 1) & ID_MASK
         self._incoming_window -= 1
-        if self._incoming_window < -WINDOW_AT_FIRST:
-            raise ProtocolError(WINDOW_VIOLATION, "incoming window violation")
+        if self._incoming_window < -self._excess_max:
+            if not self._is_alarmed:
+                raise ProtocolError(WINDOW_VIOLATION, "incoming window violation")
+            self.connection.throttle.has_published = True  # all the same: it is not heard any more until all is clear
         link = self.incoming.get(handle)
         if link is None:
             raise ProtocolError(UNATTACHED_HANDLE, f"Unattached link handle: {handle}")
@@ -185,7 +189,15 @@ class Session(SessionContext):
             if error.scope is not Scope.LINK:
                 raise
             self.detach_link(handle, error)
-        if self._incoming_window <= WINDOW // 2:
+        if self._incoming_window <= WINDOW // 2 and not self._is_alarmed:
+            self.send(performative(FLOW, self._flow_fields()))
+
+    def alarms_changed(self, are_raised: bool) -> None:
+        """Have the client send nothing as long as something is running out; it is heard, and gets what it may have."""
+        if are_raised != self._is_alarmed:
+            self._is_alarmed = are_raised
+            self._excess_max = max(0, self._incoming_window) + WINDOW_AT_FIRST if are_raised else WINDOW_AT_FIRST
+            self._incoming_window = 0
             self.send(performative(FLOW, self._flow_fields()))
 
     def _flow(self, fields: Fields) -> None:
@@ -484,10 +496,11 @@ class Session(SessionContext):
                 self.send_flow(handle, delivery_count, credit, available=available, drain=drain)
 
     def _flow_fields(self) -> list[Any]:
-        self._incoming_window = WINDOW
+        if not self._is_alarmed:
+            self._incoming_window = WINDOW
         return [
             UInt(self._next_incoming_id),
-            UInt(WINDOW),
+            UInt(max(0, self._incoming_window)),
             UInt(self._next_outgoing_id),
             UInt(0xFFFF_FFFF),
         ]
