@@ -125,6 +125,13 @@ def test_open_says_what_was_agreed_on(broker: MemoryBroker) -> None:
 # --- messages
 
 
+def test_what_a_client_says_of_itself_is_seen_as_json_has_it(broker: MemoryBroker) -> None:
+    said = Map([(Symbol("product"), "p"), (Symbol("x"), float("nan")), (Symbol("y"), [Symbol("z"), 1]), (1, 2)])
+    opened(broker, properties=said)
+    (connection,) = [one for one in broker.open_connections if one.inspect()["protocol"] == "AMQP 1-0"]
+    assert connection.inspect()["client_properties"] == {"product": "p", "x": "nan", "y": ["z", 1]}
+
+
 @pytest.mark.parametrize("in_bytes", [False, True])
 def test_a_message_goes_from_sender_to_receiver(broker: MemoryBroker, in_bytes: bool) -> None:
     client = opened(broker, "q", in_bytes=in_bytes)

@@ -4,9 +4,11 @@ channels.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from amqp_broker.broker.descriptions import ChannelInfo, ConnectionInfo
+from amqp_broker.broker.json_values import json_ready_table
+from amqp_broker.protocols.amqp10.values import table_of
 from amqp_broker.session.inspection import describe_channel, describe_connection
 
 if TYPE_CHECKING:
@@ -17,31 +19,17 @@ PROTOCOL = "AMQP 1-0"
 
 def connection_info(connection: ConnectionContext) -> ConnectionInfo:
     """Describe a connection; one that has not logged in yet has empty names."""
-    properties: dict[str, Any] = {
-        "".join((key, "")): _plain(value) for key, value in connection.client_properties.pairs if isinstance(key, str)
-    }
     return describe_connection(
         connection,
         protocol=PROTOCOL,
         state=connection.state_name,
         timeout_s=connection.idle_ms // 1000,
-        client_properties=properties,
+        client_properties=json_ready_table(table_of(connection.client_properties)),
         own_name=connection.container or None,
         auth_mechanism=connection.mechanism,
         frame_bytes_max=connection.frame_bytes_max,
         channels_max=connection.channel_max,
     )
-
-
-def _plain(value: Any) -> object:
-    """A value of the client's properties as JSON has it."""
-    if value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, str):
-        return "".join((value, ""))
-    if isinstance(value, int):
-        return int(value)
-    return float(value) if isinstance(value, float) else str(value)
 
 
 def channel_info(session: SessionContext, unconfirmed_count: int, consumer_count: int) -> ChannelInfo:
