@@ -19,6 +19,8 @@ from amqp_broker.protocols.amqp10.performatives import (
     DISPOSITION,
     END,
     FLOW,
+    MODIFIED,
+    REJECTED,
     RELEASED,
     SOURCE,
     TARGET,
@@ -147,7 +149,97 @@ def test_detach_gives_back(broker: BrokerUnderTest, client: Amqp10Client, ch: Ch
     assert sorted(body_of(one) for one in taken(client, 3)) == ["a", "b", "c"]
 
 
+def test_who_settles_as_it_likes(broker: BrokerUnderTest, client: Amqp10Client, ch: ChannelUnderTest) -> None:
+    name = queue(ch, broker)
+    source, target = composite(SOURCE, []), composite(TARGET, [f"/queues/{name}"])
+    client.send(ATTACH, "out", UInt(0), False, UByte(2), None, source, target, None, None, UInt(0))
+    assert client.expect(ATTACH).field(3) == 2
+    client.expect(FLOW)
+    client.transfer(message(b"1"), settled=True)
+    assert client.publish(message(b"2")) == ACCEPTED
+    client.transfer(message(b"3"), settled=True)
+    waiting.until(lambda: ch.depth(name)[0] == 3)
+
+
+@pytest.mark.parametrize("kind", ["classic", "quorum"])
+def test_dead_letters_keep_their_order(
+    broker: BrokerUnderTest, client: Amqp10Client, ch: ChannelUnderTest, kind: str
+) -> None:
+    dead = queue(ch, broker, "dead")
+    name = queue(ch, broker, x_queue_type=kind, x_dead_letter_exchange="", x_dead_letter_routing_key=dead)
+    publish(client, name, *"abcd")
+    client.receiver(f"/queues/{name}", credit=4)
+    first, *_ = taken(client, 4)
+    client.send(DISPOSITION, True, first.field(1), UInt(first.field(1) + 3), True, composite(REJECTED, []))
+    client.receiver(f"/queues/{dead}", 2, credit=4)
+    assert [body_of(one) for one in taken(client, 4)] == ["a", "b", "c", "d"]
+
+
+def test_what_is_said_of_a_message_says_where_it_goes_when_it_is_dead(
+    broker: BrokerUnderTest, client: Amqp10Client, ch: ChannelUnderTest
+) -> None:
+    exchange, dead = broker.exchange_name(), queue(ch, broker, "dead")
+    ch.declare_exchange(exchange, "headers")
+    said = {"x-match": "any-with-x", "x-fruit": "apple"}
+    ch.bind(dead, exchange, arguments=said)
+    name = queue(ch, broker, x_queue_type="quorum", x_dead_letter_exchange=exchange)
+    publish(client, name, "a")
+    client.receiver(f"/queues/{name}", credit=1)
+    (got,) = taken(client, 1)
+    client.settle(got, MODIFIED, True, True, Map([(Symbol("x-fruit"), "apple")]))
+    client.receiver(f"/queues/{dead}", 2, credit=1)
+    (got,) = taken(client, 1)
+    found = annotations_of(got.payload)
+    assert (found["x-fruit"], found["x-last-death-reason"], found["x-first-death-queue"]) == ("apple", "rejected", name)
+
+
+def test_a_message_that_is_too_old_dies(broker: BrokerUnderTest, client: Amqp10Client, ch: ChannelUnderTest) -> None:
+    dead = queue(ch, broker, "dead")
+    name = queue(ch, broker, x_dead_letter_exchange="", x_dead_letter_routing_key=dead)
+    client.sender(f"/queues/{name}")
+    client.publish(message(b"a", before=section(0x70, [True, None, UInt(1)])))
+    client.receiver(f"/queues/{dead}", credit=1)
+    (got,) = taken(client, 1)
+    found = sections_of(got.payload)
+    assert (found[0x75], found[0x70][2]) == (b"a", None)
+    assert annotations_of(got.payload)["x-last-death-reason"] == "expired"
+
+
 # --- windows, credit
+
+
+@pytest.mark.parametrize("kind", ["classic", "quorum"])
+def test_the_receiver_of_the_higher_priority_comes_first(
+    broker: BrokerUnderTest, client: Amqp10Client, ch: ChannelUnderTest, kind: str
+) -> None:
+    name = queue(ch, broker, x_queue_type=kind)
+    for handle, priority in ((1, None), (2, Map([(Symbol("rabbitmq:priority"), Int(5))]))):
+        source, target = composite(SOURCE, [f"/queues/{name}"]), composite(TARGET, [])
+        said = [f"in-{handle}", UInt(handle), True, None, None, source, target, *[None] * 6, priority]
+        client.send(ATTACH, *said)
+        client.expect(ATTACH)
+        client.flow(handle, 2)
+    handles = []
+    client.sender(f"/queues/{name}", 9)
+    for body in "abc":
+        client.transfer(message(body.encode()), 9, settled=False)
+        handles.append(client.expect(TRANSFER).field(0))
+    assert handles == [2, 2, 1]
+
+
+def test_transfers_that_a_closed_window_holds_go_with_their_link(
+    broker: BrokerUnderTest, client: Amqp10Client, ch: ChannelUnderTest
+) -> None:
+    name = queue(ch, broker)
+    publish(client, name, "a", "b")
+    client.receiver(f"/queues/{name}")
+    first_id = UInt(client.begin_answer.field(1))
+    client.send(FLOW, first_id, UInt(0), UInt(2), UInt(WINDOW), UInt(1), UInt(FIRST_OF_LINK), UInt(2))
+    client.send(DETACH, UInt(1), True)
+    client.expect(DETACH)
+    client.send(FLOW, first_id, UInt(WINDOW), UInt(2), UInt(WINDOW))
+    client.receiver(f"/queues/{name}", 2, credit=2)
+    assert [(one.field(0), body_of(one)) for one in taken(client, 2)] == [(2, "a"), (2, "b")]
 
 
 def test_a_closed_window_holds_transfers_and_what_is_told_behind_them(
