@@ -21,13 +21,14 @@ from amqp_broker.protocols.amqp10.likeness import (
     Own,
     Pieces,
     entry_of,
+    same_in_all,
 )
 from amqp_broker.protocols.amqp10.sections import Sections
 from amqp_broker.protocols.amqp10.typed import Symbol, UInt, ULong, Uuid
 from amqp_broker.protocols.amqp10.typed import Timestamp as Milliseconds
 from amqp_broker.protocols.amqp10.values import to_field
 from amqp_broker.wire.content import Properties, encode_content_header
-from amqp_broker.wire.table import Table
+from amqp_broker.wire.table import Table, encode_table
 
 SECTIONS_HEADER: Final = "x-amqp-1.0-sections"
 SECTIONS_ENTRY: Final = entry_of(SECTIONS_HEADER)
@@ -40,8 +41,9 @@ INTERNAL_HEADERS: Final = frozenset(
     {SECTIONS_HEADER, FAILED_HEADER, DEATHS_HEADER, MESSAGE_ID_HEADER, CORRELATION_ID_HEADER}
 )
 INTERNAL_ANNOTATIONS: Final = INTERNAL_HEADERS | {"x-exchange", "x-routing-key", "x-opt-deaths"}
-COPIES_HEADERS: Final = ("CC", "BCC")  # which an application property of that name means nothing to
+OTHER_HEADERS: Final = ("CC", "BCC", SECTIONS_HEADER)  # which an application property of that name means nothing to
 SHORT_STRING_BYTES_MAX: Final = 255
+BEHIND_SMALL_DESCRIPTOR: Final = 3
 PERSISTENT: Final = 2
 SIZE_OFFSET: Final = 4  # of the body's size in a content header
 FLAGS_OFFSET: Final = 12
@@ -68,12 +70,14 @@ class Content:
         subject: that it names.
     """
 
-    __slots__ = ("_before_size", "_behind_size", "digest", "header", "own", "pieces", "subject", "to")
+    __slots__ = ("_before_size", "_behind_size", "digest", "header", "headers", "own", "pieces", "subject", "to")
 
     def __init__(self, header: bytes, digest: Digest, to: str | None, subject: str | None) -> None:
         self.header = header
-        self.pieces: Pieces | None = None  # where others are known that are like it, but for
-        self.own: Own | None = None  # what it has of its own
+        # Where others are known that are like it: what they have in common, the headers, encoded, and its own.
+        self.pieces: Pieces | None = None
+        self.headers = b""
+        self.own: Own | None = None
         self._before_size = header[:SIZE_OFFSET]
         self._behind_size = header[FLAGS_OFFSET:]
         self.digest = digest
@@ -86,62 +90,86 @@ class Content:
 
 
 class Alike:
-    """The content of messages that differ in nothing but the fields that each has of its own.
+    """The content of messages that differ in nothing but the fields that each has of its own, and their application
+    properties.
 
     Args:
         found: the sections of one of them.
-        content: what that became.
     """
 
-    __slots__ = ("digest", "pieces", "subject", "to")
+    def __init__(self, found: Sections) -> None:
+        read = _Read(found)
+        self._read = read
+        self._pieces = Pieces(read.fields, SECTIONS_ENTRY, found.annotations)
+        self._same = same_in_all(read.fields)
+        self._properties = found.application_properties
+        self._headers = b""
+        self._digest: Digest
+        self._note(found.application_properties)
 
-    def __init__(self, found: Sections, content: Content) -> None:
-        fields, _ = _fields_of(found)
-        headers = fields.headers or {}
-        behind = found.application_properties
-        self.pieces = Pieces(fields, headers, SECTIONS_ENTRY, found.annotations, behind)
-        self.digest = content.digest
-        self.to = content.to
-        self.subject = content.subject
+    def content(self, found: Sections, own: Own | None) -> Content:
+        """What such a message becomes; raises as ``Translations.content`` does.
+
+        Args:
+            found: its sections.
+            own: what it has of its own; None where that is nothing.
+        """
+        properties, read = found.application_properties, self._read
+        if properties != self._properties:
+            self._note(properties)
+        header = self._pieces.header(found.properties, own or self._same, self._headers, properties, 0)
+        content = Content(header, self._digest, read.to, read.subject)
+        content.pieces, content.headers, content.own = self._pieces, self._headers, own
+        return content
+
+    def _note(self, properties: bytes) -> None:
+        """Remember what becomes of application properties: the next message may have the same."""
+        fields = self._read.fields
+        fields.headers = self._read.headers(properties)
+        encoded = encode_table(fields.headers)[4:] if fields.headers else b""
+        self._digest = digest_of_properties(fields)
+        self._properties, self._headers = properties, encoded
+
+
+class _Read:
+    """A message's sections, read, but for its application properties and its body."""
+
+    def __init__(self, found: Sections) -> None:
+        annotations = map_of(found.annotations)
+        named = _list_of(found.properties)
+        self.fields = Properties()
+        self._first: Table = {}
+        self._last: Table = {}
+        _read_header(self.fields, found.header, annotations)
+        _read_properties(self.fields, self._first, named)
+        read_annotations(self._last, annotations)
+        if found.body_kind == sections.DATA:
+            kind = annotations.get("x-basic-type")
+            self.fields.type = kind if isinstance(kind, str) and _is_short(kind) else None
+        else:
+            self.fields.type = TYPE
+        to, subject = _field(named, TO), _field(named, SUBJECT)
+        self.to = to if isinstance(to, str) else None
+        self.subject = subject if isinstance(subject, str) else None
+
+    def headers(self, application_properties: bytes) -> Table | None:
+        """The headers, of which these properties are a part; None where there are none."""
+        headers = dict(self._first)
+        for key, value in map_of(application_properties).pairs:
+            if type(key) is str and _is_short(key) and key not in OTHER_HEADERS:
+                headers[key] = to_field(value)
+        headers.update(self._last)
+        return headers or None
 
 
 def content_of(found: Sections) -> Content:
     """What the sections of a message become; raises as ``Translations.content`` does."""
-    fields, named = _fields_of(found)
-    headers, kept = fields.headers, kept_of(found)
-    if kept:
-        fields.headers = {**(headers or {}), SECTIONS_HEADER: kept}
+    read = _Read(found)
+    fields, headers, kept = read.fields, read.headers(found.application_properties), kept_of(found)
+    fields.headers = {**(headers or {}), SECTIONS_HEADER: kept} if kept else headers
     header = encode_content_header(0, fields)
     fields.headers = headers  # what is kept says nothing to the broker
-    to, subject = _field(named, TO), _field(named, SUBJECT)
-    return Content(
-        header,
-        digest_of_properties(fields),
-        to if isinstance(to, str) else None,
-        subject if isinstance(subject, str) else None,
-    )
-
-
-def _fields_of(found: Sections) -> tuple[Properties, list[Any]]:
-    """The properties that a message gets, without what is kept of its sections, and the fields of its own section of
-    properties; raises as ``Translations.content`` does."""
-    fields = Properties()
-    headers: Table = {}
-    annotations = map_of(found.annotations)
-    _read_header(fields, found.header, annotations)
-    named = _list_of(found.properties)
-    _read_properties(fields, headers, named)
-    for key, value in map_of(found.application_properties).pairs:
-        if type(key) is str and _is_short(key) and key not in COPIES_HEADERS:
-            headers[key] = to_field(value)
-    read_annotations(headers, annotations)
-    if found.body_kind == sections.DATA:
-        kind = annotations.get("x-basic-type")
-        fields.type = kind if isinstance(kind, str) and _is_short(kind) else None
-    else:
-        fields.type = TYPE
-    fields.headers = headers or None
-    return fields, named
+    return Content(header, digest_of_properties(fields), read.to, read.subject)
 
 
 def kept_of(found: Sections) -> bytes:
@@ -154,6 +182,8 @@ def _described(section: bytes) -> Any:
     """What a section describes; None where it is not there."""
     if not section:
         return None
+    if section.startswith(sections.SMALL_DESCRIPTOR):  # it has been looked at
+        return decode(section, BEHIND_SMALL_DESCRIPTOR, depth=1)[0]
     value, _ = decode(section, 0)
     return value.value
 

@@ -30,7 +30,6 @@ from amqp_broker.wire.content import (
     encode_content_header,
 )
 from amqp_broker.wire.strings import encode_shortstr
-from amqp_broker.wire.table import Table, encode_table
 
 MESSAGE_ID: Final = 0  # the places of these fields in a properties section
 CORRELATION_ID: Final = 5
@@ -131,6 +130,17 @@ class Common:
         return True
 
 
+def same_in_all(fields: Properties) -> Own:
+    """What messages that have nothing of their own have where others have that."""
+    parts = (
+        Properties(message_id=fields.message_id),
+        Properties(correlation_id=fields.correlation_id),
+        Properties(timestamp=fields.timestamp),
+    )
+    message_id, correlation_id, timestamp = [_encoded(part) for part in parts]
+    return Own(b"", message_id, correlation_id, timestamp, [])
+
+
 def own_of(section: bytes) -> Own | None:
     """What a properties section has that is no other message's; None where there is nothing, or it cannot be told so.
 
@@ -203,46 +213,45 @@ class Pieces:
 
     Args:
         fields: of one of them.
-        headers: of all of them; behind these comes what is kept of the sections.
-        kept_entry: begins the header that it is kept in (``entry_of``).
+        kept_entry: begins the header that the sections are kept in (``entry_of``).
         before: what is kept before the properties section.
-        behind: what is kept behind it.
     """
 
-    def __init__(self, fields: Properties, headers: Table, kept_entry: bytes, before: bytes, behind: bytes) -> None:
+    def __init__(self, fields: Properties, kept_entry: bytes, before: bytes) -> None:
         beginning = Properties(content_type=fields.content_type, content_encoding=fields.content_encoding)
         flags = encode_content_header(0, replace(fields, headers={}))[:PROPERTIES_OFFSET]
         start = flags + _encoded(beginning)
         self._before_size = start[_BEFORE_SIZE]
         self._behind_size = start[_BEHIND_SIZE]
-        self._headers = encode_table(headers)[4:] + kept_entry
+        self._kept_entry = kept_entry
         self._kept_before = before
-        self._kept_behind = behind
-        self._kept_bytes = len(before) + len(behind)
         self._mode = _encoded(Properties(delivery_mode=fields.delivery_mode, priority=fields.priority))
         self._middle = _encoded(Properties(reply_to=fields.reply_to, expiration=fields.expiration))
         self._end = _encoded(Properties(type=fields.type, user_id=fields.user_id, app_id=fields.app_id))
 
-    def header(self, section: bytes, own: Own, body_bytes: int) -> bytes:
+    def header(self, section: bytes, own: Own, headers: bytes, behind: bytes, body_bytes: int) -> bytes:
         """The content header of a message.
 
         Args:
             section: its properties section.
             own: what it has that the others have not.
+            headers: its headers, encoded, without the table's length; behind these comes what is kept of the sections.
+            behind: what is kept behind the properties section.
             body_bytes: of its body.
         """
-        kept_bytes = self._kept_bytes + len(section)
+        kept_bytes = len(self._kept_before) + len(section) + len(behind)
         return b"".join(
             (
                 self._before_size,
                 body_bytes.to_bytes(8, "big"),
                 self._behind_size,
-                (len(self._headers) + 4 + kept_bytes).to_bytes(4, "big"),
-                self._headers,
+                (len(headers) + len(self._kept_entry) + 4 + kept_bytes).to_bytes(4, "big"),
+                headers,
+                self._kept_entry,
                 kept_bytes.to_bytes(4, "big"),
                 self._kept_before,
                 section,
-                self._kept_behind,
+                behind,
                 self._mode,
                 own.correlation_id,
                 self._middle,

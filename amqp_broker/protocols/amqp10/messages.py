@@ -36,7 +36,7 @@ from amqp_broker.protocols.amqp10.contents import (
 )
 from amqp_broker.protocols.amqp10.decoding import Malformed, decode, descriptor_code
 from amqp_broker.protocols.amqp10.encoding import encode
-from amqp_broker.protocols.amqp10.likeness import UUID_URN, Common, Cut, Own, cut_header, own_of
+from amqp_broker.protocols.amqp10.likeness import UUID_URN, Common, Cut, cut_header, own_of
 from amqp_broker.protocols.amqp10.sections import BODY_SECTIONS_MAX, Sections, encode_data
 from amqp_broker.protocols.amqp10.typed import Symbol, UByte, UInt, ULong, Uuid
 from amqp_broker.protocols.amqp10.typed import Timestamp as Milliseconds
@@ -51,7 +51,8 @@ REMEMBERED_MAX: Final = 256
 REMEMBERED_BYTES_MAX: Final = 4_096
 TIMESTAMP_MAX: Final = 0x7FFF_FFFF_FFFF_FFFF
 
-Key: TypeAlias = tuple[bytes, bytes, bytes, bytes, int]  # the sections before the body, and of which kind that is
+# The header section, annotations, and properties without what a message has of its own; of which kind its body is.
+Key: TypeAlias = tuple[bytes, bytes, bytes, int]
 
 
 class Outgoing:
@@ -173,7 +174,7 @@ class Translations:
     """Remembers what one connection has translated lately."""
 
     def __init__(self) -> None:
-        self._contents: dict[Key, Content] = {}
+        self._bare: dict[tuple[bytes, int], Content] = {}
         self._alike: dict[Key, Alike | None] = {}  # None: there was one such message
         self._outgoing: dict[tuple[bytes, ...], Outgoing] = {}
         self._like: Like | None = None  # the last that went out with fields of its own
@@ -185,36 +186,35 @@ class Translations:
             Malformed: a section makes no sense.
             AmqpError: it claims something that cannot be.
         """
-        if found.footer or found.data_sizes:
+        if found.footer or found.data_sizes or len(found.application_properties) > REMEMBERED_BYTES_MAX:
             return content_of(found)
+        if not (found.annotations or found.properties or found.application_properties):
+            return self._content_bare(found)
         own = own_of(found.properties)
-        if own is not None:
-            return self._content_alike(found, own)
-        key = (found.header, found.annotations, found.properties, found.application_properties, found.body_kind)
-        known = self._contents.get(key)
-        if known is None:
-            known = content_of(found)
-            if len(self._contents) >= REMEMBERED_MAX:
-                self._contents.clear()
-            if sum(map(len, key[:4])) <= REMEMBERED_BYTES_MAX:
-                self._contents[key] = known
-        return known
-
-    def _content_alike(self, found: Sections, own: Own) -> Content:
-        """The same of one that has fields of its own, and may be like others else."""
-        key = (found.header, found.annotations, own.shape, found.application_properties, found.body_kind)
+        shape = found.properties if own is None else own.shape
+        key = (found.header, found.annotations, shape, found.body_kind)
         alike = self._alike.get(key)
         if alike is not None:
-            content = Content(alike.pieces.header(found.properties, own, 0), alike.digest, alike.to, alike.subject)
-            content.pieces, content.own = alike.pieces, own
-            return content
+            return alike.content(found, own)
         content = content_of(found)
-        if sum(map(len, key[:4])) <= REMEMBERED_BYTES_MAX:
+        if sum(map(len, key[:3])) <= REMEMBERED_BYTES_MAX:
             is_second = key in self._alike  # of most of those that differ in more there never is one
             if len(self._alike) >= REMEMBERED_MAX:
                 self._alike.clear()
-            self._alike[key] = Alike(found, content) if is_second else None
+            self._alike[key] = Alike(found) if is_second else None
         return content
+
+    def _content_bare(self, found: Sections) -> Content:
+        """The same of one that has nothing but a header section and a body."""
+        key = (found.header, found.body_kind)
+        known = self._bare.get(key)
+        if known is None:
+            known = content_of(found)
+            if len(self._bare) >= REMEMBERED_MAX:
+                self._bare.clear()
+            if len(found.header) <= REMEMBERED_BYTES_MAX:
+                self._bare[key] = known
+        return known
 
     def outgoing(self, message: Message) -> Outgoing:
         """What a message of a queue becomes."""

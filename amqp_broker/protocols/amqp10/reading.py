@@ -65,7 +65,8 @@ class Reader:
             return None
         body = data[body_start:]
         section = data[start + self._properties_start : start + self._properties_end]
-        return last, pieces.header(section, own, len(body)), body
+        behind = self._last_bytes[self._properties_end :]
+        return last, pieces.header(section, own, last.headers, behind, len(body)), body
 
     def _read(self, payload: bytes) -> tuple[Content, bytes, bytes]:
         found = split_sections(payload)
