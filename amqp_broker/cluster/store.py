@@ -24,7 +24,7 @@ from amqp_broker.etcd.messages import Target
 from amqp_broker.journal.kept_copies import Entry
 from amqp_broker.journal.kept_files import Put, Transaction
 
-LANES: Final = 4
+LANES: Final = 8
 PAGE_KEYS: Final = 32  # of up to 256 KiB each, so much that a slow member sends it in time
 RETRY_S: Final = 0.05
 OUT_OF_SPACE_RETRY_S: Final = 0.5

@@ -32,7 +32,8 @@ from amqp_broker.journal.stretches import FileStretch
 
 PIECE_BYTES_MAX: Final = 262_144
 PIECE_BYTES_MIN: Final = 4_096  # a last piece below this is written again with what follows: else small syncs make many
-TRANSACTION_BYTES_MAX: Final = 1_048_576  # etcd takes 1.5 MiB at most, keys and all
+# etcd takes 1.5 MiB at most, but keeps the bytes of its last 5,000 transactions in memory, however large they are.
+TRANSACTION_BYTES_MAX: Final = PIECE_BYTES_MAX + PIECE_BYTES_MIN
 TRANSACTION_CHANGES_MAX: Final = 100  # etcd takes 128
 
 
