@@ -18,6 +18,7 @@ from amqp_broker.protocols.amqp10.encoding import encode, symbols
 from amqp_broker.protocols.amqp10.errors import ProtocolError
 from amqp_broker.protocols.amqp10.frames import AMQP_HEADER, SASL_HEADER
 from amqp_broker.protocols.amqp10.incoming import CREDIT
+from amqp_broker.protocols.amqp10.management_links import ANSWERS_HELD_MAX
 from amqp_broker.protocols.amqp10.performatives import (
     ACCEPTED,
     ATTACH,
@@ -522,6 +523,21 @@ def test_what_nobody_else_would_have_a_turn_for_is_refused(broker: MemoryBroker)
     client.transfer(message(b"") * 10_001)
     (close,) = client.read()
     assert (close.code, close.error) == (CLOSE, "amqp:decode-error")
+
+
+def test_who_asks_on_and_takes_no_answer_has_its_session_ended(broker: MemoryBroker) -> None:
+    client = Amqp10Client(broker)
+    client.open()
+    client.begin(window=0)
+    attach_pair(client)
+    client.send(FLOW, UInt(0xFFFF_FFFD), UInt(0), UInt(0), UInt(WINDOW), UInt(1), None, UInt(1_000))
+    request = section(0x73, [ULong(1), None, "/queues/q", "GET", "$me"]) + section(0x77, None)
+    for _ in range(ANSWERS_HELD_MAX):
+        client.transfer(request, settled=True)
+    assert {one.code for one in client.read()} == {FLOW}
+    client.transfer(request, settled=True)
+    (end,) = client.read()
+    assert (end.code, end.error) == (END, "amqp:resource-limit-exceeded")
 
 
 def test_who_names_many_deliveries_that_are_settled_gives_others_their_turn(broker: MemoryBroker) -> None:

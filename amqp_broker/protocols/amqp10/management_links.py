@@ -12,7 +12,12 @@ from amqp_broker.protocols.amqp10 import sections
 from amqp_broker.protocols.amqp10.compound import Described, Map
 from amqp_broker.protocols.amqp10.decoding import Malformed, decode
 from amqp_broker.protocols.amqp10.encoding import encode
-from amqp_broker.protocols.amqp10.errors import PRECONDITION_FAILED, ProtocolError, decode_error
+from amqp_broker.protocols.amqp10.errors import (
+    PRECONDITION_FAILED,
+    RESOURCE_LIMIT_EXCEEDED,
+    ProtocolError,
+    decode_error,
+)
 from amqp_broker.protocols.amqp10.incoming import IncomingLink
 from amqp_broker.protocols.amqp10.management import Answer, Management
 from amqp_broker.protocols.amqp10.outgoing import OutgoingLink
@@ -27,6 +32,7 @@ CREDIT: Final = 8  # RabbitMQ's
 REQUEST_EFFORT: Final = 30  # about; see ``ClientConnection.has_cost``
 REQUEST_BYTES_MAX: Final = 131_072  # all of one is decoded in one go
 BYTES_OF_AN_EFFORT: Final = 8
+ANSWERS_HELD_MAX: Final = 32  # for a client that asks on and takes nothing
 VERSION: Final = ("http:response", "1.1")
 
 
@@ -87,6 +93,7 @@ class RequestsLink(IncomingLink):
         self.is_stopped = False
         self._management = management
         self._requests: deque[Request] = deque()  # that wait for a queue that is busy
+        self._held_count = 0  # of answers, since the session had room for one
 
     def deliver(self, data: bytes, start: int, delivery_id: int, is_settled: bool) -> None:
         answers = self.answers
@@ -94,6 +101,10 @@ class RequestsLink(IncomingLink):
             raise ProtocolError(PRECONDITION_FAILED, f"there is no link to {ADDRESS} for the answers")
         if answers.credit <= len(self._requests):
             raise ProtocolError(PRECONDITION_FAILED, f"insufficient credit ({answers.credit}) for management link")
+        self._held_count = 0 if self.session.has_room else self._held_count + 1
+        if self._held_count > ANSWERS_HELD_MAX:
+            text = f"more than {ANSWERS_HELD_MAX} answers wait for the session's window"
+            raise ProtocolError(RESOURCE_LIMIT_EXCEEDED, text)
         request = _request_of(data[start:])
         self.session.connection.has_cost(REQUEST_EFFORT + (len(data) - start) // BYTES_OF_AN_EFFORT)
         if not is_settled:
