@@ -12,9 +12,8 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from itertools import accumulate, chain, groupby
 from typing import Final, NamedTuple, cast
-from zlib import crc32
 
-from amqp_broker.journal.checksums import Piece, crc_behind, data_of
+from amqp_broker.journal.checksums import Piece, crc32, crc_behind, data_of
 from amqp_broker.journal.records import DROPS_KIND, LARGE_BYTES, Part, Runs, encode_record, encode_runs
 
 BLOCK_BYTES_MAX: Final = 256 * 1024

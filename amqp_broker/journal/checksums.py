@@ -10,7 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import TypeAlias
-from zlib import crc32
+
+try:
+    from isal.isal_zlib import crc32 as crc32  # the extra "checksums": with the processor's own instructions
+except ImportError:
+    from zlib import crc32 as crc32
 
 CHECKED_BYTES_MIN = 65_536
 """What is smaller is gone through twice as fast as this is done."""

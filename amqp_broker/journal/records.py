@@ -12,9 +12,8 @@ import sys
 from array import array
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple, TypeAlias
-from zlib import crc32
 
-from amqp_broker.journal.checksums import Piece, checked, crc_behind
+from amqp_broker.journal.checksums import Piece, checked, crc32, crc_behind
 
 DROPS_KIND: Final = 0
 KIND_MAX: Final = 255

@@ -10,7 +10,6 @@ import re
 import struct
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol
-from zlib import crc32
 
 from amqp_broker.journal.blocks import (
     BEGINS_INSIDE,
@@ -22,6 +21,7 @@ from amqp_broker.journal.blocks import (
     decode_block_header,
     find_block_headers,
 )
+from amqp_broker.journal.checksums import crc32
 from amqp_broker.journal.failures import FormatNotSupported, JournalDamaged
 from amqp_broker.journal.files import File
 
