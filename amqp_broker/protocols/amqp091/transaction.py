@@ -7,6 +7,7 @@ does), the route is found at the commit: what is rolled back, or lost with a cra
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -49,7 +50,7 @@ class Transaction:
         self.settled_count = 0  # deliveries whose settlement was put off
         self.is_accepted = False  # whether it is committed, and no queue refused one of its messages
         self._is_refused = False
-        self._publications: list[Publication] = []
+        self._publications: deque[Publication] = deque()
         self._settlements: list[tuple[Settlement, dict[int, Unacknowledged]]] = []
 
     @property
@@ -102,10 +103,12 @@ class Transaction:
 
     def _publish_all(self, broker: Broker, virtual_host: VirtualHost, route: Route) -> Iterator[None]:
         effort = 0
-        for publication in self._publications:
+        publications = self._publications
+        while publications:
             if effort >= broker.works.slice_messages:
                 effort = 0
                 yield
+            publication = publications.popleft()  # else all of them would be given free in one go
             effort += PUBLISH_EFFORT
             exchange = virtual_host.exchanges.get(publication.address.exchange)
             try:
