@@ -355,11 +355,11 @@ class Pump:
             output: list[Part] = rest or self._conversation.take_output()  # type: ignore[assignment]
             if output:
                 self._is_writing = True
-                for number, portion in enumerate(_portions(output)):
+                for number, (portion, size_bytes) in enumerate(_portions(output)):
                     if number and self._socket_stream is not None:
                         await trio.lowlevel.checkpoint()
                     await self._send(portion)
-                    self._conversation.output_sent(_size_bytes(portion))
+                    self._conversation.output_sent(size_bytes)
                 self._is_writing = False
                 if self._socket_stream is not None:  # others do so as they send
                     # Now, not before: the others have their turn after the client has been answered. What comes of
@@ -484,15 +484,16 @@ class _Failed:
         return b""
 
 
-def _portions(output: list[Part]) -> Iterator[list[Part]]:
-    """The output in as few portions as ``SEND_BYTES_MAX`` allows."""
+def _portions(output: list[Part]) -> Iterator[tuple[list[Part], int]]:
+    """The output in as few portions as ``SEND_BYTES_MAX`` allows, and how many bytes each has."""
     first, size_bytes = 0, 0
     for position, part in enumerate(output):
-        if size_bytes and size_bytes + len(part) > SEND_BYTES_MAX:
-            yield output[first:position]
+        part_bytes = len(part)
+        if size_bytes and size_bytes + part_bytes > SEND_BYTES_MAX:
+            yield output[first:position], size_bytes
             first, size_bytes = position, 0
-        size_bytes += len(part)
-    yield output[first:]
+        size_bytes += part_bytes
+    yield output[first:], size_bytes
 
 
 def _size_bytes(parts: list[Part]) -> int:

@@ -151,13 +151,10 @@ class SocketStream(trio.abc.HalfCloseableStream):
         try:
             if len(parts) == 1 and not isinstance(first, FileStretch):  # the usual answer: all of it goes at once
                 sent_bytes = self._socket.send(first)
-                if sent_bytes == len(first):
-                    return []
-            else:
-                sent_bytes = self._send_some(parts)
+                return [] if sent_bytes == len(first) else [memoryview(first)[sent_bytes:]]
+            return self._send_some(parts)
         except OSError:
             return parts
-        return _behind(parts, sent_bytes)
 
     async def send_parts(self, parts: list[Part]) -> None:
         """Hand all parts to the system, as ``send_all`` does; large ones are not joined.
@@ -172,49 +169,54 @@ class SocketStream(trio.abc.HalfCloseableStream):
         rest = _gathered(parts)
         while True:
             try:
-                sent_bytes = self._send_some(rest)
+                rest = self._send_some(rest)
             except (BlockingIOError, InterruptedError):
-                sent_bytes = 0
+                pass
             except OSError as error:
                 raise self._failure(error) from error
-            rest = _behind(rest, sent_bytes)
             if not rest:
                 return
             await self._wait(trio.lowlevel.wait_writable)
 
-    def _send_some(self, parts: list[Part]) -> int:
+    def _send_some(self, parts: list[Part]) -> list[Part]:
+        """Hand as much to the system as it takes at once, or less; returns what is left."""
         if FileStretch in map(type, parts):
             return self._send_stretches(parts)
         known = cast("list[bytes | memoryview]", parts)
         if sys.platform == "win32" or len(parts) == 1:  # Windows cannot gather
-            return self._socket.send(known[0])
-        return self._socket.sendmsg(known[:_PARTS_MAX])
+            sent_bytes = self._socket.send(known[0])
+        else:
+            sent_bytes = self._socket.sendmsg(known[:_PARTS_MAX])
+        return _behind(known, sent_bytes)
 
-    def _send_stretches(self, parts: list[Part]) -> int:
+    def _send_stretches(self, parts: list[Part]) -> list[Part]:
         """``_send_some`` where some of the parts lie in files, which the system sends without a copy.
 
         A failure behind what has been sent is told by the next call: what has been sent must not be sent again.
         """
-        last, sent_bytes = len(parts) - 1, 0
+        last = len(parts) - 1
         for position, part in enumerate(parts):
             flags = _MORE_FOLLOWS if position < last else 0
             try:
-                taken_bytes = (
-                    self._send_stretch(part, flags) if isinstance(part, FileStretch) else self._socket.send(part, flags)
-                )
+                if isinstance(part, FileStretch):
+                    rest: Part | None = self._send_stretch(part, flags)
+                else:
+                    sent_bytes = self._socket.send(part, flags)
+                    rest = memoryview(part)[sent_bytes:] if sent_bytes < len(part) else None
             except OSError:
-                if not sent_bytes:
+                if not position:
                     raise
-                break
-            sent_bytes += taken_bytes
-            if taken_bytes < len(part):
-                break
-        return sent_bytes
+                return parts[position:]
+            if rest is not None:
+                return [rest, *parts[position + 1 :]]
+        return []
 
-    def _send_stretch(self, stretch: FileStretch, flags: int) -> int:
+    def _send_stretch(self, stretch: FileStretch, flags: int) -> FileStretch | None:
+        """Hand as much of it to the system as it takes; returns what is left, if anything."""
+        size_bytes = len(stretch)
         if sys.platform != "win32" and self._sends_files:
             try:
-                taken_bytes = os.sendfile(self._socket.fileno(), stretch.descriptor, stretch.offset, len(stretch))
+                taken_bytes = os.sendfile(self._socket.fileno(), stretch.descriptor, stretch.offset, size_bytes)
             except OSError as error:
                 if error.errno not in _NOT_SUPPORTED:
                     raise
@@ -222,8 +224,9 @@ class SocketStream(trio.abc.HalfCloseableStream):
             else:
                 if not taken_bytes:
                     raise OSError(errno.EIO, os.strerror(errno.EIO))  # the file was cut
-                return taken_bytes
-        return self._socket.send(stretch.first(_CHUNK_BYTES), flags)
+                return stretch.behind(taken_bytes) if taken_bytes < size_bytes else None
+        taken_bytes = self._socket.send(stretch.first(_CHUNK_BYTES), flags)
+        return stretch.behind(taken_bytes) if taken_bytes < size_bytes else None
 
     async def wait_send_all_might_not_block(self) -> None:
         """Return when the system's buffer takes more."""
@@ -288,16 +291,16 @@ def _gathered(parts: list[Part]) -> list[Part]:
     """The same bytes in as few parts as is possible without copying a large one."""
     if len(parts) < 2:
         return parts
-    if max(map(len, parts)) < _LARGE_BYTES and not isinstance(parts[0], FileStretch):
-        return [b"".join(parts)]  # type: ignore[arg-type]  # no stretch is so small, but the rest of one
+    if FileStretch not in map(type, parts) and max(map(len, parts)) < _LARGE_BYTES:
+        return [b"".join(parts)]  # type: ignore[arg-type]  # there is no stretch
     gathered: list[Part] = []
     small: list[bytes | memoryview] = []
     for part in parts:
-        if len(part) < _LARGE_BYTES and not isinstance(part, FileStretch):
+        if not isinstance(part, FileStretch) and len(part) < _LARGE_BYTES:
             small.append(part)
             continue
         if small:
-            gathered.append(b"".join(small))
+            gathered.append(b"".join(small) if len(small) > 1 else small[0])
             small = []
         gathered.append(part)
     if small:
@@ -305,11 +308,10 @@ def _gathered(parts: list[Part]) -> list[Part]:
     return gathered
 
 
-def _behind(parts: list[Part], sent_bytes: int) -> list[Part]:
+def _behind(parts: list[bytes | memoryview], sent_bytes: int) -> list[Part]:
     """What is left of the parts when so many bytes have been sent."""
     for position, part in enumerate(parts):
         if sent_bytes < len(part):
-            rest = part.behind(sent_bytes) if isinstance(part, FileStretch) else memoryview(part)[sent_bytes:]
-            return [rest, *parts[position + 1 :]]
+            return [memoryview(part)[sent_bytes:], *parts[position + 1 :]]
         sent_bytes -= len(part)
     return []
